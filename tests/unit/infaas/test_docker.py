@@ -11,12 +11,12 @@ import yaml
 ROOT = Path(__file__).parents[3]
 DOCKERFILE = (ROOT / "docker/Dockerfile").read_text()
 COMPOSE = cast(dict[str, Any], yaml.safe_load((ROOT / "docker/compose.yaml").read_text()))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 
 
 def test_every_package_of_the_wheel_is_copied_into_the_images() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    packages: list[str] = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    packages: list[str] = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
     zoo = ["zoo"]  # a distribution of its own, built in a stage of its own
     assert re.findall(r"^COPY (\w+) /src/\1$", DOCKERFILE, re.MULTILINE) == packages + zoo
 
@@ -41,6 +41,17 @@ def test_every_command_is_a_module_or_our_console_script() -> None:
                 assert name in ("kafka", "postgres")
             case other:
                 raise AssertionError(f"{name}: {other}")
+
+
+def test_every_service_is_composed_deployed_and_started_where_images_are_built() -> None:
+    layers: list[str] = PROJECT["tool"]["importlinter"]["contracts"][0]["layers"]
+    services = set(next(layer for layer in layers if "gateway" in layer).split(" | "))
+    assert {command[2] for one in SERVICES.values() if (command := one.get("command", [""]))[0] == "python"} == services
+    listed = (ROOT / "docker/k8s/base/kustomization.yaml").read_text()
+    assert services <= set(re.findall(r"^  - (\w+)\.yaml$", listed, re.MULTILINE))
+    started = re.findall(r"^ *for module in (.*); do$", (ROOT / "docker/images.sh").read_text(), re.MULTILINE)
+    assert started
+    assert all({*modules.split(), "workers"} == services for modules in started)
 
 
 def test_everything_that_stays_has_a_health_check() -> None:

@@ -16,6 +16,7 @@ from broker.settings import KafkaSettings
 from gateway.settings import GatewaySettings
 from jobs.settings import JobsSettings
 from process.signing import SigningSettings
+from registrar.settings import RegistrarSettings
 from schemas.hardware import Hardware
 from schemas.names import is_name
 from selector.settings import SelectorSettings
@@ -84,10 +85,18 @@ def test_every_pod_may_run_where_nothing_is_allowed(workload: Yaml) -> None:
         assert mounted == {volume["name"] for volume in pod["volumes"]}
 
 
+def test_who_makes_variants_has_room_for_them() -> None:
+    """Quantisers write whole models to /tmp; a registrar has its processes do so at home."""
+    for workload in (*SETS, _one("Deployment", "registrar")):
+        room = {volume["name"]: volume.get("emptyDir") for volume in _pod(workload)["volumes"]}
+        assert room["home"] == {}, workload["metadata"]["name"]
+        assert room["tmp"] == {} or workload["kind"] == "Deployment"
+
+
 SECRETS = {
     str(field.validation_alias or f"{kind.model_config.get('env_prefix', '')}{name}".upper())
     for kind in (*(AutoscalerSettings, GatewaySettings, JobsSettings, SelectorSettings, WorkerSettings),
-                 *(KafkaSettings, SigningSettings, StoreSettings))
+                 *(KafkaSettings, RegistrarSettings, SigningSettings, StoreSettings))
     for name, field in kind.model_fields.items()
     if "SecretStr" in str(field.annotation)
 }  # fmt: skip
