@@ -2,6 +2,9 @@
 
 An input of one element is the column of its name; the elements of a longer one are the columns `name.0`, `name.1`, ...,
 row-major. A column `id` that is no input is what the row is called. Other columns are passed over. Texts are UTF-8.
+
+A record that csv refuses, or whose quote nothing closes, costs its first line: the next one begins a record, so what a
+quote without an end has swallowed is read after all.
 """
 
 import csv
@@ -33,9 +36,9 @@ class CsvTable(RowFile):
         super().__init__(path, inputs)
         csv.field_size_limit(_LONGEST_CELL)
         with path.open("rb") as file:
-            lines = _Lines(file)
-            header = next(csv.reader(lines), [])
-        self._start = lines.offset
+            lines = _Lines(file, {})
+            header = _header(lines, path)
+        self._start = lines.marks
         self._columns = [_columns(spec, header, path) for spec in self.inputs]
         is_input = any(spec.name == ID for spec in self.inputs)
         self._id = header.index(ID) if ID in header and not is_input else None
@@ -49,21 +52,27 @@ class CsvTable(RowFile):
     def read(self, begin: Marks, size: int) -> Iterator[Chunk]:
         """See `RowFile.read`."""
         with self.path.open("rb") as file:
-            lines = _Lines(file, int(begin.get("byte", self._start)))
-            yield from in_chunks(self._rows(lines, int(begin.get("row", 0))), size)
+            yield from in_chunks(self._rows(_Lines(file, begin or self._start), int(begin.get("row", 0))), size)
 
     def _rows(self, lines: "_Lines", number: int) -> Iterator[ReadRow]:
         records = csv.reader(lines)
         while True:
+            lines.begin_record()
             try:
                 cells = next(records)
+                refused = "a quote is opened in it that nothing closes" if lines.ended else ""
             except StopIteration:
                 return
             except csv.Error as error:
-                raise OperatorError(f"{self.path}: row {number} cannot be read: {error}") from error
-            if not cells:
+                cells, refused = [], _reason(error)
+            if refused:
+                error = InvalidRequest(f"line {lines.first} is no CSV: {refused}")
+                lines.go_on_after_first()
+                yield ReadRow(number, error, 0, {"row": number + 1, **lines.marks})
+            elif cells:
+                yield self._row(number, cells, {"row": number + 1, **lines.marks})
+            else:
                 continue
-            yield self._row(number, cells, {"row": number + 1, "byte": lines.offset})
             number += 1
 
     def _row(self, number: int, cells: Sequence[str], end: Marks) -> ReadRow:
@@ -79,18 +88,52 @@ class CsvTable(RowFile):
 
 
 class _Lines:
-    """Lines of a file as texts, and how many bytes of it they were: what the reader has taken ends a record."""
+    """Lines of a file as texts, from a place in it on, and where that is: what the reader has taken ends a record."""
 
-    def __init__(self, file: BinaryIO, offset: int = 0) -> None:
+    def __init__(self, file: BinaryIO, begin: Marks) -> None:
         self._file = file
-        self.offset = offset
-        file.seek(offset)
+        self._next = _Place(int(begin.get("byte", 0)), int(begin.get("line", 1)))
+        self._second = self._next
+        self.first = 0
+        """Number of the record's first line, from 1 on."""
+        self.ended = False
+        """Whether the reader wanted more lines for the record than there are."""
+        file.seek(self._next.byte)
+
+    @property
+    def marks(self) -> Marks:
+        """Where the next record begins."""
+        return {"byte": self._next.byte, "line": self._next.line}
+
+    def begin_record(self) -> None:
+        """Note that what comes next begins a record."""
+        self.first = 0
+        self.ended = False
+
+    def go_on_after_first(self) -> None:
+        """Have the line after the record's first one come next, again."""
+        self._next = self._second
+        self._file.seek(self._next.byte)
 
     def __iter__(self) -> Iterator[str]:
-        while line := self._file.readline():
-            text = line.removeprefix(_BOM) if self.offset == 0 else line
-            self.offset += len(line)
-            yield text.decode("utf-8", "surrogateescape")
+        return self
+
+    def __next__(self) -> str:
+        line = self._file.readline()
+        if not line:
+            self.ended = True
+            raise StopIteration
+        here, self._next = self._next, _Place(self._next.byte + len(line), self._next.line + 1)
+        if not self.first:
+            self.first, self._second = here.line, self._next
+        return (line.removeprefix(_BOM) if here.byte == 0 else line).decode("utf-8", "surrogateescape")
+
+
+class _Place(NamedTuple):
+    """The beginning of a line."""
+
+    byte: int
+    line: int
 
 
 class _InputColumns(NamedTuple):
@@ -111,6 +154,19 @@ class _InputColumns(NamedTuple):
             return np.array(texts, dtype_of(spec.datatype, spec.name)).reshape(self.shape)
         except (ValueError, OverflowError, KeyError) as error:
             raise InvalidRequest(f"{spec.name}: no {spec.datatype}: {error}") from None
+
+
+def _header(lines: _Lines, path: Path) -> list[str]:
+    try:
+        return next(csv.reader(lines), [])
+    except csv.Error as error:
+        raise OperatorError(
+            f"{path}: the line of names is no CSV: {_reason(error)}; lines must end in LF or CR LF"
+        ) from error
+
+
+def _reason(error: csv.Error) -> str:
+    return str(error).partition(" - ")[0]  # what follows is for who programs
 
 
 def _columns(spec: TensorSpec, header: Sequence[str], path: Path) -> _InputColumns:

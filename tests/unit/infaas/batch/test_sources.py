@@ -171,6 +171,7 @@ def test_chunks_are_bounded_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyP
     [
         ("in.csv", b"a,b\n1,2\n", r"needs a column of that name, or for each element one: pixels\.0"),
         ("in.csv", b"", "there are 0"),
+        ("in.csv", b"a,b\r1,2\r", "the line of names is no CSV: new-line .*; lines must end in LF or CR LF"),
         ("in.npz", b"no archive", "is no .npz of plain arrays"),
         ("in.parquet", b"no parquet", "is no Parquet file"),
         ("in.xlsx", b"", r"cannot read rows from this; use a folder of files, \.jsonl"),
@@ -207,6 +208,42 @@ def test_cells_that_are_no_numbers_fail_their_row(tmp_path: Path) -> None:
     assert chunk.rows[0].inputs["flag"].tolist() == [True, False]
     assert chunk.rows[0].inputs["n"].tolist() == [[1], [3]]
     assert [row.number for row in chunk.unreadable] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("1,old\rends", "line 3 is no CSV: new-line character seen in unquoted field"),
+        (f"1,{'x' * 100}", "line 3 is no CSV: field larger than field limit (50)"),
+        (f'1,"{"x" * 30}', "line 3 is no CSV: field larger than field limit (50)"),
+        ('1,"x', "line 3 is no CSV: a quote is opened in it that nothing closes"),
+    ],
+)
+def test_a_record_that_csv_refuses_costs_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, reason: str
+) -> None:
+    monkeypatch.setattr("infaas.batch.sources.csv_table._LONGEST_CELL", 50)
+    rest = ["2,two", "3,three", "4,four\0", "5,five", "6,six"]
+    (tmp_path / "in.csv").write_bytes("\n".join(["ids,text", "0,zero", line, *rest]).encode())
+    source = open_source(tmp_path / "in.csv", [IDS, TEXT])
+    for size in (1, 2, 20):
+        whole = read(source, size)
+        assert together(whole, "ids")[0] == [0, 2, 3, 4, 5, 6]
+        assert together(whole, "ids")[1].tolist() == [[0], [2], [3], [4], [5], [6]]
+        assert [(row.number, row.code, row.reason) for chunk in whole for row in chunk.unreadable] == [
+            (1, "invalid_request", reason)
+        ]
+        for at, chunk in enumerate(whole):
+            rest_of_it = read(source, size, **chunk.end)
+            assert [c.end for c in rest_of_it] == [c.end for c in whole[at + 1 :]]
+            assert [c.unreadable for c in rest_of_it] == [c.unreadable for c in whole[at + 1 :]]
+
+
+def test_a_text_of_many_lines_is_one_row_still(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text('text\n"a\n\nb"\n"c\nd')
+    (chunk,) = read(open_source(tmp_path / "in.csv", [TEXT]), 10)
+    assert chunk.rows[0].inputs["text"].tolist() == [b"a\n\nb", b"d"]
+    assert [(row.number, row.reason[:6]) for row in chunk.unreadable] == [(1, "line 5")]
 
 
 def test_names_that_cannot_be_kept_cost_no_other(tmp_path: Path) -> None:
