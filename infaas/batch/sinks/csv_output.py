@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from infaas.batch.rows import ChunkResult
-from infaas.batch.sinks.output_format import ID, OutputFormat, as_texts, in_one
+from infaas.batch.sinks.output_format import ID, ROW, OutputFormat, as_texts, in_one
 from schemas.errors import OperatorError
 from schemas.tensors import BF16, Array, float32_of
 
@@ -31,7 +31,7 @@ class CsvOutput(OutputFormat):
         rows = in_one(result)
         if rows is None:
             return b""
-        names, columns = ["row"], [rows.numbers.tolist()]
+        names, columns = [ROW], [rows.numbers.tolist()]
         if rows.ids or self._header[1:2] == [ID]:
             names.append(ID)
             columns.append(list(rows.ids) or [None] * len(rows))

@@ -64,11 +64,7 @@ class FileSink:
 
     def _open(self, terms: JobTerms) -> Progress | None:
         self._lock = _locked(self._folder)
-        if self._restart:
-            for file in self._folder.iterdir():
-                if file.name != _LOCK:
-                    file.unlink()
-        found = read_checkpoint(self._folder)
+        found = self.left()
         if found is None and self.output.exists() and not self._overwrite:
             raise OperatorError(f"{self.output} is there already; --overwrite replaces it")
         if found is not None and found.terms != terms:
@@ -76,10 +72,17 @@ class FileSink:
                 f"{self._folder} has what another job has done ({_differences(found.terms, terms)}); go on with that "
                 "one, or begin anew with --restart"
             )
+        if found is None:
+            self._clear()
         self._checkpoint = found or Checkpoint(terms=terms, progress=Progress())
         if not self._checkpoint.finished:
             self._cut_off(self._checkpoint)
         return found.progress if found else None
+
+    def _clear(self) -> None:
+        for file in self._folder.iterdir():
+            if file.name != _LOCK:
+                file.unlink()
 
     def _cut_off(self, checkpoint: Checkpoint) -> None:
         """Go on where the checkpoint says, and forget what lies beyond it."""

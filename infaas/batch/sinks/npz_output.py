@@ -11,17 +11,15 @@ import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from infaas.batch.rows import ChunkResult
-from infaas.batch.sinks.output_format import OutputFormat, as_texts, in_one
+from infaas.batch.sinks.output_format import ROW, OutputFormat, as_texts, in_one
 from infaas.batch.sources.npz import read_header
 from schemas.errors import OperatorError
 from schemas.tensors import BF16, Array, float32_of
-
-_ROW: Final = "row"
 
 
 class NpzOutput(OutputFormat):
@@ -33,7 +31,7 @@ class NpzOutput(OutputFormat):
         if rows is None:
             return b""
         buffer = io.BytesIO()
-        arrays = {_ROW: rows.numbers} | {name: _plain(array) for name, array in rows.outputs.items() if name != _ROW}
+        arrays = {ROW: rows.numbers} | {name: _plain(array) for name, array in rows.outputs.items()}
         np.save(buffer, np.int64(len(arrays)))
         for name, array in arrays.items():
             np.save(buffer, np.str_(name))
@@ -73,7 +71,7 @@ class _Found(NamedTuple):
 
 def _forms(file: BinaryIO) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
     """The type and the shape of each output, over all chunks."""
-    forms: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {_ROW: (np.dtype(np.int64), (0,))}
+    forms: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {ROW: (np.dtype(np.int64), (0,))}
     for found in _arrays(file):
         rows, *rest = found.shape
         dtype, shape = forms.get(found.name, (found.dtype, (0, *rest)))

@@ -2,18 +2,25 @@
 
 Where the form of a file allows no appending (.npz, Parquet), the chunks are kept in a form that does, and the file is
 made of them at the end, piece by piece.
+
+Where outputs are columns beside those of ours, `row` and `id`, one that is called like these is `outputs.row` or
+`outputs.id`.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+from msgspec.structs import replace
 
 from infaas.batch.rows import ChunkResult, OutputRows
 from schemas.errors import OperatorError
 from schemas.tensors import BYTES, Array
 
+ROW: Final = "row"
+"""Column of the rows' numbers."""
 ID: Final = "id"
 """Column of what rows are called."""
 
@@ -34,12 +41,25 @@ class OutputFormat(ABC):
 
 
 def in_one(result: ChunkResult) -> OutputRows | None:
-    """All rows of a chunk that were answered, together and by their numbers; None: there are none.
+    """All rows of a chunk that were answered, together and by their numbers, outputs by their columns; None: no row.
 
     Raises:
         OperatorError: their outputs are not of one shape.
     """
-    parts = result.answered
+    rows = _joined(result.answered)
+    if rows is None or not {ROW, ID} & rows.outputs.keys():
+        return rows
+    return replace(rows, outputs={_column(name, rows.outputs): array for name, array in rows.outputs.items()})
+
+
+def _column(output: str, outputs: Mapping[str, Array]) -> str:
+    column = output
+    while column in (ROW, ID) or (column != output and column in outputs):
+        column = f"outputs.{column}"
+    return column
+
+
+def _joined(parts: Sequence[OutputRows]) -> OutputRows | None:
     if len(parts) <= 1:
         return parts[0] if parts else None
     numbers = np.concatenate([part.numbers for part in parts])

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from infaas.batch.rows import ChunkResult
-from infaas.batch.sinks.output_format import ID, OutputFormat, as_texts, in_one
+from infaas.batch.sinks.output_format import ID, ROW, OutputFormat, as_texts, in_one
 from schemas.errors import OperatorError
 from schemas.tensors import BF16, Array, float32_of
 
@@ -33,12 +33,12 @@ class ParquetOutput(OutputFormat):
         rows = in_one(result)
         if rows is None:
             return b""
-        columns: dict[str, Any] = {"row": self._arrow.array(rows.numbers)}
+        columns: dict[str, Any] = {ROW: self._arrow.array(rows.numbers)}
         if rows.ids:
             columns[ID] = self._arrow.array(
                 [None if name is None else str(name) for name in rows.ids], self._arrow.string()
             )
-        columns |= {name: self._column(array) for name, array in rows.outputs.items() if name not in columns}
+        columns |= {name: self._column(array) for name, array in rows.outputs.items()}
         batch = self._arrow.record_batch(list(columns.values()), names=list(columns))
         sink = self._arrow.BufferOutputStream()
         with self._arrow.ipc.new_stream(sink, batch.schema) as writer:
@@ -57,7 +57,7 @@ class ParquetOutput(OutputFormat):
 
     def _schema(self, appended: Path) -> Any:
         """The columns of all rows: what is missing in some, as a name may be, is null there."""
-        found = self._arrow.schema([("row", self._arrow.int64())])
+        found = self._arrow.schema([(ROW, self._arrow.int64())])
         try:
             for batch in self._batches(appended):
                 if batch.schema != found:

@@ -177,6 +177,48 @@ async def test_what_another_job_has_left_is_not_gone_on_with(tmp_path: Path) -> 
     await anew.close()
 
 
+async def test_what_is_refused_costs_no_progress(tmp_path: Path) -> None:
+    output = tmp_path / "out.jsonl"
+    await write(output, 3, 3)
+    output.write_text("an earlier job's")
+    anew = sink(output, restart=True)
+    with pytest.raises(OperatorError, match="--overwrite replaces it"):
+        await anew.open(TERMS)
+    await anew.close()
+    left = sink(output).left()
+    assert left is not None
+    assert left.progress.rows == 8
+    both = sink(output, restart=True, overwrite=True)
+    assert await both.open(TERMS) is None
+    await both.finish(Progress())
+    await both.close()
+    assert (names(tmp_path), output.read_text()) == (["out.jsonl"], "")
+
+
+async def test_outputs_called_as_columns_of_ours_are_told_apart(tmp_path: Path) -> None:
+    outputs = {name: np.array([n], np.int64) for n, name in enumerate(("row", "id", "outputs.row", "y"), 10)}
+    for ids in ((), ("r0",)):
+        for name in FORMS:
+            made = sink(tmp_path / name, overwrite=True)
+            await made.open(TERMS)
+            await made.write(ChunkResult((OutputRows(np.array([7], np.int64), outputs, ids),), (), {"row": 8}))
+            await made.finish(Progress())
+            await made.close()
+        apart = {"outputs.outputs.row": 10, "outputs.id": 11, "outputs.row": 12, "y": 13}
+        line: Any = json.loads((tmp_path / "out.jsonl").read_text())
+        assert (line["row"], line["outputs"]) == (7, {"row": 10, "id": 11, "outputs.row": 12, "y": 13})
+        called = {"id": "r0"} if ids else {}
+        with (tmp_path / "out.csv").open(newline="") as file:
+            assert list(csv.DictReader(file)) == [
+                {name: str(value) for name, value in ({"row": 7} | called | apart).items()}
+            ]
+        assert parquet.read_table(tmp_path / "out.parquet").to_pylist() == [{"row": 7} | called | apart]
+        with np.load(tmp_path / "out.npz") as arrays:
+            assert {name: arrays[name].tolist() for name in arrays} == {
+                name: [value] for name, value in ({"row": 7} | apart).items()
+            }
+
+
 async def test_outputs_that_change_their_shape_need_json(tmp_path: Path) -> None:
     wide = OutputRows(np.array([3], np.int64), {"label": np.zeros(1), "scores": np.zeros((1, 9))}, ["r3"])
     for name in ("out.csv", "out.npz", "out.parquet"):
