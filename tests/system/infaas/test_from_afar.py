@@ -10,17 +10,21 @@ import aiohttp
 import numpy as np
 
 from tests.system.infaas.conftest import Cli
+from tests.system.infaas.idleness import until_idle
 from tests.waiting import read_until
 from zoo.samples import DATA, labelled
 
 
 async def test_a_key_and_a_url_are_enough_to_register_whatever_is_killed(cli: Cli, tmp_path: Path) -> None:
-    """The registrar is killed in the midst; who registers sees the registration go on, and what came of it."""
+    """The registrar is killed in the midst; who registers sees the registration go on, and what came of it.
+
+    Once all is done, the system is one of every service, with a model that serves, and does nothing.
+    """
     inputs, labels = labelled("digits")
     validation = tmp_path / "digits.npz"
     np.savez(validation, allow_pickle=False, label=labels[:200], **{name: rows[:200] for name, rows in inputs.items()})
     remote = Cli(tmp_path / "elsewhere")
-    async with cli.up("--auth", "--registrars=1", INFAAS_REGISTRAR_SILENT_S="2"):
+    async with cli.up("--auth", "--registrars=1", "--jobs=1", INFAAS_REGISTRAR_SILENT_S="2"):
         state = await cli.state_when(lambda one: one["ready"])
         made = await cli.json("keys", "create", "--tenant=acme", "--role=publish")
         env = {"INFAAS_URL": state["gateway"], "INFAAS_KEY": made["key"]}
@@ -51,3 +55,4 @@ async def test_a_key_and_a_url_are_enough_to_register_whatever_is_killed(cli: Cl
         assert await cli.json("access", "show", "my-mlp") == {
             "name": "my-mlp", "access": {"owner": "acme", "visibility": "private", "shared_with": []}
         }  # fmt: skip
+        await until_idle(cli)
