@@ -128,7 +128,7 @@ async def open_gateway(
         jobs = JobRoutes(models, query_client, bodies, writer, pool, quotas, settings)
         artifacts = os.environ.get(ARTIFACTS_ENV, "")
         admin = AdminRoutes(settings, kafka, bodies, admin_pool, artifacts)
-        uploads = UploadRoutes(settings, admin_pool, artifacts)
+        uploads = UploadRoutes(settings, admin_pool, admin.turn, artifacts)
         routes = all_routes(inference, jobs, admin, uploads, models, statistics, bodies, told)
         app = make_app(settings, routes, authenticator)
         doors: list[AbstractAsyncContextManager[str]] = [listening(app, inference, settings, tls)]

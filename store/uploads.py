@@ -25,6 +25,8 @@ _BYTES: Final = _queries["upload_bytes"]
 _LOCK: Final = _queries["lock_uploads"]
 _TAKE_UNUSED: Final = _queries["take_unused_uploads"]
 _KEPT: Final = _queries["kept_uploads"]
+MOST_FILES: Final = 10_000
+"""Uploads of a tenant: a file takes room, and time to look through, however few bytes it has."""
 _AT_ONCE: Final = 10
 """Files that are discarded while others wait."""
 
@@ -34,17 +36,17 @@ class _Text(msgspec.Struct):
 
 
 async def reserve_upload(pool: Pool, tenant: str, sha256: str, size: int, most_bytes: int) -> Upload | None:
-    """Take room for an upload, or find it; None: the tenant's would be more than `most_bytes` with it."""
+    """Take room for an upload, or find it; None: the tenant's would be more than `most_bytes`, or `MOST_FILES`."""
     async with pool.transaction() as session:
         await session.execute(_LOCK_TENANT, tenant)
-        return await session.fetch_one(Upload, _RESERVE, tenant, sha256, size, most_bytes)
+        return await session.fetch_one(Upload, _RESERVE, tenant, sha256, size, most_bytes, MOST_FILES)
 
 
 async def upload_arrived(pool: Pool, tenant: str, sha256: str, size: int, most_bytes: int) -> Upload | None:
-    """Note that all of an upload has come, before it is kept; None: the tenant's would be more than `most_bytes`."""
+    """Note that all of an upload has come, before it is kept; None: the tenant's would be too much with it."""
     async with pool.transaction() as session:
         await session.execute(_LOCK_TENANT, tenant)
-        return await session.fetch_one(Upload, _ARRIVED, tenant, sha256, size, most_bytes)
+        return await session.fetch_one(Upload, _ARRIVED, tenant, sha256, size, most_bytes, MOST_FILES)
 
 
 async def give_up_upload(session: DatabaseSession, tenant: str, sha256: str) -> None:

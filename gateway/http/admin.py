@@ -73,7 +73,7 @@ class AdminRoutes:
         asked = await self._read(endpoint, request)
         handle = await asyncio.to_thread(import_acts)
         try:
-            async with asyncio.timeout(endpoint.deadline_s), self._turn(principal_of(request)):
+            async with asyncio.timeout(endpoint.deadline_s), self.turn(principal_of(request)):
                 result = await handle(endpoint, self.control(request), asked)
         except TimeoutError:
             message = f"{endpoint.name} took longer than {endpoint.deadline_s:g} s and was broken off"
@@ -84,7 +84,8 @@ class AdminRoutes:
             return error_answer(409, ErrorCode.INVALID_REQUEST, str(error)).response()
         return HttpAnswer(endpoint.status, _HEADERS, _encode(result)).response()
 
-    def _turn(self, principal: Principal) -> AbstractAsyncContextManager[None]:
+    def turn(self, principal: Principal) -> AbstractAsyncContextManager[None]:
+        """What has someone's act wait until it may take a connection, and is open while it does."""
         return nullcontext() if principal.has(Role.ADMIN) else self._for_tenants
 
     def control(self, request: web.Request) -> Control:

@@ -7,16 +7,18 @@ Rules:
   before it is: so a tenant never has more here than it may, and nothing is here that nobody would clear away.
 * A MiB is held of each, so many at once, and each MiB has to arrive in time: who is slow, or stops, loses the place.
   One tenant takes half of the places at most.
+* What is written down of it waits its turn among all that tenants ask of the admin API: a connection to Postgres is
+  left to administrators.
 """
 
 import asyncio
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
-from functools import cached_property
-from typing import Final, ParamSpec
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
+from functools import cached_property, partial
+from typing import Final, ParamSpec, TypeVar
 
 import msgspec
 from aiohttp import StreamReader, web
@@ -30,14 +32,16 @@ from registry.artifacts import ArtifactStore, IncomingArtifact
 from schemas.endpoints.uploads import SEND
 from schemas.errors import InvalidRequest, OperatorError, Overloaded, QuotaExceeded
 from schemas.oip import JSON
+from schemas.principal import Principal
 from schemas.registrations import SHA256
 from schemas.rows.registrations import Upload
 from store.pool import Pool
-from store.uploads import give_up_upload, reserve_upload, upload_arrived
+from store.uploads import MOST_FILES, give_up_upload, reserve_upload, upload_arrived
 
 log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
+R = TypeVar("R")
 
 _PIECE_BYTES: Final = 1 << 20
 _SHA256: Final = re.compile(SHA256)
@@ -78,12 +82,17 @@ class UploadRoutes:
     Args:
         settings: Those of the gateway.
         pool: Where is written down what has arrived.
+        turn: What has whoever sends wait until they may use that.
         artifacts: Where files of models are; empty: in the home.
     """
 
-    def __init__(self, settings: GatewaySettings, pool: Pool, artifacts: str) -> None:
+    def __init__(
+        self, settings: GatewaySettings, pool: Pool, turn: Callable[[Principal], AbstractAsyncContextManager[None]],
+        artifacts: str,
+    ) -> None:  # fmt: skip
         self._settings = settings
         self._pool = pool
+        self._turn = turn
         self._artifacts = artifacts
         self._places = UploadPlaces(settings.max_uploads)
 
@@ -97,19 +106,31 @@ class UploadRoutes:
         sha256, size = request.match_info["sha256"], self._size(request)
         if not _SHA256.fullmatch(sha256):
             raise InvalidRequest(f"{sha256[:80]!r} is no SHA-256: name the upload by that of its content")
-        tenant = principal_of(request).tenant or ""
-        row = await reserve_upload(self._pool, tenant, sha256, size, self._settings.max_uploads_bytes)
+        who = principal_of(request)
+        tenant = who.tenant or ""
+        most = self._settings.max_uploads_bytes
+        row = await self._in_turn(who, partial(reserve_upload, self._pool, tenant, sha256, size, most))
         if row is None:
             raise self._too_much(size)
         if row.arrived and await asyncio.to_thread(self._store.has, sha256):
             return _answer(200, row)
+        arrived = partial(self._in_turn, who, partial(upload_arrived, self._pool, tenant, sha256, size, most))
         try:
             with self._places.one(tenant):
-                row = await self._take(request.content, tenant, sha256, size)
+                row = await self._take(request.content, sha256, size, arrived)
         except BaseException:
-            await asyncio.shield(give_up_upload(self._pool, tenant, sha256))
+            with suppress(Overloaded):  # then the room is given back later
+                await asyncio.shield(self._in_turn(who, partial(give_up_upload, self._pool, tenant, sha256)))
             raise
         return _answer(201, row)
+
+    async def _in_turn(self, who: Principal, write: Callable[[], Awaitable[R]]) -> R:
+        """Write something down once it is the turn of who asks; raises `Overloaded` where that takes too long."""
+        try:
+            async with asyncio.timeout(SEND.deadline_s), self._turn(who):
+                return await write()
+        except TimeoutError:
+            raise Overloaded("too much is asked of this gateway; try again later") from None
 
     @cached_property
     def _store(self) -> ArtifactStore:
@@ -125,7 +146,9 @@ class UploadRoutes:
             raise web.HTTPRequestEntityTooLarge(self._settings.max_upload_bytes, size)
         return size
 
-    async def _take(self, content: StreamReader, tenant: str, sha256: str, size: int) -> Upload:
+    async def _take(
+        self, content: StreamReader, sha256: str, size: int, arrived: Callable[[], Awaitable[Upload | None]]
+    ) -> Upload:
         """Write what comes into the store, and keep it if it is what it should be."""
         try:
             receiving = self._store.receiving(sha256)
@@ -134,7 +157,7 @@ class UploadRoutes:
                 await self._write(content, incoming)
                 if incoming.sha256 != sha256:
                     raise InvalidRequest(f"what came has the SHA-256 {incoming.sha256}, and not {sha256}")
-                row = await upload_arrived(self._pool, tenant, sha256, size, self._settings.max_uploads_bytes)
+                row = await arrived()
                 if row is None:
                     raise self._too_much(size)
                 await _on_disk(incoming.keep)
@@ -166,7 +189,8 @@ class UploadRoutes:
     def _too_much(self, size: int) -> QuotaExceeded:
         return QuotaExceeded(
             f"with these {size} bytes your tenant's uploads would be more than the "
-            f"{self._settings.max_uploads_bytes / _GIB:g} GiB that they may be: what is not used goes after a day"
+            f"{self._settings.max_uploads_bytes / _GIB:g} GiB, or {MOST_FILES} files, that they may be: what is not "
+            "used goes after a day"
         )
 
 

@@ -93,7 +93,10 @@ DELETE FROM registrations WHERE finished_at < clock_timestamp() - make_interval(
 -- Take room for an upload that is to come, if the tenant's uploads leave it; of one that is there already it is used.
 INSERT INTO uploads AS u (tenant, sha256, bytes)
 SELECT $1, $2, $3::bigint
-WHERE (SELECT coalesce(sum(bytes), 0)::bigint FROM uploads WHERE tenant = $1 AND sha256 <> $2) + $3::bigint <= $4::bigint
+WHERE (
+    SELECT coalesce(sum(bytes), 0)::bigint + $3::bigint <= $4::bigint AND count(*) < $5::bigint
+    FROM uploads WHERE tenant = $1 AND sha256 <> $2
+)
 ON CONFLICT (tenant, sha256) DO UPDATE SET
     used_at = clock_timestamp(), bytes = CASE WHEN u.arrived THEN u.bytes ELSE excluded.bytes END
 RETURNING sha256, bytes, arrived, created_at, used_at
@@ -106,7 +109,10 @@ DELETE FROM uploads WHERE tenant = $1 AND sha256 = $2 AND NOT arrived
 -- Note that all of an upload has come, if the tenant's uploads leave room for it, whatever became of what was taken.
 INSERT INTO uploads (tenant, sha256, bytes, arrived)
 SELECT $1, $2, $3::bigint, true
-WHERE (SELECT coalesce(sum(bytes), 0)::bigint FROM uploads WHERE tenant = $1 AND sha256 <> $2) + $3::bigint <= $4::bigint
+WHERE (
+    SELECT coalesce(sum(bytes), 0)::bigint + $3::bigint <= $4::bigint AND count(*) < $5::bigint
+    FROM uploads WHERE tenant = $1 AND sha256 <> $2
+)
 ON CONFLICT (tenant, sha256) DO UPDATE SET arrived = true, bytes = excluded.bytes, used_at = clock_timestamp()
 RETURNING sha256, bytes, arrived, created_at, used_at
 

@@ -134,32 +134,68 @@ async def test_a_tenant_looks_after_its_own_jobs_alone(remote: Remote, store_poo
     assert [act.actor for act in await list_acts(store_pool)] == [f"key:{mine.id}"]  # who cancels nothing fills nothing
 
 
+class Held:
+    """Acts that are held until they may go on, and how many were at once."""
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+        self.running = 0
+        self.most = 0
+
+    async def act(self) -> None:
+        self.running += 1
+        self.most = max(self.most, self.running)
+        await self.go.wait()
+        self.running -= 1
+
+
 async def test_tenants_that_ask_much_keep_no_administrator_waiting(
     remote: Remote, store_pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tenant, go = await new_key(store_pool), asyncio.Event()
-    running, most = set[object](), 0
+    tenant, held = await known_key(remote, store_pool, Role.QUERY), Held()
 
     async def handle(_endpoint: object, control: Control, _request: object) -> list[str]:
-        nonlocal most
         if not control.principal.has(Role.ADMIN):
-            running.add(act := object())
-            most = max(most, len(running))
-            await go.wait()
-            running.remove(act)
+            await held.act()
         return []
 
     def acts() -> Any:
         return handle
 
     monkeypatch.setattr("gateway.http.admin.import_acts", acts)
+    await no_administrator_waits(remote, held, tenant, 200, "/v1/jobs", "GET")
+
+
+async def test_tenants_that_upload_much_keep_no_administrator_waiting(
+    remote: Remote, store_pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenant, held = await known_key(remote, store_pool, Role.PUBLISH), Held()
+
+    async def reserve_upload(*_: object) -> None:
+        await held.act()
+
+    monkeypatch.setattr("gateway.http.uploads.reserve_upload", reserve_upload)
+    await no_administrator_waits(remote, held, tenant, 429, f"/v1/uploads/{'0' * 64}", "PUT", data=b"")
+
+
+async def known_key(remote: Remote, pool: Pool, role: Role) -> ApiKey:
+    """A key of a tenant that the gateway has heard of."""
+    key = await new_key(pool, "acme", role)
+    await read_until(lambda: remote.gateway.status(key, "/v1/jobs", "GET", json=None), lambda status: status == 200)
+    return key
+
+
+async def no_administrator_waits(
+    remote: Remote, held: Held, tenant: ApiKey, status: int, path: str, method: str, **sent: Any
+) -> None:
+    """A connection is left to administrators while a tenant asks as much as it can."""
     async with asyncio.TaskGroup() as tasks:
-        asked = [tasks.create_task(remote.gateway.status(tenant, "/v1/jobs", "GET", json=None)) for _ in range(10)]
-        await until(lambda: len(running) >= CONNECTIONS - 1)
+        asked = [tasks.create_task(remote.gateway.status(tenant, path, method, json=None, **sent)) for _ in range(10)]
+        await until(lambda: held.running >= CONNECTIONS - 1)
         assert await remote.gateway.status(remote.admin, "/v1/jobs", "GET", json=None) == 200
-        go.set()
-    assert [one.result() for one in asked] == [200] * 10
-    assert most == CONNECTIONS - 1
+        held.go.set()
+    assert [one.result() for one in asked] == [status] * 10
+    assert held.most == CONNECTIONS - 1
 
 
 async def test_the_status_tells_what_a_person_should_look_at(remote: Remote, store_pool: Pool) -> None:

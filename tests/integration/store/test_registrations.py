@@ -1,6 +1,7 @@
 """Registrations and uploads as rows: what counts against whom."""
 
 import msgspec
+import pytest
 
 from schemas.rows.registrations import NewRegistration, RegistrationProgress
 from store.pool import Pool
@@ -88,6 +89,17 @@ async def test_no_tenant_has_more_than_it_may(store_pool: Pool) -> None:
     assert await reserve_upload(store_pool, "acme", OTHER, 10, 10)
     assert await upload_arrived(store_pool, "acme", ONE, 10, 10) is None
     assert await upload_arrived(store_pool, "acme", OTHER, 10, 10)
+
+
+async def test_files_are_counted_however_small(store_pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes alone would let a tenant have a file for each of them; those that are there may be sent again."""
+    monkeypatch.setattr("store.uploads.MOST_FILES", 1)
+    assert await reserve_upload(store_pool, "acme", ONE, 1, 10)
+    assert await upload_arrived(store_pool, "acme", ONE, 1, 10)
+    assert await reserve_upload(store_pool, "acme", OTHER, 1, 10) is None
+    assert await upload_arrived(store_pool, "acme", OTHER, 1, 10) is None
+    assert await reserve_upload(store_pool, "acme", ONE, 1, 10)
+    assert await reserve_upload(store_pool, "globex", OTHER, 1, 10)
 
 
 async def test_a_file_goes_with_the_last_row_that_says_it_is_there(store_pool: Pool) -> None:
