@@ -12,6 +12,7 @@ Rules:
 import hashlib
 import os
 import shutil
+import stat
 import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, suppress
@@ -146,12 +147,19 @@ class ArtifactStore:
         if self._bucket is not None:
             return self._bucket.download(name, target)
         source = self._directory.resolve() / name
-        if Path(os.path.realpath(source)) != source:
-            raise OperatorError(f"{name} leads elsewhere: put a file there, no link")
-        if not source.is_file():
-            return False
         with _explained(name, self._directory):
-            shutil.copyfile(source, target)
+            try:
+                content = open(source, "rb", opener=_without_waiting)  # noqa: SIM115 - a path takes no opener
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                return False
+            with content:
+                # What was opened is looked at, not what is there beforehand: that may be another a moment later.
+                if Path(f"/proc/self/fd/{content.fileno()}").readlink() != source:
+                    raise OperatorError(f"{name} leads elsewhere: put a file there, no link")
+                if not stat.S_ISREG(os.fstat(content.fileno()).st_mode):
+                    return False
+                with target.open("xb") as copy:
+                    shutil.copyfileobj(content, copy)
         return True
 
     def discard(self, sha256: str) -> None:
@@ -258,6 +266,10 @@ def _explained(name: str, directory: Path) -> Generator[None]:
         yield
     except OSError as error:
         raise OperatorError(f"cannot store {name} in {directory}: {error.strerror or error}") from error
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a FIFO would have us wait for who writes
 
 
 def _remove_older(files: Iterable[Path], age_s: float) -> None:

@@ -5,12 +5,17 @@ import os
 import resource
 import time
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from threading import Event
 
 import pytest
 
 from registry.artifacts import ArtifactStore, sha256_of
 from schemas.errors import OperatorError
+
+TRIES = 2000
 
 
 @pytest.fixture
@@ -102,7 +107,36 @@ def test_what_somebody_put_there_is_copied_but_no_link_is_followed(store: Artifa
     (folder / "up").symlink_to(tmp_path / "artifacts")
     assert store.copy_to("incoming/acme/model.onnx", tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == b"mine"
-    assert not any(store.copy_to(f"incoming/acme/{name}", tmp_path / "none") for name in ("none", "loop"))
-    for name in ("link", f"up/{sha256}"):
-        with pytest.raises(OperatorError, match="no link"):
+    os.mkfifo(folder / "pipe")
+    assert not any(store.copy_to(f"incoming/{name}", tmp_path / "none") for name in ("acme", "acme/none", "acme/pipe"))
+    for name in ("link", "loop", f"up/{sha256}"):
+        with pytest.raises(OperatorError, match="link"):
             store.copy_to(f"incoming/acme/{name}", tmp_path / "stolen")
+
+
+def test_what_becomes_a_link_at_any_moment_is_not_followed(store: ArtifactStore, tmp_path: Path) -> None:
+    """Whoever may write in the folder has its file be a link now and then."""
+    sha256 = store.put(_file(tmp_path, b"what somebody else registered"))
+    folder = tmp_path / "artifacts" / "incoming" / "acme"
+    folder.mkdir(parents=True)
+    (folder / "model.onnx").write_bytes(b"mine")
+    over, copied = Event(), set[bytes]()
+
+    def swap() -> None:
+        while not over.is_set():
+            (folder / "next").symlink_to(tmp_path / "artifacts" / sha256)
+            (folder / "next").replace(folder / "model.onnx")
+            (folder / "next").write_bytes(b"mine")
+            (folder / "next").replace(folder / "model.onnx")
+
+    with ThreadPoolExecutor() as pool:
+        swapping = pool.submit(swap)
+        try:
+            for number in range(TRIES):
+                with suppress(OperatorError):
+                    store.copy_to("incoming/acme/model.onnx", tmp_path / f"{number}.copy")
+                    copied.add((tmp_path / f"{number}.copy").read_bytes())
+        finally:
+            over.set()
+        swapping.result()
+    assert copied == {b"mine"}
