@@ -155,4 +155,6 @@ class RegistrationDesk:
 def _reason(code: int) -> str:
     if code == -signal.SIGKILL:
         return "it was killed (SIGKILL), probably because the machine ran out of memory"
+    if code == -signal.SIGXCPU:
+        return "its files take longer to read than a registration may here"
     return f"it crashed ({signal.Signals(-code).name})" if code < 0 else f"it ended with exit code {code}"

@@ -7,7 +7,6 @@ next time, as when Postgres or Kafka are away, is no outcome: it ends with `INTE
 import asyncio
 import logging
 import os
-import resource
 import sys
 from pathlib import Path
 from typing import Final
@@ -18,8 +17,8 @@ from broker.client import ping
 from broker.settings import KafkaSettings
 from process.error_groups import leaves
 from process.logs import configure_logging
-from process.memory import free_memory
 from registrar.given_files import GivenFiles
+from registrar.process_limits import limit_process
 from registrar.progress import INTERRUPTED, ClaimLost, ProgressWriter
 from registrar.settings import RegistrarSettings
 from registrar.todo import register_as_asked
@@ -125,19 +124,11 @@ async def _end(pool: Pool, claim: tuple[str, int], made: list[MadeVariant], erro
             await asyncio.sleep(_AGAIN_S)
 
 
-def _limit_memory(settings: RegistrarSettings) -> None:
-    """Limit what this process takes, and let its steps have limits of their own."""
-    most = settings.memory_bytes or free_memory() // 2
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
 def main(registration: str, epoch: str, folder: str) -> int:
     """Do a registration; returns the exit code."""
     settings = RegistrarSettings()
     configure_logging(settings.log_level, settings.log_format)
-    _limit_memory(settings)
+    limit_process(settings)
     return asyncio.run(run((registration, int(epoch)), Path(folder)))
 
 

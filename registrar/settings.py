@@ -20,6 +20,9 @@ class RegistrarSettings(ArtifactUserSettings):
     """Times that the process of a registration may end without an outcome, as by a crash."""
     memory_bytes: int = Field(default=0, ge=0)
     """Most memory that the process of a registration may take beside its steps; 0: half of what is free."""
+    cpu_s: int = Field(default=1800, ge=1)
+    """Most seconds that the process of a registration may compute beside its steps: far more than any needs, and less
+    than for ever, which it takes to read some files that are made for that."""
     silent_s: float = Field(default=15.0, gt=0)
     """Seconds after which a registration is another's whose registrar does not say that it is at it."""
     renew_s: float = Field(default=1.0, gt=0)

@@ -163,6 +163,8 @@ def _limit(limits: StepLimits) -> None:
         lower_priority()
     resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _, most_s = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (most_s, most_s))  # not that of whoever runs it, which has less to do
     with suppress(OSError):  # not Linux
         _OOM_SCORE.write_text("1000")
 

@@ -54,7 +54,42 @@ def test_nothing_that_grows(tmp_path: Path, mode: str) -> None:
         unpack(tar_of(tmp_path / "x.tar", ("x", bytes(1 << 20)), mode=mode), tmp_path / "out")
 
 
+def raw_member(name: bytes, kind: bytes = tarfile.REGTYPE, content: bytes = b"", size: bytes = b"") -> bytes:
+    """A member as it stands in a tar, whatever it says."""
+    head = bytearray(tarfile.TarInfo("x").tobuf(tarfile.USTAR_FORMAT))
+    head[0:100] = name.ljust(100, b"\0")
+    head[124:136] = size or b"%011o\0" % len(content)
+    head[156:157] = kind
+    head[148:156] = b" " * 8
+    head[148:156] = b"%06o\0 " % sum(head)
+    return bytes(head) + content + bytes(-len(content) % 512)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        raw_member(b"pax", tarfile.XHDTYPE, b"22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n") + raw_member(b"x"),
+        raw_member(b"long", tarfile.GNUTYPE_LONGNAME, b"x\0") * 3000 + raw_member(b"x"),
+        raw_member(b"\xff\xfe", content=b"!"),
+        raw_member(b"x", size=b"\xff" * 10 + b"\xfe\x00"),
+    ],
+    ids=["no-holes-said", "as-deep-as-python", "no-text", "less-than-nothing"],
+)
+def test_what_is_made_to_be_misread_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.tar").write_bytes(content + bytes(1024))
+    with pytest.raises(InvalidRequest):
+        unpack(tmp_path / "x.tar", tmp_path / "out")
+
+
 def test_no_name_twice_and_no_file_where_a_folder_is(tmp_path: Path) -> None:
     for number, second in enumerate(("x", "x/y")):
         with pytest.raises(InvalidRequest, match="the same name twice"):
             unpack(tar_of(tmp_path / "x.tar", ("x", b"1"), (second, b"2")), tmp_path / f"out{number}")
+
+
+def test_folders_count_that_are_made_for_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("registrar.unpacking.MOST_FILES", 4)
+    for number, names in enumerate((("a/b/c/x",), ("a/x", "b/x"))):
+        unpack(tar_of(tmp_path / "x.tar", *((name, b"!") for name in names)), tmp_path / f"out{number}")
+    with pytest.raises(InvalidRequest, match="more than 4 files"):
+        unpack(tar_of(tmp_path / "x.tar", ("a/b/c/d/x", b"!")), tmp_path / "deep")
