@@ -29,6 +29,7 @@ from schemas.endpoints.registrations import (
     RegistrationRequest,
     RegistrationsRequest,
 )
+from schemas.endpoints.tenants import MOST_PARTITIONS
 from schemas.errors import Forbidden, InvalidRequest, NotFound, OperatorError, QuotaExceeded
 from schemas.names import check_name
 from schemas.principal import Role
@@ -60,6 +61,13 @@ async def model(control: Control, request: ModelToRegister) -> RegistrationStatu
         raise InvalidRequest(
             f"{request.measure} is somebody's code, which nothing runs for whoever asks from afar: register it by "
             "`infaas register` where the system runs"
+        )
+    if any(one.folder for one in request.beside):
+        raise InvalidRequest("what lies beside a model is a file: give a model that is a folder as its `file`")
+    if request.partitions > MOST_PARTITIONS and _publisher(control) is not None:
+        raise InvalidRequest(
+            f"a model begins with {MOST_PARTITIONS} partitions at most, for each of its variants, and gets more where "
+            "they are needed: more at once are an administrator's to say"
         )
     access = _access(control, request.access)
     _checkable(request).check()

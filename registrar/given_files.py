@@ -1,6 +1,7 @@
 """The files that a registration names, as files here: uploads of its tenant, and what lies in the store of artifacts.
 
-An upload is linked, or where that cannot be copied, under the name that it was given: whoever reads it goes by that.
+An upload is linked, or where that cannot be copied, under the name that it was given: whoever reads it goes by that. A
+file that is given again, under another name, takes no more room.
 """
 
 import os
@@ -31,6 +32,8 @@ class GivenFiles:
         self._location = location
         self._uploaded = frozenset(uploaded)
         self._publisher = publisher
+        self._placed: dict[str, Path] = {}
+        """By what was given, where it lies."""
 
     def place(self, given: GivenFile | None, folder: str) -> Path | None:
         """Have a file, if one is given, in a folder of its own with those that are placed there, too.
@@ -46,7 +49,12 @@ class GivenFiles:
         if target.exists():
             raise InvalidRequest(f"two files are called {given.name}")
         if not given.folder:
-            self._fetch(given, target)
+            source = given.upload or given.url
+            if source in self._placed:
+                _link(self._placed[source], target)
+            else:
+                self._fetch(given, target)
+            self._placed[source] = target
             return target
         tar = self._folder / f"{given.name}.tar"
         self._fetch(given, tar)
@@ -88,10 +96,14 @@ class GivenFiles:
         if not self._uploads.has(sha256):
             raise InvalidRequest(f"the upload {sha256} has gone: send the file again")
         with self._uploads.held(sha256) as file:
-            try:
-                os.link(file, target)
-            except OSError:  # another file system, or one that has no links
-                shutil.copyfile(file, target)
+            _link(file, target)
+
+
+def _link(file: Path, target: Path) -> None:
+    try:
+        os.link(file, target)
+    except OSError:  # another file system, or one that has no links
+        shutil.copyfile(file, target)
 
 
 def without_folder(text: str, folder: Path) -> str:

@@ -106,9 +106,11 @@ async def test_who_registers_does_so_for_their_tenant_alone(
         for key in (acme, admin):
             assert (await send(gateway, key))[0] == 201
         refused = {
-            400: (model("no name"), model(accuracy=2), model(partitions=10**9), model(validation=None),
+            400: (model("no name"), model(accuracy=2), model(partitions=10**9), model(partitions=65),
+                  model(validation=None),
                   model(measure="os:system"), model(file={"name": "../m.onnx", "upload": SHA256}),
-                  model(file={"name": "m.onnx", "url": "file:///etc/passwd"})),
+                  model(file={"name": "m.onnx", "url": "file:///etc/passwd"}),
+                  model(beside=[{"name": "weights", "upload": SHA256, "folder": True}])),
             403: (model("open", "all"), model(task="all", access={"visibility": "public"}),
                   model(access={"owner": "globex"})),
             409: (model("hidden", "secret"), model("secret"), model(task="secret")),
