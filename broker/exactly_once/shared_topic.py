@@ -14,7 +14,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
+from typing import TYPE_CHECKING, Final, Self, TypeAlias
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
@@ -35,6 +35,7 @@ from broker.delivery.coordinator import Coordinator
 from broker.exactly_once.partition_stream import PartitionStream
 from broker.exactly_once.partition_writer import PartitionWriter
 from broker.features import broker_features
+from broker.lag.offsets_api import UNKNOWN, FetchOffsets, read_committed
 from broker.settings import KafkaSettings
 from broker.topics import partitions_of
 from schemas.errors import OperatorError
@@ -48,6 +49,7 @@ Work: TypeAlias = Callable[[PartitionStream], Awaitable[None]]
 """What is done with a partition; returns when there is nothing more to do with it."""
 
 _AGAIN_S: Final = 1.0
+_PLACES: Final = "places"
 _FOR_EVER_MS: Final = 2**31 - 1
 _LASTING: Final = (
     *(ClusterAuthorizationFailedError, GroupAuthorizationFailedError),
@@ -180,12 +182,27 @@ class SharedTopic(ConsumerRebalanceListener):
     async def _place(self, partition: TopicPartition) -> int:
         """Have the partition read from what is committed; returns that."""
         first = (await self._consumer.beginning_offsets([partition]))[partition]
-        committed: Any = await self._consumer.committed(partition)
-        if committed is not None and committed < first:
+        committed = await self._settled(partition)
+        if 0 <= committed < first:
             log.warning("%s: Kafka deleted %d records before they were read", _name(partition), first - committed)
-        begin = max(first, committed or 0)
+        begin = max(first, committed)
         self._consumer.seek(partition, begin)
         return begin
+
+    async def _settled(self, partition: TopicPartition) -> int:
+        """What is committed once no transaction can change it, -1 for nothing; raises `KafkaError` while one may.
+
+        Who had the partition is fenced, but a broker may note what its last transaction did a moment later.
+        """
+        request = FetchOffsets.of({self.group: {partition.topic: [partition.partition]}}, settled=True)
+        async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
+            answer = await self._coordinator.send(request, _PLACES)
+        [(_, error, topics)] = read_committed(answer)
+        self._coordinator.check(error)
+        [(_, [(_, offset)])] = topics
+        if offset == UNKNOWN:
+            raise KafkaError(f"what group {self.group} has committed of it is not settled")
+        return offset
 
     def _new_consumer(self) -> AIOKafkaConsumer:
         return new_consumer(

@@ -52,8 +52,11 @@ class FetchOffsets(EncodedRequest):
     FLEXIBLE_VERSION: ClassVar = True
 
     @classmethod
-    def of(cls, groups: Mapping[str, Mapping[str, Sequence[int]]]) -> Self:
-        """Encode the request for these partitions by group and topic."""
+    def of(cls, groups: Mapping[str, Mapping[str, Sequence[int]]], *, settled: bool = False) -> Self:
+        """Encode the request for these partitions by group and topic.
+
+        `settled`: where a transaction is open that may change what is committed, have an error answered in its place.
+        """
         parts = [_varint(len(groups) + 1)]
         for group, topics in groups.items():
             parts += [_compact(group), _varint(len(topics) + 1)]
@@ -61,7 +64,7 @@ class FetchOffsets(EncodedRequest):
                 packed = struct.pack(f">{len(numbers)}i", *numbers)
                 parts += [_compact(topic), _varint(len(numbers) + 1), packed, b"\0"]
             parts.append(b"\0")
-        return cls(b"".join([*parts, b"\0\0"]))  # no stable offsets required, no tags
+        return cls(b"".join([*parts, bytes([settled]), b"\0"]))  # no tags
 
 
 def read_offsets(answer: Any) -> Iterable[tuple[str, list[tuple[int, int]]]]:

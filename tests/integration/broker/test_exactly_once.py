@@ -56,6 +56,29 @@ async def test_who_opens_a_partition_later_fences_who_had_it(kafka: KafkaSetting
     assert await committed_values(kafka, copied) == [b"first", b"second"]
 
 
+async def test_who_is_dealt_a_partition_waits_until_what_is_committed_is_settled(
+    kafka: KafkaSettings, topic: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    partition, begun = TopicPartition(topic, 0), asyncio.Queue[int]()
+
+    async def note(stream: PartitionStream) -> None:
+        if stream.partition == partition:
+            begun.put_nowait(stream.begin)
+        await asyncio.Event().wait()
+
+    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, transactional_id=str(uuid4())) as other:
+        await other.begin_transaction()
+        await other.send_offsets_to_transaction({partition: 5}, topic)
+        async with SharedTopic(kafka, "test", topic, topic) as shared, asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(shared.run(note))
+            await until(lambda: "is not settled" in caplog.text or not begun.empty())
+            assert begun.empty()
+            await other.commit_transaction()
+            async with asyncio.timeout(PATIENCE_S):
+                assert await begun.get() == 5
+            running.cancel()
+
+
 async def test_what_was_not_written_whole_is_not_there(kafka: KafkaSettings, topic: str, copied: str) -> None:
     async with PartitionWriter(kafka, "test", topic, TopicPartition(topic, 0)) as writer:
         with pytest.raises(AssertionError):  # there is no such partition
