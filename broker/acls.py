@@ -5,6 +5,7 @@ aiokafka's admin client has no way to them; it has the requests.
 
 from collections.abc import Callable, Iterable
 from enum import IntEnum
+from shlex import quote
 from typing import Any, Final, NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient
@@ -68,9 +69,9 @@ def tenant_acls(tenant: str) -> list[Acl]:
 
 
 def acl_commands(acls: Iterable[Acl], principal: str, bootstrap: str) -> list[str]:
-    """Commands of Kafka's own tool that allow the same."""
+    """Commands of Kafka's own tool that allow the same, for a shell: what a user is called may be anything."""
     return [
-        f"kafka-acls.sh --bootstrap-server {bootstrap} --add --allow-principal {principal} --operation "
+        f"kafka-acls.sh --bootstrap-server {quote(bootstrap)} --add --allow-principal {quote(principal)} --operation "
         f"{acl.operation.name.title()} --{acl.resource.name.lower()} {acl.name} "
         f"--resource-pattern-type {acl.pattern.name.lower()}"
         for acl in acls
