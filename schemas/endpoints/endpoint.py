@@ -9,7 +9,7 @@ and no text holds what Postgres cannot keep.
 """
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from string import Formatter
 from typing import Annotated, Any, Final, Generic, Literal, NamedTuple, TypeVar
@@ -130,10 +130,11 @@ def checked(endpoint: Endpoint[Q, R], request: Q) -> Q:
 def _converted(endpoint: Endpoint[Q, R], values: dict[str, Any], *, strict: bool) -> Q:
     _check_texts([value for value in values.values() if isinstance(value, str)])  # or errors could not be told
     try:
-        converted = msgspec.convert(values, endpoint.request, strict=strict)
+        converted: Any = msgspec.convert(values, endpoint.request, strict=strict)
     except msgspec.ValidationError as error:
         raise InvalidRequest(f"{endpoint.name}: {error}") from None
     _check_texts(values)  # also within, as far as there may be anything
+    _check_moments(getattr(converted, name) for name in converted.__struct_fields__)
     return converted
 
 
@@ -172,6 +173,16 @@ def _check_texts(value: Any) -> None:
                 _check_texts(one)
         case _:
             pass
+
+
+def _check_moments(values: Iterable[Any]) -> None:
+    """Refuse a time of the years 1 to 9999 that is none of these in UTC, by which it is compared and kept."""
+    for value in values:
+        if isinstance(value, datetime):
+            try:
+                value.astimezone(UTC)
+            except OverflowError:
+                raise InvalidRequest(f"{value.isoformat()} lies too far away") from None
 
 
 def _is_unicode(text: str) -> bool:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from admin.handlers import handled
-from schemas.endpoints.endpoint import MOST_BODY_BYTES, Count, Endpoint, from_http, to_http
+from schemas.endpoints.endpoint import MOST_BODY_BYTES, Count, Endpoint, Moment, from_http, to_http
 from schemas.endpoints.table import ENDPOINTS
 from schemas.errors import InvalidRequest
 from schemas.principal import Role
@@ -21,6 +21,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     most: Count | None = None
     whole: bool = False
     tags: list[str] = []
+    since: Moment | None = None
 
 
 class Found(msgspec.Struct):
@@ -67,11 +68,13 @@ def test_a_request_arrives_as_it_was_sent(method: str, wanted: Wanted) -> None:
         ("GET", [("tags", "a\0b")], b"", "characters"),
         ("GET", [("tags", "\udc80")], b"", "characters"),
         ("GET", [("most", "\udc80")], b"", "characters"),
+        ("GET", [("since", "0001-01-01T00:00:00+14:00")], b"", "too far away"),
         ("PUT", [("most", "1")], b"{}", "body"),
         ("PUT", [], b"[1]", "object"),
         ("PUT", [], b'{"most": "1"}', "most"),
         ("PUT", [], b'{"name": "other"}', "name"),
         ("PUT", [], b'{"tags": ["\\u0000"]}', "characters"),
+        ("PUT", [], b'{"since": "9999-12-31T23:59:59-14:00"}', "too far away"),
         ("PUT", [], b"{" * 100_000, "object"),
         ("PUT", [], b" " * MOST_BODY_BYTES + b"{}", "are the most"),
         ("PUT", [], b"\xff", "object"),
