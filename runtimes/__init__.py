@@ -8,3 +8,8 @@ on) -> availability (what is missing) -> onnx, onnx_pack (of more than 2 GB), op
 confidence, composite (several as one) -> cascade, chain -> padding (inputs of different lengths in a batch) ->
 processing (texts and images around a model).
 """
+
+import os
+
+# onnxruntime's wheels report to their makers that they were imported: nobody asked them to.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -32,6 +32,12 @@ def _inspect(model: Path) -> InspectModel:
     return InspectModel(model, SourceFormat.ONNX, None, None, model.with_suffix(".safe"))
 
 
+def _measure(model: Path, folder: Path) -> MeasureVariant:
+    samples = folder / "samples.npz"
+    save_arrays(samples, {"x": np.zeros((16, 4), np.float32)})
+    return MeasureVariant(model, "onnx", "cpu", LoadOptions(precision="fp32", max_batch=1), samples, folder / "outputs")
+
+
 async def test_a_result_comes_back(make_model: Callable[..., Path]) -> None:
     model = make_model()
     inspection = await run_step(_inspect(model), Inspection)
@@ -96,9 +102,17 @@ async def test_a_step_that_needs_too_much_memory_says_so_and_harms_nobody(
         helper.make_node("MatMul", ["x", "w"], ["product"]),
         helper.make_node("Add", ["product", "sum"], ["scores"]),
     ]
-    samples = tmp_path / "samples.npz"
-    save_arrays(samples, {"x": np.zeros((16, 4), np.float32)})
-    options = LoadOptions(precision="fp32", max_batch=1)
-    step = MeasureVariant(make_model(nodes=nodes), "onnx", "cpu", options, samples, tmp_path / "outputs")
+    step = _measure(make_model(nodes=nodes), tmp_path)
     with pytest.raises(ModelFailed, match="needs more memory than the 2000 MiB that it may take"):
         await run_step(step, Measurement, StepLimits(memory_bytes=2000 << 20))
+
+
+async def test_what_a_runtime_would_report_of_itself_is_not_even_noted(
+    make_model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    for name in ("HOME", "TMPDIR"):
+        monkeypatch.setenv(name, str(home))
+    await run_step(_measure(make_model(), tmp_path), Measurement)
+    assert list(home.iterdir()) == []
