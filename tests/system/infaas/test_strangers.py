@@ -51,11 +51,12 @@ class Listener(NamedTuple):
 
 
 async def test_a_stranger_is_told_at_every_port_what_is_written_down(cli: Cli) -> None:
-    async with cli.up("--gateway-host=0.0.0.0", "--grpc-port=0", "--auth", "--jobs=1") as supervisor:
+    services = ("--jobs=1", "--registrars=1")
+    async with cli.up("--gateway-host=0.0.0.0", "--grpc-port=0", "--auth", *services) as supervisor:
         state = await cli.json("status", "--wait")
         parent = psutil.Process(supervisor.pid)
-        services = {service["pid"]: re.split("-", name)[0] for name, service in state["services"].items()}
-        processes = {one: owner(one, services) for one in (parent, *parent.children(recursive=True))}
+        named = {service["pid"]: re.split("-", name)[0] for name, service in state["services"].items()}
+        processes = {one: owner(one, named) for one in (parent, *parent.children(recursive=True))}
         found = listeners(processes)
         told = await asyncio.gather(*map(row, found))
         files = list(file_rows(processes, cli.home))
