@@ -3,7 +3,8 @@
 #
 # Needs root on a Debian, and its packages buildah and mmdebstrap. No image registry is asked: the base is made of Debian's
 # own packages and stands in under the name that the Dockerfile gives, so its Python is Debian's. BUILD_FLAGS are passed on
-# to buildah, as where pip needs a mirror: BUILD_FLAGS="--volume=/etc/pip.conf:/etc/pip.conf:ro".
+# to buildah, as where pip needs a mirror: BUILD_FLAGS="--volume=/etc/pip.conf:/etc/pip.conf:ro". Where INFAAS_KAFKA and
+# INFAAS_POSTGRES name servers, which nobody else should use, each service runs on them for a while.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export BUILDAH_ISOLATION=chroot STORAGE_DRIVER=vfs
@@ -46,15 +47,38 @@ step "what they run"
 in_image services infaas --version
 in_image services python -c 'import zoo.samples; zoo.samples.labelled("digits"); print("the zoo is there")'
 for module in selector autoscaler gateway jobs registrar; do
-  in_image services python -m "$module" --help >/dev/null && echo "$module --help"
+  in_image services python -m "$module" --help >/dev/null
+  echo "$module --help"
 done
-in_image worker-cpu python -m workers --help >/dev/null && echo "workers --help"
+in_image worker-cpu python -m workers --help >/dev/null
+echo "workers --help"
 in_image worker-cpu python -c 'import onnxruntime; print("onnxruntime", onnxruntime.__version__)'
+
+# -- whether they run as the compose file says: root read only, no capabilities, what they write in memory --------------
+as_composed() { # TARGET COMMAND...
+  local container root own env=(INFAAS_ARTIFACTS=/artifacts INFAAS_GATEWAY_GRPC_PORT=8001)
+  container=$(buildah from --pull=never "infaas/$1")
+  root=$(buildah mount "$container")
+  own=$(buildah inspect --type image --format '{{range .OCIv1.Config.Env}}{{.}} {{end}}' "infaas/$1")
+  env+=(INFAAS_KAFKA="$INFAAS_KAFKA" INFAAS_POSTGRES="$INFAAS_POSTGRES")
+  # shellcheck disable=SC2016,SC2086
+  unshare --mount --pid --fork --kill-child bash -ec '
+    mount --bind "$0" "$0"
+    mount --rbind /dev "$0/dev"
+    mount -t proc proc "$0/proc"
+    for folder in /tmp /var/lib/infaas /artifacts; do mount -t tmpfs -o mode=1777 tmpfs "$0$folder"; done
+    mount -o remount,bind,ro "$0"
+    exec chroot "$0" setpriv --reuid=infaas --regid=infaas --clear-groups --bounding-set=-all --no-new-privs "$@"
+  ' "$root" env -i $own "${env[@]}" "${@:2}" || { buildah rm "$container" >/dev/null; return 1; }
+  buildah rm "$container" >/dev/null
+}
 if [ -n "${INFAAS_KAFKA:-}" ] && [ -n "${INFAAS_POSTGRES:-}" ]; then
-  step "whether they could start against $INFAAS_KAFKA"
+  step "whether they run on $INFAAS_KAFKA"
+  as_composed services infaas db upgrade
   for module in selector autoscaler gateway jobs registrar; do
-    in_image services env INFAAS_KAFKA="$INFAAS_KAFKA" INFAAS_POSTGRES="$INFAAS_POSTGRES" python -m "$module" --check | tail -2
+    as_composed services timeout --foreground --preserve-status 10 python -m "$module"
   done
+  as_composed worker-cpu timeout --foreground --preserve-status 10 python -m workers
 fi
 step "done"
 buildah images | grep -E 'infaas/|python' || true
