@@ -70,6 +70,8 @@ def solve_milp(
 ) -> MilpSolution:
     """Best of what the solver finds, the heuristic finds and there is. Blocks; releases the interpreter's lock."""
     start = solve_greedy(problem)
+    if not problem.pools:
+        return MilpSolution(start, cost(problem, start))
     return _Search(problem, start, gap, warm=warm).run(time_limit_s)
 
 

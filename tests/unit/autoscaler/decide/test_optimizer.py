@@ -92,6 +92,14 @@ def both(problem: AllocationProblem) -> list[Allocation]:
     return [solve_greedy(problem), solve_milp(problem).allocation]
 
 
+def test_where_no_worker_runs_nor_may_there_is_nothing_to_choose() -> None:
+    for problem in (AllocationProblem(), AllocationProblem(requirements=(a_requirement(),))):
+        for allocation in both(problem):
+            assert allocation == Allocation()
+        found = solve_milp(problem)
+        assert found.bound == cost(problem, found.allocation)
+
+
 def test_what_is_too_much_for_an_instance_is_replicated() -> None:
     problem = AllocationProblem(
         variants=(a_variant_spec("a", now=1),),
