@@ -1,7 +1,7 @@
 """Claims registrations that wait, and watches the processes that do them.
 
-A process that ends without an outcome, as by a crash or for want of memory, is tried again some times. One that was
-only interrupted, since we stop or Postgres is away, does not count.
+A process that ends without an outcome, as by a crash or for want of memory, is tried again some times, but for one that
+computed for too long: it would again. One that was only interrupted, since we stop or Postgres is away, does not count.
 """
 
 import asyncio
@@ -123,6 +123,10 @@ class RegistrationDesk:
             return "" if code else None
         metrics.ENDED.labels("crashed").inc()
         log.warning("registration %s, attempt %d ended with code %d:\n%s", claim.id, claim.attempts, code, tail)
+        if code == -signal.SIGXCPU:
+            error = "its files take longer to read than a registration may here"
+            await end_registration(self._pool, (claim.id, claim.epoch), [], error)
+            return None
         return _reason(code)
 
     async def _watch(self, process: asyncio.subprocess.Process, claim: ClaimedRegistration) -> None:
@@ -155,6 +159,4 @@ class RegistrationDesk:
 def _reason(code: int) -> str:
     if code == -signal.SIGKILL:
         return "it was killed (SIGKILL), probably because the machine ran out of memory"
-    if code == -signal.SIGXCPU:
-        return "its files take longer to read than a registration may here"
     return f"it crashed ({signal.Signals(-code).name})" if code < 0 else f"it ended with exit code {code}"

@@ -5,6 +5,8 @@ import os
 import signal
 from pathlib import Path
 
+import psutil
+
 from schemas.access import Access, Visibility
 from schemas.registrations import RegistrationState
 from schemas.rows.audit import AuditOutcome, AuditVerb
@@ -12,7 +14,7 @@ from store.access import get_access
 from store.audit import list_acts
 from store.registrations import cancel_registration
 from tests.integration.registrar.conftest import Bureau
-from tests.waiting import read_until
+from tests.waiting import read_until, until
 
 
 async def worker_of(bureau: Bureau, registration: str) -> int:
@@ -23,6 +25,12 @@ async def worker_of(bureau: Bureau, registration: str) -> int:
 
 async def working_folders(bureau: Bureau) -> list[Path]:
     return [*(bureau.home / "registrations").glob("*")]
+
+
+def processes_of(registrar: int) -> list[psutil.Process]:
+    """The processes of registrations that a registrar has started."""
+    children = psutil.Process(registrar).children()
+    return [one for one in children if "registrar.registration_process" in one.cmdline()]
 
 
 async def times_claimed(bureau: Bureau) -> int:
@@ -70,3 +78,14 @@ async def test_what_is_wrong_is_told_and_a_cancelled_one_ends(bureau: Bureau) ->
     assert {await get_access(bureau.pool, name) for name in ("mine", "ours")} == {own}
     assert refused.error == "the name mine is taken, by what your tenant may not see: choose another one"
     assert (await bureau.status(cancelled)).state is RegistrationState.CANCELLED
+
+
+async def test_one_that_computes_for_too_long_is_not_begun_again(bureau: Bureau) -> None:
+    """The kernel ends it: whatever its files have it do, they would once more."""
+    asked = await bureau.ask(await bureau.linear(hardware=("cuda",), if_no_worker="wait"))
+    async with bureau.registrar() as registrar:
+        [process] = await until(lambda: processes_of(registrar))
+        process.send_signal(signal.SIGXCPU)
+        ended = await bureau.ended(asked)
+    assert (ended.state, ended.attempts) == (RegistrationState.FAILED, 1)
+    assert ended.error == "its files take longer to read than a registration may here"
