@@ -14,8 +14,8 @@ class RegistrarSettings(ArtifactUserSettings):
     model_config = SettingsConfigDict(env_prefix="INFAAS_REGISTRAR_", frozen=True, extra="ignore")
 
     at_once: int = Field(default=3, ge=1)
-    """Registrations that are done at once, of one tenant's publishers one fewer. Most of their work is that of workers,
-    or one step at a time."""
+    """Registrations that are done at once, of one tenant's publishers one fewer, and as many of those that wait where
+    there is no worker. Most of their work is that of workers, or one step at a time."""
     max_crashes: int = Field(default=3, ge=1)
     """Times that the process of a registration may end without an outcome, as by a crash."""
     memory_bytes: int = Field(default=0, ge=0)

@@ -56,13 +56,14 @@ async def put_registration(pool: Pool, row: NewRegistration, most_open: int) -> 
 
 
 async def claim_registration(
-    session: DatabaseSession, worker: str, silent_s: float, most_of_one: int
+    session: DatabaseSession, worker: str, silent_s: float, most_alike: int
 ) -> ClaimedRegistration | None:
     """Begin a registration that nobody does, or whose registrar has been silent for `silent_s`; None: there is none.
 
-    Of those that one tenant's publishers ask for a worker does `most_of_one` at once.
+    A worker does `most_alike` at once of those that one tenant's publishers ask for, and of those that wait where no
+    worker of their hardware is.
     """
-    return await session.fetch_one(ClaimedRegistration, _CLAIM, worker, silent_s, most_of_one)
+    return await session.fetch_one(ClaimedRegistration, _CLAIM, worker, silent_s, most_alike)
 
 
 async def registration_to_do(session: DatabaseSession, registration: str) -> RegistrationToDo | None:

@@ -13,7 +13,7 @@ SELECT pg_advisory_xact_lock(hashtextextended($1, 27))
 
 -- name: claim_registration
 -- One that nobody does, or whose registrar is silent: the oldest of who has the fewest under way. Of one publisher a
--- registrar does so many at most.
+-- registrar does so many at most, and as many of those, whosever they are, that wait where there is no worker.
 UPDATE registrations SET
     state = 'running', worker = $1, epoch = epoch + 1, attempts = attempts + 1, changed_at = clock_timestamp(),
     started_at = coalesce(started_at, clock_timestamp())
@@ -25,6 +25,11 @@ WHERE id = (
             SELECT count(*) FROM registrations AS o
             WHERE o.finished_at IS NULL AND o.state = 'running' AND o.worker = $1 AND o.tenant = r.tenant AND o.publisher
                 AND o.id <> r.id
+        ))
+        AND (r.request ->> 'if_no_worker' IS DISTINCT FROM 'wait' OR $3::bigint > (
+            SELECT count(*) FROM registrations AS o
+            WHERE o.finished_at IS NULL AND o.state = 'running' AND o.worker = $1
+                AND o.request ->> 'if_no_worker' = 'wait' AND o.id <> r.id
         ))
     ORDER BY (
         SELECT count(*) FROM registrations AS o

@@ -60,6 +60,17 @@ async def test_a_publisher_leaves_room_for_others(store_pool: Pool) -> None:
     assert await claimed(store_pool, "another") == "1"
 
 
+async def test_those_that_wait_for_a_worker_leave_room_for_others(store_pool: Pool) -> None:
+    """Whosever they are: there may never be one."""
+    waiting = [
+        msgspec.structs.replace(a_registration(number, tenant), request={"if_no_worker": "wait"})
+        for number, tenant in (("1", "acme"), ("2", "globex"))
+    ]
+    await put(store_pool, *waiting, a_registration("3", "initech"))
+    assert [await claimed(store_pool) for _ in range(3)] == ["1", "3", None]
+    assert await claimed(store_pool, "another") == "2"
+
+
 async def test_a_list_leaves_out_what_may_be_long(store_pool: Pool) -> None:
     await put(store_pool, a_registration("1"))
     assert await claimed(store_pool) == "1"
