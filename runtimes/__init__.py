@@ -10,6 +10,10 @@ processing (texts and images around a model).
 """
 
 import os
+import sys
+from typing import Any, cast
 
-# onnxruntime's wheels report to their makers that they were imported: nobody asked them to.
+# Nobody asked them to, but onnxruntime and OpenVINO report to their makers when they are imported: the one unless this
+# says otherwise, the other, and NNCF, unless the package that does it is missing.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+sys.modules.setdefault("openvino_telemetry", cast(Any, None))

@@ -32,10 +32,12 @@ def _inspect(model: Path) -> InspectModel:
     return InspectModel(model, SourceFormat.ONNX, None, None, model.with_suffix(".safe"))
 
 
-def _measure(model: Path, folder: Path) -> MeasureVariant:
+def _measure(model: Path, folder: Path, runtime: str = "onnx") -> MeasureVariant:
     samples = folder / "samples.npz"
     save_arrays(samples, {"x": np.zeros((16, 4), np.float32)})
-    return MeasureVariant(model, "onnx", "cpu", LoadOptions(precision="fp32", max_batch=1), samples, folder / "outputs")
+    return MeasureVariant(
+        model, runtime, "cpu", LoadOptions(precision="fp32", max_batch=1), samples, folder / "outputs"
+    )
 
 
 async def test_a_result_comes_back(make_model: Callable[..., Path]) -> None:
@@ -107,12 +109,13 @@ async def test_a_step_that_needs_too_much_memory_says_so_and_harms_nobody(
         await run_step(step, Measurement, StepLimits(memory_bytes=2000 << 20))
 
 
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
 async def test_what_a_runtime_would_report_of_itself_is_not_even_noted(
-    make_model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_model: Callable[..., Path], runtime: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = tmp_path / "home"
     home.mkdir()
     for name in ("HOME", "TMPDIR"):
         monkeypatch.setenv(name, str(home))
-    await run_step(_measure(make_model(), tmp_path), Measurement)
+    await run_step(_measure(make_model(), tmp_path, runtime), Measurement)
     assert list(home.iterdir()) == []
