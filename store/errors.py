@@ -42,6 +42,8 @@ _AWAY: Final = (
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
 )
+_REFUSED: Final = (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError, asyncpg.ProgramLimitExceededError)
+"""Broken constraints; what no column can hold, by its content or by its size."""
 _BUSY: Final = (asyncpg.LockNotAvailableError, asyncpg.TransactionRollbackError)
 """Lock timeouts; deadlocks and serialization failures."""
 _MISCONFIGURED: Final = (
@@ -63,7 +65,7 @@ def translate_errors() -> Generator[None]:
     try:
         yield
         OUTAGE.answered()
-    except (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError) as error:
+    except _REFUSED as error:
         raise StoreConflict(_broken_rule(error)) from error
     except _BUSY as error:
         raise StoreBusy(f"others hold the same rows of Postgres, try again: {error}") from error

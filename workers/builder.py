@@ -3,8 +3,9 @@
     request -> put down in Postgres, by every worker that reads it -> claimed by one that is free -> outcome -> report
 
 Rules.
-* A request is done with once it is put down. Who is free claims the oldest; so one that is busy holds up nothing, and
-  what a dead worker had begun is begun by another, or by itself when it is started again.
+* A request is done with once it is put down, or is answered since no row can hold it. Who is free claims the oldest;
+  so one that is busy holds up nothing, and what a dead worker had begun is begun by another, or by itself when it is
+  started again.
 * A step runs in a process of its own, which lets others go first, may take so much time and memory and no more, and
   ends with the worker. A measurement waits for a while until no query comes.
 * A step whose process crashes is tried again, and given up the third time; so is one whose worker ends each time, or
@@ -17,7 +18,7 @@ import logging
 import shutil
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
@@ -38,7 +39,7 @@ from registry.pipeline.stage_outputs import ComputeOutputs
 from registry.plan import PlanVariants
 from registry.step_runner import HardwareStep
 from schemas import topics
-from schemas.errors import InfaasError, ModelFailed, OperatorError
+from schemas.errors import InfaasError, InvalidRequest, ModelFailed, OperatorError
 from schemas.rows.builds import BUILDS_KEPT_S, BuildRow
 from store.builds import (
     claim_build,
@@ -120,14 +121,29 @@ class Builder:
     async def _put_one_down(self, record: Record) -> None:
         try:
             request = msgspec.json.decode(record.value or b"", type=BuildRequest)
-        except msgspec.DecodeError as error:
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             log.warning("ignoring what is no request for a build in %s at %d: %s", record.topic, record.offset, error)
             return
         row = (request.id, self._hardware, request.build, request.asked_ms)
         try:
             await _insist(lambda: put_build(self._context.pool, *row))
         except StoreConflict as error:  # and so it would whenever it is read again
-            log.warning("ignoring a request for a build in %s at %d: %s", record.topic, record.offset, error)
+            log.warning("a request for a build in %s at %d is refused: %s", record.topic, record.offset, error)
+            await self._refuse(request, error)
+
+    async def _refuse(self, request: BuildRequest, reason: StoreConflict) -> None:
+        """Answer a request that no row can hold by a row without its step, so that nobody waits for it."""
+        said = InvalidRequest(f"what is asked holds a name that cannot be kept: rename it ({reason})")
+        outcome = msgspec.to_builtins(BuildOutcome.of_error(said))
+
+        async def put() -> None:
+            async with self._context.pool.transaction() as session:
+                await put_build(session, request.id, self._hardware, {}, request.asked_ms)
+                await finish_build(session, request.id, outcome)
+
+        with suppress(StoreConflict):  # no row can hold its id either, so it is none of ours
+            await _insist(put)
+            await self._report(BuildReport(build=request.id, worker=self._worker, ended=True))
 
     async def _work(self) -> None:
         pool, silent_s = self._context.pool, self._context.settings.lease_ttl_s

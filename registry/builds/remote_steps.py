@@ -96,12 +96,12 @@ class RemoteSteps:
         """
         written: dict[str, Path] = {}
         build = await asyncio.to_thread(self._build, step, written)
-        row = await self._known(build) or await self._ask(build, step.hardware, show)
+        row = await self._known(build) or await self._ask(step, build, show)
         outcome = msgspec.convert(row.outcome, BuildOutcome)
         try:
             await asyncio.to_thread(self._fetch, outcome.files, written)
         except OperatorError:  # what an earlier run left was cleared away
-            row = await self._ask(build, step.hardware, show)
+            row = await self._ask(step, build, show)
             outcome = msgspec.convert(row.outcome, BuildOutcome)
             await asyncio.to_thread(self._fetch, outcome.files, written)
         return outcome.result(kind, row.worker)
@@ -113,20 +113,21 @@ class RemoteSteps:
         row = await get_build(self._pool, build.id)
         return row if row is not None and row.outcome is not None and not row.outcome.get("error") else None
 
-    async def _ask(self, build: Build, hardware: str, show: Show) -> BuildRow:
+    async def _ask(self, step: HardwareStep, build: Build, show: Show) -> BuildRow:
         """Have the build done, and wait until it is."""
+        hardware = step.hardware
         while not await has_builder(self._pool, hardware):
             self._say_absent(hardware, show)
             await asyncio.sleep(_LOOK_S)
         await ensure_topics(self._kafka, build_topics(hardware))
         request = BuildRequest.of(build, int(await present_s(self._pool) * 1000))
         with self._waiting(request.id, show) as wait:
-            await self._send(request, hardware)
+            await self._send(request, step)
             show(f"waiting for a worker of {hardware}")
-            return await self._ended(request, hardware, wait)
+            return await self._ended(request, step, wait)
 
-    async def _ended(self, request: BuildRequest, hardware: str, wait: _Wait) -> BuildRow:
-        absent_s = 0.0
+    async def _ended(self, request: BuildRequest, step: HardwareStep, wait: _Wait) -> BuildRow:
+        hardware, absent_s = step.hardware, 0.0
         while True:
             wait.news.clear()
             row = await get_build(self._pool, request.id)
@@ -138,19 +139,22 @@ class RemoteSteps:
             if absent_s > _GRACE_S:
                 self._say_absent(hardware, wait.show)
             if row is None:
-                await self._send(request, hardware)
+                await self._send(request, step)
 
     def _say_absent(self, hardware: str, show: Show) -> None:
         if not self._wait:
             raise NoWorker(hardware)
         show(f"waiting until there is a worker of {hardware}")
 
-    async def _send(self, request: BuildRequest, hardware: str) -> None:
+    async def _send(self, request: BuildRequest, step: HardwareStep) -> None:
+        await asyncio.to_thread(self._build, step, {})  # its files are gone if it has waited for a day
         value = msgspec.json.encode(request)
         try:
-            await self._producer.send_and_wait(topics.build_topic(hardware), value, key=request.id.encode())
+            await self._producer.send_and_wait(topics.build_topic(step.hardware), value, key=request.id.encode())
         except KafkaError as error:
-            raise OperatorError(f"Kafka does not take what workers of {hardware} are asked for: {error!r}") from error
+            raise OperatorError(
+                f"Kafka does not take what workers of {step.hardware} are asked for: {error!r}"
+            ) from error
 
     @contextmanager
     def _waiting(self, build: str, show: Show) -> Generator[_Wait]:
@@ -191,12 +195,12 @@ class RemoteSteps:
         """Let workers have a file; returns what it is called there."""
         stat = file.stat()
         identity = (file, stat.st_mtime_ns, stat.st_size)
-        if identity not in self._offered:
-            sha256 = sha256_of(file)
-            if not self._artifacts.has(sha256):
-                self._exchange.put(file)
-            self._offered[identity] = sha256
-        return Path(self._offered[identity])
+        known = self._offered.get(identity)
+        sha256 = known or sha256_of(file)
+        if not self._artifacts.has(sha256) and not (known and self._exchange.has(known)):
+            self._exchange.put(file)
+        self._offered[identity] = sha256
+        return Path(sha256)
 
     def _fetch(self, files: Mapping[str, str], written: Mapping[str, Path]) -> None:
         """Have here what a step wrote there.

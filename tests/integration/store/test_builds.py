@@ -1,6 +1,7 @@
 """Builds in a real database: asked for once or more, claimed by one, given back, ended once."""
 
 import asyncio
+import os
 
 import pytest
 
@@ -104,3 +105,7 @@ async def test_what_nobody_has_asked_for_in_a_long_time_is_forgotten(store_pool:
 async def test_what_postgres_can_keep_in_no_row_is_refused_for_good(store_pool: Pool) -> None:
     with pytest.raises(StoreConflict, match="u0000"):
         await put_build(store_pool, "one", "cuda", {"name": "\0"}, 1)
+    with pytest.raises(StoreConflict, match="index row"):
+        await put_build(store_pool, os.urandom(8000).hex(), "cuda", {}, 1)
+    with pytest.raises(StoreConflict, match="out of int64 range"):
+        await put_build(store_pool, "one", "cuda", {}, 2**70)

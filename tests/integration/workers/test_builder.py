@@ -18,7 +18,7 @@ from broker.producer import Producer
 from broker.topic_logs import LogPartition, TopicLogs
 from broker.topics import ensure_topics
 from registry.artifact_settings import open_artifacts, open_exchange
-from registry.builds.build import BuildRequest
+from registry.builds.build import BuildOutcome, BuildRequest
 from registry.builds.presence import NoWorker
 from registry.builds.remote_steps import RemoteSteps, build_topics, remote_steps
 from registry.composites.cascades import CascadeRequest, register_cascade
@@ -35,6 +35,7 @@ from schemas.hardware import Hardware
 from schemas.rows.builds import BuildRow
 from schemas.rows.catalog import Variant, VariantState
 from schemas.topics import build_topic
+from store.builds import get_build
 from store.pool import Pool
 from store.registry import list_profiles, put_architecture, put_variant
 from tests.integration.workers.conftest import Site
@@ -69,11 +70,18 @@ async def no_older_requests(site: Site) -> None:
         await logs.delete_before({LogPartition(topic, 0): ends[topic]})
 
 
-async def ask_what_postgres_refuses(site: Site) -> None:
-    """Request a build that can be kept in no row, before all others."""
+async def ask_what_no_row_can_hold(site: Site) -> None:
+    """Request builds that can be kept in no row, before all others; the last one is ours but for that."""
+    nested = b"[" * 5000 + b"]" * 5000
+    odd = [b'{"id": "deep", "asked_ms": 1, "build": {"step": %b}}' % nested]
+    odd += [b'{"id": "late", "asked_ms": %d, "build": {}}' % 10**30]
+    odd += [
+        msgspec.json.encode(BuildRequest(id=name, build={"step": "\0"}, asked_ms=1))
+        for name in ("\0", os.urandom(8000).hex(), "zero")
+    ]
     async with Producer(site.kafka, "test") as producer:
-        value = msgspec.json.encode(BuildRequest(id="poison", build={"step": "\0"}, asked_ms=1))
-        await producer.send_and_wait(build_topic(Hardware.CUDA), value)
+        for value in odd:
+            await producer.send_and_wait(build_topic(Hardware.CUDA), value)
 
 
 @contextmanager
@@ -108,7 +116,8 @@ async def registered(site: Site, request: Registration, progress: Quiet | None =
 async def builds_of(pool: Pool) -> list[BuildRow]:
     """All builds, plans left out."""
     query = "SELECT id, hardware, step, asked_ms, attempts, worker, reason, outcome FROM builds ORDER BY created_at, id"
-    return [row for row in await pool.fetch(BuildRow, query) if row.step["step"]["type"] != "PlanVariants"]
+    rows = await pool.fetch(BuildRow, query)
+    return [row for row in rows if row.step and row.step["step"]["type"] != "PlanVariants"]
 
 
 async def _listed(folder: Path) -> list[Path]:
@@ -143,7 +152,7 @@ async def test_variants_and_cascades_are_made_and_measured_where_their_hardware_
 ) -> None:
     request, progress = request_of(), Quiet()
     guess, rows = make_model("guess.onnx", weights=-WEIGHTS), make_samples("rows.npz", count=400)
-    await ask_what_postgres_refuses(site)
+    await ask_what_no_row_can_hold(site)
     with pytest.raises(OperatorError, match="no CUDA driver"):
         await LOCAL.run(PlanVariants(request, "onnx"), tuple[PlannedVariant, ...], print)
     async with steps_of(site, wait=False) as runner:
@@ -157,6 +166,10 @@ async def test_variants_and_cascades_are_made_and_measured_where_their_hardware_
             states = await making
             assert [(row.worker, row.attempts) for row in await builds_of(site.pool)] == [("cuda-0", 1)] * 3
             of_cascade = await cascaded(site, guess, rows)
+    refused = await get_build(site.pool, "zero")
+    assert refused is not None
+    with pytest.raises(InvalidRequest, match=r"(?s)holds a name that cannot be kept: rename it .*u0000"):
+        msgspec.convert(refused.outcome, BuildOutcome).result(str, refused.worker)
     assert [row.step["step"]["type"] for row in of_cascade] == ["ComputeOutputs", "ComputeOutputs", "MeasureVariant"]
     ready = dict.fromkeys(("linear.onnx-fp16.cuda", "linear.onnx-fp32.cuda"), VariantState.READY)
     assert states == ready
@@ -212,14 +225,17 @@ async def test_two_workers_share_builds_and_what_is_done_is_not_done_again(
 
     async def ask(batches: Sequence[int]) -> list[Measurement]:
         async with steps_of(site) as runner, asyncio.TaskGroup() as tasks:
-            asked = [tasks.create_task(runner.run(measure(size), Measurement, _unseen)) for size in batches]
+            asked = [tasks.create_task(runner.run(measure(size), Measurement, said[size].append)) for size in batches]
         return [task.result() for task in asked]
 
+    said: dict[int, list[str]] = {1: [], 2: [], 3: []}
+    first = asyncio.ensure_future(ask((1, 2, 3)))
+    await until(lambda: all(said.values()))  # so they wait for a worker
+    await asyncio.to_thread(open_exchange("", site.home).discard_older, 0.0)  # and have for a day
     with (
         gpu_worker(site, "cuda-0", STAND_IN_HOLDS=str(held)),
         gpu_worker(site, "cuda-1", STAND_IN_HOLDS=str(held)),
     ):
-        first = asyncio.ensure_future(ask((1, 2, 3)))
         await begun(held, 2)  # so both are at work
         first.cancel()  # Ctrl-C
         await asyncio.wait({first})
@@ -227,6 +243,9 @@ async def test_two_workers_share_builds_and_what_is_done_is_not_done_again(
         await read_until(lambda: builds_of(site.pool), lambda rows: sum(r.outcome is not None for r in rows) == 3)
         measured = await ask((1, 2, 3))
     assert [len(one.latency) for one in measured] == [1, 2, 3]
+    for size in (1, 2, 3):
+        (tmp_path / f"outputs-{size}").unlink()
+    assert await ask((1, 2, 3)) == measured, "what was fetched once is there for who goes on, without any worker"
     assert all((tmp_path / f"outputs-{size}").exists() for size in (1, 2, 3))
     rows = await builds_of(site.pool)
     assert {row.worker for row in rows} == {"cuda-0", "cuda-1"}
