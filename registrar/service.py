@@ -14,7 +14,7 @@ from registrar.desk import RegistrationDesk
 from registrar.settings import RegistrarSettings
 from registrar.sweeper import RegistrationSweeper
 from registrar.working_folders import working_folder
-from registry.artifact_settings import open_uploads
+from registry.artifact_settings import open_exchange, open_uploads
 from store.change_listener import REGISTRATIONS, ChangeListener
 from store.pool import open_pool
 from store.version import require_current
@@ -36,8 +36,9 @@ async def serve(settings: RegistrarSettings, kafka: KafkaSettings, dsn: str, sto
         folder = stack.enter_context(working_folder(settings.home.absolute()))
         changes = await stack.enter_async_context(ChangeListener(dsn, [REGISTRATIONS]))
         desk = RegistrationDesk(pool, settings, folder, f"{socket.gethostname()}-{os.getpid()}")
-        uploads = await asyncio.to_thread(open_uploads, settings.artifacts, settings.home.absolute())
-        sweeper = RegistrationSweeper(pool, uploads, settings)
+        place = settings.artifacts, settings.home.absolute()
+        uploads, exchange = await asyncio.to_thread(lambda: (open_uploads(*place), open_exchange(*place)))
+        sweeper = RegistrationSweeper(pool, uploads, exchange, settings)
         problem = KafkaReachability(kafka).problem
         await stack.enter_async_context(health_server(settings.metrics_host, settings.metrics_port, problem))
         log.info("taking care of registrations")

@@ -1,6 +1,7 @@
-"""Removes what nobody needs any more: uploads that no registration has named for long, and old registrations.
+"""Removes what nobody needs any more: uploads that no registration has named for long, old registrations.
 
-Every registrar does this; who comes second finds nothing.
+And old files of builds, which stay where no build is done after them. Every registrar does this; who comes second finds
+nothing.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ from registrar import metrics
 from registrar.settings import RegistrarSettings
 from registry.artifacts import ArtifactStore
 from schemas.errors import OperatorError
+from schemas.rows.builds import BUILDS_KEPT_S
 from store.errors import StoreUnavailable
 from store.pool import Pool
 from store.registrations import forget_registrations
@@ -17,11 +19,14 @@ from store.uploads import sweep_uploads
 
 
 class RegistrationSweeper:
-    """Sweeper of uploads and registrations."""
+    """Sweeper of uploads, registrations and files of builds."""
 
-    def __init__(self, pool: Pool, uploads: ArtifactStore, settings: RegistrarSettings) -> None:
+    def __init__(
+        self, pool: Pool, uploads: ArtifactStore, exchange: ArtifactStore, settings: RegistrarSettings
+    ) -> None:
         self._pool = pool
         self._uploads = uploads
+        self._exchange = exchange
         self._settings = settings
         self._failures = FailureLog("sweeping uploads", "they stay")
 
@@ -41,6 +46,7 @@ class RegistrationSweeper:
         await forget_registrations(self._pool, self._settings.retention_s)
         swept = await sweep_uploads(self._pool, self._settings.upload_retention_s, self._discard)
         metrics.SWEPT.inc(swept)
+        await asyncio.to_thread(self._exchange.discard_older, BUILDS_KEPT_S)
 
     async def _discard(self, sha256: str) -> None:
         await asyncio.to_thread(self._uploads.discard, sha256)

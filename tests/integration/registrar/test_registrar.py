@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psutil
 
+from registry.artifact_settings import open_exchange
 from schemas.access import Access, Visibility
 from schemas.registrations import RegistrationState
 from schemas.rows.audit import AuditOutcome, AuditVerb
@@ -89,3 +90,12 @@ async def test_one_that_computes_for_too_long_is_not_begun_again(bureau: Bureau)
         ended = await bureau.ended(asked)
     assert (ended.state, ended.attempts) == (RegistrationState.FAILED, 1)
     assert ended.error == "its files take longer to read than a registration may here"
+
+
+async def test_old_files_of_builds_go_whether_any_build_is_done_or_not(bureau: Bureau) -> None:
+    exchange = open_exchange("", bureau.home)
+    old, young = exchange.put(bureau.model), exchange.put(bureau.samples)
+    os.utime(exchange.path(old), (0, 0))
+    async with bureau.registrar():
+        await until(lambda: not exchange.has(old))
+    assert exchange.has(young)
