@@ -25,7 +25,8 @@ async def worker_of(bureau: Bureau, registration: str) -> int:
 
 
 async def working_folders(bureau: Bureau) -> list[Path]:
-    return [*(bureau.home / "registrations").glob("*")]
+    """Those that a registrar has begun to use."""
+    return [lock.parent for lock in (bureau.home / "registrations").glob("*/lock")]
 
 
 def processes_of(registrar: int) -> list[psutil.Process]:
@@ -59,12 +60,12 @@ async def test_what_is_wrong_is_told_and_a_cancelled_one_ends(bureau: Bureau) ->
     """Each has its state; what another tenant has stays its own."""
     own = Access(owner="acme", visibility=Visibility.PRIVATE)
     wrong = await bureau.linear(validation=await bureau.upload(bureau.model))
-    cancelled = await bureau.ask(await bureau.linear(name="slow", hardware=("cuda",), if_no_worker="wait"))
-    failing = await bureau.ask(wrong)
-    mine = await bureau.ask(await bureau.linear("acme", name="mine", task="ours"), "acme", publisher=True)
     async with bureau.registrar():
         [folder] = await read_until(lambda: working_folders(bureau), bool)
         away = folder.rename(bureau.home / "away")
+        cancelled = await bureau.ask(await bureau.linear(name="slow", hardware=("cuda",), if_no_worker="wait"))
+        failing = await bureau.ask(wrong)
+        mine = await bureau.ask(await bureau.linear("acme", name="mine", task="ours"), "acme", publisher=True)
         await read_until(lambda: times_claimed(bureau), lambda times: times > 3)
         away.rename(folder)  # that it had no disk is no fault of theirs
         await read_until(lambda: bureau.status(cancelled), lambda one: "waiting until" in one.doing)
