@@ -47,7 +47,7 @@ async def test_paths_are_the_routes(gateway: Running) -> None:
     async with open_pool(NOWHERE, min_size=0) as pool:
         settings = GatewaySettings()
         admin = AdminRoutes(settings, KafkaSettings(), bodies, pool, "")
-        uploads = UploadRoutes(settings, pool, "")
+        uploads = UploadRoutes(settings, pool, admin.turn, "")
         jobs = JobRoutes(models, gateway.query_client, bodies, JobWriter(pool, JobRoom(1, 1)), pool, quotas, settings)
     routes = all_routes(inference, jobs, admin, uploads, models, statistics, bodies, always_ready)
     assert {(route.method, route.path) for route in routes} == listed | UNLISTED
