@@ -57,7 +57,7 @@ def small_files_only() -> Generator[None]:
 async def stalling() -> AsyncIterator[bytes]:
     """A client that sends too little."""
     yield CONTENT[:10]
-    await asyncio.sleep(60)
+    await asyncio.Event().wait()
 
 
 async def test_a_file_is_kept_once_it_is_what_it_should_be_and_is_its_tenants(
