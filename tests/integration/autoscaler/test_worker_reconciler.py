@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
@@ -113,13 +112,14 @@ async def test_a_launcher_that_fails_is_asked_ever_more_seldom_and_says_why(data
         await want(store_pool, reconciler, 1)
 
         async def failed_twice() -> bool:
-            return len(launcher.orders) == 2
+            return [row.action for row in await list_decisions(store_pool)].count("start failed") >= 2
 
         began = time.monotonic()
         await woken_until(reconciler, failed_twice)
         assert time.monotonic() - began >= 1.0
     decisions = await list_decisions(store_pool)
-    assert Counter(row.action for row in decisions) == {"start": 2, "start failed": 2}
+    # Each was written down, too, once it was over; a machine that is slow may have begun a third meanwhile.
+    assert [row.action for row in reversed(decisions)][:4] == ["start", "start failed", "start", "start failed"]
     assert {row.reason for row in decisions if row.action == "start failed"} == {"no machine left"}
 
 
