@@ -318,7 +318,7 @@ async def _read_when_ready(home: Path, until: float) -> tuple[SystemState, dict[
         state = read_state(home)
         problems = await _probe(state) if state is not None and state.ready else {}
         if (state is not None and problems and not _is_unready(state, problems)) or time.monotonic() > until:
-            state = running_state(home)
+            state = state or running_state(home)
             return state, problems or dict.fromkeys(state.services, "starting")
         await asyncio.sleep(_CHECK_INTERVAL_S)
 

@@ -13,7 +13,7 @@ from infaas.cli.jobs import show_jobs
 from infaas.cli.main import app
 from infaas.cli.output import EXIT_SETUP, report, show, table
 from infaas.supervisor.options import POSTGRES_ENV
-from infaas.supervisor.state import LOCK, claimed, write_state
+from infaas.supervisor.state import LOCK, ServiceState, SystemState, claimed, write_state
 from process.ports import free_port
 from schemas.errors import OperatorError
 from schemas.jobs import JobFailure, JobState, JobStatus
@@ -128,6 +128,23 @@ def test_status_shows_a_password_only_if_asked_to(shell: Shell, tmp_path: Path, 
         assert "ann@db:5432" in shell("status", *words).stdout
         assert "hush" not in shell("status", *words).stdout
         assert "ann:hush@db" in shell("status", "--show-secrets", *words).stdout
+
+
+def test_status_says_how_those_are_that_it_asked_though_a_worker_comes_meanwhile(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = ServiceState(pid=1, restarts=0, health="", metrics="", log="")
+
+    async def probe(state: SystemState) -> dict[str, str]:
+        write_state(tmp_path, msgspec.structs.replace(state, services={**state.services, "worker-cpu-0": service}))
+        return dict.fromkeys(state.services, "")
+
+    monkeypatch.setattr("infaas.cli.system._probe", probe)
+    with claimed(tmp_path):
+        write_state(tmp_path, msgspec.structs.replace(a_state(), services={"gateway": service}))
+        shown = shell("status", "--json")
+    assert shown.exit_code == 0, shown.exception
+    assert msgspec.json.decode(shown.stdout)["services"].keys() == {"gateway"}
 
 
 def test_a_password_in_the_command_line_is_refused(shell: Shell) -> None:
