@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pytest
 
 from schemas.latency import BatchLatency, LatencyModel
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 from workers.batch_queue import NO_DEADLINE, BatchQueue, Urgency
 from workers.executor import BatchExecutor
 
@@ -38,6 +38,7 @@ class Source:
         self.work: list[tuple[Urgency, str]] = []
         self.log = log
         self.go = threading.Event()
+        self.counting = threading.Lock()
         self.at_once = 0
         self.most_at_once = 0
         self.short = False
@@ -61,12 +62,14 @@ class Source:
         return self.batches[-1]
 
     def compute(self, name: str) -> None:
-        self.threads.add(threading.get_ident())
-        self.at_once += 1
-        self.most_at_once = max(self.most_at_once, self.at_once)
-        self.go.wait(5)
-        self.log.append(name)
-        self.at_once -= 1
+        with self.counting:
+            self.threads.add(threading.get_ident())
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
+        self.go.wait(PATIENCE_S)
+        with self.counting:
+            self.log.append(name)
+            self.at_once -= 1
 
 
 def open_executor(slots: int) -> tuple[BatchExecutor, list[BaseException]]:
@@ -223,7 +226,8 @@ async def test_a_source_that_may_not_fill_all_slots_leaves_them_to_others() -> N
     assert (one.most_at_once, two.most_at_once) == (1, 2)
 
 
-async def test_while_online_work_comes_one_slot_is_kept_free_of_offline_work() -> None:
+async def test_while_online_work_comes_one_slot_is_kept_free_of_offline_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.online_rhythm._IDLE_S", 3600.0)  # or all are free for it after a pause of a second
     executor, _ = open_executor(3)
     log: list[str] = []
     online, offline = Source(executor, log, parallel=3), Source(executor, log, parallel=3)
