@@ -3,9 +3,11 @@
 import asyncio
 import os
 import sys
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+
+import psutil
 
 from broker.settings import KafkaSettings
 
@@ -57,3 +59,21 @@ async def output_of(*words: str | Path, env: Mapping[str, str] = {}) -> tuple[in
             process.kill()
             await process.wait()
     return process.returncode, output.decode()
+
+
+def name_of(process: psutil.Process) -> str:
+    """The name of a process; none of one that has ended, as those do that serve a connection to Postgres."""
+    with suppress(psutil.NoSuchProcess):
+        return process.name()
+    return ""
+
+
+@contextmanager
+def suspended(pid: int) -> Generator[None]:
+    """Have a process stand still while the context is open."""
+    process = psutil.Process(pid)
+    process.suspend()
+    try:
+        yield
+    finally:
+        process.resume()
