@@ -32,6 +32,12 @@ def _inspect(model: Path) -> InspectModel:
     return InspectModel(model, SourceFormat.ONNX, None, None, model.with_suffix(".safe"))
 
 
+def _endless(folder: Path) -> InspectModel:
+    """A step that never ends by itself: nobody writes what it reads."""
+    os.mkfifo(folder / "endless.onnx")
+    return _inspect(folder / "endless.onnx")
+
+
 def _measure(model: Path, folder: Path, runtime: str = "onnx") -> MeasureVariant:
     samples = folder / "samples.npz"
     save_arrays(samples, {"x": np.zeros((16, 4), np.float32)})
@@ -53,24 +59,24 @@ async def test_an_error_keeps_its_kind_and_message(make_model: Callable[..., Pat
         await run_step(_inspect(odd), Inspection)
 
 
-async def test_a_crash_is_the_models_failure(make_model: Callable[..., Path]) -> None:
+async def test_a_crash_is_the_models_failure(tmp_path: Path) -> None:
     async def crash() -> None:
         (await _child()).send_signal(signal.SIGSEGV)
 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(crash())
         with pytest.raises(ModelFailed, match=r"crashed \(SIGSEGV\)"):
-            await run_step(_inspect(make_model()), Inspection)
+            await run_step(_endless(tmp_path), Inspection)
 
 
-async def test_a_step_that_does_not_return_is_killed(make_model: Callable[..., Path]) -> None:
+async def test_a_step_that_does_not_return_is_killed(tmp_path: Path) -> None:
     with pytest.raises(ModelFailed, match="did not finish in time"):
-        await run_step(_inspect(make_model()), Inspection, StepLimits(timeout_s=0.01))
+        await run_step(_endless(tmp_path), Inspection, StepLimits(timeout_s=0.01))
     assert not _children()
 
 
-async def test_cancelling_kills_the_process(make_model: Callable[..., Path]) -> None:
-    step = asyncio.ensure_future(run_step(_inspect(make_model()), Inspection))
+async def test_cancelling_kills_the_process(tmp_path: Path) -> None:
+    step = asyncio.ensure_future(run_step(_endless(tmp_path), Inspection))
     await _child()
     step.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -78,16 +84,15 @@ async def test_cancelling_kills_the_process(make_model: Callable[..., Path]) -> 
     assert not _children()
 
 
-async def test_a_step_knows_no_secret_of_who_starts_it(
-    make_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_step_knows_no_secret_of_who_starts_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     secrets = ("INFAAS_POSTGRES", "INFAAS_KAFKA_SASL_PASSWORD", "AWS_SECRET_ACCESS_KEY", "INFAAS_SIGNING_SECRET")
     for name in secrets:
         monkeypatch.setenv(name, "sesame")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    step = asyncio.ensure_future(run_step(_inspect(make_model()), Inspection))
+    step = asyncio.ensure_future(run_step(_endless(tmp_path), Inspection))
     found = (await _child()).environ()
-    await step
+    step.cancel()
+    await asyncio.wait({step})
     assert "sesame" not in found.values()
     assert (found["OMP_NUM_THREADS"], found["PATH"]) == ("1", os.environ["PATH"])
 

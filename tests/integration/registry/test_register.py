@@ -3,7 +3,7 @@
 import asyncio
 import math
 import resource
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,6 +19,7 @@ from broker.settings import KafkaSettings
 from broker.topics import ensure_variant_topics
 from registry.artifacts import ArtifactStore
 from registry.brought_artifacts import BroughtArtifacts
+from registry.catalog_writer import CatalogWriter
 from registry.register import register
 from registry.registration import Registration
 from registry.topics import ensure_registered_topics
@@ -40,7 +41,6 @@ from store.registry import (
     set_variant_state,
 )
 from tests.store_rows import a_task
-from tests.waiting import until
 from workers.model import find_model, load_session
 
 Register = Callable[..., Any]
@@ -142,12 +142,18 @@ async def test_measuring_again_replaces_the_profiles(run: Register, store_pool: 
     assert all(after[name] != before[name] for name in before)
 
 
-async def test_what_was_cut_off_goes_on(run: Register, store_pool: Pool) -> None:
-    registration = asyncio.ensure_future(run())
-    await until(lambda: list_variants(store_pool, state=VariantState.GENERATED))
-    registration.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await registration
+async def test_what_was_cut_off_goes_on(
+    run: Register, store_pool: Pool, progress: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_off(_done: int, _total: int, text: str) -> None:
+        if text == f"{NAMES[1]}: measuring":
+            registration.cancel()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(progress, "step", cut_off)
+        registration = asyncio.ensure_future(run())
+        with pytest.raises(asyncio.CancelledError):
+            await registration
     half = {variant.name: variant for variant in await list_variants(store_pool)}
     reference = await get_profile(store_pool, NAMES[0])
     assert half[NAMES[0]].state is VariantState.READY
@@ -171,24 +177,22 @@ async def test_a_name_that_is_taken_is_said_before_anything_is_measured(run: Reg
 
 
 async def test_a_name_that_is_taken_meanwhile_leaves_nothing_behind(
-    run: Register, store_pool: Pool, kafka: KafkaSettings, progress: Any
+    run: Register, store_pool: Pool, kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task, name = f"late-{uuid4().hex[:8]}", f"taken-{uuid4().hex[:8]}"
-    async with asyncio.TaskGroup() as tasks:
-        late = tasks.create_task(_failure(run(architecture=name, task=task, variants=("onnx-fp32",))))
-        await until(lambda: any("measuring" in step[2] for step in progress.steps))
+    write = CatalogWriter.write_reference
+
+    async def write_late(self: CatalogWriter, *args: Any) -> None:
         await put_task(store_pool, a_task(name))
-    assert "architecture name is taken by another kind" in late.result()
+        await write(self, *args)
+
+    monkeypatch.setattr(CatalogWriter, "write_reference", write_late)
+    with pytest.raises(OperatorError, match="architecture name is taken by another kind"):
+        await run(architecture=name, task=task, variants=("onnx-fp32",))
     async with open_admin(kafka) as admin:
         assert not [topic for topic in await admin.list_topics() if task in topic or name in topic]
     assert [row.name for row in await list_tasks(store_pool)] == [name]
     assert await list_architectures(store_pool) == []
-
-
-async def _failure(registering: Awaitable[object]) -> str:
-    with pytest.raises(OperatorError) as failed:
-        await registering
-    return str(failed.value)
 
 
 async def test_a_name_of_another_task_is_an_error(run: Register) -> None:
