@@ -53,12 +53,11 @@ class Stage:
         await self.register(self.cheap, ms=1, accuracy=0.8)
         await self.register(self.good, ms=3, accuracy=0.9)
 
-    async def register(self, name: str, *, ms: float, accuracy: float) -> None:
+    async def register(self, name: str, *, ms: float, accuracy: float, load_s: float = 1.0) -> None:
         row = Architecture(name=name.split(".")[0], task=self.task, source="0" * 64, source_format="onnx")
         await put_architecture(self.pool, row)
-        await put_variant(
-            self.pool, variant(name, task=self.task, partitions=2), profile(name, ms=ms, accuracy=accuracy)
-        )
+        measured = profile(name, ms=ms, accuracy=accuracy, load_s=load_s)
+        await put_variant(self.pool, variant(name, task=self.task, partitions=2), measured)
 
     async def speak(self, producer: Producer) -> None:
         """Publish the worker's status, as a worker does."""
@@ -95,7 +94,9 @@ class Stage:
 
 @asynccontextmanager
 async def selecting(stage: Stage, **options: str) -> AsyncGenerator[Selector]:
-    settings = SelectorSettings(upgrades=False, **options)  # pyright: ignore[reportArgumentType]
+    """A selector; it believes the worker for a minute, for both may stand still for a while on a busy machine."""
+    given = {"upgrades": "false", "status_ttl_s": "60"} | options
+    settings = SelectorSettings(**given)  # pyright: ignore[reportArgumentType]
     stop = asyncio.Event()
     async with open_selector(settings, stage.kafka, stage.dsn) as selector, asyncio.TaskGroup() as tasks:
         tasks.create_task(selector.run(stop), name="selector")

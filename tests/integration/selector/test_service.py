@@ -315,13 +315,15 @@ async def test_follows_the_catalog(stage: Stage, client: Producer) -> None:
 
 
 async def test_a_silent_worker_gets_no_more(stage: Stage, client: Producer) -> None:
-    async with selecting(stage):
-        await stage.ask(client, latency_ms="500")
+    for name, ms, accuracy in ((stage.cheap, 1, 0.8), (stage.good, 3, 0.9)):
+        await stage.register(name, ms=ms, accuracy=accuracy, load_s=WAIT_S)  # nothing is loaded in time
+    async with selecting(stage, status_ttl_s="3"):
+        await stage.ask(client, latency_ms="20000")
         await stage.wait(variant_topic(stage.cheap))
         stage.worker = f"other{stage.worker}"
         stage.said = []
         while True:  # until the first worker's last word is too old
-            await stage.ask(client, latency_ms="500")
+            await stage.ask(client, latency_ms="20000")
             topics = (stage.replies, variant_topic(stage.cheap))
             async with asyncio.timeout(WAIT_S):
                 while not any(stage.heard.get(topic) for topic in topics):
