@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +30,7 @@ from store.placement import register_worker
 from store.pool import Pool
 from store.scaling import get_control, list_pins
 from tests.certificates import authority_file, listener_files
-from tests.integration.gateway.test_authentication import Guarded, guarded, new_key
+from tests.integration.gateway.test_authentication import Guarded, guarded, is_known, new_key
 from tests.store_rows import a_worker, register
 from tests.unit.infaas.conftest import shell
 from tests.unit.infaas.shell import Shell
@@ -81,6 +82,7 @@ async def test_a_pin_is_set_from_a_machine_where_nothing_runs_and_recorded_as_th
     nobody = await asyncio.to_thread(remote.shell, *words)
     assert (nobody.exit_code, "INFAAS_KEY" in nobody.stderr) == (2, True)
     query = await new_key(store_pool)
+    await until(lambda: is_known(remote.gateway, query))
     monkeypatch.setenv("INFAAS_KEY", str(query))
     stranger = await asyncio.to_thread(remote.shell, *words)
     assert (stranger.exit_code, "takes the role admin, and yours is query" in stranger.stderr) == (2, True)
@@ -118,6 +120,8 @@ async def test_a_command_shows_the_same_by_a_gateway_as_straight_on_postgres(
 async def test_a_tenant_looks_after_its_own_jobs_alone(remote: Remote, store_pool: Pool) -> None:
     mine, other = await new_key(store_pool), await new_key(store_pool, "globex")
     elsewhere = await new_key(store_pool, tasks=["another"])
+    for key in (mine, other, elsewhere):
+        await until(partial(is_known, remote.gateway, key))
     headers = {h.TENANT: "acme"}
     await put_jobs(store_pool, [[NewJob(id="1", model="m", task="t", offline=True, headers=headers, request=b"{}")]])
     for key, seen in ((mine, ["1"]), (remote.admin, ["1"]), (other, []), (elsewhere, [])):
