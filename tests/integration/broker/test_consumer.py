@@ -172,10 +172,11 @@ async def test_while_it_rests_it_fetches_nothing_and_then_all_that_came(kafka: K
         await consumer.assign(topic, [0])
         await (await producer.send(topic, b"first", partition=0))
         (first,) = await consumer.poll()
-        consumer.rest(0.5)  # at once: no fetch is under way yet
-        began = loop.time()
+        consumer.rest(PATIENCE_S)  # at once: no fetch is under way yet
         for value in (b"a", b"b", b"c"):
             await (await producer.send(topic, value, partition=0))
+        began = loop.time()
+        consumer.rest(0.5)
         found = await consumer.poll()
         assert first.value == b"first"
         assert loop.time() - began >= 0.5

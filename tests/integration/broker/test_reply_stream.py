@@ -29,6 +29,7 @@ from broker.topics import TopicSpec, ensure_topics
 from schemas.errors import OperatorError
 from schemas.headers import CORRELATION, COST, EXPLANATION, ID, REPLY_STREAM, STATUS, TRACEPARENT, RawHeaders
 from schemas.result import OK, Result
+from tests.waiting import PATIENCE_S
 
 
 def count(name: str, **labels: str) -> float:
@@ -211,24 +212,26 @@ async def test_a_receiver_that_stands_still_costs_its_own_results_a_moment_and_o
     async with Inbox().open(kafka) as other, working(kafka) as site:
         await until_connected(site, inbox.topic, inbox.stream)
         await until_connected(site, other.topic, other.stream)
-        slow, (connection,) = not_streamed("slow"), inbox.receiver.senders
-        connection._transport.pause_reading()  # pyright: ignore[reportPrivateUsage] - as one that is stopped
-        stuck = [len(site.done) + number for number in range(50)]
-        for number in range(50):
-            await site.answer(result(inbox.topic, number, inbox.stream))
-        already = len(other.by_stream)
-        for number in range(50):
-            await site.answer(result(other.topic, number, other.stream))
-        await site.until(lambda: len(site.done) >= stuck[0] + 50)
-        assert other.by_stream[already:] == [b"%d" % number for number in range(50)]
-        assert not set(stuck) & set(site.done), "done though the receiver does not have it"
-        await site.all_done()
-        await inbox.until_topic_has({b"%d" % number for number in range(50)})
-        assert not_streamed("slow") == slow + 50
-        avoided = not_streamed("avoided")
-        await site.answer(result(inbox.topic, "avoided", inbox.stream))
-        await inbox.until_topic_has({b"avoided"})
-        assert not_streamed("avoided") == avoided + 1
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(avoidance, "FIRST_PAUSE_S", PATIENCE_S)  # it is avoided for longer than we look
+            slow, (connection,) = not_streamed("slow"), inbox.receiver.senders
+            connection._transport.pause_reading()  # pyright: ignore[reportPrivateUsage] - as one that is stopped
+            stuck = [len(site.done) + number for number in range(50)]
+            for number in range(50):
+                await site.answer(result(inbox.topic, number, inbox.stream))
+            already = len(other.by_stream)
+            for number in range(50):
+                await site.answer(result(other.topic, number, other.stream))
+            await site.until(lambda: len(site.done) >= stuck[0] + 50)
+            assert other.by_stream[already:] == [b"%d" % number for number in range(50)]
+            assert not set(stuck) & set(site.done), "done though the receiver does not have it"
+            await site.all_done()
+            await inbox.until_topic_has({b"%d" % number for number in range(50)})
+            assert not_streamed("slow") == slow + 50
+            avoided = not_streamed("avoided")
+            await site.answer(result(inbox.topic, "avoided", inbox.stream))
+            await inbox.until_topic_has({b"avoided"})
+            assert not_streamed("avoided") == avoided + 1
 
 
 async def test_a_receiver_that_is_full_is_not_waited_for(kafka: KafkaSettings, inbox: Inbox) -> None:
