@@ -49,6 +49,7 @@ def plain() -> dict[str, Command]:
 async def test_every_example(shared: Cli, plain: dict[str, Command]) -> None:
     kafka = (await shared.json("status", "--wait"))["kafka"]
     await shared.register_texts("sentiment-text")
+    await shared.json("query", "textcnn", REVIEWS[b"good"].decode())  # it is loaded: they ask for answers in seconds
     names = ("reviews", "reviews.rated", "reviews.failed", ANSWERS)
     await ensure_topics(KafkaSettings(bootstrap=kafka), [TopicSpec(name) for name in names])
     async with asyncio.timeout(PATIENCE_S), stray_answers(kafka), asyncio.TaskGroup() as tasks:
