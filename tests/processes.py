@@ -70,10 +70,11 @@ def name_of(process: psutil.Process) -> str:
 
 @contextmanager
 def suspended(pid: int) -> Generator[None]:
-    """Have a process stand still while the context is open."""
+    """Have a process stand still while the context is open, if nobody ends it meanwhile."""
     process = psutil.Process(pid)
     process.suspend()
     try:
         yield
     finally:
-        process.resume()
+        with suppress(psutil.NoSuchProcess):
+            process.resume()

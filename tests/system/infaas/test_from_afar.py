@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 import numpy as np
 
+from tests.processes import suspended
 from tests.system.infaas.conftest import Cli
 from tests.system.infaas.idleness import until_idle
 from tests.waiting import read_until
@@ -24,18 +25,21 @@ async def test_a_key_and_a_url_are_enough_to_register_whatever_is_killed(cli: Cl
     validation = tmp_path / "digits.npz"
     np.savez(validation, allow_pickle=False, label=labels[:200], **{name: rows[:200] for name, rows in inputs.items()})
     remote = Cli(tmp_path / "elsewhere")
-    async with cli.up("--auth", "--registrars=1", "--jobs=1", INFAAS_REGISTRAR_SILENT_S="2"):
+    patient = {"INFAAS_REGISTRAR_SILENT_S": "2", "INFAAS_HANG_S": "100"}
+    async with cli.up("--auth", "--registrars=1", "--jobs=1", **patient):
         state = await cli.state_when(lambda one: one["ready"])
         made = await cli.json("keys", "create", "--tenant=acme", "--role=publish")
         env = {"INFAAS_URL": state["gateway"], "INFAAS_KEY": made["key"]}
         words = ("--task=mine", f"--validation={validation}", "--variant=onnx-fp32", "--max-batch=4", "--json")
-        registering = await remote.start("register", str(DATA / "digits_mlp.onnx"), "--name=my-mlp", *words, **env)
+        words += ("--if-no-worker=wait",)
 
         async def listed() -> Any:
             return await remote.json("registrations", "list", **env)
 
-        await read_until(listed, lambda rows: rows and rows[0]["state"] == "running", 180)
-        os.kill(state["services"]["registrar"]["pid"], signal.SIGKILL)
+        with suspended(state["services"]["worker-cpu-0"]["pid"]):  # who is to make and to measure it
+            registering = await remote.start("register", str(DATA / "digits_mlp.onnx"), "--name=my-mlp", *words, **env)
+            await read_until(listed, lambda rows: rows and rows[0]["state"] == "running", 180)
+            os.kill(state["services"]["registrar"]["pid"], signal.SIGKILL)
         out, err = await registering.communicate()
         assert registering.returncode == 0, err.decode()
         assert [one["name"] for one in json.loads(out)] == ["my-mlp.onnx-fp32.cpu"]
