@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,18 @@ from zoo.samples import DATA, labelled
 pytestmark = pytest.mark.timeout(400)
 ROWS = 4_000
 KILLS = 2
-EXAMPLE = Path(__file__).parents[3] / "examples" / "batch_rows.py"
+ROOT = Path(__file__).parents[3]
+EXAMPLE = ROOT / "examples" / "batch_rows.py"
+SLOW = """
+import asyncio
+from infaas.batch.sinks.file_sink import FileSink
+write = FileSink.write
+async def slowly(self, result):
+    await asyncio.sleep(0.02)
+    await write(self, result)
+FileSink.write = slowly
+"""
+"""So that a job is not over before it can be killed, however busy the machine is."""
 
 
 async def test_a_job_that_is_killed_writes_what_an_undisturbed_one_does(shared: Cli, tmp_path: Path) -> None:
@@ -50,8 +62,9 @@ def job(rows: Path, results: Path, *more: str) -> tuple[str, ...]:
 async def killed_again_and_again(cli: Cli, rows: Path, results: Path) -> Any:
     """Kill a job whenever it has come further, then let it end; returns what it says."""
     folder, done = results.with_name(f"{results.name}.job"), 0
+    (results.parent / "sitecustomize.py").write_text(SLOW)
     for _ in range(KILLS):
-        process = await cli.start(*job(rows, results))
+        process = await cli.start(*job(rows, results), PYTHONPATH=f"{results.parent}{os.pathsep}{ROOT}")
         done = await further_than(done, folder)
         process.send_signal(signal.SIGSTOP)
         code, _, err = await cli.run(*job(rows, results))
