@@ -23,7 +23,7 @@ from schemas.rows.placement import InstanceRow, WorkerRow
 from store.catalog import CatalogWatcher
 from store.embedded import EmbeddedPostgres
 from store.migrate import upgrade
-from store.placement import ALIVE_S, list_workers, put_instances, register_worker
+from store.placement import ALIVE_S, put_instances, register_worker
 from store.pool import Pool, open_pool
 from store.registry import put_architecture, put_task, put_variant
 from store.shared_connection import SharedConnection
@@ -113,12 +113,10 @@ class FleetReport(msgspec.Struct, kw_only=True):
     """Seconds until each worker noticed its instance."""
     registered_s: list[float]
     """Seconds until each worker noticed a registration."""
-    all_alive: bool = False
-    """Whether every heartbeat was recent enough at the end."""
 
 
 async def watch_fleet(dsn: str, size: int, seconds: float) -> FleetReport:
-    """Run so many workers for so long."""
+    """Run so many workers for so long, and until each has said once more that it lives."""
     fleet = [FleetWorker(f"cpu-{number}", dsn) for number in range(size)]
     async with open_pool(dsn, max_size=1) as pool, _running(fleet):
         await register(pool, "first")
@@ -137,7 +135,7 @@ async def watch_fleet(dsn: str, size: int, seconds: float) -> FleetReport:
                     flush=True,
                 )
             await asyncio.sleep(0.1)
-        seen.all_alive = all(row.alive for row in await list_workers(pool))
+        await _all_beat(pool)
         began = time.monotonic()
         rows = [InstanceRow(variant=variant, worker=one.name, partitions=(), max_batch=1) for one in fleet]
         await put_instances(pool, rows)
@@ -163,6 +161,14 @@ async def _running(fleet: list[FleetWorker]) -> AsyncGenerator[None]:
             yield
         finally:
             stop.set()
+
+
+async def _all_beat(pool: Pool) -> None:
+    """Wait until each worker has said once more that it lives."""
+    began = time.monotonic()
+    async with asyncio.timeout(_SOON_S):
+        while cast("float", await pool.fetch_value(float, _OLDEST)) > time.monotonic() - began:  # noqa: ASYNC110 - as below
+            await asyncio.sleep(0.1)
 
 
 async def _noticed(seen: list[dict[str, float]], name: str, began: float) -> list[float]:
