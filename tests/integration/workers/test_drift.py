@@ -24,26 +24,23 @@ from tests.waiting import read_until
 from workers.drift import LEAST_BATCHES, WINDOWS
 
 PROFILED_S = 0.5
-"""Much more than what a busy machine adds to it."""
 
 
 class Machine:
-    """A machine whose clock goes on by what a model is said to take, and by what it really takes."""
+    """A machine whose clock goes on by what a model is said to take, and by nothing else."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.batch_s, self.busy, self._passed_ns = PROFILED_S, 0.1, 0
+        self.batch_s, self.busy, self._now_ns = PROFILED_S, 0.1, time.monotonic_ns()
         infer = OnnxSession.infer
 
         def timed(session: OnnxSession, inputs: Tensors) -> dict[str, NDArray[Any]]:
-            self._passed_ns += int(self.batch_s * 1e9)
+            self._now_ns += int(self.batch_s * 1e9)
             return infer(session, inputs)
 
         def cpu(_meter: CpuMeter) -> float:
             return self.busy
 
-        clock = SimpleNamespace(
-            monotonic_ns=lambda: time.monotonic_ns() + self._passed_ns, thread_time=time.thread_time
-        )
+        clock = SimpleNamespace(monotonic_ns=lambda: self._now_ns, thread_time=time.thread_time)
         monkeypatch.setattr("workers.computation.time", clock)
         monkeypatch.setattr(OnnxSession, "infer", timed)
         monkeypatch.setattr(CpuMeter, "busy", cpu)
