@@ -27,15 +27,17 @@ class Server:
     """Answers with the body, unless it is told otherwise."""
 
     def __init__(self) -> None:
-        self.port = free_port()
+        self.port = 0
         self.status = 200
         self.chunked = False
         self.closes = False
+        self.asked = asyncio.Event()
         self.answers = asyncio.Event()
         self.answers.set()
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
+        self.asked.set()
         await self.answers.wait()
         if not self.chunked:
             response = web.Response(body=body, status=self.status)
@@ -58,7 +60,8 @@ async def server() -> AsyncGenerator[Server]:
     app.add_routes([web.post("/", made.answer)])
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
-    await web.TCPSite(runner, LOOPBACK, made.port).start()
+    await web.TCPSite(runner, LOOPBACK, 0).start()
+    made.port = runner.addresses[0][1]
     yield made
     await runner.cleanup()
 
@@ -83,7 +86,7 @@ async def test_the_same_seed_asks_the_same(client: Path, server: Server) -> None
 async def test_a_closed_loop_asks_again_however_answers_end(client: Path, server: Server, way: str) -> None:
     setattr(server, way, True)
     load = HttpLoad(client, server.port, REQUESTS)
-    seen = await load.run(LoadShape(seconds=0.5, connections=2, drain_s=30.0))
+    seen = await load.run(LoadShape(seconds=2.0, connections=2, drain_s=30.0))
     assert seen.answered == seen.sent > 2
     assert seen.broken == 0
     assert all(sample.answer.body == REQUESTS[sample.request].body for sample in load.samples)
@@ -107,8 +110,11 @@ async def test_what_is_not_answered_is_counted(client: Path, server: Server) -> 
 
 async def test_a_latency_counts_from_when_the_query_was_due(client: Path, server: Server) -> None:
     server.answers.clear()
-    asyncio.get_running_loop().call_later(0.5, server.answers.set)
-    seen = await HttpLoad(client, server.port, REQUESTS).run(OPEN)
+    async with asyncio.TaskGroup() as tasks:
+        loading = tasks.create_task(HttpLoad(client, server.port, REQUESTS).run(OPEN))
+        await server.asked.wait()  # the client takes its time to start
+        asyncio.get_running_loop().call_later(0.5, server.answers.set)
+    seen = loading.result()
     assert seen.max_ms > 400.0  # the first were due when nothing was answered
     assert seen.answered == seen.sent
 
