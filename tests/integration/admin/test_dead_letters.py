@@ -92,7 +92,7 @@ async def test_two_who_replay_so_many_at_a_time_send_each_once(
                     return replayed, pages
                 asked |= {"after": page["after"], "until": page["until"]}
 
-        (first, pages), (second, _) = await asyncio.gather(replay_all(0), replay_all(1))
+        (first, pages), (second, more) = await asyncio.gather(replay_all(0), replay_all(1))
         assert first + second == count
-        assert pages > 1
+        assert pages + more > 2, "one of them may have sent all"
     assert sorted(await asked_again(kafka, task)) == sorted(f"q-{number}" for number in range(count))
