@@ -201,7 +201,7 @@ async def test_typed_contents(calls: Calls) -> None:
 
 # -- needs, deadlines, and errors --------------------------------------------------------------------------------------
 async def test_needs_of_parameters_and_metadata(calls: Calls) -> None:
-    parameters = {"latency_ms": {"int64_param": 4000}, "min_accuracy": {"double_param": 0.5}}
+    parameters = {"latency_ms": {"int64_param": 14_000}, "min_accuracy": {"double_param": 0.5}}
     metadata = (("infaas-min-accuracy", "0.6"), ("infaas-id", "mine"), ("traceparent", "00-1-2-01"))
     call = calls.channel.unary_unary(SERVICE + "ModelInfer")(
         calls.request(parameters=parameters), metadata=metadata, timeout=20
@@ -209,19 +209,19 @@ async def test_needs_of_parameters_and_metadata(calls: Calls) -> None:
     await call
     told = dict(await call.trailing_metadata() or ())
     (seen,) = calls.gateway.responder.seen
-    assert (seen[h.LATENCY_MS], seen[h.MIN_ACCURACY], seen[h.ID]) == ("4000", "0.6", "mine")
+    assert (seen[h.LATENCY_MS], seen[h.MIN_ACCURACY], seen[h.ID]) == ("14000", "0.6", "mine")
     assert (told[h.ID], told[h.STATUS], told[h.VARIANT], told[h.COST]) == ("mine", "ok", VARIANT, "0.001")
 
 
 async def test_the_deadline_of_a_call_is_a_latency_where_none_is_named(calls: Calls) -> None:
-    micros, header = {"timeout": {"int64_param": 3_000_000}}, (("infaas-latency-ms", "4000"),)
+    micros, header = {"timeout": {"int64_param": 13_000_000}}, (("infaas-latency-ms", "14000"),)
     await calls.infer(timeout=25)
     await calls.infer()
     await calls.infer(calls.request(parameters=micros), timeout=25)
     await calls.infer(timeout=25, metadata=header)
     left, *named = [seen.get(h.LATENCY_MS) for seen in calls.gateway.responder.seen]
     assert 20_000 <= float(left or 0) <= 25_000  # it is rounded up on its way, so that nothing may be gone of it
-    assert named == [None, "3000.0", "4000"]
+    assert named == [None, "13000.0", "14000"]
 
 
 async def failure(call: Any) -> grpc.aio.AioRpcError:

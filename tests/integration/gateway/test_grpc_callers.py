@@ -49,7 +49,7 @@ async def test_who_may_call_what(kafka: KafkaSettings, store_pool: Pool, databas
     port = free_port()
     keys = {role: await new_key(store_pool, role=role) for role in Role}
     elsewhere = await new_key(store_pool, tasks=["other"])
-    limited = await new_key(store_pool, per_second=1.0)
+    limited = await new_key(store_pool, per_second=0.01)
     async with (
         guarded(kafka, database, grpc_port=port) as (gateway,),
         grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,

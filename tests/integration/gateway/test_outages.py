@@ -17,15 +17,17 @@ from schemas.errors import OperatorError
 from tests.integration.gateway.conftest import NOWHERE, Running, catalog_of
 from tests.integration.gateway.responder import answering
 from tests.integration.gateway.test_inference import error_of, json_body
+from tests.waiting import PATIENCE_S
 
 
-async def test_kafka_gone_is_503_at_once(tmp_path: Path) -> None:
+async def test_kafka_gone_is_503_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.kafka_health._PROBE_INTERVAL_S", PATIENCE_S)  # one that is slow is no probe
     task = f"digits-{uuid4().hex[:8]}"
     settings = GatewaySettings(port=0, ack_timeout_s=3.0)
     broker = ApacheKafka(tmp_path)
     async with broker:
-        quick = broker.settings.model_copy(update={"request_timeout_ms": 1000})
-        await ensure_task_topics(quick, task, 1)
+        quick = broker.settings.model_copy(update={"request_timeout_ms": 5000})
+        await ensure_task_topics(broker.settings, task, 1)
         gateway = open_gateway(settings, quick, ModelDirectory(catalog_of(task)), NOWHERE, asyncio.Event())
         url, query_client = await gateway.__aenter__()
     try:
