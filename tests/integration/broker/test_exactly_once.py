@@ -30,8 +30,8 @@ def outgoing(topic: str, value: bytes) -> OutgoingRecord:
 
 
 async def committed_values(kafka: KafkaSettings, topic: str) -> list[bytes | None]:
-    """What a reader of committed records finds in a topic."""
-    every = [TopicPartition(topic, number) for number in range(4)]
+    """What a reader of committed records finds in a topic, once all transactions in it are over."""
+    every = await settled(kafka, topic)
     async with AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap, isolation_level="read_committed") as consumer:
         consumer.assign(every)
         await consumer.seek_to_beginning()
@@ -43,6 +43,21 @@ async def committed_values(kafka: KafkaSettings, topic: str) -> list[bytes | Non
     return found
 
 
+async def settled(kafka: KafkaSettings, topic: str) -> list[TopicPartition]:
+    """The topic's partitions, once all its transactions are over: Kafka says so a moment before it marks their ends."""
+    every = [TopicPartition(topic, number) for number in range(4)]
+    async with (
+        AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap) as all_records,
+        AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap, isolation_level="read_committed") as committed_ones,
+    ):
+
+        async def all_marked() -> bool:
+            return await committed_ones.end_offsets(every) == await all_records.end_offsets(every)
+
+        await until(all_marked)
+    return every
+
+
 async def test_who_opens_a_partition_later_fences_who_had_it(kafka: KafkaSettings, topic: str, copied: str) -> None:
     partition = TopicPartition(topic, 0)
     async with PartitionWriter(kafka, "first", topic, partition) as first:
@@ -52,7 +67,7 @@ async def test_who_opens_a_partition_later_fences_who_had_it(kafka: KafkaSetting
                 await first.write([outgoing(copied, b"first again")], 2)
             await second.write([outgoing(copied, b"second")], 2)
             async with SharedTopic(kafka, "test", topic, topic) as shared:
-                assert await shared.committed() == {partition: 2}
+                await read_until(shared.committed, lambda committed: committed == {partition: 2})
     assert await committed_values(kafka, copied) == [b"first", b"second"]
 
 
@@ -114,6 +129,7 @@ async def write_transactions(kafka: KafkaSettings, topic: str) -> list[bytes]:
             else:
                 await producer.commit_transaction()
                 written.append(value)
+    await settled(kafka, topic)
     return written
 
 
