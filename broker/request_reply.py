@@ -166,6 +166,7 @@ class RequestReply:
             if timer is not None:
                 timer.cancel()
             self._forget(request_id, number)
+            del reply  # its error has this frame, which would have it: garbage that only the collector finds
 
     def deliver(self, result: Result) -> None:
         """Give a result to whoever waits for it."""

@@ -17,9 +17,9 @@ from gateway.request_room import RequestRoom
 from gateway.statistics import ModelStatisticsTable
 from gateway.translation import make_envelope
 from schemas import headers as h
-from schemas.errors import QueryError
+from schemas.errors import Internal, QueryError
 from schemas.principal import Principal
-from schemas.result import Result
+from schemas.result import OK, Result
 from security.quotas import QuotaMeters
 
 
@@ -71,10 +71,8 @@ class Inference:
                 meter.charge(envelope.query.batch - 1)
             sending = time.monotonic_ns()
             result = await query_client.ask(envelope)
-            failure = result.error()
-            if failure is not None:
-                failure.explanation = msgspec.Raw(result.explanation.encode()) if result.explanation else None
-                raise failure
+            if result.status != OK:
+                raise _failure(result)  # by no name: a frame that holds what it raised is garbage for the collector
         except QueryError as error:
             statistics.failed(error, time.monotonic_ns() - started)
             raise
@@ -85,6 +83,12 @@ class Inference:
         total_ns = time.monotonic_ns() - started
         statistics.succeeded(result, envelope.query.batch, sending - started, total_ns)
         return result
+
+
+def _failure(result: Result) -> QueryError:
+    failure = result.error() or Internal()
+    failure.explanation = msgspec.Raw(result.explanation.encode()) if result.explanation else None
+    return failure
 
 
 def result_headers(result: Result) -> dict[str, str]:

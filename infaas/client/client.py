@@ -31,10 +31,10 @@ from infaas.client.transport import EncodedQuery, Transport
 from process.connection_errors import is_host
 from schemas import headers as h
 from schemas.defaults import ANSWER_TIMEOUT_S, GATEWAY_PORT, LOOPBACK, MAX_IN_FLIGHT
-from schemas.errors import InvalidRequest, OperatorError, QueryError
+from schemas.errors import Internal, InvalidRequest, OperatorError, QueryError
 from schemas.needs import Mode
 from schemas.oip import decode_response, encode_request
-from schemas.result import Result, error_explanation
+from schemas.result import OK, Result, error_explanation
 from schemas.tensors import Array, bytes_array
 from security.signature import parse_key
 
@@ -158,10 +158,8 @@ class InfaasClient:
     async def ask(self, query: EncodedQuery) -> Answer:
         """Send a query that is encoded already; the rest is as of `infer`."""
         result = await self._transport.ask(query)
-        failure = result.error()
-        if failure is not None:
-            failure.explanation = _parsed(result.explanation) or error_explanation(result.value)
-            raise failure
+        if result.status != OK:
+            raise _failure(result)  # by no name: a frame that holds what it raised is garbage for the collector
         return _answer(result, time.perf_counter() - query.begun_s, query.latency_s)
 
     async def infer_many(
@@ -331,6 +329,12 @@ def _answer(result: Result, total_s: float, latency_s: float | None) -> Answer:
         # Over HTTP it is in the response alone: a header may be too small for it.
         explanation=_parsed(response.parameters.get("explanation", result.explanation)),
     )
+
+
+def _failure(result: Result) -> QueryError:
+    failure = result.error() or Internal()
+    failure.explanation = _parsed(result.explanation) or error_explanation(result.value)
+    return failure
 
 
 def _parsed(explanation: Any) -> Any:
