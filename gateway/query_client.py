@@ -17,16 +17,20 @@ from prometheus_client import Gauge
 from broker.request_reply import RequestReply
 from broker.settings import KafkaSettings
 from gateway.admission import Admission
+from gateway.concurrency import ConcurrencyLimits, QueryKind
 from gateway.kafka_health import KafkaHealth
 from gateway.settings import GatewaySettings
 from gateway.translation import Envelope
 from process.signing import SigningSettings, vouch
 from schemas import headers as h
 from schemas.errors import DeadlineExceeded, ErrorCode
-from schemas.query import Query
-from schemas.result import Result
+from schemas.query import MAX_TURNED_AWAY, Query
+from schemas.result import OK, Result
 
 log = logging.getLogger(__name__)
+
+_ANSWERS: Final = frozenset({OK, ErrorCode.DEADLINE_EXCEEDED})
+"""Statuses of a query that was worked on, or waited until its time was over."""
 
 IN_FLIGHT: Final = Gauge("infaas_gateway_in_flight", "Queries that wait for their result")
 
@@ -41,6 +45,7 @@ class QueryClient:
         self._numbers = itertools.count(1)
         self._kafka_health = KafkaHealth(settings.ack_timeout_s)
         self._admission = Admission()
+        self._concurrency = ConcurrencyLimits()
         self._secret = _secret_to_vouch_with(settings)
         self._requests = RequestReply(kafka, self.owner, max_in_flight=settings.max_in_flight)
         self.reply_topic = self._requests.reply_topic
@@ -82,14 +87,27 @@ class QueryClient:
         """
         query = envelope.query
         self._kafka_health.check()
-        turned_away = self._admission.ask(query, time.monotonic())
-        if turned_away:
-            envelope.headers.append((h.TURNED_AWAY, b"%d" % turned_away))
+        began_s = time.monotonic()
+        kind = self._concurrency.enter(query, began_s)
+        try:
+            turned_away = self._admission.ask(query, began_s)
+            if kind is not None:
+                turned_away += kind.take_turned_away()
+            if turned_away:
+                envelope.headers.append((h.TURNED_AWAY, b"%d" % min(turned_away, MAX_TURNED_AWAY)))
+            result = await self._result_of(envelope)
+        finally:
+            self._concurrency.leave(kind)
+        return self._learn(query, kind, result, time.monotonic() - began_s)
+
+    async def _result_of(self, envelope: Envelope) -> Result | None:
+        """Send a query and wait for its result; None: there was none in time."""
+        query = envelope.query
         if self._secret is not None and query.tenant is not None:
             envelope.headers.append(await self._vouched(self._secret, envelope))
-        left_s, began_s = _left_s(query), time.monotonic()
+        left_s = _left_s(query)
         try:
-            result = await self._requests.ask(
+            return await self._requests.ask(
                 query.id,
                 envelope.topic,
                 envelope.value,
@@ -99,14 +117,22 @@ class QueryClient:
                 on_sent=self._kafka_health.watch,
             )
         except TimeoutError:
-            raise DeadlineExceeded("there was no result before the deadline") from None
+            return None
+
+    def _learn(self, query: Query, kind: QueryKind | None, result: Result | None, took_s: float) -> Result:
+        """Learn from a result, or there being none, how full it is; returns it as the client reads it."""
+        now = time.monotonic()
+        left_s = _left_s(query)
+        late = left_s is not None and took_s > left_s
+        if kind is not None and left_s is not None and (result is None or result.status in _ANSWERS):
+            kind.answered(took_s if result is not None and result.status == OK else max(took_s, left_s), left_s, now)
+        if result is None:
+            raise DeadlineExceeded("there was no result before the deadline")
         if result.status == ErrorCode.OVERLOADED and result.retry_after_s is not None:
-            self._admission.refused(query, result.retry_after_s, time.monotonic())
+            self._admission.refused(query, result.retry_after_s, now)
         else:
             self._admission.answered(query)
-        if left_s is not None and time.monotonic() - began_s > left_s:
-            return msgspec.structs.replace(result, late=True)  # a worker only knows when it sent it
-        return result
+        return msgspec.structs.replace(result, late=True) if late else result  # a worker only knows when it sent it
 
     async def _vouched(self, secret: bytes, envelope: Envelope) -> tuple[str, bytes]:
         """The header that signs a query whose tenant has authenticated, for selectors that believe no name alone."""

@@ -1,0 +1,83 @@
+"""Too much on its way, and what it leaves behind, at a gateway that is asked over HTTP."""
+
+import asyncio
+import gc
+from collections import Counter
+from collections.abc import Generator
+from contextlib import contextmanager
+from http import HTTPStatus
+
+import numpy as np
+import pytest
+
+from gateway.settings import GatewaySettings
+from schemas import headers as h
+from schemas.errors import QueryError, Unsatisfiable
+from schemas.oip import encode_request
+from tests.integration.gateway.conftest import Running
+
+BODY = encode_request({"x": np.ones((1, 4), np.float32)}, binary=False).value
+LATENCY_MS = 200
+LEAST = 8
+"""Queries on their way that are never too many."""
+
+
+@pytest.fixture
+def gateway_settings() -> GatewaySettings:
+    return GatewaySettings(port=0, max_in_flight=1000, grace_s=0.2)
+
+
+async def status_of(gateway: Running) -> HTTPStatus:
+    headers = {h.LATENCY_MS: str(LATENCY_MS)}
+    async with gateway.http.post(gateway.infer_url, data=BODY, headers=headers) as response:
+        await response.read()
+        if response.status == HTTPStatus.SERVICE_UNAVAILABLE:
+            assert 0 < int(response.headers[h.RETRY_AFTER_MS]) < LATENCY_MS
+        return HTTPStatus(response.status)
+
+
+async def statuses_of(gateway: Running, count: int) -> Counter[HTTPStatus]:
+    return Counter(await asyncio.gather(*(status_of(gateway) for _ in range(count))))
+
+
+async def test_once_answers_are_late_fewer_are_let_through_and_the_next_tells_of_the_others(gateway: Running) -> None:
+    while await status_of(gateway) != HTTPStatus.OK:  # the first may take longer than it has
+        pass
+    gateway.responder.silent = True
+    assert await statuses_of(gateway, 20) == {HTTPStatus.GATEWAY_TIMEOUT: 20}
+    before = len(gateway.responder.seen)
+    statuses = await statuses_of(gateway, 60)
+    assert set(statuses) == {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
+    assert LEAST <= statuses[HTTPStatus.GATEWAY_TIMEOUT] < 40
+    gateway.responder.silent = False
+    await status_of(gateway)
+    fresh = gateway.responder.seen[before:]
+    assert len(fresh) + sum(int(fields.get(h.TURNED_AWAY, "0")) for fields in fresh) == 61
+
+
+@contextmanager
+def no_collector() -> Generator[None]:
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def errors_alive() -> int:
+    """Number of errors that a query may end with, in all of this process."""
+    return sum(isinstance(each, QueryError | TimeoutError) for each in gc.get_objects())
+
+
+async def test_an_error_that_was_answered_leaves_nothing_to_the_collector(gateway: Running) -> None:
+    def refuse(_fields: dict[str, str], _value: bytes) -> tuple[bytes, dict[str, str]]:
+        raise Unsatisfiable("nothing is as fast")
+
+    gateway.responder.answer = refuse
+    with no_collector():
+        before = errors_alive()
+        assert await statuses_of(gateway, 5) == {HTTPStatus.UNPROCESSABLE_ENTITY: 5}
+        gateway.responder.silent = True
+        assert await statuses_of(gateway, 5) == {HTTPStatus.GATEWAY_TIMEOUT: 5}
+        assert errors_alive() == before
