@@ -165,13 +165,14 @@ async def test_each_query_is_told_something_and_nothing_is_left(shared: Cli) -> 
         answered = load.count("task0", "ok")
         await load.until(lambda: load.count("task0", "ok") >= answered + ENOUGH)
         assert load.kinds("task") == load.kinds("plain") == load.kinds("offline") == {"ok"}
+        await load.until(lambda: "unknown_task" in load.kinds("variant"))
         assert load.kinds("variant") == {"ok", "unknown_task"}
 
-        killed = await shared.start("unregister", TASK, "--force", "--results-grace=1")
+        killed = await shared.start("unregister", TASK, "--force", f"--results-grace={PATIENCE_S}")
         await load.until(lambda: "unknown_task" in load.kinds("task"))
         killed.kill()
         await killed.wait()
-        await shared.json("unregister", TASK, "--results-grace=1")
+        await shared.json("unregister", TASK, "--results-grace=5")
         await load.until(lambda: load.refused.total() > 0)
         stop.set()
     assert load.untold() == []
