@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import aiohttp
@@ -41,7 +42,11 @@ def _files(cli: Cli) -> dict[str, str]:
 
 def _processes(supervisor: int) -> dict[str, str]:
     parent = psutil.Process(supervisor)
-    return {f"process {one.pid}": " ".join(one.cmdline()) for one in (parent, *parent.children(recursive=True))}
+    lines: dict[str, str] = {}
+    for one in (parent, *parent.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):  # it has ended, as those do that serve a connection to Postgres
+            lines[f"process {one.pid}"] = " ".join(one.cmdline())
+    return {name: line for name, line in lines.items() if line}
 
 
 async def _pages(state: Any) -> dict[str, str]:

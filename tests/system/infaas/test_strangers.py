@@ -17,6 +17,7 @@ import grpc.aio
 import psutil
 import pytest
 
+from tests.processes import name_of
 from tests.system.infaas.conftest import Cli
 
 pytestmark = pytest.mark.timeout(400)
@@ -79,7 +80,7 @@ async def test_a_stranger_is_told_at_every_port_what_is_written_down(cli: Cli) -
 def owner(process: psutil.Process, services: dict[int, str]) -> str:
     """What a process is of the system."""
     named = {"java": "Kafka", "postgres": "Postgres"}
-    return services.get(process.pid) or named.get(process.name(), "`infaas up`")
+    return services.get(process.pid) or named.get(name_of(process), "`infaas up`")
 
 
 def listeners(processes: dict[psutil.Process, str]) -> list[Listener]:

@@ -5,6 +5,7 @@ import base64
 import os
 import signal
 import socket
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from broker.client import ping
 from broker.settings import KafkaSettings
 from schemas.errors import OperatorError
+from tests.processes import name_of
 from tests.system.infaas.conftest import FREE_PORTS, Cli
 from tests.system.infaas.secrets import places_that_show
 from tests.waiting import read_until
@@ -80,7 +82,7 @@ async def test_nothing_outlives_a_killed_supervisor_and_the_next_may_be_stopped_
     supervisor = await cli.start("up", *FREE_PORTS)
     state = await cli.json("status", "--wait")
     children = psutil.Process(supervisor.pid).children(recursive=True)
-    names = [process.name() for process in children]
+    names = [name_of(process) for process in children]
     assert "java" in names
     assert "postgres" in names
     assert {service["pid"] for service in state["services"].values()} <= {process.pid for process in children}
@@ -98,12 +100,12 @@ async def test_nothing_outlives_a_killed_supervisor_and_the_next_may_be_stopped_
 async def all_processes_may_be_stopped_at_once(cli: Cli) -> None:
     supervisor = await cli.start("up", *FREE_PORTS)
     state = await cli.json("status", "--wait")
+    gateway = psutil.Process(state["services"]["gateway"]["pid"])
     supervisor.terminate()
     # The gateway is the first to go; the others are then stopped by two at once.
-    gateway = psutil.Process(state["services"]["gateway"]["pid"])
     await asyncio.to_thread(gateway.wait, 100)
     for service in state["services"].values():
-        if psutil.pid_exists(service["pid"]):
+        with suppress(ProcessLookupError):
             os.kill(service["pid"], signal.SIGTERM)
     async with asyncio.timeout(100):
         _, err = await supervisor.communicate()
