@@ -3,7 +3,8 @@
 import base64
 import hmac
 import json
-from collections.abc import AsyncGenerator, Callable
+import socket
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -20,20 +21,13 @@ from broker.tail import Tail
 from broker.topics import TopicSpec, ensure_topics
 from gateway.settings import GatewaySettings
 from jobs.settings import JobsSettings
-from process.ports import free_port
+from schemas.defaults import LOOPBACK
 from schemas.headers import as_text
 from schemas.jobs import JobState
 from tests.integration.jobs.conftest import QUICK, Office, jobs_service
 from tests.waiting import read_until
 
-PORT = free_port()
-HOST = f"localhost:{PORT}"
 KEY = bytes(range(32))
-HEARD = JobsSettings.model_validate(
-    QUICK.model_dump(exclude_unset=True)
-    | {"INFAAS_WEBHOOK_HOSTS": (HOST, "127.0.0.1:1"), "INFAAS_WEBHOOK_PLAIN_HTTP": True}
-    | {"webhook_secret": f"whsec_{base64.b64encode(KEY).decode()}", "webhook_networks": ("127.0.0.0/8", "::1/128")}
-)
 
 
 class Call(NamedTuple):
@@ -41,30 +35,51 @@ class Call(NamedTuple):
     body: bytes
 
 
-@asynccontextmanager
-async def listening(answer: Callable[[int], web.Response]) -> AsyncGenerator[list[Call]]:
-    """A webhook that answers its n-th call like this; what it was called with."""
-    calls = list[Call]()
+class Hook:
+    """A webhook, at a port that is its own before anybody is told of it."""
 
-    async def handle(request: web.Request) -> web.Response:
-        calls.append(Call(request.headers, await request.read()))
-        return answer(len(calls))
+    def __init__(self, door: socket.socket) -> None:
+        self._door = door
+        self.host = f"localhost:{door.getsockname()[1]}"
+        self.allowed: dict[str, Any] = {
+            "INFAAS_WEBHOOK_HOSTS": (self.host, "127.0.0.1:1"), "INFAAS_WEBHOOK_PLAIN_HTTP": True
+        }  # fmt: skip
+        secret, networks = f"whsec_{base64.b64encode(KEY).decode()}", ("127.0.0.0/8", "::1/128")
+        self.heard = JobsSettings.model_validate(
+            QUICK.model_dump(exclude_unset=True)
+            | self.allowed
+            | {"webhook_secret": secret, "webhook_networks": networks}
+        )
 
-    app = web.Application()
-    app.add_routes([web.post("/hook", handle)])
-    runner = web.AppRunner(app)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "localhost", PORT).start()
-        yield calls
-    finally:
-        await runner.cleanup()
+    @asynccontextmanager
+    async def listening(self, answer: Callable[[int], web.Response]) -> AsyncGenerator[list[Call]]:
+        """Have it answer its n-th call like this; what it was called with."""
+        calls = list[Call]()
+
+        async def handle(request: web.Request) -> web.Response:
+            calls.append(Call(request.headers, await request.read()))
+            return answer(len(calls))
+
+        app = web.Application()
+        app.add_routes([web.post("/hook", handle)])
+        runner = web.AppRunner(app)
+        await runner.setup()
+        try:
+            await web.SockSite(runner, self._door).start()
+            yield calls
+        finally:
+            await runner.cleanup()
 
 
 @pytest.fixture
-def gateway_settings() -> GatewaySettings:
-    found: Any = {"INFAAS_WEBHOOK_HOSTS": (HOST, "127.0.0.1:1"), "INFAAS_WEBHOOK_PLAIN_HTTP": True}
-    return GatewaySettings(port=0, **found)
+def hook() -> Generator[Hook]:
+    with socket.create_server((LOOPBACK, 0)) as door:
+        yield Hook(door)
+
+
+@pytest.fixture
+def gateway_settings(hook: Hook) -> GatewaySettings:
+    return GatewaySettings(port=0, **hook.allowed)
 
 
 async def told(office: Office, job_id: str, state: str) -> Any:
@@ -73,9 +88,12 @@ async def told(office: Office, job_id: str, state: str) -> Any:
     return job["notice"]
 
 
-async def test_a_webhook_is_called_signed_until_it_answers(office: Office) -> None:
-    async with listening(lambda n: web.Response(status=500 if n < 3 else 204)) as calls, jobs_service(office, HEARD):
-        job_id = (await office.submit(query=f"?webhook=http://{HOST}/hook"))["id"]
+async def test_a_webhook_is_called_signed_until_it_answers(office: Office, hook: Hook) -> None:
+    async with (
+        hook.listening(lambda n: web.Response(status=500 if n < 3 else 204)) as calls,
+        jobs_service(office, hook.heard),
+    ):
+        job_id = (await office.submit(query=f"?webhook=http://{hook.host}/hook"))["id"]
         notice = await told(office, job_id, "delivered")
     assert (notice["attempts"], len(calls)) == (3, 3)
     assert len({call.body for call in calls}) == 1
@@ -89,34 +107,34 @@ async def test_a_webhook_is_called_signed_until_it_answers(office: Office) -> No
     assert event["data"]["result"] == f"/v2/models/{office.task}/jobs/{job_id}/result"
 
 
-async def test_a_redirect_leads_nowhere(office: Office) -> None:
+async def test_a_redirect_leads_nowhere(office: Office, hook: Hook) -> None:
     async with (
-        listening(lambda n: web.Response(status=302 if n == 1 else 410, headers={"Location": "/hook"})) as calls,
-        jobs_service(office, HEARD),
+        hook.listening(lambda n: web.Response(status=302 if n == 1 else 410, headers={"Location": "/hook"})) as calls,
+        jobs_service(office, hook.heard),
     ):
-        job_id = (await office.submit(query=f"?webhook=http://{HOST}/hook"))["id"]
+        job_id = (await office.submit(query=f"?webhook=http://{hook.host}/hook"))["id"]
         notice = await told(office, job_id, "failed")
     assert len(calls) == 2, "the second is another attempt"
     assert notice["error"] == "it answered 410"
 
 
-async def test_an_address_that_is_not_public_is_not_called(office: Office) -> None:
-    public_only = HEARD.model_copy(update={"webhook_networks": (), "webhook_attempts": 1})
-    async with listening(lambda _: web.Response()) as calls, jobs_service(office, public_only):
-        for host in (HOST, "127.0.0.1:1"):
+async def test_an_address_that_is_not_public_is_not_called(office: Office, hook: Hook) -> None:
+    public_only = hook.heard.model_copy(update={"webhook_networks": (), "webhook_attempts": 1})
+    async with hook.listening(lambda _: web.Response()) as calls, jobs_service(office, public_only):
+        for host in (hook.host, "127.0.0.1:1"):
             job_id = (await office.submit(query=f"?webhook=http://{host}/hook"))["id"]
             notice = await told(office, job_id, "failed")
             assert "may go to" in notice["error"] or "may not go to" in notice["error"]
     assert calls == []
 
 
-async def test_where_nobody_may_be_told_is_refused_when_the_job_is_asked_for(office: Office) -> None:
+async def test_where_nobody_may_be_told_is_refused_when_the_job_is_asked_for(office: Office, hook: Hook) -> None:
     async with office.http.post(f"{office.jobs_url}?webhook=http://localhost:1/hook", data=b"[]") as answer:
         assert answer.status == 400, "there is no job"
     async with office.http.post(f"{office.jobs_url}?webhook=http://localhost:1/hook", data=b"{}") as answer:
         assert answer.status == 403
         assert "may not go to localhost:1" in (await answer.json())["error"]
-    for query, topic in (("", "infaas.jobs"), ("", "infaas.tasks.digits"), (f"?webhook=http://{HOST}/", "mine")):
+    for query, topic in (("", "infaas.jobs"), ("", "infaas.tasks.digits"), (f"?webhook=http://{hook.host}/", "mine")):
         async with office.http.post(office.jobs_url + query, data=b"{}", headers={"infaas-reply-to": topic}) as answer:
             assert answer.status == 400
             assert "infaas-reply-to" in (await answer.json())["error"]
