@@ -32,3 +32,13 @@ def test_each_try_lies_between_what_is_known() -> None:
     assert next_rate(bracket, first=1.0) == 200.0
     assert narrowed(bracket, 200.0, held=True) == RateBracket(200.0, 400.0)
     assert narrowed(bracket, 200.0, held=False) == RateBracket(100.0, 200.0)
+
+
+def test_a_rate_that_was_missed_by_chance_is_held_when_it_is_tried_again() -> None:
+    bracket, tried = RateBracket(), list[float]()
+    while (rate := next_rate(bracket, first=100.0)) is not None:
+        unlucky = rate == 135.0 and rate not in tried
+        tried.append(rate)
+        bracket = narrowed(bracket, rate, held=rate <= 500.0 and not unlucky)
+    assert tried.count(135.0) == 2
+    assert bracket.held <= 500.0 < bracket.missed <= bracket.held * PRECISION
