@@ -21,9 +21,16 @@ from tests.processes import name_of
 from tests.system.infaas.conftest import Cli
 
 pytestmark = pytest.mark.timeout(400)
-PAGE: Final = Path(__file__).parents[3] / "docs" / "security.md"
+ROOT: Final = Path(__file__).parents[3]
+PAGE: Final = ROOT / "docs" / "security.md"
 BEGIN, END = "<!-- ports:begin -->", "<!-- ports:end -->"
 LOOPBACK: Final = "127.0.0.1"
+OWN_PORTS: Final = """
+from infaas.supervisor import metrics_ports
+from process.ports import free_port
+metrics_ports.FIRST = {service: free_port() for service in metrics_ports.FIRST}
+"""
+"""Of metrics: another system on this machine may have the usual ones, and hold their names."""
 _PATIENCE_S: Final = 20.0
 
 HTTP2: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
@@ -51,9 +58,11 @@ class Listener(NamedTuple):
         return "this machine" if self.host.removeprefix("::ffff:") == LOOPBACK else "every address"
 
 
-async def test_a_stranger_is_told_at_every_port_what_is_written_down(cli: Cli) -> None:
+async def test_a_stranger_is_told_at_every_port_what_is_written_down(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(OWN_PORTS)
+    path = f"{tmp_path}{os.pathsep}{ROOT}"
     services = ("--jobs=1", "--registrars=1")
-    async with cli.up("--gateway-host=0.0.0.0", "--grpc-port=0", "--auth", *services) as supervisor:
+    async with cli.up("--gateway-host=0.0.0.0", "--grpc-port=0", "--auth", *services, PYTHONPATH=path) as supervisor:
         state = await cli.json("status", "--wait")
         parent = psutil.Process(supervisor.pid)
         named = {service["pid"]: re.split("-", name)[0] for name, service in state["services"].items()}
