@@ -6,10 +6,10 @@ late. So a gateway bounds what it has on its way. Rules.
 
 * A kind is a task, a tenant and a time to answer, in steps of half an octave. Queries that may take any time, or come
   late, are bounded by nothing.
-* A kind has no limit until more than `_TOO_MANY` of its answers are late, over some moments, and have waited: took
+* A kind has no limit until more than `_ALLOWED` of its answers are late, over some moments, and have waited: took
   longer than the shortest seen. A kind that always takes nearly all of its time is so not taken for one that waits.
 * The limit is, by Little's law, what is answered within the shortest time seen and a share of what the deadline leaves
-  beyond it. The share falls while too many are late and grows while few are; once it is all of it, there is none.
+  beyond it. The share moves by how far late answers are from what is allowed; once it is all of it, there is none.
 * It counts on the highest rate of late: fewer on their way travel in smaller batches, so fewer are answered, and a
   limit that followed the present rate would lower itself.
 * Nobody is refused who has less on its way than an equal part for each tenant.
@@ -28,14 +28,14 @@ from schemas.query import MAX_TURNED_AWAY, Query
 _MOMENT_S: Final = 0.1
 _LATE: Final = 0.95
 """Share of its time after which an answer is late: the way from and to the client takes some, too."""
-_TOO_MANY: Final = 0.05
-_FEW: Final = 0.01
+_ALLOWED: Final = 0.04
+"""Share of late answers of those let through that there may be."""
 _SMOOTH: Final = 0.15
 """Weight of one moment in the share of late answers: one that was stopped is not yet too much."""
 _QUEUE: Final = 0.1
 """Share of its time that answers wait on average where there is a queue at all."""
-_STEP_DOWN: Final = 0.04
-_STEP_UP: Final = 0.01
+_STEP: Final = 0.01
+_MOST_DOWN: Final = 0.05
 _LEAST_SHARE: Final = 0.6
 _FADE: Final = 0.95
 """What of the highest rate is left after a moment."""
@@ -96,10 +96,9 @@ class QueryKind:
         self._rate = max(self._answered / (now - self._ends + _MOMENT_S), _FADE * self._rate)
         self._late_share += _SMOOTH * (self._late / self._answered - self._late_share)
         waited_s = self._took_s / self._answered - self._shortest()
-        if self._late_share > _TOO_MANY and waited_s > _QUEUE * self._budget_s:
-            self._share = max(self._share - _STEP_DOWN, _LEAST_SHARE)
-        elif self._late_share < _FEW:
-            self._share = min(self._share + _STEP_UP, 1.0)
+        step = max(_STEP * (1.0 - self._late_share / _ALLOWED), -_MOST_DOWN)
+        if step > 0.0 or waited_s > _QUEUE * self._budget_s:
+            self._share = min(max(self._share + step, _LEAST_SHARE), 1.0)
         self.limit = inf if self._share == 1.0 else max(self._rate * self.target_s, _LEAST)
         if now >= self._window_ends and self.limit == inf:  # where it binds, nothing is seen that has not waited
             self._shortest_s_before, self._shortest_s = self._shortest_s, inf
