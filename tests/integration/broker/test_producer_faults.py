@@ -24,14 +24,14 @@ from schemas.errors import OperatorError
 from tests.kafka_fixtures import need_apache, served
 from tests.waiting import read_until, until
 
-TIMEOUT_S = 1.0
+TIMEOUT_S = 3.0
 STOPPED_S = 4.0
 """Longer than the controller waits for a broker."""
 
 
 def first_node(data: Path, port: int, controller_port: int) -> str:
     (data.parent / "controller_port").write_text(str(controller_port))
-    return server_properties(data, port, controller_port) + "broker.session.timeout.ms=2000\n"
+    return server_properties(data, port, controller_port)
 
 
 class SecondNode:
