@@ -26,6 +26,10 @@ from schemas.hardware import Hardware
 
 OUTPUTS_FILE: Final = "infaas-outputs.json"
 OUTPUTS_ENTRY: Final = f"extra/{OUTPUTS_FILE}"
+_FREE: Final = {"cpp_wrapper": True}
+"""Options of a compiled program that lets other threads of Python go on while it computes: its kernels are called from
+C++, without the interpreter's lock, which they hold when they are called from Python. A worker reads and answers
+meanwhile."""
 _ON: Final[tuple[str, ...]] = (Hardware.CPU, Hardware.CUDA)
 
 
@@ -57,7 +61,7 @@ class TorchRuntime:
             program = torch.export.passes.move_to_device_pass(program, "cuda")
         module: Any = program.module(check_guards=False)
         if self._compiled:
-            module = torch.compile(module, dynamic=True)
+            module = torch.compile(module, dynamic=True, options=_FREE if hardware == Hardware.CPU else None)
         inputs = input_names(program)
         if hardware == Hardware.CUDA:
             runner = CudaRunner(torch, module, len(inputs[0]), inputs[1], graphs=not self._compiled)

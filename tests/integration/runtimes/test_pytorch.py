@@ -3,6 +3,7 @@
 import ctypes
 import importlib.util
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -93,6 +94,35 @@ def _openmp() -> str:
     """The library of threads that torch has loaded."""
     loaded = (line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines())
     return next(path for path in loaded if "/torch" in path and Path(path).name.startswith(("libgomp", "libiomp5")))
+
+
+def _long(y: Any, bias: Any) -> Any:
+    many = y.repeat(1, 200_000)
+    for _ in range(40):
+        many = many.sin()
+    return many.mean(dim=1, keepdim=True) + bias
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("runtime", ["torch-eager", "torch-compile"])
+def test_other_threads_go_on_while_a_batch_is_computed(program: Callable[..., Path], runtime: str) -> None:
+    session = find_runtime(runtime).load(program(_long, ["scores"]), "cpu", FP32)
+    rows = {"x": np.ones((2, 4), np.float32), "bias": np.zeros((2, 3), np.float32)}
+    session.infer(rows)  # compiles
+    with ThreadPoolExecutor(1) as other:
+        least = min(_standstill(other, lambda: session.infer(rows)) for _ in range(10))
+    assert least < 0.5, "the computing thread keeps the interpreter to itself"
+
+
+def _standstill(other: ThreadPoolExecutor, compute: Callable[[], object]) -> float:
+    """The longest time for which this thread does not go on while another computes, over all that it computes."""
+    began = last = time.perf_counter()
+    longest, computing = 0.0, other.submit(compute)
+    while not computing.done():
+        time.sleep(0.001)
+        now = time.perf_counter()
+        longest, last = max(longest, now - last), now
+    return longest / (last - began)
 
 
 @pytest.mark.torch
