@@ -9,7 +9,8 @@ late. So a gateway bounds what it has on its way. Rules.
 * A kind has no limit until more than `_ALLOWED` of its answers are late, over some moments, and have waited: took
   longer than the shortest seen. A kind that always takes nearly all of its time is so not taken for one that waits.
 * The limit is, by Little's law, what is answered within the shortest time seen and a share of what the deadline leaves
-  beyond it. The share moves by how far late answers are from what is allowed; once it is all of it, there is none.
+  beyond it. The share moves by how far late answers are from what is allowed, and is soon all of it where nothing is
+  late or refused; then there is no limit.
 * It counts on the highest rate of late: fewer on their way travel in smaller batches, so fewer are answered, and a
   limit that followed the present rate would lower itself.
 * Nobody is refused who has less on its way than an equal part for each tenant.
@@ -35,7 +36,7 @@ _SMOOTH: Final = 0.15
 _QUEUE: Final = 0.1
 """Share of its time that answers wait on average where there is a queue at all."""
 _STEP: Final = 0.01
-_MOST_DOWN: Final = 0.05
+_MOST_STEP: Final = 0.05
 _LEAST_SHARE: Final = 0.6
 _FADE: Final = 0.95
 """What of the highest rate is left after a moment."""
@@ -51,15 +52,29 @@ class QueryKind:
     """What is known of the queries of one kind."""
 
     __slots__ = (
-        "_answered", "_budget_s", "_ends", "_late", "_late_share", "_rate", "_share", "_shortest_s",
-        "_shortest_s_before", "_took_s", "_window_ends", "in_flight", "limit", "tenant", "turned_away",
+        "_answered",
+        "_budget_s",
+        "_ends",
+        "_late",
+        "_late_share",
+        "_rate",
+        "_refused",
+        "_share",
+        "_shortest_s",
+        "_shortest_s_before",
+        "_took_s",
+        "_turned_away",
+        "_window_ends",
+        "in_flight",
+        "limit",
+        "tenant",
     )  # fmt: skip
 
     def __init__(self, tenant: str | None, budget_s: float, now: float) -> None:
         self.tenant = tenant
         self.in_flight = 0
         self.limit = inf
-        self.turned_away = 0
+        self._turned_away = 0
         self._budget_s = budget_s
         self._rate = self._late_share = 0.0
         self._share = 1.0
@@ -73,9 +88,15 @@ class QueryKind:
         shortest_s = self._shortest()
         return shortest_s + self._share * max(self._budget_s - shortest_s, 0.0)
 
+    def refusal(self) -> Overloaded:
+        """Count a query that is not let through; returns its error."""
+        self._refused += 1
+        self._turned_away = min(self._turned_away + 1, MAX_TURNED_AWAY)
+        return Overloaded(retry_after_s=self.target_s)
+
     def take_turned_away(self) -> int:
         """Return how many were refused since the last that was let through, for it to say so."""
-        turned_away, self.turned_away = self.turned_away, 0
+        turned_away, self._turned_away = self._turned_away, 0
         return turned_away
 
     def rested(self, now: float) -> None:
@@ -95,19 +116,24 @@ class QueryKind:
     def _end_moment(self, now: float) -> None:
         self._rate = max(self._answered / (now - self._ends + _MOMENT_S), _FADE * self._rate)
         self._late_share += _SMOOTH * (self._late / self._answered - self._late_share)
-        waited_s = self._took_s / self._answered - self._shortest()
-        step = max(_STEP * (1.0 - self._late_share / _ALLOWED), -_MOST_DOWN)
-        if step > 0.0 or waited_s > _QUEUE * self._budget_s:
-            self._share = min(max(self._share + step, _LEAST_SHARE), 1.0)
+        self._share = min(max(self._share + self._step(), _LEAST_SHARE), 1.0)
         self.limit = inf if self._share == 1.0 else max(self._rate * self.target_s, _LEAST)
         if now >= self._window_ends and self.limit == inf:  # where it binds, nothing is seen that has not waited
             self._shortest_s_before, self._shortest_s = self._shortest_s, inf
             self._window_ends = now + _WINDOW_S
         self._begin_moment(now)
 
+    def _step(self) -> float:
+        """By how much the share moves after this moment."""
+        if not self._late and not self._refused:
+            return _MOST_STEP
+        waited_s = self._took_s / self._answered - self._shortest()
+        step = max(_STEP * (1.0 - self._late_share / _ALLOWED), -_MOST_STEP)
+        return step if step > 0.0 or waited_s > _QUEUE * self._budget_s else 0.0
+
     def _begin_moment(self, now: float) -> None:
         self._ends = now + _MOMENT_S
-        self._answered = self._late = 0
+        self._answered = self._late = self._refused = 0
         self._took_s = 0.0
 
     def _shortest(self) -> float:
@@ -138,8 +164,7 @@ class ConcurrencyLimits:
             kind.rested(now)
         of_tenant = self._in_flight.get(kind.tenant, 0)
         if kind.in_flight >= kind.limit and of_tenant * len(self._in_flight) >= self._total:
-            kind.turned_away = min(kind.turned_away + 1, MAX_TURNED_AWAY)
-            raise Overloaded(retry_after_s=kind.target_s)
+            raise kind.refusal()
         self._in_flight[kind.tenant] = of_tenant + 1
         self._total += 1
         kind.in_flight += 1

@@ -142,6 +142,19 @@ def test_after_a_stall_it_is_as_before_within_a_second() -> None:
     assert seen.in_time >= 0.99 * seen.sent
 
 
+def test_a_second_in_which_nothing_is_late_or_refused_ends_the_limit() -> None:
+    limits = ConcurrencyLimits()
+    kind = limits.enter(query(), NOW)
+    assert kind is not None
+    kind.answered(0.004, 0.05, NOW)
+    for number in range(200):  # twenty moments
+        kind.answered(0.1, 0.05, NOW + number / 100)
+    assert kind.limit < inf
+    for number in range(120):
+        kind.answered(0.01, 0.05, NOW + 2.0 + number / 100)
+    assert kind.limit == inf
+
+
 def test_a_limit_of_long_ago_refuses_no_burst() -> None:
     arrivals = [*poisson(8000, 3.0), *(Arrival(10.0) for _ in range(180))]
     seen = simulate(arrivals, 4000.0, least_s=0.004, after_s=9.0)[None]
