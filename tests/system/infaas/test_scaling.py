@@ -49,14 +49,16 @@ async def test_load_starts_a_second_worker_and_idleness_stops_it(cli: Cli) -> No
 
         before = (await cli.json("status", "--wait"))["services"]
         os.kill(before["autoscaler"]["pid"], signal.SIGKILL)  # its successor knows both workers, and which may go
-        await read_until(lambda: cli.json("scale", "status"), only_first_works, FOLLOWED_S)
+        scale = await read_until(lambda: cli.json("scale", "status"), one_works, FOLLOWED_S)
+        # Mostly the first; the second where the first, on a busy machine, became slower than the model was measured.
+        kept = scale["workers"][0]["name"]
+        (gone,) = {"cpu-0", "cpu-1"} - {kept}
         after = (await cli.json("status", "--wait"))["services"]
-        assert after["worker-cpu-0"]["pid"] == before["worker-cpu-0"]["pid"]
-        scale = await cli.json("scale", "status")
+        assert after[f"worker-{kept}"]["pid"] == before[f"worker-{kept}"]["pid"]
         assert [row["count"] for row in scale["wanted"]] == [1]
         assert sorted(p for row in scale["instances"] for p in row["partitions"]) == [0, 1, 2, 3]
-        steps = [row["action"] for row in await cli.json("scale", "history", "cpu-1") if row["kind"] == "worker"]
-        assert [steps[0], *steps[-2:]] == ["start", "drain", "stop"]
+        assert "start" in await steps_of(cli, "cpu-1")
+        assert (await steps_of(cli, gone))[-2:] == ["drain", "stop"]
         [why] = await cli.json("scale", "explain", "cpu")
         assert (why["action"], why["policy"]) == ("want", "greedy")
         assert why["explanation"]["workers"]["cpu"]["wanted"] == 1
@@ -99,5 +101,9 @@ async def asked(client: InfaasClient, inputs: Any) -> AsyncGenerator[Answers]:
             asking.cancel()
 
 
-def only_first_works(scale: Any) -> bool:
-    return {worker["name"] for worker in scale["workers"]} == {"cpu-0"}
+def one_works(scale: Any) -> bool:
+    return len(scale["workers"]) == 1
+
+
+async def steps_of(cli: Cli, worker: str) -> list[str]:
+    return [row["action"] for row in await cli.json("scale", "history", worker) if row["kind"] == "worker"]
