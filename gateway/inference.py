@@ -17,7 +17,7 @@ from gateway.request_room import RequestRoom
 from gateway.statistics import ModelStatisticsTable
 from gateway.translation import make_envelope
 from schemas import headers as h
-from schemas.errors import Internal, QueryError
+from schemas.errors import QueryError
 from schemas.principal import Principal
 from schemas.result import OK, Result
 from security.quotas import QuotaMeters
@@ -72,7 +72,7 @@ class Inference:
             sending = time.monotonic_ns()
             result = await query_client.ask(envelope)
             if result.status != OK:
-                raise _failure(result)  # by no name: a frame that holds what it raised is garbage for the collector
+                raise result.failure(msgspec.Raw(result.explanation.encode()) if result.explanation else None)
         except QueryError as error:
             statistics.failed(error, time.monotonic_ns() - started)
             raise
@@ -83,12 +83,6 @@ class Inference:
         total_ns = time.monotonic_ns() - started
         statistics.succeeded(result, envelope.query.batch, sending - started, total_ns)
         return result
-
-
-def _failure(result: Result) -> QueryError:
-    failure = result.error() or Internal()
-    failure.explanation = msgspec.Raw(result.explanation.encode()) if result.explanation else None
-    return failure
 
 
 def result_headers(result: Result) -> dict[str, str]:

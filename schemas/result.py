@@ -40,10 +40,16 @@ class Result(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     def error(self) -> QueryError | None:
         """The error this result stands for, or None if it is an answer."""
-        if self.status == OK:
-            return None
+        return None if self.status == OK else self.failure()
+
+    def failure(self, explanation: Any = None) -> QueryError:
+        """The error this result stands for, which is no answer.
+
+        Raise it by no name: a frame that holds what it raised is a cycle, and garbage that only the collector finds.
+        """
         found = query_error(self.status, error_message(self.value))
         found.retry_after_s = self.retry_after_s
+        found.explanation = explanation
         return found
 
 

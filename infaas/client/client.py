@@ -31,7 +31,7 @@ from infaas.client.transport import EncodedQuery, Transport
 from process.connection_errors import is_host
 from schemas import headers as h
 from schemas.defaults import ANSWER_TIMEOUT_S, GATEWAY_PORT, LOOPBACK, MAX_IN_FLIGHT
-from schemas.errors import Internal, InvalidRequest, OperatorError, QueryError
+from schemas.errors import InvalidRequest, OperatorError, QueryError
 from schemas.needs import Mode
 from schemas.oip import decode_response, encode_request
 from schemas.result import OK, Result, error_explanation
@@ -159,7 +159,7 @@ class InfaasClient:
         """Send a query that is encoded already; the rest is as of `infer`."""
         result = await self._transport.ask(query)
         if result.status != OK:
-            raise _failure(result)  # by no name: a frame that holds what it raised is garbage for the collector
+            raise result.failure(_parsed(result.explanation) or error_explanation(result.value))
         return _answer(result, time.perf_counter() - query.begun_s, query.latency_s)
 
     async def infer_many(
@@ -329,12 +329,6 @@ def _answer(result: Result, total_s: float, latency_s: float | None) -> Answer:
         # Over HTTP it is in the response alone: a header may be too small for it.
         explanation=_parsed(response.parameters.get("explanation", result.explanation)),
     )
-
-
-def _failure(result: Result) -> QueryError:
-    failure = result.error() or Internal()
-    failure.explanation = _parsed(result.explanation) or error_explanation(result.value)
-    return failure
 
 
 def _parsed(explanation: Any) -> Any:
