@@ -6,6 +6,8 @@ in the selector: a quarter of its CPU time. Reference counting, which frees near
 """
 
 import gc
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Final
 
 _YOUNG: Final = 10_000
@@ -17,3 +19,14 @@ def tune_gc() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG, 20, 50)
+
+
+@contextmanager
+def no_collection() -> Generator[None]:
+    """Leave cycles of garbage where they are while the context is open, but those from before."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

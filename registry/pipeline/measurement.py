@@ -5,12 +5,11 @@ load; then every batch size, on cores of its own (`timing`, `cores`); then the p
 all samples, which cost the most time and nothing of which is timed.
 """
 
-import gc
 import os
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +17,7 @@ import msgspec
 import numpy as np
 import psutil
 
+from process.garbage_collection import no_collection
 from registry.pipeline.cores import RunObserver, pinned_to_quiet_cores
 from registry.pipeline.mixing import lengths_mix, variable_axes
 from registry.pipeline.timing import Case, Run, Timing, time_cases
@@ -163,7 +163,7 @@ def _timed(
 ) -> list[Timing]:
     """Time batches on as many cores as they have threads, or wherever the host's part of a device's work runs."""
     quiet = pinned_to_quiet_cores(cores) if cores else nullcontext(lambda: None)
-    with quiet as find_quiet, RunObserver(cores or 1) as observer, _no_collection():
+    with quiet as find_quiet, RunObserver(cores or 1) as observer, no_collection():
         cases = {size: _case(session, observer, take) for size, take in inputs.items()}
         return time_cases([*cases.values()], find_quiet) if even else time_uneven(cases)
 
@@ -201,16 +201,6 @@ def _always(inputs: Arrays) -> Callable[[int], Arrays]:
 
 def _rows_of(samples: Arrays, batch: int) -> Callable[[int], Arrays]:
     return lambda turn: take_rows(samples, turn * batch, batch)
-
-
-@contextmanager
-def _no_collection() -> Generator[None]:
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def fit_latency(latency: Sequence[BatchLatency]) -> LatencyFit:

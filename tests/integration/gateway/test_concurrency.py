@@ -3,14 +3,13 @@
 import asyncio
 import gc
 from collections import Counter
-from collections.abc import Generator
-from contextlib import contextmanager
 from http import HTTPStatus
 
 import numpy as np
 import pytest
 
 from gateway.settings import GatewaySettings
+from process.garbage_collection import no_collection
 from schemas import headers as h
 from schemas.errors import QueryError, Unsatisfiable
 from schemas.oip import encode_request
@@ -56,16 +55,6 @@ async def test_once_answers_are_late_fewer_are_let_through_and_the_next_tells_of
     await until(lambda: len(seen) + sum(int(fields.get(h.TURNED_AWAY, "0")) for fields in seen) == asked)
 
 
-@contextmanager
-def no_collector() -> Generator[None]:
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-
-
 def errors_alive() -> int:
     """Number of errors that a query may end with, in all of this process."""
     return sum(isinstance(each, QueryError | TimeoutError) for each in gc.get_objects())
@@ -76,7 +65,7 @@ async def test_an_error_that_was_answered_leaves_nothing_to_the_collector(gatewa
         raise Unsatisfiable("nothing is as fast")
 
     gateway.responder.answer = refuse
-    with no_collector():
+    with no_collection():
         before = errors_alive()
         assert await statuses_of(gateway, 5) == {HTTPStatus.UNPROCESSABLE_ENTITY: 5}
         gateway.responder.silent = True
