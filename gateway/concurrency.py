@@ -68,7 +68,7 @@ class QueryKind:
         "in_flight",
         "limit",
         "tenant",
-    )  # fmt: skip
+    )
 
     def __init__(self, tenant: str | None, budget_s: float, now: float) -> None:
         self.tenant = tenant
@@ -146,9 +146,10 @@ class ConcurrencyLimits:
     def __init__(self, most: int = _MOST) -> None:
         self._most = most
         self._kinds: dict[tuple[str, str | None, int], QueryKind] = {}
-        self._in_flight: dict[str | None, int] = {}
-        """By tenant, of those who have any."""
-        self._total = 0
+        self._by_tenant: dict[str | None, int] = {}
+        """Those in flight of each tenant who has any."""
+        self.in_flight = 0
+        """Number of queries that entered and have not left."""
 
     def enter(self, query: Query, now: float) -> QueryKind | None:
         """Let a query through, which is to leave again; None: it is bounded by nothing.
@@ -162,11 +163,11 @@ class ConcurrencyLimits:
         kind = self._kind(query, deadline_ms - query.sent_ms, now)
         if not kind.in_flight:
             kind.rested(now)
-        of_tenant = self._in_flight.get(kind.tenant, 0)
-        if kind.in_flight >= kind.limit and of_tenant * len(self._in_flight) >= self._total:
+        of_tenant = self._by_tenant.get(kind.tenant, 0)
+        if kind.in_flight >= kind.limit and of_tenant * len(self._by_tenant) >= self.in_flight:
             raise kind.refusal()
-        self._in_flight[kind.tenant] = of_tenant + 1
-        self._total += 1
+        self._by_tenant[kind.tenant] = of_tenant + 1
+        self.in_flight += 1
         kind.in_flight += 1
         return kind
 
@@ -175,17 +176,12 @@ class ConcurrencyLimits:
         if kind is None:
             return
         kind.in_flight -= 1
-        self._total -= 1
-        left = self._in_flight[kind.tenant] - 1
+        self.in_flight -= 1
+        left = self._by_tenant[kind.tenant] - 1
         if left:
-            self._in_flight[kind.tenant] = left
+            self._by_tenant[kind.tenant] = left
         else:
-            del self._in_flight[kind.tenant]
-
-    @property
-    def in_flight(self) -> int:
-        """Number of queries that entered and have not left."""
-        return self._total
+            del self._by_tenant[kind.tenant]
 
     def _kind(self, query: Query, budget_ms: float, now: float) -> QueryKind:
         steps = round(2 * log2(max(budget_ms, 1.0)))

@@ -98,7 +98,7 @@ class QueryClient:
             result = await self._result_of(envelope)
         finally:
             self._concurrency.leave(kind)
-        return self._learn(query, kind, result, time.monotonic() - began_s)
+        return self._learn(query, kind, result, began_s)
 
     async def _result_of(self, envelope: Envelope) -> Result | None:
         """Send a query and wait for its result; None: there was none in time."""
@@ -119,10 +119,10 @@ class QueryClient:
         except TimeoutError:
             return None
 
-    def _learn(self, query: Query, kind: QueryKind | None, result: Result | None, took_s: float) -> Result:
+    def _learn(self, query: Query, kind: QueryKind | None, result: Result | None, began_s: float) -> Result:
         """Learn from a result, or there being none, how full it is; returns it as the client reads it."""
-        now = time.monotonic()
-        left_s = _left_s(query)
+        now, left_s = time.monotonic(), _left_s(query)
+        took_s = now - began_s
         late = left_s is not None and took_s > left_s
         if kind is not None and left_s is not None and (result is None or result.status in _ANSWERS):
             kind.answered(took_s if result is not None and result.status == OK else max(took_s, left_s), left_s, now)
