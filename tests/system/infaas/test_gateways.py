@@ -1,8 +1,9 @@
-"""Two gateways on one port, one of them killed under load: every id is answered, as clients that are not ours count."""
+"""Two gateways on one port, one killed or both asked for too much: every id is answered, as clients not ours count."""
 
 import asyncio
 import json
 import os
+import re
 import signal
 from collections import Counter
 from typing import Final
@@ -19,6 +20,7 @@ from tests.system.infaas.test_selectors import model_of, register
 pytestmark = pytest.mark.timeout(400)
 TASK: Final = "two-gateways"
 CLIENTS: Final = 16
+CROWD: Final = 200
 ASKED: Final = 25
 """Queries of each client, one after the other."""
 _AGAIN_S: Final = 0.05
@@ -51,6 +53,50 @@ async def test_one_of_two_gateways_is_killed_and_no_query_is_lost(cli: Cli) -> N
         for name in ("gateway", "gateway-1"):  # each has a port of its own that says how it is
             metrics = await text(healed[name]["metrics"])
             assert sum(f'infaas_gateway_info{{process="{process}"}}' in metrics for process in after) == 1
+
+
+async def test_two_gateways_that_are_asked_for_too_much_tell_every_query_once_what_became_of_it(cli: Cli) -> None:
+    async with cli.up("--gateways=2"):
+        state = await cli.json("status", "--wait")
+        await register(cli, TASK)
+        metrics = [state["services"][name]["metrics"] for name in ("gateway", "gateway-1")]
+        before = [await told_by(url) for url in metrics]
+        told, answered = Counter[str](), Counter[str]()
+        connector = aiohttp.TCPConnector(limit=CROWD)
+        async with (
+            asyncio.timeout(PATIENCE_S),
+            aiohttp.ClientSession(connector=connector) as http,
+            asyncio.TaskGroup() as asking,
+        ):
+            for number in range(CROWD):
+                asking.create_task(ask_in_a_hurry(http, state["gateway"], f"client-{number}", told, answered))
+        assert answered == Counter(f"client-{one}-{number}" for one in range(CROWD) for number in range(ASKED))
+        assert told.keys() <= {"ok", "overloaded", "deadline_exceeded"}
+        assert told["overloaded"] > 0
+        counted = [await told_by(url) - already for url, already in zip(metrics, before, strict=True)]
+        assert all(one.total() for one in counted), "one of the two was asked nothing"
+        assert sum(counted, Counter[str]()) == told
+
+
+async def ask_in_a_hurry(
+    http: aiohttp.ClientSession, url: str, name: str, told: Counter[str], answered: Counter[str]
+) -> None:
+    """Ask one query after the other, each to be answered sooner than so many of them can be."""
+    for number in range(ASKED):
+        headers = {"infaas-id": f"{name}-{number}", "infaas-latency-ms": "20"}
+        async with http.post(f"{url}/v2/models/{model_of(TASK)}/infer", data=query(), headers=headers) as answer:
+            await answer.read()
+            told[answer.headers["infaas-status"]] += 1
+            if answer.status == 200:
+                assert answer.headers["infaas-id"] == headers["infaas-id"]
+            answered[headers["infaas-id"]] += 1
+
+
+async def told_by(metrics: str) -> Counter[str]:
+    """How many queries of the model a gateway has told what, by status."""
+    line = rf'infaas_gateway_requests_total{{code="(\w+)",model="{model_of(TASK)}",version="1"}} (\S+)'
+    found = re.findall(line, await text(metrics))
+    return Counter({status: int(float(count)) for status, count in found})
 
 
 async def ask(url: str, name: str, answered: Counter[str], progress: asyncio.Semaphore, *, keep_alive: bool) -> None:
