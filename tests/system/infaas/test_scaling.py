@@ -57,7 +57,7 @@ async def test_load_starts_a_second_worker_and_idleness_stops_it(cli: Cli) -> No
         assert after[f"worker-{kept}"]["pid"] == before[f"worker-{kept}"]["pid"]
         assert [row["count"] for row in scale["wanted"]] == [1]
         assert sorted(p for row in scale["instances"] for p in row["partitions"]) == [0, 1, 2, 3]
-        assert "start" in await steps_of(cli, "cpu-1")
+        assert (await steps_of(cli, "cpu-1"))[0] == "start"
         assert (await steps_of(cli, gone))[-2:] == ["drain", "stop"]
         [why] = await cli.json("scale", "explain", "cpu")
         assert (why["action"], why["policy"]) == ("want", "greedy")
