@@ -3,13 +3,16 @@
 import asyncio
 import os
 import sys
-from collections.abc import AsyncGenerator, Generator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import psutil
 
 from broker.settings import KafkaSettings
+from tests.waiting import until
+
+_ROOT = Path(__file__).parents[1]
 
 
 def variables_of(kafka: KafkaSettings, dsn: str, home: Path | None = None) -> dict[str, str]:
@@ -68,12 +71,20 @@ def name_of(process: psutil.Process) -> str:
     return ""
 
 
-@contextmanager
-def suspended(pid: int) -> Generator[None]:
+def begun_with(source: str, folder: Path) -> dict[str, str]:
+    """The variables of a Python that runs this source, which is kept in the folder, before anything else."""
+    (folder / "sitecustomize.py").write_text(source)
+    return {"PYTHONPATH": f"{folder}{os.pathsep}{_ROOT}"}
+
+
+@asynccontextmanager
+async def suspended(pid: int) -> AsyncGenerator[None]:
     """Have a process stand still while the context is open, if nobody ends it meanwhile."""
     process = psutil.Process(pid)
     process.suspend()
     try:
+        # Its threads go on until the one that the signal woke has had its turn, which takes a busy machine a while.
+        await until(lambda: process.status() == psutil.STATUS_STOPPED)
         yield
     finally:
         with suppress(psutil.NoSuchProcess):

@@ -6,8 +6,8 @@ the others is a partition without leader, and for its clients a network that swa
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Generator
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import Generator
+from contextlib import AbstractAsyncContextManager, ExitStack
 from pathlib import Path
 from uuid import uuid4
 
@@ -22,7 +22,8 @@ from broker.settings import KafkaSettings
 from broker.topics import TopicSpec, ensure_topics
 from schemas.errors import OperatorError
 from tests.kafka_fixtures import need_apache, served
-from tests.waiting import read_until, until
+from tests.processes import suspended
+from tests.waiting import read_until
 
 TIMEOUT_S = 3.0
 STOPPED_S = 4.0
@@ -72,16 +73,8 @@ class Cluster:
                 return child
         raise AssertionError(f"node {node} does not run")
 
-    @asynccontextmanager
-    async def stopped(self, node: int) -> AsyncGenerator[None]:
-        process = self.process(node)
-        process.suspend()
-        try:
-            # Its threads go on until the one that the signal woke has had its turn, which takes a busy machine a while.
-            await until(lambda: process.status() == psutil.STATUS_STOPPED)
-            yield
-        finally:
-            process.resume()
+    def stopped(self, node: int) -> AbstractAsyncContextManager[None]:
+        return suspended(self.process(node).pid)
 
     async def leaders(self, topic: str) -> dict[int, int]:
         """Leaders by partition; none where the node that was asked is stopped."""

@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-import psutil
-
 from broker.reachability import KafkaReachability
 from broker.servers.apache import ApacheKafka
 from broker.settings import KafkaSettings
 from process.ports import free_port
+from tests.processes import suspended
 from tests.waiting import until
 
 
@@ -20,15 +19,10 @@ async def test_one_broker_that_answers_is_enough(kafka: KafkaSettings) -> None:
 
 async def test_a_broker_that_hangs_or_is_gone_is_away(tmp_path: Path) -> None:
     async with ApacheKafka(tmp_path) as broker:
-        reachability, process = KafkaReachability(broker.settings), psutil.Process(broker.pid)
+        reachability = KafkaReachability(broker.settings)
         await until(lambda: answers(reachability))
-        process.suspend()
-        try:
-            # Its threads go on until the one that the signal woke has had its turn, which takes a busy machine a while.
-            await until(lambda: process.status() == psutil.STATUS_STOPPED)
+        async with suspended(broker.pid):
             assert "does not answer" in await KafkaReachability(broker.settings).problem()
-        finally:
-            process.resume()
         await until(lambda: answers(reachability))
     assert "does not answer" in await KafkaReachability(broker.settings).problem()
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 from infaas.batch.sinks.checkpoint import read_checkpoint
 from runtimes.catalog import find_runtime
 from runtimes.protocol import LoadOptions
-from tests.processes import output_of
+from tests.processes import begun_with, output_of
 from tests.system.infaas.conftest import Cli
 from tests.waiting import read_until
 from zoo.samples import DATA, labelled
@@ -21,8 +20,7 @@ from zoo.samples import DATA, labelled
 pytestmark = pytest.mark.timeout(400)
 ROWS = 4_000
 KILLS = 2
-ROOT = Path(__file__).parents[3]
-EXAMPLE = ROOT / "examples" / "batch_rows.py"
+EXAMPLE = Path(__file__).parents[3] / "examples" / "batch_rows.py"
 SLOW = """
 import asyncio
 from infaas.batch.sinks.file_sink import FileSink
@@ -62,9 +60,9 @@ def job(rows: Path, results: Path, *more: str) -> tuple[str, ...]:
 async def killed_again_and_again(cli: Cli, rows: Path, results: Path) -> Any:
     """Kill a job whenever it has come further, then let it end; returns what it says."""
     folder, done = results.with_name(f"{results.name}.job"), 0
-    (results.parent / "sitecustomize.py").write_text(SLOW)
+    python = begun_with(SLOW, results.parent)
     for _ in range(KILLS):
-        process = await cli.start(*job(rows, results), PYTHONPATH=f"{results.parent}{os.pathsep}{ROOT}")
+        process = await cli.start(*job(rows, results), **python)
         done = await further_than(done, folder)
         process.send_signal(signal.SIGSTOP)
         code, _, err = await cli.run(*job(rows, results))

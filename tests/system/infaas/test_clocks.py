@@ -27,7 +27,7 @@ from schemas.result import Result
 from schemas.topics import task_topic
 from store.samples import latest_lag
 from tests.integration.workers.conftest import PARTITIONS, Results, Site, producer, results_of, site
-from tests.processes import output_of, service
+from tests.processes import begun_with, output_of, service
 from tests.waiting import read_until
 
 __all__ = ["producer", "site"]
@@ -40,7 +40,6 @@ BURSTS = 4
 UP_S = 120.0
 UNSURE_S = 0.1
 """How exactly the broker's time is known on a busy machine, at least."""
-ROOT = Path(__file__).parents[3]
 
 SLOW = """
 import threading
@@ -166,13 +165,11 @@ async def test_no_clock_but_the_brokers_decides_about_a_query(site: Site, produc
     far_ahead, ahead, behind, far_behind = (
         WrongClock(tmp_path / str(hours), hours * WIDE_S) for hours in (2, 1, -1, -2)
     )
-    (tmp_path / "sitecustomize.py").write_text(SLOW)
     await site.register(batch_s=0.02)
     await ensure_task_topics(site.kafka, site.task, PARTITIONS)
     port = free_port()
     gateway = f"http://127.0.0.1:{port}"
-    path = f"{tmp_path}{os.pathsep}{ROOT}"
-    everyone = site.variables | {"INFAAS_WORKERS_CORES": "1", "PYTHONPATH": path}
+    everyone = site.variables | {"INFAAS_WORKERS_CORES": "1"} | begun_with(SLOW, tmp_path)
     async with (
         aiohttp.ClientSession() as http,
         results_of(site) as results,

@@ -36,7 +36,7 @@ async def test_a_key_and_a_url_are_enough_to_register_whatever_is_killed(cli: Cl
         async def listed() -> Any:
             return await remote.json("registrations", "list", **env)
 
-        with suspended(state["services"]["worker-cpu-0"]["pid"]):  # who is to make and to measure it
+        async with suspended(state["services"]["worker-cpu-0"]["pid"]):  # who is to make and to measure it
             registering = await remote.start("register", str(DATA / "digits_mlp.onnx"), "--name=my-mlp", *words, **env)
             await read_until(listed, lambda rows: rows and rows[0]["state"] == "running", 180)
             os.kill(state["services"]["registrar"]["pid"], signal.SIGKILL)

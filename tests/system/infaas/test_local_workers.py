@@ -39,7 +39,7 @@ async def test_workers_come_and_go_as_commanded_and_one_that_cannot_start_takes_
         assert not psutil.pid_exists(hung)
         assert state["services"]["worker-cpu-1"]["restarts"] == 2
 
-        with suspended(state["services"]["worker-cpu-1"]["pid"]):  # or it may have ended before the next command
+        async with suspended(state["services"]["worker-cpu-1"]["pid"]):  # or it may have ended before what follows
             stopped = await command(cli, "stop", "cpu-1")
             assert states(stopped) == {"cpu-0": "running", "cpu-1": "stopping"}
             assert "stopping" in (await command(cli, "start", "cpu-1")).error

@@ -34,7 +34,7 @@ async def test_a_killed_server_is_started_again_and_no_query_is_lost(shared: Cli
         for name, address in (("kafka", state["kafka"]), ("postgres", None)):
             before = state["servers"][name]
             assert address in (None, before["address"])
-            with suspended(state["pid"]):  # who starts it again would else be faster than those who are asked of it
+            async with suspended(state["pid"]):  # who starts it again may else be faster than those who are asked
                 os.kill(before["pid"], signal.SIGKILL)
                 if name == "kafka":
                     await all_say_that_kafka_is_away(state["services"])

@@ -17,12 +17,11 @@ import grpc.aio
 import psutil
 import pytest
 
-from tests.processes import name_of
+from tests.processes import begun_with, name_of
 from tests.system.infaas.conftest import Cli
 
 pytestmark = pytest.mark.timeout(400)
-ROOT: Final = Path(__file__).parents[3]
-PAGE: Final = ROOT / "docs" / "security.md"
+PAGE: Final = Path(__file__).parents[3] / "docs" / "security.md"
 BEGIN, END = "<!-- ports:begin -->", "<!-- ports:end -->"
 LOOPBACK: Final = "127.0.0.1"
 OWN_PORTS: Final = """
@@ -59,10 +58,9 @@ class Listener(NamedTuple):
 
 
 async def test_a_stranger_is_told_at_every_port_what_is_written_down(cli: Cli, tmp_path: Path) -> None:
-    (tmp_path / "sitecustomize.py").write_text(OWN_PORTS)
-    path = f"{tmp_path}{os.pathsep}{ROOT}"
+    python = begun_with(OWN_PORTS, tmp_path)
     services = ("--jobs=1", "--registrars=1")
-    async with cli.up("--gateway-host=0.0.0.0", "--grpc-port=0", "--auth", *services, PYTHONPATH=path) as supervisor:
+    async with cli.up("--gateway-host=0.0.0.0", "--grpc-port=0", "--auth", *services, **python) as supervisor:
         state = await cli.json("status", "--wait")
         parent = psutil.Process(supervisor.pid)
         named = {service["pid"]: re.split("-", name)[0] for name, service in state["services"].items()}

@@ -17,6 +17,7 @@ from broker.tail import Tail
 from schemas import headers as h
 from schemas import topics
 from tests.integration.workers.conftest import Site, results_of
+from tests.processes import begun_with
 
 
 @contextmanager
@@ -100,7 +101,7 @@ async def test_a_query_that_kills_the_worker_is_given_up_and_its_neighbours_are_
     It waits for one in another slot, if there is any, which then computes for as long as the process lives.
     """
     await site.register(batch_s=0.01)
-    (tmp_path / "sitecustomize.py").write_text(POISONED)
+    python = begun_with(POISONED, tmp_path)
     value, headers = site.value()
     poison, poison_headers = site.value(1)
     async with results_of(site) as results, Tail(site.kafka, "test-dead", [topics.DEAD_LETTERS]) as dead_letters:
@@ -111,8 +112,7 @@ async def test_a_query_that_kills_the_worker_is_given_up_and_its_neighbours_are_
         placed = False
         while len({result.id for result in results.all}) < 12:
             lives += 1
-            path = f"{tmp_path}{os.pathsep}{os.getcwd()}"
-            with process(site, "cpu-poison", PYTHONPATH=path, INFAAS_WORKERS_CORES=cores) as worker:
+            with process(site, "cpu-poison", **python, INFAAS_WORKERS_CORES=cores) as worker:
                 if not placed:
                     await site.place("cpu-poison")
                     placed = True

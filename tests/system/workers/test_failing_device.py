@@ -1,6 +1,5 @@
 """A device that begins to fail: what becomes of the queries of the worker that owns it."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -8,6 +7,7 @@ import pytest
 from broker.producer import Producer
 from process.run import EXIT_REPLACE
 from tests.integration.workers.conftest import Site, results_of
+from tests.processes import begun_with
 from tests.system.workers.conftest import replaced_worker
 
 
@@ -17,9 +17,8 @@ async def test_a_worker_whose_device_fails_fails_no_query_and_is_replaced(
 ) -> None:
     """The runtime is real but for its device, which is lost after a while; the next process has it back."""
     await site.register()
-    (tmp_path / "sitecustomize.py").write_text(FAILING)
     value, headers = site.value()
-    python = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{os.getcwd()}", "FAILED_DEVICE": str(tmp_path / "failed")}
+    python = begun_with(FAILING, tmp_path) | {"FAILED_DEVICE": str(tmp_path / "failed")}
     async with results_of(site) as results, replaced_worker(site, "cpu-0", **python) as worker:
         await site.place("cpu-0")
         await site.ask(producer, "first", value, headers)
