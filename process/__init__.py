@@ -6,6 +6,6 @@ settings (what every service can be told), signing (queries, by the secret), sec
 code) -> failure_log (says once that a step fails), event_wait (between two looks) -> hang_guard (an end to what
 stands still) -> health_server (metrics and health), tls (of what listens), probe (asks for them) -> subprocesses (a
 process of our own), liveness (of one) -> supervisor_socket (orders to who keeps processes running) -> os_errors (in
-words), ports, open_files, priority, affinity, memory, cpu_meter, garbage_collection (of this machine and process) ->
-connection_errors (in words) -> version.
+words), ports, open_files, priority, cpus, affinity, memory, cpu_meter, garbage_collection (of this machine and
+process) -> connection_errors (in words) -> version.
 """

@@ -11,10 +11,11 @@ from math import exp
 from pathlib import Path
 from typing import Final
 
+from process.cpus import CGROUP, cpu_quota
+
 _MEMORY_S: Final = 0.5
 _LEAST_S: Final = 0.09
 """Seconds between two readings: the kernel counts in hundredths."""
-_CGROUP: Final = Path("/sys/fs/cgroup")
 _STAT: Final = Path("/proc/stat")
 
 
@@ -26,10 +27,10 @@ class CpuMeter:
         cgroup: folder of this process's cgroup.
     """
 
-    def __init__(self, read_share: Callable[[], float] | None = None, cgroup: Path = _CGROUP) -> None:
+    def __init__(self, read_share: Callable[[], float] | None = None, cgroup: Path = CGROUP) -> None:
         self._read_share = MachineShare() if read_share is None else read_share
         self._cgroup = cgroup
-        self._quota = _quota_cpus(cgroup)
+        self._quota = cpu_quota(cgroup)
         self.cpus = min(float(os.cpu_count() or 1), self._quota or float("inf"))
         """Number of CPUs that may be used."""
         self._busy = 0.0
@@ -77,15 +78,6 @@ class MachineShare:
             return sum(ticks) - sum(ticks[3:5]), sum(ticks)
         except (OSError, ValueError):
             return 0, 0
-
-
-def _quota_cpus(cgroup: Path) -> float:
-    """CPUs that a cgroup of version 2 may use; 0 where nothing says so."""
-    try:
-        quota, period = (cgroup / "cpu.max").read_text().split()
-        return 0.0 if quota == "max" else int(quota) / int(period)
-    except (OSError, ValueError):
-        return 0.0
 
 
 def _used_s(cgroup: Path) -> float:

@@ -10,18 +10,19 @@ from typing import Final
 
 import psutil
 
-_CGROUP: Final = Path("/sys/fs/cgroup")
+from process.cpus import CGROUP
+
 _CACHES: Final = ("active_file", "inactive_file")
 """Memory of a cgroup that is given back when it is wanted: what was read of files."""
 
 
-def total_memory(cgroup: Path = _CGROUP) -> int:
+def total_memory(cgroup: Path = CGROUP) -> int:
     """Bytes of memory of this machine, or of the cgroup where that may have less."""
     machine, limit = psutil.virtual_memory().total, _limit(cgroup)
     return machine if limit is None else min(machine, limit)
 
 
-def free_memory(cgroup: Path = _CGROUP) -> int:
+def free_memory(cgroup: Path = CGROUP) -> int:
     """Bytes of that memory which are free."""
     machine, limit = psutil.virtual_memory().available, _limit(cgroup)
     return machine if limit is None else min(machine, max(limit - _used(cgroup), 0))

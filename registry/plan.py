@@ -1,12 +1,12 @@
 """Which variants of the table are to be made of a model here, and of each that is not, why. No model is executed."""
 
-import os
 from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 import msgspec
 from msgspec.structs import replace
 
+from process.cpus import usable_cores
 from registry.recipes import RECIPES, WIDE_RUNTIMES, GeneratorKind, Recipe
 from registry.registration import Registration
 from runtimes.catalog import find_runtime
@@ -198,7 +198,7 @@ def _variant_name(registration: Registration, label: str, hardware: str) -> str:
 
 
 def _check_cores(registration: Registration) -> None:
-    there = len(os.sched_getaffinity(0))
+    there = usable_cores()
     threads = (registration.threads,) if registration.hardware == Hardware.CPU else ()
     for flag, wanted in (("--threads", threads), ("--cores", registration.cores)):
         for cores in wanted:

@@ -1,12 +1,12 @@
 """Settings of a worker: `INFAAS_WORKERS_*`, or flags of the same names."""
 
-import os
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from process.cpus import usable_cores, usable_cpus
 from process.memory import total_memory
 from process.settings import ArtifactUserSettings
 from registry.pipeline.isolation import TIMEOUT_S
@@ -19,7 +19,7 @@ from schemas.worker_names import worker_name
 
 
 def _cores(fields: dict[str, Any]) -> int:
-    return len(fields.get("cpus", ())) or len(os.sched_getaffinity(0))
+    return len(fields.get("cpus", ())) or usable_cores()
 
 
 def _memory_bytes(fields: dict[str, Any]) -> int:
@@ -43,7 +43,8 @@ class WorkerSettings(ArtifactUserSettings):
     cpus: tuple[int, ...] = ()
     """Numbers of the CPU cores that it computes on, e.g. `[0,1]`; default: any, as the kernel likes."""
     cores: int = Field(default_factory=_cores, ge=1)
-    """Number of CPU cores that the worker may compute on; default: as many as `cpus` names, else all."""
+    """Number of CPU cores that the worker may compute on; default: as many as `cpus` names, else all that it may
+    use at once."""
     threads: int = Field(default=THREADS, ge=1)
     """Number of cores that a slot has, of which there are `cores // threads`. A batch takes as many slots as it was
     measured on cores."""
@@ -103,7 +104,7 @@ class WorkerSettings(ArtifactUserSettings):
     def _check(self) -> Self:
         if not is_name(self.worker):
             raise OperatorError(f"--name {self.name!r}: use a-z, 0-9 and '-', at most 63 characters")
-        absent = sorted(set(self.cpus) - os.sched_getaffinity(0))
+        absent = sorted(set(self.cpus).difference(usable_cpus()))
         if absent:
             raise OperatorError(f"--cpus {','.join(map(str, self.cpus))}: this process may not use {absent}")
         if self.threads > self.cores:

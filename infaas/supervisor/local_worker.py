@@ -4,7 +4,6 @@
 Inferentia chip. Whether that is there, and what could run on it, is found out before anything starts.
 """
 
-import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from process.cpus import usable_cores, usable_cpus
 from process.memory import total_memory
 from runtimes.catalog import all_runtimes
 from runtimes.device import device_count, device_memory, missing_device
@@ -69,12 +69,11 @@ def parse_workers(wanted: Sequence[str], *, oversubscribe: bool = False) -> tupl
     for text, times in Counter(wanted).items():
         if times > 1 and not text.startswith(Hardware.CPU):
             raise OperatorError(f"--worker {text} is named {times} times: a device belongs to one worker")
-    free = sorted(os.sched_getaffinity(0))
+    free, cores = usable_cpus(), usable_cores()
     needed = sum(number for hardware, number in parsed if hardware is Hardware.CPU)
-    if needed > len(free) and not oversubscribe:
+    if needed > cores and not oversubscribe:
         raise OperatorError(
-            f"the CPU workers need {needed} cores, this machine has {len(free)}: name fewer, or allow it by "
-            "--oversubscribe"
+            f"the CPU workers need {needed} cores, this machine has {cores}: name fewer, or allow it by --oversubscribe"
         )
     memory_bytes = total_memory() // max(sum(h is Hardware.CPU for h, _ in parsed), 1)
     found: list[LocalWorkerSpec] = []

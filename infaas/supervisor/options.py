@@ -15,6 +15,7 @@ from broker.settings import ENV as KAFKA_ENV
 from gateway.settings import GatewaySettings, require_known_clients
 from infaas.supervisor.local_worker import LocalWorkerSpec, parse_workers
 from process.command_line import read_command
+from process.cpus import usable_cores
 from process.memory import total_memory
 from process.ports import LOOPBACK, address_text, claim_port
 from process.tls import ListenerTls, TlsFiles
@@ -130,7 +131,7 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def cores(self) -> int:
         """CPU cores of each worker."""
-        return self.cores_per_worker or max(_machine_cores() // self.most_workers, 1)
+        return self.cores_per_worker or max(usable_cores() // self.most_workers, 1)
 
     @property
     def memory_bytes(self) -> int:
@@ -157,7 +158,7 @@ def check_cores(options: UpOptions) -> None:
     Raises:
         OperatorError: they have more cores in all than there are.
     """
-    maximum, each, there = options.most_workers, options.cores, _machine_cores()
+    maximum, each, there = options.most_workers, options.cores, usable_cores()
     if maximum * each > there and options.first_workers and not options.oversubscribe:
         raise OperatorError(
             f"{maximum} workers with {each} cores each need {maximum * each} cores, this machine has {there}: "
@@ -174,10 +175,6 @@ def _check_worker_alone(options: UpOptions) -> None:
         raise OperatorError(
             "--worker says which workers there are: leave out --workers, --max-workers, --cores-per-worker"
         )
-
-
-def _machine_cores() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 def check_gateway(options: UpOptions) -> None:

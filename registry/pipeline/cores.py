@@ -9,6 +9,7 @@ from typing import Final, Self
 
 import psutil
 
+from process.cpus import usable_cpus
 from registry.pipeline.timing import Run
 
 _THREADS: Final = Path("/proc/self/task")
@@ -26,7 +27,7 @@ def pinned_to_quiet_cores(count: int) -> Generator[Callable[[], None]]:
     if not hasattr(os, "sched_setaffinity"):
         yield lambda: None
         return
-    allowed = sorted(os.sched_getaffinity(0))
+    allowed = usable_cpus()
 
     def choose() -> None:
         if count < len(allowed):

@@ -85,10 +85,7 @@ def _reasons(verdicts: list[Any]) -> dict[tuple[str, str], str]:
 
 
 def _with_cores(monkeypatch: pytest.MonkeyPatch, there: int) -> None:
-    def affinity(_pid: int) -> set[int]:
-        return set(range(there))
-
-    monkeypatch.setattr("registry.plan.os.sched_getaffinity", affinity)
+    monkeypatch.setattr("registry.plan.usable_cores", lambda: there)
 
 
 def test_variants_for_more_cores_are_their_source_with_more_threads(monkeypatch: pytest.MonkeyPatch) -> None:
