@@ -3,8 +3,8 @@
 Of a model with a dynamic axis besides the batch, a profile says how long batches of its samples take. Texts of half
 the length take less, and by how much depends on the model: attention grows with the square, what precedes it in
 proportion, and a small model hardly at all. So some lengths are measured beside the samples' own, all at one batch
-size, and a batch of another length is predicted to take the profile's time times a factor, between measured lengths by
-interpolation.
+size. What an input of a length takes more, or less, than one of the samples' is what each of a batch adds: what a batch
+takes however small it is does not depend on the length. Between measured lengths it lies on a line.
 """
 
 from collections.abc import Sequence
@@ -14,9 +14,12 @@ from typing import Final
 import msgspec
 
 from schemas.interpolation import interpolate
+from schemas.latency import BatchLatency, LatencyModel
 
+LENGTH_BATCH: Final = 4
+"""Inputs of a batch at which lengths are measured, if one may have so many."""
 _LONGEST: Final = 16.0
-"""Factor beyond which nothing is extrapolated."""
+"""Times that a batch may be predicted to take of one as profiled: nothing is extrapolated beyond."""
 
 
 class LengthLatency(msgspec.Struct, frozen=True, gc=False):
@@ -30,36 +33,45 @@ class LengthLatency(msgspec.Struct, frozen=True, gc=False):
 
 
 class LengthModel:
-    """Predicts by what factor a batch takes longer than the profile says, because of the length of its inputs.
+    """Predicts what an input takes more than the profile says, because of its length.
 
-    Longer inputs never take less. Without a measured length the factor is 1: nothing varies, or it is not known.
+    Longer inputs never take less. Without a measured length it is nothing: nothing varies, or it is not known.
     """
 
-    __slots__ = ("_points",)
+    __slots__ = ("_input_s", "_longest_s", "_points", "_typical")
 
-    def __init__(self, measured: Sequence[LengthLatency]) -> None:
-        self._points = _factors(measured)
+    def __init__(self, measured: Sequence[LengthLatency], latency: LatencyModel) -> None:
+        """Take what was measured, and the model of the latency by batch that it adds to."""
+        typical = next((point for point in measured if point.typical), None)
+        self._points = _extras(measured, typical, latency) if typical is not None else []
+        self._typical = typical.length if typical is not None else 0
+        self._input_s = min(latency.batch_s(batch) / batch for batch in range(1, latency.max_batch + 1))
+        self._longest_s = (_LONGEST - 1) * latency.batch_s(1)
 
     @property
     def varies(self) -> bool:
-        """Whether the factor depends on the length."""
+        """Whether the time depends on the length."""
         return len(self._points) > 1
 
-    def factor(self, length: int) -> float:
-        """Seconds of a batch of inputs of this length, over those of one as profiled."""
+    def extra_s(self, length: int) -> float:
+        """Seconds that each input of this length takes more than one as profiled; less than 0: it takes less.
+
+        A batch is never predicted to take less than in proportion to its length.
+        """
         if not self.varies:
-            return 1.0
-        return min(max(interpolate(self._points, length), 0.0), _LONGEST)
+            return 0.0
+        least_s = (min(length / self._typical, 1.0) - 1.0) * self._input_s
+        return min(max(interpolate(self._points, length), least_s), self._longest_s)
 
 
-def _factors(measured: Sequence[LengthLatency]) -> list[tuple[float, float]]:
-    typical_s = next((point.p50_s for point in measured if point.typical), 0.0)
-    if not typical_s:
-        return []
+def _extras(
+    measured: Sequence[LengthLatency], typical: LengthLatency, latency: LatencyModel
+) -> list[tuple[float, float]]:
+    inputs = min(LENGTH_BATCH, latency.max_batch)
     ordered = sorted(measured, key=lambda point: point.length)
-    grown = accumulate((point.p50_s / typical_s for point in ordered), max)
-    return [(float(point.length), factor) for point, factor in zip(ordered, grown, strict=True)]
+    grown = accumulate((latency.correction * (point.p50_s - typical.p50_s) / inputs for point in ordered), max)
+    return [(float(point.length), extra_s) for point, extra_s in zip(ordered, grown, strict=True)]
 
 
-UNKNOWN_LENGTHS: Final = LengthModel(())
+UNKNOWN_LENGTHS: Final = LengthModel((), LatencyModel([BatchLatency(1, 0.0, 0.0)], 1))
 """The model of a variant of which no length was measured."""

@@ -17,7 +17,7 @@ Hot: each call is once a batch and a lane has at most some hundred entries, so p
 
 import math
 from bisect import insort
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from itertools import count
 from operator import itemgetter
 from typing import Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
@@ -48,8 +48,8 @@ class QueuedWork(Protocol):
         ...
 
     @property
-    def length_factor(self) -> float:
-        """Times that it takes of what the latency model says, because of the length of its inputs."""
+    def extra_s(self) -> float:
+        """Seconds that each of its inputs takes more than the latency model says, because of its length."""
         ...
 
     @property
@@ -124,7 +124,8 @@ class BatchQueue(Generic[W]):
         lane = self._lanes[key]
         waiting = [entry.work for entry in lane]
         maximum = self.best_batch if slots == 1 else self._share(waiting, slots)
-        chosen = choose_batch(waiting, now_s, self.latency, slowdown * waiting[0].length_factor, maximum)
+        predicted_s = _predicted(self.latency, waiting[0].extra_s, slowdown)
+        chosen = choose_batch(waiting, now_s, predicted_s, maximum)
         return NextBatch(self._take(key, lane, chosen), expired)
 
     def discard(self, unwanted: Iterable[W]) -> None:
@@ -193,20 +194,20 @@ def share_of_slot(waiting: int, slots: int, latency: LatencyModel, maximum: int)
 
 
 def choose_batch(
-    lane: Sequence[QueuedWork], now_s: float, latency: LatencyModel, slowdown: float, maximum: int
+    lane: Sequence[QueuedWork], now_s: float, predicted_s: Callable[[int], float], maximum: int
 ) -> list[int]:
     """Indices, in their order, of the work in `lane` (sorted by deadline, not empty) that makes the next batch.
 
-    It holds at most `maximum` inputs, unless a single query has more.
+    It holds at most `maximum` inputs, unless a single query has more. `predicted_s` says how long a batch takes.
     """
     if len(lane) == 1:
         return [0]
-    in_time = (i for i, work in enumerate(lane) if _meets_deadline(work, work.inputs, now_s, latency, slowdown))
+    in_time = (i for i, work in enumerate(lane) if _meets_deadline(work, work.inputs, now_s, predicted_s))
     first = next(in_time, None)
     if first is None:  # all are bound to be late: the most at once is the best that is left
         first, limit = 0, maximum
     else:
-        limit = _batch_limit(lane[first], now_s, latency, slowdown, maximum)
+        limit = _batch_limit(lane[first], now_s, predicted_s, maximum)
     size, chosen = lane[first].inputs, [first]
     for index, work in enumerate(lane):
         if size >= limit:
@@ -217,15 +218,26 @@ def choose_batch(
     return sorted(chosen)
 
 
-def _meets_deadline(work: QueuedWork, batch: int, now_s: float, latency: LatencyModel, slowdown: float) -> bool:
-    return now_s + latency.promised_s(batch) * slowdown <= work.deadline_s
+def batch_s(latency: LatencyModel, batch: Sequence[QueuedWork]) -> float:
+    """Predicted seconds of this work in one batch, in which all take as long as the longest."""
+    inputs = sum(work.inputs for work in batch)
+    return latency.promised_s(inputs) + inputs * max((work.extra_s for work in batch), default=0.0)
 
 
-def _batch_limit(work: QueuedWork, now_s: float, latency: LatencyModel, slowdown: float, maximum: int) -> int:
+def _predicted(latency: LatencyModel, extra_s: float, slowdown: float) -> Callable[[int], float]:
+    """Seconds by batch size, of inputs that each take `extra_s` more than as profiled."""
+    return lambda batch: (latency.promised_s(batch) + batch * extra_s) * slowdown
+
+
+def _meets_deadline(work: QueuedWork, batch: int, now_s: float, predicted_s: Callable[[int], float]) -> bool:
+    return now_s + predicted_s(batch) <= work.deadline_s
+
+
+def _batch_limit(work: QueuedWork, now_s: float, predicted_s: Callable[[int], float], maximum: int) -> int:
     """The largest batch that `work` can be part of without being late."""
     if work.deadline_s == NO_DEADLINE:
         return maximum
     limit = work.inputs
-    while limit < maximum and _meets_deadline(work, limit + 1, now_s, latency, slowdown):
+    while limit < maximum and _meets_deadline(work, limit + 1, now_s, predicted_s):
         limit += 1
     return limit

@@ -54,9 +54,9 @@ class PendingQuery:
         "compute_ns",
         "copied",
         "deadline_s",
+        "extra_s",
         "fields",
         "id",
-        "length_factor",
         "model_name",
         "model_version",
         "outputs",
@@ -90,7 +90,7 @@ class PendingQuery:
         self.class_names: tuple[str, ...] = ()
         self.batch = 0
         self.shape: Hashable = None
-        self.length_factor = 1.0
+        self.extra_s = 0.0
         self.answered = False
         """Whether its result is on its way: what is left of it need not be computed."""
         self.started_ns = 0
@@ -125,7 +125,7 @@ class QueryPart:
     """Inputs of a query that are computed together: all of them, or as many as fit into a batch."""
 
     __slots__ = (
-        "allow_late", "deadline_s", "inputs", "length_factor", "number", "offline", "query", "shape", "tensors",
+        "allow_late", "deadline_s", "extra_s", "inputs", "number", "offline", "query", "shape", "tensors",
     )  # fmt: skip
 
     def __init__(
@@ -136,7 +136,7 @@ class QueryPart:
         self.tensors = tensors
         self.inputs = inputs
         self.shape = query.shape
-        self.length_factor = query.length_factor
+        self.extra_s = query.extra_s
         self.deadline_s = query.deadline_s
         self.offline = offline
         self.allow_late = allow_late
@@ -193,7 +193,7 @@ def decode_query(
     query.deadline_s = NO_DEADLINE if parsed.deadline_ms is None else parsed.deadline_ms / 1e3
     query.shape = batch_key(model, request.inputs)
     if model.lengths.varies:
-        query.length_factor = model.lengths.factor(row_size(request.inputs))
+        query.extra_s = model.lengths.extra_s(row_size(request.inputs))
     if alone:
         query.shape = (query.shape, query.record.partition, query.record.offset)
     parts = _split(

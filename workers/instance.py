@@ -31,7 +31,7 @@ from schemas.errors import DeadlineExceeded, Internal, ModelFailed, QueryError
 from schemas.status import InstanceState, InstanceStatus, PartitionStatus
 from schemas.topics import offline_variant_topic, variant_topic
 from workers.backlog import InstanceBacklog
-from workers.batch_queue import BatchQueue, Urgency
+from workers.batch_queue import BatchQueue, Urgency, batch_s
 from workers.codec import (
     Arrays,
     PendingQuery,
@@ -210,8 +210,7 @@ class ServingInstance:
             for part in batch:
                 self._queue.add(part)
             return None
-        predicted_s = self.model.latency.promised_s(sum(part.inputs for part in batch)) * self._slowdown
-        predicted_s *= max((part.length_factor for part in batch), default=1.0)
+        predicted_s = batch_s(self.model.latency, batch) * self._slowdown
         return self._computation.batch(batch, predicted_s) if batch else None
 
     @property
@@ -257,7 +256,8 @@ class ServingInstance:
         # Offline work waits for others, and how long says nothing of what is online.
         left = not computed.parts[0].offline and (self._queue.online_inputs > 0 or self._unread() > 0)
         predicted_s, now_s = self.model.latency.batch_s(inputs), time.monotonic()
-        longest = max(max(part.length_factor for part in computed.parts), _LEAST_FACTOR)
+        extra_s = inputs * max(part.extra_s for part in computed.parts)
+        longest = max(1.0 + extra_s / predicted_s, _LEAST_FACTOR)
         self._length_factor += _LENGTH_WEIGHT * (longest - self._length_factor)
         self._meter.computed(inputs, seconds, predicted_s, now_s, left=left, slot=computed.slot)
         if not computed.shared:

@@ -51,7 +51,7 @@ class ServableModel(msgspec.Struct, frozen=True):
     processing: Processing | None = None
     """What makes its tensors of what clients send; None: they send its tensors."""
     lengths: LengthModel = UNKNOWN_LENGTHS
-    """By what factor a batch takes longer because of the length of its inputs."""
+    """What inputs take longer because of their length."""
     class_names: tuple[str, ...] = ()
     """Names of the classes, in the order of the scores, if they have any."""
     threads: int = 1
@@ -91,7 +91,7 @@ def find_model(catalog: Catalog, variant: str, max_batch: int, correction: float
         processing = replace(processing, tensors=architecture.inputs)
     return ServableModel(
         row, inputs, outputs, latency, profile.memory_bytes, architecture.sample_rows, processing,
-        LengthModel(profile.lengths), task.classes, profile.threads,
+        LengthModel(profile.lengths, latency), task.classes, profile.threads,
     )  # fmt: skip
 
 

@@ -2,27 +2,33 @@
 
 A batch: one query after the other of so many inputs, to one variant at a time; what the worker says that the batch
 took, over what the profile says. Neighbours of the measured sizes, too, where it interpolates. Lengths: the same with
-shorter and longer inputs, of variants that take any length, over the profile's time times its factor for the length.
+shorter and longer inputs, of variants that take any length. Of batches that take less than a millisecond the difference
+is told, not the ratio: a worker takes some tenth of a millisecond for each batch beside its computation.
+
 Sharing: one to four variants are asked by a client each, at once, each query as soon as the one before is answered; how
-long an answer took, over what the selector had predicted when it chose.
+long it was from the selector's choice until the client had the answer, over what the selector had predicted for that.
 """
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from statistics import median
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeAlias
 
+import aiohttp
 from numpy.typing import NDArray
 
 from bench.core.figures import Figure, percentile
 from bench.core.system import SystemUnderTest
-from infaas.client import InfaasClient
+from bench.throughput.cost import infer_request
 from registry.pipeline.measurement import at_length
 from registry.pipeline.mixing import variable_axes
 from runtimes.padding import row_size
-from schemas.errors import QueryError
+from schemas import headers as h
 from schemas.latency import LatencyModel
 from schemas.length import LengthModel
+from schemas.oip import encode_request
 from schemas.rows.catalog import Architecture, Profile, Variant, VariantState
 from store.pool import open_pool
 from store.registry import list_architectures, list_profiles, list_variants
@@ -40,7 +46,21 @@ _LATENCY_MS: Final = 20_000.0
 _LOAD_S: Final = 60.0
 _MOST_MEDIAN, _MOST_P95 = 10.0, 30.0
 
-Inputs = Mapping[str, NDArray[Any]]
+_RETRY_S: Final = 0.5
+_LEAST_S: Final = 0.001
+
+Inputs: TypeAlias = Mapping[str, NDArray[Any]]
+_Pair: TypeAlias = tuple[float, float]
+"""Seconds that something took, and that it was predicted to take."""
+
+
+class _Answer(NamedTuple):
+    compute_s: float
+    """Seconds that the batch took."""
+    after_s: float
+    """Seconds from the selector's choice until the client had it."""
+    predicted_s: float
+    """What the selector predicted of that."""
 
 
 class _Subject:
@@ -50,9 +70,11 @@ class _Subject:
         self.name = variant.name
         self.task = variant.task
         self.model = LatencyModel(profile.latency, variant.max_batch)
-        self.lengths = LengthModel(profile.lengths)
+        self.lengths = LengthModel(profile.lengths, self.model)
         self.longest = max((point.length for point in profile.lengths), default=0)
         self.batches = [batch for batch in _BATCHES if batch <= variant.max_batch]
+        self.middle = self.batches[len(self.batches) // 2]
+        self.middle_s = self.model.batch_s(self.middle)
         self._inputs = inputs
         self._variable = {spec.name: variable_axes(spec) for spec in architecture.inputs}
 
@@ -62,15 +84,17 @@ class _Subject:
 
 
 async def measure(system: SystemUnderTest, broker: str) -> list[Figure]:
-    """Measure both; the system must have the tasks registered, and one worker."""
+    """Measure all; the system must have the tasks registered, and one worker."""
     subjects = await _subjects(system)
-    async with InfaasClient(kafka=system.kafka) as client:
-        alone = [error for subject in subjects for error in await _batch_errors(client, subject)]
-        figures = _figures("a batch against its profile", broker, alone)
-        long = [error for subject in subjects for error in await _length_errors(client, subject)]
-        figures += _figures("a batch of shorter or longer inputs against its profile", broker, long)
+    heavy = [subject for subject in subjects if subject.middle_s >= _LEAST_S]
+    timeout = aiohttp.ClientTimeout(total=_LATENCY_MS / 1e3)
+    async with aiohttp.ClientSession(system.gateway, timeout=timeout) as http:
+        alone = [pair for subject in subjects for pair in await _batches(http, subject)]
+        figures = _batch_figures("a batch", broker, alone)
+        long = [pair for subject in subjects for pair in await _lengths(http, subject)]
+        figures += _batch_figures("a batch of shorter or longer inputs", broker, long)
         for count in _SHARING:
-            shared = await _sharing_errors(client, subjects[:: max(len(subjects) // count, 1)][:count])
+            shared = await _shared(http, heavy[:: max(len(heavy) // count, 1)][:count])
             figures += _figures(f"an answer against its prediction, {count} variants at once", broker, shared)
     return figures
 
@@ -88,70 +112,84 @@ async def _subjects(system: SystemUnderTest) -> list[_Subject]:
     ]
 
 
-async def _load(client: InfaasClient, subject: _Subject) -> None:
+async def _load(http: aiohttp.ClientSession, subject: _Subject) -> None:
     """Ask until it is loaded."""
     async with asyncio.timeout(_LOAD_S):
         while True:
-            try:
-                await _ask(client, subject, subject.rows(1))
-            except QueryError:
-                await asyncio.sleep(0.5)
-            else:
+            if await _ask(http, subject, subject.rows(1)) is not None:
                 return
+            await asyncio.sleep(_RETRY_S)
 
 
-async def _ask(client: InfaasClient, subject: _Subject, rows: Inputs) -> tuple[float, float, float]:
-    """Seconds that the batch took, that the answer took in all, and that it had been predicted to take."""
-    answer = await client.infer(subject.task, rows, target=subject.name, latency_ms=_LATENCY_MS)
-    return answer.compute_ms / 1e3, (answer.queue_ms + answer.compute_ms) / 1e3, answer.predicted_ms / 1e3
+async def _ask(http: aiohttp.ClientSession, subject: _Subject, rows: Inputs) -> _Answer | None:
+    """Ask for one batch; None: it was refused."""
+    request = infer_request(subject.name, encode_request(rows), **{h.LATENCY_MS: str(_LATENCY_MS)})
+    began = time.monotonic()
+    async with http.post(request.path, data=request.body, headers=request.headers) as response:
+        await response.read()
+        elapsed_s, said = time.monotonic() - began, response.headers
+        if response.status != HTTPStatus.OK:
+            return None
+        after_s = elapsed_s - int(said[h.TASK_QUEUE_NS]) / 1e9
+        return _Answer(int(said[h.COMPUTE_NS]) / 1e9, after_s, int(said[h.PREDICTED_NS]) / 1e9)
 
 
-async def _batch_errors(client: InfaasClient, subject: _Subject) -> list[float]:
-    await _load(client, subject)
-    errors: list[float] = []
-    for batch in subject.batches:
-        took_s = await _compute_s(client, subject, subject.rows(batch))
-        errors.append(abs(took_s / subject.model.batch_s(batch) - 1))
-    return errors
+async def _batches(http: aiohttp.ClientSession, subject: _Subject) -> list[_Pair]:
+    await _load(http, subject)
+    return [
+        (await _compute_s(http, subject, subject.rows(batch)), subject.model.batch_s(batch))
+        for batch in subject.batches
+    ]
 
 
-async def _length_errors(client: InfaasClient, subject: _Subject) -> list[float]:
+async def _lengths(http: aiohttp.ClientSession, subject: _Subject) -> list[_Pair]:
     if not subject.lengths.varies:
         return []
-    await _load(client, subject)
-    errors: list[float] = []
+    await _load(http, subject)
+    pairs: list[_Pair] = []
     for batch in filter(subject.batches.__contains__, _BATCHES_OF_LENGTHS):
         for factor in _LENGTHS:
             rows = subject.rows(batch, factor)
             if (length := row_size(rows)) <= subject.longest:
-                predicted_s = subject.model.batch_s(batch) * subject.lengths.factor(length)
-                errors.append(abs(await _compute_s(client, subject, rows) / predicted_s - 1))
-    return errors
+                predicted_s = subject.model.batch_s(batch) + batch * subject.lengths.extra_s(length)
+                pairs.append((await _compute_s(http, subject, rows), predicted_s))
+    return pairs
 
 
-async def _compute_s(client: InfaasClient, subject: _Subject, rows: Inputs) -> float:
+async def _compute_s(http: aiohttp.ClientSession, subject: _Subject, rows: Inputs) -> float:
     """The median of what the worker says that such a batch takes."""
-    return median([(await _ask(client, subject, rows))[0] for _ in range(_QUERIES)])
+    answers = [await _ask(http, subject, rows) for _ in range(_QUERIES)]
+    return median(answer.compute_s for answer in answers if answer is not None)
 
 
-async def _sharing_errors(client: InfaasClient, subjects: Sequence[_Subject]) -> list[float]:
+async def _shared(http: aiohttp.ClientSession, subjects: Sequence[_Subject]) -> list[_Pair]:
     for subject in subjects:
-        await _load(client, subject)
-    errors: list[float] = []
+        await _load(http, subject)
+    pairs: list[_Pair] = []
 
     async def ask(subject: _Subject) -> None:
-        batch = subject.batches[len(subject.batches) // 2]
-        for _ in range(_SHARED_QUERIES):
-            _, total_s, predicted_s = await _ask(client, subject, subject.rows(batch))
-            errors.append(abs(total_s / predicted_s - 1))
+        rows = subject.rows(subject.middle)
+        answers = [await _ask(http, subject, rows) for _ in range(_SHARED_QUERIES)]
+        pairs.extend((answer.after_s, answer.predicted_s) for answer in answers if answer is not None)
 
     async with asyncio.TaskGroup() as asking:
         for subject in subjects:
             asking.create_task(ask(subject), name=f"ask {subject.name}")
-    return errors
+    return pairs
 
 
-def _figures(name: str, broker: str, errors: Sequence[float]) -> list[Figure]:
+def _batch_figures(name: str, broker: str, pairs: Sequence[_Pair]) -> list[Figure]:
+    """Of what takes a millisecond and more by how many percent, of the rest by how much time."""
+    brief = [took_s - predicted_s for took_s, predicted_s in pairs if predicted_s < _LEAST_S]
+    figures = _figures(f"{name} against its profile", broker, [pair for pair in pairs if pair[1] >= _LEAST_S])
+    if brief:
+        name = f"{name} of less than {_LEAST_S * 1e3:g} ms takes more than its profile says"
+        figures.append(Figure(name=f"{name}: median", broker=broker, value=median(brief) * 1e3, unit="ms"))
+    return figures
+
+
+def _figures(name: str, broker: str, pairs: Sequence[_Pair]) -> list[Figure]:
+    errors = [abs(took_s / predicted_s - 1) for took_s, predicted_s in pairs]
     middle, high = median(errors) * 100, percentile(errors, 0.95) * 100
     return [
         Figure(

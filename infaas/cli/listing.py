@@ -24,7 +24,7 @@ from schemas.errors import OperatorError
 from schemas.hardware import cost_per_1000, list_price
 from schemas.interpolation import interpolation_error
 from schemas.latency import BatchLatency, LatencyModel
-from schemas.length import LengthLatency, LengthModel
+from schemas.length import LengthLatency
 from schemas.rows.catalog import ACCURACY, Task, TensorSpec, VariantState
 from schemas.rows.placement import CorrectionRow
 
@@ -142,8 +142,10 @@ def _correction(row: CorrectionRow) -> tuple[str, str]:
 
 
 def _length_rows(measured: Sequence[LengthLatency]) -> list[tuple[object, ...]]:
-    factor = LengthModel(measured).factor
-    return [(point.length, ms(point.p50_s), f"{factor(point.length):.2f}") for point in measured]
+    typical_s = next((point.p50_s for point in measured if point.typical), 0.0)
+    return [
+        (point.length, ms(point.p50_s), f"{point.p50_s / typical_s:.2f}" if typical_s else "") for point in measured
+    ]
 
 
 def _latency_row(point: BatchLatency) -> tuple[object, ...]:

@@ -32,13 +32,12 @@ from runtimes.processing.session import ProcessedSession
 from runtimes.protocol import LoadOptions, Session
 from schemas.hardware import Hardware
 from schemas.latency import BatchLatency
-from schemas.length import LengthLatency
+from schemas.length import LENGTH_BATCH, LengthLatency
 from schemas.rows.processing import Processing
 from schemas.rows.tensor_spec import TensorSpec
 
 _LENGTHS: Final = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Lengths that are measured, as factors of the samples'."""
-_LENGTH_BATCH: Final = 4
 _SINGLE_ROWS: Final = 4
 """Samples computed one by one, to see whether a batch mixes them up."""
 _RESET_PEAK: Final = Path("/proc/self/clear_refs")
@@ -123,7 +122,7 @@ class MeasureVariant(msgspec.Struct, frozen=True, tag=True):
         variable = {spec.name: variable_axes(spec) for spec in self.tensors if spec.datatype != "BYTES"}
         if isinstance(session, ProcessedSession) or not any(variable.values()):
             return ()
-        rows = take_rows(samples, 0, min(_LENGTH_BATCH, self.options.max_batch))
+        rows = take_rows(samples, 0, min(LENGTH_BATCH, self.options.max_batch))
         by_length = {row_size(made): made for factor in _LENGTHS for made in [at_length(rows, factor, variable)]}
         chosen = {length: made for length, made in sorted(by_length.items()) if _computes(session, made)}
         timed = _timed(session, {at: _always(made) for at, made in chosen.items()}, self._cores, even=True)

@@ -31,7 +31,7 @@ class Waiting(NamedTuple):
     predicted_s: float
     inputs: int = 1
     shape: str = ""
-    length_factor: float = 1.0
+    extra_s: float = 0.0
     deadline_s: float = NO_DEADLINE
     offline: bool = False
     allow_late: bool = False

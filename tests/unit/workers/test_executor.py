@@ -401,7 +401,7 @@ def test_instances_without_deadlines_are_computed_in_the_order_in_which_their_wo
 class Work(NamedTuple):
     inputs: int = 1
     shape: tuple[int, ...] = ()
-    length_factor: float = 1.0
+    extra_s: float = 0.0
     deadline_s: float = NO_DEADLINE
     offline: bool = False
     allow_late: bool = False
