@@ -13,7 +13,6 @@ and asks nobody, so a test can tell it any story. Rules:
 * What a status, a send or an acknowledgement costs does not depend on how many workers or replicas there are.
 """
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Final
@@ -298,8 +297,7 @@ class ClusterState:
             return
         worker = self._given_to(instance, now)
         worker.online_at = now
-        instance.level = instance.waiting(now) + inputs
-        instance.level_at = now
+        instance.add(inputs, now)
         added_s = inputs * instance.model.input_s() * instance.slowdown * instance.width
         worker.backlog_s = worker.wait_s(now) * worker.slots + added_s
         worker.backlog_at = now
@@ -374,15 +372,10 @@ def _apply_to_instance(instance: Instance, said: InstanceStatus, now: float) -> 
         instance.model = instance.variant.model_of(said.max_batch, said.correction)
     instance.slowdown = max(said.slowdown, 1.0)
     instance.drag = said.drag
-    queued_online = max(said.queued_inputs - said.queued_offline_inputs, 0)
-    if queued_online:
-        instance.worker.online_at = now
-    instance.level = queued_online + sum(partition.unread_inputs() for partition in instance.partitions)
-    instance.level_at = now
+    instance.take_level(said, now)
     unread_offline = sum(partition.unread_inputs() for partition in instance.offline_partitions)
     instance.offline_inputs = said.queued_offline_inputs + unread_offline
     instance.parallel = said.parallel
-    instance.busy = min(said.parallel, math.ceil(instance.level)) * instance.width
     instance.slot_rate = instance.slot_rate_by(said)
 
 

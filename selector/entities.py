@@ -115,7 +115,7 @@ class Instance:
     """One variant on one worker that takes queries."""
 
     __slots__ = (
-        "active", "busy", "drag", "free_at", "healthy", "level", "level_at", "model", "offline_inputs",
+        "active", "busy", "drag", "free_at", "healthy", "level", "level_at", "mean_inputs", "model", "offline_inputs",
         "offline_partitions", "parallel", "partitions", "rate", "slot_rate", "slots", "slowdown", "turn", "variant",
         "width", "worker",
     )  # fmt: skip
@@ -148,6 +148,8 @@ class Instance:
         self.level = 0.0
         """Inputs of online queries waiting or being computed, as of `level_at`."""
         self.level_at = 0.0
+        self.mean_inputs = 1.0
+        """Inputs of these that come together, in a query or as many of it as a batch holds: one slot computes them."""
         self.offline_inputs = 0.0
         """Inputs of offline queries as of the last status, and what was sent since; online queries overtake them."""
         self.parallel = 1
@@ -172,11 +174,35 @@ class Instance:
 
     def waiting_in_slot(self, now: float) -> int:
         """Share of one slot in what waits, so that it is 0 as long as a slot is free."""
-        return int((self.waiting(now) + 0.5) / max(self.slots, 1.0))
+        queries = int((self.waiting(now) / self.mean_inputs + 0.5) / max(self.slots, 1.0))
+        return int(queries * self.mean_inputs)
 
     def occupied_slots(self, now: float) -> int:
         """Slots that it has work for at `now`, offline work included."""
-        return min(int(self.waiting(now)) + math.ceil(self.offline_inputs), self.parallel) * self.width
+        online = int(self.waiting(now) / self.mean_inputs)
+        return min(online + math.ceil(self.offline_inputs), self.parallel) * self.width
+
+    def add(self, inputs: int, now: float) -> None:
+        """Count the inputs of an online query that is sent to it now."""
+        waiting = self.waiting(now)
+        self.level, self.level_at = waiting + inputs, now
+        self._mean_of(self.level, waiting / self.mean_inputs + 1.0)
+
+    def take_level(self, said: InstanceStatus, now: float) -> None:
+        """Take what its worker says that waits there, and what it has not fetched yet."""
+        queued_online = max(said.queued_inputs - said.queued_offline_inputs, 0)
+        if queued_online:
+            self.worker.online_at = now
+        self.level = queued_online + sum(partition.unread_inputs() for partition in self.partitions)
+        self.level_at = now
+        if said.queued and not said.queued_offline_inputs:
+            self._mean_of(said.queued_inputs, said.queued)
+        else:
+            self._mean_of(max((partition.mean_inputs for partition in self.partitions), default=1.0), 1.0)
+        self.busy = min(said.parallel, math.ceil(self.level / self.mean_inputs)) * self.width
+
+    def _mean_of(self, inputs: float, queries: float) -> None:
+        self.mean_inputs = min(max(inputs / queries, 1.0), float(self.model.max_batch))
 
     def pace(self) -> float:
         """Time that a queue takes over what its batches would take by their profile."""
