@@ -12,7 +12,7 @@ ROUNDING_MS: Final = 1.0
 ON_THE_WAY_MS: Final = 100.0
 """How long one of our own senders, and the way to the broker, may take."""
 
-MOST_LINGER_MS: Final = 10.0
+MOST_LINGER_MS: Final = 20.0
 """How long a sender may keep a query for others to go with it."""
 
 

@@ -25,7 +25,7 @@ class IntakePace:
 
     def __init__(self, longest_s: float) -> None:
         """Rest for no longer than `longest_s`; 0: never."""
-        self._linger = Linger(longest_s, spare=SPARE, scarce=SCARCE)
+        self._linger = Linger(longest_s, spare=SPARE, scarce=SCARCE, most=1.0)
         self._forget()
 
     def take(self, now_s: float, left_s: float | None) -> None:

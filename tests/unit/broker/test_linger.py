@@ -1,11 +1,12 @@
 """How long a query lingers: never beyond its share, and not at all while nothing is gained."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.linger import SCARCE, SHARE, SPARE, UNHURRIED_S, Linger
+from broker.linger import FULL, MOST, SCARCE, SHARE, SPARE, UNHURRIED_S, Linger
 
-LONGEST_S = 0.01
+LONGEST_S = 0.02
 BUSY = 1.0
 
 
@@ -29,7 +30,7 @@ def test_never_beyond_its_share(gaps: list[float], left_s: float | None, cpu_bus
         now += gap
         lingers = linger.linger_s(now, left_s, cpu_busy)
         assert 0 <= lingers <= longest_s
-        assert lingers <= (UNHURRIED_S if left_s is None else SHARE * left_s)
+        assert lingers <= (UNHURRIED_S if left_s is None else SHARE * left_s) * (MOST if cpu_busy > SCARCE else 1)
 
 
 @given(per_s=st.floats(1, 5000), left_s=st.one_of(st.none(), st.floats(0, 100)), cpu_busy=st.floats(0, SPARE))
@@ -47,15 +48,21 @@ def test_nobody_lingers_for_whom_none_is_expected(gaps: list[float], left_s: flo
 
 def test_the_first_one_after_a_while_does_not_linger() -> None:
     linger = Linger(LONGEST_S)
-    assert steady(linger, 1000, None, BUSY) == UNHURRIED_S
+    assert steady(linger, 1000, None, BUSY) == MOST * UNHURRIED_S
     assert linger.linger_s(200.0, None, BUSY) == 0
 
 
 def test_who_asks_more_often_than_the_time_allows_lingers_for_all_of_it() -> None:
-    assert steady(Linger(LONGEST_S), 1000, 0.05, BUSY) == SHARE * 0.05
-    assert steady(Linger(LONGEST_S), 250, 0.15, BUSY) == SHARE * 0.15
+    assert steady(Linger(LONGEST_S), 1000, 0.05, SCARCE) == SHARE * 0.05
+    assert steady(Linger(LONGEST_S), 250, 0.15, SCARCE) == SHARE * 0.15
     assert steady(Linger(LONGEST_S), 250, 60.0, BUSY) == LONGEST_S
     assert steady(Linger(LONGEST_S), 1000, None, SCARCE) == UNHURRIED_S
+
+
+def test_on_a_full_machine_it_is_thrice_as_long_and_no_more() -> None:
+    at = [steady(Linger(LONGEST_S), 1000, 0.05, busy) for busy in (SCARCE, (SCARCE + FULL) / 2, FULL, BUSY)]
+    assert at == pytest.approx([SHARE * 0.05 * times for times in (1, (1 + MOST) / 2, MOST, MOST)])
+    assert steady(Linger(LONGEST_S, most=1.0), 1000, 0.05, BUSY) == SHARE * 0.05
 
 
 def test_a_query_near_its_deadline_does_not_linger() -> None:

@@ -76,7 +76,7 @@ def test_a_selectors_deadline_is_of_the_brokers_clock_and_its_send_may_have_take
     assert wrong.sent_ms == T - 1000.0
 
 
-@pytest.mark.parametrize(("lingered_ms", "counted_ms"), [(4.0, 4.0), (10.0, 10.0), (5000.0, 10.0)])
+@pytest.mark.parametrize(("lingered_ms", "counted_ms"), [(4.0, 4.0), (20.0, 20.0), (5000.0, 20.0)])
 def test_what_a_query_lingered_is_part_of_its_latency(lingered_ms: float, counted_ms: float) -> None:
     lingered = parse(linger_ns=str(int(lingered_ms * 1e6)), latency_ms="50")
     assert (lingered.sent_ms, lingered.deadline_ms) == (T - counted_ms, T - counted_ms + 50)
