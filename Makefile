@@ -107,7 +107,7 @@ bench-variants: $(VENV)/dev.stamp ## make every variant of the zoo, compare them
 bench-profiles: $(VENV)/dev.stamp ## measure how alike profiles are, and what they predict against what is measured
 	$(BIN)/python -m bench.profiles $(BENCH)
 
-bench-zoo: $(TORCH)/dev.stamp ## register 55 architectures and serve them; BENCH="--count 3 --home /tmp/zoo" tries it
+bench-zoo: $(TORCH)/dev.stamp ## register 45 architectures and serve them; BENCH="--count 3 --home /tmp/zoo" tries it
 	$(TORCH)/bin/python $(PIP) -r bench/zoo/lock.txt
 	$(TORCH)/bin/python -m bench.zoo $(BENCH)
 

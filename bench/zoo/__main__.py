@@ -1,7 +1,7 @@
-"""Register many architectures for real and serve them: `python -m bench.zoo [--count 55] [--home FOLDER] [--only ...]`.
+"""Register many architectures for real and serve them: `python -m bench.zoo [--count 45] [--home FOLDER] [--only ...]`.
 
 In the environment of torch, which makes the files. All of it is kept in the home, and goes on there when it was cut
-off: `--count 3 --home /tmp/zoo` shows in some minutes that it works, the whole takes about three quarters of an hour on two cores.
+off: `--count 3 --home /tmp/zoo` shows in some minutes that it works, the whole takes about half an hour on two cores.
 """
 
 import argparse

@@ -14,9 +14,9 @@ from typing import Any, Final
 import msgspec
 
 PIXELS: Final = 64
-COUNT: Final = 55
-"""Eleven more than INFaaS registers, so that as many variants as there, 270, are ready: with random weights some of the
-quantised ones answer otherwise than what they are made of, and are refused."""
+COUNT: Final = 45
+"""One more than INFaaS registers, so that there are as many variants: 270. Some of them are refused, since with random
+weights a quantised one often answers otherwise than what it is made of."""
 _INDEX: Final = "models.json"
 _OPSET: Final = 17
 _SEED: Final = 0
