@@ -18,14 +18,16 @@ SPARE: Final = 0.75
 """Share of the machine's CPU time in use up to which the selector never rests."""
 SCARCE: Final = 0.95
 """Share from which on it rests for as long as it may."""
+LONGEST_S: Final = 0.01
+"""Longest rest, whatever the deadlines leave."""
 
 
 class IntakePace:
     """Decides on each rest, of what was taken since the last one."""
 
     def __init__(self, longest_s: float) -> None:
-        """Rest for no longer than `longest_s`; 0: never."""
-        self._linger = Linger(longest_s, spare=SPARE, scarce=SCARCE, most=1.0)
+        """Rest for no longer than `longest_s`, and no longer than `LONGEST_S`; 0: never."""
+        self._linger = Linger(min(longest_s, LONGEST_S), spare=SPARE, scarce=SCARCE, most=1.0)
         self._forget()
 
     def take(self, now_s: float, left_s: float | None) -> None:

@@ -4,14 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.linger import SHARE, UNHURRIED_S
-from selector.intake_pace import SCARCE, SPARE, IntakePace
-
-LONGEST_S = 0.01
+from selector.intake_pace import LONGEST_S, SCARCE, SPARE, IntakePace
 
 
 def rest_after(per_s: float, left_s: float | None, cpu_busy: float, lingered: bool = False) -> float:
     """The rest after two seconds of a steady flow, of which each is taken alone."""
-    pace, rest_s = IntakePace(LONGEST_S), 0.0
+    pace, rest_s = IntakePace(2 * LONGEST_S), 0.0
     for number in range(round(2 * per_s)):
         pace.take(100 + number / per_s, left_s)
         if lingered:
