@@ -5,7 +5,6 @@ load; then every batch size, on cores of its own (`timing`, `cores`); then the p
 all samples, which cost the most time and nothing of which is timed.
 """
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ import msgspec
 import numpy as np
 import psutil
 
+from process.cpus import usable_cores
 from process.garbage_collection import no_collection
 from registry.pipeline.cores import RunObserver, pinned_to_quiet_cores
 from registry.pipeline.mixing import lengths_mix, variable_axes
@@ -222,7 +222,7 @@ def compute_all(session: Session, samples: Arrays, options: LoadOptions) -> Arra
 
 
 def _lanes(options: LoadOptions) -> int:
-    return max(1, (os.cpu_count() or 1) // options.threads)
+    return max(1, usable_cores() // options.threads)
 
 
 # -- memory ------------------------------------------------------------------------------------------------------------
