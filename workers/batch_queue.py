@@ -218,10 +218,10 @@ def choose_batch(
     return sorted(chosen)
 
 
-def batch_s(latency: LatencyModel, batch: Sequence[QueuedWork]) -> float:
+def batch_s(latency: LatencyModel, batch: Sequence[QueuedWork], slowdown: float) -> float:
     """Predicted seconds of this work in one batch, in which all take as long as the longest."""
-    inputs = sum(work.inputs for work in batch)
-    return latency.promised_s(inputs) + inputs * max((work.extra_s for work in batch), default=0.0)
+    longest_s = max((work.extra_s for work in batch), default=0.0)
+    return _predicted(latency, longest_s, slowdown)(sum(work.inputs for work in batch))
 
 
 def _predicted(latency: LatencyModel, extra_s: float, slowdown: float) -> Callable[[int], float]:

@@ -210,7 +210,7 @@ class ServingInstance:
             for part in batch:
                 self._queue.add(part)
             return None
-        predicted_s = batch_s(self.model.latency, batch) * self._slowdown
+        predicted_s = batch_s(self.model.latency, batch, self._slowdown)
         return self._computation.batch(batch, predicted_s) if batch else None
 
     @property
