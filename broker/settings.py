@@ -96,7 +96,8 @@ class KafkaSettings(BaseSettings):
     this bounds the latency of each hop: `infaas up` sets 10."""
     max_linger_ms: float = Field(default=MOST_LINGER_MS, ge=0, le=MOST_LINGER_MS)
     """Milliseconds that a gateway or a client keeps a query at most, so that others go with it, while the machine is
-    short of CPU time; a selector keeps those of other producers for as long where it has next to none. 0: none is."""
+    short of CPU time. Where it has next to none a selector keeps those of other producers, for 10 at most. 0: none
+    is."""
     max_record_bytes: int = Field(default=16 * 1024 * 1024, ge=1024)
     """Bytes of the largest record that is produced; topics are created to take it."""
     session_timeout_ms: int = Field(default=6_000, ge=1_000)
