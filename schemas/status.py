@@ -55,6 +55,8 @@ class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
     queued_inputs: int = 0
     queued_offline_inputs: int = 0
     """Queued inputs of offline queries, which online ones overtake."""
+    done_inputs: float = 0.0
+    """Those of the online ones that are computed by now, as predicted, in batches that have not ended."""
     max_batch: int = 1
     parallel: int = 1
     """Number of its batches that may compute at once, if the worker's slots are free."""
@@ -92,13 +94,16 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
     price_per_hour: float
     """USD per hour of the whole worker."""
     backlog_s: float
-    """Predicted slot seconds of all queries fetched and not yet answered, over all instances."""
+    """Predicted slot seconds of all online queries fetched and not yet computed, and of what is left of batches under
+    way."""
     memory_used: int
     memory_total: int
     """Bytes the worker may use."""
     instances: tuple[InstanceStatus, ...] = ()
     answers: tuple[ClassAnswers, ...] = ()
     """Queries answered since the status before, by load class."""
+    slot_backlogs_s: tuple[float, ...] = ()
+    """The same by slot: predicted seconds until each is free, soonest first. Empty: the worker's version is older."""
     busy_s: float = 0.0
     """Slot seconds spent computing since the worker started, batches under way included."""
     leaving: bool = False

@@ -297,10 +297,8 @@ class ClusterState:
             return
         worker = self._given_to(instance, now)
         worker.online_at = now
+        worker.take_work(instance, inputs, now)
         instance.add(inputs, now)
-        added_s = inputs * instance.model.input_s() * instance.slowdown * instance.width
-        worker.backlog_s = worker.wait_s(now) * worker.slots + added_s
-        worker.backlog_at = now
         self._move_replica(instance, now)
 
     def sent_offline(self, instance: Instance, partition: Partition, inputs: int, now: float) -> None:
@@ -357,7 +355,7 @@ def _apply_to_worker(worker: Worker, status: WorkerStatus, now: float, ttl_s: fl
         worker.sends_per_s += min(elapsed_s, 1.0) * (worker.sends / elapsed_s - worker.sends_per_s)
         worker.sends = 0
     worker.status_at, worker.expires_at = now, now + ttl_s
-    worker.backlog_s, worker.backlog_at = status.backlog_s, now
+    worker.take_backlogs(status, now)
     worker.cpus, worker.cpu_busy = status.cpus, status.cpu_busy
 
 

@@ -9,6 +9,7 @@ modelled as a bucket: each send fills it, and it drains at the rate the instance
 """
 
 import math
+from heapq import heapify, heapreplace
 from typing import NamedTuple, Self
 
 from schemas.hardware import CorePrice, cores_of, slots_taken
@@ -75,8 +76,8 @@ class Worker:
     """One worker, as its last status described it."""
 
     __slots__ = (
-        "backlog_at", "backlog_s", "busy", "cpu_busy", "cpus", "epoch", "expires_at", "hardware", "hop_s", "instances",
-        "kind", "name", "online_at", "sends", "sends_per_s", "slots", "status_at",
+        "busy", "cpu_busy", "cpus", "epoch", "expires_at", "free_at", "hardware", "hop_s", "instances", "kind", "last",
+        "mixed", "name", "online_at", "sends", "sends_per_s", "slots", "status_at",
     )  # fmt: skip
 
     def __init__(self, name: str, hardware: str, epoch: int, slots: int, kind: WorkerKind) -> None:
@@ -90,9 +91,12 @@ class Worker:
         """When its last status stops being believed, and it counts as gone."""
         self.hop_s = 0.0
         """Seconds a query spends on the way there and its result on the way back, smoothed."""
-        self.backlog_s = 0.0
-        """Slot seconds of all work known, as of `backlog_at`."""
-        self.backlog_at = 0.0
+        self.free_at = [0.0] * slots
+        """When each slot will have worked off the work known: a heap."""
+        self.last: Instance | None = None
+        """The instance that was sent an online query last, since the last status."""
+        self.mixed = False
+        """Whether several were since."""
         self.busy = 0
         """Slots that its instances had work for at the last status."""
         self.online_at = -math.inf
@@ -106,9 +110,30 @@ class Worker:
         """Share of their time that is in use, by whomever."""
         self.instances: dict[str, Instance] = {}
 
+    def take_backlogs(self, said: WorkerStatus, now: float) -> None:
+        """Take what the worker says of how long its slots will be busy."""
+        backlogs_s = said.slot_backlogs_s if len(said.slot_backlogs_s) == self.slots else ()
+        self.free_at = [now + backlog_s for backlog_s in backlogs_s or [said.backlog_s / self.slots] * self.slots]
+        heapify(self.free_at)
+        self.last, self.mixed = None, False
+
+    def take_work(self, instance: "Instance", inputs: int, now: float) -> None:
+        """Count an online query that is sent to an instance now: it computes in the slots that are free first."""
+        model = instance.model
+        before = int(instance.waiting(now) + 0.5) % model.max_batch  # it joins their batch
+        seconds = (model.batch_s(before + inputs) - model.batch_s(before)) * instance.slowdown
+        for _ in range(min(instance.width, self.slots)):
+            heapreplace(self.free_at, max(self.free_at[0], now) + seconds)
+        self.mixed = self.mixed or self.last not in (None, instance)
+        self.last = instance
+
     def wait_s(self, now: float) -> float:
-        """Seconds until the slots have caught up with the work known."""
-        return max(self.backlog_s / self.slots - (now - self.backlog_at), 0.0)
+        """Seconds until a slot is free."""
+        return max(self.free_at[0] - now, 0.0)
+
+    def mean_wait_s(self, now: float) -> float:
+        """Seconds until the slots have worked off the work known, the mean of them."""
+        return sum(max(free_at - now, 0.0) for free_at in self.free_at) / self.slots
 
 
 class Instance:
@@ -193,7 +218,8 @@ class Instance:
         queued_online = max(said.queued_inputs - said.queued_offline_inputs, 0)
         if queued_online:
             self.worker.online_at = now
-        self.level = queued_online + sum(partition.unread_inputs() for partition in self.partitions)
+        left = max(queued_online - said.done_inputs, 0.0)
+        self.level = left + sum(partition.unread_inputs() for partition in self.partitions)
         self.level_at = now
         if said.queued and not said.queued_offline_inputs:
             self._mean_of(said.queued_inputs, said.queued)
@@ -222,12 +248,17 @@ class Instance:
 
     def is_blocked(self, now: float) -> bool:
         """Whether others leave it too few slots, or what was sent since they last said so may."""
-        return self.lacks_slot() or self.worker.wait_s(now) > 0.0
+        return self.lacks_slot() or self.worker.mean_wait_s(now) > 0.0
+
+    def others_wait_s(self, now: float) -> float:
+        """Seconds until other instances of its worker leave it a slot."""
+        worker = self.worker
+        compete = self.lacks_slot() or worker.mixed or worker.last not in (None, self)
+        return worker.wait_s(now) if compete else 0.0
 
     def work_s(self, now: float) -> float:
         """Seconds of online work that it has, by the rate it works at, or that its worker has before it."""
-        own_s = self.waiting(now) / self.rate
-        return max(own_s, self.worker.wait_s(now)) if self.lacks_slot() else own_s
+        return max(self.waiting(now) / self.rate, self.others_wait_s(now))
 
     def slot_rate_by(self, said: InstanceStatus) -> float:
         """Inputs a second that a slot works off: as lately, at least one at a time, at most full batches in a row."""

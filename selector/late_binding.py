@@ -130,7 +130,7 @@ def _is_free_of_online(instance: Instance, now: float) -> bool:
         and worker.expires_at > now
         and instance.waiting(now) < 1.0
         and not instance.lacks_slot()
-        and worker.wait_s(now) <= _UNNOTICED_S
+        and worker.mean_wait_s(now) <= _UNNOTICED_S
     )
 
 

@@ -52,8 +52,7 @@ def finish_s(instance: Instance, batch: int, now: float, offline: bool = False) 
         backlog_s = model.batch_s(rest)
         own_s = model.promised_s(batch)
     backlog_s = (backlog_s + ahead_s) * (instance.pace() if waiting else instance.slowdown)
-    if instance.lacks_slot():
-        backlog_s = max(backlog_s, worker.wait_s(now))
+    backlog_s = max(backlog_s, instance.others_wait_s(now))
     return worker.hop_s + backlog_s + own_s * instance.slowdown
 
 
@@ -98,6 +97,6 @@ def has_idle_capacity(instance: Instance, batch: int, now: float, share: float) 
         instance.active
         and worker.expires_at > now
         and taken_s - batch_s <= limit_s
-        and worker.wait_s(now) <= limit_s
+        and worker.mean_wait_s(now) <= limit_s
         and worker.sends_per_s * batch_s * instance.width < share * worker.slots
     )

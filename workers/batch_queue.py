@@ -23,6 +23,7 @@ from operator import itemgetter
 from typing import Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from schemas.latency import LatencyModel
+from workers.slot_backlog import WaitingBatches
 
 NO_DEADLINE: Final = math.inf
 BATCH_OVERHEAD_S: Final = 0.0005
@@ -127,6 +128,12 @@ class BatchQueue(Generic[W]):
         predicted_s = _predicted(self.latency, waiting[0].extra_s, slowdown)
         chosen = choose_batch(waiting, now_s, predicted_s, maximum)
         return NextBatch(self._take(key, lane, chosen), expired)
+
+    def online_batches(self, slowdown: float, width: int) -> list[WaitingBatches]:
+        """What the online work that waits makes, in slots `width` of which compute a batch."""
+        full, rest = divmod(self.online_inputs, self.best_batch)
+        sizes = ((self.best_batch, full), (rest, min(rest, 1)))
+        return [WaitingBatches(self.latency.batch_s(size) * slowdown, count, width) for size, count in sizes if count]
 
     def discard(self, unwanted: Iterable[W]) -> None:
         """Forget work that waits."""

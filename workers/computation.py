@@ -97,7 +97,8 @@ class Computation:
         )
         if is_suspect:
             self._journal.has_suspect = True
-        return ComputableBatch(self, parts, self._limits.of(predicted_s), is_brief=is_brief, is_suspect=is_suspect)
+        limit_s = self._limits.of(predicted_s)
+        return ComputableBatch(self, parts, predicted_s, limit_s, is_brief=is_brief, is_suspect=is_suspect)
 
     def is_suspect(self, part: QueryPart) -> bool:
         """Whether the worker has died while it computed this."""
@@ -166,20 +167,27 @@ class Computation:
 class ComputableBatch:
     """A batch that was taken out of the queue."""
 
-    __slots__ = ("_computation", "is_brief", "is_suspect", "limit_s", "parts", "shared")
+    __slots__ = ("_computation", "is_brief", "is_suspect", "limit_s", "parts", "predicted_s", "shared")
 
     def __init__(
-        self, computation: Computation, parts: list[QueryPart], limit_s: float, *, is_brief: bool, is_suspect: bool
-    ) -> None:
+        self, computation: Computation, parts: list[QueryPart], predicted_s: float, limit_s: float,
+        *, is_brief: bool, is_suspect: bool,
+    ) -> None:  # fmt: skip
         self._computation = computation
         self.parts = parts
         self.is_suspect = is_suspect
         """Whether the worker has died while it computed one of them."""
+        self.predicted_s = predicted_s
         self.limit_s = limit_s
         self.is_brief = is_brief
         """Whether it takes less time than to hand it to a thread."""
         self.shared = False
         """Whether another slot has computed meanwhile."""
+
+    @property
+    def inputs(self) -> int:
+        """Number of inputs in it."""
+        return sum(part.inputs for part in self.parts)
 
     def compute(self, slot: int) -> None:
         """Compute it in this slot."""

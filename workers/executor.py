@@ -47,6 +47,16 @@ class Batch(Protocol):
         ...
 
     @property
+    def inputs(self) -> int:
+        """Number of inputs in it."""
+        ...
+
+    @property
+    def predicted_s(self) -> float:
+        """Seconds that it is predicted to take."""
+        ...
+
+    @property
     def limit_s(self) -> float:
         """Seconds that it may take."""
         ...
@@ -108,6 +118,14 @@ class _BatchUnderWay:
     def slot_s(self, now_s: float) -> float:
         """Slot seconds that it has taken."""
         return (now_s - self.began_s) * self.width
+
+    def left_s(self, now_s: float) -> float:
+        """Seconds that are left of those which it was predicted to take."""
+        return max(self.batch.predicted_s - (now_s - self.began_s), 0.0)
+
+    def done(self, now_s: float) -> float:
+        """Share of these that has passed, 0..1."""
+        return 1.0 - self.left_s(now_s) / max(self.batch.predicted_s, 1e-6)
 
 
 _Started: TypeAlias = tuple[int, Batch]
@@ -172,6 +190,20 @@ class BatchExecutor:
         with self.lock:
             now_s = time.perf_counter()
             return self._busy_s + sum(under_way.slot_s(now_s) for under_way in self._under_way.values())
+
+    def done_inputs(self, source: BatchSource) -> float:
+        """Inputs of online batches under way that are computed by now, if all of a batch is at the predicted pace."""
+        with self.lock:
+            now_s = time.perf_counter()
+            batches = [each for each in self._under_way.values() if each.source is source and not each.offline]
+            return sum(each.batch.inputs * each.done(now_s) for each in batches)
+
+    def left_s(self) -> list[float]:
+        """Seconds that are left of what each slot computes, as predicted; 0 of a free one."""
+        with self.lock:
+            now_s = time.perf_counter()
+            left_s = [each.left_s(now_s) for each in self._under_way.values() for _ in range(each.width)]
+        return left_s + [0.0] * (self.slots - len(left_s))
 
     def expects_online(self, now_s: float) -> bool:
         """Whether online work of any source is likely to come at any moment, by the monotonic clock."""

@@ -52,6 +52,7 @@ from workers.metrics import AnswerMeter, InstanceMetrics
 from workers.model import LoadedModel, ServableModel
 from workers.offline_pace import OfflinePace, QueuedInputs
 from workers.replacement import Replacement
+from workers.slot_backlog import WaitingBatches
 from workers.status_trigger import StatusTrigger
 
 log = logging.getLogger(__name__)
@@ -347,6 +348,7 @@ class ServingInstance:
             queued=self._online.in_flight + self._offline.in_flight,
             queued_inputs=self._backlog.online + self._backlog.offline,
             queued_offline_inputs=self._backlog.offline,
+            done_inputs=self._executor.done_inputs(self),
             max_batch=self.model.latency.max_batch,
             parallel=self.parallel,
             batch_size=meter.batch_size,
@@ -360,10 +362,9 @@ class ServingInstance:
             expired=metrics.expired,
         )
 
-    @property
-    def backlog_s(self) -> float:
-        """Predicted slot seconds of the online queries that are read and not answered."""
-        return self.width * self.model.latency.batch_s(self._backlog.online) * self._meter.slowdown
+    def waiting_batches(self) -> list[WaitingBatches]:
+        """What the online queries that wait will be computed in."""
+        return self._queue.online_batches(self._meter.slowdown, self.width)
 
     def update_health(self, now_s: float) -> bool:
         """Update the state once a period, by the monotonic clock; returns whether it changed."""
@@ -374,9 +375,8 @@ class ServingInstance:
         meter.end_period(elapsed, latency.input_s() / self.parallel)
         self._period_began = now_s
         online = self._queue.online_inputs + self._unread() * meter.online_per_query
-        before = self.state
-        backlog_s = online * latency.input_s() / self.parallel
-        self.state = next_state(before, HealthReading(meter.slowdown, meter.load, backlog_s))
+        reading = HealthReading(meter.slowdown, meter.load, online * latency.input_s() / self.parallel)
+        before, self.state = self.state, next_state(self.state, reading)
         return self.state is not before
 
     def _unread(self) -> int:

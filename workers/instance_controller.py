@@ -17,7 +17,7 @@ owner begins exactly where this one stopped. Nobody is waited for whose worker i
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -54,6 +54,7 @@ from workers.metrics import AnswerMeter
 from workers.model import LoadedModel, ServableModel
 from workers.replacement import Replacement
 from workers.settings import WorkerSettings
+from workers.slot_backlog import WaitingBatches
 from workers.status_trigger import StatusTrigger
 
 log = logging.getLogger(__name__)
@@ -145,10 +146,9 @@ class InstanceController:
             return InstanceStatus(variant=self.variant, state=self._state, reason=self._failure)
         return replace(self._instance.status(), reason=self._failure)
 
-    @property
-    def backlog_s(self) -> float:
-        """Predicted seconds of the online queries that it holds."""
-        return self._instance.backlog_s if self._instance else 0.0
+    def waiting_batches(self) -> Sequence[WaitingBatches]:
+        """What online queries that it holds will be computed in."""
+        return self._instance.waiting_batches() if self._instance else ()
 
     def update_health(self, now_s: float) -> bool:
         """Update the state from the instance's health; returns whether it changed."""

@@ -15,6 +15,7 @@ from schemas import topics
 from schemas.status import InstanceStatus, WorkerStatus
 from workers.instance_controller import InstanceController, WorkerContext
 from workers.metrics import count_states
+from workers.slot_backlog import slot_backlogs_s
 
 if TYPE_CHECKING:
     import asyncio
@@ -68,6 +69,8 @@ class StatusReporter:
     def _status(self, controllers: list[InstanceController]) -> WorkerStatus:
         context, settings = self._context, self._context.settings
         instances = tuple(controller.status() for controller in controllers)
+        waiting = (batches for controller in controllers for batches in controller.waiting_batches())
+        slot_backlogs = slot_backlogs_s(context.executor.left_s(), waiting)
         interval_s = settings.status_idle_interval_s if _is_idle(instances) else settings.status_interval_s
         return WorkerStatus(
             worker=settings.worker,
@@ -77,7 +80,8 @@ class StatusReporter:
             slots=settings.slots,
             price_per_hour=settings.price,
             threads=settings.threads,
-            backlog_s=sum(controller.backlog_s for controller in controllers),
+            backlog_s=sum(slot_backlogs),
+            slot_backlogs_s=slot_backlogs,
             memory_used=self._memory_used,
             memory_total=settings.memory_bytes,
             busy_s=context.executor.busy_s,

@@ -91,6 +91,7 @@ def status(
     slots: int = 2,
     price: float = 0.096,
     backlog_s: float = 0.0,
+    backlogs_s: tuple[float, ...] = (),
     memory: int = 1 << 30,
     leaving: bool = False,
 ) -> WorkerStatus:
@@ -101,7 +102,8 @@ def status(
         at_ms=at * 1000,
         slots=slots,
         price_per_hour=price,
-        backlog_s=backlog_s,
+        backlog_s=backlog_s or sum(backlogs_s),
+        slot_backlogs_s=backlogs_s,
         memory_used=0,
         memory_total=memory,
         instances=instances,

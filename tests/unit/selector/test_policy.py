@@ -99,12 +99,21 @@ def test_a_task_without_variants_is_unsatisfiable() -> None:
 
 def test_load_moves_queries_to_the_next_cheapest_and_then_refuses() -> None:
     where = three()
+    where.apply_status(status(instance(FAST)), NOW)
+    where.apply_status(status(instance(GOOD), worker="cpu-1"), NOW)
     asked = query(latency_ms=30, sent=NOW)
     first = chosen(asked, where)
     send(where, first, 200)
     second = chosen(asked, where)
     assert (first.variant.name, second.variant.name) == (FAST, GOOD)
     send(where, second, 200)
+    assert isinstance(refused(asked, where).error, Overloaded)
+
+
+def test_load_moves_no_queries_to_the_next_cheapest_in_the_same_slots() -> None:
+    where = three()
+    asked = query(latency_ms=30, sent=NOW)
+    send(where, chosen(asked, where), 200)
     assert isinstance(refused(asked, where).error, Overloaded)
 
 

@@ -52,7 +52,7 @@ def test_its_own_work_takes_its_slots_from_others() -> None:
     state = both()
     wide = wide_of(state)
     state.sent(wide, wide.partitions[0], 1, NOW)
-    assert wide.worker.wait_s(NOW) == pytest.approx(wide.model.input_s(), rel=0.3), "two slots for so long"
+    assert wide.worker.wait_s(NOW) == pytest.approx(wide.model.batch_s(1)), "two slots for so long"
     state.apply_status(status(instance(NARROW, parallel=2), instance(WIDE, queued=1)), NOW + 0.1)
     narrow = state.workers["cpu-0"].instances[NARROW]
     assert (wide.busy, narrow.lacks_slot()) == (2, True)

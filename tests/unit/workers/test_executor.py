@@ -13,6 +13,7 @@ from workers.executor import BatchExecutor
 
 
 class Batch:
+    predicted_s = 1.0
     limit_s = 60.0
     shared = False
 
@@ -379,6 +380,30 @@ async def test_a_batch_past_its_limit_is_abandoned_once_and_what_other_slots_com
     executor.close()
 
 
+async def test_of_batches_under_way_is_left_what_they_were_predicted_to_take_beyond_what_has_passed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Or who asks when a batch is nearly done would be told to wait for all of it."""
+    executor, _defects = open_executor(4)
+    seconds = 100.0
+    monkeypatch.setattr(time, "perf_counter", lambda: seconds)
+    wide, narrow = Source(executor, [], width=2), Source(executor, [])
+    left_s = [executor.left_s()]
+    for source in (wide, narrow):
+        executor.add_source(source)
+        source.add((False, 1.0, 1), "batch")
+        executor.wake()
+        seconds += 0.25
+        left_s.append(executor.left_s())
+    seconds += 7.0
+    left_s.append(executor.left_s())
+    for source in (wide, narrow):
+        source.go.set()
+    executor.close()
+    nothing = [0.0] * 4
+    assert left_s == [nothing, [0.75, 0.75, 0.0, 0.0], [0.5, 0.5, 0.75, 0.0], nothing]
+
+
 def test_instances_without_deadlines_are_computed_in_the_order_in_which_their_work_came() -> None:
     """An instance that has served for long must not wait for one that has just begun."""
     executor, defects = open_executor(1)
@@ -410,6 +435,7 @@ class Work(NamedTuple):
 class QueueSource:
     """An instance's queue, of batches of one."""
 
+    predicted_s = 1e-3
     limit_s = 60.0
     is_brief = False
     shared = False
