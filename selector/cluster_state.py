@@ -169,6 +169,7 @@ class ClusterState:
             if instance is not None:
                 _apply_to_instance(instance, said, now)
         worker.busy = sum(instance.busy for instance in worker.instances.values())
+        worker.load_s = sum(instance.load_s for instance in worker.instances.values())
         for instance in worker.instances.values():
             instance.share_slots()
             self._put_replica(instance, now)

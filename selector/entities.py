@@ -77,7 +77,7 @@ class Worker:
 
     __slots__ = (
         "busy", "cpu_busy", "cpus", "epoch", "expires_at", "free_at", "hardware", "hop_s", "instances", "kind", "last",
-        "mixed", "name", "online_at", "sends", "sends_per_s", "slots", "status_at",
+        "load_s", "mixed", "name", "online_at", "sends", "sends_per_s", "slots", "status_at",
     )  # fmt: skip
 
     def __init__(self, name: str, hardware: str, epoch: int, slots: int, kind: WorkerKind) -> None:
@@ -99,6 +99,8 @@ class Worker:
         """Whether several were since."""
         self.busy = 0
         """Slots that its instances had work for at the last status."""
+        self.load_s = 0.0
+        """Slot seconds that this takes."""
         self.online_at = -math.inf
         """When it was last known to have an online query."""
         self.sends = 0
@@ -140,9 +142,9 @@ class Instance:
     """One variant on one worker that takes queries."""
 
     __slots__ = (
-        "active", "busy", "drag", "free_at", "healthy", "level", "level_at", "mean_inputs", "model", "offline_inputs",
-        "offline_partitions", "parallel", "partitions", "rate", "slot_rate", "slots", "slowdown", "turn", "variant",
-        "width", "worker",
+        "active", "busy", "drag", "free_at", "healthy", "level", "level_at", "load_s", "mean_inputs", "model",
+        "offline_inputs", "offline_partitions", "parallel", "partitions", "rate", "slot_rate", "slots", "slowdown",
+        "turn", "variant", "width", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -181,6 +183,8 @@ class Instance:
         """Number of its batches that may compute at once, if slots are free."""
         self.busy = 0
         """Slots that it had online work for at the last status."""
+        self.load_s = 0.0
+        """Slot seconds that this takes."""
         self.turn = 0
         """Number of queries sent, to use its partitions in turn."""
         self.free_at = 0.0
@@ -226,6 +230,7 @@ class Instance:
         else:
             self._mean_of(max((partition.mean_inputs for partition in self.partitions), default=1.0), 1.0)
         self.busy = min(said.parallel, math.ceil(self.level / self.mean_inputs)) * self.width
+        self.load_s = self.level * self.model.input_s() * self.slowdown * self.width
 
     def _mean_of(self, inputs: float, queries: float) -> None:
         self.mean_inputs = min(max(inputs / queries, 1.0), float(self.model.max_batch))
@@ -235,11 +240,16 @@ class Instance:
         return max(self.drag, self.slowdown)
 
     def share_slots(self) -> None:
-        """Count on the slots that others leave, or on a share where all want more than there are."""
+        """Count on the slots that others leave, or on a share where all want more than there are.
+
+        Who came first is first, so where what it has takes longer than what others have, its share is the greater.
+        """
         worker = self.worker
-        others = worker.busy - self.busy
-        wanted = max(self.busy, min(self.parallel * self.width, worker.slots - others), self.width)
-        self.slots = wanted / self.width * min(1.0, worker.slots / (others + wanted))
+        others, most = worker.busy - self.busy, min(self.parallel * self.width, worker.slots)
+        wanted = max(self.busy, min(most, worker.slots - others), self.width)
+        share = min(1.0, worker.slots / (others + wanted)) * wanted
+        share_of_work = most * self.load_s / worker.load_s if worker.load_s else 0.0
+        self.slots = max(share, share_of_work) / self.width
         self.rate = self.slot_rate * self.slots
 
     def lacks_slot(self) -> bool:

@@ -51,6 +51,8 @@ class ComputedBatch(NamedTuple):
     slot: int = 0
     shared: bool = False
     """Whether another slot computed meanwhile."""
+    consecutive: bool = False
+    """Whether its slot has computed nothing of another instance since the last batch of this."""
 
 
 class ComputeLimits(NamedTuple):
@@ -119,7 +121,7 @@ class Computation:
             self._on_loop(self._replacement.ask, f"{self._name} fails whatever it is given")
             return
         results = [result.as_refusal() if isinstance(result, InputFailure) else result for result in results]
-        self.post(ComputedBatch(parts, results, started_ns, compute_ns, slot, batch.shared))
+        self.post(ComputedBatch(parts, results, started_ns, compute_ns, slot, batch.shared, batch.consecutive))
 
     def abandon(self, parts: list[QueryPart], limit_s: float) -> None:
         """Give up parts that are still computed after `limit_s`; call on the event loop."""
@@ -167,7 +169,7 @@ class Computation:
 class ComputableBatch:
     """A batch that was taken out of the queue."""
 
-    __slots__ = ("_computation", "is_brief", "is_suspect", "limit_s", "parts", "predicted_s", "shared")
+    __slots__ = ("_computation", "consecutive", "is_brief", "is_suspect", "limit_s", "parts", "predicted_s", "shared")
 
     def __init__(
         self, computation: Computation, parts: list[QueryPart], predicted_s: float, limit_s: float,
@@ -181,6 +183,8 @@ class ComputableBatch:
         self.limit_s = limit_s
         self.is_brief = is_brief
         """Whether it takes less time than to hand it to a thread."""
+        self.consecutive = False
+        """Whether its slot has computed nothing of another instance since the last batch of this."""
         self.shared = False
         """Whether another slot has computed meanwhile."""
 

@@ -63,6 +63,8 @@ class Batch(Protocol):
 
     shared: bool
     """Whether another slot has computed meanwhile; the executor sets it."""
+    consecutive: bool
+    """Whether its slot has computed nothing of another source since the last batch of this; the executor sets it."""
 
     def compute(self, slot: int) -> None:
         """Compute it. Raises only for a defect of ours."""
@@ -154,6 +156,8 @@ class BatchExecutor:
         self._busy_s = 0.0
         self._under_way: dict[int, _BatchUnderWay] = {}
         """Batches by slot."""
+        self._last: list[BatchSource | None] = [None] * slots
+        """Whose batch each slot computed last."""
         self._on_defect = on_defect
 
     def add_source(self, source: BatchSource) -> None:
@@ -259,6 +263,9 @@ class BatchExecutor:
             self._computing[source] += 1
             others = [self._free.pop() for _ in range(source.width - 1)]
             self._under_way[slot] = under_way = _BatchUnderWay(source, batch, others, offline=offline)
+            batch.consecutive = self._last[slot] is source
+            for taken in (slot, *others):
+                self._last[taken] = source
             if len(self._under_way) > 1:
                 for each in self._under_way.values():
                     each.batch.shared = True

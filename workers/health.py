@@ -76,8 +76,8 @@ class BatchMeter:
     nobody chooses because it is interfered would never be found to be well again.
 
     `drag` compares all the time that passed since the batch before in the same slot, where work was left then: whatever
-    else it takes to get through a queue. What is decoded and encoded beside, other instances and other programs are in
-    it.
+    else it takes to get through a queue. What is decoded and encoded beside, and other programs, are in it. What other
+    instances compute in the slot between is not: selectors count that by what waits there.
 
     Where inputs differ, a batch that takes ten times the mean is no sign of trouble; so each counts for less there.
     """
@@ -103,10 +103,15 @@ class BatchMeter:
         self._arrived += online_inputs
 
     def computed(
-        self, inputs: int, seconds: float, profiled_s: float, ended_s: float, *, left: bool, slot: int = 0
-    ) -> None:
-        """Take the measures of a batch, answered by `ended_s`, and whether work is left."""
-        passed_s = max(ended_s - self._ended_s.pop(slot, ended_s), seconds)
+        self, inputs: int, seconds: float, profiled_s: float, ended_s: float,
+        *, left: bool, slot: int = 0, consecutive: bool = True,
+    ) -> None:  # fmt: skip
+        """Take the measures of a batch, answered by `ended_s`, and whether work is left.
+
+        `consecutive`: whether its slot has computed nothing of another instance since the last batch of this.
+        """
+        before_s = self._ended_s.pop(slot, ended_s)
+        passed_s = max(ended_s - before_s, seconds) if consecutive else seconds
         if left:
             self._ended_s[slot] = ended_s
         self.drag = self._smooth(self.drag, passed_s / max(profiled_s, 1e-6))

@@ -143,8 +143,7 @@ class ServingInstance:
             queued = QueuedInputs(self._queue.online_inputs, self._queue.offline_inputs)
             enough = self.parallel * self._queue.best_batch  # keeps all slots busy which it may fill
             now_s = time.monotonic()
-            online = self._executor.expects_online(now_s)
-            room = self._pace.room(queued, enough, online=online, now_s=now_s)
+            room = self._pace.room(queued, enough, online=self._executor.expects_online(now_s), now_s=now_s)
             if room:
                 return min(room, _CHUNK)
             with suppress(TimeoutError):
@@ -260,7 +259,8 @@ class ServingInstance:
         extra_s = inputs * max(part.extra_s for part in computed.parts)
         longest = max(1.0 + extra_s / predicted_s, _LEAST_FACTOR)
         self._length_factor += _LENGTH_WEIGHT * (longest - self._length_factor)
-        self._meter.computed(inputs, seconds, predicted_s, now_s, left=left, slot=computed.slot)
+        slot, consecutive = computed.slot, computed.consecutive
+        self._meter.computed(inputs, seconds, predicted_s, now_s, left=left, slot=slot, consecutive=consecutive)
         if not computed.shared:
             self._profile.computed(self.model.latency, seconds, predicted_s * longest, now_s)
         self._metrics.count_batch(inputs, seconds)

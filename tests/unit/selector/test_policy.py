@@ -282,7 +282,7 @@ def test_a_backlog_drains_in_all_slots_that_an_instance_may_fill() -> None:
 def test_an_instance_that_fills_all_slots_leaves_others_a_share() -> None:
     where = state_of(registered(FAST, ms=1, max_batch=1), registered(GOOD, ms=4, max_batch=1))
     busy = instance(GOOD, queued=100, parallel=2, max_batch=1)
-    for fast, shares in ((0, (2.0, 2 / 3)), (50, (1.0, 1.0))):
+    for fast, shares in ((0, (2.0, 2 / 3)), (50, (2 * 400 / 450, 1.0)), (400, (1.0, 1.0))):
         said = instance(FAST, queued=fast, parallel=2, max_batch=1)
         where.apply_status(status(said, busy, slots=2, backlog_s=0.4), NOW)
         instances = where.workers["cpu-0"].instances

@@ -13,9 +13,11 @@ from workers.executor import BatchExecutor
 
 
 class Batch:
+    inputs = 1
     predicted_s = 1.0
     limit_s = 60.0
     shared = False
+    consecutive = False
 
     def __init__(self, source: "Source", name: str) -> None:
         self.source = source
@@ -404,6 +406,21 @@ async def test_of_batches_under_way_is_left_what_they_were_predicted_to_take_bey
     assert left_s == [nothing, [0.75, 0.75, 0.0, 0.0], [0.5, 0.5, 0.75, 0.0], nothing]
 
 
+def test_a_batch_is_consecutive_where_its_slot_computed_the_same_instance_before() -> None:
+    executor, _defects = open_executor(1)
+    log: list[str] = []
+    one, other = Source(executor, log), Source(executor, log)
+    for source in (one, other):
+        executor.add_source(source)
+        source.go.set()
+    for number, source in enumerate((one, one, other, one, one)):
+        source.add((False, 1.0, number), "batch")
+    executor.wake()
+    executor.close()
+    assert [batch.consecutive for batch in one.batches] == [False, True, False, True]
+    assert [batch.consecutive for batch in other.batches] == [False]
+
+
 def test_instances_without_deadlines_are_computed_in_the_order_in_which_their_work_came() -> None:
     """An instance that has served for long must not wait for one that has just begun."""
     executor, defects = open_executor(1)
@@ -435,10 +452,12 @@ class Work(NamedTuple):
 class QueueSource:
     """An instance's queue, of batches of one."""
 
+    inputs = 1
     predicted_s = 1e-3
     limit_s = 60.0
     is_brief = False
     shared = False
+    consecutive = False
     parallel = 1
     width = 1
 

@@ -83,6 +83,13 @@ def test_drag_is_all_that_a_queue_takes_and_slowdown_the_batches_alone() -> None
     assert meter.drag == pytest.approx(2.5, abs=0.05)
 
 
+def test_what_other_instances_compute_between_is_no_drag() -> None:
+    meter = BatchMeter()
+    for batch in range(1, 101):
+        meter.computed(8, 0.01, 0.01, batch * 0.025, left=True, consecutive=False)
+    assert meter.drag == pytest.approx(1.0, abs=0.01)
+
+
 def test_a_pause_in_which_nothing_waited_is_no_drag() -> None:
     meter = BatchMeter()
     for batch in range(1, 101):
