@@ -10,19 +10,23 @@ has unloaded of this runtime still takes their memory, and is counted as in use.
 
 import importlib
 import zipfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from runtimes.aot_library import AotLibrary
 from runtimes.device import device_name
 from runtimes.protocol import Availability, LoadOptions, Session, Tensors
 from runtimes.pytorch import import_torch, keep_threads, torch_availability
 from runtimes.torch_cuda import CudaRunner, as_writable, output_values
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
+
+_Run: TypeAlias = Callable[[Sequence[Any]], list[Any]]
 
 NAMES_ENTRY: Final = "extra/infaas-names.json"
 
@@ -55,6 +59,10 @@ class CompiledNames(msgspec.Struct, frozen=True, kw_only=True):
     device: str
     """Name of the device that it was compiled on."""
 
+    def checked(self, inputs: Tensors) -> list[NDArray[Any]]:
+        """Its inputs in their order; raises ValueError if one is not such as it was compiled for."""
+        return [given.checked(inputs[given.name]) for given in (*self.positional, *self.named)]
+
 
 class TorchAotRuntime:
     """Runtime that loads programs which AOTInductor has compiled."""
@@ -81,49 +89,70 @@ class TorchAotRuntime:
             )
         torch = import_torch()
         torch.set_num_threads(options.threads)
-        inductor: Any = importlib.import_module("torch._inductor")
-        with artifact.open("rb") as file:  # by its path it would have to end in .pt2
-            model = inductor.aoti_load_package(file, num_runners=options.lanes)
-        return TorchAotSession(torch, model, names, hardware, options.threads)
+        if hardware == Hardware.CUDA:
+            named = [given.name for given in names.named]
+            runner = CudaRunner(torch, _load(artifact, options), len(names.positional), named, graphs=False)
+            return TorchAotCudaSession(runner, names)
+        library = AotLibrary.load(artifact, options.lanes)
+        run = library.run if library is not None else _run_by_loader(_load(artifact, options), names)
+        return TorchAotSession(torch, run, names, options.threads)
 
 
 class TorchAotSession:
     """A compiled program in memory; as many threads compute at once as it was loaded for, further ones wait."""
 
-    def __init__(self, torch: Any, model: Any, names: CompiledNames, hardware: str, threads: int) -> None:
+    def __init__(self, torch: Any, run: _Run, names: CompiledNames, threads: int) -> None:
         self._torch = torch
         self._threads = threads
-        self._model: Any = model
+        self._run: _Run | None = run
         self._names = names
-        self._runner: CudaRunner | None = None
-        if hardware == Hardware.CUDA:
-            named = [given.name for given in names.named]
-            self._runner = CudaRunner(torch, model, len(names.positional), named, graphs=False)
 
     def infer(self, inputs: Tensors) -> dict[str, NDArray[np.generic]]:
         """Compute one batch; inputs that the program does not take are left out."""
-        names = self._names
-        if self._runner is not None:
-            arrays = self._runner.run(
-                [given.checked(inputs[given.name]) for given in (*names.positional, *names.named)]
-            )
-            return dict(zip(names.outputs, arrays, strict=True))
+        run = self._run
+        if run is None:
+            raise RuntimeError("the session is closed")
         keep_threads(self._torch, self._threads)
         with self._torch.inference_mode():
-            result = self._model(
-                *(self._tensor(given, inputs) for given in names.positional),
-                **{given.name: self._tensor(given, inputs) for given in names.named},
-            )
-        return {name: value.numpy() for name, value in zip(names.outputs, output_values(result), strict=True)}
+            tensors = [self._torch.from_numpy(as_writable(array)) for array in self._names.checked(inputs)]
+            return {name: value.numpy() for name, value in zip(self._names.outputs, run(tensors), strict=True)}
 
     def close(self) -> None:
         """Free the program once no thread computes with it any more."""
-        self._model = None
-        if self._runner is not None:
-            self._runner.close()
+        self._run = None
 
-    def _tensor(self, given: CompiledInput, inputs: Tensors) -> Any:
-        return self._torch.from_numpy(as_writable(given.checked(inputs[given.name])))
+
+class TorchAotCudaSession:
+    """A compiled program on a CUDA device."""
+
+    def __init__(self, runner: CudaRunner, names: CompiledNames) -> None:
+        self._runner = runner
+        self._names = names
+
+    def infer(self, inputs: Tensors) -> dict[str, NDArray[np.generic]]:
+        """Compute one batch; inputs that the program does not take are left out."""
+        return dict(zip(self._names.outputs, self._runner.run(self._names.checked(inputs)), strict=True))
+
+    def close(self) -> None:
+        """Free the program; its device's memory, too."""
+        self._runner.close()
+
+
+def _load(artifact: Path, options: LoadOptions) -> Any:
+    inductor: Any = importlib.import_module("torch._inductor")
+    with artifact.open("rb") as file:  # by its path it would have to end in .pt2
+        return inductor.aoti_load_package(file, num_runners=options.lanes)
+
+
+def _run_by_loader(model: Any, names: CompiledNames) -> _Run:
+    """Call of a program by torch's loader, of which one computes at a time."""
+
+    def run(tensors: Sequence[Any]) -> list[Any]:
+        positional, named = tensors[: len(names.positional)], tensors[len(names.positional) :]
+        by_name = zip((given.name for given in names.named), named, strict=True)
+        return output_values(model(*positional, **dict(by_name)))
+
+    return run
 
 
 def write_names(archive: Path, names: CompiledNames) -> None:

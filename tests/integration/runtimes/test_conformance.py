@@ -4,9 +4,12 @@ Those of torch run where torch is installed (`make test-torch`), the others ever
 """
 
 import gc
+import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -138,6 +141,37 @@ def test_threads_compute_at_once_where_it_says_so(name: str, artifact: Artifact)
         found = list(threads.map(compute, batches))
     for x, scores in zip(batches, found, strict=True):
         assert np.allclose(scores, x @ WEIGHTS, atol=1e-3)
+
+
+@every_runtime
+def test_other_threads_go_on_while_it_computes(name: str, artifact: Artifact) -> None:
+    """Or a worker could neither read nor answer, nor use a second core, for as long as a batch takes."""
+    session, x = load(name, artifact(name)), rows(64)
+    session.infer({"x": x})
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(60.0)  # from now on who computes is only interrupted where it lets go of the lock itself
+    try:
+        assert any(turns_of_another(session, x) > 10 for _ in range(50))
+    finally:
+        sys.setswitchinterval(before)
+
+
+def turns_of_another(session: Session, x: NDArray[np.float32]) -> int:
+    """How many times another thread has the lock, and gives it back, before a batch is computed."""
+    begun, ended, turns = Event(), Event(), 0
+
+    def compute() -> None:
+        begun.set()
+        session.infer({"x": x})
+        ended.set()
+
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(compute)
+        begun.wait()
+        while not ended.is_set():
+            turns += 1
+            time.sleep(0)
+    return turns
 
 
 @every_runtime
