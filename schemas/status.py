@@ -94,8 +94,7 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
     price_per_hour: float
     """USD per hour of the whole worker."""
     backlog_s: float
-    """Predicted slot seconds of all online queries fetched and not yet computed, and of what is left of batches under
-    way."""
+    """Predicted slot seconds of all online queries fetched and not yet computed; of batches under way what is left."""
     memory_used: int
     memory_total: int
     """Bytes the worker may use."""

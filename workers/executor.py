@@ -169,6 +169,7 @@ class BatchExecutor:
         """Take no more batches from `source`; one under way goes on."""
         with self.lock:
             self._sources.remove(source)
+            self._last = [None if last is source else last for last in self._last]
 
     def wake(self) -> None:
         """Compute new work in the slots that are free; call on the event loop, without the lock."""
@@ -203,10 +204,10 @@ class BatchExecutor:
             return sum(each.batch.inputs * each.done(now_s) for each in batches)
 
     def left_s(self) -> list[float]:
-        """Seconds that are left of what each slot computes, as predicted; 0 of a free one."""
+        """Seconds that are left of what each slot computes of online work, as predicted; 0 where it computes none."""
         with self.lock:
-            now_s = time.perf_counter()
-            left_s = [each.left_s(now_s) for each in self._under_way.values() for _ in range(each.width)]
+            now_s, online = time.perf_counter(), [each for each in self._under_way.values() if not each.offline]
+            left_s = [each.left_s(now_s) for each in online for _ in range(each.width)]
         return left_s + [0.0] * (self.slots - len(left_s))
 
     def expects_online(self, now_s: float) -> bool:

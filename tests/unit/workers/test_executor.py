@@ -1,7 +1,9 @@
 import asyncio
+import gc
 import os
 import threading
 import time
+import weakref
 from typing import NamedTuple
 
 import pytest
@@ -389,21 +391,39 @@ async def test_of_batches_under_way_is_left_what_they_were_predicted_to_take_bey
     executor, _defects = open_executor(4)
     seconds = 100.0
     monkeypatch.setattr(time, "perf_counter", lambda: seconds)
-    wide, narrow = Source(executor, [], width=2), Source(executor, [])
+    wide, narrow, offline = Source(executor, [], width=2), Source(executor, []), Source(executor, [])
     left_s = [executor.left_s()]
-    for source in (wide, narrow):
+    for source in (wide, narrow, offline):
         executor.add_source(source)
-        source.add((False, 1.0, 1), "batch")
+        source.add((source is offline, 1.0, 1), "batch")
         executor.wake()
         seconds += 0.25
         left_s.append(executor.left_s())
     seconds += 7.0
     left_s.append(executor.left_s())
-    for source in (wide, narrow):
+    for source in (wide, narrow, offline):
         source.go.set()
     executor.close()
     nothing = [0.0] * 4
-    assert left_s == [nothing, [0.75, 0.75, 0.0, 0.0], [0.5, 0.5, 0.75, 0.0], nothing]
+    both = [[0.5, 0.5, 0.75, 0.0], [0.25, 0.25, 0.5, 0.0]]
+    assert left_s == [nothing, [0.75, 0.75, 0.0, 0.0], *both, nothing], "online work never waits for offline work"
+
+
+def test_what_was_removed_is_forgotten() -> None:
+    """A slot that knows whose batch it computed last would keep a model in memory that was unloaded."""
+    executor, _defects = open_executor(2)
+    source = Source(executor, [])
+    source.go.set()
+    executor.add_source(source)
+    source.add((False, 1.0, 1), "batch")
+    executor.wake()
+    executor.close()
+    executor.remove_source(source)
+    source.batches.clear()
+    gone = weakref.ref(source)
+    del source
+    gc.collect()
+    assert gone() is None
 
 
 def test_a_batch_is_consecutive_where_its_slot_computed_the_same_instance_before() -> None:
