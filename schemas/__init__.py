@@ -4,7 +4,7 @@ The lowest layer. Nouns only: validation, but no I/O, no clock and no policy.
 
 Reading order: names, worker_names, access -> principal (who asks) -> errors -> defaults -> headers -> topics -> needs
 -> spelling -> send_time -> query, cloudevents -> result -> jobs, webhooks (queries that outlive who asked them) ->
-load_classes (what is counted) -> status -> hardware, interpolation, latency, length -> rows (what Postgres keeps) ->
-registrations (what is to be registered, by the admin API) -> versions -> tensors -> casts, classification,
+load_classes (what is counted) -> status -> hardware, slots, interpolation, latency, length -> rows (what Postgres
+keeps) -> registrations (what is to be registered, by the admin API) -> versions -> tensors -> casts, classification,
 reserved_parameters -> oip -> endpoints (the admin API) -> documents (the wire contract for machines).
 """

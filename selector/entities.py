@@ -9,11 +9,11 @@ modelled as a bucket: each send fills it, and it drains at the rate the instance
 """
 
 import math
-from heapq import heapify, heapreplace
 from typing import NamedTuple, Self
 
 from schemas.hardware import CorePrice, cores_of, slots_taken
 from schemas.latency import LatencyModel
+from schemas.slots import after_batch
 from schemas.status import InstanceStatus, WorkerStatus
 from selector.variants import PricedVariant
 
@@ -76,8 +76,8 @@ class Worker:
     """One worker, as its last status described it."""
 
     __slots__ = (
-        "busy", "cpu_busy", "cpus", "epoch", "expires_at", "free_at", "hardware", "hop_s", "instances", "kind", "last",
-        "load_s", "mixed", "name", "online_at", "sends", "sends_per_s", "slots", "status_at",
+        "busy", "cpu_busy", "cpus", "epoch", "expires_at", "free_at", "hardware", "hop_s", "instances", "kind",
+        "load_s", "name", "online_at", "sends", "sends_per_s", "sent_to", "slots", "status_at",
     )  # fmt: skip
 
     def __init__(self, name: str, hardware: str, epoch: int, slots: int, kind: WorkerKind) -> None:
@@ -92,11 +92,9 @@ class Worker:
         self.hop_s = 0.0
         """Seconds a query spends on the way there and its result on the way back, smoothed."""
         self.free_at = [0.0] * slots
-        """When each slot will have worked off the work known: a heap."""
-        self.last: Instance | None = None
-        """The instance that was sent an online query last, since the last status."""
-        self.mixed = False
-        """Whether several were since."""
+        """When each slot will have worked off the work known, soonest first."""
+        self.sent_to: set[Instance] = set()
+        """Its instances that were sent an online query since the last status."""
         self.busy = 0
         """Slots that its instances had work for at the last status."""
         self.load_s = 0.0
@@ -115,23 +113,21 @@ class Worker:
     def take_backlogs(self, said: WorkerStatus, now: float) -> None:
         """Take what the worker says of how long its slots will be busy."""
         backlogs_s = said.slot_backlogs_s if len(said.slot_backlogs_s) == self.slots else ()
-        self.free_at = [now + backlog_s for backlog_s in backlogs_s or [said.backlog_s / self.slots] * self.slots]
-        heapify(self.free_at)
-        self.last, self.mixed = None, False
+        backlogs_s = sorted(backlogs_s) or [said.backlog_s / self.slots] * self.slots
+        self.free_at = [now + backlog_s for backlog_s in backlogs_s]
+        self.sent_to.clear()
 
     def take_work(self, instance: "Instance", inputs: int, now: float) -> None:
         """Count an online query that is sent to an instance now: it computes in the slots that are free first."""
         model = instance.model
         before = int(instance.waiting(now) + 0.5) % model.max_batch  # it joins their batch
         seconds = (model.batch_s(before + inputs) - model.batch_s(before)) * instance.slowdown
-        for _ in range(min(instance.width, self.slots)):
-            heapreplace(self.free_at, max(self.free_at[0], now) + seconds)
-        self.mixed = self.mixed or self.last not in (None, instance)
-        self.last = instance
+        self.free_at = after_batch(self.free_at, seconds, instance.width, now)
+        self.sent_to.add(instance)
 
-    def wait_s(self, now: float) -> float:
-        """Seconds until a slot is free."""
-        return max(self.free_at[0] - now, 0.0)
+    def wait_s(self, now: float, width: int) -> float:
+        """Seconds until `width` slots are free, or all if it has fewer."""
+        return max(self.free_at[min(width, self.slots) - 1] - now, 0.0)
 
     def mean_wait_s(self, now: float) -> float:
         """Seconds until the slots have worked off the work known, the mean of them."""
@@ -261,10 +257,10 @@ class Instance:
         return self.lacks_slot() or self.worker.mean_wait_s(now) > 0.0
 
     def others_wait_s(self, now: float) -> float:
-        """Seconds until other instances of its worker leave it a slot."""
+        """Seconds until other instances of its worker leave it the slots for a batch."""
         worker = self.worker
-        compete = self.lacks_slot() or worker.mixed or worker.last not in (None, self)
-        return worker.wait_s(now) if compete else 0.0
+        compete = self.lacks_slot() or len(worker.sent_to) > (self in worker.sent_to)
+        return worker.wait_s(now, self.width) if compete else 0.0
 
     def work_s(self, now: float) -> float:
         """Seconds of online work that it has, by the rate it works at, or that its worker has before it."""

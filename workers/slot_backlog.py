@@ -7,6 +7,8 @@ under way in two slots one is free for a third when the shorter ends, with four 
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
+from schemas.slots import after_batch
+
 _MOST_ROUNDS: Final = 4
 """Batches for each slot that are taken one by one; more make larger ones, for who waits behind so many counts them."""
 
@@ -31,8 +33,6 @@ def slot_backlogs_s(left_s: Sequence[float], waiting: Iterable[WaitingBatches]) 
     slots = sorted(left_s)
     for batches in waiting:
         rounds = min(batches.number, _MOST_ROUNDS * len(slots))
-        width = min(batches.width, len(slots))
         for _ in range(rounds):
-            ends_s = slots[width - 1] + batches.seconds * batches.number / rounds
-            slots = sorted([*slots[width:], *[ends_s] * width])
+            slots = after_batch(slots, batches.seconds * batches.number / rounds, batches.width)
     return tuple(slots)

@@ -52,10 +52,21 @@ def test_its_own_work_takes_its_slots_from_others() -> None:
     state = both()
     wide = wide_of(state)
     state.sent(wide, wide.partitions[0], 1, NOW)
-    assert wide.worker.wait_s(NOW) == pytest.approx(wide.model.batch_s(1)), "two slots for so long"
+    assert wide.worker.wait_s(NOW, 1) == pytest.approx(wide.model.batch_s(1)), "two slots for so long"
     state.apply_status(status(instance(NARROW, parallel=2), instance(WIDE, queued=1)), NOW + 0.1)
     narrow = state.workers["cpu-0"].instances[NARROW]
     assert (wide.busy, narrow.lacks_slot()) == (2, True)
+
+
+def test_it_begins_when_both_slots_are_free_and_takes_both() -> None:
+    state = both()
+    narrow = instance(NARROW, queued=1, parallel=2)
+    state.apply_status(status(narrow, instance(WIDE), backlogs_s=(0.0, 0.1)), NOW)
+    wide = wide_of(state)
+    own_s = wide.model.batch_s(1)
+    assert finish_s(wide, 1, NOW) > 0.1 + own_s
+    state.sent(wide, wide.partitions[0], 1, NOW)
+    assert wide.worker.free_at == pytest.approx([NOW + 0.1 + own_s] * 2)
 
 
 def test_slots_of_two_cores_are_one_for_it() -> None:
