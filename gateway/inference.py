@@ -5,15 +5,18 @@ Inference Protocol request in JSON or with binary tensors. What comes back is a 
 into its own words.
 """
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from typing import NamedTuple
 
 import msgspec
 
 from gateway.model_directory import ServedModel
 from gateway.query_client import QueryClient
+from gateway.refusals import retry_after_s_of
 from gateway.request_room import RequestRoom
+from gateway.retry_pacing import RetryPacing
 from gateway.statistics import ModelStatisticsTable
 from gateway.translation import make_envelope
 from schemas import headers as h
@@ -42,15 +45,21 @@ class Inference:
         self._query_client = query_client
         self._statistics = statistics
         self._room = room
+        self._retry_pacing = RetryPacing()
 
     async def ask(
-        self, model: ServedModel, principal: Principal, arrive: Callable[[], Awaitable[ArrivedRequest]]
+        self,
+        model: ServedModel,
+        principal: Principal,
+        client: Hashable,
+        arrive: Callable[[], Awaitable[ArrivedRequest]],
     ) -> Result:
         """Answer one query as soon as it is whole. When the client goes away this is cancelled, which makes room.
 
         Args:
             model: what is asked.
             principal: who asks.
+            client: the connection that it came by.
             arrive: waits for the rest of the request, unless they have used up their quota.
 
         Raises:
@@ -75,6 +84,7 @@ class Inference:
                 raise result.failure(msgspec.Raw(result.explanation.encode()) if result.explanation else None)
         except QueryError as error:
             statistics.failed(error, time.monotonic_ns() - started)
+            await self._hold(client, started / 1e9, error)
             raise
         finally:
             self._room.release(held)
@@ -83,6 +93,14 @@ class Inference:
         total_ns = time.monotonic_ns() - started
         statistics.succeeded(result, envelope.query.batch, sending - started, total_ns)
         return result
+
+    async def _hold(self, client: Hashable, asked_s: float, error: QueryError) -> None:
+        """Hold a refusal back from a client that has not waited as it was told."""
+        retry_after_s = retry_after_s_of(error)
+        if retry_after_s is not None:
+            held_s, error.retry_after_s = self._retry_pacing.refuse(client, asked_s, retry_after_s, time.monotonic())
+            if held_s:
+                await asyncio.sleep(held_s)
 
 
 def result_headers(result: Result) -> dict[str, str]:

@@ -3,11 +3,13 @@
 from math import ceil
 from typing import Final
 
-from schemas.errors import Forbidden, QueryError, QuotaExceeded, Unauthenticated
+from schemas.errors import Forbidden, Overloaded, QueryError, QuotaExceeded, Unauthenticated
 from schemas.principal import Principal, QuotaUse, Role
 
 _CHALLENGE: Final = 'Bearer realm="infaas"'
 """What who has not said who they are is asked for."""
+_RETRY_AFTER_S: Final = 1.0
+"""When to come back where nobody knows better."""
 
 
 def require_role(principal: Principal, role: Role) -> None:
@@ -28,6 +30,13 @@ def refusal_headers(error: QueryError) -> dict[str, str]:
     if isinstance(error, QuotaExceeded) and error.use is not None:
         return _rate_limit(error.use)
     return {}
+
+
+def retry_after_s_of(error: QueryError) -> float | None:
+    """Seconds after which asking again may help; None: it does not."""
+    if error.retry_after_s is None and isinstance(error, Overloaded | QuotaExceeded):
+        return _RETRY_AFTER_S
+    return error.retry_after_s
 
 
 def _rate_limit(use: QuotaUse) -> dict[str, str]:

@@ -99,7 +99,7 @@ class InferenceService:
     async def _infer(self, messages: AsyncIterator[bytes], call: Call) -> bytes:
         caller = await self._callers.of(call, "ModelInfer")
         message = await self._arrivals.message(messages)
-        result = await self._ask(read_message(message), caller, call.time_remaining())
+        result = await self._ask(read_message(message), caller, call.peer(), call.time_remaining())
         call.set_trailing_metadata(tuple(filter(_is_tellable, result_headers(result).items())))
         return infer_response(result)
 
@@ -146,14 +146,14 @@ class InferenceService:
             request = read_message(message)
             request_id = request.head.id
             caller = await self._callers.of(call, "ModelStreamInfer")  # whose key may be revoked by now
-            return streamed_response(await self._ask(request, caller, None))
+            return streamed_response(await self._ask(request, caller, call.peer(), None))
         except Exception as error:  # noqa: BLE001 - the top of a request; the stream goes on
             return streamed_error(request_id, known_error(error))
 
-    async def _ask(self, message: InferMessage, caller: Caller, left_s: float | None) -> Result:
+    async def _ask(self, message: InferMessage, caller: Caller, client: str, left_s: float | None) -> Result:
         model = caller.models.find(message.head.model_name, message.head.model_version or None)
         return await self._inference.ask(
-            model, caller.principal, lambda: self._arriving(message, caller.metadata, left_s)
+            model, caller.principal, client, lambda: self._arriving(message, caller.metadata, left_s)
         )
 
     async def _arriving(self, message: InferMessage, metadata: dict[str, str], left_s: float | None) -> ArrivedRequest:

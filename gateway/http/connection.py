@@ -22,7 +22,7 @@ from aiohttp.typedefs import Handler
 from gateway.http.answers import HttpAnswer, packed
 from gateway.http.encodings import WORTH_BYTES
 from gateway.http.errors import answer_to, error_answer
-from gateway.http.inference import Asked, InferenceRoutes
+from gateway.http.inference import Asked, InferenceRoutes, client_of
 from process.tls import certificate_names
 from schemas.errors import Internal, InvalidRequest, Overloaded
 
@@ -147,7 +147,7 @@ class HttpConnection(web.RequestHandler):
         close = message.should_close
         unread: StreamReader | None = None
         try:
-            answer = await self._inference.answer(asked, message.headers, body)
+            answer = await self._inference.answer(asked, client_of(self.transport), message.headers, body)
             if len(answer.body) >= WORTH_BYTES and "Accept-Encoding" in message.headers:
                 answer = await packed(answer, message.headers["Accept-Encoding"])
             head = answer.head(close=close)

@@ -1,6 +1,7 @@
 """`POST /v2/models/{name}[/versions/{version}]/infer`: the main job over HTTP."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from aiohttp import StreamReader, web
@@ -64,20 +65,28 @@ class InferenceRoutes:
         headers = request.headers.copy()
         for header, text in needs_in(request.query).items():
             headers.setdefault(header, text)
-        return (await self.answer(Asked(model, principal_of(request)), headers, request.content)).response()
+        asked, client = Asked(model, principal_of(request)), client_of(request.transport)
+        return (await self.answer(asked, client, headers, request.content)).response()
 
-    async def answer(self, asked: Asked, headers: Mapping[str, str], content: StreamReader) -> HttpAnswer:
+    async def answer(
+        self, asked: Asked, client: Hashable, headers: Mapping[str, str], content: StreamReader
+    ) -> HttpAnswer:
         """Answer one query. When the client goes away it is cancelled, which makes room.
 
         Raises:
             QueryError: there is no answer; what the client reads.
             HTTPException: the body is too large, or does not arrive.
         """
-        result = await self._inference.ask(*asked, lambda: self._arriving(headers, content))
+        result = await self._inference.ask(*asked, client, lambda: self._arriving(headers, content))
         return HttpAnswer(200, http_result_headers(result), result.value)
 
     async def _arriving(self, headers: Mapping[str, str], content: StreamReader) -> ArrivedRequest:
         return ArrivedRequest(headers, await self._bodies.read(content, headers))
+
+
+def client_of(transport: asyncio.BaseTransport | None) -> Hashable:
+    """The client at the other end of a connection."""
+    return None if transport is None else transport.get_extra_info("peername")
 
 
 _JSON_LENGTH: Final = "Inference-Header-Content-Length"
