@@ -6,7 +6,8 @@ shorter and longer inputs, of variants that take any length. Of batches that tak
 is told, not the ratio: a worker takes some tenth of a millisecond for each batch beside its computation.
 
 Sharing: one to four variants are asked by a client each, at once, each query as soon as the one before is answered; how
-long it was from the selector's choice until the client had the answer, over what the selector had predicted for that.
+long it was from the selector's choice until the client had the answer, over what the selector had predicted for that;
+and how far their batches were from their own medians, which no prediction can know.
 """
 
 import asyncio
@@ -97,7 +98,7 @@ async def measure(system: SystemUnderTest, broker: str) -> list[Figure]:
         figures += _batch_figures("a batch of shorter or longer inputs", broker, long)
         for count in _SHARING:
             shared = await _shared(http, heavy[:: max(len(heavy) // count, 1)][:count])
-            figures += _figures(f"an answer against its prediction, {count} variants at once", broker, shared)
+            figures += _shared_figures(count, broker, shared)
     return figures
 
 
@@ -164,20 +165,36 @@ async def _compute_s(http: aiohttp.ClientSession, subject: _Subject, rows: Input
     return median(answer.compute_s for answer in answers if answer is not None)
 
 
-async def _shared(http: aiohttp.ClientSession, subjects: Sequence[_Subject]) -> list[_Pair]:
+async def _shared(http: aiohttp.ClientSession, subjects: Sequence[_Subject]) -> list[list[_Answer]]:
     for subject in subjects:
         await _load(http, subject)
-    pairs: list[_Pair] = []
+    found: list[list[_Answer]] = []
 
     async def ask(subject: _Subject) -> None:
         rows = subject.rows(subject.middle)
         answers = [await _ask(http, subject, rows) for _ in range(_FIRST_QUERIES + _SHARED_QUERIES)][_FIRST_QUERIES:]
-        pairs.extend((answer.after_s, answer.predicted_s) for answer in answers if answer is not None)
+        found.append([answer for answer in answers if answer is not None])
 
     async with asyncio.TaskGroup() as asking:
         for subject in subjects:
             asking.create_task(ask(subject), name=f"ask {subject.name}")
-    return pairs
+    return found
+
+
+def _shared_figures(count: int, broker: str, found: Sequence[Sequence[_Answer]]) -> list[Figure]:
+    """Of answers against their predictions, and of how far batches are from their median: no prediction knows that."""
+    pairs = [(answer.after_s, answer.predicted_s) for answers in found for answer in answers]
+    figures = _figures(f"an answer against its prediction, {count} variants at once", broker, pairs)
+    spread: list[float] = []
+    for answers in found:
+        middle_s = median(answer.compute_s for answer in answers)
+        spread += [abs(answer.compute_s / middle_s - 1) for answer in answers]
+    name = f"a batch against the median of its variant, {count} variants at once"
+    return [
+        *figures,
+        Figure(name=f"{name}: median", broker=broker, value=median(spread) * 100, unit="%"),
+        Figure(name=f"{name}: p95", broker=broker, value=percentile(spread, 0.95) * 100, unit="%"),
+    ]
 
 
 def _batch_figures(name: str, broker: str, pairs: Sequence[_Pair]) -> list[Figure]:
