@@ -35,6 +35,8 @@ class Query(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     tenant: str | None = None
     turned_away: int = 0
     """Number of others like it that a gateway has refused: they were asked, too."""
+    streamed: bool = False
+    """Whether its result goes straight to who asks, over a connection, rather than by way of a topic."""
 
 
 def parse_query(
@@ -90,6 +92,7 @@ def parse_query(
         batch=1 if batch is None else int(_number(h.BATCH, batch, 1, MAX_BATCH)),
         tenant=tenant,
         turned_away=int(_number(h.TURNED_AWAY, turned_away, 0, MAX_TURNED_AWAY)) if turned_away else 0,
+        streamed=h.REPLY_STREAM in fields,
     )
 
 

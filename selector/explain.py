@@ -132,7 +132,7 @@ def _rows(
     rows: list[ConsideredVariant] = []
     for instance in _listed(task, variant, outcome):
         chosen = isinstance(outcome, Choice) and outcome.instance is instance
-        predicted_s = finish_s(instance, query.batch, now, query.needs.mode is Mode.OFFLINE)
+        predicted_s = finish_s(instance, query.batch, now, query.needs.mode is Mode.OFFLINE, query.streamed)
         verdict = (
             _CHOSEN
             if chosen

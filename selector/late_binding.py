@@ -141,5 +141,5 @@ def _has_slots_for(instance: Instance, now: float) -> bool:
 
 def _choice(candidate: Candidate, instance: Instance, query: Query, now: float) -> Choice:
     partition = instance.offline_partitions[instance.turn % len(instance.offline_partitions)]
-    predicted_s = finish_s(instance, query.batch, now, offline=True)
+    predicted_s = finish_s(instance, query.batch, now, offline=True, streamed=query.streamed)
     return Choice(candidate.variant, partition, instance, predicted_s, candidate.cost, candidate.cost_header)

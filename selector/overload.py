@@ -201,7 +201,7 @@ class LoadShedder:
             return outcome
         instance, cost = contended
         slack_s = config.default_latency_s if query.deadline_ms is None else query.deadline_ms / 1000 - now
-        most_s = slack_s - idle_finish_s(instance, query.batch)
+        most_s = slack_s - idle_finish_s(instance, query.batch, query.streamed)
         if most_s <= 0:  # even alone it would be late
             return outcome
         wait_s = overload.allowed_wait_s(query.tenant, cost, most_s, now, 1 + query.turned_away)

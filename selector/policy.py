@@ -190,7 +190,7 @@ def _soonest_replica(
     if len(looked_at) > FEW:
         looked_at = _drawn(group, query, now, limit_s)
     best, finish = _soonest_of(looked_at, query, now, limit_s, tried)
-    if best is None or (wait_s != _FOREVER_S and finish - idle_finish_s(best, query.batch) > wait_s):
+    if best is None or (wait_s != _FOREVER_S and finish - idle_finish_s(best, query.batch, query.streamed) > wait_s):
         return None
     partition = best.partitions[best.turn % len(best.partitions)]
     return Choice(candidate.variant, partition, best, finish, candidate.cost, candidate.cost_header)
@@ -201,7 +201,8 @@ def _drawn(group: ReplicaGroup, query: Query, now: float, limit_s: float) -> Seq
     if group.idle.items:
         return two_of(group.idle.items, _seed(query, now))
     first = group.soonest()
-    if first is not None and finish_s(first, query.batch, now, query.needs.mode is Mode.OFFLINE) > limit_s:
+    offline = query.needs.mode is Mode.OFFLINE
+    if first is not None and finish_s(first, query.batch, now, offline, query.streamed) > limit_s:
         return ()
     drawn = two_of(group.members.items, _seed(query, now))
     return drawn if first is None else (*drawn, first)
@@ -210,14 +211,14 @@ def _drawn(group: ReplicaGroup, query: Query, now: float, limit_s: float) -> Seq
 def _soonest_of(
     instances: Sequence[Instance], query: Query, now: float, limit_s: float, tried: Collection[str]
 ) -> tuple[Instance | None, float]:
-    batch = query.batch
+    batch, streamed = query.batch, query.streamed
     offline = query.needs.mode is Mode.OFFLINE
     best: Instance | None = None
     for instance in instances:
         if instance.worker.expires_at > now:
             if tried and instance.is_blocked(now) and any(name in instance.worker.instances for name in tried):
                 continue
-            finish = finish_s(instance, batch, now, offline)
+            finish = finish_s(instance, batch, now, offline, streamed)
             if finish < limit_s or (finish == limit_s and best is None):
                 best, limit_s = instance, finish
     return best, limit_s
@@ -244,7 +245,7 @@ def _upgrade(
             if has_idle_capacity(instance, batch, now, config.upgrade_share) and _is_drawn(
                 query, now, upgraded_share(instance, batch, config.upgrade_cpu_limit)
             ):
-                finish = finish_s(instance, batch, now)
+                finish = finish_s(instance, batch, now, streamed=query.streamed)
                 if finish <= slack_s:
                     partition = instance.partitions[instance.turn % len(instance.partitions)]
                     return Choice(
@@ -261,20 +262,20 @@ def _is_drawn(query: Query, now: float, share: float) -> bool:
 def _load_in_time(
     candidates: Candidates, query: Query, state: ClusterState, now: float, slack_s: float
 ) -> Choice | None:
-    if query.deadline_ms is None or _is_fast_enough_alone(candidates, query.batch, now, slack_s):
+    if query.deadline_ms is None or _is_fast_enough_alone(candidates, query, now, slack_s):
         return None
     fits = (c for c in candidates.unloaded() if cold_start_finish_s(c.variant, query.batch, state) <= slack_s)
     chosen = next(fits, None)
     return None if chosen is None else _to_unloaded(chosen, query, state)
 
 
-def _is_fast_enough_alone(candidates: Candidates, batch: int, now: float, slack_s: float) -> bool:
+def _is_fast_enough_alone(candidates: Candidates, query: Query, now: float, slack_s: float) -> bool:
     """Whether an instance serves that is fast enough and merely has too much to do.
 
     Another variant loaded beside it would take time from it. Whether there is room for more, the autoscaler sees.
     """
     return any(
-        instance.worker.expires_at > now and idle_finish_s(instance, batch) <= slack_s
+        instance.worker.expires_at > now and idle_finish_s(instance, query.batch, query.streamed) <= slack_s
         for candidate in candidates.serving
         for instance in islice(candidate.replicas, FEW)
     )

@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from selector.cluster_state import ClusterState
-from selector.entities import Instance
+from selector.entities import Instance, Worker
 from selector.variants import PricedVariant
 
 _UNNOTICED: Final = 0.25
@@ -29,14 +29,17 @@ of one kind would be scattered over all instances that are idle just then, and e
 _CPU_BAND: Final = 0.25
 """Share of a machine's CPUs over which upgrades become fewer: more than what many small ones cost beyond their batches,
 fetches of their own above all, which no profile knows."""
+_STREAM_S: Final = 0.0005
+"""Seconds that an answer takes over a connection, until it has been read."""
 
 
-def finish_s(instance: Instance, batch: int, now: float, offline: bool = False) -> float:
+def finish_s(instance: Instance, batch: int, now: float, offline: bool = False, streamed: bool = False) -> float:
     """Predicted seconds until `batch` inputs sent now have been answered.
 
-    Offline queries wait for all others; to an online one they are at most the batch that is being computed.
+    Offline queries wait for all others; to an online one they are at most the batch that is being computed. A streamed
+    answer has no broker on its way.
     """
-    model, worker = instance.model, instance.worker
+    model = instance.model
     waiting = instance.waiting_in_slot(now)
     offline_inputs = instance.offline_inputs
     ahead_s = 0.0
@@ -53,12 +56,17 @@ def finish_s(instance: Instance, batch: int, now: float, offline: bool = False) 
         own_s = model.promised_s(batch)
     backlog_s = (backlog_s + ahead_s) * (instance.pace() if waiting else instance.slowdown)
     backlog_s = max(backlog_s, instance.others_wait_s(now))
-    return worker.hop_s + backlog_s + own_s * instance.slowdown
+    return hops_s(instance.worker, streamed) + backlog_s + own_s * instance.slowdown
 
 
-def idle_finish_s(instance: Instance, batch: int) -> float:
+def hops_s(worker: Worker, streamed: bool) -> float:
+    """Predicted seconds that a query and its answer are on their way."""
+    return worker.hop_s / 2 + _STREAM_S if streamed else worker.hop_s
+
+
+def idle_finish_s(instance: Instance, batch: int, streamed: bool = False) -> float:
     """Predicted seconds until `batch` inputs sent now were answered if nothing else was there."""
-    return instance.worker.hop_s + instance.model.promised_s(batch) * instance.slowdown
+    return hops_s(instance.worker, streamed) + instance.model.promised_s(batch) * instance.slowdown
 
 
 def drain_s(instances: Iterable[Instance], batch: int, now: float) -> float:

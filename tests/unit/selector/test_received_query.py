@@ -50,6 +50,8 @@ def test_whoever_answers_in_the_end_is_told_where_to() -> None:
     for sent in (forwarded(query, choice, headers, 1.0, 0.0, None), moved(query, headers, 0.0)):
         assert (h.REPLY_STREAM, STREAM.encode()) in sent
         assert h.LINGER_NS not in dict(sent)  # it would be counted twice
+    assert query.streamed
+    assert not READER.read(record(infaas_id="1"), 0.0)[0].streamed
 
 
 @pytest.mark.parametrize("topic", [INGRESS, f"{INGRESS}.offline"])
@@ -58,6 +60,7 @@ def test_whose_a_query_is_its_topic_says_and_no_header(topic: str) -> None:
     for reader in map(QueryReader, TenantHeaders):
         query, fields, headers, _value = reader.read_offline(asked, 0.0)
         assert (query.task, query.tenant, query.reply_to) == ("digits", "acme", "infaas.tenants.acme.results")
+        assert not query.streamed
         assert [value for name, value in headers if name == h.TENANT] == [b"acme"]
         assert h.REPLY_STREAM not in dict(headers) | fields
 

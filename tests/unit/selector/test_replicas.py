@@ -50,9 +50,9 @@ def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[Instance]:
     """The instances whose finish a decision predicts, in order."""
     seen: list[Instance] = []
 
-    def counted(running: Instance, batch: int, now: float, offline: bool = False) -> float:
+    def counted(running: Instance, batch: int, now: float, offline: bool = False, streamed: bool = False) -> float:
         seen.append(running)
-        return finish_s(running, batch, now, offline)
+        return finish_s(running, batch, now, offline, streamed)
 
     monkeypatch.setattr(policy, "finish_s", counted)
     return seen
