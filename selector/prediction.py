@@ -56,17 +56,17 @@ def finish_s(instance: Instance, batch: int, now: float, offline: bool = False, 
         own_s = model.promised_s(batch)
     backlog_s = (backlog_s + ahead_s) * (instance.pace() if waiting else instance.slowdown)
     backlog_s = max(backlog_s, instance.others_wait_s(now))
-    return hops_s(instance.worker, streamed) + backlog_s + own_s * instance.slowdown
+    return _hops_s(instance.worker, streamed) + backlog_s + own_s * instance.slowdown
 
 
-def hops_s(worker: Worker, streamed: bool) -> float:
+def _hops_s(worker: Worker, streamed: bool) -> float:
     """Predicted seconds that a query and its answer are on their way."""
     return worker.hop_s / 2 + _STREAM_S if streamed else worker.hop_s
 
 
 def idle_finish_s(instance: Instance, batch: int, streamed: bool = False) -> float:
     """Predicted seconds until `batch` inputs sent now were answered if nothing else was there."""
-    return hops_s(instance.worker, streamed) + instance.model.promised_s(batch) * instance.slowdown
+    return _hops_s(instance.worker, streamed) + instance.model.promised_s(batch) * instance.slowdown
 
 
 def drain_s(instances: Iterable[Instance], batch: int, now: float) -> float:
