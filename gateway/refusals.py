@@ -8,7 +8,7 @@ from schemas.principal import Principal, QuotaUse, Role
 
 _CHALLENGE: Final = 'Bearer realm="infaas"'
 """What who has not said who they are is asked for."""
-_RETRY_AFTER_S: Final = 1.0
+RETRY_AFTER_S: Final = 1.0
 """When to come back where nobody knows better."""
 
 
@@ -35,7 +35,7 @@ def refusal_headers(error: QueryError) -> dict[str, str]:
 def retry_after_s_of(error: QueryError) -> float | None:
     """Seconds after which asking again may help; None: it does not."""
     if error.retry_after_s is None and isinstance(error, Overloaded | QuotaExceeded):
-        return _RETRY_AFTER_S
+        return RETRY_AFTER_S
     return error.retry_after_s
 
 

@@ -15,7 +15,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError, Message
 
-from gateway.refusals import refusal_headers
+from gateway.refusals import refusal_headers, retry_after_s_of
 from schemas import headers as h
 from schemas.errors import Internal, InvalidRequest, QueryError
 
@@ -33,9 +33,6 @@ Absent: TypeAlias = Callable[[str, Call], Awaitable[str]]
 _MAX_MESSAGE: Final = 1000
 """Characters of an error's message: metadata that is larger than some KiB is refused by clients."""
 _PUSHBACK: Final = "grpc-retry-pushback-ms"
-_RETRY_STATUSES: Final = frozenset({"UNAVAILABLE", "RESOURCE_EXHAUSTED"})
-_RETRY_MS: Final = 1000
-"""When to come back where nobody knows better."""
 
 
 class Methods(grpc.GenericRpcHandler):
@@ -114,8 +111,9 @@ def error_metadata(error: QueryError) -> tuple[tuple[str, str], ...]:
     """The trailing metadata that tells of an error what its status does not."""
     fields = [(h.STATUS, error.code.value)]
     fields += [(name.lower(), text) for name, text in refusal_headers(error).items()]
-    if error.grpc_status in _RETRY_STATUSES:
-        ms = _RETRY_MS if error.retry_after_s is None else ceil(error.retry_after_s * 1e3)
+    retry_after_s = retry_after_s_of(error)
+    if retry_after_s is not None:
+        ms = ceil(retry_after_s * 1e3)
         fields += [(h.RETRY_AFTER_MS, str(ms)), ("retry-after", str(max(ceil(ms / 1e3), 1))), (_PUSHBACK, str(ms))]
     return tuple(fields)
 

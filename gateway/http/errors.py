@@ -11,7 +11,7 @@ from typing import Final
 from aiohttp import web
 
 from gateway.http.answers import HttpAnswer
-from gateway.refusals import refusal_headers
+from gateway.refusals import RETRY_AFTER_S, refusal_headers
 from schemas import headers as h
 from schemas.errors import (
     ErrorCode,
@@ -27,7 +27,7 @@ from store.errors import StoreUnavailable
 
 log = logging.getLogger(__name__)
 
-RETRY_AFTER_S: Final = "1"
+DEFAULT_RETRY_AFTER: Final = str(ceil(RETRY_AFTER_S))
 _RETRY_AFTER: Final = "Retry-After"
 _RETRY_STATUSES: Final = frozenset({429, 503})
 
@@ -53,7 +53,7 @@ def error_answer(status: int, code: ErrorCode, message: str, headers: dict[str, 
     """The answer that tells a client of an error."""
     fields = {h.STATUS: code.value, "Content-Type": JSON} | (headers or {})
     if status in _RETRY_STATUSES:
-        fields.setdefault(_RETRY_AFTER, RETRY_AFTER_S)
+        fields.setdefault(_RETRY_AFTER, DEFAULT_RETRY_AFTER)
     return HttpAnswer(status, fields, error_value(message))
 
 

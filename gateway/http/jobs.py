@@ -11,7 +11,7 @@ from multidict import CIMultiDict
 
 from gateway.http.answers import HttpAnswer
 from gateway.http.authorization import models_for, principal_of
-from gateway.http.errors import RETRY_AFTER_S, error_answer
+from gateway.http.errors import DEFAULT_RETRY_AFTER, error_answer
 from gateway.http.inference import http_result_headers
 from gateway.http.job_requests import JobOptions, check_key, queries_in, read_jobs
 from gateway.http.request_bodies import RequestBodies
@@ -193,7 +193,7 @@ def _accepted(model: str, jobs: Sequence[NewJob], before: Mapping[bytes, KeptJob
 def _result(found: JobResult) -> HttpAnswer:
     if found.state not in ENDED:
         message = f"job {found.id} is {found.state}: ask for its result once it has ended"
-        return error_answer(409, ErrorCode.INVALID_REQUEST, message, {"Retry-After": RETRY_AFTER_S})
+        return error_answer(409, ErrorCode.INVALID_REQUEST, message, {"Retry-After": DEFAULT_RETRY_AFTER})
     if found.state is JobState.CANCELLED:
         return error_answer(410, ErrorCode.INVALID_REQUEST, f"job {found.id} was cancelled and has no result")
     if found.result is None:
