@@ -1,12 +1,14 @@
 """Run our system beside its peers: `python -m bench.peers [--only S,H,mix] [--peers triton,mosec]`.
 
 Writes `bench/results.json`, `bench/peers/trials.json`, `docs/benchmarks.md` and a plot; what was not measured stays as
-it is. A whole run takes about twenty minutes. `--lock` resolves the peers' environments anew and measures nothing.
+it is. A whole run takes about twenty minutes. `--rounds 3` measures all three times in turn and keeps the medians, for
+a machine has moods that outlast a trial. `--lock` resolves the peers' environments anew and measures nothing.
 """
 
 import argparse
 import asyncio
 import tempfile
+from collections import defaultdict
 from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import Final
@@ -14,7 +16,7 @@ from typing import Final
 import msgspec
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from bench.__main__ import show
 from bench.core.system import running_at
@@ -25,7 +27,7 @@ from bench.peers.plots import plot_trials
 from bench.peers.report import GROUP, figures_of, keep_trials, write_trial_table
 from bench.peers.servers import PEERS
 from bench.peers.servers.protocol import Peer
-from bench.peers.trial import Durations, Trial
+from bench.peers.trial import Durations, Trial, median_trial
 from bench.peers.workloads import WORKLOADS, Workload
 from bench.results import PLOTS, write_results
 from process.settings import ServiceSettings
@@ -41,6 +43,7 @@ class Wanted(msgspec.Struct, frozen=True):
     workloads: list[Workload]
     peers: list[Peer]
     ours: bool
+    rounds: int = 1
 
     @property
     def of_peers(self) -> list[tuple[Peer, Workload]]:
@@ -53,36 +56,56 @@ class Wanted(msgspec.Struct, frozen=True):
         return [(way, workload) for workload in self.workloads for way in ways_of_ours(workload) if self.ours]
 
 
-async def run(wanted: Wanted, cache: Path, home: Path, console: Console) -> list[Trial]:
-    """Measure all that is wanted."""
+class Rounds:
+    """The trials of a run, round by round, and the bar that shows how far it is."""
+
+    def __init__(self, wanted: Wanted, tools: Toolbox, progress: Progress, bar: TaskID) -> None:
+        self.trials: defaultdict[tuple[str, str], list[Trial]] = defaultdict(list)
+        """Those of each server and workload, one a round."""
+        self._wanted = wanted
+        self._tools = tools
+        self._progress = progress
+        self._bar = bar
+
+    async def measure(self, home: Path) -> None:
+        """Measure all that is wanted once, ours last; it lives in a folder where models may be registered already."""
+        for peer, workload in self._wanted.of_peers:
+            await self._keep(peer.name, measure_peer(peer, workload, self._tools))
+        if not self._wanted.ours:
+            return
+        self._progress.update(self._bar, description="ours: starting and registering")
+        tasks = dict.fromkeys(workload.task for _way, workload in self._wanted.of_ours)
+        async with running_at(home, _BROKER, *tasks) as system:
+            for way, workload in self._wanted.of_ours:
+                await self._keep(way, measure_ours(system, way, workload, self._tools))
+
+    async def _keep(self, name: str, measuring: Awaitable[Trial]) -> None:
+        """Add a trial; a server that fails is told of, and costs no other its place."""
+        console = self._progress.console
+        try:
+            trial = await measuring
+            self.trials[trial.server, trial.workload].append(trial)
+            _tell(console, trial)
+        except (RuntimeError, OperatorError, TimeoutError) as error:
+            console.log(f"[red]{name} is left out:[/] {escape(str(error))}")
+        self._progress.advance(self._bar)
+
+
+async def measure_rounds(wanted: Wanted, cache: Path, home: Path | None, console: Console) -> list[Trial]:
+    """Measure all that is wanted; without a folder for ours, each round has a new one."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
-        bar = progress.add_task("compiling the client", total=len(wanted.of_peers) + len(wanted.of_ours))
+        total = wanted.rounds * (len(wanted.of_peers) + len(wanted.of_ours))
+        bar = progress.add_task("compiling the client", total=total)
         client = await compile_client(cache)
         tools = Toolbox(
             client, cache, Durations(), lambda who, what: progress.update(bar, description=f"{who}: {what}")
         )
-        trials: list[Trial] = []
-
-        async def keep(name: str, trial: Awaitable[Trial]) -> None:
-            """Add a trial; a server that fails is told of, and costs no other its place."""
-            try:
-                trials.append(await trial)
-                _tell(console, trials[-1])
-            except (RuntimeError, OperatorError, TimeoutError) as error:
-                console.log(f"[red]{name} is left out:[/] {escape(str(error))}")
-            progress.advance(bar)
-
-        for peer, workload in wanted.of_peers:
-            await keep(peer.name, measure_peer(peer, workload, tools))
-        if not wanted.of_ours:
-            return trials
-        progress.update(bar, description="ours: starting and registering")
-        tasks = dict.fromkeys(workload.task for _way, workload in wanted.of_ours)
-        async with running_at(home, _BROKER, *tasks) as system:
-            for way, workload in wanted.of_ours:
-                await keep(way, measure_ours(system, way, workload, tools))
-            return trials
+        rounds = Rounds(wanted, tools, progress, bar)
+        for _ in range(wanted.rounds):
+            with tempfile.TemporaryDirectory(prefix="infaas-bench-") as folder:
+                await rounds.measure(home or Path(folder))
+    return [median_trial(of_one) for of_one in rounds.trials.values()]
 
 
 def _tell(console: Console, trial: Trial) -> None:
@@ -104,6 +127,9 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="S,H,mix", help="workloads, of S, H and mix")
     parser.add_argument("--peers", default=",".join((*PEERS, OURS)), help=f"servers, of {', '.join(PEERS)} and {OURS}")
+    parser.add_argument(
+        "--rounds", type=int, default=1, choices=range(1, 10), metavar="N", help="measure all N times; keep medians"
+    )
     parser.add_argument("--home", type=Path, help="where the system lives; kept, so that models are registered once")
     parser.add_argument("--lock", action="store_true", help="resolve the peers' environments anew, measure nothing")
     return parser.parse_args()
@@ -122,10 +148,9 @@ def main() -> None:
         return
     only = set(given.only.split(","))
     workloads = [each for name, each in WORKLOADS.items() if name in only or (name.endswith("mix") and "mix" in only)]
-    wanted = Wanted(workloads, peers, OURS in names)
+    wanted = Wanted(workloads, peers, OURS in names, given.rounds)
     cache = ServiceSettings().home.absolute() / "bench-peers"
-    with tempfile.TemporaryDirectory(prefix="infaas-bench-") as folder:
-        trials = asyncio.run(run(wanted, cache, given.home or Path(folder), console))
+    trials = asyncio.run(measure_rounds(wanted, cache, given.home, console))
     figures = figures_of(trials)
     show(console, figures)
     write_results([msgspec.structs.replace(figure, group=GROUP) for figure in figures])

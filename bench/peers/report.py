@@ -148,7 +148,7 @@ def _cells(trial: Trial) -> str:
         trial.workload,
         trial.server,
         trial.settings,
-        f"{trial.goodput:,.0f}",
+        _goodput(trial),
         f"{trial.goodput_p50_ms:.1f} / {trial.goodput_p99_ms:.1f}",
         ", ".join(f"{loop.rate:,.0f}" for loop in trial.closed),
         ", ".join(f"{loop.p50_ms:.1f} / {loop.p99_ms:.1f}" for loop in trial.closed),
@@ -156,6 +156,12 @@ def _cells(trial: Trial) -> str:
         f"{trial.overload_accepted:,.0f}, {100 * trial.overload_in_time:.0f} %",
     )
     return "| " + " | ".join(cells)
+
+
+def _goodput(trial: Trial) -> str:
+    """Format the goodput, with the least and the most of several rounds."""
+    rounds = f" ({trial.rounds[0]:,.0f} to {trial.rounds[-1]:,.0f})" if trial.rounds else ""
+    return f"{trial.goodput:,.0f}{rounds}"
 
 
 def server_cpu_ms(trial: Trial) -> float:

@@ -4,11 +4,12 @@ Goodput is the highest rate of a Poisson process at which 99 % of the queries ar
 held if one of two short steps holds it, since the machine has moods and a step is short.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 import msgspec
 import psutil
+from msgspec.structs import replace
 
 from bench.idle import cpu_seconds
 from bench.load_client.http_load import LoadReport, LoadShape
@@ -86,6 +87,16 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     """Queries a second that were not refused at 1.3 times the goodput."""
     overload_in_time: float
     """Share of those that were answered in time."""
+    rounds: list[float] = []
+    """Goodput of each round, in ascending order, where this is the median of several."""
+
+
+def median_trial(rounds: Sequence[Trial]) -> Trial:
+    """Return the trial of the median goodput, of two in the middle the lower; all are of one server and workload."""
+    if len(rounds) == 1:
+        return rounds[0]
+    ordered = sorted(rounds, key=lambda trial: trial.goodput)
+    return replace(ordered[(len(ordered) - 1) // 2], rounds=[trial.goodput for trial in ordered])
 
 
 class Step(msgspec.Struct, frozen=True):

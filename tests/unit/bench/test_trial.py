@@ -4,11 +4,12 @@ import os
 from collections.abc import Sequence
 
 import pytest
+from msgspec.structs import replace
 
 from bench.load_client.http_load import LoadReport, LoadShape, RequestTally
 from bench.load_client.http_message import RawAnswer, SampledAnswer
 from bench.peers.bracket import PRECISION
-from bench.peers.trial import OVERLOAD, Contestant, Durations, Trial, measure_trial
+from bench.peers.trial import OVERLOAD, Contestant, Durations, Trial, measure_trial, median_trial
 from bench.peers.workloads import WORKLOADS
 
 DURATIONS = Durations(closed_s=1.0, step_s=10.0, overload_s=10.0)
@@ -69,3 +70,10 @@ async def test_a_wrong_answer_ends_it() -> None:
 async def test_a_server_that_answers_nothing_in_time_is_said_so() -> None:
     with pytest.raises(RuntimeError, match="answers no rate in time"):
         await measured(Capacity(0.0))
+
+
+async def test_of_several_rounds_the_median_is_kept_and_all_are_told() -> None:
+    fast, slow, middle, slower = [await measured(Capacity(limit)) for limit in (4000.0, 1000.0, 2000.0, 500.0)]
+    assert median_trial([fast, slow, middle]) == replace(middle, rounds=[slow.goodput, middle.goodput, fast.goodput])
+    assert median_trial([fast, slow, middle, slower]).goodput == slow.goodput
+    assert median_trial([fast]) == fast
