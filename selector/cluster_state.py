@@ -351,10 +351,7 @@ def _measure_hop(worker: Worker, one_way_s: float) -> None:
 
 
 def _apply_to_worker(worker: Worker, status: WorkerStatus, now: float, ttl_s: float) -> None:
-    elapsed_s = now - worker.status_at
-    if elapsed_s > 0:
-        worker.sends_per_s += min(elapsed_s, 1.0) * (worker.sends / elapsed_s - worker.sends_per_s)
-        worker.sends = 0
+    worker.count_sends(now)
     worker.status_at, worker.expires_at = now, now + ttl_s
     worker.take_backlogs(status, now)
     worker.cpus, worker.cpu_busy = status.cpus, status.cpu_busy

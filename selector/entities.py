@@ -9,13 +9,16 @@ modelled as a bucket: each send fills it, and it drains at the rate the instance
 """
 
 import math
-from typing import NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 from schemas.hardware import CorePrice, cores_of, slots_taken
 from schemas.latency import LatencyModel
 from schemas.slots import after_batch
 from schemas.status import InstanceStatus, WorkerStatus
 from selector.variants import PricedVariant
+
+_LATELY_S: Final = 0.1
+"""Seconds over which it is told what comes lately: as often as workers speak."""
 
 
 class Partition:
@@ -77,7 +80,7 @@ class Worker:
 
     __slots__ = (
         "busy", "cpu_busy", "cpus", "epoch", "expires_at", "free_at", "hardware", "hop_s", "instances", "kind",
-        "load_s", "name", "online_at", "sends", "sends_per_s", "sent_to", "slots", "status_at",
+        "load_s", "name", "online_at", "sends", "sends_lately_per_s", "sends_per_s", "sent_to", "slots", "status_at",
     )  # fmt: skip
 
     def __init__(self, name: str, hardware: str, epoch: int, slots: int, kind: WorkerKind) -> None:
@@ -104,11 +107,27 @@ class Worker:
         self.sends = 0
         """Queries sent to it since the last status."""
         self.sends_per_s = 0.0
+        """Queries sent to it a second, over a second or so."""
+        self.sends_lately_per_s = 0.0
+        """The same, over a tenth of that."""
         self.cpus = 0.0
         """CPUs of its machine; 0 is unknown."""
         self.cpu_busy = 0.0
         """Share of their time that is in use, by whomever."""
         self.instances: dict[str, Instance] = {}
+
+    def count_sends(self, now: float) -> None:
+        """Take what was sent since its last status into the rates of sends."""
+        elapsed_s = now - self.status_at
+        if elapsed_s > 0:
+            per_s, self.sends = self.sends / elapsed_s, 0
+            self.sends_per_s += min(elapsed_s, 1.0) * (per_s - self.sends_per_s)
+            self.sends_lately_per_s += min(elapsed_s / _LATELY_S, 1.0) * (per_s - self.sends_lately_per_s)
+
+    def surge_per_s(self, now: float) -> float:
+        """Queries a second that come beyond those that came while its CPU time in use was measured."""
+        lately_per_s = max(self.sends_lately_per_s, self.sends / max(now - self.status_at, _LATELY_S))
+        return max(lately_per_s - self.sends_per_s, 0.0)
 
     def take_backlogs(self, said: WorkerStatus, now: float) -> None:
         """Take what the worker says of how long its slots will be busy."""

@@ -243,7 +243,7 @@ def _upgrade(
             looked_at = (idle[int(now * _TICKS_PER_S) % len(idle)],) if idle else ()
         for instance in looked_at:
             if has_idle_capacity(instance, batch, now, config.upgrade_share) and _is_drawn(
-                query, now, upgraded_share(instance, batch, config.upgrade_cpu_limit)
+                query, now, upgraded_share(instance, batch, now, config.upgrade_cpu_limit)
             ):
                 finish = finish_s(instance, batch, now, streamed=query.streamed)
                 if finish <= slack_s:

@@ -12,7 +12,8 @@ up the room that makes them free, or accuracy and latency would swing with every
 Slots that are free say nothing of the machine, which Kafka, gateways and others use as well. So the fuller its CPUs,
 the smaller the share of queries that is upgraded, and none is where they are nearly full. That share falls in
 proportion, not at a limit, and over no less than what the upgrades of all queries would add: they settle where they
-fit, since the CPU that they take is measured with the rest, and do not come and go by turns.
+fit, since the CPU that they take is measured with the rest, and do not come and go by turns. What has come beyond the
+usual since it was measured is added, as what it will take.
 """
 
 from collections.abc import Iterable
@@ -29,6 +30,9 @@ of one kind would be scattered over all instances that are idle just then, and e
 _CPU_BAND: Final = 0.25
 """Share of a machine's CPUs over which upgrades become fewer: more than what many small ones cost beyond their batches,
 fetches of their own above all, which no profile knows."""
+_HOPS_CPU_S: Final = 0.0005
+"""CPU seconds of a query beyond its computation, Kafka, gateway and selector included, at some hundred a second; less
+where they run elsewhere."""
 _STREAM_S: Final = 0.0005
 """Seconds that an answer takes over a connection, until it has been read."""
 
@@ -83,16 +87,19 @@ def cold_start_finish_s(variant: PricedVariant, batch: int, state: ClusterState)
     return state.hop_s + variant.load_s + variant.model.promised_s(int(queued) + batch)
 
 
-def upgraded_share(instance: Instance, batch: int, cpu_limit: float) -> float:
+def upgraded_share(instance: Instance, batch: int, now: float, cpu_limit: float) -> float:
     """Share of the queries that may be upgraded to an instance while its machine is as busy as it is, 0..1.
 
-    None is from where `cpu_limit` of the CPUs' time is in use.
+    None is from where `cpu_limit` of the CPUs' time is in use. That is measured over half a second, in which a burst of
+    queries could be upgraded to the last: what has come beyond the usual since is added, as what it will take.
     """
     worker = instance.worker
     if worker.cpus <= 0:  # nobody says how busy it is
         return 1.0
-    added = worker.sends_per_s * instance.model.batch_s(batch) * instance.variant.profile.threads / worker.cpus
-    return min(max((cpu_limit - worker.cpu_busy) / max(added, _CPU_BAND), 0.0), 1.0)
+    query_cpu_s = instance.model.batch_s(batch) * instance.variant.profile.threads
+    added = worker.sends_per_s * query_cpu_s / worker.cpus
+    busy = worker.cpu_busy + worker.surge_per_s(now) * (query_cpu_s + _HOPS_CPU_S) / worker.cpus
+    return min(max((cpu_limit - busy) / max(added, _CPU_BAND), 0.0), 1.0)
 
 
 def has_idle_capacity(instance: Instance, batch: int, now: float, share: float) -> bool:

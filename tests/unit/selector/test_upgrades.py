@@ -52,6 +52,30 @@ def test_upgrades_that_would_fill_the_machine_are_fewer_before_it_is_full() -> N
     assert upgraded(where) == pytest.approx((LIMIT - 0.6) / 0.48, abs=0.08)
 
 
+def test_a_burst_is_not_upgraded_until_the_machine_says_that_it_is_full() -> None:
+    where = machine(0.3, cpus=2.0)
+    worker, now = where.workers["cpu-0"], NOW
+    taker = worker.instances[FAST]
+
+    def asked(rate: float, seconds: float) -> list[float]:
+        """Shares that are upgraded while so many come, and the machine says what it said before."""
+        nonlocal now
+        shares: list[float] = []
+        for number in range(round(rate * seconds)):
+            now += 1 / rate
+            worker.sends += 1
+            shares.append(upgraded_share(taker, 1, now, LIMIT))
+            if number % round(rate / 10) == 0:
+                worker.count_sends(now)
+                worker.status_at = now
+        return shares
+
+    assert min(asked(500.0, 3.0)[1000:]) == 1.0
+    burst = asked(4000.0, 0.5)
+    assert sum(burst) < 0.1 * len(burst), "it was upgraded to the last, and waited for itself"
+    assert max(burst[-1000:]) == 0.0
+
+
 @given(
     base=st.floats(0.0, 1.0),
     cost_ms=st.floats(0.0, 2.0),
@@ -68,7 +92,7 @@ def test_upgrades_settle_though_they_cost_what_no_profile_knows(
     taker = worker.instances[GOOD]
     shares: list[float] = []
     for _ in range(200):
-        shares.append(upgraded_share(taker, 1, LIMIT))
+        shares.append(upgraded_share(taker, 1, NOW, LIMIT))
         taken = base + shares[-1] * rate * (taker.model.batch_s(1) + cost_ms / 1e3) / worker.cpus
         worker.cpu_busy += (1 - exp(-0.1 / 0.5)) * (min(taken, 1.0) - worker.cpu_busy)
     assert max(shares[-20:]) - min(shares[-20:]) < 0.02
