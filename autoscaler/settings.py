@@ -48,7 +48,9 @@ class AutoscalerSettings(PlanningSettings):
     keep_idle_s: float = Field(default=_LIMITS.keep_idle_s, ge=0)
     """Seconds for which a variant that another beats in everything stays after its last use."""
     evict_idle_s: float = Field(default=_LIMITS.evict_idle_s, ge=0)
-    """Seconds for which a variant must have been idle to give way to one that is demanded."""
+    """Seconds for which a variant must have been idle to give way to one that is demanded, at least."""
+    evict_idle_loads: float = Field(default=_LIMITS.evict_idle_loads, ge=0)
+    """Load times of a variant for which it must have been idle to give way to one that is demanded, at least."""
     scale_to_zero_delay_s: float = Field(default=_LIMITS.scale_to_zero_delay_s, gt=0)
     """Seconds without a query after which all of a task is unloaded; the next query then pays for a load. Never, unless
     you say so: what is idle gives way to what is demanded in any case."""

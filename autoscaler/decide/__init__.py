@@ -7,5 +7,6 @@ variants are worth serving), failed_loads (which cannot be) -> forecast, canary_
 to answer), slowdowns (how much slower than profiled), requirements (what must be served, and by what it can be) ->
 optimizer (how many instances and workers that takes) -> stabilization (fewer only after a while) -> batch_limits (how
 large batches may be) -> worker_counts (how many workers, and which go) -> worker_capacity, worker_order, load_shares
-(what is left, and where) -> partitions, placement_builder, placement (which worker hosts what).
+(what is left, and where) -> partitions, placement_builder, eviction (what gives way), placement (which worker hosts
+what).
 """

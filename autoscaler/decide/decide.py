@@ -114,10 +114,13 @@ def _wanted(
 ) -> DesiredInstances:
     """Allocation by variant, with what is too much kept for a while."""
     used = slots_used(problem, allocation.shares)
-    rates: defaultdict[str, float] = defaultdict(float)
+    rates, chosen_rates = defaultdict[str, float](float), defaultdict[str, float](float)
     for (number, option_number), share in allocation.shares.items():
         requirement = problem.requirements[number]
-        rates[problem.variants[requirement.options[option_number].variant].name] += share * requirement.rate
+        name = problem.variants[requirement.options[option_number].variant].name
+        rates[name] += share * requirement.rate
+        if requirement.load_class is not None and requirement.load_class.target is None:
+            chosen_rates[name] += share * requirement.rate
     instances, kept, load_slots = dict[str, int](), dict[str, int](), dict[str, float]()
     for variant, count, slots in zip(problem.variants, allocation.instances, used, strict=True):
         delay_s = max(limits.downscale_delay_s, limits.downscale_delay_loads * ranking.candidates[variant.name].load_s)
@@ -131,6 +134,7 @@ def _wanted(
         kept=kept,
         load_slots=load_slots,
         rates=rates,
+        chosen_rates=chosen_rates,
         maximum={variant.name: variant.maximum for variant in problem.variants},
         batches=batch_limits(problem, ranking, snapshot, limits, stabilizer),
         task_maximum=problem.task_maximum,

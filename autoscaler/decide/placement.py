@@ -3,10 +3,11 @@
 1. What is fine stays where it is. (Stable: deciding again on the result of a decision changes nothing.)
 2. What is no longer registered goes at once, what is dominated when it has been idle for long, and all of a task that
    nobody has asked for in very long.
-3. A worker that has too much gives up the longest idle first.
-4. A demanded variant is placed at once; if it fits nowhere, the longest idle of one worker give way.
+3. A worker that has too much gives up what is the cheapest to be without.
+4. A demanded variant is placed at once, the latest asked for first: others may be late already. If it fits nowhere,
+   idle ones of one worker give way, the cheapest to be without first.
 5. What the load needs is placed where slots are free, and on as many workers as it takes for the load to fit; what no
-   load needs gives way. An instance that is disturbed gets another place.
+   load needs, and is cheaper to be without, gives way. An instance that is disturbed gets another place.
 6. Replicas beyond what is needed go where the load still fits without them.
 7. What a worker that drains has, and every Pareto-best variant, is placed where it fits, least loaded workers first.
    It displaces nothing, and the best wait until a variant of their task that queries wait for has been loaded.
@@ -20,11 +21,12 @@ shared among replicas as selectors would (`load_shares`), so that it is the load
 a count.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
+from autoscaler.decide.eviction import MayGo, gives_way, is_idle, make_room
 from autoscaler.decide.load_shares import LoadShares
 from autoscaler.decide.pareto import RunnableVariant
 from autoscaler.decide.placement_builder import PlacementBuilder
@@ -32,8 +34,6 @@ from autoscaler.decide.worker_capacity import WorkerCapacity
 from autoscaler.decide.worker_order import SLACK
 from schemas.status import SERVING
 from schemas.worker_names import number_of
-
-_MayGo: TypeAlias = Callable[[str, WorkerCapacity], bool]
 
 
 class DesiredInstances(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +47,8 @@ class DesiredInstances(msgspec.Struct, frozen=True, kw_only=True):
     """Number of slots that the load takes."""
     rates: Mapping[str, float] = {}
     """Inputs a second of the load."""
+    chosen_rates: Mapping[str, float] = {}
+    """Inputs a second of the load that names no variant, but was given to it."""
     maximum: Mapping[str, int] = {}
     """Number of instances that there may be."""
     task_maximum: Mapping[str, int] = {}
@@ -125,14 +127,18 @@ class _Placer:
     # -- rule 4: what selectors asked for in vain ----------------------------------------------------------------------
 
     def place_demanded(self) -> None:
-        builder, limits = self.builder, self.builder.limits
-        demanded = [(age, name) for name, age in builder.snapshot.demand_age_s.items() if age <= limits.demand_s]
-        for _age, variant in sorted(demanded):
+        builder, snapshot = self.builder, self.builder.snapshot
+        asked = [
+            (snapshot.asked_age_s.get(name, age_s), name)
+            for name, age_s in snapshot.demand_age_s.items()
+            if builder.is_demanded(name)
+        ]
+        for _age_s, variant in sorted(asked):
             if variant in builder.variants and not builder.is_placed(variant):
                 self.place_on_demand(variant)
 
     def place_on_demand(self, variant: str) -> None:
-        builder, idle_s = self.builder, self.builder.snapshot.idle_of
+        builder = self.builder
         candidate, why = builder.ranking.candidates.get(variant), "demanded by a selector, and nobody served it"
         builder.unplaced.pop(variant, None)
         if candidate is None or not any(capacity.can_run(candidate) for capacity in builder.capacities.values()):
@@ -140,41 +146,11 @@ class _Placer:
         elif not self.may_have(candidate):
             builder.unplaced[variant] = "demanded, but a person pinned that there are fewer"
         elif not builder.place(candidate, why):
-            capacity = self.make_room(
-                candidate, lambda name, _: idle_s(name) >= builder.limits.evict_idle_s, "is demanded"
-            )
+            capacity = make_room(builder, candidate, gives_way(builder), "is demanded")
             if capacity is None:
                 builder.unplaced[variant] = "demanded, but there is no memory that others do not use"
             else:
                 builder.place(candidate, why, capacity)
-
-    def make_room(self, candidate: RunnableVariant, may_go: _MayGo, why: str) -> WorkerCapacity | None:
-        """Evict the fewest on one worker so that the candidate fits; None, and nobody is evicted, if it cannot."""
-        best: tuple[int, WorkerCapacity, list[str]] | None = None
-        for capacity in self.builder.order.all_of(candidate.variant.hardware):
-            if capacity.could_take(candidate) and capacity.fits_alone(candidate):
-                victims = self.victims_for(candidate, capacity, may_go)
-                if victims is not None and (best is None or len(victims) < best[0]):
-                    best = len(victims), capacity, victims
-                    if len(victims) <= 1:  # less would not do, or it would fit already
-                        break
-        if best is None:
-            return None
-        _, capacity, victims = best
-        for victim in victims:
-            self.builder.remove(victim, capacity.name, "evict", f"{candidate.name} {why} and needs its memory")
-        return capacity
-
-    def victims_for(self, candidate: RunnableVariant, capacity: WorkerCapacity, may_go: _MayGo) -> list[str] | None:
-        """Variants, the longest idle first, whose leaving makes room; None if those that may go do not suffice."""
-        free, instances_left, victims = capacity.free_bytes, capacity.max_instances - len(capacity.hosted), list[str]()
-        for name in self.builder.eviction_order(capacity):
-            if free >= candidate.memory_bytes and instances_left > 0:
-                break
-            if may_go(name, capacity):
-                victims.append(name)
-                free, instances_left = free + capacity.hosted[name].memory_bytes, instances_left + 1
-        return victims if free >= candidate.memory_bytes and instances_left > 0 else None
 
     # -- rule 5: what the load needs -----------------------------------------------------------------------------------
 
@@ -216,7 +192,7 @@ class _Placer:
         shares = self.shares()  # which says how busy workers are
         capacity = self.builder.order.least_loaded(candidate, with_slots=not too_few)
         if capacity is None and too_few:
-            capacity = self.make_room(candidate, self.is_spare, "is needed for the load")
+            capacity = make_room(self.builder, candidate, self.spared_for(candidate), "is needed for the load")
             if capacity is None:
                 wanted = self.wanted.instances[name]
                 self.builder.unplaced[name] = (
@@ -228,7 +204,16 @@ class _Placer:
         shares.add(name, capacity)
         return True
 
-    def is_spare(self, name: str, capacity: WorkerCapacity) -> bool:
+    def spared_for(self, candidate: RunnableVariant) -> MayGo:
+        """What may go for a variant that the load needs: what the load does without, and is not asked for more often.
+
+        Who names a variant demands it when they ask: what they may ask again displaces nothing beforehand.
+        """
+        builder = self.builder
+        gained = builder.absence_cost(candidate, self.wanted.chosen_rates.get(candidate.name, 0.0))
+        return lambda name, capacity: self.is_spare(name) and builder.absence_cost(capacity.hosted[name]) <= gained
+
+    def is_spare(self, name: str) -> bool:
         """Whether the load does without this instance."""
         if self.builder.is_demanded(name):
             return False
@@ -371,7 +356,7 @@ class _Placer:
         for variant, worker in list(builder.rows):
             capacity = builder.capacities.get(worker)
             if capacity is not None and variant in capacity.hosted:
-                if not capacity.schedulable and self.is_dispensable(variant):
+                if not capacity.schedulable and self.is_dispensable(variant, capacity):
                     builder.remove(variant, worker, "remove", f"{worker} drains, and others serve what it served")
             elif builder.is_remembered(variant, worker):
                 continue
@@ -379,10 +364,10 @@ class _Placer:
                 state = "is gone" if capacity is None else "cannot run it any more"
                 builder.remove(variant, worker, "remove", f"{worker} {state}; another worker serves it")
 
-    def is_dispensable(self, variant: str) -> bool:
+    def is_dispensable(self, variant: str, capacity: WorkerCapacity) -> bool:
         """Whether a worker that drains need not serve it any longer."""
         there, wanted = self.builder.host_count(variant), self.count_of(variant)
         if there or wanted:
             return there >= max(wanted, 1)
-        is_idle = self.builder.snapshot.idle_of(variant) >= self.builder.limits.evict_idle_s
-        return is_idle and self.builder.placed_count(self.builder.variants[variant].task) > 0
+        others = self.builder.placed_count(self.builder.variants[variant].task)
+        return others > 0 and is_idle(self.builder, variant, capacity)

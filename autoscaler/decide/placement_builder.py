@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -15,9 +15,11 @@ from autoscaler.decide.worker_capacity import WorkerCapacity
 from autoscaler.decide.worker_order import WorkerOrder
 from schemas.rows.catalog import Variant
 from schemas.rows.placement import InstanceRow
-from schemas.status import InstanceState
+from schemas.status import SERVING, InstanceState
 
 _Key = tuple[str, str]
+_PLACING_S: Final = 0.3
+"""Seconds from a demand until its variant answers, beside the load itself."""
 
 
 class PlacementBuilder:
@@ -105,6 +107,14 @@ class PlacementBuilder:
         """Whether the variant is slower there than profiled, and not for its load."""
         return (variant, capacity.name) in self._interfered
 
+    def is_loaded(self, variant: str, capacity: WorkerCapacity) -> bool:
+        """Whether the worker has loaded the variant, which it hosts."""
+        return self.rows[variant, capacity.name].state in SERVING
+
+    def loading_count(self, capacity: WorkerCapacity) -> int:
+        """Number of variants that the worker hosts and has not loaded."""
+        return sum(not self.is_loaded(variant, capacity) for variant in capacity.hosted)
+
     def is_demanded(self, variant: str) -> bool:
         """Whether a selector has just asked for the variant in vain."""
         return self.snapshot.demand_age_s.get(variant, float("inf")) <= self.limits.demand_s
@@ -114,13 +124,27 @@ class PlacementBuilder:
         return self._placed[task]
 
     def eviction_order(self, capacity: WorkerCapacity) -> list[str]:
-        """Variants in the order in which they leave: the longest idle first, the last of a task after all others."""
+        """Variants in the order in which they leave: those that cost least to be without first, then the longest idle.
 
-        def order(name: str) -> tuple[bool, float, int, str]:
-            choice, task = self.ranking.best.get(name), capacity.hosted[name].variant.task
-            return self._live[task] == 1, -self.snapshot.idle_of(name), -(choice.rank if choice else 10**9), name
+        The last of a task comes after all others.
+        """
+
+        def order(name: str) -> tuple[bool, float, float, int, str]:
+            choice, candidate = self.ranking.best.get(name), capacity.hosted[name]
+            rank, idle_s = choice.rank if choice else 10**9, self.snapshot.idle_of(name)
+            cost = self.absence_cost(candidate) / max(candidate.memory_bytes, 1)
+            return self._live[candidate.variant.task] == 1, cost, -idle_s, -rank, name
 
         return sorted(capacity.hosted, key=order)
+
+    def absence_cost(self, candidate: RunnableVariant, rate: float = 0.0) -> float:
+        """Seconds of waiting, a second, that it would cost to be without the variant: a load for each use.
+
+        Args:
+            candidate: the variant.
+            rate: uses a second that are to be expected, if more than there were.
+        """
+        return max(self.snapshot.use_rates.get(candidate.name, 0.0), rate) * (_PLACING_S + candidate.load_s)
 
     # -- changes -------------------------------------------------------------------------------------------------------
 

@@ -30,8 +30,10 @@ class ScalingLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Loaded variants that share a slot; those that are idle take no time of it."""
     keep_idle_s: float = 300.0
     """Seconds for which a dominated variant stays after its last use."""
-    evict_idle_s: float = 10.0
-    """Seconds for which a variant must have been idle to give way to one that is demanded."""
+    evict_idle_s: float = 2.0
+    """Seconds for which a variant must have been idle to give way to one that is demanded, at least."""
+    evict_idle_loads: float = 4.0
+    """Load times for which it must have been idle: what is slow to load again stays longer."""
     demand_s: float = 10.0
     """Seconds for which a demand that found no room is tried again."""
     leader_grace_s: float = 5.0
@@ -177,9 +179,13 @@ class ClusterSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Rows of workers; `alive` is by heartbeat or status, and not about to leave."""
     instances: tuple[InstanceRow, ...] = ()
     demand_age_s: dict[str, float] = {}
-    """Seconds since a selector last asked for it in vain, by variant."""
+    """Seconds since a selector last asked for it in vain, or queries were seen to wait for it, by variant."""
+    asked_age_s: dict[str, float] = {}
+    """Seconds since a selector last asked for it in vain, by variant: what waited before that is likely late by now."""
     idle_s: dict[str, float] = {}
-    """Seconds since it last answered a query or was demanded, by variant."""
+    """Seconds since it last answered a query, was demanded or began to serve, by variant."""
+    use_rates: dict[str, float] = {}
+    """Queries a second that it answered, or for which it was demanded, older ones counting less, by variant."""
     observed_s: float = float("inf")
     """Seconds of watching: nothing can be known to be idle for longer. Also the clock of all delays."""
     classes: tuple[ClassLoad, ...] = ()

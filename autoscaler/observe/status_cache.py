@@ -6,13 +6,14 @@ spoke.
 """
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
+from autoscaler.observe.use_rates import UseRates
 from schemas.rows.placement import WorkerRow
-from schemas.status import Demand, InstanceStatus, WorkerStatus
+from schemas.status import SERVING, Demand, InstanceStatus, WorkerStatus
 
 KEPT_S: Final = 10
 _SPACING_S: Final = 0.9
@@ -29,7 +30,7 @@ class ReceivedStatus(msgspec.Struct, frozen=True):
 
 
 class WorkerStatusCache:
-    """Cache of the latest statuses of each worker, and of when each variant was last used and last demanded.
+    """Cache of the latest statuses of each worker, and of when and how often each variant was used and demanded.
 
     Args:
         clock: monotonic seconds.
@@ -46,6 +47,8 @@ class WorkerStatusCache:
         self._answered: dict[tuple[str, int, str], int] = {}
         self._used_s: dict[str, float] = {}
         self._demanded_s: dict[str, float] = {}
+        self._asked_s: dict[str, float] = {}
+        self._use_rates = UseRates()
 
     @property
     def observed_s(self) -> float:
@@ -60,6 +63,7 @@ class WorkerStatusCache:
             return
         if received and (received[-1].status.epoch < status.epoch or now_s - received[-1].at_s > self._kept_s):
             received.clear()
+        before = received[-1].instances if received else None
         # The last one stands for the present and gives way to the next, unless the one before it is old enough.
         if len(received) > 1 and received[-1].at_s - received[-2].at_s < _SPACING_S:
             received.pop()
@@ -68,12 +72,17 @@ class WorkerStatusCache:
             received.popleft()
         for instance in status.instances:
             key = (status.worker, status.epoch, instance.variant)
-            if instance.answered > self._answered.get(key, 0) or instance.queued:
+            answered = instance.answered - self._answered.get(key, 0)
+            if answered > 0:
+                self._use_rates.add(instance.variant, answered, now_s)
+            if answered > 0 or instance.queued or (before is not None and _has_begun(instance, before)):
                 self._used_s[instance.variant] = now_s
             self._answered[key] = instance.answered
 
     def on_demand(self, demand: Demand) -> None:
         """Take in a selector's demand for a variant that nobody serves."""
+        self._asked_s[demand.variant] = self._clock()
+        self._use_rates.add(demand.variant, 1, self._clock())
         self.mark_demanded(demand.variant)
 
     def mark_demanded(self, variant: str) -> None:
@@ -113,20 +122,36 @@ class WorkerStatusCache:
         return tuple(msgspec.structs.replace(row, alive=self.is_alive(row)) for row in rows)
 
     def demand_age_s(self) -> dict[str, float]:
-        """Seconds since a selector last demanded it, by variant."""
+        """Seconds since a selector last demanded it, or queries were seen to wait for it, by variant."""
         return {variant: self._clock() - at_s for variant, at_s in self._demanded_s.items()}
 
+    def asked_age_s(self) -> dict[str, float]:
+        """Seconds since a selector last demanded it itself, by variant."""
+        return {variant: self._clock() - at_s for variant, at_s in self._asked_s.items()}
+
     def idle_s(self) -> dict[str, float]:
-        """Seconds since it was last used or demanded, by variant."""
+        """Seconds since it was last used or demanded, or began to serve, by variant."""
         return {variant: self._clock() - at_s for variant, at_s in self._used_s.items()}
+
+    def use_rates(self) -> dict[str, float]:
+        """Uses and demands a second, by variant; older ones count for less."""
+        return self._use_rates.per_s(self._clock())
 
     def forget(self, variants: Collection[str], workers: Collection[str]) -> None:
         """Forget all but these: names come from outside, and memory must not grow with them."""
         self._received = {name: received for name, received in self._received.items() if name in workers}
         self._used_s = {name: at_s for name, at_s in self._used_s.items() if name in variants}
         self._demanded_s = {name: at_s for name, at_s in self._demanded_s.items() if name in variants}
+        self._asked_s = {name: at_s for name, at_s in self._asked_s.items() if name in variants}
+        self._use_rates.forget(variants)
         current = {(name, received[-1].status.epoch) for name, received in self._received.items()}
         self._answered = {key: count for key, count in self._answered.items() if key[:2] in current}
 
     def _is_fresh(self, received: ReceivedStatus) -> bool:
         return self._clock() - received.at_s <= self._ttl_s
+
+
+def _has_begun(instance: InstanceStatus, before: Mapping[str, InstanceStatus]) -> bool:
+    """Whether an instance serves that did not in the status before: what waits for it is not answered at once."""
+    earlier = before.get(instance.variant)
+    return instance.state in SERVING and (earlier is None or earlier.state not in SERVING)

@@ -18,8 +18,14 @@ class Clock:
         return self.now_s
 
 
-def a_status(epoch: int = 1, answered: int = 0, queued: int = 0, leaving: bool = False) -> WorkerStatus:
-    instance = InstanceStatus(variant=VARIANT, state=InstanceState.ACTIVE, answered=answered, queued=queued)
+def a_status(
+    epoch: int = 1,
+    answered: int = 0,
+    queued: int = 0,
+    leaving: bool = False,
+    state: InstanceState = InstanceState.ACTIVE,
+) -> WorkerStatus:
+    instance = InstanceStatus(variant=VARIANT, state=state, answered=answered, queued=queued)
     return WorkerStatus(
         worker="cpu-0",
         hardware="cpu",
@@ -89,3 +95,37 @@ def test_names_that_nobody_knows_are_forgotten() -> None:
     cache.on_demand(Demand(task="digits", variant="other.onnx-fp32.cpu", at_ms=0, reason=""))
     cache.forget(variants=[], workers=[])
     assert (cache.idle_s(), cache.demand_age_s(), cache.instances()) == ({}, {}, [])
+
+
+def test_answers_and_demands_are_uses_and_queued_queries_none() -> None:
+    clock = Clock()
+    cache = WorkerStatusCache(clock, status_ttl_s=3.0)
+    cache.on_status(a_status(answered=2, queued=5))
+    once = cache.use_rates()[VARIANT] / 2
+    cache.on_status(a_status(answered=3))
+    cache.on_status(a_status(answered=3))
+    assert cache.use_rates()[VARIANT] == 3 * once
+    cache.on_demand(Demand(task="digits", variant=VARIANT, at_ms=0, reason=""))
+    assert cache.use_rates()[VARIANT] == 4 * once
+    cache.mark_demanded(VARIANT)
+    assert cache.use_rates()[VARIANT] == 4 * once, "what waits was asked for once"
+    clock.now_s += 3
+    cache.mark_demanded(VARIANT)
+    assert (cache.demand_age_s(), cache.asked_age_s()) == ({VARIANT: 0.0}, {VARIANT: 3.0})
+    cache.forget(variants=[], workers=[])
+    assert (cache.use_rates(), cache.asked_age_s()) == ({}, {})
+
+
+def test_what_has_just_been_loaded_is_not_idle_yet() -> None:
+    clock = Clock()
+    cache = WorkerStatusCache(clock, status_ttl_s=30.0)
+    cache.on_demand(Demand(task="digits", variant=VARIANT, at_ms=0, reason=""))
+    cache.on_status(a_status(state=InstanceState.LOADING))
+    clock.now_s += 9
+    cache.on_status(a_status(state=InstanceState.LOADING))
+    assert cache.idle_s() == {VARIANT: 9.0}
+    cache.on_status(a_status())
+    assert cache.idle_s() == {VARIANT: 0.0}
+    clock.now_s += 1
+    cache.on_status(a_status())
+    assert cache.idle_s() == {VARIANT: 1.0}

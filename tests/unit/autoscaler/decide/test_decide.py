@@ -332,6 +332,10 @@ def test_nobody_is_taken_for_dead_right_after_the_start() -> None:
     assert a_cluster([profile("digits-a")], both, *rows, observed_s=6.0).plan().changes != ()
 
 
+def loaded(variant: str) -> InstanceRow:
+    return msgspec.structs.replace(an_instance(variant), state=InstanceState.ACTIVE)
+
+
 def demanded_of(name: str) -> dict[str, Any]:
     return {"demand_age_s": {f"{name}.onnx-fp32.cpu": 0.0}}
 
@@ -342,7 +346,7 @@ def demanded(age_s: float = 0.0) -> dict[str, Any]:
 
 def test_a_demanded_variant_takes_the_memory_of_the_longest_idle() -> None:
     known = [profile("digits-a", 0.9, 0.002), profile("digits-b", 0.8, 0.001), profile("mnist-a")]
-    rows = [an_instance("digits-a.onnx-fp32.cpu"), an_instance("digits-b.onnx-fp32.cpu")]
+    rows = [loaded("digits-a.onnx-fp32.cpu"), loaded("digits-b.onnx-fp32.cpu")]
     idle = {"digits-a.onnx-fp32.cpu": 100.0, "digits-b.onnx-fp32.cpu": 50.0, "mnist-a.onnx-fp32.cpu": 0.0}
     cluster = a_cluster(known, [a_worker(memory_bytes=20)], *rows, **(demanded() | {"idle_s": idle}))
     plan = cluster.plan()
@@ -354,7 +358,7 @@ def test_a_demanded_variant_takes_the_memory_of_the_longest_idle() -> None:
 
 def test_a_demanded_variant_displaces_nothing_that_is_in_use_or_not_in_its_way() -> None:
     known = [profile("digits-a"), profile("mnist-a")]
-    rows = [an_instance("digits-a.onnx-fp32.cpu")]
+    rows = [loaded("digits-a.onnx-fp32.cpu")]
     idle = {"digits-a.onnx-fp32.cpu": 1.0}
     busy = a_cluster(known, [a_worker(memory_bytes=15)], *rows, demand_age_s=demanded()["demand_age_s"], idle_s=idle)
     assert busy.plan().changes == ()
