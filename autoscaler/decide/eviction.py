@@ -53,8 +53,15 @@ def _victims(
 
 
 def gives_way(builder: PlacementBuilder) -> MayGo:
-    """What may leave for a variant that is demanded, which its worker would load soon."""
-    return lambda name, capacity: builder.loading_count(capacity) < LOADS_AHEAD and is_idle(builder, name, capacity)
+    """What may leave for one variant that is demanded, which its worker would load soon."""
+    is_ready: dict[str, bool] = {}
+
+    def may_go(name: str, capacity: WorkerCapacity) -> bool:
+        if capacity.name not in is_ready:
+            is_ready[capacity.name] = builder.loading_count(capacity) < LOADS_AHEAD
+        return is_ready[capacity.name] and is_idle(builder, name, capacity)
+
+    return may_go
 
 
 def is_idle(builder: PlacementBuilder, name: str, capacity: WorkerCapacity) -> bool:

@@ -72,10 +72,11 @@ class WorkerStatusCache:
             received.popleft()
         for instance in status.instances:
             key = (status.worker, status.epoch, instance.variant)
-            answered = instance.answered - self._answered.get(key, 0)
-            if answered > 0:
+            known = self._answered.get(key, 0)
+            answered = instance.answered - (known if known <= instance.answered else 0)  # loaded again, it counts anew
+            if answered and before is not None:
                 self._use_rates.add(instance.variant, answered, now_s)
-            if answered > 0 or instance.queued or (before is not None and _has_begun(instance, before)):
+            if answered or instance.queued or (before is not None and _has_begun(instance, before)):
                 self._used_s[instance.variant] = now_s
             self._answered[key] = instance.answered
 

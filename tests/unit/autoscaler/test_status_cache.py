@@ -100,10 +100,13 @@ def test_names_that_nobody_knows_are_forgotten() -> None:
 def test_answers_and_demands_are_uses_and_queued_queries_none() -> None:
     clock = Clock()
     cache = WorkerStatusCache(clock, status_ttl_s=3.0)
-    cache.on_status(a_status(answered=2, queued=5))
+    cache.on_status(a_status(answered=1000))
+    assert cache.use_rates() == {}, "nobody knows when those were that came before"
+    cache.on_status(a_status(answered=1002, queued=5))
     once = cache.use_rates()[VARIANT] / 2
-    cache.on_status(a_status(answered=3))
-    cache.on_status(a_status(answered=3))
+    cache.on_status(a_status(answered=1))
+    assert cache.use_rates()[VARIANT] == 3 * once, "it was loaded again, and counts anew"
+    cache.on_status(a_status(answered=1))
     assert cache.use_rates()[VARIANT] == 3 * once
     cache.on_demand(Demand(task="digits", variant=VARIANT, at_ms=0, reason=""))
     assert cache.use_rates()[VARIANT] == 4 * once
