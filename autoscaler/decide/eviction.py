@@ -6,7 +6,8 @@ frequencies (Cherkasova, 1998). What is idle gives way to what is demanded, but 
 load times, and not for what its worker would only load later.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final, TypeAlias
 
 from autoscaler.decide.pareto import RunnableVariant
@@ -20,10 +21,40 @@ MayGo: TypeAlias = Callable[[str, WorkerCapacity], bool]
 """Says whether a variant may leave a worker."""
 
 
-def make_room(builder: PlacementBuilder, candidate: RunnableVariant, may_go: MayGo, why: str) -> WorkerCapacity | None:
+def make_room_on_demand(builder: PlacementBuilder, candidate: RunnableVariant) -> WorkerCapacity | None:
+    """Make room for a variant that is demanded, on a worker that would load it soon and where others are idle."""
+    capacities = builder.order.all_of(candidate.variant.hardware)
+    soon = (capacity for capacity in capacities if builder.loading_count(capacity) < LOADS_AHEAD)
+    return _make_room(builder, candidate, soon, partial(is_idle, builder), "is demanded")
+
+
+def make_room_for_load(builder: PlacementBuilder, candidate: RunnableVariant, may_go: MayGo) -> WorkerCapacity | None:
+    """Make room for a variant that the load needs, as far as others may go."""
+    capacities = builder.order.all_of(candidate.variant.hardware)
+    return _make_room(builder, candidate, capacities, may_go, "is needed for the load")
+
+
+def is_idle(builder: PlacementBuilder, name: str, capacity: WorkerCapacity) -> bool:
+    """Whether nobody has asked for an instance for so long that it need not be there.
+
+    What was demanded itself is loaded before that, or has been demanded in vain for too long.
+    """
+    limits, load_s = builder.limits, capacity.hosted[name].load_s
+    if builder.is_demanded(name) and not builder.is_loaded(name, capacity):
+        return False
+    return builder.snapshot.idle_of(name) >= max(limits.evict_idle_s, limits.evict_idle_loads * load_s)
+
+
+def _make_room(
+    builder: PlacementBuilder,
+    candidate: RunnableVariant,
+    capacities: Iterable[WorkerCapacity],
+    may_go: MayGo,
+    why: str,
+) -> WorkerCapacity | None:
     """Evict the fewest on one worker so that the candidate fits; None, and nobody is evicted, if it cannot."""
     best: tuple[int, WorkerCapacity, list[str]] | None = None
-    for capacity in builder.order.all_of(candidate.variant.hardware):
+    for capacity in capacities:
         if capacity.could_take(candidate) and capacity.fits_alone(candidate):
             victims = _victims(builder, candidate, capacity, may_go)
             if victims is not None and (best is None or len(victims) < best[0]):
@@ -50,26 +81,3 @@ def _victims(
             victims.append(name)
             free, instances_left = free + capacity.hosted[name].memory_bytes, instances_left + 1
     return victims if free >= candidate.memory_bytes and instances_left > 0 else None
-
-
-def gives_way(builder: PlacementBuilder) -> MayGo:
-    """What may leave for one variant that is demanded, which its worker would load soon."""
-    is_ready: dict[str, bool] = {}
-
-    def may_go(name: str, capacity: WorkerCapacity) -> bool:
-        if capacity.name not in is_ready:
-            is_ready[capacity.name] = builder.loading_count(capacity) < LOADS_AHEAD
-        return is_ready[capacity.name] and is_idle(builder, name, capacity)
-
-    return may_go
-
-
-def is_idle(builder: PlacementBuilder, name: str, capacity: WorkerCapacity) -> bool:
-    """Whether nobody has asked for an instance for so long that it need not be there.
-
-    What was demanded itself is loaded before that, or has been demanded in vain for too long.
-    """
-    limits, load_s = builder.limits, capacity.hosted[name].load_s
-    if builder.is_demanded(name) and not builder.is_loaded(name, capacity):
-        return False
-    return builder.snapshot.idle_of(name) >= max(limits.evict_idle_s, limits.evict_idle_loads * load_s)

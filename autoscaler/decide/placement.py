@@ -26,7 +26,7 @@ from typing import Any
 
 import msgspec
 
-from autoscaler.decide.eviction import MayGo, gives_way, is_idle, make_room
+from autoscaler.decide.eviction import MayGo, is_idle, make_room_for_load, make_room_on_demand
 from autoscaler.decide.load_shares import LoadShares
 from autoscaler.decide.pareto import RunnableVariant
 from autoscaler.decide.placement_builder import PlacementBuilder
@@ -146,7 +146,7 @@ class _Placer:
         elif not self.may_have(candidate):
             builder.unplaced[variant] = "demanded, but a person pinned that there are fewer"
         elif not builder.place(candidate, why):
-            capacity = make_room(builder, candidate, gives_way(builder), "is demanded")
+            capacity = make_room_on_demand(builder, candidate)
             if capacity is None:
                 builder.unplaced[variant] = "demanded, but there is no memory that others do not use"
             else:
@@ -192,7 +192,7 @@ class _Placer:
         shares = self.shares()  # which says how busy workers are
         capacity = self.builder.order.least_loaded(candidate, with_slots=not too_few)
         if capacity is None and too_few:
-            capacity = make_room(self.builder, candidate, self.spared_for(candidate), "is needed for the load")
+            capacity = make_room_for_load(self.builder, candidate, self.spared_for(candidate))
             if capacity is None:
                 wanted = self.wanted.instances[name]
                 self.builder.unplaced[name] = (

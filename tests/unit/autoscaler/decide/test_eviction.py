@@ -44,17 +44,21 @@ def by_name(values: Mapping[str, Value]) -> dict[str, Value]:
     return {full(name): value for name, value in values.items()}
 
 
+def changes(found: ScalePlan) -> list[tuple[str, str]]:
+    return [(change.action, change.variant) for change in found.changes]
+
+
 def demanded(rates: dict[str, float], idle: dict[str, float], slow: float = 0.1) -> list[tuple[str, str]]:
     """Changes where `mnist-a` is demanded, and `digits-a` takes so long to load."""
     known = [profile("digits-a", 0.9, 0.002, load_s=slow), DIGITS[1], ASKED]
     found = plan(
         known, known[:2], demand_age_s=by_name({"mnist-a": 0.0}), idle_s=by_name(idle), use_rates=by_name(rates)
     )
-    return [(change.action, change.variant) for change in found.changes]
+    return changes(found)
 
 
-def evicted(name: str) -> list[tuple[str, str]]:
-    return [("evict", full(name)), ("place", full("mnist-a"))]
+def evicted(name: str, placed: str = "mnist-a") -> list[tuple[str, str]]:
+    return [("evict", full(name)), ("place", full(placed))]
 
 
 def test_what_is_asked_for_less_gives_way_though_it_was_used_later() -> None:
@@ -88,10 +92,7 @@ def test_of_what_is_demanded_the_latest_is_placed_since_others_may_be_late(asked
         idle_s=by_name({"digits-a": 60.0}),
         use_rates=by_name({"mnist-a": 0.2}),
     )
-    assert [(change.action, change.variant) for change in found.changes] == [
-        ("evict", full("digits-a")),
-        ("place", full("mnist-b")),
-    ]
+    assert changes(found) == evicted("digits-a", "mnist-b")
     assert full("mnist-a") in found.unplaced
 
 
@@ -100,7 +101,7 @@ def test_of_two_that_cost_as_much_to_be_without_the_larger_gives_way() -> None:
     names = by_name({"digits-a": 60.0, "digits-b": 60.0})
     found = plan([large, DIGITS[1], ASKED], [large, DIGITS[1]], demand_age_s=by_name({"mnist-a": 0.0}), idle_s=names,
                  use_rates=by_name({"digits-a": 0.15, "digits-b": 0.1}))  # fmt: skip
-    assert [(change.action, change.variant) for change in found.changes] == evicted("digits-a")
+    assert changes(found) == evicted("digits-a")
 
 
 def test_who_named_it_lately_displaces_nothing_that_is_asked_for_more_before_they_ask_again() -> None:
@@ -112,13 +113,13 @@ def test_who_named_it_lately_displaces_nothing_that_is_asked_for_more_before_the
     assert rarer.changes == ()
     assert list(rarer.unplaced) == [full("mnist-a")]
     oftener = plan(known, DIGITS, lately, idle_s=idle, use_rates=by_name({"digits-a": 0.2, "mnist-a": 0.3}))
-    assert [(change.action, change.variant) for change in oftener.changes] == evicted("digits-b")
+    assert changes(oftener) == evicted("digits-b")
 
 
 def test_a_load_that_leaves_the_choice_displaces_what_is_asked_for_less_though_it_is_new() -> None:
     known, idle = [*DIGITS, ASKED], by_name({"digits-a": 60.0, "digits-b": 30.0})
     found = plan(known, DIGITS, load("mnist", 50.0), idle_s=idle, use_rates=by_name({"digits-a": 0.2, "digits-b": 0.3}))
-    assert [(change.action, change.variant) for change in found.changes] == evicted("digits-a")
+    assert changes(found) == evicted("digits-a")
 
 
 def test_what_is_demanded_gives_way_to_nothing_before_it_is_loaded() -> None:
@@ -129,15 +130,9 @@ def test_what_is_demanded_gives_way_to_nothing_before_it_is_loaded() -> None:
     loading = plan(known, two, states={"mnist-a": InstanceState.LOADING}, demand_age_s=demand, idle_s=busy)
     assert loading.changes == ()
     both = plan(known, DIGITS[:1], use_rates=by_name({"mnist-b": 1.0}), demand_age_s=demand, idle_s=idle)
-    assert [(change.action, change.variant) for change in both.changes] == [
-        ("evict", full("digits-a")),
-        ("place", full("mnist-b")),
-    ], "one was displaced by the other before it was loaded"
+    assert changes(both) == evicted("digits-a", "mnist-b"), "one was displaced by the other before it was loaded"
     loaded = plan(known, two, demand_age_s=demand, idle_s=busy)
-    assert [(change.action, change.variant) for change in loaded.changes] == [
-        ("evict", full("mnist-a")),
-        ("place", full("mnist-b")),
-    ]
+    assert changes(loaded) == evicted("mnist-a", "mnist-b")
 
 
 def test_nothing_is_given_up_for_what_would_not_be_loaded_soon() -> None:
