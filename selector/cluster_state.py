@@ -335,7 +335,7 @@ class ClusterState:
     def _given_to(self, instance: Instance, now: float) -> Worker:
         instance.turn += 1
         worker = instance.worker
-        worker.sends += 1
+        worker.count_send(now)
         worker.expires_at = min(worker.expires_at, now + self._status_ttl_s)
         return worker
 

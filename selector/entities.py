@@ -17,8 +17,8 @@ from schemas.slots import after_batch
 from schemas.status import InstanceStatus, WorkerStatus
 from selector.variants import PricedVariant
 
-_LATELY_S: Final = 0.1
-"""Seconds over which it is told what comes lately: as often as workers speak."""
+_LATELY_S: Final = 0.05
+"""Seconds over which it is told what comes lately: some dozen queries of a burst that could fill a machine."""
 
 
 class Partition:
@@ -80,7 +80,7 @@ class Worker:
 
     __slots__ = (
         "busy", "cpu_busy", "cpus", "epoch", "expires_at", "free_at", "hardware", "hop_s", "instances", "kind",
-        "load_s", "name", "online_at", "sends", "sends_lately_per_s", "sends_per_s", "sent_to", "slots", "status_at",
+        "lately", "lately_at", "load_s", "name", "online_at", "sends", "sends_per_s", "sent_to", "slots", "status_at",
     )  # fmt: skip
 
     def __init__(self, name: str, hardware: str, epoch: int, slots: int, kind: WorkerKind) -> None:
@@ -108,26 +108,33 @@ class Worker:
         """Queries sent to it since the last status."""
         self.sends_per_s = 0.0
         """Queries sent to it a second, over a second or so."""
-        self.sends_lately_per_s = 0.0
-        """The same, over a tenth of that."""
+        self.lately = 0.0
+        """Queries sent to it lately, each forgotten with time; as of `lately_at`."""
+        self.lately_at = 0.0
         self.cpus = 0.0
         """CPUs of its machine; 0 is unknown."""
         self.cpu_busy = 0.0
         """Share of their time that is in use, by whomever."""
         self.instances: dict[str, Instance] = {}
 
+    def count_send(self, now: float) -> None:
+        """Count a query that is sent to it now."""
+        self.sends += 1
+        self.lately, self.lately_at = self._lately(now) + 1.0, now
+
     def count_sends(self, now: float) -> None:
-        """Take what was sent since its last status into the rates of sends."""
+        """Take what was sent since its last status into the rate of sends."""
         elapsed_s = now - self.status_at
         if elapsed_s > 0:
             per_s, self.sends = self.sends / elapsed_s, 0
             self.sends_per_s += min(elapsed_s, 1.0) * (per_s - self.sends_per_s)
-            self.sends_lately_per_s += min(elapsed_s / _LATELY_S, 1.0) * (per_s - self.sends_lately_per_s)
 
     def surge_per_s(self, now: float) -> float:
         """Queries a second that come beyond those that came while its CPU time in use was measured."""
-        lately_per_s = max(self.sends_lately_per_s, self.sends / max(now - self.status_at, _LATELY_S))
-        return max(lately_per_s - self.sends_per_s, 0.0)
+        return max(self._lately(now) / _LATELY_S - self.sends_per_s, 0.0)
+
+    def _lately(self, now: float) -> float:
+        return self.lately * math.exp((self.lately_at - now) / _LATELY_S)
 
     def take_backlogs(self, said: WorkerStatus, now: float) -> None:
         """Take what the worker says of how long its slots will be busy."""
@@ -273,7 +280,7 @@ class Instance:
 
     def is_blocked(self, now: float) -> bool:
         """Whether others leave it too few slots, or what was sent since they last said so may."""
-        return self.lacks_slot() or self.worker.mean_wait_s(now) > 0.0
+        return self.lacks_slot() or self.worker.wait_s(now, self.width) > 0.0
 
     def others_wait_s(self, now: float) -> float:
         """Seconds until other instances of its worker leave it the slots for a batch."""

@@ -164,8 +164,7 @@ def _cheapest(candidates: Candidates, query: Query, now: float, slack_s: float, 
             found = _soonest_replica(candidate, query, now, slack_s, healthy, wait_s, tried)
             if found is not None:
                 return found
-            if wait_s < _FOREVER_S:
-                tried.add(candidate.variant.name)
+            tried.add(candidate.variant.name)
     return None
 
 
@@ -180,8 +179,8 @@ def _soonest_replica(
 ) -> Choice | None:
     """The replica that finishes first, of those looked at, if it does before `limit_s`.
 
-    Those on workers that were `tried` for a cheaper variant count only if slots are free there: under overload a worker
-    must not answer fewer queries by computing dearer ones.
+    Those on workers that were `tried` for a cheaper variant count only if slots are free there: a worker that has too
+    much to do must not answer fewer queries by computing dearer ones.
     """
     group = candidate.replicas.healthy if healthy else candidate.replicas.overloaded
     looked_at = group.members.items

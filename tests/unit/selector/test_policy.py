@@ -127,6 +127,26 @@ def test_lateness_is_allowed_or_refused() -> None:
     assert late.predicted_s > 0.1
 
 
+def test_a_worker_that_has_too_much_to_do_computes_nothing_dearer_instead() -> None:
+    where = three()
+    where.apply_status(status(instance(FAST), instance(GOOD), backlogs_s=(0.02, 0.02)), NOW)
+    send(where, chosen(query(target=FAST), where), 500)
+    asked = query(latency_ms=150)
+    assert isinstance(refused(query(latency_ms=150, target=FAST), where).error, Overloaded)
+    assert chosen(query(latency_ms=150, target=GOOD), where).predicted_s < 0.15
+    assert isinstance(refused(asked, where).error, Overloaded)
+    where.apply_status(status(instance(GOOD), worker="cpu-1"), NOW)
+    other = chosen(asked, where).instance
+    assert other is not None
+    assert other.worker.name == "cpu-1", "a worker with room takes what another has no time for"
+
+
+def test_a_dearer_variant_may_have_the_slot_that_the_cheaper_one_cannot_use() -> None:
+    where = three()
+    where.apply_status(status(instance(FAST, queued=800), instance(GOOD), backlogs_s=(0.27, 0.0)), NOW)
+    assert chosen(query(latency_ms=150), where).variant.name == GOOD
+
+
 def test_backlog_drains_between_statuses() -> None:
     where = three()
     asked = query(latency_ms=50, target=FAST)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selector.cluster_state import ClusterState
+from selector.entities import Instance, Worker
 from selector.policy import Choice, PolicyConfig, choose
 from selector.prediction import upgraded_share
 from tests.unit.selector.story import FAST, GOOD, NOW, instance, query, status, three
@@ -52,27 +53,32 @@ def test_upgrades_that_would_fill_the_machine_are_fewer_before_it_is_full() -> N
     assert upgraded(where) == pytest.approx((LIMIT - 0.6) / 0.48, abs=0.08)
 
 
+def shares_of(worker: Worker, taker: Instance, rate: float, seconds: float, said_at: float, now: float) -> list[float]:
+    """Shares that are upgraded while so many come from `now` on, and the machine says what it said before."""
+    shares: list[float] = []
+    for _ in range(round(rate * seconds)):
+        now += 1 / rate
+        worker.count_send(now)
+        shares.append(upgraded_share(taker, 1, now, LIMIT))
+        if now - said_at >= 0.1:
+            worker.count_sends(now)
+            worker.status_at = said_at = now
+    return shares
+
+
 def test_a_burst_is_not_upgraded_until_the_machine_says_that_it_is_full() -> None:
-    where = machine(0.3, cpus=2.0)
-    worker, now = where.workers["cpu-0"], NOW
+    worker = machine(0.3, cpus=2.0).workers["cpu-0"]
     taker = worker.instances[FAST]
-
-    def asked(rate: float, seconds: float) -> list[float]:
-        """Shares that are upgraded while so many come, and the machine says what it said before."""
-        nonlocal now
-        shares: list[float] = []
-        for number in range(round(rate * seconds)):
-            now += 1 / rate
-            worker.sends += 1
-            shares.append(upgraded_share(taker, 1, now, LIMIT))
-            if number % round(rate / 10) == 0:
-                worker.count_sends(now)
-                worker.status_at = now
-        return shares
-
-    assert min(asked(500.0, 3.0)[1000:]) == 1.0
-    burst = asked(4000.0, 0.5)
+    assert min(shares_of(worker, taker, 500.0, 3.0, NOW, NOW)[1000:]) == 1.0
+    burst = shares_of(worker, taker, 4000.0, 0.5, NOW + 3, NOW + 3)
     assert sum(burst) < 0.1 * len(burst), "it was upgraded to the last, and waited for itself"
+    assert max(burst[-1000:]) == 0.0
+
+
+def test_a_burst_on_an_idle_machine_is_noticed_though_it_has_not_spoken_for_long() -> None:
+    worker = machine(0.05, cpus=2.0).workers["cpu-0"]
+    burst = shares_of(worker, worker.instances[FAST], 4000.0, 0.5, NOW + 0.9, NOW + 0.9)
+    assert sum(burst) < 0.1 * len(burst), "it was thought to be as rare as the queries of the last second"
     assert max(burst[-1000:]) == 0.0
 
 
