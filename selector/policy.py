@@ -241,8 +241,11 @@ def _upgrade(
             idle = group.idle.items
             looked_at = (idle[int(now * _TICKS_PER_S) % len(idle)],) if idle else ()
         for instance in looked_at:
-            if has_idle_capacity(instance, batch, now, config.upgrade_share) and _is_drawn(
-                query, now, upgraded_share(instance, batch, now, config.upgrade_cpu_limit)
+            share = upgraded_share(instance, batch, now, config.upgrade_cpu_limit)
+            if (
+                share > 0.0
+                and has_idle_capacity(instance, batch, now, config.upgrade_share)
+                and _is_drawn(query, now, share)
             ):
                 finish = finish_s(instance, batch, now, streamed=query.streamed)
                 if finish <= slack_s:

@@ -30,9 +30,9 @@ of one kind would be scattered over all instances that are idle just then, and e
 _CPU_BAND: Final = 0.25
 """Share of a machine's CPUs over which upgrades become fewer: more than what many small ones cost beyond their batches,
 fetches of their own above all, which no profile knows."""
-_HOPS_CPU_S: Final = 0.0005
-"""CPU seconds of a query beyond its computation, Kafka, gateway and selector included, at some hundred a second; less
-where they run elsewhere."""
+_HOPS_CPU_S: Final = 0.001
+"""CPU seconds of a query beyond its computation, Kafka, gateway and selector included, as a burst begins; less where
+they run elsewhere."""
 _STREAM_S: Final = 0.0005
 """Seconds that an answer takes over a connection, until it has been read."""
 
@@ -96,6 +96,8 @@ def upgraded_share(instance: Instance, batch: int, now: float, cpu_limit: float)
     worker = instance.worker
     if worker.cpus <= 0:  # nobody says how busy it is
         return 1.0
+    if worker.cpu_busy >= cpu_limit:
+        return 0.0
     query_cpu_s = instance.model.batch_s(batch) * instance.variant.profile.threads
     added = worker.sends_per_s * query_cpu_s / worker.cpus
     busy = worker.cpu_busy + worker.surge_per_s(now) * (query_cpu_s + _HOPS_CPU_S) / worker.cpus

@@ -50,10 +50,10 @@ class Wanted(msgspec.Struct, frozen=True):
         """Trials of the peers, workload by workload."""
         return [(peer, workload) for workload in self.workloads for peer in self.peers if serves(peer, workload)]
 
-    @property
-    def of_ours(self) -> list[tuple[str, Workload]]:
-        """Trials of ours."""
-        return [(way, workload) for workload in self.workloads for way in ways_of_ours(workload) if self.ours]
+    def of_ours(self, *, turned: bool = False) -> list[tuple[str, Workload]]:
+        """Trials of ours, those of a workload in their order or `turned`."""
+        ordered = [(way, each) for each in self.workloads for way in ways_of_ours(each, turned=turned)]
+        return ordered if self.ours else []
 
 
 class Rounds:
@@ -67,16 +67,17 @@ class Rounds:
         self._progress = progress
         self._bar = bar
 
-    async def measure(self, home: Path) -> None:
+    async def measure(self, home: Path, *, turned: bool) -> None:
         """Measure all that is wanted once, ours last; it lives in a folder where models may be registered already."""
         for peer, workload in self._wanted.of_peers:
             await self._keep(peer.name, measure_peer(peer, workload, self._tools))
         if not self._wanted.ours:
             return
         self._progress.update(self._bar, description="ours: starting and registering")
-        tasks = dict.fromkeys(workload.task for _way, workload in self._wanted.of_ours)
+        of_ours = self._wanted.of_ours(turned=turned)
+        tasks = dict.fromkeys(workload.task for _way, workload in of_ours)
         async with running_at(home, _BROKER, *tasks) as system:
-            for way, workload in self._wanted.of_ours:
+            for way, workload in of_ours:
                 await self._keep(way, measure_ours(system, way, workload, self._tools))
 
     async def _keep(self, name: str, measuring: Awaitable[Trial]) -> None:
@@ -95,16 +96,16 @@ async def measure_rounds(wanted: Wanted, cache: Path, home: Path | None, console
     """Measure all that is wanted; without a folder for ours, each round has a new one."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
-        total = wanted.rounds * (len(wanted.of_peers) + len(wanted.of_ours))
+        total = wanted.rounds * (len(wanted.of_peers) + len(wanted.of_ours()))
         bar = progress.add_task("compiling the client", total=total)
         client = await compile_client(cache)
         tools = Toolbox(
             client, cache, Durations(), lambda who, what: progress.update(bar, description=f"{who}: {what}")
         )
         rounds = Rounds(wanted, tools, progress, bar)
-        for _ in range(wanted.rounds):
+        for number in range(wanted.rounds):
             with tempfile.TemporaryDirectory(prefix="infaas-bench-") as folder:
-                await rounds.measure(home or Path(folder))
+                await rounds.measure(home or Path(folder), turned=number % 2 == 1)
     return [median_trial(of_one) for of_one in rounds.trials.values()]
 
 

@@ -41,10 +41,13 @@ def serves(peer: Peer, workload: Workload) -> bool:
     return len(workload.accuracies) == 1 or MIXES.get(workload.name) == peer.name
 
 
-def ways_of_ours(workload: Workload) -> tuple[str, ...]:
-    """Return the ways in which ours is asked; only by task does a mix mean anything."""
+def ways_of_ours(workload: Workload, *, turned: bool = False) -> tuple[str, ...]:
+    """Return the ways in which ours is asked; only by task does a mix mean anything.
+
+    `turned` is the opposite order, where there is one: what cascades make is there for all that come after them.
+    """
     if len(workload.accuracies) == 1:
-        return ours.WAYS
+        return ours.WAYS[::-1] if turned else ours.WAYS
     return (ours.BY_TASK, ours.BY_CASCADE) if workload.name in CASCADED else (ours.BY_TASK,)
 
 

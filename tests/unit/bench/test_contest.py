@@ -12,17 +12,19 @@ def wanted(*names: str) -> Wanted:
 
 def test_all_are_measured_on_a_plain_workload() -> None:
     assert [peer.name for peer, _workload in wanted("S").of_peers] == list(PEERS)
-    assert [way for way, _workload in wanted("S").of_ours] == list(ours.WAYS)
+    assert [way for way, _workload in wanted("S").of_ours()] == list(ours.WAYS)
+    assert [way for way, _workload in wanted("S").of_ours(turned=True)] == list(reversed(ours.WAYS))
 
 
 def test_a_mix_is_served_by_one_peer_and_asked_by_task() -> None:
     mixes = wanted("sentiment mix", "mnist mix")
     assert [(peer.name, workload.name) for peer, workload in mixes.of_peers] == [("triton", "sentiment mix")]
-    assert [(way, workload.name) for way, workload in mixes.of_ours] == [
+    assert [(way, workload.name) for way, workload in mixes.of_ours()] == [
         (ours.BY_TASK, "sentiment mix"),
         (ours.BY_CASCADE, "sentiment mix"),
         (ours.BY_TASK, "mnist mix"),
     ]
+    assert mixes.of_ours(turned=True) == mixes.of_ours(), "a cascade that is found is there for all that come after it"
 
 
 def test_each_accuracy_of_a_mix_is_asked_alike() -> None:
