@@ -52,6 +52,10 @@ from store.pool import open_pool
 
 AGAIN: Final = "`infaas register ... --again` measures anew."
 _USUAL: Final = BuildChoice()
+_OF_ZOO: Final = (
+    "what", "hardware", "threads", "all_variants", "again", "zoo", "local", "if_no_worker", "home", "as_json",
+)  # fmt: skip
+"""Parameters of `infaas register` that mean something with `--zoo`."""
 WhatArgument = Annotated[
     list[str] | None,
     typer.Argument(
@@ -105,6 +109,7 @@ OutputFlag = Annotated[str | None, typer.Option(help="The output that is measure
 
 
 def register(
+    ctx: typer.Context,
     what: WhatArgument = None,
     architecture: Annotated[str | None, typer.Option("--name", help="Name of the model; default: the file's.")] = None,
     task: TaskFlag = None,
@@ -147,15 +152,14 @@ def register(
     choice = BuildChoice(local=local, if_no_worker=if_no_worker, again=again)
     if zoo:
         options: Any = {"threads": threads, "all_variants": all_variants, "choice": choice}
-        return _register_zoo(home, named, devices, options, as_json=as_json)
+        return _register_zoo(ctx, home, named, devices, options, as_json=as_json)
     if len(named) != 1 or task is None:
         raise OperatorError("say which model PATH for which --task, or --zoo")
     file = Path(named[0]).absolute()
     request = Registration(
         architecture=architecture or name_of(file), task=task, file=file,
-        validation=validation, calibration=calibration, accuracy=accuracy,
+        validation=validation, calibration=calibration, accuracy=accuracy, batch_axes=tuple(batch_axis or ()),
         measure=measure, classes=read_class_names(classes) if classes else (), output=output,
-        batch_axes=tuple(batch_axis or ()),
         processing=declared_processing(tokenizer, image, processing, top, None if processing else classes),
         max_batch=max_batch, partitions=partitions, threads=threads, cores=tuple(cores or ()),
         variants=tuple(variant or ()), max_accuracy_loss=max_accuracy_loss, again=again,
@@ -167,8 +171,10 @@ def register(
 
 
 def _register_zoo(
-    home: Path, tasks: tuple[str, ...], devices: Sequence[Hardware], options: dict[str, Any], *, as_json: bool
-) -> None:
+    ctx: typer.Context, home: Path, tasks: tuple[str, ...], devices: Sequence[Hardware], options: dict[str, Any],
+    *, as_json: bool,
+) -> None:  # fmt: skip
+    _check_zoo_flags(ctx)
     if gateway_url():
         raise OperatorError(f"the zoo is registered where the system runs, not over the gateway of {URL_ENV}")
     system = find_kafka(home), find_database(home), home.absolute()
@@ -186,6 +192,22 @@ def _checked_access(owner: str | None, private: bool | None, share_with: str | N
         if access is not None:
             raise OperatorError("the zoo is everybody's: `infaas access set` changes that, model by model")
     return access
+
+
+def _check_zoo_flags(ctx: typer.Context) -> None:
+    """Raise `OperatorError` if a flag was given that says something of a model: the zoo's say that themselves."""
+    flags = [
+        parameter.opts[0]
+        for parameter in ctx.command.params
+        if parameter.name not in _OF_ZOO and _was_given(ctx, parameter.name or "")
+    ]
+    if flags:
+        raise OperatorError(f"with --zoo its models say for themselves what {', '.join(flags)} says: leave it out")
+
+
+def _was_given(ctx: typer.Context, parameter: str) -> bool:
+    source = ctx.get_parameter_source(parameter)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 async def register_with_progress(

@@ -116,6 +116,13 @@ def test_a_dry_run_needs_no_system(shell: Shell, make_model: Callable[..., Path]
     assert "one model FILE" in shell("register", "--zoo", "--dry-run").stderr
 
 
+def test_a_flag_that_the_zoo_would_not_heed_is_refused(shell: Shell) -> None:
+    shown = shell("register", "--zoo", "--task=digits", "--cores", "2", "--again")
+    assert shown.exit_code == EXIT_SETUP
+    assert "--task, --cores" in shown.stderr
+    assert "--again" not in shown.stderr
+
+
 def test_a_batch_job_does_not_write_among_its_rows(shell: Shell, tmp_path: Path) -> None:
     shown = shell("batch", str(tmp_path), str(tmp_path / "out.jsonl"), "--task=images")
     assert (shown.exit_code, "would be read as rows of it" in shown.stderr) == (EXIT_SETUP, True)
