@@ -53,9 +53,10 @@ def test_upgrades_that_would_fill_the_machine_are_fewer_before_it_is_full() -> N
     assert upgraded(where) == pytest.approx((LIMIT - 0.6) / 0.48, abs=0.08)
 
 
-def shares_of(worker: Worker, taker: Instance, rate: float, seconds: float, said_at: float, now: float) -> list[float]:
+def shares_of(worker: Worker, taker: Instance, rate: float, seconds: float, now: float) -> list[float]:
     """Shares that are upgraded while so many come from `now` on, and the machine says what it said before."""
     shares: list[float] = []
+    said_at = now
     for _ in range(round(rate * seconds)):
         now += 1 / rate
         worker.count_send(now)
@@ -69,15 +70,15 @@ def shares_of(worker: Worker, taker: Instance, rate: float, seconds: float, said
 def test_a_burst_is_not_upgraded_until_the_machine_says_that_it_is_full() -> None:
     worker = machine(0.3, cpus=2.0).workers["cpu-0"]
     taker = worker.instances[FAST]
-    assert min(shares_of(worker, taker, 500.0, 3.0, NOW, NOW)[1000:]) == 1.0
-    burst = shares_of(worker, taker, 4000.0, 0.5, NOW + 3, NOW + 3)
+    assert min(shares_of(worker, taker, 500.0, 3.0, NOW)[1000:]) == 1.0
+    burst = shares_of(worker, taker, 4000.0, 0.5, NOW + 3)
     assert sum(burst) < 0.1 * len(burst), "it was upgraded to the last, and waited for itself"
     assert max(burst[-1000:]) == 0.0
 
 
 def test_a_burst_on_an_idle_machine_is_noticed_though_it_has_not_spoken_for_long() -> None:
     worker = machine(0.05, cpus=2.0).workers["cpu-0"]
-    burst = shares_of(worker, worker.instances[FAST], 4000.0, 0.5, NOW + 0.9, NOW + 0.9)
+    burst = shares_of(worker, worker.instances[FAST], 4000.0, 0.5, NOW + 0.9)
     assert sum(burst) < 0.05 * len(burst), "it was thought to be as rare as the queries of the last second"
     assert max(burst[-1000:]) == 0.0
 
