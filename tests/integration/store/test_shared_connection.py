@@ -94,7 +94,10 @@ async def test_registering_the_same_again_announces_nothing(database: str, store
         assert heard.taken == frozenset({"tasks another"})
 
 
-async def test_changes_of_a_long_transaction_are_read_by_who_passes(database: str, store_pool: Pool) -> None:
+async def test_changes_of_a_long_transaction_are_read_by_who_passes(
+    database: str, store_pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("store.shared_connection._KEEP", 0.0)  # else one look in ten keeps it again, and it is told
     async with (
         SharedConnection(database) as shared,
         ChangeListener(shared, [REGISTRY]) as heard,
