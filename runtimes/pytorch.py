@@ -6,6 +6,7 @@ Rules:
 * A program knows no names for its outputs; the registry wrote them into the archive (`OUTPUTS_ENTRY`).
 * Threads share a program. A compiled one may be compiled again at any batch, which is not safe beside another, so a
   worker computes one batch of it at a time.
+* Torch frees each tensor that a batch makes on its way; what it frees is kept for the next batch.
 * Torch counts threads by the thread that computes: until something asks, one has as many as there are cores in what is
   called below torch. So each session says it wherever it computes.
 """
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtimes.availability import missing_package, runtime_availability
+from runtimes.freed_memory import keep_freed_memory
 from runtimes.protocol import Availability, LoadOptions, Session, Tensors
 from runtimes.torch_cuda import CudaRunner, as_writable, output_values
 from schemas.hardware import Hardware
@@ -54,7 +56,7 @@ class TorchRuntime:
         """
         self.availability(hardware).check()
         torch = import_torch()
-
+        keep_freed_memory()
         torch.set_num_threads(options.threads)
         program, outputs = load_program(artifact)
         if hardware == Hardware.CUDA:

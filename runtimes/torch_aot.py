@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from runtimes.aot_library import AotLibrary
 from runtimes.device import device_name
+from runtimes.freed_memory import keep_freed_memory
 from runtimes.protocol import Availability, LoadOptions, Session, Tensors
 from runtimes.pytorch import import_torch, keep_threads, torch_availability
 from runtimes.torch_cuda import CudaRunner, as_writable, output_values
@@ -88,6 +89,7 @@ class TorchAotRuntime:
                 f"it was compiled for {names.device}, and this is {device_name(hardware)}: register it --again here"
             )
         torch = import_torch()
+        keep_freed_memory()
         torch.set_num_threads(options.threads)
         if hardware == Hardware.CUDA:
             named = [given.name for given in names.named]

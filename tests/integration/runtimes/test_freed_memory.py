@@ -1,0 +1,35 @@
+"""What is freed is given back to the system at once, or kept for what is allocated next, as a process asked for."""
+
+import ctypes
+import resource
+import subprocess
+import sys
+
+_BLOCKS, _BLOCK_BYTES = 4, 12 << 20
+_TAKE = f"from {__name__} import pages_taken_again; print(pages_taken_again())"
+_KEEP = "from runtimes.freed_memory import keep_freed_memory; keep_freed_memory();"
+
+
+def pages_taken_again() -> int:
+    """Pages that the system has to give when blocks are allocated that were freed before."""
+    library, taken = ctypes.CDLL(None), 0
+    library.malloc.restype = ctypes.c_void_p
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        blocks = [ctypes.c_void_p(library.malloc(ctypes.c_size_t(_BLOCK_BYTES))) for _ in range(_BLOCKS)]
+        for block in blocks:
+            ctypes.memset(block, 1, _BLOCK_BYTES)
+        taken = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+        for block in blocks:
+            library.free(block)
+    return taken
+
+
+def test_what_is_freed_is_kept_where_it_was_asked_for() -> None:
+    pages = _BLOCKS * _BLOCK_BYTES // resource.getpagesize()
+    assert _printed(_TAKE) > pages / 2, "else this test shows nothing"
+    assert _printed(_KEEP + _TAKE) < pages / 100
+
+
+def _printed(code: str) -> int:
+    return int(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
