@@ -179,8 +179,8 @@ def _soonest_replica(
 ) -> Choice | None:
     """The replica that finishes first, of those looked at, if it does before `limit_s`.
 
-    Those on workers that were `tried` for a cheaper variant count only if slots are free there: a worker that has too
-    much to do must not answer fewer queries by computing dearer ones.
+    Those on workers that were `tried` for a cheaper variant, which would be no later alone, count only if slots are free
+    there: a worker that has too much to do must not answer fewer queries by computing dearer ones.
     """
     group = candidate.replicas.healthy if healthy else candidate.replicas.overloaded
     looked_at = group.members.items
@@ -215,12 +215,19 @@ def _soonest_of(
     best: Instance | None = None
     for instance in instances:
         if instance.worker.expires_at > now:
-            if tried and instance.is_blocked(now) and any(name in instance.worker.instances for name in tried):
+            if tried and instance.is_blocked(now) and _is_slower(instance, tried, query):
                 continue
             finish = finish_s(instance, batch, now, offline, streamed)
             if finish < limit_s or (finish == limit_s and best is None):
                 best, limit_s = instance, finish
     return best, limit_s
+
+
+def _is_slower(instance: Instance, tried: Collection[str], query: Query) -> bool:
+    """Whether one of these variants serves on its worker, too, and would take no longer there if nothing else was."""
+    serving, batch, streamed = instance.worker.instances, query.batch, query.streamed
+    alone_s = idle_finish_s(instance, batch, streamed)
+    return any(idle_finish_s(serving[name], batch, streamed) <= alone_s for name in tried if name in serving)
 
 
 def _seed(query: Query, now: float) -> int:

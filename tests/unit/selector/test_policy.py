@@ -147,6 +147,18 @@ def test_a_dearer_variant_may_have_the_slot_that_the_cheaper_one_cannot_use() ->
     assert chosen(query(latency_ms=150), where).variant.name == GOOD
 
 
+def test_a_dearer_variant_that_is_sooner_alone_is_no_waste_on_a_busy_worker() -> None:
+    cascade, measured = registered(FAST, ms=4)
+    uneven = tuple(msgspec.structs.replace(each, mean_s=each.p50_s, p99_s=0.03) for each in measured.latency)
+    where = state_of((cascade, msgspec.structs.replace(measured, latency=uneven)), registered(GOOD, ms=6))
+    where.apply_status(status(instance(FAST), instance(GOOD), backlogs_s=(0.0, 0.0)), NOW)
+    asked = query(latency_ms=35)
+    assert chosen(asked, where).variant.name == FAST
+    where.apply_status(status(instance(FAST, queued=2), instance(GOOD, queued=1), backlogs_s=(0.01, 0.01)), NOW)
+    assert isinstance(refused(query(latency_ms=35, target=FAST), where).error, Overloaded)
+    assert chosen(asked, where).variant.name == GOOD
+
+
 def test_backlog_drains_between_statuses() -> None:
     where = three()
     asked = query(latency_ms=50, target=FAST)

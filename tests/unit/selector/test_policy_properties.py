@@ -14,7 +14,7 @@ from selector.cluster_state import ClusterState
 from selector.cost import size_class, smallest_of
 from selector.entities import Instance
 from selector.policy import Choice, PolicyConfig, Refusal, choose
-from selector.prediction import cold_start_finish_s, finish_s
+from selector.prediction import cold_start_finish_s, finish_s, idle_finish_s
 from selector.variants import PricedVariant
 from tests.unit.selector.story import NOW, TASK, instance, query, registered, state_of, status
 
@@ -106,6 +106,25 @@ def meets(variant: PricedVariant, asked: Query) -> bool:
     )
 
 
+def rank(variant: PricedVariant, asked: Query) -> tuple[float, float, str]:
+    return variant.cost(size_class(asked.batch), asked.needs.mode is Mode.OFFLINE), -variant.accuracy, variant.name
+
+
+def fitting(where: ClusterState, asked: Query) -> list[Instance]:
+    """Those that would be in time, but for dearer ones on workers that are too busy for a cheaper one as fast."""
+
+    def is_spared(running: Instance) -> bool:
+        return running.is_blocked(NOW) and any(
+            meets(other.variant, asked)
+            and rank(other.variant, asked) < rank(running.variant, asked)
+            and idle_finish_s(other, asked.batch) <= idle_finish_s(running, asked.batch)
+            for other in running.worker.instances.values()
+        )
+
+    fit = [r for r in alive(where) if meets(r.variant, asked) and finish(r, asked) <= slack_s(asked)]
+    return [running for running in fit if not is_spared(running)]
+
+
 def slack_s(asked: Query) -> float:
     if asked.deadline_ms is not None:
         return asked.deadline_ms / 1000 - NOW
@@ -184,8 +203,7 @@ def test_no_predicted_miss_while_there_is_a_predicted_hit(
     where: ClusterState, asked: Query, config: PolicyConfig
 ) -> None:
     outcome = choose(asked, where, NOW, config)
-    hits = [r for r in alive(where) if meets(r.variant, asked) and finish(r, asked) <= slack_s(asked)]
-    if hits:
+    if fitting(where, asked):
         assert isinstance(outcome, Choice)
         assert outcome.instance is not None
         assert outcome.predicted_s <= slack_s(asked)
@@ -197,11 +215,10 @@ def test_no_predicted_miss_while_there_is_a_predicted_hit(
 def test_the_choice_is_the_cheapest_of_the_healthy_that_fit(where: ClusterState, asked: Query) -> None:
     """The rules once more, without classes, ranks and frontiers."""
     outcome = choose(asked, where, NOW, PolicyConfig(upgrades=False))
-    fit = [r for r in alive(where) if meets(r.variant, asked) and finish(r, asked) <= slack_s(asked)]
+    fit = fitting(where, asked)
     if not fit:
         return
-    size, offline = size_class(asked.batch), asked.needs.mode is Mode.OFFLINE
-    best = min(fit, key=lambda r: (not r.healthy, r.variant.cost(size, offline), -r.variant.accuracy, r.variant.name))
+    best = min(fit, key=lambda r: (not r.healthy, rank(r.variant, asked)))
     assert isinstance(outcome, Choice)
     assert outcome.variant is best.variant
     replicas = [finish(r, asked) for r in fit if r.variant is best.variant and r.healthy == best.healthy]
