@@ -60,6 +60,8 @@ from workers.status_trigger import StatusTrigger
 log = logging.getLogger(__name__)
 
 _ASK_AGAIN_S: Final = 0.25
+_MEMORY_AGAIN_S: Final = 0.05
+"""Seconds after which it is looked again whether those have gone in whose memory a model is to be loaded."""
 _RETRY_S: Final = 1.0
 _DOUBLINGS: Final = 10
 _LOOK_AGAIN_S: Final = 1.0
@@ -121,6 +123,7 @@ class InstanceController:
         """Follow the row as it is now; None: there is none."""
         if not self.ending and row != self._row:
             self._row = row
+            self._context.memory.expect_release(self.variant, expected=row is None)
             self._updated.set()
 
     def shut_down(self) -> None:
@@ -224,6 +227,8 @@ class InstanceController:
         context = self._context
         await self._profile.read()
         model = self._profile.model(row.max_batch)
+        while self._row is not None and context.memory.is_expected(model):
+            await self._wait(_MEMORY_AGAIN_S)
         loop = asyncio.get_running_loop()
         opening = loop.run_in_executor(
             context.loader, open_session, model, context.settings, context.artifacts, context.memory

@@ -2,7 +2,8 @@
 
 Rules:
 * Memory is accounted for before a load: by what the device says is in use, and by the profiles of what is loaded where
-  it says nothing. What would not fit is not begun, so nothing that serves is put at risk.
+  it says nothing. What would not fit is not begun, so nothing that serves is put at risk. What fits once others have
+  gone, who are on their way, waits for them.
 * A load that runs out of memory all the same is as one that would not fit: it frees what it had, and may succeed later.
 * A model that raises will raise again. Memory, and what a person can put right (`OperatorError`), may be there soon.
 """
@@ -53,6 +54,8 @@ class DeviceMemory:
         self._limit = settings.memory_bytes
         self._profiled: dict[str, int] = {}
         """Bytes by model, as profiled."""
+        self._leaving: set[str] = set()
+        """Models that are to go."""
 
     @property
     def used(self) -> int:
@@ -65,6 +68,8 @@ class DeviceMemory:
         Raises:
             OutOfMemory: there is not as much.
         """
+        if self.used + model.memory_bytes > self._limit:
+            trim_memory()  # what was freed by others may have been kept for their next batch
         used = self.used
         if used + model.memory_bytes > self._limit:
             raise OutOfMemory(
@@ -75,6 +80,19 @@ class DeviceMemory:
     def release(self, name: str) -> None:
         """Give back what a model needed."""
         self._profiled.pop(name, None)
+        self._leaving.discard(name)
+
+    def expect_release(self, name: str, *, expected: bool) -> None:
+        """Note whether a model is about to go; one that is not loaded has nothing to give back."""
+        if expected and name in self._profiled:
+            self._leaving.add(name)
+        else:
+            self._leaving.discard(name)
+
+    def is_expected(self, model: ServableModel) -> bool:
+        """Whether there is too little for a model now, but will be enough when those have gone that are about to."""
+        leaving = sum(self._profiled.get(name, 0) for name in self._leaving - {model.name})
+        return 0 < self.used + model.memory_bytes - self._limit <= leaving
 
 
 class UnloadableModel:

@@ -40,6 +40,7 @@ from tests.store_rows import a_worker
 from tests.waiting import read_until
 from workers.instance import ServingInstance
 from workers.instance_controller import InstanceController
+from workers.loading import DeviceMemory, close_session
 from workers.metrics import InstanceMetrics
 from workers.model import LoadedModel, ServableModel, load_session
 from zoo.samples import labelled
@@ -575,6 +576,38 @@ async def test_a_load_that_runs_out_of_memory_says_so_costs_nobody_and_is_tried_
         assert "out of memory" in rows[0].reason
         full[0] = False
         assert await answered(results, 1) == {"q": "ok"}
+
+
+async def test_what_is_loaded_in_the_place_of_another_waits_for_its_memory(
+    site: Site, producer: Producer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = Site(site.kafka, site.dsn, site.pool, site.home)
+
+    def silent(_hardware: str) -> int:  # so that as much is in use as models were profiled with
+        return 0
+
+    def close_slowly(name: str, loaded: LoadedModel, memory: DeviceMemory) -> None:
+        time.sleep(0.5)
+        close_session(name, loaded, memory)
+
+    monkeypatch.setattr("workers.loading.memory_in_use", silent)
+    monkeypatch.setattr("workers.instance_controller.close_session", close_slowly)
+    await site.register()
+    await other.register()
+    value, headers = site.value()
+    async with (
+        results_of(site) as results,
+        results_of(other) as results_of_other,
+        site.worker("cpu-0", memory_bytes=3 << 19),  # one of them and a half
+    ):
+        await site.place("cpu-0")
+        await site.ask(producer, "q", value, headers)
+        assert await answered(results, 1) == {"q": "ok"}
+        await site.unplace("cpu-0")
+        await other.place("cpu-0")
+        await other.ask(producer, "r", value, headers)
+        assert await answered(results_of_other, 1) == {"r": "ok"}
+    assert "cannot load" not in caplog.text
 
 
 async def test_a_partition_that_is_stolen_is_left_at_once(site: Site, producer: Producer) -> None:

@@ -99,6 +99,27 @@ def test_memory_is_what_the_models_that_are_loaded_take(monkeypatch: pytest.Monk
     assert memory.used == 0
 
 
+def test_memory_is_waited_for_where_others_leave_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    def silent(_hardware: str) -> int:
+        return 0
+
+    monkeypatch.setattr("workers.loading.memory_in_use", silent)
+    memory = DeviceMemory(WorkerSettings(cores=1, memory_bytes=1500))
+    loaded, small, large = (replace(MODEL, variant=a_variant(name)) for name in ("loaded", "small", "large"))
+    large = replace(large, memory_bytes=1600)
+    memory.claim(loaded)
+    assert not memory.is_expected(small), "nobody leaves"
+    memory.expect_release("loaded", expected=True)
+    assert memory.is_expected(small)
+    assert not memory.is_expected(large), "it will not fit then, either"
+    memory.expect_release("loaded", expected=False)
+    assert not memory.is_expected(small), "it stays after all"
+    memory.expect_release("loaded", expected=True)
+    memory.release("loaded")
+    assert not memory.is_expected(small), "it is there"
+    memory.claim(small)
+
+
 IDS = TensorSpec(name="ids", datatype="INT64", shape=(-1, -1), below=5, longest=3)
 
 
