@@ -179,8 +179,8 @@ def _soonest_replica(
 ) -> Choice | None:
     """The replica that finishes first, of those looked at, if it does before `limit_s`.
 
-    Those on workers that were `tried` for a cheaper variant, which would be no later alone, count only if slots are free
-    there: a worker that has too much to do must not answer fewer queries by computing dearer ones.
+    Those on workers that were `tried` for a cheaper variant, which would be no later alone, count only if slots are
+    free there: a worker that has too much to do must not answer fewer queries by computing dearer ones.
     """
     group = candidate.replicas.healthy if healthy else candidate.replicas.overloaded
     looked_at = group.members.items
