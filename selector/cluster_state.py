@@ -28,7 +28,7 @@ from security.tenant_classes import STRANGERS
 from selector.candidates import NO_ROOM, Rooms, TaskCandidates
 from selector.entities import Instance, Partition, Worker, WorkerKind
 from selector.failed_loads import FailedLoads
-from selector.replicas import Replicas
+from selector.replicas import FEW, Replicas
 from selector.variants import PricedVariant
 
 STATUS_TTL_S: Final = 1.0
@@ -260,22 +260,14 @@ class ClusterState:
 
     def _put_replica(self, instance: Instance, now: float) -> None:
         """Have an instance among its variant's replicas, where it belongs by now."""
-        if self._move_replica(instance, now):
-            return
         task = self.tasks[instance.variant.task]
         replicas = task.serving.setdefault(instance.variant.name, Replicas())
+        if instance in replicas:
+            replicas.update(instance, now)
+            return
         self.newly_served.append(instance.variant)
         if replicas.add(instance, now):
             task.invalidate()
-
-    def _move_replica(self, instance: Instance, now: float) -> bool:
-        """Move an instance to where it belongs by now; returns whether it is among the replicas, and has not gone."""
-        task = self.tasks.get(instance.variant.task)
-        replicas = task.serving.get(instance.variant.name) if task is not None else None
-        if replicas is None or instance not in replicas:
-            return False
-        replicas.update(instance, now)
-        return True
 
     def _remove_replica(self, instance: Instance) -> None:
         task = self.tasks.get(instance.variant.task)
@@ -300,14 +292,14 @@ class ClusterState:
         worker.online_at = now
         worker.take_work(instance, inputs, now)
         instance.add(inputs, now)
-        self._move_replica(instance, now)
+        self._resort(instance, now)
 
     def sent_offline(self, instance: Instance, partition: Partition, inputs: int, now: float) -> None:
         """Count an offline query as on its way to `partition` of `instance`."""
         _sent_to(partition, inputs)
         self._given_to(instance, now)
         instance.offline_inputs += inputs
-        self._move_replica(instance, now)
+        self._resort(instance, now)
 
     def acknowledged(self, instance: Instance | None, partition: Partition, offset: int, now: float) -> None:
         """Count a query as written at `offset`; a gap before it was filled by other selectors."""
@@ -330,7 +322,14 @@ class ClusterState:
             instance.offline_inputs += inputs
         else:
             instance.level += inputs
-        self._move_replica(instance, now)
+        self._resort(instance, now)
+
+    def _resort(self, instance: Instance, now: float) -> None:
+        """Move an instance that was given work, where it is one of many replicas; few are walked, in any order."""
+        task = self.tasks.get(instance.variant.task)
+        replicas = task.serving.get(instance.variant.name) if task is not None else None
+        if replicas is not None and len(replicas) > FEW and instance in replicas:
+            replicas.update(instance, now)
 
     def _given_to(self, instance: Instance, now: float) -> Worker:
         instance.turn += 1

@@ -157,7 +157,9 @@ class Worker:
 
     def mean_wait_s(self, now: float) -> float:
         """Seconds until the slots have worked off the work known, the mean of them."""
-        return sum(max(free_at - now, 0.0) for free_at in self.free_at) / self.slots
+        if self.free_at[-1] <= now:
+            return 0.0
+        return sum([free_at - now for free_at in self.free_at if free_at > now]) / self.slots
 
 
 class Instance:

@@ -159,7 +159,7 @@ def _in_time(
 
 def _cheapest(candidates: Candidates, query: Query, now: float, slack_s: float, wait_s: float) -> Choice | None:
     for healthy in (True, False):
-        tried = set[str]()
+        tried: set[str] = set()
         for candidate in candidates.serving:
             found = _soonest_replica(candidate, query, now, slack_s, healthy, wait_s, tried)
             if found is not None:

@@ -109,11 +109,10 @@ def has_idle_capacity(instance: Instance, batch: int, now: float, share: float) 
     worker, model = instance.worker, instance.model
     batch_s = model.batch_s(batch)
     limit_s = max(batch_s * _UNNOTICED, _UNNOTICED_S)
-    taken_s = (model.batch_s(instance.waiting_in_slot(now)) + batch_s) * instance.slowdown
     return (
         instance.active
         and worker.expires_at > now
-        and taken_s - batch_s <= limit_s
-        and worker.mean_wait_s(now) <= limit_s
         and worker.sends_per_s * batch_s * instance.width < share * worker.slots
+        and worker.mean_wait_s(now) <= limit_s
+        and (model.batch_s(instance.waiting_in_slot(now)) + batch_s) * instance.slowdown - batch_s <= limit_s
     )
