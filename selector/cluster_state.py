@@ -168,6 +168,7 @@ class ClusterState:
             instance = worker.instances.get(said.variant)
             if instance is not None:
                 _apply_to_instance(instance, said, now)
+                worker.take_unread(instance, now)
         worker.busy = sum(instance.busy for instance in worker.instances.values())
         worker.load_s = sum(instance.load_s for instance in worker.instances.values())
         for instance in worker.instances.values():

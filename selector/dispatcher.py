@@ -8,7 +8,10 @@ An offline query that came here is moved to the topic of those, which `selector/
 """
 
 import logging
+import math
 import time
+from collections.abc import Sequence
+from typing import Final
 
 from broker.delivery.consumer import Consumer, Record
 from process.cpu_meter import CpuMeter
@@ -23,9 +26,17 @@ from selector.late_binding import bind_copy
 from selector.overload import LoadShedder
 from selector.policy import Choice, Refusal
 from selector.proof import Replayed, signed_digest
+from selector.received_query import ReceivedQuery
 from selector.shadow import ShadowSender
 
 log = logging.getLogger(__name__)
+
+_DEFECT: Final = "%s: record %d/%d"
+
+
+def _deadline(read: tuple[Record, ReceivedQuery]) -> float:
+    deadline_ms = read[1].query.deadline_ms
+    return math.inf if deadline_ms is None else deadline_ms
 
 
 class Dispatcher(DispatcherBase):
@@ -50,19 +61,45 @@ class Dispatcher(DispatcherBase):
 
         Waits only while too much is unacknowledged.
         """
+        received = await self._read(record, attempts)
+        if received is not None:
+            await self._send_on(record, received, attempts)
+
+    async def take_all(self, records: Sequence[Record]) -> None:
+        """Take records that came at once, those first whose deadlines are the nearest.
+
+        Workers take them in this order, so what is decided on later is behind what was decided on before, as predicted.
+        """
+        read = [(record, received) for record in records if (received := await self._read(record, 1)) is not None]
+        if len(read) > 1:
+            read.sort(key=_deadline)
+        for record, received in read:
+            await self._send_on(record, received, 1)
+
+    async def _read(self, record: Record, attempts: int) -> ReceivedQuery | None:
+        """Read the query in a record; None: it cannot be, and its sender was told so."""
         try:
-            await self._decide(record, attempts)
+            digest = await signed_digest(record) if len(record.value or b"") > LARGE_BYTES else None
+            return self._reader.read(record, self._clock.offset_ms, digest)
         except Replayed:
             self._pass_over(record)
         except QueryError as error:
             await self._reject(record, error, attempts)
         except Exception as error:
-            log.error("%s: record %d/%d", record.topic, record.partition, record.offset, exc_info=error)
+            log.error(_DEFECT, record.topic, record.partition, record.offset, exc_info=error)
+            await self._reject(record, Internal("the query could not be read"), attempts)
+        return None
+
+    async def _send_on(self, record: Record, received: ReceivedQuery, attempts: int) -> None:
+        try:
+            await self._decide(record, received, attempts)
+        except QueryError as error:
+            await self._reject(record, error, attempts)
+        except Exception as error:
+            log.error(_DEFECT, record.topic, record.partition, record.offset, exc_info=error)
             await self._reject(record, Internal("the query could not be decided on"), attempts)
 
-    async def _decide(self, record: Record, attempts: int) -> None:
-        digest = await signed_digest(record) if len(record.value or b"") > LARGE_BYTES else None
-        received = self._reader.read(record, self._clock.offset_ms, digest)
+    async def _decide(self, record: Record, received: ReceivedQuery, attempts: int) -> None:
         query = received.query
         task = query.task
         if query.needs.mode is Mode.OFFLINE:

@@ -143,12 +143,24 @@ class Worker:
         self.free_at = [now + backlog_s for backlog_s in backlogs_s]
         self.sent_to.clear()
 
+    def take_unread(self, instance: "Instance", now: float) -> None:
+        """Count what an instance has not read yet of its online queries, which its worker has not counted."""
+        inputs = int(sum(partition.unread_inputs() for partition in instance.partitions) + 0.5)
+        if inputs:
+            self._take(instance, int(instance.level + 0.5) - inputs, inputs, now)
+
     def take_work(self, instance: "Instance", inputs: int, now: float) -> None:
         """Count an online query that is sent to an instance now: it computes in the slots that are free first."""
+        self._take(instance, int(instance.waiting(now) + 0.5), inputs, now)
+
+    def _take(self, instance: "Instance", waiting: int, inputs: int, now: float) -> None:
+        """Count inputs of an instance for which so many wait already."""
         model = instance.model
-        before = int(instance.waiting(now) + 0.5) % model.max_batch  # it joins their batch
+        before = waiting % model.max_batch  # they join their batch
         seconds = (model.batch_s(before + inputs) - model.batch_s(before)) * instance.slowdown
-        self.free_at = after_batch(self.free_at, seconds, instance.width, now)
+        batches = min(math.ceil(inputs / model.max_batch), instance.parallel)  # which compute at once
+        for _ in range(batches):
+            self.free_at = after_batch(self.free_at, seconds / batches, instance.width, now)
         self.sent_to.add(instance)
 
     def wait_s(self, now: float, width: int) -> float:

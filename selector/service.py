@@ -141,14 +141,13 @@ class Selector:
                 task.cancel()
 
     async def _intake(self, stop: asyncio.Event) -> None:
-        take, poll = self._dispatcher.take, self._consumer.poll
+        take, poll = self._dispatcher.take_all, self._consumer.poll
         while not stop.is_set():
             self._waiting = True
             records = await poll(self._settings.batch)
             self._waiting = False
             start = time.perf_counter()
-            for record in records:
-                await take(record)
+            await take(records)
             self._dispatcher.rest()
             self._metrics.batch_decided(len(records), time.perf_counter() - start)
             if len(records) == self._settings.batch:  # more may be here: `poll` and `take` would never yield

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from broker.dead_letters import SHORTENED, parse_letter
-from broker.delivery.consumer import Consumer
+from broker.delivery.consumer import Consumer, Record
 from broker.producer import Producer
 from broker.request_reply import RequestReply
 from broker.settings import KafkaSettings
@@ -61,6 +61,26 @@ async def test_spreads_over_the_partitions_and_answers_each_once(stage: Stage, c
         records = await stage.wait(variant_topic(stage.cheap), 60)
     assert sorted(fields(record)[h.ID] for record in records) == sorted(asked)
     assert {record.partition for record in records} == {0, 1}
+
+
+async def test_of_queries_that_come_at_once_those_are_sent_on_first_that_are_due_first(
+    stage: Stage, client: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds, poll = [90, 30, 70, 10, 50, 20], Consumer.poll
+
+    async def poll_all(consumer: Consumer, most: int) -> list[Record]:
+        records = await poll(consumer, most)
+        while len(records) < len(seconds):
+            records += await poll(consumer, most)
+        return records
+
+    monkeypatch.setattr(Consumer, "poll", poll_all)
+    for latency_s in seconds:
+        await stage.ask(client, latency_ms=str(1000 * latency_s))
+    async with selecting(stage):
+        got = map(fields, await stage.wait(variant_topic(stage.cheap), len(seconds)))
+    deadlines_ms = [float(each[h.DEADLINE_MS]) for each in sorted(got, key=lambda each: int(each[h.SENT_NS]))]
+    assert deadlines_ms == sorted(deadlines_ms)
 
 
 async def test_on_a_full_machine_plain_queries_wait_for_each_other(
