@@ -68,7 +68,7 @@ async def test_a_watcher_reads_only_what_changed(
         await registry.put_task(store_pool, a_task("other"))
         while "other" not in watcher.current.tasks:
             await watcher.changed()
-        monkeypatch.setattr("store.catalog.load_catalog", read_all)
+        monkeypatch.setattr(watcher, "_load", read_all)
         await registry.put_architecture(store_pool, an_architecture("second", "other"))
         await registry.put_variant(
             store_pool, a_variant(variant_name("second"), "other"), a_profile(variant_name("second"))
