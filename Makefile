@@ -131,7 +131,7 @@ images: ## build the container images without an engine, and start what they hol
 
 lock: $(VENV)/dev.stamp ## resolve the locks anew, Kafka's jars by Maven; dev first, for the others must agree with it
 	$(LOCK) --extra embedded --group dev --output-file locks/dev.txt
-	$(LOCK) --extra embedded --group build --constraint locks/dev.txt --output-file locks/run.txt
+	$(LOCK) --extra embedded --extra s3 --group build --constraint locks/dev.txt --output-file locks/run.txt
 	$(LOCK) --extra embedded --group dev --extra huggingface --constraint locks/dev.txt --output-file locks/torch.txt
 	$(LOCK) --extra cpu --extra kubernetes --constraint locks/dev.txt --output-file locks/kubernetes.txt
 	$(LOCK) --extra cpu --extra ray --constraint locks/dev.txt --output-file locks/ray.txt

@@ -53,6 +53,9 @@ done
 in_image worker-cpu python -m workers --help >/dev/null
 echo "workers --help"
 in_image worker-cpu python -c 'import onnxruntime; print("onnxruntime", onnxruntime.__version__)'
+for target in services worker-cpu; do
+  in_image "$target" python -c 'import obstore; print("obstore", obstore.__version__)'
+done
 
 # -- whether they run as the compose file says: root read only, no capabilities, what they write in memory --------------
 as_composed() { # TARGET COMMAND...
