@@ -28,6 +28,7 @@ from runtimes.protocol import LoadOptions, Session
 from runtimes.pytorch import import_torch
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
+from tests.waiting import PATIENCE_S
 
 WIDTH, CLASSES, LANES = 1024, 1024, 2
 WEIGHTS: NDArray[np.float32] = np.random.default_rng(0).normal(0, 0.02, (WIDTH, CLASSES)).astype(np.float32)
@@ -148,10 +149,11 @@ def test_other_threads_go_on_while_it_computes(name: str, artifact: Artifact) ->
     """Or a worker could neither read nor answer, nor use a second core, for as long as a batch takes."""
     session, x = load(name, artifact(name)), rows(64)
     session.infer({"x": x})
-    before = sys.getswitchinterval()
+    before, until = sys.getswitchinterval(), time.monotonic() + PATIENCE_S
     sys.setswitchinterval(60.0)  # from now on who computes is only interrupted where it lets go of the lock itself
     try:
-        assert any(turns_of_another(session, x) > 10 for _ in range(50))
+        while turns_of_another(session, x) <= 10:  # as on a machine on which others have the other cores just now
+            assert time.monotonic() < until, "it keeps the lock while it computes"
     finally:
         sys.setswitchinterval(before)
 

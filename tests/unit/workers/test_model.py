@@ -105,17 +105,17 @@ def test_memory_is_waited_for_where_others_leave_enough(monkeypatch: pytest.Monk
 
     monkeypatch.setattr("workers.loading.memory_in_use", silent)
     memory = DeviceMemory(WorkerSettings(cores=1, memory_bytes=1500))
-    loaded, small, large = (replace(MODEL, variant=a_variant(name)) for name in ("loaded", "small", "large"))
-    large = replace(large, memory_bytes=1600)
+    loaded, small = MODEL, replace(MODEL, variant=a_variant("small.onnx-fp32.cpu"))
+    large = replace(MODEL, variant=a_variant("large.onnx-fp32.cpu"), memory_bytes=1600)
     memory.claim(loaded)
     assert not memory.is_expected(small), "nobody leaves"
-    memory.expect_release("loaded", expected=True)
+    memory.expect_release(loaded.name, expected=True)
     assert memory.is_expected(small)
     assert not memory.is_expected(large), "it will not fit then, either"
-    memory.expect_release("loaded", expected=False)
+    memory.expect_release(loaded.name, expected=False)
     assert not memory.is_expected(small), "it stays after all"
-    memory.expect_release("loaded", expected=True)
-    memory.release("loaded")
+    memory.expect_release(loaded.name, expected=True)
+    memory.release(loaded.name)
     assert not memory.is_expected(small), "it is there"
     memory.claim(small)
 
