@@ -40,9 +40,14 @@ _home_said: Final = ContextVar("home_said", default=False)
 
 
 def _note_home(ctx: typer.Context, home: Path) -> Path:
-    source = ctx.get_parameter_source("home")
-    _home_said.set(source is not None and source.name == "COMMANDLINE")
+    _home_said.set(was_typed(ctx, "home"))
     return home
+
+
+def was_typed(ctx: typer.Context, parameter: str) -> bool:
+    """Whether a parameter was given where the command was typed, and not by the environment or a default."""
+    source = ctx.get_parameter_source(parameter)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 Home = Annotated[

@@ -21,6 +21,7 @@ from infaas.cli.connect import (
     find_database,
     find_kafka,
     gateway_url,
+    was_typed,
 )
 from infaas.cli.output import err, show, show_json, table
 from infaas.cli.processing import ImageFlag, ProcessingFlag, TokenizerFlag, TopFlag, declared_processing
@@ -199,15 +200,10 @@ def _check_zoo_flags(ctx: typer.Context) -> None:
     flags = [
         parameter.opts[0]
         for parameter in ctx.command.params
-        if parameter.name not in _OF_ZOO and _was_given(ctx, parameter.name or "")
+        if parameter.name not in _OF_ZOO and was_typed(ctx, parameter.name or "")
     ]
     if flags:
         raise OperatorError(f"with --zoo its models say for themselves what {', '.join(flags)} says: leave it out")
-
-
-def _was_given(ctx: typer.Context, parameter: str) -> bool:
-    source = ctx.get_parameter_source(parameter)
-    return source is not None and source.name == "COMMANDLINE"
 
 
 async def register_with_progress(

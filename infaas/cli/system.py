@@ -22,7 +22,7 @@ from autoscaler.decide.snapshot import Policy
 from broker.servers.embedded import LIMITS
 from broker.servers.jars import JarProgress
 from broker.settings import ENV as KAFKA_ENV
-from infaas.cli.connect import DEFAULT_HOME, Home, Json, gateway_url, running_state
+from infaas.cli.connect import DEFAULT_HOME, Home, Json, gateway_url, running_state, was_typed
 from infaas.cli.output import err, show, show_json, table
 from infaas.cli.progress_bar import ProgressBar
 from infaas.cli.register import register_with_progress
@@ -60,8 +60,7 @@ KafkaFlag = Annotated[
 
 def _not_for_all_to_see(ctx: typer.Context, dsn: str | None) -> str | None:
     """Refuse a password in the command line, which `ps` shows to every user of the machine."""
-    source = ctx.get_parameter_source("postgres")
-    if dsn and source is not None and source.name == "COMMANDLINE" and has_password(dsn):
+    if dsn and was_typed(ctx, "postgres") and has_password(dsn):
         raise OperatorError(f"every user of this machine sees the password of --postgres: set {POSTGRES_ENV} instead")
     return dsn
 
