@@ -55,9 +55,7 @@ class TorchRuntime:
             OperatorError: the runtime is not available for `hardware`.
         """
         self.availability(hardware).check()
-        torch = import_torch()
-        keep_freed_memory()
-        torch.set_num_threads(options.threads)
+        torch = prepare_torch(options.threads)
         program, outputs = load_program(artifact)
         if hardware == Hardware.CUDA:
             program = torch.export.passes.move_to_device_pass(program, "cuda")
@@ -140,6 +138,14 @@ def import_torch() -> Any:
     """Import torch, untyped: its types are only there where it is installed."""
     torch = importlib.import_module("torch")
     importlib.import_module("torch.export.passes")
+    return torch
+
+
+def prepare_torch(threads: int) -> Any:
+    """Import torch into a process that is to compute with so many threads, and keeps what its batches free."""
+    torch = import_torch()
+    keep_freed_memory()
+    torch.set_num_threads(threads)
     return torch
 
 

@@ -20,9 +20,8 @@ from numpy.typing import NDArray
 
 from runtimes.aot_library import AotLibrary
 from runtimes.device import device_name
-from runtimes.freed_memory import keep_freed_memory
 from runtimes.protocol import Availability, LoadOptions, Session, Tensors
-from runtimes.pytorch import import_torch, keep_threads, torch_availability
+from runtimes.pytorch import keep_threads, prepare_torch, torch_availability
 from runtimes.torch_cuda import CudaRunner, as_writable, output_values
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
@@ -88,9 +87,7 @@ class TorchAotRuntime:
             raise OperatorError(
                 f"it was compiled for {names.device}, and this is {device_name(hardware)}: register it --again here"
             )
-        torch = import_torch()
-        keep_freed_memory()
-        torch.set_num_threads(options.threads)
+        torch = prepare_torch(options.threads)
         if hardware == Hardware.CUDA:
             named = [given.name for given in names.named]
             runner = CudaRunner(torch, _load(artifact, options), len(names.positional), named, graphs=False)
