@@ -26,9 +26,9 @@ from schemas.status import SERVING, InstanceState, InstanceStatus, PartitionStat
 from schemas.versions import Versions
 from security.tenant_classes import STRANGERS
 from selector.candidates import NO_ROOM, Rooms, TaskCandidates
-from selector.entities import Instance, Partition, Worker, WorkerKind
+from selector.entities import Instance, Partition, Worker, WorkerKind, unread_inputs
 from selector.failed_loads import FailedLoads
-from selector.replicas import FEW, Replicas
+from selector.replicas import Replicas
 from selector.variants import PricedVariant
 
 STATUS_TTL_S: Final = 1.0
@@ -271,10 +271,10 @@ class ClusterState:
             task.invalidate()
 
     def _remove_replica(self, instance: Instance) -> None:
-        task = self.tasks.get(instance.variant.task)
-        replicas = task.serving.get(instance.variant.name) if task is not None else None
-        if task is None or replicas is None or instance not in replicas:
+        replicas = self._replicas_of(instance.variant)
+        if replicas is None or instance not in replicas:
             return
+        task = self.tasks[instance.variant.task]
         slower = replicas.remove(instance)
         if not replicas:
             del task.serving[instance.variant.name]
@@ -326,11 +326,14 @@ class ClusterState:
         self._resort(instance, now)
 
     def _resort(self, instance: Instance, now: float) -> None:
-        """Move an instance that was given work, where it is one of many replicas; few are walked, in any order."""
-        task = self.tasks.get(instance.variant.task)
-        replicas = task.serving.get(instance.variant.name) if task is not None else None
-        if replicas is not None and len(replicas) > FEW and instance in replicas:
-            replicas.update(instance, now)
+        """Have an instance that was given work, and may have gone, where it belongs among the replicas."""
+        replicas = self._replicas_of(instance.variant)
+        if replicas is not None:
+            replicas.give_work(instance, now)
+
+    def _replicas_of(self, variant: PricedVariant) -> Replicas | None:
+        task = self.tasks.get(variant.task)
+        return None if task is None else task.serving.get(variant.name)
 
     def _given_to(self, instance: Instance, now: float) -> Worker:
         instance.turn += 1
@@ -369,7 +372,7 @@ def _apply_to_instance(instance: Instance, said: InstanceStatus, now: float) -> 
     instance.slowdown = max(said.slowdown, 1.0)
     instance.drag = said.drag
     instance.take_level(said, now)
-    unread_offline = sum(partition.unread_inputs() for partition in instance.offline_partitions)
+    unread_offline = unread_inputs(instance.offline_partitions)
     instance.offline_inputs = said.queued_offline_inputs + unread_offline
     instance.parallel = said.parallel
     instance.slot_rate = instance.slot_rate_by(said)

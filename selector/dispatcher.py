@@ -11,27 +11,22 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from typing import Final
 
 from broker.delivery.consumer import Consumer, Record
 from process.cpu_meter import CpuMeter
 from schemas.errors import Internal, QueryError
 from schemas.headers import LINGER_NS
 from schemas.needs import Mode
-from security.signature import LARGE_BYTES
 from selector.candidates import TaskCandidates
 from selector.dispatcher_base import DispatchContext, DispatcherBase
 from selector.intake_pace import IntakePace
 from selector.late_binding import bind_copy
 from selector.overload import LoadShedder
 from selector.policy import Choice, Refusal
-from selector.proof import Replayed, signed_digest
 from selector.received_query import ReceivedQuery
 from selector.shadow import ShadowSender
 
 log = logging.getLogger(__name__)
-
-_DEFECT: Final = "%s: record %d/%d"
 
 
 def _deadline(read: tuple[Record, ReceivedQuery]) -> float:
@@ -61,7 +56,7 @@ class Dispatcher(DispatcherBase):
 
         Waits only while too much is unacknowledged.
         """
-        received = await self._read(record, attempts)
+        received = await self._read(record, attempts, self._reader.read)
         if received is not None:
             await self._send_on(record, received, attempts)
 
@@ -70,25 +65,14 @@ class Dispatcher(DispatcherBase):
 
         Workers take them in this order, so what is decided on later is behind what was decided on before, as predicted.
         """
-        read = [(record, received) for record in records if (received := await self._read(record, 1)) is not None]
-        if len(read) > 1:
-            read.sort(key=_deadline)
+        read: list[tuple[Record, ReceivedQuery]] = []
+        for record in records:
+            received = await self._read(record, 1, self._reader.read)
+            if received is not None:
+                read.append((record, received))
+        read.sort(key=_deadline)
         for record, received in read:
             await self._send_on(record, received, 1)
-
-    async def _read(self, record: Record, attempts: int) -> ReceivedQuery | None:
-        """Read the query in a record; None: it cannot be, and its sender was told so."""
-        try:
-            digest = await signed_digest(record) if len(record.value or b"") > LARGE_BYTES else None
-            return self._reader.read(record, self._clock.offset_ms, digest)
-        except Replayed:
-            self._pass_over(record)
-        except QueryError as error:
-            await self._reject(record, error, attempts)
-        except Exception as error:
-            log.error(_DEFECT, record.topic, record.partition, record.offset, exc_info=error)
-            await self._reject(record, Internal("the query could not be read"), attempts)
-        return None
 
     async def _send_on(self, record: Record, received: ReceivedQuery, attempts: int) -> None:
         try:
@@ -96,7 +80,7 @@ class Dispatcher(DispatcherBase):
         except QueryError as error:
             await self._reject(record, error, attempts)
         except Exception as error:
-            log.error(_DEFECT, record.topic, record.partition, record.offset, exc_info=error)
+            log.error("%s: record %d/%d", record.topic, record.partition, record.offset, exc_info=error)
             await self._reject(record, Internal("the query could not be decided on"), attempts)
 
     async def _decide(self, record: Record, received: ReceivedQuery, attempts: int) -> None:

@@ -5,19 +5,22 @@ query that could not be sent on is decided on anew, for another instance may tak
 letter.
 """
 
+import logging
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 from broker.delivery.consumer import Consumer, Record
 from broker.outbox import Message, Outbox
 from broker.producer import Ack, Producer
 from broker.reply_stream.sender import ResultSender
 from schemas import headers as h
-from schemas.errors import Forbidden, Overloaded, QueryError, UnknownTask, Unsatisfiable
+from schemas.errors import Forbidden, Internal, Overloaded, QueryError, UnknownTask, Unsatisfiable
 from schemas.topics import is_offline, offline_of, task_of
+from security.signature import LARGE_BYTES
 from selector.cluster_state import ClusterState
 from selector.demand_sender import DemandSender
 from selector.evidence import KEEP_BYTES, EvidenceRoom
@@ -26,8 +29,12 @@ from selector.forward import forwarded, moved, refused
 from selector.load_meter import LoadMeter
 from selector.metrics import SelectorMetrics
 from selector.policy import Choice, PolicyConfig, Refusal
+from selector.proof import Replayed, signed_digest
 from selector.received_query import QueryReader, ReceivedQuery, error_result
 
+log = logging.getLogger(__name__)
+
+_Read: TypeAlias = Callable[[Record, float, str | None], ReceivedQuery]
 _NO_TASK: Final = "-"
 """Stands for all that is no task, in metrics."""
 
@@ -71,6 +78,20 @@ class DispatcherBase(ABC):
     @abstractmethod
     async def take(self, record: Record, attempts: int = 1) -> None:
         """Take a record, for the so manieth time; raises nothing for the record's sake."""
+
+    async def _read(self, record: Record, attempts: int, read: _Read) -> ReceivedQuery | None:
+        """Read the query in a record by `read`; None: it cannot be, or repeats another, and that is seen to."""
+        try:
+            digest = await signed_digest(record) if len(record.value or b"") > LARGE_BYTES else None
+            return read(record, self._clock.offset_ms, digest)
+        except Replayed:
+            self._pass_over(record)
+        except QueryError as error:
+            await self._reject(record, error, attempts)
+        except Exception as error:
+            log.error("%s: record %d/%d", record.topic, record.partition, record.offset, exc_info=error)
+            await self._reject(record, Internal("the query could not be read"), attempts)
+        return None
 
     async def _forward(
         self, record: Record, received: ReceivedQuery, choice: Choice, topic: str, now: float, attempts: int, *,

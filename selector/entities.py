@@ -9,6 +9,7 @@ modelled as a bucket: each send fills it, and it drains at the rate the instance
 """
 
 import math
+from collections.abc import Iterable
 from typing import Final, NamedTuple, Self
 
 from schemas.hardware import CorePrice, cores_of, slots_taken
@@ -48,6 +49,11 @@ class Partition:
     def unread_inputs(self) -> float:
         """Number of inputs in these, about."""
         return self.unread() * self.mean_inputs
+
+
+def unread_inputs(partitions: Iterable[Partition]) -> float:
+    """Number of inputs, about, that no worker has fetched of these partitions."""
+    return sum(partition.unread_inputs() for partition in partitions)
 
 
 class Room(NamedTuple):
@@ -145,7 +151,7 @@ class Worker:
 
     def take_unread(self, instance: "Instance", now: float) -> None:
         """Count what an instance has not read yet of its online queries, which its worker has not counted."""
-        inputs = int(sum(partition.unread_inputs() for partition in instance.partitions) + 0.5)
+        inputs = int(unread_inputs(instance.partitions) + 0.5)
         if inputs:
             self._take(instance, int(instance.level + 0.5) - inputs, inputs, now)
 
@@ -259,7 +265,7 @@ class Instance:
         if queued_online:
             self.worker.online_at = now
         left = max(queued_online - said.done_inputs, 0.0)
-        self.level = left + sum(partition.unread_inputs() for partition in self.partitions)
+        self.level = left + unread_inputs(self.partitions)
         self.level_at = now
         if said.queued and not said.queued_offline_inputs:
             self._mean_of(said.queued_inputs, said.queued)

@@ -25,12 +25,10 @@ from typing import Final
 
 from broker.delivery.consumer import Consumer, Record
 from process.event_wait import wait_within
-from schemas.errors import Internal, QueryError
-from security.signature import LARGE_BYTES
+from schemas.errors import Internal
 from selector.dispatcher_base import DispatchContext, DispatcherBase
 from selector.late_binding import Wait, bind
 from selector.policy import Choice, Refusal
-from selector.proof import Replayed, signed_digest
 from selector.received_query import ReceivedQuery
 
 log = logging.getLogger(__name__)
@@ -103,18 +101,8 @@ class OfflineDispatcher(DispatcherBase):
 
     async def take(self, record: Record, attempts: int = 1) -> None:
         """Hold a query until it can be sent on; one that cannot be read becomes a dead letter."""
-        try:
-            digest = await signed_digest(record) if len(record.value or b"") > LARGE_BYTES else None
-            received = self._reader.read_offline(record, self._clock.offset_ms, digest)
-        except Replayed:
-            self._pass_over(record)
-            return
-        except QueryError as error:
-            await self._reject(record, error, attempts)
-            return
-        except Exception as error:
-            log.error("%s: record %d/%d", record.topic, record.partition, record.offset, exc_info=error)
-            await self._reject(record, Internal("the query could not be read"), attempts)
+        received = await self._read(record, attempts, self._reader.read_offline)
+        if received is None:
             return
         if self._stopped:
             self._consumer.give_back(record)

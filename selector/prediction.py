@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from selector.cluster_state import ClusterState
-from selector.entities import Instance, Worker
+from selector.entities import Instance, Worker, unread_inputs
 from selector.variants import PricedVariant
 
 _UNNOTICED: Final = 0.25
@@ -83,7 +83,7 @@ def drain_s(instances: Iterable[Instance], batch: int, now: float) -> float:
 
 def cold_start_finish_s(variant: PricedVariant, batch: int, state: ClusterState) -> float:
     """Predicted seconds until `batch` inputs sent now to a variant that is not loaded have been answered."""
-    queued = sum(partition.unread_inputs() for partition in state.partitions(variant))
+    queued = unread_inputs(state.partitions(variant))
     return state.hop_s + variant.load_s + variant.model.promised_s(int(queued) + batch)
 
 

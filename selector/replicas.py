@@ -119,6 +119,11 @@ class Replicas:
         instance.free_at = now + instance.work_s(now)
         group.put(instance, now)
 
+    def give_work(self, instance: Instance, now: float) -> None:
+        """Take up that a replica, if it is one, was given work; few are walked, in no order."""
+        if len(self) > FEW and instance in self:
+            self.update(instance, now)
+
     def remove(self, instance: Instance) -> bool:
         """Remove a replica; returns whether it was the last that is as fast, or the last of all."""
         self.healthy.discard(instance)
