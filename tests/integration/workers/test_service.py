@@ -37,7 +37,7 @@ from tests.integration.workers.conftest import MAX_BATCH, Results, Site, class_o
 from tests.kafka_entrance import entrance
 from tests.model_files import picky_model, ragged_model
 from tests.store_rows import a_worker
-from tests.waiting import read_until
+from tests.waiting import PATIENCE_S, read_until
 from workers.instance import ServingInstance
 from workers.instance_controller import InstanceController
 from workers.loading import DeviceMemory, close_session
@@ -586,12 +586,25 @@ async def test_what_is_loaded_in_the_place_of_another_waits_for_its_memory(
     def silent(_hardware: str) -> int:  # so that as much is in use as models were profiled with
         return 0
 
-    def close_slowly(name: str, loaded: LoadedModel, memory: DeviceMemory) -> None:
-        time.sleep(0.5)
+    def try_claim(memory: DeviceMemory, model: ServableModel) -> None:
+        try:
+            claim(memory, model)
+        finally:
+            wanted.set()
+
+    def see_expected(memory: DeviceMemory, model: ServableModel) -> bool:
+        expected = is_expected(memory, model)
+        if expected:
+            wanted.set()
+        return expected
+
+    def close_late(name: str, loaded: LoadedModel, memory: DeviceMemory) -> None:
+        wanted.wait(PATIENCE_S)
         close_session(name, loaded, memory)
 
+    wanted, claim, is_expected = threading.Event(), DeviceMemory.claim, DeviceMemory.is_expected
     monkeypatch.setattr("workers.loading.memory_in_use", silent)
-    monkeypatch.setattr("workers.instance_controller.close_session", close_slowly)
+    monkeypatch.setattr("workers.instance_controller.close_session", close_late)
     await site.register()
     await other.register()
     value, headers = site.value()
@@ -603,6 +616,8 @@ async def test_what_is_loaded_in_the_place_of_another_waits_for_its_memory(
         await site.place("cpu-0")
         await site.ask(producer, "q", value, headers)
         assert await answered(results, 1) == {"q": "ok"}
+        monkeypatch.setattr(DeviceMemory, "claim", try_claim)
+        monkeypatch.setattr(DeviceMemory, "is_expected", see_expected)
         await site.unplace("cpu-0")
         await other.place("cpu-0")
         await other.ask(producer, "r", value, headers)

@@ -85,11 +85,16 @@ def test_a_model_computes_on_as_many_cores_as_it_was_measured_with(runtime: Runt
         open_session(model, WorkerSettings(cores=1), store, DeviceMemory(WorkerSettings(cores=1)))
 
 
-def test_memory_is_what_the_models_that_are_loaded_take(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def _silent_device(monkeypatch: pytest.MonkeyPatch) -> None:
     def silent(_hardware: str) -> int:
         return 0
 
     monkeypatch.setattr("workers.loading.memory_in_use", silent)
+
+
+@pytest.mark.usefixtures("_silent_device")
+def test_memory_is_what_the_models_that_are_loaded_take() -> None:
     memory = DeviceMemory(WorkerSettings(cores=1, memory_bytes=1 << 20))
     for _ in range(2):  # who claims twice has it once
         memory.claim(MODEL)
@@ -99,11 +104,8 @@ def test_memory_is_what_the_models_that_are_loaded_take(monkeypatch: pytest.Monk
     assert memory.used == 0
 
 
-def test_memory_is_waited_for_where_others_leave_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    def silent(_hardware: str) -> int:
-        return 0
-
-    monkeypatch.setattr("workers.loading.memory_in_use", silent)
+@pytest.mark.usefixtures("_silent_device")
+def test_memory_is_waited_for_where_others_leave_enough() -> None:
     memory = DeviceMemory(WorkerSettings(cores=1, memory_bytes=1500))
     loaded, small = MODEL, replace(MODEL, variant=a_variant("small.onnx-fp32.cpu"))
     large = replace(MODEL, variant=a_variant("large.onnx-fp32.cpu"), memory_bytes=1600)
