@@ -34,7 +34,10 @@ _HOPS_CPU_S: Final = 0.001
 """CPU seconds of a query beyond its computation, Kafka, gateway and selector included, as a burst begins; less where
 they run elsewhere."""
 _STREAM_S: Final = 0.0005
-"""Seconds that an answer takes over a connection, until it has been read."""
+"""Seconds that who asked takes to read an answer that comes over a connection."""
+_STREAM_SHARE: Final = 0.6
+"""Of the time that a record takes by way of the broker, what an answer takes over a connection: it wakes as many
+processes but one, on machines that are as busy."""
 
 
 def finish_s(instance: Instance, batch: int, now: float, offline: bool = False, streamed: bool = False) -> float:
@@ -65,7 +68,7 @@ def finish_s(instance: Instance, batch: int, now: float, offline: bool = False, 
 
 def _hops_s(worker: Worker, streamed: bool) -> float:
     """Predicted seconds that a query and its answer are on their way."""
-    return worker.hop_s / 2 + _STREAM_S if streamed else worker.hop_s
+    return worker.hop_s / 2 * (1 + _STREAM_SHARE) + _STREAM_S if streamed else worker.hop_s
 
 
 def idle_finish_s(instance: Instance, batch: int, streamed: bool = False) -> float:

@@ -254,14 +254,14 @@ def test_a_status_from_before_says_nothing_of_how_long_a_record_takes() -> None:
     assert where.workers["cpu-0"].hop_s > where.hop_s
 
 
-def test_an_answer_that_is_streamed_is_predicted_without_the_broker_on_its_way() -> None:
+def test_an_answer_that_is_streamed_is_predicted_to_be_sooner_by_a_share_of_the_way() -> None:
     where = state_of(registered(FAST))
     where.apply_status(status(instance(FAST)), NOW, 0.05)
     asked = query(latency_ms=1000)
     streamed = msgspec.structs.replace(asked, streamed=True)
     hop_s = where.workers["cpu-0"].hop_s
     saved_s = chosen(asked, where).predicted_s - chosen(streamed, where).predicted_s
-    assert hop_s / 2 - 0.001 < saved_s < hop_s / 2
+    assert saved_s == pytest.approx(hop_s / 2 * (1 - 0.6) - 0.0005)
     told = explained(explain(streamed, where, NOW, PolicyConfig(), chosen(streamed, where)))
     assert [row["predicted_ms"] for row in told["considered"]] == [told["predicted_ms"]]  # pyright: ignore
     assert told["predicted_ms"] == pytest.approx(chosen(streamed, where).predicted_s * 1e3, abs=0.01)
