@@ -24,6 +24,8 @@ from broker.settings import KafkaSettings
 if TYPE_CHECKING:
     from aiokafka.client import AIOKafkaClient
 
+    from broker.fetch.fetch_buffer import FetchBuffer
+
 log = logging.getLogger(__name__)
 
 _BACKOFF_S: Final = 0.5
@@ -45,7 +47,7 @@ class Tail:
         self._settings = settings
         self._client_id = client_id
         self._client: AIOKafkaClient
-        self._fetcher: Fetcher
+        self._buffer: FetchBuffer
         self._tasks = asyncio.TaskGroup()
         self._reading: asyncio.Task[None]
         self._topics = sorted(topics)
@@ -58,14 +60,15 @@ class Tail:
 
     async def __aenter__(self) -> Self:
         self._client = new_client(self._settings, self._client_id)
-        self._fetcher = Fetcher(self._client, self._pace)
+        fetcher = Fetcher(self._client, self._pace)
+        self._buffer = fetcher.open_buffer()
         try:
             await start_client(self._settings, self._begin())
         except BaseException:
             await self._client.close()
             raise
         await self._tasks.__aenter__()
-        self._reading = self._tasks.create_task(self._fetcher.run(), name=f"read {', '.join(self._topics)}")
+        self._reading = self._tasks.create_task(fetcher.run(), name=f"read {', '.join(self._topics)}")
         return self
 
     async def __aexit__(
@@ -90,7 +93,7 @@ class Tail:
             starts = starts | await self._find(dict.fromkeys(partitions, round(self._since_ms)))
         self._starts = starts
         for partition, start in starts.items():
-            self._fetcher.begin(partition, start)
+            self._buffer.begin(partition, start)
         client.cluster.add_listener(self._on_metadata)
 
     async def _find(self, wanted: dict[TopicPartition, int]) -> dict[TopicPartition, int]:
@@ -114,7 +117,7 @@ class Tail:
         for partition in self._partitions(cluster):
             if partition not in self._began:
                 self._began[partition] = 0
-                self._fetcher.begin(partition, START)
+                self._buffer.begin(partition, START)
 
     def is_replayed(self, record: Record) -> bool:
         """Whether the record was written before this began to read."""
@@ -124,7 +127,7 @@ class Tail:
         """Return the next records, at least one; waits for them, and goes on by itself after a lost connection."""
         while True:
             try:
-                found = await self._fetcher.poll()
+                found = await self._buffer.poll()
             except KafkaError as error:
                 log.warning("reading %s failed, trying again: %r", ", ".join(self._topics), error)
                 await asyncio.sleep(_BACKOFF_S)

@@ -104,7 +104,9 @@ class Builder:
         await _insist(lambda: ensure_topics(self._context.kafka, build_topics(self._hardware)))
         client = f"{self._worker}-builder"
         async with (
-            Consumer(self._context.kafka, client, group=group, max_in_flight=_QUEUED) as requests,
+            Consumer(
+                self._context.kafka, client, group=group, max_in_flight=_QUEUED, over=self._context.offline
+            ) as requests,
             asyncio.TaskGroup() as tasks,
         ):
             tasks.create_task(self._put_down(requests), name="put builds down")

@@ -1,6 +1,6 @@
 """The slots of a device: threads that compute, and the choice of what computes next in a free one.
 
-    event loop:  queue.add(work); executor.wake()
+    event loop:  queue.add(work); executor.wake_soon()
     slot thread: take the most urgent batch of all instances -> compute -> take the next -> ... -> nothing left, end
 
 Rules.
@@ -153,6 +153,8 @@ class BatchExecutor:
         self._rhythm = OnlineRhythm()
         """Of the batches of online work, whose it be."""
         self._closing = False
+        self._wakes = False
+        """Whether it is about to be woken."""
         self._busy_s = 0.0
         self._under_way: dict[int, _BatchUnderWay] = {}
         """Batches by slot."""
@@ -181,6 +183,19 @@ class BatchExecutor:
                 self._note_end(slot)
                 self._free.append(slot)
             self._begin()
+
+    def wake_soon(self) -> None:
+        """Wake once all that came at the same moment is queued, whose it be: at the event loop's next turn."""
+        if not self._wakes:
+            self._wakes = True
+            asyncio.get_running_loop().call_soon(self._wake_now)
+
+    def _wake_now(self) -> None:
+        self._wakes = False
+        try:
+            self.wake()
+        except Exception as error:  # noqa: BLE001 - as of a batch that a thread computes
+            self._on_defect(error)
 
     async def watch(self) -> None:
         """Abandon what takes longer than its limit, until cancelled."""

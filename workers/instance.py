@@ -143,9 +143,9 @@ class ServingInstance:
             queued = QueuedInputs(self._queue.online_inputs, self._queue.offline_inputs)
             enough = self.parallel * self._queue.best_batch  # keeps all slots busy which it may fill
             now_s = time.monotonic()
-            room = self._pace.room(queued, enough, online=self._executor.expects_online(now_s), now_s=now_s)
-            if room:
+            if room := self._pace.room(queued, enough, online=self._executor.expects_online(now_s), now_s=now_s):
                 return min(room, _CHUNK)
+            self._offline.pause()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._pace.look_again_s(now_s)):
                     await self._progress.wait()
@@ -161,7 +161,7 @@ class ServingInstance:
             with self._executor.lock:
                 for part in parts:
                     self._queue.add(part)
-            self._executor.wake()
+            self._executor.wake_soon()
         return sum(part.inputs for part in parts)
 
     async def _read(self, record: Record) -> list[QueryPart]:

@@ -26,6 +26,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from broker.delivery.consumer import Consumer
+from broker.delivery.read_connection import ReadConnection
 from broker.producer import Producer
 from broker.reply_stream.sender import ReplyStreamSender
 from broker.settings import KafkaSettings
@@ -77,6 +78,9 @@ class WorkerContext:
     kafka: KafkaSettings
     pool: Pool
     catalog: CatalogWatcher
+    online: ReadConnection
+    """What online queries are read over, of all instances at once; offline ones have another."""
+    offline: ReadConnection
     producer: Producer
     streams: ReplyStreamSender
     artifacts: ArtifactStore
@@ -269,8 +273,7 @@ class InstanceController:
         context, settings = self._context, self._context.settings
         # Who came from a version that had one topic of a variant has none of offline queries yet.
         await ensure_variant_topics(context.kafka, [(self.variant, model.variant.partitions)])
-        online = self._consumer(model)
-        async with online, self._consumer(model, beside=online) as offline:
+        async with self._consumer(model, context.online) as online, self._consumer(model, context.offline) as offline:
             instance = ServingInstance(
                 model, loaded, online, offline, context.producer, context.streams, context.executor,
                 context.journal, settings.worker, context.answers, context.trigger,
@@ -290,7 +293,7 @@ class InstanceController:
                     await self._set_state(InstanceState.DRAINING)
                 serving.cancel()
 
-    def _consumer(self, model: ServableModel, beside: Consumer | None = None) -> Consumer:
+    def _consumer(self, model: ServableModel, over: ReadConnection) -> Consumer:
         context = self._context
         return Consumer(
             context.kafka,
@@ -298,7 +301,7 @@ class InstanceController:
             group=variant_group(self.variant),
             max_in_flight=self._prefetch(model),
             may_commit=context.leases.are_current,
-            beside=beside,
+            over=over,
         )
 
     def _prefetch(self, model: ServableModel) -> int:

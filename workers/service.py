@@ -14,6 +14,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from broker.delivery.read_connection import ReadConnection
 from broker.producer import Producer
 from broker.reachability import KafkaReachability
 from broker.reply_stream.sender import ReplyStreamSender
@@ -69,6 +70,8 @@ async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSett
         catalog = await stack.enter_async_context(CatalogWatcher(pool))
         producer = await stack.enter_async_context(Producer(kafka, settings.worker))
         await producer.prefetch_metadata([topics.STATUS, topics.DEAD_LETTERS])
+        online = await stack.enter_async_context(ReadConnection(kafka, settings.worker))
+        offline = await stack.enter_async_context(ReadConnection(kafka, f"{settings.worker}-offline"))
         streams = await stack.enter_async_context(ReplyStreamSender(kafka.reply_stream))
         executor = _open_executor(settings, defect, stack)
         loader = _open_loader(settings, stack)
@@ -88,9 +91,9 @@ async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSett
         )
         artifacts = await asyncio.to_thread(open_artifacts, settings.artifacts, settings.home)
         context = WorkerContext(
-            settings=settings, kafka=kafka, pool=pool, catalog=catalog, producer=producer, streams=streams,
-            artifacts=artifacts, executor=executor, journal=journal, leases=leases, answers=AnswerMeter(),
-            loader=loader, memory=DeviceMemory(settings), replacement=replacement,
+            settings=settings, kafka=kafka, pool=pool, catalog=catalog, online=online, offline=offline,
+            producer=producer, streams=streams, artifacts=artifacts, executor=executor, journal=journal, leases=leases,
+            answers=AnswerMeter(), loader=loader, memory=DeviceMemory(settings), replacement=replacement,
         )  # fmt: skip
         placement = PlacementFollower(pool, settings.worker, lambda row: InstanceController(row, context))
         reporter = StatusReporter(context, epoch, lambda: placement.controllers)

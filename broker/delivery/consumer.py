@@ -26,22 +26,20 @@ from typing import TYPE_CHECKING, Final, Self
 from aiokafka import TopicPartition
 from aiokafka.errors import GroupAuthorizationFailedError, KafkaError
 
-from broker.client import new_client, start_client
 from broker.delivery.committer import Committer
 from broker.delivery.coordinator import Coordinator
 from broker.delivery.in_flight import InFlightTracker
 from broker.delivery.membership import Membership, Partitions
+from broker.delivery.read_connection import ReadConnection
 from broker.features import broker_features
-from broker.fetch.fetcher import Fetcher
 from broker.fetch.offset_search import START
-from broker.fetch_pace import FetchPace
 from broker.kafka_types import Record
 from broker.settings import KafkaSettings
 from broker.topics import partitions_of
 from schemas.errors import OperatorError
 
 if TYPE_CHECKING:
-    from aiokafka.client import AIOKafkaClient
+    from broker.fetch.fetch_buffer import FetchBuffer
 
 __all__ = ["Consumer", "Record"]
 
@@ -49,8 +47,6 @@ log = logging.getLogger(__name__)
 
 DRAIN_S: Final = 2.0
 LAST_COMMIT_S: Final = 3.0
-_ASSIGNED_FACTOR: Final = 50
-"""Of the longer wait over the shorter one: a worker has a consumer for each instance, and few of them are busy."""
 _BACKOFF_S: Final = 0.5
 
 
@@ -69,12 +65,12 @@ class Consumer:
         instance_id: str | None = None,
         max_in_flight: int = 1000,
         may_commit: Callable[[], bool] | None = None,
-        beside: "Consumer | None" = None,
+        over: ReadConnection | None = None,
     ) -> None:
         """Make a consumer that is not connected.
 
-        `may_commit` says whether what was assigned is known to be ours still; None: it always is. One `beside` another
-        of its group, which must be open for longer, reads over a connection of its own, and else over the other's.
+        `may_commit` says whether what was assigned is known to be ours still; None: it always is. It reads `over` a
+        connection that others read over as well, and that is open for longer; None: over its own.
         """
         self.on_release: Callable[[Collection[TopicPartition]], None] = lambda _: None
         """Called with partitions that are given up: give back what is only held of them."""
@@ -83,11 +79,11 @@ class Consumer:
         self._group = group
         self._instance_id = instance_id
         self._may_commit = may_commit
-        self._beside = beside
-        self._client: AIOKafkaClient
+        self._over = over
+        self._connection: ReadConnection
         self._coordinator: Coordinator
         self._committer: Committer
-        self._fetcher: Fetcher
+        self._buffer: FetchBuffer
         self._membership: Membership | None = None
         self._tracker = InFlightTracker(max_in_flight)
         self._move_lock = asyncio.Lock()
@@ -110,19 +106,15 @@ class Consumer:
     @property
     def reading(self) -> Partitions:
         """Partitions that are read now, which those that are being drained are not."""
-        return self._fetcher.partitions
+        return self._buffer.partitions
 
     async def __aenter__(self) -> Self:
-        if self._beside is None:
-            await self._connect()
-        else:
-            self._client, self._coordinator = self._beside._client, self._beside._coordinator
+        self._connection = self._over or await ReadConnection(self._settings, self._client_id).__aenter__()
+        self._coordinator = Coordinator(self._connection.client, self._group)
         timeout_s = self._settings.request_timeout_ms / 1000
         self._committer = Committer(self._coordinator, self._tracker, self._client_id, timeout_s, self._may_commit)
-        pace = FetchPace(self._settings, factor=_ASSIGNED_FACTOR)
-        self._fetcher = Fetcher(self._client, pace, connections="fetch" if self._beside is None else "fetch beside")
+        self._buffer = self._connection.fetcher.open_buffer()
         await self._tasks.__aenter__()
-        self._start(self._fetcher.run(), "read")
         self._start(self._start_reading(), "start reading")
         self._start(self._committer.run(), "commit")
         self._start(self._committer.heal_in_background(lambda: self._membership is None), "heal")
@@ -142,17 +134,9 @@ class Consumer:
                 if self._membership is not None:
                     await self._membership.leave()
             finally:
-                if self._beside is None:
-                    await self._client.close()
-
-    async def _connect(self) -> None:
-        self._client = new_client(self._settings, self._client_id)
-        try:
-            await start_client(self._settings, self._client.bootstrap())
-        except BaseException:
-            await self._client.close()
-            raise
-        self._coordinator = Coordinator(self._client, self._group)
+                self._connection.fetcher.close_buffer(self._buffer)
+                if self._over is None:
+                    await self._connection.__aexit__(None, None, None)
 
     # -- which partitions ----------------------------------------------------------------------------------------------
 
@@ -172,7 +156,6 @@ class Consumer:
             await self._move_to(await partitions_of(self._settings, wanted), DRAIN_S)
         else:
             if self._membership is None:
-                self._fetcher.pace = FetchPace(self._settings)
                 self._membership = self._new_membership()
                 self._start(self._membership.run(), "membership")
             self._membership.subscribe(wanted)
@@ -182,7 +165,7 @@ class Consumer:
         """Learn at once, not within minutes, of new partitions of the topics subscribed to, and share them too."""
         try:
             async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
-                await self._client.force_metadata_update()
+                await self._connection.client.force_metadata_update()
         except TimeoutError:
             log.warning("group %s: Kafka does not say which partitions there are", self._group)
 
@@ -209,9 +192,11 @@ class Consumer:
         Raises:
             OperatorError: Kafka refuses this client; waiting will not help.
         """
+        if not self._tracker.room:
+            self._buffer.pause()
         limit = min(max_records, await self._tracker.wait_for_room())
         try:
-            found = await self._fetcher.poll(limit)
+            found = await self._buffer.poll(limit)
         except KafkaError as error:
             raise OperatorError(f"Kafka refuses group {self._group}: {error}") from error
         taken: list[Record] = []
@@ -230,11 +215,15 @@ class Consumer:
 
     def leave_out(self, topics: Collection[str]) -> None:
         """Have `poll` return none of these topics, until called again without them."""
-        self._fetcher.leave_out(topics)
+        self._buffer.leave_out(topics)
+
+    def pause(self) -> None:
+        """Have those who read over the same connection not wait for the next `poll`, which may be long in coming."""
+        self._buffer.pause()
 
     def rest(self, seconds: float) -> None:
-        """Fetch nothing for so long, so that the next `poll` finds more."""
-        self._fetcher.rest(seconds)
+        """Fetch nothing over its connection for so long, so that the next `poll` finds more."""
+        self._connection.fetcher.rest(seconds)
 
     async def drained(self) -> None:
         """Wait until every record handed out is done."""
@@ -249,7 +238,7 @@ class Consumer:
         wanted = TopicPartition(self._topic, partition)
         if wanted not in self._assigned:
             return None
-        seen, position = self._fetcher.end(wanted), self._tracker.position(wanted)
+        seen, position = self._buffer.end(wanted), self._tracker.position(wanted)
         return position if seen is None else max(seen, position or 0)
 
     async def commit(self) -> bool:
@@ -290,7 +279,7 @@ class Consumer:
 
     def _stop(self, partitions: Partitions) -> None:
         """Read partitions no more, and have given back what is only held of them."""
-        self._fetcher.stop(partitions)
+        self._buffer.stop(partitions)
         self._unplaced -= partitions
         self.on_release(partitions)
 
@@ -319,13 +308,13 @@ class Consumer:
             except (KafkaError, OSError, TimeoutError) as error:
                 log.warning("group %s: positions not known yet: %r", self._group, error)
                 if isinstance(error, GroupAuthorizationFailedError):
-                    self._fetcher.refuse(error)
+                    self._buffer.refuse(error)
                 await asyncio.sleep(_BACKOFF_S)
                 self._starts.set()
                 continue
             for partition in wanted & self._unplaced:
                 self._unplaced.discard(partition)
-                start = self._fetcher.begin(partition, committed.get(partition, START))
+                start = self._buffer.begin(partition, committed.get(partition, START))
                 start.add_done_callback(partial(self._on_position, partition))
 
     def _on_position(self, partition: TopicPartition, start: asyncio.Future[int]) -> None:
@@ -345,7 +334,7 @@ class Consumer:
     def _new_membership(self) -> Membership:
         session_ms = self._settings.session_timeout_ms
         return Membership(
-            self._client,
+            self._connection.client,
             self._coordinator,
             instance_id=self._instance_id,
             session_ms=session_ms,
@@ -353,7 +342,7 @@ class Consumer:
             on_dealt=self._read,
             give_up=self._release,
             on_lost=self._forget,
-            on_refused=self._fetcher.refuse,
+            on_refused=self._buffer.refuse,
         )
 
     def _start(self, work: Coroutine[None, None, None], name: str) -> None:

@@ -24,8 +24,8 @@ BELIEVED_AFTER: Final = 3
 class FetchedPartition:
     """Partition that is read from `position` on; a negative one is a place that is yet to be found."""
 
-    __slots__ = ("_damaged_at", "_losses", "_reading", "_tries", "_waiting", "end", "held_bytes", "key", "out_of_range",
-                 "position", "seeking", "start", "taken")  # fmt: skip
+    __slots__ = ("_damaged_at", "_losses", "_reading", "_tries", "_waiting", "end", "failures", "held_bytes", "key",
+                 "out_of_range", "position", "seeking", "set_aside", "start", "taken")  # fmt: skip
 
     def __init__(self, key: TopicPartition, position: int, start: asyncio.Future[int], losses: Losses) -> None:
         self.key = key
@@ -41,6 +41,10 @@ class FetchedPartition:
         """Whether its position is being asked for."""
         self.out_of_range = False
         """Whether the log does not hold its position."""
+        self.set_aside = False
+        """Whether it is not fetched for a moment, since its broker refused it."""
+        self.failures = 0
+        """Times that it was, one after the other."""
         self.held_bytes = 0
         self._waiting: deque[FetchedBatch] = deque()
         self._reading: Iterator[Record | Damage] | None = None
@@ -64,6 +68,7 @@ class FetchedPartition:
     def add(self, data: bytes, end: int) -> bool:
         """Take what a fetch from `position` brought; False if it holds no whole batch."""
         self.end = end
+        self.failures = 0
         batches = split(data, self.position, end)
         if not batches:
             return not data

@@ -1,13 +1,16 @@
-"""Reads partitions from brokers, ahead of those who take the records.
+"""Reads partitions from brokers, ahead of those who take the records: one request for all of them.
 
-    begin(partition, from where) -> position known -> fetch, one a broker at a time -> batches -> poll
+    open_buffer -> begin(partition, from where) -> position known -> fetch, one a broker at a time -> buffers -> poll
 
 Rules.
-* Each fetch is of all partitions that its broker leads, from where the last one ended, whether or not all was taken of
-  what that brought; so none waits for another. It is sent as soon as all is taken, since requests are what costs, and
-  who takes everything at once shall find more in each; or after a moment, while less than `_HELD_BYTES` are here.
+* Each fetch is of all partitions that its broker leads, whoever reads them, from where the last one ended; so none
+  waits for another, and what was written at once comes at once. It is sent as soon as all is taken, since requests are
+  what costs, and who takes everything at once shall find more in each; or after a moment. Nobody waits for those who
+  take nothing.
+* A partition whose buffer is full, or that its broker refused, is left out for a while; the others are read on. Fetches
+  that leave one out for its buffer are held for a moment only: it is read again as soon as there is room.
 * Fetches have connections of their own: what else is asked never waits behind one that a broker holds. One that lacks
-  a partition is broken off, together with its connection.
+  a partition that is new is broken off, together with its connection.
 * Nothing is passed over in silence. Where the log begins after what was to be read, or ends before it, reading goes on
   from its start, with an alarm (`losses`).
 * No error of a broker's ends it, but for a refusal, which `poll` raises: it tries again after a pause.
@@ -18,10 +21,9 @@ import logging
 import random
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterable
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import Any, Final, TypeAlias
 
-from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import (
     ClusterAuthorizationFailedError,
@@ -34,21 +36,22 @@ from aiokafka.errors import (
 )
 
 from broker.fetch.fetch_api import Fetch, FetchAnswer, read_fetched
+from broker.fetch.fetch_buffer import FetchBuffer
 from broker.fetch.fetch_session import FetchSession
 from broker.fetch.fetched_partition import FetchedPartition
 from broker.fetch.losses import Losses
 from broker.fetch.offset_search import END, START, find_offsets
 from broker.fetch.record_batches import Damage
 from broker.fetch_pace import FetchPace
-from broker.kafka_types import Record
 
 log = logging.getLogger(__name__)
 
-_HELD_BYTES: Final = 4 * 1024 * 1024
-_LEFT_OUT_BYTES: Final = 1024 * 1024
-"""Bytes that are here of a partition that is left out, after which no more of it is fetched."""
 _PATIENCE_S: Final = 0.05
 """The longest that a partition waits for what is here of others to be taken."""
+_BRIEF_MS: Final = 50
+"""The longest that a fetch is held which leaves a partition out, so that it can be read again."""
+_CONNECTIONS: Final[Any] = "fetch"
+"""Word by which aiokafka keeps connections for fetches: one for each broker."""
 _PARTITION_BYTES: Final = 1024 * 1024
 _MOST_PARTITION_BYTES: Final = 64 * 1024 * 1024
 _FETCH_BYTES: Final = 16 * 1024 * 1024
@@ -59,21 +62,27 @@ _SESSION_UNKNOWN: Final = (70, 71)
 _DAMAGED: Final = (CorruptRecordException, InvalidMessageError)
 
 
+_Asked: TypeAlias = tuple[FetchBuffer, FetchedPartition]
+"""Partition that is read, and for whom."""
+
+
 class _Fetch:
     """A fetch under way: from where it reads which partitions."""
 
-    def __init__(self, node: int, partitions: Iterable[FetchedPartition]) -> None:
+    def __init__(self, node: int, partitions: Iterable[_Asked], *, brief: bool) -> None:
         self.node = node
-        self.asked = {partition.key: (partition, partition.position) for partition in partitions}
+        self.brief = brief
+        """Whether it ends in a moment, whatever comes."""
+        self.asked = {state.key: (buffer, state, state.position) for buffer, state in partitions}
         self.task: asyncio.Task[None] | None = None
         self.answered = False
         """Whether the broker has answered, and only a pause is left."""
 
-    def break_off_unless_of(self, partitions: Iterable[FetchedPartition]) -> None:
-        """Break it off if one of these is not read by it, or from another place."""
-        if self.answered or self.task is None:
+    def break_off_unless_of(self, partitions: Iterable[_Asked]) -> None:
+        """Break it off if one of these is not read by it, or from another place, and it may be held for long."""
+        if self.answered or self.brief or self.task is None:
             return
-        if any(self.asked.get(partition.key) != (partition, partition.position) for partition in partitions):
+        if any(self.asked.get(state.key) != (buffer, state, state.position) for buffer, state in partitions):
             self.task.cancel()
 
 
@@ -88,26 +97,18 @@ class Fetcher:
         losses: Losses | None = None,
         partition_bytes: int = _PARTITION_BYTES,
         lasting: bool = True,
-        connections: str = "fetch",
     ) -> None:
-        """One that is not `lasting` reads so little that no broker need remember what.
-
-        aiokafka keeps a connection for each broker and word like `connections`; it uses two of its own.
-        """
+        """One that is not `lasting` reads so little that no broker need remember what."""
         self.pace = pace
         self._client = client
-        self._connections: Any = connections
         self._losses = losses or Losses()
         self._partition_bytes = partition_bytes
-        self._partitions: dict[TopicPartition, FetchedPartition] = {}
-        self._ready: dict[FetchedPartition, None] = {}
-        """Those of which there is something to take, in turn."""
-        self._left_out: frozenset[str] = frozenset()
+        self._buffers: dict[FetchBuffer, None] = {}
         self._fetches: dict[int, _Fetch] = {}
         self._sessions = defaultdict[int, FetchSession](lambda: FetchSession(lasting=lasting))
         """By broker."""
+        self._tasks = asyncio.TaskGroup()
         self._look_again = asyncio.Event()
-        self._arrived = asyncio.Event()
         self._patient = False
         """Whether what came last came but a moment ago."""
         self._patience: asyncio.TimerHandle | None = None
@@ -116,63 +117,20 @@ class Fetcher:
         self._refreshing = False
         self._refreshes = 0
         self._failures = 0
-        self._refusal: KafkaError | None = None
         self._loop = asyncio.get_running_loop()
 
-    # -- which partitions ----------------------------------------------------------------------------------------------
+    def open_buffer(self) -> FetchBuffer:
+        """Return what a consumer reads by; it reads until `close_buffer`."""
+        buffer = FetchBuffer(self._losses, self._look_again.set, self._client.add_topic)
+        self._buffers[buffer] = None
+        return buffer
 
-    def begin(self, partition: TopicPartition, position: int) -> asyncio.Future[int]:
-        """Read a partition from `position`, or from its `START` or `END`; returns the first position, once known."""
-        self.stop([partition])
-        state = FetchedPartition(partition, position, self._loop.create_future(), self._losses)
-        self._partitions[partition] = state
-        state.move_to(position)
-        self._client.add_topic(partition.topic)
-        self._look_again.set()
-        return state.start
-
-    def stop(self, partitions: Collection[TopicPartition]) -> None:
-        """Read these no more; what is here of them is dropped, and nobody gets it."""
-        for partition in partitions:
-            state = self._partitions.pop(partition, None)
-            if state is not None:
-                state.start.cancel()
-                self._ready.pop(state, None)
-        self._look_again.set()
-
-    def leave_out(self, topics: Collection[str]) -> None:
-        """Have `poll` return none of these topics, and keep a little of them, until called again without them."""
-        self._left_out = frozenset(topics)
-        self._look_again.set()
-        self._arrived.set()
-
-    @property
-    def partitions(self) -> frozenset[TopicPartition]:
-        """Partitions that are read."""
-        return frozenset(self._partitions)
-
-    def end(self, partition: TopicPartition) -> int | None:
-        """Offset after the partition's last record as last heard; None while it was not."""
-        state = self._partitions.get(partition)
-        return state.end if state else None
-
-    # -- records -------------------------------------------------------------------------------------------------------
-
-    async def poll(self, max_records: int = 500) -> dict[TopicPartition, list[Record]]:
-        """Take the next records, at least one; waits for them.
-
-        Raises:
-            KafkaError: Kafka refuses this client.
-        """
-        while True:
-            if self._refusal is not None:
-                error, self._refusal = self._refusal, None
-                raise error
-            found = self._take(max_records)
-            if found:
-                return found
-            self._arrived.clear()
-            await self._arrived.wait()
+    def close_buffer(self, buffer: FetchBuffer) -> None:
+        """Read nothing more for a buffer, and ask about its topics no more."""
+        buffer.stop(buffer.partitions)
+        del self._buffers[buffer]
+        if left := {partition.topic for buffer in self._buffers for partition in buffer.partitions}:
+            self._client.set_topics(left)
 
     def rest(self, seconds: float) -> None:
         """Begin no fetch for so long, so that the next one brings more."""
@@ -180,48 +138,24 @@ class Fetcher:
             self._rest.cancel()
         self._rest = self._loop.call_later(seconds, self._end_rest)
 
-    def refuse(self, error: KafkaError) -> None:
-        """Have `poll` raise this: Kafka refuses us."""
-        self._refusal = error
-        self._arrived.set()
-
-    def _take(self, limit: int) -> dict[TopicPartition, list[Record]]:
-        found: dict[TopicPartition, list[Record]] = {}
-        for state in self._wanted():
-            records = state.take(limit)
-            del self._ready[state]
-            if state.ready:
-                self._ready[state] = None  # the others come first now
-            else:
-                self._look_again.set()
-            if records:
-                found[state.key] = records
-                limit -= len(records)
-                if not limit:
-                    break
-        return found
-
-    def _wanted(self) -> list[FetchedPartition]:
-        """Those of which there is something to take that may be taken."""
-        if not self._left_out:
-            return list(self._ready)
-        return [state for state in self._ready if state.key.topic not in self._left_out]
-
     def _is_due(self) -> bool:
         """Whether to fetch more."""
         if self._rest is not None:  # not by the clock: uvloop's timers may end before the time they name
             return False
-        wanted = self._wanted()
-        return not wanted or (not self._patient and sum(state.held_bytes for state in wanted) < _HELD_BYTES)
+        if not self._patient:
+            return True
+        return any(buffer.is_empty for buffer in self._buffers) and not any(
+            buffer.is_being_taken for buffer in self._buffers
+        )
 
     # -- fetching ------------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Fetch until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
+        async with self._tasks:
             while True:
                 self._look_again.clear()
-                self._start_what_is_due(tasks)
+                self._start_what_is_due()
                 await self._look_again.wait()
 
     def _be_patient(self) -> None:
@@ -239,50 +173,58 @@ class Fetcher:
         self._patient = False
         self._look_again.set()
 
-    def _start_what_is_due(self, tasks: asyncio.TaskGroup) -> None:
-        by_node: dict[int, list[FetchedPartition]] = {}
-        leaderless = False
-        for state in self._partitions.values():
-            node = self._client.cluster.leader_for_partition(state.key)
-            if node is None or node < 0:
-                leaderless = True
-            elif state.held_bytes >= _LEFT_OUT_BYTES and state.key.topic in self._left_out:
-                continue
-            elif state.position >= 0 and not state.out_of_range:
-                by_node.setdefault(node, []).append(state)
-            elif not state.seeking:
-                state.seeking = True
-                tasks.create_task(self._seek(state), name=f"seek {state.key}")
+    def _start_what_is_due(self) -> None:
+        by_node, complete = self._by_node()
+        due = self._is_due()
+        for node, asked in by_node.items():
+            under_way = self._fetches.get(node)
+            if under_way is not None:
+                under_way.break_off_unless_of(asked)
+            elif due:
+                self._start_fetch(_Fetch(node, asked, brief=not complete))
+
+    def _by_node(self) -> tuple[dict[int, list[_Asked]], bool]:
+        """What can be fetched now, by broker, and whether that is all; has found out what is missing for the others."""
+        by_node: dict[int, list[_Asked]] = {}
+        leaderless, complete = False, True
+        for buffer in self._buffers:
+            to_read = buffer.to_read()
+            complete &= len(to_read) == len(buffer)
+            for state in to_read:
+                node = self._client.cluster.leader_for_partition(state.key)
+                if node is None or node < 0:
+                    leaderless = True
+                elif state.set_aside or state.seeking:
+                    continue
+                elif state.position >= 0 and not state.out_of_range:
+                    by_node.setdefault(node, []).append((buffer, state))
+                else:
+                    state.seeking = True
+                    self._tasks.create_task(self._seek(buffer, state), name=f"seek {state.key}")
         if not leaderless:
             self._refreshes = 0
         elif not self._refreshing:
             self._refreshing = True
-            tasks.create_task(self._refresh(), name="metadata")
-        due = self._is_due()
-        for node, states in by_node.items():
-            under_way = self._fetches.get(node)
-            if under_way is not None:
-                under_way.break_off_unless_of(states)
-            elif due:
-                self._start_fetch(_Fetch(node, states), tasks)
+            self._tasks.create_task(self._refresh(), name="metadata")
+        return by_node, complete
 
-    def _start_fetch(self, fetch: _Fetch, tasks: asyncio.TaskGroup) -> None:
+    def _start_fetch(self, fetch: _Fetch) -> None:
         def ended(_task: asyncio.Task[None]) -> None:
             del self._fetches[fetch.node]
             self._look_again.set()
 
         self._fetches[fetch.node] = fetch
-        fetch.task = tasks.create_task(self._fetch(fetch), name=f"fetch from {fetch.node}")
+        fetch.task = self._tasks.create_task(self._fetch(fetch), name=f"fetch from {fetch.node}")
         fetch.task.add_done_callback(ended)
 
     async def _fetch(self, fetch: _Fetch) -> None:
         try:
-            answer = read_fetched(await self._client.send(fetch.node, self._request(fetch), group=self._connections))
+            answer = read_fetched(await self._client.send(fetch.node, self._request(fetch), group=_CONNECTIONS))
             fetch.answered = True
-            readable = self._on_answer(fetch, answer)
+            refused = self._on_answer(fetch, answer)
             self._failures = 0
-            if not readable:
-                await self._refresh()
+            if refused:
+                self._set_aside(refused)
         except asyncio.CancelledError:
             self._close_connection(fetch.node)
             raise
@@ -296,59 +238,75 @@ class Fetcher:
     def _request(self, fetch: _Fetch) -> Fetch:
         asked = [*fetch.asked.values()]
         random.shuffle(asked)  # the first ones fill the answer when there is more than it may hold
-        wanted = {state.key: (position, self._partition_bytes) for state, position in asked}
+        wanted = {state.key: (position, self._partition_bytes) for _, state, position in asked}
         request = self._sessions[fetch.node].request(wanted)
-        return Fetch.of(request, self.pace.wait_ms(time.monotonic()), _FETCH_BYTES)
+        wait_ms = self.pace.wait_ms(time.monotonic())
+        return Fetch.of(request, min(wait_ms, _BRIEF_MS) if fetch.brief else wait_ms, _FETCH_BYTES)
 
-    def _on_answer(self, fetch: _Fetch, answer: FetchAnswer) -> bool:
-        """Take what came; returns whether all partitions could be read."""
+    def _on_answer(self, fetch: _Fetch, answer: FetchAnswer) -> list[FetchedPartition]:
+        """Take what came; returns the partitions that cannot be read now."""
+        refused: list[FetchedPartition] = []
         if answer.code in _SESSION_UNKNOWN:
-            return True
+            return refused
         if answer.code:
             raise for_code(answer.code)(f"broker {fetch.node}")
         self._sessions[fetch.node].answered(answer.session)
-        came, failed = False, False
+        came = False
         for key, code, end, data in answer.partitions:
-            state, position = fetch.asked[key]
-            if self._partitions.get(key) is not state or state.position != position:
+            buffer, state, position = fetch.asked[key]
+            if not buffer.reads(state) or state.position != position:
                 continue  # no longer ours, or moved meanwhile
             if not code:
                 came |= self._on_data(state, data, end)
-            else:
-                failed |= self._on_error(state, code)
+                buffer.came(state)
+            elif not self._is_cared_for(buffer, state, code):
+                refused.append(state)
         if came:
             self._be_patient()
             self.pace.found(time.monotonic())
-            self._arrived.set()
-        return not failed
+        return refused
 
     def _on_data(self, state: FetchedPartition, data: bytes, end: int) -> bool:
         """Take what came of a partition; returns whether anything did."""
         if not state.add(data, end):  # not one whole batch: only old brokers cut the first one
             self._partition_bytes = min(2 * self._partition_bytes, _MOST_PARTITION_BYTES)
-        if state.ready:
-            self._ready.setdefault(state)
         return bool(data)
 
-    def _on_error(self, state: FetchedPartition, code: int) -> bool:
-        """Do what the error of a partition asks for; returns whether to look at the metadata, and pause."""
+    def _is_cared_for(self, buffer: FetchBuffer, state: FetchedPartition, code: int) -> bool:
+        """Do what the error of a partition asks for; returns whether it can be read on at once."""
         error = for_code(code)
         if error is OffsetOutOfRangeError:
             state.out_of_range = True
-            return False
+            return True
         if error in _REFUSED:
-            self.refuse(error(state.key.topic))
+            buffer.refuse(error(state.key.topic))
         elif error in _DAMAGED and not state.ready:
             place = Damage(state.position, state.position + 1, "the broker cannot read them", certain=False)
             if state.pass_over(place):
                 state.move_to(place.next)
         else:
             log.warning("%s/%d cannot be read now: %s", *state.key, error.__name__)
-        return True
+        return False
+
+    def _set_aside(self, refused: list[FetchedPartition]) -> None:
+        for state in refused:
+            state.set_aside = True
+            state.failures += 1
+        self._tasks.create_task(self._take_up(refused), name="read again what was refused")
+
+    async def _take_up(self, refused: list[FetchedPartition]) -> None:
+        """Read partitions again, after a look at who leads them."""
+        try:
+            await self._client.force_metadata_update()
+            await asyncio.sleep(_pause_s(min(state.failures for state in refused) - 1))
+        finally:
+            for state in refused:
+                state.set_aside = False
+            self._look_again.set()
 
     def _close_connection(self, node: int) -> None:
         connections: Any = self._client._conns  # pyright: ignore[reportPrivateUsage] - there is no other way
-        connection = connections.get((node, self._connections))
+        connection = connections.get((node, _CONNECTIONS))
         if connection is not None:
             connection.close()
 
@@ -364,11 +322,11 @@ class Fetcher:
 
     # -- places --------------------------------------------------------------------------------------------------------
 
-    async def _seek(self, state: FetchedPartition) -> None:
+    async def _seek(self, buffer: FetchBuffer, state: FetchedPartition) -> None:
         """Find the place that a partition is to be read from, or the next one to that where it no longer is."""
         try:
             if state.out_of_range:
-                await self._find_way_back(state)
+                await self._find_way_back(buffer, state)
             else:
                 found = await find_offsets(self._client, {state.key: state.position})
                 state.move_to(found[state.key])
@@ -379,11 +337,11 @@ class Fetcher:
             state.seeking = False
             self._look_again.set()
 
-    async def _find_way_back(self, state: FetchedPartition) -> None:
+    async def _find_way_back(self, buffer: FetchBuffer, state: FetchedPartition) -> None:
         key, position = state.key, state.position
         start = (await find_offsets(self._client, {key: START}))[key]
         end = (await find_offsets(self._client, {key: END}))[key]
-        if self._partitions.get(key) is not state:
+        if not buffer.reads(state):
             return
         if position < start:
             self._losses.deleted(key, position, start)

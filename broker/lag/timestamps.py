@@ -14,6 +14,7 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
 from broker.client import new_client, start_client
+from broker.fetch.fetch_buffer import FetchBuffer
 from broker.fetch.fetcher import Fetcher
 from broker.fetch.losses import Losses
 from broker.fetch_pace import FetchPace
@@ -70,25 +71,26 @@ class TimestampLookup:
             partition_bytes=_FETCH_BYTES,
             lasting=False,
         )
+        buffer = fetcher.open_buffer()
         for partition, offset in offsets.items():
-            fetcher.begin(partition, offset)
+            buffer.begin(partition, offset)
         refused: KafkaError | None = None
         async with asyncio.TaskGroup() as tasks:
             reading = tasks.create_task(fetcher.run(), name="look up when records were written")
             try:
-                await self._take(fetcher, dict(offsets))
+                await self._take(buffer, dict(offsets))
             except KafkaError as error:  # raised in here, it would come out as a group
                 refused = error
             reading.cancel()
         if refused is not None:
             raise refused
 
-    async def _take(self, fetcher: Fetcher, waiting: dict[TopicPartition, int]) -> None:
+    async def _take(self, buffer: FetchBuffer, waiting: dict[TopicPartition, int]) -> None:
         while waiting:
-            for partition, records in (await fetcher.poll()).items():
+            for partition, records in (await buffer.poll()).items():
                 if (offset := waiting.pop(partition, None)) is not None:
                     self._known[partition, offset] = records[0].timestamp / 1000
-                    fetcher.stop([partition])
+                    buffer.stop([partition])
 
     async def _connected(self) -> AIOKafkaClient:
         if self._client is None:

@@ -77,6 +77,13 @@ class Source:
             self.at_once -= 1
 
 
+class Broken(Source):
+    """Fails by a defect of ours."""
+
+    def compute(self, name: str) -> None:
+        raise RuntimeError(name)
+
+
 def open_executor(slots: int) -> tuple[BatchExecutor, list[BaseException]]:
     defects: list[BaseException] = []
     return BatchExecutor(slots, defects.append), defects
@@ -98,6 +105,32 @@ def test_online_goes_before_offline_and_the_earliest_deadline_first_across_sourc
     b.go.set()
     executor.close()
     assert (log, defects) == (["first", "early", "late", "offline"], [])
+
+
+async def test_of_what_comes_at_one_moment_the_most_urgent_begins() -> None:
+    executor, defects = open_executor(1)
+    log: list[str] = []
+    later, sooner = Source(executor, log), Source(executor, log)
+    for source, urgency in ((later, (False, 9.0, 2)), (sooner, (False, 3.0, 1))):
+        source.go.set()
+        executor.add_source(source)
+        source.add(urgency, f"until {urgency[1]}")
+        executor.wake_soon()
+    await until(lambda: len(log) == 2)
+    await asyncio.to_thread(executor.close)
+    assert (log, defects) == (["until 3.0", "until 9.0"], [])
+
+
+async def test_a_defect_in_what_is_computed_on_the_loop_is_reported() -> None:
+    executor, defects = open_executor(1)
+    broken = Broken(executor, [])
+    broken.short = True
+    executor.add_source(broken)
+    broken.add((False, 1.0, 1), "defect")
+    executor.wake_soon()
+    await until(lambda: bool(defects))
+    assert [str(error) for error in defects] == ["defect"]
+    executor.close()
 
 
 async def test_a_source_fills_all_slots_and_what_ends_makes_room_for_the_next() -> None:
@@ -289,11 +322,6 @@ async def test_a_source_of_one_batch_at_a_time_computes_beside_others() -> None:
 
 def test_a_defect_is_reported() -> None:
     executor, defects = open_executor(1)
-
-    class Broken(Source):
-        def compute(self, name: str) -> None:
-            raise RuntimeError(name)
-
     broken = Broken(executor, [])
     executor.add_source(broken)
     broken.add((False, 1.0, 1), "defect")

@@ -1,0 +1,165 @@
+"""What one consumer reads, of all that a fetcher fetches: its partitions, and what came of them and was not taken.
+
+Consumers that share a fetcher share its requests and nothing else: a buffer that is full is left out of them until
+there is room in it, and one whose consumer does not come (`pause`) holds up no other.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection
+from typing import Final
+
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
+
+from broker.fetch.fetched_partition import FetchedPartition
+from broker.fetch.losses import Losses
+from broker.kafka_types import Record
+
+_HELD_BYTES: Final = 4 * 1024 * 1024
+_WAITING_BYTES: Final = 1024 * 1024
+"""Bytes that are here of what nobody will take for now, after which no more of it is fetched: of a buffer that pauses,
+and of each partition that is left out."""
+
+
+class FetchBuffer:
+    """Buffer between a fetcher and one consumer, made by `Fetcher.open_buffer`."""
+
+    def __init__(self, losses: Losses, look_again: Callable[[], None], know: Callable[[str], object]) -> None:
+        """`look_again` is called when something else may be fetched, and `know` with topics that are to be known."""
+        self._losses = losses
+        self._look_again = look_again
+        self._know = know
+        self._paused = False
+        """Whether nobody will take for now what is here."""
+        self._partitions: dict[TopicPartition, FetchedPartition] = {}
+        self._ready: dict[FetchedPartition, None] = {}
+        """Those of which there is something to take, in turn."""
+        self._left_out: frozenset[str] = frozenset()
+        self._arrived = asyncio.Event()
+        self._refusal: KafkaError | None = None
+
+    # -- which partitions ----------------------------------------------------------------------------------------------
+
+    def begin(self, partition: TopicPartition, position: int) -> asyncio.Future[int]:
+        """Read a partition from `position`, or from its `START` or `END`; returns the first position, once known."""
+        self.stop([partition])
+        start: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        state = FetchedPartition(partition, position, start, self._losses)
+        self._partitions[partition] = state
+        state.move_to(position)
+        self._know(partition.topic)
+        self._look_again()
+        return start
+
+    def stop(self, partitions: Collection[TopicPartition]) -> None:
+        """Read these no more; what is here of them is dropped, and nobody gets it."""
+        for partition in partitions:
+            state = self._partitions.pop(partition, None)
+            if state is not None:
+                state.start.cancel()
+                self._ready.pop(state, None)
+        self._look_again()
+
+    def leave_out(self, topics: Collection[str]) -> None:
+        """Have `poll` return none of these topics, and keep a little of them, until called again without them."""
+        self._left_out = frozenset(topics)
+        self._look_again()
+        self._arrived.set()
+
+    @property
+    def partitions(self) -> frozenset[TopicPartition]:
+        """Partitions that are read."""
+        return frozenset(self._partitions)
+
+    def end(self, partition: TopicPartition) -> int | None:
+        """Offset after the partition's last record as last heard; None while it was not."""
+        state = self._partitions.get(partition)
+        return state.end if state else None
+
+    # -- records -------------------------------------------------------------------------------------------------------
+
+    async def poll(self, max_records: int = 500) -> dict[TopicPartition, list[Record]]:
+        """Take the next records, at least one; waits for them.
+
+        Raises:
+            KafkaError: Kafka refuses this client.
+        """
+        self._paused = False
+        while True:
+            if self._refusal is not None:
+                error, self._refusal = self._refusal, None
+                raise error
+            found = self._take(max_records)
+            if found:
+                return found
+            self._arrived.clear()
+            await self._arrived.wait()
+
+    def pause(self) -> None:
+        """Have what is here wait for the next `poll`, and nobody else wait for that."""
+        self._paused = True
+        if self._ready:
+            self._look_again()
+
+    def refuse(self, error: KafkaError) -> None:
+        """Have `poll` raise this: Kafka refuses us."""
+        self._refusal = error
+        self._arrived.set()
+
+    def _take(self, limit: int) -> dict[TopicPartition, list[Record]]:
+        found: dict[TopicPartition, list[Record]] = {}
+        for state in self._wanted():
+            records = state.take(limit)
+            del self._ready[state]
+            if state.ready:
+                self._ready[state] = None  # the others come first now
+            else:
+                self._look_again()
+            if records:
+                found[state.key] = records
+                limit -= len(records)
+                if not limit:
+                    break
+        return found
+
+    def _wanted(self) -> list[FetchedPartition]:
+        """Those of which there is something to take that may be taken."""
+        if not self._left_out:
+            return list(self._ready)
+        return [state for state in self._ready if state.key.topic not in self._left_out]
+
+    # -- for the fetcher -----------------------------------------------------------------------------------------------
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing here that may be taken."""
+        return not self._wanted()
+
+    @property
+    def is_being_taken(self) -> bool:
+        """Whether there is something here that somebody will take in a moment."""
+        return not (self._paused or self.is_empty)
+
+    def to_read(self) -> list[FetchedPartition]:
+        """Partitions of which there is room for more."""
+        if sum(state.held_bytes for state in self._wanted()) >= (_WAITING_BYTES if self._paused else _HELD_BYTES):
+            return []
+        if not self._left_out:
+            return list(self._partitions.values())
+        return [state for state in self._partitions.values() if not self._is_enough(state)]
+
+    def _is_enough(self, state: FetchedPartition) -> bool:
+        return state.held_bytes >= _WAITING_BYTES and state.key.topic in self._left_out
+
+    def __len__(self) -> int:
+        return len(self._partitions)
+
+    def reads(self, state: FetchedPartition) -> bool:
+        """Whether a partition is still read."""
+        return self._partitions.get(state.key) is state
+
+    def came(self, state: FetchedPartition) -> None:
+        """Note that there may be something to take of a partition."""
+        if state.ready:
+            self._ready.setdefault(state)
+            self._arrived.set()

@@ -1,0 +1,162 @@
+"""What consumers promise that read over one connection: one request for all, and none is held up by another."""
+
+import asyncio
+import random
+from contextlib import AsyncExitStack
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from aiokafka.client import AIOKafkaClient
+
+from broker.client import open_admin
+from broker.delivery.consumer import Consumer
+from broker.delivery.read_connection import ReadConnection
+from broker.fetch.fetch_api import Fetch
+from broker.producer import Producer
+from broker.settings import KafkaSettings
+from broker.topics import TopicSpec, ensure_topics
+from tests.integration.broker.records import read
+from tests.waiting import PATIENCE_S
+
+_MANY = 8
+_RECORDS = 300
+
+
+@pytest.fixture
+async def topics(kafka: KafkaSettings) -> list[str]:
+    """Of two partitions each; also used as names of groups."""
+    names = [f"test-{uuid4()}" for _ in range(_MANY)]
+    await ensure_topics(kafka, [TopicSpec(name, 2) for name in names])
+    return names
+
+
+async def open_consumers(
+    stack: AsyncExitStack, kafka: KafkaSettings, topics: list[str], max_in_flight: int = 1000
+) -> tuple[ReadConnection, list[Consumer]]:
+    """Consumers of the topics over one connection, each with both partitions."""
+    over = await stack.enter_async_context(ReadConnection(kafka, "test"))
+    found = [Consumer(kafka, "test", group=name, max_in_flight=max_in_flight, over=over) for name in topics]
+    for consumer, name in zip(found, topics, strict=True):
+        await stack.enter_async_context(consumer)
+        await consumer.assign(name, [0, 1])
+    return over, found
+
+
+class Fetches:
+    """Fetches that a client has sent."""
+
+    def __init__(self, client: AIOKafkaClient) -> None:
+        self.sent = 0
+        send: Any = client.send
+
+        async def counted(node: int, request: Any, *args: Any, **options: Any) -> Any:
+            self.sent += isinstance(request, Fetch)
+            return await send(node, request, *args, **options)
+
+        client.send = counted  # type: ignore[method-assign]
+
+
+async def test_what_is_written_at_once_comes_to_all_with_one_fetch(kafka: KafkaSettings, topics: list[str]) -> None:
+    async with AsyncExitStack() as stack, Producer(kafka, "test") as producer:
+        over, consumers = await open_consumers(stack, kafka, topics)
+        fetches = Fetches(over.client)
+        for wave in range(5):
+            polls = [asyncio.ensure_future(consumer.poll()) for consumer in consumers]
+            before = fetches.sent
+            sent = [await producer.send(name, b"%d" % wave, partition=wave % 2) for name in topics]
+            await asyncio.gather(*sent)
+            async with asyncio.timeout(PATIENCE_S):
+                found = [record for records in await asyncio.gather(*polls) for record in records]
+            assert [(record.topic, record.value) for record in found] == [(name, b"%d" % wave) for name in topics]
+            # The one that was under way, and at most one for each request that the producer needed.
+            assert fetches.sent - before <= 3, wave
+
+
+async def test_one_that_takes_nothing_holds_up_no_other_and_loses_nothing(
+    kafka: KafkaSettings, topics: list[str]
+) -> None:
+    full_topic, other_topic = topics[:2]
+    large, count = b"x" * 400_000, 30  # more than is held of what nobody takes
+    async with AsyncExitStack() as stack, Producer(kafka, "test") as producer:
+        _, (full, other) = await open_consumers(stack, kafka, topics[:2], max_in_flight=2)
+        for _ in range(count):
+            await producer.send_and_wait(full_topic, large, partition=0)
+        out = await read(full, 2)
+        waiting = asyncio.ensure_future(full.poll())
+        for number in range(20):
+            await producer.send_and_wait(other_topic, b"%d" % number, partition=0)
+            async with asyncio.timeout(PATIENCE_S):
+                (record,) = await other.poll()
+            assert record.offset == number
+            other.done(record)
+        assert not waiting.done()
+        while len(out) < count:
+            for record in out[-2:]:
+                full.done(record)
+            async with asyncio.timeout(PATIENCE_S):
+                out += await waiting
+            if len(out) < count:
+                waiting = asyncio.ensure_future(full.poll())
+        assert [record.offset for record in out] == list(range(count))
+
+
+async def test_a_topic_that_is_gone_holds_up_no_other(kafka: KafkaSettings, topics: list[str]) -> None:
+    gone, *others = topics
+    async with AsyncExitStack() as stack, Producer(kafka, "test") as producer:
+        _, consumers = await open_consumers(stack, kafka, topics)
+        async with open_admin(kafka) as admin:
+            await admin.delete_topics([gone])
+        for number in range(5):
+            for consumer, name in zip(consumers[1:], others, strict=True):
+                await producer.send_and_wait(name, b"%d" % number, partition=0)
+                (record,) = await read(consumer, 1)
+                assert record.value == b"%d" % number
+
+
+async def test_who_has_left_is_asked_about_no_more(kafka: KafkaSettings, topics: list[str]) -> None:
+    async with AsyncExitStack() as stack:
+        over, _ = await open_consumers(stack, kafka, topics[:1])
+        async with Consumer(kafka, "test", group=topics[1], over=over) as leaving:
+            await leaving.assign(topics[1], [0])
+            assert topics[1] in over.client.cluster.topics()
+        async with asyncio.timeout(PATIENCE_S):
+            await over.client.force_metadata_update()
+        assert over.client.cluster.topics() == {topics[0]}
+
+
+async def test_consumers_come_and_go_and_each_record_is_read_once_and_in_order(
+    kafka: KafkaSettings, topics: list[str]
+) -> None:
+    """What each reads begins where the one before it ended, whatever moves beside it."""
+    seen: dict[tuple[str, int], list[bytes | None]] = {(name, number): [] for name in topics for number in (0, 1)}
+    choose = random.Random(7)
+
+    async def write(producer: Producer) -> None:
+        for value in range(_RECORDS):
+            for name, number in seen:
+                await producer.send(name, b"%d" % value, partition=number)
+            await asyncio.sleep(0.002)  # beside those who read
+
+    def lacks(name: str, number: int) -> bool:
+        return len(seen[name, number]) < _RECORDS
+
+    async def come_and_go(over: ReadConnection, name: str) -> None:
+        while missing := [number for number in (0, 1) if lacks(name, number)]:
+            async with Consumer(kafka, "test", group=name, over=over, max_in_flight=40) as consumer:
+                await consumer.assign(name, missing)
+                for _ in range(choose.randrange(1, 30)):
+                    if any(not lacks(name, number) for number in missing):
+                        break
+                    for record in await consumer.poll(choose.randrange(1, 9)):
+                        seen[name, record.partition].append(record.value)
+                        consumer.done(record)
+
+    async with AsyncExitStack() as stack, Producer(kafka, "test") as producer, asyncio.timeout(2 * PATIENCE_S):
+        over = await stack.enter_async_context(ReadConnection(kafka, "test"))
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(write(producer))
+            for name in topics:
+                tasks.create_task(come_and_go(over, name))
+    for place, values in seen.items():
+        assert values == [b"%d" % number for number in range(_RECORDS)], place
