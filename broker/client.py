@@ -94,6 +94,21 @@ def new_client(settings: KafkaSettings, client_id: str) -> AIOKafkaClient:
     return client
 
 
+async def connect_client(settings: KafkaSettings, client_id: str) -> AIOKafkaClient:
+    """Make a client that has reached Kafka.
+
+    Raises:
+        OperatorError: Kafka cannot be reached.
+    """
+    client = new_client(settings, client_id)
+    try:
+        await start_client(settings, client.bootstrap())
+    except BaseException:
+        await client.close()
+        raise
+    return client
+
+
 def new_consumer(settings: KafkaSettings, client_id: str, **options: Any) -> AIOKafkaConsumer:
     """Make a consumer, not started; `options` are aiokafka's."""
     consumer = AIOKafkaConsumer(

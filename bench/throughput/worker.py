@@ -1,9 +1,9 @@
 """Samples a second of a worker fed offline, over the bare session of the same runtime at its best batch size.
 
 Both compute the same model with one thread, the worker at the batch size it chooses itself, and take turns: the queue
-is filled while nothing serves it, the bare session runs, then a `python -m workers` process gets the partition and
-works the queue off. Its rate is taken from its own status records, between a tenth and nine tenths of the queue, so
-that neither start nor end counts.
+is filled while nothing serves it, the bare session runs, then a bare program of the same hops (`kafka_loop`), then a
+`python -m workers` process gets the partition and works the queue off. Its rate is taken from its own status records,
+between a tenth and nine tenths of the queue, so that neither start nor end counts.
 """
 
 import asyncio
@@ -22,17 +22,15 @@ import msgspec
 
 from bench.core.figures import Figure, at_least
 from bench.core.system import SystemUnderTest
-from broker.producer import Producer
+from bench.throughput.kafka_loop import fill, loop_rate
 from broker.settings import KafkaSettings
 from broker.tail import Tail
 from broker.topics import TopicSpec, ensure_system_topics, ensure_topics, ensure_variant_topics
 from registry.artifacts import ArtifactStore
 from runtimes.catalog import find_runtime
 from runtimes.protocol import LoadOptions, Session
-from schemas import headers as h
 from schemas import topics
 from schemas.latency import BatchLatency
-from schemas.oip import encode_request
 from schemas.rows.catalog import AccuracySource, Architecture, Profile, Task, TensorSpec, Variant, VariantState
 from schemas.rows.placement import InstanceRow
 from schemas.status import WorkerStatus
@@ -60,14 +58,20 @@ _SPECS: Final = (
 
 async def measure(system: SystemUnderTest, broker: str) -> list[Figure]:
     """Measure on this system's broker; the database is one of the bench's own, where no autoscaler interferes."""
-    bare, ours = await compare(system.kafka)
-    return [at_least("worker fed offline, mnist-resnet", broker, ours, "samples/s", bare, LIMIT)]
+    return await compare(system.kafka, broker, "mnist-resnet")
 
 
-async def compare(kafka: KafkaSettings, runtime: str = "onnx", artifact: Path = MODEL) -> tuple[float, float]:
-    """Return samples a second of the bare session and of the worker, medians of several rounds in turn.
+async def compare(
+    kafka: KafkaSettings, broker: str, name: str, runtime: str = "onnx", artifact: Path = MODEL
+) -> list[Figure]:
+    """Measure the worker, and a bare program of the same hops, over the bare session: medians of rounds in turn.
 
-    `artifact` is the model, as the runtime takes it.
+    Args:
+        kafka: where the queries are.
+        broker: what it is called in the figures.
+        name: what the model is called there.
+        runtime: what computes it.
+        artifact: the model, as the runtime takes it.
     """
     inputs, _labels = labelled("mnist")
     images = inputs["input"]
@@ -77,18 +81,27 @@ async def compare(kafka: KafkaSettings, runtime: str = "onnx", artifact: Path = 
     best = max(latency, key=lambda measured: measured.batch / measured.p50_s)
     count = round(SECONDS * best.batch / best.p50_s)
     bare: list[float] = []
+    loop: list[float] = []
     ours: list[float] = []
     async with (
         _worker_with_database(kafka, latency, runtime, artifact) as (pool, variant),
         Tail(kafka, "bench", [topics.STATUS]) as tail,
     ):
         for _ in range(ROUNDS):
-            await _fill(kafka, variant, images, count)
+            await fill(kafka, topics.offline_variant_topic(variant), images, count)
             bare.append(await asyncio.to_thread(_bare_rate, session, images, best.batch))
+            loop.append(await loop_rate(kafka, session, images, best.batch, count))
             await _place(pool, variant, (0,))
             ours.append(await _worker_rate(tail, count))
             await _place(pool, variant, ())
-    return median(bare), median(ours)
+    alone, hops = median(bare), median(loop)
+    return [
+        at_least(f"worker fed offline, {name}", broker, median(ours), "samples/s", alone, LIMIT),
+        Figure(
+            name=f"a bare program of the same hops, {name}",
+            broker=broker, value=hops, unit="samples/s", baseline=alone, ratio=hops / alone,
+        ),
+    ]  # fmt: skip
 
 
 def _latency(session: Session, images: Any) -> list[BatchLatency]:
@@ -190,18 +203,6 @@ async def _place(pool: Pool, variant: str, partitions: tuple[int, ...]) -> None:
         variant=variant, worker=_WORKER, partitions=partitions, max_batch=BATCHES[-1], reason="bench"
     )  # fmt: skip
     await put_instances(pool, [row])
-
-
-async def _fill(kafka: KafkaSettings, variant: str, images: Any, count: int) -> None:
-    """Queue `count` offline queries of one image each."""
-    encoded = encode_request({"input": images[:1]})
-    headers = [(h.MODE, b"offline"), (h.JSON_LENGTH, str(encoded.json_length).encode())]
-    topic = topics.offline_variant_topic(variant)
-    async with Producer(kafka, "bench") as producer:
-        await producer.prefetch_metadata([topic])  # only so many may wait for a topic that is not known
-        for _ in range(count):
-            query_id = uuid.uuid4().hex.encode()
-            await producer.send(topic, encoded.value, key=query_id, headers=[(h.ID, query_id), *headers])
 
 
 async def _worker_rate(tail: Tail, count: int) -> float:

@@ -8,7 +8,7 @@ import asyncio
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from broker.client import new_client, start_client
+from broker.client import connect_client
 from broker.fetch.fetcher import Fetcher
 from broker.fetch_pace import FetchPace
 from broker.settings import KafkaSettings
@@ -30,12 +30,7 @@ class ReadConnection:
         self._reading: asyncio.Task[None]
 
     async def __aenter__(self) -> Self:
-        self.client = new_client(self._settings, self._client_id)
-        try:
-            await start_client(self._settings, self.client.bootstrap())
-        except BaseException:
-            await self.client.close()
-            raise
+        self.client = await connect_client(self._settings, self._client_id)
         self.fetcher = Fetcher(self.client, FetchPace(self._settings))
         await self._tasks.__aenter__()
         self._reading = self._tasks.create_task(self.fetcher.run(), name=f"read {self._client_id}")

@@ -13,7 +13,7 @@ from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
-from broker.client import new_client, start_client
+from broker.client import connect_client
 from broker.fetch.fetch_buffer import FetchBuffer
 from broker.fetch.fetcher import Fetcher
 from broker.fetch.losses import Losses
@@ -94,11 +94,5 @@ class TimestampLookup:
 
     async def _connected(self) -> AIOKafkaClient:
         if self._client is None:
-            client = new_client(self._settings, self._client_id)
-            try:
-                await start_client(self._settings, client.bootstrap())
-            except BaseException:
-                await client.close()
-                raise
-            self._client = client
+            self._client = await connect_client(self._settings, self._client_id)
         return self._client
