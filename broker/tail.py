@@ -7,6 +7,7 @@ across lost connections too.
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Collection
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
@@ -14,16 +15,14 @@ from aiokafka import TopicPartition
 from aiokafka.cluster import ClusterMetadata
 from aiokafka.errors import KafkaError
 
-from broker.client import new_client, start_client
-from broker.fetch.fetcher import Fetcher
+from broker.client import start_client
 from broker.fetch.offset_search import END, START, find_offsets
+from broker.fetch.read_connection import ReadConnection
 from broker.fetch_pace import FetchPace
 from broker.kafka_types import Record
 from broker.settings import KafkaSettings
 
 if TYPE_CHECKING:
-    from aiokafka.client import AIOKafkaClient
-
     from broker.fetch.fetch_buffer import FetchBuffer
 
 log = logging.getLogger(__name__)
@@ -45,13 +44,10 @@ class Tail:
     ) -> None:  # fmt: skip
         """`pace` is how eagerly it reads, if not as usual."""
         self._settings = settings
-        self._client_id = client_id
-        self._client: AIOKafkaClient
+        self._connection = ReadConnection(settings, client_id, pace)
         self._buffer: FetchBuffer
-        self._tasks = asyncio.TaskGroup()
-        self._reading: asyncio.Task[None]
+        self._open = AsyncExitStack()
         self._topics = sorted(topics)
-        self._pace = pace or FetchPace(settings)
         self._since_ms = since_ms
         self._began: dict[TopicPartition, int] = {}
         """By partition, where it ended at the start."""
@@ -59,31 +55,21 @@ class Tail:
         self._ready: list[Record] = []
 
     async def __aenter__(self) -> Self:
-        self._client = new_client(self._settings, self._client_id)
-        fetcher = Fetcher(self._client, self._pace)
-        self._buffer = fetcher.open_buffer()
-        try:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._connection)
+            self._buffer = self._connection.fetcher.open_buffer()
             await start_client(self._settings, self._begin())
-        except BaseException:
-            await self._client.close()
-            raise
-        await self._tasks.__aenter__()
-        self._reading = self._tasks.create_task(fetcher.run(), name=f"read {', '.join(self._topics)}")
+            self._open = stack.pop_all()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._reading.cancel()
-        try:
-            await self._tasks.__aexit__(None, None, None)
-        finally:
-            await self._client.close()
+        await self._open.aclose()
 
     async def _begin(self) -> None:
         """Begin where the topics end: that must be known before the context is entered, not with the first fetch."""
-        client = self._client
-        await client.bootstrap()
+        client = self._connection.client
         for topic in self._topics:
             await client._wait_on_metadata(topic)  # pyright: ignore[reportPrivateUsage] - there is no other way
         partitions = self._partitions(client.cluster)
@@ -99,11 +85,11 @@ class Tail:
     async def _find(self, wanted: dict[TopicPartition, int]) -> dict[TopicPartition, int]:
         while True:  # a topic just made has no leader for a moment
             try:
-                return await find_offsets(self._client, wanted)
+                return await find_offsets(self._connection.client, wanted)
             except KafkaError as error:
                 if not error.retriable:
                     raise
-                await self._client.force_metadata_update()
+                await self._connection.client.force_metadata_update()
                 await asyncio.sleep(_AGAIN_S)
 
     def _partitions(self, cluster: ClusterMetadata) -> list[TopicPartition]:

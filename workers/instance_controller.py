@@ -26,7 +26,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from broker.delivery.consumer import Consumer
-from broker.delivery.read_connection import ReadConnection
+from broker.fetch.read_connection import ReadConnection
 from broker.producer import Producer
 from broker.reply_stream.sender import ReplyStreamSender
 from broker.settings import KafkaSettings

@@ -14,7 +14,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from broker.delivery.read_connection import ReadConnection
+from broker.fetch.read_connection import ReadConnection
 from broker.producer import Producer
 from broker.reachability import KafkaReachability
 from broker.reply_stream.sender import ReplyStreamSender
@@ -48,7 +48,7 @@ from workers.status import StatusReporter
 
 log = logging.getLogger(__name__)
 
-_SWITCH_S: Final = 0.00005
+SWITCH_S: Final = 0.00005
 """Seconds that a slot waits for the interpreter while the event loop is at work. Python's own 5 ms are as long as a
 batch of a small model: a full queue was worked off at 0.89 of the bare session's rate, with a tenth of that at 0.95.
 What is called from Python asks for it at each operation: torch-eager was at 0.84 with a tenth, with this at 0.88 to
@@ -98,7 +98,7 @@ async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSett
         placement = PlacementFollower(pool, settings.worker, lambda row: InstanceController(row, context))
         reporter = StatusReporter(context, epoch, lambda: placement.controllers)
         tune_gc()
-        sys.setswitchinterval(_SWITCH_S)
+        sys.setswitchinterval(SWITCH_S)
         await _work(context, placement, reporter, Builder(context, exchange) if row.builds else None, stop, defect)
         if replacement.wanted:
             exit_to_be_replaced()

@@ -10,7 +10,7 @@ import sys
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import orjson
@@ -23,9 +23,7 @@ from broker.topics import TopicSpec, ensure_topics
 from runtimes.protocol import Session
 from schemas import headers as h
 from schemas.oip import encode_request
-
-_SWITCH_S: Final = 0.00005
-"""How long a thread waits for the interpreter, as in a worker: Python's own 5 ms are worse."""
+from workers.service import SWITCH_S
 
 
 async def fill(kafka: KafkaSettings, topic: str, images: NDArray[Any], count: int) -> None:
@@ -47,7 +45,7 @@ async def loop_rate(kafka: KafkaSettings, session: Session, images: NDArray[Any]
     consumer = AIOKafkaConsumer(source, bootstrap_servers=kafka.bootstrap, auto_offset_reset="earliest")
     producer = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, acks="all")
     before_s = sys.getswitchinterval()
-    sys.setswitchinterval(_SWITCH_S)
+    sys.setswitchinterval(SWITCH_S)  # as in a worker: Python's own is worse
     try:
         with ThreadPoolExecutor(1) as slot:
             async with consumer, producer:

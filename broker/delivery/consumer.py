@@ -30,9 +30,9 @@ from broker.delivery.committer import Committer
 from broker.delivery.coordinator import Coordinator
 from broker.delivery.in_flight import InFlightTracker
 from broker.delivery.membership import Membership, Partitions
-from broker.delivery.read_connection import ReadConnection
 from broker.features import broker_features
 from broker.fetch.offset_search import START
+from broker.fetch.read_connection import ReadConnection
 from broker.kafka_types import Record
 from broker.settings import KafkaSettings
 from broker.topics import partitions_of

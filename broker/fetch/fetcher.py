@@ -99,7 +99,7 @@ class Fetcher:
         lasting: bool = True,
     ) -> None:
         """One that is not `lasting` reads so little that no broker need remember what."""
-        self.pace = pace
+        self._pace = pace
         self._client = client
         self._losses = losses or Losses()
         self._partition_bytes = partition_bytes
@@ -240,7 +240,7 @@ class Fetcher:
         random.shuffle(asked)  # the first ones fill the answer when there is more than it may hold
         wanted = {state.key: (position, self._partition_bytes) for _, state, position in asked}
         request = self._sessions[fetch.node].request(wanted)
-        wait_ms = self.pace.wait_ms(time.monotonic())
+        wait_ms = self._pace.wait_ms(time.monotonic())
         return Fetch.of(request, min(wait_ms, _BRIEF_MS) if fetch.brief else wait_ms, _FETCH_BYTES)
 
     def _on_answer(self, fetch: _Fetch, answer: FetchAnswer) -> list[FetchedPartition]:
@@ -263,7 +263,7 @@ class Fetcher:
                 refused.append(state)
         if came:
             self._be_patient()
-            self.pace.found(time.monotonic())
+            self._pace.found(time.monotonic())
         return refused
 
     def _on_data(self, state: FetchedPartition, data: bytes, end: int) -> bool:

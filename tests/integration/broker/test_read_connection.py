@@ -11,8 +11,8 @@ from aiokafka.client import AIOKafkaClient
 
 from broker.client import open_admin
 from broker.delivery.consumer import Consumer
-from broker.delivery.read_connection import ReadConnection
 from broker.fetch.fetch_api import Fetch
+from broker.fetch.read_connection import ReadConnection
 from broker.producer import Producer
 from broker.settings import KafkaSettings
 from broker.topics import TopicSpec, ensure_topics
