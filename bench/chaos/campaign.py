@@ -21,6 +21,7 @@ from aiokafka.errors import KafkaError
 from bench.chaos.faults import Arena, FaultScenario
 from bench.chaos.ledger import Ledger
 from bench.chaos.room import cut_logs, disk_mib, own_mib
+from bench.chaos.site import MissedTargetError
 from bench.chaos.traffic import CLIENTS, PATIENCE_S, ask_by_http, ask_by_kafka, ask_by_library, read_results
 from process.event_wait import wait_within
 from store.pool import open_pool
@@ -52,7 +53,7 @@ class FaultReport(msgspec.Struct, kw_only=True):
     disk_mib: float = 0.0
     """What all files of the system took then."""
     problem: str = ""
-    """Why it could not be inflicted, or not to its end; empty if it was."""
+    """Why it could not be inflicted, or did not hit what it names; empty if it did."""
 
 
 class CampaignReport(msgspec.Struct, kw_only=True):
@@ -190,7 +191,12 @@ async def inflict(fault: FaultScenario, arena: Arena, began: float) -> FaultRepo
     problem = ""
     try:
         await fault.inflict(arena)
-    except (KafkaError, OSError, psutil.Error) as error:  # the others go on: it may be hours until somebody looks
+    except (
+        KafkaError,
+        OSError,
+        psutil.Error,
+        MissedTargetError,
+    ) as error:  # the others go on: it may be hours until somebody looks
         problem = repr(error)
     ended = time.monotonic()
 
@@ -212,7 +218,7 @@ async def inflict(fault: FaultScenario, arena: Arena, began: float) -> FaultRepo
         asked=ledger.asked,
         memory_mib=await asyncio.to_thread(_memory_mib, arena),
         disk_mib=await asyncio.to_thread(disk_mib, arena.site.system.home),
-        problem=problem,
+        problem=problem or fault.missed(arena),
     )
     ledger.forget_answers(ended)
     return report

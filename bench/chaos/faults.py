@@ -7,9 +7,11 @@ import signal
 import socket
 import sys
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from pathlib import Path
+from shutil import disk_usage
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -18,15 +20,14 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from bench.chaos.kafka_cluster import KafkaCluster
-from bench.chaos.ledger import Ledger
+from bench.chaos.ledger import OK, Ledger
 from bench.chaos.poison import CRASHES, FAILS, HANGS, LEAKS, odd_records, poisoned_query, send_odd_key
-from bench.chaos.site import Site, send, with_children
+from bench.chaos.site import MissedTargetError, Site, check_stopped, kill, send, with_children
 from bench.chaos.traffic import TASK
 from process.subprocesses import running
 from schemas import headers as h
 from schemas.topics import task_topic
 
-_POISON_CLIENT: Final = "poison"
 _ODD_CLIENT: Final = "odd records"
 _FAKETIME: Final = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 _BALLAST_BYTES: Final = 1024 * 1024
@@ -60,13 +61,15 @@ class FaultScenario(msgspec.Struct, frozen=True):
     name: str
     inflict: Callable[[Arena], Awaitable[None]]
     is_possible: Callable[[Arena], str] = lambda _arena: ""
-    """Why it cannot be done here; empty if it can."""
+    """Reason why it cannot be done here; empty if it can."""
+    missed: Callable[[Arena], str] = lambda _arena: ""
+    """Evidence, once all is settled, that it did not hit what it names; empty if there is none."""
 
 
-async def kill(kinds: tuple[str, ...], counts: int, arena: Arena) -> None:
+async def kill_some(kinds: tuple[str, ...], counts: int, arena: Arena) -> None:
     """SIGKILL so many processes of each kind, all at once."""
     victims = [p for kind in kinds for p in await arena.site.wait_for(kind, counts)]
-    send(victims, signal.SIGKILL)
+    await kill(victims)
 
 
 async def freeze(kinds: tuple[str, ...], how_long: Callable[[Arena], float], arena: Arena) -> None:
@@ -75,6 +78,7 @@ async def freeze(kinds: tuple[str, ...], how_long: Callable[[Arena], float], are
     victims = with_children(found) if "postgres" in kinds else found
     send(victims, signal.SIGSTOP)
     try:
+        check_stopped(found)
         await asyncio.sleep(how_long(arena))
     finally:
         send(victims, signal.SIGCONT)
@@ -85,6 +89,8 @@ async def fill_disk(arena: Arena) -> None:
     ballast = arena.site.system.home / "ballast"
     try:
         await asyncio.to_thread(_fill, ballast)
+        if (free := disk_usage(ballast.parent).free) >= _BALLAST_BYTES:
+            raise MissedTargetError(f"{free} bytes of the disk are free")
         await asyncio.sleep(arena.stop_s)
     finally:
         ballast.unlink(missing_ok=True)
@@ -105,8 +111,18 @@ async def poison_model(values: Iterable[float], arena: Arena) -> None:
         for number, value in enumerate(values):
             body, headers = poisoned_query(value)
             query_id = f"{arena.run}-kafka-poison-{time.monotonic_ns()}-{number}"
-            arena.ledger.ask(_POISON_CLIENT, query_id, time.monotonic())
+            arena.ledger.ask(_poison_client(value), query_id, time.monotonic())
             await producer.send_and_wait(task_topic(TASK), body, headers=[(h.ID, query_id.encode()), *headers])
+
+
+def _poison_client(value: float) -> str:
+    return f"poison {value:g}"
+
+
+def _answered(value: float, arena: Arena) -> str:
+    """Evidence that the model answered a query at which it should have failed."""
+    count = arena.ledger.outcomes.get(_poison_client(value), Counter())[OK]
+    return f"the model answered {count} queries at which it should have failed" if count else ""
 
 
 async def poison_records(arena: Arena) -> None:
@@ -144,11 +160,13 @@ async def shift_clocks(arena: Arena) -> None:
     behind = {**os.environ, **shared, "INFAAS_SELECTOR_INSTANCE_ID": "selector-behind", "FAKETIME": "-5s"}
     logs = home / "logs"
     async with (
-        running([sys.executable, "-m", "selector"], logs / "shifted-selector.log", env=ahead),
-        running([sys.executable, "-m", "workers"], logs / "shifted-worker.log", env=ahead),
-        running([sys.executable, "-m", "selector"], logs / "behind-selector.log", env=behind),
+        running([sys.executable, "-m", "selector"], logs / "shifted-selector.log", env=ahead) as first,
+        running([sys.executable, "-m", "workers"], logs / "shifted-worker.log", env=ahead) as second,
+        running([sys.executable, "-m", "selector"], logs / "behind-selector.log", env=behind) as third,
     ):
         await asyncio.sleep(arena.stop_s)
+        if codes := [process.returncode for process in (first, second, third) if process.returncode is not None]:
+            raise MissedTargetError(f"services with other clocks ended by themselves, with codes {codes}")
 
 
 async def slow_clients(arena: Arena) -> None:
@@ -176,6 +194,8 @@ async def vanishing_clients(arena: Arena) -> None:
         command = [sys.executable, "-m", "bench.chaos.vanishing_client", arena.kafka]
         async with running(command, logs / f"vanishing-{number}.log", env=dict(os.environ)) as process:
             await asyncio.sleep(arena.stop_s / 4)
+            if process.returncode is not None:
+                raise MissedTargetError(f"a client ended by itself, with code {process.returncode}")
             process.kill()
 
 
@@ -185,6 +205,7 @@ async def leave_leaderless(arena: Arena) -> None:
     victim = arena.cluster.processes()[arena.rng.randrange(3)]
     send([victim], signal.SIGSTOP)
     try:
+        check_stopped([victim])
         await asyncio.sleep(arena.outage_s)
     finally:
         send([victim], signal.SIGCONT)
@@ -216,21 +237,26 @@ def _outage_s(arena: Arena) -> float:
 
 def _table() -> tuple[FaultScenario, ...]:
     each = ("selector", "worker", "gateway", "autoscaler")
+    beside = ("jobs", "registrar")
     pairs = [("selector", "worker"), ("gateway", "selector"), ("worker", "autoscaler")]
     return (
-        *(FaultScenario(f"SIGKILL of a {kind}", partial(kill, (kind,), 1)) for kind in each),
-        *(FaultScenario(f"SIGKILL of both {kind}s", partial(kill, (kind,), 2)) for kind in each if kind != "gateway"),
-        *(FaultScenario(f"SIGKILL of a {a} and a {b}", partial(kill, (a, b), 1)) for a, b in pairs),
+        *(FaultScenario(f"SIGKILL of a {kind}", partial(kill_some, (kind,), 1)) for kind in (*each, *beside)),
+        *(
+            FaultScenario(f"SIGKILL of both {kind}s", partial(kill_some, (kind,), 2))
+            for kind in each
+            if kind != "gateway"
+        ),
+        *(FaultScenario(f"SIGKILL of a {a} and a {b}", partial(kill_some, (a, b), 1)) for a, b in pairs),
         *(FaultScenario(f"SIGSTOP of a {kind}", partial(freeze, (kind,), _stop_s)) for kind in each),
-        FaultScenario("SIGKILL of Kafka", partial(kill, ("kafka",), 1), _only_alone),
+        FaultScenario("SIGKILL of Kafka", partial(kill_some, ("kafka",), 1), _only_alone),
         FaultScenario("SIGSTOP of Kafka", partial(freeze, ("kafka",), _outage_s), _only_alone),
-        FaultScenario("SIGKILL of Postgres", partial(kill, ("postgres",), 1)),
+        FaultScenario("SIGKILL of Postgres", partial(kill_some, ("postgres",), 1)),
         FaultScenario("SIGSTOP of Postgres", partial(freeze, ("postgres",), _outage_s)),
         FaultScenario("full disk", fill_disk, _needs_small_disk),
-        FaultScenario("model crashes", partial(poison_model, (CRASHES,))),
-        FaultScenario("model hangs", partial(poison_model, (HANGS,))),
+        FaultScenario("model crashes", partial(poison_model, (CRASHES,)), missed=partial(_answered, CRASHES)),
+        FaultScenario("model hangs", partial(poison_model, (HANGS,)), missed=partial(_answered, HANGS)),
         FaultScenario("model leaks", partial(poison_model, (LEAKS,) * 4)),
-        FaultScenario("model raises", partial(poison_model, (FAILS,) * 3)),
+        FaultScenario("model raises", partial(poison_model, (FAILS,) * 3), missed=partial(_answered, FAILS)),
         FaultScenario("200 odd records", poison_records),
         FaultScenario("clocks 5 s off", shift_clocks, _needs_faketime),
         FaultScenario("60 unfinished uploads", slow_clients),

@@ -82,7 +82,12 @@ class Child:
         """The present process, as written to the state file."""
         spec = self.spec
         return ServiceState(
-            pid=self._pid, restarts=self._restarts, health=spec.health, metrics=spec.metrics, log=str(spec.log)
+            module=spec.module,
+            pid=self._pid,
+            restarts=self._restarts,
+            health=spec.health,
+            metrics=spec.metrics,
+            log=str(spec.log),
         )
 
     @property

@@ -30,6 +30,8 @@ _WRITE_AGAIN_S: Final = 1.0
 class ServiceState(msgspec.Struct, kw_only=True):
     """A process that the supervisor keeps running."""
 
+    module: str
+    """Module that `python -m` starts: the kind of the service."""
     pid: int
     restarts: int
     """Times that it was started again."""

@@ -43,6 +43,22 @@ async def test_a_fault_that_cannot_be_inflicted_fails_the_campaign_and_does_not_
     assert not report(found).passed
 
 
+async def test_fault_that_missed_its_target_fails_the_campaign(tmp_path: Path) -> None:
+    ledger = Ledger()
+    site = cast("Site", SimpleNamespace(memory_mib=dict, system=SimpleNamespace(home=tmp_path)))
+    arena = Arena(site=site, ledger=ledger, rng=random.Random(1), run="run", stop_s=0.0, outage_s=0.0)
+    answering = asyncio.create_task(answer_all(ledger))
+    fault = FaultScenario("model crashes", no_fault, missed=lambda _arena: "the model answered")
+    found = await inflict(fault, arena, time.monotonic())
+    answering.cancel()
+    assert found.problem == "the model answered"
+    assert not report(found).passed
+
+
+async def no_fault(_arena: Arena) -> None:
+    pass
+
+
 def report(*faults: FaultReport) -> CampaignReport:
     return CampaignReport(
         seed=1, rate=1.0, minutes=1.0, asked=1, lost=0, shown_twice=0, repeated=0, behind={}, waiting=0, outcomes={},

@@ -140,7 +140,7 @@ def test_status_shows_a_password_only_if_asked_to(shell: Shell, tmp_path: Path, 
 def test_status_says_how_those_are_that_it_asked_though_a_worker_comes_meanwhile(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    service = ServiceState(pid=1, restarts=0, health="", metrics="", log="")
+    service = ServiceState(module="workers", pid=1, restarts=0, health="", metrics="", log="")
 
     async def probe(state: SystemState) -> dict[str, str]:
         write_state(tmp_path, msgspec.structs.replace(state, services={**state.services, "worker-cpu-0": service}))
