@@ -111,6 +111,11 @@ class Tail:
 
     async def poll(self) -> list[Record]:
         """Return the next records, at least one; waits for them, and goes on by itself after a lost connection."""
+        while not (records := await self._poll()):  # there were only marks of transactions
+            pass
+        return records
+
+    async def _poll(self) -> list[Record]:
         while True:
             try:
                 found = await self._buffer.poll()
@@ -129,13 +134,11 @@ class Tail:
         left = {partition for partition, start in self._starts.items() if start < self._began[partition]}
         while left:
             async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
-                records = await self.poll()
+                records = await self._poll()
             for record in records:
-                partition = TopicPartition(record.topic, record.partition)
                 if self.is_replayed(record):
                     yield record
-                if record.offset + 1 >= self._began[partition]:
-                    left.discard(partition)
+            left = {partition for partition in left if self._buffer.taken(partition) < self._began[partition]}
 
     def __aiter__(self) -> Self:
         return self

@@ -3,6 +3,7 @@
     poll() -> in flight -> done(record) in any order -> watermark per partition -> committed in the background
 
 Rules.
+* The watermark passes records that nobody is to read: marks of transactions, records of aborted ones, damaged ones.
 * Only the watermark is committed, so after any crash every record not done is delivered again. A record done whose
   offset was not yet committed is delivered again too: at least once.
 * While `max_in_flight` records are in flight nothing more is taken, until a quarter of them is done; what is fetched
@@ -192,17 +193,20 @@ class Consumer:
         Raises:
             OperatorError: Kafka refuses this client; waiting will not help.
         """
-        if not self._tracker.room:
-            self._buffer.pause()
-        limit = min(max_records, await self._tracker.wait_for_room())
-        try:
-            found = await self._buffer.poll(limit)
-        except KafkaError as error:
-            raise OperatorError(f"Kafka refuses group {self._group}: {error}") from error
         taken: list[Record] = []
-        for partition, records in found.items():
-            self._tracker.hand_out(partition, records)
-            taken += records
+        while not taken:
+            if not self._tracker.room:
+                self._buffer.pause()
+            limit = min(max_records, await self._tracker.wait_for_room())
+            try:
+                found = await self._buffer.poll(limit)
+            except KafkaError as error:
+                raise OperatorError(f"Kafka refuses group {self._group}: {error}") from error
+            for partition, records in found.items():
+                if records:
+                    self._tracker.hand_out(partition, records)
+                    taken += records
+                self._tracker.pass_to(partition, self._buffer.taken(partition))
         return taken
 
     def done(self, record: Record) -> None:

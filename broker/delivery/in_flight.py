@@ -46,14 +46,18 @@ class InFlightTracker:
         if self.in_flight >= self._limit:
             self._full = True
 
+    def pass_to(self, partition: TopicPartition, offset: int) -> None:
+        """Note that nothing more before `offset` will be handed out; no-op if the partition is not ours."""
+        mark = self._marks.get(partition)
+        if mark is not None and mark.pass_to(offset) and not mark.in_flight:
+            self._change()
+
     def done(self, record: Record) -> None:
         """Note that a record is finished; no-op if it was before, or is no longer ours."""
         mark = self._marks.get((record.topic, record.partition))
         if mark is None or not mark.finish(record.offset):
             return
-        if not self._dirty:
-            self._dirty = True
-            self.changed.set()
+        self._change()
         self._ended(mark)
 
     def give_back(self, record: Record) -> None:
@@ -61,6 +65,11 @@ class InFlightTracker:
         mark = self._marks.get((record.topic, record.partition))
         if mark is not None and mark.give_back(record.offset):
             self._ended(mark)
+
+    def _change(self) -> None:
+        if not self._dirty:
+            self._dirty = True
+            self.changed.set()
 
     def _ended(self, mark: Watermark) -> None:
         self.in_flight -= 1

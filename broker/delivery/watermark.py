@@ -23,7 +23,7 @@ class Watermark:
         self._limit = sys.maxsize
         """The lowest offset given back."""
         self.next = start
-        """Offset after the last record handed out."""
+        """Offset after the last record handed out, and after what was passed behind it."""
 
     @property
     def mark(self) -> int:
@@ -42,6 +42,13 @@ class Watermark:
         self._order.extend(offsets)
         self._in_flight.update(offsets)
         self.next = offsets[-1] + 1
+
+    def pass_to(self, offset: int) -> bool:
+        """Note that nothing between `next` and `offset` will be handed out; False if there is nothing between."""
+        if offset <= self.next:
+            return False
+        self.next = offset
+        return True
 
     def give_back(self, offset: int) -> bool:
         """Note that a record in flight will not be finished here: the mark stays below it; False if it was not."""

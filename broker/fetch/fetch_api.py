@@ -6,13 +6,14 @@ time: for each query that comes alone. Here it is 6 µs.
 
 import struct
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Final, NamedTuple, Self
 
 from aiokafka import TopicPartition
 
 from broker.encoded_request import EncodedRequest
 from broker.fetch.fetch_session import SessionRequest
+from broker.fetch.record_batches import AbortedTransaction
 
 _ANY_REPLICA: Final = -1
 _HEAD: Final = struct.Struct(">iiiibiii")  # replica, wait, bytes at least, at most, isolation, session, epoch, topics
@@ -21,7 +22,8 @@ _LENGTH: Final = struct.Struct(">h")
 _ASKED: Final = struct.Struct(">iiqqi")  # partition, epoch of its leader, offset, start of a replica, bytes at most
 _ANSWER: Final = struct.Struct(">ihii")  # throttled for, error, session, topics
 _PART: Final = struct.Struct(">ihqqqi")  # partition, error, end, last stable offset, start of the log, aborted
-_ABORTED_BYTES: Final = 16
+_ABORTED: Final = struct.Struct(">qq")  # producer, offset of its first record
+_READ_COMMITTED: Final = 1
 _REPLICA_BYTES: Final = 4  # which replica would be nearer, to who says where it is
 _NO_RACK: Final = _LENGTH.pack(0)
 
@@ -32,8 +34,10 @@ class PartitionData(NamedTuple):
     key: TopicPartition
     code: int
     end: int
-    """Offset after the partition's last record."""
+    """Offset after the partition's last record that can be read: records of an open transaction lie behind it."""
     data: bytes
+    aborted: Sequence[AbortedTransaction] = ()
+    """Aborted transactions that `data` may hold records of, in any order."""
 
 
 class FetchAnswer(NamedTuple):
@@ -59,7 +63,8 @@ class Fetch(EncodedRequest):
         forget: defaultdict[str, list[bytes]] = defaultdict(list)
         for topic, number in request.forget:
             forget[topic].append(_COUNT.pack(number))
-        head = _HEAD.pack(_ANY_REPLICA, wait_ms, 1, most_bytes, 0, request.session, request.epoch, len(read))
+        session = request.session, request.epoch
+        head = _HEAD.pack(_ANY_REPLICA, wait_ms, 1, most_bytes, _READ_COMMITTED, *session, len(read))
         return cls(b"".join([head, *_by_topic(read), _COUNT.pack(len(forget)), *_by_topic(forget), _NO_RACK]))
 
 
@@ -86,10 +91,17 @@ def _read_partitions(data: bytes, topics: int) -> Iterator[PartitionData]:
         (count,) = _COUNT.unpack_from(data, begin)
         at = begin + _COUNT.size
         for _ in range(count):
-            number, code, end, _stable, _start, aborted = _PART.unpack_from(data, at)
-            at += _PART.size + max(aborted, 0) * _ABORTED_BYTES + _REPLICA_BYTES
+            number, code, end, stable, _start, transactions = _PART.unpack_from(data, at)
+            at += _PART.size
+            aborted: Sequence[AbortedTransaction] = ()
+            if transactions > 0:
+                stop = at + transactions * _ABORTED.size
+                aborted = [AbortedTransaction(*found) for found in _ABORTED.iter_unpack(data[at:stop])]
+                at = stop
+            at += _REPLICA_BYTES
             (size,) = _COUNT.unpack_from(data, at)
             at += _COUNT.size
             size = max(size, 0)
-            yield PartitionData(TopicPartition(topic, number), code, end, data[at : at + size])
+            end = stable if 0 <= stable < end else end  # one that knows no transactions may name none
+            yield PartitionData(TopicPartition(topic, number), code, end, data[at : at + size], aborted)
             at += size

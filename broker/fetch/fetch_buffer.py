@@ -71,15 +71,23 @@ class FetchBuffer:
         """Partitions that are read."""
         return frozenset(self._partitions)
 
+    def taken(self, partition: TopicPartition) -> int:
+        """Offset after all that `poll` has returned or passed of a partition; -1 if that is not read."""
+        state = self._partitions.get(partition)
+        return state.taken if state else -1
+
     def end(self, partition: TopicPartition) -> int | None:
-        """Offset after the partition's last record as last heard; None while it was not."""
+        """Offset after the partition's last record that can be read, as last heard; None while it was not."""
         state = self._partitions.get(partition)
         return state.end if state else None
 
     # -- records -------------------------------------------------------------------------------------------------------
 
     async def poll(self, max_records: int = 500) -> dict[TopicPartition, list[Record]]:
-        """Take the next records, at least one; waits for them.
+        """Take the next records; waits for them.
+
+        A partition that is named without records has moved all the same: there were marks of transactions, records of
+        those that were aborted, or damage.
 
         Raises:
             KafkaError: Kafka refuses this client.
@@ -109,13 +117,14 @@ class FetchBuffer:
     def _take(self, limit: int) -> dict[TopicPartition, list[Record]]:
         found: dict[TopicPartition, list[Record]] = {}
         for state in self._wanted():
+            before = state.taken
             records = state.take(limit)
             del self._ready[state]
             if state.ready:
                 self._ready[state] = None  # the others come first now
             else:
                 self._look_again()
-            if records:
+            if records or state.taken > before:
                 found[state.key] = records
                 limit -= len(records)
                 if not limit:

@@ -6,12 +6,13 @@ as long as few take. Damage is read again before it is believed: bytes may have 
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from aiokafka import TopicPartition
 
 from broker.fetch.losses import Losses
-from broker.fetch.record_batches import Damage, FetchedBatch, read_batch, split
+from broker.fetch.record_batches import AbortedTransaction, Damage, FetchedBatch, mark_aborted, read_batch, split
 from broker.kafka_types import Record
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class FetchedPartition:
         self.start = start
         """Done with the first position once that is known."""
         self.taken = position
-        """Offset after the last record taken."""
+        """Offset after all that was taken, or passed because nobody is to read it."""
         self.end: int | None = None
         """Offset after the partition's last record, as last heard."""
         self.seeking = False
@@ -65,13 +66,15 @@ class FetchedPartition:
         """Fetch from `position` on; what is here of before is still to be taken."""
         self.position = position
 
-    def add(self, data: bytes, end: int) -> bool:
+    def add(self, data: bytes, end: int, aborted: Sequence[AbortedTransaction] = ()) -> bool:
         """Take what a fetch from `position` brought; False if it holds no whole batch."""
         self.end = end
         self.failures = 0
         batches = split(data, self.position, end)
         if not batches:
             return not data
+        if aborted:
+            mark_aborted(batches, aborted)
         self._waiting += batches
         self.held_bytes += sum(len(batch.data) for batch in batches)
         self.position = batches[-1].next

@@ -11,6 +11,7 @@ Rules.
   that leave one out for its buffer are held for a moment only: it is read again as soon as there is room.
 * Fetches have connections of their own: what else is asked never waits behind one that a broker holds. One that lacks
   a partition that is new is broken off, together with its connection.
+* Of transactions only what is committed is read, once it is: an open one holds up what lies behind its first record.
 * Nothing is passed over in silence. Where the log begins after what was to be read, or ends before it, reading goes on
   from its start, with an alarm (`losses`).
 * No error of a broker's ends it, but for a refusal, which `poll` raises: it tries again after a pause.
@@ -35,7 +36,7 @@ from aiokafka.errors import (
     for_code,
 )
 
-from broker.fetch.fetch_api import Fetch, FetchAnswer, read_fetched
+from broker.fetch.fetch_api import Fetch, FetchAnswer, PartitionData, read_fetched
 from broker.fetch.fetch_buffer import FetchBuffer
 from broker.fetch.fetch_session import FetchSession
 from broker.fetch.fetched_partition import FetchedPartition
@@ -252,25 +253,25 @@ class Fetcher:
             raise for_code(answer.code)(f"broker {fetch.node}")
         self._sessions[fetch.node].answered(answer.session)
         came = False
-        for key, code, end, data in answer.partitions:
-            buffer, state, position = fetch.asked[key]
+        for part in answer.partitions:
+            buffer, state, position = fetch.asked[part.key]
             if not buffer.reads(state) or state.position != position:
                 continue  # no longer ours, or moved meanwhile
-            if not code:
-                came |= self._on_data(state, data, end)
+            if not part.code:
+                came |= self._on_data(state, part)
                 buffer.came(state)
-            elif not self._is_cared_for(buffer, state, code):
+            elif not self._is_cared_for(buffer, state, part.code):
                 refused.append(state)
         if came:
             self._be_patient()
             self._pace.found(time.monotonic())
         return refused
 
-    def _on_data(self, state: FetchedPartition, data: bytes, end: int) -> bool:
+    def _on_data(self, state: FetchedPartition, part: PartitionData) -> bool:
         """Take what came of a partition; returns whether anything did."""
-        if not state.add(data, end):  # not one whole batch: only old brokers cut the first one
+        if not state.add(part.data, part.end, part.aborted):  # not one whole batch: only old brokers cut the first one
             self._partition_bytes = min(2 * self._partition_bytes, _MOST_PARTITION_BYTES)
-        return bool(data)
+        return bool(part.data)
 
     def _is_cared_for(self, buffer: FetchBuffer, state: FetchedPartition, code: int) -> bool:
         """Do what the error of a partition asks for; returns whether it can be read on at once."""

@@ -5,11 +5,12 @@ not UTF-8, and at anything worse. From there on the slow reader here goes record
 carry: it takes such names with `surrogateescape`, so that their bytes are kept, and passes over the single record that
 makes no sense.
 
-Where a batch ends is known from its head alone, so that the next fetch can be sent before this one is read.
+Where a batch ends is known from its head alone, so that the next fetch can be sent before this one is read. So is
+whether it belongs to a transaction that was aborted: its records are passed, as are the marks that end transactions.
 """
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from aiokafka.errors import KafkaError
@@ -27,7 +28,21 @@ _LAST_DELTA_AT: Final = 23
 _V2: Final = 2
 _OLD_HEAD: Final = 26
 _APPEND_TIME: Final = 0x08
+_TRANSACTIONAL: Final = 0x10
 _CONTROL: Final = 0x20
+_ATTRIBUTES: Final = struct.Struct(">h")
+_ATTRIBUTES_AT: Final = 21
+_PRODUCER: Final = struct.Struct(">q")
+_PRODUCER_AT: Final = 43
+
+
+class AbortedTransaction(NamedTuple):
+    """A transaction whose records are not to be read."""
+
+    producer: int
+    """Id that Kafka gave the producer, which stands in the head of each batch."""
+    first: int
+    """Offset of its first record; it ends with the next mark of this producer."""
 
 
 class FetchedBatch(NamedTuple):
@@ -38,6 +53,8 @@ class FetchedBatch(NamedTuple):
     data: bytes
     problem: str = ""
     """Why it cannot be a batch, if so."""
+    aborted: bool = False
+    """Whether its transaction was aborted, so that nobody is to read it."""
 
 
 class Damage(NamedTuple):
@@ -86,6 +103,24 @@ def _span(data: bytes, first: int, position: int, end: int) -> FetchedBatch:
     return FetchedBatch(first, first + delta + 1, data)
 
 
+def mark_aborted(batches: list[FetchedBatch], aborted: Iterable[AbortedTransaction]) -> None:
+    """Mark the batches, in the order of the log, that belong to transactions that were aborted."""
+    begins = sorted(aborted, key=lambda transaction: transaction.first, reverse=True)
+    open_: set[int] = set()
+    for place, batch in enumerate(batches):
+        while begins and begins[-1].first < batch.next:
+            open_.add(begins.pop().producer)
+        if batch.problem or batch.data[_MAGIC_AT] < _V2:
+            continue
+        (attributes,) = _ATTRIBUTES.unpack_from(batch.data, _ATTRIBUTES_AT)
+        if attributes & _TRANSACTIONAL:
+            (producer,) = _PRODUCER.unpack_from(batch.data, _PRODUCER_AT)
+            if attributes & _CONTROL:
+                open_.discard(producer)
+            elif producer in open_:
+                batches[place] = batch._replace(aborted=True)
+
+
 def read_batch(topic: str, partition: int, batch: FetchedBatch, position: int) -> Iterator[Record | Damage]:
     """Read the records of a batch from `position` on, one after another; raises nothing for their sake."""
     if batch.problem:
@@ -99,7 +134,7 @@ def read_batch(topic: str, partition: int, batch: FetchedBatch, position: int) -
     if opened is None or problem:
         yield Damage(position, batch.next, problem, certain=False)
         return
-    if opened.is_control_batch:
+    if opened.is_control_batch or batch.aborted:
         return
     try:
         if batch.data[_MAGIC_AT] >= _V2 and (plain := decompressed(batch.data)) is not batch.data:

@@ -23,20 +23,26 @@ UNKNOWN: Final = -2
 
 _ENDS: Final = struct.Struct(">ihqq")  # partition, error, timestamp, offset
 _COMMITTED: Final = struct.Struct(">iqi")  # partition, offset, leader epoch
+_ASKING: Final = struct.Struct(">ibi")  # replica, isolation, topics
+_READ_COMMITTED: Final = 1
 _COUNT: Final = struct.Struct(">i")
 _LENGTH: Final = struct.Struct(">h")
 
 
 class ListOffsets(EncodedRequest):
-    """Request to a leader for the first or the next offset of its partitions."""
+    """Request to a leader for the first or the next offset of its partitions.
+
+    The next one is that of the records that can be read: those of an open transaction, and what lies behind them, are
+    not there yet.
+    """
 
     API_KEY: ClassVar = 2
-    API_VERSION: ClassVar = 1
+    API_VERSION: ClassVar = 2
 
     @classmethod
     def of(cls, partitions: Mapping[str, Sequence[int]], which: int) -> Self:
         """Encode the request for these partitions by topic; `which` is EARLIEST or LATEST."""
-        parts = [_COUNT.pack(-1), _COUNT.pack(len(partitions))]
+        parts = [_ASKING.pack(-1, _READ_COMMITTED, len(partitions))]
         for topic, numbers in partitions.items():
             name = topic.encode()
             parts += [_LENGTH.pack(len(name)), name, _COUNT.pack(len(numbers))]
@@ -70,8 +76,8 @@ class FetchOffsets(EncodedRequest):
 def read_offsets(answer: Any) -> Iterable[tuple[str, list[tuple[int, int]]]]:
     """Decode the answer to ListOffsets: by topic, pairs of partition and offset or UNKNOWN."""
     data: bytes = answer.data
-    (topics,) = _COUNT.unpack_from(data, 0)
-    at = 4
+    (topics,) = _COUNT.unpack_from(data, 4)  # after the throttle time
+    at = 8
     for _ in range(topics):
         (length,) = _LENGTH.unpack_from(data, at)
         name = data[at + 2 : at + 2 + length].decode()

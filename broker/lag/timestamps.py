@@ -88,8 +88,11 @@ class TimestampLookup:
     async def _take(self, buffer: FetchBuffer, waiting: dict[TopicPartition, int]) -> None:
         while waiting:
             for partition, records in (await buffer.poll()).items():
+                if not records and buffer.taken(partition) < (buffer.end(partition) or 0):
+                    continue
                 if (offset := waiting.pop(partition, None)) is not None:
-                    self._known[partition, offset] = records[0].timestamp / 1000
+                    if records:  # else only marks of transactions are left
+                        self._known[partition, offset] = records[0].timestamp / 1000
                     buffer.stop([partition])
 
     async def _connected(self) -> AIOKafkaClient:

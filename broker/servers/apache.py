@@ -99,6 +99,8 @@ offsets.topic.num.partitions=4
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=4
+# What lies behind an open transaction waits for its end: for 15 minutes by default. This is what clients ask for.
+transaction.max.timeout.ms=60000
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 # A group starts with its first member; a lost member is noticed within the session timeout of our settings or less.

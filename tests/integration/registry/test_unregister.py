@@ -13,6 +13,7 @@ from aiokafka.errors import MessageSizeTooLargeError
 from msgspec.structs import replace
 
 from broker.closed_topics import close_topics
+from broker.delivery.consumer import Consumer
 from broker.kafka_types import TopicClosed
 from broker.producer import Producer
 from broker.settings import KafkaSettings
@@ -29,7 +30,7 @@ from schemas.rows.jobs import NewJob
 from schemas.rows.removals import RegisteredNames, RemovalPlan, RemovalReport, RemovalRequest
 from schemas.rows.rollout import VersionEventKind
 from schemas.rows.scaling import Pin, PinKind
-from schemas.topics import SHADOWS, offline_variant_topic, task_topic, variant_topic, variant_topics
+from schemas.topics import SELECTOR_GROUP, SHADOWS, offline_variant_topic, task_topic, variant_topic, variant_topics
 from store.builds import get_build, put_build
 from store.catalog import load_catalog
 from store.errors import StoreConflict
@@ -325,3 +326,24 @@ async def test_queries_that_nobody_answers_stop_it(site: Site) -> None:
     with pytest.raises(OperatorError, match="does a selector run"):
         await unregister(request, site.pool, site.dsn, site.kafka, site.artifacts, site.exchange, Quiet())
     assert task_topic(site.task) in await site.topics_left(await site.plan(site.task)), "nothing is lost"
+
+
+async def test_transactions_leave_nothing_that_waits(site: Site) -> None:
+    topic = task_topic(site.task)
+
+    async def answer(group: str, of: str) -> None:
+        async with Consumer(site.kafka, "test", group=group) as consumer:
+            await consumer.assign(of, [0])
+            while True:
+                for record in await consumer.poll():
+                    consumer.done(record)
+
+    async with AIOKafkaProducer(bootstrap_servers=site.kafka.bootstrap, transactional_id=site.task) as producer:
+        for end in (producer.commit_transaction, producer.abort_transaction):
+            await producer.begin_transaction()
+            await producer.send_and_wait(topic, b"v", headers=[("infaas-id", b"1")])
+            await end()
+    async with asyncio.TaskGroup() as tasks:
+        reading = tasks.create_task(answer(SELECTOR_GROUP, topic))
+        await site.unregister(site.task)
+        reading.cancel()

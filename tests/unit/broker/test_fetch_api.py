@@ -25,7 +25,7 @@ def test_a_request_names_partitions_by_topic() -> None:
     ]
     forget = [TopicPartition("b", 3), TopicPartition("b", 4)]
     expected = FetchRequest_v11(
-        -1, 500, 1, 1 << 24, 0, 5, 6,
+        -1, 500, 1, 1 << 24, 1, 5, 6,
         [("a", [(0, -1, 2**40, -1, 100), (2, -1, 0, -1, 1 << 20)]), ("ä", [(1, -1, 7, -1, 200)])],
         [("b", [3, 4])],
         "",
@@ -39,7 +39,7 @@ def test_an_answer_is_read_whatever_it_holds(code: int, session: int, found: lis
     answer = read_fetched(SimpleNamespace(data=encoded))
     assert (answer.code, answer.session) == (code, session)
     assert list(answer.partitions) == [
-        PartitionData(TopicPartition(topic, number), error, end, data or b"")
+        PartitionData(TopicPartition(topic, number), error, min(end, stable), data or b"", aborted or ())
         for topic, partitions in found
-        for number, error, end, _stable, _start, _aborted, _nearer, data in partitions
+        for number, error, end, stable, _start, aborted, _nearer, data in partitions
     ]

@@ -8,7 +8,7 @@ from aiokafka.record.util import calc_crc32c
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.fetch.record_batches import Damage, read_batch, split
+from broker.fetch.record_batches import AbortedTransaction, Damage, mark_aborted, read_batch, split
 from broker.kafka_types import Record
 from tests.unit.broker.batch_builder import batch_builder
 
@@ -115,3 +115,43 @@ def test_any_bytes_are_records_or_damage_in_order(data: st.DataObject, fitting: 
 @given(garbage=st.binary(max_size=200))
 def test_garbage_raises_nothing(garbage: bytes) -> None:
     read(garbage)
+
+
+def of_producer(producer: int, first: int, attributes: int = 0x10) -> bytes:
+    """A batch of one record of a transaction; as a mark that ends one with 0x30."""
+    batch = batch_of([b"%d" % first], first)
+    return checked(batch[:21] + struct.pack(">h", attributes) + batch[23:43] + struct.pack(">q", producer) + batch[51:])
+
+
+@given(st.data())
+def test_records_of_aborted_transactions_are_passed(data: st.DataObject) -> None:
+    log, ended, kept = b"", list[tuple[AbortedTransaction, int]](), list[int]()
+    open_: dict[int, tuple[int, bool]] = {}
+    end = 0
+    for end in range(data.draw(st.integers(1, 30))):
+        producer = data.draw(st.integers(0, 3))
+        if not producer:
+            log += batch_of([b"plain"], end)
+            kept.append(end)
+        elif producer in open_ and data.draw(st.booleans()):
+            first, good = open_.pop(producer)
+            log += of_producer(producer, end, 0x30)
+            if not good:
+                ended.append((AbortedTransaction(producer, first), end))
+        else:
+            _, good = open_.setdefault(producer, (end, data.draw(st.booleans())))
+            log += of_producer(producer, end)
+            if good:
+                kept.append(end)
+    ended += [(AbortedTransaction(producer, first), END) for producer, (first, good) in open_.items() if not good]
+    position = data.draw(st.integers(0, end))
+    aborted = [transaction for transaction, last in ended if last >= position]  # those that Kafka tells of
+    batches = split(log, 0, END)[position:]
+    mark_aborted(batches, data.draw(st.permutations(aborted)))
+    read_ = [one for batch in batches for one in read_batch("t", 3, batch, batch.first)]
+    assert not [one for one in read_ if isinstance(one, Damage)]
+    assert offsets(read_) == [offset for offset in kept if offset >= position]
+
+
+def test_a_mark_of_a_transaction_is_no_damage() -> None:
+    assert read(of_producer(7, 5, 0x30), 5) == []

@@ -27,6 +27,11 @@ class Model(RuleBasedStateMachine):
         self.mark.hand_out(offsets)
         self.out.update(offsets)
 
+    @rule(gap=st.integers(-3, 3))
+    def pass_to(self, gap: int) -> None:
+        assert self.mark.pass_to(self.after + gap) == (gap > 0)
+        self.after += max(gap, 0)
+
     @rule(data=st.data())
     def finish(self, data: st.DataObject) -> None:
         offset = data.draw(st.sampled_from(sorted(self.out)) if self.out else st.integers(0, 2000))
