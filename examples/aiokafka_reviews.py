@@ -1,6 +1,6 @@
 """Rates reviews inside a consumer of one's own: from topic `reviews` to topic `reviews.rated`, each at least once.
 
-    pip install infaas-client
+    pip install ./client  # in a checkout of INFaaS
     INFAAS_KAFKA=127.0.0.1:9092 python examples/aiokafka_reviews.py
 
 What the consumer gets at once is asked at once. Its offsets are committed only when the broker has every rating, so the

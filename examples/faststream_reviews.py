@@ -1,6 +1,6 @@
 """Rates reviews in a handler of FastStream: from topic `reviews` to topic `reviews.rated`, each at least once.
 
-    pip install 'faststream[kafka]' infaas-client
+    pip install 'faststream[kafka]' ./client  # in a checkout of INFaaS
     INFAAS_KAFKA=127.0.0.1:9092 python examples/faststream_reviews.py
 
 FastStream owns consumer and producer; the handler sees a batch, asks all of it at once, and publishes the ratings. Only

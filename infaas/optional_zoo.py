@@ -19,7 +19,8 @@ def require_zoo() -> None:
     """
     if find_spec("zoo") is None:
         raise OperatorError(
-            "the models of the zoo are not installed: pip install 'infaas[zoo]', or `pip install ./zoo` in a checkout"
+            "the models of the zoo are not installed, and no package index has them: run `pip install ./zoo` in a "
+            "checkout of INFaaS"
         )
 
 
