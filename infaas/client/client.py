@@ -35,6 +35,7 @@ from schemas.errors import InvalidRequest, OperatorError, QueryError
 from schemas.needs import Mode
 from schemas.oip import decode_response, encode_request
 from schemas.result import OK, Result, error_explanation
+from schemas.spelling import check_query_names, nearest_name
 from schemas.tensors import Array, bytes_array
 from security.signature import parse_key
 
@@ -196,6 +197,10 @@ class InfaasClient:
 
 def check_system(system: SystemOptions) -> None:
     """Raise OperatorError unless exactly one way to ask is given, with what goes with it, the gateway's by a URL."""
+    for name in system.keys() - _SYSTEM_OPTIONS:
+        nearest = nearest_name(name, _SYSTEM_OPTIONS)
+        instead = f"did you mean {nearest}=?" if nearest else f"there are {', '.join(_SYSTEM_OPTIONS)}"
+        raise OperatorError(f"the client has no option {name}=: {instead}")
     kafka, gateway = system.get("kafka"), system.get("gateway")
     if (kafka is None) == (gateway is None):
         raise OperatorError("the client needs one of kafka= and gateway=")
@@ -219,6 +224,7 @@ def is_url(text: str) -> bool:
 
 def check_stream(options: QueryOptions) -> None:
     """Raise InvalidRequest for what queries of a stream cannot have in common."""
+    _check_options(options)
     if "query_id" in options:
         raise InvalidRequest("infer_many sends many queries: they cannot share one query_id")
 
@@ -262,6 +268,17 @@ async def _stream(
             yield inputs
 
 
+_OTHER_OPTIONS: Final = tuple(sorted(QueryOptions.__annotations__.keys() - h.NEEDS.keys()))
+_OPTIONS: Final = frozenset(QueryOptions.__annotations__)
+_SYSTEM_OPTIONS: Final = tuple(SystemOptions.__annotations__)
+
+
+def _check_options(options: QueryOptions) -> None:
+    """Raise InvalidRequest for a name that no option has: a misspelt need would be ignored in silence."""
+    if not _OPTIONS.issuperset(options):
+        check_query_names(options, *_OTHER_OPTIONS)
+
+
 _HEADERS: Final = h.NEEDS | {"traceparent": h.TRACEPARENT}
 
 
@@ -269,9 +286,10 @@ def encode(task: str, inputs: Mapping[str, ArrayLike], options: QueryOptions) ->
     """Encode a query, as it is sent on either way.
 
     Raises:
-        InvalidRequest: there are no inputs, or one that the protocol has no type for.
+        InvalidRequest: there are no inputs, one that the protocol has no type for, or an option that is not known.
     """
     begun_s = time.perf_counter()
+    _check_options(options)
     arrays: dict[str, Array] = {name: as_array(values) for name, values in inputs.items()}
     if not arrays:
         raise InvalidRequest("a query needs at least one input")

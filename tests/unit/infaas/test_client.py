@@ -1,6 +1,7 @@
 """What the client says where there is nobody to ask."""
 
 import asyncio
+import re
 import resource
 import socket
 from typing import Any
@@ -21,6 +22,36 @@ async def test_errors_in_the_block_come_out_as_they_are() -> None:
     with pytest.raises(InvalidRequest, match="at least one input"):
         async with InfaasClient(gateway="http://127.0.0.1:1") as client:
             await client.infer("digits", {})
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("min_acuracy", "did you mean min_accuracy?"),
+        ("timeout", "did you mean timeout_s?"),
+        ("colour", "there are latency_ms"),
+    ],
+)
+async def test_client_refuses_an_option_it_does_not_know(name: str, words: str) -> None:
+    options: Any = {name: 0.87}
+    async with InfaasClient(gateway="http://127.0.0.1:1") as client:
+        with pytest.raises(InvalidRequest, match=re.escape(words)):
+            await client.infer("digits", {"x": X}, **options)
+        with pytest.raises(InvalidRequest, match=re.escape(words)):
+            async for _answer in client.infer_many("digits", [{"x": X}], **options):
+                pass
+    with (
+        SyncInfaasClient(gateway="http://127.0.0.1:1") as client,
+        pytest.raises(InvalidRequest, match=re.escape(words)),
+    ):
+        client.infer("digits", {"x": X}, **options)
+
+
+def test_client_refuses_a_system_option_it_does_not_know() -> None:
+    options: Any = {"gatway": "http://127.0.0.1:1"}
+    for client in (InfaasClient, SyncInfaasClient):
+        with pytest.raises(OperatorError, match=r"did you mean gateway=\?"):
+            client(**options)
 
 
 def test_one_way_to_ask_is_needed() -> None:
