@@ -15,6 +15,8 @@ from schemas.rows.tensor_spec import TensorSpec
 from schemas.tensors import DTYPES
 
 _FORMATS: Final = ("PNG", "JPEG")
+_PNG_END: Final = b"IEND\xaeB`\x82"
+"""Last chunk of a PNG: Pillow decodes a file that lacks it, although its last rows may be damaged."""
 _MODES: Final = {"grey": "L", "rgb": "RGB"}
 _MOST_PIXELS: Final = 50_000_000
 """Pixels of an image beyond which it is not decoded: a small file may claim any number."""
@@ -59,6 +61,8 @@ class ImageDecoder:
             image = self._pillow.open(io.BytesIO(value), formats=_FORMATS)
             if image.width * image.height > _MOST_PIXELS:
                 raise InvalidRequest(f"the image has {image.width} x {image.height} pixels: at most {_MOST_PIXELS}")
+            if image.format == "PNG" and _PNG_END not in value:
+                raise InvalidRequest("the image cannot be decoded as PNG: its end is missing")
             if image.mode[:1] in "IF":
                 raise InvalidRequest(f"the image has pixels of more than 8 bits ({image.mode}): convert it to 8 bits")
             return image.convert(_MODES[self._step.channels])

@@ -111,6 +111,14 @@ def test_what_is_no_image_is_refused_in_words() -> None:
             decode(value)
 
 
+@pytest.mark.parametrize("missing", range(1, 25))
+def test_image_decoder_refuses_a_png_without_its_end(missing: int) -> None:
+    decode = ImageDecoder(DecodeImage(width=4, height=4, channels="grey"), (GREY,))
+    whole = encoded_image(np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8))
+    with pytest.raises(InvalidRequest, match="cannot be decoded"):
+        decode(whole[:-missing])
+
+
 def _claims_to_be_huge(png: bytes) -> bytes:
     import zlib
 
