@@ -200,7 +200,7 @@ def _told(plan: Plan, total: int | None, left: Checkpoint | None) -> str:
     rows = "rows" if total is None else f"{total - done:,} rows"
     went = f" (goes on after {done:,} rows)" if left is not None else ""
     accuracy = f"{plan.variant}, accuracy {plan.accuracy:.2%}"
-    expected = "" if plan.seconds is None else f": about {duration(plan.seconds)}, {usd(plan.cost or 0)} USD"
+    expected = "" if plan.seconds is None else f": about {duration(plan.seconds)}, {usd(plan.cost or 0)}"
     return f"{rows}{went} by {accuracy}{expected}"
 
 
@@ -212,7 +212,7 @@ def _summary(done: Progress, sink: FileSink) -> Table:
         "answered": f"{done.answered:,}",
         "failed": f"{done.failed:,}, in {sink.failed_rows}" if done.failed else "0",
         "took": f"{duration(done.seconds)}, {done.rows / max(done.seconds, 1e-9):,.0f} rows/s",
-        "cost": f"{usd(done.cost)} USD",
+        "cost": f"{usd(done.cost)}",
     }
     for name, value in facts.items():
         grid.add_row(f"[bold]{name}[/]", str(value))

@@ -42,7 +42,7 @@ class BatchBar:
         failed = f", [red]{progress.failed:,} failed[/]" if progress.failed else ""
         self._update(
             completed=progress.rows, rows=self._rows(progress),
-            description=f"{rate:,.0f} rows/s, {usd(progress.cost)} USD{failed}",
+            description=f"{rate:,.0f} rows/s, {usd(progress.cost)}{failed}",
         )  # fmt: skip
 
     def trouble(self, trouble: Trouble) -> None:

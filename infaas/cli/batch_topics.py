@@ -118,7 +118,7 @@ class TopicsCommand(msgspec.Struct, frozen=True, kw_only=True):
         by = "any variant that meets the needs" if self.mixed else f"{plan.variant}, accuracy {plan.accuracy:.2%}"
         if records is None:
             return f"follows {self.source} as group {group}, by {by}"
-        expected = f": about {duration(plan.seconds or 0)}, {usd(plan.cost or 0)} USD"
+        expected = f": about {duration(plan.seconds or 0)}, {usd(plan.cost or 0)}"
         return f"{records:,} records of {self.source}, as group {group}, by {by}{expected}"
 
 
@@ -146,7 +146,7 @@ class TopicBar:
         self._seen = (now_s, progress.rows)
         rate = (progress.rows - before) / max(now_s - before_s, 1e-9)
         failed = f", [red]{progress.failed:,} failed[/]" if progress.failed else ""
-        told = f"here {rate:,.0f} records/s of {lag.partitions} partitions, {usd(progress.cost)} USD{failed}"
+        told = f"here {rate:,.0f} records/s of {lag.partitions} partitions, {usd(progress.cost)}{failed}"
         done = max(lag.total - lag.left, 0)
         self._bars.update(self._bar, total=lag.total, completed=done, lag=f"{lag.left:,}", description=told)
 

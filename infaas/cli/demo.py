@@ -74,14 +74,14 @@ def _table(outcomes: "Sequence[CaseOutcome]") -> Table:
         "measured p50>",
         "accuracy>",
         "promised>",
-        "USD/1000>",
+        "cost/1000>",
         "answered>",
     )
     made = table(
         columns,
         [_row(outcome) for outcome in outcomes],
         title="What was asked, chosen, promised and measured",
-        spare=("predicted>", "USD/1000>", "promised>", "answered>", "via"),
+        spare=("predicted>", "cost/1000>", "promised>", "answered>", "via"),
     )
     made.caption = (
         "predicted: from the choice to the result; measured: from the client's call to its answer; "

@@ -134,7 +134,7 @@ def _facts(job: JobStatus) -> Table:
         "ended": job.finished_at,
         "attempts": job.attempts,
         "variant": job.variant,
-        "cost": None if job.cost is None else f"{usd(job.cost)} USD per 1000",
+        "cost": None if job.cost is None else f"{usd(job.cost)} per 1000",
         "error": _error(job),
         "result": job.result,
         "notice": told,

@@ -59,7 +59,7 @@ def variants(ctx: typer.Context, home: Home = DEFAULT_HOME, task: OfTask = None,
     if as_json:
         return show_json(found)
     _check_task(task, found)
-    columns = ("variant", "task", "accuracy>", "latency b1>", "b max>", "USD/1000>", "memory>", "dominated by")
+    columns = ("variant", "task", "accuracy>", "latency b1>", "b max>", "cost/1000>", "memory>", "dominated by")
     ready = [_variant_row(one) for one in found if one.variant.state is VariantState.READY]
     show(table(columns, ready, spare=("memory>", "task", "dominated by")))
     if noisy := [one.variant.name for one in found if one.profile is not None and one.profile.is_noisy]:

@@ -124,8 +124,9 @@ def show(what: RenderableType) -> None:
 
 
 def usd(amount: float) -> str:
-    """Format an amount with two digits and never an exponent: `0.000013`."""
-    return f"{Decimal(f'{amount:.2g}'):f}"
+    """Format an amount with two digits and a unit that keeps it short: `1.2 USD`, `13 µUSD`, `38 nUSD`."""
+    unit, size = ("nUSD", 1e-9) if abs(amount) < 1e-6 else ("µUSD", 1e-6) if abs(amount) < 1e-3 else ("USD", 1.0)
+    return f"{Decimal(f'{amount / size:.2g}'):f} {unit if amount else 'USD'}"
 
 
 def ms(seconds: float | None) -> str:

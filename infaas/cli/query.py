@@ -207,7 +207,7 @@ def _as_text(values: Array) -> Array:
 def _facts(answer: Answer) -> Table:
     grid = Table.grid(padding=(0, 2))
     accuracy = "-" if answer.accuracy is None else f"{answer.accuracy:.2%}"
-    cost = "-" if answer.cost is None else f"{usd(answer.cost)} USD per 1000"
+    cost = "-" if answer.cost is None else f"{usd(answer.cost)} per 1000"
     if answer.explanation and answer.explanation.get("upgraded"):
         cost += ", that of the cheapest: a free upgrade"
     times = (
@@ -234,8 +234,8 @@ def _considered(explanation: Any) -> Table:
         )
         for row in explanation["considered"]
     ]
-    columns = ("variant", "worker", f"{explanation.get('measure', ACCURACY)}>", "USD/1000>", "ms>", "verdict")
-    return table(columns, rows, title=explanation["reason"], spare=("worker", "USD/1000>"))
+    columns = ("variant", "worker", f"{explanation.get('measure', ACCURACY)}>", "cost/1000>", "ms>", "verdict")
+    return table(columns, rows, title=explanation["reason"], spare=("worker", "cost/1000>"))
 
 
 def _preview(values: Array) -> str:

@@ -26,6 +26,7 @@ from infaas.cli.connect import (
 from infaas.cli.output import err, show, show_json, table
 from infaas.cli.processing import ImageFlag, ProcessingFlag, TokenizerFlag, TopFlag, declared_processing
 from infaas.cli.progress_bar import ProgressBar
+from infaas.cli.registered import show_registered
 from infaas.cli.registrations import Asked, register_over_gateway
 from infaas.cli.uploads import Uploader
 from infaas.optional_zoo import require_zoo
@@ -47,7 +48,7 @@ from schemas.errors import OperatorError
 from schemas.hardware import Hardware
 from schemas.registrations import IfNoWorker, MadeVariant, ModelToRegister
 from schemas.rows.audit import AuditAct, AuditVerb
-from schemas.rows.catalog import Variant, VariantState
+from schemas.rows.catalog import Variant
 from store.audit import audited
 from store.pool import open_pool
 
@@ -75,9 +76,7 @@ CoresFlag = Annotated[
 AccuracyLossFlag = Annotated[
     float, typer.Option(min=0, max=1, help="Most accuracy, of 1, that a variant may lose to the model as registered.")
 ]
-ZooFlag = Annotated[
-    bool, typer.Option("--zoo", help="Register the models of infaas[zoo], of the tasks named or of all.")
-]
+ZooFlag = Annotated[bool, typer.Option("--zoo", help="Register the models of the zoo, of the tasks named or of all.")]
 AllVariantsFlag = Annotated[
     bool, typer.Option("--all-variants", help="With --zoo: make all that can be made here, not just what is worth it.")
 ]
@@ -158,7 +157,7 @@ def register(
         raise OperatorError("say which model PATH for which --task, or --zoo")
     file = Path(named[0]).absolute()
     request = Registration(
-        architecture=architecture or name_of(file), task=task, file=file,
+        architecture=architecture or name_of(file, task), task=task, file=file,
         validation=validation, calibration=calibration, accuracy=accuracy, batch_axes=tuple(batch_axis or ()),
         measure=measure, classes=read_class_names(classes) if classes else (), output=output,
         processing=declared_processing(tokenizer, image, processing, top, None if processing else classes),
@@ -168,7 +167,7 @@ def register(
     )  # fmt: skip
     made = _registered(request, devices, choice, home)
     _warn_of_noise(made)
-    return show_registered([one.variant for one in made], as_json=as_json)
+    return show_registered([one.variant for one in made], request.variants, as_json=as_json)
 
 
 def _register_zoo(
@@ -331,15 +330,3 @@ def _show_plan(
 async def _explain(request: Registration) -> list[RecipeVerdict]:
     async with imported(request.file.absolute()) as found:
         return await asyncio.to_thread(explain_registration, request if found is None else completed(request, found))
-
-
-def show_registered(variants: list[Variant], *, as_json: bool) -> None:
-    """Print which variants were made, and which refused."""
-    if as_json:
-        show_json(variants)
-        return
-    ready = sum(v.state is VariantState.READY for v in variants)
-    refused = [(v.name, v.reason) for v in variants if v.state is VariantState.REFUSED]
-    err.print(f"{ready} variant(s) ready; `infaas variants` shows what was measured")
-    if refused:
-        show(table(("refused", "reason"), refused))

@@ -11,6 +11,7 @@ from infaas.cli.connect import DEFAULT_HOME, Home, Json
 from infaas.cli.control import LOOK_S, Ask, GatewayAsk, ask_patiently, asking, call
 from infaas.cli.output import CommandGroup, err, show, show_json, table
 from infaas.cli.progress_bar import ProgressBar
+from infaas.cli.registered import check_ready, show_registered
 from infaas.cli.uploads import Uploader, uploading
 from schemas.endpoints.endpoint import Endpoint
 from schemas.endpoints.registrations import CANCEL, LIST, SHOW, RegistrationRequest, RegistrationsRequest
@@ -63,9 +64,11 @@ def follow_registration(registration: _IdArgument, home: Home = DEFAULT_HOME, as
                 return await followed(ask, registration, bar)
 
     made = asyncio.run(follow())
-    if as_json:
-        return show_json(made)
-    return err.print(f"{len(made)} variant(s); `infaas variants` shows what was measured")
+    variants = [one.variant for one in made]
+    if not as_json:
+        return show_registered(variants, as_json=False)
+    show_json(made)
+    return check_ready(variants)
 
 
 @app.command("cancel")

@@ -11,6 +11,7 @@ from registry.artifacts import ArtifactStore
 from registry.builds.presence import has_builder
 from registry.builds.remote_steps import remote_steps
 from registry.step_runner import LOCAL, HardwareStep, Show, StepRunner
+from schemas.errors import OperatorError
 from schemas.hardware import Hardware
 from schemas.registrations import IfNoWorker
 from store.pool import Pool
@@ -55,7 +56,11 @@ class StepsByHardware:
 async def chosen_steps(
     devices: Sequence[Hardware], services: RegistryServices, choice: BuildChoice, note: Callable[[str], None]
 ) -> AsyncGenerator[StepsByHardware]:
-    """Open what runs steps for `devices`; `note` is told which of these have no worker, and what follows."""
+    """Open the runner of steps for `devices`; `note` is told which of these have no worker, and what follows.
+
+    Raises:
+        OperatorError: every device is left out, so nothing would be registered.
+    """
     if choice.local:
         yield StepsByHardware(dict.fromkeys(devices, LOCAL), LOCAL)
         return
@@ -70,4 +75,9 @@ async def chosen_steps(
             else:
                 note(f"no worker of {device} is there: variants for it are made and measured on this machine")
                 runners[device] = LOCAL
+        if not runners:
+            raise OperatorError(
+                f"nothing is registered: no worker of {', '.join(devices)} is there, and --if-no-worker skip leaves "
+                "hardware without a worker out; start such a worker, or choose --if-no-worker wait"
+            )
         yield StepsByHardware(runners, remote)

@@ -12,6 +12,7 @@ from schemas.rows.processing import Processing
 
 _OTHER: Final = re.compile(r"[^a-z0-9]+")
 _LONGEST: Final = 63
+_MODEL: Final = "model"
 
 
 class ImportedModel(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,7 +45,8 @@ def completed(request: Registration, found: ImportedModel) -> Registration:
     )
 
 
-def name_of(path: Path) -> str:
-    """A name for an architecture, made of a file's or a folder's."""
+def name_of(path: Path, task: str = "") -> str:
+    """Name an architecture after its file or folder, other than its task: clients ask for either by name."""
     stem = path.stem if path.is_file() else path.name
-    return _OTHER.sub("-", stem.lower()).strip("-")[:_LONGEST].strip("-") or "model"
+    name = _OTHER.sub("-", stem.lower()).strip("-")[:_LONGEST].strip("-") or _MODEL
+    return name if name != task else f"{name[: _LONGEST - len(_MODEL) - 1].rstrip('-')}-{_MODEL}"

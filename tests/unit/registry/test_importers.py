@@ -277,3 +277,17 @@ def test_an_unknown_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="no kind of folder that is known"):
         kind_of(tmp_path)
     assert name_of(tmp_path / "A_b.C") == "a-b-c"
+
+
+@pytest.mark.parametrize(
+    ("stem", "task", "name"),
+    [
+        ("reviews", "sentiment", "reviews"),
+        ("reviews", "reviews", "reviews-model"),
+        ("r" * 63, "r" * 63, "r" * 57 + "-model"),
+    ],
+)
+def test_name_of_a_file_differs_from_its_task(tmp_path: Path, stem: str, task: str, name: str) -> None:
+    file = tmp_path / f"{stem}.onnx"
+    file.touch()
+    assert name_of(file, task) == name

@@ -1,0 +1,22 @@
+"""Hardware without a worker is left out only where other hardware is left."""
+
+import pytest
+
+from broker.settings import KafkaSettings
+from registry.artifacts import ArtifactStore
+from registry.builds.chosen_steps import BuildChoice, RegistryServices, chosen_steps
+from schemas.errors import OperatorError
+from schemas.hardware import Hardware
+from schemas.registrations import IfNoWorker
+from store.pool import Pool
+
+
+async def test_chosen_steps_refuse_to_leave_all_hardware_out(
+    store_pool: Pool, kafka: KafkaSettings, artifacts: ArtifactStore
+) -> None:
+    services = RegistryServices(store_pool, kafka, artifacts, artifacts)
+    choice = BuildChoice(if_no_worker=IfNoWorker.SKIP)
+    notes: list[str] = []
+    with pytest.raises(OperatorError, match="nothing is registered: no worker of cpu is there"):
+        async with chosen_steps([Hardware.CPU], services, choice, notes.append):
+            pass
