@@ -56,15 +56,20 @@ class Committer:
             if self._may_commit is not None and not self._may_commit():
                 self._tracker.not_committed()
                 return False
+            epoch, done = self._coordinator.epoch, False
             try:
                 async with asyncio.timeout(self._timeout_s if timeout_s is None else timeout_s):
                     await self._coordinator.commit(moved, self._client_id)
+                done = True
             except (KafkaError, OSError, TimeoutError) as error:
                 FAILED.labels(self._coordinator.group).inc()
                 log.warning("group %s: commit failed, will try again: %r", self._coordinator.group, error)
-                self._tracker.not_committed()
                 return False
-            self._tracker.committed(moved)
+            finally:
+                if not done:  # a cancelled one, too
+                    self._tracker.not_committed()
+            if epoch == self._coordinator.epoch:
+                self._tracker.committed(moved)
             return True
 
     async def run(self) -> None:

@@ -29,8 +29,10 @@ from aiokafka.errors import GroupAuthorizationFailedError, KafkaError
 
 from broker.delivery.committer import Committer
 from broker.delivery.coordinator import Coordinator
+from broker.delivery.group_requests import KafkaGroup
 from broker.delivery.in_flight import InFlightTracker
 from broker.delivery.membership import Membership, Partitions
+from broker.delivery.topic_counts import ClientTopicCounts
 from broker.features import broker_features
 from broker.fetch.offset_search import START
 from broker.fetch.read_connection import ReadConnection
@@ -105,6 +107,20 @@ class Consumer:
         return self._tracker.in_flight
 
     @property
+    def unread(self) -> int | None:
+        """Partitions of our topics of which it is known that nobody reads them now; None while nothing is known.
+
+        Those that others are to read count as read: a member that dies is noticed after the session timeout.
+        """
+        known = 0 if self._membership is None else self._membership.unread
+        return None if known is None else known + len(self._starting)
+
+    @property
+    def missing(self) -> frozenset[str]:
+        """Topics subscribed to that Kafka does not show yet."""
+        return frozenset() if self._membership is None else self._membership.missing
+
+    @property
     def reading(self) -> Partitions:
         """Partitions that are read now, which those that are being drained are not."""
         return self._buffer.partitions
@@ -144,9 +160,10 @@ class Consumer:
     async def subscribe(self, topics: Collection[str]) -> None:
         """Share the partitions of `topics` with the group's other members; may be called again with other topics.
 
-        With an instance id the member is static: killed and started again, it gets its partitions back at once and the
-        others notice nothing. One that does not come back is replaced after the session timeout (6 s), one that exits
-        cleanly at once. A change stops only the partitions that move.
+        With an instance id the member is static: killed and started again, it gets its partitions back within a second,
+        and the others read on. One that does not come back is replaced after the session timeout (6 s), one that exits
+        cleanly at once. A change stops only the partitions that move. Where another process subscribes under the same
+        instance id, `poll` raises an OperatorError.
 
         On a broker that knows no groups, the embedded one, it takes all partitions: there may be one member only.
         """
@@ -303,12 +320,12 @@ class Consumer:
         while True:
             await self._starts.wait()
             self._starts.clear()
-            wanted = frozenset(self._unplaced)
+            wanted = {partition: self._starting[partition] for partition in self._unplaced}
             if not wanted:
                 continue
             try:
                 async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
-                    committed = await self._coordinator.fetch(wanted)
+                    committed = await self._coordinator.fetch(wanted.keys())
             except (KafkaError, OSError, TimeoutError) as error:
                 log.warning("group %s: positions not known yet: %r", self._group, error)
                 if isinstance(error, GroupAuthorizationFailedError):
@@ -316,13 +333,20 @@ class Consumer:
                 await asyncio.sleep(_BACKOFF_S)
                 self._starts.set()
                 continue
-            for partition in wanted & self._unplaced:
+            for partition, started in wanted.items():
+                if partition not in self._unplaced:
+                    continue
+                if self._starting.get(partition) is not started:  # lost and ours again: it may have moved meanwhile
+                    self._starts.set()
+                    continue
                 self._unplaced.discard(partition)
                 start = self._buffer.begin(partition, committed.get(partition, START))
-                start.add_done_callback(partial(self._on_position, partition))
+                start.add_done_callback(partial(self._on_position, partition, started))
 
-    def _on_position(self, partition: TopicPartition, start: asyncio.Future[int]) -> None:
-        if start.cancelled():
+    def _on_position(
+        self, partition: TopicPartition, started: asyncio.Future[None], start: asyncio.Future[int]
+    ) -> None:
+        if start.cancelled() or self._starting.get(partition) is not started:
             return
         if not self._tracker.is_tracked(partition):
             self._tracker.track(partition, start.result())
@@ -337,12 +361,11 @@ class Consumer:
 
     def _new_membership(self) -> Membership:
         session_ms = self._settings.session_timeout_ms
+        rebalance_ms = max(session_ms, int(DRAIN_S * 2000))
         return Membership(
-            self._connection.client,
-            self._coordinator,
-            instance_id=self._instance_id,
-            session_ms=session_ms,
-            rebalance_ms=max(session_ms, int(DRAIN_S * 2000)),
+            KafkaGroup(self._coordinator, self._instance_id, session_ms, rebalance_ms),
+            ClientTopicCounts(self._connection.client),
+            session_s=session_ms / 1000,
             on_dealt=self._read,
             give_up=self._release,
             on_lost=self._forget,

@@ -27,13 +27,17 @@ from aiokafka.protocol.commit import OffsetCommitRequest, OffsetFetchRequest
 
 _COMMITS: Final = "commits"
 _AGAIN_S: Final = 0.05
-_REPLACED: Final = 82
-"""Code that aiokafka does not know: another member has come under our instance id."""
+_FENCED: Final = 82
+"""Code that aiokafka does not know: FENCED_INSTANCE_ID."""
 _MOVED: Final = (GroupCoordinatorNotAvailableError, NotCoordinatorForGroupError)
 _PASSING: Final = (
     *(GroupLoadInProgressError, RequestTimedOutError),
     *(RebalanceInProgressError, IllegalGenerationError),  # we are being dealt partitions anew, and stay a member
 )
+
+
+class Displaced(KafkaError):
+    """Another process is a member of the group under our instance id: to join again would displace that one."""
 
 
 class Coordinator:
@@ -46,6 +50,8 @@ class Coordinator:
         self.generation = -1
         """Of the membership that commits; -1: none, whoever commits for the group may."""
         self.member_id = ""
+        self.epoch = 0
+        """Number of times that the group went on without us: offsets from before may be another's by now."""
 
     async def send(self, request: Any, connection: str) -> Any:
         """Send a request to the coordinator.
@@ -64,7 +70,9 @@ class Coordinator:
 
     def check(self, code: int) -> None:
         """Raise the error of an answer, if it is one."""
-        error = UnknownMemberIdError if code == _REPLACED else for_code(code)
+        if code == _FENCED:
+            raise Displaced("another process has joined under the same name: stop one, or name it differently")
+        error = for_code(code)
         if error is NoError:
             return
         if error in _MOVED:
@@ -96,7 +104,10 @@ class Coordinator:
         Raises:
             KafkaError: the group does not take it, for example since we are no member any more.
         """
+        epoch = self.epoch
         while True:
+            if epoch != self.epoch:
+                raise UnknownMemberIdError(self.group)
             try:
                 await self._commit(offsets, note)
             except (*_MOVED, *_PASSING):

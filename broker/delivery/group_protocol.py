@@ -1,4 +1,4 @@
-"""What the members of a group say to each other, in the format that all Kafka tools read (consumer protocol 1)."""
+"""What the members of a group say to each other, in the format that all Kafka tools read (consumer protocol 2)."""
 
 from collections.abc import Iterable, Mapping
 from typing import Final
@@ -30,15 +30,29 @@ class _Subscription(Struct):
 
 class _Assignment(Struct):
     assignment: list[tuple[str, list[int]]]
+    user_data: bytes | None
 
     SCHEMA = Schema(("version", Int16), ("assignment", _PARTITIONS), ("user_data", Bytes))
 
 
-def member_bytes(member: Member, counts: Mapping[str, int]) -> bytes:
-    """What a member says when it joins; `counts` are the partitions that it knows of each topic."""
-    # Sorted: a member that has nothing new to say must say the very same, or the group would be dealt anew.
+class PlanNote(msgspec.Struct, frozen=True):
+    """Words of the leader about its plan as a whole, which go to each member with its own assignment."""
+
+    unread: int = 0
+    """Partitions that the plan gives to nobody yet: a member that is to read less still has them."""
+
+
+def member_bytes(member: Member, counts: Mapping[str, int], generation: int) -> bytes:
+    """Metadata with which a member joins.
+
+    Args:
+        member: the member.
+        counts: partitions that it knows of each topic.
+        generation: the one that it comes from; -1: none. Kafka lets all join again only where the metadata of one
+            differ from those before: with it, whoever joins again always gets a new plan.
+    """
     known = msgspec.json.encode(dict(sorted(counts.items())))
-    return _Subscription(1, sorted(member.topics), known, _grouped(member.owned)).encode()
+    return _Subscription(2, sorted(member.topics), known, _grouped(member.owned)).encode() + Int32.encode(generation)
 
 
 def read_member(said: bytes) -> tuple[Member, dict[str, int]]:
@@ -49,14 +63,18 @@ def read_member(said: bytes) -> tuple[Member, dict[str, int]]:
     return Member(frozenset(found.topics), owned), counts
 
 
-def dealt_bytes(partitions: Iterable[TopicPartition]) -> bytes:
-    """What the leader deals to a member."""
-    return _Assignment(1, _grouped(partitions), b"").encode()
+def dealt_bytes(partitions: Iterable[TopicPartition], note: PlanNote) -> bytes:
+    """Assignment of one member."""
+    return _Assignment(1, _grouped(partitions), msgspec.json.encode(note)).encode()
 
 
-def read_dealt(said: bytes) -> frozenset[TopicPartition]:
-    """Read what the leader dealt."""
-    return frozenset(_ungrouped(_Assignment.decode(said).assignment)) if said else frozenset()
+def read_dealt(said: bytes) -> tuple[frozenset[TopicPartition], PlanNote]:
+    """Read the assignment of one member."""
+    if not said:
+        return frozenset(), PlanNote()
+    found = _Assignment.decode(said)
+    note = msgspec.json.decode(found.user_data, type=PlanNote) if found.user_data else PlanNote()
+    return frozenset(_ungrouped(found.assignment)), note
 
 
 def _grouped(partitions: Iterable[TopicPartition]) -> list[tuple[str, list[int]]]:

@@ -39,6 +39,14 @@ def share(partitions: Mapping[str, int], members: Mapping[str, Member]) -> dict[
     }
 
 
+def unread(
+    partitions: Mapping[str, int], members: Mapping[str, Member], shares: Mapping[str, Collection[TopicPartition]]
+) -> frozenset[TopicPartition]:
+    """Partitions that somebody subscribes to and nobody is given, since a member that is to read less has them yet."""
+    given = {partition for share in shares.values() for partition in share}
+    return frozenset(partition for dealt in deal(partitions, members).values() for partition in dealt) - given
+
+
 def deal(partitions: Mapping[str, int], members: Mapping[str, Member]) -> dict[str, set[TopicPartition]]:
     """Decide who is to have what in the end."""
     dealt: dict[str, set[TopicPartition]] = {name: set() for name in members}

@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import pytest
+
 from broker.client import open_admin
 from broker.delivery.consumer import Consumer
+from broker.delivery.group_protocol import read_dealt
 from broker.producer import Producer
 from broker.settings import KafkaSettings
 from broker.topics import TopicSpec, ensure_topics
+from schemas.errors import OperatorError
 from tests.load import Pace
 from tests.processes import environment
 from tests.waiting import PATIENCE_S, until
@@ -79,13 +83,13 @@ class Process:
 
 
 @asynccontextmanager
-async def member(kafka: KafkaSettings, name: str, topic: str) -> AsyncGenerator[Process]:
-    """A member of the group that is named like the topic."""
+async def member(kafka: KafkaSettings, name: str, topic: str, *, holds: bool = False) -> AsyncGenerator[Process]:
+    """A member of the group that is named like the topic; `holds`: it finishes nothing, so nothing moves to others."""
     env = {
         "PYTHONPATH": str(Path.cwd()),
         "INFAAS_KAFKA": kafka.bootstrap,
         "INFAAS_KAFKA_SESSION_TIMEOUT_MS": str(kafka.session_timeout_ms),
-    }
+    } | ({"TEST_HOLDS": "1"} if holds else {})
     process = Process(
         await asyncio.create_subprocess_exec(
             *(sys.executable, str(MEMBER), topic, name, topic),
@@ -121,11 +125,48 @@ async def test_a_killed_member_gets_its_partitions_back_or_is_replaced(kafka: Ka
             await two.gets({0, 1, 2, 3})
 
 
-async def members_of(kafka: KafkaSettings, group: str) -> int:
+async def dealt_to_members(kafka: KafkaSettings, group: str) -> tuple[str, list[int]]:
+    """State of a group, and the number of partitions of each member."""
     async with open_admin(kafka) as admin:
         described: Any = await admin.describe_consumer_groups([group])
-    _error, _name, _state, _type, _protocol, members, *_ = described[0].groups[0]
-    return len(members)
+    _error, _name, state, _type, _protocol, members, *_ = described[0].groups[0]
+    return state, sorted(len(read_dealt(member[-1])[0]) for member in members)
+
+
+async def test_members_killed_in_a_move_read_everything_again(kafka: KafkaSettings, topic: str) -> None:
+    long = kafka.model_copy(update={"session_timeout_ms": int(3000 * PATIENCE_S)})  # it cannot be what helps
+
+    async def half_moved() -> bool:
+        return await dealt_to_members(kafka, topic) == ("Stable", [0, 2])
+
+    async with traffic(kafka, topic):
+        async with member(long, "one", topic, holds=True) as one:
+            await one.gets({0, 1, 2, 3})
+            async with member(long, "two", topic, holds=True) as two:
+                await until(half_moved)
+                await asyncio.gather(one.kill(), two.kill())
+        async with member(long, "one", topic) as one, member(long, "two", topic) as two, asyncio.timeout(PATIENCE_S):
+            await asyncio.gather(one.gets_some(2), two.gets_some(2))
+            assert one.has | two.has == {0, 1, 2, 3}
+
+
+async def test_the_older_of_two_members_of_one_name_is_refused(kafka: KafkaSettings, topic: str) -> None:
+    async with Consumer(kafka, "older", group=topic, instance_id="one") as older, asyncio.TaskGroup() as tasks:
+        await older.subscribe([topic])
+        polling = tasks.create_task(refused(older))
+        await until(lambda: len(older.reading) == 4)
+        async with Consumer(kafka, "newer", group=topic, instance_id="one") as newer:
+            await newer.subscribe([topic])
+            await until(lambda: len(newer.reading) == 4)
+            assert "name it differently" in await polling
+            assert not older.reading
+            assert (await dealt_to_members(kafka, topic))[1] == [4], "the one that was refused is gone for good"
+
+
+async def refused(consumer: Consumer) -> str:
+    with pytest.raises(OperatorError) as error:
+        await read_forever(consumer, set())
+    return str(error.value)
 
 
 async def test_a_member_that_leaves_is_replaced_at_once(kafka: KafkaSettings, topic: str) -> None:
@@ -145,7 +186,7 @@ async def test_a_member_that_leaves_is_replaced_at_once(kafka: KafkaSettings, to
             helping = tasks.create_task(read_forever(leaves, others))
             await until(lambda: len(others) == 2)
             helping.cancel()
-        assert await members_of(kafka, topic) == 1
+        assert len((await dealt_to_members(kafka, topic))[1]) == 1
         seen.clear()
         await until(lambda: seen == everything)
         reading.cancel()

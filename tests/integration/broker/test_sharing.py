@@ -141,3 +141,42 @@ async def test_a_member_that_the_group_forgot_commits_nothing_and_reads_on(kafka
         await until(lambda: coordinator.member_id not in ("", before) and len(handed) == 2)
         await producer.send_and_wait(topic, b"y", partition=1)
         await until(lambda: one.has(every[1]) == b"y")
+
+
+async def test_a_release_before_an_expulsion_ends_with_it(
+    kafka: KafkaSettings, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.delivery.consumer.DRAIN_S", WAIT_S)
+    every = [TopicPartition(topic, number) for number in range(4)]
+
+    async def take(consumer: Consumer, count: int) -> list[Record]:
+        taken: list[Record] = []
+        async with asyncio.timeout(WAIT_S):
+            while len(taken) < count:
+                taken += await consumer.poll()
+        return taken
+
+    async with Producer(kafka, "test") as producer, Consumer(kafka, "test", group=topic) as consumer:
+        for partition in every:
+            await producer.send_and_wait(topic, b"first", partition=partition.partition)
+        await consumer.subscribe([topic])
+        await take(consumer, 4)
+        async with Consumer(kafka, "comes", group=topic) as comes:
+            await comes.subscribe([topic])
+            await until(lambda: len(consumer.reading) == 2)  # the others are being drained
+            moving = next(partition for partition in every if partition not in consumer.reading)
+        coordinator, committer = consumer._coordinator, consumer._committer  # pyright: ignore
+        async with committer._lock:  # pyright: ignore - a commit that takes its time, for which the release waits
+            await coordinator.send(
+                LeaveGroupRequest(topic, coordinator.member_id), "test"
+            )  # as after a session timeout
+            await take(consumer, 4)
+            assert consumer.in_flight == 4
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert consumer.in_flight == 4, "the release of what was lost has forgotten what is read now"
+        await producer.send_and_wait(topic, b"second", partition=moving.partition)
+        (second,) = await take(consumer, 1)
+        consumer.done(second)
+        assert await consumer.commit()
+        assert await coordinator.fetch([moving]) == {}, "committed past a record that is not done"

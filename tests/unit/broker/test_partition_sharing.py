@@ -4,8 +4,8 @@ from aiokafka import TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.delivery.group_protocol import dealt_bytes, member_bytes, read_dealt, read_member
-from broker.delivery.partition_sharing import Member, deal, share
+from broker.delivery.group_protocol import PlanNote, dealt_bytes, member_bytes, read_dealt, read_member
+from broker.delivery.partition_sharing import Member, deal, share, unread
 
 Shares = dict[str, set[TopicPartition]]
 TOPICS = st.dictionaries(st.sampled_from([f"t{n}" for n in range(6)]), st.integers(1, 9), min_size=1)
@@ -85,6 +85,19 @@ def test_only_who_subscribes_to_a_topic_is_dealt_it() -> None:
 def test_what_members_say_arrives(topics: dict[str, int], data: st.DataObject) -> None:
     owned = frozenset(data.draw(st.sets(st.sampled_from(sorted(everything(topics))))))
     member = Member(frozenset(topics), owned)
-    assert read_member(member_bytes(member, topics)) == (member, topics)
-    assert read_dealt(dealt_bytes(owned)) == owned
-    assert read_dealt(b"") == frozenset()
+    assert read_member(member_bytes(member, topics, 7)) == (member, topics)
+    assert read_dealt(dealt_bytes(owned, PlanNote(3))) == (owned, PlanNote(3))
+    assert read_dealt(b"") == (frozenset(), PlanNote())
+
+
+def test_metadata_differ_by_generation() -> None:
+    member = Member(frozenset({"t"}))
+    assert member_bytes(member, {"t": 1}, 1) != member_bytes(member, {"t": 1}, 2)
+
+
+def test_unread_are_partitions_that_move_and_no_others() -> None:
+    two = {TopicPartition("t", number) for number in range(2)}
+    members = {"a": Member(frozenset({"t"}), frozenset(two)), "b": Member(frozenset({"t"}))}
+    shares = share({"t": 2, "of nobody": 1}, members)
+    assert unread({"t": 2, "of nobody": 1}, members, shares) == two - shares["a"]
+    assert not unread({"t": 2}, members, deal({"t": 2}, members))
