@@ -3,12 +3,12 @@
     ask -> producer -> ... -> reply stream, or reply topic -> deliver -> whoever asked
 
 Rules.
-* A request carries a number of ours, which its result brings back. The id is the client's: two of its callers may use
-  it at once, or one again while the first answer is on its way, and each gets the answer to its own request. A result
-  without a number goes to whoever waits longest under its id.
+* A request carries a correlation, which its result brings back, and only that pairs the two. The id is the client's:
+  two of its callers may use it at once, and others may know it. Correlations begin with random bits of this process, so
+  nobody who has not read the request can name one: a result that was aimed at our topic by somebody else is dropped.
 * At most `max_in_flight` wait at once; more are refused.
 * At least once upstream means a result may come twice: the first is given to its waiter, later ones are dropped and
-  counted.
+  counted. So is a result without a correlation, or with one that is not ours.
 * If reading the topic ends, everybody who waits fails at once rather than at a timeout.
 * How a request is worded, how long it may take and what its failure means are its sender's.
 
@@ -21,12 +21,12 @@ Hot: `ask` and `_take`, once a request each. There is no task, and one future be
 import asyncio
 import itertools
 import logging
+import secrets
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Final, Self, TypeAlias
-from uuid import uuid4
 
 from prometheus_client import Counter, Gauge
 
@@ -50,10 +50,14 @@ RETENTION_MS: Final = 600_000
 CLAIM_INTERVAL_S: Final = 300.0
 _CLAIM: Final = b"infaas-claim"
 _ANSWERED_KEPT: Final = 20_000
+_PREFIX_BYTES: Final = 12
+"""Random bytes that the correlations of a process begin with."""
 
 WAITING = Gauge("infaas_replies_waiting_count", "Queries of this process that wait for their result")
 DROPPED = Counter("infaas_replies_dropped_total", "Results that nobody waited for", ["reason"])
-_duplicate, _late, _invalid = (DROPPED.labels(reason) for reason in ("duplicate", "late", "invalid"))
+_duplicate, _late, _invalid, _uncorrelated, _unknown = (
+    DROPPED.labels(reason) for reason in ("duplicate", "late", "invalid", "uncorrelated", "unknown")
+)
 
 
 Reply: TypeAlias = asyncio.Future[Result]
@@ -78,11 +82,11 @@ class RequestReply:
         self._settings = settings
         self._max_in_flight = max_in_flight
         self._waiting: dict[str, Reply] = {}
-        """Replies by the number of their request, which no other process has sent to our topic."""
-        self._numbers_by_id: dict[str, dict[str, None]] = {}
-        self._prefix = uuid4().hex[:12]
+        """Replies by the correlation of their request."""
+        self._prefix = f"{secrets.token_urlsafe(_PREFIX_BYTES)}."
         self._count = itertools.count(1)
         self._answered: dict[str, None] = {}
+        """Correlations of requests that were answered lately."""
         self.stream_headers: RawHeaders = []
         """The header, if any, that `ask` adds to say where the result may come to."""
         self._linger = Linger(settings.max_linger_ms / 1e3)
@@ -149,59 +153,49 @@ class RequestReply:
             Internal: the reply topic is read no longer.
             TimeoutError: there was no result within `timeout_s`.
         """
-        number, reply = self._expect(request_id)
+        correlation, reply = self._expect()
         # A bare timer is cheaper than a timeout block; sending is bounded by the producer itself.
         timer = None if timeout_s is None else self._loop.call_later(timeout_s, _expire, reply)
         try:
-            numbered = [*headers, (CORRELATION, number.encode()), *self.stream_headers]
+            correlated = [*headers, (CORRELATION, correlation.encode()), *self.stream_headers]
             linger_s = self._linger.linger_s(time.monotonic(), left_s, self._cpu.busy())
             if linger_s:
-                numbered.append((LINGER_NS, b"%d" % (linger_s * 1e9)))
+                correlated.append((LINGER_NS, b"%d" % (linger_s * 1e9)))
             key = request_id.encode()
-            sent = await self.producer.send(topic, value, key=key, headers=numbered, linger_s=linger_s)
+            sent = await self.producer.send(topic, value, key=key, headers=correlated, linger_s=linger_s)
             if on_sent is not None:
                 on_sent(sent, reply)
             return await reply
         finally:
             if timer is not None:
                 timer.cancel()
-            self._forget(request_id, number)
+            del self._waiting[correlation]
             del reply  # its error has this frame, which would have it: garbage that only the collector finds
 
     def deliver(self, result: Result) -> None:
         """Give a result to whoever waits for it."""
-        number = result.correlation or self._oldest(result.id)
-        reply = self._waiting.get(number)
+        correlation = result.correlation
+        reply = self._waiting.get(correlation)
         if reply is not None and not reply.done():
             reply.set_result(result)
-            self._remember(result.correlation or result.id)
-        elif (result.correlation or result.id) in self._answered:
+            self._remember(correlation)
+        elif correlation in self._answered:
             _duplicate.inc()
-        else:
+        elif not correlation:
+            _uncorrelated.inc()
+        elif correlation.startswith(self._prefix):
             _late.inc()
+        else:
+            _unknown.inc()
 
-    def _expect(self, request_id: str) -> tuple[str, Reply]:
+    def _expect(self) -> tuple[str, Reply]:
         if self._closed:
             raise Internal("the reply topic is no longer read")
         if len(self._waiting) >= self._max_in_flight:
             raise Overloaded(f"{len(self._waiting)} queries are waiting for their result here; try again later")
-        self._answered.pop(request_id, None)
-        number = f"{self._prefix}-{next(self._count)}"
-        reply = self._waiting[number] = self._loop.create_future()
-        self._numbers_by_id.setdefault(request_id, {})[number] = None
-        return number, reply
-
-    def _forget(self, request_id: str, number: str) -> None:
-        del self._waiting[number]
-        numbers = self._numbers_by_id[request_id]
-        del numbers[number]
-        if not numbers:
-            del self._numbers_by_id[request_id]
-
-    def _oldest(self, request_id: str) -> str:
-        """Number of the first request of this id that has no result; empty if there is none."""
-        numbers = self._numbers_by_id.get(request_id, ())
-        return next((number for number in numbers if not self._waiting[number].done()), "")
+        correlation = f"{self._prefix}{next(self._count)}"
+        reply = self._waiting[correlation] = self._loop.create_future()
+        return correlation, reply
 
     async def _read(self) -> None:
         while True:
@@ -227,8 +221,8 @@ class RequestReply:
         else:
             self.deliver(result)
 
-    def _remember(self, answered: str) -> None:
-        self._answered[answered] = None
+    def _remember(self, correlation: str) -> None:
+        self._answered[correlation] = None
         if len(self._answered) > _ANSWERED_KEPT:
             del self._answered[next(iter(self._answered))]
 

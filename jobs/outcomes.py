@@ -34,7 +34,8 @@ def read_answer(fields: dict[str, str], value: bytes) -> JobAnswer:
     if any("\0" in text for field in fields.items() for text in field):
         raise ValueError("a header holds NUL, which Postgres does not take")
     kept = {name: text for name, text in fields.items() if name not in _LEFT_OUT}
-    return JobAnswer(JobEnd(result.id, state_of_result(result.status), kept, value), result.status in _PASSING)
+    end = JobEnd(result.id, state_of_result(result.status), kept, value, result.correlation)
+    return JobAnswer(end, result.status in _PASSING)
 
 
 def failed(job_id: str, error: QueryError) -> JobEnd:

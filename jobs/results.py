@@ -1,7 +1,8 @@
 """Writes results of jobs: from the topic of results to Postgres, some at a time.
 
 A record is done, and its offset committed, once its result is in the row or can be of no use: another may read it again
-before that, and writes the same. A job has one end, the first; what comes later is dropped and counted.
+before that, and writes the same. A job has one end, the first; what comes later is dropped and counted. So is a result
+without the correlation that the job's query was given: whoever knows the id of a job cannot answer it.
 
 While Postgres is away results stay in Kafka: as many are read as may be in flight, and no more.
 """
@@ -71,10 +72,11 @@ class ResultWriter:
         Raises:
             StoreUnavailable: Postgres is away; some may be written.
         """
-        passing = [answer.end.id for answer in answers if answer.may_pass]
+        passing = [answer.end for answer in answers if answer.may_pass]
         again = set[str]()
         if passing:
-            again.update(await send_again(self._pool, passing, self._max_attempts, self._retry_pause_s))
+            ids, correlations = [end.id for end in passing], [end.correlation for end in passing]
+            again.update(await send_again(self._pool, ids, self._max_attempts, self._retry_pause_s, correlations))
             metrics.AGAIN.labels("error").inc(len(again))
         ends = [answer.end for answer in answers if not (answer.may_pass and answer.end.id in again)]
         ended = set(await end_jobs(self._pool, ends))

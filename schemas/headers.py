@@ -27,7 +27,7 @@ ALLOW_LATE: Final = "infaas-allow-late"  # `true`: answer late rather than `over
 EXPLAIN: Final = "infaas-explain"  # `true`: the result says why this variant was chosen
 CONTENT_TYPE: Final = "content-type"
 JSON_LENGTH: Final = "inference-header-content-length"  # OIP binary extension: bytes of JSON before the tensors
-CORRELATION: Final = "infaas-correlation"  # comes back with the result: what the sender pairs them by, if not the id
+CORRELATION: Final = "infaas-correlation"  # comes back with the result: the sender's secret, which pairs them
 TRACEPARENT: Final = "traceparent"
 TRACESTATE: Final = "tracestate"
 

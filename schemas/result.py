@@ -15,7 +15,7 @@ class Result(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     id: str
     correlation: str = ""
-    """What the sender of the query pairs them by, if not the id."""
+    """Secret of the query's sender that pairs the two."""
     status: str
     """`ok` or an `ErrorCode`."""
     value: bytes

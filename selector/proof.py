@@ -14,7 +14,7 @@ Costs nothing where nobody signs.
 
 import asyncio
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from broker.kafka_types import Record
 from process.signing import vouch
@@ -39,6 +39,15 @@ class Replayed(Exception):
     """Error of a signed record that stands in another place, too."""
 
 
+class Proof(NamedTuple):
+    """The result of a signature that is right."""
+
+    tenant: str | None
+    """The tenant that asks; None: a part of the system asks for nobody."""
+    by_system: bool
+    """Whether a part of the system signed, rather than the tenant itself."""
+
+
 async def signed_digest(record: Record) -> str | None:
     """SHA-256 of a large value, made beside the loop; None: nobody signed it."""
     if any(name == h.SIGNATURE for name, _ in record.headers):
@@ -58,8 +67,8 @@ class Verifier:
         self._signed_ms: dict[str, int] = {}
         """By id of a query, the last time in a signature of it, the latest last."""
 
-    def tenant(self, record: Record, task: str, fields: Mapping[str, str], digest: str | None) -> str | None:
-        """The tenant that is proved to ask; `digest` is the value's, where that was worked out before.
+    def verify(self, record: Record, task: str, fields: Mapping[str, str], digest: str | None) -> Proof:
+        """Verify a signature; `digest` is the value's, where that was worked out before.
 
         Raises:
             Forbidden: nothing is proved.
@@ -86,7 +95,7 @@ class Verifier:
             raise Replayed
         if len(self._seen) > _REMEMBERED:
             del self._seen[next(iter(self._seen))]
-        return tenant
+        return Proof(tenant, not key.tenant)
 
     async def sign(self, query: Query, headers: h.RawHeaders, value: bytes | None, at_ms: float) -> h.RawHeaders:
         """Headers of a query whose tenant is proved, with the system's own signature."""

@@ -1,7 +1,9 @@
 """What a selector reads from a record: the query, or what little is needed to answer that it cannot be read.
 
 Whose a query is, the ingress topic of a tenant says, which its principal alone may write; elsewhere a signature does,
-or else a header, and a setting says what that counts for.
+or else a header, and a setting says what that counts for. A tenant that proves who it is, by its topic or its key, is
+answered in its own topics only: results are written with the system's rights, not with the tenant's. Parts of the
+system sign by a key of their own, for their own reply topics.
 
 Hot: `QueryReader.read` runs once a query.
 """
@@ -21,9 +23,17 @@ from schemas.needs import Mode
 from schemas.query import MAX_ID, Query, parse_query
 from schemas.result import error_value
 from schemas.spelling import check_headers
-from schemas.topics import may_reply_to, results_topic, task_of, tenant_of, tenant_prefix, tenant_results_topic
+from schemas.topics import (
+    is_reply_topic,
+    may_reply_to,
+    results_topic,
+    task_of,
+    tenant_of,
+    tenant_prefix,
+    tenant_results_topic,
+)
 from selector.forward import failed
-from selector.proof import Replayed, Verifier
+from selector.proof import Proof, Replayed, Verifier
 
 _EVENT: Final = "cloudevents"
 _NOT_OF_TENANT: Final = frozenset({h.TENANT, h.REPLY_STREAM, h.SIGNATURE})
@@ -54,10 +64,24 @@ class _Received(NamedTuple):
     """What a record holds, and whose it is proved to be, if anybody's."""
 
     task: str
-    owner: str | None
+    proof: Proof
     fields: dict[str, str]
     headers: RawHeaders
     value: bytes | None
+
+
+class _ForeignReplyTopic(Forbidden):
+    """Error of a query of a tenant that names a reply topic which is not the tenant's."""
+
+    def __init__(self, tenant: str, topic: str) -> None:
+        super().__init__(
+            f"header {h.REPLY_TO} names {topic[:80]!r}: tenant {tenant} is answered in topics whose names "
+            f"begin with {tenant_prefix(tenant)}, by default {tenant_results_topic(tenant)}"
+        )
+        self.tenant = tenant
+
+
+_UNPROVED: Final = Proof(None, by_system=False)
 
 
 class QueryReader:
@@ -114,25 +138,28 @@ class QueryReader:
 
     def proved_tenant(self, record: Record) -> str:
         """The tenant that a record's signature proves to ask; empty: nobody's."""
-        if not any(name == h.SIGNATURE for name, _ in record.headers):
-            return ""
-        with suppress(InvalidRequest, Forbidden, Replayed):
-            return self._received(record, None).owner or ""
-        return ""
+        return self._proof_of(record).tenant or ""
+
+    def _proof_of(self, record: Record) -> Proof:
+        """The proof in a record's signature; none where it is not right, or is used for what it may not."""
+        if any(name == h.SIGNATURE for name, _ in record.headers):
+            with suppress(InvalidRequest, Forbidden, Replayed):
+                return self._received(record, None).proof
+        return _UNPROVED
 
     def _received(self, record: Record, digest: str | None) -> _Received:
         fields, headers, value = _unwrapped(record)
         tenant = tenant_of(record.topic)
         if tenant is not None:
-            return _Received(_named_task(fields), tenant, fields, _as_of_tenant(tenant, fields, headers), value)
-        task, owner = task_of(record.topic), None
+            headers = _as_of_tenant(tenant, fields, headers)
+            return _Received(_named_task(fields), Proof(tenant, by_system=False), fields, headers, value)
+        task, proof = task_of(record.topic), _UNPROVED
         if h.SIGNATURE in fields:
-            owner = self.verifier.tenant(record, task, fields, digest)
-            if owner is not None:
-                headers = _as_signed(owner, fields, headers)
+            proof = self.verifier.verify(record, task, fields, digest)
+            headers = _as_signed(proof, fields, headers)
         elif h.TENANT in fields and self._tenant_headers is not TenantHeaders.BELIEVED:
             headers = self._unproved(fields, headers)
-        return _Received(task, owner, fields, headers, value)
+        return _Received(task, proof, fields, headers, value)
 
     def _unproved(self, fields: dict[str, str], headers: RawHeaders) -> RawHeaders:
         """The headers of a query whose tenant nothing proves."""
@@ -145,29 +172,38 @@ class QueryReader:
 
     def _told_at(self, record: Record, fields: dict[str, str], reply_to: str, error: QueryError) -> str:
         """Topic in which whoever wrote a record is told that it cannot be read; empty: nobody can be."""
+        if isinstance(error, _ForeignReplyTopic):
+            return tenant_results_topic(error.tenant)
         tenant = tenant_of(record.topic)
-        if tenant is not None:
-            own = reply_to.startswith(tenant_prefix(tenant)) and may_reply_to(reply_to, tenant)
-            return reply_to if own else tenant_results_topic(tenant)
         # What is forbidden proves nothing, however often it is looked at.
-        owner = "" if isinstance(error, Forbidden) else self.proved_tenant(record)
+        proof = Proof(tenant, by_system=False) if tenant or isinstance(error, Forbidden) else self._proof_of(record)
+        owner = proof.tenant
+        if owner is not None and not proof.by_system:
+            own = reply_to.startswith(tenant_prefix(owner)) and may_reply_to(reply_to, owner)
+            return reply_to if own else tenant_results_topic(owner)
         reply_to = reply_to or results_topic(task_of(record.topic))
-        return reply_to if may_reply_to(reply_to, owner or None) else ""
+        # Whoever reads a private reply topic asks for a correlation: so a key that is void can be told there.
+        told = may_reply_to(reply_to, owner) or (isinstance(error, Forbidden) and is_reply_topic(reply_to))
+        return reply_to if told else ""
 
 
 def _parsed(record: Record, offset_ms: float, received: _Received) -> ReceivedQuery:
-    task, owner, fields, headers, value = received
+    task, proof, fields, headers, value = received
     check_headers(fields)
-    query = parse_query(task, fields, record.timestamp, offset_ms, owner=owner)
+    query = parse_query(task, fields, record.timestamp, offset_ms, owner=proof.tenant)
     return ReceivedQuery(query, fields, headers, value)
 
 
-def _as_signed(tenant: str, fields: dict[str, str], headers: RawHeaders) -> RawHeaders:
-    """The headers of a query that its tenant has signed, which says who it is whether a header does or not."""
-    if h.TENANT in fields:
+def _as_signed(proof: Proof, fields: dict[str, str], headers: RawHeaders) -> RawHeaders:
+    """The headers of a query that was signed, which says whose it is whether a header does or not."""
+    tenant = proof.tenant
+    if tenant is None:
         return headers
-    fields[h.TENANT] = tenant
-    return [*headers, (h.TENANT, tenant.encode())]
+    added = {} if h.TENANT in fields else {h.TENANT: tenant}
+    if not proof.by_system and (topic := _own_reply_topic(tenant, fields)) != fields.get(h.REPLY_TO):
+        added[h.REPLY_TO] = topic
+    fields |= added
+    return [*headers, *((name, text.encode()) for name, text in added.items())]
 
 
 def _as_of_tenant(tenant: str, fields: dict[str, str], headers: RawHeaders) -> RawHeaders:
@@ -175,20 +211,21 @@ def _as_of_tenant(tenant: str, fields: dict[str, str], headers: RawHeaders) -> R
 
     It is answered in the tenant's own topics, and nowhere else: not over a connection to where it says, either.
     """
-    reply_to = fields.get(h.REPLY_TO)
-    if not reply_to:
-        fields[h.REPLY_TO] = tenant_results_topic(tenant)
-    elif not reply_to.startswith(tenant_prefix(tenant)):
-        raise Forbidden(
-            f"header {h.REPLY_TO} names {reply_to[:80]!r}: tenant {tenant} is answered in topics whose names "
-            f"begin with {tenant_prefix(tenant)}, by default {tenant_results_topic(tenant)}"
-        )
+    fields[h.REPLY_TO] = _own_reply_topic(tenant, fields)
     for name in _NOT_OF_TENANT:
         fields.pop(name, None)
     fields[h.TENANT] = tenant
     kept = [pair for pair in headers if pair[0] not in _NOT_OF_TENANT]
     kept.append((h.TENANT, tenant.encode()))
     return kept
+
+
+def _own_reply_topic(tenant: str, fields: dict[str, str]) -> str:
+    """The tenant's own topic that a query is answered in."""
+    reply_to = fields.get(h.REPLY_TO) or tenant_results_topic(tenant)
+    if not reply_to.startswith(tenant_prefix(tenant)):
+        raise _ForeignReplyTopic(tenant, reply_to)
+    return reply_to
 
 
 def _named_task(fields: dict[str, str]) -> str:

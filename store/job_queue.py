@@ -76,20 +76,31 @@ async def sending_jobs(pool: Pool, most: int, most_bytes: int) -> AsyncGenerator
 
 
 async def end_jobs(session: DatabaseSession, ends: Sequence[JobEnd]) -> list[str]:
-    """Write how jobs ended, the first end of each; returns those that had not ended before. Again changes nothing."""
+    """Write how jobs ended, the first end of each; returns those that had not ended before. Again changes nothing.
+
+    A result whose correlation is not that of its job's query is left out.
+    """
     ended = list[str]()
-    for part in parts_of({end.id: end for end in reversed(ends)}.values(), lambda end: len(end.value)):
+    for part in parts_of(ends, lambda end: len(end.value)):
         columns = [[getattr(end, name) for end in part] for name in JobEnd.__struct_fields__]
         ended += [row.id for row in await session.fetch(JobId, _END_JOBS, *columns)]
     return ended
 
 
-async def send_again(session: DatabaseSession, ids: Collection[str], attempts: int, pause_s: float) -> list[str]:
+async def send_again(
+    session: DatabaseSession,
+    ids: Sequence[str],
+    attempts: int,
+    pause_s: float,
+    correlations: Sequence[str | None] = (),
+) -> list[str]:
     """Have jobs sent again, after a pause that doubles each time; returns those that will be, or were to be before.
 
-    Left out are those that were sent `attempts` times, and those whose deadline would pass meanwhile.
+    Left out are those that were sent `attempts` times, and those whose deadline would pass meanwhile. `correlations`
+    are those of the results that ask for it: one that is not that of its job's query counts for nothing.
     """
-    return [row.id for row in await session.fetch(JobId, _SEND_AGAIN, list(ids), attempts, pause_s)]
+    rows = await session.fetch(JobId, _SEND_AGAIN, list(ids), attempts, pause_s, list(correlations))
+    return [row.id for row in rows]
 
 
 async def expired_jobs(session: DatabaseSession, grace_s: float, most: int) -> list[str]:

@@ -71,7 +71,8 @@ async def answer(kafka: KafkaSettings, topic: str) -> None:
         print("ready", flush=True)
         async for record in consumer:
             fields = dict(record.headers)
-            headers = [(h.ID, fields[h.ID]), *fixed]
+            returned = [(name, fields[name]) for name in h.RETURNED if name in fields]
+            headers = [(h.ID, fields[h.ID]), *fixed, *returned]
             await producer.send(fields[h.REPLY_TO].decode(), value, key=record.key, headers=headers)
 
 

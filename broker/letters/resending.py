@@ -1,7 +1,7 @@
 """How a dead letter is sent again: where to, with which headers, and what stands in the way. Pure.
 
-* What a worker gave up goes to its task again: the variant may be gone, or be the reason. What came from a tenant's
-  ingress, which only such a query's reply topic tells, goes there, or nothing would prove whose it is.
+* What a worker gave up goes to its task again: the variant may be gone, or be the reason. A query that is answered in a
+  tenant's own topics was proved to be that tenant's, by its ingress or its key: it goes to the ingress.
 * Whose a query was proved to be it stays. Its signature is too old by now, so that it is signed anew, by the system's
   secret, where it goes to a task's topic; without the secret it is not sent, or it would be refused or be nobody's.
   What a selector gave up it says itself whether the signature was right; what a worker gave up a selector had let pass.

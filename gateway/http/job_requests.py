@@ -7,6 +7,7 @@ is to do. A latency counts from when it was asked for.
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from hashlib import sha256
+from secrets import token_urlsafe
 from typing import Final, NamedTuple
 from uuid import uuid4
 
@@ -27,6 +28,8 @@ from schemas.topics import JOB_RESULTS
 NDJSON: Final = "application/x-ndjson"
 _AT_ONCE: Final = 50
 """Jobs that are read in one go, a millisecond or two: queries wait meanwhile."""
+_CORRELATION_BYTES: Final = 12
+"""Random bytes by which a job's result is known to be that of its query."""
 _MOST_S: Final = 10 * 365 * 86_400.0
 _KNOWN_LATER: Final = frozenset({h.ID, h.REPLY_TO, h.SENT_NS, h.LATENCY_MS, h.DEADLINE_MS})
 _list: Final = msgspec.json.Decoder(list[msgspec.Raw])
@@ -141,6 +144,7 @@ def _read_job(
     fingerprint = _fingerprint(headers, said.get(h.LATENCY_MS, ""), options, body)
     if envelope.query.tenant is not None and options.principal is not ANYONE:
         headers[h.SIGNATURE] = ""  # whoever sends it may sign it: its tenant has authenticated
+    headers[h.CORRELATION] = token_urlsafe(_CORRELATION_BYTES)
     if place is not None:
         fingerprint = sha256(fingerprint + b"%d" % place.of).digest()  # or fewer would be the same
     return NewJob(

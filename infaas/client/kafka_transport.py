@@ -45,7 +45,8 @@ class KafkaTransport:
         self._tenant = tenant
         self._signing_key = signing_key
         owner = f"client-{uuid4().hex[:12]}"
-        replies = None if tenant is None else tenant_reply_topic(tenant, owner)
+        whose = tenant or (None if signing_key is None else signing_key.tenant)
+        replies = None if whose is None else tenant_reply_topic(whose, owner)
         self._requests = RequestReply(settings, owner, max_in_flight=max_in_flight, topic=replies)
 
     async def __aenter__(self) -> Self:

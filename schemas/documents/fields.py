@@ -69,8 +69,8 @@ QUERY: Final = (
             "HMAC-SHA-256, joined by blanks."
         ),
         h.CORRELATION: _text(
-            "Comes back with the result as it is: for a sender that asks several times under one id, and wants to know "
-            "which of them is answered."
+            "Comes back with the result as it is, to pair it with the query: several may be asked under one id, and "
+            "others may know the id. A random one cannot be guessed."
         ),
     }
     | NEEDS

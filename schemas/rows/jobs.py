@@ -84,6 +84,8 @@ class JobEnd(msgspec.Struct, frozen=True):
     state: JobState
     headers: dict[str, str]
     value: bytes
+    correlation: str | None = None
+    """That of the result, which must be that of the job's query; None: the end is the jobs service's own."""
 
 
 class JobRow(msgspec.Struct, frozen=True, kw_only=True):

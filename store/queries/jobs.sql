@@ -75,21 +75,32 @@ WHERE id = ANY ($1::text[]) AND state = 'queued'
 UPDATE jobs SET send_at = clock_timestamp() + make_interval(secs => $2) WHERE id = ANY ($1::text[]) AND state = 'queued'
 
 -- name: end_jobs
--- Write how jobs ended, but for those that have ended before. Returns those that ended now.
+-- Write how jobs ended, but for those that have ended before, and for results that do not have the correlation of the
+-- job's query: those were not made of it. Returns those that ended now.
 UPDATE jobs SET
     state = n.state, request = NULL, finished_at = clock_timestamp(), result_headers = n.headers, result = n.value,
     notice_at = clock_timestamp(), notice = CASE WHEN coalesce(webhook, reply_to) IS NOT NULL THEN 'waiting' END
-FROM unnest($1::text[], $2::text[], $3::jsonb[], $4::bytea[]) AS n (id, state, headers, value)
+FROM (
+    SELECT DISTINCT ON (said.id) said.id, said.state, said.headers, said.value
+    FROM unnest($1::text[], $2::text[], $3::jsonb[], $4::bytea[], $5::text[])
+        WITH ORDINALITY AS said (id, state, headers, value, correlation, place)
+    JOIN jobs ON jobs.id = said.id
+    WHERE said.correlation IS NULL OR said.correlation = coalesce(jobs.headers ->> 'infaas-correlation', '')
+    ORDER BY said.id, said.place
+) AS n
 WHERE jobs.id = n.id AND jobs.state IN ('queued', 'running')
 RETURNING jobs.id
 
 -- name: send_again
--- Have jobs on their way sent once more, later each time, unless they were too often or have no time left for it.
--- Those that are to be sent already are returned, too. An answer may be quicker than the note that its query was sent:
+-- Have jobs on their way sent once more, later each time, unless they were too often or have no time left for it, or the
+-- result that asks for it does not have the correlation of the job's query. Those that are to be sent already are
+-- returned, too. An answer may be quicker than the note that its query was sent:
 -- the lock waits for that.
 WITH known AS (
-    SELECT id, state, attempts, deadline_at, $3 * 2 ^ least(attempts - 1, 10) AS pause_s
-    FROM jobs WHERE id = ANY ($1::text[]) ORDER BY id FOR UPDATE
+    SELECT jobs.id, state, attempts, deadline_at, $3 * 2 ^ least(attempts - 1, 10) AS pause_s
+    FROM jobs JOIN unnest($1::text[], $4::text[]) AS n (id, correlation) ON jobs.id = n.id
+    WHERE n.correlation IS NULL OR n.correlation = coalesce(jobs.headers ->> 'infaas-correlation', '')
+    ORDER BY jobs.id FOR UPDATE OF jobs
 ), again AS (
     UPDATE jobs SET state = 'queued', send_at = clock_timestamp() + make_interval(secs => known.pause_s)
     FROM known

@@ -5,6 +5,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from aiokafka import AIOKafkaProducer
 from prometheus_client import REGISTRY
 
 from broker.client import open_admin
@@ -16,7 +17,7 @@ from broker.settings import KafkaSettings
 from broker.topics import TopicSpec, ensure_topics
 from process.cpu_meter import CpuMeter
 from schemas.errors import Internal, Overloaded
-from schemas.headers import LINGER_NS, RawHeaders, as_text
+from schemas.headers import CORRELATION, LINGER_NS, RawHeaders, as_text
 from schemas.result import Result
 from schemas.send_time import MOST_LINGER_MS
 from schemas.topics import reply_topic
@@ -39,12 +40,15 @@ class Asker:
         self.requests = requests
         self.topic = topic
         self._tasks = tasks
+        self._correlations: dict[str, bytes] = {}
 
     async def ask(self, query_id: str) -> asyncio.Task[Result]:
         """A request that is on its way when this returns."""
         sent = asyncio.Event()
 
         def on_sent(_ack: asyncio.Future[Ack], _reply: Reply) -> None:
+            waiting = self.requests._waiting  # pyright: ignore[reportPrivateUsage]
+            self._correlations[query_id] = next(reversed(waiting)).encode()
             sent.set()
 
         waiting = self._tasks.create_task(
@@ -55,8 +59,14 @@ class Asker:
         asked.cancel()
         return waiting
 
-    async def answer(self, query_id: str, value: bytes) -> None:
-        await self.requests.producer.send_and_wait(self.requests.reply_topic, value, headers=headers(query_id))
+    def correlation(self, query_id: str) -> bytes:
+        """That of the last request of an id."""
+        return self._correlations[query_id]
+
+    async def answer(self, query_id: str, value: bytes, correlation: bytes | None = None) -> None:
+        """Answer the last request of an id, or with another `correlation`."""
+        told = [*headers(query_id), (CORRELATION, correlation or self._correlations[query_id])]
+        await self.requests.producer.send_and_wait(self.requests.reply_topic, value, headers=told)
 
 
 async def asked_topic(kafka: KafkaSettings) -> str:
@@ -72,7 +82,7 @@ async def test_a_result_comes_to_its_waiter_and_only_once(kafka: KafkaSettings) 
         asker = Asker(requests, tasks, topic)
         first, second = await asker.ask("1"), await asker.ask("2")
         assert requests.in_flight == 2
-        for query_id, value in (("2", b"two"), ("1", b"one"), ("1", b"again"), ("0", b"nobody's")):
+        for query_id, value in (("2", b"two"), ("1", b"one"), ("1", b"again")):
             await asker.answer(query_id, value)
         assert (await first).value == b"one"
         assert (await second).value == b"two"
@@ -119,7 +129,8 @@ async def test_a_result_may_come_another_way_and_then_again_by_the_topic(kafka: 
     async with RequestReply(kafka, str(uuid4())) as requests, asyncio.TaskGroup() as tasks:
         asker = Asker(requests, tasks, topic)
         waiting = await asker.ask("1")
-        requests.deliver(Result(id="1", status="ok", value=b"by a stream"))
+        correlation = asker.correlation("1").decode()
+        requests.deliver(Result(id="1", correlation=correlation, status="ok", value=b"by a stream"))
         assert (await waiting).value == b"by a stream"
         await asker.answer("1", b"by the topic")
         last = await asker.ask("2")
@@ -161,18 +172,25 @@ async def test_callers_of_one_id_each_get_the_answer_to_their_own_request(kafka:
     assert dropped("late") == before + 1
 
 
-async def test_a_result_that_names_but_its_id_goes_to_whoever_waits_longest(kafka: KafkaSettings) -> None:
-    topic = await asked_topic(kafka)
+async def test_result_without_the_correlation_is_dropped(kafka: KafkaSettings) -> None:
+    """Sent by aiokafka to the reply topic of a gateway or a client, under the id of a query that waits there."""
+    topic, reasons = await asked_topic(kafka), ("uncorrelated", "unknown", "late")
+    before = [dropped(reason) for reason in reasons]
     async with (
         RequestReply(kafka, str(uuid4())) as requests,
+        AIOKafkaProducer(bootstrap_servers=kafka.bootstrap) as producer,
         asyncio.timeout(PATIENCE_S),
         asyncio.TaskGroup() as tasks,
     ):
         asker = Asker(requests, tasks, topic)
-        waiting = [await asker.ask("1"), await asker.ask("1")]
-        await asker.answer("1", b"one")
-        await asker.answer("1", b"two")
-        assert [(await reply).value for reply in waiting] == [b"one", b"two"]
+        waiting = await asker.ask("order-1001")
+        own = asker.correlation("order-1001")
+        assert len(own.rpartition(b".")[0]) >= 16, "96 random bits"
+        for told in ([], [(CORRELATION, b"1")], [(CORRELATION, own + b"1")]):
+            await producer.send_and_wait(requests.reply_topic, b"forged", headers=[*headers("order-1001"), *told])
+        await asker.answer("order-1001", b"its own")
+        assert (await waiting).value == b"its own"
+    assert [dropped(reason) - was for reason, was in zip(reasons, before, strict=True)] == [1, 1, 1]
 
 
 async def test_the_topic_is_gone_after_a_clean_exit(kafka: KafkaSettings) -> None:

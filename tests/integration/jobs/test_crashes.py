@@ -12,7 +12,7 @@ from broker.delivery.consumer import Consumer
 from broker.producer import Producer
 from broker.producing import topic_lookup
 from broker.topics import ensure_task_topics
-from jobs.outcomes import failed, read_answer
+from jobs.outcomes import JobAnswer, failed, read_answer
 from jobs.results import ResultWriter
 from jobs.sender import JobSender
 from jobs.sweeper import Sweeper
@@ -82,13 +82,20 @@ async def test_an_answer_that_is_quicker_than_the_note_that_its_query_was_sent_c
 
 async def test_the_first_end_of_a_job_stays(office: Office) -> None:
     (job_id,) = await office.submit_many(1)
-    ok, _ = read_answer({h.ID: job_id, h.STATUS: "ok"}, b"{}")
+    ok, _ = await answer_to(office, job_id, "ok", b"{}")
     assert await end_jobs(office.pool, [ok, failed(job_id, Internal("later"))]) == [job_id]
     assert await end_jobs(office.pool, [ok, failed(job_id, Internal("late"))]) == []
     found = await get_job_result(office.pool, job_id)
     assert found is not None
     assert (found.state, found.result) == (JobState.SUCCEEDED, b"{}")
     assert await send_again(office.pool, [job_id], 10, 1.0) == []
+
+
+async def answer_to(office: Office, job_id: str, status: str, value: bytes) -> JobAnswer:
+    """A result of a job's query."""
+    query = "SELECT headers ->> 'infaas-correlation' FROM jobs WHERE id = $1"
+    correlation = await office.pool.fetch_value(str, query, job_id) or ""
+    return read_answer({h.ID: job_id, h.STATUS: status, h.CORRELATION: correlation}, value)
 
 
 async def on_its_way(office: Office, count: int) -> list[str]:
@@ -101,12 +108,12 @@ async def on_its_way(office: Office, count: int) -> list[str]:
 
 async def test_an_error_that_may_pass_does_not_end_a_job_when_it_is_read_again(office: Office) -> None:
     ids = await on_its_way(office, 2)
-    busy, other = (read_answer({h.ID: job_id, h.STATUS: "overloaded"}, error_value("busy")) for job_id in ids)
+    busy, other = [await answer_to(office, job_id, "overloaded", error_value("busy")) for job_id in ids]
     writer = ResultWriter(office.pool, Consumer(office.kafka, "test", group="test"), 2, 60.0, lambda: None)
     for _ in range(2):  # Postgres went away between two statements, or another has the partition now
         await writer.write([busy])
     assert await office.number(JobState.QUEUED) == 1
-    await writer.write([other, read_answer({h.ID: ids[1], h.STATUS: "ok"}, b"{}")])
+    await writer.write([other, await answer_to(office, ids[1], "ok", b"{}")])
     assert await office.number(JobState.SUCCEEDED) == 1, "an answer counts, whatever came before it"
 
     await office.pool.execute("UPDATE jobs SET send_at = now() WHERE state = 'queued'")

@@ -63,20 +63,17 @@ class Pairing(RuleBasedStateMachine):
         self.sent.append(Sent(query_id, task, self.wire.numbers[-1]))
 
     @precondition(lambda self: self.sent)
-    @rule(data=st.data(), numbered=st.booleans())
-    def answer(self, data: st.DataObject, numbered: bool) -> None:
-        """A result comes, perhaps again, perhaps too late, perhaps from a worker that does not know of numbers."""
+    @rule(data=st.data(), correlation=st.sampled_from(["own", "", "guessed-1"]))
+    def answer(self, data: st.DataObject, correlation: str) -> None:
+        """A result comes, perhaps again, perhaps too late, perhaps from somebody who knows no more than the id."""
         asked = data.draw(st.sampled_from(self.sent))
         self.count += 1
-        headers = {"infaas-id": asked.query_id, "infaas-status": "ok"} | (
-            {CORRELATION: asked.number} if numbered else {}
-        )
+        headers = {"infaas-id": asked.query_id, "infaas-status": "ok"}
+        if correlation:
+            headers[CORRELATION] = asked.number if correlation == "own" else correlation
         result = parse_result(headers, b"%d" % self.count)
-        waiting = [s for s in self.sent if s.result is None and not s.given_up and s.query_id == asked.query_id]
-        if numbered:
-            waiting = [s for s in waiting if s is asked]
-        if waiting:
-            waiting[0].result = result
+        if correlation == "own" and asked.result is None and not asked.given_up:
+            asked.result = result
         self.requests.deliver(result)
         self.settle()
 

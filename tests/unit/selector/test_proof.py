@@ -90,15 +90,48 @@ def test_what_is_sent_again_is_the_same_query_and_what_is_read_again_no_other() 
     assert reader().read(again, 0.0).query.tenant == "acme"
 
 
-def test_its_own_topics_are_for_who_signed_alone() -> None:
-    own, others = "infaas.tenants.acme.results", "infaas.tenants.globex.results"
-    assert reader().read(signed(ACME, infaas_reply_to=own), 0.0).query.reply_to == own
-    with pytest.raises(InvalidRequest, match="a tenant's own topic"):
-        reader().read(signed(ACME, infaas_reply_to=others), 0.0)
-    told = reader().unreadable_reply(signed(ACME, infaas_reply_to=own), InvalidRequest("no"))
+@pytest.mark.parametrize(
+    "topic", ["infaas.replies.gateway-1", "infaas.jobs", "infaas.results.digits", "infaas.tenants.globex.results", "x"]
+)
+def test_tenant_that_signs_is_answered_in_its_own_topics(topic: str) -> None:
+    own, one = "infaas.tenants.acme.results", reader()
+    assert one.read(signed(ACME, infaas_reply_to=own), 0.0).query.reply_to == own
+    query, fields, headers, _value = one.read(signed(ACME, offset=8), 0.0)
+    assert (query.reply_to, fields[h.REPLY_TO], dict(headers)[h.REPLY_TO]) == (own, own, own.encode())
+    asked = signed(ACME, infaas_reply_to=topic, offset=9)
+    with pytest.raises(Forbidden, match=r"begin with infaas\.tenants\.acme\.") as refused:
+        one.read(asked, 0.0)
+    told = one.unreadable_reply(asked, refused.value)
     assert told is not None
     assert told.topic == own
-    assert reader().unreadable_reply(signed(GLOBEX, infaas_reply_to=own), InvalidRequest("no")) is None
+    assert one.proved_tenant(asked) == "", "sent again it would be signed by the system, which may name any topic"
+
+
+def test_part_of_the_system_names_its_own_reply_topic() -> None:
+    for number, topic in enumerate(("infaas.replies.gateway-1", "infaas.jobs", "infaas.tenants.acme.results")):
+        asked = signed(system_key(SECRET), infaas_tenant="acme", infaas_reply_to=topic, offset=number)
+        assert reader().read(asked, 0.0).query.reply_to == topic
+
+
+@pytest.mark.parametrize("topic", ["", "infaas.tenants.acme.replies.me"])
+def test_tenant_that_signs_nonsense_is_told_in_its_own_topics(topic: str) -> None:
+    told = reader().unreadable_reply(signed(ACME, infaas_reply_to=topic), InvalidRequest("no"))
+    assert told is not None
+    assert told.topic == (topic or "infaas.tenants.acme.results")
+
+
+def test_void_key_is_told_where_a_correlation_is_needed() -> None:
+    """Nothing is proved: whoever pairs by id alone must not be told, or anybody could have their query fail."""
+    void = tenant_key(SECRET, "acme", 2)
+    for reply_to, told_at in (
+        ("infaas.tenants.acme.replies.client-1", "infaas.tenants.acme.replies.client-1"),
+        ("infaas.tenants.acme.results", None),
+    ):
+        asked = signed(void, infaas_reply_to=reply_to)
+        with pytest.raises(Forbidden) as refused:
+            reader().read(asked, 0.0)
+        told = reader().unreadable_reply(asked, refused.value)
+        assert (None if told is None else told.topic) == told_at
 
 
 def test_a_large_forgery_is_hashed_beside_the_loop_alone(monkeypatch: pytest.MonkeyPatch) -> None:
