@@ -1,29 +1,30 @@
-"""Kafka's access control lists: who may do what to which topics and groups.
+"""Kafka's access control lists: who may do what to which topics and groups."""
 
-aiokafka's admin client has no way to them; it has the requests.
-"""
+# pyright: reportPrivateImportUsage=false
+# confluent-kafka documents these names here, and its types do not mark them as exported.
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from concurrent.futures import Future
 from enum import IntEnum
 from shlex import quote
 from typing import Any, Final, NamedTuple
 
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import IncompatibleBrokerVersion, KafkaError, for_code
-from aiokafka.protocol.admin import CreateAclsRequest, DeleteAclsRequest
+from confluent_kafka.admin import (
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    ResourcePatternType,
+    ResourceType,
+)
 
-from broker.client import open_admin
+from broker.librdkafka_admin import RefusedRequest, answered, open_librdkafka_admin
 from broker.settings import KafkaSettings
 from schemas.errors import OperatorError
 from schemas.topics import ingress_topic, offline_of, tenant_prefix
 
 _ANY_HOST: Final = "*"
-_ALLOW: Final = 3
 _SECURITY_DISABLED: Final = 54
-
-
-class NoSuchRequest(OperatorError):
-    """Error of a Kafka that does not know a request, and never will."""
 
 
 class Resource(IntEnum):
@@ -84,7 +85,9 @@ async def allow(settings: KafkaSettings, acls: Iterable[Acl], principal: str) ->
     Raises:
         OperatorError: Kafka has no access control, does not let us change it, or cannot be reached.
     """
-    await _each(settings, acls, principal, CreateAclsRequest, lambda answer: answer.creation_responses)
+    bindings = [AclBinding(*_rule(acl, principal)) for acl in acls]
+    async with open_librdkafka_admin(settings) as admin:
+        await _all_answered(admin.create_acls(bindings))
 
 
 async def disallow(settings: KafkaSettings, acls: Iterable[Acl], principal: str) -> None:
@@ -93,44 +96,25 @@ async def disallow(settings: KafkaSettings, acls: Iterable[Acl], principal: str)
     Raises:
         OperatorError: Kafka has no access control, does not let us change it, or cannot be reached.
     """
-    await _each(settings, acls, principal, DeleteAclsRequest, lambda answer: answer.filter_responses)
+    filters = [AclBindingFilter(*_rule(acl, principal)) for acl in acls]
+    async with open_librdkafka_admin(settings) as admin:
+        await _all_answered(admin.delete_acls(filters))
 
 
-async def _each(
-    settings: KafkaSettings,
-    acls: Iterable[Acl],
-    principal: str,
-    request: Callable[..., Any],
-    outcomes: Callable[[Any], Iterable[tuple[Any, ...]]],
-) -> None:
-    async with open_admin(settings) as admin:
-        for acl in acls:
-            sent = request(acl.resource, acl.name, acl.pattern, principal, _ANY_HOST, acl.operation, _ALLOW)
-            for code, message, *_ in outcomes(await send_admin(admin, sent)):
-                _check(code, message)
+def _rule(acl: Acl, principal: str) -> tuple[ResourceType, str, ResourcePatternType, str, str, AclOperation, Any]:
+    """Arguments of both of librdkafka's classes of a rule."""
+    resource, pattern = ResourceType[acl.resource.name], ResourcePatternType[acl.pattern.name]
+    return resource, acl.name, pattern, principal, _ANY_HOST, AclOperation[acl.operation.name], AclPermissionType.ALLOW
 
 
-def _check(code: int, message: str | None) -> None:
-    if code == _SECURITY_DISABLED:
-        raise OperatorError(
-            "this Kafka has no authorizer, so that everybody may do everything: start it with one (`infaas up --auth`, "
-            "elsewhere authorizer.class.name) and run this again, or make tenants without --kafka-user"
-        )
-    if code:
-        raise OperatorError(f"Kafka does not change its access control: {message or for_code(code).description}")
-
-
-async def send_admin(admin: AIOKafkaAdminClient, request: Any) -> Any:
-    """Send a request that aiokafka's admin client has no method for to some broker; returns the answer.
-
-    Raises:
-        NoSuchRequest: Kafka does not know it.
-        OperatorError: Kafka does not answer.
-    """
-    client = admin._client  # pyright: ignore[reportPrivateUsage] - there is no other way
+async def _all_answered(futures: dict[Any, Future[Any]]) -> None:
     try:
-        return await client.send(client.get_random_node(), request)
-    except IncompatibleBrokerVersion as error:
-        raise NoSuchRequest(f"this Kafka has no {type(request).__name__}") from error
-    except (KafkaError, OSError) as error:
-        raise OperatorError(f"Kafka does not answer ({error!r}); run it again to go on") from error
+        for future in futures.values():
+            await answered(future)
+    except RefusedRequest as error:
+        if error.code == _SECURITY_DISABLED:
+            raise OperatorError(
+                "this Kafka has no authorizer, so that everybody may do everything: start it with one (`infaas up "
+                "--auth`, elsewhere authorizer.class.name) and run this again, or make tenants without --kafka-user"
+            ) from error
+        raise OperatorError(f"Kafka does not change its access control: {error.reason}") from error

@@ -141,18 +141,6 @@ async def test_a_kafka_that_guards_nothing_is_said(kafka: KafkaSettings) -> None
             await change(kafka, tenant_acls("acme"), "User:acme")
 
 
-async def test_a_kafka_that_has_no_such_request_is_not_asked_again_and_has_no_password_to_forget(
-    kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for request in ("broker.scram._AlterScram", "broker.acls.CreateAclsRequest"):
-        monkeypatch.setattr(f"{request}.API_KEY", 9999)
-    with pytest.raises(OperatorError, match="keeps no SCRAM credentials"):
-        await set_password(kafka, "acme", "s3cret")
-    await forget_password(kafka, "acme")
-    with pytest.raises(OperatorError, match="this Kafka has no CreateAclsRequest"):
-        await allow(kafka, tenant_acls("acme"), "User:acme")
-
-
 async def test_a_wrong_password_is_said_without_showing_it(secured: KafkaSettings) -> None:
     wrong = secured.model_copy(update={"sasl_password": SecretStr("letmein")})
     with pytest.raises(OperatorError, match=r"refused the credentials.*INFAAS_KAFKA_SASL_PASSWORD") as caught:

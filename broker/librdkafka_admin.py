@@ -1,0 +1,115 @@
+"""Administration of Kafka by confluent-kafka, for requests that aiokafka's published admin client does not have.
+
+Used by administrators' acts only: its client has threads of its own, and is made and closed for each act.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeVar
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+
+from broker.client import OAuthToken, ping
+from broker.settings import KafkaSettings, SaslMechanism, SecurityProtocol
+from schemas.errors import OperatorError
+
+_TOKEN_S: Final = 600.0
+"""Seconds for which a token is said to hold; the act is over long before."""
+_UNKNOWN_REQUEST: Final = (KafkaError._UNSUPPORTED_FEATURE, KafkaError.UNSUPPORTED_VERSION)
+T = TypeVar("T")
+
+
+class UnsupportedRequest(OperatorError):
+    """Kafka does not know a request, and never will."""
+
+
+class RefusedRequest(OperatorError):
+    """Kafka refused a request.
+
+    Attributes:
+        code: Kafka's number of the error.
+        reason: the broker's words.
+    """
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(f"Kafka refused: {reason}")
+        self.code = code
+        self.reason = reason
+
+
+@asynccontextmanager
+async def open_librdkafka_admin(settings: KafkaSettings) -> AsyncGenerator[AdminClient]:
+    """Open an admin client of librdkafka, and close it when the context ends.
+
+    Raises:
+        OperatorError: Kafka cannot be reached, or refuses the credentials.
+    """
+    await ping(settings)  # librdkafka would try again in silence until its time is up
+    admin = await asyncio.to_thread(AdminClient, await _options(settings))
+    try:
+        await asyncio.to_thread(admin.poll, 0)  # hands the token over, if there is one
+        yield admin
+    finally:
+        await asyncio.to_thread(admin.__exit__, None, None, None)
+
+
+async def answered(future: Future[T]) -> T:
+    """Wait for the answer to a request.
+
+    Raises:
+        UnsupportedRequest: this Kafka does not know it.
+        RefusedRequest: Kafka refuses it.
+        OperatorError: Kafka does not answer.
+    """
+    try:
+        return await asyncio.wrap_future(future)
+    except KafkaException as error:
+        problem: KafkaError = error.args[0]
+        code, reason = int(problem.code()), problem.str()
+        if code in _UNKNOWN_REQUEST:
+            raise UnsupportedRequest(f"this Kafka does not know the request: {reason}") from None
+        if code < 0:  # librdkafka's own, not the broker's
+            raise OperatorError(f"Kafka does not answer ({reason}); run it again to go on") from None
+        raise RefusedRequest(code, reason) from None
+
+
+async def _options(settings: KafkaSettings) -> dict[str, Any]:
+    timeout_ms = settings.request_timeout_ms
+    found: dict[str, Any] = {
+        "bootstrap.servers": settings.bootstrap,
+        "client.id": "infaas-admin",
+        "security.protocol": settings.security_protocol.value,
+        "socket.timeout.ms": timeout_ms,
+        "log_level": 2,
+    }
+    if "SASL" in settings.security_protocol:
+        found["sasl.mechanism"] = settings.sasl_mechanism.value
+        if settings.sasl_mechanism is SaslMechanism.OAUTHBEARER:
+            token = await OAuthToken(settings).token()
+
+            def give_token(_config: str) -> tuple[str, float]:
+                return token, time.time() + _TOKEN_S
+
+            found["oauth_cb"] = give_token
+        else:
+            found |= {"sasl.username": settings.sasl_username, "sasl.password": settings.password}
+    if settings.security_protocol in (SecurityProtocol.SSL, SecurityProtocol.SASL_SSL):
+        found |= _tls_options(settings)
+    return found
+
+
+def _tls_options(settings: KafkaSettings) -> dict[str, str]:
+    secret = settings.tls_key_password
+    found = {
+        "ssl.ca.location": str(settings.tls_ca) if settings.tls_ca else "probe",
+        "ssl.endpoint.identification.algorithm": "https" if settings.tls_check_hostname else "none",
+    }
+    if settings.tls_certificate is not None:
+        found |= {"ssl.certificate.location": str(settings.tls_certificate), "ssl.key.location": str(settings.tls_key)}
+        if secret is not None:
+            found["ssl.key.password"] = secret.get_secret_value()
+    return found
