@@ -2,7 +2,7 @@
 
 Rules:
 * Torch is imported when a program is loaded, not before: it takes seconds and 200 MB.
-* Only archives that the registry made safe are loaded, since `torch.export.load` unpickles what it finds in others.
+* Only archives that `exported_archive.make_safe` wrote are loaded, since `torch.export.load` runs code from others.
 * A program knows no names for its outputs; the registry wrote them into the archive (`OUTPUTS_ENTRY`).
 * Threads share a program. A compiled one may be compiled again at any batch, which is not safe beside another, so a
   worker computes one batch of it at a time.
@@ -21,13 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtimes.availability import missing_package, runtime_availability
+from runtimes.exported_archive import OUTPUTS_FILE, check_safe
 from runtimes.freed_memory import keep_freed_memory
 from runtimes.protocol import Availability, LoadOptions, Session, Tensors
 from runtimes.torch_cuda import CudaRunner, as_writable, output_values
 from schemas.hardware import Hardware
 
-OUTPUTS_FILE: Final = "infaas-outputs.json"
-OUTPUTS_ENTRY: Final = f"extra/{OUTPUTS_FILE}"
 _FREE: Final = {"cpp_wrapper": True}
 """Options of a compiled program that lets other threads of Python go on while it computes: its kernels are called from
 C++, without the interpreter's lock, which they hold when they are called from Python. A worker reads and answers
@@ -122,7 +121,12 @@ class TorchCudaSession:
 
 
 def load_program(artifact: Path) -> tuple[Any, list[str]]:
-    """Load an exported program that the registry made safe, and the names of its outputs; blocks."""
+    """Load an exported program that was made safe, and the names of its outputs; blocks.
+
+    Raises:
+        ModelFailed: it was not made safe. Torch raises errors of its own, too.
+    """
+    check_safe(artifact)
     extra = {OUTPUTS_FILE: ""}
     with artifact.open("rb") as file:
         program = import_torch().export.load(file, extra_files=extra)

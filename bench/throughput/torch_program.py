@@ -6,7 +6,7 @@ from typing import Any
 import onnx
 from onnx import numpy_helper
 
-from registry.pipeline.exported_program import make_safe
+from runtimes.exported_archive import make_safe
 from runtimes.pytorch import import_torch
 
 _RESIDUAL = {3: 1, 6: 4}

@@ -18,9 +18,10 @@ from msgspec.structs import replace
 
 from registry.artifacts import sha256_of
 from registry.pipeline import openvino_model
-from registry.pipeline.exported_program import make_safe, read_exported_program
+from registry.pipeline.exported_program import read_exported_program
 from registry.processed import processed_signature
 from registry.signature import ALONE, VARIABLE, Signature, check_task, datatype_from
+from runtimes.exported_archive import make_safe
 from runtimes.onnx_pack import is_pack, read_pack
 from runtimes.openvino_pack import is_openvino_pack
 from schemas.errors import InvalidRequest, OperatorError

@@ -1,8 +1,9 @@
 """The way of an ONNX file from what somebody exported to what can be served, and what was done to it, in words."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import onnx
@@ -10,11 +11,14 @@ import onnx
 from registry.pipeline.adaptation.batch_axis import parse_axes, put_batch_first
 from registry.pipeline.adaptation.batch_size import computes_alike, fixed_batch, free_batch
 from registry.pipeline.adaptation.class_maps import unzip_maps
-from registry.pipeline.adaptation.graph import tensors_of
+from registry.pipeline.adaptation.graph import graphs_of, tensors_of
 from registry.pipeline.adaptation.weights import load_weights, widen_bf16
 from registry.signature import ALONE
 from runtimes.onnx_pack import write_pack
 from schemas.errors import InvalidRequest
+
+_CODE: Final = re.compile(r"EPContext|Py(?:thon|Custom)?Op.*|Azure.*|OpenAI.*")
+"""Operators of onnxruntime and its extensions that do more than compute with their inputs."""
 
 
 class Adaptation(msgspec.Struct, frozen=True):
@@ -37,6 +41,7 @@ def adapt(file: Path, target: Path, batch_axes: Sequence[str] = ()) -> Adaptatio
         InvalidRequest: it cannot be served, and why.
     """
     model: Any = onnx.load(file, load_external_data=False)
+    _refuse_code(model, file)
     notes: list[str] = []
     left = _take_in_weights(model, file, notes)
     if widen_bf16(model):
@@ -51,6 +56,17 @@ def adapt(file: Path, target: Path, batch_axes: Sequence[str] = ()) -> Adaptatio
         _write(model, file, target, left)
     alone = _free(model, target if notes else file, file, target, left, notes)
     return Adaptation(target if notes and target.exists() else file, tuple(notes), classes, alone)
+
+
+def _refuse_code(model: Any, file: Path) -> None:
+    """Raise `InvalidRequest` where a node holds compiled code, calls Python or calls a service."""
+    nodes = [node for part in (model.graph, *model.functions) for graph in graphs_of(part) for node in graph.node]
+    found = sorted({node.op_type for node in nodes if _CODE.fullmatch(node.op_type)})
+    if found:
+        raise InvalidRequest(
+            f"{file.name} has nodes {', '.join(found)}, which hold compiled code or call something outside the model: "
+            "export it with plain operators"
+        )
 
 
 def _take_in_weights(model: Any, file: Path, notes: list[str]) -> int:

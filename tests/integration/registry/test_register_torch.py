@@ -11,6 +11,7 @@ from registry.artifacts import ArtifactStore
 from registry.pipeline.inspection import SourceFormat, read_signature
 from registry.register import register
 from registry.registration import Registration
+from runtimes.exported_archive import make_safe
 from runtimes.pytorch import import_torch
 from schemas.rows.catalog import Variant, VariantState
 from store.pool import Pool
@@ -95,5 +96,6 @@ def test_the_size_of_an_embedding_bounds_the_input(tmp_path: Path) -> None:
     batch = torch.export.Dim("batch", min=1, max=1024)
     exported = torch.export.export(Bag(), (torch.ones(2, 4, dtype=torch.int64),), dynamic_shapes=({0: batch},))
     torch.export.save(exported, tmp_path / "bag.pt2")
-    signature = read_signature(tmp_path / "bag.pt2", SourceFormat.EXPORTED_PROGRAM)
+    make_safe(tmp_path / "bag.pt2", tmp_path / "safe")
+    signature = read_signature(tmp_path / "safe", SourceFormat.EXPORTED_PROGRAM)
     assert [spec.below for spec in signature.inputs] == [11]

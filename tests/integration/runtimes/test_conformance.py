@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from process.memory import trim_memory
-from registry.pipeline.exported_program import make_safe
 from registry.pipeline.generators.aot import compile_ahead
 from runtimes.catalog import all_runtimes, find_runtime
 from runtimes.composite import CompositeRuntime
+from runtimes.exported_archive import make_safe
 from runtimes.protocol import LoadOptions, Session
 from runtimes.pytorch import import_torch
 from schemas.errors import OperatorError

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from registry.pipeline.exported_program import make_safe
 from runtimes.catalog import find_runtime
+from runtimes.exported_archive import make_safe
 from runtimes.protocol import LoadOptions
 from runtimes.pytorch import import_torch
 

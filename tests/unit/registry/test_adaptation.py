@@ -234,3 +234,14 @@ def test_a_model_is_called_after_its_weights(tmp_path: Path, dtype: Any, label: 
     assert first.row.precision == label.removeprefix("onnx-")
     assert label not in [variant.row.name.split(".")[1] for variant in others]
     assert bool(others) == (dtype is not np.float64)
+
+
+@pytest.mark.parametrize("operator", ["EPContext", "PythonOp", "PyCustomOpDef", "AzureTextToText", "OpenAIAudioToText"])
+def test_nodes_that_hold_or_call_code_are_refused(make_model: MakeModel, tmp_path: Path, operator: str) -> None:
+    """Also in the body of a branch."""
+    inner = helper.make_graph(
+        [helper.make_node(operator, ["x"], ["y"], domain="com.microsoft")], "b", [], [_value("y", [1])]
+    )
+    branch = helper.make_node("If", ["x"], ["scores"], then_branch=inner, else_branch=inner)
+    with pytest.raises(InvalidRequest, match=f"{operator}, which hold compiled code or call something outside"):
+        adapt(make_model(nodes=[branch]), tmp_path / "adapted")

@@ -1,0 +1,98 @@
+"""Expressions of exported programs: those that torch writes pass, everything that Python could execute is refused."""
+
+import re
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtimes.size_expression import check_expression
+
+S0 = "Symbol('s0', positive=True, integer=True)"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        S0,
+        f"Mul(Integer(2), {S0})",
+        f"Add(Mul(Integer(-1), {S0}), Integer(9))",
+        f"FloorDiv(Add({S0}, Integer(1)), Integer(2))",
+        f"Max(Integer(1), PythonMod({S0}, Integer(3)))",
+        f"Pow(ToFloat({S0}), Float('0.5', precision=53))",
+        f"And(GreaterThan({S0}, Integer(2)), Not(Equality({S0}, Integer(7))))",
+        "s0 + 2*s1 - (u3 // 4)",
+        "s0**2 <= 64",
+        "Eq(Mod(s0, 8), 0)",
+        "true",
+        "7",
+    ],
+)
+def test_expressions_of_torch_pass(text: str) -> None:
+    check_expression(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "__import__('os').system('id')",
+        f"__import__('os').system('id') or {S0}",
+        f"{S0}.__class__",
+        "Symbol('s0').name",
+        "Symbol('x); import os')",
+        'Symbol("s0")',
+        "eval('1')",
+        "exec(s0)",
+        "sympify('1')",
+        "lambdify(s0, s0)",
+        "preview(s0)",
+        "[s0 for s0 in s1]",
+        "lambda: 1",
+        "(yield)",
+        "{s0}",
+        "s0[0]",
+        "s0 if s1 else s2",
+        "s0 := 1",
+        "s0; s1",
+        "Integer(*s0)",
+        "Integer(cls=s0)",
+        "Symbol('s0', integer=exit)",
+        "f's0'",
+        "b's0'",
+        "'s0'",
+        "Integer('7')",
+        "s0 # 1",
+        "s0\n\nimport os",
+        "s0 +",
+        "(s0",
+        "s0)",
+        "Max(s0, )",
+        "\u017f0",
+        "\u0663",
+        "9" * 20,
+        "Max" + "(Max" * 100,
+        "+ ".join(["s0"] * 5000),
+    ],
+)
+def test_other_text_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="expression"):
+        check_expression(text)
+
+
+@given(st.text(alphabet="s0'()*,._=[]{}:\n @|ab", max_size=40))
+def test_accepted_text_has_no_attributes(text: str) -> None:
+    """Whatever passes names no attribute, indexes nothing and defines nothing."""
+    try:
+        check_expression(text)
+    except ValueError:
+        return
+    outside = re.sub(r"'[\w.+-]*'", "", text)
+    assert not re.search(r"[A-Za-z_)\]]\s*\.|[\[\]{}:@]|'", outside), text
+
+
+def test_depth_is_bounded_long_before_the_interpreter() -> None:
+    deep = "(" * sys.getrecursionlimit() + "s0" + ")" * sys.getrecursionlimit()
+    with pytest.raises(ValueError, match="nested deeper"):
+        check_expression(deep)
