@@ -6,9 +6,9 @@ aiokafka's) -> features (what a broker can do), reachability (whether it answers
 topic is kept) -> librdkafka_admin (requests that aiokafka has no method for) -> config_api (single values of that) ->
 topics (made and waited for) -> acls, scram (who may do what with them, and how it logs in) -> clock (the broker's
 time) -> encoded_request (what we encode ourselves) -> producing (records in batches) -> producer -> fetch_pace (how
-long the broker may hold a fetch) -> fetch (what partitions hold) -> delivery (records read at least once) -> tail
-(only what comes next) -> linger (how long a query waits for others) -> request_reply -> dead_letters -> outbox
-(sends, retries, gives up) -> lag (how far groups are behind) -> topic_logs (how large topics are, and cutting them
-off) -> closed_topics (which take nothing more) -> letters (dead letters sent again, or dropped) -> exactly_once (from
-topic to topic, in transactions) -> servers (brokers on this machine).
+long the broker may hold a fetch), record_memory (bytes in flight) -> fetch (what partitions hold) -> delivery (records
+read at least once) -> tail (only what comes next) -> linger (how long a query waits for others) -> request_reply ->
+dead_letters -> outbox (sends, retries, gives up) -> lag (how far groups are behind) -> topic_logs (how large topics
+are, and cutting them off) -> closed_topics (which take nothing more) -> letters (dead letters sent again, or dropped)
+-> exactly_once (from topic to topic, in transactions) -> servers (brokers on this machine).
 """

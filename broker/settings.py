@@ -98,6 +98,9 @@ class KafkaSettings(BaseSettings):
     """Milliseconds that a gateway or a client keeps a query at most, so that others go with it, while the machine is
     short of CPU time. Where it has next to none a selector keeps those of other producers, for 10 at most. 0: none
     is."""
+    max_in_flight_bytes: int = Field(default=256 * 1024 * 1024, ge=1024 * 1024)
+    """Bytes of records that a worker or a selector has taken and not finished, all its consumers together: half of them
+    are dealt out evenly among these, half are for whoever comes first. What is fetched ahead comes on top."""
     max_record_bytes: int = Field(default=16 * 1024 * 1024, ge=1024)
     """Bytes of the largest record that is produced; topics are created to take it."""
     session_timeout_ms: int = Field(default=6_000, ge=1_000)

@@ -123,7 +123,7 @@ class Tail:
                 log.warning("reading %s failed, trying again: %r", ", ".join(self._topics), error)
                 await asyncio.sleep(_BACKOFF_S)
                 continue
-            return [record for records in found.values() for record in records]
+            return [record for taken in found.values() for record in taken.records]
 
     async def past(self) -> AsyncGenerator[Record]:
         """Yield what was written since `since_ms` and before this began to read, and end; what comes next is dropped.

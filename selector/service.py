@@ -27,6 +27,7 @@ from broker.fetch_pace import LONGEST_MS, FetchPace
 from broker.kafka_types import APPEND_TIME, Record
 from broker.producer import Ack, Producer
 from broker.reachability import KafkaReachability
+from broker.record_memory import RecordMemory
 from broker.reply_stream.sender import ReplyStreamSender
 from broker.settings import KafkaSettings
 from broker.tail import Tail
@@ -289,6 +290,7 @@ async def open_selector(settings: SelectorSettings, kafka: KafkaSettings, dsn: s
                 since_ms=producer.clock.now_ms() - _STATUSES_SINCE_MS,
             )
         )
+        memory = RecordMemory(kafka.max_in_flight_bytes)
         consumer = await stack.enter_async_context(
             Consumer(
                 kafka,
@@ -296,6 +298,7 @@ async def open_selector(settings: SelectorSettings, kafka: KafkaSettings, dsn: s
                 group=SELECTOR_GROUP,
                 instance_id=settings.instance_id,
                 max_in_flight=settings.max_in_flight,
+                memory=memory,
             )
         )
         offline = await stack.enter_async_context(
@@ -305,6 +308,7 @@ async def open_selector(settings: SelectorSettings, kafka: KafkaSettings, dsn: s
                 group=OFFLINE_SELECTOR_GROUP,
                 instance_id=settings.instance_id,
                 max_in_flight=_OFFLINE_IN_FLIGHT,
+                memory=memory,
             )
         )
         yield Selector(settings, kafka, consumer, offline, producer, streams, statuses, catalogs)

@@ -105,7 +105,12 @@ class Builder:
         client = f"{self._worker}-builder"
         async with (
             Consumer(
-                self._context.kafka, client, group=group, max_in_flight=_QUEUED, over=self._context.offline
+                self._context.kafka,
+                client,
+                group=group,
+                max_in_flight=_QUEUED,
+                memory=self._context.record_memory,
+                over=self._context.offline,
             ) as requests,
             asyncio.TaskGroup() as tasks,
         ):

@@ -28,6 +28,7 @@ from msgspec.structs import replace
 from broker.delivery.consumer import Consumer
 from broker.fetch.read_connection import ReadConnection
 from broker.producer import Producer
+from broker.record_memory import RecordMemory
 from broker.reply_stream.sender import ReplyStreamSender
 from broker.settings import KafkaSettings
 from broker.topics import ensure_variant_topics
@@ -81,6 +82,8 @@ class WorkerContext:
     online: ReadConnection
     """What online queries are read over, of all instances at once; offline ones have another."""
     offline: ReadConnection
+    record_memory: RecordMemory
+    """Memory of the queries that all instances have taken and not answered."""
     producer: Producer
     streams: ReplyStreamSender
     artifacts: ArtifactStore
@@ -296,13 +299,10 @@ class InstanceController:
     def _consumer(self, model: ServableModel, over: ReadConnection) -> Consumer:
         context = self._context
         return Consumer(
-            context.kafka,
-            f"{context.settings.worker}-{self.variant}",
-            group=variant_group(self.variant),
-            max_in_flight=self._prefetch(model),
-            may_commit=context.leases.are_current,
+            context.kafka, f"{context.settings.worker}-{self.variant}", group=variant_group(self.variant),
+            max_in_flight=self._prefetch(model), memory=context.record_memory, may_commit=context.leases.are_current,
             over=over,
-        )
+        )  # fmt: skip
 
     def _prefetch(self, model: ServableModel) -> int:
         """Number of queries to fetch ahead: about `prefetch_s` of work, but enough to keep the device busy."""

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from broker.fetch.read_connection import ReadConnection
 from broker.producer import Producer
 from broker.reachability import KafkaReachability
+from broker.record_memory import RecordMemory
 from broker.reply_stream.sender import ReplyStreamSender
 from broker.settings import KafkaSettings
 from process.affinity import pin_thread
@@ -92,8 +93,9 @@ async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSett
         artifacts = await asyncio.to_thread(open_artifacts, settings.artifacts, settings.home)
         context = WorkerContext(
             settings=settings, kafka=kafka, pool=pool, catalog=catalog, online=online, offline=offline,
-            producer=producer, streams=streams, artifacts=artifacts, executor=executor, journal=journal, leases=leases,
-            answers=AnswerMeter(), loader=loader, memory=DeviceMemory(settings), replacement=replacement,
+            record_memory=RecordMemory(kafka.max_in_flight_bytes), producer=producer, streams=streams,
+            artifacts=artifacts, executor=executor, journal=journal, leases=leases, answers=AnswerMeter(),
+            loader=loader, memory=DeviceMemory(settings), replacement=replacement,
         )  # fmt: skip
         placement = PlacementFollower(pool, settings.worker, lambda row: InstanceController(row, context))
         reporter = StatusReporter(context, epoch, lambda: placement.controllers)

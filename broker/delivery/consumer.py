@@ -6,8 +6,8 @@ Rules.
 * The watermark passes records that nobody is to read: marks of transactions, records of aborted ones, damaged ones.
 * Only the watermark is committed, so after any crash every record not done is delivered again. A record done whose
   offset was not yet committed is delivered again too: at least once.
-* While `max_in_flight` records are in flight nothing more is taken, until a quarter of them is done; what is fetched
-  meanwhile is bounded (`broker.fetch`).
+* While `max_in_flight` records are in flight nothing more is taken, until a quarter of them is done, nor while there is
+  no room for their bytes (`record_memory`); what is fetched meanwhile is bounded (`broker.fetch`).
 * Two ways to get partitions. `assign`: the caller decides (workers: placement and leases); commits go to the group all
   the same, without its protocol. `subscribe`: the members of the group share (selectors), see `membership`.
 * A partition taken away is drained for a moment, committed and forgotten; `done` of its records is then a no-op. All
@@ -37,6 +37,7 @@ from broker.features import broker_features
 from broker.fetch.offset_search import START
 from broker.fetch.read_connection import ReadConnection
 from broker.kafka_types import Record
+from broker.record_memory import RecordMemory
 from broker.settings import KafkaSettings
 from broker.topics import partitions_of
 from schemas.errors import OperatorError
@@ -67,13 +68,15 @@ class Consumer:
         group: str,
         instance_id: str | None = None,
         max_in_flight: int = 1000,
+        memory: RecordMemory | None = None,
         may_commit: Callable[[], bool] | None = None,
         over: ReadConnection | None = None,
     ) -> None:
         """Make a consumer that is not connected.
 
-        `may_commit` says whether what was assigned is known to be ours still; None: it always is. It reads `over` a
-        connection that others read over as well, and that is open for longer; None: over its own.
+        `memory` is that of the records in flight, if others share it. `may_commit` says whether what was assigned is
+        known to be ours still; None: it always is. It reads `over` a connection that others read over as well, and that
+        is open for longer; None: over its own.
         """
         self.on_release: Callable[[Collection[TopicPartition]], None] = lambda _: None
         """Called with partitions that are given up: give back what is only held of them."""
@@ -88,7 +91,7 @@ class Consumer:
         self._committer: Committer
         self._buffer: FetchBuffer
         self._membership: Membership | None = None
-        self._tracker = InFlightTracker(max_in_flight)
+        self._tracker = InFlightTracker(max_in_flight, memory or RecordMemory(settings.max_in_flight_bytes))
         self._move_lock = asyncio.Lock()
         self._tasks = asyncio.TaskGroup()
         self._background: list[asyncio.Task[None]] = []
@@ -151,6 +154,7 @@ class Consumer:
                 if self._membership is not None:
                     await self._membership.leave()
             finally:
+                self._tracker.close()
                 self._connection.fetcher.close_buffer(self._buffer)
                 if self._over is None:
                     await self._connection.__aexit__(None, None, None)
@@ -205,7 +209,7 @@ class Consumer:
     # -- records -------------------------------------------------------------------------------------------------------
 
     async def poll(self, max_records: int = 500) -> list[Record]:
-        """Return the next records, at least one; waits for them, and while `max_in_flight` are in flight.
+        """Return the next records, at least one; waits for them, and while there is no room for more in flight.
 
         Raises:
             OperatorError: Kafka refuses this client; waiting will not help.
@@ -214,14 +218,14 @@ class Consumer:
         while not taken:
             if not self._tracker.room:
                 self._buffer.pause()
-            limit = min(max_records, await self._tracker.wait_for_room())
+            room, most_bytes = await self._tracker.wait_for_room()
             try:
-                found = await self._buffer.poll(limit)
+                found = await self._buffer.poll(min(max_records, room), most_bytes)
             except KafkaError as error:
                 raise OperatorError(f"Kafka refuses group {self._group}: {error}") from error
-            for partition, records in found.items():
+            for partition, (records, sizes) in found.items():
                 if records:
-                    self._tracker.hand_out(partition, records)
+                    self._tracker.hand_out(partition, sizes)
                     taken += records
                 self._tracker.pass_to(partition, self._buffer.taken(partition))
         return taken

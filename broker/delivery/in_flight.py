@@ -1,28 +1,32 @@
 """The records in flight over all partitions of one consumer: bookkeeping and waiting, no Kafka.
 
 Bounded: full from the moment `limit` records are in flight until a quarter of them is done. The gap between the two
-keeps a consumer that is always full from waking up for every single record.
+keeps a consumer that is always full from waking up for every single record. Their bytes are bounded as well, together
+with those of the process's other consumers (`record_memory`).
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from aiokafka import TopicPartition
 
 from broker.delivery.watermark import Watermark
 from broker.kafka_types import Record
+from broker.record_memory import RecordMemory
 
 
 class InFlightTracker:
     """Tracker of the records that were handed out and are not done, used within one event loop."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, memory: RecordMemory) -> None:
         self._limit = limit
         self._resume_at = limit * 3 // 4
         self._marks: dict[tuple[str, int], Watermark] = {}
         self._committed: dict[tuple[str, int], int] = {}
         self._full = False
         self._has_room = asyncio.Event()
+        self._memory = memory
+        self._share = memory.open_share(self._has_room.set)
         self._dirty = False
         self._drain_waiters: list[asyncio.Future[None]] = []
         self.changed = asyncio.Event()
@@ -31,9 +35,9 @@ class InFlightTracker:
 
     # -- records -------------------------------------------------------------------------------------------------------
 
-    def hand_out(self, partition: TopicPartition, records: Sequence[Record]) -> None:
-        """Note records of one partition that are handed out; there is at least one."""
-        first = records[0].offset
+    def hand_out(self, partition: TopicPartition, sizes: Mapping[int, int]) -> None:
+        """Note records of one partition that are handed out, their sizes by offset; there is at least one."""
+        first = next(iter(sizes))
         mark = self._marks.get(partition)
         if mark is not None and first < mark.next:
             # The log was cut or started anew: what we knew of it means nothing there.
@@ -41,8 +45,10 @@ class InFlightTracker:
             mark = None
         if mark is None:
             mark = self.track(partition, first)
-        mark.hand_out([record.offset for record in records])
-        self.in_flight += len(records)
+        before = mark.bytes
+        mark.hand_out(sizes)
+        self._share.take(mark.bytes - before)
+        self.in_flight += len(sizes)
         if self.in_flight >= self._limit:
             self._full = True
 
@@ -55,40 +61,50 @@ class InFlightTracker:
     def done(self, record: Record) -> None:
         """Note that a record is finished; no-op if it was before, or is no longer ours."""
         mark = self._marks.get((record.topic, record.partition))
-        if mark is None or not mark.finish(record.offset):
+        if mark is None:
             return
-        self._change()
-        self._ended(mark)
+        before = mark.bytes
+        if mark.finish(record.offset):
+            self._change()
+            self._ended(mark, before - mark.bytes)
 
     def give_back(self, record: Record) -> None:
         """Note that a record will not be finished here; no-op if it was before, or is no longer ours."""
         mark = self._marks.get((record.topic, record.partition))
-        if mark is not None and mark.give_back(record.offset):
-            self._ended(mark)
+        if mark is None:
+            return
+        before = mark.bytes
+        if mark.give_back(record.offset):
+            self._ended(mark, before - mark.bytes)
 
     def _change(self) -> None:
         if not self._dirty:
             self._dirty = True
             self.changed.set()
 
-    def _ended(self, mark: Watermark) -> None:
+    def _ended(self, mark: Watermark, size: int) -> None:
         self.in_flight -= 1
+        self._share.give(size)
         if self._full:
             self._make_room()
         if self._drain_waiters and not mark.in_flight:
             self._wake_drained()
 
-    async def wait_for_room(self) -> int:
-        """Wait while full; returns how many records may be handed out now."""
-        while self._full:
+    async def wait_for_room(self) -> tuple[int, int]:
+        """Wait while full; returns how many records may be handed out now, and how many bytes, and one record more."""
+        while not (room := self.room):
             self._has_room.clear()
             await self._has_room.wait()
-        return self.room
+        return room, self._share.room
 
     @property
     def room(self) -> int:
         """How many records may be handed out now."""
-        return 0 if self._full else self._limit - self.in_flight
+        return 0 if self._full or not self._share.room else self._limit - self.in_flight
+
+    def close(self) -> None:
+        """Give the memory of what is in flight to others; nothing is handed out any more."""
+        self._memory.close_share(self._share)
 
     # -- partitions ----------------------------------------------------------------------------------------------------
 
@@ -104,6 +120,7 @@ class InFlightTracker:
         self._committed.pop(partition, None)
         if mark is not None:
             self.in_flight -= mark.in_flight
+            self._share.give(mark.bytes)
             self._make_room()
             self._wake_drained()
 

@@ -9,17 +9,20 @@ Hot: called twice a record by the selector. Each call is O(1) amortised, since a
 
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 
 class Watermark:
     """Records of one partition that are in flight, and the offset up to which all are finished."""
 
-    __slots__ = ("_in_flight", "_limit", "_order", "next")
+    __slots__ = ("_in_flight", "_limit", "_order", "bytes", "next")
 
     def __init__(self, start: int) -> None:
         self._order: deque[int] = deque()
-        self._in_flight: set[int] = set()
+        self._in_flight: dict[int, int] = {}
+        """Size by offset."""
+        self.bytes = 0
+        """Sum of the sizes of what is in flight."""
         self._limit = sys.maxsize
         """The lowest offset given back."""
         self.next = start
@@ -35,13 +38,15 @@ class Watermark:
         """Number of records that are in flight."""
         return len(self._in_flight)
 
-    def hand_out(self, offsets: Sequence[int]) -> None:
-        """Note records that are handed out; `offsets` ascend from `next` on and are not empty."""
-        if offsets[0] < self.next:
-            raise ValueError(f"offset {offsets[0]} was handed out before: the next one is {self.next}")
-        self._order.extend(offsets)
-        self._in_flight.update(offsets)
-        self.next = offsets[-1] + 1
+    def hand_out(self, sizes: Mapping[int, int]) -> None:
+        """Note records that are handed out, their sizes by offset; these ascend from `next` on and are not empty."""
+        first = next(iter(sizes))
+        if first < self.next:
+            raise ValueError(f"offset {first} was handed out before: the next one is {self.next}")
+        self._order.extend(sizes)
+        self._in_flight.update(sizes)
+        self.bytes += sum(sizes.values())
+        self.next = self._order[-1] + 1
 
     def pass_to(self, offset: int) -> bool:
         """Note that nothing between `next` and `offset` will be handed out; False if there is nothing between."""
@@ -60,9 +65,10 @@ class Watermark:
     def finish(self, offset: int) -> bool:
         """Note that a record is finished; False, and nothing else, if it was finished before or never handed out."""
         in_flight = self._in_flight
-        if offset not in in_flight:
+        size = in_flight.pop(offset, None)
+        if size is None:
             return False
-        in_flight.remove(offset)
+        self.bytes -= size
         order = self._order
         while order and order[0] not in in_flight:
             order.popleft()

@@ -11,14 +11,15 @@ from typing import Final
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from broker.fetch.fetched_partition import FetchedPartition
+from broker.fetch.fetched_partition import FetchedPartition, TakenRecords
 from broker.fetch.losses import Losses
-from broker.kafka_types import Record
 
 _HELD_BYTES: Final = 4 * 1024 * 1024
 _WAITING_BYTES: Final = 1024 * 1024
 """Bytes that are here of what nobody will take for now, after which no more of it is fetched: of a buffer that pauses,
 and of each partition that is left out."""
+_LEFT_OUT_BYTES: Final = 8 * _WAITING_BYTES
+"""The same, of all partitions that are left out."""
 
 
 class FetchBuffer:
@@ -83,8 +84,8 @@ class FetchBuffer:
 
     # -- records -------------------------------------------------------------------------------------------------------
 
-    async def poll(self, max_records: int = 500) -> dict[TopicPartition, list[Record]]:
-        """Take the next records; waits for them.
+    async def poll(self, max_records: int = 500, max_bytes: int | None = None) -> dict[TopicPartition, TakenRecords]:
+        """Take the next records; waits for them. The last of them may go beyond `max_bytes`; None: sizes do not count.
 
         A partition that is named without records has moved all the same: there were marks of transactions, records of
         those that were aborted, or damage.
@@ -97,7 +98,7 @@ class FetchBuffer:
             if self._refusal is not None:
                 error, self._refusal = self._refusal, None
                 raise error
-            found = self._take(max_records)
+            found = self._take(max_records, max_bytes)
             if found:
                 return found
             self._arrived.clear()
@@ -114,20 +115,22 @@ class FetchBuffer:
         self._refusal = error
         self._arrived.set()
 
-    def _take(self, limit: int) -> dict[TopicPartition, list[Record]]:
-        found: dict[TopicPartition, list[Record]] = {}
+    def _take(self, limit: int, room: int | None) -> dict[TopicPartition, TakenRecords]:
+        found: dict[TopicPartition, TakenRecords] = {}
         for state in self._wanted():
             before = state.taken
-            records = state.take(limit)
+            taken = state.take(limit, room)
             del self._ready[state]
             if state.ready:
                 self._ready[state] = None  # the others come first now
             else:
                 self._look_again()
-            if records or state.taken > before:
-                found[state.key] = records
-                limit -= len(records)
-                if not limit:
+            if taken.records or state.taken > before:
+                found[state.key] = taken
+                limit -= len(taken.records)
+                if room is not None:
+                    room -= sum(taken.sizes.values())
+                if limit <= 0 or (room is not None and room <= 0):
                     break
         return found
 
@@ -149,16 +152,19 @@ class FetchBuffer:
         """Whether there is something here that somebody will take in a moment."""
         return not (self._paused or self.is_empty)
 
-    def to_read(self) -> list[FetchedPartition]:
-        """Partitions of which there is room for more."""
-        if sum(state.held_bytes for state in self._wanted()) >= (_WAITING_BYTES if self._paused else _HELD_BYTES):
+    def to_read(self, most_bytes: int = _HELD_BYTES) -> list[FetchedPartition]:
+        """Partitions of which there is room for more, where the buffer is to hold so much."""
+        most_bytes = min(most_bytes, _WAITING_BYTES if self._paused else _HELD_BYTES)
+        if sum(state.held_bytes for state in self._wanted()) >= most_bytes:
             return []
+        states = self._partitions.values()
         if not self._left_out:
-            return list(self._partitions.values())
-        return [state for state in self._partitions.values() if not self._is_enough(state)]
-
-    def _is_enough(self, state: FetchedPartition) -> bool:
-        return state.held_bytes >= _WAITING_BYTES and state.key.topic in self._left_out
+            return list(states)
+        left_out = [state for state in states if state.key.topic in self._left_out]
+        if sum(state.held_bytes for state in left_out) >= _LEFT_OUT_BYTES:
+            return [state for state in states if state.key.topic not in self._left_out]
+        enough = {state for state in left_out if state.held_bytes >= _WAITING_BYTES}
+        return [state for state in states if state not in enough]
 
     def __len__(self) -> int:
         return len(self._partitions)

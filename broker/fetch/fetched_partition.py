@@ -5,21 +5,31 @@ as long as few take. Damage is read again before it is believed: bytes may have 
 """
 
 import asyncio
+import sys
 from collections import deque
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aiokafka import TopicPartition
 
 from broker.fetch.losses import Losses
 from broker.fetch.record_batches import AbortedTransaction, Damage, FetchedBatch, mark_aborted, read_batch, split
 from broker.kafka_types import Record
+from broker.record_memory import record_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BELIEVED_AFTER: Final = 3
 """Number of times that a batch is read damaged before it is passed over."""
+
+
+class TakenRecords(NamedTuple):
+    """Records of one partition, in order."""
+
+    records: list[Record]
+    sizes: Mapping[int, int]
+    """Bytes that each takes, by offset; empty where nobody asked."""
 
 
 class FetchedPartition:
@@ -92,10 +102,15 @@ class FetchedPartition:
         self.taken = max(self.taken, damage.next)
         return True
 
-    def take(self, limit: int) -> list[Record]:
-        """Take up to so many of the records that are here."""
+    def take(self, limit: int, most_bytes: int | None = None) -> TakenRecords:
+        """Take up to so many of the records that are here; the last of them may go beyond `most_bytes`.
+
+        None: their sizes do not count.
+        """
         taken: list[Record] = []
-        while len(taken) < limit:
+        sizes: dict[int, int] = {}
+        room = sys.maxsize if most_bytes is None else most_bytes
+        while len(taken) < limit and room > 0:
             if self._reading is None:
                 if not self._waiting:
                     break
@@ -103,18 +118,21 @@ class FetchedPartition:
             for found in self._reading:
                 if isinstance(found, Damage):
                     if not self.pass_over(found):
-                        return taken
+                        return TakenRecords(taken, sizes)
                     continue
                 taken.append(found)
+                if most_bytes is not None:
+                    size = sizes[found.offset] = record_bytes(found)
+                    room -= size
                 self.taken = found.offset + 1
-                if len(taken) == limit:
+                if len(taken) == limit or room <= 0:
                     break
             else:
                 self._reading = None
                 batch = self._waiting.popleft()
                 self.held_bytes -= len(batch.data)
                 self.taken = max(self.taken, batch.next)
-        return taken
+        return TakenRecords(taken, sizes)
 
     @property
     def ready(self) -> bool:

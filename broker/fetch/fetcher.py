@@ -56,6 +56,8 @@ _CONNECTIONS: Final[Any] = "fetch"
 _PARTITION_BYTES: Final = 1024 * 1024
 _MOST_PARTITION_BYTES: Final = 64 * 1024 * 1024
 _FETCH_BYTES: Final = 16 * 1024 * 1024
+_HELD_BYTES: Final = 64 * 1024 * 1024
+"""Bytes that are here of all buffers together, about, and were not taken; what is under way comes on top."""
 _BACKOFF_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
 _REFUSED: Final = (ClusterAuthorizationFailedError, TopicAuthorizationFailedError)
 _SESSION_UNKNOWN: Final = (70, 71)
@@ -188,8 +190,9 @@ class Fetcher:
         """What can be fetched now, by broker, and whether that is all; has found out what is missing for the others."""
         by_node: dict[int, list[_Asked]] = {}
         leaderless, complete = False, True
+        most_bytes = _HELD_BYTES // max(len(self._buffers), 1)
         for buffer in self._buffers:
-            to_read = buffer.to_read()
+            to_read = buffer.to_read(most_bytes)
             complete &= len(to_read) == len(buffer)
             for state in to_read:
                 node = self._client.cluster.leader_for_partition(state.key)

@@ -87,7 +87,7 @@ class TimestampLookup:
 
     async def _take(self, buffer: FetchBuffer, waiting: dict[TopicPartition, int]) -> None:
         while waiting:
-            for partition, records in (await buffer.poll()).items():
+            for partition, (records, _) in (await buffer.poll()).items():
                 if not records and buffer.taken(partition) < (buffer.end(partition) or 0):
                     continue
                 if (offset := waiting.pop(partition, None)) is not None:

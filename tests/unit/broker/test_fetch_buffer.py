@@ -6,7 +6,7 @@ from aiokafka import TopicPartition
 
 from broker.fetch.fetch_buffer import FetchBuffer
 from broker.fetch.losses import Losses
-from tests.unit.broker.test_record_batches import batch_of
+from tests.unit.broker.test_record_batches import batch_of, of_producer
 
 KEY, OTHER = TopicPartition("a", 0), TopicPartition("b", 0)
 LARGE = b"x" * (1024 * 1024)
@@ -36,9 +36,9 @@ async def test_what_came_is_waited_for_until_it_is_taken() -> None:
     fill(buffer, KEY, [b"1", b"2"])
     assert (buffer.is_empty, buffer.is_being_taken) == (False, True)
     looks.clear()
-    assert len((await buffer.poll(1))[KEY]) == 1
+    assert len((await buffer.poll(1))[KEY].records) == 1
     assert (buffer.is_being_taken, looks) == (True, [])
-    assert len((await buffer.poll())[KEY]) == 1
+    assert len((await buffer.poll())[KEY].records) == 1
     assert (buffer.is_being_taken, looks) == (False, [None])
 
 
@@ -93,3 +93,37 @@ async def test_what_is_no_longer_read_reaches_nobody() -> None:
     assert not buffer.is_being_taken
     fill(buffer, OTHER, [b"2"])
     assert set(await buffer.poll()) == {OTHER}
+
+
+async def test_only_the_last_record_goes_beyond_the_bytes() -> None:
+    buffer, _ = await open_buffer()
+    fill(buffer, KEY, [b"x" * 1000] * 3)
+    fill(buffer, OTHER, [b"x" * 1000] * 3)
+    first = await buffer.poll(10, 2000)
+    assert [len(taken.records) for taken in first.values()] == [2]
+    second = await buffer.poll(10, 1)
+    assert [(key, len(taken.records)) for key, taken in second.items()] == [(OTHER, 1)]
+    assert all(size > 1000 for taken in first.values() for size in taken.sizes.values())
+
+
+async def test_a_partition_that_only_moved_is_named() -> None:
+    buffer, _ = await open_buffer()
+    (state,) = [state for state in buffer.to_read() if state.key == KEY]
+    assert state.add(of_producer(7, 0, 0x30), 1)
+    buffer.came(state)
+    assert {key: taken.records for key, taken in (await buffer.poll()).items()} == {KEY: []}
+    assert buffer.taken(KEY) == 1
+
+
+async def test_of_many_topics_that_are_left_out_little_is_fetched() -> None:
+    buffer, _ = await open_buffer()
+    keys = [TopicPartition("offline", number) for number in range(20)]
+    for key in keys:
+        await buffer.begin(key, 0)
+    buffer.leave_out(["offline"])
+    fetched = 0
+    while left_out := [state for state in buffer.to_read() if state.key in keys]:
+        fill(buffer, left_out[0].key, [LARGE])
+        fetched += 1
+    assert fetched == 8
+    assert {state.key for state in buffer.to_read()} == {KEY, OTHER}

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from broker.delivery.in_flight import InFlightTracker
+from broker.record_memory import RecordMemory
 
 LIMIT = 20
 KEYS = [TopicPartition("t", 0), TopicPartition("t", 1), TopicPartition("u", 0)]
@@ -23,7 +24,8 @@ class Model(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.tracker = InFlightTracker(LIMIT)
+        self.memory = RecordMemory(1 << 30)
+        self.tracker = InFlightTracker(LIMIT, self.memory)
         self.out: dict[TopicPartition, set[int]] = {}
         self.next: dict[TopicPartition, int] = {}
         self.start: dict[TopicPartition, int] = {}
@@ -55,7 +57,7 @@ class Model(RuleBasedStateMachine):
         for gap in gaps[: LIMIT - self.count()]:
             offsets.append(self.next[key] + gap)
             self.next[key] = offsets[-1] + 1
-        self.tracker.hand_out(key, [record(key, offset) for offset in offsets])
+        self.tracker.hand_out(key, {offset: offset % 7 for offset in offsets})
         self.out[key].update(offsets)
         self.full = self.count() >= LIMIT
 
@@ -93,7 +95,7 @@ class Model(RuleBasedStateMachine):
             self.out[key] = set()
             self._know(key, 0)
             self._made_room()
-            self.tracker.hand_out(key, [record(key, 0)])
+            self.tracker.hand_out(key, {0: 0})
             self.out[key], self.next[key] = {0}, 1
             self.full = self.count() >= LIMIT
 
@@ -119,6 +121,10 @@ class Model(RuleBasedStateMachine):
         self.group[key] = data.draw(st.integers(self.start[key], self.group[key] - 1))
         self.tracker.rewound({key: self.group[key]})
         assert self.tracker.to_commit()[key] > self.group[key]
+
+    @invariant()
+    def bytes_are_those_of_what_is_out(self) -> None:
+        assert self.memory.used == sum(offset % 7 for out in self.out.values() for offset in out)
 
     @invariant()
     def the_tracker_knows_what_is_out(self) -> None:

@@ -24,7 +24,7 @@ class Model(RuleBasedStateMachine):
         for gap in gaps:
             offsets.append(self.after + gap)
             self.after = offsets[-1] + 1
-        self.mark.hand_out(offsets)
+        self.mark.hand_out({offset: offset % 7 for offset in offsets})
         self.out.update(offsets)
 
     @rule(gap=st.integers(-3, 3))
@@ -55,6 +55,7 @@ class Model(RuleBasedStateMachine):
     def mark_is_the_lowest_open_offset(self) -> None:
         assert self.mark.mark == min(self.out | self.given_back, default=self.after)
         assert self.mark.in_flight == len(self.out)
+        assert self.mark.bytes == sum(offset % 7 for offset in self.out)
         assert self.mark.next == self.after
 
 
@@ -64,7 +65,7 @@ TestWatermark = Model.TestCase
 @given(order=st.permutations(range(50)))
 def test_the_mark_never_goes_back(order: list[int]) -> None:
     mark = Watermark(0)
-    mark.hand_out(range(50))
+    mark.hand_out(dict.fromkeys(range(50), 1))
     seen: list[int] = []
     for offset in order:
         mark.finish(offset)
@@ -75,6 +76,6 @@ def test_the_mark_never_goes_back(order: list[int]) -> None:
 
 def test_handing_out_an_offset_twice_is_an_error() -> None:
     mark = Watermark(5)
-    mark.hand_out([5, 6])
+    mark.hand_out({5: 1, 6: 1})
     with pytest.raises(ValueError, match="6 was handed out before"):
-        mark.hand_out([6])
+        mark.hand_out({6: 1})
