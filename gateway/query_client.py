@@ -26,6 +26,7 @@ from schemas import headers as h
 from schemas.errors import DeadlineExceeded, ErrorCode
 from schemas.query import MAX_TURNED_AWAY, Query
 from schemas.result import OK, Result
+from security.turned_away import turned_away_proof
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,8 @@ IN_FLIGHT: Final = Gauge("infaas_gateway_in_flight", "Queries that wait for thei
 class QueryClient:
     """Client of the queues that pairs queries with their results; an async context manager."""
 
-    def __init__(self, settings: GatewaySettings, kafka: KafkaSettings) -> None:
+    def __init__(self, settings: GatewaySettings, kafka: KafkaSettings, system_secret: bytes | None = None) -> None:
+        """`system_secret` proves to selectors how many queries were refused here; without, they do not count these."""
         self._settings = settings
         self.owner = f"gateway-{uuid4().hex[:12]}"
         """The name of this process, which no other has."""
@@ -47,6 +49,7 @@ class QueryClient:
         self._admission = Admission()
         self._concurrency = ConcurrencyLimits()
         self._secret = _secret_to_vouch_with(settings)
+        self._system_secret = system_secret
         self._requests = RequestReply(kafka, self.owner, max_in_flight=settings.max_in_flight)
         self.reply_topic = self._requests.reply_topic
         self.clock = self._requests.producer.clock
@@ -94,11 +97,20 @@ class QueryClient:
             if kind is not None:
                 turned_away += kind.take_turned_away()
             if turned_away:
-                envelope.headers.append((h.TURNED_AWAY, b"%d" % min(turned_away, MAX_TURNED_AWAY)))
+                envelope.headers.extend(self._turned_away(envelope, min(turned_away, MAX_TURNED_AWAY)))
             result = await self._result_of(envelope)
         finally:
             self._concurrency.leave(kind)
         return self._learn(query, kind, result, began_s)
+
+    def _turned_away(self, envelope: Envelope, count: int) -> h.RawHeaders:
+        """The headers that say, and prove, how many queries were refused here since the last that was let through."""
+        headers = [(h.TURNED_AWAY, b"%d" % count)]
+        if self._system_secret is not None:
+            query, sent_ns = envelope.query, dict(envelope.headers)[h.SENT_NS].decode()
+            proof = turned_away_proof(self._system_secret, query.task, query.id, sent_ns, str(count))
+            headers.append((h.TURNED_AWAY_PROOF, proof.encode()))
+        return headers
 
     async def _result_of(self, envelope: Envelope) -> Result | None:
         """Send a query and wait for its result; None: there was none in time."""

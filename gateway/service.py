@@ -48,6 +48,7 @@ from security.quotas import QuotaMeters
 from store.catalog import CatalogWatcher
 from store.pool import open_pool
 from store.shared_connection import SharedConnection
+from store.system_secret import read_system_secret
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,8 @@ async def serve(settings: GatewaySettings, kafka: KafkaSettings, dsn: str, stop:
         asyncio.TaskGroup() as tasks,
     ):
         models = ModelDirectory(catalog.current)
-        async with open_gateway(settings, kafka, models, dsn, stop, connection) as (address, query_client):
+        secret = await read_system_secret(connection)
+        async with open_gateway(settings, kafka, models, dsn, stop, connection, secret) as (address, query_client):
             log.info("serving %d models at %s", len(models), address)
             await asyncio.to_thread(import_acts)
             tune_gc()
@@ -90,10 +92,11 @@ async def open_gateway(
     dsn: str,
     stop: asyncio.Event,
     connection: SharedConnection | None = None,
+    system_secret: bytes | None = None,
 ) -> AsyncGenerator[tuple[str, QueryClient]]:
     """Serve `models` while the context is open; yields the URL and the query client. Jobs and keys are kept at `dsn`.
 
-    A `connection` there that is shared with others follows the keys; without, they have one of their own.
+    A shared `connection` there follows the keys; without, they have one. `system_secret` proves counts to selectors.
 
     Raises:
         OperatorError: the port is taken, a setting contradicts another, or Kafka cannot be reached.
@@ -105,7 +108,7 @@ async def open_gateway(
         open_pool(dsn, min_size=0, max_size=CONNECTIONS) as admin_pool,
         open_authenticator(settings, connection or dsn) as authenticator,
         JobWriter(pool, JobRoom(settings.max_jobs, settings.max_jobs_bytes)) as writer,
-        QueryClient(settings, kafka) as query_client,
+        QueryClient(settings, kafka, system_secret) as query_client,
         following_certificates(settings.tls_files) as tls,
     ):
         await query_client.prefetch_metadata(models.topics)
@@ -126,8 +129,7 @@ async def open_gateway(
         asking = Inference(query_client, statistics, room, quotas)
         inference = InferenceRoutes(models, asking, bodies, authenticator)
         jobs = JobRoutes(models, query_client, bodies, writer, pool, quotas, settings)
-        artifacts = os.environ.get(ARTIFACTS_ENV, "")
-        admin = AdminRoutes(settings, kafka, bodies, admin_pool, artifacts)
+        admin = AdminRoutes(settings, kafka, bodies, admin_pool, artifacts := os.environ.get(ARTIFACTS_ENV, ""))
         uploads = UploadRoutes(settings, admin_pool, admin.turn, artifacts)
         routes = all_routes(inference, jobs, admin, uploads, models, statistics, bodies, told)
         app = make_app(settings, routes, authenticator)

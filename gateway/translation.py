@@ -21,6 +21,7 @@ from schemas.needs import Mode
 from schemas.oip import RequestHead, is_plain, read_head
 from schemas.principal import ANYONE, Principal
 from schemas.query import Query, parse_query
+from schemas.request_size import most_inputs
 from schemas.reserved_parameters import TIMEOUT, Parameter
 from schemas.spelling import check_headers, check_parameter, check_query_names
 from schemas.topics import offline_topic
@@ -78,6 +79,10 @@ def make_envelope(
         raise InvalidRequest(f"the path asks for {model.name}, but the needs name another target; ask for {model.task}")
     fields[h.ID] = fields.get(h.ID) or fallback_id
     fields[h.REPLY_TO] = reply_to
+    if head.batch > 1 and head.batch > (most := most_inputs(model.inputs, http, len(body))):
+        raise InvalidRequest(
+            f"$.inputs[0].shape: says that there are {head.batch} inputs, but {len(body)} bytes hold {most} at most"
+        )
     fields[h.BATCH] = str(head.batch)
     try:
         if principal is ANYONE:

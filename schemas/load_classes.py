@@ -72,6 +72,8 @@ class ClassAnswers(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Queries that were computed, but after their deadline."""
     failed: int = 0
     """Queries that were answered with an error."""
+    unfounded: int = 0
+    """Inputs that headers of these claimed and that were not there; selectors have counted them."""
 
 
 class SelectorLoad(msgspec.Struct, frozen=True, kw_only=True):

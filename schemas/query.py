@@ -34,7 +34,7 @@ class Query(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     batch: int = 1
     tenant: str | None = None
     turned_away: int = 0
-    """Number of others like it that a gateway has refused: they were asked, too."""
+    """Number of others like it that a gateway has proved to have refused: they were asked, too."""
     streamed: bool = False
     """Whether its result goes straight to who asks, over a connection, rather than by way of a topic."""
 
@@ -68,7 +68,7 @@ def parse_query(
     reply_to = get(h.REPLY_TO) or results_topic(task)
     if not (forwarded and reply_to == SHADOWS):  # which a selector may name, and no client
         _check_reply_to(reply_to, owner)
-    batch, tenant, turned_away = get(h.BATCH), get(h.TENANT), get(h.TURNED_AWAY)
+    batch, tenant = get(h.BATCH), get(h.TENANT)
     if tenant is not None:
         _check_tenant(tenant)
     needs = _read_needs(fields)
@@ -91,7 +91,6 @@ def parse_query(
         needs=needs,
         batch=1 if batch is None else int(_number(h.BATCH, batch, 1, MAX_BATCH)),
         tenant=tenant,
-        turned_away=int(_number(h.TURNED_AWAY, turned_away, 0, MAX_TURNED_AWAY)) if turned_away else 0,
         streamed=h.REPLY_STREAM in fields,
     )
 

@@ -20,9 +20,12 @@ _OWN: Final = frozenset(
     {
         h.TASK, h.SENT_NS, h.TASK_QUEUE_NS, h.PREDICTED_NS, h.ACCURACY, h.COST, h.EXPLANATION, h.DEADLINE_MS,
         h.REPLY_TO, h.STATUS, h.VARIANT, h.WORKER, h.VARIANT_QUEUE_NS, h.COMPUTE_NS, h.RETRY_AFTER_MS, h.TURNED_AWAY,
-        h.LINGER_NS, h.COPIED, h.LATE,
+        h.TURNED_AWAY_PROOF, h.LINGER_NS, h.COPIED, h.LATE,
     }
 )  # fmt: skip
+_NOT_MOVED: Final = frozenset(
+    {h.MODE, h.DEADLINE_MS, h.SENT_NS, h.LINGER_NS, h.SIGNATURE, h.TURNED_AWAY, h.TURNED_AWAY_PROOF}
+)
 _MODE: Final = (h.MODE, Mode.OFFLINE.value.encode())
 _JSON: Final = (h.CONTENT_TYPE, b"application/json")
 
@@ -66,7 +69,7 @@ def moved(query: Query, received: Iterable[tuple[str, bytes]], offset_ms: float)
 
     Its deadline stays what it is: by the broker's clock from here on, as nothing says that it is by another's.
     """
-    headers = [pair for pair in received if pair[0] not in (h.MODE, h.DEADLINE_MS, h.SENT_NS, h.LINGER_NS, h.SIGNATURE)]
+    headers = [pair for pair in received if pair[0] not in _NOT_MOVED]
     headers.append(_MODE)
     if query.deadline_ms is not None:
         headers.append((h.DEADLINE_MS, b"%.3f" % (query.deadline_ms + offset_ms)))

@@ -8,9 +8,12 @@ system sign by a key of their own, for their own reply topics.
 Hot: `QueryReader.read` runs once a query.
 """
 
+from collections.abc import Mapping
 from contextlib import suppress
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
 
 from broker.kafka_types import Record
 from broker.outbox import Message
@@ -21,6 +24,7 @@ from schemas.headers import RawHeaders, as_text
 from schemas.names import is_name
 from schemas.needs import Mode
 from schemas.query import MAX_ID, Query, parse_query
+from schemas.request_size import most_inputs
 from schemas.result import error_value
 from schemas.spelling import check_headers
 from schemas.topics import (
@@ -34,6 +38,9 @@ from schemas.topics import (
 )
 from selector.forward import failed
 from selector.proof import Proof, Replayed, Verifier
+
+if TYPE_CHECKING:
+    from schemas.rows.tensor_spec import TensorSpec
 
 _EVENT: Final = "cloudevents"
 _NOT_OF_TENANT: Final = frozenset({h.TENANT, h.REPLY_STREAM, h.SIGNATURE})
@@ -91,6 +98,8 @@ class QueryReader:
         self, tenant_headers: TenantHeaders = TenantHeaders.BELIEVED, verifier: Verifier | None = None
     ) -> None:  # fmt: skip
         self.verifier = verifier or Verifier()
+        self.inputs: Mapping[str, tuple[TensorSpec, ...]] = {}
+        """By task, the inputs of its signature, which bound how many of them a record can hold."""
         self._tenant_headers = tenant_headers
 
     def read(self, record: Record, offset_ms: float, digest: str | None = None) -> ReceivedQuery:
@@ -103,7 +112,7 @@ class QueryReader:
             Forbidden: it asks for what its sender may not have.
             Replayed: it is signed, and was there before.
         """
-        return _parsed(record, offset_ms, self._received(record, digest))
+        return self._parsed(record, offset_ms, self._received(record, digest))
 
     def read_offline(self, record: Record, offset_ms: float, digest: str | None = None) -> ReceivedQuery:
         """Read the query in a record of a topic of offline queries: it is one, whether it says so or not.
@@ -118,7 +127,7 @@ class QueryReader:
             received.fields[h.MODE] = Mode.OFFLINE.value
             headers = [pair for pair in received.headers if pair[0] != h.MODE]
             received = received._replace(headers=[*headers, (h.MODE, Mode.OFFLINE.value.encode())])
-        return _parsed(record, offset_ms, received)
+        return self._parsed(record, offset_ms, received)
 
     def unreadable_reply(self, record: Record, error: QueryError) -> Message | None:
         """An error result from what little can be read of a record; None: it names a topic that none may go to.
@@ -146,6 +155,24 @@ class QueryReader:
             with suppress(InvalidRequest, Forbidden, Replayed):
                 return self._received(record, None).proof
         return _UNPROVED
+
+    def _parsed(self, record: Record, offset_ms: float, received: _Received) -> ReceivedQuery:
+        task, proof, fields, headers, value = received
+        check_headers(fields)
+        query = parse_query(task, fields, record.timestamp, offset_ms, owner=proof.tenant)
+        if query.batch > 1:
+            self._check_batch(query, fields, value)
+        if h.TURNED_AWAY in fields and tenant_of(record.topic) is None:
+            query = msgspec.structs.replace(query, turned_away=self.verifier.turned_away(record, query, fields))
+        return ReceivedQuery(query, fields, headers, value)
+
+    def _check_batch(self, query: Query, fields: Mapping[str, str], value: bytes | None) -> None:
+        """Check that a record is large enough for the number of inputs that its header claims."""
+        specs, size = self.inputs.get(query.task), len(value or b"")
+        if specs is not None and query.batch > (most := most_inputs(specs, fields, size)):
+            raise InvalidRequest(
+                f"header {h.BATCH} says that the query holds {query.batch} inputs, but {size} bytes hold {most} at most"
+            )
 
     def _received(self, record: Record, digest: str | None) -> _Received:
         fields, headers, value = _unwrapped(record)
@@ -185,13 +212,6 @@ class QueryReader:
         # Whoever reads a private reply topic asks for a correlation: so a key that is void can be told there.
         told = may_reply_to(reply_to, owner) or (isinstance(error, Forbidden) and is_reply_topic(reply_to))
         return reply_to if told else ""
-
-
-def _parsed(record: Record, offset_ms: float, received: _Received) -> ReceivedQuery:
-    task, proof, fields, headers, value = received
-    check_headers(fields)
-    query = parse_query(task, fields, record.timestamp, offset_ms, owner=proof.tenant)
-    return ReceivedQuery(query, fields, headers, value)
 
 
 def _as_signed(proof: Proof, fields: dict[str, str], headers: RawHeaders) -> RawHeaders:

@@ -52,6 +52,8 @@ from selector.proof import Verifier
 from selector.received_query import QueryReader
 from selector.settings import SelectorSettings
 from store.catalog import Catalog, CatalogWatcher
+from store.shared_connection import SharedConnection
+from store.system_secret import read_system_secret
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +84,7 @@ class Selector:
         streams: ReplyStreamSender,
         statuses: Tail,
         catalogs: CatalogWatcher,
+        system_secret: bytes,
     ) -> None:
         self._settings = settings
         self._kafka = kafka
@@ -93,12 +96,12 @@ class Selector:
         self._state = ClusterState(settings.status_ttl_s, settings.hop_s)
         self._metrics = SelectorMetrics()
         self._load_meter = LoadMeter(settings.instance_id)
-        self._verifier = Verifier(SigningSettings().read(), settings.signature_window_s)
+        self._verifier = Verifier(SigningSettings().read(), settings.signature_window_s, system_secret)
+        self._reader = QueryReader(settings.tenant_headers, self._verifier)
         config, demands = settings.policy_config(), DemandSender(producer, settings.demand_interval_s)
         context = DispatchContext(
             state=self._state, config=config, producer=producer, metrics=self._metrics, load_meter=self._load_meter,
-            demands=demands, streams=streams, attempts=settings.attempts,
-            reader=QueryReader(settings.tenant_headers, self._verifier),
+            demands=demands, streams=streams, attempts=settings.attempts, reader=self._reader,
         )  # fmt: skip
         self._dispatcher = Dispatcher(context, consumer, kafka.max_linger_ms / 1e3)
         self._offline = OfflineDispatcher(context, offline_consumer)
@@ -228,6 +231,7 @@ class Selector:
         if grown:
             topics = [topic for variant in grown for topic in variant.topics]
             await self._producer.prefetch_metadata(topics, refresh=True)
+        self._reader.inputs = {name: task.inputs for name, task in catalog.tasks.items()}
         self._verifier.key_numbers = {
             name: tenant.key_number for name, tenant in catalog.tenants.items() if not tenant.removing
         }
@@ -276,7 +280,9 @@ async def open_selector(settings: SelectorSettings, kafka: KafkaSettings, dsn: s
     client_id = f"infaas-{settings.instance_id}"
     late_ms = LONGEST_MS if (await broker_features(kafka)).wakes else _STATUS_WAIT_MS
     async with AsyncExitStack() as stack:
-        catalogs = await stack.enter_async_context(CatalogWatcher(dsn))
+        connection = await stack.enter_async_context(SharedConnection(dsn))
+        catalogs = await stack.enter_async_context(CatalogWatcher(connection))
+        system_secret = await read_system_secret(connection)
         producer = await stack.enter_async_context(Producer(kafka, client_id, max_in_flight=settings.max_in_flight * 2))
         streams = await stack.enter_async_context(ReplyStreamSender(kafka.reply_stream))
         # A report of no load: who begins says so, and knows the broker's time by which statuses are looked up.
@@ -311,7 +317,7 @@ async def open_selector(settings: SelectorSettings, kafka: KafkaSettings, dsn: s
                 memory=memory,
             )
         )
-        yield Selector(settings, kafka, consumer, offline, producer, streams, statuses, catalogs)
+        yield Selector(settings, kafka, consumer, offline, producer, streams, statuses, catalogs, system_secret)
 
 
 def _forget(sent: "asyncio.Future[Ack]") -> None:

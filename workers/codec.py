@@ -49,6 +49,7 @@ class PendingQuery:
     __slots__ = (
         "answered",
         "batch",
+        "claimed",
         "class_key",
         "class_names",
         "compute_ns",
@@ -89,6 +90,9 @@ class PendingQuery:
         self.request: InferRequest | None = None
         self.class_names: tuple[str, ...] = ()
         self.batch = 0
+        """Number of inputs that it holds; 0 until that is known."""
+        self.claimed = 0
+        """Number of inputs that its header says it holds."""
         self.shape: Hashable = None
         self.extra_s = 0.0
         self.answered = False
@@ -109,6 +113,11 @@ class PendingQuery:
         self.outputs[number] = outputs
         self.parts_left -= 1
         return not self.parts_left
+
+    @property
+    def unfounded(self) -> int:
+        """Number of inputs that its header claims beyond those it holds: selectors have counted them all the same."""
+        return max(self.claimed - max(self.batch, 1), 0)
 
     @property
     def queue_ns(self) -> int:
@@ -178,6 +187,7 @@ def decode_query(
     parsed = parse_query(
         model.variant.task, fields, query.record.timestamp, offset_ms, forwarded=True, owner=fields.get(h.TENANT)
     )
+    query.claimed = parsed.batch
     query.sent_ns = int(parsed.sent_ms * 1e6)
     query.class_key = class_key(parsed.needs, _latency_ms(query, parsed.deadline_ms, offset_ms))
     json_length = _json_length(fields)
@@ -185,6 +195,11 @@ def decode_query(
     request = decode_request(value, json_length, model.inputs, plain=plain)
     request.inputs.update(cast_inputs(model.inputs, request.inputs))
     query.batch = check_inputs(model.inputs, request.inputs)
+    if query.batch != query.claimed:  # it was chosen for, priced and shared out as something else
+        raise InvalidRequest(
+            f"header {h.BATCH} says that the query holds {query.claimed} inputs, but it holds {query.batch}: "
+            "say how many there are (1 if the header is absent)"
+        )
     for output in request.outputs:
         if output.name not in model.outputs:
             raise InvalidRequest(f"no output {output.name[:80]!r}; there are {', '.join(model.outputs)}")

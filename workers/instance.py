@@ -278,7 +278,7 @@ class ServingInstance:
 
     async def _refuse(self, query: PendingQuery, error: QueryError) -> None:
         query.answered = True
-        self._metrics.count_error(query.class_key, expired=isinstance(error, DeadlineExceeded))
+        self._metrics.count_error(query.class_key, query.unfounded, expired=isinstance(error, DeadlineExceeded))
         record, message = query.record, encode_error(query, error, self.model.name, self._worker)
         if isinstance(error, ModelFailed) and self._journal.is_given_up(record_key(record)):
             self._outbox.give_up(record, str(error), message, self._journal.crashes(record_key(record)))

@@ -30,10 +30,10 @@ INSTANCES = Gauge("infaas_worker_instances", "Instances by state.", ["state"])
 class _ClassCount:
     """Number of answers to one load class since the last status."""
 
-    __slots__ = ("failed", "late", "queries")
+    __slots__ = ("failed", "late", "queries", "unfounded")
 
     def __init__(self) -> None:
-        self.queries = self.late = self.failed = 0
+        self.queries = self.late = self.failed = self.unfounded = 0
 
 
 class AnswerMeter:
@@ -48,15 +48,16 @@ class AnswerMeter:
         count.queries += 1
         count.late += late
 
-    def failed(self, task: str, key: ClassKey) -> None:
-        """Count a query that was answered with an error."""
+    def failed(self, task: str, key: ClassKey, unfounded: int) -> None:
+        """Count a query that was answered with an error, and the inputs that its header claimed beyond what it held."""
         count = self._classes.of(task, key)
         count.queries += 1
         count.failed += 1
+        count.unfounded += unfounded
 
     def take(self) -> tuple[ClassAnswers, ...]:
         """Answers since this was last called."""
-        return tuple(ClassAnswers(found, c.queries, c.late, c.failed) for found, c in self._classes.take())
+        return tuple(ClassAnswers(found, c.queries, c.late, c.failed, c.unfounded) for found, c in self._classes.take())
 
 
 class InstanceMetrics:
@@ -91,10 +92,10 @@ class InstanceMetrics:
         self._queue.observe(queue_s)
         self._answers.computed(self._task, key, late=late)
 
-    def count_error(self, key: ClassKey, *, expired: bool) -> None:
-        """Count a query of this class that was answered with an error."""
+    def count_error(self, key: ClassKey, unfounded: int, *, expired: bool) -> None:
+        """Count a query that was answered with an error; `unfounded` of the inputs that it claims were not there."""
         self.expired += expired
-        self._answers.failed(self._task, key)
+        self._answers.failed(self._task, key, unfounded)
 
     def count_finished(self, status: str | None) -> None:
         """Count a record as done: a result of this status is acknowledged, or with None it is only a dead letter."""

@@ -8,6 +8,8 @@ it is bounded by the window, by who spoke within it, and by the tasks and varian
   into seconds of our own clock, two reports would at times fall into one second and show a peak that never was.
 * A selector that fell silent counts by the age of what it last said. When all are silent the load is unknown, which is
   not zero: `loads_known` says so.
+* A selector counts the inputs that headers claim. What a worker finds not to be there is taken off what selectors
+  report next of the same class, down to one input a query.
 * Rates of instances and workers come from cumulative counters, over the time between the oldest and the latest status
   that the cache keeps.
 """
@@ -80,6 +82,8 @@ class LoadWindow:
         self._first_s: float | None = None
         self._arrived: dict[LoadClass, ClassCount] = {}
         self._answered: dict[LoadClass, ClassAnswers] = {}
+        self._unfounded: dict[LoadClass, int] = {}
+        """Inputs, by class without its tenants, that were counted, were not there, and are still to be taken off."""
 
     # -- what comes in -------------------------------------------------------------------------------------------------
 
@@ -87,6 +91,8 @@ class LoadWindow:
         """Take in what a selector was asked in the last second."""
         if self._first_s is None:
             self._first_s = now_s
+        if self._unfounded:
+            load = msgspec.structs.replace(load, classes=tuple(map(self._without_unfounded, load.classes)))
         reports = self._reports.setdefault(load.selector, deque(maxlen=self._seconds))
         before = reports[-1].load.at_ms if reports else load.at_ms - 1000
         # By the broker's clock; where that was set, or the selector restarted, it is taken to have meant a second.
@@ -99,7 +105,22 @@ class LoadWindow:
 
     def on_answers(self, answers: Iterable[ClassAnswers]) -> None:
         """Take in what a worker has answered since it last spoke."""
-        _add(self._answered, answers)
+        answered = tuple(answers)
+        _add(self._answered, answered)
+        for count in answered:
+            if count.unfounded:
+                self._unfounded[count.load_class] = self._unfounded.get(count.load_class, 0) + count.unfounded
+
+    def _without_unfounded(self, count: ClassCount) -> ClassCount:
+        """A count of a selector less what workers found not to be there."""
+        of_all = _of_all_tenants(count.load_class)
+        taken = min(self._unfounded.get(of_all, 0), max(count.inputs - count.queries, 0))
+        if not taken:
+            return count
+        self._unfounded[of_all] -= taken
+        if not self._unfounded[of_all]:
+            del self._unfounded[of_all]
+        return msgspec.structs.replace(count, inputs=count.inputs - taken)
 
     def tick(self, now_s: float) -> None:
         """Add the present load of each task to its history, if it is known; to be called each second."""
@@ -121,6 +142,7 @@ class LoadWindow:
         kept = set(tasks)
         self._history = {task: past for task, past in self._history.items() if task in kept}
         self._query_sizes = {task: sizes for task, sizes in self._query_sizes.items() if task in kept}
+        self._unfounded = {known: count for known, count in self._unfounded.items() if known.task in kept}
         self._reports = {n: r for n, r in self._reports.items() if now_s - r[-1].at_s <= self._seconds}
 
     def take_arrivals(self) -> list[ClassCount]:
@@ -222,13 +244,15 @@ class LoadWindow:
         )
 
 
+def _of_all_tenants(load_class: LoadClass) -> LoadClass:
+    return load_class if load_class.tenant is None else msgspec.structs.replace(load_class, tenant=None)
+
+
 def _add(sums: dict[LoadClass, _Counts], counts: Iterable[_Counts]) -> None:
     """Add counts, of whichever tenants: who answers does not know whose they are."""
     for count in counts:
-        of_all = count
-        if count.load_class.tenant is not None:
-            load_class = msgspec.structs.replace(count.load_class, tenant=None)
-            of_all = msgspec.structs.replace(count, load_class=load_class)
+        load_class = _of_all_tenants(count.load_class)
+        of_all = count if load_class is count.load_class else msgspec.structs.replace(count, load_class=load_class)
         known = sums.get(of_all.load_class)
         sums[of_all.load_class] = of_all if known is None else _sum(known, of_all)
 

@@ -68,6 +68,7 @@ def _kafka_query(workload: Workload, inputs: dict[str, Array]) -> KafkaQuery:
     headers = {
         h.CONTENT_TYPE: message.content_type,
         h.JSON_LENGTH: str(message.json_length),
+        h.BATCH: str(len(next(iter(inputs.values())))),
         h.LATENCY_MS: str(workload.objective_ms),
         h.TARGET: workload.variant,
     }

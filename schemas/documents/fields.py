@@ -53,7 +53,10 @@ QUERY: Final = (
             "IP address and port of a receiver that takes the result over a connection, and the secret by which it "
             "knows who was asked, as `host:port secret`. Where it cannot be reached the result goes to the topic."
         ),
-        h.BATCH: _text(f"Number of inputs in the query, 1 if absent, at most {MAX_BATCH}.", pattern=_WHOLE),
+        h.BATCH: _text(
+            f"Number of inputs in the query, 1 if absent, at most {MAX_BATCH}. Another than it holds is refused.",
+            pattern=_WHOLE,
+        ),
         h.SENT_NS: _text("When it was sent, ns since the epoch.", pattern=_WHOLE),
         h.LINGER_NS: _text(
             "How long its sender has kept it, so that others went with it, before the broker appended it, in ns: of "
@@ -61,9 +64,11 @@ QUERY: Final = (
             pattern=_WHOLE,
         ),
         h.TURNED_AWAY: _text(
-            "Of a gateway: how many like it were refused there since it last sent one, because the system was full.",
+            "Of a gateway: how many like it were refused there since it last sent one, because the system was full. "
+            "Counts for nothing without its proof.",
             pattern=_WHOLE,
         ),
+        h.TURNED_AWAY_PROOF: _text("Of a gateway: proves by the system's secret that the number is its own."),
         h.SIGNATURE: _text(
             "Proves the tenant by a key, as docs/security.md says: `v1`, the key's name, ms since the epoch, and the "
             "HMAC-SHA-256, joined by blanks."

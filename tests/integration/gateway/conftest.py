@@ -30,6 +30,7 @@ def catalog_of(task: str) -> Catalog:
     )
 
 
+SYSTEM_SECRET = b"a secret of 32 bytes for a system"
 NOWHERE = "postgresql://postgres@127.0.0.1:1/none"
 """Where no jobs are kept; nothing connects until one is asked for."""
 
@@ -63,7 +64,7 @@ async def gateway(kafka: KafkaSettings, gateway_settings: GatewaySettings) -> As
         responder = await stack.enter_async_context(answering(kafka, task))
         models = ModelDirectory(catalog_of(task))
         url, query_client = await stack.enter_async_context(
-            open_gateway(gateway_settings, kafka, models, NOWHERE, stop)
+            open_gateway(gateway_settings, kafka, models, NOWHERE, stop, system_secret=SYSTEM_SECRET)
         )
         http = await stack.enter_async_context(aiohttp.ClientSession())
         yield Running(url, task, http, responder, query_client, stop)

@@ -15,7 +15,8 @@ from schemas import headers as h
 from schemas.errors import Overloaded, Unsatisfiable
 from schemas.oip import decode_response, encode_request
 from schemas.topics import offline_topic, task_topic
-from tests.integration.gateway.conftest import Running
+from security.turned_away import is_turned_away_proof
+from tests.integration.gateway.conftest import SYSTEM_SECRET, Running
 from tests.integration.gateway.responder import VARIANT, doubled
 from tests.waiting import PATIENCE_S, until
 
@@ -239,6 +240,11 @@ async def test_a_refusal_says_when_to_come_back_and_what_is_like_it_is_refused_a
             asked += 1
     seen = gateway.responder.seen
     assert len(seen) + sum(int(fields.get(h.TURNED_AWAY, "0")) for fields in seen) == asked + 1
+    told = [fields for fields in seen if h.TURNED_AWAY in fields]
+    assert told
+    for fields in told:
+        said = (gateway.task, fields[h.ID], fields[h.SENT_NS], fields[h.TURNED_AWAY])
+        assert is_turned_away_proof(SYSTEM_SECRET, fields[h.TURNED_AWAY_PROOF], *said)
 
 
 async def _status(gateway: Running) -> int:

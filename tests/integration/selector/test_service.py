@@ -109,7 +109,7 @@ async def test_on_a_full_machine_plain_queries_wait_for_each_other(
 
 async def test_the_load_is_reported_each_second(stage: Stage, client: Producer) -> None:
     async with Tail(stage.kafka, "loads", [LOAD]) as loads, selecting(stage):
-        await stage.ask(client, latency_ms="10000", min_accuracy="0.85", batch="3")
+        await stage.ask(client, b"{}".ljust(12), latency_ms="10000", min_accuracy="0.85", batch="3")
         await stage.ask(client, min_accuracy="0.99")  # nothing could ever answer it: no load
         await stage.wait(stage.replies)
         asked: list[ClassCount] = []

@@ -148,7 +148,7 @@ class Site:
     def value(self, first: int = 0, count: int = 1) -> tuple[bytes, h.RawHeaders]:
         """A binary request for some of the images."""
         encoded = encode_request({"input": self.images[first : first + count]})
-        return encoded.value, [(h.JSON_LENGTH, str(encoded.json_length).encode())]
+        return encoded.value, [(h.JSON_LENGTH, b"%d" % (encoded.json_length or 0)), (h.BATCH, b"%d" % count)]
 
     async def ask(
         self, producer: Producer, query_id: str, value: bytes, headers: Sequence[Header] = (), partition: int = 0

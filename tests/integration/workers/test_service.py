@@ -125,8 +125,10 @@ async def test_a_bad_query_fails_alone(site: Site, producer: Producer) -> None:
         await site.ask(producer, "shape", msgspec.json.encode({"inputs": [wrong_shape]}))
         await site.ask(producer, "output", msgspec.json.encode({"inputs": [wrong_output], "outputs": [{"name": "x"}]}))
         await site.ask(producer, "header", good, [*good_headers, (h.MODE, b"sometimes")])
+        for claimed in (b"2", b"65536"):
+            await site.ask(producer, f"claims {claimed}", good, [*good_headers, (h.BATCH, claimed)])
         await site.place("cpu-0")
-        status = await answered(results, 13)
+        status = await answered(results, 15)
     assert {query for query, code in status.items() if code == "ok"} == {f"good{number}" for number in range(5)}
     assert set(status.values()) == {"ok", "invalid_request"}
 
@@ -289,19 +291,21 @@ async def test_what_was_done_is_counted(site: Site, producer: Producer) -> None:
 
     def all_are_answered(status: WorkerStatus) -> bool:
         answers.extend(status.answers)
-        return sum(answer.queries for answer in answers) == 3
+        return sum(answer.queries for answer in answers) == 4
 
     async with Tail(site.kafka, "test-status", [topics.STATUS]) as tail, site.worker("cpu-counts"):
         await site.place("cpu-counts")
         await site.ask(producer, "good", value, headers)
         await site.ask(producer, "late", value, [*headers, past, (h.ALLOW_LATE, b"true")])
         await site.ask(producer, "expired", value, [*headers, past])
+        await site.ask(producer, "claims", value, [*headers, (h.BATCH, b"5000")])
         await _status_where(tail, "cpu-counts", all_are_answered)
         status = await _status_where(
-            tail, "cpu-counts", lambda status: any(instance.answered == 3 for instance in status.instances)
+            tail, "cpu-counts", lambda status: any(instance.answered == 4 for instance in status.instances)
         )
     assert sum(answer.late for answer in answers if answer.load_class.latency_ms is not None) == 1
     assert sum(answer.failed for answer in answers if answer.load_class.latency_ms is not None) == 1
+    assert sum(answer.unfounded for answer in answers) == 4997
     instance = status.instances[0]
     assert (instance.inputs, instance.late, instance.expired) == (6, 1, 1)
     assert 0 < status.busy_s < 5

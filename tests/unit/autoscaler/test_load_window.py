@@ -6,7 +6,7 @@ import pytest
 from autoscaler.decide.snapshot import InstanceLoad, WorkerLoad
 from autoscaler.observe.load_window import LoadWindow
 from autoscaler.observe.status_cache import WorkerStatusCache
-from schemas.load_classes import ClassCount, LoadClass, SelectorLoad
+from schemas.load_classes import ClassAnswers, ClassCount, LoadClass, SelectorLoad
 from schemas.status import InstanceState, InstanceStatus, PartitionStatus, WorkerStatus
 from tests.store_rows import a_worker
 
@@ -199,3 +199,18 @@ def test_the_inputs_of_a_query_are_those_of_recent_ones_and_remembered() -> None
     assert window.mean_inputs()["digits"] == pytest.approx(4.0, rel=0.05)
     window.forget([], 101.0)
     assert window.mean_inputs() == {}
+
+
+def test_inputs_that_workers_did_not_find_are_not_load() -> None:
+    window = LoadWindow(WorkerStatusCache(lambda: 0.0, 3.0))
+    window.on_answers([ClassAnswers(LoadClass("digits"), queries=2, failed=2, unfounded=1998)])
+    claims = [(LoadClass("digits", tenant="acme"), 2, 1000), (LoadClass("digits"), 3, 1002), (OTHER, 1, 50)]
+    counts = tuple(ClassCount(load_class=c, queries=queries, inputs=inputs) for c, queries, inputs in claims)
+    window.on_load(SelectorLoad(selector="s", at_ms=1000, classes=counts), 1.0)
+    found = {load.load_class: load.inputs_per_s for load in window.class_loads(1.0)}
+    # Of 2,002 inputs 1,998 were not there, but each query is at least one.
+    assert found == {LoadClass("digits", tenant="acme"): 2.0, LoadClass("digits"): 3.0, OTHER: 50.0}
+    assert {(count.load_class, count.inputs) for count in window.take_arrivals()} == {(ANY, 5), (OTHER, 50)}
+    window.on_load(SelectorLoad(selector="s", at_ms=2000, classes=counts[1:2]), 2.0)
+    found = {load.load_class: load.inputs_per_s for load in window.class_loads(2.0)}
+    assert found[ANY] == pytest.approx((3 + 1002 - 1) / 2)

@@ -79,3 +79,18 @@ def test_nobody_becomes_an_administrator_by_saying_so(
     admin = Principal(name="k", tenant=None, roles=frozenset({Role.ADMIN}))
     envelope = make_envelope(MODELS.find("digits"), admin, http, body, "infaas.replies.r", "q", 1)
     assert h.as_text(envelope.headers)[h.TENANT] == "*" == tenant_asking(admin, http)
+
+
+def test_shape_beyond_the_size_of_the_body_is_refused() -> None:
+    body = b'{"inputs":[{"name":"x","shape":[65536,4],"datatype":"FP32","data":[1,2,3,4]}]}'
+    with pytest.raises(InvalidRequest, match=r"shape: says that there are 65536 inputs, but 78 bytes hold 19 at most"):
+        make_envelope(MODELS.find("digits"), ANYONE, {}, body, "infaas.replies.r", "q", 1)
+
+
+def test_headers_that_count_are_not_taken_from_http() -> None:
+    body = b'{"inputs":[{"name":"x","shape":[1,4],"datatype":"FP32","data":[1,2,3,4]}]}'
+    http = {h.BATCH: "1000", h.TURNED_AWAY: "10000", h.TURNED_AWAY_PROOF: "A" * 44, h.LINGER_NS: "5000000"}
+    envelope = make_envelope(MODELS.find("digits"), ANYONE, http, body, "infaas.replies.r", "q", 1)
+    sent = h.as_text(envelope.headers)
+    assert sent[h.BATCH] == "1"
+    assert not sent.keys() & {h.TURNED_AWAY, h.TURNED_AWAY_PROOF, h.LINGER_NS}

@@ -56,6 +56,16 @@ def test_every_error_is_in_openapi() -> None:
     assert {error["code"] for error in load("openapi.json")["x-infaas-errors"]} == set(ErrorCode)
 
 
+def test_every_header_has_a_row_in_the_table_of_claims() -> None:
+    text = (FOLDER.parent.parent / "docs" / "clients.md").read_text()
+    table = text.partition("| header | set by | bound | verified by |")[2].partition("\n\n")[0]
+    rows = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
+    names = [name for row in rows for name in re.findall(r"`([a-z-]+)`", row)]
+    assert sorted(names) == sorted(
+        value for name, value in vars(headers).items() if name.isupper() and isinstance(value, str)
+    )
+
+
 def test_every_header_is_described() -> None:
     names = {value for name, value in vars(headers).items() if name.isupper() and isinstance(value, str)}
     assert names == set(fields.FORWARDED) | set(fields.RESULT)

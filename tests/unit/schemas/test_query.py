@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from schemas import headers as h
 from schemas.errors import InvalidRequest
 from schemas.needs import Mode, Needs
-from schemas.query import MAX_BATCH, MAX_ID, MAX_TURNED_AWAY, Query, parse_query
+from schemas.query import MAX_BATCH, MAX_ID, Query, parse_query
 from schemas.topics import SHADOWS
 
 T = 1_700_000_000_000.0
@@ -129,8 +129,6 @@ def test_nonsense_for_a_clock_is_ignored() -> None:
         ("batch", "many"),
         ("linger_ns", "-1"),
         ("linger_ns", "a while"),
-        ("turned_away", "-1"),
-        ("turned_away", str(MAX_TURNED_AWAY + 1)),
     ],
 )
 def test_a_wrong_header_is_named(header: str, text: str) -> None:

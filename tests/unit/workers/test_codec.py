@@ -51,7 +51,9 @@ def record(value: bytes | None, **fields: str) -> Record:
 
 def request(rows: int = 2, fields: dict[str, str] | None = None) -> Record:
     encoded = encode_request({"x": ROWS[:rows]})
-    return record(encoded.value, **{h.ID: "q", h.JSON_LENGTH: str(encoded.json_length)} | (fields or {}))
+    return record(
+        encoded.value, **{h.ID: "q", h.BATCH: str(rows), h.JSON_LENGTH: str(encoded.json_length)} | (fields or {})
+    )
 
 
 def test_what_computing_gave_is_put_together_for_each_query() -> None:
@@ -164,10 +166,28 @@ def test_tensors_must_be_what_the_task_says(tensors: dict[str, np.ndarray], said
 def test_numbers_of_another_type_are_cast() -> None:
     for rows in (ROWS[:2].astype(np.float64), ROWS[:2].round().astype(np.int64)):
         encoded = encode_request({"x": rows})
-        query = identify(record(encoded.value, **{h.ID: "q", h.JSON_LENGTH: str(encoded.json_length)}), "digits")
+        fields = {h.ID: "q", h.BATCH: "2", h.JSON_LENGTH: str(encoded.json_length)}
+        query = identify(record(encoded.value, **fields), "digits")
         (part,) = decode_query(query, MODEL)
         assert part.tensors["x"].dtype == np.float32
         assert part.tensors["x"].tolist() == rows.astype(np.float32).tolist()
+
+
+@pytest.mark.parametrize(("claimed", "unfounded"), [("5", 2), ("1", 0), ("65536", 65_533)])
+def test_batch_header_must_be_what_the_request_holds(claimed: str, unfounded: int) -> None:
+    query = identify(request(3, {h.BATCH: claimed}), "digits")
+    with pytest.raises(
+        InvalidRequest, match=f"infaas-batch says that the query holds {claimed} inputs, but it holds 3"
+    ):
+        decode_query(query, MODEL)
+    assert query.unfounded == unfounded
+
+
+def test_batch_claimed_by_what_is_no_request_is_unfounded() -> None:
+    query = identify(record(b"garbage", **{h.ID: "q", h.BATCH: "900"}), "digits")
+    with pytest.raises(InvalidRequest):
+        decode_query(query, MODEL)
+    assert query.unfounded == 899
 
 
 def test_a_late_answer_says_so() -> None:
