@@ -689,8 +689,8 @@ async def test_a_query_in_parts_whose_outputs_do_not_fit_together_fails_alone(
     async with results_of(site) as results, site.worker("cpu-0"):
         await site.place("cpu-0")
         for name, request in (("ragged", ragged), ("even", even)):
-            length = [(h.JSON_LENGTH, str(request.json_length).encode())]
-            await site.ask(producer, name, request.value, length)
+            headers = [(h.JSON_LENGTH, str(request.json_length).encode()), (h.BATCH, b"%d" % len(images))]
+            await site.ask(producer, name, request.value, headers)
         found = await results.until(2)
     assert {name: result.status for name, result in found.items()} == {"ragged": "model_failed", "even": "ok"}
     assert "2 batches do not fit together" in error_message(found["ragged"].value)
