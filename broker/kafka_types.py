@@ -4,17 +4,24 @@ from typing import Final, TypeAlias
 
 from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import (
+    InvalidTimestampError,
+    InvalidTopicError,
     KafkaError,
     KafkaTimeoutError,
     MessageSizeTooLargeError,
+    PolicyViolationError,
     ProducerClosed,
     TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
+    UnsupportedForMessageFormatError,
 )
+
+from broker.producing.verdict import InvalidRecord, UnsupportedCompression
 
 __all__ = [
     "APPEND_TIME",
     "NOT_ACKNOWLEDGED",
+    "REFUSED_BY_TOPIC",
     "KafkaError",
     "NotAllowed",
     "Record",
@@ -38,6 +45,12 @@ NotAllowed = TopicAuthorizationFailedError
 
 NOT_ACKNOWLEDGED: Final = (KafkaTimeoutError, ProducerClosed)
 """What a producer says of a record of which Kafka said nothing for its whole time, or until we left."""
+
+REFUSED_BY_TOPIC: Final = (
+    InvalidRecord, InvalidTimestampError, InvalidTopicError, PolicyViolationError, UnsupportedCompression,
+    UnsupportedForMessageFormatError,
+)  # fmt: skip
+"""The topic, as it is configured, does not take the record: trying again will not help. Nothing was written."""
 
 RecordTooLarge = MessageSizeTooLargeError
 """The record exceeds `KafkaSettings.max_record_bytes`."""

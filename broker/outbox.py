@@ -8,10 +8,13 @@ Rules.
 * A result that names a reply stream goes there if it can go at once; else, or if it is not acknowledged, to its topic.
 * Nobody waits for an acknowledgement: it arrives as a callback, without a future.
 * `next_step` alone judges a failure. What cannot succeed is final at once, whatever `max_attempts` says: a result whose
-  topic does not exist, or is a client's and not ours to write, anything that is larger than Kafka takes. All else is
-  tried again: a topic of the system's own that it may not write is the operator's to mend.
+  topic does not exist, or is a client's and refuses it or is not ours to write, anything that is larger than Kafka
+  takes. All else is tried again: a topic of the system's own that it may not write is the operator's to mend.
 * What failed is sent again by topic, each topic in a task of its own: one in trouble holds up no other. It is bounded
   by what the consumer hands out, for each failure is that of a record that is out.
+* A client's reply topic has a share of the consumer's places (`reply_room`). While Kafka acknowledges other records, a
+  result that fails is given up at its query's deadline, or after `KafkaSettings.result_timeout_s`, and at once where
+  the room of its topic is used up.
 * While Kafka is away dead letters fail like all else. Then what was given up only because attempts ran out begins anew:
   an outage makes no dead letter of what could still be answered.
 
@@ -21,92 +24,48 @@ Hot: `send` and `_on_sent`, once a query in selectors and workers.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
-import msgspec
 from msgspec.structs import replace
 from prometheus_client import Counter
 
 from broker.dead_letters import publish_dead_letter, record_bytes
-from broker.kafka_types import KafkaError, NotAllowed, Record, RecordTooLarge, UnknownTopic
+from broker.kafka_types import KafkaError, Record, RecordTooLarge
 from broker.producer import Ack, RecordSender
+from broker.reply_room import STALL_S, ReplyRoom, is_bounded
 from broker.reply_stream.sender import ResultSender
-from schemas.errors import Internal, InvalidRequest, QueryError
-from schemas.headers import RawHeaders
-from schemas.result import OK
-from schemas.topics import DEAD_LETTERS, PREFIX
+from broker.undelivered import (
+    FailedSend,
+    GiveUp,
+    Message,
+    PendingDeadLetter,
+    Retry,
+    message_size,
+    next_step,
+    retry_delay_s,
+)
+from schemas.errors import QueryError
+from schemas.headers import as_text
+from schemas.query import read_deadline_ms
+from schemas.topics import DEAD_LETTERS, variant_of
+
+__all__ = ["Message", "Outbox"]
 
 log = logging.getLogger(__name__)
 
-RETRY_DELAYS_S: Final = (0.1, 0.3, 1.0, 3.0)
-"""Pauses before the second attempt, the third, and so on; the last one before all further ones."""
+SURE_S: Final = 10.0
+"""Seconds for which Kafka must have acknowledged other records before a topic's failure is held to be the topic's own:
+as long as an attempt takes that ends for want of time."""
+_SAY_S: Final = 10.0
+"""Seconds between two log lines about records that were given up."""
 
 WRITTEN: Final = Counter("infaas_dead_letters_total", "Records that became dead letters", ["topic"])
 
 
-class Message(msgspec.Struct, frozen=True, gc=False):
-    """What is sent because of a record: the query on its way, its result or its error result."""
-
-    topic: str
-    value: bytes | None
-    headers: RawHeaders
-    key: bytes | None
-    partition: int | None = None
-    status: str = ""
-    """`ok` or the error's code in a result; empty in a query on its way."""
-    stream: str = ""
-    """Where else a result may go, as the query's header `infaas-reply-stream` says."""
-    copy_to: str = ""
-    """Topic that gets a copy, whatever becomes of that; empty: none does."""
-
-
 def _forget(_outcome: object) -> None:
     """Take no note of what became of a copy."""
-
-
-class FailedSend(NamedTuple):
-    """A message that was not acknowledged, or is yet to be sent."""
-
-    record: Record
-    message: Message
-    attempts: int
-    error: BaseException | None
-    """Why it failed; None: it was not sent yet."""
-    is_dead_letter: bool = False
-    """Whether the record is a dead letter by now, and the message only tells so."""
-
-
-class PendingDeadLetter(NamedTuple):
-    """A record that is to become a dead letter."""
-
-    record: Record
-    reason: str
-    attempts: int
-    answer: Message | None
-    """The error result to send once the dead letter is written."""
-    cause: FailedSend | None = None
-    """The failure that may have passed by the time at which the dead letter can be written."""
-    tries: int = 0
-    keep_bytes: int | None = None
-    """How much is kept of a record that is larger; None: all."""
-
-
-class Retry(NamedTuple):
-    """Decision to try again after a pause."""
-
-    delay_s: float
-
-
-class GiveUp(NamedTuple):
-    """Decision to make the record a dead letter."""
-
-    reason: str
-    answer: QueryError | None
-    """Error that whoever asked is told; None: an error result would not arrive either."""
-    final: bool
-    """Whether any further attempt would fail, too."""
 
 
 ProvedTenant: TypeAlias = Callable[[Record], str]
@@ -117,28 +76,6 @@ MakeErrorResult: TypeAlias = Callable[[Record, QueryError], Message | None]
 """Function that makes the error result of a record; None if the record does not say where to send it."""
 DecideAgain: TypeAlias = Callable[[Record, int], Awaitable[None]]
 """Function that finds another way for a query that could not be sent on; takes the number of the attempt."""
-
-
-def next_step(failed: FailedSend, max_attempts: int | None) -> Retry | GiveUp:
-    """Decide what to do about a failure; `max_attempts` None: what can pass is tried again for ever."""
-    message, error = failed.message, failed.error
-    if isinstance(error, RecordTooLarge):
-        what = f"{len(message.value or b'')} bytes are more than topic {message.topic} takes in one record"
-        answer = f"the result is too large: {what}; ask for fewer inputs at a time" if message.status else what
-        return GiveUp(what, InvalidRequest(answer) if message.status in ("", OK) else None, final=True)
-    if isinstance(error, UnknownTopic) and message.status:
-        return GiveUp(f"the result's topic {message.topic} does not exist", None, final=True)
-    if isinstance(error, NotAllowed) and message.status and not message.topic.startswith(PREFIX):
-        return GiveUp(f"the system may not write to the result's topic {message.topic}", None, final=True)
-    if max_attempts is None or failed.attempts < max_attempts:
-        return Retry(retry_delay_s(failed.attempts))
-    reason = f"could not be sent in {failed.attempts} attempts: {error!r}"
-    return GiveUp(reason, None if message.status else Internal("the query could not be forwarded"), final=False)
-
-
-def retry_delay_s(attempts: int) -> float:
-    """Seconds to wait after so many attempts, at least one."""
-    return RETRY_DELAYS_S[min(attempts, len(RETRY_DELAYS_S)) - 1]
 
 
 class Outbox:
@@ -157,8 +94,12 @@ class Outbox:
         decide_again: DecideAgain | None = None,
         streams: ResultSender | None = None,
         proved_tenant: ProvedTenant = lambda _record: "",
+        places: int = 1000,
     ) -> None:
-        """Make an outbox; a query on its way that failed is sent again as it is, unless there is `decide_again`."""
+        """Make an outbox; a query on its way that failed is sent again as it is, unless there is `decide_again`.
+
+        `places` is how many records the consumer hands out at once.
+        """
         self._sender = sender
         self._done = done
         self._make_error_result = make_error_result
@@ -166,6 +107,10 @@ class Outbox:
         self._decide_again = decide_again
         self._streams = streams
         self._proved_tenant = proved_tenant
+        self._room = ReplyRoom[FailedSend](places)
+        self._looking: set[str] = set()
+        """Topics of which is looked, after a while, whether results still wait outside of their room."""
+        self._given_up, self._said_s = 0, -_SAY_S
         self._due: dict[str, deque[FailedSend | PendingDeadLetter]] = {}
         self._resending: set[str] = set()
         self._wake = asyncio.Event()
@@ -190,14 +135,10 @@ class Outbox:
             on_end = partial(self._on_streamed, record, message, attempts, is_dead_letter)
             if self._streams.send(message.stream, message.headers, message.value or b"", on_end):
                 return
-        await self._sender.post(
-            message.topic,
-            message.value,
-            partial(self._on_sent, record, message, attempts, is_dead_letter, on_outcome),
-            key=message.key,
-            headers=message.headers,
-            partition=message.partition,
-        )
+        inside = bool(message.status) and is_bounded(message.topic)
+        if inside and not self._admit(record, message, attempts, is_dead_letter):
+            return
+        await self._post(FailedSend(record, message, attempts, None, is_dead_letter, inside), on_outcome)
 
     def give_up(
         self, record: Record, reason: str, answer: Message | None = None, attempts: int = 1, *,
@@ -217,22 +158,25 @@ class Outbox:
                     self._resending.add(topic)
                     tasks.create_task(self._resend(topic), name=f"resend to {topic}")
 
+    async def _post(self, sent: FailedSend, on_outcome: Callable[[Ack | None], None] | None = None) -> None:
+        message = sent.message
+        await self._sender.post(
+            message.topic, message.value, partial(self._on_sent, sent, on_outcome), key=message.key,
+            headers=message.headers, partition=message.partition,
+        )  # fmt: skip
+
     def _on_sent(
-        self,
-        record: Record,
-        message: Message,
-        attempts: int,
-        is_dead_letter: bool,
-        on_outcome: Callable[[Ack | None], None] | None,
-        outcome: Ack | KafkaError,
+        self, sent: FailedSend, on_outcome: Callable[[Ack | None], None] | None, outcome: Ack | KafkaError
     ) -> None:
         written = outcome if isinstance(outcome, Ack) else None
         if on_outcome is not None:
             on_outcome(written)
         if isinstance(outcome, Ack):
-            self._done(record, message)
+            if sent.inside:
+                self._leave(sent, acknowledged=True)
+            self._done(sent.record, sent.message)
         else:
-            self._on_failure(FailedSend(record, message, attempts, outcome, is_dead_letter))
+            self._on_failure(sent._replace(error=outcome, failed_s=sent.failed_s or self._loop.time()))
 
     def _on_streamed(self, record: Record, message: Message, attempts: int, is_dead_letter: bool, taken: bool) -> None:
         if taken:
@@ -241,20 +185,106 @@ class Outbox:
         by_topic = FailedSend(record, replace(message, stream=""), attempts - 1, None, is_dead_letter)
         self._put_aside(message.topic, by_topic, 0.0)
 
+    # -- the room of reply topics --------------------------------------------------------------------------------------
+
+    def _admit(self, record: Record, message: Message, attempts: int, is_dead_letter: bool) -> bool:
+        """Let a result into its topic's room; False: it waits outside, or is given up."""
+        topic, size, room = message.topic, message_size(record, message), self._room
+        if not (room.overfull and self._refuses(topic)) and room.admit(topic, size):
+            return True
+        held = FailedSend(record, message, attempts - 1, None, is_dead_letter)
+        if self._refuses(topic):
+            self._give_up_outside(topic, [held])
+            return False
+        room.wait(topic, size, held, self._loop.time())
+        self._look_later(topic)
+        return False
+
+    def _leave(self, sent: FailedSend, *, acknowledged: bool) -> None:
+        for entered in self._room.leave(sent.message.topic, sent.size, acknowledged=acknowledged):
+            self._put_aside(sent.message.topic, entered._replace(inside=True), 0.0)
+
+    def _refuses(self, topic: str) -> bool:
+        """Whether a topic is in trouble while Kafka acknowledges what others get."""
+        return self._room.in_trouble(topic, self._loop.time()) and self._sender.acknowledging_s() >= SURE_S
+
+    def _look_later(self, topic: str) -> None:
+        if topic not in self._looking:
+            self._looking.add(topic)
+            self._loop.call_later(STALL_S, self._look, topic)
+
+    def _look(self, topic: str) -> None:
+        self._looking.discard(topic)
+        if self._refuses(topic):
+            self._give_up_outside(topic, self._room.take_outside(topic))
+        elif self._room.waits_outside(topic):
+            self._look_later(topic)
+
+    def _give_up_outside(self, topic: str, items: Sequence[FailedSend]) -> None:
+        reason = f"the result's topic {topic} acknowledges nothing, and its share of what may wait is used up"
+        for item in items:
+            self._bury(item, GiveUp(reason, None, final=False))
+
+    def _hopeless(self, failed: FailedSend) -> str:
+        """Why a result that failed is not sent again though it could be; empty: it is."""
+        if not failed.inside or self._sender.acknowledging_s() < SURE_S:
+            return ""
+        if self._room.overfull:
+            return "too many results wait for topics that acknowledge nothing"
+        if self._loop.time() - failed.failed_s >= self._sender.result_timeout_s:
+            return f"not acknowledged for {self._sender.result_timeout_s:g} s: {failed.error!r}"
+        if self._is_late(failed.record):
+            return f"not acknowledged before the query's deadline: {failed.error!r}"
+        return ""
+
+    def _is_late(self, record: Record) -> bool:
+        now_ms = self._sender.now_ms()
+        if now_ms is None:
+            return False
+        try:
+            forwarded = variant_of(record.topic) is not None
+            deadline_ms = read_deadline_ms(as_text(record.headers), record.timestamp, forwarded=forwarded)
+        except (QueryError, UnicodeError):
+            return False
+        return deadline_ms is not None and deadline_ms <= now_ms
+
     # -- after a failure, in the order of events -----------------------------------------------------------------------
 
     def _on_failure(self, failed: FailedSend) -> None:
-        record, step = failed.record, next_step(failed, self._max_attempts)
+        if failed.inside:
+            self._room.failed(failed.message.topic, self._loop.time())
+        step = next_step(failed, self._max_attempts)
+        if isinstance(step, Retry) and (reason := self._hopeless(failed)):
+            step = GiveUp(f"the result could not be sent to {failed.message.topic}: {reason}", None, final=False)
         if isinstance(step, Retry):
             self._put_aside(failed.message.topic, failed, step.delay_s)
             return
-        log.warning("%s: gave up on record %d/%d: %s", record.topic, record.partition, record.offset, step.reason)
+        if failed.inside:
+            self._leave(failed, acknowledged=False)
+        self._bury(failed, step)
+
+    def _bury(self, failed: FailedSend, step: GiveUp) -> None:
+        """Make a dead letter of the record whose message is given up, unless it is one."""
+        record = failed.record
+        self._say(record, step.reason)
         if failed.is_dead_letter:
             self._done(record, None)
             return
         answer = self._make_error_result(record, step.answer) if step.answer is not None else None
-        cause = None if step.final else failed
-        self._put_aside(DEAD_LETTERS, PendingDeadLetter(record, step.reason, failed.attempts, answer, cause), 0.0)
+        cause = None if step.final else failed._replace(inside=False, failed_s=0.0)
+        letter = PendingDeadLetter(record, step.reason, max(failed.attempts, 1), answer, cause)
+        self._put_aside(DEAD_LETTERS, letter, 0.0)
+
+    def _say(self, record: Record, reason: str) -> None:
+        """Log that records are given up, one line for all within a while."""
+        self._given_up += 1
+        if (now_s := self._loop.time()) - self._said_s < _SAY_S:
+            return
+        log.warning(
+            "gave up on %d records, the last %s/%d/%d: %s",
+            self._given_up, record.topic, record.partition, record.offset, reason,
+        )  # fmt: skip
+        self._given_up, self._said_s = 0, now_s
 
     def _put_aside(self, topic: str, item: FailedSend | PendingDeadLetter, after_s: float) -> None:
         self._loop.call_later(after_s, self._on_due, topic, item)
@@ -284,6 +314,8 @@ class Outbox:
                 tenant=self._proved_tenant(item.record),
             )  # fmt: skip
             written.add_done_callback(partial(self._on_dead_letter, item))
+        elif item.inside:
+            await self._post(item._replace(attempts=item.attempts + 1))
         elif item.message.status or self._decide_again is None:
             await self.send(item.record, item.message, item.attempts + 1, is_dead_letter=item.is_dead_letter)
         else:

@@ -54,6 +54,9 @@ _NO_HEADERS: Final[RawHeaders] = []
 class RecordSender(ABC):
     """Sender of records: what a producer is to those who only send."""
 
+    result_timeout_s: float = 120.0
+    """See `KafkaSettings.result_timeout_s`."""
+
     @abstractmethod
     async def post(
         self,
@@ -72,6 +75,14 @@ class RecordSender(ABC):
         with a KafkaError when the record is too large, its topic or partition does not exist, or Kafka has not taken it
         within the request timeout.
         """
+
+    def acknowledging_s(self) -> float:
+        """Seconds for which Kafka has acknowledged records up to now, of whatever topic; 0: it is not known to."""
+        return 0.0
+
+    def now_ms(self) -> float | None:
+        """Milliseconds since the epoch by the broker's clock; None: it is not known."""
+        return None
 
     async def send(
         self,
@@ -103,6 +114,7 @@ class Producer(RecordSender):
 
     def __init__(self, settings: KafkaSettings, client_id: str, *, max_in_flight: int = 5000) -> None:
         self._settings = settings
+        self.result_timeout_s = settings.result_timeout_s
         self._client_id = client_id
         self.clock: Final = BrokerClock()
         """The broker's time, as acknowledgements tell it."""
@@ -176,6 +188,14 @@ class Producer(RecordSender):
             KafkaError: Kafka does not say.
         """
         return (await self._client.fetch_all_metadata()).topics()
+
+    def acknowledging_s(self) -> float:
+        """Seconds for which Kafka has acknowledged records, see `RecordSender.acknowledging_s`."""
+        return self._sender.acknowledging_s()
+
+    def now_ms(self) -> float:
+        """Milliseconds since the epoch by the broker's clock."""
+        return self.clock.now_ms()
 
     async def post(
         self,

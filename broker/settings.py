@@ -112,6 +112,9 @@ class KafkaSettings(BaseSettings):
     """Milliseconds that topics of results, statuses and demands keep records. Queries are kept until they are done."""
     dead_letter_retention_ms: int = Field(default=28 * 86_400_000, ge=1_000)
     """Milliseconds that dead letters are kept: for as long as somebody may want to look at them and send them again."""
+    result_timeout_s: float = Field(default=120.0, gt=0)
+    """Seconds after which a result that its reply topic does not take becomes a dead letter, or the query's deadline if
+    that is earlier. While Kafka as a whole is away, results wait for longer."""
     reply_stream: ReplyStreamSettings = Field(default_factory=ReplyStreamSettings)
     """How results go straight to who waits for them, beside Kafka."""
 

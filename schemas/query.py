@@ -72,15 +72,7 @@ def parse_query(
     if tenant is not None:
         _check_tenant(tenant)
     needs = _read_needs(fields)
-    said_ms = _said_ms(get(h.SENT_NS))
-    linger_ns = None if forwarded else get(h.LINGER_NS)
-    linger_ms = _linger_ms(linger_ns) if linger_ns else 0.0
-    sent_ms = timestamp_ms - linger_ms
-    if said_ms is not None:
-        # It may linger for that long, and less where something else is sent meanwhile.
-        most_ms = ON_THE_WAY_MS if forwarded else ROUNDING_MS + linger_ms
-        if is_believable(said_ms, timestamp_ms, most_ms):
-            sent_ms = said_ms
+    said_ms, sent_ms = _sent_ms(fields, timestamp_ms, forwarded)
     deadline_ms = _deadline_ms(get(h.DEADLINE_MS), needs.latency_ms, sent_ms, None if forwarded else said_ms)
     return Query(
         id=query_id,
@@ -93,6 +85,17 @@ def parse_query(
         tenant=tenant,
         streamed=h.REPLY_STREAM in fields,
     )
+
+
+def read_deadline_ms(fields: dict[str, str], timestamp_ms: float, *, forwarded: bool) -> float | None:
+    """Read when the answer to a query is needed, ms of the broker's clock; arguments as those of `parse_query`.
+
+    Raises:
+        InvalidRequest: a header is out of its range.
+    """
+    said_ms, sent_ms = _sent_ms(fields, timestamp_ms, forwarded)
+    latency_ms = _read_needs(fields).latency_ms
+    return _deadline_ms(fields.get(h.DEADLINE_MS), latency_ms, sent_ms, None if forwarded else said_ms)
 
 
 def _read_needs(fields: dict[str, str]) -> Needs:
@@ -141,6 +144,19 @@ def _parse_needs(
         allow_late=_flag(h.ALLOW_LATE, late),
         explain=_flag(h.EXPLAIN, explain),
     )
+
+
+def _sent_ms(fields: dict[str, str], timestamp_ms: float, forwarded: bool) -> tuple[float | None, float]:
+    """When a record was sent, as its sender says, and as is believed."""
+    said_ms = _said_ms(fields.get(h.SENT_NS))
+    linger_ns = None if forwarded else fields.get(h.LINGER_NS)
+    linger_ms = _linger_ms(linger_ns) if linger_ns else 0.0
+    if said_ms is not None:
+        # It may linger for that long, and less where something else is sent meanwhile.
+        most_ms = ON_THE_WAY_MS if forwarded else ROUNDING_MS + linger_ms
+        if is_believable(said_ms, timestamp_ms, most_ms):
+            return said_ms, said_ms
+    return said_ms, timestamp_ms - linger_ms
 
 
 def _said_ms(sent_ns: str | None) -> float | None:

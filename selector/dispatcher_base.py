@@ -71,6 +71,7 @@ class DispatcherBase(ABC):
         self._outbox = Outbox(
             context.producer, self._done, self._reader.unreadable_reply, max_attempts=context.attempts,
             decide_again=self.take, streams=context.streams, proved_tenant=self._reader.proved_tenant,
+            places=consumer.max_in_flight,
         )  # fmt: skip
         self.retry_failed = self._outbox.retry_failed
         """Sends what was not acknowledged again; runs beside all else until cancelled."""

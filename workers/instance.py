@@ -96,7 +96,7 @@ class ServingInstance:
         self._computation = Computation(
             model, loaded, journal, limits, replacement, asyncio.get_running_loop(), self._computed.put_nowait
         )
-        self._outbox = Outbox(producer, self._done, self._error_message, streams=streams)
+        self._outbox = Outbox(producer, self._done, self._error_message, streams=streams, places=online.max_in_flight)
         self._suspect_waits = False
         """Whether the most urgent work must not be computed beside what another slot computes."""
         self._backlog = InstanceBacklog()

@@ -80,6 +80,7 @@ class Consumer:
         """
         self.on_release: Callable[[Collection[TopicPartition]], None] = lambda _: None
         """Called with partitions that are given up: give back what is only held of them."""
+        self.max_in_flight: Final = max_in_flight
         self._settings = settings
         self._client_id = client_id
         self._group = group

@@ -24,7 +24,7 @@ from typing import Any, Final, TypeAlias
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, UnknownTopicOrPartitionError
 
-from broker.kafka_types import TopicClosed
+from broker.kafka_types import REFUSED_BY_TOPIC, TopicClosed
 from broker.producing.in_flight_limit import InFlightLimit
 from broker.producing.partition_queue import ANONYMOUS, PartitionQueue, ProducerIdentity, RecordBatch
 from broker.producing.produce_api import PartitionAnswer, Produce, new_identity, read_produced
@@ -48,10 +48,16 @@ _ASK_S: Final = 2.0
 _TICKS: Final = 20
 """Looks for records that are late, within the time that a record has."""
 _LONGEST_TICK_S: Final = 0.25
+_SAY_S: Final = 1.0
+"""Seconds between two log lines about batches that were not written."""
 
 OnAppend: TypeAlias = Callable[[float, float, float], None]
 """Callback with the monotonic times, s, at which a batch was sent and its answer came, and its append time, ms by the
 broker's clock."""
+
+
+GAP_S: Final = 5.0
+"""Seconds without a batch written after which Kafka is no longer held to acknowledge."""
 
 
 class _Node:
@@ -87,6 +93,10 @@ class BatchSender:
         self._nameless: dict[PartitionQueue, None] = {}
         self._leaderless: dict[PartitionQueue, None] = {}
         self._looking = self._ticking = False
+        self._written_since_s = self._written_s = -inf
+        """Times of the event loop at which batches began to be written, without a long gap since, and at the last."""
+        self._say_from_s = -inf
+        """Monotonic time from which on failures are logged again."""
         self._tasks: asyncio.TaskGroup
         self._running: set[asyncio.Task[None]] = set()
         self._identifying: asyncio.Task[None] | None = None
@@ -111,6 +121,10 @@ class BatchSender:
                 self._tick_later()
         elif (node := self._nodes.get(queue.leader)) is not None and queue in node.ready:
             self._flush_by(node, queue.due)
+
+    def acknowledging_s(self) -> float:
+        """Seconds for which Kafka has acknowledged batches up to now without a long gap; 0: it does not now."""
+        return self._written_s - self._written_since_s if self._loop.time() - self._written_s < GAP_S else 0.0
 
     def linger_no_more(self) -> None:
         """Send what lingers now."""
@@ -263,6 +277,7 @@ class BatchSender:
                 queue.in_request = False
         received = time.monotonic()
         failed = 0
+        failing: PartitionQueue | None = None
         for queue, batch in batches:
             found = answers.get((queue.topic, queue.number))
             if batch.first_sent_s is None:  # else it may have been appended then
@@ -270,11 +285,20 @@ class BatchSender:
             if found and found.append_ms >= 0 and self.on_append is not None:
                 self.on_append(batch.first_sent_s, received, found.append_ms)
             error = problem if found is None else error_of(found.code)
-            failed += error is not None
+            if error is not None:
+                failed += 1
+                failing = queue
             self._conclude(queue, batch, found, error)
-        if failed:
-            queue = batches[0][0]
-            log.warning("%d of %d batches were not written, e.g. %s: %r", failed, len(batches), queue, queue.problem)
+        if failed < len(batches):
+            now_s = self._loop.time()
+            if now_s - self._written_s >= GAP_S:
+                self._written_since_s = now_s
+            self._written_s = now_s
+        if failing is not None and received >= self._say_from_s:
+            self._say_from_s = received + _SAY_S
+            log.warning(
+                "%d of %d batches were not written, e.g. %s: %r", failed, len(batches), failing, failing.problem
+            )
         if node.ready and node.flush is None:
             self._plan_flush(node)
 
@@ -313,7 +337,7 @@ class BatchSender:
     def _give_back(self, queue: PartitionQueue, batch: RecordBatch, verdict: Verdict, error: KafkaError | None) -> None:
         """Send the records of a batch that was refused in another way, or fail them if there is none."""
         assert error is not None
-        if verdict is not Verdict.SPLIT or batch.maybe_written:
+        if batch.maybe_written or not (verdict is Verdict.SPLIT or isinstance(error, REFUSED_BY_TOPIC)):
             self._use_no_more(queue.forget_identity())
         if verdict is Verdict.REFUSED or (verdict is Verdict.SPLIT and len(batch.records) == 1):
             if verdict is Verdict.SPLIT and is_work(queue.topic):  # made to take all that a producer lets pass

@@ -4,6 +4,7 @@ from enum import Enum, auto
 from typing import Final
 
 from aiokafka.errors import (
+    BrokerResponseError,
     DuplicateSequenceNumber,
     InvalidProducerEpoch,
     InvalidProducerIdMapping,
@@ -18,6 +19,22 @@ from aiokafka.errors import (
     for_code,
 )
 
+
+class InvalidRecord(BrokerResponseError):
+    """The topic refuses a record of the batch, as one without a key where it is compacted."""
+
+    errno = 87
+    message = "INVALID_RECORD"
+
+
+class UnsupportedCompression(BrokerResponseError):
+    """The topic does not take the batch's compression."""
+
+    errno = 76
+    message = "UNSUPPORTED_COMPRESSION_TYPE"
+
+
+_UNKNOWN_TO_AIOKAFKA: Final = {kind.errno: kind for kind in (InvalidRecord, UnsupportedCompression)}
 _LOST_SEQUENCE: Final = (
     OutOfOrderSequenceNumber,
     UnknownProducerId,
@@ -46,7 +63,7 @@ def error_of(code: int) -> KafkaError | None:
     """Make the error of a code of Kafka's; None for success."""
     if code == 0:
         return None
-    kind = for_code(code)
+    kind = _UNKNOWN_TO_AIOKAFKA.get(code) or for_code(code)
     return MessageSizeTooLargeError() if kind is RecordListTooLargeError else kind()
 
 

@@ -14,10 +14,13 @@ from broker.delivery.consumer import Consumer, Record
 from broker.kafka_types import KafkaError, NotAllowed, RecordTooLarge, UnknownTopic
 from broker.letters.letter import LetterFilter
 from broker.letters.letter_box import LetterBox
-from broker.outbox import RETRY_DELAYS_S, FailedSend, GiveUp, Message, Outbox, Retry, next_step
+from broker.outbox import Message, Outbox
 from broker.producer import Ack, OnAck, Producer, RecordSender
+from broker.producing.verdict import error_of
+from broker.reply_room import STALL_S
 from broker.settings import KafkaSettings
 from broker.topics import TopicSpec, ensure_system_topics, ensure_topics
+from broker.undelivered import RETRY_DELAYS_S, FailedSend, GiveUp, Retry, next_step
 from schemas.errors import Internal, InvalidRequest, QueryError
 from schemas.headers import ATTEMPTS, RawHeaders
 from schemas.result import OK, error_value
@@ -60,6 +63,15 @@ class TestNextStep:
         own = FailedSend(RECORD, message(RESULT, "infaas.results.t"), 1, NotAllowed())
         assert next_step(own, max_attempts) == Retry(RETRY_DELAYS_S[0]), "somebody will put that right"
 
+    @pytest.mark.parametrize("error", [error_of(code) for code in (32, 43, 44, 76, 87)], ids=repr)
+    def test_result_that_its_topic_refuses_is_given_up_at_once(self, error: KafkaError) -> None:
+        step = next_step(failed(error), None)
+        assert isinstance(step, GiveUp)
+        assert step.final
+        assert type(error).__name__ in step.reason
+        own = FailedSend(RECORD, message(RESULT, "infaas.results.t"), 1, error)
+        assert next_step(own, None) == Retry(RETRY_DELAYS_S[0]), "its configuration is the operator's to mend"
+
     @pytest.mark.parametrize("max_attempts", [None, 3], ids=["worker", "selector"])
     def test_what_is_too_large_is_given_up_at_once_and_explained(self, max_attempts: int | None) -> None:
         for status in (QUERY, RESULT):
@@ -92,6 +104,15 @@ class Kafka(RecordSender):
         self.sent: list[tuple[str, bytes | None]] = []
         self.fails: dict[str, list[KafkaError]] = {}
         self.stuck: set[str] = set()
+        self.silent: set[str] = set()
+        """Topics that acknowledge nothing until `speak`."""
+        self._unsaid: list[tuple[str, OnAck]] = []
+
+    def speak(self, topic: str) -> None:
+        self.silent.discard(topic)
+        unsaid, self._unsaid = self._unsaid, []
+        for name, on_ack in unsaid:
+            on_ack(Ack(name, 0, 0))
 
     async def post(
         self,
@@ -107,6 +128,9 @@ class Kafka(RecordSender):
         self.sent.append((topic, value))
         if topic in self.stuck:
             await asyncio.Event().wait()
+        if topic in self.silent:
+            self._unsaid.append((topic, on_ack))
+            return
         errors = self.fails.get(topic)
         on_ack(errors.pop(0) if errors else Ack(topic, 0, 0))
 
@@ -115,13 +139,20 @@ def make_error_result(record: Record, error: QueryError) -> Message:
     return Message("replies", error_value(str(error)), [], record.key, status=error.code.value)
 
 
+class Clockwork(Kafka):
+    """Acknowledges other records all along."""
+
+    def acknowledging_s(self) -> float:
+        return 100.0
+
+
 class Site:
     """An outbox and what it finished."""
 
-    def __init__(self, kafka: Kafka, max_attempts: int | None) -> None:
+    def __init__(self, kafka: Kafka, max_attempts: int | None, places: int = 1000) -> None:
         self.done: list[tuple[Record, Message | None]] = []
         self.news = asyncio.Event()
-        self.outbox = Outbox(kafka, self.on_done, make_error_result, max_attempts=max_attempts)
+        self.outbox = Outbox(kafka, self.on_done, make_error_result, max_attempts=max_attempts, places=places)
 
     def on_done(self, record: Record, sent: Message | None) -> None:
         self.done.append((record, sent))
@@ -135,8 +166,8 @@ class Site:
 
 
 @asynccontextmanager
-async def running(kafka: Kafka, max_attempts: int | None = None) -> AsyncGenerator[Site]:
-    site = Site(kafka, max_attempts)
+async def running(kafka: Kafka, max_attempts: int | None = None, places: int = 1000) -> AsyncGenerator[Site]:
+    site = Site(kafka, max_attempts, places)
     async with asyncio.TaskGroup() as tasks:
         retrying = tasks.create_task(site.outbox.retry_failed())
         yield site
@@ -167,6 +198,48 @@ async def test_a_topic_in_trouble_holds_up_no_other() -> None:
         await site.until(lambda: len(site.done) == 1)
         assert site.done == [(record(1), message())]
         assert kafka.sent.count(("stuck", b"answer")) == 2
+
+
+async def test_result_not_taken_for_long_is_dead_letter_while_others_are() -> None:
+    kafka = Clockwork()
+    kafka.result_timeout_s = 0.2
+    kafka.fails["replies"] = [KafkaError()] * 100
+    async with running(kafka) as site:
+        await site.outbox.send(record(0), message())
+        await site.until(lambda: len(site.done) == 1)
+    assert site.done == [(record(0), None)]
+    assert [topic for topic, _ in kafka.sent][-1] == DEAD_LETTERS
+
+
+async def test_result_not_taken_while_kafka_is_away_waits() -> None:
+    kafka = Kafka()
+    kafka.result_timeout_s = 0.01
+    kafka.fails["replies"] = [KafkaError()] * 3
+    async with running(kafka) as site:
+        await site.outbox.send(record(0), message())
+        await site.until(lambda: len(site.done) == 1)
+    assert site.done == [(record(0), message())]
+
+
+@pytest.mark.parametrize(("kafka", "buried"), [(Clockwork(), 75), (Kafka(), 0)], ids=["there", "away"])
+async def test_results_beyond_the_room_of_a_silent_topic(kafka: Kafka, buried: int) -> None:
+    """They become dead letters once it is seen that others are acknowledged; else they wait."""
+    kafka.silent.add("replies")
+    async with running(kafka, places=100) as site:
+        for offset in range(100):
+            await site.outbox.send(record(offset), message())
+        await site.outbox.send(record(100), message(topic="others"))
+        assert [sent for _, sent in site.done] == [message(topic="others")]
+        assert kafka.sent.count(("replies", b"answer")) == 25
+        if buried:
+            await site.until(lambda: len(site.done) == 1 + buried)
+            assert kafka.sent.count((DEAD_LETTERS, b"value")) == buried
+            await site.outbox.send(record(101), message())
+            await site.until(lambda: len(site.done) == 2 + buried, timeout_s=STALL_S / 2)
+            return
+        kafka.speak("replies")
+        await site.until(lambda: len(site.done) == 101)
+        assert all(sent is not None for _, sent in site.done)
 
 
 async def test_the_letter_is_written_before_the_answer_and_the_record_done_after_both() -> None:

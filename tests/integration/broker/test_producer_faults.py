@@ -7,101 +7,24 @@ the others is a partition without leader, and for its clients a network that swa
 import asyncio
 import time
 from collections.abc import Generator
-from contextlib import AbstractAsyncContextManager, ExitStack
-from pathlib import Path
 from uuid import uuid4
 
-import psutil
 import pytest
 
-from broker.client import open_admin
 from broker.kafka_types import KafkaError, UnknownTopic
 from broker.producer import Producer
-from broker.servers.apache import ApacheKafka, server_properties
-from broker.settings import KafkaSettings
 from broker.topics import TopicSpec, ensure_topics
-from schemas.errors import OperatorError
-from tests.kafka_fixtures import need_apache, served
-from tests.processes import suspended
-from tests.waiting import read_until
+from tests.kafka_cluster import Cluster, two_brokers
 
 TIMEOUT_S = 3.0
 STOPPED_S = 4.0
 """Longer than the controller waits for a broker."""
 
 
-def first_node(data: Path, port: int, controller_port: int) -> str:
-    (data.parent / "controller_port").write_text(str(controller_port))
-    return server_properties(data, port, controller_port)
-
-
-class SecondNode:
-    """Configuration of a broker that joins the cluster of the first node."""
-
-    def __init__(self, first: Path) -> None:
-        self._first = first
-
-    def __call__(self, data: Path, port: int, _controller_port: int) -> str:
-        # It is formatted for the cluster that is there: by the first node's file, under its own number.
-        data.mkdir(parents=True, exist_ok=True)
-        meta = (self._first / "data" / "meta.properties").read_text().splitlines()
-        kept = [line for line in meta if not line.startswith(("node.id", "directory.id"))]
-        (data / "meta.properties").write_text("\n".join([*kept, "node.id=2", ""]))
-        controller = (self._first / "controller_port").read_text()
-        lines = server_properties(data, port, int(controller)).splitlines()
-        changed = {
-            "process.roles": "broker",
-            "node.id": "2",
-            "listeners": f"PLAINTEXT://127.0.0.1:{port}",
-            "controller.quorum.voters": f"1@127.0.0.1:{controller}",
-        }
-        kept = [line for line in lines if line.partition("=")[0] not in changed]
-        return "\n".join([*kept, *(f"{name}={value}" for name, value in changed.items()), ""])
-
-
-class Cluster:
-    """Two brokers, and how to stop each."""
-
-    def __init__(self, settings: KafkaSettings, homes: dict[int, Path]) -> None:
-        self.settings = settings
-        self._homes = homes
-
-    def process(self, node: int) -> psutil.Process:
-        home = str(self._homes[node])
-        for child in psutil.Process().children(recursive=True):
-            if any(home in word for word in child.cmdline()):
-                return child
-        raise AssertionError(f"node {node} does not run")
-
-    def stopped(self, node: int) -> AbstractAsyncContextManager[None]:
-        return suspended(self.process(node).pid)
-
-    async def leaders(self, topic: str) -> dict[int, int]:
-        """Leaders by partition; none where the node that was asked is stopped."""
-        try:
-            async with open_admin(self.settings) as admin:
-                (described,) = await admin.describe_topics([topic])
-        except (KafkaError, OperatorError):
-            return {}
-        return {part["partition"]: part["leader"] for part in described["partitions"]}
-
-    async def until_led(self, topic: str, *, partitions: int) -> dict[int, int]:
-        """Wait until so many partitions have a leader; returns the leaders by partition."""
-        return await read_until(
-            lambda: self.leaders(topic), lambda leaders: sum(leader >= 0 for leader in leaders.values()) == partitions
-        )
-
-
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Generator[Cluster]:
-    folder = tmp_path_factory.mktemp("two-kafkas")
-    need_apache()
-    first, second = folder / "first", folder / "second"
-    with ExitStack() as stack:
-        settings = stack.enter_context(served(lambda: ApacheKafka(first, 0, first_node)))
-        stack.enter_context(served(lambda: ApacheKafka(second, 0, SecondNode(first))))
-        timeout_ms = int(TIMEOUT_S * 1000)
-        yield Cluster(settings.model_copy(update={"request_timeout_ms": timeout_ms}), {1: first, 2: second})
+    with two_brokers(tmp_path_factory.mktemp("two-kafkas"), int(TIMEOUT_S * 1000)) as found:
+        yield found
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from broker.kafka_types import KafkaError, Record, RecordTooLarge, UnknownTopic
 from broker.outbox import Message, Outbox
 from broker.producer import Ack, OnAck, RecordSender
+from broker.producing.verdict import InvalidRecord
 from broker.reply_stream.sender_connection import OnEnd
 from schemas.errors import QueryError
 from schemas.headers import RawHeaders
@@ -29,6 +30,10 @@ class Kafka(RecordSender):
         self.written: list[tuple[str, bytes | None]] = []
         self.error: dict[str, Callable[[], KafkaError] | None] = {}
         self.leaderless: set[str] = set()
+        self.acknowledging = 0.0
+
+    def acknowledging_s(self) -> float:
+        return self.acknowledging
 
     async def post(
         self,
@@ -78,12 +83,13 @@ class OutboxMachine(RuleBasedStateMachine):
         self.troubled: set[str] = set()
         """Topics that were in trouble lately: what was sent to them may still wait for its turn."""
 
-    @initialize(max_attempts=st.sampled_from([None, 2]))
-    def start(self, max_attempts: int | None) -> None:
+    @initialize(max_attempts=st.sampled_from([None, 2]), places=st.sampled_from([8, 1000]))
+    def start(self, max_attempts: int | None, places: int) -> None:
         async def make() -> Outbox:
             return Outbox(
-                self.kafka, self._on_done, self._error_result, max_attempts=max_attempts, streams=self.streams
-            )
+                self.kafka, self._on_done, self._error_result, max_attempts=max_attempts, streams=self.streams,
+                places=places,
+            )  # fmt: skip
 
         self.outbox = self.loop.run_until_complete(make())
         self.retrying = self.loop.create_task(self.outbox.retry_failed())
@@ -99,7 +105,12 @@ class OutboxMachine(RuleBasedStateMachine):
         """Let the receiver of results take them, die with them, or be away."""
         self.streams.way = way
 
-    @rule(topic=st.sampled_from(TOPICS), count=st.integers(1, 4), streamed=st.booleans())
+    @rule(seconds=st.sampled_from([0.0, 100.0]))
+    def acknowledge_others(self, seconds: float) -> None:
+        """Let Kafka have acknowledged other records for so long, or not."""
+        self.kafka.acknowledging = seconds
+
+    @rule(topic=st.sampled_from(TOPICS), count=st.integers(1, 8), streamed=st.booleans())
     def send(self, topic: str, count: int, streamed: bool) -> None:
         async def send_all() -> None:
             for _ in range(count):
@@ -115,7 +126,7 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @rule(
         topic=st.sampled_from([*TOPICS, DEAD_LETTERS]),
-        error=st.sampled_from([KafkaError, UnknownTopic, RecordTooLarge, None]),
+        error=st.sampled_from([KafkaError, UnknownTopic, RecordTooLarge, InvalidRecord, None]),
     )
     def trouble(self, topic: str, error: Callable[[], KafkaError] | None) -> None:
         """Let a topic refuse what it is sent; without an error it has no leader."""

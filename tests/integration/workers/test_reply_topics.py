@@ -1,0 +1,145 @@
+"""Reply topics that take no results cost nobody but those who named them."""
+
+import asyncio
+from collections.abc import Generator, Mapping
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from broker.dead_letters import parse_letter
+from broker.delivery.consumer import Record
+from broker.settings import KafkaSettings
+from broker.tail import Tail
+from schemas import headers as h
+from schemas.topics import DEAD_LETTERS, variant_topic
+from tests.integration.workers.conftest import PARTITIONS, Site
+from tests.kafka_cluster import first_broker, joined
+from tests.waiting import PATIENCE_S, read_until
+
+BAD, GOOD = 2_500, 40
+ANSWERED_S = PATIENCE_S
+"""Seconds within which a good query is answered, whatever becomes of the bad ones."""
+
+
+async def reply_topic(site: Site, broker: int = 1, **configs: str) -> str:
+    """A topic of a client's on one of the brokers."""
+    name = f"replies-{uuid4().hex[:10]}"
+    admin = AIOKafkaAdminClient(bootstrap_servers=site.kafka.bootstrap)
+    await admin.start()
+    try:
+        topic_configs = {key.replace("_", "."): value for key, value in configs.items()}
+        await admin.create_topics([NewTopic(name, -1, -1, {0: [broker]}, topic_configs)])
+    finally:
+        await admin.close()
+    return name
+
+
+async def ask(site: Site, replies: str, prefix: str, count: int, more: Mapping[str, str] = {}) -> None:
+    """Send queries as any client of Kafka does."""
+    value, headers = site.value()
+    async with AIOKafkaProducer(bootstrap_servers=site.kafka.bootstrap) as producer:
+        for number in range(count):
+            query = f"{prefix}{number}".encode()
+            fields = [(h.ID, query), (h.REPLY_TO, replies.encode()), (h.TASK, site.task.encode())]
+            fields += [(name, text.encode()) for name, text in more.items()]
+            await producer.send(
+                variant_topic(site.variant),
+                value,
+                key=query,
+                headers=[*headers, *fields],
+                partition=number % PARTITIONS,
+            )
+
+
+async def answered(site: Site, replies: str, count: int) -> set[str]:
+    """Ids of the queries that have an answer in a topic, once there are so many."""
+    found = set[str]()
+    async with AIOKafkaConsumer(
+        replies, bootstrap_servers=site.kafka.bootstrap, auto_offset_reset="earliest"
+    ) as consumer:
+        while len(found) < count:
+            record = await consumer.getone()
+            fields = dict(record.headers)
+            assert fields[h.STATUS] == b"ok", record.value
+            found.add(fields[h.ID].decode())
+    return found
+
+
+async def letters_of(site: Site, count: int) -> set[str]:
+    """Ids of the site's queries that are dead letters, once there are so many."""
+    ids = set[str]()
+
+    def seen(records: list[Record]) -> bool:
+        letters = [parse_letter(record) for record in records]
+        ids.update(
+            dict(letter.headers)[h.ID].decode() for letter in letters if letter.topic == variant_topic(site.variant)
+        )
+        return len(ids) >= count
+
+    async with Tail(site.kafka, "test-letters", [DEAD_LETTERS], since_ms=1) as tail:
+        await read_until(tail.poll, seen)
+    return ids
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("kafkas")
+
+
+@pytest.fixture(scope="module")
+def kafka(home: Path) -> Generator[KafkaSettings]:
+    """A broker that has all topics of the system, and may be joined by another."""
+    with first_broker(home / "first") as settings:
+        yield settings
+
+
+async def others_are_answered(site: Site, bad: str, good: str) -> None:
+    """Ask many queries whose results do not arrive, and some whose do."""
+    await ask(site, bad, "bad", BAD)
+    async with asyncio.timeout(ANSWERED_S):
+        await ask(site, good, "good", GOOD)
+        assert await answered(site, good, 1 + GOOD) == {"first0"} | {f"good{n}" for n in range(GOOD)}
+    assert await letters_of(site, BAD) == {f"bad{number}" for number in range(BAD)}
+
+
+async def test_reply_topic_that_refuses_costs_others_nothing(site: Site) -> None:
+    await site.register()
+    bad, good = await reply_topic(site, message_timestamp_before_max_ms="0"), await reply_topic(site)
+    async with site.worker("cpu-0"), asyncio.timeout(3 * PATIENCE_S):
+        await site.place("cpu-0")
+        await ask(site, good, "first", 1)
+        await answered(site, good, 1)
+        await others_are_answered(site, bad, good)
+
+
+async def test_reply_topic_without_leader_costs_others_nothing(site: Site, home: Path) -> None:
+    site.kafka = site.kafka.model_copy(update={"request_timeout_ms": 3_000, "result_timeout_s": 5.0})
+    await site.register()
+    good = await reply_topic(site)
+    async with site.worker("cpu-0"), asyncio.timeout(3 * PATIENCE_S):
+        await site.place("cpu-0")
+        await ask(site, good, "first", 1)
+        await answered(site, good, 1)
+        with joined(site.kafka, home / "first", home / "second") as cluster:
+            bad = await reply_topic(site, 2)
+            await ask(site, bad, "before", 1)
+            await answered(site, bad, 1)
+            async with cluster.stopped(2):
+                await others_are_answered(site, bad, good)
+
+
+async def test_undelivered_result_is_dead_letter_at_its_deadline(site: Site, home: Path) -> None:
+    site.kafka = site.kafka.model_copy(update={"request_timeout_ms": 1_000, "result_timeout_s": 1_000.0})
+    await site.register()
+    async with site.worker("cpu-0"), asyncio.timeout(3 * PATIENCE_S):
+        await site.place("cpu-0")
+        with joined(site.kafka, home / "first", home / "third") as cluster:
+            bad = await reply_topic(site, 2)
+            await ask(site, bad, "before", 1)
+            await answered(site, bad, 1)
+            async with cluster.stopped(2):
+                await ask(site, bad, "hurried", 3, {h.LATENCY_MS: "2000", h.ALLOW_LATE: "true"})
+                assert await letters_of(site, 3) == {f"hurried{number}" for number in range(3)}

@@ -1,0 +1,106 @@
+"""Two brokers of one cluster: the first is the controller, too. Each may be stopped as it stands and go on later.
+
+For the other a broker that is stopped is a partition without leader, for clients a network that swallows everything.
+"""
+
+from collections.abc import Generator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from pathlib import Path
+
+import psutil
+
+from broker.client import open_admin
+from broker.kafka_types import KafkaError
+from broker.servers.apache import ApacheKafka, server_properties
+from broker.settings import KafkaSettings
+from schemas.errors import OperatorError
+from tests.kafka_fixtures import need_apache, served
+from tests.processes import suspended
+from tests.waiting import read_until
+
+
+def first_node(data: Path, port: int, controller_port: int) -> str:
+    (data.parent / "controller_port").write_text(str(controller_port))
+    return server_properties(data, port, controller_port)
+
+
+class SecondNode:
+    """Configuration of a broker that joins the cluster of the first node."""
+
+    def __init__(self, first: Path) -> None:
+        self._first = first
+
+    def __call__(self, data: Path, port: int, _controller_port: int) -> str:
+        # It is formatted for the cluster that is there: by the first node's file, under its own number.
+        data.mkdir(parents=True, exist_ok=True)
+        meta = (self._first / "data" / "meta.properties").read_text().splitlines()
+        kept = [line for line in meta if not line.startswith(("node.id", "directory.id"))]
+        (data / "meta.properties").write_text("\n".join([*kept, "node.id=2", ""]))
+        controller = (self._first / "controller_port").read_text()
+        lines = server_properties(data, port, int(controller)).splitlines()
+        changed = {
+            "process.roles": "broker",
+            "node.id": "2",
+            "listeners": f"PLAINTEXT://127.0.0.1:{port}",
+            "controller.quorum.voters": f"1@127.0.0.1:{controller}",
+        }
+        kept = [line for line in lines if line.partition("=")[0] not in changed]
+        return "\n".join([*kept, *(f"{name}={value}" for name, value in changed.items()), ""])
+
+
+class Cluster:
+    """Two brokers, and how to stop each."""
+
+    def __init__(self, settings: KafkaSettings, homes: dict[int, Path]) -> None:
+        self.settings = settings
+        self._homes = homes
+
+    def process(self, node: int) -> psutil.Process:
+        home = str(self._homes[node])
+        for child in psutil.Process().children(recursive=True):
+            if any(home in word for word in child.cmdline()):
+                return child
+        raise AssertionError(f"node {node} does not run")
+
+    def stopped(self, node: int) -> AbstractAsyncContextManager[None]:
+        return suspended(self.process(node).pid)
+
+    async def leaders(self, topic: str) -> dict[int, int]:
+        """Leaders by partition; none where the node that was asked is stopped."""
+        try:
+            async with open_admin(self.settings) as admin:
+                (described,) = await admin.describe_topics([topic])
+        except (KafkaError, OperatorError):
+            return {}
+        return {part["partition"]: part["leader"] for part in described["partitions"]}
+
+    async def until_led(self, topic: str, *, partitions: int) -> dict[int, int]:
+        """Wait until so many partitions have a leader; returns the leaders by partition."""
+        return await read_until(
+            lambda: self.leaders(topic), lambda leaders: sum(leader >= 0 for leader in leaders.values()) == partitions
+        )
+
+
+@contextmanager
+def first_broker(home: Path) -> Generator[KafkaSettings]:
+    """The first broker alone, which another may join."""
+    need_apache()
+    with served(lambda: ApacheKafka(home, 0, first_node)) as settings:
+        yield settings
+
+
+@contextmanager
+def joined(settings: KafkaSettings, first: Path, second: Path) -> Generator[Cluster]:
+    """The cluster of the first broker and of one that joins it."""
+    with served(lambda: ApacheKafka(second, 0, SecondNode(first))):
+        yield Cluster(settings, {1: first, 2: second})
+
+
+@contextmanager
+def two_brokers(folder: Path, request_timeout_ms: int) -> Generator[Cluster]:
+    """A cluster of two brokers, and settings of clients with this patience."""
+    first = folder / "first"
+    with first_broker(first) as settings:
+        patient = settings.model_copy(update={"request_timeout_ms": request_timeout_ms})
+        with joined(patient, first, folder / "second") as cluster:
+            yield cluster
