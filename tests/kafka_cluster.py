@@ -6,6 +6,7 @@ For the other a broker that is stopped is a partition without leader, for client
 from collections.abc import Generator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -73,6 +74,18 @@ class Cluster:
         except (KafkaError, OperatorError):
             return {}
         return {part["partition"]: part["leader"] for part in described["partitions"]}
+
+    async def until_replicated(self, topic: str) -> None:
+        """Wait until each partition has all its replicas in sync."""
+
+        async def described() -> list[dict[str, Any]]:
+            async with open_admin(self.settings) as admin:
+                (found,) = await admin.describe_topics([topic])
+            return found["partitions"]
+
+        await read_until(
+            described, lambda parts: bool(parts) and all(len(p["isr"]) == len(p["replicas"]) for p in parts)
+        )
 
     async def until_led(self, topic: str, *, partitions: int) -> dict[int, int]:
         """Wait until so many partitions have a leader; returns the leaders by partition."""

@@ -1,4 +1,4 @@
-"""Sends batches: one request a node with all partitions that are ready, each partition with one batch under way.
+"""Sends batches: all partitions of a node that are ready in one request, each with one batch under way.
 
     add -> queue -> ready at its leader -> request -> answer -> judged -> the next batch
                  -> no identity yet: until there is one
@@ -9,7 +9,8 @@ Rules.
 * What is added goes with the loop's next turn, or with the answer to the node's request before. That is what makes
   batches: the more there is to send, the more goes in each request. Only a record that says so lingers until a
   given time, or until something that does not is sent to the same node.
-* A partition that cannot be written to waits by itself. No request and no other partition waits for it.
+* A partition that cannot be written to waits by itself. No request and no other partition waits for it, and none for
+  one that is written to slowly (`node_connections`).
 * Each record ends in time, whatever Kafka does: a tick fails those whose deadline has passed, wherever they are.
 * A queue is in exactly one place: idle, ready at a node, in a request, or waiting. `_route` alone decides which.
 """
@@ -26,6 +27,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError,
 
 from broker.kafka_types import REFUSED_BY_TOPIC, TopicClosed
 from broker.producing.in_flight_limit import InFlightLimit
+from broker.producing.node_connections import NodeConnections, Opening
 from broker.producing.partition_queue import ANONYMOUS, PartitionQueue, ProducerIdentity, RecordBatch
 from broker.producing.produce_api import PartitionAnswer, Produce, new_identity, read_produced
 from broker.producing.records import Ack, PendingRecord
@@ -37,9 +39,6 @@ log = logging.getLogger(__name__)
 
 REQUEST_BYTES: Final = 1024 * 1024
 """Bytes after which no further batch is put into a request."""
-REQUESTS_PER_NODE: Final = 1
-"""Requests under way to a node. Kafka answers those of a connection one after the other: more would be smaller, and
-that is what costs, while the broker waits for none of them."""
 BACKOFF_S: Final = 0.1
 """Seconds before a batch is sent again, twice as many each time, up to `_LONGEST_BACKOFF_S`."""
 _LONGEST_BACKOFF_S: Final = 1.0
@@ -63,12 +62,11 @@ GAP_S: Final = 5.0
 class _Node:
     """A broker, and the queues that are ready to be sent to it."""
 
-    __slots__ = ("due", "flush", "id", "ready", "requests")
+    __slots__ = ("connections", "due", "flush", "id")
 
     def __init__(self, node_id: int) -> None:
         self.id = node_id
-        self.ready: dict[PartitionQueue, None] = {}
-        self.requests = 0
+        self.connections = NodeConnections()
         self.due = inf
         """Time of the event loop until which all that are ready may linger."""
         self.flush: asyncio.Handle | None = None
@@ -119,7 +117,7 @@ class BatchSender:
             self._route(queue)
             if not self._ticking:
                 self._tick_later()
-        elif (node := self._nodes.get(queue.leader)) is not None and queue in node.ready:
+        elif (node := self._nodes.get(queue.leader)) is not None and queue in node.connections:
             self._flush_by(node, queue.due)
 
     def acknowledging_s(self) -> float:
@@ -131,7 +129,7 @@ class BatchSender:
         for queue in self._busy:
             queue.linger_until = 0.0
         for node in self._nodes.values():
-            if node.ready:
+            if node.connections:
                 self._flush_by(node, 0.0)
 
     def metadata_changed(self) -> None:
@@ -180,7 +178,7 @@ class BatchSender:
             self._look_later()
         else:
             node = self._nodes.get(queue.leader) or self._nodes.setdefault(queue.leader, _Node(queue.leader))
-            node.ready[queue] = None
+            node.connections.add(queue)
             self._flush_by(node, queue.due)
 
     def _identify(self, queue: PartitionQueue) -> bool:
@@ -223,32 +221,35 @@ class BatchSender:
     def _flush_by(self, node: _Node, due: float) -> None:
         if due < node.due:
             node.due = due
-            if node.flush is not None:
-                node.flush.cancel()
             self._plan_flush(node)
 
     def _plan_flush(self, node: _Node) -> None:
-        if node.requests < REQUESTS_PER_NODE:  # else it is planned with the answer
-            loop = self._loop
-            lingers = node.due > loop.time()
-            node.flush = loop.call_at(node.due, self._flush, node) if lingers else loop.call_soon(self._flush, node)
+        if node.flush is not None:
+            node.flush.cancel()
+        loop, now_s = self._loop, self._loop.time()
+        at_s = max(node.due, node.connections.opens_s(now_s))
+        if at_s <= now_s:
+            node.flush = loop.call_soon(self._flush, node)
+        else:  # if it has no time, it is planned with the next answer
+            node.flush = loop.call_at(at_s, self._flush, node) if at_s < inf else None
 
     def _flush(self, node: _Node) -> None:
-        node.flush, node.due = None, inf
-        while node.ready and node.requests < REQUESTS_PER_NODE:
-            batches = self._collect(node)
+        node.flush, node.due, now_s = None, inf, self._loop.time()
+        while (opening := node.connections.opening(now_s)) is not None:
+            batches = self._collect(node, opening)
             if batches:
-                node.requests += 1
-                self._start(self._request(node, batches), f"produce to {node.id}")
-        if node.ready:  # there was no room for them
+                node.connections.begin(opening.connection, now_s, slow=opening.slow)
+                self._start(self._request(node, opening.connection, batches), f"produce to {node.id}")
+        if node.connections:  # there was no room for them
             node.due = 0.0
+            self._plan_flush(node)
 
-    def _collect(self, node: _Node) -> list[tuple[PartitionQueue, RecordBatch]]:
+    def _collect(self, node: _Node, opening: Opening) -> list[tuple[PartitionQueue, RecordBatch]]:
         batches: list[tuple[PartitionQueue, RecordBatch]] = []
-        size = 0
-        while node.ready and size < REQUEST_BYTES:
-            queue = next(iter(node.ready))
-            del node.ready[queue]
+        size, ready = 0, opening.queues
+        while ready and size < REQUEST_BYTES and len(batches) < opening.most:
+            queue = next(iter(ready))
+            del ready[queue]
             self._use_no_more(queue.drop_ended())
             sendable = queue.leader == node.id and queue.identity is not None
             batch = queue.take(self._compression) if sendable else None
@@ -259,20 +260,22 @@ class BatchSender:
                 batches.append((queue, batch))
         return batches
 
-    async def _request(self, node: _Node, batches: Sequence[tuple[PartitionQueue, RecordBatch]]) -> None:
+    async def _request(self, node: _Node, number: int, batches: Sequence[tuple[PartitionQueue, RecordBatch]]) -> None:
         sent = time.monotonic()
         answers: dict[tuple[str, int], PartitionAnswer] = {}
         problem: KafkaError = KafkaConnectionError("the answer did not name the partition")
         try:
             request = Produce.of(batches, int(self._timeout_s * 1000))
-            answer = await self._client.send(node.id, request)
+            # aiokafka keeps a connection for each group: 0 is that of all other requests, 1 that of coordinators.
+            group: Any = number + 1 if number else 0
+            answer = await self._client.send(node.id, request, group=group)
             answers = dict(read_produced(answer))
         except KafkaError as error:
             problem = error
         except (OSError, KeyError) as error:  # KeyError: so aiokafka meets a connection closed by another request
             problem = KafkaConnectionError(repr(error))
         finally:
-            node.requests -= 1
+            node.connections.end(number, self._loop.time(), [queue for queue, _ in batches])
             for queue, _ in batches:
                 queue.in_request = False
         received = time.monotonic()
@@ -299,7 +302,7 @@ class BatchSender:
             log.warning(
                 "%d of %d batches were not written, e.g. %s: %r", failed, len(batches), failing, failing.problem
             )
-        if node.ready and node.flush is None:
+        if node.connections:
             self._plan_flush(node)
 
     # -- answers -------------------------------------------------------------------------------------------------------

@@ -68,7 +68,7 @@ class PartitionQueue:
 
     __slots__ = (
         "batch", "batch_bytes", "busy", "identity", "in_request", "leader", "linger_until", "number", "problem",
-        "sequence", "topic", "waiting",
+        "sequence", "slow", "topic", "waiting",
     )  # fmt: skip
 
     def __init__(self, topic: str, number: int) -> None:
@@ -87,6 +87,8 @@ class PartitionQueue:
         """Whether somebody takes care of what is here: it is to be sent, under way, or waits for something."""
         self.identity: ProducerIdentity | None = None
         self.sequence = 0
+        self.slow = False
+        """Whether the last request with a batch of it took long."""
         self.batch_bytes = BATCH_BYTES
         self.problem: KafkaError | None = None
         """What kept the batch out the last time."""

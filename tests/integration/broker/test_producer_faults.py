@@ -10,7 +10,9 @@ from collections.abc import Generator
 from uuid import uuid4
 
 import pytest
+from aiokafka.admin import NewTopic
 
+from broker.client import open_admin
 from broker.kafka_types import KafkaError, UnknownTopic
 from broker.producer import Producer
 from broker.topics import TopicSpec, ensure_topics
@@ -66,6 +68,30 @@ async def test_while_kafka_is_away_every_record_fails_in_time_and_after_it_the_n
         assert all(new.offset > old.offset for old, new in zip(before, after, strict=True))
         more = [await producer.send(topic, b"%d" % number, partition=0) for number in range(10)]
         assert [(await ack).offset for ack in more] == list(range(after[0].offset + 1, after[0].offset + 11))
+
+
+async def test_slow_partition_delays_no_other_of_its_broker(cluster: Cluster) -> None:
+    """Kafka acknowledges a record once all replicas have it, and answers a connection's requests in turn."""
+    slow, quick = f"slow-{uuid4()}", f"quick-{uuid4()}"
+    async with open_admin(cluster.settings) as admin:
+        await admin.create_topics([NewTopic(slow, -1, -1, {0: [1, 2]}), NewTopic(quick, -1, -1, {0: [1], 1: [1]})])
+    patient = cluster.settings.model_copy(update={"request_timeout_ms": 30_000})
+    async with Producer(patient, "test") as producer:
+        written = 0
+        await cluster.until_replicated(slow)
+        for topic, partition in [(slow, 0), (quick, 0), (quick, 1)]:
+            await producer.send_and_wait(topic, b"first", partition=partition)
+        async with cluster.stopped(2):
+            # The one in the company of the slow one waits with it, once; no other does, and it does not again.
+            acks = [await producer.send(slow, b"0", partition=0), await producer.send(quick, b"0", partition=0)]
+            await asyncio.sleep(0)  # their request leaves
+            while not acks[0].done():
+                await producer.send_and_wait(quick, b"%d" % written, partition=1)
+                written += not acks[0].done()
+            await acks[1]
+            assert written > 1, "it waited for the slow one"
+        offsets = [(await producer.send_and_wait(topic, b"last", partition=0)).offset for topic in (slow, quick)]
+    assert offsets == [2, 2], "written twice, or not at all"
 
 
 async def test_a_partition_without_leader_holds_up_no_other(cluster: Cluster, topic: str) -> None:

@@ -36,7 +36,7 @@ class Broker:
         self._loop = loop
         self._answer_s = answer_s
 
-    async def send(self, _node: int, _request: Any) -> RawResponse:
+    async def send(self, _node: int, _request: Any, *, group: Any) -> RawResponse:
         records = [r for queue in self.queues if queue.in_request and queue.batch for r in queue.batch.records]
         self.requests.append(records)
         self.sent_at.update(dict.fromkeys(records, self._loop.time()))
