@@ -149,10 +149,12 @@ class Candidates:
         return eligible[0] if eligible and all(self._task.load_failure(c.variant) for c in eligible) else None
 
     def fastest_s(self) -> float:
-        """Bare latency of the fastest variant registered for these needs; infinite if there is none."""
+        """Bare latency of the fastest variant for these needs, as profiled or as served; infinite if there is none."""
         if self._fastest_s is None:
             minimum = smallest_of(self._key.size)
-            self._fastest_s = min((c.variant.model.promised_s(minimum) for c in self.eligible()), default=math.inf)
+            promised = [c.variant.model.promised_s(minimum) for c in self.eligible()]
+            promised += [c.replicas.promised_s(minimum) for c in self.serving]
+            self._fastest_s = min(promised, default=math.inf)
         return self._fastest_s
 
     def nearest(self, distance: Callable[[PricedVariant], float]) -> PricedVariant | None:

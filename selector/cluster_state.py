@@ -263,11 +263,9 @@ class ClusterState:
         """Have an instance among its variant's replicas, where it belongs by now."""
         task = self.tasks[instance.variant.task]
         replicas = task.serving.setdefault(instance.variant.name, Replicas())
-        if instance in replicas:
-            replicas.update(instance, now)
-            return
-        self.newly_served.append(instance.variant)
-        if replicas.add(instance, now):
+        if instance not in replicas:
+            self.newly_served.append(instance.variant)
+        if replicas.put(instance, now):
             task.invalidate()
 
     def _remove_replica(self, instance: Instance) -> None:

@@ -81,36 +81,51 @@ class ReplicaGroup:
 
 
 class Replicas:
-    """All replicas of a variant."""
+    """All replicas of a variant.
 
-    __slots__ = ("_models", "healthy", "overloaded")
+    What is derived of them (their state of health, the latencies among them) is taken up by `put` alone, whatever of a
+    replica has changed: a status, a correction of its profile, or the profile itself.
+    """
+
+    __slots__ = ("_model_of", "_models", "healthy", "overloaded")
 
     def __init__(self) -> None:
         self.healthy = ReplicaGroup()
         self.overloaded = ReplicaGroup()
+        self._model_of: dict[Instance, LatencyModel] = {}
+        """The latency of each replica as it is counted."""
         self._models: Counter[LatencyModel] = Counter()
 
     def __len__(self) -> int:
-        return len(self.healthy.members) + len(self.overloaded.members)
+        return len(self._model_of)
 
     def __iter__(self) -> Iterator[Instance]:
         return chain(self.healthy.members, self.overloaded.members)
 
     def __contains__(self, instance: Instance) -> bool:
-        return instance in self.healthy.members or instance in self.overloaded.members
+        return instance in self._model_of
 
     def first(self) -> Instance:
         """Some replica, a healthy one if there is one; there must be any."""
         return next(iter(self))
 
-    def add(self, instance: Instance, now: float) -> bool:
-        """Add a replica; returns whether no other is as fast as it, or the first was added."""
-        self.update(instance, now)
-        self._models[instance.model] += 1
-        return self._models[instance.model] == 1
+    def put(self, instance: Instance, now: float) -> bool:
+        """Have a replica among them as it is now; returns whether `promised_s` may change.
 
-    def update(self, instance: Instance, now: float) -> None:
-        """Take up what has changed of a replica."""
+        It may when a latency is the first or the last of its kind.
+        """
+        counted, model = self._model_of.get(instance), instance.model
+        changed = False
+        if counted is not model:
+            changed = counted is not None and self._uncount(counted)
+            self._model_of[instance] = model
+            self._models[model] += 1
+            changed |= self._models[model] == 1
+        self._sort(instance, now)
+        return changed
+
+    def _sort(self, instance: Instance, now: float) -> None:
+        """Have a replica where it belongs by its health and by its work."""
         if instance.healthy:
             group, other = self.healthy, self.overloaded
         else:
@@ -122,16 +137,19 @@ class Replicas:
     def give_work(self, instance: Instance, now: float) -> None:
         """Take up that a replica, if it is one, was given work; few are walked, in no order."""
         if len(self) > FEW and instance in self:
-            self.update(instance, now)
+            self._sort(instance, now)
 
     def remove(self, instance: Instance) -> bool:
         """Remove a replica; returns whether it was the last that is as fast, or the last of all."""
         self.healthy.discard(instance)
         self.overloaded.discard(instance)
-        self._models[instance.model] -= 1
-        if self._models[instance.model] > 0:
+        return self._uncount(self._model_of.pop(instance))
+
+    def _uncount(self, model: "LatencyModel") -> bool:
+        self._models[model] -= 1
+        if self._models[model]:
             return False
-        del self._models[instance.model]
+        del self._models[model]
         return True
 
     def promised_s(self, batch: int) -> float:
