@@ -33,6 +33,7 @@ from prometheus_client import Counter
 
 from broker.dead_letters import publish_dead_letter, record_bytes
 from broker.kafka_types import KafkaError, Record, RecordTooLarge
+from broker.letter_budget import LetterBudget
 from broker.producer import Ack, RecordSender
 from broker.reply_room import STALL_S, ReplyRoom, is_bounded
 from broker.reply_stream.sender import ResultSender
@@ -62,6 +63,9 @@ _SAY_S: Final = 10.0
 """Seconds between two log lines about records that were given up."""
 
 WRITTEN: Final = Counter("infaas_dead_letters_total", "Records that became dead letters", ["topic"])
+SHORTENED: Final = Counter(
+    "infaas_dead_letters_shortened_total", "Dead letters that hold only the beginning of their record", ["topic"]
+)
 
 
 def _forget(_outcome: object) -> None:
@@ -107,6 +111,7 @@ class Outbox:
         self._decide_again = decide_again
         self._streams = streams
         self._proved_tenant = proved_tenant
+        self._letters = LetterBudget()
         self._room = ReplyRoom[FailedSend](places)
         self._looking: set[str] = set()
         """Topics of which is looked, after a while, whether results still wait outside of their room."""
@@ -309,6 +314,9 @@ class Outbox:
 
     async def _try_again(self, item: FailedSend | PendingDeadLetter) -> None:
         if isinstance(item, PendingDeadLetter):
+            if item.keep_bytes is None:
+                size = record_bytes(item.record)
+                item = item._replace(keep_bytes=self._letters.keep_bytes(item.record.topic, size, self._loop.time()))
             written = await publish_dead_letter(
                 self._sender, item.record, item.reason, item.attempts, keep_bytes=item.keep_bytes,
                 tenant=self._proved_tenant(item.record),
@@ -327,12 +335,17 @@ class Outbox:
         record, error = letter.record, written.exception()
         if error is None:
             WRITTEN.labels(record.topic).inc()
+            if letter.keep_bytes is not None and record_bytes(record) > letter.keep_bytes:
+                SHORTENED.labels(record.topic).inc()
             if letter.answer is None:
                 self._done(record, None)
             else:
                 answer = FailedSend(record, letter.answer, 0, None, is_dead_letter=True)
                 self._put_aside(letter.answer.topic, answer, 0.0)
-        elif isinstance(error, RecordTooLarge) and letter.keep_bytes != 0:
+            return
+        if letter.keep_bytes is None:
+            self._letters.give_back(record.topic, record_bytes(record))
+        if isinstance(error, RecordTooLarge) and letter.keep_bytes != 0:
             size = record_bytes(record) if letter.keep_bytes is None else letter.keep_bytes
             self._put_aside(DEAD_LETTERS, letter._replace(keep_bytes=size // 2), 0.0)
         elif letter.cause is not None:

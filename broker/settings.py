@@ -112,6 +112,8 @@ class KafkaSettings(BaseSettings):
     """Milliseconds that topics of results, statuses and demands keep records. Queries are kept until they are done."""
     dead_letter_retention_ms: int = Field(default=28 * 86_400_000, ge=1_000)
     """Milliseconds that dead letters are kept: for as long as somebody may want to look at them and send them again."""
+    dead_letter_retention_bytes: int = Field(default=1024**3, ge=1)
+    """Bytes of dead letters that are kept, of one replica: beyond them the oldest go, by whole segments of 64 MiB."""
     result_timeout_s: float = Field(default=120.0, gt=0)
     """Seconds after which a result that its reply topic does not take becomes a dead letter, or the query's deadline if
     that is earlier. While Kafka as a whole is away, results wait for longer."""

@@ -39,6 +39,8 @@ def promised_configs(settings: KafkaSettings, topic: str) -> dict[str, str]:
     if is_work(topic):
         return _STAMPED | {"retention.ms": "-1", "retention.bytes": "-1"}
     kept = {"retention.ms": str(_kept_ms(settings, topic))} if topic in (DEAD_LETTERS, LETTER_MARKS) else {}
+    if topic == DEAD_LETTERS:  # anybody can have records become dead letters
+        kept["retention.bytes"] = str(settings.dead_letter_retention_bytes)
     return _STAMPED | kept if topic.startswith(PREFIX) else kept
 
 

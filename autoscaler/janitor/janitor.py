@@ -5,7 +5,8 @@
 * Reply topics of clients and gateways that were killed.
 * The configuration of topics that an older version made, at the start of the term.
 * Builds that nobody has done for a day, e.g. since no worker of their hardware came: nobody waits for them any more.
-* Bytes of work topics: over a limit they are an alarm, for nothing else bounds them.
+* Bytes of work topics: over a limit they are an alarm, for nothing else bounds them. Bytes of dead letters: near their
+  bound they are one, for the oldest are about to go.
 
 What fails is tried again: meanwhile topics grow, and nothing else suffers.
 """
@@ -39,7 +40,10 @@ from store.samples import put_large_topics
 log = logging.getLogger(__name__)
 
 TRIMMED: Final = Counter("infaas_trimmed_partitions", "Partitions of work whose done records were deleted.")
-BYTES: Final = Gauge("infaas_topic_bytes", "Bytes of a topic of work on disk, of one replica.", ["topic"])
+BYTES: Final = Gauge("infaas_topic_bytes", "Bytes of a topic of work, or of dead letters, of one replica.", ["topic"])
+LETTERS_LIMIT: Final = Gauge("infaas_dead_letters_limit_bytes", "Bytes of dead letters from which on the oldest go.")
+_NEAR: Final = 0.8
+"""Share of the bytes of dead letters that may be used before it is an alarm."""
 ABANDONED: Final = Counter("infaas_abandoned_reply_topics", "Reply topics deleted because their owner is gone.")
 
 
@@ -106,14 +110,18 @@ class Janitor:
             await self._weigh()
 
     async def _weigh(self) -> None:
-        sizes = await self._logs.bytes_on_disk(await self._work())
+        sizes = await self._logs.bytes_on_disk([*await self._work(), DEAD_LETTERS])
         BYTES.clear()
+        LETTERS_LIMIT.set(self._kafka.dead_letter_retention_bytes)
         for topic, size in sizes.items():
             BYTES.labels(topic).set(size)
-        limit = self._settings.topic_alarm_bytes
-        large = {topic: size for topic, size in sizes.items() if size > limit}
+        limit, letters = self._settings.topic_alarm_bytes, self._kafka.dead_letter_retention_bytes
+        limits = dict.fromkeys(sizes, limit) | {DEAD_LETTERS: int(_NEAR * letters)}
+        large = {topic: size for topic, size in sizes.items() if size > limits[topic]}
         for topic in large.keys() - self._large:
-            log.error("%s takes %d bytes, more than %d: is it being worked off?", topic, large[topic], limit)
+            what = f"of {letters}, beyond which the oldest go: see `infaas dead-letters`"
+            what = what if topic == DEAD_LETTERS else f"more than {limit}: is it being worked off?"
+            log.error("%s takes %d bytes, %s", topic, large[topic], what)
         self._large = set(large)
         await put_large_topics(self._pool, datetime.now(UTC), large)
 

@@ -136,6 +136,25 @@ async def test_a_topic_that_is_too_large_is_an_alarm_for_as_long_as_it_is(
         await read_until(alarms, lambda found: not found)
 
 
+async def test_dead_letters_near_their_bound_are_an_alarm(
+    kafka: KafkaSettings, store_pool: Pool, caplog: pytest.LogCaptureFixture
+) -> None:
+    await ensure_system_topics(kafka)
+    async with Producer(kafka, "test") as producer, LagReader(kafka) as reader, TopicLogs(kafka) as logs:
+        await producer.send_and_wait(DEAD_LETTERS, b"x" * 2000)
+        size = (await logs.bytes_on_disk([DEAD_LETTERS]))[DEAD_LETTERS]
+
+        async def alarms(bound: int) -> list[int]:
+            settings = kafka.model_copy(update={"dead_letter_retention_bytes": bound})
+            await Stage(settings, store_pool, logs, reader).janitor.sweep()
+            return [alarm.amount for alarm in await topic_alarms(store_pool) if alarm.topic == DEAD_LETTERS]
+
+        assert await alarms(100 * size) == []
+        (found,) = await alarms(size)
+        assert found >= size
+        assert "see `infaas dead-letters`" in caplog.text
+
+
 async def test_the_reply_topic_of_an_idle_client_stays_and_that_of_a_dead_one_goes_and_old_builds(
     kafka: KafkaSettings, store_pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

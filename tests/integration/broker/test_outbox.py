@@ -1,6 +1,7 @@
 """What becomes of a message that is not acknowledged: the same for selectors and workers."""
 
 import asyncio
+import dataclasses
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ import pytest
 from broker.dead_letters import TOPIC, parse_letter
 from broker.delivery.consumer import Consumer, Record
 from broker.kafka_types import KafkaError, NotAllowed, RecordTooLarge, UnknownTopic
+from broker.letter_budget import BURST_BYTES, HEAD_BYTES
 from broker.letters.letter import LetterFilter
 from broker.letters.letter_box import LetterBox
 from broker.outbox import Message, Outbox
@@ -254,6 +256,21 @@ async def test_the_letter_is_written_before_the_answer_and_the_record_done_after
     assert sent is not None
     assert sent.status == "invalid_request"
     assert b"13 bytes" in (sent.value or b"")
+
+
+async def test_dead_letters_of_a_flood_keep_a_bounded_number_of_bytes() -> None:
+    kafka, count, size = Kafka(), 300, 300_000
+    async with running(kafka) as site:
+        for offset in range(count):
+            site.outbox.give_up(record(offset, b"x" * size), "refused")
+        other = dataclasses.replace(record(count, b"y" * size), topic="infaas.tasks.other")
+        site.outbox.give_up(other, "refused")
+        await site.until(lambda: len(site.done) == count + 1)
+    kept = [value or b"" for topic, value in kafka.sent if topic == DEAD_LETTERS]
+    assert len(kept) == count + 1
+    assert sum(map(len, kept)) <= BURST_BYTES + size + count * HEAD_BYTES
+    assert b"y" * size in kept, "another topic's letters are kept whole"
+    assert all(len(value) in (size, HEAD_BYTES // 2) for value in kept)
 
 
 async def test_an_answer_that_cannot_arrive_ends_with_the_letter() -> None:

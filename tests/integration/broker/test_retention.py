@@ -82,13 +82,14 @@ async def test_topics_that_exist_are_corrected_and_keep_what_somebody_else_set(k
     hour = {"retention.ms": "3600000", "retention.bytes": "1000", "message.timestamp.type": "CreateTime"}
     async with open_admin(kafka) as admin:
         await set_configs(admin, {task_topic(name): hour | {"min.insync.replicas": "2"}})
-        await set_configs(admin, {DEAD_LETTERS: {"retention.ms": "3600000"}})
+        await set_configs(admin, {DEAD_LETTERS: {"retention.ms": "3600000", "retention.bytes": "-1"}})
     await ensure_task_topics(kafka, name, 1)
     await ensure_system_topics(kafka)
     found = await configs_of(kafka, task_topic(name))
     assert [found[key] for key in KEYS[:4]] == ["-1", "-1", "LogAppendTime", "2"]
-    weeks_ms = (await configs_of(kafka, DEAD_LETTERS))["retention.ms"]
-    assert int(weeks_ms or 0) == kafka.dead_letter_retention_ms >= 14 * 86_400_000
+    letters = await configs_of(kafka, DEAD_LETTERS)
+    assert letters["retention.bytes"] == str(kafka.dead_letter_retention_bytes)
+    assert int(letters["retention.ms"] or 0) == kafka.dead_letter_retention_ms >= 14 * 86_400_000
 
 
 async def test_a_segment_takes_the_largest_record(kafka: KafkaSettings) -> None:
