@@ -58,7 +58,11 @@ async def serve(settings: JobsSettings, kafka: KafkaSettings, dsn: str, stop: as
         results = ResultWriter(pool, consumer, settings.max_attempts, settings.retry_pause_s, notices.wake)
         sweeper = Sweeper(pool, settings, notices.wake)
         await consumer.subscribe([JOB_RESULTS])
-        problem = KafkaReachability(kafka).problem
+        reachability = KafkaReachability(kafka)
+
+        async def problem() -> str:
+            return await reachability.problem() or consumer.problem
+
         await stack.enter_async_context(health_server(settings.metrics_host, settings.metrics_port, problem))
         log.info("taking care of jobs")
         async with asyncio.TaskGroup() as tasks:

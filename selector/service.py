@@ -112,6 +112,13 @@ class Selector:
         self.ready = False
         """Whether queries are being decided on."""
 
+    @property
+    def problem(self) -> str:
+        """Reason why some query is decided on by nobody, as far as this selector knows; empty if there is none."""
+        if not self.ready:
+            return "it is starting or stopping"
+        return self._consumer.problem or self._offline_consumer.problem
+
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set and all queries taken are acknowledged."""
         await self._register(self._catalogs.current)
@@ -247,6 +254,9 @@ class Selector:
         # Who asks what is being unregistered is told so, until it is gone, and its topics are.
         leaving = [task_topic(name) for name in catalog.removing] + [ingress_topic(name) for name in catalog.tenants]
         heard = dict.fromkeys(leaving, 0) | counts
+        gone = [topic for topic, count in heard.items() if not count]
+        self._consumer.passing_topics = frozenset(gone)
+        self._offline_consumer.passing_topics = frozenset(map(offline_of, gone))
         if heard.keys() != self._subscribed.keys():
             await self._consumer.subscribe(heard)
             await self._offline_consumer.subscribe([offline_of(topic) for topic in heard])
@@ -263,7 +273,7 @@ async def serve(settings: SelectorSettings, kafka: KafkaSettings, dsn: str, stop
     async with open_selector(settings, kafka, dsn) as selector:
 
         async def problem() -> str:
-            return await reachability.problem() if selector.ready else "it is starting or stopping"
+            return await reachability.problem() or selector.problem
 
         async with health_server(settings.metrics_host, settings.metrics_port, problem):
             await selector.run(stop)

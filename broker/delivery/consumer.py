@@ -33,6 +33,7 @@ from broker.delivery.group_requests import KafkaGroup
 from broker.delivery.in_flight import InFlightTracker
 from broker.delivery.membership import Membership, Partitions
 from broker.delivery.topic_counts import ClientTopicCounts
+from broker.delivery.unread_watch import UnreadWatch
 from broker.features import broker_features
 from broker.fetch.offset_search import START
 from broker.fetch.read_connection import ReadConnection
@@ -92,6 +93,9 @@ class Consumer:
         self._committer: Committer
         self._buffer: FetchBuffer
         self._membership: Membership | None = None
+        self._watch = UnreadWatch(group, self._unread)
+        self.passing_topics: frozenset[str] = frozenset()
+        """Topics subscribed to that may be gone: nobody has to read them."""
         self._tracker = InFlightTracker(max_in_flight, memory or RecordMemory(settings.max_in_flight_bytes))
         self._move_lock = asyncio.Lock()
         self._tasks = asyncio.TaskGroup()
@@ -111,18 +115,12 @@ class Consumer:
         return self._tracker.in_flight
 
     @property
-    def unread(self) -> int | None:
-        """Partitions of our topics of which it is known that nobody reads them now; None while nothing is known.
+    def problem(self) -> str:
+        """Reason why partitions of the topics subscribed to have no reader, as far as is known here; empty: all have.
 
         Those that others are to read count as read: a member that dies is noticed after the session timeout.
         """
-        known = 0 if self._membership is None else self._membership.unread
-        return None if known is None else known + len(self._starting)
-
-    @property
-    def missing(self) -> frozenset[str]:
-        """Topics subscribed to that Kafka does not show yet."""
-        return frozenset() if self._membership is None else self._membership.missing
+        return self._watch.problem
 
     @property
     def reading(self) -> Partitions:
@@ -181,6 +179,8 @@ class Consumer:
             if self._membership is None:
                 self._membership = self._new_membership()
                 self._start(self._membership.run(), "membership")
+                self._watch.problem = f"it is no member of group {self._group}"
+                self._start(self._watch.run(), "watch")
             self._membership.subscribe(wanted)
         self._topics = wanted
 
@@ -363,6 +363,12 @@ class Consumer:
             started.set_result(None)
 
     # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _unread(self) -> int | None:
+        membership = self._membership
+        if membership is None or (known := membership.unread) is None:
+            return None
+        return known + len(self._starting) + len(membership.missing - self.passing_topics)
 
     def _new_membership(self) -> Membership:
         session_ms = self._settings.session_timeout_ms

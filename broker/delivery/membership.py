@@ -211,7 +211,9 @@ class Membership:
             except TimeoutError:
                 await self._beat()
             if unsettled and clock() - planned_at > HEAL_S:
-                log.error("group %s: %d partitions are read by nobody, joining again", self._group.name, self.unread)
+                log.warning(
+                    "group %s: %d partitions have no reader, joining again", self._group.name, self._note.unread
+                )
                 return
             if self.missing:
                 self._topic_counts.refresh()

@@ -82,10 +82,12 @@ async def test_what_stays_is_read_while_what_moves_is_drained(
             await write(producer, b"second")
             await until(lambda: all(stays.has(partition) == b"second" for partition in kept))
             assert not comes.consumer.reading, "what moves is still being drained"
+            await until(lambda: "2 partitions" in comes.consumer.problem)
             stays.finish()
             moved = set(every) - kept
             await until(lambda: all(comes.has(partition) == b"second" for partition in moved))
             assert comes.consumer.reading == moved
+            await until(lambda: not comes.consumer.problem and not stays.consumer.problem)
         await write(producer, b"third")
         await until(lambda: all(stays.has(partition) == b"third" for partition in every))
     assert len(handed) == len({(partition, value) for _, partition, value in handed}) == 12
