@@ -5,7 +5,8 @@ settings (how to reach it) -> client (every aiokafka object is built there) -> k
 aiokafka's) -> features (what a broker can do), reachability (whether it answers) -> topic_configs (how each kind of
 topic is kept) -> librdkafka_admin (requests that aiokafka has no method for) -> config_api (single values of that) ->
 topics (made and waited for) -> acls, scram (who may do what with them, and how it logs in) -> clock (the broker's time)
--> encoded_request (what we encode ourselves) -> producing (records in batches) -> producer -> fetch_pace (how long the
+-> compact_encoding (lengths in few bytes) ->
+encoded_request (what we encode ourselves) -> producing (records in batches) -> producer -> fetch_pace (how long the
 broker may hold a fetch), record_memory (bytes in flight) -> fetch (what partitions hold) -> delivery (records read at
 least once) -> tail (only what comes next) -> linger (how long a query waits for others) -> request_reply ->
 dead_letters -> reply_room (bounds what waits for a reply topic) -> undelivered (what follows from a failure) ->

@@ -7,12 +7,16 @@ with those of the process's other consumers (`record_memory`).
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 from aiokafka import TopicPartition
 
 from broker.delivery.watermark import Watermark
 from broker.kafka_types import Record
 from broker.record_memory import RecordMemory
+
+_NOT_THERE: Final = -1
+"""Committed offset of a log that is another one now: what was committed may lie beyond its end."""
 
 
 class InFlightTracker:
@@ -42,7 +46,9 @@ class InFlightTracker:
         if mark is not None and first < mark.next:
             # The log was cut or started anew: what we knew of it means nothing there.
             self.forget(partition)
-            mark = None
+            mark = self.track(partition, first)
+            self._committed[partition] = _NOT_THERE
+            self._change()
         if mark is None:
             mark = self.track(partition, first)
         before = mark.bytes

@@ -11,21 +11,27 @@ from typing import Any, ClassVar, Final, NamedTuple, Self
 
 from aiokafka import TopicPartition
 
+from broker.compact_encoding import compact, find_tag, read_compact, read_varint, skip_tags, varint
 from broker.encoded_request import EncodedRequest
 from broker.fetch.fetch_session import SessionRequest
+from broker.fetch.fetched_partition import Divergence
 from broker.fetch.record_batches import AbortedTransaction
 
 _ANY_REPLICA: Final = -1
-_HEAD: Final = struct.Struct(">iiiibiii")  # replica, wait, bytes at least, at most, isolation, session, epoch, topics
-_COUNT: Final = struct.Struct(">i")
-_LENGTH: Final = struct.Struct(">h")
-_ASKED: Final = struct.Struct(">iiqqi")  # partition, epoch of its leader, offset, start of a replica, bytes at most
-_ANSWER: Final = struct.Struct(">ihii")  # throttled for, error, session, topics
-_PART: Final = struct.Struct(">ihqqqi")  # partition, error, end, last stable offset, start of the log, aborted
+_HEAD: Final = struct.Struct(">iiiibii")  # replica, wait, bytes at least, at most, isolation, session, its epoch
+_ASKED: Final = struct.Struct(">iiqiqix")  # partition, epoch of its leader, offset, last epoch, start, bytes, no tags
+_NUMBER: Final = struct.Struct(">i")
+_ANSWER: Final = struct.Struct(">ihi")  # throttled for, error, session
+_PART: Final = struct.Struct(">ihqqq")  # partition, error, end, last stable offset, start of the log
 _ABORTED: Final = struct.Struct(">qq")  # producer, offset of its first record
-_READ_COMMITTED: Final = 1
 _REPLICA_BYTES: Final = 4  # which replica would be nearer, to who says where it is
-_NO_RACK: Final = _LENGTH.pack(0)
+_DIVERGED: Final = 0  # the tag of where logs diverge
+_DIVERGENCE: Final = struct.Struct(">iq")  # epoch, offset
+_READ_COMMITTED: Final = 1
+_ANY_LEADER: Final = -1
+_NO_START: Final = -1
+_NO_RACK_NOR_TAGS: Final = b"\1\0"
+_NO_TAGS: Final = b"\0"
 
 
 class PartitionData(NamedTuple):
@@ -38,6 +44,8 @@ class PartitionData(NamedTuple):
     data: bytes
     aborted: Sequence[AbortedTransaction] = ()
     """Aborted transactions that `data` may hold records of, in any order."""
+    diverged: Divergence | None = None
+    """Where the log is another one than that which was read so far, if it is; there is no data then."""
 
 
 class FetchAnswer(NamedTuple):
@@ -49,59 +57,62 @@ class FetchAnswer(NamedTuple):
 
 
 class Fetch(EncodedRequest):
-    """Request to a leader for what its partitions hold; from this version on one that ceased to lead answers, too."""
+    """Request to a leader for what its partitions hold; from this version on it says where a log was cut (KIP-595)."""
 
     API_KEY: ClassVar = 1
-    API_VERSION: ClassVar = 11
+    API_VERSION: ClassVar = 12
+    FLEXIBLE_VERSION: ClassVar = True
 
     @classmethod
     def of(cls, request: SessionRequest, wait_ms: int, most_bytes: int) -> Self:
         """Encode the request; the broker answers with a byte or more, or after `wait_ms`."""
         read: defaultdict[str, list[bytes]] = defaultdict(list)
-        for (topic, number), (position, size) in request.read:
-            read[topic].append(_ASKED.pack(number, -1, position, -1, size))
+        for (topic, number), (position, epoch, size) in request.read:
+            read[topic].append(_ASKED.pack(number, _ANY_LEADER, position, epoch, _NO_START, size))
         forget: defaultdict[str, list[bytes]] = defaultdict(list)
         for topic, number in request.forget:
-            forget[topic].append(_COUNT.pack(number))
+            forget[topic].append(_NUMBER.pack(number))
         session = request.session, request.epoch
-        head = _HEAD.pack(_ANY_REPLICA, wait_ms, 1, most_bytes, _READ_COMMITTED, *session, len(read))
-        return cls(b"".join([head, *_by_topic(read), _COUNT.pack(len(forget)), *_by_topic(forget), _NO_RACK]))
+        head = _HEAD.pack(_ANY_REPLICA, wait_ms, 1, most_bytes, _READ_COMMITTED, *session)
+        return cls(b"".join([head, *_by_topic(read), *_by_topic(forget), _NO_RACK_NOR_TAGS]))
 
 
 def _by_topic(packed: dict[str, list[bytes]]) -> Iterator[bytes]:
+    yield varint(len(packed) + 1)
     for topic, partitions in packed.items():
-        name = topic.encode()
-        yield _LENGTH.pack(len(name)) + name + _COUNT.pack(len(partitions))
+        yield compact(topic) + varint(len(partitions) + 1)
         yield from partitions
+        yield _NO_TAGS
 
 
 def read_fetched(answer: Any) -> FetchAnswer:
     """Decode the answer to Fetch; a session's names only partitions of which there is something to tell."""
     data: bytes = answer.data
-    _throttled, code, session, topics = _ANSWER.unpack_from(data)
-    return FetchAnswer(code, session, _read_partitions(data, topics))
+    _throttled, code, session = _ANSWER.unpack_from(data)
+    return FetchAnswer(code, session, _read_topics(data))
 
 
-def _read_partitions(data: bytes, topics: int) -> Iterator[PartitionData]:
-    at = _ANSWER.size
-    for _ in range(topics):
-        (length,) = _LENGTH.unpack_from(data, at)
-        begin = at + _LENGTH.size + length
-        topic = data[at + _LENGTH.size : begin].decode()
-        (count,) = _COUNT.unpack_from(data, begin)
-        at = begin + _COUNT.size
-        for _ in range(count):
-            number, code, end, stable, _start, transactions = _PART.unpack_from(data, at)
-            at += _PART.size
-            aborted: Sequence[AbortedTransaction] = ()
-            if transactions > 0:
-                stop = at + transactions * _ABORTED.size
-                aborted = [AbortedTransaction(*found) for found in _ABORTED.iter_unpack(data[at:stop])]
-                at = stop
-            at += _REPLICA_BYTES
-            (size,) = _COUNT.unpack_from(data, at)
-            at += _COUNT.size
-            size = max(size, 0)
-            end = stable if 0 <= stable < end else end  # one that knows no transactions may name none
-            yield PartitionData(TopicPartition(topic, number), code, end, data[at : at + size], aborted)
-            at += size
+def _read_topics(data: bytes) -> Iterator[PartitionData]:
+    topics, at = read_varint(data, _ANSWER.size)
+    for _ in range(topics - 1):
+        topic, at = read_compact(data, at)
+        count, at = read_varint(data, at)
+        for _ in range(count - 1):
+            found, at = _read_partition(data, at, topic)
+            yield found
+        at = skip_tags(data, at)
+
+
+def _read_partition(data: bytes, at: int, topic: str) -> tuple[PartitionData, int]:
+    number, code, end, stable, _start = _PART.unpack_from(data, at)
+    count, at = read_varint(data, at + _PART.size)
+    aborted: list[AbortedTransaction] = []
+    for _ in range(count - 1):
+        aborted.append(AbortedTransaction(*_ABORTED.unpack_from(data, at)))
+        at = skip_tags(data, at + _ABORTED.size)
+    length, begin = read_varint(data, at + _REPLICA_BYTES)
+    stop = begin + max(length - 1, 0)
+    tag, at = find_tag(data, stop, _DIVERGED)
+    diverged = None if tag < 0 else Divergence(*_DIVERGENCE.unpack_from(data, tag))
+    end = stable if 0 <= stable < end else end  # one that knows no transactions may name none
+    return PartitionData(TopicPartition(topic, number), code, end, data[begin:stop], aborted, diverged), at

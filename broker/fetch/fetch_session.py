@@ -15,8 +15,8 @@ from typing import Final, NamedTuple, TypeAlias
 
 from aiokafka import TopicPartition
 
-Place: TypeAlias = tuple[int, int]
-"""Offset from which a partition is read, and bytes of it at most."""
+Place: TypeAlias = tuple[int, int, int]
+"""Offset from which a partition is read, epoch of the leader that wrote the record before it, and bytes at most."""
 
 ONCE: Final = -1
 """Epoch of a request that wants no session."""

@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from aiokafka import TopicPartition
 
 from broker.fetch.losses import Losses
-from broker.fetch.record_batches import AbortedTransaction, Damage, FetchedBatch, mark_aborted, read_batch, split
+from broker.fetch.record_batches import (
+    UNKNOWN_EPOCH,
+    AbortedTransaction,
+    Damage,
+    FetchedBatch,
+    epoch_of,
+    mark_aborted,
+    read_batch,
+    split,
+)
 from broker.kafka_types import Record
 from broker.record_memory import record_bytes
 
@@ -22,6 +31,14 @@ if TYPE_CHECKING:
 
 BELIEVED_AFTER: Final = 3
 """Number of times that a batch is read damaged before it is passed over."""
+
+
+class Divergence(NamedTuple):
+    """Place up to which a log is the one that was read before: there it was cut, and may hold other records since."""
+
+    epoch: int
+    """Epoch of the leader that wrote the last record before `end`."""
+    end: int
 
 
 class TakenRecords(NamedTuple):
@@ -35,13 +52,15 @@ class TakenRecords(NamedTuple):
 class FetchedPartition:
     """Partition that is read from `position` on; a negative one is a place that is yet to be found."""
 
-    __slots__ = ("_damaged_at", "_losses", "_reading", "_tries", "_waiting", "end", "failures", "held_bytes", "key",
-                 "out_of_range", "position", "seeking", "set_aside", "start", "taken")  # fmt: skip
+    __slots__ = ("_damaged_at", "_losses", "_reading", "_tries", "_waiting", "end", "epoch", "failures", "held_bytes",
+                 "key", "out_of_range", "position", "seeking", "set_aside", "start", "taken")  # fmt: skip
 
     def __init__(self, key: TopicPartition, position: int, start: asyncio.Future[int], losses: Losses) -> None:
         self.key = key
         self.position = position
         """Where the next fetch begins, or `START` or `END`."""
+        self.epoch = UNKNOWN_EPOCH
+        """Epoch of the leader that wrote what lies before `position`: who lacks it says where its log ends."""
         self.start = start
         """Done with the first position once that is known."""
         self.taken = position
@@ -66,6 +85,7 @@ class FetchedPartition:
     def move_to(self, position: int) -> None:
         """Go on from `position`, without what is here."""
         self.position = self.taken = position
+        self.epoch = UNKNOWN_EPOCH
         self.held_bytes = 0
         self._waiting.clear()
         self._reading = None
@@ -75,6 +95,7 @@ class FetchedPartition:
     def skip_to(self, position: int) -> None:
         """Fetch from `position` on; what is here of before is still to be taken."""
         self.position = position
+        self.epoch = UNKNOWN_EPOCH
 
     def add(self, data: bytes, end: int, aborted: Sequence[AbortedTransaction] = ()) -> bool:
         """Take what a fetch from `position` brought; False if it holds no whole batch."""
@@ -88,7 +109,16 @@ class FetchedPartition:
         self._waiting += batches
         self.held_bytes += sum(len(batch.data) for batch in batches)
         self.position = batches[-1].next
+        self.epoch = epoch_of(batches[-1])
         return True
+
+    def go_back(self, divergence: Divergence) -> None:
+        """Go on from where the log was cut, behind which it may hold other records than those that came."""
+        if divergence.end >= self.position:
+            self.epoch = divergence.epoch
+            return
+        self._losses.replaced(self.key, self.position, divergence.end)
+        self.move_to(min(divergence.end, self.taken))
 
     def pass_over(self, damage: Damage) -> bool:
         """Note damage; returns whether it is to be believed, which it is when it has been read often enough."""

@@ -13,7 +13,8 @@ Rules.
   a partition that is new is broken off, together with its connection.
 * Of transactions only what is committed is read, once it is: an open one holds up what lies behind its first record.
 * Nothing is passed over in silence. Where the log begins after what was to be read, or ends before it, reading goes on
-  from its start, with an alarm (`losses`).
+  from its start, with an alarm (`losses`). Each fetch names the leader's epoch of what was read last: one who has lost
+  that says where its log was cut, and reading goes on from there, with an alarm, too.
 * No error of a broker's ends it, but for a refusal, which `poll` raises: it tries again after a pause.
 """
 
@@ -242,7 +243,7 @@ class Fetcher:
     def _request(self, fetch: _Fetch) -> Fetch:
         asked = [*fetch.asked.values()]
         random.shuffle(asked)  # the first ones fill the answer when there is more than it may hold
-        wanted = {state.key: (position, self._partition_bytes) for _, state, position in asked}
+        wanted = {state.key: (position, state.epoch, self._partition_bytes) for _, state, position in asked}
         request = self._sessions[fetch.node].request(wanted)
         wait_ms = self._pace.wait_ms(time.monotonic())
         return Fetch.of(request, min(wait_ms, _BRIEF_MS) if fetch.brief else wait_ms, _FETCH_BYTES)
@@ -260,7 +261,9 @@ class Fetcher:
             buffer, state, position = fetch.asked[part.key]
             if not buffer.reads(state) or state.position != position:
                 continue  # no longer ours, or moved meanwhile
-            if not part.code:
+            if part.diverged is not None:
+                state.go_back(part.diverged)
+            elif not part.code:
                 came |= self._on_data(state, part)
                 buffer.came(state)
             elif not self._is_cared_for(buffer, state, part.code):
@@ -343,6 +346,7 @@ class Fetcher:
 
     async def _find_way_back(self, buffer: FetchBuffer, state: FetchedPartition) -> None:
         key, position = state.key, state.position
+        await self._client.force_metadata_update()  # who led it and does no longer may know less of it
         start = (await find_offsets(self._client, {key: START}))[key]
         end = (await find_offsets(self._client, {key: END}))[key]
         if not buffer.reads(state):
@@ -353,6 +357,8 @@ class Fetcher:
         elif position > end:
             self._losses.cut(key, position, start, end)
             state.move_to(start)
+        else:  # it may be that the epoch is not known there
+            state.skip_to(position)
         state.out_of_range = False
 
 

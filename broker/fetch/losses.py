@@ -33,6 +33,11 @@ class Losses:
         what = f"gone with the end of the log: it ends at {end}, to be read was {position}; reading all, from {start}"
         self._report(partition, "cut", position - end, what)
 
+    def replaced(self, partition: TopicPartition, position: int, end: int) -> None:
+        """Say that the log was cut at `end`, before what was to be read next, and may hold other records since."""
+        what = f"gone with the end of the log: it was cut at {end}, to be read was {position}; reading on from the cut"
+        self._report(partition, "cut", position - end, what)
+
     def damaged(self, partition: TopicPartition, damage: Damage) -> None:
         """Say that what the log holds at some offsets cannot be read."""
         what = f"passed over, they cannot be read at {damage.first} and on: {damage.reason}"

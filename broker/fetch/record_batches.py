@@ -20,12 +20,15 @@ from aiokafka.record.util import decode_varint
 from broker.fetch.decompression import decompressed
 from broker.kafka_types import Record
 
+UNKNOWN_EPOCH: Final = -1
+"""Epoch of a leader that is not known."""
 _PREFIX: Final = struct.Struct(">qi")
 _V2_HEAD: Final = struct.Struct(">qiibIhiqqqhii")
 _MAGIC_AT: Final = 16
 _LAST_DELTA: Final = struct.Struct(">i")
 _LAST_DELTA_AT: Final = 23
 _V2: Final = 2
+_EPOCH: Final = struct.Struct(">i")
 _OLD_HEAD: Final = 26
 _APPEND_TIME: Final = 0x08
 _TRANSACTIONAL: Final = 0x10
@@ -101,6 +104,14 @@ def _span(data: bytes, first: int, position: int, end: int) -> FetchedBatch:
     if delta < 0 or not position <= first + delta < end:
         return FetchedBatch(position, position + 1, data, f"a batch that says to reach from {first} to {first + delta}")
     return FetchedBatch(first, first + delta + 1, data)
+
+
+def epoch_of(batch: FetchedBatch) -> int:
+    """Epoch of the leader that wrote a batch, if it says."""
+    if batch.problem or batch.data[_MAGIC_AT] < _V2:
+        return UNKNOWN_EPOCH
+    (epoch,) = _EPOCH.unpack_from(batch.data, _PREFIX.size)
+    return epoch
 
 
 def mark_aborted(batches: list[FetchedBatch], aborted: Iterable[AbortedTransaction]) -> None:

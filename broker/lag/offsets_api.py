@@ -14,6 +14,7 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final, Self
 
+from broker.compact_encoding import compact, read_compact, read_varint, skip_tags, varint
 from broker.encoded_request import EncodedRequest
 
 EARLIEST: Final = -2
@@ -63,12 +64,12 @@ class FetchOffsets(EncodedRequest):
 
         `settled`: where a transaction is open that may change what is committed, have an error answered in its place.
         """
-        parts = [_varint(len(groups) + 1)]
+        parts = [varint(len(groups) + 1)]
         for group, topics in groups.items():
-            parts += [_compact(group), _varint(len(topics) + 1)]
+            parts += [compact(group), varint(len(topics) + 1)]
             for topic, numbers in topics.items():
                 packed = struct.pack(f">{len(numbers)}i", *numbers)
-                parts += [_compact(topic), _varint(len(numbers) + 1), packed, b"\0"]
+                parts += [compact(topic), varint(len(numbers) + 1), packed, b"\0"]
             parts.append(b"\0")
         return cls(b"".join([*parts, bytes([settled]), b"\0"]))  # no tags
 
@@ -93,72 +94,28 @@ def read_offsets(answer: Any) -> Iterable[tuple[str, list[tuple[int, int]]]]:
 def read_committed(answer: Any) -> Iterable[tuple[str, int, list[tuple[str, list[tuple[int, int]]]]]]:
     """Decode the answer to FetchOffsets: by group its error code, and by topic (partition, offset, -1 or UNKNOWN)."""
     data: bytes = answer.data
-    groups, at = _read_varint(data, 4)  # after the throttle time
+    groups, at = read_varint(data, 4)  # after the throttle time
     for _ in range(groups - 1):
-        group, at = _read_compact(data, at)
-        count, at = _read_varint(data, at)
+        group, at = read_compact(data, at)
+        count, at = read_varint(data, at)
         topics: list[tuple[str, list[tuple[int, int]]]] = []
         for _ in range(count - 1):
-            topic, at = _read_compact(data, at)
+            topic, at = read_compact(data, at)
             found, at = _read_partitions(data, at)
             topics.append((topic, found))
-            at = _skip_tags(data, at)
+            at = skip_tags(data, at)
         (error,) = _LENGTH.unpack_from(data, at)
-        at = _skip_tags(data, at + 2)
+        at = skip_tags(data, at + 2)
         yield group, error, topics
 
 
 def _read_partitions(data: bytes, at: int) -> tuple[list[tuple[int, int]], int]:
-    count, at = _read_varint(data, at)
+    count, at = read_varint(data, at)
     found: list[tuple[int, int]] = []
     for _ in range(count - 1):
         number, offset, _epoch = _COMMITTED.unpack_from(data, at)
-        length, at = _read_varint(data, at + _COMMITTED.size)  # of what the committer noted; 0 is none
+        length, at = read_varint(data, at + _COMMITTED.size)  # of what the committer noted; 0 is none
         at += max(length - 1, 0)
         found.append((number, UNKNOWN if data[at] or data[at + 1] else offset))
-        at = _skip_tags(data, at + 2)
+        at = skip_tags(data, at + 2)
     return found, at
-
-
-def _compact(text: str) -> bytes:
-    data = text.encode()
-    return _varint(len(data) + 1) + data
-
-
-def _varint(value: int) -> bytes:
-    found = bytearray()
-    while value > 0x7F:
-        found.append(value & 0x7F | 0x80)
-        value >>= 7
-    found.append(value)
-    return bytes(found)
-
-
-def _read_varint(data: bytes, at: int) -> tuple[int, int]:
-    value = data[at]
-    if value < 0x80:
-        return value, at + 1
-    value &= 0x7F
-    shift = 7
-    while True:
-        at += 1
-        byte = data[at]
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at + 1
-        shift += 7
-
-
-def _read_compact(data: bytes, at: int) -> tuple[str, int]:
-    length, at = _read_varint(data, at)
-    end = at + length - 1
-    return data[at:end].decode(), end
-
-
-def _skip_tags(data: bytes, at: int) -> int:
-    count, at = _read_varint(data, at)
-    for _ in range(count):
-        _tag, at = _read_varint(data, at)
-        size, at = _read_varint(data, at)
-        at += size
-    return at

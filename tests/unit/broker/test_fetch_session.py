@@ -9,7 +9,9 @@ from broker.fetch.fetch_session import ONCE, FetchSession, Place, SessionRequest
 PARTITIONS = [TopicPartition(topic, number) for topic in "ab" for number in range(3)]
 UNKNOWN, WRONG_EPOCH = 70, 71
 
-wanted = st.dictionaries(st.sampled_from(PARTITIONS), st.tuples(st.integers(0, 3), st.sampled_from([10, 20])))
+wanted = st.dictionaries(
+    st.sampled_from(PARTITIONS), st.tuples(st.integers(0, 3), st.integers(-1, 1), st.sampled_from([10, 20]))
+)
 fates = st.sampled_from(["answered", "request lost", "answer lost", "broker forgets", "no session given"])
 
 
@@ -66,9 +68,9 @@ def test_each_answer_is_of_what_was_wanted(steps: list[tuple[dict[TopicPartition
 def test_a_session_is_told_only_what_is_new() -> None:
     broker, session = ModelBroker(), FetchSession()
     a, b, c = PARTITIONS[:3]
-    session.answered(broker.take(session.request({a: (5, 10), b: (6, 10)}), give=True)[1])
-    request = session.request({a: (7, 10), c: (0, 10)})
-    assert (request.read, request.forget) == ([(a, (7, 10)), (c, (0, 10))], [b])
+    session.answered(broker.take(session.request({a: (5, 2, 10), b: (6, 2, 10)}), give=True)[1])
+    request = session.request({a: (7, 2, 10), c: (0, 2, 10)})
+    assert (request.read, request.forget) == ([(a, (7, 2, 10)), (c, (0, 2, 10))], [b])
     session.answered(broker.take(request, give=True)[1])
-    unchanged = session.request({a: (7, 10), c: (0, 10)})
+    unchanged = session.request({a: (7, 2, 10), c: (0, 2, 10)})
     assert (unchanged.read, unchanged.forget) == ([], [])

@@ -94,6 +94,7 @@ class Model(RuleBasedStateMachine):
         if self.next.get(key, 0) > 0 and not self.full:
             self.out[key] = set()
             self._know(key, 0)
+            self.group[key] = -1  # what was committed may lie beyond the end
             self._made_room()
             self.tracker.hand_out(key, {0: 0})
             self.out[key], self.next[key] = {0}, 1
