@@ -1,7 +1,8 @@
 """Kafka, and the only package that speaks to it.
 
 Reading order: setting_errors (what is wrong with settings) -> reply_stream (results straight back, beside Kafka) ->
-settings (how to reach it) -> client (every aiokafka object is built there) -> kafka_types (what others may import of
+settings (how to reach it) -> sasl_connections (sessions that end) ->
+client (every aiokafka object is built there) -> kafka_types (what others may import of
 aiokafka's) -> features (what a broker can do), reachability (whether it answers) -> topic_configs (how each kind of
 topic is kept) -> librdkafka_admin (requests that aiokafka has no method for) -> config_api (single values of that) ->
 topics (made and waited for) -> acls, scram (who may do what with them, and how it logs in) -> clock (the broker's time)

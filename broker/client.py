@@ -25,6 +25,7 @@ from aiokafka.errors import (
 )
 from aiokafka.protocol.metadata import MetadataRequest
 
+from broker.sasl_connections import SaslConnections
 from broker.settings import ENV, PREFIX, Compression, KafkaSettings, SaslMechanism, SecurityProtocol
 from process.connection_errors import why_not_connected
 from process.outages import Outage
@@ -36,6 +37,8 @@ OUTAGE: Final = Outage("Kafka", (KafkaError,), ("broker.", "aiokafka"))
 """Whether Kafka is away, as the connections of this process tell."""
 STOP_S: Final = 5.0
 _CONNECT_S: Final = 2.0
+_MAX_IDLE_MS: Final = 540_000
+"""Milliseconds after which a connection on which nothing is asked is closed; aiokafka's own."""
 RETRY_BACKOFF_MS: Final = 100
 RECORD_COMPRESSION: Final = {Compression.NONE: 0, Compression.GZIP: 1, Compression.LZ4: 3, Compression.ZSTD: 4}
 """Kafka's numbers of the compressions."""
@@ -86,11 +89,11 @@ async def close_client(client: AIOKafkaClient) -> None:
         log.warning("Kafka did not answer while a client was closed")
 
 
-def new_client(settings: KafkaSettings, client_id: str) -> AIOKafkaClient:
-    """Make a client, not started, to send requests with and to know the cluster by."""
+def new_client(settings: KafkaSettings, client_id: str, **more: Any) -> AIOKafkaClient:
+    """Make a client, not started, to send requests with and to know the cluster by; `more` are aiokafka's options."""
     options: Any = client_options(settings, client_id)
-    client = AIOKafkaClient(**options)
-    _adapt(client)
+    client = AIOKafkaClient(**options, **more)
+    _adapt(client, options)
     return client
 
 
@@ -111,25 +114,27 @@ async def connect_client(settings: KafkaSettings, client_id: str) -> AIOKafkaCli
 
 def new_consumer(settings: KafkaSettings, client_id: str, **options: Any) -> AIOKafkaConsumer:
     """Make a consumer, not started; `options` are aiokafka's."""
+    login = client_options(settings, client_id)
     consumer = AIOKafkaConsumer(
-        **client_options(settings, client_id),
+        **login,
         enable_auto_commit=False,
         fetch_max_wait_ms=settings.fetch_max_wait_ms,
         **options,
     )
-    _adapt(consumer._client)  # pyright: ignore[reportPrivateUsage]
+    _adapt(consumer._client, login)  # pyright: ignore[reportPrivateUsage]
     return consumer
 
 
 def new_transactional_producer(settings: KafkaSettings, client_id: str, transactional_id: str) -> AIOKafkaProducer:
     """Make a producer of transactions, not started; starting it fences those with the same id."""
+    login = client_options(settings, client_id)
     producer = AIOKafkaProducer(
-        **client_options(settings, client_id),
+        **login,
         transactional_id=transactional_id,
         max_request_size=settings.max_record_bytes,
         compression_type=None if settings.compression is Compression.NONE else settings.compression.value,
     )
-    _adapt(producer.client)
+    _adapt(producer.client, login)
     return producer
 
 
@@ -151,14 +156,17 @@ def _send(send: Callable[..., Any], request: Any, *words: Any, **more: Any) -> A
     return send(request, *words, **more)
 
 
-def _adapt(client: AIOKafkaClient) -> None:
+def _adapt(client: AIOKafkaClient, options: ClientOptions) -> None:
     """Have a client tell of outages, and have no broker that is set up so make a topic that it only asks about.
 
     One that was deleted a moment ago would be there again. aiokafka has no setting for that; and what others do with
-    aiokafka in this process, beside the client library, is theirs.
+    aiokafka in this process, beside the client library, is theirs. A client that authenticates by SASL gets connections
+    that are replaced before their sessions end.
     """
     client._conns = _Connections()  # pyright: ignore[reportPrivateUsage]
     connect: Any = client._get_conn  # pyright: ignore[reportPrivateUsage]
+    if "SASL" in options.get("security_protocol", ""):
+        connect = _use_sessions(client, options)
 
     async def watched(node_id: Any, **more: Any) -> Any:
         connection = await connect(node_id, **more)
@@ -170,6 +178,23 @@ def _adapt(client: AIOKafkaClient) -> None:
     client._get_conn = watched  # pyright: ignore[reportPrivateUsage]
 
 
+def _use_sessions(client: AIOKafkaClient, options: ClientOptions) -> Callable[..., Any]:
+    """Have a client close its sessions with itself; returns what connects it."""
+    connections = SaslConnections(client, {**_connection_options(options), "max_idle_ms": _MAX_IDLE_MS})
+    close = client.close
+
+    async def close_all() -> None:
+        await connections.close()
+        await close()
+
+    client.close = close_all
+    return connections.get
+
+
+def _connection_options(options: ClientOptions) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name not in ("bootstrap_servers", "retry_backoff_ms")}
+
+
 @asynccontextmanager
 async def open_admin(settings: KafkaSettings, client_id: str = "infaas-admin") -> AsyncGenerator[AIOKafkaAdminClient]:
     """Start an admin client, and close it when the context ends.
@@ -177,8 +202,9 @@ async def open_admin(settings: KafkaSettings, client_id: str = "infaas-admin") -
     Raises:
         OperatorError: Kafka cannot be reached.
     """
-    admin = AIOKafkaAdminClient(**client_options(settings, client_id))
-    _adapt(admin._client)  # pyright: ignore[reportPrivateUsage]
+    login = client_options(settings, client_id)
+    admin = AIOKafkaAdminClient(**login)
+    _adapt(admin._client, login)  # pyright: ignore[reportPrivateUsage]
     try:
         await start_client(settings, admin.start())
         yield admin
@@ -226,8 +252,7 @@ async def _refuses_credentials(settings: KafkaSettings) -> bool:
     """Whether Kafka refuses us, asked once more: starting clients log why no broker took them, but do not raise it."""
     if "SASL" not in settings.security_protocol:
         return False
-    options: dict[str, Any] = {**client_options(settings, "infaas-check")}
-    del options["bootstrap_servers"], options["retry_backoff_ms"]
+    options = _connection_options(client_options(settings, "infaas-check"))
     host, _, port = settings.bootstrap.split(",")[0].strip().rpartition(":")
     try:
         async with asyncio.timeout(settings.request_timeout_ms / 1000):

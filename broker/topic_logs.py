@@ -9,18 +9,20 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any, ClassVar, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Self
 
-from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError, for_code
 from aiokafka.protocol.admin import DeleteRecordsRequest
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.types import Array, Boolean, Int16, Int32, Int64, Schema, String
 
-from broker.client import client_options, start_client
+from broker.client import new_client, start_client
 from broker.lag.offsets_api import LATEST, ListOffsets, read_offsets
 from broker.settings import KafkaSettings
+
+if TYPE_CHECKING:
+    from aiokafka.client import AIOKafkaClient
 
 log = logging.getLogger(__name__)
 
@@ -93,9 +95,7 @@ class TopicLogs:
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        self._client = AIOKafkaClient(
-            **client_options(self._settings, self._client_id), metadata_max_age_ms=_CLIENT_METADATA_MS
-        )
+        self._client = new_client(self._settings, self._client_id, metadata_max_age_ms=_CLIENT_METADATA_MS)
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._client.close)
             await start_client(self._settings, self._client.bootstrap())

@@ -90,8 +90,10 @@ class SecuredKafka:
 class _ApacheBehindLocks(ApacheKafka):
     """Apache Kafka that has no door without one."""
 
-    def __init__(self, folder: Path, secured: SecuredKafka, certificates: Certificates, ports: tuple[int, int]) -> None:
-        super().__init__(folder, 0, partial(_properties, certificates, ports))
+    def __init__(
+        self, folder: Path, secured: SecuredKafka, certificates: Certificates, ports: tuple[int, int], session_ms: int
+    ) -> None:
+        super().__init__(folder, 0, partial(_properties, certificates, ports, session_ms))
         self._secured = secured
 
     @property
@@ -100,7 +102,7 @@ class _ApacheBehindLocks(ApacheKafka):
 
 
 def _properties(
-    certificates: Certificates, ports: tuple[int, int], data: Path, port: int, controller_port: int
+    certificates: Certificates, ports: tuple[int, int], session_ms: int, data: Path, port: int, controller_port: int
 ) -> str:  # fmt: skip
     certificate, key = certificates.issue("broker")
     doors = f"SASL://{_HOST}:{ports[0]},TLS://{_HOST}:{ports[1]}"
@@ -123,6 +125,7 @@ def _properties(
         "ssl.keystore.certificate.chain": _one_line(certificate),
         "ssl.truststore.type": "PEM",
         "ssl.truststore.certificates": _one_line(certificates.authority),
+        "connections.max.reauth.ms": str(session_ms),
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
         "super.users": f"User:{USER};User:CN=broker",
     }
@@ -134,12 +137,12 @@ def _one_line(pem: Path) -> str:
 
 
 @contextmanager
-def secured_broker(folder: Path) -> Generator[SecuredKafka]:
-    """Run the broker in this folder."""
+def secured_broker(folder: Path, session_ms: int = 0) -> Generator[SecuredKafka]:
+    """Run the broker in this folder; sessions of SASL end after so many milliseconds, 0: never."""
     need_apache()
     certificates, ports = Certificates(folder), (free_port(), free_port())
     secured = SecuredKafka(certificates, *ports)
-    with served(lambda: _ApacheBehindLocks(folder, secured, certificates, ports)):
+    with served(lambda: _ApacheBehindLocks(folder, secured, certificates, ports, session_ms)):
         yield secured
 
 

@@ -16,23 +16,25 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 import msgspec
 import numpy as np
 from aiokafka import TopicPartition
-from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 from aiokafka.protocol.metadata import MetadataRequest
 from numpy.typing import NDArray
 
-from broker.client import client_options, start_client
+from broker.client import new_client, start_client
 from broker.clock import BrokerClock
 from broker.lag.committed import CommittedOffsets, Groups
 from broker.lag.offset_history import UNSEEN, OffsetHistory
 from broker.lag.offsets_api import EARLIEST, LATEST, UNKNOWN, ListOffsets, read_offsets
 from broker.lag.timestamps import TimestampLookup
 from broker.settings import KafkaSettings
+
+if TYPE_CHECKING:
+    from aiokafka.client import AIOKafkaClient
 
 log = logging.getLogger(__name__)
 
@@ -179,9 +181,7 @@ class LagReader:
         self._looked_up_s = -METADATA_S
 
     async def __aenter__(self) -> Self:
-        self._client = AIOKafkaClient(
-            **client_options(self._settings, self._client_id), metadata_max_age_ms=_CLIENT_METADATA_MS
-        )
+        self._client = new_client(self._settings, self._client_id, metadata_max_age_ms=_CLIENT_METADATA_MS)
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._client.close)
             stack.push_async_callback(self._timestamps.aclose)

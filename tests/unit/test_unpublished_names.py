@@ -17,6 +17,7 @@ from aiohttp import web
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
+from aiokafka.conn import AIOKafkaConnection
 from aiokafka.protocol.metadata import MetadataRequest
 
 from gateway.http.connection import HttpConnection
@@ -38,9 +39,9 @@ MODULES: Final[dict[str, set[str]]] = {
     "aiokafka.client": {"AIOKafkaClient", "CoordinationType"},
     "aiokafka.cluster": {"ClusterMetadata"},
     "aiokafka.codec": {"snappy_decode"},
-    "aiokafka.conn": {"create_conn"},
+    "aiokafka.conn": {"AIOKafkaConnection", "create_conn"},
     "aiokafka.partitioner": {"murmur2"},
-    "aiokafka.protocol.admin": {"DeleteRecordsRequest"},
+    "aiokafka.protocol.admin": {"DeleteRecordsRequest", "SaslAuthenticateRequest"},
     "aiokafka.protocol.api": {"Request", "RequestStruct", "Response"},
     "aiokafka.protocol.commit": {"OffsetCommitRequest", "OffsetFetchRequest"},
     "aiokafka.protocol.group": {"JoinGroupRequest", "SyncGroupRequest"},
@@ -80,7 +81,8 @@ def test_unpublished_names_exist(module: str, names: set[str]) -> None:
 async def test_private_attributes_of_aiokafka_exist() -> None:
     client, consumer = AIOKafkaClient(), AIOKafkaConsumer()
     owners: dict[Any, tuple[str, ...]] = {
-        client: ("_conns", "_get_conn", "_wait_on_metadata"),
+        client: ("_conns", "_get_conn", "_on_connection_closed", "_wait_on_metadata"),
+        AIOKafkaConnection("127.0.0.1", 9092): ("_requests",),
         consumer: ("_client",),
         AIOKafkaAdminClient(): ("_client",),
         MetadataRequest([]): ("_allow_auto_topic_creation",),
