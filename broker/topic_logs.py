@@ -18,7 +18,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.types import Array, Boolean, Int16, Int32, Int64, Schema, String
 
 from broker.client import new_client, start_client
-from broker.lag.offsets_api import LATEST, ListOffsets, read_offsets
+from broker.lag.offsets_api import LATEST, UNKNOWN, ListOffsets, read_offsets
 from broker.settings import KafkaSettings
 
 if TYPE_CHECKING:
@@ -114,18 +114,25 @@ class TopicLogs:
 
     async def ends(self, topics: Iterable[str]) -> dict[str, int]:
         """Read how many records topics have taken so far, in all; a topic of which a part is unknown is absent."""
-        leaders = await self._leaders(topics)
+        ends = await self.partition_ends(topics)
+        missing = {partition.topic for partition, end in ends.items() if end < 0}
         found = defaultdict[str, int](int)
-        missing = {partition.topic for partition, leader in leaders.items() if leader < 0}
+        for partition, end in ends.items():
+            found[partition.topic] += end
+        return {topic: end for topic, end in found.items() if topic not in missing}
+
+    async def partition_ends(self, topics: Iterable[str]) -> dict[LogPartition, int]:
+        """Read where the partitions of topics end; UNKNOWN where nobody says."""
+        leaders = await self._leaders(topics)
+        found = dict.fromkeys(leaders, UNKNOWN)
         for leader, led in _by_leader(leaders).items():
             answer: Any = await self._client.send(leader, ListOffsets.of(led, LATEST))
             for topic, offsets in read_offsets(answer):
-                found[topic] += sum(offset for _, offset in offsets)
-                missing |= {topic for _, offset in offsets if offset < 0}
-        return {topic: end for topic, end in found.items() if topic not in missing}
+                found |= {LogPartition(topic, number): offset for number, offset in offsets}
+        return found
 
-    async def bytes_on_disk(self, topics: Iterable[str]) -> dict[str, int]:
-        """Ask how many bytes topics take, by the largest replica of each partition."""
+    async def bytes_on_disk(self, topics: Iterable[str]) -> dict[LogPartition, int]:
+        """Ask how many bytes the partitions of topics take, by the largest replica of each."""
         numbers = defaultdict[str, list[int]](list)
         for partition in await self._leaders(topics):
             numbers[partition.topic].append(partition.number)
@@ -138,10 +145,7 @@ class TopicLogs:
                         if not is_future:
                             key = LogPartition(topic, number)
                             largest[key] = max(largest.get(key, 0), size)
-        total = defaultdict[str, int](int)
-        for partition, size in largest.items():
-            total[partition.topic] += size
-        return dict(total)
+        return largest
 
     async def delete_before(self, offsets: Mapping[LogPartition, int]) -> set[LogPartition]:
         """Delete the records before these offsets; returns the partitions that did so, and logs why others did not."""

@@ -1,7 +1,8 @@
 """Deletes from Kafka and Postgres what is done with, and says which topics of work grow too large.
 
 * Records of work below what is committed, every half a minute, as Kafka Streams does with its repartition topics: the
-  topics themselves keep everything. Kafka frees the disk by whole segments.
+  topics themselves keep everything. Kafka frees the disk by whole segments, and ends a segment when something is
+  written: where nothing is, a record that nobody reads is (`broker/segment_roll.py`).
 * Reply topics of clients and gateways that were killed.
 * The configuration of topics that an older version made, at the start of the term.
 * Builds that nobody has done for a day, e.g. since no worker of their hardware came: nobody waits for them any more.
@@ -14,17 +15,19 @@ What fails is tried again: meanwhile topics grow, and nothing else suffers.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
 from prometheus_client import Counter, Gauge
 
 from autoscaler.janitor.reply_topic_watch import ReplyTopicWatch
-from autoscaler.janitor.trimming import trimmable
+from autoscaler.janitor.trimming import idle_ends, trimmable
 from autoscaler.settings import AutoscalerSettings
 from broker.kafka_types import KafkaError
 from broker.lag.reader import LagObservation
+from broker.segment_roll import roll_segments
 from broker.settings import KafkaSettings
 from broker.topic_logs import LogPartition, TopicLogs
 from broker.topics import correct_topics, delete_topics
@@ -46,6 +49,9 @@ _NEAR: Final = 0.8
 """Share of the bytes of dead letters that may be used before it is an alarm."""
 ABANDONED: Final = Counter("infaas_abandoned_reply_topics", "Reply topics deleted because their owner is gone.")
 
+_IDLE_BYTES: Final = 1024 * 1024
+"""Bytes that an idle partition may take, most of them of records that are done."""
+
 
 class Janitor:
     """Janitor of one term of lead; `reading` returns the last reading of the lag, None before the first."""
@@ -64,6 +70,8 @@ class Janitor:
         self._trimmed: dict[LogPartition, int] = {}
         self._watch = ReplyTopicWatch(settings.reply_topic_age_s, 3 * settings.sweep_interval_s)
         self._large: set[str] = set()
+        self._idle: dict[LogPartition, int] = {}
+        """Ends of partitions that were idle at the last sweep."""
 
     async def run(self) -> None:
         """Trim and sweep until cancelled, one after the other: they share a connection."""
@@ -110,7 +118,10 @@ class Janitor:
             await self._weigh()
 
     async def _weigh(self) -> None:
-        sizes = await self._logs.bytes_on_disk([*await self._work(), DEAD_LETTERS])
+        by_partition = await self._logs.bytes_on_disk([*await self._work(), DEAD_LETTERS])
+        sizes = defaultdict[str, int](int)
+        for partition, size in by_partition.items():
+            sizes[partition.topic] += size
         BYTES.clear()
         LETTERS_LIMIT.set(self._kafka.dead_letter_retention_bytes)
         for topic, size in sizes.items():
@@ -124,6 +135,26 @@ class Janitor:
             log.error("%s takes %d bytes, %s", topic, large[topic], what)
         self._large = set(large)
         await put_large_topics(self._pool, datetime.now(UTC), large)
+        await self._end_segments(by_partition)
+
+    async def _end_segments(self, sizes: Mapping[LogPartition, int]) -> None:
+        """Have partitions begin a segment that were idle since the last sweep and hold what is done on disk."""
+        reading, before = self._reading(), self._idle
+        if reading is None:
+            return
+        self._idle = idle_ends(reading, self._trimmed)
+        ends = {
+            partition: end
+            for partition, end in self._idle.items()
+            if before.get(partition) == end and sizes.get(partition, 0) > _IDLE_BYTES
+        }
+        if ends:
+            groups = defaultdict[str, list[LogPartition]](list)
+            for group, topic, number in reading.group_partitions:
+                if (partition := LogPartition(topic, number)) in ends:
+                    groups[group].append(partition)
+            log.info("ending the segments of %d idle partitions, which hold what is done", len(ends))
+            await roll_segments(self._kafka, self._logs, ends, groups)
 
     async def _work(self) -> list[str]:
         return [

@@ -7,6 +7,20 @@ from broker.topic_logs import LogPartition
 from schemas.topics import is_work
 
 
+def idle_ends(reading: LagObservation, trimmed: Mapping[LogPartition, int]) -> dict[LogPartition, int]:
+    """Ends of partitions of work all of whose records are done and were deleted, as far as Kafka deletes them."""
+    found = dict[LogPartition, int]()
+    busy = set[LogPartition]()
+    rows = zip(reading.group_partitions, reading.committed.tolist(), reading.end.tolist(), strict=True)
+    for (_group, topic, number), committed, end in rows:
+        partition = LogPartition(topic, number)
+        if is_work(topic) and committed == end == trimmed.get(partition):
+            found[partition] = end
+        else:
+            busy.add(partition)
+    return {partition: end for partition, end in found.items() if partition not in busy}
+
+
 def trimmable(reading: LagObservation, trimmed: Mapping[LogPartition, int]) -> dict[LogPartition, int]:
     """Offsets before which the records of partitions may be deleted, where they have not been `trimmed` to that before.
 

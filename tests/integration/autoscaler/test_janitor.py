@@ -1,5 +1,8 @@
 """What is done is deleted from a real Kafka, and what is not stays; reply topics go with their owners."""
 
+import asyncio
+from collections.abc import Generator
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -13,6 +16,7 @@ from broker.delivery.consumer import Consumer
 from broker.lag.reader import LagObservation, LagReader
 from broker.producer import Producer
 from broker.request_reply import RETENTION_MS, RequestReply
+from broker.servers.apache import ApacheKafka, changed_properties, server_properties
 from broker.settings import KafkaSettings
 from broker.topic_logs import LogPartition, TopicLogs
 from broker.topics import TopicSpec, delete_topics, ensure_system_topics, ensure_task_topics, ensure_topics
@@ -21,7 +25,22 @@ from schemas.topics import DEAD_LETTERS, REPLIES, SELECTOR_GROUP, reply_topic, t
 from store.builds import get_build, put_build
 from store.pool import Pool
 from store.samples import topic_alarms
+from tests.kafka_fixtures import need_apache, served
 from tests.waiting import read_until
+
+
+def quick(data: Path, port: int, controller_port: int) -> str:
+    """A broker that looks ten times a second for what is to be deleted."""
+    changed = {"log.retention.check.interval.ms": "100", "log.initial.task.delay.ms": "100"}
+    return changed_properties(server_properties(data, port, controller_port), changed)
+
+
+@pytest.fixture(scope="module")
+def quick_kafka(tmp_path_factory: pytest.TempPathFactory) -> Generator[KafkaSettings]:
+    folder = tmp_path_factory.mktemp("quick-kafka")
+    need_apache()
+    with served(lambda: ApacheKafka(folder, properties=quick)) as settings:
+        yield settings
 
 
 class Stage:
@@ -54,6 +73,11 @@ class Stage:
                     consumer.done(record)
                     done += 1
             assert await consumer.commit()
+
+    async def lags(self) -> list[int]:
+        await self.read()
+        assert self.reading is not None
+        return self.reading.lag.tolist()
 
     async def read(self) -> None:
         self.reading = await self.reader.read_until_known({SELECTOR_GROUP: [self.topic]})
@@ -88,6 +112,49 @@ async def test_records_that_are_done_are_deleted_and_no_others(kafka: KafkaSetti
         assert (stage.reading.lag.tolist(), stage.reading.lost.tolist()) == ([0, 0], [0, 0])
         await stage.send(producer, 1)
         assert await stage.begins(producer) == 10
+
+
+@pytest.mark.parametrize("read", [True, False])
+async def test_done_records_of_an_idle_task_leave_the_disk(
+    quick_kafka: KafkaSettings, store_pool: Pool, *, read: bool
+) -> None:
+    kafka = quick_kafka
+    async with (
+        Producer(kafka, "test") as producer,
+        LagReader(kafka) as reader,
+        TopicLogs(kafka) as logs,
+        open_admin(kafka) as admin,
+        asyncio.TaskGroup() as tasks,
+    ):
+        stage = Stage(kafka, store_pool, logs, reader)
+        await ensure_task_topics(kafka, stage.topic.removeprefix(task_topic("")), 1)
+        await set_configs(admin, {stage.topic: {"segment.ms": "100", "file.delete.delay.ms": "100"}})
+        await stage.send(producer, 8, b"x" * 1024 * 1024)
+        await stage.commit(8)
+        reading = tasks.create_task(_read_on(kafka, stage.topic)) if read else None
+
+        async def size() -> int:
+            await stage.read()
+            await stage.janitor.trim()
+            await stage.janitor.sweep()
+            return (await logs.bytes_on_disk([stage.topic]))[LogPartition(stage.topic, 0)]
+
+        await read_until(size, lambda found: found < 1024 * 1024)
+        await read_until(stage.lags, lambda lags: lags == [0])
+        await stage.send(producer, 1, b"new")
+        await (stage.commit(1) if reading is None else read_until(stage.lags, lambda lags: lags == [0]))
+        if reading is not None:
+            reading.cancel()
+    assert stage.reading is not None
+    assert stage.reading.lost.tolist() == [0]
+
+
+async def _read_on(kafka: KafkaSettings, topic: str) -> None:
+    async with Consumer(kafka, "reader", group=SELECTOR_GROUP) as consumer:
+        await consumer.assign(topic, [0])
+        while True:
+            for record in await consumer.poll():
+                consumer.done(record)
 
 
 async def test_topics_of_an_older_version_are_corrected(kafka: KafkaSettings, store_pool: Pool) -> None:
@@ -142,7 +209,7 @@ async def test_dead_letters_near_their_bound_are_an_alarm(
     await ensure_system_topics(kafka)
     async with Producer(kafka, "test") as producer, LagReader(kafka) as reader, TopicLogs(kafka) as logs:
         await producer.send_and_wait(DEAD_LETTERS, b"x" * 2000)
-        size = (await logs.bytes_on_disk([DEAD_LETTERS]))[DEAD_LETTERS]
+        size = (await logs.bytes_on_disk([DEAD_LETTERS]))[LogPartition(DEAD_LETTERS, 0)]
 
         async def alarms(bound: int) -> list[int]:
             settings = kafka.model_copy(update={"dead_letter_retention_bytes": bound})

@@ -5,8 +5,9 @@ from math import nan
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from autoscaler.janitor.trimming import trimmable
+from autoscaler.janitor.trimming import idle_ends, trimmable
 from broker.lag.reader import GroupPartition, LagObservation
 from broker.topic_logs import LogPartition
 from schemas.topics import results_topic, task_topic, variant_topic
@@ -42,6 +43,16 @@ def test_what_nobody_ever_committed_or_is_unknown_is_not_trimmed() -> None:
 def test_the_slowest_group_counts() -> None:
     assert trimmable(a_reading(("g", TOPIC, 0, 5), ("h", TOPIC, 0, 3)), {}) == {LogPartition(TOPIC, 0): 3}
     assert trimmable(a_reading(("g", TOPIC, 0, 5), ("h", TOPIC, 0, -1)), {}) == {}
+
+
+def test_idle_is_what_every_group_has_done_to_the_end() -> None:
+    queue = LogPartition(variant_topic("mlp.onnx-fp32.cpu"), 0)
+    rows = [("g", TOPIC, 0, 5), ("g", TOPIC, 1, 5), ("g", TOPIC, 2, 5), ("h", TOPIC, 2, 4), ("h", queue.topic, 0, 7)]
+    reading = a_reading(*rows)
+    reading = replace(reading, end=np.array([5, 6, 5, 5, 7], np.int64))
+    trimmed = {LogPartition(TOPIC, number): 5 for number in range(3)} | {queue: 6}
+    assert idle_ends(reading, trimmed) == {LogPartition(TOPIC, 0): 5}
+    assert idle_ends(reading, trimmed | {queue: 7}) == {LogPartition(TOPIC, 0): 5, queue: 7}
 
 
 class Log:
