@@ -94,7 +94,7 @@ class SaslConnections:
         await asyncio.wait([opening])
         if self._opening.get(key) is opening:
             del self._opening[key]
-        connection = opening.result()
+        connection = None if opening.cancelled() else opening.result()
         if connection is not None and self._conns.get(key) is None:
             self._conns[key] = connection
         return self._conns.get(key)
@@ -103,7 +103,7 @@ class SaslConnections:
         """Open a connection beside that which there is; one that was opened and has ended is opened again."""
         opening = self._opening.get(key)
         if opening is not None and opening.done():
-            found = opening.result()
+            found = None if opening.cancelled() else opening.result()
             if found is None or not found.connected() or time.monotonic() >= found.end_s:
                 opening = None
         if opening is None:
