@@ -102,6 +102,7 @@ async def ensure_system_topics(settings: KafkaSettings) -> None:
             TopicSpec(names.DEAD_LETTERS),
             TopicSpec(names.LETTER_MARKS),
             TopicSpec(names.JOB_RESULTS, PARTITIONS),
+            TopicSpec(names.LANES, names.LANE_COUNT),
         ],
     )
 

@@ -85,6 +85,8 @@ class SelectorLoad(msgspec.Struct, frozen=True, kw_only=True):
     classes: tuple[ClassCount, ...] = ()
     variants: dict[str, int] = {}
     """Inputs sent on, by variant."""
+    lanes: dict[str, int] = {}
+    """Offline queries held of lanes, by task: of which tasks those are that wait there."""
 
 
 def class_key(needs: Needs, latency_ms: float | None, tenant_class: str | None = None) -> ClassKey:

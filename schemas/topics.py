@@ -26,6 +26,8 @@ BUILD_REPORTS: Final = "infaas.build-reports"  # BuildReport of every worker tha
 
 SELECTOR_GROUP: Final = "infaas.selector"
 OFFLINE_SELECTOR_GROUP: Final = "infaas.selector.offline"
+LANES: Final = "infaas.lanes.offline"  # offline queries in tenant lanes: each tenant's of a task in one partition
+LANE_COUNT: Final = 16
 JOB_RESULTS: Final = "infaas.jobs"  # results of jobs, for the jobs services, which share it as a group of that name
 JOBS_GROUP: Final = JOB_RESULTS
 _OFFLINE: Final = ".offline"
@@ -149,7 +151,7 @@ def is_topic(name: str) -> bool:
 
 def is_work(topic: str) -> bool:
     """Whether a topic holds queries, or results of jobs, of which none may be deleted before it is done."""
-    return topic.startswith((TASKS, INGRESS, VARIANTS)) or topic == JOB_RESULTS
+    return topic.startswith((TASKS, INGRESS, VARIANTS)) or topic in (JOB_RESULTS, LANES)
 
 
 def may_reply_to(topic: str, tenant: str | None = None) -> bool:

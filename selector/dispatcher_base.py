@@ -19,7 +19,7 @@ from broker.producer import Ack, Producer
 from broker.reply_stream.sender import ResultSender
 from schemas import headers as h
 from schemas.errors import Forbidden, Internal, Overloaded, QueryError, UnknownTask, Unsatisfiable
-from schemas.topics import is_offline, offline_of, task_of
+from schemas.topics import LANES, is_offline, offline_of, task_of
 from security.signature import LARGE_BYTES
 from selector.cluster_state import ClusterState
 from selector.demand_sender import DemandSender
@@ -132,14 +132,16 @@ class DispatcherBase(ABC):
         if refusal.wanted is not None:
             await self._demands.send(query.task, refusal.wanted, now, "a query was refused for want of it")
 
-    async def _move(self, record: Record, received: ReceivedQuery, attempts: int) -> None:
-        """Send a query to the end of the topic of offline queries beside the one that it came in on."""
+    async def _move(
+        self, record: Record, received: ReceivedQuery, attempts: int, lane: int | None = None
+    ) -> None:  # fmt: skip
+        """Send a query to the end of the topic of offline queries beside the one that it came in on, or of a lane."""
         query, fields, headers, value = received
         sent_headers = moved(query, headers, self._clock.offset_ms)
         if h.SIGNATURE in fields:  # which is too old for where it goes, and does not say that it may wait
             sent_headers = await self._reader.verifier.sign(query, sent_headers, value, self._clock.now_ms())
         topic = record.topic if is_offline(record.topic) else offline_of(record.topic)
-        message = Message(topic, value, sent_headers, query.id.encode())
+        message = Message(topic if lane is None else LANES, value, sent_headers, query.id.encode(), lane)
         await self._outbox.send(record, message, attempts)
 
     async def _reject(self, record: Record, error: QueryError, attempts: int) -> None:

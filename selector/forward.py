@@ -24,7 +24,17 @@ _OWN: Final = frozenset(
     }
 )  # fmt: skip
 _NOT_MOVED: Final = frozenset(
-    {h.MODE, h.DEADLINE_MS, h.SENT_NS, h.LINGER_NS, h.SIGNATURE, h.TURNED_AWAY, h.TURNED_AWAY_PROOF}
+    {
+        h.MODE,
+        h.DEADLINE_MS,
+        h.SENT_NS,
+        h.LINGER_NS,
+        h.SIGNATURE,
+        h.TURNED_AWAY,
+        h.TURNED_AWAY_PROOF,
+        h.TASK,
+        h.REPLY_TO,
+    }
 )
 _MODE: Final = (h.MODE, Mode.OFFLINE.value.encode())
 _JSON: Final = (h.CONTENT_TYPE, b"application/json")
@@ -65,12 +75,13 @@ def forwarded(
 
 
 def moved(query: Query, received: Iterable[tuple[str, bytes]], offset_ms: float) -> RawHeaders:
-    """The headers of a query on its way to the topic of offline ones, or to its end.
+    """The headers of a query on its way to the topic of offline ones, to its end, or to a lane.
 
-    Its deadline stays what it is: by the broker's clock from here on, as nothing says that it is by another's.
+    Its deadline stays what it is: by the broker's clock from here on, as nothing says that it is by another's. Its task
+    and its reply topic stand in headers, since lanes hold queries of all tasks.
     """
     headers = [pair for pair in received if pair[0] not in _NOT_MOVED]
-    headers.append(_MODE)
+    headers += (_MODE, (h.TASK, query.task.encode()), (h.REPLY_TO, query.reply_to.encode()))
     if query.deadline_ms is not None:
         headers.append((h.DEADLINE_MS, b"%.3f" % (query.deadline_ms + offset_ms)))
     return headers

@@ -37,8 +37,8 @@ class LoadMeter:
         if overloaded:
             count.refused += 1
 
-    def report(self, at_ms: float) -> SelectorLoad:
-        """The load since the last report, as published."""
+    def report(self, at_ms: float, lanes: dict[str, int] | None = None) -> SelectorLoad:
+        """The load since the last report, as published; `lanes` are the queries held of lanes, by task."""
         classes = tuple(
             ClassCount(
                 load_class=load_class,
@@ -50,7 +50,7 @@ class LoadMeter:
             for load_class, count in self._classes.take()
         )
         variants, self._variants = self._variants, {}
-        return SelectorLoad(selector=self._selector, at_ms=at_ms, classes=classes, variants=variants)
+        return SelectorLoad(selector=self._selector, at_ms=at_ms, classes=classes, variants=variants, lanes=lanes or {})
 
     def _count(self, query: Query, tenant_class: str | None) -> _Count:
         deadline_ms = query.deadline_ms

@@ -1,14 +1,18 @@
-"""Takes offline queries from their topics, a few of each task, and sends one on when an instance is idle.
+"""Takes offline queries from their topics, a few of each tenant, and sends one on when an instance is idle.
 
     take -> held -> (an instance is idle) -> forwarded -> acknowledged -> done
                  -> (cannot be answered)  -> error result
                  -> (nothing that may answer it serves, and others pass it) -> put back at the end of its topic
+         -> (as many of its tenant are held) -> moved to the tenant's lane, and taken from there when its turn comes
 
 Rules.
 * A query is bound to an instance as late as can be (`selector/late_binding.py`). What waits stays in its topic. What is
   bound goes to the variant's topic of offline queries.
-* Of each topic, that is of a task or a tenant, at most `HELD` queries are held, and while they are, no more are read:
-  the flood of one holds up no other.
+* Tenants take turns, whatever the task: the next query is of who was given least (`selector/fair_shares.py`).
+* A task's topic is read to its end, so that nobody waits behind the flood of another. Of each tenant at most `HELD`
+  queries of it are held, of all tenants `HELD_OF_TASK`; what is more is written once to a lane, the partition of one
+  topic that the task and the tenant have by their names. Two may share one, by chance: then they wait for each other.
+* Of a lane, and of a tenant's own topic, no more is read while as many are held. So memory is bounded, by bytes, too.
 * A pass looks at all held queries, those of one class once. It follows upon new records and upon statuses, and is due
   when an instance is expected to be idle; those that find none take a tenth of the time at most.
 * What waits for a variant that nobody serves is demanded. Once so many have passed it as are held, it goes to the end
@@ -20,13 +24,19 @@ import asyncio
 import logging
 import math
 import time
+from collections import Counter, defaultdict
 from collections.abc import Collection
-from typing import Final
+from heapq import heapify, heappop, heapreplace
+from itertools import count
+from typing import Final, TypeAlias
+from zlib import crc32
 
 from broker.delivery.consumer import Consumer, Record
 from process.event_wait import wait_within
 from schemas.errors import Internal
+from schemas.topics import LANE_COUNT, LANES, tenant_of
 from selector.dispatcher_base import DispatchContext, DispatcherBase
+from selector.fair_shares import Account, FairShares
 from selector.late_binding import Wait, bind
 from selector.policy import Choice, Refusal
 from selector.received_query import ReceivedQuery
@@ -34,40 +44,97 @@ from selector.received_query import ReceivedQuery
 log = logging.getLogger(__name__)
 
 HELD: Final = 256
-"""Queries of a topic that are read ahead."""
+"""Queries of a tenant that are read ahead of a task's topic, and of a lane or of a tenant's own topic."""
+HELD_OF_TASK: Final = 1024
+"""Queries of all tenants that are read ahead of a task's topic."""
+_HELD_BYTES: Final = 16 * 1024 * 1024
+"""Bytes of the former from which on no more is read ahead."""
+_HELD_BYTES_OF_TASK: Final = 4 * _HELD_BYTES
 _READ: Final = 32
 """Most queries read before the event loop turns to something else."""
 _FORWARDED: Final = 8
 """Most queries sent on before the event loop turns to something else: online ones wait meanwhile."""
+_LOOKED_AT: Final = 512
+"""Most queries looked at before."""
 _SPACING_S: Final = 0.002
 _PASSES_SHARE: Final = 0.1
 _PUT_BACK_S: Final = 1.0
 """Seconds that a query is held before it is put back."""
+_LEAST_COST_S: Final = 50e-6
+"""Seconds that an input costs at least: it is read, and answered."""
 
 
 class _HeldQuery:
     """An offline query that was read and is not bound yet."""
 
-    __slots__ = ("attempts", "passed", "received", "record", "since_s")
+    __slots__ = ("account", "attempts", "passed", "received", "record", "since_s")
 
-    def __init__(self, record: Record, received: ReceivedQuery, attempts: int, since_s: float, passed: int) -> None:
+    def __init__(
+        self, record: Record, received: ReceivedQuery, attempts: int, since_s: float, passed: int, account: Account
+    ) -> None:
+        self.account = account
         self.record = record
         self.received = received
         self.attempts = attempts
         self.since_s = since_s
         self.passed = passed
-        """How many of its topic had been sent on when it was read."""
+        """How many had been sent on or moved of what it is held with when it was read."""
 
 
-class _HeldTopic:
-    """The held queries of one topic, in the order in which they were read."""
+_Source: TypeAlias = str | tuple[str, int]
+"""A topic, or one partition of it."""
+_Place: TypeAlias = tuple[int, int]
+"""Partition and offset."""
+_Alike: TypeAlias = tuple[object, ...]
+_Turn: TypeAlias = tuple[float, int, "list[_HeldQuery]", "_Held"]
 
-    __slots__ = ("forwarded", "queries")
+
+class _Held:
+    """Queries held of one tenant in a task's topic, of a lane, or of a tenant's own topic, in the order of reading."""
+
+    __slots__ = ("bytes", "passed", "queries", "source")
+
+    def __init__(self, source: _Source) -> None:
+        self.source = source
+        """Topic or partition that no more is read of while it is full."""
+        self.queries: dict[_Place, _HeldQuery] = {}
+        self.bytes = 0
+        self.passed = 0
+        """Queries sent on or moved."""
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.queries) >= HELD or self.bytes >= _HELD_BYTES
+
+    def add(self, query: _HeldQuery) -> None:
+        record = query.record
+        self.queries[record.partition, record.offset] = query
+        self.bytes += len(record.value or b"")
+
+    def remove(self, query: _HeldQuery) -> bool:
+        """Hold a query no longer; returns whether it was held."""
+        record = query.record
+        if self.queries.pop((record.partition, record.offset), None) is None:
+            return False
+        self.bytes -= len(record.value or b"")
+        return True
+
+
+class _OfTask:
+    """How much is held of a task's topic."""
+
+    __slots__ = ("bytes", "queries")
 
     def __init__(self) -> None:
-        self.queries: dict[tuple[int, int], _HeldQuery] = {}
-        """By partition and offset."""
-        self.forwarded = 0
+        self.queries = self.bytes = 0
+
+    @property
+    def is_full(self) -> bool:
+        return self.queries >= HELD_OF_TASK or self.bytes >= _HELD_BYTES_OF_TASK
+
+    def add(self, record: Record, sign: int = 1) -> None:
+        self.queries += sign
+        self.bytes += sign * len(record.value or b"")
 
 
 class OfflineDispatcher(DispatcherBase):
@@ -75,20 +142,30 @@ class OfflineDispatcher(DispatcherBase):
 
     def __init__(self, context: DispatchContext, consumer: Consumer) -> None:
         super().__init__(context, consumer)
-        self._held: dict[str, _HeldTopic] = {}
-        self._full: set[str] = set()
-        """Topics of which no more is read."""
+        self._held: dict[object, _Held] = {}
+        """By topic and tenant; by the partition of a lane; by a tenant's own topic."""
+        self._of_task: defaultdict[str, _OfTask] = defaultdict(_OfTask)
+        """How much is held of each task's topic."""
+        self._shares = FairShares(context.config.tenants, context.config.max_unlisted_tenants)
+        self._full: set[_Source] = set()
+        """Topics and partitions of which no more is read."""
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._stopped = False
         self._ended = 0
         """Queries sent on or refused so far."""
+        self._serial = count().__next__
         consumer.on_release = self._give_back
 
     @property
     def held(self) -> int:
         """Number of queries that wait here for an idle instance."""
-        return sum(len(topic.queries) for topic in self._held.values())
+        return sum(len(held.queries) for held in self._held.values())
+
+    def of_lanes(self) -> dict[str, int]:
+        """Number of queries held of lanes, by task."""
+        lanes = (held for held in self._held.values() if isinstance(held.source, tuple))
+        return Counter(query.received.query.task for held in lanes for query in held.queries.values())
 
     async def read(self) -> None:
         """Read queries of all topics of which not too many are held, until cancelled."""
@@ -100,19 +177,28 @@ class OfflineDispatcher(DispatcherBase):
                 await asyncio.sleep(0)
 
     async def take(self, record: Record, attempts: int = 1) -> None:
-        """Hold a query until it can be sent on; one that cannot be read becomes a dead letter."""
+        """Hold a query until it can be sent on, or move it to a lane; one that cannot be read becomes a dead letter."""
         received = await self._read(record, attempts, self._reader.read_offline)
         if received is None:
             return
         if self._stopped:
             self._consumer.give_back(record)
             return
-        held = self._held.setdefault(record.topic, _HeldTopic())
-        held.queries[record.partition, record.offset] = _HeldQuery(
-            record, received, attempts, self._loop.time(), held.forwarded
-        )
-        if len(held.queries) >= HELD:
-            self._full.add(record.topic)
+        account = self._shares.account(received.query.tenant)
+        key, source = _where(record, account)
+        held = self._held.get(key)
+        if held is None:
+            held = self._held[key] = _Held(source)
+        if _is_of_task(record) and (held.is_full or self._of_task[record.topic].is_full):
+            held.passed += 1
+            self._count(received.query.task, "moved")
+            await self._move(record, received, attempts, lane_of(received.query.task, account))
+            return
+        held.add(_HeldQuery(record, received, attempts, self._loop.time(), held.passed, account))
+        if _is_of_task(record):
+            self._of_task[record.topic].add(record)
+        elif held.is_full:
+            self._full.add(source)
             self._consumer.leave_out(self._full)
         self._wake.set()
 
@@ -136,45 +222,66 @@ class OfflineDispatcher(DispatcherBase):
         while not self._stopped:
             await wait_within(due_s if due_s < math.inf else None, self._wake)
             self._wake.clear()
-            began_s, before, due_s = self._loop.time(), self._ended, math.inf
-            for name, held in list(self._held.items()):
-                due_s = min(due_s, await self._forward_topic(held))
-                if not held.queries:
-                    self._held.pop(name, None)
+            began_s, before = self._loop.time(), self._ended
+            due_s = await self._pass()
+            for key in [key for key, held in self._held.items() if not held.queries]:
+                del self._held[key]
             in_vain_s = self._loop.time() - began_s if self._ended == before else 0.0
             await asyncio.sleep(max(_SPACING_S, in_vain_s / _PASSES_SHARE))
 
     # -- one pass ------------------------------------------------------------------------------------------------------
 
-    async def _forward_topic(self, held: _HeldTopic) -> float:
-        """Send on what can be; returns the seconds after which to look again."""
-        waiting: dict[object, Wait] = {}
-        for key, query in list(held.queries.items()):
-            if key not in held.queries:  # it was given back meanwhile
+    async def _pass(self) -> float:
+        """Look at all that is held, tenants in turn, and send on what can be; returns seconds until the next look."""
+        each = [(held, list(held.queries.values())) for held in self._held.values() if held.queries]
+        self._shares.begin({query.account for _, queries in each for query in queries})
+        turns: list[_Turn] = []
+        for held, queries in each:
+            queries.reverse()
+            turns.append((self._shares.given(queries[-1].account), self._serial(), queries, held))
+        heapify(turns)
+        waiting: dict[_Alike, Wait] = {}
+        looked_at = 0
+        while turns and not self._stopped:
+            given, _serial, queries, held = turns[0]
+            present = self._shares.given(queries[-1].account)
+            if given < present:  # it was given something by way of another place meanwhile
+                heapreplace(turns, (present, self._serial(), queries, held))
                 continue
-            needed = query.received.query
-            now = time.monotonic()
-            alike = needed.task, needed.needs, needed.batch, self._state.tenant_class_of(needed)
-            known = waiting.get(alike)
-            if known is not None and (needed.deadline_ms is None or needed.deadline_ms / 1000 > now):
-                await self._wait(held, query, known, now)
-                continue
-            outcome = self._bind(query, now)
-            if isinstance(outcome, Wait):
-                waiting[alike] = outcome
-                await self._wait(held, query, outcome, now)
-                continue
-            self._release(held, query)
-            if isinstance(outcome, Internal):
-                await self._reject(query.record, outcome, query.attempts)
-            elif isinstance(outcome, Refusal):
-                await self._refuse(query.record, query.received, outcome, now, query.attempts)
+            await self._look_at(held, queries.pop(), waiting)
+            if queries:
+                heapreplace(turns, (self._shares.given(queries[-1].account), self._serial(), queries, held))
             else:
-                await self._send(held, query, outcome, now)
-            self._ended += 1
-            if self._ended % _FORWARDED == 0:
+                heappop(turns)
+            looked_at += 1
+            if looked_at % _LOOKED_AT == 0:
                 await asyncio.sleep(0)
         return min((wait.retry_s for wait in waiting.values()), default=math.inf)
+
+    async def _look_at(self, held: _Held, query: _HeldQuery, waiting: dict[_Alike, Wait]) -> None:
+        """Send a query on, or refuse it, or have it wait as those that are alike."""
+        if (query.record.partition, query.record.offset) not in held.queries:  # it was given back meanwhile
+            return
+        needed, now = query.received.query, time.monotonic()
+        alike = needed.task, needed.needs, needed.batch, self._state.tenant_class_of(needed)
+        outcome: Choice | Refusal | Wait | Internal | None = waiting.get(alike)
+        if outcome is None or (needed.deadline_ms is not None and needed.deadline_ms / 1000 <= now):
+            outcome = self._bind(query, now)
+        if isinstance(outcome, Wait):
+            waiting[alike] = outcome
+            await self._wait(held, query, outcome, now)
+            return
+        self._release(held, query)
+        if isinstance(outcome, Internal):
+            await self._reject(query.record, outcome, query.attempts)
+        elif isinstance(outcome, Refusal):
+            await self._refuse(query.record, query.received, outcome, now, query.attempts)
+        else:
+            held.passed += 1
+            await self._send(query, outcome, now)
+        self._ended += 1
+        if self._ended % _FORWARDED == 0:
+            await asyncio.sleep(0)
 
     def _bind(self, query: _HeldQuery, now: float) -> Choice | Refusal | Wait | Internal:
         try:
@@ -183,31 +290,39 @@ class OfflineDispatcher(DispatcherBase):
             log.error("%s: record %d", query.record.topic, query.record.offset, exc_info=error)
             return Internal("the query could not be decided on")
 
-    async def _wait(self, held: _HeldTopic, query: _HeldQuery, wait: Wait, now: float) -> None:
+    async def _wait(self, held: _Held, query: _HeldQuery, wait: Wait, now: float) -> None:
         if wait.wanted is None:
             return
         needed = query.received.query
         await self._demands.send(needed.task, wait.wanted, now, "an offline query waits for it")
-        in_the_way = len(held.queries) >= HELD or held.forwarded - query.passed >= HELD
+        in_the_way = held.is_full or held.passed - query.passed >= HELD
         if in_the_way and self._loop.time() - query.since_s > _PUT_BACK_S:
             self._release(held, query)
-            await self._move(query.record, query.received, query.attempts)
+            # To its own end: a lane's stays in its lane.
+            lane = query.record.partition if query.record.topic == LANES else None
+            await self._move(query.record, query.received, query.attempts, lane)
 
-    async def _send(self, held: _HeldTopic, query: _HeldQuery, choice: Choice, now: float) -> None:
+    async def _send(self, query: _HeldQuery, choice: Choice, now: float) -> None:
         needed, instance = query.received.query, choice.instance
         assert instance is not None, "an offline query goes where it is served"
-        held.forwarded += 1
+        input_s = instance.model.input_s() * instance.slowdown * instance.width
+        self._shares.give(query.account, needed.batch * max(input_s, _LEAST_COST_S))
         self._metrics.decided(needed.task, "serving")
         await self._forward(query.record, query.received, choice, choice.variant.offline_topic, now, query.attempts)
         self._state.sent_offline(instance, choice.partition, needed.batch, now)
 
     # -- what is held --------------------------------------------------------------------------------------------------
 
-    def _release(self, held: _HeldTopic, query: _HeldQuery) -> None:
-        record = query.record
-        held.queries.pop((record.partition, record.offset), None)
-        if record.topic in self._full and len(held.queries) < HELD:
-            self._full.discard(record.topic)
+    def _release(self, held: _Held, query: _HeldQuery) -> None:
+        if not held.remove(query):
+            return
+        if _is_of_task(query.record):
+            of_task = self._of_task[query.record.topic]
+            of_task.add(query.record, -1)
+            if not of_task.queries:
+                del self._of_task[query.record.topic]
+        elif held.source in self._full and not held.is_full:
+            self._full.discard(held.source)
             self._consumer.leave_out(self._full)
 
     def _give_back(self, partitions: Collection[tuple[str, int]]) -> None:
@@ -215,3 +330,23 @@ class OfflineDispatcher(DispatcherBase):
             for query in [q for q in held.queries.values() if (q.record.topic, q.record.partition) in partitions]:
                 self._release(held, query)
                 self._consumer.give_back(query.record)
+
+
+def lane_of(task: str, account: Account) -> int:
+    """Partition of the lanes' topic in which a tenant's queries of a task wait."""
+    return crc32(f"{task} {account}".encode()) % LANE_COUNT
+
+
+def _is_of_task(record: Record) -> bool:
+    """Whether a record is of a task's topic, which is everybody's."""
+    return record.topic != LANES and tenant_of(record.topic) is None
+
+
+def _where(record: Record, account: Account) -> tuple[object, _Source]:
+    """With what a query is held, and of what no more is read while too much is held with it."""
+    if record.topic == LANES:
+        lane = (LANES, record.partition)
+        return lane, lane
+    if tenant_of(record.topic) is not None:
+        return record.topic, record.topic
+    return (record.topic, account), record.topic

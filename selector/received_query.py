@@ -28,6 +28,7 @@ from schemas.request_size import most_inputs
 from schemas.result import error_value
 from schemas.spelling import check_headers
 from schemas.topics import (
+    LANES,
     is_reply_topic,
     may_reply_to,
     results_topic,
@@ -180,7 +181,8 @@ class QueryReader:
         if tenant is not None:
             headers = _as_of_tenant(tenant, fields, headers)
             return _Received(_named_task(fields), Proof(tenant, by_system=False), fields, headers, value)
-        task, proof = task_of(record.topic), _UNPROVED
+        task = _named_task(fields) if record.topic == LANES else task_of(record.topic)
+        proof = _UNPROVED
         if h.SIGNATURE in fields:
             proof = self.verifier.verify(record, task, fields, digest)
             headers = _as_signed(proof, fields, headers)

@@ -38,7 +38,16 @@ from process.signing import SigningSettings
 from schemas.errors import OperatorError
 from schemas.send_time import believed_ms
 from schemas.status import WorkerStatus
-from schemas.topics import LOAD, OFFLINE_SELECTOR_GROUP, SELECTOR_GROUP, STATUS, ingress_topic, offline_of, task_topic
+from schemas.topics import (
+    LANES,
+    LOAD,
+    OFFLINE_SELECTOR_GROUP,
+    SELECTOR_GROUP,
+    STATUS,
+    ingress_topic,
+    offline_of,
+    task_topic,
+)
 from schemas.versions import versions_of
 from security.access import users_by_name
 from selector.cluster_state import ClusterState
@@ -205,7 +214,7 @@ class Selector:
         # Not waited for: who follows the load takes a second without a report for unknown, and the next is due anyway.
         while True:
             await asyncio.sleep(_REPORT_INTERVAL_S)
-            said = self._load_meter.report(self._producer.clock.now_ms())
+            said = self._load_meter.report(self._producer.clock.now_ms(), self._offline.of_lanes())
             sent = await self._producer.send(LOAD, _encode(said), key=said.selector.encode())
             sent.add_done_callback(_forget)
 
@@ -259,7 +268,7 @@ class Selector:
         self._offline_consumer.passing_topics = frozenset(map(offline_of, gone))
         if heard.keys() != self._subscribed.keys():
             await self._consumer.subscribe(heard)
-            await self._offline_consumer.subscribe([offline_of(topic) for topic in heard])
+            await self._offline_consumer.subscribe([LANES, *map(offline_of, heard)])
             log.info("serving %d tasks and %d tenants", len(catalog.tasks), len(catalog.tenants))
         elif more:
             await self._consumer.refresh_partitions()

@@ -34,7 +34,7 @@ from broker.topics import correct_topics, delete_topics
 from process.failure_log import FailureLog
 from schemas.errors import OperatorError
 from schemas.rows.builds import BUILDS_KEPT_S
-from schemas.topics import DEAD_LETTERS, INGRESS, JOB_RESULTS, REPLIES, TASKS, TENANTS, VARIANTS, is_reply_topic
+from schemas.topics import DEAD_LETTERS, INGRESS, JOB_RESULTS, LANES, REPLIES, TASKS, TENANTS, VARIANTS, is_reply_topic
 from store.builds import forget_builds
 from store.errors import StoreUnavailable
 from store.pool import Pool
@@ -158,7 +158,9 @@ class Janitor:
 
     async def _work(self) -> list[str]:
         return [
-            topic for prefix in (TASKS, INGRESS, VARIANTS, JOB_RESULTS) for topic in await self._logs.topics(prefix)
+            topic
+            for prefix in (TASKS, INGRESS, VARIANTS, JOB_RESULTS, LANES)
+            for topic in await self._logs.topics(prefix)
         ]
 
 

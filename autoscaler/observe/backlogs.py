@@ -9,7 +9,7 @@ import msgspec
 
 from autoscaler.decide.snapshot import Backlog
 from schemas.rows.catalog import Variant
-from schemas.topics import offline_topic, offline_variant_topic, task_topic, variant_topic
+from schemas.topics import LANES, offline_topic, offline_variant_topic, task_topic, variant_topic
 
 
 class TopicBacklog(msgspec.Struct, frozen=True):
@@ -18,6 +18,25 @@ class TopicBacklog(msgspec.Struct, frozen=True):
     records: int
     age_s: float | None
     """Seconds since the oldest came; None is unknown."""
+
+
+def with_lanes(waiting: Mapping[str, TopicBacklog], held: Mapping[str, int]) -> Mapping[str, TopicBacklog]:
+    """What waits by topic, with that in lanes as if it waited in the tasks' own topics.
+
+    Of which tasks it is, nobody counts; of each as much as of what selectors hold of lanes, `held`.
+    """
+    lanes, total = waiting.get(LANES), sum(held.values())
+    if lanes is None or not total:
+        return waiting
+    found = dict(waiting)
+    for task, count in held.items():
+        own, records = found.get(offline_topic(task)), round(lanes.records * count / total)
+        if own is None or not own.records:
+            found[offline_topic(task)] = TopicBacklog(records, lanes.age_s)
+        else:
+            age_s = None if own.age_s is None or lanes.age_s is None else max(own.age_s, lanes.age_s)
+            found[offline_topic(task)] = TopicBacklog(own.records + records, age_s)
+    return found
 
 
 def backlogs_of(

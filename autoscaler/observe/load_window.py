@@ -183,6 +183,15 @@ class LoadWindow:
             if sums.queries
         )
 
+    def lanes(self, now_s: float) -> dict[str, int]:
+        """Offline queries that selectors which spoke lately hold of lanes, by task."""
+        found = dict[str, int]()
+        for reports in self._reports.values():
+            if now_s - reports[-1].at_s <= SILENT_S:
+                for task, count in reports[-1].load.lanes.items():
+                    found[task] = found.get(task, 0) + count
+        return found
+
     def instance_loads(self) -> tuple[InstanceLoad, ...]:
         """Load of each instance whose worker spoke lately."""
         return tuple(

@@ -6,7 +6,7 @@ import msgspec
 
 from autoscaler.decide.snapshot import ClusterSnapshot, DecisionMemory, HardwareType, ScaleBounds
 from autoscaler.launchers.base import LaunchedWorker
-from autoscaler.observe.backlogs import TopicBacklog, backlogs_of
+from autoscaler.observe.backlogs import TopicBacklog, backlogs_of, with_lanes
 from autoscaler.observe.load_window import LoadWindow
 from autoscaler.observe.status_cache import WorkerStatusCache
 from schemas.rows.placement import WorkerRow
@@ -56,6 +56,7 @@ class SnapshotBuilder:
         self._load_window.forget(catalog.tasks, now_s)
         workers = self._statuses.with_liveness(rows.workers)
         hardware = self._with_runtimes(hardware, workers)
+        waiting = with_lanes(waiting, self._load_window.lanes(now_s))
         return ClusterSnapshot(
             known=readings_known and self._load_window.loads_known(now_s),
             workers=workers,

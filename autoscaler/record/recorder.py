@@ -145,7 +145,7 @@ class Recorder:
             asked += [topics.ingress_topic(name) for name, tenant in catalog.tenants.items() if not tenant.removing]
             self._groups = {
                 topics.SELECTOR_GROUP: asked,
-                topics.OFFLINE_SELECTOR_GROUP: [topics.offline_of(topic) for topic in asked],
+                topics.OFFLINE_SELECTOR_GROUP: [topics.LANES, *map(topics.offline_of, asked)],
                 topics.JOBS_GROUP: [topics.JOB_RESULTS],
             } | {topics.variant_group(name): topics.variant_topics(name) for name in catalog.variants}
         return self._groups

@@ -239,8 +239,8 @@ class Consumer:
         """Leave a record to the partition's next owner: it is waited for no more, and nothing from it on committed."""
         self._tracker.give_back(record)
 
-    def leave_out(self, topics: Collection[str]) -> None:
-        """Have `poll` return none of these topics, until called again without them."""
+    def leave_out(self, topics: Collection[str | tuple[str, int]]) -> None:
+        """Have `poll` return none of these topics or partitions, until called again without them."""
         self._buffer.leave_out(topics)
 
     def pause(self) -> None:

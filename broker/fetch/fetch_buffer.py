@@ -35,7 +35,8 @@ class FetchBuffer:
         self._partitions: dict[TopicPartition, FetchedPartition] = {}
         self._ready: dict[FetchedPartition, None] = {}
         """Those of which there is something to take, in turn."""
-        self._left_out: frozenset[str] = frozenset()
+        self._left_out: frozenset[str | tuple[str, int]] = frozenset()
+        """Topics, and partitions of others, that are not to be taken from for now."""
         self._arrived = asyncio.Event()
         self._refusal: KafkaError | None = None
 
@@ -61,8 +62,8 @@ class FetchBuffer:
                 self._ready.pop(state, None)
         self._look_again()
 
-    def leave_out(self, topics: Collection[str]) -> None:
-        """Have `poll` return none of these topics, and keep a little of them, until called again without them."""
+    def leave_out(self, topics: Collection[str | tuple[str, int]]) -> None:
+        """Have `poll` return none of these topics or partitions, and keep a little of them, until called anew."""
         self._left_out = frozenset(topics)
         self._look_again()
         self._arrived.set()
@@ -138,7 +139,7 @@ class FetchBuffer:
         """Those of which there is something to take that may be taken."""
         if not self._left_out:
             return list(self._ready)
-        return [state for state in self._ready if state.key.topic not in self._left_out]
+        return [state for state in self._ready if not self._is_left_out(state)]
 
     # -- for the fetcher -----------------------------------------------------------------------------------------------
 
@@ -160,11 +161,14 @@ class FetchBuffer:
         states = self._partitions.values()
         if not self._left_out:
             return list(states)
-        left_out = [state for state in states if state.key.topic in self._left_out]
+        left_out = [state for state in states if self._is_left_out(state)]
         if sum(state.held_bytes for state in left_out) >= _LEFT_OUT_BYTES:
-            return [state for state in states if state.key.topic not in self._left_out]
+            return [state for state in states if not self._is_left_out(state)]
         enough = {state for state in left_out if state.held_bytes >= _WAITING_BYTES}
         return [state for state in states if state not in enough]
+
+    def _is_left_out(self, state: FetchedPartition) -> bool:
+        return state.key.topic in self._left_out or state.key in self._left_out
 
     def __len__(self) -> int:
         return len(self._partitions)

@@ -44,6 +44,11 @@ def _channels() -> dict[str, Any]:
             ["query"],
             task="The task asked.",
         ),
+        "lanes": _channel(
+            topics.LANES,
+            "Where selectors put what may wait of whoever has many: a partition for each tenant of a task, by hash.",
+            ["tenantQuery"],
+        ),
         "ingress": _channel(
             topics.ingress_topic("{tenant}"),
             "Where a tenant asks, whatever the task, and nobody else: what it holds is that tenant's.",

@@ -1,7 +1,7 @@
 """What waits in topics is told apart by who can answer it, in inputs."""
 
 from autoscaler.decide.snapshot import Backlog
-from autoscaler.observe.backlogs import TopicBacklog, backlogs_of
+from autoscaler.observe.backlogs import TopicBacklog, backlogs_of, with_lanes
 from schemas.topics import offline_topic, task_topic, variant_topic
 from tests.store_rows import a_variant
 
@@ -23,3 +23,12 @@ def test_backlogs_by_task_mode_and_variant_in_inputs() -> None:
         Backlog(task="digits", variant=VARIANT, inputs=12.0, age_s=5.0),
         Backlog(task="sentiment", inputs=7.0, age_s=1.0),
     )
+
+
+def test_lanes_count_for_the_tasks_that_selectors_hold_of_them() -> None:
+    waiting = {"infaas.lanes.offline": TopicBacklog(900, 50.0), "infaas.tasks.digits.offline": TopicBacklog(10, 80.0)}
+    found = with_lanes(waiting, {"digits": 100, "reviews": 200})
+    assert found["infaas.tasks.digits.offline"] == TopicBacklog(310, 80.0)
+    assert found["infaas.tasks.reviews.offline"] == TopicBacklog(600, 50.0)
+    assert with_lanes(waiting, {}) == waiting
+    assert with_lanes({}, {"digits": 1}) == {}

@@ -1,0 +1,136 @@
+"""Offline queries of several tenants, by plain aiokafka, at a real selector; the worker computes as it is told."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from uuid import uuid4
+
+import msgspec
+from aiokafka import AIOKafkaProducer
+
+from broker.topics import partitions_of
+from registry.tenants import create_tenant
+from schemas import headers as h
+from schemas.rows.tenants import Tenant
+from schemas.status import PartitionStatus
+from schemas.topics import LANES, ingress_topic, offline_of, offline_topic, offline_variant_topic
+from selector.offline_dispatcher import HELD
+from tests.integration.selector.stage import WAIT_S, Stage, fields, selecting
+from tests.unit.selector.story import instance
+from tests.waiting import until
+
+FLOOD, JOB = 3000, 30
+ONE = b'{"inputs":[{"name":"x","shape":[1,4],"datatype":"FP32","data":[1,2,3,4]}]}'
+
+
+class ManualWorker:
+    """A worker that has computed as many of the queries it was given as it is told to, and says so."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._topic = offline_variant_topic(stage.cheap)
+        self.tenants: list[str] = []
+        """Of all queries that it was given, in their order."""
+        self._given = Counter[int]()
+        self.ids: list[str] = []
+
+    def be_busy(self) -> None:
+        """Say that it has its fill."""
+        self.take()
+        self._stage.said = [msgspec.structs.replace(said, queued_offline_inputs=100_000) for said in self._stage.said]
+
+    def take(self) -> None:
+        """Compute all that it was given, which it says with the next status."""
+        for record in self._stage.heard.pop(self._topic, []):
+            self.tenants.append(fields(record).get(h.TENANT, ""))
+            self.ids.append(fields(record)[h.ID])
+            self._given[record.partition] += 1
+        said = msgspec.structs.replace(
+            instance(self._stage.cheap, partitions=(0, 1), slowdown=10.0),
+            partitions=tuple(PartitionStatus(p, 0, 0) for p in (0, 1)),
+            offline_partitions=tuple(PartitionStatus(p, self._given[p], self._given[p]) for p in (0, 1)),
+        )
+        self._stage.said = [said]
+
+    async def compute_until(self, count: int, tenant: str) -> None:
+        """Compute until so many queries of a tenant are."""
+
+        async def done() -> bool:
+            self.take()
+            return self.tenants.count(tenant) >= count
+
+        await until(done, 3 * WAIT_S)
+
+
+@asynccontextmanager
+async def plain_producer(stage: Stage) -> AsyncGenerator[AIOKafkaProducer]:
+    producer = AIOKafkaProducer(bootstrap_servers=stage.kafka.bootstrap, linger_ms=5)
+    await producer.start()
+    try:
+        yield producer
+    finally:
+        await producer.stop()
+
+
+async def write(producer: AIOKafkaProducer, topic: str, count: int, **named: str) -> set[str]:
+    more = [("infaas-" + name, text.encode()) for name, text in named.items()]
+    ids = [uuid4().hex for _ in range(count)]
+    sent = [
+        await producer.send(topic, ONE, key=query_id.encode(), headers=[(h.ID, query_id.encode()), *more])
+        for query_id in ids
+    ]
+    await asyncio.gather(*sent)
+    return set(ids)
+
+
+async def test_small_job_does_not_wait_for_the_flood_before_it(stage: Stage) -> None:
+    worker = ManualWorker(stage)
+    worker.take()
+    async with plain_producer(stage) as producer:
+        flood = await write(producer, offline_topic(stage.task), FLOOD, tenant="flood")
+        job = await write(producer, offline_topic(stage.task), JOB, tenant="small")
+        async with selecting(stage):
+            await worker.compute_until(JOB, "small")
+            before = worker.tenants.count("flood")
+            assert before < FLOOD // 2
+            await worker.compute_until(FLOOD, "flood")
+    assert set(worker.ids) == flood | job
+
+
+async def test_small_job_beside_held_flood_takes_turns_with_it(stage: Stage) -> None:
+    """All of the flood has been read, and most of it moved to a lane, before the first query is computed."""
+    worker = ManualWorker(stage)
+    async with plain_producer(stage) as producer:
+        flood = await write(producer, offline_topic(stage.task), FLOOD, tenant="flood")
+        job = await write(producer, offline_topic(stage.task), JOB, tenant="small")
+        worker.be_busy()
+        async with selecting(stage) as selector:
+            held = selector._offline  # pyright: ignore[reportPrivateUsage]
+            await until(lambda: held.held >= 2 * HELD + JOB, 3 * WAIT_S)  # of the topic, of the lane, and the job's
+            worker.take()
+            await worker.compute_until(JOB, "small")
+            place = [number for number, tenant in enumerate(worker.tenants) if tenant == "small"][-1]
+            assert place <= 3 * JOB, "of what is given out about every second query is the job's"
+            await worker.compute_until(FLOOD, "flood")
+    assert set(worker.ids) == flood | job
+
+
+async def test_flood_in_one_tenants_topic_leaves_turns_to_anothers(stage: Stage) -> None:
+    names = [f"flood{uuid4().hex[:6]}", f"small{uuid4().hex[:6]}"]
+    for name in names:
+        await create_tenant(stage.pool, stage.kafka, Tenant(name=name, partitions=1))
+    worker = ManualWorker(stage)
+    worker.take()
+    async with plain_producer(stage) as producer, selecting(stage):
+        flood = await write(producer, offline_of(ingress_topic(names[0])), 4 * HELD, task=stage.task)
+        await worker.compute_until(20, names[0])
+        job = await write(producer, offline_of(ingress_topic(names[1])), JOB, task=stage.task)
+        await worker.compute_until(JOB, names[1])
+        assert worker.tenants.count(names[0]) < 3 * HELD
+        await worker.compute_until(len(flood), names[0])
+    assert set(worker.ids) == flood | job
+
+
+async def test_lanes_have_as_many_partitions_as_selectors_count_on(stage: Stage) -> None:
+    assert len(await partitions_of(stage.kafka, [LANES])) == 16
