@@ -1,5 +1,6 @@
 """Latency of a variant as a function of the batch size, from what was measured."""
 
+import math
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from typing import Final
@@ -8,6 +9,16 @@ import msgspec
 
 from schemas.interpolation import interpolate
 
+BATCH_OVERHEAD_S: Final = 0.0005
+"""Seconds that a batch costs beside its computation, about: a thread is woken, and waits for the interpreter."""
+PIECE_S: Final = 0.005
+"""Predicted seconds of a piece of a large query, unless one batch takes longer: others wait for no more than that."""
+PIECES_SHARE: Final = 0.25
+"""Share of the slots' time that pieces have while other online work waits."""
+_CALL_S: Final = 2e-5
+"""Seconds that a call of a session costs beside its computation, where several are made in a row."""
+_AS_GOOD: Final = 0.01
+"""Share by which a batch size may be slower per input and still count as the best."""
 _MOST_NOISE: Final = 0.1
 _LEAST_GROWTH: Final = 0.7
 
@@ -59,7 +70,7 @@ class LatencyModel:
     line misses small batches (fixed cost, vector widths) by more than deadlines of milliseconds allow.
     """
 
-    __slots__ = ("_promised", "_table", "correction", "max_batch")
+    __slots__ = ("_best_batch", "_promised", "_table", "correction", "max_batch")
 
     def __init__(self, measured: Sequence[BatchLatency], max_batch: int, correction: float = 1.0) -> None:
         """`correction` multiplies all that was measured: what was seen of it since, over long."""
@@ -69,6 +80,7 @@ class LatencyModel:
         self.correction = correction
         self._table = _table([(m.batch, correction * m.typical_s) for m in measured], max_batch)
         self._promised = self._table
+        self._best_batch = 0
         if any(m.mean_s is not None for m in measured):
             promised = _table([(m.batch, correction * m.promised_s) for m in measured], max_batch)
             self._promised = [max(seconds) for seconds in zip(promised, self._table, strict=True)]
@@ -77,6 +89,39 @@ class LatencyModel:
     def is_even(self) -> bool:
         """Whether batches of a size all take about as long."""
         return self._promised is self._table
+
+    @property
+    def best_batch(self) -> int:
+        """The batch size of the highest throughput; the smallest of those that are as good but for a percent.
+
+        A larger one would take as long for each input, and keep all in it, and the next batch, waiting for the last.
+        """
+        if not self._best_batch:
+            per_input = [(self._table[size] + BATCH_OVERHEAD_S) / size for size in range(1, self.max_batch + 1)]
+            enough = min(per_input) * (1 + _AS_GOOD)
+            self._best_batch = 1 + next(index for index, seconds in enumerate(per_input) if seconds <= enough)
+        return self._best_batch
+
+    @property
+    def piece_inputs(self) -> int:
+        """Inputs of a piece: as many best batches as are computed in `PIECE_S`, at least one.
+
+        A query with more inputs is large: it is computed in pieces, and other queries are computed between them.
+        """
+        best = self.best_batch
+        return best * max(int(PIECE_S / (self._table[best] + _CALL_S)), 1)
+
+    def is_large(self, inputs: int) -> bool:
+        """Whether a query of so many inputs is computed in pieces."""
+        return inputs > self.max_batch and inputs > self.piece_inputs
+
+    def query_s(self, inputs: int) -> float:
+        """Seconds within which a slot computes a query that has it alone, and whatever number of inputs."""
+        if not self.is_large(inputs):
+            return self.promised_s(inputs)
+        best, pieces = self.best_batch, math.ceil(inputs / self.piece_inputs)
+        seconds = math.ceil(inputs / best) * (self._table[best] + _CALL_S) + pieces * BATCH_OVERHEAD_S
+        return max(self.promised_s(inputs), seconds)
 
     def batch_s(self, batch: int) -> float:
         """Seconds of one batch of `batch` inputs; a larger batch than `max_batch` runs in several parts."""

@@ -55,6 +55,11 @@ class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
     queued_inputs: int = 0
     queued_offline_inputs: int = 0
     """Queued inputs of offline queries, which online ones overtake."""
+    queued_large: int = 0
+    """Queued online queries that are computed in pieces: others are computed between these."""
+    queued_large_inputs: int = 0
+    large_factor: float = 1.0
+    """Time from the send of a large query to its answer over the predicted one, smoothed."""
     done_inputs: float = 0.0
     """Those of the online ones that are computed by now, as predicted, in batches that have not ended."""
     max_batch: int = 1

@@ -25,6 +25,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from schemas.errors import InvalidRequest
@@ -57,6 +58,12 @@ _ELEMENT: Final[dict[str, Any]] = {"b": bool, "i": int, "u": int, "f": float, "O
 _SPECIAL_FLOAT: Final = float | Literal["NaN", "Infinity", "-Infinity"]
 _NESTED: Final = re.compile(rb"\s*\[\s*\[")
 _LENGTH: Final = struct.Struct("<I")
+_CHUNK_BYTES: Final = 64 * 1024
+"""Bytes of JSON that are read at once: a thread keeps the interpreter for about a millisecond."""
+_CHUNK_ITEMS: Final = 16 * 1024
+"""Numbers that are written at once."""
+_EDGE: Final = 64
+"""Bytes in which the first and the last bracket are looked for."""
 
 
 def dtype_of(datatype: str, where: str) -> np.dtype[Any]:
@@ -160,6 +167,11 @@ def from_json(datatype: str, shape: Sequence[int], data: msgspec.Raw | bytes, wh
     if dtype is BF16:
         raise InvalidRequest(f"{where}: BF16 has no JSON form; send it as binary data")
     depth = max(len(shape), 1) if _NESTED.match(data) else 1
+    text = memoryview(data)
+    if len(text) > 2 * _CHUNK_BYTES and dtype is not BYTES:
+        large = _read_in_chunks(dtype, shape, depth, text)
+        if large is not None:
+            return large
     items = _decode_list(dtype.kind, depth, data, where)
     if dtype is BYTES:
         return _bytes_array(items, shape, depth, where)
@@ -174,6 +186,30 @@ def from_json(datatype: str, shape: Sequence[int], data: msgspec.Raw | bytes, wh
     if found != wanted and (array.size or math.prod(shape)):  # nested lists cannot tell the shape of nothing
         raise InvalidRequest(f"{where}: shape {list(shape)} needs {_counted(wanted)}, the data has {_counted(found)}")
     return _shaped(array, shape, where)
+
+
+def _read_in_chunks(dtype: np.dtype[Any], shape: Sequence[int], depth: int, text: memoryview) -> Array | None:
+    """Read many numbers in chunks, so that other threads have their turns between them; None: they are not as they say.
+
+    Reading the whole then finds out, and says at which JSON path.
+    """
+    end_of_row = re.compile(rb"\]\s*" * (depth - 1) + b",")
+    decoder, row = _list_decoder(dtype.kind, depth), tuple(shape[1:]) if depth > 1 else ()
+    start, last = bytes(text[:_EDGE]).find(b"[") + 1, len(text) - _EDGE + bytes(text[-_EDGE:]).rfind(b"]")
+    chunks: list[Array] = []
+    try:
+        while start < last:
+            found = end_of_row.search(text, min(start + _CHUNK_BYTES, last), last)
+            end = found.end() - 1 if found else last
+            with np.errstate(over="raise"):
+                chunks.append(np.array(decoder.decode(b"[%b]" % text[start:end]), dtype))
+            if chunks[-1].shape[1:] != row:
+                return None
+            start = end + 1
+    except (msgspec.MsgspecError, RecursionError, UnicodeError, OverflowError, FloatingPointError, ValueError):
+        return None
+    array = np.concatenate(chunks)
+    return array.reshape(shape) if array.size == math.prod(shape) else None
 
 
 def to_json(array: Array, where: str) -> object:
@@ -193,7 +229,14 @@ def to_json(array: Array, where: str) -> object:
     flat = np.ascontiguousarray(array.astype(DTYPES[datatype], copy=False)).reshape(-1)
     if flat.dtype.kind == "f" and not np.isfinite(flat).all():
         return [item if math.isfinite(item) else _special_name(item) for item in flat.tolist()]
-    return flat
+    return flat if len(flat) <= _CHUNK_ITEMS else _in_chunks(flat)
+
+
+def _in_chunks(flat: Array) -> orjson.Fragment:
+    """Write many numbers in chunks, so that other threads have their turns between them."""
+    starts = range(0, len(flat), _CHUNK_ITEMS)
+    texts = (orjson.dumps(flat[s : s + _CHUNK_ITEMS], option=orjson.OPT_SERIALIZE_NUMPY)[1:-1] for s in starts)
+    return orjson.Fragment(b"[%b]" % b",".join(texts))
 
 
 def _special_name(value: float) -> str:

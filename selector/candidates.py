@@ -152,7 +152,7 @@ class Candidates:
         """Bare latency of the fastest variant for these needs, as profiled or as served; infinite if there is none."""
         if self._fastest_s is None:
             minimum = smallest_of(self._key.size)
-            promised = [c.variant.model.promised_s(minimum) for c in self.eligible()]
+            promised = [c.variant.model.query_s(minimum) for c in self.eligible()]
             promised += [c.replicas.promised_s(minimum) for c in self.serving]
             self._fastest_s = min(promised, default=math.inf)
         return self._fastest_s

@@ -284,25 +284,34 @@ class ClusterState:
 
     def sent(self, instance: Instance | None, partition: Partition, inputs: int, now: float) -> None:
         """Count an online query of `inputs` inputs as on its way to `partition`, for `instance` if one serves it."""
-        _sent_to(partition, inputs)
+        large = instance is not None and instance.model.is_large(inputs)
+        partition.count_send(inputs, large)
         if instance is None:
             return
         worker = self._given_to(instance, now)
         worker.online_at = now
-        worker.take_work(instance, inputs, now)
-        instance.add(inputs, now)
+        if large:
+            instance.large_inputs += inputs
+        else:
+            worker.take_work(instance, inputs, now)
+            instance.add(inputs, now)
         self._resort(instance, now)
 
     def sent_offline(self, instance: Instance, partition: Partition, inputs: int, now: float) -> None:
         """Count an offline query as on its way to `partition` of `instance`."""
-        _sent_to(partition, inputs)
+        partition.count_send(inputs, large=False)
         self._given_to(instance, now)
         instance.offline_inputs += inputs
         self._resort(instance, now)
 
-    def acknowledged(self, instance: Instance | None, partition: Partition, offset: int, now: float) -> None:
-        """Count a query as written at `offset`; a gap before it was filled by other selectors."""
-        partition.unacked -= 1
+    def acknowledged(
+        self, instance: Instance | None, partition: Partition, offset: int, now: float, large_inputs: int = 0
+    ) -> None:
+        """Count a query as written at `offset`; a gap before it was filled by other selectors.
+
+        `large_inputs`: its inputs, if it was large when it was sent.
+        """
+        partition.count_ack(offset, large_inputs)
         partition.acked_at = now
         others = offset - partition.end
         if offset >= partition.end:
@@ -312,9 +321,9 @@ class ClusterState:
                 self._given_by_others(instance, partition, others * partition.mean_inputs, now)
             partition.end = offset + 1
 
-    def failed(self, partition: Partition) -> None:
+    def failed(self, partition: Partition, large_inputs: int = 0) -> None:
         """Count a query as not written."""
-        partition.unacked -= 1
+        partition.count_ack(None, large_inputs)
 
     def _given_by_others(self, instance: Instance, partition: Partition, inputs: float, now: float) -> None:
         if partition.offline:
@@ -339,11 +348,6 @@ class ClusterState:
         worker.count_send(now)
         worker.expires_at = min(worker.expires_at, now + self._status_ttl_s)
         return worker
-
-
-def _sent_to(partition: Partition, inputs: int) -> None:
-    partition.unacked += 1
-    partition.mean_inputs += _SMOOTHING * (inputs - partition.mean_inputs)
 
 
 def _measure_hop(worker: Worker, one_way_s: float) -> None:

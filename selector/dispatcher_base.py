@@ -106,13 +106,16 @@ class DispatcherBase(ABC):
             self._load_meter.forwarded(query, choice.variant.name, choice.upgraded, tenant_class)
         sent_headers = forwarded(query, choice, headers, now, self._clock.offset_ms, explanation, copied=copied)
         message = Message(topic, value, sent_headers, query.id.encode(), choice.partition.number)
-        await self._outbox.send(record, message, attempts, partial(self._acknowledged, choice))
+        instance, offline = choice.instance, choice.partition.offline
+        large = query.batch if instance is not None and not offline and instance.model.is_large(query.batch) else 0
+        await self._outbox.send(record, message, attempts, partial(self._acknowledged, choice, large))
 
-    def _acknowledged(self, choice: Choice, written: Ack | None) -> None:
+    def _acknowledged(self, choice: Choice, large_inputs: int, written: Ack | None) -> None:
         if written is None:
-            self._state.failed(choice.partition)
+            self._state.failed(choice.partition, large_inputs)
         else:
-            self._state.acknowledged(choice.instance, choice.partition, written.offset, time.monotonic())
+            now = time.monotonic()
+            self._state.acknowledged(choice.instance, choice.partition, written.offset, now, large_inputs)
 
     async def _refuse(
         self, record: Record, received: ReceivedQuery, refusal: Refusal, now: float, attempts: int

@@ -18,6 +18,8 @@ from schemas.slots import after_batch
 from schemas.status import InstanceStatus, WorkerStatus
 from selector.variants import PricedVariant
 
+_SMOOTHING: Final = 0.1
+_MOST_LARGE: Final = 256
 _LATELY_S: Final = 0.05
 """Seconds over which it is told what comes lately: some dozen queries of a burst that could fill a machine."""
 
@@ -25,7 +27,7 @@ _LATELY_S: Final = 0.05
 class Partition:
     """One partition of one of a variant's two topics, whoever serves it."""
 
-    __slots__ = ("acked_at", "end", "mean_inputs", "number", "offline", "position", "unacked")
+    __slots__ = ("acked_at", "end", "large", "mean_inputs", "number", "offline", "position", "unacked", "unacked_large")
 
     def __init__(self, number: int, offline: bool) -> None:
         self.number = number
@@ -37,10 +39,35 @@ class Partition:
         """Offset of the next record its worker will fetch; -1 is unknown."""
         self.unacked = 0
         """Queries of this selector on their way to the broker."""
+        self.unacked_large = 0
+        """Inputs in those of these that are large."""
+        self.large: dict[int, int] = {}
+        """Inputs of large queries of this selector that its worker had not fetched by its last status, by offset."""
         self.acked_at = 0.0
         """When the broker last acknowledged a query of this selector."""
         self.mean_inputs = 1.0
-        """Inputs in a query, smoothed over what this selector sent."""
+        """Inputs in a query that is not large, smoothed over what this selector sent."""
+
+    def count_send(self, inputs: int, large: bool) -> None:
+        """Count a query as on its way to the broker."""
+        self.unacked += 1
+        if large:
+            self.unacked_large += inputs
+        else:
+            self.mean_inputs += _SMOOTHING * (inputs - self.mean_inputs)
+
+    def count_ack(self, offset: int | None, large_inputs: int) -> None:
+        """Count a query as written at `offset`, or as not written; `large_inputs`: its inputs if it is large."""
+        self.unacked -= 1
+        self.unacked_large -= large_inputs
+        if large_inputs and offset is not None and len(self.large) < _MOST_LARGE:
+            self.large[offset] = large_inputs
+
+    def unread_large_inputs(self) -> int:
+        """Inputs of large queries of this selector that its worker has not fetched; those that it has are forgotten."""
+        if self.large:
+            self.large = {offset: inputs for offset, inputs in self.large.items() if offset >= self.position}
+        return self.unacked_large + sum(self.large.values())
 
     def unread(self) -> int:
         """Number of queries that no worker has fetched."""
@@ -184,7 +211,8 @@ class Instance:
     """One variant on one worker that takes queries."""
 
     __slots__ = (
-        "active", "busy", "drag", "free_at", "healthy", "level", "level_at", "load_s", "mean_inputs", "model",
+        "active", "busy", "drag", "free_at", "healthy", "large_factor", "large_inputs", "level", "level_at", "load_s",
+        "mean_inputs", "model",
         "offline_inputs", "offline_partitions", "parallel", "partitions", "rate", "slot_rate", "slots", "slowdown",
         "turn", "variant", "width", "worker",
     )  # fmt: skip
@@ -219,6 +247,10 @@ class Instance:
         self.level_at = 0.0
         self.mean_inputs = 1.0
         """Inputs of these that come together, in a query or as many of it as a batch holds: one slot computes them."""
+        self.large_inputs = 0
+        """Inputs of large online queries as of the last status, and of those sent since; others go between."""
+        self.large_factor = 1.0
+        """Time that a large query takes over the predicted one, at least 1."""
         self.offline_inputs = 0.0
         """Inputs of offline queries as of the last status, and what was sent since; online queries overtake them."""
         self.parallel = 1
@@ -253,6 +285,11 @@ class Instance:
         online = int(self.waiting(now) / self.mean_inputs)
         return min(online + math.ceil(self.offline_inputs), self.parallel) * self.width
 
+    @property
+    def has_background_work(self) -> bool:
+        """Whether it has work that online queries overtake, but for the batch under way: offline or large queries."""
+        return self.offline_inputs > 0.0 or self.large_inputs > 0
+
     def add(self, inputs: int, now: float) -> None:
         """Count the inputs of an online query that is sent to it now."""
         waiting = self.waiting(now)
@@ -261,14 +298,17 @@ class Instance:
 
     def take_level(self, said: InstanceStatus, now: float) -> None:
         """Take what its worker says that waits there, and what it has not fetched yet."""
-        queued_online = max(said.queued_inputs - said.queued_offline_inputs, 0)
-        if queued_online:
+        queued_online = max(said.queued_inputs - said.queued_offline_inputs - said.queued_large_inputs, 0)
+        unread_large = sum(partition.unread_large_inputs() for partition in self.partitions)
+        self.large_inputs = said.queued_large_inputs + unread_large
+        self.large_factor = max(said.large_factor, 1.0)
+        if queued_online or said.queued_large:
             self.worker.online_at = now
         left = max(queued_online - said.done_inputs, 0.0)
         self.level = left + unread_inputs(self.partitions)
         self.level_at = now
-        if said.queued and not said.queued_offline_inputs:
-            self._mean_of(said.queued_inputs, said.queued)
+        if said.queued > said.queued_large and not said.queued_offline_inputs:
+            self._mean_of(queued_online, said.queued - said.queued_large)
         else:
             self._mean_of(max((partition.mean_inputs for partition in self.partitions), default=1.0), 1.0)
         self.busy = min(said.parallel, math.ceil(self.level / self.mean_inputs)) * self.width

@@ -129,6 +129,7 @@ def _is_free_of_online(instance: Instance, now: float) -> bool:
         instance.healthy
         and worker.expires_at > now
         and instance.waiting(now) < 1.0
+        and not instance.large_inputs
         and not instance.lacks_slot()
         and worker.mean_wait_s(now) <= _UNNOTICED_S
     )

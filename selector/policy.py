@@ -333,7 +333,7 @@ def _refuse(
         why = f"{failed.variant.name} cannot be loaded: {task.load_failure(failed.variant)}"
         return Refusal(ModelFailed(why), failed.variant)
     unloaded = (candidate.variant for candidate in candidates.unloaded())
-    wanted = next((variant for variant in unloaded if variant.model.promised_s(query.batch) <= budget_s), None)
+    wanted = next((variant for variant in unloaded if variant.model.query_s(query.batch) <= budget_s), None)
     if wanted is None:
         return Refusal(Overloaded("no worker is there that could load a variant which meets these needs"))
     why = f"{wanted.name} is not loaded, and loading it takes {wanted.load_s:.1f} s; try again then"
@@ -368,7 +368,7 @@ def _unmet_needs(variant: PricedVariant, query: Query, budget_s: float, hop_s: f
     if needs.max_cost is not None and cost > needs.max_cost:
         by = cost / max(needs.max_cost, 1e-9) - 1
         found.append((by, f"costs {cost:.3g} USD per 1000 queries where {needs.max_cost:g} is allowed"))
-    needed_s = variant.model.promised_s(query.batch) + hop_s
+    needed_s = variant.model.query_s(query.batch) + hop_s
     if needed_s > budget_s:
         by = needed_s / max(budget_s, 1e-6) - 1
         found.append((by, f"needs {needed_s * 1e3:.3g} ms where {budget_s * 1e3:.3g} ms are allowed"))

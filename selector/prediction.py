@@ -9,6 +9,11 @@ An instance is idle, as far as upgrades are concerned, when a query would wait t
 and when its worker could serve its present rate of queries that way within a share of its slots: upgrades must not use
 up the room that makes them free, or accuracy and latency would swing with every burst.
 
+A large query is computed in pieces, and others between them. So to another query it is a piece, and the share of the
+slots that pieces have while others wait. It is itself predicted behind all other large queries and in one slot, for one
+is kept free of pieces, by its calls of the model and times what large queries were seen to take (`large_factor`), which
+reading and writing are in.
+
 Slots that are free say nothing of the machine, which Kafka, gateways and others use as well. So the fuller its CPUs,
 the smaller the share of queries that is upgraded, and none is where they are nearly full. That share falls in
 proportion, not at a limit, and over no less than what the upgrades of all queries would add: they settle where they
@@ -19,6 +24,7 @@ usual since it was measured is added, as what it will take.
 from collections.abc import Iterable
 from typing import Final
 
+from schemas.latency import PIECES_SHARE
 from selector.cluster_state import ClusterState
 from selector.entities import Instance, Worker, unread_inputs
 from selector.variants import PricedVariant
@@ -47,6 +53,8 @@ def finish_s(instance: Instance, batch: int, now: float, offline: bool = False, 
     answer has no broker on its way.
     """
     model = instance.model
+    if batch > model.max_batch and not offline and model.is_large(batch):
+        return _large_finish_s(instance, batch, now, streamed)
     waiting = instance.waiting_in_slot(now)
     offline_inputs = instance.offline_inputs
     ahead_s = 0.0
@@ -54,6 +62,8 @@ def finish_s(instance: Instance, batch: int, now: float, offline: bool = False, 
         ahead_s = model.batch_s(
             int(offline_inputs / max(instance.slots, 1.0)) if offline else min(int(offline_inputs) + 1, model.max_batch)
         )
+    if instance.large_inputs and not offline:
+        ahead_s = max(ahead_s, model.query_s(min(instance.large_inputs, model.piece_inputs)))
     full, rest = divmod(waiting, model.max_batch)
     if full:
         backlog_s = model.batch_s(waiting - rest)
@@ -61,9 +71,19 @@ def finish_s(instance: Instance, batch: int, now: float, offline: bool = False, 
     else:  # what little there is has been taken into a batch already
         backlog_s = model.batch_s(rest)
         own_s = model.promised_s(batch)
+    if instance.large_inputs:
+        backlog_s /= 1.0 - PIECES_SHARE
     backlog_s = (backlog_s + ahead_s) * (instance.pace() if waiting else instance.slowdown)
     backlog_s = max(backlog_s, instance.others_wait_s(now))
     return _hops_s(instance.worker, streamed) + backlog_s + own_s * instance.slowdown
+
+
+def _large_finish_s(instance: Instance, batch: int, now: float, streamed: bool) -> float:
+    model = instance.model
+    waiting_s = model.batch_s(instance.waiting_in_slot(now)) * instance.pace()
+    backlog_s = max(waiting_s, instance.others_wait_s(now))
+    factor = max(instance.slowdown, instance.large_factor)
+    return _hops_s(instance.worker, streamed) + backlog_s + model.query_s(instance.large_inputs + batch) * factor
 
 
 def _hops_s(worker: Worker, streamed: bool) -> float:
@@ -73,7 +93,10 @@ def _hops_s(worker: Worker, streamed: bool) -> float:
 
 def idle_finish_s(instance: Instance, batch: int, streamed: bool = False) -> float:
     """Predicted seconds until `batch` inputs sent now were answered if nothing else was there."""
-    return _hops_s(instance.worker, streamed) + instance.model.promised_s(batch) * instance.slowdown
+    model, factor = instance.model, instance.slowdown
+    if batch > model.max_batch and model.is_large(batch):
+        factor = max(factor, instance.large_factor)
+    return _hops_s(instance.worker, streamed) + model.query_s(batch) * factor
 
 
 def drain_s(instances: Iterable[Instance], batch: int, now: float) -> float:
@@ -87,7 +110,7 @@ def drain_s(instances: Iterable[Instance], batch: int, now: float) -> float:
 def cold_start_finish_s(variant: PricedVariant, batch: int, state: ClusterState) -> float:
     """Predicted seconds until `batch` inputs sent now to a variant that is not loaded have been answered."""
     queued = unread_inputs(state.partitions(variant))
-    return state.hop_s + variant.load_s + variant.model.promised_s(int(queued) + batch)
+    return state.hop_s + variant.load_s + variant.model.query_s(int(queued) + batch)
 
 
 def upgraded_share(instance: Instance, batch: int, now: float, cpu_limit: float) -> float:

@@ -43,7 +43,7 @@ class ReplicaGroup:
     def put(self, instance: Instance, now: float) -> None:
         """Add a member, or take up that its `free_at` has changed."""
         self.members.add(instance)
-        if instance.free_at <= now and instance.offline_inputs <= 0.0:
+        if instance.free_at <= now and not instance.has_background_work:
             self.idle.add(instance)
         else:
             self.idle.discard(instance)
@@ -71,7 +71,7 @@ class ReplicaGroup:
             if self._holds(busy[0]):
                 if busy[0][0] > now:
                     return
-                if busy[0][2].offline_inputs <= 0.0:
+                if not busy[0][2].has_background_work:
                     self.idle.add(busy[0][2])
             heappop(busy)
 
@@ -154,7 +154,7 @@ class Replicas:
 
     def promised_s(self, batch: int) -> float:
         """Seconds within which the fastest computes `batch` inputs alone."""
-        return min(model.promised_s(batch) for model in self._models)
+        return min(model.query_s(batch) for model in self._models)
 
 
 NOBODY: Final = Replicas()

@@ -67,4 +67,4 @@ class PricedVariant:
 
     def ready_s(self, size: int) -> float:
         """Seconds until a query of `size` inputs is computed if the variant must be loaded first."""
-        return self.load_s + self.model.promised_s(size)
+        return self.load_s + self.model.query_s(size)

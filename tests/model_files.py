@@ -132,6 +132,39 @@ def endless_model(path: Path) -> Path:
     return path
 
 
+def slow_model(path: Path, turns: int) -> Path:
+    """Write a classifier of 8x8 images whose graph loops so many times for each batch, some microseconds each."""
+    make, state = helper.make_node, helper.make_tensor_value_info
+    body = helper.make_graph(
+        [make("Identity", ["go"], ["on"]), make("Add", ["total", "one"], ["sum"])],
+        "turn",
+        [
+            state("turn", TensorProto.INT64, []),
+            state("go", TensorProto.BOOL, []),
+            state("total", TensorProto.FLOAT, []),
+        ],
+        [state("on", TensorProto.BOOL, []), state("sum", TensorProto.FLOAT, [])],
+        [numpy_helper.from_array(np.asarray(1.0, np.float32), "one")],
+    )
+    weights = np.random.default_rng(7).normal(size=(64, 10)).astype(np.float32)
+    constants = {"turns": np.int64(turns), "yes": np.bool_(True), "zero": np.float32(0.0), "weights": weights}
+    graph = helper.make_graph(
+        [
+            make("Loop", ["turns", "yes", "zero"], ["looped"], body=body),
+            make("Mul", ["looped", "zero"], ["nothing"]),
+            make("Flatten", ["input"], ["flat"]),
+            make("MatMul", ["flat", "weights"], ["scores"]),
+            make("Add", ["scores", "nothing"], ["logits"]),
+        ],
+        "slow",
+        [state("input", TensorProto.FLOAT, ["batch", 1, 8, 8])],
+        [state("logits", TensorProto.FLOAT, ["batch", 10])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    return path
+
+
 def ragged_model(path: Path) -> Path:
     """Write a model of 8x8 images that gives each of a batch as many ones as the brightest pixel of all says."""
     make, state = helper.make_node, helper.make_tensor_value_info

@@ -2,6 +2,8 @@
 
 Rules.
 * Online work first; offline work only when no online work waits. Within each, the earliest deadline first.
+* A large query waits in pieces, of which each is a batch. Other online work goes before them, but for their share
+  (`large_queries`).
 * A batch holds work of the same input shapes. It is the largest whose predicted end still meets the earliest deadline
   in it that can be met at all, up to the size at which the profile's throughput peaks: a larger one would delay all in
   it and help nobody. Work that is bound to be late, even alone, limits no batch: it may ride along.
@@ -18,21 +20,30 @@ Hot: each call is once a batch and a lane has at most some hundred entries, so p
 import math
 from bisect import insort
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from itertools import count
+from itertools import chain, count
 from operator import itemgetter
 from typing import Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
-from schemas.latency import LatencyModel
+from schemas.latency import BATCH_OVERHEAD_S, LatencyModel
+from workers.large_queries import LargeQueries, PieceTurn
 from workers.slot_backlog import WaitingBatches
 
 NO_DEADLINE: Final = math.inf
-BATCH_OVERHEAD_S: Final = 0.0005
-"""Seconds that a batch costs beside its computation, about: a thread is woken, and waits for the interpreter."""
-_AS_GOOD: Final = 0.01
-"""Share by which a batch size may be slower per input and still count as the best."""
 
-Urgency: TypeAlias = tuple[bool, float, int]
-"""Sort key (offline, deadline, arrival): the smaller goes first."""
+
+class Rank:
+    """Ranks of work: the smaller goes first. Plain integers, which are compared for each batch."""
+
+    TURN: Final = 0
+    """A piece of a large online query that goes before other online work, as one in so many does."""
+    ONLINE: Final = 1
+    PIECE: Final = 2
+    """A piece of a large online query."""
+    OFFLINE: Final = 3
+
+
+Urgency: TypeAlias = tuple[int, float, int]
+"""Sort key (rank, deadline, arrival): the smaller goes first."""
 
 
 class QueuedWork(Protocol):
@@ -82,20 +93,28 @@ class NextBatch(NamedTuple, Generic[W]):
 class BatchQueue(Generic[W]):
     """Work that was fetched for one instance and does not compute yet, in lanes of equal shape and mode."""
 
-    def __init__(self, latency: LatencyModel, arrivals: Iterator[int] | None = None) -> None:
-        """Make an empty queue; queues whose work competes must count `arrivals` together, or one starves another."""
+    def __init__(
+        self, latency: LatencyModel, arrivals: Iterator[int] | None = None, turn: PieceTurn | None = None
+    ) -> None:
+        """Make an empty queue.
+
+        Queues whose work competes must count `arrivals` and take their `turn` together, or one starves another.
+        """
         self.use_latency_model(latency)
         self.online_inputs = 0
-        """Inputs of online queries that wait."""
-        self.offline_inputs = 0
-        """Inputs of offline queries that wait."""
+        """Inputs of online queries that wait, without those of large queries."""
+        self._offline_inputs = 0
+        self._large: LargeQueries[W] = LargeQueries()
+        self._large_offline: LargeQueries[W] = LargeQueries()
+        self._has_pieces = False
+        self._turn = turn or PieceTurn()
         self._lanes: dict[tuple[bool, Hashable], list[_Entry[W]]] = {}
         self._arrivals = count(1) if arrivals is None else arrivals
 
     def use_latency_model(self, latency: LatencyModel) -> None:
         """Choose batches by this model from now on, e.g. one with smaller batches."""
         self.latency = latency
-        self.best_batch = best_batch(latency)
+        self.best_batch = latency.best_batch
 
     def add(self, work: W) -> None:
         """Let `work` wait."""
@@ -103,11 +122,35 @@ class BatchQueue(Generic[W]):
         insort(lane, _Entry(work.deadline_s, next(self._arrivals), work), key=_order)
         self._count(work, 1)
 
+    def add_large(self, tenant: str, pieces: Sequence[W], now_s: float) -> None:
+        """Let the pieces of a large query wait."""
+        offline = pieces[0].offline
+        self._has_pieces = True
+        self._turn.waiting += not offline
+        self._of_mode(offline).add(tenant, pieces, next(self._arrivals), now_s)
+
+    @property
+    def large_inputs(self) -> int:
+        """Inputs of large online queries that wait."""
+        return self._large.inputs
+
+    @property
+    def offline_inputs(self) -> int:
+        """Inputs of offline queries that wait."""
+        return self._offline_inputs + self._large_offline.inputs
+
     def urgency(self) -> Urgency | None:
         """Urgency of the most urgent work; None if none waits."""
-        if not self._lanes:
-            return None
-        return min(((key[0], lane[0].deadline_s, lane[0].arrival) for key, lane in self._lanes.items()), default=None)
+        found: Urgency | None = None
+        for (offline, _shape), lane in self._lanes.items():
+            urgency = (Rank.OFFLINE if offline else Rank.ONLINE, lane[0].deadline_s, lane[0].arrival)
+            if found is None or urgency < found:
+                found = urgency
+        if not self._has_pieces:
+            return found
+        pieces = (self._large, Rank.TURN if self._turn.is_due else Rank.PIECE), (self._large_offline, Rank.OFFLINE)
+        large = [(rank, *key) for queries, rank in pieces if (key := queries.next_key()) is not None]
+        return min(large if found is None else [found, *large])
 
     def next_batch(self, now_s: float, slowdown: float, slots: int = 1) -> NextBatch[W]:
         """Take the next batch, and all that has expired, out of the queue.
@@ -121,6 +164,10 @@ class BatchQueue(Generic[W]):
         urgency = self.urgency()
         if urgency is None:
             return NextBatch([], expired)
+        if self._has_pieces:
+            for queries in (self._large, self._large_offline):
+                if queries.next_key() == urgency[1:]:
+                    return NextBatch([self._take_piece(queries)], expired)
         key = next(key for key, lane in self._lanes.items() if lane[0].arrival == urgency[2])
         lane = self._lanes[key]
         waiting = [entry.work for entry in lane]
@@ -140,10 +187,29 @@ class BatchQueue(Generic[W]):
         gone = set(map(id, unwanted))
         for key, lane in list(self._lanes.items()):
             self._take(key, lane, [index for index, entry in enumerate(lane) if id(entry.work) in gone])
+        self._large_offline.discard(gone)
+        before = self._large.queries
+        self._large.discard(gone)
+        self._count_large(before)
 
     def waiting(self) -> list[W]:
         """All work that waits, in no particular order."""
-        return [entry.work for lane in self._lanes.values() for entry in lane]
+        return [entry.work for lane in self._lanes.values() for entry in lane] + [*self._large, *self._large_offline]
+
+    def _of_mode(self, offline: bool) -> LargeQueries[W]:
+        return self._large_offline if offline else self._large
+
+    def _take_piece(self, queries: LargeQueries[W]) -> W:
+        before = self._large.queries
+        piece = queries.take()
+        self._count_large(before)
+        return piece
+
+    def _count_large(self, before: int) -> None:
+        """Count the large online queries that wait no longer, of so many before."""
+        self._has_pieces = bool(self._large.inputs or self._large_offline.inputs)
+        for _ in range(before - self._large.queries):
+            self._turn.left()
 
     def _share(self, waiting: Sequence[W], slots: int) -> int:
         return share_of_slot(sum(work.inputs for work in waiting), slots, self.latency, self.best_batch)
@@ -154,6 +220,10 @@ class BatchQueue(Generic[W]):
             if lane[0].deadline_s <= now_s:
                 past = [i for i, entry in enumerate(lane) if entry.deadline_s <= now_s and not entry.work.allow_late]
                 expired += self._take(key, lane, past)
+        if self._has_pieces:
+            before = self._large.queries
+            expired += chain(self._large.expire(now_s), self._large_offline.expire(now_s))
+            self._count_large(before)
         return expired
 
     def _take(self, key: tuple[bool, Hashable], lane: "list[_Entry[W]]", chosen: Sequence[int]) -> list[W]:
@@ -168,7 +238,7 @@ class BatchQueue(Generic[W]):
 
     def _count(self, work: W, sign: int) -> None:
         if work.offline:
-            self.offline_inputs += sign * work.inputs
+            self._offline_inputs += sign * work.inputs
         else:
             self.online_inputs += sign * work.inputs
 
@@ -180,17 +250,6 @@ class _Entry(NamedTuple, Generic[W]):
 
 
 _order = itemgetter(0, 1)
-
-
-def best_batch(latency: LatencyModel) -> int:
-    """The batch size of the highest throughput; the smallest of those that are as good but for a percent.
-
-    A larger one would take as long for each input, and keep all in it, and what comes next, waiting for the last.
-    """
-    sizes = range(1, latency.max_batch + 1)
-    per_input = {batch: (latency.batch_s(batch) + BATCH_OVERHEAD_S) / batch for batch in sizes}
-    enough = min(per_input.values()) * (1 + _AS_GOOD)
-    return min(batch for batch, seconds in per_input.items() if seconds <= enough)
 
 
 def share_of_slot(waiting: int, slots: int, latency: LatencyModel, maximum: int) -> int:

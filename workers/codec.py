@@ -9,7 +9,6 @@ the rest of it, and one that does not cannot: it is a dead letter.
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from broker.kafka_types import Record
@@ -20,6 +19,7 @@ from schemas.casts import cast_inputs
 from schemas.classification import best_classes
 from schemas.cloudevents import unwrap
 from schemas.errors import InvalidRequest, ModelFailed, QueryError
+from schemas.latency import LatencyModel
 from schemas.load_classes import COARSEST, ClassKey, class_key
 from schemas.needs import Mode
 from schemas.oip import InferRequest, decode_request, encode_response, is_plain
@@ -28,9 +28,8 @@ from schemas.result import OK, error_value
 from schemas.rows.processing import DecodeImage
 from schemas.topics import SHADOWS, may_reply_to, results_topic
 from workers.batch_queue import NO_DEADLINE
+from workers.input_rows import Arrays, join_outputs, one_for_each, rows
 from workers.model import ServableModel, check_inputs
-
-Arrays = dict[str, NDArray[Any]]
 
 _COPIED = (h.TASK_QUEUE_NS, h.PREDICTED_NS, h.ACCURACY, h.COST, h.EXPLANATION, *h.RETURNED)
 """Names of the headers of a query that its result carries too."""
@@ -58,6 +57,7 @@ class PendingQuery:
         "extra_s",
         "fields",
         "id",
+        "large_inputs",
         "model_name",
         "model_version",
         "outputs",
@@ -101,6 +101,8 @@ class PendingQuery:
         """Start of its first batch, ns of the same clock."""
         self.compute_ns = 0
         """Nanoseconds that the batches took in which it was computed."""
+        self.large_inputs = 0
+        """Inputs of large queries that waited when it came, its own included."""
         self.parts_left = 0
         """Number of parts that are not computed yet."""
         self.outputs: list[Arrays] = []
@@ -120,6 +122,11 @@ class PendingQuery:
         return max(self.claimed - max(self.batch, 1), 0)
 
     @property
+    def is_large(self) -> bool:
+        """Whether it is computed in pieces."""
+        return len(self.outputs) > 1
+
+    @property
     def queue_ns(self) -> int:
         """Nanoseconds between the selector's send and the start of the computation."""
         return max(self.started_ns - self.sent_ns, 0)
@@ -131,7 +138,7 @@ def _may_be_told(topic: str, tenant: str | None) -> bool:
 
 
 class QueryPart:
-    """Inputs of a query that are computed together: all of them, or as many as fit into a batch."""
+    """Inputs of a query that are computed together: all of them, or a piece of a large query."""
 
     __slots__ = (
         "allow_late", "deadline_s", "extra_s", "inputs", "number", "offline", "query", "shape", "tensors",
@@ -170,7 +177,7 @@ def identify(record: Record, task: str) -> PendingQuery:
 def decode_query(
     query: PendingQuery, model: ServableModel, offset_ms: float = 0.0, alone: bool = False
 ) -> list[QueryPart]:
-    """Decode the work of a query: its tensors, in parts that each fit into a batch.
+    """Decode the work of a query: its tensors, those of a large query in pieces.
 
     Args:
         query: as from `identify`; this fills it.
@@ -211,9 +218,7 @@ def decode_query(
         query.extra_s = model.lengths.extra_s(row_size(request.inputs))
     if alone:
         query.shape = (query.shape, query.record.partition, query.record.offset)
-    parts = _split(
-        query, request.inputs, model.latency.max_batch, parsed.needs.mode is Mode.OFFLINE, parsed.needs.allow_late
-    )
+    parts = _split(query, request.inputs, model.latency, parsed.needs.mode is Mode.OFFLINE, parsed.needs.allow_late)
     query.parts_left = len(parts)
     query.outputs = [{}] * len(parts)
     return parts
@@ -253,15 +258,16 @@ def _is_count(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) < 20
 
 
-def _split(query: PendingQuery, tensors: Arrays, maximum: int, offline: bool, allow_late: bool) -> list[QueryPart]:
-    if query.batch <= maximum:
+def _split(
+    query: PendingQuery, tensors: Arrays, latency: LatencyModel, offline: bool, allow_late: bool
+) -> list[QueryPart]:
+    if not latency.is_large(query.batch):
         return [QueryPart(query, 0, tensors, query.batch, offline, allow_late)]
-    starts = range(0, query.batch, maximum)
+    size = latency.piece_inputs
     return [
-        QueryPart(query, number, {name: array[start : start + maximum] for name, array in tensors.items()},
-             min(maximum, query.batch - start), offline, allow_late)
-        for number, start in enumerate(starts)
-    ]  # fmt: skip
+        QueryPart(query, number, rows(tensors, start, size), min(size, query.batch - start), offline, allow_late)
+        for number, start in enumerate(range(0, query.batch, size))
+    ]
 
 
 def stack(parts: list[QueryPart]) -> Arrays:
@@ -275,14 +281,11 @@ def unstack(parts: list[QueryPart], outputs: Mapping[str, NDArray[Any]]) -> list
     Raises:
         ValueError: the outputs are not one for each input.
     """
-    total = sum(part.inputs for part in parts)
-    for name, array in outputs.items():
-        if array.ndim == 0 or len(array) != total:
-            raise ValueError(f"output {name} has shape {list(array.shape)} for a batch of {total}")
+    outputs = one_for_each(sum(part.inputs for part in parts), outputs)
     found: list[Arrays] = []
     start = 0
     for part in parts:
-        found.append({name: array[start : start + part.inputs] for name, array in outputs.items()})
+        found.append(rows(outputs, start, part.inputs))
         start += part.inputs
     return found
 
@@ -300,7 +303,7 @@ def encode_result(query: PendingQuery, variant: str, worker: str, *, late: bool 
         encoded = encode_response(
             query.model_name,
             request.id or query.id,
-            _classified(query, request, _joined(query.outputs)),
+            _classified(query, request, join_outputs(query.outputs)),
             _parameters(query, variant, worker) | ({"late": True} if late else {}),
             wanted=request.outputs,
             binary=request.binary_output,
@@ -320,15 +323,6 @@ def encode_result(query: PendingQuery, variant: str, worker: str, *, late: bool 
     return Message(
         query.reply_to, encoded.value, headers, query.id.encode(), status=OK, stream=query.reply_stream, copy_to=copy_to
     )
-
-
-def _joined(outputs: list[Arrays]) -> Arrays:
-    if len(outputs) == 1:
-        return outputs[0]
-    try:
-        return {name: np.concatenate([part[name] for part in outputs]) for name in outputs[0]}
-    except ValueError as error:
-        raise ModelFailed(f"the outputs of the query's {len(outputs)} batches do not fit together: {error}") from error
 
 
 def _classified(query: PendingQuery, request: InferRequest, outputs: Arrays) -> Arrays:

@@ -7,6 +7,7 @@ Rules.
   session or its device that is broken, so the input is tried that succeeded when the model was loaded. If that fails,
   too, no query is to blame and none is answered: the worker is replaced, and they are delivered again. Else it is the
   input that is refused, `invalid_request`, as one that cannot be read.
+* A part with more inputs than fit into a batch is computed in several calls, one after the other, and fails as a whole.
 * An input that cannot be read (a text too long, no image) is refused, and the others are computed without it.
 * A batch that takes longer than its limit is abandoned, for nothing can interrupt it: a query that was alone in it has
   failed; of several one is to blame, and the crash journal has each computed alone by the worker's successor.
@@ -25,10 +26,12 @@ from typing import Final, NamedTuple, TypeVar
 
 from runtimes.processing.session import RefusedRows
 from schemas.errors import InvalidRequest, ModelFailed, QueryError
+from schemas.latency import LatencyModel
 from schemas.rows.catalog import TensorSpec
-from workers.codec import Arrays, QueryPart, stack, unstack
+from workers.codec import QueryPart, stack, unstack
 from workers.crash_journal import CrashJournal, record_key
 from workers.input_failure import InputFailure, input_failure
+from workers.input_rows import Arrays, join_outputs, one_for_each, rows
 from workers.model import LoadedModel, ServableModel
 from workers.replacement import Replacement
 
@@ -86,10 +89,15 @@ class Computation:
         self._loop_thread = threading.get_ident()
         self._post = post
         self._fixed_shapes = all(_is_fixed(spec) for spec in model.inputs)
+        self.use_latency_model(model.latency)
         self._brief_batches = 0
         """Batches in a row that took next to no time."""
         self.broken = False
         """Whether the session fails whatever it is given."""
+
+    def use_latency_model(self, latency: LatencyModel) -> None:
+        """Call the session with as many inputs as this model says that are best, of a part that has more than fit."""
+        self._best_batch, self._max_batch = latency.best_batch, latency.max_batch
 
     def batch(self, parts: list[QueryPart], predicted_s: float) -> "ComputableBatch":
         """Make a batch of parts, which is predicted to take so long."""
@@ -141,6 +149,8 @@ class Computation:
 
     def _infer(self, parts: list[QueryPart]) -> list[Arrays | QueryError]:
         try:
+            if parts[0].inputs > self._max_batch:  # it is computed alone
+                return [*map(self._infer_in_a_row, parts)]
             return [*unstack(parts, self._session.infer(stack(parts)))]
         except RefusedRows as refused:
             return self._infer_others(parts, refused.errors)
@@ -148,6 +158,14 @@ class Computation:
             if len(parts) == 1:
                 return [error if isinstance(error, QueryError) else input_failure(error)]
         return [result for part in parts for result in self._infer([part])]
+
+    def _infer_in_a_row(self, part: QueryPart) -> Arrays:
+        """Compute a part by several calls of the session."""
+        found: list[Arrays] = []
+        for start in range(0, part.inputs, self._best_batch):
+            count = min(self._best_batch, part.inputs - start)
+            found.append(one_for_each(count, self._session.infer(rows(part.tensors, start, count))))
+        return join_outputs(found)
 
     def _infer_others(self, parts: list[QueryPart], errors: Mapping[int, InvalidRequest]) -> list[Arrays | QueryError]:
         """Compute those parts that hold none of the inputs that cannot be read, whose numbers `errors` has."""

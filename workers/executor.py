@@ -7,8 +7,9 @@ Rules.
 * Online work of any instance goes before offline work of any; then the earliest deadline. An instance computes as many
   batches at once as slots are free and its session allows. Nothing is preempted: online work waits for at most the
   batch that ends first.
-* While online work comes (`online_rhythm`), one slot of several is kept free of offline work, so that it waits for none
-  of that.
+* Pieces of large queries give way to other online work, but for their share (`large_queries`).
+* While online work comes (`online_rhythm`), one slot of several is kept free of offline work and of pieces, so that it
+  waits for none of these.
 * A batch may take several slots, for as many cores. Where it is the most urgent, no other begins before enough are
   free, or, of offline work, before it may have as many: else those that take one would be before it for ever.
 * A thread that ends a batch takes the next one itself. Going through the event loop instead would leave the device idle
@@ -32,7 +33,8 @@ from itertools import count
 from typing import Final, Protocol, TypeAlias
 
 from process.affinity import pin_thread
-from workers.batch_queue import Urgency
+from workers.batch_queue import Rank, Urgency
+from workers.large_queries import PieceTurn
 from workers.online_rhythm import OnlineRhythm
 
 _WATCH_S: Final = 0.5
@@ -100,14 +102,14 @@ class BatchSource(Protocol):
 class _BatchUnderWay:
     """Batch that a slot computes now."""
 
-    __slots__ = ("batch", "began_s", "offline", "others", "source", "watched_s")
+    __slots__ = ("batch", "began_s", "others", "rank", "source", "watched_s")
 
-    def __init__(self, source: BatchSource, batch: Batch, others: list[int], *, offline: bool) -> None:
+    def __init__(self, source: BatchSource, batch: Batch, others: list[int], rank: int) -> None:
         self.source = source
         self.batch = batch
         self.others = others
         """Slots that it takes beside the one whose thread computes it."""
-        self.offline = offline
+        self.rank = rank
         self.began_s = time.perf_counter()
         self.watched_s = 0.0
         """Seconds for which it was seen to be under way."""
@@ -142,14 +144,16 @@ class BatchExecutor:
         self.lock = threading.Lock()
         self.arrivals: Iterator[int] = count(1)
         """Numbers for the work of all sources in the order in which it comes: who came first is first, whose it be."""
+        self.turn = PieceTurn()
+        """The turns of pieces, of all sources together."""
         self.slots = slots
         self._pool = ThreadPoolExecutor(slots, "slot", pin_thread, (cpus,))
         self._free = list(range(slots))
         self._sources: list[BatchSource] = []
         self._computing: Counter[BatchSource] = Counter()
         """Batches under way, by source."""
-        self._offline = 0
-        """Slots that offline work takes."""
+        self._yielding = 0
+        """Slots that pieces and offline work take."""
         self._rhythm = OnlineRhythm()
         """Of the batches of online work, whose it be."""
         self._closing = False
@@ -212,16 +216,17 @@ class BatchExecutor:
             return self._busy_s + sum(under_way.slot_s(now_s) for under_way in self._under_way.values())
 
     def done_inputs(self, source: BatchSource) -> float:
-        """Inputs of online batches under way that are computed by now, if all of a batch is at the predicted pace."""
+        """Inputs of online batches under way, no pieces, that are computed by now, if each is at its predicted pace."""
         with self.lock:
             now_s = time.perf_counter()
-            batches = [each for each in self._under_way.values() if each.source is source and not each.offline]
+            batches = [e for e in self._under_way.values() if e.source is source and e.rank == Rank.ONLINE]
             return sum(each.batch.inputs * each.done(now_s) for each in batches)
 
     def left_s(self) -> list[float]:
         """Seconds that are left of what each slot computes of online work, as predicted; 0 where it computes none."""
         with self.lock:
-            now_s, online = time.perf_counter(), [each for each in self._under_way.values() if not each.offline]
+            now_s = time.perf_counter()
+            online = [each for each in self._under_way.values() if each.rank != Rank.OFFLINE]
             left_s = [each.left_s(now_s) for each in online for _ in range(each.width)]
         return left_s + [0.0] * (self.slots - len(left_s))
 
@@ -263,8 +268,8 @@ class BatchExecutor:
         self._computing[ended.source] -= 1
         if not self._computing[ended.source]:
             del self._computing[ended.source]
-        if ended.offline:
-            self._offline -= ended.width
+        if ended.rank != Rank.ONLINE:
+            self._yielding -= ended.width
         self._busy_s += ended.slot_s(time.perf_counter())
         self._free += ended.others
 
@@ -272,26 +277,35 @@ class BatchExecutor:
         """Take the most urgent batch for this slot, which is free if there is none."""
         now_s = time.monotonic()
         while (found := self._next(now_s)) is not None:
-            source, offline, slots = found
+            source, rank, slots = found
             batch = source.next_batch(slots)
             if batch is None:
                 continue
             self._computing[source] += 1
             others = [self._free.pop() for _ in range(source.width - 1)]
-            self._under_way[slot] = under_way = _BatchUnderWay(source, batch, others, offline=offline)
+            self._under_way[slot] = under_way = _BatchUnderWay(source, batch, others, rank)
             batch.consecutive = self._last[slot] is source
             for taken in (slot, *others):
                 self._last[taken] = source
             if len(self._under_way) > 1:
                 for each in self._under_way.values():
                     each.batch.shared = True
-            if offline:
-                self._offline += under_way.width
-            else:
+            if self.turn.waiting:
+                self._count_turn(under_way)
+            if rank == Rank.ONLINE:
                 self._rhythm.came(now_s)
+            else:
+                self._yielding += under_way.width
             return batch
         self._free.append(slot)
         return None
+
+    def _count_turn(self, begun: _BatchUnderWay) -> None:
+        """Count a batch for or against the turn of pieces, of which some wait."""
+        if begun.rank == Rank.TURN:
+            self.turn.taken(begun.batch.predicted_s * begun.width)
+        elif begun.rank == Rank.ONLINE and not self._yielding:
+            self.turn.passed_over(begun.batch.predicted_s * begun.width)
 
     def _overdue(self, watched_s: float) -> list[Batch]:
         """Batches that exceed their limits now, after having been watched for so much longer."""
@@ -304,11 +318,11 @@ class BatchExecutor:
                     found.append(under_way.batch)
         return found
 
-    def _next(self, now_s: float) -> tuple[BatchSource, bool, int] | None:
-        """Find whose batch is next, whether it is offline, and how many slots are there for its source."""
+    def _next(self, now_s: float) -> tuple[BatchSource, int, int] | None:
+        """Find whose batch is next, its rank, and how many slots are there for its source."""
         found: BatchSource | None = None
         highest: Urgency | None = None
-        waiting = [0, 0]
+        waiting = [0, 0, 0, 0]
         for source in self._sources:
             urgency = source.urgency()
             if urgency is None or self._computing[source] >= source.parallel:
@@ -318,14 +332,14 @@ class BatchExecutor:
                 found, highest = source, urgency
         if found is None or highest is None or found.width > 1 + len(self._free):
             return None
-        if highest[0] and not self._has_room_for_offline(found.width, now_s):
+        if highest[0] >= Rank.PIECE and not self._has_room_to_yield(found.width, now_s):
             return None
         others, room = waiting[highest[0]] - 1, found.parallel - self._computing[found]
         return found, highest[0], max(min((1 + len(self._free) - others) // found.width, room), 1)
 
-    def _has_room_for_offline(self, width: int, now_s: float) -> bool:
-        """Whether offline work may have so many slots more, if they are free; what takes all may have them."""
-        return not self.expects_online(now_s) or self._offline + width <= max(self.slots - 1, width)
+    def _has_room_to_yield(self, width: int, now_s: float) -> bool:
+        """Whether pieces or offline work may have so many slots more; what takes all may have them."""
+        return not self.expects_online(now_s) or self._yielding + width <= max(self.slots - 1, width)
 
     def _report(self, ended: "Future[None]") -> None:
         error = ended.exception()

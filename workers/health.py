@@ -21,6 +21,10 @@ LOAD_ENDS: Final = 0.8
 NOISE_S: Final = 1e-3
 _WEIGHT: Final = 0.1
 _UNEVEN_WEIGHT: Final = 0.02
+_LARGE_WEIGHT: Final = 0.3
+_LARGE_KEPT: Final = 0.99
+"""Share of the excess time of large queries that is believed a period later: queries predicted to be late are refused,
+and none of them would show that the excess is over."""
 
 
 class HealthReading(NamedTuple):
@@ -88,6 +92,7 @@ class BatchMeter:
         self.batch_s = 0.0
         self.slowdown = 1.0
         self.drag = 1.0
+        self.large_factor = 1.0
         self.load = 0.0
         self.online_per_query = 0.0
         """Mean number of online inputs in a query, offline ones counting as none."""
@@ -121,12 +126,21 @@ class BatchMeter:
         self.batch_s = seconds if first else self._smooth(self.batch_s, seconds)
         self.slowdown = self._smooth(self.slowdown, (seconds + NOISE_S) / (profiled_s + NOISE_S))
 
+    def interrupted(self, slot: int) -> None:
+        """Count no time between two batches of a slot in which it computed a piece of a large query."""
+        self._ended_s.pop(slot, None)
+
+    def large_answered(self, seconds: float, predicted_s: float) -> None:
+        """Take the seconds from the send of a large query to its answer, and those predicted of all that were there."""
+        self.large_factor += _LARGE_WEIGHT * (max(seconds / max(predicted_s, 1e-6), 1.0) - self.large_factor)
+
     def end_period(self, seconds: float, input_s: float) -> None:
         """End a period of `seconds`; `input_s` is the reciprocal of the profiled peak throughput of all slots."""
         self.load = self._arrived * input_s / seconds
         if not self._batches:
             self.slowdown = 1.0 + (self.slowdown - 1.0) / 2
             self.drag = 1.0 + (self.drag - 1.0) / 2
+        self.large_factor = 1.0 + (self.large_factor - 1.0) * _LARGE_KEPT
         if self._queries:
             self.online_per_query = self._arrived / self._queries
         self._arrived = self._batches = self._queries = 0

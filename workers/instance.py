@@ -6,7 +6,8 @@
     event loop     _answer     encode -> outbox -> (acknowledged) -> _done: the record may be committed
 
 Rules.
-* Four long-lived tasks and no task per query: two take in, one answers, one sends again what was not acknowledged.
+* Five long-lived tasks and no task per query: two take in, one answers, one sends again what was not acknowledged, one
+  has large bodies read and written in a thread, one at a time, so that others are taken in and answered meanwhile.
 * Offline queries come in a topic of their own, with as many partitions, and move with the online ones. They are taken
   from it a few at a time, and none while an online query waits (`offline_pace`).
 * The slot's thread only computes; JSON and headers are the event loop's, so that the slots are never kept waiting.
@@ -19,35 +20,30 @@ Hot: `_read`, `next_batch` and `_answer`. Per query at low load the way costs on
 import asyncio
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from broker.delivery.consumer import Consumer, Record
-from broker.outbox import Message, Outbox
+from broker.outbox import Message
 from broker.producer import Producer
 from broker.reply_stream.sender import ResultSender
-from schemas.errors import DeadlineExceeded, Internal, ModelFailed, QueryError
+from schemas import headers as h
+from schemas.errors import DeadlineExceeded, ModelFailed, QueryError
 from schemas.status import InstanceState, InstanceStatus, PartitionStatus
 from schemas.topics import offline_variant_topic, variant_topic
-from workers.backlog import InstanceBacklog
+from workers.answers import InstanceAnswers, as_query_error
+from workers.backlog import Held, InstanceBacklog
 from workers.batch_queue import BatchQueue, Urgency, batch_s
-from workers.codec import (
-    Arrays,
-    PendingQuery,
-    QueryPart,
-    Undecodable,
-    decode_query,
-    encode_error,
-    encode_result,
-    identify,
-)
+from workers.codec import PendingQuery, QueryPart, decode_query
 from workers.computation import ComputableBatch, Computation, ComputedBatch, ComputeLimits
 from workers.corrected_profile import CorrectedProfile
 from workers.crash_journal import CrashJournal, record_key
 from workers.executor import BatchExecutor
 from workers.footprint import Footprint
 from workers.health import BatchMeter, HealthReading, next_state
+from workers.input_rows import Arrays
 from workers.metrics import AnswerMeter, InstanceMetrics
 from workers.model import LoadedModel, ServableModel
 from workers.offline_pace import OfflinePace, QueuedInputs
@@ -59,6 +55,8 @@ log = logging.getLogger(__name__)
 
 _CHUNK: Final = 32
 """Most records read before the event loop does something else."""
+_LARGE_BYTES: Final = 256 * 1024
+"""Bytes of a body from which on it is read in a thread."""
 _PERIOD_S: Final = 1.0
 _LENGTH_WEIGHT: Final = 0.2
 """Weight of a batch in the mean of the factors of lengths."""
@@ -88,20 +86,23 @@ class ServingInstance:
         """Whether anything that was queued has gone."""
         self._executor = executor
         self._journal = journal
-        self._worker = worker
-        self._queue: BatchQueue[QueryPart] = BatchQueue(model.latency, executor.arrivals)
+        self._queue: BatchQueue[QueryPart] = BatchQueue(model.latency, executor.arrivals, executor.turn)
         # Not bounded here: it holds no more than the consumer has handed out.
         self._computed: asyncio.Queue[ComputedBatch] = asyncio.Queue()
+        self._large: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
+        """Large bodies to be read or written. As bounded."""
         self._clock = producer.clock
         self._computation = Computation(
             model, loaded, journal, limits, replacement, asyncio.get_running_loop(), self._computed.put_nowait
         )
-        self._outbox = Outbox(producer, self._done, self._error_message, streams=streams, places=online.max_in_flight)
+        self._metrics = InstanceMetrics(model.name, model.variant.task, answers, model.latency.correction)
+        self._answers = InstanceAnswers(
+            model, worker, producer, streams, journal, self._metrics, self._done, online.max_in_flight
+        )
         self._suspect_waits = False
         """Whether the most urgent work must not be computed beside what another slot computes."""
         self._backlog = InstanceBacklog()
         self._profile = profile
-        self._metrics = InstanceMetrics(model.name, model.variant.task, answers, model.latency.correction)
         self._trigger = trigger
         self._length_factor = 1.0  # mean of the lengths of late: the measured slowdown holds it
         self._meter = BatchMeter(even=model.latency.is_even)
@@ -115,7 +116,8 @@ class ServingInstance:
                 tasks.create_task(self._take_in(), name=f"{self.model.name} take in")
                 tasks.create_task(self._take_in_offline(), name=f"{self.model.name} take in offline")
                 tasks.create_task(self._answer(), name=f"{self.model.name} answer")
-                tasks.create_task(self._outbox.retry_failed(), name=f"{self.model.name} retry")
+                tasks.create_task(self._handle_large(), name=f"{self.model.name} large bodies")
+                tasks.create_task(self._answers.retry_failed(), name=f"{self.model.name} retry")
         finally:
             self._executor.remove_source(self)
 
@@ -140,7 +142,7 @@ class ServingInstance:
         """Wait until offline queries may be taken; returns how many."""
         while True:
             self._progress.clear()
-            queued = QueuedInputs(self._queue.online_inputs, self._queue.offline_inputs)
+            queued = QueuedInputs(self._queue.online_inputs + self._queue.large_inputs, self._queue.offline_inputs)
             enough = self.parallel * self._queue.best_batch  # keeps all slots busy which it may fill
             now_s = time.monotonic()
             if room := self._pace.room(queued, enough, online=self._executor.expects_online(now_s), now_s=now_s):
@@ -152,43 +154,63 @@ class ServingInstance:
 
     async def _queue_up(self, records: list[Record]) -> int:
         """Read records and have what is in them computed; returns the number of inputs."""
-        parts: list[QueryPart] = []
+        inputs = 0
         self._trigger.work()
         for record in records:
+            if len(record.value or b"") > _LARGE_BYTES:
+                self._large.put_nowait(partial(self._queue_up_large, record))
+            elif record.partition in self.partitions:
+                inputs += self._add(await self._read(record))
+        return inputs
+
+    async def _queue_up_large(self, record: Record) -> None:
+        if record.partition in self.partitions:
+            parts = await self._read(record, in_thread=True)
             if record.partition in self.partitions:
-                parts += await self._read(record)
-        if parts:
-            with self._executor.lock:
-                for part in parts:
-                    self._queue.add(part)
-            self._executor.wake_soon()
-        return sum(part.inputs for part in parts)
+                self._add(parts)
 
-    async def _read(self, record: Record) -> list[QueryPart]:
+    def _add(self, parts: list[QueryPart]) -> int:
+        """Have a query computed; returns the number of its inputs."""
+        if not parts:
+            return 0
+        query = parts[0].query
+        with self._executor.lock:
+            if query.is_large:
+                self._queue.add_large(query.fields.get(h.TENANT, ""), parts, time.monotonic())
+            else:
+                self._queue.add(parts[0])
+        self._executor.wake_soon()
+        return query.batch
+
+    async def _handle_large(self) -> None:
+        while True:
+            await (await self._large.get())()
+
+    async def _read(self, record: Record, *, in_thread: bool = False) -> list[QueryPart]:
         """Decode the work in a record; a record without any is finished here."""
-        try:
-            query = identify(record, self.model.variant.task)
-        except Undecodable as error:
-            self._outbox.give_up(record, str(error))
+        query = self._answers.identify(record)
+        if query is None:
             return []
+        try:
+            return await self._decode(query, in_thread)
         except Exception as error:  # noqa: BLE001 - a defect of ours must cost this query, not the worker each time
-            self._give_up(record, error)
-            return []
-        try:
-            return self._decode(query)
-        except Exception as error:  # noqa: BLE001 - as above
-            await self._refuse(query, _as_query_error(error, query, "the request could not be read"))
+            await self._answers.refuse(query, as_query_error(error, query, "the request could not be read"))
             return []
 
-    def _decode(self, query: PendingQuery) -> list[QueryPart]:
+    async def _decode(self, query: PendingQuery, in_thread: bool) -> list[QueryPart]:
         key = record_key(query.record)
         crashes = self._journal.crashes(key)
         if self._journal.is_given_up(key):
             raise ModelFailed(f"the worker died {crashes} times while computing this query")
-        parts = decode_query(query, self.model, self._clock.offset_ms, alone=crashes > 0)
-        online = 0 if parts[0].offline else query.batch
-        self._backlog.add(key, online, query.batch - online)
-        self._meter.arrived(online)
+        decode = partial(decode_query, query, self.model, self._clock.offset_ms, alone=crashes > 0)
+        parts = await asyncio.to_thread(decode) if in_thread else decode()
+        if parts[0].offline:
+            held = Held(offline=query.batch)
+        else:
+            held = Held(large=query.batch) if query.is_large else Held(query.batch)
+        self._backlog.add(key, held)
+        query.large_inputs = self._backlog.large
+        self._meter.arrived(held.online)
         return parts
 
     # -- computed: called by the executor, with its lock held unless said otherwise ------------------------------------
@@ -233,26 +255,24 @@ class ServingInstance:
 
     async def _answer_part(self, part: QueryPart, result: Arrays | QueryError, computed: ComputedBatch) -> None:
         query = part.query
-        try:
-            if isinstance(result, QueryError):
-                await self._refuse(query, result)
-            elif query.add(part.number, result, computed.started_ns, computed.compute_ns):
-                await self._send_result(query)
-        except Exception as error:  # noqa: BLE001 - as while reading
-            self._give_up(query.record, error)
-
-    def _give_up(self, record: Record, error: Exception) -> None:
-        """Bury a record at which our own code fails, and tell whoever asked where that is possible."""
-        log.error("%s/%d/%d: given up", record.topic, record.partition, record.offset, exc_info=error)
-        answer: Message | None = None
-        with suppress(Exception):  # what failed may have been to find out who asked
-            answer = self._error_message(record, Internal())
-        self._outbox.give_up(record, f"a defect: {error!r}"[:500], answer)
+        if isinstance(result, QueryError):
+            await self._answers.refuse(query, result)
+            if query.is_large:
+                self._forget(query)
+        elif query.add(part.number, result, computed.started_ns, computed.compute_ns):
+            if query.is_large:
+                self._large.put_nowait(partial(self._send_large_result, query))
+            else:
+                await self._answers.send_result(query)
 
     def _measure(self, computed: ComputedBatch) -> None:
         if not computed.started_ns or any(isinstance(result, QueryError) for result in computed.results):
             return
         seconds, inputs = computed.compute_ns / 1e9, sum(part.inputs for part in computed.parts)
+        self._metrics.count_batch(inputs, seconds)
+        if computed.parts[0].query.is_large:
+            self._meter.interrupted(computed.slot)
+            return
         # Offline work waits for others, and how long says nothing of what is online.
         left = not computed.parts[0].offline and (self._queue.online_inputs > 0 or self._unread() > 0)
         predicted_s, now_s = self.model.latency.batch_s(inputs), time.monotonic()
@@ -263,35 +283,16 @@ class ServingInstance:
         self._meter.computed(inputs, seconds, predicted_s, now_s, left=left, slot=slot, consecutive=consecutive)
         if not computed.shared:
             self._profile.computed(self.model.latency, seconds, predicted_s * longest, now_s)
-        self._metrics.count_batch(inputs, seconds)
 
-    async def _send_result(self, query: PendingQuery) -> None:
-        late = time.monotonic() > query.deadline_s
-        try:
-            message = encode_result(query, self.model.name, self._worker, late=late)
-        except Exception as error:  # noqa: BLE001 - as while reading
-            await self._refuse(query, _as_query_error(error, query, "the result could not be written"))
-            return
-        query.answered = True
-        self._metrics.count_result(query.class_key, query.batch, query.queue_ns / 1e9, late=late)
-        await self._outbox.send(query.record, message)
+    async def _send_large_result(self, query: PendingQuery) -> None:
+        await self._answers.send_result(query, in_thread=True)
+        seconds = time.monotonic() - query.sent_ns / 1e9
+        self._meter.large_answered(seconds, self.model.latency.query_s(max(query.large_inputs, query.batch)))
 
-    async def _refuse(self, query: PendingQuery, error: QueryError) -> None:
-        query.answered = True
-        self._metrics.count_error(query.class_key, query.unfounded, expired=isinstance(error, DeadlineExceeded))
-        record, message = query.record, encode_error(query, error, self.model.name, self._worker)
-        if isinstance(error, ModelFailed) and self._journal.is_given_up(record_key(record)):
-            self._outbox.give_up(record, str(error), message, self._journal.crashes(record_key(record)))
-        else:
-            await self._outbox.send(record, message)
-
-    def _error_message(self, record: Record, error: QueryError) -> Message | None:
-        """The error result of a record whose own result could not be sent."""
-        try:
-            query = identify(record, self.model.variant.task)
-        except Undecodable:
-            return None
-        return encode_error(query, error, self.model.name, self._worker)
+    def _forget(self, query: PendingQuery) -> None:
+        """Compute nothing more of a query that is answered."""
+        with self._executor.lock:
+            self._queue.discard([part for part in self._queue.waiting() if part.query is query])
 
     def _done(self, record: Record, sent: Message | None) -> None:
         key = record_key(record)
@@ -322,6 +323,7 @@ class ServingInstance:
         self._metrics.correction.set(model.latency.correction)
         with self._executor.lock:
             self._queue.use_latency_model(model.latency)
+            self._computation.use_latency_model(model.latency)
 
     def drop_partitions(self, partitions: Collection[int]) -> None:
         """Compute nothing more of these partitions, which are no longer ours. `assign` must follow."""
@@ -339,15 +341,18 @@ class ServingInstance:
 
     def status(self) -> InstanceStatus:
         """Status of the instance now."""
-        meter, metrics = self._meter, self._metrics
+        meter, metrics, backlog = self._meter, self._metrics, self._backlog
         return InstanceStatus(
             variant=self.model.name,
             state=self.state,
             partitions=tuple(self._partition_status(self._online)),
             offline_partitions=tuple(self._partition_status(self._offline)),
             queued=self._online.in_flight + self._offline.in_flight,
-            queued_inputs=self._backlog.online + self._backlog.offline,
-            queued_offline_inputs=self._backlog.offline,
+            queued_inputs=backlog.online + backlog.large + backlog.offline,
+            queued_offline_inputs=backlog.offline,
+            queued_large=backlog.large_queries,
+            queued_large_inputs=backlog.large,
+            large_factor=meter.large_factor,
             done_inputs=self._executor.done_inputs(self),
             max_batch=self.model.latency.max_batch,
             parallel=self.parallel,
@@ -390,11 +395,3 @@ class ServingInstance:
             if position is not None:
                 found.append(PartitionStatus(partition, position, position if end is None else end))
         return found
-
-
-def _as_query_error(error: Exception, query: PendingQuery, otherwise: str) -> QueryError:
-    """The error as the client is told; `otherwise` for a defect of ours, which is logged."""
-    if isinstance(error, QueryError):
-        return error
-    log.error("query %s: %s", query.id, otherwise, exc_info=error)
-    return Internal(otherwise)

@@ -46,7 +46,7 @@ def test_it_waits_while_an_online_query_does() -> None:
         choice = choose(query(target=target, batch=100), where, NOW, CONFIG)
         assert isinstance(choice, Choice)
         where.sent(choice.instance, choice.partition, 100, NOW)
-        where.acknowledged(choice.instance, choice.partition, 99, NOW)
+        where.acknowledged(choice.instance, choice.partition, 99, NOW, large_inputs=100)
     assert bound(where, offline()) == []
     where.apply_status(status(instance(FAST), instance(GOOD)), NOW + 0.1)
     assert bound(where, offline(), NOW + 0.1)

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from schemas.latency import BatchLatency, LatencyModel
-from workers.batch_queue import BATCH_OVERHEAD_S, NO_DEADLINE, BatchQueue, best_batch, share_of_slot
+from schemas.latency import BATCH_OVERHEAD_S, BatchLatency, LatencyModel
+from workers.batch_queue import NO_DEADLINE, BatchQueue, share_of_slot
 
 NOW = 1000.0
 LATENCY = LatencyModel([BatchLatency(1, 0.010, 0.010), BatchLatency(8, 0.024, 0.024)], max_batch=8)
@@ -103,7 +103,7 @@ def test_the_batch_is_the_largest_that_meets_its_earliest_deadline(items: list[W
     for other in queue.waiting():
         if (other.shape, other.offline) == (batch[0].shape, batch[0].offline):
             bigger = [*batch, other]
-            too_big = sum(item.inputs for item in bigger) > best_batch(LATENCY)
+            too_big = sum(item.inputs for item in bigger) > LATENCY.best_batch
             assert too_big or end_s(bigger, slowdown) > earliest
 
 
@@ -135,7 +135,7 @@ def test_discarded_work_is_gone_and_the_rest_stays() -> None:
 def test_a_batch_grows_only_as_long_as_throughput_does() -> None:
     knee = LatencyModel([BatchLatency(1, 0.010, 0), BatchLatency(4, 0.020, 0), BatchLatency(8, 0.060, 0)], max_batch=8)
     flat = LatencyModel([BatchLatency(1, 0.010, 0), BatchLatency(8, 0.081, 0)], max_batch=8)
-    assert (best_batch(LATENCY), best_batch(knee), best_batch(flat)) == (8, 4, 3)
+    assert (LATENCY.best_batch, knee.best_batch, flat.best_batch) == (8, 4, 3)
     queue: BatchQueue[Waiting] = BatchQueue(knee)
     for _ in range(8):
         queue.add(Waiting())
@@ -168,7 +168,7 @@ def test_a_slots_share_is_done_no_later_than_all_in_one_batch(
 
 @given(models, st.integers(1, 200))
 def test_one_slot_takes_the_best_batch(latency: LatencyModel, waiting: int) -> None:
-    assert share_of_slot(waiting, 1, latency, best_batch(latency)) == best_batch(latency)
+    assert share_of_slot(waiting, 1, latency, latency.best_batch) == latency.best_batch
 
 
 @given(models)
@@ -176,7 +176,7 @@ def test_the_best_batch_has_nearly_the_best_throughput_and_no_smaller_one_has(la
     def rate(batch: int) -> float:
         return batch / (latency.batch_s(batch) + BATCH_OVERHEAD_S)
 
-    best, highest = best_batch(latency), max(map(rate, range(1, latency.max_batch + 1)))
+    best, highest = latency.best_batch, max(map(rate, range(1, latency.max_batch + 1)))
     assert rate(best) >= 0.99 * highest
     assert all(rate(batch) < 0.995 * highest for batch in range(1, best))
 

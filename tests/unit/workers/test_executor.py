@@ -10,7 +10,7 @@ import pytest
 
 from schemas.latency import BatchLatency, LatencyModel
 from tests.waiting import PATIENCE_S, until
-from workers.batch_queue import NO_DEADLINE, BatchQueue, Urgency
+from workers.batch_queue import NO_DEADLINE, BatchQueue, Rank, Urgency
 from workers.executor import BatchExecutor
 
 
@@ -95,11 +95,11 @@ def test_online_goes_before_offline_and_the_earliest_deadline_first_across_sourc
     a, b = Source(executor, log), Source(executor, log)
     executor.add_source(a)
     executor.add_source(b)
-    a.add((False, 0.0, 1), "first")
+    a.add((Rank.ONLINE, 0.0, 1), "first")
     executor.wake()  # occupies the only slot until it may go
-    a.add((True, 1.0, 2), "offline")
-    a.add((False, 9.0, 3), "late")
-    b.add((False, 3.0, 1), "early")
+    a.add((Rank.OFFLINE, 1.0, 2), "offline")
+    a.add((Rank.ONLINE, 9.0, 3), "late")
+    b.add((Rank.ONLINE, 3.0, 1), "early")
     executor.wake()
     a.go.set()
     b.go.set()
@@ -111,7 +111,7 @@ async def test_of_what_comes_at_one_moment_the_most_urgent_begins() -> None:
     executor, defects = open_executor(1)
     log: list[str] = []
     later, sooner = Source(executor, log), Source(executor, log)
-    for source, urgency in ((later, (False, 9.0, 2)), (sooner, (False, 3.0, 1))):
+    for source, urgency in ((later, (Rank.ONLINE, 9.0, 2)), (sooner, (Rank.ONLINE, 3.0, 1))):
         source.go.set()
         executor.add_source(source)
         source.add(urgency, f"until {urgency[1]}")
@@ -126,7 +126,7 @@ async def test_a_defect_in_what_is_computed_on_the_loop_is_reported() -> None:
     broken = Broken(executor, [])
     broken.short = True
     executor.add_source(broken)
-    broken.add((False, 1.0, 1), "defect")
+    broken.add((Rank.ONLINE, 1.0, 1), "defect")
     executor.wake_soon()
     await until(lambda: bool(defects))
     assert [str(error) for error in defects] == ["defect"]
@@ -138,7 +138,7 @@ async def test_a_source_fills_all_slots_and_what_ends_makes_room_for_the_next() 
     source = Source(executor, [], parallel=3)
     executor.add_source(source)
     for number in range(7):
-        source.add((False, 1.0, number), str(number))
+        source.add((Rank.ONLINE, 1.0, number), str(number))
     executor.wake()
     await until(lambda: source.at_once == 3)
     assert source.shares == [3, 2, 1], "each is one of those for the slots that are free"
@@ -153,11 +153,11 @@ async def test_what_takes_several_slots_waits_for_as_many_and_nobody_overtakes_i
     narrow, later, wide = Source(executor, log), Source(executor, log), Source(executor, log, width=2)
     for source in (narrow, later, wide):
         executor.add_source(source)
-    narrow.add((False, 1.0, 1), "narrow")
+    narrow.add((Rank.ONLINE, 1.0, 1), "narrow")
     executor.wake()
     await until(lambda: narrow.at_once == 1)
-    wide.add((False, 2.0, 2), "wide")
-    later.add((False, 3.0, 3), "later")
+    wide.add((Rank.ONLINE, 2.0, 2), "wide")
+    later.add((Rank.ONLINE, 3.0, 3), "later")
     executor.wake()
     assert (wide.shares, later.shares) == ([], []), "the slot that is free is kept for the more urgent batch"
     narrow.go.set()
@@ -177,11 +177,11 @@ async def test_a_batch_of_two_slots_is_busy_for_both_and_gives_both_back() -> No
     wide, narrow = Source(executor, [], width=2), Source(executor, [], parallel=3)
     executor.add_source(wide)
     executor.add_source(narrow)
-    wide.add((False, 1.0, 1), "wide")
+    wide.add((Rank.ONLINE, 1.0, 1), "wide")
     executor.wake()
     await until(lambda: wide.at_once == 1)
     for number in range(3):
-        narrow.add((False, 2.0, number), str(number))
+        narrow.add((Rank.ONLINE, 2.0, number), str(number))
     executor.wake()
     await until(lambda: narrow.at_once == 1)
     assert narrow.shares == [1], "one slot is left"
@@ -200,10 +200,10 @@ async def test_offline_work_that_takes_all_slots_may_begin_while_online_work_com
         source.go.set()
         executor.add_source(source)
     for number in range(10):
-        online.add((False, 1.0, number), "online")
+        online.add((Rank.ONLINE, 1.0, number), "online")
         executor.wake()
     await until(lambda: len(log) == 10)
-    wide.add((True, 9.0, 11), "offline")
+    wide.add((Rank.OFFLINE, 9.0, 11), "offline")
     executor.wake()
     await until(lambda: len(log) == 11)
     executor.close()
@@ -220,7 +220,7 @@ async def test_no_offline_work_overtakes_what_takes_several_slots_while_online_w
     wide = Source(executor, log, width=2)
     for number, source in enumerate((first, second, wide, later)):
         executor.add_source(source)
-        source.add((True, 9.0, number), str(number))
+        source.add((Rank.OFFLINE, 9.0, number), str(number))
     executor.wake()
     await until(lambda: first.at_once + second.at_once == 2)
     first.go.set()
@@ -241,7 +241,7 @@ async def test_a_batch_knows_whether_another_slot_computed_meanwhile(count: int)
     source = Source(executor, [], parallel=2)
     executor.add_source(source)
     for number in range(count):
-        source.add((False, 1.0, number), str(number))
+        source.add((Rank.ONLINE, 1.0, number), str(number))
         executor.wake()
         await until(lambda number=number: source.at_once == number + 1)
     source.go.set()
@@ -255,7 +255,7 @@ async def test_a_source_that_may_not_fill_all_slots_leaves_them_to_others() -> N
     for source in (one, two):
         executor.add_source(source)
         for number in range(4):
-            source.add((False, 1.0, number), str(number))
+            source.add((Rank.ONLINE, 1.0, number), str(number))
     executor.wake()
     await until(lambda: (one.at_once, two.at_once) == (1, 2))
     one.go.set()
@@ -272,14 +272,14 @@ async def test_while_online_work_comes_one_slot_is_kept_free_of_offline_work(mon
     for source in (online, offline):
         executor.add_source(source)
     online.go.set()
-    online.add((False, 1.0, 0), "online")
+    online.add((Rank.ONLINE, 1.0, 0), "online")
     executor.wake()
     await until(lambda: log == ["online"])
     for number in range(5):
-        offline.add((True, 1.0, number), f"offline {number}")
+        offline.add((Rank.OFFLINE, 1.0, number), f"offline {number}")
     executor.wake()
     await until(lambda: offline.at_once == 2)
-    online.add((False, 1.0, 9), "at once")
+    online.add((Rank.ONLINE, 1.0, 9), "at once")
     executor.wake()
     await until(lambda: log == ["online", "at once"])
     assert offline.at_once == 2
@@ -294,7 +294,7 @@ async def test_without_online_work_all_slots_compute_offline_work(slots: int) ->
     offline = Source(executor, [], parallel=3)
     executor.add_source(offline)
     for number in range(4):
-        offline.add((True, 1.0, number), str(number))
+        offline.add((Rank.OFFLINE, 1.0, number), str(number))
     executor.wake()
     await until(lambda: offline.at_once == slots)
     offline.go.set()
@@ -309,7 +309,7 @@ async def test_a_source_of_one_batch_at_a_time_computes_beside_others() -> None:
     for source in (a, b):
         executor.add_source(source)
         for number in range(3):
-            source.add((False, 1.0, number), f"{number}")
+            source.add((Rank.ONLINE, 1.0, number), f"{number}")
         executor.wake()
     await until(lambda: a.at_once and b.at_once)
     assert (a.at_once, b.at_once) == (1, 1)
@@ -324,7 +324,7 @@ def test_a_defect_is_reported() -> None:
     executor, defects = open_executor(1)
     broken = Broken(executor, [])
     executor.add_source(broken)
-    broken.add((False, 1.0, 1), "defect")
+    broken.add((Rank.ONLINE, 1.0, 1), "defect")
     executor.wake()
     executor.close()
     assert [str(error) for error in defects] == ["defect"]
@@ -335,7 +335,7 @@ async def test_the_time_that_slots_compute_is_counted_while_they_do() -> None:
     source = Source(executor, [])
     executor.add_source(source)
     assert executor.busy_s == 0
-    source.add((False, 1.0, 1), "held up")
+    source.add((Rank.ONLINE, 1.0, 1), "held up")
     began_s = time.perf_counter()
     executor.wake()
     await until(lambda: executor.busy_s >= 0.05)
@@ -351,7 +351,7 @@ def test_what_was_removed_computes_no_more() -> None:
     source = Source(executor, [])
     executor.add_source(source)
     executor.remove_source(source)
-    source.add((False, 1.0, 1), "gone")
+    source.add((Rank.ONLINE, 1.0, 1), "gone")
     executor.wake()
     executor.close()
     assert source.log == []
@@ -365,8 +365,8 @@ def test_a_brief_batch_is_computed_where_it_arrives_and_longer_work_behind_it_in
     for source in (brief, long):
         source.go.set()
         executor.add_source(source)
-    brief.add((False, 1.0, 1), "is_brief")
-    long.add((False, 2.0, 2), "long")
+    brief.add((Rank.ONLINE, 1.0, 1), "is_brief")
+    long.add((Rank.ONLINE, 2.0, 2), "long")
     executor.wake()
     executor.close()
     assert (log, defects) == (["is_brief", "long"], [])
@@ -382,7 +382,7 @@ def test_a_brief_batch_leaves_its_slot_free() -> None:
     source.go.set()
     executor.add_source(source)
     for number in range(3):
-        source.add((False, 1.0, number), str(number))
+        source.add((Rank.ONLINE, 1.0, number), str(number))
         executor.wake()
     executor.close()
     assert log == ["0", "1", "2"]
@@ -396,14 +396,14 @@ async def test_a_batch_past_its_limit_is_abandoned_once_and_what_other_slots_com
     endless, well = Source(executor, log), Source(executor, log)
     monkeypatch.setattr(Batch, "limit_s", 0.0)
     executor.add_source(endless)
-    endless.add((False, 1.0, 1), "endless")
+    endless.add((Rank.ONLINE, 1.0, 1), "endless")
     executor.wake()
     async with asyncio.TaskGroup() as tasks:
         watching = tasks.create_task(executor.watch())
         await until(lambda: endless.abandoned)
         executor.add_source(well)
         well.go.set()
-        well.add((False, 1.0, 1), "well")
+        well.add((Rank.ONLINE, 1.0, 1), "well")
         executor.wake()
         await until(lambda: log)
         watching.cancel()
@@ -423,7 +423,7 @@ async def test_of_batches_under_way_is_left_what_they_were_predicted_to_take_bey
     left_s = [executor.left_s()]
     for source in (wide, narrow, offline):
         executor.add_source(source)
-        source.add((source is offline, 1.0, 1), "batch")
+        source.add((Rank.OFFLINE if source is offline else Rank.ONLINE, 1.0, 1), "batch")
         executor.wake()
         seconds += 0.25
         left_s.append(executor.left_s())
@@ -443,7 +443,7 @@ def test_what_was_removed_is_forgotten() -> None:
     source = Source(executor, [])
     source.go.set()
     executor.add_source(source)
-    source.add((False, 1.0, 1), "batch")
+    source.add((Rank.ONLINE, 1.0, 1), "batch")
     executor.wake()
     executor.close()
     executor.remove_source(source)
@@ -462,7 +462,7 @@ def test_a_batch_is_consecutive_where_its_slot_computed_the_same_instance_before
         executor.add_source(source)
         source.go.set()
     for number, source in enumerate((one, one, other, one, one)):
-        source.add((False, 1.0, number), "batch")
+        source.add((Rank.ONLINE, 1.0, number), "batch")
     executor.wake()
     executor.close()
     assert [batch.consecutive for batch in one.batches] == [False, True, False, True]
@@ -541,7 +541,7 @@ def test_slots_and_what_they_start_compute_on_the_cores_that_the_worker_was_give
     executor = BatchExecutor(1, defects.append, cpus=(core,))
     source = LookingSource(executor, [])
     executor.add_source(source)
-    source.add((False, 1.0, 1), "look")
+    source.add((Rank.ONLINE, 1.0, 1), "look")
     executor.wake()
     executor.close()
     assert (seen, defects, os.sched_getaffinity(0)) == ([{core}], [], ours)

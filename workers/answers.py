@@ -1,0 +1,103 @@
+"""Answers of one instance: results and errors, encoded and handed to the outbox, and records that nobody can answer."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+
+from broker.kafka_types import Record
+from broker.outbox import Message, Outbox
+from broker.producer import Producer
+from broker.reply_stream.sender import ResultSender
+from schemas.errors import DeadlineExceeded, Internal, ModelFailed, QueryError
+from workers.codec import PendingQuery, Undecodable, encode_error, encode_result, identify
+from workers.crash_journal import CrashJournal, record_key
+from workers.metrics import InstanceMetrics
+from workers.model import ServableModel
+
+log = logging.getLogger(__name__)
+
+
+class InstanceAnswers:
+    """Sender of the answers of one instance; `done` is called when a record may be committed.
+
+    No method raises for a query's sake: one that meets a defect of ours becomes a dead letter.
+    """
+
+    def __init__(
+        self, model: ServableModel, worker: str, producer: Producer, streams: ResultSender, journal: CrashJournal,
+        metrics: InstanceMetrics, done: Callable[[Record, Message | None], None], places: int,
+    ) -> None:  # fmt: skip
+        self._variant, self._task = model.name, model.variant.task
+        self._worker = worker
+        self._journal = journal
+        self._metrics = metrics
+        self._outbox = Outbox(producer, done, self._error_message, streams=streams, places=places)
+        self.retry_failed = self._outbox.retry_failed
+        """Sends answers that were not acknowledged again, until cancelled."""
+
+    def identify(self, record: Record) -> PendingQuery | None:
+        """Find out which query a record is; None: it is none, and is a dead letter now."""
+        try:
+            return identify(record, self._task)
+        except Undecodable as error:
+            self._outbox.give_up(record, str(error))
+        except Exception as error:  # noqa: BLE001 - a defect of ours must cost this query, not the worker each time
+            self._give_up(record, error)
+        return None
+
+    async def send_result(self, query: PendingQuery, *, in_thread: bool = False) -> None:
+        """Send the result of a query, of which all is computed; a large one is encoded in a thread."""
+        late = time.monotonic() > query.deadline_s
+        encode = partial(encode_result, query, self._variant, self._worker, late=late)
+        try:
+            message = await asyncio.to_thread(encode) if in_thread else encode()
+        except Exception as error:  # noqa: BLE001 - as above
+            await self.refuse(query, as_query_error(error, query, "the result could not be written"))
+            return
+        query.answered = True
+        try:
+            self._metrics.count_result(query.class_key, query.batch, query.queue_ns / 1e9, late=late)
+            await self._outbox.send(query.record, message)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._give_up(query.record, error)
+
+    async def refuse(self, query: PendingQuery, error: QueryError) -> None:
+        """Send the error of a query."""
+        query.answered = True
+        record = query.record
+        try:
+            self._metrics.count_error(query.class_key, query.unfounded, expired=isinstance(error, DeadlineExceeded))
+            message = encode_error(query, error, self._variant, self._worker)
+            if isinstance(error, ModelFailed) and self._journal.is_given_up(record_key(record)):
+                self._outbox.give_up(record, str(error), message, self._journal.crashes(record_key(record)))
+            else:
+                await self._outbox.send(record, message)
+        except Exception as defect:  # noqa: BLE001 - as above
+            self._give_up(record, defect)
+
+    def _give_up(self, record: Record, error: Exception) -> None:
+        """Make a record a dead letter at which our own code fails, and send its error where that is possible."""
+        log.error("%s/%d/%d: given up", record.topic, record.partition, record.offset, exc_info=error)
+        answer: Message | None = None
+        with suppress(Exception):  # what failed may have been to find out who asked
+            answer = self._error_message(record, Internal())
+        self._outbox.give_up(record, f"a defect: {error!r}"[:500], answer)
+
+    def _error_message(self, record: Record, error: QueryError) -> Message | None:
+        """The error result of a record whose own result could not be sent."""
+        try:
+            query = identify(record, self._task)
+        except Undecodable:
+            return None
+        return encode_error(query, error, self._variant, self._worker)
+
+
+def as_query_error(error: Exception, query: PendingQuery, otherwise: str) -> QueryError:
+    """The error as the client is told; `otherwise` for a defect of ours, which is logged."""
+    if isinstance(error, QueryError):
+        return error
+    log.error("query %s: %s", query.id, otherwise, exc_info=error)
+    return Internal(otherwise)
