@@ -16,7 +16,7 @@ step() { echo; echo "== $* ($(date +%T))"; }
 
 if [ ! -e "$folder/base.tar" ]; then
   step "a base of Debian's packages"
-  mmdebstrap --variant=minbase --include=python3,python3-venv,ca-certificates bookworm "$folder/base.part"
+  mmdebstrap --variant=minbase --include=python3,python3-venv,ca-certificates,bubblewrap bookworm "$folder/base.part"
   mv "$folder/base.part" "$folder/base.tar"
 fi
 if ! buildah inspect --type image "$base" >/dev/null 2>&1; then

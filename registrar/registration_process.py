@@ -17,6 +17,7 @@ from broker.client import ping
 from broker.settings import KafkaSettings
 from process.error_groups import leaves
 from process.logs import configure_logging
+from process.secret_variables import forget_secrets
 from registrar.given_files import GivenFiles
 from registrar.process_limits import limit_process
 from registrar.progress import INTERRUPTED, ClaimLost, ProgressWriter
@@ -92,6 +93,7 @@ async def _registered(
     place = settings.artifacts, settings.home.absolute()
     stores = await asyncio.to_thread(lambda: (open_artifacts(*place), open_exchange(*place), open_uploads(*place)))
     artifacts, exchange, uploads = stores
+    forget_secrets()  # what reads the files that were sent runs in this process, too
     publisher = row.tenant if row.publisher else None
     sent = [given.upload for given in files_of(asked) if given.upload]
     files = GivenFiles(folder, uploads, artifacts, place, sent, publisher)

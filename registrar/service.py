@@ -10,6 +10,7 @@ from broker.reachability import KafkaReachability
 from broker.settings import KafkaSettings
 from broker.topics import ensure_system_topics
 from process.health_server import health_server
+from process.sandbox import has_sandbox
 from registrar.desk import RegistrationDesk
 from registrar.settings import RegistrarSettings
 from registrar.sweeper import RegistrationSweeper
@@ -26,9 +27,11 @@ async def serve(settings: RegistrarSettings, kafka: KafkaSettings, dsn: str, sto
     """Run a registrar until `stop` is set.
 
     Raises:
-        OperatorError: Kafka cannot be reached, or the database is of another version.
+        OperatorError: Kafka cannot be reached, the database is of another version, or there is no sandbox for
+            steps though it is required.
         StoreUnavailable: Postgres cannot be reached at the start.
     """
+    await asyncio.to_thread(has_sandbox)
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(open_pool(dsn, min_size=0))
         await require_current(pool)

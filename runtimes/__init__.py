@@ -3,11 +3,11 @@
 Below both the registry, which profiles variants with a runtime, and the workers, which serve with it.
 
 Reading order: protocol (what a runtime is) -> catalog (which there are) -> cuda, neuron, intel, device (what they run
-on) -> availability (what is missing) -> onnx, onnx_pack (of more than 2 GB), openvino, openvino_pack (its own format)
--> torch_cuda (torch on a GPU), freed_memory, size_expression, exported_graph, exported_archive (programs made data),
-pytorch, aot_library, torch_aot, torch_neuron -> cuda_buffers (a GPU
-without torch), tensorrt -> confidence, composite (several as one) -> cascade, chain -> padding (inputs of different
-lengths in a batch) -> processing (texts and images around a model).
+on) -> availability (what is missing) -> engines (TensorRT's files), onnx, onnx_pack (of more than 2 GB), openvino,
+openvino_pack (its own format) -> torch_cuda (torch on a GPU), freed_memory, size_expression, exported_graph,
+exported_archive (programs made data), pytorch, aot_library, torch_aot, torch_neuron -> cuda_buffers (a GPU without
+torch), tensorrt -> confidence, composite (several as one) -> cascade, chain -> padding (inputs of different lengths in
+a batch) -> processing (texts and images around a model).
 """
 
 import os

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtimes.availability import runtime_availability
+from runtimes.engines import ENGINES_FOLDER
 from runtimes.onnx_pack import is_pack, read_pack
 from runtimes.protocol import Availability, LoadOptions, Session, Tensors
 from schemas.errors import OperatorError
@@ -166,9 +167,9 @@ def _tensorrt_options(artifact: Path, options: LoadOptions) -> dict[str, str]:
     """Options that keep engines beside the artifact: building one takes minutes, loading one takes seconds."""
     return {
         "trt_engine_cache_enable": "1",
-        "trt_engine_cache_path": str(artifact.parent / "tensorrt"),
+        "trt_engine_cache_path": str(artifact.parent / ENGINES_FOLDER),
         "trt_timing_cache_enable": "1",
-        "trt_timing_cache_path": str(artifact.parent / "tensorrt"),
+        "trt_timing_cache_path": str(artifact.parent / ENGINES_FOLDER),
         "trt_engine_cache_prefix": f"{artifact.name[:16]}-{options.precision}-b{options.max_batch}",
         "trt_fp16_enable": "1" if options.precision == "fp16" else "0",
     }

@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from runtimes.availability import missing_package, runtime_availability
 from runtimes.cuda_buffers import CudaStream, TensorBuffer, check_alive
 from runtimes.device import device_name
+from runtimes.engines import ENGINES_FOLDER
 from runtimes.protocol import Availability, LoadOptions, Session, Tensors
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
 
-_FOLDER: Final = "tensorrt"
 _TYPICAL_LENGTH: Final = 64
 _LONGEST: Final = 512
 """Sizes of a dimension besides the batch that is variable: those that kernels are chosen for, and the largest."""
@@ -154,7 +154,7 @@ def profile_shapes(shape: tuple[int, ...], max_batch: int) -> tuple[tuple[int, .
 def engine_file(artifact: Path, device: str, version: str, max_batch: int) -> Path:
     """File that an engine of the artifact is kept in, for this device and version of TensorRT."""
     gpu = re.sub(r"[^A-Za-z0-9]+", "-", device)
-    return artifact.parent / _FOLDER / f"{artifact.name[:16]}-b{max_batch}-{gpu}-{version}.engine"
+    return artifact.parent / ENGINES_FOLDER / f"{artifact.name[:16]}-b{max_batch}-{gpu}-{version}.engine"
 
 
 def _write(file: Path, content: bytes) -> None:

@@ -23,6 +23,8 @@ from broker.settings import KafkaSettings
 from process.affinity import pin_thread
 from process.garbage_collection import tune_gc
 from process.health_server import health_server
+from process.sandbox import has_sandbox
+from process.secret_variables import forget_secrets
 from registry.artifact_settings import open_artifacts, open_exchange
 from runtimes.catalog import available_runtimes
 from runtimes.device import device_name
@@ -60,12 +62,15 @@ async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSett
     """Run a worker until `stop` is set and everything is drained.
 
     Raises:
-        OperatorError: Kafka cannot be reached, or another worker of this name has started.
+        OperatorError: Kafka cannot be reached, another worker of this name has started, or there is no sandbox for
+            builds though it is required.
         StoreUnavailable: Postgres cannot be reached at the start.
     """
     defect = asyncio.get_running_loop().create_future()
     replacement = Replacement()
     async with AsyncExitStack() as stack:
+        if settings.builds:
+            await asyncio.to_thread(has_sandbox)
         pool = await stack.enter_async_context(SharedConnection(store.dsn))
         await require_current(pool)
         catalog = await stack.enter_async_context(CatalogWatcher(pool))
@@ -91,6 +96,7 @@ async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSett
             lambda variant, lost: placement.lose_leases(variant, lost),
         )
         artifacts = await asyncio.to_thread(open_artifacts, settings.artifacts, settings.home)
+        forget_secrets()  # all that needs them has been opened, and no model has been loaded
         context = WorkerContext(
             settings=settings, kafka=kafka, pool=pool, catalog=catalog, online=online, offline=offline,
             record_memory=RecordMemory(kafka.max_in_flight_bytes), producer=producer, streams=streams,

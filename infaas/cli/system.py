@@ -386,8 +386,10 @@ def _kafka_login(login: Mapping[str, str]) -> str:
 
 
 def _warnings(state: SystemState) -> list[tuple[str, str]]:
-    """Name the limits of the embedded broker, and why it stands in; empty on a real Kafka."""
+    """Name the limits of the embedded broker, and why it stands in; and why there is no sandbox for registrations."""
+    missing = state.sandbox_missing
+    sandbox = [("no sandbox", f"steps of registrations can do what this user can: {missing}")] if missing else []
     if state.kafka_kind != KafkaKind.EMBEDDED:
-        return []
+        return sandbox
     because = [("because", f"Apache Kafka cannot be had: {state.kafka_reason}")] if state.kafka_reason else []
-    return [("limits", LIMITS), *because]
+    return [("limits", LIMITS), *because, *sandbox]

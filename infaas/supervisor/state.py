@@ -82,6 +82,8 @@ class SystemState(msgspec.Struct, kw_only=True):
     servers: dict[str, ServerState]
     """Those that run here: `kafka` and `postgres`, unless somebody else runs them."""
     services: dict[str, ServiceState]
+    sandbox_missing: str = ""
+    """Why steps of registrations run without a sandbox; empty if they have one."""
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from infaas.supervisor.options import KafkaKind, UpOptions, check_gateway, claim
 from infaas.supervisor.server import Server
 from infaas.supervisor.state import StateFile, SystemState, claimed
 from process.ports import LOOPBACK, address_text
+from process.sandbox import has_sandbox, missing_sandbox
 from process.subprocesses import DRAIN_S
 from registry.topics import ensure_registered_topics
 from schemas.errors import OperatorError
@@ -93,6 +94,7 @@ class RunningSystem:
             postgres=self.postgres,
             servers={server.name: server.state for server in self._servers},
             services={child.spec.name: child.state for child in [*self._children, *self._workers.children]},
+            sandbox_missing=missing_sandbox(),
         )
 
     @asynccontextmanager
@@ -179,6 +181,7 @@ async def running_system(
         ports = stack.enter_context(MetricsPorts(options))
         ports.check()
         choice = await choose_kafka(options, announce, fetching)
+        await asyncio.to_thread(has_sandbox)  # says what is missing
         announce("starting Postgres")
         postgres, database = await _postgres(options, announce, stack)
         announce(f"starting Kafka ({choice.kind})")

@@ -4,7 +4,7 @@ Fresh, so that memory and load time are the variant's own; apart, so that a cras
 returns, ends the step and not the registration. Limited, so that it does no harm to what else runs on the machine: it
 may take most of the memory that is free when it begins, and where the machine runs out all the same, it is what the
 kernel ends first. What it started ends with it, and it with the process that started it. It knows no secret of that
-one: see `step_environment`.
+one (`step_environment`) and, where there is a sandbox, sees nothing but its own files (`step_files`).
 """
 
 import asyncio
@@ -15,7 +15,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, Self, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -23,17 +23,14 @@ from msgspec.structs import replace
 from process.affinity import pin_thread
 from process.memory import free_memory
 from process.priority import lower_priority
+from process.sandbox import TEMPORARY, has_sandbox, sandboxed
 from process.subprocesses import end_with_parent
-from registry.importers.importing import ImportModel
-from registry.pipeline.generation import GenerateVariant
-from registry.pipeline.inspection import InspectModel
-from registry.pipeline.measurement import MeasureVariant
-from registry.pipeline.stage_outputs import ComputeOutputs
+from process.syscall_filter import syscall_filter
 from registry.pipeline.step_environment import step_environment
+from registry.pipeline.step_files import OwnFolders, PipelineStep, check_result, step_files
 from registry.recipes import NotApplicable
 from schemas.errors import InvalidRequest, ModelFailed, OperatorError
 
-PipelineStep = InspectModel | GenerateVariant | MeasureVariant | ComputeOutputs | ImportModel
 T = TypeVar("T")
 TIMEOUT_S: Final = 900.0
 _MEMORY_SHARE: Final = 0.9
@@ -41,6 +38,9 @@ _MEMORY_SHARE: Final = 0.9
 _OOM_SCORE: Final = Path("/proc/self/oom_score_adj")
 _ROOT: Final = Path(__file__).parents[2]
 _TAIL: Final = 2000
+_LARGEST_RESULT: Final = 64 << 20
+_NO_CACHES: Final = {"TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS": "0"}
+"""Variables that keep libraries from filling caches which end with the sandbox."""
 _MEMORY_SIGNS: Final = ("bad_alloc", "failed to allocate", "out of memory", "cannot allocate memory")
 STEP_ERRORS: Final = {kind.__name__: kind for kind in (InvalidRequest, OperatorError, NotApplicable, ModelFailed)}
 """What a step may raise, by name."""
@@ -68,6 +68,7 @@ class _Job(msgspec.Struct, frozen=True):
     step: PipelineStep
     limits: StepLimits
     parent: int
+    """The process that it ends with; 0 in a sandbox, which sees to that."""
 
 
 class _Failed(msgspec.Struct, frozen=True, tag=True):
@@ -95,35 +96,82 @@ async def run_step(step: PipelineStep, kind: type[T], limits: StepLimits | None 
     memory_bytes = limits.memory_bytes or int(_MEMORY_SHARE * free_memory())
     with TemporaryDirectory(prefix="infaas-step-") as name:
         folder = Path(name)
-        job = _Job(step, replace(limits, memory_bytes=memory_bytes), os.getpid())
-        (folder / "step").write_bytes(msgspec.json.encode(job, enc_hook=str))
-        code = await _run(folder, limits.timeout_s)
-        result = folder / "result"
-        if not result.exists():
+        place = await asyncio.to_thread(_StepPlace.prepared, folder, step)
+        job = _Job(step, replace(limits, memory_bytes=memory_bytes), 0 if place.own else os.getpid())
+        (place.scratch / "step").write_bytes(msgspec.json.encode(job, enc_hook=str))
+        code = await _run(place, folder / "log", limits.timeout_s)
+        outcome = await asyncio.to_thread(place.outcome)
+        if outcome is None:
             error = ModelFailed if code is None else StepCrashed
             raise error(f"{_end(code)}{_log_tail(folder / 'log')}")
-        outcome = msgspec.json.decode(result.read_bytes(), type=_Done | _Failed)
-    if isinstance(outcome, _Failed):
-        raise STEP_ERRORS[outcome.error](outcome.message)
-    return msgspec.json.decode(outcome.value, type=kind, dec_hook=to_path)
+        if isinstance(outcome, _Failed):
+            raise STEP_ERRORS[outcome.error](outcome.message)
+        if place.own:
+            await asyncio.to_thread(place.own.take_over)
+    value = msgspec.json.decode(outcome.value, type=kind, dec_hook=to_path)
+    check_result(step, value)
+    return value
 
 
-async def _run(folder: Path, timeout_s: float) -> int | None:
+class _StepPlace(NamedTuple):
+    """Where a step runs."""
+
+    scratch: Path
+    """Folder of the step, its outcome and its temporary files."""
+    own: OwnFolders | None
+    """Folders that it writes to in a sandbox; None without one."""
+
+    @classmethod
+    def prepared(cls, folder: Path, step: PipelineStep) -> Self:
+        """Make what is needed in `folder`; blocks."""
+        scratch = folder / "scratch"
+        scratch.mkdir()
+        return cls(scratch, OwnFolders(folder, step_files(step)) if has_sandbox() else None)
+
+    def command(self) -> list[str]:
+        """The command line of the step's process."""
+        seen = TEMPORARY if self.own else self.scratch
+        command = [sys.executable, "-m", "registry.pipeline.isolation", str(seen / "step"), str(seen / "result")]
+        return sandboxed(command, self.own.sandbox_files(self.scratch, TEMPORARY)) if self.own else command
+
+    def environment(self) -> dict[str, str]:
+        """The variables of the step's process."""
+        path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
+        given = step_environment(os.environ) | {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+        if not self.own:
+            return given
+        kept = {name: value for name, value in given.items() if not name.startswith("XDG_")}
+        return _NO_CACHES | kept | dict.fromkeys(("HOME", "TMPDIR"), str(TEMPORARY))
+
+    def outcome(self) -> "_Done | _Failed | None":
+        """What the step left; None if it left nothing, or nothing that can be read; blocks."""
+        try:
+            descriptor = os.open(self.scratch / "result", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            with os.fdopen(descriptor, "rb") as file:
+                return msgspec.json.decode(file.read(_LARGEST_RESULT), type=_Done | _Failed)
+        except (OSError, msgspec.DecodeError):
+            return None
+
+
+async def _run(place: _StepPlace, said: Path, timeout_s: float) -> int | None:
     """Run the child; returns its exit code, None if it had to be killed."""
-    path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
-    with (folder / "log").open("wb") as log:
+    with said.open("wb") as log, syscall_filter() as (descriptor, options):
+        command, descriptors = place.command(), tuple[int, ...]()
+        if place.own and options:
+            command[1:1], descriptors = options, (descriptor,)
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-m", "registry.pipeline.isolation", str(folder / "step"), str(folder / "result")),
+            *command,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env=step_environment(os.environ) | {"PYTHONPATH": path},
+            env=place.environment(),
             start_new_session=True,
+            pass_fds=descriptors,
         )
         try:
             async with asyncio.timeout(timeout_s):
-                return await process.wait()
+                code = await process.wait()
+                return 128 - code if place.own and code > 128 else code  # bwrap says so of a signal
         except TimeoutError:
             return None
         finally:
@@ -149,7 +197,8 @@ def main(step: Path, result: Path) -> None:
     """Run the step, in the child, and leave its outcome, whole or not at all."""
     partial = result.with_suffix(".partial")
     job = msgspec.json.decode(step.read_bytes(), type=_Job, dec_hook=to_path)
-    end_with_parent(signal.SIGKILL, job.parent)
+    if job.parent:
+        end_with_parent(signal.SIGKILL, job.parent)
     _limit(job.limits)
     partial.write_bytes(msgspec.json.encode(_outcome(job)))
     partial.replace(result)

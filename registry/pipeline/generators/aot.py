@@ -30,7 +30,8 @@ def compile_ahead(source: Path, target: Path, hardware: str) -> None:
         program = torch.export.passes.move_to_device_pass(program, "cuda")
     inductor: Any = importlib.import_module("torch._inductor")
     package = target.with_suffix(".pt2")  # the only suffix that it takes
-    inductor.aoti_compile_and_package(program, package_path=str(package))
+    once = {"aot_inductor.precompile_headers": False}  # those are for many programs that share a cache
+    inductor.aoti_compile_and_package(program, package_path=str(package), inductor_configs=once)
     package.replace(target)
     names = CompiledNames(
         positional=inputs[:count], named=inputs[count:], outputs=outputs, device=device_name(hardware)

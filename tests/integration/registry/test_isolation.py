@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,12 +12,18 @@ import psutil
 import pytest
 from onnx import helper, numpy_helper
 
+from process.sandbox import sandbox_obstacle, warn_once
+from registry.importers.imported import ImportedModel
+from registry.importers.importing import ImportModel
+from registry.pipeline.generation import GenerateVariant
 from registry.pipeline.inspection import Inspection, InspectModel, SourceFormat
 from registry.pipeline.isolation import StepLimits, run_step
 from registry.pipeline.measurement import Measurement, MeasureVariant
+from registry.recipes import GeneratorKind
 from registry.samples import save_arrays
 from runtimes.protocol import LoadOptions
-from schemas.errors import InvalidRequest, ModelFailed
+from schemas.errors import InvalidRequest, ModelFailed, OperatorError
+from tests.processes import begun_with
 from tests.waiting import until
 
 
@@ -124,3 +131,131 @@ async def test_what_a_runtime_would_report_of_itself_is_not_even_noted(
         monkeypatch.setenv(name, str(home))
     await run_step(_measure(make_model(), tmp_path, runtime), Measurement)
     assert list(home.iterdir()) == []
+
+
+PROBE = """
+import ctypes, errno, json, os, socket, sys
+
+if "registry.pipeline.isolation" in sys.orig_argv:
+    secrets, address = {secrets!r}, {address!r}
+    found = []
+    with open("/proc/self/environ") as file:
+        if "sesame" in file.read() or "sesame" in os.environ.values():
+            found.append("a secret of the environment")
+    for file in secrets:
+        try:
+            with open(file) as content:
+                found.append(file + " to read")
+        except OSError:
+            pass
+        try:
+            with open(os.path.join(os.path.dirname(file), "made"), "x"):
+                pass
+        except OSError:
+            pass
+    try:
+        socket.create_connection(address, 2)
+        found.append("the network")
+    except OSError:
+        pass
+    others = [name for name in os.listdir("/proc") if name.isdecimal()]
+    if len(others) > 3:
+        found.append(str(len(others)) + " processes")
+    try:
+        os.kill({parent}, 0)
+        found.append("its parent")
+    except ProcessLookupError:
+        pass
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(0x10000000) == 0:
+        found.append("a user namespace")
+    if libc.syscall(425, 1, None) != -1 or ctypes.get_errno() != errno.EPERM:
+        found.append("io_uring")
+    inherited = [name for name in os.listdir("/proc/self/fd") if int(name) > 3]
+    if inherited:
+        found.append("descriptors " + ", ".join(inherited))
+    print(json.dumps(found), flush=True)
+    os._exit(3)
+"""
+
+
+@pytest.fixture
+def sandbox() -> None:
+    if sandbox_obstacle():
+        pytest.skip(sandbox_obstacle())
+
+
+@pytest.mark.usefixtures("sandbox")
+async def test_a_step_reaches_nothing_but_its_own_files(
+    make_model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The code runs before anything else in its process, as that of a model might that found a hole."""
+    home = tmp_path / "home"
+    home.mkdir()
+    secret = home / "password"
+    secret.write_text("sesame")
+    monkeypatch.setenv("INFAAS_POSTGRES", "sesame")
+    monkeypatch.setenv("HOME", str(home))
+    read, write = os.pipe()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        places = {"secrets": [str(secret), "/etc/shadow"], "address": server.getsockname(), "parent": os.getpid()}
+        variables = begun_with(PROBE.format(**places), tmp_path)
+        monkeypatch.setenv("PYTHONPATH", variables["PYTHONPATH"])
+        os.set_inheritable(write, True)
+        with pytest.raises(ModelFailed, match=r"exit code 3: \[\]$"):
+            await run_step(_inspect(make_model()), Inspection)
+    os.close(read)
+    os.close(write)
+    assert [*home.iterdir()] == [secret]
+
+
+@pytest.mark.usefixtures("sandbox")
+async def test_a_step_sees_links_of_its_own_folder_only(make_model: Callable[..., Path], tmp_path: Path) -> None:
+    """As a cache of Hugging Face has them: a folder of links to files elsewhere."""
+    blobs, folder = tmp_path / "blobs", tmp_path / "snapshot"
+    for one in (blobs, folder):
+        one.mkdir()
+    make_model().rename(blobs / "1")
+    (folder / "model.onnx").symlink_to("../blobs/1")
+    (blobs / "2").write_text("{}")
+    (folder / "config.json").symlink_to("../blobs/2")
+    found = await run_step(ImportModel(folder, tmp_path / "target"), ImportedModel)
+    assert found.file == folder / "model.onnx"
+
+
+@pytest.mark.parametrize("path", ["relative", "absolute"])
+async def test_files_that_a_step_writes_arrive(
+    make_model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = Path(make_model().name) if path == "relative" else make_model()
+    step = GenerateVariant(GeneratorKind.DYNAMIC_INT8, source, source.with_name("made.onnx"), None)
+    await run_step(step, str)
+    assert (tmp_path / "made.onnx").stat().st_size > 0
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["linear.onnx", "made.onnx"]  # noqa: ASYNC240
+
+
+@pytest.mark.parametrize("mode", ["required", "auto", "off"])
+async def test_without_bubblewrap_the_setting_decides(
+    make_model: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    mode: str,
+) -> None:
+    for cached in (sandbox_obstacle, warn_once):
+        cached.cache_clear()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("INFAAS_STEP_SANDBOX", mode)
+    try:
+        if mode == "required":
+            with pytest.raises(OperatorError, match=r"INFAAS_STEP_SANDBOX=required, but .* bwrap is not installed"):
+                await run_step(_inspect(make_model()), Inspection)
+        else:
+            await run_step(_inspect(make_model()), Inspection)
+            await run_step(_inspect(make_model()), Inspection)
+    finally:
+        for cached in (sandbox_obstacle, warn_once):
+            cached.cache_clear()
+    warned = [record.message for record in caplog.records if "without a sandbox: bwrap is not" in record.message]
+    assert len(warned) == (mode == "auto")

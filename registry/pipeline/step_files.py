@@ -1,0 +1,149 @@
+"""The files of a step: those that it reads, those that it writes, and those that its result may name.
+
+A step sees no others (`process.sandbox`), and is not believed: it works on somebody's file, with libraries that may
+have holes. So only plain files with names that it was to write are taken over from it, and a result that names any
+other file is refused.
+"""
+
+import os
+import shutil
+import stat
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+from process.sandbox import SandboxFiles
+from registry.importers.imported import ImportedModel
+from registry.importers.importing import ImportModel
+from registry.pipeline.generation import GenerateVariant
+from registry.pipeline.inspection import Inspection, InspectModel, SourceFormat, files_beside
+from registry.pipeline.measurement import MeasureVariant
+from registry.pipeline.stage_outputs import ComputeOutputs
+from runtimes.composite import hold_artifacts
+from runtimes.engines import ENGINES_FOLDER
+from schemas.errors import InvalidRequest, ModelFailed
+from schemas.hardware import Hardware
+from schemas.rows.processing import Processing
+
+PipelineStep: TypeAlias = InspectModel | GenerateVariant | MeasureVariant | ComputeOutputs | ImportModel
+
+
+class StepFiles(NamedTuple):
+    """Files of a step, by absolute path."""
+
+    read: tuple[Path, ...]
+    written: tuple[Path, ...]
+    """Files that it writes; others whose names begin with one of these names belong to it."""
+    devices: bool = False
+    """Whether it computes on an accelerator."""
+
+
+def step_files(step: PipelineStep) -> StepFiles:
+    """The files of a step; blocks, as an ONNX file says which others hold its weights."""
+    match step:
+        case InspectModel():
+            read = [step.file, *_of_processing(step.processing)]
+            if step.source_format is SourceFormat.ONNX and step.file.is_file():
+                read += files_beside(step.file)
+            return _absolute(read, [step.safe_copy])
+        case ImportModel():
+            beside = [step.source.with_suffix(".bin")] if step.source.suffix == ".xml" else []
+            return _absolute([step.source, *beside, *_linked(step.source)], [step.target])
+        case GenerateVariant():
+            given = [step.source, step.calibration, step.samples]
+            return _absolute(given, [step.target, step.target.with_suffix(".pt2")], step.hardware)
+        case MeasureVariant():
+            read = [*_artifacts(step.runtime, step.artifact), step.samples, *_of_processing(step.processing)]
+            written = [step.outputs, step.single_outputs, *_engines(step.artifact, step.hardware)]
+            return _absolute(read, written, step.hardware)
+        case ComputeOutputs():
+            read = [*_artifacts(step.runtime, step.artifact), step.samples, *_of_processing(step.processing)]
+            return _absolute(read, [step.outputs, *_engines(step.artifact, step.hardware)], step.hardware)
+
+
+def _absolute(read: Iterable[Path | None], written: Iterable[Path | None], hardware: str = Hardware.CPU) -> StepFiles:
+    return StepFiles(
+        tuple(file.absolute() for file in read if file is not None),
+        tuple(file.absolute() for file in written if file is not None),
+        hardware != Hardware.CPU,
+    )
+
+
+def _of_processing(processing: Processing | None) -> list[Path]:
+    found: list[Path] = []
+    if processing is not None:
+        processing.with_files(lambda file: (found.append(Path(file)), file)[1])
+    return found
+
+
+def _artifacts(runtime: str, artifact: Path) -> list[Path]:
+    """An artifact, and of a composite those of its stages, which lie beside it."""
+    found: list[Path] = []
+
+    def note(sha256: str) -> Path:
+        found.append(artifact.parent / sha256)
+        return found[-1]
+
+    hold_artifacts(runtime, artifact.name, note)
+    return found
+
+
+def _engines(artifact: Path, hardware: str) -> list[Path]:
+    """Where TensorRT keeps the engines that it builds of an artifact, by the beginning of their names."""
+    return [artifact.parent / ENGINES_FOLDER / artifact.name[:16]] if hardware == Hardware.CUDA else []
+
+
+def _linked(folder: Path) -> list[Path]:
+    """Files elsewhere that links of a folder lead to, as in a cache of Hugging Face's; an upload has none."""
+    if not folder.is_dir():
+        return []
+    found = [Path(root, name) for root, _, names in os.walk(folder) for name in names]
+    return [file.resolve() for file in found if file.is_symlink()]
+
+
+class OwnFolders:
+    """Folders that a step sees in place of those that it writes to, so that it can change nothing else there."""
+
+    def __init__(self, folder: Path, files: StepFiles) -> None:
+        """Make them within `folder`; blocks."""
+        self._files = files
+        self._own: dict[Path, Path] = {}
+        for place in dict.fromkeys(file.parent for file in files.written):
+            self._own[place] = folder / f"{len(self._own)}"
+            self._own[place].mkdir()
+
+    def sandbox_files(self, scratch: Path, temporary: Path) -> SandboxFiles:
+        """What the sandbox shows, with `scratch` as its folder for temporary files."""
+        return SandboxFiles(self._files.read, {temporary: scratch, **self._own}, self._files.devices)
+
+    def take_over(self) -> None:
+        """Move what the step wrote to where it belongs; blocks.
+
+        Raises:
+            ModelFailed: it wrote something else than plain files there.
+        """
+        for place, own in self._own.items():
+            begins = tuple(file.name for file in self._files.written if file.parent == place)
+            for found in sorted(own.iterdir()):
+                target = place / found.name
+                if target in self._files.read or not found.name.startswith(begins):
+                    continue  # where a file that it reads was shown, or something temporary
+                if not stat.S_ISREG(found.lstat().st_mode):
+                    raise ModelFailed(f"it wrote {found.name}, which is no plain file")
+                place.mkdir(exist_ok=True)
+                shutil.move(found, target)
+
+
+def check_result(step: PipelineStep, result: object) -> None:
+    """Raise `InvalidRequest` where the result of a step names files that are not the step's to name."""
+    if isinstance(step, InspectModel) and isinstance(result, Inspection):
+        _check_named([result.file], [step.file, step.safe_copy])
+    if isinstance(step, ImportModel) and isinstance(result, ImportedModel):
+        _check_named([result.file, *_of_processing(result.processing)], [step.source, step.target])
+
+
+def _check_named(named: Sequence[Path], allowed: Sequence[Path]) -> None:
+    for file in named:
+        inside = any(file.absolute().is_relative_to(one.absolute()) for one in allowed)
+        if not inside or ".." in file.parts:
+            raise InvalidRequest(f"reading the model named {file}, which does not belong to it")

@@ -1,0 +1,18 @@
+"""Secrets in the environment of a process that has read them."""
+
+from tests.processes import output_of
+
+PROGRAM = """
+import os
+from pathlib import Path
+from process.secret_variables import forget_secrets
+assert "sesame" in Path("/proc/self/environ").read_text()
+forget_secrets()
+print("sesame" in Path("/proc/self/environ").read_text(), os.environ.get("INFAAS_POSTGRES"), os.environ["OTHER"])
+print(os.popen("env").read().count("sesame"), Path("/proc/self/environ").read_text().count("OTHER=kept"))
+"""
+
+
+async def test_forgotten_secrets_are_in_no_view_of_the_environment() -> None:
+    env = {"INFAAS_POSTGRES": "postgresql://u:sesame@h/d", "AWS_SECRET_ACCESS_KEY": "sesame", "OTHER": "kept"}
+    assert await output_of("-c", PROGRAM, env=env) == (0, "False None kept\n0 1\n")
