@@ -151,9 +151,10 @@ class Membership:
 
     async def _join(self, tasks: asyncio.TaskGroup) -> None:
         group = self._group
-        self._join_again.clear()
         topics = self._topics
         self._counts = await self._topic_counts.follow(topics)
+        if self._topics == topics:  # else there is a reason to join again already
+            self._join_again.clear()
         if not group.member_id:
             await group.evict()
         joined = await group.join(member_bytes(Member(topics, self.owned), self._counts, group.generation))

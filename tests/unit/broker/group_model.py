@@ -71,6 +71,8 @@ class GroupModel:
         self.generation = 0
         self.leader = ""
         self.members: dict[str, GroupMember] = {}
+        self.spoiled_plan: bytes | None = None
+        """Assignment that each member gets by the next plan, whatever the leader says."""
         self._saved: tuple[int, str, dict[str, GroupMember]] = 0, "", {}
 
     # -- requests ------------------------------------------------------------------------------------------------------
@@ -245,7 +247,8 @@ class GroupModel:
         self.state = State.STABLE
         self._stop_timer()
         for member_id, member in self.members.items():
-            member.assignment = plan.get(member_id, b"")
+            member.assignment = plan.get(member_id, b"") if self.spoiled_plan is None else self.spoiled_plan
+        self.spoiled_plan = None
         self._save()
         for member_id, member in self.members.items():
             if member.sync is not None:

@@ -12,6 +12,7 @@ from hypothesis import settings as profile
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from broker.delivery.group_protocol import PlanNote, dealt_bytes
 from broker.delivery.group_requests import Joined
 from broker.delivery.membership import HEAL_S, Membership, Partitions
 from broker.delivery.topic_counts import TopicCounts
@@ -325,3 +326,18 @@ class MembershipMachine(RuleBasedStateMachine):
 
 TestMembershipMachine = MembershipMachine.TestCase
 TestMembershipMachine.settings = profile(max_examples=80, stateful_step_count=40, deadline=None)
+
+
+def test_membership_replaces_a_plan_that_leaves_partitions_to_nobody() -> None:
+    machine = MembershipMachine()
+    machine.begin(seed=1, count=0)
+    try:
+        machine.world.group.spoiled_plan = dealt_bytes((), PlanNote(unread=5))
+        machine.start("a", TOPICS)
+        (process,) = machine.processes.values()
+        machine.wait(HEAL_S - 2)
+        assert (process.reading, process.membership.unread) == (set(), 5)
+        machine.wait(5.0)
+        assert (len(process.reading), process.membership.unread) == (5, 0)
+    finally:
+        machine.teardown()
