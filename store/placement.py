@@ -8,6 +8,7 @@ starts again. So whoever acts on an old one can be told from the present owner.
 """
 
 from collections.abc import Collection, Iterable, Sequence
+from enum import StrEnum
 from typing import Final
 
 import msgspec
@@ -22,6 +23,7 @@ from store.sql import load_queries
 _queries = load_queries("placement")
 _REGISTER_WORKER: Final = _queries["register_worker"]
 _HEARTBEAT: Final = _queries["heartbeat"]
+_DRAIN_TO_BE_REPLACED: Final = _queries["drain_to_be_replaced"]
 _RETIRE_WORKER: Final = _queries["retire_worker"]
 _LIST_WORKERS: Final = _queries["list_workers"]
 _LIST_INSTANCES: Final = _queries["list_instances"]
@@ -38,6 +40,17 @@ _LIST_LEASES: Final = _queries["list_leases"]
 
 ALIVE_S: Final = 5.0
 """Seconds without a heartbeat after which a worker counts as dead; workers send one about each second."""
+
+
+class TakeOver(StrEnum):
+    """How far others have taken over from a worker that is to be replaced."""
+
+    WAITING = "waiting"
+    """Another worker is taken over from first."""
+    DRAINING = "draining"
+    ALONE = "alone"
+    """No other worker of its hardware lives."""
+    DONE = "done"
 
 
 class _PartitionRow(msgspec.Struct):
@@ -59,6 +72,12 @@ async def register_worker(session: DatabaseSession, worker: WorkerRow) -> int:
 async def heartbeat(session: DatabaseSession, worker: str, epoch: int) -> bool:
     """Note that a worker lives. False: a successor of its name has started, or it was retired; it must stop."""
     return await session.execute(_HEARTBEAT, worker, epoch) > 0
+
+
+async def drain_to_be_replaced(session: DatabaseSession, worker: str, epoch: int) -> TakeOver:
+    """Drain a worker before it is replaced, if no other of its hardware drains and one lives that does not."""
+    found = await session.fetch_value(str, _DRAIN_TO_BE_REPLACED, worker, epoch, ALIVE_S)
+    return TakeOver(found or TakeOver.ALONE)
 
 
 async def retire_worker(session: DatabaseSession, worker: str, epoch: int) -> bool:

@@ -3,15 +3,17 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 
+from broker.delivery.consumer import Consumer
 from broker.kafka_types import Record
 from broker.outbox import Message, Outbox
 from broker.producer import Producer
 from broker.reply_stream.sender import ResultSender
 from schemas.errors import DeadlineExceeded, Internal, ModelFailed, QueryError
+from workers.backlog import InstanceBacklog
 from workers.codec import PendingQuery, Undecodable, encode_error, encode_result, identify
 from workers.crash_journal import CrashJournal, record_key
 from workers.metrics import InstanceMetrics
@@ -21,20 +23,22 @@ log = logging.getLogger(__name__)
 
 
 class InstanceAnswers:
-    """Sender of the answers of one instance; `done` is called when a record may be committed.
+    """Sender of the answers of one instance, who tells its consumers, by topic, which records may be committed.
 
     No method raises for a query's sake: one that meets a defect of ours becomes a dead letter.
     """
 
     def __init__(
         self, model: ServableModel, worker: str, producer: Producer, streams: ResultSender, journal: CrashJournal,
-        metrics: InstanceMetrics, done: Callable[[Record, Message | None], None], places: int,
+        metrics: InstanceMetrics, consumers: Mapping[str, Consumer], backlog: InstanceBacklog, places: int,
     ) -> None:  # fmt: skip
         self._variant, self._task = model.name, model.variant.task
         self._worker = worker
         self._journal = journal
         self._metrics = metrics
-        self._outbox = Outbox(producer, done, self._error_message, streams=streams, places=places)
+        self._consumers = consumers
+        self._backlog = backlog
+        self._outbox = Outbox(producer, self._done, self._error_message, streams=streams, places=places)
         self.retry_failed = self._outbox.retry_failed
         """Sends answers that were not acknowledged again, until cancelled."""
 
@@ -77,6 +81,13 @@ class InstanceAnswers:
                 await self._outbox.send(record, message)
         except Exception as defect:  # noqa: BLE001 - as above
             self._give_up(record, defect)
+
+    def _done(self, record: Record, sent: Message | None) -> None:
+        key = record_key(record)
+        self._consumers[record.topic].done(record)
+        self._backlog.remove(key)
+        self._journal.clear(key)
+        self._metrics.count_finished(sent.status if sent is not None else None)
 
     def _give_up(self, record: Record, error: Exception) -> None:
         """Make a record a dead letter at which our own code fails, and send its error where that is possible."""

@@ -10,10 +10,10 @@ Rules.
 * A part with more inputs than fit into a batch is computed in several calls, one after the other, and fails as a whole.
 * An input that cannot be read (a text too long, no image) is refused, and the others are computed without it.
 * A batch that takes longer than its limit is abandoned, for nothing can interrupt it: a query that was alone in it has
-  failed; of several one is to blame, and the crash journal has each computed alone by the worker's successor.
+  failed; of several one is to blame, so each is a suspect from then on, and computed alone, one after the other.
 * A batch may be computed on the event loop (`is_brief`) only where the model has proved that it is brief on such
-  inputs: they are of fixed shapes, the last batches all took next to no time, and none of its queries is suspected to
-  have crashed or held up a worker.
+  inputs: they are of fixed shapes, its graph has no loop, which an input may keep going for ever, the last batches all
+  took next to no time, and none of its queries is suspected to have crashed or held up a worker.
 """
 
 import threading
@@ -79,6 +79,7 @@ class Computation:
     def __init__(
         self, model: ServableModel, loaded: LoadedModel, journal: CrashJournal, limits: ComputeLimits,
         replacement: Replacement, loop: AbstractEventLoop, post: Callable[[ComputedBatch], None],
+        compute_again: Callable[[list[QueryPart]], None],
     ) -> None:  # fmt: skip
         self._name = model.name
         self._session, self._probe = loaded.session, loaded.probe
@@ -88,7 +89,8 @@ class Computation:
         self._loop = loop
         self._loop_thread = threading.get_ident()
         self._post = post
-        self._fixed_shapes = all(_is_fixed(spec) for spec in model.inputs)
+        self._compute_again = compute_again
+        self._is_even = not loaded.may_loop and all(_is_fixed(spec) for spec in model.inputs)
         self.use_latency_model(model.latency)
         self._brief_batches = 0
         """Batches in a row that took next to no time."""
@@ -103,7 +105,7 @@ class Computation:
         """Make a batch of parts, which is predicted to take so long."""
         is_suspect = any(map(self.is_suspect, parts))
         is_brief = (
-            predicted_s < _BRIEF_S and self._fixed_shapes and self._brief_batches >= _PROVING_BATCHES and not is_suspect
+            predicted_s < _BRIEF_S and self._is_even and self._brief_batches >= _PROVING_BATCHES and not is_suspect
         )
         if is_suspect:
             self._journal.has_suspect = True
@@ -117,6 +119,7 @@ class Computation:
     def compute(self, batch: "ComputableBatch", slot: int) -> None:
         """Compute a batch, in the slot's thread; a brief one on the event loop."""
         parts = batch.parts
+        batch.slot = slot
         self._journal.begin(slot, [record_key(part.query.record) for part in parts])
         started_ns, cpu_began = time.monotonic_ns(), time.thread_time()
         results = self._infer(parts)
@@ -126,15 +129,26 @@ class Computation:
         if batch.is_suspect:
             self._journal.has_suspect = False
         if _is_suspicious(results) and not self._probe_succeeds():
-            self._on_loop(self._replacement.ask, f"{self._name} fails whatever it is given")
+            self._on_loop(self._replacement.ask_at_once, f"{self._name} fails whatever it is given")
             return
         results = [result.as_refusal() if isinstance(result, InputFailure) else result for result in results]
         self.post(ComputedBatch(parts, results, started_ns, compute_ns, slot, batch.shared, batch.consecutive))
 
-    def abandon(self, parts: list[QueryPart], limit_s: float) -> None:
-        """Give up parts that are still computed after `limit_s`; call on the event loop."""
+    def set_aside(self, batch: "ComputableBatch") -> None:
+        """Let the next suspect be computed: who waits for several that never end waits for one limit."""
+        if batch.is_suspect:
+            self._journal.has_suspect = False
+
+    def abandon(self, batch: "ComputableBatch") -> None:
+        """Give up a batch that is still computed after its limit; call on the event loop."""
+        parts, limit_s = batch.parts, batch.limit_s
+        self.set_aside(batch)
         if len(parts) == 1:
             self.post(ComputedBatch(parts, [ModelFailed(f"computing this took longer than {limit_s:.3g} s")]))
+        else:
+            self._journal.suspect([record_key(part.query.record) for part in parts])
+            self._journal.end(batch.slot)
+            self._compute_again(parts)
         self._replacement.ask(f"{self._name} has computed {len(parts)} queries for more than {limit_s:.3g} s")
 
     def post(self, computed: ComputedBatch) -> None:
@@ -187,7 +201,9 @@ class Computation:
 class ComputableBatch:
     """A batch that was taken out of the queue."""
 
-    __slots__ = ("_computation", "consecutive", "is_brief", "is_suspect", "limit_s", "parts", "predicted_s", "shared")
+    __slots__ = (
+        "_computation", "consecutive", "is_brief", "is_suspect", "limit_s", "parts", "predicted_s", "shared", "slot",
+    )  # fmt: skip
 
     def __init__(
         self, computation: Computation, parts: list[QueryPart], predicted_s: float, limit_s: float,
@@ -195,6 +211,8 @@ class ComputableBatch:
     ) -> None:  # fmt: skip
         self._computation = computation
         self.parts = parts
+        self.slot = 0
+        """Slot in which it is computed."""
         self.is_suspect = is_suspect
         """Whether the worker has died while it computed one of them."""
         self.predicted_s = predicted_s
@@ -215,9 +233,13 @@ class ComputableBatch:
         """Compute it in this slot."""
         self._computation.compute(self, slot)
 
+    def set_aside(self) -> None:
+        """Let the next suspect be computed."""
+        self._computation.set_aside(self)
+
     def abandon(self) -> None:
         """Wait for it no longer, for it has taken longer than its limit."""
-        self._computation.abandon(self.parts, self.limit_s)
+        self._computation.abandon(self)
 
 
 def _is_suspicious(results: Sequence[Arrays | QueryError]) -> bool:

@@ -5,6 +5,8 @@ forever. So before a slot computes a batch it writes the keys of its records (to
 region of a memory-mapped file, and wipes the region afterwards. The pages outlive the process however it dies, and
 writing them costs microseconds and no system call.
 
+A batch that never ends is no crash, but the like: all of its records are suspects, at once and in the same process.
+
 At the start, whatever a region still names was in computation when the process died. Those records are suspects: each
 is computed alone, which clears it if it was only in bad company, and never beside another suspect, or the innocent
 would be suspected for as long as the guilty. One that has crashed the process `max_crashes` times is given up. The
@@ -17,7 +19,7 @@ query that moves to another worker is counted there anew, so it ends after `max_
 import mmap
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeAlias
@@ -84,6 +86,12 @@ class CrashJournal:
     def is_given_up(self, key: RecordKey) -> bool:
         """Whether a record has crashed the worker too often."""
         return self.crashes(key) >= self._max_crashes
+
+    def suspect(self, keys: Iterable[RecordKey]) -> None:
+        """Count a crash of each of these records, one of which never ends."""
+        for key in keys:
+            self._crashes[key] = self._crashes.get(key, 0) + 1
+        self._save()
 
     def clear(self, key: RecordKey) -> None:
         """Forget the crashes of a record: it was answered, and is no suspect any more."""

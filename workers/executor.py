@@ -16,8 +16,9 @@ Rules.
   for as long as the loop is busy decoding, which under load is most of the time.
 * A batch that is known to take less time than a hop to a thread and back (`is_brief`) is computed where it arrives, on
   the event loop: for the smallest models the two hops would be most of the way of a query.
-* A batch under way is watched from the event loop, and abandoned past its limit. Its slot is lost, for nothing can
-  interrupt what computes there. Only time that was watched counts: a process that was stopped blames no query.
+* A batch under way is watched from the event loop. Past a tenth of its limit it is set aside: a spare slot takes the
+  place of its own, so that others go on, until it ends. Past its limit it is abandoned, for nothing can interrupt it.
+  Only time that was watched counts: a process that was stopped blames no query.
 * The lock guards all batch queues of the executor. It is held for microseconds: to add work, or to choose a batch.
 
 Sleeping threads are woken by handing the thread pool a task, so an idle slot costs one hop to a thread.
@@ -37,7 +38,11 @@ from workers.batch_queue import Rank, Urgency
 from workers.large_queries import PieceTurn
 from workers.online_rhythm import OnlineRhythm
 
+SPARE_SLOTS: Final = 4
+"""Batches that are set aside at once, at most."""
 _WATCH_S: Final = 0.5
+_ASIDE_SHARE: Final = 0.1
+"""Share of its limit past which a batch is set aside."""
 
 
 class Batch(Protocol):
@@ -72,6 +77,10 @@ class Batch(Protocol):
         """Compute it. Raises only for a defect of ours."""
         ...
 
+    def set_aside(self) -> None:
+        """Take note that others go on in its place; called on the event loop with the lock held."""
+        ...
+
     def abandon(self) -> None:
         """Take note that it has taken too long; called on the event loop."""
         ...
@@ -83,6 +92,11 @@ class BatchSource(Protocol):
     @property
     def parallel(self) -> int:
         """Number of its batches that may compute at once."""
+        ...
+
+    @property
+    def is_concurrent(self) -> bool:
+        """Whether another of its batches may begin beside one that is set aside."""
         ...
 
     @property
@@ -102,7 +116,7 @@ class BatchSource(Protocol):
 class _BatchUnderWay:
     """Batch that a slot computes now."""
 
-    __slots__ = ("batch", "began_s", "others", "rank", "source", "watched_s")
+    __slots__ = ("aside", "batch", "began_s", "others", "rank", "source", "watched_s")
 
     def __init__(self, source: BatchSource, batch: Batch, others: list[int], rank: int) -> None:
         self.source = source
@@ -110,6 +124,8 @@ class _BatchUnderWay:
         self.others = others
         """Slots that it takes beside the one whose thread computes it."""
         self.rank = rank
+        self.aside = False
+        """Whether another slot has taken the place of its own."""
         self.began_s = time.perf_counter()
         self.watched_s = 0.0
         """Seconds for which it was seen to be under way."""
@@ -124,12 +140,17 @@ class _BatchUnderWay:
         return (now_s - self.began_s) * self.width
 
     def left_s(self, now_s: float) -> float:
-        """Seconds that are left of those which it was predicted to take."""
-        return max(self.batch.predicted_s - (now_s - self.began_s), 0.0)
+        """Predicted seconds that are left: once it takes longer than predicted, as many as it has exceeded that by."""
+        return abs(self.batch.predicted_s - (now_s - self.began_s))
 
     def done(self, now_s: float) -> float:
-        """Share of these that has passed, 0..1."""
-        return 1.0 - self.left_s(now_s) / max(self.batch.predicted_s, 1e-6)
+        """Share of it that is done, as predicted, 0..1; one that was set aside keeps nobody waiting."""
+        return 1.0 if self.aside else max(1.0 - self.left_s(now_s) / max(self.batch.predicted_s, 1e-6), 0.0)
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether it takes so much longer than others that these should go on without its slot."""
+        return self.watched_s > _ASIDE_SHARE * self.batch.limit_s
 
 
 _Started: TypeAlias = tuple[int, Batch]
@@ -147,8 +168,9 @@ class BatchExecutor:
         self.turn = PieceTurn()
         """The turns of pieces, of all sources together."""
         self.slots = slots
-        self._pool = ThreadPoolExecutor(slots, "slot", pin_thread, (cpus,))
+        self._pool = ThreadPoolExecutor(slots + SPARE_SLOTS, "slot", pin_thread, (cpus,))
         self._free = list(range(slots))
+        self._spare = list(range(slots, slots + SPARE_SLOTS))
         self._sources: list[BatchSource] = []
         self._computing: Counter[BatchSource] = Counter()
         """Batches under way, by source."""
@@ -162,7 +184,7 @@ class BatchExecutor:
         self._busy_s = 0.0
         self._under_way: dict[int, _BatchUnderWay] = {}
         """Batches by slot."""
-        self._last: list[BatchSource | None] = [None] * slots
+        self._last: list[BatchSource | None] = [None] * (slots + SPARE_SLOTS)
         """Whose batch each slot computed last."""
         self._on_defect = on_defect
 
@@ -184,8 +206,8 @@ class BatchExecutor:
             slot, batch = brief
             batch.compute(slot)
             with self.lock:
-                self._note_end(slot)
-                self._free.append(slot)
+                if self._note_end(slot):
+                    self._free.append(slot)
             self._begin()
 
     def wake_soon(self) -> None:
@@ -207,6 +229,13 @@ class BatchExecutor:
             await asyncio.sleep(_WATCH_S)
             for batch in self._overdue(_WATCH_S):
                 batch.abandon()
+            self._begin()  # in the place of a slot whose batch was set aside
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether batches that do not end have all slots, the spare ones, too."""
+        with self.lock:
+            return not self._spare and not self._free and all(each.is_stuck for each in self._under_way.values())
 
     @property
     def busy_s(self) -> float:
@@ -226,7 +255,7 @@ class BatchExecutor:
         """Seconds that are left of what each slot computes of online work, as predicted; 0 where it computes none."""
         with self.lock:
             now_s = time.perf_counter()
-            online = [each for each in self._under_way.values() if each.rank != Rank.OFFLINE]
+            online = [e for e in self._under_way.values() if e.rank != Rank.OFFLINE and not e.aside]
             left_s = [each.left_s(now_s) for each in online for _ in range(each.width)]
         return left_s + [0.0] * (self.slots - len(left_s))
 
@@ -258,20 +287,42 @@ class BatchExecutor:
         while batch is not None:
             batch.compute(slot)
             with self.lock:
-                self._note_end(slot)
-                batch = self._take(slot)
+                batch = self._take(slot) if self._note_end(slot) else None
             if self._free:  # what waits was not for a single slot
                 self._begin()
 
-    def _note_end(self, slot: int) -> None:
+    def _note_end(self, slot: int) -> bool:
+        """Take a batch that has ended out of the account; returns whether its slot may take the next one."""
         ended = self._under_way.pop(slot)
-        self._computing[ended.source] -= 1
-        if not self._computing[ended.source]:
-            del self._computing[ended.source]
+        self._busy_s += ended.slot_s(time.perf_counter())
+        if not ended.aside:
+            self._give_back(ended)
+        elif not ended.source.is_concurrent:
+            self._count_out(ended.source)
+        if ended.aside:
+            self._spare.append(slot)
+        return not ended.aside
+
+    def _set_aside(self, stuck: _BatchUnderWay) -> None:
+        """Have a spare slot in the place of one whose batch does not end."""
+        stuck.aside = True
+        stuck.batch.set_aside()
+        self._give_back(stuck)
+        if not stuck.source.is_concurrent:
+            self._computing[stuck.source] += 1
+        self._free.append(self._spare.pop())
+
+    def _give_back(self, ended: _BatchUnderWay) -> None:
+        self._count_out(ended.source)
         if ended.rank != Rank.ONLINE:
             self._yielding -= ended.width
-        self._busy_s += ended.slot_s(time.perf_counter())
         self._free += ended.others
+        ended.others = []
+
+    def _count_out(self, source: BatchSource) -> None:
+        self._computing[source] -= 1
+        if not self._computing[source]:
+            del self._computing[source]
 
     def _take(self, slot: int) -> Batch | None:
         """Take the most urgent batch for this slot, which is free if there is none."""
@@ -316,6 +367,8 @@ class BatchExecutor:
                 under_way.watched_s += watched_s
                 if before_s <= under_way.batch.limit_s < under_way.watched_s:
                     found.append(under_way.batch)
+                if under_way.is_stuck and not under_way.aside and self._spare:
+                    self._set_aside(under_way)
         return found
 
     def _next(self, now_s: float) -> tuple[BatchSource, int, int] | None:

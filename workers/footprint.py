@@ -21,12 +21,15 @@ class Footprint(NamedTuple):
     """Slots that one of its batches takes."""
     parallel: int
     """Number of its batches that may compute at once."""
+    is_concurrent: bool
+    """Whether threads may share its session."""
 
 
 def footprint_of(model: ServableModel, settings: WorkerSettings) -> Footprint:
     """What an instance of this model takes here; of one that is too wide for the worker, all there is."""
     width = min(slots_taken(settings.hardware, model.threads, settings.threads), settings.slots)
-    return Footprint(width, settings.slots if width == 1 and is_concurrent(model.variant.runtime) else 1)
+    concurrent = width == 1 and is_concurrent(model.variant.runtime)
+    return Footprint(width, settings.slots if concurrent else 1, concurrent)
 
 
 def check_width(model: ServableModel, settings: WorkerSettings) -> None:

@@ -14,7 +14,7 @@ Rules.
 * A query fails alone: what is wrong with it is found while reading, or by `computation`.
 * A partition that was taken from us is dropped at once: what of it waits is not computed, what comes is not read.
 
-Hot: `_read`, `next_batch` and `_answer`. Per query at low load the way costs one hop to the thread and one back.
+Hot: `_read`, `next_batch` and `_answer`. A query costs one hop to the thread and one back.
 """
 
 import asyncio
@@ -26,7 +26,6 @@ from functools import partial
 from typing import Final
 
 from broker.delivery.consumer import Consumer, Record
-from broker.outbox import Message
 from broker.producer import Producer
 from broker.reply_stream.sender import ResultSender
 from schemas import headers as h
@@ -73,7 +72,7 @@ class ServingInstance:
         footprint: Footprint,
     ) -> None:  # fmt: skip
         self.model = model
-        self.width, self.parallel = footprint
+        self.width, self.parallel, self.is_concurrent = footprint
         self.state = InstanceState.ACTIVE
         self.partitions: frozenset[int] = frozenset()
         self._hidden: frozenset[int] = frozenset()
@@ -92,16 +91,18 @@ class ServingInstance:
         self._large: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
         """Large bodies to be read or written. As bounded."""
         self._clock = producer.clock
+        loop, post = asyncio.get_running_loop(), self._computed.put_nowait
         self._computation = Computation(
-            model, loaded, journal, limits, replacement, asyncio.get_running_loop(), self._computed.put_nowait
-        )
+            model, loaded, journal, limits, replacement, loop, post, self._compute_alone
+        )  # fmt: skip
+        self._backlog = InstanceBacklog()
         self._metrics = InstanceMetrics(model.name, model.variant.task, answers, model.latency.correction)
         self._answers = InstanceAnswers(
-            model, worker, producer, streams, journal, self._metrics, self._done, online.max_in_flight
-        )
+            model, worker, producer, streams, journal, self._metrics, self._consumers, self._backlog,
+            online.max_in_flight,
+        )  # fmt: skip
         self._suspect_waits = False
         """Whether the most urgent work must not be computed beside what another slot computes."""
-        self._backlog = InstanceBacklog()
         self._profile = profile
         self._trigger = trigger
         self._length_factor = 1.0  # mean of the lengths of late: the measured slowdown holds it
@@ -235,6 +236,14 @@ class ServingInstance:
         predicted_s = batch_s(self.model.latency, batch, self._slowdown)
         return self._computation.batch(batch, predicted_s) if batch else None
 
+    def _compute_alone(self, parts: list[QueryPart]) -> None:
+        """Compute again parts of a batch that never ends, each with no other in its batch."""
+        with self._executor.lock:
+            for part in parts:
+                part.shape = (part.shape, part.query.record.partition, part.query.record.offset)
+                self._queue.add(part)
+        self._executor.wake_soon()
+
     @property
     def _slowdown(self) -> float:
         """Present over predicted latency, less what comes of the length of the inputs."""
@@ -293,13 +302,6 @@ class ServingInstance:
         """Compute nothing more of a query that is answered."""
         with self._executor.lock:
             self._queue.discard([part for part in self._queue.waiting() if part.query is query])
-
-    def _done(self, record: Record, sent: Message | None) -> None:
-        key = record_key(record)
-        self._consumers[record.topic].done(record)
-        self._backlog.remove(key)
-        self._journal.clear(key)
-        self._metrics.count_finished(sent.status if sent is not None else None)
 
     # -- which partitions ----------------------------------------------------------------------------------------------
 

@@ -33,6 +33,8 @@ from store.catalog import Catalog
 log = logging.getLogger(__name__)
 
 _WARM_UP_RUNS = 3
+_LOOPS = (b"Loop", b"TensorIterator", b"while_loop")
+_LOOKED_AT_BYTES = 32 << 20
 _WARM_UP_DIMENSION = 8
 """Length taken for a variable dimension while warming up."""
 
@@ -71,6 +73,8 @@ class LoadedModel(NamedTuple):
     """An input that it has computed."""
     resources: ExitStack
     """What is given back by closing this: the session, and the files that it was loaded from."""
+    may_loop: bool = True
+    """Whether an input, and not only its shape, may decide how long it takes: then it may take for ever."""
 
 
 def find_model(catalog: Catalog, variant: str, max_batch: int, correction: float = 1.0) -> ServableModel:
@@ -119,9 +123,12 @@ def load_session(model: ServableModel, artifacts: ArtifactStore, threads: int, l
     variant, rows = model.variant, _warm_up_rows(model, artifacts)
     options = LoadOptions(precision=variant.precision, threads=threads, lanes=lanes, max_batch=variant.max_batch)
     with ExitStack() as resources:
+        loops: list[Path] = []
 
         def hold(sha256: str) -> Path:
-            return resources.enter_context(artifacts.held(sha256))
+            path = resources.enter_context(artifacts.held(sha256))
+            loops.extend([path] if _may_loop(path) else ())
+            return path
 
         artifact = hold_artifacts(variant.runtime, variant.artifact, hold)
         session = find_runtime(variant.runtime).load(artifact, variant.hardware, options)
@@ -130,7 +137,15 @@ def load_session(model: ServableModel, artifacts: ArtifactStore, threads: int, l
             session = _processed(session, model, model.processing, hold)
         for batch in (variant.max_batch, *[1] * _WARM_UP_RUNS):
             session.infer(take_rows(rows, 0, batch))
-        return LoadedModel(session, take_rows(rows, 0, 1), resources.pop_all())
+        return LoadedModel(session, take_rows(rows, 0, 1), resources.pop_all(), bool(loops))
+
+
+def _may_loop(artifact: Path) -> bool:
+    """Whether a graph may have a loop, by the names of its operators; one that is large is not looked at."""
+    if not artifact.is_file() or artifact.stat().st_size > _LOOKED_AT_BYTES:
+        return True
+    graph = artifact.read_bytes()
+    return any(name in graph for name in _LOOPS)
 
 
 def _processed(session: Session, model: ServableModel, processing: Processing, hold: Callable[[str], Path]) -> Session:

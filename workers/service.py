@@ -32,14 +32,15 @@ from schemas import topics
 from schemas.rows.placement import WorkerRow
 from store.catalog import CatalogWatcher
 from store.errors import StoreUnavailable
-from store.placement import register_worker, retire_worker
+from store.placement import TakeOver, drain_to_be_replaced, register_worker, retire_worker
 from store.pool import Pool
+from store.scaling import undrain_workers
 from store.settings import StoreSettings
 from store.shared_connection import SharedConnection
 from store.version import require_current
 from workers.builder import Builder, may_build
 from workers.crash_journal import CrashJournal
-from workers.executor import BatchExecutor
+from workers.executor import SPARE_SLOTS, BatchExecutor
 from workers.instance_controller import InstanceController, WorkerContext
 from workers.lease import Leases
 from workers.loading import DeviceMemory
@@ -56,6 +57,9 @@ SWITCH_S: Final = 0.00005
 batch of a small model: a full queue was worked off at 0.89 of the bare session's rate, with a tenth of that at 0.95.
 What is called from Python asks for it at each operation: torch-eager was at 0.84 with a tenth, with this at 0.88 to
 0.92."""
+
+_ALONE_S: Final = 10.0
+"""Seconds in which another worker that ended should be there again."""
 
 
 async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSettings, stop: asyncio.Event) -> None:
@@ -81,7 +85,9 @@ async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSett
         streams = await stack.enter_async_context(ReplyStreamSender(kafka.reply_stream))
         executor = _open_executor(settings, defect, stack)
         loader = _open_loader(settings, stack)
-        journal = stack.enter_context(CrashJournal(settings.journal_file, settings.slots, settings.max_crashes))
+        journal = stack.enter_context(
+            CrashJournal(settings.journal_file, settings.slots + SPARE_SLOTS, settings.max_crashes)
+        )
         await stack.enter_async_context(_health_server(settings, kafka, replacement))
         row = await asyncio.get_running_loop().run_in_executor(loader, worker_row, settings)  # imports the runtimes
         exchange = await asyncio.to_thread(open_exchange, settings.artifacts, settings.home)
@@ -107,7 +113,9 @@ async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSett
         reporter = StatusReporter(context, epoch, lambda: placement.controllers)
         tune_gc()
         sys.setswitchinterval(SWITCH_S)
-        await _work(context, placement, reporter, Builder(context, exchange) if row.builds else None, stop, defect)
+        await _work(
+            context, placement, reporter, Builder(context, exchange) if row.builds else None, stop, defect, epoch
+        )
         if replacement.wanted:
             exit_to_be_replaced()
         await _retire(pool, settings.worker, epoch)
@@ -115,7 +123,7 @@ async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSett
 
 async def _work(
     context: WorkerContext, placement: PlacementFollower, reporter: StatusReporter, builder: Builder | None,
-    stop: asyncio.Event, defect: "asyncio.Future[None]",
+    stop: asyncio.Event, defect: "asyncio.Future[None]", epoch: int,
 ) -> None:  # fmt: skip
     settings = context.settings
     async with asyncio.TaskGroup() as tasks:
@@ -125,7 +133,7 @@ async def _work(
             tasks.create_task(_leave(stop, reporter), name="leave"),
             tasks.create_task(_raise(defect), name="defect"),
             tasks.create_task(context.executor.watch(), name="watch slots"),
-            tasks.create_task(context.replacement.carry_out(stop, settings.replace_drain_s), name="replacement"),
+            tasks.create_task(_replace(context, placement, epoch, stop), name="replacement"),
         ]
         if builder is not None:
             background.append(tasks.create_task(builder.run(), name="builder"))
@@ -139,7 +147,25 @@ def _health_server(
     settings: WorkerSettings, kafka: KafkaSettings, replacement: Replacement
 ) -> AbstractAsyncContextManager[None]:
     problem = KafkaReachability(kafka).problem
-    return health_server(settings.metrics_host, settings.metrics_port, problem, live=lambda: not replacement.wanted)
+    return health_server(settings.metrics_host, settings.metrics_port, problem, live=lambda: not replacement.leaves)
+
+
+async def _replace(context: WorkerContext, placement: PlacementFollower, epoch: int, stop: asyncio.Event) -> None:
+    settings, pool, replacement = context.settings, context.pool, context.replacement
+
+    async def take_over() -> TakeOver:
+        state = await drain_to_be_replaced(pool, settings.worker, epoch)
+        return TakeOver.DONE if state is TakeOver.DRAINING and not list(placement.controllers) else state
+
+    await replacement.until_taken_over(
+        settings.replace_timeout_s, _ALONE_S, lambda: context.executor.is_exhausted, take_over
+    )
+    try:
+        async with asyncio.timeout(settings.replace_drain_s):
+            await undrain_workers(pool, [settings.worker])  # its successor is to serve
+    except (StoreUnavailable, TimeoutError) as error:
+        log.warning("the successor may have to be told that it is to serve: %r", error)
+    await replacement.leave(stop, settings.replace_drain_s)
 
 
 async def _leave(stop: asyncio.Event, reporter: StatusReporter) -> None:

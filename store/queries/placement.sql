@@ -15,6 +15,28 @@ RETURNING epoch
 -- Note that a worker lives. No row: a successor of its name has started, or it has retired.
 UPDATE workers SET heartbeat_at = clock_timestamp() WHERE name = $1 AND epoch = $2 AND NOT retired
 
+-- name: drain_to_be_replaced
+-- Drain a worker that is to be replaced, one of its hardware at a time: whoever else asks waits for the rows.
+WITH fleet AS (
+    SELECT name, draining_since, heartbeat_at FROM workers
+    WHERE hardware = (SELECT hardware FROM workers WHERE name = $1) AND NOT retired
+    ORDER BY name FOR UPDATE
+), others AS (
+    SELECT draining_since FROM fleet
+    WHERE name <> $1 AND heartbeat_at > clock_timestamp() - make_interval(secs => $3)
+), drained AS (
+    UPDATE workers SET draining_since = coalesce(draining_since, clock_timestamp())
+    WHERE name = $1 AND epoch = $2 AND NOT retired
+        AND EXISTS (SELECT FROM others WHERE draining_since IS NULL)
+        AND NOT EXISTS (SELECT FROM others WHERE draining_since IS NOT NULL)
+    RETURNING name
+)
+SELECT CASE
+    WHEN EXISTS (SELECT FROM drained) THEN 'draining'
+    WHEN EXISTS (SELECT FROM others) THEN 'waiting'
+    ELSE 'alone'
+END
+
 -- name: retire_worker
 -- Note that a worker leaves for good, and release its partitions.
 WITH released AS (

@@ -10,6 +10,7 @@ from store import placement
 from store.change_listener import LEASES, ChangeListener
 from store.errors import StoreConflict
 from store.pool import Pool, open_pool
+from store.scaling import undrain_workers
 from tests.store_rows import a_worker, an_instance, register
 
 VARIANT = "mlp.onnx-fp32.cpu"
@@ -174,3 +175,35 @@ async def test_asking_and_letting_go_are_announced_and_trying_is_not(database: s
         assert await anext(changes) == LEASES
         await placement.release_leases(store_pool, "cpu-0", first, VARIANT)
         assert await anext(changes) == LEASES
+
+
+async def test_one_worker_of_a_hardware_drains_at_a_time(store_pool: Pool) -> None:
+    """And none before another lives that does not: else nobody would serve."""
+    drain, take_over = placement.drain_to_be_replaced, placement.TakeOver
+    first = await placement.register_worker(store_pool, a_worker("cpu-0"))
+    await placement.register_worker(store_pool, a_worker("cuda-0", hardware="cuda"))
+    assert await drain(store_pool, "cpu-0", first) is take_over.ALONE
+    second = await placement.register_worker(store_pool, a_worker("cpu-1"))
+    assert await drain(store_pool, "cpu-0", first) is take_over.DRAINING
+    assert await drain(store_pool, "cpu-0", first) is take_over.DRAINING
+    assert await drain(store_pool, "cpu-1", second) is take_over.WAITING
+    assert [row.name for row in await placement.list_workers(store_pool) if row.draining] == ["cpu-0"]
+    await undrain_workers(store_pool, ["cpu-0"])
+    assert await drain(store_pool, "cpu-1", second) is take_over.DRAINING
+    await store_pool.execute(
+        "UPDATE workers SET heartbeat_at = heartbeat_at - interval '1 minute' WHERE name = 'cpu-0'"
+    )
+    await undrain_workers(store_pool, ["cpu-1"])
+    assert await drain(store_pool, "cpu-1", second) is take_over.ALONE, "the other is dead"
+
+
+async def test_of_two_that_race_to_drain_one_does(database: str, store_pool: Pool) -> None:
+    await two_workers(store_pool)
+    async with open_pool(database, min_size=2) as pool:
+        for _ in range(20):
+            await undrain_workers(store_pool, ["cpu-0", "cpu-1"])
+            async with asyncio.TaskGroup() as tasks:
+                racers = [
+                    tasks.create_task(placement.drain_to_be_replaced(pool, name, 1)) for name in ("cpu-0", "cpu-1")
+                ]
+            assert sorted(racer.result() for racer in racers) == ["draining", "waiting"]

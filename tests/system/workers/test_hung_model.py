@@ -26,7 +26,7 @@ def endless_query() -> tuple[bytes, h.RawHeaders]:
 async def test_a_query_that_computes_for_ever_fails_alone_and_the_worker_is_replaced(
     site: Site, producer: Producer, tmp_path: Path
 ) -> None:
-    """Once the model has proved brief, the next batch is computed on the event loop, which then hangs as a whole."""
+    """However brief it has proved: its graph has a loop, so it is computed on no event loop, which would hang."""
     await site.register(await asyncio.to_thread(endless_model, tmp_path / "endless.onnx"))
     value, headers = site.value()
     async with results_of(site) as results, replaced_worker(site, "cpu-0", **LIMITS) as worker:
@@ -45,3 +45,43 @@ async def test_a_query_that_computes_for_ever_fails_alone_and_the_worker_is_repl
     assert {result.status for result in found.values()} == {"ok"}
     assert failed.status == "model_failed"
     assert b"longer than" in failed.value
+
+
+@pytest.mark.timeout(300)
+async def test_others_are_answered_while_a_query_computes_for_ever(
+    site: Site, producer: Producer, tmp_path: Path
+) -> None:
+    """The worker has one slot: a spare one takes its place long before the query has failed."""
+    await site.register(await asyncio.to_thread(endless_model, tmp_path / "endless.onnx"))
+    value, headers = site.value()
+    limits = {"INFAAS_WORKERS_COMPUTE_LIMIT_S": "20"}
+    async with results_of(site) as results, replaced_worker(site, "cpu-0", **limits) as worker:
+        await site.place("cpu-0")
+        await site.ask(producer, "before", value, headers)
+        await results.until(1)
+        await site.ask(producer, "endless", *endless_query())
+        for number in range(50):
+            await site.ask_soon(producer, f"after{number}", value, headers, partition=number % 2)
+        await results.until(52)
+        await worker.ended_with(EXIT_REPLACE)
+    assert [(result.id, result.status) for result in results.all[-1:]] == [("endless", "model_failed")]
+    assert {result.status for result in results.all[:-1]} == {"ok"}
+
+
+@pytest.mark.timeout(300)
+async def test_of_a_batch_that_never_ends_one_query_fails(site: Site, producer: Producer, tmp_path: Path) -> None:
+    """They wait together before the worker comes; the others are computed alone, in the same process."""
+    await site.register(await asyncio.to_thread(endless_model, tmp_path / "endless.onnx"))
+    value, headers = site.value()
+    for number in range(4):
+        await site.ask(producer, f"good{number}", value, headers)
+        if number == 1:
+            await site.ask(producer, "endless", *endless_query())
+    async with results_of(site) as results, replaced_worker(site, "cpu-0", **LIMITS) as worker:
+        await site.place("cpu-0")
+        await results.until(5)
+        await worker.ended_with(EXIT_REPLACE)
+    assert worker.codes.count(EXIT_REPLACE) == 1
+    assert {result.id: result.status for result in results.all} == {
+        **{f"good{number}": "ok" for number in range(4)}, "endless": "model_failed",
+    }  # fmt: skip

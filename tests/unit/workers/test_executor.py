@@ -11,7 +11,7 @@ import pytest
 from schemas.latency import BatchLatency, LatencyModel
 from tests.waiting import PATIENCE_S, until
 from workers.batch_queue import NO_DEADLINE, BatchQueue, Rank, Urgency
-from workers.executor import BatchExecutor
+from workers.executor import SPARE_SLOTS, BatchExecutor
 
 
 class Batch:
@@ -29,12 +29,17 @@ class Batch:
     def compute(self, slot: int) -> None:
         self.source.compute(self.name)
 
+    def set_aside(self) -> None:
+        pass
+
     def abandon(self) -> None:
         self.source.abandoned.append(self.name)
 
 
 class Source:
     """Computes its entries in order, noting when."""
+
+    is_concurrent = True
 
     def __init__(self, executor: BatchExecutor, log: list[str], parallel: int = 1, width: int = 1) -> None:
         self.executor = executor
@@ -434,7 +439,8 @@ async def test_of_batches_under_way_is_left_what_they_were_predicted_to_take_bey
     executor.close()
     nothing = [0.0] * 4
     both = [[0.5, 0.5, 0.75, 0.0], [0.25, 0.25, 0.5, 0.0]]
-    assert left_s == [nothing, [0.75, 0.75, 0.0, 0.0], *both, nothing], "online work never waits for offline work"
+    late = [6.75, 6.75, 6.5, 0.0]
+    assert left_s == [nothing, [0.75, 0.75, 0.0, 0.0], *both, late], "online work never waits for offline work"
 
 
 def test_what_was_removed_is_forgotten() -> None:
@@ -506,6 +512,7 @@ class QueueSource:
     is_brief = False
     shared = False
     consecutive = False
+    is_concurrent = True
     parallel = 1
     width = 1
 
@@ -523,6 +530,9 @@ class QueueSource:
 
     def compute(self, slot: int) -> None:
         self.log.append(self.name)
+
+    def set_aside(self) -> None:
+        pass
 
     def abandon(self) -> None:
         raise AssertionError
@@ -545,3 +555,52 @@ def test_slots_and_what_they_start_compute_on_the_cores_that_the_worker_was_give
     executor.wake()
     executor.close()
     assert (seen, defects, os.sched_getaffinity(0)) == ([{core}], [], ours)
+
+
+@pytest.mark.parametrize("concurrent", [True, False])
+async def test_a_stuck_batch_is_set_aside(monkeypatch: pytest.MonkeyPatch, concurrent: bool) -> None:
+    """Others go on in its place, and of its own source only where threads may share the session."""
+    executor, defects = open_executor(1)
+    log: list[str] = []
+    stuck, well = Source(executor, log), Source(executor, log)
+    stuck.is_concurrent = concurrent
+    monkeypatch.setattr(Batch, "limit_s", 3.0)
+    executor.add_source(stuck)
+    executor.add_source(well)
+    stuck.add((Rank.ONLINE, 1.0, 1), "stuck")
+    executor.wake()
+    stuck.add((Rank.ONLINE, 2.0, 2), "behind")
+    for number in range(3):
+        well.add((Rank.ONLINE, 3.0, number), str(number))
+    well.go.set()
+    async with asyncio.TaskGroup() as tasks:
+        watching = tasks.create_task(executor.watch())
+        await until(lambda: bool(stuck.at_once == 2 if concurrent else len(log) == 3))
+        stuck.go.set()
+        await until(lambda: len(log) == 5)
+        watching.cancel()
+    await asyncio.to_thread(executor.close)
+    assert (sorted(log), defects) == (["0", "1", "2", "behind", "stuck"], [])
+    if not concurrent:
+        assert log[:3] == ["0", "1", "2"]
+
+
+async def test_an_executor_whose_slots_are_all_stuck_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    executor, _defects = open_executor(1)
+    log: list[str] = []
+    stuck = Source(executor, log)
+    monkeypatch.setattr(Batch, "limit_s", 3.0)
+    executor.add_source(stuck)
+    for number in range(1 + SPARE_SLOTS):
+        stuck.add((Rank.ONLINE, 1.0, number), str(number))
+    executor.wake()
+    async with asyncio.TaskGroup() as tasks:
+        watching = tasks.create_task(executor.watch())
+        assert not executor.is_exhausted
+        await until(lambda: executor.is_exhausted)
+        assert stuck.at_once == 1 + SPARE_SLOTS
+        stuck.go.set()
+        await until(lambda: len(log) == 1 + SPARE_SLOTS)
+        assert not executor.is_exhausted
+        watching.cancel()
+    await asyncio.to_thread(executor.close)

@@ -135,6 +135,9 @@ class Batch:
     def compute(self, slot: int) -> None:
         self.log.append(self.name)
 
+    def set_aside(self) -> None:
+        pass
+
     def abandon(self) -> None:
         raise AssertionError
 
@@ -142,6 +145,7 @@ class Batch:
 class Source:
     """A queue that never lacks small queries, beside a large one of so many pieces."""
 
+    is_concurrent = True
     parallel = width = 1
 
     def __init__(self, executor: BatchExecutor, small: int, large: int) -> None:

@@ -78,7 +78,7 @@ def test_a_model_computes_on_as_many_cores_as_it_was_measured_with(runtime: Runt
     model = replace(MODEL, threads=2, variant=replace(MODEL.variant, artifact=store.put(tmp_path / "file")))
     for cores, threads, width, parallel in ((4, 1, 2, 1), (4, 2, 1, 2), (2, 1, 2, 1)):
         settings = WorkerSettings(cores=cores, threads=threads, memory_bytes=1 << 50)
-        assert footprint_of(model, settings) == Footprint(width, parallel)
+        assert footprint_of(model, settings) == Footprint(width, parallel, is_concurrent=width == 1)
         close_session(model.name, open_session(model, settings, store, DeviceMemory(settings)), DeviceMemory(settings))
         assert (runtime.options.threads, runtime.options.lanes) == (2, parallel)
     with pytest.raises(ModelFailed, match="computes on 2 cores at once, and this worker has 1"):
