@@ -8,6 +8,7 @@ from broker.kafka_types import Record
 from schemas import headers as h
 from schemas.errors import Forbidden, InvalidRequest
 from security.signature import SigningKey, digest_of, sign, system_key, tenant_key
+from security.turned_away import turned_away_proof
 from selector.proof import Replayed, Verifier
 from selector.received_query import QueryReader, TenantHeaders
 
@@ -171,3 +172,27 @@ def test_in_a_tenants_own_topic_no_signature_counts() -> None:
     record = signed(GLOBEX, topic="infaas.ingress.acme", infaas_task="digits")
     query, _fields, headers, _value = reader().read(record, 0.0)
     assert (query.tenant, h.SIGNATURE in dict(headers)) == ("acme", False)
+
+
+SYSTEM_SECRET = b"of the system, in Postgres, 32 b"
+
+
+@pytest.mark.parametrize("key", [ACME, system_key(SECRET)])
+def test_signature_proves_no_count_of_a_gateway(key: SigningKey) -> None:
+    counting = reader()
+    counting.verifier = Verifier(SECRET, system_secret=SYSTEM_SECRET)
+    counting.verifier.key_numbers = {"acme": 3}
+    sent_ns, count = f"{AT_MS}000000", "7"
+    proof = turned_away_proof(SYSTEM_SECRET, "digits", "1", sent_ns, count)
+    said = {"infaas_sent_ns": sent_ns, "infaas_turned_away": count}
+    wrong = turned_away_proof(SECRET, "digits", "1", sent_ns, count)
+    for offset, more in enumerate(({}, {"infaas_x_turned_away_proof": wrong})):
+        record = signed(key, at_ms=AT_MS + offset, offset=offset, **said, **more)
+        assert counting.read(record, 0.0).query.turned_away == 0
+    proved = said | {"infaas_x_turned_away_proof": proof}
+    record = signed(key, at_ms=AT_MS + 2, offset=2, **proved)
+    assert [counting.read(record, 0.0).query.turned_away for _ in range(2)] == [7, 7], "delivered again, it is the same"
+    elsewhere = signed(key, at_ms=AT_MS + 3, offset=3, **proved)
+    assert counting.read(elsewhere, 0.0).query.turned_away == 0, "written again, it is another query's"
+    late = replace(signed(key, at_ms=AT_MS + 4, offset=4, **proved), timestamp=AT_MS + 60_001)
+    assert counting.read(late, 0.0).query.turned_away == 0
