@@ -26,7 +26,7 @@ from aiokafka.errors import (
 from aiokafka.protocol.metadata import MetadataRequest
 
 from broker.sasl_connections import SaslConnections
-from broker.settings import ENV, PREFIX, Compression, KafkaSettings, SaslMechanism, SecurityProtocol
+from broker.settings import ENV, PREFIX, Compression, KafkaSettings, SaslMechanism
 from process.connection_errors import why_not_connected
 from process.outages import Outage
 from schemas.errors import OperatorError
@@ -298,7 +298,7 @@ class OAuthToken(AbstractTokenProvider):
 
 
 def _ssl_context(settings: KafkaSettings) -> ssl.SSLContext | None:
-    if settings.security_protocol not in (SecurityProtocol.SSL, SecurityProtocol.SASL_SSL):
+    if not settings.encrypted:
         return None
     try:
         context = ssl.create_default_context(cafile=settings.tls_ca)

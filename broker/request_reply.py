@@ -106,9 +106,11 @@ class RequestReply:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             if self._settings.reply_stream.enabled:  # the last to close
-                receiver = ReplyStreamReceiver(self._settings.reply_stream, self._take)
+                receiver = ReplyStreamReceiver(
+                    self._settings.reply_stream, self._take, kafka_encrypted=self._settings.encrypted
+                )
                 await stack.enter_async_context(receiver)
-                self.stream_headers = [(REPLY_STREAM, receiver.header)]
+                self.stream_headers = [(REPLY_STREAM, receiver.header)] if receiver.header else []
             await stack.enter_async_context(self.producer)
             await ensure_topics(self._settings, [TopicSpec(self.reply_topic, 1, RETENTION_MS)])
             stack.push_async_callback(self._delete_topic)

@@ -120,6 +120,11 @@ class KafkaSettings(BaseSettings):
     reply_stream: ReplyStreamSettings = Field(default_factory=ReplyStreamSettings)
     """How results go straight to who waits for them, beside Kafka."""
 
+    @property
+    def encrypted(self) -> bool:
+        """Whether brokers are reached by TLS."""
+        return self.security_protocol in (SecurityProtocol.SSL, SecurityProtocol.SASL_SSL)
+
     @model_validator(mode="wrap")
     @classmethod
     def _explain(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:

@@ -11,7 +11,7 @@ RawHeaders: TypeAlias = list[tuple[str, bytes]]
 # -- set by the client -------------------------------------------------------------------------------------------------
 ID: Final = "infaas-id"  # required; the idempotency key
 REPLY_TO: Final = "infaas-reply-to"  # topic of the result; the task's or, out of its ingress, the tenant's if absent
-REPLY_STREAM: Final = "infaas-reply-stream"  # `host:port token` of who takes the result over a connection
+REPLY_STREAM: Final = "infaas-reply-stream"  # `host:port token [fingerprint]` of who takes the result over a connection
 DEADLINE_MS: Final = "infaas-deadline-ms"  # absolute, ms since the epoch: of the clock that SENT_NS is of, if given
 LATENCY_MS: Final = "infaas-latency-ms"  # from when the broker appended the record
 MIN_ACCURACY: Final = "infaas-min-accuracy"  # 0..1

@@ -303,7 +303,8 @@ async def open_selector(settings: SelectorSettings, kafka: KafkaSettings, dsn: s
         catalogs = await stack.enter_async_context(CatalogWatcher(connection))
         system_secret = await read_system_secret(connection)
         producer = await stack.enter_async_context(Producer(kafka, client_id, max_in_flight=settings.max_in_flight * 2))
-        streams = await stack.enter_async_context(ReplyStreamSender(kafka.reply_stream))
+        sender = ReplyStreamSender(kafka.reply_stream, kafka_encrypted=kafka.encrypted)
+        streams = await stack.enter_async_context(sender)
         # A report of no load: who begins says so, and knows the broker's time by which statuses are looked up.
         await producer.learn_time(LOAD, _encode(LoadMeter(settings.instance_id).report(producer.clock.now_ms())))
         statuses = await stack.enter_async_context(

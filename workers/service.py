@@ -82,7 +82,8 @@ async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSett
         await producer.prefetch_metadata([topics.STATUS, topics.DEAD_LETTERS])
         online = await stack.enter_async_context(ReadConnection(kafka, settings.worker))
         offline = await stack.enter_async_context(ReadConnection(kafka, f"{settings.worker}-offline"))
-        streams = await stack.enter_async_context(ReplyStreamSender(kafka.reply_stream))
+        sender = ReplyStreamSender(kafka.reply_stream, kafka_encrypted=kafka.encrypted)
+        streams = await stack.enter_async_context(sender)
         executor = _open_executor(settings, defect, stack)
         loader = _open_loader(settings, stack)
         journal = stack.enter_context(

@@ -1,11 +1,14 @@
-"""What a query says of the receiver of its result: `host:port token`, in the header `infaas-reply-stream`.
+"""The receiver of a result as its query names it: `host:port token fingerprint`, in the header `infaas-reply-stream`.
 
-The host is an IP address: a sender looks up no names on behalf of whoever wrote a query.
+The host is an IP address: a sender looks up no names on behalf of whoever wrote a query. Without a fingerprint the
+results are not encrypted.
 """
 
 from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Final, NamedTuple
+
+from broker.reply_stream.encryption import FINGERPRINT_LENGTH
 
 MAX_LENGTH: Final = 200
 """Characters of the longest header that is read."""
@@ -18,29 +21,40 @@ class StreamAddress(NamedTuple):
     host: str
     port: int
     token: str
+    fingerprint: str = ""
+    """That of its certificate; empty: it speaks no TLS."""
 
     def __repr__(self) -> str:
         return f"{self.host}:{self.port}"
 
     def header(self) -> str:
         """The address as a header's text."""
-        return f"{f'[{self.host}]' if ':' in self.host else self.host}:{self.port} {self.token}"
+        place = f"{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+        return f"{place} {self.token} {self.fingerprint}".rstrip()
 
     def is_within(self, networks: Iterable[IPv4Network | IPv6Network]) -> bool:
         """Whether the host belongs to one of the networks."""
         host = ip_address(self.host)
         return any(host in network for network in networks)
 
+    @property
+    def is_loopback(self) -> bool:
+        """Whether nothing that is sent there leaves the machine."""
+        return ip_address(self.host).is_loopback
+
 
 def parse_address(text: str) -> StreamAddress | None:
     """Read a header's text; None: it is no address, or one without a token to speak of."""
-    place, _space, token = text.partition(" ")
+    place, _space, secret = text.partition(" ")
+    token, space, fingerprint = secret.partition(" ")
     host, colon, port = place.rpartition(":")
     is_port = port.isascii() and port.isdigit() and len(port) <= 5
     if not (colon and is_port and len(text) <= MAX_LENGTH and len(token) >= MIN_TOKEN) or "%" in host:
+        return None
+    if space and len(fingerprint) != FINGERPRINT_LENGTH:
         return None
     try:
         known = ip_address(host[1:-1] if host[:1] == "[" and host[-1:] == "]" else host)
     except ValueError:
         return None
-    return StreamAddress(str(known), int(port), token) if 0 < int(port) < 65_536 else None
+    return StreamAddress(str(known), int(port), token, fingerprint) if 0 < int(port) < 65_536 else None

@@ -1,5 +1,7 @@
 """Results in bytes: each its length, then headers and value in MessagePack; back comes the number received so far.
 
+A frame without a body is a keepalive: it is acknowledged as results are, and is none.
+
 Hot: once a result at either end.
 """
 
@@ -17,6 +19,7 @@ MAX_FRAME_BYTES: Final = 4 * 1024 * 1024
 _LENGTH: Final = Struct("<I")
 _COUNT: Final = Struct("<Q")
 ACK_BYTES: Final = _COUNT.size
+KEEPALIVE: Final = _LENGTH.pack(0)
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(tuple[list[tuple[str, bytes]], bytes]).decode
 
@@ -45,7 +48,8 @@ def take_frames(buffer: bytearray) -> Iterator[tuple[RawHeaders, bytes]]:
             if end - begin < length:
                 return
             at = begin + length
-            yield _decode(buffer[begin:at])
+            if length:
+                yield _decode(buffer[begin:at])
     finally:
         del buffer[:at]
 

@@ -8,7 +8,7 @@ import hmac
 import secrets
 from typing import Final
 
-MAGIC: Final = b"irs1"
+MAGIC: Final = b"irs2"
 NONCE_BYTES: Final = 16
 PROOF_BYTES: Final = 32
 HELLO_BYTES: Final = len(MAGIC) + NONCE_BYTES

@@ -6,6 +6,7 @@ Rules.
 * Addresses come from whoever writes queries. Only those within the networks that the settings allow are connected to,
   a bounded number at a time, for a bounded time; one that failed is avoided for a while.
 * A connection is known by address and token together: an invented token spoils nothing for the receiver's own queries.
+* Beside a Kafka that is reached by TLS no result goes to another machine in clear.
 
 Hot: `send`, once a result.
 """
@@ -20,6 +21,7 @@ from prometheus_client import Counter
 
 from broker.reply_stream.address import StreamAddress, parse_address
 from broker.reply_stream.avoidance import AddressAvoidance
+from broker.reply_stream.encryption import new_sender_context
 from broker.reply_stream.sender_connection import OnEnd, SenderConnection
 from broker.reply_stream.settings import ReplyStreamSettings
 from schemas.headers import RawHeaders
@@ -50,8 +52,10 @@ class ResultSender(Protocol):
 class ReplyStreamSender:
     """Sender of results over reply streams, used within one event loop; an async context manager."""
 
-    def __init__(self, settings: ReplyStreamSettings) -> None:
+    def __init__(self, settings: ReplyStreamSettings, *, kafka_encrypted: bool = False) -> None:
         self._settings = settings
+        self._kafka_encrypted = kafka_encrypted
+        self._tls = new_sender_context()
         self._connections: dict[str, SenderConnection] = {}
         self._connecting: dict[str, asyncio.Task[None]] = {}
         self._avoidance = AddressAvoidance()
@@ -95,20 +99,29 @@ class ReplyStreamSender:
         address = parse_address(stream)
         if address is None:
             return "malformed"
-        allowed = address.is_within(self._settings.allowed)
-        if not allowed or len(self._connecting) >= MAX_CONNECTING or not self._has_room(now_s):
+        refusal = self._refusal(address, now_s)
+        if refusal:
             self._avoidance.failed(stream, now_s)
-            if not allowed:
-                self._warn_once(address)
-            return "too many" if allowed else "not allowed"
+            return refusal
         opening = self._open(stream, address)
         self._connecting[stream] = self._tasks.create_task(opening, name=f"connect to {address!r}")
         return "connecting"
 
-    def _warn_once(self, address: StreamAddress) -> None:
+    def _refusal(self, address: StreamAddress, now_s: float) -> str:
+        """Why no connection may be made to a receiver now; empty if one may."""
+        if not address.is_within(self._settings.allowed):
+            self._warn_once(address, "is in no network of INFAAS_REPLY_STREAM_NETWORKS")
+            return "not allowed"
+        if not self._settings.may_send(address, self._kafka_encrypted):
+            self._warn_once(address, "asks for results in clear, which INFAAS_REPLY_STREAM_TLS=false would allow")
+            return "not encrypted"
+        full = len(self._connecting) >= MAX_CONNECTING or not self._has_room(now_s)
+        return "too many" if full else ""
+
+    def _warn_once(self, address: StreamAddress, why: str) -> None:
         """Tell whoever runs this; those who write queries must not fill the log."""
         if not self._warned:
-            log.warning("%r is in no network of INFAAS_REPLY_STREAM_NETWORKS: such results go by topic", address)
+            log.warning("%r %s: such results go by topic", address, why)
             self._warned = True
 
     def _has_room(self, now_s: float) -> bool:
@@ -121,11 +134,12 @@ class ReplyStreamSender:
         return False
 
     async def _open(self, stream: str, address: StreamAddress) -> None:
-        make = partial(SenderConnection, address.token, STREAMED.inc, partial(self._on_closed, stream))
+        make = partial(SenderConnection, address, STREAMED.inc, partial(self._on_closed, stream))
+        tls = self._tls if address.fingerprint else None
         connection: SenderConnection | None = None
         try:
             async with asyncio.timeout(CONNECT_S):
-                _transport, connection = await self._loop.create_connection(make, address.host, address.port)
+                _transport, connection = await self._loop.create_connection(make, address.host, address.port, ssl=tls)
                 await asyncio.wait({connection.authenticated})
             if connection.ended:
                 raise ConnectionError("it is not the one that asked")

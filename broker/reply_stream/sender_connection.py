@@ -6,6 +6,8 @@ Rules.
 * What is sent is acknowledged within two looks at the clock, `LOOK_S` apart, or the connection is given up and all that
   is not acknowledged has failed: it may have arrived all the same.
 * While too much is not acknowledged nothing more is taken; that bounds what is written and not read, too.
+* A connection without results is kept by a keepalive, whose acknowledgement says that the receiver is there; one that
+  is not used for long ends.
 
 Hot: `send` and `data_received`.
 """
@@ -15,12 +17,18 @@ from collections.abc import Callable
 from typing import TypeAlias, cast
 
 from broker.reply_stream.ack_window import AckWindow
-from broker.reply_stream.frames import encode_frame, take_ack
+from broker.reply_stream.address import StreamAddress
+from broker.reply_stream.encryption import shown_fingerprint
+from broker.reply_stream.frames import KEEPALIVE, encode_frame, take_ack
 from broker.reply_stream.handshake import CHALLENGE_BYTES, new_hello, sender_proof
 from schemas.headers import RawHeaders
 
 LOOK_S = 0.5
 """Seconds between two looks for what is not acknowledged."""
+KEEPALIVE_S = 15.0
+"""Seconds between two looks for whether the receiver is there; a third of those after which it would give us up."""
+UNUSED_S = 300.0
+"""Seconds without a result after which the connection ends."""
 
 OnEnd: TypeAlias = Callable[[bool], None]
 """Callback with whether the receiver has the result."""
@@ -31,8 +39,8 @@ OnClosed: TypeAlias = Callable[["SenderConnection", str, int], None]
 class SenderConnection(asyncio.Protocol):
     """Results on their way to one receiver; `authenticated` before the first is sent."""
 
-    def __init__(self, token: str, on_acknowledged: Callable[[int], None], on_closed: OnClosed) -> None:
-        self._token = token
+    def __init__(self, address: StreamAddress, on_acknowledged: Callable[[int], None], on_closed: OnClosed) -> None:
+        self._address = address
         self._on_acknowledged = on_acknowledged
         self._on_closed = on_closed
         self._loop = asyncio.get_running_loop()
@@ -46,6 +54,9 @@ class SenderConnection(asyncio.Protocol):
         self._window: AckWindow[OnEnd] = AckWindow()
         self._unsent: list[bytes] = []
         self._looking: asyncio.TimerHandle | None = None
+        self._beating: asyncio.TimerHandle | None = None
+        self._unanswered = False
+        """Whether a keepalive was sent, and nothing has come since."""
         self._end = ""
 
     @property
@@ -98,16 +109,31 @@ class SenderConnection(asyncio.Protocol):
         elif self._window:
             self._looking = self._loop.call_later(LOOK_S, self._look)
 
+    def _beat(self) -> None:
+        if self._unanswered:
+            self.close("lost")
+        elif self._loop.time() - self.used_s > UNUSED_S:
+            self.close("unused")
+        else:
+            if not self._window:  # else the acknowledgement of a result tells
+                self._unanswered = True
+                self._transport.write(KEEPALIVE)
+            self._beating = self._loop.call_later(KEEPALIVE_S, self._beat)
+
     # -- called by the event loop --------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Say who is there."""
+        """Say who is there, but over TLS only to whom the query has named."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
+        if self._address.fingerprint and shown_fingerprint(transport) != self._address.fingerprint:
+            self.close("refused")
+            return
         self._transport.write(self._hello)
 
     def data_received(self, data: bytes) -> None:
         """Take the receiver's proof, then its acknowledgements."""
         self._received += data
+        self._unanswered = False
         try:
             taken = self._acknowledged() if self.authenticated.done() else self._prove()
         except ValueError:
@@ -124,8 +150,9 @@ class SenderConnection(asyncio.Protocol):
             return []
         answer = bytes(self._received[:CHALLENGE_BYTES])
         del self._received[:CHALLENGE_BYTES]
-        self._transport.write(sender_proof(self._token, self._hello, answer))
+        self._transport.write(sender_proof(self._address.token, self._hello, answer))
         self.authenticated.set_result(None)
+        self._beating = self._loop.call_later(KEEPALIVE_S, self._beat)
         return []
 
     def _acknowledged(self) -> list[OnEnd]:
@@ -135,8 +162,9 @@ class SenderConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail what is not acknowledged."""
         self._end = self._end or "lost"
-        if self._looking is not None:
-            self._looking.cancel()
+        for timer in (self._looking, self._beating):
+            if timer is not None:
+                timer.cancel()
         if not self.authenticated.done():
             self.authenticated.cancel()
         failed = self._window.clear()

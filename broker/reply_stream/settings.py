@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Final, Self
 from pydantic import Field, ModelWrapValidatorHandler, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from broker.reply_stream.address import StreamAddress
 from broker.setting_errors import in_words
 from schemas.defaults import LOOPBACK
 from schemas.errors import OperatorError
@@ -33,9 +34,24 @@ class ReplyStreamSettings(BaseSettings):
     """Port to listen on; 0 takes a free one."""
     advertise: str = ""
     """IP address that workers and selectors connect to; that which is listened on if empty."""
+    tls: bool | None = None
+    """Whether results are encrypted on their way straight back, by a certificate that the receiver makes for itself.
+    If not set they are where Kafka is reached by TLS and the receiver's address is not that of the own machine. Workers
+    and selectors then send none in clear to other machines."""
     networks: str = "127.0.0.0/8,::1/128"
     """Networks, joined by commas, that workers and selectors connect to: queries say where their results go, and what
     they name beyond these is answered by topic."""
+
+    def encrypts_results(self, kafka_encrypted: bool) -> bool:
+        """Whether a receiver takes results by TLS, given whether Kafka is reached so."""
+        here = ip_address(self.advertise or self.host).is_loopback
+        return kafka_encrypted and not here if self.tls is None else self.tls
+
+    def may_send(self, address: StreamAddress, kafka_encrypted: bool) -> bool:
+        """Whether a sender may send results to an address as it is, given whether Kafka is reached by TLS."""
+        if address.fingerprint:
+            return True
+        return not (kafka_encrypted and not address.is_loopback if self.tls is None else self.tls)
 
     @cached_property
     def allowed(self) -> tuple[IPv4Network | IPv6Network, ...]:

@@ -23,7 +23,7 @@ from schemas.errors import (
 )
 from schemas.needs import Mode
 from schemas.result import Result
-from schemas.topics import ingress_topic, offline_of, query_topic, tenant_reply_topic
+from schemas.topics import ingress_topic, offline_of, query_topic, tenant_prefix, tenant_reply_topic
 from security.signature import SigningKey, sign
 
 
@@ -125,6 +125,9 @@ class KafkaTransport:
 
     @property
     def _who_may(self) -> str:
+        if self._signing_key is not None:
+            prefix = tenant_prefix(self._signing_key.tenant)
+            return f"who signs needs to write to topics of tasks, and to make and read those that begin with {prefix}"
         if self._tenant is None:
             return "ask as a tenant, with tenant="
         return f"has tenant {self._tenant} been created (`infaas tenants create`), for this user?"

@@ -51,7 +51,8 @@ QUERY: Final = (
         h.REPLY_TO: _text("Topic of the result; `infaas.results.{task}` if absent."),
         h.REPLY_STREAM: _text(
             "IP address and port of a receiver that takes the result over a connection, and the secret by which it "
-            "knows who was asked, as `host:port secret`. Where it cannot be reached the result goes to the topic."
+            "knows who was asked, as `host:port secret`; then, if results come by TLS, a blank and the SHA-256 of its "
+            "certificate in base64url. Where it cannot be reached the result goes to the topic."
         ),
         h.BATCH: _text(
             f"Number of inputs in the query, 1 if absent, at most {MAX_BATCH}. Another than it holds is refused.",

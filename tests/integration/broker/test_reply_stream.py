@@ -13,13 +13,14 @@ from prometheus_client import REGISTRY
 from broker.kafka_types import Record
 from broker.outbox import Message, Outbox
 from broker.producer import Producer
-from broker.reply_stream import avoidance
-from broker.reply_stream import receiver as receiver_module
+from broker.reply_stream import avoidance, places
+from broker.reply_stream import receiver_connection as receiver_module
 from broker.reply_stream import sender as sender_module
 from broker.reply_stream.address import StreamAddress, parse_address
 from broker.reply_stream.frames import MAX_FRAME_BYTES
 from broker.reply_stream.handshake import HELLO_BYTES, PROOF_BYTES, challenge, new_hello, new_token
-from broker.reply_stream.receiver import HANDSHAKE_S, ReplyStreamReceiver
+from broker.reply_stream.receiver import ReplyStreamReceiver
+from broker.reply_stream.receiver_connection import HANDSHAKE_S
 from broker.reply_stream.sender import ReplyStreamSender
 from broker.reply_stream.settings import ReplyStreamSettings
 from broker.request_reply import RequestReply
@@ -115,7 +116,8 @@ async def until_connected(site: Site, topic: str, stream: str) -> None:
 class Inbox:
     """What came for one receiver, by the stream and by the topic."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: ReplyStreamSettings | None = None) -> None:
+        self._settings = settings or ReplyStreamSettings()
         self.by_stream: list[bytes] = []
         self.by_topic: list[bytes] = []
         self.last: tuple[RawHeaders, bytes] = ([], b"")
@@ -133,7 +135,7 @@ class Inbox:
         await ensure_topics(kafka, [TopicSpec(self.topic)])
         async with AsyncExitStack() as stack:
             self._tail = await stack.enter_async_context(Tail(kafka, self.topic, [self.topic]))
-            self.receiver = await stack.enter_async_context(ReplyStreamReceiver(ReplyStreamSettings(), self._on_result))
+            self.receiver = await stack.enter_async_context(ReplyStreamReceiver(self._settings, self._on_result))
             self.stream = self.receiver.header.decode()
             yield self
 
@@ -199,7 +201,7 @@ async def test_what_a_receiver_had_not_acknowledged_when_it_died_comes_by_the_to
         done = len(site.done)
         for number in range(100):
             await site.answer(result(inbox.topic, number, inbox.stream))
-        (connection,) = inbox.receiver.senders
+        (connection,) = inbox.receiver.places.senders
         assert len(site.done) == done
         connection.abort()
         await site.all_done()
@@ -214,7 +216,7 @@ async def test_a_receiver_that_stands_still_costs_its_own_results_a_moment_and_o
         await until_connected(site, other.topic, other.stream)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(avoidance, "FIRST_PAUSE_S", PATIENCE_S)  # it is avoided for longer than we look
-            slow, (connection,) = not_streamed("slow"), inbox.receiver.senders
+            slow, (connection,) = not_streamed("slow"), inbox.receiver.places.senders
             connection._transport.pause_reading()  # pyright: ignore[reportPrivateUsage] - as one that is stopped
             stuck = [len(site.done) + number for number in range(50)]
             for number in range(50):
@@ -237,7 +239,7 @@ async def test_a_receiver_that_stands_still_costs_its_own_results_a_moment_and_o
 async def test_a_receiver_that_is_full_is_not_waited_for(kafka: KafkaSettings, inbox: Inbox) -> None:
     async with working(kafka) as site:
         await until_connected(site, inbox.topic, inbox.stream)
-        (connection,) = inbox.receiver.senders
+        (connection,) = inbox.receiver.places.senders
         connection._transport.pause_reading()  # pyright: ignore[reportPrivateUsage] - as one that is stopped
         busy = not_streamed("busy")
         for number in range(10):
@@ -344,7 +346,7 @@ async def test_connections_are_bounded(kafka: KafkaSettings, inbox: Inbox, monke
         assert not_streamed("too many") == before + 1
         monkeypatch.setattr(sender_module, "UNUSED_S", 0.0)  # the next try makes room, the one after it connects
         await until_connected(site, other.topic, other.stream)
-        assert not inbox.receiver.senders
+        assert not inbox.receiver.places.senders
 
 
 async def test_it_can_be_switched_off_at_either_end(kafka: KafkaSettings, inbox: Inbox) -> None:
@@ -406,11 +408,11 @@ async def test_results_of_a_stranger_are_not_read(inbox: Inbox, proof: bytes) ->
             await reader.read()
     writer.close()
     assert not inbox.by_stream
-    assert not inbox.receiver.senders
+    assert not inbox.receiver.places.senders
 
 
 async def test_strangers_are_bounded(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(receiver_module, "MAX_STRANGERS", 2)
+    monkeypatch.setattr(places, "MAX_STRANGERS", 2)
     address = parse_address(inbox.stream)
     assert address is not None
     opened = [await asyncio.open_connection(address.host, address.port) for _ in range(3)]

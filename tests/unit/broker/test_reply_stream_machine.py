@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from broker.reply_stream import ack_window
-from broker.reply_stream.receiver import ReceiverConnection, ReplyStreamReceiver
+from broker.reply_stream.address import StreamAddress
+from broker.reply_stream.receiver import ReplyStreamReceiver
+from broker.reply_stream.receiver_connection import ReceiverConnection
 from broker.reply_stream.sender_connection import LOOK_S, SenderConnection
 from broker.reply_stream.settings import ReplyStreamSettings
 from schemas.headers import RawHeaders
@@ -55,8 +57,9 @@ class StreamMachine(RuleBasedStateMachine):
     async def _connect(self, knows_token: bool) -> None:
         self.receiver = ReplyStreamReceiver(ReplyStreamSettings(), self._on_result)
         token = self.receiver.token if knows_token else "another token"
-        self.sender = SenderConnection(token, self._on_acknowledged, self._on_closed)
-        self.receiving = ReceiverConnection(self.receiver)
+        address = StreamAddress("127.0.0.1", 1, token)
+        self.sender = SenderConnection(address, self._on_acknowledged, self._on_closed)
+        self.receiving = ReceiverConnection(self.receiver, "127.0.0.1")
         self.out, self.back = Wire(self.loop, self.sender), Wire(self.loop, self.receiving)
         self.sender.connection_made(self.out)
         self.receiving.connection_made(self.back)

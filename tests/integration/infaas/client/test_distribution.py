@@ -120,4 +120,4 @@ def test_the_wheel_is_small_typed_and_has_one_package(wheel: Path) -> None:
     assert "infaas_client/py.typed" in names
     inner = [Path(name).parts[1] for name in names if name.startswith("infaas_client/")]
     assert {name for name in inner if not name.startswith("_")} == {"py.typed"}, "one public surface"
-    assert len(requirements(wheel)) == 6
+    assert len(requirements(wheel)) == 7

@@ -1,0 +1,81 @@
+"""TLS of reply streams: a certificate that a receiver makes for itself, known by its fingerprint.
+
+The fingerprint comes to senders in the header of a query, beside address and token, over a Kafka that is encrypted and
+knows who writes. So nobody has to be trusted with certificates: a sender talks to the one certificate that was named.
+"""
+
+import asyncio
+import base64
+import hashlib
+import ssl
+import tempfile
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple
+
+FINGERPRINT_LENGTH: Final = 43
+"""Characters of a SHA-256 in base64url without padding."""
+_LASTS: Final = timedelta(days=3650)
+"""A certificate lasts as long as its process; nobody looks at its dates."""
+
+
+class ReceiverTls(NamedTuple):
+    """TLS of one receiver, and the fingerprint by which senders know it."""
+
+    context: ssl.SSLContext
+    fingerprint: str
+
+
+def new_receiver_tls() -> ReceiverTls:
+    """Make a key and a certificate of it that lives as long as the process does.
+
+    Raises:
+        ImportError: `cryptography` is not installed.
+        OSError: there is no folder for temporary files, which OpenSSL reads a key from.
+    """
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "infaas reply stream")])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + _LASTS)
+        .sign(key, hashes.SHA256())
+    )
+    form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.num_tickets = 0  # a session is a connection: there is nothing to resume
+    with tempfile.NamedTemporaryFile() as file:  # readable by its user alone
+        file.write(key.private_bytes(serialization.Encoding.PEM, *form))
+        file.write(made.public_bytes(serialization.Encoding.PEM))
+        file.flush()
+        context.load_cert_chain(file.name)
+    return ReceiverTls(context, fingerprint_of(made.public_bytes(serialization.Encoding.DER)))
+
+
+def new_sender_context() -> ssl.SSLContext:
+    """TLS of a sender, which takes any certificate: whose it is, `shown_fingerprint` tells."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def fingerprint_of(certificate: bytes) -> str:
+    """The fingerprint of a certificate in DER."""
+    return base64.urlsafe_b64encode(hashlib.sha256(certificate).digest()).decode().rstrip("=")
+
+
+def shown_fingerprint(transport: asyncio.BaseTransport) -> str:
+    """The fingerprint of the certificate that the other end has shown; empty: it has shown none."""
+    connection: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
+    shown = None if connection is None else connection.getpeercert(binary_form=True)
+    return "" if shown is None else fingerprint_of(shown)
