@@ -202,4 +202,5 @@ def token_rules(settings: GatewaySettings) -> TokenRules:
         tasks_claim=settings.oidc_tasks_claim,
         role_prefix=settings.oidc_role_prefix,
         quota=quota_of(settings.oidc_per_second, settings.oidc_concurrent),
+        leeway_s=settings.oidc_leeway_s,
     )

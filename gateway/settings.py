@@ -50,6 +50,9 @@ class GatewaySettings(JobSettings):
     """Most queries a second of each subject of tokens."""
     oidc_concurrent: int | None = Field(default=None, ge=1)
     """Most queries of each subject of tokens that wait at once."""
+    oidc_leeway_s: float = Field(default=5.0, ge=0, le=300)
+    """Seconds by which the issuer's clock may differ from the gateway's: a token counts for so long before its `nbf`
+    and after its `exp`."""
     oidc_pause_s: float = Field(default=30.0, gt=0)
     """Least seconds between two readings of the issuer's keys, however many tokens name one that is not known."""
     grpc_port: int | None = Field(default=None, ge=0, le=65535)

@@ -23,8 +23,6 @@ _ALGORITHMS: Final = {
     "Ed25519": ("EdDSA",),
 }
 """Algorithms by what verifies them: a kind of key, or its curve."""
-_LEEWAY_S: Final = 30.0
-"""Seconds by which the clocks of issuer and gateway may differ."""
 _MOST_BYTES: Final = 16 * 1024
 _MOST_KEYS: Final = 100
 _SUBJECT: Final = re.compile(r"[\x21-\x7e]{1,255}")
@@ -43,6 +41,8 @@ class TokenRules(NamedTuple):
     """What the names of our roles begin with among others: `infaas:` of `infaas:query`."""
     quota: Quota | None
     """Of each subject."""
+    leeway_s: float = 0.0
+    """Seconds by which the clocks of issuer and gateway may differ: for so long a token counts before and after."""
 
 
 class TokenKey(NamedTuple):
@@ -130,11 +130,11 @@ def verify_token(token: str, keys: Mapping[str, TokenKey], rules: TokenRules, no
     except (jwt.PyJWTError, ValueError, TypeError) as error:
         raise Unauthenticated(f"the token is not valid: {error}") from None
     expires = _time(claims, "exp")
-    if expires + _LEEWAY_S <= now:
+    if expires + rules.leeway_s <= now:
         raise Unauthenticated("the token has expired: get a new one of its issuer")
-    if "nbf" in claims and _time(claims, "nbf") - _LEEWAY_S > now:
+    if "nbf" in claims and _time(claims, "nbf") - rules.leeway_s > now:
         raise Unauthenticated("the token is not valid yet")
-    return KnownToken(_principal(claims, rules), expires + _LEEWAY_S)
+    return KnownToken(_principal(claims, rules), expires + rules.leeway_s)
 
 
 def _key_of(header: Mapping[str, Any], keys: Mapping[str, TokenKey]) -> TokenKey:

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 from aiohttp import web
-from multidict import CIMultiDict
+from multidict import CIMultiDict, MultiMapping
 
 from gateway.http.answers import HttpAnswer
 from gateway.http.authorization import models_for, principal_of
@@ -36,6 +36,7 @@ from store.jobs import cancel_jobs, get_job, get_job_result, list_jobs
 from store.pool import Pool
 
 _LISTED: Final = 100
+_LISTED_BY: Final = ("state", "batch", "before", "limit")
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -118,6 +119,7 @@ class JobRoutes:
     async def list(self, request: web.Request) -> web.Response:
         """Answer with the jobs of a model, the latest first, a page at a time."""
         query, name = request.query, _text(request.match_info["name"])
+        _check_names(query)
         limit = _limit(query.get("limit", str(_LISTED)))
         if not self._may_ask(request):
             return _json({"jobs": [], "next": None})
@@ -239,6 +241,15 @@ def _text(text: str) -> str:
     if not text.isprintable():
         raise InvalidRequest(f"nothing can be called {text[:80]!r}")
     return text
+
+
+def _check_names(query: MultiMapping[str]) -> None:
+    """Refuse a parameter that is not known, or given twice: jobs would be listed that were not asked for."""
+    for name in query:
+        if name not in _LISTED_BY:
+            raise InvalidRequest(f"no parameter is called {name[:80]!r}; there are {', '.join(_LISTED_BY)}")
+        if len(query.getall(name)) > 1:
+            raise InvalidRequest(f"parameter {name} is given twice")
 
 
 def _limit(text: str) -> int:

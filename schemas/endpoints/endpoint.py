@@ -102,7 +102,7 @@ def from_http(
         InvalidRequest: it is not what the endpoint takes; the message says what is wrong.
     """
     asked = dict[str, Any]()
-    several = _lists(endpoint.request)
+    several, choices = _lists(endpoint.request), _choices(endpoint.request)
     for name, text in query:
         if name in several:
             asked.setdefault(name, []).append(text)
@@ -115,7 +115,14 @@ def from_http(
             raise InvalidRequest(f"{endpoint.method} {endpoint.path} takes no parameters: put them into the body")
         asked = _object(body)
     _check_names(endpoint, asked)
-    return _converted(endpoint, asked | dict(path), strict=endpoint.has_body)
+    for name, text in (path if endpoint.has_body else {**asked, **path}).items():
+        if name in choices and text not in choices[name]:
+            wrong = f"{name} must be one of {', '.join(choices[name])}, not {text[:_MOST_SHOWN]!r}"
+            raise InvalidRequest(f"{endpoint.name}: {wrong}")
+    found = _converted(endpoint, asked | dict(path), strict=endpoint.has_body)
+    if not endpoint.has_body:
+        _check_given(endpoint, asked, found)
+    return found
 
 
 def checked(endpoint: Endpoint[Q, R], request: Q) -> Q:
@@ -159,6 +166,13 @@ def _check_names(endpoint: Endpoint[Any, Any], names: Iterable[str]) -> None:
             raise InvalidRequest(f"no parameter of {endpoint.name} is called {name[:_MOST_SHOWN]!r}{instead}")
 
 
+def _check_given(endpoint: Endpoint[Any, Any], asked: Mapping[str, Any], found: Any) -> None:
+    """Refuse a text that stands for no value, such as `null`: it would bound nothing, in silence."""
+    for name, text in asked.items():
+        if getattr(found, name) is None:
+            raise InvalidRequest(f"{endpoint.name}: {name} has no value in {text!r}; leave it out for all")
+
+
 def _check_texts(value: Any) -> None:
     """Refuse characters that are none, which Postgres keeps in no text."""
     match value:
@@ -197,6 +211,19 @@ def _lists(request: type) -> frozenset[str]:
     """Fields of a request that hold several values, each of which is a pair of its own in a query string."""
     found: Any = msgspec.inspect.type_info(request)
     return frozenset(field.name for field in found.fields if _is_list(field.type))
+
+
+@cache
+def _choices(request: type) -> Mapping[str, tuple[str, ...]]:
+    """Fields of a request that take one of some words, and these."""
+    found: Any = msgspec.inspect.type_info(request)
+    return {field.name: words for field in found.fields if (words := _words(field.type))}
+
+
+def _words(kind: Any) -> tuple[str, ...]:
+    if isinstance(kind, msgspec.inspect.UnionType):
+        return tuple(word for one in kind.types for word in _words(one))
+    return tuple(str(one.value) for one in kind.cls) if isinstance(kind, msgspec.inspect.EnumType) else ()
 
 
 def _is_list(kind: Any) -> bool:

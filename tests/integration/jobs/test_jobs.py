@@ -125,6 +125,15 @@ async def test_an_unknown_job_is_404_and_so_is_one_of_another_model(office: Offi
                 assert "no job" in (await answer.json())["error"]
     for path in ("?batch=%00", "?before=%00", "/%00", "/%00/result"):
         assert (await office.get(path))[0] == 400
+    for path, said in (
+        ("?state=null", "state must be one of queued, running, succeeded, failed, cancelled, not 'null'"),
+        ("?state=", "state must be one of queued"),
+        ("?stat=failed", "no parameter is called 'stat'; there are state, batch, before, limit"),
+        ("?state=failed&state=queued", "given twice"),
+        ("?limit=null", "limit must be a number"),
+    ):
+        status, content = await office.get(path)
+        assert (status, said in content["error"]) == (400, True), content
     async with office.http.get(f"{office.url}/v2/models/%00/jobs") as answer:
         assert answer.status == 400
 

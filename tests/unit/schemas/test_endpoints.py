@@ -22,6 +22,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     whole: bool = False
     tags: list[str] = []
     since: Moment | None = None
+    other: PinKind | None = None
+    open: bool | None = None
 
 
 class Found(msgspec.Struct):
@@ -61,6 +63,12 @@ def test_a_request_arrives_as_it_was_sent(method: str, wanted: Wanted) -> None:
     ("method", "query", "body", "says"),
     [
         ("GET", [("mots", "3")], b"", "there are most, whole, tags"),
+        ("GET", [("other", "null")], b"", "other must be one of task, .*, not 'null'"),
+        ("GET", [("other", "")], b"", "other must be one of task, "),
+        ("GET", [("other", "tsak")], b"", "other must be one of task, .*, not 'tsak'"),
+        ("GET", [("most", "null")], b"", "most has no value in 'null'"),
+        ("GET", [("open", "NULL")], b"", "open has no value in 'NULL'"),
+        ("GET", [("since", "Null")], b"", "since has no value in 'Null'"),
         ("GET", [("most", "many")], b"", "most"),
         ("GET", [("most", "1"), ("most", "2")], b"", "twice"),
         ("GET", [("most", "-1")], b"", ">= 0"),
@@ -83,6 +91,24 @@ def test_a_request_arrives_as_it_was_sent(method: str, wanted: Wanted) -> None:
 def test_what_it_does_not_take_is_refused_in_words(method: str, query: Any, body: bytes, says: str) -> None:
     with pytest.raises(InvalidRequest, match=says):
         from_http(endpoint(method), {"kind": "task", "name": "digits"}, query, body)
+
+
+def test_word_of_the_path_is_one_of_the_known() -> None:
+    with pytest.raises(InvalidRequest, match=r"kind must be one of task, .*, not 'null'"):
+        from_http(endpoint("PUT"), {"kind": "null", "name": "digits"}, [], b"{}")
+
+
+@pytest.mark.parametrize("one", [one for one in ENDPOINTS if not one.has_body], ids=lambda one: one.name)
+def test_no_parameter_of_any_endpoint_takes_null_for_all(one: Endpoint[Any, Any]) -> None:
+    path = dict.fromkeys(one.in_path, "x")
+    for name in one.request.__struct_fields__:
+        if name in one.in_path:
+            continue
+        try:
+            found = from_http(one, path, [(name, "null")])
+        except InvalidRequest:
+            continue
+        assert getattr(found, name) in ("null", ["null"]), "a text, which is looked for"
 
 
 def test_something_is_done_for_each_endpoint_and_each_is_one() -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.settings import GatewaySettings
 from schemas.errors import Unauthenticated
 from schemas.principal import Quota, Role
 from security.tokens import KnownToken, TokenRules, UnknownSigner, is_token, read_keys, verify_token
@@ -101,15 +102,21 @@ def jwt_without_kid(key: SigningKey, said: dict[str, Any]) -> str:
     return jwt.encode(said, key.private, key.algorithm)
 
 
-@given(st.integers(-600, 600), st.integers(-600, 600))
-def test_a_token_counts_from_its_beginning_to_its_end(begins: int, ends: int) -> None:
+@given(st.integers(-600, 600), st.integers(-600, 600), st.sampled_from([0, 5, 30]))
+def test_a_token_counts_from_its_beginning_to_its_end(begins: int, ends: int, leeway_s: int) -> None:
     token = RSA.sign(claims(nbf=int(NOW) + begins, exp=int(NOW) + ends))
     try:
-        verified(token)
+        known = verified(token, RULES._replace(leeway_s=leeway_s))
         counts = True
+        assert known.expires == int(NOW) + ends + leeway_s
     except Unauthenticated:
         counts = False
-    assert counts == (begins <= 30 and ends > -30)
+    assert counts == (begins <= leeway_s and ends > -leeway_s)
+
+
+def test_token_ends_soon_after_it_expires() -> None:
+    """Whoever configures nothing has a token refused 5 s after its `exp`, not half a minute."""
+    assert GatewaySettings().oidc_leeway_s == 5.0
 
 
 @given(st.integers(0, 10_000), st.integers(0, 255))
