@@ -229,6 +229,9 @@ def _nothing_to_gain(recipe: Recipe, registration: Registration, operators: Coll
         return f"it computes batches of {recipe.batch}, and --max-batch is {registration.max_batch}"
     if operators is not None and recipe.operators and not set(operators).intersection(recipe.operators):
         return f"the model has no {' or '.join(recipe.operators)} to quantise"
+    lacking = sorted(set(operators or ()).intersection(recipe.without))
+    if lacking:
+        return f"{recipe.runtime} has no operator {', '.join(lacking)}, which the model needs"
     if recipe.generator in _CALIBRATED and registration.validation is None and registration.calibration is None:
         return "no inputs to calibrate with: give a --validation or a --calibration file"
     return ""

@@ -49,6 +49,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     """Label of the variant whose file it is made from; None is the registered file."""
     operators: tuple[str, ...] = ()
     """ONNX operators of which the model must have one, for else there is nothing to gain."""
+    without: tuple[str, ...] = ()
+    """ONNX operators that the runtime does not have, so a model with one of them has no such variant."""
     condition: Condition | None = None
     """What must be here besides the runtime."""
     batch: int | None = None
@@ -92,6 +94,12 @@ WIDE_RUNTIMES: Final = ("onnx", "openvino")
 """Runtimes whose sessions have threads of their own; torch's are the process's, and compiled for as many."""
 PRODUCTS: Final = ("MatMul", "Gemm")
 CONVOLUTIONS: Final = ("Conv", "ConvTranspose")
+CLASSICAL: Final = (
+    *("TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor", "LinearClassifier", "LinearRegressor"),
+    *("SVMClassifier", "SVMRegressor", "Scaler", "Normalizer", "Imputer", "LabelEncoder", "OneHotEncoder", "Binarizer"),
+    *("ArrayFeatureExtractor", "FeatureVectorizer", "CategoryMapper", "DictVectorizer", "ZipMap"),
+)
+"""Operators of ai.onnx.ml: trees and the like, which OpenVINO does not have."""
 
 
 def _of_onnx(source: str | None) -> tuple[Recipe, ...]:
@@ -110,9 +118,12 @@ def _of_onnx(source: str | None) -> tuple[Recipe, ...]:
             label="onnx-int8static", runtime="onnx", precision="int8-static", generator=GeneratorKind.STATIC_INT8,
             operators=whole,
         ),
-        Recipe(label="openvino-fp32", runtime="openvino", precision="fp32", hardware=_INTEL),
-        Recipe(label="openvino-bf16", runtime="openvino", precision="bf16", condition=_no_bf16),
-        Recipe(label="openvino-fp16", runtime="openvino", precision="fp16", hardware=_INTEL, condition=_no_fp16),
+        Recipe(label="openvino-fp32", runtime="openvino", precision="fp32", hardware=_INTEL, without=CLASSICAL),
+        Recipe(label="openvino-bf16", runtime="openvino", precision="bf16", condition=_no_bf16, without=CLASSICAL),
+        Recipe(
+            label="openvino-fp16", runtime="openvino", precision="fp16", hardware=_INTEL, condition=_no_fp16,
+            without=CLASSICAL,
+        ),
         Recipe(
             label="openvino-int8nncf", runtime="openvino", precision="int8-nncf", generator=GeneratorKind.NNCF_INT8,
             operators=whole, condition=_missing("nncf", "'infaas[nncf]'"),
@@ -130,7 +141,9 @@ def _of_onnx(source: str | None) -> tuple[Recipe, ...]:
         *(_for_neuron("torch-neuron", GeneratorKind.NEURON, batch) for batch in _NEURON_BATCHES),
         *(_for_neuron("torch-neuronx", GeneratorKind.NEURONX, batch) for batch in _NEURON_BATCHES),
     )  # fmt: skip
-    static = Recipe(label="openvino-int8", runtime="openvino", precision="int8-static", source="onnx-int8static")
+    static = Recipe(
+        label="openvino-int8", runtime="openvino", precision="int8-static", source="onnx-int8static", without=CLASSICAL
+    )
     return (*(msgspec.structs.replace(recipe, source=source) for recipe in made), static)
 
 

@@ -23,6 +23,7 @@ from runtimes.availability import missing_package, runtime_availability
 from runtimes.device import missing_device
 from runtimes.openvino_pack import is_openvino_pack, read_model
 from runtimes.protocol import Availability, LoadOptions, Session, Tensors
+from schemas.errors import ModelFailed
 from schemas.hardware import Hardware
 
 _DEVICES: Final[dict[str, str]] = {
@@ -32,6 +33,7 @@ _DEVICES: Final[dict[str, str]] = {
 }
 """OpenVINO's name of the device, by hardware type."""
 _HINTS: Final = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+_UNKNOWN: Final = "No conversion rule found for operations:"
 _REST: Final = "f32"
 """What a quantised model computes in where it is not quantised."""
 
@@ -52,9 +54,13 @@ class OpenVinoRuntime:
 
         Raises:
             OperatorError: the runtime is not available for `hardware`.
+            ModelFailed: OpenVINO does not take the model.
         """
         self.availability(hardware).check()
-        model = read_artifact(artifact)
+        try:
+            model = read_artifact(artifact)
+        except RuntimeError as error:  # OpenVINO raises no error of its own
+            raise ModelFailed(_in_words(error)) from error
         compiled = _core().compile_model(model, _DEVICES[hardware], _settings(hardware, options))
         return OpenVinoSession(compiled, options)
 
@@ -68,6 +74,15 @@ def read_artifact(file: Path) -> Any:
     if is_openvino_pack(file):
         return read_model(importlib.import_module("openvino"), _core(), file)
     return _core().read_model(file)
+
+
+def _in_words(error: RuntimeError) -> str:
+    """The reason among the places in C++ that an error of OpenVINO's names."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    unknown = next((line.partition(_UNKNOWN)[2] for line in lines if _UNKNOWN in line), "")
+    if unknown:
+        return f"OpenVINO has no operator {unknown.strip()}, which the model needs"
+    return f"OpenVINO does not read the model: {lines[-1] if lines else 'it says no more'}"
 
 
 def _missing(hardware: str) -> str:

@@ -19,7 +19,8 @@ class ProgressBar:
         self._task = self._progress.add_task("starting", total=None)
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        self._progress.live.transient = kind is not None  # no bar is left above an error
         self._progress.stop()
 
     def note(self, text: str) -> None:

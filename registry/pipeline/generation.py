@@ -1,6 +1,8 @@
 """Makes a variant's file from another one, by the generator of its kind."""
 
+import re
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -8,7 +10,24 @@ from registry.pipeline.verification import MOST_ACCURACY_LOST
 from registry.recipes import GeneratorKind, NotApplicable
 from registry.samples import Arrays, load_arrays
 from runtimes.onnx_pack import is_pack
+from schemas.errors import InvalidRequest, ModelFailed, OperatorError
 from schemas.hardware import Hardware
+
+_PLACE: Final = re.compile(r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : |^Exception from \S+:\s*")
+"""What errors of C++ libraries begin with: where in them something was found."""
+_MEMORY: Final = re.compile("bad_alloc|alloc|memory", re.IGNORECASE)
+_TOOLS: Final = {
+    GeneratorKind.TORCH_TO_ONNX: "torch's exporter to ONNX",
+    GeneratorKind.FP16: "the conversion to FP16",
+    GeneratorKind.DYNAMIC_INT8: "onnxruntime's dynamic quantisation",
+    GeneratorKind.STATIC_INT8: "onnxruntime's static quantisation",
+    GeneratorKind.NNCF_INT8: "NNCF's quantisation",
+    GeneratorKind.SYMMETRIC_INT8: "onnxruntime's static quantisation for TensorRT",
+    GeneratorKind.AHEAD_OF_TIME: "AOTInductor",
+    GeneratorKind.NEURON: "the Neuron compiler",
+    GeneratorKind.NEURONX: "the Neuron compiler",
+    GeneratorKind.AS_IS: "nothing",
+}
 
 
 class GenerateVariant(msgspec.Struct, frozen=True, tag=True):
@@ -26,10 +45,21 @@ class GenerateVariant(msgspec.Struct, frozen=True, tag=True):
     """Inputs to trace with, where a tool must see some."""
     hardware: str = Hardware.CPU
     batch: int = 1
-    """Size of the batches, where it is compiled for one."""
+    """Largest batch that the model computes; the only size where it is compiled for one."""
 
     def run(self) -> str:
         """Make the file, and return how it was tuned; raises `NotApplicable` where this model has no such variant."""
+        try:
+            return self._make()
+        except (NotApplicable, InvalidRequest, OperatorError, ModelFailed, OSError, MemoryError):
+            raise
+        except Exception as error:  # tools raise anything of a model that they do not take
+            reason = _PLACE.sub("", next(iter(str(error).strip().splitlines()), "")).strip()
+            if not reason or _MEMORY.search(reason):
+                raise
+            raise NotApplicable(f"{_TOOLS[self.generator]} does not take this model: {reason}") from error
+
+    def _make(self) -> str:
         if self.generator is not GeneratorKind.TORCH_TO_ONNX and is_pack(self.source):
             raise NotApplicable("its weights take more than 2 GB, which the tools that would make it do not take")
         match self.generator:
@@ -40,7 +70,7 @@ class GenerateVariant(msgspec.Struct, frozen=True, tag=True):
             case GeneratorKind.STATIC_INT8:
                 from registry.pipeline.generators.static_int8 import quantise_static
 
-                return quantise_static(self.source, self.target, self._calibration(), self.most_lost)
+                return quantise_static(self.source, self.target, self._calibration(), self.most_lost, self.batch)
             case GeneratorKind.NNCF_INT8:
                 from registry.pipeline.generators.nncf import quantise_nncf
 
@@ -48,7 +78,7 @@ class GenerateVariant(msgspec.Struct, frozen=True, tag=True):
             case GeneratorKind.SYMMETRIC_INT8:
                 from registry.pipeline.generators.symmetric_int8 import quantise_symmetric
 
-                quantise_symmetric(self.source, self.target, self._calibration())
+                quantise_symmetric(self.source, self.target, self._calibration(), self.batch)
             case GeneratorKind.AHEAD_OF_TIME:
                 from registry.pipeline.generators.aot import compile_ahead
 

@@ -226,7 +226,7 @@ def to_path(_kind: type, text: str) -> Path:
 def _outcome(job: _Job) -> _Done | _Failed:
     try:
         return _Done(msgspec.Raw(msgspec.json.encode(job.step.run(), enc_hook=str)))
-    except (InvalidRequest, OperatorError, NotApplicable) as error:
+    except (InvalidRequest, OperatorError, NotApplicable, ModelFailed) as error:
         return _Failed(type(error).__name__, str(error))
     except OSError as error:
         return _Failed(OperatorError.__name__, f"{error.filename or 'a file'}: {error.strerror or error}")

@@ -57,13 +57,16 @@ class _Attempt(msgspec.Struct, frozen=True):
     """Layers that stay in FP32."""
 
 
-def quantise_static(source: Path, target: Path, calibration: Arrays, most_lost: float) -> str:
-    """Make weights and activations INT8; returns how it was tuned. Raises `NotApplicable`."""
+def quantise_static(source: Path, target: Path, calibration: Arrays, most_lost: float, batch: int = _BATCH) -> str:
+    """Make weights and activations INT8; returns how it was tuned. Raises `NotApplicable`.
+
+    `batch` is the number of inputs that the model computes at most.
+    """
     operators = operators_of(source)
     if not operators & {*PRODUCTS, *CONVOLUTIONS}:
         raise NotApplicable("the model has neither matrix product nor convolution to quantise")
     with TemporaryDirectory() as folder:
-        tuner = _Tuner(prepare(source, Path(folder)), Path(folder), calibration, operators)
+        tuner = _Tuner(prepare(source, Path(folder)), Path(folder), calibration, operators, min(batch, _BATCH))
         best = tuner.best_method()
         if best.lost > most_lost:
             best = tuner.with_floats(best, most_lost)
@@ -75,7 +78,8 @@ def quantise_static(source: Path, target: Path, calibration: Arrays, most_lost: 
 class _Tuner:
     """Quantises one model in several ways, and compares each with the original."""
 
-    def __init__(self, model: Path, folder: Path, calibration: Arrays, operators: frozenset[str]) -> None:
+    def __init__(self, model: Path, folder: Path, calibration: Arrays, operators: frozenset[str], batch: int) -> None:
+        self._batch = batch
         self._model = model
         self._folder = folder
         self._types = sorted({*QDQRegistry, *QLinearOpsRegistry} if operators & {*CONVOLUTIONS} else PRODUCTS)
@@ -133,14 +137,14 @@ class _Tuner:
             calibrator: Any = create_calibrator(
                 self._model, self._types, augmented, method, extra_options={"symmetric": False}
             )
-            for batch in batches_of(self._calibration, _BATCH):
+            for batch in batches_of(self._calibration, self._batch):
                 calibrator.collect_data(_One(batch))
             save_tensors_data(calibrator.compute_data(), file)
         return file
 
     def _compute(self, model: Path) -> dict[str, Any]:
         session = find_runtime("onnx").load(model, Hardware.CPU, LoadOptions(precision=""))
-        parts = [session.infer(batch) for batch in batches_of(self._rows, _BATCH)]
+        parts = [session.infer(batch) for batch in batches_of(self._rows, self._batch)]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 

@@ -18,15 +18,15 @@ from registry.samples import Arrays, batches_of
 _BATCH: Final = 16
 
 
-def quantise_symmetric(source: Path, target: Path, calibration: Arrays) -> None:
-    """Make weights and activations INT8. Raises `NotApplicable`."""
+def quantise_symmetric(source: Path, target: Path, calibration: Arrays, batch: int = _BATCH) -> None:
+    """Make weights and activations INT8, by batches of at most `batch`. Raises `NotApplicable`."""
     if not operators_of(source) & {*PRODUCTS, *CONVOLUTIONS}:
         raise NotApplicable("the model has neither matrix product nor convolution to quantise")
     with TemporaryDirectory() as folder:
         quantize_static(
             prepare(source, Path(folder)),
             target,
-            _Batches(calibration),
+            _Batches(calibration, min(batch, _BATCH)),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=[*PRODUCTS, *CONVOLUTIONS],
             per_channel=True,
@@ -45,8 +45,8 @@ def quantise_symmetric(source: Path, target: Path, calibration: Arrays) -> None:
 class _Batches(CalibrationDataReader):
     """The calibration inputs in small batches."""
 
-    def __init__(self, inputs: Arrays) -> None:
-        self._batches = batches_of(inputs, _BATCH)
+    def __init__(self, inputs: Arrays, batch: int) -> None:
+        self._batches = batches_of(inputs, batch)
 
     def get_next(self) -> Any:
         return next(self._batches, None)

@@ -7,15 +7,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from registry.pipeline.generation import GenerateVariant
 from registry.pipeline.generators.fp16 import to_fp16
 from registry.pipeline.generators.nncf import quantise_nncf
 from registry.pipeline.generators.static_int8 import quantise_static
-from registry.recipes import NotApplicable
+from registry.recipes import GeneratorKind, NotApplicable
+from registry.samples import save_arrays
 from runtimes.catalog import find_runtime
 from runtimes.protocol import LoadOptions
 from tests.model_files import WEIGHTS
@@ -128,3 +131,19 @@ def test_the_layer_that_does_harm_stays_in_fp32(tmp_path: Path) -> None:
     assert lost() > 0.1
     assert quantise_static(model, target, inputs, 0.1).endswith(", 1 of 3 layers in fp32")
     assert lost() <= 0.1
+
+
+def test_a_model_of_one_input_is_calibrated_one_by_one(tmp_path: Path) -> None:
+    """Its shapes hold the batch, as in many networks that were exported for a phone."""
+    nodes = [helper.make_node("Reshape", ["x", "flat"], ["y"]), helper.make_node("MatMul", ["y", "w"], ["scores"])]
+    values = [helper.make_tensor_value_info(*one) for one in (("x", 1, [1, 2, 2]), ("scores", 1, [1, 3]))]
+    weights = {"flat": np.array([1, 4]), "w": np.random.default_rng(3).normal(size=(4, 3)).astype(np.float32)}
+    constants = [numpy_helper.from_array(array, name) for name, array in weights.items()]
+    graph = helper.make_graph(nodes, "g", values[:1], values[1:], constants)
+    source, samples = tmp_path / "one.onnx", tmp_path / "calibration"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), source)
+    save_arrays(samples, {"x": np.random.default_rng(4).normal(size=(20, 2, 2)).astype(np.float32)})
+    step = GenerateVariant(GeneratorKind.STATIC_INT8, source, tmp_path / "made", samples, batch=1)
+    assert step.run() in ("minmax", "entropy", "percentile")
+    with pytest.raises(NotApplicable, match="onnxruntime's static quantisation does not take this model: Got invalid"):
+        msgspec.structs.replace(step, batch=16).run()

@@ -154,3 +154,12 @@ def test_a_dry_run_refuses_what_is_no_model(tmp_path: Path) -> None:
     damaged.write_bytes(b"\x08\x09" + b"\xff" * 40)
     with pytest.raises(InvalidRequest, match="damaged"):
         dry_run(_request(damaged))
+
+
+def test_trees_have_no_variants_of_openvino() -> None:
+    """Said before anything is tried, and in words."""
+    operators = {"TreeEnsembleClassifier", "Cast"}
+    verdicts = explain_recipes(_request(), SourceFormat.ONNX, (Hardware.CPU,), operators)
+    said = {verdict.label: verdict.reason for verdict in verdicts}
+    assert said["openvino-fp32"] == "openvino has no operator TreeEnsembleClassifier, which the model needs"
+    assert said["onnx-fp32"] == ""

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 
 from runtimes.catalog import find_runtime
 from runtimes.device import computes_bf16
 from runtimes.protocol import LoadOptions, Session
-from schemas.errors import OperatorError
+from schemas.errors import ModelFailed, OperatorError
 from tests.model_files import WEIGHTS, make_model
 
 __all__ = ["make_model"]
@@ -82,7 +83,7 @@ def test_what_fails_leaves_the_session_usable(make_model: MakeModel) -> None:
 
 
 def test_a_broken_graph_does_not_load(make_model: MakeModel) -> None:
-    with pytest.raises(RuntimeError, match="NoSuchOperator"):
+    with pytest.raises(ModelFailed, match="OpenVINO has no operator NoSuchOperator"):
         _load(make_model(nodes=[helper.make_node("NoSuchOperator", ["x"], ["scores"])]))
 
 
@@ -103,3 +104,13 @@ def test_a_missing_package_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     answer = find_runtime("openvino").availability("cpu")
     assert not answer.available
     assert "infaas[openvino]" in answer.reason
+
+
+def test_an_operator_that_openvino_lacks_is_named(tmp_path: Path) -> None:
+    node = helper.make_node("Binarizer", ["x"], ["y"], domain="ai.onnx.ml", threshold=0.5)
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 4]) for name in ("x", "y")]
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    model = helper.make_model(helper.make_graph([node], "g", values[:1], values[1:]), opset_imports=opsets)
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(ModelFailed, match=r"^OpenVINO has no operator ai.onnx.ml.Binarizer, which the model needs$"):
+        find_runtime("openvino").load(tmp_path / "m.onnx", "cpu", LoadOptions(precision="fp32"))
