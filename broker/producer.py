@@ -26,8 +26,8 @@ from typing import Final, Self
 
 from aiokafka.errors import ProducerClosed
 
+from broker.broker_clocks import BrokerClocks
 from broker.client import RECORD_COMPRESSION, close_client, new_client, start_client
-from broker.clock import BrokerClock
 from broker.features import BrokerFeatures, broker_features
 from broker.kafka_types import KafkaError, RecordTooLarge, UnknownTopic
 from broker.producing.batch_sender import BatchSender
@@ -116,8 +116,8 @@ class Producer(RecordSender):
         self._settings = settings
         self.result_timeout_s = settings.result_timeout_s
         self._client_id = client_id
-        self.clock: Final = BrokerClock()
-        """The broker's time, as acknowledgements tell it."""
+        self.clock: Final = BrokerClocks()
+        """The brokers' time, as acknowledgements tell it."""
         self.features: BrokerFeatures
         """What the broker can do, once the context is entered."""
         self._timeout_s = settings.request_timeout_ms / 1000
@@ -228,6 +228,12 @@ class Producer(RecordSender):
             self._topics.put_aside(topic, record, partition)
         else:
             self._sender.add(choose_queue(queues, key, partition), record, now + linger_s if linger_s else 0.0)
+
+    def offset_ms(self, topic: str, partition: int) -> float:
+        """The clock of the broker that leads a partition, less the monotonic one, in milliseconds."""
+        queues = self._topics.ready.get(topic)
+        leader = None if queues is None or partition >= len(queues) else queues[partition].leader
+        return self.clock.offset_of(leader)
 
     async def send_and_wait(
         self,

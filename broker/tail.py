@@ -105,6 +105,10 @@ class Tail:
                 self._began[partition] = 0
                 self._buffer.begin(partition, START)
 
+    def leader(self, record: Record) -> int | None:
+        """The broker that leads the partition of a record."""
+        return self._connection.client.cluster.leader_for_partition(TopicPartition(record.topic, record.partition))
+
     def is_replayed(self, record: Record) -> bool:
         """Whether the record was written before this began to read."""
         return record.offset < self._began.get(TopicPartition(record.topic, record.partition), 0)

@@ -62,6 +62,7 @@ class DispatcherBase(ABC):
         self._consumer = consumer
         self._state = context.state
         self._config = context.config
+        self._producer = context.producer
         self._clock = context.producer.clock
         self._metrics = context.metrics
         self._load_meter = context.load_meter
@@ -84,7 +85,7 @@ class DispatcherBase(ABC):
         """Read the query in a record by `read`; None: it cannot be, or repeats another, and that is seen to."""
         try:
             digest = await signed_digest(record) if len(record.value or b"") > LARGE_BYTES else None
-            return read(record, self._clock.offset_ms, digest)
+            return read(record, self._consumer.offset_ms(record), digest)
         except Replayed:
             self._pass_over(record)
         except QueryError as error:
@@ -104,7 +105,8 @@ class DispatcherBase(ABC):
         if attempts == 1:
             tenant_class = self._state.tenant_class_of(query)
             self._load_meter.forwarded(query, choice.variant.name, choice.upgraded, tenant_class)
-        sent_headers = forwarded(query, choice, headers, now, self._clock.offset_ms, explanation, copied=copied)
+        offset_ms = self._producer.offset_ms(topic, choice.partition.number)
+        sent_headers = forwarded(query, choice, headers, now, offset_ms, explanation, copied=copied)
         message = Message(topic, value, sent_headers, query.id.encode(), choice.partition.number)
         instance, offline = choice.instance, choice.partition.offline
         large = query.batch if instance is not None and not offline and instance.model.is_large(query.batch) else 0

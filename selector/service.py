@@ -189,10 +189,11 @@ class Selector:
         """Seconds that a status took from its worker to here; None: it was read later."""
         if self._statuses.is_replayed(record):
             return None
-        clock = self._producer.clock
+        clocks, leader = self._producer.clock, self._statuses.leader(record)
         if record.timestamp_type == APPEND_TIME:
-            clock.on_record(record.timestamp)
-        return (clock.now_ms() - believed_ms(status.at_ms, record.timestamp)) / 1e3
+            clocks.on_record(leader, record.timestamp)
+        now_ms = time.monotonic() * 1e3 + clocks.offset_of(leader)
+        return (now_ms - believed_ms(status.at_ms, record.timestamp)) / 1e3
 
     async def _fetch_metadata(self) -> None:
         # Not the topics of all that is registered: a client that knows 10,000 topics spends its time on metadata.
@@ -325,6 +326,7 @@ async def open_selector(settings: SelectorSettings, kafka: KafkaSettings, dsn: s
                 instance_id=settings.instance_id,
                 max_in_flight=settings.max_in_flight,
                 memory=memory,
+                clocks=producer.clock,
             )
         )
         offline = await stack.enter_async_context(
@@ -335,6 +337,7 @@ async def open_selector(settings: SelectorSettings, kafka: KafkaSettings, dsn: s
                 instance_id=settings.instance_id,
                 max_in_flight=_OFFLINE_IN_FLIGHT,
                 memory=memory,
+                clocks=producer.clock,
             )
         )
         yield Selector(settings, kafka, consumer, offline, producer, streams, statuses, catalogs, system_secret)

@@ -39,10 +39,9 @@ class ShadowSender:
     async def send(self, received: ReceivedQuery, copy: Choice, now: float) -> None:
         """Send a copy on, whatever becomes of it."""
         query = received.query
+        offset_ms = self._producer.offset_ms(copy.variant.offline_topic, copy.partition.number)
         headers = [
-            pair
-            for pair in forwarded(query, copy, received.headers, now, self._producer.clock.offset_ms, None)
-            if pair[0] not in _CLIENTS
+            pair for pair in forwarded(query, copy, received.headers, now, offset_ms, None) if pair[0] not in _CLIENTS
         ]
         headers += (
             (h.REPLY_TO, SHADOWS.encode()),

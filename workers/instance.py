@@ -90,7 +90,6 @@ class ServingInstance:
         self._computed: asyncio.Queue[ComputedBatch] = asyncio.Queue()
         self._large: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
         """Large bodies to be read or written. As bounded."""
-        self._clock = producer.clock
         loop, post = asyncio.get_running_loop(), self._computed.put_nowait
         self._computation = Computation(
             model, loaded, journal, limits, replacement, loop, post, self._compute_alone
@@ -203,7 +202,8 @@ class ServingInstance:
         crashes = self._journal.crashes(key)
         if self._journal.is_given_up(key):
             raise ModelFailed(f"the worker died {crashes} times while computing this query")
-        decode = partial(decode_query, query, self.model, self._clock.offset_ms, alone=crashes > 0)
+        offset_ms = self._consumers[query.record.topic].offset_ms(query.record)
+        decode = partial(decode_query, query, self.model, offset_ms, alone=crashes > 0)
         parts = await asyncio.to_thread(decode) if in_thread else decode()
         if parts[0].offline:
             held = Held(offline=query.batch)

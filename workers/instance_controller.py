@@ -301,7 +301,7 @@ class InstanceController:
         return Consumer(
             context.kafka, f"{context.settings.worker}-{self.variant}", group=variant_group(self.variant),
             max_in_flight=self._prefetch(model), memory=context.record_memory, may_commit=context.leases.are_current,
-            over=over,
+            over=over, clocks=context.producer.clock,
         )  # fmt: skip
 
     def _prefetch(self, model: ServableModel) -> int:

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Final, Self
 from aiokafka import TopicPartition
 from aiokafka.errors import GroupAuthorizationFailedError, KafkaError
 
+from broker.broker_clocks import BrokerClocks, RecordTimes
 from broker.delivery.committer import Committer
 from broker.delivery.coordinator import Coordinator
 from broker.delivery.group_requests import KafkaGroup
@@ -72,8 +73,9 @@ class Consumer:
         memory: RecordMemory | None = None,
         may_commit: Callable[[], bool] | None = None,
         over: ReadConnection | None = None,
+        clocks: BrokerClocks | None = None,
     ) -> None:
-        """Make a consumer that is not connected.
+        """Make a consumer that is not connected; it tells `clocks` of the times of records, and goes by them.
 
         `memory` is that of the records in flight, if others share it. `may_commit` says whether what was assigned is
         known to be ours still; None: it always is. It reads `over` a connection that others read over as well, and that
@@ -89,6 +91,7 @@ class Consumer:
         self._may_commit = may_commit
         self._over = over
         self._connection: ReadConnection
+        self._times = RecordTimes(clocks or BrokerClocks())
         self._coordinator: Coordinator
         self._committer: Committer
         self._buffer: FetchBuffer
@@ -227,9 +230,15 @@ class Consumer:
             for partition, (records, sizes) in found.items():
                 if records:
                     self._tracker.hand_out(partition, sizes)
+                    leader = self._connection.client.cluster.leader_for_partition(partition)
+                    self._times.on_record(records[-1], leader)
                     taken += records
                 self._tracker.pass_to(partition, self._buffer.taken(partition))
         return taken
+
+    def offset_ms(self, record: Record) -> float:
+        """The clock of the broker that a record came from, less the monotonic one, in milliseconds."""
+        return self._times.offset_ms(record)
 
     def done(self, record: Record) -> None:
         """Mark a record as finished: its offset may be committed. No-op if it was, or is no longer ours."""
@@ -312,6 +321,7 @@ class Consumer:
     def _drop(self, partitions: Partitions) -> None:
         for partition in partitions:
             self._tracker.forget(partition)
+            self._times.forget(partition)
             self._on_started(partition)
 
     def _read(self, partitions: Partitions) -> None:

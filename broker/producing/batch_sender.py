@@ -50,9 +50,9 @@ _LONGEST_TICK_S: Final = 0.25
 _SAY_S: Final = 1.0
 """Seconds between two log lines about batches that were not written."""
 
-OnAppend: TypeAlias = Callable[[float, float, float], None]
-"""Callback with the monotonic times, s, at which a batch was sent and its answer came, and its append time, ms by the
-broker's clock."""
+OnAppend: TypeAlias = Callable[[int, float, float, float], None]
+"""Callback with the node, the monotonic times, s, at which a batch was sent and its answer came, and its append time,
+ms by the broker's clock."""
 
 
 GAP_S: Final = 5.0
@@ -286,7 +286,7 @@ class BatchSender:
             if batch.first_sent_s is None:  # else it may have been appended then
                 batch.first_sent_s = sent
             if found and found.append_ms >= 0 and self.on_append is not None:
-                self.on_append(batch.first_sent_s, received, found.append_ms)
+                self.on_append(node.id, batch.first_sent_s, received, found.append_ms)
             error = problem if found is None else error_of(found.code)
             if error is not None:
                 failed += 1
