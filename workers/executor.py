@@ -38,8 +38,7 @@ from workers.batch_queue import Rank, Urgency
 from workers.large_queries import PieceTurn
 from workers.online_rhythm import OnlineRhythm
 
-SPARE_SLOTS: Final = 4
-"""Batches that are set aside at once, at most."""
+SPARE_SLOTS: Final = 16  # batches that are set aside at once, at most
 _WATCH_S: Final = 0.5
 _ASIDE_SHARE: Final = 0.1
 """Share of its limit past which a batch is set aside."""
@@ -160,22 +159,23 @@ _Started: TypeAlias = tuple[int, Batch]
 class BatchExecutor:
     """Computes batches in the slots of one device. Used by one event loop and its own threads."""
 
-    def __init__(self, slots: int, on_defect: Callable[[BaseException], None], cpus: Collection[int] = ()) -> None:
+    def __init__(
+        self, slots: int, on_defect: Callable[[BaseException], None], cpus: Collection[int] = (),
+        spare: int = SPARE_SLOTS,
+    ) -> None:  # fmt: skip
         """`on_defect` is called, in a thread, when a slot dies of a defect of ours; slots compute on these `cpus`."""
         self.lock = threading.Lock()
         self.arrivals: Iterator[int] = count(1)
         """Numbers for the work of all sources in the order in which it comes: who came first is first, whose it be."""
         self.turn = PieceTurn()
-        """The turns of pieces, of all sources together."""
         self.slots = slots
-        self._pool = ThreadPoolExecutor(slots + SPARE_SLOTS, "slot", pin_thread, (cpus,))
+        self._pool = ThreadPoolExecutor(slots + spare, "slot", pin_thread, (cpus,))
         self._free = list(range(slots))
-        self._spare = list(range(slots, slots + SPARE_SLOTS))
+        self._spare = list(range(slots, slots + spare))
         self._sources: list[BatchSource] = []
         self._computing: Counter[BatchSource] = Counter()
         """Batches under way, by source."""
-        self._yielding = 0
-        """Slots that pieces and offline work take."""
+        self._yielding = 0  # slots that pieces and offline work take
         self._rhythm = OnlineRhythm()
         """Of the batches of online work, whose it be."""
         self._closing = False
@@ -184,7 +184,7 @@ class BatchExecutor:
         self._busy_s = 0.0
         self._under_way: dict[int, _BatchUnderWay] = {}
         """Batches by slot."""
-        self._last: list[BatchSource | None] = [None] * (slots + SPARE_SLOTS)
+        self._last: list[BatchSource | None] = [None] * (slots + spare)
         """Whose batch each slot computed last."""
         self._on_defect = on_defect
 

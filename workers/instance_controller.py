@@ -62,13 +62,12 @@ from workers.status_trigger import StatusTrigger
 log = logging.getLogger(__name__)
 
 _ASK_AGAIN_S: Final = 0.25
-_MEMORY_AGAIN_S: Final = 0.05
-"""Seconds after which it is looked again whether those have gone in whose memory a model is to be loaded."""
+_MEMORY_AGAIN_S: Final = 0.05  # until it is looked again whether those have gone whose memory a model is to have
 _RETRY_S: Final = 1.0
 _DOUBLINGS: Final = 10
-_LOOK_AGAIN_S: Final = 1.0
-"""Seconds after which a failed instance looks whether its model was registered anew."""
+_LOOK_AGAIN_S: Final = 1.0  # until a failed instance looks again whether its model was registered anew
 _BATCHES_AHEAD: Final = 4
+_LIMITS: Final = 2.5  # times of a batch's: by then each query of one that hangs has failed, or was computed alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -371,7 +370,10 @@ class InstanceController:
         if partitions:
             instance.hide_partitions(partitions)
             self._context.trigger.change()
-            await instance.assign(instance.partitions - partitions, self._context.settings.drain_timeout_s)
+            settings = self._context.settings
+            # A query that hangs here is to fail here, and not at the next owner.
+            hung_s = _LIMITS * settings.compute_limit_s if self._context.replacement.wanted else 0.0
+            await instance.assign(instance.partitions - partitions, max(settings.drain_timeout_s, hung_s))
             await self._context.leases.release(self.variant, partitions)
             self._context.trigger.change()
 

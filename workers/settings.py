@@ -79,7 +79,7 @@ class WorkerSettings(ArtifactUserSettings):
     drift_window_s: float = Field(default=60.0, ge=0)
     """Seconds of undisturbed batches that are looked at together, at least; where ten such times in a row differ alike
     from what the profile says, predictions are corrected."""
-    replace_timeout_s: float = Field(default=30.0, ge=0)
+    replace_timeout_s: float = Field(default=45.0, ge=0)
     """Seconds for which a worker that is to be replaced serves on, in spare slots, until others have taken over."""
     replace_drain_s: float = Field(default=2.0, gt=0)
     """Seconds for which it then finishes the queries that it can."""

@@ -10,9 +10,11 @@ from broker.producer import Producer
 from process.run import EXIT_REPLACE
 from schemas import headers as h
 from schemas.oip import encode_request
+from store.placement import list_workers
 from tests.integration.workers.conftest import Site, results_of
 from tests.model_files import ENDLESS, endless_model
 from tests.system.workers.conftest import replaced_worker
+from tests.waiting import read_until
 
 LIMITS = {"INFAAS_WORKERS_COMPUTE_LIMIT_S": "1", "INFAAS_HANG_S": "2"}
 
@@ -85,3 +87,33 @@ async def test_of_a_batch_that_never_ends_one_query_fails(site: Site, producer: 
     assert {result.id: result.status for result in results.all} == {
         **{f"good{number}": "ok" for number in range(4)}, "endless": "model_failed",
     }  # fmt: skip
+
+
+@pytest.mark.timeout(300)
+async def test_a_query_that_hangs_fails_before_its_partition_moves(
+    site: Site, producer: Producer, tmp_path: Path
+) -> None:
+    """The second worker, which is placed once the first says that it drains, never meets the query."""
+    await site.register(await asyncio.to_thread(endless_model, tmp_path / "endless.onnx"))
+    value, headers = site.value()
+    for number in range(4):
+        await site.ask(producer, f"good{number}", value, headers)
+        if number == 1:
+            await site.ask(producer, "endless", *endless_query())
+    limits = {"INFAAS_WORKERS_COMPUTE_LIMIT_S": "5", "INFAAS_WORKERS_DRAIN_TIMEOUT_S": "0.5"}
+    async with (
+        results_of(site) as results,
+        replaced_worker(site, "cpu-0", **limits) as first,
+        replaced_worker(site, "cpu-1", **limits) as second,
+    ):
+        await site.place("cpu-0")
+        await read_until(lambda: list_workers(site.pool), lambda rows: any(row.draining for row in rows))
+        await site.place("cpu-1")
+        await site.unplace("cpu-0")
+        found = await results.until(5)
+        await first.ended_with(EXIT_REPLACE)
+        await site.ask(producer, "last", value, headers)
+        last = (await results.until(6))["last"]
+        assert (last.status, last.worker, second.codes) == ("ok", "cpu-1", [])
+    assert (found["endless"].status, found["endless"].worker) == ("model_failed", "cpu-0")
+    assert {found[f"good{number}"].status for number in range(4)} == {"ok"}

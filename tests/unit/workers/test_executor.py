@@ -11,7 +11,7 @@ import pytest
 from schemas.latency import BatchLatency, LatencyModel
 from tests.waiting import PATIENCE_S, until
 from workers.batch_queue import NO_DEADLINE, BatchQueue, Rank, Urgency
-from workers.executor import SPARE_SLOTS, BatchExecutor
+from workers.executor import BatchExecutor
 
 
 class Batch:
@@ -586,21 +586,22 @@ async def test_a_stuck_batch_is_set_aside(monkeypatch: pytest.MonkeyPatch, concu
 
 
 async def test_an_executor_whose_slots_are_all_stuck_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    executor, _defects = open_executor(1)
+    spare = 2
+    executor = BatchExecutor(1, lambda _: None, spare=spare)
     log: list[str] = []
     stuck = Source(executor, log)
     monkeypatch.setattr(Batch, "limit_s", 3.0)
     executor.add_source(stuck)
-    for number in range(1 + SPARE_SLOTS):
+    for number in range(1 + spare):
         stuck.add((Rank.ONLINE, 1.0, number), str(number))
     executor.wake()
     async with asyncio.TaskGroup() as tasks:
         watching = tasks.create_task(executor.watch())
         assert not executor.is_exhausted
         await until(lambda: executor.is_exhausted)
-        assert stuck.at_once == 1 + SPARE_SLOTS
+        assert stuck.at_once == 1 + spare
         stuck.go.set()
-        await until(lambda: len(log) == 1 + SPARE_SLOTS)
+        await until(lambda: len(log) == 1 + spare)
         assert not executor.is_exhausted
         watching.cancel()
     await asyncio.to_thread(executor.close)
