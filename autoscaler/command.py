@@ -9,11 +9,9 @@ from highspy import Highs
 
 from autoscaler.service import serve
 from autoscaler.settings import AutoscalerSettings
-from broker.client import ping
 from broker.settings import KafkaSettings
-from process.command_line import Dependency, run_command
+from registry.service_command import run_service_command
 from store.settings import StoreSettings
-from store.version import require_current_at
 
 _SWITCH_INTERVAL_S: Final = 0.0005
 """The longest that a decision, which is computed in a thread, keeps the loop from running; Python's own is 5 ms."""
@@ -21,9 +19,7 @@ _SWITCH_INTERVAL_S: Final = 0.0005
 
 def main() -> int:
     """Run the service, or with `--check` say whether it could run. Returns the exit code."""
-    kafka = Dependency("Kafka", KafkaSettings, ping)
-    postgres = Dependency("Postgres", StoreSettings, require_current_at)
-    return run_command("autoscaler", AutoscalerSettings, kafka, postgres, _serve)
+    return run_service_command("autoscaler", AutoscalerSettings, _serve)
 
 
 async def _serve(settings: AutoscalerSettings, kafka: KafkaSettings, store: StoreSettings, stop: asyncio.Event) -> None:

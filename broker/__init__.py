@@ -8,10 +8,10 @@ config_api (single values of that) -> topics (made and waited for) -> acls, scra
 logs in) -> clock, broker_clocks (the brokers' time) -> compact_encoding (lengths in few bytes) -> encoded_request (what
 we encode ourselves) -> producing (records in batches) -> producer -> fetch_pace (how long the broker may hold a fetch),
 record_memory (bytes in flight) -> fetch (what partitions hold) -> delivery (records read at least once) -> tail (only
-what comes next) -> linger (how long a query waits for others) -> request_reply -> dead_letters -> reply_room (bounds
-what waits for a reply topic) -> undelivered (what follows from a failure) -> letter_budget (bytes of dead letters) ->
-outbox (sends, retries, gives up) -> lag (how far groups are behind) -> topic_logs (how large topics are, and cutting
-them off) -> segment_roll (segments of idle topics end) -> closed_topics (which take nothing more) -> letters (dead
-letters sent again, or dropped) -> exactly_once (from topic to topic, in transactions) -> servers (brokers on this
-machine).
+what comes next) -> system_claim (whose the topics are) -> linger (how long a query waits for others) -> request_reply
+-> dead_letters -> reply_room (bounds what waits for a reply topic) -> undelivered (what follows from a failure) ->
+letter_budget (bytes of dead letters) -> outbox (sends, retries, gives up) -> lag (how far groups are behind) ->
+topic_logs (how large topics are, and cutting them off) -> segment_roll (segments of idle topics end) -> closed_topics
+(which take nothing more) -> letters (dead letters sent again, or dropped) -> exactly_once (from topic to topic, in
+transactions) -> servers (brokers on this machine).
 """

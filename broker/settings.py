@@ -18,6 +18,7 @@ from process.connection_errors import is_host
 from schemas.defaults import KAFKA_PORT, LOOPBACK
 from schemas.errors import OperatorError
 from schemas.send_time import MOST_LINGER_MS
+from schemas.topics import NAMESPACE, NAMESPACE_ENV, is_namespace
 
 ENV: Final = "INFAAS_KAFKA"
 PREFIX: Final = "INFAAS_KAFKA_"
@@ -117,6 +118,9 @@ class KafkaSettings(BaseSettings):
     result_timeout_s: float = Field(default=120.0, gt=0)
     """Seconds after which a result that its reply topic does not take becomes a dead letter, or the query's deadline if
     that is earlier. While Kafka as a whole is away, results wait for longer."""
+    namespace: str = NAMESPACE
+    """Beginning of the names of all topics, consumer groups and transactional ids, which several systems of one Kafka
+    have each its own: `staging` makes `staging.tasks.<task>`. Read once, when a process starts."""
     reply_stream: ReplyStreamSettings = Field(default_factory=ReplyStreamSettings)
     """How results go straight to who waits for them, beside Kafka."""
 
@@ -136,6 +140,16 @@ class KafkaSettings(BaseSettings):
         return settings
 
     def _check(self) -> None:
+        if not is_namespace(self.namespace):
+            raise OperatorError(
+                f"{PREFIX}NAMESPACE={self.namespace!r}: use 1 to 32 of a-z, 0-9 and '-', starting and ending with a "
+                "letter or digit"
+            )
+        if self.namespace != NAMESPACE:
+            raise OperatorError(
+                f"this process was started in the namespace {NAMESPACE}, and keeps it: set "
+                f"{NAMESPACE_ENV}={self.namespace} before it starts"
+            )
         for address in self.bootstrap.split(","):
             host, colon, port = address.strip().rpartition(":")
             if not (is_host(host) and colon and port.isdecimal() and 0 < int(port) < 65_536):

@@ -10,9 +10,10 @@ Records carry the time at which the broker appended them: one clock, whoever wro
 from typing import Final
 
 from broker.settings import KafkaSettings
-from schemas.topics import DEAD_LETTERS, LETTER_MARKS, PREFIX, is_work
+from schemas.topics import DEAD_LETTERS, LETTER_MARKS, PREFIX, SYSTEM, is_work
 
 _STAMPED: Final = {"message.timestamp.type": "LogAppendTime"}
+_FOR_EVER: Final = {"retention.ms": "-1", "retention.bytes": "-1"}
 _WORK_SEGMENT_MS: Final = 600_000
 _LEAST_SEGMENT_MS: Final = 60_000
 _SEGMENT_BYTES: Final = 64 * 1024 * 1024
@@ -27,6 +28,8 @@ def topic_configs(settings: KafkaSettings, topic: str, retention_ms: int | None 
         "max.message.bytes": str(settings.max_record_bytes),
         "segment.bytes": str(min(max(_SEGMENT_BYTES, 4 * settings.max_record_bytes), _MOST_SEGMENT_BYTES)),
     }
+    if topic == SYSTEM:
+        return configs
     if is_work(topic):
         return configs | {"segment.ms": str(_WORK_SEGMENT_MS)}
     kept_ms = _kept_ms(settings, topic) if retention_ms is None else retention_ms
@@ -36,8 +39,8 @@ def topic_configs(settings: KafkaSettings, topic: str, retention_ms: int | None 
 
 def promised_configs(settings: KafkaSettings, topic: str) -> dict[str, str]:
     """Configuration that a topic must have even where it exists already, made by an older version or by somebody."""
-    if is_work(topic):
-        return _STAMPED | {"retention.ms": "-1", "retention.bytes": "-1"}
+    if topic == SYSTEM or is_work(topic):
+        return _STAMPED | _FOR_EVER
     kept = {"retention.ms": str(_kept_ms(settings, topic))} if topic in (DEAD_LETTERS, LETTER_MARKS) else {}
     if topic == DEAD_LETTERS:  # anybody can have records become dead letters
         kept["retention.bytes"] = str(settings.dead_letter_retention_bytes)

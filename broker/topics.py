@@ -95,6 +95,7 @@ async def ensure_system_topics(settings: KafkaSettings) -> None:
     await ensure_topics(
         settings,
         [
+            TopicSpec(names.SYSTEM),
             TopicSpec(names.STATUS),
             TopicSpec(names.DEMAND),
             TopicSpec(names.LOAD, retention_ms=_LOAD_KEPT_MS),

@@ -46,9 +46,12 @@ def run_command(
     settings_class: type[_Service],
     broker: Dependency[_Broker],
     store: Dependency[_Store],
+    join: Callable[[_Broker, _Store], Awaitable[None]],
     serve: Callable[[_Service, _Broker, _Store, asyncio.Event], Awaitable[None]],
 ) -> int:
     """What `python -m module` does: run the service, or with `--check` say whether it could run.
+
+    `join` checks, before the service serves, that the two dependencies are of one system.
 
     Returns:
         The exit code.
@@ -59,14 +62,24 @@ def run_command(
         settings, check = read_command(settings_class, f"python -m {module}", sys.argv[1:], about)
         kafka, postgres = broker.settings(), store.settings()
         if check:
-            checks = {broker.name: partial(broker.check, kafka), store.name: partial(store.check, postgres)}
+            checks = {
+                broker.name: partial(broker.check, kafka),
+                store.name: partial(store.check, postgres),
+                "One system": partial(join, kafka, postgres),
+            }
             asyncio.run(check_service([settings, kafka, postgres], checks))
             return EXIT_OK
     except InfaasError as error:
         logging.error("%s", error)
         return EXIT_FAILED
+
+    async def joined(stop: asyncio.Event) -> None:
+        await join(kafka, postgres)
+        if not stop.is_set():
+            await serve(settings, kafka, postgres, stop)
+
     return run_service(
-        lambda stop: serve(settings, kafka, postgres, stop),
+        joined,
         drain_timeout_s=settings.drain_timeout_s,
         log_level=settings.log_level,
         log_format=settings.log_format,

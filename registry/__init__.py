@@ -9,7 +9,8 @@ measurement, verification, each run in isolation since native code may crash and
 start), step_runner (where they run), builds (on workers of their hardware) -> catalog_writer (what is written down),
 access (whose it is) -> artifacts (where files are kept), brought_artifacts (what a registration takes back),
 held_artifacts (what a step needs here), artifact_cache, s3, artifact_settings (in a bucket, and in a bounded folder) ->
-topics (what Kafka needs for it), drained_topics, tenants (who asks by topics of its own) -> variant_outputs (what a
-variant answers) -> composites (cascades and chains of what is registered) -> registering (what lies anywhere, for
-whoever asks), registering_composites -> removal (all of it gone) -> comparison (which variants are worth it).
+system_identity (that Kafka and Postgres are of one system), service_command (whose services check it) -> topics (what
+Kafka needs for it), drained_topics, tenants (who asks by topics of its own) -> variant_outputs (what a variant answers)
+-> composites (cascades and chains of what is registered) -> registering (what lies anywhere, for whoever asks),
+registering_composites -> removal (all of it gone) -> comparison (which variants are worth it).
 """

@@ -22,6 +22,7 @@ from registry.plan import PlannedVariant
 from registry.quality import is_function
 from registry.registration import Registration
 from registry.removal.unused_files import files_of
+from registry.system_identity import join_system
 from registry.versions import ModelVersion, keep_serving, note_registered
 from schemas.errors import OperatorError
 from schemas.rows.catalog import Architecture, Profile, Task, Variant, VariantState
@@ -81,8 +82,10 @@ class CatalogWriter:
 
         Raises:
             OperatorError: the architecture stands for another file or task, the task is measured in another way, or a
-                name is taken.
+                name is taken; or Kafka's topics belong to another system.
         """
+        await join_system(pool, kafka)
+        await join_system(pool, kafka)
         name = request.architecture
         version = version or ModelVersion(model=name, number=1, architecture=name)
         await check_publisher(pool, request.publisher, version.model, request.task, request.access)

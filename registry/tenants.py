@@ -18,6 +18,7 @@ from broker.topic_logs import TopicLogs
 from broker.topics import delete_topics, ensure_tenant_topics, until_gone
 from registry.drained_topics import drain_topics
 from registry.registration import ProgressSink
+from registry.system_identity import join_system
 from schemas.errors import NotFound, OperatorError
 from schemas.names import check_name
 from schemas.rows.tenants import Tenant
@@ -67,6 +68,7 @@ async def create_tenant(pool: Pool, kafka: KafkaSettings, tenant: Tenant, passwo
             f"Kafka's user {tenant.kafka_user!r} is no tenant's: it stands for everybody, or is that of the system "
             "itself, which would lose its password with the tenant"
         )
+    await join_system(pool, kafka)
     before = await get_tenant(pool, tenant.name)
     if before is not None and before.removing:  # or what is made here would outlive it
         raise being_removed(tenant.name)
@@ -114,6 +116,7 @@ async def remove_tenant(
     tenant = await get_tenant(pool, name)
     if tenant is None:
         raise no_tenant(name)
+    await join_system(pool, kafka)
     sink.step(0, _STEPS, f"{name}: closing its topics, and answering what is in them")
     await mark_tenant(pool, name)
     try:

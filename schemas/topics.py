@@ -1,40 +1,63 @@
 """Names of topics and consumer groups.
 
+All begin with the namespace of the system, so that several systems share one Kafka: `infaas` unless the environment
+says otherwise, `INFAAS_KAFKA_NAMESPACE=staging` makes it `staging.tasks.<task>`. It belongs to the process, not to a
+connection: it is read once, when this module is imported, so that a name is a constant wherever it is used.
+`broker.settings` refuses a namespace that is not allowed.
+
 No task's topic is taken for another one's topic of offline queries, and no variant's: the name of a task holds no dot,
 that of a variant ends in its hardware. Nor does the name of a tenant, so what begins with a tenant's prefix is its own.
 """
 
+import os
 import re
 from typing import Final
 
-PREFIX: Final = "infaas."
-TASKS: Final = "infaas.tasks."
-VARIANTS: Final = "infaas.variants."
-RESULTS: Final = "infaas.results."
-REPLIES: Final = "infaas.replies."
-INGRESS: Final = "infaas.ingress."
-TENANTS: Final = "infaas.tenants."
+NAMESPACE_ENV: Final = "INFAAS_KAFKA_NAMESPACE"
+DEFAULT_NAMESPACE: Final = "infaas"
+NAMESPACE: Final = os.environ.get(NAMESPACE_ENV, DEFAULT_NAMESPACE)
+"""Of the topics, groups and transactional ids of this process's system."""
 
-STATUS: Final = "infaas.status"  # WorkerStatus of every worker, each ~100 ms; key = worker
-DEMAND: Final = "infaas.demand"  # Demand: the selector asks the autoscaler for an inactive variant
-LOAD: Final = "infaas.load"  # SelectorLoad of every selector, once a second; key = selector
-SHADOWS: Final = "infaas.shadows"  # results of queries that were copied, and of the copies; key = id
-DEAD_LETTERS: Final = "infaas.dead-letters"
-LETTER_MARKS: Final = "infaas.dead-letters.marks"  # what became of dead letters; key = partition/offset of the letter
-BUILDS: Final = "infaas.builds."
-BUILD_REPORTS: Final = "infaas.build-reports"  # BuildReport of every worker that begins or ends a build; key = build
+PREFIX: Final = f"{NAMESPACE}."
+TASKS: Final = f"{PREFIX}tasks."
+VARIANTS: Final = f"{PREFIX}variants."
+RESULTS: Final = f"{PREFIX}results."
+REPLIES: Final = f"{PREFIX}replies."
+INGRESS: Final = f"{PREFIX}ingress."
+TENANTS: Final = f"{PREFIX}tenants."
 
-SELECTOR_GROUP: Final = "infaas.selector"
-OFFLINE_SELECTOR_GROUP: Final = "infaas.selector.offline"
-LANES: Final = "infaas.lanes.offline"  # offline queries in tenant lanes: each tenant's of a task in one partition
+SYSTEM: Final = f"{PREFIX}system"  # SystemClaim: which system this namespace belongs to; kept for ever
+STATUS: Final = f"{PREFIX}status"  # WorkerStatus of every worker, each ~100 ms; key = worker
+DEMAND: Final = f"{PREFIX}demand"  # Demand: the selector asks the autoscaler for an inactive variant
+LOAD: Final = f"{PREFIX}load"  # SelectorLoad of every selector, once a second; key = selector
+SHADOWS: Final = f"{PREFIX}shadows"  # results of queries that were copied, and of the copies; key = id
+DEAD_LETTERS: Final = f"{PREFIX}dead-letters"
+LETTER_MARKS: Final = f"{PREFIX}dead-letters.marks"  # what became of dead letters; key = partition/offset of the letter
+BUILDS: Final = f"{PREFIX}builds."
+BUILD_REPORTS: Final = f"{PREFIX}build-reports"  # BuildReport of every worker that begins or ends a build; key = build
+
+SELECTOR_GROUP: Final = f"{PREFIX}selector"
+OFFLINE_SELECTOR_GROUP: Final = f"{PREFIX}selector.offline"
+JOB_RESULTS: Final = f"{PREFIX}jobs"  # results of jobs, for the jobs services, which share it as a group of that name
+LANES: Final = f"{PREFIX}lanes.offline"  # offline queries in tenant lanes: each tenant's of a task in one partition
 LANE_COUNT: Final = 16
-JOB_RESULTS: Final = "infaas.jobs"  # results of jobs, for the jobs services, which share it as a group of that name
 JOBS_GROUP: Final = JOB_RESULTS
 _OFFLINE: Final = ".offline"
 _REPLIES: Final = "replies."
 
+_NAMESPACE: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
 _TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _KAFKAS_OWN: Final = "__"
+
+
+def is_namespace(text: str) -> bool:
+    """Whether `text` may be a namespace: without a dot, no namespace's names are another one's, too."""
+    return _NAMESPACE.fullmatch(text) is not None
+
+
+def batch_group(source: str, sink: str) -> str:
+    """Consumer group, and beginning of the transactional ids, of a streaming batch between two topics."""
+    return f"{PREFIX}batch.{source}.{sink}"
 
 
 def task_topic(task: str) -> str:

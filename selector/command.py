@@ -1,22 +1,12 @@
 """The command line of a selector: its composition root."""
 
-from broker.client import ping
-from broker.settings import KafkaSettings
-from process.command_line import Dependency, run_command
+from registry.service_command import run_service_command
 from selector.service import serve
 from selector.settings import SelectorSettings
-from store.settings import StoreSettings
-from store.version import require_current_at
 
 
 def main() -> int:
     """Run the service, or with `--check` say whether it could run. Returns the exit code."""
-    kafka = Dependency("Kafka", KafkaSettings, ping)
-    postgres = Dependency("Postgres", StoreSettings, require_current_at)
-    return run_command(
-        "selector",
-        SelectorSettings,
-        kafka,
-        postgres,
-        lambda own, kafka, store, stop: serve(own, kafka, store.dsn, stop),
+    return run_service_command(
+        "selector", SelectorSettings, lambda own, kafka, store, stop: serve(own, kafka, store.dsn, stop)
     )

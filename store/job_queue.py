@@ -12,6 +12,7 @@ import msgspec
 
 from schemas.jobs import NoticeState
 from schemas.rows.jobs import DueJob, DueNotice, JobEnd, JobResult, JobSize
+from schemas.topics import JOB_RESULTS, TASKS, VARIANTS
 from store.jobs import JobId, list_jobs, parts_of
 from store.pool import DatabaseSession, Pool
 from store.sql import load_queries
@@ -123,7 +124,7 @@ async def lost_jobs(session: DatabaseSession, after_s: float, most: int) -> list
 
     None while lag is not known.
     """
-    return [row.id for row in await session.fetch(JobId, _LOST_JOBS, after_s, most)]
+    return [row.id for row in await session.fetch(JobId, _LOST_JOBS, after_s, most, TASKS, VARIANTS, JOB_RESULTS)]
 
 
 async def prune_results(session: DatabaseSession, kept_s: float, most: int) -> int:

@@ -10,7 +10,7 @@ from schemas.errors import OperatorError
 from store.pool import DatabaseSession, open_pool
 from store.settings import StoreSettings
 
-HEAD: Final = "0033"
+HEAD: Final = "0034"
 """The newest migration; a test holds it to the files."""
 
 

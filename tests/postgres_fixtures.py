@@ -7,6 +7,7 @@ migrated template, and a fresh copy of that for each test: a copy takes some 20 
 import asyncio
 import os
 from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit, urlunsplit
@@ -72,15 +73,22 @@ def _template(postgres_server: str) -> Generator[str]:
         asyncio.run(_on_server(postgres_server, f"DROP DATABASE {name} WITH (FORCE)"))
 
 
+@asynccontextmanager
+async def fresh_database(server: str, template: str) -> AsyncGenerator[str]:
+    """DSN of a migrated database, while the context is open. All have the template's id of a system."""
+    name = f"test_{uuid4().hex}"
+    await _on_server(server, f"CREATE DATABASE {name} TEMPLATE {template}")
+    try:
+        yield _database_dsn(server, name)
+    finally:
+        await _on_server(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
 @pytest.fixture
 async def database(postgres_server: str, _template: str) -> AsyncGenerator[str]:
     """DSN of a fresh migrated database."""
-    name = f"test_{uuid4().hex}"
-    await _on_server(postgres_server, f"CREATE DATABASE {name} TEMPLATE {_template}")
-    try:
-        yield _database_dsn(postgres_server, name)
-    finally:
-        await _on_server(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+    async with fresh_database(postgres_server, _template) as dsn:
+        yield dsn
 
 
 @pytest.fixture

@@ -2,12 +2,10 @@
 
 import asyncio
 
-from broker.client import ping
 from broker.settings import KafkaSettings
-from process.command_line import Dependency, run_command
+from registry.service_command import run_service_command
 from runtimes.device import use_device
 from store.settings import StoreSettings
-from store.version import require_current_at
 from workers.service import serve
 from workers.settings import WorkerSettings
 from workers.worker_identity import named_worker
@@ -15,9 +13,7 @@ from workers.worker_identity import named_worker
 
 def main() -> int:
     """Run the service, or with `--check` say whether it could run. Returns the exit code."""
-    kafka = Dependency("Kafka", KafkaSettings, ping)
-    postgres = Dependency("Postgres", StoreSettings, require_current_at)
-    return run_command("workers", WorkerSettings, kafka, postgres, _serve)
+    return run_service_command("workers", WorkerSettings, _serve)
 
 
 async def _serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSettings, stop: asyncio.Event) -> None:

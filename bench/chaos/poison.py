@@ -15,6 +15,7 @@ from aiokafka.record.util import calc_crc32c
 from bench.core.load import small_query
 from schemas import headers as h
 from schemas.oip import encode_request
+from schemas.topics import STATUS
 from zoo.samples import labelled
 
 Headers = list[tuple[str, bytes]]
@@ -68,7 +69,7 @@ def odd_records(run: str, seed: int) -> list[tuple[str, bytes | None, Headers]]:
     odd += [
         (f"{run}-odd-long-reply", value, _with(f"{run}-odd-long-reply", headers, (h.REPLY_TO, b"x" * 40_000))),
         (f"{run}-odd-path", value, _with(f"{run}-odd-path", headers, (h.REPLY_TO, b"../../etc/passwd"))),
-        (f"{run}-odd-own", value, _with(f"{run}-odd-own", headers, (h.REPLY_TO, b"infaas.status"))),
+        (f"{run}-odd-own", value, _with(f"{run}-odd-own", headers, (h.REPLY_TO, STATUS.encode()))),
         (f"{run}-odd-missing", value, _with(f"{run}-odd-missing", headers, (h.REPLY_TO, b"no.such.topic"))),
         (f"{run}-odd-nothing", None, _with(f"{run}-odd-nothing", headers)),
         (f"{run}-odd-rows", *_many_rows(f"{run}-odd-rows")),

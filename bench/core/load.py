@@ -19,6 +19,7 @@ from broker.settings import KafkaSettings
 from broker.topics import TopicSpec, ensure_topics
 from schemas import headers as h
 from schemas.oip import encode_request
+from schemas.topics import REPLIES
 from zoo.samples import labelled
 
 _LAST_ANSWERS_S = 20.0
@@ -53,7 +54,7 @@ class OpenLoopLoad:
         self._topic = topic
         self._value = value
         self._headers = list(headers)
-        self._replies = f"infaas.replies.bench-{uuid.uuid4().hex[:12]}"
+        self._replies = f"{REPLIES}bench-{uuid.uuid4().hex[:12]}"
         self._sent: dict[bytes, int] = {}
         self._answers: list[AnsweredQuery] = []
         self._all_answered = asyncio.Event()

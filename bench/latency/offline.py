@@ -23,7 +23,7 @@ from broker.settings import KafkaSettings
 from broker.topics import TopicSpec, ensure_topics
 from schemas import headers as h
 from schemas.latency import LatencyModel
-from schemas.topics import query_topic, task_topic
+from schemas.topics import REPLIES, query_topic, task_topic
 from store.pool import open_pool
 from store.registry import get_profile, list_variants
 
@@ -103,7 +103,7 @@ class _Flood:
 
     def __init__(self, kafka: KafkaSettings) -> None:
         self._kafka = kafka
-        self._replies = TopicPartition(f"infaas.replies.bench-{uuid.uuid4().hex[:12]}", 0)
+        self._replies = TopicPartition(f"{REPLIES}bench-{uuid.uuid4().hex[:12]}", 0)
         self._written = 0
 
     async def __aenter__(self) -> "_Flood":

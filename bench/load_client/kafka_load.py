@@ -20,6 +20,7 @@ from bench.core.load import AnsweredQuery
 from broker.settings import KafkaSettings
 from broker.topics import TopicSpec, ensure_topics
 from schemas import headers as h
+from schemas.topics import REPLIES
 
 LINGER_MS: Final = 5
 """What kafka-clients 4 and librdkafka have by default."""
@@ -46,7 +47,7 @@ class LibrdkafkaLoad:
         self._headers = list(headers)
         self._linger_ms = linger_ms
         word = uuid.uuid4().hex[:12]
-        self._replies = f"infaas.replies.bench-{word}"
+        self._replies = f"{REPLIES}bench-{word}"
         self.unread = f"bench-unread-{word}"
         """Topic of what is wasted."""
         self._due_s: dict[bytes, float] = {}

@@ -26,6 +26,7 @@ from bench.load_client.http_message import RawAnswer, SampledAnswer
 from broker.settings import KafkaSettings
 from broker.topics import TopicSpec, ensure_topics
 from schemas import headers as h
+from schemas.topics import REPLIES
 
 _GRACE_S: Final = 20.0
 _SAMPLES: Final = 32
@@ -206,7 +207,7 @@ class _Asking:
 async def ask(run: KafkaRun) -> KafkaOutcome:
     """Ask as the run says."""
     settings = KafkaSettings(bootstrap=run.bootstrap, fetch_max_wait_ms=run.fetch_max_wait_ms)
-    replies = f"infaas.replies.bench-{uuid.uuid4().hex[:12]}"
+    replies = f"{REPLIES}bench-{uuid.uuid4().hex[:12]}"
     await ensure_topics(settings, [TopicSpec(replies)])
     consumer = AIOKafkaConsumer(bootstrap_servers=run.bootstrap, fetch_max_wait_ms=run.fetch_max_wait_ms)
     producer = AIOKafkaProducer(bootstrap_servers=run.bootstrap, acks="all", enable_idempotence=True)

@@ -20,6 +20,7 @@ from broker.topics import TopicSpec, ensure_topics
 from process.ports import LOOPBACK
 from schemas import headers as h
 from schemas.oip import decode_request, encode_response
+from schemas.topics import REPLIES
 
 PARTITIONS = 4
 
@@ -35,7 +36,7 @@ def _consumer(kafka: KafkaSettings) -> AIOKafkaConsumer:
 
 async def serve(kafka: KafkaSettings, topic: str, port: int) -> None:
     """Serve POST on any path until cancelled."""
-    replies = f"infaas.replies.bare-{uuid.uuid4().hex[:8]}"
+    replies = f"{REPLIES}bare-{uuid.uuid4().hex[:8]}"
     await ensure_topics(kafka, [TopicSpec(replies)])
     waiting: dict[bytes, asyncio.Future[bytes]] = {}
     numbers = itertools.count()

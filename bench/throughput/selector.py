@@ -30,7 +30,7 @@ from schemas import headers as h
 from schemas.latency import BatchLatency
 from schemas.rows.catalog import AccuracySource, Architecture, Profile, Task, TensorSpec, Variant, VariantState
 from schemas.status import InstanceState, InstanceStatus, PartitionStatus, WorkerStatus
-from schemas.topics import STATUS, task_topic, variant_topic
+from schemas.topics import REPLIES, STATUS, task_topic, variant_topic
 from store.embedded import EmbeddedPostgres
 from store.migrate import upgrade
 from store.pool import open_pool
@@ -151,7 +151,7 @@ async def _preload(kafka: KafkaSettings, topic: str, queries: int, min_accuracy:
                 key=(query_id := uuid.uuid4().hex.encode()),
                 headers=[
                     (h.ID, query_id),
-                    (h.REPLY_TO, b"infaas.replies.bench"),
+                    (h.REPLY_TO, f"{REPLIES}bench".encode()),
                     (h.LATENCY_MS, b"600000"),
                     (h.MIN_ACCURACY, str(min_accuracy).encode()),
                     (h.CONTENT_TYPE, b"application/json"),

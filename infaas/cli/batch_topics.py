@@ -32,7 +32,7 @@ from process.outages import quiet_outages
 from schemas.errors import OperatorError
 from schemas.rows.catalog import TensorSpec
 from schemas.tensors import fixed_size
-from schemas.topics import is_topic, may_reply_to
+from schemas.topics import batch_group, is_topic, may_reply_to
 
 _SCHEME: Final = "topic:"
 _INTERRUPTED: Final = 130
@@ -68,7 +68,7 @@ class TopicsCommand(msgspec.Struct, frozen=True, kw_only=True):
         """Run it to its end, or until it is to stop; None if only an estimate was wanted."""
         kafka = find_kafka(self.home)
         task, offers = await look_up(self.home, self.task)
-        group = self.group or f"infaas.batch.{self.source}.{self.sink}"
+        group = self.group or batch_group(self.source, self.sink)
         async with SharedTopic(kafka, "infaas-batch", self.source, group) as shared:
             records = None if self.follow else await shared.left(await shared.ends())
             plan = make_plan(records, _row_bytes(task.inputs), offers, self.needs, self.limits)

@@ -25,6 +25,7 @@ from infaas.supervisor.state import SystemState, read_state
 from schemas.defaults import HOME
 from schemas.errors import OperatorError
 from schemas.rows.audit import AuditAct, AuditVerb
+from schemas.topics import NAMESPACE, NAMESPACE_ENV
 from store.pool import Pool, open_pool
 
 log = logging.getLogger(__name__)
@@ -72,6 +73,11 @@ def find_kafka(home: Path) -> KafkaSettings:
     if os.environ.get(KAFKA_ENV):
         return KafkaSettings()
     state = running_state(home, KAFKA_ENV)
+    if state.namespace != NAMESPACE:
+        raise OperatorError(
+            f"the system in {home.absolute()} runs in the namespace {state.namespace}, this command in {NAMESPACE}: "
+            f"set {NAMESPACE_ENV}={state.namespace}"
+        )
     login: dict[str, Any] = dict(state.kafka_login)
     return KafkaSettings(bootstrap=state.kafka, fetch_max_wait_ms=state.fetch_max_wait_ms, **login)
 

@@ -4,9 +4,13 @@ import asyncio
 
 import typer
 
-from infaas.cli.connect import DEFAULT_HOME, Home, find_database
+from infaas.cli.connect import DEFAULT_HOME, Home, find_database, find_kafka
 from infaas.cli.output import CommandGroup, err
+from registry.system_identity import join_system
+from schemas.topics import PREFIX
 from store.migrate import upgrade as upgrade_database
+from store.pool import open_pool
+from store.version import require_current
 
 app = typer.Typer(cls=CommandGroup, no_args_is_help=True, help="Care for the tables in Postgres.")
 
@@ -14,6 +18,23 @@ app = typer.Typer(cls=CommandGroup, no_args_is_help=True, help="Care for the tab
 @app.callback()
 def database() -> None:
     """Care for the tables in Postgres."""
+
+
+@app.command("take-over")
+def take_over(home: Home = DEFAULT_HOME) -> None:
+    """Make Kafka's topics those of this Postgres, where another system's is lost for good.
+
+    Stop every service of that system first. Its tasks are registered anew; what waits in their topics is answered then.
+    """
+    kafka = find_kafka(home)
+
+    async def joined() -> None:
+        async with open_pool(find_database(home), max_size=1) as pool:
+            await require_current(pool)
+            await join_system(pool, kafka, take_over=True)
+
+    asyncio.run(joined())
+    err.print(f"the topics {PREFIX}* in Kafka at {kafka.bootstrap} belong to the system of this Postgres")
 
 
 @app.command()

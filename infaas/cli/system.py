@@ -151,6 +151,9 @@ WorkerFlag = Annotated[
 OversubscribeFlag = Annotated[
     bool, typer.Option("--oversubscribe", help="Let workers have more cores in all than this machine has.")
 ]
+TakeOverFlag = Annotated[
+    bool, typer.Option("--take-over", help="Use Kafka's topics of another system, whose Postgres is lost for good.")
+]
 PolicyFlag = Annotated[Policy, typer.Option(help="What decides on the scale.")]
 LauncherFlag = Annotated[
     str, typer.Option(help="What starts workers: processes (of this machine), none, ray or kubernetes.")
@@ -191,11 +194,10 @@ def up(
     registrars: RegistrarsFlag = _DEFAULTS.registrars,
     policy: PolicyFlag = _DEFAULTS.policy,
     launcher: LauncherFlag = _DEFAULTS.launcher,
+    take_over: TakeOverFlag = _DEFAULTS.take_over,
     register_zoo: RegisterZooFlag = False,
 ) -> None:
     """Start everything on this machine and stay until Ctrl-C, SIGTERM or `infaas down`."""
-    if register_zoo:
-        require_zoo()
     options = UpOptions(
         home=home.absolute(),
         kafka=kafka,
@@ -216,6 +218,7 @@ def up(
         registrars=registrars,
         policy=policy,
         launcher=launcher,
+        take_over=take_over,
         workers=workers,
         max_workers=max_workers,
         cores_per_worker=cores_per_worker,
@@ -226,6 +229,8 @@ def up(
 
 
 def _run(options: UpOptions, *, register_zoo: bool) -> None:
+    if register_zoo:
+        require_zoo()
     try:
         asyncio.run(_serve(options, register_zoo=register_zoo))
     except asyncio.CancelledError:

@@ -56,6 +56,8 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What the gateway serves HTTPS with; None: it is HTTP."""
     allow_anonymous: bool = False
     """Whether anyone who reaches `gateway_host` beyond this machine may ask."""
+    take_over: bool = False
+    """Whether Kafka's topics become this system's where they are of another one, which is lost."""
     auth: bool = False
     """Whether whoever asks a gateway must show a key or a token."""
     kafka_port: int = KAFKA_PORT

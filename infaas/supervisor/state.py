@@ -17,6 +17,7 @@ import msgspec
 
 from process.secret_file import write_secret
 from schemas.errors import OperatorError
+from schemas.topics import DEFAULT_NAMESPACE
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,8 @@ class SystemState(msgspec.Struct, kw_only=True):
     """One of `apache`, `embedded` and `external`."""
     kafka_login: dict[str, str] = {}
     """How to get in there, by the names of `KafkaSettings`: files of secrets, never secrets; empty where all may."""
+    namespace: str = DEFAULT_NAMESPACE
+    """Beginning of the names of its topics and groups."""
     kafka_reason: str
     """Why the embedded broker stands in for Apache Kafka; empty if it does not."""
     fetch_max_wait_ms: int

@@ -30,9 +30,11 @@ from infaas.supervisor.state import StateFile, SystemState, claimed
 from process.ports import LOOPBACK, address_text
 from process.sandbox import has_sandbox, missing_sandbox
 from process.subprocesses import DRAIN_S
+from registry.system_identity import join_system
 from registry.topics import ensure_registered_topics
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
+from schemas.topics import NAMESPACE_ENV
 from store.embedded import EmbeddedPostgres
 from store.migrate import upgrade
 from store.pool import open_pool
@@ -89,6 +91,7 @@ class RunningSystem:
             kafka=self.kafka.bootstrap,
             kafka_kind=self._choice.kind,
             kafka_login=self.kafka.login,
+            namespace=self.kafka.namespace,
             kafka_reason=self._choice.reason,
             fetch_max_wait_ms=self.kafka.fetch_max_wait_ms,
             postgres=self.postgres,
@@ -123,6 +126,7 @@ class RunningSystem:
     async def _restore_embedded(self) -> None:
         """Make the topics anew, and begin with new services: what those know of offsets is of a log that is gone."""
         async with open_pool(self.postgres, max_size=1) as pool:
+            await join_system(pool, self.kafka)
             await ensure_registered_topics(pool, self.kafka)
         for child in [*self._children, *self._workers.children]:
             child.replace()
@@ -153,6 +157,7 @@ class RunningSystem:
             "INFAAS_HOME": str(self.options.home),
             KAFKA_ENV: self.kafka.bootstrap,
             **{f"{KAFKA_PREFIX}{name.upper()}": value for name, value in self.kafka.login.items()},
+            NAMESPACE_ENV: self.kafka.namespace,
             FETCH_WAIT_ENV: str(self.kafka.fetch_max_wait_ms),
             "INFAAS_POSTGRES": self.postgres,
             "INFAAS_DRAIN_TIMEOUT_S": f"{DRAIN_S:g}",
@@ -189,6 +194,7 @@ async def running_system(
         announce("bringing the tables and topics up to date")
         await upgrade(postgres)
         async with open_pool(postgres, max_size=1) as pool:
+            await join_system(pool, kafka, take_over=options.take_over)
             await ensure_registered_topics(pool, kafka)
         announce("starting the services")
         servers = [server for server in (broker, database) if server is not None]

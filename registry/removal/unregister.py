@@ -38,6 +38,7 @@ from registry.removal.removal_plan import (
     topics_of,
 )
 from registry.removal.unused_files import unused_files
+from registry.system_identity import join_system
 from schemas.errors import InfaasError, OperatorError
 from schemas.principal import ANYONE, Principal
 from schemas.rows.removals import RegisteredNames, RemovalPlan, RemovalReport, RemovalRequest
@@ -83,6 +84,7 @@ async def unregister(
         OperatorError: it is used, or a service does not do its part.
         StoreUnavailable: Postgres is away.
     """
+    await join_system(pool, kafka)  # or topics of another system would go
     await plan_removal(pool, artifacts, request.name, principal)  # says at once that there is nothing
     sink.step(0, _STEPS, f"{request.name}: waiting for another removal to end")
     refused: InfaasError | None = None

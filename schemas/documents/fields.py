@@ -9,6 +9,7 @@ from schemas.needs import Mode
 from schemas.query import MAX_BATCH, MAX_ID
 from schemas.result import OK
 from schemas.send_time import MOST_LINGER_MS
+from schemas.topics import RESULTS, TENANTS
 
 _NUMBER: Final = r"^[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?$"
 _WHOLE: Final = r"^[0-9]+$"
@@ -48,7 +49,7 @@ CONTENT: Final = {
 QUERY: Final = (
     {
         h.ID: _text("The idempotency key: one visible result per id.", minLength=1, maxLength=MAX_ID),
-        h.REPLY_TO: _text("Topic of the result; `infaas.results.{task}` if absent."),
+        h.REPLY_TO: _text(f"Topic of the result; `{RESULTS}{{task}}` if absent."),
         h.REPLY_STREAM: _text(
             "IP address and port of a receiver that takes the result over a connection, and the secret by which it "
             "knows who was asked, as `host:port secret`; then, if results come by TLS, a blank and the SHA-256 of its "
@@ -87,7 +88,7 @@ TENANT_QUERY: Final = {
     h.TASK: _text("The task asked for."),
     **{name: found for name, found in QUERY.items() if name not in (h.TENANT, h.REPLY_STREAM, h.SIGNATURE)},
     h.REPLY_TO: _text(
-        "Topic of the result, one of the tenant's own, `infaas.tenants.{tenant}.` and more; if absent, that of results."
+        f"Topic of the result, one of the tenant's own, `{TENANTS}{{tenant}}.` and more; if absent, that of results."
     ),
 }
 FORWARDED: Final = QUERY | {

@@ -131,17 +131,17 @@ WITH waiting AS (
 ), reading AS (
     SELECT * FROM current_lag WHERE EXISTS (SELECT FROM waiting)
 ), busy AS (
-    SELECT split_part(topic, '.', 3) AS task FROM reading
-    WHERE topic LIKE 'infaas.tasks.%' AND lag IS DISTINCT FROM 0
+    SELECT split_part(substr(topic, length($3) + 1), '.', 1) AS task FROM reading
+    WHERE starts_with(topic, $3) AND lag IS DISTINCT FROM 0
     UNION
-    SELECT v.task FROM reading JOIN variants AS v ON topic IN ('infaas.variants.' || v.name, 'infaas.variants.' || v.name || '.offline')
+    SELECT v.task FROM reading JOIN variants AS v ON topic IN ($4 || v.name, $4 || v.name || '.offline')
     WHERE lag IS DISTINCT FROM 0
 )
 SELECT id FROM jobs
 WHERE state = 'running' AND task NOT IN (SELECT task FROM busy)
     AND sent_at < (SELECT min(at) FROM reading) - make_interval(secs => $1)
     AND (SELECT min(at) FROM reading) > clock_timestamp() - interval '10 seconds'
-    AND NOT EXISTS (SELECT FROM reading WHERE topic = 'infaas.jobs' AND lag IS DISTINCT FROM 0)
+    AND NOT EXISTS (SELECT FROM reading WHERE topic = $5 AND lag IS DISTINCT FROM 0)
 LIMIT $2
 
 -- name: prune_results

@@ -216,8 +216,9 @@ async def intruder(secured_kafka: SecuredKafka, store_pool: Pool) -> Intruder:
 def all_topics() -> list[str]:
     """A topic of each kind that there is; the tenant's own last."""
     system = [
-        topics.STATUS, topics.DEMAND, topics.LOAD, topics.SHADOWS, topics.DEAD_LETTERS, topics.LETTER_MARKS,
-        topics.JOB_RESULTS, topics.build_topic("cpu"), topics.BUILD_REPORTS, topics.reply_topic("gateway-1"),
+        topics.SYSTEM, topics.STATUS, topics.DEMAND, topics.LOAD, topics.SHADOWS, topics.DEAD_LETTERS,
+        topics.LETTER_MARKS, topics.JOB_RESULTS, topics.build_topic("cpu"), topics.BUILD_REPORTS,
+        topics.reply_topic("gateway-1"),
         *(spec for spec in (topics.task_topic(TASK), topics.offline_topic(TASK), topics.results_topic(TASK))),
         *topics.variant_topics(VARIANT),
     ]  # fmt: skip

@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError
 
 from broker.client import open_admin
 from broker.settings import KafkaSettings
-from schemas.topics import results_topic
+from schemas.topics import NAMESPACE, PREFIX, results_topic
 from tests.load import Pace
 from zoo.samples import labelled
 
@@ -90,10 +90,11 @@ class Results:
 
 
 @asynccontextmanager
-async def results_of(kafka: str, task: str) -> AsyncGenerator[Results]:
+async def results_of(kafka: str, task: str, namespace: str = NAMESPACE) -> AsyncGenerator[Results]:
     """The results of a task, from the first on, read while the context is open."""
     results = Results()
-    topic = AIOKafkaConsumer(results_topic(task), bootstrap_servers=kafka, auto_offset_reset="earliest")
+    name = f"{namespace}.{results_topic(task).removeprefix(PREFIX)}"
+    topic = AIOKafkaConsumer(name, bootstrap_servers=kafka, auto_offset_reset="earliest")
     async with topic as consumer, asyncio.TaskGroup() as tasks:
         reading = tasks.create_task(results.read(consumer))
         try:

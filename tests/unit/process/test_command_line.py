@@ -69,10 +69,16 @@ def test_the_command_checks_or_serves(
         assert not stop.is_set()
         seen.append((first.place, second.place))
 
+    joins: list[str] = []
+
+    async def joined(first: _PartSettings, _second: _PartSettings) -> None:
+        joins.append(first.place)
+
     monkeypatch.setattr(sys, "argv", ["x", *flags])
     part = Dependency("Kafka", _PartSettings, _there)
-    assert run_command("x", ServiceSettings, part, part, serve) == code
+    assert run_command("x", ServiceSettings, part, part, joined, serve) == code
     assert seen == [("here", "here")] * served
+    assert joins == ([] if code else ["here"])
 
 
 def test_help_describes_each_flag_and_names_the_variables_of_the_parts(
@@ -84,7 +90,7 @@ def test_help_describes_each_flag_and_names_the_variables_of_the_parts(
     monkeypatch.setattr(sys, "argv", ["x", "--help"])
     part = Dependency("Kafka", _PartSettings, _there)
     with pytest.raises(SystemExit):
-        run_command("x", ServiceSettings, part, part, serve)
+        run_command("x", ServiceSettings, part, part, serve, serve)
     shown = capsys.readouterr().out
     assert "Folder of artifacts, logs and embedded servers." in shown
     assert "Kafka: INFAAS_PART_PLACE" in shown
@@ -99,7 +105,7 @@ def test_a_part_that_is_away_fails_the_check(
 
     monkeypatch.setattr(sys, "argv", ["x", "--check"])
     parts = Dependency("Kafka", _PartSettings, _there), Dependency("Postgres", _PartSettings, _away)
-    assert run_command("x", ServiceSettings, *parts, serve) == 1
+    assert run_command("x", ServiceSettings, *parts, serve, serve) == 1
     assert "Kafka: ok" in capsys.readouterr().out
     assert "nothing answers here" in caplog.text
 

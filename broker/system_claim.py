@@ -1,0 +1,80 @@
+"""The system that a namespace of Kafka belongs to: the first record in its topic `<namespace>.system`.
+
+Two systems that start at the same moment both write a claim; the one that stands first in the log of the one partition
+is the owner, for everybody who reads it. A claim counts later than that only if it names the owner that it replaces, so
+of two that replace the same one the first counts. The topic keeps its records for ever.
+"""
+
+from collections.abc import Iterable
+from contextlib import aclosing, suppress
+from typing import Final
+
+import msgspec
+
+from broker.fetch.offset_search import START
+from broker.kafka_types import KafkaError
+from broker.producer import Producer
+from broker.settings import KafkaSettings
+from broker.tail import Tail
+from broker.topics import TopicSpec, ensure_topics, partitions_of
+from schemas.errors import OperatorError
+from schemas.topics import SYSTEM
+
+_CLIENT: Final = "infaas-system"
+
+
+class SystemClaim(msgspec.Struct, frozen=True, kw_only=True):
+    """Record by which a system claims the namespace."""
+
+    system: str
+    """Id of the system that claims."""
+    replaces: str = ""
+    """Id of the owner that it takes the namespace over from; empty: there is none."""
+    by: str = ""
+    """Host that wrote it, for people."""
+
+
+_decoder: Final = msgspec.json.Decoder(SystemClaim)
+
+
+def owner_of(claims: Iterable[SystemClaim]) -> SystemClaim | None:
+    """The claim that counts, of all in the order of the log; None: there is none."""
+    owner: SystemClaim | None = None
+    for claim in claims:
+        if claim.replaces == ("" if owner is None else owner.system):
+            owner = claim
+    return owner
+
+
+async def claim_namespace(settings: KafkaSettings, system: str, by: str, *, take_over: bool = False) -> SystemClaim:
+    """Claim the namespace for a system, unless another one has it; returns the claim that counts.
+
+    `take_over` replaces an owner that is another system.
+
+    Raises:
+        OperatorError: Kafka cannot be reached, or does not let this user read or write the topic.
+    """
+    try:
+        if not await partitions_of(settings, [SYSTEM]):
+            await ensure_topics(settings, [TopicSpec(SYSTEM)])
+        owner = await _read_owner(settings)
+        if owner is not None and (owner.system == system or not take_over):
+            return owner
+        claim = SystemClaim(system=system, replaces="" if owner is None else owner.system, by=by)
+        async with Producer(settings, _CLIENT) as producer:
+            await producer.send_and_wait(SYSTEM, msgspec.json.encode(claim))
+        return await _read_owner(settings) or claim
+    except (KafkaError, TimeoutError) as error:
+        raise OperatorError(
+            f"Kafka at {settings.bootstrap} does not say which system the topic {SYSTEM} names ({error!r}): is this "
+            "user allowed to read and write it?"
+        ) from error
+
+
+async def _read_owner(settings: KafkaSettings) -> SystemClaim | None:
+    claims: list[SystemClaim] = []
+    async with Tail(settings, _CLIENT, [SYSTEM], since_ms=START) as tail, aclosing(tail.past()) as records:
+        async for record in records:
+            with suppress(msgspec.MsgspecError):  # what somebody else wrote there is no claim
+                claims.append(_decoder.decode(record.value or b""))
+    return owner_of(claims)

@@ -1,0 +1,29 @@
+"""The command line of a service of the system, composed in one place: what it stands on, and the check of both."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from broker.client import ping
+from broker.settings import KafkaSettings
+from process.command_line import Dependency, run_command
+from process.settings import ServiceSettings
+from registry.system_identity import join_system_at
+from store.settings import StoreSettings
+from store.version import require_current_at
+
+_Service = TypeVar("_Service", bound=ServiceSettings)
+
+
+def run_service_command(
+    module: str,
+    settings_class: type[_Service],
+    serve: Callable[[_Service, KafkaSettings, StoreSettings, asyncio.Event], Awaitable[None]],
+) -> int:
+    """Run `python -m module`, a service that stands on Kafka and Postgres; returns the exit code.
+
+    Before it serves, it checks that both are of one system (`registry.system_identity`).
+    """
+    kafka = Dependency("Kafka", KafkaSettings, ping)
+    postgres = Dependency("Postgres", StoreSettings, require_current_at)
+    return run_command(module, settings_class, kafka, postgres, join_system_at, serve)

@@ -1,0 +1,78 @@
+"""One system for each namespace of Kafka: whoever starts checks that Kafka and Postgres are of the same one.
+
+The id of a system is made with its tables. Kafka names the same id in the topic `<namespace>.system`; the first start
+writes it, and so does the first start after Kafka has lost its topics. Postgres notes the namespace, so that no service
+of the system runs in another one by mistake.
+"""
+
+import asyncio
+import socket
+from typing import Final
+
+from broker.settings import KafkaSettings
+from broker.system_claim import claim_namespace as claim_in_kafka
+from schemas.errors import OperatorError
+from schemas.topics import NAMESPACE_ENV
+from store.pool import DatabaseSession, open_pool
+from store.settings import StoreSettings
+from store.system import claim_namespace as claim_in_postgres
+from store.system import read_system
+from store.version import require_current
+
+_WITHIN_S: Final = 15.0
+
+
+async def join_system(session: DatabaseSession, kafka: KafkaSettings, *, take_over: bool = False) -> None:
+    """Check that Kafka's topics belong to the system of these tables, and claim them where they are nobody's.
+
+    Args:
+        session: The tables, which are of the version of this program.
+        kafka: How to reach Kafka.
+        take_over: Replace what Kafka and Postgres name, where that is another system or namespace.
+
+    Raises:
+        OperatorError: the topics belong to another system, or the tables to another namespace; or Kafka does not say.
+        StoreUnavailable: Postgres cannot be reached.
+    """
+    try:
+        async with asyncio.timeout(_WITHIN_S):
+            await _join(session, kafka, take_over=take_over)
+    except TimeoutError:
+        raise OperatorError(
+            f"Kafka at {kafka.bootstrap} did not say within {_WITHIN_S:g} s which system its topics belong to"
+        ) from None
+
+
+async def join_system_at(kafka: KafkaSettings, store: StoreSettings) -> None:
+    """Check that the Kafka and the Postgres that the settings name are of one system; see `join_system`.
+
+    Raises:
+        OperatorError: the tables are missing, older or newer, too.
+    """
+    async with open_pool(store.dsn, max_size=1) as pool:
+        await require_current(pool)
+        await join_system(pool, kafka)
+
+
+async def _join(session: DatabaseSession, kafka: KafkaSettings, *, take_over: bool) -> None:
+    row = await read_system(session)
+    if row.namespace not in ("", kafka.namespace) and not take_over:
+        raise _other_namespace(row.namespace, kafka.namespace)
+    claim = await claim_in_kafka(kafka, row.id, socket.gethostname(), take_over=take_over)
+    if claim.system != row.id:
+        raise OperatorError(
+            f"the topics of the namespace {kafka.namespace} in Kafka at {kafka.bootstrap} belong to another system "
+            f"({claim.system}, started on {claim.by}), and this one ({row.id}) would take its queries: set "
+            f"{NAMESPACE_ENV} to a namespace of its own, or INFAAS_POSTGRES to that system's Postgres; if that is lost "
+            "for good, take its topics over by `infaas up --take-over` or `infaas db take-over`"
+        )
+    row = await claim_in_postgres(session, kafka.namespace, move=take_over)
+    if row.namespace != kafka.namespace:
+        raise _other_namespace(row.namespace, kafka.namespace)
+
+
+def _other_namespace(noted: str, ours: str) -> OperatorError:
+    return OperatorError(
+        f"this Postgres belongs to the system of the namespace {noted}, not {ours}: set {NAMESPACE_ENV}={noted}, or "
+        f"use another database; `infaas db take-over` moves the system to the namespace {ours}, without its topics"
+    )
