@@ -63,6 +63,8 @@ class CommandReply(msgspec.Struct, frozen=True, kw_only=True):
     processes: tuple[ProcessStatus, ...] = ()
     pools: tuple[ProcessPool, ...] = ()
     """Kinds of processes that it can start."""
+    prefix: str = ""
+    """Beginning of the names of its processes."""
     start_s: float = 0.0
     """Seconds from a command to a process that is ready, as last measured."""
 

@@ -1,14 +1,18 @@
-"""Names of workers that a launcher starts: `<hardware>-<number>`. A worker that somebody else started may have any."""
+"""Names of workers that a launcher starts: `<prefix><hardware>-<number>`.
+
+The prefix is empty, or tells one machine's workers from another's. A worker that somebody else started may have any
+name.
+"""
 
 
-def worker_name(hardware: str, number: int) -> str:
+def worker_name(hardware: str, number: int, prefix: str = "") -> str:
     """Name of the worker of this hardware and number."""
-    return f"{hardware}-{number}"
+    return f"{prefix}{hardware}-{number}"
 
 
 def hardware_of(worker: str) -> str:
-    """Hardware in a worker's name: the part before the number."""
-    return worker.rpartition("-")[0]
+    """Hardware in a worker's name: the word before the number."""
+    return worker.rpartition("-")[0].rpartition("-")[2]
 
 
 def number_of(worker: str) -> int:

@@ -61,6 +61,7 @@ from selector.proof import Verifier
 from selector.received_query import QueryReader
 from selector.settings import SelectorSettings
 from store.catalog import Catalog, CatalogWatcher
+from store.held_name import held_name
 from store.shared_connection import SharedConnection
 from store.system_secret import read_system_secret
 
@@ -278,9 +279,14 @@ class Selector:
 
 
 async def serve(settings: SelectorSettings, kafka: KafkaSettings, dsn: str, stop: asyncio.Event) -> None:
-    """Run a selector process: open the connections, serve until `stop` is set, close them."""
+    """Run a selector process: open the connections, serve until `stop` is set, close them.
+
+    Raises:
+        OperatorError: another selector of this name runs.
+    """
     reachability = KafkaReachability(kafka)
-    async with open_selector(settings, kafka, dsn) as selector:
+    name = held_name(dsn, "selector", settings.instance_id, "INFAAS_SELECTOR_INSTANCE_ID")
+    async with name, open_selector(settings, kafka, dsn) as selector:
 
         async def problem() -> str:
             return await reachability.problem() or selector.problem

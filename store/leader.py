@@ -8,6 +8,7 @@ It needs a connection of its own to the server, not one through a transaction po
 
 import asyncio
 import logging
+import math
 import zlib
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -17,8 +18,10 @@ from typing import Any, Final
 import asyncpg
 from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_random_exponential
 
+from schemas.errors import InfaasError
 from store.errors import StoreUnavailable, translate_errors
 from store.pool import TIMEOUT_S, DatabaseSession, connect
+from store.sql import load_queries
 
 _PROBE_S: Final = 1.0
 _TIMEOUT_S: Final = 2.0
@@ -31,9 +34,19 @@ _SERVER: Final = {
     # server vanished without a goodbye learns it.
     "lock_timeout": "1000",
 }
+_HOLDER: Final = load_queries("leader")["lock_holder"]
 _CLASS: Final = 0x696E66  # "inf": keeps our keys apart from other programs' in the same database
 
 log = logging.getLogger(__name__)
+
+
+class LeadTaken(InfaasError):
+    """Another process kept the lead for longer than was waited for it."""
+
+    def __init__(self, holder: str) -> None:
+        super().__init__(f"it is held: {holder}")
+        self.holder = holder
+        """The name and address of its connection."""
 
 
 class Leadership:
@@ -44,10 +57,13 @@ class Leadership:
     only while the lead lasts.
     """
 
-    def __init__(self, dsn: str, key: str) -> None:
+    def __init__(self, dsn: str, key: str, *, patience_s: float = math.inf, by: str = "infaas-leader") -> None:
+        """`patience_s` is how long another may keep the lead before `LeadTaken` is raised, `by` says who has it."""
         self._dsn = dsn
-        checksum = zlib.crc32(key.encode())
-        self._query = f"SELECT pg_advisory_lock({_CLASS}, {checksum - 2**31})"
+        self._by = by
+        self._patience_s = patience_s
+        self._number = zlib.crc32(key.encode()) - 2**31
+        self._query = f"SELECT pg_advisory_lock({_CLASS}, {self._number})"
         self._connection: Any = None
         self._turn = asyncio.Lock()
         self._stack = AsyncExitStack()
@@ -90,7 +106,7 @@ class Leadership:
         def on_termination(_connection: Any) -> None:
             lost.set()
 
-        connection = await connect(self._dsn, "infaas-leader", **_SERVER)
+        connection = await connect(self._dsn, self._by, **_SERVER)
         connection.add_termination_listener(on_termination)
         try:
             with translate_errors():
@@ -101,12 +117,20 @@ class Leadership:
         self._connection = connection
 
     async def _wait_for_lock(self, connection: Any) -> None:
+        clock = asyncio.get_running_loop().time
+        until = clock() + self._patience_s
         while True:
             try:
                 await connection.execute(self._query, timeout=1.0 + _TIMEOUT_S)
             except asyncpg.LockNotAvailableError:
+                if clock() > until:
+                    raise LeadTaken(await self._holder(connection)) from None
                 continue
             return
+
+    async def _holder(self, connection: Any) -> str:
+        found = await connection.fetchrow(_HOLDER, _CLASS, self._number % 2**32, timeout=_TIMEOUT_S)
+        return f"{found['application_name']}, {found['address']}" if found else "unknown"
 
     async def _probe(self) -> None:
         while not self.lost.is_set():

@@ -8,6 +8,7 @@ starts again. So whoever acts on an old one can be told from the present owner.
 """
 
 from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
@@ -21,6 +22,7 @@ from store.samples import write_decisions
 from store.sql import load_queries
 
 _queries = load_queries("placement")
+_FIND_WORKER: Final = _queries["find_worker"]
 _REGISTER_WORKER: Final = _queries["register_worker"]
 _HEARTBEAT: Final = _queries["heartbeat"]
 _DRAIN_TO_BE_REPLACED: Final = _queries["drain_to_be_replaced"]
@@ -59,14 +61,39 @@ class _PartitionRow(msgspec.Struct):
     partition: int
 
 
+class NameHolder(msgspec.Struct, frozen=True, kw_only=True):
+    """Process that has the name of a worker, or had it last."""
+
+    epoch: int
+    host: str
+    home: str
+    """Its data folder, as in the row of a worker."""
+    retired: bool
+    heartbeat_at: datetime
+    alive: bool
+    """Whether the last heartbeat is younger than `ALIVE_S`."""
+
+
+async def find_holder(session: DatabaseSession, worker: str) -> NameHolder | None:
+    """Find the process that has the name of a worker; None: there was never one."""
+    return await session.fetch_one(NameHolder, _FIND_WORKER, worker, ALIVE_S)
+
+
 async def register_worker(session: DatabaseSession, worker: WorkerRow) -> int:
     """Register a worker that starts; returns its epoch. The row's own epoch, heartbeat and liveness are ignored."""
-    w = worker
-    row = (w.name, w.hardware, w.device, w.host, w.slots, w.threads, w.memory_bytes, w.price_per_hour, w.runtimes)
-    row = (*row, w.builds)
-    epoch = await session.fetch_value(int, _REGISTER_WORKER, *row)
-    assert epoch is not None  # an upsert without a condition returns its row
+    epoch = await session.fetch_value(int, _REGISTER_WORKER, *_registered(worker), None)
+    assert epoch is not None  # without an epoch that is expected it always returns a row
     return epoch
+
+
+async def succeed_worker(session: DatabaseSession, worker: WorkerRow, epoch: int) -> int | None:
+    """Register a worker after the holder of its name of this epoch; None: another process was faster."""
+    return await session.fetch_value(int, _REGISTER_WORKER, *_registered(worker), epoch)
+
+
+def _registered(w: WorkerRow) -> tuple[object, ...]:
+    row = (w.name, w.hardware, w.device, w.host, w.slots, w.threads, w.memory_bytes, w.price_per_hour, w.runtimes)
+    return (*row, w.builds, w.home)
 
 
 async def heartbeat(session: DatabaseSession, worker: str, epoch: int) -> bool:

@@ -19,5 +19,5 @@ def main() -> int:
 async def _serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSettings, stop: asyncio.Event) -> None:
     if settings.device is not None:
         use_device(settings.hardware, settings.device)
-    with named_worker(settings) as named:
+    async with named_worker(settings) as named:
         await serve(named, kafka, store, stop)

@@ -116,7 +116,8 @@ class Leases:
     async def _renew(self) -> None:
         if not await heartbeat(self._pool, self._worker, self._epoch):
             raise OperatorError(
-                f"another worker named {self._worker} has started; give each its own --name (INFAAS_WORKERS_NAME)"
+                f"another worker named {self._worker} has started, or it was retired while this one could not reach "
+                "Postgres; give each its own --name (INFAAS_WORKERS_NAME)"
             )
         kept: dict[str, set[int]] = {}
         for lease in await renew_leases(self._pool, self._worker, self._epoch, self._ttl_s):

@@ -23,6 +23,7 @@ from broker.settings import KafkaSettings
 from process.affinity import pin_thread
 from process.garbage_collection import tune_gc
 from process.health_server import health_server
+from process.home_name import home_name
 from process.sandbox import has_sandbox
 from process.secret_variables import forget_secrets
 from registry.artifact_settings import open_artifacts, open_exchange
@@ -32,7 +33,7 @@ from schemas import topics
 from schemas.rows.placement import WorkerRow
 from store.catalog import CatalogWatcher
 from store.errors import StoreUnavailable
-from store.placement import TakeOver, drain_to_be_replaced, register_worker, retire_worker
+from store.placement import TakeOver, drain_to_be_replaced, retire_worker
 from store.pool import Pool
 from store.scaling import undrain_workers
 from store.settings import StoreSettings
@@ -45,6 +46,7 @@ from workers.instance_controller import InstanceController, WorkerContext
 from workers.lease import Leases
 from workers.loading import DeviceMemory
 from workers.metrics import AnswerMeter
+from workers.name_claim import claim_name
 from workers.placement import PlacementFollower
 from workers.replacement import Replacement, exit_to_be_replaced
 from workers.settings import WorkerSettings
@@ -93,7 +95,7 @@ async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSett
         row = await asyncio.get_running_loop().run_in_executor(loader, worker_row, settings)  # imports the runtimes
         exchange = await asyncio.to_thread(open_exchange, settings.artifacts, settings.home)
         row = replace(row, builds=await asyncio.to_thread(may_build, settings, exchange))
-        epoch = await register_worker(pool, row)
+        epoch = await claim_name(pool, row)
         log.info("worker %s, epoch %d: %d slots of %s", settings.worker, epoch, settings.slots, settings.hardware)
         leases = Leases(
             pool,
@@ -214,6 +216,7 @@ def worker_row(settings: WorkerSettings) -> WorkerRow:
         hardware=settings.hardware.value,
         device=device_name(settings.hardware),
         host=socket.gethostname(),
+        home=f"{home_name(settings.home)}:{settings.home.absolute()}",
         slots=settings.slots,
         threads=settings.threads,
         memory_bytes=settings.memory_bytes,

@@ -2,6 +2,7 @@
 
 Rules.
 1. A worker is present if its process is, or if it lives, whoever started it; those that drain or end are not counted.
+   The launcher's maximum is of those that it started: another machine's workers come on top.
 2. Too few: a worker that drains stays if more are wanted since its drain began. For the rest new ones start, under the
    lowest free numbers, so that asking again means the same ones. A name that somebody's living worker has is not free.
 3. Too many: those drain that fail, then those that host least; what is not up yet is stopped at once. Only what the
@@ -90,7 +91,10 @@ class _PoolReconciler:
         yield from ended
         yield from self.removals()
         present = self.present() - {action.worker for action in ended}
-        missing = min(self.wanted.count, self.hardware_type.maximum) - len(present) if self.wanted is not None else 0
+        missing = 0
+        if self.wanted is not None:
+            most = self.hardware_type.maximum + len(present - self.launched.keys())
+            missing = min(self.wanted.count, most) - len(present)
         yield from self.scale_up(missing)
         leaving = list(self.scale_down(-missing, present))
         yield from leaving
@@ -120,7 +124,7 @@ class _PoolReconciler:
 
     def free_names(self, wanted: int) -> list[str]:
         taken = self.launched.keys() | {name for name, row in self.rows.items() if row.alive}
-        names = (worker_name(self.hardware_type.name, number) for number in count())
+        names = (worker_name(self.hardware_type.name, number, self.hardware_type.prefix) for number in count())
         free = (name for name in names if name not in taken)
         return [next(free) for _ in range(wanted)]
 

@@ -107,7 +107,7 @@ def _pools(snapshot: ClusterSnapshot, limits: ScalingLimits) -> tuple[WorkerPool
         now = minimum = maximum = len(there)
         if hardware is not None:
             now = max(now, snapshot.wanted_workers.get(name, 0))
-            maximum = hardware.maximum
+            maximum = hardware.maximum + len(hardware.others)
             if bound is not None and bound.maximum is not None:
                 maximum = min(maximum, bound.maximum)
             minimum = bound.minimum if bound is not None and bound.minimum is not None else int(hardware is cheapest)

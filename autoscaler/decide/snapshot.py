@@ -145,6 +145,10 @@ class HardwareType(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: int
     maximum: int
     """Number of workers that the launcher may run."""
+    prefix: str = ""
+    """Beginning of their names."""
+    others: tuple[str, ...] = ()
+    """Living workers that the launcher did not start, as those of another machine: they come on top of its own."""
     threads: int = 1
     """Cores that a slot has."""
     runtimes: tuple[str, ...] = ()

@@ -51,8 +51,9 @@ def pool_targets(
         wanted = stabilizer.apply(f"workers {pool.hardware}", pool.now, allocation.workers[number], delay_s)
         wanted = max(min(wanted, pool.maximum), pool.minimum)
         there = [worker for worker in snapshot.workers if worker.hardware == pool.hardware and is_schedulable(worker)]
-        ordered = _by_moves(there, snapshot, highest_only=hardware_type.stops_highest)
-        replaced = _disturbed(there, snapshot, limits, stabilizer) if not hardware_type.stops_highest else []
+        ours = [worker for worker in there if worker.name not in hardware_type.others]
+        ordered = _by_moves(ours, snapshot, highest_only=hardware_type.stops_highest)
+        replaced = _disturbed(ours, snapshot, limits, stabilizer) if not hardware_type.stops_highest else []
         leaving = [*replaced, *(name for name in ordered if name not in replaced)]
         reason = f"the load takes {busy[number]:.2g} slots of {pool.slots:g} each"
         if allocation.workers[number] <= pool.minimum:

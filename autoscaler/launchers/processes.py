@@ -68,17 +68,18 @@ class ProcessLauncher:
             report = await send_command(self._home, SupervisorCommand(verb=verb, name=worker))
         except SupervisorUnavailable as error:
             raise LauncherError(str(error)) from error
-        self._hardware = {pool.hardware: _hardware_type(pool, report.start_s) for pool in report.pools}
+        self._hardware = {pool.hardware: _hardware_type(pool, report) for pool in report.pools}
         if report.error:
             raise LauncherError(report.error)
         return report
 
 
-def _hardware_type(pool: ProcessPool, start_s: float) -> HardwareType:
+def _hardware_type(pool: ProcessPool, report: CommandReply) -> HardwareType:
     return HardwareType(
         name=pool.hardware,
         price_per_hour=list_price(pool.hardware, pool.cores),
-        start_s=start_s,
+        start_s=report.start_s,
+        prefix=report.prefix,
         slots=slots_of(pool.hardware, pool.cores, threads=1),
         memory_bytes=pool.memory_bytes,
         maximum=pool.maximum,

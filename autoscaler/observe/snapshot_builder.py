@@ -55,8 +55,10 @@ class SnapshotBuilder:
         self._statuses.forget(catalog.variants, {row.name for row in rows.workers})
         self._load_window.forget(catalog.tasks, now_s)
         workers = self._statuses.with_liveness(rows.workers)
-        hardware = self._with_runtimes(hardware, workers)
         waiting = with_lanes(waiting, self._load_window.lanes(now_s))
+        hardware = with_others(self._with_runtimes(hardware, workers), workers, launched)
+        least = dict(self._min_workers)
+        least |= {one.name: least[one.name] + len(one.others) for one in hardware if one.name in least}
         return ClusterSnapshot(
             known=readings_known and self._load_window.loads_known(now_s),
             workers=workers,
@@ -72,7 +74,7 @@ class SnapshotBuilder:
             backlogs=backlogs_of(waiting, catalog.tasks, catalog.variants.values(), self._load_window.mean_inputs()),
             hardware=hardware,
             wanted_workers=_wanted_workers(hardware, rows.wanted, workers, launched),
-            bounds=bounds_of(rows.pins, self._min_workers),
+            bounds=bounds_of(rows.pins, least),
             paused=rows.control.paused,
             can_add_partitions=self._can_add_partitions,
             history=self._load_window.history(),
@@ -90,6 +92,17 @@ class SnapshotBuilder:
             one if one.runtimes else msgspec.structs.replace(one, runtimes=self._runtimes.get(one.name, ()))
             for one in hardware
         )
+
+
+def with_others(
+    hardware: Iterable[HardwareType], workers: Iterable[WorkerRow], launched: Iterable[LaunchedWorker]
+) -> tuple[HardwareType, ...]:
+    """The same types, with the living workers of each that the launcher did not start."""
+    own, others = {one.worker for one in launched}, dict[str, list[str]]()
+    for row in workers:
+        if row.alive and not row.draining and row.name not in own:
+            others.setdefault(row.hardware, []).append(row.name)
+    return tuple(msgspec.structs.replace(one, others=tuple(others.get(one.name, ()))) for one in hardware)
 
 
 def _wanted_workers(

@@ -49,12 +49,12 @@ class LocalWorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
         return found
 
 
-def name_workers(specs: Sequence[LocalWorkerSpec]) -> dict[str, LocalWorkerSpec]:
-    """Workers by name: numbered by hardware, in order."""
+def name_workers(specs: Sequence[LocalWorkerSpec], prefix: str) -> dict[str, LocalWorkerSpec]:
+    """Workers by name: numbered by hardware, in order, after the prefix of this home."""
     counts = Counter[str]()
     named: dict[str, LocalWorkerSpec] = {}
     for spec in specs:
-        named[worker_name(spec.hardware, counts[spec.hardware])] = spec
+        named[worker_name(spec.hardware, counts[spec.hardware], prefix)] = spec
         counts[spec.hardware] += 1
     return named
 

@@ -14,7 +14,7 @@ from typing import Final
 from infaas.supervisor.child import Child, child_spec
 from infaas.supervisor.local_worker import LocalWorkerSpec, name_workers
 from infaas.supervisor.metrics_ports import MetricsPorts
-from infaas.supervisor.options import UpOptions
+from infaas.supervisor.options import UpOptions, name_prefix
 from process.ports import LOOPBACK
 from process.supervisor_socket import CommandReply, ProcessPool, ProcessStatus, SupervisorCommand, command_server
 from schemas.errors import OperatorError
@@ -65,7 +65,8 @@ class LocalWorkers:
         servers_up: Callable[[], Awaitable[None]],
     ) -> None:
         self._options = options
-        self._specs = name_workers(specs)
+        self._prefix = name_prefix(options)
+        self._specs = name_workers(specs, self._prefix)
         self._ports = ports
         self._shared = shared
         self._announce = announce
@@ -120,6 +121,7 @@ class LocalWorkers:
             processes=tuple(worker.status(name) for name, worker in self._workers.items()),
             pools=tuple(self._pool(hardware) for hardware in {spec.hardware: None for spec in self._specs.values()}),
             start_s=self._start_s,
+            prefix=self._prefix,
         )
 
     def _pool(self, hardware: str) -> ProcessPool:

@@ -16,6 +16,7 @@ from gateway.settings import GatewaySettings, require_known_clients
 from infaas.supervisor.local_worker import LocalWorkerSpec, parse_workers
 from process.command_line import read_command
 from process.cpus import usable_cores
+from process.home_name import home_name
 from process.memory import total_memory
 from process.ports import LOOPBACK, address_text, claim_port
 from process.tls import ListenerTls, TlsFiles
@@ -231,6 +232,20 @@ def _claim_grpc_port(options: UpOptions) -> int | None:
             return claim_port(wanted, "--grpc-port", options.gateway_host) if installed else None
         return None
     return claim_port(port, "--grpc-port", options.gateway_host)
+
+
+def name_prefix(options: UpOptions) -> str:
+    """Beginning of the names of workers and selectors of this home.
+
+    Where it runs Kafka and Postgres itself, others that use them are not of this home and have a prefix, so it needs
+    none.
+
+    Raises:
+        OperatorError: somebody else runs Kafka, but nothing says where.
+    """
+    if options.postgres is None and not uses_external_kafka(options):
+        return ""
+    return f"{home_name(options.home)}-"
 
 
 def uses_external_kafka(options: UpOptions) -> bool:

@@ -24,7 +24,7 @@ from infaas.supervisor.kafka_server import FETCH_WAIT_ENV, FetchingJars, KafkaCh
 from infaas.supervisor.local_worker import LocalWorkerSpec
 from infaas.supervisor.local_workers import LocalWorkers
 from infaas.supervisor.metrics_ports import MetricsPorts
-from infaas.supervisor.options import KafkaKind, UpOptions, check_gateway, claim_ports, local_workers
+from infaas.supervisor.options import KafkaKind, UpOptions, check_gateway, claim_ports, local_workers, name_prefix
 from infaas.supervisor.server import Server
 from infaas.supervisor.state import StateFile, SystemState, claimed
 from process.ports import LOOPBACK, address_text
@@ -230,7 +230,7 @@ def _services(
             name, port = _numbered(module, number), ports.find(module, number)
             env = {**shared, **own, f"INFAAS_{module.upper()}_METRICS_PORT": str(port)}
             if module == "selector":
-                env["INFAAS_SELECTOR_INSTANCE_ID"] = name
+                env["INFAAS_SELECTOR_INSTANCE_ID"] = f"{name_prefix(options)}{name}"
             specs.append(child_spec(options.home, name, module, env, f"http://{LOOPBACK}:{port}"))
     return specs
 

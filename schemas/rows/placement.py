@@ -14,6 +14,8 @@ class WorkerRow(msgspec.Struct, frozen=True, kw_only=True):
     hardware: str
     device: str
     host: str
+    home: str = ""
+    """Data folder of the process, `<name>:<path>`; see `process.home_name`."""
     slots: int
     threads: int
     """Threads per slot."""

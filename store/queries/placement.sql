@@ -1,14 +1,21 @@
+-- name: find_worker
+-- The process that has this name, or had it last.
+SELECT epoch, host, home, retired, heartbeat_at, heartbeat_at > clock_timestamp() - make_interval(secs => $2) AS alive
+FROM workers WHERE name = $1
+
 -- name: register_worker
 -- Register a worker that starts; its epoch grows with each start. One that died while it drained goes on draining.
+-- No row: the epoch of the one before is not the one that was expected, somebody else was faster.
 INSERT INTO workers AS w
-    (name, hardware, device, host, slots, threads, memory_bytes, price_per_hour, runtimes, builds)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+    (name, hardware, device, host, slots, threads, memory_bytes, price_per_hour, runtimes, builds, home)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 ON CONFLICT (name) DO UPDATE SET
     hardware = excluded.hardware, device = excluded.device, host = excluded.host, slots = excluded.slots,
     threads = excluded.threads, memory_bytes = excluded.memory_bytes, price_per_hour = excluded.price_per_hour,
     runtimes = excluded.runtimes, builds = excluded.builds, epoch = w.epoch + 1, heartbeat_at = clock_timestamp(),
-    retired = false,
+    home = excluded.home, retired = false,
     draining_since = CASE WHEN w.retired THEN NULL ELSE w.draining_since END
+WHERE $12::bigint IS NULL OR w.epoch = $12
 RETURNING epoch
 
 -- name: heartbeat
@@ -46,7 +53,7 @@ UPDATE workers SET retired = true WHERE name = $1 AND epoch = $2 AND NOT retired
 
 -- name: list_workers
 -- The workers that have not retired, and which of them live.
-SELECT name, hardware, device, host, slots, threads, memory_bytes, price_per_hour, runtimes, builds, epoch,
+SELECT name, hardware, device, host, home, slots, threads, memory_bytes, price_per_hour, runtimes, builds, epoch,
     heartbeat_at,
     heartbeat_at > clock_timestamp() - make_interval(secs => $1) AS alive,
     draining_since IS NOT NULL AS draining,

@@ -148,3 +148,13 @@ def test_the_row_of_a_worker_that_is_gone_for_long_is_removed() -> None:
     rows = (row("cpu-7", alive=False),)
     assert plan(fleet(0, rows=rows, silent_s={"cpu-7": 10.0})) == {}
     assert plan(fleet(0, rows=rows, silent_s={"cpu-7": 31.0})) == {"cpu-7": ReconcileStep.REMOVE}
+
+
+def test_workers_of_another_machine_come_on_top() -> None:
+    """Two machines with one worker each: the one that leads keeps its own, and starts none for the other."""
+    one = msgspec.structs.replace(CPU, maximum=1, prefix="box-3f9a-")
+    own, other = launched("box-3f9a-cpu-0"), row("den-11aa-cpu-0")
+    both = (row("box-3f9a-cpu-0"), other)
+    assert plan(fleet(2, kind=one, started=own, rows=both)) == {}
+    assert plan(fleet(2, kind=one, rows=(other,))) == {"box-3f9a-cpu-0": ReconcileStep.START}
+    assert plan(fleet(1, kind=one, started=own, rows=both)) == {"box-3f9a-cpu-0": ReconcileStep.DRAIN}

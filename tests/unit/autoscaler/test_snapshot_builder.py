@@ -1,8 +1,12 @@
 """What people pinned and what the settings say become one set of bounds."""
 
-from autoscaler.decide.snapshot import ScaleBounds
-from autoscaler.observe.snapshot_builder import bounds_of
+from autoscaler.decide.snapshot import HardwareType, ScaleBounds
+from autoscaler.launchers.base import LaunchedWorker, LaunchState
+from autoscaler.observe.snapshot_builder import bounds_of, with_others
 from schemas.rows.scaling import Pin, PinKind
+from tests.store_rows import a_worker
+
+CPU = HardwareType(name="cpu", price_per_hour=0.1, start_s=2.0, slots=1, memory_bytes=10**9, maximum=1)
 
 
 def test_the_settings_least_holds_where_nobody_pinned_one() -> None:
@@ -17,3 +21,10 @@ def test_the_settings_least_holds_where_nobody_pinned_one() -> None:
 def test_a_pinned_most_goes_before_the_settings_least() -> None:
     pins = [Pin(kind=PinKind.HARDWARE, name="cpu", maximum=1)]
     assert bounds_of(pins, {"cpu": 2}) == (ScaleBounds(kind="hardware", name="cpu", minimum=1, maximum=1),)
+
+
+def test_others_are_living_workers_not_started_here() -> None:
+    workers = (a_worker("box-3f9a-cpu-0"), a_worker("den-11aa-cpu-0"), a_worker("den-11aa-cpu-1", alive=False))
+    own = LaunchedWorker(worker="box-3f9a-cpu-0", hardware="cpu", state=LaunchState.RUNNING)
+    (cpu,) = with_others([CPU], workers, [own])
+    assert cpu.others == ("den-11aa-cpu-0",)

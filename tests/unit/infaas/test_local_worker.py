@@ -31,18 +31,18 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("two_gpus")
 def test_each_worker_gets_its_device_its_cores_and_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    named = name_workers(parse_workers(["cuda:1", "cpu:2", "cuda", "cpu:1"]))
+    named = name_workers(parse_workers(["cuda:1", "cpu:2", "cuda", "cpu:1"]), "box-3f9a-")
     assert {name: (spec.device, spec.cpus) for name, spec in named.items()} == {
-        "cuda-0": (1, ()),
-        "cpu-0": (None, (0, 1)),
-        "cuda-1": (0, ()),
-        "cpu-1": (None, (2,)),
+        "box-3f9a-cuda-0": (1, ()),
+        "box-3f9a-cpu-0": (None, (0, 1)),
+        "box-3f9a-cuda-1": (0, ()),
+        "box-3f9a-cpu-1": (None, (2,)),
     }
-    for name, value in named["cpu-0"].environment.items():
+    for name, value in named["box-3f9a-cpu-0"].environment.items():
         monkeypatch.setenv(name, value)
     settings = WorkerSettings()
     assert (settings.cpus, settings.cores, settings.device) == ((0, 1), 2, None)
-    for name, value in named["cuda-0"].environment.items():
+    for name, value in named["box-3f9a-cuda-0"].environment.items():
         monkeypatch.setenv(name, value)
     settings = WorkerSettings()
     assert (settings.hardware, settings.device, settings.memory_bytes) == ("cuda", 1, 32 * GIB)
