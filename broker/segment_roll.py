@@ -21,11 +21,12 @@ from broker.client import connect_client, new_transactional_producer, start_clie
 from broker.delivery.coordinator import Coordinator
 from broker.settings import KafkaSettings
 from broker.topic_logs import LogPartition, TopicLogs
+from schemas.topics import PREFIX
 
 log = logging.getLogger(__name__)
 
 _CLIENT: Final = "infaas-janitor"
-_TRANSACTION: Final = "infaas.janitor"
+_TRANSACTION: Final = f"{PREFIX}janitor"
 _LIMIT_S: Final = 30.0
 _AGAIN_S: Final = 0.1
 _AT_ONCE: Final = 100

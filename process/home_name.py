@@ -4,11 +4,10 @@ It is made once, so it stays the same when the process restarts or the host gets
 to another machine takes its name along: remove the file `name` from the copy.
 """
 
-import os
+import fcntl
 import re
 import secrets
 import socket
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -18,20 +17,16 @@ _LONGEST_HOST: Final = 20
 
 
 def home_name(home: Path) -> str:
-    """Read the name of a folder, or make one."""
-    file = home / _FILE
+    """Read the name of a folder, or make one; blocks for a moment where several do so at once."""
     home.mkdir(parents=True, exist_ok=True)
-    with suppress(FileNotFoundError):
-        return file.read_text().strip()
-    partial = home / f".{_FILE}-{secrets.token_hex(8)}"
-    partial.write_text(f"{_short_host()}-{secrets.token_hex(2)}\n")
-    try:
-        os.link(partial, file)  # whole or not at all, and only one of those who try at once
-    except FileExistsError:
-        pass
-    finally:
-        partial.unlink()
-    return file.read_text().strip()
+    with (home / _FILE).open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        if name := file.read().strip():
+            return name
+        name = f"{_short_host()}-{secrets.token_hex(2)}"
+        file.write(f"{name}\n")
+        return name
 
 
 def _short_host() -> str:

@@ -18,7 +18,9 @@ import typer
 
 from broker.settings import ENV as KAFKA_ENV
 from broker.settings import KafkaSettings
-from infaas.client.client import is_url
+from infaas.client.client import KEY_ENV, is_url
+from infaas.client.client_tls import CA_ENV, CERTIFICATE_ENV
+from infaas.client.client_tls import KEY_ENV as CLIENT_KEY_ENV
 from infaas.client.http_transport import without_user
 from infaas.supervisor.options import POSTGRES_ENV
 from infaas.supervisor.state import SystemState, read_state
@@ -35,6 +37,8 @@ GATEWAY_ENV: Final = "INFAAS_GATEWAY"
 """Names the gateway that queries go to."""
 URL_ENV: Final = "INFAAS_URL"
 """Names the gateway that everything else is asked of, too, from any machine."""
+_OF_GATEWAYS: Final = (CA_ENV, CERTIFICATE_ENV, CLIENT_KEY_ENV, KEY_ENV)
+"""What is said of the connection to a gateway, beside its address."""
 
 _home_said: Final = ContextVar("home_said", default=False)
 """Whether this command was told its home where it was typed, so that nothing that was set before is meant."""
@@ -112,7 +116,13 @@ def find_gateway(home: Path) -> str:
     Raises:
         OperatorError: the environment names none, and nothing runs in `home`.
     """
-    return gateway_url() or os.environ.get(GATEWAY_ENV) or running_state(home, GATEWAY_ENV).gateway
+    return named_gateway() or running_state(home, GATEWAY_ENV).gateway
+
+
+def named_gateway() -> str:
+    """The gateway that the environment names for queries; empty: none."""
+    url = gateway_url() or os.environ.get(GATEWAY_ENV, "")
+    return url.rstrip("/").removesuffix("/v1").removesuffix("/v2")
 
 
 def gateway_url() -> str:
@@ -170,7 +180,22 @@ def running_state(home: Path, variable: str | None = None) -> SystemState:
     instead = f", or set {variable}" if variable else ""
     raise OperatorError(
         f"no system runs in {home.absolute()}: start one with `infaas up`, name another --home{instead}"
+        f"{_said_without_address()}"
     )
+
+
+def _said_without_address() -> str:
+    """Name what is set of connections although nothing says where they go."""
+    login = tuple(f"{KAFKA_ENV}_{kind}" for kind in ("SECURITY_", "SASL_", "TLS_"))
+    of_kafka = [name for name in sorted(os.environ) if name.startswith(login)]
+    of_gateways = [name for name in _OF_GATEWAYS if os.environ.get(name)]
+    found = ""
+    for address, names in ((KAFKA_ENV, of_kafka), (GATEWAY_ENV, of_gateways)):
+        if names and not os.environ.get(address):
+            found += (
+                f"; {', '.join(names)} {'is' if len(names) == 1 else 'are'} set, but {address}, the address, is not"
+            )
+    return found
 
 
 @cache

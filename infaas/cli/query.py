@@ -1,6 +1,7 @@
 """`infaas query` and `infaas explain`: ask a task from the shell, and see why the answer came from where it came."""
 
 import asyncio
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -11,12 +12,22 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database, find_gateway, find_kafka, gateway_url
+from infaas.cli.connect import (
+    DEFAULT_HOME,
+    Home,
+    Json,
+    find_database,
+    find_gateway,
+    find_kafka,
+    gateway_url,
+    named_gateway,
+)
 from infaas.cli.control import model_signature
 from infaas.cli.output import show, show_json, table, usd
 from infaas.cli.processing import plain_inputs
 from infaas.client.client import Answer, InfaasClient, QueryOptions
 from infaas.optional_zoo import zoo_example
+from infaas.supervisor.options import POSTGRES_ENV
 from registry.labelled_files import NotPlainArrays, read_npz
 from schemas.errors import InvalidRequest, OperatorError, QueryError, UnknownTask
 from schemas.needs import Mode
@@ -104,7 +115,7 @@ def explain(
     options = _needs(latency_ms, min_accuracy, max_cost, target, tenant)
     options |= QueryOptions(explain=True, allow_late=allow_late)
     try:
-        route = QueryRoute.HTTP if gateway_url() else QueryRoute.KAFKA
+        route = QueryRoute.HTTP if named_gateway() else QueryRoute.KAFKA
         answer = asyncio.run(_ask(home, task, values or [], inputs, options, route))
     except QueryError as error:
         if error.explanation is not None:
@@ -139,10 +150,10 @@ async def _ask(
     if values and file:
         raise InvalidRequest("texts or files, and --inputs, exclude one another")
     if values:
-        _, specs = await _find_task(home, task)
+        _, specs = await _find_task(home, task, via)
         arrays = plain_inputs(values, specs, task)
     else:
-        arrays = _read_inputs(file) if file else await _example(home, task)
+        arrays = _read_inputs(file) if file else await _example(home, task, via)
     client = (
         InfaasClient(gateway=find_gateway(home)) if via is QueryRoute.HTTP else InfaasClient(kafka=find_kafka(home))
     )
@@ -162,20 +173,23 @@ def _read_inputs(file: Path) -> Mapping[str, Array]:
     return decode_request(body, None).inputs
 
 
-async def _example(home: Path, name: str) -> Mapping[str, Array]:
+async def _example(home: Path, name: str, via: QueryRoute) -> Mapping[str, Array]:
     example = zoo_example(name)
     if example is not None:
         return example
-    task, inputs = await _find_task(home, name)
+    task, inputs = await _find_task(home, name, via)
     return zoo_example(task) or {spec.name: _zeros(spec) for spec in inputs}
 
 
-async def _find_task(home: Path, name: str) -> tuple[str, Sequence[TensorSpec]]:
+async def _find_task(home: Path, name: str, via: QueryRoute) -> tuple[str, Sequence[TensorSpec]]:
     """The task that is asked by this name, which may be an architecture's or a variant's, and what it takes.
 
     A gateway does not tell of which task a model is: there it is the name itself.
     """
-    if url := gateway_url():
+    url = gateway_url()
+    if via is QueryRoute.HTTP and not os.environ.get(POSTGRES_ENV):
+        url = named_gateway()
+    if url:
         return name, (await model_signature(url, name)).inputs
     async with open_pool(find_database(home), max_size=1) as pool:
         model = await get_variant(pool, name) or await get_architecture(pool, name)

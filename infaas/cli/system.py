@@ -12,7 +12,6 @@ from typing import Annotated, Any, Final
 
 import aiohttp
 import msgspec
-import psutil
 import typer
 from rich.markup import escape
 from rich.panel import Panel
@@ -30,7 +29,7 @@ from infaas.cli.remote_status import show_remote_status
 from infaas.optional_zoo import require_zoo
 from infaas.supervisor.metrics_ports import FIRST
 from infaas.supervisor.options import POSTGRES_ENV, KafkaKind, UpOptions
-from infaas.supervisor.state import SystemState, read_state
+from infaas.supervisor.state import SystemState, read_state, stop_supervisor
 from infaas.supervisor.system import running_system
 from process.logs import LogFormat, said_format
 from process.ports import LAST_PORT
@@ -240,12 +239,8 @@ def _run(options: UpOptions, *, register_zoo: bool) -> None:
 def down(home: Home = DEFAULT_HOME) -> None:
     """Stop the system that runs in the home, and wait until it has stopped."""
     state = running_state(home)
-    supervisor = psutil.Process(state.pid)
-    supervisor.terminate()
-    try:
-        supervisor.wait(_DOWN_S)
-    except psutil.TimeoutExpired:
-        raise OperatorError(f"process {state.pid} has not stopped within {_DOWN_S:g} s; see its output") from None
+    if not stop_supervisor(state.pid, _DOWN_S):
+        raise OperatorError(f"process {state.pid} has not stopped within {_DOWN_S:g} s; see its output")
     err.print("stopped")
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Final
 
 import msgspec
+import psutil
 
 from process.secret_file import write_secret
 from schemas.errors import OperatorError
@@ -144,6 +145,24 @@ def read_state(home: Path) -> SystemState | None:
         return msgspec.json.decode((home / STATE).read_bytes(), type=SystemState)
     except FileNotFoundError:
         return None
+
+
+def stop_supervisor(pid: int, within_s: float) -> bool:
+    """Ask a supervisor to stop, and wait until it has ended; False: it has not within the time.
+
+    A zombie has ended: only its parent has not asked how, as a container's first process may never do.
+    """
+    try:
+        supervisor = psutil.Process(pid)
+        supervisor.terminate()
+        end = time.monotonic() + within_s
+        while supervisor.is_running() and supervisor.status() != psutil.STATUS_ZOMBIE:
+            if time.monotonic() > end:
+                return False
+            time.sleep(_TRY_INTERVAL_S)
+    except psutil.NoSuchProcess:
+        return True
+    return True
 
 
 def _try_lock_for(lock: IO[str], limit_s: float) -> bool:

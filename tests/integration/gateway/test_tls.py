@@ -13,6 +13,7 @@ from infaas.client import ClientTls, InfaasClient
 from schemas.errors import Internal, OperatorError
 from tests.certificates import authority_file, issue, listener_files
 from tests.integration.gateway.conftest import Running
+from tests.processes import output_of
 from tests.waiting import PATIENCE_S
 
 INPUT = {"x": np.ones((2, 4), np.float32)}
@@ -51,6 +52,24 @@ async def test_https_to_who_is_certified_and_words_for_everybody_else(
         async with InfaasClient(gateway=gateway.url, tls=stranger) as client:
             with pytest.raises(Internal, match=words):
                 await client.infer(gateway.task, INPUT)
+
+
+async def test_query_command_asks_a_gateway_elsewhere(gateway: Running, tmp_path: Path, authority: trustme.CA) -> None:
+    """The commands of docs/security.md, where no system runs and no Postgres is in reach."""
+    (own := tmp_path / "client").mkdir()
+    certificate, key = issue(authority, own, "batch")
+    files = {"INFAAS_GATEWAY_CA": authority_file(authority, tmp_path), "INFAAS_CLIENT_CERT": certificate}
+    env = {name: str(file) for name, file in (files | {"INFAAS_CLIENT_KEY": key}).items()}
+    env["INFAAS_HOME"] = str(tmp_path / "none")
+    command = ("-m", "infaas.cli.main", "query", gateway.task)
+    for url in (gateway.url, f"{gateway.url}/v2"):
+        code, output = await output_of(*command, env=env | {"INFAAS_GATEWAY": url})
+        assert code == 0, output
+        assert "variant" in output
+    code, output = await output_of(*command, env=env)
+    assert code == 1
+    told = " ".join(output.split())
+    assert "INFAAS_GATEWAY_CA, INFAAS_CLIENT_CERT, INFAAS_CLIENT_KEY are set, but INFAAS_GATEWAY" in told
 
 
 async def test_who_never_shakes_hands_is_let_go(gateway: Running) -> None:
