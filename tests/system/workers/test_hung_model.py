@@ -100,7 +100,7 @@ async def test_a_query_that_hangs_fails_before_its_partition_moves(
         await site.ask(producer, f"good{number}", value, headers)
         if number == 1:
             await site.ask(producer, "endless", *endless_query())
-    limits = {"INFAAS_WORKERS_COMPUTE_LIMIT_S": "5", "INFAAS_WORKERS_DRAIN_TIMEOUT_S": "0.5"}
+    limits = {"INFAAS_WORKERS_COMPUTE_LIMIT_S": "8", "INFAAS_DRAIN_TIMEOUT_S": "0.5"}
     async with (
         results_of(site) as results,
         replaced_worker(site, "cpu-0", **limits) as first,
