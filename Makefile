@@ -118,6 +118,10 @@ chaos: $(VENV)/dev.stamp ## inflict faults under load; MINUTES=30 QUERIES=100000
 fuzz: $(VENV)/dev.stamp ## throw generated requests at every route of a gateway; MINUTES=30 SEED=2 for more, and others
 	$(BIN)/python -m bench.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
+.PHONY: neighbours
+neighbours: $(VENV)/dev.stamp ## ask beside a tenant that does everything wrong; BENCH="--signed --each" for more
+	$(BIN)/python -m bench.neighbours $(BENCH)
+
 .PHONY: chaos-jobs
 chaos-jobs: $(VENV)/dev.stamp ## kill every process with 10,000 jobs in flight, and count the answers; JOBS=1000 for fewer
 	$(BIN)/python -m bench.jobs $(if $(JOBS),--jobs $(JOBS))

@@ -8,5 +8,6 @@ results (where figures are kept) -> batch (jobs over files) ->
 latency -> throughput -> overload -> idle (what a system costs that nobody asks
 anything) -> cascade -> rollout (a version tried, and taken back) -> __main__ -> scale (`make bench-scale`) -> peers
 (`make bench-peers`) -> variants (`make bench-variants`) -> profiles (`make bench-profiles`) -> zoo (`make bench-zoo`)
--> chaos (`make chaos`) -> jobs (`make chaos-jobs`) -> fuzz (`make fuzz`).
+-> chaos (`make chaos`) -> jobs (`make chaos-jobs`) -> fuzz (`make fuzz`) ->
+neighbours (`make neighbours`).
 """

@@ -1,0 +1,89 @@
+"""A tenant that asks 100 queries a second and counts the answers that come within 200 ms."""
+
+import asyncio
+import time
+from collections import Counter
+from typing import Final
+
+import msgspec
+import numpy as np
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from bench.core.load import small_query
+from bench.neighbours.tenant import TenantClient
+from schemas import headers as h
+
+RATE: Final = 100.0
+LATENCY_MS: Final = 200
+_LAST_S: Final = 10.0
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """Answers to a tenant's queries."""
+
+    asked: int
+    in_time: int
+    """Answered with `ok` within the needed latency, as the tenant measures it."""
+    statuses: dict[str, int]
+    """Results by status; `none` are queries without one."""
+    p50_ms: float
+    p99_ms: float
+
+    @property
+    def share(self) -> float:
+        """Share of the queries that were answered in time."""
+        return self.in_time / self.asked
+
+
+async def ask_steadily(tenant: TenantClient, count: int, run: str) -> Outcome:
+    """Ask at a steady rate, read all results, and count."""
+    topic = tenant.reply_topic(f"good-{run}")
+    admin = AIOKafkaAdminClient(bootstrap_servers=tenant.kafka)
+    await admin.start()
+    await admin.create_topics([NewTopic(topic, 1, 1)])
+    await admin.close()
+    sent: dict[str, float] = {}
+    took: dict[str, float] = {}
+    statuses = Counter[str]()
+    async with AIOKafkaConsumer(bootstrap_servers=tenant.kafka) as consumer:
+        consumer.assign([TopicPartition(topic, 0)])
+        await consumer.seek_to_beginning()
+
+        async def read() -> None:
+            async for record in consumer:
+                fields = h.as_text(record.headers)
+                if (begun := sent.get(fields[h.ID])) is not None and fields[h.ID] not in took:
+                    took[fields[h.ID]] = (time.perf_counter() - begun) * 1000
+                    statuses[fields[h.STATUS]] += 1
+                    if fields[h.STATUS] != "ok":
+                        took[fields[h.ID]] = float("inf")
+
+        async with asyncio.TaskGroup() as tasks:
+            reading = tasks.create_task(read())
+            await _ask(tenant, count, topic, sent)
+            end = time.monotonic() + _LAST_S
+            while len(took) < count and time.monotonic() < end:  # noqa: ASYNC110 - a reader beside this tells nobody
+                await asyncio.sleep(0.1)
+            reading.cancel()
+    times = [took.get(query_id, float("inf")) for query_id in sent]
+    statuses["none"] = count - len(took)
+    return Outcome(
+        asked=count,
+        in_time=sum(ms <= LATENCY_MS for ms in times),
+        statuses=dict(+statuses),
+        p50_ms=float(np.quantile(times, 0.5, method="lower")),
+        p99_ms=float(np.quantile(times, 0.99, method="lower")),
+    )
+
+
+async def _ask(tenant: TenantClient, count: int, topic: str, sent: dict[str, float]) -> None:
+    value, headers = small_query()
+    own = [(h.REPLY_TO, topic.encode()), (h.LATENCY_MS, str(LATENCY_MS).encode())]
+    start = time.monotonic()
+    async with tenant.sender() as sender:
+        for number in range(count):
+            await asyncio.sleep(max(0.0, start + number / RATE - time.monotonic()))
+            query_id = f"{topic}-{number}"
+            sent[query_id] = time.perf_counter()
+            await sender.send(query_id, value, [*headers, *own])

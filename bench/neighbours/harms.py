@@ -1,0 +1,155 @@
+"""What a tenant can do wrong: a table of harms, each a coroutine that goes on until it is cancelled."""
+
+import asyncio
+import json
+import os
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from itertools import count
+from typing import Final
+
+import aiohttp
+import numpy as np
+from aiokafka import AIOKafkaConsumer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import TopicAlreadyExistsError
+
+from bench.core.load import small_query
+from bench.neighbours.tenant import TASK, TenantClient, pace
+from schemas import headers as h
+from schemas.oip import encode_request
+from schemas.topics import task_topic
+from zoo.samples import labelled
+
+ARGUMENTS: Final = "INFAAS_BENCH_HARM"
+"""Variable with the harm, the tenant's name, Kafka, the tenant's key and the gateway, as JSON."""
+_SILENT_CONNECTIONS: Final = 1100
+_LARGE_ROWS: Final = 16_384
+
+
+async def lie_in_headers(tenant: TenantClient, gateway: str) -> None:
+    """Claim 65,536 inputs and 10,000 refused queries with each query of one input, ten times a second."""
+    del gateway
+    value, headers = small_query()
+    lies = [(h.BATCH, b"65536"), (h.TURNED_AWAY, b"10000"), (h.LATENCY_MS, b"500")]
+    async with tenant.sender() as sender:
+        async for number in pace(10):
+            await sender.send(f"{tenant.name}-lie-{number}", value, [*headers, *lies])
+
+
+async def refuse_results(tenant: TenantClient, gateway: str) -> None:
+    """Name a reply topic that takes no record, a hundred times a second."""
+    del gateway
+    topic = tenant.reply_topic("refusing")
+    await _make_topic(tenant.kafka, topic, {"message.timestamp.before.max.ms": "0"})
+    value, headers = small_query()
+    async with tenant.sender() as sender:
+        async for number in pace(100):
+            await sender.send(f"{tenant.name}-refusing-{number}", value, [*headers, (h.REPLY_TO, topic.encode())])
+
+
+async def abort_transactions(tenant: TenantClient, gateway: str) -> None:
+    """Write 20 queries in a transaction and abort it, twice a second; leave one open at the end."""
+    del gateway
+    value, headers = small_query()
+    async with tenant.sender(transactional_id=f"{tenant.name}-aborts") as sender:
+        async for number in pace(2):
+            await sender.producer.begin_transaction()
+            for each in range(20):
+                await sender.send(f"{tenant.name}-aborted-{number}-{each}", value, headers)
+            await sender.producer.flush()
+            await sender.producer.abort_transaction()
+
+
+async def send_large_bodies(tenant: TenantClient, gateway: str) -> None:
+    """Send a valid query of 4 MiB every half second."""
+    del gateway
+    inputs, _labels = labelled("digits")
+    query = encode_request({name: np.repeat(array[:1], _LARGE_ROWS, axis=0) for name, array in inputs.items()})
+    headers = [
+        (h.BATCH, str(_LARGE_ROWS).encode()),
+        (h.CONTENT_TYPE, query.content_type.encode()),
+        (h.JSON_LENGTH, str(query.json_length).encode()),
+    ]
+    async with tenant.sender() as sender:
+        async for number in pace(2):
+            await sender.send(f"{tenant.name}-large-{number}", query.value, headers)
+
+
+async def hold_streams(tenant: TenantClient, gateway: str) -> None:
+    """Hold 1,100 silent connections to the port at which the gateway takes results, opened again when they end."""
+    host, port = await _reply_stream(tenant.kafka, gateway)
+    held: set[asyncio.StreamWriter] = set()
+    try:
+        async for _ in pace(200):
+            held = {writer for writer in held if not writer.is_closing()}
+            if len(held) < _SILENT_CONNECTIONS:
+                with suppress(OSError):
+                    _reader, writer = await asyncio.open_connection(host, port)
+                    held.add(writer)
+    finally:
+        for writer in held:
+            writer.transport.abort()
+
+
+def flood(rate: float, mode: str, latency_ms: int | None) -> Callable[[TenantClient, str], Awaitable[None]]:
+    """Make a harm that asks at a rate, in queries a second."""
+
+    async def ask(tenant: TenantClient, gateway: str) -> None:
+        del gateway
+        value, headers = small_query()
+        needs = [(h.MODE, mode.encode())]
+        needs += [(h.LATENCY_MS, str(latency_ms).encode())] if latency_ms else []
+        async with tenant.sender(linger_ms=5) as sender:
+            numbers = count()
+            async for _ in pace(50):
+                for number in (next(numbers) for _ in range(round(rate / 50))):
+                    await sender.send(f"{tenant.name}-{mode}-{number}", value, [*headers, *needs])
+
+    return ask
+
+
+HARMS: Final[dict[str, Callable[[TenantClient, str], Awaitable[None]]]] = {
+    "lying headers": lie_in_headers,
+    "refusing reply topic": refuse_results,
+    "aborted transactions": abort_transactions,
+    "4 MiB bodies": send_large_bodies,
+    "silent streams": hold_streams,
+    "online flood": flood(1000, "online", 200),
+    "offline flood": flood(500, "offline", None),
+}
+
+
+async def _reply_stream(kafka: str, gateway: str) -> tuple[str, int]:
+    """Address at which a gateway takes results, as a header of the queries that it writes says."""
+    body = {"inputs": [{"name": "input", "shape": [1, 1, 8, 8], "datatype": "FP32", "data": [0.0] * 64}]}
+    async with aiohttp.ClientSession() as http, AIOKafkaConsumer(task_topic(TASK), bootstrap_servers=kafka) as consumer:
+        await consumer.seek_to_end()
+        await consumer.getmany(timeout_ms=100)
+        async with http.post(f"{gateway}/v2/models/{TASK}/infer", json=body) as response:
+            await response.read()
+        async for record in consumer:
+            if address := h.as_text(record.headers).get(h.REPLY_STREAM):
+                host, _, port = address.split()[0].rpartition(":")
+                return host.strip("[]"), int(port)
+    raise AssertionError("the consumer ends never")
+
+
+async def _make_topic(kafka: str, topic: str, configs: dict[str, str]) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    try:
+        await admin.create_topics([NewTopic(topic, 1, 1, topic_configs=configs)])
+    except TopicAlreadyExistsError:
+        pass
+    finally:
+        await admin.close()
+
+
+async def _harm() -> None:
+    name, *tenant, gateway = json.loads(os.environ[ARGUMENTS])
+    await HARMS[name](TenantClient(*tenant), gateway)
+
+
+if __name__ == "__main__":
+    asyncio.run(_harm())
