@@ -17,7 +17,7 @@ async def test_a_worker_keeps_no_secret_in_its_environment(
 ) -> None:
     """Before it is given a model to load; what computes it runs in the same process."""
     await ensure_system_topics(kafka)
-    secrets = {"INFAAS_SIGNING_SECRET": "sesame", "AWS_SECRET_ACCESS_KEY": "sesame"}
+    secrets = {"INFAAS_SIGNING_SECRET": "sesame", "AWS_SECRET_ACCESS_KEY": "sesame"}  # pragma: allowlist secret
     env = variables_of(kafka, database, tmp_path) | {"INFAAS_WORKERS_NAME": "cpu-0", **secrets}
     async with service("workers", env=env) as process:
         assert "sesame" in psutil.Process(process.pid).environ().values()
