@@ -18,6 +18,8 @@ _SECRETS: Final = frozenset(
         *("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
     )
 )
+_MASK: Final = ord("*")
+"""Not NUL: readers of the block, such as psutil, take an empty entry for its end."""
 _STAT: Final = Path("/proc/self/stat")
 _ENVIRONMENT_AT: Final = 50 - 3
 """Place of the block's address in the line, after the name of the program, which may hold anything (`proc(5)`)."""
@@ -39,5 +41,5 @@ def _overwrite() -> None:
     for entry in ctypes.string_at(at, end - at).split(b"\0"):
         name, equals, value = entry.partition(b"=")
         if equals and name.decode(errors="replace") in _SECRETS:
-            ctypes.memset(at + len(name) + 1, 0, len(value))
+            ctypes.memset(at + len(name) + 1, _MASK, len(value))
         at += len(entry) + 1

@@ -4,16 +4,17 @@ from tests.processes import output_of
 
 PROGRAM = """
 import os
+import psutil
 from pathlib import Path
 from process.secret_variables import forget_secrets
 assert "sesame" in Path("/proc/self/environ").read_text()
 forget_secrets()
 print("sesame" in Path("/proc/self/environ").read_text(), os.environ.get("INFAAS_POSTGRES"), os.environ["OTHER"])
-print(os.popen("env").read().count("sesame"), Path("/proc/self/environ").read_text().count("OTHER=kept"))
+print(os.popen("env").read().count("sesame"), psutil.Process().environ()["OTHER"])
 """
 
 
 async def test_forgotten_secrets_are_in_no_view_of_the_environment() -> None:
     dsn = "postgresql://u:sesame@h/d"  # pragma: allowlist secret
     env = {"INFAAS_POSTGRES": dsn, "AWS_SECRET_ACCESS_KEY": "sesame", "OTHER": "kept"}  # pragma: allowlist secret
-    assert await output_of("-c", PROGRAM, env=env) == (0, "False None kept\n0 1\n")
+    assert await output_of("-c", PROGRAM, env=env) == (0, "False None kept\n0 kept\n")
