@@ -12,6 +12,7 @@ from autoscaler.settings import AutoscalerSettings
 from broker import request_reply
 from broker.client import open_admin
 from broker.config_api import read_configs, set_configs
+from broker.dead_letters import ATTEMPTS, OFFSET, PARTITION, REASON, TOPIC
 from broker.delivery.consumer import Consumer
 from broker.lag.reader import LagObservation, LagReader
 from broker.producer import Producer
@@ -208,7 +209,8 @@ async def test_dead_letters_near_their_bound_are_an_alarm(
 ) -> None:
     await ensure_system_topics(kafka)
     async with Producer(kafka, "test") as producer, LagReader(kafka) as reader, TopicLogs(kafka) as logs:
-        await producer.send_and_wait(DEAD_LETTERS, b"x" * 2000)
+        letter = {TOPIC: b"a", PARTITION: b"0", OFFSET: b"0", REASON: b"tried", ATTEMPTS: b"1"}
+        await producer.send_and_wait(DEAD_LETTERS, b"x" * 2000, headers=list(letter.items()))
         size = (await logs.bytes_on_disk([DEAD_LETTERS]))[LogPartition(DEAD_LETTERS, 0)]
 
         async def alarms(bound: int) -> list[int]:

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from broker.producer import Producer
 from broker.topic_logs import LogPartition, TopicLogs
 from broker.topics import ensure_topics
+from process.sandbox import MODE_ENV
 from registry.artifact_settings import open_artifacts, open_exchange
 from registry.builds.build import BuildOutcome, BuildRequest
 from registry.builds.presence import NoWorker
@@ -88,7 +89,8 @@ async def ask_what_no_row_can_hold(site: Site) -> None:
 def gpu_worker(site: Site, name: str, **environment: str) -> Generator[subprocess.Popen[bytes]]:
     """A worker process with a GPU."""
     path = os.pathsep.join(map(str, (STAND_IN, ROOT)))
-    told = {ENV: "STAND_IN_*", "PYTHONPATH": path, **environment}
+    # Without a sandbox: a stand-in tells the test what it does by files outside.
+    told = {ENV: "STAND_IN_*", "PYTHONPATH": path, MODE_ENV: "off", **environment}
     process = site.spawn(name, INFAAS_WORKERS_HARDWARE="cuda", **told)
     try:
         yield process

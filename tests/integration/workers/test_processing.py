@@ -11,6 +11,7 @@ from broker.topics import TopicSpec, ensure_system_topics, ensure_topics
 from registry.artifacts import ArtifactStore
 from registry.register import register
 from registry.registration import Registration
+from schemas import headers as h
 from schemas.oip import decode_response
 from schemas.rows.processing import DecodeImage, Processing, Softmax, Tokenise, TopClasses
 from store.registry import get_architecture, get_profile, get_task, list_variants
@@ -87,9 +88,11 @@ async def test_what_is_registered_says_what_clients_send(texts: Site, tmp_path: 
 async def test_texts_are_answered_and_wrong_ones_refused_alone(texts: Site, producer: Producer) -> None:
     async with results_of(texts) as results, texts.worker("cpu-0"):
         await texts.place("cpu-0")
+        two = [(h.BATCH, b"2")]
         for number in range(12):
-            await texts.ask_soon(producer, f"good{number}", asked("text", "a good film", "very bad " * (number + 1)))
-            await texts.ask_soon(producer, f"long{number}", asked("text", "film", "film " * (65 + number)))
+            good = asked("text", "a good film", "very bad " * (number + 1))
+            await texts.ask_soon(producer, f"good{number}", good, two)
+            await texts.ask_soon(producer, f"long{number}", asked("text", "film", "film " * (65 + number)), two)
         found = await results.until(24)
     for number in range(12):
         answered, refused = found[f"good{number}"], found[f"long{number}"]
