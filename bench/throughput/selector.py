@@ -26,6 +26,7 @@ from bench.core.figures import Figure, at_least
 from broker.producer import Producer
 from broker.settings import KafkaSettings
 from broker.topics import TopicSpec, ensure_system_topics, ensure_task_topics, ensure_topics, ensure_variant_topics
+from registry.system_identity import join_system
 from schemas import headers as h
 from schemas.latency import BatchLatency
 from schemas.rows.catalog import AccuracySource, Architecture, Profile, Task, TensorSpec, Variant, VariantState
@@ -131,7 +132,7 @@ async def _site(kafka: KafkaSettings, variants: int, profiles: Sequence[Profile]
     await ensure_system_topics(kafka)
     await ensure_task_topics(kafka, task, _PARTITIONS)
     await ensure_variant_topics(kafka, [(name, _PARTITIONS) for name in served])
-    async with _database(task, variants, profiles) as dsn, _reporting_worker(kafka, served):
+    async with _database(kafka, task, variants, profiles) as dsn, _reporting_worker(kafka, served):
         environment = {
             "INFAAS_POSTGRES": dsn,
             "INFAAS_SELECTOR_STATUS_TTL_S": "10",  # the one who speaks for the worker competes for the same cores
@@ -250,13 +251,14 @@ async def _reporting_worker(kafka: KafkaSettings, served: Sequence[str]) -> Asyn
 
 
 @asynccontextmanager
-async def _database(task: str, variants: int, profiles: Sequence[Profile]) -> AsyncGenerator[str]:
+async def _database(kafka: KafkaSettings, task: str, variants: int, profiles: Sequence[Profile]) -> AsyncGenerator[str]:
     """Run a Postgres in which `task` has so many variants, the first of these profiles; yields its DSN."""
     tensor = TensorSpec(name="x", datatype="FP32", shape=(-1, 4))
     with tempfile.TemporaryDirectory(prefix="infaas-bench-") as folder:
         async with EmbeddedPostgres(Path(folder), durable=False) as postgres:
             await upgrade(postgres.dsn)
             async with open_pool(postgres.dsn) as pool, pool.transaction() as session:
+                await join_system(session, kafka, take_over=True)  # from the measurement before, on the same Kafka
                 await put_task(session, Task(name=task, inputs=(tensor,), outputs=(tensor,), partitions=_PARTITIONS))
                 for number in range(variants):
                     variant, profile = _synthetic(task, number)

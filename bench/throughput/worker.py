@@ -27,6 +27,7 @@ from broker.settings import KafkaSettings
 from broker.tail import Tail
 from broker.topics import TopicSpec, ensure_system_topics, ensure_topics, ensure_variant_topics
 from registry.artifacts import ArtifactStore
+from registry.system_identity import join_system
 from runtimes.catalog import find_runtime
 from runtimes.protocol import LoadOptions, Session
 from schemas import topics
@@ -138,6 +139,7 @@ async def _worker_with_database(
         async with EmbeddedPostgres(home / "postgres", durable=False) as postgres:
             await upgrade(postgres.dsn)
             async with open_pool(postgres.dsn) as pool:
+                await join_system(pool, kafka, take_over=True)  # from the measurement before, on the same Kafka
                 variant = await _register(kafka, pool, home, latency, runtime, artifact)
                 async with _worker(kafka, home, postgres.dsn):
                     await _wait_for_worker(pool, postgres.dsn)
