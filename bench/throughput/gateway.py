@@ -26,6 +26,7 @@ from bench.throughput.http_load import MeasuredLoad
 from broker.settings import KafkaSettings
 from broker.topics import ensure_task_topics
 from process.ports import LOOPBACK, free_port
+from registry.system_identity import join_system
 from schemas.rows.catalog import Task, TensorSpec
 from schemas.topics import task_topic
 from store.embedded import EmbeddedPostgres
@@ -78,7 +79,7 @@ async def measure_rates(kafka: KafkaSettings, rounds: int = ROUNDS, seconds: flo
     topic, port, baseline_port = task_topic(task), free_port(), free_port()
     await ensure_task_topics(kafka, task, PARTITIONS)
     async with (
-        database_of(task) as dsn,
+        database_of(kafka, task) as dsn,
         running_module(kafka, "bench.throughput.gateway_baseline", "answer", topic),
         running_module(kafka, "bench.throughput.gateway_baseline", "serve", topic, str(baseline_port)) as baseline,
         running_gateway(kafka, dsn, port) as ours,
@@ -183,7 +184,7 @@ def _environment(kafka: KafkaSettings) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def database_of(task: str) -> AsyncGenerator[str]:
+async def database_of(kafka: KafkaSettings, task: str) -> AsyncGenerator[str]:
     """Run a Postgres with the task alone; no selector looks there."""
     digits = TensorSpec(name="image", datatype="FP32", shape=(-1, 1, 8, 8))
     logits = TensorSpec(name="logits", datatype="FP32", shape=(-1, 10))
@@ -191,5 +192,6 @@ async def database_of(task: str) -> AsyncGenerator[str]:
         async with EmbeddedPostgres(Path(folder), durable=False) as postgres:
             await upgrade(postgres.dsn)
             async with open_pool(postgres.dsn) as pool:
+                await join_system(pool, kafka, take_over=True)  # from the measurement before, on the same Kafka
                 await put_task(pool, Task(name=task, inputs=(digits,), outputs=(logits,), partitions=PARTITIONS))
             yield postgres.dsn

@@ -35,7 +35,7 @@ async def measure_doors(
     found: tuple[list[list[float]], list[list[float]]] = ([], [])
     urls = (f"grpc://{LOOPBACK}:{grpc_port}/{task}", f"http://{LOOPBACK}:{port}/v2/models/{task}/infer")
     async with (
-        database_of(task) as dsn,
+        database_of(kafka, task) as dsn,
         running_module(kafka, "bench.throughput.gateway_baseline", "answer", task_topic(task)),
         running_gateway(kafka, dsn, port, "--grpc-port", str(grpc_port)) as gateway,
     ):

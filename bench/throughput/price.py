@@ -43,7 +43,7 @@ async def measure_prices(
     task = f"bench-{uuid.uuid4().hex[:8]}"
     await ensure_task_topics(kafka, task, PARTITIONS)
     async with AsyncExitStack() as stack:
-        dsn = await stack.enter_async_context(database_of(task))
+        dsn = await stack.enter_async_context(database_of(kafka, task))
         await stack.enter_async_context(
             running_module(kafka, "bench.throughput.gateway_baseline", "answer", task_topic(task))
         )

@@ -33,7 +33,7 @@ async def measure(system: "SystemUnderTest", broker: str) -> list[Figure]:
     with tempfile.TemporaryDirectory(prefix="infaas-bench-") as folder:
         flags, env = _certified(Path(folder))
         async with (
-            database_of(task) as dsn,
+            database_of(system.kafka, task) as dsn,
             running_module(system.kafka, "bench.throughput.gateway_baseline", "answer", task_topic(task)),
             running_gateway(system.kafka, dsn, ports[_PLAIN]) as plain,
             running_gateway(system.kafka, dsn, ports[_TLS], *flags) as tls,
