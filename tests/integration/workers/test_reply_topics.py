@@ -68,7 +68,12 @@ async def answered(site: Site, replies: str, count: int) -> set[str]:
     return found
 
 
-async def letters_of(site: Site, count: int) -> set[str]:
+def dead_letters(site: Site) -> Tail:
+    """Reader of the dead letters. It starts while all brokers answer, as a client's start needs any of them."""
+    return Tail(site.kafka, "test-letters", [DEAD_LETTERS], since_ms=1)
+
+
+async def letters_of(site: Site, tail: Tail, count: int) -> set[str]:
     """Ids of the site's queries that are dead letters, once there are so many."""
     ids = set[str]()
 
@@ -79,8 +84,7 @@ async def letters_of(site: Site, count: int) -> set[str]:
         )
         return len(ids) >= count
 
-    async with Tail(site.kafka, "test-letters", [DEAD_LETTERS], since_ms=1) as tail:
-        await read_until(tail.poll, seen)
+    await read_until(tail.poll, seen)
     return ids
 
 
@@ -96,13 +100,13 @@ def kafka(home: Path) -> Generator[KafkaSettings]:
         yield settings
 
 
-async def others_are_answered(site: Site, bad: str, good: str) -> None:
+async def others_are_answered(site: Site, tail: Tail, bad: str, good: str) -> None:
     """Ask many queries whose results do not arrive, and some whose do."""
     await ask(site, bad, "bad", BAD)
     async with asyncio.timeout(ANSWERED_S):
         await ask(site, good, "good", GOOD)
         assert await answered(site, good, 1 + GOOD) == {"first0"} | {f"good{n}" for n in range(GOOD)}
-    assert await letters_of(site, BAD) == {f"bad{number}" for number in range(BAD)}
+    assert await letters_of(site, tail, BAD) == {f"bad{number}" for number in range(BAD)}
 
 
 async def test_reply_topic_that_refuses_costs_others_nothing(site: Site) -> None:
@@ -112,7 +116,8 @@ async def test_reply_topic_that_refuses_costs_others_nothing(site: Site) -> None
         await site.place("cpu-0")
         await ask(site, good, "first", 1)
         await answered(site, good, 1)
-        await others_are_answered(site, bad, good)
+        async with dead_letters(site) as tail:
+            await others_are_answered(site, tail, bad, good)
 
 
 async def test_reply_topic_without_leader_costs_others_nothing(site: Site, home: Path) -> None:
@@ -127,8 +132,8 @@ async def test_reply_topic_without_leader_costs_others_nothing(site: Site, home:
             bad = await reply_topic(site, 2)
             await ask(site, bad, "before", 1)
             await answered(site, bad, 1)
-            async with cluster.stopped(2):
-                await others_are_answered(site, bad, good)
+            async with dead_letters(site) as tail, cluster.stopped(2):
+                await others_are_answered(site, tail, bad, good)
 
 
 async def test_undelivered_result_is_dead_letter_at_its_deadline(site: Site, home: Path) -> None:
@@ -140,6 +145,6 @@ async def test_undelivered_result_is_dead_letter_at_its_deadline(site: Site, hom
             bad = await reply_topic(site, 2)
             await ask(site, bad, "before", 1)
             await answered(site, bad, 1)
-            async with cluster.stopped(2):
+            async with dead_letters(site) as tail, cluster.stopped(2):
                 await ask(site, bad, "hurried", 3, {h.LATENCY_MS: "2000", h.ALLOW_LATE: "true"})
-                assert await letters_of(site, 3) == {f"hurried{number}" for number in range(3)}
+                assert await letters_of(site, tail, 3) == {f"hurried{number}" for number in range(3)}
