@@ -1,0 +1,157 @@
+"""Checks the English of docstrings, comments and documentation; prints each fault as `path:line: fault`.
+
+    python tools/lint_prose.py                    # the whole tree; exit code 1 for a fault
+    python tools/lint_prose.py broker docs/jobs.md  # some folders or files
+    python tools/lint_prose.py --figures          # print rates, too
+
+Rules: a docstring begins with neither What, Who, Whether nor How; "what" occurs at most 3 times in 1,000 words of
+docstrings; words of `LISTED` occur nowhere. Text in backquotes and in fenced blocks is code, not prose.
+"""
+
+import argparse
+import ast
+import io
+import re
+import subprocess
+import sys
+import tokenize
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+MAX_WHAT: Final = 3.0
+"""Occurrences of "what" in 1,000 words of docstrings."""
+LISTED: Final = (
+    "told", "said", "anew", "as far as", "so many", "those that", "those who", "lately", "the like of", "who asks",
+    "whoever asks", "whoever asked",
+)  # fmt: skip
+_BEGINS: Final = re.compile(r"(?:What|Who|Whose|Whom|Whether|How)\b")
+_WHAT: Final = re.compile(r"\bwhat\b", re.IGNORECASE)
+_LISTED: Final = re.compile(r"\b(?:" + "|".join(LISTED).replace(" ", r"\s+") + r")\b", re.IGNORECASE)
+_CODE: Final = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
+_WORD: Final = re.compile(r"[A-Za-z][A-Za-z'-]*")
+_GENERATED: Final = ("_pb2.py", "_pb2.pyi")
+
+
+class Passage(NamedTuple):
+    """A docstring, a comment or a page, with the line at which it begins."""
+
+    kind: str
+    path: Path
+    line: int
+    text: str
+
+    def place(self, position: int = 0) -> str:
+        """Return the place of a character, in the form that editors and terminals make a link of."""
+        return f"{self.path}:{self.line + self.text.count(chr(10), 0, position)}"
+
+
+class ProseFigures(NamedTuple):
+    """Rates of a tree."""
+
+    words: int
+    docstrings: int
+    what: int
+    questions: int
+    listed: int
+
+    @property
+    def what_rate(self) -> float:
+        """Occurrences of "what" in 1,000 words of docstrings."""
+        return 1000 * self.what / max(1, self.words)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.docstrings} docstrings of {self.words} words: {self.what_rate:.1f} in 1,000 are 'what', "
+            f"{100 * self.questions / max(1, self.docstrings):.1f} % begin with a question word; "
+            f"{self.listed} listed words in docstrings, comments and pages"
+        )
+
+
+def read_passages(path: Path) -> list[Passage]:
+    """Read the prose of a Python file or of a Markdown page; code in it is replaced by blanks."""
+    text = path.read_text()
+    if path.suffix == ".md":
+        return [Passage("page", path, 1, _without_code(text))]
+    strings = [Passage("docstring", path, line, _without_code(text)) for line, text in docstrings(ast.parse(text))]
+    comments = [
+        Passage("comment", path, token.start[0], _without_code(token.string))
+        for token in tokenize.generate_tokens(io.StringIO(text).readline)
+        if token.type == tokenize.COMMENT
+    ]
+    return strings + comments
+
+
+def docstrings(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield docstrings of modules, classes, functions and attributes, with their lines."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        for statement in node.body:
+            match statement:
+                case ast.Expr(value=ast.Constant(value=str(text))):
+                    yield statement.lineno, text
+                case _:
+                    pass
+
+
+def measure(passages: Sequence[Passage]) -> ProseFigures:
+    """Count words and faults."""
+    texts = [passage.text for passage in passages if passage.kind == "docstring"]
+    return ProseFigures(
+        words=sum(len(_WORD.findall(text)) for text in texts),
+        docstrings=len(texts),
+        what=sum(len(_WHAT.findall(text)) for text in texts),
+        questions=sum(bool(_BEGINS.match(text.lstrip())) for text in texts),
+        listed=sum(len(_LISTED.findall(passage.text)) for passage in passages),
+    )
+
+
+def faults(passages: Sequence[Passage]) -> Iterator[str]:
+    """Yield a line for each passage or rate that breaks a rule."""
+    for passage in passages:
+        if passage.kind == "docstring" and (begin := _BEGINS.match(passage.text.lstrip())):
+            yield f"{passage.place()}: a docstring begins with {begin[0]!r}; name the subject"
+        for match in _LISTED.finditer(passage.text):
+            yield f"{passage.place(match.start())}: {match[0]!r} is a listed word; name the thing"
+    figures = measure(passages)
+    if figures.what_rate > MAX_WHAT:
+        for passage in passages:
+            if passage.kind == "docstring":
+                for match in _WHAT.finditer(passage.text):
+                    yield f"{passage.place(match.start())}: 'what' instead of a noun"
+        yield f"'what' occurs {figures.what_rate:.1f} times in 1,000 words of docstrings, more than {MAX_WHAT:g}"
+
+
+def _without_code(text: str) -> str:
+    return _CODE.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), text)
+
+
+def _files(root: Path, chosen: Sequence[str]) -> list[Path]:
+    listed = subprocess.run(
+        ["git", "-C", str(root), "ls-files", "--", *(chosen or ["*.py", "*.md"])],
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    paths = [Path(line) for line in listed.stdout.splitlines()]
+    return [path for path in paths if path.suffix in (".py", ".md") and not path.name.endswith(_GENERATED)]
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Check the tree that this file stands in, or parts of it; returns the exit code."""
+    parser = argparse.ArgumentParser(description="The English of docstrings, comments and pages.")
+    parser.add_argument("paths", nargs="*", help="folders or files below the root; all if absent")
+    parser.add_argument("--figures", action="store_true", help="print rates, too")
+    asked = parser.parse_args(words)
+    root = Path(__file__).parents[1]
+    passages = [passage for path in _files(root, asked.paths) for passage in read_passages(root / path)]
+    passages = [passage._replace(path=passage.path.relative_to(root)) for passage in passages]
+    broken = list(faults(passages))
+    if asked.figures:
+        print(measure(passages))
+    for line in broken:
+        print(line, file=sys.stderr)
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
