@@ -1,12 +1,11 @@
-"""How a process of ours starts, is watched, is supervised and stops; and the machine it runs on.
+"""Lifecycle of a service process (start, health, supervision, shutdown) and access to its machine.
 
-Reading order: outages (what is away, said once) -> logs (lines, or JSON) -> exposure (who may listen where) ->
-settings (what every service can be told), signing (queries, by the secret), secret_file, home_name (of this machine),
-secret_variables (forgotten) -> start (until it serves) -> command_line (flags and --check) -> error_groups (what is
-in them), run (signals, drain, exit code) -> failure_log (says once that a step fails), event_wait (between two looks)
--> hang_guard (an end to what stands still) -> health_server (metrics and health), tls (of what listens), probe (asks
-for them) -> subprocesses (a process of our own), syscall_filter, sandbox (where one can do no harm), liveness (of
-one) -> supervisor_socket (orders to who keeps processes running) -> os_errors (in words), ports, open_files,
-priority, cpus, affinity, memory, cpu_meter, garbage_collection (of this machine and process) -> connection_errors (in
-words) -> version.
+Reading order: outages (log an outage once) -> logs (text or JSON) -> exposure (addresses that need a guard) -> settings
+(common to all services), signing (of queries), secret_file, home_name (of this machine), secret_variables (removed from
+the environment) -> start (signals before a service serves) -> command_line (flags and --check) -> error_groups
+(flattened), run (signals, drain, exit code) -> failure_log (log a repeated failure once), event_wait (with a timeout)
+-> hang_guard (end a blocked process) -> health_server (metrics and health), tls (of listeners), probe (for containers)
+-> subprocesses (with a log each), syscall_filter, sandbox (for untrusted commands), liveness (of other processes) ->
+supervisor_socket (commands to a supervisor) -> os_errors (as messages), ports, open_files, priority, cpus, affinity,
+memory, cpu_meter, garbage_collection (of this machine and process) -> connection_errors (as messages) -> version.
 """

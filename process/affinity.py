@@ -1,10 +1,10 @@
-"""Keeps threads on some of the machine's cores, so that what they compute has those for itself."""
+"""CPU affinity: pins threads to cores, so that other threads cannot take those cores."""
 
 import os
 from collections.abc import Collection
 
 
 def pin_thread(cpus: Collection[int]) -> None:
-    """Keep the calling thread, and those it starts from now on, on these cores; on any if none is named. Linux only."""
+    """Pin the calling thread, and threads it starts later, to `cpus`; do nothing if `cpus` is empty. Linux only."""
     if cpus and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cpus)

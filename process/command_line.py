@@ -1,8 +1,8 @@
-"""The command line of a service: every setting is a flag, `--check` asks whether it could start.
+"""The command line of a service: every setting is a flag, and `--check` checks whether the service could start.
 
-Flags are the settings' names in kebab case (`--port`, `--infaas-log-level`); a flag wins over its environment variable.
-What a service stands on has settings of its own, from the environment alone: it is handed in, since nothing here knows
-Kafka or Postgres.
+Flags are the names of the settings in kebab case (`--port`, `--infaas-log-level`). A flag overrides its environment
+variable. The settings of Kafka and Postgres come from the environment alone; they are passed in as `Dependency`, since
+this package imports neither client.
 """
 
 import asyncio
@@ -33,12 +33,12 @@ _Store = TypeVar("_Store", bound=BaseSettings)
 
 
 class Dependency(NamedTuple, Generic[_Settings]):
-    """Something that a service cannot run without, and how to check that it is there."""
+    """A system that a service needs in order to run, and the check that it is usable."""
 
     name: str
     settings: type[_Settings]
     check: Callable[[_Settings], Awaitable[object]]
-    """Raises InfaasError when the part cannot be used."""
+    """Raises InfaasError if the system cannot be used."""
 
 
 def run_command(
@@ -49,9 +49,9 @@ def run_command(
     join: Callable[[_Broker, _Store], Awaitable[None]],
     serve: Callable[[_Service, _Broker, _Store, asyncio.Event], Awaitable[None]],
 ) -> int:
-    """What `python -m module` does: run the service, or with `--check` say whether it could run.
+    """Run the service of `python -m module`, or with `--check` check whether it could start.
 
-    `join` checks, before the service serves, that the two dependencies are of one system.
+    `join` checks, before the service serves, that the two dependencies belong to the same system.
 
     Returns:
         The exit code.
@@ -88,7 +88,7 @@ def run_command(
 
 
 def _described(part: Dependency[Any]) -> str:
-    """The dependency's name, and the environment variables that set it."""
+    """Return the name of a dependency and the environment variables that configure it."""
     names = ", ".join(_variables(part.settings))
     return fill(f"{part.name}: {names}", _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
 
@@ -104,12 +104,12 @@ def _variables(settings: type[BaseSettings]) -> Iterator[str]:
 
 
 def read_command(kind: type[_Settings], prog: str, argv: Sequence[str], about: str = "") -> tuple[_Settings, bool]:
-    """The settings as flags and environment give them, and whether only a check is asked for.
+    """Return the settings from flags and environment, and true if `--check` was given.
 
-    `about` ends the help text.
+    `about` is the epilog of the help text.
 
     Raises:
-        OperatorError: a value is not allowed; the message names it.
+        OperatorError: a value is invalid, or a flag holds a secret; the message names the setting.
     """
     source: CliSettingsSource[Any] = CliSettingsSource(
         kind, cli_kebab_case=True, cli_prog_name=prog, case_sensitive=False, cli_exit_on_error=True
@@ -126,7 +126,7 @@ def read_command(kind: type[_Settings], prog: str, argv: Sequence[str], about: s
 
 
 def _refuse_secrets(kind: type[BaseSettings], words: Sequence[str]) -> None:
-    """Refuse a secret in the command line, which `ps` shows to every user of the machine."""
+    """Raise OperatorError if a flag holds a secret: `ps` shows the command line to every user of the machine."""
     for name, field in kind.model_fields.items():
         flag = _name((name,))
         if "SecretStr" in repr(field.annotation) and any(word.partition("=")[0] == flag for word in words):
@@ -139,10 +139,10 @@ def _name(location: tuple[int | str, ...]) -> str:
 
 
 async def check_service(settings: Sequence[BaseModel], checks: Mapping[str, Callable[[], Awaitable[object]]]) -> None:
-    """Print the effective settings, secrets masked, then make each check and print that it holds.
+    """Print the effective settings with secrets masked, then run each check and print its success.
 
     Raises:
-        InfaasError: the first check that fails raises it.
+        InfaasError: a check failed; later checks are not run.
     """
     for group in settings:
         for name, value in group.model_dump().items():

@@ -1,4 +1,4 @@
-"""Why a connection could not be made, in words that say which of the two names is wrong: the host or the port."""
+"""Error messages for failed connections; they say whether the host or the port is at fault."""
 
 import errno
 import socket
@@ -8,7 +8,10 @@ _REFUSED: Final = f"[Errno {errno.ECONNREFUSED}]"
 
 
 def is_host(name: str) -> bool:
-    """Whether a name may be a host's; a resolver raises what is no OSError for one that may not."""
+    """Return true if `name` can be encoded as a host name.
+
+    Resolvers raise UnicodeError, which is no OSError, for a name that cannot be encoded.
+    """
     try:
         return bool(name.encode("idna"))
     except UnicodeError:
@@ -16,12 +19,12 @@ def is_host(name: str) -> bool:
 
 
 def why_not_connected(host: str, port: int | str, error: BaseException) -> str:
-    """Tell what the operating system said when `host:port` was connected to, and what to do where that is clear."""
+    """Return the reason why a connection to `host:port` failed, with a remedy where one is clear."""
     if isinstance(error, socket.gaierror):
         if error.errno == socket.EAI_AGAIN:
             return f"host {host!r} cannot be looked up: no DNS server answers; is there a network?"
         return unknown_host(host)
-    if isinstance(error, ConnectionRefusedError) or _REFUSED in str(error):  # of several addresses, in one error
+    if isinstance(error, ConnectionRefusedError) or _REFUSED in str(error):  # an error for several addresses
         return f"nobody listens at {host}:{port}"
     if isinstance(error, TimeoutError):
         return f"{host}:{port} does not answer"
@@ -29,5 +32,5 @@ def why_not_connected(host: str, port: int | str, error: BaseException) -> str:
 
 
 def unknown_host(host: str) -> str:
-    """Tell that a name is of no host."""
+    """Return the message for a host name that does not exist."""
     return f"unknown host {host!r}: is it spelt right?"

@@ -1,4 +1,4 @@
-"""What is inside a group of exceptions, which may hold groups."""
+"""Flattening of exception groups, which may be nested."""
 
 from typing import TypeVar
 
@@ -6,7 +6,7 @@ _Error = TypeVar("_Error", bound=Exception)
 
 
 def leaves(group: BaseExceptionGroup[_Error]) -> list[_Error]:
-    """Return the errors inside a group of groups."""
+    """Return all exceptions of a group that are not groups themselves."""
     found: list[_Error] = []
     for error in group.exceptions:
         found += leaves(error) if isinstance(error, BaseExceptionGroup) else [error]

@@ -1,10 +1,10 @@
-"""A wait for an event that ends after a while, too: for loops that look again when nobody tells them to."""
+"""Wait for an event with a timeout, for loops that also poll."""
 
 import asyncio
 
 
 async def wait_within(seconds: float | None, event: asyncio.Event) -> bool:
-    """Wait until `event` is set, for `seconds` at most; None: for as long as it takes. Returns whether it is."""
+    """Wait until `event` is set, for at most `seconds` (None: no limit); return true if it is set."""
     try:
         async with asyncio.timeout(seconds):
             return await event.wait()

@@ -1,7 +1,7 @@
-"""What listens beyond this machine: nothing that lets anyone in, unless a person has said so.
+"""Check of listening addresses: an address beyond loopback needs authentication or an explicit permission.
 
-Whoever listens on loopback is reached by users of this machine alone; on any other address by whoever the network lets
-through, and that is seldom known to who starts a service.
+Only users of this machine can reach a listener on loopback. Every client that the network admits can reach a listener
+on another address, and the operator of a service seldom controls that network.
 """
 
 from ipaddress import ip_address
@@ -12,7 +12,7 @@ _LOCAL = "localhost"
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches what listens on `host`; a name other than localhost may be any address."""
+    """Return true if `host` is a loopback address or `localhost`; any other name may resolve to any address."""
     try:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -20,17 +20,17 @@ def is_loopback(host: str) -> bool:
 
 
 def require_guard(what: str, host: str, *, guarded: bool, allowed: bool, remedy: str) -> None:
-    """Check that nobody is let in unasked who comes from elsewhere.
+    """Check that an address beyond this machine admits no anonymous clients by accident.
 
     Args:
-        what: The setting that names the address, as people write it.
-        host: The address.
-        guarded: Whether whoever comes must say who they are.
-        allowed: Whether a person said that anyone may come.
-        remedy: What to set for either.
+        what: the setting that holds the address, as written in error messages.
+        host: the address.
+        guarded: true if clients must authenticate.
+        allowed: true if the operator has allowed anonymous clients.
+        remedy: the settings to change, as written in the error message.
 
     Raises:
-        OperatorError: anyone would be let in, and nobody wanted that.
+        OperatorError: the address admits anonymous clients, and the operator has not allowed it.
     """
     if not (is_loopback(host) or guarded or allowed):
         raise OperatorError(f"{what} {host or '(all addresses)'} lets anyone in who reaches this machine: {remedy}")

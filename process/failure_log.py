@@ -1,6 +1,6 @@
-"""Logs once that something fails, and once that it works again: what is tried each second would fill the log.
+"""Log of repeated attempts: one line when they begin to fail, one line when they succeed again.
 
-Where an outage is the reason, that is said once for the whole process (`process.outages`).
+If an outage causes the failure, `process.outages` logs it once for the whole process instead.
 """
 
 import logging
@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 
 class FailureLog:
-    """Log of one thing that is tried again and again; `meanwhile` says what happens while it fails."""
+    """Log of one operation that is retried; `meanwhile` describes the effect while it fails."""
 
     def __init__(self, what: str, meanwhile: str) -> None:
         self._what = what
@@ -20,7 +20,7 @@ class FailureLog:
         self._said = False
 
     def failed(self, error: BaseException) -> None:
-        """Log a failure, if the try before it succeeded."""
+        """Log a failure if the attempt before it succeeded and no outage explains it."""
         if not self._failing:
             self._said = not any(outage.causes(error) for outage in outages())
             if self._said:
@@ -29,7 +29,7 @@ class FailureLog:
         self._failing = True
 
     def recovered(self) -> None:
-        """Log a success, if the try before it failed."""
+        """Log a success if the attempt before it failed and the failure was logged."""
         if self._failing and self._said:
             log.info("%s: works again", self._what)
         self._failing = False

@@ -1,8 +1,8 @@
-"""How often Python looks for cycles of garbage, in a process with thousands of queries in flight.
+"""Tuning of the cyclic garbage collector for processes with thousands of queries in flight.
 
-Objects of a query live until it is acknowledged. By default the collector runs at each 700 new objects, so it visits
-the same living ones again and again; now and then it visits all that was imported and loaded at start as well. Measured
-in the selector: a quarter of its CPU time. Reference counting, which frees nearly everything, is not touched.
+The objects of a query live until the query is acknowledged. With the default threshold of 700 new objects, the
+collector visits the same live objects again and again, and sometimes all objects created at start; this took a quarter
+of the selector's CPU time. Reference counting, which frees nearly all objects, is unchanged.
 """
 
 import gc
@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from typing import Final
 
 _YOUNG: Final = 10_000
-"""A collection of so many stops the process for some 15 ms."""
+"""Number of new objects that start a collection; visiting them stops the process for about 15 ms."""
 
 
 def tune_gc() -> None:
-    """Have what is there now never visited again, and new objects less often; call it once, when all is loaded."""
+    """Exclude all present objects from collection, and collect new ones less often; call once, at the end of start."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG, 20, 50)
@@ -23,7 +23,7 @@ def tune_gc() -> None:
 
 @contextmanager
 def no_collection() -> Generator[None]:
-    """Leave cycles of garbage where they are while the context is open, but those from before."""
+    """Collect garbage now, then disable the cyclic collector while the context is open."""
     gc.collect()
     gc.disable()
     try:

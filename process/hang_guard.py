@@ -1,7 +1,7 @@
-"""Ends a process whose event loop stands still, with the traceback of every thread in its log.
+"""Ends a process whose event loop is blocked, and logs the traceback of every thread.
 
-Whoever keeps the process running then starts another; what it held is delivered again. The timer is the interpreter's
-own C thread: it goes off even where something never gives the interpreter's lock back.
+The supervisor of the process then starts another, and Kafka delivers the unfinished records again. The timer is a C
+thread of the interpreter: it fires even if some code never releases the GIL.
 """
 
 import asyncio
@@ -9,11 +9,11 @@ import faulthandler
 from typing import Final
 
 _REARMS: Final = 5
-"""Times that the timer is set anew within the limit, so that a late wake-up alone ends nothing."""
+"""Resets of the timer within the limit, so that one late wake-up does not end the process."""
 
 
 async def end_when_hung(limit_s: float) -> None:
-    """End the process, with code 1, when this event loop stands still for `limit_s`; until cancelled. 0: never."""
+    """End the process with code 1 when its event loop is blocked for `limit_s` (0: never); runs until cancelled."""
     try:
         while limit_s:
             faulthandler.dump_traceback_later(limit_s, exit=True)

@@ -1,8 +1,8 @@
-"""The small HTTP server through which a service without one of its own is watched.
+"""HTTP server for metrics and health of services that have no HTTP server of their own.
 
-`/metrics` in the Prometheus text format; `/health/live`, which is 503 once the service says that it cannot go on; and
-`/health/ready`, which is 503, with the reason, while the service cannot do its work: until it has begun, and while what
-it cannot do without is away.
+`/metrics` is in the Prometheus text format. `/health/live` returns 503 if the service cannot recover. `/health/ready`
+returns 503 with a reason while the service cannot work: before its start is complete, and while a dependency is
+unavailable.
 """
 
 import asyncio
@@ -23,10 +23,10 @@ log = logging.getLogger(__name__)
 async def health_server(
     host: str, port: int, problem: Callable[[], Awaitable[str]], live: Callable[[], bool] = lambda: True
 ) -> AsyncGenerator[None]:
-    """Serve metrics and health on `host:port` while the context is open; `port` 0 serves nothing.
+    """Serve metrics and health on `host:port` while the context is open; serve nothing if `port` is 0.
 
-    Health is served by the service's own event loop: one that stands still answers nothing, so it is not live.
-    `problem` says why the service is not ready; nothing if it is.
+    The event loop of the service answers health requests, so a service with a blocked loop is not live. `problem`
+    returns the reason why the service is not ready, or an empty text.
 
     Raises:
         OperatorError: the port is taken.
@@ -50,9 +50,9 @@ async def health_server(
 
 
 class HealthRoutes:
-    """Handlers of the paths by which a service is watched.
+    """Handlers of the metrics and health paths of a service.
 
-    `problem` says why the service is not ready; nothing if it is.
+    `problem` returns the reason why the service is not ready, or an empty text.
     """
 
     def __init__(self, problem: Callable[[], Awaitable[str]], live: Callable[[], bool] = lambda: True) -> None:
@@ -60,19 +60,19 @@ class HealthRoutes:
         self._live = live
 
     def routes(self, *folders: str) -> list[web.RouteDef]:
-        """Routes to add to an application, those of health under `/health` and these folders."""
+        """Return the routes for an application: metrics, and health under `/health` and each of `folders`."""
         found = [web.get("/metrics", self.metrics)]
         for folder in ("/health", *folders):
             found += [web.get(f"{folder}/live", self.live), web.get(f"{folder}/ready", self.ready)]
         return found
 
     async def live(self, _request: web.Request) -> web.Response:
-        """Answer that the process can go on."""
+        """Answer 200 if the process is live, else 503."""
         live = self._live()
         return web.json_response({"live": live}, status=200 if live else 503)
 
     async def ready(self, _request: web.Request) -> web.Response:
-        """Answer whether the service can do its work, or else why not."""
+        """Answer 200 if the service is ready, else 503 with the reason."""
         problem = await self._problem()
         return web.json_response({"ready": not problem, "reason": problem}, status=503 if problem else 200)
 

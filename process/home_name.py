@@ -1,7 +1,7 @@
-"""The name of a data folder, unique among those of all machines: `<host>-<four hex digits>`, kept in the folder.
+"""Name of a home folder, unique across machines: `<host>-<four hex digits>`, stored in the folder.
 
-It is made once, so it stays the same when the process restarts or the host gets another name. A folder that is copied
-to another machine takes its name along: remove the file `name` from the copy.
+The name is created once, so it survives restarts and changes of the host name. A copy of the folder on another machine
+has the same name: remove the file `name` from the copy.
 """
 
 import fcntl
@@ -13,11 +13,11 @@ from typing import Final
 
 _FILE: Final = "name"
 _LONGEST_HOST: Final = 20
-"""Letters of the host's name that stay: names of workers begin with it, and should be short."""
+"""Maximum length of the host part; names of workers begin with it and should be short."""
 
 
 def home_name(home: Path) -> str:
-    """Read the name of a folder, or make one; blocks for a moment where several do so at once."""
+    """Return the name of a folder; create it if absent. A file lock serializes concurrent callers."""
     home.mkdir(parents=True, exist_ok=True)
     with (home / _FILE).open("a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

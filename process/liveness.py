@@ -1,7 +1,7 @@
-"""Whether a process of ours hangs, judged from outside: its liveness URL answers no more.
+"""Detects a hung process from outside: its liveness URL stops answering.
 
-Asked of processes that cannot tell themselves: one that is stopped, or whose event loop stands still. Time is counted
-in questions that went unanswered, not by the clock: whoever asks may have been stopped, too.
+It detects processes that cannot report the hang themselves, since they are stopped or their event loop is blocked. The
+limit is counted in unanswered requests rather than by the clock, since this process may have been stopped, too.
 """
 
 import asyncio
@@ -10,14 +10,14 @@ from typing import Final
 import aiohttp
 
 _QUESTIONS: Final = 3
-"""Questions in a row without an answer after which a process counts as hung."""
+"""Consecutive unanswered requests after which a process counts as hung."""
 _START_S: Final = 60.0
-"""Seconds within which a process that has started must answer for the first time."""
+"""Seconds within which a new process must answer for the first time."""
 _STARTING_INTERVAL_S: Final = 0.25
 
 
 async def wait_until_hung(url: str, limit_s: float) -> None:
-    """Return when `url` has not answered 200 for `limit_s`, or not at all since the process started. 0: never."""
+    """Return when `url` has not answered 200 for `limit_s` (0: never return), or not at all in the first 60 s."""
     if not limit_s:
         await asyncio.Event().wait()
     period_s = limit_s / _QUESTIONS
@@ -35,7 +35,7 @@ async def wait_until_hung(url: str, limit_s: float) -> None:
 
 
 async def responds(http: aiohttp.ClientSession, url: str) -> bool:
-    """Whether a GET of `url` answers 200 now."""
+    """Return true if a GET of `url` answers 200."""
     try:
         async with http.get(url) as response:
             return response.status == 200

@@ -1,10 +1,10 @@
-"""What a process logs, and how: lines for people, or a JSON object a line for programs. No colours, anywhere.
+"""Logging of a process: text lines for people, or one JSON object a line for programs. Lines contain no colours.
 
     {"time": "2026-01-31T12:00:00.123Z", "level": "WARNING", "logger": "workers.lease", "message": "...",
-     "fields": {what `extra` holds}, "exception": "the traceback"}
+     "fields": {the fields of `extra`}, "exception": "the traceback"}
 
-`fields` and `exception` are there where there are any. What libraries say of their own affairs (who has joined a group,
-which connection was closed) is logged at DEBUG only; while what they need is away, its `Outage` says so once.
+`fields` and `exception` are absent if empty. Messages of client libraries about their own state (group membership,
+closed connections) are logged only at DEBUG; an `Outage` logs once that a dependency is unavailable.
 """
 
 import logging
@@ -27,36 +27,36 @@ FORMAT_ENV: Final = "INFAAS_LOG_FORMAT"
 _TEXT: Final = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 _CLIENT: Final = "aiokafka"
 _CHATTER: Final = {_CLIENT: logging.ERROR, "alembic": logging.WARNING}
-"""Libraries that tell of their own affairs, and from which level on that is somebody else's."""
+"""Libraries that log their own state, and the lowest level of theirs that is logged."""
 _CONTROLS: Final = {code: repr(chr(code))[1:-1] for code in (*range(0x20), *range(0x7F, 0xA0))}
 _HELD_S: Final = 1.0
 _OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 class LogFormat(StrEnum):
-    """Forms of a line."""
+    """Log formats."""
 
     TEXT = "text"
     JSON = "json"
 
 
 def said_format() -> LogFormat:
-    """The form that the environment asks for; text where what it says is none."""
+    """Return the log format that the environment sets; text if unset or invalid."""
     said = os.environ.get(FORMAT_ENV, "").lower()
     return LogFormat(said) if said in LogFormat.__members__.values() else LogFormat.TEXT
 
 
 def said_level(default: str) -> str:
-    """The level that the environment asks for; `default` where what it says is none."""
+    """Return the log level that the environment sets; `default` if unset or invalid."""
     said = os.environ.get(LEVEL_ENV, "").upper()
     return said if said in LEVELS else default
 
 
 class TextFormatter(logging.Formatter):
-    """Formatter of records as lines; what clients send ends no line, and says nothing to a terminal."""
+    """Formatter of text lines; it escapes control characters, so that client input cannot forge lines."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """A record as one line, to which its traceback is added."""
+        """Format a record as one line, without its traceback."""
         record.message = record.message.translate(_CONTROLS)
         return super().formatMessage(record)
 
@@ -65,7 +65,7 @@ class JsonFormatter(logging.Formatter):
     """Formatter of records as JSON objects."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """A record as one line."""
+        """Format a record as one line."""
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         said: dict[str, Any] = {
             "time": at, "level": record.levelname, "logger": record.name, "message": _utf8(record.getMessage()),
@@ -79,14 +79,15 @@ class JsonFormatter(logging.Formatter):
 
 
 def _utf8(value: Any) -> Any:
-    """A text without what UTF-8 has no bytes for, as names of files may have; anything else as it is."""
+    """Escape characters that UTF-8 cannot encode, as in names of files; return other values than texts unchanged."""
     return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 
 class ServiceLogHandler(logging.StreamHandler[Any]):
-    """Handler of everything that a process of ours logs.
+    """Handler of all log records of a process.
 
-    A warning that an outage would explain is held for a second: whoever meets it first does not know yet what it is.
+    A warning that an outage may explain is held for a second, since the first code to fail does not know yet whether
+    there is an outage.
     """
 
     def __init__(self, form: LogFormat) -> None:
@@ -96,11 +97,11 @@ class ServiceLogHandler(logging.StreamHandler[Any]):
         self._timer: threading.Timer | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record now, in a second, or never."""
+        """Write a record at once, hold it for a second, or drop it."""
         outage = None
         if logging.root.level > logging.DEBUG:
             if record.name.startswith(_CLIENT) and not record.exc_info:
-                return  # it tells of connections, as an outage does
+                return  # it reports connections, which an outage covers
             if record.levelno == logging.WARNING:
                 outage = next((one for one in outages() if one.concerns(record)), None)
         if outage is None:
@@ -109,7 +110,7 @@ class ServiceLogHandler(logging.StreamHandler[Any]):
             self._hold(record, outage)
 
     def write_held(self) -> None:
-        """Write what was held and is news after all."""
+        """Write the held records that no outage explains."""
         with self.lock or nullcontext():
             held, self._held, self._timer = self._held, [], None
             for record, outage in held:
@@ -117,7 +118,7 @@ class ServiceLogHandler(logging.StreamHandler[Any]):
                     super().emit(record)
 
     def close(self) -> None:
-        """Write what is held, and no more."""
+        """Write the held records and close the handler."""
         if self._timer is not None:
             self._timer.cancel()
         self.write_held()
@@ -132,7 +133,7 @@ class ServiceLogHandler(logging.StreamHandler[Any]):
 
 
 def configure_logging(level: str = "INFO", form: LogFormat = LogFormat.TEXT) -> None:
-    """Log from now on what is as severe as `level`, to stderr; where somebody else handles logs already, by that."""
+    """Log records of at least `level` to stderr from now on; do nothing if the application has its own handlers."""
     root = logging.getLogger()
     ours = [handler for handler in root.handlers if isinstance(handler, ServiceLogHandler)]
     if root.handlers and not ours:

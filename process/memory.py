@@ -1,7 +1,7 @@
-"""How much memory this process may have; gives back what it does not use any more.
+"""Memory limit of this process, and return of freed memory to the system.
 
-In a cgroup with a limit (a container), what counts is the lesser of the two: who takes more than the limit is ended,
-however much the machine has.
+In a cgroup with a limit (a container) the lower of the machine's memory and the limit counts: the kernel kills a
+process that exceeds its limit, however much memory the machine has.
 """
 
 import ctypes
@@ -13,25 +13,25 @@ import psutil
 from process.cpus import CGROUP
 
 _CACHES: Final = ("active_file", "inactive_file")
-"""Memory of a cgroup that is given back when it is wanted: what was read of files."""
+"""Counters of file caches in a cgroup; the kernel reclaims them on demand."""
 
 
 def total_memory(cgroup: Path = CGROUP) -> int:
-    """Bytes of memory of this machine, or of the cgroup where that may have less."""
+    """Return the total memory of this machine in bytes, or the limit of the cgroup if that is lower."""
     machine, limit = psutil.virtual_memory().total, _limit(cgroup)
     return machine if limit is None else min(machine, limit)
 
 
 def free_memory(cgroup: Path = CGROUP) -> int:
-    """Bytes of that memory which are free."""
+    """Return the free part of that memory in bytes."""
     machine, limit = psutil.virtual_memory().available, _limit(cgroup)
     return machine if limit is None else min(machine, max(limit - _used(cgroup), 0))
 
 
 def trim_memory() -> None:
-    """Let the system have what was freed: glibc keeps it otherwise, and unloading a model would free nothing.
+    """Return freed memory to the system: glibc keeps it otherwise, so unloading a model would free nothing.
 
-    Blocks for some milliseconds. Elsewhere than on glibc it does nothing.
+    Blocks for some milliseconds. Does nothing if the C library is not glibc.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
@@ -39,15 +39,15 @@ def trim_memory() -> None:
 
 
 def _limit(cgroup: Path) -> int | None:
-    """Bytes that a cgroup of version 2 may have; None where nothing says so."""
+    """Return the memory limit of a version 2 cgroup in bytes; None if it has none."""
     try:
         return int((cgroup / "memory.max").read_text())
-    except (OSError, ValueError):  # there is none, or it is `max`
+    except (OSError, ValueError):  # no such file, or `max`
         return None
 
 
 def _used(cgroup: Path) -> int:
-    """Bytes that a cgroup has and would not give back."""
+    """Return the bytes that a cgroup uses, without file caches; 0 if unknown."""
     try:
         counters = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
         return int((cgroup / "memory.current").read_text()) - sum(int(counters[name]) for name in _CACHES)

@@ -1,13 +1,13 @@
-"""The number of files, sockets among them, that this process may have open."""
+"""Limit of the number of open files, sockets included, of this process."""
 
 import sys
 
-if sys.platform != "win32":  # there the client library runs, too, and nothing says how many
+if sys.platform != "win32":  # the client library runs on Windows, too, which has no such limit
     import resource
 
 
 def open_files_limit(most: int) -> int:
-    """The number of files that this process may have open at present; `most` where it may have more."""
+    """Return the present limit of open files, at most `most`."""
     if sys.platform == "win32":
         return most
     soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -15,7 +15,7 @@ def open_files_limit(most: int) -> int:
 
 
 def allow_open_files(wanted: int) -> int:
-    """Have this process open `wanted` files, or as many as the system lets it; returns how many it may open now."""
+    """Raise the limit of open files to `wanted`, or to the maximum permitted; return the new limit."""
     allowed = open_files_limit(wanted)
     if sys.platform != "win32" and allowed < wanted:
         _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

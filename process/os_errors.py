@@ -1,6 +1,7 @@
-"""What the operating system refuses, in words that say what a person can do about it. Pure.
+"""Messages for errors of the operating system that state a remedy. Pure.
 
-A command or a service ends with these words instead of a traceback: it is the machine that is not as it must be.
+A command or a service ends with such a message instead of a traceback, since the cause is the machine's state and not a
+defect.
 """
 
 import errno
@@ -30,7 +31,7 @@ _SHOWN: Final = 200
 
 
 def os_error_words(error: OSError) -> str:
-    """What is wrong, and what to do about it."""
+    """Return a message with the cause of an error and its remedy."""
     if isinstance(error, socket.gaierror):
         return f"a host is not known ({error.strerror}): is its name spelt right?"
     if error.filename is None:
@@ -44,7 +45,7 @@ def os_error_words(error: OSError) -> str:
 
 
 def listen_words(host: str, port: int, error: Exception, flag: str) -> str:
-    """Why a port of a host cannot be listened on; `flag` is what names another one."""
+    """Return the message for a host and port that cannot be listened on; `flag` is the setting to change."""
     if not isinstance(error, OSError):
         return f"{host[:_SHOWN]!r} is no name of a host"
     if isinstance(error, socket.gaierror):
@@ -56,5 +57,5 @@ def listen_words(host: str, port: int, error: Exception, flag: str) -> str:
 
 
 def reason_of(error: OSError) -> str:
-    """The reason in the system's own words."""
+    """Return the system's text for an error."""
     return error.strerror or str(error) or type(error).__name__

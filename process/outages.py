@@ -1,7 +1,8 @@
-"""What a process cannot do its work without, and whether it is away: said once when it goes, and once when it is back.
+"""Outages of dependencies such as Kafka or Postgres: each is logged once when it begins and once when it ends.
 
-Dozens of loops meet the same outage, each with words of its own. Who opens connections knows best, so it tells an
-`Outage`; while that lasts, and a moment after, warnings that only say so again are not logged. Errors are, always.
+Many loops fail during one outage, each with its own message. The code that opens connections has the most exact
+information, so it reports to an `Outage`. While the outage lasts and shortly after, warnings that it explains are not
+logged. Errors are always logged.
 """
 
 import logging
@@ -12,18 +13,18 @@ log = logging.getLogger(__name__)
 
 _all: Final[list["Outage"]] = []
 _BELIEVED_S: Final = 60.0
-"""Seconds after a failure for which a place that nobody asked since counts as away."""
+"""Seconds after its last failure for which a place counts as unavailable."""
 _SETTLING_S: Final = 5.0
-"""Seconds after it is back, or we began, in which what does not work yet is no news."""
+"""Seconds after the start of the process, or after recovery, in which warnings are still suppressed."""
 
 
 class Outage:
-    """Whether something is away; one for the process.
+    """State of one dependency of this process; create one instance per process.
 
     Args:
-        what: its name for people, e.g. `Postgres`.
-        errors: types of the errors that come of it.
-        loggers: beginnings of the names of loggers whose warnings come of it.
+        what: name for people, e.g. `Postgres`.
+        errors: types of the errors that an outage causes.
+        loggers: prefixes of the names of loggers whose warnings an outage causes.
     """
 
     def __init__(self, what: str, errors: tuple[type[BaseException], ...], loggers: tuple[str, ...] = ()) -> None:
@@ -36,7 +37,7 @@ class Outage:
 
     @property
     def lasts(self) -> bool:
-        """Whether it is away, as far as anybody has tried."""
+        """True if attempts at some place failed within the last 60 s and none succeeded since."""
         if not self._failed_at:
             return False
         oldest = time.monotonic() - _BELIEVED_S
@@ -44,7 +45,7 @@ class Outage:
         return bool(self._failed_at)
 
     def failed(self, place: str = "", reason: str = "") -> None:
-        """Note that it was asked at `place` in vain."""
+        """Record a failed attempt at `place`; log the first one."""
         known = place in self._failed_at
         self._failed_at[place] = time.monotonic()
         if not known:
@@ -52,13 +53,13 @@ class Outage:
             log.error("%s does not answer%s%s; trying again until it does", self._what, _at(place), why)
 
     def answered(self, place: str = "") -> None:
-        """Note that it has answered at `place`."""
+        """Record a successful attempt at `place`; log it if the place was unavailable."""
         if self._failed_at and self._failed_at.pop(place, None) is not None:
             self._settled_at = time.monotonic() + _SETTLING_S
             log.warning("%s answers again%s", self._what, _at(place))
 
     def concerns(self, record: logging.LogRecord) -> bool:
-        """Whether a line would say no more than that it is away, if it is."""
+        """Return true if an outage of this dependency would cause this log record."""
         if record.name == __name__:
             return False
         args = record.args if isinstance(record.args, tuple) else ()
@@ -66,21 +67,21 @@ class Outage:
 
     @property
     def explains(self) -> bool:
-        """Whether lines that concern it are no news now."""
+        """True if the records that concern this dependency should not be logged now."""
         return self.lasts or time.monotonic() < self._settled_at
 
     def causes(self, error: BaseException) -> bool:
-        """Whether an error comes of this."""
+        """Return true if this outage lasts and causes such errors."""
         return self.lasts and isinstance(error, self._errors)
 
 
 def outages() -> list[Outage]:
-    """All that were made."""
+    """Return all outages of this process."""
     return _all
 
 
 def quiet_outages(quiet: bool = True) -> None:
-    """Say nothing of outages, or do so again."""
+    """Suppress the messages about outages, or log them again."""
     log.disabled = quiet
 
 

@@ -1,7 +1,8 @@
-"""TCP ports: asked about before anything is started, so that a taken one is an error that names its flag.
+"""TCP ports: checked before any process starts, so that the error for a taken port names its flag.
 
-What is found free is used seconds later. The kernel gives ports of a range of its own to whoever connects somewhere, so
-one of that range may be taken by then; those below it are taken only by who listens.
+A free port is used only seconds later. The kernel takes ports of outgoing connections from a range of its own, so a
+port of that range may be taken by then. Free ports are therefore chosen below the range, where only listeners take
+ports.
 """
 
 import random
@@ -20,16 +21,16 @@ _LOWEST: Final = 20_000
 _RANGE_OF_CONNECTIONS: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _TRIES: Final = 100
 _given: Final[deque[int]] = deque(maxlen=256)
-"""Ports that were found free lately: nobody may listen on them yet."""
+"""Ports that were found free recently; their users may not listen on them yet."""
 
 
 def free_port(host: str = LOOPBACK) -> int:
-    """Find a port that nobody listens on now, and that this process has not found lately.
+    """Find a port without a listener that this process has not returned recently.
 
-    Another process may take it before its user does.
+    Another process may take the port before its user listens on it.
 
     Raises:
-        OperatorError: `host` is no address of this machine.
+        OperatorError: `host` is not an address of this machine.
     """
     port = _unused_port(host)
     while port in _given:
@@ -51,7 +52,7 @@ def _unused_port(host: str) -> int:
 
 
 def _bound(host: str, port: int) -> int:
-    """The port that can be bound to, of the kernel's choice for 0."""
+    """Return the port that could be bound; the kernel chooses it if `port` is 0."""
     with _probe(host) as probe:
         probe.bind((host, port))
         return int(probe.getsockname()[1])
@@ -62,7 +63,7 @@ def _probe(host: str) -> socket.socket:
 
 
 def _first_of_connections() -> int:
-    """The first port that the kernel gives to connections; 0: it does not say."""
+    """Return the first port of the kernel's range for outgoing connections; 0 if unknown."""
     try:
         return int(_RANGE_OF_CONNECTIONS.read_text().split()[0])
     except (OSError, ValueError, IndexError):
@@ -70,25 +71,25 @@ def _first_of_connections() -> int:
 
 
 def address_text(host: str, port: int) -> str:
-    """The two as one text, as in a URL: an address of IPv6 stands in brackets."""
+    """Return `host:port` as in a URL; IPv6 addresses are in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def claim_port(port: int, flag: str, host: str = LOOPBACK) -> int:
-    """Check that `port` is free, or find a free one for 0; returns it.
+    """Check that `port` is free, or find a free one for 0; return it.
 
     Raises:
-        OperatorError: somebody listens on it, or it is none of this machine; the message names `flag`.
+        OperatorError: the port is taken, or `host` is not an address of this machine; the message names `flag`.
     """
     if port == 0:
         return free_port(host)
     if port > LAST_PORT:
         raise OperatorError(f"{port} is no port, the last is {LAST_PORT}; choose another {flag}")
     with _probe(host) as probe:
-        # As servers do: a port whose last connections only wait to be forgotten is free.
+        # Servers set this, too: a port whose last connections are in TIME_WAIT is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except (OSError, TypeError, UnicodeError) as error:  # the latter for what is no name at all
+        except (OSError, TypeError, UnicodeError) as error:  # the last two: not a host name
             raise OperatorError(listen_words(host, port, error, flag)) from error
     return port

@@ -1,4 +1,4 @@
-"""Lets other threads and processes go first where the cores are shared."""
+"""Lowers the scheduling priority of a thread."""
 
 import contextlib
 import os
@@ -9,6 +9,6 @@ _NICE: Final = 10
 
 
 def lower_priority() -> None:
-    """Let others go before the calling thread from now on. Linux only; elsewhere it does nothing. It cannot fail."""
+    """Lower the priority of the calling thread for good. Linux only; elsewhere it does nothing. It never raises."""
     with contextlib.suppress(OSError, AttributeError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)

@@ -1,6 +1,6 @@
 """`python -m process.probe`: exit code 0 if the service in this container is ready. For a HEALTHCHECK without curl.
 
-It asks INFAAS_PROBE_URL, by default the metrics port of the image.
+It requests the URL in INFAAS_PROBE_URL; the default is the readiness path on the metrics port of the image.
 """
 
 import os
@@ -12,11 +12,11 @@ _TIMEOUT_S = 2.0
 
 
 def main() -> int:
-    """Ask once whether the service is ready; returns the exit code."""
+    """Request the readiness URL once; return the exit code."""
     try:
         with urlopen(os.environ.get("INFAAS_PROBE_URL", _DEFAULT), timeout=_TIMEOUT_S) as answer:
             return 0 if answer.status == 200 else 1
-    except OSError:  # an HTTP status of 400 and more is one too
+    except OSError:  # HTTPError, raised for a status of 400 or more, is an OSError
         return 1
 
 

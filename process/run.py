@@ -1,8 +1,8 @@
-"""The life of a service process: signals, drain, exit code.
+"""Lifecycle of a service process: signals, drain, exit code.
 
-A signal only sets an event. The service then stops its intake, drains and returns; if it has not within the drain
-timeout, or a second signal comes, it is cancelled. Nothing is lost either way, since what was not committed is
-delivered again; draining only saves the work.
+A signal only sets an event. The service then stops its intake, drains and returns. It is cancelled if it has not
+returned within the drain timeout, or at a second signal. Nothing is lost in either case: Kafka delivers uncommitted
+records again. Draining only saves the repeated work.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_HARD = 130
 EXIT_REPLACE = 86
-"""The process cannot go on, but another in its place could: whoever keeps it running starts that one."""
+"""Exit code of a process that cannot continue but that a new process can replace; the supervisor starts one."""
 
 
 def run_service(
@@ -36,9 +36,9 @@ def run_service(
     log_format: LogFormat = LogFormat.TEXT,
     hang_s: float = 0.0,
 ) -> int:
-    """Run `serve(stop)` until it returns; set `stop` at SIGTERM or SIGINT. Returns the process's exit code.
+    """Run `serve(stop)` until it returns; set `stop` at SIGTERM or SIGINT; return the exit code of the process.
 
-    The process ends at once when its event loop stands still for `hang_s`, unless that is 0.
+    The process ends at once if its event loop is blocked for `hang_s` (0: no limit).
     """
     configure_logging(log_level, log_format)
     code = EXIT_FAILED
@@ -50,7 +50,7 @@ def run_service(
             log.error("%s", error)
     except* OSError as errors:
         for error in leaves(errors):
-            # What concerns a file is the machine's, and anything else may be a defect.
+            # An error with a file name is a fault of the machine; another may be a defect, so it keeps its traceback.
             log.error("%s", os_error_words(error), exc_info=None if error.filename else error)
     return code
 

@@ -1,13 +1,13 @@
-"""Runs a command where it can do no harm: bubblewrap (`bwrap`) gives it an own view of the machine.
+"""Sandbox for untrusted commands: bubblewrap (`bwrap`) gives a command its own view of the machine.
 
-Inside there are programs and libraries, read only; the files that the command is given, read only; and folders of its
-own. There is no network, no other process, no home, no configuration of the machine, no way to gain rights, and system
-calls that a computation never needs are refused (`syscall_filter`).
+The command sees programs, libraries and its given files, all read only, and writable folders of its own. It has no
+network, no other processes, no home folder, no configuration of the machine and no way to gain rights. System calls
+that no computation needs are refused (`syscall_filter`).
 
-The sandbox needs `bwrap` 0.8 or newer and a kernel that lets this user make namespaces, which many containers do not.
-`INFAAS_STEP_SANDBOX` says what happens without it: `auto` runs the command all the same, with a warning; `required`
-runs nothing; `off` never looks for it. `INFAAS_STEP_FOLDERS` names further folders that are readable inside, separated
-by colons: a vendor's libraries, say.
+The sandbox needs `bwrap` 0.8 or newer and a kernel that permits user namespaces; many containers do not permit them.
+`INFAAS_STEP_SANDBOX` sets the behaviour without it: `auto` runs the command with a warning, `required` refuses to run
+it, `off` never uses a sandbox. `INFAAS_STEP_FOLDERS` names further readable folders, separated by colons, for instance
+the libraries of a vendor.
 """
 
 import functools
@@ -37,7 +37,7 @@ _ISOLATED: Final = (
     *("--disable-userns", "--die-with-parent", "--cap-drop", "ALL"),
 )
 _LINKED: Final = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
-"""Folders of the root that are links into `/usr`, or folders of their own."""
+"""Root folders that are links into `/usr` on some systems and folders on others."""
 _READABLE: Final = (
     *("/usr", "/sys", "/nix/store", "/opt/nvidia", "/opt/rocm", "/opt/intel", "/opt/aws", "/etc/alternatives"),
     *("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/passwd", "/etc/group", "/etc/nsswitch.conf"),
@@ -48,7 +48,7 @@ _DEVICES: Final = ("nvidia*", "dri", "kfd", "accel", "neuron*")
 
 
 class SandboxMode(StrEnum):
-    """What happens where there is no sandbox."""
+    """Behaviour where no sandbox is available."""
 
     AUTO = "auto"
     REQUIRED = "required"
@@ -56,18 +56,18 @@ class SandboxMode(StrEnum):
 
 
 class SandboxFiles(NamedTuple):
-    """Files of the machine that a command sees, under the paths that they have outside."""
+    """Files of the machine that a command sees."""
 
     readable: Sequence[Path]
-    """Files and folders that it may read."""
+    """Files and folders that it can read, at the same paths as outside."""
     writable: Mapping[Path, Path]
-    """Folders of its own, by the path at which it sees them."""
+    """Writable folders, by the path inside the sandbox."""
     devices: bool = False
-    """Whether it sees accelerators."""
+    """True if it sees accelerators."""
 
 
 def sandbox_mode(environment: Mapping[str, str] = os.environ) -> SandboxMode:
-    """The mode that the environment asks for; raises `OperatorError` where it is none."""
+    """Return the mode that the environment sets; raise `OperatorError` for an invalid one."""
     asked = environment.get(MODE_ENV, SandboxMode.AUTO)
     try:
         return SandboxMode(asked)
@@ -77,7 +77,10 @@ def sandbox_mode(environment: Mapping[str, str] = os.environ) -> SandboxMode:
 
 @functools.cache
 def sandbox_obstacle() -> str:
-    """Why this process can have no sandbox; empty if it can. Found out once, in some hundredths of a second; blocks."""
+    """Return the reason why no sandbox is available, or an empty text.
+
+    The first call tests a sandbox, which blocks for some hundredths of a second; the result is cached.
+    """
     if sys.platform != "linux":
         return f"there is none for {sys.platform}"
     if shutil.which("bwrap") is None:
@@ -100,10 +103,10 @@ def sandbox_obstacle() -> str:
 
 
 def has_sandbox() -> bool:
-    """Whether steps run in a sandbox; blocks the first time.
+    """Return true if steps run in a sandbox. The first call blocks.
 
     Raises:
-        OperatorError: there is none, and it is required.
+        OperatorError: a sandbox is required but not available.
     """
     mode = sandbox_mode()
     obstacle = sandbox_obstacle() if mode is not SandboxMode.OFF else ""
@@ -115,13 +118,13 @@ def has_sandbox() -> bool:
 
 
 def missing_sandbox() -> str:
-    """Why steps run without a sandbox; empty if they have one; blocks the first time."""
+    """Return the reason why steps run without a sandbox, or an empty text. The first call blocks."""
     return f"{MODE_ENV}=off" if sandbox_mode() is SandboxMode.OFF else sandbox_obstacle()
 
 
 @functools.cache
 def warn_once(obstacle: str) -> None:
-    """Log that steps run without a sandbox, the first time."""
+    """Log once for each obstacle that steps run without a sandbox."""
     log.warning(
         "steps of registrations run without a sandbox: %s. They can read what this user can, and reach the network; "
         "see docs/security.md",
@@ -130,8 +133,8 @@ def warn_once(obstacle: str) -> None:
 
 
 def sandboxed(command: Sequence[str], files: SandboxFiles) -> list[str]:
-    """The command line that runs a command in a sandbox; what it writes at `TEMPORARY` must be among `files`."""
-    here = str(Path.cwd())  # relative paths mean the same inside
+    """Return the command line that runs `command` in a sandbox; `files` must include `TEMPORARY` if it writes there."""
+    here = str(Path.cwd())  # so that relative paths stay valid inside
     return [
         shutil.which("bwrap") or "bwrap",
         *_ISOLATED,
@@ -166,7 +169,7 @@ def _mounts(files: SandboxFiles) -> Iterator[str]:
 
 @functools.cache
 def _libraries(wanted: tuple[Path, ...], libraries: tuple[Path, ...], more: tuple[Path, ...]) -> tuple[Path, ...]:
-    """Python, packages, and our own code: no folder that may hold anything else, such as the one of a checkout."""
+    """Return folders of Python, packages and our code; never one with other files, such as a checkout's root."""
     prefixes = {Path(one) for one in (sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix)}
     prefixes |= {Path(os.path.realpath(sys.executable)).parents[1]}
     packages = [Path(one) for one in sys.path if Path(one).name in ("site-packages", "dist-packages")]
@@ -180,6 +183,6 @@ def _folders(variable: str) -> tuple[Path, ...]:
 
 
 def _code_within(folder: Path) -> Iterator[Path]:
-    """Packages and modules directly in a folder."""
+    """Yield packages and modules directly in a folder."""
     if folder.is_dir():
         yield from (entry for entry in folder.iterdir() if (entry / "__init__.py").exists() or entry.suffix == ".py")

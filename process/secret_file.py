@@ -1,4 +1,4 @@
-"""A secret in a file that its owner alone may read, made the first time that it is asked for."""
+"""Secrets in files that only their owner can read, created on first use."""
 
 import os
 import secrets
@@ -9,9 +9,9 @@ _BYTES: Final = 24
 
 
 def keep_secret(file: Path) -> str:
-    """Return the secret in this file; where there is none it is made, at random, and there as a whole or not at all.
+    """Return the secret in this file, created at random if the file is absent; the file appears complete or not at all.
 
-    What stands around it counts for nothing: who writes one of their own ends the line.
+    Surrounding white space is ignored, since editors append a newline.
     """
     if not file.exists():
         write_secret(file, secrets.token_urlsafe(_BYTES))
@@ -19,7 +19,7 @@ def keep_secret(file: Path) -> str:
 
 
 def write_secret(file: Path, text: str) -> None:
-    """Write what holds a secret, in UTF-8, into this file, which nobody else may read at any time."""
+    """Write a secret to this file in UTF-8; the file is never readable by others."""
     fresh = file.with_name(f"{file.name}.new")
     fresh.unlink(missing_ok=True)
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

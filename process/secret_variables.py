@@ -1,8 +1,8 @@
-"""Takes secrets out of the environment of a process that has read them and goes on to load models.
+"""Removes secrets from the environment of a process that loads models after it has read its settings.
 
-Variables that `os.environ` alone removes still stand in the block that the kernel shows as `/proc/<pid>/environ`,
-so their values are overwritten there, too (Linux). Settings objects, and connections, keep what they need. What models
-may still reach is in docs/security.md.
+Removal from `os.environ` leaves the values in the memory block that the kernel shows as `/proc/<pid>/environ`, so they
+are overwritten there, too (Linux). Settings objects and connections keep the secrets they need. See docs/security.md
+for the data that models can still reach.
 """
 
 import ctypes
@@ -19,14 +19,14 @@ _SECRETS: Final = frozenset(
     )
 )
 _MASK: Final = ord("*")
-"""Not NUL: readers of the block, such as psutil, take an empty entry for its end."""
+"""Not NUL: readers of the block, such as psutil, treat an empty entry as its end."""
 _STAT: Final = Path("/proc/self/stat")
 _ENVIRONMENT_AT: Final = 50 - 3
-"""Place of the block's address in the line, after the name of the program, which may hold anything (`proc(5)`)."""
+"""Index of the block's address among the fields after the program's name; the name may contain spaces (`proc(5)`)."""
 
 
 def forget_secrets() -> None:
-    """Remove the variables that hold secrets from the environment of this process, as others and models see it."""
+    """Remove variables with secrets from the environment, as seen by models and by other processes."""
     for name in _SECRETS & os.environ.keys():
         del os.environ[name]
     if sys.platform == "linux":

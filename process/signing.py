@@ -1,6 +1,6 @@
-"""The secret that all keys are made of by which queries are signed: `INFAAS_SIGNING_*`; and signing by it.
+"""Signing of queries with keys derived from one secret: `INFAAS_SIGNING_*`.
 
-Whoever has it can sign for every tenant: selectors, and gateways and jobs services that speak for tenants.
+A process with the secret can sign for every tenant: selectors, and the gateways and jobs services that act for tenants.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ _LEAST_BYTES: Final = 32
 
 
 class SigningSettings(BaseSettings):
-    """Where the secret stands; the file, if both do."""
+    """Location of the secret; the file takes precedence."""
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="ignore")
 
@@ -28,10 +28,10 @@ class SigningSettings(BaseSettings):
     secret_file: Path | None = None
 
     def read(self) -> bytes | None:
-        """The secret; None: there is none, and nothing is signed.
+        """Return the secret; None if none is configured, so that nothing is signed.
 
         Raises:
-            OperatorError: its file cannot be read, or it is so short that it could be guessed.
+            OperatorError: the file cannot be read, or the secret is short enough to be guessed.
         """
         try:
             found = self.secret_file.read_bytes().strip() if self.secret_file is not None else self._given()
@@ -56,9 +56,9 @@ async def vouch(
     at_ms: float,
     added: h.RawHeaders | None = None,
 ) -> tuple[str, bytes]:
-    """The header by which a part of the system says that a query is of the tenant that its other headers name.
+    """Return the header that proves the tenant in the other headers of a query on behalf of the system.
 
-    `added` are headers that are added later, and covered all the same. A large value is hashed beside the loop.
+    The signature also covers `added`, the headers that are appended later. A large value is hashed in a thread.
     """
     fields = h.as_text([*headers, *(added or ())])
     signed = partial(sign, system_key(secret), task, fields, value, int(at_ms))

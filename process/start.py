@@ -1,7 +1,7 @@
-"""How a service process leaves when it is stopped before it serves: at once, in good order, with no traceback.
+"""Exit of a service process that is stopped before it serves: immediate and without a traceback.
 
-Most of a start is imports and takes a second or more, so this module imports nothing and is called before them.
-`process.run` takes the signals over when there is something to drain.
+Most of a start is imports, which take a second or more. This module therefore imports nothing slow and is called before
+them. `process.run` replaces its signal handlers when there is work to drain.
 """
 
 import os
@@ -14,9 +14,9 @@ CHECK: Final = "--check"
 
 
 def exit_on_signal() -> None:
-    """Exit at once, with code 0, at SIGTERM or SIGINT from now on: nothing was begun that could be lost.
+    """Exit at once with code 0 at SIGTERM or SIGINT: no work has begun that could be lost.
 
-    A check is not a service, and one that was cut off has not succeeded: it dies of its signal.
+    A `--check` is left to die of the signal: an interrupted check has not succeeded.
     """
     if CHECK in sys.argv:
         return

@@ -1,7 +1,7 @@
-"""Processes that this one owns: each started with its log in a file, and never outliving us.
+"""Child processes of this process: each logs to a file and never outlives its parent.
 
-The kernel sends it a signal when the thread that started it dies (PR_SET_PDEATHSIG), so that not even our own SIGKILL
-leaves it behind. Linux only; elsewhere only a clean exit stops it.
+The kernel signals a child when the thread that started it dies (PR_SET_PDEATHSIG), so a SIGKILL of the parent leaves no
+orphan. Linux only; on other systems only a clean exit stops the child.
 """
 
 import asyncio
@@ -17,9 +17,9 @@ from typing import Final
 from schemas.errors import OperatorError
 
 STOP_S: Final = 15.0
-"""Seconds after which a process that was told to end is killed."""
+"""Seconds after the stop signal until a process is killed."""
 DRAIN_S: Final = STOP_S - 5.0
-"""Seconds that one of our services may drain, so that it is done before it would be killed."""
+"""Drain timeout of a child service, short enough that it ends before it is killed."""
 _PR_SET_PDEATHSIG: Final = 1
 _libc = ctypes.CDLL(None)
 
@@ -48,7 +48,7 @@ async def running(
                 stderr=output,
                 env=env,
                 cwd=cwd,
-                start_new_session=True,  # Ctrl-C is for us: we stop it when our services have drained
+                start_new_session=True,  # no Ctrl-C: children are stopped after our services have drained
                 preexec_fn=die_with_parent(signal.SIGKILL),
             )
         except OSError as error:
@@ -60,23 +60,23 @@ async def running(
 
 
 def die_with_parent(number: signal.Signals) -> Callable[[], None]:
-    """Function for a child to call between fork and exec, so that it gets this signal when its parent thread dies."""
+    """Return a `preexec_fn` that requests the signal `number` for the child when its parent thread dies."""
     parent = os.getpid()
 
     return lambda: end_with_parent(number, parent)
 
 
 def end_with_parent(number: signal.Signals, parent: int) -> None:
-    """Have this process get a signal when the thread that started it dies; end at once if `parent` is dead already."""
+    """Request the signal `number` when the parent thread dies; exit at once if `parent` is dead already."""
     if sys.platform != "linux":
         return
     _libc.prctl(_PR_SET_PDEATHSIG, number)
-    if os.getppid() != parent:  # it died before we asked
+    if os.getppid() != parent:  # it died before the request
         os._exit(1)
 
 
 def log_tail(log: Path) -> str:
-    """Last 800 bytes of a log, to quote in an error."""
+    """Return the last 800 bytes of a log, to quote in an error."""
     return log.read_bytes()[-800:].decode(errors="replace").strip() or "(nothing)"
 
 

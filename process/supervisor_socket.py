@@ -1,10 +1,11 @@
 """Commands to a supervisor, the process that keeps others running, through a socket in its home folder.
 
-The supervisor owns its processes: it starts them again when they die, and they die with it. Whoever commands it may
-come and go; a successor asks what runs and goes on from there. One command a connection, one line of JSON each way.
+The supervisor owns its processes: it restarts them when they die, and they die with it. Clients keep no state: a new
+client lists the processes and continues from there. Each connection carries one command and one reply, each a line of
+JSON.
 
-Only the home's owner can reach the socket. It is addressed by way of the folder's file descriptor, since the address
-of a socket may be no longer than 107 bytes, and homes are.
+Only the owner of the home folder can reach the socket. Its address goes through the file descriptor of the folder,
+since an address is limited to 107 bytes and paths of home folders may be longer.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ _MOST_BYTES: Final = 1 << 20
 
 
 class SupervisorCommand(msgspec.Struct, frozen=True, kw_only=True):
-    """A command to the supervisor. Starting what runs, or stopping what does not, changes nothing."""
+    """Command to the supervisor. It is idempotent: to start a running process or stop a stopped one changes nothing."""
 
     verb: str
     """`list`, `start` or `stop`."""
@@ -33,40 +34,40 @@ class SupervisorCommand(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProcessStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """State of one process that the supervisor was told to start."""
+    """State of one process that the supervisor was commanded to start."""
 
     name: str
     state: str
     """`starting`, `running`, `stopping` or `failed`."""
     reason: str = ""
-    """Why it failed, with the end of its log."""
+    """Cause of the failure, with the end of the log."""
 
 
 class ProcessPool(msgspec.Struct, frozen=True, kw_only=True):
     """Processes of one kind that the supervisor can start."""
 
     hardware: str
-    """Hardware type that each owns."""
+    """Hardware type that each process owns."""
     maximum: int
-    """Number of them that may run at once."""
+    """Maximum number of processes that run at once."""
     cores: int
-    """Cores that each may use, at least."""
+    """Minimum number of cores that each may use."""
     memory_bytes: int
-    """Memory that each may use, at least."""
+    """Minimum memory that each may use, in bytes."""
 
 
 class CommandReply(msgspec.Struct, frozen=True, kw_only=True):
-    """What the supervisor answers: whether it obeyed, which processes there are, and what it can start."""
+    """Reply of the supervisor: error or success, its processes, and the kinds of processes it can start."""
 
     error: str = ""
-    """Why the command was not followed."""
+    """Reason why the command was refused; empty if it was executed."""
     processes: tuple[ProcessStatus, ...] = ()
     pools: tuple[ProcessPool, ...] = ()
     """Kinds of processes that it can start."""
     prefix: str = ""
-    """Beginning of the names of its processes."""
+    """Prefix of the names of its processes."""
     start_s: float = 0.0
-    """Seconds from a command to a process that is ready, as last measured."""
+    """Seconds from a start command until the process is ready, as last measured."""
 
 
 class SupervisorUnavailable(InfaasError):
@@ -74,7 +75,7 @@ class SupervisorUnavailable(InfaasError):
 
 
 async def send_command(home: Path, command: SupervisorCommand) -> CommandReply:
-    """Send a command to the supervisor of this home, and return its answer.
+    """Send a command to the supervisor of this home, and return its reply.
 
     Raises:
         SupervisorUnavailable: there is no supervisor, or it did not answer in time.
@@ -88,10 +89,10 @@ async def send_command(home: Path, command: SupervisorCommand) -> CommandReply:
 
 @asynccontextmanager
 async def command_server(home: Path, answer: Callable[[SupervisorCommand], CommandReply]) -> AsyncGenerator[None]:
-    """Serve commands to this home's supervisor while the context is open.
+    """Serve the commands to the supervisor of this home while the context is open.
 
     Raises:
-        OperatorError: there can be no socket in `home`.
+        OperatorError: the socket cannot be created in `home`.
     """
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -100,7 +101,7 @@ async def command_server(home: Path, answer: Callable[[SupervisorCommand], Comma
                 command = msgspec.json.decode(await reader.readline(), type=SupervisorCommand)
                 writer.write(msgspec.json.encode(answer(command)) + b"\n")
                 await writer.drain()
-        except (OSError, TimeoutError, ValueError):  # whoever asked is gone, or asked nonsense
+        except (OSError, TimeoutError, ValueError):  # the client is gone, or sent an invalid command
             pass
         finally:
             writer.close()

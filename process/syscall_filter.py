@@ -1,7 +1,7 @@
-"""A seccomp filter for bubblewrap: system calls that no computation needs, and that attacks on kernels begin with.
+"""A seccomp filter for bubblewrap: refuses system calls that no computation needs and that kernel exploits use.
 
-The filter is a program of classic BPF, as `linux/filter.h` and `seccomp(2)` describe it. A refused call fails with
-EPERM; one of another architecture (32 bits on a kernel of 64) ends the process.
+The filter is a classic BPF program as described in `linux/filter.h` and `seccomp(2)`. A refused call fails with EPERM.
+A call of another architecture (32 bits on a 64-bit kernel) kills the process.
 """
 
 import os
@@ -32,11 +32,11 @@ _NUMBERS: Final = {
 }
 """Numbers of the calls above, in their order."""
 _EVERYWHERE: Final = (425, 426, 427, 428, 429, 430, 431, 432, 433)
-"""io_uring's calls (425 to 427), and those that mount (428 to 433), which have these numbers on each architecture."""
+"""Calls with the same numbers on each architecture: io_uring (425 to 427) and mounting (428 to 433)."""
 
 
 def filter_program(machine: str) -> bytes:
-    """The filter for a machine, as `platform.machine` calls it; empty where the numbers of its calls are not known."""
+    """Return the filter for a machine named as by `platform.machine`; empty if its call numbers are unknown."""
     if machine not in _ARCHITECTURES:
         return b""
     refused = (*_NUMBERS[machine], *_EVERYWHERE)
@@ -56,14 +56,14 @@ def filter_program(machine: str) -> bytes:
 
 @contextmanager
 def syscall_filter() -> Generator[tuple[int, tuple[str, ...]]]:
-    """A descriptor that bubblewrap is to inherit, and its options that name it; none where there is no filter."""
+    """Yield a descriptor for bubblewrap to inherit and the options that name it; -1 and no options without a filter."""
     program = filter_program(platform.machine())
     if not program:
         yield -1, ()
         return
     reader, writer = os.pipe()
     try:
-        os.write(writer, program)  # less than a pipe holds
+        os.write(writer, program)  # fits into the pipe's buffer
     finally:
         os.close(writer)
     try:

@@ -1,13 +1,14 @@
-"""TLS of what listens: a certificate, its key and the authorities of clients, which follow their files.
+"""TLS of listeners: certificate, key and client authorities, reloaded when their files change.
 
 Rules:
-* What is served was read whole, and found to fit together, before it is: a new pair that does not fit is refused with
-  a log line, and the old one stays. What is wrong at the start is an error.
-* Files are looked at every few seconds, and at once on SIGHUP. Mounted secrets change by a link above them, and network
-  file systems tell of no change, so nothing but a look finds all of them.
-* A new pair is for new connections: those that run stay as they are.
-* TLS 1.2 at least. Where clients show certificates TLS 1.3, without tickets: no session is resumed, so whoever is
-  trusted no longer is not at the next connection. Sessions of TLS 1.2 are kept by the server, too, beyond our reach.
+* Files are served only after they were read completely and found to match. A new pair that does not match is refused
+  with a log message, and the old pair stays in use. At the start a mismatch is an error.
+* Files are polled every few seconds, and at once on SIGHUP. Polling is necessary: mounted secrets change through a link
+  above them, and network file systems report no changes.
+* A new pair applies to new connections; open connections keep theirs.
+* The minimum version is TLS 1.2. With client certificates it is TLS 1.3 without tickets, so that no session is resumed:
+  a client that has lost its trust is refused at its next connection. TLS 1.2 would resume sessions from a cache in the
+  server that we cannot clear.
 """
 
 import asyncio
@@ -29,25 +30,25 @@ from schemas.errors import OperatorError
 log = logging.getLogger(__name__)
 
 HANDSHAKE_S: Final = 10.0
-"""Seconds in which a client must have shaken hands; one that says nothing is let go."""
+"""Maximum seconds for a handshake; a silent client is disconnected."""
 _LOOK_S: Final = 5.0
 
 
 class TlsFiles(msgspec.Struct, frozen=True):
-    """Files in PEM of what listens with TLS."""
+    """PEM files of a TLS listener."""
 
     certificate: Path
-    """The server's certificate, and those between it and the authority."""
+    """The server's certificate and its intermediate certificates."""
     key: Path
     client_ca: Path | None = None
-    """Authorities whose clients are let in; None: clients show no certificate."""
+    """Authorities of accepted client certificates; None: clients present no certificate."""
 
     @classmethod
     def given(cls, certificate: Path | None, key: Path | None, client_ca: Path | None) -> Self | None:
-        """The files of three flags; None where none of them is set.
+        """Return the files of three flags; None if no flag is set.
 
         Raises:
-            OperatorError: some are, but not those that belong together.
+            OperatorError: a flag is set without another flag that it needs.
         """
         if certificate is not None and key is not None:
             return cls(certificate, key, client_ca)
@@ -59,37 +60,38 @@ class TlsFiles(msgspec.Struct, frozen=True):
 
 
 class TlsBytes(msgspec.Struct, frozen=True):
-    """What stood in the files of a listener when they were read, in PEM."""
+    """Contents of the PEM files of a listener when they were read."""
 
     certificate: bytes
     key: bytes
     client_ca: bytes | None
 
     def __repr__(self) -> str:
-        """Name the kind only: a key belongs into no log."""
+        """Return the type only: a key must not appear in a log."""
         return "TlsBytes(...)"
 
 
 class ListenerTls:
-    """TLS of one process's listeners; follows its files while `following` is open.
+    """TLS of the listeners of this process; reloads its files while `following` is open.
 
     Raises:
-        OperatorError: a file cannot be read, or they do not fit together.
+        OperatorError: a file cannot be read, or the files do not match.
     """
 
     def __init__(self, files: TlsFiles) -> None:
         self._files = files
         self.current = _read(files)
-        """What is served now, for servers that have a TLS of their own; replaced as a whole."""
+        """Contents in use, for servers with their own TLS implementation; replaced as a whole."""
         self._fresh = _context(files, self.current)
         self._refused = ""
         self.context: Final = _context(files, self.current)
-        """For servers of asyncio, for as long as they listen: each handshake is made with what is served then."""
+        """Context for asyncio servers, valid as long as they listen: each handshake uses the contents that are current
+        then."""
         self.context.sni_callback = self._use_fresh
 
     @asynccontextmanager
     async def following(self, look_s: float = _LOOK_S) -> AsyncGenerator[None]:
-        """Follow the files while the context is open: every `look_s` seconds, and on SIGHUP."""
+        """Reload the files every `look_s` seconds and on SIGHUP while the context is open."""
         asked, loop = asyncio.Event(), asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, asked.set)
         try:
@@ -101,7 +103,10 @@ class ListenerTls:
             loop.remove_signal_handler(signal.SIGHUP)
 
     def server_options(self, timeout_s: float) -> dict[str, Any]:
-        """What `create_server` of asyncio takes beside; who is silent for `timeout_s`, or `HANDSHAKE_S`, is let go."""
+        """Return TLS options for asyncio's `create_server`.
+
+        Handshake and shutdown may each take `timeout_s`, at most `HANDSHAKE_S`.
+        """
         limit_s = min(timeout_s, HANDSHAKE_S)
         return {"ssl": self.context, "ssl_handshake_timeout": limit_s, "ssl_shutdown_timeout": limit_s}
 
@@ -112,7 +117,7 @@ class ListenerTls:
             await self.look(aloud=said)
 
     async def look(self, *, aloud: bool = False) -> None:
-        """Read the files, and serve what is new in them; what is wrong is said once, or again if `aloud`."""
+        """Read the files and use changed contents; log an error once, or each time if `aloud`."""
         try:
             found = await asyncio.to_thread(_read, self._files)
             if found == self.current:
@@ -128,15 +133,15 @@ class ListenerTls:
         log.info("new connections get the certificate that is in %s now", self._files.certificate)
 
     def _use_fresh(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
-        connection.context = self._fresh  # called at every handshake, also where the client names no server
+        connection.context = self._fresh  # called at every handshake, also without a server name
 
 
 @asynccontextmanager
 async def following_certificates(files: TlsFiles | None) -> AsyncGenerator[ListenerTls | None]:
-    """Serve what is in the files, if there are any, and follow them while the context is open.
+    """Load the files, if there are any, and reload them while the context is open.
 
     Raises:
-        OperatorError: they cannot be read, or do not fit together.
+        OperatorError: the files cannot be read, or do not match.
     """
     if files is None:
         yield None
@@ -186,7 +191,7 @@ def _trust(context: ssl.SSLContext, client_ca: bytes, file: Path | None) -> None
 
 @contextmanager
 def _memory_file(content: bytes) -> Generator[str]:
-    """A path at which the content can be read: OpenSSL reads pairs from files only, and a file may change meanwhile."""
+    """Yield a path with this content: OpenSSL reads pairs from files only, and the original file may change."""
     descriptor = os.memfd_create("pem")
     try:
         with os.fdopen(descriptor, "wb", closefd=False) as file:
@@ -201,7 +206,7 @@ def _refuse_password(key: Path) -> bytes:
 
 
 def certificate_names(shown: Mapping[str, Any] | None) -> tuple[str, ...]:
-    """Names of whoever shows a certificate, as `ssl` decodes it, none of whoever shows none."""
+    """Return the names in a client certificate, decoded as by `ssl`; none if the client presented none."""
     if not shown:
         return ()
     alternative: list[tuple[str, str]] = list(shown.get("subjectAltName", ()))
@@ -211,5 +216,5 @@ def certificate_names(shown: Mapping[str, Any] | None) -> tuple[str, ...]:
 
 
 def names_that_count(uris: Sequence[str], dns: Sequence[str], common: Sequence[str]) -> tuple[str, ...]:
-    """Those of a certificate's names that it is known by: its URIs, else its DNS names, else its common name."""
+    """Return the names that identify a certificate: its URIs, else its DNS names, else its common name."""
     return tuple(uris or dns or common)

@@ -1,10 +1,10 @@
-"""The version of this project that runs."""
+"""The installed version of this project."""
 
 from importlib import metadata
 
 
 def version(distribution: str = "infaas") -> str:
-    """Version as in pyproject.toml, or `0+checkout` where it runs from a checkout that is not installed."""
+    """Return the version in pyproject.toml, or `0+checkout` in a checkout that is not installed."""
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
