@@ -1,8 +1,7 @@
-"""What people and programs use: the client library, the command line, and `infaas up`.
+"""User interfaces of INFaaS: the client library, the command line, and `infaas up`.
 
-`from infaas.client import InfaasClient` is the library.
+Import the library as `from infaas.client import InfaasClient`.
 
-Reading order: client (the library) -> batch (jobs over files and streams) -> supervisor (what `infaas up` starts and
-watches) -> optional_zoo (the demo's models, where they are installed) -> demo (what `infaas demo` asks) -> cli (the
-commands).
+Reading order: client (the library) -> batch (batch jobs over files and topics) -> supervisor (the processes of `infaas
+up`) -> optional_zoo (the demo models, if installed) -> demo (the queries of `infaas demo`) -> cli (the commands).
 """

@@ -1,8 +1,9 @@
-"""What `infaas demo` shows: real labelled inputs, asked with different needs, and whether the promises were kept.
+"""Queries of `infaas demo`: labelled inputs, sent with different needs, and a check of the promised accuracy.
 
-The needs are derived from what was measured on this machine, so that they can be met on any. Every row asks for the
-held-out inputs of a task one by one, a few at a time. Its accuracy is compared with the accuracy promised in each
-answer by an exact binomial test: what the demo calls broken would happen by chance once in ten thousand times.
+The needs are derived from the profiles of this machine, so that they can be met on any machine. Each case sends
+held-out inputs of a task one by one, `IN_FLIGHT` at a time. An exact binomial test compares the measured accuracy with
+the accuracy promised in the answers. A case whose promises hold is reported as broken at most once in ten thousand
+runs.
 """
 
 import asyncio
@@ -40,18 +41,18 @@ _PLACED_INTERVAL_S: Final = 0.1
 
 
 class DemoCase(msgspec.Struct, frozen=True):
-    """A row of the table: a task, and the needs it is asked with."""
+    """One row of the table: a task and the needs of its queries."""
 
     task: str
     needs: str
-    """The needs in words."""
+    """The needs as text for people."""
     options: QueryOptions
     via: str
-    """Way that the queries take: `http` or `kafka`."""
+    """Transport of the queries: `http` or `kafka`."""
 
 
 class CaseOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of the queries of a case."""
+    """Results of the queries of one case."""
 
     case: DemoCase
     asked: int
@@ -60,15 +61,15 @@ class CaseOutcome(msgspec.Struct, frozen=True, kw_only=True):
     variants: dict[str, int]
     """Answers by variant, the most frequent first."""
     promised: float
-    """Mean accuracy promised with the answers, 0..1."""
+    """Mean of the accuracy promised in the answers, 0..1."""
     predicted_ms: float
-    """Median from the choice to the result, as predicted."""
+    """Median of the predicted latency, from the choice of a variant to the result."""
     measured_ms: float
-    """Median from the client's call to its answer."""
+    """Median of the measured latency, from the client's call to its answer."""
     cost: float
     """Mean USD per 1000 queries."""
     failures: dict[str, int]
-    """Queries without an answer, by error."""
+    """Number of queries without an answer, by error."""
 
     @property
     def accuracy(self) -> float:
@@ -77,7 +78,7 @@ class CaseOutcome(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def kept(self) -> bool:
-        """Whether every query was answered and the accuracy is compatible with what was promised."""
+        """True if all queries were answered and the measured accuracy is compatible with the promised accuracy."""
         return (
             self.answered == self.asked
             and chance_of(self.answered - self.correct, self.answered, self.promised) > CHANCE
@@ -85,7 +86,7 @@ class CaseOutcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def chance_of(errors: int, count: int, accuracy: float) -> float:
-    """Return the probability of at least so many errors in `count` answers of that accuracy."""
+    """Return the probability of `errors` or more wrong answers among `count` answers of the given accuracy."""
     wrong = 1.0 - accuracy
     if wrong <= 0.0:
         return 0.0 if errors else 1.0
@@ -93,10 +94,10 @@ def chance_of(errors: int, count: int, accuracy: float) -> float:
 
 
 async def wait_until_placed(pool: Pool, tasks: Sequence[str] = ALL_TASKS) -> None:
-    """Wait until the autoscaler has placed variants of every task and the workers serve them.
+    """Wait until variants of all tasks are placed and their instances serve.
 
     Raises:
-        OperatorError: that took more than a minute.
+        OperatorError: the variants do not serve within a minute.
     """
     task_of = {variant.name: variant.task for variant in await list_variants(pool, state=VariantState.READY)}
     try:
@@ -106,13 +107,13 @@ async def wait_until_placed(pool: Pool, tasks: Sequence[str] = ALL_TASKS) -> Non
                 placed = {task_of.get(instance.variant) for instance in instances}
                 if placed >= set(tasks) and all(instance.state in SERVING for instance in instances):
                     return
-                await asyncio.sleep(_PLACED_INTERVAL_S)  # reported states are not notified, being frequent
+                await asyncio.sleep(_PLACED_INTERVAL_S)  # polled: these changes are too frequent to be notified
     except TimeoutError:
         raise OperatorError(f"not all variants were serving within {PLACED_S:g} s; see the workers' logs") from None
 
 
 async def plan_cases(pool: Pool, tasks: Sequence[str] = ALL_TASKS) -> list[DemoCase]:
-    """Choose what to ask, from what was measured on this machine."""
+    """Derive the cases of each task from the profiles of this machine."""
     return [
         case for task in tasks for case in _cases(task, await list_profiles(pool, task=task, state=VariantState.READY))
     ]
@@ -130,7 +131,7 @@ def _cases(task: str, profiles: Sequence[Profile]) -> list[DemoCase]:
         DemoCase(task, "none", QueryOptions(), "http"),
         DemoCase(task, soon, QueryOptions(latency_ms=easy_ms), "kafka"),
     ]
-    if task in ENCODED_TASKS:  # to see that texts and files are answered; the needs are the same as elsewhere
+    if task in ENCODED_TASKS:  # these tasks only show that text and files are accepted; their needs would add nothing
         return plain[:1]
     return [
         *plain,
@@ -142,7 +143,7 @@ def _cases(task: str, profiles: Sequence[Profile]) -> list[DemoCase]:
 
 
 class Demo:
-    """A client, by HTTP and by Kafka, that asks the cases of a running system; an async context manager."""
+    """Clients over HTTP and Kafka that send the cases to a running system; an async context manager."""
 
     def __init__(self, system: RunningSystem, count: int) -> None:
         self._clients = {
@@ -161,7 +162,7 @@ class Demo:
         await self._stack.aclose()
 
     async def run(self, case: DemoCase) -> CaseOutcome:
-        """Ask a case's inputs, a few at a time."""
+        """Send the inputs of a case, `IN_FLIGHT` at a time, and return the results."""
         inputs, labels = _sample(case.task, self._count)
         slots = asyncio.Semaphore(IN_FLIGHT)
         client = self._clients[case.via]
@@ -176,7 +177,7 @@ class Demo:
 
 
 async def _ask(client: InfaasClient, case: DemoCase, inputs: Mapping[str, Array]) -> Answer | QueryError:
-    """Ask as a client should: again, a little later, where the error says that this may help."""
+    """Send one query and retry it, with a growing pause, while the error is retryable."""
     for attempt in range(1, TRIES + 1):
         try:
             return await client.infer(case.task, inputs, **case.options)
@@ -220,7 +221,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 async def run_demo(system: RunningSystem, count: int) -> list[CaseOutcome]:
-    """Ask every case with `count` inputs each; the zoo must be registered."""
+    """Run all cases with `count` inputs each. The zoo must be registered."""
     async with open_pool(system.postgres, max_size=2) as pool:
         await wait_until_placed(pool)
         cases = await plan_cases(pool)

@@ -1,6 +1,7 @@
-"""The zoo where it is installed: a distribution of its own (`infaas-zoo`), ninety times as large as everything else.
+"""Access to the zoo, an optional distribution (`infaas-zoo`) that is much larger than the rest of INFaaS.
 
-Rules: only functions import the zoo, or `infaas.demo`, which is about it, and after `require_zoo`; others ask here.
+Rules: only functions import `zoo` or `infaas.demo`, and only after `require_zoo`. All other code uses the functions of
+this module.
 """
 
 from collections.abc import Mapping
@@ -12,10 +13,10 @@ from schemas.tensors import Array
 
 
 def require_zoo() -> None:
-    """Return if the zoo is installed.
+    """Raise an error unless the zoo is installed.
 
     Raises:
-        OperatorError: it is not; the message says how to install it.
+        OperatorError: the zoo is not installed; the message explains how to install it.
     """
     if find_spec("zoo") is None:
         raise OperatorError(
@@ -25,7 +26,7 @@ def require_zoo() -> None:
 
 
 def zoo_example(task: str) -> Mapping[str, Array] | None:
-    """Return one held-out input of a task of the zoo; None if the zoo has no such task or is not installed."""
+    """Return one held-out input of a zoo task; None if the zoo has no such task or is not installed."""
     if not _knows(task):
         return None
     from zoo.samples import example
@@ -34,7 +35,10 @@ def zoo_example(task: str) -> Mapping[str, Array] | None:
 
 
 def zoo_files(task: str, cache: Path) -> tuple[Path, Path] | None:
-    """Return the files that measure and that calibrate a task of the zoo, in `cache`; None if the zoo has none."""
+    """Return the paths of the validation file and the calibration file of a zoo task, in this order.
+
+    The files are written to `cache`. Returns None if the zoo has no such task or is not installed.
+    """
     if not _knows(task):
         return None
     from zoo.register import labelled_files

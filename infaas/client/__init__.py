@@ -1,10 +1,10 @@
-"""The client library: asks a task by Kafka or by HTTP, from asyncio (`InfaasClient`) or threads (`SyncInfaasClient`).
+"""Client library for asyncio (`InfaasClient`) and for threads (`SyncInfaasClient`), over Kafka or HTTP.
 
-It is a distribution of its own, too: `infaas-client`, whose package `infaas_client` is made of this one and of what it
-imports (`client/hatch_build.py`). This is all of its public surface.
+It is also published as a distribution of its own, `infaas-client`. The package `infaas_client` consists of this package
+and its imports (see `client/hatch_build.py`). This module is the whole public interface.
 
-Reading order: client (queries in, answers out) -> transport (what a way to ask must do) -> client_tls (whom it trusts)
--> http_transport, kafka_transport -> loop_thread (an event loop for who has none) -> sync_client (the client on it).
+Reading order: client (the asyncio client) -> transport (protocol of a transport) -> client_tls (certificates) ->
+http_transport, kafka_transport -> loop_thread (an event loop in a thread) -> sync_client (the client for threads).
 """
 
 from typing import Final
@@ -33,7 +33,7 @@ from schemas.errors import (
 from schemas.needs import Mode
 
 __version__: Final = version(__name__.partition(".")[0])
-"""Of the distribution that this is in, `infaas` or `infaas_client`: both are released as one version."""
+"""Version of the distribution that contains this package, `infaas` or `infaas_client`; both have the same version."""
 
 __all__ = [
     "Answer",

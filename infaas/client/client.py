@@ -1,12 +1,12 @@
-"""The client library: send a task a query, say what is needed of the answer, and get arrays back.
+"""Client for asyncio: sends a task's inputs with the needs of the answer, and returns arrays.
 
     async with InfaasClient(kafka="127.0.0.1:9092") as client:           # or gateway="http://127.0.0.1:8080"
         answer = await client.infer("sentiment", {"input_ids": ids}, latency_ms=50, min_accuracy=0.85)
         answer.outputs["logits"], answer.variant
 
-Thousands of calls may be in flight; more than `max_in_flight` wait. Each call gets the first result of its id and no
-other, however often the system had to deliver it. Errors are a `QueryError` each: `error.retryable` says whether to ask
-again, and `error.retry_after_s` when, where that is known.
+Thousands of calls may be in flight; calls beyond `max_in_flight` wait. A call returns the first result with its id and
+ignores later deliveries of the same query. Every error of a query is a `QueryError`: `error.retryable` is true if a
+retry may succeed, and `error.retry_after_s` is the pause before the retry, if known.
 """
 
 import os
@@ -40,91 +40,91 @@ from schemas.tensors import Array, bytes_array
 from security.signature import parse_key
 
 KEY_ENV: Final = "INFAAS_KEY"
-"""Environment variable that holds the key to show a gateway."""
+"""Environment variable with the API key or token for the gateway."""
 
 
 class QueryOptions(TypedDict, total=False):
-    """What a query may say beside its task and its inputs."""
+    """Options of a query besides its task and inputs."""
 
     latency_ms: float
-    """Deadline of the answer, from the moment the query is sent."""
+    """Deadline of the answer, in milliseconds from the call."""
     min_accuracy: float
-    """Least accuracy of the variant, 0..1, as measured on the task's validation set."""
+    """Minimum accuracy of the variant, 0..1, as measured on the task's validation set."""
     max_cost: float
-    """Highest price, in USD per 1000 such queries."""
+    """Maximum price, in USD per 1000 such queries."""
     target: str
-    """Name of an architecture or a variant, which alone may answer."""
+    """Name of an architecture or a variant; no other may answer."""
     mode: Mode | str
-    """`online`, the default, or `offline`: computed when there is nothing else to do."""
+    """`online`, the default, or `offline`: computed when workers are idle."""
     allow_late: bool
-    """Have a late answer rather than `Overloaded`."""
+    """True to get a late answer instead of `Overloaded`."""
     explain: bool
-    """Have `Answer.explanation` say why this variant was chosen; of a refusal, `QueryError.explanation`."""
+    """True to get the reasons of the choice in `Answer.explanation`, or of a refusal in `QueryError.explanation`."""
     tenant: str
-    """Customer that the query is counted for where load is shared fairly."""
+    """Tenant to which the query is attributed when load is shared fairly."""
     outputs: tuple[str, ...]
-    """Names of the outputs that are wanted; all of them otherwise."""
+    """Names of the outputs to return; default: all."""
     query_id: str
-    """Id of the query, under which it is answered once; a random one otherwise."""
+    """Id of the query, which is answered once; default: a random id."""
     timeout_s: float
-    """Longest wait for the result, once there is room (`max_in_flight`); 30 s otherwise."""
+    """Maximum wait for the result once a slot is free (`max_in_flight`); default: 30 s."""
     traceparent: str
-    """W3C trace context to go on with."""
+    """W3C trace context of the caller."""
     json: bool
-    """Send and receive the tensors as JSON rather than binary."""
+    """True to send and receive tensors as JSON instead of binary."""
 
 
 class SystemOptions(TypedDict, total=False):
-    """Which system to ask, by one of `kafka` and `gateway`, and how."""
+    """Address of the system, exactly one of `kafka` and `gateway`, and options of the connection."""
 
     kafka: str | KafkaSettings | None
-    """Broker to send queries to: `host:port`, or settings where more is to be said."""
+    """Broker to send queries to: `host:port`, or complete settings."""
     gateway: str | None
-    """URL of the gateway to ask over HTTP instead, with or without `/v2`."""
+    """URL of the gateway for queries over HTTP, with or without `/v2`."""
     tls: ClientTls
-    """Whom an `https://` gateway is trusted by, and the certificate to show it; otherwise as the environment says."""
+    """Certificates for an `https://` gateway; default: from environment variables, see `ClientTls`."""
     tenant: str
-    """Over Kafka: the tenant whose own topics to ask by, as the user that alone may."""
+    """Over Kafka: tenant whose own topics are used. Only the tenant's Kafka user may use them."""
     signing_key: str
-    """Over Kafka: the key that says on whose behalf is asked, as `infaas tenants key` makes it."""
+    """Over Kafka: key that signs queries on behalf of its tenant, from `infaas tenants key`."""
     key: str | None
-    """API key or token to show the gateway; without one, that of the environment variable INFAAS_KEY."""
+    """API key or token for the gateway; default: the environment variable INFAAS_KEY."""
     max_in_flight: int
-    """Calls that may wait for their result at once; 2000 otherwise."""
+    """Maximum number of calls that wait for their results at once; default: 2000."""
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """An answer: the outputs, who computed them, and how long what took."""
+    """Answer to a query: its outputs, the variant and worker that computed it, and its times."""
 
     outputs: dict[str, Array]
-    """Arrays by the names of the outputs."""
+    """Arrays by output name."""
     id: str
     variant: str
     worker: str
     accuracy: float | None
-    """Accuracy of the variant, 0..1; None if it has none."""
+    """Accuracy of the variant, 0..1; None if unknown."""
     cost: float | None
     """Price in USD per 1000 such queries."""
     predicted_ms: float
-    """Time from the choice to the result, as predicted when the variant was chosen."""
+    """Predicted time from the choice of the variant to the result."""
     queue_ms: float
-    """Time spent waiting, before the choice and before the computation."""
+    """Time spent in queues, before the choice and before the computation."""
     compute_ms: float
-    """Time that the batch took which the query was computed in."""
+    """Computation time of the query's batch."""
     total_ms: float
-    """Time from the call to the answer, as measured here."""
+    """Time from the call to the answer, as measured by the client."""
     late: bool = False
-    """Whether it came after the deadline that `latency_ms` set, as whoever handed it on found, or as measured here."""
+    """True if the answer came after the deadline (`latency_ms`), as judged by the system or measured by the client."""
     explanation: Any = None
-    """Why this variant was chosen; None unless `explain` was asked for."""
+    """Reasons of the choice of this variant; None unless `explain` was set."""
 
 
 class InfaasClient:
-    """A client of one system: an async context manager that any number of tasks of one event loop may use.
+    """Client of one system; an async context manager for any number of tasks of one event loop.
 
     Raises:
-        OperatorError: at once, not exactly one way to ask is given; on entry, Kafka cannot be reached, or does not
-            let this user in.
+        OperatorError: in the constructor, not exactly one of `kafka` and `gateway` is given; on entry, Kafka cannot be
+            reached or refuses this user.
     """
 
     def __init__(self, **system: Unpack[SystemOptions]) -> None:
@@ -144,7 +144,7 @@ class InfaasClient:
         for call in self._open:
             call.cancel()
         try:
-            await self._tasks.__aexit__(None, None, None)  # our own calls have no errors to add to the caller's
+            await self._tasks.__aexit__(None, None, None)  # the client's own tasks have no errors to add
         finally:
             await self._transport.__aexit__(kind, error, trace)
 
@@ -152,12 +152,12 @@ class InfaasClient:
         """Send a query and wait for its answer. Through a gateway, `task` may also name an architecture or a variant.
 
         Raises:
-            QueryError: the class says what went wrong; `retryable` says whether options again may help.
+            QueryError: the query failed; the subclass names the cause, `retryable` is true if a retry may succeed.
         """
         return await self.ask(encode(task, inputs, options))
 
     async def ask(self, query: EncodedQuery) -> Answer:
-        """Send a query that is encoded already; the rest is as of `infer`."""
+        """Send an encoded query and wait for its answer; otherwise like `infer`."""
         result = await self._transport.ask(query)
         if result.status != OK:
             raise result.failure(_parsed(result.explanation) or error_explanation(result.value))
@@ -171,9 +171,9 @@ class InfaasClient:
         in_flight: int = 256,
         **options: Unpack[QueryOptions],
     ) -> AsyncGenerator[Answer | QueryError]:
-        """Send a stream of queries, `in_flight` at a time, and yield in their order each answer or its error.
+        """Send a stream of queries, `in_flight` at a time, and yield the answer or the error of each, in order.
 
-        Inputs are taken from `batches` no faster than answers are taken from here.
+        Inputs are taken from `batches` no faster than answers are consumed.
         """
         check_stream(options)
         open_calls: deque[Task[Answer | QueryError]] = deque()
@@ -196,7 +196,11 @@ class InfaasClient:
 
 
 def check_system(system: SystemOptions) -> None:
-    """Raise OperatorError unless exactly one way to ask is given, with what goes with it, the gateway's by a URL."""
+    """Check that exactly one of `kafka` and `gateway` is given, with options that fit it.
+
+    Raises:
+        OperatorError: an option is unknown or does not fit, or `gateway` is not a URL.
+    """
     for name in system.keys() - _SYSTEM_OPTIONS:
         nearest = nearest_name(name, _SYSTEM_OPTIONS)
         instead = f"did you mean {nearest}=?" if nearest else f"there are {', '.join(_SYSTEM_OPTIONS)}"
@@ -214,16 +218,20 @@ def check_system(system: SystemOptions) -> None:
 
 
 def is_url(text: str) -> bool:
-    """Whether a text may be the URL of a gateway."""
+    """Return true if the text has the form of a gateway's URL."""
     try:
         parts = urlsplit(text)
         return parts.scheme in ("http", "https") and parts.port != 0 and is_host(parts.hostname or "")
-    except ValueError:  # of the port, or of brackets
+    except ValueError:  # invalid port or brackets
         return False
 
 
 def check_stream(options: QueryOptions) -> None:
-    """Raise InvalidRequest for what queries of a stream cannot have in common."""
+    """Check options that apply to all queries of a stream.
+
+    Raises:
+        InvalidRequest: an option is unknown, or is `query_id`.
+    """
     _check_options(options)
     if "query_id" in options:
         raise InvalidRequest("infer_many sends many queries: they cannot share one query_id")
@@ -250,10 +258,14 @@ async def _infer_or_error(
 
 
 def checked_key(key: str) -> str:
-    """A key as it may stand in a header; raises OperatorError where that is none."""
+    """Return a key that is valid in an HTTP header.
+
+    Raises:
+        OperatorError: the key contains characters that no key has.
+    """
     key = key.strip()
     if not (key.isascii() and key.isprintable() and " " not in key):
-        raise OperatorError("the key holds what no key does, as a space or the end of a line")  # and is not shown
+        raise OperatorError("the key holds what no key does, as a space or the end of a line")  # never show the key
     return key
 
 
@@ -274,7 +286,7 @@ _SYSTEM_OPTIONS: Final = tuple(SystemOptions.__annotations__)
 
 
 def _check_options(options: QueryOptions) -> None:
-    """Raise InvalidRequest for a name that no option has: a misspelt need would be ignored in silence."""
+    """Raise InvalidRequest for an unknown option, since a misspelt need would be ignored silently."""
     if not _OPTIONS.issuperset(options):
         check_query_names(options, *_OTHER_OPTIONS)
 
@@ -283,10 +295,10 @@ _HEADERS: Final = h.NEEDS | {"traceparent": h.TRACEPARENT}
 
 
 def encode(task: str, inputs: Mapping[str, ArrayLike], options: QueryOptions) -> EncodedQuery:
-    """Encode a query, as it is sent on either way.
+    """Encode a query for either transport.
 
     Raises:
-        InvalidRequest: there are no inputs, one that the protocol has no type for, or an option that is not known.
+        InvalidRequest: there are no inputs, the protocol has no type for one, or an option is unknown.
     """
     begun_s = time.perf_counter()
     _check_options(options)
@@ -316,7 +328,7 @@ def encode(task: str, inputs: Mapping[str, ArrayLike], options: QueryOptions) ->
 
 
 def as_array(values: ArrayLike) -> Array:
-    """Values as an array; texts and files, alone or in a list, as they are: numpy would cut NULs off their ends."""
+    """Return the values as an array; str and bytes stay objects, since numpy would cut trailing NULs."""
     items = [values] if isinstance(values, (str, bytes)) else values
     texts = [item for item in items if isinstance(item, (str, bytes))] if isinstance(items, (list, tuple)) else []
     if isinstance(items, (list, tuple)) and 0 < len(texts) == len(items):
@@ -344,7 +356,7 @@ def _answer(result: Result, total_s: float, latency_s: float | None) -> Answer:
         compute_ms=result.compute_ns / 1e6,
         total_ms=total_s * 1e3,
         late=result.late or (latency_s is not None and total_s > latency_s),
-        # Over HTTP it is in the response alone: a header may be too small for it.
+        # Over HTTP the explanation is only in the response: it may be too large for a header.
         explanation=_parsed(response.parameters.get("explanation", result.explanation)),
     )
 

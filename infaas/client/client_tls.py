@@ -1,4 +1,4 @@
-"""TLS of a client: whom it trusts to be the gateway, and what it shows of itself."""
+"""TLS of a client: trusted authorities, and the client's own certificate."""
 
 import os
 import ssl
@@ -15,20 +15,20 @@ KEY_ENV: Final = "INFAAS_CLIENT_KEY"
 
 
 class ClientTls(msgspec.Struct, frozen=True):
-    """Files in PEM of one client of gateways; what is not given here is what the environment names."""
+    """PEM files of a client of gateways; an absent value is taken from the environment."""
 
     ca: Path | str | None = None
-    """Authorities of the gateway's certificate; None: INFAAS_GATEWAY_CA, else those that the system trusts."""
+    """Certificate authorities to trust; None: INFAAS_GATEWAY_CA, else the authorities of the operating system."""
     certificate: Path | str | None = None
-    """Certificate to show where the gateway asks for one; None: INFAAS_CLIENT_CERT."""
+    """Client certificate for a gateway that asks for one; None: INFAAS_CLIENT_CERT."""
     key: Path | str | None = None
-    """Its key, unless it stands in the same file; None: INFAAS_CLIENT_KEY."""
+    """Key of the client certificate, if it is in a separate file; None: INFAAS_CLIENT_KEY."""
 
     def context(self) -> ssl.SSLContext:
-        """What connections to `https://` are made with; blocks for some milliseconds.
+        """Return the TLS context for connections to `https://`. Blocks for some milliseconds.
 
         Raises:
-            OperatorError: a file is not there, or not what it should be.
+            OperatorError: a file is missing or invalid.
         """
         ca = self.ca or os.environ.get(CA_ENV) or None
         certificate = self.certificate or os.environ.get(CERTIFICATE_ENV) or None
@@ -40,14 +40,14 @@ class ClientTls(msgspec.Struct, frozen=True):
             context.minimum_version = ssl.TLSVersion.TLSv1_2
             if certificate is not None:
                 context.load_cert_chain(certificate, key)
-        except (OSError, ValueError) as error:  # an SSLError is one, too
+        except (OSError, ValueError) as error:  # SSLError is an OSError
             named = ", ".join(str(file) for file in (ca, certificate, key) if file is not None)
             raise OperatorError(f"cannot use the certificates in {named}: {error}") from error
         return context
 
 
 def why_unsafe(error: OSError) -> str:
-    """Why a connection to a gateway has failed before anything was asked, and what to do."""
+    """Return the reason why a TLS connection to a gateway failed, with a hint on how to fix it."""
     cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
     if isinstance(cause, ssl.SSLCertVerificationError):
         return f"{cause.verify_message}; {CA_ENV} names the file of its authority"

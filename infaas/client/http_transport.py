@@ -1,4 +1,4 @@
-"""Queries to a gateway over HTTP: the bytes and headers are those of Kafka; a connection for each query in flight."""
+"""Queries to a gateway over HTTP, with the same bytes and headers as over Kafka; one connection per query in flight."""
 
 import asyncio
 import logging
@@ -25,7 +25,7 @@ _CODES: Final = {
     400: ErrorCode.INVALID_REQUEST,
     401: ErrorCode.UNAUTHENTICATED,
     403: ErrorCode.FORBIDDEN,
-    404: ErrorCode.INVALID_REQUEST,  # a gateway of ours says itself which task it does not know
+    404: ErrorCode.INVALID_REQUEST,  # an INFaaS gateway reports an unknown task itself
     413: ErrorCode.INVALID_REQUEST,
     422: ErrorCode.UNSATISFIABLE,
     429: ErrorCode.QUOTA_EXCEEDED,
@@ -33,16 +33,17 @@ _CODES: Final = {
     503: ErrorCode.OVERLOADED,
     504: ErrorCode.DEADLINE_EXCEEDED,
 }
-"""Error codes of answers that come not from a gateway of ours but from a proxy in front of it, by HTTP status."""
+"""Error codes by HTTP status, for answers of a proxy in front of the gateway."""
 
 
 log = logging.getLogger(__name__)
 
 
 class HttpTransport:
-    """The way over HTTP; more than `max_in_flight` queries wait for a connection.
+    """Transport over HTTP. Queries beyond `max_in_flight` wait for a connection.
 
-    So do more than half the files that this process may have open: what else it does needs some, too.
+    The number of connections is also limited to half of the files that this process may open, to leave the rest to the
+    program.
     """
 
     def __init__(self, url: str, key: str, max_in_flight: int, tls: ClientTls) -> None:
@@ -70,7 +71,7 @@ class HttpTransport:
             await self._http.close()
 
     async def ask(self, query: EncodedQuery) -> Result:
-        """See `Transport.ask`."""
+        """Send a query and return its result; see `Transport.ask`."""
         assert self._http is not None, "used outside its context"
         headers = {h.ID: query.id, h.CONTENT_TYPE: query.message.content_type, **query.fields}
         if query.message.json_length is not None:
@@ -90,12 +91,12 @@ class HttpTransport:
 
 
 def without_user(url: str) -> str:
-    """A URL as it may be shown: without a user and a password, which a proxy in front of a gateway may ask for."""
+    """Return a URL without user and password, which a proxy in front of a gateway may require, for display."""
     return re.sub(r"//[^/?#]*@", "//", url, count=1)
 
 
 def why_unreached(url: str, error: aiohttp.ClientError) -> str:
-    """Why the gateway at `url` has not answered, and what to do."""
+    """Return the reason why the gateway at `url` did not answer, with a hint on how to fix it."""
     shown = without_user(url)
     if isinstance(error, aiohttp.ClientSSLError):
         return f"no safe connection to {shown}: {why_unsafe(error)}"
@@ -108,7 +109,7 @@ def why_unreached(url: str, error: aiohttp.ClientError) -> str:
 
 def _why(error: aiohttp.ClientError) -> str:
     if isinstance(error, aiohttp.ClientConnectorDNSError) and not isinstance(error.os_error, socket.gaierror):
-        return unknown_host(error.host)  # by a resolver with errors of its own
+        return unknown_host(error.host)  # from a resolver with its own errors
     if isinstance(error, aiohttp.ClientConnectorError):
         return why_not_connected(error.host, error.port or 0, error.os_error)
     return str(error) or type(error).__name__
@@ -118,17 +119,17 @@ def _result(query_id: str, status: int, headers: Mapping[str, str], value: bytes
     fields = {name.lower(): text for name, text in headers.items()}
     fields.setdefault(h.ID, query_id)
     seconds = fields.get("retry-after", "")
-    if seconds.isdecimal():  # it may be a date, too
+    if seconds.isdecimal():  # the header may also be a date
         fields.setdefault(h.RETRY_AFTER_MS, f"{seconds}000")
     fields.setdefault(h.STATUS, OK if status == 200 else _CODES.get(status, ErrorCode.INTERNAL))
     return parse_result(fields, value)
 
 
 def own_headers(url: str, key: str) -> dict[str, str]:
-    """Headers that say to the gateway at `url` who asks; warns, once, where others can read them on their way.
+    """Return the headers that authenticate the client at `url`; log one warning if the key is sent unencrypted.
 
     Raises:
-        OperatorError: the URL says it, too.
+        OperatorError: the URL contains a user as well.
     """
     if not key:
         return {}

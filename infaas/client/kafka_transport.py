@@ -28,7 +28,7 @@ from security.signature import SigningKey, sign
 
 
 class KafkaTransport:
-    """The way through Kafka; more than `max_in_flight` queries wait for a slot."""
+    """Transport over Kafka. Queries beyond `max_in_flight` wait for a slot."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class KafkaTransport:
         tenant: str | None = None,
         signing_key: SigningKey | None = None,
     ) -> None:
-        """Ask as a `tenant`, by its own topics, or else by those of the tasks, where a key signs what is asked."""
+        """Use the ingress topic of `tenant`, if given, else the tasks' topics; `signing_key` signs the queries."""
         self._slots: Final = asyncio.Semaphore(max_in_flight)
         self._topics: set[str] = set()
         self._listing: Final = asyncio.Lock()
@@ -62,11 +62,11 @@ class KafkaTransport:
         await self._requests.__aexit__(kind, error, trace)
 
     async def ask(self, query: EncodedQuery) -> Result:
-        """See `Transport.ask`.
+        """Send a query and return its result; see `Transport.ask`.
 
         Raises:
             UnknownTask: the task has no topic.
-            InvalidRequest: the query is larger than Kafka takes.
+            InvalidRequest: the query exceeds Kafka's maximum record size.
         """
         topic = self._topic(query)
         try:
@@ -93,7 +93,7 @@ class KafkaTransport:
         return offline_of(topic) if offline else topic
 
     async def _check(self, topic: str) -> None:
-        """Raise UnknownTopic for what does not exist: the embedded broker would make it, and nobody would answer."""
+        """Raise UnknownTopic if the topic does not exist: the embedded broker would create it, without a consumer."""
         if topic in self._topics:
             return
         async with self._listing:

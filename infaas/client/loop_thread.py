@@ -1,10 +1,10 @@
-"""An event loop in a thread of its own, for programs that have none: holds something open there, and runs calls on it.
+"""An event loop in a thread of its own, which keeps a context open and runs calls on it, for programs without a loop.
 
 Rules.
-* Opening is the thread's first act, and what it raises comes out where the thread was made. Closing is its last.
-* A call that was taken ends: with its result, or, if the thread is stopped before, cancelled. None is taken afterwards.
-* The thread is a daemon: it holds up no program that ends. What is open then is closed, if that takes but seconds.
-* It lives in one process. In one that was forked off it is not there, and what it has open is left alone.
+* The thread first opens the context; an error is raised in the constructor. It closes the context last.
+* Every accepted call ends: with its result, or cancelled if the thread is stopped. After that no call is accepted.
+* The thread is a daemon and does not keep a program alive. At exit it has a few seconds to close the context.
+* The thread belongs to one process. A forked process does not have it and does not touch its connections.
 """
 
 import asyncio
@@ -22,27 +22,27 @@ from typing import Any, Final, Generic, TypeVar
 log = logging.getLogger(__name__)
 
 _EXIT_S: Final = 5.0
-"""Seconds that a program which ends waits for what is still open."""
+"""Maximum time that program exit waits for open contexts, in seconds."""
 _Held = TypeVar("_Held")
 _Result = TypeVar("_Result")
 
 
 class LoopThread(Generic[_Held]):
-    """A running thread with an event loop that holds a context open; safe to use from any thread but its own.
+    """Running thread with an event loop that keeps a context open. Thread-safe, except from its own thread.
 
     Args:
-        make: makes the context, on the loop.
+        make: creates the context, on the loop.
 
     Raises:
-        Exception: what opening the context raises.
+        Exception: the error of opening the context.
     """
 
     def __init__(self, make: Callable[[], AbstractAsyncContextManager[_Held]], name: str) -> None:
         self._make = make
         self._process: Final = os.getpid()
-        self._lock: Final = threading.RLock()  # garbage may be collected, and stop this, at any moment
+        self._lock: Final = threading.RLock()  # reentrant: the garbage collector may call `stop` at any moment
         self._stopped = False
-        """Whether no call is taken any more."""
+        """True once no more calls are accepted."""
         self._loop: AbstractEventLoop | None = None
         self._stop: asyncio.Event
         self._calls: set[Task[Any]] = set()
@@ -53,11 +53,11 @@ class LoopThread(Generic[_Held]):
         try:
             self._held = self._opened.result()
         except BaseException:
-            self._stopped = True  # it may be opening still: it closes again, and nobody waits for that
+            self._stopped = True  # the context may still be opening; the thread closes it without a waiter
             raise
 
     def submit(self, call: Callable[[_Held], Coroutine[Any, Any, _Result]]) -> Future[_Result]:
-        """Run a call on the loop; its result is that of the future, which may be cancelled.
+        """Run a call on the loop; returns a future of its result. The future may be cancelled.
 
         Raises:
             RuntimeError: the thread was stopped.
@@ -68,14 +68,17 @@ class LoopThread(Generic[_Held]):
             return asyncio.run_coroutine_threadsafe(self._counted(call), self._loop)
 
     def stop(self, wait_s: float | None) -> None:
-        """Cancel all calls, close the context and end the thread; wait so long for that, None: as long as it takes."""
+        """Cancel all calls, close the context and end the thread.
+
+        Waits for the end at most `wait_s` seconds; None: without limit.
+        """
         if self._process != os.getpid():
             return
         with self._lock:
             if not self._stopped and self._loop is not None:
                 self._loop.call_soon_threadsafe(self._stop.set)
             self._stopped = True
-        if threading.current_thread() is not self._thread:  # where garbage may be collected, too
+        if threading.current_thread() is not self._thread:  # the garbage collector may call `stop` in this thread
             self._thread.join(wait_s)
 
     async def _counted(self, call: Callable[[_Held], Coroutine[Any, Any, _Result]]) -> _Result:
@@ -90,7 +93,7 @@ class LoopThread(Generic[_Held]):
     def _run(self) -> None:
         try:
             asyncio.run(self._hold())
-        except BaseException as error:  # noqa: BLE001 - raised where the thread was made, or nobody is left to be told
+        except BaseException as error:  # noqa: BLE001 - raised in the constructor, else logged
             if not self._opened.done():
                 self._opened.set_exception(error)
             else:
@@ -112,7 +115,7 @@ class LoopThread(Generic[_Held]):
             self._end_calls()
 
     def _end_calls(self) -> None:
-        """Take no more calls, whatever ends this, since who is taken from here on would wait for ever."""
+        """Accept no more calls and cancel the open ones: a call accepted later would never end."""
         with self._lock:
             self._stopped = True
         for call in self._calls:
@@ -121,7 +124,7 @@ class LoopThread(Generic[_Held]):
 
 _running: Final = set[LoopThread[Any]]()
 _of_parents: Final[list[LoopThread[Any]]] = []
-"""Threads of the process that this one was forked off, kept: collected, a loop would close what it shares with that."""
+"""Threads of the parent process after a fork, kept so that collected loops do not close the parent's connections."""
 
 
 def _stop_all() -> None:

@@ -1,14 +1,14 @@
-"""The client library for programs without an event loop: the same calls, which wait.
+"""Client for programs without an event loop: the same calls as `InfaasClient`, but blocking.
 
     with SyncInfaasClient(kafka="127.0.0.1:9092") as client:             # or gateway="http://127.0.0.1:8080"
         answer = client.infer("sentiment-text", {"text": ["a wonderful film"]}, latency_ms=2000)
 
 Rules.
-* Any number of threads may use one client: all of their queries share its connections, which an event loop in a thread
-  of its own serves. It connects when it is first used, or entered.
-* What is encoded is encoded by the caller's thread before the call returns: arrays may be changed after it.
-* A process that was forked off connects anew when it uses the client, and leaves alone what its parent has open.
-* A client that nobody closes is closed when the program ends, or when it is collected.
+* Any number of threads may use one client. Their queries share its connections, which an event loop in a background
+  thread serves. The client connects on first use or on entry.
+* The calling thread encodes the inputs before the call returns, so the arrays may be changed afterwards.
+* A forked process opens its own connections when it uses the client, and does not touch the parent's.
+* An unclosed client is closed when the program exits or when the client is garbage collected.
 """
 
 import concurrent.futures
@@ -37,10 +37,11 @@ from schemas.errors import Internal, QueryError
 
 
 class SyncInfaasClient:
-    """A client of one system that waits for its answers: a context manager that any number of threads may use.
+    """Blocking client of one system; a context manager for any number of threads.
 
     Raises:
-        OperatorError: at once, not exactly one way to ask is given; when it connects, Kafka cannot be reached.
+        OperatorError: in the constructor, not exactly one of `kafka` and `gateway` is given; on connecting, Kafka
+            cannot be reached.
     """
 
     def __init__(self, **system: Unpack[SystemOptions]) -> None:
@@ -61,7 +62,7 @@ class SyncInfaasClient:
         self.close()
 
     def close(self) -> None:
-        """Close the connections. Whoever waits in another thread gets `Internal`; nothing can be asked afterwards."""
+        """Close the connections. Calls waiting in other threads raise `Internal`; later calls raise `RuntimeError`."""
         with self._lock:
             self._closed = True
             thread, self._thread = self._thread, None
@@ -72,7 +73,7 @@ class SyncInfaasClient:
         """Send a query and wait for its answer. Through a gateway, `task` may also name an architecture or a variant.
 
         Raises:
-            QueryError: the class says what went wrong; `retryable` says whether options again may help.
+            QueryError: the query failed; the subclass names the cause, `retryable` is true if a retry may succeed.
             RuntimeError: the client is closed.
         """
         return _answer_to(self._ask(task, inputs, options))
@@ -85,9 +86,9 @@ class SyncInfaasClient:
         in_flight: int = 256,
         **options: Unpack[QueryOptions],
     ) -> Generator[Answer | QueryError]:
-        """Send a stream of queries, `in_flight` at a time, and yield in their order each answer or its error.
+        """Send a stream of queries, `in_flight` at a time, and yield the answer or the error of each, in order.
 
-        Inputs are taken from `batches`, in the caller's thread, no faster than answers are taken from here.
+        Inputs are taken from `batches`, in the caller's thread, no faster than answers are consumed.
         """
         check_stream(options)
         open_calls: deque[Future[Answer]] = deque()
@@ -109,7 +110,7 @@ class SyncInfaasClient:
     def _ask_or_fail(self, task: str, inputs: Mapping[str, ArrayLike], options: QueryOptions) -> Future[Answer]:
         try:
             return self._ask(task, inputs, options)
-        except QueryError as error:  # of these inputs: the stream goes on
+        except QueryError as error:  # an error of these inputs only: the stream continues
             failed: Future[Answer] = Future()
             failed.set_exception(error)
             return failed
@@ -119,13 +120,13 @@ class SyncInfaasClient:
             if self._closed:
                 raise RuntimeError("the client is closed")
             if self._thread is None:
-                system = self._system  # the thread must not hold what ends it when it is collected
+                system = self._system  # the thread must not refer to `self`, whose collection stops it
                 self._thread = LoopThread(lambda: InfaasClient(**system), "infaas-client")
-                weakref.finalize(self, self._thread.stop, 0).atexit = False  # at exit, threads see to themselves
+                weakref.finalize(self, self._thread.stop, 0).atexit = False  # `_stop_all` stops threads at exit
             return self._thread
 
     def _after_fork(self) -> None:
-        """Have nothing of the parent's, in a process that was just forked off: not its thread, not a lock it held."""
+        """Discard the parent's thread and lock in a forked process: a lock that was held would never be released."""
         self._lock = threading.Lock()
         self._thread = None
 
@@ -138,7 +139,7 @@ def _answer_to(call: Future[Answer]) -> Answer:
         return call.result()
     except concurrent.futures.CancelledError:
         raise Internal("the client was closed before the answer came") from None
-    except BaseException:  # of who waits, e.g. Ctrl-C
+    except BaseException:  # raised in the waiting thread, e.g. by Ctrl-C
         call.cancel()
         raise
 

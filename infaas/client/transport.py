@@ -1,4 +1,4 @@
-"""What a way to ask must do: carry a query there and bring back its result."""
+"""Protocol of a transport, which sends queries and returns their results."""
 
 from collections.abc import Mapping
 from types import TracebackType
@@ -11,23 +11,23 @@ from schemas.result import Result
 
 
 class EncodedQuery(msgspec.Struct, frozen=True):
-    """A query as it is sent: its tensors encoded, its needs as headers."""
+    """Encoded query: tensors as bytes, needs as headers."""
 
     id: str
     task: str
     message: EncodedMessage
     fields: Mapping[str, str]
-    """Headers that say what is needed of the answer."""
+    """Headers with the needs and options of the query."""
     timeout_s: float
-    """Longest wait for the result, once a slot is free."""
+    """Maximum wait for the result, in seconds, once a slot is free."""
     latency_s: float | None = None
-    """How soon the answer is needed, if that matters."""
+    """Deadline of the answer, in seconds from the call; None if there is none."""
     begun_s: float = 0.0
-    """When it was asked for, in seconds of `time.perf_counter`."""
+    """Start of the call, in seconds of `time.perf_counter`."""
 
 
 class Transport(Protocol):
-    """A way to ask: an async context manager that sends queries and returns their results."""
+    """Transport of queries; an async context manager."""
 
     async def __aenter__(self) -> Self:
         """Open the connections."""
@@ -36,15 +36,15 @@ class Transport(Protocol):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
-        """Close the connections; whoever still waits gets an error."""
+        """Close the connections; waiting calls get an error."""
         ...
 
     async def ask(self, query: EncodedQuery) -> Result:
-        """Wait for a free slot, send the query, and wait for its result, which may stand for an error.
+        """Wait for a free slot, send the query, and wait for its result, which may represent an error.
 
         Raises:
             DeadlineExceeded: there was no result in time.
             Internal: the gateway cannot be reached.
-            Overloaded: Kafka does not take the query.
+            Overloaded: Kafka does not accept the query.
         """
         ...

@@ -1,7 +1,7 @@
-"""A whole system on one machine: what `infaas up` starts, watches and stops.
+"""Supervisor of a whole system on one machine: starts, watches and stops the processes of `infaas up`.
 
-Reading order: options (what to start), metrics_ports (where each is watched) -> state (what other commands are told of
-it) -> restart_backoff (pauses before what ended starts again) -> server (Kafka or Postgres, kept running) ->
-kafka_server (which Kafka, and its start) -> child (a service that is kept running) -> local_worker (what one worker
-gets of this machine), local_workers (their processes) -> system (all of it).
+Reading order: options (options of `infaas up`), metrics_ports (ports of metrics and health) -> state (state file that
+other commands read) -> restart_backoff (pauses between restarts) -> server (a supervised Kafka or Postgres) ->
+kafka_server (choice and start of Kafka) -> child (a supervised service) -> local_worker (device, cores and memory of
+one worker), local_workers (the worker processes) -> system (the whole system).
 """

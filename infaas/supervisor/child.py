@@ -1,7 +1,7 @@
-"""One service process that is kept running: started again whenever it ends, at once the first time, then ever later.
+"""One service process that is restarted whenever it ends: the first time at once, later after growing pauses.
 
-Each process has the same environment and appends to the same log. A service that was never ready and dies again and
-again is set up wrong: that is the person's to know, not ours to repeat.
+All processes of a service have the same environment and append to the same log. A service that ends three times before
+it was ever ready is misconfigured. It is not restarted again; the operator gets an error instead.
 """
 
 import asyncio
@@ -29,23 +29,23 @@ _LOG_TAIL: Final = 1500
 
 
 class ChildSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """How to start a service, and where it answers and logs."""
+    """Command, environment, URLs and log file of a service."""
 
     name: str
     module: str
     """Name of the module that `python -m` starts."""
     env: Mapping[str, str]
-    """Variables added to our own environment."""
+    """Variables added to the supervisor's environment."""
     health: str
     """URL that answers 200 when the service is ready."""
     live: str
-    """URL that answers 200 while the process can go on."""
+    """URL that answers 200 as long as the process is alive."""
     metrics: str
     log: Path
 
 
 def child_spec(home: Path, name: str, module: str, env: Mapping[str, str], url: str) -> ChildSpec:
-    """Describe a service that says at `url` how it is, and logs under `home`."""
+    """Return the spec of a service that serves health and metrics at `url` and logs to `<home>/logs/<name>.log`."""
     log = home / "logs" / f"{name}.log"
     ready, live = f"{url}/health/ready", f"{url}/health/live"
     return ChildSpec(name=name, module=module, env=env, health=ready, live=live, metrics=f"{url}/metrics", log=log)
@@ -54,8 +54,11 @@ def child_spec(home: Path, name: str, module: str, env: Mapping[str, str], url: 
 class Child:
     """A service process and its successors.
 
-    `announce` gets a line for people when one dies, `changed` is called when one starts; `servers_up` waits until the
-    servers that it needs run, and is awaited before it is started.
+    Args:
+        spec: how to start the service.
+        announce: receives a line for the operator when a process ends.
+        changed: called when a process starts.
+        servers_up: awaited before each start; returns when Kafka and Postgres run.
     """
 
     def __init__(
@@ -79,7 +82,7 @@ class Child:
 
     @property
     def state(self) -> ServiceState:
-        """The present process, as written to the state file."""
+        """Current process, as written to the state file."""
         spec = self.spec
         return ServiceState(
             module=spec.module,
@@ -92,16 +95,18 @@ class Child:
 
     @property
     def failure(self) -> str:
-        """Why it cannot be relied upon if it ends again and again; empty otherwise."""
+        """Reason why the service is unreliable, after three ends in a row; else empty."""
         if self._backoff.deaths < _FALSE_STARTS:
             return ""
         return f"{self.spec.name} ended {self._backoff.deaths} times in a row. {self.spec.log} ends:\n{self._tail()}"
 
     async def keep_running(self) -> None:
-        """Start the process again whenever it ends, until cancelled (it is stopped gently) or retired (it may end).
+        """Restart the process whenever it ends, until the task is cancelled or `retire` was called before the end.
+
+        Cancellation stops the process gracefully.
 
         Raises:
-            OperatorError: it ended three times before it was ever ready; the message quotes its log.
+            OperatorError: the process ended three times before it was ever ready; the message quotes its log.
         """
         while True:
             await self._servers_up()
@@ -118,16 +123,16 @@ class Child:
             self._restarts += 1
 
     def retire(self) -> None:
-        """Let it end and start it no more: somebody may stop all processes at once, as systemd does."""
+        """Stop restarting the process. systemd, for example, may stop all processes of the system at once."""
         self._retired = True
 
     def replace(self) -> None:
-        """Kill the present process, so that another takes its place."""
+        """Kill the current process, so that a new one takes its place."""
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
 
     async def wait_ready(self) -> None:
-        """Wait until the service says that it is ready."""
+        """Wait until the health URL of the service answers 200."""
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_PROBE_S)) as http:
             while not await responds(http, self.spec.health):  # noqa: ASYNC110 - HTTP health has no event to wait for
                 await asyncio.sleep(_PROBE_INTERVAL_S)
@@ -136,7 +141,7 @@ class Child:
     async def _run_once_if_possible(self) -> int:
         try:
             return await self._run_once()
-        except OSError as error:  # a full disk, which may not stay full
+        except OSError as error:  # for example a full disk; space may become free
             self._announce(f"{self.spec.name} cannot be started: {error}")
             return os.EX_IOERR
 

@@ -1,7 +1,8 @@
-"""Chooses the Kafka that a system on one machine runs on, before anything is started, and starts it.
+"""Choice and start of Kafka for a system on one machine.
 
-Apache Kafka wherever it can be had: it needs Java, from PATH or PyPI, and its jars, which the first start fetches. Only
-where that fails, and nobody named a broker, does the embedded one stand in; people are told why, and what it lacks.
+Apache Kafka is preferred. It needs Java, from PATH or PyPI, and its jars, which the first start downloads. If Apache
+Kafka cannot be used and the operator named no broker, the embedded broker is used instead; the operator is shown the
+reason and the limits of the embedded broker.
 """
 
 import asyncio
@@ -25,23 +26,23 @@ FETCH_WAIT_ENV: Final = "INFAAS_KAFKA_FETCH_MAX_WAIT_MS"
 _LOSS: Final = "the embedded broker keeps nothing, so all queries and results in it are lost; its topics are made anew"
 
 FetchingJars: TypeAlias = Callable[[], AbstractContextManager[JarProgress]]
-"""Makes the context that is open while Kafka's jars are fetched; it yields what is told how far that is."""
+"""Factory of a context that is open during the download of Kafka's jars; it yields a progress callback."""
 
 
 class KafkaChoice(msgspec.Struct, frozen=True):
-    """The Kafka that the system runs on, and why it is that one."""
+    """Chosen Kafka and the reason for the choice."""
 
     kind: KafkaKind
-    """The kind that was chosen, never `auto`."""
+    """Chosen kind, never `auto`."""
     reason: str = ""
-    """Why the embedded broker stands in for Apache Kafka; empty if it does not."""
+    """Reason why the embedded broker is used instead of Apache Kafka; empty if it is not."""
 
 
 async def choose_kafka(options: UpOptions, announce: Callable[[str], None], fetching: FetchingJars) -> KafkaChoice:
-    """Choose a Kafka, and fetch what it needs.
+    """Choose a Kafka and download its jars if necessary.
 
     Raises:
-        OperatorError: the one asked for cannot be had, or cannot do what is asked of it.
+        OperatorError: the requested Kafka is not available, or does not support the requested options.
     """
     if uses_external_kafka(options):
         return KafkaChoice(KafkaKind.EXTERNAL)
@@ -63,10 +64,13 @@ async def choose_kafka(options: UpOptions, announce: Callable[[str], None], fetc
 async def start_kafka(
     choice: KafkaChoice, options: UpOptions, announce: Callable[[str], None], stack: AsyncExitStack
 ) -> tuple[KafkaSettings, Server | None]:
-    """Start what was chosen, to run as long as the stack; returns how to reach it, and the server if it is ours.
+    """Start the chosen Kafka; it runs until the stack is closed.
+
+    Returns:
+        The settings to reach Kafka, and the supervised server; None instead of a server for an external Kafka.
 
     Raises:
-        OperatorError: it does not start.
+        OperatorError: Kafka does not start.
     """
     if choice.kind is KafkaKind.EXTERNAL:
         return KafkaSettings(), None
@@ -91,10 +95,10 @@ async def _ensure_apache(announce: Callable[[str], None], fetching: FetchingJars
 
 
 def _check_embedded(options: UpOptions, reason: str = "") -> None:
-    """Check that the embedded broker is installed and does what is asked.
+    """Check that the embedded broker is installed and supports the requested options.
 
     Raises:
-        OperatorError: it is not, or does not.
+        OperatorError: it is not installed, or more than one selector is requested.
     """
     because = f"Apache Kafka cannot be had: {reason}; and " if reason else ""
     if options.selectors > 1:

@@ -1,7 +1,7 @@
-"""A worker of this machine as `infaas up --worker TYPE:NUMBER` names it: its device and its share of the machine.
+"""Workers of this machine as named by `infaas up --worker TYPE:NUMBER`, with their device, cores and memory.
 
-`cpu:2` is a worker with two cores of its own, `cuda:0` one that owns the first GPU, `neuron:1` one that owns the second
-Inferentia chip. Whether that is there, and what could run on it, is found out before anything starts.
+`cpu:2` is a worker with two cores of its own, `cuda:0` a worker that owns the first GPU, `neuron:1` a worker that owns
+the second Inferentia chip. Devices and runtimes are checked before anything starts.
 """
 
 import re
@@ -24,19 +24,19 @@ _EXAMPLES: Final = "cpu:2 (two cores), cuda:0 (the first GPU) or neuron:0 (the f
 
 
 class LocalWorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """Device and share of the machine that a worker process gets."""
+    """Device, cores and memory of one worker process."""
 
     hardware: Hardware = Hardware.CPU
     device: int | None = None
-    """Number of the accelerator; None for a CPU."""
+    """Index of the accelerator; None for a CPU."""
     cores: int = 1
     cpus: tuple[int, ...] = ()
-    """Numbers of the cores that it has for itself; none: any of the machine's."""
+    """Indexes of the cores that are reserved for the worker; empty: any core of the machine."""
     memory_bytes: int
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """Settings of the worker process."""
+        """Settings of the worker process, as environment variables."""
         found = {
             "INFAAS_WORKERS_HARDWARE": self.hardware.value,
             "INFAAS_WORKERS_CORES": str(self.cores),
@@ -50,7 +50,7 @@ class LocalWorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def name_workers(specs: Sequence[LocalWorkerSpec], prefix: str) -> dict[str, LocalWorkerSpec]:
-    """Workers by name: numbered by hardware, in order, after the prefix of this home."""
+    """Return the workers by name: `prefix`, hardware and a number per hardware type, in order."""
     counts = Counter[str]()
     named: dict[str, LocalWorkerSpec] = {}
     for spec in specs:
@@ -60,10 +60,11 @@ def name_workers(specs: Sequence[LocalWorkerSpec], prefix: str) -> dict[str, Loc
 
 
 def parse_workers(wanted: Sequence[str], *, oversubscribe: bool = False) -> tuple[LocalWorkerSpec, ...]:
-    """Share this machine among the workers that were named, e.g. `cpu:2` and `cuda:0`.
+    """Divide the cores and memory of this machine among the named workers, for example `cpu:2` and `cuda:0`.
 
     Raises:
-        OperatorError: one is no worker, has no such device here or nothing that runs on it, or they do not fit.
+        OperatorError: a name is invalid or repeated, its device or a runtime for it is missing, or there are too few
+            cores.
     """
     parsed = [_parse(text) for text in wanted]
     for text, times in Counter(wanted).items():
@@ -91,10 +92,10 @@ def parse_workers(wanted: Sequence[str], *, oversubscribe: bool = False) -> tupl
 
 
 def check_device(hardware: Hardware, number: int) -> None:
-    """Check that a device is here, and a runtime that runs on it.
+    """Check that a device exists on this machine, with a runtime that supports it.
 
     Raises:
-        OperatorError: it is not; the message says what is missing.
+        OperatorError: the device or the runtime is missing; the message names it.
     """
     what, reason = f"--worker {hardware}:{number}", missing_device(hardware)
     if reason:

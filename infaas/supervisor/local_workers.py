@@ -1,7 +1,8 @@
-"""The worker processes of this machine: kept running by us, started and stopped as the autoscaler says.
+"""Worker processes of this machine. The supervisor runs them; the autoscaler decides which ones.
 
-The first ones start with the system. From then on the autoscaler decides, through `process.supervisor_socket`, so they
-are our children, not its: an autoscaler that is killed takes none of them along, and its successor finds them all.
+The first workers start with the system. Later the autoscaler starts and stops workers through
+`process.supervisor_socket`. The processes are children of the supervisor. They survive a crash of the autoscaler, and
+its successor finds them all.
 """
 
 import asyncio
@@ -21,22 +22,22 @@ from schemas.errors import OperatorError
 
 _NAMES_SHOWN: Final = 20
 _START_S: Final = 3.0
-"""Seconds that a start takes, until the first one has been measured."""
+"""Assumed start time of a worker, until the first start has been measured."""
 
 
 class _WorkerProcess:
-    """A worker that is kept running, and how it gets on."""
+    """A supervised worker process and its state."""
 
     def __init__(self, child: Child) -> None:
         self.child = child
         self.ready = False
         self.stopping = False
         self.failure = ""
-        """Why it is kept running no more; empty while it is."""
+        """Reason why the process is no longer restarted; empty while it is."""
         self.settled = asyncio.Event()
-        """Set as soon as it is ready or has failed."""
+        """Set when the worker is ready or has failed."""
         self.task: asyncio.Task[None]
-        """Keeps the process running."""
+        """Task that keeps the process running."""
 
     def status(self, name: str) -> ProcessStatus:
         failure = self.failure or self.child.failure
@@ -50,8 +51,14 @@ class _WorkerProcess:
 class LocalWorkers:
     """All workers of this machine.
 
-    `announce` gets a line for people when one dies, `changed` is called when one starts or ends; `servers_up` waits
-    until the servers run that workers need.
+    Args:
+        options: options of `infaas up`.
+        specs: workers that may run, the first ones first.
+        ports: metrics ports.
+        shared: environment variables of all workers.
+        announce: receives a line for the operator when a worker ends.
+        changed: called when a worker starts or ends.
+        servers_up: returns when Kafka and Postgres run.
     """
 
     def __init__(
@@ -79,12 +86,12 @@ class LocalWorkers:
 
     @property
     def children(self) -> Iterable[Child]:
-        """Processes that are kept running now."""
+        """Supervised processes."""
         return [worker.child for worker in self._workers.values()]
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
-        """Keep workers running while the context is open, and follow commands; then stop them all."""
+        """Run the workers and follow commands while the context is open; stop all workers on exit."""
         async with asyncio.TaskGroup() as self._tasks, command_server(self._options.home, self._answer):
             for name in islice(self._specs, self._options.first_workers):
                 self._start(name)
@@ -96,10 +103,10 @@ class LocalWorkers:
                     self._stop(name)
 
     async def wait_ready(self) -> None:
-        """Wait until the workers are ready that start with the system.
+        """Wait until the first workers are ready.
 
         Raises:
-            OperatorError: one of them does not start; the message quotes its log.
+            OperatorError: a worker does not start; the message quotes its log.
         """
         for worker in list(self._workers.values()):
             await worker.settled.wait()
@@ -107,7 +114,7 @@ class LocalWorkers:
                 raise OperatorError(worker.failure)
 
     def retire(self) -> None:
-        """Start no worker any more, neither a new one nor one that ends."""
+        """Stop starting and restarting workers."""
         self._closing = True
         for worker in self._workers.values():
             worker.child.retire()
@@ -125,7 +132,7 @@ class LocalWorkers:
         )
 
     def _pool(self, hardware: str) -> ProcessPool:
-        """The workers of a hardware type; where they are not alike, what each has at least."""
+        """Return the pool of a hardware type; `cores` and `memory_bytes` are the minimum over its workers."""
         specs = [spec for spec in self._specs.values() if spec.hardware == hardware]
         return ProcessPool(
             hardware=hardware,
@@ -135,7 +142,7 @@ class LocalWorkers:
         )
 
     def _execute(self, command: SupervisorCommand) -> str:
-        """Carry out the command; returns why not, or nothing."""
+        """Carry out a command; returns the reason why it failed, or an empty text."""
         if command.verb == "stop":
             self._stop(command.name)
         elif command.verb == "start":
@@ -180,7 +187,7 @@ class LocalWorkers:
         watching = self._tasks.create_task(self._note_ready(worker), name=f"ready {name}")
         try:
             await worker.child.keep_running()
-        except OperatorError as error:  # it never starts: stays listed with its reason, for who asked for it
+        except OperatorError as error:  # the worker stays listed, with its reason
             worker.failure = str(error)
             self._announce(f"worker {name} is given up: {error}")
         finally:

@@ -1,12 +1,14 @@
-"""Ports of metrics and health: the same at every start, so that who scrapes them finds them.
+"""Ports of metrics and health. They are the same at every start, so that a scraper finds them.
 
-Each kind of service has a range of its own, see `FIRST`; the second selector has the second port of it. Where somebody
-listens there already, the service takes a free port, and `infaas status` shows which. With `--metrics-port N` the ports
-follow N, whichever service it is, and one that is taken is an error; with 0 all are free ones.
+Each kind of service has its own range, see `FIRST`; the second selector gets the second port of the selectors' range.
+If the port is taken, the service gets a free port, which `infaas status` shows. With `--metrics-port N` the services
+get consecutive ports from N, in the order of `_ORDER`, and a taken port is an error. With `--metrics-port 0` all ports
+are free ports.
 
-Between finding a port free and listening on it a service has to start, and a second system on this machine may find it
-free meanwhile. So whoever takes one holds a name with its number in the kernel's abstract namespace of sockets, which
-has the reach that ports have, and ends with us.
+A service listens some time after its port was found free; in between, a second system on this machine could find the
+same port free. To prevent this, the finder binds a name with the port's number in the kernel's abstract socket
+namespace. This namespace covers the same network namespace as the ports, and the kernel releases the name when the
+process ends.
 """
 
 import socket
@@ -27,11 +29,11 @@ FIRST: Final = {
     "registrar": 18_600,
 }
 _ORDER: Final = ("autoscaler", "selector", "jobs", "gateway", "registrar", "workers")
-"""Order of the services that follow a port that was asked for."""
+"""Order in which services get consecutive ports with `--metrics-port N`."""
 
 
 class MetricsPorts:
-    """Ports of one system; held from when each is found until the context ends."""
+    """Ports of one system; each is reserved from the call of `find` until the context ends."""
 
     def __init__(self, options: UpOptions) -> None:
         self._options = options
@@ -47,10 +49,10 @@ class MetricsPorts:
         self._names.close()
 
     def check(self) -> None:
-        """Look whether those that follow a port which was asked for can be listened on, before anything is started.
+        """Check that the ports from `--metrics-port N` on are free, before anything is started.
 
         Raises:
-            OperatorError: one of them is taken, or there is none of its number.
+            OperatorError: a port is taken or beyond the last port number.
         """
         if not self._options.metrics_port:
             return
@@ -60,10 +62,10 @@ class MetricsPorts:
                 self.find(module, number)
 
     def find(self, module: str, number: int) -> int:
-        """The port of a service, by its module and its number among those of that module.
+        """Return the port of a service, given its module and its index among the services of that module.
 
         Raises:
-            OperatorError: that one was asked for, and it is taken.
+            OperatorError: `--metrics-port N` determines the port, and it is taken.
         """
         first = self._options.metrics_port
         if first == 0:
@@ -79,7 +81,7 @@ class MetricsPorts:
         return free_port()
 
     def _hold(self, port: int) -> bool:
-        """Take the name of a port; returns whether it is ours."""
+        """Reserve the name of a port; returns true if this system holds it."""
         if port in self._held:
             return True
         name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

@@ -1,4 +1,4 @@
-"""What `infaas up` is asked to start, and the ports it will need, checked before anything runs."""
+"""Options of `infaas up` and their checks, which run before anything starts."""
 
 import os
 from contextlib import suppress
@@ -25,78 +25,78 @@ from schemas.errors import OperatorError
 
 POSTGRES_ENV: Final = "INFAAS_POSTGRES"
 _LOCAL_LAUNCHERS: Final = ("none", "processes")
-"""Names of the launchers beside which `infaas up` runs workers itself."""
+"""Launchers with which `infaas up` runs workers on this machine."""
 
 
 _GRPC_PACKAGES: Final = ("grpc", "grpc_health", "grpc_reflection")
-"""What the extra `grpc` installs."""
+"""Packages of the extra `grpc`."""
 
 
 class KafkaKind(StrEnum):
-    """Kinds of Kafka that a system can run on."""
+    """Kinds of Kafka for a system."""
 
     AUTO = "auto"
-    """The one of INFAAS_KAFKA where that is set; else Apache Kafka where it can be had; else the embedded broker."""
+    """INFAAS_KAFKA if it is set; else Apache Kafka if available; else the embedded broker."""
     APACHE = "apache"
     EMBEDDED = "embedded"
     EXTERNAL = "external"
 
 
 class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What `infaas up` starts; a port of 0 is any free one."""
+    """Options of `infaas up`. Port 0 means any free port."""
 
     home: Path
     kafka: KafkaKind = KafkaKind.AUTO
     postgres: str | None = None
-    """DSN of a Postgres that somebody else runs; None: we run one."""
+    """DSN of an external Postgres; None: the supervisor runs one."""
     gateway_host: str = LOOPBACK
     gateway_port: int = GATEWAY_PORT
     grpc_port: int | None = None
-    """Port of gRPC; None: the usual one where gRPC is installed and nobody else listens there, else none."""
+    """Port of gRPC; None: the default port if gRPC is installed and the port is free, else no gRPC."""
     tls: TlsFiles | None = None
-    """What the gateway serves HTTPS with; None: it is HTTP."""
+    """Certificate and key of the gateway's HTTPS; None: HTTP."""
     allow_anonymous: bool = False
-    """Whether anyone who reaches `gateway_host` beyond this machine may ask."""
+    """True to accept unauthenticated clients although `gateway_host` is reachable from other machines."""
     take_over: bool = False
-    """Whether Kafka's topics become this system's where they are of another one, which is lost."""
+    """True to claim Kafka topics that belong to another system. Use it only if that system is lost for good."""
     auth: bool = False
-    """Whether whoever asks a gateway must show a key or a token."""
+    """True if clients of the gateway must present an API key or a token."""
     kafka_port: int = KAFKA_PORT
     postgres_port: int = 0
     metrics_port: int | None = None
-    """Port of the first service, which the others follow; None: as `infaas.supervisor.metrics_ports` has them."""
+    """Port of the first service, followed by the others; None: default ports, see `infaas.supervisor.metrics_ports`."""
     gateways: int = 1
-    """Gateway processes; several share the port."""
+    """Number of gateway processes; several share the port."""
     selectors: int = 1
     autoscalers: int = 1
-    """Autoscaler processes: one leads, the others stand by."""
+    """Number of autoscaler processes: one leads, the others stand by."""
     jobs: int = 1
-    """Jobs services; without one jobs are kept, and wait."""
+    """Number of jobs services. Without one, jobs are stored but not run."""
     registrars: int = 1
-    """Registrars; without one what is registered through the admin API waits."""
+    """Number of registrars. Without one, registrations over the admin API wait."""
     policy: Policy = DEFAULT_POLICY
     launcher: str = "processes"
-    """What starts workers beyond the first ones; a cluster's starts those, too, and none run on this machine."""
+    """Launcher of workers beyond the first ones. A cluster's launcher starts the first ones as well."""
     workers: int = 1
-    """Worker processes that run from the start, and at least."""
+    """Minimum number of worker processes, started with the system."""
     max_workers: int = 0
-    """Worker processes at most; 0: no more than `workers`."""
+    """Maximum number of worker processes; 0: as `workers`."""
     cores_per_worker: int = 0
-    """CPU cores of each worker; 0 shares those of this machine among the most workers there can be."""
+    """CPU cores of each worker; 0: an equal share of this machine's cores for each of `most_workers`."""
     oversubscribe: bool = False
-    """Whether workers may have more cores in all than this machine has."""
+    """True if the workers together may have more cores than this machine."""
     named_workers: tuple[str, ...] = ()
-    """Workers by name of their device, e.g. `cuda:0` and `cpu:2`, instead of `workers` alike; these and no others."""
+    """Workers named by device, for example `cuda:0` and `cpu:2`; they replace the `workers` identical ones."""
 
     @property
     def gateway_url(self) -> str:
-        """URL at which this machine reaches the gateway."""
+        """URL of the gateway as seen from this machine."""
         host = LOOPBACK if self.gateway_host in ("", "0.0.0.0", "::") else self.gateway_host
         return f"http{'s' * (self.tls is not None)}://{address_text(host, self.gateway_port)}"
 
     @property
     def gateway_environment(self) -> dict[str, str]:
-        """Settings of each gateway."""
+        """Settings of each gateway, as environment variables."""
         found = {
             "INFAAS_GATEWAY_HOST": self.gateway_host,
             "INFAAS_GATEWAY_PORT": str(self.gateway_port),
@@ -114,7 +114,7 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
         return found
 
     def count(self, module: str) -> int:
-        """Number of processes of a service beside the workers."""
+        """Return the number of processes of a service other than the workers."""
         counts = {
             "autoscaler": self.autoscalers, "selector": self.selectors, "gateway": self.gateways, "jobs": self.jobs,
             "registrar": self.registrars,
@@ -123,12 +123,12 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def first_workers(self) -> int:
-        """Number of workers that start here with the system."""
+        """Number of workers that start on this machine with the system."""
         return len(self.named_workers) or (self.workers if self.launcher in _LOCAL_LAUNCHERS else 0)
 
     @property
     def most_workers(self) -> int:
-        """Number of workers that may run at once."""
+        """Maximum number of workers that run at once."""
         return len(self.named_workers) or max(self.max_workers, self.workers)
 
     @property
@@ -138,15 +138,15 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def memory_bytes(self) -> int:
-        """Memory that each worker may use."""
+        """Memory limit of each worker."""
         return total_memory() // self.most_workers
 
 
 def local_workers(options: UpOptions) -> tuple[LocalWorkerSpec, ...]:
-    """All workers that may run on this machine, those that start with the system first; blocks.
+    """Return all workers that may run on this machine, the first ones first. Blocks.
 
     Raises:
-        OperatorError: they do not fit, or the device of one is not here.
+        OperatorError: there are too few cores, or a device is missing.
     """
     if options.named_workers:
         _check_worker_alone(options)
@@ -156,10 +156,10 @@ def local_workers(options: UpOptions) -> tuple[LocalWorkerSpec, ...]:
 
 
 def check_cores(options: UpOptions) -> None:
-    """Check that the workers fit on this machine.
+    """Check that the machine has enough cores for the workers.
 
     Raises:
-        OperatorError: they have more cores in all than there are.
+        OperatorError: the workers need more cores than the machine has.
     """
     maximum, each, there = options.most_workers, options.cores, usable_cores()
     if maximum * each > there and options.first_workers and not options.oversubscribe:
@@ -181,17 +181,17 @@ def _check_worker_alone(options: UpOptions) -> None:
 
 
 def check_gateway(options: UpOptions) -> None:
-    """Check that gateways will let in whom they should, and have a certificate that fits; reads its files.
+    """Check the gateway's authentication and certificate. Reads the certificate's files.
 
     Raises:
-        OperatorError: they would not.
+        OperatorError: the gateway would accept anonymous clients without `--allow-anonymous`, or TLS is misconfigured.
     """
     if ":" in options.gateway_host:
         raise OperatorError(
             f"--gateway-host {options.gateway_host} is an address of IPv6, and `infaas up` looks for free ports by "
             "IPv4 only: name an address of IPv4, or 0.0.0.0 for all of them"
         )
-    require_known_clients(  # which the settings below would say of their --host
+    require_known_clients(  # called first, because the settings below would name the gateway's own flag, --host
         "--gateway-host", options.gateway_host, options.tls, auth=options.auth, allow_anonymous=options.allow_anonymous
     )
     flags = [
@@ -204,10 +204,10 @@ def check_gateway(options: UpOptions) -> None:
 
 
 def claim_ports(options: UpOptions) -> UpOptions:
-    """Return the options with every port that will be served on filled in.
+    """Return the options with all ports filled in, after a check that they are free.
 
     Raises:
-        OperatorError: one of them is taken; the message names its flag.
+        OperatorError: a port is taken; the message names its flag.
     """
     kafka, postgres = options.kafka_port, options.postgres_port
     if not uses_external_kafka(options):
@@ -222,7 +222,11 @@ def claim_ports(options: UpOptions) -> UpOptions:
 
 
 def _claim_grpc_port(options: UpOptions) -> int | None:
-    """The port of gRPC; one that was not asked for follows the gateway's: the usual one, or any."""
+    """Return the port of gRPC.
+
+    Without `--grpc-port`, it is the default port, or any free port if the gateway's port is 0; None if gRPC is not
+    installed or the port is taken.
+    """
     port, installed = options.grpc_port, all(find_spec(name) for name in _GRPC_PACKAGES)
     if port is not None and not installed:
         raise OperatorError("--grpc-port needs gRPC, which is not installed: pip install 'infaas[grpc]'")
@@ -235,13 +239,13 @@ def _claim_grpc_port(options: UpOptions) -> int | None:
 
 
 def name_prefix(options: UpOptions) -> str:
-    """Beginning of the names of workers and selectors of this home.
+    """Return the prefix of the names of this home's workers and selectors.
 
-    Where it runs Kafka and Postgres itself, others that use them are not of this home and have a prefix, so it needs
-    none.
+    The prefix is empty if this home runs Kafka and Postgres itself: workers of other machines that use them belong to
+    other homes and have a prefix.
 
     Raises:
-        OperatorError: somebody else runs Kafka, but nothing says where.
+        OperatorError: Kafka is external, but its address is not set.
     """
     if options.postgres is None and not uses_external_kafka(options):
         return ""
@@ -249,10 +253,10 @@ def name_prefix(options: UpOptions) -> str:
 
 
 def uses_external_kafka(options: UpOptions) -> bool:
-    """Whether somebody else runs Kafka.
+    """Return true if Kafka is external.
 
     Raises:
-        OperatorError: somebody does, but nothing says where.
+        OperatorError: Kafka is external, but its address is not set.
     """
     named = bool(os.environ.get(KAFKA_ENV))
     if options.kafka is KafkaKind.EXTERNAL and not named:

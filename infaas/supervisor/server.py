@@ -1,6 +1,6 @@
-"""A server that is kept running, Kafka or Postgres: started again, with the same data at the same port, when it ends.
+"""A Kafka or Postgres that is restarted, with the same data at the same port, whenever it ends.
 
-While it is away nothing that needs it is started: that would end at once, and count as a service that cannot start.
+No service is started while a server that it needs is down: it would end at once and count as misconfigured.
 """
 
 import asyncio
@@ -15,24 +15,24 @@ from schemas.errors import InfaasError
 
 
 class ServerProcess(Protocol):
-    """Process of a server that can be started again."""
+    """Process of a server that can be restarted."""
 
     @property
     def pid(self) -> int:
-        """Id of the present process, or of the last."""
+        """Process id of the current or last process."""
         ...
 
     @property
     def log_file(self) -> Path:
-        """File that it writes its log to."""
+        """Log file of the process."""
         ...
 
     async def start(self) -> None:
-        """Start it, as it was, and wait until it answers. Raises InfaasError if it does not."""
+        """Start the process as before and wait until it answers. Raises InfaasError if it does not."""
         ...
 
     async def ended(self) -> int:
-        """Wait until it has ended; returns its exit code."""
+        """Wait until the process has ended; returns its exit code."""
         ...
 
 
@@ -41,7 +41,7 @@ async def _nothing() -> None:
 
 
 class Server:
-    """A server of this system, which runs, and its successors."""
+    """A running server of this system and its successors."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Server:
         loss: str = "",
         restore: Callable[[], Awaitable[None]] = _nothing,
     ) -> None:
-        """`loss` says what is lost when it ends; `restore` puts in place again what it needs, once it runs again."""
+        """`loss` describes the data lost when the process ends; `restore` runs after each restart."""
         self.name = name
         self._address = address
         self._process = process
@@ -61,7 +61,7 @@ class Server:
         self._loss = loss
         self.restore = restore
         self.changed: Callable[[], None] = lambda: None
-        """Called when it has ended, and when it runs again."""
+        """Called when the process has ended, and when it runs again."""
         self._backoff = RestartBackoff()
         self._restarts = 0
         self._alarm = ""
@@ -70,7 +70,7 @@ class Server:
 
     @property
     def state(self) -> ServerState:
-        """The present process, as written to the state file."""
+        """Current process, as written to the state file."""
         return ServerState(
             pid=self._process.pid,
             restarts=self._restarts,
@@ -81,11 +81,11 @@ class Server:
         )
 
     async def wait_up(self) -> None:
-        """Wait until it runs."""
+        """Wait until the server runs."""
         await self._up.wait()
 
     async def keep_running(self) -> None:
-        """Start it again whenever it ends, until cancelled."""
+        """Restart the process whenever it ends, until cancelled."""
         while True:
             began = time.monotonic()
             code = await self._process.ended()
@@ -109,5 +109,5 @@ class Server:
             try:
                 await self._process.start()
                 await self.restore()
-            except (InfaasError, OSError) as error:  # OSError: a full disk, which may not stay full
+            except (InfaasError, OSError) as error:  # OSError: for example a full disk; space may become free
                 problem = f"does not start: {error}"

@@ -1,7 +1,8 @@
-"""What `infaas up` tells the other commands: `<home>/state.json`, valid while a lock on its neighbour is held.
+"""State file of `infaas up`, `<home>/state.json`, for the other commands; valid while `<home>/up.lock` is locked.
 
-The kernel drops the lock when the supervisor dies, however it dies, so a state file left behind is never believed and
-no process id that was given to somebody else is ever signalled. The file may hold a password: only its owner reads it.
+The kernel drops the lock when the supervisor ends for any reason. So a stale state file is never used, and no process
+that has reused the supervisor's process id is signalled. Only the owner can read the file, since it may contain a
+password.
 """
 
 import asyncio
@@ -30,13 +31,13 @@ _WRITE_AGAIN_S: Final = 1.0
 
 
 class ServiceState(msgspec.Struct, kw_only=True):
-    """A process that the supervisor keeps running."""
+    """A service process run by the supervisor."""
 
     module: str
-    """Module that `python -m` starts: the kind of the service."""
+    """Module that `python -m` starts; identifies the kind of service."""
     pid: int
     restarts: int
-    """Times that it was started again."""
+    """Number of restarts."""
     health: str
     """URL that answers 200 when the service is ready."""
     metrics: str
@@ -44,58 +45,60 @@ class ServiceState(msgspec.Struct, kw_only=True):
 
 
 class ServerState(msgspec.Struct, kw_only=True):
-    """A server, Kafka or Postgres, that the supervisor keeps running."""
+    """A Kafka or Postgres run by the supervisor."""
 
     pid: int
     restarts: int
-    """Times that it was started again."""
+    """Number of restarts."""
     address: str
     """`host:port`."""
     state: str
-    """`running`, or `down` while it is being started again."""
+    """`running`, or `down` until the restart is complete."""
     alarm: str
-    """What was lost when it last ended; empty if nothing was."""
+    """Data lost at the last end of the server; empty if none was lost."""
     log: str
 
 
 class SystemState(msgspec.Struct, kw_only=True):
-    """The system that runs in a home: where its parts are and how they get on."""
+    """The running system of a home: addresses and state of its parts."""
 
     pid: int
     """Process id of the supervisor."""
     ready: bool
-    """Whether all services have been ready since the start."""
+    """True once all services have been ready."""
     gateway: str
     """URL of the gateway."""
     grpc: str = ""
-    """`host:port` at which the gateway speaks gRPC; empty where it does not."""
+    """`host:port` of the gateway's gRPC; empty if gRPC is off."""
     kafka: str
-    """`host:port`, several of them joined by commas."""
+    """`host:port`; several are separated by commas."""
     kafka_kind: str
     """One of `apache`, `embedded` and `external`."""
     kafka_login: dict[str, str] = {}
-    """How to get in there, by the names of `KafkaSettings`: files of secrets, never secrets; empty where all may."""
+    """Kafka credentials by their names in `KafkaSettings`: paths of secret files, never secrets; empty if none are
+    needed.
+    """
     namespace: str = DEFAULT_NAMESPACE
-    """Beginning of the names of its topics and groups."""
+    """Namespace: prefix of the system's topics and groups."""
     kafka_reason: str
-    """Why the embedded broker stands in for Apache Kafka; empty if it does not."""
+    """Reason why the embedded broker is used instead of Apache Kafka; empty if it is not."""
     fetch_max_wait_ms: int
-    """Longest wait of a fetch that clients of this broker should set, as INFAAS_KAFKA_FETCH_MAX_WAIT_MS."""
+    """Longest wait of a fetch that clients should use with this broker, as INFAAS_KAFKA_FETCH_MAX_WAIT_MS."""
     postgres: str
     """DSN of Postgres, with its password."""
     servers: dict[str, ServerState]
-    """Those that run here: `kafka` and `postgres`, unless somebody else runs them."""
+    """Servers run by the supervisor, `kafka` and `postgres`; external ones are absent."""
     services: dict[str, ServiceState]
     sandbox_missing: str = ""
-    """Why steps of registrations run without a sandbox; empty if they have one."""
+    """Reason why registration steps run without a sandbox; empty if they run in one."""
 
 
 @contextmanager
 def claimed(home: Path) -> Generator[None]:
-    """Be the only supervisor of `home` while the context is open; then its state file is gone.
+    """Hold the lock of `home` as its only supervisor; the state file is deleted on exit.
 
     Raises:
-        OperatorError: another one runs there.
+        OperatorError: another supervisor runs in this home.
     """
     home.mkdir(parents=True, exist_ok=True)
     with (home / LOCK).open("w") as lock:
@@ -108,12 +111,12 @@ def claimed(home: Path) -> Generator[None]:
 
 
 def write_state(home: Path, state: SystemState) -> None:
-    """Replace the state file at once; readers see the old or the new one."""
+    """Replace the state file atomically: readers see the old or the new content."""
     write_secret(home / STATE, msgspec.json.encode(state).decode())
 
 
 class StateFile:
-    """State file of a system, written anew at each change; where the disk is full, as soon as it takes it."""
+    """State file that is rewritten at each change. If the disk is full, the write is retried until it succeeds."""
 
     def __init__(self, home: Path, state: Callable[[], SystemState]) -> None:
         self._home = home
@@ -121,7 +124,7 @@ class StateFile:
         self._again: asyncio.TimerHandle | None = None
 
     def write(self) -> None:
-        """Write what the state is now."""
+        """Write the current state."""
         self.close()
         try:
             write_state(self._home, self._state())
@@ -130,14 +133,14 @@ class StateFile:
             self._again = asyncio.get_running_loop().call_later(_WRITE_AGAIN_S, self.write)
 
     def close(self) -> None:
-        """Write no more by itself."""
+        """Cancel the pending retry."""
         if self._again is not None:
             self._again.cancel()
             self._again = None
 
 
 def read_state(home: Path) -> SystemState | None:
-    """Return the state of the system that runs in `home`; None if none does."""
+    """Return the state of the system that runs in `home`; None if none runs."""
     try:
         with (home / LOCK).open("r+") as lock:
             if _try_lock(lock):
@@ -148,9 +151,9 @@ def read_state(home: Path) -> SystemState | None:
 
 
 def stop_supervisor(pid: int, within_s: float) -> bool:
-    """Ask a supervisor to stop, and wait until it has ended; False: it has not within the time.
+    """Ask a supervisor to stop and wait until it has ended; returns false if it has not ended in time.
 
-    A zombie has ended: only its parent has not asked how, as a container's first process may never do.
+    A zombie counts as ended. The first process of a container may never collect the exit codes of its children.
     """
     try:
         supervisor = psutil.Process(pid)
@@ -166,7 +169,7 @@ def stop_supervisor(pid: int, within_s: float) -> bool:
 
 
 def _try_lock_for(lock: IO[str], limit_s: float) -> bool:
-    """Try to get the lock for a while: a reader that looks whether it is free holds it for an instant."""
+    """Try to get the lock for a while, since a reader that tests the lock holds it for a moment."""
     end = time.monotonic() + limit_s
     while not _try_lock(lock):
         if time.monotonic() > end:

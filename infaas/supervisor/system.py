@@ -1,10 +1,10 @@
-"""The composition of a whole system on one machine: servers, schema, topics, services; and its end, in order.
+"""Composition of a whole system on one machine: starts servers, schema, topics and services, and stops them in order.
 
-Kafka and Postgres run as our children, started again when they end, or, where INFAAS_KAFKA and INFAAS_POSTGRES say so,
-elsewhere. The services are separate processes, started as anyone would (`python -m selector`), configured by
-environment only, each with its log under `<home>/logs`, and started again when they end. They are stopped from the
-front to the back: what takes queries in goes first, what the others depend on last. If we are killed, the kernel kills
-the children. Workers come and go as the autoscaler says; see `local_workers.py`.
+Kafka and Postgres run as child processes, which are restarted when they end. INFAAS_KAFKA and INFAAS_POSTGRES name
+external ones instead. Each service is a separate process (`python -m selector`), configured by environment variables
+only, with a log under `<home>/logs`, and restarted when it ends. Services stop in the order of `STOP_ORDER`: the
+services that accept queries first, and the services that others depend on last. If the supervisor is killed, the kernel
+kills its children. The autoscaler starts and stops workers; see `local_workers.py`.
 """
 
 import asyncio
@@ -41,14 +41,14 @@ from store.pool import open_pool
 
 READY_S: Final = 60.0
 STOP_ORDER: Final = ("gateway", "jobs", "registrar", "selector", "autoscaler")
-"""Services in the order in which they are stopped; after them the workers, which drain what they hold."""
+"""Order in which the services are stopped. The workers stop last, after they have drained."""
 
 Announce = Callable[[str], None]
-"""Gets a line for people."""
+"""Receives a line of text for the operator."""
 
 
 class RunningSystem:
-    """A system whose servers run: where its parts are, and the services that are kept running."""
+    """A system whose servers run: its addresses and its supervised services."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class RunningSystem:
 
     @property
     def state(self) -> SystemState:
-        """The state of the system, as other commands read it."""
+        """State of the system, as written to the state file."""
         return SystemState(
             pid=os.getpid(),
             ready=self._ready,
@@ -102,7 +102,7 @@ class RunningSystem:
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
-        """Keep the services running while the context is open; entering waits until all are ready."""
+        """Run the services while the context is open; it is entered when all are ready."""
         async with self._workers.running(), asyncio.TaskGroup() as tasks:
             kept = [tasks.create_task(server.keep_running(), name=server.name) for server in self._servers]
             running = {child: tasks.create_task(child.keep_running(), name=child.spec.name) for child in self._children}
@@ -111,7 +111,7 @@ class RunningSystem:
                 yield
             finally:
                 self._state_file.close()
-                for task in kept:  # servers may be stopped together with us, and are not to be started again then
+                for task in kept:  # systemd may have stopped the servers, too; they must not be restarted
                     task.cancel()
                 self._workers.retire()
                 for child in running:
@@ -124,7 +124,7 @@ class RunningSystem:
             await server.wait_up()
 
     async def _restore_embedded(self) -> None:
-        """Make the topics anew, and begin with new services: what those know of offsets is of a log that is gone."""
+        """Create the topics again and restart all services, which hold offsets of the lost log."""
         async with open_pool(self.postgres, max_size=1) as pool:
             await join_system(pool, self.kafka)
             await ensure_registered_topics(pool, self.kafka)
@@ -168,15 +168,15 @@ class RunningSystem:
 async def running_system(
     options: UpOptions, announce: Announce, fetching: FetchingJars
 ) -> AsyncGenerator[RunningSystem]:
-    """Start everything; the context is entered when all is ready, and leaving it stops everything.
+    """Start the whole system; the context is entered when all is ready, and leaving it stops everything.
 
     Args:
-        options: What to start.
-        announce: Gets one line for people at each step, and whenever a service dies.
-        fetching: Makes what shows how Kafka's jars come in, the first time.
+        options: Options of `infaas up`.
+        announce: Receives a line for the operator at each step and whenever a service ends.
+        fetching: Factory of the progress display for the download of Kafka's jars.
 
     Raises:
-        OperatorError: something is taken, missing or does not start; what had been started is stopped again.
+        OperatorError: a port is taken, something is missing or does not start; everything started so far is stopped.
     """
     async with AsyncExitStack() as stack:
         stack.enter_context(claimed(options.home))
@@ -186,7 +186,7 @@ async def running_system(
         ports = stack.enter_context(MetricsPorts(options))
         ports.check()
         choice = await choose_kafka(options, announce, fetching)
-        await asyncio.to_thread(has_sandbox)  # says what is missing
+        await asyncio.to_thread(has_sandbox)  # logs a warning if the sandbox is missing
         announce("starting Postgres")
         postgres, database = await _postgres(options, announce, stack)
         announce(f"starting Kafka ({choice.kind})")
@@ -215,7 +215,7 @@ async def _postgres(options: UpOptions, announce: Announce, stack: AsyncExitStac
 def _services(
     options: UpOptions, workers: Sequence[LocalWorkerSpec], ports: MetricsPorts, shared: dict[str, str]
 ) -> list[ChildSpec]:
-    """Describe all services but the workers."""
+    """Return the specs of all services except the workers."""
     minimum = Counter(spec.hardware for spec in workers) if options.named_workers else {Hardware.CPU: options.workers}
     scaling = {
         "INFAAS_AUTOSCALER_LAUNCHER": options.launcher,
