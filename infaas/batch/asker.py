@@ -1,11 +1,11 @@
-"""Asks for the rows of a chunk, patiently, and finds the rows to blame where a query fails.
+"""Queries for the rows of a chunk, with retries, and a search for the failing rows of a failed query.
 
 Rules.
-* What fails for want of time, room or a service is asked again, after a pause that grows; a batch job has time. Only
-  where nothing at all is answered for as long as its patience lasts, the job ends, and may go on later.
-* What fails because of its rows (they are not valid, or the model fails on them) is asked again in halves, down to the
-  row that is to blame: all others are answered.
-* What nothing can answer as asked (no such task, needs that nobody meets) ends the job: all rows would fail alike.
+* Retryable errors (time, capacity, an unavailable service) are retried with exponential back-off. The job ends only
+  after `patience_s` without any answer; a later run resumes it.
+* If a query fails because of its rows (invalid rows, or the model fails on them), its halves are sent separately, down
+  to the failing row. All other rows are answered.
+* Errors that affect all rows alike (unknown task, unsatisfiable needs) end the job.
 """
 
 import asyncio
@@ -23,20 +23,20 @@ from schemas.needs import Mode
 from schemas.tensors import Array
 
 _ANSWER_S: Final = 600.0
-"""Seconds that a query may wait for its answer before it is asked again: it may have been answered to nobody."""
+"""Timeout of a query in seconds before it is sent again, since its answer may have been lost."""
 _FIRST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 5.0
 PATIENCE_S: Final = 1800.0
-"""Seconds without any answer that a job puts up with."""
+"""Seconds without any answer after which a job ends."""
 _BLAMES_ROWS: Final = (InvalidRequest, ModelFailed)
 
 
 Ask: TypeAlias = Callable[[Mapping[str, Array]], Awaitable[Answer]]
-"""Way to send the inputs of one query and wait for its answer."""
+"""Function that sends the inputs of one query and waits for its answer."""
 
 
 def asking(client: InfaasClient, task: str, options: QueryOptions) -> Ask:
-    """Return how to ask a task offline for what `options` says."""
+    """Return a function that sends queries to a task; they are offline unless `options` sets another mode."""
     complete: QueryOptions = {"timeout_s": _ANSWER_S, "mode": Mode.OFFLINE, **options}
 
     async def ask(inputs: Mapping[str, Array]) -> Answer:
@@ -46,15 +46,15 @@ def asking(client: InfaasClient, task: str, options: QueryOptions) -> Ask:
 
 
 class Trouble(msgspec.Struct, frozen=True):
-    """Why queries have to be asked again."""
+    """Reason why queries are being retried."""
 
     reason: str
     since_s: float
-    """Seconds without any answer."""
+    """Seconds since the last answer."""
 
 
 class _Part(msgspec.Struct, frozen=True):
-    """What became of some rows of a chunk."""
+    """Results of some rows of a chunk."""
 
     answered: tuple[OutputRows, ...] = ()
     failed: tuple[FailedRow, ...] = ()
@@ -62,12 +62,12 @@ class _Part(msgspec.Struct, frozen=True):
 
 
 class ChunkAsker:
-    """Asker for chunks, any number of them at once.
+    """Sender of chunks; several chunks may be in progress at once.
 
     Args:
-        ask: sends one query and waits for its answer, as of `asking`.
-        patience_s: seconds without any answer, though it was asked again, after which the job ends.
-        on_trouble: is told why queries have to be asked again.
+        ask: sends one query and waits for its answer, see `asking`.
+        patience_s: seconds without any answer, despite retries, after which the job ends.
+        on_trouble: called with the reason before each retry.
     """
 
     def __init__(
@@ -79,11 +79,11 @@ class ChunkAsker:
         self._answered_s = time.monotonic()
 
     async def answer(self, chunk: Chunk) -> ChunkResult:
-        """Ask for all rows of a chunk.
+        """Query all rows of a chunk.
 
         Raises:
-            OperatorError: there was no answer for too long.
-            QueryError: nothing can answer what is asked.
+            OperatorError: there was no answer for longer than `patience_s`.
+            QueryError: an error that affects all rows alike.
         """
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -125,7 +125,7 @@ class ChunkAsker:
                 await asyncio.sleep(self._pause_s(error, attempts, began_s))
 
     def _pause_s(self, error: QueryError, attempts: int, began_s: float) -> float:
-        """Seconds after which to ask again, unless the patience is at its end."""
+        """Return the pause before the retry, in seconds; raise OperatorError once `patience_s` is exceeded."""
         silent_s = time.monotonic() - max(self._answered_s, began_s)
         if silent_s > self._patience_s:
             raise OperatorError(

@@ -1,8 +1,8 @@
-"""A batch job: rows from a source, asked for a chunk at a time, into a sink, with what is done noted as it goes.
+"""A batch job: reads chunks of rows from a source, queries them, and writes the results to a sink with checkpoints.
 
-    source -> AnswersInOrder (budget, ChunkAsker) -> sink -> at first, every second, and at the end: commit
+    source -> AnswersInOrder (budget, ChunkAsker) -> sink -> commit: after the first chunk, every second, at the end
 
-A job that was killed, however, goes on from its last commit with the same chunks, so what it writes is the same.
+A killed job resumes from its last commit with the same chunks, so its output is the same.
 """
 
 import asyncio
@@ -18,24 +18,24 @@ from infaas.batch.window import Answer, AnswersInOrder
 from schemas.errors import OperatorError, QueryError
 
 _COMMIT_S: Final = 1.0
-"""Seconds of work that may have to be done again."""
+"""Seconds between commits: at most this much work is repeated after a crash."""
 _ENDLESS: Final = JobLimits()
 
 
 class JobObserver(Protocol):
-    """Who is told how far a job is."""
+    """Receiver of a job's progress."""
 
     def begun(self, total: int | None, progress: Progress) -> None:
-        """The job begins, or goes on from `progress`."""
+        """Called when the job starts, or resumes from `progress`."""
         ...
 
     def advanced(self, progress: Progress) -> None:
-        """A further chunk is done."""
+        """Called after each chunk."""
         ...
 
 
 class BatchJob:
-    """A job, to be run once. Whoever made the sink closes it."""
+    """A job that is run once. The caller closes the sink."""
 
     def __init__(
         self, source: RowSource, sink: ResultSink, terms: JobTerms, answer: Answer, *,
@@ -52,11 +52,12 @@ class BatchJob:
         self._progress = Progress()
 
     async def run(self) -> Progress:
-        """Run it to its end; returns what came of it.
+        """Run the job to its end; returns its progress.
 
         Raises:
-            OperatorError: it cannot go on, or must not; what is done stays, and a further run goes on from there.
-            QueryError: nothing can answer what is asked.
+            OperatorError: the job cannot go on, or a limit is reached; committed results stay, and a later run resumes
+                there.
+            QueryError: an error that affects all rows alike.
         """
         self._began_s = self._clock()
         self._progress = await self._sink.open(self._terms) or Progress()
@@ -75,7 +76,7 @@ class BatchJob:
         return self._progress
 
     async def _pass_through(self) -> None:
-        before_s, committed_s = self._progress.seconds, -_COMMIT_S  # the first result shows whether it can be kept
+        before_s, committed_s = self._progress.seconds, -_COMMIT_S  # the first commit shows early if the sink fails
         chunks = self._source.chunks(self._progress.position, self._terms.chunk_rows)
         async with AnswersInOrder(chunks, self._ask, self._limits.in_flight) as results:
             async for result in results:

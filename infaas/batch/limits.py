@@ -1,7 +1,7 @@
-"""What a batch job may take, and whether it may still go on: pure, the clock and the rows done are arguments.
+"""Limits of a batch job and their checks. Pure: time and progress are arguments.
 
-A job is asked about each chunk before it is asked for, so that it never costs more than it may: what is asked already
-counts as if it had come at the price of what has.
+A chunk is admitted before it is queried, so that the job never exceeds its maximum cost: rows in flight count at the
+average price of the rows done.
 """
 
 from typing import Final
@@ -13,28 +13,28 @@ from infaas.batch.sink import Progress
 from schemas.errors import OperatorError
 
 IN_FLIGHT: Final = 32
-"""Chunks that are held at once, unless somebody knows better."""
+"""Default number of chunks in flight."""
 _HOPELESS_ROWS: Final = 100
 _AGAIN: Final = "what is done is kept, and the same command goes on from there"
 
 
 class JobLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """What a job may take."""
+    """Limits of a job."""
 
     deadline_s: float | None = None
-    """Seconds from its start in which it must be done."""
+    """Maximum duration of this run, in seconds."""
     max_cost: float | None = None
-    """USD of all its runs together."""
+    """Maximum cost of all runs of the job together, in USD."""
     row_cost: float = 0.0
-    """USD that a row costs, as far as that is known beforehand."""
+    """Expected cost of a row in USD, used until rows have been paid for."""
     max_failed: int | None = None
-    """Failed rows with which it is still worth going on."""
+    """Maximum number of failed rows."""
     in_flight: int = IN_FLIGHT
-    """Chunks that are held at once."""
+    """Number of chunks in flight."""
 
 
 class JobBudget:
-    """What is left to a job."""
+    """Remaining budget of a job."""
 
     def __init__(self, limits: JobLimits, progress: Progress) -> None:
         self._limits = limits
@@ -42,10 +42,10 @@ class JobBudget:
         self._asked = progress.rows
 
     def admit(self, rows: int, elapsed_s: float) -> None:
-        """Count so many rows as asked.
+        """Admit a chunk of `rows` rows before it is queried.
 
         Raises:
-            OperatorError: they would cost more than is left, or the time is over.
+            OperatorError: the chunk would exceed the maximum cost, or the deadline has passed.
         """
         limits, done = self._limits, self._progress
         self.check_time(elapsed_s)
@@ -59,7 +59,7 @@ class JobBudget:
         self._asked += rows
 
     def check_time(self, elapsed_s: float) -> None:
-        """Raise `OperatorError` if the time is over."""
+        """Raise OperatorError if the deadline has passed."""
         deadline_s = self._limits.deadline_s
         if deadline_s is not None and elapsed_s >= deadline_s:
             raise OperatorError(
@@ -67,10 +67,10 @@ class JobBudget:
             )
 
     def take(self, progress: Progress, result: ChunkResult) -> None:
-        """Count a chunk as done.
+        """Count a finished chunk.
 
         Raises:
-            OperatorError: too many rows have failed, or all of them.
+            OperatorError: too many rows have failed, or the first 100 rows have all failed.
         """
         self._progress = progress
         failed, most = progress.failed, self._limits.max_failed

@@ -1,7 +1,8 @@
-"""What a job will take and which variant computes it, from profiles and prices: pure.
+"""Choice of a job's variant, and estimates of its time and cost, from profiles and prices. Pure.
 
-A job is computed by one variant, the cheapest that meets its needs in time, unless it says otherwise. So the rows of an
-output are comparable, a job that goes on writes what it would have written, and the estimate is of what will run.
+A job is computed by one variant, unless its options say otherwise: the cheapest that meets its needs in time. So the
+rows of an output are comparable, a resumed job writes the same output as an uninterrupted one, and the estimate holds
+for the variant that runs.
 """
 
 import math
@@ -19,68 +20,68 @@ from schemas.status import SERVING
 from selector.variants import PricedVariant
 
 MOST_ROWS: Final = 512
-"""Rows of a chunk at most."""
+"""Maximum number of rows of a chunk."""
 _CHUNK_BYTES: Final = 1 << 20
-"""Bytes of a chunk at most, unless a row has more: what is large holds up what is online on its way."""
+"""Maximum size of a chunk in bytes, unless one row is larger: large records delay online queries."""
 _CHUNK_S: Final = 0.05
-"""Seconds of a slot that a chunk takes at most: an instance is given work for a fifth of a second ahead."""
+"""Maximum slot time of a chunk, in seconds; several chunks fit in the 0.2 s of work given to an instance ahead."""
 _AHEAD_S: Final = 1.0
-"""Seconds of work that are in flight at least."""
+"""Minimum amount of work in flight, in seconds."""
 _LEAST_IN_FLIGHT: Final = 8
 _MOST_IN_FLIGHT: Final = 64
 _MOST_FLIGHT_BYTES: Final = 64 << 20
 
 
 class BatchNeeds(msgspec.Struct, frozen=True, kw_only=True):
-    """What is needed of the answers of a job."""
+    """Needs of a job."""
 
     min_accuracy: float | None = None
     max_latency_ms: float | None = None
-    """Milliseconds that the variant may take for a single row."""
+    """Maximum latency of the variant for a single row, in milliseconds."""
     target: str | None = None
-    """An architecture or a variant instead of any."""
+    """Architecture or variant that must compute the job; None: any."""
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
-    """A variant that may compute a job."""
+    """A variant that may compute a job, with its speed and price."""
 
     variant: str
     architecture: str
     accuracy: float
     max_batch: int
     row_s: float
-    """Seconds of a slot that a row takes in full batches."""
+    """Slot time per row in full batches, in seconds."""
     alone_s: float
-    """Seconds that a row takes alone."""
+    """Latency of a single row, in seconds."""
     row_cost: float
-    """USD."""
+    """USD per row."""
     slots: int
-    """Batches at once on the workers that could compute it; 0: there is none."""
+    """Number of batches that suitable workers compute at once; 0: no worker is suitable."""
     load_s: float = 0.0
-    """Seconds until it serves; 0: it does."""
+    """Load time in seconds; 0 if an instance serves already."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """How a job is computed, and what it is expected to take."""
+    """Variant, chunk size and estimates of a job."""
 
     variant: str
     accuracy: float
     chunk_rows: int
     in_flight: int
-    """Chunks."""
+    """Number of chunks."""
     seconds: float | None
-    """None: nobody knows how many rows there are."""
+    """Estimated duration; None if the number of rows is unknown."""
     cost: float | None
-    """USD."""
+    """Estimated cost in USD; None if the number of rows is unknown."""
     row_cost: float
-    """USD."""
+    """USD per row."""
 
 
 def find_offers(
     task: str, variants: Iterable[Variant], profiles: dict[str, Profile], workers: Sequence[WorkerRow],
     instances: Iterable[InstanceRow],
 ) -> list[Offer]:  # fmt: skip
-    """The variants of a task, with what they take on the workers that there are."""
+    """Return the variants of a task with their speed and price on the current workers."""
     serving = {row.variant for row in instances if row.state in SERVING}
     offers: list[Offer] = []
     for row in variants:
@@ -114,7 +115,7 @@ def _core_price(worker: WorkerRow) -> CorePrice:
 
 
 def _at_once(worker: WorkerRow, threads: int) -> int:
-    """Batches of so many threads that a worker computes at once, at most; of one that is too wide for it, none."""
+    """Return the maximum number of batches that a worker computes at once, each on `threads` threads; 0: none fits."""
     width = slots_taken(worker.hardware, threads, worker.threads)
     return worker.slots if width == 1 else int(width <= worker.slots)
 
@@ -126,7 +127,8 @@ def make_plan(
 
     Raises:
         Unsatisfiable: no variant meets the needs.
-        OperatorError: those that do would take too long or cost too much; the message has the estimate.
+        OperatorError: no worker can compute the variants that do, or all exceed the limits; the message has the
+            estimate.
     """
     able = [offer for offer in offers if _meets(offer, needs)]
     if not able:
@@ -166,7 +168,7 @@ def _plan(rows: int | None, row_bytes: float, offer: Offer) -> Plan:
 
 
 def rows_of_chunk(offer: Offer, row_bytes: float) -> int:
-    """Rows to ask for in one query: full batches, few enough that several queries are given ahead."""
+    """Return the number of rows per query: full batches, within `_CHUNK_S` and `_CHUNK_BYTES`."""
     by_time = _CHUNK_S / max(offer.row_s, 1e-9)
     most = int(min(by_time, _CHUNK_BYTES / max(row_bytes, 1), MOST_ROWS))
     if most < offer.max_batch:

@@ -1,10 +1,10 @@
-"""A task asked for every row of something that can be looped over, the answers in the same order, in bounded memory.
+"""Inference over all rows of an iterable, with answers in the same order and bounded memory.
 
     async with InfaasClient(kafka="127.0.0.1:9092") as client:
         async for row in infer_rows(client, "sentiment-text", rows, min_accuracy=0.8):
             print(row.number, row.outputs["label"] if row.error is None else row.error)
 
-Rows are asked for offline unless `mode` says otherwise: when nothing else is to do.
+Queries are offline unless `mode` says otherwise: they are computed when workers are idle.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
@@ -23,15 +23,15 @@ LINGER_S: Final = 0.05
 
 
 class RowAnswer(NamedTuple):
-    """What became of a row."""
+    """Result of one row."""
 
     number: int
-    """Position of the row, from 0 on."""
+    """Index of the row, from 0."""
     outputs: Mapping[str, Any]
-    """Values by output, of this row alone; empty where it failed."""
+    """Values of this row by output; empty if the row failed."""
     variant: str = ""
     error: QueryError | None = None
-    """Why it has no answer; other rows do."""
+    """Reason why this row failed; None if it was answered."""
 
 
 async def infer_rows(
@@ -44,14 +44,14 @@ async def infer_rows(
     linger_s: float = LINGER_S,
     **options: Unpack[QueryOptions],
 ) -> AsyncGenerator[RowAnswer]:
-    """Ask for each row and yield what became of it, in their order.
+    """Query all rows and yield their results in order.
 
-    Rows are taken no faster than answers are taken from here: at most `in_flight` queries of `rows_per_query` rows are
-    held. Where rows come one by one, a query waits `linger_s` for further ones.
+    Rows are read no faster than results are consumed: at most `in_flight` queries of `rows_per_query` rows are held. If
+    rows arrive one by one, a query waits `linger_s` for more.
 
     Raises:
-        QueryError: nothing can answer what is asked, whatever the row.
-        OperatorError: nothing was answered for very long.
+        QueryError: an error that affects all rows alike.
+        OperatorError: nothing was answered for `PATIENCE_S`.
     """
     if "query_id" in options:
         raise InvalidRequest("infer_rows sends many queries: they cannot share one query_id")

@@ -1,6 +1,6 @@
-"""Rows that a program has, or will have, as a source of chunks: whatever it can loop over, in memory or not.
+"""Source of chunks from an iterable of rows in memory or an asynchronous one.
 
-A chunk is sent when it is full, or a moment after its first row where rows come one by one: nobody waits for others.
+A chunk is sent when it is full, or `linger_s` after its first row was read, so that slow streams are not delayed.
 """
 
 import asyncio
@@ -19,16 +19,16 @@ from schemas.errors import InvalidRequest
 from schemas.tensors import Array
 
 InputRow: TypeAlias = Mapping[str, ArrayLike]
-"""The inputs of a row by their names, without the axis of the rows."""
+"""Inputs of a row by name, without the row axis."""
 
 
 class RowStream:
-    """An async context manager; `chunks` may be asked for once.
+    """Source of chunks; an async context manager. `chunks` may be called once.
 
     Args:
         rows: read no faster than chunks are taken.
-        size: rows of a chunk at most.
-        linger_s: seconds after which a chunk goes though it is not full.
+        size: maximum number of rows of a chunk.
+        linger_s: seconds after which an incomplete chunk is sent.
     """
 
     def __init__(self, rows: Iterable[InputRow] | AsyncIterable[InputRow], size: int, linger_s: float) -> None:
@@ -53,14 +53,14 @@ class RowStream:
         await self._tasks.__aexit__(None, None, None)
 
     async def chunks(self) -> AsyncGenerator[Chunk]:
-        """Make chunks of the rows; what reading them raises is raised here."""
+        """Yield chunks of the rows; an error of reading rows is raised here, after the last chunk."""
         while rows := await self._take():
             yield chunk_of(rows)
         if self._error is not None:
             raise self._error
 
     async def _take(self) -> list[ReadRow]:
-        """Rows of the next chunk; none at the end."""
+        """Return the rows of the next chunk; an empty list at the end."""
         rows: list[ReadRow] = []
         size = 0
         with suppress(TimeoutError):
@@ -85,7 +85,7 @@ class RowStream:
             else:
                 for row in self._rows:
                     await self._queue.put(row)
-        except Exception as error:  # noqa: BLE001 - it is raised where rows are taken
+        except Exception as error:  # noqa: BLE001 - `chunks` raises it
             self._error = error
         await self._queue.put(None)
 

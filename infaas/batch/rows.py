@@ -1,10 +1,10 @@
-"""Rows on their way through a batch job: as they were read, and as they were answered.
+"""Rows of a batch job, as read and as answered.
 
-A chunk is what goes in one query, or a few where its rows are of different shapes. A row that cannot be read, or that
-the model fails on, is a failed row with a reason, and costs no other row anything.
+A chunk is sent as one query, or as several if its rows differ in shape. A row that cannot be read, or on which the
+model fails, becomes a failed row with a reason and does not affect other rows.
 
-`Marks` say how far somebody has come, in words of its own: a file's reader in rows and bytes, a topic's in offsets of
-partitions. They are written into checkpoints as JSON and only ever read by whoever made them.
+`Marks` are the position of a reader in its own terms: rows and bytes of a file, or offsets of a topic's partitions.
+They are stored in checkpoints as JSON and are only interpreted by the reader that made them.
 """
 
 import heapq
@@ -20,9 +20,9 @@ from schemas.errors import QueryError
 from schemas.tensors import Array
 
 Marks: TypeAlias = dict[str, int | str]
-"""How far somebody has come."""
+"""Position of a reader."""
 Numbers: TypeAlias = NDArray[np.int64]
-"""Numbers of rows, ascending; a job's first row is 0."""
+"""Row numbers in ascending order; the first row of a job has number 0."""
 
 
 class FailedRow(NamedTuple):
@@ -30,30 +30,30 @@ class FailedRow(NamedTuple):
 
     number: int
     code: str
-    """An error code, as of `ErrorCode`."""
+    """Error code, see `ErrorCode`."""
     reason: str
     id: object = None
 
 
 class InputRows(msgspec.Struct, frozen=True, eq=False):
-    """Rows of one shape, as arrays by input: what one query can hold."""
+    """Rows of one shape, as arrays by input, for one query."""
 
     numbers: Numbers
     inputs: Mapping[str, Array]
     ids: Sequence[object] = ()
-    """What a source calls each row, e.g. the name of its file; empty: nothing."""
+    """Identifier of each row in its source, for example a file name; empty if the source has none."""
 
     def __len__(self) -> int:
         return len(self.numbers)
 
     def slice(self, start: int, stop: int) -> "InputRows":
-        """Return some of the rows."""
+        """Return the rows from `start` to `stop`, exclusive."""
         some = {name: array[start:stop] for name, array in self.inputs.items()}
         return InputRows(self.numbers[start:stop], some, self.ids[start:stop])
 
 
 class OutputRows(msgspec.Struct, frozen=True, eq=False):
-    """Rows that were answered together, as arrays by output."""
+    """Rows answered by one query, as arrays by output."""
 
     numbers: Numbers
     outputs: Mapping[str, Array]
@@ -69,40 +69,40 @@ class Chunk(msgspec.Struct, frozen=True, eq=False):
 
     rows: tuple[InputRows, ...]
     end: Marks
-    """Where the source goes on after them."""
+    """Position of the source after these rows."""
     unreadable: tuple[FailedRow, ...] = ()
 
     @property
     def size(self) -> int:
-        """Number of its rows."""
+        """Number of rows, including unreadable ones."""
         return sum(map(len, self.rows)) + len(self.unreadable)
 
 
 class ChunkResult(msgspec.Struct, frozen=True, eq=False):
-    """What became of a chunk."""
+    """Results of a chunk."""
 
     answered: tuple[OutputRows, ...]
     failed: tuple[FailedRow, ...]
-    """By their numbers."""
+    """Failed rows by ascending number."""
     end: Marks
-    """Where the source goes on after it."""
+    """Position of the source after this chunk."""
     cost: float = 0.0
-    """USD that its queries cost."""
+    """Cost of the chunk's queries in USD."""
 
     @property
     def size(self) -> int:
-        """Number of its rows."""
+        """Number of rows, including failed ones."""
         return sum(map(len, self.answered)) + len(self.failed)
 
     def in_order(self) -> Iterator["AnsweredRow"]:
-        """Walk over the rows that were answered, by their numbers."""
+        """Return an iterator over the answered rows, by ascending number."""
         if len(self.answered) == 1:
             return _each(self.answered[0])
         return heapq.merge(*map(_each, self.answered), key=_number)
 
 
 class AnsweredRow(NamedTuple):
-    """A row with its outputs."""
+    """One answered row with its outputs."""
 
     number: int
     outputs: dict[str, Any]
@@ -120,5 +120,5 @@ def _each(rows: OutputRows) -> Iterator[AnsweredRow]:
 
 
 def failed_row(number: int, error: QueryError, row_id: object = None) -> FailedRow:
-    """A row that failed with this error."""
+    """Return the failed row of an error."""
     return FailedRow(number, error.code.value, str(error), row_id)

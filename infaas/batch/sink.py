@@ -1,4 +1,4 @@
-"""What a batch job writes to: results in their order, none missing and none twice, however often the job is killed."""
+"""Protocol of a batch job's output: results in order, each exactly once, even if the job is killed and resumed."""
 
 from typing import Protocol
 
@@ -8,38 +8,38 @@ from infaas.batch.rows import ChunkResult, Marks
 
 
 class JobTerms(msgspec.Struct, frozen=True, kw_only=True):
-    """What must be the same for a job to go on with what an earlier run of it has written."""
+    """Conditions of a job that must be the same for a run to resume an earlier one."""
 
     source: str
-    """Fingerprint of what is read."""
+    """Fingerprint of the source."""
     task: str
     needs: dict[str, str | float | bool]
-    """What is asked of the answers."""
+    """Needs of the answers."""
     target: str | None = None
-    """The variant, or the architecture, that computes all of it; None: whichever is the cheapest that is idle."""
+    """Variant or architecture that computes all rows; None: the cheapest idle variant for each query."""
     chunk_rows: int
-    """Rows of a chunk."""
+    """Number of rows of a chunk."""
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a job has come."""
+    """Progress of a job."""
 
     position: Marks | None = None
-    """Where the source goes on; None: at the start."""
+    """Position of the source; None: the start."""
     answered: int = 0
     failed: int = 0
     cost: float = 0.0
-    """USD so far."""
+    """Cost so far in USD."""
     seconds: float = 0.0
-    """Time that its runs have taken so far."""
+    """Duration of all runs so far."""
 
     @property
     def rows(self) -> int:
-        """Rows that are done."""
+        """Number of rows done."""
         return self.answered + self.failed
 
     def after(self, result: ChunkResult, seconds: float) -> "Progress":
-        """Progress after a further chunk, and so many seconds."""
+        """Return the progress after a further chunk, with the new duration."""
         return Progress(
             position=result.end,
             answered=self.answered + result.size - len(result.failed),
@@ -50,33 +50,32 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ResultSink(Protocol):
-    """A sink of results: `open` -> (`write`, some `commit`) ... -> `finish`; `close` in any case.
+    """Sink of results. Order of calls: `open`, any number of `write` and `commit`, `finish`; `close` in any case.
 
-    What is written counts only once it is committed together with the progress, in one step: a file's sink notes both
-    in a checkpoint, a topic's in a transaction. What a run before has written beyond its last commit is gone after
-    `open`.
+    Results count only once they are committed, atomically with the progress: a file sink uses a checkpoint, a topic
+    sink a transaction. `open` discards results that an earlier run wrote after its last commit.
     """
 
     async def open(self, terms: JobTerms) -> Progress | None:
-        """Begin, or go on; returns what was committed last, None if nothing was.
+        """Start or resume; returns the last committed progress, None if there is none.
 
         Raises:
-            OperatorError: what is there is of another job, or cannot be written.
+            OperatorError: the existing output belongs to another job, or cannot be written.
         """
         ...
 
     async def write(self, result: ChunkResult) -> None:
-        """Write the next results, all or none: of a write that did not return nothing is committed."""
+        """Write the results of the next chunk atomically: a failed write leaves nothing to commit."""
         ...
 
     async def commit(self, progress: Progress) -> None:
-        """Make what was written durable, together with `progress`."""
+        """Make the written results durable, together with `progress`."""
         ...
 
     async def finish(self, progress: Progress) -> None:
-        """Commit, and make the output whole: there is nothing to go on with any more."""
+        """Commit and complete the output. The job cannot be resumed afterwards."""
         ...
 
     async def close(self) -> None:
-        """Let go of it, whether it is finished or not."""
+        """Release the sink's resources, finished or not."""
         ...

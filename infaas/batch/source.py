@@ -1,4 +1,4 @@
-"""What a batch job reads from: numbered rows, from wherever it came to before."""
+"""Protocol of a batch job's input: numbered rows that can be read from any committed position."""
 
 from collections.abc import AsyncGenerator
 from typing import Protocol
@@ -7,29 +7,29 @@ from infaas.batch.rows import Chunk, Marks
 
 
 class RowSource(Protocol):
-    """A source of rows. It holds no more of them than it has handed out, and a chunk more."""
+    """Source of rows. It holds at most one chunk besides the rows already handed out."""
 
     @property
     def name(self) -> str:
-        """What it is called for people."""
+        """Name for people."""
         ...
 
     @property
     def total(self) -> int | None:
-        """Number of all rows; None where nobody can know before the end."""
+        """Number of all rows; None if it is unknown before the end."""
         ...
 
     def fingerprint(self) -> str:
-        """Something that changes when the rows do: whoever goes on with other rows would mix two jobs."""
+        """Return a text that changes with the rows, so that a job is not resumed with other rows."""
         ...
 
     def chunks(self, begin: Marks | None, size: int) -> AsyncGenerator[Chunk]:
-        """Read rows, at most `size` in a chunk, from `begin` on, the `end` of a chunk before; None: from the start.
+        """Yield chunks of at most `size` rows from `begin`, the `end` of an earlier chunk; None: from the start.
 
-        The same rows make the same chunks from wherever it begins: a chunk is computed together, and what is computed
-        together may decide about the last bit of an answer. So a file's chunks are all of `size` rows, but the last.
+        The same rows must form the same chunks from any position: the rows of a chunk are computed together, and
+        batching may change the last bit of an answer. So all chunks of a file have `size` rows, except the last.
 
         Raises:
-            OperatorError: it cannot be read; the message says what to do.
+            OperatorError: the source cannot be read; the message suggests a remedy.
         """
         ...

@@ -1,9 +1,9 @@
-"""Chunks that are computed at once, a bounded number, and their results in order.
+"""A bounded number of chunks in flight, with results in the order of the chunks.
 
-    source -> reader -> (at most `in_flight` are asked, or wait to be taken) -> results in the order of the chunks
+    source -> reader -> (at most `in_flight` chunks in progress or finished) -> results in the order of the chunks
 
-The bound is on what was read and not yet taken, so it is that of the reorder buffer, too: while the oldest chunk waits,
-those behind it are done and wait for it, and nothing more is read.
+The bound covers all chunks that were read and whose results were not yet taken, so it also bounds the reorder buffer.
+While the oldest chunk is in progress, later ones finish and wait for it, and no further chunk is read.
 """
 
 import asyncio
@@ -18,12 +18,12 @@ Answer = Callable[[Chunk], Awaitable[ChunkResult]]
 
 
 class AnswersInOrder:
-    """An async context manager and iterator: the result of each chunk, or the first error.
+    """Results of chunks in order, or the first error; an async context manager and iterator.
 
     Args:
         chunks: read no faster than results are taken.
-        answer: asks for one chunk.
-        in_flight: chunks that are held at once.
+        answer: queries one chunk.
+        in_flight: maximum number of chunks in flight.
     """
 
     def __init__(self, chunks: AsyncGenerator[Chunk], answer: Answer, in_flight: int) -> None:
@@ -31,7 +31,7 @@ class AnswersInOrder:
         self._answer = answer
         self._room = asyncio.Semaphore(in_flight)
         self._results: asyncio.Queue[asyncio.Task[ChunkResult | Exception] | Exception | None] = asyncio.Queue()
-        """Bounded by `_room`, but for the end."""
+        """Bounded by `_room`, except for the end marker."""
         self._tasks = asyncio.TaskGroup()
         self._open: set[asyncio.Task[ChunkResult | Exception]] = set()
 
@@ -46,7 +46,7 @@ class AnswersInOrder:
         self._reader.cancel()
         for task in self._open:
             task.cancel()
-        await self._tasks.__aexit__(None, None, None)  # our own tasks have no errors to add to the caller's
+        await self._tasks.__aexit__(None, None, None)  # the window's own tasks have no errors to add to the caller's
 
     def __aiter__(self) -> Self:
         return self
@@ -55,7 +55,7 @@ class AnswersInOrder:
         """Wait for the result of the next chunk.
 
         Raises:
-            Exception: what reading or asking has failed with; nothing comes after it.
+            Exception: the error of reading or querying; the iteration ends with it.
         """
         taken = await self._results.get()
         if taken is None:
@@ -73,7 +73,7 @@ class AnswersInOrder:
                 async for chunk in chunks:
                     self._results.put_nowait(self._start(chunk))
                     await self._room.acquire()
-        except Exception as error:  # noqa: BLE001 - it is raised where results are taken
+        except Exception as error:  # noqa: BLE001 - `__anext__` raises it
             self._results.put_nowait(error)
         else:
             self._results.put_nowait(None)

@@ -1,5 +1,5 @@
-"""Batch jobs from topic to topic, exactly once, by any number of processes that share the partitions.
+"""Batch jobs from topic to topic, exactly once, run by any number of processes that share the partitions.
 
-Reading order: record_query (a record as a question, its answer in kind) -> record_chunk (records as a chunk, and what
-became of each) -> topic_output (where that goes) -> topic_job.
+Reading order: record_query (a record as a query, and its answer in the same format) -> record_chunk (records as a
+chunk, and their outcomes) -> topic_output (output topics of the outcomes) -> topic_job.
 """

@@ -1,6 +1,6 @@
-"""Records of a partition as a chunk of rows: those of one shape are asked for in one query, however they are written.
+"""Records of a partition as a chunk of rows; rows of the same shape form one query, whatever their format.
 
-A record that is a request of several rows is several rows here, all with its number, and fails as a whole.
+A record that is a request of several rows becomes several rows with the same number, and fails as a whole.
 """
 
 from collections import defaultdict
@@ -20,7 +20,7 @@ from schemas.tensors import Array
 
 
 class AnsweredRecord(NamedTuple):
-    """A record and its answer."""
+    """A record with its answer."""
 
     record: Record
     answer: EncodedMessage
@@ -28,7 +28,7 @@ class AnsweredRecord(NamedTuple):
 
 
 class FailedRecord(NamedTuple):
-    """A record without an answer, and why."""
+    """A record that failed, with the reason."""
 
     record: Record
     code: str
@@ -36,7 +36,7 @@ class FailedRecord(NamedTuple):
 
 
 class RecordChunk:
-    """Consecutive records of a partition; `next_offset` is where the partition goes on behind them."""
+    """Consecutive records of a partition; `next_offset` is the offset after them."""
 
     def __init__(self, records: Sequence[Record], next_offset: int, signature: Sequence[TensorSpec]) -> None:
         self.records = records
@@ -44,7 +44,7 @@ class RecordChunk:
         self._queries = [_read(record, signature) for record in records]
 
     def chunk(self) -> Chunk:
-        """The rows of all records, by shape; their numbers are those of the records."""
+        """Return the rows of all records, grouped by shape; a row's number is the index of its record."""
         rows = [
             ReadRow(number, query, 0, {})
             if isinstance(query, InvalidRequest)
@@ -54,7 +54,7 @@ class RecordChunk:
         return chunk_of(rows) if rows else Chunk((), {})
 
     def outcomes(self, result: ChunkResult) -> list[AnsweredRecord | FailedRecord]:
-        """What became of each record, in their order."""
+        """Return the outcome of each record, in order."""
         failed = {row.number: row for row in reversed(result.failed)}
         parts = defaultdict[int, list[tuple[dict[str, Array], str]]](list)
         for rows in result.answered:
@@ -72,7 +72,7 @@ class RecordChunk:
             code, reason = (failed.code, failed.reason) if failed else (ErrorCode.INVALID_REQUEST, str(query))
             return FailedRecord(record, code, reason)
         outputs, variant = parts[0]
-        if len(parts) > 1:  # its rows were asked for apart, since another's failed beside them
+        if len(parts) > 1:  # rows of one request were sent separately, because other rows of the query failed
             outputs = {name: np.concatenate([some[name] for some, _ in parts]) for name in outputs}
         try:
             return AnsweredRecord(record, write_answer(query, outputs, variant), variant)

@@ -1,9 +1,9 @@
-"""A record as a question to a task, and the answer in kind.
+"""A record as a query of a task, and its answer in the same format.
 
 The value of a record is one of
-* a request of the Open Inference Protocol, JSON or binary, as its headers say: answered by a response;
-* a text or a file alone, where the task takes one and the `content-type` says so, or
-* a row as of a JSON Lines file: both answered by a JSON object with a value for each output.
+* a request of the Open Inference Protocol, JSON or binary according to its headers; its answer is a response;
+* a single text or file, if the task accepts it and the `content-type` says so; or
+* a row as in a JSON Lines file. The answer to these two is a JSON object with one value per output.
 """
 
 import re
@@ -34,13 +34,13 @@ _head: Final = msgspec.json.Decoder(_Head)
 
 
 class RecordQuery(NamedTuple):
-    """What a record asks."""
+    """Query of one record."""
 
     id: str
     inputs: Mapping[str, Array]
-    """By input, all with as many rows."""
+    """Arrays by input, all with the same number of rows."""
     request: InferRequest | None
-    """The request that it is; None: a row."""
+    """The decoded request; None if the record is a row, a text or a file."""
 
     @property
     def rows(self) -> int:
@@ -49,16 +49,16 @@ class RecordQuery(NamedTuple):
 
 
 def record_id(record: Record) -> str:
-    """Id of a record's answer: that which it names, else where it stands."""
+    """Return the id of a record's answer: from its `id` header, else its topic, partition and offset."""
     named = next((value for name, value in record.headers if name == h.ID and value), None)
     return named.decode(errors="replace") if named else f"{record.topic}-{record.partition}-{record.offset}"
 
 
 def read_query(record: Record, signature: Sequence[TensorSpec]) -> RecordQuery:
-    """Read what a record asks of a task with these inputs.
+    """Decode the query of a record for a task with these inputs.
 
     Raises:
-        InvalidRequest: it asks nothing that can be understood.
+        InvalidRequest: the record is not a valid query.
     """
     value, fields = record.value or b"", _fields(record)
     length = fields.get(h.JSON_LENGTH)
@@ -76,10 +76,10 @@ def read_query(record: Record, signature: Sequence[TensorSpec]) -> RecordQuery:
 
 
 def write_answer(query: RecordQuery, outputs: Mapping[str, Array], variant: str) -> EncodedMessage:
-    """Write the answer to a query.
+    """Encode the answer to a query.
 
     Raises:
-        InvalidRequest: an output that it wants does not exist, or has no JSON form.
+        InvalidRequest: a requested output does not exist, or has no JSON form.
     """
     request = query.request
     if request is None:
@@ -96,10 +96,10 @@ def _fields(record: Record) -> dict[str, str]:
 
 
 def _is_request(value: bytes, signature: Sequence[TensorSpec]) -> bool:
-    """Whether JSON is a request rather than a row: it has a list of objects called `inputs`, which no input is."""
+    """Return true if JSON is a request, not a row: `inputs` is a list of objects, and no input has that name."""
     if any(spec.name == _INPUTS for spec in signature):
         return False
     try:
         return _OBJECTS.match(_head.decode(value).inputs) is not None
     except (msgspec.MsgspecError, RecursionError, UnicodeError):
-        return False  # what is wrong with it is said where it is read as a row
+        return False  # reported when the value is read as a row

@@ -1,9 +1,10 @@
-"""A batch job from topic to topic; any number of processes may run the same one, and share its partitions.
+"""A batch job from topic to topic. Any number of processes may run the same job; they share its partitions.
 
-    PartitionStream -> RecordChunk -> AnswersInOrder (budget, answer) -> TopicOutput -> one transaction a chunk
+    PartitionStream -> RecordChunk -> AnswersInOrder (budget, answer) -> TopicOutput -> one transaction per chunk
 
-Each partition goes its own way, in its order. The job ends where the topic ended when it began, once the whole group
-has come so far: until then whoever is done stays, for the partitions of one that dies. Or it follows for ever.
+Partitions are processed independently, each in order. The job ends at the end offsets that the topic had at the start,
+once the whole group has reached them. A process that is done waits until then, to take over partitions of a process
+that dies. With `follow` the job never ends.
 """
 
 import asyncio
@@ -35,25 +36,25 @@ _LEAST_IN_FLIGHT: Final = 2
 
 
 class TopicLag(msgspec.Struct, frozen=True):
-    """How far the group is."""
+    """Progress of the consumer group."""
 
     total: int
-    """Records, about, from the first that was not read when this process began to the end."""
+    """Approximate number of records from this process's first lag check to the end."""
     left: int
     partitions: int
-    """Partitions that this process has."""
+    """Number of partitions assigned to this process."""
 
 
 class TopicObserver(Protocol):
-    """Who is told how far a job is."""
+    """Receiver of a job's progress."""
 
     def looked(self, lag: TopicLag, progress: Progress) -> None:
-        """The whole group's lag, and the progress of this process, twice a second."""
+        """Called twice a second with the lag of the whole group and the progress of this process."""
         ...
 
 
 class TopicJob:
-    """A job, to be run once."""
+    """A job that is run once."""
 
     def __init__(
         self, shared: SharedTopic, output: TopicOutput, signature: Sequence[TensorSpec], answer: Answer, *,
@@ -70,15 +71,16 @@ class TopicJob:
         self._progress = Progress()
         self._budget = JobBudget(limits, self._progress)
         self._ends: Mapping[TopicPartition, int] | None = None
-        """Where partitions ended when the job began; None: it follows."""
+        """End offset of each partition at the start; None with `follow`."""
         self._began_s = time.monotonic()
 
     async def run(self, stop: asyncio.Event) -> Progress:
-        """Run it to its end, or until it is to stop; returns what this process has done.
+        """Run the job to its end or until `stop` is set; returns the progress of this process.
 
         Raises:
-            OperatorError: it cannot go on, or must not; what is done stays, and a further run goes on from there.
-            QueryError: nothing can answer what is asked.
+            OperatorError: the job cannot go on, or a limit is reached; committed results stay, and a later run resumes
+                there.
+            QueryError: an error that affects all records alike.
         """
         if not self._follow:
             self._ends = await self._shared.ends()
@@ -93,7 +95,7 @@ class TopicJob:
         return self._progress
 
     async def _work(self, stream: PartitionStream) -> None:
-        """Answer a partition's records, each chunk of them in a transaction."""
+        """Process the records of one partition, one transaction per chunk."""
         taken = deque[RecordChunk]()
         in_flight = max(self._limits.in_flight // max(self._shared.ours, 1), _LEAST_IN_FLIGHT)
         async with AnswersInOrder(self._chunks(stream, taken), self._ask, in_flight) as results:
@@ -111,7 +113,7 @@ class TopicJob:
             records, position = await stream.read(self._chunk_records)
             if end is not None and position >= end:
                 records, position = [record for record in records if record.offset < end], end
-            if position > before:  # without a record: past marks of transactions, or what was compacted
+            if position > before:  # transaction markers and compacted records advance it, too
                 taken.append(RecordChunk(records, position, self._signature))
                 yield taken[-1].chunk()
 
@@ -134,7 +136,7 @@ class TopicJob:
         return time.monotonic() - self._began_s
 
     async def _until_done(self, stop: asyncio.Event) -> None:
-        """Wait until the group has come to the end, and tell how far it is meanwhile."""
+        """Wait until the group has reached the end offsets; report its lag meanwhile."""
         total = 0
         while not stop.is_set():
             try:

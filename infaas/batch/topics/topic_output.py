@@ -1,4 +1,4 @@
-"""Where the outcome of a record goes, and what of the record goes along: its key and headers, but for the wire's."""
+"""Output record and topic of each outcome. The record keeps its key and headers, except INFaaS protocol headers."""
 
 from typing import Final
 
@@ -17,23 +17,23 @@ from schemas.result import OK
 _OURS: Final = "infaas-"
 _FORMS: Final = (h.CONTENT_TYPE, h.JSON_LENGTH)
 _SPARE_BYTES: Final = 1024
-"""Bytes beside key, value and headers that a record may take."""
+"""Bytes allowed for a record besides its key, value and headers."""
 
 
 class TopicOutput(msgspec.Struct, frozen=True, kw_only=True):
-    """Topics of answers and of failed records."""
+    """Output topics for answers and for failed records."""
 
     topic: str
     failed_topic: str
     partitions: dict[str, int]
-    """Numbers of partitions of these two, and of the topic that is read."""
+    """Number of partitions of the two output topics and of the input topic."""
     headers: frozenset[str] | None
-    """Names of the headers that answers carry on; None: all but those of the wire."""
+    """Names of the headers that answers keep; None: all except INFaaS protocol headers."""
     max_bytes: int
-    """Bytes of the largest record."""
+    """Maximum record size in bytes."""
 
     def record(self, outcome: AnsweredRecord | FailedRecord) -> OutgoingRecord:
-        """The record that tells of an outcome."""
+        """Return the output record of an outcome; an answer above `max_bytes` becomes a failure."""
         if isinstance(outcome, FailedRecord):
             return self._failure(outcome)
         answer = self._answer(outcome)
@@ -53,7 +53,7 @@ class TopicOutput(msgspec.Struct, frozen=True, kw_only=True):
         return OutgoingRecord(self.topic, self._partition(record, self.topic), record.key, answer.value, headers)
 
     def _failure(self, failed: FailedRecord) -> OutgoingRecord:
-        """The record, or its beginning where there is no room, with the reason, in the manner of a dead letter."""
+        """Return the record with the reason as headers, like a dead letter; shortened if above `max_bytes`."""
         record = failed.record
         own = {
             h.ID: record_id(record),
@@ -77,7 +77,11 @@ class TopicOutput(msgspec.Struct, frozen=True, kw_only=True):
         return not name.startswith(_OURS) and name not in _FORMS
 
     def _partition(self, record: Record, topic: str) -> int | None:
-        """The same, where there are as many; else what the key says, so that each key stays in order."""
+        """Return the partition of an output record.
+
+        It is the input's partition if both topics have the same number of partitions. Otherwise the key decides (None),
+        so that records of a key stay in order; without a key, the partition modulo the number of partitions.
+        """
         count = self.partitions[topic]
         if count == self.partitions[record.topic]:
             return record.partition
@@ -85,5 +89,5 @@ class TopicOutput(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _bytes(key: bytes | None, value: bytes | None, headers: RawHeaders) -> int:
-    """Bytes that a record takes at most."""
+    """Return an upper bound of a record's size in bytes."""
     return len(value or b"") + len(key or b"") + sum(len(n) + len(v) for n, v in headers) + _SPARE_BYTES
