@@ -1,11 +1,11 @@
-"""Jobs: keeps queries that outlive who asked them, sends them on their way, and keeps their results.
+"""Jobs service: sends stored queries to Kafka and stores their results, which outlive the request and every process.
 
-Gateways write jobs into Postgres; this service sends each as any client would, reads the results from a topic of its
-own, and tells who wants to know. Any number of these services share the work, and each may be killed at any moment: a
-job is sent again rather than lost, and its first result is the one that stays.
+Gateways insert jobs into Postgres. This service sends each job as a client would, reads the results from a topic of its
+own, and notifies the job's webhook or reply topic. Several instances of the service share the work, and each may be
+killed at any time: a job is sent again rather than lost, and only its first result is stored.
 
-Reading order: settings -> outcomes (pure: what a result makes of a job) -> idle_pause, wake_up (when to look again) ->
-sender (from Postgres to Kafka) -> results (from Kafka to Postgres) -> sweeper (deadlines, what is lost, what was kept
-for long enough) -> events, addresses, retries (pure: what a webhook is sent, where it may go, when again) ->
-webhook_client -> notices (tells that jobs have ended) -> metrics -> service -> command, __main__.
+Reading order: settings -> outcomes (pure: from a result to the end of a job) -> idle_pause, wake_up (polling) -> sender
+(from Postgres to Kafka) -> results (from Kafka to Postgres) -> sweeper (deadlines, lost jobs, retention) -> events,
+addresses, retries (pure: content, allowed addresses and retries of webhooks) -> webhook_client -> notices (notify of
+ended jobs) -> metrics -> service -> command, __main__.
 """

@@ -1,7 +1,7 @@
-"""Which addresses a webhook may be called at: pure.
+"""Addresses that a webhook may call. Pure.
 
-A name may resolve to anything, also to what only we can reach: services of this machine, of its network, of its cloud.
-So what counts is the address that is called, and it is looked at where the connection is made.
+A host name may resolve to an address that only we can reach: on this machine, in its network or in its cloud. The check
+therefore applies to the resolved address, at the moment of the connection.
 """
 
 from collections.abc import Collection
@@ -11,11 +11,11 @@ from typing import Final, TypeAlias
 Network: TypeAlias = IPv4Network | IPv6Network
 
 _TRANSLATED: Final = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"), IPv6Network("::/96"))
-"""Networks of IPv6 behind whose addresses stand any of IPv4."""
+"""IPv6 networks that are translated to arbitrary IPv4 addresses."""
 
 
 def may_call(address: str, networks: Collection[Network]) -> bool:
-    """Whether an address is public, or of one of `networks`."""
+    """Return true if an address is public or belongs to one of `networks`."""
     try:
         found = ip_address(address.partition("%")[0])
     except ValueError:

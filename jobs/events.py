@@ -1,7 +1,8 @@
-"""What a webhook is sent: a CloudEvent in structured mode, signed as Standard Webhooks asks. Pure.
+"""Content of a webhook call: a CloudEvent in structured mode, signed according to Standard Webhooks. Pure.
 
-Structured, since the signature is of the body: in binary mode it would leave the event's attributes out. The event's id
-is the job's and that of the message, the same at each attempt, so that who is told twice knows it.
+The mode is structured because the signature covers only the body; in binary mode it would not cover the attributes of
+the event. The id of the event and of the message is the job's id. It is the same at each attempt, so that receivers can
+detect duplicates.
 """
 
 import base64
@@ -21,10 +22,10 @@ CONTENT_TYPE: Final = "application/cloudevents+json; charset=UTF-8"
 
 
 def signing_keys(secrets: str) -> tuple[bytes, ...]:
-    """Read keys from their text, several of them parted by spaces.
+    """Read keys from a text, separated by spaces.
 
     Raises:
-        ValueError: one is not `whsec_` and 24 to 64 bytes in base64.
+        ValueError: a key is not `whsec_` followed by 24 to 64 bytes in base64.
     """
     keys = list[bytes]()
     for secret in secrets.split():
@@ -36,7 +37,7 @@ def signing_keys(secrets: str) -> tuple[bytes, ...]:
 
 
 def event_of(job: JobStatus) -> bytes:
-    """Make the event that tells that a job has ended; it is the same at each attempt to deliver it."""
+    """Return the event for the end of a job, identical at each delivery attempt."""
     event: dict[str, Any] = {
         "specversion": "1.0",
         "id": job.id,
@@ -51,7 +52,7 @@ def event_of(job: JobStatus) -> bytes:
 
 
 def signed_headers(message_id: str, now_s: int, body: bytes, keys: Sequence[bytes]) -> dict[str, str]:
-    """Make the headers that go with an event: its type, and one signature a key."""
+    """Return the headers of an event: its content type, id and time, and one signature for each key."""
     signed = f"{message_id}.{now_s}.".encode() + body
     signatures = (base64.b64encode(hmac.new(key, signed, sha256).digest()).decode() for key in keys)
     return {

@@ -1,8 +1,8 @@
-"""Tells that jobs have ended: calls webhooks, and hands results on to topics.
+"""Notifies of ended jobs: calls webhooks, and forwards results to reply topics.
 
-A notice that is due is claimed for longer than a delivery takes; who is killed meanwhile leaves it to others, and who
-is told twice knows it by the id. Each waits for its own next attempt, and those of a host that did not answer rest with
-it, so that one that hangs does not take the room of all.
+A due notice is claimed for longer than a delivery takes. If the claiming process dies, the claim expires and another
+process delivers the notice; receivers detect duplicates by the id. Each notice has its own retry time. The notices of a
+host that did not answer pause together, so that a hanging host does not occupy all slots.
 """
 
 import asyncio
@@ -33,13 +33,13 @@ from store.pool import Pool
 log = logging.getLogger(__name__)
 
 _CLAIM_S: Final = 30.0
-"""Seconds beyond a delivery's own for which a claim holds."""
+"""Seconds for which a claim lasts beyond the duration of a delivery."""
 _REST_S: Final = 10.0
 _MOST_RESTING: Final = 10_000
 
 
 class NoticeDeliverer:
-    """Deliverer of notices that are due; `wake` has it look at once."""
+    """Deliverer of due notices; `wake` triggers a poll at once."""
 
     def __init__(self, pool: Pool, producer: Producer, webhooks: WebhookClient, settings: JobsSettings) -> None:
         self._pool = pool
@@ -47,21 +47,21 @@ class NoticeDeliverer:
         self._webhooks = webhooks
         self._settings = settings
         self._resting = dict[str, float]()
-        """Until when hosts rest that did not answer."""
+        """Times until which hosts that did not answer are not called."""
         self._slots = asyncio.Semaphore(settings.webhook_concurrency)
         self._free = settings.webhook_concurrency
         self._ended = WakeUp(settings.interval_s)
         self._failures = FailureLog("telling of the end of jobs", "it waits")
 
     def wake(self) -> None:
-        """Look at once: jobs have ended."""
+        """Poll at once: jobs have ended."""
         self._ended.call()
 
     async def run(self) -> None:
-        """Deliver what is due, when told and now and then, until cancelled."""
+        """Deliver due notices until cancelled; poll when woken and periodically."""
         async with asyncio.TaskGroup() as tasks:
             while True:
-                async with self._slots:  # at least one is free then
+                async with self._slots:  # waits until a slot is free
                     asked = self._free
                 due = await self._claim(asked)
                 for notice in due:
@@ -92,20 +92,20 @@ class NoticeDeliverer:
                 reason, pause_s = (step.reason, step.pause_s) if step else ("its host rests", _REST_S)
                 await note_notice(self._pool, notice.job.id, NoticeState.WAITING, attempts, reason, pause_s)
                 metrics.NOTICES.labels("again").inc()
-        except StoreUnavailable as error:  # its claim ends, and it is delivered again
+        except StoreUnavailable as error:  # the claim expires, and the notice is delivered again
             self._failures.failed(error)
         finally:
             self._free += 1
             self._slots.release()
 
     async def _call(self, notice: DueNotice) -> CallAgain | CallNoMore | None:
-        """Call a webhook; None: not now, since its host rests."""
+        """Call a webhook; return None if it was not called since its host is paused."""
         settings, job, now = self._settings, notice.job.status(), time.monotonic()
         try:
             url = parse_webhook(
                 notice.job.webhook or "", settings.webhook_hosts, plain_http=settings.webhook_plain_http
             )
-        except QueryError as error:  # what is allowed may have changed
+        except QueryError as error:  # the allowed hosts may have changed
             return CallNoMore(str(error))
         host = str(url.origin())
         if self._resting.get(host, now) > now:
@@ -121,7 +121,7 @@ class NoticeDeliverer:
             self._resting[host] = now + self._settings.webhook_timeout_s + _REST_S * random.random()
 
     async def _hand_on(self, notice: DueNotice) -> CallAgain | CallNoMore:
-        """Send a result to the topic that its user named."""
+        """Send a result to the reply topic of its job."""
         job, topic = notice.job, notice.job.reply_to or ""
         if notice.result is None:
             return CallNoMore("the result is kept no longer")
@@ -134,7 +134,7 @@ class NoticeDeliverer:
         except RecordTooLarge as error:
             return CallNoMore(f"the result is larger than Kafka takes: {error}")
         except KafkaError as error:
-            if isinstance(error, NotAllowed) and not topic.startswith(PREFIX):  # the system's own an operator mends
+            if isinstance(error, NotAllowed) and not topic.startswith(PREFIX):  # an operator can fix our own
                 return CallNoMore(f"the system may not write to the topic {topic}")
             problem, attempts = f"Kafka did not take it: {error!r}", notice.attempts + 1
             return after_outage(problem, attempts, self._settings.retry_policy, random.random())

@@ -1,4 +1,4 @@
-"""What becomes of a job: by the result of its query, or because there will be none. Pure."""
+"""End of a job: from the result of its query, or from an error if there will be no result. Pure."""
 
 from typing import Final, NamedTuple
 
@@ -16,19 +16,19 @@ _LEFT_OUT: Final = frozenset({h.ID, h.CORRELATION})
 
 
 class JobAnswer(NamedTuple):
-    """A result of a job's query."""
+    """Result of a job's query."""
 
     end: JobEnd
     may_pass: bool
-    """Whether it is an error that another attempt may not meet."""
+    """True if it is an error that a retry may avoid."""
 
 
 def read_answer(fields: dict[str, str], value: bytes) -> JobAnswer:
-    """Read what a result record says of a job.
+    """Read the end of a job from a result record.
 
     Raises:
         KeyError: a header is missing.
-        ValueError: it is no result.
+        ValueError: the record is not a valid result.
     """
     result = parse_result(fields, value)
     if any("\0" in text for field in fields.items() for text in field):
@@ -39,18 +39,18 @@ def read_answer(fields: dict[str, str], value: bytes) -> JobAnswer:
 
 
 def failed(job_id: str, error: QueryError) -> JobEnd:
-    """The end of a job that is not asked, or of which nothing more will come."""
+    """Return the end of a job that is not sent, or for which no result is expected any more."""
     headers = {h.STATUS: error.code.value, h.CONTENT_TYPE: JSON}
     return JobEnd(job_id, JobState.FAILED, headers, error_value(str(error)))
 
 
 def too_late() -> QueryError:
-    """Error of a job whose deadline has passed."""
+    """Return the error of a job whose deadline has passed."""
     return DeadlineExceeded("the deadline of the job passed before it was answered")
 
 
 def never_answered(attempts: int) -> QueryError:
-    """Error of a job whose query has gone without an answer, and is not sent again."""
+    """Return the error of a job whose query was not answered and is not sent again."""
     return Internal(
         f"no answer came to the job's query, which is sent {attempts} times at most, and not beyond its deadline; "
         "`infaas dead-letters list` may say why"
@@ -58,14 +58,14 @@ def never_answered(attempts: int) -> QueryError:
 
 
 def unregistered(task: str) -> QueryError:
-    """Error of a job whose task is gone."""
+    """Return the error of a job whose task was unregistered."""
     return UnknownTask(f"the task {task} was unregistered before the job was answered; register it again and ask anew")
 
 
 def headers_of(job: DueJob, reply_to: str) -> h.RawHeaders:
-    """Headers of the record that asks a job's query; a latency counts from its append, so it is what is left of it.
+    """Return the headers of a job's query record; its latency is the time left, counted from the append of the record.
 
-    It is not signed: the header of that name says only that it may be.
+    The record is not signed here: the signature header of a stored job only marks that it may be signed.
     """
     fields = job.headers | {h.ID: job.id, h.REPLY_TO: reply_to}
     fields.pop(h.SIGNATURE, None)

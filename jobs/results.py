@@ -1,10 +1,10 @@
-"""Writes results of jobs: from the topic of results to Postgres, some at a time.
+"""Writes results of jobs from the result topic to Postgres, in batches.
 
-A record is done, and its offset committed, once its result is in the row or can be of no use: another may read it again
-before that, and writes the same. A job has one end, the first; what comes later is dropped and counted. So is a result
-without the correlation that the job's query was given: whoever knows the id of a job cannot answer it.
+The offset of a record is committed once its result is stored or is of no use. Another process may read the record again
+before that; its write is idempotent. A job has one end, the first result; later results are dropped and counted. A
+result without the correlation of the job's query is dropped, too: the id of a job is not enough to answer it.
 
-While Postgres is away results stay in Kafka: as many are read as may be in flight, and no more.
+While Postgres is unavailable, results stay in Kafka; at most `max_in_flight` records are read.
 """
 
 import asyncio
@@ -25,13 +25,13 @@ log = logging.getLogger(__name__)
 
 _READ: Final = 1000
 _GATHER_S: Final = 0.02
-"""Seconds for which results gather before they are written: a statement for one takes as long as for many."""
+"""Seconds for which results are collected before a write: a statement takes as long for many as for one."""
 _PAUSE_S: Final = 0.1, 2.0
-"""Seconds before the first further attempt to write, and at most."""
+"""First and maximum pause in seconds between attempts to write."""
 
 
 class ResultWriter:
-    """Writer of results; `ended` is called when jobs have."""
+    """Writer of results; it calls `ended` when jobs have ended."""
 
     def __init__(
         self, pool: Pool, consumer: Consumer, max_attempts: int, retry_pause_s: float, ended: Callable[[], None]
@@ -53,7 +53,7 @@ class ResultWriter:
             await asyncio.sleep(_GATHER_S)
 
     async def _write_patiently(self, answers: Sequence[JobAnswer]) -> None:
-        """Write results, for as long as it takes."""
+        """Write results, and retry until Postgres is available."""
         pause_s = _PAUSE_S[0]
         while True:
             try:
@@ -67,10 +67,10 @@ class ResultWriter:
                 return
 
     async def write(self, answers: Sequence[JobAnswer]) -> None:
-        """Write results. Doing it again changes nothing.
+        """Write results; idempotent.
 
         Raises:
-            StoreUnavailable: Postgres is away; some may be written.
+            StoreUnavailable: Postgres is unavailable; some results may be written.
         """
         passing = [answer.end for answer in answers if answer.may_pass]
         again = set[str]()
@@ -89,7 +89,7 @@ class ResultWriter:
 
 
 def _read(record: Record) -> JobAnswer | None:
-    """What a record says of a job; None where that makes no sense."""
+    """Read a record; return None and count it as dropped if it is no valid result."""
     try:
         return read_answer(as_text(record.headers), record.value or b"")
     except (KeyError, ValueError) as error:

@@ -1,18 +1,18 @@
-"""When a webhook is called again, or a result handed on: pure, chance comes in.
+"""Retry times of webhooks and of forwarded results: pure, the random number is an argument.
 
-Pauses double, and each is half to one and a half times as long, so that those who failed together come not together.
-Whoever says that it is gone is believed at once; what else it answers may be a mistake of the day, and is called again.
+Pauses double at each attempt and vary by a factor of 0.5 to 1.5, so that simultaneous failures are retried at different
+times. Status 410 (gone) ends the retries at once; other errors may be temporary and are retried.
 """
 
 from typing import Final, NamedTuple
 
 _GONE: Final = 410
 _MOST_DOUBLED: Final = 100
-"""Doublings after which any pause is at its limit, and a number has room left."""
+"""Maximum exponent of the pause: every pause has reached its limit, and a float does not overflow."""
 
 
 class RetryPolicy(NamedTuple):
-    """How often, and how far apart, a webhook is called."""
+    """Number of attempts and pauses between them."""
 
     attempts: int
     pause_s: float
@@ -20,20 +20,20 @@ class RetryPolicy(NamedTuple):
 
 
 class CallAgain(NamedTuple):
-    """Decision to call again after a pause."""
+    """Decision to retry after a pause."""
 
     pause_s: float
     reason: str
 
 
 class CallNoMore(NamedTuple):
-    """Decision that this was the last call: the notice is delivered if there is no reason."""
+    """Decision to end the attempts; an empty reason means that the notice was delivered."""
 
     reason: str
 
 
 class WebhookAnswer(NamedTuple):
-    """What came of a call: a status, or why there is none."""
+    """Outcome of a webhook call: a status, or the problem that prevented one."""
 
     status: int | None
     problem: str = ""
@@ -41,7 +41,7 @@ class WebhookAnswer(NamedTuple):
 
 
 def after_call(answer: WebhookAnswer, attempts: int, policy: RetryPolicy, chance: float) -> CallAgain | CallNoMore:
-    """Decide what to do after so many calls, the present one included; `chance` is 0 to 1."""
+    """Return the decision after `attempts` calls, including the present one; `chance` is a random number in 0..1."""
     if answer.status is not None and 200 <= answer.status < 300:
         return CallNoMore("")
     reason = answer.problem or f"it answered {answer.status}"
@@ -54,7 +54,7 @@ def after_call(answer: WebhookAnswer, attempts: int, policy: RetryPolicy, chance
 
 
 def after_outage(problem: str, attempts: int, policy: RetryPolicy, chance: float) -> CallAgain:
-    """Decide what to do where Kafka took nothing: it is tried however often, since Kafka is ours and comes back."""
+    """Return the decision after Kafka accepted nothing: retry without limit, since Kafka is part of the system."""
     return CallAgain(_pause_s(attempts, policy, chance), problem)
 
 

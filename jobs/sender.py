@@ -1,11 +1,12 @@
-"""Sends jobs that are due: from Postgres to the topic of their task.
+"""Sends due jobs from Postgres to the topics of their tasks.
 
-    due, locked -> sent to Kafka -> all acknowledged -> noted as running, committed
+    due, locked -> sent to Kafka -> all acknowledged -> marked as running, committed
 
-The record is written before the row says so. Whoever is killed between the two leaves the row as it was, and another
-sends the job again under the same id: then it is computed twice, and its first result counts.
+The record is written before the row is updated. If the process dies in between, the row is unchanged and another
+process sends the job again under the same id. It is then computed twice, and its first result counts.
 
-A transaction is open while Kafka acknowledges, for the request timeout at most; who cancels such a job waits for it.
+The transaction stays open until Kafka acknowledges, at most for the request timeout. A request to cancel such a job
+waits for its end.
 """
 
 import asyncio
@@ -32,18 +33,18 @@ from store.pool import Pool
 log = logging.getLogger(__name__)
 
 _MAX_BYTES: Final = 16 * 1024 * 1024
-"""About the most bytes of the jobs that are sent in one transaction."""
+"""Approximate maximum size of the jobs that are sent in one transaction."""
 _PAUSE_S: Final = 2.0
-"""Seconds after which is sent again what Kafka did not take."""
+"""Seconds after which a job that Kafka did not accept is sent again."""
 
 
 class JobSender:
-    """Sender of the jobs that are due; `wake` has it look at once."""
+    """Sender of due jobs; `wake` triggers a poll at once."""
 
     def __init__(
         self, pool: Pool, producer: Producer, batch: int, interval_s: float, secret: bytes | None = None
     ) -> None:
-        """`secret` signs the queries of tenants that have authenticated, where selectors believe no name alone."""
+        """Create a sender; `secret` signs queries of authenticated tenants for selectors that require signatures."""
         self._pool = pool
         self._producer = producer
         self._batch = batch
@@ -52,17 +53,17 @@ class JobSender:
         self._failures = FailureLog("sending jobs", "they wait")
 
     def wake(self) -> None:
-        """Look at once: there are new jobs."""
+        """Poll at once: there are new jobs."""
         self._new.call()
 
     async def run(self) -> None:
-        """Send what is due, when told and now and then, until cancelled."""
+        """Send due jobs until cancelled; poll when woken and periodically."""
         while True:
             if not await self._try_to_send():
                 await self._new.wait(found=False)
 
     async def _try_to_send(self) -> bool:
-        """Send some; returns whether there were any, so that more may be due."""
+        """Send some jobs; return true if there were any, so that more may be due."""
         try:
             some = await self.send_due() > 0
         except StoreUnavailable as error:
@@ -72,10 +73,10 @@ class JobSender:
         return some
 
     async def send_due(self) -> int:
-        """Send what is due, as much as fits into one transaction; returns how many jobs that were.
+        """Send due jobs, as many as fit into one transaction; return their number.
 
         Raises:
-            StoreUnavailable: Postgres is away; what was sent is due still.
+            StoreUnavailable: Postgres is unavailable; the jobs that were sent are still due.
         """
         async with sending_jobs(self._pool, self._batch, _MAX_BYTES) as sending:
             jobs = sending.jobs
@@ -100,7 +101,7 @@ class JobSender:
         return len(jobs)
 
     async def _send(self, jobs: list[DueJob]) -> dict[str, BaseException]:
-        """Write the queries of jobs; returns why those were not that were not."""
+        """Send the queries of jobs; return the errors of failed sends by job id."""
         sent = [
             await self._producer.send(
                 job.topic,
@@ -115,7 +116,7 @@ class JobSender:
 
 
 async def query_headers(job: DueJob, secret: bytes | None, at_ms: float) -> h.RawHeaders:
-    """Headers of the record that asks a job's query, signed by `secret` if its tenant has authenticated."""
+    """Return the headers of a job's query record, signed with `secret` if its tenant was authenticated."""
     headers = headers_of(job, JOB_RESULTS)
     if secret is not None and h.SIGNATURE in job.headers:
         headers.append(await vouch(secret, job.task, headers, job.request, at_ms))
@@ -123,9 +124,9 @@ async def query_headers(job: DueJob, secret: bytes | None, at_ms: float) -> h.Ra
 
 
 def _final_error(job: DueJob, failures: Mapping[str, BaseException]) -> QueryError | None:
-    """Error of a job that could not be sent and never can; None where it was, or may be later.
+    """Return the error of a job that can never be sent; None if it was sent or may be sent later.
 
-    A topic that is not there may be soon, as where a broker has just started: the sweeper knows if its task is gone.
+    A missing topic may appear, as when a broker has just started; the sweeper finds out if the task is gone.
     """
     error = failures.get(job.id)
     if isinstance(error, TopicClosed):

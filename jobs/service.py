@@ -1,7 +1,7 @@
-"""The jobs service: sends, reads results, sweeps and tells, side by side.
+"""The jobs service: runs sender, result writer, sweeper and notice deliverer concurrently.
 
-Several share the topic of results as a consumer group, and the rows by locks. Postgres may go: what is on its way goes
-on, and results wait in Kafka. Kafka may go: jobs wait in Postgres.
+Instances of the service share the result topic as a consumer group, and the rows by locks. If Postgres is unavailable,
+running queries continue and results wait in Kafka. If Kafka is unavailable, jobs wait in Postgres.
 """
 
 import asyncio
@@ -35,10 +35,10 @@ _CLIENT: Final = f"infaas-jobs-{socket.gethostname()}-{os.getpid()}"
 
 
 async def serve(settings: JobsSettings, kafka: KafkaSettings, dsn: str, stop: asyncio.Event) -> None:
-    """Run a jobs service until `stop` is set; what it holds then is another's, or its own when it is back.
+    """Run a jobs service until `stop` is set; another instance, or this one after its restart, continues its work.
 
     Raises:
-        OperatorError: Kafka cannot be reached, or the database is of another version.
+        OperatorError: Kafka cannot be reached, or the database has another schema version.
         StoreUnavailable: Postgres cannot be reached at the start.
     """
     async with AsyncExitStack() as stack:

@@ -17,47 +17,47 @@ _DAY_S = 86_400.0
 
 
 class JobsSettings(JobSettings):
-    """Settings read from `INFAAS_JOBS_*`; the common ones from `INFAAS_*`."""
+    """Settings read from `INFAAS_JOBS_*`; common settings from `INFAAS_*`."""
 
     model_config = SettingsConfigDict(env_prefix="INFAAS_JOBS_", frozen=True, extra="ignore")
 
     batch: int = Field(default=500, ge=1)
-    """Most jobs that are sent in one transaction."""
+    """Maximum number of jobs that are sent in one transaction."""
     max_in_flight: int = Field(default=2000, ge=1)
-    """Most results that were read and are not written yet."""
+    """Maximum number of results that are read but not yet stored."""
     max_attempts: int = Field(default=10, ge=1)
-    """Times that a job is sent whose query is answered by an error that may pass, as when all are busy."""
+    """Maximum number of times that a job is sent if its query fails with a retryable error, such as overload."""
     retry_pause_s: float = Field(default=2.0, gt=0)
-    """Seconds until such a job is sent for the second time; twice as many before each further one."""
+    """Seconds before such a job is sent for the second time; doubled before each further time."""
     deadline_grace_s: float = Field(default=5.0, ge=0)
-    """Seconds after its deadline for which a job that is on its way still waits for its answer."""
+    """Seconds after its deadline for which a sent job still waits for its result."""
     unregistered_s: float = Field(default=30.0, ge=0)
-    """Seconds for which a task must have been gone before its jobs are told so: some may be computed still."""
+    """Seconds after a task was unregistered until its jobs fail: some may still be computed."""
     lost_s: float = Field(default=60.0, gt=0)
-    """Seconds for which a job must be on its way with nothing of its task left in Kafka, before it is sent again."""
+    """Seconds for which a job must be sent while Kafka holds no work of its task, before it is sent again."""
     interval_s: float = Field(default=1.0, gt=0)
-    """Seconds between two looks at what is due, where no event tells; up to eight times as many while nothing is."""
+    """Seconds between two polls for due work without an event; up to eight times as long while there is none."""
     tidy_interval_s: float = Field(default=30.0, gt=0)
-    """Seconds between two looks for what is lost, and for what was kept for long enough."""
+    """Seconds between two checks for lost jobs and for expired results and jobs."""
     result_retention_s: float = Field(default=_DAY_S, gt=0)
     """Seconds for which the result of a job is kept after its end."""
     retention_s: float = Field(default=7 * _DAY_S, gt=0)
-    """Seconds for which it is known after its end that a job was there, and what became of it."""
+    """Seconds for which the state of a job is kept after its end."""
     webhook_secret: SecretStr | None = None
-    """Secret that signs webhooks, `whsec_` and 24 to 64 bytes in base64; several, parted by spaces, while one replaces
-    another."""
+    """Secret that signs webhooks, `whsec_` and 24 to 64 bytes in base64; during a rotation several, separated by
+    spaces."""
     webhook_networks: tuple[str, ...] = ()
-    """Networks beside the public internet to which webhooks may go, as JSON: `["10.20.0.0/16"]`."""
+    """Networks besides the public internet that webhooks may call, as JSON: `["10.20.0.0/16"]`."""
     webhook_timeout_s: float = Field(default=10.0, gt=0)
-    """Seconds in which a webhook must have answered."""
+    """Timeout of a webhook call in seconds."""
     webhook_concurrency: int = Field(default=32, ge=1)
-    """Webhooks that are called at once."""
+    """Maximum number of concurrent webhook calls."""
     webhook_attempts: int = Field(default=12, ge=1)
-    """Times that a webhook is called which does not answer as it should."""
+    """Maximum number of calls of a webhook that fails."""
     webhook_pause_s: float = Field(default=5.0, gt=0)
-    """Seconds, more or less, until a webhook is called for the second time; twice as many before each further one."""
+    """Approximate seconds before a webhook is called for the second time; doubled before each further time."""
     webhook_max_pause_s: float = Field(default=3600.0, gt=0)
-    """Most seconds, more or less, between two calls."""
+    """Approximate maximum seconds between two calls."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -79,10 +79,10 @@ class JobsSettings(JobSettings):
 
     @property
     def networks(self) -> tuple[Network, ...]:
-        """Networks beside the public internet to which webhooks may go."""
+        """Networks besides the public internet that webhooks may call."""
         return tuple(ip_network(text) for text in self.webhook_networks)
 
     @property
     def retry_policy(self) -> RetryPolicy:
-        """When webhooks are called again."""
+        """Attempts and pauses of webhook calls."""
         return RetryPolicy(self.webhook_attempts, self.webhook_pause_s, self.webhook_max_pause_s)

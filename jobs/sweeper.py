@@ -1,10 +1,10 @@
-"""Sees to jobs that no event tells of: late ones, those whose task has gone, lost ones, and those kept for long enough.
+"""Periodic checks of jobs that no event reports: past deadlines, unregistered tasks, lost jobs, retention.
 
-Every jobs service does this; who comes second finds nothing. A job is never ended here while its answer may come: its
-deadline passed a while ago, or its task has been gone for a while.
+Every jobs service runs these checks; the second to check finds nothing. A job is ended here only when its result is no
+longer expected: some time after its deadline passed or its task was unregistered.
 
-What Kafka has lost, as with a topic that was deleted and made again, is found by its lag: a job that is on its way
-while nothing of its task waits anywhere, nor any result, is sent again.
+Kafka may lose queries, as when a topic is deleted and created again. The lag reveals such a loss: a job that is sent
+while no work of its task and no result is left in Kafka is sent again.
 """
 
 import asyncio
@@ -26,11 +26,11 @@ from store.pool import Pool
 log = logging.getLogger(__name__)
 
 _AT_ONCE: Final = 1000
-"""Most rows that a statement changes."""
+"""Maximum number of rows that one statement changes."""
 
 
 class Sweeper:
-    """Sweeper of all jobs; `ended` is called when some have."""
+    """Sweeper of all jobs; it calls `ended` when it has ended some."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Sweeper:
         self._failures = FailureLog("looking after jobs", "they stay as they are")
 
     async def run(self) -> None:
-        """Sweep until cancelled."""
+        """Run the checks until cancelled."""
         tidied = -self._settings.tidy_interval_s
         while True:
             ended = False
@@ -64,13 +64,13 @@ class Sweeper:
             await asyncio.sleep(self._pause.after(ended))
 
     async def tidy(self) -> None:
-        """Do all that has time."""
+        """Run the checks that are not urgent."""
         await self.tell_of_gone_tasks()
         await self.find_lost()
         await self.prune()
 
     async def expire(self) -> bool:
-        """End the jobs whose deadline has passed, and a while, without an answer; returns whether there were any."""
+        """End jobs whose deadline and grace period have passed without a result; return true if there were any."""
         grace_s, some = self._settings.deadline_grace_s, False
         while ids := await job_queue.expired_jobs(self._pool, grace_s, _AT_ONCE):
             await self._end(ids, too_late())
@@ -78,7 +78,7 @@ class Sweeper:
         return some
 
     async def tell_of_gone_tasks(self) -> None:
-        """End the jobs of tasks that have been registered no longer for a while."""
+        """End the jobs of tasks that were unregistered more than `unregistered_s` ago."""
         now = self._clock()
         gone = await job_queue.tasks_gone(self._pool)
         self._gone_since = {task: self._gone_since.get(task, now) for task in gone}
@@ -89,13 +89,13 @@ class Sweeper:
                 await self._end(ids, unregistered(task))
 
     async def find_lost(self) -> None:
-        """Have those sent again of which Kafka holds nothing any more."""
+        """Send the jobs again of which Kafka holds nothing any more."""
         lost = await job_queue.lost_jobs(self._pool, self._settings.lost_s, _AT_ONCE)
         if lost:
             await self.send_lost(lost)
 
     async def send_lost(self, lost: list[str]) -> None:
-        """Have lost jobs sent again, and end those that were sent as often as may be, or have no time left for it."""
+        """Send lost jobs again; end those without attempts or time left."""
         attempts = self._settings.max_attempts
         again = await job_queue.send_again(self._pool, lost, attempts, self._settings.retry_pause_s)
         log.warning("Kafka holds nothing more of %d jobs without an answer: sending %d again", len(lost), len(again))
@@ -103,7 +103,7 @@ class Sweeper:
         await self._end(sorted({*lost} - {*again}), never_answered(attempts))
 
     async def prune(self) -> None:
-        """Take away results, and then jobs, that were kept for long enough."""
+        """Delete expired results, and then expired jobs."""
         settings = self._settings
         await self._prune("result", lambda: job_queue.prune_results(self._pool, settings.result_retention_s, _AT_ONCE))
         await self._prune("job", lambda: job_queue.prune_jobs(self._pool, settings.retention_s, _AT_ONCE))

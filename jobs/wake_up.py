@@ -1,4 +1,4 @@
-"""Waits for what is new: until told, or until it is time to look anyway."""
+"""Wait of a polling loop that a call can end early."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ from process.event_wait import wait_within
 
 
 class WakeUp:
-    """Call that ends a wait; one that came before the wait counts, too."""
+    """Wait that `call` ends; a call before the wait counts, too."""
 
     def __init__(self, shortest_s: float) -> None:
         self._pause = IdlePause(shortest_s)
@@ -15,11 +15,11 @@ class WakeUp:
         self._told = True
 
     def call(self) -> None:
-        """End the present wait, or the next."""
+        """End the present wait, or the next one."""
         self._called.set()
 
     async def wait(self, *, found: bool) -> None:
-        """Wait until called, and not for long after a look that found something or was called for."""
+        """Wait until called; the wait is short if the last poll found something or was triggered by a call."""
         await wait_within(self._pause.after(found or self._told), self._called)
         self._told = self._called.is_set()
         self._called.clear()

@@ -1,7 +1,7 @@
-"""Calls webhooks, and nothing that is not meant to be called: no address of ours, no redirect, no proxy.
+"""Webhook client that calls only permitted addresses, follows no redirects and uses no proxy.
 
-The address is checked where it is resolved, and that one is connected to: a name that resolves differently a moment
-later gains nothing. Of the answer only status and Retry-After count.
+The client checks the address when it resolves the name, and connects to that address. A name that resolves to another
+address later has no effect. Only status and Retry-After of the response are used.
 """
 
 import errno
@@ -18,11 +18,11 @@ from jobs.addresses import Network, may_call
 from jobs.retries import WebhookAnswer
 
 _A_HOST: Final = 4
-"""Calls to one host at once."""
+"""Maximum concurrent calls to one host."""
 
 
 class _CheckedResolver(AbstractResolver):
-    """Resolver that names no address which must not be called."""
+    """Resolver that returns permitted addresses only."""
 
     def __init__(self, networks: Collection[Network]) -> None:
         self._resolver = aiohttp.ThreadedResolver()
@@ -65,9 +65,9 @@ class WebhookClient:
         await self._http.close()
 
     async def call(self, url: URL, headers: dict[str, str], body: bytes) -> WebhookAnswer:
-        """Post to a webhook; never raises for its sake."""
+        """Post to a webhook; failures are returned, not raised."""
         host = url.host or ""
-        if _is_address(host) and not may_call(host, self._networks):  # it would not be resolved
+        if _is_address(host) and not may_call(host, self._networks):  # the resolver is not used for addresses
             return WebhookAnswer(None, f"webhooks may not go to {host}")
         try:
             async with self._http.post(url, data=body, headers=headers, allow_redirects=False) as response:
@@ -89,5 +89,5 @@ def _is_address(host: str) -> bool:
 
 
 def _seconds(text: str) -> float:
-    """Seconds of a Retry-After; 0 where it is absent or a date."""
+    """Return the seconds in a Retry-After header; 0 if it is absent or a date."""
     return float(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0.0
