@@ -1,12 +1,12 @@
-"""The registrar: does the registrations that were asked for through the admin API.
+"""The registrar: the service that executes registrations requested through the admin API.
 
-A gateway writes a registration into Postgres; a registrar claims it and does it in a process of its own, whose memory
-goes with it and which may crash: what is registered is somebody's file. Any number of registrars share the work, and
-each may be killed at any moment: another one goes on where it was.
+A gateway writes a registration into Postgres. A registrar claims it and executes it in a separate process, because the
+files belong to tenants: they may crash the process, and its memory is freed when it ends. Any number of registrars
+share the work. Each may be killed at any time: another one resumes the registration.
 
-Reading order: settings -> unpacking (a folder out of an upload) -> given_files (what a registration names, as files
-here) -> working_folders (where these lie meanwhile) -> metrics, progress (how far it is, and whether it still is ours)
--> todo (what is to be done, in the registry's words) -> process_limits -> registration_process (one registration, from
-claim to end) -> desk (claims, and watches these processes) -> sweeper (what nobody needs any more) -> service ->
-command, __main__.
+Reading order: settings -> unpacking (a folder from an uploaded tar) -> given_files (stages the files that a
+registration names) -> working_folders (the folders that hold them) -> metrics, progress (writes the progress and renews
+the claim) -> todo (executes a registration) -> process_limits -> registration_process (one registration, from claim to
+outcome) -> desk (claims registrations and supervises their processes) -> sweeper (deletes expired uploads and
+registrations) -> service -> command, __main__.
 """

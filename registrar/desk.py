@@ -1,7 +1,8 @@
-"""Claims registrations that wait, and watches the processes that do them.
+"""Claims waiting registrations and supervises the processes that execute them.
 
-A process that ends without an outcome, as by a crash or for want of memory, is tried again some times, but for one that
-computed for too long: it would again. One that was only interrupted, since we stop or Postgres is away, does not count.
+A process that ends without an outcome, for example after a crash or when memory ran out, is retried up to `max_crashes`
+times. A process that exceeded its CPU limit is not retried, because a retry would exceed it too. An interrupted
+process, because the registrar stops or Postgres is unavailable, does not count as a crash.
 """
 
 import asyncio
@@ -34,7 +35,10 @@ _MOST_BEGUN: Final = 20
 
 
 class RegistrationDesk:
-    """Desk of one registrar, whose working folder is `folder`; `wake` has it look at once."""
+    """Claims registrations for one registrar and supervises their processes.
+
+    `folder` is the working folder of the registrar, `name` its unique name in the claims.
+    """
 
     def __init__(self, pool: Pool, settings: RegistrarSettings, folder: Path, name: str) -> None:
         self._pool = pool
@@ -47,11 +51,11 @@ class RegistrationDesk:
         self._disk = FailureLog("making room for a registration", "it waits")
 
     def wake(self) -> None:
-        """Look at once: something was asked for, or has ended."""
+        """Look for registrations at once: one was requested or has ended."""
         self._news.set()
 
     async def run(self) -> None:
-        """Do registrations until cancelled; those that are under way are given back."""
+        """Execute registrations until cancelled, then release the running ones."""
         async with asyncio.TaskGroup() as tasks:
             while True:
                 await self._free.acquire()
@@ -61,13 +65,13 @@ class RegistrationDesk:
                     tasks.create_task(self._do_and_free(claim), name=f"registration {claim.id}")
                 else:
                     self._free.release()
-                    await wait_within(self._settings.silent_s, self._news)  # of what others do, none tells when it dies
+                    await wait_within(self._settings.silent_s, self._news)  # a registrar that dies does not notify
 
     async def _claim(self) -> ClaimedRegistration | None:
         try:
             claim = await claim_registration(
                 self._pool, self._name, self._settings.silent_s, max(1, self._settings.at_once - 1)
-            )  # one may wait for a worker as long as it likes: a place is left for others
+            )  # a registration that waits for a worker may wait for ever: keep one place free
         except StoreUnavailable as error:
             self._failures.failed(error)
             return None
@@ -77,7 +81,7 @@ class RegistrationDesk:
     async def _do_and_free(self, claim: ClaimedRegistration) -> None:
         try:
             await self._do(claim)
-        except StoreUnavailable as error:  # then it is free as soon as we have been silent for long enough
+        except StoreUnavailable as error:  # the claim expires after `silent_s`
             self._failures.failed(error)
         finally:
             self._free.release()
@@ -94,7 +98,7 @@ class RegistrationDesk:
         except asyncio.CancelledError:
             await self._give_back(key)
             raise
-        except (OSError, OperatorError) as error:  # as where the disk is full: nobody's fault who asks
+        except (OSError, OperatorError) as error:  # e.g. a full disk: not an error of the request
             self._disk.failed(error)
             reason = ""
         else:
@@ -104,7 +108,11 @@ class RegistrationDesk:
             await asyncio.sleep(_AGAIN_S)
 
     async def _reason_to_do_it_again(self, claim: ClaimedRegistration) -> str | None:
-        """Run its process; None: it has ended, with an outcome or since it is not ours any more."""
+        """Run the process of a registration and return the reason to retry it.
+
+        None: do not retry, because it ended with an outcome or the claim was lost. An empty reason: the process was
+        interrupted, which does not count as a crash.
+        """
         folder = self._folder / f"{claim.id}-{claim.epoch}"
         await asyncio.to_thread(folder.mkdir)
         words = ("-m", "registrar.registration_process", claim.id, str(claim.epoch), folder)
@@ -130,13 +138,13 @@ class RegistrationDesk:
         return _reason(code)
 
     async def _watch(self, process: asyncio.subprocess.Process, claim: ClaimedRegistration) -> None:
-        """Wait until the process has ended, or its registration is not ours any more."""
+        """Wait until the process ends or the claim is lost; renew the claim meanwhile."""
         async with asyncio.TaskGroup() as tasks:
             end = tasks.create_task(process.wait())
             while not (await asyncio.wait({end}, timeout=self._settings.renew_s))[0]:
                 try:
                     ours = await keep_claim(self._pool, (claim.id, claim.epoch))
-                except StoreUnavailable as error:  # nobody else can claim it either
+                except StoreUnavailable as error:  # no other registrar can claim it either
                     self._failures.failed(error)
                     continue
                 if not ours:

@@ -1,7 +1,7 @@
-"""The files that a registration names, as files here: uploads of its tenant, and what lies in the store of artifacts.
+"""Stages the files that a registration names: uploads of its tenant, and files in the artifact store.
 
-An upload is linked, or where that cannot be copied, under the name that it was given: whoever reads it goes by that. A
-file that is given again, under another name, takes no more room.
+Each file is staged under its given name, because readers recognise formats by it. An upload is hard-linked, or copied
+where the file system does not allow links. A file that is named twice, under two names, is fetched once.
 """
 
 import os
@@ -19,13 +19,17 @@ from schemas.rows.processing import Processing
 
 
 class GivenFiles:
-    """Files of one registration, in a folder. All methods block."""
+    """Staged files of one registration, in one folder. All methods block."""
 
     def __init__(
         self, folder: Path, uploads: ArtifactStore, artifacts: ArtifactStore, location: tuple[str, Path],
         uploaded: Collection[str], publisher: str | None,
     ) -> None:  # fmt: skip
-        """`location` is what names the store of artifacts; of `uploaded` the registration's tenant has sent all."""
+        """Prepare to stage files.
+
+        `location` is the artifact store: its URL or folder, and the home folder. `uploaded` holds the SHA-256 of every
+        upload that the registration may use.
+        """
         self._folder = folder
         self._uploads = uploads
         self._artifacts = artifacts
@@ -33,14 +37,16 @@ class GivenFiles:
         self._uploaded = frozenset(uploaded)
         self._publisher = publisher
         self._placed: dict[str, Path] = {}
-        """By what was given, where it lies."""
+        """Path of each staged file, by the upload or URL it came from."""
 
     def place(self, given: GivenFile | None, folder: str) -> Path | None:
-        """Have a file, if one is given, in a folder of its own with those that are placed there, too.
+        """Stage a file in the subfolder `folder`, next to the files staged there before; return None if none is given.
+
+        A tar of a folder is unpacked.
 
         Raises:
-            InvalidRequest: it is not what it should be.
-            OperatorError: it is not there, or cannot be had.
+            InvalidRequest: the file is missing or not of the declared kind, or two files have one name.
+            OperatorError: the file cannot be read or copied.
         """
         if given is None:
             return None
@@ -63,14 +69,19 @@ class GivenFiles:
         return target
 
     def data(self, given: GivenFile | None, folder: str) -> Path | None:
-        """Have a file of inputs, or a folder of them; raises as `place` does."""
+        """Stage a file or a folder of inputs.
+
+        Raises:
+            InvalidRequest: it is a table that refers to other files; other reasons as for `place`.
+            OperatorError: as `place` does.
+        """
         file = self.place(given, folder)
         if file is not None and file.is_file() and names_files(file):
             raise InvalidRequest(f"{file.name} names files by their paths, which are not here: give a folder per class")
         return file
 
     def processing(self, declared: Processing | None) -> Processing | None:
-        """Processing with its files as paths."""
+        """Return the processing steps with paths in place of SHA-256 values."""
 
         def placed(sha256: str) -> str:
             file = self._folder / "processing" / sha256
@@ -102,12 +113,12 @@ class GivenFiles:
 def _link(file: Path, target: Path) -> None:
     try:
         os.link(file, target)
-    except OSError:  # another file system, or one that has no links
+    except OSError:  # another file system, or one without hard links
         shutil.copyfile(file, target)
 
 
 def without_folder(text: str, folder: Path) -> str:
-    """A text for who registers, in which files are called as they called them."""
+    """Return `text` without paths of the working folder, so that the tenant sees the names they gave."""
     for part in ("model", "validation", "calibration", "processing"):
         text = text.replace(f"{folder / part}/", "")
     return text.replace(f"{folder}/", "")

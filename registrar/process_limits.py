@@ -1,6 +1,6 @@
-"""What the process of a registration may take of the machine, so that no file of a stranger's costs more.
+"""Resource limits of a registration's process, so that no uploaded file can exhaust the machine.
 
-Its steps, processes of their own, have limits of their own.
+The steps of a registration run in child processes with limits of their own (`registry.pipeline.isolation`).
 """
 
 import resource
@@ -10,7 +10,7 @@ from registrar.settings import RegistrarSettings
 
 
 def limit_process(settings: RegistrarSettings) -> None:
-    """Limit this process; what it starts may lift that."""
+    """Set the memory and CPU limits of this process. They are soft limits: a child process may raise them."""
     most = settings.memory_bytes or free_memory() // 2
     for kind, limit in ((resource.RLIMIT_DATA, most), (resource.RLIMIT_CPU, settings.cpu_s)):
         _, hard = resource.getrlimit(kind)

@@ -1,6 +1,6 @@
-"""How far a registration is, written down now and then; that it is written keeps the claim.
+"""Writes the progress of a registration to Postgres at intervals; each write renews the claim.
 
-Where it is not ours any more, since somebody cancelled it or another registrar has it, the work ends.
+If the registration was cancelled or claimed by another registrar, the writer raises `ClaimLost` and the work ends.
 """
 
 import asyncio
@@ -19,18 +19,22 @@ from store.registrations import note_progress
 log = logging.getLogger(__name__)
 
 INTERRUPTED: Final = os.EX_TEMPFAIL
-"""Exit code of a process that has to be begun again, since what it needs is away."""
+"""Exit code of a process that must be started again, because a dependency is unavailable."""
 _LEAST_S: Final = 0.2
 _MOST_NOTES: Final = 200
 _LONGEST: Final = 2000
 
 
 class ClaimLost(Exception):
-    """The registration was cancelled, or is another registrar's."""
+    """The registration was cancelled or claimed by another registrar."""
 
 
 class ProgressWriter:
-    """Sink of the progress of one registration, whose files lie in `folder`."""
+    """Progress sink that writes to Postgres.
+
+    `claim` is the id and epoch of the registration, `folder` its working folder, and `renew_s` the most seconds between
+    two writes.
+    """
 
     def __init__(self, pool: Pool, claim: tuple[str, int], folder: Path, renew_s: float) -> None:
         self._pool = pool
@@ -42,37 +46,46 @@ class ProgressWriter:
         self._changed = asyncio.Event()
 
     def step(self, done: int, total: int, text: str) -> None:
-        """`done` of `total` steps are finished, and `text` says what goes on now."""
+        """Show that `done` of `total` steps are finished, and `text` as the current activity."""
         self._now = RegistrationProgress(done, total, self.shown(text), tuple(self._notes))
         self._changed.set()
 
     def note(self, text: str) -> None:
-        """Say something that stays."""
+        """Add a note that stays visible."""
         if len(self._notes) < _MOST_NOTES:
             self._notes.append(self.shown(text))
         self.step(self._now.done, self._now.total, self._now.doing)
 
     async def run(self) -> None:
-        """Write until cancelled.
+        """Write the progress until cancelled.
 
         Raises:
-            ClaimLost: the registration is not ours any more.
+            ClaimLost: the claim on the registration was lost.
         """
         while True:
             self._changed.clear()
             try:
                 await self.write()
-            except StoreUnavailable as error:  # nobody else can claim it either
+            except StoreUnavailable as error:  # no other registrar can claim it either
                 log.warning("how far it is cannot be written now: %s", error)
             await asyncio.sleep(_LEAST_S)
             await wait_within(self._renew_s, self._changed)
 
     async def write(self) -> None:
-        """Write how far it is now; raises as `run` does, and `StoreUnavailable`."""
+        """Write the current progress.
+
+        Raises:
+            ClaimLost: the claim on the registration was lost.
+            StoreUnavailable: Postgres cannot be reached.
+        """
         if not await note_progress(self._pool, self._claim, self._now):
             raise ClaimLost
 
     def shown(self, text: str) -> str:
-        """A text as who registers may see it, and Postgres keep it: a model's file may say any characters."""
+        """Return a text in a form that tenants may see and Postgres can store.
+
+        Paths of the working folder are removed. Characters that UTF-8 or Postgres do not accept are replaced: texts may
+        come from a model file. The result is at most 2000 characters long.
+        """
         characters = text.encode(errors="replace").decode().replace("\0", "?")
         return without_folder(characters, self._folder)[:_LONGEST]

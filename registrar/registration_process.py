@@ -1,7 +1,8 @@
-"""One registration, in a process of its own: `python -m registrar.registration_process ID EPOCH FOLDER`.
+"""Process of one registration: `python -m registrar.registration_process ID EPOCH FOLDER`.
 
-It writes its own progress and its own outcome, and ends with the registrar that started it. What may be different the
-next time, as when Postgres or Kafka are away, is no outcome: it ends with `INTERRUPTED`, and is begun again.
+The process writes its progress and its outcome to Postgres itself, and ends with the registrar that started it. A
+temporary failure, for example because Postgres or Kafka is unavailable, is no outcome: the process exits with
+`INTERRUPTED` and is started again.
 """
 
 import asyncio
@@ -40,7 +41,7 @@ _AGAIN_S: Final = 1.0
 
 
 async def run(claim: tuple[str, int], folder: Path) -> int:
-    """Do a registration that is claimed; returns the exit code."""
+    """Execute a claimed registration; return the exit code."""
     settings, kafka, code = RegistrarSettings(), KafkaSettings(), os.EX_OK
     try:
         async with open_pool(StoreSettings().dsn) as pool:
@@ -56,7 +57,7 @@ async def run(claim: tuple[str, int], folder: Path) -> int:
 
 
 class _Interrupted(Exception):
-    """Something that it needs is away."""
+    """A dependency of the registration is unavailable."""
 
 
 async def _do(
@@ -93,7 +94,7 @@ async def _registered(
     place = settings.artifacts, settings.home.absolute()
     stores = await asyncio.to_thread(lambda: (open_artifacts(*place), open_exchange(*place), open_uploads(*place)))
     artifacts, exchange, uploads = stores
-    forget_secrets()  # what reads the files that were sent runs in this process, too
+    forget_secrets()  # code that reads the uploaded files runs in this process, too
     publisher = row.tenant if row.publisher else None
     sent = [given.upload for given in files_of(asked) if given.upload]
     files = GivenFiles(folder, uploads, artifacts, place, sent, publisher)
@@ -109,7 +110,7 @@ async def _registered(
 
 
 async def _require_kafka(kafka: KafkaSettings) -> None:
-    """Raise `_Interrupted` if Kafka cannot be reached, which is then why a registration failed."""
+    """Raise `_Interrupted` if Kafka cannot be reached: the registration failed for this reason."""
     try:
         await ping(kafka)
     except OperatorError as error:
@@ -127,7 +128,7 @@ async def _end(pool: Pool, claim: tuple[str, int], made: list[MadeVariant], erro
 
 
 def main(registration: str, epoch: str, folder: str) -> int:
-    """Do a registration; returns the exit code."""
+    """Execute a registration in this process; return the exit code."""
     settings = RegistrarSettings()
     configure_logging(settings.log_level, settings.log_format)
     limit_process(settings)

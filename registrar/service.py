@@ -1,4 +1,4 @@
-"""The registrar as a service: claims, sweeps, and at the end gives back what it has begun."""
+"""The registrar as a service: claims registrations, cleans up, and releases unfinished claims when it stops."""
 
 import asyncio
 import logging
@@ -27,8 +27,8 @@ async def serve(settings: RegistrarSettings, kafka: KafkaSettings, dsn: str, sto
     """Run a registrar until `stop` is set.
 
     Raises:
-        OperatorError: Kafka cannot be reached, the database is of another version, or there is no sandbox for
-            steps though it is required.
+        OperatorError: Kafka cannot be reached, the database has another version, or a sandbox for steps is required and
+            not available.
         StoreUnavailable: Postgres cannot be reached at the start.
     """
     await asyncio.to_thread(has_sandbox)

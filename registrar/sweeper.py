@@ -1,7 +1,7 @@
-"""Removes what nobody needs any more: uploads that no registration has named for long, old registrations.
+"""Deletes unused uploads, old registrations and old files of builds.
 
-And old files of builds, which stay where no build is done after them. Every registrar does this; who comes second finds
-nothing.
+Files of builds are deleted here because no later build may come that would delete them. Every registrar runs a sweeper;
+a second one finds nothing left to delete.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from store.uploads import sweep_uploads
 
 
 class RegistrationSweeper:
-    """Sweeper of uploads, registrations and files of builds."""
+    """Deletes expired uploads, registrations and files of builds at intervals."""
 
     def __init__(
         self, pool: Pool, uploads: ArtifactStore, exchange: ArtifactStore, settings: RegistrarSettings
@@ -31,7 +31,7 @@ class RegistrationSweeper:
         self._failures = FailureLog("sweeping uploads", "they stay")
 
     async def run(self) -> None:
-        """Sweep now and then until cancelled."""
+        """Clean up at intervals until cancelled."""
         while True:
             try:
                 await self.sweep()
@@ -42,7 +42,7 @@ class RegistrationSweeper:
             await asyncio.sleep(self._settings.tidy_interval_s)
 
     async def sweep(self) -> None:
-        """Remove what was kept for long enough."""
+        """Delete everything whose retention time has passed."""
         await forget_registrations(self._pool, self._settings.retention_s)
         swept = await sweep_uploads(self._pool, self._settings.upload_retention_s, self._discard)
         metrics.SWEPT.inc(swept)

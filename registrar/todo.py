@@ -1,4 +1,4 @@
-"""What is to be done, in the registry's words: the files placed, the request made, and registered as anyone would."""
+"""Executes one claimed registration: stages its files, builds the request and calls the registry."""
 
 import asyncio
 
@@ -29,12 +29,12 @@ async def register_as_asked(
     asked: ToRegister, by: str, publisher: str | None, files: GivenFiles, services: RegistryServices,
     progress: ProgressSink, act: DescribeAct,
 ) -> list[MadeVariant]:  # fmt: skip
-    """Register what was asked for; returns the variants.
+    """Register a model, chain or cascade as requested; return its variants.
 
     Raises:
-        InvalidRequest: something is wrong with it.
-        Forbidden: it is not the publisher's to register.
-        OperatorError: a file, a service or an earlier registration stands in the way.
+        InvalidRequest: the request or one of its files is wrong.
+        Forbidden: the publisher may not register this.
+        OperatorError: a file, a service or an earlier registration prevents it.
     """
     progress.step(0, 0, "fetching the files")
     choice = BuildChoice(if_no_worker=asked.if_no_worker, again=asked.again)

@@ -1,8 +1,9 @@
-"""A folder out of an upload: an uncompressed tar of plain files and folders, and nothing else of what a tar may hold.
+"""Unpacks an uploaded folder: an uncompressed tar of plain files and folders.
 
-Uncompressed, so that it is no larger unpacked than it was sent. No links, no devices, no holes, no path that leads
-anywhere else: what a tar says of a member is not believed, it is checked. What reads it has been taken to errors of all
-kinds by bytes that are no tar, and to minutes of work by some that are: how long it may take is its process's to bound.
+Compressed tars are refused, so that the content is never larger than the upload. Links, devices, sparse files and paths
+outside the folder are refused as well: the headers of a tar are checked, never trusted. Bytes that are not a tar can
+make `tarfile` raise many kinds of errors, and some make it compute for minutes: the CPU limit of the process ends
+those.
 """
 
 import shutil
@@ -16,14 +17,14 @@ MOST_FILES: Final = 100_000
 _LONGEST: Final = 1000
 _DEEPEST: Final = 20
 _UNREADABLE: Final = (tarfile.TarError, ValueError, IndexError, OverflowError, RecursionError, EOFError)
-"""What `tarfile` raises of what is no tar."""
+"""Exceptions that `tarfile` raises for content that is not a tar."""
 
 
 def unpack(tar: Path, target: Path) -> None:
-    """Write what a tar holds into the new folder `target`; blocks.
+    """Unpack a tar into the new folder `target`; blocks.
 
     Raises:
-        InvalidRequest: it is no such tar, or holds what it may not.
+        InvalidRequest: the file is not an uncompressed tar, or it holds a member that is not allowed.
     """
     target.mkdir()
     left, folders = tar.stat().st_size, set[PurePosixPath]()
@@ -31,7 +32,7 @@ def unpack(tar: Path, target: Path) -> None:
         with tarfile.open(tar, "r:") as archive:
             for number, member in enumerate(archive):
                 path = _checked(tar, member)
-                folders.update(path.parents)  # each is made, whether or not it is a member, too
+                folders.update(path.parents)  # each parent is created, even if it is no member of its own
                 if number + len(folders) > MOST_FILES:
                     raise InvalidRequest(f"{tar.name} holds more than {MOST_FILES} files and folders")
                 left -= member.size
@@ -45,7 +46,7 @@ def unpack(tar: Path, target: Path) -> None:
 
 
 def _checked(tar: Path, member: tarfile.TarInfo) -> PurePosixPath:
-    member.name.encode()  # raises where it holds bytes that are no text, which nothing after this could show
+    member.name.encode()  # raises for bytes that are no text, which later code could not show
     path = PurePosixPath(member.name)
     strange = path.is_absolute() or ".." in path.parts or "\0" in member.name or "\\" in member.name
     if strange or len(member.name) > _LONGEST or len(path.parts) > _DEEPEST:

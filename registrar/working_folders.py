@@ -1,7 +1,7 @@
-"""Where a registrar keeps the files of registrations while they are done: a folder a process, and one in it for each.
+"""Working folders of registrars: one folder for each process, with one subfolder for each registration.
 
-A registrar that is killed leaves its folder, which the next one that starts in the same home removes: a lock tells
-whether somebody still uses it, and the kernel lets go of that with the process.
+A killed registrar leaves its folder behind; the next registrar that starts in the same home deletes it. A lock file
+tells whether a folder is in use: the kernel releases the lock when its process ends.
 """
 
 import fcntl
@@ -18,7 +18,7 @@ _LOCK: Final = "lock"
 
 @contextmanager
 def working_folder(home: Path) -> Generator[Path]:
-    """A folder for this process, while the context is open; blocks."""
+    """Yield a new folder for this process and delete it afterwards; blocks."""
     root = home / "registrations"
     folder = root / uuid4().hex
     with _alone(root):
@@ -35,7 +35,7 @@ def working_folder(home: Path) -> Generator[Path]:
 
 @contextmanager
 def _alone(root: Path) -> Generator[None]:
-    """Have no other process begin a folder, or remove what it takes for abandoned: one that is not locked yet."""
+    """Hold the lock on `root`, so that no other process creates a folder or deletes one that is not locked yet."""
     root.mkdir(parents=True, exist_ok=True)
     handle = os.open(root, os.O_RDONLY)
     try:
@@ -55,7 +55,7 @@ def _is_used(folder: Path) -> bool:
     try:
         handle = os.open(folder / _LOCK, os.O_RDWR)
     except FileNotFoundError:
-        return False  # who began it was killed just then, or has removed it
+        return False  # its process was killed before it created the lock, or has deleted the folder
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
