@@ -1,8 +1,9 @@
-"""A directory of files from elsewhere, kept within a bound; several processes of a machine may share it.
+"""Directory of fetched files within a size limit; several processes of a machine may share it.
 
-Who uses a file holds a shared lock on it (`flock`), which the kernel lets go of with the process. Who needs room
-deletes what was used longest ago and can be locked alone: hence nothing that is held. The time of the last use is the
-file's access time, set by hand, since most file systems do not keep it.
+A process holds a shared lock (`flock`) on each file that it uses; the kernel releases the lock when the process ends.
+To free space, a process deletes the least recently used files on which it gets an exclusive lock, so a held file is
+never deleted. The time of the last use is the access time of the file, set explicitly, because most file systems do not
+maintain it.
 """
 
 import fcntl
@@ -14,7 +15,7 @@ from pathlib import Path
 
 
 class ArtifactCache:
-    """Files of a directory, at most about `limit_bytes` of them; all, without a limit. Methods block."""
+    """Files in a directory, limited to about `limit_bytes`; None: no limit. Methods block."""
 
     def __init__(self, directory: Path, limit_bytes: int | None) -> None:
         self._directory = directory
@@ -22,7 +23,7 @@ class ArtifactCache:
 
     @contextmanager
     def held(self, path: Path, fetch: Callable[[], None]) -> Generator[None]:
-        """Keep a file while the context is open, fetched first if it is not here."""
+        """Hold a file while the context is open; fetch it first if it is missing."""
         handle = _lock(path)
         while handle is None:
             fetch()
@@ -33,7 +34,7 @@ class ArtifactCache:
             os.close(handle)
 
     def shrink(self, keep: str = "") -> None:
-        """Delete what was used longest ago until the rest is within the bound, or is held, or is `keep`."""
+        """Delete the least recently used files until the rest is within the limit; held files and `keep` stay."""
         if self._limit_bytes is None:
             return
         files = self._files()
@@ -47,29 +48,29 @@ class ArtifactCache:
     def _files(self) -> list[tuple[os.stat_result, Path]]:
         found: list[tuple[os.stat_result, Path]] = []
         for path in self._directory.iterdir():
-            with suppress(FileNotFoundError):  # another process gave it up
+            with suppress(FileNotFoundError):  # another process evicted it
                 if not path.name.startswith(".") and path.is_file():
                     found.append((path.stat(), path))
         return found
 
 
 def _lock(path: Path) -> int | None:
-    """Lock a file against deletion, and note that it is used; None if it is not there any more."""
+    """Lock a file against deletion and set its access time; return None if it does not exist any more."""
     try:
         handle = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return None
     fcntl.flock(handle, fcntl.LOCK_SH)
-    if not _is_at(handle, path):  # deleted between the two, and maybe fetched anew
+    if not _is_at(handle, path):  # deleted before it was locked, and perhaps fetched again
         os.close(handle)
         return None
-    with suppress(OSError):  # another user's: then it is only given up earlier
+    with suppress(OSError):  # owned by another user: it is only evicted earlier
         os.utime(path, ns=(time.time_ns(), os.fstat(handle).st_mtime_ns))
     return handle
 
 
 def _is_at(handle: int, path: Path) -> bool:
-    """Whether an open file is still the one at its path."""
+    """Return true if an open file is still the file at its path."""
     try:
         return os.path.samestat(os.fstat(handle), path.stat())
     except FileNotFoundError:
@@ -83,7 +84,7 @@ def _delete_unless_held(path: Path) -> bool:
         return True
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if _is_at(handle, path):  # else it is gone, and what is there now may be held by somebody
+        if _is_at(handle, path):  # else it was deleted, and another process may hold the new file
             path.unlink(missing_ok=True)
     except BlockingIOError:
         return False

@@ -1,4 +1,4 @@
-"""Where model files are, from the environment: a folder, or a bucket and the folder that caches it."""
+"""Location of model files, from the environment: a folder, or a bucket with a folder as its cache."""
 
 from pathlib import Path
 from typing import Final
@@ -19,27 +19,27 @@ _INCOMING: Final = "incoming"
 
 
 class ArtifactSettings(BaseSettings):
-    """Settings of where model files are, beside the place itself; read from `INFAAS_ARTIFACTS_*`."""
+    """Settings of the artifact store beside its location; read from `INFAAS_ARTIFACTS_*`."""
 
     model_config = SettingsConfigDict(env_prefix="INFAAS_ARTIFACTS_", frozen=True, extra="ignore")
 
     endpoint: str = ""
-    """Address of an S3-compatible store, e.g. `http://minio:9000`; AWS if empty."""
+    """Address of an S3-compatible store, e.g. `http://minio:9000`; empty: AWS."""
     cache_bytes: int = Field(default=_CACHE_BYTES, ge=0)
-    """Bytes of a bucket's files that are kept on this machine, besides those in use."""
+    """Size limit in bytes of a bucket's local cache; files in use may exceed it."""
 
 
 def open_artifacts(location: str, home: Path) -> ArtifactStore:
     """Open the store at `location`: a folder, `s3://bucket/prefix`, or `<home>/artifacts` if empty.
 
     Raises:
-        OperatorError: the URL is wrong, or what speaks S3 is not installed.
+        OperatorError: the URL is wrong, or the package for S3 is not installed.
     """
     return _open(location, home, home / "artifact-cache")
 
 
 def open_exchange(location: str, home: Path) -> ArtifactStore:
-    """Open, beside the store at `location`, where files are that steps elsewhere need or made, as long as builds are.
+    """Open the exchange, beside the store at `location`: temporary files that remote steps read and write.
 
     Raises:
         OperatorError: as `open_artifacts` does.
@@ -48,7 +48,7 @@ def open_exchange(location: str, home: Path) -> ArtifactStore:
 
 
 def open_uploads(location: str, home: Path) -> ArtifactStore:
-    """Open, beside the store at `location`, where what is uploaded waits to be registered.
+    """Open the store of uploads, beside the store at `location`, in which files wait to be registered.
 
     Raises:
         OperatorError: as `open_artifacts` does.
@@ -57,12 +57,12 @@ def open_uploads(location: str, home: Path) -> ArtifactStore:
 
 
 def name_in_store(url: str, location: str, home: Path, tenant: str | None) -> str:
-    """The name by which the store at `location` has what somebody put there, by its URL.
+    """Return the name in the store at `location` of a file that a user put there, from its URL.
 
-    Those of a `tenant` put it into a folder of theirs; administrators, of None, where they like.
+    Users of a `tenant` put files into a folder of that tenant; administrators, with None, anywhere.
 
     Raises:
-        InvalidRequest: it is not of this store, or names no file that this somebody may have put there.
+        InvalidRequest: the URL is not of this store, or names a file that this user may not have put there.
     """
     local = not location.startswith(SCHEME)
     root = _folder(location, home).absolute().as_uri() if local else location.rstrip("/")

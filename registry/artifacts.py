@@ -1,11 +1,13 @@
-"""Model files, addressed by the SHA-256 of their content: in a directory, or in a bucket with a directory as its cache.
+"""Store of model files, addressed by the SHA-256 of their content.
+
+The store is a directory, or a bucket with a directory as its cache.
 
 Rules:
-* A file is complete or not there: it is written under another name, synced, and then renamed, which is atomic.
-* A name never stands for other content, so files are never changed and readers need no lock.
-* What is read is what was registered: a file is hashed before its first use by a process, and again when it changed.
-* What a crash left half-written is invisible, and is removed by a later `put`.
-* A cache keeps within its bound by giving up what was used longest ago, and never what a process holds
+* A file is complete or absent: it is written under a temporary name, synced, and then renamed, which is atomic.
+* A name never gets other content, so files are never changed and readers need no lock.
+* Readers get the registered content: a process hashes a file before its first use, and again if it has changed.
+* A file that a crash left incomplete is invisible; a later `put` deletes it.
+* A cache stays within its limit by evicting the least recently used files, but never a file that a process holds
   (`artifact_cache`).
 """
 
@@ -29,73 +31,76 @@ _CHUNK: Final = 1 << 20
 
 
 class Bucket(Protocol):
-    """Files by name on other machines. All methods block, and raise `OperatorError` where it cannot be reached."""
+    """Remote files, by name. All methods block, and raise `OperatorError` if the bucket cannot be reached."""
 
     @property
     def place(self) -> str:
-        """What it is called, for messages."""
+        """Name of the bucket, for messages."""
         ...
 
     def has(self, name: str) -> bool:
-        """Whether the file is there."""
+        """Return true if the file exists."""
         ...
 
     def upload(self, name: str, file: Path) -> None:
-        """Keep a file, in place of what is there under its name."""
+        """Store a file, and replace any file of this name."""
         ...
 
     def download(self, name: str, target: Path) -> bool:
-        """Write the file to `target`; False if it is not there."""
+        """Write the file to `target`; return false if it does not exist."""
         ...
 
     def delete(self, name: str) -> None:
-        """Remove the file; none there is no error."""
+        """Delete the file; a missing file is no error."""
         ...
 
     def names_older(self, age_s: float) -> list[str]:
-        """Names of the files that were written so long ago."""
+        """Return the names of files older than `age_s` seconds."""
         ...
 
 
 class KeptArtifact(NamedTuple):
-    """A file that was put among the artifacts."""
+    """A file in the store."""
 
     sha256: str
     is_new: bool
-    """Whether it was not there before."""
+    """True if it was not stored before."""
 
 
 class ArtifactStore:
-    """Keeps files in a directory that is created at the first `put`. All methods block: call them in a thread."""
+    """Artifacts in a directory, or in a bucket. All methods block: call them in a thread.
+
+    The directory is created at the first `put`.
+    """
 
     def __init__(self, directory: Path, bucket: Bucket | None = None, cache_bytes: int | None = None) -> None:
-        """With a bucket, that is where the files are, and the directory keeps those used last, about `cache_bytes`."""
+        """Open a store. A bucket holds the files itself; the directory then caches about `cache_bytes` of them."""
         self._directory = directory
         self._bucket = bucket
         self._cache = ArtifactCache(directory, cache_bytes)
         self._verified: dict[str, tuple[int, int, int]] = {}
-        """Identity of each file that was found to be what its name says."""
+        """Identity of each file whose content was found to match its name."""
 
     @property
     def is_writable(self) -> bool:
-        """Whether this process may put something here, as far as it can be told beforehand."""
+        """True if this process seems to have the right to write into the store."""
         folder = next(folder for folder in (self._directory, *self._directory.absolute().parents) if folder.exists())
         return os.access(folder, os.W_OK)
 
     def path(self, sha256: str) -> Path:
-        """Path of an artifact, whether it is here or not."""
+        """Return the path of an artifact, which need not exist."""
         return self._directory / sha256
 
     def has(self, sha256: str) -> bool:
-        """Whether the artifact is kept, for all; a copy in this machine's cache does not count."""
+        """Return true if the artifact is stored; a copy in the local cache does not count."""
         return self.path(sha256).is_file() if self._bucket is None else self._bucket.has(sha256)
 
     @contextmanager
     def held(self, sha256: str) -> Generator[Path]:
-        """Have the artifact in a file of this machine, verified; it stays there while the context is open.
+        """Hold an artifact in a local file and verify it; the file stays while the context is open.
 
         Raises:
-            OperatorError: it is nowhere, is damaged, or cannot be fetched.
+            OperatorError: it is missing, is damaged, or cannot be fetched.
         """
         path = self.path(sha256)
         if self._bucket is None:
@@ -106,20 +111,20 @@ class ArtifactStore:
             try:
                 self._verify(path)
             except OperatorError:
-                path.unlink(missing_ok=True)  # the next one fetches it again
+                path.unlink(missing_ok=True)  # the next call fetches it again
                 raise
             yield path
 
     def put(self, file: Path) -> str:
-        """Keep a copy of `file`; returns its SHA-256, and raises as `keep` does."""
+        """Store a copy of `file` and return its SHA-256; raises as `keep` does."""
         return self.keep(file).sha256
 
     def keep(self, file: Path) -> KeptArtifact:
-        """Keep a copy of `file`, and tell whether that was there already.
+        """Store a copy of `file`, and report whether it is new.
 
         Raises:
-            OperatorError: the disk is full, the directory cannot be written, or the bucket not be reached; nothing is
-                left behind.
+            OperatorError: the disk is full, the directory cannot be written, or the bucket cannot be reached; nothing
+                is left behind.
         """
         with self.receiving(file.name) as incoming, file.open("rb") as content:
             while chunk := content.read(_CHUNK):
@@ -128,10 +133,10 @@ class ArtifactStore:
 
     @contextmanager
     def receiving(self, name: str) -> "Generator[IncomingArtifact]":
-        """Yield what takes an artifact piece by piece; what was not kept when the context ends is gone.
+        """Yield a writer that takes an artifact in chunks; the data is deleted at the end unless its `keep` was called.
 
         Raises:
-            OperatorError: as `keep` does; it is called `name` then.
+            OperatorError: as `keep` does; the message calls the artifact `name`.
         """
         with self._writing(name) as partial:
             self._remove_abandoned()
@@ -139,10 +144,11 @@ class ArtifactStore:
                 yield IncomingArtifact(content, lambda sha256: self._keep(partial, sha256))
 
     def copy_to(self, name: str, target: Path) -> bool:
-        """Copy to `target` what somebody put here under a name of their own, not among the artifacts; False: nothing.
+        """Copy a file to `target` that a user stored under a name of their own; return false if there is none.
 
         Raises:
-            OperatorError: it cannot be read, or is a link: whoever may write there may not read all that we may.
+            OperatorError: it cannot be read, or is a link. A link could lead to a file that this process may read and
+                the user may not.
         """
         if self._bucket is not None:
             return self._bucket.download(name, target)
@@ -153,7 +159,7 @@ class ArtifactStore:
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 return False
             with content:
-                # What was opened is looked at, not what is there beforehand: that may be another a moment later.
+                # Check the file that was opened, not the path beforehand: another file may take its place in between.
                 if Path(f"/proc/self/fd/{content.fileno()}").readlink() != source:
                     raise OperatorError(f"{name} leads elsewhere: put a file there, no link")
                 if not stat.S_ISREG(os.fstat(content.fileno()).st_mode):
@@ -163,13 +169,13 @@ class ArtifactStore:
         return True
 
     def discard(self, sha256: str) -> None:
-        """Remove an artifact that nothing refers to; none there is no error."""
+        """Delete an artifact that nothing refers to; a missing one is no error."""
         if self._bucket is not None:
             self._bucket.delete(sha256)
         self.path(sha256).unlink(missing_ok=True)
 
     def discard_older(self, age_s: float) -> None:
-        """Remove what was put here so long ago, for a store of what is needed for a while only."""
+        """Delete files older than `age_s` seconds; for a store of temporary files."""
         if self._bucket is not None:
             for name in self._bucket.names_older(age_s):
                 self.discard(name)
@@ -177,7 +183,7 @@ class ArtifactStore:
             _remove_older(self._directory.iterdir(), age_s)
 
     def _fetch(self, sha256: str) -> None:
-        """Copy an artifact of the bucket into the cache."""
+        """Copy an artifact from the bucket into the cache."""
         assert self._bucket is not None
         with self._writing(sha256) as partial:
             if not self._bucket.download(sha256, partial):
@@ -187,7 +193,7 @@ class ArtifactStore:
                     f"{self._bucket.place} holds other content under {sha256}: register its model again"
                 )
             self._publish(partial, sha256)
-            self._verified[sha256] = _identity(partial.stat())  # where another process was faster, its file is hashed
+            self._verified[sha256] = _identity(partial.stat())  # a file that another process wrote first is hashed
         self._cache.shrink(keep=sha256)
 
     def _keep(self, partial: Path, sha256: str) -> KeptArtifact:
@@ -203,12 +209,12 @@ class ArtifactStore:
             partial.replace(self.path(sha256))
         else:
             with suppress(FileExistsError):
-                os.link(partial, self.path(sha256))  # unlike a rename it leaves the file that others may hold
+                os.link(partial, self.path(sha256))  # unlike a rename, keeps the file that others may hold
         _sync_directory(self._directory)
 
     @contextmanager
     def _writing(self, name: str) -> Generator[Path]:
-        """Yield where to write a file; what is left there is removed."""
+        """Yield a path to write a file to; delete the file there at the end."""
         partial = self._directory / f"{_PARTIAL}{uuid4().hex}"
         try:
             with _explained(name, self._directory):
@@ -219,7 +225,7 @@ class ArtifactStore:
                 partial.unlink(missing_ok=True)
 
     def _verify(self, path: Path) -> None:
-        """Hash the file unless it is as it was when this process hashed it last."""
+        """Hash the file, unless it is unchanged since this process last hashed it."""
         try:
             found = path.stat()
         except OSError as error:
@@ -236,7 +242,7 @@ class ArtifactStore:
 
 
 class IncomingArtifact:
-    """An artifact that comes piece by piece. Methods block."""
+    """Artifact that arrives in chunks. Methods block."""
 
     def __init__(self, content: BinaryIO, keep: Callable[[str], KeptArtifact]) -> None:
         self._content = content
@@ -244,17 +250,17 @@ class IncomingArtifact:
         self._digest = hashlib.sha256()
 
     def write(self, chunk: bytes) -> None:
-        """Take the next piece."""
+        """Append a chunk."""
         self._digest.update(chunk)
         self._content.write(chunk)
 
     @property
     def sha256(self) -> str:
-        """The SHA-256 of what has come so far."""
+        """SHA-256 of the data so far."""
         return self._digest.hexdigest()
 
     def keep(self) -> KeptArtifact:
-        """Keep it, whole as it is now."""
+        """Store the data so far as the complete artifact."""
         self._content.flush()
         os.fsync(self._content.fileno())
         return self._keep(self.sha256)
@@ -269,7 +275,7 @@ def _explained(name: str, directory: Path) -> Generator[None]:
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # a FIFO would have us wait for who writes
+    return os.open(path, flags | os.O_NONBLOCK)  # opening a FIFO would block until somebody writes
 
 
 def _remove_older(files: Iterable[Path], age_s: float) -> None:
@@ -280,7 +286,7 @@ def _remove_older(files: Iterable[Path], age_s: float) -> None:
 
 
 def sha256_of(file: Path) -> str:
-    """The SHA-256 of a file's content, in hex; blocks.
+    """Return the SHA-256 of a file's content, in hex; blocks.
 
     Raises:
         OperatorError: the file cannot be read.

@@ -1,7 +1,7 @@
-"""What one registration has put among the artifacts, so that one that fails takes back that and nothing else.
+"""Artifacts that one registration added, so that a failed registration removes them and no others.
 
-Content decides what a file is called, so what a registration needs may be there already, for another one. And what it
-brought may be what another one has found there meanwhile: hence only what no row needs is taken back.
+Artifacts are named by their content. A registration may need an artifact that another one stored before, and another
+registration may use one that this one added. Hence only artifacts that no row needs are removed.
 """
 
 import logging
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class BroughtArtifacts:
-    """The artifacts that one registration brought."""
+    """Artifacts that one registration added."""
 
     def __init__(self, artifacts: ArtifactStore, pool: Pool) -> None:
         self._artifacts = artifacts
@@ -25,20 +25,23 @@ class BroughtArtifacts:
         self._new = set[str]()
 
     def put(self, file: Path) -> str:
-        """Keep a copy of a file; returns its SHA-256; blocks. Raises `OperatorError` where that cannot be done."""
+        """Store a copy of a file and return its SHA-256; blocks. Raises `OperatorError` if it cannot be stored."""
         kept = self._artifacts.keep(file)
         if kept.is_new:
             self._new.add(kept.sha256)
         return kept.sha256
 
     async def take_back(self) -> None:
-        """Discard what was not there before; where that cannot be done now it stays, for the error that led here."""
+        """Remove the added artifacts that no row needs.
+
+        If that fails they stay, and the failure is only logged, so that it does not hide the error that led here.
+        """
         new, self._new = self._new, set[str]()
         if not new:
             return
         try:
             async with self._pool.transaction() as session:
-                await lock_catalog(session)  # or a row that needs one of them is written between look and deletion
+                await lock_catalog(session)  # no row that needs one is written between check and deletion
                 await discard_unused(session, new, self._artifacts)
         except InfaasError as error:
             log.warning("%d files of what failed stay among the artifacts: %s", len(new), error)

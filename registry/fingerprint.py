@@ -1,6 +1,6 @@
-"""What a registration was asked for, in few words: two that differ are not the same version.
+"""Fingerprint of a registration: registrations with different fingerprints are different versions.
 
-Files count by their content, so that one which was moved is the same; a folder by the names and contents in it.
+A file counts by its content, so a moved file is the same. A folder counts by the names and contents of its files.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from schemas.rows.processing import Processing
 
 
 def made_with(request: Registration) -> dict[str, str]:
-    """What decides how good a model is found, by option; blocks, since it reads files.
+    """Return the options that influence the measured quality of a model, by name; blocks, since it reads files.
 
     Raises:
         OperatorError: a file cannot be read.
@@ -33,12 +33,12 @@ def made_with(request: Registration) -> dict[str, str]:
 
 
 def by_content(processing: Processing | None) -> Processing | None:
-    """Processing whose files are paths, with these named by their SHA-256; blocks. Raises `OperatorError`."""
+    """Return the processing with its files named by SHA-256 instead of by path; blocks. Raises `OperatorError`."""
     return processing and processing.with_files(lambda file: sha256_of(Path(file)))
 
 
 def fingerprint(path: Path) -> str:
-    """SHA-256 of a file, or of the names and contents of a folder; blocks. Raises `OperatorError`."""
+    """Return the SHA-256 of a file, or of the names and contents in a folder; blocks. Raises `OperatorError`."""
     if not path.is_dir():
         return sha256_of(path)
     digest = hashlib.sha256()

@@ -1,6 +1,6 @@
-"""Artifacts in files of this machine for as long as somebody needs them: a step, or a whole registration.
+"""Holds artifacts in local files while a step, or a whole registration, needs them.
 
-Where they come from a bucket, a file that nobody holds may be given up at any moment for another one.
+If the artifacts are in a bucket, its local cache may evict any file that nobody holds.
 """
 
 import asyncio
@@ -14,10 +14,10 @@ from schemas.rows.processing import Processing
 
 
 class HeldArtifacts:
-    """Artifacts that stay in files here while this context is open; fetched and verified in threads.
+    """Artifacts that stay in local files while this context is open; fetched and verified in threads.
 
     Raises:
-        OperatorError: by each method, where an artifact is nowhere, is damaged, or cannot be fetched.
+        OperatorError: from each method, if an artifact is missing, is damaged, or cannot be fetched.
     """
 
     def __init__(self, artifacts: ArtifactStore) -> None:
@@ -31,15 +31,15 @@ class HeldArtifacts:
         self._files.close()
 
     async def file(self, sha256: str) -> Path:
-        """One artifact."""
+        """Hold one artifact and return its file."""
         return await asyncio.to_thread(self._hold, sha256)
 
     async def variant(self, runtime: str, sha256: str) -> Path:
-        """The artifact of a variant; of a composite also those of its stages, beside it."""
+        """Hold the artifact of a variant, and of a composite also those of its stages, beside it; return its file."""
         return await asyncio.to_thread(hold_artifacts, runtime, sha256, self._hold)
 
     async def processing(self, registered: Processing | None) -> Processing | None:
-        """Processing with its files as paths."""
+        """Hold the files of the processing, and return it with their paths."""
         if registered is None:
             return None
         return await asyncio.to_thread(registered.with_files, lambda sha256: str(self._hold(sha256)))

@@ -1,12 +1,14 @@
-"""Registers a model file: it becomes an architecture with variants that can be chosen.
+"""Registers a model file as an architecture with variants that selectors can choose.
 
 Rules:
-* Nothing is written down before the reference, the model as registered, has been verified and measured: whatever is
-  wrong with a file leaves no trace. Then its task, architecture, variant and profile appear in one transaction.
-* Every further variant is kept as soon as it is generated, and again when it is measured, so that a registration that
-  was cut off goes on where it was when it is run again. What is complete is not done twice.
-* Content decides: the same file under the same name is the same registration, another is the model's next version.
-* A variant that is slower and no better than another is registered all the same: which is better depends on the load.
+* Nothing is written before the reference (the model as registered) is verified and measured, so a wrong file leaves no
+  rows. Then its task, architecture, variant and profile are written in one transaction.
+* Each other variant is written when it is generated, and again when it is measured. An interrupted registration resumes
+  when it is run again; completed steps are not repeated.
+* Content decides identity: the same file under the same name is the same registration, another file is the model's next
+  version.
+* A variant that is slower and no more accurate than another is registered as well: which one is better depends on the
+  load.
 """
 
 import asyncio
@@ -69,15 +71,14 @@ async def register(
     progress: ProgressSink,
     runner: StepRunner = LOCAL,
 ) -> list[Variant]:
-    """Register a model, or finish registering it; returns its variants, refused ones with the reason.
+    """Register a model, or resume its registration; return its variants, refused ones with the reason.
 
-    `runner` is where steps run whose results hold for one hardware type.
-
-    Cancelling leaves what is complete; running it again does the rest.
+    `runner` runs the steps whose results are valid for one hardware type. Cancelling keeps completed steps; a later
+    call does the rest.
 
     Raises:
         InvalidRequest: the model, its samples or the request are wrong; nothing was registered.
-        OperatorError: a file, a service, the disk or an earlier registration stands in the way.
+        OperatorError: a file, a service, the disk or an earlier registration prevents it.
     """
     request.check()
     form = await asyncio.to_thread(source_format, request.file)
@@ -87,7 +88,7 @@ async def register(
     processing = await asyncio.to_thread(by_content, request.processing)
     version = await find_version(pool, request, sha256, asked, processing)
     request = replace(request, architecture=version.architecture)
-    request.check()  # its name is longer by the number of the version
+    request.check()  # the version number makes the name longer
     steps = _Steps(progress)
     planned = await _plan(request, form, precision, runner, steps.show)
     steps.total = len(planned) + 1
@@ -110,7 +111,7 @@ async def register(
     else:
         await writer.ensure_topics()
         steps.finish(f"{request.architecture} is registered already")
-    if not (request.hold or request.again):  # also where an earlier run was cut off just before
+    if not (request.hold or request.again):  # also if an earlier run was interrupted just before
         said = await take_over(pool, version, request.asked_by)
         if said:
             steps.note(said)
@@ -118,7 +119,7 @@ async def register(
 
 
 async def step_count(request: Registration, runner: StepRunner = LOCAL, show: Show = lambda _text: None) -> int:
-    """Number of steps that `register` will report as the total; raises what is wrong with the file or the plan."""
+    """Return the number of steps that `register` reports as the total. Raises errors of the file and of the plan."""
     form = await asyncio.to_thread(source_format, request.file)
     precision = await asyncio.to_thread(weights_precision, request.file, form)
     return 1 + len(await _plan(request, form, precision, runner, show))
@@ -127,12 +128,12 @@ async def step_count(request: Registration, runner: StepRunner = LOCAL, show: Sh
 async def _plan(
     request: Registration, form: SourceFormat, precision: str, runner: StepRunner, show: Show
 ) -> tuple[PlannedVariant, ...]:
-    request = replace(request, access=None, publisher=None)  # whosever it is, the plan is the same
+    request = replace(request, access=None, publisher=None)  # the plan does not depend on the owner
     return await runner.run(PlanVariants(request, form, precision), tuple[PlannedVariant, ...], show)
 
 
 class _Model(msgspec.Struct, frozen=True):
-    """The model as registered, found to fulfil its task, with the inputs to measure it with."""
+    """The inspected model with its task, and the inputs that measure it."""
 
     architecture: Architecture
     task: Task
@@ -142,7 +143,7 @@ class _Model(msgspec.Struct, frozen=True):
 
 
 class _Pipeline:
-    """What each variant of one registration passes: generate, measure, verify, write down."""
+    """Steps of each variant of one registration: generate, measure, verify, write."""
 
     def __init__(
         self, request: Registration, writer: CatalogWriter, artifacts: ArtifactStore, folder: Path, steps: "_Steps",
@@ -156,9 +157,9 @@ class _Pipeline:
         self._runner = runner
         self._brought = BroughtArtifacts(artifacts, writer.pool)
         self._processing = request.processing
-        """What is done around the model, its files as paths."""
+        """Processing around the model, its files as paths."""
         self._tensors: tuple[TensorSpec, ...] = ()
-        """Inputs of the model itself."""
+        """Inputs of the model itself, without processing."""
 
     async def inspect(self, form: SourceFormat, sha256: str, asked: dict[str, str]) -> _Model:
         """Check the file against its task, and prepare the samples."""
@@ -185,7 +186,7 @@ class _Pipeline:
             self._steps.note(note)
         self._tensors = found.tensors
         if request.processing is not None:
-            tensors = tuple(replace(spec, longest=None) for spec in found.tensors)  # which the architecture itself says
+            tensors = tuple(replace(spec, longest=None) for spec in found.tensors)  # the architecture holds `longest`
             self._processing = replace(request.processing, tensors=tensors, scores=found.measured.name)
         architecture = replace(architecture, inputs=found.tensors)
         samples = await asyncio.to_thread(self._prepare_samples, found)
@@ -193,7 +194,7 @@ class _Pipeline:
         return _Model(architecture, task or new_task(request, found, samples, judgement), found, samples, judgement)
 
     async def register_reference(self, planned: PlannedVariant, model: _Model) -> VerifiedReference:
-        """Store, measure and verify the model as registered; of one that fails nothing stays."""
+        """Store, measure and verify the model as registered; remove its artifacts if it fails."""
         found, declared, judgement = model.inspection, self._request.accuracy, model.judgement
         async with self._taken_back_on_failure():
             variant = replace(planned.row, artifact=await self._store_source(model))
@@ -211,7 +212,7 @@ class _Pipeline:
         return reference
 
     async def register_variant(self, planned: PlannedVariant, reference: VerifiedReference) -> None:
-        """Generate, measure and verify one variant; whatever the model makes fail is a refusal, with the reason."""
+        """Generate, measure and verify one variant; a failure caused by the model becomes a refusal with its reason."""
         origin = self._writer.variants[planned.source]
         variant = replace(planned.row, artifact=origin.artifact)
         if planned.is_lossy and not planned.asked_for and not reference.samples.real:
@@ -252,7 +253,7 @@ class _Pipeline:
         return samples
 
     async def _reference_outputs(self, model: _Model) -> Arrays | None:
-        """What the task's reference gives for the samples, if it is a variant of another model."""
+        """Return the outputs of the task's reference for the samples; None if no other model is compared with."""
         name = model.task.reference
         if not is_relative(self._request, model.samples, model.judgement) or not name or name in self._writer.variants:
             return None
@@ -265,12 +266,12 @@ class _Pipeline:
         return await variant_outputs(variant, architecture.processing, self._artifacts, rows, threads, self._runner)
 
     def _with_kept_files(self, model: _Model) -> Architecture:
-        """The architecture, with what is needed to load it beside the model's file."""
+        """Return the architecture with the artifacts that loading it needs: sample rows and files of its processing."""
         processing = self._processing and self._processing.with_files(lambda file: self._brought.put(Path(file)))
         return replace(model.architecture, sample_rows=self._keep_rows(model.samples), processing=processing)
 
     def _keep_rows(self, samples: Samples) -> str:
-        """Keep some inputs for whoever loads the model: they are known to be such as it computes."""
+        """Store some inputs that the model is known to compute; workers warm it up with them."""
         rows = self._file("rows")
         save_arrays(rows, take_rows(samples.inputs, 0, min(samples.count, _KEPT_ROWS)))
         return self._brought.put(rows)
@@ -284,7 +285,7 @@ class _Pipeline:
 
     @asynccontextmanager
     async def _taken_back_on_failure(self) -> AsyncGenerator[None]:
-        """On an error, remove the artifacts that no row refers to; a model that does not run was a wrong request."""
+        """On an error, remove artifacts that no row needs; report a model that does not run as an invalid request."""
         try:
             yield
         except (ModelFailed, InvalidRequest, OperatorError) as error:
@@ -294,7 +295,7 @@ class _Pipeline:
             raise
 
     async def _generate(self, generator: GeneratorKind, variant: Variant, origin: Variant) -> Variant:
-        """The variant with its file: the one an earlier run left, its origin's, or a new one."""
+        """Return the variant with its file: the file of an earlier run, the file of its source, or a new one."""
         if origin.state is VariantState.REFUSED:
             raise NotApplicable(f"it is made from {origin.name}, which was refused")
         earlier = self._writer.generated(variant.name)
@@ -323,7 +324,7 @@ class _Pipeline:
         return variant
 
     async def _check_gain(self, measurement: Measurement, origin: Variant) -> None:
-        """Raise `NotApplicable` if a variant is hardly faster than the one that it is on more cores."""
+        """Raise `NotApplicable` if a variant on more cores is hardly faster than the same variant on fewer cores."""
         profile = await get_profile(self._writer.pool, origin.name)
         gain = best_gain(measurement.latency, profile.latency) if profile is not None else 1.0
         if gain < LEAST_GAIN:
@@ -355,7 +356,7 @@ class _Pipeline:
 
 
 class _Steps:
-    """Progress of one registration, in steps."""
+    """Step counter of one registration, which shows its progress."""
 
     def __init__(self, sink: ProgressSink) -> None:
         self.total = 1
@@ -364,20 +365,20 @@ class _Steps:
         self._text = ""
 
     def show(self, text: str) -> None:
-        """Say what goes on within a step."""
+        """Show the current activity within a step."""
         self._text = text
         self._sink.step(self._done, self.total, text)
 
     def aside(self, text: str) -> None:
-        """Say where that goes on, or what it waits for."""
+        """Add to the current text where the step runs, or that it waits."""
         self._sink.step(self._done, self.total, f"{self._text}, {text}")
 
     def note(self, text: str) -> None:
-        """Say something that stays."""
+        """Add a note that stays visible."""
         self._sink.note(text)
 
     def next(self, text: str) -> None:
-        """Count a step as done, and say what goes on now."""
+        """Count a step as done, and show the next activity."""
         self._done += 1
         self.show(text)
 

@@ -1,6 +1,6 @@
-"""Registers what somebody has, from where it lies to variants with their profiles, and writes down who did it.
+"""Registers a file or folder: imports it if needed, registers its variants, and writes the audit record.
 
-The same for the command line, which does it in its own process, and for a registrar, which does it for the admin API.
+The command line calls this in its own process; a registrar calls it for the admin API.
 """
 
 import asyncio
@@ -28,10 +28,10 @@ from store.registry import list_profiles
 
 
 class DescribeAct(Protocol):
-    """Describes a registration for the record."""
+    """Builds the audit record of a registration."""
 
     def __call__(self, subject: str, **detail: object) -> AuditAct:
-        """Who registers `subject`, and with what options."""
+        """Return the audit act of registering `subject` with these options."""
         ...
 
 
@@ -43,11 +43,11 @@ async def register_path(
     progress: ProgressSink,
     act: DescribeAct,
 ) -> list[MadeVariant]:
-    """Register what lies at the request's file for each hardware type: a model, or what one is made of.
+    """Register the model at the request's path for each hardware type; import it first if it is not a model file.
 
     Raises:
         InvalidRequest: the model, its samples or the request are wrong.
-        OperatorError: a file, a service, the disk or an earlier registration stands in the way.
+        OperatorError: a file, a service, the disk or an earlier registration prevents it.
     """
 
     def show(text: str) -> None:
@@ -62,7 +62,7 @@ async def register_path(
         async with chosen_steps(devices, services, choice, progress.note) as steps:
             requests = [replace(request, hardware=device) for device in steps.hardware]
             for one in requests:
-                await step_count(one, steps, show)  # says what is wrong with any before one is begun
+                await step_count(one, steps, show)  # report errors of all requests before the first one starts
             for one in requests:
                 asked = {"task": one.task, "file": one.file.name, "hardware": one.hardware, "hold": one.hold}
                 async with audited(services.pool, act(one.architecture, **asked)):
@@ -72,7 +72,10 @@ async def register_path(
 
 @asynccontextmanager
 async def imported(path: Path) -> AsyncGenerator[ImportedModel | None]:
-    """What is made of the thing at a path, while the context is open; None if that is a model file itself."""
+    """Yield the import of the file or folder at a path, or None if it is a model file itself.
+
+    The imported file exists while the context is open.
+    """
     with TemporaryDirectory(prefix="infaas-import-") as folder:
         if await asyncio.to_thread(kind_of, path) is ImportKind.MODEL_FILE:
             yield None
@@ -81,6 +84,6 @@ async def imported(path: Path) -> AsyncGenerator[ImportedModel | None]:
 
 
 async def with_profiles(pool: Pool, made: Sequence[Variant]) -> list[MadeVariant]:
-    """Variants with what was measured of them."""
+    """Return the variants with their profiles."""
     profiles = {row.variant: row for row in await list_profiles(pool, names=[variant.name for variant in made])}
     return [MadeVariant(variant=variant, profile=profiles.get(variant.name)) for variant in made]

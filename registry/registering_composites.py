@@ -1,6 +1,6 @@
-"""Registers composites that somebody asks for, where the hardware of their stages is, and writes down who did it.
+"""Registers composites on the hardware of their stages, and writes the audit records.
 
-The same for the command line, which does it in its own process, and for a registrar, which does it for the admin API.
+The command line calls this in its own process; a registrar calls it for the admin API.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ async def register_cascades(
     requests: Sequence[CascadeRequest], services: RegistryServices, choice: BuildChoice, progress: ProgressSink,
     act: DescribeAct,
 ) -> list[MadeVariant]:  # fmt: skip
-    """Register cascades, one after the other; raises as `register_cascade` does."""
+    """Register cascades one after the other; raises as `register_cascade` does."""
     made = list[MadeCascade]()
     for request in requests:
         stages = {"task": request.task, "first": request.first, "then": request.then}
@@ -67,6 +67,6 @@ async def register_one_chain(
 
 
 async def _hardware_of(pool: Pool, name: str) -> list[Hardware]:
-    """The hardware type of a variant; none, if there is no such variant, which is said later."""
+    """Return the hardware type of a variant; empty if it does not exist, which is reported later."""
     variant = await get_variant(pool, name)
     return [] if variant is None else [Hardware(variant.hardware)]

@@ -1,4 +1,4 @@
-"""The request of a person who registers a model, and the progress that they are shown."""
+"""Request to register a model, and the receiver of its progress."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,59 +20,60 @@ _MAX_BATCH: Final = 1024
 
 
 class Registration(msgspec.Struct, frozen=True, kw_only=True):
-    """One model file to register as an architecture of a task."""
+    """Request to register one model file as an architecture of a task."""
 
     architecture: str
     task: str
-    """Created with the model's signature if it does not exist."""
+    """Name of the task; it is created with the model's signature if it does not exist."""
     file: Path
-    """`.onnx`, or `.pt2` as written by `torch.export.save`."""
+    """Model file: `.onnx`, or `.pt2` as written by `torch.export.save`."""
     validation: Path | None = None
-    """Inputs and what is right for each: `.npz` with an array per input and `label`, `.csv`, or a folder per class."""
+    """Labelled inputs: `.npz` with an array per input and `label`, `.csv`, or a folder with a folder per class."""
     calibration: Path | None = None
-    """The same without labels. Without it, rows of `validation` are set aside."""
+    """Unlabelled inputs in the same formats. Without them, rows of `validation` are set aside for calibration."""
     accuracy: float | None = None
-    """Declared accuracy, 0..1, where there is no `validation`."""
+    """Declared accuracy, 0..1, if there is no `validation`."""
     measure: str | None = None
-    """How the quality of its answers is measured, 0..1; None: as the task is, else guessed where that is safe."""
+    """Measure of the answers' quality, 0..1; None: the task's measure, else a guess where that is safe."""
     classes: tuple[str, ...] = ()
     """Names of the classes, in the order of the scores."""
     output: str | None = None
-    """The output that is measured; needed only where several may be meant."""
+    """Output that is measured; needed only if there are several candidates."""
     batch_axes: tuple[str, ...] = ()
-    """`AXIS` or `TENSOR=AXIS`, where the batch is not the first dimension."""
+    """`AXIS` or `TENSOR=AXIS`, if the batch is not the first dimension."""
     processing: Processing | None = None
-    """What is done to texts or images before the model, and to its scores after; its files are paths here."""
+    """Processing of texts or images before the model, and of its scores after it; its files are paths here."""
     max_batch: int = BATCH_LIMIT
     partitions: int = PARTITIONS
-    """Partitions of each variant's topic, hence the most replicas of one variant."""
+    """Partitions of each variant's topic, and so the most replicas of one variant."""
     hardware: str = Hardware.CPU
     threads: int = THREADS
-    """Threads a batch computes with, each on a core of its own."""
+    """Threads that compute a batch, each on a core of its own."""
     cores: tuple[int, ...] = ()
-    """Numbers of cores, beyond `threads`, that variants shall be made for as well: where that is faster."""
+    """Numbers of cores above `threads` for which variants are made as well, if they are faster."""
     variants: tuple[str, ...] = ()
-    """Labels such as `onnx-int8dyn`; all that can be made here if empty. The reference is always made."""
+    """Labels of the variants to make, such as `onnx-int8dyn`; empty: all that can be made here. The reference is always
+    made."""
     accuracy_samples: int = 1000
-    """Most labelled rows that accuracy is measured on."""
+    """Most labelled rows that measure the accuracy."""
     max_accuracy_loss: float = MOST_ACCURACY_LOST
-    """Most accuracy, of 1, that a variant may have less than the model as registered."""
+    """Most accuracy, 0..1, that a variant may lose against the model as registered."""
     again: bool = False
-    """Measure once more what is registered already, for example on a new machine."""
+    """Measure registered variants again, for example on a new machine."""
     hold: bool = False
-    """Leave a new version of a known model aside: a rollout has it serve."""
+    """Do not let a new version of a known model serve: a rollout does that later."""
     asked_by: str = ""
-    """Who registers it, `user@host`, for the model's history."""
+    """User who registers it, `user@host`, for the model's history."""
     access: Access | None = None
-    """Whose a new model is and who may use it, and its task if that is new, too; None: nobody's, and public, but
-    private of a `publisher`."""
+    """Owner and users of a new model, and of its task if that is new, too. None: public without an owner, or private to
+    the `publisher` if there is one."""
     publisher: str | None = None
-    """Tenant that registers it, which changes nothing that is not its own; None: an administrator."""
+    """Tenant that registers it and may change only its own models; None: an administrator."""
     made_of: tuple[str, ...] = ()
-    """Tasks and models that it is made of: nobody may use it who may not use all of these."""
+    """Tasks and models that a composite is made of: only those who may use all of them may use it."""
 
     def check(self) -> None:
-        """Raise `InvalidRequest` that says which field is wrong, without a look at any file."""
+        """Raise `InvalidRequest` naming the field that is wrong; reads no file."""
         check_name("--name: architecture", self.architecture)
         check_name("--task: task", self.task)
         if self.architecture == self.task:
@@ -115,18 +116,18 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProgressSink(Protocol):
-    """Place where the progress of a registration is shown."""
+    """Receiver of the progress of a registration. Its methods are called from the event loop."""
 
     def step(self, done: int, total: int, text: str) -> None:
-        """`done` of `total` steps are finished, and `text` says what goes on now. Called from the event loop."""
+        """Show that `done` of `total` steps are finished, and `text` as the current activity."""
         ...
 
     def note(self, text: str) -> None:
-        """Say something that stays: what was guessed, or done to the model. Called from the event loop."""
+        """Add a note that stays visible, such as a guess or a change to the model."""
         ...
 
 
 def shown(sink: ProgressSink, done: int, total: int, text: str) -> Callable[[str], None]:
-    """Show a step, and return what shows where it goes on, or what it waits for."""
+    """Show a step; return a function that adds where it runs, or that it waits."""
     sink.step(done, total, text)
     return lambda aside: sink.step(done, total, f"{text}, {aside}")
