@@ -1,6 +1,6 @@
-"""Whose a task or a model is, and who may use it: a row of the table `access`, and what travels of it.
+"""Ownership and visibility of tasks and models, as kept in the table `access` and as sent over the wire.
 
-What has no row is public and nobody's. A model's row is of all its versions.
+A task or model without a row is public and has no owner. A model's row applies to all its versions.
 """
 
 from collections.abc import Mapping
@@ -10,14 +10,14 @@ from typing import Final, TypeAlias
 import msgspec
 
 EVERY_TENANT: Final = "*"
-"""Who may use whatever any tenant may: the tenant of administrators. No tenant can be called so."""
+"""Tenant of administrators, who may use everything that any tenant may use. It is not a valid tenant name."""
 
 Users: TypeAlias = Mapping[str, frozenset[str]]
-"""Tenants that may use a task or an architecture, by its name; what is not in here, everybody may."""
+"""Tenants that may use a task or an architecture, by its name. Every tenant may use a name that is absent."""
 
 
 class Visibility(StrEnum):
-    """Who may use something beside its owner; to all others it does not exist."""
+    """Tenants that may use a task or model besides its owner. For all other tenants it does not exist."""
 
     PRIVATE = "private"
     SHARED = "shared"
@@ -25,17 +25,17 @@ class Visibility(StrEnum):
 
 
 class Access(msgspec.Struct, frozen=True, kw_only=True):
-    """Whose something is, and who may use it."""
+    """Owner of a task or model, and the tenants that may use it."""
 
     owner: str | None = None
-    """Tenant that it belongs to, which may use it however few others may, and with the role *publish* change it; None:
-    nobody's, which administrators alone change."""
+    """Tenant that owns it. The owner may always use it and, with the role *publish*, change it. None: it has no owner,
+    and only administrators may change it."""
     visibility: Visibility = Visibility.PUBLIC
     shared_with: frozenset[str] = frozenset()
-    """Tenants that may use it as well where it is shared, else none."""
+    """Tenants that may also use it if `visibility` is `shared`; empty otherwise."""
 
     def __str__(self) -> str:
-        """Say it as people do: `private to acme`."""
+        """Return the access as text for people, e.g. `private to acme`."""
         if self.visibility is Visibility.PUBLIC:
             return "public" if self.owner is None else f"public, of {self.owner}"
         shared = f", shared with {', '.join(sorted(self.shared_with))}" if self.shared_with else ""

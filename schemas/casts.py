@@ -1,12 +1,12 @@
-"""Numbers of another type than a model takes, cast where that loses nothing that was meant.
+"""Lossless casts of input tensors to the types that a model takes.
 
-Python's and numpy's own numbers are FP64 and INT64, most models take FP32, and some INT32: who sends what they have
-means the same numbers, as who writes them in JSON does.
+Python and numpy numbers are FP64 and INT64 by default, but most models take FP32 and some take INT32. A client that
+sends default types means the same numbers as a client that sends JSON.
 
-Rules.
-* Floats become floats of any other size: rounded, as decimal numbers are. One that would become infinite is refused.
-* Integers become integers of any other size, or floats, if every one of them stays what it is: they may be ids.
-* All else is refused: floats are no integers, though they may look so, and BOOL and BYTES are neither.
+Rules:
+* Floats are cast to floats of any other size, with rounding. A finite value that would become infinite is refused.
+* Integers are cast to integers of any other size or to floats if every value stays exact, because they may be ids.
+* All other casts are refused: floats are never cast to integers, and BOOL and BYTES are never cast.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,10 +23,10 @@ _NUMBERS: Final = "iuf"
 
 
 def cast_inputs(specs: Sequence[TensorSpec], inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """Return those inputs, as the model takes them, whose type is not the signature's.
+    """Cast the inputs whose type differs from the signature's; inputs of the right type are left out of the result.
 
     Raises:
-        InvalidRequest: one cannot be cast without losing something; the message says what.
+        InvalidRequest: a cast would lose information; the message names the input and the value.
     """
     return {
         spec.name: _cast(spec, inputs[spec.name])
@@ -54,10 +54,10 @@ def _cast(spec: TensorSpec, array: Array) -> Array:
 
 
 def _lost(array: Array, cast: Array) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Where a number is no longer what it was."""
+    """Return a mask of the elements that the cast changed."""
     infinite = np.isfinite(array) & ~np.isfinite(cast)
     if array.dtype.kind == "f":
         return infinite
-    # What is out of range comes out as something else, which back in the old type may be the same again.
+    # An out-of-range integer may wrap around and be equal again when it is cast back.
     beyond = float(int(np.iinfo(array.dtype).max) + 1)
     return infinite | (cast.astype(array.dtype) != array) | ((cast < 0) != (array < 0)) | (cast >= beyond)

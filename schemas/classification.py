@@ -1,6 +1,6 @@
-"""Scores as classes, Triton's classification extension: `score:index`, or `score:index:name` where classes have names.
+"""Triton's classification extension: class scores as `score:index`, or `score:index:name` if the classes have names.
 
-Scores are written as Triton writes them, since clients take the texts apart.
+Scores are formatted as Triton formats them, because clients parse the texts.
 """
 
 import math
@@ -13,20 +13,20 @@ from schemas.errors import InvalidRequest
 from schemas.tensors import BF16, Array, bytes_array, datatype_of, float32_of
 
 MAX_CLASSES: Final = 1000
-"""Most classes that may be asked for, of each row."""
+"""Highest number of classes that a client may request of each row."""
 
 
 def best_classes(scores: Array, count: int, names: Sequence[str], where: str) -> Array:
-    """The classes of the `count` highest scores of each row, the best first, as BYTES.
+    """Return the classes of the `count` highest scores of each row, best first, as BYTES.
 
     Raises:
-        InvalidRequest: there are no numbers in `scores`; the message begins with `where`.
+        InvalidRequest: `scores` has no numeric type; the message begins with `where`.
     """
     values = float32_of(scores) if scores.dtype == BF16 else scores
     if values.dtype.kind not in "fiu":
         raise InvalidRequest(f"{where}: {datatype_of(scores)} holds no scores, so there are no classes of it")
     rows = values.reshape(len(values), math.prod(values.shape[1:]))
-    falling = -rows if values.dtype.kind == "f" else np.invert(rows)  # which negates, and no integer overflows
+    falling = -rows if values.dtype.kind == "f" else np.invert(rows)  # same order as negation, without overflow
     best = np.argsort(falling, axis=-1, kind="stable")[:, :count]
     suffixes = [f":{name}" for name in names] if len(names) == rows.shape[1] else [""] * rows.shape[1]
     form = "%f:%d%s" if values.dtype.kind == "f" else "%d:%d%s"

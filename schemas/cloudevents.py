@@ -1,8 +1,9 @@
-"""Queries that come as CloudEvents 1.0 in the Kafka binding, in binary or structured mode.
+"""Queries sent as CloudEvents 1.0 in the Kafka binding, in binary or structured mode.
 
-The event's data is the query's value, taken as it is. Its attributes become headers: `id` is `infaas-id`, and an
-extension named like one of our headers, without the prefix and the hyphens (`latencyms`, `replyto`, `tenant`), is that
-header; one that looks like it and is not is refused. A header that is there under its own name wins over the attribute.
+The event's data becomes the query's value unchanged. Its attributes become headers: `id` becomes `infaas-id`, and an
+extension named like one of our headers without prefix and hyphens (`latencyms`, `replyto`, `tenant`) becomes that
+header. An attribute whose name is close to one of these, but not equal, is refused as a probable misspelling. A header
+sent under its own name takes precedence over the attribute.
 """
 
 import binascii
@@ -29,7 +30,7 @@ ATTRIBUTES: Final[dict[str, str]] = {
     name.removeprefix("infaas-").replace("-", ""): name
     for name in (h.TASK, h.REPLY_TO, h.DEADLINE_MS, *h.NEEDS.values(), h.BATCH)
 }
-"""Event attribute -> the header it stands for."""
+"""Header that each event attribute stands for."""
 
 _NAMES: Final = tuple(ATTRIBUTES)
 _STANDARD: Final = frozenset(
@@ -41,10 +42,10 @@ _text: Final = msgspec.json.Decoder(str)
 
 
 def unwrap(fields: Mapping[str, str], value: bytes) -> tuple[dict[str, str], bytes] | None:
-    """Take the query out of an event: its headers and value, or None if the record is no event.
+    """Extract the query's headers and value from an event; return None if the record is not an event.
 
     Raises:
-        InvalidRequest: it says that it is an event, and is not a valid one.
+        InvalidRequest: the record claims to be an event and is not a valid one.
     """
     if fields.get(h.CONTENT_TYPE, "").lower().startswith(_STRUCTURED):
         return _unwrap_structured(fields, value)
@@ -74,7 +75,10 @@ _MEANT: Final = frozenset({"specversion", "datacontenttype"})
 
 
 def whom_to_tell(fields: Mapping[str, str], value: bytes) -> tuple[str, str]:
-    """The id and the reply topic of a record, event or not, as far as they can be read; empty where they cannot."""
+    """Return the id and the reply topic of a record, event or not; each is empty if it cannot be read.
+
+    The receiver of an invalid record needs both to send the error.
+    """
     said = _said(fields, value)
     return (fields.get(h.ID) or said.get("id", ""), fields.get(h.REPLY_TO) or said.get("replyto", ""))
 
@@ -84,12 +88,12 @@ def _own(fields: Mapping[str, str]) -> dict[str, str]:
 
 
 def _attributes(fields: Mapping[str, str]) -> dict[str, str]:
-    """Attributes of an event in binary mode."""
+    """Return the attributes of an event in binary mode."""
     return {name[len(_PREFIX) :]: text for name, text in fields.items() if name.startswith(_PREFIX)}
 
 
 def _said(fields: Mapping[str, str], value: bytes) -> dict[str, str]:
-    """Attributes of what may be a wrong event, as far as they can be read."""
+    """Return the readable attributes of a record that may be an invalid event."""
     if _STRUCTURED not in fields.get(h.CONTENT_TYPE, "").lower():
         return _attributes(fields)
     try:
@@ -126,7 +130,7 @@ def _data(event: Mapping[str, msgspec.Raw], content_type: str) -> bytes:
             return binascii.a2b_base64(_text.decode(encoded), strict_mode=True)
         if data is None:
             return b""
-        # A JSON value is data of a JSON type; data of any other type stands in a JSON string.
+        # If the content type is JSON, the data is any JSON value; otherwise it is a JSON string.
         return bytes(data) if "json" in content_type else _text.decode(data).encode()
     except (msgspec.MsgspecError, ValueError) as error:
         raise InvalidRequest(f"the CloudEvent's data is not valid: {error}") from None

@@ -1,6 +1,6 @@
-"""Defaults that several parts share, each said once: what one promises another must provide for.
+"""Default values that several packages must agree on.
 
-A default that only one part has stands where that part says what may be set.
+A default that only one package uses is in that package's settings.
 """
 
 from pathlib import Path
@@ -9,24 +9,24 @@ from typing import Final
 HOME: Final = Path(".infaas")
 """Folder of artifacts, logs and embedded servers."""
 LOOPBACK: Final = "127.0.0.1"
-"""Address that everything listens on unless told otherwise."""
+"""Default address of every listener."""
 GATEWAY_PORT: Final = 8080
 GRPC_PORT: Final = 8001
-"""Port of gRPC, where clients of Triton look for it."""
+"""Port of gRPC; Triton's clients connect to it by default."""
 KAFKA_PORT: Final = 9092
 
 DEFAULT_LATENCY_S: Final = 1.0
-"""Seconds in which an online query that names no latency should be answered."""
+"""Target latency in seconds of an online query that states none."""
 HOP_S: Final = 0.005
-"""Seconds that the queues are assumed to add to a latency until they have been measured."""
+"""Latency in seconds that the queues are assumed to add until it has been measured."""
 ANSWER_TIMEOUT_S: Final = 30.0
-"""Seconds that a caller whose query has no deadline waits for its answer."""
+"""Timeout in seconds of a caller that waits for the answer to a query without a deadline."""
 MAX_IN_FLIGHT: Final = 2000
-"""Queries of one process that wait for their answers at once."""
+"""Limit of unanswered queries in one process."""
 
 BATCH_LIMIT: Final = 16
-"""Inputs that a variant computes at once, at most."""
+"""Maximum number of inputs in a variant's batch."""
 PARTITIONS: Final = 4
-"""Partitions of a task's topic, and of each variant's."""
+"""Partitions of the topic of each task and of each variant."""
 THREADS: Final = 1
-"""Cores that one batch computes on, when it is profiled and when it is served."""
+"""Cores of one batch, both in profiling and in serving."""

@@ -1,21 +1,21 @@
-"""Everything that can go wrong, by whose fault it is and what to do about it.
+"""All expected errors, ordered by the party at fault and by the remedy.
 
     InfaasError
-     ├── QueryError            one query failed; the wire knows these by `code`
+     ├── QueryError            one query failed; the wire identifies these by `code`
      │    ├── InvalidRequest       client, 400, INVALID_ARGUMENT
      │    ├── Unauthenticated      client, 401, UNAUTHENTICATED
      │    ├── UnknownTask          client, 404, NOT_FOUND
-     │    ├── Unsatisfiable        client, 422, FAILED_PRECONDITION: nothing registered can meet the needs
+     │    ├── Unsatisfiable        client, 422, FAILED_PRECONDITION: no registered variant can meet the needs
      │    ├── Forbidden            client, 403, PERMISSION_DENIED
      │    ├── QuotaExceeded        client, 429, RESOURCE_EXHAUSTED, retry
      │    ├── ModelFailed          model, 500, INTERNAL
      │    ├── DeadlineExceeded     service, 504, DEADLINE_EXCEEDED, retry
      │    ├── Overloaded           service, 503, UNAVAILABLE, retry
      │    └── Internal             service, 500, INTERNAL, retry
-     └── OperatorError         a person set something up wrong; the message says what to do
-          └── NotFound             what they named does not exist
+     └── OperatorError         a configuration is wrong; the message gives the remedy
+          └── NotFound             the named object does not exist
 
-The table is closed: a client may switch over `ErrorCode` and be sure to have seen every case.
+The set of codes is closed: a client that handles every `ErrorCode` handles every error.
 """
 
 from enum import StrEnum
@@ -25,7 +25,7 @@ from schemas.principal import QuotaUse
 
 
 class ErrorCode(StrEnum):
-    """The `infaas-status` values other than `ok`."""
+    """Values of the header `infaas-status` other than `ok`."""
 
     INVALID_REQUEST = "invalid_request"
     UNAUTHENTICATED = "unauthenticated"
@@ -40,7 +40,7 @@ class ErrorCode(StrEnum):
 
 
 class Fault(StrEnum):
-    """The side whose fault an error is."""
+    """Party that caused an error."""
 
     CLIENT = "client"
     MODEL = "model"
@@ -48,39 +48,39 @@ class Fault(StrEnum):
 
 
 class InfaasError(Exception):
-    """Root of all errors this project raises on purpose."""
+    """Base class of all errors that this project raises deliberately."""
 
 
 class OperatorError(InfaasError):
-    """A setting, a file or a service a person controls is not as it must be."""
+    """A setting, file or service that a person controls is not in the required state."""
 
 
 class NotFound(OperatorError):
-    """What was named does not exist, or not for who asks."""
+    """The named object does not exist, or the caller may not see it."""
 
 
 class QueryError(InfaasError):
-    """One query failed. `str(error)` is what the client reads."""
+    """Failure of one query. `str(error)` is the message for the client."""
 
     code: ClassVar[ErrorCode]
     fault: ClassVar[Fault]
     http_status: ClassVar[int]
     grpc_status: ClassVar[str]
-    """Name of the status code that gRPC's clients get."""
+    """Name of the gRPC status code."""
     retryable: ClassVar[bool]
     default_message: ClassVar[str]
 
     explanation: Any = None
-    """What the selector considered, where it refused a query that asked to have its choice explained."""
+    """Candidates that the selector evaluated, if it refused a query with the header `infaas-explain`."""
 
     def __init__(self, message: str | None = None, *, retry_after_s: float | None = None) -> None:
         super().__init__(message or self.default_message)
         self.retry_after_s = retry_after_s
-        """Seconds until asking again may help; None: nobody knows."""
+        """Seconds until a retry may succeed; None: unknown."""
 
 
 class InvalidRequest(QueryError):
-    """The request's bytes, headers or shapes are wrong."""
+    """The request's bytes, headers or shapes are invalid."""
 
     code = ErrorCode.INVALID_REQUEST
     fault = Fault.CLIENT
@@ -91,7 +91,7 @@ class InvalidRequest(QueryError):
 
 
 class Unauthenticated(QueryError):
-    """Nobody knows who asks: there is no key or token, or one that is not valid, or no longer."""
+    """The caller is unknown: the key or token is missing, invalid or expired."""
 
     code = ErrorCode.UNAUTHENTICATED
     fault = Fault.CLIENT
@@ -102,7 +102,7 @@ class Unauthenticated(QueryError):
 
 
 class UnknownTask(QueryError):
-    """No such task, architecture or variant is registered."""
+    """No registered task, architecture or variant has this name."""
 
     code = ErrorCode.UNKNOWN_TASK
     fault = Fault.CLIENT
@@ -113,7 +113,7 @@ class UnknownTask(QueryError):
 
 
 class Unsatisfiable(QueryError):
-    """Nothing registered meets the needs, whatever the load; the message names the nearest variant."""
+    """No registered variant meets the needs at any load; the message names the nearest variant."""
 
     code = ErrorCode.UNSATISFIABLE
     fault = Fault.CLIENT
@@ -124,7 +124,7 @@ class Unsatisfiable(QueryError):
 
 
 class Forbidden(QueryError):
-    """The caller may not do this."""
+    """The caller lacks a permission."""
 
     code = ErrorCode.FORBIDDEN
     fault = Fault.CLIENT
@@ -135,10 +135,10 @@ class Forbidden(QueryError):
 
 
 class QuotaExceeded(QueryError):
-    """The tenant has used up its share."""
+    """The caller's quota or its share of the capacity is used up."""
 
     use: QuotaUse | None = None
-    """What is left of the quota, where it is that of a key or a token."""
+    """Remaining quota, if the limit was that of a key or a token."""
 
     code = ErrorCode.QUOTA_EXCEEDED
     fault = Fault.CLIENT
@@ -171,7 +171,7 @@ class DeadlineExceeded(QueryError):
 
 
 class Overloaded(QueryError):
-    """The present load leaves no way to meet the deadline."""
+    """At the present load, no instance can meet the deadline."""
 
     code = ErrorCode.OVERLOADED
     fault = Fault.SERVICE
@@ -182,7 +182,7 @@ class Overloaded(QueryError):
 
 
 class Internal(QueryError):
-    """A defect or an outage on our side."""
+    """The system has a defect or an outage."""
 
     code = ErrorCode.INTERNAL
     fault = Fault.SERVICE
@@ -210,6 +210,6 @@ QUERY_ERRORS: Final[dict[ErrorCode, type[QueryError]]] = {
 
 
 def query_error(code: str, message: str) -> QueryError:
-    """Make the error that a result's `infaas-status` stands for; an unknown code, of a newer server, is `Internal`."""
+    """Return the error for a result's `infaas-status`; an unknown code, e.g. of a newer server, becomes `Internal`."""
     known = code in ErrorCode.__members__.values()
     return QUERY_ERRORS[ErrorCode(code)](message) if known else Internal(f"{code}: {message}")

@@ -1,8 +1,8 @@
-"""Hardware types and what they cost where nobody says otherwise.
+"""Hardware types, and their default prices.
 
-List prices of on-demand EC2 machines, us-east-1, as in INFaaS's evaluation: m5.2xlarge (8 vCPU, 0.384 USD/h) per
-vCPU, p3.2xlarge (one V100), inf1.2xlarge (one Inferentia chip). Nobody rents out the GPU or NPU in a CPU of Intel's: it
-counts as half of that m5.2xlarge. A worker's own price setting replaces them.
+The defaults are list prices of on-demand EC2 machines in us-east-1, as in the evaluation of INFaaS: m5.2xlarge (8 vCPU,
+0.384 USD/h) per vCPU, p3.2xlarge (one V100), inf1.2xlarge (one Inferentia chip). No provider rents out the GPU or NPU
+of an Intel CPU; it is priced at half of an m5.2xlarge. A worker's price setting overrides the default.
 """
 
 import math
@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, Self
 
 
 class Hardware(StrEnum):
-    """The type of device a worker owns."""
+    """Type of the device that a worker owns."""
 
     CPU = "cpu"
     CUDA = "cuda"
@@ -31,47 +31,47 @@ SLOT_PRICE_PER_HOUR: Final[dict[str, float]] = {
 
 
 class CorePrice(NamedTuple):
-    """Price of a core where whole slots are taken; an accelerator is one."""
+    """Price of a core. Batches occupy whole slots; an accelerator counts as one core."""
 
     usd_per_hour: float
     slot_threads: int = 1
-    """Cores that a slot has."""
+    """Cores of a slot."""
 
     @classmethod
     def of(cls, hardware: str, slots: int, slot_threads: int, worker_per_hour: float) -> Self:
-        """The price of a core of a worker with so many slots, which costs so much in all."""
+        """Compute the price of a core from the hourly price in USD of a worker with `slots` slots."""
         return cls(worker_per_hour / cores_of(hardware, slots, slot_threads), slot_threads)
 
 
 def slots_of(hardware: str, cores: int, threads: int) -> int:
-    """Slots of a worker with so many cores, of which a slot has `threads`; an accelerator is one."""
+    """Return the slots of a worker with `cores` cores and `threads` cores per slot; an accelerator has one."""
     return cores // threads if hardware == Hardware.CPU else 1
 
 
 def slots_taken(hardware: str, threads: int, slot_threads: int) -> int:
-    """Slots of `slot_threads` cores that one batch takes which computes on `threads`; of an accelerator it is one."""
+    """Return the slots of `slot_threads` cores that a batch of `threads` threads occupies; 1 on an accelerator."""
     return max(math.ceil(threads / slot_threads), 1) if hardware == Hardware.CPU else 1
 
 
 def cores_of(hardware: str, slots: int, slot_threads: int) -> int:
-    """Cores that a batch may have to itself on a worker; of an accelerator that does not matter, and it is one."""
+    """Return the number of cores that batches can use on a worker; 1 for an accelerator, where it has no meaning."""
     return slots * slot_threads if hardware == Hardware.CPU else 1
 
 
 def cores_taken(hardware: str, threads: int, slot_threads: int) -> int:
-    """Cores that one batch keeps others from, whole slots; of an accelerator it is one."""
+    """Return the number of cores that a batch blocks, in whole slots; 1 on an accelerator."""
     return cores_of(hardware, slots_taken(hardware, threads, slot_threads), slot_threads)
 
 
 def list_price(hardware: str, cores: int) -> float:
-    """USD per hour of a worker, or of a slot, with so many cores, where nobody says otherwise.
+    """Return the default price of a worker or slot with `cores` cores, in USD per hour.
 
-    Hardware that is not known here, e.g. of a newer worker, is priced as the dearest that is.
+    Unknown hardware, e.g. of a newer worker, has the highest known price.
     """
     price = SLOT_PRICE_PER_HOUR.get(hardware, max(SLOT_PRICE_PER_HOUR.values()))
     return price * cores if hardware == Hardware.CPU else price
 
 
 def cost_per_1000(batch_s: float, slot_price_per_hour: float) -> float:
-    """USD of 1000 queries that each occupy a slot for `batch_s` seconds."""
+    """Return the USD of 1000 queries that each occupy a slot for `batch_s` seconds."""
     return batch_s * slot_price_per_hour / 3.6

@@ -1,4 +1,4 @@
-"""Lines between measured points, and how well they predict what lies between."""
+"""Linear interpolation between measured points, and an estimate of its error."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -6,16 +6,19 @@ from math import sqrt
 
 
 def interpolate(points: Sequence[tuple[float, float]], at: float) -> float:
-    """The value at `at` on the line through the two of at least two sorted points around it, or nearest to it."""
+    """Interpolate linearly at `at`; outside the points, extrapolate along the nearest segment.
+
+    `points` are sorted, at least two.
+    """
     right = min(max(bisect_left(points, (at, 0.0)), 1), len(points) - 1)
     (x0, y0), (x1, y1) = points[right - 1], points[right]
     return y0 + (y1 - y0) * (at - x0) / (x1 - x0)
 
 
 def interpolation_error(points: Sequence[tuple[float, float]]) -> float:
-    """How well lines between measured points predict: the relative error at each inner one, from its neighbours.
+    """Return the relative error of linear interpolation, estimated at each inner point from its two neighbours.
 
-    The root mean square; 0 with fewer than three points.
+    The result is the root mean square; it is 0 with fewer than three points.
     """
     ordered = sorted(points)
     errors = [

@@ -1,4 +1,4 @@
-"""Latency of a variant as a function of the batch size, from what was measured."""
+"""Latency of a variant as a function of the batch size, from its profile."""
 
 import math
 from collections.abc import Sequence
@@ -10,70 +10,72 @@ import msgspec
 from schemas.interpolation import interpolate
 
 BATCH_OVERHEAD_S: Final = 0.0005
-"""Seconds that a batch costs beside its computation, about: a thread is woken, and waits for the interpreter."""
+"""Approximate overhead of a batch in seconds, besides its computation: a thread must wake and get the interpreter
+lock."""
 PIECE_S: Final = 0.005
-"""Predicted seconds of a piece of a large query, unless one batch takes longer: others wait for no more than that."""
+"""Predicted seconds of one piece of a large query, unless a single batch takes longer. Other queries wait for one piece
+at most."""
 PIECES_SHARE: Final = 0.25
-"""Share of the slots' time that pieces have while other online work waits."""
+"""Share of the slots' time that pieces of large queries get while other online queries wait."""
 _CALL_S: Final = 2e-5
-"""Seconds that a call of a session costs beside its computation, where several are made in a row."""
+"""Overhead in seconds of each session call in a sequence of calls."""
 _AS_GOOD: Final = 0.01
-"""Share by which a batch size may be slower per input and still count as the best."""
+"""Relative difference in time per input up to which a batch size counts as the best one."""
 _MOST_NOISE: Final = 0.1
 _LEAST_GROWTH: Final = 0.7
 
 
 class BatchLatency(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """What was measured at one batch size; seconds."""
+    """Measurements of one batch size, in seconds."""
 
     batch: int
     p50_s: float
     p99_s: float
     cpu_s: float = 0.0
-    """CPU seconds of all threads, the median; 0 where it was not measured."""
+    """Median CPU seconds of all threads; 0: not measured."""
     runs: int = 0
-    """Runs behind these; 0 where it was not counted."""
+    """Number of timed runs; 0: not counted."""
     discarded: int = 0
-    """Runs that met a busy machine and do not count."""
+    """Number of runs that were discarded because the machine was busy."""
     noise: float = 0.0
-    """Share by which measurements apart in time differ, or that was lost to others."""
+    """Relative difference between measurements at different times, or the share of time lost to other processes."""
     mean_s: float | None = None
-    """Where the time depends on what the inputs are, and not only on how many, as a cascade's does. Then the mean is
-    what load and price count with, and the p99 what a promise does; elsewhere the median is both."""
+    """Mean seconds, if the time depends on the content of the inputs, as in a cascade; otherwise None. Load and price
+    then use the mean, and latency promises the p99. Without a mean, both use the median."""
 
     @property
     def typical_s(self) -> float:
-        """Seconds that count in the long run."""
+        """Seconds that long-run load and price are computed from."""
         return self.p50_s if self.mean_s is None else self.mean_s
 
     @property
     def promised_s(self) -> float:
-        """Seconds within which nearly every such batch is computed."""
+        """Seconds within which almost every such batch is computed."""
         return self.p50_s if self.mean_s is None else max(self.p99_s, self.mean_s)
 
 
 def is_noisy(measured: Sequence[BatchLatency]) -> bool:
-    """Whether something else had the machine all the time, or must have: more inputs took less time."""
+    """Return true if other processes disturbed the measurement, or a larger batch was much faster than a smaller."""
     falls = any(after.typical_s < _LEAST_GROWTH * before.typical_s for before, after in pairwise(measured))
     return falls or any(point.noise > _MOST_NOISE for point in measured)
 
 
 class LatencyModel:
-    """Predicts the seconds a batch takes, in constant time; more inputs never take less.
+    """Prediction of the seconds of a batch in constant time; more inputs never take less time.
 
-    Everyone who predicts from a profile does so by this class, so that all predict the same. Measured medians of
-    neighbouring batches sometimes cross by noise: what grew stays grown, since it is a prediction that grows with the
-    work which lets a selector filter candidates once for a whole class of queries.
+    Every component that predicts from a profile must use this class, so that all predictions agree. Noise may make the
+    measured median of a batch smaller than that of a smaller batch. The model replaces it by the larger value: because
+    predictions never fall, a selector can filter candidates once for a whole class of queries.
 
-    Between measured sizes it interpolates, beyond the largest it extrapolates along the last segment. INFaaS predicts
-    with one least-squares line over batches 1, 4 and 8; the line is kept in the profile to compare variants, but a
-    line misses small batches (fixed cost, vector widths) by more than deadlines of milliseconds allow.
+    The model interpolates between measured batch sizes and extrapolates the last segment beyond the largest. INFaaS
+    (Romero et al., 2021) instead fits one least-squares line to batches of 1, 4 and 8. The profile contains that line
+    to compare variants, but its error at small batches is too large for deadlines of a few milliseconds.
     """
 
     __slots__ = ("_best_batch", "_promised", "_table", "correction", "max_batch")
 
     def __init__(self, measured: Sequence[BatchLatency], max_batch: int, correction: float = 1.0) -> None:
-        """`correction` multiplies all that was measured: what was seen of it since, over long."""
+        """Create the model; `correction`, the ratio observed in long-term operation, multiplies all measurements."""
         if not measured:
             raise ValueError("a latency model needs at least one measured batch size")
         self.max_batch = max_batch
@@ -87,14 +89,14 @@ class LatencyModel:
 
     @property
     def is_even(self) -> bool:
-        """Whether batches of a size all take about as long."""
+        """True if all batches of one size take about the same time."""
         return self._promised is self._table
 
     @property
     def best_batch(self) -> int:
-        """The batch size of the highest throughput; the smallest of those that are as good but for a percent.
+        """Smallest batch size whose throughput is within 1 % of the highest.
 
-        A larger one would take as long for each input, and keep all in it, and the next batch, waiting for the last.
+        A larger batch would take as long for each input, and would delay both its own inputs and the next batch.
         """
         if not self._best_batch:
             per_input = [(self._table[size] + BATCH_OVERHEAD_S) / size for size in range(1, self.max_batch + 1)]
@@ -104,19 +106,20 @@ class LatencyModel:
 
     @property
     def piece_inputs(self) -> int:
-        """Inputs of a piece: as many best batches as are computed in `PIECE_S`, at least one.
+        """Inputs of a piece: as many batches of `best_batch` as fit into `PIECE_S`, at least one.
 
-        A query with more inputs is large: it is computed in pieces, and other queries are computed between them.
+        A query that has more inputs than this and than `max_batch` is large. It is computed in pieces, and batches of
+        other queries are computed between them.
         """
         best = self.best_batch
         return best * max(int(PIECE_S / (self._table[best] + _CALL_S)), 1)
 
     def is_large(self, inputs: int) -> bool:
-        """Whether a query of so many inputs is computed in pieces."""
+        """Return true if a query with this number of inputs is computed in pieces."""
         return inputs > self.max_batch and inputs > self.piece_inputs
 
     def query_s(self, inputs: int) -> float:
-        """Seconds within which a slot computes a query that has it alone, and whatever number of inputs."""
+        """Return the seconds of a query with any number of inputs that has a slot to itself."""
         if not self.is_large(inputs):
             return self.promised_s(inputs)
         best, pieces = self.best_batch, math.ceil(inputs / self.piece_inputs)
@@ -124,23 +127,23 @@ class LatencyModel:
         return max(self.promised_s(inputs), seconds)
 
     def batch_s(self, batch: int) -> float:
-        """Seconds of one batch of `batch` inputs; a larger batch than `max_batch` runs in several parts."""
+        """Return the seconds of one batch of `batch` inputs; more than `max_batch` inputs run as several batches."""
         return self._table[batch] if batch <= self.max_batch else _in_parts(self._table, batch)
 
     def promised_s(self, batch: int) -> float:
-        """Seconds within which nearly every such batch is computed; more than `batch_s` where inputs differ."""
+        """Return the seconds within which almost every such batch ends; more than `batch_s` if the content matters."""
         return self._promised[batch] if batch <= self.max_batch else _in_parts(self._promised, batch)
 
     def input_s(self) -> float:
-        """Seconds an input takes at the largest batch: the reciprocal of the peak throughput."""
+        """Return the seconds per input at the largest batch size, the reciprocal of the peak throughput."""
         return self._table[self.max_batch] / self.max_batch
 
 
 def _table(points: Sequence[tuple[int, float]], max_batch: int) -> list[float]:
-    """Seconds by batch size, from 0 on; never falling."""
+    """Return the seconds by batch size, starting at 0 and never decreasing."""
     batches, seconds = zip(*sorted(points), strict=True)
     grown = list(zip(batches, accumulate(seconds, max), strict=True))
-    # The outer maximum is for what interpolation rounds.
+    # `max` again, because interpolation may round downwards.
     return [0.0, *accumulate((_seconds_at(grown, b) for b in range(1, max_batch + 1)), max)]
 
 
@@ -151,6 +154,6 @@ def _seconds_at(points: Sequence[tuple[float, float]], batch: int) -> float:
 
 
 def _in_parts(table: Sequence[float], batch: int) -> float:
-    """Seconds of more inputs than a batch may hold: full ones one after the other, then the rest."""
+    """Return the seconds of more inputs than one batch may hold: full batches in sequence, then the rest."""
     parts, rest = divmod(batch, len(table) - 1)
     return parts * table[-1] + table[rest]

@@ -1,10 +1,11 @@
-"""Latency of a variant as a function of the length of its inputs, from what was measured.
+"""Latency of a variant as a function of the length of its inputs, from its profile.
 
-Of a model with a dynamic axis besides the batch, a profile says how long batches of its samples take. Texts of half
-the length take less, and by how much depends on the model: attention grows with the square, what precedes it in
-proportion, and a small model hardly at all. So some lengths are measured beside the samples' own, all at one batch
-size. What an input of a length takes more, or less, than one of the samples' is what each of a batch adds: what a batch
-takes however small it is does not depend on the length. Between measured lengths it lies on a line.
+The latencies of a profile are those of batches of the sample inputs. If the model has a dynamic axis besides the batch,
+shorter inputs take less time. The saving depends on the model: attention grows with the square of the length, other
+layers grow linearly, and a small model hardly depends on it. The profile therefore contains the times of a few other
+lengths, all at one batch size. The prediction adds the difference to the sample's length once for each input of a
+batch, because the fixed cost of a batch does not depend on the length. It interpolates linearly between measured
+lengths.
 """
 
 from collections.abc import Sequence
@@ -17,31 +18,31 @@ from schemas.interpolation import interpolate
 from schemas.latency import BatchLatency, LatencyModel
 
 LENGTH_BATCH: Final = 4
-"""Inputs of a batch at which lengths are measured, if one may have so many."""
+"""Batch size at which lengths are measured, or `max_batch` if that is smaller."""
 _LONGEST: Final = 16.0
-"""Times that a batch may be predicted to take of one as profiled: nothing is extrapolated beyond."""
+"""Limit of a predicted batch time as a multiple of the profiled time; the model does not extrapolate beyond it."""
 
 
 class LengthLatency(msgspec.Struct, frozen=True, gc=False):
-    """What was measured at one length; seconds."""
+    """Measurement of one input length, in seconds."""
 
     length: int
-    """Values of an input, in all of its variable tensors' largest."""
+    """Number of elements of an input's largest tensor."""
     p50_s: float
     typical: bool = False
-    """Whether it is the length that the profile's latency by batch is of."""
+    """True for the length at which the latencies by batch size were measured."""
 
 
 class LengthModel:
-    """Predicts what an input takes more than the profile says, because of its length.
+    """Prediction of an input's additional time due to its length.
 
-    Longer inputs never take less. Without a measured length it is nothing: nothing varies, or it is not known.
+    A longer input never takes less time. Without measured lengths the additional time is 0.
     """
 
     __slots__ = ("_input_s", "_longest_s", "_points", "_typical")
 
     def __init__(self, measured: Sequence[LengthLatency], latency: LatencyModel) -> None:
-        """Take what was measured, and the model of the latency by batch that it adds to."""
+        """Create the model from measured lengths and from the latency model that its predictions add to."""
         typical = next((point for point in measured if point.typical), None)
         self._points = _extras(measured, typical, latency) if typical is not None else []
         self._typical = typical.length if typical is not None else 0
@@ -50,13 +51,13 @@ class LengthModel:
 
     @property
     def varies(self) -> bool:
-        """Whether the time depends on the length."""
+        """True if the time depends on the length."""
         return len(self._points) > 1
 
     def extra_s(self, length: int) -> float:
-        """Seconds that each input of this length takes more than one as profiled; less than 0: it takes less.
+        """Return the additional seconds of an input of this length, negative if it takes less than a profiled input.
 
-        A batch is never predicted to take less than in proportion to its length.
+        A batch is never predicted to take less than the share of time that is proportional to its length.
         """
         if not self.varies:
             return 0.0
@@ -74,4 +75,4 @@ def _extras(
 
 
 UNKNOWN_LENGTHS: Final = LengthModel((), LatencyModel([BatchLatency(1, 0.0, 0.0)], 1))
-"""The model of a variant of which no length was measured."""
+"""Model of a variant without measured lengths."""

@@ -1,10 +1,10 @@
 """Names of tasks, architectures, variants, workers and tenants.
 
-One rule for all, so that a name is at once a Kafka topic suffix, a consumer group, a Prometheus label, a URL segment
-and a Kubernetes label: lower-case letters, digits and `-`, starting and ending with a letter or digit, at most 63
-characters. A variant joins three of them by dots: `architecture.runtime-precision.hardware`. A version of a model is
-`model@number` where a client names it, and nowhere else, since no topic may hold an `@`. There is no `_`, because Kafka
-folds `.` and `_` into one in its metric names.
+One rule applies to all of them, so that a name is valid as a Kafka topic suffix, a consumer group, a Prometheus label,
+a URL segment and a Kubernetes label: 1 to 63 lower-case letters, digits and `-`, with a letter or digit at both ends. A
+variant's name joins three such words with dots: `architecture.runtime-precision.hardware`. Clients name a version of a
+model as `model@number`; this form is used nowhere else, because a topic may not contain `@`. Names contain no `_`,
+because Kafka's metric names replace both `.` and `_` by the same character.
 """
 
 import re
@@ -20,27 +20,31 @@ _VARIANT: Final = re.compile(rf"{_WORD}\.{_WORD}\.{_WORD}")
 
 
 def is_name(text: str) -> bool:
-    """Whether `text` may name a task, architecture, worker or tenant."""
+    """Return true if `text` is a valid name of a task, architecture, worker or tenant."""
     return _NAME.fullmatch(text) is not None
 
 
 def is_variant_name(text: str) -> bool:
-    """Whether `text` has the form `architecture.runtime-precision.hardware`."""
+    """Return true if `text` has the form `architecture.runtime-precision.hardware`."""
     return _VARIANT.fullmatch(text) is not None
 
 
 def is_version(text: str) -> bool:
-    """Whether `text` has the form `model@number`."""
+    """Return true if `text` has the form `model@number`."""
     return _VERSION.fullmatch(text) is not None
 
 
 def version_target(model: str, version: int) -> str:
-    """What a client names to have one version of a model answer: `textcnn@2`."""
+    """Return the target with which a client requests one version of a model, e.g. `textcnn@2`."""
     return f"{model}@{version}"
 
 
 def check_name(kind: str, text: str) -> str:
-    """Return `text`, or raise `InvalidRequest` that says what a `kind` of name must look like."""
+    """Return `text` if it is a valid name.
+
+    Raises:
+        InvalidRequest: it is not; the message describes a valid name of this `kind`.
+    """
     if is_name(text):
         return text
     raise InvalidRequest(
@@ -50,5 +54,9 @@ def check_name(kind: str, text: str) -> str:
 
 
 def variant_name(architecture: str, runtime: str, precision: str, hardware: str) -> str:
-    """Name of a variant, for example `textcnn.onnx-int8.cpu`."""
+    """Return the name of a variant, e.g. `textcnn.onnx-int8.cpu`.
+
+    Raises:
+        InvalidRequest: `architecture` is not a valid name.
+    """
     return f"{check_name('architecture', architecture)}.{runtime}-{precision}.{hardware}"

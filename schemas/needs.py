@@ -1,4 +1,4 @@
-"""What a client needs of the answer. Absent means: do not care."""
+"""Needs of a query: the client's limits on latency, accuracy and cost. An absent need sets no limit."""
 
 from enum import StrEnum
 
@@ -6,25 +6,25 @@ import msgspec
 
 
 class Mode(StrEnum):
-    """Online queries have a person or a program waiting; offline ones run in idle time."""
+    """Online queries are answered as soon as possible; offline queries are computed when workers are idle."""
 
     ONLINE = "online"
     OFFLINE = "offline"
 
 
 class Needs(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """The limits of one query, in the units of the headers of the same names."""
+    """Limits of one query, in the units of the headers of the same names."""
 
     latency_ms: float | None = None
-    """Most milliseconds from the client's send to the result."""
+    """Maximum milliseconds from the client's send to the result."""
     min_accuracy: float | None = None
-    """Least accuracy, 0..1, as measured on the task's validation set."""
+    """Minimum accuracy, 0..1, as measured on the task's validation set."""
     max_cost: float | None = None
-    """Most USD per 1000 queries of this size."""
+    """Maximum USD per 1000 queries of this size."""
     mode: Mode = Mode.ONLINE
     target: str | None = None
-    """An architecture, a version of it as `architecture@2`, or a variant instead of any of the task."""
+    """Architecture, version of an architecture (`architecture@2`) or variant; None: any of the task."""
     allow_late: bool = False
-    """Whether a late answer is better than `overloaded`."""
+    """True if a late answer is better than the error `overloaded`."""
     explain: bool = False
-    """Whether the result is to say why its variant was chosen."""
+    """True if the result shall explain the choice of the variant."""

@@ -1,14 +1,14 @@
 """Requests and responses of the Open Inference Protocol v2, in JSON and with the binary tensor extension.
 
-A message is JSON, or JSON followed by the tensors that its `binary_data_size` parameters announce, in their order; the
-header `inference-header-content-length` then tells the length of the JSON. Length 0 in a request means that there is
-no JSON and the value is the one input's raw data.
+A message is JSON, or JSON followed by the binary tensors that its `binary_data_size` parameters announce, in that
+order. The header `inference-header-content-length` then gives the length of the JSON. Length 0 in a request means that
+the value has no JSON and is the raw data of the only input.
 
-* A value whose content type is a text's or an image's is the one BYTES input itself (`is_plain`); the answer is JSON.
-* `read_head` is what a gateway needs: it checks all but the tensors' elements and builds none.
-* `decode_request` is what a worker needs. Any bytes give a request or `InvalidRequest`, which names the JSON path.
-* Encoders pad the JSON with spaces so that the tensors behind it are aligned and the views of them are usable as such.
-* Unknown fields are ignored, as the protocol asks; unknown parameters are kept for whom they concern.
+* A value whose content type is text or an image is itself the only BYTES input (`is_plain`); the answer is JSON.
+* A gateway uses `read_head`, which validates everything except the tensors' elements and builds no tensors.
+* A worker uses `decode_request`. Any bytes give a request or an `InvalidRequest` that names the JSON path.
+* Encoders pad the JSON with spaces to align the tensors that follow, so that numpy can use views of them.
+* Unknown fields are ignored, as the protocol requires. Unknown parameters are kept for later components.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,14 +44,14 @@ ALIGNMENT: Final = 16
 
 
 class TensorParameters(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """The parameters of a tensor that the binary extension defines."""
+    """Parameters of a tensor that the binary extension defines."""
 
     binary_data_size: Annotated[int, msgspec.Meta(ge=0, le=2**40)] | None = None
     shared_memory_region: str | None = None
 
 
 class TensorHead(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """An input of a request or an output of a response, its elements unread."""
+    """Input of a request or output of a response; its elements are not decoded."""
 
     name: Annotated[str, msgspec.Meta(min_length=1)]
     shape: Annotated[list[Dimension], msgspec.Meta(max_length=MAX_RANK)]
@@ -61,12 +61,12 @@ class TensorHead(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
     @property
     def binary_size(self) -> int | None:
-        """Bytes of its binary data, or None if its data is in the JSON."""
+        """Bytes of its binary data; None: its data is in the JSON."""
         return None if self.parameters is None else self.parameters.binary_data_size
 
 
 class OutputParameters(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """The form in which one output is wanted."""
+    """Requested form of one output."""
 
     binary_data: bool | None = None
     classification: Annotated[int, msgspec.Meta(ge=0, le=MAX_CLASSES)] | None = None
@@ -74,14 +74,14 @@ class OutputParameters(msgspec.Struct, frozen=True, gc=False, omit_defaults=True
 
 
 class OutputHead(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """An output the client asks for by name."""
+    """Output that the client requests by name."""
 
     name: str
     parameters: OutputParameters | None = None
 
 
 class RequestHead(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """A request without its tensors' elements."""
+    """Inference request; its tensors' elements are not decoded."""
 
     inputs: Annotated[list[TensorHead], msgspec.Meta(min_length=1)]
     id: str = ""
@@ -96,7 +96,7 @@ class RequestHead(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class ResponseHead(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """A response without its tensors' elements."""
+    """Inference response; its tensors' elements are not decoded."""
 
     model_name: str
     outputs: list[TensorHead]
@@ -106,29 +106,29 @@ class ResponseHead(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class WantedOutput(NamedTuple):
-    """An output the client asked for, and in which form."""
+    """Requested output and its form."""
 
     name: str
     binary: bool | None = None
-    """Whether in binary form; None: as the request's default says."""
+    """True: binary form; None: the default of the request."""
     classes: int = 0
-    """How many of the best classes are wanted in its place."""
+    """Number of best classes to return instead of the scores; 0: return the scores."""
 
 
 class InferRequest(NamedTuple):
-    """A request with its tensors."""
+    """Request with its tensors."""
 
     id: str
     parameters: dict[str, Parameter]
     inputs: dict[str, Array]
     outputs: tuple[WantedOutput, ...]
-    """Outputs asked for; empty: all of the model's."""
+    """Requested outputs; empty: all outputs of the model."""
     binary_output: bool
-    """Whether outputs that were not asked for otherwise are in binary form."""
+    """True if outputs are binary unless the request specifies otherwise."""
 
 
 class InferResponse(NamedTuple):
-    """A response with its tensors."""
+    """Response with its tensors."""
 
     model_name: str
     model_version: str | None
@@ -138,7 +138,7 @@ class InferResponse(NamedTuple):
 
 
 class EncodedMessage(NamedTuple):
-    """A record's value, or an HTTP body, with the two headers that describe it."""
+    """Value of a record or HTTP body, with the two headers that describe it."""
 
     value: bytes
     json_length: int | None
@@ -151,23 +151,23 @@ _response: Final = msgspec.json.Decoder(ResponseHead)
 
 # -- reading -----------------------------------------------------------------------------------------------------------
 def is_plain(content_type: str, signature: Sequence[TensorSpec]) -> bool:
-    """Whether a value of this type is no request but the model's one input, as a file or a text is."""
+    """Return true if a value of this type is not a request but the content of the model's only BYTES input."""
     return len(signature) == 1 and signature[0].datatype == "BYTES" and content_type.lower().startswith(_PLAIN)
 
 
 def read_head(
     value: bytes, json_length: int | None = None, signature: Sequence[TensorSpec] = (), *, plain: bool = False
 ) -> RequestHead:
-    """Check a request and return it without its tensors.
+    """Validate a request and return it without decoding its tensors.
 
     Args:
         value: the request's bytes.
-        json_length: how many of them are JSON; None if all are; 0 if the value is the raw data of the one input.
-        signature: the model's inputs; needed only where `json_length` is 0 or the value is `plain`.
-        plain: as `is_plain` says of it, where `json_length` is None.
+        json_length: number of bytes of JSON; None: all of them; 0: the value is the raw data of the only input.
+        signature: the model's inputs; needed only if `json_length` is 0 or `plain` is true.
+        plain: the result of `is_plain`, if `json_length` is None.
 
     Raises:
-        InvalidRequest: it is not a request, or its shapes and sizes do not fit together.
+        InvalidRequest: the value is not a request, or its shapes and sizes are inconsistent.
     """
     if json_length == 0 or plain:
         return _raw_head(value, signature, binary_output=not plain)
@@ -183,7 +183,7 @@ def read_head(
 def decode_request(
     value: bytes | None, json_length: int | None = None, signature: Sequence[TensorSpec] = (), *, plain: bool = False
 ) -> InferRequest:
-    """Read a request with its tensors; arguments and errors as of `read_head`."""
+    """Decode a request with its tensors; arguments and errors are those of `read_head`."""
     value = value or b""
     head = read_head(value, json_length, signature, plain=plain)
     if (json_length == 0 or plain) and head.inputs[0].datatype == "BYTES":
@@ -195,10 +195,10 @@ def decode_request(
 
 
 def decode_response(value: bytes, json_length: int | None = None) -> InferResponse:
-    """Read a response with its tensors.
+    """Decode a response with its tensors.
 
     Raises:
-        Internal: it is not a response.
+        Internal: the value is not a response.
     """
     try:
         head = _decode_json(_response, value, json_length)
@@ -228,7 +228,7 @@ def _decode_json(decoder: msgspec.json.Decoder[_Head], value: bytes, json_length
 
 
 def _check_tensors(tensors: Sequence[TensorHead], key: str, binary: int) -> None:
-    """Check names, datatypes and sizes; `binary` is how many bytes follow the JSON."""
+    """Check names, datatypes and sizes; `binary` is the number of bytes after the JSON."""
     announced, names = 0, set[str]()
     for index, tensor in enumerate(tensors):
         where = f"$.{key}[{index}]"
@@ -295,11 +295,11 @@ def _raw_head(value: bytes, signature: Sequence[TensorSpec], *, binary_output: b
 
 
 def _raw_shape(spec: TensorSpec, size: int) -> list[int]:
-    """The shape of `size` raw bytes: one variable dimension follows from the size, further leading ones are 1."""
+    """Return the shape of `size` raw bytes: the last variable dimension follows from the size, the others are 1."""
     free = [axis for axis, length in enumerate(spec.shape) if length < 0]
     shape = [1 if length < 0 else length for length in spec.shape]
     item = fixed_size(spec.datatype, shape)
-    if item is None:  # BYTES: the value is the one element
+    if item is None:  # BYTES: the value is the only element
         fits = all(length == 1 for length in shape)
     elif free and item:
         shape[free[-1]], rest = divmod(size, item)
@@ -320,7 +320,7 @@ def encode_request(
     outputs: Sequence[str] = (),
     binary: bool = True,
 ) -> EncodedMessage:
-    """Write a request; `binary` is for its tensors and for those of the answer alike.
+    """Encode a request; `binary` applies to its tensors and to those of the answer.
 
     Raises:
         InvalidRequest: a tensor has no JSON form.
@@ -347,7 +347,7 @@ def encode_response(
     binary: bool = False,
     model_version: str | None = None,
 ) -> EncodedMessage:
-    """Write a response with the `wanted` outputs (all, if none are named), each in the form asked for.
+    """Encode a response with the `wanted` outputs (all if empty), each in the requested form.
 
     Raises:
         InvalidRequest: a wanted output does not exist, or has no JSON form.

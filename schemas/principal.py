@@ -1,4 +1,4 @@
-"""Who asks, and what they may do: what a key or a token stands for, whichever door it came through."""
+"""Principals: authenticated callers with their roles and quotas, independent of the protocol and of the credential."""
 
 from enum import StrEnum
 from typing import Final, NamedTuple
@@ -7,67 +7,67 @@ import msgspec
 
 
 class Role(StrEnum):
-    """What someone may do. Each includes those before it."""
+    """Permissions of a caller. Each role includes the roles before it."""
 
     QUERY = "query"
-    """Ask queries and keep jobs, and see one's own."""
+    """Send queries, keep jobs, and see the tenant's own queries and jobs."""
     PUBLISH = "publish"
-    """Change what one's tenant owns: which version answers, who may use it, and whether it stays."""
+    """Change objects that the tenant owns: serving versions, access, and removal."""
     ADMIN = "admin"
-    """Everything, of all tenants."""
+    """Do everything, for all tenants."""
 
 
 _RANKS: Final = {role: rank for rank, role in enumerate(Role)}
 
 
 class Quota(msgspec.Struct, frozen=True):
-    """The most that one key, or one subject of tokens, may ask of a gateway."""
+    """Limits of one API key, or of one subject of tokens, at each gateway."""
 
     per_second: float | None = None
-    """Queries a second, on average; as many may come at once as are allowed in a second, but at least one. None: any
-    number."""
+    """Mean rate of queries per second. The burst size is the number of queries of one second, at least one. None: no
+    limit."""
     concurrent: int | None = None
-    """Queries that wait for their answer at once. None: any number."""
+    """Number of unanswered queries. None: no limit."""
 
 
 def quota_of(per_second: float | None, concurrent: int | None) -> Quota | None:
-    """The quota that these limits are; None where there is none of them."""
+    """Return the quota with these limits; None if there is no limit."""
     return None if per_second is None and concurrent is None else Quota(per_second, concurrent)
 
 
 class QuotaUse(NamedTuple):
-    """How much of a quota is left, and when there is more."""
+    """Remaining part of a quota, and the time of its renewal."""
 
     policy: str
     """`rate` or `concurrency`."""
     most: int
     window_s: int | None
-    """Seconds in which so many may be asked; None where so many may wait at once."""
+    """Window of the rate limit in seconds; None for a concurrency limit."""
     left: int
     reset_s: float
-    """Seconds until there is more."""
+    """Seconds until more is available."""
 
 
 class Principal(msgspec.Struct, frozen=True):
-    """Someone who has authenticated."""
+    """Authenticated caller."""
 
     name: str
-    """Id of the key, or issuer and subject of the token. No secret."""
+    """Id of the key, or issuer and subject of the token; not secret."""
     tenant: str | None
-    """Whom the queries are counted for, and what is registered belongs to."""
+    """Tenant to which the caller's queries are attributed and which owns the models that the caller registers."""
     roles: frozenset[Role]
     tasks: frozenset[str] | None = None
-    """Tasks that may be asked; None: all."""
+    """Tasks that the caller may query; None: all."""
     quota: Quota | None = None
 
     def has(self, role: Role) -> bool:
-        """Whether they may do what this role, or a lower one, may."""
+        """Return true if the caller has this role or a higher one."""
         return any(_RANKS[own] >= _RANKS[role] for own in self.roles)
 
     def may_ask(self, task: str) -> bool:
-        """Whether they may query this task."""
+        """Return true if the caller may query this task."""
         return self.tasks is None or task in self.tasks
 
 
 ANYONE: Final = Principal(name="anyone", tenant=None, roles=frozenset(Role))
-"""Who everybody is while authentication is off."""
+"""Principal of every caller while authentication is off."""

@@ -1,4 +1,4 @@
-"""A query as the selector reads it: from the record's headers alone, never from its value."""
+"""A query as the selector reads it: from the record's headers only, never from its value."""
 
 import math
 from functools import lru_cache
@@ -21,22 +21,22 @@ _NO_NEEDS = Needs()
 
 
 class Query(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """One inference request, itself a batch of >= 1 inputs."""
+    """One inference request, which is itself a batch of at least one input."""
 
     id: str
     task: str
     reply_to: str
     sent_ms: float
-    """When its record was appended, or sent just before, in ms of the clock of whoever reads it."""
+    """Append time of the record, or the credible send time just before it, in ms by the reader's clock."""
     deadline_ms: float | None
-    """When the answer is needed, in ms of the same clock."""
+    """Deadline of the answer, in ms by the reader's clock."""
     needs: Needs
     batch: int = 1
     tenant: str | None = None
     turned_away: int = 0
-    """Number of others like it that a gateway has proved to have refused: they were asked, too."""
+    """Number of similar queries that a gateway has proved to have refused; they count as load."""
     streamed: bool = False
-    """Whether its result goes straight to who asks, over a connection, rather than by way of a topic."""
+    """True if the result goes to the client's receiver over a connection instead of a topic."""
 
 
 def parse_query(
@@ -51,22 +51,22 @@ def parse_query(
     """Read a query of `task` from its headers.
 
     Args:
-        task: from the name of the topic.
+        task: the task, from the name of the topic.
         fields: the headers.
-        timestamp_ms: the record's, of the broker's clock.
-        offset_ms: the broker's clock less the reader's own, in which the query's times shall be.
-        forwarded: whether a selector wrote the record, whose word for the time is the broker's.
-        owner: the tenant that is proved to ask, whose own topics may take the result.
+        timestamp_ms: the record's timestamp by the broker's clock.
+        offset_ms: the broker's clock minus the reader's clock; the query's times are converted to the reader's clock.
+        forwarded: true if a selector wrote the record; its send time then counts as the broker's time.
+        owner: the proved tenant of the query; the result may go to this tenant's own topics.
 
     Raises:
-        InvalidRequest: a header is missing or out of its range; the message names it.
+        InvalidRequest: a header is missing or out of range; the message names it.
     """
     get = fields.get
     query_id = get(h.ID)
     if not query_id or len(query_id) > MAX_ID:
         raise InvalidRequest(f"header {h.ID} must hold 1 to {MAX_ID} characters")
     reply_to = get(h.REPLY_TO) or results_topic(task)
-    if not (forwarded and reply_to == SHADOWS):  # which a selector may name, and no client
+    if not (forwarded and reply_to == SHADOWS):  # a selector may name this topic, a client may not
         _check_reply_to(reply_to, owner)
     batch, tenant = get(h.BATCH), get(h.TENANT)
     if tenant is not None:
@@ -88,10 +88,10 @@ def parse_query(
 
 
 def read_deadline_ms(fields: dict[str, str], timestamp_ms: float, *, forwarded: bool) -> float | None:
-    """Read when the answer to a query is needed, ms of the broker's clock; arguments as those of `parse_query`.
+    """Read the deadline of a query in ms by the broker's clock; the arguments are those of `parse_query`.
 
     Raises:
-        InvalidRequest: a header is out of its range.
+        InvalidRequest: a header is out of range.
     """
     said_ms, sent_ms = _sent_ms(fields, timestamp_ms, forwarded)
     latency_ms = _read_needs(fields).latency_ms
@@ -122,7 +122,7 @@ def _check_tenant(tenant: str) -> None:
         raise InvalidRequest(f"header {h.TENANT} is not a name: {tenant[:80]!r}")
 
 
-# A client asks for the same thing again and again: reading it is a quarter of the time to read a query.
+# Clients repeat the same needs; without the cache, parsing them takes a quarter of the time to read a query.
 @lru_cache(maxsize=1024)
 def _parse_needs(
     latency: str | None,
@@ -147,12 +147,12 @@ def _parse_needs(
 
 
 def _sent_ms(fields: dict[str, str], timestamp_ms: float, forwarded: bool) -> tuple[float | None, float]:
-    """When a record was sent, as its sender says, and as is believed."""
+    """Return the send time as claimed by the sender, and the send time that is used, both in ms."""
     said_ms = _said_ms(fields.get(h.SENT_NS))
     linger_ns = None if forwarded else fields.get(h.LINGER_NS)
     linger_ms = _linger_ms(linger_ns) if linger_ns else 0.0
     if said_ms is not None:
-        # It may linger for that long, and less where something else is sent meanwhile.
+        # The send time may be up to the linger time before the append time.
         most_ms = ON_THE_WAY_MS if forwarded else ROUNDING_MS + linger_ms
         if is_believable(said_ms, timestamp_ms, most_ms):
             return said_ms, said_ms
@@ -160,17 +160,20 @@ def _sent_ms(fields: dict[str, str], timestamp_ms: float, forwarded: bool) -> tu
 
 
 def _said_ms(sent_ns: str | None) -> float | None:
-    """When the sender says that it sent the record, by whatever clock; None if it does not say, or nonsense."""
+    """Return the send time in ms that the sender claims, by an unknown clock; None if it is missing or malformed."""
     return int(sent_ns[:20]) / 1e6 if sent_ns and sent_ns.isascii() and sent_ns.isdigit() else None
 
 
 def _linger_ms(linger_ns: str) -> float:
-    """How long the sender kept it; no more is believed than any sender of ours does."""
+    """Return the time in ms that the sender held the query, limited to the longest linger of our own senders."""
     return min(_number(h.LINGER_NS, linger_ns, 0, math.inf) / 1e6, MOST_LINGER_MS)
 
 
 def _deadline_ms(deadline: str | None, latency_ms: float | None, sent_ms: float, said_ms: float | None) -> float | None:
-    """The deadline by the broker's clock; a client that says when it sent the query, `said_ms`, has one of its own."""
+    """Return the deadline by the broker's clock.
+
+    If the client sent its own send time `said_ms`, the deadline header is read by the client's clock.
+    """
     absolute = _number(h.DEADLINE_MS, deadline, 0, math.inf) if deadline else None
     if absolute is not None and said_ms is not None and abs(absolute - said_ms) <= _MOST_BUDGET_MS:
         absolute = sent_ms + absolute - said_ms

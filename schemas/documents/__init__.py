@@ -1,7 +1,7 @@
-"""The wire contract for machines: JSON Schema, AsyncAPI 3 and OpenAPI 3.1, generated from the code beside them.
+"""Machine-readable wire contract, generated from code: JSON Schema, AsyncAPI 3 and OpenAPI 3.1.
 
-`python -m schemas.documents` writes the JSON files of this folder; `--check` fails when one of them is stale.
+`python -m schemas.documents` writes the JSON files of this folder. With `--check` it fails if a file is stale.
 
-Reading order: structs (JSON Schema of what is on the wire) -> fields (the headers) -> asyncapi (topics) -> responses
-(errors over HTTP) -> jobs, unoffered, admin, openapi (paths) -> page (for people) -> __main__.
+Reading order: structs (JSON Schema of wire structs) -> fields (headers) -> asyncapi (topics) -> responses (HTTP errors)
+-> jobs, unoffered, admin, openapi (paths) -> page (HTML for people) -> __main__.
 """

@@ -1,4 +1,4 @@
-"""`python -m schemas.documents [--check]`: write the documents, or say which are stale."""
+"""`python -m schemas.documents [--check]`: write the generated documents, or list the stale ones."""
 
 import argparse
 import json
@@ -12,31 +12,31 @@ from schemas.documents.structs import ROOTS, json_schema
 
 FOLDER: Final = Path(__file__).parent
 PAGE: Final = FOLDER.parents[1] / "docs" / "admin.md"
-"""Page of the documentation that holds the table of the admin API, in a checkout."""
+"""Page of the documentation that contains the table of the admin API; it exists only in a checkout."""
 _TABLE: Final = re.compile(r"(<!-- endpoints:begin -->\n).*(<!-- endpoints:end -->)", re.DOTALL)
 
 
 def documents() -> dict[str, dict[str, Any]]:
-    """All documents by file name."""
+    """Return all documents by file name."""
     found = {f"{name}.schema.json": json_schema(name) for name in ROOTS}
     return found | {"asyncapi.json": asyncapi.document(), "openapi.json": openapi.document()}
 
 
 def texts() -> dict[Path, str]:
-    """Text of each document by its file."""
+    """Return the text of each document by its path."""
     found = {FOLDER / name: json.dumps(content, indent=2) + "\n" for name, content in documents().items()}
     return found | {PAGE: _TABLE.sub(rf"\g<1>{admin.table()}\n\g<2>", PAGE.read_text())}
 
 
 def stale() -> list[Path]:
-    """Files that are not as the code says."""
+    """Return the paths of files that are missing, outdated or no longer generated."""
     wanted = texts()
     present = {path: path.read_text() for path in (*FOLDER.glob("*.json"), PAGE)}
     return sorted(path for path in wanted | present if wanted.get(path) != present.get(path))
 
 
 def main() -> int:
-    """Write the documents, or check them with `--check`; returns the exit code."""
+    """Write the documents, or check them with `--check`; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m schemas.documents", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a document is stale")
     if parser.parse_args().check:

@@ -1,4 +1,4 @@
-"""The admin API in the OpenAPI document, made of the table of its endpoints."""
+"""Operations of the admin API in the OpenAPI document, generated from the endpoint table."""
 
 from functools import cache
 from typing import Any, Final
@@ -16,7 +16,7 @@ _NULL: Final = {"type": "null"}
 
 
 def paths() -> dict[str, Any]:
-    """Operations by path and method."""
+    """Return the operations by path and method."""
     found: dict[str, Any] = {}
     for endpoint in ENDPOINTS:
         found.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint)
@@ -25,14 +25,17 @@ def paths() -> dict[str, Any]:
 
 
 def schemas() -> dict[str, Any]:
-    """Schemas of what these operations answer with, and of what their requests hold."""
+    """Return the schemas of the operations' results and of the structs in their requests.
+
+    The request structs themselves are left out, because each operation lists their fields.
+    """
     _, answers = msgspec.json.schema_components([one.result for one in ENDPOINTS], ref_template=_REF)
     said_otherwise = {one.request.__name__ for one in ENDPOINTS} - answers.keys()
     return {name: schema for name, schema in _schemas().items() if name not in said_otherwise}
 
 
 def table() -> str:
-    """Who may ask what, as a table of the documentation."""
+    """Return the endpoints with their required roles as a Markdown table for the documentation."""
     before = ENDPOINTS.index(SHOW)
     all_of_them = (*ENDPOINTS[:before], SEND, *ENDPOINTS[before:])
     rows = [f"| `{one.name}` | `{one.method} {one.path}` | `{one.role}` | {one.summary} |" for one in all_of_them]
@@ -63,7 +66,7 @@ def _operation(endpoint: Endpoint[Any, Any]) -> dict[str, Any]:
 
 
 def _sending() -> dict[str, Any]:
-    """The operation whose body is a file."""
+    """Return the operation whose body is a file."""
     described = _operation(SEND)
     for status in ("404", "409", "504"):
         del described["responses"][status]
@@ -80,14 +83,14 @@ def _body(properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
 
 def _parameter(place: str, name: str, schema: dict[str, Any], *, needed: bool) -> dict[str, Any]:
     said = {key: value for key, value in schema.items() if key != "default" or value is not None}
-    if "anyOf" in said:  # None is left out of a query string
+    if "anyOf" in said:  # a query string leaves None out
         kinds = [kind for kind in said.pop("anyOf") if kind != _NULL]
         said |= kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
     return {"name": name, "in": place, "required": needed, "schema": said}
 
 
 def _fields(request: type) -> tuple[dict[str, Any], list[str]]:
-    """Schemas of a request's fields by name, and those that must be given."""
+    """Return the schemas of a request's fields by name, and the names of the required fields."""
     schema = _schemas()[request.__name__]
     return dict(schema["properties"]), schema.get("required", [])
 

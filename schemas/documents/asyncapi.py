@@ -1,4 +1,4 @@
-"""The AsyncAPI 3 document: what may be sent to and received from the system over Kafka."""
+"""AsyncAPI 3 document: the records that clients may send to and receive from the system over Kafka."""
 
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ _BINARY: Final = "application/octet-stream"
 
 
 def document() -> dict[str, Any]:
-    """The whole AsyncAPI document."""
+    """Return the complete AsyncAPI document."""
     return {
         "asyncapi": VERSION,
         "info": {
@@ -109,7 +109,7 @@ def _channel(address: str, description: str, messages: list[str], **parameters: 
 
 
 def _operations() -> dict[str, Any]:
-    """The operations as seen from the system: it receives what others send."""
+    """Return the operations from the system's point of view: it receives the records that clients send."""
     return {
         "answerQuery": _answered("tasks", "Choose a variant for a query and have it answered.", topics.SELECTOR_GROUP),
         "answerOfflineQuery": _answered(

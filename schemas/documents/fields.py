@@ -1,4 +1,4 @@
-"""The headers of records, described once for AsyncAPI (records) and OpenAPI (HTTP)."""
+"""Descriptions of the record headers, shared by AsyncAPI (records) and OpenAPI (HTTP)."""
 
 from typing import Any, Final
 
@@ -123,12 +123,12 @@ RESULT: Final = (
 
 
 def headers_schema(fields: dict[str, dict[str, Any]], required: list[str]) -> dict[str, Any]:
-    """JSON Schema of a record's headers; others than these may be there."""
+    """Return the JSON Schema of a record's headers; it allows additional headers."""
     return {"type": "object", "properties": fields, "required": required, "additionalProperties": {"type": "string"}}
 
 
 def error_table() -> list[dict[str, Any]]:
-    """Every error that a query can have, with its fault and HTTP status."""
+    """Return every error of a query with its fault and HTTP status."""
     return [
         {
             "code": kind.code.value,

@@ -1,4 +1,4 @@
-"""The routes of jobs in the OpenAPI document."""
+"""Routes of jobs in the OpenAPI document."""
 
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ _TEXT: Final = {"type": "string"}
 
 
 def paths() -> dict[str, Any]:
-    """Operations by path and method."""
+    """Return the operations by path and method."""
     return {
         _JOBS: {"post": _submit("submitJobs", "name"), "get": _list()},
         _OF_VERSION: {"post": _submit("submitJobsVersion", "name", "version")},
@@ -39,7 +39,7 @@ def paths() -> dict[str, Any]:
 
 
 def schemas() -> dict[str, Any]:
-    """Schemas of what only these routes answer with."""
+    """Return the schemas that only the job routes use."""
     ids = {"type": "array", "items": _TEXT}
     following = {"type": ["string", "null"], "description": "`before` of the next page; null after the last one."}
     return {

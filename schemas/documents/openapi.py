@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of the gateway: the Open Inference Protocol v2 with Triton's extensions we have."""
+"""OpenAPI 3.1 document of the gateway: the Open Inference Protocol v2 with the supported Triton extensions."""
 
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ _JSON: Final = "application/json"
 _BINARY: Final = "application/octet-stream"
 _ANY: Final = {"type": "object"}
 _OPEN: Final = ("/v2/health/live", "/v2/health/ready", "/openapi.json", "/docs")
-"""Paths for whoever comes."""
+"""Paths without authentication."""
 _KEY: Final = {
     "type": "http",
     "scheme": "bearer",
@@ -33,11 +33,11 @@ _ASKING: Final = (
 )
 
 _RECORDS_ONLY: Final = (h.CONTENT_TYPE, h.CORRELATION, h.RETRY_AFTER_MS)
-"""Headers of a result's record that are said otherwise, or not at all, with an answer over HTTP."""
+"""Headers of a result record that an HTTP answer leaves out or expresses in another way."""
 
 
 def document() -> dict[str, Any]:
-    """The whole OpenAPI document."""
+    """Return the complete OpenAPI document."""
     paths: dict[str, Any] = {}
     paths |= _get("/v2", "serverMetadata", "Who serves, and what it can.", "ServerMetadata")
     paths |= _get("/v2/health/live", "serverLive", "Whether the process lives.", "Live")
@@ -78,7 +78,7 @@ def document() -> dict[str, Any]:
 
 
 def _guarded(path: str, methods: dict[str, Any]) -> dict[str, Any]:
-    """A path's operations, with what whoever may not ask is answered, or as those that anybody may ask."""
+    """Return a path's operations with the errors of authentication added, or marked as open to everybody."""
     if path in _OPEN:
         return {method: operation | {"security": []} for method, operation in methods.items()}
     refused = responses.errors(401, 403)

@@ -1,4 +1,4 @@
-"""The OpenAPI document as a page to read: one file without scripts, that loads nothing from anywhere."""
+"""HTML page of the OpenAPI document: one file without scripts and without external resources."""
 
 import html
 import json
@@ -18,7 +18,7 @@ a { color: #8ab4f8; } td, th { border-color: #444; } }
 
 
 def page(document: Mapping[str, Any]) -> str:
-    """A document as HTML."""
+    """Return a document as an HTML page."""
     info = document["info"]
     title = _text(f"{info['title']} {info['version']}")
     paths, schemas = document["paths"], document["components"]["schemas"]
@@ -78,7 +78,7 @@ def _schema(name: str, schema: Mapping[str, Any]) -> str:
 
 
 def _kind(schema: Mapping[str, Any]) -> str:
-    """What a value may be, in a few words."""
+    """Describe a schema's values in a few words of HTML."""
     if "$ref" in schema:
         name = _text(schema["$ref"].rpartition("/")[2])
         return f'<a href="#{name}">{name}</a>'
@@ -105,7 +105,7 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 
 def _marked(text: str) -> str:
-    """A text with what stands in backticks as code."""
+    """Return the text as HTML, with the parts in backticks as code."""
     parts = _text(text).split("`")
     return "".join(f"<code>{part}</code>" if number % 2 else part for number, part in enumerate(parts))
 

@@ -1,4 +1,4 @@
-"""Errors of operations in the OpenAPI document: said once each, and by every operation that may answer with them."""
+"""Error responses in the OpenAPI document: each is defined once, and operations refer to it."""
 
 from typing import Any, Final
 
@@ -9,9 +9,10 @@ from schemas.errors import QUERY_ERRORS, ErrorCode
 _JSON: Final = "application/json"
 _CONTENT: Final = {_JSON: {"schema": {"$ref": "#/components/schemas/ErrorBody"}}}
 ANY: Final = (400, 408, 503)
-"""Statuses that any request may be answered with: it is no HTTP, it does not arrive, there are too many connections."""
+"""Statuses that any request may get: it is not valid HTTP, it does not arrive in time, or there are too many
+connections."""
 BODY: Final = (413, 415)
-"""Those of a request with a body besides."""
+"""Additional statuses of requests with a body."""
 _OF_HTTP: Final = {
     408: "The request has not arrived in time.",
     411: "The length of the body is not said.",
@@ -21,17 +22,17 @@ _OF_HTTP: Final = {
 
 
 def errors(*statuses: int) -> dict[str, Any]:
-    """References to what these statuses, and those of any request, come with."""
+    """Return references to the responses of these statuses and of the statuses that any request may get."""
     return {str(status): {"$ref": f"#/components/responses/E{status}"} for status in sorted({*ANY, *statuses})}
 
 
 def refusal(description: str) -> dict[str, Any]:
-    """An error of one operation, in words of its own."""
+    """Return an error response with a description that is specific to one operation."""
     return {"description": description, "content": _CONTENT}
 
 
 def components() -> dict[str, Any]:
-    """What the references refer to."""
+    """Return the error responses that the references point to."""
     statuses = sorted({kind.http_status for kind in QUERY_ERRORS.values()} | set(_OF_HTTP))
     return {f"E{status}": _error(status) for status in statuses}
 

@@ -1,4 +1,4 @@
-"""JSON Schema (2020-12) of the structs that cross a wire, as msgspec derives it from their types."""
+"""JSON Schema (2020-12) of the wire structs, which msgspec derives from their types."""
 
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ ROOTS: Final = {
     "SelectorLoad": SelectorLoad,
     "JobStatus": JobStatus,
 }
-"""Structs by their name in the documents."""
+"""Structs by their names in the documents."""
 _DATA: Final = {
     "description": "The elements, row-major, flat or nested; absent where `parameters.binary_data_size` is given.",
     "type": "array",
@@ -28,7 +28,7 @@ _DATA: Final = {
 
 
 def components(ref: str) -> dict[str, Any]:
-    """JSON Schemas by name; `ref` is where they will stand, e.g. `#/components/schemas/{name}`."""
+    """Return the JSON Schemas by name; `ref` is the template of references, e.g. `#/components/schemas/{name}`."""
     kinds = [*ROOTS.values(), ErrorBody]
     _, found = msgspec.json.schema_components(kinds, ref_template=ref)
     renamed = {kind.__name__: name for name, kind in ROOTS.items()}
@@ -40,7 +40,7 @@ def components(ref: str) -> dict[str, Any]:
 
 
 def json_schema(root: str) -> dict[str, Any]:
-    """JSON Schema document of one struct, with what it refers to."""
+    """Return the JSON Schema document of one struct, including every schema that it refers to."""
     schemas = components("#/$defs/{name}")
     return {"$schema": DIALECT, "title": root, "$ref": f"#/$defs/{root}", "$defs": _reachable(root, schemas)}
 

@@ -1,4 +1,4 @@
-"""Routes in the OpenAPI document that Triton has and this system answers by saying that it has not."""
+"""OpenAPI operations of Triton routes that this system does not support: they return an error or an empty result."""
 
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ _MEMORIES: Final = {"systemsharedmemory": "SystemSharedMemory", "cudasharedmemor
 
 
 def paths() -> dict[str, Any]:
-    """Operations by path and method."""
+    """Return the operations by path and method."""
     found: dict[str, Any] = {_LOGGING: _refused("LogSettings", "Not offered: settings of logs.")}
     for path, suffix in zip(_TRACES, ("", "OfModel"), strict=True):
         found[path] = _refused(f"TraceSettings{suffix}", "Not offered: settings of traces; `traceparent` is passed on.")

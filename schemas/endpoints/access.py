@@ -1,4 +1,4 @@
-"""Whose a task or a model is, over the admin API, and who may use it."""
+"""Access endpoints of the admin API: owner and visibility of tasks and models."""
 
 from typing import Annotated, Final
 
@@ -12,26 +12,26 @@ _Tenants = Annotated[frozenset[str], msgspec.Meta(max_length=1000)]
 
 
 class AccessRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Whose something is, is wanted."""
+    """Request for the owner and visibility of a task or model."""
 
     name: str
-    """A task, or a model with all its versions."""
+    """Task, or model with all its versions."""
 
 
 class AccessChange(msgspec.Struct, frozen=True, kw_only=True):
-    """Who is to use something from now on."""
+    """Change of the owner or visibility of a task or model."""
 
     name: str
-    """A task, or a model with all its versions."""
+    """Task, or model with all its versions."""
     visibility: Visibility
     owner: str | None = None
-    """Tenant that it is to belong to; None: as it does."""
+    """New owner; null: the owner does not change."""
     shared_with: _Tenants = frozenset()
-    """Tenants that are to use it as well, where it is shared."""
+    """Tenants that may also use it if `visibility` is `shared`."""
 
 
 class AccessOf(msgspec.Struct, frozen=True):
-    """Whose a task or a model is, and who may use it."""
+    """Task or model with its owner and visibility."""
 
     name: str
     access: Access

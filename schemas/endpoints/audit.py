@@ -1,4 +1,4 @@
-"""What administrators did, over the admin API."""
+"""Audit endpoint of the admin API: the actions of administrators."""
 
 from typing import Final
 
@@ -10,16 +10,16 @@ from schemas.rows.audit import AuditRow, AuditVerb
 
 
 class ActsRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Acts that are to be listed: those that are all of it."""
+    """Filter of the listed actions: an action must match every field that is given."""
 
     actor: str | None = None
     verb: AuditVerb | None = None
     subject: str | None = None
     since: Moment | None = None
     until: Moment | None = None
-    """Before then."""
+    """Exclusive end of the time range."""
     latest: Some = 50
-    """How many."""
+    """Maximum number of actions."""
 
 
 ACTS: Final = Endpoint(

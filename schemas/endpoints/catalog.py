@@ -1,4 +1,4 @@
-"""What is registered, over the admin API: tasks, models, variants and their profiles, as who asks sees them."""
+"""Catalog endpoints of the admin API: the tasks, models, variants and profiles that the caller may see."""
 
 from typing import Final
 
@@ -12,84 +12,84 @@ from schemas.rows.placement import CorrectionRow
 
 
 class ListedTask(Task, frozen=True, kw_only=True):
-    """A task, and who may use it."""
+    """Task with its owner and visibility."""
 
     access: Access = PUBLIC
 
 
 class ModelsRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Models are wanted, of all tasks or of one."""
+    """Request for the models of one task, or of all tasks."""
 
     task: str | None = None
 
 
 class ListedModel(Architecture, frozen=True, kw_only=True):
-    """A version of a model, and who may use it."""
+    """Version of a model with its owner and visibility."""
 
     access: Access = PUBLIC
 
 
 class VariantsRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Variants are wanted, of all tasks or of one."""
+    """Request for the variants of one task, or of all tasks."""
 
     task: str | None = None
 
 
 class ListedVariant(msgspec.Struct, frozen=True, kw_only=True):
-    """A variant, with what was measured and seen of it."""
+    """Variant with its profile and the observations of it in service."""
 
     variant: Variant
     profile: Profile | None
-    """None: it was not measured."""
+    """Null: the variant has not been profiled."""
     measure: str
-    """What accuracy means of its task."""
+    """Measure that `accuracy` means for the variant's task."""
     failed: dict[str, str] = {}
-    """Why it could not be loaded, by worker; for administrators."""
+    """Reason why the variant failed to load, by worker; only administrators see it."""
     corrections: tuple[CorrectionRow, ...] = ()
-    """Where it takes longer than was measured; for administrators."""
+    """Cases in which batches take longer than the profile says; only administrators see them."""
     dominated_by: str = ""
-    """A variant that is better in everything, of those that who asks may use; empty: none is."""
+    """Variant that is better in every respect, among the variants that the caller may use; empty: there is none."""
 
 
 class ProfileRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What was measured of a variant is wanted."""
+    """Request for the profile of a variant."""
 
     variant: str
 
 
 class MeasuredVariant(msgspec.Struct, frozen=True, kw_only=True):
-    """What was measured of a variant."""
+    """Profile of a variant."""
 
     profile: Profile
     measure: str
-    """What accuracy means of its task."""
+    """Measure that `accuracy` means for the variant's task."""
     tuning: str = ""
-    """How its numbers were chosen; empty where there was no choice."""
+    """How quantisation was tuned: the calibration, and the layers that stay in FP32; empty: there was no choice."""
     corrections: tuple[CorrectionRow, ...] = ()
-    """Where it takes longer than was measured; for administrators."""
+    """Cases in which batches take longer than the profile says; only administrators see them."""
 
 
 class ComparisonRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """How the variants of a task compare is wanted."""
+    """Request for a comparison of a task's variants."""
 
     task: str
 
 
 class ComparedPoint(msgspec.Struct, frozen=True, kw_only=True):
-    """What counts of a variant where it is compared with others of its task."""
+    """Accuracy, latency and cost of one variant in the comparison of its task."""
 
     variant: str
     architecture: str
     label: str
-    """Runtime and precision: the middle part of its name."""
+    """Runtime and precision, which are the middle part of the variant's name."""
     accuracy: float
-    """By the measure of its task, 0..1."""
+    """Quality by the task's measure, 0..1."""
     latency_s: float
-    """Seconds of one input."""
+    """Seconds of a batch of one input."""
     cost: float
-    """USD of 1000 inputs at the batch size that is cheapest for it, at list prices."""
+    """USD per 1000 inputs at list prices, at the variant's cheapest batch size."""
     dominated_by: str = ""
-    """A variant that is better in everything, of those that who asks may use; empty: none is."""
+    """Variant that is better in every respect, among the variants that the caller may use; empty: there is none."""
 
 
 TASKS: Final = Endpoint(

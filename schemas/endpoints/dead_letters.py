@@ -1,8 +1,9 @@
-"""Dead letters over the admin API: looked at, sent again, dropped; for administrators alone.
+"""Dead-letter endpoints of the admin API: list, show, replay and drop; for administrators only.
 
-They hold queries of all tenants, and whose one is that could not be read nobody has proved. Replaying and dropping work
-on so many at a time, the oldest first, and say where to go on: no answer takes for ever, and what is cut off is gone on
-with. Of a letter that was replayed or dropped nothing is done again.
+Dead letters hold queries of all tenants, and the tenant of an unreadable record is not proved. Replay and drop handle a
+limited number of dead letters in each request, oldest first, and return the position at which the next request
+continues. So every request ends in time, and an interrupted one can be continued. A dead letter that was replayed or
+dropped is not handled again.
 """
 
 from datetime import datetime
@@ -14,32 +15,32 @@ from schemas.endpoints.endpoint import Endpoint, Moment, Number
 from schemas.principal import Role
 
 MOST_LETTERS: Final = 10_000
-"""Letters that are handled at once; of more, one goes on behind the last."""
+"""Maximum number of dead letters in one request; the next request continues after the last one."""
 MOST_SHOWN_BYTES: Final = 1000
-"""What is shown of a value."""
+"""Maximum number of bytes of a record's value in an answer."""
 _Limit = Annotated[int, msgspec.Meta(ge=1, le=MOST_LETTERS)]
 _Letters = Annotated[list[str], msgspec.Meta(max_length=MOST_LETTERS)]
 _DEADLINE_S: Final = 300.0
 
 
 class LettersRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Which dead letters are listed: the latest of those that fit."""
+    """Filter of the listed dead letters; the latest matches are returned."""
 
     task: str | None = None
     reason: str | None = None
-    """Part of the reason, in capitals or not."""
+    """Part of the reason; upper and lower case are equal."""
     since: Moment | None = None
     until: Moment | None = None
     limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100
     done: bool = False
-    """Those, too, that were replayed or dropped."""
+    """Include dead letters that were replayed or dropped."""
 
 
 class LetterOutline(msgspec.Struct, frozen=True, kw_only=True):
-    """A dead letter in a list."""
+    """Entry in a list of dead letters."""
 
     letter: str
-    """Partition and offset, `0/17`, by which it is named."""
+    """Name of the dead letter: partition and offset, e.g. `0/17`."""
     at: datetime
     state: str
     task: str
@@ -50,12 +51,12 @@ class LetterOutline(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int
     bytes: int
     whole: bool
-    """Whether all of the record is kept."""
+    """True if the complete record is kept."""
     reason: str
 
 
 class ShownLetter(LetterOutline, frozen=True, kw_only=True):
-    """A dead letter, with its headers and the beginning of its value."""
+    """Dead letter with its headers and the beginning of its value."""
 
     key: str
     headers: list[tuple[str, str]]
@@ -63,56 +64,57 @@ class ShownLetter(LetterOutline, frozen=True, kw_only=True):
 
 
 class LetterRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Which dead letter is shown."""
+    """Request for one dead letter."""
 
     partition: Number
     offset: Number
 
 
 class LetterChoice(msgspec.Struct, frozen=True, kw_only=True):
-    """Dead letters of which something is to be done: the oldest of those that fit in all that is said."""
+    """Selection of dead letters to handle: the oldest that match every field that is given."""
 
     letters: _Letters = []
-    """These, as `0/17`; empty: any."""
+    """Names of dead letters, e.g. `0/17`; empty: any."""
     task: str | None = None
     reason: str | None = None
     since: Moment | None = None
     until: Moment | None = None
     limit: _Limit = 1000
     after: str = ""
-    """Where the answer before said to go on."""
+    """Position from the previous answer at which to continue."""
 
 
 class DropRequest(LetterChoice, frozen=True, kw_only=True):
-    """Dead letters that are to be dropped."""
+    """Selection of dead letters to drop."""
 
     all: bool = False
-    """Whether all are meant where nothing else is said."""
+    """Confirms that all dead letters are meant if no other field is given."""
 
 
 class HandledLetters(msgspec.Struct, frozen=True, kw_only=True):
-    """How far it has come with letters of which something was to be done."""
+    """Progress of a request that handles dead letters."""
 
     handled: int
-    """Number of those that were looked at."""
+    """Number of dead letters that were examined."""
     after: str = ""
-    """Where to go on; empty: these were all."""
+    """Position at which to continue; empty: there are no more."""
     until: datetime | None = None
-    """To be sent with `after`, where what is done may come back as another dead letter."""
+    """Value to send as `until` together with `after`. It excludes new dead letters that the replayed queries may
+    cause."""
 
 
 class ReplayedLetters(HandledLetters, frozen=True, kw_only=True):
-    """What became of dead letters that were to be sent again."""
+    """Result of a replay."""
 
     replayed: int
     answered: int
-    """Number of those that were not sent, since their query has an answer."""
+    """Number of dead letters that were not sent because their query already has an answer."""
     passed_over: dict[str, str]
-    """Why others were not sent, by letter."""
+    """Reason why each of the other dead letters was not sent, by name."""
 
 
 class DroppedLetters(HandledLetters, frozen=True, kw_only=True):
-    """What became of dead letters that were to be dropped."""
+    """Result of a drop."""
 
     dropped: int
 

@@ -1,11 +1,11 @@
-"""An endpoint of the admin API, and the two ways of a request: to HTTP, as the command line sends it, and from HTTP.
+"""Endpoint of the admin API, and the conversion of its requests to HTTP (command line) and from HTTP (gateway).
 
-A request is a struct. Its fields that the path names travel there; the others in the query string of a GET or DELETE,
-where None is left out, or as a JSON object in the body of a POST or PUT. What no field is called is refused, since a
-misspelt bound would bound nothing, in silence.
+A request is a struct. The fields named in the path are sent there. The other fields are sent in the query string of a
+GET or DELETE, which leaves None out, or as a JSON object in the body of a POST or PUT. A name that is not a field is
+refused: a misspelt limit would otherwise be ignored without notice.
 
-A request's fields are bounded by their types, for nothing behind them looks again: numbers are a `Count` or the like,
-and no text holds what Postgres cannot keep.
+The types of the fields must bound their values (numbers are a `Count` or similar), because no later layer checks them
+again. No text may hold characters that Postgres cannot store.
 """
 
 from collections.abc import Iterable, Mapping
@@ -25,66 +25,67 @@ Q = TypeVar("Q")
 R = TypeVar("R")
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
-"""A number of things, as far as one that is larger is a mistake."""
+"""Number of things; a larger value is treated as a mistake."""
 Some = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
-"""How many rows are to be listed."""
+"""Maximum number of rows to list."""
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-"""Number of a row or a record, as Postgres and Kafka give them."""
+"""Number of a row in Postgres or of a record in Kafka."""
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
-"""A time, with its zone."""
+"""Time with a time zone."""
 MOST_BODY_BYTES: Final = 1 << 20
-"""Bytes of a request's body, far more than any needs: it is read as a whole, while queries wait."""
+"""Maximum size of a request's body in bytes. The gateway parses a body in one step, which delays queries."""
 _MOST_SHOWN: Final = 80
 _WITH_BODY: Final = frozenset({"POST", "PUT"})
 
 
 class Nothing(msgspec.Struct, frozen=True):
-    """What is asked by the path alone, or what there is nothing to say of."""
+    """Request without fields, or empty result."""
 
 
 class Endpoint(msgspec.Struct, Generic[Q, R], frozen=True, kw_only=True):
-    """One thing that can be asked of the admin API."""
+    """Endpoint of the admin API."""
 
     name: str
-    """Noun and verb, `scale.pin`; what it is bound by to the function that does it."""
+    """Noun and verb, e.g. `scale.pin`. The name connects the endpoint to the function in `admin/` that implements
+    it."""
     method: Literal["GET", "POST", "PUT", "DELETE"]
     path: str
-    """With the names of fields in braces: `/v1/scale/pins/{kind}/{name}`."""
+    """Path with field names in braces: `/v1/scale/pins/{kind}/{name}`."""
     role: Role
-    """The least that whoever asks must have; what it lets them change is decided by whose it is."""
+    """Lowest role that the caller must have. Which objects the caller may change depends on their owner."""
     request: type[Q]
     result: type[R]
     summary: str
     status: int = 200
-    """What a request that is done is answered with; 202 where it is only begun."""
+    """HTTP status of success; 202 if the request only starts the work."""
     deadline_s: float = 30.0
-    """Longest that it may take."""
+    """Timeout in seconds."""
     lets_in: bool = False
-    """Whether what comes of it lets somebody in, also later and elsewhere: a gateway does that for nobody whom it does
-    not know."""
+    """True if the result grants somebody access, also later or at another gateway. A gateway without authentication
+    refuses such an endpoint."""
 
     @property
     def has_body(self) -> bool:
-        """Whether what the path does not name travels in the body, rather than in the query string."""
+        """True if the fields that are not in the path are sent in the body rather than in the query string."""
         return self.method in _WITH_BODY
 
     @property
     def in_path(self) -> tuple[str, ...]:
-        """Fields that the path names."""
+        """Fields that are part of the path."""
         return tuple(field for _, field, _, _ in Formatter().parse(self.path) if field)
 
 
 class HttpCall(NamedTuple):
-    """A request as it travels."""
+    """Request in the form in which it is sent over HTTP."""
 
     method: str
     target: str
-    """Path and query string, as they stand in the first line."""
+    """Path and query string as in the request line."""
     body: bytes | None
 
 
 def to_http(endpoint: Endpoint[Q, R], request: Q) -> HttpCall:
-    """What to send."""
+    """Return the HTTP request that stands for `request`."""
     values: dict[str, Any] = msgspec.to_builtins(request)
     path = endpoint.path.format(**{name: quote(str(values.pop(name)), safe="") for name in endpoint.in_path})
     if endpoint.has_body:
@@ -96,10 +97,10 @@ def to_http(endpoint: Endpoint[Q, R], request: Q) -> HttpCall:
 def from_http(
     endpoint: Endpoint[Q, R], path: Mapping[str, str], query: Iterable[tuple[str, str]], body: bytes = b""
 ) -> Q:
-    """What was sent: values of the path by name, the pairs of the query string, and the body of a POST or PUT.
+    """Read a request from the path's values by name, the pairs of the query string, and the body of a POST or PUT.
 
     Raises:
-        InvalidRequest: it is not what the endpoint takes; the message says what is wrong.
+        InvalidRequest: the request does not fit the endpoint; the message says why.
     """
     asked = dict[str, Any]()
     several, choices = _lists(endpoint.request), _choices(endpoint.request)
@@ -126,21 +127,21 @@ def from_http(
 
 
 def checked(endpoint: Endpoint[Q, R], request: Q) -> Q:
-    """A request that was made here, within the same bounds as one that was sent.
+    """Check a request that was created in this process against the limits that apply to HTTP requests.
 
     Raises:
-        InvalidRequest: it is not.
+        InvalidRequest: a field is out of its limits.
     """
     return _converted(endpoint, msgspec.to_builtins(request), strict=False)
 
 
 def _converted(endpoint: Endpoint[Q, R], values: dict[str, Any], *, strict: bool) -> Q:
-    _check_texts([value for value in values.values() if isinstance(value, str)])  # or errors could not be told
+    _check_texts([value for value in values.values() if isinstance(value, str)])  # first: errors may quote them
     try:
         converted: Any = msgspec.convert(values, endpoint.request, strict=strict)
     except msgspec.ValidationError as error:
         raise InvalidRequest(f"{endpoint.name}: {error}") from None
-    _check_texts(values)  # also within, as far as there may be anything
+    _check_texts(values)  # also texts in nested values
     _check_moments(getattr(converted, name) for name in converted.__struct_fields__)
     return converted
 
@@ -167,14 +168,14 @@ def _check_names(endpoint: Endpoint[Any, Any], names: Iterable[str]) -> None:
 
 
 def _check_given(endpoint: Endpoint[Any, Any], asked: Mapping[str, Any], found: Any) -> None:
-    """Refuse a text that stands for no value, such as `null`: it would bound nothing, in silence."""
+    """Refuse a text such as `null` that means no value: the limit would be ignored without notice."""
     for name, text in asked.items():
         if getattr(found, name) is None:
             raise InvalidRequest(f"{endpoint.name}: {name} has no value in {text!r}; leave it out for all")
 
 
 def _check_texts(value: Any) -> None:
-    """Refuse characters that are none, which Postgres keeps in no text."""
+    """Refuse NUL and lone surrogates, which Postgres cannot store in a text."""
     match value:
         case str():
             if "\0" in value or not _is_unicode(value):
@@ -190,7 +191,7 @@ def _check_texts(value: Any) -> None:
 
 
 def _check_moments(values: Iterable[Any]) -> None:
-    """Refuse a time of the years 1 to 9999 that is none of these in UTC, by which it is compared and kept."""
+    """Refuse a time whose conversion to UTC leaves the years 1 to 9999; times are compared and stored in UTC."""
     for value in values:
         if isinstance(value, datetime):
             try:
@@ -208,14 +209,14 @@ def _is_unicode(text: str) -> bool:
 
 @cache
 def _lists(request: type) -> frozenset[str]:
-    """Fields of a request that hold several values, each of which is a pair of its own in a query string."""
+    """Return the fields that hold several values; each value is a separate pair in a query string."""
     found: Any = msgspec.inspect.type_info(request)
     return frozenset(field.name for field in found.fields if _is_list(field.type))
 
 
 @cache
 def _choices(request: type) -> Mapping[str, tuple[str, ...]]:
-    """Fields of a request that take one of some words, and these."""
+    """Return the allowed words of each field that has an enum type."""
     found: Any = msgspec.inspect.type_info(request)
     return {field.name: words for field in found.fields if (words := _words(field.type))}
 

@@ -1,4 +1,4 @@
-"""Jobs of all models over the admin API: everybody looks after their tenant's, administrators after all."""
+"""Job endpoints of the admin API. A tenant manages its own jobs, an administrator the jobs of all tenants."""
 
 from typing import Annotated, Final
 
@@ -10,19 +10,19 @@ from schemas.principal import Role
 from schemas.rows.jobs import JobResult
 
 JobIds = Annotated[list[Annotated[str, msgspec.Meta(max_length=64)]], msgspec.Meta(min_length=1, max_length=MAX_LISTED)]
-"""Longer than any that was given, for those are told and written down again."""
+"""List of job ids. The length of an id is limited, because answers and the audit log repeat it."""
 
 
 class JobsRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Jobs that are to be listed: those that are all of it."""
+    """Filter of the listed jobs: a job must match every field that is given."""
 
     model: str | None = None
-    """A task, an architecture or a variant."""
+    """Task, architecture or variant."""
     state: JobState | None = None
     batch: str | None = None
-    """Asked for in one request."""
+    """Batch id, which the jobs of one request share."""
     before: str | None = None
-    """Made before this one: the next page."""
+    """Id of a job; only jobs created before it are listed, which gives the next page."""
     limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_LISTED)] = 50
 
 
@@ -33,17 +33,17 @@ class SomeJobs(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OneJob(msgspec.Struct, frozen=True, kw_only=True):
-    """A job by its id."""
+    """Job by its id."""
 
     id: str
 
 
 class JobCancellation(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of a cancellation."""
+    """Result of a cancellation."""
 
     cancelled: list[str]
     not_cancelled: list[str]
-    """Those that had ended, or are not there."""
+    """Jobs that had ended or do not exist."""
 
 
 LIST: Final = Endpoint(

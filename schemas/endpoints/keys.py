@@ -1,7 +1,7 @@
-"""API keys over the admin API: made, listed, limited, revoked; for administrators alone.
+"""API key endpoints of the admin API: create, list, limit and revoke; for administrators only.
 
-A key's id is chosen by whoever has it made, and is no secret: what is sent twice, by a client that did not hear the
-answer or by somebody who recorded it, makes no second key. The secret is in the one answer that tells of it.
+The caller chooses the key's id, which is not secret. A creation request that is sent twice, by a client that lost the
+answer or in a replay attack, therefore creates no second key. Only the answer to the creation contains the secret.
 """
 
 from datetime import datetime
@@ -19,33 +19,33 @@ _Tasks = Annotated[list[str], msgspec.Meta(min_length=1, max_length=1000)]
 
 
 class KeyRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A key that is to be."""
+    """Request to create a key, or to accept a client certificate."""
 
     id: _Id
-    """12 hexadecimal digits, at random."""
+    """12 random hexadecimal digits."""
     certificate: str | None = None
-    """A name in the certificate that its holder shows in the place of a key; absent: a key."""
+    """Subject name of a certificate that its holder presents instead of a key; null: a key is created."""
     tenant: str | None = None
-    """Whom its queries are counted for; only an administrator's needs none."""
+    """Tenant to which its queries are attributed; only an administrator's key may have none."""
     role: Role = Role.QUERY
     tasks: _Tasks | None = None
-    """Tasks that it may ask; absent: all."""
+    """Tasks that it may query; null: all."""
     per_second: _Rate | None = None
-    """Most queries a second, of each gateway."""
+    """Maximum rate of queries per second at each gateway."""
     concurrent: _Waiting | None = None
-    """Most queries that wait at once, of each gateway."""
+    """Maximum number of unanswered queries at each gateway."""
     expires_at: Moment | None = None
-    """When it ends; absent: never."""
+    """End of its validity; null: it does not expire."""
     note: str = ""
-    """What it is for: one line."""
+    """Purpose of the key, in one line."""
 
 
 class KnownKey(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a key."""
+    """Key without its secret."""
 
     id: str
     certificate: str | None
-    """Name of the certificate that is shown in the place of a key; null: a key is."""
+    """Name of the certificate that is presented instead of a key; null: a key is."""
     tenant: str | None
     roles: list[Role]
     tasks: list[str] | None
@@ -59,24 +59,24 @@ class KnownKey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MadeKey(KnownKey, frozen=True, kw_only=True):
-    """A key that was made, and its secret, which is told this once."""
+    """Created key with its secret, which no other answer contains."""
 
     key: str | None
-    """Null where a certificate is shown in its place."""
+    """Null if a certificate is presented instead of a key."""
 
     def __repr__(self) -> str:
-        return f"MadeKey({self.id})"  # so that no log of a value tells it
+        return f"MadeKey({self.id})"  # no log may contain the secret
 
 
 class KeysRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Which keys are listed."""
+    """Filter of the listed keys."""
 
     tenant: str | None = None
-    """Only of this tenant."""
+    """Tenant whose keys are listed; null: all tenants."""
 
 
 class KeyQuotaRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a key may ask from now on; what is absent is not limited."""
+    """New quota of a key; a field that is absent sets no limit."""
 
     id: _Id
     per_second: _Rate | None = None
@@ -84,19 +84,19 @@ class KeyQuotaRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RevokeRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A key that is to count no longer."""
+    """Request to revoke a key."""
 
     id: _Id
 
 
 class RevokedKey(msgspec.Struct, frozen=True, kw_only=True):
-    """A key that counts no longer."""
+    """Result of a revocation."""
 
     id: str
     admins_left: Count
-    """Number of administrators' keys that count still."""
+    """Number of administrators' keys that are still valid."""
     warning: str = ""
-    """What is to be known of that."""
+    """Warning, e.g. that no administrator's key is left; empty: none."""
 
 
 CREATE_KEY: Final = Endpoint(

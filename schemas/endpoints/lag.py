@@ -1,4 +1,4 @@
-"""Consumer lag over the admin API."""
+"""Consumer lag endpoint of the admin API."""
 
 from datetime import datetime
 from typing import Final
@@ -10,16 +10,16 @@ from schemas.principal import Role
 from schemas.rows.samples import LagSample
 
 STALE_S: Final = 10.0
-"""Seconds after which what was recorded is no longer the present."""
+"""Age in seconds from which a recorded lag is reported as stale."""
 
 
 class LagReport(msgspec.Struct, frozen=True, kw_only=True):
-    """How far the consumers of each topic are behind, as last recorded."""
+    """Lag of the consumers of each topic, as last recorded."""
 
     at: datetime
-    """The present by the database's clock: that of whoever reads this may be wrong."""
+    """Present time by the database's clock, because the reader's clock may be wrong."""
     alarms: list[str]
-    """Reasons why what follows is not the present, and what is wrong with topics; empty while all is well."""
+    """Reasons why the recorded lag may be out of date, and problems with topics; empty: no problem is known."""
     lag: list[LagSample]
 
 

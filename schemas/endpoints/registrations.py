@@ -1,4 +1,4 @@
-"""Registrations: each is kept, done by a registrar, and asked after by its id."""
+"""Registration endpoints of the admin API. The registrar executes each stored registration; its id gives the status."""
 
 from typing import Final
 
@@ -16,13 +16,13 @@ from schemas.registrations import (
 
 
 class RegistrationRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A registration that is meant."""
+    """Request for one registration."""
 
     id: str
 
 
 class RegistrationsRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Which registrations to list."""
+    """Request for a list of registrations."""
 
     limit: Some = 100
 

@@ -1,6 +1,7 @@
-"""Unregistering over the admin API: what would go, and the removal itself, which takes longer than an answer may.
+"""Removal endpoints of the admin API: unregister tasks, models and variants, after a preview.
 
-A removal that was accepted is kept until it has ended, whatever ends meanwhile; its number is asked how far it is.
+A removal takes longer than one request. An accepted removal is stored and survives restarts; its number gives its
+status.
 """
 
 from typing import Final
@@ -13,14 +14,14 @@ from schemas.rows.removals import Removal, RemovalPlan, RemovalRequest
 
 
 class RemovalPlanRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What would go with a name is wanted."""
+    """Request for a preview of a removal."""
 
     name: str
-    """A variant, a model, a version (`MODEL@2`) or a task with all of it."""
+    """Variant, model, version (`MODEL@2`), or task with everything that belongs to it."""
 
 
 class RemovalStatusRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a removal is, is wanted."""
+    """Request for the status of a removal."""
 
     id: Number
 

@@ -1,4 +1,4 @@
-"""The scale over the admin API: what it is, what was decided and why, and what people bound or hold of it."""
+"""Scaling endpoints of the admin API: present scale, decisions with their reasons, pins, and pausing."""
 
 from typing import Annotated, Final
 
@@ -12,51 +12,51 @@ from schemas.rows.scaling import DecisionRow, Pin, PinKind
 MAX_EXPLAINED: Final = 100
 MAX_PINNED: Final = 10_000
 PinBound = Annotated[int, msgspec.Meta(ge=0, le=MAX_PINNED)]
-"""A number of instances or workers; more than these nobody has meant."""
+"""Number of instances or workers; a larger value is treated as a mistake."""
 
 
 class DecisionsRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Decisions that are to be listed."""
+    """Filter of the listed scaling decisions."""
 
     about: str | None = None
-    """A task, an architecture, a variant, a worker or a hardware; None: anything."""
+    """Task, architecture, variant, worker or hardware; null: all decisions."""
     latest: Some = 20
-    """How many."""
+    """Maximum number of decisions."""
 
 
 class ExplanationRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a person does not understand."""
+    """Request to explain the scale of something."""
 
     about: str
-    """A task, an architecture, a variant, a worker or a hardware."""
+    """Task, architecture, variant, worker or hardware."""
     latest: Annotated[int, msgspec.Meta(ge=1, le=MAX_EXPLAINED)] = 1
-    """How many decisions."""
+    """Maximum number of decisions."""
 
 
 class PinRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Bounds that something is to have, instead of those it had."""
+    """Bounds on a number of instances or workers; they replace the previous bounds."""
 
     kind: PinKind
     name: str
     minimum: PinBound | None = None
-    """At least so many, even without load."""
+    """Lower bound, even without load."""
     maximum: PinBound | None = None
-    """At most so many, whatever the load."""
+    """Upper bound, whatever the load."""
 
 
 class UnpinRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to follow load alone again."""
+    """Request to remove a pin, so that load alone determines the number again."""
 
     kind: PinKind
     name: str
 
 
 class ScaleHold(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether the scale is held as it is."""
+    """State of the pause of scaling."""
 
     paused: bool
     changed: bool
-    """Whether that was otherwise before."""
+    """True if this request changed the state."""
 
 
 STATUS: Final = Endpoint(

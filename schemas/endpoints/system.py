@@ -1,4 +1,4 @@
-"""How a system gets on, over the admin API: enough to see whether somebody has to look."""
+"""System endpoint of the admin API: a short report that shows if an administrator must act."""
 
 from typing import Final
 
@@ -9,27 +9,27 @@ from schemas.principal import Role
 
 
 class SystemReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What there is, and what is wrong with it."""
+    """Contents and problems of the system."""
 
     version: str
-    """That of whoever answers."""
+    """Version of the process that answers."""
     problems: list[str]
-    """What a person should look at; empty while all is well."""
+    """Problems that a person should examine; empty: none."""
     paused: bool
-    """Whether a person holds the scale."""
+    """True if a person has paused scaling."""
     tasks: int
     models: int
-    """Versions count each."""
+    """Number of models; every version counts."""
     variants: int
-    """Those that may serve."""
+    """Number of variants that may serve queries."""
     workers: int
-    """Those that live and do not drain."""
+    """Number of workers that are alive and not draining."""
     workers_wanted: int | None
-    """None where nobody starts workers, so nobody says how many there should be."""
+    """Number of workers that the autoscaler wants; null: no autoscaler starts workers."""
     instances: dict[str, int]
-    """Number in each state."""
+    """Number of instances by state."""
     jobs: int
-    """Those that have not ended."""
+    """Number of jobs that have not ended."""
 
 
 SYSTEM: Final = Endpoint(

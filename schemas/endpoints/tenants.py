@@ -1,7 +1,7 @@
-"""Tenants that ask over Kafka, over the admin API; for administrators alone.
+"""Tenant endpoints of the admin API: tenants that send queries over Kafka; for administrators only.
 
-All of it may be sent twice: a tenant is made once and its password set to the same, which whoever asks has chosen; a
-signing key is renewed in the place of the one that is named, and of no other.
+Every request is idempotent. A tenant is created once, and its password is set to the value that the caller has chosen.
+A signing key is renewed only if the request names the present key.
 """
 
 from typing import Annotated, Final
@@ -14,73 +14,73 @@ from schemas.principal import Role
 from schemas.rows.tenants import Tenant
 
 MOST_PARTITIONS: Final = 64
-"""Of a tenant's topics when they are made; they grow as it asks more."""
+"""Maximum number of partitions of a new tenant's topics. Topics gain partitions later as the tenant's load grows."""
 _Partitions = Annotated[int, msgspec.Meta(ge=1, le=MOST_PARTITIONS)]
 _Wait = Annotated[float, msgspec.Meta(ge=0, le=300)]
 _REMOVAL_S: Final = 900.0
 
 
 class TenantRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A tenant that is to be."""
+    """Request to create a tenant."""
 
     tenant: str
     kafka_user: Annotated[str, msgspec.Meta(max_length=255)] = ""
-    """Kafka's user that alone may write its topics; absent: ACLs are somebody else's care."""
+    """Kafka user that alone may write to the tenant's topics; empty: ACLs are managed elsewhere."""
     partitions: _Partitions = PARTITIONS
     password: Annotated[str, msgspec.Meta(min_length=1, max_length=255)] | None = None
-    """By which that user logs in from now on, with SCRAM-SHA-512; absent: it is left as it is."""
+    """New SCRAM-SHA-512 password of that user; null: the password does not change."""
 
     def __repr__(self) -> str:
-        return f"TenantRequest({self.tenant})"  # so that no log of a value tells the password
+        return f"TenantRequest({self.tenant})"  # no log may contain the password
 
 
 class NamedTenant(msgspec.Struct, frozen=True, kw_only=True):
-    """Which tenant is meant."""
+    """Request for one tenant."""
 
     tenant: str
 
 
 class TenantDoors(msgspec.Struct, frozen=True, kw_only=True):
-    """A tenant, and what of Kafka is its own."""
+    """Tenant with its topics and ACLs in Kafka."""
 
     tenant: Tenant
     asks_in: list[str]
-    """Topics of its queries, of those that may wait the second."""
+    """Topics of its queries: the online one, then the offline one."""
     answered_in: str
-    """Topic of its results where a query names no other."""
+    """Topic of its results if a query names no reply topic."""
     prefix: str
-    """What the names of topics and groups begin with that it may make and use as it likes."""
+    """Prefix of the topics and consumer groups that the tenant may create and use freely."""
     acls: list[str]
-    """Commands of Kafka's own tool that allow its user, or `USER`, just that."""
+    """Commands of Kafka's ACL tool that grant its user (`USER` if none is known) exactly these permissions."""
 
 
 class SigningKeyRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Which key a tenant is to sign by."""
+    """Request for a tenant's signing key."""
 
     tenant: str
     replaces: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] | None = None
-    """Number of the key that becomes void; absent, or not the present one: none does."""
+    """Number of the key to revoke and replace. Null, or not the present number: no key is replaced."""
 
 
 class ShownSigningKey(msgspec.Struct, frozen=True, kw_only=True):
-    """The key by which a tenant signs its queries."""
+    """Key with which a tenant signs its queries."""
 
     tenant: str
     number: int
     key: str
 
     def __repr__(self) -> str:
-        return f"ShownSigningKey({self.tenant}.{self.number})"  # so that no log of a value tells it
+        return f"ShownSigningKey({self.tenant}.{self.number})"  # no log may contain the key
 
 
 class TenantRemoval(msgspec.Struct, frozen=True, kw_only=True):
-    """A tenant that is to go."""
+    """Request to remove a tenant."""
 
     tenant: str
     drain_timeout_s: _Wait = 120.0
-    """Longest wait for selectors to answer what it asked."""
+    """Timeout in seconds for the selectors to answer the tenant's queries."""
     results_grace_s: _Wait = 10.0
-    """Seconds for which its results can be read before they go."""
+    """Seconds for which the tenant's results stay readable before they are deleted."""
 
 
 CREATE_TENANT: Final = Endpoint(

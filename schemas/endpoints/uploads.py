@@ -1,4 +1,4 @@
-"""Files that are sent to be registered, each known by the SHA-256 of its content."""
+"""Upload endpoints of the admin API: files to register, identified by the SHA-256 of their content."""
 
 from typing import Annotated, Final
 
@@ -13,18 +13,18 @@ Sha256 = Annotated[str, msgspec.Meta(pattern=f"^{SHA256}$", description="SHA-256
 
 
 class UploadRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """An upload that is meant."""
+    """Request for one upload."""
 
     sha256: Sha256
 
 
 class Uploads(msgspec.Struct, frozen=True, kw_only=True):
-    """What a tenant has uploaded."""
+    """Uploads of a tenant."""
 
     files: tuple[Upload, ...]
-    """The latest first, a thousand at most."""
+    """Latest uploads, newest first, at most 1,000."""
     bytes: int
-    """Bytes of all of them."""
+    """Total size of all the tenant's uploads in bytes."""
 
 
 SEND: Final = Endpoint(
@@ -36,7 +36,7 @@ SEND: Final = Endpoint(
     result=Upload,
     summary="Send a file, as the body, with its length; one that is there already is not read again.",
 )
-"""The one endpoint whose body is a file; it is in no table of those that take JSON."""
+"""The only endpoint whose body is a file. It is not in `ENDPOINTS`, whose requests are JSON."""
 SHOW: Final = Endpoint(
     name="uploads.show",
     method="GET",

@@ -1,4 +1,4 @@
-"""Versions of a model over the admin API: which there are, which answers, and a person's word on that."""
+"""Version endpoints of the admin API: history of a model's versions, rollout and rollback."""
 
 from typing import Annotated, Final
 
@@ -14,47 +14,47 @@ VersionNumber = Annotated[int, msgspec.Meta(ge=1, le=999_999_999)]
 
 
 class HistoryRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """The versions of a model are wanted."""
+    """Request for the versions of a model."""
 
     model: str
 
 
 class ModelHistory(msgspec.Struct, frozen=True, kw_only=True):
-    """The versions of a model, what answers, and what happened."""
+    """Versions of a model, with their rollout and its history."""
 
     versions: tuple[Architecture, ...]
     rollout: Rollout
     events: tuple[VersionEvent, ...]
     comparisons: tuple[VersionComparison, ...]
-    """What copies of queries showed."""
+    """Comparisons of answers on copies of queries."""
 
 
 class RolloutRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A version is to be tried, or to serve."""
+    """Request to try a version, or to make it serve."""
 
     model: str
     version: VersionNumber | None = None
-    """None: the one that is tried, or else the newest."""
+    """Null: the version on trial, or else the newest."""
     share: Share | None = None
-    """Share of the queries that it answers; None: as it is."""
+    """Share of the queries that the version answers, 0..1; null: unchanged."""
     shadow: Share | None = None
-    """Share of the queries that it is given a copy of; None: as it is."""
+    """Share of the queries that are copied to the version, 0..1; null: unchanged."""
     finish: bool = False
-    """Whether it is to serve instead of the one that does."""
+    """True to make the version serve instead of the present one."""
 
 
 class RollbackRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What is tried is to answer nothing any more; where nothing is, the version before is to serve again."""
+    """Request to end the trial of a version; if none is on trial, the previous version serves again."""
 
     model: str
 
 
 class RolloutChanged(msgspec.Struct, frozen=True, kw_only=True):
-    """What answers now."""
+    """Result of a rollout or rollback."""
 
     history: ModelHistory
     warnings: tuple[str, ...] = ()
-    """What whoever changed it should know."""
+    """Warnings about the new state; empty: none."""
 
 
 HISTORY: Final = Endpoint(
