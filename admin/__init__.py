@@ -1,13 +1,14 @@
-"""What administrators and owners do and ask, written once for the command line and the admin API of the gateway.
+"""Administration of the system, shared by the command line and the admin API of the gateway.
 
-One file a noun; each endpoint is a function of who asks and of what: `await pin(control, request)`. A function decides
-itself whether who asks may, beyond the role that its endpoint takes; it is recorded by `control.act`.
+Each file covers one noun. An endpoint is a function of the caller and the request: `await pin(control, request)`.
+Beyond the role that the endpoint requires, the function itself checks the caller's permission. `control.act` describes
+the act for the audit log.
 
-What it raises is told alike both ways: `InvalidRequest` of what can never be right, `NotFound` of what does not exist
-(or not for who asks), `Forbidden` of what is another's, and any other `OperatorError` of what does not fit how things
-are.
+The errors are the same on both ways: `InvalidRequest` for a request that can never succeed, `NotFound` for an object
+that does not exist or that the caller may not see, `Forbidden` for an object of another owner, and any other
+`OperatorError` for a conflict with the present state.
 
-Reading order: control (who asks, and with what at hand) -> binding (a function to an endpoint) -> catalog, versions,
-removals, access (what is registered) -> scaling, lag, audit, jobs, system, keys, tenants, dead_letters, uploads,
-registrations -> handlers (all of them).
+Reading order: control (caller and resources of a request) -> binding (of a function to an endpoint) -> catalog,
+versions, removals, access (registered objects) -> scaling, lag, audit, jobs, system, keys, tenants, dead_letters,
+uploads, registrations -> handlers (all of them).
 """

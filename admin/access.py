@@ -1,4 +1,4 @@
-"""Whose tasks and models are, and who may use them: shown to who sees them, changed by who may change them."""
+"""Ownership and access of tasks and models."""
 
 from typing import Final
 
@@ -21,10 +21,10 @@ from store.rollouts import list_versions
 
 
 async def show_access(control: Control, request: AccessRequest) -> AccessOf:
-    """Show whose a task or a model with all its versions is.
+    """Return the access of a task, or of a model with all its versions.
 
     Raises:
-        NotFound: there is none of this name.
+        NotFound: no task or model has this name, or the caller does not see it.
     """
     async with control.pool.snapshot() as session:
         sight = await read_sight(session, control.principal)
@@ -33,13 +33,13 @@ async def show_access(control: Control, request: AccessRequest) -> AccessOf:
 
 
 async def set_access(control: Control, request: AccessChange) -> list[AccessOf]:
-    """Change whose a task or a model is; gives that, and what is made of it and was narrowed with it.
+    """Change the access of a task or a model; return it, and that of the composites that were narrowed with it.
 
     Raises:
-        InvalidRequest: it makes no sense, or is more than what it is made of allows.
-        NotFound: there is none of this name.
-        Forbidden: it is another's, or is given to another by who is no administrator, or others would be answered by
-            it who ask a task that is not its owner's.
+        InvalidRequest: the access is invalid, or wider than that of the parts of a composite.
+        NotFound: no task or model has this name.
+        Forbidden: it belongs to another tenant; or the caller gives it away without the role admin; or other tenants
+            would be answered by the model in a task that its owner does not own.
     """
     await _checked(control.pool, control, request)
     asked = {
@@ -50,13 +50,13 @@ async def set_access(control: Control, request: AccessChange) -> list[AccessOf]:
     act = control.act(AuditVerb.SET_ACCESS, request.name, **asked)
     async with audited_transaction(control.pool, act) as session:
         await lock_access(session)
-        access, sight = await _checked(session, control, request)  # it may have been given away meanwhile
+        access, sight = await _checked(session, control, request)  # the owner may have changed meanwhile
         changed = await change_access(session, control.artifact_store(), request.name, access, sight)
     return [AccessOf(name, access) for name, access in changed.items()]
 
 
 async def _checked(session: DatabaseSession, control: Control, request: AccessChange) -> tuple[Access, Sight]:
-    """What the access becomes, of which nothing else speaks against it, and what who asks sees."""
+    """Return the new access after all checks, and the caller's view of the catalog."""
     sight = await read_sight(session, control.principal)
     row = await _find(session, sight, request.name)
     sight.check_may_change([row])
@@ -72,7 +72,7 @@ async def _checked(session: DatabaseSession, control: Control, request: AccessCh
 
 
 async def _find(session: DatabaseSession, sight: Sight, name: str) -> Task | Architecture:
-    """The task of this name, or a version of the model."""
+    """Return the task of this name, or a version of the model of this name."""
     if is_variant_name(name) or is_version(name):
         raise InvalidRequest(f"{name} is a part of a model, and used by whoever may use that: name the model")
     task, architecture = await get_task(session, name), await get_architecture(session, name)

@@ -1,4 +1,4 @@
-"""What administrators did."""
+"""The audit log of administrators' acts."""
 
 from typing import Final
 
@@ -10,7 +10,7 @@ from store.audit import list_acts
 
 
 async def acts(control: Control, request: ActsRequest) -> list[AuditRow]:
-    """List what was done, the latest last."""
+    """List acts in chronological order."""
     found = await list_acts(
         control.pool,
         actor=request.actor,

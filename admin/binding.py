@@ -1,4 +1,4 @@
-"""What does what an endpoint asks for: a function, whose types are the endpoint's."""
+"""Binding of a function to an endpoint of the admin API; type checkers compare their types."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, TypeVar
@@ -11,12 +11,12 @@ R = TypeVar("R")
 
 
 class Binding(NamedTuple):
-    """An endpoint's name, and the function that does it."""
+    """Name of an endpoint and the function that implements it."""
 
     name: str
     act: Callable[[Control, Any], Awaitable[Any]]
 
 
 def bind(endpoint: Endpoint[Q, R], act: Callable[[Control, Q], Awaitable[R]]) -> Binding:
-    """Have an endpoint's requests done by `act`."""
+    """Return the binding of an endpoint to `act`."""
     return Binding(endpoint.name, act)

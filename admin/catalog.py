@@ -1,6 +1,7 @@
-"""What is registered: tasks, models, variants and their profiles, as who asks sees it.
+"""The catalog as the caller sees it: tasks, models, variants and their profiles.
 
-All of an answer is of one moment. What someone does not see is looked for with the same steps as what nobody has.
+All data of a response comes from one snapshot. An object that the caller does not see is looked up with the same steps
+as one that does not exist, so that timing reveals nothing.
 """
 
 import asyncio
@@ -53,7 +54,7 @@ Row = TypeVar("Row", InstanceRow, CorrectionRow)
 
 
 async def tasks(control: Control, _request: Nothing) -> list[ListedTask]:
-    """List the tasks."""
+    """List tasks."""
     async with control.pool.snapshot() as session:
         sight = await read_sight(session, control.principal)
         rows = sight.those_seen(await list_tasks(session))
@@ -71,7 +72,7 @@ async def models(control: Control, request: ModelsRequest) -> list[ListedModel]:
 
 
 async def variants(control: Control, request: VariantsRequest) -> list[ListedVariant]:
-    """List the variants, with what was measured and seen of them."""
+    """List variants with their profiles, load failures and observed corrections."""
     async with control.pool.snapshot() as session:
         sight = await read_sight(session, control.principal)
         if not await _sees_task(session, sight, request.task):
@@ -82,7 +83,7 @@ async def variants(control: Control, request: VariantsRequest) -> list[ListedVar
         failed = _by_variant(await _failed(session, sight))
         corrections = _by_variant(await _corrections(session, sight))
     ready = [row for row in rows if row.state is VariantState.READY]
-    compared = await asyncio.to_thread(compare, ready, profiles)  # many take as long as some queries
+    compared = await asyncio.to_thread(compare, ready, profiles)  # takes as long as some queries if there are many
     dominated = {one.variant.name: one.dominated_by for one in compared}
     return [
         ListedVariant(
@@ -98,10 +99,10 @@ async def variants(control: Control, request: VariantsRequest) -> list[ListedVar
 
 
 async def profile(control: Control, request: ProfileRequest) -> MeasuredVariant:
-    """Show what was measured of a variant.
+    """Return the profile of a variant.
 
     Raises:
-        NotFound: there is no such variant, or it was not measured.
+        NotFound: the variant does not exist, or has no profile.
     """
     async with control.pool.snapshot() as session:
         sight = await read_sight(session, control.principal)
@@ -119,10 +120,10 @@ async def profile(control: Control, request: ProfileRequest) -> MeasuredVariant:
 
 
 async def comparison(control: Control, request: ComparisonRequest) -> list[ComparedPoint]:
-    """Compare the variants of a task that can be chosen.
+    """Compare the ready variants of a task.
 
     Raises:
-        NotFound: there is no such task, or no variant of it is ready.
+        NotFound: the task does not exist, or has no ready variant.
     """
     rows, profiles = list[Variant](), dict[str, Profile]()
     async with control.pool.snapshot() as session:
@@ -139,7 +140,7 @@ async def comparison(control: Control, request: ComparisonRequest) -> list[Compa
 
 
 async def _sees_task(session: DatabaseSession, sight: Sight, name: str | None) -> bool:
-    """Whether there is such a task for who asks; None: all, of which there are some."""
+    """Return true if the caller sees the task; None stands for all tasks."""
     if name is None:
         return True
     task = await get_task(session, name)
@@ -158,14 +159,14 @@ def _by_variant(rows: Iterable[Row]) -> Mapping[str, Sequence[Row]]:
 
 
 async def _failed(session: DatabaseSession, sight: Sight) -> Sequence[InstanceRow]:
-    """Instances that could not be loaded, for who may know of workers."""
+    """Return instances that failed to load, if the caller may see workers."""
     if not sight.is_whole:
         return ()
     return [row for row in await list_instances(session) if row.state is InstanceState.FAILED]
 
 
 async def _corrections(session: DatabaseSession, sight: Sight, variant: str | None = None) -> Sequence[CorrectionRow]:
-    """What workers have seen of profiles, for who may know of workers."""
+    """Return the corrections that workers observed for profiles, if the caller may see workers."""
     return await list_corrections(session, variant=variant) if sight.is_whole else ()
 
 

@@ -1,4 +1,4 @@
-"""Who asks for something to be done, and what it is done with: alike from the command line and from a gateway."""
+"""Caller and resources of an administrative request; the same for the command line and for a gateway."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,36 +13,37 @@ from store.pool import Pool
 
 
 class Control(NamedTuple):
-    """What an act needs."""
+    """Caller and resources of one request."""
 
     pool: Pool
     find_kafka: Callable[[], KafkaSettings]
-    """Says how to reach Kafka; raises `OperatorError` where nobody knows, which only matters to who has to."""
+    """Returns the settings of Kafka; raises `OperatorError` if they are unknown, which fails only requests that need
+    Kafka."""
     artifacts: str
-    """Where files of models are: a folder, or a bucket's URL; empty: in the home."""
+    """Location of artifacts: a folder or a bucket's URL; empty for the default in the home folder."""
     home: Path
     principal: Principal
-    """Who asks; at the command line `ANYONE`, who may do everything."""
+    """Caller; on the command line `ANYONE`, who may do everything."""
     actor: str
-    """Who asks, for the record: `user@host`, or as `actor_of` says."""
+    """Caller for the audit log: `user@host`, or the result of `actor_of`."""
     origin: str
-    """Where from: `command line`, or the door and the address."""
+    """Origin for the audit log: `command line`, or the listener and the address."""
 
     def act(self, verb: AuditVerb, subject: str = "", **detail: Any) -> AuditAct:
-        """Describe, for the record, what they do."""
+        """Describe an act of the caller for the audit log."""
         return AuditAct(actor=self.actor, origin=self.origin, verb=verb, subject=subject, detail=detail)
 
     def artifact_store(self) -> ArtifactStore:
-        """Where files of models are."""
+        """Return the store of model files."""
         return open_artifacts(self.artifacts, self.home)
 
     def exchange_store(self) -> ArtifactStore:
-        """Where, beside that, files are which only builds need."""
+        """Return the store of files that only builds exchange."""
         return open_exchange(self.artifacts, self.home)
 
 
 def actor_of(principal: Principal) -> str:
-    """Who asks a gateway, for the record: `key:<id>`, the issuer and the subject of a token, or `anyone`."""
+    """Return the caller of a gateway for the audit log: `key:<id>`, a token's issuer and subject, or `anyone`."""
     if principal == ANYONE or not principal.name.isalnum():
         return principal.name
     return f"key:{principal.name}"

@@ -1,6 +1,6 @@
-"""Dead letters: looked at, sent again, dropped, so many at a time.
+"""Dead letters: list, show, replay and drop, a limited number at a time.
 
-Those that look at them need Kafka alone, so that they can be looked at while Postgres is away.
+Functions that only read need no Postgres, so that operators can use them during an outage of Postgres.
 """
 
 from datetime import UTC, datetime
@@ -32,36 +32,36 @@ from schemas.rows.audit import AuditAct, AuditVerb
 from store.audit import audited
 
 _NAMED: Final = 20
-"""Letters that the audit names."""
+"""Maximum number of letters whose ids the audit log holds."""
 _BEGUN_WITHIN_S: Final = 180.0
-"""Seconds after which no more letters are begun, so that the answer says how far it came."""
+"""Seconds after which a replay starts no more letters, so that the response can report its progress."""
 
 
 async def list_letters(control: Control, request: LettersRequest) -> list[LetterOutline]:
-    """List the latest of the letters of which something is to be done."""
+    """List the latest open letters, and closed ones if `done` is set."""
     return await found_letters(control.find_kafka(), request)
 
 
 async def found_letters(kafka: KafkaSettings, request: LettersRequest) -> list[LetterOutline]:
-    """List letters where there is nothing but Kafka."""
+    """List letters with access to Kafka alone."""
     wanted = _filter(request, done=request.done)
     return [LetterOutline(**_outline(stored)) for stored in await LetterBox(kafka).find(wanted, request.limit)]
 
 
 async def show(control: Control, request: LetterRequest) -> ShownLetter:
-    """Show a letter, and the beginning of its value.
+    """Show a letter and the beginning of its value.
 
     Raises:
-        NotFound: there is none.
+        NotFound: there is no such letter.
     """
     return await shown_letter(control.find_kafka(), request)
 
 
 async def shown_letter(kafka: KafkaSettings, request: LetterRequest) -> ShownLetter:
-    """Show a letter where there is nothing but Kafka.
+    """Show a letter with access to Kafka alone.
 
     Raises:
-        NotFound: there is none.
+        NotFound: there is no such letter.
     """
     place = LetterId(request.partition, request.offset)
     found = await LetterBox(kafka).show(place)
@@ -77,7 +77,7 @@ async def shown_letter(kafka: KafkaSettings, request: LetterRequest) -> ShownLet
 
 
 async def replay(control: Control, request: LetterChoice, progress: Progress | None = None) -> ReplayedLetters:
-    """Ask letters again, under the same ids; none of them twice, and none that has an answer by now."""
+    """Send the queries of letters again under the same ids; skip letters already replayed or answered."""
     box = LetterBox(control.find_kafka(), SigningSettings().read())
     wanted = _chosen(request)
     async with audited(control.pool, _act(control, AuditVerb.REPLAY_LETTERS, request)):
@@ -97,7 +97,7 @@ async def drop(control: Control, request: DropRequest, progress: Progress | None
     """Drop letters for good.
 
     Raises:
-        InvalidRequest: nothing says which.
+        InvalidRequest: the request selects no letters.
     """
     box, wanted = LetterBox(control.find_kafka()), _chosen(request)
     if not (request.all or request.letters or _said(request)):
@@ -109,10 +109,10 @@ async def drop(control: Control, request: DropRequest, progress: Progress | None
 
 
 def letter_id(text: str) -> LetterId:
-    """Read the name of a letter, `0/17` or `17`.
+    """Read the id of a letter, `0/17` or `17`.
 
     Raises:
-        InvalidRequest: it is none.
+        InvalidRequest: the text is not such an id.
     """
     try:
         return LetterId.parse(text)
@@ -139,7 +139,7 @@ def _filter(request: LettersRequest | LetterChoice, **more: Any) -> LetterFilter
 
 
 def _behind(letters: list[StoredLetter], limit: int) -> str:
-    """Where to go on; empty where no more was found than was asked for."""
+    """Return the cursor of the next page; empty if this page is the last."""
     return str(letters[-1].cursor) if len(letters) == limit else ""
 
 

@@ -1,4 +1,4 @@
-"""Which function does what an endpoint of the admin API asks for."""
+"""Dispatch of requests of the admin API to the functions that implement them."""
 
 from typing import Final, TypeVar
 
@@ -44,15 +44,15 @@ _ACTS: Final = dict(binding for noun in _NOUNS for binding in noun.BINDINGS)
 
 
 async def handle(endpoint: Endpoint[Q, R], control: Control, request: Q) -> R:
-    """Do what an endpoint asks for.
+    """Execute the request of an endpoint.
 
     Raises:
-        InfaasError: it cannot be done; which one says why (see the package).
-        StoreUnavailable: Postgres is away.
+        InfaasError: the request failed; its type tells why (see the package).
+        StoreUnavailable: Postgres is unavailable.
     """
     return await _ACTS[endpoint.name](control, request)
 
 
 def handled() -> frozenset[str]:
-    """Names of the endpoints that something is done for: all of them."""
+    """Return the names of all implemented endpoints."""
     return frozenset(_ACTS)

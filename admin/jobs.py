@@ -1,4 +1,4 @@
-"""Jobs: everybody looks after their tenant's, and of those that a key may ask; administrators after all."""
+"""Jobs: a tenant sees its own jobs of the tasks that its key permits; administrators see all."""
 
 from collections.abc import Collection
 from typing import Final
@@ -42,12 +42,15 @@ async def list_some(control: Control, request: JobsRequest) -> list[JobStatus]:
 
 
 async def show(control: Control, request: SomeJobs) -> list[JobStatus]:
-    """List these jobs, as far as they are there for who asks."""
+    """List the jobs with these ids that the caller sees."""
     return [row.status() for row in await _find(control.pool, control.principal, request.ids)]
 
 
 async def cancel(control: Control, request: SomeJobs) -> JobCancellation:
-    """Cancel those of these jobs that have not ended; of others' jobs, or none, a tenant leaves no record."""
+    """Cancel jobs that have not ended.
+
+    The audit log records an administrator's request in full. For tenants it omits jobs that do not exist for them.
+    """
     principal, cancelled = control.principal, list[str]()
     found = {row.id for row in await _find(control.pool, principal, request.ids)}
     theirs = [job for job in dict.fromkeys(request.ids) if job in found]
@@ -59,10 +62,10 @@ async def cancel(control: Control, request: SomeJobs) -> JobCancellation:
 
 
 async def result(control: Control, request: OneJob) -> JobResult:
-    """Read the result of a job, as far as there is one.
+    """Return the result of a job; it is empty while the job has not ended.
 
     Raises:
-        NotFound: there is no such job.
+        NotFound: the job does not exist, or the caller does not see it.
     """
     found = None
     if await _find(control.pool, control.principal, [request.id]):
@@ -77,7 +80,7 @@ async def _find(session: DatabaseSession, principal: Principal, ids: Collection[
 
 
 def _owner(principal: Principal) -> str | None:
-    """Whose jobs somebody sees: their tenant's, or of those who have none; None: everybody's."""
+    """Return the tenant whose jobs the principal sees: empty for jobs without a tenant, None for all jobs."""
     return None if principal.has(Role.ADMIN) else principal.tenant or ""
 
 

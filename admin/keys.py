@@ -1,8 +1,8 @@
-"""API keys: made, listed, limited, revoked.
+"""API keys: create, list, limit, revoke.
 
-Whoever has Postgres may make any. A key makes none that may more than itself: a task that it may not ask, a rate that
-it may not have, an end that is later than its own. Quotas are counted by key, so that many keys may together ask more
-than the one that made them: that is why only administrators make keys at all.
+On the command line, access to Postgres suffices to create any key. A key can create only keys with no more rights than
+its own: the same tasks or fewer, no higher rate, no later expiry. Quotas are counted by key, so several new keys could
+together exceed the quota of their creator. Therefore only administrators can create keys.
 """
 
 import os
@@ -46,12 +46,12 @@ _NO_ADMIN: Final = (
 
 
 async def create(control: Control, request: KeyRequest) -> MadeKey:
-    """Make a key, and tell its secret; or have a certificate stand for somebody, which has none.
+    """Create a key and return its secret, or bind a certificate, which has no secret, to a principal.
 
     Raises:
-        InvalidRequest: it would make no sense.
-        Forbidden: it would be more than the key that makes it.
-        OperatorError: there is one of this id, or of this certificate.
+        InvalidRequest: a field is invalid.
+        Forbidden: the key would have more rights than the key that creates it.
+        OperatorError: a key of this id or certificate exists.
     """
     key = make_key(bytes.fromhex(request.id) + os.urandom(SECRET_BYTES)) if request.certificate is None else None
     row = ApiKeyRow(
@@ -79,16 +79,16 @@ async def create(control: Control, request: KeyRequest) -> MadeKey:
 
 
 async def list_all(control: Control, request: KeysRequest) -> list[KnownKey]:
-    """List keys, revoked ones, too, without their secrets."""
+    """List keys without their secrets, revoked keys included."""
     return [known(row) for row in await list_keys(control.pool, tenant=request.tenant)]
 
 
 async def limit(control: Control, request: KeyQuotaRequest) -> KnownKey:
-    """Set what a key may ask.
+    """Set the quota of a key.
 
     Raises:
-        NotFound: there is none, or it has ended.
-        Forbidden: it would be more than the key that does this may ask.
+        NotFound: the key does not exist, or is revoked.
+        Forbidden: the quota would exceed that of the calling key.
     """
     said = {"per_second": request.per_second, "concurrent": request.concurrent}
     async with audited_transaction(control.pool, control.act(AuditVerb.SET_QUOTA, request.id, **said)) as session:
@@ -100,10 +100,10 @@ async def limit(control: Control, request: KeyQuotaRequest) -> KnownKey:
 
 
 async def revoke(control: Control, request: RevokeRequest) -> RevokedKey:
-    """End a key. The last administrator's may be: whoever has Postgres makes another.
+    """Revoke a key, even the last administrator's: the command line can create another.
 
     Raises:
-        NotFound: there is none, or it has ended.
+        NotFound: the key does not exist, or is revoked already.
     """
     async with audited_transaction(control.pool, control.act(AuditVerb.REVOKE_KEY, request.id)) as session:
         if not await revoke_keys(session, [request.id]):
@@ -113,7 +113,7 @@ async def revoke(control: Control, request: RevokeRequest) -> RevokedKey:
 
 
 def known(row: ApiKeyRow) -> KnownKey:
-    """What may be told of a key."""
+    """Return the public fields of a key."""
     return KnownKey(**_fields(row))
 
 
@@ -122,11 +122,11 @@ def _fields(row: ApiKeyRow) -> dict[str, Any]:
 
 
 async def _check_within(session: DatabaseSession, control: Control, row: ApiKeyRow) -> None:
-    """Check that a key is no more than the one that asks for it, as that is now."""
+    """Check that a key has no more rights than the calling key has now."""
     if control.principal == ANYONE:
         return
     own = await list_keys(session, ids=[control.principal.name])
-    if own and own[0].revoked_at is not None:  # which not every gateway has heard yet
+    if own and own[0].revoked_at is not None:  # a gateway may not have received the revocation yet
         raise Forbidden("this key was revoked")
     excess = what_exceeds(row, control.principal, own[0].expires_at if own else None)
     if excess:
@@ -147,7 +147,7 @@ def _taken(row: ApiKeyRow) -> str:
 
 
 def _certificate(name: str | None) -> str | None:
-    """A name as certificates hold it."""
+    """Check a name in a certificate, and return it."""
     if name is not None and (not name.isprintable() or name.strip() != name or not 0 < len(name) <= _MAX_NAME):
         raise InvalidRequest(
             f"a certificate's name is one URI, DNS name or common name that is in it, of at most {_MAX_NAME} characters"

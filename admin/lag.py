@@ -1,4 +1,4 @@
-"""Consumer lag, as the recorder last wrote it."""
+"""Consumer lag, as last recorded."""
 
 from datetime import UTC, datetime
 from typing import Final
@@ -12,7 +12,7 @@ from store.samples import latest_lag, present_s, reading_error, topic_alarms
 
 
 async def show(control: Control, _request: Nothing) -> LagReport:
-    """Read what was recorded last, and what is wrong."""
+    """Return the last reading of lag, with alarms."""
     pool = control.pool
     samples, error = await latest_lag(pool), await reading_error(pool)
     now = datetime.fromtimestamp(await present_s(pool), UTC)
@@ -21,7 +21,7 @@ async def show(control: Control, _request: Nothing) -> LagReport:
 
 
 def _alarms(samples: list[LagSample], error: str, now: datetime) -> list[str]:
-    """Say what is wrong with the samples; those of one reading carry the same time."""
+    """Return alarms about the reading itself; the samples of one reading have the same time."""
     if error:
         return [f"lag cannot be read, and the scale is held: {error}"]
     if samples and (age_s := (now - samples[0].at).total_seconds()) > STALE_S:

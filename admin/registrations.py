@@ -1,7 +1,7 @@
-"""Registrations, as they are asked for: checked as far as that needs no file, and kept until a registrar does them.
+"""Requests for registrations: checked without reading files, then stored until a registrar executes them.
 
-Who is no administrator registers for their tenant alone: what is new is its own, private unless they say otherwise, and
-what is another's is left alone.
+A caller without the role admin registers for its own tenant alone: new objects belong to the tenant and are private by
+default, and objects of other owners stay unchanged.
 """
 
 from collections.abc import Collection
@@ -51,12 +51,12 @@ from store.registrations import cancel_registration, get_registration, list_regi
 from store.registry import get_task, get_variant
 
 MOST_OPEN: Final = 100
-"""Registrations of a tenant that have not ended."""
+"""Maximum number of unfinished registrations of a tenant."""
 _MOST_BYTES: Final = 1 << 20
 
 
 async def model(control: Control, request: ModelToRegister) -> RegistrationStatus:
-    """Have a model registered; raises as `_ask` does."""
+    """Request the registration of a model; raises as `_ask` does."""
     if request.measure is not None and is_function(request.measure):
         raise InvalidRequest(
             f"{request.measure} is somebody's code, which nothing runs for whoever asks from afar: register it by "
@@ -76,7 +76,7 @@ async def model(control: Control, request: ModelToRegister) -> RegistrationStatu
 
 
 async def cascade(control: Control, request: CascadeToRegister) -> RegistrationStatus:
-    """Have a cascade registered, or those found that are worth it; raises as `_ask` does, and `_check_sees`."""
+    """Request the registration of a cascade, or a search for worthwhile ones; raises as `_ask` and `_check_sees` do."""
     stages = [name for name in (request.first, request.then) if name is not None]
     if len(stages) == 1:
         raise InvalidRequest("a cascade needs two variants: name `first` and `then`, or neither, to have some found")
@@ -92,7 +92,7 @@ async def cascade(control: Control, request: CascadeToRegister) -> RegistrationS
 
 
 async def chain(control: Control, request: ChainToRegister) -> RegistrationStatus:
-    """Have a chain registered; raises as `_ask` does, and `_check_sees`."""
+    """Request the registration of a chain; raises as `_ask` and `_check_sees` do."""
     check_name("task", request.name)
     access = _access(control, request.access)
     await _check_sees(control, request.tasks, {name for names in request.through for name in names})
@@ -101,10 +101,10 @@ async def chain(control: Control, request: ChainToRegister) -> RegistrationStatu
 
 
 async def show(control: Control, request: RegistrationRequest) -> RegistrationStatus:
-    """Read how far a registration is.
+    """Return the status of a registration.
 
     Raises:
-        NotFound: there is none, or it is another tenant's.
+        NotFound: the registration does not exist, or belongs to another tenant.
     """
     row = await get_registration(control.pool, request.id, tenant=_publisher(control))
     if row is None:
@@ -113,7 +113,7 @@ async def show(control: Control, request: RegistrationRequest) -> RegistrationSt
 
 
 async def list_all(control: Control, request: RegistrationsRequest) -> list[ListedRegistration]:
-    """List registrations: all for administrators, else the tenant's."""
+    """List registrations: all for administrators, else those of the caller's tenant."""
     return await list_registrations(control.pool, tenant=_publisher(control), limit=request.limit)
 
 
@@ -121,8 +121,8 @@ async def cancel(control: Control, request: RegistrationRequest) -> Registration
     """Cancel a registration.
 
     Raises:
-        NotFound: there is none, or it is another tenant's.
-        OperatorError: it has ended.
+        NotFound: the registration does not exist, or belongs to another tenant.
+        OperatorError: the registration has ended.
     """
     row = await show(control, request)
     act = control.act(AuditVerb.CANCEL_REGISTRATION, row.name, registration=row.id)
@@ -133,13 +133,13 @@ async def cancel(control: Control, request: RegistrationRequest) -> Registration
 
 
 async def _ask(control: Control, request: ToRegister, name: str) -> RegistrationStatus:
-    """Keep a registration.
+    """Store a registration.
 
     Raises:
-        InvalidRequest: something is wrong with it.
-        Forbidden: it is not theirs to register.
-        OperatorError: a name is taken, or an upload is not there.
-        QuotaExceeded: the tenant has too many that have not ended.
+        InvalidRequest: the request is invalid.
+        Forbidden: the caller may not register this.
+        OperatorError: a name is taken, or an upload is missing.
+        QuotaExceeded: the tenant has too many unfinished registrations.
     """
     publisher, tenant = _publisher(control), control.principal.tenant or ""
     named = list(files_of(request))
@@ -166,10 +166,10 @@ async def _ask(control: Control, request: ToRegister, name: str) -> Registration
 
 
 async def _check_sees(control: Control, tasks: Collection[str], variants: Collection[str]) -> None:
-    """Check what something is to be made of.
+    """Check that the caller sees the parts of a composite.
 
     Raises:
-        NotFound: a part does not exist, or not for who asks.
+        NotFound: a part does not exist, or the caller does not see it.
     """
     sight = await read_sight(control.pool, control.principal)
     for name in tasks:
@@ -183,10 +183,10 @@ async def _check_sees(control: Control, tasks: Collection[str], variants: Collec
 
 
 def _publisher(control: Control) -> str | None:
-    """The tenant that alone they may register for; None: an administrator.
+    """Return the only tenant that the caller may register for; None for administrators.
 
     Raises:
-        Forbidden: they are of no tenant.
+        Forbidden: the caller has no tenant.
     """
     if control.principal.has(Role.ADMIN):
         return None
@@ -196,7 +196,7 @@ def _publisher(control: Control) -> str | None:
 
 
 def _access(control: Control, said: Access | None) -> Access | None:
-    """Whose what is new becomes."""
+    """Return the checked access of new objects; owned by the publisher unless the caller is an administrator."""
     publisher = _publisher(control)
     if said is None:
         return None
@@ -208,7 +208,7 @@ def _access(control: Control, said: Access | None) -> Access | None:
 
 
 def _checkable(request: ModelToRegister) -> Registration:
-    """The registration, as far as it can be checked without its files."""
+    """Return the registration as it can be checked without its files."""
     validation, calibration = request.validation, request.calibration
     return Registration(
         architecture=request.name,

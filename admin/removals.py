@@ -1,4 +1,4 @@
-"""Unregistering: planned and asked for over the admin API, where a gateway does it, or done here at once."""
+"""Unregistering: the admin API plans and requests it for a gateway to execute; the command line executes it itself."""
 
 from typing import Final
 
@@ -22,28 +22,29 @@ from store.audit import audited
 from store.removal_queue import get_removal, put_removal
 
 _MOST_WAIT_S: Final = 600.0
-"""Longest that who is no administrator may have a removal wait for what others do: one runs at a time in a system."""
+"""Longest drain and grace time that a caller other than an administrator may set: one removal runs at a time in a
+system."""
 
 
 async def plan(control: Control, request: RemovalPlanRequest) -> RemovalPlan:
-    """Say what would go with a name.
+    """Return the objects that a removal of `name` would remove.
 
     Raises:
         NotFound: nothing has this name.
-        Forbidden: some of what would go is another's.
-        OperatorError: it is a version that answers.
+        Forbidden: some of these objects belong to another owner.
+        OperatorError: it is a version that answers queries.
     """
     return await plan_removal(control.pool, control.artifact_store(), request.name, control.principal)
 
 
 async def begin(control: Control, request: RemovalRequest) -> Removal:
-    """Accept a removal, which a gateway then does.
+    """Accept a removal, which a gateway then executes.
 
     Raises:
-        InvalidRequest: it would hold up those of others for long.
+        InvalidRequest: it would delay the removals of others too long.
         NotFound: nothing has this name.
-        Forbidden: some of it is another's.
-        OperatorError: it is used, and that is no matter only with `force`; or it is a version that answers.
+        Forbidden: some of it belongs to another owner.
+        OperatorError: it is in use and `force` is not set; or it is a version that answers queries.
     """
     if max(request.drain_timeout_s, request.results_grace_s) > _MOST_WAIT_S and not control.principal.has(Role.ADMIN):
         raise InvalidRequest(f"other removals wait for this one: let it wait for {_MOST_WAIT_S:g} s at most")
@@ -54,10 +55,10 @@ async def begin(control: Control, request: RemovalRequest) -> Removal:
 
 
 async def status(control: Control, request: RemovalStatusRequest) -> Removal:
-    """Say how far a removal is.
+    """Return the progress of a removal.
 
     Raises:
-        NotFound: there is none of this number, or it is another tenant's.
+        NotFound: the removal does not exist, or belongs to another tenant.
     """
     row = await get_removal(control.pool, request.id)
     if row is None or not _may_see(control, row):
@@ -66,7 +67,7 @@ async def status(control: Control, request: RemovalStatusRequest) -> Removal:
 
 
 async def remove(control: Control, dsn: str, request: RemovalRequest, sink: ProgressSink) -> RemovalReport | None:
-    """Unregister, and return when it is done; None: somebody else has done it meanwhile.
+    """Unregister and wait for completion; return None if another process completed it meanwhile.
 
     Raises:
         InfaasError: as `unregister` does.

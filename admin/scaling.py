@@ -1,4 +1,4 @@
-"""The scale: what it is and why, and the bounds and pauses that people set, each written down as a decision, too."""
+"""Scaling: status, decisions, pins and pauses; each change by a person is also stored as a decision."""
 
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -33,26 +33,26 @@ from store.samples import list_decisions, write_decisions
 from store.scaling import delete_pin, put_pin, set_paused
 
 _LOOKED_AT: Final = 1000
-"""Decisions among which those are found that were made by a policy."""
+"""Number of recent decisions that are searched for those of a policy."""
 
 
 async def status(control: Control, _request: Nothing) -> ClusterRows:
-    """Read what is wanted of the cluster, and what it has."""
+    """Return the wanted and the present state of the cluster."""
     return await read_cluster(control.pool)
 
 
 async def history(control: Control, request: DecisionsRequest) -> list[DecisionRow]:
-    """List what was decided, the latest last."""
+    """List decisions in chronological order."""
     return (await list_decisions(control.pool, request.latest, about=request.about))[::-1]
 
 
 async def explain(control: Control, request: ExplanationRequest) -> list[DecisionRow]:
-    """List the last decisions about something, the latest first.
+    """List the last decisions about an object, the latest first.
 
-    Rather what was decided than the steps that followed from it, such as the start of a process.
+    Decisions of a policy are preferred to the steps that followed from them, such as the start of a process.
 
     Raises:
-        NotFound: nothing was decided about it.
+        NotFound: there is no decision about it.
     """
     found = await list_decisions(control.pool, _LOOKED_AT, about=request.about)
     rows = [row for row in found if row.policy] or found
@@ -62,11 +62,11 @@ async def explain(control: Control, request: ExplanationRequest) -> list[Decisio
 
 
 async def pin(control: Control, request: PinRequest) -> Pin:
-    """Bound something that there is.
+    """Set the bounds of a task, a variant or a hardware type.
 
     Raises:
-        InvalidRequest: there is no bound, or the bounds exclude each other.
-        NotFound: nothing is called so.
+        InvalidRequest: no bound is given, or the minimum exceeds the maximum.
+        NotFound: the object does not exist.
     """
     kind, name, minimum, maximum = request.kind, request.name, request.minimum, request.maximum
     if minimum is None and maximum is None:
@@ -83,10 +83,10 @@ async def pin(control: Control, request: PinRequest) -> Pin:
 
 
 async def unpin(control: Control, request: UnpinRequest) -> Nothing:
-    """Take bounds away.
+    """Remove the bounds of an object.
 
     Raises:
-        NotFound: there are none.
+        NotFound: it has no bounds.
     """
     kind, name = request.kind, request.name
     async with audited_transaction(control.pool, control.act(AuditVerb.UNPIN, f"{kind} {name}")) as session:
@@ -97,12 +97,12 @@ async def unpin(control: Control, request: UnpinRequest) -> Nothing:
 
 
 async def pause(control: Control, _request: Nothing) -> ScaleHold:
-    """Hold the scale as it is; what dies is still started again."""
+    """Pause scaling: the scale stays as it is; failed processes are still restarted."""
     return await _set_paused(control, AuditVerb.PAUSE, paused=True)
 
 
 async def resume(control: Control, _request: Nothing) -> ScaleHold:
-    """Let the scale follow load again."""
+    """Resume scaling with load."""
     return await _set_paused(control, AuditVerb.RESUME, paused=False)
 
 
@@ -115,7 +115,7 @@ async def _set_paused(control: Control, verb: AuditVerb, *, paused: bool) -> Sca
 
 
 async def _check_exists(session: DatabaseSession, kind: PinKind, name: str) -> None:
-    """Refuse to bound what is not there: a typing error would bound nothing, silently."""
+    """Check that an object exists: bounds for a mistyped name would silently have no effect."""
     known: Any = True
     match kind:
         case PinKind.TASK:

@@ -1,4 +1,4 @@
-"""How the system gets on."""
+"""Health summary of the system."""
 
 from collections import Counter
 from typing import Final
@@ -19,7 +19,7 @@ from store.registry import list_architectures, list_tasks, list_variants
 
 
 async def status(control: Control, _request: Nothing) -> SystemReport:
-    """Look at Kafka, Postgres and what the parts of the system write there."""
+    """Return a report from the state of Kafka, Postgres and the system's records in Postgres."""
     pool = control.pool
     cluster, report = await read_cluster(pool), await lag.show(control, Nothing())
     kafka = await KafkaReachability(control.find_kafka()).problem()
@@ -38,7 +38,7 @@ async def status(control: Control, _request: Nothing) -> SystemReport:
 
 
 def _problems(cluster: ClusterRows) -> list[str]:
-    """What is wrong with workers and instances."""
+    """Return the problems of workers and instances."""
     failed = [f"{r.variant} on {r.worker}: {r.reason}" for r in cluster.instances if r.state is InstanceState.FAILED]
     if not any(worker.alive for worker in cluster.workers):
         return [*failed, "no worker lives"]

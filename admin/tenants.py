@@ -1,4 +1,4 @@
-"""Tenants that ask over Kafka: made, listed, given a key to sign by, removed."""
+"""Tenants with topics of their own: create, list, show, signing key, remove."""
 
 from typing import Final
 
@@ -33,15 +33,15 @@ from store.audit import audited, audited_transaction
 from store.tenants import get_tenant, list_tenants, renew_key
 
 _SOMEBODY: Final = "USER"
-"""Stands for the Kafka user that nobody has said yet."""
+"""Placeholder for a Kafka user that is not set."""
 
 
 async def create(control: Control, request: TenantRequest) -> TenantDoors:
-    """Create a tenant's topics, and let its Kafka user use them, and log in by a password if there is one.
+    """Create a tenant's topics and the ACLs of its Kafka user; set the user's password if one is given.
 
     Raises:
-        InvalidRequest: the name is none, or there is a password and no user.
-        OperatorError: it is being removed, or Kafka does not do its part.
+        InvalidRequest: the name is invalid, or a password is given without a user.
+        OperatorError: the tenant is being removed, or Kafka failed.
     """
     name, user, password = check_name("tenant", request.tenant), request.kafka_user, request.password
     if password and not user:
@@ -60,10 +60,10 @@ async def list_all(control: Control, _request: Nothing) -> list[Tenant]:
 
 
 async def show(control: Control, request: NamedTenant) -> TenantDoors:
-    """Show a tenant, its topics, and the ACLs that they need.
+    """Return a tenant, its topics, and the ACLs that they need.
 
     Raises:
-        NotFound: there is none of this name.
+        NotFound: the tenant does not exist.
     """
     found = await get_tenant(control.pool, request.tenant)
     if found is None:
@@ -72,11 +72,11 @@ async def show(control: Control, request: NamedTenant) -> TenantDoors:
 
 
 async def signing_key(control: Control, request: SigningKeyRequest) -> ShownSigningKey:
-    """Show the key by which a tenant signs its queries, or another in the place of the one that is named.
+    """Return the key that a tenant signs its queries with; with `replaces`, create the next key in place of that one.
 
     Raises:
-        NotFound: there is no such tenant.
-        OperatorError: the selectors' secret is not known here.
+        NotFound: the tenant does not exist.
+        OperatorError: the secret of the selectors is not configured here.
     """
     secret = SigningSettings().read()
     if secret is None:
@@ -94,11 +94,11 @@ async def signing_key(control: Control, request: SigningKeyRequest) -> ShownSign
 
 
 async def remove(control: Control, request: TenantRemoval, sink: ProgressSink | None = None) -> NamedTenant:
-    """Remove a tenant: what it asked is answered, then its topics, ACLs and password go.
+    """Remove a tenant: wait for the answers to its queries, then delete its topics, ACLs and password.
 
     Raises:
-        NotFound: there is none of this name.
-        OperatorError: a service does not do its part.
+        NotFound: the tenant does not exist.
+        OperatorError: a service failed.
     """
     kafka = control.find_kafka()
     async with audited(control.pool, control.act(AuditVerb.REMOVE_TENANT, request.tenant)):
@@ -122,7 +122,7 @@ def _doors(tenant: Tenant, kafka: KafkaSettings) -> TenantDoors:
 
 
 class _Unseen:
-    """Progress that nobody sees."""
+    """Progress sink that discards everything."""
 
     def step(self, done: int, total: int, text: str) -> None: ...
 

@@ -1,4 +1,4 @@
-"""What was sent to be registered. Who sends, and looks, is a tenant; who has none shares with others that have none."""
+"""Uploaded files. They belong to the caller's tenant; callers without a tenant share theirs."""
 
 import asyncio
 from typing import Final
@@ -14,10 +14,10 @@ from store.uploads import get_upload, list_uploads, upload_bytes
 
 
 async def show(control: Control, request: UploadRequest) -> Upload:
-    """Read what is known of an upload.
+    """Return an upload.
 
     Raises:
-        NotFound: the tenant has not sent all of it, or it was lost before it was kept.
+        NotFound: the upload is incomplete, or its file is missing from the store.
     """
     row = await get_upload(control.pool, control.principal.tenant or "", request.sha256)
     if row is None or not row.arrived or not await asyncio.to_thread(_is_kept, control, request.sha256):
@@ -30,7 +30,7 @@ def _is_kept(control: Control, sha256: str) -> bool:
 
 
 async def list_all(control: Control, _request: Nothing) -> Uploads:
-    """List a tenant's uploads."""
+    """List the uploads of a tenant."""
     tenant = control.principal.tenant or ""
     files = await list_uploads(control.pool, tenant)
     return Uploads(files=tuple(files), bytes=await upload_bytes(control.pool, tenant))

@@ -1,4 +1,4 @@
-"""Versions of models: which there are, and which of them answers which queries."""
+"""Versions of models and their rollout."""
 
 from collections.abc import Callable
 from typing import Final
@@ -29,22 +29,23 @@ from store.rollouts import change_rollout, get_rollout, list_comparisons, list_e
 
 
 async def history(control: Control, request: HistoryRequest) -> ModelHistory:
-    """List the versions of a model, and what happened to them.
+    """List the versions of a model and their events.
 
     Raises:
-        NotFound: there is no such model.
+        NotFound: the model does not exist.
     """
     return await _read(control, request.model)
 
 
 async def rollout(control: Control, request: RolloutRequest) -> RolloutChanged:
-    """Try a version on a share of the queries or on copies, or have it serve.
+    """Start a canary or a shadow of a version, or make the version serve.
 
     Raises:
-        InvalidRequest: it says nothing, or contradicts itself.
-        NotFound: there is no such model.
-        Forbidden: it is another's.
-        OperatorError: the version is not there, serves already, or is not ready, or somebody changed another meanwhile.
+        InvalidRequest: the request holds no step, or contradicts itself.
+        NotFound: the model or the version does not exist.
+        Forbidden: the model belongs to another owner.
+        OperatorError: the model has one version only; the version serves already or is not ready; or another change to
+            the rollout came first.
     """
     steps, warnings = _steps(request, control.actor), list[str]()
     known = await _read(control, request.model, to_change=True)
@@ -61,12 +62,12 @@ async def rollout(control: Control, request: RolloutRequest) -> RolloutChanged:
 
 
 async def rollback(control: Control, request: RollbackRequest) -> RolloutChanged:
-    """Have the version that is tried answer nothing from now on; if none is, the one before serve again.
+    """End the rollout of the candidate version; without a candidate, let the previous version serve again.
 
     Raises:
-        NotFound: there is no such model.
-        Forbidden: it is another's.
-        OperatorError: there is nothing to go back to, or somebody changed the versions meanwhile.
+        NotFound: the model does not exist.
+        Forbidden: the model belongs to another owner.
+        OperatorError: there is no version to go back to, or another change to the rollout came first.
     """
     known = await _read(control, request.model, to_change=True)
     change = rolled_back(known.rollout, control.actor)
@@ -97,13 +98,13 @@ async def _read(control: Control, model: str, *, to_change: bool = False) -> Mod
 
 
 def _as_users_see(history: ModelHistory) -> ModelHistory:
-    """Without who did what, of which files, and what copies of others' queries showed."""
+    """Remove actors, details and comparisons, which only owners may see."""
     events = tuple(replace(event, by="", detail="") for event in history.events)
     return replace(history, events=events, comparisons=())
 
 
 def _steps(request: RolloutRequest, by: str) -> list[Callable[[Rollout, int], RolloutChange]]:
-    """What is to be done, one after the other, each to the rollout and version that there are then."""
+    """Return the steps of a request; each is applied to the rollout and version as they are after the one before."""
     share, copied = request.share, request.shadow
     steps: list[Callable[[Rollout, int], RolloutChange]] = []
     if share is not None:
@@ -120,7 +121,7 @@ def _steps(request: RolloutRequest, by: str) -> list[Callable[[Rollout, int], Ro
 
 
 def _chosen(known: ModelHistory, number: int | None) -> int:
-    """The version that is meant: the one named, or tried, or the newest; it must have been registered."""
+    """Return the version that is named, else the candidate, else the newest; check that it is registered."""
     model, numbers = known.rollout.model, [row.version for row in known.versions]
     if len(numbers) < 2:
         raise OperatorError(
@@ -135,7 +136,7 @@ def _chosen(known: ModelHistory, number: int | None) -> int:
 
 
 async def _warnings(pool: Pool, known: ModelHistory, version: int) -> list[str]:
-    """What is to be said of a version that is to serve instead of the one that does."""
+    """Return warnings about a version that is to replace the serving one."""
     serving, names = known.rollout.serving, {row.version: row.name for row in known.versions}
     before, after = await _best_accuracy(pool, names[serving]), await _best_accuracy(pool, names[version])
     if not after:
