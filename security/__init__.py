@@ -1,8 +1,8 @@
-"""Who may do what: pure checks, for the gateway, the selector and the command line alike.
+"""Authentication and authorization as pure functions, shared by the gateway, the selector and the command line.
 
-No I/O, no clock, no loop, nothing random: what is needed of these comes in as arguments.
+Nothing here does I/O, reads a clock, runs a loop or draws random numbers: callers pass these values as arguments.
 
-Reading order: api_keys, tokens (who asks) -> grants (what a key may hand on) -> quotas (how much they may) -> access
-(who may use and change what) -> tenant_classes (who may use the same), sight (what someone sees of
-what is registered) -> signature (of queries over Kafka), turned_away (of what gateways count).
+Reading order: api_keys, tokens (authentication) -> grants (limits of derived keys) -> quotas (rate and concurrency) ->
+access (permission to use and to change) -> tenant_classes (tenants with equal permissions), sight (filtering and
+redaction of the catalog) -> signature (signed queries over Kafka), turned_away (proof of a gateway's counts).
 """

@@ -1,13 +1,14 @@
-"""Who may use and who may change a task or a model: pure.
+"""Permission to use and to change a task or a model: pure functions.
 
     private                its owner
     shared                 its owner and the tenants it is shared with
     public                 everybody
-    nobody's, not public   administrators
+    no owner, not public   administrators
 
-An architecture is used by whoever may use both its model and its task. What is made of others (a cascade, a chain) by
-at most those who may use all of them. Administrators use and change everything. While authentication is off there are
-none: whoever asks is the tenant it says it is, and who says none uses what is public.
+A tenant may use an architecture if it may use both the architecture's model and its task. A composite (cascade or
+chain) is open at most to the tenants that may use all of its parts. Administrators may use and change everything. While
+authentication is off, there are no administrators: the tenant that a client names is believed, and a client that names
+none may use public things only.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -24,30 +25,32 @@ Row = TypeVar("Row", Task, Architecture, Variant)
 
 
 def tenant_of(principal: Principal) -> str | None:
-    """The tenant that someone's queries are asked as, by which everything is decided from there on."""
-    if principal.name != ANYONE.name and Role.ADMIN in principal.roles:  # asked for each query: quicker than `has`
+    """Return the tenant that access, shares and load are decided by for the principal's queries."""
+    if principal.name != ANYONE.name and Role.ADMIN in principal.roles:  # # runs for each query: faster than `has`
         return EVERY_TENANT
     return principal.tenant
 
 
 def may_use(access: Access, principal: Principal) -> bool:
-    """Whether someone may see it and ask it; to who may not, it does not exist."""
+    """Return true if the principal may see and query an object. To others the object does not exist."""
     tenants = users_of(access)
     return tenants is None or includes(tenants, tenant_of(principal))
 
 
 def may_change(access: Access, principal: Principal) -> bool:
-    """Whether someone may roll out, roll back, unregister and share what this is the access of, which they see."""
+    """Return true if the principal, who sees the object, may roll it out, roll it back, unregister and share it."""
     if principal.has(Role.ADMIN):
         return True
     return principal.has(Role.PUBLISH) and access.owner is not None and access.owner == principal.tenant
 
 
 def check_answers(task: str, of_task: Access, access: Access, who: Principal) -> None:
-    """Check that a tenant may have a model with this access answer a task: others only where the task is its own.
+    """Check that a tenant's model with this access may answer a task.
+
+    A tenant may add a model to another tenant's task only if the tenant alone may use the model.
 
     Raises:
-        Forbidden: others would be answered by it who ask the task.
+        Forbidden: the model would answer other tenants' queries of a task that the tenant may not change.
     """
     if may_change(of_task, who) or users_of(access) == frozenset({who.tenant}):
         return
@@ -58,19 +61,19 @@ def check_answers(task: str, of_task: Access, access: Access, who: Principal) ->
 
 
 def users_of(access: Access) -> frozenset[str] | None:
-    """Tenants that may use what this is the access of; None: everybody."""
+    """Return the tenants that may use an object with this access; None if everybody may."""
     if access.visibility is Visibility.PUBLIC:
         return None
     return access.shared_with | ({access.owner} if access.owner is not None else set())
 
 
 def includes(tenants: frozenset[str] | None, tenant: str | None) -> bool:
-    """Whether a tenant is one of these, of whom None are all."""
+    """Return true if a set of tenants includes the tenant; None as the set means all tenants."""
     return tenants is None or tenant == EVERY_TENANT or tenant in tenants
 
 
 def users_by_name(access: Mapping[str, Access], architectures: Iterable[Architecture]) -> Users:
-    """Tenants that may use each task and each architecture, of those that not everybody may."""
+    """Return the tenants that may use each task and architecture; public names are absent."""
     named = {name: tenants for name, one in access.items() if (tenants := users_of(one)) is not None}
     found = dict(named)
     for row in architectures:
@@ -81,29 +84,29 @@ def users_by_name(access: Mapping[str, Access], architectures: Iterable[Architec
 
 
 def used_as(row: Task | Architecture | Variant) -> str:
-    """The task or architecture whose users may use a row."""
+    """Return the name of the task or architecture whose access decides about a row."""
     return row.architecture if isinstance(row, Variant) else row.name
 
 
 def usable_rows(rows: Mapping[str, Row], may_use: Callable[[str], bool]) -> dict[str, Row]:
-    """Those of the rows, by name, that someone may use who may use the tasks and architectures of these names."""
+    """Return the rows, by name, whose task or architecture passes `may_use`."""
     return {name: row for name, row in rows.items() if may_use(used_as(row))}
 
 
 def common_access(parts: Iterable[Access]) -> Access:
-    """The widest access that what is made of these parts may have."""
+    """Return the widest access that a composite of these parts may have."""
     return reduce(_narrower, parts, PUBLIC)
 
 
 def narrowed(access: Access, widest: Access) -> Access:
-    """The access as far as another allows it; whose it is stays, if that one may still use it."""
+    """Return the access limited to the users of another. The owner is kept if the owner is among them."""
     return access if is_within(access, widest) else _narrower(access, widest)
 
 
 def narrowed_composites(access: Mapping[str, Access], made: Iterable[tuple[str, Collection[str]]]) -> dict[str, Access]:
-    """What composites must become that are open to more than the parts they are made of, by model.
+    """Return the new access, by model, of each composite that is open to more tenants than its parts.
 
-    Parts may be composites, too: it goes on until nothing is too open any more.
+    Parts may be composites, too, so the search repeats until no composite is too open.
     """
     composites, present, found = list(made), dict(access), dict[str, Access]()
     while True:
@@ -118,13 +121,17 @@ def narrowed_composites(access: Mapping[str, Access], made: Iterable[tuple[str, 
 
 
 def is_within(access: Access, widest: Access) -> bool:
-    """Whether nobody may use the one who may not use the other."""
+    """Return true if each user of the first access is a user of the second."""
     tenants, most = users_of(access), users_of(widest)
     return most is None or (tenants is not None and tenants <= most)
 
 
 def check_access(access: Access) -> Access:
-    """Return it as it is kept; raises `InvalidRequest` where it makes no sense."""
+    """Check an access and return it unchanged.
+
+    Raises:
+        InvalidRequest: a tenant's name is invalid, or owner, visibility and sharing contradict each other.
+    """
     for tenant in (*([] if access.owner is None else [access.owner]), *access.shared_with):
         check_name("tenant", tenant)
     if access.visibility is not Visibility.PUBLIC and access.owner is None:
@@ -135,7 +142,7 @@ def check_access(access: Access) -> Access:
 
 
 def _narrower(a: Access, b: Access) -> Access:
-    """Who may use both; it is the owner's of either as long as that one may."""
+    """Return the intersection of two accesses; an owner of either is kept if it may use both."""
     first, second = users_of(a), users_of(b)
     if first is None and second is None:
         return PUBLIC

@@ -1,10 +1,10 @@
-"""API keys as text and as what is kept of them: pure, the random bytes come in.
+"""API keys: their text form and the hash that is stored. Pure: the caller passes the random bytes.
 
     infaas_<id>_<secret>
 
-The id is no secret: it finds the row, and names the key in listings, logs and audits. The secret has 256 bits of a
-random generator, so nobody can try it out, and one round of SHA-256 keeps it as safe as a slow hash keeps a password;
-it is computed for each request. The prefix is for scanners that look for secrets in code.
+The id is public: it finds the row, and names the key in listings, logs and audit records. The secret holds 256 random
+bits, so it cannot be guessed, and one round of SHA-256 protects it as well as a slow hash protects a password. A fast
+hash matters because it is computed for each request. The prefix lets secret scanners find keys in code.
 """
 
 import re
@@ -22,7 +22,7 @@ _FORM: Final = re.compile(r"infaas_([0-9a-f]{12})_([A-Za-z0-9_-]{43})", re.ASCII
 
 
 class ApiKey(NamedTuple):
-    """A key in clear: for whoever made it, once, and whoever shows it."""
+    """An API key with its secret in plain text: shown once to its creator, and sent by its user."""
 
     id: str
     secret: str
@@ -31,10 +31,10 @@ class ApiKey(NamedTuple):
         return f"{PREFIX}{self.id}_{self.secret}"
 
     def __repr__(self) -> str:
-        return f"{PREFIX}{self.id}_..."  # so that no log of a value tells it
+        return f"{PREFIX}{self.id}_..."  # # keeps the secret out of logs
 
     def hash(self) -> bytes:
-        """What is kept of the secret."""
+        """Return the SHA-256 of the secret, which is stored instead of it."""
         return sha256(self.secret.encode()).digest()
 
 
@@ -46,17 +46,17 @@ def make_key(random: bytes) -> ApiKey:
 
 
 def id_in(text: str) -> str:
-    """The id in a text that may be a key."""
+    """Return the characters of a text at the position of a key's id; the form is not checked."""
     return text[_ID]
 
 
 def is_key(text: str, key_id: str, kept: bytes) -> bool:
-    """Whether a text is the key of this id of which that is kept; takes as long whatever of the secret differs."""
+    """Return true if a text is the key with this id and stored hash. The comparison takes constant time."""
     digest = sha256(text[_SECRET].encode("utf-8", "surrogatepass")).digest()
     return compare_digest(digest, kept) and text.startswith(f"{PREFIX}{key_id}_")
 
 
 def read_key(text: str) -> ApiKey | None:
-    """The key that a text is; None where it has not the form of one."""
+    """Parse a key; None if the text does not have the form of one."""
     found = _FORM.fullmatch(text)
     return None if found is None else ApiKey(found[1], found[2])

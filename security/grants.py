@@ -1,4 +1,4 @@
-"""What a key may hand on: no more than it has itself. Pure."""
+"""Limits of keys that a principal creates: such a key has no more rights than its creator. Pure."""
 
 from datetime import datetime
 
@@ -7,7 +7,10 @@ from schemas.rows.api_keys import ApiKeyRow
 
 
 def what_exceeds(made: ApiKeyRow, maker: Principal, ends: datetime | None) -> str:
-    """What a key would have that its maker, whose own key ends then if ever, has not; empty: nothing."""
+    """Return the first right of the new key that exceeds its creator's rights; empty if there is none.
+
+    `ends` is the expiry of the creator's own key, None if it never expires.
+    """
     if not all(maker.has(role) for role in made.roles):
         return "its role is higher"
     if maker.tasks is not None and (made.tasks is None or not maker.tasks.issuperset(made.tasks)):

@@ -1,11 +1,12 @@
-"""Quotas of keys and tokens: pure, the time comes in.
+"""Quotas of keys and tokens: pure, the caller passes the time.
 
-A token bucket each for the rate: as many may come at once as are allowed in a second, and at least one. What a query
-holds beyond one input, and a request beyond one job, is charged afterwards, and may leave a debt: so no batch is too
-large for a quota, and on average it is kept. Beside it, a count of what waits for an answer.
+The rate is kept by a token bucket per principal. Its capacity is one second's queries, and at least one. Inputs of a
+query beyond the first, and jobs of a request beyond the first, are charged afterwards and may leave a debt. So no batch
+is too large for a quota, and the average rate still holds. A second limit bounds the queries that wait for an answer at
+once.
 
-One process knows what it was asked itself, and nothing of others. How many principals are told apart is bounded: of
-more, those that have asked for nothing for longest are forgotten, and begin anew.
+Each process counts only its own requests. The number of principals counted is bounded: beyond it, the meter that was
+unused for longest is dropped, and its principal starts with a full bucket.
 """
 
 from collections import OrderedDict
@@ -18,11 +19,11 @@ from schemas.principal import Principal, Quota, QuotaUse
 _MOST: Final = 10_000
 _WINDOWS_S: Final = (1, 60, 3600)
 _CONCURRENCY_RETRY_S: Final = 1.0
-"""Nobody knows when a query that waits will be answered."""
+"""Retry delay in the answer: nobody knows when a waiting query will be answered."""
 
 
 class QuotaMeter:
-    """What one principal has used of its quota."""
+    """Use of one principal's quota."""
 
     __slots__ = ("_at", "_quota", "_tokens", "in_flight")
 
@@ -33,10 +34,10 @@ class QuotaMeter:
         self.in_flight = 0
 
     def enter(self, quota: Quota, now: float) -> None:
-        """Begin one more query.
+        """Start one query.
 
         Raises:
-            QuotaExceeded: it is one too many; it says what is left, and when there is more.
+            QuotaExceeded: the quota is used up; the error says what is left and when to retry.
         """
         self._quota = quota
         if quota.concurrent is not None and self.in_flight >= quota.concurrent:
@@ -49,11 +50,11 @@ class QuotaMeter:
         self.in_flight += 1
 
     def charge(self, more: int) -> None:
-        """Count what the query turned out to ask beyond one."""
+        """Charge the inputs or jobs of a query beyond the first."""
         self._tokens -= more
 
     def leave(self) -> None:
-        """End a query."""
+        """End one query."""
         self.in_flight -= 1
 
     def _refill(self, per_second: float, now: float) -> None:
@@ -67,13 +68,13 @@ class QuotaMeters:
     def __init__(self, most: int = _MOST) -> None:
         self._most = most
         self._meters: OrderedDict[str, QuotaMeter] = OrderedDict()
-        """By principal, the one that asked last at the end."""
+        """By principal; the most recently used comes last."""
 
     def enter(self, principal: Principal, now: float) -> QuotaMeter | None:
-        """Begin a query of a principal; returns the meter to leave once it has ended, if they have a quota.
+        """Start a query of a principal; return the meter to `leave` at its end, or None without a quota.
 
         Raises:
-            QuotaExceeded: they have used it up.
+            QuotaExceeded: the quota is used up.
         """
         quota = principal.quota
         if quota is None:
@@ -119,7 +120,7 @@ def _exceeded(message: str, use: QuotaUse) -> QuotaExceeded:
 
 
 def _policy(per_second: float) -> tuple[int, int]:
-    """The rate as whole queries in whole seconds."""
+    """Return the rate as whole queries per window in whole seconds."""
     for window_s in _WINDOWS_S:
         most = per_second * window_s
         if most >= 1 and most == round(most):

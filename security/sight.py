@@ -1,8 +1,8 @@
-"""What someone sees of what is registered, how much of it, and what of it they may change: pure.
+"""Visibility of the catalog for one principal: which rows it sees, with which fields, and which it may change. Pure.
 
-Everything else does not exist for them, whatever it is a part of: a version is its model's, a variant its
-architecture's. Who is neither its owner nor an administrator is told what it does, and neither what files it is made
-of, how and by whom, nor with whom else it is shared.
+A version has the visibility of its model, a variant that of its architecture. To a principal that does not see a row,
+the row does not exist. Only the owner and administrators see a row's files, how it was made and with whom it is shared;
+others see what it does.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,11 +21,11 @@ Row = TypeVar("Row", Task, Architecture, Variant)
 
 
 class Sight:
-    """What one principal sees.
+    """View of the catalog for one principal.
 
     Args:
-        principal: who asks; whoever administrates sees everything, as does everybody while authentication is off.
-        access: whose tasks and models are.
+        principal: the viewer; administrators see everything, as does everybody while authentication is off.
+        access: owners and users of tasks and models, by name.
         architectures: all that are registered.
     """
 
@@ -41,42 +41,42 @@ class Sight:
 
     @property
     def is_whole(self) -> bool:
-        """Whether they see all that there is, and what it runs on."""
+        """True if the principal sees all rows, and the workers that they run on."""
         return self._principal.has(Role.ADMIN)
 
     def sees(self, row: Registered) -> bool:
-        """Whether it exists for them; what is not finished, or goes, does for its owner alone."""
+        """Return true if a row exists for the principal; unfinished and leaving rows exist only for their owner."""
         if not self._uses(used_as(row)) or not self._principal.may_ask(row.name if isinstance(row, Task) else row.task):
             return False
         return self.knows(row) or not _is_unfinished(row)
 
     def sees_architecture(self, name: str) -> bool:
-        """Whether there is an architecture of this name that they see."""
+        """Return true if the principal sees an architecture of this name."""
         row = self._of_architecture.get(name)
         return row is not None and self.sees(row)
 
     def those_seen(self, rows: Iterable[Row]) -> list[Row]:
-        """Those of the rows that exist for them, with as much as they may know of each."""
+        """Return the rows that the principal sees, each redacted by `shown`."""
         return [self.shown(row) for row in rows if self.sees(row)]
 
     def knows(self, row: Registered) -> bool:
-        """Whether they may know all of it: they administrate, or their tenant owns it."""
+        """Return true if the principal may see all fields of a row: as an administrator, or as its owner's tenant."""
         return self.knows_of(self.name_of(row))
 
     def knows_of(self, name: str) -> bool:
-        """Whether they may know all of a task or a model."""
+        """Return true if the principal may see all fields of a task or a model."""
         owner = self._access.get(name, PUBLIC).owner
         return self.is_whole or (owner is not None and owner == self._principal.tenant)
 
     def may_change(self, row: Registered) -> bool:
-        """Whether they may change it, which needs that they see it."""
+        """Return true if the principal sees the row and may change it."""
         return self.sees(row) and may_change(self._access.get(self.name_of(row), PUBLIC), self._principal)
 
     def check_may_change(self, rows: Iterable[Registered]) -> None:
-        """Check that they may change all of these, of which there is one that they see.
+        """Check that the principal may change all of these rows; it sees at least one of them.
 
         Raises:
-            Forbidden: some are another's. What they do not see is not named.
+            Forbidden: some belong to others. The message does not name rows that the principal does not see.
         """
         others = [row for row in rows if not self.may_change(row)]
         if not others:
@@ -88,7 +88,7 @@ class Sight:
         )
 
     def shown(self, row: Row) -> Row:
-        """As much of it as they may know."""
+        """Return the row without the fields that the principal may not see."""
         if isinstance(row, Task):
             named = self.is_whole or self.sees_architecture(row.reference.partition(".")[0])
             return row if named else replace(row, reference="")
@@ -99,7 +99,7 @@ class Sight:
         return replace(row, source="", sample_rows="", processing=None, made_with={})
 
     def access_of(self, name: str) -> Access:
-        """Whose a task or a model is, and who may use it, as far as they may know."""
+        """Return the access of a task or a model; others see only whether it is shared with their own tenant."""
         access = self._access.get(name, PUBLIC)
         if self.knows_of(name):
             return access
@@ -109,7 +109,7 @@ class Sight:
         return includes(self._users.get(name), self._tenant)
 
     def name_of(self, row: Registered) -> str:
-        """The task or model by whose access a row goes."""
+        """Return the task or model whose access decides about a row."""
         match row:
             case Task():
                 return row.name

@@ -1,8 +1,8 @@
-"""Signatures of queries: they prove whose one is where others may write the topic, too. Pure.
+"""Signatures of queries: they prove a query's tenant on topics that other clients may write to, too. Pure.
 
     infaas-signature: v1 <key> <milliseconds since the epoch> <HMAC-SHA-256, base64url without padding>
 
-What is signed, all UTF-8, each line ended by a newline:
+The signed text is UTF-8, each line ended by a newline:
 
     v1
     <key>
@@ -10,10 +10,10 @@ What is signed, all UTF-8, each line ended by a newline:
     <name>:<value>        each covered header, in the order of their names
     <SHA-256 of the record's value, hexadecimal>
 
-Covered are `infaas-task`, whether it is a header or not, all headers that begin with `infaas-` but those that are added
-on the way (`UNCOVERED`), and those of the content. A key is named `<tenant>.<number>`, or `system`: that of the parts
-of the system itself, whose word for the tenant is believed. All are derived from one secret of the system, so nothing
-is stored that could sign.
+The signature covers `infaas-task` (even if it is not sent as a header), all headers that begin with `infaas-` except
+those added on the way (`UNCOVERED`), and the content headers. A key is named `<tenant>.<number>`. The key `system`
+belongs to the parts of the system, and the tenant that these name is believed. All keys are derived from one secret of
+the system, so no signing key is stored.
 """
 
 import base64
@@ -30,7 +30,8 @@ from schemas.names import is_name
 VERSION: Final = "v1"
 SYSTEM: Final = "system"
 LARGE_BYTES: Final = 256 * 1024
-"""Size from which on a value is hashed in a thread: more would hold up a loop for longer than a millisecond."""
+"""Size in bytes from which a value is hashed in a thread, because hashing would block the loop for over a millisecond.
+"""
 _KEY_PREFIX: Final = "infaas-sk"
 _OURS: Final = "infaas-"
 _MOST_DIGITS: Final = 15
@@ -39,30 +40,30 @@ _CONTENT: Final = (h.CONTENT_TYPE, h.JSON_LENGTH)
 
 
 class SigningKey(NamedTuple):
-    """A key that signs, and its name."""
+    """A named signing key."""
 
     name: str
     secret: bytes
 
     @property
     def tenant(self) -> str:
-        """The tenant whose key it is; empty: it is the system's."""
+        """The tenant that the key belongs to; empty for the system's key."""
         return self.name.rpartition(".")[0]
 
     def __str__(self) -> str:
-        """The key as it is handed to a tenant."""
+        """Return the key in the text form that a tenant receives."""
         return f"{_KEY_PREFIX}.{self.name}.{_encoded(self.secret)}"
 
     def __repr__(self) -> str:
-        """The key without its secret, for logs."""
+        """Return the key's name without its secret, for logs."""
         return f"SigningKey({self.name})"
 
 
 def parse_key(text: str) -> SigningKey:
-    """Read a key as it is handed to a tenant.
+    """Parse a key in the text form that a tenant receives.
 
     Raises:
-        OperatorError: it is none.
+        OperatorError: the text is not a signing key.
     """
     prefix, _, rest = text.strip().partition(".")
     name, _, secret = rest.rpartition(".")
@@ -73,20 +74,20 @@ def parse_key(text: str) -> SigningKey:
 
 
 def tenant_key(secret: bytes, tenant: str, number: int) -> SigningKey:
-    """The key of a tenant; another number is another key."""
+    """Derive the key of a tenant; each number gives another key."""
     return _derived(secret, f"{tenant}.{number}")
 
 
 def system_key(secret: bytes) -> SigningKey:
-    """The key of the parts of the system."""
+    """Derive the key of the parts of the system."""
     return _derived(secret, SYSTEM)
 
 
 def sign(key: SigningKey, task: str, fields: Mapping[str, str], value: bytes | None, at_ms: int) -> str:
-    """The header that signs a query, which has these other headers.
+    """Return the signature header of a query with these other headers.
 
     Raises:
-        InvalidRequest: a header cannot be signed.
+        InvalidRequest: a header holds a newline, so it cannot be signed.
     """
     mac = _mac(key, task, fields, digest_of(value), at_ms)
     if mac is None:
@@ -95,12 +96,12 @@ def sign(key: SigningKey, task: str, fields: Mapping[str, str], value: bytes | N
 
 
 def digest_of(value: bytes | None) -> str:
-    """SHA-256 of a record's value, in hexadecimal."""
+    """Return the SHA-256 of a record's value, in hexadecimal."""
     return hashlib.sha256(value or b"").hexdigest()
 
 
 class QuerySignature(NamedTuple):
-    """What a signature says; whether it is right is to be seen."""
+    """A parsed signature that is not verified yet."""
 
     key: str
     at_ms: int
@@ -108,7 +109,7 @@ class QuerySignature(NamedTuple):
 
 
 def read_signature(text: str) -> QuerySignature | None:
-    """Read the header; None: it is no signature."""
+    """Parse the header; None if it is not a signature."""
     version, _, rest = text.partition(" ")
     key, _, rest = rest.partition(" ")
     at_ms, _, mac = rest.partition(" ")
@@ -121,13 +122,13 @@ def read_signature(text: str) -> QuerySignature | None:
 
 
 def is_signed_by(key: SigningKey, signature: QuerySignature, task: str, fields: Mapping[str, str], digest: str) -> bool:
-    """Whether a key made this signature of a query whose value has this SHA-256, in hexadecimal."""
+    """Return true if the key made this signature; `digest` is the SHA-256 of the query's value, in hexadecimal."""
     made = _mac(key, task, fields, digest, signature.at_ms)
     return made is not None and hmac.compare_digest(made, signature.mac)
 
 
 def _mac(key: SigningKey, task: str, fields: Mapping[str, str], digest: str, at_ms: int) -> bytes | None:
-    """The signature's last word; None: a header holds a newline, so that it could be taken for two."""
+    """Return the HMAC; None if a header holds a newline, because it could then pass for two headers."""
     covered = {
         name: text
         for name, text in fields.items()

@@ -1,8 +1,8 @@
-"""Tenants that may use the same are one class: pure.
+"""Classes of tenants that may use the same tasks and architectures: pure.
 
-Whatever depends on who asks (candidates, names, load) is kept by class and not by tenant: most tenants are named
-nowhere, and are the class of strangers, who use what is public. A class is called by one of its tenants, so another
-process that knows the same catalog, or nearly, means the same by it.
+Candidates, names and load are kept by class instead of by tenant. Most tenants appear in no access list; they form the
+class `STRANGERS`, which may use only public things. A class is named after one of its tenants, so processes with the
+same or nearly the same catalog mean the same class by a name.
 """
 
 from collections import defaultdict
@@ -11,11 +11,11 @@ from typing import Final
 from schemas.access import EVERY_TENANT, Users
 
 STRANGERS: Final = None
-"""The class of those who may use only what everybody may."""
+"""The class of tenants that may use public things only."""
 
 
 class TenantClasses:
-    """Classes of tenants, by what each may use of that which not everybody may."""
+    """Classes of tenants, by the set of non-public names that each tenant may use."""
 
     __slots__ = ("_of", "_usable", "_users")
 
@@ -35,13 +35,13 @@ class TenantClasses:
         return len(self._usable)
 
     def of(self, tenant: str | None) -> str | None:
-        """The class of a tenant, whatever it is called: one look."""
+        """Return the class of a tenant, known or not, in one lookup."""
         return self._of.get(tenant, STRANGERS)
 
     def usable(self, tenant_class: str | None) -> frozenset[str]:
-        """Names of what a class may use beyond what everybody may."""
+        """Return the non-public names that a class may use."""
         return self._usable[tenant_class]
 
     def may_use(self, tenant_class: str | None, name: str) -> bool:
-        """Whether a class may use the task or architecture of this name."""
+        """Return true if a class may use the task or architecture of this name."""
         return name not in self._users or name in self._usable[tenant_class]

@@ -1,7 +1,7 @@
-"""Tokens of an OpenID Connect issuer (JWT): who they say asks, if they are to be believed. Pure: keys and time come in.
+"""Verification of OpenID Connect tokens (JWT) to principals. Pure: the caller passes keys and time.
 
-Only signatures made with a private key count: no token that is not signed, none by a secret that both know, so that
-nobody signs one with a public key. A key verifies the algorithms of its own kind and no others.
+Only signatures by a private key are accepted. Unsigned tokens and shared secrets (HMAC) are refused, so nobody can sign
+a token with the issuer's public key. Each key verifies only the algorithms of its own kind.
 """
 
 import re
@@ -22,7 +22,7 @@ _ALGORITHMS: Final = {
     "P-521": ("ES512",),
     "Ed25519": ("EdDSA",),
 }
-"""Algorithms by what verifies them: a kind of key, or its curve."""
+"""Allowed algorithms by the type of key, or by its curve."""
 _MOST_BYTES: Final = 16 * 1024
 _MOST_KEYS: Final = 100
 _SUBJECT: Final = re.compile(r"[\x21-\x7e]{1,255}")
@@ -30,7 +30,7 @@ _FORM: Final = re.compile(r"[\w-]+\.[\w-]+\.[\w-]*", re.ASCII)
 
 
 class TokenRules(NamedTuple):
-    """Which tokens are believed, and what their claims are called."""
+    """Rules for accepted tokens, and the names of their claims."""
 
     issuer: str
     audience: str
@@ -38,11 +38,11 @@ class TokenRules(NamedTuple):
     roles_claim: str
     tasks_claim: str
     role_prefix: str
-    """What the names of our roles begin with among others: `infaas:` of `infaas:query`."""
+    """Prefix of our role names in a claim with other roles: `infaas:` in `infaas:query`."""
     quota: Quota | None
-    """Of each subject."""
+    """Quota of each subject."""
     leeway_s: float = 0.0
-    """Seconds by which the clocks of issuer and gateway may differ: for so long a token counts before and after."""
+    """Tolerated clock difference between issuer and gateway, in seconds; it extends a token's validity at both ends."""
 
 
 class TokenKey(NamedTuple):
@@ -53,27 +53,27 @@ class TokenKey(NamedTuple):
 
 
 class KnownToken(NamedTuple):
-    """Whom a token stands for, until it expires."""
+    """The principal of a verified token, and the token's expiry."""
 
     principal: Principal
     expires: float
-    """Seconds since the epoch."""
+    """Seconds since the epoch, leeway included."""
 
 
 class UnknownSigner(Unauthenticated):
-    """The token names a key that is not known: it may be newer than what was read."""
+    """The token names a key that is not known; it may be newer than the key set in memory."""
 
 
 def is_token(text: str) -> bool:
-    """Whether a text has the form of a token."""
+    """Return true if a text has the form of a token."""
     return len(text) <= _MOST_BYTES and _FORM.fullmatch(text) is not None
 
 
 def read_keys(document: bytes) -> dict[str, TokenKey]:
-    """The keys of a JSON Web Key Set that verify signatures, by their ids.
+    """Read the signature keys of a JSON Web Key Set, by key id.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the document is not a key set.
     """
     try:
         found = msgspec.json.decode(document, type=dict[str, Any]).get("keys")
@@ -99,16 +99,16 @@ def _read_key(entry: Any) -> TokenKey | None:
     try:
         key = jwt.PyJWK(entry).key
     except (jwt.PyJWTError, ValueError, TypeError, KeyError):
-        return None  # it is broken; the others are as good as before
+        return None  # # skip a broken key; the others stay valid
     return TokenKey(key, allowed if named is None else (named,))
 
 
 def verify_token(token: str, keys: Mapping[str, TokenKey], rules: TokenRules, now: float) -> KnownToken:
-    """Whom a token stands for. `now` is in seconds since the epoch.
+    """Verify a token and return its principal. `now` is in seconds since the epoch.
 
     Raises:
-        UnknownSigner: its key is not among these.
-        Unauthenticated: it is not to be believed; the message says why.
+        UnknownSigner: the token's key is not in `keys`.
+        Unauthenticated: the token is not acceptable; the message says why.
     """
     try:
         header = jwt.get_unverified_header(token)
@@ -119,7 +119,7 @@ def verify_token(token: str, keys: Mapping[str, TokenKey], rules: TokenRules, no
             algorithms=list(key.algorithms),
             audience=rules.audience,
             issuer=rules.issuer,
-            # The times are compared with `now`: the library has a clock of its own.
+            # # The times are compared with `now` below, because the library would read its own clock.
             options={
                 "verify_exp": False,
                 "verify_nbf": False,
@@ -171,7 +171,7 @@ def _principal(claims: Mapping[str, Any], rules: TokenRules) -> Principal:
 
 
 def _claim(claims: Mapping[str, Any], name: str) -> Any:
-    """The claim of a name, or what it leads to: `realm_access.roles` is a claim inside a claim."""
+    """Return the claim of a name; a dotted name such as `realm_access.roles` is also looked up as a nested claim."""
     if name in claims:
         return claims[name]
     found: Any = claims
@@ -181,7 +181,7 @@ def _claim(claims: Mapping[str, Any], name: str) -> Any:
 
 
 def _words(value: Any, name: str) -> frozenset[str] | None:
-    """Words of a claim, which is a list or a text, as `scope` is; None if there is none."""
+    """Return the words of a claim, which is a list or, like `scope`, a text; None if the claim is absent."""
     if value is None:
         return None
     if isinstance(value, str):

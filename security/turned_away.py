@@ -1,9 +1,9 @@
-"""Proof that a count of refused queries is a gateway's own. Pure.
+"""Proof that a count of refused queries comes from a gateway. Pure.
 
-A gateway that refuses queries itself says with the next one that it lets through how many these were. Shares of tenants
-and the scale follow from that number, and clients write to the same topics: so the number comes with an HMAC-SHA-256 by
-the secret of the system, which stands in Postgres and which no client has. It covers the query's id and the time at
-which it was sent, so that the proof is worth nothing beside another query.
+A gateway counts the queries that it refuses itself, and attaches the count to the next query that it accepts. Tenants'
+shares and the scale depend on the count, and clients may write to the same topics. So the count carries an HMAC-SHA-256
+by the system's secret, which is stored in Postgres and no client has. It covers the query's id and its send time, so
+that a proof is valid for that query only.
 """
 
 import base64
@@ -14,16 +14,16 @@ _PURPOSE: Final = "infaas turned away"
 
 
 def turned_away_proof(secret: bytes, task: str, query_id: str, sent_ns: str, count: str) -> str:
-    """The proof of a count, as a header; all but the secret are the query's headers as they are sent."""
+    """Return the proof of a count as header text; the other arguments are the query's headers as sent."""
     return base64.urlsafe_b64encode(_mac(secret, task, query_id, sent_ns, count)).decode()
 
 
 def is_turned_away_proof(secret: bytes, proof: str, task: str, query_id: str, sent_ns: str, count: str) -> bool:
-    """Whether this is the proof of that count."""
+    """Return true if the proof matches the count and the query."""
     return hmac.compare_digest(proof.encode(), turned_away_proof(secret, task, query_id, sent_ns, count).encode())
 
 
 def _mac(secret: bytes, *words: str) -> bytes:
-    # Each word says how long it is: two queries never have the same text.
+    # # The length before each word keeps texts of different words distinct.
     text = "".join(f"{len(word)}:{word}" for word in (_PURPOSE, *words))
     return hmac.digest(secret, text.encode(), "sha256")
