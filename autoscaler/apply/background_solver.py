@@ -1,7 +1,8 @@
-"""Runs the solver beside the decisions: it takes up to a second, which no decision should wait for.
+"""Background runs of the solver: a run takes up to a second, and no decision waits for it.
 
-It is given each snapshot as it is decided upon, and solves the latest one every few seconds, in a thread. Decisions
-follow its last answer as far as the load still fits on it. Where it fails there is no answer, and they do without.
+Each decision submits its snapshot. The latest one is solved in a thread, at most once per interval. Later decisions
+follow the last targets while the load still fits them. After a failed run there are no targets, and the heuristic
+decides alone.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ SECONDS: Final = Histogram("infaas_autoscaler_solve_seconds", "Seconds a run of 
 
 
 class BackgroundSolver:
-    """Solver of one term of lead; calls `on_targets` when there are new targets."""
+    """Solver of one term of leadership; calls `on_targets` when the targets have changed."""
 
     def __init__(self, limits: ScalingLimits, interval_s: float, on_targets: Callable[[], None]) -> None:
         self._limits = limits
@@ -31,10 +32,10 @@ class BackgroundSolver:
         self._submitted = asyncio.Event()
         self._failures = FailureLog("solving for the best scale", "the heuristic decides")
         self.targets: SolverTargets | None = None
-        """Targets of the last solve; None before the first and after a failure."""
+        """Targets of the last run; None before the first and after a failed one."""
 
     def submit(self, ranking: VariantRanking, snapshot: ClusterSnapshot) -> None:
-        """Give it the present snapshot to solve."""
+        """Replace the snapshot that the next run solves."""
         self._latest = ranking, snapshot
         self._submitted.set()
 
@@ -51,7 +52,7 @@ class BackgroundSolver:
         before, began = self.targets, time.monotonic()
         try:
             self.targets = await asyncio.to_thread(_solve_targets, ranking, snapshot, self._limits)
-        except Exception as error:  # noqa: BLE001 - whatever a solver raises: the scale must go on without it
+        except Exception as error:  # noqa: BLE001 - a solver may raise any error, and scaling must go on
             self.targets = None
             self._failures.failed(error)
             SOLVES.labels("failed").inc()
@@ -65,7 +66,7 @@ class BackgroundSolver:
 
 def _solve_targets(ranking: VariantRanking, snapshot: ClusterSnapshot, limits: ScalingLimits) -> SolverTargets | None:
     from autoscaler.decide.optimizer.milp import (
-        solve_targets,  # the solver's library: a leader decides before it is loaded, or without it
+        solve_targets,  # imported late: a leader must decide before the solver's library is loaded, or without it
     )
 
     return solve_targets(ranking, snapshot, limits)

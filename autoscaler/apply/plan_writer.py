@@ -1,4 +1,4 @@
-"""Writes a plan: its rows and their reasons in one transaction, under the lead."""
+"""Writes a plan to Postgres: its rows and their reasons in one transaction, under the leader's lock."""
 
 import logging
 from collections.abc import Iterator
@@ -20,11 +20,11 @@ log = logging.getLogger(__name__)
 
 
 async def write_plan(plan: ScalePlan, policy: str, lead: Leadership) -> None:
-    """Write what the plan wants, all or nothing; nothing if the lead is lost.
+    """Write all rows of a plan, or none if the leadership is lost.
 
     Raises:
-        StoreUnavailable: Postgres is away.
-        StoreConflict: a variant or worker of the plan is gone since.
+        StoreUnavailable: Postgres cannot be reached.
+        StoreConflict: a variant or worker of the plan has been removed meanwhile.
     """
     decisions = list(decision_rows(plan, policy))
     if not decisions:
@@ -48,7 +48,7 @@ async def write_plan(plan: ScalePlan, policy: str, lead: Leadership) -> None:
 
 
 def decision_rows(plan: ScalePlan, policy: str) -> Iterator[DecisionRow]:
-    """Decisions of a plan, one for each change, in the plan's order."""
+    """Yield the decision rows of a plan, one for each change, in the plan's order."""
     row = partial(DecisionRow, at=datetime.now(UTC), policy=policy, explanation=plan.explanation)
     for change in plan.changes:
         yield row(

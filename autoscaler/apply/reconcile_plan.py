@@ -1,15 +1,17 @@
-"""What to do so that the workers that run become those that are wanted: a pure plan, one step a worker.
+"""Pure plan that turns the workers that run into the workers that are wanted, with one step per worker.
 
 Rules.
-1. A worker is present if its process is, or if it lives, whoever started it; those that drain or end are not counted.
-   The launcher's maximum is of those that it started: another machine's workers come on top.
-2. Too few: a worker that drains stays if more are wanted since its drain began. For the rest new ones start, under the
-   lowest free numbers, so that asking again means the same ones. A name that somebody's living worker has is not free.
-3. Too many: those drain that fail, then those that host least; what is not up yet is stopped at once. Only what the
-   launcher started can be ended.
-4. A worker that drains is stopped when it holds nothing, or when it has drained for too long.
-5. A process that failed is started again. One whose worker has been silent for long is stopped; rule 2 replaces it.
-6. The row of a worker that drained and ended, or that is gone for long, is removed.
+1. A worker is present if its process runs or the worker is alive, no matter what started it; draining and ending
+   workers do not count. The launcher's maximum covers only workers that it started; workers of other machines are not
+   counted against it.
+2. Too few: a draining worker is kept if the wish for more is newer than its drain. For the rest new workers start under
+   the lowest free numbers, so a repeated plan names the same workers. The name of any living worker is not free.
+3. Too many: failed workers drain first, then those with the fewest instances; a worker that is not up yet is stopped at
+   once. Only workers that the launcher started can be ended.
+4. A draining worker is stopped when it hosts nothing, or when its drain exceeds the timeout.
+5. A failed process is started again. A process whose worker is silent beyond the liveness timeout is stopped; rule 2
+   replaces it.
+6. The row of a worker is removed when the worker has drained and ended, or is silent beyond the liveness timeout.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,7 +28,7 @@ from schemas.worker_names import number_of, worker_name
 
 
 class ReconcileStep(StrEnum):
-    """A step that is taken with a worker."""
+    """Kind of step to take with a worker."""
 
     START = "start"
     DRAIN = "drain"
@@ -36,7 +38,7 @@ class ReconcileStep(StrEnum):
 
 
 class ReconcileAction(msgspec.Struct, frozen=True, kw_only=True):
-    """A step to take with a worker, and why."""
+    """A step to take with a worker, and its reason."""
 
     step: ReconcileStep
     worker: str
@@ -45,28 +47,28 @@ class ReconcileAction(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FleetSnapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """Workers that are wanted, and those that are there."""
+    """Wanted workers and running workers."""
 
     wanted: tuple[WantedWorkers, ...] = ()
     hardware: Mapping[str, HardwareType] = {}
     launched: tuple[LaunchedWorker, ...] = ()
     workers: tuple[WorkerRow, ...] = ()
-    """Rows of workers; `alive` is by heartbeat or status."""
+    """Rows of workers; `alive` is derived from heartbeat or status."""
     hosted: Mapping[str, int] = {}
-    """Number of instances by worker: wanted there, or not yet unloaded."""
+    """Number of instances by worker: wanted there, or not unloaded yet."""
     silent_s: Mapping[str, float] = {}
-    """Seconds since it was last alive, by worker, of those that are not."""
+    """Seconds since the last sign of life, by worker, for workers that are not alive."""
 
 
 class ReconcileTimeouts(msgspec.Struct, frozen=True, kw_only=True):
-    """Timeouts of reconciling, in seconds."""
+    """Timeouts of reconciliation, in seconds."""
 
     worker_drain_timeout_s: float = 60.0
     liveness_timeout_s: float = 30.0
 
 
 def plan_reconciliation(fleet: FleetSnapshot, timeouts: ReconcileTimeouts) -> tuple[ReconcileAction, ...]:
-    """Steps to take now, at most one for each worker."""
+    """Return the steps to take now, at most one per worker."""
     return tuple(
         action
         for hardware_type in fleet.hardware.values()
@@ -75,7 +77,7 @@ def plan_reconciliation(fleet: FleetSnapshot, timeouts: ReconcileTimeouts) -> tu
 
 
 class _PoolReconciler:
-    """Plan for the workers of one hardware."""
+    """Planner for the workers of one hardware type."""
 
     def __init__(self, hardware_type: HardwareType, fleet: FleetSnapshot, timeouts: ReconcileTimeouts) -> None:
         self.hardware_type = hardware_type
@@ -158,7 +160,7 @@ class _PoolReconciler:
                 yield name, f"its process is there, but it has been silent for {self.silent_s[name]:.0f} s"
 
     def is_hung(self, one: LaunchedWorker) -> bool:
-        """Whether its process hangs. Where only the highest can be stopped, the launcher's own probes see to that."""
+        """Return true if the worker's process hangs; with `stops_highest` the launcher's own probes handle that."""
         late = self.silent_s.get(one.worker, 0.0) > self.timeouts.liveness_timeout_s
         return late and one.state is LaunchState.RUNNING and not self.hardware_type.stops_highest
 

@@ -1,4 +1,4 @@
-"""Adds partitions to topics: for replicas of a variant beyond its partitions, and for selectors that share a task."""
+"""Adds partitions to topics: one per replica of a variant, and two per selector for the topics of tasks and tenants."""
 
 import logging
 from collections.abc import Iterable, Mapping
@@ -17,24 +17,24 @@ log = logging.getLogger(__name__)
 
 
 async def grow_variants(partitions: Mapping[str, int], pool: Pool, kafka: KafkaSettings) -> None:
-    """Give the topics of these variants so many partitions.
+    """Grow the topics of variants to these numbers of partitions.
 
     Raises:
-        OperatorError: Kafka would not let a topic grow.
-        StoreUnavailable: Postgres is away.
+        OperatorError: Kafka refused to add partitions.
+        StoreUnavailable: Postgres cannot be reached.
     """
     for variant, count in partitions.items():
         await grow_variant_topics(pool, kafka, variant, count)
 
 
 async def grow_tasks(tasks: Iterable[Task], selectors: int, pool: Pool, kafka: KafkaSettings) -> None:
-    """Give the topics of these tasks enough partitions for so many selectors.
+    """Grow the topics of tasks to two partitions per selector.
 
-    Selectors share a task by its partitions: with two for each, none has much more to do than another.
+    Selectors share a task by its partitions; with two each, their shares of the load are about equal.
 
     Raises:
-        OperatorError: Kafka would not let a topic grow.
-        StoreUnavailable: Postgres is away.
+        OperatorError: Kafka refused to add partitions.
+        StoreUnavailable: Postgres cannot be reached.
     """
     for task in tasks:
         partitions = partition_count(_PARTITIONS_A_SELECTOR * selectors, task.partitions)
@@ -44,11 +44,11 @@ async def grow_tasks(tasks: Iterable[Task], selectors: int, pool: Pool, kafka: K
 
 
 async def grow_tenants(tenants: Iterable[Tenant], selectors: int, pool: Pool, kafka: KafkaSettings) -> None:
-    """Give the topics of these tenants enough partitions for so many selectors, as those of tasks.
+    """Grow the topics of tenants to two partitions per selector, like those of tasks.
 
     Raises:
-        OperatorError: Kafka would not let a topic grow.
-        StoreUnavailable: Postgres is away.
+        OperatorError: Kafka refused to add partitions.
+        StoreUnavailable: Postgres cannot be reached.
     """
     for tenant in tenants:
         partitions = partition_count(_PARTITIONS_A_SELECTOR * selectors, tenant.partitions)

@@ -1,10 +1,11 @@
-"""Starts and stops workers until those that run are those that are wanted; each second, and after each change.
+"""Starts and stops workers until they match the wanted numbers: periodically, and after each change.
 
-* Each step is written down in a transaction under the lead before it is taken. Who has lost the lead can write nothing,
-  so it starts and stops nothing either. What was begun twice is done once: the launcher knows workers by name.
-* One step is under way for a worker at a time. A worker that does not come up, or whose launcher fails, is tried again
-  after ever longer pauses; the others do not wait for it.
-* While Postgres or the launcher cannot be asked, nothing is done: what runs goes on.
+* Each step is recorded in a transaction under the leader's lock before it runs. A process that has lost the lock can
+  write nothing, so it starts and stops nothing. A repeated step has no further effect, because the launcher identifies
+  workers by name.
+* At most one step per worker is in progress. A worker that does not start, or whose launcher call fails, is retried
+  with exponential back-off. Other workers do not wait for it.
+* While Postgres or the launcher cannot be reached, no steps are taken and running workers are left alone.
 """
 
 import asyncio
@@ -48,7 +49,7 @@ log = logging.getLogger(__name__)
 
 
 class RetryBackoff:
-    """Pauses before a worker is acted on again, each twice as long as the one before. Times are monotonic."""
+    """Exponential back-off per worker. Times are monotonic."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -56,24 +57,24 @@ class RetryBackoff:
         self._until_s: dict[str, float] = {}
 
     def is_due(self, worker: str) -> bool:
-        """Whether a worker may be acted on."""
+        """Return true if the worker's back-off is over."""
         return self._clock() >= self._until_s.get(worker, 0.0)
 
     def tried(self, worker: str, least_s: float = 0.0) -> float:
-        """Begin a pause, since the worker was acted on; returns its seconds."""
+        """Start the next back-off of a worker, at least from `least_s`; return its seconds."""
         tries = self._tries[worker] = self._tries.get(worker, 0) + 1
         pause_s = min(max(least_s, _FIRST_PAUSE_S) * 2.0 ** min(tries - 1, 10), _LONGEST_PAUSE_S)
         self._until_s[worker] = self._clock() + pause_s
         return pause_s
 
     def reset(self, worker: str) -> None:
-        """Forget earlier tries, since all is well with the worker."""
+        """Clear a worker's back-off after it was seen running."""
         self._tries.pop(worker, None)
         self._until_s.pop(worker, None)
 
 
 class WorkerReconciler:
-    """Reconciler of workers during one term of lead."""
+    """Reconciler of workers during one term of leadership."""
 
     def __init__(
         self, launcher: Launcher, timeouts: ReconcileTimeouts, pool: Pool, lead: Leadership, statuses: WorkerStatusCache
@@ -91,15 +92,15 @@ class WorkerReconciler:
         self._wake = asyncio.Event()
         self._tasks: asyncio.TaskGroup
         self.launched: tuple[LaunchedWorker, ...] = ()
-        """Workers that the launcher listed last."""
+        """Workers in the launcher's latest list."""
 
     @property
     def hardware(self) -> tuple[HardwareType, ...]:
-        """Types of workers that can be started."""
+        """Hardware types of workers that can be started."""
         return tuple(self._launcher.hardware.values())
 
     def wake(self) -> None:
-        """Reconcile now, since something that is wanted has changed."""
+        """Reconcile now, because a wanted number has changed."""
         self._wake.set()
 
     async def run(self) -> None:
@@ -118,7 +119,7 @@ class WorkerReconciler:
     # -- reading -------------------------------------------------------------------------------------------------------
 
     async def _reconcile(self) -> None:
-        # Of a worker whose step ends while we look, we may see what was before it.
+        # # Copied before reading: if a step ends during the reads, they may show the state before it.
         busy = set(self._busy)
         self.launched = tuple(await self._launcher.running())
         fleet = await self._snapshot()
@@ -179,7 +180,7 @@ class WorkerReconciler:
 
     async def _call_launcher(self, action: ReconcileAction) -> None:
         if action.step is ReconcileStep.START:
-            # Until it is seen to run, it is not started again sooner than it could be there.
+            # # No second start of the worker before its start time has passed or it is seen running.
             self._backoff.tried(action.worker, self._launcher.hardware[action.hardware].start_s)
             await self._launcher.start(action.hardware, action.worker)
         elif action.step is ReconcileStep.STOP:
@@ -205,7 +206,7 @@ async def _write(session: DatabaseSession, action: ReconcileAction) -> None:
         case ReconcileStep.REMOVE:
             await remove_worker(session, action.worker)
         case ReconcileStep.START | ReconcileStep.STOP:
-            pass  # the launcher's
+            pass  # # only calls the launcher
     await write_decisions(session, [_decision(action, action.step, action.reason)])
 
 

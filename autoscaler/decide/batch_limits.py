@@ -1,9 +1,10 @@
-"""Limits batches, so that the most urgent of what a variant serves is answered in time.
+"""Limits batch sizes so that a variant's most urgent queries are answered in time.
 
-A query finds the slot busy with a batch that is not interrupted, and is computed in the next. Workers see to deadlines
-by themselves as far as they know them, but what is not urgent today may make a batch that a query of the next moment
-has to wait for. The limit follows from profiles and from what is asked, not from measured slowdowns, which workers
-reckon with anyway: so it moves only when the load changes its kind. Lowered at once, raised after a while.
+A running batch is not interrupted, so a query may wait for one whole batch before its own. Workers respect the
+deadlines of queries that they hold, but a batch of patient queries can still delay an urgent query that arrives a
+moment later. The limit is computed from profiles and the classes of load. Measured slowdowns are left out, because
+workers account for them; so the limit changes only when the kind of load changes. It is lowered at once and raised
+after a delay.
 """
 
 from collections.abc import Mapping
@@ -21,17 +22,17 @@ def batch_limits(
     limits: ScalingLimits,
     stabilizer: ScaleDownStabilizer,
 ) -> Mapping[str, int]:
-    """Largest number of inputs in a batch, by variant."""
+    """Return the largest allowed number of inputs in a batch, by variant."""
     found = {name: candidate.variant.max_batch for name, candidate in ranking.candidates.items()}
     there = dict(found)
     for row in snapshot.instances:
         if row.variant in there:
             there[row.variant] = min(there[row.variant], row.max_batch)
-    # Selectors may send a query to any that will do, not just to where the allocation would have it.
+    # # Every option counts, whatever its share: selectors may send a query to any of them.
     for option in (option for requirement in problem.requirements for option in requirement.options if option.batch):
         name = problem.variants[option.variant].name
         found[name] = min(found[name], option.batch)
-    # The stabilizer holds back what falls; a limit that is raised is one whose strictness falls.
+    # # The stabilizer delays decreases. Limits are negated, because here raising is what must be delayed.
     return {
         name: -stabilizer.apply(f"{name} batch", -there[name], -limit, limits.downscale_delay_s)
         for name, limit in found.items()

@@ -1,8 +1,8 @@
-"""The load of versions that are tried: the share of their model's that they are to answer, before they are given it.
+"""Load of canaries: the share of their model's load, counted before they receive it.
 
-The version that serves stays sized for all of it: whoever rolls back sends everything there at once. A selector counts
-a query by what it asks for, not by who answers it; so of a task with several models a candidate is to answer its share
-of what its model answered lately, of all where nothing was answered.
+The serving version stays sized for the whole load, because a rollback sends everything back to it at once. Selectors
+count a query by its requested target, not by the version that answers. So in a task with several models, a canary's
+share applies to the part of the load that its model answered recently, or to all of it if nothing was answered.
 """
 
 from collections import defaultdict
@@ -17,7 +17,7 @@ from schemas.versions import Versions
 
 
 def candidate_targets(versions: Versions) -> Iterator[tuple[str, str]]:
-    """Tasks, and what names the candidates of their models: canaries and those that are given copies."""
+    """Yield pairs of task and candidate target of its models' rollouts, both canaries and shadows."""
     for task, rollouts in versions.rollouts.items():
         for rollout in rollouts:
             if rollout.is_canary or rollout.is_shadowed:
@@ -25,7 +25,7 @@ def candidate_targets(versions: Versions) -> Iterator[tuple[str, str]]:
 
 
 def canary_loads(snapshot: ClusterSnapshot, variants: Mapping[str, Variant]) -> list[ClassLoad]:
-    """What each canary is to answer, by load class."""
+    """Return the expected load of each canary, by load class."""
     found = list[ClassLoad]()
     for task, rollouts in snapshot.versions.rollouts.items():
         for rollout in rollouts:
@@ -54,7 +54,7 @@ def _of_canary(load: ClassLoad, rollout: Rollout, answered: float) -> ClassLoad:
 
 
 def _answered_share(snapshot: ClusterSnapshot, variants: Mapping[str, Variant], task: str, rollout: Rollout) -> float:
-    """Share of a task's answers that came from the versions of a model."""
+    """Return the share of a task's answered inputs that came from versions of the rollout's model."""
     own = rollout.answering_targets | {rollout.candidate_target}
     rates = defaultdict[bool, float](float)
     for load in snapshot.instance_loads:

@@ -1,10 +1,9 @@
-"""Decides what there should be, and where, from a snapshot.
+"""Decides which instances and workers should exist, and where, from a snapshot.
 
     requirements -> allocation (heuristic, or the solver's targets) -> stabilization -> worker counts, batch limits
                  -> placement -> partitions
 
-Unknown is not zero: after a reading that failed nothing is changed. While a person pauses, only what is lost is
-replaced.
+Unknown load is not zero load: after a failed reading nothing changes. During a pause only lost instances are replaced.
 """
 
 from collections import defaultdict
@@ -38,15 +37,15 @@ def decide(
     policy: Policy = Policy.GREEDY,
     targets: SolverTargets | None = None,
 ) -> ScalePlan:
-    """Plan the changes that a snapshot asks for.
+    """Plan the changes for a snapshot.
 
     Args:
-        variants: all that are ready.
-        ranking: those of them that workers can run.
-        snapshot: what was observed.
-        limits: how far it may go.
-        policy: with MILP the solver's targets are followed, as long as the load fits on them.
-        targets: what the solver found last; without any the heuristic decides.
+        variants: all ready variants.
+        ranking: the variants that workers can run, with the Pareto-best ones.
+        snapshot: the observations.
+        limits: bounds and delays of scaling.
+        policy: MILP follows the solver's targets while the load fits them.
+        targets: the solver's latest targets; without any, the heuristic decides.
     """
     if not snapshot.known:
         return ScalePlan(memory=snapshot.memory)
@@ -77,7 +76,7 @@ def decide(
 
 
 def follow_targets(problem: AllocationProblem, targets: SolverTargets) -> Allocation:
-    """Allocation that follows the solver's targets, and what the load needs beyond them by now."""
+    """Return the allocation of the solver's targets, extended where the load has outgrown them."""
     variants = tuple(
         msgspec.structs.replace(v, now=min(targets.instances.get(v.name, 0), v.maximum)) for v in problem.variants
     )
@@ -93,7 +92,7 @@ def follow_targets(problem: AllocationProblem, targets: SolverTargets) -> Alloca
 def _hold(
     variants: Mapping[str, Variant], ranking: VariantRanking, snapshot: ClusterSnapshot, limits: ScalingLimits
 ) -> ScalePlan:
-    """Plan that replaces what is lost, and changes nothing else."""
+    """Return a plan that replaces lost instances and changes nothing else."""
     builder = PlacementBuilder(variants, ranking, snapshot, limits)
     replace_lost(builder)
     return ScalePlan(
@@ -112,7 +111,7 @@ def _wanted(
     limits: ScalingLimits,
     stabilizer: ScaleDownStabilizer,
 ) -> DesiredInstances:
-    """Allocation by variant, with what is too much kept for a while."""
+    """Return the allocation by variant; surplus replicas are kept for the downscale delay."""
     used = slots_used(problem, allocation.shares)
     rates, chosen_rates = defaultdict[str, float](float), defaultdict[str, float](float)
     for (number, option_number), share in allocation.shares.items():
@@ -150,7 +149,7 @@ def _place(
     wanted: DesiredInstances,
     pools: Sequence[PoolTarget],
 ) -> tuple[PlacementBuilder, tuple[str, ...], dict[str, float]]:
-    """Place with as many workers leaving as should, or with as many as can be emptied."""
+    """Place all variants; if not all leaving workers can be emptied, halve their number until they can."""
     leaving = [name for pool in pools for name in pool.leaving]
     while True:
         builder = PlacementBuilder(variants, ranking, snapshot, limits, frozenset(leaving))
@@ -161,7 +160,7 @@ def _place(
 
 
 def _partitions(builder: PlacementBuilder) -> dict[str, int]:
-    """Number of partitions of the variants with more replicas than partitions."""
+    """Return the new number of partitions of each variant with more replicas than partitions."""
     found = dict[str, int]()
     for name, variant in builder.variants.items():
         count = partition_count(builder.host_count(name), variant.partitions)
@@ -173,7 +172,7 @@ def _partitions(builder: PlacementBuilder) -> dict[str, int]:
 def _explain(
     problem: AllocationProblem, allocation: Allocation, pools: Sequence[PoolTarget], by: str
 ) -> dict[str, Any]:
-    """Numbers that a person would ask for who doubts the decision."""
+    """Return the main numbers behind the decision, for operators."""
     shares = served(problem, allocation)
     largest = sorted(
         (n for n, requirement in enumerate(problem.requirements) if requirement.rate > 0),

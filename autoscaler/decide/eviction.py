@@ -1,9 +1,9 @@
-"""What gives way where not all fits: of one worker, the fewest that make room, the cheapest to be without first.
+"""Eviction by cost of a miss: frees memory on one worker with the fewest evictions, lowest cost first.
 
-Who asks for a variant that is not loaded waits for a load, so being without one costs that time as often as it is asked
-for (`PlacementBuilder.absence_cost`), and that for each byte is what it is worth to keep: GreedyDual-Size with
-frequencies (Cherkasova, 1998). What is idle gives way to what is demanded, but not before it was idle for some of its
-load times, and not for what its worker would only load later.
+A query for a variant that is not loaded waits for its load. So the cost of a miss is the load time multiplied by the
+rate of use (`PlacementBuilder.absence_cost`), and the value of keeping an instance is that cost per byte:
+GreedyDual-Size with frequencies (Cherkasova, 1998). Idle instances are evicted for demanded variants, but only after
+they were idle for some multiple of their load time, and not for a variant that their worker could load only later.
 """
 
 from collections.abc import Callable, Iterable
@@ -15,29 +15,30 @@ from autoscaler.decide.placement_builder import PlacementBuilder
 from autoscaler.decide.worker_capacity import WorkerCapacity
 
 LOADS_AHEAD: Final = 2
-"""Loads for which a worker gives something up: the one that it does, and the next. It does one after the other, and
-what waited for the others would have been of use meanwhile."""
+"""Loads per worker for which instances are evicted: the current one and the next. A worker loads one variant at a time,
+and instances evicted for later loads would have been useful meanwhile.
+"""
 MayGo: TypeAlias = Callable[[str, WorkerCapacity], bool]
-"""Says whether a variant may leave a worker."""
+"""Returns true if a variant may be evicted from a worker."""
 
 
 def make_room_on_demand(builder: PlacementBuilder, candidate: RunnableVariant) -> WorkerCapacity | None:
-    """Make room for a variant that is demanded, on a worker that would load it soon and where others are idle."""
+    """Evict idle instances for a demanded variant, on a worker that can load it soon."""
     capacities = builder.order.all_of(candidate.variant.hardware)
     soon = (capacity for capacity in capacities if builder.loading_count(capacity) < LOADS_AHEAD)
     return _make_room(builder, candidate, soon, partial(is_idle, builder), "is demanded")
 
 
 def make_room_for_load(builder: PlacementBuilder, candidate: RunnableVariant, may_go: MayGo) -> WorkerCapacity | None:
-    """Make room for a variant that the load needs, as far as others may go."""
+    """Evict instances that `may_go` allows, for a variant that the load needs."""
     capacities = builder.order.all_of(candidate.variant.hardware)
     return _make_room(builder, candidate, capacities, may_go, "is needed for the load")
 
 
 def is_idle(builder: PlacementBuilder, name: str, capacity: WorkerCapacity) -> bool:
-    """Whether nobody has asked for an instance for so long that it need not be there.
+    """Return true if an instance has been unused long enough to be evicted.
 
-    What was demanded itself is loaded before that, or has been demanded in vain for too long.
+    A demanded variant that is not loaded yet does not count as idle until its demand expires.
     """
     limits, load_s = builder.limits, capacity.hosted[name].load_s
     if builder.is_demanded(name) and not builder.is_loaded(name, capacity):
@@ -52,14 +53,14 @@ def _make_room(
     may_go: MayGo,
     why: str,
 ) -> WorkerCapacity | None:
-    """Evict the fewest on one worker so that the candidate fits; None, and nobody is evicted, if it cannot."""
+    """Evict the fewest instances of one worker that make the candidate fit; None, and no eviction, if none can."""
     best: tuple[int, WorkerCapacity, list[str]] | None = None
     for capacity in capacities:
         if capacity.could_take(candidate) and capacity.fits_alone(candidate):
             victims = _victims(builder, candidate, capacity, may_go)
             if victims is not None and (best is None or len(victims) < best[0]):
                 best = len(victims), capacity, victims
-                if len(victims) <= 1:  # less would not do, or it would fit already
+                if len(victims) <= 1:  # # the minimum: with no eviction it would have been placed already
                     break
     if best is None:
         return None
@@ -72,7 +73,7 @@ def _make_room(
 def _victims(
     builder: PlacementBuilder, candidate: RunnableVariant, capacity: WorkerCapacity, may_go: MayGo
 ) -> list[str] | None:
-    """Variants, in the order in which they leave, that make room by leaving; None if those that may are too few."""
+    """Return the variants to evict, in order, so that the candidate fits; None if it cannot fit."""
     free, instances_left, victims = capacity.free_bytes, capacity.max_instances - len(capacity.hosted), list[str]()
     for name in builder.eviction_order(capacity):
         if free >= candidate.memory_bytes and instances_left > 0:

@@ -1,7 +1,7 @@
-"""Instances that could not be loaded: where, why, and which variants no live worker can load at all.
+"""Instances that failed to load: where and why, and which variants no live worker can load.
 
-The row of a failed instance stays as long as its worker does: it is what tells that this worker need not be given the
-variant again. A worker that starts anew under its name tries again, and says so in the row.
+The row of a failed instance is kept as long as its worker, so that the worker is not given the variant again. A worker
+that restarts under its name tries again and updates the row.
 """
 
 from collections import defaultdict
@@ -14,7 +14,7 @@ from schemas.status import InstanceState
 
 
 def failed_by_worker(instances: Iterable[InstanceRow]) -> dict[str, frozenset[str]]:
-    """Variants that could not be loaded, by worker."""
+    """Return the variants that failed to load, by worker."""
     found: defaultdict[str, set[str]] = defaultdict(set)
     for row in instances:
         if row.state is InstanceState.FAILED:
@@ -28,7 +28,7 @@ def unloadable_variants(
     workers: Iterable[WorkerRow],
     instances: Iterable[InstanceRow],
 ) -> dict[str, str]:
-    """Reasons why variants cannot be loaded which every live worker that could run them has failed to load."""
+    """Return the variants that every suitable live worker has failed to load, with the reason."""
     failed: defaultdict[str, dict[str, str]] = defaultdict(dict)
     for row in instances:
         if row.state is InstanceState.FAILED and row.variant in variants:
@@ -45,7 +45,7 @@ def unloadable_variants(
 
 
 def _is_for(worker: WorkerRow, variant: Variant, profile: Profile | None) -> bool:
-    """Whether a worker has the hardware, the runtime and the cores."""
+    """Return true if a worker has the variant's hardware and runtime, and enough slots."""
     if worker.hardware != variant.hardware or variant.runtime not in worker.runtimes:
         return False
     return profile is None or slots_taken(worker.hardware, profile.threads, worker.threads) <= worker.slots

@@ -1,11 +1,11 @@
-"""Forecasts a task's load by the time that new capacity could serve it, by trend and season of the recent window.
+"""Forecasts a task's load for the time when new capacity could serve it, from trend and season of the recent window.
 
-Holt's linear trend over seconds, and on top of it the season that repeats in the window if one does: the lag at which
-the series resembles itself most. Statsmodels has the same by name; it would bring pandas and scipy, 150 MB, into every
-autoscaler for the thirty lines below.
+The trend is Holt's linear trend over seconds. The season is the lag at which the series has its highest
+autocorrelation, if that is high enough. The code is written here because statsmodels would add pandas and scipy (150
+MB) to each autoscaler.
 
-A forecast only prewarms. It is never below what there is, so that a wrong one costs money and not answers, and never
-more than some times it.
+A forecast only prewarms. It is never below the present load, so a wrong forecast costs money but no answers, and it is
+at most a fixed multiple of the present load.
 """
 
 from collections.abc import Sequence
@@ -17,16 +17,16 @@ from numpy.typing import NDArray
 _LEVEL: Final = 0.3
 _TREND: Final = 0.1
 _DAMPING: Final = 0.9
-"""Share of the trend that is left after a second: what rises does not rise for ever."""
+"""Share of the trend that remains after each second, so that a rise is not extended forever."""
 _LEAST: Final = 20
 _MOST_GROWTH: Final = 2.0
 _SEASONAL: Final = 0.7
-"""Correlation of the series with itself a season ago from which it is a season."""
+"""Least autocorrelation at which a lag counts as a season."""
 _SHORTEST_SEASON: Final = 10
 
 
 def growth(history: Sequence[float], horizon_s: float, present: float) -> float:
-    """Ratio of the highest load expected within `horizon_s` to the present one, 1 to 2.
+    """Return the ratio of the highest load expected within `horizon_s` to the present one, 1 to 2.
 
     Args:
         history: load, one value a second, the latest last.
@@ -42,7 +42,7 @@ def growth(history: Sequence[float], horizon_s: float, present: float) -> float:
 
 
 def _trend(series: NDArray[np.float64], steps: int) -> float:
-    """Load `steps` ahead by Holt's linear trend, damped from now on; the present level while it is within the noise."""
+    """Return the load `steps` ahead by Holt's damped linear trend; the present level if the rise is only noise."""
     level, trend = float(series[0]), 0.0
     errors = list[float]()
     for value in series[1:].tolist():
@@ -55,7 +55,7 @@ def _trend(series: NDArray[np.float64], steps: int) -> float:
 
 
 def _season(series: NDArray[np.float64], steps: int) -> float:
-    """Highest load in the same stretch of the season before; 0 without a season seen twice."""
+    """Return the 90th percentile of the same stretch one season ago; 0 without a season."""
     length = _period(series)
     if length == 0:
         return 0.0
@@ -64,7 +64,7 @@ def _season(series: NDArray[np.float64], steps: int) -> float:
 
 
 def _period(series: NDArray[np.float64]) -> int:
-    """Number of seconds after which the series repeats, or 0."""
+    """Return the period of the series in seconds; 0 if it has none."""
     centred = series - series.mean()
     power = float(centred @ centred)
     longest = len(series) // 2

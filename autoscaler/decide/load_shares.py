@@ -1,11 +1,11 @@
-"""Shares the load of each variant among the workers that host it, as selectors would.
+"""Distributes the load of each variant among the workers that host it, as selectors would.
 
-Selectors send each query to the replica that answers soonest, which fills them alike up to what they can do: the slots
-that the worker has left, or one where the runtime computes one batch at a time. Those with the fewest replicas choose
-first.
+Selectors send each query to the replica that answers soonest. So replicas fill equally up to their limits: the free
+slots of the worker, or one batch at a time where the runtime is not concurrent. Variants with the fewest replicas are
+distributed first.
 
-All are shared out once; when a variant then gets or loses a replica, only its own load is shared anew, among what the
-others leave. So a plan of many changes costs about as much as there are changes.
+All loads are distributed once. When a variant then gains or loses a replica, only its own load is distributed again,
+over the capacity that the others leave. So the cost of a plan grows with its number of changes.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,13 +14,13 @@ from autoscaler.decide.worker_capacity import WorkerCapacity
 
 
 class LoadShares:
-    """Slots that the load of each variant takes on each worker, and those that find none."""
+    """Slots that each variant's load takes on each worker, and the unserved rest."""
 
     def __init__(self, load_slots: Mapping[str, float], capacities: Iterable[WorkerCapacity]) -> None:
         self._load_slots = load_slots
         self._parts: dict[str, list[tuple[WorkerCapacity, float]]] = {}
         self.unserved: dict[str, float] = {}
-        """Number of slots of the load that are left, by variant."""
+        """Slots of load that no host has room for, by variant."""
         hosts: dict[str, list[WorkerCapacity]] = {name: [] for name in load_slots}
         for capacity in capacities:
             capacity.load(-capacity.busy)
@@ -31,7 +31,7 @@ class LoadShares:
             self.share(name, hosts[name])
 
     def add(self, name: str, host: WorkerCapacity) -> None:
-        """Give what is left of a variant's load to one host more; whoever has added all shares it anew."""
+        """Give the unserved rest of a variant's load to one more host. Call `share` after all hosts are added."""
         left = self.unserved.get(name, 0.0)
         part = min(host.slots_for(name), left)
         if part > 0.0:
@@ -40,13 +40,13 @@ class LoadShares:
             self.unserved[name] = left - part
 
     def unserved_without(self, name: str, host: WorkerCapacity) -> float:
-        """Number of slots of a variant's load that would be left if this host had it no more."""
+        """Return the slots of a variant's load that would be unserved without this host."""
         load = self._load_slots.get(name, 0.0)
         room = sum(h.slots_for(name, part) for h, part in self._parts.get(name, ()) if h is not host)
         return max(load - room, 0.0)
 
     def share(self, name: str, hosts: Iterable[WorkerCapacity]) -> None:
-        """Share the load of one variant among its hosts."""
+        """Distribute the load of one variant among its hosts."""
         for capacity, part in self._parts.pop(name, ()):
             capacity.load(-part)
         left = self._load_slots.get(name, 0.0)

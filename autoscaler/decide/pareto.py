@@ -1,10 +1,9 @@
-"""Finds the variants of a task that are worth serving: those that no other beats in everything.
+"""Finds the Pareto-best variants of each task, which no other variant dominates.
 
-A variant is dominated when another of its task is at least as accurate, as fast, as small and as cheap, and better in
-one of these; of two that are equal in all, the first by name stays. A dominated variant has no query it would be the
-best answer to. One that some tenant may not use beats nothing for that tenant: only what all may use who may use the
-other dominates it. Only variants that some live worker can run are compared: one that nobody can run beats nobody. What
-a worker could run that the launcher may start is a candidate, too, for load is a reason to start one.
+A variant is dominated when another of its task is at least as accurate, fast, small and cheap, and better in one of
+these. Of equal variants the first by name stays. A dominated variant is the best answer to no query. A variant
+dominates another only if all tenants that may use the other may use it, too. Only variants that some live worker can
+run are compared. Variants that only a startable worker could run are candidates, because load is a reason to start one.
 """
 
 from collections import defaultdict
@@ -27,12 +26,12 @@ ANY: Final = "*"
 
 
 class CoreOffer(NamedTuple):
-    """Offer of cores by the workers that can be had; an accelerator is one core."""
+    """Offer of cores by available workers; an accelerator counts as one core."""
 
     price: CorePrice
-    """The lowest."""
+    """The lowest price."""
     most: int
-    """The most that a worker has."""
+    """The largest number of cores of one worker."""
 
 
 CoreOffers: TypeAlias = dict[tuple[str, str], CoreOffer]
@@ -43,21 +42,21 @@ _NO_OFFER: Final = CoreOffer(CorePrice(0.0), 0)
 
 
 class RunnableVariant(msgspec.Struct, frozen=True, kw_only=True):
-    """Variant that a worker could run, with what counts in the choice."""
+    """A variant that a worker can run, with the values that candidates are compared by."""
 
     variant: Variant
     accuracy: float
     latency_s: float
-    """Seconds within which its smallest measured batch is computed."""
+    """Promised seconds of its smallest measured batch."""
     cost: float
-    """Cost in USD of 1000 inputs at its most efficient batch."""
+    """Cost in USD of 1000 inputs at its most efficient batch size."""
     memory_bytes: int
     load_s: float
     latency: LatencyModel
     concurrent: bool = False
-    """Whether an instance may fill all slots of its worker, if a batch takes one."""
+    """True if an instance may run batches in all slots of its worker, provided that a batch takes one slot."""
     cores: int = 1
-    """Cores that a batch takes; of an accelerator it is one."""
+    """Cores that a batch takes; 1 on an accelerator."""
 
     @property
     def name(self) -> str:
@@ -65,30 +64,30 @@ class RunnableVariant(msgspec.Struct, frozen=True, kw_only=True):
         return self.variant.name
 
     def width(self, slot_threads: int) -> int:
-        """Slots that a batch takes where a slot has so many cores."""
+        """Return the slots that a batch takes if a slot has `slot_threads` cores."""
         return slots_taken(self.variant.hardware, self.cores, slot_threads)
 
 
 class ParetoChoice(msgspec.Struct, frozen=True, kw_only=True):
-    """Choice of a candidate that is worth serving, and why."""
+    """A Pareto-best candidate, with its rank and reason."""
 
     candidate: RunnableVariant
     rank: int
-    """Position within its task, 0 first: the order in which variants are placed."""
+    """Position within its task, 0 first: the order of placement."""
     reason: str
 
 
 class VariantRanking(msgspec.Struct, frozen=True, kw_only=True):
-    """Ranking of the registered variants on the workers there are."""
+    """Ranking of the registered variants on the available workers."""
 
     candidates: dict[str, RunnableVariant] = {}
-    """Variants that can run somewhere, or could if a worker were started, by name."""
+    """Variants that a live or startable worker can run, by name."""
     best: dict[str, ParetoChoice] = {}
-    """Variants that can run now and are not dominated, by name; best rank first, tasks taking turns."""
+    """Variants that can run now and are not dominated, by name; sorted by rank, tasks interleaved."""
 
 
 def live_cores(workers: Collection[WorkerRow]) -> CoreOffers:
-    """Cores of live workers."""
+    """Return the core offers of live workers."""
     offers: CoreOffers = {}
     for worker in workers:
         cores = cores_of(worker.hardware, worker.slots, worker.threads)
@@ -101,7 +100,7 @@ def live_cores(workers: Collection[WorkerRow]) -> CoreOffers:
 
 
 def launchable_cores(hardware: Collection[HardwareType]) -> CoreOffers:
-    """Cores of workers that the launcher may start; `ANY` runtime where theirs are not known."""
+    """Return the core offers of workers that the launcher may start; `ANY` stands for unknown runtimes."""
     return {
         (one.name, runtime): _offer_of(one) for one in hardware for runtime in one.runtimes or (ANY,) if one.maximum > 0
     }
@@ -120,9 +119,9 @@ def rank_variants(
     versions: Versions = _ONE_OF_EACH,
     users: Users = _EVERYBODY,
 ) -> VariantRanking:
-    """Compare the variants that can run, within each task and those that its `users` may use; none without a profile.
+    """Rank the variants that can run, within each task and each group of `users`. Variants need a profile.
 
-    Only `versions` that serve are compared: one that is tried or retired is there for who asks for it, and no more.
+    Only `versions` that serve are compared: canaries, shadows and retired versions answer only queries that name them.
     """
     candidates: dict[str, RunnableVariant] = {}
     by_task: defaultdict[str, list[RunnableVariant]] = defaultdict(list)
@@ -138,7 +137,7 @@ def rank_variants(
             if offer is there and versions.serves(variant.architecture):
                 by_task[variant.task].append(candidate)
     best = [choice for task in sorted(by_task) for choice in _choices_of_all(by_task[task], users)]
-    best.sort(key=lambda choice: choice.rank)  # stable: tasks take turns
+    best.sort(key=lambda choice: choice.rank)  # # stable sort: interleaves tasks
     return VariantRanking(candidates=candidates, best={choice.candidate.name: choice for choice in best})
 
 
@@ -161,7 +160,11 @@ def _candidate(variant: Variant, profile: Profile, cores: int, core: CorePrice) 
 
 
 def _choices_of_all(candidates: Sequence[RunnableVariant], users: Users) -> list[ParetoChoice]:
-    """Choices of everybody, and of those who may use more: among all they may use, those that others may not."""
+    """Return the choices of each group of tenants with equal permissions.
+
+    A group's variants are compared with all variants that the group may use. Only the group's own are returned, because
+    the others belong to wider groups.
+    """
     groups = defaultdict[frozenset[str] | None, list[RunnableVariant]](list)
     for candidate in candidates:
         groups[users.get(candidate.variant.architecture)].append(candidate)
@@ -174,12 +177,12 @@ def _choices_of_all(candidates: Sequence[RunnableVariant], users: Users) -> list
 
 
 def _is_wider(others: frozenset[str] | None, tenants: frozenset[str] | None) -> bool:
-    """Whether all of these tenants are among the others; None: everybody."""
+    """Return true if the others include all of these tenants; None means everybody."""
     return others is None or (tenants is not None and tenants <= others)
 
 
 def _choices(candidates: Sequence[RunnableVariant]) -> list[ParetoChoice]:
-    """Choices in order: the most accurate meets every accuracy; then the fastest, which meets every latency."""
+    """Return the Pareto-best in order: the most accurate, then the fastest, then the rest by accuracy."""
     best = pareto_best(candidates)
     fastest = min(best, key=lambda c: (c.latency_s, c.name))
     ordered = [best[0], *([fastest] if fastest is not best[0] else [])]
@@ -195,9 +198,9 @@ def _reason(candidate: RunnableVariant, rank: int, fastest: RunnableVariant) -> 
 
 
 def pareto_best(candidates: Sequence[RunnableVariant]) -> list[RunnableVariant]:
-    """Candidates that no other beats, the most accurate first."""
+    """Return the candidates that no other dominates, the most accurate first."""
     best: list[RunnableVariant] = []
-    # In this order nothing later can dominate what is already kept, so each is compared with those alone.
+    # # In this order no later candidate can dominate a kept one, so one pass suffices.
     for candidate in sorted(candidates, key=lambda c: (-c.accuracy, c.latency_s, c.cost, c.memory_bytes, c.name)):
         if not any(_at_least_as_good(kept, candidate) for kept in best):
             best.append(candidate)

@@ -1,24 +1,24 @@
-"""Decides which worker hosts what, by these rules in this order.
+"""Decides which worker hosts which variant, by these rules in this order.
 
-1. What is fine stays where it is. (Stable: deciding again on the result of a decision changes nothing.)
-2. What is no longer registered goes at once, what is dominated when it has been idle for long, and all of a task that
-   nobody has asked for in very long.
-3. A worker that has too much gives up what is the cheapest to be without.
-4. A demanded variant is placed at once, the latest asked for first: others may be late already. If it fits nowhere,
-   idle ones of one worker give way, the cheapest to be without first.
-5. What the load needs is placed where slots are free, and on as many workers as it takes for the load to fit; what no
-   load needs, and is cheaper to be without, gives way. An instance that is disturbed gets another place.
-6. Replicas beyond what is needed go where the load still fits without them.
-7. What a worker that drains has, and every Pareto-best variant, is placed where it fits, least loaded workers first.
-   It displaces nothing, and the best wait until a variant of their task that queries wait for has been loaded.
-8. Batches are limited to what the load allows.
-9. The row of a worker that is gone or drains is deleted when the variant has a place elsewhere. Otherwise it stays: a
-   worker that comes back under its name finds it there, and one that drains serves on. That of an instance that could
-   not be loaded stays as long as its worker, so that it is tried elsewhere and not there again.
+1. Instances without a fault stay. The rules are stable: applied to their own result, they change nothing.
+2. Instances of unregistered variants are removed at once, those of dominated variants after a long idle time. A task
+   without queries for `scale_to_zero_delay_s` is unloaded.
+3. An overcommitted worker evicts the instances with the lowest cost of a miss.
+4. A demanded variant is placed at once, the most recent demand first, because older queries may be late already. If it
+   fits nowhere, idle instances of one worker are evicted, lowest cost of a miss first.
+5. Variants that the load needs are placed where slots are free, on enough workers for the load to fit. Instances that
+   the load does not need are evicted for them if their cost of a miss is not higher. A disturbed instance is moved.
+6. Surplus replicas are removed where the load fits without them.
+7. Instances of draining workers, and all Pareto-best variants, are placed where they fit, least loaded workers first.
+   They evict nothing. The best variants of a task wait until the task's demanded variants are loaded.
+8. Batches are limited to the size that the load allows.
+9. The row on a dead or draining worker is deleted when another worker serves the variant. Otherwise it stays: a worker
+   that returns under its name finds it, and a draining worker continues to serve. The row of a failed load stays as
+   long as its worker, so that the variant is tried elsewhere and not there again.
 
-Bin packing by decreasing size into the worker with the most free slots, keeping what is placed. Slots of the load are
-shared among replicas as selectors would (`load_shares`), so that it is the load that must fit, not just
-a count.
+Method: bin packing by decreasing size into the worker with the most free slots, keeping existing placements. Slots of
+the load are distributed among replicas as selectors would (`load_shares`), so the load must fit, not just the number of
+instances.
 """
 
 from collections.abc import Mapping
@@ -37,37 +37,37 @@ from schemas.worker_names import number_of
 
 
 class DesiredInstances(msgspec.Struct, frozen=True, kw_only=True):
-    """Instances that the load, pins and demands need. Everything is by variant."""
+    """Instances that the load, pins and demands need. All mappings are by variant unless noted."""
 
     instances: Mapping[str, int] = {}
     """Number of instances needed."""
     kept: Mapping[str, int] = {}
-    """Number of replicas that stay for a while, since they were needed until lately."""
+    """Number of replicas to keep for the downscale delay."""
     load_slots: Mapping[str, float] = {}
     """Number of slots that the load takes."""
     rates: Mapping[str, float] = {}
     """Inputs a second of the load."""
     chosen_rates: Mapping[str, float] = {}
-    """Inputs a second of the load that names no variant, but was given to it."""
+    """Inputs a second of the load that names no target and was assigned to the variant."""
     maximum: Mapping[str, int] = {}
-    """Number of instances that there may be."""
+    """Maximum number of instances."""
     task_maximum: Mapping[str, int] = {}
-    """Number of instances that there may be, by task."""
+    """Maximum number of instances, by task."""
     batches: Mapping[str, int] = {}
-    """Largest batch allowed; the variant's own where nothing is said."""
+    """Largest allowed batch; absent: the variant's own."""
     idle_tasks: frozenset[str] = frozenset()
-    """Tasks to unload altogether."""
+    """Tasks to unload completely."""
 
 
 def place_variants(builder: PlacementBuilder, wanted: DesiredInstances) -> dict[str, float]:
-    """Apply all rules; returns when variants were last moved away from a disturbance."""
+    """Apply all rules; return the times at which variants were last moved away from a disturbance."""
     placer = _Placer(builder, wanted)
     placer.drop_unwanted()
     placer.evict_overcommitted()
     placer.place_demanded()
     placer.place_wanted()
     placer.drop_surplus()
-    placer.place_demanded()  # where pins allowed none before
+    placer.place_demanded()  # # again: drop_surplus may have freed places under pins
     placer.move_drained()
     placer.place_best()
     placer.drop_replaced()
@@ -77,7 +77,7 @@ def place_variants(builder: PlacementBuilder, wanted: DesiredInstances) -> dict[
 
 
 def replace_lost(builder: PlacementBuilder) -> None:
-    """Replace what is lost with its worker, and change nothing else."""
+    """Replace instances that were lost with their worker, and change nothing else."""
     placer = _Placer(
         builder, DesiredInstances(instances={name: 1 for name, _ in builder.rows if name in builder.variants})
     )
@@ -155,27 +155,27 @@ class _Placer:
     # -- rule 5: what the load needs -----------------------------------------------------------------------------------
 
     def place_wanted(self) -> None:
-        """Place what the load needs, the largest first."""
+        """Place the variants that the load needs, the largest load first."""
         for name in sorted(self.wanted.instances, key=lambda name: (-self.wanted.load_slots.get(name, 0.0), name)):
             candidate = self.builder.ranking.candidates.get(name)
             if candidate is None or self.builder.is_awaited(name):
                 continue
             if self.builder.is_demanded(name) and name not in self.wanted.load_slots:
-                continue  # rule 4 did what may be done for a demand
+                continue  # # rule 4 has placed it if possible
             while self.needs_more(name) and self.place_another(candidate):
                 self.builder.moved.discard(name)
-            self.builder.moved.add(name)  # shared among all its replicas once, not at each
+            self.builder.moved.add(name)  # # distribute the load once among all replicas, instead of at each placement
             self.move_disturbed(candidate)
 
     def needs_more(self, name: str) -> bool:
-        """Whether there are too few instances, or others take the slots where they are."""
+        """Return true if there are too few instances, or others take the slots of their workers."""
         return self.has_too_few(name) or self.shares().unserved.get(name, 0.0) > SLACK
 
     def has_too_few(self, name: str) -> bool:
         return self.builder.host_count(name) < self.wanted.instances[name]
 
     def shares(self) -> LoadShares:
-        """How the load is shared by what is there now."""
+        """Return the distribution of the load over the current placement."""
         moved = self.builder.moved
         if self._shares is None:
             self._shares = LoadShares(self.wanted.load_slots, self.builder.capacities.values())
@@ -189,7 +189,7 @@ class _Placer:
         name, too_few = candidate.name, self.has_too_few(candidate.name)
         if not self.may_have(candidate):
             return False
-        shares = self.shares()  # which says how busy workers are
+        shares = self.shares()  # # updates how busy workers are, which the next line reads
         capacity = self.builder.order.least_loaded(candidate, with_slots=not too_few)
         if capacity is None and too_few:
             capacity = make_room_for_load(self.builder, candidate, self.spared_for(candidate))
@@ -205,23 +205,25 @@ class _Placer:
         return True
 
     def spared_for(self, candidate: RunnableVariant) -> MayGo:
-        """What may go for a variant that the load needs: what the load does without, and is not asked for more often.
+        """Return the test for instances that may be evicted for a variant that the load needs.
 
-        Who names a variant demands it when they ask: what they may ask again displaces nothing beforehand.
+        An instance may be evicted if the load does not need it and its cost of a miss is not higher than the
+        candidate's. The candidate's rate counts only load that names no target. A query that names a variant demands it
+        on arrival, so its expected repetition evicts nothing in advance.
         """
         builder = self.builder
         gained = builder.absence_cost(candidate, self.wanted.chosen_rates.get(candidate.name, 0.0))
         return lambda name, capacity: self.is_spare(name) and builder.absence_cost(capacity.hosted[name]) <= gained
 
     def is_spare(self, name: str) -> bool:
-        """Whether the load does without this instance."""
+        """Return true if the load does not need this instance."""
         if self.builder.is_demanded(name):
             return False
         others = self.builder.host_count(name) - 1
         return others >= self.wanted.instances.get(name, 0)
 
     def move_disturbed(self, candidate: RunnableVariant) -> None:
-        """Find another place for an instance that is slower than profiled."""
+        """Move an instance that is slower than profiled for another reason than its load, if there is a calm worker."""
         builder, name, now_s = self.builder, candidate.name, self.builder.snapshot.observed_s
         disturbed = [capacity for capacity in builder.hosts(name) if builder.is_interfered(name, capacity)]
         waited = name not in self.moved or now_s - self.moved[name] > builder.limits.disturbed_s
@@ -244,7 +246,7 @@ class _Placer:
         return self.wanted.instances.get(name, 0)
 
     def may_have(self, candidate: RunnableVariant) -> bool:
-        """Whether pins allow another instance."""
+        """Return true if pins allow another instance."""
         name, task = candidate.name, candidate.variant.task
         hosts = self.builder.host_count(name)
         if hosts >= self.wanted.maximum.get(name, hosts + 1):
@@ -287,11 +289,11 @@ class _Placer:
                 self.builder.remove(name, capacity.name, "remove", why, **self.counts(name))
 
     def leaves_first(self, name: str, capacity: WorkerCapacity) -> tuple[bool, int, int]:
-        """Key that sorts replicas: disturbed ones first, then those on the worker that would drain first."""
+        """Sort key of replicas to remove: disturbed ones first, then those on the worker that would drain first."""
         return not self.builder.is_interfered(name, capacity), len(capacity.hosted), -number_of(capacity.name)
 
     def fits_without(self, candidate: RunnableVariant, capacity: WorkerCapacity) -> bool:
-        """Whether the load fits as well as before without this instance."""
+        """Return true if the load fits as well without this instance."""
         name, shares = candidate.name, self.shares()
         return shares.unserved_without(name, capacity) <= shares.unserved.get(name, 0.0) + SLACK / 2
 
@@ -318,7 +320,7 @@ class _Placer:
                 builder.unplaced.setdefault(name, "worth serving, but no live worker that can run it has the room")
 
     def tasks_awaiting_load(self) -> set[str]:
-        """Tasks with a demanded variant that is still to be loaded: nothing must be loaded before it."""
+        """Return the tasks with a demanded variant that is not loaded yet; it must be loaded before any other."""
         builder = self.builder
         serving = {name for (name, _worker), row in builder.rows.items() if row.state in SERVING}
         return {
@@ -331,7 +333,7 @@ class _Placer:
         }
 
     def move_drained(self) -> None:
-        """Place elsewhere what a worker that drains has, also what is not best, but may be in use."""
+        """Place instances of draining workers elsewhere, Pareto-best or not, because they may be in use."""
         builder = self.builder
         for capacity in builder.capacities.values():
             for name, candidate in list(capacity.hosted.items()) if not capacity.schedulable else []:
@@ -365,7 +367,7 @@ class _Placer:
                 builder.remove(variant, worker, "remove", f"{worker} {state}; another worker serves it")
 
     def is_dispensable(self, variant: str, capacity: WorkerCapacity) -> bool:
-        """Whether a worker that drains need not serve it any longer."""
+        """Return true if a draining worker no longer needs to serve the variant."""
         there, wanted = self.builder.host_count(variant), self.count_of(variant)
         if there or wanted:
             return there >= max(wanted, 1)

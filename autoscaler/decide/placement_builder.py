@@ -1,4 +1,4 @@
-"""Builds the placement of a plan: the rows as they would be after the changes so far, and the reason of each."""
+"""Builder of a placement: the instance rows with all changes so far, and a reason for each change."""
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
@@ -19,11 +19,11 @@ from schemas.status import SERVING, InstanceState
 
 _Key = tuple[str, str]
 _PLACING_S: Final = 0.3
-"""Seconds from a demand until its variant answers, beside the load itself."""
+"""Seconds from a demand to the first answer, without the load itself."""
 
 
 class PlacementBuilder:
-    """Builder of a placement. A variant is placed if a worker that stays has it, and is not `leaving`."""
+    """Builder of a placement. A variant counts as placed if a worker hosts it that neither drains nor is `leaving`."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class PlacementBuilder:
         self.changes: dict[_Key, InstanceChange] = {}
         self.unplaced: dict[str, str] = {}
         self.moved: set[str] = set()
-        """Variants that got or lost an instance; whoever has taken it up clears it."""
+        """Variants that gained or lost an instance; the reader clears it."""
         self._interfered = {
             (load.variant, load.worker)
             for load in snapshot.instance_loads
@@ -75,58 +75,58 @@ class PlacementBuilder:
     # -- what is there -------------------------------------------------------------------------------------------------
 
     def all_hosts(self, variant: str) -> list[WorkerCapacity]:
-        """Workers that have the variant, be it that they drain."""
+        """Return the workers that host the variant, draining ones included."""
         return sorted(self._hosts[variant].values(), key=lambda capacity: capacity.number)
 
     def hosts(self, variant: str) -> list[WorkerCapacity]:
-        """Workers that stay and have the variant."""
+        """Return the workers that host the variant and stay."""
         return [capacity for capacity in self.all_hosts(variant) if capacity.schedulable]
 
     def host_count(self, variant: str) -> int:
-        """Number of workers that stay and have the variant."""
+        """Return the number of workers that host the variant and stay."""
         return sum(capacity.schedulable for capacity in self._hosts[variant].values())
 
     def is_placed(self, variant: str) -> bool:
-        """Whether a worker that stays has the variant."""
+        """Return true if a worker that stays hosts the variant."""
         return any(capacity.schedulable for capacity in self._hosts[variant].values())
 
     def is_served(self, variant: str) -> bool:
-        """Whether a worker has the variant, be it one that drains."""
+        """Return true if a worker hosts the variant, draining or not."""
         return bool(self._hosts[variant])
 
     def is_awaited(self, variant: str) -> bool:
-        """Whether a worker that may only be starting has the variant."""
+        """Return true if the variant has a row whose worker may still be starting, shortly after the leader's start."""
         return self.snapshot.observed_s < self.limits.leader_grace_s and bool(self._row_workers[variant])
 
     def is_remembered(self, variant: str, worker: str) -> bool:
-        """Whether the row says that a worker which stays could not load the variant, so that it is not tried again."""
+        """Return true if the worker stays and failed to load the variant; its row prevents another try there."""
         capacity = self.capacities.get(worker)
         return capacity is not None and capacity.schedulable and variant in capacity.failed
 
     def is_interfered(self, variant: str, capacity: WorkerCapacity) -> bool:
-        """Whether the variant is slower there than profiled, and not for its load."""
+        """Return true if the variant is slower there than profiled for another reason than its load."""
         return (variant, capacity.name) in self._interfered
 
     def is_loaded(self, variant: str, capacity: WorkerCapacity) -> bool:
-        """Whether the worker has loaded the variant, which it hosts."""
+        """Return true if the worker has loaded the variant that it hosts."""
         return self.rows[variant, capacity.name].state in SERVING
 
     def loading_count(self, capacity: WorkerCapacity) -> int:
-        """Number of variants that the worker hosts and has not loaded."""
+        """Return the number of variants that the worker hosts and has not loaded."""
         return sum(not self.is_loaded(variant, capacity) for variant in capacity.hosted)
 
     def is_demanded(self, variant: str) -> bool:
-        """Whether a selector has just asked for the variant in vain."""
+        """Return true if there is a recent demand for the variant."""
         return self.snapshot.demand_age_s.get(variant, float("inf")) <= self.limits.demand_s
 
     def placed_count(self, task: str) -> int:
-        """Number of instances of a task on workers that stay."""
+        """Return the number of instances of a task on workers that stay."""
         return self._placed[task]
 
     def eviction_order(self, capacity: WorkerCapacity) -> list[str]:
-        """Variants in the order in which they leave: those that cost least to be without first, then the longest idle.
+        """Return the hosted variants in order of eviction: lowest cost of a miss per byte first, then the longest idle.
 
-        The last of a task comes after all others.
+        A task's last live instance comes after all others.
         """
 
         def order(name: str) -> tuple[bool, float, float, int, str]:
@@ -138,11 +138,11 @@ class PlacementBuilder:
         return sorted(capacity.hosted, key=order)
 
     def absence_cost(self, candidate: RunnableVariant, rate: float = 0.0) -> float:
-        """Seconds of waiting, a second, that it would cost to be without the variant: a load for each use.
+        """Return the cost of a miss: seconds of waiting per second, as each use would wait for a load.
 
         Args:
             candidate: the variant.
-            rate: uses a second that are to be expected, if more than there were.
+            rate: expected uses a second, if higher than observed.
         """
         return max(self.snapshot.use_rates.get(candidate.name, 0.0), rate) * (_PLACING_S + candidate.load_s)
 
@@ -151,7 +151,7 @@ class PlacementBuilder:
     def place(
         self, candidate: RunnableVariant, reason: str, capacity: WorkerCapacity | None = None, **facts: Any
     ) -> bool:
-        """Put the candidate on this worker, else on the least loaded that has the room; False if there is none."""
+        """Place the candidate on the given or the least loaded worker with room; return false if there is none."""
         capacity = capacity or self.order.least_loaded(candidate)
         if capacity is None:
             return False
@@ -176,7 +176,7 @@ class PlacementBuilder:
         return True
 
     def is_lost(self, key: _Key) -> bool:
-        """Whether the row is of a worker that is gone, leaves or cannot run it."""
+        """Return true if the row's worker is dead, leaving or unable to run the variant."""
         capacity = self.capacities.get(key[1])
         return capacity is None or not capacity.schedulable or key[0] not in capacity.hosted
 
@@ -189,7 +189,7 @@ class PlacementBuilder:
         if capacity is not None:
             self._release(variant, capacity)
         if (variant, worker) not in self.original:
-            self.changes.pop((variant, worker))  # it was only planned
+            self.changes.pop((variant, worker))  # # planned in this decision and never written
             return
         self.changes[variant, worker] = InstanceChange(
             action=action, variant=variant, worker=worker, reason=reason, inputs=inputs
@@ -213,7 +213,7 @@ class PlacementBuilder:
             self._placed[candidate.variant.task] += by
 
     def assign_partitions(self) -> None:
-        """Give each partition to exactly one live instance of its variant, of those that could be loaded."""
+        """Give each partition to exactly one live instance of its variant; instances that failed to load get none."""
         held: defaultdict[str, dict[str, tuple[int, ...]]] = defaultdict(dict)
         for (variant, worker), row in self.rows.items():
             capacity = self.capacities.get(worker)
@@ -230,7 +230,7 @@ class PlacementBuilder:
                 self._rewrite("share", variant, worker, "another worker is given it", partitions=())
 
     def limit_batch(self, variant: str, worker: str, max_batch: int, reason: str) -> None:
-        """Limit the batches of an instance to so many inputs."""
+        """Limit the batches of an instance to `max_batch` inputs."""
         self._rewrite("limit", variant, worker, reason, max_batch=max_batch)
 
     def _rewrite(self, action: str, variant: str, worker: str, reason: str, **columns: Any) -> None:
@@ -247,7 +247,7 @@ class PlacementBuilder:
         )
 
     def explain(self, candidate: RunnableVariant, capacity: WorkerCapacity) -> dict[str, Any]:
-        """Numbers that a person would ask for who doubts the decision."""
+        """Return the main numbers behind a change, for operators."""
         idle_s = self.snapshot.idle_of(candidate.name)
         return {
             "accuracy": candidate.accuracy,

@@ -1,4 +1,4 @@
-"""What a decision results in: the plan, and the targets of a solver."""
+"""Results of a decision: the plan, and a solver's targets."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from schemas.rows.placement import InstanceRow
 
 
 class InstanceChange(msgspec.Struct, frozen=True, kw_only=True):
-    """Change of one instance: a row to write or to delete, and why."""
+    """Change of one instance: a row to write or to delete, with the reason."""
 
     action: str
     """One of `place`, `replicate`, `replace`, `evict`, `unload`, `remove`, `share` (partitions), `limit` (batches)."""
@@ -17,14 +17,14 @@ class InstanceChange(msgspec.Struct, frozen=True, kw_only=True):
     worker: str
     reason: str
     wanted: InstanceRow | None = None
-    """Row to write; None if the row is to be deleted."""
+    """Row to write; None to delete the row."""
     inputs: dict[str, Any] = {}
-    """Numbers that decided it, for a person who asks."""
+    """Numbers behind the change, for operators."""
     kind: str = "instance"
 
 
 class WorkerCountChange(msgspec.Struct, frozen=True, kw_only=True):
-    """New number of workers of a hardware type, those that drain not counted."""
+    """New number of workers of a hardware type, without draining ones."""
 
     hardware: str
     count: int
@@ -32,7 +32,7 @@ class WorkerCountChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SolverTargets(msgspec.Struct, frozen=True, kw_only=True):
-    """Targets that a solver found, to be followed until it finds others."""
+    """Targets of a solver, valid until the next ones."""
 
     instances: dict[str, int] = {}
     """Number of instances by variant."""
@@ -42,17 +42,17 @@ class SolverTargets(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ScalePlan(msgspec.Struct, frozen=True, kw_only=True):
-    """Plan of what to change, in this order, and what could not be done."""
+    """Plan of changes, in the order of execution, and of variants without a place."""
 
     changes: tuple[InstanceChange, ...] = ()
     unplaced: dict[str, str] = {}
-    """Variants worth serving that have no place, and why."""
+    """Reasons by variant for variants that are worth serving but have no place."""
     workers: tuple[WorkerCountChange, ...] = ()
-    """New numbers of workers, where they differ from those wanted so far."""
+    """New numbers of workers, where they differ from the wanted ones."""
     drain: tuple[str, ...] = ()
-    """Workers to give nothing new and to stop once they hold nothing."""
+    """Workers to drain: they get nothing new and stop when they host nothing."""
     partitions: dict[str, int] = {}
-    """Number of partitions that topics should grow to, by variant."""
+    """New numbers of partitions of topics, by variant."""
     memory: DecisionMemory = DecisionMemory()
     explanation: dict[str, Any] = {}
-    """Explanation of what decided it, small and fit for JSON."""
+    """Numbers behind the decision, small and serializable as JSON."""

@@ -1,20 +1,21 @@
-"""Turns a snapshot's load, pins and demands into requirements: what must be served, and by what it can be.
+"""Turns load, pins and demands of a snapshot into requirements with their serving options.
 
-A variant may serve a load class if it is as accurate as asked, is the target if one is named, and is fast enough: a
-query finds its slot busy with one batch, waits for it, and is computed in the next. So two batches within the latency
-allow the slot to be busy all the time, one alone hardly any of it, and in between is in proportion. Of the batch sizes
-that a latency allows, the one of the highest throughput counts. Times are those profiled, times the slowdown measured.
+A variant may serve a load class if it is accurate enough, matches the target if one is named, and is fast enough. A
+query may find its slot busy with one batch and is computed in the next. So a latency of two batches allows a slot that
+is always busy, a latency of one batch an almost idle slot, and the share in between is linear. Of the batch sizes that
+fit the latency, the one with the highest throughput counts. Times are profiled times multiplied by the measured
+slowdown.
 
-What not every tenant may use serves those who may: load is counted by class of tenants, and planned on what these may
-use.
+A variant that not all tenants may use serves only permitted tenants: load is counted by class of tenants, and is
+planned on the variants that the class may use.
 
-The rate of a class is that of its busiest recent second: load that rises is believed at once, and what falls is
-forgotten after the window. It grows by what is forecast.
+The rate of a class is that of its busiest recent second, so rising load counts at once and falling load after the
+window. The mean rate is multiplied by the forecast growth.
 
-A backlog is a requirement of its own, whether anything still arrives or not. An online one is load that works it off
-within seconds. An offline one asks for more than there is only if it would take hours otherwise; and it keeps the
-instances there are for as long as they have some seconds of work, at a penalty far below that of any online query, so
-never where these need the room.
+A backlog is a requirement of its own, even if nothing arrives any more. An online backlog is load that works it off
+within seconds. An offline backlog has two effects. It asks for new capacity only if the backlog would otherwise take
+hours (`offline_drain_s`). It keeps present instances while they have some seconds of work, with a penalty far below
+that of online queries, so online queries get the memory first.
 """
 
 import math
@@ -36,14 +37,14 @@ from schemas.status import InstanceState
 from security.access import includes
 
 _PENALTY: Final = 100.0
-"""Penalty for each worker's worth of load that is not served, in prices of the dearest worker."""
+"""Penalty for each unserved worker's worth of load, in prices of the dearest worker."""
 _OFFLINE_PENALTY: Final = 2.0
 _BUCKET: Final = math.sqrt(2)
 _LEAST_BUSY: Final = 0.1
 
 
 def build_problem(ranking: VariantRanking, snapshot: ClusterSnapshot, limits: ScalingLimits) -> AllocationProblem:
-    """Build the problem that a snapshot poses."""
+    """Build the allocation problem of a snapshot."""
     pools = _pools(snapshot, limits)
     index = {pool.hardware: number for number, pool in enumerate(pools)}
     candidates = [c for c in ranking.candidates.values() if c.variant.hardware in index]
@@ -57,7 +58,7 @@ def build_problem(ranking: VariantRanking, snapshot: ClusterSnapshot, limits: Sc
 
 
 def idle_tasks(ranking: VariantRanking, snapshot: ClusterSnapshot, limits: ScalingLimits) -> set[str]:
-    """Tasks that nobody has asked for in so long that they are unloaded."""
+    """Return the tasks that were unused for so long that they are unloaded."""
     idle_s: defaultdict[str, float] = defaultdict(lambda: math.inf)
     for candidate in ranking.candidates.values():
         task = candidate.variant.task
@@ -71,13 +72,13 @@ class SlotThroughput(NamedTuple):
     """Throughput of a slot."""
 
     rate: float
-    """Inputs a second, of a batch that takes several their share."""
+    """Inputs a second; for a batch that takes several slots, the share of one slot."""
     batch: int
-    """Size of the batches by which it is reached."""
+    """Batch size that reaches it."""
 
 
 def best_throughput(latency: LatencyModel, budget_s: float, slowdown: float, mean_batch: float) -> SlotThroughput:
-    """Highest throughput of a slot that answers each input within `budget_s`; 0 if none is."""
+    """Return the highest throughput of a slot that answers each input within `budget_s`; 0 if no batch size can."""
     best, batch = SlotThroughput(0.0, 0), max(math.ceil(mean_batch), 1)
     while True:
         batch_s = max(latency.batch_s(batch) * slowdown, 1e-9)
@@ -166,7 +167,7 @@ def _variant_specs(
 
 
 def _slots_of(candidate: RunnableVariant, pool: WorkerPool) -> float:
-    """Slots that an instance may fill."""
+    """Return the number of slots that an instance may fill."""
     width = candidate.width(pool.threads)
     return pool.slots if candidate.concurrent and width == 1 else float(width)
 
@@ -197,7 +198,7 @@ class _RequirementBuilder:
             self.by_task[candidate.variant.task].append((number, candidate))
 
     def all(self) -> list[Requirement]:
-        """All requirements, those with load first."""
+        """Return all requirements, those with load first."""
         requirements = self.loads() + self.canaries() + self.backlogs()
         for bound in self.snapshot.bounds:
             if bound.minimum and bound.kind != "hardware":
@@ -208,7 +209,7 @@ class _RequirementBuilder:
         return requirements
 
     def presence(self, kind: str, name: str, minimum: int) -> list[Requirement]:
-        """Requirement of instances that must be there whatever the load; of a task, all of one variant."""
+        """Return the requirement of a minimum of instances whatever the load; for a task, all of one variant."""
         named = [
             number
             for number, found in enumerate(self.variants)
@@ -219,14 +220,14 @@ class _RequirementBuilder:
         return [Requirement(task=task, options=options, penalty=_PENALTY * self.dearest)] if options else []
 
     def loads(self) -> list[Requirement]:
-        """Requirements of the load, one for each class that somebody can serve."""
+        """Return the requirements of the load, one for each class that a variant can serve."""
         requirements = [
             self.load(load, rate) for load, rate in zip(self.snapshot.classes, self.rates(), strict=True) if rate > 0
         ]
         return [requirement for requirement in requirements if requirement is not None]
 
     def canaries(self) -> list[Requirement]:
-        """Requirements of versions that are tried: one instance whatever the load, and their share of it."""
+        """Return the requirements of canaries and shadows: one instance each, and the canaries' share of the load."""
         found = list[Requirement]()
         if not self.snapshot.versions.rollouts:
             return found
@@ -242,21 +243,21 @@ class _RequirementBuilder:
         return found
 
     def meets(self, candidate: RunnableVariant, wanted: LoadClass) -> bool:
-        """Whether a candidate may answer queries of a class, if it is fast enough."""
+        """Return true if a candidate's accuracy and target fit a class; its speed is not checked."""
         targets = self.snapshot.versions.targets_of(candidate.variant.architecture)
         is_target = wanted.target == candidate.name or wanted.target in targets
         return is_target and candidate.accuracy >= wanted.min_accuracy
 
     def may_use(self, candidate: RunnableVariant, tenant: str | None) -> bool:
-        """Whether queries of a tenant, and of those who may use the same, may be answered by a candidate."""
+        """Return true if a class of tenants may use a candidate."""
         return includes(self.snapshot.users.get(candidate.variant.architecture), tenant)
 
     def for_anyone(self, numbers: Sequence[int]) -> Sequence[int]:
-        """Of some variants those that everybody may use, for what may be anybody's; all, if there are none."""
+        """Return the variants that everybody may use, for load of unknown tenants; all of them if there are none."""
         return [n for n in numbers if self.may_use(self.candidates[n], None)] or numbers
 
     def rates(self) -> list[float]:
-        """Inputs a second of each class; offline queries are no load, but a backlog while they wait."""
+        """Return the inputs a second of each class; 0 for offline queries, which count as backlog while they wait."""
         classes = self.snapshot.classes
         present: defaultdict[str, float] = defaultdict(float)
         for load in classes:
@@ -273,12 +274,12 @@ class _RequirementBuilder:
         ]
 
     def horizon_s(self, task: str) -> float:
-        """Seconds that new capacity takes: the slowest variant of the task to load, on the slowest worker to start."""
+        """Return the seconds until new capacity serves: the task's slowest load plus the slowest start of a worker."""
         load_s = max((candidate.load_s for _, candidate in self.by_task[task]), default=0.0)
         return load_s + max((one.start_s for one in self.snapshot.hardware), default=0.0)
 
     def load(self, load: ClassLoad, rate: float) -> Requirement | None:
-        """Requirement of a class; None if nobody could serve it."""
+        """Return the requirement of a class; None if no variant can serve it."""
         wanted = load.load_class
         eligible = [
             (n, c) for n, c in self.by_task[wanted.task] if self.meets(c, wanted) and self.may_use(c, wanted.tenant)
@@ -286,7 +287,7 @@ class _RequirementBuilder:
         asked_s = self.limits.default_latency_s if wanted.latency_ms is None else wanted.latency_ms / 1000
         budget_s = max(asked_s - self.limits.hop_s, asked_s / 2)
         throughputs = self.throughputs(eligible, budget_s, load.mean_batch)
-        if not throughputs:  # the class holds latencies up to its upper edge
+        if not throughputs:  # # a class covers latencies up to its upper edge
             throughputs = self.throughputs(eligible, asked_s * _BUCKET, load.mean_batch)
         return self.requirement(wanted, throughputs, rate, _PENALTY)
 
@@ -297,7 +298,7 @@ class _RequirementBuilder:
         rate: float,
         weight: float,
     ) -> Requirement | None:
-        """Requirement of `rate` inputs a second by what has these throughputs; None if that is nothing."""
+        """Return the requirement of `rate` inputs a second with these options; None without options."""
         if not throughputs:
             return None
         best = max(candidate.accuracy for _, candidate, _ in throughputs)
@@ -305,7 +306,7 @@ class _RequirementBuilder:
             self.option(number, candidate, throughput, rate, best) for number, candidate, throughput in throughputs
         )
         workers = max(min(o.slots / self.pools[self.variants[o.variant].pool].slots for o in options), 1.0)
-        dearest = max(option.slot_cost + option.loss_cost for option in options)  # never is it better not to answer
+        dearest = max(option.slot_cost + option.loss_cost for option in options)  # # serving must always be cheaper
         return Requirement(
             task=wanted.task,
             options=options,
@@ -317,33 +318,33 @@ class _RequirementBuilder:
     # -- backlogs ------------------------------------------------------------------------------------------------------
 
     def backlogs(self) -> list[Requirement]:
-        """Requirements of what waits: load for as long as it takes to work it off."""
+        """Return the requirements of backlogs: load for as long as they take to work off."""
         found = list[Requirement]()
         for backlog in self.snapshot.backlogs:
             wanted = LoadClass(backlog.task, backlog.variant, offline=backlog.offline)
             meeting = [n for n, c in self.by_task[wanted.task] if self.meets(c, wanted)]
-            eligible = [(n, self.candidates[n]) for n in self.for_anyone(meeting)]  # nobody knows whose they are
-            # It is late, or nobody waits for it: as much as can be, in the largest batches.
+            eligible = [(n, self.candidates[n]) for n in self.for_anyone(meeting)]  # # the tenants are not known
+            # # The queries are late or have no deadline, so throughput counts: the largest batches.
             throughputs = self.throughputs(eligible, math.inf, 1.0)
             if backlog.offline:
                 drain_s, weight = self.limits.offline_drain_s, _OFFLINE_PENALTY
                 found += self.kept(throughputs, backlog.inputs / self.catch_up_s(backlog.task))
             elif backlog.age_s is None or backlog.age_s > self.limits.default_latency_s:
                 drain_s, weight = self.catch_up_s(backlog.task), _PENALTY
-            else:  # a few queries are always under way
+            else:  # # young: a few queries are always in progress
                 continue
             requirement = self.requirement(wanted, throughputs, backlog.inputs / drain_s, weight)
             found += [requirement] if requirement is not None and requirement.rate > 0 else []
         return found
 
     def catch_up_s(self, task: str) -> float:
-        """Seconds within which a backlog shall be worked off: no less than new capacity takes to come."""
+        """Return the seconds in which to work off a backlog; at least the time that new capacity needs."""
         return max(self.limits.catch_up_s, self.horizon_s(task))
 
     def kept(
         self, throughputs: Sequence[tuple[int, RunnableVariant, SlotThroughput]], rate: float
     ) -> list[Requirement]:
-        """Requirements to keep the instances there are, as many as could work at `rate` inputs a second, all idle."""
+        """Return requirements that keep present instances, even idle: as many as `rate` inputs a second need."""
         found = list[Requirement]()
         for number, candidate, throughput in throughputs:
             variant = self.variants[number]
@@ -361,7 +362,7 @@ class _RequirementBuilder:
     def throughputs(
         self, eligible: Sequence[tuple[int, RunnableVariant]], budget_s: float, mean_batch: float
     ) -> list[tuple[int, RunnableVariant, SlotThroughput]]:
-        """Candidates that are fast enough, with the throughput of a slot now, by the batches that the profile says."""
+        """Return the candidates that are fast enough, with a slot's present throughput and the profiled batch size."""
         found = list[tuple[int, RunnableVariant, SlotThroughput]]()
         for number, candidate in eligible:
             slowdown = self.slowdowns.of(candidate)
@@ -375,7 +376,7 @@ class _RequirementBuilder:
     def option(
         self, number: int, candidate: RunnableVariant, throughput: SlotThroughput, rate: float, best: float
     ) -> ServingOption:
-        """Option of serving `rate` inputs a second by a candidate."""
+        """Return the option to serve `rate` inputs a second by a candidate."""
         pool = self.pools[self.variants[number].pool]
         slots = rate / throughput.rate * self.limits.headroom
         return ServingOption(

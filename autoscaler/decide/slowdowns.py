@@ -1,4 +1,4 @@
-"""How much slower variants are than profiled, by what was measured of them and beside them."""
+"""Slowdown of variants against their profiles, from measurements of the variant and of its hardware."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -12,9 +12,9 @@ _MOST_SLOWDOWN: Final = 4.0
 
 
 class Slowdowns:
-    """Slowdown of each variant against its profile: as measured, and at least as that of others on its hardware.
+    """Slowdown of each variant against its profile: the larger of its own and that of its hardware.
 
-    What is measured counts as much as the time it was measured in: a batch now and then says little.
+    Measurements are weighted by computing time, so that rare batches count little.
     """
 
     def __init__(self, candidates: Sequence[RunnableVariant], snapshot: ClusterSnapshot) -> None:
@@ -26,12 +26,13 @@ class Slowdowns:
                 candidate = known[load.variant]
                 slowdown = min(max(load.slowdown, 1.0), _MOST_SLOWDOWN)
                 slots = load.inputs_per_s * candidate.latency.input_s()
-                # What interferes with one interferes with others there; a profile that is wrong is wrong by itself.
+                # # Interference affects all variants of the hardware; a wrong profile (`correction`) only its own
+                # variant.
                 for name, factor in ((candidate.name, load.correction), (candidate.variant.hardware, 1.0)):
                     slowdowns[name].append(slowdown * factor)
                     busy[name].append(slots)
         self.means = {name: fmean(found, busy[name]) for name, found in slowdowns.items()}
 
     def of(self, candidate: RunnableVariant) -> float:
-        """Slowdown of a candidate, at least 1."""
+        """Return the slowdown of a candidate, at least 1."""
         return max(self.means.get(candidate.name, 1.0), self.means.get(candidate.variant.hardware, 1.0))

@@ -1,4 +1,4 @@
-"""What a decision is made from: observations, bounds, limits, and what the decision before remembered."""
+"""Input of a decision: observations, bounds, limits, and the memory of the previous decision."""
 
 from enum import StrEnum
 
@@ -13,68 +13,70 @@ from schemas.versions import Versions
 
 
 class Policy(StrEnum):
-    """What decides on the scale."""
+    """Policy that decides on the scale."""
 
     GREEDY = "greedy"
     """The heuristic alone."""
     MILP = "milp"
-    """The solver's last answer, as long as the load fits on it; the heuristic where there is none."""
+    """The solver's latest targets while the load fits them; else the heuristic."""
 
 
 class ScalingLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Limits and weights of a decision."""
 
     memory_share: float = 0.9
-    """Share of a worker's memory that profiles may add up to; the rest is for queries in flight."""
+    """Share of a worker's memory that profiled memory may use; the rest is for queries in flight."""
     instances_per_slot: int = 16
-    """Loaded variants that share a slot; those that are idle take no time of it."""
+    """Number of instances per slot of a worker; idle instances use no slot time."""
     keep_idle_s: float = 300.0
-    """Seconds for which a dominated variant stays after its last use."""
+    """Seconds that a dominated variant stays after its last use."""
     evict_idle_s: float = 2.0
-    """Seconds for which a variant must have been idle to give way to one that is demanded, at least."""
+    """Least idle time in seconds before an instance is evicted for a demanded variant."""
     evict_idle_loads: float = 4.0
-    """Load times for which it must have been idle: what is slow to load again stays longer."""
+    """The same as a multiple of the load time: slow loads stay longer."""
     demand_s: float = 10.0
-    """Seconds for which a demand that found no room is tried again."""
+    """Seconds for which an unplaced demand is tried again."""
     leader_grace_s: float = 5.0
-    """Seconds after its start in which the autoscaler takes nobody for dead: workers may be starting too."""
+    """Seconds after the autoscaler's start during which no worker counts as dead: workers may be starting, too."""
     scale_to_zero_delay_s: float = float("inf")
-    """Seconds for which a task must have been idle to be unloaded altogether. Off unless a person says so: the first
-    query after it pays for a load, and memory that others need is given up by what is idle anyway."""
+    """Idle time in seconds after which a task is unloaded completely. Off by default: the first query afterwards waits
+    for a load, and memory that others need is freed by eviction anyway.
+    """
     downscale_delay_s: float = 30.0
-    """Seconds for which fewer instances must have been wanted before there are fewer, at least."""
+    """Least time in seconds that fewer instances must have been wanted before some are removed."""
     downscale_delay_loads: float = 10.0
-    """Load times for which fewer must have been wanted: what is slow to load is slow to go."""
+    """The same as a multiple of the load time."""
     worker_downscale_delay_s: float = 30.0
-    """Seconds for which fewer workers must have been wanted before there are fewer, at least."""
+    """Least time in seconds that fewer workers must have been wanted before some are removed."""
     worker_downscale_delay_starts: float = 5.0
-    """Start times for which fewer workers must have been wanted."""
+    """The same as a multiple of the start time."""
     disturbed_s: float = 60.0
-    """Seconds of being slower than profiled before a worker is replaced, and between two moves of a variant."""
+    """Seconds of disturbance before a worker is replaced, and between two moves of a variant."""
     headroom: float = 1.4
-    """Throughput wanted over load. At INFaaS's slack threshold, 1.05, slots are busy 95 % of the time, and a query
-    waits for ten others; at 70 % it waits for one, and there is time for what is not profiled, as starting a worker."""
+    """Ratio of wanted throughput to load. At INFaaS's slack threshold of 1.05, slots are 95 % busy and a query waits
+    for about ten others. At 1.4 they are 70 % busy: a query waits for one, and unprofiled work such as starting a
+    worker has time.
+    """
     hop_s: float = HOP_S
-    """Seconds of a latency that the queues take."""
+    """Part of a latency that the queues take, in seconds."""
     default_latency_s: float = DEFAULT_LATENCY_S
-    """Latency in seconds that is taken for queries that name none."""
+    """Assumed latency in seconds of queries that name none."""
     catch_up_s: float = 10.0
-    """Seconds within which a backlog shall be worked off beside the load, or as long as new capacity takes to come."""
+    """Seconds in which to work off an online backlog, or as long as new capacity needs if that is longer."""
     offline_drain_s: float = 14_400.0
-    """Seconds within which an offline backlog shall be worked off: for what cannot be done by then in idle time there
-    is more than the load needs."""
+    """Seconds in which to work off an offline backlog; capacity is added only if idle time does not suffice."""
     share_weight: float = 0.1
-    """Share of its price that the memory and slots of a running worker, paid for anyway, count for."""
+    """Weight of memory and slots on running workers, as a share of their price; the worker is paid for anyway."""
     load_weight_per_s: float = 0.1
-    """Weight of a second of loading, INFaaS's lambda: a load of 10 s counts for as much as what is loaded."""
+    """Weight of a second of loading, INFaaS's lambda: at 0.1 a load of 10 s counts as much as holding the instance."""
     start_weight_per_s: float = 0.01
     """Weight of a second of starting a worker."""
     accuracy_price: float = 1e-4
-    """USD that 1000 inputs' answers are worth more with an accuracy of 1 than of 0."""
+    """Value in USD per 1000 inputs of accuracy 1 over accuracy 0."""
 
 
 class ClassLoad(msgspec.Struct, frozen=True, kw_only=True):
-    """Load of one load class in the recent window. Rates are inputs a second and count refused ones too."""
+    """Load of one load class in the recent window. Rates are inputs a second, refused queries included."""
 
     load_class: LoadClass
     inputs_per_s: float
@@ -92,24 +94,24 @@ class InstanceLoad(msgspec.Struct, frozen=True, kw_only=True):
     worker: str
     state: InstanceState
     inputs_per_s: float
-    """Inputs answered a second."""
+    """Answered inputs a second."""
     slowdown: float = 1.0
-    """Ratio of measured to predicted latency: what interferes now."""
+    """Ratio of measured to predicted latency: present interference."""
     correction: float = 1.0
-    """Ratio of predicted to profiled latency: what was seen there over long."""
+    """Ratio of predicted to profiled latency: long-term correction of the profile on this worker."""
     batch_size: float = 0.0
 
 
 class Backlog(msgspec.Struct, frozen=True, kw_only=True):
-    """Queries that wait in a topic, whether anything still arrives there or not."""
+    """Queries that wait in a topic, whether others still arrive or not."""
 
     task: str
     variant: str | None = None
-    """The variant in whose topic they wait, which alone can answer them; None: any of the task."""
+    """Variant whose topic holds them; None if any variant of the task may answer."""
     offline: bool = False
     inputs: float
     age_s: float | None = None
-    """Seconds since the oldest came; None is unknown: it came before anybody looked."""
+    """Age of the oldest in seconds; None if it is older than the observation."""
 
 
 class WorkerLoad(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,14 +122,14 @@ class WorkerLoad(msgspec.Struct, frozen=True, kw_only=True):
     """Share of its slots' time spent computing."""
     memory_used: int
     interfered: bool = False
-    """Whether it is slower than profiled while not overloaded: it is disturbed from outside."""
+    """True if it is slower than profiled while not overloaded: other programs disturb it."""
 
 
 class ScaleBounds(msgspec.Struct, frozen=True, kw_only=True):
-    """Bounds that a person pinned. None is no bound."""
+    """Pinned bounds. None means unbounded."""
 
     kind: str
-    """What is bounded: instances of a `task` or `variant`, or workers of a `hardware`."""
+    """Kind of object: instances of a `task` or `variant`, or workers of a `hardware`."""
     name: str
     minimum: int | None = None
     maximum: int | None = None
@@ -140,21 +142,21 @@ class HardwareType(msgspec.Struct, frozen=True, kw_only=True):
     price_per_hour: float
     """Price of one worker in USD."""
     start_s: float
-    """Seconds from wanting a worker until it could load its first instance."""
+    """Seconds from the wish for a worker until it can load its first instance."""
     slots: int
     memory_bytes: int
     maximum: int
-    """Number of workers that the launcher may run."""
+    """Maximum number of workers of the launcher."""
     prefix: str = ""
-    """Beginning of their names."""
+    """Prefix of their names."""
     others: tuple[str, ...] = ()
-    """Living workers that the launcher did not start, as those of another machine: they come on top of its own."""
+    """Living workers that the launcher did not start, e.g. on another machine; its maximum does not count them."""
     threads: int = 1
-    """Cores that a slot has."""
+    """Cores of a slot."""
     runtimes: tuple[str, ...] = ()
-    """Runtimes that it has; empty if not known before one has started, so that it may be any."""
+    """Runtimes of the worker; empty if unknown before the first has started, which allows any."""
     stops_highest: bool = False
-    """Whether only the worker with the highest number can be stopped, as in a Kubernetes StatefulSet."""
+    """True if only the worker with the highest number can be stopped, as in a Kubernetes StatefulSet."""
 
 
 class ScaleDownTimer(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,64 +164,64 @@ class ScaleDownTimer(msgspec.Struct, frozen=True, kw_only=True):
 
     since_s: float
     maximum: int
-    """Highest number that was wanted since."""
+    """Highest number wanted since then."""
 
 
 class DecisionMemory(msgspec.Struct, frozen=True, kw_only=True):
-    """Memory of a decision for the next one; a new leader begins without. Opaque to others."""
+    """Memory of a decision for the next one; a new leader starts without. Opaque to other code."""
 
     surplus: dict[str, ScaleDownTimer] = {}
-    """Timers of what there is too much of, by name."""
+    """Timers of surplus, by name."""
     moved_s: dict[str, float] = {}
-    """Time, in `observed_s`, at which it was last moved away from a disturbance, by variant."""
+    """Time, in `observed_s`, of the last move away from a disturbance, by variant."""
 
 
 class ClusterSnapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """Snapshot of what was observed. Ages are seconds."""
+    """Snapshot of the observations. Ages are in seconds."""
 
     known: bool = True
-    """Whether the last reading succeeded. Unknown is not zero: if it failed, the scale is held."""
+    """True if the last reading succeeded. Unknown is not zero: after a failure the scale is held."""
     workers: tuple[WorkerRow, ...] = ()
-    """Rows of workers; `alive` is by heartbeat or status, and not about to leave."""
+    """Rows of workers; `alive` means a recent heartbeat or status, and not about to leave."""
     instances: tuple[InstanceRow, ...] = ()
     demand_age_s: dict[str, float] = {}
-    """Seconds since a selector last asked for it in vain, or queries were seen to wait for it, by variant."""
+    """Seconds since a selector last demanded a variant, or queries were seen waiting for it; by variant."""
     asked_age_s: dict[str, float] = {}
-    """Seconds since a selector last asked for it in vain, by variant: what waited before that is likely late by now."""
+    """Seconds since a selector last demanded a variant; queries from before that are likely late by now."""
     idle_s: dict[str, float] = {}
-    """Seconds since it last answered a query, was demanded or began to serve, by variant."""
+    """Seconds since a variant last answered a query, was demanded or began to serve."""
     use_rates: dict[str, float] = {}
-    """Queries a second that it answered, or for which it was demanded, older ones counting less, by variant."""
+    """Uses a second by variant, with exponential decay: answered queries and demands."""
     observed_s: float = float("inf")
-    """Seconds of watching: nothing can be known to be idle for longer. Also the clock of all delays."""
+    """Seconds of observation, the upper limit of any known idle time. It is also the clock of all delays."""
     classes: tuple[ClassLoad, ...] = ()
     instance_loads: tuple[InstanceLoad, ...] = ()
     worker_loads: tuple[WorkerLoad, ...] = ()
     backlogs: tuple[Backlog, ...] = ()
     hardware: tuple[HardwareType, ...] = ()
-    """Types of workers that the launcher can start; where there are none, the workers are those that are there."""
+    """Types of workers that the launcher can start; without any, the number of workers is fixed."""
     wanted_workers: dict[str, int] = {}
     """Number of workers wanted so far, by hardware."""
     bounds: tuple[ScaleBounds, ...] = ()
     paused: bool = False
-    """Whether a person holds the scale."""
+    """True if a person has paused scaling."""
     can_add_partitions: bool = True
-    """Whether topics can grow; if not, replicas are at most the partitions."""
+    """True if topics can grow; if not, partitions limit the replicas."""
     history: dict[str, tuple[float, ...]] = {}
     """Inputs a second of each task, one value a second, the latest last."""
     memory: DecisionMemory = DecisionMemory()
-    """Memory that the previous plan left."""
+    """Memory of the previous plan."""
     versions: Versions = Versions()
-    """Which version of a model answers which queries."""
+    """Rollouts: the version of a model that answers a query."""
     users: Users = {}
-    """Tenants that may use a task or an architecture, of those that not everybody may."""
+    """Tenants that may use a task or an architecture; public names are absent."""
 
     def idle_of(self, variant: str) -> float:
-        """Seconds since the variant was last known to be used or asked for."""
+        """Return the seconds since the variant was last known to be used or demanded."""
         used_s, demanded_s = self.idle_s.get(variant, self.observed_s), self.demand_age_s.get(variant, self.observed_s)
         return min(used_s, demanded_s, self.observed_s)
 
 
 def is_schedulable(worker: WorkerRow) -> bool:
-    """Whether a worker may be given something new."""
+    """Return true if a worker may be given instances."""
     return worker.alive and not worker.draining

@@ -1,8 +1,8 @@
-"""Delays scaling down until fewer have been wanted for a while, so that a load that swings moves nothing.
+"""Delays scale-down until fewer have been wanted for a while, so that oscillating load causes no changes.
 
-More is wanted at once. Fewer only after a delay in proportion to what it takes to have them back, INFaaS's T_v; what is
-taken away then is what was never wanted in all that time. The clock is `ClusterSnapshot.observed_s`: a new leader knows
-of no surplus and waits anew.
+Increases apply at once. Decreases apply after a delay in proportion to the time needed to undo them (INFaaS's T_v), and
+only down to the highest number wanted during the delay. The clock is `ClusterSnapshot.observed_s`: a new leader knows
+no surplus, so its delays start again.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from autoscaler.decide.snapshot import ScaleDownTimer
 
 
 class ScaleDownStabilizer:
-    """Stabilizer that remembers for how long there has been more than is wanted, by name."""
+    """Stabilizer that remembers by name since when there has been a surplus."""
 
     def __init__(self, remembered: Mapping[str, ScaleDownTimer], now_s: float) -> None:
         self._before = remembered
@@ -20,7 +20,7 @@ class ScaleDownStabilizer:
         """Timers to remember for the next decision."""
 
     def apply(self, name: str, current: int, wanted: int, delay_s: float) -> int:
-        """Number that there should be, given how many there are."""
+        """Return the number to keep: `wanted`, or more while the delay of a decrease runs."""
         if wanted >= current:
             return wanted
         before = self._before.get(name, ScaleDownTimer(since_s=self._now_s, maximum=wanted))

@@ -1,10 +1,10 @@
-"""Decides how many workers of each hardware type there are, and which of them go.
+"""Decides the number of workers of each hardware type, and which workers leave.
 
-Workers are asked for when the load, pins or demands do not fit on those there are, by the same objective as instances:
-the cheapest type that serves. A worker that is being started counts as there, so nothing is asked for twice. Fewer are
-wanted after a delay in proportion to their start time; then those drain that have the least to move, and only if they
-can be emptied: a worker that serves what fits nowhere else stays. One that has been disturbed for long while others of
-its type are not drains too, and the launcher starts another in its place.
+Workers are added when load, pins or demands do not fit on the present ones, by the same objective as instances: the
+cheapest type that serves. A starting worker counts, so that nothing is requested twice. Fewer are wanted after a delay
+in proportion to the start time. Then the workers with the fewest instances drain, but only if all their instances fit
+elsewhere. A worker that is disturbed for long while others of its type are not drains, too, and the launcher starts a
+replacement.
 """
 
 from collections.abc import Sequence
@@ -26,9 +26,9 @@ class PoolTarget(msgspec.Struct, frozen=True, kw_only=True):
     wanted: int
     reason: str
     leaving: tuple[str, ...] = ()
-    """Workers that should drain, the least useful first."""
+    """Workers to drain, the least useful first."""
     replaced: int = 0
-    """Number of those, from the first, that another will take the place of."""
+    """Number of these, from the start, that are replaced by new workers."""
     there: int = 0
 
 
@@ -40,7 +40,7 @@ def pool_targets(
     limits: ScalingLimits,
     stabilizer: ScaleDownStabilizer,
 ) -> list[PoolTarget]:
-    """Targets for each hardware type of the launcher."""
+    """Return the targets of each hardware type of the launcher."""
     hardware_types = {hardware_type.name: hardware_type for hardware_type in snapshot.hardware}
     found = list[PoolTarget]()
     for number, pool in enumerate(problem.pools):
@@ -74,7 +74,7 @@ def pool_targets(
 def worker_count_changes(
     targets: Sequence[PoolTarget], drained: Sequence[str], snapshot: ClusterSnapshot
 ) -> tuple[WorkerCountChange, ...]:
-    """New numbers of workers, where they differ from those wanted so far."""
+    """Return the new numbers of workers, where they differ from the wanted ones."""
     found = list[WorkerCountChange]()
     for target in targets:
         stay = sum(name not in drained for name in target.leaving[target.replaced :])
@@ -85,7 +85,7 @@ def worker_count_changes(
 
 
 def _by_moves(workers: Sequence[WorkerRow], snapshot: ClusterSnapshot, *, highest_only: bool) -> list[str]:
-    """Workers in the order in which they leave: those with the fewest instances, of equal ones the least used."""
+    """Return the workers in the order in which they leave: fewest instances first, then the lowest utilisation."""
     loads = {load.worker: load for load in snapshot.worker_loads}
     hosted = {worker.name: 0 for worker in workers}
     for row in snapshot.instances:
@@ -103,7 +103,7 @@ def _by_moves(workers: Sequence[WorkerRow], snapshot: ClusterSnapshot, *, highes
 def _disturbed(
     workers: Sequence[WorkerRow], snapshot: ClusterSnapshot, limits: ScalingLimits, stabilizer: ScaleDownStabilizer
 ) -> list[str]:
-    """At most one worker that has been disturbed for long while others are not; none while another drains."""
+    """Return at most one worker with a long disturbance that others of its type do not have; none while any drains."""
     disturbed = {load.worker for load in snapshot.worker_loads if load.interfered}
     names = [worker.name for worker in workers if worker.name in disturbed]
     for name in names:

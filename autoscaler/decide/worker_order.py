@@ -1,7 +1,7 @@
-"""Keeps the workers sorted by their load, so that the least loaded with room is found without looking at all.
+"""Keeps workers sorted by load, so that the least loaded one with room is found without a scan.
 
-Workers of each hardware stand in two lists, the calm and the disturbed, and once more by the memory that they have
-left: a candidate that is larger than any gap costs one look. A worker that has changed is moved when next asked.
+Workers of each hardware are in two lists, undisturbed and disturbed, and in a third one by free memory. A candidate
+larger than any free memory is refused after one lookup. Changed workers are sorted again at the next query.
 """
 
 from bisect import bisect_left, insort
@@ -15,11 +15,11 @@ from autoscaler.decide.worker_capacity import LoadKey, WorkerCapacity
 K = TypeVar("K", LoadKey, tuple[int, str])
 
 SLACK: Final = 0.01
-"""Slots that are too few to count."""
+"""Slots below which a difference does not count."""
 
 
 class _Ranked(Generic[K]):
-    """Workers sorted by keys that are unique."""
+    """Workers sorted by unique keys."""
 
     def __init__(self) -> None:
         self.keys: list[K] = []
@@ -38,7 +38,7 @@ class _Ranked(Generic[K]):
 
 
 class WorkerOrder:
-    """Workers that may be given something new, the least loaded first; they note in `changed` what changes."""
+    """Workers that may be given instances, the least loaded first; they add themselves to `changed`."""
 
     def __init__(self) -> None:
         self.changed: set[WorkerCapacity] = set()
@@ -48,9 +48,10 @@ class WorkerOrder:
     def least_loaded(
         self, candidate: RunnableVariant, *, with_slots: bool = False, calm: bool = False
     ) -> WorkerCapacity | None:
-        """Worker to place the candidate on, so that instances spread; None if it fits nowhere.
+        """Return the worker to place the candidate on, so that instances spread; None if it fits nowhere.
 
-        With slots: only where the load leaves some; calm: only where nothing disturbs. The disturbed come last.
+        `with_slots` requires slots that the load leaves free, `calm` an undisturbed worker. Disturbed workers come
+        last.
         """
         self._sort()
         gaps = self._by_gap[candidate.variant.hardware].keys
@@ -62,7 +63,7 @@ class WorkerOrder:
         return None
 
     def all_of(self, hardware: str) -> Iterator[WorkerCapacity]:
-        """Workers of a hardware, the least loaded first."""
+        """Return the workers of a hardware, the least loaded first."""
         self._sort()
         return self._sorted(hardware)
 

@@ -1,5 +1,5 @@
-"""How many instances and workers there should be: the problem in numbers, and two ways to solve it.
+"""Number of instances and workers: the optimization problem, and two ways to solve it.
 
-Reading order: model (requirements, options, costs, and what an allocation must satisfy) -> greedy (the heuristic, at
-each decision) -> milp (the solver, beside the decisions).
+Reading order: model (requirements, options, costs and constraints) -> greedy (heuristic, at each decision) -> milp
+(solver, in the background).
 """

@@ -1,20 +1,21 @@
 """Allocates by INFaaS's heuristic: fast enough for each decision, and the fallback without a solver.
 
-One requirement after the other, the strictest first, is given to what serves it cheapest by the objective:
+Requirements are served one after the other, the strictest first. Each goes to its cheapest option by the objective:
 
-    capacity that is loaded and free         what its slots and its accuracy cost
-    another instance of the same variant     (replicate) and what it costs to hold and to load
-    an instance of another variant           (upgrade, downgrade) the same; batch limits are part of a variant's rate
-    the same on one more worker              (ask for a worker) and its price
+    capacity that is loaded and free         cost of its slots and of lost accuracy
+    another instance of the same variant     (replicate) plus holding and loading it
+    an instance of another variant           (upgrade, downgrade) plus the same; batch limits are part of its rate
+    the same on one more worker              (start a worker) plus the worker's price
 
-What nobody takes goes (scale down; `stabilization` says when). As in INFaaS, throughput too little above the load
-is a danger: options' slots hold that headroom. Different by intent: it decides from the load of load classes rather
-than from each variant's own queries, so that what was refused or given away for free counts, too.
+Instances that no requirement uses are removed (scale down; `stabilization` delays it). As in INFaaS, throughput must
+exceed the load by a margin: the slots of an option include this headroom. INFaaS decides from the queries of each
+variant; here the load is counted by class, so that refused and upgraded queries count, too.
 
-It is done twice: a worker that is asked for costs its whole price, which is right where there is little to run, or only
-the part that is taken of it, which is right where others will take the rest; the cheaper answer counts. Where the
-workers of a type that may run are used up, their slots are made dearer until all is served, or nothing helps: faster
-variants then win over more accurate ones there, what can be served elsewhere is, and the most for a slot goes first.
+Two variants of the search run. In one a new worker costs its whole price, which is right if little runs. In the other
+only the used part counts, which is right if other requirements will use the rest. The cheaper result wins. Where a
+hardware type has no more workers to start, the price of its slots is raised in rounds until everything is served or
+nothing improves. Then faster variants win over more accurate ones on that hardware, requirements move to other
+hardware, and those with the highest gain per slot are served first.
 """
 
 import math
@@ -37,14 +38,14 @@ from autoscaler.decide.optimizer.model import (
 _DEARER_FACTOR: Final = 10.0
 """Factor by which the slots of an exhausted pool become dearer in each round."""
 _EXHAUSTED_SHARE: Final = 0.95
-"""Share of what a pool may have from which it counts as used up."""
+"""Used share of a pool's maximum from which the pool counts as exhausted."""
 _LOADED_DISCOUNT: Final = 0.9
-"""Factor of the cost of what is loaded: it is left for what is cheaper by a tenth, as measurements are not exact."""
+"""Factor on the cost of loaded variants: another one must be cheaper by a tenth, because measurements are not exact."""
 _ROUNDS: Final = 5
 
 
 def solve_greedy(problem: AllocationProblem) -> Allocation:
-    """Best allocation found; what there is, if nothing cheaper is found."""
+    """Return the best allocation found; the current one if nothing is cheaper."""
     allocation = keep_current(problem)
     lowest = math.inf if violations(problem, allocation) else cost(problem, allocation)
     price_factors = [1.0] * len(problem.pools)
@@ -67,7 +68,7 @@ def solve_greedy(problem: AllocationProblem) -> Allocation:
 
 
 def solve_until_stable(problem: AllocationProblem) -> Allocation:
-    """Allocation that solving again, once it has been carried out, would not change."""
+    """Return an allocation that does not change when it is solved again after being applied."""
     allocation = solve_greedy(problem)
     for _ in range(_ROUNDS):
         after = after_applying(problem, allocation)
@@ -79,31 +80,31 @@ def solve_until_stable(problem: AllocationProblem) -> Allocation:
 
 
 def after_applying(problem: AllocationProblem, allocation: Allocation) -> AllocationProblem:
-    """Problem that is left once the allocation has been carried out."""
+    """Return the problem as it is once the allocation has been applied."""
     variants = (msgspec.structs.replace(v, now=n) for v, n in zip(problem.variants, allocation.instances, strict=True))
     pools = (msgspec.structs.replace(p, now=n) for p, n in zip(problem.pools, allocation.workers, strict=True))
     return msgspec.structs.replace(problem, variants=tuple(variants), pools=tuple(pools))
 
 
 def keep_current(problem: AllocationProblem) -> Allocation:
-    """Allocation of what there is, without the instances that no load needs: never dearer than doing nothing."""
+    """Return the current allocation without the instances that no load needs; never dearer than no change."""
     return _GreedyAllocator(problem, frozen=True).fill()
 
 
 class _Move(NamedTuple):
-    """Share of a requirement for one option, with what it takes."""
+    """Candidate step: a share of a requirement for one option, with the instances and workers that it takes."""
 
     option_number: int
     share: float
     instances: int
     workers: int
-    """Number of workers of the option's pool afterwards."""
+    """Workers of the option's pool after the step."""
     unit: float
-    """Cost of the whole requirement at this rate."""
+    """Cost of the whole requirement at this option's rate."""
 
 
 class _GreedyAllocator:
-    """Builder of an allocation. Counts begin at nothing; up to those of now an instance needs no loading."""
+    """Builder of an allocation. Counts start at zero; instances up to the current number need no loading."""
 
     def __init__(
         self,
@@ -115,7 +116,7 @@ class _GreedyAllocator:
     ) -> None:
         self.problem = problem
         self.price_factors = price_factors or [1.0] * len(problem.pools)
-        """Factors of the slot costs of each pool."""
+        """Price factor of the slots of each pool."""
         self.prorated = prorated
         self.frozen = frozen
         self.instances = [0] * len(problem.variants)
@@ -128,7 +129,7 @@ class _GreedyAllocator:
         self.shares: dict[tuple[int, int], float] = {}
 
     def fill(self) -> Allocation:
-        """Serve all requirements as far as possible."""
+        """Serve the requirements within the limits."""
         requirements = self.problem.requirements
         order = _most_for_a_slot if max(self.price_factors, default=1.0) > 1.0 else _strictest
         for number in sorted(range(len(requirements)), key=lambda n: order(requirements[n], n)):
@@ -137,15 +138,15 @@ class _GreedyAllocator:
 
     @property
     def allocation(self) -> Allocation:
-        """Allocation as far as it is built."""
+        """The allocation built so far."""
         return Allocation(instances=tuple(self.instances), workers=tuple(self.workers), shares=self.shares)
 
     def serves_all(self) -> bool:
-        """Whether every requirement is served."""
+        """Return true if every requirement is served in full."""
         return all(share > 1 - EPSILON for share in served(self.problem, self.allocation))
 
     def is_exhausted(self, number: int) -> bool:
-        """Whether little more could run on the workers of this pool that there may be."""
+        """Return true if the pool, at its maximum of workers, has almost no slots, memory or places left."""
         pool = self.problem.pools[number]
         slots, memory = pool.slots * pool.maximum, pool.memory_bytes * pool.maximum
         places = pool.instances_per_worker * pool.maximum
@@ -181,7 +182,7 @@ class _GreedyAllocator:
         self.shares[key] = self.shares.get(key, 0.0) + move.share
 
     def move(self, option_number: int, option: ServingOption, left: float) -> _Move | None:
-        """Cheapest way to give this option some of what is left."""
+        """Return the cheapest step that gives this option a part of the unserved share; None if there is none."""
         variant = self.problem.variants[option.variant]
         share = self.fitting_share(option, left, 0, self.workers[variant.pool])
         if share > EPSILON:
@@ -191,7 +192,7 @@ class _GreedyAllocator:
         return self.expand(option_number, option, left)
 
     def fitting_share(self, option: ServingOption, left: float, more: int, workers: int) -> float:
-        """Share that fits, with `more` instances and so many workers."""
+        """Return the share that fits with `more` instances and this many workers."""
         variant = self.problem.variants[option.variant]
         count = self.instances[option.variant] + more
         if count < option.floor:
@@ -202,7 +203,7 @@ class _GreedyAllocator:
         return min(left, min(count * variant.slots - self.used[option.variant], free) / option.slots)
 
     def expand(self, option_number: int, option: ServingOption, left: float) -> _Move | None:
-        """Way to serve by more instances, on more workers if need be; None if there may be none."""
+        """Return a step that adds instances, and workers if necessary; None if the limits forbid it."""
         variant = self.problem.variants[option.variant]
         pool = self.problem.pools[variant.pool]
         there = self.instances[option.variant]
@@ -223,14 +224,14 @@ class _GreedyAllocator:
         return _Move(option_number, share, more, workers, unit * (_LOADED_DISCOUNT if not fresh and not added else 1.0))
 
     def worker_fraction(self, option: ServingOption, share: float, more: int) -> float:
-        """Fraction of a worker that is taken."""
+        """Return the fraction of a worker that the step uses."""
         variant = self.problem.variants[option.variant]
         pool = self.problem.pools[variant.pool]
         memory = more * variant.memory_bytes / max(pool.memory_bytes, 1.0)
         return max(share * option.slots / pool.slots, memory, more / pool.instances_per_worker)
 
     def max_more(self, option: ServingOption) -> int:
-        """Number of instances that can be added at all."""
+        """Return the number of instances that the limits still allow."""
         variant = self.problem.variants[option.variant]
         pool = self.problem.pools[variant.pool]
         there = self.instances[option.variant]
@@ -250,7 +251,7 @@ class _GreedyAllocator:
         return min(limits)
 
     def workers_for(self, option: ServingOption, left: float, more: int) -> int:
-        """Number of workers of the pool for its present load and this."""
+        """Return the number of workers that the pool needs for its present load and this step."""
         variant = self.problem.variants[option.variant]
         pool = self.problem.pools[variant.pool]
         count = self.instances[option.variant] + more
@@ -265,11 +266,11 @@ class _GreedyAllocator:
 
 
 def _strictest(requirement: Requirement, number: int) -> tuple[bool, float, float, int]:
-    """Key: the fewest options first; what takes no slots last, since what serves the others will do for it."""
+    """Sort key: fewest options first; requirements without load last, because instances for load serve them, too."""
     return requirement.rate <= 0, len(requirement.options), -requirement.rate, number
 
 
 def _most_for_a_slot(requirement: Requirement, number: int) -> tuple[bool, float, float, int]:
-    """Key where not all can be served: what gains most by a slot first."""
+    """Sort key under scarcity: the highest penalty per slot first."""
     slots = min((option.slots for option in requirement.options), default=0.0)
     return requirement.rate <= 0, -requirement.penalty / max(slots, EPSILON), -requirement.rate, number

@@ -1,19 +1,22 @@
-"""Allocates by a mixed integer program, solved by HiGHS: INFaaS's, extended by accuracy and by sharing of workers.
+"""Allocates by a mixed integer program, solved by HiGHS: INFaaS's program, extended by accuracy and shared workers.
 
-Instances are counted by variant and workers by hardware type rather than one by one, as INFaaS does: its program grows
-with variants times workers and took Gurobi 50 s for 100 architectures; this one has one integer a variant and one a
-hardware type whatever the number of workers. Which worker hosts what is left to `placement`.
+INFaaS has one variable for each pair of variant and worker; its program took Gurobi 50 s for 100 architectures. This
+program counts instances by variant and workers by hardware type. It has one integer per variant and one per hardware
+type, independent of the number of workers. `placement` then decides which worker hosts which variant.
 
-Columns: share of each requirement on each option (0..1), share unserved, instances and new instances by variant,
-workers and new workers by pool. `share <= instances` for each option is implied by the sums where integers are whole,
-and keeps a relaxed solution from loading a thousandth of an instance for a thousandth of the load.
+Columns: share of each requirement on each option (0..1), unserved share, instances and new instances by variant,
+workers and new workers by pool. `share <= instances` for each option follows from the sums if integers are whole. It is
+stated nevertheless, because otherwise a relaxed solution loads a thousandth of an instance for a thousandth of the
+load.
 
-Three steps, since what is relaxed here says nearly all. First with workers in whole and instances in real numbers: its
-bound is within thousandths of the optimum, and its instances rounded up are often good enough. If not, in whole numbers
-with only the variants that it or the present uses, which is small. Only if that is not within the gap either, the whole
-program in the time that is left. HiGHS on the whole program at once takes ten times as long.
+The search has three steps, because this program's relaxation is tight.
+1. Workers are integers, instances are real numbers. The bound is within thousandths of the optimum, and the instances
+   rounded up are often within the gap.
+2. If not: all integers, with only the variants that the relaxed solution or the current allocation uses.
+3. If that is not within the gap either: the whole program, in the remaining time. HiGHS takes ten times as long if it
+   starts with this step.
 
-The allocation is never worse than the heuristic's or than doing nothing; one that breaks a rule is not believed.
+The result is never worse than the heuristic's or the current allocation; a result that breaks a constraint is dropped.
 """
 
 from collections import defaultdict
@@ -40,7 +43,7 @@ _Node: TypeAlias = tuple[float, _Vector | None, _Vector, _Vector]
 
 
 class MilpSolution(NamedTuple):
-    """Best allocation found, and the cost below which there is none."""
+    """The best allocation found, and a lower bound of the cost."""
 
     allocation: Allocation
     bound: float
@@ -49,7 +52,7 @@ class MilpSolution(NamedTuple):
 def solve_targets(
     ranking: VariantRanking, snapshot: ClusterSnapshot, limits: ScalingLimits, time_limit_s: float = TIME_LIMIT_S
 ) -> SolverTargets | None:
-    """Targets for `decide` to follow until there are newer ones; None while the load is unknown or a person pauses."""
+    """Return targets for `decide` to follow until there are newer ones; None in a pause or with unknown load."""
     if not snapshot.known or snapshot.paused:
         return None
     problem = build_problem(ranking, snapshot, limits)
@@ -57,7 +60,7 @@ def solve_targets(
     allocation, price = found.allocation, cost(problem, found.allocation)
     there = keep_current(problem)
     if cost(problem, there) <= max(price, found.bound) * (1 + GAP) and not violations(problem, there):
-        allocation = there  # what is there is as good as can be told: leave it
+        allocation = there  # # equal within the gap: change nothing
     return SolverTargets(
         instances={variant.name: n for variant, n in zip(problem.variants, allocation.instances, strict=True) if n},
         workers={pool.hardware: n for pool, n in zip(problem.pools, allocation.workers, strict=True)},
@@ -68,7 +71,7 @@ def solve_targets(
 def solve_milp(
     problem: AllocationProblem, time_limit_s: float = TIME_LIMIT_S, gap: float = GAP, *, warm: bool = True
 ) -> MilpSolution:
-    """Best of what the solver finds, the heuristic finds and there is. Blocks; releases the interpreter's lock."""
+    """Return the best of the solver's, the heuristic's and the current allocation. Blocks, but releases the GIL."""
     start = solve_greedy(problem)
     if not problem.pools:
         return MilpSolution(start, cost(problem, start))
@@ -76,7 +79,7 @@ def solve_milp(
 
 
 class _Search:
-    """Search from a start to an allocation within `gap` of the bound, or to the best in time."""
+    """Search that starts at an allocation and ends within `gap` of the bound, or at the best one when time is up."""
 
     def __init__(self, problem: AllocationProblem, start: Allocation, gap: float, *, warm: bool) -> None:
         self.problem = problem
@@ -90,7 +93,7 @@ class _Search:
             self.solver.setOptionValue(name, value)
 
     def run(self, time_limit_s: float) -> MilpSolution:
-        """Search until `time_limit_s` of the solver's own clock."""
+        """Search until the solver's own clock reaches `time_limit_s`."""
         relaxed, bound = self.relaxed(time_limit_s)
         if relaxed is None:
             return MilpSolution(self.best, 0.0)
@@ -98,16 +101,17 @@ class _Search:
         if self.lowest > bound * (1 + self.gap) + EPSILON:
             self.keep_if_better(self.whole(self.promising(relaxed), time_limit_s, warm=self.warm))
         if self.lowest > bound * (1 + self.gap) + EPSILON:
-            # Without a start: HiGHS 1.16 now and then returns the start with the objective of what it found.
+            # # Cold, because HiGHS 1.16 sometimes returns the start with the objective of another solution.
             self.keep_if_better(self.whole(np.full(len(self.problem.variants), True), time_limit_s, warm=False))
             bound = max(bound, self.solver.getInfo().mip_dual_bound)
         return MilpSolution(self.best, min(bound, self.lowest))
 
     def relaxed(self, time_limit_s: float) -> tuple[_Vector | None, float]:
-        """Optimum with workers in whole and instances in real numbers, and the bound it proves.
+        """Return the optimum with integer workers and real instances, and the bound that it proves.
 
-        Branches on the number of workers of a type, from the lowest bound on. Workers are few integers at high prices,
-        which HiGHS does not know to branch on first; each node is a small change of a program that is solved already.
+        Branches on the number of workers by hardware type, best bound first. Workers are few integers with high prices,
+        and HiGHS does not know to branch on them first. Each node changes only bounds of a program that is solved
+        already.
         """
         whole, self.model.integrality_ = self.model.integrality_, []
         self.solver.passModel(self.model)
@@ -131,7 +135,7 @@ class _Search:
     def node(
         self, lower: _Vector, upper: _Vector, time_limit_s: float
     ) -> tuple[float, _Vector | None, _Vector, _Vector]:
-        """Solve the relaxed program with so many workers: its value, its columns, and the limits."""
+        """Solve the relaxed program within bounds on workers; return its value, its columns and the bounds."""
         columns = np.arange(self.program.workers, self.program.added, dtype=np.int32)
         self.solver.changeColsBounds(len(columns), columns, lower, upper)
         values = self.columns(time_limit_s)
@@ -139,13 +143,13 @@ class _Search:
         return value, values, lower, upper
 
     def promising(self, relaxed: _Vector) -> NDArray[np.bool_]:
-        """Variants that the relaxed solution or the present uses."""
+        """Return a mask of the variants that the relaxed solution or the current allocation uses."""
         instances = relaxed[self.program.instances : self.program.fresh]
         now = np.array([variant.now for variant in self.problem.variants])
         return (instances > EPSILON) | (now > 0)
 
     def whole(self, allowed: NDArray[np.bool_], time_limit_s: float, *, warm: bool) -> Allocation | None:
-        """Optimum in whole numbers with the variants allowed."""
+        """Return the integer optimum with the allowed variants; None if no solution was found in time."""
         program = self.program
         upper = np.array(program.bounds()[1])
         upper[program.instances : program.fresh][~allowed] = 0.0
@@ -159,7 +163,7 @@ class _Search:
         return None if values is None else program.allocation(values)
 
     def columns(self, time_limit_s: float) -> _Vector | None:
-        """Columns of what the solver finds by `time_limit_s` of its clock; None if nothing."""
+        """Return the columns of the solution found by `time_limit_s` of the solver's clock; None if there is none."""
         self.solver.setOptionValue("time_limit", max(time_limit_s, self.solver.getRunTime() + _LEAST_TIME_S))
         self.solver.run()
         if self.solver.getInfo().primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:
@@ -167,7 +171,7 @@ class _Search:
         return np.asarray(self.solver.getSolution().col_value)
 
     def keep_if_better(self, found: Allocation | None) -> None:
-        """Keep an allocation that is cheaper, unless it breaks a rule."""
+        """Keep an allocation that is cheaper and breaks no constraint."""
         if found is not None and not violations(self.problem, found):
             price = cost(self.problem, found)
             if price < self.lowest:
@@ -194,7 +198,7 @@ class _Program:
         self.rows: list[tuple[float, float, list[tuple[int, float]]]] = []
 
     def model(self) -> highspy.HighsLp:
-        """Build the program as HiGHS takes it."""
+        """Build the program in HiGHS's form."""
         self._serving()
         self._hosting()
         lp = highspy.HighsLp()
@@ -229,7 +233,7 @@ class _Program:
         )
 
     def bounds(self) -> tuple[_Vector, _Vector]:
-        """Lowest and highest value of each column."""
+        """Return the lower and upper bound of each column."""
         problem = self.problem
         lower, upper = np.zeros(self.columns), np.full(self.columns, _INF)
         upper[: self.instances] = 1.0
@@ -242,7 +246,7 @@ class _Program:
         self.rows.append((lower, upper, entries))
 
     def _serving(self) -> None:
-        """Rows: every requirement is served or not; what serves it has the instances and the slots."""
+        """Add the rows of serving: shares add up to 1, and used slots are bounded by instances and workers."""
         variants, pools = self.problem.variants, self.problem.pools
         by_requirement: defaultdict[int, list[tuple[int, float]]] = defaultdict(list)
         by_variant: defaultdict[int, list[tuple[int, float]]] = defaultdict(list)
@@ -263,7 +267,7 @@ class _Program:
             self._row(-_INF, 0.0, [*entries, (self.workers + pool, -pools[pool].slots)])
 
     def _hosting(self) -> None:
-        """Rows: what is there has memory and a place, and what is new is counted."""
+        """Add the rows of hosting: memory and places of workers, new instances and workers, and task maximums."""
         variants, pools = self.problem.variants, self.problem.pools
         for number, pool in enumerate(pools):
             mine = [(self.instances + k, variant) for k, variant in enumerate(variants) if variant.pool == number]
@@ -280,7 +284,7 @@ class _Program:
             self._row(-_INF, float(maximum), mine)
 
     def columns_of(self, allocation: Allocation) -> _Vector:
-        """Columns of an allocation, to start from."""
+        """Return the columns of an allocation, as a start solution."""
         problem = self.problem
         values = np.zeros(self.columns)
         for column, key in enumerate(self.options):
@@ -295,7 +299,7 @@ class _Program:
         return values
 
     def rounded(self, values: _Vector) -> Allocation:
-        """Allocation of a relaxed solution with instances rounded up, and as many workers as hold them."""
+        """Return the relaxed solution with instances rounded up, and enough workers to hold them."""
         instances = np.ceil(values[self.instances : self.fresh] - EPSILON)
         workers = np.rint(values[self.workers : self.added])
         for number, pool in enumerate(self.problem.pools):
@@ -311,7 +315,7 @@ class _Program:
         return self.allocation(whole)
 
     def allocation(self, values: _Vector) -> Allocation:
-        """Allocation read from the columns."""
+        """Return the allocation in the columns."""
         whole = np.rint(values).astype(int)
         shares = {key: float(values[column]) for column, key in enumerate(self.options) if values[column] > 1e-9}
         return Allocation(

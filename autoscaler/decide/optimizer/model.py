@@ -1,20 +1,20 @@
-"""The allocation problem in numbers: what must be served, by what it can be, and what that costs.
+"""The allocation problem: requirements, the options to serve them, and costs.
 
     minimise    workers' prices + the starting of new ones
               + hold cost * (instances + loading of new ones)             INFaaS's C (N + lambda T max(delta, 0))
-              + share of requirements * (slots taken, accuracy that is lost)
-              + penalty * share of requirements that is not served
-    such that   an instance fills the slots that it may:                  slots used <= slots of each * instances
-                a requirement is served only by its options               (what it accepts, in time)
-                the workers of a type have the slots, memory and places   (in sum: placement says which worker)
+              + share of requirements * (cost of slots, cost of lost accuracy)
+              + penalty * unserved share of requirements
+    such that   an instance fills at most its slots:                      used slots <= instances * slots of each
+                a requirement is served only by its options               (accurate and fast enough)
+                a hardware type has enough slots, memory and places       (in sum: placement picks the worker)
                 bounds
 
-A worker that runs is paid for in full, so what an instance takes of it is weighed only a little: to prefer the smaller
-where both would do. A requirement is a stream of queries that ask for the same; what a person pins and what is demanded
-are requirements of rate 0, which take no slots but an instance. Costs are USD an hour.
+A running worker is paid in full, so the resources that an instance takes on it count only with a small weight: they
+decide between variants that would both do. A requirement is a stream of queries with equal needs. Pins and demands are
+requirements of rate 0: they take an instance but no slots. Costs are in USD per hour.
 
-The penalty of not serving is far above any price, so accuracy is given up before load is, and both only where the
-workers that may run are used up.
+The penalty for unserved load is far above any price. So accuracy is given up before load, and both only when no more
+workers may run.
 """
 
 from collections import defaultdict
@@ -29,94 +29,94 @@ EPSILON: Final = 1e-6
 
 
 class VariantSpec(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Variant of which there may be instances."""
+    """A variant that may have instances."""
 
     name: str
     task: str
     pool: int
-    """Index of its pool among the problem's."""
+    """Index of its pool in the problem."""
     memory_bytes: float
     hold_cost: float
     """Cost of holding one instance."""
     load_cost: float
-    """Cost of loading another one, once."""
+    """One-time cost of loading another instance."""
     now: int
-    """Number of instances there are."""
+    """Current number of instances."""
     maximum: int
     slots: float = 1.0
     """Number of slots that an instance may fill."""
 
 
 class WorkerPool(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Pool of the workers of one hardware type, taken as equal."""
+    """Pool of the workers of one hardware type, treated as equal."""
 
     hardware: str
     price: float
     """Price of one worker."""
     start_cost: float
-    """Cost of starting another one, once."""
+    """One-time cost of starting another worker."""
     slots: float
-    """Slots of each; a slot has `threads` cores."""
+    """Slots of each worker; a slot has `threads` cores."""
     memory_bytes: float
     instances_per_worker: float
     """Number of places for instances on a worker."""
     now: int
-    """Number of workers there are, or are being started."""
+    """Current number of workers, starting ones included."""
     minimum: int
     maximum: int
     threads: int = 1
 
 
 class ServingOption(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Variant that may serve a requirement. Numbers are for the whole requirement."""
+    """A variant that may serve a requirement. Numbers are for the whole requirement."""
 
     variant: int
-    """Index of the variant among the problem's."""
+    """Index of the variant in the problem."""
     slots: float = 0.0
-    """Number of slots it takes, headroom included."""
+    """Number of slots that it takes, headroom included."""
     batch: int = 0
-    """Size of the batches by which a slot serves the most in time, as profiled; 0 if there is no load."""
+    """Profiled batch size with the highest throughput per slot within the latency; 0 without load."""
     floor: int = 1
-    """Number of instances below which it serves nothing."""
+    """Number of instances below which the option serves nothing."""
     slot_cost: float = 0.0
-    """Cost of the slots it takes."""
+    """Cost of its slots."""
     loss_cost: float = 0.0
-    """Cost of the accuracy that is lost against the best option."""
+    """Cost of the accuracy lost against the best option."""
 
 
 class Requirement(msgspec.Struct, frozen=True, kw_only=True):
-    """Requirement that must be served: load of a class, a pin or a demand."""
+    """A requirement to serve: load of a class, a pin or a demand."""
 
     task: str
     options: tuple[ServingOption, ...]
     penalty: float
-    """Cost of serving nothing of it."""
+    """Cost of leaving it unserved."""
     rate: float = 0.0
     """Inputs a second."""
     load_class: LoadClass | None = None
 
 
 class AllocationProblem(msgspec.Struct, frozen=True, kw_only=True):
-    """Allocation problem: requirements, and the variants and workers there may be."""
+    """An allocation problem: requirements, and the variants and workers that may exist."""
 
     variants: tuple[VariantSpec, ...] = ()
     pools: tuple[WorkerPool, ...] = ()
     requirements: tuple[Requirement, ...] = ()
     task_maximum: dict[str, int] = {}
-    """Number of instances of all variants that a person allows, by task."""
+    """Pinned maximum of instances over all variants, by task."""
 
 
 class Allocation(msgspec.Struct, frozen=True, kw_only=True):
-    """Allocation of instances and workers, in the order of the problem's variants and pools."""
+    """An allocation of instances and workers, in the order of the problem's variants and pools."""
 
     instances: tuple[int, ...] = ()
     workers: tuple[int, ...] = ()
     shares: dict[tuple[int, int], float] = {}
-    """Share of a requirement that goes to an option, by the numbers of both."""
+    """Share of a requirement that goes to an option, by the indices of both."""
 
 
 def cost(problem: AllocationProblem, allocation: Allocation) -> float:
-    """Cost of an allocation; lower is better."""
+    """Return the cost of an allocation; lower is better."""
     total = 0.0
     for pool, workers in zip(problem.pools, allocation.workers, strict=True):
         total += pool.price * workers + pool.start_cost * max(workers - pool.now, 0)
@@ -132,7 +132,7 @@ def cost(problem: AllocationProblem, allocation: Allocation) -> float:
 
 
 def served(problem: AllocationProblem, allocation: Allocation) -> list[float]:
-    """Share of each requirement that is served."""
+    """Return the served share of each requirement."""
     shares = [0.0] * len(problem.requirements)
     for (number, _place), share in allocation.shares.items():
         shares[number] += share
@@ -140,7 +140,7 @@ def served(problem: AllocationProblem, allocation: Allocation) -> list[float]:
 
 
 def slots_used(problem: AllocationProblem, shares: Mapping[tuple[int, int], float]) -> list[float]:
-    """Number of slots that shares take, by variant."""
+    """Return the number of slots that shares take, by variant."""
     used = [0.0] * len(problem.variants)
     for (number, option_number), share in shares.items():
         option = problem.requirements[number].options[option_number]
@@ -149,7 +149,7 @@ def slots_used(problem: AllocationProblem, shares: Mapping[tuple[int, int], floa
 
 
 def violations(problem: AllocationProblem, allocation: Allocation) -> list[str]:
-    """List the constraints that an allocation breaks, in words; for tests and for distrust of a solver."""
+    """List the constraints that an allocation breaks, in words: for tests, and to check a solver's result."""
     found = list[str]()
     used = slots_used(problem, allocation.shares)
     for index, variant in enumerate(problem.variants):
@@ -195,7 +195,7 @@ def _overfull(
 
 
 def instances_by_task(problem: AllocationProblem, instances: Sequence[int]) -> dict[str, int]:
-    """Number of instances per task."""
+    """Return the number of instances by task."""
     counts: defaultdict[str, int] = defaultdict(int)
     for variant, count in zip(problem.variants, instances, strict=True):
         counts[variant.task] += count
