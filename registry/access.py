@@ -1,11 +1,12 @@
-"""Whose tasks and models are: said when they are registered, changed later, and kept within what they are made of.
+"""Owners and users of tasks and models: set at registration, changed later, and limited by the parts of a composite.
 
 Rules:
-* It is said in the transaction that writes the first rows, so nothing is ever seen by who may not use it.
-* A new model is what its registration says, and a new task what its first model is. What is known stays as it is.
-* What is made of others is used by at most those who may use all of them: it is narrowed with them, never widened,
-  whether a part was changed or got a version that narrows it.
-* One change after the other: a composite that is registered meanwhile sees the change, or is seen by it.
+* Access is written in the transaction that writes the first rows, so nobody ever sees a row that they may not use.
+* A new model gets the access that its registration requests, and a new task that of its first model. Access that exists
+  is not changed by a registration.
+* A composite is used by at most those tenants that may use all of its parts. It is narrowed when a part is narrowed, or
+  when a new version has narrower parts; it is never widened with them.
+* Changes are serialised by a lock, so a composite that is registered meanwhile sees a change, or the change sees it.
 """
 
 import asyncio
@@ -42,12 +43,12 @@ class _Composite(msgspec.Struct, frozen=True):
 
 
 async def access_of_parts(session: DatabaseSession, parts: Iterable[str]) -> Access:
-    """The widest access of what is made of these tasks and models."""
+    """Return the widest access that a composite of these tasks and models may have."""
     return common_access((await list_access(session, names=set(parts))).values())
 
 
 async def check_new_access(session: DatabaseSession, request: Registration, model: str, *, known: bool) -> None:
-    """Raise `OperatorError` if a registration says something else of a model than is `known` of it."""
+    """Raise `OperatorError` if a registration requests another access than the model has (`known`: it exists)."""
     if request.access is None or not known:
         return
     now = await get_access(session, model)
@@ -60,11 +61,12 @@ async def check_publisher(
 ) -> None:
     """Check that a tenant may register a model of this name for a task; None: an administrator, who may.
 
-    It makes what is new its own. A version of what it sees and does not own is its owner's to register, and so is a
-    model that others would be answered by who ask the task. What it does not see is a name that is taken.
+    A new model or task becomes the tenant's own. The tenant may register neither a version of a model that it does not
+    own, nor a model that would answer other tenants' queries for a task that it does not own. A name that the tenant
+    may not see is reported as taken.
 
     Raises:
-        Forbidden: it sees one of them, and does not own it.
+        Forbidden: the tenant sees the model or the task, and does not own it.
         OperatorError: a name is taken.
     """
     if publisher is None:
@@ -86,7 +88,7 @@ async def check_publisher(
 
 
 def publisher_of(tenant: str) -> Principal:
-    """Who registers what a tenant owns."""
+    """Return the principal that registers models for a tenant."""
     return Principal(name=f"publisher of {tenant}", tenant=tenant, roles=frozenset({Role.PUBLISH}))
 
 
@@ -102,7 +104,7 @@ def _check_seen(name: str, access: Access, who: Principal) -> None:
 async def write_access(
     session: DatabaseSession, artifacts: ArtifactStore, request: Registration, model: str, task: str | None
 ) -> None:
-    """Write whose a model is, and its `task` if that is new, in the transaction that makes them seen."""
+    """Write the access of a model, and of its `task` if that is new, in the transaction that makes them visible."""
     known = widest = PUBLIC
     if request.made_of:
         await lock_access(session)
@@ -113,25 +115,26 @@ async def write_access(
             await begin_access(session, name, access)
     if request.publisher is not None and (await get_access(session, model)).owner != request.publisher:
         raise OperatorError(f"the name {model} was taken meanwhile: choose another --name")
-    if not is_within(known, widest):  # what is made of the model may be open to more, too
+    if not is_within(known, widest):  # composites of this model may be too open now, too
         await set_access(session, model, narrowed(await get_access(session, model), widest))
         await _narrowed(session, await _composites(session, artifacts))
 
 
 async def read_sight(session: DatabaseSession, principal: Principal) -> Sight:
-    """What someone sees of what is registered."""
+    """Return the view that a principal has of the catalog."""
     return Sight(principal, await list_access(session), await list_architectures(session))
 
 
 async def change_access(
     session: DatabaseSession, artifacts: ArtifactStore, name: str, access: Access, sight: Sight
 ) -> dict[str, Access]:
-    """Change whose a task or a model is, under `lock_access`; returns that, and what was narrowed with it.
+    """Change the access of a task or a model; return it with the accesses that were narrowed by it, by name.
 
-    What is made of it is narrowed whosever it is, and among what is returned where who asks may know all of it.
+    Call it under `lock_access`. Composites of the model are narrowed, whoever owns them; they are returned only if the
+    caller may know all of them.
 
     Raises:
-        InvalidRequest: it is more than what it is made of allows.
+        InvalidRequest: the access is wider than the parts of the model allow.
     """
     composites = await _composites(session, artifacts)
     for parts in (one.parts for one in composites if one.model == name):
@@ -145,7 +148,7 @@ async def change_access(
 
 
 async def _narrowed(session: DatabaseSession, composites: Sequence[_Composite]) -> dict[str, Access]:
-    """Narrow composites that were open to more than what they are made of; returns what they became, by model."""
+    """Narrow composites that are more open than their parts; return their new accesses, by model."""
     known = await list_access(session)
     found = narrowed_composites(known, [(one.model, one.parts) for one in composites])
     for model, access in found.items():

@@ -1,9 +1,9 @@
-"""What a registration writes down: rows in Postgres, topics in Kafka, and what an earlier run of it left there.
+"""Writes the rows and topics of a registration, and reads those of an earlier run.
 
 Rules:
 * The topic of a variant exists, with a leader, before the variant becomes ready.
-* The reference's row appears together with its task, architecture and profile, or not at all.
-* What is ready stays ready, and keeps its profile, while it is made or measured once more.
+* The row of the reference is written together with its task, architecture and profile, or not at all.
+* A ready variant stays ready and keeps its profile while it is made or measured again.
 """
 
 import asyncio
@@ -54,9 +54,9 @@ class CatalogWriter:
         self._artifacts = artifacts
         self._request = request
         self.task = task
-        """Task that the model is registered for, if it existed beforehand."""
+        """Task of the model, if it existed beforehand."""
         self.variants = {variant.name: variant for variant in known}
-        """Variants that are written down, by name."""
+        """Variants with a row, by name."""
 
     @classmethod
     async def open(
@@ -69,20 +69,21 @@ class CatalogWriter:
         version: ModelVersion | None = None,
         processing: Processing | None = None,
     ) -> Self:
-        """Read what an earlier run registered of the file with this content.
+        """Read the rows that an earlier run wrote for the file with this content.
 
         Args:
-            pool: where it is written down.
-            kafka: where its topics are.
-            artifacts: where its files are.
-            request: what is asked for.
-            sha256: the content of the model.
-            version: which of its model's it is; None: one that has no others.
-            processing: what is done around the model, its files named by their content.
+            pool: connections to the database of the rows.
+            kafka: how to reach Kafka, which holds the topics.
+            artifacts: store of the files.
+            request: the request.
+            sha256: SHA-256 of the model's content.
+            version: version of the model; None: its only version.
+            processing: processing around the model, with files named by their SHA-256.
 
         Raises:
-            OperatorError: the architecture stands for another file or task, the task is measured in another way, or a
-                name is taken; or Kafka's topics belong to another system.
+            OperatorError: the architecture has other content or another task, the task has another measure, a name is
+                taken, or Kafka's topics belong to another system.
+            Forbidden: the publisher does not own the model or the task.
         """
         await join_system(pool, kafka)
         await join_system(pool, kafka)
@@ -108,15 +109,15 @@ class CatalogWriter:
         return cls(pool, kafka, artifacts, request, task, known, version)
 
     def unfinished(self, planned: Sequence[PlannedVariant]) -> list[PlannedVariant]:
-        """Those for which something is left to do: all, if they are to be measured again."""
+        """Return the variants that are not complete; all of them if they are to be measured again."""
         return [variant for variant in planned if self._request.again or not self._is_complete(variant.row.name)]
 
     def generated(self, name: str) -> Variant | None:
-        """The variant whose file an earlier run made, and nothing more, if there is one."""
+        """Return the variant whose file an earlier run made and nothing more; None if there is none."""
         return None if self._is_complete(name) else self.variants.get(name)
 
     async def ensure_topics(self) -> None:
-        """Create the topics of what is registered once more, since a broker may have forgotten them."""
+        """Create the topics of registered variants again, because a broker may have lost them."""
         if self.task is None:
             raise OperatorError(f"task {self._request.task} was deleted meanwhile; register again")
         specs = task_specs(self.task.name, self.task.partitions)
@@ -128,10 +129,10 @@ class CatalogWriter:
     async def write_reference(
         self, task: Task, architecture: Architecture, variant: Variant, measurement: Measurement, accuracy: Accuracy
     ) -> None:
-        """All rows at once. One that was written by an earlier run keeps its profile.
+        """Write the rows of the reference in one transaction. A reference that an earlier run wrote keeps its profile.
 
         Raises:
-            OperatorError: another registration took a name meanwhile; neither rows nor topics are left of this one.
+            OperatorError: another registration took a name meanwhile; neither rows nor topics of this one are left.
         """
         topics = [*task_specs(task.name, task.partitions), *variant_specs(variant.name, variant.partitions)]
         if variant.name in self.variants and not self._request.again:
@@ -148,41 +149,41 @@ class CatalogWriter:
             if variant.name not in self.variants:
                 await note_registered(session, self.version, self._request.asked_by)
             await put_variant(session, variant, profile)
-            await self._check_kept(variant, replace(architecture, source=""))  # kept only if it is the artifact
-            # Now the rows are accepted, and seen by nobody: a topic without a row would take queries for ever.
+            await self._check_kept(variant, replace(architecture, source=""))  # a source need not be stored
+            # The rows are accepted now, and not yet visible. A topic without a row would take queries for ever.
             await ensure_topics(self._kafka, topics)
         self.variants[variant.name] = variant
 
     async def write_generated(self, variant: Variant) -> None:
-        """Keep a variant whose file was just made."""
+        """Write a variant whose file was just made."""
         if not self._is_complete(variant.name):
             await put_variant(self.pool, variant)
 
     async def write_ready(self, variant: Variant, measurement: Measurement, accuracy: Accuracy) -> None:
-        """Keep the profile, make the topics, and only then let the variant be chosen."""
+        """Write the profile and create the topics; only then make the variant ready."""
         earlier, profile = self.variants.get(variant.name), self._profile(variant, measurement, accuracy)
         variant = replace(variant, mixes_lengths=measurement.mixes_lengths)
         if earlier is None or earlier.state is not VariantState.READY:
             await put_variant(self.pool, replace(variant, state=VariantState.VERIFIED), profile)
         variant = replace(variant, state=VariantState.READY)
         async with self.pool.transaction() as session:
-            await put_variant(session, variant, profile)  # first: of what is being unregistered nothing is made
+            await put_variant(session, variant, profile)  # first: raises if the name is being unregistered
             await write_access(session, self._artifacts, self._request, self.version.model, None)
             await self._check_kept(variant)
             await ensure_topics(self._kafka, variant_specs(variant.name, variant.partitions))
         self.variants[variant.name] = variant
 
     async def write_refused(self, variant: Variant, reason: str) -> None:
-        """Keep why a variant is never chosen."""
+        """Write the reason for which a variant is never chosen."""
         variant = replace(variant, state=VariantState.REFUSED, reason=reason)
         await put_variant(self.pool, variant)
         self.variants[variant.name] = variant
 
     async def _check_kept(self, variant: Variant, *architectures: Architecture) -> None:
-        """Raise `OperatorError` if a file has gone; those of rows that are written, and not yet seen, stay from now on.
+        """Raise `OperatorError` if a file of the new rows was deleted; from now on their files stay.
 
-        Until then an unregistration, or a registration that failed, which lock both tables for their look, may have
-        found it to be of no use.
+        An unregistration, or a failed registration, locks both tables to find unused files. Until these rows are
+        written it may have deleted a file that they need.
         """
         for sha256 in await asyncio.to_thread(files_of, [variant], architectures, self._artifacts):
             if not await asyncio.to_thread(self._artifacts.has, sha256):

@@ -1,10 +1,10 @@
-"""What the variants of a task are worth beside each other, and which are dominated. Pure.
+"""Compares the variants of a task and finds the dominated ones. Pure.
 
-A kind of variant (its name without the hardware, and the cores that it takes) is dominated by another of its task that
-is at least as accurate, and on all hardware that it was measured on at least as fast at every batch size, and better in
-one of these, on no more cores. It stays registered: a machine where the other cannot run, or a later measurement, may
-say something else. Selectors need not know: what is dominated is dearer at every size, so it is never before the other
-in their order.
+A kind of variant is its name without the hardware, with the number of its cores. It is dominated by another kind of its
+task that is at least as accurate and, on all hardware that it was measured on, at least as fast at every batch size;
+that is better in one of these; and that takes no more cores. A dominated variant stays registered: the other may not
+run on some machine, and a later measurement may differ. Selectors need not know: a dominated variant costs more at
+every size, so they never order it first.
 """
 
 from collections import defaultdict
@@ -20,43 +20,43 @@ from schemas.rows.catalog import Profile, Variant
 
 
 class ComparedVariant(msgspec.Struct, frozen=True):
-    """One variant with what counts when it is compared."""
+    """One variant with the values that are compared."""
 
     variant: Variant
     profile: Profile
     latency: LatencyModel
     dominated_by: str = ""
-    """Name of a variant that is better in everything; empty if there is none."""
+    """Name of a variant that dominates it; empty if there is none."""
 
     @property
     def kind(self) -> tuple[str, int]:
-        """Its name without the hardware, and the cores that it takes."""
+        """Its name without the hardware, and its number of cores."""
         return self.variant.name.rpartition(".")[0], self.profile.threads
 
     @property
     def label(self) -> str:
-        """The middle part of its name, with the cores that are in the last."""
+        """Middle part of its name, with the number of cores from the last part."""
         _, label, hardware = self.variant.name.rsplit(".", 2)
         return label if hardware == self.variant.hardware else f"{label}.{hardware}"
 
     @property
     def title(self) -> str:
-        """Its name, short of the hardware that all have."""
+        """Its name without the hardware."""
         return f"{self.variant.architecture}.{self.label}"
 
     @property
     def latency_s(self) -> float:
-        """Seconds of a single input."""
+        """Seconds for a single input."""
         return self.latency.batch_s(1)
 
     @property
     def cost(self) -> float:
-        """USD of 1000 inputs at the batch size that is cheapest for it, at list prices."""
+        """USD for 1000 inputs at its cheapest batch size, at list prices."""
         price = list_price(self.variant.hardware, self.profile.threads)
         return cost_per_1000(min(self.latency.batch_s(size) / size for size in self.sizes), price)
 
     def point(self) -> ComparedPoint:
-        """What is to be told of it."""
+        """Return the values to show of it."""
         return ComparedPoint(
             variant=self.variant.name,
             architecture=self.variant.architecture,
@@ -74,20 +74,20 @@ class ComparedVariant(msgspec.Struct, frozen=True):
 
 
 LEAST_GAIN: Final = 1.2
-"""Times that a variant must be as fast on more cores to be worth them, at some batch size."""
+"""Least speed-up by which a variant on more cores is worth them, at some batch size."""
 _Kinds: TypeAlias = dict[tuple[str, int], dict[str, ComparedVariant]]
 """Variants by hardware, by kind."""
 
 
 def best_gain(wide: Sequence[BatchLatency], narrow: Sequence[BatchLatency]) -> float:
-    """Times that a variant on more cores is as fast, at the batch size where that is most."""
+    """Return the largest speed-up of a variant on more cores over all batch sizes."""
     before_s = {measured.batch: measured.typical_s for measured in narrow}
     gains = [before_s[one.batch] / one.typical_s for one in wide if one.batch in before_s and one.typical_s > 0]
     return max(gains, default=1.0)
 
 
 def compare(variants: Sequence[Variant], profiles: Mapping[str, Profile]) -> list[ComparedVariant]:
-    """Compare those that have a profile, each with the others of its task; in their order."""
+    """Compare the variants that have a profile, each with the others of its task; keeps their order."""
     found: list[ComparedVariant] = []
     kinds: defaultdict[str, _Kinds] = defaultdict(dict)
     for variant in variants:
@@ -100,7 +100,7 @@ def compare(variants: Sequence[Variant], profiles: Mapping[str, Profile]) -> lis
 
 
 def _better_than(one: ComparedVariant, kinds: _Kinds) -> str:
-    """Name of the most accurate variant that dominates this one on its hardware, and its kind on all."""
+    """Return the most accurate variant whose kind dominates this one on all hardware; empty if there is none."""
     mine = kinds[one.kind]
     others = [
         other[one.variant.hardware]

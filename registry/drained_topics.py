@@ -1,4 +1,4 @@
-"""Topics that selectors read, closed and answered to their ends before they are deleted."""
+"""Drains the topics that selectors read: closes them and waits until all their queries are answered."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -15,14 +15,14 @@ _LOOK_S: Final = 0.2
 
 
 async def drain_topics(kafka: KafkaSettings, online: str, timeout_s: float) -> tuple[str, str]:
-    """Close a topic of online queries and the offline one beside it, and wait until all in them is answered.
+    """Close a topic of online queries and its offline topic, and wait until all queries in them are answered.
 
     Returns:
         Both topics.
 
     Raises:
-        KafkaError: Kafka does not do its part.
-        OperatorError: nobody answers within the time, or Kafka cannot be reached.
+        KafkaError: Kafka refuses a request.
+        OperatorError: the queries are not answered within the time, or Kafka cannot be reached.
     """
     queries = online, offline_of(online)
     await close_topics(kafka, queries)
@@ -40,10 +40,10 @@ async def drain_topics(kafka: KafkaSettings, online: str, timeout_s: float) -> t
 
 
 async def wait_until(condition: Callable[[], Awaitable[bool]], timeout_s: float, otherwise: str) -> None:
-    """Wait until a condition holds of which nobody tells.
+    """Poll until a condition holds that sends no notification.
 
     Raises:
-        OperatorError: it does not within the time; `otherwise` says what may be the matter.
+        OperatorError: it does not hold within the time; `otherwise` names a likely cause.
     """
     try:
         async with asyncio.timeout(timeout_s):

@@ -1,4 +1,4 @@
-"""Which variants of the table are to be made of a model here, and of each that is not, why. No model is executed."""
+"""Plans which variants are made of a model here, and explains each that is not. No model is executed."""
 
 from collections.abc import Collection, Iterator, Sequence
 from typing import Final
@@ -21,48 +21,48 @@ _CALIBRATED: Final = (GeneratorKind.STATIC_INT8, GeneratorKind.NNCF_INT8, Genera
 
 
 class PlannedVariant(msgspec.Struct, frozen=True):
-    """A variant that is to be made."""
+    """A variant to make."""
 
     row: Variant
-    """The variant's row as it is written once it is generated, but for its artifact."""
+    """Row of the variant after its generation, without its artifact."""
     generator: GeneratorKind
     source: str
-    """Name of the variant whose file it is made from; the reference's is its own."""
+    """Name of the variant whose file it is made from; for the reference its own name."""
     asked_for: bool = False
-    """Whether it was named, and not just may be made."""
+    """True if its label was requested explicitly."""
     threads: int = THREADS
-    """Threads that a batch of it computes with."""
+    """Threads that compute a batch."""
     is_wide: bool = False
-    """Whether it is its source on more cores."""
+    """True if it is its source on more cores."""
 
     def of_one(self) -> "PlannedVariant":
-        """The same for a model that computes one input at a time."""
+        """Return the same variant for a model that computes one input at a time."""
         return replace(self, row=replace(self.row, max_batch=1))
 
     @property
     def is_lossy(self) -> bool:
-        """Whether it computes with fewer bits than the model as registered."""
+        """True if it computes with fewer bits than the model as registered."""
         return self.row.precision != _LOSSLESS
 
 
 class RecipeVerdict(msgspec.Struct, frozen=True):
-    """Whether a kind of variant can be made of a model on a hardware type of this machine."""
+    """Verdict whether a kind of variant can be made of a model on a hardware type of this machine."""
 
     label: str
     hardware: str
     runtime: str
     precision: str
     reason: str = ""
-    """Why not; empty if it can."""
+    """Why it cannot be made; empty if it can."""
 
     @property
     def applies(self) -> bool:
-        """Whether it can be made."""
+        """True if it can be made."""
         return not self.reason
 
 
 class PlanVariants(msgspec.Struct, frozen=True, tag=True):
-    """Plan a registration on the hardware that it is for; what is there decides."""
+    """Plan a registration on a machine with its hardware: the plan depends on that machine."""
 
     registration: Registration
     source_format: str
@@ -71,7 +71,7 @@ class PlanVariants(msgspec.Struct, frozen=True, tag=True):
 
     @property
     def hardware(self) -> str:
-        """Hardware type that the variants are for."""
+        """Hardware type of the variants."""
         return self.registration.hardware
 
     def run(self) -> tuple[PlannedVariant, ...]:
@@ -82,13 +82,13 @@ class PlanVariants(msgspec.Struct, frozen=True, tag=True):
 def plan_variants(
     registration: Registration, source_format: str, precision: str = _LOSSLESS
 ) -> tuple[PlannedVariant, ...]:
-    """The variants to make here, in order; the first is the reference that the others are compared with.
+    """Return the variants to make here, in order; the first is the reference for the others.
 
     `precision` is that of the registered file's weights.
 
     Raises:
-        OperatorError: the reference cannot run here, this machine has too few cores, or a wanted label does not exist
-            for this kind of model.
+        OperatorError: the reference cannot run here, this machine has too few cores, or a requested label does not
+            exist for this kind of model.
     """
     hardware = registration.hardware
     _check_cores(registration)
@@ -109,7 +109,7 @@ def plan_variants(
 
 
 def _on_more_cores(planned: Sequence[PlannedVariant], registration: Registration) -> Iterator[PlannedVariant]:
-    """The same variants for more cores of a CPU, which is named after how many: `cpu2`."""
+    """Yield the same variants for more CPU cores; their hardware is named with the number of cores: `cpu2`."""
     for cores in sorted(set(registration.cores)):
         for one in planned:
             if one.row.hardware == Hardware.CPU and one.row.runtime in WIDE_RUNTIMES:
@@ -126,9 +126,9 @@ def explain_recipes(
     operators: Collection[str] | None,
     precision: str = _LOSSLESS,
 ) -> list[RecipeVerdict]:
-    """Every kind of variant on each hardware type that it may run on, applicable or not.
+    """Return a verdict for every kind of variant on each hardware type that it may run on.
 
-    `operators` are those of the model, where they are known without executing it.
+    `operators` are those of the model, if they are known without executing it.
     """
     verdicts: dict[tuple[str, str], RecipeVerdict] = {}
     for recipe in recipes_of(source_format, precision):
@@ -142,23 +142,23 @@ def explain_recipes(
 
 
 def recipes_of(source_format: str, precision: str) -> tuple[Recipe, ...]:
-    """The table's rows for a model whose weights are of this precision: what runs it as it is, is called so."""
+    """Return the recipes for a model with weights of this precision, which the first label names."""
     whole, *others = RECIPES[source_format]
     if precision == whole.precision:
         return (whole, *others)
     own = replace(whole, label=f"{whole.label.partition('-')[0]}-{precision}", precision=precision)
-    # What has fewer bits already is not made smaller once more; of FP16 there is INT8.
+    # Weights that have fewer bits already are not quantised again. FP16 weights can still become INT8.
     kept = [recipe for recipe in others if recipe.label != own.label] if precision == _HALF else []
     return (own, *kept)
 
 
 def _recipes(recipes: Sequence[Recipe], hardware: str) -> list[Recipe]:
-    """The table's rows for a hardware type; the first, which runs the registered file as it is, is the reference.
+    """Return the recipes for a hardware type; the first, which runs the registered file unchanged, is the reference.
 
-    Where nothing there runs the file as it is, but what is compiled from it does, the reference runs on the CPU.
+    If no runtime there runs the file unchanged, but one runs a file compiled from it, the reference runs on the CPU.
 
     Raises:
-        OperatorError: nothing runs such a file there.
+        OperatorError: no runtime runs such a file there.
     """
     found = [recipe for recipe in recipes if hardware in recipe.hardware]
     if found and found[0].source is None and found[0].generator is GeneratorKind.AS_IS:
@@ -216,7 +216,7 @@ def _check_labels(wanted: Sequence[str], recipes: Sequence[Recipe]) -> None:
 
 
 def _obstacle(recipe: Recipe, hardware: str) -> str:
-    """Why this machine cannot run a kind of variant on a hardware type, whatever the model; empty if it can."""
+    """Return why this machine cannot run a kind of variant on a hardware type, whatever the model; empty if it can."""
     available = find_runtime(recipe.runtime).availability(hardware)
     if not available.available:
         return available.reason
@@ -224,7 +224,7 @@ def _obstacle(recipe: Recipe, hardware: str) -> str:
 
 
 def _nothing_to_gain(recipe: Recipe, registration: Registration, operators: Collection[str] | None) -> str:
-    """Why this model, with these inputs, has no such variant; empty if it has."""
+    """Return why this model, with these inputs, has no such variant; empty if it has one."""
     if recipe.batch is not None and recipe.batch > registration.max_batch:
         return f"it computes batches of {recipe.batch}, and --max-batch is {registration.max_batch}"
     if operators is not None and recipe.operators and not set(operators).intersection(recipe.operators):
@@ -238,9 +238,9 @@ def _nothing_to_gain(recipe: Recipe, registration: Registration, operators: Coll
 
 
 def _with_sources(possible: Sequence[Recipe], wanted: Sequence[str], reference: Recipe) -> list[Recipe]:
-    """Recipes that are wanted, and those that they are made from."""
+    """Return the requested recipes and the recipes that they are made from."""
     needed = set(wanted) if wanted else {recipe.label for recipe in possible}
-    for recipe in reversed(possible):  # a source stands before what is made from it
+    for recipe in reversed(possible):  # a source stands before the recipes made from it
         if recipe.label in needed and recipe.source is not None:
             needed.add(recipe.source)
     there, kept = {reference.label}, list[Recipe]()

@@ -1,4 +1,4 @@
-"""The variants that an architecture can have, as one table. A new kind of variant is one row here and one generator."""
+"""Table of the variants that an architecture can have. A new kind of variant is one row here and one generator."""
 
 from collections.abc import Callable
 from enum import StrEnum
@@ -13,14 +13,14 @@ from runtimes.device import computes_bf16, computes_fp16
 from schemas.hardware import Hardware
 
 Condition = Callable[[str], str]
-"""Why there is no such variant on a hardware type here, whatever the model; empty if there is."""
+"""Returns why there is no such variant on a hardware type here, whatever the model; empty if there is one."""
 
 
 class GeneratorKind(StrEnum):
-    """How a variant's file is made."""
+    """Tool that makes a variant's file."""
 
     AS_IS = "as-is"
-    """It is the registered file itself, or another variant's."""
+    """The registered file itself, or the file of another variant."""
     TORCH_TO_ONNX = "torch-to-onnx"
     FP16 = "fp16"
     DYNAMIC_INT8 = "dynamic-int8"
@@ -40,24 +40,24 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     """One kind of variant."""
 
     label: str
-    """The middle part of the variant's name."""
+    """Middle part of the variant's name."""
     runtime: str
     precision: str
     generator: GeneratorKind = GeneratorKind.AS_IS
     hardware: tuple[str, ...] = (Hardware.CPU,)
     source: str | None = None
-    """Label of the variant whose file it is made from; None is the registered file."""
+    """Label of the variant whose file it is made from; None: the registered file."""
     operators: tuple[str, ...] = ()
-    """ONNX operators of which the model must have one, for else there is nothing to gain."""
+    """ONNX operators of which the model must have at least one; without one the variant gains nothing."""
     without: tuple[str, ...] = ()
-    """ONNX operators that the runtime does not have, so a model with one of them has no such variant."""
+    """ONNX operators that the runtime lacks: a model with one of them has no such variant."""
     condition: Condition | None = None
-    """What must be here besides the runtime."""
+    """Condition beside the runtime's own."""
     batch: int | None = None
-    """The only size of batches that it computes; None: any up to what was asked for."""
+    """The only batch size that it computes; None: any up to the requested limit."""
 
 
-# -- what is there, and what a device computes -------------------------------------------------------------------------
+# -- packages and instructions of this machine -------------------------------------------------------------------------
 def _missing(package: str, install: str) -> Condition:
     def condition(_hardware: str) -> str:
         return "" if find_spec(package) is not None else f"{package} is not installed: pip install {install}"
@@ -91,7 +91,8 @@ _CUDA: Final = (Hardware.CUDA,)
 _INTEL: Final = (Hardware.CPU, Hardware.INTEL_GPU, Hardware.INTEL_NPU)
 _NEURON_BATCHES: Final = (1, 2, 4, 8, 16, 32, 64)
 WIDE_RUNTIMES: Final = ("onnx", "openvino")
-"""Runtimes whose sessions have threads of their own; torch's are the process's, and compiled for as many."""
+"""Runtimes whose sessions have their own threads; torch has one thread pool for the process, and compiles for its
+size."""
 PRODUCTS: Final = ("MatMul", "Gemm")
 CONVOLUTIONS: Final = ("Conv", "ConvTranspose")
 CLASSICAL: Final = (
@@ -99,11 +100,11 @@ CLASSICAL: Final = (
     *("SVMClassifier", "SVMRegressor", "Scaler", "Normalizer", "Imputer", "LabelEncoder", "OneHotEncoder", "Binarizer"),
     *("ArrayFeatureExtractor", "FeatureVectorizer", "CategoryMapper", "DictVectorizer", "ZipMap"),
 )
-"""Operators of ai.onnx.ml: trees and the like, which OpenVINO does not have."""
+"""Operators of ai.onnx.ml, such as trees, which OpenVINO lacks."""
 
 
 def _of_onnx(source: str | None) -> tuple[Recipe, ...]:
-    """Variants made from an ONNX file: the registered one, or that of the variant `source`."""
+    """Return the variants made from an ONNX file: the registered one, or that of the variant `source`."""
     whole = (*PRODUCTS, *CONVOLUTIONS)
     made = (
         Recipe(
@@ -148,12 +149,12 @@ def _of_onnx(source: str | None) -> tuple[Recipe, ...]:
 
 
 def _is_openvinos_own(recipe: Recipe) -> bool:
-    """Whether it is made of a model in OpenVINO's own format as well: without a tool that takes ONNX."""
+    """Return true if the variant is also made of OpenVINO's own format: no tool that needs ONNX is involved."""
     return recipe.runtime == "openvino" and recipe.generator is GeneratorKind.AS_IS and recipe.source is None
 
 
 def _for_neuron(runtime: str, generator: GeneratorKind, batch: int) -> Recipe:
-    """A graph for batches of one size, in BF16 where the compiler chooses."""
+    """Return the recipe of a graph for batches of one size; the compiler chooses which operators compute in BF16."""
     return Recipe(
         label=f"{runtime.replace('-', '')}-b{batch}", runtime=runtime, precision="auto", generator=generator,
         hardware=(Hardware.NEURON,), condition=_missing("onnx2torch", "onnx2torch"), batch=batch,
@@ -180,4 +181,4 @@ RECIPES: Final[dict[str, tuple[Recipe, ...]]] = {
     ),
     SourceFormat.OPENVINO: tuple(recipe for recipe in _of_onnx(None) if _is_openvinos_own(recipe)),
 }  # fmt: skip
-"""By format of the registered file: what is made from what comes after it."""
+"""Recipes by format of the registered file. A recipe stands after the recipe of its source."""

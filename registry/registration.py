@@ -70,7 +70,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     publisher: str | None = None
     """Tenant that registers it and may change only its own models; None: an administrator."""
     made_of: tuple[str, ...] = ()
-    """Tasks and models that a composite is made of: only those who may use all of them may use it."""
+    """Tasks and models that a composite is made of. Only tenants that may use all of them may use it."""
 
     def check(self) -> None:
         """Raise `InvalidRequest` naming the field that is wrong; reads no file."""

@@ -1,4 +1,4 @@
-"""What a person may do with the versions of a model: pure, each gives the row that follows, and the event to keep.
+"""Actions on the versions of a model. Pure: each function returns the new row, and the event to keep.
 
 canary, shadow -> (a larger share ...) -> finished
                                        -> rolled_back, which also takes back what was finished
@@ -15,7 +15,7 @@ RolloutChange: TypeAlias = tuple[Rollout, VersionEvent]
 
 
 def canary(rollout: Rollout, version: int, share: float, by: str) -> RolloutChange:
-    """Have a version answer a share of the queries of its model.
+    """Let a version answer a share, 0..1, of the queries of its model.
 
     Raises:
         OperatorError: it serves already, or another version is being tried.
@@ -27,7 +27,7 @@ def canary(rollout: Rollout, version: int, share: float, by: str) -> RolloutChan
 
 
 def shadow(rollout: Rollout, version: int, share: float, by: str) -> RolloutChange:
-    """Have a version be given copies of a share of the queries of its model.
+    """Send a version copies of a share, 0..1, of the queries of its model.
 
     Raises:
         OperatorError: it serves already, or another version is being tried.
@@ -39,7 +39,7 @@ def shadow(rollout: Rollout, version: int, share: float, by: str) -> RolloutChan
 
 
 def finished(rollout: Rollout, version: int, kind: VersionEventKind, by: str) -> RolloutChange:
-    """Have a version serve; the one before stands in until an instance of it does.
+    """Let a version serve; the version before stands in until an instance of it does.
 
     Raises:
         OperatorError: it serves already, or another version is being tried.
@@ -50,10 +50,10 @@ def finished(rollout: Rollout, version: int, kind: VersionEventKind, by: str) ->
 
 
 def rolled_back(rollout: Rollout, by: str) -> RolloutChange:
-    """Have a version that is tried answer nothing any more; where none is, the one before serve again.
+    """Withdraw the version that is being tried; if there is none, let the version before serve again.
 
     Raises:
-        OperatorError: there is nothing to go back to.
+        OperatorError: there is no version to go back to.
     """
     kind = VersionEventKind.ROLLED_BACK
     if rollout.candidate is not None:

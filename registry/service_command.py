@@ -1,4 +1,4 @@
-"""The command line of a service of the system, composed in one place: what it stands on, and the check of both."""
+"""Command line of a service that needs Kafka and Postgres, with the check of both."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -20,9 +20,9 @@ def run_service_command(
     settings_class: type[_Service],
     serve: Callable[[_Service, KafkaSettings, StoreSettings, asyncio.Event], Awaitable[None]],
 ) -> int:
-    """Run `python -m module`, a service that stands on Kafka and Postgres; returns the exit code.
+    """Run `python -m module`, a service that needs Kafka and Postgres; return the exit code.
 
-    Before it serves, it checks that both are of one system (`registry.system_identity`).
+    Before it serves, it checks that both belong to one system (`registry.system_identity`).
     """
     kafka = Dependency("Kafka", KafkaSettings, ping)
     postgres = Dependency("Postgres", StoreSettings, require_current_at)

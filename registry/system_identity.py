@@ -1,8 +1,8 @@
-"""One system for each namespace of Kafka: whoever starts checks that Kafka and Postgres are of the same one.
+"""Identity of a system: each start checks that Kafka's namespace and Postgres belong to the same system.
 
-The id of a system is made with its tables. Kafka names the same id in the topic `<namespace>.system`; the first start
-writes it, and so does the first start after Kafka has lost its topics. Postgres notes the namespace, so that no service
-of the system runs in another one by mistake.
+The id of a system is created with its tables. The topic `<namespace>.system` in Kafka holds the same id; the first
+start writes it, and so does the first start after Kafka lost its topics. Postgres stores the namespace, so that no
+service of the system runs in another namespace by mistake.
 """
 
 import asyncio
@@ -23,15 +23,16 @@ _WITHIN_S: Final = 15.0
 
 
 async def join_system(session: DatabaseSession, kafka: KafkaSettings, *, take_over: bool = False) -> None:
-    """Check that Kafka's topics belong to the system of these tables, and claim them where they are nobody's.
+    """Check that Kafka's namespace belongs to the system of these tables, and claim it if it is unclaimed.
 
     Args:
         session: The tables, which are of the version of this program.
         kafka: How to reach Kafka.
-        take_over: Replace what Kafka and Postgres name, where that is another system or namespace.
+        take_over: Replace the system in Kafka and the namespace in Postgres, if they are others.
 
     Raises:
-        OperatorError: the topics belong to another system, or the tables to another namespace; or Kafka does not say.
+        OperatorError: the topics belong to another system, or the tables to another namespace; or Kafka does not answer
+            in time.
         StoreUnavailable: Postgres cannot be reached.
     """
     try:
@@ -44,10 +45,10 @@ async def join_system(session: DatabaseSession, kafka: KafkaSettings, *, take_ov
 
 
 async def join_system_at(kafka: KafkaSettings, store: StoreSettings) -> None:
-    """Check that the Kafka and the Postgres that the settings name are of one system; see `join_system`.
+    """Check that the Kafka and the Postgres of these settings belong to one system; see `join_system`.
 
     Raises:
-        OperatorError: the tables are missing, older or newer, too.
+        OperatorError: also if the tables are missing, or older or newer than this program.
     """
     async with open_pool(store.dsn, max_size=1) as pool:
         await require_current(pool)

@@ -1,10 +1,10 @@
-"""Tenants with topics of their own: made, and removed once all that they asked is answered.
+"""Creates and removes tenants that have topics of their own.
 
-    create    topics -> what its principal may do -> its password -> the row, by which selectors begin to read
-    remove    the row says so -> its ingress is closed and answered -> its principal may no more -> topics -> the row
+    create    topics -> access of its Kafka user -> password -> row, after which selectors read the topics
+    remove    mark the row -> close the ingress topic and answer its queries -> revoke access -> topics -> row
 
-Each step can be done again: who is cut off runs the same once more. A password that a user of Kafka has from elsewhere
-is left alone, whatever is asked: who may make tenants here could log in as anybody there by setting it.
+Each step can be repeated: an interrupted call is completed by the same call again. A password that was not set here is
+never changed: otherwise whoever may create tenants here could set the password of any Kafka user, and log in as them.
 """
 
 import asyncio
@@ -38,28 +38,28 @@ from store.tenants import (
 
 _STEPS: Final = 4
 _EVERYBODY: Final = "*"
-"""What Kafka takes for any user."""
+"""Kafka's name for any user."""
 
 
 def principal_of(kafka_user: str) -> str:
-    """Name of a user in Kafka's access control lists."""
+    """Return the principal of a Kafka user in Kafka's access control lists."""
     return f"User:{kafka_user}"
 
 
 def no_tenant(name: str) -> NotFound:
-    """Error of a tenant that is not there."""
+    """Return the error for a tenant that does not exist."""
     return NotFound(f"there is no tenant {name[:80]!r}: `infaas tenants list` shows those that there are")
 
 
 async def create_tenant(pool: Pool, kafka: KafkaSettings, tenant: Tenant, password: str | None = None) -> None:
-    """Create a tenant with its topics; its Kafka user, where it has one, may use them, and logs in with `password`.
+    """Create a tenant with its topics, and the access and `password` of its Kafka user if it has one.
 
-    Again, it gets what it lacks, and another password where one is given; a user before this one may no more, and loses
-    its password unless it is another tenant's user, too.
+    Repeated, it adds missing parts, and sets a new password if one is given. A Kafka user that the tenant had before
+    loses its access, and its password too unless it is the user of another tenant.
 
     Raises:
-        InvalidRequest: the name is none.
-        OperatorError: the user has a password from elsewhere and is to get another, or Kafka does not do its part.
+        InvalidRequest: the name is not valid.
+        OperatorError: the user has a password that was not set here and a new one is given, or Kafka refuses a request.
         StoreConflict: the tenant is being removed.
     """
     check_name("tenant", tenant.name)
@@ -70,7 +70,7 @@ async def create_tenant(pool: Pool, kafka: KafkaSettings, tenant: Tenant, passwo
         )
     await join_system(pool, kafka)
     before = await get_tenant(pool, tenant.name)
-    if before is not None and before.removing:  # or what is made here would outlive it
+    if before is not None and before.removing:  # or the new parts would outlive the removal
         raise being_removed(tenant.name)
     if password is not None:
         await _claim_password(pool, kafka, tenant.kafka_user)
@@ -86,7 +86,7 @@ async def create_tenant(pool: Pool, kafka: KafkaSettings, tenant: Tenant, passwo
 
 
 async def _claim_password(pool: Pool, kafka: KafkaSettings, user: str) -> None:
-    """Make a user's password ours, which is noted before it is set, so that whoever is cut off may set it again."""
+    """Note that a user's password is set by us, before it is set, so that an interrupted call may set it again."""
     if not await is_password_ours(pool, user):
         if await has_password(kafka, user):
             raise OperatorError(
@@ -97,7 +97,7 @@ async def _claim_password(pool: Pool, kafka: KafkaSettings, user: str) -> None:
 
 
 async def _forget_password(pool: Pool, kafka: KafkaSettings, user: str, *, of: str) -> None:
-    """Take back a password that was set here, when no tenant but this one has its user."""
+    """Delete a password that was set here, unless another tenant has the same user."""
     others = [tenant for tenant in await list_tenants(pool) if tenant.kafka_user == user and tenant.name != of]
     if not others and await is_password_ours(pool, user):
         await forget_password(kafka, user)
@@ -107,11 +107,11 @@ async def _forget_password(pool: Pool, kafka: KafkaSettings, user: str, *, of: s
 async def remove_tenant(
     pool: Pool, kafka: KafkaSettings, name: str, sink: ProgressSink, *, drain_timeout_s: float, results_grace_s: float
 ) -> None:
-    """Remove a tenant: what it asked is answered, and its topics, access and password go.
+    """Remove a tenant: answer its queries, then delete its topics, access and password.
 
     Raises:
-        NotFound: there is none of this name.
-        OperatorError: a service does not do its part.
+        NotFound: there is no tenant of this name.
+        OperatorError: a service refuses a request or cannot be reached.
     """
     tenant = await get_tenant(pool, name)
     if tenant is None:

@@ -1,7 +1,7 @@
-"""The topics that what is registered needs, and how they grow.
+"""Creates and grows the topics of registered tasks, variants and tenants.
 
-A topic grows in Kafka first and in its row then, so whoever reads the row finds the partitions there. The row's change
-notifies: selectors and gateways learn the new partitions before anything is written to them.
+A topic grows in Kafka first and in its row second, so a reader of the row finds the partitions in Kafka. The change of
+the row sends a notification: selectors and gateways learn of new partitions before anything is written to them.
 """
 
 from broker.settings import KafkaSettings
@@ -22,10 +22,10 @@ from store.tenants import grow_tenant, list_tenants
 
 
 async def ensure_registered_topics(pool: Pool, kafka: KafkaSettings) -> None:
-    """Create what is missing for everything registered, for a broker that is new or kept its topics in memory.
+    """Create missing topics of all registered tasks, variants and tenants, for a broker that is new or lost its topics.
 
     Raises:
-        OperatorError: Kafka cannot be reached, or cannot add the partitions that a topic lacks.
+        OperatorError: Kafka cannot be reached, or cannot add missing partitions.
     """
     await ensure_system_topics(kafka)
     tasks = [
@@ -38,33 +38,33 @@ async def ensure_registered_topics(pool: Pool, kafka: KafkaSettings) -> None:
 
 
 async def grow_variant_topics(pool: Pool, kafka: KafkaSettings, variant: str, partitions: int) -> None:
-    """Let up to `partitions` replicas share a variant's load. Never fewer than before; again is no error.
+    """Allow up to `partitions` replicas to share a variant's load. Never shrinks a topic; repeating it is no error.
 
     Raises:
         OperatorError: Kafka cannot be reached, or cannot add partitions.
-        StoreUnavailable: Postgres is away; doing it again helps.
+        StoreUnavailable: Postgres is unavailable; repeat the call.
     """
     await ensure_variant_topics(kafka, [(variant, partitions)])
     await grow_variant(pool, variant, partitions)
 
 
 async def grow_task_topics(pool: Pool, kafka: KafkaSettings, task: str, partitions: int) -> None:
-    """Let up to `partitions` selectors share a task. They share its partitions anew, which holds it up for a moment.
+    """Allow up to `partitions` selectors to share a task. They rebalance, which delays the task's queries for a moment.
 
     Raises:
         OperatorError: Kafka cannot be reached, or cannot add partitions.
-        StoreUnavailable: Postgres is away; doing it again helps.
+        StoreUnavailable: Postgres is unavailable; repeat the call.
     """
     await ensure_task_topics(kafka, task, partitions)
     await grow_task(pool, task, partitions)
 
 
 async def grow_tenant_topics(pool: Pool, kafka: KafkaSettings, tenant: str, partitions: int) -> None:
-    """Let up to `partitions` selectors share a tenant's queries.
+    """Allow up to `partitions` selectors to share a tenant's queries.
 
     Raises:
         OperatorError: Kafka cannot be reached, or cannot add partitions.
-        StoreUnavailable: Postgres is away; doing it again helps.
+        StoreUnavailable: Postgres is unavailable; repeat the call.
     """
     await ensure_tenant_topics(kafka, tenant, partitions)
     await grow_tenant(pool, tenant, partitions)

@@ -1,4 +1,4 @@
-"""What a registered variant answers to given inputs, computed in a process of its own and not measured."""
+"""Computes the outputs of a registered variant for given inputs, in a process of its own and without measuring."""
 
 import asyncio
 from pathlib import Path
@@ -25,18 +25,18 @@ async def variant_outputs(
     threads: int = 1,
     runner: StepRunner = LOCAL,
 ) -> Arrays:
-    """The outputs of a variant for the inputs in a file.
+    """Return the outputs of a variant for the inputs in a file.
 
     Args:
-        variant: what computes them.
-        processing: what is done around it, as registered.
-        artifacts: where its files are.
-        rows: inputs, as `save_arrays` writes them; a file beside it is written.
-        threads: those that a batch computes with.
-        runner: where it is computed.
+        variant: the variant that computes them.
+        processing: processing around it, as registered.
+        artifacts: store of its files.
+        rows: inputs, as `save_arrays` writes them; the outputs are written to a file beside it.
+        threads: threads that compute a batch.
+        runner: runs the step.
 
     Raises:
-        OperatorError: it does not run here, or a file of it is not to be had.
+        OperatorError: the variant does not run here, or one of its files cannot be fetched.
     """
     try:
         async with HeldArtifacts(artifacts) as held:

@@ -1,11 +1,13 @@
-"""Which version of a model a registration is, and when it begins to serve.
+"""Decides which version of a model a registration is, and when it begins to serve.
 
 Rules:
-* Content decides: what was registered with the same file, processing and options is the same version, whichever it is.
-  Anything else under a model's name is its next version, an architecture of its own, `<model>-v<number>`.
-* The earlier one serves until all variants of the new one are written down. Then the new one takes its place, unless
-  somebody wants it held, or another version is being tried; the earlier stands in until an instance of it serves. It
-  does so once: what a person has tried, or rolled back, comes to serve by that person only.
+* Content decides identity: a registration with the same file, processing and options is the same version. Any other
+  content under a model's name is its next version, an architecture of its own, `<model>-v<number>`.
+* The earlier version serves until all variants of the new one are written. Then the new version takes over, unless its
+  registration was held or another version is being tried; the earlier one stands in until an instance of the new one
+  serves.
+* A version takes over by itself only once. A version that a person has tried or rolled back serves again only by a
+  person's decision.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,25 +29,25 @@ _SHOWN: Final = 12
 
 
 class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
-    """A version of a model, whether it is registered yet or not."""
+    """A version of a model, registered or about to be."""
 
     model: str
     number: int
     architecture: str
-    """Name of its architecture, and the beginning of those of its variants."""
+    """Name of its architecture, and the prefix of the names of its variants."""
     first: int = 1
-    """The first version that there is: what served when nobody knew of others."""
+    """First version of the model: the one that served before there were others."""
     changes: str = ""
-    """What is not as in the version before it, in words; empty for the first."""
+    """Differences from the version before, in words; empty for the first version."""
 
 
 async def find_version(
     pool: Pool, request: Registration, sha256: str, made_with: Mapping[str, str], processing: Processing | None
 ) -> ModelVersion:
-    """The version of its model that a registration is of; files of its `processing` are named by their content.
+    """Return the version that a registration is of; files of `processing` are named by their SHA-256.
 
     Raises:
-        OperatorError: the model is another task's, or being unregistered, or its name is that of a version.
+        OperatorError: the model belongs to another task or is being unregistered, or the name is that of a version.
     """
     name = request.architecture
     known = await list_versions(pool, name)
@@ -75,7 +77,7 @@ async def find_version(
 
 
 async def note_registered(session: DatabaseSession, version: ModelVersion, by: str) -> None:
-    """Note a new version; of one that is not the first, that another serves, so that it does not at once."""
+    """Note a new version in the history of its model."""
     await add_event(
         session,
         VersionEvent(
@@ -85,16 +87,16 @@ async def note_registered(session: DatabaseSession, version: ModelVersion, by: s
 
 
 async def keep_serving(session: DatabaseSession, version: ModelVersion) -> None:
-    """Have the version that serves go on to, whatever of this one is written down."""
+    """Let the version that serves go on serving when this version is written."""
     if version.number != version.first:
         await begin_rollout(session, version.model, version.first)
 
 
 async def take_over(pool: Pool, version: ModelVersion, by: str) -> str:
-    """Have a version that is complete serve, as far as it should; returns what is to be said of it, or nothing.
+    """Let a complete version serve, unless a rule forbids it; return a message for the user, or an empty text.
 
     Raises:
-        StoreConflict: somebody changed the versions of the model meanwhile.
+        StoreConflict: the versions of the model were changed meanwhile.
     """
     rollout = await get_rollout(pool, version.model)
     if rollout is None or rollout.serving >= version.number:
@@ -111,7 +113,7 @@ async def take_over(pool: Pool, version: ModelVersion, by: str) -> str:
 
 
 def _is_same(row: Architecture, sha256: str, processing: Processing | None, made_with: Mapping[str, str]) -> bool:
-    """Whether a version is of this file and processing, and of these options; of any, where none are given."""
+    """Return true if a version has this file, processing and options; absent options match any."""
     if row.source != sha256 or _declared(row.processing) != _declared(processing):
         return False
     return not made_with or not row.made_with or row.made_with == made_with
@@ -124,7 +126,7 @@ def _declared(processing: Processing | None) -> Processing | None:
 def _changes(
     before: Architecture, sha256: str, processing: Processing | None, made_with: Mapping[str, str]
 ) -> Sequence[str]:
-    """What is not as in the version before, in words."""
+    """Return the differences from the version before, in words."""
     found = list[str]()
     if before.source != sha256:
         found.append(f"file {before.source[:_SHOWN]} -> {sha256[:_SHOWN]}")
