@@ -1,7 +1,7 @@
 """Entry point of `python -m workers`.
 
-A worker is started where others serve, often because they have too much to do. So all that it is made of is imported in
-a thread that lets them go first: that takes a second of a core.
+Imports take about a second of a core, and a worker often starts on a machine whose other workers are busy. They run in
+a thread of low priority, so that they do not delay queries.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Answers of one instance: results and errors, encoded and handed to the outbox, and records that nobody can answer."""
+"""Answers of one instance: encodes results and errors, hands them to the outbox, dead-letters undecodable records."""
 
 import asyncio
 import logging
@@ -23,9 +23,10 @@ log = logging.getLogger(__name__)
 
 
 class InstanceAnswers:
-    """Sender of the answers of one instance, who tells its consumers, by topic, which records may be committed.
+    """Sender of the answers of one instance.
 
-    No method raises for a query's sake: one that meets a defect of ours becomes a dead letter.
+    It reports each finished record to the consumer of its topic, so that the consumer can commit it. No method raises
+    because of a query: a query that triggers a defect in this code becomes a dead letter.
     """
 
     def __init__(
@@ -40,20 +41,20 @@ class InstanceAnswers:
         self._backlog = backlog
         self._outbox = Outbox(producer, self._done, self._error_message, streams=streams, places=places)
         self.retry_failed = self._outbox.retry_failed
-        """Sends answers that were not acknowledged again, until cancelled."""
+        """Resends answers that were not acknowledged, until cancelled."""
 
     def identify(self, record: Record) -> PendingQuery | None:
-        """Find out which query a record is; None: it is none, and is a dead letter now."""
+        """Identify the query of a record. Returns None if there is none; the record is then a dead letter."""
         try:
             return identify(record, self._task)
         except Undecodable as error:
             self._outbox.give_up(record, str(error))
-        except Exception as error:  # noqa: BLE001 - a defect of ours must cost this query, not the worker each time
+        except Exception as error:  # noqa: BLE001 - a defect must fail one query, not crash the worker each time
             self._give_up(record, error)
         return None
 
     async def send_result(self, query: PendingQuery, *, in_thread: bool = False) -> None:
-        """Send the result of a query, of which all is computed; a large one is encoded in a thread."""
+        """Send the result of a query whose parts are all computed; a large one is encoded in a thread."""
         late = time.monotonic() > query.deadline_s
         encode = partial(encode_result, query, self._variant, self._worker, late=late)
         try:
@@ -90,15 +91,15 @@ class InstanceAnswers:
         self._metrics.count_finished(sent.status if sent is not None else None)
 
     def _give_up(self, record: Record, error: Exception) -> None:
-        """Make a record a dead letter at which our own code fails, and send its error where that is possible."""
+        """Make a dead letter of a record at which our own code fails; send its error as well if that is possible."""
         log.error("%s/%d/%d: given up", record.topic, record.partition, record.offset, exc_info=error)
         answer: Message | None = None
-        with suppress(Exception):  # what failed may have been to find out who asked
+        with suppress(Exception):  # the defect may be in `identify` itself
             answer = self._error_message(record, Internal())
         self._outbox.give_up(record, f"a defect: {error!r}"[:500], answer)
 
     def _error_message(self, record: Record, error: QueryError) -> Message | None:
-        """The error result of a record whose own result could not be sent."""
+        """Return the error result of a record whose own result could not be sent; None if it names no query."""
         try:
             query = identify(record, self._task)
         except Undecodable:
@@ -107,7 +108,7 @@ class InstanceAnswers:
 
 
 def as_query_error(error: Exception, query: PendingQuery, otherwise: str) -> QueryError:
-    """The error as the client is told; `otherwise` for a defect of ours, which is logged."""
+    """Return the error to send to the client: `Internal(otherwise)` for a defect of ours, which is also logged."""
     if isinstance(error, QueryError):
         return error
     log.error("query %s: %s", query.id, otherwise, exc_info=error)

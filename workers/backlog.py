@@ -1,4 +1,4 @@
-"""Count of the inputs that are read and not answered: what a query that comes now would wait behind."""
+"""Backlog of an instance: the inputs that it has read and not answered, and that a new query waits behind."""
 
 from collections.abc import Collection
 from typing import Final, NamedTuple
@@ -7,16 +7,16 @@ from workers.crash_journal import RecordKey
 
 
 class Held(NamedTuple):
-    """Inputs of a record, by how they wait."""
+    """Inputs of one record, by kind of work."""
 
     online: int = 0
     large: int = 0
-    """Of a large online query: other online work is computed between its pieces."""
+    """Inputs of a large online query; other online work is computed between its pieces."""
     offline: int = 0
 
 
 class InstanceBacklog:
-    """Inputs that one instance holds, by the key of their record."""
+    """Inputs that one instance holds, by record key."""
 
     def __init__(self) -> None:
         self._held: dict[RecordKey, Held] = {}
@@ -27,16 +27,16 @@ class InstanceBacklog:
         self.offline = 0
 
     def add(self, key: RecordKey, held: Held) -> None:
-        """Count a record, which was read."""
+        """Count the inputs of a record that was read."""
         self._held[key] = held
         self._count(held, 1)
 
     def remove(self, key: RecordKey) -> None:
-        """Count a record as done; no-op if it was removed before."""
+        """Remove a record that is done; no-op if it was removed before."""
         self._count(self._held.pop(key, _NOTHING), -1)
 
     def remove_partitions(self, partitions: Collection[int]) -> None:
-        """Count no record of these partitions any more: they are somebody else's."""
+        """Remove all records of these partitions, because another worker owns them now."""
         for key in [key for key in self._held if key[1] in partitions]:
             self.remove(key)
 

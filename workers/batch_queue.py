@@ -1,20 +1,21 @@
-"""The queries that wait for an instance, and the choice of the next batch: pure, the clock is an argument.
+"""Queue of the work that waits for an instance, and selection of the next batch. Pure: the clock is an argument.
 
 Rules.
-* Online work first; offline work only when no online work waits. Within each, the earliest deadline first.
-* A large query waits in pieces, of which each is a batch. Other online work goes before them, but for their share
-  (`large_queries`).
-* A batch holds work of the same input shapes. It is the largest whose predicted end still meets the earliest deadline
-  in it that can be met at all, up to the size at which the profile's throughput peaks: a larger one would delay all in
-  it and help nobody. Work that is bound to be late, even alone, limits no batch: it may ride along.
-* While several slots are free, a batch is an even share of what waits, if all are done noticeably sooner that way.
-* What has expired is not computed, unless its client takes late answers.
-* Nothing ever waits for a batch to fill: while anything waits there is a next batch (work conserving).
+* Online work goes before offline work. Within each, the earliest deadline goes first.
+* A large query waits in pieces; each piece is one batch. Other online work goes before pieces, except for the share of
+  time reserved for pieces (`large_queries`).
+* A batch holds work of the same input shapes. It is the largest batch whose predicted end still meets the earliest
+  deadline in it that can be met, up to the batch size of peak throughput: a larger batch would delay all of its queries
+  without a gain. Work that would be late even alone does not limit the batch; it may join.
+* While several slots are free, a batch is an even share of the waiting inputs, if all end noticeably sooner that way.
+* Expired work is not computed, unless its client accepts late answers.
+* The queue never waits for a batch to fill: while work waits, there is a next batch (work conserving).
 
-Rejected: dropping what is predicted to be late. A prediction that is too dark would then drop everything, measure
-nothing and so never be corrected; what has really expired is dropped, which bounds the waste by one batch's time.
+Work that is only predicted to be late is not dropped. With a pessimistic prediction the queue would drop everything,
+measure nothing, and never correct the prediction. Dropping expired work limits the waste to the time of one batch.
 
-Hot: each call is once a batch and a lane has at most some hundred entries, so plain sorted lists beat heaps here.
+Hot path: each call runs once per batch, and a lane has at most a few hundred entries. Sorted lists are faster than
+heaps at this size.
 """
 
 import math
@@ -32,10 +33,10 @@ NO_DEADLINE: Final = math.inf
 
 
 class Rank:
-    """Ranks of work: the smaller goes first. Plain integers, which are compared for each batch."""
+    """Ranks of work: the smallest goes first. Plain integers, because they are compared for each batch."""
 
     TURN: Final = 0
-    """A piece of a large online query that goes before other online work, as one in so many does."""
+    """A piece of a large online query that goes before other online work, because pieces are behind their share."""
     ONLINE: Final = 1
     PIECE: Final = 2
     """A piece of a large online query."""
@@ -47,7 +48,7 @@ Urgency: TypeAlias = tuple[int, float, int]
 
 
 class QueuedWork(Protocol):
-    """Inputs of one query that wait together: at most a batch's worth."""
+    """Inputs of one query that wait together: at most the inputs of one batch."""
 
     @property
     def inputs(self) -> int:
@@ -61,7 +62,7 @@ class QueuedWork(Protocol):
 
     @property
     def extra_s(self) -> float:
-        """Seconds that each of its inputs takes more than the latency model says, because of its length."""
+        """Seconds that each input takes beyond the latency model's prediction, due to its length; may be negative."""
         ...
 
     @property
@@ -71,12 +72,12 @@ class QueuedWork(Protocol):
 
     @property
     def offline(self) -> bool:
-        """Whether it is computed in idle time only."""
+        """True if it is computed in idle time only."""
         ...
 
     @property
     def allow_late(self) -> bool:
-        """Whether it is worth computing after its deadline."""
+        """True if it is computed even after its deadline."""
         ...
 
 
@@ -91,18 +92,18 @@ class NextBatch(NamedTuple, Generic[W]):
 
 
 class BatchQueue(Generic[W]):
-    """Work that was fetched for one instance and does not compute yet, in lanes of equal shape and mode."""
+    """Work that was fetched for one instance and is not computed yet, in lanes of equal shape and mode."""
 
     def __init__(
         self, latency: LatencyModel, arrivals: Iterator[int] | None = None, turn: PieceTurn | None = None
     ) -> None:
         """Make an empty queue.
 
-        Queues whose work competes must count `arrivals` and take their `turn` together, or one starves another.
+        Queues that compete for the same slots must share `arrivals` and `turn`, or one starves another.
         """
         self.use_latency_model(latency)
         self.online_inputs = 0
-        """Inputs of online queries that wait, without those of large queries."""
+        """Inputs of online queries that wait, excluding large queries."""
         self._offline_inputs = 0
         self._large: LargeQueries[W] = LargeQueries()
         self._large_offline: LargeQueries[W] = LargeQueries()
@@ -112,18 +113,18 @@ class BatchQueue(Generic[W]):
         self._arrivals = count(1) if arrivals is None else arrivals
 
     def use_latency_model(self, latency: LatencyModel) -> None:
-        """Choose batches by this model from now on, e.g. one with smaller batches."""
+        """Choose batches by this latency model from now on, e.g. one with smaller batches."""
         self.latency = latency
         self.best_batch = latency.best_batch
 
     def add(self, work: W) -> None:
-        """Let `work` wait."""
+        """Add work to the queue."""
         lane = self._lanes.setdefault((work.offline, work.shape), [])
         insort(lane, _Entry(work.deadline_s, next(self._arrivals), work), key=_order)
         self._count(work, 1)
 
     def add_large(self, tenant: str, pieces: Sequence[W], now_s: float) -> None:
-        """Let the pieces of a large query wait."""
+        """Add the pieces of a large query to the queue."""
         offline = pieces[0].offline
         self._has_pieces = True
         self._turn.waiting += not offline
@@ -140,7 +141,7 @@ class BatchQueue(Generic[W]):
         return self._offline_inputs + self._large_offline.inputs
 
     def urgency(self) -> Urgency | None:
-        """Urgency of the most urgent work; None if none waits."""
+        """Return the urgency of the most urgent work, or None if none waits."""
         found: Urgency | None = None
         for (offline, _shape), lane in self._lanes.items():
             urgency = (Rank.OFFLINE if offline else Rank.ONLINE, lane[0].deadline_s, lane[0].arrival)
@@ -153,11 +154,11 @@ class BatchQueue(Generic[W]):
         return min(large if found is None else [found, *large])
 
     def next_batch(self, now_s: float, slowdown: float, slots: int = 1) -> NextBatch[W]:
-        """Take the next batch, and all that has expired, out of the queue.
+        """Remove the next batch, and all expired work, from the queue.
 
         Args:
-            now_s: seconds of the clock of the deadlines.
-            slowdown: present over profiled latency, of inputs of the profiled length.
+            now_s: seconds of the clock that the deadlines use.
+            slowdown: current over profiled latency, for inputs of the profiled length.
             slots: number of batches that can begin now.
         """
         expired = self._expire(now_s)
@@ -177,13 +178,13 @@ class BatchQueue(Generic[W]):
         return NextBatch(self._take(key, lane, chosen), expired)
 
     def online_batches(self, slowdown: float, width: int) -> list[WaitingBatches]:
-        """What the online work that waits makes, in slots `width` of which compute a batch."""
+        """Return the batches that the waiting online work makes, each computed in `width` slots."""
         full, rest = divmod(self.online_inputs, self.best_batch)
         sizes = ((self.best_batch, full), (rest, min(rest, 1)))
         return [WaitingBatches(self.latency.batch_s(size) * slowdown, count, width) for size, count in sizes if count]
 
     def discard(self, unwanted: Iterable[W]) -> None:
-        """Forget work that waits."""
+        """Remove waiting work without computing it."""
         gone = set(map(id, unwanted))
         for key, lane in list(self._lanes.items()):
             self._take(key, lane, [index for index, entry in enumerate(lane) if id(entry.work) in gone])
@@ -193,7 +194,7 @@ class BatchQueue(Generic[W]):
         self._count_large(before)
 
     def waiting(self) -> list[W]:
-        """All work that waits, in no particular order."""
+        """Return all work that waits, in no particular order."""
         return [entry.work for lane in self._lanes.values() for entry in lane] + [*self._large, *self._large_offline]
 
     def _of_mode(self, offline: bool) -> LargeQueries[W]:
@@ -206,7 +207,7 @@ class BatchQueue(Generic[W]):
         return piece
 
     def _count_large(self, before: int) -> None:
-        """Count the large online queries that wait no longer, of so many before."""
+        """Report to the turn the large online queries that left the queue, given their number before."""
         self._has_pieces = bool(self._large.inputs or self._large_offline.inputs)
         for _ in range(before - self._large.queries):
             self._turn.left()
@@ -253,7 +254,7 @@ _order = itemgetter(0, 1)
 
 
 def share_of_slot(waiting: int, slots: int, latency: LatencyModel, maximum: int) -> int:
-    """The most inputs that a batch may have while `slots` are free for the inputs that wait."""
+    """Return the most inputs that a batch may have while `slots` are free for the `waiting` inputs."""
     whole, share = min(waiting, maximum), math.ceil(waiting / slots)
     gained_s = latency.batch_s(whole) - latency.batch_s(min(share, whole))
     return share if gained_s > BATCH_OVERHEAD_S else maximum
@@ -262,15 +263,16 @@ def share_of_slot(waiting: int, slots: int, latency: LatencyModel, maximum: int)
 def choose_batch(
     lane: Sequence[QueuedWork], now_s: float, predicted_s: Callable[[int], float], maximum: int
 ) -> list[int]:
-    """Indices, in their order, of the work in `lane` (sorted by deadline, not empty) that makes the next batch.
+    """Return the indices, ascending, of the work in `lane` that makes the next batch.
 
-    It holds at most `maximum` inputs, unless a single query has more. `predicted_s` says how long a batch takes.
+    `lane` is sorted by deadline and not empty. The batch holds at most `maximum` inputs, unless a single query has
+    more. `predicted_s` returns the predicted seconds of a batch by its size.
     """
     if len(lane) == 1:
         return [0]
     in_time = (i for i, work in enumerate(lane) if _meets_deadline(work, work.inputs, now_s, predicted_s))
     first = next(in_time, None)
-    if first is None:  # all are bound to be late: the most at once is the best that is left
+    if first is None:  # all will be late: compute as many as possible at once
         first, limit = 0, maximum
     else:
         limit = _batch_limit(lane[first], now_s, predicted_s, maximum)
@@ -285,13 +287,13 @@ def choose_batch(
 
 
 def batch_s(latency: LatencyModel, batch: Sequence[QueuedWork], slowdown: float) -> float:
-    """Predicted seconds of this work in one batch, in which all take as long as the longest."""
+    """Return the predicted seconds of this work as one batch, in which each input takes as long as the longest."""
     longest_s = max((work.extra_s for work in batch), default=0.0)
     return _predicted(latency, longest_s, slowdown)(sum(work.inputs for work in batch))
 
 
 def _predicted(latency: LatencyModel, extra_s: float, slowdown: float) -> Callable[[int], float]:
-    """Seconds by batch size, of inputs that each take `extra_s` more than as profiled."""
+    """Return a function from batch size to predicted seconds, for inputs that take `extra_s` more than profiled."""
     return lambda batch: (latency.promised_s(batch) + batch * extra_s) * slowdown
 
 
@@ -300,7 +302,7 @@ def _meets_deadline(work: QueuedWork, batch: int, now_s: float, predicted_s: Cal
 
 
 def _batch_limit(work: QueuedWork, now_s: float, predicted_s: Callable[[int], float], maximum: int) -> int:
-    """The largest batch that `work` can be part of without being late."""
+    """Return the size of the largest batch in which `work` meets its deadline."""
     if work.deadline_s == NO_DEADLINE:
         return maximum
     limit = work.inputs

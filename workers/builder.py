@@ -1,16 +1,16 @@
-"""Does builds beside serving: steps of registrations whose results hold for the worker's hardware.
+"""Builds beside serving: executes steps of registrations whose results depend on the worker's hardware.
 
-    request -> put down in Postgres, by every worker that reads it -> claimed by one that is free -> outcome -> report
+    request -> row in Postgres, written by every worker that reads it -> claimed by a free worker -> outcome -> report
 
 Rules.
-* A request is done with once it is put down, or is answered since no row can hold it. Who is free claims the oldest;
-  so one that is busy holds up nothing, and what a dead worker had begun is begun by another, or by itself when it is
-  started again.
-* A step runs in a process of its own, which lets others go first, may take so much time and memory and no more, and
-  ends with the worker. A measurement waits for a while until no query comes.
-* A step whose process crashes is tried again, and given up the third time; so is one whose worker ends each time, or
-  fails by a defect of ours. What a step raises is its outcome at once.
-* A worker that stops gives its step back. What it has not written down is done once more, with the same result.
+* A request is finished once its row is written, or once it is answered because no row can hold it. A free worker claims
+  the oldest row. A busy worker therefore delays no request, and a step of a dead worker is started again by another
+  worker, or by the same one after its restart.
+* A step runs in a process of its own, with low priority and with limits of time and memory. It ends with the worker. A
+  measurement first waits, up to a limit, until no online query is expected.
+* A step whose process crashes is retried, and fails for good at the third crash. The same holds if its worker ends each
+  time, or has a defect. An error that the step raises is its outcome at once.
+* A worker that stops releases its step. A step whose outcome is not written is executed again, with the same result.
 """
 
 import asyncio
@@ -64,19 +64,19 @@ _QUEUED: Final = 100
 _SHOWN: Final = 12
 _STEP_ERRORS: Final = tuple(STEP_ERRORS.values())
 _AS_IT_IS: Final = cast(type[Any], Any)
-"""The result of a step as JSON has it."""
+"""Type of a step's result: plain JSON values."""
 T = TypeVar("T")
 
 
 def may_build(settings: WorkerSettings, exchange: ArtifactStore) -> bool:
-    """Whether the worker is to do builds, and can leave what they write."""
+    """Return true if the worker is to do builds and the artifact exchange is writable."""
     if settings.builds and not exchange.is_writable:
         log.info("no builds are done here, since artifacts are read only")
     return settings.builds and exchange.is_writable
 
 
 class Builder:
-    """The builder of one worker; `run` is all of it."""
+    """Builder of one worker; call `run`."""
 
     def __init__(self, context: WorkerContext, exchange: ArtifactStore) -> None:
         settings = context.settings
@@ -88,7 +88,7 @@ class Builder:
         self._wake = asyncio.Event()
 
     async def run(self) -> None:
-        """Put requests down and do builds until cancelled; whatever happens here, the worker serves on."""
+        """Store requests and do builds until cancelled. An error here never stops the worker from serving."""
         while True:
             try:
                 await self._serve()
@@ -100,7 +100,7 @@ class Builder:
 
     async def _serve(self) -> None:
         topic, group = topics.build_topic(self._hardware), topics.build_group(self._hardware)
-        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)  # of an earlier life
+        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)  # left by the previous process
         await _insist(lambda: ensure_topics(self._context.kafka, build_topics(self._hardware)))
         client = f"{self._worker}-builder"
         async with (
@@ -116,7 +116,7 @@ class Builder:
         ):
             tasks.create_task(self._put_down(requests), name="put builds down")
             tasks.create_task(self._work(), name="do builds")
-            await requests.assign(topic, [0])  # by every worker, and without a group's protocol: the claim decides
+            await requests.assign(topic, [0])  # read by every worker, without a group protocol: the claim decides
 
     async def _put_down(self, requests: Consumer) -> None:
         while True:
@@ -134,12 +134,12 @@ class Builder:
         row = (request.id, self._hardware, request.build, request.asked_ms)
         try:
             await _insist(lambda: put_build(self._context.pool, *row))
-        except StoreConflict as error:  # and so it would whenever it is read again
+        except StoreConflict as error:  # every later delivery would fail alike
             log.warning("a request for a build in %s at %d is refused: %s", record.topic, record.offset, error)
             await self._refuse(request, error)
 
     async def _refuse(self, request: BuildRequest, reason: StoreConflict) -> None:
-        """Answer a request that no row can hold by a row without its step, so that nobody waits for it."""
+        """Answer a request that no row can hold with a row without its step, so that its sender does not wait."""
         said = InvalidRequest(f"what is asked holds a name that cannot be kept: rename it ({reason})")
         outcome = msgspec.to_builtins(BuildOutcome.of_error(said))
 
@@ -148,7 +148,7 @@ class Builder:
                 await put_build(session, request.id, self._hardware, {}, request.asked_ms)
                 await finish_build(session, request.id, outcome)
 
-        with suppress(StoreConflict):  # no row can hold its id either, so it is none of ours
+        with suppress(StoreConflict):  # no row can hold its id either, so the request is not ours
             await _insist(put)
             await self._report(BuildReport(build=request.id, worker=self._worker, ended=True))
 
@@ -162,14 +162,14 @@ class Builder:
                 await _insist(lambda: forget_builds(pool, BUILDS_KEPT_S))
                 await asyncio.to_thread(self._exchange.discard_older, BUILDS_KEPT_S)
             else:
-                # Of what others do, none tells when it dies.
+                # A worker that dies sends no notification: look for its claims again when they may have expired.
                 others = await _insist(lambda: count_open_builds(pool, self._hardware))
                 await wait_within(silent_s if others else None, self._wake)
 
     # -- one build -----------------------------------------------------------------------------------------------------
 
     async def _do(self, row: BuildRow) -> None:
-        """Do a build, and write down how it ended; or give it back."""
+        """Do a build and store its outcome, or release it if the worker stops."""
         await self._report(BuildReport(build=row.id, worker=self._worker))
         async with asyncio.TaskGroup() as tasks:
             attempt = tasks.create_task(self._attempt(row), name="build")
@@ -191,18 +191,18 @@ class Builder:
         ended = msgspec.to_builtins(outcome)
         try:
             await _insist(lambda: finish_build(self._context.pool, row.id, ended))
-        except StoreConflict as error:  # it holds what Postgres keeps in no row
+        except StoreConflict as error:  # the outcome holds a value that Postgres cannot store
             said = msgspec.to_builtins(
                 BuildOutcome.of_error(ModelFailed(f"what it ended with cannot be kept: {error}"))
             )
             await _insist(lambda: finish_build(self._context.pool, row.id, said))
 
     async def _is_ours(self, row: BuildRow) -> bool:
-        """Keep the claim; False: another worker has it, since we were silent."""
+        """Renew the claim. Returns false if it expired and another worker has claimed the build."""
         try:
             if await renew_build(self._context.pool, row.id, self._worker):
                 return True
-        except StoreUnavailable as error:  # nobody else can claim it either
+        except StoreUnavailable as error:  # without Postgres nobody else can claim it either
             log.warning("the claim of build %s is not renewed: %s", row.id[:_SHOWN], error)
             return True
         log.warning("build %s is another worker's now", row.id[:_SHOWN])
@@ -212,11 +212,11 @@ class Builder:
         try:
             async with asyncio.timeout(_RELEASE_S):
                 await release_build(self._context.pool, row.id, self._worker)
-        except (StoreUnavailable, TimeoutError):  # then it is free as soon as we have been silent for long enough
+        except (StoreUnavailable, TimeoutError):  # the claim expires by itself
             log.warning("build %s is left", row.id[:_SHOWN])
 
     async def _attempt(self, row: BuildRow) -> BuildOutcome | None:
-        """Run a step; None: its process crashed, or we failed at it, and somebody is to try again."""
+        """Run a step. Returns None if another attempt is needed: its process crashed, or this worker has a defect."""
         if row.attempts > MOST_ATTEMPTS:
             why = row.reason or "each time the worker ended that did it"
             return BuildOutcome.of_error(ModelFailed(f"given up after {MOST_ATTEMPTS} attempts: {why}"))
@@ -265,7 +265,7 @@ class Builder:
         return await run_step(step, _AS_IT_IS, limits)
 
     async def _until_quiet(self) -> None:
-        """Wait, for a while, until no query is likely to come: else the measurement says how noisy it was."""
+        """Wait until no online query is expected, up to `build_patience_s`: queries would disturb the measurement."""
         executor, until_s = self._context.executor, time.monotonic() + self._context.settings.build_patience_s
         while executor.expects_online(now_s := time.monotonic()) and now_s < until_s:  # noqa: ASYNC110 - no event
             await asyncio.sleep(_LOOK_S)
@@ -273,7 +273,7 @@ class Builder:
     # -- files ---------------------------------------------------------------------------------------------------------
 
     async def _here(self, step: HardwareStep, held: HeldArtifacts, files: ExitStack) -> HardwareStep:
-        """The step with its files as they are on this machine, kept here for as long as they are held."""
+        """Return the step with the paths of its files on this machine, valid while `held` and `files` are open."""
         await asyncio.to_thread(self._folder.mkdir, parents=True, exist_ok=True)
         loads = isinstance(step, MeasureVariant | ComputeOutputs)
         artifact = await held.variant(step.runtime, step.artifact.name) if loads else None
@@ -302,12 +302,12 @@ class Builder:
             await self._context.producer.send_and_wait(
                 topics.BUILD_REPORTS, msgspec.json.encode(report), key=report.build.encode()
             )
-        except KafkaError as error:  # who waits looks at the row as well
+        except KafkaError as error:  # the requester also reads the row
             log.warning("a report on a build is lost: %r", error)
 
 
 async def _insist(ask: Callable[[], Awaitable[T]]) -> T:
-    """Ask Postgres or Kafka until it answers; raises what Postgres refuses for good, `StoreConflict`."""
+    """Call until Postgres or Kafka answers. A refusal for good, `StoreConflict`, is raised."""
     while True:
         try:
             return await ask()

@@ -1,9 +1,9 @@
-"""Decodes a record into work that can be computed, and encodes what was computed as the result's record: pure.
+"""Codec of queries: decodes a record into work, and encodes outputs as the result record. Pure.
 
     identify -> decode_query -> stack -> (the model) -> unstack -> PendingQuery.add -> encode_result, or encode_error
 
-Decoding goes in two steps, because a query that says who it is and where its result goes can be told what is wrong with
-the rest of it, and one that does not cannot: it is a dead letter.
+Decoding has two steps. A record that names its query and reply topic is answered with an error if the rest is wrong. A
+record that does not is a dead letter, because nobody can be answered.
 """
 
 from collections.abc import Hashable, Mapping
@@ -32,18 +32,18 @@ from workers.input_rows import Arrays, join_outputs, one_for_each, rows
 from workers.model import ServableModel, check_inputs
 
 _COPIED = (h.TASK_QUEUE_NS, h.PREDICTED_NS, h.ACCURACY, h.COST, h.EXPLANATION, *h.RETURNED)
-"""Names of the headers of a query that its result carries too."""
+"""Headers of a query that are copied to its result."""
 _EVENT = "application/cloudevents"
 _BYTES_A_TOKEN = 4
-"""Bytes of a text to a token, about."""
+"""Approximate bytes of text per token."""
 
 
 class Undecodable(Exception):
-    """Error of a record that names no query, so that nobody can be told."""
+    """Error of a record that names no query, so that no answer can be sent."""
 
 
 class PendingQuery:
-    """A query taken from the variant's topic. Decoding fills it; computing fills `outputs`."""
+    """Query taken from the variant's topic. `decode_query` fills its fields, and computation fills `outputs`."""
 
     __slots__ = (
         "answered",
@@ -79,37 +79,37 @@ class PendingQuery:
         self.reply_to = reply_to if reply_to and _may_be_told(reply_to, fields.get(h.TENANT)) else results_topic(task)
         self.reply_stream = fields.get(h.REPLY_STREAM, "")
         self.copied = h.COPIED in fields
-        """Whether its result is to be compared with that of a copy."""
+        """True if its result is compared with the result of a shadow copy."""
         self.model_name, _, self.model_version = (fields.get(h.TARGET) or task).partition("@")
         self.sent_ns = 0
-        """When the selector sent it, ns of this process's monotonic clock."""
+        """Time at which the selector sent it, in ns of this process's monotonic clock."""
         self.deadline_s = NO_DEADLINE
-        """Seconds of the same clock."""
+        """Deadline in seconds of the monotonic clock."""
         self.class_key: ClassKey = COARSEST
-        """Load class of the query, by which its answer is counted."""
+        """Load class of the query; its answer is counted in this class."""
         self.request: InferRequest | None = None
         self.class_names: tuple[str, ...] = ()
         self.batch = 0
-        """Number of inputs that it holds; 0 until that is known."""
+        """Number of inputs in the value; 0 until it is decoded."""
         self.claimed = 0
-        """Number of inputs that its header says it holds."""
+        """Number of inputs according to its header."""
         self.shape: Hashable = None
         self.extra_s = 0.0
         self.answered = False
-        """Whether its result is on its way: what is left of it need not be computed."""
+        """True if its result is being sent: its remaining parts need not be computed."""
         self.started_ns = 0
-        """Start of its first batch, ns of the same clock."""
+        """Start of its first batch, in ns of the monotonic clock."""
         self.compute_ns = 0
-        """Nanoseconds that the batches took in which it was computed."""
+        """Sum of the compute times of its batches, in ns."""
         self.large_inputs = 0
-        """Inputs of large queries that waited when it came, its own included."""
+        """Inputs of large queries in the backlog at its arrival, including its own."""
         self.parts_left = 0
         """Number of parts that are not computed yet."""
         self.outputs: list[Arrays] = []
-        """Outputs of each part."""
+        """Outputs, by part."""
 
     def add(self, number: int, outputs: Arrays, started_ns: int, compute_ns: int) -> bool:
-        """Take the outputs of a part that was computed; returns whether it was the last."""
+        """Store the outputs of a computed part. Returns true if it was the last part."""
         self.started_ns = self.started_ns or started_ns
         self.compute_ns += compute_ns
         self.outputs[number] = outputs
@@ -118,12 +118,12 @@ class PendingQuery:
 
     @property
     def unfounded(self) -> int:
-        """Number of inputs that its header claims beyond those it holds: selectors have counted them all the same."""
+        """Number of inputs that the header claims and the value lacks. Selectors have counted these as load."""
         return max(self.claimed - max(self.batch, 1), 0)
 
     @property
     def is_large(self) -> bool:
-        """Whether it is computed in pieces."""
+        """True if it is computed in pieces."""
         return len(self.outputs) > 1
 
     @property
@@ -133,12 +133,12 @@ class PendingQuery:
 
 
 def _may_be_told(topic: str, tenant: str | None) -> bool:
-    """Whether a selector has results sent to a topic: where clients may, and for copies where they are compared."""
+    """Return true if results may go to this topic: one allowed for clients, or the one that compares shadow copies."""
     return topic == SHADOWS or may_reply_to(topic, tenant)
 
 
 class QueryPart:
-    """Inputs of a query that are computed together: all of them, or a piece of a large query."""
+    """Inputs of a query that are computed together: all of them, or one piece of a large query."""
 
     __slots__ = (
         "allow_late", "deadline_s", "extra_s", "inputs", "number", "offline", "query", "shape", "tensors",
@@ -159,10 +159,10 @@ class QueryPart:
 
 
 def identify(record: Record, task: str) -> PendingQuery:
-    """Read from a record which query it is and where its result goes.
+    """Read the id and the reply topic of a query from its record.
 
     Raises:
-        Undecodable: the record does not say which query it is.
+        Undecodable: the record has no valid query id.
     """
     try:
         fields = h.as_text(record.headers)
@@ -177,16 +177,16 @@ def identify(record: Record, task: str) -> PendingQuery:
 def decode_query(
     query: PendingQuery, model: ServableModel, offset_ms: float = 0.0, alone: bool = False
 ) -> list[QueryPart]:
-    """Decode the work of a query: its tensors, those of a large query in pieces.
+    """Decode the work of a query: all of its tensors, or the pieces of a large query.
 
     Args:
-        query: as from `identify`; this fills it.
-        model: the variant asked.
-        offset_ms: the broker's clock, of which the record's times are, less the monotonic clock.
-        alone: compute it with no other query in the batch.
+        query: as returned by `identify`; this function fills its fields.
+        model: the variant that computes it.
+        offset_ms: the broker's clock, which gives the record's times, minus the monotonic clock.
+        alone: do not batch it with other queries.
 
     Raises:
-        InvalidRequest: its headers or its value are wrong; the message says where.
+        InvalidRequest: a header or the value is wrong; the message names it.
     """
     fields, value = query.fields, query.record.value or b""
     if fields.get(h.CONTENT_TYPE, "").startswith(_EVENT):
@@ -202,7 +202,7 @@ def decode_query(
     request = decode_request(value, json_length, model.inputs, plain=plain)
     request.inputs.update(cast_inputs(model.inputs, request.inputs))
     query.batch = check_inputs(model.inputs, request.inputs)
-    if query.batch != query.claimed:  # it was chosen for, priced and shared out as something else
+    if query.batch != query.claimed:  # the selector chose, priced and rationed by the claimed number
         raise InvalidRequest(
             f"header {h.BATCH} says that the query holds {query.claimed} inputs, but it holds {query.batch}: "
             "say how many there are (1 if the header is absent)"
@@ -225,9 +225,9 @@ def decode_query(
 
 
 def batch_key(model: ServableModel, inputs: Mapping[str, NDArray[Any]]) -> Hashable:
-    """Key of what may share a batch: inputs of one shape, or of about one size where the model takes them padded."""
+    """Return the key of inputs that may share a batch: their shape, or a size bucket if the model pads inputs."""
     if model.processing is not None:
-        if isinstance(model.processing.before, DecodeImage):  # a file's size says nothing of its tensor's
+        if isinstance(model.processing.before, DecodeImage):  # a file's size does not tell the size of its tensor
             return None
         (values,) = inputs.values()
         return size_bucket(max(map(len, values.flat)) // _BYTES_A_TOKEN + 1)
@@ -237,7 +237,7 @@ def batch_key(model: ServableModel, inputs: Mapping[str, NDArray[Any]]) -> Hasha
 
 
 def _latency_ms(query: PendingQuery, deadline_ms: float | None, offset_ms: float) -> float | None:
-    """Milliseconds allowed since the client sent the query: what the selector made of it, by the selector's word."""
+    """Return the milliseconds allowed since the client sent the query, as the selector computed them, or None."""
     if deadline_ms is None:
         return None
     sent_ns = query.fields.get(h.SENT_NS, "")
@@ -271,15 +271,15 @@ def _split(
 
 
 def stack(parts: list[QueryPart]) -> Arrays:
-    """Stack the inputs of parts into those of a batch, the shorter ones padded."""
+    """Stack the inputs of parts into one batch; shorter inputs are padded."""
     return parts[0].tensors if len(parts) == 1 else stack_padded([part.tensors for part in parts])
 
 
 def unstack(parts: list[QueryPart], outputs: Mapping[str, NDArray[Any]]) -> list[Arrays]:
-    """Split the outputs of a batch into those of each part.
+    """Split the outputs of a batch into the outputs of each part.
 
     Raises:
-        ValueError: the outputs are not one for each input.
+        ValueError: the number of outputs differs from the number of inputs.
     """
     outputs = one_for_each(sum(part.inputs for part in parts), outputs)
     found: list[Arrays] = []
@@ -291,11 +291,11 @@ def unstack(parts: list[QueryPart], outputs: Mapping[str, NDArray[Any]]) -> list
 
 
 def encode_result(query: PendingQuery, variant: str, worker: str, *, late: bool = False) -> Message:
-    """Encode the result of a query whose parts are all computed; `late`: after its deadline.
+    """Encode the result of a query whose parts are all computed; `late` marks it as computed after its deadline.
 
     Raises:
-        InvalidRequest: an output has no form that was asked for.
-        ModelFailed: the outputs are none that the protocol can tell.
+        InvalidRequest: an output cannot have the requested form.
+        ModelFailed: the protocol cannot represent the outputs.
     """
     request = query.request
     assert request is not None
@@ -326,7 +326,7 @@ def encode_result(query: PendingQuery, variant: str, worker: str, *, late: bool 
 
 
 def _classified(query: PendingQuery, request: InferRequest, outputs: Arrays) -> Arrays:
-    """The outputs, with classes in the place of scores where these were asked for."""
+    """Return the outputs, with scores replaced by the best classes where the request asks for classes."""
     classes = {
         output.name: best_classes(outputs[output.name], output.classes, query.class_names, f"$.outputs[{index}]")
         for index, output in enumerate(request.outputs)

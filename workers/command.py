@@ -1,4 +1,4 @@
-"""The command line of a worker: its composition root."""
+"""Command line of a worker: its composition root."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ from workers.worker_identity import named_worker
 
 
 def main() -> int:
-    """Run the service, or with `--check` say whether it could run. Returns the exit code."""
+    """Run the service, or with `--check` report if it could run. Returns the exit code."""
     return run_service_command("workers", WorkerSettings, _serve)
 
 

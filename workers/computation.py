@@ -1,19 +1,20 @@
-"""The computing of one model's batches: in a slot, noted in the crash journal, each query failing alone.
+"""Computation of one model's batches in a slot, with the crash journal; a failure is limited to one query.
 
     Computation.batch(parts) -> ComputableBatch -> the executor calls `compute`, or `abandon` past its limit -> posted
 
 Rules.
-* A batch that raises is computed again one by one, so only the query to blame fails. Where none succeeds, it may be the
-  session or its device that is broken, so the input is tried that succeeded when the model was loaded. If that fails,
-  too, no query is to blame and none is answered: the worker is replaced, and they are delivered again. Else it is the
-  input that is refused, `invalid_request`, as one that cannot be read.
-* A part with more inputs than fit into a batch is computed in several calls, one after the other, and fails as a whole.
-* An input that cannot be read (a text too long, no image) is refused, and the others are computed without it.
-* A batch that takes longer than its limit is abandoned, for nothing can interrupt it: a query that was alone in it has
-  failed; of several one is to blame, so each is a suspect from then on, and computed alone, one after the other.
-* A batch may be computed on the event loop (`is_brief`) only where the model has proved that it is brief on such
-  inputs: they are of fixed shapes, its graph has no loop, which an input may keep going for ever, the last batches all
-  took next to no time, and none of its queries is suspected to have crashed or held up a worker.
+* The queries of a batch that raises are computed again one by one, so that only the faulty one fails. If none succeeds,
+  the session or its device may be broken. Then the probe, an input that succeeded when the model was loaded, is
+  computed. If the probe fails too, no query is answered: the worker is replaced and the queries are delivered again. If
+  it succeeds, the input is refused as `invalid_request`.
+* A part with more inputs than a batch holds is computed by several calls in a row, and fails as a whole.
+* An input that cannot be read (a text too long, a file that is no image) is refused, and the others are computed
+  without it.
+* A batch past its time limit is abandoned, because nothing can interrupt it. If it holds one query, that query has
+  failed. If it holds several, each becomes a suspect and is computed alone, one after the other.
+* A batch may be computed on the event loop (`is_brief`) only if the model has proved to be brief on such inputs: the
+  inputs have fixed shapes, the graph has no loop (an input could keep it running for ever), the last batches took
+  almost no time, and none of its queries is a suspect.
 """
 
 import threading
@@ -36,16 +37,16 @@ from workers.model import LoadedModel, ServableModel
 from workers.replacement import Replacement
 
 _BRIEF_S: Final = 0.0002
-"""Seconds that a hop to a thread and back costs, about: two wake-ups, and two waits for the interpreter's lock."""
+"""Approximate seconds of a hop to a thread and back: two wake-ups, and two waits for the interpreter's lock."""
 _PROVEN_S: Final = 0.001
-"""Seconds of CPU that each of the last batches may have taken; more than brief, since caches are cold now and then."""
+"""Seconds of CPU that each of the last batches may have taken; above `_BRIEF_S`, because caches are cold at times."""
 _PROVING_BATCHES: Final = 64
 
 T = TypeVar("T")
 
 
 class ComputedBatch(NamedTuple):
-    """A batch with what became of each part of it."""
+    """Batch with the result of each part."""
 
     parts: list[QueryPart]
     results: list[Arrays | QueryError]
@@ -53,27 +54,27 @@ class ComputedBatch(NamedTuple):
     compute_ns: int = 0
     slot: int = 0
     shared: bool = False
-    """Whether another slot computed meanwhile."""
+    """True if another slot computed at the same time."""
     consecutive: bool = False
-    """Whether its slot has computed nothing of another instance since the last batch of this."""
+    """True if its slot computed nothing of another instance since this instance's previous batch."""
 
 
 class ComputeLimits(NamedTuple):
-    """How long a batch may take before it counts as one that never ends."""
+    """Limits after which a batch counts as one that never ends."""
 
     least_s: float
     factor: float
-    """Over the predicted time."""
+    """Multiple of the predicted time."""
 
     def of(self, predicted_s: float) -> float:
-        """Seconds that a batch may take which is predicted to take `predicted_s`."""
+        """Return the seconds that a batch may take whose predicted time is `predicted_s`."""
         return max(self.least_s, self.factor * predicted_s)
 
 
 class Computation:
-    """Computer of the batches of one instance; `post` is called with each on the event loop.
+    """Computation of the batches of one instance; `post` is called on the event loop with each computed batch.
 
-    Several threads compute at once where the session allows it.
+    Several threads compute at once if the session allows it.
     """
 
     def __init__(
@@ -93,16 +94,16 @@ class Computation:
         self._is_even = not loaded.may_loop and all(_is_fixed(spec) for spec in model.inputs)
         self.use_latency_model(model.latency)
         self._brief_batches = 0
-        """Batches in a row that took next to no time."""
+        """Number of consecutive batches that took almost no time."""
         self.broken = False
-        """Whether the session fails whatever it is given."""
+        """True if the session fails on every input."""
 
     def use_latency_model(self, latency: LatencyModel) -> None:
-        """Call the session with as many inputs as this model says that are best, of a part that has more than fit."""
+        """Use this model's best and largest batch size for parts that need several calls of the session."""
         self._best_batch, self._max_batch = latency.best_batch, latency.max_batch
 
     def batch(self, parts: list[QueryPart], predicted_s: float) -> "ComputableBatch":
-        """Make a batch of parts, which is predicted to take so long."""
+        """Make a batch of parts that is predicted to take `predicted_s` seconds."""
         is_suspect = any(map(self.is_suspect, parts))
         is_brief = (
             predicted_s < _BRIEF_S and self._is_even and self._brief_batches >= _PROVING_BATCHES and not is_suspect
@@ -113,11 +114,11 @@ class Computation:
         return ComputableBatch(self, parts, predicted_s, limit_s, is_brief=is_brief, is_suspect=is_suspect)
 
     def is_suspect(self, part: QueryPart) -> bool:
-        """Whether the worker has died while it computed this."""
+        """Return true if the worker has died, or hung, while it computed this query."""
         return self._journal.crashes(record_key(part.query.record)) > 0
 
     def compute(self, batch: "ComputableBatch", slot: int) -> None:
-        """Compute a batch, in the slot's thread; a brief one on the event loop."""
+        """Compute a batch in the slot's thread, or on the event loop if it is brief."""
         parts = batch.parts
         batch.slot = slot
         self._journal.begin(slot, [record_key(part.query.record) for part in parts])
@@ -135,12 +136,12 @@ class Computation:
         self.post(ComputedBatch(parts, results, started_ns, compute_ns, slot, batch.shared, batch.consecutive))
 
     def set_aside(self, batch: "ComputableBatch") -> None:
-        """Let the next suspect be computed: who waits for several that never end waits for one limit."""
+        """Allow the next suspect to be computed, so that several suspects that never end wait for one limit only."""
         if batch.is_suspect:
             self._journal.has_suspect = False
 
     def abandon(self, batch: "ComputableBatch") -> None:
-        """Give up a batch that is still computed after its limit; call on the event loop."""
+        """Give up a batch that still computes past its limit; call on the event loop."""
         parts, limit_s = batch.parts, batch.limit_s
         self.set_aside(batch)
         if len(parts) == 1:
@@ -152,7 +153,7 @@ class Computation:
         self._replacement.ask(f"{self._name} has computed {len(parts)} queries for more than {limit_s:.3g} s")
 
     def post(self, computed: ComputedBatch) -> None:
-        """Hand a batch to who answers, from whichever thread."""
+        """Hand a computed batch to the answering task; callable from any thread."""
         self._on_loop(self._post, computed)
 
     def _on_loop(self, call: Callable[[T], None], argument: T) -> None:
@@ -163,12 +164,12 @@ class Computation:
 
     def _infer(self, parts: list[QueryPart]) -> list[Arrays | QueryError]:
         try:
-            if parts[0].inputs > self._max_batch:  # it is computed alone
+            if parts[0].inputs > self._max_batch:  # such a part is alone in its batch
                 return [*map(self._infer_in_a_row, parts)]
             return [*unstack(parts, self._session.infer(stack(parts)))]
         except RefusedRows as refused:
             return self._infer_others(parts, refused.errors)
-        except Exception as error:  # noqa: BLE001 - a runtime raises what it likes; only the query to blame shall fail
+        except Exception as error:  # noqa: BLE001 - a runtime may raise any error; only the faulty query must fail
             if len(parts) == 1:
                 return [error if isinstance(error, QueryError) else input_failure(error)]
         return [result for part in parts for result in self._infer([part])]
@@ -182,7 +183,7 @@ class Computation:
         return join_outputs(found)
 
     def _infer_others(self, parts: list[QueryPart], errors: Mapping[int, InvalidRequest]) -> list[Arrays | QueryError]:
-        """Compute those parts that hold none of the inputs that cannot be read, whose numbers `errors` has."""
+        """Compute the parts without unreadable inputs; `errors` maps the row numbers of those to their errors."""
         ends = [*accumulate(part.inputs for part in parts)]
         wrong = {bisect_right(ends, number): error for number, error in errors.items()}
         others = [part for index, part in enumerate(parts) if index not in wrong]
@@ -199,7 +200,7 @@ class Computation:
 
 
 class ComputableBatch:
-    """A batch that was taken out of the queue."""
+    """Batch that was taken out of the queue."""
 
     __slots__ = (
         "_computation", "consecutive", "is_brief", "is_suspect", "limit_s", "parts", "predicted_s", "shared", "slot",
@@ -212,21 +213,21 @@ class ComputableBatch:
         self._computation = computation
         self.parts = parts
         self.slot = 0
-        """Slot in which it is computed."""
+        """Slot that computes it."""
         self.is_suspect = is_suspect
-        """Whether the worker has died while it computed one of them."""
+        """True if the worker has died, or hung, while it computed one of its queries."""
         self.predicted_s = predicted_s
         self.limit_s = limit_s
         self.is_brief = is_brief
-        """Whether it takes less time than to hand it to a thread."""
+        """True if it takes less time than a hop to a thread."""
         self.consecutive = False
-        """Whether its slot has computed nothing of another instance since the last batch of this."""
+        """True if its slot computed nothing of another instance since this instance's previous batch."""
         self.shared = False
-        """Whether another slot has computed meanwhile."""
+        """True if another slot computed at the same time."""
 
     @property
     def inputs(self) -> int:
-        """Number of inputs in it."""
+        """Number of inputs."""
         return sum(part.inputs for part in self.parts)
 
     def compute(self, slot: int) -> None:
@@ -234,20 +235,20 @@ class ComputableBatch:
         self._computation.compute(self, slot)
 
     def set_aside(self) -> None:
-        """Let the next suspect be computed."""
+        """Allow the next suspect to be computed."""
         self._computation.set_aside(self)
 
     def abandon(self) -> None:
-        """Wait for it no longer, for it has taken longer than its limit."""
+        """Give it up: it has taken longer than its limit."""
         self._computation.abandon(self)
 
 
 def _is_suspicious(results: Sequence[Arrays | QueryError]) -> bool:
-    """Whether nothing was computed, and the model failed at some of it: it may fail at everything."""
+    """Return true if no part succeeded and the model failed on at least one: the session may be broken."""
     failed = any(isinstance(result, ModelFailed) for result in results)
     return failed and not any(isinstance(result, dict) for result in results)
 
 
 def _is_fixed(spec: TensorSpec) -> bool:
-    """Whether all inputs are of one size: then a graph without loops takes as long for each."""
+    """Return true if all inputs have one size, so that a graph without loops takes the same time for each."""
     return spec.datatype != "BYTES" and all(length >= 0 for length in spec.shape[1:])

@@ -1,7 +1,7 @@
-"""The profile that an instance predicts by: as registered, times what was seen of it on this worker over long.
+"""Corrected profile: the registered latency times the long-term factor observed on this worker.
 
-The correction is kept in Postgres, so that it outlives the process, and goes when the variant is measured anew. While
-Postgres is away it holds all the same, and is learned again by a successor.
+The correction is stored in Postgres, so that it survives the process. It is deleted when the variant is measured again.
+During an outage of Postgres the correction still applies, and a successor learns it again.
 """
 
 import logging
@@ -26,7 +26,7 @@ _UNKNOWN: Final = 1.0
 
 
 class CorrectedProfile:
-    """Profile of one variant on this worker; `on_change` is called when predictions must follow it."""
+    """Profile of one variant on this worker; `on_change` is called when predictions must be updated."""
 
     def __init__(
         self, variant: str, settings: WorkerSettings, pool: Pool, catalog: CatalogWatcher, cpu: CpuMeter,
@@ -43,11 +43,11 @@ class CorrectedProfile:
         self._found: Correction | None = None
 
     def model(self, max_batch: int) -> ServableModel:
-        """The variant's model with what is predicted now; errors as of `find_model`."""
+        """Return the variant's model with the current predictions; raises the errors of `find_model`."""
         return find_model(self._catalog.current, self._variant, max_batch, self._meter.factor)
 
     async def read(self) -> None:
-        """Know what an earlier life of this worker has seen."""
+        """Load the correction that an earlier process of this worker has stored."""
         self._profile, factor = self._registered(), _UNKNOWN
         try:
             rows = await list_corrections(self._pool, variant=self._variant, worker=self._settings.worker)
@@ -57,7 +57,7 @@ class CorrectedProfile:
         self._begin(factor)
 
     def computed(self, latency: LatencyModel, seconds: float, predicted_s: float, now_s: float) -> None:
-        """Take a batch that computed alone on this worker, and what `latency` predicted it to take."""
+        """Record a batch that computed alone on this worker, with the seconds that `latency` predicted."""
         if self._cpu.busy() > QUIET_CPU:
             return
         self._found = self._meter.computed(seconds, predicted_s / latency.correction, now_s) or self._found
@@ -65,12 +65,12 @@ class CorrectedProfile:
             self._on_change()
 
     def check(self) -> None:
-        """Find out whether the variant was measured anew."""
+        """Call `on_change` if the variant was measured again."""
         if self._registered() != self._profile:
             self._on_change()
 
     async def follow(self) -> bool:
-        """Take note of what was seen and of what was measured; returns whether predictions are others than before."""
+        """Apply new observations and measurements. Returns true if predictions changed."""
         registered = self._registered()
         if registered != self._profile:
             self._profile, self._found = registered, None

@@ -1,19 +1,20 @@
-"""The crash journal: what is being computed, so that a query that kills the process is found out and given up.
+"""Crash journal: records the batches being computed, to find and give up a query that kills the process.
 
 A model's native code may crash on one input. The query is delivered again after each restart and would crash the worker
-forever. So before a slot computes a batch it writes the keys of its records (topic, partition, offset) into its
-region of a memory-mapped file, and wipes the region afterwards. The pages outlive the process however it dies, and
-writing them costs microseconds and no system call.
+for ever. So before a slot computes a batch, it writes the keys of its records (topic, partition, offset) into its
+region of a memory-mapped file, and clears the region afterwards. The pages outlive the process, however it dies. A
+write takes microseconds and no system call.
 
-A batch that never ends is no crash, but the like: all of its records are suspects, at once and in the same process.
+The records of a batch that never ends are treated alike: all become suspects at once, in the same process.
 
-At the start, whatever a region still names was in computation when the process died. Those records are suspects: each
-is computed alone, which clears it if it was only in bad company, and never beside another suspect, or the innocent
-would be suspected for as long as the guilty. One that has crashed the process `max_crashes` times is given up. The
-counts are in a small file beside the journal, written at the start and whenever a suspect is cleared.
+At the start, the records still named in a region were being computed when the process died. They are suspects. Each is
+computed alone, so that a harmless record is cleared. Two suspects are never computed at the same time, because a crash
+would count against both. A record that has crashed the process `max_crashes` times is given up. The counts are in a
+small file beside the journal, which is written at the start and at each change of a count.
 
-Limits: a machine that loses power may lose the pages, but then no query is to blame. Counts belong to one worker: a
-query that moves to another worker is counted there anew, so it ends after `max_crashes` times the number of workers.
+Limits: a machine that loses power may lose the pages, but then no query caused the crash. Each worker keeps its own
+counts: a query that moves to another worker starts there at 0. It ends after at most `max_crashes` times the number of
+workers.
 """
 
 import mmap
@@ -33,7 +34,7 @@ RecordKey: TypeAlias = tuple[str, int, int]
 
 _REGION: Final = 64 * 1024
 _MAX_KEYS: Final = 4000
-"""Number of keys that fit into a region; a batch of more queries is noted in part."""
+"""Number of keys that fit into a region; of a batch with more queries, only the first ones are noted."""
 _HEAD: Final = struct.Struct("<II")
 _PAIR: Final = struct.Struct("<qq")
 _EMPTY: Final = _HEAD.pack(0, 0)
@@ -42,14 +43,14 @@ _counts = msgspec.json.Decoder(dict[str, int])
 
 
 def record_key(record: Record) -> RecordKey:
-    """The key by which the journal knows a record."""
+    """Return the key by which the journal identifies a record."""
     return record.topic, record.partition, record.offset
 
 
 class CrashJournal:
     """Journal of one worker's slots; a context manager.
 
-    `begin` and `end` are called by the slots' threads, the rest by the event loop's.
+    The threads of the slots call `begin` and `end`; the event loop calls the rest.
     """
 
     def __init__(self, file: Path, slots: int, max_crashes: int) -> None:
@@ -59,7 +60,7 @@ class CrashJournal:
         self._max_crashes = max_crashes
         self._crashes: dict[RecordKey, int] = {}
         self.has_suspect = False
-        """Whether a suspect is computed, or about to be."""
+        """True if a suspect is computed, or is about to be."""
 
     def __enter__(self) -> Self:
         self._file.parent.mkdir(parents=True, exist_ok=True)
@@ -80,11 +81,11 @@ class CrashJournal:
         self._map.close()
 
     def crashes(self, key: RecordKey) -> int:
-        """Number of crashes during which a record was being computed."""
+        """Return the number of crashes during which a record was being computed."""
         return self._crashes.get(key, 0) if self._crashes else 0
 
     def is_given_up(self, key: RecordKey) -> bool:
-        """Whether a record has crashed the worker too often."""
+        """Return true if a record has crashed the worker too often."""
         return self.crashes(key) >= self._max_crashes
 
     def suspect(self, keys: Iterable[RecordKey]) -> None:
@@ -94,18 +95,18 @@ class CrashJournal:
         self._save()
 
     def clear(self, key: RecordKey) -> None:
-        """Forget the crashes of a record: it was answered, and is no suspect any more."""
+        """Forget the crashes of a record that was answered."""
         if self._crashes and self._crashes.pop(key, None) is not None:
             self._save()
 
     def begin(self, slot: int, keys: Sequence[RecordKey]) -> None:
-        """Note that the slot begins to compute these records, which are of one topic."""
+        """Note that the slot begins to compute these records; all must be of one topic."""
         topic = keys[0][0].encode()
         pairs = b"".join(_PAIR.pack(partition, offset) for _, partition, offset in keys[:_MAX_KEYS])
         start = slot * _REGION
         body = topic + pairs
         self._map[start + _HEAD.size : start + _HEAD.size + len(body)] = body
-        # Last, so that a region is never read half written.
+        # The head is written last, so that a region is never read half written.
         self._map[start : start + _HEAD.size] = _HEAD.pack(len(topic), len(pairs) // _PAIR.size)
 
     def end(self, slot: int) -> None:

@@ -1,16 +1,17 @@
-"""Whether a profile is wrong on this worker, from the times of its batches over long: pure, the clock is an argument.
+"""Drift of a profile on this worker, detected from the times of its batches over long. Pure: the clock is an argument.
 
-What interferes for a while is the slowdown's to say (`health`): it follows within batches, and forgets as soon. A
-profile is wrong if batches take another time than it says though nothing can be seen that disturbs them, and go on so.
+Short interference is the subject of the slowdown (`health`), which follows within a few batches and forgets as fast. A
+profile is wrong if batches differ from it for long, though nothing visible disturbs them.
 
 Rules.
-* Only undisturbed batches count: no other slot of the worker computed meanwhile, and the machine had CPU time left. On
-  a machine that is always busy nothing is learned, and nothing is changed.
-* What disturbs a batch unseen makes it slower, never faster. So of a window of batches the lower quartile counts.
-* So many windows in a row must say the same, all of them beyond what is predicted now, and about alike: what jumps
-  about is no other profile. One window that agrees with the prediction is enough to leave it.
-* A correction is a factor within bounds; what is beyond is no measurement that was wrong but something that is broken.
-* A difference of less than a millisecond is none: no deadline will notice.
+* Only undisturbed batches count: no other slot of the worker computed at the same time, and the machine had CPU time
+  left. On a machine that is always busy nothing is learned or changed.
+* An unseen disturbance makes a batch slower, never faster. So the lower quartile of a window of batches counts.
+* `WINDOWS` windows in a row must agree: all differ from the current prediction in the same direction, and are alike
+  among themselves. Values that vary do not show a different profile. One window that agrees with the prediction keeps
+  it.
+* A correction is a factor between `LEAST` and `MOST`. A difference beyond these means a fault, not a wrong measurement.
+* A difference of less than a millisecond is ignored, because no deadline depends on it.
 """
 
 from collections import deque
@@ -22,40 +23,40 @@ from workers.health import NOISE_S
 
 WINDOWS: Final = 10
 LEAST_BATCHES: Final = 20
-"""Undisturbed batches of a window, at least."""
+"""Least number of undisturbed batches in a window."""
 TOLERANCE: Final = 1.25
-"""Factor by which all windows must differ from what is predicted."""
+"""Factor by which all windows must differ from the current prediction."""
 ALIKE: Final = 1.5
-"""Factor by which windows that say the same may differ from each other."""
+"""Largest factor between windows that agree."""
 NO_DIFFERENCE: Final = 1.1
-"""Factor up to which the profile is right after all."""
+"""Factor up to which the profile counts as right."""
 LEAST: Final = 0.25
 MOST: Final = 8.0
 QUIET_CPU: Final = 0.7
-"""Share of the machine's CPU time in use up to which a batch counts as undisturbed."""
+"""Largest share of the machine's CPU time in use at which a batch counts as undisturbed."""
 _MOST_BATCHES: Final = 500
 _UNEVEN_BATCHES: Final = 10
-"""Times as many batches make a window where inputs differ."""
+"""Factor of the batches per window for variants whose inputs differ in time."""
 
 
 class DriftWindow(NamedTuple):
-    """Undisturbed batches of some time."""
+    """Undisturbed batches of one period."""
 
     began_s: float
     ratio: float
-    """Their time over the profiled one."""
+    """Their measured over their profiled time."""
 
 
 class Correction(NamedTuple):
-    """What a profile is to be multiplied by."""
+    """Factor to multiply a profile by."""
 
     factor: float
     since_s: float
-    """Since when that was seen, by the monotonic clock."""
+    """Start of the observations, in seconds of the monotonic clock."""
 
 
 def correct(factor: float, windows: Sequence[DriftWindow]) -> Correction | None:
-    """The correction that the last windows call for in the place of `factor`, 1 if the profile is right; or None."""
+    """Return the correction that should replace `factor` after these windows (1: the profile is right), or None."""
     ratios = [window.ratio for window in windows[-WINDOWS:]]
     if len(ratios) < WINDOWS or max(ratios) > ALIKE * min(ratios):
         return None
@@ -68,17 +69,17 @@ def correct(factor: float, windows: Sequence[DriftWindow]) -> Correction | None:
 
 
 def ratio_of(seconds: float, profiled_s: float) -> float:
-    """Measured over profiled time, 1 where they do not differ noticeably."""
+    """Return measured over profiled time, or 1 if the difference is below the noise."""
     return 1.0 if abs(seconds - profiled_s) <= NOISE_S else seconds / profiled_s
 
 
 class DriftMeter:
-    """What is seen of an instance's batches, in windows.
+    """Meter of the drift of one instance, in windows of batches.
 
     Args:
-        window_s: seconds of a window, at least; it is longer until it has enough batches.
-        factor: the correction that holds now.
-        even: whether batches of a size all take about as long; else means are compared, of more batches.
+        window_s: least seconds of a window; it is longer until it has enough batches.
+        factor: the current correction.
+        even: true if batches of one size take about the same time; otherwise means over more batches are compared.
     """
 
     def __init__(self, window_s: float, factor: float = 1.0, *, even: bool = True) -> None:
@@ -91,7 +92,7 @@ class DriftMeter:
         self._ratios: list[float] = []
 
     def computed(self, seconds: float, profiled_s: float, now_s: float) -> Correction | None:
-        """Take an undisturbed batch; returns the correction that holds from now on, if that is another one."""
+        """Record an undisturbed batch. Returns the correction that holds from now on, if it has changed."""
         if not self._ratios:
             self._began_s = now_s
         if len(self._ratios) < _MOST_BATCHES:

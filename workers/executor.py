@@ -1,27 +1,26 @@
-"""The slots of a device: threads that compute, and the choice of what computes next in a free one.
+"""Slots of a device: threads that compute, and the choice of the next batch for a free slot.
 
     event loop:  queue.add(work); executor.wake_soon()
     slot thread: take the most urgent batch of all instances -> compute -> take the next -> ... -> nothing left, end
 
 Rules.
-* Online work of any instance goes before offline work of any; then the earliest deadline. An instance computes as many
-  batches at once as slots are free and its session allows. Nothing is preempted: online work waits for at most the
-  batch that ends first.
-* Pieces of large queries give way to other online work, but for their share (`large_queries`).
-* While online work comes (`online_rhythm`), one slot of several is kept free of offline work and of pieces, so that it
-  waits for none of these.
-* A batch may take several slots, for as many cores. Where it is the most urgent, no other begins before enough are
-  free, or, of offline work, before it may have as many: else those that take one would be before it for ever.
-* A thread that ends a batch takes the next one itself. Going through the event loop instead would leave the device idle
-  for as long as the loop is busy decoding, which under load is most of the time.
-* A batch that is known to take less time than a hop to a thread and back (`is_brief`) is computed where it arrives, on
-  the event loop: for the smallest models the two hops would be most of the way of a query.
-* A batch under way is watched from the event loop. Past a tenth of its limit it is set aside: a spare slot takes the
-  place of its own, so that others go on, until it ends. Past its limit it is abandoned, for nothing can interrupt it.
-  Only time that was watched counts: a process that was stopped blames no query.
+* Online work of any instance goes before offline work of any; then the earliest deadline goes first. An instance
+  computes as many batches at once as slots are free and its session allows. Nothing is preempted: online work waits for
+  at most the batch that ends first.
+* Pieces of large queries go after other online work, except for their share of the time (`large_queries`).
+* While online work is expected (`online_rhythm`), one of several slots stays free of offline work and of pieces.
+* A batch may take several slots, for as many cores. While it is the most urgent, no other begins before enough slots
+  are free or, for offline work, before it may have that many. Otherwise narrow batches would always go first.
+* A thread that ends a batch takes the next one itself. Through the event loop, the device would be idle while the loop
+  decodes, which under load is most of the time.
+* A batch known to take less time than a hop to a thread and back (`is_brief`) is computed on the event loop where it
+  arrives: for the smallest models the two hops would be most of a query's latency.
+* The event loop watches each batch. Past a tenth of its limit a batch is set aside: a spare slot replaces its slot
+  until it ends. Past its limit it is abandoned, because nothing can interrupt it. Only watched time counts: a stopped
+  process blames no query.
 * The lock guards all batch queues of the executor. It is held for microseconds: to add work, or to choose a batch.
 
-Sleeping threads are woken by handing the thread pool a task, so an idle slot costs one hop to a thread.
+Sleeping threads are woken by a task for the thread pool, so an idle slot costs one hop to a thread.
 """
 
 import asyncio
@@ -38,28 +37,28 @@ from workers.batch_queue import Rank, Urgency
 from workers.large_queries import PieceTurn
 from workers.online_rhythm import OnlineRhythm
 
-SPARE_SLOTS: Final = 16  # batches that are set aside at once, at most
+SPARE_SLOTS: Final = 16  # most batches that are set aside at once
 _WATCH_S: Final = 0.5
 _ASIDE_SHARE: Final = 0.1
-"""Share of its limit past which a batch is set aside."""
+"""Share of its limit after which a batch is set aside."""
 
 
 class Batch(Protocol):
-    """Work that is computed at once in a slot."""
+    """Work that one slot computes at once."""
 
     @property
     def is_brief(self) -> bool:
-        """Whether it takes less time than to hand it to a thread."""
+        """True if it takes less time than a hop to a thread."""
         ...
 
     @property
     def inputs(self) -> int:
-        """Number of inputs in it."""
+        """Number of inputs."""
         ...
 
     @property
     def predicted_s(self) -> float:
-        """Seconds that it is predicted to take."""
+        """Predicted seconds."""
         ...
 
     @property
@@ -68,25 +67,25 @@ class Batch(Protocol):
         ...
 
     shared: bool
-    """Whether another slot has computed meanwhile; the executor sets it."""
+    """True if another slot computed at the same time; set by the executor."""
     consecutive: bool
-    """Whether its slot has computed nothing of another source since the last batch of this; the executor sets it."""
+    """True if its slot computed nothing of another source since this source's previous batch; set by the executor."""
 
     def compute(self, slot: int) -> None:
         """Compute it. Raises only for a defect of ours."""
         ...
 
     def set_aside(self) -> None:
-        """Take note that others go on in its place; called on the event loop with the lock held."""
+        """Handle that a spare slot replaces its slot; called on the event loop with the lock held."""
         ...
 
     def abandon(self) -> None:
-        """Take note that it has taken too long; called on the event loop."""
+        """Handle that it exceeds its limit; called on the event loop."""
         ...
 
 
 class BatchSource(Protocol):
-    """What the executor takes batches from: an instance."""
+    """Source of batches: an instance. The executor calls its methods with the lock held."""
 
     @property
     def parallel(self) -> int:
@@ -95,20 +94,20 @@ class BatchSource(Protocol):
 
     @property
     def is_concurrent(self) -> bool:
-        """Whether another of its batches may begin beside one that is set aside."""
+        """True if another of its batches may begin while one is set aside."""
         ...
 
     @property
     def width(self) -> int:
-        """Slots that each of its batches takes, at most all."""
+        """Number of slots that each of its batches takes, at most all."""
         ...
 
     def urgency(self) -> Urgency | None:
-        """Urgency of its most urgent work, or None. Called with the lock held, as are the others."""
+        """Return the urgency of its most urgent work, or None if none may begin."""
         ...
 
     def next_batch(self, slots: int) -> Batch | None:
-        """Take the next batch out of the queue, one of those that may begin in `slots`. It must not raise."""
+        """Take the next batch out of the queue; `slots` batches may begin now. It must not raise."""
         ...
 
 
@@ -121,43 +120,43 @@ class _BatchUnderWay:
         self.source = source
         self.batch = batch
         self.others = others
-        """Slots that it takes beside the one whose thread computes it."""
+        """Slots that it takes besides the one whose thread computes it."""
         self.rank = rank
         self.aside = False
-        """Whether another slot has taken the place of its own."""
+        """True if a spare slot has replaced its slot."""
         self.began_s = time.perf_counter()
         self.watched_s = 0.0
-        """Seconds for which it was seen to be under way."""
+        """Seconds for which it was seen under way."""
 
     @property
     def width(self) -> int:
-        """Slots that it takes."""
+        """Number of slots that it takes."""
         return 1 + len(self.others)
 
     def slot_s(self, now_s: float) -> float:
-        """Slot seconds that it has taken."""
+        """Return the slot seconds that it has taken."""
         return (now_s - self.began_s) * self.width
 
     def left_s(self, now_s: float) -> float:
-        """Predicted seconds that are left: once it takes longer than predicted, as many as it has exceeded that by."""
+        """Return the predicted seconds left. An overdue batch is assumed to take its excess once more."""
         return abs(self.batch.predicted_s - (now_s - self.began_s))
 
     def done(self, now_s: float) -> float:
-        """Share of it that is done, as predicted, 0..1; one that was set aside keeps nobody waiting."""
+        """Return the predicted share that is done, 0..1; 1 for a batch that is set aside: nobody waits for it."""
         return 1.0 if self.aside else max(1.0 - self.left_s(now_s) / max(self.batch.predicted_s, 1e-6), 0.0)
 
     @property
     def is_stuck(self) -> bool:
-        """Whether it takes so much longer than others that these should go on without its slot."""
+        """True if it takes so long that a spare slot should replace its slot."""
         return self.watched_s > _ASIDE_SHARE * self.batch.limit_s
 
 
 _Started: TypeAlias = tuple[int, Batch]
-"""Slot and the batch that it shall compute."""
+"""A slot and the batch that it must compute."""
 
 
 class BatchExecutor:
-    """Computes batches in the slots of one device. Used by one event loop and its own threads."""
+    """Executor of batches in the slots of one device. Used by one event loop and its own threads."""
 
     def __init__(
         self, slots: int, on_defect: Callable[[BaseException], None], cpus: Collection[int] = (),
@@ -166,7 +165,7 @@ class BatchExecutor:
         """`on_defect` is called, in a thread, when a slot dies of a defect of ours; slots compute on these `cpus`."""
         self.lock = threading.Lock()
         self.arrivals: Iterator[int] = count(1)
-        """Numbers for the work of all sources in the order in which it comes: who came first is first, whose it be."""
+        """Arrival numbers, shared by the queues of all sources, so that work of equal urgency is computed in order."""
         self.turn = PieceTurn()
         self.slots = slots
         self._pool = ThreadPoolExecutor(slots + spare, "slot", pin_thread, (cpus,))
@@ -174,18 +173,18 @@ class BatchExecutor:
         self._spare = list(range(slots, slots + spare))
         self._sources: list[BatchSource] = []
         self._computing: Counter[BatchSource] = Counter()
-        """Batches under way, by source."""
-        self._yielding = 0  # slots that pieces and offline work take
+        """Number of batches under way, by source."""
+        self._yielding = 0  # slots taken by pieces and offline work
         self._rhythm = OnlineRhythm()
-        """Of the batches of online work, whose it be."""
+        """Rhythm of the online batches of all sources."""
         self._closing = False
         self._wakes = False
-        """Whether it is about to be woken."""
+        """True if a wake-up is scheduled."""
         self._busy_s = 0.0
         self._under_way: dict[int, _BatchUnderWay] = {}
-        """Batches by slot."""
+        """Batches, by slot."""
         self._last: list[BatchSource | None] = [None] * (slots + spare)
-        """Whose batch each slot computed last."""
+        """Source of the last batch of each slot."""
         self._on_defect = on_defect
 
     def add_source(self, source: BatchSource) -> None:
@@ -194,13 +193,13 @@ class BatchExecutor:
             self._sources.append(source)
 
     def remove_source(self, source: BatchSource) -> None:
-        """Take no more batches from `source`; one under way goes on."""
+        """Take no more batches from `source`; a batch under way continues."""
         with self.lock:
             self._sources.remove(source)
             self._last = [None if last is source else last for last in self._last]
 
     def wake(self) -> None:
-        """Compute new work in the slots that are free; call on the event loop, without the lock."""
+        """Compute new work in the free slots; call on the event loop, without the lock."""
         brief = self._begin(here=True)
         if brief is not None:
             slot, batch = brief
@@ -211,7 +210,7 @@ class BatchExecutor:
             self._begin()
 
     def wake_soon(self) -> None:
-        """Wake once all that came at the same moment is queued, whose it be: at the event loop's next turn."""
+        """Schedule a wake-up at the event loop's next turn, after all work that arrives now is queued."""
         if not self._wakes:
             self._wakes = True
             asyncio.get_running_loop().call_soon(self._wake_now)
@@ -220,39 +219,39 @@ class BatchExecutor:
         self._wakes = False
         try:
             self.wake()
-        except Exception as error:  # noqa: BLE001 - as of a batch that a thread computes
+        except Exception as error:  # noqa: BLE001 - treated as the error of a slot's thread
             self._on_defect(error)
 
     async def watch(self) -> None:
-        """Abandon what takes longer than its limit, until cancelled."""
+        """Set aside or abandon batches that take too long, until cancelled."""
         while True:
             await asyncio.sleep(_WATCH_S)
             for batch in self._overdue(_WATCH_S):
                 batch.abandon()
-            self._begin()  # in the place of a slot whose batch was set aside
+            self._begin()  # a spare slot may have become free
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether batches that do not end have all slots, the spare ones, too."""
+        """True if batches that do not end occupy all slots, including the spare ones."""
         with self.lock:
             return not self._spare and not self._free and all(each.is_stuck for each in self._under_way.values())
 
     @property
     def busy_s(self) -> float:
-        """Seconds that slots have computed so far, batches under way included."""
+        """Seconds that slots have computed so far, including batches under way."""
         with self.lock:
             now_s = time.perf_counter()
             return self._busy_s + sum(under_way.slot_s(now_s) for under_way in self._under_way.values())
 
     def done_inputs(self, source: BatchSource) -> float:
-        """Inputs of online batches under way, no pieces, that are computed by now, if each is at its predicted pace."""
+        """Return the inputs of online batches under way that should be computed by now; pieces do not count."""
         with self.lock:
             now_s = time.perf_counter()
             batches = [e for e in self._under_way.values() if e.source is source and e.rank == Rank.ONLINE]
             return sum(each.batch.inputs * each.done(now_s) for each in batches)
 
     def left_s(self) -> list[float]:
-        """Seconds that are left of what each slot computes of online work, as predicted; 0 where it computes none."""
+        """Return the predicted seconds left of each slot's online work; 0 for a slot without any."""
         with self.lock:
             now_s = time.perf_counter()
             online = [e for e in self._under_way.values() if e.rank != Rank.OFFLINE and not e.aside]
@@ -260,17 +259,17 @@ class BatchExecutor:
         return left_s + [0.0] * (self.slots - len(left_s))
 
     def expects_online(self, now_s: float) -> bool:
-        """Whether online work of any source is likely to come at any moment, by the monotonic clock."""
+        """Return true if online work of any source is expected now; `now_s` is monotonic time."""
         return self._rhythm.expects_more(now_s)
 
     def close(self) -> None:
-        """Wait for the batches under way, and end the threads; blocks."""
+        """Wait for the batches under way and end the threads; blocks."""
         with self.lock:
             self._closing = True
         self._pool.shutdown()
 
     def _begin(self, *, here: bool = False) -> _Started | None:
-        """Start what waits in the slots that are free; returns a brief batch that is to be computed `here`."""
+        """Start waiting batches in the free slots; with `here`, a brief batch is returned for the caller to compute."""
         with self.lock:
             while self._free and not self._closing:
                 slot = self._free.pop()
@@ -288,11 +287,11 @@ class BatchExecutor:
             batch.compute(slot)
             with self.lock:
                 batch = self._take(slot) if self._note_end(slot) else None
-            if self._free:  # what waits was not for a single slot
+            if self._free:  # waiting work may need several slots
                 self._begin()
 
     def _note_end(self, slot: int) -> bool:
-        """Take a batch that has ended out of the account; returns whether its slot may take the next one."""
+        """Account for a batch that has ended. Returns true if its slot may take the next one."""
         ended = self._under_way.pop(slot)
         self._busy_s += ended.slot_s(time.perf_counter())
         if not ended.aside:
@@ -304,7 +303,7 @@ class BatchExecutor:
         return not ended.aside
 
     def _set_aside(self, stuck: _BatchUnderWay) -> None:
-        """Have a spare slot in the place of one whose batch does not end."""
+        """Let a spare slot replace the slot of a batch that does not end."""
         stuck.aside = True
         stuck.batch.set_aside()
         self._give_back(stuck)
@@ -325,7 +324,7 @@ class BatchExecutor:
             del self._computing[source]
 
     def _take(self, slot: int) -> Batch | None:
-        """Take the most urgent batch for this slot, which is free if there is none."""
+        """Take the most urgent batch for this slot; without one, free the slot."""
         now_s = time.monotonic()
         while (found := self._next(now_s)) is not None:
             source, rank, slots = found
@@ -352,14 +351,14 @@ class BatchExecutor:
         return None
 
     def _count_turn(self, begun: _BatchUnderWay) -> None:
-        """Count a batch for or against the turn of pieces, of which some wait."""
+        """Count a batch for or against the turn of the pieces that wait."""
         if begun.rank == Rank.TURN:
             self.turn.taken(begun.batch.predicted_s * begun.width)
         elif begun.rank == Rank.ONLINE and not self._yielding:
             self.turn.passed_over(begun.batch.predicted_s * begun.width)
 
     def _overdue(self, watched_s: float) -> list[Batch]:
-        """Batches that exceed their limits now, after having been watched for so much longer."""
+        """Return the batches that exceed their limits after `watched_s` more seconds; set stuck ones aside."""
         found: list[Batch] = []
         with self.lock:
             for under_way in self._under_way.values():
@@ -372,7 +371,7 @@ class BatchExecutor:
         return found
 
     def _next(self, now_s: float) -> tuple[BatchSource, int, int] | None:
-        """Find whose batch is next, its rank, and how many slots are there for its source."""
+        """Find the source of the next batch, its rank, and the number of its batches that may begin."""
         found: BatchSource | None = None
         highest: Urgency | None = None
         waiting = [0, 0, 0, 0]
@@ -391,10 +390,10 @@ class BatchExecutor:
         return found, highest[0], max(min((1 + len(self._free) - others) // found.width, room), 1)
 
     def _has_room_to_yield(self, width: int, now_s: float) -> bool:
-        """Whether pieces or offline work may have so many slots more; what takes all may have them."""
+        """Return true if pieces or offline work may take `width` more slots; a batch that takes all slots may."""
         return not self.expects_online(now_s) or self._yielding + width <= max(self.slots - 1, width)
 
     def _report(self, ended: "Future[None]") -> None:
         error = ended.exception()
-        if error is not None:  # not a model's error: computing turns those into results
+        if error is not None:  # no model error: computation turns those into results
             self._on_defect(error)

@@ -1,8 +1,8 @@
-"""What an instance takes of its worker while it computes: how many slots, and how many batches at once.
+"""Footprint of an instance on its worker: the slots that a batch takes, and the number of concurrent batches.
 
-An instance computes on as many cores as its variant was measured with, whatever worker it is on. One that takes several
-slots computes one batch at a time: the threads of a session are shared by all that computes with it, so a second batch
-would have fewer than were measured.
+An instance computes on as many cores as its variant was measured with, on every worker. An instance that takes several
+slots computes one batch at a time: all batches of a session share its threads, so a second batch would get fewer cores
+than were measured.
 """
 
 from typing import NamedTuple
@@ -15,18 +15,18 @@ from workers.settings import WorkerSettings
 
 
 class Footprint(NamedTuple):
-    """Slots and batches of an instance."""
+    """Slots and concurrent batches of an instance."""
 
     width: int
-    """Slots that one of its batches takes."""
+    """Number of slots that one of its batches takes."""
     parallel: int
     """Number of its batches that may compute at once."""
     is_concurrent: bool
-    """Whether threads may share its session."""
+    """True if threads may share its session."""
 
 
 def footprint_of(model: ServableModel, settings: WorkerSettings) -> Footprint:
-    """What an instance of this model takes here; of one that is too wide for the worker, all there is."""
+    """Return the footprint of a model on this worker; a model that is too wide for it takes all slots."""
     width = min(slots_taken(settings.hardware, model.threads, settings.threads), settings.slots)
     concurrent = width == 1 and is_concurrent(model.variant.runtime)
     return Footprint(width, settings.slots if concurrent else 1, concurrent)

@@ -1,7 +1,7 @@
-"""The health of a serving instance: INFaaS's states as a table with hysteresis, pure.
+"""Health of a serving instance: INFaaS's states as a table with hysteresis. Pure.
 
-An instance is overloaded when it gets as much work as its profile allows, and interfered when its batches take longer
-than profiled while it is not overloaded, which is what other programs on the same caches, memory and cores do to it.
+An instance is overloaded when it gets as much work as its profile allows. It is interfered when its batches take longer
+than profiled though it is not overloaded: other programs use the same caches, memory and cores.
 
 Each condition begins at one limit and ends at a lower one. The limits are those of INFaaS's code: 2.5 and 1.5 times the
 profiled latency, 1.1 and 0.8 seconds of outstanding work, 1.0 and 0.8 of the profiled peak throughput.
@@ -23,23 +23,23 @@ _WEIGHT: Final = 0.1
 _UNEVEN_WEIGHT: Final = 0.02
 _LARGE_WEIGHT: Final = 0.3
 _LARGE_KEPT: Final = 0.99
-"""Share of the excess time of large queries that is believed a period later: queries predicted to be late are refused,
-and none of them would show that the excess is over."""
+"""Share of the excess factor of large queries that remains after each period. Queries predicted to be late are refused,
+so without this decay no query would show that the excess is over."""
 
 
 class HealthReading(NamedTuple):
-    """Measures of an instance that its state follows from."""
+    """Measures of an instance that determine its state."""
 
     slowdown: float
     """Measured over profiled latency of a batch."""
     load: float
     """Online inputs that arrived in the last second, over the profiled peak throughput of its slots."""
     backlog_s: float
-    """Predicted seconds in which its slots compute the online inputs that wait."""
+    """Predicted seconds to compute the waiting online inputs."""
 
 
 def next_state(state: InstanceState, reading: HealthReading) -> InstanceState:
-    """The state that follows `state`, one of the serving ones, after `reading`."""
+    """Return the state that follows `state`, a serving one, after `reading`."""
     return _TABLE[state, _overloaded(state, reading), _interfered(state, reading)]
 
 
@@ -68,22 +68,23 @@ _TABLE: Final[dict[tuple[InstanceState, bool, bool], InstanceState]] = {
     (_INTERFERED, False, False): _ACTIVE,
     (_INTERFERED, False, True): _INTERFERED,
     (_INTERFERED, True, False): _OVERLOADED,
-    (_INTERFERED, True, True): _INTERFERED,  # the load is not what began it: it needs another place, not a replica
+    (_INTERFERED, True, True): _INTERFERED,  # the load did not cause it: it needs another worker, not a replica
 }
 
 
 class BatchMeter:
     """Smoothed measures of an instance's batches, and its load in periods of about a second.
 
-    `slowdown` compares after adding a millisecond to both sides: a batch of 10 us that takes 100 us met a busy machine,
-    but no deadline will notice. While nothing computes it halves its distance from 1 each period, or an instance that
-    nobody chooses because it is interfered would never be found to be well again.
+    `slowdown` adds a millisecond to both sides before it compares: a batch of 10 us that takes 100 us met a busy
+    machine, but no deadline depends on it. In each period without a batch it halves its distance from 1. Otherwise an
+    instance that is not chosen because it is interfered would never recover.
 
-    `drag` compares all the time that passed since the batch before in the same slot, where work was left then: whatever
-    else it takes to get through a queue. What is decoded and encoded beside, and other programs, are in it. What other
-    instances compute in the slot between is not: selectors count that by what waits there.
+    `drag` is the slowdown of the queue. It counts all the time since the previous batch in the same slot, if work was
+    left then: decoding, encoding and other programs are included. Batches of other instances in the slot are not,
+    because selectors count them as backlog.
 
-    Where inputs differ, a batch that takes ten times the mean is no sign of trouble; so each counts for less there.
+    Where inputs differ in time, a batch that takes ten times the mean is no sign of trouble, so each batch has a
+    smaller weight there.
     """
 
     def __init__(self, *, even: bool = True) -> None:
@@ -95,15 +96,15 @@ class BatchMeter:
         self.large_factor = 1.0
         self.load = 0.0
         self.online_per_query = 0.0
-        """Mean number of online inputs in a query, offline ones counting as none."""
+        """Mean number of online inputs of a query; offline queries count as 0."""
         self._batches = 0
         self._queries = 0
         self._arrived = 0
         self._ended_s: dict[int, float] = {}
-        """By slot, when its last batch ended, if work was left then."""
+        """End of the last batch by slot, if work was left then."""
 
     def arrived(self, online_inputs: int) -> None:
-        """Count a query that came in; an offline one has no online inputs."""
+        """Count a query that was read; `online_inputs` is 0 for an offline query."""
         self._queries += 1
         self._arrived += online_inputs
 
@@ -111,9 +112,9 @@ class BatchMeter:
         self, inputs: int, seconds: float, profiled_s: float, ended_s: float,
         *, left: bool, slot: int = 0, consecutive: bool = True,
     ) -> None:  # fmt: skip
-        """Take the measures of a batch, answered by `ended_s`, and whether work is left.
+        """Record a batch that was answered at `ended_s`; `left`: work is left.
 
-        `consecutive`: whether its slot has computed nothing of another instance since the last batch of this.
+        `consecutive`: its slot computed nothing of another instance since this instance's previous batch.
         """
         before_s = self._ended_s.pop(slot, ended_s)
         passed_s = max(ended_s - before_s, seconds) if consecutive else seconds
@@ -127,11 +128,11 @@ class BatchMeter:
         self.slowdown = self._smooth(self.slowdown, (seconds + NOISE_S) / (profiled_s + NOISE_S))
 
     def interrupted(self, slot: int) -> None:
-        """Count no time between two batches of a slot in which it computed a piece of a large query."""
+        """Ignore the time since the slot's previous batch, because the slot computed a piece of a large query."""
         self._ended_s.pop(slot, None)
 
     def large_answered(self, seconds: float, predicted_s: float) -> None:
-        """Take the seconds from the send of a large query to its answer, and those predicted of all that were there."""
+        """Record the seconds from send to answer of a large query, and those predicted for all large queries held."""
         self.large_factor += _LARGE_WEIGHT * (max(seconds / max(predicted_s, 1e-6), 1.0) - self.large_factor)
 
     def end_period(self, seconds: float, input_s: float) -> None:

@@ -1,9 +1,9 @@
-"""What is said of an input at which a model raised: whose fault it is, and in whose words. Pure.
+"""Attribution of input errors: decides if the input or the model is at fault, and words the error. Pure.
 
-A runtime raises what it likes, so nothing in an error tells a wrong input from a broken model. What tells is whether
-the model still computes other inputs: then it is the input, which the client can put right (`invalid_request`), and
-else the model (`model_failed`), whose worker is replaced. Running out of memory is nobody's mistake, and stays the
-model's.
+A runtime may raise any error, so the error itself does not tell a wrong input from a broken model. The test is whether
+the model still computes other inputs. If so, the input is at fault and the client can correct it (`invalid_request`).
+If not, the model is (`model_failed`), and its worker is replaced. Running out of memory is always reported as
+`model_failed`.
 """
 
 import re
@@ -21,26 +21,26 @@ _SIGNATURE: Final = re.compile(r"(?:[\w:<>*&~]+\s)*[\w<>~]+(?:::[\w<>~]+)+\([^)]
 
 
 class InputFailure(ModelFailed):
-    """A model raised on an input, and it is not known yet whether it still computes others."""
+    """Error of a model on an input while it is unknown if the model still computes other inputs."""
 
     def __init__(self, words: str) -> None:
         super().__init__(f"the model failed on this input: {words}")
         self._words = words
 
     def as_refusal(self) -> InvalidRequest:
-        """The error of an input, where the model still computes others."""
+        """Return the error to send if the model still computes other inputs."""
         return InvalidRequest(f"the model computes other inputs, and not this one: {self._words}")
 
 
 def input_failure(error: Exception) -> ModelFailed:
-    """The failure of the only input that was computed."""
+    """Return the failure of an input that was computed alone."""
     if is_out_of_memory(error):
         return ModelFailed("there was not enough memory to compute this input: send fewer at a time, or shorter ones")
     return InputFailure(_in_words(error))
 
 
 def _in_words(error: Exception) -> str:
-    """What a runtime says, less where in its own code it says so."""
+    """Return the message of a runtime's error without references to the runtime's source code."""
     text = _CODES.sub("", _STATUS.sub("", str(error)))
     if "was false." in text:
         text = _CHECK.sub("", text)

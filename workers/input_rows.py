@@ -1,4 +1,4 @@
-"""Rows of tensors: some of them, and outputs put together: pure."""
+"""Rows of tensors: slices and concatenation. Pure."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,15 +12,15 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def rows(tensors: Mapping[str, NDArray[Any]], start: int, count: int) -> Arrays:
-    """So many inputs from `start` on, as views."""
+    """Return `count` inputs from `start` on, as views."""
     return {name: array[start : start + count] for name, array in tensors.items()}
 
 
 def one_for_each(inputs: int, outputs: Mapping[str, NDArray[Any]]) -> Arrays:
-    """The outputs of so many inputs.
+    """Return the outputs after a check that there is one for each input.
 
     Raises:
-        ValueError: they are not one for each input.
+        ValueError: an output has another number of rows.
     """
     for name, array in outputs.items():
         if array.ndim == 0 or len(array) != inputs:
@@ -29,10 +29,10 @@ def one_for_each(inputs: int, outputs: Mapping[str, NDArray[Any]]) -> Arrays:
 
 
 def join_outputs(outputs: list[Arrays]) -> Arrays:
-    """The outputs of one query, computed in several batches.
+    """Join the outputs of the parts of one query.
 
     Raises:
-        ModelFailed: they do not fit together.
+        ModelFailed: their shapes do not fit together.
     """
     if len(outputs) == 1:
         return outputs[0]

@@ -1,20 +1,20 @@
-"""One variant that is loaded here, and the way of a query through it, from the record to the acknowledged result.
+"""One loaded variant that serves queries: the path of a query from the record to the acknowledged result.
 
-    event loop     _take_in    consumers -> _read: who asks, and what there is to compute -> batch queue
-    slot's thread  next_batch  called by the executor when a slot is free and nobody is more urgent
+    event loop     _take_in    consumers -> _read: identify and decode the query -> batch queue
+    slot's thread  next_batch  called by the executor when a slot is free and no other instance is more urgent
                    Computation stack, infer, unstack
     event loop     _answer     encode -> outbox -> (acknowledged) -> _done: the record may be committed
 
 Rules.
-* Five long-lived tasks and no task per query: two take in, one answers, one sends again what was not acknowledged, one
-  has large bodies read and written in a thread, one at a time, so that others are taken in and answered meanwhile.
-* Offline queries come in a topic of their own, with as many partitions, and move with the online ones. They are taken
-  from it a few at a time, and none while an online query waits (`offline_pace`).
-* The slot's thread only computes; JSON and headers are the event loop's, so that the slots are never kept waiting.
-* A query fails alone: what is wrong with it is found while reading, or by `computation`.
-* A partition that was taken from us is dropped at once: what of it waits is not computed, what comes is not read.
+* There are five long-lived tasks and no task per query: two read, one answers, one resends unacknowledged answers, and
+  one has large bodies decoded and encoded in a thread, one at a time, so that other queries do not wait for them.
+* Offline queries have a topic of their own with the same partitions, which move together with the online ones. They are
+  read a few at a time, and not at all while an online query waits (`offline_pace`).
+* The slot's thread only computes. JSON and headers are handled on the event loop; the slots never wait for them.
+* A query fails alone: its error is found while it is read, or by `computation`.
+* A partition that another worker took is dropped at once: its queries are not computed, its records not read.
 
-Hot: `_read`, `next_batch` and `_answer`. A query costs one hop to the thread and one back.
+Hot path: `_read`, `next_batch` and `_answer`. A query costs one hop to the thread and one back.
 """
 
 import asyncio
@@ -53,17 +53,17 @@ from workers.status_trigger import StatusTrigger
 log = logging.getLogger(__name__)
 
 _CHUNK: Final = 32
-"""Most records read before the event loop does something else."""
+"""Most records read before the event loop runs other tasks."""
 _LARGE_BYTES: Final = 256 * 1024
-"""Bytes of a body from which on it is read in a thread."""
+"""Bytes from which on a body is decoded in a thread."""
 _PERIOD_S: Final = 1.0
 _LENGTH_WEIGHT: Final = 0.2
-"""Weight of a batch in the mean of the factors of lengths."""
+"""Weight of a batch in the mean length factor."""
 _LEAST_FACTOR: Final = 0.01
 
 
 class ServingInstance:
-    """An instance that serves from `serve()` on, namely the partitions given by `assign`."""
+    """Instance that serves from `serve()` on; `assign` sets its partitions."""
 
     def __init__(
         self, model: ServableModel, loaded: LoadedModel, online: Consumer, offline: Consumer, producer: Producer,
@@ -79,17 +79,17 @@ class ServingInstance:
         self._online = online
         self._offline = offline
         self._consumers = {variant_topic(model.name): online, offline_variant_topic(model.name): offline}
-        """The two, by topic."""
+        """Both consumers, by topic."""
         self._pace = OfflinePace()
         self._progress = asyncio.Event()
-        """Whether anything that was queued has gone."""
+        """Set when work has left the queue."""
         self._executor = executor
         self._journal = journal
         self._queue: BatchQueue[QueryPart] = BatchQueue(model.latency, executor.arrivals, executor.turn)
-        # Not bounded here: it holds no more than the consumer has handed out.
+        # Both queues are bounded by the records that the consumers hand out.
         self._computed: asyncio.Queue[ComputedBatch] = asyncio.Queue()
         self._large: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
-        """Large bodies to be read or written. As bounded."""
+        """Decoding and encoding of large bodies that waits."""
         loop, post = asyncio.get_running_loop(), self._computed.put_nowait
         self._computation = Computation(
             model, loaded, journal, limits, replacement, loop, post, self._compute_alone
@@ -101,10 +101,10 @@ class ServingInstance:
             online.max_in_flight,
         )  # fmt: skip
         self._suspect_waits = False
-        """Whether the most urgent work must not be computed beside what another slot computes."""
+        """True if the most urgent work is a suspect that must wait for another suspect to end."""
         self._profile = profile
         self._trigger = trigger
-        self._length_factor = 1.0  # mean of the lengths of late: the measured slowdown holds it
+        self._length_factor = 1.0  # mean of recent length factors; the measured slowdown includes it
         self._meter = BatchMeter(even=model.latency.is_even)
         self._period_began = time.monotonic()
 
@@ -121,13 +121,13 @@ class ServingInstance:
         finally:
             self._executor.remove_source(self)
 
-    # -- the way of a query: in ----------------------------------------------------------------------------------------
+    # -- input ---------------------------------------------------------------------------------------------------------
 
     async def _take_in(self) -> None:
         while True:
             records = await self._online.poll(_CHUNK)
             await self._queue_up(records)
-            if len(records) == _CHUNK:  # more may be here, and would come without waiting: let others have a turn
+            if len(records) == _CHUNK:  # more may be ready: let other tasks run
                 await asyncio.sleep(0)
 
     async def _take_in_offline(self) -> None:
@@ -139,11 +139,11 @@ class ServingInstance:
             await asyncio.sleep(0)
 
     async def _room_for_offline(self) -> int:
-        """Wait until offline queries may be taken; returns how many."""
+        """Wait until offline queries may be read. Returns how many."""
         while True:
             self._progress.clear()
             queued = QueuedInputs(self._queue.online_inputs + self._queue.large_inputs, self._queue.offline_inputs)
-            enough = self.parallel * self._queue.best_batch  # keeps all slots busy which it may fill
+            enough = self.parallel * self._queue.best_batch  # inputs that keep all slots of this instance busy
             now_s = time.monotonic()
             if room := self._pace.room(queued, enough, online=self._executor.expects_online(now_s), now_s=now_s):
                 return min(room, _CHUNK)
@@ -153,7 +153,7 @@ class ServingInstance:
                     await self._progress.wait()
 
     async def _queue_up(self, records: list[Record]) -> int:
-        """Read records and have what is in them computed; returns the number of inputs."""
+        """Read records and queue their work. Returns the number of inputs."""
         inputs = 0
         self._trigger.work()
         for record in records:
@@ -170,7 +170,7 @@ class ServingInstance:
                 self._add(parts)
 
     def _add(self, parts: list[QueryPart]) -> int:
-        """Have a query computed; returns the number of its inputs."""
+        """Queue the parts of a query. Returns the number of its inputs."""
         if not parts:
             return 0
         query = parts[0].query
@@ -187,13 +187,13 @@ class ServingInstance:
             await (await self._large.get())()
 
     async def _read(self, record: Record, *, in_thread: bool = False) -> list[QueryPart]:
-        """Decode the work in a record; a record without any is finished here."""
+        """Decode the work in a record. A record that holds none is answered or dead-lettered here."""
         query = self._answers.identify(record)
         if query is None:
             return []
         try:
             return await self._decode(query, in_thread)
-        except Exception as error:  # noqa: BLE001 - a defect of ours must cost this query, not the worker each time
+        except Exception as error:  # noqa: BLE001 - a defect must fail one query, not crash the worker each time
             await self._answers.refuse(query, as_query_error(error, query, "the request could not be read"))
             return []
 
@@ -214,16 +214,16 @@ class ServingInstance:
         self._meter.arrived(held.online)
         return parts
 
-    # -- computed: called by the executor, with its lock held unless said otherwise ------------------------------------
+    # -- computation: called by the executor with its lock held, unless a docstring differs ----------------------------
 
     def urgency(self) -> Urgency | None:
-        """Urgency of the most urgent work; None if none waits, or it must wait."""
+        """Return the urgency of the most urgent work; None if none waits, or if it must wait for a suspect to end."""
         if self._computation.broken or (self._suspect_waits and self._journal.has_suspect):
             return None
         return self._queue.urgency()
 
     def next_batch(self, slots: int) -> ComputableBatch | None:
-        """Take the next batch out of the queue, one of those for so many slots."""
+        """Take the next batch out of the queue, if `slots` batches may begin now."""
         batch, expired = self._queue.next_batch(time.monotonic(), self._slowdown, slots)
         if expired:
             self._computation.post(ComputedBatch(expired, [DeadlineExceeded()] * len(expired)))
@@ -237,7 +237,7 @@ class ServingInstance:
         return self._computation.batch(batch, predicted_s) if batch else None
 
     def _compute_alone(self, parts: list[QueryPart]) -> None:
-        """Compute again parts of a batch that never ends, each with no other in its batch."""
+        """Compute the parts of a batch that never ends again, each in a batch of its own."""
         with self._executor.lock:
             for part in parts:
                 part.shape = (part.shape, part.query.record.partition, part.query.record.offset)
@@ -246,12 +246,12 @@ class ServingInstance:
 
     @property
     def _slowdown(self) -> float:
-        """Present over predicted latency, less what comes of the length of the inputs."""
+        """Current over predicted latency, without the effect of input lengths."""
         if not self.model.lengths.varies:
             return self._meter.slowdown
         return max(self._meter.slowdown / self._length_factor, 1.0)
 
-    # -- out -----------------------------------------------------------------------------------------------------------
+    # -- output --------------------------------------------------------------------------------------------------------
 
     async def _answer(self) -> None:
         while True:
@@ -259,7 +259,7 @@ class ServingInstance:
             self._progress.set()
             self._measure(computed)
             for part, result in zip(computed.parts, computed.results, strict=True):
-                if not part.query.answered:  # or another part of it has failed
+                if not part.query.answered:  # else another part of the query has failed
                     await self._answer_part(part, result, computed)
 
     async def _answer_part(self, part: QueryPart, result: Arrays | QueryError, computed: ComputedBatch) -> None:
@@ -282,7 +282,7 @@ class ServingInstance:
         if computed.parts[0].query.is_large:
             self._meter.interrupted(computed.slot)
             return
-        # Offline work waits for others, and how long says nothing of what is online.
+        # Offline work waits for online work, so the time between its batches is no measure of the queue.
         left = not computed.parts[0].offline and (self._queue.online_inputs > 0 or self._unread() > 0)
         predicted_s, now_s = self.model.latency.batch_s(inputs), time.monotonic()
         extra_s = inputs * max(part.extra_s for part in computed.parts)
@@ -299,11 +299,11 @@ class ServingInstance:
         self._meter.large_answered(seconds, self.model.latency.query_s(max(query.large_inputs, query.batch)))
 
     def _forget(self, query: PendingQuery) -> None:
-        """Compute nothing more of a query that is answered."""
+        """Remove the remaining parts of a query that is answered."""
         with self._executor.lock:
             self._queue.discard([part for part in self._queue.waiting() if part.query is query])
 
-    # -- which partitions ----------------------------------------------------------------------------------------------
+    # -- partitions ----------------------------------------------------------------------------------------------------
 
     async def assign(self, partitions: Collection[int], drain_s: float) -> None:
         """Serve exactly these partitions. Others are drained for up to `drain_s`, committed and dropped."""
@@ -316,11 +316,11 @@ class ServingInstance:
         self._hidden = frozenset()
 
     def hide_partitions(self, partitions: Collection[int]) -> None:
-        """Leave these partitions out of the status; `assign` without them must follow."""
+        """Leave these partitions out of the status; a call of `assign` without them must follow."""
         self._hidden = frozenset(partitions)
 
     def use_model(self, model: ServableModel) -> None:
-        """Compute batches of at most the model's size, and predict by its latency, from now on."""
+        """Use the batch size limit and the latency of this model from now on."""
         self.model = model
         self._metrics.correction.set(model.latency.correction)
         with self._executor.lock:
@@ -328,7 +328,7 @@ class ServingInstance:
             self._computation.use_latency_model(model.latency)
 
     def drop_partitions(self, partitions: Collection[int]) -> None:
-        """Compute nothing more of these partitions, which are no longer ours. `assign` must follow."""
+        """Compute nothing more of these partitions: another worker owns them. A call of `assign` must follow."""
         self.partitions -= frozenset(partitions)
         if not partitions:
             return
@@ -339,10 +339,10 @@ class ServingInstance:
         self._backlog.remove_partitions(partitions)
         self._progress.set()
 
-    # -- what others see -----------------------------------------------------------------------------------------------
+    # -- status --------------------------------------------------------------------------------------------------------
 
     def status(self) -> InstanceStatus:
-        """Status of the instance now."""
+        """Return the current status of the instance."""
         meter, metrics, backlog = self._meter, self._metrics, self._backlog
         return InstanceStatus(
             variant=self.model.name,
@@ -370,11 +370,11 @@ class ServingInstance:
         )
 
     def waiting_batches(self) -> list[WaitingBatches]:
-        """What the online queries that wait will be computed in."""
+        """Return the batches that the waiting online queries make."""
         return self._queue.online_batches(self._meter.slowdown, self.width)
 
     def update_health(self, now_s: float) -> bool:
-        """Update the state once a period, by the monotonic clock; returns whether it changed."""
+        """Update the state once per period of the monotonic clock. Returns true if it changed."""
         elapsed = now_s - self._period_began
         if elapsed < _PERIOD_S:
             return False
@@ -387,7 +387,7 @@ class ServingInstance:
         return self.state is not before
 
     def _unread(self) -> int:
-        """Number of online queries that are known to be there and were not read."""
+        """Return the number of known online queries that are not read yet."""
         return sum(status.end - status.position for status in self._partition_status(self._online))
 
     def _partition_status(self, consumer: Consumer) -> list[PartitionStatus]:

@@ -1,18 +1,17 @@
-"""The control loop of one instance, which follows its row of `instances` on this worker.
+"""Control loop of one instance: follows its row of `instances` on this worker.
 
     load, warm up (again if it fails) -> take partitions -> serve, follow the row -> drain, hand over, unload
 
-What cannot be loaded after some attempts has failed: the status and the row say why, another worker is given it, and
-after a while the queries that nobody took from here are answered with the reason. See `workers/loading.py`.
+A model that cannot be loaded after some attempts has failed: the status and the row give the reason, another worker
+gets it, and queries that nobody takes in time are answered with the reason. See `workers/loading.py`.
 
-Partitions are taken under leases only. One that another worker still holds is asked for, and taken as soon as it is let
-go; meanwhile the instance serves those it has.
+Partitions are served under leases only. A lease that another worker holds is requested, and taken once it is released;
+until then the instance serves its other partitions.
 
-A partition that the row no longer names, or whose row is gone, is served on until the worker that is to have it has
-loaded and asks for it: a move pauses nobody. Then it is handed over, one partition after the other: first the selectors
-are told to send nothing more there, then it is drained and committed, and at last its lease is released, so its next
-owner begins exactly where this one stopped. Nobody is waited for whose worker is dead, or for longer than
-`handover_timeout_s`; and a worker that is told to stop waits for nobody.
+A partition that the row no longer names, or whose row is gone, is served until its next owner has loaded and requests
+its lease: a move causes no pause. Partitions are handed over one at a time: selectors stop sending there, the partition
+is drained and committed, and its lease is released. The next owner begins exactly there. The instance waits for no dead
+worker and at most `handover_timeout_s`; when the worker stops, it does not wait.
 """
 
 import asyncio
@@ -62,12 +61,12 @@ from workers.status_trigger import StatusTrigger
 log = logging.getLogger(__name__)
 
 _ASK_AGAIN_S: Final = 0.25
-_MEMORY_AGAIN_S: Final = 0.05  # until it is looked again whether those have gone whose memory a model is to have
+_MEMORY_AGAIN_S: Final = 0.05  # pause before the next check if expected memory is free
 _RETRY_S: Final = 1.0
 _DOUBLINGS: Final = 10
-_LOOK_AGAIN_S: Final = 1.0  # until a failed instance looks again whether its model was registered anew
+_LOOK_AGAIN_S: Final = 1.0  # pause before a failed instance checks if its model was registered again
 _BATCHES_AHEAD: Final = 4
-_LIMITS: Final = 2.5  # times of a batch's: by then each query of one that hangs has failed, or was computed alone
+_LIMITS: Final = 2.5  # multiple of a batch's limit: by then the queries of a hung batch have ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,10 +78,10 @@ class WorkerContext:
     pool: Pool
     catalog: CatalogWatcher
     online: ReadConnection
-    """What online queries are read over, of all instances at once; offline ones have another."""
+    """Connection that reads the online queries of all instances; offline queries have another."""
     offline: ReadConnection
     record_memory: RecordMemory
-    """Memory of the queries that all instances have taken and not answered."""
+    """Memory of the queries that all instances have read and not answered."""
     producer: Producer
     streams: ReplyStreamSender
     artifacts: ArtifactStore
@@ -91,25 +90,25 @@ class WorkerContext:
     leases: Leases
     answers: AnswerMeter
     loader: Executor
-    """Thread that loads models, one at a time, so that each knows how much memory is left."""
+    """Thread that loads models one at a time, so that each load knows the memory left."""
     memory: DeviceMemory
     replacement: Replacement
     cpu: CpuMeter = field(default_factory=CpuMeter)
     trigger: StatusTrigger = field(default_factory=StatusTrigger)
-    """What says when the status is due."""
+    """Trigger of the next status record."""
 
 
 class InstanceController:
-    """Controller of one instance from the row that wants it to its end; `run` is all of it."""
+    """Controller of one instance from its row's creation to its end; call `run`."""
 
     def __init__(self, row: InstanceRow, context: WorkerContext) -> None:
         self.variant = row.variant
         self._row: InstanceRow | None = row
         self._reason = row.reason or "wanted"
-        """Reason of the row, reported again after a load that failed at first."""
+        """Reason in the row, reported again if an earlier load or attempt to serve failed."""
         self._failed = False
         self._failure = ""
-        """Why it cannot be loaded, while it cannot."""
+        """Reason for which the model cannot be loaded; empty if it can."""
         self._context = context
         self._state = InstanceState.LOADING
         self._updated = asyncio.Event()
@@ -121,46 +120,46 @@ class InstanceController:
         self._leaving = False
         self._giving_up_since: float | None = None
         self.ending = False
-        """Whether it drains for good, or is gone: a row that comes back is for another controller."""
+        """True if it drains for good or is gone. If the row comes back, another controller handles it."""
 
-    # -- from outside --------------------------------------------------------------------------------------------------
+    # -- calls from other tasks ----------------------------------------------------------------------------------------
 
     def update_row(self, row: InstanceRow | None) -> None:
-        """Follow the row as it is now; None: there is none."""
+        """Follow the row in its current state; None: it is deleted."""
         if not self.ending and row != self._row:
             self._row = row
             self._context.memory.expect_release(self.variant, expected=row is None)
             self._updated.set()
 
     def shut_down(self) -> None:
-        """End without waiting for the next owners: the worker stops."""
+        """End without waiting for the next owners, because the worker stops."""
         self._leaving, self._row = True, None
         self._updated.set()
 
     def recheck_leases(self) -> None:
-        """Look at the leases again: one was released or is asked for, and it may be one of ours."""
+        """Check the leases again after one was released or requested; it may be one of this instance."""
         if self._instance is not None:
             self._updated.set()
 
     def lose_leases(self, partitions: set[int]) -> None:
-        """Stop serving these partitions: another worker took their leases."""
+        """Stop serving these partitions, because another worker took their leases."""
         self._lost |= partitions
         if self._instance is not None:
             self._instance.drop_partitions(partitions)
         self._updated.set()
 
     def status(self) -> InstanceStatus:
-        """Status of the instance, for the worker's status record."""
+        """Return the status of the instance for the worker's status record."""
         if self._instance is None:
             return InstanceStatus(variant=self.variant, state=self._state, reason=self._failure)
         return replace(self._instance.status(), reason=self._failure)
 
     def waiting_batches(self) -> Sequence[WaitingBatches]:
-        """What online queries that it holds will be computed in."""
+        """Return the batches that the waiting online queries make."""
         return self._instance.waiting_batches() if self._instance else ()
 
     def update_health(self, now_s: float) -> bool:
-        """Update the state from the instance's health; returns whether it changed."""
+        """Update the state from the instance's health. Returns true if it changed."""
         if self._instance is None or self.ending or self._failure:
             return False
         self._profile.check()
@@ -169,7 +168,7 @@ class InstanceController:
     # -- control loop --------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Load, serve and unload; returns when the row is gone and all it held is answered."""
+        """Load, serve and unload. Returns when the row is gone and all queries held are answered."""
         loaded = await self._load()
         if loaded is None:
             self.ending = True
@@ -179,21 +178,21 @@ class InstanceController:
         try:
             await self._keep_serving(model, in_memory)
         finally:
-            self._instance = None  # where it was cancelled; else it was let go
+            self._instance = None  # if `run` was cancelled; otherwise `_let_go` did this
             await self._set_state(InstanceState.INACTIVE)
             await self._context.leases.withdraw_requests(self.variant)
             await asyncio.to_thread(close_session, self.variant, in_memory, self._context.memory)
             log.info("unloaded %s", self.variant)
 
     async def _load(self) -> tuple[ServableModel, LoadedModel] | None:
-        """Try to load until it succeeds, or the instance is no longer wanted."""
+        """Retry until loading succeeds. Returns None if the instance is no longer wanted."""
         settings, attempts = self._context.settings, 0
         while (row := self._row) is not None:
             self._failure = ""
             await self._set_state(InstanceState.LOADING)
             try:
                 return await self._load_once(row)
-            except Exception as error:  # a runtime raises what it likes; a model that fails must not stop the others
+            except Exception as error:  # a runtime may raise any error; one model must not stop the others
                 log.warning("cannot load %s: %s", self.variant, error, exc_info=not isinstance(error, OperatorError))
                 failure = load_failure(error)
             self._failed = True
@@ -207,7 +206,7 @@ class InstanceController:
         return None
 
     async def _stay_failed(self, row: InstanceRow, failure: LoadFailure, pause_s: float) -> None:
-        """Say that it cannot be loaded, until it may be worth another try; in the end to those who wait for it, too."""
+        """Report the failure until another attempt may succeed; later also answer waiting queries with it."""
         loop, catalog = asyncio.get_running_loop(), self._context.catalog
         began_s, tried = loop.time(), _as_registered(catalog.current, self.variant)
         self._failure = failure.reason
@@ -223,7 +222,7 @@ class InstanceController:
             return
         try:
             model = self._profile.model(row.max_batch)
-        except OperatorError:  # it is being deleted; its row goes with it
+        except OperatorError:  # it is being deleted; its row will follow
             await self._wait(_LOOK_AGAIN_S)
             return
         unloadable = UnloadableModel(self.variant, failure.reason)
@@ -244,9 +243,9 @@ class InstanceController:
     async def _keep_serving(
         self, model: ServableModel, loaded: LoadedModel, is_over: Callable[[], bool] = lambda: False
     ) -> None:
-        """Serve until it is over; begin anew after a pause where Kafka is away or refuses. The others serve on."""
+        """Serve until it ends; retry after a pause while Kafka is unreachable or refuses."""
         pause_s = _RETRY_S
-        if self._row is None:  # while it was loading: what was unregistered meanwhile has no topics any more
+        if self._row is None:  # gone during the load: an unregistered variant has no topics any more
             self.ending = True
         while not self.ending and not is_over():
             problem = ""
@@ -263,7 +262,7 @@ class InstanceController:
                 pause_s = min(pause_s * 2, self._context.settings.load_retry_max_s)
 
     async def _let_go(self, problem: str) -> None:
-        """Let others have what was served from here until now; `problem` says why it cannot be served, if it cannot."""
+        """Release the partitions served until now; a `problem` that prevented serving is reported."""
         instance, self._instance = self._instance, None
         if problem:
             self._failed = True
@@ -273,7 +272,7 @@ class InstanceController:
 
     async def _serve(self, model: ServableModel, loaded: LoadedModel, is_over: Callable[[], bool]) -> None:
         context, settings = self._context, self._context.settings
-        # Who came from a version that had one topic of a variant has none of offline queries yet.
+        # Variants created by a version with one topic per variant have no topic for offline queries yet.
         await ensure_variant_topics(context.kafka, [(self.variant, model.variant.partitions)])
         async with self._consumer(model, context.online) as online, self._consumer(model, context.offline) as offline:
             instance = ServingInstance(
@@ -304,19 +303,19 @@ class InstanceController:
         )  # fmt: skip
 
     def _prefetch(self, model: ServableModel) -> int:
-        """Number of queries to fetch ahead: about `prefetch_s` of work, but enough to keep the device busy."""
+        """Return the number of queries to prefetch: about `prefetch_s` of work, but enough to keep the device busy."""
         settings = self._context.settings
         slots = footprint_of(model, settings).parallel
         wanted = slots * settings.prefetch_s / max(model.latency.input_s(), 1e-6)
         return min(max(int(wanted), _BATCHES_AHEAD * slots * model.latency.max_batch), settings.prefetch_max)
 
     async def _follow(self, instance: ServingInstance, is_over: Callable[[], bool]) -> None:
-        """Serve the partitions that the row names; returns when there is no row and nobody waits for what is here.
+        """Serve the partitions of the row. Returns when the row is gone and no partition is left to hand over.
 
-        Of a model that has failed it returns as soon as that is over.
+        For a model that has failed, it returns as soon as `is_over`.
         """
         while self._row is None or not is_over():
-            row = self._row  # which may be another when the partitions are taken
+            row = self._row  # it may change while partitions are taken
             wanted = set(row.partitions) if row is not None else set[int]()
             await self._predict_anew(instance)
             if self._lost:
@@ -338,18 +337,18 @@ class InstanceController:
             await self._wait(_ASK_AGAIN_S if missing or kept else _LOOK_AGAIN_S if self._failure else None)
 
     async def _predict_anew(self, instance: ServingInstance) -> None:
-        """Follow the profile, and the row's batch limit; what is loaded can do any that the variant allows."""
+        """Apply changes of the profile and of the row's batch limit; the loaded session supports every limit in use."""
         corrected = await self._profile.follow()
         if self._row is None or not (corrected or self._row.max_batch != instance.model.latency.max_batch):
             return
         try:
             instance.use_model(self._profile.model(self._row.max_batch))
             self._context.trigger.change()
-        except OperatorError as error:  # it is being deleted; its row goes with it
+        except OperatorError as error:  # it is being deleted; its row will follow
             log.debug("predicting as before: %s", error)
 
     async def _due(self, partitions: frozenset[int]) -> frozenset[int]:
-        """Those of the partitions, which others are to have, that should be handed over now."""
+        """Return those of the partitions, all meant for other workers, that should be handed over now."""
         if not partitions:
             self._giving_up_since = None
             return partitions
@@ -362,7 +361,7 @@ class InstanceController:
     async def _acquire(self, partitions: set[int]) -> set[int]:
         try:
             return await self._context.leases.acquire(self.variant, partitions)
-        except StoreConflict as error:  # the variant is being deleted; its row goes with it
+        except StoreConflict as error:  # the variant is being deleted; its row will follow
             log.warning("no leases for %s: %s", self.variant, error)
             return set()
 
@@ -371,14 +370,14 @@ class InstanceController:
             instance.hide_partitions(partitions)
             self._context.trigger.change()
             settings = self._context.settings
-            # A query that hangs here is to fail here, and not at the next owner.
+            # A query that hangs must fail here, not at the next owner.
             hung_s = _LIMITS * settings.compute_limit_s if self._context.replacement.wanted else 0.0
             await instance.assign(instance.partitions - partitions, max(settings.drain_timeout_s, hung_s))
             await self._context.leases.release(self.variant, partitions)
             self._context.trigger.change()
 
     async def _wait(self, at_most_s: float | None) -> None:
-        """Wait until something is new, or for so long."""
+        """Wait for a change, for at most `at_most_s` seconds."""
         if await wait_within(at_most_s, self._updated):
             self._updated.clear()
 
@@ -392,7 +391,7 @@ class InstanceController:
             return
         try:
             await report_instance_state(context.pool, context.settings.worker, self.variant, state, reason)
-        except StoreUnavailable as error:  # the status record says it, too
+        except StoreUnavailable as error:  # the status record reports it as well
             log.debug("state of %s not reported: %s", self.variant, error)
 
 

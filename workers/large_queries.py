@@ -1,15 +1,14 @@
-"""Large queries that wait, each in pieces, and the share of the slots that they have: pure.
+"""Large queries that wait in pieces, and their share of the slots' time. Pure.
 
 A query is large if it takes longer than a piece may (`LatencyModel.piece_inputs`). Its pieces are computed one after
-the other, in several slots where they are free, and other work between them.
+the other, or in several slots if they are free, with other work in between.
 
 Rules.
-* Other online work goes before pieces, but for a share: while both wait, pieces have a quarter of the slots' time. So a
-  large query makes a small one wait for one piece, and is not starved by small ones.
-* Between tenants pieces go by turns, counted in inputs: a tenant with twenty large queries gets as much as one with
-  one.
-* Of one tenant's queries the earliest deadline goes first. One without a deadline counts as due `PATIENCE_S` after it
-  came, so that later ones with deadlines do not starve it.
+* Other online work goes before pieces, but while both wait, pieces get a quarter of the slots' time. So a large query
+  delays a small one by one piece only, and small queries do not starve it.
+* Tenants take turns, counted in inputs: a tenant with twenty large queries gets as much time as a tenant with one.
+* Among the queries of a tenant, the earliest deadline goes first. A query without a deadline counts as due `PATIENCE_S`
+  after its arrival, so that later queries with deadlines do not starve it.
 """
 
 from bisect import insort
@@ -25,7 +24,7 @@ _MOST_OWED_S: Final = 1.0
 
 
 class Piece(Protocol):
-    """Part of a large query that is computed at once."""
+    """Part of a large query that is computed as one batch."""
 
     @property
     def inputs(self) -> int:
@@ -39,7 +38,7 @@ class Piece(Protocol):
 
     @property
     def allow_late(self) -> bool:
-        """Whether it is worth computing after its deadline."""
+        """True if it is computed even after its deadline."""
         ...
 
 
@@ -47,13 +46,13 @@ P = TypeVar("P", bound=Piece)
 
 
 class _Entry(Generic[P]):
-    """Pieces of one query that wait."""
+    """Waiting pieces of one query."""
 
     __slots__ = ("key", "pieces")
 
     def __init__(self, key: tuple[float, int], pieces: deque[P]) -> None:
         self.key = key
-        """When it is due, and its arrival."""
+        """Due time, and arrival number."""
         self.pieces = pieces
 
 
@@ -68,10 +67,10 @@ class LargeQueries(Generic[P]):
         """Inputs that wait."""
         self._tenants: dict[str, list[_Entry[P]]] = {}
         self._served: dict[str, int] = {}
-        """Inputs that each tenant was served of those that wait, counted from the least served one when it came."""
+        """Inputs served to each waiting tenant; a new tenant starts at the count of the least served one."""
 
     def add(self, tenant: str, pieces: Sequence[P], arrival: int, now_s: float) -> None:
-        """Let the pieces of one query wait."""
+        """Add the pieces of one query."""
         if tenant not in self._tenants:
             self._served[tenant] = min(self._served.values(), default=0)
         due_s = min(pieces[0].deadline_s, now_s + PATIENCE_S)
@@ -80,15 +79,15 @@ class LargeQueries(Generic[P]):
 
     @property
     def queries(self) -> int:
-        """Number of queries of which pieces wait."""
+        """Number of queries with waiting pieces."""
         return sum(map(len, self._tenants.values()))
 
     def next_key(self) -> tuple[float, int] | None:
-        """When the query is due whose piece is next, and its arrival; None if none waits."""
+        """Return the due time and arrival number of the query whose piece is next, or None if none waits."""
         return self._tenants[self._next_tenant()][0].key if self._tenants else None
 
     def take(self) -> P:
-        """Take the next piece; there must be one."""
+        """Remove and return the next piece; there must be one."""
         tenant = self._next_tenant()
         pieces = self._tenants[tenant][0].pieces
         piece = pieces.popleft()
@@ -99,7 +98,7 @@ class LargeQueries(Generic[P]):
         return piece
 
     def expire(self, now_s: float) -> list[P]:
-        """Take one piece of each query whose deadline has passed, and forget the others."""
+        """Remove each query whose deadline has passed. Returns one piece of each."""
         expired: list[P] = []
         for tenant, entries in list(self._tenants.items()):
             if entries[0].key[0] <= now_s:
@@ -109,7 +108,7 @@ class LargeQueries(Generic[P]):
         return expired
 
     def discard(self, unwanted: Collection[int]) -> None:
-        """Forget pieces, given by their `id`."""
+        """Remove pieces, given by their `id()`."""
         for tenant, entries in list(self._tenants.items()):
             for entry in entries:
                 kept = deque(piece for piece in entry.pieces if id(piece) not in unwanted)
@@ -118,7 +117,7 @@ class LargeQueries(Generic[P]):
             self._drop(tenant, [entry for entry in entries if not entry.pieces])
 
     def __iter__(self) -> Iterator[P]:
-        """All pieces that wait, in no particular order."""
+        """Yield all waiting pieces, in no particular order."""
         return (piece for entries in self._tenants.values() for entry in entries for piece in entry.pieces)
 
     def _next_tenant(self) -> str:
@@ -134,29 +133,29 @@ class LargeQueries(Generic[P]):
 
 
 class PieceTurn:
-    """The turns of pieces among other online work, of all instances of a worker."""
+    """Turns of pieces among other online work, shared by all instances of a worker."""
 
     def __init__(self) -> None:
         self.waiting = 0
-        """Large online queries that wait."""
+        """Number of large online queries that wait."""
         self._owed_s = 0.0
         """Slot seconds that pieces are behind their share, if positive."""
 
     @property
     def is_due(self) -> bool:
-        """Whether a piece goes before other online work: pieces have had less than their share."""
+        """True if a piece goes before other online work, because pieces have had less than their share."""
         return self._owed_s > 0.0
 
     def passed_over(self, seconds: float) -> None:
-        """Count a batch of other online work, of so many slot seconds, that went before a piece."""
+        """Count a batch of other online work, of `seconds` slot seconds, that was computed before a waiting piece."""
         self._owed_s = min(self._owed_s + seconds * PIECES_SHARE / (1.0 - PIECES_SHARE), _MOST_OWED_S)
 
     def taken(self, seconds: float) -> None:
-        """Count a piece that went before other online work."""
+        """Count a piece that was computed before other online work."""
         self._owed_s -= seconds
 
     def left(self) -> None:
-        """Count a large query as one that waits no longer; where it was the last, nothing is owed."""
+        """Count a large query that no longer waits; without any, the balance is reset."""
         self.waiting -= 1
         if not self.waiting:
             self._owed_s = 0.0

@@ -1,14 +1,14 @@
-"""Leases, the right to serve partitions: taken before reading them, kept while serving, given back afterwards.
+"""Leases, the right to serve partitions: acquired before reading them, renewed while serving, released afterwards.
 
 Rules.
-* One statement a second renews all leases of the worker and is its heartbeat. What is missing from the answer was taken
-  by another, and is forgotten at once.
-* While Postgres is away the worker goes on serving: without Postgres nobody can take its leases either. If only this
-  worker is cut off from it, another takes over after the TTL and both serve until the cut is healed. Queries are then
-  computed twice, and the client still sees one result; stopping instead would turn each outage of Postgres into one of
-  the service.
-* Who has slept for longer than the leases last commits nothing before it has asked whether they are still its own.
-* Calls are one at a time, so that a renewal never meets an acquisition half done.
+* One statement per second renews all leases of the worker, and one is its heartbeat. A lease that is missing from the
+  answer was taken by another worker and is dropped at once.
+* During an outage of Postgres the worker keeps serving: no other worker can take its leases either. If only this worker
+  cannot reach Postgres, another takes over after the TTL, and both serve until the connection is back. Queries are then
+  computed twice, and the client still sees one result. Stopping instead would turn each outage of Postgres into an
+  outage of the service.
+* A worker that has slept for longer than the TTL commits nothing before it has checked its leases.
+* Calls run one at a time, so that a renewal never sees an acquisition half done.
 """
 
 import asyncio
@@ -33,12 +33,12 @@ log = logging.getLogger(__name__)
 
 
 class Leases:
-    """Leases of one worker process, which its epoch tells from those before."""
+    """Leases of one worker process; its epoch distinguishes it from earlier processes of the same name."""
 
     def __init__(
         self, pool: Pool, worker: str, epoch: int, ttl_s: float, on_lost: Callable[[str, set[int]], None]
     ) -> None:
-        """`on_lost` is called with a variant and those of its partitions that were taken away."""
+        """`on_lost` is called with a variant and those of its partitions that another worker has taken."""
         self._pool = pool
         self._worker = worker
         self._epoch = epoch
@@ -50,14 +50,14 @@ class Leases:
         self._renewed_s = time.monotonic()
 
     def are_current(self) -> bool:
-        """Whether we have looked lately: a process that slept for longer than the leases last may have lost them."""
+        """Return true if the leases were renewed within the TTL; a process that slept longer may have lost them."""
         return time.monotonic() - self._renewed_s < self._ttl_s
 
     async def acquire(self, variant: str, partitions: Collection[int]) -> set[int]:
-        """Take those of the partitions that can be had now, and ask for the others; none while Postgres is away.
+        """Acquire the free ones of the partitions and request the others. Acquires none while Postgres is unavailable.
 
         Raises:
-            StoreConflict: there is no such variant.
+            StoreConflict: the variant does not exist.
         """
         async with self._lock:
             try:
@@ -73,7 +73,7 @@ class Leases:
             return taken
 
     async def due_for_handover(self, variant: str, partitions: Collection[int]) -> frozenset[int]:
-        """Partitions to release now, since they are requested or nobody is to have them."""
+        """Return the partitions to release now, because another worker requests them or no worker is to have them."""
         try:
             return frozenset(await partitions_to_release(self._pool, self._worker, self._epoch, variant, partitions))
         except StoreUnavailable as error:
@@ -84,11 +84,11 @@ class Leases:
         """Withdraw the requests for partitions of the variant."""
         try:
             await withdraw_lease_requests(self._pool, self._worker, variant)
-        except StoreUnavailable as error:  # at worst the next move of that partition has a gap
+        except StoreUnavailable as error:  # at worst the next move of that partition causes a pause
             self._log_outage(error)
 
     async def release(self, variant: str, partitions: Collection[int]) -> None:
-        """Give partitions back; while Postgres is away, as soon as it returns."""
+        """Release partitions; during an outage of Postgres, as soon as it is back."""
         async with self._lock:
             held = self._held.get(variant, set())
             held.difference_update(partitions)
@@ -100,7 +100,7 @@ class Leases:
         """Renew the leases until cancelled.
 
         Raises:
-            OperatorError: another worker of this name has started.
+            OperatorError: another worker of this name has started, or this one was retired.
         """
         while True:
             await asyncio.sleep(interval_s)
@@ -128,7 +128,7 @@ class Leases:
                 held -= lost
                 log.warning("partitions %s of %s were taken by another worker", sorted(lost), variant)
                 self._on_lost(variant, lost)
-        for variant, ours in kept.items():  # acquired or to be released when Postgres went away
+        for variant, ours in kept.items():  # acquired, or to be released, when Postgres became unavailable
             stray = ours - self._held.get(variant, set())
             if stray:
                 await self._release(variant, stray)

@@ -1,11 +1,12 @@
-"""Loads models into the memory of the worker's device, and takes what cannot be loaded apart by whose fault it is.
+"""Loading of models into the memory of the worker's device, and classification of failed loads.
 
-Rules:
-* Memory is accounted for before a load: by what the device says is in use, and by the profiles of what is loaded where
-  it says nothing. What would not fit is not begun, so nothing that serves is put at risk. What fits once others have
-  gone, who are on their way, waits for them.
-* A load that runs out of memory all the same is as one that would not fit: it frees what it had, and may succeed later.
-* A model that raises will raise again. Memory, and what a person can put right (`OperatorError`), may be there soon.
+Rules.
+* Memory is accounted for before a load, by the device's report, or by the profiles of the loaded models if the device
+  reports nothing. A load that would not fit is not begun, so it endangers no serving model. A load that fits once other
+  models, already leaving, have gone waits for them.
+* A load that still runs out of memory is treated alike: its memory is freed, and it may succeed later.
+* A model that raises will raise again. Lack of memory, and problems that an operator can fix (`OperatorError`), may
+  pass.
 """
 
 import logging
@@ -31,45 +32,45 @@ log = logging.getLogger(__name__)
 
 _LONGEST_REASON: Final = 500
 _SIGNS: Final = ("out of memory", "bad_alloc", "failed to allocate", "alloc_failed", "cannot allocate memory")
-"""What libraries say, in lower case, when there is no memory: they raise errors of a dozen types."""
+"""Signs of a lack of memory, in lower case, in messages of the libraries; they raise errors of many types."""
 
 
 class OutOfMemory(OperatorError):
-    """There is no memory for a model now."""
+    """Error: there is not enough memory for a model now."""
 
 
 class LoadFailure(NamedTuple):
-    """Why a model could not be loaded."""
+    """Failure of a load."""
 
     reason: str
     may_pass: bool
-    """Whether trying again later may help, though the model stays as it is."""
+    """True if another attempt may succeed though the model stays the same."""
 
 
 class DeviceMemory:
-    """Memory of the worker's device, and what loaded models take of it; models come and go one at a time."""
+    """Memory of the worker's device and the loaded models' share of it; models load and unload one at a time."""
 
     def __init__(self, settings: WorkerSettings) -> None:
         self._hardware = settings.hardware
         self._limit = settings.memory_bytes
         self._profiled: dict[str, int] = {}
-        """Bytes by model, as profiled."""
+        """Profiled bytes, by model."""
         self._leaving: set[str] = set()
-        """Models that are to go."""
+        """Models that are about to be unloaded."""
 
     @property
     def used(self) -> int:
-        """Bytes in use: as the device says, or where it says nothing, as what is loaded was profiled."""
+        """Bytes in use according to the device, or else the sum of the loaded models' profiles."""
         return memory_in_use(self._hardware) or sum(self._profiled.values())
 
     def claim(self, model: ServableModel) -> None:
-        """Take what the model needs.
+        """Reserve the memory of a model.
 
         Raises:
-            OutOfMemory: there is not as much.
+            OutOfMemory: there is not enough.
         """
         if self.used + model.memory_bytes > self._limit:
-            trim_memory()  # what was freed by others may have been kept for their next batch
+            trim_memory()  # the allocator may hold memory that other models have freed
         used = self.used
         if used + model.memory_bytes > self._limit:
             raise OutOfMemory(
@@ -78,43 +79,43 @@ class DeviceMemory:
         self._profiled[model.name] = model.memory_bytes
 
     def release(self, name: str) -> None:
-        """Give back what a model needed."""
+        """Return the memory of a model."""
         self._profiled.pop(name, None)
         self._leaving.discard(name)
 
     def expect_release(self, name: str, *, expected: bool) -> None:
-        """Note whether a model is about to go; one that is not loaded has nothing to give back."""
+        """Note if a model is about to be unloaded; no-op for one that is not loaded."""
         if expected and name in self._profiled:
             self._leaving.add(name)
         else:
             self._leaving.discard(name)
 
     def is_expected(self, model: ServableModel) -> bool:
-        """Whether there is too little for a model now, but will be enough when those have gone that are about to."""
+        """Return true if a model does not fit now, but will once the leaving models are gone."""
         leaving = sum(self._profiled.get(name, 0) for name in self._leaving - {model.name})
         return 0 < self.used + model.memory_bytes - self._limit <= leaving
 
 
 class UnloadableModel:
-    """Session of a model that could not be loaded: it fails each query with the reason, and nothing else."""
+    """Session of a model that could not be loaded: it fails each query with the reason."""
 
     def __init__(self, name: str, reason: str) -> None:
         self._message = f"{name} cannot be loaded: {reason}"
 
     def infer(self, inputs: Tensors) -> dict[str, NDArray[np.generic]]:
-        """Raise the reason; only the probe of a model that has computed nothing, which is empty, succeeds."""
+        """Raise the reason; only the empty probe succeeds, so that the worker is not replaced."""
         if inputs:
             raise ModelFailed(self._message)
         return {}
 
     def close(self) -> None:
-        """There is nothing to free."""
+        """Do nothing: there is no memory to free."""
 
 
 def open_session(
     model: ServableModel, settings: WorkerSettings, artifacts: ArtifactStore, memory: DeviceMemory
 ) -> LoadedModel:
-    """Load a model if there is memory for it; blocks. Raises what the runtime raises, and `OutOfMemory`."""
+    """Load a model if there is memory for it; blocks. Raises the errors of the runtime, and `OutOfMemory`."""
     check_width(model, settings)
     memory.claim(model)
     began = time.monotonic()
@@ -130,9 +131,9 @@ def open_session(
 
 
 def _load(model: ServableModel, settings: WorkerSettings, artifacts: ArtifactStore) -> LoadedModel:
-    """Load a model, letting those that serve go first: it takes seconds of a core, and queries must not wait.
+    """Load a model at low priority if possible: a load takes seconds of a core, and queries must not wait for it.
 
-    Only where it is one thread that computes: those that a session or a driver starts inherit what their starter has.
+    Only if a single thread computes: the threads that a session or a driver starts would inherit the low priority.
     """
     lanes = footprint_of(model, settings).parallel
     if settings.hardware != Hardware.CPU or model.threads > 1:
@@ -142,24 +143,24 @@ def _load(model: ServableModel, settings: WorkerSettings, artifacts: ArtifactSto
 
 
 def close_session(name: str, loaded: LoadedModel, memory: DeviceMemory) -> None:
-    """Free a model; blocks."""
+    """Unload a model and free its memory; blocks."""
     loaded.resources.close()
     memory.release(name)
     trim_memory()
 
 
 def load_failure(error: Exception) -> LoadFailure:
-    """What to say of a load that raised."""
+    """Return the failure to report for an error of a load."""
     return LoadFailure(first_line(error)[:_LONGEST_REASON], isinstance(error, OperatorError))
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that there is no memory, whichever library raised it."""
+    """Return true if an error of any library reports a lack of memory."""
     text = str(error).lower()
     return isinstance(error, MemoryError) or any(sign in text for sign in _SIGNS)
 
 
 def first_line(error: BaseException) -> str:
-    """The error in a line."""
+    """Return the first line of an error's message, or the error's type."""
     lines: list[Any] = str(error).strip().splitlines()
     return str(lines[0]) if lines else type(error).__name__

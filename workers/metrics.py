@@ -1,7 +1,7 @@
 """Metrics of a worker: for Prometheus, for its status record, and for the autoscaler.
 
-Children of metrics are bound once an instance, so that counting costs no look-up per query. `AnswerMeter` counts what
-is answered, by load class: the counterpart of what selectors count as asked.
+Labelled children are bound once per instance, so that counting needs no look-up per query. `AnswerMeter` counts answers
+by load class, as selectors count requests.
 """
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -28,7 +28,7 @@ INSTANCES = Gauge("infaas_worker_instances", "Instances by state.", ["state"])
 
 
 class _ClassCount:
-    """Number of answers to one load class since the last status."""
+    """Answers to one load class since the last status."""
 
     __slots__ = ("failed", "late", "queries", "unfounded")
 
@@ -43,25 +43,25 @@ class AnswerMeter:
         self._classes = CountsByClass(_ClassCount)
 
     def computed(self, task: str, key: ClassKey, *, late: bool) -> None:
-        """Count a query that was answered with what was computed."""
+        """Count a query that was answered with a result."""
         count = self._classes.of(task, key)
         count.queries += 1
         count.late += late
 
     def failed(self, task: str, key: ClassKey, unfounded: int) -> None:
-        """Count a query that was answered with an error, and the inputs that its header claimed beyond what it held."""
+        """Count a query answered with an error; `unfounded`: inputs claimed by its header and absent from its value."""
         count = self._classes.of(task, key)
         count.queries += 1
         count.failed += 1
         count.unfounded += unfounded
 
     def take(self) -> tuple[ClassAnswers, ...]:
-        """Answers since this was last called."""
+        """Return the answers since the last call."""
         return tuple(ClassAnswers(found, c.queries, c.late, c.failed, c.unfounded) for found, c in self._classes.take())
 
 
 class InstanceMetrics:
-    """Metrics of one instance, in the order in which a query meets them."""
+    """Metrics of one instance, in the order in which a query passes them."""
 
     def __init__(self, variant: str, task: str, answers: AnswerMeter, correction: float) -> None:
         self._variant = variant
@@ -80,25 +80,25 @@ class InstanceMetrics:
         self.answered = 0
 
     def count_batch(self, inputs: int, seconds: float) -> None:
-        """Count a batch that was computed."""
+        """Count a computed batch."""
         self._batches.inc()
         self._size.observe(inputs)
         self._compute.observe(seconds)
 
     def count_result(self, key: ClassKey, inputs: int, queue_s: float, *, late: bool) -> None:
-        """Count a query of this class that was computed, `queue_s` after the selector sent it."""
+        """Count a computed query of this class; `queue_s`: seconds from the selector's send to the computation."""
         self.inputs += inputs
         self.late += late
         self._queue.observe(queue_s)
         self._answers.computed(self._task, key, late=late)
 
     def count_error(self, key: ClassKey, unfounded: int, *, expired: bool) -> None:
-        """Count a query that was answered with an error; `unfounded` of the inputs that it claims were not there."""
+        """Count a query answered with an error; `unfounded`: inputs claimed by its header and absent from its value."""
         self.expired += expired
         self._answers.failed(self._task, key, unfounded)
 
     def count_finished(self, status: str | None) -> None:
-        """Count a record as done: a result of this status is acknowledged, or with None it is only a dead letter."""
+        """Count a finished record: a result of this status is acknowledged, or None: it is only a dead letter."""
         self.answered += 1
         if status is None:
             return

@@ -1,8 +1,8 @@
-"""A variant as a worker serves it: its signature, its profile, and how it is loaded.
+"""A variant as served by a worker: its signature, its profile, and its loading.
 
-Loading blocks and is called in a thread. It computes the largest batch once and the smallest a few times before it
-says that it is ready: the first run allocates, and on some runtimes compiles, what the profile did not count. What it
-computes are inputs that were kept when the model was registered: made-up ones may be such as no model takes.
+Loading blocks and runs in a thread. It computes the largest batch once and the smallest a few times before the model is
+ready, because the first run allocates, and on some runtimes compiles, which the profile does not include. The warm-up
+uses inputs stored at registration, because a model may reject made-up ones.
 """
 
 import logging
@@ -36,26 +36,26 @@ _WARM_UP_RUNS = 3
 _LOOPS = (b"Loop", b"TensorIterator", b"while_loop")
 _LOOKED_AT_BYTES = 32 << 20
 _WARM_UP_DIMENSION = 8
-"""Length taken for a variable dimension while warming up."""
+"""Length of variable dimensions in made-up inputs for the warm-up."""
 
 
 class ServableModel(msgspec.Struct, frozen=True):
-    """A registered variant with what its computation needs."""
+    """Registered variant with the data needed to compute it."""
 
     variant: Variant
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[str, ...]
     latency: LatencyModel
     memory_bytes: int
-    """Bytes that loading it adds to the process, as profiled."""
+    """Profiled bytes that loading it adds to the process."""
     sample_rows: str = ""
-    """SHA-256 of the file with inputs that it is known to compute; empty: none were kept."""
+    """SHA-256 of the file with inputs that it can compute; empty: none were stored."""
     processing: Processing | None = None
-    """What makes its tensors of what clients send; None: they send its tensors."""
+    """Processing of the clients' inputs into its tensors; None: clients send the tensors."""
     lengths: LengthModel = UNKNOWN_LENGTHS
-    """What inputs take longer because of their length."""
+    """Model of the extra time that inputs take because of their length."""
     class_names: tuple[str, ...] = ()
-    """Names of the classes, in the order of the scores, if they have any."""
+    """Names of the classes, in the order of the scores; empty if it has none."""
     threads: int = 1
     """Cores that a batch computes on, as profiled."""
 
@@ -66,22 +66,22 @@ class ServableModel(msgspec.Struct, frozen=True):
 
 
 class LoadedModel(NamedTuple):
-    """A model in memory, warmed up."""
+    """Model in memory, warmed up."""
 
     session: Session
     probe: Tensors
-    """An input that it has computed."""
+    """Input that it has computed successfully."""
     resources: ExitStack
-    """What is given back by closing this: the session, and the files that it was loaded from."""
+    """Session and model files, released when this is closed."""
     may_loop: bool = True
-    """Whether an input, and not only its shape, may decide how long it takes: then it may take for ever."""
+    """True if an input's values, not only its shape, may decide the compute time, so that it may never end."""
 
 
 def find_model(catalog: Catalog, variant: str, max_batch: int, correction: float = 1.0) -> ServableModel:
-    """The model of a variant, limited to `max_batch`, its latency as profiled times `correction`.
+    """Return the model of a variant, limited to `max_batch`, with its profiled latency times `correction`.
 
     Raises:
-        OperatorError: it is not registered, or not ready.
+        OperatorError: the variant is not registered, or not ready.
     """
     row, profile = catalog.variants.get(variant), catalog.profiles.get(variant)
     task = catalog.tasks.get(row.task) if row else None
@@ -100,7 +100,7 @@ def find_model(catalog: Catalog, variant: str, max_batch: int, correction: float
 
 
 def _taken_inputs(task: Task, architecture: Architecture) -> tuple[TensorSpec, ...]:
-    """The task's inputs, narrowed to what the architecture takes of them."""
+    """Return the task's inputs, narrowed to the values and lengths that the architecture accepts."""
     own = {spec.name: spec for spec in architecture.inputs}
     return tuple(
         replace(spec, below=_least(spec.below, own[spec.name].below), longest=own[spec.name].longest)
@@ -115,10 +115,10 @@ def _least(one: int | None, other: int | None) -> int | None:
 
 
 def load_session(model: ServableModel, artifacts: ArtifactStore, threads: int, lanes: int = 1) -> LoadedModel:
-    """Load a model, to compute so many batches at once, and warm it up; blocks.
+    """Load a model that computes `lanes` batches at once, and warm it up; blocks.
 
     Raises:
-        OperatorError: an artifact or the runtime is not here. Runtimes raise errors of their own, too.
+        OperatorError: an artifact or the runtime is missing. Runtimes raise errors of their own as well.
     """
     variant, rows = model.variant, _warm_up_rows(model, artifacts)
     options = LoadOptions(precision=variant.precision, threads=threads, lanes=lanes, max_batch=variant.max_batch)
@@ -141,7 +141,7 @@ def load_session(model: ServableModel, artifacts: ArtifactStore, threads: int, l
 
 
 def _may_loop(artifact: Path) -> bool:
-    """Whether a graph may have a loop, by the names of its operators; one that is large is not looked at."""
+    """Return true if a graph may have a loop, judged by its operator names; large graphs are not inspected."""
     if not artifact.is_file() or artifact.stat().st_size > _LOOKED_AT_BYTES:
         return True
     graph = artifact.read_bytes()
@@ -155,10 +155,10 @@ def _processed(session: Session, model: ServableModel, processing: Processing, h
 
 
 def check_inputs(specs: tuple[TensorSpec, ...], inputs: Mapping[str, NDArray[Any]]) -> int:
-    """Check a request against the task's signature; returns the number of inputs it holds.
+    """Check a request against the task's signature. Returns the number of inputs in it.
 
     Raises:
-        InvalidRequest: they are not what the task's signature asks for.
+        InvalidRequest: the inputs do not fit the signature.
     """
     if len(inputs) != len(specs) or any(spec.name not in inputs for spec in specs):
         wanted = ", ".join(spec.name for spec in specs)

@@ -1,13 +1,13 @@
-"""Claims the name of a worker, so that no two living workers have it, on whatever machines.
+"""Claim of a worker's name, so that no two living workers on any machines have the same one.
 
 Rules.
-1. A name that nobody has, that was given up, or whose holder has sent no heartbeat for `ALIVE_S` is free.
-2. The holder before was a process of this data folder on this host: it has ended, since one process at a time has the
-   lock of the name there (`worker_identity`). A worker that was killed is back at once.
-3. Any other holder is watched: a heartbeat that comes meanwhile proves that it lives, and the claim is refused; without
-   one the name is free after `ALIVE_S`, as when a worker was moved from a machine that is lost.
+1. A name is free if no worker has it, if it was given up, or if its holder has sent no heartbeat for `ALIVE_S`.
+2. If the holder was a process of this data folder on this host, it has ended: only one process at a time holds the lock
+   of the name there (`worker_identity`). A killed worker is therefore back at once.
+3. Any other holder is watched. A heartbeat during the watch proves that it lives, and the claim is refused. Without one
+   the name is free after `ALIVE_S`, e.g. when a worker was moved from a lost machine.
 
-A claim names the epoch of the holder that it follows, so of two claims at the same moment one is made.
+A claim names the epoch of the previous holder, so only one of two simultaneous claims succeeds.
 """
 
 import asyncio
@@ -23,22 +23,22 @@ _LOOK_S: Final = 0.25
 
 
 class NameVerdict(Enum):
-    """Outcome of a look at who has a name."""
+    """Outcome of one check of a name."""
 
     FREE = auto()
     TAKEN = auto()
     UNKNOWN = auto()
-    """It may live: look again."""
+    """The holder may live: check again."""
 
 
 def judge_name(first: NameHolder | None, now: NameHolder | None, host: str, home: str) -> NameVerdict:
-    """Judge whether a name is free for a process of this host and data folder.
+    """Judge if a name is free for a process of this host and data folder.
 
     Args:
-        first: Its holder at the first look.
-        now: Its holder at this look; None: nobody ever had it.
-        host: Host of the process that claims it.
-        home: Data folder of that process, as in the row of a worker.
+        first: holder at the first check.
+        now: holder at this check; None: the name was never used.
+        host: host of the claiming process.
+        home: data folder of that process, as in the row of a worker.
     """
     if now is None or now.retired or not now.alive or (now.host, now.home) == (host, home):
         return NameVerdict.FREE
@@ -47,11 +47,11 @@ def judge_name(first: NameHolder | None, now: NameHolder | None, host: str, home
 
 
 async def claim_name(session: DatabaseSession, worker: WorkerRow) -> int:
-    """Register a worker under its name; returns its epoch. It may take `ALIVE_S`.
+    """Register a worker under its name. Returns its epoch. It may take `ALIVE_S`.
 
     Raises:
         OperatorError: a living worker of another machine or data folder has the name.
-        StoreUnavailable: Postgres is away.
+        StoreUnavailable: Postgres cannot be reached.
     """
     first: NameHolder | None = None
     while True:

@@ -1,21 +1,20 @@
-"""Whether online queries are coming: pure, the clock is an argument.
+"""Rhythm of online queries: predicts if more are coming. Pure: the clock is an argument.
 
-They are, until none has come for many times as long as it usually takes, and at the latest a second after the last one:
-a second without an online query is idle.
+More are expected until none has come for many times the usual gap, and for at most one second after the last one.
 """
 
 from typing import Final
 
 _IDLE_S: Final = 1.0
 _USUAL_GAPS: Final = 20.0
-"""Gaps as long as usual after which none is expected: of queries at random times one in 10^9 comes later."""
+"""Number of usual gaps after which none is expected; of queries at random times, one in 10^9 comes later."""
 _LEAST_S: Final = 0.1
-"""The shortest pause that counts: who sends them may have been held up for as long."""
+"""The shortest pause that counts, because a sender may be delayed by as much."""
 _SMOOTHING: Final = 0.1
 
 
 class OnlineRhythm:
-    """When online queries last came, and how far apart they usually are."""
+    """Time of the last online query, and the usual gap between two."""
 
     __slots__ = ("_at", "_gap_s")
 
@@ -24,10 +23,10 @@ class OnlineRhythm:
         self._gap_s = _IDLE_S
 
     def came(self, now: float) -> None:
-        """Note that one came at `now`, or several at once."""
+        """Record that one or several came at `now`."""
         self._gap_s += _SMOOTHING * (min(now - self._at, _IDLE_S) - self._gap_s)
         self._at = now
 
     def expects_more(self, now: float) -> bool:
-        """Whether the next one is likely to come at any moment."""
+        """Return true if another is expected soon."""
         return now - self._at < min(max(_USUAL_GAPS * self._gap_s, _LEAST_S), _IDLE_S)

@@ -1,8 +1,8 @@
-"""Follows the placement: starts and ends instances as the rows of `instances` ask for.
+"""Placement follower: starts and ends instances according to the rows of `instances`.
 
-A change of the rows wakes it; it reads all rows of the worker and hands each controller its own. While Postgres is away
-what runs goes on. A row that comes back while its instance still drains starts a new one when the old one has ended.
-A lease that is released or asked for wakes those that wait for one.
+A change notification wakes it. It then reads all rows of the worker and passes each to its controller. During an outage
+of Postgres the running instances continue. A row that comes back while its instance drains starts a new instance once
+the old one has ended. Lease notifications wake the instances that wait for a lease.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ _AGAIN_S = 1.0
 
 
 class PlacementFollower:
-    """Keeps the instance controllers of one worker in line with its rows."""
+    """Follower that keeps the instance controllers of one worker in line with its rows."""
 
     def __init__(
         self, database: SharedConnection, worker: str, make_controller: Callable[[InstanceRow], InstanceController]
@@ -35,17 +35,17 @@ class PlacementFollower:
 
     @property
     def controllers(self) -> Iterable[InstanceController]:
-        """Controllers of all instances that serve, load or drain here."""
+        """Controllers of all instances that load, serve or drain here."""
         return self._controllers.values()
 
     def lose_leases(self, variant: str, partitions: set[int]) -> None:
-        """Stop serving these partitions of a variant: another worker took their leases."""
+        """Stop serving these partitions of a variant, because another worker took their leases."""
         controller = self._controllers.get(variant)
         if controller is not None:
             controller.lose_leases(partitions)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Follow the rows until `stop` is set, then end every instance; returns when all have drained."""
+        """Follow the rows until `stop` is set, then end every instance. Returns when all have drained."""
         async with ChangeListener(self._database, [PLACEMENT, LEASES]) as changes, asyncio.TaskGroup() as tasks:
             following = tasks.create_task(self._follow(changes, tasks), name="follow placement")
             await stop.wait()

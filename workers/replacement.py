@@ -1,14 +1,14 @@
-"""The end of a worker that cannot go on, but whose successor could: a batch never ends, or a device fails.
+"""Replacement of a worker that cannot continue, but whose successor could: a batch never ends, or the device fails.
 
-    ask         -> serve on in spare slots while others take over what is served here -> leave
-    ask_at_once -> leave: not live, announce it, drain what can be drained, for a moment only -> exit with EXIT_REPLACE
+    ask         -> keep serving in spare slots while other workers take over -> leave
+    ask_at_once -> leave: not live, announce it, drain for a short time only -> exit with EXIT_REPLACE
 
-Nothing is lost: what is not answered is delivered again to the successor, which takes back the worker's leases. The
-exit is hard, since no thread that computes for ever can be ended otherwise.
+No query is lost: unanswered ones are delivered again to the successor, which takes back the worker's leases. The exit
+is hard, because a thread that computes for ever cannot be ended otherwise.
 
-Others take over as from a worker that is to end: its row says that it drains, so its instances are wanted elsewhere,
-and each partition is handed over once its next owner has loaded. One worker drains at a time, and only where another of
-its hardware does not: else nobody would serve. One that stays alone leaves all the same.
+Other workers take over as from any draining worker: the row is marked as draining, its instances are placed elsewhere,
+and each partition is handed over once its next owner has loaded. Among the workers of a hardware, only one drains at a
+time, and only if another does not; otherwise none would serve. A worker without others leaves without a takeover.
 """
 
 import asyncio
@@ -28,27 +28,27 @@ _LOOK_AGAIN_S: Final = 0.5
 
 
 class Replacement:
-    """Wish of a worker process to be replaced."""
+    """Request of a worker process to be replaced."""
 
     def __init__(self) -> None:
         self._wanted = asyncio.Event()
         self._at_once = asyncio.Event()
         self.leaves = False
-        """Whether it serves no longer."""
+        """True if it no longer serves."""
 
     @property
     def wanted(self) -> bool:
-        """Whether the process is to be replaced."""
+        """True if the process is to be replaced."""
         return self._wanted.is_set()
 
     def ask(self, reason: str) -> None:
-        """Have the process replaced, after others have taken over; call on the event loop."""
+        """Request a replacement after other workers have taken over; call on the event loop."""
         if not self.wanted:
             log.error("this worker is to be replaced: %s", reason)
         self._wanted.set()
 
     def ask_at_once(self, reason: str) -> None:
-        """Have the process replaced without waiting for others; call on the event loop."""
+        """Request a replacement without a takeover; call on the event loop."""
         self.ask(reason)
         self._at_once.set()
 
@@ -56,13 +56,13 @@ class Replacement:
         self, timeout_s: float, alone_s: float,
         is_held_up: Callable[[], bool], take_over: Callable[[], Awaitable[TakeOver]],
     ) -> None:  # fmt: skip
-        """Wait until it is wanted, and until others have taken over.
+        """Wait until a replacement is requested, and then until other workers have taken over.
 
         Args:
-            timeout_s: seconds for others to take over, at most.
-            alone_s: seconds for which there must be no others, who may be starting, before it counts as alone.
-            is_held_up: says whether no slot is left to serve on.
-            take_over: asks others to take over, and says how far that is.
+            timeout_s: most seconds for the takeover.
+            alone_s: seconds without other workers, which may be starting, before this one counts as alone.
+            is_held_up: returns true if no slot is left to serve with.
+            take_over: asks other workers to take over, and returns the progress.
         """
         await self._wanted.wait()
         loop = asyncio.get_running_loop()
@@ -80,7 +80,7 @@ class Replacement:
         log.info("leaving to be replaced; others taking over: %s", state)
 
     async def leave(self, stop: asyncio.Event, drain_s: float) -> None:
-        """Set `stop`, and exit when all has not ended within `drain_s`."""
+        """Set `stop`, and exit if the tasks have not ended within `drain_s`."""
         self.leaves = True
         stop.set()
         await asyncio.sleep(drain_s)
@@ -88,6 +88,6 @@ class Replacement:
 
 
 def exit_to_be_replaced() -> NoReturn:
-    """End the process at once, whatever its threads do."""
+    """End the process at once, regardless of its threads."""
     logging.shutdown()
     os._exit(EXIT_REPLACE)

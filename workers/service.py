@@ -55,21 +55,19 @@ from workers.status import StatusReporter
 log = logging.getLogger(__name__)
 
 SWITCH_S: Final = 0.00005
-"""Seconds that a slot waits for the interpreter while the event loop is at work. Python's own 5 ms are as long as a
-batch of a small model: a full queue was worked off at 0.89 of the bare session's rate, with a tenth of that at 0.95.
-What is called from Python asks for it at each operation: torch-eager was at 0.84 with a tenth, with this at 0.88 to
-0.92."""
+"""Seconds that a slot's thread waits for the interpreter while the event loop runs. Python's default of 5 ms is as long
+as a batch of a small model, and costs a tenth of the throughput under a full queue."""
 
 _ALONE_S: Final = 10.0
-"""Seconds in which another worker that ended should be there again."""
+"""Seconds within which another worker that ended should have restarted."""
 
 
 async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSettings, stop: asyncio.Event) -> None:
     """Run a worker until `stop` is set and everything is drained.
 
     Raises:
-        OperatorError: Kafka cannot be reached, another worker of this name has started, or there is no sandbox for
-            builds though it is required.
+        OperatorError: Kafka cannot be reached, another worker of this name has started, or builds require a sandbox
+            that is not available.
         StoreUnavailable: Postgres cannot be reached at the start.
     """
     defect = asyncio.get_running_loop().create_future()
@@ -105,7 +103,7 @@ async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSett
             lambda variant, lost: placement.lose_leases(variant, lost),
         )
         artifacts = await asyncio.to_thread(open_artifacts, settings.artifacts, settings.home)
-        forget_secrets()  # all that needs them has been opened, and no model has been loaded
+        forget_secrets()  # everything that needs them is open, and no model is loaded yet
         context = WorkerContext(
             settings=settings, kafka=kafka, pool=pool, catalog=catalog, online=online, offline=offline,
             record_memory=RecordMemory(kafka.max_in_flight_bytes), producer=producer, streams=streams,
@@ -165,7 +163,7 @@ async def _replace(context: WorkerContext, placement: PlacementFollower, epoch: 
     )
     try:
         async with asyncio.timeout(settings.replace_drain_s):
-            await undrain_workers(pool, [settings.worker])  # its successor is to serve
+            await undrain_workers(pool, [settings.worker])  # so that the successor serves
     except (StoreUnavailable, TimeoutError) as error:
         log.warning("the successor may have to be told that it is to serve: %r", error)
     await replacement.leave(stop, settings.replace_drain_s)
@@ -203,14 +201,14 @@ def _open_executor(settings: WorkerSettings, defect: "asyncio.Future[None]", sta
 
 
 def _open_loader(settings: WorkerSettings, stack: AsyncExitStack) -> Executor:
-    """Start a thread on the cores that the worker computes on, which those that a session starts inherit."""
+    """Start a thread pinned to the worker's cores; the threads that a session starts inherit the pinning."""
     loader = ThreadPoolExecutor(1, "loader", pin_thread, (settings.cpus,))
     stack.push_async_callback(asyncio.to_thread, loader.shutdown)
     return loader
 
 
 def worker_row(settings: WorkerSettings) -> WorkerRow:
-    """The row that a worker with these settings registers with."""
+    """Return the row that a worker with these settings registers."""
     return WorkerRow(
         name=settings.worker,
         hardware=settings.hardware.value,

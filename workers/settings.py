@@ -28,7 +28,7 @@ def _memory_bytes(fields: dict[str, Any]) -> int:
 
 
 class WorkerSettings(ArtifactUserSettings):
-    """Settings of one worker: its device, how much of it it may use, and how it behaves."""
+    """Settings of one worker: its device, its limits, and its behaviour."""
 
     model_config = SettingsConfigDict(env_prefix="INFAAS_WORKERS_", frozen=True, extra="ignore")
 
@@ -38,69 +38,69 @@ class WorkerSettings(ArtifactUserSettings):
     hardware: Hardware = Hardware.CPU
     """Type of the device that the worker owns."""
     device: int | None = Field(default=None, ge=0)
-    """Number of the accelerator that it owns among those of the machine; default: the first that the environment leaves
-    visible to it."""
+    """Number of the accelerator that the worker owns among those of the machine; default: the first one that the
+    environment leaves visible."""
     cpus: tuple[int, ...] = ()
-    """Numbers of the CPU cores that it computes on, e.g. `[0,1]`; default: any, as the kernel likes."""
+    """Numbers of the CPU cores that the worker computes on, e.g. `[0,1]`; default: any, chosen by the kernel."""
     cores: int = Field(default_factory=_cores, ge=1)
-    """Number of CPU cores that the worker may compute on; default: as many as `cpus` names, else all that it may
-    use at once."""
+    """Number of CPU cores that the worker may compute on; default: the number of `cpus`, or else all usable cores."""
     threads: int = Field(default=THREADS, ge=1)
-    """Number of cores that a slot has, of which there are `cores // threads`. A batch takes as many slots as it was
-    measured on cores."""
+    """Number of cores per slot; the worker has `cores // threads` slots. A batch takes enough slots for the number of
+    cores that its variant was measured on."""
     memory_bytes: int = Field(default_factory=_memory_bytes, ge=1)
-    """Bytes of the device's memory that the worker may use, on a CPU of the machine's; a variant that would exceed them
-    is not loaded. Default: all."""
+    """Bytes of the device's memory that the worker may use (for a CPU, of the machine's memory); a variant that would
+    exceed them is not loaded. Default: all."""
     price_per_hour: float | None = Field(default=None, ge=0)
-    """Price of the worker in USD per hour; by default the list price of the hardware."""
+    """Price of the worker in USD per hour; default: the list price of the hardware."""
 
     lease_ttl_s: float = Field(default=3.0, gt=0)
     """Seconds after which the partitions of a dead worker are free."""
     lease_renew_s: float = Field(default=1.0, gt=0)
-    """Seconds between two renewals of the leases, which are the worker's heartbeat, too."""
+    """Seconds between two renewals of the leases; a renewal is also the worker's heartbeat."""
     handover_timeout_s: float = Field(default=60.0, gt=0)
-    """Seconds for which a partition that another worker is to have is served on until that one is ready to take it."""
+    """Most seconds for which the worker keeps serving a partition while its next owner is not ready to take it."""
     status_interval_s: float = Field(default=0.1, gt=0)
-    """Seconds between two status records, by which selectors know the worker's backlog, while there are queries."""
+    """Seconds between two status records while there are queries; selectors learn the worker's backlog from them."""
     status_idle_interval_s: float = Field(default=1.0, gt=0)
-    """Seconds between two status records while there are none. Each says when the next one is due, and is believed for
-    three times as long."""
+    """Seconds between two status records while there are no queries. Each record announces when the next one is due,
+    and is valid for three times as long."""
     prefetch_s: float = Field(default=1.0, gt=0)
-    """Seconds of predicted work that an instance fetches ahead: within it, deadlines decide the order."""
+    """Seconds of predicted work that an instance prefetches; within it, deadlines decide the order."""
     prefetch_max: int = Field(default=1000, ge=1)
-    """Most queries that an instance fetches ahead."""
+    """Most queries that an instance prefetches."""
     max_crashes: int = Field(default=3, ge=1)
-    """Number of crashes after which the query that was being computed is given up."""
+    """Number of crashes after which the query being computed is given up."""
     compute_limit_s: float = Field(default=10.0, gt=0)
-    """Seconds that any batch may take before it counts as one that never ends: its query has failed, and the worker is
-    replaced. More where a runtime compiles while it serves, as TensorRT does for a shape that it has not seen."""
+    """Seconds that any batch may take before it counts as one that never ends: its query fails, and the worker is
+    replaced. Increase it if a runtime compiles while it serves, as TensorRT does for new input shapes."""
     compute_limit_factor: float = Field(default=20.0, gt=1)
-    """Times of its predicted time that a batch may take, where that is more than `compute_limit_s`."""
+    """Multiple of its predicted time that a batch may take, if that is more than `compute_limit_s`."""
     drift_window_s: float = Field(default=60.0, ge=0)
-    """Seconds of undisturbed batches that are looked at together, at least; where ten such times in a row differ alike
-    from what the profile says, predictions are corrected."""
+    """Least seconds of a window of undisturbed batches; if ten windows in a row differ alike from the profile,
+    predictions are corrected."""
     replace_timeout_s: float = Field(default=45.0, ge=0)
-    """Seconds for which a worker that is to be replaced serves on, in spare slots, until others have taken over."""
+    """Most seconds for which a worker to be replaced keeps serving, in spare slots, until other workers have taken
+    over."""
     replace_drain_s: float = Field(default=2.0, gt=0)
-    """Seconds for which it then finishes the queries that it can."""
+    """Seconds for which it then finishes queries."""
     load_attempts: int = Field(default=3, ge=1)
-    """Loads of a model that are tried before it counts as failed: another worker tries it then, and here a model that
-    raises is not tried again until it is registered anew or the worker restarts. Lack of memory, and what a person can
-    put right, may pass: that is tried again, ever more seldom."""
+    """Attempts to load a model before it counts as failed. Then another worker tries it. This one does not retry a
+    model that raises until it is registered again or the worker restarts. Lack of memory, and problems that an operator
+    can fix, may pass: those loads are retried with growing pauses."""
     load_retry_max_s: float = Field(default=60.0, gt=0)
-    """Longest pause in seconds before a failed load is tried again."""
+    """Longest pause in seconds before a failed load is retried."""
     failed_answer_s: float = Field(default=5.0, ge=0)
-    """Seconds for which queries that wait for a model that has failed are left to another worker; where none has taken
-    them by then, they are answered with the reason."""
+    """Seconds for which the waiting queries of a failed model are left to another worker; if none has taken them by
+    then, they are answered with the reason."""
 
     builds: bool = True
-    """Whether it does steps of registrations, beside serving: makes and measures variants for its hardware."""
+    """Do steps of registrations beside serving: make and measure variants for the worker's hardware."""
     build_timeout_s: float = Field(default=TIMEOUT_S, gt=0)
-    """Seconds that such a step may take."""
+    """Most seconds that such a step may take."""
     build_memory_bytes: int = Field(default=0, ge=0)
-    """Bytes of memory that its process may take; 0: nine tenths of what is free when it begins."""
+    """Most bytes of memory that its process may take; 0: nine tenths of the memory that is free when it begins."""
     build_patience_s: float = Field(default=60.0, ge=0)
-    """Seconds for which a measurement waits until no query is likely to come; then it says how noisy it was."""
+    """Most seconds for which a measurement waits until no query is expected; its noise is reported."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -122,7 +122,7 @@ class WorkerSettings(ArtifactUserSettings):
 
     @property
     def slots(self) -> int:
-        """Number of batches of the narrowest kind that can compute at once."""
+        """Number of batches that can compute at once if each takes one slot."""
         return slots_of(self.hardware, self.cores, self.threads)
 
     @property
@@ -134,5 +134,5 @@ class WorkerSettings(ArtifactUserSettings):
 
     @property
     def journal_file(self) -> Path:
-        """File of the crash journal; must survive a restart of the process."""
+        """File of the crash journal; it must survive a restart of the process."""
         return self.home / "workers" / f"{self.worker}.journal"

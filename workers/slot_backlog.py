@@ -1,7 +1,7 @@
-"""When the slots of a worker will have computed what there is, one after the other: pure.
+"""Slot backlogs of a worker: when each slot will have computed the waiting batches. Pure.
 
-Selectors send to several variants of a worker at once. A mean over the slots says too little to them: with two batches
-under way in two slots one is free for a third when the shorter ends, with four it waits for two of them.
+Selectors send to several variants of a worker at once, so they need a time per slot. The mean is too little: with two
+batches under way in two slots, a third one can begin when the shorter one ends; with four, it waits for two of them.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,25 +10,26 @@ from typing import Final, NamedTuple
 from schemas.slots import after_batch
 
 _MOST_ROUNDS: Final = 4
-"""Batches for each slot that are taken one by one; more make larger ones, for who waits behind so many counts them."""
+"""Batches per slot that are simulated one by one; more are merged into larger ones, as their exact order matters less.
+"""
 
 
 class WaitingBatches(NamedTuple):
     """Batches of one instance that have not begun."""
 
     seconds: float
-    """Predicted, of each."""
+    """Predicted seconds of each batch."""
     number: int
     width: int
-    """Slots that each takes."""
+    """Slots that each batch takes."""
 
 
 def slot_backlogs_s(left_s: Sequence[float], waiting: Iterable[WaitingBatches]) -> tuple[float, ...]:
-    """Seconds until each slot is free, soonest first.
+    """Return the seconds until each slot is free, soonest first.
 
     Args:
-        left_s: of what each slot computes now, seconds that are left; 0 of a free one.
-        waiting: what begins as soon as there are slots for it, in this order.
+        left_s: seconds left of each slot's current batch; 0 for a free slot.
+        waiting: batches that begin in this order as soon as there are slots.
     """
     slots = sorted(left_s)
     for batches in waiting:

@@ -1,8 +1,8 @@
-"""Publishes the worker's status: at once when a state changes, each 100 ms while there are queries.
+"""Status reporter: publishes the worker's status when a state changes, and each 100 ms while there are queries.
 
-While there are none, only so often that the worker is believed to live.
+Without queries it publishes just often enough that the worker counts as alive.
 
-The record is never waited for: a late status is worth nothing, and the next one is due anyway.
+It never waits for the record's acknowledgement: a late status has no value, and the next one is due soon.
 """
 
 import time
@@ -52,7 +52,7 @@ class StatusReporter:
         self._context.trigger.change()
 
     async def publish(self) -> bool:
-        """Publish the status once; returns whether it says that there is nothing to do."""
+        """Publish the status once. Returns true if no instance holds a query."""
         self._context.trigger.begin()
         now_s = time.monotonic()
         if now_s - self._memory_at >= _MEMORY_INTERVAL_S:
@@ -100,4 +100,4 @@ def _is_idle(instances: Iterable[InstanceStatus]) -> bool:
 
 def _forget(sent: "asyncio.Future[Ack]") -> None:
     if not sent.cancelled():
-        sent.exception()  # looked at, so that asyncio does not report it: the next status is on its way
+        sent.exception()  # retrieved, so that asyncio does not report it; the next status follows

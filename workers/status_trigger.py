@@ -1,4 +1,4 @@
-"""When a worker's next status is due: at once after a change of state, soon after work came, in a while otherwise."""
+"""Trigger of a worker's next status: at once after a change of state, soon after work came, or else after a while."""
 
 import asyncio
 
@@ -6,28 +6,28 @@ from process.event_wait import wait_within
 
 
 class StatusTrigger:
-    """Waited on by the one task that publishes; told by whoever changes what is published."""
+    """Trigger that the publishing task waits for, and that every change of the published state sets."""
 
     def __init__(self) -> None:
         self._stirred = asyncio.Event()
         self._changed = asyncio.Event()
 
     def work(self) -> None:
-        """Records came in."""
+        """Note that records came in."""
         self._stirred.set()
 
     def change(self) -> None:
-        """Something changed that others act upon, as the state of an instance."""
+        """Note a change that other services act on, e.g. the state of an instance."""
         self._stirred.set()
         self._changed.set()
 
     def begin(self) -> None:
-        """A status is put together now: what is told from here on is news for the next one."""
+        """Begin a status: later changes belong to the next one."""
         self._stirred.clear()
         self._changed.clear()
 
     async def wait(self, interval_s: float, idle_interval_s: float, *, idle: bool) -> None:
-        """Until the next status is due after the last one, in which nothing was going on if it was `idle`."""
+        """Wait until the next status is due; `idle`: the last one showed no queries."""
         if idle:
             await wait_within(idle_interval_s - interval_s, self._stirred)
         await wait_within(interval_s, self._changed)

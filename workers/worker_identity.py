@@ -1,9 +1,9 @@
-"""The name of a worker, which one process of a data folder has at a time.
+"""Name of a worker, held by one process of a data folder at a time.
 
-A worker's name says whose leases it may take back, and finds its crash journal. So the process holds a lock of the name
-in its data folder, which the kernel frees when it ends, however it does, for the one that follows. A worker without a
-name takes the first of `<hardware>-<host>-0`, `-1`, ... whose lock is free, and has the same after a restart. Processes
-of other data folders and machines are kept apart by `name_claim`.
+The name determines which leases the worker may take back, and finds its crash journal. So the process holds a lock of
+the name in its data folder; the kernel releases it when the process ends, however it ends. A worker without a given
+name takes the first of `<hardware>-<host>-0`, `-1`, ... whose lock is free, and has the same name after a restart.
+`name_claim` keeps processes of other data folders and machines apart.
 """
 
 import asyncio
@@ -22,15 +22,15 @@ from workers.settings import WorkerSettings
 _ENDING_S: Final = 5.0
 _LOOK_S: Final = 0.05
 _LONGEST_HOST: Final = 40
-"""Letters of the host's name that fit into a worker's beside the rest."""
+"""Most letters of the host's name in a worker's name."""
 
 
 @asynccontextmanager
 async def named_worker(settings: WorkerSettings) -> AsyncGenerator[WorkerSettings]:
-    """Settings with a name, the given one or a free one, which is held while the context is open.
+    """Yield the settings with a name, the given one or a free one, which is held while the context is open.
 
     Raises:
-        OperatorError: the given one is held by another process, which lives.
+        OperatorError: another process holds the given name, and does not end.
     """
     with ExitStack() as held:
         if settings.name:
@@ -42,10 +42,10 @@ async def named_worker(settings: WorkerSettings) -> AsyncGenerator[WorkerSetting
 
 
 async def _hold_given(settings: WorkerSettings, held: ExitStack) -> None:
-    """Hold the name that was given. The process that had it may still be ending.
+    """Hold the given name; its previous process may still be ending.
 
     Raises:
-        OperatorError: it does not end.
+        OperatorError: that process does not end.
     """
     clock = asyncio.get_running_loop().time
     until = clock() + _ENDING_S
@@ -65,7 +65,7 @@ def _names(hardware: str) -> Generator[str]:
 
 
 def _hold(folder: Path, name: str, held: ExitStack) -> bool:
-    """Hold a name until the stack closes; False if another process does."""
+    """Hold a name until the stack closes. Returns false if another process holds it."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = (folder / f"{name}.lock").open("w")
     try:
