@@ -1,6 +1,6 @@
-"""Steps of a registration that workers do: asked for over Kafka, by workers of the hardware type that they are about.
+"""Builds: steps of a registration that are requested over Kafka and executed by workers of their hardware type.
 
-Reading order: build_files (the files of a step, by their content) -> build (the request, and how it ended) -> presence
-(which workers do any) -> remote_steps (asks, and waits) -> chosen_steps (there or here). Who does them is
-`workers.builder`.
+Reading order: build_files (files of a step, named by content) -> build (request, report and outcome) -> presence
+(workers that execute builds) -> remote_steps (requests a build and waits for it) -> chosen_steps (remote or local).
+Workers execute builds in `workers.builder`.
 """

@@ -1,4 +1,4 @@
-"""A build as it travels: what is to be done, who does it, and how it ended."""
+"""Messages of a build: its request, the reports of a worker, and its outcome."""
 
 import hashlib
 from typing import Any, Self, TypeVar
@@ -13,40 +13,41 @@ T = TypeVar("T")
 
 
 class Build(msgspec.Struct, frozen=True, kw_only=True):
-    """A step that a worker is to do, with its files by their SHA-256: the same step is the same build."""
+    """A step for a worker, with its files named by their SHA-256: equal steps are the same build."""
 
     step: HardwareStep
     run: str = ""
-    """What tells it from the same step of another registration, where it must be done once more."""
+    """Distinguishes it from the same step of another registration, if the step must be repeated."""
 
     @property
     def id(self) -> str:
-        """Hash of what is to be done."""
+        """SHA-256 of the build's content."""
         return hashlib.sha256(msgspec.json.encode(self, enc_hook=str)).hexdigest()
 
     @classmethod
     def decoded(cls, value: object) -> Self:
-        """The build from JSON that was decoded to plain values; raises `msgspec.ValidationError`."""
+        """Return the build from decoded JSON; raises `msgspec.ValidationError`."""
         return msgspec.convert(value, cls, dec_hook=to_path)
 
 
 class BuildRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Word that a build is wanted (JSON, in `infaas.builds.<hardware>`; key = its id)."""
+    """Request for a build (JSON, in `infaas.builds.<hardware>`; key = its id)."""
 
     id: str
     build: dict[str, Any]
-    """The build, as JSON has it."""
+    """The build, as plain JSON values."""
     asked_ms: int
-    """When, by the database's clock, ms since the epoch: what is older than another request for it changes nothing."""
+    """Time of the request in ms since the epoch, by the database's clock; a request older than another for the same
+    build is ignored."""
 
     @classmethod
     def of(cls, build: Build, asked_ms: int) -> Self:
-        """The request for a build."""
+        """Return the request for a build."""
         return cls(id=build.id, build=msgspec.to_builtins(build, enc_hook=str), asked_ms=asked_ms)
 
 
 class BuildReport(msgspec.Struct, frozen=True, kw_only=True):
-    """A worker's word that it has begun or ended a build, for whoever waits for it (JSON)."""
+    """Report of a worker that it has begun or ended a build (JSON)."""
 
     build: str
     worker: str
@@ -54,24 +55,24 @@ class BuildReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BuildOutcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How a build ended."""
+    """Outcome of a build."""
 
     value: Any = None
-    """The step's result, as JSON has it."""
+    """Result of the step, as plain JSON values."""
     error: str = ""
-    """Name of the error that it raised instead; empty if it raised none."""
+    """Name of the error that the step raised; empty if there was none."""
     message: str = ""
     files: dict[str, str] = {}
-    """SHA-256 of each file that it wrote, by the name that the build gives it."""
+    """SHA-256 of each file that the step wrote, by its name in the build."""
 
     @classmethod
     def of_error(cls, error: Exception) -> Self:
-        """The outcome of a step that raised what steps may raise."""
+        """Return the outcome of a step that raised one of the errors allowed for steps."""
         name = next(name for name, kind in STEP_ERRORS.items() if isinstance(error, kind))
         return cls(error=name, message=str(error))
 
     def result(self, kind: type[T], worker: str) -> T:
-        """The step's result; raises what it raised. What is wrong with its surroundings is so with the `worker`'s."""
+        """Return the step's result, or raise its error. An `OperatorError` names the `worker`, on which it occurred."""
         if self.error:
             error = STEP_ERRORS.get(self.error, OperatorError)
             raise error(f"{worker}: {self.message}" if error is OperatorError else self.message)

@@ -1,6 +1,6 @@
-"""The files of a step: of one that is done elsewhere, what it reads goes by its content, what it writes by a name.
+"""Replaces the files of a step: files that a remote step reads are named by content, files that it writes by position.
 
-So a step means the same on every machine, and is known again.
+So a step is the same on every machine, and can be recognised later.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ MapFile = Callable[[Path], Path]
 
 
 def with_files(step: HardwareStep, read: MapFile, written: MapFile) -> HardwareStep:
-    """The step with other paths for what it reads and what it writes."""
+    """Return the step with other paths for the files that it reads and writes."""
     match step:
         case GenerateVariant():
             return replace(

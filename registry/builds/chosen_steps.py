@@ -1,4 +1,4 @@
-"""Where the steps of a registration run, as a person chose: on workers of their hardware, or on this machine."""
+"""Chooses where the steps of a registration run: on workers of their hardware, or on this machine."""
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -20,35 +20,35 @@ T = TypeVar("T")
 
 
 class RegistryServices(NamedTuple):
-    """What a registration stands on."""
+    """Services that a registration uses."""
 
     pool: Pool
     kafka: KafkaSettings
     artifacts: ArtifactStore
     exchange: ArtifactStore
-    """Where, beside the artifacts, files are that only builds need."""
+    """Store, beside the artifacts, of files that only builds need."""
 
 
 class BuildChoice(msgspec.Struct, frozen=True, kw_only=True):
-    """What a person wants of where steps run."""
+    """A user's choice of where steps run."""
 
     local: bool = False
     if_no_worker: IfNoWorker = IfNoWorker.HERE
     again: bool = False
-    """Whether steps are to be done that were done before."""
+    """True to repeat steps that were executed before."""
 
 
 class StepsByHardware:
-    """Runner that has others run what is for a hardware type."""
+    """Runner that runs each step by the runner of its hardware type, and all other steps by `others`."""
 
     def __init__(self, runners: Mapping[Hardware, StepRunner], others: StepRunner) -> None:
         self._runners: dict[str, StepRunner] = {**runners}
         self._others = others
         self.hardware = tuple(runners)
-        """Hardware types of those that were asked for that are not left out."""
+        """Requested hardware types that are not left out."""
 
     async def run(self, step: HardwareStep, kind: type[T], show: Show) -> T:
-        """Run a step where its hardware is."""
+        """Run a step on its hardware."""
         return await self._runners.get(step.hardware, self._others).run(step, kind, show)
 
 
@@ -56,7 +56,7 @@ class StepsByHardware:
 async def chosen_steps(
     devices: Sequence[Hardware], services: RegistryServices, choice: BuildChoice, note: Callable[[str], None]
 ) -> AsyncGenerator[StepsByHardware]:
-    """Open the runner of steps for `devices`; `note` is told which of these have no worker, and what follows.
+    """Yield the runner of steps for `devices`; `note` gets a text for each device that has no worker.
 
     Raises:
         OperatorError: every device is left out, so nothing would be registered.

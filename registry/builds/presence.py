@@ -1,4 +1,4 @@
-"""Which workers do builds now, and what is said where there is none."""
+"""Presence of workers that execute builds, and the error if there is none."""
 
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
@@ -7,7 +7,7 @@ from store.pool import Pool
 
 
 class NoWorker(OperatorError):
-    """No worker of a hardware type is there that does builds."""
+    """No worker of a hardware type executes builds."""
 
     def __init__(self, hardware: str) -> None:
         number = 2 if hardware == Hardware.CPU else 0
@@ -19,5 +19,5 @@ class NoWorker(OperatorError):
 
 
 async def has_builder(pool: Pool, hardware: str) -> bool:
-    """Whether a worker of a hardware type lives that does builds."""
+    """Return true if a live worker of a hardware type executes builds."""
     return any(row.hardware == hardware and row.alive and row.builds for row in await list_workers(pool))

@@ -1,12 +1,13 @@
-"""Runs steps on workers of their hardware: each is asked for over Kafka, its outcome is read from the database.
+"""Runs steps on workers of their hardware: requests them over Kafka and reads their outcomes from the database.
 
 Rules:
-* What is done is not done again: a step that was done for a registration that was cut off is found by its content. What
-  failed is asked for anew, for the reason may be gone.
-* Files go by their content, through the store of artifacts and a place beside it for what nobody needs later.
-* A report only wakes who waits: what counts is the row. So none has to arrive, and a request that was lost is sent
-  again.
-* Where no worker is there, that is said before anything is asked for; one that is started again is waited for.
+* A step is not repeated: a step of an interrupted registration is found by its content. A failed step is requested
+  again, since the cause may be gone.
+* Files are named by content. They pass through the artifact store, and through an exchange beside it for temporary
+  files.
+* A report only wakes a waiting caller; the row in the database decides. So reports may be lost, and a lost request is
+  sent again.
+* A missing worker is reported before anything is requested. A worker that restarts is waited for.
 """
 
 import asyncio
@@ -45,14 +46,14 @@ _KEPT_MS: Final = 1000 * BUILDS_KEPT_S
 _CHECK_S: Final = 5.0
 _LOOK_S: Final = 1.0
 _GRACE_S: Final = 30.0
-"""Seconds in which a worker that was there may be started again."""
+"""Seconds that a vanished worker has to start again."""
 _BY: Final = f"{socket.gethostname()}-{os.getpid()}"
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
 def build_topics(hardware: str) -> list[TopicSpec]:
-    """Topics of requests for a hardware type, and of reports."""
+    """Return the topics of requests for a hardware type, and of reports."""
     return [
         TopicSpec(topics.build_topic(hardware), retention_ms=_KEPT_MS),
         TopicSpec(topics.BUILD_REPORTS, retention_ms=_KEPT_MS),
@@ -60,7 +61,7 @@ def build_topics(hardware: str) -> list[TopicSpec]:
 
 
 class _Wait:
-    """One who waits for a build."""
+    """A caller that waits for a build."""
 
     def __init__(self, show: Show) -> None:
         self.show = show
@@ -83,16 +84,16 @@ class RemoteSteps:
         self._run = self._opened if again else ""
         self._wait = wait
         self._offered: dict[tuple[Path, int, int], str] = {}
-        """SHA-256 of each file that workers can have, by its path and identity."""
+        """SHA-256 of each file that workers can fetch, by its path, modification time and size."""
         self._waits: dict[str, _Wait] = {}
 
     async def run(self, step: HardwareStep, kind: type[T], show: Show) -> T:
-        """Have a worker run a step, and return its result.
+        """Let a worker run a step, and return its result.
 
         Raises:
-            NoWorker: none of its hardware is there.
-            InvalidRequest, OperatorError, NotApplicable, ModelFailed: as the step raised them, or a service, or a file
-                that the worker and this process do not both reach.
+            NoWorker: there is no worker of its hardware.
+            InvalidRequest, OperatorError, NotApplicable, ModelFailed: errors of the step, of a service, or of a file
+            that the worker and this process do not both reach.
         """
         written: dict[str, Path] = {}
         build = await asyncio.to_thread(self._build, step, written)
@@ -100,7 +101,7 @@ class RemoteSteps:
         outcome = msgspec.convert(row.outcome, BuildOutcome)
         try:
             await asyncio.to_thread(self._fetch, outcome.files, written)
-        except OperatorError:  # what an earlier run left was cleared away
+        except OperatorError:  # the files of an earlier run were deleted
             row = await self._ask(step, build, show)
             outcome = msgspec.convert(row.outcome, BuildOutcome)
             await asyncio.to_thread(self._fetch, outcome.files, written)
@@ -109,12 +110,12 @@ class RemoteSteps:
     # -- asking --------------------------------------------------------------------------------------------------------
 
     async def _known(self, build: Build) -> BuildRow | None:
-        """The build, if it was done and nothing was wrong with it."""
+        """Return the build if it was executed without an error."""
         row = await get_build(self._pool, build.id)
         return row if row is not None and row.outcome is not None and not row.outcome.get("error") else None
 
     async def _ask(self, step: HardwareStep, build: Build, show: Show) -> BuildRow:
-        """Have the build done, and wait until it is."""
+        """Request the build, and wait for its outcome."""
         hardware = step.hardware
         while not await has_builder(self._pool, hardware):
             self._say_absent(hardware, show)
@@ -147,7 +148,7 @@ class RemoteSteps:
         show(f"waiting until there is a worker of {hardware}")
 
     async def _send(self, request: BuildRequest, step: HardwareStep) -> None:
-        await asyncio.to_thread(self._build, step, {})  # its files are gone if it has waited for a day
+        await asyncio.to_thread(self._build, step, {})  # after a day of waiting its files were deleted
         value = msgspec.json.encode(request)
         try:
             await self._producer.send_and_wait(topics.build_topic(step.hardware), value, key=request.id.encode())
@@ -165,7 +166,7 @@ class RemoteSteps:
             del self._waits[build]
 
     async def follow(self, reports: Tail) -> None:
-        """Wake and tell who waits, until cancelled."""
+        """Wake waiting callers and show them which worker has begun, until cancelled."""
         async for record in reports:
             try:
                 report = msgspec.json.decode(record.value or b"", type=BuildReport)
@@ -181,18 +182,18 @@ class RemoteSteps:
     # -- files; these block --------------------------------------------------------------------------------------------
 
     def _build(self, step: HardwareStep, written: dict[str, Path]) -> Build:
-        """What is to be done; notes in `written` which files come back, by the name that they have meanwhile."""
+        """Return the build of a step; add the files that it writes to `written`, by their names in the build."""
 
         def named(path: Path) -> Path:
             name = f"{len(written)}.file"
             written[name] = path
             return Path(name)
 
-        run = self._opened if isinstance(step, PlanVariants) else self._run  # a plan is about what is there now
+        run = self._opened if isinstance(step, PlanVariants) else self._run  # a plan depends on the machine now
         return Build(step=with_files(step, self._offer, named), run=run)
 
     def _offer(self, file: Path) -> Path:
-        """Let workers have a file; returns what it is called there."""
+        """Make a file available to workers; return its name for them."""
         stat = file.stat()
         identity = (file, stat.st_mtime_ns, stat.st_size)
         known = self._offered.get(identity)
@@ -203,10 +204,10 @@ class RemoteSteps:
         return Path(sha256)
 
     def _fetch(self, files: Mapping[str, str], written: Mapping[str, Path]) -> None:
-        """Have here what a step wrote there.
+        """Copy the files that a step wrote to this machine.
 
-        It stays there for as long as outcomes are kept: steps that wrote the same share it, and who goes on with a
-        registration that was cut off needs it again.
+        They stay in the exchange as long as outcomes do: steps that wrote the same content share a file, and a resumed
+        registration needs it again.
         """
         for name, sha256 in files.items():
             with self._exchange.held(sha256) as file:
@@ -217,15 +218,15 @@ class RemoteSteps:
 async def remote_steps(
     pool: Pool, kafka: KafkaSettings, artifacts: ArtifactStore, exchange: ArtifactStore, *, again: bool, wait: bool
 ) -> AsyncGenerator[RemoteSteps]:
-    """Open a runner of steps on the workers of a system.
+    """Yield a runner of steps on the workers of a system.
 
     Args:
-        pool: the system's.
-        kafka: the system's.
-        artifacts: where it keeps files of models.
-        exchange: what lies beside that for files which only builds need.
-        again: whether steps are to be done that were done before.
-        wait: whether to wait for a worker where none of a step's hardware is there.
+        pool: connections to the system's database.
+        kafka: how to reach the system's Kafka.
+        artifacts: store of model files.
+        exchange: store of files that only builds need.
+        again: true to repeat steps that were executed before.
+        wait: true to wait for a worker if there is none of a step's hardware.
     """
     await ensure_topics(kafka, [TopicSpec(topics.BUILD_REPORTS, retention_ms=_KEPT_MS)])
     client, tasks = f"infaas-register-{_BY}", asyncio.TaskGroup()
@@ -237,4 +238,4 @@ async def remote_steps(
             yield runner
         finally:
             following.cancel()
-            await tasks.__aexit__(None, None, None)  # errors of who registers stay as they are
+            await tasks.__aexit__(None, None, None)  # errors of the caller are not wrapped in a group

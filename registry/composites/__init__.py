@@ -1,7 +1,7 @@
-"""Composites: variants that are registered already, made into variants of their own.
+"""Composites: variants that are made of registered variants, as cascades or chains.
 
-Reading order: calibration (which threshold gives which accuracy) -> proposals (which cascades are worth having) ->
-wiring (what may feed what) -> labelled_rows (what calibrates and what measures) -> stage_records (what is known of the
-stages) -> measuring (from a document to a variant that is ready) -> cascades, chains (the registrations) -> proposing
-(which cascades to register).
+Reading order: calibration (accuracy of a cascade by threshold) -> proposals (cascades worth registering) -> wiring
+(connects outputs to inputs) -> labelled_rows (rows that calibrate and rows that measure) -> stage_records (finds stages
+and computes their outputs) -> measuring (measures and registers a composite's variants) -> cascades, chains (the
+registrations) -> proposing (finds cascades for a task).
 """

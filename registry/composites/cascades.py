@@ -1,8 +1,8 @@
 """Registers a cascade of two variants of a task: one variant of a new architecture for each threshold.
 
-The thresholds are given, or calibrated on labelled rows; then each cascade is measured on others, as any variant is. A
-query's accuracy chooses among them, so one pair of stages serves from nearly the cheap one's price to nearly the better
-one's accuracy.
+The thresholds are given, or calibrated on labelled rows; then each cascade is measured on other rows, as any variant
+is. The accuracy that a query needs selects among them. So one pair of stages covers the range from nearly the first
+stage's cost to nearly the second stage's accuracy.
 """
 
 import asyncio
@@ -44,35 +44,36 @@ _KEPT_ROWS: Final = 8
 
 
 class CascadeRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A cascade that a person asks for."""
+    """Request to register a cascade."""
 
     task: str
     first: str
-    """The variant that answers what it is sure of."""
+    """Variant of the first stage, which answers inputs that it is confident of."""
     then: str
-    """The variant that answers the rest."""
+    """Variant of the second stage, which answers the other inputs."""
     validation: Path
     """`.npz` with an array per input, and `label`."""
     calibration: Path | None = None
-    """The file that the stages were calibrated with, if there was one."""
+    """File that calibrated the stages, if there was one."""
     name: str | None = None
-    """Name of the architecture; by default made of the stages'."""
+    """Name of the architecture; None: made from the names of the stages."""
     thresholds: tuple[float, ...] = ()
     min_accuracies: tuple[float, ...] = ()
-    """Accuracies to find a threshold for; with no `thresholds` either, some are found from cheap to accurate."""
+    """Accuracies, 0..1, to find a threshold for. With neither these nor `thresholds`, some are found from cheap to
+    accurate."""
     output: str | None = None
-    """The output with the classes' scores, if there are several."""
+    """Output with the scores of the classes, if there are several outputs."""
     confidence: str | None = None
-    """`softmax`, `probability`, or the output that is the confidence itself; None: as the scores look."""
+    """`softmax`, `probability`, or the name of the output that holds the confidence; None: guessed from the scores."""
     samples: int = SAMPLES
-    """Most rows that calibrate, and most that measure."""
+    """Most rows that calibrate, and most rows that measure."""
     again: bool = False
     access: Access | None = None
     publisher: str | None = None
-    """The tenant that registers it, and sees what it may be made of; None: an administrator."""
+    """Tenant that registers it, from variants that it sees; None: an administrator."""
 
     def check(self) -> None:
-        """Raise `InvalidRequest` that says what is wrong, without a look at anything."""
+        """Raise `InvalidRequest` if the request is wrong in itself; reads nothing."""
         if self.first == self.then:
             raise InvalidRequest("a cascade needs two variants: name another one by --then")
         wrong = [value for value in self.thresholds if not 0 < value <= 1]
@@ -81,7 +82,7 @@ class CascadeRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MadeCascade(NamedTuple):
-    """A variant that was registered, and what its threshold gave on the rows that calibrated it."""
+    """A registered variant, and the result of its threshold on the rows that calibrated it."""
 
     variant: Variant
     calibrated: CascadePoint
@@ -94,7 +95,7 @@ class CascadeStages(NamedTuple):
     then: FoundStage
 
     def check(self) -> None:
-        """Raise `InvalidRequest` unless the second is of use to the first."""
+        """Raise `InvalidRequest` unless the second stage can improve on the first."""
         (first, cheap, _), (then, better, _) = self
         if first.hardware != then.hardware:
             raise InvalidRequest(f"{first.name} and {then.name} run on different hardware, and a worker has only one")
@@ -111,27 +112,27 @@ class CascadeStages(NamedTuple):
 
 
 class CalibratedCascade(NamedTuple):
-    """What the rows that calibrate have said of a pair of stages."""
+    """Result of the calibration of a pair of stages."""
 
     output: str
-    """The output that the confidence is taken from."""
+    """Output from which the confidence is computed."""
     measure: ConfidenceMeasure
     points: list[CascadePoint]
     kept: Arrays
-    """Rows to warm up with, that of the least confidence first."""
+    """Rows to warm up with, the least confident one first."""
 
 
 async def register_cascade(
     request: CascadeRequest, pool: Pool, kafka: KafkaSettings, artifacts: ArtifactStore, progress: ProgressSink,
     runner: StepRunner = LOCAL,
 ) -> list[MadeCascade]:  # fmt: skip
-    """Register a cascade, one variant for each threshold; returns them, the lowest threshold first.
+    """Register a cascade, one variant for each threshold; return the variants, the lowest threshold first.
 
-    `runner` is where its stages answer, and where it is measured.
+    `runner` runs the stages and the measurement.
 
     Raises:
-        InvalidRequest: the stages make no cascade, or no threshold gives what is wanted.
-        OperatorError: a file, a service or an earlier registration stands in the way.
+        InvalidRequest: the stages make no cascade, or no threshold gives the requested accuracy.
+        OperatorError: a file, a service or an earlier registration prevents it.
     """
     request.check()
     finder = StageFinder(pool, artifacts, runner, request.publisher)
@@ -162,10 +163,10 @@ async def register_cascade(
 def calibrate(
     request: CascadeRequest, scores: str, rows: LabelledRows, first: Arrays, then: Arrays
 ) -> CalibratedCascade:
-    """Find the thresholds on labelled rows, from what both stages answer to them.
+    """Find the thresholds on labelled rows, from the answers of both stages to them.
 
     Raises:
-        InvalidRequest: the confidence cannot be had as declared, or no threshold is accurate enough.
+        InvalidRequest: the declared confidence does not exist, or no threshold is accurate enough.
     """
     output, measure = _confidence(request, scores, first)
     confidence = confidence_of(first[output], measure)
@@ -194,13 +195,13 @@ def _confidence(request: CascadeRequest, scores: str, first: Arrays) -> tuple[st
 
 
 def _extremes(confidence: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Rows that pass all stages and rows that do not, if there are both."""
+    """Return the indices of the least and the most confident rows, which pass both stages and one."""
     order = np.argsort(np.nan_to_num(confidence, nan=-np.inf), kind="stable")
     return np.concatenate([order[: _KEPT_ROWS // 2], order[-_KEPT_ROWS // 2 :]])
 
 
 def check_cascadable(task: Task) -> None:
-    """Raise `InvalidRequest` unless answers to a task are right or wrong, and those of several stages can be one."""
+    """Raise `InvalidRequest` unless answers are right or wrong, and those of both stages have one shape."""
     if task.measure != ACCURACY:
         raise InvalidRequest(
             f"task {task.name} is measured by {task.measure}: a cascade needs answers that are right or wrong, as of "
@@ -244,14 +245,14 @@ def _plan(
 
 
 def _label(stages: CascadeStages, threshold: float) -> str:
-    """The middle part of a variant's name: which variants of the two architectures, and the threshold."""
+    """Return the middle part of a variant's name: the labels of its stages, and the threshold."""
     kinds = [stage.variant.name.split(".")[1] for stage in stages]
     label = "-".join((*kinds, threshold_label(threshold)))
     return label if is_name(label) else f"{CASCADE}-{content_of(*kinds)[:8]}-{threshold_label(threshold)}"
 
 
 def default_name(first: str, then: str) -> str:
-    """The name of a cascade of two architectures; raises `InvalidRequest` where that would be too long."""
+    """Return the default name of a cascade of two architectures; raises `InvalidRequest` if it would be too long."""
     name = f"{first}-or-{then}" if first != then else f"{first}-{CASCADE}"
     if not is_name(name):
         raise InvalidRequest(f"{name} is too long for a name: choose one by --name")

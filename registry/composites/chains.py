@@ -1,8 +1,9 @@
-"""Registers a chain: a task whose queries pass several others, one after the other, in one worker.
+"""Registers a chain: a task whose queries pass several other tasks one after the other, in one worker.
 
-A chain is a task of its own, with the inputs of its first and the outputs of its last, and one architecture, which has
-a variant for each choice of variants for its stages. So it has one deadline and one accuracy. That is measured where
-there are labels of what comes out in the end; else it is only declared: the product of what the stages' are.
+A chain is a task of its own, with the inputs of its first task and the outputs of its last. It has one architecture,
+with a variant for each combination of variants of its stages. So it has one deadline and one accuracy. The accuracy is
+measured if there are labels for the last outputs; else it is declared, by default as the product of the accuracies of
+the stages.
 """
 
 import asyncio
@@ -40,29 +41,31 @@ _SAMPLES: Final = 1000
 
 
 class ChainRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A chain that a person asks for."""
+    """Request to register a chain."""
 
     name: str
-    """Name of the task that it becomes."""
+    """Name of the chain's task."""
     tasks: tuple[str, ...]
     feeds: Mapping[str, Mapping[str, str]] = {}
-    """By task, the output of the task before that an input of it is, where the names do not say."""
+    """By task, the output of the task before that feeds each input, if the names do not tell."""
     through: tuple[tuple[str, ...], ...] = ()
-    """Variants of the stages, one choice each; none: the cheapest and the most accurate of each task, all combined."""
+    """Variants of the stages, one tuple for each chain; empty: all combinations of the cheapest and the most accurate
+    of each task."""
     validation: Path | None = None
-    """`.npz` with an array per input of the first task, and `label`: the right class of the last."""
+    """`.npz` with an array per input of the first task, and `label`: the right class of the last task."""
     accuracy: float | None = None
-    """Declared accuracy of the whole, where there is no `validation`; None: the product of the stages'."""
+    """Declared accuracy of the chain, if there is no `validation`; None: the product of the accuracies of the
+    stages."""
     output: str | None = None
-    """The output with the classes' scores, if the last task has several."""
+    """Output with the scores of the classes, if the last task has several outputs."""
     hardware: str = Hardware.CPU
     again: bool = False
     access: Access | None = None
     publisher: str | None = None
-    """The tenant that registers it, and sees what it may be made of; None: an administrator."""
+    """Tenant that registers it, from variants that it sees; None: an administrator."""
 
     def check(self) -> None:
-        """Raise `InvalidRequest` that says what is wrong, without a look at anything."""
+        """Raise `InvalidRequest` if the request is wrong in itself; reads nothing."""
         if len(self.tasks) < 2:
             raise InvalidRequest("a chain needs at least two tasks")
         if self.name in self.tasks:
@@ -79,11 +82,11 @@ async def register_chain(
     request: ChainRequest, pool: Pool, kafka: KafkaSettings, artifacts: ArtifactStore, progress: ProgressSink,
     runner: StepRunner = LOCAL,
 ) -> list[Variant]:  # fmt: skip
-    """Register a chain, one variant for each choice of stages; returns them. `runner` is where it is measured.
+    """Register a chain, one variant for each combination of stages; return them. `runner` runs the measurement.
 
     Raises:
-        InvalidRequest: the tasks make no chain, or what was asked for does not fit.
-        OperatorError: a file, a service or an earlier registration stands in the way.
+        InvalidRequest: the tasks make no chain, or the request does not fit them.
+        OperatorError: a file, a service or an earlier registration prevents it.
     """
     request.check()
     finder = StageFinder(pool, artifacts, publisher=request.publisher)
@@ -106,7 +109,7 @@ async def register_chain(
 
 
 async def _choices(request: ChainRequest, finder: StageFinder) -> list[tuple[FoundStage, ...]]:
-    """The variants of the stages of each chain, the cheapest first."""
+    """Return the stages of each chain, the cheapest chain first."""
     if request.through:
         named = [
             [await finder.stage(name, task, but=(CHAIN,)) for name, task in zip(names, request.tasks, strict=True)]
@@ -139,7 +142,7 @@ def _check_stages(stages: Sequence[FoundStage]) -> None:
 def _samples(
     request: ChainRequest, tasks: Sequence[Task], stages: Sequence[FoundStage], artifacts: ArtifactStore
 ) -> Samples:
-    """Labelled rows, or else those that were kept of the first stage; blocks."""
+    """Return labelled rows, or else the sample rows of the first stage; blocks."""
     signature = Signature(inputs=tasks[0].inputs, outputs=tasks[-1].outputs)
     if request.validation is not None:
         return read_labelled(signature, request.validation, _scores(request, tasks[-1]), _SAMPLES, tasks[-1].classes)
@@ -183,7 +186,7 @@ def _plan(
 
 
 def _task(request: ChainRequest, tasks: Sequence[Task]) -> Task:
-    """The task that the chain is: its answers are those of its last one, and as good by the same measure."""
+    """Return the task of the chain: it has the outputs of the last task, with the same measure."""
     first, last = tasks[0], tasks[-1]
     if request.validation is not None and is_function(last.measure):
         raise InvalidRequest(
@@ -213,7 +216,7 @@ def _declared(request: ChainRequest, stages: Sequence[FoundStage]) -> float | No
 
 
 def _label(stages: Sequence[FoundStage]) -> str:
-    """The middle part of a variant's name: its stages, or where that would be too long what stands for them."""
+    """Return the middle part of a variant's name: the stages, or a hash of them if that would be too long."""
     words = [word for stage in stages for word in stage.variant.name.split(".")[:2]]
     label = "-".join(words)
     return label if is_name(label) else f"{CHAIN}-{content_of(*words)[:12]}"

@@ -1,7 +1,6 @@
-"""The labelled rows of a composite's registration: those that calibrate it, and others that measure it.
+"""Splits the labelled rows of a composite's registration: some calibrate it, others measure it.
 
-Those that measure are the very rows that measured its stages, if the same file is given: so the accuracies of a
-composite and of its stages can be compared.
+If the same file measured the stages, the same rows measure the composite, so their accuracies can be compared.
 """
 
 from pathlib import Path
@@ -21,13 +20,13 @@ _FEWEST: Final = 100
 
 
 class LabelledRows(msgspec.Struct, frozen=True):
-    """Some rows and the class of each."""
+    """Rows with the class of each."""
 
     inputs: Arrays
     labels: NDArray[np.int64]
 
     def part(self, start: int, stop: int) -> "LabelledRows":
-        """The rows from `start` to `stop`."""
+        """Return the rows from `start` to `stop`."""
         return LabelledRows({name: array[start:stop] for name, array in self.inputs.items()}, self.labels[start:stop])
 
     def __len__(self) -> int:
@@ -35,14 +34,14 @@ class LabelledRows(msgspec.Struct, frozen=True):
 
 
 class RowSplit(msgspec.Struct, frozen=True):
-    """Rows for two purposes, none for both."""
+    """Disjoint rows for calibration and for measurement."""
 
     calibrating: LabelledRows
     measuring: LabelledRows
 
     @property
     def samples(self) -> Samples:
-        """The rows that measure, as a registration takes them."""
+        """Rows that measure, in the form of a registration."""
         return Samples(self.measuring.inputs, self.measuring.labels, None)
 
 
@@ -50,10 +49,10 @@ def read_rows(task: Task, scores: TensorSpec, validation: Path, calibration: Pat
     """Read the labelled file of a task; blocks.
 
     Args:
-        task: what is registered.
-        scores: the output that holds the classes' scores.
+        task: task of the composite.
+        scores: output that holds the scores of the classes.
         validation: `.npz` with an array per input, and `label`.
-        calibration: the file that the stages were calibrated with, if there was one: then no row of `validation` was.
+        calibration: file that calibrated the stages, if there was one; then no row of `validation` calibrated them.
         limit: most rows for each purpose.
 
     Raises:
@@ -74,5 +73,5 @@ def read_rows(task: Task, scores: TensorSpec, validation: Path, calibration: Pat
 
 
 def scores_of(task: Task, output: str | None) -> TensorSpec:
-    """The output of a task that holds the scores: the named or the only one; raises `InvalidRequest`."""
+    """Return the output of a task that holds the scores: the named or the only one; raises `InvalidRequest`."""
     return Signature(inputs=task.inputs, outputs=task.outputs).output(output)

@@ -1,8 +1,8 @@
-"""Makes variants of composite documents: each is kept, measured as a whole, verified and written down.
+"""Makes variants from composite documents: each is stored, measured as a whole, verified and written to the catalog.
 
 Rules:
-* What a composite is made of is its architecture's content: with other stages it is another architecture.
-* What fails leaves nothing behind. What is ready is not done again, unless that is asked for.
+* The stages are the content of the architecture: other stages make another architecture.
+* A failed variant leaves nothing behind. A ready variant is not made again unless the request says so.
 """
 
 import asyncio
@@ -36,39 +36,39 @@ _MIXED: Final = "mixed"
 
 
 class CompositePlan(msgspec.Struct, frozen=True, kw_only=True):
-    """A composite architecture that is to be registered, and what it is measured with."""
+    """A composite architecture to register, and the rows that measure it."""
 
     request: Registration
-    """The request as the catalog's writer takes it."""
+    """The request, in the form of `CatalogWriter`."""
     task: Task
-    """What it fulfils; created if it does not exist."""
+    """Task that it fulfils; created if it does not exist."""
     source: str
-    """SHA-256 of what it is made of, see `content_of`."""
+    """SHA-256 of its parts, see `content_of`."""
     samples: Samples
     scores: str
-    """The output that holds the classes' scores."""
+    """Output that holds the scores of the classes."""
     processing: Processing | None = None
-    """What is done around it, as registered."""
+    """Processing around it, as registered."""
     kept: Arrays
-    """Rows that workers warm it up with: the first of them passes all stages."""
+    """Rows that workers warm it up with; the first one passes all stages."""
 
 
 def content_of(*stages: str) -> str:
-    """SHA-256 of what an architecture is made of, by the sources of the architectures of its stages."""
+    """Return the SHA-256 of an architecture's content, which is made of the sources of its stages' architectures."""
     return hashlib.sha256(msgspec.json.encode(stages)).hexdigest()
 
 
 def stage_of(variant: Variant) -> Stage:
-    """A registered variant as a stage."""
+    """Return a registered variant as a stage."""
     return Stage(variant=variant.name, runtime=variant.runtime, precision=variant.precision, artifact=variant.artifact)
 
 
 async def note_access(plan: CompositePlan, pool: Pool, progress: ProgressSink) -> None:
-    """Say who may use it, where not everybody may use what it is made of."""
+    """Note who may use the composite, if its parts are not public."""
     widest = await access_of_parts(pool, plan.request.made_of)
     if widest == PUBLIC:
         return
-    if plan.request.publisher is not None:  # with whom others share theirs is not theirs to know
+    if plan.request.publisher is not None:  # a publisher may not know with whom other tenants share theirs
         progress.note(f"{plan.request.architecture} may be used by who may use all its stages, at most")
     else:
         progress.note(f"{plan.request.architecture} is {widest}: only those may use it who may use all its stages")
@@ -91,9 +91,10 @@ class CompositeWriter:
         cls, plan: CompositePlan, pool: Pool, kafka: KafkaSettings, artifacts: ArtifactStore, folder: Path,
         runner: StepRunner,
     ) -> "CompositeWriter":  # fmt: skip
-        """Read what is registered of it; raises `OperatorError` if its name stands for something else.
+        """Read the registered variants of the architecture.
 
-        `folder` is for files that it needs meanwhile; `runner` is where its variants are measured.
+        `folder` holds temporary files; `runner` measures the variants. Raises `OperatorError` if the name belongs to
+        something else.
         """
         plan.request.check()
         catalog = await CatalogWriter.open(
@@ -105,13 +106,13 @@ class CompositeWriter:
     async def write(
         self, label: str, document: CompositeDocument, show: Show, declared: float | None = None
     ) -> Variant:
-        """Make the variant with this label, the middle part of its name; returns it as it is registered.
+        """Make the variant with this label, the middle part of its name; return it as registered.
 
-        `declared` is its accuracy where there are no labels to measure it by; `show` is told where it is measured.
+        `declared` is its accuracy if there are no labels to measure it; `show` gets the place of the measurement.
 
         Raises:
-            InvalidRequest: it does not run, or its outputs are wrong.
-            OperatorError: it stands for another document, or a service or the disk is in the way.
+            InvalidRequest: the variant does not run, or its outputs are wrong.
+            OperatorError: its name has another document, or a service or the disk prevents it.
         """
         file = self._folder / "document"
         await asyncio.to_thread(file.write_bytes, msgspec.json.encode(document))

@@ -1,8 +1,8 @@
-"""Proposes cascades: those that beat every single variant at equal accuracy. Pure.
+"""Proposes cascades that beat every single variant at equal accuracy. Pure.
 
-For each variant of a task the cheapest cascade of two others is sought that is at least as accurate; where it takes a
-fifth less time for an input, it is proposed. Which those are depends on where the first stage is sure and wrong, which
-no profile says: it is counted on labelled rows that every variant has computed.
+For each variant of a task, the cheapest cascade with at least its accuracy is sought. It is proposed if
+an input takes at least a fifth less time. The accuracy of a cascade depends on the rows on which the first stage is
+confident and wrong, which no profile contains; it is counted on labelled rows that every variant has computed.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,22 +18,22 @@ from schemas.registrations import CascadePoint
 
 LEAST_SAVING: Final = 0.2
 _JOINING_S: Final = 50e-6
-"""Seconds that it takes beside the stages to see what is sure and to put the answers together, about."""
+"""Approximate seconds for testing the confidence and merging the answers, beside the stages."""
 
 
 class StageRecord(msgspec.Struct, frozen=True):
-    """What is known of a variant that may become a stage."""
+    """Measurements of a variant that may become a stage."""
 
     variant: str
     input_s: float
-    """Seconds that an input takes alone."""
+    """Seconds for a single input."""
     right: NDArray[np.bool_]
-    """Whether its answer is right, of each of the rows that all have computed."""
+    """For each row that all variants computed, true if this one is right."""
     confidence: NDArray[np.float64]
 
     @property
     def accuracy(self) -> float:
-        """Share of the rows that it is right on."""
+        """Share of the rows on which it is right."""
         return float(self.right.mean())
 
 
@@ -44,15 +44,15 @@ class CascadeProposal(msgspec.Struct, frozen=True):
     then: str
     point: CascadePoint
     input_s: float
-    """Mean seconds that an input takes alone."""
+    """Mean seconds for a single input."""
     beats: str
-    """The variant that is no more accurate and takes longer."""
+    """Variant that is no more accurate and takes longer."""
     saving: float
     """Share of that variant's time that is saved."""
 
 
 def propose_cascades(records: Sequence[StageRecord], least_saving: float = LEAST_SAVING) -> tuple[CascadeProposal, ...]:
-    """The best cascade for each variant that one beats, the most accurate last; none twice."""
+    """Return the best cascade for each variant that one beats, the most accurate last, without duplicates."""
     possible = [found for first, then in permutations(records, 2) for found in _cascades(first, then)]
     best: dict[tuple[str, str, float], CascadeProposal] = {}
     for single in sorted(records, key=lambda record: (record.accuracy, -record.input_s)):
@@ -76,5 +76,5 @@ def _cascades(first: StageRecord, then: StageRecord) -> Iterator[CascadeProposal
 
 
 def _cheapest_of(records: Sequence[StageRecord], single: StageRecord) -> bool:
-    """Whether no other variant is as accurate for less: else to beat this one is no merit."""
+    """Return true if no other variant is as accurate in less time; else beating this one proves nothing."""
     return not any(r.accuracy >= single.accuracy and r.input_s < single.input_s for r in records)

@@ -1,4 +1,4 @@
-"""Finds the cascades of a task that are worth registering, by what its variants answer to labelled rows."""
+"""Finds the cascades of a task that are worth registering, from its variants' answers to labelled rows."""
 
 import asyncio
 from collections import defaultdict
@@ -31,11 +31,13 @@ async def find_cascades(
     publisher: str | None = None,
     runner: StepRunner = LOCAL,
 ) -> tuple[CascadeProposal, ...]:
-    """Find the cascades that beat every single variant of a task at equal accuracy, of those that a publisher sees.
+    """Find the cascades of a task that beat every single variant at equal accuracy.
+
+    A `publisher` gets cascades of variants that it sees.
 
     Raises:
         InvalidRequest: the labelled file does not fit the task.
-        OperatorError: there is no such task, or a variant does not run there.
+        OperatorError: there is no such task, or a variant does not run.
     """
     finder = StageFinder(pool, artifacts, runner, publisher)
     found = await finder.task(task)
@@ -65,7 +67,7 @@ async def find_cascades(
 def requests_for(
     task: str, proposals: Sequence[CascadeProposal], validation: Path, calibration: Path | None, *, again: bool = False
 ) -> list[CascadeRequest]:
-    """The registrations of proposed cascades: one for each pair of stages, with all its thresholds."""
+    """Return the requests for proposed cascades: one for each pair of stages, with all its thresholds."""
     thresholds: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
     for proposal in proposals:
         thresholds[proposal.first, proposal.then].append(proposal.point.threshold)

@@ -1,7 +1,7 @@
-"""Finds the variants that may become stages, and computes what they answer to labelled rows.
+"""Finds variants that may become stages, and computes their answers to labelled rows.
 
-Each is loaded in a process of its own, here or on a worker, one after the other: what a stage needs of memory is needed
-once.
+Each variant is loaded in a process of its own, here or on a worker, one after the other, so memory is needed for one
+stage at a time.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ Row = TypeVar("Row", Task, Variant)
 
 
 class FoundStage(NamedTuple):
-    """A ready variant, and what is known of it."""
+    """A ready variant with its profile and its architecture."""
 
     variant: Variant
     profile: Profile
@@ -34,14 +34,14 @@ class FoundStage(NamedTuple):
 
 
 def parts_of(stages: Iterable[FoundStage]) -> tuple[str, ...]:
-    """Tasks and models of stages: nobody may use what is made of them who may not use all of these."""
+    """Return the tasks and models of the stages; only tenants that may use all of them may use a composite of them."""
     return tuple(sorted({name for stage in stages for name in (stage.variant.task, stage.architecture.model)}))
 
 
 def unbeaten(profiles: Sequence[Profile]) -> list[Profile]:
-    """Those that no other beats in both accuracy and the time of an input, the fastest first.
+    """Return the profiles that no other beats in both accuracy and time for an input, the fastest first.
 
-    Of a model made for several numbers of cores just what takes the fewest: time on more is not the same time.
+    Only variants with the fewest cores count: times on more cores cannot be compared.
     """
     fewest = min((one.threads for one in profiles), default=0)
     best, accuracy = list[Profile](), -1.0
@@ -53,9 +53,9 @@ def unbeaten(profiles: Sequence[Profile]) -> list[Profile]:
 
 
 class StageFinder:
-    """Finder of registered variants, and of what is known of them; `runner` is where they compute what they answer.
+    """Finder of registered variants with their profiles; `runner` computes their answers.
 
-    What a `publisher` may not use does not exist for it.
+    Rows that a `publisher` may not use are treated as missing.
     """
 
     def __init__(
@@ -67,18 +67,18 @@ class StageFinder:
         self._publisher = publisher
 
     async def task(self, name: str) -> Task:
-        """The task of this name; raises `OperatorError` if there is none."""
+        """Return the task of this name; raises `OperatorError` if there is none."""
         task = await get_task(self._pool, name)
         if task is None or not await self._those_seen([task]):
             raise OperatorError(f"there is no task {name!r}; `infaas tasks` lists them")
         return task
 
     async def stage(self, name: str, task: str, *, but: Sequence[str] = (CASCADE, CHAIN)) -> FoundStage:
-        """The ready variant of this name, computed by any runtime `but` these.
+        """Return the ready variant of this name, if its runtime is not in `but`.
 
         Raises:
-            InvalidRequest: it is of another task, or by one of these.
-            OperatorError: it is not ready, or its artifact is not here.
+            InvalidRequest: it belongs to another task, or its runtime is in `but`.
+            OperatorError: it is not ready, or its artifact is not in the store.
         """
         variant, profile = await get_variant(self._pool, name), await get_profile(self._pool, name)
         ready = variant is not None and variant.state is VariantState.READY and await self._those_seen([variant])
@@ -96,7 +96,7 @@ class StageFinder:
         return FoundStage(variant, profile, architecture)
 
     async def worth_trying(self, task: str, hardware: str) -> list[FoundStage]:
-        """Single variants that no other beats in both accuracy and the time of an input, the cheapest first.
+        """Return the single variants that no other beats in both accuracy and time for an input, the fastest first.
 
         Raises:
             OperatorError: there is none.
@@ -118,12 +118,12 @@ class StageFinder:
         return [row for row in rows if sight.sees(row)]
 
     async def outputs(self, stage: FoundStage, rows: Arrays, folder: Path) -> Arrays:
-        """What the model of a stage answers to the rows, before its scores are made anything else.
+        """Return the outputs of a stage's model for the rows, before any processing of its scores.
 
-        `folder` is for files that this needs.
+        `folder` holds temporary files.
 
         Raises:
-            OperatorError: it does not run there.
+            OperatorError: the model does not run.
         """
         file, processing = folder / "stage-rows", stage.architecture.processing
         await asyncio.to_thread(save_arrays, file, rows)

@@ -1,7 +1,7 @@
-"""Decides whether the outputs of one task may be the inputs of the next, and which is which. Pure.
+"""Connects the outputs of one task to the inputs of the next, if they fit. Pure.
 
-What is declared is checked when a chain is declared: names, datatypes, shapes. Only what a datatype cannot say, that
-numbers are rows of a table, is checked while it computes.
+Names, datatypes and shapes are checked when a chain is declared. Only a property that a datatype cannot express is
+checked during computation: that numbers are valid rows of a table.
 """
 
 from collections.abc import Mapping
@@ -14,10 +14,10 @@ from schemas.rows.tensor_spec import TensorSpec
 
 
 def wire(source: Task, target: Task, declared: Mapping[str, str]) -> dict[str, Feed]:
-    """What each input of `target` is fed with: the output that was declared, that of its name, or the only one.
+    """Return the feed of each input of `target`: the declared output, else the output of its name, else the only one.
 
     Raises:
-        InvalidRequest: an input has no output, or one that does not fit; the message says what to declare.
+        InvalidRequest: an input has no output, or one that does not fit; the message says how to declare one.
     """
     for name in declared:
         if name not in {spec.name for spec in target.inputs}:
