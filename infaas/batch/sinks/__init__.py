@@ -1,5 +1,5 @@
-"""Files as sinks of results.
+"""Output files of batch jobs.
 
-Reading order: checkpoint (how far a job came) -> output_format (what an output is made of) -> json_output, csv_output,
-npz_output, parquet_output -> output_formats (which one, by the name) -> file_sink.
+Reading order: checkpoint (committed progress) -> output_format (abstract base class of the formats) -> json_output,
+csv_output, npz_output, parquet_output -> output_formats (choice by the file name) -> file_sink.
 """

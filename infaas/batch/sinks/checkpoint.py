@@ -1,8 +1,8 @@
-"""How far a job came that writes a file: what is in the output and in the list of failed rows, to the byte.
+"""Checkpoint of a job that writes a file: its progress and the committed sizes of the output and the failed rows.
 
     results -> output, failed rows (appended) -> fsync of both -> checkpoint (a new file, fsync, renamed over the old)
 
-So whatever a checkpoint counts is on the disk, and what lies beyond it is cut off when the job goes on.
+So all data that a checkpoint counts is durable. Data beyond it is cut off when the job resumes.
 """
 
 import os
@@ -18,18 +18,22 @@ FILE: Final = "checkpoint.json"
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """What was committed last."""
+    """Last commit of a job."""
 
     terms: JobTerms
     progress: Progress
     output_bytes: int = 0
     failed_bytes: int = 0
     finished: bool = False
-    """Whether all rows are done: what is left is to put the output in its place."""
+    """True if all rows are done and only the output has to be moved to its final name."""
 
 
 def read_checkpoint(folder: Path) -> Checkpoint | None:
-    """Return the checkpoint in a job's folder; None if there is none."""
+    """Return the checkpoint in a job's folder; None if there is none.
+
+    Raises:
+        OperatorError: the checkpoint cannot be decoded.
+    """
     file = folder / FILE
     try:
         return msgspec.json.decode(file.read_bytes(), type=Checkpoint)
@@ -40,7 +44,7 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Replace the checkpoint, in one step and for good."""
+    """Replace the checkpoint atomically and durably."""
     new = folder / f"{FILE}.new"
     with new.open("wb") as file:
         file.write(msgspec.json.encode(checkpoint))

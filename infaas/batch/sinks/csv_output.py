@@ -1,6 +1,7 @@
-"""CSV: a line of names, then a line a row: `row`, `id` where rows have one, and a column for each element of an output.
+"""CSV output: a header line, then one line per row with `row`, optionally `id`, and one column per output element.
 
-An output of one element is a column of its name, a longer one is `name.0`, `name.1`, ..., as `CsvTable` reads them.
+An output of one element per row is one column with its name. A longer one has columns `name.0`, `name.1`, ..., as
+`CsvTable` reads them.
 """
 
 import csv
@@ -16,7 +17,7 @@ from schemas.tensors import BF16, Array, float32_of
 
 
 class CsvOutput(OutputFormat):
-    """Answers as CSV."""
+    """Writer of CSV."""
 
     def __init__(self) -> None:
         self._header: list[str] = []
@@ -57,7 +58,7 @@ class CsvOutput(OutputFormat):
 
 
 def _texts(array: Array) -> Array:
-    """Elements of each row as texts: numbers in as few digits as tell them apart."""
+    """Return the elements of each row as texts; numbers in the fewest digits that identify them."""
     array = as_texts(float32_of(array) if array.dtype == BF16 else array)
     flat = array.reshape(len(array), -1)
     return flat if flat.dtype == object else flat.astype(np.str_)

@@ -1,8 +1,8 @@
-"""A file as the sink of a job's results, exact however often the job is killed.
+"""Sink into a file that holds each result exactly once, even if the job is killed and resumed.
 
-While the job runs, all of it is in a folder beside the output, `OUT.job`: what was appended so far, the failed rows,
-the checkpoint, and the lock by which one job at a time writes there. At the end the output and `OUT.failed.jsonl`
-(where rows have failed) take their places, and the folder goes. So what has the output's name is whole.
+While the job runs, its files are in the folder `OUT.job` next to the output: the results so far, the failed rows, the
+checkpoint, and a lock that excludes other jobs. At the end, the output and `OUT.failed.jsonl` (if rows have failed) are
+moved to their final names, and the folder is deleted. So a file with the output's name is always complete.
 """
 
 import asyncio
@@ -33,10 +33,10 @@ class FileSink:
     """Sink of one job into the file `output`; see `ResultSink`.
 
     Args:
-        output: what is written.
-        form: what it is made of.
-        overwrite: replace an output that is there.
-        restart: begin anew, whatever an earlier run has left.
+        output: path of the output.
+        form: format of the output.
+        overwrite: replace an existing output.
+        restart: discard the work of an earlier run.
     """
 
     def __init__(self, output: Path, form: OutputFormat, *, overwrite: bool = False, restart: bool = False) -> None:
@@ -52,7 +52,7 @@ class FileSink:
         self._failed: BinaryIO | None = None
 
     def left(self) -> Checkpoint | None:
-        """Where an earlier run has stopped; None if there was none, or it is not gone on with."""
+        """Return the checkpoint of an earlier run; None if there is none or with `restart`."""
         return None if self._restart else read_checkpoint(self._folder)
 
     async def open(self, terms: JobTerms) -> Progress | None:
@@ -85,7 +85,7 @@ class FileSink:
                 file.unlink()
 
     def _cut_off(self, checkpoint: Checkpoint) -> None:
-        """Go on where the checkpoint says, and forget what lies beyond it."""
+        """Truncate the files to the sizes in the checkpoint and open them for appending."""
         appended = self._folder / _OUTPUT
         self._appended = _open_at(appended, checkpoint.output_bytes)
         self._failed = _open_at(self._folder / _FAILED, checkpoint.failed_bytes)
@@ -121,7 +121,7 @@ class FileSink:
         write_checkpoint(self._folder, checkpoint)
 
     async def _in_thread(self, step: Callable[[Checkpoint], None], checkpoint: Checkpoint) -> None:
-        """Write; one that is cancelled meanwhile ends it all the same, for what follows writes the same files."""
+        """Run a write in a thread; if cancelled, wait for its end, since later steps write the same files."""
         writing = asyncio.get_running_loop().run_in_executor(None, step, checkpoint)
         try:
             await asyncio.shield(writing)
@@ -132,7 +132,7 @@ class FileSink:
             raise OperatorError(f"cannot write to {self._folder}: {error.strerror}; what is done is kept") from error
 
     async def finish(self, progress: Progress) -> None:
-        """See `ResultSink.finish`. Killed within, it is done by the next run."""
+        """See `ResultSink.finish`. If the process is killed during the call, the next run completes it."""
         assert self._checkpoint is not None
         self._checkpoint = msgspec.structs.replace(self._checkpoint, finished=True)
         await self.commit(progress)
@@ -142,7 +142,7 @@ class FileSink:
     def _put_in_place(self, checkpoint: Checkpoint) -> None:
         appended, failed = self._folder / _OUTPUT, self._folder / _FAILED
         if not checkpoint.failed_bytes:
-            self.failed_rows.unlink(missing_ok=True)  # an earlier job's
+            self.failed_rows.unlink(missing_ok=True)  # left by an earlier job
         elif failed.exists():
             failed.replace(self.failed_rows)
         if appended.exists():
@@ -164,16 +164,16 @@ class FileSink:
     def _close_files(self) -> None:
         for file in (self._appended, self._failed):
             if file is not None:
-                with suppress(OSError):  # what is not on the disk is not committed
+                with suppress(OSError):  # data that could not be written is not committed
                     file.close()
         self._appended = self._failed = None
 
 
 def _locked(folder: Path) -> int:
-    """Make the folder and lock it; returns the descriptor of the lock, which closing it releases.
+    """Create and lock the job's folder; returns the lock's descriptor, which releases the lock when closed.
 
     Raises:
-        OperatorError: another job writes there.
+        OperatorError: another job holds the lock.
     """
     while True:
         folder.mkdir(exist_ok=True)
@@ -188,14 +188,14 @@ def _locked(folder: Path) -> int:
             raise OperatorError(
                 f"another job writes to {folder} right now; wait for it, or name another output"
             ) from None
-        os.close(descriptor)  # whoever had it has finished, and its folder is gone
+        os.close(descriptor)  # the previous holder has finished and deleted the folder
 
 
 def _open_at(file: Path, size: int) -> BinaryIO:
-    """Open a file to append behind its first `size` bytes, without what follows.
+    """Open a file for appending after its first `size` bytes; the rest is cut off.
 
     Raises:
-        OperatorError: it is shorter than that.
+        OperatorError: the file is shorter than `size`.
     """
     opened = os.fdopen(os.open(file, os.O_RDWR | os.O_CREAT, 0o644), "r+b")
     found = opened.seek(0, os.SEEK_END)

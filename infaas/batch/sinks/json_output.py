@@ -1,4 +1,4 @@
-"""JSON Lines: a line a row, `{"row": 0, "id": ..., "outputs": {"label": "seven", "scores": [...]}}`."""
+"""JSON Lines output: one line per row, `{"row": 0, "id": ..., "outputs": {"label": "seven", "scores": [...]}}`."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -15,7 +15,7 @@ _SPECIAL: Final = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
 class JsonOutput(OutputFormat):
-    """Answers as JSON Lines."""
+    """Writer of JSON Lines."""
 
     def encode(self, result: ChunkResult) -> bytes:
         """See `OutputFormat.encode`."""
@@ -25,7 +25,7 @@ class JsonOutput(OutputFormat):
 
 
 def failed_line(row: FailedRow) -> bytes:
-    """The line of a failed row."""
+    """Return the JSON line of a failed row."""
     head: dict[str, object] = {"row": row.number} | ({} if row.id is None else {"id": row.id})
     return orjson.dumps(head | {"code": row.code, "reason": row.reason}, str, _OPTIONS)
 
@@ -41,7 +41,10 @@ def _lines(rows: OutputRows) -> Iterator[tuple[int, bytes]]:
 
 
 def encodable(array: Array) -> Any:
-    """What orjson writes of each row; it knows numpy, but neither texts there nor what JSON has no number for."""
+    """Return an array in a form that orjson can encode row by row.
+
+    orjson encodes numpy arrays, but not arrays of text or float16, and it has no numbers for NaN and infinity.
+    """
     if array.dtype == BF16:
         array = float32_of(array)
     array = as_texts(array)
@@ -53,7 +56,7 @@ def encodable(array: Array) -> Any:
 
 
 def _named(values: Any) -> Any:
-    """Nested lists, in which what is no number is named, as in the protocol's JSON."""
+    """Replace NaN and infinities in nested lists by their names, as in the protocol's JSON."""
     if isinstance(values, list):
         return [_named(value) for value in values]
     return _SPECIAL.get(str(values), values)

@@ -1,8 +1,7 @@
-"""NumPy's .npz: an array `row` with the numbers of the rows that were answered, and an array for each output.
+"""NumPy .npz output: an array `row` with the numbers of the answered rows, and one array per output.
 
-Chunks are appended as arrays in the form of .npy, one after the other; at the end each output is copied out of them,
-chunk by chunk, past the data of the others. Texts become arrays of texts as long as the longest. What rows are called
-is left out.
+Chunks are appended as consecutive .npy arrays. At the end, each output is copied into the archive chunk by chunk; the
+data of other outputs is skipped. An array of text has the width of its longest text. Row ids are not stored.
 """
 
 import io
@@ -23,10 +22,10 @@ from schemas.tensors import BF16, Array, float32_of
 
 
 class NpzOutput(OutputFormat):
-    """Answers as .npz."""
+    """Writer of .npz files."""
 
     def encode(self, result: ChunkResult) -> bytes:
-        """See `OutputFormat.encode`: how many arrays, then the name and the values of each."""
+        """See `OutputFormat.encode`: the number of arrays, then the name and the values of each."""
         rows = in_one(result)
         if rows is None:
             return b""
@@ -44,7 +43,7 @@ class NpzOutput(OutputFormat):
             forms = _forms(file)
             with zipfile.ZipFile(whole, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
                 for name, (dtype, shape) in forms.items():
-                    entry = zipfile.ZipInfo(f"{name}.npy")  # of 1980: the same rows make the same bytes
+                    entry = zipfile.ZipInfo(f"{name}.npy")  # dated 1980, so that equal rows give equal files
                     with archive.open(entry, "w", force_zip64=True) as member:
                         header: dict[str, Any] = {"descr": dtype.str, "fortran_order": False, "shape": shape}
                         np.lib.format.write_array_header_2_0(member, header)
@@ -55,22 +54,22 @@ class NpzOutput(OutputFormat):
 
 
 class _Found(NamedTuple):
-    """An array of a chunk, by its header."""
+    """Header of an array in a chunk."""
 
     name: str
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     begin: int
-    """Where it stands."""
+    """Offset of the array in the file."""
 
     def read(self, file: BinaryIO) -> Array:
-        """Read the array itself."""
+        """Read the array."""
         file.seek(self.begin)
         return _load(file)
 
 
 def _forms(file: BinaryIO) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
-    """The type and the shape of each output, over all chunks."""
+    """Return the dtype and the shape of each output over all chunks."""
     forms: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {ROW: (np.dtype(np.int64), (0,))}
     for found in _arrays(file):
         rows, *rest = found.shape
@@ -82,7 +81,7 @@ def _forms(file: BinaryIO) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
 
 
 def _arrays(file: BinaryIO) -> Iterator[_Found]:
-    """Walk over the arrays of all chunks, past their data."""
+    """Yield the headers of the arrays of all chunks; their data is skipped."""
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     while file.tell() < size:

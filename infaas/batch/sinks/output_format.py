@@ -1,9 +1,9 @@
-"""What an output file is made of: bytes for each chunk that are appended, and what becomes of all of them in the end.
+"""Abstract format of an output file: encoding of a chunk, and completion of the file at the end.
 
-Where the form of a file allows no appending (.npz, Parquet), the chunks are kept in a form that does, and the file is
-made of them at the end, piece by piece.
+Formats that cannot be appended to (.npz, Parquet) append chunks in an intermediate form, and write the output file from
+it at the end, piece by piece.
 
-Where outputs are columns beside those of ours, `row` and `id`, one that is called like these is `outputs.row` or
+If outputs are columns next to the columns `row` and `id`, an output with one of these names becomes `outputs.row` or
 `outputs.id`.
 """
 
@@ -20,31 +20,31 @@ from schemas.errors import OperatorError
 from schemas.tensors import BYTES, Array
 
 ROW: Final = "row"
-"""Column of the rows' numbers."""
+"""Column of the row numbers."""
 ID: Final = "id"
-"""Column of what rows are called."""
+"""Column of the row ids."""
 
 
 class OutputFormat(ABC):
-    """One form of an output."""
+    """Format of an output file."""
 
-    def resume(self, appended: Path) -> None:  # noqa: B027 - most need nothing for that
-        """Go on behind what was appended before, if anything."""
+    def resume(self, appended: Path) -> None:  # noqa: B027 - most formats need not do anything
+        """Prepare to append after the results in `appended`."""
 
     @abstractmethod
     def encode(self, result: ChunkResult) -> bytes:
-        """The bytes of the rows that were answered."""
+        """Return the answered rows of a chunk as bytes to append."""
 
     def complete(self, appended: Path, whole: Path) -> Path:
-        """Make the output of all that was appended: that itself, or the file `whole`. Returns which."""
+        """Complete the output after the last chunk; returns its path, `appended` or `whole`."""
         return appended
 
 
 def in_one(result: ChunkResult) -> OutputRows | None:
-    """All rows of a chunk that were answered, together and by their numbers, outputs by their columns; None: no row.
+    """Return all answered rows of a chunk in order, with outputs renamed to their columns; None if there are none.
 
     Raises:
-        OperatorError: their outputs are not of one shape.
+        OperatorError: the outputs differ in shape.
     """
     rows = _joined(result.answered)
     if rows is None or not {ROW, ID} & rows.outputs.keys():
@@ -77,7 +77,7 @@ def _joined(parts: Sequence[OutputRows]) -> OutputRows | None:
 
 
 def as_texts(array: Array) -> Array:
-    """BYTES as texts, all else as it is; what is not UTF-8 in it is replaced by a mark."""
+    """Return BYTES as texts, with U+FFFD for invalid UTF-8, and other arrays unchanged."""
     if array.dtype != BYTES:
         return array
     texts = np.empty(array.shape, object)

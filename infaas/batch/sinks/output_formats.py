@@ -1,4 +1,4 @@
-"""Which form an output has: its name says so."""
+"""Choice of the output format by the file name."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,10 +21,10 @@ _FORMATS: Final[dict[str, Callable[[], OutputFormat]]] = {
 
 
 def output_format(output: Path) -> OutputFormat:
-    """Return the form of an output file.
+    """Return the format of an output file.
 
     Raises:
-        OperatorError: its name says none.
+        OperatorError: the suffix is not supported.
     """
     make = _FORMATS.get(output.suffix.lower())
     if make is None:

@@ -1,7 +1,7 @@
-"""Parquet: columns `row`, `id` where rows have one, and one for each output; lists where a row has several elements.
+"""Parquet output: columns `row`, optionally `id`, and one per output, with lists for outputs of several elements.
 
-Chunks are appended as record batches in Arrow's stream form; at the end row groups of about `_GROUP_ROWS` are made of
-them. Needs pyarrow (the extra `parquet`).
+Chunks are appended as Arrow IPC streams of one record batch. At the end they are combined to row groups of at most
+`_GROUP_ROWS` rows. Needs pyarrow (the extra `parquet`).
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ _GROUP_ROWS: Final = 65_536
 
 
 class ParquetOutput(OutputFormat):
-    """Answers as Parquet."""
+    """Writer of Parquet."""
 
     def __init__(self) -> None:
         try:
@@ -56,7 +56,7 @@ class ParquetOutput(OutputFormat):
         return whole
 
     def _schema(self, appended: Path) -> Any:
-        """The columns of all rows: what is missing in some, as a name may be, is null there."""
+        """Return the schema of all batches. A column missing in a batch, such as `id`, is null there."""
         found = self._arrow.schema([(ROW, self._arrow.int64())])
         try:
             for batch in self._batches(appended):
@@ -67,7 +67,7 @@ class ParquetOutput(OutputFormat):
         return found
 
     def _groups(self, appended: Path, schema: Any) -> Iterator[Any]:
-        """Tables of as many rows as a row group is to have, about."""
+        """Yield tables of about `_GROUP_ROWS` rows."""
         held, rows = [schema.empty_table()], 0
         for batch in self._batches(appended):
             if rows and rows + batch.num_rows > _GROUP_ROWS:
@@ -85,7 +85,7 @@ class ParquetOutput(OutputFormat):
                 yield from self._arrow.ipc.open_stream(file)
 
     def _column(self, array: Array) -> Any:
-        """A column of a value a row, or of lists, nested as the axes are."""
+        """Return an Arrow column with one value per row, or with nested lists, one level per axis."""
         plain = as_texts(float32_of(array) if array.dtype == BF16 else array)
         flat = plain.reshape(-1)
         column = self._arrow.array(flat.tolist() if flat.dtype == object else np.ascontiguousarray(flat))

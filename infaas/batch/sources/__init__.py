@@ -1,7 +1,7 @@
-"""Files as sources of rows; which one, the name says.
+"""Input files of batch jobs; the suffix decides the format.
 
-Reading order: row_file (what all are) -> row_shape -> json_row -> chunking (rows to chunks) -> jsonl, csv_table, npz,
-parquet, file_folder.
+Reading order: row_file (abstract base class) -> row_shape -> json_row -> chunking (rows to chunks) -> jsonl, csv_table,
+npz, parquet, file_folder.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ def open_source(path: Path, inputs: Sequence[TensorSpec]) -> RowFile:
     """Return the rows of a file, or of a folder of files, as inputs of a task.
 
     Raises:
-        OperatorError: it is none that can be read, or does not have what the task takes.
+        OperatorError: the format is not supported, the file cannot be read, or an input of the task is missing.
     """
     kind = FileFolder if path.is_dir() else _KINDS.get(path.suffix.lower())
     if kind is None:

@@ -1,4 +1,4 @@
-"""Makes chunks of rows that are read one by one: those of one shape together, as arrays."""
+"""Chunks of rows that are read one by one; rows of the same shape are combined to arrays."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
@@ -10,25 +10,25 @@ from schemas.errors import InvalidRequest
 from schemas.tensors import BYTES, Array
 
 CHUNK_BYTES: Final = 4 << 20
-"""Bytes of a chunk's inputs at most, unless a single row has more."""
+"""Maximum size of a chunk's inputs in bytes, unless a single row is larger."""
 
 
 class ReadRow(NamedTuple):
-    """A row as it was read: its inputs, each with a first axis of its `rows`, or what is wrong with it."""
+    """A row as read: its inputs, whose first axis has length `rows`, or its error."""
 
     number: int
     inputs: Mapping[str, Array] | InvalidRequest
     size: int
-    """Bytes that it has about."""
+    """Approximate size in bytes."""
     end: Marks
-    """Where the source goes on after it."""
+    """Position of the source after this row."""
     id: object = None
     rows: int = 1
-    """Rows that its inputs have, where it is several under one number."""
+    """Number of rows in the inputs, if a record with one number holds several."""
 
 
 def in_chunks(rows: Iterable[ReadRow], size: int) -> Iterator[Chunk]:
-    """Make chunks of at most `size` rows and `CHUNK_BYTES` each: the same ones from wherever it begins."""
+    """Yield chunks of at most `size` rows and `CHUNK_BYTES` each; the chunks depend only on the rows and `size`."""
     held: list[ReadRow] = []
     held_bytes = 0
     for row in rows:
@@ -42,7 +42,7 @@ def in_chunks(rows: Iterable[ReadRow], size: int) -> Iterator[Chunk]:
 
 
 def chunk_of(rows: Sequence[ReadRow]) -> Chunk:
-    """Make one chunk of rows, at least one."""
+    """Combine one or more rows to a chunk."""
     shapes: dict[object, list[ReadRow]] = {}
     unreadable: list[FailedRow] = []
     for row in rows:
@@ -54,17 +54,17 @@ def chunk_of(rows: Sequence[ReadRow]) -> Chunk:
 
 
 def _shape_of(inputs: Mapping[str, Array]) -> object:
-    """What inputs must have in common to be asked for in one query: names, types, and the shape of a row."""
+    """Return the names, types and row shapes of inputs; rows of equal shape fit in one query."""
     return tuple(sorted((name, array.dtype.str, array.shape[1:]) for name, array in inputs.items()))
 
 
 def size_of(inputs: Mapping[str, Array]) -> int:
-    """Bytes of the inputs of a row; of texts and files what they hold, where numpy counts the references to them."""
+    """Return the size of a row's inputs in bytes; for texts and files their content, not numpy's references."""
     return sum(_held(array) if array.dtype == BYTES else array.nbytes for array in inputs.values())
 
 
 def _held(array: Array) -> int:
-    # an array that a program made may hold anything else, too
+    # arrays made by a program may hold other objects, too
     return sum(len(item) for item in array.flat if isinstance(item, (bytes, str)))
 
 

@@ -1,10 +1,10 @@
-"""CSV with a line of names: a row a record, a column for each input, or for each element of it.
+"""CSV input with a header line: one row per record, one column per input or per element of an input.
 
-An input of one element is the column of its name; the elements of a longer one are the columns `name.0`, `name.1`, ...,
-row-major. A column `id` that is no input is what the row is called. Other columns are passed over. Texts are UTF-8.
+An input of one element is the column with its name. The elements of a longer one are the columns `name.0`, `name.1`,
+..., in row-major order. A column `id` that is no input identifies the row. Other columns are ignored. Texts are UTF-8.
 
-A record that csv refuses, or whose quote nothing closes, costs its first line: the next one begins a record, so what a
-quote without an end has swallowed is read after all.
+If a record is invalid or has an unclosed quote, only its first line fails. Reading continues with the next line, so an
+unclosed quote does not lose the rest of the file.
 """
 
 import csv
@@ -30,7 +30,7 @@ _BOM: Final = b"\xef\xbb\xbf"
 
 
 class CsvTable(RowFile):
-    """Rows of a CSV file. `total` counts lines, so it is more than there are where texts hold line ends."""
+    """Rows of a CSV file. `total` counts lines, so it is too high if texts contain line breaks."""
 
     def __init__(self, path: Path, inputs: Sequence[TensorSpec]) -> None:
         super().__init__(path, inputs)
@@ -88,30 +88,30 @@ class CsvTable(RowFile):
 
 
 class _Lines:
-    """Lines of a file as texts, from a place in it on, and where that is: what the reader has taken ends a record."""
+    """Iterator over the lines of a file that tracks its position; all lines taken by the CSV reader form one record."""
 
     def __init__(self, file: BinaryIO, begin: Marks) -> None:
         self._file = file
         self._next = _Place(int(begin.get("byte", 0)), int(begin.get("line", 1)))
         self._second = self._next
         self.first = 0
-        """Number of the record's first line, from 1 on."""
+        """Line number of the record's first line, from 1."""
         self.ended = False
-        """Whether the reader wanted more lines for the record than there are."""
+        """True if the reader reached the end of the file within the record."""
         file.seek(self._next.byte)
 
     @property
     def marks(self) -> Marks:
-        """Where the next record begins."""
+        """Position of the next record."""
         return {"byte": self._next.byte, "line": self._next.line}
 
     def begin_record(self) -> None:
-        """Note that what comes next begins a record."""
+        """Mark the next line as the first of a record."""
         self.first = 0
         self.ended = False
 
     def go_on_after_first(self) -> None:
-        """Have the line after the record's first one come next, again."""
+        """Go back to the line after the record's first line."""
         self._next = self._second
         self._file.seek(self._next.byte)
 
@@ -130,21 +130,21 @@ class _Lines:
 
 
 class _Place(NamedTuple):
-    """The beginning of a line."""
+    """Position of the beginning of a line."""
 
     byte: int
     line: int
 
 
 class _InputColumns(NamedTuple):
-    """Where the elements of an input are in a record."""
+    """Columns of an input's elements in a record."""
 
     spec: TensorSpec
     indices: list[int]
     shape: tuple[int, ...]
 
     def array(self, cells: Sequence[str]) -> Array:
-        """Return the input of a row, with a first axis of one row."""
+        """Return the input of a row; its first axis has length one."""
         spec, texts = self.spec, [cells[index] for index in self.indices]
         if spec.datatype == "BYTES":
             return bytes_array([text.encode("utf-8", "surrogateescape") for text in texts]).reshape(self.shape)
@@ -166,7 +166,7 @@ def _header(lines: _Lines, path: Path) -> list[str]:
 
 
 def _reason(error: csv.Error) -> str:
-    return str(error).partition(" - ")[0]  # what follows is for who programs
+    return str(error).partition(" - ")[0]  # the part after " - " is meant for programmers
 
 
 def _columns(spec: TensorSpec, header: Sequence[str], path: Path) -> _InputColumns:

@@ -1,7 +1,7 @@
-"""A folder of files, e.g. images: a file a row, its content the one input of the task, its path what the row is called.
+"""Folder input, for example of images: one row per file. The content is the task's only input, the path is the row id.
 
-Files come in the order of their paths, those of subfolders with them; names that begin with a dot are passed over. No
-list of all is ever held: only that of each folder on the way down.
+Files are ordered by path, including those of subfolders. Names that begin with a dot are ignored. Memory holds only the
+entries of the folders on the current path, never all files.
 """
 
 import os
@@ -33,7 +33,7 @@ class FileFolder(RowFile):
             raise OperatorError(f"{path} is a folder without files")
 
     def fingerprint(self) -> str:
-        """Path of the folder, and how much is in it."""
+        """Return the folder's path, its number of files and their total size."""
         return f"{self.path.absolute()}, {self.total} files, {self._bytes} bytes"
 
     def row_bytes(self) -> float:
@@ -59,7 +59,7 @@ class FileFolder(RowFile):
 
 
 def _walk(folder: Path, after: str = "", inside: str = "") -> Iterator[str]:
-    """Walk over the paths of files that come after `after`, a folder's own name ordered as the paths in it are."""
+    """Yield the paths of files after `after`, in order; a folder sorts as its name followed by `/`."""
     with os.scandir(folder / inside) as entries:
         seen = [entry for entry in entries if not entry.name.startswith(".")]
         folders = [f"{inside}{entry.name}/" for entry in seen if entry.is_dir(follow_symlinks=False)]

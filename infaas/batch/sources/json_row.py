@@ -1,6 +1,6 @@
-"""A row in JSON: an object with a value for each input of the task, or the value alone where there is one.
+"""A row in JSON: an object with a value for each input of the task, or the bare value if the task has one input.
 
-A value is what the JSON form of the Open Inference Protocol has for it: a number, a text, a flat or a nested list.
+Values are as in the JSON of the Open Inference Protocol: a number, a text, or a flat or nested list.
 """
 
 import re
@@ -20,10 +20,10 @@ _object: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def row_values(line: bytes, inputs: Sequence[TensorSpec]) -> Mapping[str, msgspec.Raw]:
-    """Read a row's values, by name, without looking into them.
+    """Return the values of a row by name, undecoded.
 
     Raises:
-        InvalidRequest: it is no row.
+        InvalidRequest: the line is not a JSON object.
     """
     if len(inputs) == 1 and not line.lstrip().startswith(b"{"):
         return {inputs[0].name: msgspec.Raw(line)}
@@ -36,10 +36,10 @@ def row_values(line: bytes, inputs: Sequence[TensorSpec]) -> Mapping[str, msgspe
 
 
 def row_inputs(values: Mapping[str, msgspec.Raw], inputs: Sequence[TensorSpec]) -> dict[str, Array]:
-    """Make the inputs of a row's values, each with a first axis of one.
+    """Decode the values of a row to inputs whose first axis has length one.
 
     Raises:
-        InvalidRequest: one is missing, or is not what the task takes.
+        InvalidRequest: an input is missing or does not fit the task.
     """
     return {spec.name: _array(spec, values) for spec in inputs}
 
@@ -57,7 +57,7 @@ def _array(spec: TensorSpec, values: Mapping[str, msgspec.Raw]) -> Array:
 
 
 def _found_shape(spec: TensorSpec, raw: msgspec.Raw) -> tuple[int, ...]:
-    """The shape of a value where the task leaves lengths open."""
+    """Return the shape of a value of an input with dynamic axes."""
     try:
         found = np.shape(msgspec.json.decode(raw))
     except (ValueError, msgspec.MsgspecError, RecursionError):

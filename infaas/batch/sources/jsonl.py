@@ -1,7 +1,6 @@
-"""JSON Lines: a row a line, an object with a value for each input of the task, or the value alone where there is one.
+"""JSON Lines input: one row per line, see `json_row`.
 
-A row's value is what the JSON form of the Open Inference Protocol has for it: a number, a text, a flat or a nested
-list. A field `id` that is no input is what the row is called. Empty lines are no rows.
+A field `id` that is no input identifies the row. Empty lines are ignored.
 """
 
 from collections.abc import Iterator, Sequence
@@ -67,7 +66,7 @@ class JsonLines(RowFile):
 
 
 def _name(raw: msgspec.Raw) -> object:
-    """What a row is called, as something that can be written as JSON again."""
+    """Return the id of a row in a form that can be encoded as JSON again."""
     try:
         return orjson.loads(orjson.dumps(msgspec.json.decode(raw)))
     except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:

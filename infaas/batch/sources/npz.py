@@ -1,7 +1,7 @@
-"""NumPy's .npz: an array for each input of the task, a row its first axis. Other arrays are passed over.
+"""NumPy .npz input: one array per input of the task, whose first axis is the rows. Other arrays are ignored.
 
-Read row by row from within the archive, never as a whole; from where a job was before, where the array is stored as
-`numpy.savez` does. What `savez_compressed` wrote is read through up to there.
+Rows are read from within the archive; arrays are never loaded as a whole. A resumed job seeks to its position if the
+array is stored uncompressed, as by `numpy.savez`. A compressed array (`savez_compressed`) is decompressed up to there.
 """
 
 import math
@@ -23,7 +23,7 @@ from schemas.rows.catalog import TensorSpec
 from schemas.tensors import BYTES, Array, bytes_array, dtype_of
 
 _LOCAL_HEADER: Final = struct.Struct("<26xHH")
-"""Lengths of the name and of the extra field, behind which the data of a member begins."""
+"""Lengths of the file name and the extra field in a zip local header; the data follows them."""
 _BLOCK: Final = 1 << 20
 
 
@@ -61,7 +61,7 @@ class NpzArrays(RowFile):
 
 
 class _Member:
-    """An array in the archive: where its data begins, and how it becomes an input."""
+    """Array in the archive: the offset of its data, and its conversion to an input."""
 
     def __init__(self, archive: zipfile.ZipFile, spec: TensorSpec, path: Path) -> None:
         self.name = spec.name
@@ -88,7 +88,7 @@ class _Member:
             raise OperatorError(f"{path}: {spec.name!r} is an array of {self._dtype}; the task takes {spec.datatype}")
 
     def open(self, archive: zipfile.ZipFile, row: int) -> IO[bytes]:
-        """Open the data at a row."""
+        """Open the array's data at a row."""
         info = archive.getinfo(self._file)
         skip = self._data + row * self.row_bytes
         if info.compress_type == zipfile.ZIP_STORED:
@@ -103,7 +103,7 @@ class _Member:
         return member
 
     def read(self, file: IO[bytes], count: int) -> Array:
-        """Read the next rows as the task takes them."""
+        """Read the next `count` rows and convert them to the type and shape of the input."""
         data = file.read(count * self.row_bytes)
         if len(data) != count * self.row_bytes:
             raise OperatorError(f"{self._path}: the array {self.name!r} ends before its last row")
@@ -114,7 +114,7 @@ class _Member:
 
 
 def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
-    """Read what stands before the data of an array in the form of .npy: shape, whether in Fortran's order, and type."""
+    """Read the header of an array in .npy format; returns the shape, true for Fortran order, and the dtype."""
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     return read(file)

@@ -1,7 +1,7 @@
-"""Parquet: a column for each input of the task: numbers, texts, binary, or lists of numbers, nested or flat.
+"""Parquet input: one column per input of the task, with numbers, texts, binary values, or flat or nested lists.
 
-Needs pyarrow (the extra `parquet`). Row groups are read in pieces, so that large ones take no more memory. A column
-`id` that is no input is what the row is called. Rows with a null in a column of an input fail.
+Row groups are read in pieces, so that memory does not depend on their size. A column `id` that is no input identifies
+the row. Rows with a null in an input's column fail. Needs pyarrow (the extra `parquet`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -64,7 +64,7 @@ class ParquetTable(RowFile):
         ids: Sequence[object] = batch.column(self._id).to_pylist() if self._id else ()
         try:
             inputs = {spec.name: _array(batch.column(spec.name), spec) for spec in self.inputs}
-        except InvalidRequest:  # some rows are not as the task takes them, or not of one length
+        except InvalidRequest:  # find the rows that do not fit the task or differ in length
             each = (
                 self._row(batch.slice(i, 1), int(number), end, ids[i] if ids else None)
                 for i, number in enumerate(numbers)
@@ -91,7 +91,7 @@ class ParquetTable(RowFile):
 
 
 def _array(column: Any, spec: TensorSpec) -> Array:
-    """The values of a column as the task takes them; an axis for each level of lists."""
+    """Return the values of a column as an input; each level of lists becomes an axis."""
     rows, values, lengths = len(column), column, list[int]()
     while True:
         if values.null_count:

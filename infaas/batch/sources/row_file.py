@@ -1,4 +1,4 @@
-"""What all sources that are files have in common: they are read a chunk at a time, between which others have a turn."""
+"""Abstract base class of input files. The event loop runs other tasks between two chunks."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -17,7 +17,7 @@ class RowFile(ABC):
     """Rows of a file or a folder, as inputs of a task; see `RowSource`."""
 
     total: int | None = None
-    """Number of rows, or about so many."""
+    """Number of rows, exact or approximate."""
 
     def __init__(self, path: Path, inputs: Sequence[TensorSpec]) -> None:
         self.path = path
@@ -25,7 +25,7 @@ class RowFile(ABC):
         self.name = str(path)
 
     def fingerprint(self) -> str:
-        """Path, size and time of the file."""
+        """Return the path, size and modification time of the file."""
         stat = self.path.stat()
         return f"{self.path.absolute()}, {stat.st_size} bytes, changed {stat.st_mtime_ns}"
 
@@ -40,15 +40,15 @@ class RowFile(ABC):
 
     @abstractmethod
     def read(self, begin: Marks, size: int) -> Iterator[Chunk]:
-        """Read chunks from `begin`; empty: from the start."""
+        """Yield chunks from `begin`; empty: from the start."""
 
     @abstractmethod
     def row_bytes(self) -> float:
-        """Bytes of a row as they are sent, about."""
+        """Return the approximate size of an encoded row in bytes."""
 
 
 def count_lines(path: Path) -> int:
-    """Count the lines of a file, at the speed of the disk; an empty last one is none."""
+    """Count the lines of a file; an empty last line does not count."""
     lines, last = 0, b"\n"
     with path.open("rb") as file:
         while block := file.read(_BLOCK):

@@ -1,4 +1,4 @@
-"""The shape of a row as a task takes it, from the shape in which it was found: its own, or its elements in one list."""
+"""Shape of a row of an input, from a value with the same shape or with its elements in one flat list."""
 
 import math
 from collections.abc import Sequence
@@ -8,10 +8,12 @@ from schemas.rows.catalog import TensorSpec
 
 
 def row_shape(found: Sequence[int], spec: TensorSpec) -> tuple[int, ...]:
-    """The shape of a row of `spec`, whose first axis is the rows', where `found` is that of what is there.
+    """Return the shape of a row of `spec` (without the row axis) for a value of shape `found`.
+
+    Dynamic axes (-1) take their lengths from `found`.
 
     Raises:
-        InvalidRequest: it is not that of the task, nor are there as many elements.
+        InvalidRequest: neither the shape nor the number of elements fits.
     """
     wanted = spec.shape[1:]
     if len(found) == len(wanted) and all(w in (-1, f) for f, w in zip(found, wanted, strict=True)):

@@ -49,7 +49,7 @@ class RecordQuery(NamedTuple):
 
 
 def record_id(record: Record) -> str:
-    """Return the id of a record's answer: from its `id` header, else its topic, partition and offset."""
+    """Return the id of a record's answer: its header `infaas-id`, else its topic, partition and offset."""
     named = next((value for name, value in record.headers if name == h.ID and value), None)
     return named.decode(errors="replace") if named else f"{record.topic}-{record.partition}-{record.offset}"
 
