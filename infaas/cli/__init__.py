@@ -1,10 +1,10 @@
-"""The command line: one file a group of commands.
+"""The `infaas` command line, one module per group of commands.
 
-Reading order: main (composes them) -> connect (where the system is), control (asked over a gateway, or straight),
-output (tables, errors), progress_bar -> jobs -> remote_status, system (up, down, status), demo -> access (whose
-things are) -> uploads (files on their way to a gateway), registered (variants made), registrations (done there) ->
-register, building (where its steps run), processing, composites (cascades), unregister, listing, versions, plot (what
-is there) -> query (ask, and explain) -> moments (times as people write them) -> batch_bar, batch_offers,
-batch_topics, batch (rows of files or topics) -> scale, lag -> keys (who may ask) -> dead_letters, tenants, audit (who
-did what), database.
+Reading order: main (all commands) -> connect (address of the system), control (admin requests, by a gateway or
+locally), output (tables, JSON, errors), progress_bar -> jobs -> remote_status, system (up, down, status), demo ->
+access (owners and permissions) -> uploads (files sent to a gateway), registered (result of a registration),
+registrations (registrations of a gateway) -> register, building (place and services of a registration's steps),
+processing, composites (cascades and chains), unregister, listing, versions, plot (registered models) -> query (query
+and explain) -> moments (parsing of times) -> batch_bar, batch_offers, batch_topics, batch (batch jobs) -> scale, lag ->
+keys (API keys) -> dead_letters, tenants, audit (administrative actions), database.
 """

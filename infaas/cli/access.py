@@ -1,4 +1,4 @@
-"""`infaas access`: whose a task or a model is, and who may use it; and what `infaas register` is told of that."""
+"""`infaas access`: owner and permitted users of a task or a model; also the access flags of `infaas register`."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -29,7 +29,7 @@ app = typer.Typer(cls=CommandGroup, no_args_is_help=True, help="Whose tasks and 
 
 @app.command("show")
 def show_access(name: _NameArgument, home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
-    """Show whose a task or a model is, and who may use it."""
+    """Show the owner of a task or a model, and its permitted users."""
     _show([call(home, SHOW_ACCESS, AccessRequest(name=name))], as_json=as_json)
 
 
@@ -42,7 +42,7 @@ def set_access(
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
-    """Change who may use a task or a model, at once. What is made of it is narrowed with it."""
+    """Change the permitted users of a task or a model at once. Composites that use it are restricted accordingly."""
     if private is None and share_with is None:
         raise InvalidRequest("say who may use it: --private, --share-with A,B, or --public")
     visibility, tenants = _declared_users(private, share_with)
@@ -51,10 +51,10 @@ def set_access(
 
 
 def declared_access(owner: str | None, private: bool | None, share_with: str | None) -> Access | None:
-    """The access that flags declare; None where there are none.
+    """Return the access declared by flags; None if no flag is given.
 
     Raises:
-        InvalidRequest: they contradict each other, or name no tenant.
+        InvalidRequest: the flags contradict each other, or name no tenant.
     """
     if owner is None and private is None and share_with is None:
         return None

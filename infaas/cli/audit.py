@@ -1,4 +1,4 @@
-"""`infaas audit`: what administrators did."""
+"""`infaas audit`: the log of administrative actions."""
 
 from typing import Annotated
 
@@ -23,7 +23,7 @@ def audit(
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
-    """List what administrators did: who, what, to what, when, from where, and what came of it; the latest last."""
+    """List administrative actions with actor, origin, time, subject and outcome, the latest last."""
     asked = ActsRequest(
         actor=actor, verb=verb, subject=subject, since=past_moment(since), until=past_moment(until), latest=latest
     )

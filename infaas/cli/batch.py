@@ -1,4 +1,4 @@
-"""`infaas batch`: a task asked for every row of a file, or a topic, offline, within limits, to an exact output."""
+"""`infaas batch`: an offline job over all rows of a file or a topic, within limits."""
 
 import asyncio
 from pathlib import Path
@@ -85,11 +85,11 @@ def batch(
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
-    """Ask a task for every row of a file or a topic, when nothing else is to do, and write the results in their order.
+    """Run a task on every row of a file or a topic, on idle workers, and write the results in order.
 
-    Killed, stopped or out of time, the same command goes on where it was. Exit code 3: done, but some rows have failed;
-    they are in OUT.failed.jsonl, or the topic OUT.failed, with the reasons. Of topics, any number of processes may run
-    the same command and share the partitions: each record is answered once, whichever of them dies.
+    If the command is stopped, killed or out of time, run it again to resume. Exit code 3: done, but some rows failed;
+    they are in OUT.failed.jsonl, or the topic OUT.failed, with the reasons. For topics, any number of processes may run
+    the same command and share the partitions: each record is answered once, even if processes die.
     """
     needs = BatchNeeds(min_accuracy=min_accuracy, max_latency_ms=max_latency_ms, target=target)
     limits = JobLimits(
@@ -131,7 +131,7 @@ def _check_apart(rows: Path, results: Path) -> None:
 
 
 class _BatchCommand:
-    """A job as the command line describes it."""
+    """A job as described by the command line."""
 
     def __init__(
         self, home: Path, task: str, needs: BatchNeeds, limits: JobLimits, outputs: tuple[str, ...],
@@ -146,7 +146,7 @@ class _BatchCommand:
         self._mixed = mixed
 
     async def run(self, rows: Path, sink: FileSink, *, estimate: bool) -> Progress | None:
-        """Run the job; returns what came of it, None if only an estimate was wanted."""
+        """Run the job; returns its progress, None with `estimate`."""
         task, offers = await look_up(self._home, self._task)
         source = open_source(rows, task.inputs)
         left = sink.left()
@@ -160,7 +160,7 @@ class _BatchCommand:
             await sink.close()
 
     def _plan(self, total: int | None, row_bytes: float, offers: list[Offer], left: Checkpoint | None) -> Plan:
-        """Plan what is left, with the variant that has done what is done."""
+        """Plan the remaining rows, with the variant that computed the finished ones."""
         needs, limits = self._needs, self._limits
         if left is None:
             return make_plan(total, row_bytes, offers, needs, limits)

@@ -1,4 +1,4 @@
-"""The progress bar of a batch job: rows, rate, time left, cost so far, and why it waits where it does."""
+"""Progress bar of a batch job: rows, rate, remaining time, cost so far, and the reason of retries."""
 
 import time
 
@@ -12,7 +12,7 @@ from infaas.cli.output import err, usd
 
 
 class BatchBar:
-    """A progress bar that is told how far a job is (`JobObserver`); a context manager."""
+    """Progress bar of a job (`JobObserver`); a context manager."""
 
     def __init__(self) -> None:
         self._bars = Bars(
@@ -46,7 +46,7 @@ class BatchBar:
         )  # fmt: skip
 
     def trouble(self, trouble: Trouble) -> None:
-        """Show why queries are asked again."""
+        """Show the reason why queries are retried."""
         self._update(description=f"[yellow]waits:[/] {escape(trouble.reason)}")
 
     def _rows(self, progress: Progress) -> str:
@@ -54,7 +54,7 @@ class BatchBar:
 
     def _update(self, **fields: object) -> None:
         if self._bar is not None:
-            self._bars.update(self._bar, **fields)  # pyright: ignore[reportArgumentType] - by their names
+            self._bars.update(self._bar, **fields)  # pyright: ignore[reportArgumentType] - passed by name
 
 
 def duration(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""What could compute a batch job of a task, as commands find it out."""
+"""Lookup of the variants that can compute a batch job."""
 
 from pathlib import Path
 
@@ -13,10 +13,10 @@ from store.pool import open_pool
 
 
 async def look_up(home: Path, name: str) -> tuple[Task, list[Offer]]:
-    """Find a task and the variants that may compute it: those that everybody may use, as a job has no tenant.
+    """Return a task and the variants that may compute it: only public ones, since a job has no tenant.
 
     Raises:
-        UnknownTask: there is no such task.
+        UnknownTask: there is no such task that is public.
     """
     async with open_pool(find_database(home), max_size=1) as pool:
         catalog = await load_catalog(pool)

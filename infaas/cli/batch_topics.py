@@ -1,4 +1,4 @@
-"""`infaas batch topic:IN topic:OUT`: a task asked for every record of a topic, the answers in another, exactly once."""
+"""`infaas batch topic:IN topic:OUT`: a job over all records of a topic, with exactly-once answers in another topic."""
 
 import asyncio
 import math
@@ -37,12 +37,12 @@ from schemas.topics import batch_group, is_topic, may_reply_to
 _SCHEME: Final = "topic:"
 _INTERRUPTED: Final = 130
 _KEPT_MS: Final = 7 * 86_400_000
-"""Milliseconds that topics made here keep records: what Kafka has for topics by default."""
+"""Retention of topics created here, in milliseconds: Kafka's default."""
 _TEXT_BYTES: Final = 256
 
 
 class TopicsCommand(msgspec.Struct, frozen=True, kw_only=True):
-    """A job from topic to topic as the command line describes it."""
+    """A job from topic to topic as described by the command line."""
 
     source: str
     sink: str
@@ -55,17 +55,17 @@ class TopicsCommand(msgspec.Struct, frozen=True, kw_only=True):
     mixed: bool
     follow: bool
     group: str
-    """Name under which processes share the topic, and go on; empty: one made of both topics."""
+    """Consumer group shared by the processes of the job; empty: derived from both topics."""
     headers: tuple[str, ...]
-    """Names of the headers that are carried over; empty: all."""
+    """Names of the headers to keep; empty: all."""
 
     @property
     def failed(self) -> str:
-        """Topic of the records that have failed."""
+        """Topic of failed records."""
         return f"{self.sink}.failed"
 
     async def run(self, stop: asyncio.Event, *, estimate: bool) -> Progress | None:
-        """Run it to its end, or until it is to stop; None if only an estimate was wanted."""
+        """Run the job to its end or until `stop` is set; returns its progress, None with `estimate`."""
         kafka = find_kafka(self.home)
         task, offers = await look_up(self.home, self.task)
         group = self.group or batch_group(self.source, self.sink)
@@ -86,7 +86,7 @@ class TopicsCommand(msgspec.Struct, frozen=True, kw_only=True):
                     return await job.run(stop)
 
     async def _output(self, kafka: KafkaSettings, partitions: int) -> TopicOutput:
-        """Make the topics that are not there, and see how many partitions there are."""
+        """Create the missing output topics and look up the partitions of all topics."""
         wanted = {self.sink: partitions, self.failed: 1}
         await ensure_topics(kafka, [TopicSpec(name, count, _KEPT_MS, grows=False) for name, count in wanted.items()])
         found = [partition.topic for partition in await partitions_of(kafka, (self.source, self.sink, self.failed))]
@@ -123,7 +123,7 @@ class TopicsCommand(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TopicBar:
-    """A progress bar that is told how far a job is (`TopicObserver`); a context manager."""
+    """Progress bar of a job (`TopicObserver`); a context manager."""
 
     def __init__(self) -> None:
         self._bars = Bars(
@@ -151,15 +151,15 @@ class TopicBar:
         self._bars.update(self._bar, total=lag.total, completed=done, lag=f"{lag.left:,}", description=told)
 
     def trouble(self, trouble: Trouble) -> None:
-        """Show why queries are asked again."""
+        """Show the reason why queries are retried."""
         self._bars.update(self._bar, description=f"[yellow]waits:[/] {escape(trouble.reason)}")
 
 
 def topic_of(end: Path) -> str | None:
-    """The topic that an end of a job names as `topic:NAME`; None: it is a file.
+    """Return the topic named as `topic:NAME`; None for a file.
 
     Raises:
-        OperatorError: no topic can be called so.
+        OperatorError: the name is not a valid topic.
     """
     if not str(end).startswith(_SCHEME):
         return None
@@ -170,10 +170,10 @@ def topic_of(end: Path) -> str | None:
 
 
 def topics_of(rows: Path, results: Path) -> tuple[str, str] | None:
-    """The topics of a job; None: it is of files.
+    """Return the input and output topics of a job; None for a job of files.
 
     Raises:
-        OperatorError: it is of both, or writes where it must not.
+        OperatorError: only one of the two is a topic, or the output topic is not allowed.
     """
     source, sink = topic_of(rows), topic_of(results)
     if source is None and sink is None:
@@ -188,7 +188,11 @@ def topics_of(rows: Path, results: Path) -> tuple[str, str] | None:
 
 
 def batch_topics(command: TopicsCommand, *, estimate: bool, as_json: bool) -> None:
-    """Run a job from topic to topic, and say what came of it; ends by `typer.Exit` where that is not all well."""
+    """Run a job from topic to topic and print its result.
+
+    Raises:
+        Exit: the job was stopped, or records failed.
+    """
     done, stopped = asyncio.run(_run(command, estimate))
     if done is None:
         return
@@ -207,7 +211,7 @@ def batch_topics(command: TopicsCommand, *, estimate: bool, as_json: bool) -> No
 
 
 async def _run(command: TopicsCommand, estimate: bool) -> tuple[Progress | None, bool]:
-    quiet_outages(False)  # this may go on for ever
+    quiet_outages(False)  # with --follow the command is a service
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -220,6 +224,6 @@ def _facts(command: TopicsCommand, done: Progress) -> dict[str, Any]:
 
 
 def _row_bytes(inputs: Sequence[TensorSpec]) -> float:
-    """Bytes that a row has about, where lengths that are open are one."""
+    """Return the approximate size of a row in bytes; dynamic axes count as one."""
     shapes = [(spec.datatype, [1, *(max(length, 1) for length in spec.shape[1:])]) for spec in inputs]
     return sum(fixed_size(datatype, shape) or math.prod(shape) * _TEXT_BYTES for datatype, shape in shapes)

@@ -1,4 +1,4 @@
-"""Where the steps of a registration run, as flags say it, and where this home keeps files of models."""
+"""Flags for the place where a registration's steps run, and the services that a registration needs."""
 
 import os
 from pathlib import Path
@@ -22,6 +22,6 @@ IfNoWorkerFlag = Annotated[
 
 
 def services_of(pool: Pool, kafka: KafkaSettings, home: Path) -> RegistryServices:
-    """Return what a registration in this process stands on."""
+    """Return the services of a registration in this process."""
     artifacts = os.environ.get(ENV, "")
     return RegistryServices(pool, kafka, open_artifacts(artifacts, home), open_exchange(artifacts, home))

@@ -1,4 +1,4 @@
-"""`infaas cascade` and `infaas chain`: several variants that answer as one."""
+"""`infaas cascade` and `infaas chain`: composites, several variants that answer as one."""
 
 import asyncio
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ Calibrating = Annotated[
 
 
 class LabelledData(NamedTuple):
-    """Files that measure, and the one that the stages were calibrated with."""
+    """Labelled file for measurements, and the file with which the stages were calibrated."""
 
     validation: Path
     calibration: Path | None
@@ -79,9 +79,9 @@ def cascade(
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
-    """Register a cascade: a cheap variant answers when it is sure, else a better one.
+    """Register a cascade: a cheap variant answers if it is confident, else a more accurate one.
 
-    It is one more architecture of its task, with a variant for each threshold.
+    The cascade becomes an architecture of the task, with one variant for each threshold.
     """
     if find == (first is not None or then is not None) or (first is None) != (then is None):
         raise OperatorError("name two variants by --first and --then, or have cascades found by --find")
@@ -164,7 +164,7 @@ def chain(
 
 
 def parse_feeds(texts: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Return what `TASK.INPUT=OUTPUT` says, by task and input.
+    """Parse texts of the form `TASK.INPUT=OUTPUT`; returns the outputs by task and input.
 
     Raises:
         OperatorError: a text has another form.
@@ -180,7 +180,7 @@ def parse_feeds(texts: Sequence[str]) -> dict[str, dict[str, str]]:
 
 
 def _made_chain(request: ChainRequest, choice: BuildChoice, home: Path) -> list[MadeVariant]:
-    """Register a chain over the gateway that the environment names, else in this process."""
+    """Register a chain, over the gateway in `INFAAS_URL` if set, else in this process."""
     if not gateway_url():
         return asyncio.run(_register(home.absolute(), request, choice))
     check_not_local(choice)
@@ -197,7 +197,7 @@ def _made_chain(request: ChainRequest, choice: BuildChoice, home: Path) -> list[
 
 
 def _cascades(request: CascadeRequest, choice: BuildChoice, home: Path, *, quiet: bool) -> list[MadeVariant]:
-    """Register a cascade, or those that are found, over the gateway that the environment names, else here."""
+    """Register cascades, over the gateway in `INFAAS_URL` if set, else in this process."""
     if not gateway_url():
         return asyncio.run(_register(home.absolute(), request, choice, quiet=quiet))
     check_not_local(choice)
@@ -217,7 +217,7 @@ def _cascades(request: CascadeRequest, choice: BuildChoice, home: Path, *, quiet
 async def _register(
     home: Path, request: CascadeRequest | ChainRequest, choice: BuildChoice, *, quiet: bool = True
 ) -> list[MadeVariant]:
-    """Register in this process; of a cascade without stages those that are found."""
+    """Register in this process. For a cascade without stages, search for cascades and register the ones found."""
     kafka, postgres = find_kafka(home), find_database(home)
     async with open_pool(postgres) as pool:
         services = services_of(pool, kafka, home)

@@ -1,6 +1,6 @@
-"""Finds the system that a command speaks to: the one that the environment names, or else that of the home.
+"""Address of the system that a command works on: from the environment, else from the state file of the home.
 
-A command asks only for the part it needs, so that `infaas lag` works where only Postgres is in reach.
+Each command looks up only the parts it needs, so that `infaas lag` works if only Postgres can be reached.
 """
 
 import asyncio
@@ -34,14 +34,14 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 GATEWAY_ENV: Final = "INFAAS_GATEWAY"
-"""Names the gateway that queries go to."""
+"""Environment variable with the URL of the gateway for queries only."""
 URL_ENV: Final = "INFAAS_URL"
-"""Names the gateway that everything else is asked of, too, from any machine."""
+"""Environment variable with the URL of the gateway for all commands, from any machine."""
 _OF_GATEWAYS: Final = (CA_ENV, CERTIFICATE_ENV, CLIENT_KEY_ENV, KEY_ENV)
-"""What is said of the connection to a gateway, beside its address."""
+"""Environment variables of the connection to a gateway, other than its address."""
 
 _home_said: Final = ContextVar("home_said", default=False)
-"""Whether this command was told its home where it was typed, so that nothing that was set before is meant."""
+"""True if `--home` was typed in this command; it then takes precedence over the environment."""
 
 
 def _note_home(ctx: typer.Context, home: Path) -> Path:
@@ -50,7 +50,7 @@ def _note_home(ctx: typer.Context, home: Path) -> Path:
 
 
 def was_typed(ctx: typer.Context, parameter: str) -> bool:
-    """Whether a parameter was given where the command was typed, and not by the environment or a default."""
+    """Return true if a parameter was typed on the command line, not set by the environment or a default."""
     source = ctx.get_parameter_source(parameter)
     return source is not None and source.name == "COMMANDLINE"
 
@@ -69,10 +69,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tabl
 
 
 def find_kafka(home: Path) -> KafkaSettings:
-    """Return how to reach Kafka.
+    """Return the settings to reach Kafka.
 
     Raises:
-        OperatorError: the environment does not say, and nothing runs in `home`.
+        OperatorError: the environment does not name Kafka, and no system runs in `home`.
     """
     if os.environ.get(KAFKA_ENV):
         return KafkaSettings()
@@ -90,17 +90,17 @@ def find_database(home: Path) -> str:
     """Return the DSN of Postgres.
 
     Raises:
-        OperatorError: the environment does not say, and nothing runs in `home`.
+        OperatorError: the environment does not name Postgres, and no system runs in `home`.
     """
     return os.environ.get(POSTGRES_ENV) or running_state(home, POSTGRES_ENV).postgres
 
 
 def with_database(home: Path, work: Callable[[Pool], Awaitable[T]]) -> T:
-    """Do something with Postgres, and return what comes of it.
+    """Run `work` with a connection pool of Postgres and return its result.
 
     Raises:
-        OperatorError: the environment does not say where it is, and nothing runs in `home`.
-        StoreUnavailable: it cannot be reached.
+        OperatorError: the environment does not name Postgres, and no system runs in `home`.
+        StoreUnavailable: Postgres cannot be reached.
     """
 
     async def connected() -> T:
@@ -114,22 +114,22 @@ def find_gateway(home: Path) -> str:
     """Return the URL of the gateway.
 
     Raises:
-        OperatorError: the environment names none, and nothing runs in `home`.
+        OperatorError: the environment does not name a gateway, and no system runs in `home`.
     """
     return named_gateway() or running_state(home, GATEWAY_ENV).gateway
 
 
 def named_gateway() -> str:
-    """The gateway that the environment names for queries; empty: none."""
+    """Return the URL of the gateway that the environment names for queries; empty if none."""
     url = gateway_url() or os.environ.get(GATEWAY_ENV, "")
     return url.rstrip("/").removesuffix("/v1").removesuffix("/v2")
 
 
 def gateway_url() -> str:
-    """The gateway that `INFAAS_URL` names; empty: none, or a `--home` is, and what is done is done here.
+    """Return the URL in `INFAAS_URL`; empty if it is unset or `--home` was typed, and the command works locally.
 
     Raises:
-        OperatorError: it is no URL.
+        OperatorError: the value is not a URL.
     """
     if _home_said.get():
         return ""
@@ -140,23 +140,23 @@ def gateway_url() -> str:
 
 
 def asked_by() -> str:
-    """Return who runs this command: `user@host`, the user being that of the process, whatever its environment says."""
+    """Return `user@host` of this command. The user is that of the process, not of the environment."""
     number = os.geteuid()
     try:
         user = pwd.getpwuid(number).pw_name
-    except KeyError:  # a container's, often
+    except KeyError:  # common in containers
         user = f"uid-{number}"
     return f"{user}@{socket.gethostname()}"
 
 
 def asked_from() -> str:
-    """Return where this command is run from, for the record."""
+    """Return the origin of this command for the audit log."""
     remote = os.environ.get("SSH_CONNECTION", "").partition(" ")[0]
     return f"command line, by SSH from {remote}" if remote else "command line"
 
 
 def act_here(verb: AuditVerb, subject: str = "", **detail: Any) -> AuditAct:
-    """Describe, for the record, what the person at this command line does."""
+    """Return the audit entry of an action of this command line."""
     return AuditAct(actor=asked_by(), origin=asked_from(), verb=verb, subject=subject, detail=detail)
 
 
@@ -164,7 +164,7 @@ def running_state(home: Path, variable: str | None = None) -> SystemState:
     """Return the state of the system that runs in `home`.
 
     Raises:
-        OperatorError: none does; the message says how to start one, or to set `variable` to another.
+        OperatorError: none runs; the message says how to start one, or to set `variable` to another address.
     """
     state, url = read_state(home), gateway_url()
     if state is not None:
@@ -185,7 +185,7 @@ def running_state(home: Path, variable: str | None = None) -> SystemState:
 
 
 def _said_without_address() -> str:
-    """Name what is set of connections although nothing says where they go."""
+    """Return a hint on connection settings in the environment that lack the address of their server."""
     login = tuple(f"{KAFKA_ENV}_{kind}" for kind in ("SECURITY_", "SASL_", "TLS_"))
     of_kafka = [name for name in sorted(os.environ) if name.startswith(login)]
     of_gateways = [name for name in _OF_GATEWAYS if os.environ.get(name)]
@@ -200,5 +200,5 @@ def _said_without_address() -> str:
 
 @cache
 def _warn_of_home(home: Path) -> None:
-    """Say once that what is done is not done where somebody might believe it is."""
+    """Warn once that the command works on the system of the home, not on the gateway in `INFAAS_URL`."""
     log.warning("this is not done over %s, but on the system that runs in %s", URL_ENV, home.absolute())

@@ -1,8 +1,8 @@
-"""The two ways in which a command does its work: over a gateway's admin API, or straight on Postgres.
+"""Execution of administrative commands, either over a gateway's admin API or directly on Postgres.
 
-With `INFAAS_URL` set it is the gateway there, from any machine, with what `INFAAS_KEY` allows; otherwise the system of
-the home or of the environment, as whoever has its password. What comes back, and what is said of what does not, is the
-same.
+With `INFAAS_URL`, requests go to that gateway from any machine, with the permissions of `INFAAS_KEY`. Otherwise they
+are handled in this process, on the system of the home or of the environment; access to its Postgres is the permission.
+Results and errors are the same either way.
 """
 
 import asyncio
@@ -39,32 +39,32 @@ Q = TypeVar("Q")
 R = TypeVar("R")
 _DONE: Final = (HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.ACCEPTED)
 _STALLED_S: Final = 600.0
-"""What is waited for a gateway to take the next piece of a file, or to keep the whole."""
+"""Timeout in seconds for a gateway to accept the next piece of a file, or to store the whole file."""
 _ON_THE_WAY_S: Final = 10.0
-"""What is waited beyond an endpoint's own deadline."""
+"""Seconds added to an endpoint's own deadline for the transfer."""
 LOOK_S: Final = 0.5
-"""Seconds after which one asks again how far something is."""
+"""Interval in seconds between two requests for the progress of an operation."""
 _PATIENCE_S: Final = 60.0
-"""Seconds for which nobody may be there to say so: it goes on all the same."""
+"""Seconds for which progress requests are retried; the operation continues without the command."""
 
 
 class Ask(Protocol):
-    """Has one thing after the other done, in one way."""
+    """Function that has admin requests executed, by a gateway or in this process."""
 
     async def __call__(self, endpoint: Endpoint[Q, R], request: Q) -> R:
-        """Have something done, and return what comes of it.
+        """Execute a request and return its result.
 
         Raises:
-            InfaasError: it was not done; the message says why, and what to do.
+            InfaasError: the request failed; the message names the reason and a remedy.
         """
         ...
 
 
 def call(home: Path, endpoint: Endpoint[Q, R], request: Q) -> R:
-    """Have something done, and return what comes of it.
+    """Execute one request and return its result.
 
     Raises:
-        InfaasError: it was not done; the message says why, and what to do.
+        InfaasError: the request failed; the message names the reason and a remedy.
     """
 
     async def once() -> R:
@@ -76,10 +76,10 @@ def call(home: Path, endpoint: Endpoint[Q, R], request: Q) -> R:
 
 @asynccontextmanager
 async def asking(home: Path) -> AsyncGenerator[Ask]:
-    """Open the way that the environment says, for several things.
+    """Open a connection for several requests: to the gateway in `INFAAS_URL`, else to Postgres.
 
     Raises:
-        OperatorError: the environment names nothing, and nothing runs in `home`.
+        OperatorError: the environment names no system, and none runs in `home`.
         StoreUnavailable: Postgres cannot be reached.
     """
     if url := gateway_url():
@@ -91,10 +91,10 @@ async def asking(home: Path) -> AsyncGenerator[Ask]:
 
 
 async def ask_patiently(ask: Ask, endpoint: Endpoint[Q, R], request: Q) -> R:
-    """Ask how far something is, again and again while nobody answers: a gateway may be started just now.
+    """Request the progress of an operation, with retries while nothing answers: a gateway may be restarting.
 
     Raises:
-        InfaasError: as `Ask` does; where nobody answers, after a minute.
+        InfaasError: as for `Ask`; if nothing answers, after a minute.
     """
     loop = asyncio.get_running_loop()
     until = loop.time() + _PATIENCE_S
@@ -110,8 +110,8 @@ async def ask_patiently(ask: Ask, endpoint: Endpoint[Q, R], request: Q) -> R:
 
 
 def local_control(home: Path, pool: Pool) -> "Control":
-    """What is done here is done with, straight on the system: who asks is whoever may use its Postgres."""
-    from admin.control import Control  # of no use to a command that asks a gateway
+    """Return the context of requests handled in this process, with all permissions and the user as actor."""
+    from admin.control import Control  # not needed with a gateway
 
     return Control(
         pool=pool,
@@ -125,7 +125,7 @@ def local_control(home: Path, pool: Pool) -> "Control":
 
 
 class _AskHere:
-    """Does what is asked for in this process, on Postgres."""
+    """Handler of requests in this process, on Postgres."""
 
     def __init__(self, control: "Control") -> None:
         self._control = control
@@ -137,22 +137,22 @@ class _AskHere:
 
 
 class GatewayAsk:
-    """Asks the gateway at `url`, with the key of the environment."""
+    """Sender of requests to the gateway at `url`, with the key from the environment."""
 
     def __init__(self, url: str, http: aiohttp.ClientSession) -> None:
         self._url = url
         self._http = http
 
     async def __call__(self, endpoint: Endpoint[Q, R], request: Q) -> R:
-        """Ask the gateway; raises as `Ask` does."""
+        """Send a request to the gateway; raises as `Ask` does."""
         sent, timeout_s = to_http(endpoint, checked(endpoint, request)), endpoint.deadline_s + _ON_THE_WAY_S
         return _decoded(self._url, await fetch(self._url, self._http, sent, timeout_s), endpoint)
 
     async def send(self, path: str, size: int, pieces: AsyncIterator[bytes]) -> None:
-        """Send a file to a path, piece by piece.
+        """Upload a file to a path, piece by piece.
 
         Raises:
-            InfaasError: it was not taken; the message says why, and what to do.
+            InfaasError: the upload failed; the message names the reason and a remedy.
         """
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size), "Expect": "100-continue"}
         loop = asyncio.get_running_loop()
@@ -177,7 +177,7 @@ class GatewayAsk:
 
 
 def gateway_session(url: str) -> aiohttp.ClientSession:
-    """What connects to a gateway, with the certificates and the key of the environment."""
+    """Return an HTTP session for a gateway, with the certificates and the key from the environment."""
     tls = ClientTls().context() if url.startswith("https:") else True
     connector, timeout = aiohttp.TCPConnector(ssl=tls), aiohttp.ClientTimeout(total=None)
     return aiohttp.ClientSession(
@@ -186,10 +186,10 @@ def gateway_session(url: str) -> aiohttp.ClientSession:
 
 
 async def fetch(url: str, http: aiohttp.ClientSession, sent: HttpCall, timeout_s: float) -> bytes:
-    """Send something to a gateway, and return the body of its answer.
+    """Send an HTTP request to a gateway, and return the body of the response.
 
     Raises:
-        InfaasError: it cannot be reached, or does not do it.
+        InfaasError: the gateway cannot be reached, or answers with an error.
     """
     headers = {} if sent.body is None else {"Content-Type": JSON}
     target = URL(url + sent.target, encoded=True)
@@ -209,17 +209,17 @@ async def fetch(url: str, http: aiohttp.ClientSession, sent: HttpCall, timeout_s
 
 
 class ModelSignature(msgspec.Struct):
-    """What a gateway tells of a model that it serves."""
+    """Name and inputs of a model, as reported by a gateway."""
 
     name: str
     inputs: list[TensorSpec]
 
 
 async def model_signature(url: str, name: str) -> ModelSignature:
-    """Ask a gateway what a model takes.
+    """Request the inputs of a model from a gateway.
 
     Raises:
-        InfaasError: it cannot be reached, or knows no such model for who asks.
+        InfaasError: the gateway cannot be reached, or knows no such model that the caller may use.
     """
     sent = HttpCall("GET", f"/v2/models/{quote(name, safe='')}", None)
     async with gateway_session(url) as http:
@@ -227,7 +227,7 @@ async def model_signature(url: str, name: str) -> ModelSignature:
 
 
 def gateway_error(url: str, status: int, headers: Mapping[str, str], body: bytes) -> InfaasError:
-    """The error that a gateway has answered with, as it would be raised here."""
+    """Return the error of a gateway's response, of the same class as if it were raised in this process."""
     code, message = headers.get(STATUS), error_message(body)
     if code is None:
         return OperatorError(f"{without_user(url)} answers {status}: is it a gateway of this system?")

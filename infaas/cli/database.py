@@ -17,14 +17,14 @@ app = typer.Typer(cls=CommandGroup, no_args_is_help=True, help="Care for the tab
 
 @app.callback()
 def database() -> None:
-    """Care for the tables in Postgres."""
+    """Manage the tables in Postgres."""
 
 
 @app.command("take-over")
 def take_over(home: Home = DEFAULT_HOME) -> None:
-    """Make Kafka's topics those of this Postgres, where another system's is lost for good.
+    """Assign Kafka's topics to this Postgres, if the Postgres of another system is lost for good.
 
-    Stop every service of that system first. Its tasks are registered anew; what waits in their topics is answered then.
+    First stop all services of that system. Then register its tasks again; the queries in their topics will be answered.
     """
     kafka = find_kafka(home)
 
@@ -39,6 +39,6 @@ def take_over(home: Home = DEFAULT_HOME) -> None:
 
 @app.command()
 def upgrade(home: Home = DEFAULT_HOME) -> None:
-    """Create the tables, or bring them to this version; does nothing where they are."""
+    """Create the tables or upgrade them to this version; no effect if they are up to date."""
     version = asyncio.run(upgrade_database(find_database(home)))
     err.print(f"the database is at version {version}")

@@ -1,4 +1,4 @@
-"""`infaas dead-letters`: what could not be processed; it is looked at, sent again, or dropped."""
+"""`infaas dead-letters`: list, show, replay and drop the queries that could not be processed."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Generator
@@ -50,7 +50,7 @@ app = typer.Typer(cls=CommandGroup, no_args_is_help=True)
 
 @app.callback()
 def dead_letters() -> None:
-    """Care for the queries that could not be processed."""
+    """Inspect, replay and drop dead letters: queries that could not be processed."""
 
 
 @app.command("list")
@@ -64,14 +64,14 @@ def list_letters(
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
-    """List the dead letters of which something is to be done, the latest last."""
+    """List open dead letters, the latest last."""
     request = LettersRequest(
         task=task, reason=reason, since=past_moment(since), until=past_moment(until), limit=limit, done=done
     )
     if gateway_url():
         found = call(home, LIST_LETTERS, request)
     else:
-        from admin.dead_letters import found_letters  # of no use to a command that asks a gateway
+        from admin.dead_letters import found_letters  # not needed with a gateway
 
         found = _ask(home, lambda kafka: found_letters(kafka, request))
     if as_json:
@@ -86,12 +86,12 @@ def show_letter(
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
-    """Show a dead letter: why it was given up, where it came from, its headers, and the beginning of its value."""
+    """Show a dead letter: its reason, origin, headers, and the beginning of its value."""
     request = _place(letter)
     if gateway_url():
         found = call(home, SHOW_LETTER, request)
     else:
-        from admin.dead_letters import shown_letter  # of no use to a command that asks a gateway
+        from admin.dead_letters import shown_letter  # not needed with a gateway
 
         found = _ask(home, lambda kafka: shown_letter(kafka, request))
     return show_json(found) if as_json else _show_all(found)
@@ -108,7 +108,7 @@ def replay(
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
-    """Ask dead letters again, under the same ids; none of them twice, and none that has an answer by now."""
+    """Send dead letters again under the same ids; each at most once, and none that was answered meanwhile."""
     request = LetterChoice(
         letters=letters or [], task=task, reason=reason, since=past_moment(since), until=past_moment(until)
     )
@@ -139,7 +139,7 @@ def drop(
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
-    """Drop dead letters for good."""
+    """Drop dead letters permanently."""
     if not (letters or task or reason or since or until or everything):
         raise OperatorError("say which dead letters to drop, or --all of them")
     request = DropRequest(
@@ -158,7 +158,7 @@ def drop(
 
 
 def _pages(home: Path, endpoint: Endpoint[Q, R], request: Q, limit: int, text: str) -> Generator[R]:
-    """Have letters handled, so many at a time, until there are no more, or as many as were asked for."""
+    """Process dead letters page by page, up to `limit`; yields the results."""
     done = 0
     with ProgressBar() as bar:
         while done < limit:

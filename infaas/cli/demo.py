@@ -1,4 +1,4 @@
-"""`infaas demo`: the whole system in two minutes, on this machine, and a table of what it did."""
+"""`infaas demo`: start a whole system, query it with different needs, and show a table of the results."""
 
 import asyncio
 import signal
@@ -33,7 +33,7 @@ def demo(
 ) -> None:
     """Start everything, register the zoo, query it with different needs by HTTP and Kafka, show a table, stop.
 
-    Exit code 0 only if every query was answered and every accuracy is compatible with what was promised.
+    The exit code is 0 only if all queries were answered and all accuracies are compatible with the promised ones.
     """
     require_zoo()
     options = UpOptions(home=home.absolute(), kafka=kafka, gateway_port=0, kafka_port=0, metrics_port=0)
@@ -55,7 +55,7 @@ async def _run(options: UpOptions, count: int) -> "list[CaseOutcome]":
 
     running = asyncio.current_task()
     assert running is not None, "runs as a task"
-    # SIGINT cancels us already; so shall SIGTERM, for everything is to be stopped in its order.
+    # Like SIGINT, SIGTERM cancels the task, so that everything stops in order.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
     async with running_system(options, announce, fetching_jars) as system:
         announce("registering the zoo: generating, verifying and profiling each variant on this machine")

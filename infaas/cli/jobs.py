@@ -1,4 +1,4 @@
-"""`infaas jobs`: queries that are kept: which there are, how far they came, and what came of them."""
+"""`infaas jobs`: list, show and cancel jobs, and print their results."""
 
 import sys
 from pathlib import Path
@@ -27,7 +27,7 @@ _UNKNOWN: Final = "there is no job {}; it may have been kept no longer"
 
 @app.callback()
 def jobs_group() -> None:
-    """Look after jobs: queries that outlive who asked them."""
+    """Manage jobs: queries that are stored and continue without their client."""
 
 
 @app.command("list")
@@ -53,7 +53,7 @@ def list_jobs(
 
 @app.command("show")
 def show_jobs(ids: JobIds, home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
-    """Show all that is known of jobs."""
+    """Show all details of jobs."""
     found = call(home, SHOW, SomeJobs(ids=ids))
     missing = sorted(set(ids) - {job.id for job in found})
     if missing:
@@ -67,7 +67,7 @@ def show_jobs(ids: JobIds, home: Home = DEFAULT_HOME, as_json: Json = False) -> 
 
 @app.command()
 def cancel(ids: JobIds, home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
-    """Cancel jobs that have not ended. Exit code 2 if one of them has, or there is none."""
+    """Cancel jobs that have not ended. Exit code 2 if one has ended or does not exist."""
     done = call(home, CANCEL, SomeJobs(ids=ids))
     if as_json:
         show_json(done)
@@ -83,10 +83,10 @@ def result(
     file: Annotated[Path | None, typer.Option(help="File for the result, which may be binary.")] = None,
     home: Home = DEFAULT_HOME,
 ) -> None:
-    """Print the result of a job, or write it to a file. Exit code 2 if there is none, with the reason."""
+    """Print the result of a job, or write it to a file. Exit code 2, with the reason, if there is none."""
     try:
         value, headers = _value(call(home, RESULT, OneJob(id=job_id)), job_id)
-    except NotFound as error:  # as of any job that has none
+    except NotFound as error:  # treated like a job without a result
         raise InvalidRequest(str(error)) from None
     if file is not None:
         try:

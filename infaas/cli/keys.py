@@ -1,4 +1,4 @@
-"""`infaas keys`: who may ask the gateway: API keys, made, listed, limited, revoked."""
+"""`infaas keys`: create, list, limit and revoke API keys of the gateway."""
 
 import math
 import os
@@ -50,7 +50,7 @@ _ID: Final = re.compile(f"[0-9a-f]{{{2 * ID_BYTES}}}", re.ASCII)
 
 @app.callback()
 def keys_group() -> None:
-    """Say who may ask the gateway, where it asks who asks (`infaas up --auth`)."""
+    """Manage API keys of the gateway, for systems with authentication (`infaas up --auth`)."""
 
 
 @app.command()
@@ -66,7 +66,7 @@ def create(
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
-    """Make a key and print it: now or never, for only a hash of it is kept."""
+    """Create a key and print it. It cannot be shown again, because only its hash is stored."""
     request = KeyRequest(
         id=os.urandom(ID_BYTES).hex(),
         certificate=certificate,
@@ -96,7 +96,7 @@ def list_all(
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
-    """List keys, revoked ones, too, without their secrets."""
+    """List keys, including revoked ones, without their secrets."""
     found = call(home, LIST_KEYS, KeysRequest(tenant=tenant))
     if as_json:
         return show_json(found)
@@ -112,7 +112,7 @@ def quota(
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
-    """Set what a key may ask, within a second and at every gateway; what is left out is not limited."""
+    """Set the quota of a key. It takes effect at all gateways within a second; omitted limits are removed."""
     request = KeyQuotaRequest(id=_id(key_id), per_second=_rate(per_second), concurrent=concurrent)
     key = call(home, LIMIT_KEY, request)
     show_json(key) if as_json else err.print(f"key {key.id}: {_quota(key)}", highlight=False)
@@ -120,7 +120,7 @@ def quota(
 
 @app.command()
 def revoke(ids: KeyIds, home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
-    """End keys: within a second no gateway lets them in. Exit code 2 if one has ended already, or there is none."""
+    """Revoke keys; gateways refuse them within a second. Exit code 2 if one was revoked before or does not exist."""
     revoked, left, warnings = list[str](), list[str](), list[str]()
     for key_id in dict.fromkeys(ids):
         try:
@@ -141,7 +141,7 @@ def revoke(ids: KeyIds, home: Home = DEFAULT_HOME, as_json: Json = False) -> Non
 
 
 def _id(text: str) -> str:
-    """An id, that no whole key goes anywhere that was given in its place."""
+    """Return a valid key id, so that a whole key given by mistake is not sent anywhere."""
     if _ID.fullmatch(text) is None:
         raise InvalidRequest(f"{_shown_id(text)} is no id of a key, which has {2 * ID_BYTES} hexadecimal digits")
     return text
@@ -163,7 +163,7 @@ def _expiry(expires: str | None, now_s: float) -> datetime | None:
 
 
 def _shown_id(text: str) -> str:
-    """An id as it was given, unless it is a whole key: what is printed may be kept by others."""
+    """Return an id as given, but not a whole key: output may be stored by others."""
     return text if len(text) <= 2 * ID_BYTES else f"a text of {len(text)} letters (an id has {2 * ID_BYTES})"
 
 

@@ -1,4 +1,4 @@
-"""`infaas lag`: how far the consumers of each topic are behind and how they get on, as the recorder last wrote it."""
+"""`infaas lag`: consumer lag and health of each topic, from the latest samples of the recorder."""
 
 import asyncio
 from datetime import datetime
@@ -37,7 +37,7 @@ def lag(
     partitions: Annotated[bool, typer.Option("--partitions", help="One row a partition instead of a topic.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show consumer lag in records and in seconds, and its health, as last recorded. Unknown is shown as ?, never 0."""
+    """Show the last recorded consumer lag in records and in seconds, and its health. An unknown lag is shown as ?."""
     if watch:
         return asyncio.run(_watch(home, partitions=partitions))
     report = call(home, LAG, Nothing())
@@ -49,7 +49,7 @@ async def _watch(home: Path, *, partitions: bool) -> None:
         with Live(console=out, auto_refresh=False) as live:
             while True:
                 live.update(_page(await ask(LAG, Nothing()), partitions=partitions), refresh=True)
-                await asyncio.sleep(_EVERY_S)  # the recorder's own rhythm
+                await asyncio.sleep(_EVERY_S)  # the interval of the recorder
 
 
 def _page(report: LagReport, *, partitions: bool) -> RenderableType:
@@ -62,7 +62,7 @@ def _page(report: LagReport, *, partitions: bool) -> RenderableType:
                 (topic, group, name, _lag(part), _lag_s(part), _health(part), _age(part[0].at, report.at))
             )
     columns = ("topic", "group", number, "lag>", "lag s>", "health", "recorded")
-    # The group of a topic is named after it.
+    # A topic's group is named after the topic.
     made = table(columns, table_rows, spare=("group", "recorded", *(() if partitions else (number,))))
     return Group(*(f"[bold red]alarm:[/] {plain(alarm)}" for alarm in report.alarms), made)
 
@@ -78,7 +78,7 @@ def _lag_s(samples: list[LagSample]) -> str:
 
 
 def _health(samples: list[LagSample]) -> Text:
-    """Health of the partition that is worst off."""
+    """Return the worst health of the partitions."""
     worst = max((s.health for s in samples), key=_SEVERITY.index)
     return Text(worst, _COLOURS[worst])
 

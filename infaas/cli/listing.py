@@ -1,4 +1,4 @@
-"""`infaas tasks`, `models`, `variants` and `profile`: what is registered."""
+"""`infaas tasks`, `models`, `variants` and `profile`: lists of the registered models."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -32,7 +32,7 @@ OfTask = Annotated[str | None, typer.Option("--task", help="Only of this task.")
 
 
 def tasks(home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
-    """List the tasks that clients can ask for."""
+    """List the tasks that clients can query."""
     found = call(home, TASKS, Nothing())
     if as_json:
         return show_json(found)
@@ -42,7 +42,7 @@ def tasks(home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
 
 
 def models(home: Home = DEFAULT_HOME, task: OfTask = None, as_json: Json = False) -> None:
-    """List the architectures: the models that were registered."""
+    """List the registered models (architectures)."""
     found = call(home, MODELS, ModelsRequest(task=task))
     if as_json:
         return show_json(found)
@@ -52,7 +52,7 @@ def models(home: Home = DEFAULT_HOME, task: OfTask = None, as_json: Json = False
 
 
 def variants(ctx: typer.Context, home: Home = DEFAULT_HOME, task: OfTask = None, as_json: Json = False) -> None:
-    """List the variants that were made of the models, with what was measured of them; `plot` draws them."""
+    """List the variants of the models with their measurements. `plot` draws them."""
     if ctx.invoked_subcommand is not None:
         return None
     found = call(home, VARIANTS, VariantsRequest(task=task))
@@ -78,7 +78,7 @@ def profile(
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
-    """Show what was measured of a variant: load time, latency per batch size, memory, accuracy."""
+    """Show the profile of a variant: load time, latency per batch size, memory, accuracy."""
     measured = call(home, PROFILE, ProfileRequest(variant=variant))
     found, corrections = measured.profile, measured.corrections
     if as_json:
@@ -137,7 +137,7 @@ def _state_row(one: ListedVariant) -> tuple[object, ...]:
 
 
 def _correction(row: CorrectionRow) -> tuple[str, str]:
-    """Times that it takes there of what was measured, and since when."""
+    """Return the measured over the profiled latency, and the time since when."""
     return f"{row.factor:.2f}", f"{row.since.astimezone():%Y-%m-%d %H:%M}"
 
 
@@ -154,7 +154,7 @@ def _latency_row(point: BatchLatency) -> tuple[object, ...]:
 
 
 def _measured(task: Task) -> str:
-    """The measure, what it is measured on where that was a choice, and how many classes have names."""
+    """Return the task's measure with its output, its reference and its number of named classes, if any."""
     several = task.measured_output if len(task.outputs) > 1 else ""
     named = f"{len(task.classes)} named classes" if task.classes else ""
     details = ", ".join(filter(None, (several, task.reference and f"against {task.reference}", named)))

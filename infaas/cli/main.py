@@ -1,4 +1,4 @@
-"""The `infaas` command: one file of this folder a group of commands, all wired here."""
+"""The `infaas` command with all its groups of commands."""
 
 from typing import Annotated
 
@@ -51,7 +51,7 @@ def infaas(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Inference without choosing models: name a task and what you need of the answer."""
+    """Inference without choosing models: name a task and your needs, and the system picks the variant."""
 
 
 for command in (system.up, system.down, system.status, demo.demo):
@@ -83,9 +83,9 @@ app.add_typer(database.app, name="db", rich_help_panel="Operation")
 
 
 def main() -> None:
-    """Run the command line of this process."""
+    """Run the command line."""
     configure_logging(said_level("WARNING"), said_format())
-    quiet_outages()  # a command ends with the words of its error
+    quiet_outages()  # a command reports an outage as its error
     app()
 
 

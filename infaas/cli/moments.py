@@ -1,4 +1,4 @@
-"""Times as people write them: `2h` ago or ahead, or a date; and how long something may take, `2h30m`."""
+"""Parsing of times such as `2h` (ago or from now) or a date, and of durations such as `2h30m`."""
 
 import re
 import time
@@ -13,12 +13,12 @@ _SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
 def parse_moment(text: str, now_s: float, *, ahead: bool = False) -> float:
-    """Read a time ago, or from now on if it is `ahead`, or a date; seconds since the epoch.
+    """Return a time in seconds since the epoch, from a date or a distance before `now_s` (after it with `ahead`).
 
-    A date without a zone is of this machine's.
+    A date without a time zone is in the local one.
 
     Raises:
-        OperatorError: it is none of them.
+        OperatorError: the text is neither a distance nor a date.
     """
     distance = _DISTANCE.fullmatch(text.strip())
     if distance is not None:
@@ -32,19 +32,19 @@ def parse_moment(text: str, now_s: float, *, ahead: bool = False) -> float:
 
 
 def past_moment(text: str | None) -> datetime | None:
-    """Read a flag that says a time ago, or a date; None where it was left out.
+    """Parse a flag with a past time or a date; None if the flag was not given.
 
     Raises:
-        OperatorError: it is no time.
+        OperatorError: the text is not a time.
     """
     return None if text is None else datetime.fromtimestamp(parse_moment(text, time.time()), UTC)
 
 
 def parse_duration(text: str) -> float:
-    """Read how long something may take, in seconds.
+    """Return a duration in seconds.
 
     Raises:
-        OperatorError: it is no duration.
+        OperatorError: the text is not a duration.
     """
     found = _LASTING.fullmatch(text.strip())
     if found is None or not any(found.groups()):

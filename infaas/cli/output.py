@@ -1,7 +1,6 @@
-"""What commands print: tables for people, JSON for programs, one red line for what went wrong.
+"""Output of commands: tables for people, JSON for programs, and one red line per error.
 
-Exit codes: 0 done, 1 something a person set up is not as it must be (or an outage), 2 the query or the command line
-itself is wrong, 3 done, but not all of it.
+Exit codes: 0 success; 1 a configuration error or an outage; 2 an invalid query or command line; 3 partial success.
 """
 
 import logging
@@ -38,13 +37,13 @@ err = Console(stderr=True)
 
 
 class CommandGroup(TyperGroup):
-    """A group of commands that ends in a sentence instead of a traceback when one of our own errors is raised."""
+    """Group of commands that reports our own errors as a line of text instead of a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; what a person can put right, also in a task group, becomes a red line and an exit code."""
+        """Run a command. InfaasError and OSError, also in an exception group, become red lines and an exit code."""
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:  # who reads what we print has seen enough: not ours to tell
+        except BrokenPipeError:  # the reader has closed the pipe: not an error to report
             raise
         except (InfaasError, OSError) as error:
             raise typer.Exit(report([error])) from error
@@ -56,7 +55,7 @@ class CommandGroup(TyperGroup):
 
 
 def report(errors: Sequence[InfaasError | OSError]) -> int:
-    """Print what went wrong; returns the exit code."""
+    """Print the errors; returns the exit code."""
     for error in errors:
         words = os_error_words(error) if isinstance(error, OSError) else str(error)
         err.print(f"[bold red]error:[/] {plain(words)}", soft_wrap=True, highlight=False)
@@ -65,7 +64,7 @@ def report(errors: Sequence[InfaasError | OSError]) -> int:
 
 
 def show_json(value: Any) -> None:
-    """Print a value or structs as indented JSON, without colours or wrapping."""
+    """Print a value as indented JSON, without colours or wrapping."""
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(value, order="deterministic"), indent=2).decode() + "\n")
 
 
@@ -76,10 +75,10 @@ def table(
     title: str | None = None,
     spare: Sequence[str] = (),
 ) -> Table:
-    """Make a table; columns whose name ends in `>` are aligned to the right.
+    """Return a table; columns whose name ends in `>` are right-aligned.
 
-    Nothing is cut: texts wrap between words, so names and numbers stay in one piece. Where there is no room for that,
-    the columns in `spare` are left out, the first ones first, and in the end everything folds.
+    No text is cut: it wraps between words, so that names and numbers stay whole. If the terminal is too narrow, the
+    columns in `spare` are left out, in their order; if it is still too narrow, words are folded.
     """
     left, cells = list(columns), [list(row) for row in rows]
     for column in spare:
@@ -98,7 +97,7 @@ def table(
 
 
 def _widths(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> list[int]:
-    """Return each column's width, its longest word and a share of what is left; empty if the words have no room."""
+    """Return the column widths: the longest word plus a share of the remaining width; empty if the words do not fit."""
     texts = [[name.removesuffix(">"), *(str(row[index]) for row in rows)] for index, name in enumerate(columns)]
     widths = [max(len(word) for text in column for word in text.split() or [""]) for column in texts]
     wanted = [max(len(line) for text in column for line in text.splitlines() or [""]) for column in texts]
@@ -114,28 +113,28 @@ def _widths(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> list[in
 
 
 def plain(value: object) -> str:
-    """Text of a value that somebody else may have written: no markup of ours, and no command to the terminal."""
+    """Return the text of an untrusted value, with markup and terminal control characters escaped."""
     return escape(_COMMANDS.sub(lambda found: repr(found[0])[1:-1], str(value)))
 
 
 def show(what: RenderableType) -> None:
-    """Print something for a person."""
+    """Print a table or text for people."""
     out.print(what)
 
 
 def usd(amount: float) -> str:
-    """Format an amount with two digits and a unit that keeps it short: `1.2 USD`, `13 µUSD`, `38 nUSD`."""
+    """Format an amount with two significant digits and a unit that keeps it short: `1.2 USD`, `13 µUSD`, `38 nUSD`."""
     unit, size = ("nUSD", 1e-9) if abs(amount) < 1e-6 else ("µUSD", 1e-6) if abs(amount) < 1e-3 else ("USD", 1.0)
     return f"{Decimal(f'{amount / size:.2g}'):f} {unit if amount else 'USD'}"
 
 
 def ms(seconds: float | None) -> str:
-    """Format seconds as milliseconds with three digits; a dash if unknown."""
+    """Format seconds as milliseconds with three significant digits; a dash if unknown."""
     return "-" if seconds is None else f"{seconds * 1000:.3g} ms"
 
 
 def date_time(at: datetime | None) -> str:
-    """Format a time of this machine's zone, to the second: `2026-01-31 12:00:00`; a dash if unknown."""
+    """Format a time in the local time zone: `2026-01-31 12:00:00`; a dash if unknown."""
     return "-" if at is None else f"{at.astimezone():%Y-%m-%d %H:%M:%S}"
 
 

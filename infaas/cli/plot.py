@@ -1,7 +1,7 @@
-"""`infaas variants plot`: accuracy against latency and against cost, in the terminal and as an image.
+"""`infaas variants plot`: accuracy against latency and against cost, in the terminal or as an image.
 
-The image is drawn by matplotlib, of the extra `plots`, imported when it is needed: what no other variant beats in the
-quantity that is drawn is joined by a line, and dominated variants are hollow. The terminal needs nothing.
+The image needs matplotlib (the extra `plots`), which is imported on demand. A line joins the Pareto-optimal variants of
+each plot; dominated variants are hollow.
 """
 
 import importlib
@@ -49,7 +49,7 @@ def plot(
 
 
 def frontier(compared: Sequence[ComparedPoint], quantity: Callable[[ComparedPoint], float]) -> list[ComparedPoint]:
-    """Return those that no other beats both in accuracy and in a quantity that should be small, the smallest first."""
+    """Return the Pareto-optimal points for high accuracy and a small quantity, in ascending order of the quantity."""
     best: list[ComparedPoint] = []
     for one in sorted(compared, key=lambda one: (quantity(one), -one.accuracy)):
         if not best or one.accuracy > best[-1].accuracy:
@@ -58,7 +58,7 @@ def frontier(compared: Sequence[ComparedPoint], quantity: Callable[[ComparedPoin
 
 
 def draw_terminal(task: str, compared: Sequence[ComparedPoint], width: int) -> str:
-    """Draw in plain characters: a letter each architecture, a capital where a variant is not dominated."""
+    """Draw in plain characters: a letter per architecture, in upper case if the variant is not dominated."""
     letters = dict(zip(sorted({one.architecture for one in compared}), cycle(ascii_lowercase), strict=False))
     legend = ", ".join(f"{letter.upper()} {name}" for name, letter in letters.items())
     drawn = [f"{task}: {legend}; small letters are dominated"]
@@ -71,7 +71,7 @@ def draw_terminal(task: str, compared: Sequence[ComparedPoint], width: int) -> s
 
 
 def _scatter(points: Sequence[tuple[float, float, str, bool]], width: int) -> str:
-    """Points (x, y, letter, small) in characters; x is logarithmic. What is not small is drawn last."""
+    """Draw points (x, y, letter, small) as characters; x is logarithmic. Capital letters are drawn last, on top."""
     columns, rows = width - _MARGIN, _HEIGHT
     x_of, x_ends = _scale([math.log10(max(point[0], 1e-12)) for point in points], columns)
     y_of, y_ends = _scale([point[1] for point in points], rows)
@@ -85,14 +85,14 @@ def _scatter(points: Sequence[tuple[float, float, str, bool]], width: int) -> st
 
 
 def _scale(values: Sequence[float], cells: int) -> tuple[Callable[[float], int], tuple[float, float]]:
-    """What finds the cell of a value, and the values at both ends."""
+    """Return a function from values to cell indexes, and the lowest and the highest value."""
     low, high = min(values), max(values)
     span = max(high - low, 1e-9)
     return lambda value: round((value - low) / span * (cells - 1)), (low, high)
 
 
 def draw_image(task: str, compared: Sequence[ComparedPoint], file: Path) -> None:
-    """Write an image in the format of the file's name, e.g. PNG.
+    """Write an image, in the format of the file's suffix, for example PNG.
 
     Raises:
         OperatorError: matplotlib is not installed, or the file cannot be written.

@@ -1,4 +1,4 @@
-"""What `infaas register` takes to declare processing, and the inputs of `infaas query` that are texts or files."""
+"""Processing flags of `infaas register`, and text or file inputs of `infaas query`."""
 
 import re
 from collections.abc import Sequence
@@ -32,10 +32,10 @@ _IMAGE: Final = re.compile(r"(\d+)x(\d+)(?::(grey|rgb))?")
 def declared_processing(
     tokenizer: Path | None, image: str | None, file: Path | None, top: int | None, classes: Path | None
 ) -> Processing | None:
-    """The processing that the flags declare, if any.
+    """Return the processing that the flags declare; None if they declare none.
 
     Raises:
-        InvalidRequest: they contradict one another, or make no sense.
+        InvalidRequest: the flags are contradictory or invalid.
     """
     given = [flag for flag, value in (("tokenizer", tokenizer), ("image", image), ("processing", file)) if value]
     if len(given) > 1:
@@ -57,11 +57,11 @@ def declared_processing(
 
 
 def read_processing(file: Path) -> Processing:
-    """Read a file that declares processing; other files that it names lie beside it.
+    """Read a file that declares processing; paths in it are relative to its folder.
 
     Raises:
-        InvalidRequest: it is no such file.
-        OperatorError: it, or one that it names, cannot be read.
+        InvalidRequest: the file's content is invalid.
+        OperatorError: the file, or a file that it names, cannot be read.
     """
     try:
         content = file.read_bytes()
@@ -75,7 +75,7 @@ def read_processing(file: Path) -> Processing:
 
 
 def plain_inputs(values: Sequence[str], inputs: Sequence[TensorSpec], name: str) -> dict[str, Array]:
-    """The one input of a task as texts, or as what the files hold that are named.
+    """Return a task's only input, from texts or from the contents of files.
 
     Raises:
         InvalidRequest: the task takes tensors.
@@ -93,7 +93,7 @@ def _content(value: str) -> bytes:
         file = Path(value)
         return file.read_bytes() if file.is_file() else value.encode()
     except OSError as error:
-        if "\n" in value or len(value) > 255:  # no path is so long: it is a text
+        if "\n" in value or len(value) > 255:  # too long for a path: a text
             return value.encode()
         raise OperatorError(f"cannot read {value}: {error.strerror or error}") from error
 

@@ -1,4 +1,4 @@
-"""The bar of what takes long: how many steps are done, of how many, and what goes on now."""
+"""Progress bar of long operations: finished steps, number of steps, and the current step."""
 
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -7,7 +7,7 @@ from infaas.cli.output import err
 
 
 class ProgressBar:
-    """A progress bar that is a sink of progress; a context manager."""
+    """Progress bar as a receiver of progress; a context manager."""
 
     def __init__(self) -> None:
         columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
@@ -20,11 +20,11 @@ class ProgressBar:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        self._progress.live.transient = kind is not None  # no bar is left above an error
+        self._progress.live.transient = kind is not None  # erase the bar before an error is printed
         self._progress.stop()
 
     def note(self, text: str) -> None:
-        """Print what stays."""
+        """Print a permanent line."""
         self._progress.console.print(f"[dim]note:[/] {escape(text)}", highlight=False)
 
     def step(self, done: int, total: int, text: str) -> None:

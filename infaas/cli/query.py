@@ -1,4 +1,4 @@
-"""`infaas query` and `infaas explain`: ask a task from the shell, and see why the answer came from where it came."""
+"""`infaas query` and `infaas explain`: a query from the shell, and the reasons for the choice of its variant."""
 
 import asyncio
 import os
@@ -42,7 +42,7 @@ _NUMPY: Final = {"FP16": "f2", "FP32": "f4", "FP64": "f8", "BOOL": "?"}
 
 
 class QueryRoute(StrEnum):
-    """Ways that a query can take into the system."""
+    """Transports of a query."""
 
     HTTP = "http"
     KAFKA = "kafka"
@@ -84,9 +84,9 @@ def query(
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
-    """Ask a task once and show the answer. Exit code 2 if it was refused, with the reason."""
+    """Query a task once and show the answer. Exit code 2, with the reason, if the query was refused."""
     options = _needs(latency_ms, min_accuracy, max_cost, target, tenant)
-    options |= QueryOptions(mode=mode, allow_late=allow_late, explain=True)  # it tells of a free upgrade
+    options |= QueryOptions(mode=mode, allow_late=allow_late, explain=True)  # to show an upgrade
     answer = asyncio.run(_ask(home, task, values or [], inputs, options, via))
     if as_json:
         return show_json(_as_json(answer))
@@ -108,7 +108,7 @@ def explain(
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
-    """Ask a task once and show every variant that was considered, what was predicted of it, and why it lost.
+    """Query a task once and show every variant considered, its prediction, and why it was not chosen.
 
     Exit code 2 if the query was refused.
     """
@@ -182,9 +182,9 @@ async def _example(home: Path, name: str, via: QueryRoute) -> Mapping[str, Array
 
 
 async def _find_task(home: Path, name: str, via: QueryRoute) -> tuple[str, Sequence[TensorSpec]]:
-    """The task that is asked by this name, which may be an architecture's or a variant's, and what it takes.
+    """Return the task of a name, which may be an architecture or a variant, and the task's inputs.
 
-    A gateway does not tell of which task a model is: there it is the name itself.
+    A gateway does not report the task of a model; the name itself is returned then.
     """
     url = gateway_url()
     if via is QueryRoute.HTTP and not os.environ.get(POSTGRES_ENV):
@@ -212,7 +212,7 @@ def _as_json(answer: Answer) -> dict[str, Any]:
 
 
 def _as_text(values: Array) -> Array:
-    """BYTES as text, all else as it is."""
+    """Return BYTES as text, other arrays unchanged."""
     if values.dtype != BYTES:
         return values
     return np.array([_shown(value) for value in values.flat], BYTES).reshape(values.shape)

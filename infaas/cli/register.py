@@ -1,4 +1,4 @@
-"""`infaas register`: from a model file, or the zoo, to variants that can be chosen, with a progress bar."""
+"""`infaas register`: registers a model file or the zoo, with a progress bar."""
 
 import asyncio
 from collections.abc import Sequence
@@ -57,7 +57,7 @@ _USUAL: Final = BuildChoice()
 _OF_ZOO: Final = (
     "what", "hardware", "threads", "all_variants", "again", "zoo", "local", "if_no_worker", "home", "as_json",
 )  # fmt: skip
-"""Parameters of `infaas register` that mean something with `--zoo`."""
+"""Parameters of `infaas register` that are allowed with `--zoo`."""
 WhatArgument = Annotated[
     list[str] | None,
     typer.Argument(
@@ -144,7 +144,7 @@ def register(
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
-    """Register a model: check it, generate variants, verify and profile each. Runs again where it was cut off."""
+    """Register a model: check it; generate, verify and profile variants. Run it again to resume."""
     if dry_run:
         return _show_plan(what or [], tuple(variant or ()), validation, calibration, as_json=as_json)
     access = _checked_access(owner, private, share_with, zoo=zoo)
@@ -182,9 +182,9 @@ def _register_zoo(
 
 
 def _checked_access(owner: str | None, private: bool | None, share_with: str | None, *, zoo: bool) -> Access | None:
-    """What the flags say of whose it is, of which the zoo is nobody's; it must be installed if it is meant."""
+    """Return the access that the flags declare; check that the zoo is installed, and has none, with `zoo`."""
     afar = gateway_url() and owner is None and (private is not None or share_with is not None)
-    access = declared_access("yours" if afar else owner, private, share_with)  # whose it is then, the gateway says
+    access = declared_access("yours" if afar else owner, private, share_with)  # the gateway sets the owner
     if access is not None and owner is None:
         access = replace(access, owner=None)
     if zoo:
@@ -195,7 +195,7 @@ def _checked_access(owner: str | None, private: bool | None, share_with: str | N
 
 
 def _check_zoo_flags(ctx: typer.Context) -> None:
-    """Raise `OperatorError` if a flag was given that says something of a model: the zoo's say that themselves."""
+    """Raise `OperatorError` for flags that describe a model: the zoo's models define these properties themselves."""
     flags = [
         parameter.opts[0]
         for parameter in ctx.command.params
@@ -216,7 +216,7 @@ async def register_with_progress(
     all_variants: bool = False,
     choice: BuildChoice = _USUAL,
 ) -> list[Variant]:
-    """Register the zoo's models of `tasks`, of all if none is named, behind a progress bar; it must be installed."""
+    """Register the zoo's models of `tasks` (empty: all) with a progress bar. The zoo must be installed."""
     from zoo.register import register_zoo
 
     async with open_pool(postgres) as pool:
@@ -235,7 +235,7 @@ async def register_with_progress(
 def _registered(
     request: Registration, devices: Sequence[Hardware], choice: BuildChoice, home: Path
 ) -> list[MadeVariant]:
-    """Register over the gateway that the environment names, else in this process."""
+    """Register a model, over the gateway in `INFAAS_URL` if set, else in this process."""
     if not gateway_url():
         return asyncio.run(_register(request, devices, choice, home.absolute()))
     check_not_local(choice)
@@ -247,7 +247,7 @@ def _registered(
 
 
 def check_not_local(choice: BuildChoice) -> None:
-    """Raise `OperatorError` if this machine is to do what a gateway is asked for."""
+    """Raise `OperatorError` for `--local`, which contradicts a registration over a gateway."""
     if choice.local:
         raise OperatorError(f"--local makes variants on this machine, and {URL_ENV} names a gateway: leave out either")
 
@@ -255,7 +255,7 @@ def check_not_local(choice: BuildChoice) -> None:
 async def _over_gateway(
     request: Registration, devices: Sequence[Hardware], choice: BuildChoice, uploader: Uploader
 ) -> ModelToRegister:
-    """The request with its files sent."""
+    """Upload the files of a request; returns the request for the gateway."""
     path = request.file
     is_model = await asyncio.to_thread(kind_of, path) is ImportKind.MODEL_FILE
     beside = await asyncio.to_thread(files_beside, path) if is_model or path.suffix == ".xml" else []
@@ -297,7 +297,7 @@ async def _register(
 
 
 def act_of_registration(subject: str, **detail: object) -> AuditAct:
-    """Describe, for the record, a registration at this command line."""
+    """Return the audit entry of a registration by this command line."""
     return act_here(AuditVerb.REGISTER, subject, **detail)
 
 

@@ -1,4 +1,4 @@
-"""The variants that a registration made or refused: a table for people, JSON for programs, and the exit code."""
+"""Result of a registration: a table of its variants for people, JSON for programs, and the exit code."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from schemas.rows.catalog import Variant, VariantState
 
 
 def show_registered(variants: Sequence[Variant], labels: Sequence[str] = (), *, as_json: bool) -> None:
-    """Print which variants were made and which refused, then `check_ready`."""
+    """Print the ready and the refused variants, then call `check_ready`."""
     if as_json:
         show_json(variants)
     else:
@@ -22,10 +22,10 @@ def show_registered(variants: Sequence[Variant], labels: Sequence[str] = (), *, 
 
 
 def check_ready(variants: Sequence[Variant], labels: Sequence[str] = ()) -> None:
-    """Check that a registration has made something, and all that `--variant` named by `labels`.
+    """Check that at least one variant is ready, and none of those named by `--variant` (`labels`) is refused.
 
     Raises:
-        Exit: with code 1 if no variant is ready, with 3 if one that was named is refused.
+        Exit: with code 1 if no variant is ready, with code 3 if a named one is refused.
     """
     if not any(v.state is VariantState.READY for v in variants):
         raise typer.Exit(EXIT_SETUP)

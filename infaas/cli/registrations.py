@@ -1,4 +1,4 @@
-"""`infaas registrations`: what is registered through a gateway goes on without us; followed, and cancelled."""
+"""`infaas registrations`: list, follow and cancel registrations that run on the system, not in the client."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -19,7 +19,7 @@ from schemas.errors import OperatorError, query_error
 from schemas.registrations import MadeVariant, RegistrationState, RegistrationStatus
 
 Asked: TypeAlias = tuple[Endpoint[Any, RegistrationStatus], Any]
-"""What a registration is asked for by, with its files sent."""
+"""Endpoint and request of a registration, with its files uploaded."""
 _IdArgument = Annotated[str, typer.Argument(metavar="ID", help="As `infaas register` and `list` show it.")]
 
 app = typer.Typer(
@@ -44,7 +44,7 @@ def list_registrations(
 
 @app.command("show")
 def show_registration(registration: _IdArgument, home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
-    """Show a registration and what came of it."""
+    """Show a registration and its result."""
     row = call(home, SHOW, RegistrationRequest(id=registration))
     if as_json:
         return show_json(row)
@@ -73,7 +73,7 @@ def follow_registration(registration: _IdArgument, home: Home = DEFAULT_HOME, as
 
 @app.command("cancel")
 def cancel_registration(registration: _IdArgument, home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
-    """Cancel a registration; what it has made stays, and registering the same again goes on from there."""
+    """Cancel a registration. Finished variants stay; registering again resumes."""
     row = call(home, CANCEL, RegistrationRequest(id=registration))
     if as_json:
         return show_json(row)
@@ -81,10 +81,10 @@ def cancel_registration(registration: _IdArgument, home: Home = DEFAULT_HOME, as
 
 
 def register_over_gateway(home: Path, ask_for: Callable[[Uploader], Awaitable[Asked]]) -> list[MadeVariant]:
-    """Send files, ask for a registration, and follow it to its end; returns what was made.
+    """Upload files, request a registration, and follow it to its end; returns the variants.
 
     Raises:
-        InfaasError: as a registration here would.
+        InfaasError: the registration failed, with the same errors as one in this process.
     """
 
     async def register() -> list[MadeVariant]:
@@ -100,10 +100,10 @@ def register_over_gateway(home: Path, ask_for: Callable[[Uploader], Awaitable[As
 
 
 async def followed(ask: Ask, registration: str, bar: ProgressBar) -> list[MadeVariant]:
-    """Show how far a registration is until it has ended; returns what it made.
+    """Show the progress of a registration until it has ended; returns its variants.
 
     Raises:
-        InfaasError: it failed, or was cancelled.
+        InfaasError: the registration failed or was cancelled.
     """
     noted = 0
     try:

@@ -1,4 +1,4 @@
-"""`infaas status` of a system elsewhere: what its gateway tells of it."""
+"""`infaas status` of a remote system, as reported by its gateway."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ _CHECK_INTERVAL_S: Final = 0.5
 
 
 def show_remote_status(home: Path, until: float, *, as_json: bool) -> bool:
-    """Print how the system gets on now, or as soon as all is well; returns whether it is."""
+    """Print the status once there are no problems, at the latest at `until`; returns true if there are none."""
     report = asyncio.run(_report_when_well(home, until))
     show_json(report) if as_json else show(_facts(report))
     return not report.problems
@@ -28,7 +28,7 @@ async def _report_when_well(home: Path, until: float) -> SystemReport:
     async with asking(home) as ask:
         report = await ask(SYSTEM, Nothing())
         while report.problems and time.monotonic() < until:
-            await asyncio.sleep(_CHECK_INTERVAL_S)  # no event tells us when
+            await asyncio.sleep(_CHECK_INTERVAL_S)  # polled: a gateway sends no events
             report = await ask(SYSTEM, Nothing())
         return report
 

@@ -1,4 +1,4 @@
-"""`infaas scale`: what runs and what is wanted, what was decided and why, pins and pauses."""
+"""`infaas scale`: current and wanted workers and instances, the autoscaler's decisions, pins, and pause."""
 
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Final
@@ -45,7 +45,7 @@ app = typer.Typer(
 
 @app.command()
 def status(home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
-    """Show workers and instances, what is wanted against what there is, pins, and whether the scale is held."""
+    """Show workers and instances, wanted and running, pins, and whether scaling is paused."""
     scale = call(home, STATUS, Nothing())
     if as_json:
         return show_json(scale)
@@ -65,7 +65,7 @@ def history(
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
-    """List what was decided, latest last, and why."""
+    """List scaling decisions with their reasons, the latest last."""
     rows = call(home, HISTORY, DecisionsRequest(about=about, latest=latest))
     if as_json:
         return show_json(rows)
@@ -80,7 +80,7 @@ def explain(
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
-    """Show the last decision about something with everything that it was made from."""
+    """Show the last decision on a subject, with all of its inputs."""
     rows = call(home, EXPLAIN, ExplanationRequest(about=about, latest=latest))
     if as_json:
         return show_json(rows)
@@ -102,27 +102,27 @@ def pin(
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
-    """Bound the instances of a task or a variant, or the workers of a hardware; replaces the bounds it had."""
+    """Set bounds on the instances of a task or a variant, or the workers of a hardware. Replaces earlier bounds."""
     made = call(home, PIN, PinRequest(kind=kind, name=name, minimum=minimum, maximum=maximum))
     show_json(made) if as_json else err.print(f"{kind} {name}: {made.bounds}", highlight=False)
 
 
 @app.command()
 def unpin(kind: Kind, name: Name, home: Home = DEFAULT_HOME) -> None:
-    """Take bounds away: load alone decides again."""
+    """Remove bounds; only load decides again."""
     call(home, UNPIN, UnpinRequest(kind=kind, name=name))
     err.print(f"{kind} {name} follows load", highlight=False)
 
 
 @app.command()
 def pause(home: Home = DEFAULT_HOME) -> None:
-    """Hold the scale as it is until `resume`, whatever the load; what dies is still started again."""
+    """Pause scaling until `resume`, whatever the load. Processes that die are still replaced."""
     _tell(call(home, PAUSE, Nothing()))
 
 
 @app.command()
 def resume(home: Home = DEFAULT_HOME) -> None:
-    """Let the scale follow load again."""
+    """Resume scaling by load."""
     _tell(call(home, RESUME, Nothing()))
 
 

@@ -1,4 +1,4 @@
-"""`infaas up`, `down` and `status`: the life of a whole system on this machine."""
+"""`infaas up`, `down` and `status`: start, stop and status of a whole system on this machine."""
 
 import asyncio
 import logging
@@ -40,7 +40,7 @@ from schemas.errors import OperatorError
 from store.dsn import has_password, without_password
 
 log = logging.getLogger(__name__)
-log.setLevel(logging.INFO)  # what `up` does is said whatever else a command leaves out
+log.setLevel(logging.INFO)  # `up` reports its progress at any log level
 
 _ANY_PORT: Final = "0: any free one."
 _MOST_EACH: Final = 64
@@ -58,7 +58,7 @@ KafkaFlag = Annotated[
 
 
 def _not_for_all_to_see(ctx: typer.Context, dsn: str | None) -> str | None:
-    """Refuse a password in the command line, which `ps` shows to every user of the machine."""
+    """Refuse a password on the command line, since `ps` shows it to all users of the machine."""
     if dsn and was_typed(ctx, "postgres") and has_password(dsn):
         raise OperatorError(f"every user of this machine sees the password of --postgres: set {POSTGRES_ENV} instead")
     return dsn
@@ -196,7 +196,7 @@ def up(
     take_over: TakeOverFlag = _DEFAULTS.take_over,
     register_zoo: RegisterZooFlag = False,
 ) -> None:
-    """Start everything on this machine and stay until Ctrl-C, SIGTERM or `infaas down`."""
+    """Start everything on this machine and run until Ctrl-C, SIGTERM or `infaas down`."""
     options = UpOptions(
         home=home.absolute(),
         kafka=kafka,
@@ -237,7 +237,7 @@ def _run(options: UpOptions, *, register_zoo: bool) -> None:
 
 
 def down(home: Home = DEFAULT_HOME) -> None:
-    """Stop the system that runs in the home, and wait until it has stopped."""
+    """Stop the system of the home, and wait until it has stopped."""
     state = running_state(home)
     if not stop_supervisor(state.pid, _DOWN_S):
         raise OperatorError(f"process {state.pid} has not stopped within {_DOWN_S:g} s; see its output")
@@ -250,9 +250,9 @@ def status(
     wait: Annotated[bool, typer.Option("--wait", help="Wait until everything is ready, at most two minutes.")] = False,
     show_secrets: Annotated[bool, typer.Option("--show-secrets", help="Print the password of Postgres, too.")] = False,
 ) -> None:
-    """Say what runs, where, and whether it is ready; exit code 1 if nothing runs or something is not ready.
+    """Show the running processes and their state. Exit code 1 if none runs or one is not ready.
 
-    Of a system elsewhere (INFAAS_URL) its gateway tells how it gets on.
+    With INFAAS_URL, the gateway of a remote system reports the status.
     """
     until = time.monotonic() + (_WAIT_S if wait else 0.0)
     if gateway_url():
@@ -279,11 +279,11 @@ async def _serve(options: UpOptions, *, register_zoo: bool) -> None:
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
-            serving.uncancel()  # it was asked to stop, and does so in good order
+            serving.uncancel()  # an orderly stop, not an error
 
 
 def _cancel_on_signal(serving: asyncio.Task[None]) -> None:
-    """Have the first signal cancel the task, also while it starts; the second ends us, and the kernel our children."""
+    """Cancel the task on the first signal, even during start-up; exit at once on the second (children then die)."""
     loop, signalled = asyncio.get_running_loop(), asyncio.Event()
 
     def on_signal(number: int) -> None:
@@ -297,7 +297,7 @@ def _cancel_on_signal(serving: asyncio.Task[None]) -> None:
 
 
 def announce(line: str) -> None:
-    """Print a line about what the system does, with the time, on stderr; in JSON where logs are."""
+    """Print a timestamped line for the operator on stderr, as JSON if logs are in JSON."""
     if said_format() is LogFormat.JSON:
         log.info("%s", line)
         return
@@ -306,13 +306,16 @@ def announce(line: str) -> None:
 
 @contextmanager
 def fetching_jars() -> Generator[JarProgress]:
-    """Show a bar while Kafka's jars are fetched; the context is their sink of progress."""
+    """Show a progress bar during the download of Kafka's jars; yields its progress callback."""
     with ProgressBar() as bar:
         yield lambda done, total: bar.step(done, total, "Kafka's jars")
 
 
 async def _read_when_ready(home: Path, until: float) -> tuple[SystemState, dict[str, str]]:
-    """Return the state and, by service, why it is not ready: now, or as soon as all are; no event tells us when."""
+    """Return the state, and the reason why each service is not ready (empty: it is ready).
+
+    Polls until all services are ready, at the latest until `until`.
+    """
     while True:
         state = read_state(home)
         problems = await _probe(state) if state is not None and state.ready else {}
@@ -334,7 +337,7 @@ async def _probe(state: SystemState) -> dict[str, str]:
 
 
 async def _problem(http: aiohttp.ClientSession, url: str) -> str:
-    """Ask a service whether it is ready; returns why not, in its words, or nothing."""
+    """Return why a service is not ready, in its own words; empty if it is ready."""
     try:
         async with http.get(url) as response:
             if response.status == 200:
@@ -380,13 +383,13 @@ def _places(state: SystemState, *, show_secrets: bool = False) -> Table:
 
 
 def _kafka_login(login: Mapping[str, str]) -> str:
-    """Who gets in there, and where the password is."""
+    """Return the Kafka user and the path of its password file as text."""
     user, file = login.get("sasl_username"), login.get("sasl_password_file")
     return f", as {user}" * bool(user) + f" by the password in {file}" * bool(file)
 
 
 def _warnings(state: SystemState) -> list[tuple[str, str]]:
-    """Name the limits of the embedded broker, and why it stands in; and why there is no sandbox for registrations."""
+    """Return warnings: limits of the embedded broker, why it is used, and why there is no sandbox."""
     missing = state.sandbox_missing
     sandbox = [("no sandbox", f"steps of registrations can do what this user can: {missing}")] if missing else []
     if state.kafka_kind != KafkaKind.EMBEDDED:

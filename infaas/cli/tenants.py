@@ -1,4 +1,4 @@
-"""`infaas tenants`: who asks over Kafka by topics of its own, which nobody else may write."""
+"""`infaas tenants`: tenants with Kafka topics of their own, to which no one else may write."""
 
 import secrets
 from pathlib import Path
@@ -36,7 +36,7 @@ TenantArgument = Annotated[str, typer.Argument(metavar="TENANT", help="Name of a
 
 @app.callback()
 def tenants() -> None:
-    """Look after tenants that ask over Kafka by topics of their own."""
+    """Manage tenants that send queries through Kafka topics of their own."""
 
 
 @app.command()
@@ -54,7 +54,7 @@ def create(
     partitions: Annotated[int, typer.Option(min=1, max=MOST_PARTITIONS, help="Partitions of its topics.")] = PARTITIONS,
     home: Home = DEFAULT_HOME,
 ) -> None:
-    """Create a tenant's topics. Prints the ACLs that they need, or sets them for --kafka-user. May be run again."""
+    """Create a tenant's topics. Prints the ACLs they need, or sets them with --kafka-user. Can be repeated."""
     if (scram or password_file) and not kafka_user:
         raise OperatorError("a password needs a user: add --kafka-user USER")
     if scram and password_file:
@@ -80,14 +80,14 @@ def key(
     renew: Annotated[bool, typer.Option("--renew", help="Make another, which makes the one before void.")] = False,
     home: Home = DEFAULT_HOME,
 ) -> None:
-    """Print the key by which a tenant signs its queries. Needs the selectors' secret, INFAAS_SIGNING_SECRET_FILE."""
+    """Print the key with which a tenant signs its queries. Needs the selectors' secret, INFAAS_SIGNING_SECRET_FILE."""
     present = call(home, SHOW_TENANT, NamedTenant(tenant=name)).tenant.key_number if renew else None
     typer.echo(call(home, SIGNING_KEY, SigningKeyRequest(tenant=name, replaces=present)).key)
 
 
 @app.command("list")
 def list_all(home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
-    """List tenants with topics of their own."""
+    """List tenants that have topics of their own."""
     found = call(home, LIST_TENANTS, Nothing())
     if as_json:
         return show_json(found)
@@ -97,7 +97,7 @@ def list_all(home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
 
 @app.command("show")
 def show_one(name: TenantArgument, home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
-    """Show a tenant's topics, and the commands that allow its user to use them."""
+    """Show a tenant's topics, and the commands that permit its user to use them."""
     doors = call(home, SHOW_TENANT, NamedTenant(tenant=name))
     if as_json:
         return show_json(doors)
@@ -119,7 +119,7 @@ def remove(
     ] = TenantRemoval(tenant="").results_grace_s,
     home: Home = DEFAULT_HOME,
 ) -> None:
-    """Remove a tenant: what it asked is answered, then its topics, ACLs and password go."""
+    """Remove a tenant: answer its pending queries, then delete its topics, ACLs and password."""
     request = TenantRemoval(tenant=name, drain_timeout_s=drain_timeout, results_grace_s=results_grace)
     with ProgressBar() as bar:
         if gateway_url():
@@ -132,7 +132,7 @@ def remove(
 
 
 async def _removed(home: Path, pool: Pool, request: TenantRemoval, bar: ProgressBar) -> None:
-    from admin.tenants import remove as remove_tenant  # of no use to a command that asks a gateway
+    from admin.tenants import remove as remove_tenant  # not needed with a gateway
 
     await remove_tenant(local_control(home, pool), request, bar)
 

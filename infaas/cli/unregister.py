@@ -1,4 +1,4 @@
-"""`infaas unregister`: a variant, a model or a task goes, with its queries answered, its topics, files and rows."""
+"""`infaas unregister`: remove a variant, a model or a task with its topics, files and rows."""
 
 import asyncio
 from pathlib import Path
@@ -39,7 +39,7 @@ def unregister(
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
-    """Unregister a variant, a model or a task. Its queries are answered first. Goes on where it was cut off."""
+    """Unregister a variant, a model or a task after its queries are answered. Run it again to resume a removal."""
     if dry_run:
         plan = call(home, PLAN_REMOVAL, RemovalPlanRequest(name=name))
         return show_json(plan) if as_json else _show(plan)
@@ -59,7 +59,7 @@ def unregister(
 
 
 def _remove_here(request: RemovalRequest, home: Path) -> RemovalReport | None:
-    from admin.removals import remove  # of no use where a gateway does it
+    from admin.removals import remove  # not needed with a gateway
 
     dsn = find_database(home)
     with ProgressBar() as bar:
@@ -67,10 +67,10 @@ def _remove_here(request: RemovalRequest, home: Path) -> RemovalReport | None:
 
 
 async def _remove_there(request: RemovalRequest, home: Path) -> RemovalReport | None:
-    """Have a gateway do it, and look on.
+    """Have a gateway remove it, and follow the removal to its end.
 
     Raises:
-        OperatorError: it failed, or nobody says any more how far it is.
+        OperatorError: the removal failed, or its progress can no longer be read.
     """
     async with asking(home) as ask:
         removal = await ask(BEGIN_REMOVAL, request)

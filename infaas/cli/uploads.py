@@ -1,4 +1,4 @@
-"""Sends files to a gateway, to be registered there: each once, by its content, behind a progress bar."""
+"""Upload of files to a gateway for a registration: each content once, with a progress bar."""
 
 import asyncio
 import tarfile
@@ -20,7 +20,7 @@ _PIECE_BYTES: Final = 1 << 20
 
 
 class Uploader:
-    """Sender of files; what a gateway has of them already is not sent again."""
+    """Sender of files; files that the gateway already has are not sent again."""
 
     def __init__(self, ask: GatewayAsk, bar: ProgressBar, folder: Path) -> None:
         self._ask = ask
@@ -28,15 +28,15 @@ class Uploader:
         self._folder = folder
 
     async def give(self, path: Path | None) -> GivenFile | None:
-        """Send a file, or a folder as a tar, if one is named.
+        """Upload a file, or a folder as a tar archive; None for None.
 
         Raises:
-            InfaasError: it cannot be read, or is not taken.
+            InfaasError: the file cannot be read, or the gateway refuses it.
         """
         return None if path is None else await self.give_one(path)
 
     async def give_one(self, path: Path) -> GivenFile:
-        """Send a file, or a folder as a tar; raises as `give` does."""
+        """Upload a file, or a folder as a tar archive; raises as `give` does."""
         if not await asyncio.to_thread(path.is_dir):
             return GivenFile(name=path.name, upload=await self._send(path, path.name))
         tar = self._folder / "folder.tar"
@@ -44,7 +44,7 @@ class Uploader:
         return GivenFile(name=path.name, folder=True, upload=await self._send(tar, path.name))
 
     async def processing(self, declared: Processing | None) -> Processing | None:
-        """Send the files of processing; returns it with these named by their SHA-256."""
+        """Upload the files of a declared processing; returns it with their SHA-256 in place of their paths."""
         if declared is None:
             return None
         sent = dict[str, str]()
@@ -55,7 +55,7 @@ class Uploader:
         return declared.with_files(lambda file: sent[file])
 
     async def _send(self, file: Path, name: str) -> str:
-        """Send a file unless it is there; returns its SHA-256."""
+        """Upload a file unless the gateway has it; returns its SHA-256."""
         self._bar.step(0, 0, f"{name}: looking whether it is there")
         sha256 = await asyncio.to_thread(sha256_of, file)
         try:
@@ -76,15 +76,15 @@ class Uploader:
 
 @asynccontextmanager
 async def uploading(ask: GatewayAsk, bar: ProgressBar) -> AsyncGenerator[Uploader]:
-    """Open a sender of files, which has room for tars meanwhile."""
+    """Open a sender of files, with a temporary folder for tar archives."""
     with TemporaryDirectory(prefix="infaas-upload-") as folder:
         yield Uploader(ask, bar, Path(folder))
 
 
 def pack(folder: Path, tar: Path) -> None:
-    """Write a folder's files into an uncompressed tar, the same for the same files; blocks.
+    """Pack a folder's files into an uncompressed, reproducible tar archive. Blocks.
 
-    Links become what they lead to, since nothing else may be in it.
+    Symbolic links are replaced by their targets, because the archive may contain only regular files.
     """
     with tarfile.open(tar, "w", dereference=True) as archive:
         for file in sorted(folder.rglob("*")):

@@ -1,4 +1,4 @@
-"""`infaas history`, `rollout` and `rollback`: the versions of a model, and which of them answers."""
+"""`infaas history`, `rollout` and `rollback`: the versions of a model, and their share of its queries."""
 
 from typing import Annotated
 
@@ -29,7 +29,7 @@ _VersionArgument = Annotated[
 
 
 def history(model: _ModelArgument, home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
-    """List the versions of a model: when, what changed, who asked, what each does; and every rollout and rollback."""
+    """List the versions of a model with their changes, authors and states, and all rollouts and rollbacks."""
     found = call(home, HISTORY, HistoryRequest(model=model))
     if as_json:
         return show_json(found)
@@ -56,7 +56,7 @@ def rollout(
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
-    """Try a version of a model on a share of its queries, or have it serve; without an option, show what does."""
+    """Try a version of a model on a share of its queries, or make it serve; without an option, show the rollout."""
     name, version = _parsed(model)
     part, copied = (None if text is None else _share(text) for text in (share, copies))
     if back:
@@ -68,12 +68,12 @@ def rollout(
 
 
 def rollback(model: _ModelArgument, home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
-    """Have the version that is tried answer nothing from now on; if none is, the one before serve again."""
+    """Stop trying the version under trial. If there is none, let the previous version serve again."""
     return _show_changed(call(home, ROLLBACK, RollbackRequest(model=model)), as_json=as_json)
 
 
 def state_of(version: int, known: ModelHistory) -> str:
-    """What a version does, in words."""
+    """Return the state of a version in words."""
     rollout = known.rollout
     if version == rollout.serving:
         return "serving"
@@ -125,7 +125,7 @@ def _parsed(text: str) -> tuple[str, int | None]:
 
 
 def _share(text: str) -> float:
-    """A share as `5%` or `0.05`."""
+    """Parse a share such as `5%` or `0.05`."""
     try:
         share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
