@@ -28,21 +28,21 @@ _SECURITY_DISABLED: Final = 54
 
 
 class Resource(IntEnum):
-    """What is guarded, by Kafka's numbers."""
+    """Kind of resource that an ACL applies to, by Kafka's code."""
 
     TOPIC = 2
     GROUP = 3
 
 
 class Pattern(IntEnum):
-    """How a resource is named, by Kafka's numbers."""
+    """Way in which an ACL names its resource, by Kafka's code."""
 
     LITERAL = 3
     PREFIXED = 4
 
 
 class Operation(IntEnum):
-    """What is done to it, by Kafka's numbers. Describing it is part of each."""
+    """Operation that an ACL allows, by Kafka's code. READ, WRITE and DELETE include DESCRIBE."""
 
     READ = 3
     WRITE = 4
@@ -51,7 +51,7 @@ class Operation(IntEnum):
 
 
 class Acl(NamedTuple):
-    """Something that a principal may do."""
+    """One operation that a principal may perform."""
 
     resource: Resource
     pattern: Pattern
@@ -60,7 +60,10 @@ class Acl(NamedTuple):
 
 
 def tenant_acls(tenant: str) -> list[Acl]:
-    """All that the principal of a tenant may do: write its ingress topics, and do as it likes with what is its own."""
+    """Return the ACLs of a tenant's principal.
+
+    It may write the tenant's ingress topics, and use all topics and groups whose names begin with the tenant's prefix.
+    """
     online, prefix = ingress_topic(tenant), tenant_prefix(tenant)
     return [
         *(Acl(Resource.TOPIC, Pattern.LITERAL, topic, Operation.WRITE) for topic in (online, offline_of(online))),
@@ -70,7 +73,10 @@ def tenant_acls(tenant: str) -> list[Acl]:
 
 
 def acl_commands(acls: Iterable[Acl], principal: str, bootstrap: str) -> list[str]:
-    """Commands of Kafka's own tool that allow the same, for a shell: what a user is called may be anything."""
+    """Return the `kafka-acls.sh` commands that add the ACLs.
+
+    The principal and the address are quoted for the shell, since a principal may contain any character.
+    """
     return [
         f"kafka-acls.sh --bootstrap-server {quote(bootstrap)} --add --allow-principal {quote(principal)} --operation "
         f"{acl.operation.name.title()} --{acl.resource.name.lower()} {acl.name} "
@@ -80,7 +86,7 @@ def acl_commands(acls: Iterable[Acl], principal: str, bootstrap: str) -> list[st
 
 
 async def allow(settings: KafkaSettings, acls: Iterable[Acl], principal: str) -> None:
-    """Let a principal do this; again is no error.
+    """Add the ACLs for a principal; an ACL that exists already is no error.
 
     Raises:
         OperatorError: Kafka has no access control, does not let us change it, or cannot be reached.
@@ -91,7 +97,7 @@ async def allow(settings: KafkaSettings, acls: Iterable[Acl], principal: str) ->
 
 
 async def disallow(settings: KafkaSettings, acls: Iterable[Acl], principal: str) -> None:
-    """Let a principal do this no longer; what it may not do anyway is no error.
+    """Remove the ACLs of a principal; an ACL that does not exist is no error.
 
     Raises:
         OperatorError: Kafka has no access control, does not let us change it, or cannot be reached.
@@ -102,7 +108,7 @@ async def disallow(settings: KafkaSettings, acls: Iterable[Acl], principal: str)
 
 
 def _rule(acl: Acl, principal: str) -> tuple[ResourceType, str, ResourcePatternType, str, str, AclOperation, Any]:
-    """Arguments of both of librdkafka's classes of a rule."""
+    """Return the arguments that `AclBinding` and `AclBindingFilter` have in common."""
     resource, pattern = ResourceType[acl.resource.name], ResourcePatternType[acl.pattern.name]
     return resource, acl.name, pattern, principal, _ANY_HOST, AclOperation[acl.operation.name], AclPermissionType.ALLOW
 

@@ -1,13 +1,15 @@
-"""The times of all brokers as one process knows them: an offset for each, over its own monotonic clock.
+"""Estimates of all brokers' clocks in one process: for each broker, an offset to the local monotonic clock.
 
 A record carries the time of the broker that led its partition. The clocks of two brokers may differ, and neither is
-right. So the age and the deadline of a record are of the clock of its own leader, and each process knows that clock by
-itself. Whoever forwards a query writes its deadline in the time of the broker that leads the partition written to.
+right. Age and deadline of a record therefore refer to the clock of its own leader, and each process estimates that
+clock by itself. A process that forwards a query writes the deadline in the time of the target partition's leader.
 
-* Of a broker that acknowledges records the offset is bounded from both sides (`clock`).
-* Of one that is only read from it is bounded from below: a record is no older than it seems to be, so none expires on
-  arrival. It is taken to be at most `MOST_APART_MS` behind the others, or old records would seem new.
-* Where no broker is meant, as for a report's own time, one of those that acknowledge counts, the same for long.
+* Acknowledgements bound the offset of a broker from both sides (`clock`).
+* Fetched records bound the offset only from below. The estimated age of a record is then never more than its true age,
+  so no record expires on arrival. The offset is at least that of the main broker less `MOST_APART_MS`; otherwise old
+  records would seem new.
+* A time that belongs to no partition, such as that of a status report, uses the clock of the main broker. This is one
+  broker that acknowledges records; another one replaces it only after `_KEPT_S` without an acknowledgement.
 """
 
 import time
@@ -18,13 +20,14 @@ from broker.clock import BrokerClock
 from broker.kafka_types import APPEND_TIME, Record
 
 MOST_APART_MS: Final = 1000.0
-"""How far the clock of a broker may be behind that of another, as far as nothing else is known of it."""
+"""Milliseconds that the clock of a broker is at most assumed to be behind the main broker's, if it was only read
+from."""
 _KEPT_S: Final = 60.0
-"""Seconds without an acknowledgement after which another broker's time counts where none is meant."""
+"""Seconds without an acknowledgement from the main broker after which another broker becomes the main one."""
 
 
 class BrokerClocks:
-    """Estimates of all brokers' times; told on the event loop, asked from any thread."""
+    """Estimates of all brokers' clocks; updated on the event loop, readable from any thread."""
 
     def __init__(
         self, monotonic: Callable[[], float] = time.monotonic, wall_clock: Callable[[], float] = time.time
@@ -33,31 +36,31 @@ class BrokerClocks:
         self._wall_clock = wall_clock
         self._clocks: dict[int, BrokerClock] = {}
         self.acknowledging: Final = set[int]()
-        """Brokers that have acknowledged records."""
+        """Ids of the brokers that have acknowledged records."""
         self._main = BrokerClock(monotonic, wall_clock)
         self._main_node: int | None = None
         self._main_at_s = 0.0
 
     @property
     def heard(self) -> bool:
-        """Whether any broker has said anything."""
+        """True if the time of any broker is known."""
         return self._main.heard
 
     @property
     def offset_ms(self) -> float:
-        """Broker's milliseconds since the epoch, less those of the monotonic clock, where no broker is meant."""
+        """Offset of the main broker's clock: milliseconds since the epoch less those of the monotonic clock."""
         return self._main.offset_ms
 
     def now_ms(self) -> float:
-        """Milliseconds since the epoch, where no broker is meant."""
+        """Return the main broker's time, in milliseconds since the epoch."""
         return self._main.now_ms()
 
     def now_ns(self) -> int:
-        """Nanoseconds since the epoch, where no broker is meant."""
+        """Return the main broker's time, in nanoseconds since the epoch."""
         return self._main.now_ns()
 
     def offset_of(self, node: int | None) -> float:
-        """The offset of one broker; of another if nothing is known of it."""
+        """Return the offset of a broker's clock in milliseconds; that of the main broker if `node` is not known."""
         if node == self._main_node:
             return self._main.offset_ms
         clock = None if node is None else self._clocks.get(node)
@@ -68,7 +71,7 @@ class BrokerClocks:
         return max(clock.offset_ms, self._main.offset_ms - MOST_APART_MS)
 
     def on_append(self, node: int, sent_s: float, received_s: float, append_ms: float) -> None:
-        """Learn from an acknowledgement of a broker, see `BrokerClock.on_append`."""
+        """Update the estimate from an acknowledgement of a broker; see `BrokerClock.on_append`."""
         if append_ms < 0:
             return
         clock = self._clock(node)
@@ -80,11 +83,11 @@ class BrokerClocks:
             self._main, self._main_node, self._main_at_s = clock, node, received_s
 
     def on_record(self, node: int | None, append_ms: float) -> None:
-        """Learn from a record that was just fetched from a broker, which had stamped it."""
+        """Update the estimate from a record that was just fetched from a broker and that this broker had stamped."""
         if node is None:
             return
         self._clock(node).on_record(append_ms)
-        if self._main_node is None:  # nothing better is known
+        if self._main_node is None:  # there is no acknowledgement yet
             self._main.on_record(append_ms)
 
     def _clock(self, node: int) -> BrokerClock:
@@ -92,23 +95,23 @@ class BrokerClocks:
 
 
 class RecordTimes:
-    """The clocks of the brokers that one consumer's records came from."""
+    """Clock offsets for the records of one consumer, by the leaders of their partitions."""
 
     def __init__(self, clocks: BrokerClocks) -> None:
         self._clocks = clocks
         self._leaders: dict[tuple[str, int], int | None] = {}
-        """By partition, the broker that its last records came from."""
+        """Broker that the last records came from, by partition."""
 
     def on_record(self, latest: Record, leader: int | None) -> None:
-        """Note the latest of the records of a partition that were just taken, and its leader."""
+        """Note the leader of a partition; `latest` is the last record that was just fetched from it."""
         self._leaders[latest.topic, latest.partition] = leader
         if latest.timestamp_type == APPEND_TIME:
             self._clocks.on_record(leader, latest.timestamp)
 
     def offset_ms(self, record: Record) -> float:
-        """The clock of the broker that a record came from, less the monotonic one, in milliseconds."""
+        """Return the offset of the clock of the broker that a record came from, in milliseconds."""
         return self._clocks.offset_of(self._leaders.get((record.topic, record.partition)))
 
     def forget(self, partition: tuple[str, int]) -> None:
-        """Forget a partition that is read no more."""
+        """Forget a partition that is no longer read."""
         self._leaders.pop(partition, None)

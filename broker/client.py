@@ -1,7 +1,4 @@
-"""Builds every aiokafka object, so that security, timeouts and defaults are decided in one place.
-
-Rejected: handing option dicts around. What differs between producers, consumers and admin clients is visible here.
-"""
+"""Factory of all aiokafka objects: security, timeouts and defaults are decided here."""
 
 import asyncio
 import logging
@@ -34,18 +31,18 @@ from schemas.errors import OperatorError
 log = logging.getLogger(__name__)
 
 OUTAGE: Final = Outage("Kafka", (KafkaError,), ("broker.", "aiokafka"))
-"""Whether Kafka is away, as the connections of this process tell."""
+"""Outage of Kafka, as the connections of this process observe it."""
 STOP_S: Final = 5.0
 _CONNECT_S: Final = 2.0
 _MAX_IDLE_MS: Final = 540_000
-"""Milliseconds after which a connection on which nothing is asked is closed; aiokafka's own."""
+"""Milliseconds without a request after which a connection is closed; aiokafka's default."""
 RETRY_BACKOFF_MS: Final = 100
 RECORD_COMPRESSION: Final = {Compression.NONE: 0, Compression.GZIP: 1, Compression.LZ4: 3, Compression.ZSTD: 4}
-"""Kafka's numbers of the compressions."""
+"""Kafka's codes of the compression types."""
 
 
 class ClientOptions(TypedDict, total=False):
-    """Keyword arguments that all aiokafka clients take."""
+    """Keyword arguments that every aiokafka client takes."""
 
     bootstrap_servers: str
     client_id: str
@@ -60,7 +57,7 @@ class ClientOptions(TypedDict, total=False):
 
 
 def client_options(settings: KafkaSettings, client_id: str) -> ClientOptions:
-    """Make the keyword arguments of one client from the settings.
+    """Return the keyword arguments of a client for these settings.
 
     Raises:
         OperatorError: a certificate, a key or a password cannot be read.
@@ -81,7 +78,7 @@ def client_options(settings: KafkaSettings, client_id: str) -> ClientOptions:
 
 
 async def close_client(client: AIOKafkaClient) -> None:
-    """Close a client within a few seconds, whether Kafka is there or not."""
+    """Close a client; give up after `STOP_S` if Kafka does not answer."""
     try:
         async with asyncio.timeout(STOP_S):
             await client.close()
@@ -90,7 +87,7 @@ async def close_client(client: AIOKafkaClient) -> None:
 
 
 def new_client(settings: KafkaSettings, client_id: str, **more: Any) -> AIOKafkaClient:
-    """Make a client, not started, to send requests with and to know the cluster by; `more` are aiokafka's options."""
+    """Return a client that is not started, for requests and cluster metadata; `more` are options of aiokafka."""
     options: Any = client_options(settings, client_id)
     client = AIOKafkaClient(**options, **more)
     _adapt(client, options)
@@ -98,7 +95,7 @@ def new_client(settings: KafkaSettings, client_id: str, **more: Any) -> AIOKafka
 
 
 async def connect_client(settings: KafkaSettings, client_id: str) -> AIOKafkaClient:
-    """Make a client that has reached Kafka.
+    """Return a client that is connected to Kafka.
 
     Raises:
         OperatorError: Kafka cannot be reached.
@@ -113,7 +110,7 @@ async def connect_client(settings: KafkaSettings, client_id: str) -> AIOKafkaCli
 
 
 def new_consumer(settings: KafkaSettings, client_id: str, **options: Any) -> AIOKafkaConsumer:
-    """Make a consumer, not started; `options` are aiokafka's."""
+    """Return a consumer that is not started; `options` are options of aiokafka."""
     login = client_options(settings, client_id)
     consumer = AIOKafkaConsumer(
         **login,
@@ -126,7 +123,7 @@ def new_consumer(settings: KafkaSettings, client_id: str, **options: Any) -> AIO
 
 
 def new_transactional_producer(settings: KafkaSettings, client_id: str, transactional_id: str) -> AIOKafkaProducer:
-    """Make a producer of transactions, not started; starting it fences those with the same id."""
+    """Return a transactional producer that is not started. Its start fences other producers with the same id."""
     login = client_options(settings, client_id)
     producer = AIOKafkaProducer(
         **login,
@@ -139,9 +136,9 @@ def new_transactional_producer(settings: KafkaSettings, client_id: str, transact
 
 
 class _Connections(dict[Any, Any]):
-    """Connections of a client, over which it is said of each topic that is asked for that it shall not be made.
+    """Connections of one client; metadata requests over them never create a topic.
 
-    That there is one says that the broker is there.
+    A new connection proves that Kafka is reachable (`OUTAGE`).
     """
 
     def __setitem__(self, key: Any, connection: Any) -> None:
@@ -157,11 +154,11 @@ def _send(send: Callable[..., Any], request: Any, *words: Any, **more: Any) -> A
 
 
 def _adapt(client: AIOKafkaClient, options: ClientOptions) -> None:
-    """Have a client tell of outages, and have no broker that is set up so make a topic that it only asks about.
+    """Make a client report outages, and keep its metadata requests from creating topics.
 
-    One that was deleted a moment ago would be there again. aiokafka has no setting for that; and what others do with
-    aiokafka in this process, beside the client library, is theirs. A client that authenticates by SASL gets connections
-    that are replaced before their sessions end.
+    A broker with automatic topic creation would otherwise recreate a topic that was just deleted. aiokafka has no
+    setting for this. Only our own clients are changed, since other code in the process may use aiokafka, too. A client
+    that authenticates by SASL gets connections that are replaced before their sessions end.
     """
     client._conns = _Connections()  # pyright: ignore[reportPrivateUsage]
     connect: Any = client._get_conn  # pyright: ignore[reportPrivateUsage]
@@ -179,7 +176,7 @@ def _adapt(client: AIOKafkaClient, options: ClientOptions) -> None:
 
 
 def _use_sessions(client: AIOKafkaClient, options: ClientOptions) -> Callable[..., Any]:
-    """Have a client close its sessions with itself; returns what connects it."""
+    """Make a client close its SASL connections when it is closed; return the function that opens connections."""
     connections = SaslConnections(client, {**_connection_options(options), "max_idle_ms": _MAX_IDLE_MS})
     close = client.close
 
@@ -197,7 +194,7 @@ def _connection_options(options: ClientOptions) -> dict[str, Any]:
 
 @asynccontextmanager
 async def open_admin(settings: KafkaSettings, client_id: str = "infaas-admin") -> AsyncGenerator[AIOKafkaAdminClient]:
-    """Start an admin client, and close it when the context ends.
+    """Open an admin client; close it when the context ends.
 
     Raises:
         OperatorError: Kafka cannot be reached.
@@ -213,10 +210,10 @@ async def open_admin(settings: KafkaSettings, client_id: str = "infaas-admin") -
 
 
 async def start_client(settings: KafkaSettings, start: Any) -> None:
-    """Await the start of a client, and say what is wrong if it does not.
+    """Await the start of a client; explain a failure.
 
     Raises:
-        OperatorError: Kafka did not answer within the request timeout, or refused us.
+        OperatorError: Kafka did not answer within the request timeout, or refused the credentials.
     """
     try:
         async with asyncio.timeout(settings.request_timeout_ms / 1000):
@@ -234,14 +231,14 @@ async def start_client(settings: KafkaSettings, start: Any) -> None:
 
 
 async def _why_unreachable(settings: KafkaSettings) -> str:
-    """What keeps connections from being made, of each broker, as the system tells it; nothing if they are made."""
+    """Return why brokers refuse connections, one reason per broker; empty if connections can be opened."""
     reasons: list[str] = []
     for address in settings.bootstrap.split(","):
         host, _, port = address.strip().rpartition(":")
         try:
             async with asyncio.timeout(_CONNECT_S):
                 _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
-        except OSError as error:  # TimeoutError is one, too
+        except OSError as error:  # TimeoutError is a subclass
             reasons.append(why_not_connected(host, port, error))
         else:
             writer.close()
@@ -249,7 +246,10 @@ async def _why_unreachable(settings: KafkaSettings) -> str:
 
 
 async def _refuses_credentials(settings: KafkaSettings) -> bool:
-    """Whether Kafka refuses us, asked once more: starting clients log why no broker took them, but do not raise it."""
+    """Return true if Kafka refuses the credentials.
+
+    This opens another connection: a client that starts only logs the refusal, and does not raise it.
+    """
     if "SASL" not in settings.security_protocol:
         return False
     options = _connection_options(client_options(settings, "infaas-check"))
@@ -266,14 +266,14 @@ async def _refuses_credentials(settings: KafkaSettings) -> bool:
 
 
 def _credentials(settings: KafkaSettings) -> str:
-    """Names of the settings that say who we are; never what they hold."""
+    """Return the names of the settings that hold the credentials, never their values."""
     oauth = settings.sasl_mechanism is SaslMechanism.OAUTHBEARER
     names = ("SASL_TOKEN", "SASL_TOKEN_FILE") if oauth else ("SASL_USERNAME", "SASL_PASSWORD")
     return f"{PREFIX}SASL_MECHANISM ({settings.sasl_mechanism}), {PREFIX}{names[0]} and {PREFIX}{names[1]}"
 
 
 async def ping(settings: KafkaSettings) -> int:
-    """Check that Kafka answers; returns the number of brokers in the cluster.
+    """Check that Kafka answers; return the number of brokers in the cluster.
 
     Raises:
         OperatorError: Kafka cannot be reached.
@@ -284,7 +284,7 @@ async def ping(settings: KafkaSettings) -> int:
 
 
 class OAuthToken(AbstractTokenProvider):
-    """Provider of OAUTHBEARER tokens: a fixed one, or one read anew from its file at each authentication."""
+    """Provider of OAUTHBEARER tokens: a fixed token, or a file that is read at each authentication."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._fixed = settings.sasl_token
@@ -305,7 +305,7 @@ def _ssl_context(settings: KafkaSettings) -> ssl.SSLContext | None:
         context.check_hostname = settings.tls_check_hostname
         if settings.tls_certificate is not None:
             secret = settings.tls_key_password
-            # An empty password rather than None: OpenSSL would ask for it on the terminal.
+            # An empty password instead of None: with None OpenSSL would prompt for it on the terminal.
             context.load_cert_chain(
                 settings.tls_certificate, settings.tls_key, secret.get_secret_value() if secret else ""
             )

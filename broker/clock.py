@@ -1,20 +1,22 @@
-"""The broker's time as one process knows it: an offset over its own monotonic clock.
+"""Estimate of one broker's clock: an offset to the local monotonic clock.
 
-One clock counts, that of the broker, which says of each record when it was appended. Nobody's wall clock is asked about
-a query; what is only compared within a process, as ages and intervals, stays monotonic.
+Only the broker's clock decides about a query: the broker stamps each record when it appends it. The local wall clock is
+not used for that. Ages and intervals that stay within a process use the monotonic clock.
 
-An acknowledged record was appended after it was sent and before the acknowledgement came: that bounds the offset from
-both sides, the closer the quicker the round trip. A fetched record was appended before it came: a bound from below.
+An acknowledged record was appended after it was sent and before the acknowledgement arrived. This bounds the offset
+from both sides; the faster the round trip, the closer the bounds. A fetched record was appended before it arrived,
+which gives a lower bound.
 
-* Bounds are intersected, so what a quick round trip has shown outlasts the slow ones, and many are finer than the
-  broker's milliseconds. They are loosened with time by as much as clocks drift.
-* An acknowledgement that contradicts them shows that the broker's clock was set, or that another broker's counts now:
-  it is followed at once, by no more than twice what is sure. So a slow round trip on a clock that drifts fast does
-  little harm.
-* A fetched record may narrow the bounds and not contradict them: the log may hold records from before the clock was set
-  back. Who sends nothing has only these, and forgets a bound after a while.
+* Bounds are intersected, so the result of a fast round trip outlasts slower ones, and many round trips together are
+  more precise than the broker's milliseconds. The bounds widen with time by `_DRIFT`.
+* An acknowledgement that contradicts the bounds shows that the broker's clock was set. The estimate follows at once,
+  but the new bounds reach at most twice the contradiction beyond the old ones. A slow round trip on a clock that drifts
+  fast thus does little harm.
+* A fetched record may narrow the bounds, but never contradicts them: the log may hold records from before the clock was
+  set back. A process that only fetches has no upper bound, and replaces its lower bound after `_FORGOTTEN_S`.
 
-Until something was heard the wall clock stands in, and for good on the embedded broker, which says nothing.
+Until the first time is received, the wall clock is used. The embedded broker sends no times, so there it is always
+used.
 """
 
 import time
@@ -23,21 +25,21 @@ from math import inf
 from typing import Final
 
 _RESOLUTION_MS: Final = 1.0
-"""Brokers round down to it."""
+"""Brokers round their times down to a multiple of this."""
 _DRIFT: Final = 2e-4
-"""How much faster one clock may run than another."""
+"""Largest relative difference between the rates of two clocks."""
 _FORGOTTEN_S: Final = 10.0
-"""How long a bound holds for who has only fetched records."""
+"""Seconds after which a process that has only fetched records replaces its bound by a lower one."""
 
 
 class BrokerClock:
-    """Estimate of the broker's time; told on the event loop, asked from any thread."""
+    """Estimate of a broker's clock; updated on the event loop, readable from any thread."""
 
     def __init__(
         self, monotonic: Callable[[], float] = time.monotonic, wall_clock: Callable[[], float] = time.time
     ) -> None:
         self.heard = False
-        """Whether the broker has said anything."""
+        """True if a time of the broker was received."""
         self._monotonic = monotonic
         self._wall_clock = wall_clock
         self._offset_ms = 0.0
@@ -46,21 +48,22 @@ class BrokerClock:
 
     @property
     def offset_ms(self) -> float:
-        """Broker's milliseconds since the epoch, less those of the monotonic clock."""
+        """Offset of the broker's clock: milliseconds since the epoch less those of the monotonic clock."""
         return self._offset_ms if self.heard else (self._wall_clock() - self._monotonic()) * 1e3
 
     def now_ms(self) -> float:
-        """Milliseconds since the epoch, by the broker's clock."""
+        """Return the broker's time, in milliseconds since the epoch."""
         return self._monotonic() * 1e3 + self.offset_ms
 
     def now_ns(self) -> int:
-        """Nanoseconds since the epoch, by the broker's clock."""
+        """Return the broker's time, in nanoseconds since the epoch."""
         return int(self.now_ms() * 1e6)
 
     def on_append(self, sent_s: float, received_s: float, append_ms: float) -> None:
-        """Learn from an acknowledgement that came at `received_s` for what was first sent at `sent_s`, monotonic.
+        """Update the estimate from an acknowledgement.
 
-        `append_ms` is the broker's; negative: it did not say.
+        `sent_s` is the monotonic time at which the record was first sent, `received_s` that of the acknowledgement.
+        `append_ms` is the broker's append time; negative if the broker did not send it.
         """
         if append_ms < 0:
             return
@@ -75,7 +78,7 @@ class BrokerClock:
         self._believe(low, high, received_s)
 
     def on_record(self, append_ms: float) -> None:
-        """Learn from a record that was just fetched and that the broker itself had stamped."""
+        """Update the estimate from a record that was just fetched and that the broker itself had stamped."""
         now_s = self._monotonic()
         low = append_ms - now_s * 1e3
         known_low, known_high = self._bounds(now_s)

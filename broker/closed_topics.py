@@ -1,9 +1,9 @@
-"""Closes topics before they are deleted: from then on Kafka refuses whatever anybody writes to them.
+"""Close topics before they are deleted: Kafka then refuses every record written to them.
 
-Between the last look at a topic and its deletion records could come that nobody ever reads. Kafka has no switch for
-that, but a limit of a record's size, which may be 0: leaders refuse by it whoever writes, and by whatever protocol.
-The limit reaches them some milliseconds after it is set. Whether it has is asked by a batch that is damaged on purpose:
-a leader looks at the size first, and what is damaged it never keeps.
+Otherwise, records could arrive between the last check of a topic and its deletion, and nobody would read them. Kafka
+has no switch for this, but `max.message.bytes` may be 0: leaders then refuse the records of all clients, whatever their
+protocol. The limit takes effect some milliseconds after it is set. A batch that is damaged on purpose tests for it: a
+leader checks the size first, and never stores a damaged batch.
 """
 
 import asyncio
@@ -32,12 +32,12 @@ _CLIENT: Final = "infaas-close"
 
 
 async def close_topics(settings: KafkaSettings, topics: Collection[str]) -> None:
-    """Have Kafka refuse all that is written to these topics, and wait until it does; those not there are no error.
+    """Make Kafka refuse all records written to these topics, and wait until it does. Missing topics are no error.
 
-    The embedded broker cannot: there what is written in the last moment is lost.
+    The embedded broker does not support this; there, records written just before the deletion are lost.
 
     Raises:
-        OperatorError: Kafka cannot be reached, or does not do it.
+        OperatorError: Kafka cannot be reached, or does not close the topics.
     """
     if not (await broker_features(settings)).trims:
         return
@@ -68,7 +68,7 @@ async def _close(admin: AIOKafkaAdminClient, settings: KafkaSettings, partitions
 
 
 async def _refusing(client: AIOKafkaClient, partitions: Iterable[TopicPartition]) -> set[TopicPartition]:
-    """Those of the partitions whose leaders refuse a record for its size, whatever that is."""
+    """Return the partitions whose leaders refuse a record of any size."""
     client.set_topics({partition.topic for partition in partitions})
     await client.force_metadata_update()
     by_leader = dict[int, list[TopicPartition]]()
@@ -89,7 +89,7 @@ async def _refusing(client: AIOKafkaClient, partitions: Iterable[TopicPartition]
 
 
 def _damaged() -> bytes:
-    """A batch of one record whose checksum is wrong."""
+    """Return a batch of one record with a wrong checksum."""
     builder = DefaultRecordBatchBuilder(2, 0, 0, *ANONYMOUS, -1, 1024)
     builder.append(0, 0, None, b"", [])
     batch = builder.build()

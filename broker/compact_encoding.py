@@ -1,12 +1,11 @@
-"""Lengths and numbers as newer versions of Kafka's requests write them (KIP-482): in as few bytes as they need.
+"""Variable-length integers and compact strings of newer versions of Kafka's protocol (KIP-482).
 
-A length is written as one more than it is, so that 0 says that there is nothing; tags, fields that may be absent, end
-each structure.
+A length is written as length + 1; 0 stands for null. Tagged fields, which are optional, end each structure.
 """
 
 
 def varint(value: int) -> bytes:
-    """Encode a number that is not negative."""
+    """Encode an integer that is not negative."""
     found = bytearray()
     while value > 0x7F:
         found.append(value & 0x7F | 0x80)
@@ -16,13 +15,13 @@ def varint(value: int) -> bytes:
 
 
 def compact(text: str) -> bytes:
-    """Encode a text."""
+    """Encode a string."""
     data = text.encode()
     return varint(len(data) + 1) + data
 
 
 def read_varint(data: bytes, at: int) -> tuple[int, int]:
-    """Decode a number; returns it and where it ends."""
+    """Decode an integer; return it and the position behind it."""
     value = data[at]
     if value < 0x80:
         return value, at + 1
@@ -38,14 +37,14 @@ def read_varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def read_compact(data: bytes, at: int) -> tuple[str, int]:
-    """Decode a text; returns it and where it ends."""
+    """Decode a string; return it and the position behind it."""
     length, at = read_varint(data, at)
     end = at + length - 1
     return data[at:end].decode(), end
 
 
 def skip_tags(data: bytes, at: int) -> int:
-    """Return where the tags end that begin here."""
+    """Return the position behind the tagged fields that begin at `at`."""
     count, at = read_varint(data, at)
     for _ in range(count):
         _tag, at = read_varint(data, at)
@@ -55,7 +54,7 @@ def skip_tags(data: bytes, at: int) -> int:
 
 
 def find_tag(data: bytes, at: int, wanted: int) -> tuple[int, int]:
-    """Return where a tag's value begins, -1 if it is absent, and where the tags end that begin here."""
+    """Find a tagged field; return the position of its value, or -1, and the position behind all tagged fields."""
     count, at = read_varint(data, at)
     found = -1
     for _ in range(count):

@@ -1,6 +1,6 @@
-"""Reads and sets single values of topics' configuration.
+"""Read and set single configuration values of topics.
 
-aiokafka's admin client can only replace all of it, also what somebody else set.
+aiokafka's admin client can only replace the whole configuration, including values that others have set.
 """
 
 import logging
@@ -46,7 +46,7 @@ class _AlterConfigsStruct(RequestStruct):
 
 
 class _AlterConfigs(Request[_AlterConfigsStruct]):
-    """Request to set single values of topics (KIP-339)."""
+    """Request that sets single configuration values of topics (KIP-339)."""
 
     API_KEY: ClassVar = 44
 
@@ -60,8 +60,8 @@ class _AlterConfigs(Request[_AlterConfigsStruct]):
 
 
 async def read_configs(admin: AIOKafkaAdminClient, topics: Iterable[str]) -> dict[str, dict[str, str | None]]:
-    """Read the configuration of topics; one that may not be read is absent, and logged."""
-    # All of it: asked for single values, the embedded broker closes the connection.
+    """Read the configuration of topics. A topic whose configuration may not be read is absent, and logged."""
+    # Read all values: the embedded broker closes the connection when single values are requested.
     resources = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in topics]
     found = dict[str, dict[str, str | None]]()
     answers: list[Any] = await admin.describe_configs(resources)
@@ -75,7 +75,7 @@ async def read_configs(admin: AIOKafkaAdminClient, topics: Iterable[str]) -> dic
 
 
 async def set_configs(admin: AIOKafkaAdminClient, configs: Mapping[str, Mapping[str, str]]) -> None:
-    """Set these configuration values by topic, and leave all others; what the broker refuses is logged."""
+    """Set these configuration values by topic, and keep all others. Refusals of the broker are logged."""
     try:
         answer: Any = await admin._client.send(  # pyright: ignore[reportPrivateUsage] - there is no other way
             admin._client.get_random_node(),  # pyright: ignore[reportPrivateUsage]

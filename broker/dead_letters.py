@@ -1,12 +1,12 @@
-"""Records that could not be processed: kept whole, with where they came from and why, and sent again on demand.
+"""Dead letters: records that could not be processed, kept with origin and reason so that they can be replayed.
 
-A dead letter is the record itself, value, key and headers untouched, plus headers of its own and less that of a reply
-stream, which holds a secret. Only the name of a header that is not UTF-8, which no client of Kafka's writes, stands
-there in hexadecimal, after `infaas-dead-name-`; such a letter is not replayed. A record within some hundred bytes of
-the largest that Kafka takes leaves no room for those: its dead letter holds the beginning, says so, and is not
-replayed.
+A dead letter holds key, value and headers of the record unchanged, plus headers of its own. The header of the reply
+stream is left out, since it holds a secret. A header name that is not UTF-8, which no Kafka client writes, is stored in
+hexadecimal after `infaas-dead-name-`; such a letter cannot be replayed. A record within some hundred bytes of Kafka's
+size limit leaves no room for the added headers. Its dead letter holds only the beginning of the record, is marked as
+shortened, and cannot be replayed.
 
-What becomes of them later is in `broker.letters`.
+`broker.letters` lists, replays and drops dead letters.
 """
 
 import asyncio
@@ -24,17 +24,17 @@ PARTITION: Final = "infaas-dead-partition"
 OFFSET: Final = "infaas-dead-offset"
 REASON: Final = "infaas-dead-reason"
 SHORTENED: Final = "infaas-dead-shortened"
-"""Header that says how many bytes key and value had, where the dead letter does not hold them all."""
+"""Header with the number of bytes of key and value, if the dead letter does not hold all of them."""
 TENANT: Final = "infaas-dead-tenant"
-"""Header that names the tenant that the record's signature proved to ask: later it can be verified no more."""
+"""Header with the tenant that the record's signature proved: the signature expires and cannot be verified later."""
 _NAME: Final = "infaas-dead-name-"
 _OURS: Final = frozenset({TOPIC, PARTITION, OFFSET, REASON, ATTEMPTS, SHORTENED, TENANT})
 _LEFT_OUT: Final = _OURS | {REPLY_STREAM}
-"""Names of headers that a dead letter does not keep: a receiver's secret is of no use to whoever reads it later."""
+"""Names of headers that a dead letter does not keep. A receiver's secret is of no use to later readers."""
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
-    """A record that could not be processed, where it came from and why."""
+    """Record that could not be processed, with its origin and the reason."""
 
     topic: str
     partition: int
@@ -46,24 +46,24 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     headers: RawHeaders
     """Headers of the original record."""
     shortened: bool
-    """Whether key, value and headers are but the beginning of the record's."""
+    """True if key, value and headers hold only the beginning of the record's."""
     tenant: str = ""
-    """The tenant that its signature proved to ask, as the one who gave it up saw; empty: it proved nobody's."""
+    """Tenant that the record's signature proved, as the process that gave up the record determined; empty if none."""
 
 
 async def publish_dead_letter(
     producer: RecordSender, record: Record, reason: str, attempts: int = 1, *, keep_bytes: int | None = None,
     tenant: str = "",
 ) -> asyncio.Future[Ack]:  # fmt: skip
-    """Send `record` to the dead letters; once the future is done without an error it is safe to commit the record.
+    """Send a dead letter for `record`. Once the future is done without an error, the record may be committed.
 
     Args:
         producer: sends the dead letter.
         record: the record as it was read.
         reason: why the record is given up.
-        attempts: how often the record was tried.
-        keep_bytes: how much is kept of a record that is larger; None: all.
-        tenant: whose its signature proves it to be; empty: nobody's.
+        attempts: number of attempts to process the record.
+        keep_bytes: number of bytes to keep of a larger record; None keeps all.
+        tenant: tenant that the record's signature proves; empty if none.
     """
     headers: RawHeaders = [(_written(name), value or b"") for name, value in record.headers if name not in _LEFT_OUT]
     key, value = record.key, record.value
@@ -93,7 +93,7 @@ def _original(name: str) -> str:
 def shortened(
     key: bytes | None, value: bytes | None, headers: RawHeaders, keep_bytes: int
 ) -> tuple[bytes | None, bytes | None, RawHeaders]:
-    """Shorten a record: half of `keep_bytes` is for the value, a quarter for the key, one for headers that fit."""
+    """Shorten a record to `keep_bytes`: half for the value, a quarter for the key, a quarter for headers that fit."""
     size, room = len(key or b"") + len(value or b""), keep_bytes // 4
     kept: RawHeaders = [(SHORTENED, b"%d" % size)]
     for name, text in headers:
@@ -104,15 +104,15 @@ def shortened(
 
 
 def record_bytes(record: Record) -> int:
-    """Size of a record's key, value and headers."""
+    """Return the size of a record's key, value and headers, in bytes."""
     return len(record.key or b"") + len(record.value or b"") + sum(len(n) + len(v or b"") for n, v in record.headers)
 
 
 def parse_letter(record: Record) -> DeadLetter:
-    """Read a record of the dead-letter topic.
+    """Parse a record of the dead-letter topic.
 
     Raises:
-        ValueError: it is no dead letter of ours.
+        ValueError: the record is not a dead letter of this system.
     """
     try:
         ours = as_text((name, value) for name, value in record.headers if name in _OURS)

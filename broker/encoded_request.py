@@ -1,7 +1,7 @@
-"""Requests whose body we encode ourselves, sent through aiokafka's connections; their answers come back as bytes.
+"""Requests with a body encoded by this package, sent over aiokafka's connections; their answers are returned as bytes.
 
-aiokafka connects, authenticates and matches answers to requests; what it would build and take apart field by field, and
-is asked many times a second, is packed and unpacked by `struct`.
+aiokafka connects, authenticates, and matches answers to requests. Frequent requests are packed and unpacked by
+`struct`, which is faster than aiokafka's encoding field by field.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from aiokafka.protocol.types import Schema
 
 
 class RawResponse(Response):
-    """A response as it came, undecoded, after its header."""
+    """Response that is not decoded: the bytes after its header."""
 
     API_KEY = API_VERSION = 0  # pyright: ignore[reportAssignmentType, reportIncompatibleMethodOverride]
     SCHEMA: ClassVar = Schema()
@@ -24,12 +24,12 @@ class RawResponse(Response):
 
     @classmethod
     def decode(cls, data: BytesIO | bytes) -> Self:
-        """Take the answer as it is."""
+        """Return a response that holds the bytes."""
         return cls(data if isinstance(data, bytes) else data.read())
 
 
 class EncodedRequest(RequestStruct):
-    """A request whose body is encoded already, in the place of one of aiokafka's."""
+    """Request with an encoded body, used in place of a request class of aiokafka."""
 
     API_KEY: ClassVar = 0
     API_VERSION: ClassVar = 0
@@ -40,7 +40,7 @@ class EncodedRequest(RequestStruct):
         self._body = body
 
     def prepare(self, versions: Mapping[int, tuple[int, int]]) -> Self:
-        """Return the request for a broker of these versions, as aiokafka's own requests do.
+        """Return the request if the broker supports its version; aiokafka calls this before it sends a request.
 
         Raises:
             IncompatibleBrokerVersion: the broker is too old.

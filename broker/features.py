@@ -1,7 +1,7 @@
-"""The features of a broker, told by the id of its cluster, for which whoever needs them asks it once.
+"""Features of a broker, derived from the id of its cluster.
 
-Every Kafka has all of them. The embedded broker, for trying things out, has none, and whoever runs on it does without:
-these are all the special cases there are.
+Apache Kafka has all of them. The embedded broker, which is for trials, has none. These are the only special cases for
+the embedded broker; code that needs a feature checks for it once.
 """
 
 from typing import Final
@@ -12,25 +12,25 @@ from broker.client import open_admin
 from broker.settings import KafkaSettings
 
 EMBEDDED_CLUSTER: Final = "infaas-embedded"
-"""Cluster id that we give the embedded broker."""
+"""Cluster id of the embedded broker."""
 
 
 class BrokerFeatures(msgspec.Struct, frozen=True):
-    """What a broker can do beyond reading and writing records."""
+    """Features of a broker beyond reading and writing records."""
 
     idempotence: bool = True
-    """Whether it gives out producer ids, so that a record sent again is not there twice."""
+    """True if the broker assigns producer ids, so that a record sent twice is written once."""
     groups: bool = True
-    """Whether members of a group share partitions, and the broker notices when one dies."""
+    """True if members of a group share partitions, and the broker detects dead members."""
     growth: bool = True
-    """Whether topics can get more partitions."""
+    """True if partitions can be added to a topic."""
     trims: bool = True
-    """Whether it deletes records before an offset, and says how many bytes there are."""
+    """True if the broker deletes records before an offset and reports the size of logs."""
     wakes: bool = True
-    """Whether a fetch that waits is answered as soon as there is a record."""
+    """True if the broker answers a waiting fetch as soon as a record arrives."""
 
     transactions: bool = True
-    """Whether records and offsets can be written together, or not at all."""
+    """True if records and offsets can be written in one transaction."""
 
 
 _KAFKA: Final = BrokerFeatures()
@@ -40,7 +40,7 @@ _EMBEDDED: Final = BrokerFeatures(
 
 
 async def broker_features(settings: KafkaSettings) -> BrokerFeatures:
-    """Ask a broker what it can do.
+    """Return the features of the broker.
 
     Raises:
         OperatorError: Kafka cannot be reached.

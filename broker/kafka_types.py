@@ -1,4 +1,4 @@
-"""Types of aiokafka that other packages meet, under names that they may import: records, partitions, errors."""
+"""aiokafka types that other packages may import: records, partitions, errors."""
 
 from typing import Final, TypeAlias
 
@@ -32,29 +32,29 @@ __all__ = [
 ]
 
 Record: TypeAlias = ConsumerRecord[bytes | None, bytes | None]
-"""A record as it was read, with `topic`, `partition`, `offset`, `timestamp` (ms), `key`, `value` and `headers`."""
+"""Record as read: `topic`, `partition`, `offset`, `timestamp` (ms), `key`, `value` and `headers`."""
 
 APPEND_TIME: Final = 1
-"""`timestamp_type` of a record whose timestamp is when the broker appended it; else its sender's clock gave it."""
+"""`timestamp_type` of a record with the broker's append time; other records carry the time of their sender's clock."""
 
 UnknownTopic = UnknownTopicOrPartitionError
-"""The topic, or the partition of it, does not exist: trying again will not help."""
+"""The topic or partition does not exist; a retry does not help."""
 
 NotAllowed = TopicAuthorizationFailedError
-"""We may not use the topic: trying again will not help until somebody allows it."""
+"""This client may not use the topic; a retry does not help until access is granted."""
 
 NOT_ACKNOWLEDGED: Final = (KafkaTimeoutError, ProducerClosed)
-"""What a producer says of a record of which Kafka said nothing for its whole time, or until we left."""
+"""Errors for a record that Kafka did not answer before the record's timeout or the end of the producer."""
 
 REFUSED_BY_TOPIC: Final = (
     InvalidRecord, InvalidTimestampError, InvalidTopicError, PolicyViolationError, UnsupportedCompression,
     UnsupportedForMessageFormatError,
 )  # fmt: skip
-"""The topic, as it is configured, does not take the record: trying again will not help. Nothing was written."""
+"""The topic's configuration refuses the record: nothing was written, and a retry does not help."""
 
 RecordTooLarge = MessageSizeTooLargeError
-"""The record exceeds `KafkaSettings.max_record_bytes`."""
+"""The record is larger than `KafkaSettings.max_record_bytes`."""
 
 
 class TopicClosed(UnknownTopic):
-    """The topic is about to be deleted and takes nothing more, see `broker.closed_topics`."""
+    """The topic is about to be deleted and accepts no more records; see `broker.closed_topics`."""

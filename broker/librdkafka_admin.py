@@ -1,6 +1,6 @@
-"""Administration of Kafka by confluent-kafka, for requests that aiokafka's published admin client does not have.
+"""Administration of Kafka by confluent-kafka, for requests that aiokafka's admin client lacks.
 
-Used by administrators' acts only: its client has threads of its own, and is made and closed for each act.
+Only administrators' commands use it: its client has threads of its own, and is opened and closed for each command.
 """
 
 import asyncio
@@ -18,13 +18,13 @@ from broker.settings import KafkaSettings, SaslMechanism, SecurityProtocol
 from schemas.errors import OperatorError
 
 _TOKEN_S: Final = 600.0
-"""Seconds for which a token is said to hold; the act is over long before."""
+"""Seconds for which a token is declared valid; the command ends long before."""
 _UNKNOWN_REQUEST: Final = (KafkaError._UNSUPPORTED_FEATURE, KafkaError.UNSUPPORTED_VERSION)
 T = TypeVar("T")
 
 
 class UnsupportedRequest(OperatorError):
-    """Kafka does not know a request, and never will."""
+    """Kafka does not support a request."""
 
 
 class RefusedRequest(OperatorError):
@@ -32,7 +32,7 @@ class RefusedRequest(OperatorError):
 
     Attributes:
         code: Kafka's number of the error.
-        reason: the broker's words.
+        reason: the broker's message.
     """
 
     def __init__(self, code: int, reason: str) -> None:
@@ -43,15 +43,15 @@ class RefusedRequest(OperatorError):
 
 @asynccontextmanager
 async def open_librdkafka_admin(settings: KafkaSettings) -> AsyncGenerator[AdminClient]:
-    """Open an admin client of librdkafka, and close it when the context ends.
+    """Open an admin client of librdkafka; close it when the context ends.
 
     Raises:
         OperatorError: Kafka cannot be reached, or refuses the credentials.
     """
-    await ping(settings)  # librdkafka would try again in silence until its time is up
+    await ping(settings)  # librdkafka would retry without a message until its timeout
     admin = await asyncio.to_thread(AdminClient, await _options(settings))
     try:
-        await asyncio.to_thread(admin.poll, 0)  # hands the token over, if there is one
+        await asyncio.to_thread(admin.poll, 0)  # passes the token to librdkafka, if there is one
         yield admin
     finally:
         await asyncio.to_thread(admin.__exit__, None, None, None)
@@ -61,8 +61,8 @@ async def answered(future: Future[T]) -> T:
     """Wait for the answer to a request.
 
     Raises:
-        UnsupportedRequest: this Kafka does not know it.
-        RefusedRequest: Kafka refuses it.
+        UnsupportedRequest: this Kafka does not support the request.
+        RefusedRequest: Kafka refuses the request.
         OperatorError: Kafka does not answer.
     """
     try:
@@ -72,7 +72,7 @@ async def answered(future: Future[T]) -> T:
         code, reason = int(problem.code()), problem.str()
         if code in _UNKNOWN_REQUEST:
             raise UnsupportedRequest(f"this Kafka does not know the request: {reason}") from None
-        if code < 0:  # librdkafka's own, not the broker's
+        if code < 0:  # an error of librdkafka, not of the broker
             raise OperatorError(f"Kafka does not answer ({reason}); run it again to go on") from None
         raise RefusedRequest(code, reason) from None
 
