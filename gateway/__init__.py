@@ -1,12 +1,13 @@
-"""The front of the queues, over HTTP and gRPC: the Open Inference Protocol v2; tasks and what serves them are models.
+"""The gateway: the Open Inference Protocol v2 over HTTP and gRPC. Tasks, architectures and variants are its models.
 
-An adapter: it decides nothing but what is refused at once.
+The gateway is an adapter between clients and Kafka. Of all decisions about queries it makes one: which to refuse at
+once.
 
-Reading order: settings -> issuer_keys, authentication (who asks) -> tenants (as whom) -> refusals (of who may not) ->
-model_directory (what names there are for whom) -> request_room (bounded in memory) -> translation (a request to a
-record's headers) -> retry_pacing (when a refusal is told) -> inference (the one way of a query), repository (what is
-told of models) -> http, grpc (each in its words) -> doors (opened and closed) -> admission (what is refused at once),
-concurrency (how much may be on its way), job_room (how many jobs may be kept) -> job_writer (keeps them) ->
-query_client (ask Kafka and wait) -> kafka_health (is Kafka taking our records) -> statistics, remover (of what is
-unregistered) -> service -> command, __main__.
+Reading order: settings -> issuer_keys, authentication (of callers) -> tenants (of a request) -> refusals (shared by
+both protocols) -> model_directory (names that a tenant sees) -> request_room (memory of requests) -> translation (from
+a request to the headers of a record) -> retry_pacing (of refusals) -> inference (the path of each query), repository
+(metadata of models) -> http, grpc (the protocols) -> doors (listeners) -> admission (refusals without a selector),
+concurrency (limit of queries in flight), job_room (limit of jobs) -> job_writer (to Postgres) -> query_client (Kafka
+request and reply) -> kafka_health (outages of Kafka) -> statistics, remover (executes unregistering) -> service ->
+command, __main__.
 """

@@ -1,20 +1,21 @@
-"""What a gateway refuses by itself, because a selector has just refused the like: pure, the time comes in.
+"""Refusal of queries in the gateway after a selector has just refused similar ones. Pure; the time is an argument.
 
-A refusal that travels to the selector and back costs some of the very machine that is full, and clients that ask again
-at once multiply it. Rules.
+A refusal by the selector uses resources of the overloaded system, and clients that retry at once multiply its cost.
+Rules:
 
-* A class is everything by which a selector could decide otherwise: the task, all needs, the size and the tenant. So no
-  tenant is refused for what another asked, and nobody for what somebody asked who wanted more.
-* Its last answer counts. Was that `overloaded`, the class is full until the moment that the selector named with it, and
-  refused here till then. Any other answer opens it at once: while a machine is overloaded but works, answers of both
-  kinds come, and what gets through is the geometric mean of what is asked and what can be answered. That is always more
-  than the latter, so nothing is idle for being too strict.
-* One query goes through each `_PROBE_S` even while its class is full: its answer says whether there is room by now.
-* Who was refused here has asked all the same. The next query of the class says how many they were, so that shares and
-  scale are decided by what is asked.
-* At most `most` classes are full; the one that was told first is forgotten for another.
+* A class of queries comprises everything that can change the selector's decision: task, all needs, size and tenant. A
+  query is therefore never refused because of another tenant's query or of one with stricter needs.
+* The last answer of a class counts. After `overloaded` the class is full until the time that the selector named, and
+  its queries are refused here. Any other answer reopens the class at once. While an overloaded system works, answers of
+  both kinds arrive, and the admitted rate is the geometric mean of demand and capacity. It always exceeds the capacity,
+  so admission never leaves capacity idle.
+* Every `_PROBE_S` one query of a full class is let through as a probe; its answer shows whether there is capacity
+  again.
+* Refused queries count as demand: the next admitted query of the class reports their number, so that fair shares and
+  scaling follow the real demand.
+* At most `most` classes are full; a further one evicts the oldest.
 
-While nothing is overloaded the table is empty, and that is all a query looks at.
+While nothing is overloaded the table is empty, and a query costs one check of that.
 """
 
 from math import inf
@@ -26,7 +27,7 @@ from schemas.query import MAX_TURNED_AWAY, Query
 
 _PROBE_S: Final = 0.05
 _LONGEST_S: Final = 5.0
-"""The longest that a selector's word is taken for; it may be gone by then."""
+"""Maximum time for which a selector's refusal counts; the selector may have stopped meanwhile."""
 _MOST: Final = 1024
 
 AskClass: TypeAlias = tuple[str, Needs, int, str | None, float | None]
@@ -34,7 +35,7 @@ AskClass: TypeAlias = tuple[str, Needs, int, str | None, float | None]
 
 
 class _FullClass:
-    """A class that is full, or was and has yet to say how many it has turned away."""
+    """State of a class that is full, or that has refusals left to report."""
 
     __slots__ = ("probe_at", "turned_away", "until")
 
@@ -45,7 +46,7 @@ class _FullClass:
 
 
 class Admission:
-    """Classes that are full, as far as one gateway was told."""
+    """Full classes of one gateway."""
 
     def __init__(self, most: int = _MOST) -> None:
         self._most = most
@@ -55,10 +56,10 @@ class Admission:
         return len(self._full)
 
     def ask(self, query: Query, now: float) -> int:
-        """Let a query through; returns how many like it were refused here since the last that was.
+        """Admit a query; return the number of queries of its class that were refused since the last admitted one.
 
         Raises:
-            Overloaded: its class is full, for as long as the error says.
+            Overloaded: the class is full; the error says for how long.
         """
         if not self._full:
             return 0
@@ -76,14 +77,14 @@ class Admission:
         return turned_away
 
     def refused(self, query: Query, retry_after_s: float, now: float) -> None:
-        """Learn that a query that was let through was refused, and when its class shall ask again."""
+        """Record that the selector refused an admitted query, and when the class may try again."""
         full = self._put(_class_of(query))
         if full.until <= now:
             full.probe_at = now + _PROBE_S
         full.until = now + min(retry_after_s, _LONGEST_S)
 
     def answered(self, query: Query) -> None:
-        """Learn that a query that was let through had another answer: its class is not full."""
+        """Record another answer to an admitted query than overload: its class is not full."""
         full = self._full.get(_class_of(query)) if self._full else None
         if full is not None:
             full.until = -inf

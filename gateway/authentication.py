@@ -1,13 +1,12 @@
-"""Who asks, found out in one place for every protocol and every route.
+"""Authentication of callers, shared by all protocols and routes.
 
-    Authorization: Bearer infaas_<id>_<secret>     an API key: a look into memory, a hash
-    Authorization: Bearer <header.claims.signature>  a token of the issuer: its signature, once
-    a certificate, and no such header              what its name stands for: a look into memory
+    Authorization: Bearer infaas_<id>_<secret>       API key: one lookup, one hash
+    Authorization: Bearer <header.claims.signature>  token of the issuer: its signature, verified once
+    client certificate without such a header         principal of its name: one lookup
 
-A key beside a certificate counts: whoever shows a certificate for a connection, a proxy perhaps, says by a key in whose
-name it asks. Nothing here waits for anything, but `resolve` where a token names a signing key that is not known yet.
-What is said to those who are not let in tells nothing that only a holder of the secret may know, and takes as long
-whatever is wrong.
+A key takes precedence over a certificate: the certificate may belong to a proxy, which names the caller by a key.
+Nothing here waits, except `resolve` for a token whose signing key is unknown. An error message reveals nothing about
+secrets, and each failure takes the same time, so that timing reveals nothing either.
 """
 
 import time
@@ -31,18 +30,18 @@ AUTHORIZATION: Final = "authorization"
 _BEARER: Final = "bearer"
 _NO_HASH: Final = bytes(32)
 _LONGEST_NAME: Final = 200
-"""Characters of a certificate's name in an error."""
+"""Maximum length of a certificate's name in an error message."""
 _MOST_TOKENS: Final = 10_000
-"""Verified tokens that are remembered."""
+"""Maximum number of verified tokens in the cache."""
 
 
 class Authenticator:
-    """Finder of who asks.
+    """Authenticator of callers.
 
     Args:
-        keys: gives the API keys by their ids; None: authentication is off, and everybody is anyone.
-        issuer: the issuer of tokens, if there is one, and what its tokens must say.
-        now: seconds since the epoch.
+        keys: returns the API keys by id; None: authentication is off, and every caller is `ANYONE`.
+        issuer: keys of the token issuer and rules for its tokens, if there is one.
+        now: returns seconds since the epoch.
     """
 
     def __init__(
@@ -57,20 +56,20 @@ class Authenticator:
         self._principals: dict[str, tuple[ApiKeyRow, Principal]] = {}
         self._certificates: dict[str, ApiKeyRow] = {}
         self._certificates_of: object = None
-        """Keys that these are among."""
+        """Mapping of keys that `_certificates` was made from."""
         self._tokens: OrderedDict[bytes, KnownToken] = OrderedDict()
         self._tokens_of: object = None
-        """Signing keys by which these were verified."""
+        """Signing keys that verified `_tokens`."""
 
     def principal(self, headers: Mapping[str, str], certified: Sequence[str] = ()) -> Principal:
-        """Who asks with these headers, by names that are in lower case or whose case is ignored.
+        """Return the principal of a request.
 
         Args:
-            headers: those of the request.
-            certified: names in the certificate that was shown for the connection, the one that counts most first.
+            headers: headers of the request, names in lower case or case-insensitive.
+            certified: names in the client certificate of the connection, by precedence.
 
         Raises:
-            Unauthenticated: nobody who is known; `UnknownSigner`, one of them: `resolve` may know more.
+            Unauthenticated: the caller is unknown; its subclass `UnknownSigner`: `resolve` may succeed.
         """
         if self._keys is None:
             return ANYONE
@@ -86,11 +85,11 @@ class Authenticator:
         return self._of_key(credential, self._keys())
 
     async def resolve(self, headers: Mapping[str, str], certified: Sequence[str] = ()) -> Principal:
-        """Who asks, as `principal` says; a signing key that is not known is asked for, at most each so often.
+        """Return the principal of a request as `principal` does; fetch an unknown signing key, at most once in a while.
 
         Raises:
-            Unauthenticated: nobody who is known.
-            Overloaded: the issuer could not be asked for its keys yet.
+            Unauthenticated: the caller is unknown.
+            Overloaded: the keys of the issuer could not be fetched yet.
         """
         try:
             return self.principal(headers, certified)
@@ -125,7 +124,7 @@ class Authenticator:
         return self._valid(row, "this certificate")
 
     def _valid(self, row: ApiKeyRow, what: str) -> Principal:
-        """Whom a key or a certificate stands for, if it still does."""
+        """Return the principal of a key or a certificate if it is neither revoked nor expired."""
         if row.revoked_at is not None:
             raise Unauthenticated(f"{what} was revoked: ask an administrator for another")
         if row.expires_at is not None and row.expires_at.timestamp() <= self._now():
@@ -137,7 +136,7 @@ class Authenticator:
 
     def _of_token(self, token: str, issuer: IssuerKeys, rules: TokenRules) -> Principal:
         keys, now = issuer.current, self._now()
-        if self._tokens_of is not keys:  # one of them may count no longer
+        if self._tokens_of is not keys:  # a signing key may have been withdrawn
             self._tokens.clear()
             self._tokens_of = keys
         digest = sha256(token.encode()).digest()
@@ -150,7 +149,7 @@ class Authenticator:
 
 
 def _by_certificate(rows: Iterable[ApiKeyRow]) -> dict[str, ApiKeyRow]:
-    """The rows of certificates by name; of one that was revoked and let in again the one that counts."""
+    """Return the rows of certificates by name; a valid row takes precedence over revoked ones of the same name."""
     certified = [(row.certificate, row) for row in rows if row.certificate is not None]
     return dict(sorted(certified, key=lambda one: one[1].revoked_at is None))
 
@@ -159,7 +158,7 @@ def _by_certificate(rows: Iterable[ApiKeyRow]) -> dict[str, ApiKeyRow]:
 async def open_authenticator(
     settings: GatewaySettings, source: str | SharedConnection
 ) -> AsyncGenerator[Authenticator]:
-    """An authenticator as the settings say, whose keys are followed at `source` while the context is open.
+    """Open an authenticator according to the settings; it follows changes of keys while the context is open.
 
     Raises:
         OperatorError: the settings contradict one another.
@@ -181,10 +180,10 @@ async def open_authenticator(
 
 
 def token_rules(settings: GatewaySettings) -> TokenRules:
-    """What the tokens of the issuer must say.
+    """Return the rules for tokens of the issuer.
 
     Raises:
-        OperatorError: a setting is missing or wrong.
+        OperatorError: a setting is missing or invalid.
     """
     if not settings.oidc_audience:
         raise OperatorError("--oidc-issuer needs --oidc-audience: what its tokens for this system are made out to")

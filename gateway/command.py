@@ -1,4 +1,4 @@
-"""The command line of a gateway: its composition root."""
+"""Command line of the gateway: its composition root."""
 
 from gateway.service import serve
 from gateway.settings import GatewaySettings
@@ -6,7 +6,7 @@ from registry.service_command import run_service_command
 
 
 def main() -> int:
-    """Run the service, or with `--check` say whether it could run. Returns the exit code."""
+    """Run the service, or with `--check` check whether it could start; return the exit code."""
     return run_service_command(
         "gateway", GatewaySettings, lambda own, kafka, store, stop: serve(own, kafka, store.dsn, stop)
     )

@@ -1,23 +1,23 @@
-"""How many queries may be on their way at once, as answers that come late show: pure, the time comes in.
+"""Limit of concurrent queries, adapted to the share of late answers. Pure; the time is an argument.
 
-A selector refuses for what waits before workers. It does not see what waits before itself, in a gateway and on the way
-back: where those are what is full, as with tiny models at thousands of queries a second, all that it lets through is
-late. So a gateway bounds what it has on its way. Rules.
+A selector refuses because of queues at the workers. It does not see queues before itself: in the gateway, and on the
+way of results. If these are the bottleneck, as with tiny models at thousands of queries a second, every admitted query
+is late. The gateway therefore limits its queries in flight. Rules:
 
-* A kind is a task, a tenant and a time to answer, in steps of half an octave. Queries that may take any time, or come
-  late, are bounded by nothing.
-* A kind has no limit until more than `_ALLOWED` of its answers are late, over some moments, and have waited: took
-  longer than the shortest seen. A kind that always takes nearly all of its time is so not taken for one that waits.
-* The limit is, by Little's law, what is answered within the shortest time seen and a share of what the deadline leaves
-  beyond it. The share moves by how far late answers are from what is allowed, and is soon all of it where nothing is
-  late or refused; then there is no limit.
-* It counts on the highest rate of late: fewer on their way travel in smaller batches, so fewer are answered, and a
-  limit that followed the present rate would lower itself.
-* Nobody is refused who has less on its way than an equal part for each tenant.
-* Who was refused here has asked all the same: the next query of the kind says how many they were.
+* A kind of queries is a task, a tenant and a time budget in steps of half an octave. Queries without a deadline, or
+  with permission to be late, have no limit.
+* A kind has no limit until more than `_ALLOWED` of its answers are late over some intervals, and its answers have
+  queued: they took longer than the shortest observed time. A kind that always uses nearly all of its budget is thus not
+  mistaken for one that queues.
+* By Little's law the limit is the number of answers within a target time: the shortest observed time plus a share of
+  the rest of the budget. The share changes with the distance of the late share from `_ALLOWED`. It soon returns to 1 if
+  no query is late or refused; then there is no limit.
+* The limit uses the highest recent rate. Fewer queries in flight form smaller batches and reduce the rate, so a limit
+  that followed the present rate would lower itself.
+* A query is not refused while its tenant has less in flight than an equal share.
+* Refused queries count as demand: the next admitted query of the kind reports their number.
 
-It is a concurrency limit as of Netflix' concurrency-limits (2018), with the product of rate and delay that BBR (2016)
-bounds a connection by.
+The design follows Netflix' concurrency-limits (2018), with the product of rate and delay that BBR (2016) uses.
 """
 
 from math import inf, log2
@@ -28,28 +28,28 @@ from schemas.query import MAX_TURNED_AWAY, Query
 
 _MOMENT_S: Final = 0.1
 _LATE: Final = 0.95
-"""Share of its time after which an answer is late: the way from and to the client takes some, too."""
+"""Share of its budget after which an answer counts as late; the rest is for the ways from and to the client."""
 _ALLOWED: Final = 0.04
-"""Share of late answers of those let through that there may be."""
+"""Permitted share of late answers among admitted queries."""
 _SMOOTH: Final = 0.15
-"""Weight of one moment in the share of late answers: one that was stopped is not yet too much."""
+"""Weight of one interval in the share of late answers: a single stalled interval does not exceed `_ALLOWED`."""
 _QUEUE: Final = 0.1
-"""Share of its time that answers wait on average where there is a queue at all."""
+"""Average waiting time, as a share of the budget, above which answers count as queued."""
 _STEP: Final = 0.01
 _MOST_STEP: Final = 0.05
 _LEAST_SHARE: Final = 0.6
 _FADE: Final = 0.95
-"""What of the highest rate is left after a moment."""
+"""Factor by which the highest rate decays in each interval."""
 _REST_S: Final = 1.0
 _LEAST: Final = 8.0
-"""A limit is never less: so few are no queue."""
+"""Minimum limit: so few queries form no queue."""
 _WINDOW_S: Final = 10.0
-"""For how long the shortest time is remembered, at least."""
+"""Minimum seconds for which the shortest time is remembered."""
 _MOST: Final = 1024
 
 
 class QueryKind:
-    """What is known of the queries of one kind."""
+    """State of one kind of queries."""
 
     __slots__ = (
         "_answered",
@@ -84,28 +84,28 @@ class QueryKind:
 
     @property
     def target_s(self) -> float:
-        """Seconds that a query may take while the limit binds."""
+        """Target time of a query in seconds while the limit binds."""
         shortest_s = self._shortest()
         return shortest_s + self._share * max(self._budget_s - shortest_s, 0.0)
 
     def refusal(self) -> Overloaded:
-        """Count a query that is not let through; returns its error."""
+        """Count a refused query; return its error."""
         self._refused += 1
         self._turned_away = min(self._turned_away + 1, MAX_TURNED_AWAY)
         return Overloaded(retry_after_s=self.target_s)
 
     def take_turned_away(self) -> int:
-        """Return how many were refused since the last that was let through, for it to say so."""
+        """Return the number of queries refused since the last admitted one, which is to report it; reset it to 0."""
         turned_away, self._turned_away = self._turned_away, 0
         return turned_away
 
     def rested(self, now: float) -> None:
-        """Learn that none was on its way until now, and forget a limit of long ago."""
+        """Record that no query was in flight until `now`; drop a limit that is older than `_REST_S`."""
         if self.limit < inf and now > self._ends + _REST_S:
             self._share, self._late_share, self.limit = 1.0, 0.0, inf
 
     def answered(self, took_s: float, left_s: float, now: float) -> None:
-        """Learn from an answer, or that there was none, and how long it took of the time that was left for it."""
+        """Record the time `took_s` of an answer, or of a timeout, and the budget `left_s` that it had."""
         self._answered += 1
         self._late += took_s > _LATE * left_s
         self._took_s += took_s
@@ -118,13 +118,13 @@ class QueryKind:
         self._late_share += _SMOOTH * (self._late / self._answered - self._late_share)
         self._share = min(max(self._share + self._step(), _LEAST_SHARE), 1.0)
         self.limit = inf if self._share == 1.0 else max(self._rate * self.target_s, _LEAST)
-        if now >= self._window_ends and self.limit == inf:  # where it binds, nothing is seen that has not waited
+        if now >= self._window_ends and self.limit == inf:  # while a limit binds, every observed time includes waiting
             self._shortest_s_before, self._shortest_s = self._shortest_s, inf
             self._window_ends = now + _WINDOW_S
         self._begin_moment(now)
 
     def _step(self) -> float:
-        """By how much the share moves after this moment."""
+        """Return the change of the share after this interval."""
         if not self._late and not self._refused:
             return _MOST_STEP
         waited_s = self._took_s / self._answered - self._shortest()
@@ -141,21 +141,21 @@ class QueryKind:
 
 
 class ConcurrencyLimits:
-    """Limits of all kinds that one gateway is asked."""
+    """Limits of all kinds of queries of one gateway."""
 
     def __init__(self, most: int = _MOST) -> None:
         self._most = most
         self._kinds: dict[tuple[str, str | None, int], QueryKind] = {}
         self._by_tenant: dict[str | None, int] = {}
-        """Those in flight of each tenant who has any."""
+        """Queries in flight by tenant, without zeros."""
         self.in_flight = 0
         """Number of queries that entered and have not left."""
 
     def enter(self, query: Query, now: float) -> QueryKind | None:
-        """Let a query through, which is to leave again; None: it is bounded by nothing.
+        """Admit a query, which must `leave` later; return None if it has no limit.
 
         Raises:
-            Overloaded: there are too many of its kind.
+            Overloaded: too many queries of its kind are in flight.
         """
         deadline_ms = query.deadline_ms
         if deadline_ms is None or query.needs.allow_late:
@@ -172,7 +172,7 @@ class ConcurrencyLimits:
         return kind
 
     def leave(self, kind: QueryKind | None) -> None:
-        """Let a query that has entered go, however it went."""
+        """Record the end of an admitted query, whatever its outcome."""
         if kind is None:
             return
         kind.in_flight -= 1

@@ -1,7 +1,7 @@
-"""The doors of a gateway, one a protocol, behind which everything is the same.
+"""The listeners of a gateway, one for each protocol.
 
-They open one after the other, so that a port that is taken is told by its own error, and close at once: each waits for
-the calls of its own clients, and both have the whole drain timeout.
+They open one after the other, so that a taken port raises its own error. They close concurrently: each waits for its
+own clients, and both may use the whole drain timeout.
 """
 
 import asyncio
@@ -22,14 +22,14 @@ from process.version import version
 from schemas.errors import OperatorError
 
 DRAIN_SHARE: Final = 0.8
-"""Share of the drain timeout that is for requests; the rest is for closing what they used."""
+"""Share of the drain timeout for requests; the rest is for closing connections to Kafka and Postgres."""
 
 _OWN_FILES: Final = 256
-"""Files beside the connections of clients that a gateway may have open: those to Kafka and Postgres, and the like."""
+"""Open files reserved for uses other than client connections, such as Kafka and Postgres."""
 
 
 def connections_each(settings: GatewaySettings) -> int:
-    """The most connections of each door: as set, or fewer, so that no door uses up the files of another."""
+    """Return the maximum connections of each listener: as set, or fewer if the limit of open files is low."""
     doors = 1 if settings.grpc_port is None else 2
     allowed = allow_open_files(doors * settings.max_connections + _OWN_FILES) - _OWN_FILES
     return max(allowed // doors, 1)
@@ -37,7 +37,7 @@ def connections_each(settings: GatewaySettings) -> int:
 
 @asynccontextmanager
 async def open_doors(*doors: AbstractAsyncContextManager[str]) -> AsyncGenerator[list[str]]:
-    """Open doors; yields their addresses, in their order."""
+    """Open listeners; yield their addresses in the same order."""
     opened, addresses = list[AbstractAsyncContextManager[str]](), list[str]()
     try:
         for door in doors:
@@ -61,12 +61,12 @@ def grpc_door(
     stop: asyncio.Event,
     tls: ListenerTls | None,
 ) -> AbstractAsyncContextManager[str]:
-    """The door of gRPC, at the port of the settings.
+    """Return the listener of gRPC at the port of the settings.
 
     Raises:
-        OperatorError: the packages that it needs are not installed.
+        OperatorError: the packages of gRPC are not installed.
     """
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its core writes to stderr what we say in words of ours
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its core writes to stderr; our code logs errors
     try:
         from gateway.grpc.arrivals import Arrivals
         from gateway.grpc.callers import Callers

@@ -1,8 +1,7 @@
-"""The one way of a query through a gateway, by whichever protocol it came: check it, ask the queues, count how it went.
+"""Path of a query through the gateway, shared by all protocols: check, send, wait, count.
 
-A protocol makes two things of what its clients send: headers by their names in a record, and a body that is an Open
-Inference Protocol request in JSON or with binary tensors. What comes back is a result or a `QueryError`, which it puts
-into its own words.
+A protocol supplies the headers, named as in a record, and the body: an Open Inference Protocol request in JSON or with
+binary tensors. It receives a result or a `QueryError`, which it encodes in its own form.
 """
 
 import asyncio
@@ -27,16 +26,16 @@ from security.quotas import QuotaMeters
 
 
 class ArrivedRequest(NamedTuple):
-    """A request that is whole."""
+    """A completely received request."""
 
     headers: Mapping[str, str]
-    """What the client says beside the body, names in lower case."""
+    """Headers of the request, names in lower case."""
     body: bytes
-    """Bytes that have been taken room for."""
+    """Body; its bytes are charged to the `RequestRoom`."""
 
 
 class Inference:
-    """Asker of all queries of one gateway."""
+    """Executor of all queries of one gateway."""
 
     def __init__(
         self, query_client: QueryClient, statistics: ModelStatisticsTable, room: RequestRoom, quotas: QuotaMeters
@@ -54,16 +53,16 @@ class Inference:
         client: Hashable,
         arrive: Callable[[], Awaitable[ArrivedRequest]],
     ) -> Result:
-        """Answer one query as soon as it is whole. When the client goes away this is cancelled, which makes room.
+        """Execute one query once its request is complete. The caller cancels this when the client disconnects.
 
         Args:
-            model: what is asked.
-            principal: who asks.
-            client: the connection that it came by.
-            arrive: waits for the rest of the request, unless they have used up their quota.
+            model: model named in the request.
+            principal: caller.
+            client: key of the client's connection.
+            arrive: waits for the rest of the request; called only if the caller's quota permits the query.
 
         Raises:
-            QueryError: there is no answer; what the client reads.
+            QueryError: the query has no result; the error is for the client.
         """
         started = time.monotonic_ns()
         statistics = self._statistics.of(model)
@@ -95,7 +94,7 @@ class Inference:
         return result
 
     async def _hold(self, client: Hashable, asked_s: float, error: QueryError) -> None:
-        """Hold a refusal back from a client that has not waited as it was told."""
+        """Delay a refusal to a client that did not wait as an earlier refusal demanded."""
         retry_after_s = retry_after_s_of(error)
         if retry_after_s is not None:
             held_s, error.retry_after_s = self._retry_pacing.refuse(client, asked_s, retry_after_s, time.monotonic())
@@ -104,7 +103,7 @@ class Inference:
 
 
 def result_headers(result: Result) -> dict[str, str]:
-    """The headers that tell a client how an answer came about."""
+    """Return the headers that describe a result: variant, worker, times, accuracy, cost."""
     fields = {
         h.ID: result.id,
         h.STATUS: result.status,

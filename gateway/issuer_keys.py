@@ -1,7 +1,7 @@
-"""The public keys of the issuer of tokens, in memory: read at the start, every ten minutes, and when one is missing.
+"""Cache of the token issuer's public keys: read at the start, every ten minutes, and when a key is missing.
 
-They are read within a deadline, of a bounded size, and at most once in a while whatever tokens come. While the issuer
-is away those that were read last go on.
+A reading has a timeout and a maximum size, and readings are rate-limited however many tokens arrive. If the issuer is
+unavailable, the last keys stay valid.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from security.tokens import TokenKey, read_keys
 _TIMEOUT_S: Final = 5.0
 _RENEW_S: Final = 600.0
 _AGAIN_S: Final = 10.0
-"""Seconds after which it is tried again when it failed."""
+"""Seconds until the next attempt after a failure."""
 _MOST_BYTES: Final = 256 * 1024
 _DISCOVERY: Final = "/.well-known/openid-configuration"
 
@@ -29,10 +29,10 @@ log = logging.getLogger(__name__)
 
 
 def check_issuer_url(url: str) -> None:
-    """Check that keys may be read at a URL: whoever is between could put in their own where it is not encrypted.
+    """Check that a URL is a safe source of keys: without encryption, an attacker on the way could substitute keys.
 
     Raises:
-        ValueError: they may not.
+        ValueError: the URL is neither HTTPS nor on this machine.
     """
     parsed = URL(url)
     safe = parsed.scheme == "https" or (parsed.scheme == "http" and parsed.host in _OWN_HOSTS)
@@ -44,9 +44,9 @@ class IssuerKeys:
     """Public keys of one issuer, kept current; an async context manager whose entry waits for the first reading.
 
     Args:
-        issuer: its URL.
-        jwks_url: where its keys are; empty: where its discovery document says.
-        pause_s: least seconds between two readings.
+        issuer: URL of the issuer.
+        jwks_url: URL of its keys; empty: the one in its discovery document.
+        pause_s: minimum seconds between two readings.
     """
 
     def __init__(self, issuer: str, jwks_url: str, pause_s: float) -> None:
@@ -54,10 +54,10 @@ class IssuerKeys:
         self._jwks_url = jwks_url
         self._pause_s = pause_s
         self.current: dict[str, TokenKey] | None = None
-        """Keys by their ids; None until they could be read."""
+        """Keys by id; None until the first successful reading."""
         self._wanted = asyncio.Event()
         self._read = asyncio.Event()
-        """Set by the reading that begins next, or runs."""
+        """Set at the end of the current reading, or of the next one."""
         self._pausing = False
         self._http: aiohttp.ClientSession
         self._stack = AsyncExitStack()
@@ -83,7 +83,7 @@ class IssuerKeys:
         await self._stack.__aexit__(kind, error, trace)
 
     async def refresh(self) -> None:
-        """Wait until they were read anew, unless that was done a moment ago."""
+        """Wait until the keys were read again; return at once if a reading ended less than `pause_s` ago."""
         self._wanted.set()
         if not self._pausing:
             await self._read.wait()
@@ -109,7 +109,7 @@ class IssuerKeys:
             reason = str(error) or type(error).__name__
             log.warning("the keys of %s cannot be read, %s: %s", self._issuer, kept, reason)
             return False
-        if found != self.current:  # tokens that were verified by these stay so
+        if found != self.current:  # the cache of verified tokens depends on the identity of this mapping
             self.current = found
         return True
 

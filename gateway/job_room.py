@@ -1,7 +1,8 @@
-"""How many jobs may be kept that have not ended: pure, the time and the counts come in.
+"""Limit of unfinished jobs. Pure; the time and the counts are arguments.
 
-All gateways share one limit, which each knows from a count in the database that is a moment old, and what it has added
-since; so it may be exceeded by what the others add meanwhile. When to come back is told by how fast jobs end.
+All gateways share one limit. Each knows the count in the database, at most a second old, and its own additions since.
+The limit may therefore be exceeded by the additions of other gateways. The retry time of a refusal follows from the
+rate at which jobs end.
 """
 
 from math import inf
@@ -13,11 +14,11 @@ from schemas.rows.jobs import JobBacklog
 _FRESH_S: Final = 1.0
 _LEAST_S: Final = 1.0
 _MOST_S: Final = 60.0
-"""Shortest and longest time after which who was refused is asked to come back."""
+"""Minimum and maximum retry time of a refusal in seconds."""
 
 
 class JobRoom:
-    """Room for jobs that have not ended, as far as one gateway knows."""
+    """Remaining capacity for unfinished jobs, as one gateway knows it."""
 
     def __init__(self, max_jobs: int, max_bytes: int) -> None:
         self._max = JobBacklog(max_jobs, max_bytes)
@@ -28,22 +29,22 @@ class JobRoom:
         self._ended_per_s = 0.0
 
     def is_stale(self, now: float) -> bool:
-        """Whether jobs have to be counted before any is taken."""
+        """Return true if the jobs must be counted before more are accepted."""
         return now - self._counted_at >= _FRESH_S
 
     def count(self, backlog: JobBacklog, now: float) -> None:
-        """Learn how many there are."""
+        """Record the count of unfinished jobs."""
         ended = self._counted.jobs + self._added - backlog.jobs
         self._ended_per_s = max(ended, 0) / (now - self._counted_at)
         self._counted, self._counted_at = backlog, now
         self._added = self._added_bytes = 0
 
     def take(self, jobs: int, size: int) -> None:
-        """Take room for jobs of so many bytes in all.
+        """Reserve capacity for `jobs` jobs of `size` bytes in total.
 
         Raises:
-            QuotaExceeded: there is none now; it says when to come back.
-            InvalidRequest: there never is.
+            QuotaExceeded: there is no capacity at present; the error holds a retry time.
+            InvalidRequest: the request exceeds the limit itself.
         """
         if jobs > self._max.jobs or size > self._max.bytes:
             raise InvalidRequest(
@@ -60,7 +61,7 @@ class JobRoom:
         self._added_bytes += size
 
     def _retry_after_s(self, too_many: int) -> float:
-        """Seconds in which room may be made, if jobs go on to end as they did."""
+        """Return the estimated seconds until `too_many` jobs have ended, at the recent rate."""
         if not self._ended_per_s:
             return _MOST_S
         return min(max(too_many / self._ended_per_s, _LEAST_S), _MOST_S)

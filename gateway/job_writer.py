@@ -1,7 +1,7 @@
-"""Keeps jobs: those that are asked for while others are being written are written together, in one transaction.
+"""Group commit of jobs: requests that arrive during a transaction are written together in the next one.
 
-So ten thousand requests of one job each cost little more than one of ten thousand. Who asked is answered once its jobs
-are committed. What waits to be written is bounded by the bodies that the gateway holds.
+Ten thousand requests with one job each thus cost little more than one request with ten thousand. A request is answered
+once its jobs are committed. The limit on request bodies in the gateway also bounds the queue of this writer.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from store.pool import Pool
 log = logging.getLogger(__name__)
 
 _MOST: int = 5000
-"""Jobs at and above which no more requests are added to a transaction."""
+"""Number of jobs from which on no further request joins a transaction."""
 
 
 class _Request(NamedTuple):
@@ -52,11 +52,14 @@ class JobWriter:
         await self._tasks.__aexit__(None, None, None)
 
     async def put(self, jobs: Sequence[NewJob]) -> list[KeptJob]:
-        """Keep jobs, all or none; returns those that were kept before under keys, theirs among them.
+        """Store jobs, all or none; return the jobs that were already stored under their idempotency keys.
+
+        The result covers all requests of the transaction, so it may contain jobs of other requests.
 
         Raises:
-            QuotaExceeded: too many have not ended.
-            Overloaded: Postgres is away. They may have been kept if it went away just now; a key finds that out.
+            QuotaExceeded: too many jobs have not ended.
+            Overloaded: Postgres is unavailable. If it failed just now the jobs may be stored; a retry with an
+                idempotency key finds out.
         """
         kept: asyncio.Future[list[KeptJob]] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Request(jobs, kept))
@@ -89,7 +92,7 @@ class JobWriter:
             _fail(requests, Overloaded("jobs cannot be kept at the moment, Postgres is away; try again later"))
         except InfaasError as error:
             _fail(requests, error)
-        except Exception as error:  # a defect of ours must not cost other queries
+        except Exception as error:  # a defect must not affect other queries
             log.error("jobs could not be kept", exc_info=error)
             _fail(requests, Internal())
         else:
