@@ -1,24 +1,26 @@
-"""Sends what follows from a record, and says when the record is done: once that is acknowledged.
+"""Outbox: sends the messages that follow from a record, and reports the record as done once they are acknowledged.
 
     send -> acknowledged -> done
          -> failed       -> after a pause sent again, or decided on again
-                         -> given up: dead letter -> error result to whoever asked, if there can be one -> done
+                         -> given up: dead letter -> error result to the client, if there can be one -> done
 
 Rules.
-* A result that names a reply stream goes there if it can go at once; else, or if it is not acknowledged, to its topic.
-* Nobody waits for an acknowledgement: it arrives as a callback, without a future.
-* `next_step` alone judges a failure. What cannot succeed is final at once, whatever `max_attempts` says: a result whose
-  topic does not exist, or is a client's and refuses it or is not ours to write, anything that is larger than Kafka
-  takes. All else is tried again: a topic of the system's own that it may not write is the operator's to mend.
-* What failed is sent again by topic, each topic in a task of its own: one in trouble holds up no other. It is bounded
-  by what the consumer hands out, for each failure is that of a record that is out.
+* A result that names a reply stream is sent there if that is possible at once. Otherwise, or if it is not acknowledged,
+  it goes to its topic.
+* `send` does not wait for an acknowledgement: it arrives as a callback, without a future.
+* Only `next_step` judges a failure. A failure that cannot pass is final at once, whatever `max_attempts` is: the topic
+  of a result does not exist; a client's topic refuses the result or may not be written by the system; a message exceeds
+  Kafka's size limit. All other failures are retried. If the system may not write to one of its own topics, the operator
+  has to grant access.
+* Failed messages are retried by topic, each topic in its own task, so one failing topic delays no other. Their number
+  is bounded by the consumer's limit, since each of them belongs to a record in flight.
 * A client's reply topic has a share of the consumer's places (`reply_room`). While Kafka acknowledges other records, a
-  result that fails is given up at its query's deadline, or after `KafkaSettings.result_timeout_s`, and at once where
-  the room of its topic is used up.
-* While Kafka is away dead letters fail like all else. Then what was given up only because attempts ran out begins anew:
-  an outage makes no dead letter of what could still be answered.
+  failing result is given up at its query's deadline, or after `KafkaSettings.result_timeout_s`. It is given up at once
+  if the share of its topic, or that of all failing topics, is used up.
+* During an outage of Kafka, dead letters fail like all other records. A record that was given up only because its
+  attempts ran out then starts over, so an outage creates no dead letter for a query that can still be answered.
 
-Hot: `send` and `_on_sent`, once a query in selectors and workers.
+Hot: `send` and `_on_sent` run once per query in selectors and workers.
 """
 
 import asyncio
@@ -57,8 +59,8 @@ __all__ = ["Message", "Outbox"]
 log = logging.getLogger(__name__)
 
 SURE_S: Final = 10.0
-"""Seconds for which Kafka must have acknowledged other records before a topic's failure is held to be the topic's own:
-as long as an attempt takes that ends for want of time."""
+"""Seconds for which Kafka must have acknowledged other records before a failure counts as the topic's own. An attempt
+that times out takes as long."""
 _SAY_S: Final = 10.0
 """Seconds between two log lines about records that were given up."""
 
@@ -69,23 +71,23 @@ SHORTENED: Final = Counter(
 
 
 def _forget(_outcome: object) -> None:
-    """Take no note of what became of a copy."""
+    """Ignore the outcome of a copy."""
 
 
 ProvedTenant: TypeAlias = Callable[[Record], str]
-"""Function that tells the tenant that a record's signature proves to ask; empty: nobody's."""
+"""Function that returns the tenant that a record's signature proves; empty if none."""
 Done: TypeAlias = Callable[[Record, Message | None], None]
-"""Callback with a record that is finished, and what was sent last because of it; None: only a dead letter was."""
+"""Callback with a finished record and the last message sent for it; None if only a dead letter was written."""
 MakeErrorResult: TypeAlias = Callable[[Record, QueryError], Message | None]
-"""Function that makes the error result of a record; None if the record does not say where to send it."""
+"""Function that returns the error result of a record; None if the record does not name a place to send it to."""
 DecideAgain: TypeAlias = Callable[[Record, int], Awaitable[None]]
-"""Function that finds another way for a query that could not be sent on; takes the number of the attempt."""
+"""Function that finds another way for a query that could not be forwarded; takes the number of the attempt."""
 
 
 class Outbox:
-    """Sender of what follows from records, which retries and writes dead letters, used within one event loop.
+    """Sender of the messages that follow from records, with retries and dead letters; used within one event loop.
 
-    `retry_failed` runs beside those who send.
+    `retry_failed` must run while messages are sent.
     """
 
     def __init__(
@@ -100,9 +102,9 @@ class Outbox:
         proved_tenant: ProvedTenant = lambda _record: "",
         places: int = 1000,
     ) -> None:
-        """Make an outbox; a query on its way that failed is sent again as it is, unless there is `decide_again`.
+        """Make an outbox; a query that could not be forwarded is sent again unchanged, unless there is `decide_again`.
 
-        `places` is how many records the consumer hands out at once.
+        `places` is the consumer's limit of records in flight.
         """
         self._sender = sender
         self._done = done
@@ -114,7 +116,7 @@ class Outbox:
         self._letters = LetterBudget()
         self._room = ReplyRoom[FailedSend](places)
         self._looking: set[str] = set()
-        """Topics of which is looked, after a while, whether results still wait outside of their room."""
+        """Topics for which a check is scheduled whether results still wait outside of their room."""
         self._given_up, self._said_s = 0, -_SAY_S
         self._due: dict[str, deque[FailedSend | PendingDeadLetter]] = {}
         self._resending: set[str] = set()
@@ -130,9 +132,9 @@ class Outbox:
         *,
         is_dead_letter: bool = False,
     ) -> None:
-        """Send what follows from `record`; waits only while too much is unacknowledged.
+        """Send a message that follows from `record`; wait only while too many records are not acknowledged.
 
-        `on_outcome` is told how this attempt ended: where a query on its way was written, or None.
+        `on_outcome` is called when this attempt ends: with the place where a forwarded query was written, or with None.
         """
         if message.copy_to:
             await self._sender.post(message.copy_to, message.value, _forget, key=message.key, headers=message.headers)
@@ -149,12 +151,15 @@ class Outbox:
         self, record: Record, reason: str, answer: Message | None = None, attempts: int = 1, *,
         keep_bytes: int | None = None,
     ) -> None:  # fmt: skip
-        """Make `record`, or what `keep_bytes` leaves of it, a dead letter, then send `answer`; then it is done."""
+        """Write a dead letter for `record`, send `answer` after it, then report the record as done.
+
+        `keep_bytes` limits the bytes of the record that are kept; None applies the budget of its topic.
+        """
         letter = PendingDeadLetter(record, reason, attempts, answer, keep_bytes=keep_bytes)
         self._put_aside(DEAD_LETTERS, letter, 0.0)
 
     async def retry_failed(self) -> None:
-        """Send again what failed, and write the dead letters of what was given up, until cancelled."""
+        """Retry failed messages and write the dead letters of records that were given up, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             while True:
                 await self._wake.wait()
@@ -193,7 +198,7 @@ class Outbox:
     # -- the room of reply topics --------------------------------------------------------------------------------------
 
     def _admit(self, record: Record, message: Message, attempts: int, is_dead_letter: bool) -> bool:
-        """Let a result into its topic's room; False: it waits outside, or is given up."""
+        """Admit a result to its topic's room; False if it waits outside, or is given up."""
         topic, size, room = message.topic, message_size(record, message), self._room
         if not (room.overfull and self._refuses(topic)) and room.admit(topic, size):
             return True
@@ -210,7 +215,7 @@ class Outbox:
             self._put_aside(sent.message.topic, entered._replace(inside=True), 0.0)
 
     def _refuses(self, topic: str) -> bool:
-        """Whether a topic is in trouble while Kafka acknowledges what others get."""
+        """Return true if a topic is in trouble while Kafka acknowledges other records."""
         return self._room.in_trouble(topic, self._loop.time()) and self._sender.acknowledging_s() >= SURE_S
 
     def _look_later(self, topic: str) -> None:
@@ -231,7 +236,7 @@ class Outbox:
             self._bury(item, GiveUp(reason, None, final=False))
 
     def _hopeless(self, failed: FailedSend) -> str:
-        """Why a result that failed is not sent again though it could be; empty: it is."""
+        """Return why a failed result is given up although it could be retried; empty if it is retried."""
         if not failed.inside or self._sender.acknowledging_s() < SURE_S:
             return ""
         if self._room.overfull:
@@ -269,7 +274,7 @@ class Outbox:
         self._bury(failed, step)
 
     def _bury(self, failed: FailedSend, step: GiveUp) -> None:
-        """Make a dead letter of the record whose message is given up, unless it is one."""
+        """Write a dead letter for the record of a message that is given up, unless there is one already."""
         record = failed.record
         self._say(record, step.reason)
         if failed.is_dead_letter:
@@ -281,7 +286,7 @@ class Outbox:
         self._put_aside(DEAD_LETTERS, letter, 0.0)
 
     def _say(self, record: Record, reason: str) -> None:
-        """Log that records are given up, one line for all within a while."""
+        """Log that records were given up, at most once in `_SAY_S`."""
         self._given_up += 1
         if (now_s := self._loop.time()) - self._said_s < _SAY_S:
             return
@@ -299,7 +304,7 @@ class Outbox:
         self._wake.set()
 
     async def _resend(self, topic: str) -> None:
-        """Send again all that is due to a topic; what fails once more comes back later."""
+        """Retry all messages that are due for a topic. Those that fail again are scheduled again."""
         due = self._due[topic]
         errors = [item.error for item in due if isinstance(item, FailedSend) and item.error is not None]
         if errors:
@@ -307,7 +312,7 @@ class Outbox:
         try:
             while due:
                 await self._try_again(due.popleft())
-                await asyncio.sleep(0)  # a thousand of them must not keep the loop from others
+                await asyncio.sleep(0)  # a thousand retries must not block the event loop
         finally:
             self._resending.discard(topic)
             del self._due[topic]

@@ -1,20 +1,21 @@
-"""Sends records: idempotent, acknowledged by all replicas, bounded in flight, each with a definite end.
+"""Producer of records: idempotent, acknowledged by all replicas, bounded in flight, with a definite end of each record.
 
 Rules.
-* `send` returns when the record is taken, so records of one caller to one partition keep their order. The future it
-  returns is the broker's acknowledgement, or the KafkaError that kept the record out; it is done within the request
-  timeout and a little, whatever Kafka does. A record that failed so late may have been written all the same.
-* What may linger goes with what is sent meanwhile, and at the latest when its time is up or the producer is left.
-* A partition that cannot be written to, or a batch that is refused, holds up nothing else (`producing/`).
-* A record for a topic, or a partition, that this producer does not know waits aside, for a bounded time: neither its
-  caller nor records for other topics wait for what may not exist. A topic found missing is remembered for a moment and
-  refused at once.
-* A record that is larger than Kafka takes is refused before it is sent.
-* Records carry the broker's time, not this machine's; in topics of ours the broker puts its own over it.
-* The embedded broker gives out no producer ids and is written to without idempotence: a record whose acknowledgement
-  was lost with its connection may then be there twice.
+* `send` returns when the record is accepted, so records of one caller to one partition keep their order. The future
+  that it returns holds the acknowledgement, or the KafkaError that kept the record out. It is done soon after the
+  request timeout at the latest, whatever Kafka does. A record that failed so late may have been written all the same.
+* A record that may linger is sent with later records, and at the latest when its time is up or the producer is closed.
+* A partition that cannot be written to, or a batch that is refused, delays no other partition (`producing/`).
+* A record for a topic or partition that this producer does not know waits aside for a bounded time. Neither its caller
+  nor records for other topics wait for a topic that may not exist. A topic that was found missing is remembered for a
+  moment, and its records are refused at once.
+* A record that is larger than Kafka accepts is refused before it is sent.
+* Records carry the broker's time, not this machine's. In the system's own topics the broker replaces it by its append
+  time.
+* The embedded broker assigns no producer ids and is written to without idempotence: a record whose acknowledgement was
+  lost with its connection may be written twice.
 
-Hot: called twice a query by the selector. `bench/` compares it with a bare aiokafka producer.
+Hot: the selector calls it twice per query. `bench/` compares it with a bare aiokafka producer.
 """
 
 import asyncio
@@ -45,14 +46,14 @@ log = logging.getLogger(__name__)
 MAX_BYTES: Final = 64 * 1024 * 1024
 """Bytes of records in flight, unless `KafkaSettings.max_record_bytes` needs more."""
 LEAVE_S: Final = 1.0
-"""Seconds beyond the request timeout after which what is in flight is failed by the producer that is left."""
+"""Seconds beyond the request timeout after which a producer that is closed fails the records in flight."""
 _ASIDE_SHARE: Final = 2
-"""One in so many of the records in flight may wait for a topic that is not known."""
+"""Divisor: this part of the records in flight may wait for unknown topics."""
 _NO_HEADERS: Final[RawHeaders] = []
 
 
 class RecordSender(ABC):
-    """Sender of records: what a producer is to those who only send."""
+    """Interface of a producer for code that only sends."""
 
     result_timeout_s: float = 120.0
     """See `KafkaSettings.result_timeout_s`."""
@@ -69,19 +70,19 @@ class RecordSender(ABC):
         partition: int | None = None,
         linger_s: float = 0.0,
     ) -> None:
-        """Send a record; waits while too much, in records or bytes, is not acknowledged.
+        """Send a record; wait while too many records or bytes are not acknowledged.
 
-        It may linger for `linger_s`, so that others go with it. `on_ack` is called once, with the acknowledgement, or
-        with a KafkaError when the record is too large, its topic or partition does not exist, or Kafka has not taken it
-        within the request timeout.
+        The record may linger for `linger_s` seconds to be sent with others. `on_ack` is called once: with the
+        acknowledgement, or with a KafkaError if the record is too large, its topic or partition does not exist, or
+        Kafka has not acknowledged it within the request timeout.
         """
 
     def acknowledging_s(self) -> float:
-        """Seconds for which Kafka has acknowledged records up to now, of whatever topic; 0: it is not known to."""
+        """Return for how many seconds Kafka has been acknowledging records of any topic; 0 if it is not known to."""
         return 0.0
 
     def now_ms(self) -> float | None:
-        """Milliseconds since the epoch by the broker's clock; None: it is not known."""
+        """Return the broker's time in milliseconds since the epoch; None if it is not known."""
         return None
 
     async def send(
@@ -94,7 +95,10 @@ class RecordSender(ABC):
         partition: int | None = None,
         linger_s: float = 0.0,
     ) -> asyncio.Future[Ack]:
-        """Send a record as `post` does; returns its acknowledgement to come. Cancelling that does not take it back."""
+        """Send a record as `post` does; return the future of its acknowledgement.
+
+        Cancelling the future does not undo it.
+        """
         future: asyncio.Future[Ack] = asyncio.get_running_loop().create_future()
 
         def on_ack(outcome: Ack | KafkaError) -> None:
@@ -117,9 +121,9 @@ class Producer(RecordSender):
         self.result_timeout_s = settings.result_timeout_s
         self._client_id = client_id
         self.clock: Final = BrokerClocks()
-        """The brokers' time, as acknowledgements tell it."""
+        """Time of the brokers, learned from acknowledgements."""
         self.features: BrokerFeatures
-        """What the broker can do, once the context is entered."""
+        """Features of the broker; set when the context is entered."""
         self._timeout_s = settings.request_timeout_ms / 1000
         self._client = new_client(settings, client_id)
         self._limit = InFlightLimit(max_in_flight, max(MAX_BYTES, 2 * settings.max_record_bytes))
@@ -135,7 +139,7 @@ class Producer(RecordSender):
 
     @property
     def in_flight(self) -> int:
-        """Number of records that were taken and have not ended."""
+        """Number of records that were accepted and have not ended."""
         return self._limit.records
 
     async def __aenter__(self) -> Self:
@@ -152,7 +156,7 @@ class Producer(RecordSender):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Wait for what is in flight, for the request timeout at most; what is not acknowledged then fails."""
+        """Wait for the records in flight, for little more than the request timeout; the others then fail."""
         self._sender.linger_no_more()
         try:
             async with asyncio.timeout(self._timeout_s + LEAVE_S):
@@ -170,31 +174,33 @@ class Producer(RecordSender):
                 await close_client(self._client)
 
     async def prefetch_metadata(self, topics: Iterable[str], *, refresh: bool = False) -> None:
-        """Fetch the metadata of topics before the first record is sent to them; those that do not exist are skipped.
+        """Fetch the metadata of topics before the first record is sent to them; missing topics are skipped.
 
-        `refresh` fetches that of topics known before, too, when they have more partitions.
+        `refresh` also fetches the metadata of known topics, which may have more partitions now.
         """
         if refresh:
             try:
                 await self._topics.refresh()
-            except TimeoutError:  # a record for a partition not known waits for it
+            except TimeoutError:  # a record for an unknown partition waits for it
                 log.warning("Kafka does not say which partitions there are")
         await self._topics.prefetch(topics)
 
     async def topics(self) -> set[str]:
-        """Names of all topics. The request names none, since some brokers make each topic that they are asked for.
+        """Return the names of all topics.
+
+        The request names no topic, since some brokers create each topic that a request names.
 
         Raises:
-            KafkaError: Kafka does not say.
+            KafkaError: Kafka does not answer.
         """
         return (await self._client.fetch_all_metadata()).topics()
 
     def acknowledging_s(self) -> float:
-        """Seconds for which Kafka has acknowledged records, see `RecordSender.acknowledging_s`."""
+        """Return for how many seconds Kafka has been acknowledging records; see `RecordSender.acknowledging_s`."""
         return self._sender.acknowledging_s()
 
     def now_ms(self) -> float:
-        """Milliseconds since the epoch by the broker's clock."""
+        """Return the broker's time in milliseconds since the epoch."""
         return self.clock.now_ms()
 
     async def post(
@@ -208,7 +214,7 @@ class Producer(RecordSender):
         partition: int | None = None,
         linger_s: float = 0.0,
     ) -> None:
-        """Send a record, see `RecordSender.post`."""
+        """Send a record; see `RecordSender.post`."""
         now = self._loop.time()
         deadline = now + self._timeout_s
         record = PendingRecord(value, key, headers, int(self.clock.now_ms()), deadline, on_ack)
@@ -230,7 +236,7 @@ class Producer(RecordSender):
             self._sender.add(choose_queue(queues, key, partition), record, now + linger_s if linger_s else 0.0)
 
     def offset_ms(self, topic: str, partition: int) -> float:
-        """The clock of the broker that leads a partition, less the monotonic one, in milliseconds."""
+        """Return the offset of the clock of a partition's leader to the monotonic clock, in milliseconds."""
         queues = self._topics.ready.get(topic)
         leader = None if queues is None or partition >= len(queues) else queues[partition].leader
         return self.clock.offset_of(leader)
@@ -247,19 +253,19 @@ class Producer(RecordSender):
         """Send a record, and wait for its acknowledgement.
 
         Raises:
-            KafkaError: as the future of `send`.
+            KafkaError: the record was not acknowledged; see `RecordSender.post`.
         """
         return await (await self.send(topic, value, key=key, headers=headers, partition=partition))
 
     async def learn_time(self, topic: str, value: bytes | None = None) -> None:
-        """Write a record, so as to know the broker's time from its acknowledgement before anything depends on it."""
+        """Write a record whose acknowledgement tells the broker's time, before anything depends on that time."""
         try:
             await self.send_and_wait(topic, value, key=self._client_id.encode())
         except KafkaError as error:
             log.warning("the broker's time is not known yet: %r", error)
 
     def _refusal(self, topic: str) -> KafkaError | None:
-        """Why a record is not taken at all; None: it is."""
+        """Return why a record is refused at once; None if it is accepted."""
         if self._closed:
             return ProducerClosed()
         return None if topic in self._topics.ready else self._topics.refusal(topic)

@@ -1,7 +1,8 @@
-"""Whether Kafka answers, found out when somebody asks: nothing is sent while nobody does.
+"""Check on demand whether Kafka answers; nothing is sent between checks.
 
-Clients try again for as long as Kafka is away, and say so in logs only; this is for the probes that ask a service how
-it is. A connection of its own is opened, and a broker has to answer on it: one that hangs still accepts connections.
+Clients retry for as long as Kafka is unreachable, and report it only in logs. Health probes of a service use this check
+instead. It opens a connection of its own and requires an answer of a broker: a broker that hangs still accepts
+connections.
 """
 
 import asyncio
@@ -14,12 +15,12 @@ from broker.client import client_options
 from broker.settings import KafkaSettings
 
 _TIMEOUT_S: Final = 1.5
-"""Less than who asks a service waits for its answer."""
+"""Shorter than the timeout of a health probe."""
 _FRESH_S: Final = 1.0
 
 
 class KafkaReachability:
-    """Whether Kafka answers this process; an answer is believed for a second."""
+    """Reachability of Kafka from this process; a result is valid for a second."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._addresses = [address.strip() for address in settings.bootstrap.split(",")]
@@ -29,7 +30,7 @@ class KafkaReachability:
         self._asking = asyncio.Lock()
 
     async def problem(self) -> str:
-        """Ask Kafka; returns why it cannot be used now, or nothing."""
+        """Ask Kafka; return why it cannot be used now, or an empty string."""
         clock = asyncio.get_running_loop().time
         async with self._asking:
             if clock() >= self._fresh_until:
@@ -38,7 +39,7 @@ class KafkaReachability:
         return self._problem
 
     async def _ask(self) -> str:
-        """Ask all brokers named at once: one that answers is enough."""
+        """Ask all configured brokers at once; one answer is enough."""
         problems: list[str] = []
         async with asyncio.TaskGroup() as tasks:
             asking = [tasks.create_task(self._ask_broker(address)) for address in self._addresses]

@@ -1,12 +1,12 @@
-"""Memory of the records that a process has taken and not finished: how many bytes of them each consumer may hold.
+"""Memory limit for the records in flight of a process: how many bytes each consumer may hold.
 
-    records taken -> bytes of the share that took them -> no room: its consumer waits -> some are done -> it goes on
+    records taken -> counted in their consumer's share -> share full: the consumer waits -> records done -> it goes on
 
 Rules.
-* Half of the limit is dealt out evenly among the shares, so large records of one hold up no other; the other half is
-  for whoever comes first. So all of them together hold the limit at most, and each one record more: it is taken as
-  soon as there is any room at all, so that one larger than the limit passes, too.
-* A share that is full has room again when a quarter of that is free, so nobody wakes up for every single record.
+* Half of the limit is divided evenly among the shares, so large records of one consumer do not block others. The other
+  half is first come, first served. All shares together hold at most the limit, plus one record each: a record is taken
+  if there is any room at all, so that a record larger than the limit can pass, too.
+* A full share has room again when a quarter of it is free, so a consumer is not woken for every single record.
 
 Pure bookkeeping: no I/O and no Kafka.
 """
@@ -17,13 +17,13 @@ from typing import Final
 from broker.kafka_types import Record
 
 _RESUME: Final = 0.75
-"""Fraction of what a full share may hold at which there is room again."""
+"""Part of a full share's limit at which it has room again."""
 _RECORD_BYTES: Final = 500
-"""Bytes, about, that a record takes beside its contents."""
+"""Approximate bytes that a record takes beside its contents."""
 
 
 def record_bytes(record: Record) -> int:
-    """Bytes, about, that a record takes in memory."""
+    """Return the approximate bytes that a record takes in memory."""
     size = _RECORD_BYTES + len(record.key or b"") + len(record.value or b"")
     for name, text in record.headers:
         size += len(name) + len(text or b"")
@@ -31,7 +31,7 @@ def record_bytes(record: Record) -> int:
 
 
 class RecordMemory:
-    """Memory of the records in flight of all consumers that share it, in one event loop."""
+    """Memory limit shared by the consumers of one event loop."""
 
     def __init__(self, limit: int) -> None:
         self._common = limit // 2
@@ -42,13 +42,13 @@ class RecordMemory:
         """Bytes in flight of all shares."""
 
     def open_share(self, on_room: Callable[[], None]) -> "MemoryShare":
-        """Return the share of one more consumer; `on_room` is called when there is room after there was none."""
+        """Open the share of another consumer; `on_room` is called when the share has room after it was full."""
         share = MemoryShare(self, on_room)
         self._shares.add(share)
         return share
 
     def close_share(self, share: "MemoryShare") -> None:
-        """Take back what a share still holds, and deal it out to the others."""
+        """Close a share: release its bytes, and divide its part of the limit among the others."""
         share.give(share.used)
         self._shares.discard(share)
         self._full.discard(share)
@@ -56,7 +56,7 @@ class RecordMemory:
             self._look_at(full)
 
     def room(self, share: "MemoryShare") -> int:
-        """Bytes that a share may take, and one record more; 0: none, until it is told."""
+        """Return the bytes that a share may take, plus one record; 0 if it is full, until its `on_room` is called."""
         even = self._even
         room = max(even - share.used, self._common + even - self.used)
         if room <= 0:
@@ -64,7 +64,7 @@ class RecordMemory:
         return 0 if share in self._full else room
 
     def change(self, share: "MemoryShare", size: int) -> None:
-        """Count bytes that a share took, or gives back where it is less than 0."""
+        """Count bytes that a share took; a negative size releases bytes."""
         self.used += size
         if size >= 0 or not self._full:
             return
@@ -88,7 +88,7 @@ class RecordMemory:
 
 
 class MemoryShare:
-    """Part of one consumer in the memory of the records in flight."""
+    """Share of one consumer in the memory limit."""
 
     def __init__(self, memory: RecordMemory, on_room: Callable[[], None]) -> None:
         self.used = 0
@@ -98,7 +98,7 @@ class MemoryShare:
 
     @property
     def room(self) -> int:
-        """Bytes that may be taken, and one record more; 0: none, until `on_room` is called."""
+        """Bytes that may be taken, plus one record; 0 if there is no room, until `on_room` is called."""
         return self._memory.room(self)
 
     def take(self, size: int) -> None:
@@ -107,6 +107,6 @@ class MemoryShare:
         self._memory.change(self, size)
 
     def give(self, size: int) -> None:
-        """Count bytes that are no longer in flight."""
+        """Release bytes that are no longer in flight."""
         self.used -= size
         self._memory.change(self, -size)

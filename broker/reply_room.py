@@ -1,17 +1,17 @@
-"""Bounds the results that wait for each reply topic, so that a topic in trouble costs its own room only.
+"""Limits for unacknowledged results by reply topic, so that a failing topic uses up only its own share.
 
-A reply topic is named by a client, and its configuration is the client's: it may refuse, or acknowledge nothing for as
-long as it likes. Each result that is not acknowledged holds a place of the consumer that handed out its query, and
-bytes. So one topic has `SHARE` of the places, and all topics in trouble together have `TROUBLED_SHARE`.
+A client names its reply topic and configures it: the topic may refuse results, or acknowledge none for any time. Each
+unacknowledged result holds bytes, and a place of the consumer that handed out its query. One topic therefore has 1 in
+`SHARE` of the places, and all topics in trouble together 1 in `TROUBLED_SHARE`.
 
     admit -> inside: sent, and sent again while it fails -> leave
           -> outside, while the topic's room is full     -> inside as others leave
                                                          -> given up once the topic is in trouble
 
-A topic is in trouble when it has acknowledged nothing for `STALL_S` since it first failed or was full. Whether Kafka
-as a whole is away is not decided here.
+A topic is in trouble if it has acknowledged nothing for `STALL_S` since it first failed or was full. This module does
+not decide whether Kafka as a whole is unreachable.
 
-No I/O and no event loop; the time comes in.
+No I/O and no event loop; the caller passes the time.
 """
 
 from collections import deque
@@ -20,13 +20,13 @@ from typing import Final, Generic, TypeVar
 from schemas.topics import JOB_RESULTS, RESULTS, SHADOWS
 
 SHARE: Final = 4
-"""A topic has one in so many of the places."""
+"""Divisor: one topic has this part of the places."""
 TROUBLED_SHARE: Final = 2
-"""All topics in trouble together have one in so many of the places."""
+"""Divisor: all topics in trouble together have this part of the places."""
 TOPIC_BYTES: Final = 4 * 1024 * 1024
-"""Bytes of queries and results inside for one topic, at most; a larger one is inside alone."""
+"""Largest number of bytes of queries and results inside for one topic; a larger result is admitted alone."""
 STALL_S: Final = 2.0
-"""Seconds without an acknowledgement after which a topic that is full, or has failed, is in trouble."""
+"""Seconds without an acknowledgement after which a topic that is full or has failed is in trouble."""
 _LEAST: Final = 4
 
 _Item = TypeVar("_Item")
@@ -40,14 +40,14 @@ class _Topic(Generic[_Item]):
         self.bytes = 0
         self.outside: deque[tuple[_Item, int]] = deque()
         self.since_s: float | None = None
-        """When it first failed, or was full, since its last acknowledgement."""
+        """Time at which the topic first failed or was full since its last acknowledgement; None if it did neither."""
 
 
 class ReplyRoom(Generic[_Item]):
     """Room for the results of one consumer's records, by reply topic.
 
     Args:
-        places: number of records that the consumer hands out at once.
+        places: the consumer's limit of records in flight.
     """
 
     def __init__(self, places: int) -> None:
@@ -55,10 +55,10 @@ class ReplyRoom(Generic[_Item]):
         self._most_troubled = max(places // TROUBLED_SHARE, _LEAST)
         self._topics: dict[str, _Topic[_Item]] = {}
         self._troubled = 0
-        """Number of results inside for topics that have failed, or were full, since their last acknowledgement."""
+        """Number of results inside for topics that failed, or were full, since their last acknowledgement."""
 
     def admit(self, name: str, size: int) -> bool:
-        """Let a result of `size` bytes inside; False: the topic's room is full, see `wait`."""
+        """Admit a result of `size` bytes; False if the topic's room is full, see `wait`."""
         topic = self._topics.get(name)
         if topic is None:
             topic = self._topics[name] = _Topic()
@@ -71,14 +71,14 @@ class ReplyRoom(Generic[_Item]):
         return True
 
     def wait(self, name: str, size: int, item: _Item, now_s: float) -> bool:
-        """Let a result wait outside, after `admit` has said no; returns whether it is the first that does."""
+        """Let a result wait outside, after `admit` returned False; return true if it is the first one there."""
         topic = self._topics[name]
         self._fails(topic, now_s)
         topic.outside.append((item, size))
         return len(topic.outside) == 1
 
     def leave(self, name: str, size: int, *, acknowledged: bool) -> list[_Item]:
-        """Note that a result inside has ended; returns those that waited outside and are inside now."""
+        """Remove a result that has ended; return the results that come inside in its place."""
         topic = self._topics[name]
         if topic.since_s is not None:
             self._troubled -= 1
@@ -103,7 +103,7 @@ class ReplyRoom(Generic[_Item]):
         self._fails(self._topics[name], now_s)
 
     def take_outside(self, name: str) -> list[_Item]:
-        """Remove and return all that waits outside of a topic."""
+        """Remove and return all results that wait outside of a topic's room."""
         topic = self._topics.get(name)
         if topic is None:
             return []
@@ -112,18 +112,18 @@ class ReplyRoom(Generic[_Item]):
         return items
 
     def waits_outside(self, name: str) -> bool:
-        """Whether anything waits outside of a topic."""
+        """Return true if results wait outside of a topic's room."""
         topic = self._topics.get(name)
         return topic is not None and bool(topic.outside)
 
     def in_trouble(self, name: str, now_s: float) -> bool:
-        """Whether a topic has acknowledged nothing for a while, though there was something to acknowledge."""
+        """Return true if a topic has acknowledged nothing for a while since it failed or was full."""
         topic = self._topics.get(name)
         return topic is not None and topic.since_s is not None and now_s - topic.since_s >= STALL_S
 
     @property
     def overfull(self) -> bool:
-        """Whether all topics in trouble together hold more than they may."""
+        """True if all failing topics together hold more results than their share."""
         return self._troubled > self._most_troubled
 
     def _fits(self, topic: _Topic[_Item], size: int) -> bool:
@@ -136,5 +136,5 @@ class ReplyRoom(Generic[_Item]):
 
 
 def is_bounded(topic: str) -> bool:
-    """Whether the results for a topic are bounded: not in topics that the system itself makes and reads."""
+    """Return true if results for a topic are limited; the topics of task results, job results and shadows are not."""
     return not (topic.startswith(RESULTS) or topic in (JOB_RESULTS, SHADOWS))

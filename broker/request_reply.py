@@ -1,21 +1,21 @@
-"""Requests of one process through Kafka, and their results paired with them.
+"""Requests of one process through Kafka, matched with their results.
 
-    ask -> producer -> ... -> reply stream, or reply topic -> deliver -> whoever asked
+    ask -> producer -> ... -> reply stream, or reply topic -> deliver -> caller of ask
 
 Rules.
-* A request carries a correlation, which its result brings back, and only that pairs the two. The id is the client's:
-  two of its callers may use it at once, and others may know it. Correlations begin with random bits of this process, so
-  nobody who has not read the request can name one: a result that was aimed at our topic by somebody else is dropped.
-* At most `max_in_flight` wait at once; more are refused.
-* At least once upstream means a result may come twice: the first is given to its waiter, later ones are dropped and
-  counted. So is a result without a correlation, or with one that is not ours.
-* If reading the topic ends, everybody who waits fails at once rather than at a timeout.
-* How a request is worded, how long it may take and what its failure means are its sender's.
+* A request carries a correlation, which its result returns; only the correlation matches the two. The id belongs to the
+  client: two of its callers may use the same id at once, and others may know it. Correlations begin with random bits of
+  this process, so only a reader of the request can name one. A result that somebody else sends to our topic is dropped.
+* At most `max_in_flight` requests wait at once; further ones are refused.
+* Delivery is at least once, so a result may arrive twice. The first one goes to its caller; later ones are dropped and
+  counted. So is a result without a correlation, or with an unknown one.
+* If reading of the reply topic ends, all waiting requests fail at once, and not at their timeouts.
+* The caller chooses the content of a request and its timeout, and interprets its errors.
 
-A result comes straight over a connection where that is possible (`reply_stream/`), and by the reply topic where not, or
-again: `deliver` does not mind.
+A result arrives over a direct connection where that is possible (`reply_stream/`), else in the reply topic. It may
+arrive on both ways; `deliver` accepts that.
 
-Hot: `ask` and `_take`, once a request each. There is no task, and one future beside the producer's.
+Hot: `ask` and `_take` run once per request. A request needs no task, and one future beside the producer's.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ CLAIM_INTERVAL_S: Final = 300.0
 _CLAIM: Final = b"infaas-claim"
 _ANSWERED_KEPT: Final = 20_000
 _PREFIX_BYTES: Final = 12
-"""Random bytes that the correlations of a process begin with."""
+"""Number of random bytes at the beginning of a process's correlations."""
 
 WAITING = Gauge("infaas_replies_waiting_count", "Queries of this process that wait for their result")
 DROPPED = Counter("infaas_replies_dropped_total", "Results that nobody waited for", ["reason"])
@@ -61,13 +61,13 @@ _duplicate, _late, _invalid, _uncorrelated, _unknown = (
 
 
 Reply: TypeAlias = asyncio.Future[Result]
-"""A result to come. Whoever knows that it will not come sets an exception."""
+"""Future of a result. Code that knows that the result will not arrive sets an exception."""
 OnSent: TypeAlias = Callable[[asyncio.Future[Ack], Reply], None]
-"""Callback with the acknowledgement to come of a request, and its reply."""
+"""Callback with the future acknowledgement of a request, and its reply."""
 
 
 class RequestReply:
-    """Sender of requests that waits for their results on a reply topic of its own.
+    """Sender of requests that reads their results from a reply topic of its own.
 
     An async context manager: it creates the reply topic on entry and deletes it on exit.
     """
@@ -75,9 +75,10 @@ class RequestReply:
     def __init__(
         self, settings: KafkaSettings, owner: str, *, max_in_flight: int = 10_000, topic: str | None = None
     ) -> None:
-        """`topic` is the reply topic, if not the one of its owner's name."""
+        """Take the name of the reply topic from `topic`, or derive it from `owner`."""
         self.reply_topic = topic or reply_topic(owner)
-        # Requests given up on stay with the producer until they are acknowledged or expire: room for two generations.
+        # Requests that were given up stay with the producer until they are acknowledged or expire, so it has twice the
+        # room.
         self.producer = Producer(settings, owner, max_in_flight=2 * max_in_flight)
         self._settings = settings
         self._max_in_flight = max_in_flight
@@ -86,9 +87,9 @@ class RequestReply:
         self._prefix = f"{secrets.token_urlsafe(_PREFIX_BYTES)}."
         self._count = itertools.count(1)
         self._answered: dict[str, None] = {}
-        """Correlations of requests that were answered lately."""
+        """Correlations of the requests answered last."""
         self.stream_headers: RawHeaders = []
-        """The header, if any, that `ask` adds to say where the result may come to."""
+        """Header that `ask` adds to name the reply stream; empty if there is none."""
         self._linger = Linger(settings.max_linger_ms / 1e3)
         self._cpu = CpuMeter()
         self._owner = owner
@@ -105,7 +106,7 @@ class RequestReply:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            if self._settings.reply_stream.enabled:  # the last to close
+            if self._settings.reply_stream.enabled:  # closed last
                 receiver = ReplyStreamReceiver(
                     self._settings.reply_stream, self._take, kafka_encrypted=self._settings.encrypted
                 )
@@ -114,7 +115,7 @@ class RequestReply:
             await stack.enter_async_context(self.producer)
             await ensure_topics(self._settings, [TopicSpec(self.reply_topic, 1, RETENTION_MS)])
             stack.push_async_callback(self._delete_topic)
-            await self.producer.learn_time(self.reply_topic)  # before the tail begins: nobody reads it
+            await self.producer.learn_time(self.reply_topic)  # before the tail begins, so that this record is not read
             pace = FetchPace(self._settings, wakes=self.producer.features.wakes)
             self._tail = Tail(self._settings, f"replies-{self._owner}", [self.reply_topic], pace)
             await stack.enter_async_context(self._tail)
@@ -145,18 +146,17 @@ class RequestReply:
     ) -> Result:
         """Send a request, whose headers name its id and `reply_topic`, and wait for its result.
 
-        Others may wait under the same id. `left_s` is the time until its deadline, if it has one: it may linger for a
-        share of that.
-
-        Cancelling it frees its slot; the request may be computed all the same.
+        Other requests may have the same id. `left_s` is the time until the request's deadline, if it has one; the
+        request may linger for a share of that time. Cancelling frees the request's place, but the request may be
+        computed all the same.
 
         Raises:
-            Overloaded: too many wait already.
-            Internal: the reply topic is read no longer.
-            TimeoutError: there was no result within `timeout_s`.
+            Overloaded: too many requests wait already.
+            Internal: the reply topic is no longer read.
+            TimeoutError: no result arrived within `timeout_s`.
         """
         correlation, reply = self._expect()
-        # A bare timer is cheaper than a timeout block; sending is bounded by the producer itself.
+        # A timer costs less than a timeout block; the producer itself limits the time of sending.
         timer = None if timeout_s is None else self._loop.call_later(timeout_s, _expire, reply)
         try:
             correlated = [*headers, (CORRELATION, correlation.encode()), *self.stream_headers]
@@ -172,10 +172,10 @@ class RequestReply:
             if timer is not None:
                 timer.cancel()
             del self._waiting[correlation]
-            del reply  # its error has this frame, which would have it: garbage that only the collector finds
+            del reply  # its exception refers to this frame: a cycle that only the garbage collector would free
 
     def deliver(self, result: Result) -> None:
-        """Give a result to whoever waits for it."""
+        """Pass a result to the caller that waits for it; drop and count it if there is none."""
         correlation = result.correlation
         reply = self._waiting.get(correlation)
         if reply is not None and not reply.done():
@@ -206,7 +206,7 @@ class RequestReply:
                     self._take(record.headers, record.value or b"")
 
     async def _claim(self) -> None:
-        """Say now and then that the topic has an owner, or it would be deleted as one that was left behind."""
+        """Write a claim at intervals: the topic would otherwise be deleted as abandoned."""
         while True:
             await asyncio.sleep(CLAIM_INTERVAL_S)
             try:
@@ -229,7 +229,7 @@ class RequestReply:
             del self._answered[next(iter(self._answered))]
 
     def _fail_all(self, _reading: asyncio.Task[None]) -> None:
-        """Fail everybody who waits, whatever ended the reading, even before it began."""
+        """Fail all waiting requests when reading ends, even if it never began."""
         self._closed = True
         for reply in self._waiting.values():
             if not reply.done():

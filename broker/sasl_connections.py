@@ -1,15 +1,15 @@
 """Connections of a client that authenticates by SASL, each replaced before the broker ends its session (KIP-368).
 
-Where a broker limits sessions (`connections.max.reauth.ms`, or the life of a token), it closes a connection on which
-something is asked after the end of its session. aiokafka does not authenticate again: what was asked fails.
+A broker that limits sessions (`connections.max.reauth.ms`, or the lifetime of a token) closes a connection that
+receives a request after the end of its session. aiokafka does not authenticate again, so the request would fail.
 
-    connected -> its session nears the end -> another is opened beside it -> it takes over when nothing is under way
-                                           -> at the latest a little before the end, after what is under way
+    connected -> session near its end -> another connection is opened -> it takes over when no request is pending
+                                                                      -> shortly before the end: after those pending
 
 Rules.
-* A request that is under way on the old connection is answered there: nothing is sent on the new one before, so that
-  the broker gets what is sent in order, as producers need it.
-* One that is asked for nothing near its end is not replaced until something is asked again.
+* A request that is pending on the old connection is answered there. Nothing is sent on the new connection before that,
+  so the broker receives requests in order, as producers need it.
+* A connection that is not used near the end of its session is replaced at the next request.
 """
 
 import asyncio
@@ -26,19 +26,19 @@ from aiokafka.protocol.admin import SaslAuthenticateRequest
 log = logging.getLogger(__name__)
 
 _RENEW_AT: Final = 0.7
-"""Part of a session's life after which another connection is opened."""
+"""Part of a session's lifetime after which another connection is opened."""
 _END_AT: Final = 0.9
-"""Part of it after which nothing is sent on the connection any more."""
+"""Part of a session's lifetime after which nothing more is sent on the connection."""
 
 
 class SessionConnection(AIOKafkaConnection):
-    """A connection that knows how long it may be used."""
+    """Connection that knows the end of its session."""
 
     renew_s = end_s = math.inf
-    """When another is to be opened, and when nothing more is to be sent, by the monotonic clock."""
+    """Monotonic times at which another connection is opened, and after which nothing more is sent."""
 
     def send(self, request: Any, expect_response: bool = True) -> Any:
-        """Send a request; returns what its answer is awaited by."""
+        """Send a request; return an awaitable of its answer."""
         sent: Any = super().send(request, expect_response)
         return self._authenticated(sent) if isinstance(request, SaslAuthenticateRequest) else sent
 
@@ -51,24 +51,24 @@ class SessionConnection(AIOKafkaConnection):
         return answer
 
     async def answered(self) -> None:
-        """Wait until nothing is under way."""
+        """Wait until no request is pending."""
         requests: Any = self._requests
         if waiting := [answer for _, _, answer in requests if not answer.done()]:
             await asyncio.wait(waiting)
 
 
 class SaslConnections:
-    """Gives a client its connections, in place of its own `_get_conn`."""
+    """Source of a client's connections, in place of its `_get_conn`."""
 
     def __init__(self, client: AIOKafkaClient, options: dict[str, Any]) -> None:
-        """`options` are those of a connection."""
+        """Take the keyword arguments of a connection from `options`."""
         self._client = client
         self._options = options
         self._conns: dict[Any, SessionConnection] = client._conns  # pyright: ignore[reportPrivateUsage]
         self._opening: dict[Any, asyncio.Task[SessionConnection | None]] = {}
 
     async def get(self, node_id: Any, *, group: Any = 0, no_hint: bool = False) -> SessionConnection | None:
-        """Return the connection to a broker, which is opened if there is none; None: it cannot be reached."""
+        """Return the connection to a broker, and open it if there is none; None if the broker cannot be reached."""
         key = (node_id, group)
         while True:
             connection = self._conns.get(key)
@@ -85,7 +85,7 @@ class SaslConnections:
                 return connection
             await asyncio.wait([opening])
             await connection.answered()
-            if self._conns.get(key) is connection:  # else another request was quicker
+            if self._conns.get(key) is connection:  # else another request has replaced it
                 del self._conns[key]
                 connection.close()
 
@@ -100,7 +100,7 @@ class SaslConnections:
         return self._conns.get(key)
 
     def _open(self, key: Any) -> "asyncio.Task[SessionConnection | None]":
-        """Open a connection beside that which there is; one that was opened and has ended is opened again."""
+        """Open a connection beside the current one, unless one is being opened or is open and usable."""
         opening = self._opening.get(key)
         if opening is not None and opening.done():
             found = None if opening.cancelled() else opening.result()
@@ -126,7 +126,7 @@ class SaslConnections:
         return connection
 
     async def close(self) -> None:
-        """Open nothing more, and close what was opened and not used."""
+        """Stop opening connections, and close those that were opened but not used."""
         opening, self._opening = [*self._opening.values()], {}
         for task in opening:
             task.cancel()

@@ -1,6 +1,6 @@
-"""Kafka's SCRAM credentials: the names and salted passwords by which clients log in (KIP-554).
+"""SCRAM credentials in Kafka: names and salted passwords of users (KIP-554).
 
-librdkafka salts them here, so that Kafka is never told the password.
+librdkafka salts passwords in this process, so Kafka never receives a password.
 """
 
 # pyright: reportPrivateImportUsage=false
@@ -26,10 +26,12 @@ _NOT_THERE: Final = 91
 
 
 async def has_password(settings: KafkaSettings, user: str) -> bool:
-    """Whether a user logs in by SCRAM, whoever gave it the password; False, too, where Kafka keeps no such credentials.
+    """Return true if a user has SCRAM credentials, also if others have set them.
+
+    False, too, if Kafka does not store SCRAM credentials.
 
     Raises:
-        OperatorError: Kafka does not tell us, or cannot be reached.
+        OperatorError: Kafka refuses the request, or cannot be reached.
     """
     async with open_librdkafka_admin(settings) as admin:
         futures = admin.describe_user_scram_credentials([user])
@@ -45,10 +47,10 @@ async def has_password(settings: KafkaSettings, user: str) -> bool:
 
 
 async def set_password(settings: KafkaSettings, user: str, password: str) -> None:
-    """Let a user log in by SCRAM-SHA-512 with this password, and with no other.
+    """Set the SCRAM-SHA-512 password of a user, in place of any earlier one.
 
     Raises:
-        OperatorError: Kafka keeps no such credentials, does not let us change them, or cannot be reached.
+        OperatorError: Kafka stores no SCRAM credentials, does not let us change them, or cannot be reached.
     """
     info = ScramCredentialInfo(_MECHANISM, _ITERATIONS)
     try:
@@ -58,7 +60,9 @@ async def set_password(settings: KafkaSettings, user: str, password: str) -> Non
 
 
 async def forget_password(settings: KafkaSettings, user: str) -> None:
-    """Let a user log in by SCRAM-SHA-512 no longer; who could not is no error, nor is a Kafka where nobody can.
+    """Delete the SCRAM-SHA-512 password of a user.
+
+    It is no error if the user has none, or if Kafka stores no SCRAM credentials.
 
     Raises:
         OperatorError: Kafka does not let us change its credentials, or cannot be reached.

@@ -1,12 +1,14 @@
-"""Ends the segments of partitions to which nothing is written, so that Kafka deletes what is done in them.
+"""Roll the segments of idle partitions, so that Kafka can delete the finished records in them.
 
-Kafka deletes whole segments, never the one that is written to, and begins another only when something is written after
-`segment.ms`. So a record is written in a transaction that is aborted: nobody reads it, and the next segment holds it.
+Kafka deletes whole segments, but never the active one. It begins another segment only when a record is written after
+`segment.ms`. A record is therefore written in a transaction that is aborted: no consumer reads it, and it begins the
+next segment.
 
 Rules.
-* It leaves no lag: who reads the partition passes it. Where nobody does, its groups are committed past it here; the
-  offset is that of our own record and its mark only if the log held nothing else after `end`.
-* What fails is left to the next time: a record, or its mark, takes a hundred bytes.
+* The record must not leave lag. A consumer of the partition passes it. Where there is no consumer, the offsets of the
+  partition's groups are committed past it here. This is done only if the log held nothing else after `end`, so that no
+  offset but those of our record and of its transaction marker is skipped.
+* A failure is left to the next run: a record and its marker take only a hundred bytes.
 """
 
 import asyncio
@@ -31,19 +33,21 @@ _LIMIT_S: Final = 30.0
 _AGAIN_S: Final = 0.1
 _AT_ONCE: Final = 100
 _MARKED: Final = 2
-"""Offsets that an aborted record and its mark take."""
+"""Number of offsets that an aborted record and its transaction marker take."""
 
 
 async def roll_segments(
     settings: KafkaSettings, logs: TopicLogs, ends: Mapping[LogPartition, int],
     groups: Mapping[str, Sequence[LogPartition]],
 ) -> None:  # fmt: skip
-    """Have partitions begin a segment, if their last one is old enough; `groups` are those that read them.
+    """Begin a segment in each partition whose active segment is old enough.
+
+    `ends` are the end offsets of the partitions; `groups` are the partitions that each group reads.
 
     Raises:
-        KafkaError: Kafka does not take it.
-        TimeoutError: it does not answer in time.
-        OperatorError: it cannot be reached.
+        KafkaError: Kafka refuses a request.
+        TimeoutError: Kafka does not answer in time.
+        OperatorError: Kafka cannot be reached.
     """
     async with asyncio.timeout(_LIMIT_S):
         written = await _write_aborted(settings, list(ends))
@@ -55,7 +59,7 @@ async def roll_segments(
 
 
 async def _until_marked(logs: TopicLogs, ends: Mapping[LogPartition, int]) -> dict[LogPartition, int]:
-    """Wait until the marks that end the transaction stand in the logs; returns where these end then."""
+    """Wait until the markers of the aborted transaction are in the logs; return the end offsets then."""
     while True:
         now = await logs.partition_ends({partition.topic for partition in ends})
         if all(now.get(partition, end) >= end for partition, end in ends.items()):
@@ -64,7 +68,7 @@ async def _until_marked(logs: TopicLogs, ends: Mapping[LogPartition, int]) -> di
 
 
 async def _write_aborted(settings: KafkaSettings, partitions: Sequence[LogPartition]) -> dict[LogPartition, int]:
-    """Write a record to each that nobody reads; returns the offsets of those that were taken."""
+    """Write a record to each partition and abort the transaction; return the offsets of the accepted records."""
     found = dict[LogPartition, int]()
     producer = new_transactional_producer(settings, _CLIENT, _TRANSACTION)
     try:
@@ -103,7 +107,7 @@ async def _commit(
             try:
                 if offsets:
                     await Coordinator(client, group).commit(offsets, _CLIENT)
-            except KafkaError as error:  # it has members, who pass it themselves
+            except KafkaError as error:  # the group has members, which pass the record themselves
                 log.debug("group %s passes the end of a segment by itself: %r", group, error)
     finally:
         await client.close()

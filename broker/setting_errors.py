@@ -1,12 +1,12 @@
-"""What is wrong with settings, in the words of the environment."""
+"""Error messages for wrong settings, in terms of environment variables."""
 
 from pydantic import ValidationError
 
 
 def in_words(error: ValidationError, prefix: str, whole: str, field: str) -> str:
-    """Describe each wrong value, without the value: it may be a secret.
+    """Describe each wrong value without the value, which may be a secret.
 
-    Variables are named `prefix` and their field's name, but for the one called `whole`, which sets `field`.
+    A variable is called `prefix` plus the name of its field, except the one called `whole`, which sets `field`.
     """
     found: list[str] = []
     for problem in error.errors(include_url=False, include_input=False, include_context=False):

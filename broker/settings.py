@@ -1,8 +1,8 @@
-"""How to reach Kafka: one settings object for every producer, consumer and admin client.
+"""Settings for Kafka: one object for all producers, consumers and admin clients.
 
-Read from `INFAAS_KAFKA` (the address) and `INFAAS_KAFKA_*` (the rest). What is wrong is said as an `OperatorError` that
-names the variable, whether a value has the wrong type or two of them contradict each other. Secrets are `SecretStr`:
-no repr, log line or error message shows them.
+Read from `INFAAS_KAFKA` (the address) and `INFAAS_KAFKA_*` (the rest). An invalid value raises an `OperatorError` that
+names the variable, whether the value has the wrong type or contradicts another one. Secrets are `SecretStr`: no repr,
+log line or error message shows them.
 """
 
 from enum import StrEnum
@@ -28,11 +28,11 @@ _LOGIN: Final = (
     *("security_protocol", "sasl_mechanism", "sasl_username", "sasl_password_file", "sasl_token_file"),
     *("tls_ca", "tls_certificate", "tls_key", "tls_check_hostname"),
 )
-"""Names of the settings that say how to get in, but for secrets."""
+"""Names of the settings for authentication and encryption, without secrets."""
 
 
 class SecurityProtocol(StrEnum):
-    """How a connection is encrypted and authenticated, in Kafka's words."""
+    """Encryption and authentication of a connection, by Kafka's names."""
 
     PLAINTEXT = "PLAINTEXT"
     SSL = "SSL"
@@ -41,7 +41,7 @@ class SecurityProtocol(StrEnum):
 
 
 class SaslMechanism(StrEnum):
-    """How a client says who it is, in Kafka's words."""
+    """Mechanism by which a client authenticates, by Kafka's names."""
 
     PLAIN = "PLAIN"
     SCRAM_SHA_256 = "SCRAM-SHA-256"
@@ -59,10 +59,10 @@ class Compression(StrEnum):
 
 
 class KafkaSettings(BaseSettings):
-    """Address of Kafka, how to speak to it, and how topics are made there.
+    """Address of Kafka, access to it, and the configuration of the topics that are created there.
 
     Raises:
-        OperatorError: a value is not allowed; the message names the variable and what to write instead.
+        OperatorError: a value is invalid; the message names the variable and a valid value.
     """
 
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
@@ -70,21 +70,21 @@ class KafkaSettings(BaseSettings):
     )
 
     bootstrap: str = Field(default=f"{LOOPBACK}:{KAFKA_PORT}", validation_alias=ENV)
-    """Address of one or several brokers: `host:port`, joined by commas."""
+    """Address of one or more brokers: `host:port`, separated by commas."""
     security_protocol: SecurityProtocol = SecurityProtocol.PLAINTEXT
     sasl_mechanism: SaslMechanism = SaslMechanism.PLAIN
     sasl_username: str | None = None
     sasl_password: SecretStr | None = None
     sasl_password_file: Path | None = None
-    """File with the password instead, where it shall stand in no environment; read by each client that is made."""
+    """File with the password, which keeps it out of the environment; read by each client that is made."""
     sasl_token: SecretStr | None = None
-    """Token for OAUTHBEARER that does not expire while the process lives."""
+    """OAUTHBEARER token that does not expire while the process runs."""
     sasl_token_file: Path | None = None
-    """File with the token for OAUTHBEARER that something else keeps fresh; read again at each authentication."""
+    """File with an OAUTHBEARER token that another program renews; read at each authentication."""
     tls_ca: Path | None = None
-    """File of PEM certificates to trust; the system's if absent."""
+    """File of trusted PEM certificates; the system's if absent."""
     tls_certificate: Path | None = None
-    """File of the PEM certificate of this client, where the broker asks for one."""
+    """File of this client's PEM certificate, if the broker requires one."""
     tls_key: Path | None = None
     tls_key_password: SecretStr | None = None
     tls_check_hostname: bool = True
@@ -92,41 +92,42 @@ class KafkaSettings(BaseSettings):
     request_timeout_ms: int = Field(default=10_000, ge=100)
     """Milliseconds without an answer after which a request, or an unacknowledged record, has failed."""
     fetch_max_wait_ms: int = Field(default=500, ge=1)
-    """Milliseconds that the broker may hold a fetch while there is nothing new; more after some seconds without
-    records, see `broker.fetch_pace`. Apache Kafka wakes a held fetch at once; the embedded broker does not, so there
-    this bounds the latency of each hop: `infaas up` sets 10."""
+    """Milliseconds that the broker may hold a fetch while there are no new records; more after some seconds without
+    records, see `broker.fetch_pace`. Apache Kafka answers a waiting fetch as soon as a record arrives. The embedded
+    broker does not, so there this bounds the latency of each hop: `infaas up` sets 10."""
     max_linger_ms: float = Field(default=MOST_LINGER_MS, ge=0, le=MOST_LINGER_MS)
-    """Milliseconds that a gateway or a client keeps a query at most, so that others go with it, while the machine is
-    short of CPU time. Where it has next to none a selector keeps those of other producers, for 10 at most. 0: none
-    is."""
+    """Longest time in milliseconds that a gateway or a client keeps a query so that others go with it, while the
+    machine is short of CPU time. When there is almost none left, a selector also keeps the queries of other producers,
+    for 10 ms at most. 0 disables both."""
     max_in_flight_bytes: int = Field(default=256 * 1024 * 1024, ge=1024 * 1024)
-    """Bytes of records that a worker or a selector has taken and not finished, all its consumers together: half of them
-    are dealt out evenly among these, half are for whoever comes first. What is fetched ahead comes on top."""
+    """Bytes of unfinished records that all consumers of a worker or selector may hold together. Half is divided evenly
+    among them; half is first come, first served. Records fetched in advance come on top."""
     max_record_bytes: int = Field(default=16 * 1024 * 1024, ge=1024)
-    """Bytes of the largest record that is produced; topics are created to take it."""
+    """Bytes of the largest record that is produced; topics are created to accept it."""
     session_timeout_ms: int = Field(default=6_000, ge=1_000)
-    """Milliseconds of silence after which a member of a consumer group is replaced. Brokers allow 6000 and more by
-    default."""
+    """Milliseconds without a heartbeat after which a member of a consumer group is replaced. Brokers allow 6000 and
+    more by default."""
     replication_factor: int = Field(default=1, ge=1)
     """Replicas of the topics created here; 3 for a production cluster."""
     retention_ms: int = Field(default=3_600_000, ge=1_000)
     """Milliseconds that topics of results, statuses and demands keep records. Queries are kept until they are done."""
     dead_letter_retention_ms: int = Field(default=28 * 86_400_000, ge=1_000)
-    """Milliseconds that dead letters are kept: for as long as somebody may want to look at them and send them again."""
+    """Milliseconds that dead letters are kept, so that they can be inspected and replayed."""
     dead_letter_retention_bytes: int = Field(default=1024**3, ge=1)
-    """Bytes of dead letters that are kept, of one replica: beyond them the oldest go, by whole segments of 64 MiB."""
+    """Bytes of dead letters that are kept per replica. Beyond that the oldest are deleted, in whole segments of 64
+    MiB."""
     result_timeout_s: float = Field(default=120.0, gt=0)
-    """Seconds after which a result that its reply topic does not take becomes a dead letter, or the query's deadline if
-    that is earlier. While Kafka as a whole is away, results wait for longer."""
+    """Seconds after which a result that its reply topic does not accept becomes a dead letter, or the query's deadline
+    if that is earlier. During an outage of Kafka, results wait longer."""
     namespace: str = NAMESPACE
-    """Beginning of the names of all topics, consumer groups and transactional ids, which several systems of one Kafka
-    have each its own: `staging` makes `staging.tasks.<task>`. Read once, when a process starts."""
+    """Prefix of the names of all topics, consumer groups and transactional ids, so that several systems can share one
+    Kafka: `staging` makes `staging.tasks.<task>`. Read once, when a process starts."""
     reply_stream: ReplyStreamSettings = Field(default_factory=ReplyStreamSettings)
-    """How results go straight to who waits for them, beside Kafka."""
+    """Settings of reply streams, over which results go directly to their receivers, beside Kafka."""
 
     @property
     def encrypted(self) -> bool:
-        """Whether brokers are reached by TLS."""
+        """True if brokers are reached by TLS."""
         return self.security_protocol in (SecurityProtocol.SSL, SecurityProtocol.SASL_SSL)
 
     @model_validator(mode="wrap")
@@ -179,16 +180,16 @@ class KafkaSettings(BaseSettings):
 
     @property
     def login(self) -> dict[str, str]:
-        """What was said of how to get in, by the names of these settings: files of secrets, never secrets."""
+        """Settings for authentication and encryption that were set, by name: files of secrets, never secrets."""
         said = {name: getattr(self, name) for name in _LOGIN if name in self.model_fields_set}
         return {name: str(value.absolute() if isinstance(value, Path) else value) for name, value in said.items()}
 
     @property
     def password(self) -> str | None:
-        """Password of SASL, wherever it stands.
+        """Password for SASL, from the setting or from its file; None if there is none.
 
         Raises:
-            OperatorError: its file cannot be read.
+            OperatorError: the file cannot be read.
         """
         if self.sasl_password is not None:
             return self.sasl_password.get_secret_value()

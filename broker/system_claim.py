@@ -1,8 +1,8 @@
-"""The system that a namespace of Kafka belongs to: the first record in its topic `<namespace>.system`.
+"""Owner of a namespace in Kafka: the first claim in the topic `<namespace>.system`.
 
-Two systems that start at the same moment both write a claim; the one that stands first in the log of the one partition
-is the owner, for everybody who reads it. A claim counts later than that only if it names the owner that it replaces, so
-of two that replace the same one the first counts. The topic keeps its records for ever.
+If two systems start at the same time, both write a claim. The claim that comes first in the log of the topic's only
+partition is valid, for all readers. A later claim is valid only if it names the owner that it replaces, so of two
+claims that replace the same owner the first one is valid. The topic keeps its records for ever.
 """
 
 from collections.abc import Iterable
@@ -29,16 +29,16 @@ class SystemClaim(msgspec.Struct, frozen=True, kw_only=True):
     system: str
     """Id of the system that claims."""
     replaces: str = ""
-    """Id of the owner that it takes the namespace over from; empty: there is none."""
+    """Id of the owner that is replaced; empty if there is none."""
     by: str = ""
-    """Host that wrote it, for people."""
+    """Host that wrote the claim, for human readers."""
 
 
 _decoder: Final = msgspec.json.Decoder(SystemClaim)
 
 
 def owner_of(claims: Iterable[SystemClaim]) -> SystemClaim | None:
-    """The claim that counts, of all in the order of the log; None: there is none."""
+    """Return the valid claim among all claims in the order of the log; None if there is none."""
     owner: SystemClaim | None = None
     for claim in claims:
         if claim.replaces == ("" if owner is None else owner.system):
@@ -47,7 +47,7 @@ def owner_of(claims: Iterable[SystemClaim]) -> SystemClaim | None:
 
 
 async def claim_namespace(settings: KafkaSettings, system: str, by: str, *, take_over: bool = False) -> SystemClaim:
-    """Claim the namespace for a system, unless another one has it; returns the claim that counts.
+    """Claim the namespace for a system, unless another system owns it; return the valid claim.
 
     `take_over` replaces an owner that is another system.
 
@@ -75,6 +75,6 @@ async def _read_owner(settings: KafkaSettings) -> SystemClaim | None:
     claims: list[SystemClaim] = []
     async with Tail(settings, _CLIENT, [SYSTEM], since_ms=START) as tail, aclosing(tail.past()) as records:
         async for record in records:
-            with suppress(msgspec.MsgspecError):  # what somebody else wrote there is no claim
+            with suppress(msgspec.MsgspecError):  # other records in the topic are no claims
                 claims.append(_decoder.decode(record.value or b""))
     return owner_of(claims)

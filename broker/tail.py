@@ -1,7 +1,7 @@
-"""Reads topics from their present end: status, demand and replies, where only what comes next matters.
+"""Reader of topics from their present end: status, demand and replies, where only new records matter.
 
-No group and no commits. What was written before the context was entered is never seen, what is written after always is,
-across lost connections too.
+It has no group and commits nothing. Records from before the context was entered are not read, except those asked for by
+`since_ms`. Records written after that are always read, across lost connections too.
 """
 
 import asyncio
@@ -32,17 +32,17 @@ _AGAIN_S: Final = 0.1
 
 
 class Tail:
-    """Reader of what is written to topics from now on; an async context manager, and an async iterator of records.
+    """Reader of the records written to topics from now on; an async context manager, and an async iterator of records.
 
-    The topics must exist. With `since_ms` it begins with what was written since then, by the time that records carry.
-    What is written to partitions that come later is read from their start.
+    The topics must exist. With `since_ms` it begins with the records of that timestamp (ms since the epoch) or later.
+    Partitions that are added later are read from their start.
     """
 
     def __init__(
         self, settings: KafkaSettings, client_id: str, topics: Collection[str], pace: FetchPace | None = None,
         *, since_ms: float | None = None,
     ) -> None:  # fmt: skip
-        """`pace` is how eagerly it reads, if not as usual."""
+        """Use `pace` for the wait of fetches; None: that of the settings."""
         self._settings = settings
         self._connection = ReadConnection(settings, client_id, pace)
         self._buffer: FetchBuffer
@@ -50,7 +50,7 @@ class Tail:
         self._topics = sorted(topics)
         self._since_ms = since_ms
         self._began: dict[TopicPartition, int] = {}
-        """By partition, where it ended at the start."""
+        """End offset of each partition when reading began."""
         self._starts: dict[TopicPartition, int] = {}
         self._ready: list[Record] = []
 
@@ -68,7 +68,7 @@ class Tail:
         await self._open.aclose()
 
     async def _begin(self) -> None:
-        """Begin where the topics end: that must be known before the context is entered, not with the first fetch."""
+        """Find the ends of the topics: they must be known before the context is entered, not with the first fetch."""
         client = self._connection.client
         for topic in self._topics:
             await client._wait_on_metadata(topic)  # pyright: ignore[reportPrivateUsage] - there is no other way
@@ -83,7 +83,7 @@ class Tail:
         client.cluster.add_listener(self._on_metadata)
 
     async def _find(self, wanted: dict[TopicPartition, int]) -> dict[TopicPartition, int]:
-        while True:  # a topic just made has no leader for a moment
+        while True:  # a new topic has no leader for a moment
             try:
                 return await find_offsets(self._connection.client, wanted)
             except KafkaError as error:
@@ -106,16 +106,16 @@ class Tail:
                 self._buffer.begin(partition, START)
 
     def leader(self, record: Record) -> int | None:
-        """The broker that leads the partition of a record."""
+        """Return the id of the broker that leads the partition of a record."""
         return self._connection.client.cluster.leader_for_partition(TopicPartition(record.topic, record.partition))
 
     def is_replayed(self, record: Record) -> bool:
-        """Whether the record was written before this began to read."""
+        """Return true if the record was written before this reader began."""
         return record.offset < self._began.get(TopicPartition(record.topic, record.partition), 0)
 
     async def poll(self) -> list[Record]:
-        """Return the next records, at least one; waits for them, and goes on by itself after a lost connection."""
-        while not (records := await self._poll()):  # there were only marks of transactions
+        """Wait for the next records, and return at least one; lost connections are restored."""
+        while not (records := await self._poll()):  # there were only transaction markers
             pass
         return records
 
@@ -130,10 +130,10 @@ class Tail:
             return [record for taken in found.values() for record in taken.records]
 
     async def past(self) -> AsyncGenerator[Record]:
-        """Yield what was written since `since_ms` and before this began to read, and end; what comes next is dropped.
+        """Yield the records written between `since_ms` and the start of this reader, then end; drop later records.
 
         Raises:
-            TimeoutError: Kafka does not hand it out.
+            TimeoutError: Kafka does not return the records in time.
         """
         left = {partition for partition, start in self._starts.items() if start < self._began[partition]}
         while left:

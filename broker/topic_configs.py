@@ -1,10 +1,10 @@
-"""How each kind of topic is configured, told by its name: what is work, and how long everything else is kept.
+"""Configuration of topics by kind; the kind follows from the name of the topic.
 
-Work, the queries of tasks and variants, is never deleted by age or size: a backlog may wait for as long as it takes.
-What is done is cut off by the autoscaler (`autoscaler/janitor`), as Kafka Streams does with its repartition topics, and
-the broker frees the disk by whole segments, which therefore end soon.
+Work, the queries of tasks and variants, is never deleted by age or size: a backlog may wait for any time. The
+autoscaler deletes finished queries (`autoscaler/janitor`), as Kafka Streams does in its repartition topics. The broker
+frees disk space by whole segments, so segments are short.
 
-Records carry the time at which the broker appended them: one clock, whoever wrote them.
+Records carry the broker's append time: one clock for all writers.
 """
 
 from typing import Final
@@ -21,7 +21,7 @@ _MOST_SEGMENT_BYTES: Final = 2**31 - 1
 
 
 def topic_configs(settings: KafkaSettings, topic: str, retention_ms: int | None = None) -> dict[str, str]:
-    """Make the configuration of a new topic; `retention_ms` goes before what its kind would have."""
+    """Return the configuration of a new topic; `retention_ms` overrides the retention of its kind."""
     configs = promised_configs(settings, topic) | _STAMPED
     configs |= {
         "cleanup.policy": "delete",
@@ -33,22 +33,25 @@ def topic_configs(settings: KafkaSettings, topic: str, retention_ms: int | None 
     if is_work(topic):
         return configs | {"segment.ms": str(_WORK_SEGMENT_MS)}
     kept_ms = _kept_ms(settings, topic) if retention_ms is None else retention_ms
-    # What is kept is deleted by whole segments: they must be younger than the retention to have an end.
+    # Records are deleted by whole segments, so a segment must be shorter than the retention.
     return configs | {"retention.ms": str(kept_ms), "segment.ms": str(max(kept_ms // 4, _LEAST_SEGMENT_MS))}
 
 
 def promised_configs(settings: KafkaSettings, topic: str) -> dict[str, str]:
-    """Configuration that a topic must have even where it exists already, made by an older version or by somebody."""
+    """Return the configuration that an existing topic must have, even if an older version or somebody else made it."""
     if topic == SYSTEM or is_work(topic):
         return _STAMPED | _FOR_EVER
     kept = {"retention.ms": str(_kept_ms(settings, topic))} if topic in (DEAD_LETTERS, LETTER_MARKS) else {}
-    if topic == DEAD_LETTERS:  # anybody can have records become dead letters
+    if topic == DEAD_LETTERS:  # clients can cause dead letters
         kept["retention.bytes"] = str(settings.dead_letter_retention_bytes)
     return _STAMPED | kept if topic.startswith(PREFIX) else kept
 
 
 def _kept_ms(settings: KafkaSettings, topic: str) -> int:
-    """Milliseconds; a mark outlives its letter, which stays as long as the youngest one of its segment."""
+    """Return the retention in milliseconds.
+
+    A mark outlives its letter, which is kept as long as the youngest letter of its segment.
+    """
     if topic == LETTER_MARKS:
         return 2 * settings.dead_letter_retention_ms
     return settings.dead_letter_retention_ms if topic == DEAD_LETTERS else settings.retention_ms

@@ -1,7 +1,7 @@
-"""The logs of topics on the brokers: which there are, how far they reach, how large they are, and cutting them off.
+"""Logs of topics on the brokers: their partitions, ends and sizes, and the deletion of old records.
 
-aiokafka's admin client does not ask how large partitions are on disk. Where records of many partitions are deleted, one
-without a leader fails them all there; here each is answered for itself.
+aiokafka's admin client cannot request the size of partitions. When it deletes records of many partitions, one partition
+without a leader fails all of them; here each partition has its own outcome.
 """
 
 import logging
@@ -28,11 +28,11 @@ log = logging.getLogger(__name__)
 
 TIMEOUT_MS: Final = 10_000
 _CLIENT_METADATA_MS: Final = 24 * 3_600_000
-"""Never, nearly: the client would ask for all topics of the cluster; here each question finds its leaders itself."""
+"""Almost never: the client would refresh the metadata of all topics; here each request looks up its leaders."""
 
 
 class LogPartition(NamedTuple):
-    """A partition of a topic."""
+    """Partition of a topic."""
 
     topic: str
     number: int
@@ -83,9 +83,9 @@ class _LogDirs(Request[_LogDirsStruct]):
 
 
 class TopicLogs:
-    """Logs of topics; an async context manager whose methods one task at a time calls.
+    """Logs of topics; an async context manager, whose methods only one task at a time may call.
 
-    Each raises KafkaError, or OSError, if Kafka does not answer.
+    Each method raises KafkaError or OSError if Kafka does not answer.
     """
 
     def __init__(self, settings: KafkaSettings, client_id: str = "infaas-logs") -> None:
@@ -108,12 +108,12 @@ class TopicLogs:
         await self._open.aclose()
 
     async def topics(self, prefix: str) -> list[str]:
-        """List the topics whose names begin so."""
+        """Return the names of the topics that begin with `prefix`, sorted."""
         names = {partition.topic for partition in await self._leaders(None)}
         return sorted(name for name in names if name.startswith(prefix))
 
     async def ends(self, topics: Iterable[str]) -> dict[str, int]:
-        """Read how many records topics have taken so far, in all; a topic of which a part is unknown is absent."""
+        """Return the sum of the end offsets of each topic. A topic with an unknown partition is absent."""
         ends = await self.partition_ends(topics)
         missing = {partition.topic for partition, end in ends.items() if end < 0}
         found = defaultdict[str, int](int)
@@ -122,7 +122,7 @@ class TopicLogs:
         return {topic: end for topic, end in found.items() if topic not in missing}
 
     async def partition_ends(self, topics: Iterable[str]) -> dict[LogPartition, int]:
-        """Read where the partitions of topics end; UNKNOWN where nobody says."""
+        """Return the end offset of each partition; UNKNOWN where no broker answers for it."""
         leaders = await self._leaders(topics)
         found = dict.fromkeys(leaders, UNKNOWN)
         for leader, led in _by_leader(leaders).items():
@@ -132,7 +132,7 @@ class TopicLogs:
         return found
 
     async def bytes_on_disk(self, topics: Iterable[str]) -> dict[LogPartition, int]:
-        """Ask how many bytes the partitions of topics take, by the largest replica of each."""
+        """Return the bytes on disk of each partition, of its largest replica."""
         numbers = defaultdict[str, list[int]](list)
         for partition in await self._leaders(topics):
             numbers[partition.topic].append(partition.number)
@@ -148,7 +148,7 @@ class TopicLogs:
         return largest
 
     async def delete_before(self, offsets: Mapping[LogPartition, int]) -> set[LogPartition]:
-        """Delete the records before these offsets; returns the partitions that did so, and logs why others did not."""
+        """Delete the records before these offsets; return the partitions that did so, and log other errors."""
         leaders = await self._leaders({partition.topic for partition in offsets})
         done = set[LogPartition]()
         for leader, led in _by_leader({partition: leaders.get(partition, -1) for partition in offsets}).items():
@@ -167,11 +167,11 @@ class TopicLogs:
         return done
 
     async def _leaders(self, topics: Iterable[str] | None) -> dict[LogPartition, int]:
-        """Leaders of all partitions of the topics that exist, or of all there are; -1 where there is none."""
+        """Return the leader of each partition of the existing topics, or of all topics for None; -1 if it has none."""
         names = None if topics is None else sorted(set(topics))
         if names is not None and not names:
             return {}
-        # Not by the client's own metadata: it would ask for these topics ever after.
+        # Not by the client's own metadata: the client would refresh these topics from then on.
         request = MetadataRequest(names, allow_auto_topic_creation=False)
         answer: Any = await self._client.send(self._client.get_random_node(), request)
         self._client.cluster.update_metadata(answer)
@@ -184,7 +184,7 @@ class TopicLogs:
 
 
 def _by_leader(leaders: Mapping[LogPartition, int]) -> dict[int, dict[str, list[int]]]:
-    """LogPartition numbers by leader and topic; those without a leader are left out."""
+    """Return partition numbers by leader and topic; partitions without a leader are left out."""
     found = defaultdict[int, dict[str, list[int]]](dict)
     for partition, leader in leaders.items():
         if leader >= 0:

@@ -1,9 +1,8 @@
-"""Creates topics, at registration, and waits for them, so that nothing later meets one that is not ready.
+"""Create topics at registration and wait until they are ready, so that later code never meets a topic that is not.
 
-A topic just created has no leader for some 100 ms. Waiting here, once, is what keeps that out of the way of a query.
-Ensuring is idempotent: a topic that exists is left as it is, but gets the partitions it lacks, of which none is ever
-taken away, and the configuration that its kind is promised (`broker.topic_configs`). The embedded broker can change
-neither: there both are as at first.
+A new topic has no leader for some 100 ms. Waiting for it here keeps that delay out of the path of a query. The
+functions are idempotent: an existing topic stays as it is, but gets missing partitions, and the configuration that its
+kind must have (`broker.topic_configs`). Partitions are never removed. The embedded broker can change neither.
 """
 
 import asyncio
@@ -44,22 +43,22 @@ class TopicNotAllowed(OperatorError):
 
 
 class TopicSpec(msgspec.Struct, frozen=True):
-    """A topic that must exist."""
+    """Topic that must exist."""
 
     name: str
     partitions: int = 1
     retention_ms: int | None = None
-    """Milliseconds that it keeps records; None: as its kind does."""
+    """Milliseconds that the topic keeps records; None: as configured for its kind."""
     grows: bool = True
-    """Whether it gets more partitions where it exists with fewer."""
+    """True if missing partitions are added to an existing topic."""
 
 
 async def ensure_topics(settings: KafkaSettings, specs: Iterable[TopicSpec]) -> None:
-    """Create what is missing, in one request, and wait until each partition has a leader that accepts records.
+    """Create the missing topics in one request, and wait until each partition has a leader that accepts records.
 
     Raises:
-        TopicNotAllowed: this user may not.
-        OperatorError: Kafka cannot be reached or refuses, or cannot add the partitions that a topic lacks.
+        TopicNotAllowed: this user may not create a topic.
+        OperatorError: Kafka cannot be reached, refuses, or cannot add the partitions that a topic lacks.
     """
     wanted = list({spec.name: spec for spec in specs}.values())
     if not wanted:
@@ -79,19 +78,19 @@ async def ensure_topics(settings: KafkaSettings, specs: Iterable[TopicSpec]) -> 
 
 
 async def correct_topics(settings: KafkaSettings, topics: Iterable[str]) -> None:
-    """Give topics that exist the configuration that their kind is promised, where they have something else.
+    """Correct the configuration of existing topics that differs from the one that their kind must have.
 
     Raises:
         KafkaError: Kafka refuses.
-        TimeoutError: it does not answer in time.
-        OperatorError: it cannot be reached.
+        TimeoutError: Kafka does not answer in time.
+        OperatorError: Kafka cannot be reached.
     """
     async with open_admin(settings) as admin, asyncio.timeout(WAIT_S):
         await _correct(admin, settings, topics)
 
 
 async def ensure_system_topics(settings: KafkaSettings) -> None:
-    """Create the topics that exist whatever is registered: of workers and selectors, of dead letters and of jobs."""
+    """Create the topics that every system has: those of workers and selectors, dead letters and jobs."""
     await ensure_topics(
         settings,
         [
@@ -109,44 +108,44 @@ async def ensure_system_topics(settings: KafkaSettings) -> None:
 
 
 async def ensure_task_topics(settings: KafkaSettings, task: str, partitions: int) -> None:
-    """Create the topics of a task's queries, and of its results when the client names no topic."""
+    """Create the topics of a task's queries, and the topic of its results for clients that name none."""
     await ensure_topics(settings, task_specs(task, partitions))
 
 
 def task_specs(task: str, partitions: int) -> list[TopicSpec]:
-    """Topics where a task's queries come in, online and offline ones, and where results go when a client names none.
+    """Return the topics of a task: its online and offline queries, and its results for clients that name no topic.
 
-    The latter stays as it was made: a plain client that reads it learns of new partitions minutes later, and would miss
-    what was written to them meanwhile.
+    The results topic never gets more partitions: a plain client that reads it learns of new partitions minutes later,
+    and would miss the records written to them before.
     """
     queries = [TopicSpec(topic, partitions) for topic in (names.task_topic(task), names.offline_topic(task))]
     return [*queries, TopicSpec(names.results_topic(task), partitions, grows=False)]
 
 
 async def ensure_tenant_topics(settings: KafkaSettings, tenant: str, partitions: int) -> None:
-    """Create the topics of a tenant's queries, and of its results when it names no topic."""
+    """Create the topics of a tenant's queries, and the topic of its results if it names none."""
     await ensure_topics(settings, tenant_specs(tenant, partitions))
 
 
 def tenant_specs(tenant: str, partitions: int) -> list[TopicSpec]:
-    """Topics where a tenant's queries come in, whatever the task, and where results go when it names none."""
+    """Return the topics of a tenant: online and offline queries of any task, and results if it names no topic."""
     online = names.ingress_topic(tenant)
     queries = [TopicSpec(topic, partitions) for topic in (online, names.offline_of(online))]
     return [*queries, TopicSpec(names.tenant_results_topic(tenant), partitions, grows=False)]
 
 
 async def ensure_variant_topics(settings: KafkaSettings, variants: Iterable[tuple[str, int]]) -> None:
-    """Create the topics of variants, given with their numbers of partitions."""
+    """Create the topics of variants, which are given with their numbers of partitions."""
     await ensure_topics(settings, [spec for name, count in variants for spec in variant_specs(name, count)])
 
 
 def variant_specs(variant: str, partitions: int) -> list[TopicSpec]:
-    """Topics that are the queues of a variant, of online and of offline queries."""
+    """Return the topics of a variant's queues, for online and offline queries."""
     return [TopicSpec(topic, partitions) for topic in names.variant_topics(variant)]
 
 
 async def delete_topics(settings: KafkaSettings, topics: Sequence[str]) -> None:
-    """Delete topics; those that do not exist are no error.
+    """Delete topics; missing topics are no error.
 
     Raises:
         OperatorError: Kafka cannot be reached.
@@ -156,10 +155,10 @@ async def delete_topics(settings: KafkaSettings, topics: Sequence[str]) -> None:
 
 
 async def until_gone(settings: KafkaSettings, topics: Collection[str]) -> None:
-    """Wait until no broker that is asked knows any of these topics.
+    """Wait until the brokers no longer know any of these topics.
 
     Raises:
-        OperatorError: Kafka cannot be reached, or keeps them.
+        OperatorError: Kafka cannot be reached, or keeps the topics.
     """
     try:
         async with asyncio.timeout(WAIT_S):
@@ -170,7 +169,7 @@ async def until_gone(settings: KafkaSettings, topics: Collection[str]) -> None:
 
 
 async def _create(admin: AIOKafkaAdminClient, settings: KafkaSettings, specs: list[TopicSpec]) -> list[str]:
-    """Create topics; returns those that exist already."""
+    """Create topics; return the names of those that exist already."""
     response: Any = await admin.create_topics([_new_topic(settings, spec) for spec in specs])
     present = list[str]()
     for name, code, message, *_ in response.topic_errors:
@@ -190,7 +189,7 @@ def _new_topic(settings: KafkaSettings, spec: TopicSpec) -> NewTopic:
 
 
 async def _correct(admin: AIOKafkaAdminClient, settings: KafkaSettings, present: Iterable[str]) -> None:
-    """Give topics that exist what their kind is promised, where they have something else."""
+    """Correct the configuration of existing topics that differs from the one that their kind must have."""
     promised = {topic: configs for topic in present if (configs := promised_configs(settings, topic))}
     if not promised:
         return
@@ -206,7 +205,7 @@ async def _correct(admin: AIOKafkaAdminClient, settings: KafkaSettings, present:
 
 
 async def _wait_for_leaders(admin: AIOKafkaAdminClient, specs: list[TopicSpec]) -> None:
-    """Wait until every partition has a leader, by asking again and again: Kafka has no event for it."""
+    """Poll until every partition has a leader; Kafka has no event for it."""
     while waiting := await _without_leader(admin, specs):
         specs = waiting
         await asyncio.sleep(_CHECK_INTERVAL_S)
@@ -229,7 +228,7 @@ async def _without_leader(admin: AIOKafkaAdminClient, specs: list[TopicSpec]) ->
 async def _grow(admin: AIOKafkaAdminClient, spec: TopicSpec, present: int) -> None:
     try:
         await admin.create_partitions({spec.name: NewPartitions(spec.partitions)})
-    except InvalidPartitionsError:  # somebody else was quicker: what there is now is looked at again
+    except InvalidPartitionsError:  # another process was faster; the caller looks again
         return
     except IncompatibleBrokerVersion:
         raise OperatorError(
@@ -244,13 +243,13 @@ def _some(specs: list[TopicSpec]) -> str:
 
 
 async def partitions_of(kafka: KafkaSettings, topics: Iterable[str]) -> frozenset[TopicPartition]:
-    """Ask for all partitions of topics, as far as these exist.
+    """Return all partitions of those topics that exist.
 
     Raises:
         OperatorError: Kafka cannot be reached.
     """
     wanted = sorted(topics)
-    if not wanted:  # who names none is told of all
+    if not wanted:  # a request without names returns all topics
         return frozenset()
     async with open_admin(kafka) as admin:
         described = await admin.describe_topics(wanted)

@@ -1,4 +1,4 @@
-"""Messages that follow from records, and the decision about one that was not acknowledged: pure."""
+"""Messages that follow from records, and the decision about a message that was not acknowledged. Pure."""
 
 from typing import Final, NamedTuple
 
@@ -12,11 +12,11 @@ from schemas.result import OK
 from schemas.topics import PREFIX
 
 RETRY_DELAYS_S: Final = (0.1, 0.3, 1.0, 3.0)
-"""Pauses before the second attempt, the third, and so on; the last one before all further ones."""
+"""Pauses before the second attempt, the third, and so on; the last one repeats."""
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
-    """What is sent because of a record: the query on its way, its result or its error result."""
+    """Message that is sent because of a record: the forwarded query, its result or its error result."""
 
     topic: str
     value: bytes | None
@@ -24,47 +24,48 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     key: bytes | None
     partition: int | None = None
     status: str = ""
-    """`ok` or the error's code in a result; empty in a query on its way."""
+    """Status of a result: `ok` or the code of an error; empty in a forwarded query."""
     stream: str = ""
-    """Where else a result may go, as the query's header `infaas-reply-stream` says."""
+    """Reply stream that a result may use, from the query's header `infaas-reply-stream`."""
     copy_to: str = ""
-    """Topic that gets a copy, whatever becomes of that; empty: none does."""
+    """Topic that gets a copy, whose outcome is ignored; empty if there is none."""
 
 
 class FailedSend(NamedTuple):
-    """A message that was not acknowledged, or is yet to be sent."""
+    """Message that was not acknowledged, or is not sent yet."""
 
     record: Record
     message: Message
     attempts: int
     error: BaseException | None
-    """Why it failed; None: it was not sent yet."""
+    """Cause of the failure; None if the message was not sent yet."""
     is_dead_letter: bool = False
-    """Whether the record is a dead letter by now, and the message only tells so."""
+    """True if the record is a dead letter already, and the message only reports it."""
     inside: bool = False
-    """Whether it is counted in the room of its reply topic."""
+    """True if the message is counted in the room of its reply topic."""
     failed_s: float = 0.0
-    """When it failed first, by the event loop's time."""
+    """Time of the first failure, by the event loop's clock."""
 
     @property
     def size(self) -> int:
-        """Bytes that it counts in the room of its reply topic."""
+        """Bytes that the message counts in the room of its reply topic."""
         return message_size(self.record, self.message)
 
 
 class PendingDeadLetter(NamedTuple):
-    """A record that is to become a dead letter."""
+    """Record that is to become a dead letter."""
 
     record: Record
     reason: str
     attempts: int
     answer: Message | None
-    """The error result to send once the dead letter is written."""
+    """Error result to send once the dead letter is written."""
     cause: FailedSend | None = None
-    """The failure that may have passed by the time at which the dead letter can be written."""
+    """Failed send that led to the dead letter. It is retried if the dead letter fails: the cause may have passed by
+    then."""
     tries: int = 0
     keep_bytes: int | None = None
-    """How much is kept of a record that is larger; None: all."""
+    """Number of bytes to keep of a larger record; None: as the budget of its topic allows."""
 
 
 class Retry(NamedTuple):
@@ -78,13 +79,13 @@ class GiveUp(NamedTuple):
 
     reason: str
     answer: QueryError | None
-    """Error that whoever asked is told; None: an error result would not arrive either."""
+    """Error to answer the client with; None if an error result could not be delivered either."""
     final: bool
-    """Whether any further attempt would fail, too."""
+    """True if every further attempt would fail, too."""
 
 
 def next_step(failed: FailedSend, max_attempts: int | None) -> Retry | GiveUp:
-    """Decide what to do about a failure; `max_attempts` None: what can pass is tried again for ever."""
+    """Decide about a failed send. Without `max_attempts`, a failure that may pass is retried for ever."""
     message, error = failed.message, failed.error
     if isinstance(error, RecordTooLarge):
         what = f"{len(message.value or b'')} bytes are more than topic {message.topic} takes in one record"
@@ -104,10 +105,10 @@ def next_step(failed: FailedSend, max_attempts: int | None) -> Retry | GiveUp:
 
 
 def message_size(record: Record, message: Message) -> int:
-    """Bytes of a message and of the record that it follows from."""
+    """Return the bytes of the values of a message and of the record that it follows from."""
     return len(record.value or b"") + len(message.value or b"")
 
 
 def retry_delay_s(attempts: int) -> float:
-    """Seconds to wait after so many attempts, at least one."""
+    """Return the seconds to wait after `attempts` attempts, of which there is at least one."""
     return RETRY_DELAYS_S[min(attempts, len(RETRY_DELAYS_S)) - 1]
