@@ -1,11 +1,11 @@
-"""Kafka's health, watched by the acknowledgements of our records, at the price of two dictionary steps a query.
+"""State of Kafka, derived from the acknowledgements of queries; it costs two dictionary operations a query.
 
-Nothing tells a producer that its broker is gone; records only pile up until their timeout. So one timer looks at the
-oldest record that is not acknowledged. When it is too old, its query fails at once; and where Kafka has answered
-nothing since it was sent, it counts as down: new queries are refused until an answer comes, but for one a second that
-probes.
+A producer is not notified when its broker fails; its records only wait until they time out. A timer therefore checks
+the oldest unacknowledged record. When that is too old, its query fails at once. If Kafka has acknowledged nothing since
+it was sent, Kafka counts as down: new queries are refused until an acknowledgement arrives, except for one probe a
+second.
 
-A topic that does not exist, may not be written or has no leader is no outage: it costs those alone who ask for it.
+A topic that does not exist, has no leader or may not be written is no outage: only queries for that topic fail.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ UP: Final = Gauge("infaas_gateway_kafka_up", "Whether Kafka acknowledges the rec
 
 
 class KafkaHealth:
-    """Health of Kafka as the records of one producer show it; belongs to one event loop."""
+    """State of Kafka as seen by one producer; belongs to one event loop."""
 
     def __init__(self, ack_timeout_s: float) -> None:
         self._loop = asyncio.get_running_loop()
@@ -38,14 +38,14 @@ class KafkaHealth:
 
     @property
     def up(self) -> bool:
-        """Whether the last that was heard of Kafka was good."""
+        """True unless Kafka counts as down."""
         return not self._down
 
     def check(self) -> None:
-        """Raise unless a record may be sent now.
+        """Check that a record may be sent now.
 
         Raises:
-            Overloaded: Kafka is down, and this query is not the one that probes whether it is back.
+            Overloaded: Kafka is down, and it is not yet time for the next probe.
         """
         if not self._down:
             return
@@ -55,7 +55,7 @@ class KafkaHealth:
         self._probe_at = now + _PROBE_INTERVAL_S
 
     def watch(self, ack: asyncio.Future[Ack], reply: asyncio.Future[Result]) -> None:
-        """Fail `reply` if the record of `ack` is not acknowledged."""
+        """Fail `reply` if the record of `ack` is not acknowledged in time."""
         self._unacknowledged[ack] = (self._loop.time(), reply)
         ack.add_done_callback(self._on_done)
         if self._timer is None:
@@ -84,7 +84,7 @@ class KafkaHealth:
             UP.set(1)
 
     def _miss(self, sent: float, reply: asyncio.Future[Result]) -> None:
-        """Fail the query of a record that is not acknowledged, and count Kafka as down unless others are."""
+        """Fail the query of an unacknowledged record; count Kafka as down if it acknowledged no later record."""
         _fail(reply, _down())
         if self._answered_at < sent:
             self._down = True
@@ -99,7 +99,7 @@ class KafkaHealth:
             if sent > limit:
                 next_at = sent + self._ack_timeout_s
                 break
-            # The record may still be written, and its acknowledgement will tell that Kafka is back.
+            # The record may still be written; its late acknowledgement then shows that Kafka is up again.
             self._miss(sent, reply)
             next_at = limit + 2 * self._ack_timeout_s
         if next_at is not None:
@@ -112,7 +112,7 @@ def _fail(reply: asyncio.Future[Result], error: QueryError) -> None:
 
 
 def _refusal(error: BaseException) -> QueryError:
-    """What a query is told whose record Kafka, or the producer, refuses for what it is or where it goes."""
+    """Return the error of a query whose record was refused by Kafka or by the producer."""
     if isinstance(error, RecordTooLarge):
         return InvalidRequest("the query is larger than Kafka takes")
     if isinstance(error, TopicClosed):

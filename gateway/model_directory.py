@@ -1,12 +1,12 @@
-"""The names clients may use as models: tasks, architectures and variants, in one namespace.
+"""Names that clients may use as models: tasks, models, variants, in one namespace.
 
-A name is `ready` while a variant behind it is registered as ready: it may not be loaded now, but it will be when asked
-for. An architecture has as many versions as were registered, and without one the choice is the system's, as a rollout
-says; all else has one, `1`.
+A name is `ready` if a variant of it is registered as ready. The variant need not be loaded: queries cause it to be
+loaded. A model has all its registered versions; without a version in the request, the rollout chooses one. Tasks and
+variants have one version, `1`.
 
-Who asks sees the names of what it may use, and finds nothing else, whether it exists or not: what everybody may use is
-in one table, and what a class of tenants may use beyond that, or sees more of, in a small one that is looked at first.
-A name that is hidden is thus missing in the same two tables as one that nobody has.
+A caller finds only names that it may use. Public names are in one table. Names that only one class of tenants sees, or
+sees with more fields, are in a small table that is searched first. A hidden name and an unknown name are thus missing
+in the same two tables, and look the same to the caller.
 """
 
 from collections import OrderedDict
@@ -30,36 +30,37 @@ VERSION: Final = "1"
 _PLATFORM: Final = "infaas"
 _BYTES_TYPE: Final = "TYPE_STRING"
 _CLASSES: Final = 1024
-"""Most classes of tenants whose names are kept."""
+"""Maximum number of classes of tenants whose tables are cached."""
 
 
 class ServedModel(msgspec.Struct, frozen=True):
-    """One name that clients may use as a model."""
+    """A name that clients may use as a model."""
 
     name: str
     task: str
     target: str | None
-    """Architecture or variant; None for the task itself, which leaves the choice open."""
+    """Model, version or variant that the query is bound to; None for a task, which leaves the choice to the selector.
+    """
     platform: str
-    """Runtime of the variant, or `infaas` where it is chosen per query."""
+    """Runtime of a variant; `infaas` if a variant is chosen for each query."""
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     max_batch: int
-    """Largest batch of the variants behind the name; a larger query is not refused but computed in parts."""
+    """Largest batch of its variants; a larger query is split rather than refused."""
     ready: bool
     topic: str
-    """Topic that its queries go to."""
+    """Topic for its queries."""
     measure: str = ACCURACY
-    """What accuracy means of its task."""
+    """Quality measure of its task, which `accuracy` refers to."""
     classes: tuple[str, ...] = ()
-    """Names of the classes, in the order of the scores, if they have any."""
+    """Names of the classes in the order of the scores, if it has any."""
     version: str = VERSION
-    """The version that was asked for, or the one that serves."""
+    """Requested version, or the serving one."""
     versions: tuple[str, ...] = (VERSION,)
-    """All that may be asked for."""
+    """All versions that clients may request."""
 
     def metadata(self) -> dict[str, object]:
-        """Content of `GET /v2/models/{name}`."""
+        """Return the content of `GET /v2/models/{name}`."""
         return {
             "name": self.name,
             "versions": list(self.versions),
@@ -70,7 +71,7 @@ class ServedModel(msgspec.Struct, frozen=True):
         }
 
     def config(self) -> dict[str, object]:
-        """Content of `GET /v2/models/{name}/config`, Triton's extension; the batch dimension is left out, as there."""
+        """Return the content of `GET /v2/models/{name}/config`, an extension of Triton; without the batch dimension."""
         return {
             "name": self.name,
             "platform": self.platform,
@@ -82,7 +83,7 @@ class ServedModel(msgspec.Struct, frozen=True):
 
 
 class ServedModels:
-    """Names that some tenants may use: those of a catalog, and `others` where they are no different."""
+    """Names that a class of tenants may use: those of `catalog`; equal entries are kept only in `others`."""
 
     def __init__(self, catalog: Catalog, others: "ServedModels | None" = None) -> None:
         models = {model.name: model for model in _all_models(catalog)}
@@ -98,7 +99,7 @@ class ServedModels:
         self._asked_at |= {f"/v2/models/{n}/versions/{v}/infer": model for (n, v), model in versions.items()}
 
     def of_tasks(self, tasks: frozenset[str] | None) -> "ServedModels":
-        """Those of them that are of these tasks; None: all."""
+        """Return a view of the names of these tasks; None: of all tasks."""
         if tasks is None:
             return self
         some = copy(self)
@@ -106,10 +107,10 @@ class ServedModels:
         return some
 
     def find(self, name: str, version: str | None = None) -> ServedModel:
-        """The model of this name.
+        """Return the model of this name.
 
         Raises:
-            UnknownTask: there is none, or not in this version.
+            UnknownTask: there is no such name or no such version.
         """
         model = self._model(name)
         if model is None:
@@ -122,12 +123,12 @@ class ServedModels:
         return found
 
     def asked_at(self, path: str) -> ServedModel | None:
-        """The model that queries at `path` ask; None where that takes more than a look, or is none."""
+        """Return the model whose queries are sent to `path`; None if one lookup does not find it."""
         found = self._asked_at.get(path)
         return self._if_of_tasks(self._others.asked_at(path) if found is None and self._others is not None else found)
 
     def versions(self) -> Iterator[ServedModel]:
-        """Every version of every model."""
+        """Iterate over every version of every model."""
         others = {} if self._others is None else self._others._versions
         return filter(self._if_of_tasks, (others | self._versions).values())
 
@@ -148,13 +149,13 @@ class ServedModels:
 
 
 class ModelDirectory:
-    """Names of the present catalog that clients may use as models, by who asks."""
+    """Names of the present catalog that clients may use as models, by tenant."""
 
     def __init__(self, catalog: Catalog) -> None:
         self.update(catalog)
 
     def update(self, catalog: Catalog) -> None:
-        """Take over a newer catalog."""
+        """Replace the catalog by a newer one."""
         self._catalog = catalog
         self._tenants = TenantClasses(users_by_name(catalog.access, catalog.architectures.values()))
         self._public = ServedModels(_seen_by(STRANGERS, catalog, self._tenants))
@@ -165,7 +166,7 @@ class ModelDirectory:
         return len(list(self.seen_by(EVERY_TENANT)))
 
     def seen_by(self, tenant: str | None) -> ServedModels:
-        """What a tenant may use; None: what whoever is none may."""
+        """Return the names that a tenant may use; None: the public names."""
         tenant_class = self._tenants.of(tenant)
         found = self._by_class.get(tenant_class)
         return self._of_class(tenant_class) if found is None else found
@@ -181,7 +182,7 @@ class ModelDirectory:
 
 
 def _concerned_by(names: frozenset[str], catalog: Catalog) -> Catalog:
-    """The tasks that are of these names, or have architectures of these, and all that is registered for them."""
+    """Return the tasks with these names or with models of these names, and all models and variants of these tasks."""
     tasks = {name: task for name, task in catalog.tasks.items() if name in names}
     tasks |= {
         row.task: catalog.tasks[row.task]
@@ -197,7 +198,7 @@ def _concerned_by(names: frozenset[str], catalog: Catalog) -> Catalog:
 
 
 def _seen_by(tenant_class: str | None, catalog: Catalog, tenants: TenantClasses) -> Catalog:
-    """The catalog without what a class of tenants may not use."""
+    """Return the catalog without entries that a class of tenants may not use."""
     if not catalog.access:
         return catalog
     may_use = partial(tenants.may_use, tenant_class)
@@ -232,7 +233,7 @@ def _all_models(catalog: Catalog) -> Iterator[ServedModel]:
 
 
 def _several_versions(catalog: Catalog) -> Iterator[ServedModel]:
-    """Each version of the models that have several, as who names it asks for it."""
+    """Yield each version of models with several versions, as requested by number."""
     of_architecture = _by_architecture(catalog)
     for name, versions in _by_model(catalog).items():
         numbers = tuple(map(str, sorted(versions)))

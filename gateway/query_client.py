@@ -1,7 +1,7 @@
-"""Asks a query of the queues and waits for its result: all that HTTP knows of Kafka.
+"""Kafka client for queries: sends each query and waits for its result.
 
-Hot: `QueryClient.ask`, once a request. It creates no task; its costs beside the producer are one future, one
-timer and a few dictionary steps. bench/throughput/gateway.py holds it against a handler that does nothing else.
+Performance: `QueryClient.ask` runs for each request. It creates no task; besides the producer it costs one future, one
+timer and a few dictionary operations. bench/throughput/gateway.py compares it with a handler that does nothing else.
 """
 
 import itertools
@@ -31,19 +31,19 @@ from security.turned_away import turned_away_proof
 log = logging.getLogger(__name__)
 
 _ANSWERS: Final = frozenset({OK, ErrorCode.DEADLINE_EXCEEDED})
-"""Statuses of a query that was worked on, or waited until its time was over."""
+"""Statuses of queries that were computed or waited until their deadline."""
 
 IN_FLIGHT: Final = Gauge("infaas_gateway_in_flight", "Queries that wait for their result")
 
 
 class QueryClient:
-    """Client of the queues that pairs queries with their results; an async context manager."""
+    """Client that matches queries with their results; an async context manager."""
 
     def __init__(self, settings: GatewaySettings, kafka: KafkaSettings, system_secret: bytes | None = None) -> None:
-        """`system_secret` proves to selectors how many queries were refused here; without, they do not count these."""
+        """Create a client; selectors count the queries refused here only with a proof by `system_secret`."""
         self._settings = settings
         self.owner = f"gateway-{uuid4().hex[:12]}"
-        """The name of this process, which no other has."""
+        """Unique name of this process."""
         self._numbers = itertools.count(1)
         self._kafka_health = KafkaHealth(settings.ack_timeout_s)
         self._admission = Admission()
@@ -53,7 +53,7 @@ class QueryClient:
         self._requests = RequestReply(kafka, self.owner, max_in_flight=settings.max_in_flight)
         self.reply_topic = self._requests.reply_topic
         self.clock = self._requests.producer.clock
-        """The broker's time."""
+        """Clock of the broker."""
         self.prefetch_metadata = self._requests.producer.prefetch_metadata
 
     async def __aenter__(self) -> Self:
@@ -69,7 +69,7 @@ class QueryClient:
 
     @property
     def up(self) -> bool:
-        """Whether Kafka takes queries."""
+        """True if Kafka accepts queries."""
         return self._kafka_health.up
 
     @property
@@ -78,15 +78,15 @@ class QueryClient:
         return self._requests.in_flight
 
     def new_id(self) -> str:
-        """An id that no other query has: this process's name is random."""
+        """Return a unique id for a query; the name of this process in it is random."""
         return f"{self.owner}-{next(self._numbers)}"
 
     async def ask(self, envelope: Envelope) -> Result:
-        """Send a query and wait for its result. Cancelling it makes room; the query may be computed all the same.
+        """Send a query and wait for its result. Cancelling frees its place, but the query may still be computed.
 
         Raises:
-            Overloaded: too many queries wait, a selector has just refused one like it, or Kafka is down.
-            DeadlineExceeded: there was no result in time.
+            Overloaded: too many queries are in flight, the selector just refused similar ones, or Kafka is down.
+            DeadlineExceeded: no result arrived in time.
         """
         query = envelope.query
         self._kafka_health.check()
@@ -104,7 +104,7 @@ class QueryClient:
         return self._learn(query, kind, result, began_s)
 
     def _turned_away(self, envelope: Envelope, count: int) -> h.RawHeaders:
-        """The headers that say, and prove, how many queries were refused here since the last that was let through."""
+        """Return headers with the number of refused queries since the last admitted one, and the proof of it."""
         headers = [(h.TURNED_AWAY, b"%d" % count)]
         if self._system_secret is not None:
             query, sent_ns = envelope.query, dict(envelope.headers)[h.SENT_NS].decode()
@@ -113,7 +113,7 @@ class QueryClient:
         return headers
 
     async def _result_of(self, envelope: Envelope) -> Result | None:
-        """Send a query and wait for its result; None: there was none in time."""
+        """Send a query and wait for its result; return None at a timeout."""
         query = envelope.query
         if self._secret is not None and query.tenant is not None:
             envelope.headers.append(await self._vouched(self._secret, envelope))
@@ -132,7 +132,11 @@ class QueryClient:
             return None
 
     def _learn(self, query: Query, kind: QueryKind | None, result: Result | None, began_s: float) -> Result:
-        """Learn from a result, or there being none, how full it is; returns it as the client reads it."""
+        """Update the limits by a result or a timeout; return the result for the client.
+
+        Raises:
+            DeadlineExceeded: there was no result.
+        """
         now, left_s = time.monotonic(), _left_s(query)
         took_s = now - began_s
         late = left_s is not None and took_s > left_s
@@ -144,10 +148,10 @@ class QueryClient:
             self._admission.refused(query, result.retry_after_s, now)
         else:
             self._admission.answered(query)
-        return msgspec.structs.replace(result, late=True) if late else result  # a worker only knows when it sent it
+        return msgspec.structs.replace(result, late=True) if late else result  # workers know only when they sent it
 
     async def _vouched(self, secret: bytes, envelope: Envelope) -> tuple[str, bytes]:
-        """The header that signs a query whose tenant has authenticated, for selectors that believe no name alone."""
+        """Return the header that signs an authenticated tenant's query, for selectors that require signatures."""
         task, at_ms, added = envelope.query.task, self.clock.now_ms(), self._requests.stream_headers
         return await vouch(secret, task, envelope.headers, envelope.value, at_ms, added)
 
@@ -158,7 +162,7 @@ class QueryClient:
 
 
 def _secret_to_vouch_with(settings: GatewaySettings) -> bytes | None:
-    """The secret to sign by; None where nobody authenticates: to sign what a header says would make it proved."""
+    """Return the signing secret; None if authentication is off: a signature would prove an unchecked tenant."""
     secret = SigningSettings().read()
     if secret is not None and not settings.auth:
         log.warning("a signing secret is set, but --auth is not on: no query is signed for the tenant that it names")
@@ -167,5 +171,5 @@ def _secret_to_vouch_with(settings: GatewaySettings) -> bytes | None:
 
 
 def _left_s(query: Query) -> float | None:
-    """Seconds from when it was sent to its deadline; None if it has none."""
+    """Return the seconds from the sending of a query to its deadline; None if it has no deadline."""
     return None if query.deadline_ms is None else max(query.deadline_ms - query.sent_ms, 0.0) / 1000

@@ -1,4 +1,4 @@
-"""Refusals, alike over HTTP and gRPC: of who has not the role, and what is told of any beside its message."""
+"""Refusals shared by HTTP and gRPC: missing roles, and headers of error responses."""
 
 from math import ceil
 from typing import Final
@@ -7,16 +7,16 @@ from schemas.errors import Forbidden, Overloaded, QueryError, QuotaExceeded, Una
 from schemas.principal import Principal, QuotaUse, Role
 
 _CHALLENGE: Final = 'Bearer realm="infaas"'
-"""What who has not said who they are is asked for."""
+"""Authentication challenge for callers without credentials."""
 RETRY_AFTER_S: Final = 1.0
-"""When to come back where nobody knows better."""
+"""Default retry time of a refusal."""
 
 
 def require_role(principal: Principal, role: Role) -> None:
-    """Check that someone has a role.
+    """Check that a principal has a role.
 
     Raises:
-        Forbidden: they have not.
+        Forbidden: the principal does not have the role.
     """
     if not principal.has(role):
         own = ", ".join(sorted(principal.roles)) or "none"
@@ -24,7 +24,7 @@ def require_role(principal: Principal, role: Role) -> None:
 
 
 def refusal_headers(error: QueryError) -> dict[str, str]:
-    """The headers that say what to do about an error, but for when to come back."""
+    """Return the headers for an error, except Retry-After."""
     if isinstance(error, Unauthenticated):
         return {"WWW-Authenticate": _CHALLENGE}
     if isinstance(error, QuotaExceeded) and error.use is not None:
@@ -33,14 +33,14 @@ def refusal_headers(error: QueryError) -> dict[str, str]:
 
 
 def retry_after_s_of(error: QueryError) -> float | None:
-    """Seconds after which asking again may help; None: it does not."""
+    """Return the seconds after which a retry may succeed; None: a retry will not help."""
     if error.retry_after_s is None and isinstance(error, Overloaded | QuotaExceeded):
         return RETRY_AFTER_S
     return error.retry_after_s
 
 
 def _rate_limit(use: QuotaUse) -> dict[str, str]:
-    """What is left of a quota, as the IETF's draft of RateLimit fields says (draft-ietf-httpapi-ratelimit-headers)."""
+    """Return the remaining quota as RateLimit fields (draft-ietf-httpapi-ratelimit-headers)."""
     of = 'qu="concurrent-requests"' if use.window_s is None else f"w={use.window_s}"
     return {
         "RateLimit-Policy": f'"{use.policy}";q={use.most};{of}',

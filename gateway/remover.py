@@ -1,10 +1,10 @@
-"""Removals that gateways accepted, done by one of them: whichever takes a removal first, one at a time.
+"""Executes removals that gateways accepted; any gateway may claim a removal, and executes one at a time.
 
-    accepted -> taken -> (this gateway ends: given back, or silent for some seconds -> taken by another ->) over
+    accepted -> claimed -> (gateway stops: released; no heartbeat: claimed by another ->) ended
 
-Postgres or Kafka may be away for however long: who has taken a removal waits, tries again, and it counts for nothing.
-What a removal does is in `admin/removals.py`, which is imported when there is one: most gateways never have one.
-Nothing of it is on any query's way.
+If Postgres or Kafka is unavailable, the claimant waits and retries without a limit; this does not count as an attempt.
+`admin/removals.py` implements removals. It is imported on first use, since most gateways never execute one. Removals do
+not delay queries.
 """
 
 import asyncio
@@ -31,7 +31,8 @@ _BEAT_S: Final = 1.0
 _AGAIN_S: Final = 1.0
 _CONNECTIONS: Final = 2
 _MOST_ATTEMPTS: Final = 10
-"""Times that a removal is taken up again after it was cut off, before it is given up: it may be what cuts it off."""
+"""Number of times that an interrupted removal is claimed again before it fails: the removal may cause the interruption.
+"""
 
 
 class _Outcome(NamedTuple):
@@ -40,28 +41,28 @@ class _Outcome(NamedTuple):
 
 
 class RemovalProgress:
-    """How far a removal is, as whoever does it says."""
+    """Progress of a removal, as last reported."""
 
     def __init__(self) -> None:
         self.said = (0, 0, "")
 
     def note(self, text: str) -> None:
-        """Take no note: nobody looks on."""
+        """Ignore a note: it has no reader."""
 
     def step(self, done: int, total: int, text: str) -> None:
-        """Take note that `done` of `total` steps are finished."""
+        """Record that `done` of `total` steps are finished."""
         self.said = (done, total, text)
 
 
 class Remover:
-    """What does the removals of a gateway.
+    """Executor of removals in a gateway.
 
     Args:
-        connection: Hears of removals and keeps how far they are; shared with others, whom nothing here holds up.
-        dsn: Where a removal, while it runs, has connections of its own.
-        kafka: How it reaches Kafka.
-        home: Where it keeps what it needs.
-        artifacts: Where files of models are; empty: in the home.
+        connection: receives notifications and stores progress; it is shared, so nothing may block it.
+        dsn: database for the removal's own connections.
+        kafka: settings of Kafka.
+        home: home folder of the gateway.
+        artifacts: location of model files; empty for the default in the home folder.
     """
 
     def __init__(
@@ -75,9 +76,9 @@ class Remover:
         self._failures = FailureLog("removing what was accepted", "it waits")
 
     async def run(self) -> None:
-        """Do what is accepted, until this is cancelled: what is not over then is given back.
+        """Execute accepted removals until cancelled; release an unfinished one then.
 
-        While others do some, it is looked each `STALE_S` whether these still live.
+        While other gateways execute removals, check every `STALE_S` if their claims have expired.
         """
         async with ChangeListener(self._connection, [REMOVALS]) as changes:
             while True:
@@ -88,17 +89,17 @@ class Remover:
                     others = await any_running(self._connection)
                 except StoreUnavailable as error:
                     log.warning("removals wait: %s", error)
-                except Exception:  # a row that nobody can read must not take the gateway with it
+                except Exception:  # an unreadable row must not end the gateway
                     log.exception("removals wait")
                 with suppress(TimeoutError):
                     async with asyncio.timeout(STALE_S if others else None):
                         await anext(changes)
 
     async def _do(self, row: RemovalRow) -> None:
-        """Do a removal that was taken, and note what came of it.
+        """Execute a claimed removal and store its outcome.
 
         Raises:
-            StoreUnavailable: it cannot be noted; whoever takes it next finds out.
+            StoreUnavailable: the outcome could not be stored; the next claimant finds the removal done.
         """
         if row.attempts > _MOST_ATTEMPTS:
             return await end_removal(self._connection, row, error=f"cut off {_MOST_ATTEMPTS} times; ask again to go on")
@@ -107,7 +108,7 @@ class Remover:
         try:
             async with asyncio.TaskGroup() as tasks:
                 beating = tasks.create_task(self._beat(row, progress), name="beat")
-                while (outcome := await self._outcome(row, progress)) is None:  # noqa: ASYNC110 - none tells
+                while (outcome := await self._outcome(row, progress)) is None:  # noqa: ASYNC110 - no event tells of a recovery
                     await asyncio.sleep(_AGAIN_S)
                 beating.cancel()
         except asyncio.CancelledError:
@@ -117,7 +118,7 @@ class Remover:
         return await end_removal(self._connection, row, outcome.report, outcome.error)
 
     async def _outcome(self, row: RemovalRow, progress: RemovalProgress) -> _Outcome | None:
-        """What has gone, or why it has not; None: nobody knows, since Postgres or Kafka was away."""
+        """Return the outcome of an attempt; None if it is unknown, since Postgres or Kafka was unavailable."""
         try:
             admin = await asyncio.to_thread(_import_admin)
             async with open_pool(self._dsn, min_size=0, max_size=_CONNECTIONS) as pool:
@@ -131,7 +132,7 @@ class Remover:
                     origin=row.origin,
                 )
                 return _Outcome(await admin.remove(control, self._dsn, row.request, progress))
-        except NotFound:  # gone, by somebody else, or by who was cut off before that was noted
+        except NotFound:  # removed by another, or by an interrupted attempt
             return _Outcome()
         except StoreUnavailable as error:
             self._failures.failed(error)
@@ -140,7 +141,7 @@ class Remover:
             if isinstance(error, OperatorError) and await self._kafka_was_away(progress):
                 return None
             return _Outcome(error=str(error))
-        except Exception as error:  # a defect of a removal must not take the gateway with it
+        except Exception as error:  # a defect in a removal must not end the gateway
             causes = leaves(error) if isinstance(error, ExceptionGroup) else [error]
             if away := next((cause for cause in causes if isinstance(cause, StoreUnavailable)), None):
                 self._failures.failed(away)
@@ -149,7 +150,7 @@ class Remover:
             return _Outcome(error="it failed, and the gateway's log says why; ask again to go on")
 
     async def _kafka_was_away(self, progress: RemovalProgress) -> bool:
-        """Wait until Kafka answers; whether it did not at once, which is then why a removal failed."""
+        """Wait until Kafka answers; return true if it did not at once, which explains the failure of a removal."""
         away = False
         while True:
             try:

@@ -1,4 +1,4 @@
-"""The server and its repository of models, as the protocol lets clients ask about them: alike over HTTP and gRPC."""
+"""Metadata of the server and its model repository, shared by HTTP and gRPC."""
 
 from typing import Final, NoReturn
 
@@ -18,21 +18,21 @@ EXTENSIONS: Final = (
 
 
 def server_metadata(version: str) -> dict[str, object]:
-    """The server's name, version and extensions."""
+    """Return the server's name, version and extensions."""
     return {"name": SERVER_NAME, "version": version, "extensions": list(EXTENSIONS)}
 
 
 def repository_index(models: ServedModels, *, only_ready: bool) -> list[dict[str, str]]:
-    """Every version of every model, or of those that can be asked."""
+    """Return every version of every model, or only of the ready ones."""
     return [_indexed(model) for model in models.versions() if model.ready or not only_ready]
 
 
 def load_model(model: ServedModel, *, changed: bool) -> None:
-    """Do nothing: whatever is ready is loaded when queries ask for it.
+    """Check that a model can be loaded; queries cause it to be loaded, so nothing else is done.
 
     Raises:
-        InvalidRequest: it is to be `changed` by parameters.
-        UnknownTask: there is nothing to load.
+        InvalidRequest: parameters would change the model (`changed`).
+        UnknownTask: the model has no ready variant.
     """
     if changed:
         raise InvalidRequest(f"{model.name} is what it was registered as: give `infaas register` a model or files")
@@ -41,7 +41,7 @@ def load_model(model: ServedModel, *, changed: bool) -> None:
 
 
 def unload_model(model: ServedModel) -> NoReturn:
-    """Refuse: what is loaded is decided by load and cost.
+    """Refuse the request: load and cost decide which variants are loaded.
 
     Raises:
         InvalidRequest: always.

@@ -1,54 +1,56 @@
-"""How long the refusal of a client that asks again before it was told to is held back: pure, the time comes in.
+"""Delay of refusals to clients that retry too early. Pure; the time is an argument.
 
-A refusal is cheap, and yet clients that ask again as soon as they are refused have the machine make thousands a second,
-at the cost of those who are answered. So who asks before the moment that its last refusal named, and is refused again,
-reads of it no sooner than at that moment. And who is refused again soon after it is told to wait twice as long, as
-clients that back off would by themselves. Whoever waits as told, and whoever is refused for the first time, is told at
-once; an answer is never held back. A client is one connection, so nobody waits for what another does.
+A refusal is cheap, but clients that retry at once can cause thousands of them a second, at the expense of other
+queries. Therefore a client that retries before its retry time, and is refused again, receives the refusal only at that
+time. A client that is refused again soon after its retry time gets a wait twice as long, like the back-off of a
+well-behaved client. A first refusal, and a refusal to a client that waited, is sent at once; results are never delayed.
+A client is one connection, so no client waits because of another.
 """
 
 from collections.abc import Hashable
 from typing import Final, NamedTuple
 
 _LONGEST_S: Final = 0.5
-"""Many may share a proxy's connection: none is held, or told to wait, for longer than that for what others do there."""
+"""Maximum delay and doubled wait: many clients may share the connection of a proxy, so none may suffer long from
+others."""
 _MOST: Final = 16_384
-"""Clients that are remembered; the one that was refused longest ago is forgotten for another."""
+"""Maximum number of clients that are remembered; a further one evicts the oldest refusal."""
 
 
 class _Told(NamedTuple):
-    """What a client was told."""
+    """Refusals to a client so far."""
 
     at_s: float
     wait_s: float
     until_s: float
-    """When it shall come back."""
+    """Time from which on the client may retry."""
 
 
 class PacedRefusal(NamedTuple):
-    """How a client is refused."""
+    """A refusal with its delay."""
 
     held_s: float
-    """Seconds until it is told."""
+    """Seconds until the refusal is sent."""
     retry_after_s: float
-    """Seconds after which it shall come back then."""
+    """Seconds after that until the client may retry."""
 
 
 class RetryPacing:
-    """When each of the clients that were refused shall come back."""
+    """Retry times of clients that were refused."""
 
     def __init__(self, most: int = _MOST) -> None:
         self._most = most
         self._told: dict[Hashable, _Told] = {}
 
     def refuse(self, client: Hashable, asked_s: float, retry_after_s: float, now: float) -> PacedRefusal:
-        """Decide how a client is refused that might come back after `retry_after_s`.
+        """Return the delay and the retry time of a refusal.
 
         Args:
-            client: who asks.
-            asked_s: when the query came that is refused: what was on its way before the client was told, heeds it.
-            retry_after_s: seconds after which there may be room.
-            now: time on the clock of `asked_s`, in seconds.
+            client: key of the client's connection.
+            asked_s: arrival time of the refused query; a query that arrived before the client's first refusal is not
+                delayed.
+            retry_after_s: seconds until there may be capacity.
+            now: present time in seconds, on the clock of `asked_s`.
         """
         told = self._told.pop(client, None)
         held_s = 0.0

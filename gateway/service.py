@@ -1,7 +1,7 @@
-"""The gateway as a service: follow the catalog, serve HTTP, and at the end drain in aiohttp's order.
+"""The gateway as a service: follows the catalog, serves clients, drains at the end in the order of aiohttp.
 
-Stop listening, close idle connections, let the running requests finish (within the drain timeout), and only then close
-the reply topic and the producer that they wait on.
+The order: stop listening, close idle connections, finish running requests within the drain timeout, and only then close
+the reply topic and the producer that these requests wait for.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ from store.system_secret import read_system_secret
 log = logging.getLogger(__name__)
 
 _RECORD_OVERHEAD_BYTES: Final = 64 * 1024
-"""Bytes left for the headers of a record beside its value."""
+"""Bytes reserved for the headers of a record besides its value."""
 
 
 async def serve(settings: GatewaySettings, kafka: KafkaSettings, dsn: str, stop: asyncio.Event) -> None:
@@ -94,9 +94,10 @@ async def open_gateway(
     connection: SharedConnection | None = None,
     system_secret: bytes | None = None,
 ) -> AsyncGenerator[tuple[str, QueryClient]]:
-    """Serve `models` while the context is open; yields the URL and the query client. Jobs and keys are kept at `dsn`.
+    """Serve `models` while the context is open; yield the URL and the query client. Jobs and keys are stored at `dsn`.
 
-    A shared `connection` there follows the keys; without, they have one. `system_secret` proves counts to selectors.
+    The `connection` follows changes of keys; without one, a new connection does. `system_secret` proves the counts of
+    refused queries to selectors.
 
     Raises:
         OperatorError: the port is taken, a setting contradicts another, or Kafka cannot be reached.
@@ -115,7 +116,7 @@ async def open_gateway(
         statistics = ModelStatisticsTable(query_client.owner)
         reachability = KafkaReachability(kafka)
 
-        async def told() -> str:  # to strangers, too, so without a word on where Kafka is
+        async def told() -> str:  # shown without authentication, so it must not name Kafka's address
             if stop.is_set():
                 return "it is stopping"
             return "Kafka does not take queries" if await reachability.problem() or not query_client.up else ""
@@ -148,7 +149,7 @@ async def open_gateway(
 
 
 def _check_sizes(settings: GatewaySettings, kafka: KafkaSettings) -> None:
-    """Raise OperatorError where a request may be larger than what has to hold it."""
+    """Raise OperatorError if the largest request exceeds a memory limit or Kafka's record size."""
     if settings.max_body_bytes > LARGE_SHARE * settings.max_bodies_bytes:
         raise OperatorError(
             f"--max-bodies-bytes {settings.max_bodies_bytes} leaves no room for a request of --max-body-bytes "
@@ -171,7 +172,7 @@ def all_routes(
     bodies: RequestBodies,
     problem: Callable[[], Awaitable[str]],
 ) -> list[web.RouteDef]:
-    """Routes of every path that the gateway answers; `problem` says why it is not ready."""
+    """Return the routes of all paths; `problem` returns the reason why the gateway is not ready."""
     metadata = MetadataRoutes(models, statistics, bodies, version())
     own = (inference, jobs, metadata, admin, uploads, UnofferedRoutes(models), DocumentRoutes())
     return [*(route for part in own for route in part.routes()), *HealthRoutes(problem).routes("/v2/health")]
@@ -180,7 +181,7 @@ def all_routes(
 def make_app(
     settings: GatewaySettings, routes: Iterable[web.RouteDef], authenticator: Authenticator
 ) -> web.Application:
-    """The HTTP application, without the resources that its handlers use."""
+    """Return the HTTP application."""
     app = web.Application(
         middlewares=[encode_answers, json_errors, authorization(authenticator)], client_max_size=settings.max_body_bytes
     )
@@ -192,7 +193,7 @@ def make_app(
 async def listening(
     app: web.Application, inference: InferenceRoutes, settings: GatewaySettings, tls: ListenerTls | None
 ) -> AsyncGenerator[str]:
-    """Answer queries by `inference`, all else by `app`, while the context is open; yields the URL."""
+    """Serve queries with `inference` and all other requests with `app` while the context is open; yield the URL."""
     drain_s = DRAIN_SHARE * settings.drain_timeout_s
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=drain_s)
     await runner.setup()
@@ -210,7 +211,7 @@ async def listening(
 async def _listen(
     runner: web.AppRunner, inference: InferenceRoutes, settings: GatewaySettings, tls: ListenerTls | None
 ) -> asyncio.Server:
-    # What web.TCPSite does, but for the protocol: a site takes no other.
+    # As web.TCPSite does, but with a protocol of ours: a site accepts no other protocol.
     loop, server = asyncio.get_running_loop(), runner.server
     assert server is not None, "a runner has a server once it is set up"
     limits = ConnectionLimits(connections=settings.max_connections, timeout_s=settings.receive_timeout_s)

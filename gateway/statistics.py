@@ -1,8 +1,9 @@
-"""Statistics of what this gateway answered, per name asked for: Triton's, and Prometheus metrics of the same events.
+"""Statistics of answered queries by model, in Triton's format and as Prometheus metrics of the same events.
 
-A successful query's time is split without a rest: `compute_input` until its record is with Kafka, `queue` at the
-selector and the worker, `compute_infer` in the model, `compute_output` what remains, the way of the result. All four
-therefore have the same count. How queries shared batches is known to the workers alone, so here each is an execution.
+The time of a successful query is split completely: `compute_input` until its record is sent to Kafka, `queue` at the
+selector and the worker, `compute_infer` in the model, and `compute_output` the rest, mainly the way of the result. All
+four therefore have the same count. Only workers know how queries shared batches, so here each query counts as an
+execution.
 """
 
 import time
@@ -48,10 +49,10 @@ class ModelStatistics:
         self.success_ns = self.fail_ns = self.queue_ns = self.input_ns = self.infer_ns = self.output_ns = 0
         self.failures: dict[ErrorCode, int] = {}
         self.buckets = [0] * (len(BUCKETS_S) + 1)
-        """Number of answers by their time; the last holds those that took longer than all bounds."""
+        """Numbers of answers by duration; the last bucket holds those above all bounds."""
 
     def succeeded(self, result: Result, batch: int, input_ns: int, total_ns: int) -> None:
-        """Count a result; `total_ns` since the request came, of which `input_ns` until it was sent on."""
+        """Count a result: `total_ns` since the request arrived, of which `input_ns` until it was sent."""
         queue_ns = result.task_queue_ns + result.variant_queue_ns
         self.success_count += 1
         self.inference_count += batch
@@ -59,7 +60,7 @@ class ModelStatistics:
         self.input_ns += input_ns
         self.queue_ns += queue_ns
         self.infer_ns += result.compute_ns
-        # The clocks of several machines are involved: they may say more than what passed here.
+        # Times from clocks of several machines may sum to more than the total here.
         self.output_ns += max(total_ns - input_ns - queue_ns - result.compute_ns, 0)
         self.last_ms = time.time_ns() // 1_000_000
         self.buckets[bisect_left(_BUCKETS_NS, total_ns)] += 1
@@ -71,7 +72,7 @@ class ModelStatistics:
         self.buckets[bisect_left(_BUCKETS_NS, total_ns)] += 1
 
     def as_triton(self) -> dict[str, object]:
-        """Statistics as an element of Triton's `model_stats`."""
+        """Return the statistics as an element of Triton's `model_stats`."""
         count = self.success_count
         return {
             "name": self.name,
@@ -94,31 +95,31 @@ class ModelStatistics:
 
 
 class ModelStatisticsTable(Collector):
-    """Statistics of all models asked for since the process started; no more than are registered.
+    """Statistics of all models requested since the start of the process; their number is bounded by the catalog.
 
-    Prometheus collects from here: to count everything a second time in its own objects, under their locks, took as long
-    as the check of a request.
+    Prometheus collects from this table. Counting in Prometheus' own locked objects as well took as long as the check of
+    a request.
     """
 
     def __init__(self, owner: str) -> None:
         self.owner = owner
-        """The process that counts here: others that share its port have statistics of their own."""
+        """Name of this process: other gateways on the same port have their own statistics."""
         self._kept: dict[tuple[str, str], ModelStatistics] = {}
 
     def register(self) -> None:
-        """Have `/metrics` show the statistics, until `unregister`."""
+        """Show the statistics in `/metrics` until `unregister`."""
         REGISTRY.register(self)
 
     def unregister(self) -> None:
-        """Have `/metrics` show the statistics no longer."""
+        """Remove the statistics from `/metrics`."""
         REGISTRY.unregister(self)
 
     def describe(self) -> list[Metric]:
-        """Describe nothing in advance: several gateways in one process, as in tests, have metrics of the same names."""
+        """Return no descriptions: several gateways in one process, as in tests, have metrics of the same names."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """The metrics, as Prometheus asks for them."""
+        """Yield the metrics for Prometheus."""
         requests = CounterMetricFamily(
             "infaas_gateway_requests", "Queries answered over HTTP and gRPC", labels=["model", "version", "code"]
         )
@@ -139,7 +140,7 @@ class ModelStatisticsTable(Collector):
         yield seconds
 
     def of(self, model: ServedModel) -> ModelStatistics:
-        """Statistics of a version of a model."""
+        """Return the statistics of a version of a model."""
         key = (model.name, model.version)
         found = self._kept.get(key)
         if found is None:

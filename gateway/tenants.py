@@ -1,4 +1,4 @@
-"""The tenant that a request is asked as: by it everything is decided that depends on who asks."""
+"""Tenant of a request, on which access, quotas and fairness depend."""
 
 from collections.abc import Mapping
 
@@ -10,9 +10,9 @@ from security.access import tenant_of
 
 
 def tenant_asking(principal: Principal, headers: Mapping[str, str]) -> str | None:
-    """The tenant of who asks; while everybody is anyone, the one that a request says it is of.
+    """Return the tenant of the caller; without authentication, the tenant that the request names.
 
-    Names of headers are in lower case, or their case is ignored.
+    Names of headers are in lower case or case-insensitive.
     """
     if principal is not ANYONE:
         return tenant_of(principal)
@@ -21,10 +21,10 @@ def tenant_asking(principal: Principal, headers: Mapping[str, str]) -> str | Non
 
 
 def check_said_tenant(said: str | None) -> None:
-    """Check what a request says of its tenant, where it is believed: nobody becomes an administrator by saying so.
+    """Check the tenant named in an unauthenticated request: it must not claim an administrator's access.
 
     Raises:
-        InvalidRequest: it is what administrators ask as.
+        InvalidRequest: the name is reserved for administrators.
     """
     if said == EVERY_TENANT:
         raise InvalidRequest(f"header {h.TENANT} is not a name: {said!r}")

@@ -1,10 +1,9 @@
-"""Translates a request into the headers of a record. The body is the record's value and stays untouched.
+"""Translation of a request into the headers of a record. The body becomes the record's value unchanged.
 
-A need may stand in the request's `parameters`, in the query string (a body that is an image has no parameters), or in
-an `infaas-*` header; the header wins, so that a proxy in front may set limits. Triton's reserved parameter
-`timeout` (microseconds) is the latency where no other is given. A deadline becomes a latency here: it is of the
-client's clock if that says when it sent the query, else of the broker's. What is misspelt is refused
-(`schemas/spelling.py`).
+A need is given in the request's `parameters`, in the query string (an image body has no parameters), or in an
+`infaas-*` header. Headers take precedence, so that a proxy can set limits. Triton's reserved parameter `timeout`
+(microseconds) is the latency if no other is given. A deadline is translated into a latency, on the client's clock if
+the request holds its sending time, else on the broker's. Misspelt names are refused (`schemas/spelling.py`).
 """
 
 from collections import Counter
@@ -32,7 +31,7 @@ _COPIED: Final = (h.ID, h.DEADLINE_MS, h.SENT_NS, *h.NEEDS.values(), h.CONTENT_T
 
 
 class Envelope(msgspec.Struct, frozen=True, gc=False):
-    """A query ready to be sent: its record, and what the gateway keeps in mind about it."""
+    """A query ready to be sent: its record and its parsed form."""
 
     topic: str
     value: bytes
@@ -49,19 +48,19 @@ def make_envelope(
     fallback_id: str,
     now_ns: int,
 ) -> Envelope:
-    """Check a request and make the record that asks it.
+    """Check a request and return its query record.
 
     Args:
-        model: what the path names.
-        principal: who asks; the tenant is theirs, whatever the request says.
-        http: the headers of HTTP, or of gRPC's metadata: a case-insensitive mapping, or one by names in lower case.
-        body: the request's body.
-        reply_to: the topic on which the gateway reads results.
-        fallback_id: the query's id unless the client gives one.
-        now_ns: the present by the broker's clock.
+        model: model named in the path.
+        principal: caller; its tenant overrides the one in the request.
+        http: headers of HTTP or metadata of gRPC, case-insensitive or with names in lower case.
+        body: body of the request.
+        reply_to: topic from which the gateway reads results.
+        fallback_id: id of the query if the client names none.
+        now_ns: present time of the broker's clock.
 
     Raises:
-        InvalidRequest: the body or a need is not as it must be; the message says where.
+        InvalidRequest: the body or a need is invalid; the message says where.
     """
     _check_headers(http)
     json_length = _json_length(http.get(h.JSON_LENGTH))
@@ -98,10 +97,10 @@ def make_envelope(
 
 
 def needs_in(query: Mapping[str, str], *others: str) -> dict[str, str]:
-    """The needs of a query string, by header; `others` are names that it may hold beside them.
+    """Return the needs of a query string, by header; `others` are further permitted names.
 
     Raises:
-        InvalidRequest: a need is given twice, or it holds any other name.
+        InvalidRequest: a need is given twice, or a name is unknown.
     """
     _check_once(query, "parameter")
     check_query_names(query, *others)
@@ -109,7 +108,7 @@ def needs_in(query: Mapping[str, str], *others: str) -> dict[str, str]:
 
 
 def _encoded(fields: Mapping[str, str]) -> h.RawHeaders:
-    """The headers of a record; HTTP's may hold any bytes, which arrive as surrogates where they are not UTF-8."""
+    """Encode headers for a record; HTTP headers that are not UTF-8 contain surrogates, which cannot be encoded."""
     try:
         return [(name, text.encode()) for name, text in fields.items()]
     except UnicodeEncodeError:
@@ -130,7 +129,7 @@ def _fields(head: RequestHead, http: Mapping[str, str]) -> dict[str, str]:
                 fields[header] = _text(value)
             else:
                 check_parameter(name)
-    for name in _COPIED:  # quicker than to look at each header that a client sends
+    for name in _COPIED:  # faster than a loop over all headers of the request
         text = http.get(name)
         if text is not None:
             fields[name] = text
@@ -139,13 +138,13 @@ def _fields(head: RequestHead, http: Mapping[str, str]) -> dict[str, str]:
 
 def _check_headers(http: Mapping[str, str]) -> None:
     names = list(http)
-    if len(names) != len(http):  # a multidict counts what is said twice, but names it once
+    if len(names) != len(http):  # the length of a multidict counts duplicates, its keys do not
         _check_once(http, "header")
     check_headers([name for name in map(str.lower, names) if name.startswith(_OURS)])
 
 
 def _check_once(fields: Mapping[str, str], kind: str) -> None:
-    """Check that what means something here is said once."""
+    """Check that no name with a meaning here is given more than once."""
     said = Counter(name.lower() for name, _ in tuple(fields.items()))
     for name, times in said.items():
         if times > 1 and (name.startswith(_OURS) or name in h.NEEDS or name == h.JSON_LENGTH):
@@ -153,7 +152,7 @@ def _check_once(fields: Mapping[str, str], kind: str) -> None:
 
 
 def _in_client_words(message: str, parameters: Mapping[str, Parameter], http: Mapping[str, str]) -> str:
-    """An error message about a need, which names its header, in the words that the client used."""
+    """Replace a header's name in an error message by the name of the parameter that the client used."""
     for name, header in h.NEEDS.items():
         if name in parameters and header not in http:
             message = message.replace(f"header {header} ", f"parameter {name} ")
