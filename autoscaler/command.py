@@ -23,7 +23,7 @@ def main() -> int:
 
 
 async def _serve(settings: AutoscalerSettings, kafka: KafkaSettings, store: StoreSettings, stop: asyncio.Event) -> None:
-    os.nice(settings.niceness)  # # threads started later inherit it
+    os.nice(settings.niceness)  # threads started later inherit it
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     _let_solver_greet()
     await serve(settings, kafka, store, stop)

@@ -1,8 +1,8 @@
-"""The autoscaler's loop: observe, record, decide, apply; one leader, the others stand by.
+"""The autoscaler's loop: observe, record, decide, apply. One leader runs it; the others stand by.
 
-It decides at once when a selector demands a variant, when something is registered, when workers or their wanted number
-change, or when a person pins, pauses or resumes, and otherwise after each reading. While a reading fails, or Postgres
-is away, the scale is held: what runs goes on.
+It decides after each reading. It also decides at once when a selector demands a variant, the catalog changes, workers
+or their wanted number change, or a person pins, pauses or resumes. While readings fail or Postgres cannot be reached,
+the scale is held and running instances continue.
 """
 
 import asyncio
@@ -72,14 +72,15 @@ async def serve(settings: AutoscalerSettings, kafka: KafkaSettings, store: Store
     """Lead, or stand by to lead, until `stop` is set.
 
     Raises:
-        OperatorError: Kafka cannot be reached, or the database is of another version.
+        OperatorError: Kafka cannot be reached, or the database has another version.
         StoreUnavailable: Postgres cannot be reached at the start.
     """
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(open_pool(store.dsn))
         await require_current(pool)
         await ensure_system_topics(kafka)
-        # Where the broker does not wake a waiting fetch, each wait costs it work; nobody waits for us by milliseconds.
+        # On brokers that do not wake a waiting fetch, each wait costs them work; a delay of some milliseconds is fine
+        # here.
         kafka = kafka.model_copy(update={"fetch_max_wait_ms": max(kafka.fetch_max_wait_ms, _FETCH_WAIT_MS)})
         catalog = await stack.enter_async_context(CatalogWatcher(store.dsn))
         problem = KafkaReachability(kafka).problem
@@ -110,7 +111,7 @@ async def _lead(
 
 
 async def _clock(pool: Pool) -> BrokerClock:
-    """The broker's time, as the records of others will tell it; until then the database's, not that of this machine."""
+    """Return the broker's clock: set by records later, until then by the database's time instead of this machine's."""
     try:
         ahead_s = await present_s(pool) - time.monotonic()
     except StoreUnavailable as error:
@@ -120,7 +121,7 @@ async def _clock(pool: Pool) -> BrokerClock:
 
 
 class Autoscaler:
-    """The loop during one term of lead."""
+    """The loop during one term of leadership."""
 
     def __init__(
         self, settings: AutoscalerSettings, kafka: KafkaSettings, pool: Pool, catalog: CatalogWatcher,
@@ -154,7 +155,7 @@ class Autoscaler:
         self._ranked: tuple[Catalog, tuple[CoreOffers, CoreOffers], frozenset[str], VariantRanking] | None = None
 
     async def run(self, tail: Tail, changes: ChangeListener) -> None:
-        """Observe, record, decide and apply until the lead is lost."""
+        """Observe, record, decide and apply until the leadership is lost."""
         async with changes, asyncio.TaskGroup() as tasks:
             loops = [
                 tasks.create_task(self._listen(tail), name="listen"),
@@ -216,7 +217,7 @@ class Autoscaler:
             await self._recorder.record(self._catalog.current, self._served)
             await self._shadows.write(self._pool)
             self._wake.set()
-            # A reading that took too long is not made up for: the next is a full period after it at most.
+            # A reading that took too long is not caught up on: the schedule restarts at the present.
             due_s = max(due_s + self._settings.interval_s, clock())
             await asyncio.sleep(due_s - clock())
 
@@ -229,7 +230,7 @@ class Autoscaler:
             try:
                 await self._decide_once()
             except (StoreUnavailable, OperatorError) as error:
-                # The latter: what we decided from has changed since (a conflict), or Kafka would not let a topic grow.
+                # OperatorError: rows have changed since the snapshot (conflict), or Kafka refused to add partitions.
                 self._failures.failed(error)
             else:
                 self._failures.recovered()
@@ -242,7 +243,7 @@ class Autoscaler:
         )  # fmt: skip
         living = {worker.name for worker in snapshot.workers if worker.alive}
         self._served = frozenset(row.variant for row in snapshot.instances if row.worker in living)
-        # Beside the loop: with a thousand workers it takes half a second, for which nothing else could be done.
+        # In a thread: with a thousand workers it takes half a second, which would block the loop.
         ranking, plan = await asyncio.to_thread(self._plan, catalog, snapshot)
         self._solver.submit(ranking, snapshot)
         await write_plan(plan, self._settings.policy, self._lead)
@@ -255,13 +256,13 @@ class Autoscaler:
             await grow_tenants(catalog.tenants.values(), selectors, self._pool, self._kafka)
 
     def _plan(self, catalog: Catalog, snapshot: ClusterSnapshot) -> tuple[VariantRanking, ScalePlan]:
-        """Plan what the snapshot asks for; in a thread, one at a time."""
+        """Plan the changes for the snapshot. Runs in a thread, one call at a time."""
         ranking, settings = self._ranking(catalog, snapshot), self._settings
-        targets = self._solver.targets  # none under the greedy policy
+        targets = self._solver.targets  # None under the greedy policy
         return ranking, decide(catalog.variants, ranking, snapshot, settings.limits, settings.policy, targets)
 
     def _ranking(self, catalog: Catalog, snapshot: ClusterSnapshot) -> VariantRanking:
-        """Ranking of all variants, kept until the catalog or what workers offer changes: thousands take a while."""
+        """Return the ranking of all variants, cached until the catalog, the workers' offers or failed loads change."""
         offers = live_cores(snapshot.workers), launchable_cores(snapshot.hardware)
         workers, instances = snapshot.workers, snapshot.instances
         unloadable = frozenset(unloadable_variants(catalog.variants, catalog.profiles, workers, instances))

@@ -17,79 +17,80 @@ _TIMEOUTS: Final = ReconcileTimeouts()
 
 
 class AutoscalerSettings(PlanningSettings):
-    """Settings of the autoscaler: how often it looks, how long it remembers, and how far it may go."""
+    """Settings of the autoscaler: intervals, retention, and limits of scaling."""
 
     model_config = SettingsConfigDict(env_prefix="INFAAS_AUTOSCALER_", frozen=True, extra="ignore")
 
     interval_s: float = Field(default=1.0, gt=0)
     """Seconds between two readings of lag, arrivals and states."""
     retention_s: float = Field(default=3600.0, ge=60)
-    """Seconds for which the samples of each reading are kept."""
+    """Seconds for which samples of each reading are kept."""
     minute_retention_s: float = Field(default=14 * 86400.0, ge=60)
-    """Seconds for which the sums of each minute are kept."""
+    """Seconds for which sums of each minute are kept."""
     decisions_retention_s: float = Field(default=30 * 86400.0, ge=60)
     """Seconds for which decisions are kept."""
     audit_retention_s: float = Field(default=365 * 86400.0, ge=86400)
-    """Seconds for which it is kept what administrators did; a day at least."""
+    """Seconds for which the audit log of administrators is kept; at least a day."""
     trim_interval_s: float = Field(default=30.0, gt=0)
-    """Seconds between two times at which queries that are done are deleted from Kafka."""
+    """Seconds between two deletions of committed records from Kafka."""
     sweep_interval_s: float = Field(default=300.0, gt=0)
-    """Seconds between two looks at how large topics are, and for reply topics that nobody owns any more."""
+    """Seconds between two checks of topic sizes and for abandoned reply topics."""
     reply_topic_age_s: float = Field(default=3600.0, ge=3 * CLAIM_INTERVAL_S)
-    """Seconds without a sign of its owner after which a reply topic is deleted."""
+    """Seconds without a claim by its owner after which a reply topic is deleted."""
     topic_alarm_bytes: int = Field(default=10 * 1024**3, ge=1)
-    """Bytes of a topic of queries over which there is an alarm: a backlog is deleted by nothing but being answered."""
+    """Size in bytes of a topic of queries from which on there is an alarm; a backlog shrinks only by being answered."""
     status_ttl_s: float = Field(default=3.0, gt=0)
-    """Seconds for which a worker's status proves that it lives, even when its heartbeat cannot reach the database."""
+    """Seconds for which a worker's status counts as a sign of life, even if its heartbeat cannot reach the database."""
     memory_share: float = Field(default=_LIMITS.memory_share, gt=0, le=1)
-    """Share of a worker's memory that variants may be placed into; the rest is for queries in flight."""
+    """Share of a worker's memory that instances may use; the rest is for queries in flight."""
     instances_per_slot: int = Field(default=_LIMITS.instances_per_slot, ge=1)
-    """Variants that a worker hosts at most, for each batch that it can compute at once."""
+    """Maximum number of instances on a worker, per slot."""
     keep_idle_s: float = Field(default=_LIMITS.keep_idle_s, ge=0)
-    """Seconds for which a variant that another beats in everything stays after its last use."""
+    """Seconds for which a dominated variant stays after its last use."""
     evict_idle_s: float = Field(default=_LIMITS.evict_idle_s, ge=0)
-    """Seconds for which a variant must have been idle to give way to one that is demanded, at least."""
+    """Least idle time in seconds before an instance is evicted for a demanded variant."""
     evict_idle_loads: float = Field(default=_LIMITS.evict_idle_loads, ge=0)
-    """Load times of a variant for which it must have been idle to give way to one that is demanded, at least."""
+    """Least idle time before an eviction for a demanded variant, as a multiple of the variant's load time."""
     scale_to_zero_delay_s: float = Field(default=_LIMITS.scale_to_zero_delay_s, gt=0)
-    """Seconds without a query after which all of a task is unloaded; the next query then pays for a load. Never, unless
-    you say so: what is idle gives way to what is demanded in any case."""
+    """Seconds without a query after which a task is unloaded completely; the next query then waits for a load. Default:
+    never. Idle instances are evicted for demanded ones in any case.
+    """
     headroom: float = Field(default=_LIMITS.headroom, ge=1)
-    """How many times the load there is throughput for. The closer to 1, the longer queries wait for each other."""
+    """Ratio of wanted throughput to load. The closer to 1, the longer queries wait for each other."""
     offline_drain_s: float = Field(default=_LIMITS.offline_drain_s, gt=0)
-    """Seconds within which a backlog of offline queries shall be worked off, if idle time does not suffice."""
+    """Seconds in which to work off a backlog of offline queries, if idle time does not suffice."""
     downscale_delay_s: float = Field(default=_LIMITS.downscale_delay_s, ge=0)
-    """Seconds for which an instance must not have been needed before it goes, at least."""
+    """Least time in seconds that an instance was not needed before it is removed."""
     downscale_delay_loads: float = Field(default=_LIMITS.downscale_delay_loads, ge=0)
-    """Load times of its variant for which an instance must not have been needed before it goes, at least."""
+    """Least time that an instance was not needed before it is removed, as a multiple of its variant's load time."""
     worker_downscale_delay_s: float = Field(default=_LIMITS.worker_downscale_delay_s, ge=0)
-    """Seconds for which a worker must not have been needed before it goes, at least."""
+    """Least time in seconds that a worker was not needed before it is removed."""
     worker_downscale_delay_starts: float = Field(default=_LIMITS.worker_downscale_delay_starts, ge=0)
-    """Start times of its hardware for which a worker must not have been needed before it goes, at least."""
+    """Least time that a worker was not needed before it is removed, as a multiple of its hardware's start time."""
     leader_grace_s: float = Field(default=_LIMITS.leader_grace_s, ge=0)
-    """Seconds after taking the lead in which no worker is taken for dead."""
+    """Seconds after taking the lead during which no worker counts as dead."""
 
     launcher: str = "none"
-    """What starts and stops workers: `none`, `processes` (of this machine, by `infaas up`), `kubernetes` or `ray`."""
+    """Launcher of workers: `none`, `processes` (of this machine, by `infaas up`), `kubernetes` or `ray`."""
     policy: Policy = DEFAULT_POLICY
-    """What decides on the scale: `milp`, a solver, with a heuristic in between; or `greedy`, the heuristic alone."""
+    """Scaling policy: `milp` is a solver, with a heuristic in between; `greedy` is the heuristic alone."""
     solve_interval_s: float = Field(default=5.0, gt=0)
     """Seconds between two runs of the solver."""
     min_workers: dict[str, int] = Field(default_factory=dict)
-    """Workers that stay even without load, by hardware, as JSON: `{"cpu": 2}`. A person's pin goes before."""
+    """Minimum of workers even without load, by hardware, as JSON: `{"cpu": 2}`. Pins have priority."""
     worker_drain_timeout_s: float = Field(default=_TIMEOUTS.worker_drain_timeout_s, gt=0)
-    """Seconds for which a worker that is to end may keep what it hosts."""
+    """Seconds for which a draining worker may keep its instances."""
     liveness_timeout_s: float = Field(default=_TIMEOUTS.liveness_timeout_s, ge=5)
-    """Seconds of silence after which a worker is replaced though its process is there."""
+    """Seconds of silence after which a worker is replaced even if its process exists."""
     niceness: int = Field(default=10, ge=0, le=19)
-    """Niceness of the process: where it shares a machine with what answers queries, that goes first."""
+    """Niceness of the process, so that processes that answer queries on the same machine have priority."""
 
     @property
     def limits(self) -> ScalingLimits:
-        """Limits of a decision, out of these settings."""
+        """Limits of a decision, from these settings."""
         return msgspec.convert(self, ScalingLimits, from_attributes=True)
 
     @property
     def reconcile_timeouts(self) -> ReconcileTimeouts:
-        """Timeouts of reconciling workers, out of these settings."""
+        """Timeouts of reconciliation, from these settings."""
         return msgspec.convert(self, ReconcileTimeouts, from_attributes=True)

@@ -26,7 +26,7 @@ Row = TypeVar("Row", Task, Architecture, Variant)
 
 def tenant_of(principal: Principal) -> str | None:
     """Return the tenant that access, shares and load are decided by for the principal's queries."""
-    if principal.name != ANYONE.name and Role.ADMIN in principal.roles:  # # runs for each query: faster than `has`
+    if principal.name != ANYONE.name and Role.ADMIN in principal.roles:  # runs for each query: faster than `has`
         return EVERY_TENANT
     return principal.tenant
 

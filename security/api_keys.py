@@ -31,7 +31,7 @@ class ApiKey(NamedTuple):
         return f"{PREFIX}{self.id}_{self.secret}"
 
     def __repr__(self) -> str:
-        return f"{PREFIX}{self.id}_..."  # # keeps the secret out of logs
+        return f"{PREFIX}{self.id}_..."  # keeps the secret out of logs
 
     def hash(self) -> bytes:
         """Return the SHA-256 of the secret, which is stored instead of it."""

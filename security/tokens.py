@@ -99,7 +99,7 @@ def _read_key(entry: Any) -> TokenKey | None:
     try:
         key = jwt.PyJWK(entry).key
     except (jwt.PyJWTError, ValueError, TypeError, KeyError):
-        return None  # # skip a broken key; the others stay valid
+        return None  # skip a broken key; the others stay valid
     return TokenKey(key, allowed if named is None else (named,))
 
 
@@ -119,7 +119,7 @@ def verify_token(token: str, keys: Mapping[str, TokenKey], rules: TokenRules, no
             algorithms=list(key.algorithms),
             audience=rules.audience,
             issuer=rules.issuer,
-            # # The times are compared with `now` below, because the library would read its own clock.
+            # The times are compared with `now` below, because the library would read its own clock.
             options={
                 "verify_exp": False,
                 "verify_nbf": False,

@@ -24,6 +24,6 @@ def is_turned_away_proof(secret: bytes, proof: str, task: str, query_id: str, se
 
 
 def _mac(secret: bytes, *words: str) -> bytes:
-    # # The length before each word keeps texts of different words distinct.
+    # The length before each word keeps texts of different words distinct.
     text = "".join(f"{len(word)}:{word}" for word in (_PURPOSE, *words))
     return hmac.digest(secret, text.encode(), "sha256")

@@ -119,7 +119,7 @@ class WorkerReconciler:
     # -- reading -------------------------------------------------------------------------------------------------------
 
     async def _reconcile(self) -> None:
-        # # Copied before reading: if a step ends during the reads, they may show the state before it.
+        # Copied before reading: if a step ends during the reads, they may show the state before it.
         busy = set(self._busy)
         self.launched = tuple(await self._launcher.running())
         fleet = await self._snapshot()
@@ -180,7 +180,7 @@ class WorkerReconciler:
 
     async def _call_launcher(self, action: ReconcileAction) -> None:
         if action.step is ReconcileStep.START:
-            # # No second start of the worker before its start time has passed or it is seen running.
+            # No second start of the worker before its start time has passed or it is seen running.
             self._backoff.tried(action.worker, self._launcher.hardware[action.hardware].start_s)
             await self._launcher.start(action.hardware, action.worker)
         elif action.step is ReconcileStep.STOP:
@@ -206,7 +206,7 @@ async def _write(session: DatabaseSession, action: ReconcileAction) -> None:
         case ReconcileStep.REMOVE:
             await remove_worker(session, action.worker)
         case ReconcileStep.START | ReconcileStep.STOP:
-            pass  # # only calls the launcher
+            pass  # only calls the launcher
     await write_decisions(session, [_decision(action, action.step, action.reason)])
 
 

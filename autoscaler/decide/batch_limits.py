@@ -28,11 +28,11 @@ def batch_limits(
     for row in snapshot.instances:
         if row.variant in there:
             there[row.variant] = min(there[row.variant], row.max_batch)
-    # # Every option counts, whatever its share: selectors may send a query to any of them.
+    # Every option counts, whatever its share: selectors may send a query to any of them.
     for option in (option for requirement in problem.requirements for option in requirement.options if option.batch):
         name = problem.variants[option.variant].name
         found[name] = min(found[name], option.batch)
-    # # The stabilizer delays decreases. Limits are negated, because here raising is what must be delayed.
+    # The stabilizer delays decreases. Limits are negated, because here raising is what must be delayed.
     return {
         name: -stabilizer.apply(f"{name} batch", -there[name], -limit, limits.downscale_delay_s)
         for name, limit in found.items()

@@ -60,7 +60,7 @@ def _make_room(
             victims = _victims(builder, candidate, capacity, may_go)
             if victims is not None and (best is None or len(victims) < best[0]):
                 best = len(victims), capacity, victims
-                if len(victims) <= 1:  # # the minimum: with no eviction it would have been placed already
+                if len(victims) <= 1:  # the minimum: with no eviction it would have been placed already
                     break
     if best is None:
         return None

@@ -137,7 +137,7 @@ def rank_variants(
             if offer is there and versions.serves(variant.architecture):
                 by_task[variant.task].append(candidate)
     best = [choice for task in sorted(by_task) for choice in _choices_of_all(by_task[task], users)]
-    best.sort(key=lambda choice: choice.rank)  # # stable sort: interleaves tasks
+    best.sort(key=lambda choice: choice.rank)  # stable sort: interleaves tasks
     return VariantRanking(candidates=candidates, best={choice.candidate.name: choice for choice in best})
 
 
@@ -200,7 +200,7 @@ def _reason(candidate: RunnableVariant, rank: int, fastest: RunnableVariant) -> 
 def pareto_best(candidates: Sequence[RunnableVariant]) -> list[RunnableVariant]:
     """Return the candidates that no other dominates, the most accurate first."""
     best: list[RunnableVariant] = []
-    # # In this order no later candidate can dominate a kept one, so one pass suffices.
+    # In this order no later candidate can dominate a kept one, so one pass suffices.
     for candidate in sorted(candidates, key=lambda c: (-c.accuracy, c.latency_s, c.cost, c.memory_bytes, c.name)):
         if not any(_at_least_as_good(kept, candidate) for kept in best):
             best.append(candidate)

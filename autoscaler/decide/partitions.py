@@ -14,7 +14,7 @@ def share_partitions(count: int, held: Mapping[str, tuple[int, ...]]) -> dict[st
         return dict(held)
     shares: dict[str, list[int]] = {}
     free = set(range(count))
-    # # The worker with the most partitions gets the larger quota, which avoids needless moves.
+    # The worker with the most partitions gets the larger quota, which avoids needless moves.
     order = sorted(held, key=lambda worker: (-len(set(held[worker])), worker))
     quotas = {worker: count // len(held) + (index < count % len(held)) for index, worker in enumerate(order)}
     for worker in order:

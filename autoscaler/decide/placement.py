@@ -67,7 +67,7 @@ def place_variants(builder: PlacementBuilder, wanted: DesiredInstances) -> dict[
     placer.place_demanded()
     placer.place_wanted()
     placer.drop_surplus()
-    placer.place_demanded()  # # again: drop_surplus may have freed places under pins
+    placer.place_demanded()  # again: drop_surplus may have freed places under pins
     placer.move_drained()
     placer.place_best()
     placer.drop_replaced()
@@ -161,10 +161,10 @@ class _Placer:
             if candidate is None or self.builder.is_awaited(name):
                 continue
             if self.builder.is_demanded(name) and name not in self.wanted.load_slots:
-                continue  # # rule 4 has placed it if possible
+                continue  # rule 4 has placed it if possible
             while self.needs_more(name) and self.place_another(candidate):
                 self.builder.moved.discard(name)
-            self.builder.moved.add(name)  # # distribute the load once among all replicas, instead of at each placement
+            self.builder.moved.add(name)  # distribute the load once among all replicas, instead of at each placement
             self.move_disturbed(candidate)
 
     def needs_more(self, name: str) -> bool:
@@ -189,7 +189,7 @@ class _Placer:
         name, too_few = candidate.name, self.has_too_few(candidate.name)
         if not self.may_have(candidate):
             return False
-        shares = self.shares()  # # updates how busy workers are, which the next line reads
+        shares = self.shares()  # updates how busy workers are, which the next line reads
         capacity = self.builder.order.least_loaded(candidate, with_slots=not too_few)
         if capacity is None and too_few:
             capacity = make_room_for_load(self.builder, candidate, self.spared_for(candidate))

@@ -189,7 +189,7 @@ class PlacementBuilder:
         if capacity is not None:
             self._release(variant, capacity)
         if (variant, worker) not in self.original:
-            self.changes.pop((variant, worker))  # # planned in this decision and never written
+            self.changes.pop((variant, worker))  # planned in this decision and never written
             return
         self.changes[variant, worker] = InstanceChange(
             action=action, variant=variant, worker=worker, reason=reason, inputs=inputs

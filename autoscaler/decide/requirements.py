@@ -287,7 +287,7 @@ class _RequirementBuilder:
         asked_s = self.limits.default_latency_s if wanted.latency_ms is None else wanted.latency_ms / 1000
         budget_s = max(asked_s - self.limits.hop_s, asked_s / 2)
         throughputs = self.throughputs(eligible, budget_s, load.mean_batch)
-        if not throughputs:  # # a class covers latencies up to its upper edge
+        if not throughputs:  # a class covers latencies up to its upper edge
             throughputs = self.throughputs(eligible, asked_s * _BUCKET, load.mean_batch)
         return self.requirement(wanted, throughputs, rate, _PENALTY)
 
@@ -306,7 +306,7 @@ class _RequirementBuilder:
             self.option(number, candidate, throughput, rate, best) for number, candidate, throughput in throughputs
         )
         workers = max(min(o.slots / self.pools[self.variants[o.variant].pool].slots for o in options), 1.0)
-        dearest = max(option.slot_cost + option.loss_cost for option in options)  # # serving must always be cheaper
+        dearest = max(option.slot_cost + option.loss_cost for option in options)  # serving must always be cheaper
         return Requirement(
             task=wanted.task,
             options=options,
@@ -323,15 +323,15 @@ class _RequirementBuilder:
         for backlog in self.snapshot.backlogs:
             wanted = LoadClass(backlog.task, backlog.variant, offline=backlog.offline)
             meeting = [n for n, c in self.by_task[wanted.task] if self.meets(c, wanted)]
-            eligible = [(n, self.candidates[n]) for n in self.for_anyone(meeting)]  # # the tenants are not known
-            # # The queries are late or have no deadline, so throughput counts: the largest batches.
+            eligible = [(n, self.candidates[n]) for n in self.for_anyone(meeting)]  # the tenants are not known
+            # The queries are late or have no deadline, so throughput counts: the largest batches.
             throughputs = self.throughputs(eligible, math.inf, 1.0)
             if backlog.offline:
                 drain_s, weight = self.limits.offline_drain_s, _OFFLINE_PENALTY
                 found += self.kept(throughputs, backlog.inputs / self.catch_up_s(backlog.task))
             elif backlog.age_s is None or backlog.age_s > self.limits.default_latency_s:
                 drain_s, weight = self.catch_up_s(backlog.task), _PENALTY
-            else:  # # young: a few queries are always in progress
+            else:  # young: a few queries are always in progress
                 continue
             requirement = self.requirement(wanted, throughputs, backlog.inputs / drain_s, weight)
             found += [requirement] if requirement is not None and requirement.rate > 0 else []

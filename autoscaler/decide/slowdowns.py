@@ -26,7 +26,7 @@ class Slowdowns:
                 candidate = known[load.variant]
                 slowdown = min(max(load.slowdown, 1.0), _MOST_SLOWDOWN)
                 slots = load.inputs_per_s * candidate.latency.input_s()
-                # # Interference affects all variants of the hardware; a wrong profile (`correction`) only its own
+                # Interference affects all variants of the hardware; a wrong profile (`correction`) only its own
                 # variant.
                 for name, factor in ((candidate.name, load.correction), (candidate.variant.hardware, 1.0)):
                     slowdowns[name].append(slowdown * factor)

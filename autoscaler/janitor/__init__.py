@@ -1,5 +1,5 @@
-"""What the autoscaler's leader clears away in Kafka, so that nothing has to be deleted by age that is still to be done.
+"""Cleanup in Kafka and Postgres by the autoscaler's leader; so no topic of work needs a retention by age.
 
-Reading order: trimming (pure: which records are done) -> reply_topic_watch (pure: which reply topics nobody owns any
-more) -> janitor (asks and deletes).
+Reading order: trimming (pure: committed records) -> reply_topic_watch (pure: reply topics without an owner) -> janitor
+(reads the state and deletes).
 """

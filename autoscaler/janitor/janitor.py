@@ -1,15 +1,16 @@
-"""Deletes from Kafka and Postgres what is done with, and says which topics of work grow too large.
+"""Deletes finished records, abandoned reply topics and old builds, and raises alarms for large topics.
 
-* Records of work below what is committed, every half a minute, as Kafka Streams does with its repartition topics: the
-  topics themselves keep everything. Kafka frees the disk by whole segments, and ends a segment when something is
-  written: where nothing is, a record that nobody reads is (`broker/segment_roll.py`).
+* Records of work below the committed offsets, every half a minute by default, as Kafka Streams does with its
+  repartition topics: the topics themselves have no retention. Kafka frees disk space by whole segments, and closes a
+  segment only at a write. In idle partitions a record that no consumer sees is written for that
+  (`broker/segment_roll.py`).
 * Reply topics of clients and gateways that were killed.
-* The configuration of topics that an older version made, at the start of the term.
-* Builds that nobody has done for a day, e.g. since no worker of their hardware came: nobody waits for them any more.
-* Bytes of work topics: over a limit they are an alarm, for nothing else bounds them. Bytes of dead letters: near their
-  bound they are one, for the oldest are about to go.
+* The configuration of topics that an older version created, at the start of the term.
+* Builds older than a day, e.g. because no worker of their hardware came; no registration waits for them any more.
+* Sizes of work topics: nothing else bounds them, so a size over the limit raises an alarm. Dead letters are bounded;
+  near the bound an alarm tells that the oldest are about to be deleted.
 
-What fails is tried again: meanwhile topics grow, and nothing else suffers.
+Failed steps are retried; until then topics grow, without other effects.
 """
 
 import asyncio
@@ -46,15 +47,15 @@ TRIMMED: Final = Counter("infaas_trimmed_partitions", "Partitions of work whose 
 BYTES: Final = Gauge("infaas_topic_bytes", "Bytes of a topic of work, or of dead letters, of one replica.", ["topic"])
 LETTERS_LIMIT: Final = Gauge("infaas_dead_letters_limit_bytes", "Bytes of dead letters from which on the oldest go.")
 _NEAR: Final = 0.8
-"""Share of the bytes of dead letters that may be used before it is an alarm."""
+"""Share of the byte limit of dead letters from which on there is an alarm."""
 ABANDONED: Final = Counter("infaas_abandoned_reply_topics", "Reply topics deleted because their owner is gone.")
 
 _IDLE_BYTES: Final = 1024 * 1024
-"""Bytes that an idle partition may take, most of them of records that are done."""
+"""Bytes on disk that an idle partition may have before its segment is closed."""
 
 
 class Janitor:
-    """Janitor of one term of lead; `reading` returns the last reading of the lag, None before the first."""
+    """Janitor of one term of leadership; `reading` returns the latest lag, or None before the first."""
 
     def __init__(
         self, settings: AutoscalerSettings, kafka: KafkaSettings, logs: TopicLogs, pool: Pool,
@@ -71,10 +72,10 @@ class Janitor:
         self._watch = ReplyTopicWatch(settings.reply_topic_age_s, 3 * settings.sweep_interval_s)
         self._large: set[str] = set()
         self._idle: dict[LogPartition, int] = {}
-        """Ends of partitions that were idle at the last sweep."""
+        """End offsets of partitions that were idle at the last sweep."""
 
     async def run(self) -> None:
-        """Trim and sweep until cancelled, one after the other: they share a connection."""
+        """Trim and sweep until cancelled, one after the other, because they share a connection."""
         swept_s = -self._settings.sweep_interval_s
         trimming, sweeping = FailureLog("trimming topics", "they grow"), FailureLog("sweeping topics", "they stay")
         correcting, corrected = FailureLog("correcting topics", "they stay as they are"), not self._can_trim
@@ -89,11 +90,11 @@ class Janitor:
             await asyncio.sleep(min(self._settings.trim_interval_s, self._settings.sweep_interval_s))
 
     async def correct(self) -> None:
-        """Give topics of work, and that of dead letters, the configuration that they should have."""
+        """Set the current configuration on topics of work and of dead letters."""
         await correct_topics(self._kafka, [*await self._work(), DEAD_LETTERS])
 
     async def trim(self) -> None:
-        """Delete the records of work that are done by the last reading."""
+        """Delete the records of work that the last reading shows as committed."""
         reading = self._reading()
         if reading is None:
             return
@@ -105,7 +106,7 @@ class Janitor:
         TRIMMED.inc(len(done))
 
     async def sweep(self) -> None:
-        """Delete reply topics that nobody owns any more, and raise alarms for topics that are too large."""
+        """Delete abandoned reply topics and old builds, and raise alarms for large topics."""
         owned = [topic for prefix in (REPLIES, TENANTS) for topic in await self._logs.topics(prefix)]
         replies = [topic for topic in owned if is_reply_topic(topic)]
         abandoned = self._watch.abandoned(await self._logs.ends(replies), self._clock())
@@ -114,7 +115,7 @@ class Janitor:
             await delete_topics(self._kafka, abandoned)
             ABANDONED.inc(len(abandoned))
         await forget_builds(self._pool, BUILDS_KEPT_S)
-        if self._can_trim:  # it also says how large they are
+        if self._can_trim:  # this feature also reports topic sizes
             await self._weigh()
 
     async def _weigh(self) -> None:
@@ -138,7 +139,7 @@ class Janitor:
         await self._end_segments(by_partition)
 
     async def _end_segments(self, sizes: Mapping[LogPartition, int]) -> None:
-        """Have partitions begin a segment that were idle since the last sweep and hold what is done on disk."""
+        """Close the segments of partitions that were idle since the last sweep and hold finished records on disk."""
         reading, before = self._reading(), self._idle
         if reading is None:
             return
@@ -165,7 +166,7 @@ class Janitor:
 
 
 async def _tried(step: Callable[[], Awaitable[None]], failures: FailureLog) -> bool:
-    """Take a step; returns whether it succeeded."""
+    """Run a step; return true if it succeeded."""
     try:
         await step()
     except (KafkaError, OSError, OperatorError, StoreUnavailable) as error:

@@ -1,22 +1,21 @@
-"""Which reply topics nobody owns any more: those to which nothing was appended for a long time.
+"""Finds reply topics without an owner: topics to which nothing was appended for a long time.
 
-Their owners, gateways and clients, append a claim to them every few minutes, whether they are asked anything or not
-(`broker/request_reply.py`), and delete them when they end. What is left belongs to owners that were killed. A topic
-counts as abandoned only by what this watch has seen itself: time in which nobody could look says nothing, for then
-owners could not claim either.
+Owners (gateways and clients) append a claim to their reply topic every few minutes (`broker/request_reply.py`), and
+delete the topic when they end. Topics that remain belong to killed owners. A topic counts as abandoned only by what
+this watch observed itself. Time without observations does not count, because owners may have been unable to claim, too.
 
-Pure: times are passed in, seconds of a monotonic clock.
+Pure: the caller passes times in seconds of a monotonic clock.
 """
 
 from collections.abc import Mapping
 
 
 class ReplyTopicWatch:
-    """Watch over reply topics.
+    """Watch over the end offsets of reply topics.
 
     Args:
-        age_s: for how long nothing must have been appended.
-        gap_s: a longer time than this between two looks begins everything anew.
+        age_s: least time without an append until a topic is abandoned.
+        gap_s: longest time between two observations; after a longer one all observations start again.
     """
 
     def __init__(self, age_s: float, gap_s: float) -> None:
@@ -24,10 +23,10 @@ class ReplyTopicWatch:
         self._gap_s = gap_s
         self._looked_s = -gap_s
         self._stood: dict[str, tuple[int, float]] = {}
-        """By topic its end, and since when it has stood there."""
+        """By topic its end offset, and since when that is unchanged."""
 
     def abandoned(self, ends: Mapping[str, int], now_s: float) -> list[str]:
-        """Take in where all reply topics end; returns those that are abandoned."""
+        """Record the end offsets of all reply topics; return the abandoned ones."""
         before = self._stood if now_s - self._looked_s <= self._gap_s else {}
         self._looked_s = now_s
         self._stood = {

@@ -1,4 +1,4 @@
-"""Which records of work are done, so that they may be deleted: those that every group that reads them has committed."""
+"""Finds the records of work that may be deleted: those committed by every group that reads them."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ from schemas.topics import is_work
 
 
 def idle_ends(reading: LagObservation, trimmed: Mapping[LogPartition, int]) -> dict[LogPartition, int]:
-    """Ends of partitions of work all of whose records are done and were deleted, as far as Kafka deletes them."""
+    """Return the end offsets of partitions of work whose records are all committed and were trimmed."""
     found = dict[LogPartition, int]()
     busy = set[LogPartition]()
     rows = zip(reading.group_partitions, reading.committed.tolist(), reading.end.tolist(), strict=True)
@@ -22,10 +22,9 @@ def idle_ends(reading: LagObservation, trimmed: Mapping[LogPartition, int]) -> d
 
 
 def trimmable(reading: LagObservation, trimmed: Mapping[LogPartition, int]) -> dict[LogPartition, int]:
-    """Offsets before which the records of partitions may be deleted, where they have not been `trimmed` to that before.
+    """Return the offsets up to which partitions may be trimmed, unless they were `trimmed` to there already.
 
-    Never beyond what is committed: a partition of which any group has committed nothing, or of which that is unknown,
-    keeps all that it has.
+    Never beyond a commit: a partition with a group that has committed nothing, or whose commit is unknown, is kept.
     """
     committed = dict[LogPartition, int]()
     for (_group, topic, number), offset in zip(reading.group_partitions, reading.committed.tolist(), strict=True):

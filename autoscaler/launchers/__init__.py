@@ -1,5 +1,5 @@
-"""What starts and stops workers: one module for each kind of place where they can run.
+"""Launchers, which start and stop workers: one module per platform.
 
-Reading order: base (what a launcher is) -> registry (which there are) -> null (none), processes (of this machine) ->
-worker_template (what a person says of a cluster's machines) -> kubernetes, ray.
+Reading order: base (interface) -> registry (launchers by name) -> null (none), processes (of this machine) ->
+worker_template (configured size of a cluster's workers) -> kubernetes, ray.
 """

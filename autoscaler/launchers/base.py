@@ -1,11 +1,12 @@
-"""What a launcher is: something that can start, stop and list workers.
+"""Interface of launchers, which start, stop and list workers.
 
-A worker is known by its name, `<hardware>-<n>`, and there is at most one process of a name: starting one that runs, or
-stopping one that does not, changes nothing. So it does no harm when two autoscalers, or one that does not know how far
-it came before it was killed, ask for the same thing.
+A worker is identified by its name, `<hardware>-<n>`, and a name has at most one process. Starting a running worker and
+stopping an absent one change nothing. So repeated calls are harmless, be it by two autoscalers or by one that was
+killed and does not know how far it came.
 
-A launcher owns what it starts: `running` lists all of it, whoever asked, so that the next leader adopts it. A worker
-registers itself in Postgres when it is up; the launcher only has to bring its process to life.
+A launcher owns the workers that it starts. `running` lists all of them, no matter which autoscaler asked for them, so
+the next leader takes them over. A worker registers itself in Postgres when it is up; the launcher only starts its
+process.
 """
 
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from schemas.errors import InfaasError
 
 
 class LauncherError(InfaasError):
-    """The launcher could not do what it was asked; the message says why. It may work later."""
+    """A launcher call failed for the reason in the message. It may succeed later."""
 
 
 class LaunchState(StrEnum):
@@ -29,25 +30,25 @@ class LaunchState(StrEnum):
     RUNNING = "running"
     STOPPING = "stopping"
     FAILED = "failed"
-    """The process does not start, or ends again and again; nobody tries any more until it is started anew."""
+    """The process does not start, or crashes repeatedly. It is not retried until `start` is called again."""
 
 
 class LaunchedWorker(msgspec.Struct, frozen=True, kw_only=True):
-    """A worker's process as the launcher knows it."""
+    """A worker's process as known by the launcher."""
 
     worker: str
     hardware: str
     state: LaunchState
     reason: str = ""
-    """End of its log, where it failed."""
+    """End of its log if it failed."""
 
 
 class Launcher(Protocol):
-    """Starts and stops workers. Every call has its own deadline and raises nothing but `LauncherError`."""
+    """Starts and stops workers. Each call has its own deadline and raises only `LauncherError`."""
 
     @property
     def name(self) -> str:
-        """Name by which the settings choose it."""
+        """Name in the setting `launcher`."""
         ...
 
     @property
@@ -56,13 +57,13 @@ class Launcher(Protocol):
         ...
 
     async def running(self) -> list[LaunchedWorker]:
-        """List everything that it has started and that has not ended; also what failed."""
+        """List all workers that it has started and that have not ended, failed ones included."""
         ...
 
     async def start(self, hardware: str, worker: str) -> None:
-        """Bring a worker to life, without waiting until it is up."""
+        """Start a worker's process, without waiting until it is up."""
         ...
 
     async def stop(self, worker: str) -> None:
-        """Have a worker end in good order, without waiting until it has."""
+        """Begin the graceful stop of a worker, without waiting for its end."""
         ...

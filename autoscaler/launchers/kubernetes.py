@@ -1,16 +1,15 @@
-"""Workers as pods of a StatefulSet per hardware type, `worker-<hardware>`, of which only the number of replicas is set.
+"""Workers as pods of a StatefulSet per hardware type, `worker-<hardware>`; only its number of replicas is changed.
 
-Why StatefulSets: their pods have stable names, and a worker must have one. Under its name it takes its own leases back
-at once after a restart, wherever that is; a Deployment's pods have random names, so each restart would be a death and
-wait for leases to expire. What it costs: pods are numbered without gaps, so only the last one can be stopped. The
-decision knows (`stops_highest`) and drains that one. `cpu-3` is the pod `worker-cpu-3`.
+Why StatefulSets: a worker needs a stable name, by which it regains its own leases at once after a restart on any node.
+Pods of a Deployment have random names, so after each restart leases would have to expire. The price: pods are numbered
+without gaps, so only the last one can be stopped. The decision respects that (`stops_highest`) and drains the last one.
+The worker `cpu-3` is the pod `worker-cpu-3`.
 
-Why only the scale: the right to read and to set the size of these sets, and nothing else, is all that the autoscaler
-needs (docker/k8s/base). Whether a pod is well is seen by the probes of its node, which restart it; whether its worker
-is, by its heartbeats.
+Why only the scale: the autoscaler needs no other right than to read and set the size of these sets (docker/k8s/base).
+The node's probes restart a pod that is not healthy; heartbeats tell the autoscaler if its worker is alive.
 
-Nothing is started twice: a number of replicas is set from the one that was read, and the API refuses it if the set has
-been changed since.
+No worker is started twice: the number of replicas is written with the version that was read, and the API refuses it if
+the set has changed since.
 """
 
 import asyncio
@@ -46,13 +45,13 @@ class KubernetesSettings(BaseSettings):
     namespace: str = "infaas"
     """Namespace of the StatefulSets."""
     hardware: dict[Hardware, WorkerTemplate]
-    """Templates of their pods by hardware: JSON, see `worker_template`; or a variable for each, `..._HARDWARE__CPU`."""
+    """Sizes of their pods by hardware, as JSON (see `worker_template`) or one variable each: `..._HARDWARE__CPU`."""
     kubeconfig: Path | None = None
-    """File that says how to reach the API from outside; by default we are a pod with a service account."""
+    """Path of a kubeconfig for access from outside; by default the service account of the pod."""
 
 
 class KubernetesLauncher:
-    """Launcher of pods, which are described in the cluster, not here."""
+    """Launcher of pods whose StatefulSets exist in the cluster."""
 
     name: Final = "kubernetes"
 
@@ -64,10 +63,10 @@ class KubernetesLauncher:
         self._namespace = settings.namespace
         self._api = api
         self._one_at_a_time = asyncio.Lock()
-        """Lock that gives each of several pods that are asked for at once its turn."""
+        """Lock so that calls for several pods change the number one after the other."""
 
     async def running(self) -> list[LaunchedWorker]:
-        """List the pods that are to be, also those that are not there yet, and those that still are."""
+        """List the pods that are wanted, present or not, and surplus pods that are still present."""
         found: list[LaunchedWorker] = []
         for hardware in self.hardware:
             scale = await self._read(hardware)
@@ -81,10 +80,10 @@ class KubernetesLauncher:
         return found
 
     async def start(self, hardware: str, worker: str) -> None:
-        """Add the pod of this name, if it is the next one; nothing if it is there.
+        """Add the pod of this name if it is the next number; do nothing if it exists.
 
         Raises:
-            LauncherError: it is not the next one; or the API cannot be reached, refuses, or somebody else was faster.
+            LauncherError: it is not the next number; or the API is unreachable, refuses, or another writer was first.
         """
         number = number_of(worker)
         async with self._one_at_a_time:
@@ -96,10 +95,10 @@ class KubernetesLauncher:
                 await self._write(hardware, scale, number + 1)
 
     async def stop(self, worker: str) -> None:
-        """Take the pod of this name away, if it is the last one; nothing if it is not there.
+        """Remove the pod of this name if it is the last number; do nothing if it is absent.
 
         Raises:
-            LauncherError: it is not the last one; or the API cannot be reached, refuses, or somebody else was faster.
+            LauncherError: it is not the last number; or the API is unreachable, refuses, or another writer was first.
         """
         hardware, number = hardware_of(worker), number_of(worker)
         async with self._one_at_a_time:
@@ -114,7 +113,7 @@ class KubernetesLauncher:
         return await self._call(self._api.read_namespaced_stateful_set_scale, hardware)
 
     async def _write(self, hardware: str, scale: "V1Scale", replicas: int) -> None:
-        scale.spec.replicas = replicas  # with the version that was read: a change since then is a conflict
+        scale.spec.replicas = replicas  # carries the version that was read, so that a change since then is a conflict
         await self._call(self._api.replace_namespaced_stateful_set_scale, hardware, scale)
 
     async def _call(self, method: Any, hardware: str, *body: Any) -> Any:
@@ -131,10 +130,10 @@ class KubernetesLauncher:
 
 @asynccontextmanager
 async def open_launcher(settings: AutoscalerSettings) -> AsyncGenerator[KubernetesLauncher]:
-    """Open a launcher, for the time of the context.
+    """Open the launcher for the duration of the context.
 
     Raises:
-        OperatorError: its client is not installed, its settings are wrong, or there is no way to the API.
+        OperatorError: the client library is not installed, a setting is wrong, or the API has no known address.
     """
     if find_spec("kubernetes_asyncio") is None:
         raise OperatorError("the launcher `kubernetes` needs its client: pip install 'infaas[kubernetes]'")

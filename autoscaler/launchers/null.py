@@ -1,4 +1,4 @@
-"""No launcher: somebody else starts and stops the workers, by hand or with a tool of their own."""
+"""No launcher: the operator starts and stops workers, by hand or with another tool."""
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
@@ -13,24 +13,24 @@ class NullLauncher:
 
     @property
     def name(self) -> str:
-        """Name by which the settings choose it."""
+        """Name in the setting `launcher`."""
         return "none"
 
     @property
     def hardware(self) -> Mapping[str, HardwareType]:
-        """No types of workers."""
+        """Empty: no type of worker can be started."""
         return {}
 
     async def running(self) -> list[LaunchedWorker]:
-        """No workers."""
+        """Return no workers."""
         return []
 
     async def start(self, hardware: str, worker: str) -> None:
-        """Raise: nothing can be started."""
+        """Raise `LauncherError`, because nothing can be started."""
         raise LauncherError(f"cannot start {worker}: no launcher is set, see --launcher")
 
     async def stop(self, worker: str) -> None:
-        """Raise: nothing can be stopped."""
+        """Raise `LauncherError`, because nothing can be stopped."""
         raise LauncherError(f"cannot stop {worker}: no launcher is set, see --launcher")
 
 

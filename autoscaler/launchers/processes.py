@@ -1,8 +1,8 @@
-"""Workers as processes of this machine, kept by `infaas up`.
+"""Workers as processes of this machine, run by `infaas up`.
 
-The processes are its children, not ours: they outlive a killed autoscaler and are there for the next, they end with
-`infaas up`, and one that dies is started again at once under its name, so that it takes its own leases back. We only
-say which should be there. There is one supervisor a home, so nothing is ever started twice.
+The workers are child processes of `infaas up`, not of the autoscaler. So they survive a killed autoscaler and end with
+`infaas up`. One that dies is restarted at once under its name, so that it regains its own leases. The launcher only
+sends the wanted processes to the supervisor. There is one supervisor per home, so no worker is started twice.
 """
 
 from collections.abc import AsyncGenerator, Mapping
@@ -27,7 +27,7 @@ NAME: Final = "processes"
 
 
 class ProcessLauncher:
-    """Launcher of processes by `infaas up`; `home` is the folder where that runs."""
+    """Launcher of processes through `infaas up` of the folder `home`."""
 
     def __init__(self, home: Path) -> None:
         self._home = home
@@ -35,12 +35,12 @@ class ProcessLauncher:
 
     @property
     def name(self) -> str:
-        """Name by which the settings choose it."""
+        """Name in the setting `launcher`."""
         return NAME
 
     @property
     def hardware(self) -> Mapping[str, HardwareType]:
-        """Type of workers that the supervisor last said it can start; nothing before the first `running`."""
+        """Types of workers that the supervisor last reported; empty before the first `running`."""
         return self._hardware
 
     async def running(self) -> list[LaunchedWorker]:
@@ -54,13 +54,13 @@ class ProcessLauncher:
         ]
 
     async def start(self, hardware: str, worker: str) -> None:
-        """Have the supervisor keep a process of this name running."""
+        """Make the supervisor keep a process of this name running."""
         if hardware not in self._hardware:
             raise LauncherError(f"processes of this machine are {', '.join(self._hardware)}, not {hardware}")
         await self._send("start", worker)
 
     async def stop(self, worker: str) -> None:
-        """Have the supervisor end the process of this name."""
+        """Make the supervisor end the process of this name."""
         await self._send("stop", worker)
 
     async def _send(self, verb: str, worker: str = "") -> CommandReply:
@@ -88,5 +88,5 @@ def _hardware_type(pool: ProcessPool, report: CommandReply) -> HardwareType:
 
 @asynccontextmanager
 async def open_launcher(settings: AutoscalerSettings) -> AsyncGenerator[ProcessLauncher]:
-    """Open a launcher for the home that the settings name."""
+    """Open a launcher for the home in the settings."""
     yield ProcessLauncher(settings.home)

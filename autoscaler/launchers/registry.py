@@ -1,6 +1,6 @@
-"""The launchers there are, by name. A new launcher is one file and one line here.
+"""Launchers by name. A new launcher needs one file and one line here.
 
-Each is imported only when it is named: the libraries that some of them need are large, and not everywhere.
+Each is imported only when it is configured, because some need large libraries that are not installed everywhere.
 """
 
 import importlib
@@ -20,10 +20,10 @@ _MODULES: Final = {
 
 
 def open_launcher(settings: AutoscalerSettings) -> AbstractAsyncContextManager[Launcher]:
-    """Open the launcher that the settings name, for the time of the context.
+    """Open the configured launcher for the duration of the context.
 
     Raises:
-        OperatorError: there is none of this name; the message names those there are. Or, on entry: it is set up wrong.
+        OperatorError: the name is unknown; or, on entry, a setting of the launcher is wrong.
     """
     module = _MODULES.get(settings.launcher)
     if module is None:

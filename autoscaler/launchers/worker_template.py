@@ -1,7 +1,7 @@
-"""What workers of a hardware type have: on other machines nobody can look, so a person says it.
+"""Configured size of the workers of a hardware type, which cannot be detected on other machines.
 
-A launcher's settings hold a JSON object of templates by hardware type, for example
-`{"cpu": {"maximum": 8, "cores": 4, "memory_bytes": 8000000000}}`.
+A launcher's settings hold a JSON object of templates by hardware type, for example `{"cpu": {"maximum": 8, "cores": 4,
+"memory_bytes": 8000000000}}`.
 """
 
 import os
@@ -24,28 +24,28 @@ _OF_OTHERS: Final = tuple(
     f"{_OURS}{name}"
     for name in ("AUTOSCALER_", "GATEWAY_", "JOBS_", "KEY", "REGISTRAR_", "SELECTOR_", "SIGNING_", "WEBHOOK")
 )
-"""What is for other services alone, secrets among it."""
+"""Prefixes of variables that workers must not get: settings of other services, among them secrets."""
 
 
 class WorkerTemplate(BaseModel):
-    """Template of the workers of one hardware type: how many there may be, and what each has."""
+    """Template of the workers of one hardware type: their maximum number, and the resources of each."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     maximum: int = Field(ge=0)
-    """Number of workers that may run at a time."""
+    """Maximum number of workers at a time."""
     cores: int = Field(default=1, ge=1)
     """CPU cores of a worker; on an accelerator they feed it."""
     threads: int = Field(default=THREADS, ge=1)
-    """Cores that a slot has."""
+    """Cores of a slot."""
     memory_bytes: int = Field(ge=1)
     """Memory that the worker's process may use."""
     price_per_hour: float | None = Field(default=None, ge=0)
     """Price of one worker in USD; by default the list price of the hardware."""
     start_s: float = Field(default=15.0, ge=0)
-    """Seconds from wanting a worker until it could load its first instance."""
+    """Seconds from the wish for a worker until it can load its first instance."""
     runtimes: tuple[str, ...] = ()
-    """Runtimes that it has; none: known once one has started."""
+    """Runtimes of the worker; empty: known once one has started."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -54,7 +54,7 @@ class WorkerTemplate(BaseModel):
         return self
 
     def hardware_type(self, hardware: Hardware, *, stops_highest: bool = False) -> HardwareType:
-        """Type of worker that a decision can ask for."""
+        """Return the hardware type for decisions."""
         slots = slots_of(hardware, self.cores, self.threads)
         price = list_price(hardware, self.cores) if self.price_per_hour is None else self.price_per_hour
         return HardwareType(
@@ -64,9 +64,10 @@ class WorkerTemplate(BaseModel):
 
 
 def worker_environment(hardware: Hardware, worker: str, template: WorkerTemplate, home: Path) -> Mapping[str, str]:
-    """Environment of `python -m workers` on another machine.
+    """Return the environment of `python -m workers` on another machine.
 
-    It is ours, so that the worker finds the same Kafka, Postgres and artifacts, less what is for other services alone.
+    It is the autoscaler's own environment, so that the worker finds the same Kafka, Postgres and artifacts, without the
+    variables of other services.
     """
     shared = {k: v for k, v in os.environ.items() if k.startswith(_OURS) and not k.startswith(_OF_OTHERS)}
     own = {
@@ -77,7 +78,7 @@ def worker_environment(hardware: Hardware, worker: str, template: WorkerTemplate
         "INFAAS_WORKERS_CORES": str(template.cores),
         "INFAAS_WORKERS_THREADS": str(template.threads),
         "INFAAS_WORKERS_MEMORY_BYTES": str(template.memory_bytes),
-        "INFAAS_WORKERS_METRICS_PORT": "0",  # several workers may share a machine
+        "INFAAS_WORKERS_METRICS_PORT": "0",  # off, because several workers may share a machine
     }
     if template.price_per_hour is not None:
         own["INFAAS_WORKERS_PRICE_PER_HOUR"] = str(template.price_per_hour)
@@ -88,7 +89,7 @@ def read_settings(kind: type[_Settings]) -> _Settings:
     """Read a launcher's settings from the environment.
 
     Raises:
-        OperatorError: one is missing or wrong; the message names it.
+        OperatorError: a setting is missing or wrong; the message names it.
     """
     prefix = kind.model_config.get("env_prefix", "")
     try:
@@ -96,5 +97,5 @@ def read_settings(kind: type[_Settings]) -> _Settings:
     except ValidationError as error:
         problems = [f"{prefix}{'.'.join(map(str, p['loc']))}".upper() + f": {p['msg']}" for p in error.errors()]
         raise OperatorError("; ".join(problems)) from None
-    except SettingsError as error:  # no JSON
+    except SettingsError as error:  # invalid JSON
         raise OperatorError(f"{prefix}*: {error}") from None

@@ -1,6 +1,6 @@
-"""What the autoscaler sees: statuses, recent load, and the snapshot that a decision is made from.
+"""Observations of the autoscaler: statuses, recent load, and the snapshot for a decision.
 
-Reading order: use_rates (how often each variant is used) -> status_cache (the latest that workers and selectors said)
--> load_window (rates of the last seconds) -> backlogs (what waits, in inputs) -> snapshot_builder (all of it, with the
-rows of the database, as one value).
+Reading order: use_rates (how often each variant is used) -> status_cache (latest statuses of workers and demands of
+selectors) -> load_window (rates of the last seconds) -> backlogs (waiting inputs) -> snapshot_builder (all of these and
+the rows of the database as one value).
 """

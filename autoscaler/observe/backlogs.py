@@ -1,6 +1,6 @@
-"""Turns what waits in topics into backlogs of tasks and variants, in inputs as far as is known. Pure.
+"""Converts the lag of topics into backlogs of tasks and variants, in inputs. Pure.
 
-A query holds one input or many; how many those have that wait is taken from those that came lately.
+A query holds one or more inputs. The number of inputs in waiting queries is estimated by the mean of recent queries.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,17 +13,18 @@ from schemas.topics import LANES, offline_topic, offline_variant_topic, task_top
 
 
 class TopicBacklog(msgspec.Struct, frozen=True):
-    """What waits in a topic."""
+    """Waiting records of a topic."""
 
     records: int
     age_s: float | None
-    """Seconds since the oldest came; None is unknown."""
+    """Age of the oldest in seconds; None if unknown."""
 
 
 def with_lanes(waiting: Mapping[str, TopicBacklog], held: Mapping[str, int]) -> Mapping[str, TopicBacklog]:
-    """What waits by topic, with that in lanes as if it waited in the tasks' own topics.
+    """Return the backlogs with the lag of lanes added to the offline topics of their tasks.
 
-    Of which tasks it is, nobody counts; of each as much as of what selectors hold of lanes, `held`.
+    Lanes mix the queries of all tasks. Their lag is divided in proportion to the queries of lanes that selectors hold,
+    `held`.
     """
     lanes, total = waiting.get(LANES), sum(held.values())
     if lanes is None or not total:
@@ -45,13 +46,13 @@ def backlogs_of(
     variants: Iterable[Variant],
     mean_inputs: Mapping[str, float],
 ) -> tuple[Backlog, ...]:
-    """Backlogs of these tasks and variants.
+    """Return the backlogs of these tasks and variants.
 
     Args:
-        waiting: what waits, by topic.
+        waiting: waiting records, by topic.
         tasks: names of the tasks.
         variants: the variants of all tasks.
-        mean_inputs: mean number of inputs in a query, by task; 1 where it is not known.
+        mean_inputs: mean number of inputs in a query, by task; 1 if absent.
     """
     topics: dict[str, tuple[str, str | None, bool]] = {}
     for task in tasks:

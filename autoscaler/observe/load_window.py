@@ -1,17 +1,16 @@
-"""The recent past, as rates: what was asked by load class, what instances answered, how busy workers were.
+"""Recent load as rates: queries by load class, answers by instance, utilisation by worker.
 
-Pure and plain data: it is fed with what selectors said and with readings of lag, each with the monotonic time at which
-that was, and answers for the last seconds before a time; what workers said it asks of the status cache. Everything in
-it is bounded by the window, by who spoke within it, and by the tasks and variants that they named.
+Pure data. It is fed with reports of selectors and answers of workers, with monotonic times, and returns rates of the
+last seconds before a time. Statuses of workers are read from the status cache. Memory is bounded by the window, by the
+selectors that reported in it, and by the tasks and variants that they named.
 
-* A selector's reports are lined up by their order, not by the clock: the latest of each make up the latest second. Cut
-  into seconds of our own clock, two reports would at times fall into one second and show a peak that never was.
-* A selector that fell silent counts by the age of what it last said. When all are silent the load is unknown, which is
-  not zero: `loads_known` says so.
-* A selector counts the inputs that headers claim. What a worker finds not to be there is taken off what selectors
-  report next of the same class, down to one input a query.
-* Rates of instances and workers come from cumulative counters, over the time between the oldest and the latest status
-  that the cache keeps.
+* Reports of a selector are aligned by their order, not by the clock: the latest reports of all selectors form the
+  latest second. Aligned by our clock, two reports would sometimes fall into one second and show a false peak.
+* A silent selector counts with its last report, moved back by its age. When all selectors are silent the load is
+  unknown, which is not zero: see `loads_known`.
+* Selectors count the inputs that headers claim. Inputs that a worker finds missing are subtracted from later reports of
+  the same class, down to one input per query.
+* Rates of instances and workers come from cumulative counters, between the oldest and the latest status in the cache.
 """
 
 from collections import deque
@@ -29,16 +28,16 @@ WINDOW_S: Final = 10
 HISTORY_S: Final = 900
 SILENT_S: Final = 3.0
 _SPACING_S: Final = 0.9
-"""Between two statuses that are kept; workers speak ten times a second while they have queries."""
+"""Seconds between two statuses that are kept; workers send ten a second while they have queries."""
 
 _KEPT_SHARE: Final = 0.9
-"""Share for which what was counted before counts beside a second's queries."""
+"""Weight of earlier counts against those of the latest second."""
 
 _Counts = TypeVar("_Counts", ClassCount, ClassAnswers)
 
 
 class _Sums:
-    """Load of one class over the window, by second; the latest is the first."""
+    """Load of one class over the window, by second, the latest first."""
 
     __slots__ = ("inputs", "queries")
 
@@ -48,7 +47,7 @@ class _Sums:
 
 
 class _QuerySizes:
-    """Recent queries of a task and their inputs; what is older counts for less."""
+    """Queries of a task and their inputs, with exponential decay."""
 
     __slots__ = ("inputs", "queries")
 
@@ -67,9 +66,9 @@ class _Report(msgspec.Struct, frozen=True):
 
 
 class LoadWindow:
-    """Load of the last seconds, during one term of lead.
+    """Load of the last seconds, during one term of leadership.
 
-    Times are of the clock of `statuses`, and never run backwards from call to call.
+    Times are of the clock of `statuses` and must not decrease from call to call.
     """
 
     def __init__(self, statuses: WorkerStatusCache, seconds: int = WINDOW_S, history_s: int = HISTORY_S) -> None:
@@ -83,19 +82,19 @@ class LoadWindow:
         self._arrived: dict[LoadClass, ClassCount] = {}
         self._answered: dict[LoadClass, ClassAnswers] = {}
         self._unfounded: dict[LoadClass, int] = {}
-        """Inputs, by class without its tenants, that were counted, were not there, and are still to be taken off."""
+        """Counted inputs that workers found missing and that are not subtracted yet, by class without tenants."""
 
     # -- what comes in -------------------------------------------------------------------------------------------------
 
     def on_load(self, load: SelectorLoad, now_s: float) -> None:
-        """Take in what a selector was asked in the last second."""
+        """Add a selector's report of the last second."""
         if self._first_s is None:
             self._first_s = now_s
         if self._unfounded:
             load = msgspec.structs.replace(load, classes=tuple(map(self._without_unfounded, load.classes)))
         reports = self._reports.setdefault(load.selector, deque(maxlen=self._seconds))
         before = reports[-1].load.at_ms if reports else load.at_ms - 1000
-        # By the broker's clock; where that was set, or the selector restarted, it is taken to have meant a second.
+        # Measured by the broker's clock. After a clock change or a restart of the selector, one second is assumed.
         covers_s = (load.at_ms - before) / 1000
         reports.append(_Report(now_s, covers_s if 0.5 <= covers_s <= 2 * SILENT_S else 1.0, load))
         _add(self._arrived, load.classes)
@@ -104,7 +103,7 @@ class LoadWindow:
                 self._query_sizes.setdefault(count.load_class.task, _QuerySizes()).add(count)
 
     def on_answers(self, answers: Iterable[ClassAnswers]) -> None:
-        """Take in what a worker has answered since it last spoke."""
+        """Add a worker's answers since its last status."""
         answered = tuple(answers)
         _add(self._answered, answered)
         for count in answered:
@@ -112,7 +111,7 @@ class LoadWindow:
                 self._unfounded[count.load_class] = self._unfounded.get(count.load_class, 0) + count.unfounded
 
     def _without_unfounded(self, count: ClassCount) -> ClassCount:
-        """A count of a selector less what workers found not to be there."""
+        """Return a selector's count without the inputs that workers found missing."""
         of_all = _of_all_tenants(count.load_class)
         taken = min(self._unfounded.get(of_all, 0), max(count.inputs - count.queries, 0))
         if not taken:
@@ -123,7 +122,7 @@ class LoadWindow:
         return msgspec.structs.replace(count, inputs=count.inputs - taken)
 
     def tick(self, now_s: float) -> None:
-        """Add the present load of each task to its history, if it is known; to be called each second."""
+        """Add the present load of each task to its history, if it is known. Call it once a second."""
         if not self.loads_known(now_s):
             return
         present = dict.fromkeys(self._history, 0.0)
@@ -133,12 +132,12 @@ class LoadWindow:
             self._history.setdefault(task, deque(maxlen=self._history_s)).append(inputs_per_s)
 
     def restore_history(self, history: Mapping[str, Iterable[float]]) -> None:
-        """Begin with the history that an earlier leader recorded: inputs a second by task, the latest last."""
+        """Set the history that an earlier leader recorded: inputs a second by task, the latest last."""
         for task, inputs_per_s in history.items():
             self._history[task] = deque(inputs_per_s, maxlen=self._history_s)
 
     def forget(self, tasks: Iterable[str], now_s: float) -> None:
-        """Forget all but the history of these tasks and the selectors that spoke within the window."""
+        """Drop all but the history of these tasks and the selectors that reported within the window."""
         kept = set(tasks)
         self._history = {task: past for task, past in self._history.items() if task in kept}
         self._query_sizes = {task: sizes for task, sizes in self._query_sizes.items() if task in kept}
@@ -146,31 +145,31 @@ class LoadWindow:
         self._reports = {n: r for n, r in self._reports.items() if now_s - r[-1].at_s <= self._seconds}
 
     def take_arrivals(self) -> list[ClassCount]:
-        """Return and forget what was asked since the last call; bounded by how coarse the classes are."""
+        """Return and clear the queries counted since the last call; bounded by the number of load classes."""
         arrived, self._arrived = list(self._arrived.values()), {}
         return arrived
 
     def take_answers(self) -> list[ClassAnswers]:
-        """Return and forget what was answered since the last call; bounded likewise."""
+        """Return and clear the answers counted since the last call; bounded by the number of load classes."""
         answered, self._answered = list(self._answered.values()), {}
         return answered
 
     # -- what it shows -------------------------------------------------------------------------------------------------
 
     def loads_known(self, now_s: float) -> bool:
-        """Whether the load is known: not when there were selectors, and none has spoken lately."""
+        """Return true if the load is known: if a selector reported recently, or none ever did."""
         return self._first_s is None or self.has_selectors(now_s)
 
     def has_selectors(self, now_s: float) -> bool:
-        """Whether any selector spoke lately."""
+        """Return true if any selector reported recently."""
         return self.selector_count(now_s) > 0
 
     def selector_count(self, now_s: float) -> int:
-        """Number of selectors that spoke lately."""
+        """Return the number of selectors that reported recently."""
         return sum(now_s - reports[-1].at_s <= SILENT_S for reports in self._reports.values())
 
     def class_loads(self, now_s: float) -> tuple[ClassLoad, ...]:
-        """Load of each class that was asked for in the window."""
+        """Return the load of each class with queries in the window."""
         seen_s = min(self._seconds, int(now_s - (self._first_s if self._first_s is not None else now_s)) + 1)
         return tuple(
             ClassLoad(
@@ -184,7 +183,7 @@ class LoadWindow:
         )
 
     def lanes(self, now_s: float) -> dict[str, int]:
-        """Offline queries that selectors which spoke lately hold of lanes, by task."""
+        """Return the offline queries of lanes that active selectors hold, by task."""
         found = dict[str, int]()
         for reports in self._reports.values():
             if now_s - reports[-1].at_s <= SILENT_S:
@@ -193,7 +192,7 @@ class LoadWindow:
         return found
 
     def instance_loads(self) -> tuple[InstanceLoad, ...]:
-        """Load of each instance whose worker spoke lately."""
+        """Return the load of each instance whose worker sent a recent status."""
         return tuple(
             self._instance_load(worker, received, instance)
             for worker, received in self._statuses.histories()
@@ -201,7 +200,7 @@ class LoadWindow:
         )
 
     def worker_loads(self) -> tuple[WorkerLoad, ...]:
-        """Load of each worker that spoke lately."""
+        """Return the load of each worker that sent a recent status."""
         found: list[WorkerLoad] = []
         for worker, received in self._statuses.histories():
             status, passed_s = received[-1].status, received[-1].at_s - received[0].at_s
@@ -213,17 +212,17 @@ class LoadWindow:
         return tuple(found)
 
     def mean_inputs(self) -> dict[str, float]:
-        """Mean number of inputs in a recent query, by task; of those that were asked for since this began."""
+        """Return the mean number of inputs in a recent query, by task."""
         return {task: sizes.inputs / sizes.queries for task, sizes in self._query_sizes.items()}
 
     def history(self) -> dict[str, tuple[float, ...]]:
-        """Inputs a second of each task, one value a second, the latest last."""
+        """Return the inputs a second of each task, one value a second, the latest last."""
         return {task: tuple(past) for task, past in self._history.items()}
 
     def _sums(self, now_s: float) -> dict[LoadClass, _Sums]:
         found: dict[LoadClass, _Sums] = {}
         for reports in self._reports.values():
-            # A report is due each second; one that is late has not made the selector idle.
+            # A report is due each second; a late one does not mean that the selector is idle.
             late = int(max(now_s - reports[-1].at_s - 1.0, 0.0))
             for second, report in enumerate(reversed(reports), start=late):
                 if second >= self._seconds:
@@ -235,7 +234,7 @@ class LoadWindow:
         return found
 
     def _instance_load(self, worker: str, received: Sequence[ReceivedStatus], instance: InstanceStatus) -> InstanceLoad:
-        # The oldest status of this life of the instance: one that was loaded again began to count anew.
+        # Start at the oldest status of this load of the instance: counters restart when it is loaded again.
         at_s, before = next(
             (h.at_s, found)
             for h in received
@@ -258,7 +257,7 @@ def _of_all_tenants(load_class: LoadClass) -> LoadClass:
 
 
 def _add(sums: dict[LoadClass, _Counts], counts: Iterable[_Counts]) -> None:
-    """Add counts, of whichever tenants: who answers does not know whose they are."""
+    """Add counts, summed over tenants, because workers do not know a query's tenant."""
     for count in counts:
         load_class = _of_all_tenants(count.load_class)
         of_all = count if load_class is count.load_class else msgspec.structs.replace(count, load_class=load_class)

@@ -1,4 +1,4 @@
-"""Builds the snapshot that a decision is made from: rows, recent statuses and load, what can be started, pins."""
+"""Builds the snapshot for a decision: rows, recent statuses and load, hardware types and bounds."""
 
 from collections.abc import Callable, Iterable, Mapping
 
@@ -19,7 +19,7 @@ from store.pool import Pool
 
 
 class SnapshotBuilder:
-    """Builder of snapshots for one term of lead; remembers which runtimes each hardware was seen with."""
+    """Builder of snapshots for one term of leadership; remembers the runtimes seen on each hardware."""
 
     def __init__(
         self, pool: Pool, statuses: WorkerStatusCache, load_window: LoadWindow, min_workers: Mapping[str, int], *,
@@ -37,18 +37,18 @@ class SnapshotBuilder:
         self, catalog: Catalog, memory: DecisionMemory, hardware: Iterable[HardwareType],
         launched: Iterable[LaunchedWorker], waiting: Mapping[str, TopicBacklog], *, readings_known: bool,
     ) -> ClusterSnapshot:  # fmt: skip
-        """Build the snapshot of this moment.
+        """Build the snapshot of the present.
 
         Args:
-            catalog: what is registered.
-            memory: what the decision before this one left.
-            hardware: what the launcher can start.
-            launched: the workers that it has started.
-            waiting: what waited at the last reading, by topic.
-            readings_known: whether the last reading succeeded.
+            catalog: the registered tasks and variants.
+            memory: memory of the previous decision.
+            hardware: types of workers that the launcher can start.
+            launched: workers that the launcher has started.
+            waiting: waiting records at the last reading, by topic.
+            readings_known: true if the last reading succeeded.
 
         Raises:
-            StoreUnavailable: Postgres is away.
+            StoreUnavailable: Postgres cannot be reached.
         """
         rows = await read_cluster(self._pool)
         now_s = self._clock()
@@ -86,7 +86,7 @@ class SnapshotBuilder:
     def _with_runtimes(
         self, hardware: Iterable[HardwareType], workers: Iterable[WorkerRow]
     ) -> tuple[HardwareType, ...]:
-        """The same types; where a launcher cannot know which runtimes there would be, those of the last worker."""
+        """Return the types, with the runtimes of the last seen worker where the launcher does not know them."""
         self._runtimes |= {row.hardware: row.runtimes for row in workers}
         return tuple(
             one if one.runtimes else msgspec.structs.replace(one, runtimes=self._runtimes.get(one.name, ()))
@@ -97,7 +97,7 @@ class SnapshotBuilder:
 def with_others(
     hardware: Iterable[HardwareType], workers: Iterable[WorkerRow], launched: Iterable[LaunchedWorker]
 ) -> tuple[HardwareType, ...]:
-    """The same types, with the living workers of each that the launcher did not start."""
+    """Return the types, each with its living workers that the launcher did not start."""
     own, others = {one.worker for one in launched}, dict[str, list[str]]()
     for row in workers:
         if row.alive and not row.draining and row.name not in own:
@@ -111,7 +111,7 @@ def _wanted_workers(
     workers: Iterable[WorkerRow],
     launched: Iterable[LaunchedWorker],
 ) -> dict[str, int]:
-    """Number of workers wanted, by hardware; of a hardware that nobody has decided on yet, those that there are."""
+    """Return the wanted number of workers by hardware; the present number where nothing was decided yet."""
     there = {one.worker: one.hardware for one in launched}
     there |= {row.name: row.hardware for row in workers if row.alive}
     present = dict.fromkeys((one.name for one in hardware), 0)
@@ -121,12 +121,12 @@ def _wanted_workers(
 
 
 def bounds_of(pins: Iterable[Pin], min_workers: Mapping[str, int]) -> tuple[ScaleBounds, ...]:
-    """Bounds that people pinned, and those of the settings where nobody pinned a minimum of workers."""
+    """Return the pinned bounds, with minimums of workers from the settings where none is pinned."""
     bounds = {(pin.kind.value, pin.name): (pin.minimum, pin.maximum) for pin in pins}
     for hardware, setting in min_workers.items():
         minimum, maximum = bounds.get((PinKind.HARDWARE, hardware), (None, None))
         if minimum is None:
-            # A maximum that somebody pinned below it goes before.
+            # A pinned maximum below the setting has priority.
             bounds[PinKind.HARDWARE, hardware] = setting if maximum is None else min(setting, maximum), maximum
     return tuple(
         ScaleBounds(kind=kind, name=name, minimum=minimum, maximum=maximum)

@@ -1,8 +1,7 @@
-"""The latest statuses of workers and demands of selectors: the live half of a snapshot, kept in memory.
+"""The latest statuses of workers and demands of selectors, in memory: the live part of a snapshot.
 
-This is the one place where statuses of workers are kept, the last of each and enough of those before it to tell rates
-from. Times are of a monotonic clock that is passed in. What an earlier life of a worker said is void once a later one
-spoke.
+All statuses of workers are kept here: the last of each worker, and enough earlier ones to compute rates. Times are of a
+monotonic clock that the caller passes. Statuses of an earlier epoch are void once a later one has arrived.
 """
 
 from collections import deque
@@ -17,11 +16,11 @@ from schemas.status import SERVING, Demand, InstanceStatus, WorkerStatus
 
 KEPT_S: Final = 10
 _SPACING_S: Final = 0.9
-"""Seconds between two statuses that are kept; workers speak ten times a second."""
+"""Seconds between two statuses that are kept; workers send ten a second."""
 
 
 class ReceivedStatus(msgspec.Struct, frozen=True):
-    """A status of a worker, and when it arrived."""
+    """A worker's status, and the time of its arrival."""
 
     at_s: float
     status: WorkerStatus
@@ -30,12 +29,12 @@ class ReceivedStatus(msgspec.Struct, frozen=True):
 
 
 class WorkerStatusCache:
-    """Cache of the latest statuses of each worker, and of when and how often each variant was used and demanded.
+    """Cache of the latest statuses of each worker, and of the uses and demands of each variant.
 
     Args:
         clock: monotonic seconds.
-        status_ttl_s: for how long a status counts as the present.
-        kept_s: how far back statuses are kept for those who tell rates from them.
+        status_ttl_s: seconds for which a status counts as current.
+        kept_s: seconds for which statuses are kept for rates.
     """
 
     def __init__(self, clock: Callable[[], float], status_ttl_s: float, kept_s: float = KEPT_S) -> None:
@@ -52,11 +51,11 @@ class WorkerStatusCache:
 
     @property
     def observed_s(self) -> float:
-        """Seconds since this cache began to watch."""
+        """Seconds since this cache was created."""
         return self._clock() - self._since_s
 
     def on_status(self, status: WorkerStatus) -> None:
-        """Take in a worker's status; one of an earlier life of the worker is ignored."""
+        """Add a worker's status; one of an earlier epoch is ignored."""
         now_s = self._clock()
         received = self._received.setdefault(status.worker, deque())
         if received and received[-1].status.epoch > status.epoch:
@@ -64,7 +63,7 @@ class WorkerStatusCache:
         if received and (received[-1].status.epoch < status.epoch or now_s - received[-1].at_s > self._kept_s):
             received.clear()
         before = received[-1].instances if received else None
-        # The last one stands for the present and gives way to the next, unless the one before it is old enough.
+        # The last status is replaced by the next one, unless it is old enough to be kept for rates.
         if len(received) > 1 and received[-1].at_s - received[-2].at_s < _SPACING_S:
             received.pop()
         received.append(ReceivedStatus(now_s, status, {instance.variant: instance for instance in status.instances}))
@@ -73,7 +72,7 @@ class WorkerStatusCache:
         for instance in status.instances:
             key = (status.worker, status.epoch, instance.variant)
             known = self._answered.get(key, 0)
-            answered = instance.answered - (known if known <= instance.answered else 0)  # loaded again, it counts anew
+            answered = instance.answered - (known if known <= instance.answered else 0)  # a new load counts from 0
             if answered and before is not None:
                 self._use_rates.add(instance.variant, answered, now_s)
             if answered or instance.queued or (before is not None and _has_begun(instance, before)):
@@ -81,17 +80,17 @@ class WorkerStatusCache:
             self._answered[key] = instance.answered
 
     def on_demand(self, demand: Demand) -> None:
-        """Take in a selector's demand for a variant that nobody serves."""
+        """Add a selector's demand for a variant that nobody serves."""
         self._asked_s[demand.variant] = self._clock()
         self._use_rates.add(demand.variant, 1, self._clock())
         self.mark_demanded(demand.variant)
 
     def mark_demanded(self, variant: str) -> None:
-        """Take down that queries wait now for a variant that nobody serves."""
+        """Record that queries wait now for a variant that nobody serves."""
         self._demanded_s[variant] = self._used_s[variant] = self._clock()
 
     def instances(self) -> list[tuple[str, InstanceStatus]]:
-        """Worker and status of every instance whose worker spoke lately."""
+        """Return worker and status of every instance whose worker sent a recent status."""
         return [
             (name, instance)
             for name, received in self._received.items()
@@ -100,7 +99,7 @@ class WorkerStatusCache:
         ]
 
     def histories(self) -> list[tuple[str, Sequence[ReceivedStatus]]]:
-        """Statuses, the latest last, of each worker that spoke lately and is not leaving."""
+        """Return the statuses, the latest last, of each worker that sent a recent one and is not leaving."""
         return [
             (name, received)
             for name, received in self._received.items()
@@ -108,38 +107,38 @@ class WorkerStatusCache:
         ]
 
     def latest(self) -> list[WorkerStatus]:
-        """Latest status of each worker that spoke lately and is not leaving."""
+        """Return the latest status of each worker that sent a recent one and is not leaving."""
         return [received[-1].status for _, received in self.histories()]
 
     def is_alive(self, row: WorkerRow) -> bool:
-        """Whether a worker lives by its heartbeat or its status; not if it says that it is leaving."""
+        """Return true if a worker is alive by its heartbeat or its status and has not announced to leave."""
         received = self._received.get(row.name)
         if received is None or received[-1].status.epoch != row.epoch:
             return row.alive
         return not received[-1].status.leaving and (row.alive or self._is_fresh(received[-1]))
 
     def with_liveness(self, rows: Iterable[WorkerRow]) -> tuple[WorkerRow, ...]:
-        """The same rows, with `alive` by heartbeat or status."""
+        """Return the rows with `alive` set by heartbeat or status."""
         return tuple(msgspec.structs.replace(row, alive=self.is_alive(row)) for row in rows)
 
     def demand_age_s(self) -> dict[str, float]:
-        """Seconds since a selector last demanded it, or queries were seen to wait for it, by variant."""
+        """Return the seconds since a selector last demanded a variant or queries were seen waiting for it."""
         return {variant: self._clock() - at_s for variant, at_s in self._demanded_s.items()}
 
     def asked_age_s(self) -> dict[str, float]:
-        """Seconds since a selector last demanded it itself, by variant."""
+        """Return the seconds since a selector last demanded a variant."""
         return {variant: self._clock() - at_s for variant, at_s in self._asked_s.items()}
 
     def idle_s(self) -> dict[str, float]:
-        """Seconds since it was last used or demanded, or began to serve, by variant."""
+        """Return the seconds since a variant was last used or demanded, or began to serve."""
         return {variant: self._clock() - at_s for variant, at_s in self._used_s.items()}
 
     def use_rates(self) -> dict[str, float]:
-        """Uses and demands a second, by variant; older ones count for less."""
+        """Return the uses and demands a second, by variant, with exponential decay."""
         return self._use_rates.per_s(self._clock())
 
     def forget(self, variants: Collection[str], workers: Collection[str]) -> None:
-        """Forget all but these: names come from outside, and memory must not grow with them."""
+        """Drop all other names, because names come from outside and must not fill the memory."""
         self._received = {name: received for name, received in self._received.items() if name in workers}
         self._used_s = {name: at_s for name, at_s in self._used_s.items() if name in variants}
         self._demanded_s = {name: at_s for name, at_s in self._demanded_s.items() if name in variants}
@@ -153,6 +152,6 @@ class WorkerStatusCache:
 
 
 def _has_begun(instance: InstanceStatus, before: Mapping[str, InstanceStatus]) -> bool:
-    """Whether an instance serves that did not in the status before: what waits for it is not answered at once."""
+    """Return true if an instance began to serve since the previous status; its queries are not answered yet."""
     earlier = before.get(instance.variant)
     return instance.state in SERVING and (earlier is None or earlier.state not in SERVING)

@@ -1,7 +1,7 @@
-"""How often each variant is used, in uses a second of which older ones count for less.
+"""Rate of use of each variant, with exponential decay.
 
-The window of the load is too short to tell what is asked for once a minute from what is asked for once an hour; when
-not all fit into the memory, that is what decides on what stays.
+The load window is too short to distinguish one use a minute from one an hour. That difference decides which instances
+stay when memory is short.
 """
 
 from collections.abc import Collection
@@ -13,24 +13,24 @@ HALF_LIFE_S: Final = 120.0
 
 
 class UseRates:
-    """Fading counts of uses, by variant. Times are monotonic seconds that do not run backwards."""
+    """Exponentially decaying counts of uses, by variant. Times are monotonic seconds and must not decrease."""
 
     def __init__(self, half_life_s: float = HALF_LIFE_S) -> None:
         self._half_life_s = half_life_s
         self._counts: dict[str, tuple[float, float]] = {}
-        """What is left of the uses of each variant, and when that was so."""
+        """The remaining count of each variant, and the time of its last update."""
 
     def add(self, variant: str, uses: int, now_s: float) -> None:
-        """Take down that a variant was used so many times."""
+        """Count uses of a variant."""
         self._counts[variant] = self._count(variant, now_s) + uses, now_s
 
     def per_s(self, now_s: float) -> dict[str, float]:
-        """Return the uses a second of each variant; what is used steadily comes to its rate."""
+        """Return the uses a second of each variant; a steady rate converges to itself."""
         mean_life_s = self._half_life_s / log(2)
         return {variant: self._count(variant, now_s) / mean_life_s for variant in self._counts}
 
     def forget(self, variants: Collection[str]) -> None:
-        """Forget all but these."""
+        """Drop all other variants."""
         self._counts = {variant: kept for variant, kept in self._counts.items() if variant in variants}
 
     def _count(self, variant: str, now_s: float) -> float:

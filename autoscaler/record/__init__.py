@@ -1,7 +1,7 @@
-"""What the autoscaler writes down each second: lag and its health, load, instances and workers.
+"""Samples that the autoscaler writes each second: lag and health of groups, load, instances and workers.
 
-Reading order: recorder (takes and writes a reading) -> lag_delta (what of it is new) -> group_health (how a group gets
-on, by its last readings) -> loss_counter (what was deleted too early) -> lag_minute (the sums of a minute) ->
-shadow_comparison (what copies of queries showed of a version) -> instance_samples (counters as differences) -> gauges
-(for Prometheus).
+Reading order: recorder (takes and writes a reading) -> lag_delta (changes since the previous reading) -> group_health
+(health of a group by its last readings) -> loss_counter (records deleted too early) -> lag_minute (sums of a minute) ->
+shadow_comparison (answers of a shadow against those of the serving version) -> instance_samples (counters as
+differences) -> gauges (for Prometheus).
 """

@@ -1,7 +1,7 @@
-"""Metrics and log of how consumer groups get on.
+"""Metrics and log of the lag and health of consumer groups.
 
-There are thousands of groups, of which few change from a reading to the next: only those are set. A group of which
-something is unknown shows no number rather than a wrong one.
+There are thousands of groups and few change between two readings, so only changed gauges are set. A group with any
+unknown partition shows NaN instead of a wrong sum.
 """
 
 import logging
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class GroupGauges:
-    """Gauges of one set of group partitions, which must be sorted by group and topic as readings are."""
+    """Gauges of one set of group partitions, which must be sorted by group and topic, as readings are."""
 
     def __init__(self, group_partitions: tuple[GroupPartition, ...]) -> None:
         names = [(group_partition.group, group_partition.topic) for group_partition in group_partitions]
@@ -42,12 +42,12 @@ class GroupGauges:
         self._shown = [np.full(len(self._names), np.inf) for _ in self._children]
 
     def show(self, reading: LagObservation, healths: NDArray[np.int8]) -> None:
-        """Set the gauges to a reading, and log which groups fell ill or got well."""
+        """Set the gauges to a reading, and log the groups whose health became alarming or recovered."""
         if not self._names:
             return
         unknown = np.logical_or.reduceat(reading.lag < 0, self._first)
         lag = np.where(unknown, np.nan, np.add.reduceat(reading.lag, self._first))
-        lag_s = np.maximum.reduceat(reading.lag_s, self._first)  # nan if any is
+        lag_s = np.maximum.reduceat(reading.lag_s, self._first)  # nan if any partition's is
         worst = np.maximum.reduceat(healths, self._first).astype(np.float64)
         self._log_changes(worst)
         for index, values in enumerate((lag, lag_s, worst)):

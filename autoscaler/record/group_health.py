@@ -1,19 +1,19 @@
-"""How consumer groups get on with their partitions, judged from a sliding window of readings in the manner of Burrow.
+"""Health of consumer groups by partition, from a sliding window of readings, similar to Burrow.
 
     records were deleted before they were committed, in the window     lost
-    went back within the window                                        rewound
-    caught up at some time in the window                               ok
-    moved, then stood still for longer than it moved and for half the window, or did not move at all
-                                                                       stalled if somebody serves it, else stopped
-    moved, but both the least and the most lag of the later half are above those of the earlier half
+    the committed offset went back within the window                   rewound
+    the lag was zero at some time in the window                        ok
+    no progress at all, or none for longer than it had lasted and for half the window
+                                                                       stalled if an instance serves it, else stopped
+    progress, but minimum and maximum lag of the later half are above those of the earlier half
                                                                        lagging
     else                                                               ok
 
-Different from Burrow by intent. It sees commits, and tells a consumer that is gone from one that is stuck by whether
-commits are repeated; ours never repeat one, but say that they live. It takes any lag that never falls for a warning;
-here a few queries are always under way, and a steady lag is how a busy queue looks.
+Two differences from Burrow are deliberate. Burrow tells an absent consumer from a stuck one by repeated commits; our
+consumers never repeat a commit but report that they are alive. Burrow warns about any lag that never falls; here a few
+queries are always in progress, and a steady lag is normal for a busy queue.
 
-Until the window is full, or while something in it is unknown, only `lost` and `rewound` are said.
+Until the window is full, or while a value in it is unknown, only `lost` and `rewound` are reported.
 """
 
 from typing import Final
@@ -25,18 +25,18 @@ from broker.lag.offsets_api import UNKNOWN
 from schemas.rows.samples import GroupHealth
 
 WINDOW: Final = 30
-"""Number of readings that health is judged from, half a minute of them by default."""
+"""Number of readings that health is judged from: 30 seconds by default."""
 HEALTHS: Final = tuple(GroupHealth)
 _CODE: Final = {health: code for code, health in enumerate(HEALTHS)}
 
 
 def judge(committed: NDArray[np.int64], lag: NDArray[np.int64], served: NDArray[np.bool_]) -> NDArray[np.int8]:
-    """Health of each partition, as an index of HEALTHS.
+    """Return the health of each partition, as an index of HEALTHS.
 
     Args:
         committed: offsets by reading, the oldest first, and partition; -1 is never, -2 unknown.
         lag: records by reading and partition; -1 is unknown.
-        served: whether some worker or selector that lives serves it, by partition.
+        served: true for partitions that a live worker or selector serves.
     """
     readings, columns = lag.shape
     found = np.full(columns, _CODE[GroupHealth.OK], np.int8)
@@ -62,7 +62,7 @@ def judge(committed: NDArray[np.int64], lag: NDArray[np.int64], served: NDArray[
 
 
 def _stands_still(moves: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Whether each partition did not move, or moved long ago and for a shorter time than it has stood since."""
+    """Return true for partitions without progress, or whose standstill is longer than the progress before it."""
     steps = len(moves)
     if not steps:
         return np.ones(moves.shape[1], np.bool_)
@@ -73,16 +73,16 @@ def _stands_still(moves: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 class GroupHealthWindow:
-    """Window of readings of one set of group partitions; a new set begins anew."""
+    """Window of readings of one set of group partitions; another set needs a new window."""
 
     def __init__(self, group_partitions: int) -> None:
         self._committed = np.zeros((WINDOW, group_partitions), np.int64)
         self._lag = np.zeros((WINDOW, group_partitions), np.int64)
         self._count = 0
         self._rewound = np.full(group_partitions, -WINDOW, np.int64)
-        """Number of the reading at which each partition last went back."""
+        """Index of the reading at which each partition's commit last went back."""
         self._lost = np.full(group_partitions, -WINDOW, np.int64)
-        """Number of the reading at which each partition last missed records."""
+        """Index of the reading at which each partition last lost records."""
 
     def judge(
         self,
@@ -91,7 +91,7 @@ class GroupHealthWindow:
         served: NDArray[np.bool_],
         lost: NDArray[np.bool_],
     ) -> NDArray[np.int8]:
-        """Add a reading, and judge all partitions; only those that are behind or went back are looked at closely."""
+        """Add a reading and judge all partitions; those without lag and rewind are ok without a closer look."""
         before, now = self._committed[(self._count - 1) % WINDOW], self._count % WINDOW
         if self._count:
             self._rewound[(committed < before) & (committed != UNKNOWN)] = self._count

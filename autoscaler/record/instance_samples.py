@@ -1,7 +1,7 @@
-"""Turns statuses of workers into samples: counters become what was done since the reading before.
+"""Converts statuses of workers into samples; counters become differences to the previous reading.
 
-An instance that did nothing and is as it was is left out, but for once a minute: most of thousands are idle, and a
-minute without a row would look as if it had been unloaded.
+An idle and unchanged instance is written only once a minute, because most of thousands are idle. Without that row the
+minute would look as if the instance had been unloaded.
 """
 
 from collections.abc import Iterable
@@ -23,13 +23,13 @@ class _Before(NamedTuple):
 
 
 class InstanceSampler:
-    """Sampler of all instances; forgets those that are gone."""
+    """Sampler of all instances; drops instances that are gone."""
 
     def __init__(self) -> None:
         self._before: dict[tuple[str, str], _Before] = {}
 
     def samples(self, at: datetime, workers: Iterable[WorkerStatus]) -> list[InstanceSample]:
-        """Samples to record of all instances there are."""
+        """Return the samples to record at this time."""
         found: list[InstanceSample] = []
         seen: dict[tuple[str, str], _Before] = {}
         for worker in workers:
@@ -46,7 +46,7 @@ class InstanceSampler:
 
 
 def _sample(at: datetime, worker: WorkerStatus, status: InstanceStatus, before: _Before | None) -> InstanceSample:
-    # A later life of the worker, or of the instance on it, began to count at zero; at first sight nothing is known.
+    # Counters restart at zero with a new epoch or a new load; at the first status the difference is unknown.
     base = status if before is None else before.status
     if before is not None and (before.epoch != worker.epoch or status.answered < base.answered):
         base = InstanceStatus(variant=status.variant, state=InstanceState.INACTIVE)
@@ -71,7 +71,7 @@ def _is_news(sample: InstanceSample, before: _Before) -> bool:
 
 
 def worker_samples(at: datetime, workers: Iterable[WorkerStatus], loads: Iterable[WorkerLoad]) -> list[WorkerSample]:
-    """Samples of the workers whose load is known."""
+    """Return the samples of workers whose load is known."""
     busy = {load.worker: load.utilisation for load in loads}
     return [
         WorkerSample(

@@ -1,7 +1,7 @@
-"""Encodes each reading of lag as what changed since the one before, with its health and the sums of the minute.
+"""Encodes each lag reading as its changes since the previous one, with health and the sums of the minute.
 
-A row names only what changed since the row before, and everything once a minute, so that nobody has to look further
-back than a minute to know how things are.
+A row holds only the changes since the row before, and once a minute everything. So a reader needs to look back at most
+one minute to know the full state.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -24,7 +24,7 @@ _LAGGING: Final = HEALTHS.index(GroupHealth.LAGGING)
 
 
 class LagDeltaEncoder:
-    """Encoder of the readings of one set of group partitions, from the first reading on."""
+    """Encoder of the readings of one set of group partitions, starting with the first reading."""
 
     def __init__(self, first: LagObservation, ids: Collection[int]) -> None:
         self.group_partitions = first.group_partitions
@@ -34,7 +34,7 @@ class LagDeltaEncoder:
         self._minute: datetime | None = None
         self._before: tuple[NDArray[np.generic], ...] | None = None
         self._rows: dict[str, slice] = {}
-        """Columns of a reading, by topic of a variant."""
+        """Rows of a reading, by topic of a variant."""
         self._offline = np.zeros(len(self.group_partitions), np.bool_)
         self._of_selectors = np.zeros(len(self.group_partitions), np.bool_)
         for row, group_partition in enumerate(self.group_partitions):
@@ -46,7 +46,7 @@ class LagDeltaEncoder:
                 self._rows[group_partition.topic] = slice(begin, row + 1)
 
     def judge(self, reading: LagObservation, workers: Iterable[WorkerStatus], *, selectors: bool) -> NDArray[np.int8]:
-        """Health of each group partition; `selectors` says whether any selector speaks."""
+        """Return the health of each group partition; `selectors` is true if any selector is active."""
         served = self._of_selectors & selectors
         for worker in workers:
             for instance in worker.instances:
@@ -56,14 +56,14 @@ class LagDeltaEncoder:
                     numbers = [p.partition for p in owned if p.partition < rows.stop - rows.start]
                     served[[rows.start + number for number in numbers]] = True
         found = self._health.judge(reading.committed, reading.lag, served, reading.lost > 0)
-        # Offline queries wait until something is idle, which may be long: that is no alarm while somebody reads them.
+        # Offline queries may wait long until something is idle; while their reader lives that is no alarm.
         found[self._offline & (found == _STALLED)] = _LAGGING
         return found
 
     def encode(
         self, at: datetime, reading: LagObservation, healths: NDArray[np.int8]
     ) -> tuple[LagReading, LagMinute | None]:
-        """Row of this reading, and that of the minute before if it has ended."""
+        """Return the row of this reading, and the previous minute's row if that minute has ended."""
         minute = minute_of(at)
         ended = None
         if self._minute is not None and self._minute != minute:
@@ -89,11 +89,11 @@ class LagDeltaEncoder:
         return row, ended
 
     def reset(self) -> None:
-        """Make the next row whole, since the last one was not written."""
+        """Make the next row a full one, because the last one was not written."""
         self._before = None
 
     def waiting(self, reading: LagObservation, before: Mapping[str, TopicBacklog]) -> dict[str, TopicBacklog]:
-        """What waits in each topic in which something does; where that is unknown, no less than what did `before`."""
+        """Return the waiting records of each topic that has any; where lag is unknown, at least those of `before`."""
         records, ages = dict[str, int](), dict[str, float]()
         rows, lag_s = np.flatnonzero(reading.lag > 0), reading.lag_s
         for row, lag, age_s in zip(rows.tolist(), reading.lag[rows].tolist(), lag_s[rows].tolist(), strict=True):
@@ -111,5 +111,5 @@ class LagDeltaEncoder:
 def _changed(before: tuple[NDArray[np.generic], ...], now: tuple[NDArray[np.generic], ...]) -> NDArray[np.intp]:
     different = np.zeros(len(now[0]), np.bool_)
     for one, other in zip(before, now, strict=True):
-        different |= (one != other) & ((one == one) | (other == other))  # nan is not news
+        different |= (one != other) & ((one == one) | (other == other))  # nan to nan is no change
     return np.flatnonzero(different)

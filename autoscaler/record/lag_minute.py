@@ -1,4 +1,4 @@
-"""Sums up the readings of a minute while they are taken, so that they need not be read again."""
+"""Sums the readings of a minute while they are taken, so that they need not be read again."""
 
 from datetime import datetime, timedelta
 from typing import Final
@@ -19,7 +19,7 @@ class LagMinuteAggregator:
         group_partitions = len(first.group_partitions)
         self._readings = 0
         self._known = np.zeros(group_partitions, np.int64)
-        """Number of readings in which the lag was known."""
+        """Number of readings with known lag."""
         self._sum = np.zeros(group_partitions)
         self._lag_max = np.zeros(group_partitions, np.int64)
         self._lag_s_max = np.zeros(group_partitions)
@@ -36,7 +36,7 @@ class LagMinuteAggregator:
         self._last = reading
 
     def to_row(self, at: datetime, ids: NDArray[np.int64]) -> LagMinute:
-        """Row of the minute that began at `at`: group partitions that were behind or moved; `ids` are their numbers."""
+        """Return the row of the minute that began at `at`, with the `ids` of group partitions with lag or progress."""
         arrived = _advance(self._begin.end, self._last.end)
         completed = _advance(self._begin.committed, self._last.committed)
         shown = np.flatnonzero((self._lag_max > 0) | (arrived > 0) | (completed > 0))
@@ -53,16 +53,16 @@ class LagMinuteAggregator:
         )
 
     def next_minute(self) -> "LagMinuteAggregator":
-        """Aggregator of the minute that follows; what moved between its first reading and our last counts there."""
+        """Return the aggregator of the next minute; progress since the last reading counts there."""
         return LagMinuteAggregator(self._last)
 
 
 def minute_of(at: datetime) -> datetime:
-    """The minute that `at` is in."""
+    """Return the start of the minute that contains `at`."""
     return at.replace(second=0, microsecond=0)
 
 
 def _advance(before: NDArray[np.int64], after: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How far offsets moved; what was unknown, or went back, did not. Never committed counts as nothing committed."""
+    """Return the progress of offsets; 0 where unknown or negative. Never committed counts as offset 0."""
     unknown = (before < -1) | (after < 0)
     return np.where(unknown, 0, np.maximum(after - np.maximum(before, 0), 0))

@@ -1,8 +1,8 @@
 """Counts the records that were deleted before their group had committed them, each once.
 
-The gap between what is committed and where a partition begins is seen reading after reading, until the group commits
-beyond it; only what it grows by is news. And a group that was rewound, by a zombie or a person, has not lost what it
-had committed before: that was done, and trimmed.
+The gap between a committed offset and the begin of the log appears in each reading until the group commits beyond it,
+so only its growth is counted. A group that was rewound, by a zombie or a person, has lost nothing that it had committed
+before: those records were finished and trimmed.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,8 +18,8 @@ class LossCounter:
     """Counter over the readings of one set of group partitions.
 
     Args:
-        group_partitions: what the readings run along.
-        accounted: offsets below which partitions were known to be committed or counted as lost before.
+        group_partitions: the order of values in a reading.
+        accounted: offsets below which records are known to be committed, or were counted as lost.
     """
 
     def __init__(self, group_partitions: Sequence[GroupPartition], accounted: Mapping[GroupPartition, int]) -> None:
@@ -28,13 +28,13 @@ class LossCounter:
 
     @property
     def accounted(self) -> dict[GroupPartition, int]:
-        """Offsets below which each is known to be committed or counted as lost, for a counter that goes on."""
+        """Offsets below which records are known to be committed or were counted as lost, to continue with."""
         return dict(zip(self._group_partitions, self._accounted.tolist(), strict=True))
 
     def count(self, reading: LagObservation) -> NDArray[np.int64]:
-        """Add a reading; returns the number of records lost since the one before, by group partition."""
+        """Add a reading; return the records lost since the previous one, by group partition."""
         accounted = np.maximum(self._accounted, reading.committed)
-        # An end below it: the topic was made anew.
+        # An end below the accounted offset: the topic was recreated.
         made_anew = (reading.end >= 0) & (reading.end < accounted)
         accounted[made_anew] = np.maximum(reading.committed[made_anew], 0)
         begins = np.where(reading.lost > 0, reading.committed + reading.lost, 0)
@@ -44,7 +44,7 @@ class LossCounter:
 
 
 def accounted_in(samples: Iterable[LagSample]) -> dict[GroupPartition, int]:
-    """Offsets that an earlier leader accounted for: where its last reading of each partition begins to wait."""
+    """Return the offsets that an earlier leader accounted for: end offset less lag of its last reading."""
     return {
         GroupPartition(one.consumer_group, one.topic, one.partition): one.end_offset - one.lag
         for one in samples

@@ -1,13 +1,15 @@
-"""Writes into Postgres, once a second, how the queues, the instances and the workers are.
+"""Writes the state of queues, instances and workers to Postgres, once a second.
 
-* Lag of the selectors on every task's topics, online and offline, and of every variant's workers, in records and
-  seconds, with the health of each: all in one row that names what changed.
-* Arrivals and completions by load class, as selectors and workers counted them, and what instances did. A reading is
-  written as a whole or not at all; after a failure the next holds what came meanwhile: none is lost, none is made up.
-* Unknown is not zero. A reading that fails is logged when that begins and when it ends, counted each time, shown as
-  `infaas_autoscaler_blind`, written as a row that says why, and holds the scale.
-* What was deleted before it was done is counted, logged and kept: it is neither done nor waiting.
-* Each minute is summed up once it is over, and partitions are made and dropped.
+* Lag of selectors on all topics of tasks, and of workers on all topics of variants, online and offline, in records and
+  seconds, with health: one row that holds the changes.
+* Arrivals and completions by load class, as counted by selectors and workers, and the work of instances. A reading is
+  written completely or not at all. After a failure the next one includes the missed counts; no count is lost or
+  invented.
+* Unknown is not zero. A failed reading is logged at the begin and the end of the outage, counted, shown as
+  `infaas_autoscaler_blind`, and written as a row with the reason; scaling is held.
+* Records deleted before they were finished are counted as lost, logged and stored; they are neither finished nor
+  waiting.
+* Each minute is summed when it is over, and table partitions are created and dropped.
 """
 
 import logging
@@ -51,7 +53,7 @@ BLIND: Final = Gauge("infaas_autoscaler_blind", "1 while readings fail and the s
 
 
 class Recorder:
-    """Recorder of one reading after another; not to be called by two asyncio tasks at a time."""
+    """Recorder of one reading after another. It must not be called by two asyncio tasks at a time."""
 
     def __init__(
         self, settings: AutoscalerSettings, reader: LagReader, pool: Pool, statuses: WorkerStatusCache,
@@ -72,18 +74,18 @@ class Recorder:
         self._load: list[LoadSample] = []
         self._instances: list[InstanceSample] = []
         self._lost: dict[str, int] = {}
-        """Not yet written. What fails next time fails before it adds to these."""
+        """Not written yet. A later failure must come before new counts are added to these."""
         self._minute: datetime | None = None
         self._failures = FailureLog("reading lag and states", "the scale is held")
         self.waiting = dict[str, TopicBacklog]()
-        """What waited at the last reading, by topic."""
+        """Waiting records at the last reading, by topic."""
         self.known = False
-        """Whether the last reading succeeded."""
+        """True if the last reading succeeded."""
         self.reading: LagObservation | None = None
-        """The lag as last read; None unless that succeeded."""
+        """The last reading of the lag; None unless it succeeded."""
 
     async def record(self, catalog: Catalog, served: Collection[str]) -> None:
-        """Take a reading and write it; `served` are the variants that have an instance."""
+        """Take a reading and write it; `served` are the variants with an instance."""
         try:
             await self._record(catalog, served)
         except (KafkaError, StoreUnavailable, OSError) as error:
@@ -161,7 +163,7 @@ class Recorder:
         return self._encoder
 
     async def _maintain(self, at: datetime) -> None:
-        """Once a minute: keep the tables, and sum up the minute that is over. At the start also restore the history."""
+        """Once a minute, maintain the tables and sum the previous minute; at the start, also restore the history."""
         minute = minute_of(at)
         if minute == self._minute:
             return
@@ -177,11 +179,11 @@ class Recorder:
         self._minute = minute
 
     def _present(self) -> datetime:
-        """The present as readings have it, so that those of several leaders, and failures, are in their order."""
+        """Return the present by the broker's clock, so that rows of several leaders and of failures stay in order."""
         return datetime.fromtimestamp(self._reader.clock.now_ms() / 1e3, UTC)
 
     async def _write_failure(self, error: BaseException) -> None:
-        with suppress(StoreUnavailable):  # then nobody can be told but by the log and by gauges
+        with suppress(StoreUnavailable):  # then only log and gauges can report it
             row = LagReading(at=self._present(), whole=False, error=str(error) or type(error).__name__)
             await samples.write_reading(self._pool, row)
 

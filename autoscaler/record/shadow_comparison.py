@@ -1,8 +1,8 @@
-"""Compares what a version answered copies of queries with what clients were answered by the version that serves.
+"""Compares a shadow's answers to copied queries with the answers that clients got from the serving version.
 
-Both results of a query come to `infaas.shadows`, in whatever order; the one that comes first waits for the other, a
-bounded number of them and the oldest given up first: a copy that was lost is no comparison. What is known is added to
-the rows of `version_comparisons` now and then; between two writes an outage of Postgres loses nothing.
+Both results of a query arrive on `infaas.shadows`, in any order. The first one waits for the second. The number of
+waiting results is bounded, and the oldest are dropped: a lost copy is no comparison. Comparisons are added to the rows
+of `version_comparisons` periodically; during an outage of Postgres they are kept in memory.
 """
 
 import logging
@@ -24,27 +24,27 @@ from store.rollouts import add_comparisons
 log = logging.getLogger(__name__)
 
 _MOST_WAITING: Final = 10_000
-"""Results that wait for the other of their query."""
+"""Maximum number of results that wait for their counterpart."""
 _MOST_BYTES: Final = 64 << 20
-"""Bytes of these."""
+"""Maximum bytes of these."""
 
 
 class ShadowComparer:
-    """Comparer of one term of lead."""
+    """Comparer of one term of leadership."""
 
     def __init__(self) -> None:
         self._waiting: OrderedDict[str, Result] = OrderedDict()
         self._bytes = 0
-        """Of the values of those that wait."""
+        """Bytes of the waiting results' values."""
         self._compared: dict[tuple[str, int, int], VersionComparison] = {}
-        """Not yet written, by model and both versions."""
+        """Comparisons not written yet, by model and both versions."""
 
     def take(self, record: Record, catalog: Catalog) -> None:
-        """Take a result of either version."""
+        """Add a result of either version."""
         try:
             result = parse_result(as_text(record.headers), record.value or b"")
         except (KeyError, ValueError):
-            return  # not of ours: anybody may write there
+            return  # not a result: any client may write to the topic
         other = self._waiting.pop(result.id, None)
         self._bytes -= 0 if other is None else len(other.value)
         if other is None or other.variant == result.variant:
@@ -66,7 +66,7 @@ class ShadowComparer:
             self._bytes -= len(oldest.value)
 
     async def write(self, pool: Pool) -> None:
-        """Add what was compared since the last time to what is known."""
+        """Write the comparisons made since the last call."""
         if not self._compared:
             return
         compared, self._compared = self._compared, {}
@@ -75,12 +75,12 @@ class ShadowComparer:
         except StoreConflict as error:
             log.warning("comparisons are forgotten, since one of their versions went meanwhile: %s", error)
         except StoreUnavailable:
-            for found in compared.values():  # next time
+            for found in compared.values():  # retried with the next call
                 self._add(found)
 
 
 def comparison(catalog: Catalog, one: Result, other: Result) -> VersionComparison | None:
-    """The comparison of two results of one query; None where they are not of two versions of a model."""
+    """Return the comparison of two results of a query; None unless one is the candidate's of a rollout."""
     rows = [catalog.architectures.get(result.variant.partition(".")[0]) for result in (one, other)]
     first, second = rows
     if first is None or second is None or first.model != second.model or first.version == second.version:
@@ -106,7 +106,7 @@ def comparison(catalog: Catalog, one: Result, other: Result) -> VersionCompariso
 
 
 def _agreement(measured: str, one: Result, other: Result) -> float:
-    """Share of a query's inputs of which both came out the same, by the task's measured output."""
+    """Return the share of a query's inputs with equal answers, by the task's measured output."""
     if one.status != OK or other.status != OK:
         return 0.0
     try:

@@ -60,7 +60,7 @@ def solve_targets(
     allocation, price = found.allocation, cost(problem, found.allocation)
     there = keep_current(problem)
     if cost(problem, there) <= max(price, found.bound) * (1 + GAP) and not violations(problem, there):
-        allocation = there  # # equal within the gap: change nothing
+        allocation = there  # equal within the gap: change nothing
     return SolverTargets(
         instances={variant.name: n for variant, n in zip(problem.variants, allocation.instances, strict=True) if n},
         workers={pool.hardware: n for pool, n in zip(problem.pools, allocation.workers, strict=True)},
@@ -101,7 +101,7 @@ class _Search:
         if self.lowest > bound * (1 + self.gap) + EPSILON:
             self.keep_if_better(self.whole(self.promising(relaxed), time_limit_s, warm=self.warm))
         if self.lowest > bound * (1 + self.gap) + EPSILON:
-            # # Cold, because HiGHS 1.16 sometimes returns the start with the objective of another solution.
+            # Cold, because HiGHS 1.16 sometimes returns the start with the objective of another solution.
             self.keep_if_better(self.whole(np.full(len(self.problem.variants), True), time_limit_s, warm=False))
             bound = max(bound, self.solver.getInfo().mip_dual_bound)
         return MilpSolution(self.best, min(bound, self.lowest))

@@ -1,10 +1,10 @@
-"""A worker's process on the node that Ray chose for it: this object is the actor.
+"""Ray actor that runs one worker's process on a node of the cluster.
 
-* The worker is a child process, since it has an event loop, signals and crashes of its own. It dies with the actor, and
-  the actor with its raylet: Ray itself lets an actor live on where only the raylet died, while the cluster takes the
-  node for dead and another worker of that name is started elsewhere.
-* A worker that crashes after a while is started again here, at once; so is one that hangs, or asks to be replaced. One
-  that crashes soon after its start would again: it has failed, and whoever asks is told the end of its log.
+* The worker is a child process, because it has its own event loop, signals and crashes. It dies with the actor, and the
+  actor with its raylet. By default Ray keeps an actor alive when only the raylet dies; but the cluster then treats the
+  node as dead, and another worker of that name is started elsewhere.
+* A worker that crashes after a while, hangs, or asks for a replacement is restarted here at once. A crash soon after
+  the start would repeat itself: the worker is then failed, with the end of its log as reason.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from process.subprocesses import log_tail, running
 from schemas.errors import OperatorError
 
 SETTLED_S: Final = 30.0
-"""Seconds of life after which a worker is known to be set up right."""
+"""Seconds of running after which a crash is not a setup error."""
 
 
 class RayWorker:
@@ -34,7 +34,7 @@ class RayWorker:
 
     def __init__(self, environment: Mapping[str, str], log: str) -> None:
         loop = asyncio.get_running_loop()
-        loop.add_reader(os.pidfd_open(os.getppid()), os._exit, 1)  # our parent is the raylet
+        loop.add_reader(os.pidfd_open(os.getppid()), os._exit, 1)  # the parent is the raylet: end with it
         self._environment = {**os.environ, **environment, "INFAAS_METRICS_HOST": LOOPBACK}
         self._hang_s = ServiceSettings.model_validate(environment).hang_s
         self._log = Path(log)
@@ -44,11 +44,11 @@ class RayWorker:
         self._life = loop.create_task(self._live())
 
     async def state(self) -> tuple[str, str]:
-        """State of the worker, and why it failed."""
+        """Return the state of the worker, and the reason of a failure."""
         return self._state, self._reason
 
     async def stop(self) -> None:
-        """Have the worker drain and leave; then the actor leaves, too. It is killed if that takes too long."""
+        """Drain and stop the worker, killing it after a timeout; then end the actor."""
         self._state = LaunchState.STOPPING
         self._stopping.set()
         await self._life
@@ -67,10 +67,10 @@ class RayWorker:
             self._state, self._reason = LaunchState.FAILED, str(error)
 
     async def _run(self) -> bool:
-        """Run the process until it ends, or until it is to stop and has been stopped.
+        """Run the process until it ends or is stopped.
 
         Returns:
-            Whether it began well, and another in its place could go on.
+            True if it hung or asked for a replacement, so that another process can continue.
         """
         command, port = [sys.executable, "-m", "workers"], free_port()
         environment = {**self._environment, "INFAAS_WORKERS_METRICS_PORT": str(port)}

@@ -1,10 +1,10 @@
-"""Runs the process through which the autoscaler speaks to Ray: `python -m autoscaler.launchers.ray.driver`.
+"""Child process through which the autoscaler calls Ray: `python -m autoscaler.launchers.ray.driver`.
 
-It reads one request a line from its standard input, JSON, and answers each with one line; the first connects. It ends
-with its input. Why it is a process of its own: see `autoscaler.launchers.ray.launcher`.
+It reads requests from standard input, one JSON object per line, and answers each with one line; the first request
+connects. It ends with its input. See `autoscaler.launchers.ray.launcher` for the reason of a separate process.
 
-A worker is a detached actor: it does not die with whoever started it. It is named as the worker, in the namespace of
-this system, and Ray allows a name once: creating an actor whose name exists yields the one that exists.
+A worker is a detached actor, which survives the process that created it. The actor has the worker's name, in the
+system's namespace. Ray allows a name once: creating an actor of an existing name returns the existing one.
 """
 
 import logging
@@ -33,23 +33,23 @@ from schemas.worker_names import hardware_of
 log = logging.getLogger(__name__)
 
 _ANSWERS_S: Final = 0.2
-"""Seconds that all actors together get to say how they are; one that does not is as it was."""
+"""Seconds in which actors must report their states; others keep their last known state."""
 _FIRST_ANSWER_S: Final = 2.0
-"""Seconds that an actor which never answered gets, before it counts as not started yet."""
+"""Seconds in which an actor that never answered must report, before it counts as not started."""
 
 
 class RayDriver:
-    """Driver of the cluster: carries out requests, one after another."""
+    """Driver of the cluster: executes requests one after the other."""
 
     def __init__(self) -> None:
         self._namespace = ""
         self._actors: dict[str, Any] = {}
         self._asked: dict[str, Any] = {}
-        """Questions without an answer: an actor that is not scheduled yet would keep every one, so it is asked once."""
+        """Unanswered state calls, one per actor, because an actor that is not scheduled yet queues every call."""
         self._known: dict[str, tuple[LaunchState, str]] = {}
 
     def handle(self, request: DriverRequest) -> DriverReply:
-        """Carry out one request. What Ray says against it is part of the reply."""
+        """Execute one request. Errors of Ray are returned in the reply."""
         try:
             match request:
                 case ConnectRequest():
@@ -69,7 +69,7 @@ class RayDriver:
         ray.init(address=request.address, namespace=request.namespace, log_to_driver=False)
 
     def _list(self) -> list[LaunchedWorker]:
-        actors: list[Any] = ray.util.list_named_actors(all_namespaces=True)  # it says list[str], which it is not then
+        actors: list[Any] = ray.util.list_named_actors(all_namespaces=True)  # annotated list[str], but yields dicts
         names = sorted(actor["name"] for actor in actors if actor["namespace"] == self._namespace)
         for gone in self._actors.keys() - set(names):
             self._forget(gone)
@@ -90,7 +90,7 @@ class RayDriver:
     def _stop(self, worker: str) -> None:
         try:
             actor = self._actor(worker)
-        except ValueError:  # it is gone
+        except ValueError:  # already gone
             return
         if worker not in self._known:
             self._ask([worker], _FIRST_ANSWER_S)
@@ -126,10 +126,10 @@ class RayDriver:
         try:
             state, reason = ray.get(answer)
             self._known[name] = LaunchState(state), reason
-        except ActorDiedError as error:  # its name may already be another's
+        except ActorDiedError as error:  # another actor may have its name already
             log.warning("worker %s: %s", name, error)
             self._forget(name)
-        except RayError as error:  # out of reach: it is as it was, until Ray takes its node for dead
+        except RayError as error:  # unreachable: keep its last state until Ray declares the node dead
             log.warning("worker %s does not answer: %s", name, error)
 
     def _forget(self, name: str) -> None:
@@ -142,10 +142,10 @@ class RayDriver:
 
 
 def main() -> None:
-    """Answer until the input ends."""
+    """Answer requests until the input ends."""
     configure_logging("WARNING", said_format())
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # Ray prints there what it likes
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # keeps Ray's own output out of the replies
     driver, decoder = RayDriver(), msgspec.json.Decoder(DriverRequest)
     for line in sys.stdin.buffer:
         replies.write(msgspec.json.encode(driver.handle(decoder.decode(line))) + b"\n")

@@ -1,15 +1,15 @@
-"""Workers on a Ray cluster: each is a detached actor with its resources, on whichever node has them free.
+"""Workers on a Ray cluster: each is a detached actor with its resources, on any node that has them free.
 
-* A worker that no node has room for stays `starting`; Ray's own autoscaler, where there is one, sees its demand and
-  adds a machine. What is asked of Ray twice is started once: Ray allows the name of an actor once.
-* A node that dies takes its workers along. Some seconds later Ray says so (see docker/README.md), they are no longer
-  listed, and whoever wanted them starts them elsewhere.
-* Ray is spoken to from a child process (`driver`), not from this one. Its calls block, and only a process can be
-  ended when one does not return; it ends the process that is connected to it when the cluster's head has been away for
-  a minute (measured with 2.60), though the autoscaler has other things to do; and it takes over its SIGTERM.
+* A worker that fits on no node stays `starting`. Ray's own autoscaler, if there is one, sees its demand and adds a
+  machine. Repeated starts create one actor, because Ray allows an actor's name once.
+* The workers of a dead node die with it. Ray notices some seconds later (see docker/README.md); then they are no longer
+  listed, and are started elsewhere.
+* Ray is called from a child process (`driver`) for three reasons. Its calls block, and only a process can be killed
+  when a call does not return. Ray ends a connected process when the cluster's head is away for a minute (measured with
+  2.60). And it takes over the handler of SIGTERM.
 * The autoscaler runs on a node of the cluster, which may offer no resources (`ray start --num-cpus=0 --address=...`).
 
-Model files must be where every node finds them: INFAAS_ARTIFACTS names a folder that all of them mount.
+All nodes must reach the model files: INFAAS_ARTIFACTS names a folder that all of them mount.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ from schemas.errors import OperatorError
 from schemas.hardware import Hardware
 
 _CONNECT_S: Final = 30.0
-"""Deadline of connecting: importing Ray takes a second of CPU, finding its head some more."""
+"""Timeout of connecting: importing Ray takes a second of CPU, and finding the head takes longer."""
 _CALL_S: Final = 10.0
 _LONGEST_REPLY: Final = 16 * 1024 * 1024
 
@@ -54,16 +54,17 @@ class RaySettings(BaseSettings):
     address: str = "auto"
     """Address of the cluster's head, `host:port`; `auto` is the cluster that this machine is a node of."""
     namespace: str = "infaas"
-    """Namespace of the actors; two systems on one cluster need two."""
+    """Namespace of the actors; each system on a cluster needs its own."""
     hardware: dict[Hardware, WorkerTemplate]
-    """Templates of workers by hardware: JSON, see `autoscaler.launchers.worker_template`."""
+    """Sizes of workers by hardware, as JSON: see `autoscaler.launchers.worker_template`."""
     devices: dict[Hardware, dict[str, float]] = {Hardware.CUDA: {"GPU": 1}, Hardware.NEURON: {"neuron": 1}}
-    """What a worker takes of the resources that nodes offer Ray, besides cores and memory. `{"neuron_cores": 4}` where
-    one node has several chips: then Ray divides them, and not only counts them."""
+    """Ray resources of a worker besides cores and memory. Use `{"neuron_cores": 4}` where one node has several chips:
+    then Ray assigns distinct chips instead of only counting them.
+    """
 
 
 class RayLauncher:
-    """Launcher of Ray actors. Closing it ends the process that speaks to Ray; the workers stay."""
+    """Launcher of Ray actors. Closing it ends the driver process; the workers stay."""
 
     name: Final = "ray"
 
@@ -77,11 +78,11 @@ class RayLauncher:
         self._one_at_a_time = asyncio.Lock()
 
     async def running(self) -> list[LaunchedWorker]:
-        """List all workers of our namespace, whoever started them."""
+        """List all workers of the namespace, no matter which process started them."""
         return (await self._ask(ListRequest())).launched
 
     async def start(self, hardware: str, worker: str) -> None:
-        """Create the worker's actor, unless it exists; one that failed is created anew."""
+        """Create the worker's actor unless it exists; a failed one is replaced."""
         of_type = Hardware(hardware)
         template = self._settings.hardware[of_type]
         request = StartRequest(
@@ -95,11 +96,11 @@ class RayLauncher:
         await self._ask(request)
 
     async def stop(self, worker: str) -> None:
-        """Have the worker drain and its actor leave; one that has no node yet is given up."""
+        """Drain the worker and end its actor; an actor that has no node yet is killed."""
         await self._ask(StopRequest(worker))
 
     async def aclose(self) -> None:
-        """End the process that speaks to Ray."""
+        """End the driver process."""
         driver, self._driver = self._driver, None
         if driver is not None:
             if driver.returncode is None:
@@ -107,10 +108,12 @@ class RayLauncher:
             await driver.wait()
 
     async def _ask(self, request: DriverRequest) -> DriverReply:
-        """Ask Ray for something. A driver that does not answer in time is killed; the next question starts another.
+        """Send a request to the driver.
+
+        A driver that does not answer in time is killed, and the next request starts another.
 
         Raises:
-            LauncherError: Ray says no, or nothing.
+            LauncherError: Ray refused the request, or cannot be reached.
         """
         async with self._one_at_a_time:
             try:
@@ -121,7 +124,7 @@ class RayLauncher:
             except (OSError, EOFError) as error:  # TimeoutError is an OSError
                 await self.aclose()
                 raise LauncherError(f"Ray cannot be reached: {error or 'no answer in time'}") from error
-            except BaseException:  # cancelled: the answer must not be taken for that to the next question
+            except BaseException:  # cancelled: a later reply must not be read as the answer to the next request
                 await self.aclose()
                 raise
         if reply.error:
@@ -136,10 +139,10 @@ class RayLauncher:
 
 @asynccontextmanager
 async def open_launcher(settings: AutoscalerSettings) -> AsyncGenerator[RayLauncher]:
-    """Open a launcher, for the time of the context.
+    """Open the launcher for the duration of the context.
 
     Raises:
-        OperatorError: Ray is not installed, or its settings are wrong.
+        OperatorError: Ray is not installed, or a setting is wrong.
     """
     if find_spec("ray") is None:
         raise OperatorError("the launcher `ray` needs Ray: pip install 'infaas[ray]'")
@@ -158,7 +161,7 @@ async def _start_driver() -> Process:
 
 
 async def _exchange(driver: Process, request: DriverRequest, limit_s: float) -> DriverReply:
-    """Send a request as one line, and read the reply as one.
+    """Write a request as one line, and read the reply as one line.
 
     Raises:
         OSError, EOFError: the driver died, or did not answer in time.

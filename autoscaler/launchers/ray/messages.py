@@ -1,4 +1,4 @@
-"""What the launcher and the process that speaks to Ray say to one another, as JSON, one message a line."""
+"""Messages between the Ray launcher and its driver process, as JSON, one per line."""
 
 from collections.abc import Mapping
 
@@ -15,7 +15,7 @@ class ConnectRequest(msgspec.Struct, frozen=True, tag=True):
 
 
 class ListRequest(msgspec.Struct, frozen=True, tag=True):
-    """Request to list the workers that run."""
+    """Request to list the workers."""
 
 
 class StartRequest(msgspec.Struct, frozen=True, tag=True):
@@ -30,7 +30,7 @@ class StartRequest(msgspec.Struct, frozen=True, tag=True):
 
 
 class StopRequest(msgspec.Struct, frozen=True, tag=True):
-    """Request to have a worker end in good order."""
+    """Request to drain and stop a worker."""
 
     worker: str
 
@@ -42,6 +42,6 @@ class DriverReply(msgspec.Struct, frozen=True):
     """Reply to a request."""
 
     launched: list[LaunchedWorker] = []
-    """Workers that run, if that was asked."""
+    """Workers, in the reply to a list request."""
     error: str = ""
-    """What Ray said against it; empty if it was done."""
+    """Error of Ray; empty if the request succeeded."""
