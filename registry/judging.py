@@ -1,4 +1,4 @@
-"""How a registration's quality is judged, and the task that it makes: pure, of what was asked, found and read."""
+"""Chooses the measure of a registration, and makes its task. Pure."""
 
 from collections.abc import Callable
 
@@ -15,10 +15,10 @@ from schemas.rows.catalog import ACCURACY, Task
 def judge(
     request: Registration, task: Task | None, found: Inspection, samples: Samples, note: Callable[[str], None]
 ) -> Judgement:
-    """What is measured: as the task says, as the person says, or as outputs and labels suggest, which is noted.
+    """Return the output and the measure: as the task or the user says, else as outputs and labels suggest, with a note.
 
     Raises:
-        InvalidRequest: it is not clear what is meant.
+        InvalidRequest: several measures are possible.
     """
     output, measure = found.measured.name, task.measure if task else request.measure
     if len(found.signature.outputs) > 1 and not request.output and not (task and task.measured_output):
@@ -33,15 +33,15 @@ def judge(
 
 
 def is_relative(request: Registration, samples: Samples, judgement: Judgement) -> bool:
-    """Whether a reference's outputs stand for labels."""
+    """Return true if the outputs of a reference replace labels."""
     return samples.labels is None and request.accuracy is None and judgement.measure in RELATIVE
 
 
 def new_task(request: Registration, found: Inspection, samples: Samples, judgement: Judgement) -> Task:
-    """The task that its first model makes."""
+    """Return the task that its first model makes."""
     return Task(
         name=request.task,
-        inputs=tuple(replace(spec, longest=None) for spec in found.signature.inputs),  # which other models may exceed
+        inputs=tuple(replace(spec, longest=None) for spec in found.signature.inputs),  # may be longer in other models
         outputs=found.signature.outputs,
         partitions=request.partitions,
         measure=judgement.measure,

@@ -1,12 +1,12 @@
-"""Example inputs and their labels, as people keep them: arrays, a folder a class, or a table.
+"""Reads example inputs and labels in common formats: arrays, a folder for each class, or a table.
 
-* `.npz`: an array per input, and `label`. Read without pickles, and converted to the model's datatypes where that loses
-  no more than precision.
-* A folder with a folder per class, the files in it being its inputs: where the only input is BYTES, their content.
-* `.csv` with a header: a column per BYTES input, or `path` with files beside the table; and `label`. Where the only
-  input is a vector, all other columns are its numbers.
+* `.npz`: an array per input, and `label`. Read without pickles. Arrays are converted to the model's datatypes if that
+  loses no more than precision.
+* A folder with a folder per class: if the only input is BYTES, the content of each file is an input.
+* `.csv` with a header: a column per BYTES input, or `path` with files beside the table; and `label`. If the only input
+  is a vector, all other columns are its numbers.
 
-Labels are what the file says: integers, names of classes, several columns. What they mean is for `labels`.
+Labels are returned as the file holds them: integers, names of classes, or several columns. `labels` interprets them.
 """
 
 import csv
@@ -32,13 +32,13 @@ Arrays = dict[str, NDArray[Any]]
 
 
 class FileRows(msgspec.Struct, frozen=True):
-    """What a file or a folder holds."""
+    """Content of a file or a folder."""
 
     inputs: Arrays
     labels: NDArray[Any] | None
-    """One a row, or a row of several; None where there are none."""
+    """One label a row, or a row of several; None without labels."""
     classes: tuple[str, ...] = ()
-    """Names of all classes, where the source itself has a list of them."""
+    """Names of all classes, if the source itself lists them."""
 
     @property
     def count(self) -> int:
@@ -47,7 +47,7 @@ class FileRows(msgspec.Struct, frozen=True):
 
 
 class NotPlainArrays(Exception):
-    """Error of a file that is no .npz of arrays without pickles."""
+    """The file is not an .npz of arrays without pickles."""
 
 
 def read_npz(file: Path) -> Arrays:
@@ -55,23 +55,23 @@ def read_npz(file: Path) -> Arrays:
 
     Raises:
         OSError: the file cannot be read.
-        NotPlainArrays: it is something else, or damaged.
+        NotPlainArrays: it has another format, or is damaged.
     """
     try:
         with file.open("rb") as content, np.load(content, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except OSError:
         raise
-    except Exception as error:  # whatever a zip, zlib or numpy says of bytes that are none of theirs
+    except Exception as error:  # zipfile, zlib and numpy raise many kinds of errors
         raise NotPlainArrays(str(error)) from error
 
 
 def read_rows(source: Path, inputs: Sequence[TensorSpec], limit: int) -> FileRows:
-    """Read the inputs of a model, and labels; of a folder at most about `limit` files; blocks.
+    """Read the inputs of a model, and labels; from a folder at most `limit` files; blocks.
 
     Raises:
-        OperatorError: it cannot be read.
-        InvalidRequest: something is missing or does not fit the model.
+        OperatorError: the source cannot be read.
+        InvalidRequest: data is missing or does not fit the model.
     """
     try:
         if source.is_dir():
@@ -96,7 +96,7 @@ def read_rows(source: Path, inputs: Sequence[TensorSpec], limit: int) -> FileRow
 
 
 def converted(array: NDArray[Any], spec: TensorSpec, where: str) -> NDArray[Any]:
-    """An array as the input takes it; raises `InvalidRequest` where its shape or kind of number is another."""
+    """Return an array in the input's datatype; raises `InvalidRequest` if its shape or kind of number does not fit."""
     wanted = dtype_of(spec.datatype, spec.name)
     if not fits(array.shape, spec.shape):
         raise InvalidRequest(
@@ -172,10 +172,10 @@ def _read_table(file: Path, inputs: Sequence[TensorSpec]) -> FileRows:
 
 
 def names_files(file: Path) -> bool:
-    """Whether a table has a column that names files, which may lie anywhere; blocks.
+    """Return true if a table has a column of file paths, which may lead anywhere; blocks.
 
     Raises:
-        InvalidRequest: it is no table.
+        InvalidRequest: the file is not a table.
     """
     if file.suffix.lower() not in (".csv", ".tsv"):
         return False
@@ -206,7 +206,7 @@ def _table_inputs(file: Path, columns: dict[str, list[str]], inputs: Sequence[Te
 
 
 def _typed(cells: Sequence[str]) -> NDArray[Any]:
-    """Cells as integers if all are, else as numbers if all are, else as they stand."""
+    """Return cells as integers if all are, else as floats if all are numbers, else as texts."""
     for kind in (np.int64, np.float64):
         try:
             return np.array(cells).astype(kind)

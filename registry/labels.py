@@ -1,4 +1,4 @@
-"""What labels mean: names of classes become their numbers, in the order of a model's scores. Pure."""
+"""Converts labels: names of classes become numbers, in the order of a model's scores. Pure."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -16,18 +16,18 @@ _SHOWN: Final = 5
 
 
 class Labels(msgspec.Struct, frozen=True):
-    """Labels as a measure compares them with outputs."""
+    """Labels in the form that a measure compares with outputs."""
 
     values: NDArray[Any]
     classes: tuple[str, ...] = ()
-    """Names of the classes, in the order of the scores, if they have any."""
+    """Names of the classes, in the order of the scores; may be empty."""
 
 
 def read_labels(raw: NDArray[Any], known: Sequence[str], output: TensorSpec, listed: Sequence[str] = ()) -> Labels:
-    """Labels as numbers wherever the output is numbers; `known` are the classes' names, `listed` those of the source.
+    """Return labels as numbers if the output is numeric; `known` are the classes' names, `listed` those in the source.
 
     Raises:
-        InvalidRequest: a name is unknown, nobody says the order of the names, or a class is beyond the scores.
+        InvalidRequest: a name is unknown, the order of the names is unknown, or a class is beyond the scores.
     """
     names = raw.dtype.kind in "USO"
     if output.datatype == "BYTES":
@@ -46,7 +46,7 @@ def _as_bytes(raw: NDArray[Any]) -> NDArray[Any]:
 
 
 def _ordered(known: tuple[str, ...], raw: NDArray[Any], output: TensorSpec, listed: Sequence[str]) -> tuple[str, ...]:
-    """The classes in the order of the scores: as declared, else sorted by name where none can be missing."""
+    """Return the classes in the order of the scores: as declared, else sorted by name if the list is complete."""
     if known:
         return known
     found = tuple(sorted(listed or {_text(cell) for cell in raw.tolist()}))
@@ -75,7 +75,7 @@ def _text(cell: str | bytes) -> str:
 
 
 def _without_one_hot(values: NDArray[Any], output: TensorSpec) -> NDArray[Any]:
-    """One column a class with a single 1 in each row says which class it is."""
+    """Convert one-hot rows to class numbers, and drop the second dimension of a single column."""
     columns = output.shape[-1] if len(output.shape) == 2 else 0
     flat = values.ndim == 2 and values.shape[1] == columns > 1 and values.dtype.kind in "iub"
     if flat and ((values == 0) | (values == 1)).all() and (values.sum(axis=1) == 1).all():

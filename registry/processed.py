@@ -1,4 +1,4 @@
-"""A model with processing around it: the signature that clients see, and what the model itself gets of their inputs."""
+"""A model with processing around it: the signature that clients see, and the tensors that the model gets."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from schemas.rows.tensor_spec import TensorSpec
 
 
 def processed_signature(model: Signature, processing: Processing, scores: TensorSpec) -> Signature:
-    """What is taken and given with `processing` around a model, whose output `scores` holds its scores.
+    """Return the signature of a model with `processing` around it; its output `scores` holds the scores of the classes.
 
     Raises:
         InvalidRequest: the steps do not fit the model.
@@ -38,10 +38,10 @@ def processed_signature(model: Signature, processing: Processing, scores: Tensor
 
 
 def model_tensors(samples: Arrays, processing: Processing) -> Arrays:
-    """The tensors of the model for what clients would send, in one array each, the shorter ones padded; blocks.
+    """Return the model's tensors for inputs as clients send them, each stacked in one array with padding; blocks.
 
     Raises:
-        InvalidRequest: an input cannot be read; the message says which.
+        InvalidRequest: an input cannot be read; the message names it.
     """
     before = load_before(processing, processing.tensors)
     rows: list[Arrays] = []
@@ -54,11 +54,11 @@ def model_tensors(samples: Arrays, processing: Processing) -> Arrays:
 
 
 def labels_of(processing: Processing | None) -> tuple[str, ...]:
-    """The names that the steps after a model give its classes, none if they give them none; blocks.
+    """Return the class names of the steps after a model; empty if they have none; blocks.
 
     Raises:
-        OperatorError: their file cannot be read.
-        InvalidRequest: it names none.
+        OperatorError: the file of names cannot be read.
+        InvalidRequest: it contains no names.
     """
     steps = processing.after if processing is not None else ()
     files = [step.labels for step in steps if isinstance(step, TopClasses) and step.labels]

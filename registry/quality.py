@@ -1,18 +1,18 @@
-"""The quality of a task's answers, by a declared measure. Pure, but for a function of the person's own.
+"""Quality of a task's answers, by a declared measure. Pure, except for a function of the user's own.
 
-Every measure is 0..1, and higher is better, so that whatever says accuracy holds for each of them:
+Every measure is 0..1, and higher is better, so each of them can stand for the accuracy:
 
-* `accuracy`: share of right classes. The class is the largest score; of one column whether it is over one half, or over
-  0 where the column is logits; of integers and strings the value itself;
-* `top-5`, or any other number: share of inputs whose class is among the so many largest scores;
-* `f1`: of class 1 against class 0; `f1-macro`: the mean over classes, or over the columns of multi-hot labels;
-* `1-nrmse`: for regressions, 1 less the root mean square error over the range of the labels;
-* `cosine`: mean cosine similarity to the vectors given as labels, or to a reference's outputs;
-* `agreement`: share of inputs that come out as a reference's: the same class, else values within 5 % of its range;
-* `module:function`: a function of outputs and labels, which a person names where it is imported.
+* `accuracy`: share of right classes. The class is the largest score. For a single column it is 1 if the value exceeds
+  one half, or exceeds 0 if the values are logits; else 0. For integers and strings it is the value itself;
+* `top-5`, or any other number: share of inputs whose class is among that many largest scores;
+* `f1`: F1 of class 1 against class 0; `f1-macro`: mean F1 over classes, or over the columns of multi-hot labels;
+* `1-nrmse`: for regressions, 1 minus the root mean square error over the range of the labels;
+* `cosine`: mean cosine similarity to vectors given as labels, or to the outputs of a reference;
+* `agreement`: share of inputs with the same result as a reference: the same class, or a value within 5 % of its range;
+* `module:function`: a function of outputs and labels, which the user names on the machine where it is imported.
 
-A measure is guessed only where outputs and labels leave no doubt: an embedding has columns, too, and integers may be
-counts.
+A measure is guessed only if outputs and labels leave no doubt: an embedding has columns like scores, and integers may
+be counts.
 """
 
 import importlib
@@ -33,13 +33,13 @@ F1: Final = "f1"
 MACRO_F1: Final = "f1-macro"
 REGRESSION: Final = "1-nrmse"
 RELATIVE: Final = (AGREEMENT, COSINE)
-"""Measures that a reference's outputs can stand in for the labels of."""
+"""Measures for which the outputs of a reference can replace labels."""
 CHOICES: Final = f"{ACCURACY}, top-5, {F1}, {MACRO_F1}, {REGRESSION}, {COSINE}, {AGREEMENT} or module:function"
 _TOP: Final = re.compile(r"top-([1-9]\d{0,3})")
 _FUNCTION: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _TOLERANCE: Final = 0.05
 _SURE: Final = 3.0
-"""Times as often right as by chance that scores must be to be taken for scores."""
+"""Factor over chance by which the largest score must be right for an output to count as scores."""
 _NAME_IT: Final = f"name it by --measure ({CHOICES})"
 
 Labels = NDArray[Any]
@@ -47,31 +47,31 @@ Outputs = NDArray[Any]
 
 
 class Guess(msgspec.Struct, frozen=True):
-    """The measure that outputs and labels suggest."""
+    """Measure that outputs and labels suggest."""
 
     measure: str
     why: str
     doubtful: bool = False
-    """Whether the outputs must show that they are what they are taken for."""
+    """True if the outputs must prove that they are scores."""
 
 
 def check_measure(name: str) -> None:
-    """Raise `InvalidRequest` unless there is such a measure."""
+    """Raise `InvalidRequest` if there is no such measure."""
     known = name in (ACCURACY, F1, MACRO_F1, REGRESSION, COSINE, AGREEMENT)
     if not known and not _TOP.fullmatch(name) and not is_function(name):
         raise InvalidRequest(f"there is no measure {name!r}: {_NAME_IT}")
 
 
 def is_function(name: str) -> bool:
-    """Whether the measure is a function of a person's own."""
+    """Return true if the measure is a function of a user's own."""
     return bool(_FUNCTION.fullmatch(name))
 
 
 def quality(measure: str, outputs: Outputs, labels: Labels) -> float:
-    """How good outputs are by a measure, 0..1.
+    """Return the quality of outputs by a measure, 0..1.
 
     Raises:
-        InvalidRequest: the outputs or the labels are not such as it compares, or its function fails.
+        InvalidRequest: the measure cannot compare these outputs and labels, or its function fails.
     """
     if is_function(measure):
         return _by_function(measure, outputs, labels)
@@ -112,7 +112,7 @@ def _macro_f1(outputs: Outputs, labels: Labels) -> float:
 
 
 def _f1_of(found: NDArray[np.bool_], right: NDArray[np.bool_]) -> float:
-    """F1 of one class; 0 where it is neither found nor there, as others count it."""
+    """Return the F1 of one class; 0 if it is neither found nor present, as is usual."""
     total = int(found.sum()) + int(right.sum())
     return 2 * int((found & right).sum()) / total if total else 0.0
 
@@ -133,7 +133,7 @@ def _cosine(outputs: Outputs, labels: Labels) -> float:
 
 
 def agreement(outputs: Outputs, reference: Outputs) -> float:
-    """Share of the inputs, or of the values where there are no scores, that come out the same."""
+    """Return the share of inputs, or of values if there are no scores, with the same result."""
     if reference.ndim == 2 and reference.shape[1] > 1 and reference.dtype.kind in "fiu":
         return float(np.mean(outputs.argmax(axis=1) == reference.argmax(axis=1)))
     if reference.dtype.kind not in "fiu":
@@ -156,7 +156,7 @@ def _by_function(name: str, outputs: Outputs, labels: Labels) -> float:
     module, _, function = name.partition(":")
     try:
         value = float(getattr(importlib.import_module(module), function)(outputs, labels))
-    except Exception as error:  # whatever a stranger's function raises, it is the person who named it that is told
+    except Exception as error:  # any error of the function is reported to the user who named it
         raise InvalidRequest(f"--measure {name} failed: {type(error).__name__}: {error}") from error
     if not 0 <= value <= 1:
         raise InvalidRequest(f"--measure {name} gave {value:g}: a measure is between 0 and 1, and higher is better")
@@ -164,7 +164,7 @@ def _by_function(name: str, outputs: Outputs, labels: Labels) -> float:
 
 
 def classes_of(outputs: Outputs) -> Outputs:
-    """The class that each input was given."""
+    """Return the class that the outputs give each input."""
     if outputs.dtype.kind != "f":
         return _squeezed(outputs, 1)
     if outputs.ndim == 1 or outputs.shape[-1] == 1:
@@ -173,7 +173,7 @@ def classes_of(outputs: Outputs) -> Outputs:
 
 
 def _threshold(outputs: Outputs) -> float:
-    """What a column is compared with: one half among probabilities, 0 among logits."""
+    """Return the threshold of a single column: one half for probabilities, 0 for logits."""
     return 0.5 if outputs.min() >= 0 and outputs.max() <= 1 else 0.0
 
 
@@ -193,10 +193,10 @@ def _forms(outputs: Outputs, labels: Labels) -> str:
 
 # -- the guess ---------------------------------------------------------------------------------------------------------
 def guess_measure(output: TensorSpec, labels: Labels) -> Guess:
-    """The measure that is meant by labels of this form for an output of this form.
+    """Return the measure that labels of this form suggest for an output of this form.
 
     Raises:
-        InvalidRequest: more than one may be meant; the message says which.
+        InvalidRequest: several measures are possible; the message names them.
     """
     kind, shape, columns = labels.dtype.kind, output.shape, output.shape[-1] if len(output.shape) > 1 else 1
     if not output.datatype.startswith(("FP", "BF")):
@@ -226,7 +226,7 @@ def _guess_column(output: TensorSpec, labels: Labels) -> Guess:
 
 
 def check_scores(output: str, outputs: Outputs, labels: Labels) -> None:
-    """Raise `InvalidRequest` unless outputs show that they are scores of classes, and no embedding."""
+    """Raise `InvalidRequest` unless the outputs prove to be scores of classes, not an embedding."""
     positive = outputs.min() >= 0 and np.allclose(outputs.sum(axis=1), 1.0, atol=1e-2)
     often = _accuracy(outputs, labels)
     common = float(np.unique(labels, return_counts=True)[1].max()) / len(labels)

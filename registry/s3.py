@@ -1,7 +1,7 @@
-"""A bucket of an S3-compatible store, spoken to by obstore (extra `s3`).
+"""Bucket of an S3-compatible store, accessed through obstore (extra `s3`).
 
-Credentials come from where every AWS client takes them: `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, or the role of
-the machine. They are in no setting, name or message of ours.
+Credentials come from the usual sources of AWS clients: `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, or the role of
+the machine. No setting, name or message of this system contains them.
 """
 
 from collections.abc import Generator
@@ -16,20 +16,20 @@ from schemas.errors import OperatorError
 
 SCHEME: Final = "s3://"
 _TIMEOUT: Final = "300s"
-"""The longest that one request may take: a part of a file."""
+"""Timeout of one request, which transfers one part of a file."""
 _CONNECT: Final = "5s"
 _RETRY_S: Final = 60
 _RETRIES: Final = 4
 _CHUNK: Final = 8 << 20
 _DEFAULT_REGION: Final = "us-east-1"
-"""Region that stores with an endpoint of their own mostly take any name for."""
+"""Region for stores with an endpoint of their own; most of them accept any name."""
 
 
 class S3Bucket:
-    """Files under a prefix of a bucket. All methods block, for minutes where the store does not answer."""
+    """Files under a prefix of a bucket. All methods block, for minutes if the store does not answer."""
 
     def __init__(self, url: str, endpoint: str = "") -> None:
-        """Bucket and prefix `s3://bucket/prefix`; `endpoint` is the store's address where that is not AWS.
+        """Open `s3://bucket/prefix`; `endpoint` is the store's address if it is not AWS.
 
         Raises:
             OperatorError: the URL is wrong, or obstore is not installed.
@@ -49,12 +49,12 @@ class S3Bucket:
                 prefix=parts.path.strip("/") or None,
                 client_options={"timeout": _TIMEOUT, "connect_timeout": _CONNECT, "allow_http": True},
                 retry_config={"max_retries": _RETRIES, "retry_timeout": timedelta(seconds=_RETRY_S)},
-                disable_bulk_delete=True,  # which not every store has, and nothing here deletes many
+                disable_bulk_delete=True,  # not every store supports it, and it is not needed here
                 **options,
             )
 
     def has(self, name: str) -> bool:
-        """Whether the file is there."""
+        """Return true if the file exists."""
         with self._explained("look for"):
             try:
                 self._obstore.head(self._store, name)
@@ -63,12 +63,12 @@ class S3Bucket:
         return True
 
     def upload(self, name: str, file: Path) -> None:
-        """Keep a file; large ones go in parts. What is there may be damaged, so it is replaced."""
+        """Store a file, large ones in parts. An existing file is replaced, because it may be damaged."""
         with self._explained("write to"):
             self._obstore.put(self._store, name, file)
 
     def download(self, name: str, target: Path) -> bool:
-        """Write the file to `target`; False if it is not there."""
+        """Write the file to `target`; return false if it does not exist."""
         with self._explained("read from"):
             try:
                 content = self._obstore.get(self._store, name)
@@ -82,12 +82,12 @@ class S3Bucket:
         return True
 
     def delete(self, name: str) -> None:
-        """Remove the file; none there is no error."""
+        """Delete the file; a missing file is no error."""
         with self._explained("delete from"), suppress(FileNotFoundError):
             self._obstore.delete(self._store, name)
 
     def names_older(self, age_s: float) -> list[str]:
-        """Names of the files that were written so long ago, by the clocks of the store and of this machine."""
+        """Return the names of files older than `age_s` seconds, by the clocks of the store and of this machine."""
         limit = datetime.now(UTC) - timedelta(seconds=age_s)
         with self._explained("list"):
             found = [file for files in self._obstore.list(self._store) for file in files]
@@ -95,12 +95,12 @@ class S3Bucket:
 
     @contextmanager
     def _explained(self, action: str) -> Generator[None]:
-        """Raise what obstore says as an error of the operator's, in a line and without what a request carried."""
+        """Raise errors of obstore as `OperatorError`, shortened to one line without the content of the request."""
         try:
             yield
         except OperatorError:
             raise
-        except Exception as error:  # noqa: BLE001 - its errors have no base that is only theirs
+        except Exception as error:  # noqa: BLE001 - obstore's errors have no common base of their own
             raise OperatorError(f"cannot {action} {self.place}: {_reason(error)}") from None
 
 
@@ -120,7 +120,7 @@ def _local(target: Path) -> Generator[None]:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of an error, up to the store's own document; of that only the code."""
+    """Return the first line of an error, without the store's XML document, of which only the code is kept."""
     said, _, document = str(error).partition("<?xml")
     code = document.partition("<Code>")[2].partition("</Code>")[0]
     line = said.strip().splitlines()[0].rstrip(" :") if said.strip() else type(error).__name__

@@ -1,7 +1,7 @@
-"""The inputs that calibrate, verify and measure a model.
+"""Inputs that calibrate, verify and measure a model.
 
-From labelled rows two disjoint parts are taken, the same at each run: the first `min(128, 10 %)` rows of a fixed
-permutation calibrate, the next ones measure. A calibration file of its own leaves all labelled rows to the measurement.
+Labelled rows are split into two disjoint parts, the same at each run: of a fixed permutation, the first `min(128, 10
+%)` rows calibrate and the next ones measure. With a separate calibration file, all labelled rows measure.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,18 +29,18 @@ _CONTENT: Final = "content of "
 
 
 class Samples(msgspec.Struct, frozen=True):
-    """Inputs that a registration calibrates and measures with, and their labels."""
+    """Inputs that calibrate and measure a registration, with their labels."""
 
     inputs: Arrays
-    """Rows that verify and measure; never seen by a calibration."""
+    """Rows that verify and measure; no calibration uses them."""
     labels: NDArray[Any] | None
-    """What is right for each row of `inputs`; None where nobody says."""
+    """Right answer for each row of `inputs`; None without labels."""
     calibration: Arrays | None
-    """Rows that calibrate; None where there are no real inputs for it."""
+    """Rows that calibrate; None if there are no real inputs."""
     real: bool = True
-    """Whether `inputs` are a person's data and not made up from the signature."""
+    """True if `inputs` are a user's data, false if they are generated from the signature."""
     classes: tuple[str, ...] = ()
-    """Names of the classes, in the order of the scores, if they have any."""
+    """Names of the classes, in the order of the scores; may be empty."""
 
     @property
     def count(self) -> int:
@@ -62,7 +62,7 @@ def read_samples(
 
     Raises:
         OperatorError: a file cannot be read.
-        InvalidRequest: something is missing or does not fit the model, or the labels do not fit `output`.
+        InvalidRequest: data is missing or does not fit the model, or the labels do not fit `output`.
     """
     most = limit + _CALIBRATION_ROWS
     apart = read_rows(calibration, signature.inputs, most).inputs if calibration is not None else None
@@ -79,7 +79,10 @@ def read_samples(
 def read_labelled(
     signature: Signature, validation: Path, output: TensorSpec, limit: int, classes: Sequence[str]
 ) -> Samples:
-    """Read labelled rows that only measure, since nothing is calibrated; blocks, and raises as `read_samples` does."""
+    """Read labelled rows that only measure, for models without calibration; blocks.
+
+    Raises as `read_samples` does.
+    """
     rows = read_rows(validation, signature.inputs, limit)
     return _labelled(validation, rows, {}, output, limit, classes)
 
@@ -116,7 +119,7 @@ def _order(count: int) -> NDArray[Any]:
 
 
 def save_arrays(file: Path, arrays: Arrays) -> None:
-    """Write arrays for another process; BYTES as their lengths and what they hold, so that no pickle is needed.
+    """Write arrays for another process; BYTES are stored as lengths and content, so that no pickle is needed.
 
     Raises:
         OperatorError: the disk is full or the file cannot be written.
@@ -137,7 +140,7 @@ def save_arrays(file: Path, arrays: Arrays) -> None:
 
 
 def load_arrays(file: Path) -> Arrays:
-    """Read what `save_arrays` wrote."""
+    """Read arrays that `save_arrays` wrote."""
     with np.load(file, allow_pickle=False) as archive:
         stored = {name: archive[name] for name in archive.files}
     arrays: Arrays = {}
@@ -157,7 +160,7 @@ def _split(content: NDArray[np.uint8], lengths: NDArray[np.int64]) -> NDArray[An
 
 
 def take_rows(samples: Arrays, start: int, count: int) -> Arrays:
-    """Take `count` rows from `start` on, beginning again at the end."""
+    """Return `count` rows from `start` on, continuing with the first row after the last."""
     total = len(next(iter(samples.values())))
     start %= total
     if start + count <= total:
@@ -167,14 +170,14 @@ def take_rows(samples: Arrays, start: int, count: int) -> Arrays:
 
 
 def batches_of(samples: Arrays, size: int) -> Iterator[Arrays]:
-    """All rows in batches of at most `size`, each once."""
+    """Yield all rows once, in batches of at most `size`."""
     rows = len(next(iter(samples.values())))
     for start in range(0, rows, size):
         yield take_rows(samples, start, min(size, rows - start))
 
 
 def _synthetic(signature: Signature) -> Arrays:
-    """Made-up rows: good enough to see whether and how fast a model runs, not how well."""
+    """Generate rows from the signature: they show whether and how fast a model runs, but not how well."""
     random = np.random.default_rng(_SEED)
     arrays: Arrays = {}
     for spec in signature.inputs:

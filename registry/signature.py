@@ -1,12 +1,12 @@
-"""Inputs and outputs of a model, and whether they fulfil a task.
+"""Inputs and outputs of a model, and the check whether they fulfil a task.
 
 Rules:
-* The first dimension of every input and output is the batch, and must be variable; or it is 1 in each of them.
-* A model takes what the task promises its clients: each of its inputs is one of the task's, with the same datatype and
-  at least as wide a shape. It may ignore inputs of the task.
-* Where its input holds rows of a table, as tokens of a vocabulary, the table has all that the task lets in. Runtimes
-  do not check: onnxruntime takes -1 for the last row, a GPU reads whatever is there.
-* It answers what the task promises: exactly the task's outputs.
+* The first dimension of every input and output is the batch. It must be variable, or 1 in all of them.
+* A model accepts all that the task promises its clients: each of its inputs is an input of the task, with the same
+  datatype and a shape at least as wide. It may ignore inputs of the task.
+* If an input holds row numbers of a table, such as tokens of a vocabulary, the table has every row that the task
+  allows. Runtimes do not check this: onnxruntime takes -1 for the last row, and a GPU reads any memory.
+* A model has exactly the outputs that the task promises.
 """
 
 from collections.abc import Sequence
@@ -22,21 +22,21 @@ from schemas.tensors import datatype_of
 
 ALONE: Final = "it was exported for one input at a time, and of several makes something else: served one by one"
 VARIABLE: Final = -1
-"""Size of a dimension that may have any."""
+"""Size of a dimension that may have any size."""
 _SCORES: Final = ("scores", "logits", "probabilities")
-"""What exporters call the scores of classes."""
+"""Names that exporters give to the scores of classes."""
 
 
 class Signature(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model takes and gives."""
+    """Inputs and outputs of a model."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     named: bool = True
-    """Whether the model itself names its outputs; an exported program that returns a tensor does not."""
+    """True if the model itself names its outputs; an exported program that returns a tensor does not."""
 
     def check_batch(self) -> None:
-        """Raise `InvalidRequest` unless there are inputs and outputs, all with a variable batch, or all with 1."""
+        """Raise `InvalidRequest` unless there are inputs and outputs, all with a variable batch or all with 1."""
         alone = all(spec.shape[:1] == (1,) for spec in (*self.inputs, *self.outputs))
         for kind, specs in (("input", self.inputs), ("output", self.outputs)):
             if not specs:
@@ -45,13 +45,13 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
                 _check_batch(kind, spec)
 
     def of_one(self) -> "Signature":
-        """The same with any number of inputs, for a model that computes them one by one."""
+        """Return the signature with a variable batch, for a model that is served one input at a time."""
         free = ((replace(s, shape=(VARIABLE, *s.shape[1:])) for s in specs) for specs in (self.inputs, self.outputs))
         inputs, outputs = map(tuple, free)
         return replace(self, inputs=inputs, outputs=outputs)
 
     def output(self, name: str | None) -> TensorSpec:
-        """The output that is measured: the named, the only, or the only scores; raises `InvalidRequest`."""
+        """Return the output that is measured: the named, the only, or the only scores; raises `InvalidRequest`."""
         names = ", ".join(output.name for output in self.outputs)
         if name is not None:
             found = [output for output in self.outputs if output.name == name]
@@ -68,7 +68,7 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
         return likely[0]
 
     def named_after(self, task: Task | None) -> "Signature":
-        """Give it the task's output names, in order, where the model itself has none."""
+        """Return the signature with the task's output names, in order, if the model itself names none."""
         if self.named or task is None or len(task.outputs) != len(self.outputs):
             return self
         outputs = tuple(
@@ -77,7 +77,7 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
         return replace(self, outputs=outputs)
 
     def narrowed_to(self, task: Task) -> tuple[TensorSpec, ...]:
-        """The outputs in the shapes that the task promises where the model's own are wider; it must fulfil the task."""
+        """Return the outputs in the task's shapes where the model's own are wider; the model must fulfil the task."""
         promised = {spec.name: spec.shape for spec in task.outputs}
         return tuple(
             replace(ours, shape=tuple(max(sizes) for sizes in zip(ours.shape, promised[ours.name], strict=True)))
@@ -121,7 +121,7 @@ def _check_bound(task: Task, promised: TensorSpec, model: TensorSpec) -> None:
 
 
 def fits(shape: Sequence[int], wanted: Sequence[int]) -> bool:
-    """Whether two shapes may be the same, -1 standing for any size."""
+    """Return true if two shapes may be equal; -1 stands for any size."""
     return len(shape) == len(wanted) and all(
         VARIABLE in (ours, theirs) or ours == theirs for ours, theirs in zip(shape, wanted, strict=True)
     )
@@ -142,7 +142,7 @@ def _shown(shape: Sequence[int]) -> str:
 
 
 def datatype_from(kind: str, name: str, dtype: Any) -> str:
-    """Datatype of an input or output by its numpy dtype; raises `InvalidRequest` where the protocol has none."""
+    """Return the protocol's datatype for a numpy dtype; raises `InvalidRequest` if there is none."""
     try:
         return datatype_of(np.empty(0, dtype))
     except TypeError as error:

@@ -1,5 +1,5 @@
-"""Unregistering: what goes, whether it is used, and the way of its queries, topics, files and rows until it is gone.
+"""Unregistering: determines the rows to remove and whether they are in use, and removes their topics, files and rows.
 
-Reading order: unused_files (artifacts that nothing else needs) -> removal_plan (what goes with a name, and why it
-perhaps should not) -> leftovers (queries that nobody serves any more) -> unregister (the steps, top to bottom).
+Reading order: unused_files (artifacts that no other row needs) -> removal_plan (rows that belong to a name, and their
+uses) -> leftovers (queries of a variant that is no longer served) -> unregister (the steps, top to bottom).
 """

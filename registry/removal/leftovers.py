@@ -1,7 +1,7 @@
-"""Queries that wait for a variant which nobody serves any more go back to their task, where another is chosen.
+"""Moves queries that wait for a removed variant back to their task, where a selector chooses another variant.
 
-They keep their ids, their needs and their deadlines. Of a task that goes as well a selector tells them so. Copies that
-were to be compared go with the variant: nobody waits for their answers.
+The queries keep their ids, needs and deadlines. If the task is removed as well, a selector answers them with a refusal.
+Copies of queries for a shadow version are dropped with the variant: nobody waits for their answers.
 """
 
 import asyncio
@@ -16,14 +16,15 @@ from schemas.topics import SHADOWS, is_offline, query_topic, variant_group, vari
 
 _CLIENT: Final = "infaas-unregister"
 _LEFT_OUT: Final = frozenset({h.SENT_NS, h.LINGER_NS})
-"""Without a time of sending the deadline is by the broker's clock, as the selector wrote it."""
+"""Headers that are dropped. Without a time of sending, the deadline counts by the broker's clock, as the selector wrote
+it."""
 
 
 async def move_leftovers(kafka: KafkaSettings, variant: str, task: str) -> int:
-    """Send what waits for a variant, of which nothing more may come, to the topics of its task; returns how many.
+    """Send the queries that wait for a closed variant to the topics of its task; return their number.
 
     Raises:
-        KafkaError: Kafka does not do it; what was moved and not yet committed is moved again.
+        KafkaError: a request to Kafka failed; queries that were moved and not committed are moved again.
     """
     moved, group, topics = 0, variant_group(variant), list(variant_topics(variant))
     async with LagReader(kafka) as reader:

@@ -1,4 +1,4 @@
-"""What goes with a name, and why it perhaps should not: it is used."""
+"""Plans a removal: finds the rows that belong to a name, and the uses that speak against it."""
 
 import asyncio
 from collections.abc import Sequence
@@ -21,14 +21,15 @@ from store.removal import COMPARED, count_queries, list_serving, list_uses
 from store.samples import present_s
 
 RECENT_S: Final = 300.0
-"""Seconds for which a query counts as a sign that something is used."""
+"""Seconds for which a query counts as a use."""
 _SHOWN: Final = 3
 
 
 async def find_registered(session: DatabaseSession, name: str, sight: Sight) -> tuple[RegisteredNames, bool] | None:
-    """What goes with a variant, a model, one of its versions (`MODEL@2`) or a task, and whether that was begun.
+    """Return the rows' names that a removal of `name` includes, and whether their removal has begun.
 
-    None: there is nothing of this name that who asks sees. Of a task that they see, everything goes.
+    `name` is that of a variant, a model, one of its versions (`MODEL@2`) or a task. None: the principal sees nothing of
+    this name. If they see a task, all of it is included.
     """
     if is_variant_name(name):
         variant = await get_variant(session, name)
@@ -53,12 +54,12 @@ async def find_registered(session: DatabaseSession, name: str, sight: Sight) -> 
 
 
 async def plan_removal(pool: Pool, artifacts: ArtifactStore, name: str, principal: Principal = ANYONE) -> RemovalPlan:
-    """Find out what would go with a name, if `principal` asks.
+    """Return the plan of a removal by `principal`.
 
     Raises:
         NotFound: nothing has this name.
-        Forbidden: some of what would go is another's.
-        OperatorError: it is a version that serves, or a composite's file cannot be read.
+        Forbidden: a part belongs to another tenant.
+        OperatorError: it is a version that serves, or the file of a composite cannot be read.
     """
     sight = await read_sight(pool, principal)
     found = await find_registered(pool, name, sight)
@@ -81,13 +82,13 @@ async def plan_removal(pool: Pool, artifacts: ArtifactStore, name: str, principa
 
 
 def check_unused(plan: RemovalPlan, *, force: bool) -> None:
-    """Raise `OperatorError` if it is used, was not begun, and is not to go all the same."""
+    """Raise `OperatorError` if the name is in use, its removal has not begun, and `force` is false."""
     if plan.uses and not plan.begun and not force:
         raise OperatorError(f"{plan.name} is used: {'; '.join(plan.uses)}. --force removes it all the same")
 
 
 async def check_may_remove(session: DatabaseSession, names: RegisteredNames, sight: Sight) -> None:
-    """Raise `Forbidden` if who asks may not change all of it: nobody removes a task with models of others."""
+    """Raise `Forbidden` unless the principal may change all of it: a task with models of other tenants stays."""
     rows = [] if names.task is None else await list_tasks(session, names=[names.task])
     sight.check_may_change(
         [
@@ -99,13 +100,13 @@ async def check_may_remove(session: DatabaseSession, names: RegisteredNames, sig
 
 
 async def check_serves_not(session: DatabaseSession, names: RegisteredNames) -> None:
-    """Raise `OperatorError` if a version would go that answers the queries of a model of which others stay."""
+    """Raise `OperatorError` if a version would go that serves its model while other versions stay."""
     if serving := await list_serving(session, names):
         raise OperatorError(f"this version of {serving[0]} answers its queries: `infaas rollout` another one first")
 
 
 def topics_of(names: RegisteredNames) -> tuple[str, ...]:
-    """Topics of what has these names, that of results last."""
+    """Return the topics of these names; the topic of results is the last."""
     variants = [topic for variant in names.variants for topic in variant_topics(variant)]
     if names.task is None:
         return tuple(variants)
@@ -133,7 +134,7 @@ async def _uses(pool: Pool, names: RegisteredNames, artifacts: ArtifactStore, si
 
 
 def _named(rows: Sequence[Task] | Sequence[Variant], sight: Sight) -> list[str]:
-    """Their names, as far as who asks may know them."""
+    """Return the names of the rows that the principal may see, and the number of the others."""
     seen = [row.name for row in rows if sight.sees(row)]
     others = len(rows) - len(seen)
     return [*seen, *([f"{others} of other tenants"] if others else [])]

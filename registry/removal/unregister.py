@@ -1,18 +1,18 @@
-"""Unregisters a variant, an architecture or a task, with all that belongs to it.
+"""Unregisters a variant, an architecture or a task, with everything that belongs to it.
 
-    mark       rows say `removing`: gateways know the name no more, selectors choose it no more, nothing of it is
-               registered; who asks is told `unknown_task`
-    release    no instance is wanted: workers answer what they hold, commit, let go and unload
-    close      the variants' topics: Kafka refuses what selectors that have not heard yet still send, and these decide
-               anew
-    move       what waited for the variants and was not read goes back to the task
-    tell       of a task: its topics are closed, too, and selectors have told all that wait in them
-    delete     topics (that of results after a pause for those who read it), files, and last the rows
+    mark       set rows to `removing`: gateways answer `unknown_task`, selectors no longer choose them, and nothing of
+               this name can be registered
+    release    delete the wanted instances: workers answer their queries, commit, release the partitions and unload
+    close      close the variants' topics: Kafka refuses sends of selectors that have not yet read the change, and
+               these select again
+    move       move unread queries of the variants back to the task
+    tell       for a task: close its topics, too, and wait until selectors have answered their queries
+    delete     topics (the topic of results after a pause for its readers), files, and last the rows
 
 Rules.
-* Each step can be done again, and the rows are there until all else is gone: who is killed is followed by whoever
-  unregisters the same name again.
-* One at a time in a system: a second waits for the first.
+* Each step can be repeated, and the rows exist until everything else is deleted: an interrupted removal is completed by
+  unregistering the same name again.
+* A system removes one name at a time: a second removal waits for the first.
 """
 
 import asyncio
@@ -73,19 +73,19 @@ async def unregister(
     request: RemovalRequest, pool: Pool, dsn: str, kafka: KafkaSettings, artifacts: ArtifactStore,
     exchange: ArtifactStore, sink: ProgressSink, principal: Principal = ANYONE,
 ) -> RemovalReport | None:  # fmt: skip
-    """Unregister what has this name; None: somebody else did so meanwhile. Cut off, it goes on when called again.
+    """Unregister a name; return None if somebody else did so meanwhile. An interrupted call resumes when repeated.
 
-    `exchange` is where builds keep files beside `artifacts`, and `principal` who asks, looked at again once it is their
-    turn: meanwhile the name may have gone, and be another's.
+    `exchange` holds files of builds. The rights of `principal` are checked again after waiting for another removal:
+    meanwhile the name may have been removed, and registered by another tenant.
 
     Raises:
         NotFound: nothing has this name.
-        Forbidden: some of it is another's.
-        OperatorError: it is used, or a service does not do its part.
-        StoreUnavailable: Postgres is away.
+        Forbidden: a part belongs to another tenant.
+        OperatorError: it is in use, or a service fails.
+        StoreUnavailable: Postgres cannot be reached.
     """
-    await join_system(pool, kafka)  # or topics of another system would go
-    await plan_removal(pool, artifacts, request.name, principal)  # says at once that there is nothing
+    await join_system(pool, kafka)  # else the topics of another system would be deleted
+    await plan_removal(pool, artifacts, request.name, principal)  # fails early if there is nothing to remove
     sink.step(0, _STEPS, f"{request.name}: waiting for another removal to end")
     refused: InfaasError | None = None
     report: RemovalReport | None = None
@@ -93,7 +93,7 @@ async def unregister(
         try:
             if await find_registered(pool, request.name, await read_sight(pool, principal)) is not None:
                 report = await _Removal(request, pool, kafka, artifacts, exchange, sink, lead, principal).run()
-        except InfaasError as error:  # out of here it would come in a group
+        except InfaasError as error:  # raised after the context, which would wrap it in a group
             refused = error
     if refused is not None:
         raise refused
@@ -101,7 +101,7 @@ async def unregister(
 
 
 class _Removal:
-    """The steps of one removal, under the lead."""
+    """Steps of one removal, while this process leads."""
 
     def __init__(
         self, request: RemovalRequest, pool: Pool, kafka: KafkaSettings, artifacts: ArtifactStore,
@@ -118,12 +118,12 @@ class _Removal:
         self._done = 0
 
     async def run(self) -> RemovalReport:
-        """Take all steps; returns what has gone."""
+        """Execute all steps; return a report of the removed names."""
         plan = await self._plan()
         check_unused(plan, force=self._request.force)
         self._next("marking")
         await self._mark(plan.names)
-        plan = await self._plan()  # with what came until it was marked
+        plan = await self._plan()  # includes rows that were added before the mark
         names = plan.names
         try:
             self._next("workers answer what they hold")
@@ -158,16 +158,16 @@ class _Removal:
             try:
                 async with self._pool.transaction() as session:
                     await mark_removing(session, names)
-                    await check_serves_not(session, names)  # somebody may have rolled it out since the plan
+                    await check_serves_not(session, names)  # it may have been rolled out since the plan was made
                     await self._check_whose(session)
                 return
-            except StoreBusy:  # a registration holds the same rows in another order
+            except StoreBusy:  # a registration locks the same rows in another order
                 if attempt == _MARK_ATTEMPTS - 1:
                     raise
                 await asyncio.sleep(_AGAIN_S)
 
     async def _check_whose(self, session: DatabaseSession) -> None:
-        """Check whose all is that was marked: others may have registered models of the task since the plan."""
+        """Raise `Forbidden` if other tenants have registered models of the task since the plan was made."""
         sight = await read_sight(session, self._principal)
         found = await find_registered(session, self._request.name, sight)
         if found is not None:
@@ -175,7 +175,7 @@ class _Removal:
 
     async def _release(self, names: RegisteredNames) -> None:
         async def released() -> bool:
-            # Each time: an autoscaler that has not heard may have wanted one again.
+            # Repeat it: an autoscaler that has not yet read the change may want an instance again.
             await delete_instances(self._pool, names.variants)
             return not await count_held_partitions(self._pool, names.variants)
 
@@ -189,7 +189,7 @@ class _Removal:
         )
 
     async def _tell(self, task: str) -> None:
-        """Close the task's topics; then wait until selectors have answered, with a refusal, all that is in them."""
+        """Close the task's topics, and wait until selectors have answered the queries in them with a refusal."""
         await drain_topics(self._kafka, task_topic(task), self._request.drain_timeout_s)
 
     async def _delete_topics(self, plan: RemovalPlan) -> None:
@@ -208,7 +208,7 @@ class _Removal:
 
     async def _delete_files(self, names: RegisteredNames) -> None:
         async with self._pool.transaction() as session:
-            await lock_catalog(session)  # or somebody registers one of them between the look and the deletion
+            await lock_catalog(session)  # no file can be registered between the check and the deletion
             unused = await unused_files(session, names, self._artifacts)
             for sha256 in unused:
                 await asyncio.to_thread(self._artifacts.discard, sha256)

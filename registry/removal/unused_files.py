@@ -1,7 +1,7 @@
-"""Which artifacts nothing needs any more that stays registered.
+"""Finds artifacts that no remaining row needs.
 
-A composite names the files of its stages in its own, so these stay for as long as it does, also when the variants that
-they were made for have gone.
+A composite's document names the files of its stages. They stay as long as the composite does, also when the variants
+that they were made for are removed.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from store.registry import list_architectures, list_variants
 
 
 async def unused_files(session: DatabaseSession, names: RegisteredNames, artifacts: ArtifactStore) -> list[str]:
-    """SHA-256 of the files that only what has these names needs."""
+    """Return the SHA-256 of the files that only rows of these names need."""
     variants, architectures = await list_variants(session), await list_architectures(session)
     gone = await asyncio.to_thread(
         files_of,
@@ -35,14 +35,14 @@ async def unused_files(session: DatabaseSession, names: RegisteredNames, artifac
 
 
 async def discard_unused(session: DatabaseSession, files: Collection[str], artifacts: ArtifactStore) -> None:
-    """Discard those of the files that nothing registered needs; of a session that holds the lock of the catalog."""
+    """Delete the files that no row needs; the session must hold the lock of the catalog."""
     variants, architectures = await list_variants(session), await list_architectures(session)
     for sha256 in set(files) - await asyncio.to_thread(files_of, variants, architectures, artifacts):
         await asyncio.to_thread(artifacts.discard, sha256)
 
 
 def files_of(variants: Iterable[Variant], architectures: Iterable[Architecture], artifacts: ArtifactStore) -> set[str]:
-    """SHA-256 of all files of what is registered."""
+    """Return the SHA-256 of all files of the rows."""
     found = set[str]()
     for variant in variants:
         found.add(variant.artifact)
@@ -66,7 +66,7 @@ def _files_within(processing: Processing) -> set[str]:
 
 
 def stages_of(variant: Variant, artifacts: ArtifactStore) -> tuple[Stage, ...]:
-    """All stages of a composite, those within its stages too; none of what is no composite, or has no file."""
+    """Return all stages of a composite, nested ones included; empty for other variants, or if its file is missing."""
     return _stages_of(variant.runtime, variant.artifact, artifacts)
 
 
