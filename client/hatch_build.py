@@ -1,17 +1,17 @@
-"""Makes the package `infaas_client` of modules that the application has, when the distribution is built.
+"""Build hook that makes the package `infaas_client` from modules of the application.
 
-    infaas.client  ->  infaas_client, all of its public surface
+    infaas.client  ->  infaas_client, the whole public interface
     infaas.client.*  ->  infaas_client._*
     schemas.*, broker.*, process.*, security.*  ->  infaas_client._schemas.*, ._broker.*, ._process.*, ._security.*
 
 Rules.
-* Only what the library imports, directly or not, is taken, each module with its imports renamed and nothing else
-  changed: lines stay where they are, and loggers are called `infaas_client...`. What it imports of the application
-  beyond these packages fails the build.
-* The application serves its metrics, a library has nobody to serve them to, and must not put them into the registry of
-  the program that it is in: what is imported of `prometheus_client` is `uncounted.py`.
-* A source distribution holds the package as it was made, and is built without the application.
-* An editable installation, as a checkout has it, is no copy that ages: `infaas_client` is `infaas.client` there.
+* The package contains the modules that the library imports directly or indirectly. Only their imports are renamed: line
+  numbers stay the same, and loggers are named `infaas_client...`. An import of any other package of the application
+  fails the build.
+* A library must not add metrics to the registry of the program that uses it. So `uncounted.py` replaces
+  `prometheus_client`.
+* A source distribution contains the finished package and is built without the application.
+* In an editable installation, `infaas_client` is an alias of `infaas.client`, so that it is never out of date.
 """
 
 import ast
@@ -31,7 +31,7 @@ RENAMED: Final = {
     "security": f"{PACKAGE}._security",
     "prometheus_client": f"{PACKAGE}._uncounted",
 }
-"""New names of packages, by the ones that the application imports them under."""
+"""New names of packages by their import names in the application."""
 _ALIAS: Final = f'''"""The client library, as this checkout has it."""
 
 from {SOURCE} import *
@@ -40,11 +40,11 @@ from {SOURCE} import __all__, __version__
 
 
 class ClientBuildHook(BuildHookInterface[Any]):
-    """Has `infaas_client` made before it is packed."""
+    """Hatchling hook that makes `infaas_client` before it is packed."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Make the package; hatchling calls it before it builds a wheel or a source distribution."""
-        if (Path(self.root) / PACKAGE).is_dir():  # in a source distribution: hatchling finds it
+        """Make the package. Hatchling calls this before it builds a wheel or a source distribution."""
+        if (Path(self.root) / PACKAGE).is_dir():  # a source distribution: hatchling finds the package
             return
         self._folder = TemporaryDirectory(prefix="infaas-client-")
         package = Path(self._folder.name) / PACKAGE
@@ -60,8 +60,8 @@ def make_package(application: Path, package: Path) -> None:
     """Write all modules of the library into the folder `package`.
 
     Args:
-        application: the folder that holds the application's packages.
-        package: the folder to be.
+        application: folder with the application's packages.
+        package: folder to create.
     """
     for module, path in needed_modules(application).items():
         parts = renamed(module).split(".")[1:]
@@ -72,7 +72,7 @@ def make_package(application: Path, package: Path) -> None:
 
 
 def needed_modules(application: Path) -> dict[str, Path]:
-    """Find what the library is made of: the file of each module that it imports, directly or not."""
+    """Return the modules that the library imports, directly or indirectly, with their files."""
     found: dict[str, Path] = {}
     todo = [SOURCE]
     while todo:
@@ -86,10 +86,10 @@ def needed_modules(application: Path) -> dict[str, Path]:
 
 
 def with_renamed_imports(path: Path) -> str:
-    """Read a module, its imports renamed.
+    """Return the source of a module with renamed imports.
 
     Raises:
-        ValueError: it imports in a way that cannot be renamed in its place.
+        ValueError: an import cannot be renamed in place.
     """
     lines = path.read_text().splitlines(keepends=True)
     for node in ast.walk(ast.parse("".join(lines))):
@@ -104,7 +104,7 @@ def with_renamed_imports(path: Path) -> str:
 
 
 def renamed(module: str) -> str:
-    """Name of a module in the distribution."""
+    """Return the name of a module in the distribution."""
     if module == SOURCE:
         return PACKAGE
     if module.startswith(f"{SOURCE}."):
@@ -116,7 +116,7 @@ def renamed(module: str) -> str:
 
 
 def _imported(path: Path) -> Iterator[str]:
-    """Names that may be modules, of what a module imports."""
+    """Yield the names in a module's imports that may be modules."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
@@ -131,10 +131,10 @@ def _parents(module: str) -> Iterator[str]:
 
 
 def _file_of(application: Path, module: str) -> Path | None:
-    """File of a module of the application; None: it is none.
+    """Return the file of a module of the application; None for other modules.
 
     Raises:
-        ValueError: it is one that the library must not import.
+        ValueError: the module belongs to the application, but not to the library.
     """
     path = application.joinpath(*module.split("."))
     found = next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)

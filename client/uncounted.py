@@ -1,4 +1,4 @@
-"""Stands in for `prometheus_client` in the client library: counts nothing, for nobody collects it."""
+"""Replacement of `prometheus_client` in the client library. It counts nothing, since no one collects the metrics."""
 
 from collections.abc import Callable, Sequence
 from typing import Self
@@ -9,7 +9,7 @@ class _Uncounted:
         pass
 
     def labels(self, *values: str) -> Self:
-        """Return itself: it is the same for all."""
+        """Return this object for all label values."""
         return self
 
     def inc(self, amount: float = 1) -> None:
@@ -20,8 +20,8 @@ class _Uncounted:
 
 
 class Counter(_Uncounted):
-    """A counter that does not count."""
+    """Counter without a value."""
 
 
 class Gauge(_Uncounted):
-    """A gauge that shows nothing."""
+    """Gauge without a value."""

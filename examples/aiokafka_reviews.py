@@ -1,11 +1,11 @@
-"""Rates reviews inside a consumer of one's own: from topic `reviews` to topic `reviews.rated`, each at least once.
+"""Rates reviews in an aiokafka consumer, from topic `reviews` to topic `reviews.rated`, at least once.
 
     pip install ./client  # in a checkout of INFaaS
     INFAAS_KAFKA=127.0.0.1:9092 python examples/aiokafka_reviews.py
 
-What the consumer gets at once is asked at once. Its offsets are committed only when the broker has every rating, so the
-process may be killed at any moment, and started any number of times beside others. What cannot be rated goes to
-`reviews.failed` with the reason. Answers that come too late, or twice, are the client library's to drop.
+The queries of a poll are sent concurrently. Offsets are committed after the broker has acknowledged all ratings. So the
+process may be killed at any moment, and several processes may share the topic. Reviews that cannot be rated go to
+`reviews.failed` with the reason. The client library drops late and repeated answers.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ Review = ConsumerRecord[bytes, bytes]
 
 
 async def main() -> None:
-    """Read reviews, rate them, write ratings, commit; for ever."""
+    """Read reviews, rate them, write the ratings and commit, in an endless loop."""
     consumer = AIOKafkaConsumer(
         "reviews",
         bootstrap_servers=KAFKA,
@@ -38,15 +38,15 @@ async def main() -> None:
             batches = await consumer.getmany(timeout_ms=1000, max_records=200)
             reviews = [review for batch in batches.values() for review in batch]
             answers = await asyncio.gather(*(ask(infaas, review) for review in reviews))
-            # In their order, so that ratings of one key stay in theirs.
+            # In order, so that ratings with the same key stay in order.
             sent = [await send(producer, *pair) for pair in zip(reviews, answers, strict=True)]
             await asyncio.gather(*sent)
-            with suppress(CommitFailedError):  # another consumer has the partition by now, and rates them again
+            with suppress(CommitFailedError):  # the partition moved to another consumer, which rates the reviews again
                 await consumer.commit()
 
 
 async def ask(infaas: InfaasClient, review: Review) -> Answer | QueryError:
-    """Ask until there is an answer, or an error that asking again will not change."""
+    """Query until there is an answer or an error that no retry can fix."""
     for attempt in range(ATTEMPTS):
         try:
             return await infaas.infer(
@@ -54,7 +54,7 @@ async def ask(infaas: InfaasClient, review: Review) -> Answer | QueryError:
                 {"text": [review.value or b""]},
                 latency_ms=2000,
                 min_accuracy=0.8,
-                query_id=f"{review.topic}-{review.partition}-{review.offset}",  # the same when it is read again
+                query_id=f"{review.topic}-{review.partition}-{review.offset}",  # stable if the record is read again
             )
         except QueryError as error:
             if not error.retryable or attempt == ATTEMPTS - 1:
@@ -64,7 +64,7 @@ async def ask(infaas: InfaasClient, review: Review) -> Answer | QueryError:
 
 
 async def send(producer: AIOKafkaProducer, review: Review, answer: Answer | QueryError) -> "asyncio.Future[object]":
-    """Send what became of a review; returns the broker's acknowledgement to come."""
+    """Send the rating or the failure of a review; returns a future of the broker's acknowledgement."""
     headers = list(review.headers)
     if isinstance(answer, QueryError):
         headers.append(("error", f"{answer.code}: {answer}".encode()))

@@ -1,10 +1,10 @@
-"""Asks a task for every row that a program has, offline, in bounded memory, and gets the answers in the same order.
+"""Queries a task for many rows of a program, offline, with bounded memory and answers in order.
 
     INFAAS_KAFKA=127.0.0.1:9092 python examples/batch_rows.py
 
-The rows may be a list, a generator, a cursor of a database, an async iterator: they are read no faster than answers are
-taken, and several go in one query. A row that cannot be answered has an error, and costs no other anything. For files
-there is `infaas batch`, which goes on where it was killed.
+The rows may be a list, a generator, a database cursor or an async iterator. They are read no faster than the answers
+are consumed, and several rows share a query. A row that cannot be answered has an error and does not affect other rows.
+For files use `infaas batch`, which resumes after a crash.
 """
 
 import asyncio
@@ -22,14 +22,14 @@ ROWS = 1000
 
 
 def images() -> Iterator[dict[str, Any]]:
-    """Rows, each with its inputs by their names; here, noise for the task `digits`."""
+    """Yield rows, each with its inputs by name; here, noise for the task `digits`."""
     noise = np.random.default_rng(0)
     for _ in range(ROWS):
         yield {"input": noise.random((1, 8, 8), np.float32)}
 
 
 async def main() -> None:
-    """Count which digits the noise is taken for."""
+    """Count the digits that the model recognises in the noise."""
     found, failed = np.zeros(10, int), 0
     async with InfaasClient(kafka=KAFKA) as client:
         async for row in infer_rows(client, "digits", images(), min_accuracy=0.8):

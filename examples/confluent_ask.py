@@ -1,10 +1,10 @@
-"""Asks INFaaS by confluent-kafka alone: nothing of ours is imported, the wire protocol is all of it.
+"""Queries INFaaS with confluent-kafka and the wire protocol only, without the client library.
 
     pip install confluent-kafka
     INFAAS_KAFKA=127.0.0.1:9092 python examples/confluent_ask.py "a wonderful film" "a dull one"
 
-A query is a record in the topic of its task; the answer comes to the topic that its header `infaas-reply-to` names and
-is matched by `infaas-id`. Answers to nobody here (late ones, repeated ones, another process's) are passed over.
+A query is a record in its task's topic. The answer arrives in the topic named by the header `infaas-reply-to` and is
+matched by `infaas-id`. Answers that match no open query (late, repeated or for another process) are ignored.
 """
 
 import json
@@ -22,11 +22,11 @@ QUERIES = "infaas.tasks.sentiment-text"
 ANSWERS = "reviews.answers"
 NEEDS = {"infaas-latency-ms": "5000", "infaas-min-accuracy": os.environ.get("MIN_ACCURACY", "0.8")}
 PATIENCE_S = 10.0
-"""Longer than the latency that is asked for: within that, INFaaS itself says that it was too late."""
+"""Longer than the requested latency, so that INFaaS can report a missed deadline itself."""
 
 
 class Failed(Exception):
-    """There is no answer, but a reason; `retry_after_s` says when asking again may help, None that it will not."""
+    """Reason why there is no answer; `retry_after_s` is the pause before a retry, None if a retry is useless."""
 
     def __init__(self, reason: str, retry_after_s: float | None = None) -> None:
         super().__init__(reason)
@@ -34,7 +34,7 @@ class Failed(Exception):
 
 
 class Asker:
-    """Sends queries and reads answers; one partition is read, from where it ends now."""
+    """Sender of queries and reader of answers, from the current end of the single partition."""
 
     def __init__(self) -> None:
         ensure_topic()
@@ -45,7 +45,7 @@ class Asker:
         self._consumer.assign([TopicPartition(ANSWERS, 0, end)])  # before the first query is sent
 
     def ask_all(self, texts: list[str]) -> list[dict[str, Any] | Failed]:
-        """Ask all at once; returns for each its outputs by name, or why there are none."""
+        """Send all queries at once; returns for each its outputs by name, or the reason of its failure."""
         ids = [str(uuid.uuid4()) for _ in texts]
         found: dict[str, dict[str, Any] | Failed] = {}
         for query_id, text in zip(ids, texts, strict=True):
@@ -66,7 +66,7 @@ class Asker:
 
     def _send(self, query_id: str, text: str, found: dict[str, dict[str, Any] | Failed]) -> None:
         def on_delivery(error: KafkaError | None, _: Message) -> None:
-            if error is not None:  # e.g. there is no such task, hence no such topic
+            if error is not None:  # for example there is no such task, hence no such topic
                 found[query_id] = Failed(f"Kafka does not take the query: {error}")
 
         query = {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [text]}]}
@@ -75,7 +75,7 @@ class Asker:
 
 
 def read(headers: dict[str, str], value: bytes) -> dict[str, Any] | Failed:
-    """Read an answer: status and times are headers, the value is a response of the Open Inference Protocol."""
+    """Decode an answer: status and times are headers, the value is a response of the Open Inference Protocol."""
     status, body = headers["infaas-status"], json.loads(value)
     if status == "ok":
         return {output["name"]: output["data"] for output in body["outputs"]}
@@ -85,7 +85,7 @@ def read(headers: dict[str, str], value: bytes) -> dict[str, Any] | Failed:
 
 
 def ensure_topic() -> None:
-    """Create the topic of answers, which may forget them after an hour."""
+    """Create the topic of answers, with a retention of one hour."""
     admin = AdminClient({"bootstrap.servers": KAFKA})
     made = admin.create_topics([NewTopic(ANSWERS, 1, config={"retention.ms": "3600000"})])
     try:
@@ -96,13 +96,13 @@ def ensure_topic() -> None:
 
 
 def fetch_wait_ms() -> int:
-    """How long a fetch may wait: Apache Kafka wakes it when there is a record, INFaaS's embedded broker does not."""
+    """Return the maximum wait of a fetch: the embedded broker does not end it early for a new record."""
     cluster: Any = AdminClient({"bootstrap.servers": KAFKA}).list_topics(timeout=PATIENCE_S)
     return 10 if cluster.cluster_id == "infaas-embedded" else 500
 
 
 def main(texts: list[str]) -> int:
-    """Print what the reviews are; returns the exit code."""
+    """Print the label of each review; returns the exit code."""
     asker, failures = Asker(), 0
     for text, answer in zip(texts, asker.ask_all(texts), strict=True):
         if isinstance(answer, Failed):

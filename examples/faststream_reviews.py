@@ -1,10 +1,11 @@
-"""Rates reviews in a handler of FastStream: from topic `reviews` to topic `reviews.rated`, each at least once.
+"""Rates reviews in a FastStream handler, from topic `reviews` to topic `reviews.rated`, at least once.
 
     pip install 'faststream[kafka]' ./client  # in a checkout of INFaaS
     INFAAS_KAFKA=127.0.0.1:9092 python examples/faststream_reviews.py
 
-FastStream owns consumer and producer; the handler sees a batch, asks all of it at once, and publishes the ratings. Only
-when it returns is the batch acknowledged: what it raises (Kafka or INFaaS is away) makes FastStream read it again.
+FastStream owns the consumer and the producer. The handler receives a batch, sends its queries concurrently, and
+publishes the ratings. The batch is acknowledged when the handler returns. If it raises (Kafka or INFaaS is
+unavailable), FastStream reads the batch again.
 """
 
 import asyncio
@@ -23,7 +24,7 @@ KAFKA = os.environ.get("INFAAS_KAFKA", "127.0.0.1:9092")
 
 @asynccontextmanager
 async def infaas_client(context: ContextRepo) -> AsyncGenerator[None]:
-    """Have one client for as long as the application runs."""
+    """Keep one client open while the application runs."""
     async with InfaasClient(kafka=KAFKA) as client:
         context.set_global("infaas", client)
         yield
@@ -43,9 +44,9 @@ rated, failed = broker.publisher("reviews.rated"), broker.publisher("reviews.fai
     ack_policy=AckPolicy.NACK_ON_ERROR,
 )
 async def rate(message: KafkaMessage, context: ContextRepo) -> None:
-    """Rate a batch; answers come in the order of the reviews, so that ratings of one key stay in theirs."""
+    """Rate a batch. Answers come in the order of the reviews, so ratings with the same key stay in order."""
     infaas: InfaasClient = context.get("infaas")
-    reviews: Any = message.raw_message  # a tuple, of a batch
+    reviews: Any = message.raw_message  # a tuple for a batch
     texts = [{"text": [review.value]} for review in reviews]
     asking = infaas.infer_many("sentiment-text", texts, latency_ms=5000, min_accuracy=0.8)
     async with aclosing(asking) as answers:
@@ -54,7 +55,7 @@ async def rate(message: KafkaMessage, context: ContextRepo) -> None:
 
 
 async def publish(review: Any, answer: Answer | QueryError) -> None:
-    """Publish what became of a review."""
+    """Publish the rating or the failure of a review."""
     if not isinstance(answer, QueryError):
         rating = {"label": answer.outputs["label"][0, 0].decode(), "variant": answer.variant}
         await rated.publish(rating, key=review.key)

@@ -1,12 +1,12 @@
-// Asks INFaaS by kafka-clients: the wire protocol is all of it.
+// Queries INFaaS with kafka-clients and the wire protocol only.
 //
 //     INFAAS_KAFKA=127.0.0.1:9092 java -cp "$JARS/*" Ask.java "a wonderful film" "a dull one"
 //
-// JARS is a folder with org.apache.kafka:kafka-clients and com.fasterxml.jackson.core:jackson-databind and what they
-// need, e.g. that of Apache Kafka; `java` is a JDK's.
+// JARS is a folder with org.apache.kafka:kafka-clients, com.fasterxml.jackson.core:jackson-databind and their
+// dependencies, for example the one of Apache Kafka; `java` must be from a JDK.
 //
-// A query is a record in the topic of its task; the answer comes to the topic that its header `infaas-reply-to` names
-// and is matched by `infaas-id`. Answers to nobody here (late ones, repeated ones, another process's) are passed over.
+// A query is a record in its task's topic. The answer arrives in the topic named by the header `infaas-reply-to` and is
+// matched by `infaas-id`. Answers that match no open query (late, repeated or for another process) are ignored.
 
 import static java.nio.charset.StandardCharsets.UTF_8;
 
@@ -38,7 +38,7 @@ import org.apache.kafka.common.header.Headers;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
 
-/** Sends queries, any number at once, and gives each its answer. */
+/** Sender of queries; any number may be open at once, each with a future of its answer. */
 public final class Ask implements AutoCloseable {
     static final String QUERIES = "infaas.tasks.sentiment-text";
     static final String ANSWERS = "reviews.answers";
@@ -46,12 +46,12 @@ public final class Ask implements AutoCloseable {
     static final Map<String, String> NEEDS = Map.of(
         "infaas-latency-ms", "5000",
         "infaas-min-accuracy", System.getenv().getOrDefault("MIN_ACCURACY", "0.8"));
-    /** Longer than the latency that is asked for: within that, INFaaS itself says that it was too late. */
+    /** Longer than the requested latency, so that INFaaS can report a missed deadline itself. */
     static final Duration PATIENCE = Duration.ofSeconds(10);
     static final Set<String> RETRYABLE = Set.of("overloaded", "deadline_exceeded", "quota_exceeded", "internal");
     static final ObjectMapper JSON = new ObjectMapper();
 
-    /** There is no answer, but a reason. */
+    /** Reason why there is no answer. */
     static final class Failed extends Exception {
         final boolean retryable;
         final Duration after;
@@ -70,7 +70,7 @@ public final class Ask implements AutoCloseable {
 
     Ask(String broker) throws Exception {
         Map<String, Object> settings = Map.of("bootstrap.servers", broker);
-        // Apache Kafka wakes a fetch that waits when there is a record, INFaaS's embedded broker does not.
+        // Unlike Apache Kafka, the embedded broker does not end a waiting fetch early for a new record.
         int waitMs = ensureTopic(settings).equals("infaas-embedded") ? 10 : 500;
         producer = new KafkaProducer<>(settings, new ByteArraySerializer(), new ByteArraySerializer());
         settings = Map.of("bootstrap.servers", broker, "fetch.max.wait.ms", waitMs);
@@ -81,7 +81,7 @@ public final class Ask implements AutoCloseable {
         reader.start();
     }
 
-    /** Completes with the outputs of the answer, or exceptionally with {@code Failed} or what Kafka says. */
+    /** Completes with the outputs of the answer, or exceptionally with {@code Failed} or Kafka's error. */
     CompletableFuture<JsonNode> ask(String text) throws Exception {
         String id = UUID.randomUUID().toString();
         var input = Map.of("name", "text", "shape", List.of(1), "datatype", "BYTES", "data", List.of(text));
@@ -93,7 +93,7 @@ public final class Ask implements AutoCloseable {
         waiting.put(id, answer);
         answer.whenComplete((outputs, error) -> waiting.remove(id));
         producer.send(record, (metadata, error) -> {
-            if (error != null) answer.completeExceptionally(error); // e.g. no such task, hence no such topic
+            if (error != null) answer.completeExceptionally(error); // for example there is no such task, hence no such topic
         });
         return answer;
     }
@@ -118,7 +118,7 @@ public final class Ask implements AutoCloseable {
         }
     }
 
-    /** Reads an answer: status and times are headers, the value is a response of the Open Inference Protocol. */
+    /** Decodes an answer: status and times are headers, the value is a response of the Open Inference Protocol. */
     private static JsonNode outputs(ConsumerRecord<byte[], byte[]> record) throws Exception {
         JsonNode body = JSON.readTree(record.value());
         String status = header(record.headers(), "infaas-status", "");
@@ -132,7 +132,7 @@ public final class Ask implements AutoCloseable {
         return found == null ? otherwise : new String(found.value(), UTF_8);
     }
 
-    /** Creates the topic of answers, which may forget them after an hour; returns the id of the cluster. */
+    /** Creates the topic of answers, with a retention of one hour; returns the id of the cluster. */
     private static String ensureTopic(Map<String, Object> settings) throws Exception {
         var topic = new NewTopic(ANSWERS, 1, (short) -1).configs(Map.of("retention.ms", "3600000"));
         try (var admin = Admin.create(settings)) {

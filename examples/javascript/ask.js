@@ -1,10 +1,10 @@
-// Asks INFaaS by kafkajs: the wire protocol is all of it.
+// Queries INFaaS with kafkajs and the wire protocol only.
 //
 //     npm ci
 //     INFAAS_KAFKA=127.0.0.1:9092 node ask.js "a wonderful film" "a dull one"
 //
-// A query is a record in the topic of its task; the answer comes to the topic that its header `infaas-reply-to` names
-// and is matched by `infaas-id`. Answers to nobody here (late ones, repeated ones, another process's) are passed over.
+// A query is a record in its task's topic. The answer arrives in the topic named by the header `infaas-reply-to` and is
+// matched by `infaas-id`. Answers that match no open query (late, repeated or for another process) are ignored.
 
 import { randomUUID } from "node:crypto";
 import { Kafka, Partitioners, logLevel } from "kafkajs";
@@ -12,11 +12,11 @@ import { Kafka, Partitioners, logLevel } from "kafkajs";
 const QUERIES = "infaas.tasks.sentiment-text";
 const ANSWERS = "reviews.answers";
 const NEEDS = { "infaas-latency-ms": "5000", "infaas-min-accuracy": process.env.MIN_ACCURACY ?? "0.8" };
-// Longer than the latency that is asked for: within that, INFaaS itself says that it was too late.
+// Longer than the requested latency, so that INFaaS can report a missed deadline itself.
 const PATIENCE_MS = 10_000;
 const RETRYABLE = new Set(["overloaded", "deadline_exceeded", "quota_exceeded", "internal"]);
 
-/** There is no answer, but a reason; `retryAfterMs` says when asking again may help, undefined that it will not. */
+/** Reason why there is no answer; `retryAfterMs` is the pause before a retry, undefined if a retry is useless. */
 class Failed extends Error {
   constructor(reason, retryAfterMs) {
     super(reason);
@@ -24,32 +24,32 @@ class Failed extends Error {
   }
 }
 
-/** Sends queries, any number at once, and gives each its answer. */
+/** Sender of queries; any number may be open at once, each with a promise of its answer. */
 class Asker {
-  #waiting = new Map(); // by id: what is called with the answer
+  #waiting = new Map(); // functions that receive the answer, by id
 
   constructor(broker) {
     this.kafka = new Kafka({ brokers: [broker], logLevel: logLevel.ERROR });
     this.admin = this.kafka.admin();
     this.producer = this.kafka.producer({ createPartitioner: Partitioners.DefaultPartitioner });
-    // kafkajs reads in groups only: one for each process, or they would share the answers.
+    // kafkajs reads only in consumer groups: each process needs its own, so that it receives all answers.
     this.group = `reviews.answers.${randomUUID()}`;
   }
 
   async open() {
     await this.admin.connect();
     if (!(await this.admin.listTopics()).includes(ANSWERS)) {
-      const configEntries = [{ name: "retention.ms", value: "3600000" }]; // it may forget answers after an hour
+      const configEntries = [{ name: "retention.ms", value: "3600000" }]; // one hour
       await this.admin.createTopics({ topics: [{ topic: ANSWERS, numPartitions: 1, configEntries }] });
     }
-    // Apache Kafka wakes a fetch that waits when there is a record, INFaaS's embedded broker does not.
+    // Unlike Apache Kafka, the embedded broker does not end a waiting fetch early for a new record.
     const { clusterId } = await this.admin.describeCluster();
     const maxWaitTimeInMs = clusterId === "infaas-embedded" ? 10 : 5000;
     this.consumer = this.kafka.consumer({ groupId: this.group, maxWaitTimeInMs });
     const ends = await this.admin.fetchTopicOffsets(ANSWERS); // before the first query is sent
     await Promise.all([this.producer.connect(), this.consumer.connect()]);
     await this.consumer.subscribe({ topic: ANSWERS });
-    // `run` does not wait for the group: Kafka lets the first member of one stand for seconds.
+    // `run` does not wait until the group is joined, which takes seconds for its first member.
     const joined = new Promise((resolve) => this.consumer.on(this.consumer.events.GROUP_JOIN, resolve));
     await this.consumer.run({ autoCommit: false, eachMessage: async ({ message }) => this.#take(message) });
     for (const { partition, high } of ends) this.consumer.seek({ topic: ANSWERS, partition, offset: high });
@@ -71,7 +71,7 @@ class Asker {
     try {
       await this.producer.send({ topic: QUERIES, acks: -1, messages: [{ value: JSON.stringify(query), headers }] });
     } catch (error) {
-      // E.g. there is no such task, hence no such topic.
+      // For example there is no such task, hence no such topic.
       this.#waiting.get(id)?.(new Failed(`Kafka does not take the query: ${error.message}`));
     }
     return answer;
@@ -95,7 +95,7 @@ class Asker {
   }
 }
 
-/** Reads an answer: status and times are headers, the value is a response of the Open Inference Protocol. */
+/** Decodes an answer: status and times are headers, the value is a response of the Open Inference Protocol. */
 function read(headers, value) {
   const status = headers["infaas-status"].toString();
   const body = JSON.parse(value);
