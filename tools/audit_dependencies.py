@@ -1,9 +1,9 @@
-"""Looks for known vulnerabilities of what the locks install: `python tools/audit_dependencies.py locks/*.txt`.
+"""Audits the packages of lock files for known vulnerabilities: `python tools/audit_dependencies.py locks/*.txt`.
 
-The database is asked over the network, and whoever cannot reach it knows nothing: that is neither clean nor vulnerable,
-and is said as what it is.
+The vulnerability database is queried over the network. If it cannot be reached, the result is "not done", which is
+neither clean nor vulnerable.
 
-Exit codes: 0 nothing is known of any of them, 1 something is, 2 the audit was not done.
+Exit codes: 0 no known vulnerability, 1 a known vulnerability, 2 the audit was not done.
 """
 
 import subprocess
@@ -22,7 +22,7 @@ _LOOK: Final = (
 
 
 def verdict(report: str, complaint: str) -> tuple[int, list[str]]:
-    """What a run of pip-audit found, as an exit code and lines: its report, and what it printed on stderr."""
+    """Return the exit code and the lines to print for a run of pip-audit, from its report and its stderr."""
     try:
         found: dict[str, Any] = msgspec.json.decode(report.encode(), type=dict[str, Any])
         lines = sorted(set(_vulnerabilities(found["dependencies"])))
@@ -46,7 +46,7 @@ def _vulnerabilities(dependencies: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 
 def main(locks: Sequence[str]) -> int:
-    """Audit each lock, and print what was found; returns the exit code."""
+    """Audit each lock file and print the results; returns the exit code."""
     codes: set[int] = set()
     for lock in locks:
         try:
@@ -58,7 +58,7 @@ def main(locks: Sequence[str]) -> int:
             code, lines = NOT_DONE, [f"NOT DONE: the database did not answer within {_LIMIT_S} s"]
         codes.add(code)
         print("\n".join(f"{lock}: {line}" for line in lines))
-        if code == NOT_DONE:  # the next would not be answered, either
+        if code == NOT_DONE:  # the next request would fail, too
             break
     return next((code for code in (VULNERABLE, NOT_DONE) if code in codes), CLEAN)
 

@@ -1,7 +1,7 @@
-"""Generates the Python of the gateway's `.proto`, which is committed: `python tools/generate_grpc.py`, in `make docs`.
+"""Generates the committed Python code of the gateway's `.proto`: `python tools/generate_grpc.py`, in `make docs`.
 
-What protoc writes registers its messages in the process's one pool of descriptors, where two packages that speak the
-same protocol (tritonclient, KServe's client) clash. So the pool is replaced by one of its own.
+protoc's code registers messages in the descriptor pool of the process. Two packages with the same protocol
+(tritonclient, KServe's client) conflict there. So the generated code gets a descriptor pool of its own.
 """
 
 import subprocess
@@ -18,12 +18,12 @@ _OWN_POOL: Final = "_descriptor_pool.DescriptorPool()"
 
 
 def generated(root: Path) -> dict[Path, str]:
-    """Generate the files; returns their texts by path below `root`, where the `.proto` lies."""
+    """Generate the files; returns their texts by path below `root`, the folder of the repository."""
     proto = root / PROTO
     common = resources.files("grpc_tools") / "_proto"
     with TemporaryDirectory() as folder:
         words = [f"-I{proto.parent}", f"-I{common}", f"--python_out={folder}", f"--pyi_out={folder}", str(proto)]
-        # A process of its own: protoc does not get on with other libraries that hold a protobuf in C++.
+        # A process of its own: protoc conflicts with other libraries that load protobuf in C++.
         subprocess.run([sys.executable, "-m", "grpc_tools.protoc", *words], check=True, timeout=_TIMEOUT_S)
         files = sorted(Path(folder).iterdir())
         return {PROTO.parent / file.name: file.read_text().replace(_SHARED_POOL, _OWN_POOL) for file in files}

@@ -1,12 +1,12 @@
-"""Checks the rules of the house that no other linter knows; prints what breaks them, as `path:line: what`.
+"""Checks project rules that no other linter knows; prints violations as `path:line: fault`.
 
-    python tools/lint_house.py               # the rules; exit code 1 if one is broken
-    python tools/lint_house.py --figures     # the same, and what was measured
-    python tools/lint_house.py --docstrings  # only lists first sentences that may be fragments, for a reader to judge
+    python tools/lint_house.py               # the rules; exit code 1 for a violation
+    python tools/lint_house.py --figures     # the rules, with the measured sizes
+    python tools/lint_house.py --docstrings  # lists first sentences that may be fragments, for a reader to judge
 
-Rules: one public class name stands for one thing in the tree; a function has at most 60 lines, and half of them at most
-8; a file has at most 400. Tests are left out. The lines of a function are those from `def` to its end, docstring
-included, since that is what a reader scrolls through. Cycles of imports are pyright's (`reportImportCycles`).
+Rules: a public class name has one meaning in the whole tree; a function has at most 60 lines, and half of the functions
+have at most 8; a file has at most 400. Tests are excluded. A function's lines run from `def` to its end, docstring
+included, since a reader scrolls through all of them. pyright finds import cycles (`reportImportCycles`).
 """
 
 import argparse
@@ -24,26 +24,26 @@ MAX_FUNCTION_LINES: Final = 60
 MAX_MEDIAN_LINES: Final = 8
 _LEFT_OUT: Final = ("tests", "build", "dist")
 _SHORTEST_SENTENCE: Final = 2
-"""Words; a single one says nothing that the name does not."""
+"""Minimum number of words: a single word repeats the name."""
 _FRAGMENT: Final = re.compile(r"(?:As|At|By|For|From|In|Into|Of|On|That|To|Under|With|Within|Where|Which|Who|Whose)\b")
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 class SourceFile(NamedTuple):
-    """A module of ours, read and parsed."""
+    """Parsed module of the project."""
 
     path: Path
     lines: int
     tree: ast.Module
 
     def place(self, line: int = 1) -> str:
-        """Return where something is, in the form that editors and terminals make a link of."""
+        """Return the place of a line in a form that editors and terminals turn into a link."""
         return f"{self.path}:{line}"
 
 
 class HouseFigures(NamedTuple):
-    """Sizes measured of the tree."""
+    """Measured sizes of the tree."""
 
     files: int
     lines: int
@@ -62,7 +62,7 @@ class HouseFigures(NamedTuple):
 
 
 def read_sources(root: Path) -> list[SourceFile]:
-    """Read every Python file below `root` that is neither a test nor in a hidden folder, with paths relative to it."""
+    """Read all Python files below `root`, with relative paths, except tests and hidden folders."""
     folders = [entry for entry in sorted(root.iterdir()) if entry.is_dir()]
     ours = [folder for folder in folders if folder.name not in _LEFT_OUT and not folder.name.startswith(".")]
     paths = sorted(path for folder in ours for path in folder.rglob("*.py"))
@@ -75,7 +75,7 @@ def _read(path: Path, root: Path) -> SourceFile:
 
 
 def repeated_classes(sources: Sequence[SourceFile]) -> dict[str, list[str]]:
-    """Find public class names that stand in several places, with these; nested classes count, too."""
+    """Return public class names that are defined in several places, with the places; nested classes count."""
     found: defaultdict[str, list[str]] = defaultdict(list)
     for source in sources:
         for node in ast.walk(source.tree):
@@ -85,7 +85,7 @@ def repeated_classes(sources: Sequence[SourceFile]) -> dict[str, list[str]]:
 
 
 def function_lengths(sources: Sequence[SourceFile]) -> dict[str, int]:
-    """Count the lines of each function, by its place and name."""
+    """Return the number of lines of each function, by its place and name."""
     return {
         f"{source.place(node.lineno)}: {node.name}": (node.end_lineno or node.lineno) - node.lineno + 1
         for source in sources
@@ -95,7 +95,7 @@ def function_lengths(sources: Sequence[SourceFile]) -> dict[str, int]:
 
 
 def measure(sources: Sequence[SourceFile]) -> HouseFigures:
-    """Measure what the limits are about; there must be at least one function."""
+    """Measure the sizes that the limits apply to. There must be at least one function."""
     functions = list(function_lengths(sources).values())
     lines = [source.lines for source in sources]
     return HouseFigures(
@@ -110,7 +110,7 @@ def measure(sources: Sequence[SourceFile]) -> HouseFigures:
 
 
 def broken_rules(sources: Sequence[SourceFile]) -> Iterator[str]:
-    """Yield a line for each thing that a person must change."""
+    """Yield one line per violation."""
     for name, places in repeated_classes(sources).items():
         yield f"{places[0]}: class {name} is also at {', '.join(places[1:])}: one name stands for one thing"
     for place, length in function_lengths(sources).items():
@@ -125,7 +125,7 @@ def broken_rules(sources: Sequence[SourceFile]) -> Iterator[str]:
 
 
 def fragments(sources: Sequence[SourceFile]) -> Iterator[str]:
-    """Yield first sentences that seem to need the name they document: a heuristic, to be judged by a reader."""
+    """Yield first sentences that seem to depend on the name they document: a heuristic, for a reader to judge."""
     for source in sources:
         for line, text in _docstrings(source.tree):
             sentence = _first_sentence(text)
@@ -134,12 +134,12 @@ def fragments(sources: Sequence[SourceFile]) -> Iterator[str]:
 
 
 def is_fragment(sentence: str) -> bool:
-    """Whether it begins with a word that joins it to something before, or is a single word."""
+    """Return true if the sentence begins with a word that joins it to the name, or is a single word."""
     return bool(_FRAGMENT.match(sentence)) or len(sentence.split()) < _SHORTEST_SENTENCE
 
 
 def _docstrings(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """Yield docstrings of modules, classes and functions, and the strings below attributes, with their lines."""
+    """Yield docstrings of modules, classes, functions and attributes, with their lines."""
     for node in ast.walk(tree):
         if not isinstance(node, ast.Module | ast.ClassDef | Definition):
             continue
@@ -153,13 +153,13 @@ def _docstrings(tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 
 def _first_sentence(text: str) -> str:
-    """Return the text up to the first full stop that ends a sentence, and at most a paragraph, on one line."""
+    """Return the text up to the first full stop that ends a sentence, at most a paragraph, on one line."""
     paragraph = " ".join(text.strip().partition("\n\n")[0].split())
     return re.split(r"(?<=\.)\s", paragraph, maxsplit=1)[0]
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Check the tree that this file stands in; returns the exit code."""
+    """Check the tree that contains this file; returns the exit code."""
     parser = argparse.ArgumentParser(description="The rules of the house.")
     parser.add_argument("--root", type=Path, default=Path(__file__).parents[1])
     parser.add_argument("--figures", action="store_true", help="print what was measured, too")

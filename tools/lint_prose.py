@@ -2,9 +2,9 @@
 
     python tools/lint_prose.py                    # the whole tree; exit code 1 for a fault
     python tools/lint_prose.py broker docs/jobs.md  # some folders or files
-    python tools/lint_prose.py --figures          # print rates, too
+    python tools/lint_prose.py --figures          # prints the rates, too
 
-Rules: a docstring begins with neither What, Who, Whether nor How; "what" occurs at most 3 times in 1,000 words of
+Rules: a docstring begins with neither What, Who, Whether nor How; `what` occurs at most 3 times in 1,000 words of
 docstrings; words of `LISTED` occur nowhere. Text in backquotes and in fenced blocks is code, not prose.
 """
 
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 MAX_WHAT: Final = 3.0
-"""Occurrences of "what" in 1,000 words of docstrings."""
+"""Maximum occurrences of `what` in 1,000 words of docstrings."""
 LISTED: Final = (
     "told", "said", "anew", "as far as", "so many", "those that", "those who", "lately", "the like of", "who asks",
     "whoever asks", "whoever asked",
@@ -34,7 +34,7 @@ _GENERATED: Final = ("_pb2.py", "_pb2.pyi")
 
 
 class Passage(NamedTuple):
-    """A docstring, a comment or a page, with the line at which it begins."""
+    """A docstring, a comment or a page, with its first line."""
 
     kind: str
     path: Path
@@ -42,7 +42,7 @@ class Passage(NamedTuple):
     text: str
 
     def place(self, position: int = 0) -> str:
-        """Return the place of a character, in the form that editors and terminals make a link of."""
+        """Return the place of a character in a form that editors and terminals turn into a link."""
         return f"{self.path}:{self.line + self.text.count(chr(10), 0, position)}"
 
 
@@ -57,7 +57,7 @@ class ProseFigures(NamedTuple):
 
     @property
     def what_rate(self) -> float:
-        """Occurrences of "what" in 1,000 words of docstrings."""
+        """Occurrences of `what` in 1,000 words of docstrings."""
         return 1000 * self.what / max(1, self.words)
 
     def __str__(self) -> str:
@@ -69,7 +69,7 @@ class ProseFigures(NamedTuple):
 
 
 def read_passages(path: Path) -> list[Passage]:
-    """Read the prose of a Python file or of a Markdown page; code in it is replaced by blanks."""
+    """Read the prose of a Python file or a Markdown page, with code replaced by blanks."""
     text = path.read_text()
     if path.suffix == ".md":
         return [Passage("page", path, 1, _without_code(text))]
@@ -137,7 +137,7 @@ def _files(root: Path, chosen: Sequence[str]) -> list[Path]:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Check the tree that this file stands in, or parts of it; returns the exit code."""
+    """Check the tree that contains this file, or parts of it; returns the exit code."""
     parser = argparse.ArgumentParser(description="The English of docstrings, comments and pages.")
     parser.add_argument("paths", nargs="*", help="folders or files below the root; all if absent")
     parser.add_argument("--figures", action="store_true", help="print rates, too")

@@ -1,4 +1,4 @@
-"""Lists the models of the zoo: a few tasks, and for each several architectures, from cheap to accurate."""
+"""Models of the zoo: a few tasks, each with several architectures from cheap to accurate."""
 
 from pathlib import Path
 from typing import Final
@@ -19,12 +19,15 @@ class ZooModel(msgspec.Struct, frozen=True):
     file: Path | None
     """Model file; None: it is built from the MiniLM pack."""
     minilm_depth: int = 0
-    """Layers of a model that is built from the MiniLM pack."""
+    """Number of layers of a model built from the MiniLM pack."""
     processing: Processing | None = None
-    """What makes its tensors of a text or an image, where its task takes such."""
+    """Steps that make tensors from a text or an image, if the task takes such inputs."""
     variants: tuple[str, ...] = ("onnx-int8dyn", "onnx-int8static")
-    """Variants made besides the fp32 one. Those by which a model is known to gain nothing are left out, but for one:
-    the ResNet's dynamic int8, which is slower and no better, so that there is something never to choose."""
+    """Variants besides FP32. Variants that bring a model no gain are left out.
+
+    The ResNet's dynamic INT8 variant is kept although it is slower and no more accurate: it is an example of a variant
+    that is never chosen.
+    """
 
 
 _STATIC: Final = ("onnx-int8static",)
@@ -53,7 +56,7 @@ MODELS: Final = (
 
 
 def models_of(tasks: tuple[str, ...]) -> tuple[ZooModel, ...]:
-    """Return the models of the named tasks, of all if none is named.
+    """Return the models of the named tasks; all models if none is named.
 
     Raises:
         OperatorError: the zoo has no such task.

@@ -1,4 +1,4 @@
-"""Where the zoo's files lie."""
+"""Path of the zoo's data files."""
 
 from pathlib import Path
 from typing import Final

@@ -1,7 +1,7 @@
-"""The labelled data as clients have it: texts, and image files.
+"""Labelled data in the form that clients send: texts and image files.
 
-The data of `sentiment` is kept as token ids, of which MiniLM's own tokenizer makes the texts again (in lower case, of
-the same ids); the images of `mnist` become PNG files.
+The data of `sentiment` is stored as token ids. MiniLM's own tokenizer decodes them to texts (lower case, with the same
+ids). The images of `mnist` are encoded as PNG.
 """
 
 import io
@@ -23,7 +23,7 @@ IMAGES: Final = Processing(before=DecodeImage(width=28, height=28, channels="gre
 
 
 def as_texts(ids: NDArray[Any], mask: NDArray[Any]) -> NDArray[Any]:
-    """Make texts of token ids, as BYTES."""
+    """Decode token ids to texts, as BYTES."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(TOKENIZER))
@@ -32,7 +32,7 @@ def as_texts(ids: NDArray[Any], mask: NDArray[Any]) -> NDArray[Any]:
 
 
 def as_png(images: NDArray[np.uint8]) -> NDArray[Any]:
-    """Make PNG files of grey images `[count, 1, height, width]`, as BYTES."""
+    """Encode grey images `[count, 1, height, width]` as PNG, as BYTES."""
     from PIL import Image
 
     files: list[bytes] = []

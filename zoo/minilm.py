@@ -1,12 +1,12 @@
 """Builds the two MiniLM sentiment classifiers as ONNX graphs from their packed weights, without torch.
 
 The pack (`data/pack_l36.npz`, 26 MB instead of 160) holds one array per weight: two-dimensional ones as INT8 rows `|q`
-with a FP16 scale per row `|s`, all others as FP16. Word embeddings are shared by both models; names are those of BERT's
-state dict, behind `shared/` or `l<depth>/`.
+with an FP16 scale per row `|s`, all others as FP16. Both models share the word embeddings. The names are those of
+BERT's state dict, with the prefix `shared/` or `l<depth>/`.
 
-The graph is a BERT encoder of `depth` layers, the mean over the tokens that are not padding, and a linear head. Batch
-and length are variable. Positions are sliced from their table by the length, and not gathered by a range: the latter
-pattern is one that onnxruntime 1.32 fuses into an operator which fails at run time.
+The graph is a BERT encoder of `depth` layers, the mean over the tokens without padding, and a linear head. Batch and
+length are dynamic. Positions are sliced from their table by the length, not gathered by a range: onnxruntime 1.32 fuses
+the gather into an operator that fails at run time.
 """
 
 import os
@@ -36,7 +36,7 @@ Weights = dict[str, NDArray[np.float32]]
 
 
 def build_minilm(depth: int, target: Path) -> None:
-    """Write the model of `depth` layers to `target`, whole or not at all; blocks for about a second.
+    """Write the model of `depth` layers to `target`, atomically. Blocks for about a second.
 
     Raises:
         OperatorError: the file cannot be written.
@@ -70,7 +70,7 @@ def unpack(depth: int) -> Weights:
 
 
 class _Graph:
-    """An ONNX graph that is being built; each method returns the name of what it computes."""
+    """An ONNX graph under construction; each method adds nodes and returns the name of their output."""
 
     def __init__(self, weights: Weights) -> None:
         self._weights = weights
@@ -102,7 +102,7 @@ class _Graph:
 
     def _embedding(self) -> str:
         words = self._node("Gather", [self._weight("embeddings.word_embeddings.weight"), "input_ids"], "words")
-        # All tokens are of the first type, so its embedding is added to every position's beforehand.
+        # All tokens have type 0, so its embedding is added to the position embeddings in advance.
         table = self._weights["embeddings.position_embeddings.weight"]
         table = table + self._weights["embeddings.token_type_embeddings.weight"][0]
         length = self._node("Shape", ["input_ids"], "length", start=1, end=2)
@@ -111,7 +111,7 @@ class _Graph:
         return self._norm("embeddings.LayerNorm", self._node("Add", [words, positions], "embedded"))
 
     def _attention_bias(self, mask: str) -> str:
-        """Add 0 where there is a token, a large negative number where there is padding, for every head."""
+        """Add the attention bias of every head: 0 for a token, a large negative number for padding."""
         wide = self._node("Unsqueeze", [mask, self._integers("heads.axes", [1, 2])], "mask.wide")
         padding = self._node("Sub", [self._number("one", 1.0), wide], "mask.padding")
         return self._node("Mul", [padding, self._number("masked", _MASKED)], "attention.bias")
@@ -152,7 +152,7 @@ class _Graph:
         return self._node("LayerNormalization", inputs, f"{at}.out", axis=-1, epsilon=_EPSILON)
 
     def _gelu(self, at: str, value: str) -> str:
-        """Add `x * (1 + erf(x / sqrt(2))) / 2`, in the order that onnxruntime recognises and fuses."""
+        """Add `x * (1 + erf(x / sqrt(2))) / 2`, in the form that onnxruntime recognises and fuses."""
         inner = self._node("Div", [value, self._number("sqrt2", 2**0.5)], f"{at}.inner")
         inner = self._node("Add", [self._node("Erf", [inner], f"{at}.erf"), self._number("one", 1.0)], f"{at}.gate")
         gated = self._node("Mul", [value, inner], f"{at}.gated")

@@ -1,4 +1,4 @@
-"""Registers the zoo as a person would register their own models: files in, variants out."""
+"""Registers the zoo in the same way as users register their own models."""
 
 import asyncio
 import os
@@ -26,7 +26,7 @@ from zoo.minilm import build_minilm
 from zoo.samples import Inputs, calibration, labelled
 
 _SCORES: Final = "logits"
-"""The output of each model of the zoo, which is measured."""
+"""Output that is measured; every model of the zoo has it."""
 _ALL_SAMPLES = 4000
 _FEW_SAMPLES = 1000
 
@@ -47,15 +47,14 @@ async def register_zoo(
     again: bool = False,
     runner: StepRunner = LOCAL,
 ) -> list[Variant]:
-    """Register the models of the named tasks, of all if none is named, for each `hardware`, which the `runner` has.
+    """Register the models of the named tasks (empty: all) for each `hardware`, with the steps run by `runner`.
 
-    Variants are those that the catalog names for each model, or all that can be made here. What is registered stays,
-    unless `again`.
-
-    Files that are built, and the labelled data, go to `cache` and are used again. Cancelling keeps what is complete.
+    The variants are those in the catalog, or with `all_variants` all that can be made. Registered variants are not
+    measured again unless `again` is set. Built models and labelled data are cached in `cache`. Cancellation keeps
+    finished variants.
 
     Raises:
-        OperatorError: a service, the disk or an earlier registration stands in the way.
+        OperatorError: a service or the disk fails, or an earlier registration conflicts.
     """
     models = models_of(tasks)
     progress.step(0, 1, "preparing models and data")
@@ -85,16 +84,16 @@ class _PartialProgress:
         self._total = total
 
     def step(self, done: int, total: int, text: str) -> None:
-        """Show a step; `total` is the part's own and was counted into the whole's beforehand."""
+        """Report a step; `total` is that of the part, and is already included in the whole's total."""
         self._whole.step(self._before + min(done, total), self._total, text)
 
     def note(self, text: str) -> None:
-        """Say what stays."""
+        """Report a permanent line."""
         self._whole.note(text)
 
 
 def _for_hardware(request: Registration, hardware: Hardware) -> Registration:
-    """The request for this hardware; which variants are worth making was found out on CPUs."""
+    """Return the request for one hardware. The catalog's variants apply to CPUs; other hardware gets all variants."""
     return replace(request, hardware=hardware, variants=request.variants if hardware is Hardware.CPU else ())
 
 
@@ -115,20 +114,20 @@ def _request(model: ZooModel, cache: Path) -> Registration:
         measure=ACCURACY,
         output=_SCORES,
         variants=model.variants,
-        # The transformers take 10 ms and more an input; all models of a task are measured on the same rows.
+        # The transformers take 10 ms and more per input; all models of a task are measured on the same rows.
         accuracy_samples=_FEW_SAMPLES if model.task.startswith("sentiment") else _ALL_SAMPLES,
     )
 
 
 class LabelledFiles(NamedTuple):
-    """Files of a task's inputs, as a registration takes them."""
+    """Files with a task's inputs for a registration."""
 
     validation: Path
     calibration: Path
 
 
 def labelled_files(task: str, cache: Path) -> LabelledFiles:
-    """The files of a task of the zoo in `cache`, written if they are not there yet; blocks.
+    """Return the validation and calibration files of a zoo task in `cache`, written if missing. Blocks.
 
     Raises:
         OperatorError: the zoo has no such task, or the files cannot be written.
@@ -140,7 +139,7 @@ def labelled_files(task: str, cache: Path) -> LabelledFiles:
 
 
 def _write_once(file: Path, read: Callable[[], tuple[Inputs, NDArray[np.int64] | None]]) -> Path:
-    """Write inputs, and labels if there are any, to a file, once, whole or not at all."""
+    """Write inputs, and labels if any, to a file, atomically, unless it exists."""
     if file.exists():
         return file
     inputs, labels = read()
@@ -148,7 +147,7 @@ def _write_once(file: Path, read: Callable[[], tuple[Inputs, NDArray[np.int64] |
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as content:
-            # Texts and PNG files end with no NUL, so numpy's own bytes keep them whole.
+            # Texts and PNG files never end with NUL, so numpy's bytes type keeps them whole.
             plain = {name: array.astype("S") if array.dtype.kind == "O" else array for name, array in inputs.items()}
             np.savez(content, allow_pickle=False, **plain, **({} if labels is None else {"label": labels}))
         os.replace(partial, file)

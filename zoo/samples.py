@@ -1,11 +1,11 @@
-"""Real labelled inputs of the zoo's tasks, split into what measures accuracy and what calibrates.
+"""Labelled inputs of the zoo's tasks, divided into inputs for accuracy and inputs for calibration.
 
-The split is the one the models were trained with (flag `te`): `labelled` gives only inputs that no model has seen in
-training, `calibration` only inputs from the training part, so accuracy is never measured on what tuned a model.
+The models were trained with the same division (flag `te`): `labelled` returns only inputs that no model has seen in
+training, `calibration` only inputs of the training part. So accuracy is never measured on data that tuned a model.
 
-Sentiment inputs are token ids cut or padded to `TOKENS` places. Longer texts (3.5 % of them) keep their beginning and
-the closing [SEP]; that costs no accuracy (82.2 % at 48 and at 64 places for the TextCNN) and saves a quarter of the
-compute. One fixed length also lets queries of different clients share a batch.
+Sentiment inputs are token ids cut or padded to `TOKENS` positions. Longer texts (3.5 % of them) keep their beginning
+and the closing [SEP]. This costs no accuracy and saves a quarter of the computation compared with 64 positions. With
+one fixed length, queries of different clients can share a batch.
 """
 
 from functools import lru_cache
@@ -20,7 +20,7 @@ from zoo.encoded import as_png, as_texts
 
 TASKS: Final = ("sentiment", "mnist", "digits")
 ENCODED_TASKS: Final = ("sentiment-text", "mnist-image")
-"""Tasks whose clients send texts and image files: the same data, and some of the same models."""
+"""Tasks whose clients send texts or image files, with the same data and some of the same models."""
 ALL_TASKS: Final = TASKS + ENCODED_TASKS
 TOKENS: Final = 48
 
@@ -39,7 +39,7 @@ Inputs = dict[str, NDArray[Any]]
 
 
 def labelled(task: str) -> tuple[Inputs, NDArray[np.int64]]:
-    """Return the held-out inputs of a task, by tensor name, and the class of each."""
+    """Return the held-out inputs of a task by tensor name, and the class of each."""
     data = _load(task)
     held_out = np.flatnonzero(data["te"])
     return _inputs(task, data, held_out), data["y"][held_out]
@@ -52,7 +52,7 @@ def example(task: str) -> Inputs:
 
 
 def calibration(task: str, count: int = 128) -> Inputs:
-    """Draw `count` inputs from the training part, the same at each call."""
+    """Return `count` inputs of the training part, the same at each call."""
     data = _load(task)
     training = np.flatnonzero(~data["te"])
     return _inputs(task, data, np.random.default_rng(_CALIBRATION_SEED).permutation(training)[:count])
