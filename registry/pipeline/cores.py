@@ -1,4 +1,4 @@
-"""The CPU cores that a measurement runs on, and the time for which its threads waited for one."""
+"""CPU cores of a measurement: pins its threads, and measures the time that they waited for a core."""
 
 import os
 import time
@@ -14,15 +14,15 @@ from registry.pipeline.timing import Run
 
 _THREADS: Final = Path("/proc/self/task")
 _WATCH_S: Final = 0.1
-"""Seconds for which it is watched how busy the cores are."""
+"""Seconds for which the load of the cores is observed."""
 
 
 @contextmanager
 def pinned_to_quiet_cores(count: int) -> Generator[Callable[[], None]]:
-    """Keep all threads of this process on the `count` cores that are least busy; yields what chooses them anew.
+    """Pin all threads of this process to the `count` least busy cores; yield a function that chooses the cores again.
 
-    As many cores as the model has threads, so that a thread is neither moved nor given more than it will have. Where
-    the kernel cannot pin, nothing happens.
+    There are as many cores as the model has threads, so no thread moves or gets more than it will have in service. If
+    the kernel cannot pin threads, nothing happens.
     """
     if not hasattr(os, "sched_setaffinity"):
         yield lambda: None
@@ -46,9 +46,9 @@ def _quietest(cores: list[int]) -> list[int]:
 
 
 def _pin(cores: list[int]) -> None:
-    """Pin the threads there are; those that they start inherit it."""
+    """Pin the present threads; threads that they start inherit it."""
     for thread in _threads():
-        with suppress(OSError):  # it has just ended
+        with suppress(OSError):  # the thread has just ended
             os.sched_setaffinity(thread, cores)
 
 
@@ -57,16 +57,16 @@ def _threads() -> list[int]:
 
 
 class RunObserver:
-    """Observes runs of this process: their wall and CPU time, and the time that its threads waited for a core.
+    """Observes runs of this process: wall time, CPU time, and the time that its threads waited for a core.
 
-    Made when the threads that compute are there; a context manager.
+    A context manager. Create it after the threads that compute exist.
     """
 
     def __init__(self, threads: int) -> None:
         self._share = threads
         self._files: list[int] = []
         for thread in _threads() if _THREADS.exists() else ():
-            with suppress(OSError):  # it has just ended, or this kernel does not keep it
+            with suppress(OSError):  # the thread has just ended, or the kernel lacks this file
                 self._files.append(os.open(_THREADS / str(thread) / "schedstat", os.O_RDONLY))
 
     def __enter__(self) -> Self:
@@ -77,16 +77,16 @@ class RunObserver:
             os.close(file)
 
     def observe(self, compute: Callable[[], object]) -> Run:
-        """Compute, and tell how it went."""
+        """Call `compute` and return its times."""
         waited, cpu_s, began = self._waited_s(), time.process_time(), time.perf_counter()
         compute()
         wall_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu_s
-        # Threads that compute nothing for it may have waited, too: what it computed was not lost.
+        # Threads that compute nothing may have waited, too: that is no loss.
         lost_s = min(self._waited_s() - waited, wall_s - cpu_s / self._share)
         return Run(wall_s, cpu_s, max(lost_s, 0.0))
 
     def _waited_s(self) -> float:
-        """Seconds for which the threads were ready and had no core, each counted as its share of all that compute."""
+        """Return the seconds for which threads were ready and had no core, divided by the number of threads."""
         return sum(_waited_ns(file) for file in self._files) / 1e9 / self._share
 
 

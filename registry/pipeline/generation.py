@@ -1,4 +1,4 @@
-"""Makes a variant's file from another one, by the generator of its kind."""
+"""Makes a variant's file from another file, by the generator of its kind."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,7 @@ from schemas.errors import InvalidRequest, ModelFailed, OperatorError
 from schemas.hardware import Hardware
 
 _PLACE: Final = re.compile(r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : |^Exception from \S+:\s*")
-"""What errors of C++ libraries begin with: where in them something was found."""
+"""Prefixes of C++ libraries' errors: the place in the library that found the error."""
 _MEMORY: Final = re.compile("bad_alloc|alloc|memory", re.IGNORECASE)
 _TOOLS: Final = {
     GeneratorKind.TORCH_TO_ONNX: "torch's exporter to ONNX",
@@ -36,24 +36,24 @@ class GenerateVariant(msgspec.Struct, frozen=True, tag=True):
     generator: GeneratorKind
     source: Path
     target: Path
-    """File that is written."""
+    """File to write."""
     calibration: Path | None
     """Inputs that calibrate, as `save_arrays` writes them."""
     most_lost: float = MOST_ACCURACY_LOST
-    """Share of the answers that may come out different, where there is a choice."""
+    """Largest share of answers, 0..1, that tuning may change."""
     samples: Path | None = None
-    """Inputs to trace with, where a tool must see some."""
+    """Inputs to trace with, for tools that need some."""
     hardware: str = Hardware.CPU
     batch: int = 1
-    """Largest batch that the model computes; the only size where it is compiled for one."""
+    """Largest batch that the model computes; the only size if it is compiled for one."""
 
     def run(self) -> str:
-        """Make the file, and return how it was tuned; raises `NotApplicable` where this model has no such variant."""
+        """Make the file and describe its tuning; raises `NotApplicable` if this model has no such variant."""
         try:
             return self._make()
         except (NotApplicable, InvalidRequest, OperatorError, ModelFailed, OSError, MemoryError):
             raise
-        except Exception as error:  # tools raise anything of a model that they do not take
+        except Exception as error:  # tools raise any error for a model that they do not accept
             reason = _PLACE.sub("", next(iter(str(error).strip().splitlines()), "")).strip()
             if not reason or _MEMORY.search(reason):
                 raise

@@ -1,8 +1,8 @@
-"""Inspects a model file: its format, told by its content and never by executing it, and its signature.
+"""Inspects a model file: recognises its format by content, without executing it, and reads its signature.
 
-A pickle is a program: loading one runs whatever its author wrote. So pickles are refused, also inside a zip archive
-(what `torch.save` and TorchScript write); nothing here or later unpickles anything. Of a `.pt2` file a copy that is
-safe to load is written (`exported_program.py`), and everything later works with that.
+A pickle is a program: loading it runs its author's code. Pickles are therefore refused, also inside a zip archive (as
+`torch.save` and TorchScript write), and no step unpickles anything. Of a `.pt2` file a copy is written that is safe to
+load (`exported_program.py`); all later steps use the copy.
 """
 
 import hashlib
@@ -36,38 +36,38 @@ T = TypeVar("T")
 _ZIP: Final = b"PK\x03\x04"
 _PICKLE: Final = b"\x80"
 _ONNX_IR_VERSION: Final = b"\x08"
-"""Every exporter writes `ModelProto.ir_version`, field 1, a varint, first."""
+"""First byte of an ONNX file: every exporter writes `ModelProto.ir_version`, field 1, a varint, first."""
 _PICKLED_NAMES: Final = (".pkl", ".pickle", ".joblib", ".dill")
 _INSTEAD: Final = "register an .onnx file, or a .pt2 written by torch.export.save"
 
 
 class SourceFormat(StrEnum):
-    """Kind of file that a model was registered from, as in `Architecture.source_format`."""
+    """Format of the file that a model was registered from, as in `Architecture.source_format`."""
 
     ONNX = "onnx"
     EXPORTED_PROGRAM = "exported-program"
     OPENVINO = "openvino"
-    """A graph and weights in OpenVINO's own format, in one file."""
+    """A graph and weights in OpenVINO's own format, packed in one file."""
 
 
 class Inspection(msgspec.Struct, frozen=True):
-    """What a model takes and gives, and the file that everything later loads."""
+    """Signature of a model, and the file that all later steps load."""
 
     file: Path
-    """The registered file itself, or its safe copy."""
+    """The registered file, or its safe or adapted copy."""
     signature: Signature
     outputs: tuple[TensorSpec, ...]
-    """Its outputs as the task promises them, which may be narrower."""
+    """Its outputs in the shapes that the task promises, which may be narrower."""
     measured: TensorSpec
-    """The output that is measured."""
+    """Output that is measured."""
     tensors: tuple[TensorSpec, ...] = ()
-    """Inputs of the model itself."""
+    """Inputs of the model itself, without processing."""
     notes: tuple[str, ...] = ()
-    """What was done to the file so that it can be served."""
+    """Changes to the file, in words."""
     classes: tuple[str, ...] = ()
-    """Names of the classes that the file itself told."""
+    """Names of the classes that the file contains."""
     alone: bool = False
-    """Whether it computes one input at a time and no more."""
+    """True if it computes exactly one input at a time."""
 
 
 class InspectModel(msgspec.Struct, frozen=True, tag=True):
@@ -76,18 +76,18 @@ class InspectModel(msgspec.Struct, frozen=True, tag=True):
     file: Path
     source_format: SourceFormat
     task: Task | None
-    """What the model must fulfil; None if the task is created from the model."""
+    """Task that the model must fulfil; None if the task is created from the model."""
     output: str | None
-    """The output that is measured, as a person named it."""
+    """Name of the output that is measured, if the user gave one."""
     safe_copy: Path
     """Path of the copy that is written if the file itself is not safe."""
     processing: Processing | None = None
-    """What is done around the model."""
+    """Processing around the model."""
     batch_axes: tuple[str, ...] = ()
-    """Where the batch is not the first dimension, as a person declared it."""
+    """Axes of the batch, as the user declared them, if it is not the first dimension."""
 
     def run(self) -> Inspection:
-        """Inspect the model; raises `InvalidRequest` where it cannot be served, or not for this task."""
+        """Inspect the model; raises `InvalidRequest` if it cannot be served, or does not fulfil the task."""
         file, adaptation = self.file, None
         if self.source_format is SourceFormat.ONNX:
             adaptation = _of_onnx(self._adapt, file)
@@ -124,11 +124,11 @@ class InspectModel(msgspec.Struct, frozen=True, tag=True):
 
 # -- the format --------------------------------------------------------------------------------------------------------
 def source_format(file: Path) -> SourceFormat:
-    """Recognise a model file; blocks.
+    """Return the format of a model file; blocks.
 
     Raises:
         OperatorError: the file cannot be read.
-        InvalidRequest: it is a pickle, or no model that can be registered.
+        InvalidRequest: it is a pickle, or not a model that can be registered.
     """
     try:
         with file.open("rb") as content:
@@ -145,16 +145,16 @@ def source_format(file: Path) -> SourceFormat:
 
 
 def is_pickle(file: Path, start: bytes) -> bool:
-    """Whether a file that begins with `start` is a pickle, or calls itself one."""
+    """Return true if a file that begins with `start` is a pickle, or has the name of one."""
     return start[:1] == _PICKLE or file.suffix in _PICKLED_NAMES
 
 
 def model_sha256(file: Path, form: SourceFormat) -> str:
-    """SHA-256 of a model's content, that of other files which hold its weights included; blocks.
+    """Return the SHA-256 of a model's content, including other files that hold its weights; blocks.
 
     Raises:
         OperatorError: a file cannot be read.
-        InvalidRequest: a file that it needs is not there.
+        InvalidRequest: a file of weights is missing.
     """
     own = sha256_of(file)
     others = _of_onnx(_external_files, file) if form is SourceFormat.ONNX else []
@@ -165,14 +165,14 @@ def model_sha256(file: Path, form: SourceFormat) -> str:
 
 
 def files_beside(file: Path) -> list[Path]:
-    """Other files that a model's file needs beside it; blocks. Raises as `model_sha256` does."""
-    if file.suffix == ".xml":  # OpenVINO's graph
+    """Return the other files that a model's file needs beside it; blocks. Raises as `model_sha256` does."""
+    if file.suffix == ".xml":  # graph of OpenVINO
         return [file.with_suffix(".bin")]
     return _of_onnx(_external_files, file) if source_format(file) is SourceFormat.ONNX else []
 
 
 def weights_precision(file: Path, form: SourceFormat) -> str:
-    """The number format of a model's weights, as it is read without executing it; blocks."""
+    """Return the number format of a model's weights, read without executing it; blocks."""
     match form:
         case SourceFormat.ONNX:
             return _of_onnx(_precision, file)
@@ -183,11 +183,11 @@ def weights_precision(file: Path, form: SourceFormat) -> str:
 
 
 def operators_within(file: Path) -> frozenset[str]:
-    """Operators of an ONNX file, those in its loops and branches included; blocks.
+    """Return the operators of an ONNX file, including those in its loops and branches; blocks.
 
     Raises:
-        OperatorError: what reads it is not installed.
-        InvalidRequest: it is no ONNX model.
+        OperatorError: the onnx package is not installed.
+        InvalidRequest: the file is not an ONNX model.
     """
     return _of_onnx(_operators, file)
 
@@ -212,7 +212,7 @@ def _precision(file: Path) -> str:
 
 def _of_onnx(read: Callable[[Path], T], file: Path) -> T:
     try:
-        importlib.import_module("onnx")  # what reads needs it
+        importlib.import_module("onnx")  # `read` needs it
         from google.protobuf.message import DecodeError
     except ImportError as error:
         raise OperatorError(f"ONNX models cannot be read here ({error}): pip install 'infaas[cpu]'") from error
@@ -245,10 +245,10 @@ def _refused(file: Path) -> InvalidRequest:
 
 # -- the signature -----------------------------------------------------------------------------------------------------
 def read_signature(file: Path, source_format: SourceFormat) -> Signature:
-    """Read a model file that is safe to load; blocks, and belongs in a process of its own.
+    """Read the signature of a file that is safe to load; blocks, and should run in a process of its own.
 
     Raises:
-        InvalidRequest: it is broken, or has inputs or outputs that cannot be served.
+        InvalidRequest: the file is broken, or has inputs or outputs that cannot be served.
     """
     signature = _READERS[source_format](file)
     signature.check_batch()

@@ -1,10 +1,10 @@
-"""One step run in a fresh process: `python -m registry.pipeline.isolation STEP RESULT`, both files of JSON.
+"""Runs one step in a fresh process: `python -m registry.pipeline.isolation STEP RESULT`, both JSON files.
 
-Fresh, so that memory and load time are the variant's own; apart, so that a crash in native code, or a model that never
-returns, ends the step and not the registration. Limited, so that it does no harm to what else runs on the machine: it
-may take most of the memory that is free when it begins, and where the machine runs out all the same, it is what the
-kernel ends first. What it started ends with it, and it with the process that started it. It knows no secret of that
-one (`step_environment`) and, where there is a sandbox, sees nothing but its own files (`step_files`).
+The process is fresh, so that memory and load time are those of the variant. A crash in native code, or a model that
+never returns, ends the step and not the registration. The step may use most of the memory that is free at its start,
+and if the machine runs out of memory the kernel kills the step first. Child processes end with the step, and the step
+ends with the process that started it. It gets no secrets of that process (`step_environment`) and, in a sandbox, sees
+only its own files (`step_files`).
 """
 
 import asyncio
@@ -34,58 +34,60 @@ from schemas.errors import InvalidRequest, ModelFailed, OperatorError
 T = TypeVar("T")
 TIMEOUT_S: Final = 900.0
 _MEMORY_SHARE: Final = 0.9
-"""Share of the free memory that a step may take."""
+"""Share of the free memory that a step may use."""
 _OOM_SCORE: Final = Path("/proc/self/oom_score_adj")
 _ROOT: Final = Path(__file__).parents[2]
 _TAIL: Final = 2000
 _LARGEST_RESULT: Final = 64 << 20
 _NO_CACHES: Final = {"TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS": "0"}
-"""Variables that keep libraries from filling caches which end with the sandbox."""
+"""Variables that keep libraries from filling caches that are deleted with the sandbox."""
 _MEMORY_SIGNS: Final = ("bad_alloc", "failed to allocate", "out of memory", "cannot allocate memory")
 STEP_ERRORS: Final = {kind.__name__: kind for kind in (InvalidRequest, OperatorError, NotApplicable, ModelFailed)}
-"""What a step may raise, by name."""
+"""Errors that a step may raise, by name."""
 
 
 class StepCrashed(ModelFailed):
-    """The process of a step ended without a result: what it needed may be there the next time."""
+    """The process of a step ended without a result. A retry may succeed, for example with more free memory."""
 
 
 class StepLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """What the process of a step may take."""
+    """Resource limits of a step's process."""
 
     timeout_s: float = TIMEOUT_S
     memory_bytes: int = 0
-    """Memory of its own; 0: nine tenths of what is free when it begins."""
+    """Memory limit in bytes; 0: nine tenths of the memory that is free at the start."""
     gives_way: bool = False
-    """Whether others that want a core go first."""
+    """True to lower the CPU priority below other processes."""
     cpus: tuple[int, ...] = ()
-    """Numbers of the cores that it may use; none: any."""
+    """Numbers of the cores that it may use; empty: any."""
 
 
 class _Job(msgspec.Struct, frozen=True):
-    """A step, and what it may take."""
+    """A step with its limits."""
 
     step: PipelineStep
     limits: StepLimits
     parent: int
-    """The process that it ends with; 0 in a sandbox, which sees to that."""
+    """Process id with which it ends; 0 in a sandbox, which ends it itself."""
 
 
 class _Failed(msgspec.Struct, frozen=True, tag=True):
-    """Why a step ended without a result."""
+    """Error of a step that ended without a result."""
 
     error: str
     message: str
 
 
 class _Done(msgspec.Struct, frozen=True, tag=True):
-    """A step's result, encoded."""
+    """Encoded result of a step."""
 
     value: msgspec.Raw
 
 
 async def run_step(step: PipelineStep, kind: type[T], limits: StepLimits | None = None) -> T:
-    """Run a step and return its result. Cancelling kills the process, and what it started; so does our own end.
+    """Run a step and return its result, of type `kind`.
+
+    The step and its children are killed if the call is cancelled or this process ends.
 
     Raises:
         InvalidRequest, OperatorError, NotApplicable: as the step raised them.
@@ -114,28 +116,28 @@ async def run_step(step: PipelineStep, kind: type[T], limits: StepLimits | None 
 
 
 class _StepPlace(NamedTuple):
-    """Where a step runs."""
+    """Folders of a running step."""
 
     scratch: Path
     """Folder of the step, its outcome and its temporary files."""
     own: OwnFolders | None
-    """Folders that it writes to in a sandbox; None without one."""
+    """Folders that it writes to in a sandbox; None without a sandbox."""
 
     @classmethod
     def prepared(cls, folder: Path, step: PipelineStep) -> Self:
-        """Make what is needed in `folder`; blocks."""
+        """Create the folders of the step in `folder`; blocks."""
         scratch = folder / "scratch"
         scratch.mkdir()
         return cls(scratch, OwnFolders(folder, step_files(step)) if has_sandbox() else None)
 
     def command(self) -> list[str]:
-        """The command line of the step's process."""
+        """Return the command line of the step's process."""
         seen = TEMPORARY if self.own else self.scratch
         command = [sys.executable, "-m", "registry.pipeline.isolation", str(seen / "step"), str(seen / "result")]
         return sandboxed(command, self.own.sandbox_files(self.scratch, TEMPORARY)) if self.own else command
 
     def environment(self) -> dict[str, str]:
-        """The variables of the step's process."""
+        """Return the environment variables of the step's process."""
         path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
         given = step_environment(os.environ) | {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
         if not self.own:
@@ -144,7 +146,7 @@ class _StepPlace(NamedTuple):
         return _NO_CACHES | kept | dict.fromkeys(("HOME", "TMPDIR"), str(TEMPORARY))
 
     def outcome(self) -> "_Done | _Failed | None":
-        """What the step left; None if it left nothing, or nothing that can be read; blocks."""
+        """Return the outcome of the step; None if there is none or it cannot be read; blocks."""
         try:
             descriptor = os.open(self.scratch / "result", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             with os.fdopen(descriptor, "rb") as file:
@@ -154,7 +156,7 @@ class _StepPlace(NamedTuple):
 
 
 async def _run(place: _StepPlace, said: Path, timeout_s: float) -> int | None:
-    """Run the child; returns its exit code, None if it had to be killed."""
+    """Run the child process; return its exit code, or None if it was killed at the timeout."""
     with said.open("wb") as log, syscall_filter() as (descriptor, options):
         command, descriptors = place.command(), tuple[int, ...]()
         if place.own and options:
@@ -171,7 +173,7 @@ async def _run(place: _StepPlace, said: Path, timeout_s: float) -> int | None:
         try:
             async with asyncio.timeout(timeout_s):
                 code = await process.wait()
-                return 128 - code if place.own and code > 128 else code  # bwrap says so of a signal
+                return 128 - code if place.own and code > 128 else code  # bwrap reports a signal as 128 + number
         except TimeoutError:
             return None
         finally:
@@ -194,7 +196,7 @@ def _log_tail(log: Path) -> str:
 
 
 def main(step: Path, result: Path) -> None:
-    """Run the step, in the child, and leave its outcome, whole or not at all."""
+    """Run the step, in the child process, and write its outcome atomically."""
     partial = result.with_suffix(".partial")
     job = msgspec.json.decode(step.read_bytes(), type=_Job, dec_hook=to_path)
     if job.parent:
@@ -205,7 +207,7 @@ def main(step: Path, result: Path) -> None:
 
 
 def _limit(limits: StepLimits) -> None:
-    """Limit what this process may take; address space is free, since devices map more of it than there is memory."""
+    """Limit this process. Address space is not limited, because devices map more of it than there is memory."""
     memory_bytes = limits.memory_bytes
     pin_thread(limits.cpus)
     if limits.gives_way:
@@ -213,13 +215,13 @@ def _limit(limits: StepLimits) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _, most_s = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (most_s, most_s))  # not that of whoever runs it, which has less to do
+    resource.setrlimit(resource.RLIMIT_CPU, (most_s, most_s))  # not the limit of the parent, which needs less CPU
     with suppress(OSError):  # not Linux
         _OOM_SCORE.write_text("1000")
 
 
 def to_path(_kind: type, text: str) -> Path:
-    """Convert what JSON does not know: of a step and its result only paths."""
+    """Decode a type that JSON lacks: steps and results contain only paths."""
     return Path(text)
 
 
@@ -230,7 +232,7 @@ def _outcome(job: _Job) -> _Done | _Failed:
         return _Failed(type(error).__name__, str(error))
     except OSError as error:
         return _Failed(OperatorError.__name__, f"{error.filename or 'a file'}: {error.strerror or error}")
-    except Exception as error:  # noqa: BLE001 - a runtime raises anything; the parent says it was the model
+    except Exception as error:  # noqa: BLE001 - a runtime may raise anything: an error of the model
         return _Failed(ModelFailed.__name__, f"{_short_of_memory(error, job)}{type(error).__name__}: {error}")
 
 

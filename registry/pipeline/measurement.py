@@ -1,8 +1,8 @@
 """Measures a variant, in a process that has loaded nothing else.
 
-The order matters: memory before the package is imported is not the variant's, so the package comes first; then the
-load; then every batch size, on cores of its own (`timing`, `cores`); then the peak of memory; and last the outputs for
-all samples, which cost the most time and nothing of which is timed.
+The order matters. The runtime's package is imported first, so that its memory is not counted. Then follow the load,
+every batch size on cores of its own (`timing`, `cores`), and the peak of memory. The outputs for all samples come last:
+they take the most time, and none of it is measured.
 """
 
 import time
@@ -37,15 +37,15 @@ from schemas.rows.processing import Processing
 from schemas.rows.tensor_spec import TensorSpec
 
 _LENGTHS: Final = (0.25, 0.5, 1.0, 2.0, 4.0)
-"""Lengths that are measured, as factors of the samples'."""
+"""Lengths to measure, as factors of the samples' length."""
 _SINGLE_ROWS: Final = 4
-"""Samples computed one by one, to see whether a batch mixes them up."""
+"""Samples computed one by one, to test whether outputs depend on the batch."""
 _RESET_PEAK: Final = Path("/proc/self/clear_refs")
 _PROCESS_STATUS: Final = Path("/proc/self/status")
 
 
 class LatencyFit(msgspec.Struct, frozen=True):
-    """Latency as a line over batch, `intercept_s + slope_s * batch`, and how far it is off."""
+    """Latency as a line over the batch size, `intercept_s + slope_s * batch`, with its error."""
 
     intercept_s: float
     slope_s: float
@@ -54,7 +54,7 @@ class LatencyFit(msgspec.Struct, frozen=True):
 
 
 class Measurement(msgspec.Struct, frozen=True):
-    """Latency, load and memory of one variant."""
+    """Latency, load time and memory of one variant."""
 
     device: str
     load_s: float
@@ -62,15 +62,15 @@ class Measurement(msgspec.Struct, frozen=True):
     latency: tuple[BatchLatency, ...]
     fit: LatencyFit
     lengths: tuple[LengthLatency, ...] = ()
-    """Latency by the length of the inputs, where they may have any."""
+    """Latency by length of the inputs, if the length is variable."""
     mixes_lengths: bool = False
-    """Whether inputs of different lengths may share a batch."""
+    """True if inputs of different lengths may share a batch."""
     threads: int = 1
-    """Threads that a batch computed with."""
+    """Threads that computed a batch."""
 
 
 class MeasureVariant(msgspec.Struct, frozen=True, tag=True):
-    """Profile a variant and keep its outputs."""
+    """Profile a variant and store its outputs."""
 
     artifact: Path
     runtime: str
@@ -78,16 +78,16 @@ class MeasureVariant(msgspec.Struct, frozen=True, tag=True):
     options: LoadOptions
     samples: Path
     outputs: Path
-    """File that the outputs for all samples are written to."""
+    """File for the outputs of all samples."""
     single_outputs: Path | None = None
-    """File that the first outputs, computed one by one, are written to, if given."""
+    """File for the first outputs, computed one by one; None: they are not computed."""
     processing: Processing | None = None
-    """What is done around the model, its files as paths: it is measured, too."""
+    """Processing around the model, its files as paths; it is measured as well."""
     tensors: tuple[TensorSpec, ...] = ()
     """Inputs of the model itself."""
 
     def run(self) -> Measurement:
-        """Measure the variant; raises whatever the runtime raises."""
+        """Measure the variant; raises any error of the runtime."""
         samples = load_arrays(self.samples)
         runtimes = runtimes_within(self.runtime, self.artifact)
         for name in runtimes:
@@ -95,7 +95,7 @@ class MeasureVariant(msgspec.Struct, frozen=True, tag=True):
         memory = _MemoryGrowth(self.hardware)
         began = time.perf_counter()
         session = self._load()
-        # What is compiled or allocated only at the first batch belongs to loading.
+        # Compilation and allocation at the first batch count as loading.
         session.infer(take_rows(samples, 0, 1))
         load_s = time.perf_counter() - began
         mixes = lengths_mix(session, samples, self.tensors, self.options.precision)
@@ -118,7 +118,7 @@ class MeasureVariant(msgspec.Struct, frozen=True, tag=True):
         return tuple(batch_latency(size, timing) for size, timing in zip(sizes, timed, strict=True))
 
     def _time_lengths(self, session: Session, samples: Arrays) -> tuple[LengthLatency, ...]:
-        """Time shorter and longer inputs than the samples, as far as the model computes them."""
+        """Time inputs shorter and longer than the samples, within the lengths that the model accepts."""
         variable = {spec.name: variable_axes(spec) for spec in self.tensors if spec.datatype != "BYTES"}
         if isinstance(session, ProcessedSession) or not any(variable.values()):
             return ()
@@ -131,7 +131,7 @@ class MeasureVariant(msgspec.Struct, frozen=True, tag=True):
 
     @property
     def _cores(self) -> int | None:
-        """CPU cores that it computes on; None where another device computes."""
+        """CPU cores to compute on; None if another device computes."""
         return self.options.threads if self.hardware == Hardware.CPU else None
 
     def _load(self) -> Session:
@@ -146,13 +146,13 @@ class MeasureVariant(msgspec.Struct, frozen=True, tag=True):
 
 # -- latency -----------------------------------------------------------------------------------------------------------
 def batch_sizes(max_batch: int) -> list[int]:
-    """Sizes to measure: 1, 2, 4 and so on, and `max_batch`."""
+    """Return the sizes to measure: 1, 2, 4 and so on, and `max_batch`."""
     powers = [1 << power for power in range(max_batch.bit_length())]
     return sorted({*powers, max_batch})
 
 
 def batch_latency(batch: int, timing: Timing) -> BatchLatency:
-    """What was measured at one batch size, as it is kept."""
+    """Return the timing of one batch size as a row of the profile."""
     t = timing
     return BatchLatency(batch, t.p50_s, t.p99_s, t.cpu_s, t.runs, t.discarded, t.noise, t.mean_s)
 
@@ -160,7 +160,7 @@ def batch_latency(batch: int, timing: Timing) -> BatchLatency:
 def _timed(
     session: Session, inputs: Mapping[int, Callable[[int], Arrays]], cores: int | None, *, even: bool
 ) -> list[Timing]:
-    """Time batches on as many cores as they have threads, or wherever the host's part of a device's work runs."""
+    """Time batches on as many cores as they have threads; without `cores`, threads are not pinned."""
     quiet = pinned_to_quiet_cores(cores) if cores else nullcontext(lambda: None)
     with quiet as find_quiet, RunObserver(cores or 1) as observer, no_collection():
         cases = {size: _case(session, observer, take) for size, take in inputs.items()}
@@ -176,7 +176,7 @@ def _case(session: Session, observer: RunObserver, take: Callable[[int], Arrays]
 
 
 def at_length(rows: Arrays, factor: float, variable: Mapping[str, Sequence[int]]) -> Arrays:
-    """Inputs `factor` times as long in their `variable` axes: cut off, or with their own values again behind."""
+    """Return inputs `factor` times as long in their `variable` axes: cut, or repeated from the beginning."""
     made: Arrays = {}
     for name, array in rows.items():
         for axis in variable.get(name, ()):
@@ -189,7 +189,7 @@ def at_length(rows: Arrays, factor: float, variable: Mapping[str, Sequence[int]]
 def _computes(session: Session, inputs: Arrays) -> bool:
     try:
         session.infer(inputs)
-    except Exception:  # noqa: BLE001 - what a runtime raises of a length that the model does not take
+    except Exception:  # noqa: BLE001 - any error of the runtime means that the model does not accept this length
         return False
     return True
 
@@ -203,7 +203,7 @@ def _rows_of(samples: Arrays, batch: int) -> Callable[[int], Arrays]:
 
 
 def fit_latency(latency: Sequence[BatchLatency]) -> LatencyFit:
-    """The least-squares line of p50 over batch; through the origin if there is only one size."""
+    """Return the least-squares line of p50 over batch; through the origin if there is only one size."""
     batches = np.array([point.batch for point in latency], np.float64)
     seconds = np.array([point.typical_s for point in latency], np.float64)
     if len(latency) == 1:
@@ -215,7 +215,7 @@ def fit_latency(latency: Sequence[BatchLatency]) -> LatencyFit:
 
 # -- outputs -----------------------------------------------------------------------------------------------------------
 def compute_all(session: Session, samples: Arrays, options: LoadOptions) -> Arrays:
-    """Outputs for all samples, in batches of at most `max_batch`, on all cores."""
+    """Return the outputs for all samples, computed in batches of at most `max_batch`, on all cores."""
     with ThreadPoolExecutor(_lanes(options)) as lanes:
         parts = list(lanes.map(session.infer, batches_of(samples, options.max_batch)))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -227,7 +227,7 @@ def _lanes(options: LoadOptions) -> int:
 
 # -- memory ------------------------------------------------------------------------------------------------------------
 class _MemoryGrowth:
-    """Bytes added to this process's memory, or to the device's, at the highest point since this object was made."""
+    """Peak of the memory that this process, or the device, has allocated since this object was created."""
 
     def __init__(self, hardware: str) -> None:
         self._on_cuda = hardware == Hardware.CUDA
@@ -236,17 +236,17 @@ class _MemoryGrowth:
         self._start = cuda.memory_used() if self._on_cuda else self._process.memory_info().rss
 
     def peak_bytes(self) -> int:
-        """The growth until now; on a device, where no peak is kept, what is in use now."""
+        """Return the growth in bytes; for a device, which keeps no peak, the memory in use now."""
         now = cuda.memory_used() if self._on_cuda else max(_peak(), self._process.memory_info().rss)
         return max(now - self._start, 0)
 
 
 def _reset_peak() -> None:
-    """Linux keeps the peak since the start of the process, unless told to forget it."""
+    """Reset the peak that Linux keeps since the start of the process."""
     try:
         _RESET_PEAK.write_text("5")
     except OSError:
-        return  # not Linux, or not allowed: the present size is taken instead
+        return  # not Linux, or not permitted: the present size is used
 
 
 def _peak() -> int:

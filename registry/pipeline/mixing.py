@@ -1,4 +1,4 @@
-"""Whether inputs of different lengths may share a batch: seen by computing some padded and not."""
+"""Tests whether inputs of different lengths may share a batch, by computing some with and without padding."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -14,14 +14,14 @@ from schemas.rows.tensor_spec import TensorSpec
 
 _ROWS: Final = 8
 _LOOKED_AT: Final = 32
-"""Texts of which the shortest are padded: the longest may be as long as the model takes any."""
+"""Number of texts from which the shortest are taken; longer ones may not leave room for padding."""
 _TOLERANCE: Final = 0.01
 _LOSSY_TOLERANCE: Final = 0.05
-"""Shares of an output's range by which it may differ; dynamic INT8 differs by more with anything else in the batch."""
+"""Shares of an output's range by which it may differ; dynamic INT8 depends more on the rest of the batch."""
 
 
 def lengths_mix(session: Session, samples: Arrays, inputs: Sequence[TensorSpec], precision: str) -> bool:
-    """Whether a model with the tensors `inputs` answers padded inputs as it answers them without; blocks."""
+    """Return true if a model with the tensors `inputs` gives padded inputs the same answers; blocks."""
     variable = {spec.name: axes for spec in inputs if (axes := variable_axes(spec))}
     if not variable or any(spec.datatype == "BYTES" for spec in inputs):
         return False
@@ -35,12 +35,12 @@ def lengths_mix(session: Session, samples: Arrays, inputs: Sequence[TensorSpec],
         alone = [session.infer(row) for row in rows]
         padded = [session.infer(pad_to(row, FACTOR, variable, fill)) for row in rows]
         return all(_same(pair, precision) for pair in _by_output(alone, padded))
-    except Exception:  # noqa: BLE001 - what a runtime raises of a length that the model does not take
+    except Exception:  # noqa: BLE001 - any error of the runtime means that the model does not accept this length
         return False
 
 
 def variable_axes(spec: TensorSpec) -> list[int]:
-    """Axes of any length, besides the batch."""
+    """Return the axes of variable size, without the batch."""
     return [axis for axis, size in enumerate(spec.shape) if axis and size < 0]
 
 

@@ -1,4 +1,4 @@
-"""Computes the outputs of a variant that is ready for given inputs, and measures nothing."""
+"""Computes the outputs of a ready variant for given inputs, without measuring."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from schemas.rows.processing import Processing
 
 
 class ComputeOutputs(msgspec.Struct, frozen=True, tag=True):
-    """Load a variant and keep its outputs for all rows of a file."""
+    """Load a variant and store its outputs for all rows of a file."""
 
     artifact: Path
     runtime: str
@@ -21,14 +21,14 @@ class ComputeOutputs(msgspec.Struct, frozen=True, tag=True):
     options: LoadOptions
     samples: Path
     outputs: Path
-    """File that the outputs are written to."""
+    """File for the outputs."""
     processing: Processing | None = None
-    """What is done around the model, its files as paths."""
+    """Processing around the model, its files as paths."""
     mixes_lengths: bool = False
-    """Whether inputs of different lengths may share a batch."""
+    """True if inputs of different lengths may share a batch."""
 
     def run(self) -> None:
-        """Compute the outputs; raises whatever the runtime raises."""
+        """Compute the outputs; raises any error of the runtime."""
         session = find_runtime(self.runtime).load(self.artifact, self.hardware, self.options)
         if self.processing is not None:
             session = ProcessedSession(session, self.processing)

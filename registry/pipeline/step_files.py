@@ -1,8 +1,8 @@
-"""The files of a step: those that it reads, those that it writes, and those that its result may name.
+"""Files of a step: those that it reads, those that it writes, and those that its result may name.
 
-A step sees no others (`process.sandbox`), and is not believed: it works on somebody's file, with libraries that may
-have holes. So only plain files with names that it was to write are taken over from it, and a result that names any
-other file is refused.
+In a sandbox a step sees no other files (`process.sandbox`). Its results are not trusted: it processes a tenant's file
+with libraries that may have security holes. Hence only plain files with expected names are taken over, and a result
+that names any other file is refused.
 """
 
 import os
@@ -33,13 +33,13 @@ class StepFiles(NamedTuple):
 
     read: tuple[Path, ...]
     written: tuple[Path, ...]
-    """Files that it writes; others whose names begin with one of these names belong to it."""
+    """Files that it writes; a file whose name begins with one of these names belongs to it."""
     devices: bool = False
-    """Whether it computes on an accelerator."""
+    """True if it computes on an accelerator."""
 
 
 def step_files(step: PipelineStep) -> StepFiles:
-    """The files of a step; blocks, as an ONNX file says which others hold its weights."""
+    """Return the files of a step; blocks, because an ONNX file must be read to find its weights."""
     match step:
         case InspectModel():
             read = [step.file, *_of_processing(step.processing)]
@@ -77,7 +77,7 @@ def _of_processing(processing: Processing | None) -> list[Path]:
 
 
 def _artifacts(runtime: str, artifact: Path) -> list[Path]:
-    """An artifact, and of a composite those of its stages, which lie beside it."""
+    """Return an artifact, and for a composite those of its stages, which lie beside it."""
     found: list[Path] = []
 
     def note(sha256: str) -> Path:
@@ -89,12 +89,12 @@ def _artifacts(runtime: str, artifact: Path) -> list[Path]:
 
 
 def _engines(artifact: Path, hardware: str) -> list[Path]:
-    """Where TensorRT keeps the engines that it builds of an artifact, by the beginning of their names."""
+    """Return the prefix of the TensorRT engines that are built from an artifact."""
     return [artifact.parent / ENGINES_FOLDER / artifact.name[:16]] if hardware == Hardware.CUDA else []
 
 
 def _linked(folder: Path) -> list[Path]:
-    """Files elsewhere that links of a folder lead to, as in a cache of Hugging Face's; an upload has none."""
+    """Return files outside a folder to which its links lead, as in Hugging Face's cache; an upload has no links."""
     if not folder.is_dir():
         return []
     found = [Path(root, name) for root, _, names in os.walk(folder) for name in names]
@@ -102,10 +102,10 @@ def _linked(folder: Path) -> list[Path]:
 
 
 class OwnFolders:
-    """Folders that a step sees in place of those that it writes to, so that it can change nothing else there."""
+    """Folders that replace the target folders of a step, so that it can change nothing else there."""
 
     def __init__(self, folder: Path, files: StepFiles) -> None:
-        """Make them within `folder`; blocks."""
+        """Create them in `folder`; blocks."""
         self._files = files
         self._own: dict[Path, Path] = {}
         for place in dict.fromkeys(file.parent for file in files.written):
@@ -113,21 +113,21 @@ class OwnFolders:
             self._own[place].mkdir()
 
     def sandbox_files(self, scratch: Path, temporary: Path) -> SandboxFiles:
-        """What the sandbox shows, with `scratch` as its folder for temporary files."""
+        """Return the files of the sandbox; `scratch` is its folder for temporary files."""
         return SandboxFiles(self._files.read, {temporary: scratch, **self._own}, self._files.devices)
 
     def take_over(self) -> None:
-        """Move what the step wrote to where it belongs; blocks.
+        """Move the files that the step wrote to their targets; blocks.
 
         Raises:
-            ModelFailed: it wrote something else than plain files there.
+            ModelFailed: it wrote something other than plain files.
         """
         for place, own in self._own.items():
             begins = tuple(file.name for file in self._files.written if file.parent == place)
             for found in sorted(own.iterdir()):
                 target = place / found.name
                 if target in self._files.read or not found.name.startswith(begins):
-                    continue  # where a file that it reads was shown, or something temporary
+                    continue  # mount point of a file that it reads, or a temporary file
                 if not stat.S_ISREG(found.lstat().st_mode):
                     raise ModelFailed(f"it wrote {found.name}, which is no plain file")
                 place.mkdir(exist_ok=True)
@@ -135,7 +135,7 @@ class OwnFolders:
 
 
 def check_result(step: PipelineStep, result: object) -> None:
-    """Raise `InvalidRequest` where the result of a step names files that are not the step's to name."""
+    """Raise `InvalidRequest` if the result of a step names files that the step may not name."""
     if isinstance(step, InspectModel) and isinstance(result, Inspection):
         _check_named([result.file], [step.file, step.safe_copy])
     if isinstance(step, ImportModel) and isinstance(result, ImportedModel):

@@ -1,16 +1,16 @@
-"""Times a model so that what else the machine does is seen, and kept out where it can be.
+"""Times a model, and detects and excludes the influence of other load on the machine.
 
 Rules:
-* What else runs makes a run longer, never shorter. A run during which a thread was ready and did not run, for more than
-  a twentieth of the time, says how busy the machine was and not how fast the model is: it is discarded.
-* Others also take caches, memory bandwidth and clock speed, of which a process is told nothing. So all cases are timed
-  in rounds, one case after the other, and rounds of one case lie apart in time. A case is settled once three rounds
-  agree; the lowest three that do are kept, the others are discarded.
-* Where none agree, more rounds are timed, on cores that are quieter now, until the budget is spent. What is noisy then
-  is kept, and says so.
+* Other load makes a run longer, never shorter. A run is discarded if a thread was ready and had no core for more than a
+  twentieth of the time: it measures the machine's load, not the model.
+* Other processes also use caches, memory bandwidth and clock speed, which a process cannot observe. Hence all cases are
+  timed in rounds, one case after the other, so that the rounds of a case lie apart in time. A case is settled once
+  three rounds agree. The lowest three that agree are kept, the others discarded.
+* If no rounds agree, more rounds are timed on cores that are quieter at that time, until the budget is spent. The noisy
+  result is kept and marked as noisy.
 
-A quiet machine takes as long as three short rounds a case. The p99 of few runs is their maximum. That of many is the
-model's own: as the median does, it leaves out what others on the machine would add.
+On a quiet machine a case takes three short rounds. The p99 of few runs is their maximum. The p99 of many runs belongs
+to the model: like the median, it excludes additions by other load.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,64 +23,64 @@ import numpy as np
 _WARM_UP_RUNS: Final = 2
 _WARM_UP_S: Final = 0.2
 _STABLE: Final = 0.1
-"""Share by which two runs in a row may differ once a model is warm."""
+"""Relative difference allowed between two runs in a row of a warm model."""
 _ROUND_S: Final = 0.05
 _ROUND_RUNS: Final = 700
 _FEW_ROUNDS: Final = 3
-"""Rounds that have to agree."""
+"""Rounds that must agree."""
 _MOST_ROUNDS: Final = 12
 _AGREES: Final = 0.05
-"""Share by which the medians of rounds that agree may differ."""
+"""Relative difference allowed between the medians of rounds that agree."""
 _BUDGET_S: Final = 1.0
 _BUDGET_RUNS: Final = 6
-"""Runs of a case that are always within the budget, however long they take."""
+"""Runs of a case that are always within the budget."""
 _LOST_SHARE: Final = 0.05
 _LOST_S: Final = 20e-6
-"""Seconds that every run may lose: to be woken takes some microseconds on an idle machine, too."""
+"""Seconds that every run may lose: waking a thread takes some microseconds on an idle machine as well."""
 
 
 class Run(NamedTuple):
-    """What was seen of one batch."""
+    """Observation of one batch."""
 
     wall_s: float
     cpu_s: float
     """CPU seconds of all threads."""
     lost_s: float
-    """Seconds for which it could have run on and had no core."""
+    """Seconds for which it was ready and had no core."""
 
     @property
     def is_quiet(self) -> bool:
-        """Whether it had its cores nearly all the time."""
+        """True if it had its cores nearly all the time."""
         return self.lost_s <= _LOST_S + _LOST_SHARE * self.wall_s
 
 
 Case = Callable[[int], Run]
-"""Computes one batch; called with 0, 1 and so on, so that it may take other inputs each time."""
+"""Computes one batch. The argument counts from 0, so that each call may use other inputs."""
 
 
 class Timing(msgspec.Struct, frozen=True):
-    """Latency of one case, and how sure it is."""
+    """Latency of one case, with its uncertainty."""
 
     p50_s: float
     p99_s: float
     cpu_s: float
     """Median of the CPU seconds of all threads."""
     runs: int
-    """Runs that these are from."""
+    """Number of runs in these statistics."""
     discarded: int
-    """Runs that met a busy machine."""
+    """Number of discarded runs."""
     noise: float
-    """Share by which rounds apart in time differ, or that was lost to others."""
+    """Relative difference between rounds, or the share of time lost to other load."""
     mean_s: float | None = None
-    """Mean, where runs differ by what they compute, see `uneven_timing`."""
+    """Mean, if runs differ in their work, see `uneven_timing`."""
 
 
 def time_cases(cases: Sequence[Case], find_quiet: Callable[[], None] = lambda: None) -> list[Timing]:
     """Time all cases, each until it is settled or its budget is spent.
 
     Args:
-        cases: what is timed.
-        find_quiet: called before each further round, once the first ones did not agree.
+        cases: cases to time.
+        find_quiet: called before each further round after the first rounds, if they did not agree.
     """
     series = [_Series(case) for case in cases]
     for one in series:
@@ -96,7 +96,7 @@ def time_cases(cases: Sequence[Case], find_quiet: Callable[[], None] = lambda: N
 
 
 class _Series:
-    """The rounds of one case."""
+    """Rounds of one case."""
 
     def __init__(self, case: Case) -> None:
         self._case = case
@@ -106,7 +106,7 @@ class _Series:
         self.rounds: list[list[Run]] = []
 
     def warm_up(self) -> None:
-        """Run until two runs in a row take about the same."""
+        """Run until two runs in a row take about the same time."""
         began_s, before, now = self._spent_s, self._run(), self._run()
         while abs(now.wall_s - before.wall_s) > _STABLE * before.wall_s and self._spent_s - began_s < _WARM_UP_S:
             before, now = now, self._run()
@@ -121,7 +121,7 @@ class _Series:
 
     @property
     def is_done(self) -> bool:
-        """Whether enough rounds agree, or no more can be afforded."""
+        """True if enough rounds agree, or the budget is spent."""
         budget_s = max(_BUDGET_S, _BUDGET_RUNS * self._shortest_s)
         return agreeing(self.rounds) is not None or len(self.rounds) >= _MOST_ROUNDS or self._spent_s >= budget_s
 
@@ -134,7 +134,7 @@ class _Series:
 
 
 def agreeing(rounds: Sequence[Sequence[Run]]) -> list[list[Run]] | None:
-    """The quiet runs of the lowest rounds that agree, if there are enough."""
+    """Return the quiet runs of the lowest rounds that agree; None if there are too few."""
     quiet = [kept for runs in rounds if (kept := [run for run in runs if run.is_quiet])]
     ordered = sorted(quiet, key=_median_s)
     for first in range(len(ordered) - _FEW_ROUNDS + 1):
@@ -146,7 +146,7 @@ def agreeing(rounds: Sequence[Sequence[Run]]) -> list[list[Run]] | None:
 
 
 def summarise(rounds: Sequence[Sequence[Run]]) -> Timing:
-    """The timing of all rounds of a case: of those that agree, else of the lowest, less what they lost."""
+    """Return the timing of a case: of the rounds that agree, else of the lowest rounds without their lost time."""
     total = sum(map(len, rounds))
     chosen = agreeing(rounds)
     if chosen is not None:
@@ -173,5 +173,5 @@ def _spread(rounds: Sequence[Sequence[Run]]) -> float:
 
 
 def without_loss(run: Run) -> Run:
-    """A run as it would have been with a core of its own: no less than what it computed, whatever it waited for."""
+    """Return a run without its lost time; it is never shorter than its CPU time."""
     return Run(max(run.wall_s - run.lost_s, min(run.cpu_s, run.wall_s)), run.cpu_s, 0.0)

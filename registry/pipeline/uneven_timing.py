@@ -1,8 +1,8 @@
-"""Times a model whose batches take as long as their inputs need, as a cascade's do.
+"""Times a model whose batches take different time for different inputs, such as a cascade.
 
-The runs of such a model differ on the quietest machine, so none is discarded for being longer than others, which would
-leave out the very inputs that take long: of each only the time is taken off for which it had no core. What counts is
-the mean, over enough rows for the share of those that take long to be about that of all.
+Runs of such a model differ on a quiet machine as well. None is discarded for being long, which would exclude the inputs
+that take long; only the time without a core is subtracted. The result is the mean, over enough rows for the share of
+slow inputs to be representative.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,9 +21,9 @@ _BUDGET_S: Final = 2.0
 
 
 def time_uneven(cases: Mapping[int, Case]) -> list[Timing]:
-    """Time cases, by the rows in a batch of each, with so many rows that their mean says something.
+    """Time cases, by the rows in a batch of each, over enough rows for a meaningful mean.
 
-    None takes longer than its budget. Called with 0, 1 and so on, a case computes other rows each time.
+    Each case stops at its budget. A case is called with 0, 1 and so on, and computes other rows each time.
     """
     return [_time(case, size) for size, case in cases.items()]
 
@@ -40,7 +40,7 @@ def _time(case: Case, size: int) -> Timing:
 
 
 def uneven_timing(runs: Sequence[Run]) -> Timing:
-    """The timing of runs that all count, less what they lost."""
+    """Return the timing of runs that all count, without the time that they lost."""
     seconds = [without_loss(run).wall_s for run in runs]
     p50_s, p99_s = np.quantile(seconds, (0.5, 0.99), method="higher")
     lost = sum(run.lost_s for run in runs) / sum(run.wall_s for run in runs)

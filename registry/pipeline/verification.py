@@ -1,12 +1,13 @@
-"""Decides which variants are refused, from their outputs alone. Pure, but for a measure of the person's own.
+"""Decides from outputs alone which variants are refused. Pure, except for a measure of the user's own.
 
 The reference (the model as registered) is refused, and nothing is registered, if an output has another datatype or
-shape than the model says, or a NaN; or if what it computes for an input depends on the others in the batch.
+shape than the model declares, or contains NaN; or if its output for an input depends on the other inputs in the batch.
 
-A variant made from it is refused if an output has another form or a NaN, or if it is no longer the same model:
-* with labels, or a reference's outputs for labels, where its quality by the task's measure is more than `most_lost`
-  below the reference's. A loss up to that is a legitimate trade, and the profile says how large it is;
-* with neither, where it agrees with the reference on fewer than all but `most_lost` of the inputs.
+A variant made from it is refused if an output has another form or contains NaN, or if it differs too much from the
+reference:
+* with labels, or with a reference's outputs as labels: if its quality by the task's measure is more than `most_lost`
+  below the reference's. A smaller loss is a valid trade, and the profile shows it;
+* without either: if it agrees with the reference on less than `1 - most_lost` of the inputs.
 """
 
 from collections.abc import Sequence
@@ -30,30 +31,30 @@ _BATCH_TOLERANCE: Final = 1e-2
 
 
 class Accuracy(msgspec.Struct, frozen=True):
-    """How good a variant is by its task's measure, and how that is known."""
+    """Quality of a variant by its task's measure, and the source of that value."""
 
     value: float
-    """Measured, or for a declared one the least that the agreement with the reference allows."""
+    """Measured; or, if declared, the lower bound that the agreement with the reference allows."""
     source: AccuracySource
     samples: int = 0
-    """Inputs behind a measured accuracy."""
+    """Number of inputs behind a measured accuracy."""
 
 
 class Judgement(msgspec.Struct, frozen=True):
-    """What is measured, and by what."""
+    """Measure of a registration, and the measured output."""
 
     measure: str
     output: str
-    """The output that is measured."""
+    """Output that is measured."""
     doubtful: bool = False
-    """Whether the outputs must show that they are scores of classes, as was guessed."""
+    """True if the outputs must prove to be scores of classes, because the measure was guessed."""
 
 
 class VerifiedReference(msgspec.Struct, frozen=True):
-    """The model as registered, found right: what its variants are compared with."""
+    """The verified reference, with which its variants are compared."""
 
     samples: Samples
-    """Its labels are a reference's outputs where nothing else says what is right."""
+    """Inputs; their labels are a reference's outputs if there are no others."""
     specs: tuple[TensorSpec, ...]
     """Outputs that the task promises."""
     judgement: Judgement
@@ -62,11 +63,11 @@ class VerifiedReference(msgspec.Struct, frozen=True):
 
 
 class Verification(msgspec.Struct, frozen=True):
-    """What the outputs of a variant say of it."""
+    """Result of the verification of a variant."""
 
     accuracy: Accuracy
     refusal: str = ""
-    """Why it is refused; empty if it is right."""
+    """Why the variant is refused; empty if it is accepted."""
 
 
 def verify_reference(
@@ -78,12 +79,12 @@ def verify_reference(
     declared_accuracy: float | None = None,
     others: Arrays | None = None,
 ) -> VerifiedReference:
-    """Verify the model as it was registered; `single_outputs` are its first ones, computed one by one.
+    """Verify the model as registered; `single_outputs` are its first outputs, computed one by one.
 
-    `others` are the outputs of the task's reference, if that is another model's variant.
+    `others` are the outputs of the task's reference, if that belongs to another model.
 
     Raises:
-        InvalidRequest: it is wrong.
+        InvalidRequest: the model is refused.
     """
     wrong = malformed(outputs, specs, samples.count) or _depends_on_batch(outputs, single_outputs)
     if wrong:
@@ -106,7 +107,7 @@ def verify_reference(
 def verify_variant(
     reference: VerifiedReference, outputs: Arrays, most_lost: float = MOST_ACCURACY_LOST
 ) -> Verification:
-    """Verify a variant by its outputs for the inputs that the reference had."""
+    """Verify a variant by its outputs for the same inputs as the reference."""
     wrong = malformed(outputs, reference.specs, reference.samples.count)
     if wrong:
         return Verification(Accuracy(0.0, reference.accuracy.source), wrong)
@@ -124,7 +125,7 @@ def verify_variant(
 
 
 def malformed(outputs: Arrays, specs: Sequence[TensorSpec], rows: int) -> str:
-    """What is wrong with the form of the outputs; empty if nothing is."""
+    """Return the first error in the form of the outputs; empty if there is none."""
     for spec in specs:
         if spec.name not in outputs:
             return f"there is no output {spec.name!r}"

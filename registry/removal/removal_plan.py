@@ -1,4 +1,4 @@
-"""Plans a removal: finds the rows that belong to a name, and the uses that speak against it."""
+"""Plans a removal: finds the rows that belong to a name, and the uses that prevent it."""
 
 import asyncio
 from collections.abc import Sequence
@@ -100,7 +100,7 @@ async def check_may_remove(session: DatabaseSession, names: RegisteredNames, sig
 
 
 async def check_serves_not(session: DatabaseSession, names: RegisteredNames) -> None:
-    """Raise `OperatorError` if a version would go that serves its model while other versions stay."""
+    """Raise `OperatorError` if a version would be removed that serves its model while other versions stay."""
     if serving := await list_serving(session, names):
         raise OperatorError(f"this version of {serving[0]} answers its queries: `infaas rollout` another one first")
 

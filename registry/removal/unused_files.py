@@ -35,7 +35,7 @@ async def unused_files(session: DatabaseSession, names: RegisteredNames, artifac
 
 
 async def discard_unused(session: DatabaseSession, files: Collection[str], artifacts: ArtifactStore) -> None:
-    """Delete the files that no row needs; the session must hold the lock of the catalog."""
+    """Delete those of `files` that no row needs; the session must hold the lock of the catalog."""
     variants, architectures = await list_variants(session), await list_architectures(session)
     for sha256 in set(files) - await asyncio.to_thread(files_of, variants, architectures, artifacts):
         await asyncio.to_thread(artifacts.discard, sha256)
