@@ -1,8 +1,8 @@
-"""A library that AOTInductor has compiled for the CPU, called without the interpreter's lock.
+"""Library compiled by AOTInductor for the CPU, called without the interpreter's lock.
 
-Torch's own loader holds the lock for as long as a batch computes: no other slot of the worker computes meanwhile, and
-nothing is read or answered. What it calls is the stable C interface of the library (`aoti_runtime/interface.h` among
-torch's headers), so this calls it, too, by `ctypes`, which lets go of the lock.
+Torch's own loader holds the lock while a batch computes: meanwhile no other slot of the worker computes, and the event
+loop stands still. This module calls the same stable C interface of the library (`aoti_runtime/interface.h` among
+torch's headers) by `ctypes`, which releases the lock.
 """
 
 import ctypes
@@ -20,13 +20,13 @@ _POINTER: Final = ctypes.c_void_p
 
 
 class AotLibrary:
-    """The models of a library in memory: as many threads compute at once as there are, further ones wait."""
+    """Models of a library in memory: each computes for one thread at a time, and further threads wait."""
 
     def __init__(self, library: Any, models: int) -> None:
-        """Make so many models; blocks.
+        """Create `models` models; blocks.
 
         Raises:
-            RuntimeError: the library refuses; why is on standard error.
+            RuntimeError: the library refuses; the reason is on standard error.
         """
         self._library = library
         self._tensors: Any = importlib.import_module("torch._C._aoti")
@@ -39,21 +39,21 @@ class AotLibrary:
 
     @classmethod
     def load(cls, archive: Path, models: int) -> Self | None:
-        """Load the library of an archive; None: it needs what only torch's loader gives it, as operators of others."""
+        """Load the library of an archive. Returns None if only torch's loader can run it, e.g. for custom operators."""
         with zipfile.ZipFile(archive) as content, tempfile.TemporaryDirectory(prefix="infaas-aot-") as folder:
             names = [name for name in content.namelist() if _FOLDER in name]
             libraries = [name for name in names if name.endswith(".so")]
             needs = [name for name in names if name.endswith(".json") and not name.endswith(_METADATA)]
             if len(libraries) != 1 or needs:
                 return None
-            return cls(ctypes.CDLL(content.extract(libraries[0], folder)), models)  # it stays mapped without the file
+            return cls(ctypes.CDLL(content.extract(libraries[0], folder)), models)  # it stays mapped after deletion
 
     def run(self, tensors: Sequence[Any]) -> list[Any]:
-        """Compute a batch; the tensors must be such as it was compiled for, which nothing checks.
+        """Compute a batch. The tensors must fit the compiled shapes and types: the library does not check them.
 
         Raises:
-            ValueError: there are more or fewer than it takes.
-            RuntimeError: it failed; why is on standard error.
+            ValueError: the number of tensors is wrong.
+            RuntimeError: the computation failed; the reason is on standard error.
         """
         if len(tensors) != self._inputs:
             raise ValueError(f"the compiled program takes {self._inputs} tensors, not {len(tensors)}")

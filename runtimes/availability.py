@@ -1,4 +1,4 @@
-"""Whether a runtime can run here: it knows the hardware, the device is there, and so is what it is built on."""
+"""Availability of a runtime here: the hardware type, the device, and the packages it needs."""
 
 import importlib.util
 from collections.abc import Callable, Collection
@@ -8,9 +8,9 @@ from runtimes.protocol import Availability
 
 
 def runtime_availability(name: str, hardware: str, on: Collection[str], missing: Callable[[], str]) -> Availability:
-    """Whether the runtime `name`, which runs `on` some hardware types, can run; the reason says all that is missing.
+    """Return the availability of runtime `name`, which supports the hardware types `on`, with the reasons against it.
 
-    `missing` says what there is not of what it is built on; empty: nothing.
+    `missing` returns a message about missing packages; empty: none is missing.
     """
     if hardware not in on:
         return Availability(False, f"runtime {name} does not run on {hardware}")
@@ -19,7 +19,7 @@ def runtime_availability(name: str, hardware: str, on: Collection[str], missing:
 
 
 def missing_package(package: str, shown: str, extra: str) -> str:
-    """What to say of a package that is not installed, without importing it; empty if it is."""
+    """Return a message if a package is not installed, without importing it; empty if it is installed."""
     if importlib.util.find_spec(package) is not None:
         return ""
     return f"{shown} is not installed: pip install 'infaas[{extra}]'"

@@ -1,8 +1,8 @@
-"""Cascades: a cheap variant answers what it is sure of, a better one the rest.
+"""Cascades: a cheap variant answers the inputs it is confident of, and a better one answers the rest.
 
-All stages are in the memory of one worker. A batch is computed by the first stage as a whole; of what it is not sure of
-a smaller batch is made for the next. So a batch takes as long as its inputs need: a cascade is profiled on real rows,
-its mean is what it costs and its p99 what is promised of it. Each row's answer is, whole, that of one stage.
+All stages are in the memory of one worker. The first stage computes the whole batch. Its rows of low confidence form a
+smaller batch for the next stage. So the time of a batch depends on its inputs: a cascade is profiled on real rows, its
+cost is the mean latency, and its promise is the p99. All outputs of a row come from the same stage.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ Outputs = dict[str, NDArray[np.generic]]
 
 
 class CascadeSession:
-    """All stages of a cascade in memory; `infer` may be called by several threads at once."""
+    """All stages of a cascade in memory; several threads may call `infer` at once."""
 
     def __init__(self, document: CascadeDocument, stages: Sequence[Session]) -> None:
         self._first, *self._others = stages
@@ -28,7 +28,7 @@ class CascadeSession:
         self._measure = document.measure
 
     def infer(self, inputs: Tensors) -> Outputs:
-        """Compute one batch, each row by as many stages as it takes until one is sure, or the last has answered."""
+        """Compute one batch; each row passes through the stages until one is confident, or the last has answered."""
         answers = merged = self._first.infer(inputs)
         rows = np.arange(len(answers[self._output]))
         for stage, threshold in zip(self._others, self._thresholds, strict=True):
@@ -40,15 +40,15 @@ class CascadeSession:
         return merged
 
     def close(self) -> None:
-        """Free all stages once no thread computes with them any more."""
+        """Free all stages; call once no thread computes with them."""
         for stage in (self._first, *self._others):
             stage.close()
 
 
 def with_rows(outputs: Outputs, rows: NDArray[np.intp], answers: Outputs) -> Outputs:
-    """Put the answers of some rows in the place of those that were there; the arrays given are left as they are.
+    """Return the outputs with some rows replaced by `answers`; the arguments are not changed.
 
-    An output that only one of the two has, as a runtime's other name for it, is left out: no task promises it.
+    An output in only one of the two, e.g. a runtime's alternative name, is dropped: no task promises it.
     """
     return {name: _with_rows(array, rows, answers[name]) for name, array in outputs.items() if name in answers}
 

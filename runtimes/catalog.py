@@ -1,4 +1,4 @@
-"""The runtimes there are, by name. A new runtime is one file and one line here."""
+"""Catalog of the runtimes, by name. A new runtime is one file and one line here."""
 
 import importlib
 from typing import Final
@@ -46,31 +46,31 @@ _PACKAGES: Final = {
 
 
 def all_runtimes() -> tuple[Runtime, ...]:
-    """Every runtime this version knows, available here or not."""
+    """Return every runtime that this version knows, available here or not."""
     return _RUNTIMES
 
 
 def available_runtimes(hardware: str) -> tuple[str, ...]:
-    """Names of the runtimes that can serve `hardware` in this process."""
+    """Return the names of the runtimes that can serve `hardware` in this process."""
     return tuple(runtime.name for runtime in _RUNTIMES if runtime.availability(hardware).available)
 
 
 def is_concurrent(name: str) -> bool:
-    """Whether threads compute with one session of the runtime at once; of one that is not known here, it is not."""
+    """Return true if threads can compute with one session of the runtime at once; false for an unknown runtime."""
     return any(runtime.name == name and runtime.concurrent for runtime in _RUNTIMES)
 
 
 def import_package(name: str) -> None:
-    """Import what the runtime is built on, so that the first load measures loading and not the import."""
-    if name in _PACKAGES:  # composites are built on the runtimes of their stages
+    """Import the package of a runtime, so that the first load does not measure the import."""
+    if name in _PACKAGES:  # composites use the runtimes of their stages
         importlib.import_module(_PACKAGES[name])
 
 
 def find_runtime(name: str) -> Runtime:
-    """Find the runtime of this name.
+    """Return the runtime of this name.
 
     Raises:
-        OperatorError: there is none; the message names those there are.
+        OperatorError: there is none; the message lists the known ones.
     """
     for runtime in _RUNTIMES:
         if runtime.name == name:

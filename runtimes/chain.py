@@ -1,7 +1,7 @@
 """Chains: the outputs of one variant are the inputs of the next, in one worker.
 
-Between the stages nothing leaves the process, so a chain has one latency, one deadline and one accuracy, all measured
-of the whole as of any variant.
+The data between the stages stays in the process. So a chain has one latency, one deadline and one accuracy, all
+measured for the whole chain as for any variant.
 """
 
 from collections.abc import Sequence
@@ -15,17 +15,18 @@ from runtimes.protocol import Session, Tensors
 
 
 class ChainSession:
-    """All stages of a chain in memory; `infer` may be called by several threads at once."""
+    """All stages of a chain in memory; several threads may call `infer` at once."""
 
     def __init__(self, document: ChainDocument, stages: Sequence[Session]) -> None:
         self._first, *self._others = stages
         self._feeds = document.feeds
 
     def infer(self, inputs: Tensors) -> dict[str, NDArray[np.generic]]:
-        """Compute one batch by all stages; returns the outputs of the last.
+        """Compute one batch by all stages. Returns the outputs of the last stage.
 
         Raises:
-            ValueError: a stage gave numbers that the next has no rows for. Stages raise errors of their own, too.
+            ValueError: a stage returned row numbers that the next stage's table lacks. Stages raise errors of their own
+                as well.
         """
         outputs = self._first.infer(inputs)
         for stage, feeds in zip(self._others, self._feeds, strict=True):
@@ -33,13 +34,13 @@ class ChainSession:
         return outputs
 
     def close(self) -> None:
-        """Free all stages once no thread computes with them any more."""
+        """Free all stages; call once no thread computes with them."""
         for stage in (self._first, *self._others):
             stage.close()
 
 
 def _fed(name: str, feed: Feed, array: NDArray[Any]) -> NDArray[Any]:
-    """The array that an input is fed with; what looks rows up in a table does not check whether they are there."""
+    """Return the array after a range check: a table look-up in a stage does not check its row numbers."""
     if feed.below is not None and array.size and not 0 <= array.min() <= array.max() < feed.below:
         raise ValueError(f"input {name} takes numbers from 0 to {feed.below - 1}, and got up to {array.max()}")
     return array

@@ -1,8 +1,8 @@
-"""Composites: variants that are computed as one, and the small JSON documents that are their artifacts.
+"""Composites: variants that are computed as one, and the JSON documents that are their artifacts.
 
-A document names its stages by the SHA-256 of their artifacts, which lie in the same folder as the document. So a
-composite loads, computes, is measured and is placed as any other variant; and it goes on when the variant that a stage
-was taken from is no longer registered, or is registered anew with other content.
+A document names its stages by the SHA-256 of their artifacts, which are in the same folder. So a composite is loaded,
+computed, measured and placed like any other variant. It stays valid when the variant of a stage is unregistered, or is
+registered again with other content.
 """
 
 import threading
@@ -26,7 +26,7 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """One of the variants that make up a composite."""
 
     variant: str
-    """Name of the variant, for people; it may have gone since."""
+    """Name of the variant, for display; it may have been unregistered."""
     runtime: str
     precision: str
     artifact: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
@@ -37,32 +37,32 @@ Stages = Annotated[tuple[Stage, ...], msgspec.Meta(min_length=2)]
 
 
 class CascadeDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=CASCADE):
-    """The artifact of a cascade."""
+    """Artifact of a cascade."""
 
     stages: Stages
-    """The cheapest first; each gets the rows that the one before was not sure of."""
+    """Stages, the cheapest first; each gets the rows of low confidence of the previous one."""
     thresholds: tuple[float, ...]
-    """Least confidence at which a stage's answer stands: one for each stage but the last."""
+    """Least confidence at which a stage's answer is final: one value for each stage but the last."""
     output: str
-    """Output that the confidence is taken from."""
+    """Output that gives the confidence."""
     measure: ConfidenceMeasure
 
 
 class Feed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What an input of a stage is fed with."""
+    """Source of an input of a stage."""
 
     output: str
-    """Output of the stage before."""
+    """Output of the previous stage."""
     below: int | None = None
-    """Bound of numbers that are rows of a table in this stage."""
+    """Upper bound, exclusive, of values that are row numbers of a table in this stage."""
 
 
 class ChainDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=CHAIN):
-    """The artifact of a chain."""
+    """Artifact of a chain."""
 
     stages: Stages
     feeds: tuple[dict[str, Feed], ...]
-    """For each stage but the first, what each of its inputs is fed with."""
+    """Sources of the inputs, by name, for each stage but the first."""
 
 
 CompositeDocument = CascadeDocument | ChainDocument
@@ -73,7 +73,7 @@ def read_document(artifact: Path) -> CompositeDocument:
     """Read the artifact of a composite; blocks.
 
     Raises:
-        OperatorError: it cannot be read, or is none that this version knows.
+        OperatorError: it cannot be read, or this version does not know its kind.
     """
     try:
         document = msgspec.json.decode(artifact.read_bytes(), type=CompositeDocument)
@@ -88,7 +88,7 @@ def read_document(artifact: Path) -> CompositeDocument:
 
 
 def runtimes_within(runtime: str, artifact: Path) -> tuple[str, ...]:
-    """Names of the runtimes that compute an artifact: its own, and of a composite those of its stages; blocks."""
+    """Return the names of the runtimes that compute an artifact: its own, and for a composite its stages'; blocks."""
     if runtime not in (CASCADE, CHAIN):
         return (runtime,)
     stages = read_document(artifact).stages
@@ -96,9 +96,12 @@ def runtimes_within(runtime: str, artifact: Path) -> tuple[str, ...]:
 
 
 def hold_artifacts(runtime: str, sha256: str, hold: Callable[[str], Path]) -> Path:
-    """Have an artifact here, and of a composite those of its stages beside it; returns its file; blocks.
+    """Fetch an artifact, and for a composite the artifacts of its stages, into one folder; blocks.
 
-    `hold` has one here and returns its file, all in one folder; its errors are passed on.
+    `hold` fetches one artifact and returns its file, in the same folder for all; its errors are passed on.
+
+    Returns:
+        File of the artifact.
     """
     file = hold(sha256)
     if runtime in (CASCADE, CHAIN):
@@ -108,7 +111,7 @@ def hold_artifacts(runtime: str, sha256: str, hold: Callable[[str], Path]) -> Pa
 
 
 class CompositeRuntime(Generic[D]):
-    """Runtime that loads every stage of a document by the one of `runtimes` that it needs, and joins them."""
+    """Runtime that loads each stage of a document with the matching one of `runtimes`, and joins the sessions."""
 
     concurrent = True
 
@@ -122,7 +125,7 @@ class CompositeRuntime(Generic[D]):
         self._runtimes = {runtime.name: runtime for runtime in runtimes}
 
     def availability(self, hardware: str) -> Availability:
-        """Whether any stage could run; whether all do is seen when they are loaded."""
+        """Return an availability that is true if any stage runtime can run; `load` finds out if all stages can."""
         found = [runtime.availability(hardware) for runtime in self._runtimes.values()]
         return next((one for one in found if one.available), found[0])
 
@@ -130,8 +133,8 @@ class CompositeRuntime(Generic[D]):
         """Load all stages of the document, or none; blocks.
 
         Raises:
-            OperatorError: the document, a stage's artifact or its runtime is not here. Runtimes raise errors of their
-                own, too.
+            OperatorError: the document, a stage's artifact or its runtime is missing. Runtimes raise errors of their
+                own as well.
         """
         document, loaded = read_document(artifact), list[Session]()
         if not isinstance(document, self._kind):
@@ -161,7 +164,7 @@ def _beside(artifact: Path, stage: Stage) -> Path:
 
 
 class _OneAtATime:
-    """A session that only one thread may compute with, among stages that are shared by several."""
+    """Session that only one thread may use at a time, within a composite that several threads share."""
 
     def __init__(self, session: Session) -> None:
         self._session = session

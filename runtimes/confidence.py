@@ -1,7 +1,7 @@
-"""The confidence of a model in each of its answers, from its own outputs. Pure.
+"""Confidence of a model in each of its answers, computed from its outputs. Pure.
 
-A confidence is what the model says, and no more: how often it is right at which confidence is found out on labelled
-rows (`registry.composites.calibration`). What is NaN is sure of nothing.
+The confidence is the model's own estimate. Calibration on labelled rows finds the share of right answers at each
+confidence (`registry.composites.calibration`). NaN counts as no confidence.
 """
 
 from enum import StrEnum
@@ -12,20 +12,20 @@ from numpy.typing import NDArray
 
 
 class ConfidenceMeasure(StrEnum):
-    """How the confidence follows from an output."""
+    """Computation of the confidence from an output."""
 
     SOFTMAX = "softmax"
-    """The output holds logits: the probability of the likeliest class."""
+    """The output holds logits: the probability of the most likely class."""
     PROBABILITY = "probability"
-    """The output holds probabilities: the largest."""
+    """The output holds probabilities: the largest one."""
     VALUE = "value"
-    """The output is the confidence, one number for each row."""
+    """The output is the confidence: one number per row."""
 
 
 def confidence_of(output: NDArray[Any], measure: ConfidenceMeasure) -> NDArray[np.float64]:
-    """Confidence of each row; of a row with several answers, as one for each word, that of the least sure.
+    """Return the confidence of each row; of a row with several answers, e.g. one per word, the lowest one.
 
-    A single score is that of the one class of two: a probability, or the logit of one.
+    A single score belongs to one of two classes: it is a probability, or a logit.
     """
     rows = len(output)
     if measure is ConfidenceMeasure.VALUE:
@@ -36,12 +36,12 @@ def confidence_of(output: NDArray[Any], measure: ConfidenceMeasure) -> NDArray[n
 
 
 def unsure_rows(output: NDArray[Any], measure: ConfidenceMeasure, threshold: float) -> NDArray[np.intp]:
-    """Indices of the rows whose confidence is below the threshold, or is no number."""
+    """Return the indices of the rows whose confidence is below the threshold or NaN."""
     return np.flatnonzero(~(confidence_of(output, measure) >= threshold))
 
 
 def guess_measure(output: NDArray[Any]) -> ConfidenceMeasure:
-    """The measure that fits scores as a model gave them: probabilities are 0..1 and add up to 1."""
+    """Guess the measure from a model's scores: probabilities are in 0..1 and add up to 1."""
     sums = output.sum(axis=-1) if output.ndim > 1 and output.shape[-1] > 1 else np.ones(len(output))
     is_probability = bool(np.all(output >= 0) and np.all(output <= 1) and np.allclose(sums, 1.0, atol=1e-2))
     return ConfidenceMeasure.PROBABILITY if is_probability else ConfidenceMeasure.SOFTMAX

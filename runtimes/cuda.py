@@ -1,10 +1,9 @@
-"""CUDA devices as the driver itself reports them: no package is needed for these questions.
+"""CUDA devices according to the driver; no package is needed.
 
-Devices are numbered as the driver numbers those that the environment leaves visible, so a process that was given one
-device has number 0. NVML numbers all of the machine, and is asked by a device's place on the PCI bus.
+The driver numbers only the devices that the environment leaves visible, so a process with one visible device uses
+number 0. NVML numbers all devices of the machine, so it is queried by PCI bus address.
 
-Written after the driver API's and NVML's documentation; the machine it was written on has no such device, so beyond
-"there is none" it has run against stand-ins of the two libraries only.
+Tested on a machine without such a device: beyond "no device", only against stand-ins of the two libraries.
 """
 
 import ctypes
@@ -27,7 +26,7 @@ class _Memory(ctypes.Structure):
 
 
 def availability() -> Availability:
-    """Whether a CUDA driver and at least one device are here."""
+    """Return an availability that is true if a CUDA driver and at least one device are present."""
     try:
         driver = ctypes.CDLL(DRIVER)
     except OSError:
@@ -38,18 +37,18 @@ def availability() -> Availability:
 
 
 def device_count() -> int:
-    """Number of devices that this process may use."""
+    """Return the number of devices that this process may use."""
     return _count(ctypes.CDLL(DRIVER)) if availability().available else 0
 
 
 def use_device(number: int) -> None:
-    """Leave only this one of the devices visible; before anything in this process has asked for them."""
+    """Leave only device `number` visible; call before anything in this process initialises the driver."""
     visible = [name for name in os.environ.get(VISIBLE, "").split(",") if name]
     os.environ[VISIBLE] = visible[number] if number < len(visible) else str(number)
 
 
 def device_name(index: int = 0) -> str:
-    """Product name of a device; only where `availability` says there is one."""
+    """Return the product name of a device; requires an available device."""
     driver = ctypes.CDLL(DRIVER)
     name = ctypes.create_string_buffer(_NAME_LENGTH)
     driver.cuDeviceGetName(name, _NAME_LENGTH, _device(driver, index))
@@ -57,12 +56,12 @@ def device_name(index: int = 0) -> str:
 
 
 def memory_used(index: int = 0) -> int:
-    """Bytes in use on the device, by all processes; only where `availability` says there is one."""
+    """Return the bytes in use on the device by all processes; requires an available device."""
     return int(_memory(index).used)
 
 
 def memory_total(index: int = 0) -> int:
-    """Bytes of the device's memory; only where `availability` says there is one."""
+    """Return the bytes of the device's memory; requires an available device."""
     return int(_memory(index).total)
 
 

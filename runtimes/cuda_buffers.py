@@ -1,8 +1,7 @@
-"""Memory and streams of a CUDA device by the driver's own API, for libraries that take plain addresses.
+"""Memory and streams of a CUDA device through the driver's API, for libraries that take raw addresses.
 
-Each tensor has a pinned buffer on the host, so that copies run beside it, and one on the device; both grow to what was
-needed and are used again. Everything is in order in one stream. Written after the driver API's documentation, and run
-against a stand-in of the driver only.
+Each tensor has a pinned buffer on the host, for asynchronous copies, and one on the device. Both grow to the largest
+size needed and are reused. All operations are ordered in one stream. Tested only against a stand-in of the driver.
 """
 
 import ctypes
@@ -20,11 +19,11 @@ _OUT_OF_MEMORY: Final = 2
 
 
 class CudaError(Exception):
-    """The driver could not do what it was asked."""
+    """Error of a call of the driver."""
 
 
 class CudaStream:
-    """A stream on the device that this process uses; call `enter` in each thread that uses it."""
+    """Stream on the device that this process uses; call `enter` in each thread that uses it."""
 
     def __init__(self) -> None:
         self._driver: Any = ctypes.CDLL(DRIVER)
@@ -41,19 +40,19 @@ class CudaStream:
 
     @property
     def handle(self) -> int:
-        """Address of the stream, as other libraries take it."""
+        """Address of the stream, for other libraries."""
         return self._stream.value or 0
 
     def enter(self) -> None:
-        """Use the device in the calling thread."""
+        """Make the device current in the calling thread."""
         self.call("cuCtxSetCurrent", self._context)
 
     def synchronize(self) -> None:
-        """Wait until everything in the stream is done."""
+        """Wait until all operations in the stream are done."""
         self.call("cuStreamSynchronize", self._stream)
 
     def close(self) -> None:
-        """Free the stream, and this user's hold of the device."""
+        """Free the stream, and release the device's context."""
         self.call("cuStreamDestroy_v2", self._stream)
         self._release()
 
@@ -61,11 +60,11 @@ class CudaStream:
         self.call("cuDevicePrimaryCtxRelease_v2", self._device)
 
     def call(self, function: str, *arguments: Any) -> None:
-        """Call the driver.
+        """Call a function of the driver.
 
         Raises:
-            MemoryError: the device, or the host's memory that can be pinned, is full.
-            CudaError: anything else, by the driver's number.
+            MemoryError: the device's memory, or the host's pinnable memory, is exhausted.
+            CudaError: any other error, with the driver's number.
         """
         code = getattr(self._driver, function)(*arguments)
         if code == _OUT_OF_MEMORY:
@@ -89,7 +88,7 @@ class TensorBuffer:
         return self._device.value
 
     def upload(self, array: NDArray[Any]) -> None:
-        """Have an array copied to the device."""
+        """Start to copy an array to the device."""
         self.reserve(array.nbytes)
         np.copyto(self._view(array.shape, array.dtype), array)
         self._stream.call(
@@ -97,7 +96,7 @@ class TensorBuffer:
         )
 
     def download(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-        """Have what is on the device copied to the array that is returned: read it once the stream has caught up."""
+        """Start to copy device memory into the returned array; read it after the stream has been synchronised."""
         array = self._view(shape, dtype)
         self._stream.call(
             "cuMemcpyDtoHAsync_v2", self._host, self._device, ctypes.c_size_t(array.nbytes), self._handle()
@@ -105,7 +104,7 @@ class TensorBuffer:
         return array
 
     def reserve(self, size: int) -> None:
-        """Have room for so many bytes."""
+        """Ensure room for `size` bytes."""
         if size <= self._size:
             return
         self.close()
@@ -114,7 +113,7 @@ class TensorBuffer:
         self._size = size
 
     def close(self) -> None:
-        """Free both."""
+        """Free both buffers."""
         if self._host.value:
             self._stream.call("cuMemFreeHost", self._host)
         if self._device.value:
@@ -131,7 +130,7 @@ class TensorBuffer:
 
 
 def check_alive(stream: CudaStream | None) -> CudaStream:
-    """The stream of a session that is open.
+    """Return the stream of an open session.
 
     Raises:
         OperatorError: the session was closed.

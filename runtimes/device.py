@@ -1,7 +1,7 @@
-"""Tells which devices are here, exactly which, and how much memory they have, for each hardware type alike.
+"""Devices of this machine: presence, model name and memory, uniformly for all hardware types.
 
-Latencies measured on one model of CPU do not hold on another. A process uses one device: the environment hides the
-others from whatever library it loads, so nothing else has to know a number.
+Latencies measured on one model of CPU do not hold on another, so the model name matters. A process uses one device: the
+environment hides the others from all libraries, so no other code handles device numbers.
 """
 
 import platform
@@ -18,7 +18,7 @@ _CPUINFO: Final = Path("/proc/cpuinfo")
 
 
 class _Driver(Protocol):
-    """What is asked of the devices of one hardware type, by whichever module knows them."""
+    """Interface of the modules that know one hardware type."""
 
     def availability(self) -> Availability: ...
     def device_count(self) -> int: ...
@@ -27,41 +27,41 @@ class _Driver(Protocol):
 
 
 def missing_device(hardware: str) -> str:
-    """Why this machine has no device of a hardware type; empty if it has."""
+    """Return the reason for which this machine has no device of a hardware type; empty if it has one."""
     if hardware == Hardware.CPU:
         return ""
     return _driver(hardware).availability().reason
 
 
 def device_count(hardware: str) -> int:
-    """Number of devices of a hardware type; the cores of a machine are one."""
+    """Return the number of devices of a hardware type; all cores of a machine count as one."""
     if hardware == Hardware.CPU:
         return 1
     return _driver(hardware).device_count()
 
 
 def use_device(hardware: str, number: int) -> None:
-    """Hide all devices but this one from this process; before any library that uses them is loaded."""
+    """Hide all other devices from this process; call before any library that uses them is loaded."""
     if hardware != Hardware.CPU:
         _driver(hardware).use_device(number)
 
 
 def device_memory(hardware: str, number: int = 0) -> int:
-    """Bytes of memory that variants on a device can have; where there is no such device, the machine's."""
+    """Return the bytes of a device's memory that variants can use; without such a device, the machine's memory."""
     if hardware == Hardware.CPU or missing_device(hardware):
         return psutil.virtual_memory().total
     return _driver(hardware).memory_total(number)
 
 
 def memory_in_use(hardware: str) -> int:
-    """Bytes of that memory in use: on a CPU by this process, on a GPU by all; 0 where nothing tells."""
+    """Return the bytes of that memory in use: by this process on a CPU, by all on a GPU; 0 if unknown."""
     if hardware == Hardware.CUDA and not missing_device(hardware):
         return cuda.memory_used()
     return psutil.Process().memory_info().rss if hardware == Hardware.CPU else 0
 
 
 def device_name(hardware: str) -> str:
-    """Model name of this machine's device of a hardware type, e.g. `AMD EPYC 9R14`; where there is none, the type."""
+    """Return the model name of this machine's device, e.g. `AMD EPYC 9R14`; without a device, the hardware type."""
     if hardware == Hardware.CUDA and cuda.availability().available:
         return cuda.device_name()
     if hardware != Hardware.CPU:
@@ -70,18 +70,18 @@ def device_name(hardware: str) -> str:
 
 
 def int8_saturates() -> bool:
-    """Whether sums of INT8 products overflow on this CPU: x86 adds two of them in 16 bits, unless it has VNNI."""
+    """Return true if sums of INT8 products overflow on this CPU: x86 adds two in 16 bits, unless it has VNNI."""
     flags = _cpu_field("flags").split()
     return "avx2" in flags and not {"avx512_vnni", "avx_vnni"}.intersection(flags)
 
 
 def computes_bf16() -> bool:
-    """Whether this CPU multiplies in BF16 itself; others would convert, and gain nothing."""
+    """Return true if this CPU multiplies in BF16; other CPUs would convert, without a gain."""
     return bool({"avx512_bf16", "amx_bf16"}.intersection(_cpu_field("flags").split()))
 
 
 def computes_fp16() -> bool:
-    """Whether this CPU multiplies in FP16 itself."""
+    """Return true if this CPU multiplies in FP16."""
     return bool({"avx512_fp16", "amx_fp16"}.intersection(_cpu_field("flags").split()))
 
 
@@ -93,7 +93,7 @@ def _driver(hardware: str) -> _Driver:
 
 
 def _cpu_field(name: str) -> str:
-    """What Linux says of the first CPU; empty if it does not."""
+    """Return a field of the first CPU in Linux's cpuinfo; empty if it is missing."""
     try:
         lines = _CPUINFO.read_text().splitlines()
     except OSError:

@@ -1,9 +1,9 @@
 """Archives of torch's exported programs (`.pt2`): rewritten so that they hold only data, and checked before each load.
 
-Beside its graph (`exported_graph`) and raw weights an archive may hold pickles (example inputs, tensors marked
-`use_pickle`, custom objects), which torch loads without restriction, and compiled code. So a copy is made: the example
-inputs are emptied, the JSON is rewritten, weights are copied, and an archive that needs anything else is refused. A
-load checks that the file is such a copy, wherever it comes from.
+Besides its graph (`exported_graph`) and raw weights, an archive may hold compiled code, and pickles (example inputs,
+tensors marked `use_pickle`, custom objects) that torch loads without restriction. So registration makes a copy: the
+example inputs are emptied, the JSON is rewritten, the weights are copied, and an archive that needs anything else is
+refused. Each load checks that the file is such a copy, regardless of its origin.
 """
 
 import re
@@ -29,7 +29,7 @@ _PLAIN: Final = re.compile(
 
 
 def make_safe(source: Path, target: Path, outputs: Sequence[str] = ()) -> None:
-    """Write what `source` holds of data to `target`, with the names of the program's outputs; blocks.
+    """Write a copy of `source` that holds only data to `target`, with the names of the program's outputs; blocks.
 
     Raises:
         InvalidRequest: the archive is damaged, or its program needs more than data.
@@ -47,10 +47,10 @@ def make_safe(source: Path, target: Path, outputs: Sequence[str] = ()) -> None:
 
 
 def check_safe(artifact: Path) -> None:
-    """Check that an archive is one that `make_safe` wrote; blocks, but reads no weights.
+    """Check that `make_safe` wrote an archive; blocks, but reads no weights.
 
     Raises:
-        ModelFailed: it is not, so torch must not load it.
+        ModelFailed: it did not, so torch must not load the archive.
     """
     try:
         with zipfile.ZipFile(artifact) as archive:
@@ -66,7 +66,7 @@ def check_safe(artifact: Path) -> None:
 
 
 def _root(source: Path, archive: zipfile.ZipFile) -> str:
-    """The folder that holds every entry: torch looks for names in the first one's, whatever their case."""
+    """Return the folder that holds every entry: torch looks up names in the folder of the first one, ignoring case."""
     entries = archive.infolist()
     roots = {entry.filename.partition("/")[0] for entry in entries}
     if len(roots) != 1 or len({entry.filename.casefold() for entry in entries}) != len(entries):
@@ -92,7 +92,7 @@ def _content(source: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, nam
                 "export the program with plain dense tensors"
             )
         return rewrite(content)
-    except ValueError as error:  # msgspec's errors are such, too
+    except ValueError as error:  # includes msgspec's errors
         raise InvalidRequest(
             f"{source.name} is refused, since torch would execute more of it than a model computes: {name}: {error}"
         ) from error

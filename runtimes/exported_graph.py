@@ -1,12 +1,12 @@
-"""Schema of the JSON in torch's exported programs, and the rewriting that makes a program data.
+"""Schema of the JSON in torch's exported programs, and the rewriting that reduces a program to data.
 
-`torch.export.load` trusts its file. It evaluates expressions (`size_expression`), resolves operators as attributes of
-the module `torch`, whichever they are, imports modules that trees of outputs name, and puts names into the source of
-functions that it compiles. So torch never sees a file that somebody else wrote. It is read here, by this schema, and
-written anew: unknown fields, metadata and the code of guards are left out, everything else must match.
+`torch.export.load` trusts its file. It evaluates expressions (`size_expression`), resolves operators as arbitrary
+attributes of the module `torch`, imports modules named in output trees, and inserts names into the source of functions
+that it compiles. So torch never gets a file from an untrusted author. This module parses the file by a schema and
+writes it again: unknown fields, metadata and the code of guards are dropped, and everything else must match.
 
-The schema follows `torch/_export/serde/schema.py` (version 8). Custom objects, tokens and user-defined operators are no
-part of it.
+The schema follows `torch/_export/serde/schema.py` (version 8), without custom objects, tokens and user-defined
+operators.
 """
 
 import re
@@ -46,18 +46,18 @@ _LONGEST_TEXT: Final = 500
 _Name: TypeAlias = Annotated[str, Meta(pattern=r"\A[A-Za-z_][A-Za-z0-9_]*\Z", max_length=500)]
 _Path: TypeAlias = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_.@]*\Z", max_length=2000)]
 _Symbol: TypeAlias = Annotated[str, Meta(pattern=r"\A(?!.*\d{7})[A-Za-z0-9_*/%+(),. -]+\Z", max_length=200)]
-"""Symbol, or product of one, whose range is known. Torch counts up to its number, so that has six digits at most."""
+"""Symbol, or product of one, with a known range. Torch counts up to its number, so that has at most six digits."""
 _Text: TypeAlias = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_.,:;<>= +-]*\Z", max_length=_LONGEST_TEXT)]
-"""Text that means the same in the sources of Python and C++ that torch generates, however it is quoted."""
+"""Text without special characters: it is safe in every quoting of the Python and C++ sources that torch generates."""
 _Float: TypeAlias = float | Literal["Infinity", "-Infinity", "NaN"]
 
 
 class _Dropped:
-    """A field that torch wants, of which nothing is kept."""
+    """Field that torch requires, whose content is dropped."""
 
 
 class _Choice(Struct, omit_defaults=True):
-    """A union of torch's schema: an object with exactly one of the fields."""
+    """Union of torch's schema: an object with exactly one of the fields."""
 
     def __post_init__(self) -> None:
         if sum(getattr(self, name) is not UNSET for name in self.__struct_fields__) != 1:
@@ -65,7 +65,7 @@ class _Choice(Struct, omit_defaults=True):
 
 
 class _Fields(Struct, omit_defaults=True):
-    """A record of torch's schema; a field without a value is left out."""
+    """Record of torch's schema; fields without a value are omitted."""
 
 
 # -- sizes -------------------------------------------------------------------------------------------------------------
@@ -343,16 +343,16 @@ class _Payloads(_Fields):
 
 
 def rewritten_graph(content: bytes) -> bytes:
-    """The JSON of a program, rewritten to hold only data that this schema knows.
+    """Return the JSON of a program, rewritten to hold only data that this schema knows.
 
     Raises:
-        ValueError: it holds anything else (`msgspec.DecodeError` and RecursionError become that, too).
+        ValueError: it holds anything else, is malformed (`msgspec.DecodeError`), or is nested too deeply.
     """
     return _rewritten(content, _Program)
 
 
 def rewritten_payloads(content: bytes) -> bytes:
-    """The JSON that lists the stored tensors, rewritten likewise; raises as `rewritten_graph` does."""
+    """Return the JSON that lists the stored tensors, rewritten; raises the errors of `rewritten_graph`."""
     return _rewritten(content, _Payloads)
 
 
@@ -372,7 +372,7 @@ def _empty(_value: object) -> Mapping[str, Any]:
 
 
 def _rewritten_tree(text: str, *, inputs: bool = False) -> str:
-    """A description of nested inputs or outputs. Names of inputs become names in torch's source."""
+    """Return a checked description of nested inputs or outputs. Torch puts names of inputs into source code."""
     version, tree = msgspec.json.decode(text, type=tuple[Literal[1], _Tree])
     if inputs:
         for child in tree.children_spec:
@@ -381,7 +381,7 @@ def _rewritten_tree(text: str, *, inputs: bool = False) -> str:
 
 
 def _check_operator(target: str) -> None:
-    """Raise ValueError unless the target is an operator that only computes with its arguments."""
+    """Raise ValueError unless the target is an operator that only computes on its arguments."""
     if target in _ON_SIZES or target in _HIGHER_ORDER:
         return
     found = _OPERATOR.fullmatch(target)

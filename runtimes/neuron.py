@@ -1,7 +1,7 @@
-"""AWS Inferentia chips as their driver shows them in files: no package is needed for these questions.
+"""AWS Inferentia chips according to their driver's files; no package is needed.
 
-A chip is a group of cores that belongs to one process. Written after the documentation of the driver's sysfs and of the
-Neuron runtime's configuration; the machine it was written on has no such chip.
+A chip is a group of cores that belongs to one process. Written from the documentation of the driver's sysfs and of the
+Neuron runtime's configuration, and tested on a machine without such a chip.
 """
 
 import os
@@ -19,7 +19,7 @@ _INF2_BYTES: Final = 32 << 30
 
 
 def availability() -> Availability:
-    """Whether the Neuron driver and at least one chip are here."""
+    """Return an availability that is true if the Neuron driver and at least one chip are present."""
     if device_count():
         return Availability(True)
     return Availability(
@@ -28,12 +28,12 @@ def availability() -> Availability:
 
 
 def device_count() -> int:
-    """Number of chips of this machine."""
+    """Return the number of chips of this machine."""
     return sum(1 for path in _DEVICES.glob("neuron*") if path.name.removeprefix("neuron").isdecimal())
 
 
 def core_count(number: int) -> int:
-    """Number of cores of a chip: four on Inf1, two on Inf2."""
+    """Return the number of cores of a chip: four on Inf1, two on Inf2."""
     try:
         return int((_SYSFS / f"neuron{number}" / "core_count").read_text())
     except (OSError, ValueError):
@@ -41,11 +41,11 @@ def core_count(number: int) -> int:
 
 
 def use_device(number: int) -> None:
-    """Have this process use the cores of one chip only; before the Neuron runtime starts in it."""
+    """Restrict this process to the cores of one chip; call before the Neuron runtime starts in it."""
     first = sum(core_count(before) for before in range(number))
     os.environ[VISIBLE] = f"{first}-{first + core_count(number) - 1}"
 
 
 def memory_total(number: int = 0) -> int:
-    """Bytes of a chip's memory, as its data sheet says."""
+    """Return the bytes of a chip's memory according to its data sheet."""
     return _INF1_BYTES if core_count(number) == _INF1_CORES else _INF2_BYTES

@@ -1,12 +1,12 @@
-"""ONNX models by onnxruntime, on CPUs, CUDA and TensorRT.
+"""ONNX models with onnxruntime, on CPUs, CUDA and TensorRT.
 
-One class, two runtimes: `onnx` is onnxruntime's own kernels on a CPU or a CUDA device, `onnx-tensorrt` hands the graph
-to TensorRT. Rules:
-* A provider that cannot start makes loading fail. onnxruntime by itself only logs that and computes on the CPU, which
-  would serve a GPU's promise at a CPU's speed.
-* Threads never spin while they wait: a worker hosts more sessions than it has cores.
-* Threads share a session: its `Run` may be called by several at once. TensorRT's provider lets one in at a time.
-* BYTES tensors are `bytes` outside and `str` inside onnxruntime; they are converted here.
+One class, two runtimes: `onnx` uses onnxruntime's own kernels on a CPU or a CUDA device, `onnx-tensorrt` passes the
+graph to TensorRT. Rules:
+* Loading fails if a provider cannot start. By default onnxruntime only logs this and computes on the CPU, so a GPU
+  variant would run at a CPU's speed.
+* Threads do not spin while they wait, because a worker hosts more sessions than it has cores.
+* Threads share a session: several may call `Run` at once. TensorRT's provider admits one at a time.
+* BYTES tensors are `bytes` outside and `str` inside onnxruntime; this module converts them.
 """
 
 import importlib
@@ -26,9 +26,9 @@ from schemas.tensors import bytes_array
 
 _ERRORS_ONLY: Final = 3
 _NOTHING: Final = 4
-"""What a CPU's session logs: its errors are raised, and it would write them, coloured, for each wrong input."""
+"""Log level of CPU sessions. Errors are raised as well; a lower level would also log each wrong input, in colour."""
 _EXTENSIONS: Final = "ai.onnx.contrib"
-"""Domain of the operators of onnxruntime-extensions, which an error names when they are not known."""
+"""Domain of the operators of onnxruntime-extensions; an error about unknown operators names it."""
 _WEIGHTS_FOLDER: Final = "session.model_external_initializers_file_folder_path"
 _CPU: Final = "CPUExecutionProvider"
 _CUDA: Final = "CUDAExecutionProvider"
@@ -38,7 +38,7 @@ Provider = tuple[str, dict[str, str]]
 
 
 class OnnxRuntime:
-    """Runtime that loads ONNX files with onnxruntime; `providers` names the execution provider by hardware type."""
+    """Runtime that loads ONNX files with onnxruntime; `providers` gives the execution provider by hardware type."""
 
     def __init__(self, name: str, providers: dict[str, str], *, concurrent: bool) -> None:
         self.name = name
@@ -47,11 +47,11 @@ class OnnxRuntime:
         self._providers = providers
 
     def availability(self, hardware: str) -> Availability:
-        """Whether onnxruntime is installed, was built with the provider, and the device is there."""
+        """Return an availability that is true if onnxruntime has the provider, and the device is present."""
         return runtime_availability(self.name, hardware, self.hardware, lambda: self._missing_provider(hardware))
 
     def load(self, artifact: Path, hardware: str, options: LoadOptions) -> Session:
-        """Load an ONNX file: read and optimise its graph; blocks.
+        """Load an ONNX file, i.e. read and optimise its graph; blocks.
 
         Raises:
             OperatorError: the runtime is not available for `hardware`, or its provider did not start.
@@ -89,7 +89,7 @@ class OnnxRuntime:
 
 
 class OnnxSession:
-    """An ONNX graph in memory; `infer` may be called by several threads at once."""
+    """ONNX graph in memory; several threads may call `infer` at once."""
 
     def __init__(self, session: Any) -> None:
         self._session: Any = session
@@ -97,25 +97,25 @@ class OnnxSession:
         self._outputs = [node.name for node in session.get_outputs()]
 
     def infer(self, inputs: Tensors) -> dict[str, NDArray[np.generic]]:
-        """Compute one batch; inputs that the graph does not use are left out."""
+        """Compute one batch; inputs that the graph does not use are ignored."""
         feed = {name: _to_onnx(array) for name, array in inputs.items() if name in self._inputs}
         outputs: list[NDArray[Any]] = self._session.run(self._outputs, feed)
         return {name: _from_onnx(array) for name, array in zip(self._outputs, outputs, strict=True)}
 
     def close(self) -> None:
-        """Free the session once no thread computes with it any more."""
+        """Free the session; call once no thread computes with it."""
         self._session = None
 
 
 class BoundOnnxSession(OnnxSession):
-    """An ONNX graph on a device, to which inputs and outputs are bound: copied once each, and waited for once."""
+    """ONNX graph on a device with bound inputs and outputs: one copy of each, and one synchronisation."""
 
     def __init__(self, session: Any, device: str) -> None:
         super().__init__(session)
         self._device = device
 
     def infer(self, inputs: Tensors) -> dict[str, NDArray[np.generic]]:
-        """Compute one batch; text, which no device holds, goes the plain way."""
+        """Compute one batch; text inputs, which devices cannot hold, are computed without binding."""
         if any(array.dtype.kind == "O" for array in inputs.values()):
             return super().infer(inputs)
         import onnxruntime
@@ -132,7 +132,7 @@ class BoundOnnxSession(OnnxSession):
 
 
 def _register_extensions(chosen: Any) -> None:
-    """Let onnxruntime know the operators of onnxruntime-extensions: processing that was exported into the graph."""
+    """Register the operators of onnxruntime-extensions, for processing that was exported into the graph."""
     try:
         extensions = importlib.import_module("onnxruntime_extensions")
     except ImportError as error:
@@ -156,7 +156,7 @@ def _session_options(options: LoadOptions, provider: str) -> Any:
 
 
 def _provider_list(wanted: str, artifact: Path, options: LoadOptions) -> list[Provider]:
-    """List the wanted provider first; after an accelerator the ones that take the operators it does not know."""
+    """Return the wanted provider, followed by fallbacks for operators that it does not support."""
     if wanted == _CPU:
         return [(_CPU, {})]
     on_cuda: list[Provider] = [(_CUDA, {"arena_extend_strategy": "kSameAsRequested"}), (_CPU, {})]
@@ -164,7 +164,7 @@ def _provider_list(wanted: str, artifact: Path, options: LoadOptions) -> list[Pr
 
 
 def _tensorrt_options(artifact: Path, options: LoadOptions) -> dict[str, str]:
-    """Options that keep engines beside the artifact: building one takes minutes, loading one takes seconds."""
+    """Return options that cache engines beside the artifact: a build takes minutes, a load seconds."""
     return {
         "trt_engine_cache_enable": "1",
         "trt_engine_cache_path": str(artifact.parent / ENGINES_FOLDER),

@@ -1,7 +1,8 @@
 """An ONNX model of more than 2 GB in one file: an uncompressed zip of its graph and its weights.
 
-Protobuf ends at 2 GB, so the weights of such a model lie beside its graph, and an artifact is one file. The weights'
-place in the pack is known, so that onnxruntime maps them from there: nothing is unpacked or copied.
+Protobuf is limited to 2 GB, so the weights of such a model are in files beside its graph, while an artifact is one
+file. The offset of the weights in the pack is known, so onnxruntime maps them from there: nothing is unpacked or
+copied.
 """
 
 import zipfile
@@ -18,14 +19,14 @@ _CHUNK: Final = 1 << 20
 
 
 def is_pack(file: Path) -> bool:
-    """Whether an artifact is a pack: programs of torch are zips as well, but do not begin with such weights."""
+    """Return true if an artifact is a pack; torch's programs are zips as well, but begin with another entry."""
     with file.open("rb") as content:
         start = content.read(_HEADER + len(_WEIGHTS))
     return start.startswith(_ZIP) and start[_HEADER:] == _WEIGHTS.encode()
 
 
 def write_pack(model: Any, folder: Path, target: Path) -> None:
-    """Write a pack of a graph whose weights lie in files in `folder`; blocks, and changes the graph."""
+    """Write a pack of a graph whose weights are in files in `folder`; blocks, and changes the graph."""
     tensors = [tensor for tensor in _tensors(model) if tensor.external_data]
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED, allowZip64=True) as pack:
         with pack.open(_WEIGHTS, "w", force_zip64=True) as weights:
@@ -37,7 +38,7 @@ def write_pack(model: Any, folder: Path, target: Path) -> None:
 
 
 def read_pack(pack: Path) -> bytes:
-    """The graph of a pack, its weights pointing into the pack's file in its folder."""
+    """Return the graph of a pack; its weights refer to offsets in the pack, relative to the pack's folder."""
     import onnx
 
     with zipfile.ZipFile(pack) as archive:
@@ -85,7 +86,7 @@ def _locate(tensor: Any, location: str, offset: int, length: int) -> None:
 
 
 def _content_at(pack: Path, header_at: int) -> int:
-    """Where an entry's content begins: behind its header, a name and extra fields."""
+    """Return the offset of an entry's content, after its header, name and extra fields."""
     with pack.open("rb") as content:
         content.seek(header_at)
         header = content.read(_HEADER)

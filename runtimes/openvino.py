@@ -1,12 +1,11 @@
-"""ONNX models, and those in its own format, by OpenVINO, on CPUs, and on Intel's GPUs and NPUs where it finds them.
+"""ONNX models, and models in OpenVINO's format, with OpenVINO, on CPUs and on Intel's GPUs and NPUs.
 
 Rules:
-* The precision is always set: by default OpenVINO computes in BF16 where the CPU can, and says so nowhere. A model of
-  file types lost four points that way.
-* Threads are never pinned: every session of every worker would be pinned to the same first cores.
-* A session computes as many batches at once as it was loaded for, each in a stream and an infer request of its own.
-  Streams share the weights.
-* Kernels are compiled for each new shape, at its first batch, and kept.
+* The precision is always set. By default OpenVINO silently computes in BF16 if the CPU can, which may cost accuracy.
+* Threads are never pinned, because every session of every worker would be pinned to the same first cores.
+* A session computes up to `lanes` batches at once, each with a stream and an infer request of its own. Streams share
+  the weights.
+* Kernels are compiled for each new shape at its first batch, and kept.
 """
 
 import importlib
@@ -35,41 +34,41 @@ _DEVICES: Final[dict[str, str]] = {
 _HINTS: Final = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 _UNKNOWN: Final = "No conversion rule found for operations:"
 _REST: Final = "f32"
-"""What a quantised model computes in where it is not quantised."""
+"""Precision of the layers that a quantised model does not quantise."""
 
 
 class OpenVinoRuntime:
-    """Runtime that loads ONNX files, and packs of OpenVINO's own, with OpenVINO."""
+    """Runtime that loads ONNX files, and packs of OpenVINO's format, with OpenVINO."""
 
     name = "openvino"
     concurrent = True
     hardware = tuple(_DEVICES)
 
     def availability(self, hardware: str) -> Availability:
-        """Whether OpenVINO is installed, and sees the device."""
+        """Return an availability that is true if OpenVINO is installed and finds the device."""
         return runtime_availability(self.name, hardware, self.hardware, lambda: _missing(hardware))
 
     def load(self, artifact: Path, hardware: str, options: LoadOptions) -> Session:
-        """Load an ONNX file and compile it for the device; blocks.
+        """Load an ONNX file or a pack and compile it for the device; blocks.
 
         Raises:
             OperatorError: the runtime is not available for `hardware`.
-            ModelFailed: OpenVINO does not take the model.
+            ModelFailed: OpenVINO rejects the model.
         """
         self.availability(hardware).check()
         try:
             model = read_artifact(artifact)
-        except RuntimeError as error:  # OpenVINO raises no error of its own
+        except RuntimeError as error:  # OpenVINO has no error type of its own
             raise ModelFailed(_in_words(error)) from error
         compiled = _core().compile_model(model, _DEVICES[hardware], _settings(hardware, options))
         return OpenVinoSession(compiled, options)
 
 
 def read_artifact(file: Path) -> Any:
-    """A model as OpenVINO takes it, of an ONNX file or of one in OpenVINO's own format; blocks.
+    """Return OpenVINO's model of an ONNX file, or of a pack in OpenVINO's format; blocks.
 
     Raises:
-        RuntimeError: OpenVINO does not take it.
+        RuntimeError: OpenVINO rejects it.
     """
     if is_openvino_pack(file):
         return read_model(importlib.import_module("openvino"), _core(), file)
@@ -77,7 +76,7 @@ def read_artifact(file: Path) -> Any:
 
 
 def _in_words(error: RuntimeError) -> str:
-    """The reason among the places in C++ that an error of OpenVINO's names."""
+    """Return the reason in an OpenVINO error, without the C++ source locations."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     unknown = next((line.partition(_UNKNOWN)[2] for line in lines if _UNKNOWN in line), "")
     if unknown:
@@ -93,7 +92,7 @@ def _missing(hardware: str) -> str:
 
 
 class OpenVinoSession:
-    """A compiled model in memory; as many threads may compute at once as it has requests, further ones wait."""
+    """Compiled model in memory; as many threads compute at once as it has infer requests, and further ones wait."""
 
     def __init__(self, model: Any, options: LoadOptions) -> None:
         self._inputs = {name: np.dtype(port.element_type.to_dtype()) for port in model.inputs for name in port.names}
@@ -103,7 +102,7 @@ class OpenVinoSession:
             self._requests.put(model.create_infer_request())
 
     def infer(self, inputs: Tensors) -> dict[str, NDArray[np.generic]]:
-        """Compute one batch; inputs that the graph does not use are left out."""
+        """Compute one batch; inputs that the graph does not use are ignored."""
         feed = {name: self._as_taken(name, array) for name, array in inputs.items() if name in self._inputs}
         request = self._requests.get()
         try:
@@ -113,13 +112,13 @@ class OpenVinoSession:
             self._requests.put(request)
 
     def close(self) -> None:
-        """Free the model once no thread computes with it any more."""
+        """Free the model; call once no thread computes with it."""
         self._requests = SimpleQueue()
 
     def _as_taken(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
         wanted = self._inputs[name]
         is_text = wanted.kind == "S"
-        if not is_text and array.dtype != wanted:  # it would be converted in silence
+        if not is_text and array.dtype != wanted:  # OpenVINO would convert it silently
             raise ValueError(f"input {name!r} must be {wanted}, not {array.dtype}")
         return np.ascontiguousarray(array)
 
@@ -138,11 +137,11 @@ def _settings(hardware: str, options: LoadOptions) -> dict[str, Any]:
 
 @lru_cache
 def _core() -> Any:
-    """OpenVINO's entrance, one a process, untyped: its types are only there where it is installed."""
+    """Return the process's OpenVINO core, untyped, because its types exist only if it is installed."""
     return importlib.import_module("openvino").Core()
 
 
 @lru_cache
 def _present() -> frozenset[str]:
-    """Names of the devices that OpenVINO finds, without the numbers of several of a kind."""
+    """Return the names of the devices that OpenVINO finds, without numbers."""
     return frozenset(str(name).partition(".")[0] for name in _core().available_devices)

@@ -1,6 +1,6 @@
-"""A model in OpenVINO's own format in one file: its graph, XML, and its weights, as two entries of a plain zip.
+"""A model in OpenVINO's format in one file: its XML graph and its weights, as two entries of an uncompressed zip.
 
-OpenVINO writes two files, and an artifact is one. Neither holds code.
+OpenVINO writes two files, while an artifact is one. Neither holds code.
 """
 
 import shutil
@@ -14,18 +14,18 @@ GRAPH: Final = "openvino/model.xml"
 _WEIGHTS: Final = "openvino/model.bin"
 _ZIP: Final = b"PK\x03\x04"
 _NAME_AT: Final = 30
-"""Where the name of a zip's first entry begins."""
+"""Offset of the name of a zip's first entry."""
 
 
 def is_openvino_pack(file: Path) -> bool:
-    """Whether an artifact is such a file."""
+    """Return true if an artifact is such a pack."""
     with file.open("rb") as content:
         start = content.read(_NAME_AT + len(GRAPH))
     return start.startswith(_ZIP) and start[_NAME_AT:] == GRAPH.encode()
 
 
 def write_openvino_pack(graph: Path, weights: Path, target: Path) -> None:
-    """Write both files into one, which depends on nothing but their content; blocks."""
+    """Write both files into one; the result depends only on their content; blocks."""
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED, allowZip64=True) as pack:
         for name, file in ((GRAPH, graph), (_WEIGHTS, weights)):
             with pack.open(zipfile.ZipInfo(name), "w", force_zip64=True) as entry, file.open("rb") as content:
@@ -33,13 +33,13 @@ def write_openvino_pack(graph: Path, weights: Path, target: Path) -> None:
 
 
 def read_graph(pack: Path) -> bytes:
-    """The graph's XML."""
+    """Return the graph's XML."""
     with zipfile.ZipFile(pack) as archive:
         return archive.read(GRAPH)
 
 
 def read_model(openvino: Any, core: Any, pack: Path) -> Any:
-    """The model as OpenVINO takes it; blocks, and raises whatever OpenVINO raises of a damaged one."""
+    """Return OpenVINO's model of a pack; blocks. Raises OpenVINO's errors for a damaged one."""
     with zipfile.ZipFile(pack) as archive:
         weights = np.frombuffer(archive.read(_WEIGHTS), np.uint8)
     return core.read_model(read_graph(pack), openvino.Tensor(weights))

@@ -1,8 +1,8 @@
-"""Inputs of different lengths in one batch: which may share it, and how they are padded. Pure.
+"""Inputs of different lengths in one batch: grouping by length, and padding. Pure.
 
-The shorter ones of a batch are computed as if they were as long as the longest, so only those of about the same length
-share one. Padding is zeros, or the number that the tokenizer pads with; a mask, where the model takes one, says what is
-padding. Whether a model's answers stay the same is seen when it is registered (`registry/pipeline/measurement.py`).
+The shorter inputs of a batch take as long as the longest, so only inputs of about the same length share one. Padding is
+zeros, or the tokenizer's padding id; if the model takes a mask, it marks the padding. Registration tests that a model's
+answers do not depend on padding (`registry/pipeline/measurement.py`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,25 +15,25 @@ from numpy.typing import NDArray
 from runtimes.protocol import Tensors
 
 FACTOR: Final = 2.0
-"""Most times its own size to which an input is padded."""
+"""Largest factor by which padding may extend an input."""
 _SMALL: Final = 16
-"""Elements up to which all inputs count as of one size."""
+"""Number of elements up to which all inputs count as equally large."""
 
 Arrays = dict[str, NDArray[Any]]
 
 
 def row_size(tensors: Tensors) -> int:
-    """Number of elements of one input's largest tensor, the batch left out."""
+    """Return the number of elements of one input's largest tensor, without the batch dimension."""
     return max(prod(array.shape[1:]) for array in tensors.values())
 
 
 def size_bucket(size: int) -> int:
-    """Number of the bucket of a size; the sizes in one bucket are at most `FACTOR` apart, but for small ones."""
+    """Return the bucket number of a size; sizes in one bucket differ by at most `FACTOR`, except small ones."""
     return max((size - 1) // _SMALL, 0).bit_length()
 
 
 def size_groups(sizes: Sequence[int], factor: float = FACTOR) -> list[list[int]]:
-    """Group indices by size, the smallest first, such that none is padded to more than `factor` times its own size."""
+    """Group indices by size, smallest first, so that no input is padded to more than `factor` times its size."""
     groups: list[list[int]] = []
     limit = -1.0
     for index in sorted(range(len(sizes)), key=sizes.__getitem__):
@@ -45,12 +45,12 @@ def size_groups(sizes: Sequence[int], factor: float = FACTOR) -> list[list[int]]
 
 
 def stack_padded(rows: Sequence[Tensors], fill: Mapping[str, int] | None = None) -> Arrays:
-    """Stack inputs into a batch, each padded at its end to the largest; `fill` says by name with what, else zeros."""
+    """Stack inputs into a batch, each padded at its end to the largest; `fill` gives padding values other than 0."""
     return {name: _stacked([row[name] for row in rows], (fill or {}).get(name, 0)) for name in rows[0]}
 
 
 def pad_to(row: Tensors, factor: float, variable: Mapping[str, Sequence[int]], fill: Mapping[str, int]) -> Arrays:
-    """Pad the `variable` axes of an input, given by name, to `factor` times their length."""
+    """Pad the `variable` axes of an input, by tensor name, to `factor` times their length."""
     padded: Arrays = {}
     for name, array in row.items():
         widths = [

@@ -1,7 +1,7 @@
-"""The interface between the system and whatever executes models.
+"""Interface between the system and the libraries that execute models.
 
-A runtime says whether it can run here, and loads artifacts. A session is one loaded variant. Both block: callers run
-them in threads. A missing package or device makes a runtime unavailable with a reason, never an import error.
+A runtime reports if it can run here, and loads artifacts. A session is one loaded variant. Both block, so callers run
+them in threads. If a package or device is missing, a runtime is unavailable with a reason; importing it never fails.
 """
 
 from collections.abc import Mapping
@@ -15,47 +15,47 @@ from numpy.typing import NDArray
 from schemas.errors import OperatorError
 
 Tensors = Mapping[str, NDArray[Any]]
-"""Arrays by tensor name, the first dimension of each being the batch."""
+"""Arrays by tensor name; the first dimension of each is the batch."""
 
 
 class Availability(msgspec.Struct, frozen=True):
-    """Whether a runtime can run on this machine, and if not, what is missing."""
+    """Availability of a runtime on this machine, with the reason if it cannot run."""
 
     available: bool
     reason: str = ""
 
     def check(self) -> None:
-        """Raise `OperatorError` with the reason if it cannot."""
+        """Raise `OperatorError` with the reason if it is not available."""
         if not self.available:
             raise OperatorError(self.reason)
 
 
 class LoadOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """Options that a variant is loaded with."""
+    """Options for loading a variant."""
 
     precision: str
     threads: int = 1
-    """Threads that one batch computes with, on a CPU."""
+    """Threads that compute one batch on a CPU."""
     lanes: int = 1
-    """Batches that compute at once, where the runtime must be told beforehand."""
+    """Batches that compute at once, for runtimes that need to know it in advance."""
     max_batch: int = 32
-    """Most inputs that are computed at once."""
+    """Largest batch."""
 
 
 class Session(Protocol):
     """One variant in memory."""
 
     def infer(self, inputs: Tensors) -> dict[str, NDArray[np.generic]]:
-        """Compute one batch. Raises whatever the runtime raises; the caller says it was the model."""
+        """Compute one batch. Errors of the runtime pass through; the caller attributes them to the model."""
         ...
 
     def close(self) -> None:
-        """Free the memory; the session is not used again."""
+        """Free the memory; the session must not be used again."""
         ...
 
 
 class Runtime(Protocol):
-    """One way to execute artifacts on one or more types of hardware."""
+    """Method of executing artifacts on one or more types of hardware."""
 
     @property
     def name(self) -> str:
@@ -64,18 +64,18 @@ class Runtime(Protocol):
 
     @property
     def concurrent(self) -> bool:
-        """Whether several threads may compute with one session at once, and do so faster than one after the other."""
+        """True if several threads may compute with one session at once, faster than one after the other."""
         ...
 
     @property
     def hardware(self) -> tuple[str, ...]:
-        """Hardware types that it runs on, where its package and the device are there."""
+        """Hardware types that it supports if its package and the device are present."""
         ...
 
     def availability(self, hardware: str) -> Availability:
-        """Whether variants for `hardware` can run in this process."""
+        """Return whether variants for `hardware` can run in this process, and the reason if not."""
         ...
 
     def load(self, artifact: Path, hardware: str, options: LoadOptions) -> Session:
-        """Load an artifact; blocks for as long as that takes."""
+        """Load an artifact; blocks."""
         ...

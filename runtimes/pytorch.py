@@ -1,14 +1,15 @@
-"""Torch's exported programs, run as they are (`torch-eager`) or compiled by inductor (`torch-compile`).
+"""Torch's exported programs, executed as they are (`torch-eager`) or compiled by inductor (`torch-compile`).
 
 Rules:
-* Torch is imported when a program is loaded, not before: it takes seconds and 200 MB.
-* Only archives that `exported_archive.make_safe` wrote are loaded, since `torch.export.load` runs code from others.
-* A program knows no names for its outputs; the registry wrote them into the archive (`OUTPUTS_ENTRY`).
-* Threads share a program. A compiled one may be compiled again at any batch, which is not safe beside another, so a
-  worker computes one batch of it at a time.
-* Torch frees each tensor that a batch makes on its way; what it frees is kept for the next batch.
-* Torch counts threads by the thread that computes: until something asks, one has as many as there are cores in what is
-  called below torch. So each session says it wherever it computes.
+* Torch is imported when a program is loaded, not before: the import takes seconds and 200 MB.
+* Only archives written by `exported_archive.make_safe` are loaded, because `torch.export.load` executes code in the
+  file.
+* A program has no names for its outputs; the registry writes them into the archive (`OUTPUTS_ENTRY`).
+* Threads share a program. A compiled one may be compiled again at any batch, which is not safe during another batch, so
+  a worker computes one batch of it at a time.
+* Torch frees each intermediate tensor of a batch; this memory is kept for the next batch.
+* Torch keeps the thread count per computing thread. Until a thread's count is read or set, the libraries below torch
+  use all cores in it. So each session sets the count in every thread that computes.
 """
 
 import importlib
@@ -28,14 +29,13 @@ from runtimes.torch_cuda import CudaRunner, as_writable, output_values
 from schemas.hardware import Hardware
 
 _FREE: Final = {"cpp_wrapper": True}
-"""Options of a compiled program that lets other threads of Python go on while it computes: its kernels are called from
-C++, without the interpreter's lock, which they hold when they are called from Python. A worker reads and answers
-meanwhile."""
+"""Options that let a compiled program release the interpreter's lock: its kernels are called from C++, so a worker can
+read and answer during a batch. Kernels called from Python hold the lock."""
 _ON: Final[tuple[str, ...]] = (Hardware.CPU, Hardware.CUDA)
 
 
 class TorchRuntime:
-    """Runtime that loads exported programs with torch, and compiles them for any batch size if asked."""
+    """Runtime that loads exported programs with torch, and with `compiled` compiles them for any batch size."""
 
     def __init__(self, name: str, *, compiled: bool) -> None:
         self.name = name
@@ -44,11 +44,11 @@ class TorchRuntime:
         self._compiled = compiled
 
     def availability(self, hardware: str) -> Availability:
-        """Whether torch is installed, without importing it, and the device is there."""
+        """Return an availability that is true if torch is installed, and the device is present; imports nothing."""
         return torch_availability(self.name, hardware, self.hardware)
 
     def load(self, artifact: Path, hardware: str, options: LoadOptions) -> Session:
-        """Load an exported program and move it to the device; blocks. Compilation happens at the first batch.
+        """Load an exported program and move it to the device; blocks. The first batch compiles it.
 
         Raises:
             OperatorError: the runtime is not available for `hardware`.
@@ -69,7 +69,7 @@ class TorchRuntime:
 
 
 class TorchSession:
-    """A program in memory, on the CPU; threads share it, but the first batch, which compiles, runs alone."""
+    """Program in memory on the CPU; threads share it, but the first batch, which compiles, runs alone."""
 
     def __init__(self, module: Any, inputs: tuple[list[str], list[str]], outputs: list[str], threads: int) -> None:
         self._module: Any = module
@@ -80,7 +80,7 @@ class TorchSession:
         self._compiled = False
 
     def infer(self, inputs: Tensors) -> dict[str, NDArray[np.generic]]:
-        """Compute one batch; inputs that the program does not take are left out."""
+        """Compute one batch; inputs that the program does not take are ignored."""
         if self._compiled:
             return self._compute(inputs)
         with self._first:
@@ -89,7 +89,7 @@ class TorchSession:
             return outputs
 
     def close(self) -> None:
-        """Free the program once no thread computes with it any more."""
+        """Free the program; call once no thread computes with it."""
         self._module = None
 
     def _compute(self, inputs: Tensors) -> dict[str, NDArray[np.generic]]:
@@ -104,7 +104,7 @@ class TorchSession:
 
 
 class TorchCudaSession:
-    """A program on a CUDA device."""
+    """Program on a CUDA device."""
 
     def __init__(self, runner: CudaRunner, inputs: tuple[list[str], list[str]], outputs: list[str]) -> None:
         self._runner = runner
@@ -112,11 +112,11 @@ class TorchCudaSession:
         self._outputs = outputs
 
     def infer(self, inputs: Tensors) -> dict[str, NDArray[np.generic]]:
-        """Compute one batch; inputs that the program does not take are left out."""
+        """Compute one batch; inputs that the program does not take are ignored."""
         return dict(zip(self._outputs, self._runner.run([inputs[name] for name in self._inputs]), strict=True))
 
     def close(self) -> None:
-        """Free the program; its device's memory, too."""
+        """Free the program and its memory on the device."""
         self._runner.close()
 
 
@@ -124,7 +124,7 @@ def load_program(artifact: Path) -> tuple[Any, list[str]]:
     """Load an exported program that was made safe, and the names of its outputs; blocks.
 
     Raises:
-        ModelFailed: it was not made safe. Torch raises errors of its own, too.
+        ModelFailed: it was not made safe. Torch raises errors of its own as well.
     """
     check_safe(artifact)
     extra = {OUTPUTS_FILE: ""}
@@ -134,19 +134,19 @@ def load_program(artifact: Path) -> tuple[Any, list[str]]:
 
 
 def torch_availability(name: str, hardware: str, on: tuple[str, ...]) -> Availability:
-    """Whether torch is installed, without importing it, and the device is there."""
+    """Return an availability that is true if torch is installed, and the device is present; imports nothing."""
     return runtime_availability(name, hardware, on, lambda: missing_package("torch", "torch", "torch"))
 
 
 def import_torch() -> Any:
-    """Import torch, untyped: its types are only there where it is installed."""
+    """Import torch, untyped, because its types exist only if it is installed."""
     torch = importlib.import_module("torch")
     importlib.import_module("torch.export.passes")
     return torch
 
 
 def prepare_torch(threads: int) -> Any:
-    """Import torch into a process that is to compute with so many threads, and keeps what its batches free."""
+    """Import torch into a process that computes with `threads` threads, and let the process keep freed memory."""
     torch = import_torch()
     keep_freed_memory()
     torch.set_num_threads(threads)
@@ -154,13 +154,13 @@ def prepare_torch(threads: int) -> Any:
 
 
 def keep_threads(torch: Any, threads: int) -> None:
-    """Have what the calling thread computes take so many threads, this one included."""
+    """Set the number of threads for computations of the calling thread, including itself."""
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
 
 
 def input_names(program: Any) -> tuple[list[str], list[str]]:
-    """Names of a program's positional and its named inputs, in order; each input is one tensor."""
+    """Return the names of a program's positional and named inputs, in order; each input is one tensor."""
     positional, named = program.call_spec.in_spec.children()
     names = list(program.graph_signature.user_inputs)
     count = positional.num_leaves

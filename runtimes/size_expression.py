@@ -1,6 +1,6 @@
-"""Checks symbolic expressions of exported programs before torch evaluates them.
+"""Check of symbolic expressions in exported programs before torch evaluates them.
 
-Torch hands each expression to `sympy.sympify`, which is Python's `eval`. So an expression is passed on only if it
+Torch passes each expression to `sympy.sympify`, which uses Python's `eval`. So an expression is accepted only if it
 consists of numbers, symbols, operators and calls of the functions listed here, with bounded length and depth.
 """
 
@@ -47,7 +47,7 @@ def check_expression(text: str) -> None:
 
 
 class _Parser:
-    """Recursive descent over the tokens; operator precedence does not matter for what is allowed."""
+    """Recursive-descent parser of the tokens; operator precedence is irrelevant for the check."""
 
     def __init__(self, text: str) -> None:
         self._text = text

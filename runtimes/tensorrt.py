@@ -1,12 +1,12 @@
-"""ONNX models as native TensorRT engines, with streams and pinned buffers of our own.
+"""ONNX models as native TensorRT engines, with streams and pinned buffers managed here.
 
 An engine is native code for one model of GPU and one version of TensorRT, and takes minutes to build. The artifact is
-therefore the ONNX file, in the precision that it is to be computed in (networks are strongly typed: FP16 weights, or
-INT8 between quantisers), and the engine is kept beside it, under the names of both. It takes batches of 1 to the
-variant's largest, and lengths up to a limit where another dimension is variable.
+therefore the ONNX file in its precision (networks are strongly typed: FP16 weights, or INT8 between quantisers). The
+engine is cached beside it, under the names of both. It takes batches of 1 to the variant's largest, and lengths up to a
+limit if another dimension is variable.
 
-A session has one context and one stream, so threads take turns. Written after TensorRT 10 and 11's documentation and
-run against a stand-in only: the machine it was written on has no such device.
+A session has one context and one stream, so threads take turns. Written from the documentation of TensorRT 10 and 11,
+and tested only against a stand-in.
 """
 
 import importlib
@@ -28,7 +28,7 @@ from schemas.hardware import Hardware
 
 _TYPICAL_LENGTH: Final = 64
 _LONGEST: Final = 512
-"""Sizes of a dimension besides the batch that is variable: those that kernels are chosen for, and the largest."""
+"""Sizes of a variable dimension besides the batch: the one that kernels are optimised for, and the largest."""
 
 
 class TensorRtRuntime:
@@ -39,13 +39,13 @@ class TensorRtRuntime:
     hardware: tuple[str, ...] = (Hardware.CUDA,)
 
     def availability(self, hardware: str) -> Availability:
-        """Whether TensorRT is installed, without importing it, and the device is there."""
+        """Return an availability that is true if TensorRT is installed and the device is present; imports nothing."""
         return runtime_availability(
             self.name, hardware, self.hardware, lambda: missing_package("tensorrt", "TensorRT", "gpu")
         )
 
     def load(self, artifact: Path, hardware: str, options: LoadOptions) -> Session:
-        """Load the engine that was built here before, or build it, which takes minutes; blocks.
+        """Load the engine from the cache, or build it, which takes minutes; blocks.
 
         Raises:
             OperatorError: the runtime is not available, or TensorRT cannot make an engine of this model.
@@ -63,7 +63,7 @@ class TensorRtRuntime:
 
 
 class TensorRtSession:
-    """An engine on the device; threads take turns."""
+    """Engine on the device; threads take turns."""
 
     def __init__(self, trt: Any, engine: Any) -> None:
         self._lock = threading.Lock()
@@ -81,7 +81,7 @@ class TensorRtSession:
         self._buffers = {name: TensorBuffer(stream) for name in names}
 
     def infer(self, inputs: Tensors) -> dict[str, NDArray[np.generic]]:
-        """Compute one batch; inputs that the engine does not take are left out."""
+        """Compute one batch; inputs that the engine does not take are ignored."""
         with self._lock:
             stream = check_alive(self._stream)
             stream.enter()
@@ -144,7 +144,7 @@ def build_engine(trt: Any, logger: Any, model: Path, max_batch: int) -> bytes:
 
 
 def profile_shapes(shape: tuple[int, ...], max_batch: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """The smallest, the typical and the largest shape of an input, whose first dimension is the batch."""
+    """Return the smallest, the typical and the largest shape of an input; its first dimension is the batch."""
     least = (1, *(1 if size < 0 else size for size in shape[1:]))
     typical = (max_batch, *(_TYPICAL_LENGTH if size < 0 else size for size in shape[1:]))
     most = (max_batch, *(_LONGEST if size < 0 else size for size in shape[1:]))
@@ -152,7 +152,7 @@ def profile_shapes(shape: tuple[int, ...], max_batch: int) -> tuple[tuple[int, .
 
 
 def engine_file(artifact: Path, device: str, version: str, max_batch: int) -> Path:
-    """File that an engine of the artifact is kept in, for this device and version of TensorRT."""
+    """Return the file that caches the artifact's engine for this device and version of TensorRT."""
     gpu = re.sub(r"[^A-Za-z0-9]+", "-", device)
     return artifact.parent / ENGINES_FOLDER / f"{artifact.name[:16]}-b{max_batch}-{gpu}-{version}.engine"
 

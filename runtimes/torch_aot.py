@@ -1,11 +1,11 @@
-"""Torch's exported programs, compiled ahead of time by AOTInductor (`torch-aot`): a library, loaded in a moment.
+"""Torch's exported programs, compiled ahead of time by AOTInductor (`torch-aot`) into a library that loads fast.
 
-The archive that `torch._inductor.aoti_compile_and_package` writes holds native code for the device that it was compiled
-on, so it runs on such a device alone. It knows no names; the registry writes them into the archive (`NAMES_ENTRY`),
-and with them what it was compiled for.
+The archive written by `torch._inductor.aoti_compile_and_package` holds native code for the device that it was compiled
+on, so it runs only on this model of device. It has no names of inputs and outputs; the registry writes them into the
+archive (`NAMES_ENTRY`), with the name of the device.
 
-A library stays mapped until the process ends, whatever is done to unload it, and the weights are in it: what a worker
-has unloaded of this runtime still takes their memory, and is counted as in use.
+A library stays mapped until the process ends, and the weights are part of it. So a variant of this runtime that a
+worker has unloaded still takes its memory, and is counted as in use.
 """
 
 import importlib
@@ -32,15 +32,15 @@ NAMES_ENTRY: Final = "extra/infaas-names.json"
 
 
 class CompiledInput(msgspec.Struct, frozen=True):
-    """An input of a compiled program, which checks nothing itself: it would read beyond what is there."""
+    """Input of a compiled program. The program checks no shapes: it would read beyond the end of a tensor."""
 
     name: str
     dtype: str
     shape: list[int]
-    """Sizes; -1 is variable."""
+    """Sizes; -1 means variable."""
 
     def checked(self, array: NDArray[Any]) -> NDArray[Any]:
-        """The array; raises ValueError if it is not such."""
+        """Return the array; raises ValueError if its shape or type does not fit."""
         fits = len(array.shape) == len(self.shape)
         fits = fits and all(want in (-1, size) for want, size in zip(self.shape, array.shape, strict=True))
         if not fits or array.dtype != np.dtype(self.dtype):
@@ -51,7 +51,7 @@ class CompiledInput(msgspec.Struct, frozen=True):
 
 
 class CompiledNames(msgspec.Struct, frozen=True, kw_only=True):
-    """What a compiled program does not know of itself."""
+    """Names and devices that a compiled program does not contain."""
 
     positional: list[CompiledInput]
     named: list[CompiledInput]
@@ -60,26 +60,26 @@ class CompiledNames(msgspec.Struct, frozen=True, kw_only=True):
     """Name of the device that it was compiled on."""
 
     def checked(self, inputs: Tensors) -> list[NDArray[Any]]:
-        """Its inputs in their order; raises ValueError if one is not such as it was compiled for."""
+        """Return the inputs in the program's order; raises ValueError if one does not fit its compiled shape."""
         return [given.checked(inputs[given.name]) for given in (*self.positional, *self.named)]
 
 
 class TorchAotRuntime:
-    """Runtime that loads programs which AOTInductor has compiled."""
+    """Runtime that loads programs compiled by AOTInductor."""
 
     name = "torch-aot"
     concurrent = True
     hardware: tuple[str, ...] = (Hardware.CPU, Hardware.CUDA)
 
     def availability(self, hardware: str) -> Availability:
-        """Whether torch is installed, without importing it, and the device is there."""
+        """Return an availability that is true if torch is installed, and the device is present; imports nothing."""
         return torch_availability(self.name, hardware, self.hardware)
 
     def load(self, artifact: Path, hardware: str, options: LoadOptions) -> Session:
         """Load a compiled program; blocks.
 
         Raises:
-            OperatorError: the runtime is not available for `hardware`, or it was compiled on another device.
+            OperatorError: the runtime is not available for `hardware`, or the program was compiled on another device.
         """
         self.availability(hardware).check()
         names = read_names(artifact)
@@ -98,7 +98,7 @@ class TorchAotRuntime:
 
 
 class TorchAotSession:
-    """A compiled program in memory; as many threads compute at once as it was loaded for, further ones wait."""
+    """Compiled program in memory; up to `lanes` threads compute at once, and further ones wait."""
 
     def __init__(self, torch: Any, run: _Run, names: CompiledNames, threads: int) -> None:
         self._torch = torch
@@ -107,7 +107,7 @@ class TorchAotSession:
         self._names = names
 
     def infer(self, inputs: Tensors) -> dict[str, NDArray[np.generic]]:
-        """Compute one batch; inputs that the program does not take are left out."""
+        """Compute one batch; inputs that the program does not take are ignored."""
         run = self._run
         if run is None:
             raise RuntimeError("the session is closed")
@@ -117,34 +117,34 @@ class TorchAotSession:
             return {name: value.numpy() for name, value in zip(self._names.outputs, run(tensors), strict=True)}
 
     def close(self) -> None:
-        """Free the program once no thread computes with it any more."""
+        """Free the program; call once no thread computes with it."""
         self._run = None
 
 
 class TorchAotCudaSession:
-    """A compiled program on a CUDA device."""
+    """Compiled program on a CUDA device."""
 
     def __init__(self, runner: CudaRunner, names: CompiledNames) -> None:
         self._runner = runner
         self._names = names
 
     def infer(self, inputs: Tensors) -> dict[str, NDArray[np.generic]]:
-        """Compute one batch; inputs that the program does not take are left out."""
+        """Compute one batch; inputs that the program does not take are ignored."""
         return dict(zip(self._names.outputs, self._runner.run(self._names.checked(inputs)), strict=True))
 
     def close(self) -> None:
-        """Free the program; its device's memory, too."""
+        """Free the program and its memory on the device."""
         self._runner.close()
 
 
 def _load(artifact: Path, options: LoadOptions) -> Any:
     inductor: Any = importlib.import_module("torch._inductor")
-    with artifact.open("rb") as file:  # by its path it would have to end in .pt2
+    with artifact.open("rb") as file:  # as a path it would have to end in .pt2
         return inductor.aoti_load_package(file, num_runners=options.lanes)
 
 
 def _run_by_loader(model: Any, names: CompiledNames) -> _Run:
-    """Call of a program by torch's loader, of which one computes at a time."""
+    """Return a function that runs a program with torch's loader, which computes one batch at a time."""
 
     def run(tensors: Sequence[Any]) -> list[Any]:
         positional, named = tensors[: len(names.positional)], tensors[len(names.positional) :]
@@ -155,14 +155,14 @@ def _run_by_loader(model: Any, names: CompiledNames) -> _Run:
 
 
 def write_names(archive: Path, names: CompiledNames) -> None:
-    """Add to a compiled program's archive what it does not know of itself."""
+    """Add the names to a compiled program's archive."""
     with zipfile.ZipFile(archive, "a") as content:
         root = content.namelist()[0].partition("/")[0]
         content.writestr(f"{root}/{NAMES_ENTRY}", msgspec.json.encode(names))
 
 
 def read_names(archive: Path) -> CompiledNames:
-    """Read what `write_names` wrote."""
+    """Read the names that `write_names` wrote."""
     with zipfile.ZipFile(archive) as content:
         entry = next(name for name in content.namelist() if name.endswith(NAMES_ENTRY))
         return msgspec.json.decode(content.read(entry), type=CompiledNames)

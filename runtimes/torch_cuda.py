@@ -1,11 +1,11 @@
-"""Runs a torch module on a CUDA device: pinned host memory, a stream of its own, and CUDA graphs for shapes that recur.
+"""Torch modules on a CUDA device: pinned host memory, a stream of its own, and CUDA graphs for recurring shapes.
 
-Copies from and to pinned memory run beside the host, and in order with what computes, since all of it is in one stream;
-the host waits once, for the end. A CUDA graph replays everything that a batch of one shape launches in one call: for
-small models launching takes longer than computing. A module that cannot be captured is run as it is.
+Copies from and to pinned memory are asynchronous, and ordered with the computation in one stream; the host waits once,
+at the end. A CUDA graph replays all launches of a batch of one shape in one call: for small models launching takes
+longer than computing. A module that cannot be captured runs without a graph.
 
-Written after torch's documentation, and run against stand-ins and torch's own signatures only: the machine it was
-written on has no such device.
+Written from torch's documentation, and tested only against stand-ins and torch's signatures, on a machine without such
+a device.
 """
 
 import threading
@@ -16,17 +16,17 @@ from typing import Any, Final, NamedTuple
 from numpy.typing import NDArray
 
 _RUNS_BEFORE_CAPTURE: Final = 3
-"""Runs of a shape after which it is worth a graph; the first ones also choose algorithms, which a graph must not."""
+"""Runs of a shape before a graph is captured; the first runs choose algorithms, which a capture must not."""
 _MOST_GRAPHS: Final = 8
-"""Shapes that have a graph at a time; each keeps its own inputs and outputs on the device."""
+"""Most shapes with a graph at a time; each graph keeps its own inputs and outputs on the device."""
 _MOST_COUNTED: Final = 256
-"""Shapes whose runs are counted at a time: the last ones."""
+"""Most shapes whose runs are counted; the least recent is dropped."""
 
 _Shape = tuple[tuple[int, ...], ...]
 
 
 class _CapturedShape(NamedTuple):
-    """What computes one shape in one call."""
+    """CUDA graph of one shape."""
 
     graph: Any
     inputs: list[Any]
@@ -36,10 +36,10 @@ class _CapturedShape(NamedTuple):
 
 
 class CudaRunner:
-    """Runner of a module on the device that this process uses; several threads take turns."""
+    """Runner of a module on the device that this process uses; threads take turns."""
 
     def __init__(self, torch: Any, module: Any, positional: int, named: Sequence[str], *, graphs: bool) -> None:
-        """`module` takes so many positional inputs, then the `named` ones."""
+        """`module` takes `positional` positional inputs, then the `named` ones."""
         self._torch = torch
         self._module: Any = module
         self._positional = positional
@@ -48,11 +48,11 @@ class CudaRunner:
         self._stream = torch.cuda.Stream()
         self._lock = threading.Lock()
         self._runs: OrderedDict[_Shape, int] = OrderedDict()
-        """Runs of shapes without a graph, the latest last."""
+        """Number of runs of shapes without a graph, the latest last."""
         self._captured: OrderedDict[_Shape, _CapturedShape] = OrderedDict()
 
     def run(self, arrays: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
-        """Compute one batch, inputs and outputs in the order of the program."""
+        """Compute one batch; inputs and outputs are in the order of the program."""
         torch = self._torch
         with self._lock, torch.inference_mode(), torch.cuda.stream(self._stream):
             pinned = [torch.from_numpy(as_writable(array)).pin_memory() for array in arrays]
@@ -70,7 +70,7 @@ class CudaRunner:
             return [result.numpy() for result in results]
 
     def close(self) -> None:
-        """Free the module and the graphs, and give the device's memory back."""
+        """Free the module, the graphs and the device's memory."""
         with self._lock:
             self._module = None
             self._captured.clear()
@@ -107,7 +107,7 @@ class CudaRunner:
         try:
             with torch.cuda.graph(graph, stream=self._stream):
                 outputs = self._call(inputs)
-        except RuntimeError:  # it waits for the device, or allocates where a graph must not
+        except RuntimeError:  # it waits for the device, or allocates in a way that a graph must not
             return None
         return _CapturedShape(graph, inputs, outputs)
 
@@ -121,12 +121,12 @@ class CudaRunner:
 
 
 def output_values(result: Any) -> list[Any]:
-    """A program's outputs in order, whatever it returned them in."""
+    """Return a program's outputs in order, from a mapping, a sequence or a single tensor."""
     if isinstance(result, Mapping):
         return list(result.values())
     return list(result) if isinstance(result, (list, tuple)) else [result]
 
 
 def as_writable(array: NDArray[Any]) -> NDArray[Any]:
-    """The array, or a copy where torch would warn that it could write to it; it is only read."""
+    """Return the array, or a copy if torch would warn that it is not writable; it is only read."""
     return array if array.flags.writeable and array.flags.c_contiguous else array.copy()

@@ -1,14 +1,14 @@
 """Graphs compiled for AWS Inferentia: by torch-neuron for Inf1 (`torch-neuron`), by torch-neuronx for Inf2.
 
-Both packages trace a module into TorchScript whose one operator is a graph for the chip, and are on the vendor's index
-only (`docker/Dockerfile` names it; what PyPI has under the first name is a placeholder). Rules:
-* A graph computes batches of exactly the size that it was compiled for. Smaller ones are padded, and the padding's
-  outputs dropped; the variant's largest batch is that size.
-* The cores that this process sees are its group (`runtimes/neuron.py`); the library spreads the graphs that are loaded
-  over them, each on a core of its own as long as there are some.
-* A program knows no names; the registry writes them into the archive, as for AOTInductor.
+Both packages trace a module into TorchScript with a single operator, a graph for the chip. They are on the vendor's
+index only (see `docker/Dockerfile`; PyPI has a placeholder under the first name). Rules:
+* A graph computes batches of exactly its compiled size, which is the variant's largest batch. Smaller batches are
+  padded, and the outputs of the padding are dropped.
+* The cores visible to this process are its group (`runtimes/neuron.py`). The library distributes the loaded graphs over
+  them, one core per graph while cores are left.
+* A program has no names of inputs and outputs; the registry writes them into the archive, as for AOTInductor.
 
-Written after the vendor's documentation and run against stand-ins only: the machine it was written on has no such chip.
+Written from the vendor's documentation, and tested only against stand-ins, on a machine without such a chip.
 """
 
 import importlib
@@ -29,11 +29,11 @@ NAMES_FILE: Final = "infaas-names.json"
 """Extra file in the archive that `torch.jit.save` writes."""
 INDEX: Final = "https://pip.repos.neuron.amazonaws.com"
 _ENTRY: Final = "trace"
-"""What compiles, in both packages; the placeholder has nothing."""
+"""Function that compiles, in both packages; the placeholder lacks it."""
 
 
 class GraphNames(msgspec.Struct, frozen=True, kw_only=True):
-    """What a compiled graph does not know of itself."""
+    """Names and batch size that a compiled graph does not contain."""
 
     inputs: list[str]
     outputs: list[str]
@@ -42,7 +42,7 @@ class GraphNames(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TorchNeuronRuntime:
-    """Runtime that loads graphs which one of the two packages has compiled."""
+    """Runtime that loads graphs compiled by one of the two packages."""
 
     concurrent = False
     hardware: tuple[str, ...] = (Hardware.NEURON,)
@@ -53,7 +53,7 @@ class TorchNeuronRuntime:
         self._chip = chip
 
     def availability(self, hardware: str) -> Availability:
-        """Whether the package, and not its placeholder, is installed, and the chip is there."""
+        """Return an availability that is true if the package is no placeholder, and the chip is present."""
         return runtime_availability(self.name, hardware, self.hardware, self._missing_package)
 
     def load(self, artifact: Path, hardware: str, options: LoadOptions) -> Session:
@@ -64,7 +64,7 @@ class TorchNeuronRuntime:
         """
         self.availability(hardware).check()
         torch: Any = importlib.import_module("torch")
-        importlib.import_module(self._package)  # registers the operator that the graph consists of
+        importlib.import_module(self._package)  # registers the graph's operator
         extra = {NAMES_FILE: ""}
         module = torch.jit.load(str(artifact), _extra_files=extra)
         return TorchNeuronSession(torch, module, msgspec.json.decode(extra[NAMES_FILE], type=GraphNames))
@@ -79,7 +79,7 @@ class TorchNeuronRuntime:
 
 
 class TorchNeuronSession:
-    """A graph on the chip."""
+    """Graph on the chip."""
 
     def __init__(self, torch: Any, module: Any, names: GraphNames) -> None:
         self._torch = torch
@@ -87,7 +87,7 @@ class TorchNeuronSession:
         self._names = names
 
     def infer(self, inputs: Tensors) -> dict[str, NDArray[np.generic]]:
-        """Compute one batch of at most the graph's size; inputs that it does not take are left out."""
+        """Compute one batch of at most the graph's size; inputs that it does not take are ignored."""
         names = self._names
         count = len(inputs[names.inputs[0]])
         if count > names.batch:
@@ -98,11 +98,11 @@ class TorchNeuronSession:
         return {name: value.numpy()[:count] for name, value in zip(names.outputs, result, strict=True)}
 
     def close(self) -> None:
-        """Unload the graph: the library does so when nothing refers to it."""
+        """Unload the graph: the library does so once nothing refers to it."""
         self._module = None
 
 
 def padded(array: NDArray[Any], rows: int) -> NDArray[Any]:
-    """The array with its last row repeated until it has so many: made-up rows might be such as no model takes."""
+    """Return the array with its last row repeated up to `rows` rows; a model may reject made-up rows."""
     missing = rows - len(array)
     return array if not missing else np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])

@@ -1,5 +1,5 @@
-"""What makes tensors of a client's text or image, and answers of scores: one file for each kind of step.
+"""Processing around a model: tensors from a client's text or image, and answers from scores; one file per kind of step.
 
 Reading order: tokenise, image (before the model) -> classes (after it) -> session (a model with its steps around it).
-What steps there are, as data, is in `schemas/rows/processing.py`.
+`schemas/rows/processing.py` defines the steps as data.
 """

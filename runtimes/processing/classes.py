@@ -1,4 +1,4 @@
-"""What is made of a model's scores: probabilities, and the best classes by name."""
+"""Steps after a model: probabilities from scores, and the best classes by name."""
 
 from pathlib import Path
 from typing import Final
@@ -15,30 +15,30 @@ LABEL: Final = "label"
 
 
 class SoftmaxScores:
-    """Turns scores into probabilities, in their place."""
+    """Step that replaces scores by probabilities."""
 
     def __call__(self, outputs: Arrays, scores: str) -> Arrays:
-        """The outputs with `scores` as probabilities."""
+        """Return the outputs with `scores` as probabilities."""
         values = outputs[scores].astype(np.float32, copy=False)
         grown = np.exp(values - values.max(axis=-1, keepdims=True))
         return outputs | {scores: grown / grown.sum(axis=-1, keepdims=True)}
 
 
 class BestClasses:
-    """Adds the classes with the highest scores, the best first."""
+    """Step that adds the classes with the highest scores, the best first."""
 
     def __init__(self, step: TopClasses) -> None:
-        """Read the names of the classes, if they have any.
+        """Read the names of the classes, if the step has any.
 
         Raises:
-            OperatorError: their file cannot be read.
-            InvalidRequest: it names none.
+            OperatorError: the file of the names cannot be read.
+            InvalidRequest: it contains no name.
         """
         self._count = step.count
         self._labels = bytes_array(read_class_names(Path(step.labels))) if step.labels else None
 
     def __call__(self, outputs: Arrays, scores: str) -> Arrays:
-        """The outputs and the best classes."""
+        """Return the outputs with the best classes added."""
         values = outputs[scores]
         best = np.argsort(-values, axis=-1, kind="stable")[:, : self._count]
         if self._labels is None:
@@ -49,11 +49,11 @@ class BestClasses:
 
 
 def read_class_names(file: Path) -> tuple[str, ...]:
-    """Read the names of the classes, one a line, in the order of the scores.
+    """Read the names of the classes, one per line, in the order of the scores.
 
     Raises:
         OperatorError: the file cannot be read.
-        InvalidRequest: it holds no text, or no name.
+        InvalidRequest: it is not text, or contains no name.
     """
     try:
         names = [line.strip() for line in file.read_text("utf-8").splitlines()]

@@ -1,4 +1,4 @@
-"""A PNG or JPEG file made an array of numbers, by Pillow."""
+"""Decoding of a PNG or JPEG file into an array, with Pillow."""
 
 import importlib
 import io
@@ -16,24 +16,24 @@ from schemas.tensors import DTYPES
 
 _FORMATS: Final = ("PNG", "JPEG")
 _PNG_END: Final = b"IEND\xaeB`\x82"
-"""Last chunk of a PNG: Pillow decodes a file that lacks it, although its last rows may be damaged."""
+"""Last chunk of a PNG. Pillow decodes a file without it, although its last rows may be damaged."""
 _MODES: Final = {"grey": "L", "rgb": "RGB"}
 _MOST_PIXELS: Final = 50_000_000
-"""Pixels of an image beyond which it is not decoded: a small file may claim any number."""
+"""Most pixels of an image that is decoded, because a small file may claim any number."""
 
 
 class ImageDecoder:
     """Decoder of one image at a time; threads may share it."""
 
     fill: Mapping[str, int] = {}
-    """Images are all of one size: nothing is padded."""
+    """Empty: all images have one size, so nothing is padded."""
 
     def __init__(self, step: DecodeImage, tensors: Sequence[TensorSpec]) -> None:
         """Prepare for a model with the inputs `tensors`.
 
         Raises:
             OperatorError: Pillow is not installed.
-            InvalidRequest: the model takes no such array.
+            InvalidRequest: the model does not take an array of the step's shape.
         """
         try:
             self._pillow = importlib.import_module("PIL.Image")
@@ -45,10 +45,10 @@ class ImageDecoder:
         self._std = _per_channel(step.std, step, 1.0)
 
     def __call__(self, value: bytes) -> Arrays:
-        """Decode an image, as a batch of one.
+        """Decode an image as a batch of one.
 
         Raises:
-            InvalidRequest: it is no image, or none that is decoded here.
+            InvalidRequest: it is not a supported image.
         """
         pixels = np.asarray(self._sized(self._opened(value)), np.float32)
         pixels = (pixels.reshape(*pixels.shape[:2], -1) * self._step.scale - self._mean) / self._std
@@ -68,7 +68,7 @@ class ImageDecoder:
             return image.convert(_MODES[self._step.channels])
         except InvalidRequest:
             raise
-        except Exception as error:  # noqa: BLE001 - its decoders raise anything at all for a file that is damaged
+        except Exception as error:  # noqa: BLE001 - Pillow's decoders raise errors of any type for a damaged file
             raise InvalidRequest(f"the image cannot be decoded as PNG or JPEG: {_reason(error)}") from None
 
     def _sized(self, image: Any) -> Any:

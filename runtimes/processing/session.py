@@ -1,9 +1,9 @@
-"""A model in memory with its steps around it: to whoever computes with it, it is a session like any other.
+"""A model in memory with its processing steps, with the interface of any session.
 
-    BYTES of the clients -> before, one by one -> batches of about one length -> the model -> after -> outputs
+    BYTES of the clients -> step before, one by one -> batches of similar length -> the model -> steps after -> outputs
 
-An input that cannot be read is no reason to fail the others: it is named (`RefusedRows`) before anything is computed,
-so that the rest can be computed without it.
+An input that cannot be read does not fail the others. `RefusedRows` names it before anything is computed, so that the
+caller can compute the rest without it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,20 +23,20 @@ from schemas.rows.tensor_spec import TensorSpec
 
 
 class BeforeStep(Protocol):
-    """What makes the model's tensors of one client's input."""
+    """Step that makes the model's tensors from one client's input."""
 
     @property
     def fill(self) -> Mapping[str, int]:
-        """Numbers that pad, by the name of the tensor, where they are not 0."""
+        """Padding values other than 0, by tensor name."""
         ...
 
     def __call__(self, value: bytes) -> Arrays:
-        """A batch of one; raises `InvalidRequest` where the input is no such thing."""
+        """Return a batch of one; raises `InvalidRequest` if the input cannot be read."""
         ...
 
 
 class RefusedRows(Exception):
-    """Inputs of a batch that cannot be read, by their number in it; nothing was computed."""
+    """Error: inputs of a batch, by row number, cannot be read; nothing was computed."""
 
     def __init__(self, errors: dict[int, InvalidRequest]) -> None:
         super().__init__("; ".join(map(str, errors.values())))
@@ -44,14 +44,14 @@ class RefusedRows(Exception):
 
 
 class ProcessedSession:
-    """A session that takes what clients send and gives what they are promised."""
+    """Session that takes clients' inputs and returns the task's outputs."""
 
     def __init__(self, session: Session, processing: Processing) -> None:
-        """Put `processing`, whose files are paths here, around the session of a model; blocks.
+        """Put `processing`, whose files are local paths, around the session of a model; blocks.
 
         Raises:
             OperatorError: a package is not installed.
-            InvalidRequest: a file is not what it should be, or the steps do not fit the model.
+            InvalidRequest: a file is invalid, or the steps do not fit the model.
         """
         self._session = session
         self._input = processing.before.input
@@ -59,17 +59,17 @@ class ProcessedSession:
         self._before = load_before(processing, processing.tensors)
         self._after = [SoftmaxScores() if isinstance(step, Softmax) else BestClasses(step) for step in processing.after]
         self._factor = FACTOR
-        """Most times its own size to which an input is padded."""
+        """Largest factor by which padding may extend an input."""
 
     def mix_lengths(self, allowed: bool) -> None:
-        """Compute inputs of different lengths together, padded, or each length for itself."""
+        """Set if inputs of different lengths are padded and computed together."""
         self._factor = FACTOR if allowed else 1.0
 
     def prepared(self, values: Sequence[bytes]) -> list[Arrays]:
-        """The model's tensors for each of the inputs.
+        """Return the model's tensors for each of the inputs.
 
         Raises:
-            RefusedRows: some cannot be read.
+            RefusedRows: some inputs cannot be read.
         """
         rows: list[Arrays] = []
         errors: dict[int, InvalidRequest] = {}
@@ -83,7 +83,7 @@ class ProcessedSession:
         return rows
 
     def infer(self, inputs: Tensors) -> dict[str, NDArray[np.generic]]:
-        """Compute one batch; raises `RefusedRows` where some of it cannot be read."""
+        """Compute one batch; raises `RefusedRows` if some inputs cannot be read."""
         rows = self.prepared(inputs[self._input].reshape(-1).tolist())
         groups = size_groups([row_size(row) for row in rows], self._factor)
         parts = [
@@ -96,26 +96,26 @@ class ProcessedSession:
 
     @property
     def model(self) -> Session:
-        """The session of the model itself."""
+        """Session of the model, without the steps."""
         return self._session
 
     @property
     def fill(self) -> Mapping[str, int]:
-        """Numbers that pad, by the name of the model's input."""
+        """Padding values other than 0, by the name of the model's input."""
         return self._before.fill
 
     def close(self) -> None:
-        """Free the memory; the session is not used again."""
+        """Free the memory; the session must not be used again."""
         self._session.close()
 
 
 def load_before(processing: Processing, tensors: Sequence[TensorSpec]) -> BeforeStep:
-    """Load the step before the model; its errors say what does not fit."""
+    """Load the step before the model; its errors describe the mismatch."""
     step = processing.before
     return TextTokeniser(step, tensors) if isinstance(step, Tokenise) else ImageDecoder(step, tensors)
 
 
 def _in_order(groups: Sequence[Sequence[int]], parts: Sequence[Tensors]) -> Arrays:
-    """Put what was computed in groups back into the order of the batch."""
+    """Put the outputs of groups back into the order of the batch."""
     order = np.argsort([index for group in groups for index in group])
     return {name: np.concatenate([part[name] for part in parts])[order] for name in parts[0]}

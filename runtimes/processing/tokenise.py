@@ -1,4 +1,4 @@
-"""A text made token ids, by a tokenizer.json."""
+"""Conversion of a text to token ids, with a tokenizer.json."""
 
 import importlib
 import os
@@ -18,7 +18,7 @@ IDS: Final = "input_ids"
 MASK: Final = "attention_mask"
 TYPES: Final = "token_type_ids"
 _BYTES_A_TOKEN: Final = 64
-"""Bytes of text for each token that may be, beyond which no text is tokenised to find out."""
+"""Bytes per allowed token above which a text is rejected, or cut, without tokenising it."""
 _PADDING: Final = ("[PAD]", "<pad>", "<|endoftext|>")
 
 
@@ -30,7 +30,7 @@ class TextTokeniser:
 
         Raises:
             OperatorError: the package is not installed.
-            InvalidRequest: the file is no tokenizer, or the model takes what no tokenizer gives.
+            InvalidRequest: the file is no tokenizer, or the model needs inputs that no tokenizer produces.
         """
         longest = [spec.longest for spec in tensors if spec.longest is not None]
         self._most = min([step.max_tokens, *longest])
@@ -48,13 +48,13 @@ class TextTokeniser:
             taken = ", ".join(self._dtypes)
             raise InvalidRequest(f"a model of texts takes {IDS}, and {MASK} or {TYPES} beside it; this one: {taken}")
         self.fill = {IDS: padding["pad_id"] if padding else self._padding_id()}
-        """Numbers that pad, by the name of the tensor, where they are not 0."""
+        """Padding values other than 0, by tensor name."""
 
     def __call__(self, value: bytes) -> Arrays:
-        """Tokenise a text, as a batch of one.
+        """Tokenise a text as a batch of one.
 
         Raises:
-            InvalidRequest: it is no text, or too long.
+            InvalidRequest: it is not UTF-8, or too long.
         """
         encoding = self._tokenizer.encode(self._text(value))
         count, most = len(encoding.ids), self._most
@@ -78,7 +78,7 @@ class TextTokeniser:
 
 
 def _load(file: Path) -> Any:
-    # A slot computes in a thread of its own: the package's pool would take the cores of the others.
+    # Each slot computes in its own thread; the package's thread pool would take the cores of the other slots.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         tokenizers = importlib.import_module("tokenizers")
@@ -86,5 +86,5 @@ def _load(file: Path) -> Any:
         raise OperatorError(f"texts need the package tokenizers ({error}): pip install 'infaas[text]'") from error
     try:
         return tokenizers.Tokenizer.from_file(str(file))
-    except Exception as error:  # the package raises bare `Exception`, whatever is wrong
+    except Exception as error:  # the package raises bare `Exception` for every error
         raise InvalidRequest(f"{file.name} is no tokenizer.json: {error}") from error
