@@ -1,7 +1,7 @@
 """Limits of a batch job and their checks. Pure: time and progress are arguments.
 
-A chunk is admitted before it is queried, so that the job never exceeds its maximum cost: rows in flight count at the
-average price of the rows done.
+A chunk is admitted before it is queried. Rows in flight count at the average price of the rows done, so that the
+expected cost of the job stays within its maximum.
 """
 
 from typing import Final

@@ -84,7 +84,7 @@ async def uploading(ask: GatewayAsk, bar: ProgressBar) -> AsyncGenerator[Uploade
 def pack(folder: Path, tar: Path) -> None:
     """Pack a folder's files into an uncompressed, reproducible tar archive. Blocks.
 
-    Symbolic links are replaced by their targets, because the archive may contain only regular files.
+    Symbolic links to files are replaced by the files, because the archive may contain only regular files.
     """
     with tarfile.open(tar, "w", dereference=True) as archive:
         for file in sorted(folder.rglob("*")):
