@@ -1,11 +1,11 @@
-"""What is registered through the admin API, and how far a registration is: plain data.
+"""Registration requests of the admin API, and their states: plain data.
 
     waiting -> running -> done
-                       -> failed     (with what was wrong, in words)
-    either may be cancelled instead; what was made until then stays, and registering the same again goes on from there
+                       -> failed     (with the reason as text)
+    a waiting or running registration may be cancelled; its results so far are kept, and a repeated request continues
 
-Files are named, never sent along: each was uploaded before, and is known by the SHA-256 of its content, or lies in the
-store of artifacts, at a URL.
+Requests name files and do not contain them. A file was uploaded before and is identified by the SHA-256 of its content,
+or it is at a URL of the artifact store.
 """
 
 import re
@@ -33,16 +33,16 @@ _Few = msgspec.Meta(max_length=100)
 
 
 class IfNoWorker(StrEnum):
-    """What to do for a hardware type of which there is no worker."""
+    """Action for a hardware type without a worker."""
 
     HERE = "here"
-    """Use the device of the machine that registers."""
+    """Use the device of the machine that executes the registration."""
     WAIT = "wait"
     SKIP = "skip"
 
 
 class RegistrationState(StrEnum):
-    """How far a registration has come."""
+    """State of a registration."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -52,18 +52,23 @@ class RegistrationState(StrEnum):
 
 
 class GivenFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A file of a registration: one that was uploaded, or one at a URL of the store of artifacts."""
+    """File of a registration: an upload, or a URL of the artifact store."""
 
     name: str
-    """What it is called, e.g. `model.onnx`: models name files beside them, and the ending tells what data is."""
+    """File name, e.g. `model.onnx`. A model refers to its companion files by name, and the suffix gives the data
+    format."""
     upload: str = ""
-    """SHA-256 of what was uploaded."""
+    """SHA-256 of the upload."""
     url: str = ""
     folder: bool = False
-    """Whether it is a folder, as an uncompressed tar."""
+    """True if it is a folder, packed as an uncompressed tar."""
 
     def check(self) -> None:
-        """Raise `InvalidRequest` that says what is wrong with it, without a look at it."""
+        """Check the fields without reading the file.
+
+        Raises:
+            InvalidRequest: a field is wrong; the message names it.
+        """
         if not _FILE_NAME.fullmatch(self.name):
             raise InvalidRequest(f"a file is called {self.name[:80]!r}: give a name without folders or a leading dot")
         if bool(self.upload) == bool(self.url):
@@ -73,14 +78,14 @@ class GivenFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class ModelToRegister(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A model to register, as `infaas register` takes it."""
+    """Request to register a model; the fields are the options of `infaas register`."""
 
     name: str
     task: str
-    """Created with the model's signature if it does not exist."""
+    """Task of the model. A task that does not exist is created with the model's signature."""
     file: GivenFile
     beside: Annotated[tuple[GivenFile, ...], msgspec.Meta(max_length=1000)] = ()
-    """Files that lie beside the model's, such as external weights."""
+    """Companion files of the model, such as external weights."""
     validation: GivenFile | None = None
     calibration: GivenFile | None = None
     accuracy: Share | None = None
@@ -100,42 +105,46 @@ class ModelToRegister(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     again: bool = False
     hold: bool = False
     access: Access | None = None
-    """Whose a new model is, and who may use it. Of who is no administrator always their tenant's, else private."""
+    """Owner and visibility of a new model. Without the role admin, the owner is always the caller's tenant, and null
+    means private."""
     if_no_worker: IfNoWorker = IfNoWorker.HERE
 
 
 class CascadeToRegister(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A cascade to register, as `infaas cascade` takes it; with no stages, those that beat every single variant."""
+    """Request to register a cascade; the fields are the options of `infaas cascade`.
+
+    Without stages, the registrar searches for cascades that are better than every single variant.
+    """
 
     task: str
     first: str | None = None
-    """The variant that answers what it is sure of."""
+    """Variant that answers if its confidence reaches the threshold."""
     then: str | None = None
-    """The variant that answers the rest."""
+    """Variant that answers all other queries."""
     validation: GivenFile
-    """`.npz` with an array per input, and `label`."""
+    """`.npz` file with one array per input, and `label`."""
     calibration: GivenFile | None = None
-    """The file that the stages were calibrated with, if there was one."""
+    """File with which the stages were calibrated, if there was one."""
     name: str | None = None
-    """Name of the model; by default made of the stages'."""
+    """Name of the model; null: it is made from the names of the stages."""
     thresholds: Annotated[tuple[Confidence, ...], _Few] = ()
     min_accuracies: Annotated[tuple[Share, ...], _Few] = ()
     output: str | None = None
     confidence: str | None = None
     again: bool = False
     access: Access | None = None
-    """As of a model; at most those may use it who may use all its stages."""
+    """Owner and visibility, as for a model; visibility is limited to tenants that may use all stages."""
     if_no_worker: IfNoWorker = IfNoWorker.HERE
 
 
 class ChainToRegister(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A chain to register, as `infaas chain` takes it."""
+    """Request to register a chain; the fields are the options of `infaas chain`."""
 
     name: str
-    """Name of the task that it becomes."""
+    """Name of the task that the chain becomes."""
     tasks: Annotated[tuple[str, ...], msgspec.Meta(min_length=2, max_length=100)]
     feeds: Annotated[dict[str, dict[str, str]], _Few] = {}
-    """By task, the output of the task before that an input of it is, where the names do not say."""
+    """By task and input: the output of the previous task that the input receives, if their names do not match."""
     through: Annotated[tuple[tuple[str, ...], ...], _Few] = ()
     validation: GivenFile | None = None
     accuracy: Share | None = None
@@ -143,7 +152,7 @@ class ChainToRegister(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     hardware: Hardware = Hardware.CPU
     again: bool = False
     access: Access | None = None
-    """As of a model; at most those may use it who may use all its stages."""
+    """Owner and visibility, as for a model; visibility is limited to tenants that may use all stages."""
     if_no_worker: IfNoWorker = IfNoWorker.HERE
 
 
@@ -153,69 +162,73 @@ KINDS: Final[Mapping[str, type[ToRegister]]] = {
     "cascade": CascadeToRegister,
     "chain": ChainToRegister,
 }
-"""What a registration of each kind is asked for by."""
+"""Type of the request for each kind of registration."""
 
 
 class CascadePoint(msgspec.Struct, frozen=True):
-    """What one threshold gives, on the rows that calibrate."""
+    """Effect of one threshold on the calibration rows."""
 
     threshold: float
     escalated: float
-    """Share of the rows that the first stage is not sure of, 0..1."""
+    """Share of the rows that the first stage passes on to the second, 0..1."""
     accuracy: float
 
 
 class MadeVariant(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A variant that was registered, refused ones with the reason."""
+    """Registered variant, or refused variant with the reason."""
 
     variant: Variant
     profile: Profile | None = None
-    """What was measured of it; none of one that was refused."""
+    """Profile of the variant; null if it was refused."""
     calibrated: CascadePoint | None = None
-    """Of a cascade: what its threshold gave on the rows that calibrated it."""
+    """For a cascade: the effect of its threshold on the calibration rows."""
 
 
 class ListedRegistration(msgspec.Struct, frozen=True, kw_only=True):
-    """A registration as it is listed: how far it is, without all that was noted and made. Times are the database's."""
+    """Registration in a list, without its notes and variants. Times are those of the database's clock."""
 
     id: str
     kind: str
     """`model`, `cascade` or `chain`."""
     name: str
-    """Name of what is registered."""
+    """Name of the registered model, cascade or chain."""
     tenant: str
-    """Tenant that registers it; empty: an administrator's."""
+    """Tenant that registers it; empty: an administrator."""
     asked_by: str
     state: RegistrationState
     steps_done: int = 0
     steps_total: int = 0
     doing: str = ""
-    """What goes on now."""
+    """Present step."""
     error: str = ""
-    """Why it failed."""
+    """Reason of the failure."""
     error_code: str = ""
-    """Of the error table; empty: it is not what was asked for that is wrong, but how something is set up."""
+    """Code of the error table; empty: the request was valid, but the configuration of the system is wrong."""
     attempts: int = 0
-    """Times it was begun; more than one where what did it ended in the midst, and did not give it back in order."""
+    """Number of attempts; more than one if a registrar process ended without finishing or releasing the
+    registration."""
     created_at: datetime
     started_at: Annotated[datetime | None, msgspec.Meta(description="None while it waits.")] = None
     finished_at: datetime | None = None
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will come of it."""
+        """True if the registration has ended."""
         return self.finished_at is not None
 
 
 class RegistrationStatus(ListedRegistration, frozen=True, kw_only=True):
-    """A registration, how far it is, and what came of it."""
+    """Registration with its state and results."""
 
     notes: tuple[str, ...] = ()
     made: tuple[MadeVariant, ...] = ()
 
 
 def files_of(request: ToRegister) -> Iterator[GivenFile]:
-    """All files that a registration names, those of its processing as uploads without a name of theirs."""
+    """Yield all files that a registration names.
+
+    Files of its processing are yielded as uploads without names of their own.
+    """
     if isinstance(request, ModelToRegister):
         yield from (request.file, *request.beside)
         for sha256 in processing_files(request.processing):
@@ -227,12 +240,12 @@ def files_of(request: ToRegister) -> Iterator[GivenFile]:
 
 
 def kind_of_request(request: ToRegister) -> str:
-    """The kind of what is registered, as `KINDS` names it."""
+    """Return the kind of a request, as in `KINDS`."""
     return next(kind for kind, asked in KINDS.items() if type(request) is asked)
 
 
 def processing_files(processing: Processing | None) -> list[str]:
-    """The names of the files that processing needs."""
+    """Return the names of the files that processing needs."""
     steps = (processing.before, *processing.after) if processing is not None else ()
     named = [step.tokenizer for step in steps if isinstance(step, Tokenise)]
     return named + [step.labels for step in steps if isinstance(step, TopClasses) and step.labels]

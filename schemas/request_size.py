@@ -1,11 +1,12 @@
-"""The number of inputs that a request of some bytes can hold at most, by the signature of its task.
+"""Upper limit of the inputs that a request of a given size can contain, by the signature of its task.
 
-Nothing of the request is parsed, so a selector can tell of a record that its header claims too many. A number takes a
-byte at least, in JSON as well as in binary form, since whole numbers of eight bits are cast to whatever a model takes;
-an element of BYTES takes three, quotes and a comma. An axis of any length besides the batch counts as one.
+A selector uses it to detect records whose header claims too many inputs, without parsing the value. The limit assumes
+the smallest encoding. A number takes at least one byte in JSON and in binary form, because 8-bit integers are cast to
+any type. An element of BYTES takes at least three bytes: quotes and comma. A variable axis besides the batch counts as
+1.
 
-An honest request is never shorter than that; one that claims as much as its bytes can hold costs its sender as many
-bytes as if it held them, and the worker, which counts what there is, refuses it.
+A valid request is never shorter. A request that claims as many inputs as its bytes can contain costs its sender those
+bytes, and the worker, which counts the inputs, refuses it.
 """
 
 from collections.abc import Mapping
@@ -18,11 +19,14 @@ from schemas.oip import is_plain
 from schemas.rows.tensor_spec import TensorSpec
 
 _LEAST_TEXT: Final = 3
-"""Bytes of an element of BYTES in JSON; in binary form its length alone takes four."""
+"""Bytes of an element of BYTES in JSON; in binary form the length prefix alone takes four."""
 
 
 def most_inputs(specs: tuple[TensorSpec, ...], fields: Mapping[str, str], size: int) -> int:
-    """The most inputs in a request of `size` bytes with these headers; at least 1, so that the worker says why not."""
+    """Return the maximum number of inputs in a request of `size` bytes with these headers.
+
+    The result is at least 1, so that an empty request reaches the worker, which explains the error.
+    """
     if is_plain(fields.get(h.CONTENT_TYPE, ""), specs):
         return 1
     return max(size // _least_bytes(specs), 1)
@@ -30,10 +34,10 @@ def most_inputs(specs: tuple[TensorSpec, ...], fields: Mapping[str, str], size: 
 
 @lru_cache(maxsize=1024)
 def _least_bytes(specs: tuple[TensorSpec, ...]) -> int:
-    """The fewest bytes that an input takes."""
+    """Return the minimum number of bytes of an input."""
     return max(sum(_elements(spec) * (_LEAST_TEXT if spec.datatype == "BYTES" else 1) for spec in specs), 1)
 
 
 def _elements(spec: TensorSpec) -> int:
-    """The fewest elements of a tensor that belong to one input."""
+    """Return the minimum number of a tensor's elements for one input."""
     return prod(max(length, 1) for length in spec.shape[1:])

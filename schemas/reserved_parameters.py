@@ -1,7 +1,7 @@
-"""What the protocol reserves among the parameters of a request: what is not offered is refused, not ignored.
+"""Request parameters that the protocol reserves; unsupported ones are refused instead of ignored.
 
-`timeout` is a need and read by whoever takes needs; the parameters of a sequence or a priority would change the answer,
-or its place among others, and nobody here could keep what they ask for.
+`timeout` is a need and is read together with the other needs. Parameters for sequences and priorities would change the
+answer or its order, and this system does not implement them.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ Parameter: TypeAlias = str | bool | int | float
 
 BINARY_OUTPUT: Final = "binary_data_output"
 TIMEOUT: Final = "timeout"
-"""Microseconds within which the answer is needed."""
+"""Timeout of the answer in microseconds."""
 _NO_SEQUENCES: Final = "sequences are not supported: each query is answered by itself, so leave it out"
 _INSTEAD: Final = {
     "sequence_id": _NO_SEQUENCES,
@@ -21,14 +21,15 @@ _INSTEAD: Final = {
     "sequence_end": _NO_SEQUENCES,
     "priority": "there are no priorities: ask for a shorter `latency_ms`, or for `mode` offline if the query may wait",
 }
-"""What is not offered, and what to do instead. Triton's clients send nothing, or 0, where they want nothing of it."""
+"""Unsupported parameters, with the alternative. Triton's clients send no value, or 0, for parameters that are not
+used."""
 
 
 def check_reserved(parameters: Mapping[str, Parameter]) -> None:
     """Check the reserved parameters of a request.
 
     Raises:
-        InvalidRequest: one has a wrong type, or asks for what is not offered.
+        InvalidRequest: a parameter has a wrong type, or requests an unsupported feature.
     """
     if not isinstance(parameters.get(BINARY_OUTPUT, False), bool):
         raise InvalidRequest(f"Expected `bool` - at `$.parameters.{BINARY_OUTPUT}`")

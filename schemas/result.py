@@ -1,4 +1,4 @@
-"""A result record: status and times in the headers, a v2 response (or `{"error": ...}`) in the value."""
+"""Result records: status and times in the headers, a v2 response (or `{"error": ...}`) in the value."""
 
 from typing import Any, Final
 
@@ -11,11 +11,11 @@ OK: Final = "ok"
 
 
 class Result(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """Answer to one query as a client sees it: a response or an error."""
+    """Answer to one query as a client receives it: a response or an error."""
 
     id: str
     correlation: str = ""
-    """Secret of the query's sender that pairs the two."""
+    """Random text from the query's sender, which matches the result to the query."""
     status: str
     """`ok` or an `ErrorCode`."""
     value: bytes
@@ -29,23 +29,24 @@ class Result(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     cost: float | None = None
     """USD per 1000 such queries."""
     explanation: str = ""
-    """JSON, where the query asked for it."""
+    """JSON, if the query requested it."""
     content_type: str = "application/json"
     json_length: int | None = None
     """Bytes of JSON before the binary tensors, if any."""
     late: bool = False
-    """Whether it is known to have come after its deadline."""
+    """True if the worker knows that the answer came after its deadline."""
     retry_after_s: float | None = None
-    """Of a refusal: seconds until asking again may help, as predicted when it was refused."""
+    """Of a refusal: seconds until a retry may succeed, as predicted at the time of the refusal."""
 
     def error(self) -> QueryError | None:
-        """The error this result stands for, or None if it is an answer."""
+        """Return the error that this result contains; None if it is an answer."""
         return None if self.status == OK else self.failure()
 
     def failure(self, explanation: Any = None) -> QueryError:
-        """The error this result stands for, which is no answer.
+        """Return the error of a result whose status is not `ok`.
 
-        Raise it by no name: a frame that holds what it raised is a cycle, and garbage that only the collector finds.
+        Do not bind the error to a local name before raising it: the frame and the traceback would form a reference
+        cycle that only the garbage collector can free.
         """
         found = query_error(self.status, error_message(self.value))
         found.retry_after_s = self.retry_after_s
@@ -54,11 +55,11 @@ class Result(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class ErrorBody(msgspec.Struct, omit_defaults=True):
-    """The value of an error result, and the body of every HTTP error."""
+    """Value of an error result, and body of every HTTP error."""
 
     error: str
     explanation: Any = None
-    """Over HTTP, of a refused query that asked to have it explained: what was considered, and why it lost."""
+    """Over HTTP, for a refused query that requested an explanation: the candidates, and why each was not chosen."""
 
 
 _decode_error = msgspec.json.Decoder(ErrorBody)
@@ -66,12 +67,12 @@ _encode = msgspec.json.Encoder().encode
 
 
 def error_value(message: str, explanation: Any = None) -> bytes:
-    """Encode the value of an error result: `{"error": message}`; what of it is no Unicode becomes question marks."""
+    """Encode the value of an error result, `{"error": message}`; characters that are not valid Unicode become `?`."""
     return _encode(ErrorBody(message.encode(errors="replace").decode(), explanation))
 
 
 def error_explanation(value: bytes) -> Any:
-    """Read the explanation inside an error result's value; None if there is none."""
+    """Return the explanation in an error result's value; None if there is none."""
     try:
         return _decode_error.decode(value).explanation
     except msgspec.MsgspecError:
@@ -79,7 +80,7 @@ def error_explanation(value: bytes) -> Any:
 
 
 def error_message(value: bytes) -> str:
-    """Read the message inside an error result's value; of a value that is none, its beginning."""
+    """Return the message in an error result's value; if the value is malformed, return its beginning."""
     try:
         return _decode_error.decode(value).error
     except msgspec.MsgspecError:
@@ -87,7 +88,12 @@ def error_message(value: bytes) -> str:
 
 
 def parse_result(fields: dict[str, str], value: bytes) -> Result:
-    """Read a result from its headers and value; raises KeyError or ValueError for a record that is none."""
+    """Read a result from its headers and value.
+
+    Raises:
+        KeyError: the record is not a result: a header is missing.
+        ValueError: the record is not a result: a header is malformed.
+    """
     get = fields.get
     accuracy, cost, json_length, retry_ms = get(h.ACCURACY), get(h.COST), get(h.JSON_LENGTH), get(h.RETRY_AFTER_MS)
     return Result(

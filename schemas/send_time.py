@@ -1,26 +1,26 @@
-"""The moment at which a record was sent: what its sender said of it, as far as the broker's timestamp bears it out.
+"""Send time of a record: the sender's claim if it agrees with the broker's timestamp.
 
-The timestamp is when the broker appended the record, in whole milliseconds. A sender that knows the broker's time says
-more finely when it sent it. That is advice: one that disagrees is not believed, or whoever errs about the time, or
-would like to, could age its queries, or make them younger.
+The timestamp is the append time in whole milliseconds. A sender that knows the broker's time gives its send time more
+precisely. The claim is used only if it is consistent with the timestamp. Otherwise a sender with a wrong clock, or a
+dishonest one, could make its queries appear older or younger.
 """
 
 from typing import Final
 
 ROUNDING_MS: Final = 1.0
-"""How much the timestamp is rounded down, and how exactly a sender knows the broker's time."""
+"""Tolerance for the rounding of the timestamp and for the sender's error in the broker's time."""
 ON_THE_WAY_MS: Final = 100.0
-"""How long one of our own senders, and the way to the broker, may take."""
+"""Maximum time from the send to the append for our own senders."""
 
 MOST_LINGER_MS: Final = 20.0
-"""How long a sender may keep a query for others to go with it."""
+"""Maximum time for which a sender may hold a query to batch requests."""
 
 
 def believed_ms(said_ms: float, append_ms: float, most_ms: float = ON_THE_WAY_MS) -> float:
-    """`said_ms` if that is believable, else `append_ms`."""
+    """Return `said_ms` if it is credible, else `append_ms`."""
     return said_ms if is_believable(said_ms, append_ms, most_ms) else append_ms
 
 
 def is_believable(said_ms: float, append_ms: float, most_ms: float) -> bool:
-    """Whether the record was appended when it says it was sent, or at most `most_ms` later."""
+    """Return true if the append time is the claimed send time or at most `most_ms` later."""
     return -ROUNDING_MS <= append_ms - said_ms <= most_ms

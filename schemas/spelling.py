@@ -1,16 +1,16 @@
-"""The names that a client may use, and what it is told of one that it misspelt.
+"""Names that clients may use for headers and parameters, and suggestions for misspelt ones.
 
-A need that is misspelt must not pass: what was asked for would be broken in silence. The same rule, with the same
-words, for HTTP and Kafka:
+A misspelt need must be refused: otherwise the system would ignore the client's limit without notice. The same rules and
+messages apply to HTTP and Kafka:
 
-* **Headers that begin with `infaas-`** are the system's. One that is not known here is refused, for it may be a need,
-  of a newer version or misspelt. Two kinds pass unread: `infaas-x-*`, by which a service adds what others may ignore,
-  so that those of an older version, which run beside it while it is rolled out, take its records; and
-  `infaas-dead-*`, so that a dead letter may be sent again as it lies in its topic.
-* **The query string** of a request holds needs and nothing else.
-* **Parameters, and attributes of CloudEvents,** are everybody's, so only one that looks like a need is refused.
+* **Headers that begin with `infaas-`** are reserved. An unknown one is refused, because it may be a misspelt need or a
+  need of a newer version. Two prefixes are always accepted. `infaas-x-*` is for headers that services add and other
+  services may ignore, so that older versions accept the records during a rolling update. `infaas-dead-*` allows a dead
+  letter to be sent again exactly as it is in its topic.
+* **The query string** of a request contains only needs.
+* **Parameters, and attributes of CloudEvents,** may be the client's own; only names that resemble a need are refused.
 
-Hot: `check_headers`, once a record.
+Hot path: `check_headers` runs for each record.
 """
 
 import re
@@ -28,21 +28,22 @@ _KNOWN: Final = frozenset(text for name, text in vars(h).items() if isinstance(t
 _MEANT: Final = (h.ID, h.REPLY_TO, h.DEADLINE_MS, h.BATCH, h.CORRELATION, *h.NEEDS.values())
 """Headers that a client may have meant."""
 _RESULTS: Final = {h.ACCURACY: h.MIN_ACCURACY, h.COST: h.MAX_COST}
-"""Headers of results that look like needs; a record that was forwarded or answered before has its variant's, too."""
+"""Headers of results that resemble needs. A record that was forwarded or answered before also has the header of a
+variant."""
 _NEEDS: Final = tuple(h.NEEDS)
 _QUALIFIERS: Final = frozenset({"infaas", "min", "max", "ms", "s"})
 _CAMEL: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
-_MIN_LETTERS: Final = 5  # `model` is no misspelt `mode`
+_MIN_LETTERS: Final = 5  # `model` is not a misspelt `mode`
 _MIN_SIMILARITY: Final = 0.8
 _SHOWN: Final = 80
-"""Characters of a name that are looked at, and kept; none that is known has as many."""
+"""Maximum number of characters of a name that are examined and quoted; all known names are shorter."""
 
 
 def check_headers(names: Collection[str]) -> None:
-    """Check the names of the headers of a record, or of a request in lower case.
+    """Check the header names of a record, or of an HTTP request in lower case.
 
     Raises:
-        InvalidRequest: one is not known; the message names it and the nearest that is.
+        InvalidRequest: a name is unknown; the message contains it and the nearest known one.
     """
     if h.VARIANT not in names:
         for result, need in _RESULTS.items():
@@ -55,10 +56,10 @@ def check_headers(names: Collection[str]) -> None:
 
 
 def check_query_names(names: Iterable[str], *others: str) -> None:
-    """Check the names in a query string, which are those of needs, or of `others`.
+    """Check the names in a query string, which must be needs or in `others`.
 
     Raises:
-        InvalidRequest: one is not; the message names it and the nearest that is.
+        InvalidRequest: a name is unknown; the message contains it and the nearest known one.
     """
     for name in names:
         if name not in h.NEEDS and name not in others:
@@ -69,10 +70,10 @@ def check_query_names(names: Iterable[str], *others: str) -> None:
 
 
 def check_parameter(name: str) -> None:
-    """Check the name of a parameter that is no need, and may be the client's own.
+    """Check the name of a parameter that is not a need and may be the client's own.
 
     Raises:
-        InvalidRequest: it looks like a misspelt need; the message names that.
+        InvalidRequest: the name resembles a need, which the message suggests.
     """
     if nearest := nearest_name(name[:_SHOWN], _NEEDS):
         raise InvalidRequest(f"no parameter is called {name[:_SHOWN]!r}: did you mean {nearest}?")
@@ -80,9 +81,9 @@ def check_parameter(name: str) -> None:
 
 @lru_cache(maxsize=1024)
 def nearest_name(name: str, known: tuple[str, ...]) -> str:
-    """The known name that a person may have meant; empty if `name` is close to none.
+    """Return the known name that is most similar to `name`; empty if none is similar.
 
-    It is close if it differs by letters (`min_acuracy`), or by what stands around the word (`max_latency`).
+    Names are similar if a few letters differ (`min_acuracy`), or a prefix or suffix (`max_latency`).
     """
     cores = {_core(one): one for one in known}
     core = _core(name)
@@ -104,6 +105,6 @@ def _header_problem(name: str) -> str:
 
 
 def _core(name: str) -> str:
-    """The words of a name that say what is meant, as one."""
+    """Return the words of a name without qualifiers such as `min` and `ms`, joined."""
     words = re.split(r"[-_. ]+", _CAMEL.sub("_", name).lower())
     return "".join(word for word in words if word not in _QUALIFIERS)

@@ -1,8 +1,9 @@
-"""What the parts tell one another about the present over Kafka (JSON).
+"""Status records over Kafka (JSON), by which workers, selectors and the autoscaler know the present state.
 
-A worker publishes a `WorkerStatus` at each change of state, each ~100 ms while it has queries, and each second while
-it has none. The selector adds what it has produced since to know the load without asking anyone: backlog of a partition
-= end offset (of its own produce acknowledgements or the status record, whichever is later) - `position` + `queued`.
+A worker publishes a `WorkerStatus` at each change of state, about every 100 ms while it has queries, and every second
+while it has none. A selector adds the records that it has produced since, so it knows the load without a request:
+backlog of a partition = end offset (from its own produce acknowledgements or from the status, whichever is later) -
+`position` + `queued`.
 """
 
 from enum import StrEnum
@@ -13,7 +14,7 @@ from schemas.load_classes import ClassAnswers
 
 
 class InstanceState(StrEnum):
-    """INFaaS's states of a variant on a worker; `draining`, in which it finishes what it holds; and `failed`."""
+    """State of a variant on a worker: those of INFaaS, and `draining` (finishes its queries) and `failed`."""
 
     INACTIVE = "inactive"
     LOADING = "loading"
@@ -22,61 +23,62 @@ class InstanceState(StrEnum):
     INTERFERED = "interfered"
     DRAINING = "draining"
     FAILED = "failed"
-    """It cannot be loaded there: it is tried on another worker, and what waits for it is answered with the reason."""
+    """The variant cannot be loaded on this worker. It is tried on another worker, and waiting queries get the error."""
 
 
 SERVING = frozenset({InstanceState.ACTIVE, InstanceState.OVERLOADED, InstanceState.INTERFERED})
-"""The states in which an instance takes queries."""
+"""States in which an instance accepts queries."""
 
 
 class PartitionStatus(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """One partition of a topic of the variant that the instance owns."""
+    """Partition of one of the variant's topics that the instance owns."""
 
     partition: int
     position: int
     """Offset of the next record to fetch."""
     end: int
-    """End offset as last seen by the worker's consumer; `position` if none was seen."""
+    """End offset as last seen by the worker's consumer; `position` if it has seen none."""
 
 
 class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One variant loaded, or being loaded, on the worker."""
+    """Variant that is loaded, or being loaded, on the worker."""
 
     variant: str
     state: InstanceState
     reason: str = ""
-    """Why it failed, if it did."""
+    """Reason of the failure, if the state is `failed`."""
     partitions: tuple[PartitionStatus, ...] = ()
-    """Those of the variant's topic of online queries."""
+    """Partitions of the variant's topic of online queries."""
     offline_partitions: tuple[PartitionStatus, ...] = ()
-    """The same of its topic of offline queries."""
+    """Partitions of the variant's topic of offline queries."""
     queued: int = 0
     """Queries that were fetched and not yet answered."""
     queued_inputs: int = 0
     queued_offline_inputs: int = 0
-    """Queued inputs of offline queries, which online ones overtake."""
+    """Queued inputs of offline queries, which online queries overtake."""
     queued_large: int = 0
-    """Queued online queries that are computed in pieces: others are computed between these."""
+    """Queued online queries that are computed in pieces; other queries are computed between the pieces."""
     queued_large_inputs: int = 0
     large_factor: float = 1.0
-    """Time from the send of a large query to its answer over the predicted one, smoothed."""
+    """Ratio of the actual to the predicted time from send to answer of large queries, smoothed."""
     done_inputs: float = 0.0
-    """Those of the online ones that are computed by now, as predicted, in batches that have not ended."""
+    """Estimated number of online inputs that running batches have computed so far."""
     max_batch: int = 1
     parallel: int = 1
-    """Number of its batches that may compute at once, if the worker's slots are free."""
+    """Maximum number of its batches that compute at the same time if slots are free."""
     batch_size: float = 0.0
-    """Recent mean number of inputs in a batch."""
+    """Recent mean number of inputs per batch."""
     batch_s: float = 0.0
     """Recent mean seconds of a batch."""
     slowdown: float = 1.0
-    """Measured latency over the predicted one, smoothed: what interferes now."""
+    """Ratio of measured to predicted latency, smoothed; it shows present interference."""
     correction: float = 1.0
-    """Times that a batch takes here of what its profile says, as seen over long: predictions hold it."""
+    """Ratio of measured to profiled batch time in long-term operation; predictions include it."""
     drag: float = 1.0
-    """Time from the end of a batch to that of the next, while more waits, over predicted latency, smoothed."""
+    """Queue slowdown: time between the ends of consecutive batches while queries wait, over predicted latency,
+    smoothed."""
     answered: int = 0
-    """Queries answered since the instance was loaded, errors included."""
+    """Queries answered since the instance was loaded, including errors."""
     inputs: int = 0
     """Inputs computed and answered since the instance was loaded."""
     late: int = 0
@@ -86,47 +88,49 @@ class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """The state of one worker."""
+    """State of one worker."""
 
     worker: str
     hardware: str
     epoch: int
-    """Number that grows with each start of a worker of this name: what a predecessor said is void."""
+    """Number that increases with each start of a worker of this name. Statuses with a smaller epoch are void."""
     at_ms: float
-    """When it was sent, by the broker's clock, ms since the epoch."""
+    """Send time by the broker's clock, ms since the epoch."""
     slots: int
-    """Number of batches that can compute at once."""
+    """Number of batches that can compute at the same time."""
     price_per_hour: float
     """USD per hour of the whole worker."""
     backlog_s: float
-    """Predicted slot seconds of all online queries fetched and not yet computed; of batches under way what is left."""
+    """Predicted slot seconds of all online queries that were fetched and not computed yet, including the rest of
+    running batches."""
     memory_used: int
     memory_total: int
-    """Bytes the worker may use."""
+    """Bytes that the worker may use."""
     instances: tuple[InstanceStatus, ...] = ()
     answers: tuple[ClassAnswers, ...] = ()
-    """Queries answered since the status before, by load class."""
+    """Queries answered since the previous status, by load class."""
     slot_backlogs_s: tuple[float, ...] = ()
-    """The same by slot: predicted seconds until each is free, soonest first. Empty: the worker's version is older."""
+    """Predicted seconds until each slot is free of online work, soonest first. Empty: the worker has an older
+    version."""
     busy_s: float = 0.0
-    """Slot seconds spent computing since the worker started, batches under way included."""
+    """Slot seconds spent computing since the worker started, including running batches."""
     leaving: bool = False
-    """Whether the worker is shutting down: send it nothing more."""
+    """True if the worker is shutting down and must get no more queries."""
     interval_ms: float = 100.0
-    """Milliseconds until the worker's next status if nothing happens before."""
+    """Milliseconds until the next status if the state does not change before."""
     threads: int = 1
-    """Cores that a slot has; a batch takes as many slots as what it computes on needs."""
+    """Cores per slot. A batch occupies as many slots as its threads need."""
     cpus: float = 0.0
-    """CPUs of its machine, or of its cgroup where that may use fewer; 0: not known."""
+    """CPUs of the machine, or of the worker's cgroup if it is limited; 0: unknown."""
     cpu_busy: float = 0.0
-    """Share of their time that is in use, by whomever, smoothed, 0..1."""
+    """Share of these CPUs' time in use by all processes, smoothed, 0..1."""
 
 
 class Demand(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """Word of a selector that it needs an instance of `variant`, which nobody serves."""
+    """Request of a selector for an instance of `variant`, which no worker serves."""
 
     task: str
     variant: str
     at_ms: float
-    """When it was sent, by the broker's clock, ms since the epoch."""
+    """Send time by the broker's clock, ms since the epoch."""
     reason: str

@@ -1,18 +1,18 @@
-"""Tensors of the Open Inference Protocol as numpy arrays, from and to JSON and the binary extension.
+"""Conversion of Open Inference Protocol tensors between numpy arrays and JSON or the binary extension.
 
 Rules:
-* A shape is believed only after it was compared with the data that is there, so memory grows with the bytes received
-  and never with what a shape claims.
-* Fixed-size tensors in binary form become views of the received bytes: no copy, read only, and aligned only if the
-  sender padded its JSON (ours does). BYTES are object arrays of `bytes`.
-* BF16 has no numpy type and no JSON form. It is the structured type `BF16`, one `<u2` field, which numpy neither
-  confuses with UINT16 nor loses when it slices or joins arrays.
+* A shape is used only after a comparison with the available data, so memory grows with the received bytes and never
+  with the claimed shape.
+* Fixed-size tensors in binary form become read-only views of the received bytes, without a copy. They are aligned only
+  if the sender padded its JSON, as our encoders do. BYTES become object arrays of `bytes`.
+* BF16 has no numpy type and no JSON form. It is represented by the structured type `BF16` with one `<u2` field. numpy
+  does not confuse it with UINT16, and keeps it when it slices or concatenates arrays.
 * JSON has no NaN and no infinities. As in the JSON form of protobuf they are the strings "NaN", "Infinity" and
-  "-Infinity", which numpy's own conversion, and so tritonclient, reads as well.
+  "-Infinity", which numpy, and therefore tritonclient, can also read.
 
-JSON is read by msgspec, whose typed decode refuses a wrong element by its path (`[1, true]` is no list of integers),
-and written by orjson, which knows numpy. Reading into an untyped list and letting numpy guess was rejected: it turns
-1.9 into 1, null into NaN, and a list with one long string into a table as wide as that string.
+msgspec reads the JSON: its typed decoder refuses a wrong element and names its path (`[1, true]` is not a list of
+integers). orjson writes it, because it supports numpy. Do not decode to an untyped list and let numpy infer the type:
+numpy would turn 1.9 into 1, null into NaN, and a list with one long string into an array of strings of that width.
 """
 
 import math
@@ -59,15 +59,19 @@ _SPECIAL_FLOAT: Final = float | Literal["NaN", "Infinity", "-Infinity"]
 _NESTED: Final = re.compile(rb"\s*\[\s*\[")
 _LENGTH: Final = struct.Struct("<I")
 _CHUNK_BYTES: Final = 64 * 1024
-"""Bytes of JSON that are read at once: a thread keeps the interpreter for about a millisecond."""
+"""Bytes of JSON that are decoded in one step; decoding holds the interpreter lock for about a millisecond."""
 _CHUNK_ITEMS: Final = 16 * 1024
-"""Numbers that are written at once."""
+"""Numbers that are encoded in one step."""
 _EDGE: Final = 64
-"""Bytes in which the first and the last bracket are looked for."""
+"""Number of bytes at either end in which the first and the last bracket are searched."""
 
 
 def dtype_of(datatype: str, where: str) -> np.dtype[Any]:
-    """The numpy type of an OIP datatype; raises `InvalidRequest` for an unknown one."""
+    """Return the numpy type of an OIP datatype.
+
+    Raises:
+        InvalidRequest: the datatype is unknown.
+    """
     try:
         return DTYPES[datatype]
     except KeyError:
@@ -75,7 +79,11 @@ def dtype_of(datatype: str, where: str) -> np.dtype[Any]:
 
 
 def datatype_of(array: Array) -> str:
-    """The OIP datatype of an array; raises `TypeError` for one that has none, such as complex numbers."""
+    """Return the OIP datatype of an array.
+
+    Raises:
+        TypeError: the array's type has none, e.g. complex numbers.
+    """
     if array.dtype.kind in "US":
         return "BYTES"
     try:
@@ -85,7 +93,10 @@ def datatype_of(array: Array) -> str:
 
 
 def bytes_array(values: Sequence[bytes | str]) -> Array:
-    """A vector of BYTES, texts in UTF-8; numpy by itself would cut NULs off, and make all as wide as the longest."""
+    """Return a vector of BYTES, with texts in UTF-8.
+
+    numpy's own conversion would strip trailing NULs and make all elements as wide as the longest.
+    """
     array = np.empty(len(values), BYTES)
     array[:] = [value.encode() if isinstance(value, str) else value for value in values]
     return array
@@ -105,17 +116,17 @@ def bf16_of(array: NDArray[np.float32]) -> Array:
 
 
 def fixed_size(datatype: str, shape: Sequence[int]) -> int | None:
-    """Bytes of a tensor in binary form; None where they depend on its elements (BYTES)."""
+    """Return the bytes of a tensor in binary form; None if they depend on its elements (BYTES)."""
     dtype = DTYPES[datatype]
     return None if dtype is BYTES else math.prod(shape) * dtype.itemsize
 
 
 # -- binary ------------------------------------------------------------------------------------------------------------
 def from_binary(datatype: str, shape: Sequence[int], data: memoryview, where: str) -> Array:
-    """Read the tensor in `data`, as a view of it unless it holds BYTES.
+    """Read the tensor in `data`; the result is a view of it unless the datatype is BYTES.
 
     Raises:
-        InvalidRequest: the data is not of this shape and type; the message begins with `where`.
+        InvalidRequest: the data does not have this shape and type; the message begins with `where`.
     """
     dtype = dtype_of(datatype, where)
     if dtype is BYTES:
@@ -131,7 +142,7 @@ def from_binary(datatype: str, shape: Sequence[int], data: memoryview, where: st
 
 
 def to_binary(array: Array) -> bytes:
-    """Write a tensor in binary form: row-major, little-endian; BYTES elements behind their lengths."""
+    """Write a tensor in binary form: row-major, little-endian; each BYTES element follows its length."""
     datatype = datatype_of(array)
     if datatype == "BYTES":
         return b"".join(part for item in _elements(array) for part in (_LENGTH.pack(len(item)), item))
@@ -158,10 +169,10 @@ def _split_bytes(shape: Sequence[int], data: memoryview, where: str) -> Array:
 
 # -- JSON --------------------------------------------------------------------------------------------------------------
 def from_json(datatype: str, shape: Sequence[int], data: msgspec.Raw | bytes, where: str) -> Array:
-    """Read the tensor in the JSON text `data`: a flat or nested list, row-major.
+    """Read the tensor in the JSON text `data`, a flat or nested list in row-major order.
 
     Raises:
-        InvalidRequest: the data is not of this shape and type; the message says at which JSON path.
+        InvalidRequest: the data does not have this shape and type; the message names the JSON path.
     """
     dtype = dtype_of(datatype, where)
     if dtype is BF16:
@@ -183,15 +194,15 @@ def from_json(datatype: str, shape: Sequence[int], data: msgspec.Raw | bytes, wh
     except ValueError:
         raise InvalidRequest(f"{where}: the nested lists do not have the shape {list(shape)}") from None
     found, wanted = (array.shape, tuple(shape)) if depth > 1 else ((array.size,), (math.prod(shape),))
-    if found != wanted and (array.size or math.prod(shape)):  # nested lists cannot tell the shape of nothing
+    if found != wanted and (array.size or math.prod(shape)):  # the shape of an empty nested list is ambiguous
         raise InvalidRequest(f"{where}: shape {list(shape)} needs {_counted(wanted)}, the data has {_counted(found)}")
     return _shaped(array, shape, where)
 
 
 def _read_in_chunks(dtype: np.dtype[Any], shape: Sequence[int], depth: int, text: memoryview) -> Array | None:
-    """Read many numbers in chunks, so that other threads have their turns between them; None: they are not as they say.
+    """Read many numbers in chunks, so that other threads can run in between; return None if the data is invalid.
 
-    Reading the whole then finds out, and says at which JSON path.
+    The caller then reads the data as a whole, which gives the error with its JSON path.
     """
     end_of_row = re.compile(rb"\]\s*" * (depth - 1) + b",")
     decoder, row = _list_decoder(dtype.kind, depth), tuple(shape[1:]) if depth > 1 else ()
@@ -213,7 +224,7 @@ def _read_in_chunks(dtype: np.dtype[Any], shape: Sequence[int], depth: int, text
 
 
 def to_json(array: Array, where: str) -> object:
-    """What orjson must be given to write the tensor as a flat list.
+    """Return an object that orjson writes as the flat list of the tensor's elements.
 
     Raises:
         InvalidRequest: the tensor has no JSON form: it is BF16, or holds bytes that are not UTF-8.
@@ -233,7 +244,7 @@ def to_json(array: Array, where: str) -> object:
 
 
 def _in_chunks(flat: Array) -> orjson.Fragment:
-    """Write many numbers in chunks, so that other threads have their turns between them."""
+    """Write many numbers in chunks, so that other threads can run in between."""
     starts = range(0, len(flat), _CHUNK_ITEMS)
     texts = (orjson.dumps(flat[s : s + _CHUNK_ITEMS], option=orjson.OPT_SERIALIZE_NUMPY)[1:-1] for s in starts)
     return orjson.Fragment(b"[%b]" % b",".join(texts))
@@ -255,7 +266,7 @@ def _decode_list(kind: str, depth: int, data: msgspec.Raw | bytes, where: str) -
 
 
 def _decode_special(depth: int, data: msgspec.Raw | bytes, where: str) -> list[Any]:
-    """Floats among which are strings; numpy turns the three allowed ones into numbers."""
+    """Decode a list of floats and strings; numpy converts the three allowed strings to numbers."""
     try:
         return _list_decoder("special", depth).decode(data)
     except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
@@ -296,5 +307,5 @@ def _counted(shape: tuple[int, ...]) -> str:
 def _shaped(array: Array, shape: Sequence[int], where: str) -> Array:
     try:
         return array.reshape(shape)
-    except ValueError as error:  # dimensions that multiply to 0, but whose strides overflow
+    except ValueError as error:  # the dimensions' product is 0, but the strides overflow
         raise InvalidRequest(f"{where}: shape {list(shape)} is not possible: {error}") from None

@@ -1,8 +1,9 @@
-"""What each version of each model may be asked as, by whoever chooses among variants: pure.
+"""Targets of each model version: the names under which queries can reach it. Pure functions.
 
-A version that serves answers to the name of its model and to no name at all, every version to `model@number`, and one
-after the first to its own name as an architecture. A version after the first whose model has no row yet is being
-registered, and does not serve. Of models with one version nothing is kept: they answer to their name.
+The serving version answers queries that name its model or no target. Every version answers to `model@number`, and each
+version after the first also to its architecture's name. A version after the first whose model has no rollout row is
+still being registered and does not serve. Models with a single version have no entry: the version answers to every name
+of the model.
 """
 
 from collections import defaultdict
@@ -17,40 +18,40 @@ from schemas.rows.catalog import Architecture
 from schemas.rows.rollout import Rollout
 
 Targets: TypeAlias = frozenset[str | None]
-"""Targets of queries that a variant may answer; None: those that name none."""
+"""Targets of queries that a variant may answer; None: queries without a target."""
 
 
 class Versions(msgspec.Struct, frozen=True):
-    """Which versions answer to what, and the rollouts of each task."""
+    """Targets of each version, and the rollouts of each task."""
 
     targets: dict[str, Targets] = {}
-    """By architecture, of those whose model has, or had, more than one version."""
+    """Targets by architecture, for models that have, or had, more than one version."""
     rollouts: dict[str, tuple[Rollout, ...]] = {}
-    """By task."""
+    """Rollouts by task."""
 
     def targets_of(self, architecture: str) -> Targets:
-        """The targets of queries that an architecture may answer."""
+        """Return the targets of queries that an architecture may answer."""
         found = self.targets.get(architecture)
         return _of_only_version(architecture) if found is None else found
 
     def version_of(self, architecture: str) -> str:
-        """What names the version that an architecture is, `model@2`; empty where its model has no other."""
+        """Return the target of an architecture's version, `model@2`; empty if its model has only one version."""
         found = self.targets.get(architecture, ())
         return next((target for target in found if target is not None and is_version(target)), "")
 
     def serves(self, architecture: str) -> bool:
-        """Whether an architecture answers who names none."""
+        """Return true if an architecture answers queries without a target."""
         found = self.targets.get(architecture)
         return found is None or None in found
 
     def of_task(self, task: str, architectures: Iterable[str]) -> "Versions":
-        """The part that concerns one task, which has these architectures."""
+        """Return the entries of one task with these architectures."""
         targets = {name: self.targets[name] for name in architectures if name in self.targets}
         return Versions(targets, {task: self.rollouts[task]} if task in self.rollouts else {})
 
 
 def versions_of(architectures: Mapping[str, Architecture], rollouts: Mapping[str, Rollout]) -> Versions:
-    """What is to be known of versions where this is registered."""
+    """Return the targets of all versions for this catalog."""
     targets = dict[str, Targets]()
     by_task = defaultdict[str, dict[str, Rollout]](dict)
     for row in architectures.values():
@@ -62,7 +63,7 @@ def versions_of(architectures: Mapping[str, Architecture], rollouts: Mapping[str
     return Versions(targets, {task: tuple(found.values()) for task, found in by_task.items()})
 
 
-@lru_cache(maxsize=4096)  # a decision on scale asks for each class and candidate
+@lru_cache(maxsize=4096)  # a scaling decision calls it for each class and candidate
 def _of_only_version(architecture: str) -> Targets:
     return frozenset((None, architecture, version_target(architecture, 1)))
 

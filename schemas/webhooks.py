@@ -1,6 +1,6 @@
-"""Where webhooks of jobs may go, as far as their URL says it; whoever delivers also looks at the addresses.
+"""Rules for the URLs of job webhooks. The component that delivers also checks the resolved addresses.
 
-A pattern is a host, `*.` and a domain for all hosts below it, or either with a port.
+A pattern is a host, or `*.` and a domain for all hosts below it; either may have a port.
 """
 
 from collections.abc import Collection
@@ -15,16 +15,16 @@ _PORTS: Final = {"https": 443, "http": 80}
 
 
 def parse_webhook(url: str, hosts: Collection[str], *, plain_http: bool) -> URL:
-    """Read the URL of a webhook, and check that it may be called.
+    """Parse the URL of a webhook, and check that calling it is allowed.
 
     Args:
-        url: as the client gave it.
-        hosts: patterns of those that may be called.
-        plain_http: whether HTTP that is not encrypted will do.
+        url: the URL from the client.
+        hosts: patterns of allowed hosts.
+        plain_http: true to allow HTTP without encryption.
 
     Raises:
-        InvalidRequest: it is no such URL.
-        Forbidden: its host is none of `hosts`.
+        InvalidRequest: it is not a valid URL for a webhook.
+        Forbidden: its host matches none of `hosts`.
     """
     try:
         parsed = URL(url)

@@ -64,7 +64,7 @@ class MeasuredVariant(msgspec.Struct, frozen=True, kw_only=True):
     measure: str
     """Measure that `accuracy` means for the variant's task."""
     tuning: str = ""
-    """How quantisation was tuned: the calibration, and the layers that stay in FP32; empty: there was no choice."""
+    """Tuning of quantisation: the calibration, and the layers that stay in FP32; empty: there was no choice."""
     corrections: tuple[CorrectionRow, ...] = ()
     """Cases in which batches take longer than the profile says; only administrators see them."""
 

@@ -1,8 +1,7 @@
-"""Row types of what Postgres keeps. Field names are column names; times are aware datetimes, durations seconds.
+"""Row types of the Postgres tables. Field names are column names; times are aware datetimes, durations are seconds.
 
-Reading order: tensor_spec, processing -> catalog (what is registered) -> rollout (which version answers) -> builds
-(what is being made of it), registrations (what is to be registered, by the admin API), removals (what of it goes) ->
-placement (what serves) -> scaling (what changes that), cluster (both at once) -> samples (what was seen of it) -> jobs
-(queries that are kept), tenants (who asks by a topic of its own) -> audit (what administrators did), api_keys (who may
-ask).
+Reading order: tensor_spec, processing -> catalog (registered tasks and models) -> rollout (serving versions) -> builds
+(build steps), registrations (requests through the admin API), removals (unregistering) -> placement (workers and
+instances) -> scaling (changes of scale), cluster (scale and placement together) -> samples (observations) -> jobs
+(stored queries), tenants (tenants with their own topics) -> audit (administrators' actions), api_keys (credentials).
 """

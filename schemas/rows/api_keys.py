@@ -1,4 +1,4 @@
-"""Rows of API keys, and of certificates that stand for somebody as keys do: no secrets, which nobody keeps."""
+"""Rows of API keys and of client certificates that are used like keys. Secrets are not stored."""
 
 from datetime import datetime
 
@@ -8,30 +8,30 @@ from schemas.principal import Principal, Role, quota_of
 
 
 class ApiKeyRow(msgspec.Struct, frozen=True, kw_only=True):
-    """What is kept of an API key, or of a certificate."""
+    """Stored API key, or accepted client certificate."""
 
     id: str
     secret_hash: bytes | None = None
-    """None: of a certificate."""
+    """Hash of the secret; None for a certificate."""
     certificate: str | None = None
-    """A name in the certificate that its holder shows; None: of a key."""
+    """Subject name of the certificate; None for a key."""
     tenant: str | None
-    """None: of no tenant, as only an administrator's may be."""
+    """Tenant of its queries; only an administrator's key may have None."""
     roles: list[Role]
     tasks: list[str] | None = None
-    """Tasks that it may ask; None: all."""
+    """Tasks that it may query; None: all."""
     per_second: float | None = None
     concurrent: int | None = None
     note: str = ""
-    """What it is for, in the words of who made it."""
+    """Purpose, as stated by its creator."""
     created_by: str = ""
     created_at: datetime | None = None
-    """None until it is kept."""
+    """None until the row is stored."""
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
 
     def principal(self) -> Principal:
-        """Whom the key stands for."""
+        """Return the principal that the key identifies."""
         return Principal(
             name=self.id,
             tenant=self.tenant,

@@ -1,4 +1,4 @@
-"""Rows of what administrators did: who, what, to what, when, from where, and what came of it."""
+"""Rows of the audit log: actor, action, subject, time, origin and outcome of administrators' actions."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -8,7 +8,7 @@ import msgspec
 
 
 class AuditVerb(StrEnum):
-    """What an administrator does."""
+    """Kind of administrator's action."""
 
     REGISTER = "register"
     UNREGISTER = "unregister"
@@ -32,30 +32,30 @@ class AuditVerb(StrEnum):
 
 
 class AuditOutcome(StrEnum):
-    """What came of an act."""
+    """Outcome of an action."""
 
     BEGUN = "begun"
-    """It runs, or it was cut off: how far it came is not known here."""
+    """The action runs, or it was interrupted; its progress is not recorded here."""
     DONE = "done"
     FAILED = "failed"
 
 
 class AuditAct(msgspec.Struct, frozen=True, kw_only=True):
-    """An act that is to be recorded, by whom and on what."""
+    """Action to record, with its actor and subject."""
 
     actor: str
-    """Id of the key, subject of the token or the certificate; from the command line `user@host`."""
+    """Id of the key, subject of the token, or name of the certificate; `user@host` for the command line."""
     origin: str
-    """Where it came from: `command line`, or the door and the address."""
+    """Origin of the request: `command line`, or the listener and the client's address."""
     verb: AuditVerb
     subject: str = ""
-    """Name of what is acted on; empty: everything."""
+    """Name of the object that the action changes; empty: all."""
     detail: dict[str, Any] = {}
-    """What else was asked for. No secret."""
+    """Other parameters of the request. It must not contain secrets."""
 
 
 class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
-    """An act as it was recorded."""
+    """Recorded action."""
 
     id: int
     at: datetime
@@ -66,4 +66,4 @@ class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
     detail: dict[str, Any]
     outcome: AuditOutcome
     error: str
-    """Why it failed; empty otherwise."""
+    """Reason of the failure; empty otherwise."""

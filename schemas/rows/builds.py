@@ -1,27 +1,27 @@
-"""Rows of builds: the steps of registrations that workers do."""
+"""Rows of builds: the steps of registrations that workers execute."""
 
 from typing import Any, Final
 
 import msgspec
 
 BUILDS_KEPT_S: Final = 86_400
-"""Seconds for which a request for a build is kept, and what its step needs and leaves."""
+"""Seconds for which a build and the files that it reads and writes are kept after its last request."""
 
 
 class BuildRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A build, and how far it is."""
+    """Build with its state."""
 
     id: str
-    """Hash of what is to be done."""
+    """Hash of the step."""
     hardware: str
     step: dict[str, Any]
-    """What is to be done, as `registry.builds` encodes it."""
+    """The step, as encoded by `registry.builds`."""
     asked_ms: int
-    """When it was last asked for, by the database's clock, ms since the epoch."""
+    """Time of the last request by the database's clock, ms since the epoch."""
     attempts: int = 0
     worker: str = ""
-    """Who does it, or has done it; empty while nobody does."""
+    """Worker that executes it or has executed it; empty: none."""
     reason: str = ""
-    """How the last attempt ended that left no outcome."""
+    """Reason why the last attempt without an outcome ended."""
     outcome: dict[str, Any] | None = None
-    """How it ended; None until then."""
+    """Outcome of the step; None until it has ended."""

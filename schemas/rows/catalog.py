@@ -1,4 +1,4 @@
-"""Rows of what is registered: tasks, architectures, variants and their profiles."""
+"""Rows of the catalog: registered tasks, architectures, variants and their profiles."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -13,31 +13,32 @@ from schemas.rows.processing import Processing
 from schemas.rows.tensor_spec import TensorSpec
 
 ACCURACY: Final = "accuracy"
-"""The measure of a task that declares none: the share of right answers."""
+"""Measure of a task that declares none: the share of correct answers."""
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
-    """What clients ask for: a signature that every variant of the task fulfils."""
+    """Task that clients can query: a signature that every variant of the task implements."""
 
     name: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     partitions: int = PARTITIONS
     measure: str = ACCURACY
-    """How the quality of its answers is measured, e.g. `accuracy`, `f1`: 0..1, and what every `accuracy` here means."""
+    """Measure of answer quality on a scale of 0..1, e.g. `accuracy` or `f1`. Every `accuracy` of this task is its
+    value."""
     measured_output: str = ""
-    """The output that is measured; empty: not known."""
+    """Output that is measured; empty: unknown."""
     classes: tuple[str, ...] = ()
-    """Names of the classes, in the order of the scores, if they have any."""
+    """Names of the classes in the order of the scores, if they have names."""
     reference: str = ""
-    """The variant whose outputs stand for labels, where there are none; else empty."""
+    """Variant whose outputs replace labels if the task has no labelled data; empty otherwise."""
     removing: bool = False
-    """Whether it is being unregistered."""
+    """True while the task is being unregistered."""
     created_at: datetime | None = None
 
 
 class Architecture(msgspec.Struct, frozen=True, kw_only=True):
-    """One trained model of a task."""
+    """Trained model of a task; each version of a model is an architecture."""
 
     name: str
     task: str
@@ -46,40 +47,41 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     source_format: str
     """`onnx`, `exported-program` or `openvino`."""
     sample_rows: str = ""
-    """SHA-256 of a file with some inputs that it was verified with; empty: none were kept."""
+    """SHA-256 of a file with some of the inputs used for verification; empty: none were kept."""
     processing: Processing | None = None
-    """What makes its tensors of what clients send; None: they send its tensors."""
+    """Steps that convert between the client's data and the model's tensors; null: clients send the model's tensors."""
     inputs: tuple[TensorSpec, ...] = ()
-    """Inputs of the model itself, which may be narrower than what its task lets in; empty: not known."""
+    """Inputs of the model itself, which may be narrower than those of its task; empty: unknown."""
     made_with: dict[str, str] = {}
-    """What its registration was asked for, beside the file: another value is another version."""
+    """Options of its registration besides the file; a registration with other values makes a new version."""
     model: str = ""
-    """Name that all versions of it share, by which clients ask; as given, empty: its own."""
+    """Name of the model, which its versions share and clients use; an empty value is replaced by the architecture's
+    name."""
     version: int = 1
-    """Number among the versions of its model, from 1."""
+    """Number of the version within its model, from 1."""
     removing: bool = False
-    """Whether it is being unregistered."""
+    """True while the architecture is being unregistered."""
     created_at: datetime | None = None
 
     def __post_init__(self) -> None:
-        """Fill in the name of the model where there is no other version."""
+        """Set the model's name to the architecture's name if it is empty."""
         if not self.model:
             msgspec.structs.force_setattr(self, "model", self.name)
 
 
 class VariantState(StrEnum):
-    """How far registration came; only a `ready` variant is ever chosen."""
+    """State of a variant's registration; only a `ready` variant is ever chosen."""
 
     GENERATED = "generated"
     VERIFIED = "verified"
     READY = "ready"
     REFUSED = "refused"
     REMOVING = "removing"
-    """Being unregistered; a state that is only left by going."""
+    """Being unregistered; the variant never returns to another state."""
 
 
 class Variant(msgspec.Struct, frozen=True, kw_only=True):
-    """An architecture made executable."""
+    """Executable form of an architecture: runtime, precision and hardware."""
 
     name: str
     architecture: str
@@ -94,50 +96,51 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
     """SHA-256 of the executable file."""
     state: VariantState
     reason: str = ""
-    """Why the variant was refused."""
+    """Reason of a refusal."""
     partitions: int = PARTITIONS
-    """Partitions of the variant's topic: the most replicas that can share its load."""
+    """Partitions of the variant's topic, which limit the number of replicas that share its load."""
     mixes_lengths: bool = False
-    """Whether inputs of different lengths may share a batch, padded: its answers were seen to stay the same."""
+    """True if inputs of different lengths may share a padded batch, because a test showed that the answers do not
+    change."""
     tuning: str = ""
-    """How its numbers were chosen, e.g. `entropy, 2 of 14 layers in fp32`; empty where there was no choice."""
+    """Tuning of the quantisation, e.g. `entropy, 2 of 14 layers in fp32`; empty: there was no choice."""
     created_at: datetime | None = None
 
 
 class AccuracySource(StrEnum):
-    """How an accuracy is known: measured here on labelled data, or only declared by who registered the model."""
+    """Source of an accuracy: measured on labelled data, or declared at registration."""
 
     MEASURED = "measured"
     DECLARED = "declared"
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
-    """What was measured of a variant on its hardware."""
+    """Measurements of a variant on its hardware."""
 
     variant: str
     device: str
-    """The exact device, e.g. the CPU's model name."""
+    """Exact device, e.g. the CPU's model name."""
     threads: int
-    """Threads the variant computed with; on an accelerator 1."""
+    """Threads per batch during profiling; 1 on an accelerator."""
     load_s: float
     memory_bytes: int
-    """Peak growth of the process by loading and running the largest batch."""
+    """Peak growth of the process's memory while it loads the model and runs the largest batch."""
     accuracy: float
     """Quality by the task's measure, 0..1."""
     accuracy_source: AccuracySource
     samples: int
-    """Inputs behind a measured accuracy; 0 if declared."""
+    """Number of inputs in the accuracy measurement; 0: the accuracy was declared."""
     latency: tuple[BatchLatency, ...]
     intercept_s: float
     slope_s: float
-    """Slope of the least-squares line of p50 latency over batch, `intercept_s + slope_s * batch`."""
+    """Slope of the least-squares line `intercept_s + slope_s * batch` through the median latencies."""
     fit_error: float
     """Root mean square of the line's relative error."""
     lengths: tuple[LengthLatency, ...] = ()
-    """Latency by the length of the inputs, at one batch size; none where no axis but the batch is dynamic."""
+    """Latency by input length at one batch size; empty if only the batch axis is dynamic."""
     created_at: datetime | None = None
 
     @property
     def is_noisy(self) -> bool:
-        """Whether the latencies should be measured anew: something else had the machine meanwhile."""
+        """True if other processes disturbed the measurement, so that the latencies should be measured again."""
         return is_noisy(self.latency)

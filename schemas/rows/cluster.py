@@ -1,4 +1,4 @@
-"""All rows of what is wanted of the cluster and what it has, as of one moment."""
+"""Wanted and actual state of the cluster in one snapshot."""
 
 import msgspec
 
@@ -7,7 +7,7 @@ from schemas.rows.scaling import Pin, ScaleControl, WantedWorkers
 
 
 class ClusterRows(msgspec.Struct, frozen=True, kw_only=True):
-    """Rows of what people and the autoscaler want of the cluster, and of what it has."""
+    """Wanted scale with its pins and pause, and actual workers and instances."""
 
     control: ScaleControl
     wanted: list[WantedWorkers]

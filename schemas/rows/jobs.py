@@ -1,4 +1,4 @@
-"""Rows of jobs: what is asked for, what is to be sent, how it ended, and who is to be told."""
+"""Rows of jobs: requests, queries to send, results, and notices to deliver."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -13,27 +13,27 @@ from schemas.topics import offline_topic, task_topic
 
 
 class NewJob(msgspec.Struct, frozen=True, kw_only=True):
-    """A job that is asked for."""
+    """Job to store."""
 
     id: str
     model: str
     task: str
     offline: bool
     headers: dict[str, str]
-    """Those of the query's record, but for what is only known when it is sent."""
+    """Headers of the query's record, without those that are known only when it is sent."""
     request: bytes
     deadline_s: float | None = None
-    """Seconds from now."""
+    """Time until the deadline in seconds."""
     batch: str | None = None
     idempotency_key: bytes | None = None
     fingerprint: bytes = b""
-    """Tells whether the same was asked for under the same key."""
+    """Hash of the request, which detects a different request under the same idempotency key."""
     webhook: str | None = None
     reply_to: str | None = None
 
 
 class KeptJob(msgspec.Struct, frozen=True):
-    """The job that is kept under an idempotency key."""
+    """Job that is stored under an idempotency key."""
 
     id: str
     idempotency_key: bytes
@@ -41,27 +41,27 @@ class KeptJob(msgspec.Struct, frozen=True):
 
 
 def differs(jobs: Iterable[NewJob], kept: Mapping[bytes, KeptJob]) -> bool:
-    """Whether something else was asked for before under a key of these jobs."""
+    """Return true if one of these jobs reuses the idempotency key of a different request."""
     known = ((job, kept.get(job.idempotency_key or b"")) for job in jobs)
     return any(before is not None and before.fingerprint != job.fingerprint for job, before in known)
 
 
 class JobBacklog(msgspec.Struct, frozen=True):
-    """All jobs that have not ended."""
+    """Totals of the jobs that have not ended."""
 
     jobs: int
     bytes: int
 
 
 class JobSize(msgspec.Struct, frozen=True):
-    """A job that is to be sent, and the bytes of its request."""
+    """Job to send, and the size of its request in bytes."""
 
     id: str
     request_bytes: int
 
 
 class DueJob(msgspec.Struct, frozen=True):
-    """A job that is to be sent now."""
+    """Job to send now."""
 
     id: str
     task: str
@@ -69,7 +69,7 @@ class DueJob(msgspec.Struct, frozen=True):
     headers: dict[str, str]
     request: bytes
     left_ms: float | None
-    """Milliseconds until its deadline, if it has one."""
+    """Milliseconds until its deadline; None: it has no deadline."""
 
     @property
     def topic(self) -> str:
@@ -78,18 +78,19 @@ class DueJob(msgspec.Struct, frozen=True):
 
 
 class JobEnd(msgspec.Struct, frozen=True):
-    """How a job ended: the headers and the value of its result."""
+    """End of a job: the headers and value of its result."""
 
     id: str
     state: JobState
     headers: dict[str, str]
     value: bytes
     correlation: str | None = None
-    """That of the result, which must be that of the job's query; None: the end is the jobs service's own."""
+    """Correlation of the result, which must equal that of the job's query. None: the jobs service itself ends the
+    job."""
 
 
 class JobRow(msgspec.Struct, frozen=True, kw_only=True):
-    """All that is known of a job but its request; of its result only the error."""
+    """Job without its request; of its result only the error is included."""
 
     id: str
     batch: str | None
@@ -113,7 +114,7 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True):
     notice_error: str
 
     def status(self) -> JobStatus:
-        """The job as it is shown."""
+        """Return the job's state in the form that users see."""
         fields = self.result_headers or {}
         variant, accuracy, cost = answered_by(fields)
         error = None if self.error is None else error_message(self.error)
@@ -145,7 +146,7 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JobResult(msgspec.Struct, frozen=True):
-    """The result of a job, if it has one by now and still."""
+    """Result of a job, if it is available."""
 
     id: str
     model: str
@@ -155,9 +156,9 @@ class JobResult(msgspec.Struct, frozen=True):
 
 
 class DueNotice(msgspec.Struct, frozen=True, kw_only=True):
-    """A job that has ended, whose user is to be told now."""
+    """Ended job whose notice is due."""
 
     job: JobRow
     attempts: int
-    """Those before."""
+    """Number of earlier attempts."""
     result: bytes | None

@@ -1,4 +1,4 @@
-"""Rows of what serves: workers, the instances wanted on them, and leases of partitions."""
+"""Rows of the placement: workers, the instances assigned to them, and partition leases."""
 
 from datetime import datetime
 
@@ -8,7 +8,7 @@ from schemas.status import InstanceState
 
 
 class WorkerRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A worker that registered itself."""
+    """Worker that has registered itself."""
 
     name: str
     hardware: str
@@ -24,19 +24,19 @@ class WorkerRow(msgspec.Struct, frozen=True, kw_only=True):
     runtimes: tuple[str, ...]
     """Runtimes available on the worker."""
     builds: bool = False
-    """Whether it does steps of registrations."""
+    """True if the worker executes steps of registrations."""
     epoch: int
     heartbeat_at: datetime
     alive: bool = True
-    """Whether the heartbeat is recent, by the database's clock."""
+    """True if the heartbeat is recent by the database's clock."""
     draining: bool = False
-    """Whether the worker is to end: it gets nothing new, and what it hosts moves away."""
+    """True if the worker shall end: it gets no new instances, and its instances move to other workers."""
     draining_s: float = 0.0
-    """Seconds since the worker was told to drain."""
+    """Seconds since draining began."""
 
 
 class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
-    """An instance that is wanted: `worker` is to serve `partitions` of `variant`; and how far it is."""
+    """Wanted instance, in which `worker` serves `partitions` of `variant`, and its state."""
 
     variant: str
     worker: str
@@ -45,22 +45,22 @@ class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
     state: InstanceState = InstanceState.INACTIVE
     """State that the worker reported last."""
     reason: str = ""
-    """Why the instance is wanted, or why it failed."""
+    """Reason why the instance is wanted, or why it failed."""
     updated_at: datetime | None = None
 
 
 class CorrectionRow(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker has seen over long of the profile of a variant."""
+    """Correction of a variant's profile that a worker has observed in long-term operation."""
 
     variant: str
     worker: str
     factor: float
-    """Times that batches take there of what the profile says."""
+    """Ratio of the observed batch time to the profiled batch time."""
     since: datetime
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
-    """Right of a worker to serve a partition of a variant's topic. The epoch grows with every change of owner."""
+    """Right of a worker to serve a partition of a variant's topic. Each change of owner increments the epoch."""
 
     variant: str
     partition: int

@@ -1,4 +1,4 @@
-"""Rows of registrations through the admin API, and of what was uploaded for them."""
+"""Rows of registrations through the admin API, and of the files uploaded for them."""
 
 from datetime import datetime
 from typing import Any
@@ -7,38 +7,38 @@ import msgspec
 
 
 class NewRegistration(msgspec.Struct, frozen=True, kw_only=True):
-    """A registration that is asked for."""
+    """Registration to store."""
 
     id: str
     kind: str
     name: str
     tenant: str
-    """Tenant that registers it; empty: nobody's."""
+    """Tenant that registers it; empty: none."""
     publisher: bool
-    """Whether it is that tenant alone that registers, and no administrator."""
+    """True if the caller acts for that tenant and is not an administrator."""
     asked_by: str
     origin: str
     request: dict[str, Any]
-    """As `schemas.registrations` has it."""
+    """Request in the form of `schemas.registrations`."""
     uploads: tuple[str, ...]
     """SHA-256 of the uploads that it needs."""
 
 
 class ClaimedRegistration(msgspec.Struct, frozen=True, kw_only=True):
-    """A registration that a registrar does."""
+    """Registration that a registrar has claimed."""
 
     id: str
     epoch: int
-    """Grows with each claim, so that what an earlier one still writes is refused."""
+    """Number that each claim increments; writes with an earlier epoch are ignored."""
     attempts: int
     crashes: int
-    """Attempts that ended by themselves, and without an outcome."""
+    """Attempts that ended without an outcome, e.g. by a crash."""
     reason: str
-    """How the last of these ended."""
+    """Reason of the last such end."""
 
 
 class RegistrationToDo(msgspec.Struct, frozen=True, kw_only=True):
-    """What a registrar needs to know of a registration."""
+    """Data with which a registrar executes a registration."""
 
     id: str
     kind: str
@@ -50,7 +50,7 @@ class RegistrationToDo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RegistrationProgress(msgspec.Struct, frozen=True):
-    """How far a registration is, as its process says."""
+    """Progress of a registration, as its process reports it."""
 
     done: int = 0
     total: int = 0
@@ -59,12 +59,12 @@ class RegistrationProgress(msgspec.Struct, frozen=True):
 
 
 class Upload(msgspec.Struct, frozen=True, kw_only=True):
-    """A file that was uploaded, or is being uploaded."""
+    """File that has been uploaded, or is being uploaded."""
 
     sha256: str
     bytes: int
     arrived: bool
-    """Whether all of it has come."""
+    """True if the upload is complete."""
     created_at: datetime
     used_at: datetime
-    """When it was uploaded, or last named by a registration: it is swept away some time after that."""
+    """Time of the upload, or of the last registration that named it. The file is deleted some time later."""

@@ -1,4 +1,4 @@
-"""What is to be unregistered, and what went."""
+"""Requests to unregister tasks, models and variants, with their plans and results."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -13,7 +13,7 @@ _GraceTime = Annotated[float, msgspec.Meta(ge=0, le=3600)]
 
 
 class RegisteredNames(msgspec.Struct, frozen=True):
-    """Names of what goes together: a task with all of it, an architecture with its variants, or one variant."""
+    """Names that are removed together: a task with its contents, architectures with their variants, or one variant."""
 
     task: str | None
     architectures: tuple[str, ...]
@@ -21,82 +21,82 @@ class RegisteredNames(msgspec.Struct, frozen=True):
 
 
 class RemovalPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What goes with a name."""
+    """Preview of a removal."""
 
     name: str
     names: RegisteredNames
     topics: tuple[str, ...]
     """Topics of queries and results, that of results last."""
     files: tuple[str, ...]
-    """SHA-256 of artifacts that nothing else needs."""
+    """SHA-256 of artifacts that no other variant needs."""
     uses: tuple[str, ...]
-    """Why it counts as used, in words; none: it is not."""
+    """Reasons why it counts as used, as text; empty: it is not used."""
     begun: bool
-    """Whether its removal was begun already."""
+    """True if its removal has already begun."""
 
 
 class RemovalRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a person wants to be gone."""
+    """Request to unregister a name with everything that belongs to it."""
 
     name: str
-    """A variant, a model, a version (`MODEL@2`) or a task with all of it."""
+    """Variant, model, version (`MODEL@2`), or task with everything that belongs to it."""
     force: bool = False
-    """Whether it goes though it is used."""
+    """True to remove it even if it is used."""
     drain_timeout_s: _DrainTime = 120.0
-    """Longest wait for workers, and for selectors, to answer what they have."""
+    """Timeout in seconds for workers, and for selectors, to answer the queries they hold."""
     results_grace_s: _GraceTime = 10.0
-    """Seconds for which the results of a task can still be read."""
+    """Seconds for which the results of a task stay readable."""
 
 
 class RemovalReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What has gone."""
+    """Result of a removal."""
 
     plan: RemovalPlan
     moved: int
-    """Number of queries that waited for its variants, and went back to the task."""
+    """Number of unanswered queries of its variants that were moved back to the task's topic."""
 
 
 class RemovalState(StrEnum):
-    """How far a removal is that was asked of a gateway."""
+    """State of a removal that was requested at a gateway."""
 
     WAITING = "waiting"
     RUNNING = "running"
     DONE = "done"
     FAILED = "failed"
-    """It ended without having removed everything: asked again, it goes on."""
+    """It ended before everything was removed; a repeated request continues it."""
 
 
 class Removal(msgspec.Struct, frozen=True, kw_only=True):
-    """A removal that was asked of a gateway, and how far it is."""
+    """Removal that was requested at a gateway, with its progress."""
 
     id: int
     name: str
     state: RemovalState
     done: int
-    """Steps that are finished, of `total`."""
+    """Number of finished steps, out of `total`."""
     total: int
     step: str
-    """What it does now, in words."""
+    """Present step, as text."""
     error: str
-    """Why it failed; empty otherwise."""
+    """Reason of the failure; empty otherwise."""
     report: RemovalReport | None
-    """What has gone; None until it is done, and where somebody else removed it meanwhile."""
+    """Result; null until the removal is done, or if another removal removed the name first."""
     asked_at: datetime
 
 
 class RemovalRow(Removal, frozen=True, kw_only=True):
-    """A removal as it is kept."""
+    """Stored removal."""
 
     request: RemovalRequest
     principal: Principal
-    """Who asked, with the rights that they had."""
+    """Principal that requested it, with its rights at that time."""
     actor: str
     origin: str
     attempts: int
-    """Times it was begun and not given back."""
+    """Number of attempts that were begun and not released."""
     beat_at: datetime | None
     ended_at: datetime | None
 
     def told(self) -> Removal:
-        """What whoever asks of it is told."""
+        """Return the part of the row that callers may see."""
         return msgspec.convert(self, Removal, from_attributes=True)

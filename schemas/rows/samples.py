@@ -1,4 +1,4 @@
-"""Rows of what was observed at a reading: lag, load, instances and workers."""
+"""Rows of observations at a reading: lag, load, instances and workers."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -9,45 +9,45 @@ from schemas.status import InstanceState
 
 
 class GroupHealth(StrEnum):
-    """How a group gets on with a partition, in the manner of Burrow. The order is that of the tables' numbers."""
+    """Health of a consumer group on a partition, modelled on Burrow. The order must match the numbers in the tables."""
 
     UNKNOWN = "unknown"
     OK = "ok"
     LAGGING = "lagging"
-    """The group commits, but falls behind ever more."""
+    """The group commits, but its lag grows."""
     STALLED = "stalled"
-    """Records wait, somebody serves the partition, and nothing is committed."""
+    """Records wait, a consumer serves the partition, and no offset is committed."""
     STOPPED = "stopped"
-    """Records wait, and nobody serves the partition."""
+    """Records wait, and no consumer serves the partition."""
     REWOUND = "rewound"
-    """The committed offset went back: somebody reset it."""
+    """The committed offset moved backwards, e.g. after a reset."""
     LOST = "lost"
-    """Records were deleted before the group had committed them."""
+    """Records were deleted before the group committed them."""
 
 
 class LagReading(msgspec.Struct, frozen=True, kw_only=True):
-    """One reading of lag in arrays along `group_partitions`, which are numbers from `group_partition_ids`."""
+    """One reading of lag, as arrays parallel to `group_partitions`, which contains ids of `group_partition_ids`."""
 
     at: datetime
     whole: bool
-    """Whether every partition is here; else only those that are not as in the row before."""
+    """True if it includes every partition; false: only those that changed since the previous row."""
     error: str = ""
-    """Why nothing could be read."""
+    """Reason why the reading failed."""
     group_partitions: list[int] = []
     end_offsets: list[int] = []
-    """End of each partition; -1 is unknown."""
+    """End offset of each partition; -1: unknown."""
     committed: list[int] = []
-    """Offset that the group committed; -1: never, -2: unknown."""
+    """Committed offset; -1: never committed, -2: unknown."""
     lags: list[int] = []
-    """Records not yet committed; -1 is unknown."""
+    """Number of records not yet committed; -1: unknown."""
     since_s: list[float] = []
-    """When the oldest record not committed was written, seconds since the epoch; nan: there is none, or unknown."""
+    """Append time of the oldest uncommitted record, seconds since the epoch; NaN: none, or unknown."""
     healths: list[int] = []
-    """Health of each as an index into GroupHealth."""
+    """Health of each partition as an index into GroupHealth."""
 
 
 class LagMinute(msgspec.Struct, frozen=True, kw_only=True):
-    """A minute of readings in arrays along `group_partitions`: those that were behind or moved."""
+    """Readings of one minute, as arrays parallel to `group_partitions`, with the partitions that had lag or traffic."""
 
     at: datetime
     readings: int
@@ -62,7 +62,7 @@ class LagMinute(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LagSample(msgspec.Struct, frozen=True, kw_only=True):
-    """Lag of a consumer group on one partition. None is unknown, which is not zero."""
+    """Lag of a consumer group on one partition. None means unknown, which is not zero."""
 
     at: datetime
     consumer_group: str
@@ -71,34 +71,34 @@ class LagSample(msgspec.Struct, frozen=True, kw_only=True):
     end_offset: int | None
     committed: int | None
     lag: int | None
-    """Records behind the end."""
+    """Number of records behind the end."""
     lag_s: float | None
-    """Seconds since the oldest record not yet committed was written."""
+    """Seconds since the oldest uncommitted record was appended."""
     health: GroupHealth
 
 
 class AlarmKind(StrEnum):
-    """What is wrong with a topic."""
+    """Kind of problem with a topic."""
 
     LOST = "lost"
-    """Records were deleted before they were done."""
+    """Records were deleted before they were processed."""
     LARGE = "large"
-    """It takes more bytes than it should."""
+    """The topic takes more bytes than its limit."""
 
 
 class TopicAlarm(msgspec.Struct, frozen=True, kw_only=True):
-    """What is wrong with a topic of work."""
+    """Problem with a topic of work."""
 
     topic: str
     kind: AlarmKind
     at: datetime
-    """When it was last seen."""
+    """Time of the last observation."""
     amount: int
-    """Number of records that were lost in all, or bytes."""
+    """Total number of lost records, or size in bytes."""
 
 
 class LoadSample(msgspec.Struct, frozen=True, kw_only=True):
-    """What was asked and answered of one load class between two readings; see `schemas.load_classes`."""
+    """Received and answered queries of one load class between two readings; see `schemas.load_classes`."""
 
     at: datetime
     task: str
@@ -112,13 +112,13 @@ class LoadSample(msgspec.Struct, frozen=True, kw_only=True):
     """Queries that selectors refused."""
     upgraded: int
     answered: int
-    """Queries answered by workers, errors included, whenever they were asked."""
+    """Queries that workers answered, including errors; they may have arrived earlier."""
     late: int
     failed: int
 
 
 class InstanceSample(msgspec.Struct, frozen=True, kw_only=True):
-    """State of an instance at a reading, and what it did since the one before."""
+    """State of an instance at a reading, and its work since the previous reading."""
 
     at: datetime
     variant: str
@@ -128,7 +128,7 @@ class InstanceSample(msgspec.Struct, frozen=True, kw_only=True):
     batch_size: float
     batch_s: float
     slowdown: float
-    """Measured latency over profiled latency."""
+    """Ratio of measured to profiled latency."""
     answered: int
     inputs: int
     late: int

@@ -1,4 +1,4 @@
-"""Rows of changes of scale, and of the scale that people and the autoscaler want."""
+"""Rows of scaling: decisions, pins, pause, and the wanted number of workers."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -8,7 +8,7 @@ import msgspec
 
 
 class DecisionKind(StrEnum):
-    """What a decision changes."""
+    """Kind of object that a decision changes."""
 
     INSTANCE = "instance"
     WORKER = "worker"
@@ -17,7 +17,7 @@ class DecisionKind(StrEnum):
 
 
 class DecisionRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A change of scale, with what it was decided from. What does not apply is empty."""
+    """Scaling decision with its inputs. A field that does not apply is empty."""
 
     at: datetime
     kind: DecisionKind = DecisionKind.INSTANCE
@@ -27,15 +27,15 @@ class DecisionRow(msgspec.Struct, frozen=True, kw_only=True):
     hardware: str = ""
     reason: str
     policy: str = ""
-    """The optimizer that decided, `greedy` or `milp`; empty for what a person or a launcher did."""
+    """Optimizer that decided, `greedy` or `milp`; empty for an action of a person or a launcher."""
     inputs: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
-    """What this change was made from."""
+    """Inputs of this change."""
     explanation: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
-    """What the whole plan was made from that the change is part of."""
+    """Inputs of the whole plan that the change is part of."""
 
 
 class PinKind(StrEnum):
-    """Kind of thing whose number a person may bound."""
+    """Kind of object whose number can be pinned."""
 
     TASK = "task"
     VARIANT = "variant"
@@ -43,7 +43,7 @@ class PinKind(StrEnum):
 
 
 class Pin(msgspec.Struct, frozen=True, kw_only=True):
-    """Bounds that a person set: of instances of a task or a variant, or of workers of a hardware."""
+    """Bounds that a person has set for the instances of a task or variant, or for the workers of a hardware type."""
 
     kind: PinKind
     name: str
@@ -54,13 +54,13 @@ class Pin(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def bounds(self) -> str:
-        """The bounds in words."""
+        """The bounds as text."""
         said = (("least", self.minimum), ("most", self.maximum))
         return ", ".join(f"at {word} {count}" for word, count in said if count is not None)
 
 
 class ScaleControl(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether a person has paused the scale, and who changed that last."""
+    """State of the pause of scaling, and its last change."""
 
     paused: bool
     changed_by: str
@@ -68,11 +68,11 @@ class ScaleControl(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WantedWorkers(msgspec.Struct, frozen=True, kw_only=True):
-    """Number of workers of a hardware type that should run."""
+    """Number of workers of a hardware type that shall run."""
 
     hardware: str
     count: int
-    """Workers that should run, those that drain not counted."""
+    """Workers that shall run, not counting those that drain."""
     reason: str
     age_s: float = 0.0
     """Seconds since the row was written."""

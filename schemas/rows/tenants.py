@@ -1,4 +1,4 @@
-"""Rows of the tenants that ask over Kafka by a topic of their own."""
+"""Rows of tenants that send queries over Kafka to a topic of their own."""
 
 from datetime import datetime
 
@@ -8,15 +8,15 @@ from schemas.defaults import PARTITIONS
 
 
 class Tenant(msgspec.Struct, frozen=True, kw_only=True):
-    """A tenant whose queries are known by the topic that they come in on."""
+    """Tenant that is identified by the topic of its queries."""
 
     name: str
     partitions: int = PARTITIONS
-    """Of its topics of queries, online and offline."""
+    """Partitions of each of its topics of queries, online and offline."""
     kafka_user: str = ""
-    """Kafka's user that may write there, by the name it logs in with. Empty: ACLs are somebody else's care."""
+    """Kafka user, by its login name, that may write there. Empty: ACLs are managed elsewhere."""
     key_number: int = 0
-    """Number of the key that signs its queries; those before it are void. 0: it has been given none."""
+    """Number of the present signing key; keys with smaller numbers are revoked. 0: it has no key."""
     removing: bool = False
-    """Whether it is being removed: what is in its topics is answered still."""
+    """True while the tenant is being removed; queries in its topics are still answered."""
     created_at: datetime | None = None

@@ -1,17 +1,17 @@
-"""An input or an output, in the terms of the Open Inference Protocol."""
+"""Specification of an input or output tensor, in the terms of the Open Inference Protocol."""
 
 import msgspec
 
 
 class TensorSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One input or output of a task, in the terms of the Open Inference Protocol."""
+    """Input or output of a task, in the terms of the Open Inference Protocol."""
 
     name: str
     datatype: str
     """OIP datatype, e.g. `FP32`, `INT64`, `BYTES`."""
     shape: tuple[int, ...]
-    """-1 is variable; the first dimension is the batch and always -1."""
+    """Dimensions; -1 is variable. The first one is the batch and always -1."""
     below: int | None = None
-    """Bound of integers that are rows of a table, e.g. the size of a vocabulary: each is from 0 to one less."""
+    """Exclusive upper bound of integers that index a table, e.g. the size of a vocabulary; the lower bound is 0."""
     longest: int | None = None
-    """Most values that an axis of any length besides the batch may have, e.g. the positions that a model knows."""
+    """Maximum length of a variable axis besides the batch, e.g. the number of positions of a language model."""
