@@ -1,12 +1,12 @@
-"""The routes of the admin API, made of the table of its endpoints: one handler for all.
+"""Routes of the admin API, built from the table of its endpoints, with one handler for all.
 
-What is done is in `admin/`, which a gateway imports (`import_acts`) once it serves: that would only delay its start.
-Left until somebody asks, it might find other files than those that the process runs, where a new version was installed.
-Statuses are those of the error table; where somebody set something up otherwise than a request needs it, 409, and where
-something does not exist, 404.
+`admin/` implements the endpoints. The gateway imports it (`import_acts`) after it has begun to serve, to shorten its
+start. It does not wait for the first request: after an upgrade of the installation, the import would then find other
+files than the process runs. Statuses are those of the error table, plus 409 for a conflict with the present state and
+404 for an object that does not exist.
 
-Nothing is asked twice on behalf of a client. One that does not know whether its request arrived may send it again: a
-PUT sets the same, a second DELETE finds nothing (404), and what a POST does twice is said by its endpoint.
+The gateway never repeats an act for a client. A client without a response may repeat its request: a PUT sets the same
+value again, and a second DELETE finds nothing (404). Each POST endpoint documents the effect of a repetition.
 """
 
 import asyncio
@@ -34,9 +34,9 @@ from schemas.principal import ANYONE, Principal, Role
 from store.pool import Pool
 
 CONNECTIONS: Final = 3
-"""Connections to Postgres for the admin API, opened when it is asked."""
+"""Connections to Postgres for the admin API, opened on demand."""
 _FOR_TENANTS: Final = CONNECTIONS - 1
-"""Acts at once of those who are no administrators."""
+"""Maximum number of concurrent acts of callers without the role admin."""
 _encode: Final = msgspec.json.Encoder().encode
 _HEADERS: Final = {"Content-Type": JSON, "Cache-Control": "no-store"}
 
@@ -45,12 +45,12 @@ class AdminRoutes:
     """Handlers of the admin API.
 
     Args:
-        settings: Those of the gateway.
-        kafka: How acts reach Kafka.
-        bodies: Reader of what is sent.
-        pool: `CONNECTIONS` for what is asked here alone: however much that reads, jobs have theirs, and however much
-            tenants ask, one is left to administrators.
-        artifacts: Where files of models are; empty: in the home.
+        settings: settings of the gateway.
+        kafka: settings of Kafka.
+        bodies: reader of request bodies.
+        pool: `CONNECTIONS` connections for the admin API alone. Jobs have their own, and one is reserved for
+            administrators, however many requests tenants send.
+        artifacts: location of model files; empty for the default in the home folder.
     """
 
     def __init__(
@@ -64,11 +64,11 @@ class AdminRoutes:
         self._for_tenants = asyncio.Semaphore(_FOR_TENANTS)
 
     def routes(self) -> list[web.RouteDef]:
-        """Routes to add to the application."""
+        """Return the routes to add to the application."""
         return [web.route(one.method, one.path, partial(self.answer, one)) for one in ENDPOINTS]
 
     async def answer(self, endpoint: Endpoint[Any, Any], request: web.Request) -> web.Response:
-        """Do what is asked for, and answer with what came of it."""
+        """Execute the request of an endpoint, and answer with its result."""
         self.check_open(self._settings, request, endpoint)
         asked = await self._read(endpoint, request)
         handle = await asyncio.to_thread(import_acts)
@@ -85,11 +85,11 @@ class AdminRoutes:
         return HttpAnswer(endpoint.status, _HEADERS, _encode(result)).response()
 
     def turn(self, principal: Principal) -> AbstractAsyncContextManager[None]:
-        """What has someone's act wait until it may take a connection, and is open while it does."""
+        """Return a context that waits for permission to use a connection and holds it while open."""
         return nullcontext() if principal.has(Role.ADMIN) else self._for_tenants
 
     def control(self, request: web.Request) -> Control:
-        """Who asks, and what it is done with."""
+        """Return the caller and the resources of a request."""
         principal = principal_of(request)
         return Control(
             pool=self._pool,
@@ -103,12 +103,12 @@ class AdminRoutes:
 
     @staticmethod
     def check_open(settings: GatewaySettings, request: web.Request, endpoint: Endpoint[Any, Any]) -> None:
-        """Check that no page of others asks, and that who need not say who they are comes from this machine.
+        """Check that the request comes from no foreign web page, and from this machine if authentication is off.
 
-        Nor may they ask for what outlasts that.
+        Without authentication, endpoints whose effect would grant access elsewhere (`lets_in`) are refused, too.
 
         Raises:
-            Forbidden: it is not so.
+            Forbidden: one of these checks failed.
         """
         known = principal_of(request) is not ANYONE
         if not known and endpoint.lets_in:
@@ -135,7 +135,7 @@ class AdminRoutes:
 
 
 def import_acts() -> Any:
-    """Import what does what is asked for; returns the function that does it."""
+    """Import the implementation of the endpoints; return its dispatch function."""
     from admin.handlers import handle
 
     return handle

@@ -1,4 +1,4 @@
-"""What a request is answered with, before anything of HTTP: a status, a few headers, a body."""
+"""Response to a request, independent of the HTTP implementation: status, some headers, body."""
 
 import asyncio
 from http import HTTPStatus
@@ -12,25 +12,25 @@ from gateway.http.encodings import WORTH_BYTES, accepted_encoding, compress, shr
 _STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
 _CLOSE: Final = "Connection: close\r\n"
 _LONG_BYTES: Final = 64 * 1024
-"""Bodies from here on are compressed beside the event loop: they would hold it up for a millisecond or more."""
+"""Size from which on bodies are compressed in a thread: they would block the event loop for a millisecond or more."""
 
 
 class HttpAnswer(NamedTuple):
-    """The answer to one request."""
+    """Response to one request."""
 
     status: int
     headers: dict[str, str]
     body: bytes
 
     def response(self) -> web.Response:
-        """The answer as a handler of aiohttp returns it."""
+        """Return the response of a handler of aiohttp."""
         return web.Response(status=self.status, headers=self.headers, body=self.body)
 
     def head(self, *, close: bool) -> bytes:
-        """The bytes of HTTP/1.1 in front of the body; `close` tells the client that the connection ends here.
+        """Return the bytes of HTTP/1.1 before the body; `close` announces the end of the connection.
 
         Raises:
-            ValueError: a header would end its line, and begin another one.
+            ValueError: a header contains a line break, which would forge another header.
         """
         fields = "".join([f"{name}: {text}\r\n" for name, text in self.headers.items()])
         if not fields.count("\r") == fields.count("\n") == len(self.headers):
@@ -41,7 +41,7 @@ class HttpAnswer(NamedTuple):
 
 
 async def packed(answer: HttpAnswer, accepted: str) -> HttpAnswer:
-    """The answer in the encoding that a client likes best, as its `Accept-Encoding` says, where that pays."""
+    """Return the response in the encoding that `Accept-Encoding` prefers, if compression pays."""
     encoding = accepted_encoding(accepted) if len(answer.body) >= WORTH_BYTES else None
     if encoding is None or not shrinks(answer.body):
         return answer

@@ -1,7 +1,7 @@
-"""Who may use which route: everybody says who they are first, even for a path that is none, but for probes.
+"""Roles of routes. Every caller is authenticated first, even for an unknown path; only probes are exempt.
 
-A route that is not in the table is an administrator's, so that one that is forgotten lets in too few rather than too
-many. Which models there are for whom is the directory's to say, and whose jobs are whose that of their handlers.
+A route without an entry in the table requires the role admin, so that a forgotten entry refuses too many callers rather
+than too few. The directory decides about access to models, and the handlers of jobs about access to jobs.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from schemas.principal import Principal, Role
 _OPEN: Final = frozenset(
     {"/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", "/openapi.json", "/docs"}
 )
-"""Paths of probes, which have no keys, and of what says how to send one."""
+"""Paths of probes, which send no keys, and of the API's documentation."""
 _MODEL: Final = ("/v2/models/{name}", "/v2/models/{name}/versions/{version}")
 _MEMORY: Final = ("/v2/systemsharedmemory", "/v2/cudasharedmemory")
 _REGION: Final = "/region/{region}"
@@ -43,17 +43,17 @@ _PRINCIPAL: Final = web.RequestKey("principal", Principal)
 
 
 def required_role(method: str, path: str) -> Role | None:
-    """The role that a route takes, by its path as it is registered; None for whoever comes."""
+    """Return the role that a route requires, by its registered path; None if it needs no authentication."""
     return None if path in _OPEN else _ADMIN_ROLES.get((method, path)) or _ROLES.get(path, Role.ADMIN)
 
 
 def authorization(authenticator: Authenticator) -> Middleware:
-    """Make the middleware that lets in whom each route is for."""
+    """Return the middleware that authenticates callers and checks their role."""
 
     @web.middleware
     async def authorize(request: web.Request, handler: Handler) -> web.StreamResponse:
         resource = request.match_info.route.resource
-        if resource is None:  # no such path or method: that is told to who may ask at all
+        if resource is None:  # no such path or method: reported only to authenticated callers
             await authenticator.resolve(request.headers, _certified(request))
             return await handler(request)
         role = required_role(request.method, resource.canonical)
@@ -67,16 +67,16 @@ def authorization(authenticator: Authenticator) -> Middleware:
 
 
 def _certified(request: web.Request) -> tuple[str, ...]:
-    """Names in the certificate that was shown for the connection."""
+    """Return the names in the client certificate of the connection."""
     return certificate_names(request.get_extra_info("peercert"))
 
 
 def principal_of(request: web.Request) -> Principal:
-    """Who asks, on a route that is not open to all."""
+    """Return the authenticated caller of a route that requires a role."""
     return request[_PRINCIPAL]
 
 
 def models_for(request: web.Request, models: ModelDirectory) -> ServedModels:
-    """What who asks may use."""
+    """Return the models that the caller may use."""
     principal = principal_of(request)
     return models.seen_by(tenant_asking(principal, request.headers)).of_tasks(principal.tasks)

@@ -1,14 +1,14 @@
-"""One client's connection: plain queries are answered here, all else by aiohttp's application.
+"""HTTP connection of one client: plain queries are answered here, all other requests by aiohttp's application.
 
-    bytes -> aiohttp's parser -> a plain query, as nearly all requests are -> InferenceRoutes.answer -> bytes
-                              -> anything else: from then on aiohttp has the connection -> router -> handler -> bytes
+    bytes -> aiohttp's parser -> plain query, as nearly all requests are -> InferenceRoutes.answer -> bytes
+                              -> other: aiohttp serves the connection from then on -> router -> handler -> bytes
 
-What aiohttp makes of a request (a task, a request, a route, a response, headers of both) takes as long as all that the
-gateway does for it. A plain query needs none of that: it is HTTP/1.1, of someone who may ask, its path is one that a
-model has, and its body is neither compressed nor in chunks. Where that is not so, nothing is taken yet when aiohttp
-begins.
+The objects that aiohttp creates for a request (task, request, route, response, headers) take as long as all other work
+of the gateway on a query. A plain query needs none of them: it uses HTTP/1.1, its caller is authorized, its path is
+that of a model, and its body is neither compressed nor chunked. For any other request, aiohttp starts before anything
+was read.
 
-What is no HTTP, or never ends, is answered in JSON, too, and whoever takes no answers is let go.
+Malformed or endless requests are answered in JSON, too, and a client that does not read responses is disconnected.
 """
 
 import asyncio
@@ -29,12 +29,12 @@ from schemas.errors import Internal, InvalidRequest, Overloaded
 log = logging.getLogger(__name__)
 
 _LINGER_S: Final = 10.0
-"""Seconds for which the rest of a refused body is read and dropped: a client that still sends reads no answer."""
+"""Seconds for which the rest of a refused body is read and dropped: a client that still sends reads no response."""
 
 
 @web.middleware
 async def encode_answers(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Compress long answers for who accepts that."""
+    """Compress long responses if the client accepts that."""
     response = await handler(request)
     accepted = request.headers.get("Accept-Encoding")
     if accepted is None or not isinstance(response, web.Response) or not isinstance(response.body, bytes):
@@ -55,7 +55,7 @@ async def json_errors(request: web.Request, handler: Handler) -> web.StreamRespo
         if request.method != "OPTIONS":
             return answer_to(error, request.method, request.path).response()
         return web.Response(status=204, headers={"Allow": ",".join(sorted({*error.allowed_methods, "OPTIONS"}))})
-    except Exception as error:  # noqa: BLE001 - the top of a request; what is no error goes on
+    except Exception as error:  # noqa: BLE001 - top of a request; exceptions that are no errors are raised again
         response = answer_to(error, request.method, request.path).response()
         if isinstance(error, web.HTTPRequestTimeout) and isinstance(request.protocol, HttpConnection):
             request.protocol.read_no_more()
@@ -64,24 +64,24 @@ async def json_errors(request: web.Request, handler: Handler) -> web.StreamRespo
 
 
 class ConnectionLimits(NamedTuple):
-    """What all clients of a gateway, and each of them, may take."""
+    """Limits of the connections of a gateway."""
 
     connections: int
-    """Open at once."""
+    """Maximum number of open connections."""
     timeout_s: float
-    """Seconds in which the head of a request must arrive, and an answer must be taken."""
+    """Seconds in which the head of a request must arrive, and a response must be read."""
 
 
 class HttpConnection(web.RequestHandler):
-    """Connection to one client."""
+    """Connection of one client."""
 
     __slots__ = ("_certified", "_cut", "_inference", "_limits", "_waiting")
 
     def __init__(
         self, manager: web.Server, loop: asyncio.AbstractEventLoop, inference: InferenceRoutes, limits: ConnectionLimits
     ) -> None:
-        no_log: Any = None  # which it may be, whatever its type says
-        super().__init__(  # whose bodies are unpacked by RequestBodies, which counts
+        no_log: Any = None  # aiohttp accepts None, contrary to its type
+        super().__init__(  # RequestBodies decompresses bodies and limits their size
             manager, loop=loop, access_log=no_log, lingering_time=_LINGER_S, auto_decompress=False
         )
         self._inference = inference
@@ -91,7 +91,7 @@ class HttpConnection(web.RequestHandler):
         self._cut: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin, or say that there are too many."""
+        """Start the connection, or refuse it if there are too many."""
         super().connection_made(transport)
         self._certified = certificate_names(transport.get_extra_info("peercert"))
         if self._manager is not None and len(self._manager.connections) > self._limits.connections:
@@ -99,7 +99,7 @@ class HttpConnection(web.RequestHandler):
             self._end_with(error_answer(Overloaded.http_status, Overloaded.code, message))
 
     async def start(self) -> None:
-        """Answer plain queries, one after the other, until the connection ends or aiohttp has to take over."""
+        """Answer plain queries in turn, until the connection ends or another request makes aiohttp take over."""
         while not (self._close or self._force_close):
             if not self._messages:
                 await self._wait_for_message()
@@ -115,7 +115,7 @@ class HttpConnection(web.RequestHandler):
                 self._request_in_progress = False
                 if self._handler_waiter is not None:
                     self._handler_waiter.set_result(None)
-            if self._messages:  # who sends many at once keeps out nobody
+            if self._messages:  # pipelined requests must not starve other connections
                 await asyncio.sleep(0)
         self.force_close()
 
@@ -127,7 +127,7 @@ class HttpConnection(web.RequestHandler):
             self._waiter = None
 
     def _plainly_asked(self, message: RawRequestMessage, body: StreamReader) -> Asked | None:
-        """What a plain query asks; None for whatever aiohttp has to look at."""
+        """Return the model and caller of a plain query; None if aiohttp must handle the request."""
         if message.method != "POST" or message.version != HttpVersion11:
             return None
         if message.chunked or message.compression or message.upgrade:
@@ -151,7 +151,7 @@ class HttpConnection(web.RequestHandler):
             if len(answer.body) >= WORTH_BYTES and "Accept-Encoding" in message.headers:
                 answer = await packed(answer, message.headers["Accept-Encoding"])
             head = answer.head(close=close)
-        except Exception as error:  # noqa: BLE001 - the top of a request; what is no error goes on
+        except Exception as error:  # noqa: BLE001 - top of a request; exceptions that are no errors are raised again
             if not body.is_eof():
                 close, unread = True, None if isinstance(error, web.HTTPRequestTimeout) else body
             answer = answer_to(error, message.method, message.path)
@@ -163,18 +163,18 @@ class HttpConnection(web.RequestHandler):
 
     async def _send(self, head: bytes, body: bytes) -> None:
         transport = self.transport
-        if transport is None or transport.is_closing():  # the client has gone, and nobody hears
+        if transport is None or transport.is_closing():  # the client has disconnected
             return
         transport.writelines((head, body))
         if self._paused:
             await self._drain_helper()
-        # What aiohttp does between two requests: its timer closes a connection on which no other comes.
+        # As aiohttp does between two requests: its timer closes an idle connection.
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         if self._keepalive_handle is None:
             self._keepalive_handle = self._loop.call_at(self._next_keepalive_close_time, self._process_keepalive)
 
     async def _drain_helper(self) -> None:
-        """Wait until the client has taken most of what was sent; one that does not in time is let go."""
+        """Wait until the client has read most of the sent bytes; disconnect it after the timeout."""
         try:
             async with asyncio.timeout(self._limits.timeout_s):
                 await super()._drain_helper()
@@ -184,21 +184,21 @@ class HttpConnection(web.RequestHandler):
                 self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes of a request; its head has to be whole in time, counted from its first byte."""
+        """Receive bytes of a request; its head must be complete within the timeout, counted from its first byte."""
         super().data_received(data)
         waiter = self._waiter
-        # Still waiting though bytes came: they are a part of a head.
+        # Bytes came but no request is complete: they are a part of a head.
         if waiter is not None and waiter is not self._waiting and not waiter.done():
             self._stop_clock()
             self._waiting = waiter
             self._cut = self._loop.call_later(self._limits.timeout_s, self._cut_head)
 
     def read_no_more(self) -> None:
-        """Close after the present answer, without a wait for the rest of what asked for it."""
+        """Close after the present response, without reading the rest of the request."""
         self._lingering_time = 0.0
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Forget the connection."""
+        """Stop the timer of the connection."""
         self._stop_clock()
         super().connection_lost(exc)
 
@@ -221,10 +221,10 @@ class HttpConnection(web.RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Send an answer; an error from before any handler, as of an `Expect` that none meets, is JSON, too."""
+        """Send a response; errors from before any handler, as for an unknown `Expect`, become JSON, too."""
         if isinstance(resp, web.HTTPException) and resp.status >= 400:
             resp = answer_to(resp, request.method, request.path).response()
-            resp.force_close()  # whether its body follows, nobody knows
+            resp.force_close()  # it is unknown if its body follows
         return await super().finish_response(request, resp, start_time)
 
     def handle_error(
@@ -234,10 +234,10 @@ class HttpConnection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """The answer to what cannot be parsed, after which the connection is closed."""
+        """Return the response to a malformed request, after which the connection is closed."""
         if request.writer.output_size > 0:
             raise ConnectionError("an answer has begun, and another cannot follow")
-        if status >= 500:  # a defect of ours, and outside of what `json_errors` sees
+        if status >= 500:  # a defect that `json_errors` cannot see
             log.error("%s %s", request.method, request.path, exc_info=exc)
             answer = error_answer(status, Internal.code, Internal.default_message)
         else:
@@ -249,7 +249,7 @@ class HttpConnection(web.RequestHandler):
 
 
 async def _drop(body: StreamReader) -> None:
-    """Read what comes of a body that is not wanted."""
+    """Read and drop the rest of a body, within a time limit."""
     try:
         async with asyncio.timeout(_LINGER_S):
             while not body.is_eof():

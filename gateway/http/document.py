@@ -1,4 +1,4 @@
-"""The gateway's own description: the OpenAPI document, for machines and as a page to read."""
+"""API documentation of the gateway: the OpenAPI document, as JSON and as a page."""
 
 from typing import Final
 
@@ -12,7 +12,7 @@ _NOTHING_ELSE: Final = "default-src 'none'; style-src 'unsafe-inline'; frame-anc
 
 
 class DocumentRoutes:
-    """Handlers of the document, which is the same as long as the process runs."""
+    """Handlers of the document, which is constant for the life of the process."""
 
     def __init__(self) -> None:
         content = openapi.document()
@@ -20,7 +20,7 @@ class DocumentRoutes:
         self._page = page.page(content)
 
     def routes(self) -> list[web.RouteDef]:
-        """Routes to add to the application."""
+        """Return the routes to add to the application."""
         return [web.get("/openapi.json", self.document), web.get("/docs", self.docs)]
 
     async def document(self, _request: web.Request) -> web.Response:

@@ -1,7 +1,7 @@
-"""Encodings of HTTP's bodies, gzip and deflate: read within bounds, written where it pays.
+"""Encodings of HTTP bodies, gzip and deflate: bounded when reading, used only where it pays when writing.
 
-A compressed body may be a thousand times larger than what came, so it is never unpacked as a whole: whoever reads it
-takes a piece, counts it, and only then asks for the next.
+A body may expand to a thousand times its compressed size, so it is never decompressed as a whole: the reader takes a
+piece, counts it, and only then requests the next.
 """
 
 import zlib
@@ -13,25 +13,25 @@ Encoding: TypeAlias = Literal["gzip", "deflate"]
 ENCODINGS: Final = ("gzip", "deflate")
 IDENTITY: Final = "identity"
 WORTH_BYTES: Final = 4096
-"""Bodies from here on are compressed for who asks for it; a smaller one fits into a packet or three as it is."""
+"""Minimum size of compressed responses; a smaller body fits into few packets anyway."""
 _PIECE_BYTES: Final = 256 * 1024
-_WINDOW: Final = {"gzip": 31, "deflate": 15}  # what zlib calls wbits; RFC 9110's deflate has zlib's header
+_WINDOW: Final = {"gzip": 31, "deflate": 15}  # zlib's wbits; deflate has a zlib header in RFC 9110
 _HEADERLESS: Final = -15
 _LEVEL: Final = 1  # most of the gain at a third of the time
 _SMALLER: Final = 0.8
-"""What is not smaller than this share of itself goes as it is: tensors of random bits, images."""
+"""Compression must reach this share of the size; random tensors and images do not, and are sent as they are."""
 _ALIASES: Final = {"x-gzip": "gzip"}
 
 
 class EncodingError(Exception):
-    """Error of a body that is not what its encoding says."""
+    """Error of a body that does not match its encoding."""
 
 
 def encoding_of(header: str) -> Encoding | None:
-    """The encoding that a `Content-Encoding` names; None if the body is as it is.
+    """Return the encoding in a `Content-Encoding` header; None for an unencoded body.
 
     Raises:
-        LookupError: it is none that is known here.
+        LookupError: the encoding is unknown.
     """
     names = [name for name in (part.strip().lower() for part in header.split(",")) if name and name != IDENTITY]
     if not names:
@@ -43,7 +43,7 @@ def encoding_of(header: str) -> Encoding | None:
 
 
 class Decompressor:
-    """Unpacks one body, piece by piece."""
+    """Decompressor of one body, piece by piece."""
 
     def __init__(self, encoding: Encoding) -> None:
         self._encoding = encoding
@@ -51,13 +51,13 @@ class Decompressor:
         self._begun = False
 
     def pieces(self, packed: bytes) -> Iterator[bytes]:
-        """Unpack more of the body; no piece is larger than a quarter of a MiB.
+        """Yield decompressed pieces of at most 256 KiB.
 
         Raises:
-            EncodingError: it is not what its encoding says.
+            EncodingError: the body does not match its encoding.
         """
         rest, full = packed, False
-        while rest or full:  # a full piece may not be the last, though all bytes were taken
+        while rest or full:  # a full piece may have a successor even without more input
             if self._unpacking.eof and rest:
                 self._next_member()
             piece = self._unpack(rest)
@@ -65,10 +65,10 @@ class Decompressor:
             yield piece
 
     def check_end(self) -> None:
-        """Check that the body is whole.
+        """Check that the body is complete.
 
         Raises:
-            EncodingError: it ends too early.
+            EncodingError: the body ends too early.
         """
         if self._begun and not self._unpacking.eof:
             raise EncodingError(f"the body is no whole {self._encoding}: it ends too early")
@@ -76,7 +76,7 @@ class Decompressor:
     def _unpack(self, packed: bytes) -> bytes:
         if not self._begun:
             self._begun = True
-            if self._encoding == "deflate" and packed[0] & 0xF != zlib.DEFLATED:  # as some clients understood deflate
+            if self._encoding == "deflate" and packed[0] & 0xF != zlib.DEFLATED:  # raw deflate, as some clients send
                 self._unpacking = zlib.decompressobj(_HEADERLESS)
         try:
             return self._unpacking.decompress(packed, _PIECE_BYTES)
@@ -84,14 +84,14 @@ class Decompressor:
             raise EncodingError(f"the body is no {self._encoding}, as its Content-Encoding says: {error}") from None
 
     def _next_member(self) -> None:
-        """Begin the next of several files that make one gzip."""
+        """Start the next member of a gzip file."""
         if self._encoding != "gzip":
             raise EncodingError(f"there are bytes after the end of the {self._encoding}")
         self._unpacking = zlib.decompressobj(_WINDOW["gzip"])
 
 
 def accepted_encoding(header: str) -> Encoding | None:
-    """The encoding that an `Accept-Encoding` likes best; None if that is none."""
+    """Return the encoding that an `Accept-Encoding` header prefers; None for no encoding."""
     weights = dict(_weight(part) for part in header.lower().split(",") if part.strip())
     for alias, name in _ALIASES.items():
         if alias in weights:
@@ -119,11 +119,11 @@ def _number(text: str) -> float:
 
 
 def shrinks(body: bytes) -> bool:
-    """Whether packing is likely to make a body much smaller, by its beginning."""
+    """Return true if the beginning of a body compresses well."""
     return len(zlib.compress(body[:WORTH_BYTES], _LEVEL)) < _SMALLER * WORTH_BYTES
 
 
 def compress(body: bytes, encoding: Encoding) -> bytes:
-    """Pack a body."""
+    """Return the compressed body."""
     packing = zlib.compressobj(_LEVEL, zlib.DEFLATED, _WINDOW[encoding])
     return packing.compress(body) + packing.flush()

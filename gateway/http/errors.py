@@ -1,7 +1,7 @@
-"""Errors in JSON, always: clients of the protocol parse the body of every answer.
+"""Error responses, always in JSON: clients of the protocol parse the body of every response.
 
-Whatever is raised on behalf of a request becomes `{"error": message}`, with the status of the closed error table, the
-code in the header `infaas-status`, and Retry-After where trying again may help.
+Every exception of a request becomes `{"error": message}` with the status of the error table, the code in the header
+`infaas-status`, and Retry-After if a retry may succeed.
 """
 
 import logging
@@ -33,7 +33,7 @@ _RETRY_STATUSES: Final = frozenset({429, 503})
 
 
 def answer_to(error: Exception, method: str, path: str) -> HttpAnswer:
-    """The answer to a request that ended in `error`; an exception of HTTP that is no error is raised again."""
+    """Return the response to a request that raised `error`; raise HTTP exceptions again that are no errors."""
     if isinstance(error, QueryError):
         fields = _retry_after(error) | refusal_headers(error)
         answer = error_answer(error.http_status, error.code, str(error), fields)
@@ -44,13 +44,13 @@ def answer_to(error: Exception, method: str, path: str) -> HttpAnswer:
         log.warning("%s %s: %s", method, path, error)
         kind = Overloaded if isinstance(error, StoreUnavailable) else Internal
         return error_answer(kind.http_status, kind.code, str(error))
-    # The top of a request: one defect must not take the connection or the process with it.
+    # The top of a request: a defect must end neither the connection nor the process.
     log.error("%s %s", method, path, exc_info=error)
     return error_answer(Internal.http_status, Internal.code, Internal.default_message)
 
 
 def error_answer(status: int, code: ErrorCode, message: str, headers: dict[str, str] | None = None) -> HttpAnswer:
-    """The answer that tells a client of an error."""
+    """Return the response for an error."""
     fields = {h.STATUS: code.value, "Content-Type": JSON} | (headers or {})
     if status in _RETRY_STATUSES:
         fields.setdefault(_RETRY_AFTER, DEFAULT_RETRY_AFTER)
@@ -58,7 +58,7 @@ def error_answer(status: int, code: ErrorCode, message: str, headers: dict[str, 
 
 
 def _retry_after(error: QueryError) -> dict[str, str]:
-    """When to come back: HTTP knows whole seconds only."""
+    """Return the headers with the retry time: in whole seconds for HTTP, in milliseconds for our clients."""
     seconds = error.retry_after_s
     return (
         {}

@@ -1,4 +1,4 @@
-"""`POST /v2/models/{name}[/versions/{version}]/infer`: the main job over HTTP."""
+"""`POST /v2/models/{name}[/versions/{version}]/infer`: queries over HTTP."""
 
 import asyncio
 from collections.abc import Hashable, Mapping, Sequence
@@ -20,14 +20,14 @@ from schemas.result import Result
 
 
 class Asked(NamedTuple):
-    """What a query asks, and who."""
+    """Model and caller of a query."""
 
     model: ServedModel
     principal: Principal
 
 
 class InferenceRoutes:
-    """Handlers that decode a query, ask it and encode its result."""
+    """Handlers that decode a query, execute it and encode its result."""
 
     def __init__(
         self, models: ModelDirectory, inference: Inference, bodies: RequestBodies, authenticator: Authenticator
@@ -38,16 +38,17 @@ class InferenceRoutes:
         self._inference = inference
 
     def routes(self) -> list[web.RouteDef]:
-        """Routes to add to the application."""
+        """Return the routes to add to the application."""
         return [
             web.post("/v2/models/{name}/infer", self.infer),
             web.post("/v2/models/{name}/versions/{version}/infer", self.infer),
         ]
 
     def asked_at(self, path: str, headers: Mapping[str, str], certified: Sequence[str]) -> Asked | None:
-        """The model that a query at this path asks, and who asks, unless aiohttp's router has to find out.
+        """Return the model and the caller of a query at this path; None if aiohttp's router must handle the request.
 
-        So has it where somebody may not ask: they are answered in the same bytes whether there is such a model or not.
+        The router also handles unauthorized queries: the response is byte for byte the same whether the model exists or
+        not.
         """
         try:
             principal = self._authenticator.principal(headers, certified)
@@ -59,7 +60,7 @@ class InferenceRoutes:
         return Asked(model, principal) if model is not None and principal.may_ask(model.task) else None
 
     async def infer(self, request: web.Request) -> web.Response:
-        """Answer one query that aiohttp has routed here."""
+        """Answer a query that aiohttp has routed here."""
         path = request.match_info
         model = models_for(request, self._models).find(path["name"], path.get("version"))
         headers = request.headers.copy()
@@ -71,11 +72,11 @@ class InferenceRoutes:
     async def answer(
         self, asked: Asked, client: Hashable, headers: Mapping[str, str], content: StreamReader
     ) -> HttpAnswer:
-        """Answer one query. When the client goes away it is cancelled, which makes room.
+        """Answer one query. The caller cancels this when the client disconnects, which releases its memory.
 
         Raises:
-            QueryError: there is no answer; what the client reads.
-            HTTPException: the body is too large, or does not arrive.
+            QueryError: the query has no result; the error is for the client.
+            HTTPException: the body is too large, or does not arrive in time.
         """
         result = await self._inference.ask(*asked, client, lambda: self._arriving(headers, content))
         return HttpAnswer(200, http_result_headers(result), result.value)
@@ -85,7 +86,7 @@ class InferenceRoutes:
 
 
 def client_of(transport: asyncio.BaseTransport | None) -> Hashable:
-    """The client at the other end of a connection."""
+    """Return the key of the client at the other end of a connection."""
     return None if transport is None else transport.get_extra_info("peername")
 
 
@@ -93,7 +94,7 @@ _JSON_LENGTH: Final = "Inference-Header-Content-Length"
 
 
 def http_result_headers(result: Result) -> dict[str, str]:
-    """The headers of an answer: what its body is, and how it came about."""
+    """Return the headers of a response: content type, and those that describe the result."""
     fields = {"Content-Type": result.content_type, **result_headers(result)}
     if result.json_length is not None:
         fields[_JSON_LENGTH] = str(result.json_length)

@@ -1,7 +1,7 @@
-"""Reads what is asked of the job routes: one job, or many in one body, as JSON lines or as a list.
+"""Reads requests for jobs: one job, or many in one body, as JSON lines or as a list.
 
-A job is what `/infer` takes. Unless its needs say `mode`, it is offline: it may wait, and is computed when nothing else
-is to do. A latency counts from when it was asked for.
+A job has the form of an `/infer` request. Unless it sets `mode`, it is offline: it may wait until there is idle
+capacity. Its latency counts from the request.
 """
 
 import asyncio
@@ -27,19 +27,19 @@ from schemas.topics import JOB_RESULTS
 
 NDJSON: Final = "application/x-ndjson"
 _AT_ONCE: Final = 50
-"""Jobs that are read in one go, a millisecond or two: queries wait meanwhile."""
+"""Jobs that are read without a pause of the event loop, which takes a millisecond or two."""
 _CORRELATION_BYTES: Final = 12
-"""Random bytes by which a job's result is known to be that of its query."""
+"""Random bytes in a job's correlation, which proves that a result belongs to the job's query."""
 _MOST_S: Final = 10 * 365 * 86_400.0
 _KNOWN_LATER: Final = frozenset({h.ID, h.REPLY_TO, h.SENT_NS, h.LATENCY_MS, h.DEADLINE_MS})
 _list: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 class JobOptions(NamedTuple):
-    """What a request says of its jobs beside the queries."""
+    """Options of a request that apply to all its jobs."""
 
     principal: Principal
-    """Who asks."""
+    """Caller."""
     key: str | None
     tenant: str
     webhook: str | None
@@ -47,7 +47,7 @@ class JobOptions(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """A job's place in a body that holds many: the `number`-th, from 0, `of` so many."""
+    """Position of a job in a body with several: `number`, from 0, `of` the total."""
 
     batch: str
     number: int
@@ -55,10 +55,10 @@ class _Place(NamedTuple):
 
 
 def queries_in(body: bytes, http: Mapping[str, str]) -> list[bytes] | None:
-    """The queries of a body that holds many; None if it is one: no query begins as a list does.
+    """Return the queries of a body with several jobs; None for a single query, which never begins like a list.
 
     Raises:
-        InvalidRequest: it holds none, or is no list.
+        InvalidRequest: the list is empty or invalid.
     """
     kind = http.get(h.CONTENT_TYPE, "").partition(";")[0].strip().lower()
     if kind == NDJSON:
@@ -79,7 +79,7 @@ def check_key(key: str | None) -> str | None:
     """Check an idempotency key.
 
     Raises:
-        InvalidRequest: it is empty or too long.
+        InvalidRequest: the key is empty or too long.
     """
     if key is not None and not 0 < len(key) <= MAX_KEY:
         raise InvalidRequest(f"header {KEY} must hold 1 to {MAX_KEY} characters")
@@ -96,10 +96,10 @@ async def read_jobs(
     *,
     many: bool,
 ) -> list[NewJob]:
-    """Make the jobs of a request, of one or of `many`.
+    """Return the jobs of a request for one job, or for `many`.
 
     Raises:
-        InvalidRequest: one is not as it must be; the message says which, and what is wrong.
+        InvalidRequest: a job is invalid; the message says which one and why.
     """
     if not many:
         return [_read_job(model, http, bodies[0], ids[0], options, now_ns)]
@@ -143,10 +143,10 @@ def _read_job(
     headers.setdefault(h.MODE, Mode.OFFLINE)
     fingerprint = _fingerprint(headers, said.get(h.LATENCY_MS, ""), options, body)
     if envelope.query.tenant is not None and options.principal is not ANYONE:
-        headers[h.SIGNATURE] = ""  # whoever sends it may sign it: its tenant has authenticated
+        headers[h.SIGNATURE] = ""  # the sender may sign it: the tenant was authenticated
     headers[h.CORRELATION] = token_urlsafe(_CORRELATION_BYTES)
     if place is not None:
-        fingerprint = sha256(fingerprint + b"%d" % place.of).digest()  # or fewer would be the same
+        fingerprint = sha256(fingerprint + b"%d" % place.of).digest()  # a shorter list must differ
     return NewJob(
         id=job_id,
         model=model.name,
@@ -168,13 +168,13 @@ def _deadline_s(envelope: Envelope) -> float | None:
     if query.deadline_ms is None:
         return None
     deadline_s = max(query.deadline_ms - query.sent_ms, 0.0) / 1e3
-    if deadline_s > _MOST_S:  # what Postgres has no time for
+    if deadline_s > _MOST_S:  # beyond the range of Postgres
         raise InvalidRequest("a job's deadline is at most ten years from now; leave it out for none")
     return deadline_s
 
 
 def _key_of(model: ServedModel, options: JobOptions, place: str) -> bytes | None:
-    """What makes a key unique: whose it is, of which model, and the place in the body."""
+    """Return the unique form of an idempotency key: with its tenant, its model and the position in the body."""
     if options.key is None:
         return None
     return sha256("\0".join((options.tenant, model.name, options.key, place)).encode()).digest()

@@ -1,4 +1,4 @@
-"""Routes of jobs: queries that outlive their request. They are kept in Postgres, where no other query goes."""
+"""Routes of jobs: queries that outlive their request and are stored in Postgres, unlike other queries."""
 
 import os
 import time
@@ -41,7 +41,7 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class JobRoutes:
-    """Handlers of jobs: asked for, listed, looked at, cancelled, and their results."""
+    """Handlers of jobs: submit, list, status, cancel, result."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class JobRoutes:
         self._settings = settings
 
     def routes(self) -> list[web.RouteDef]:
-        """Routes to add to the application."""
+        """Return the routes to add to the application."""
         path = "/v2/models/{name}/jobs"
         return [
             web.post(path, self.submit),
@@ -74,11 +74,11 @@ class JobRoutes:
         ]
 
     async def submit(self, request: web.Request) -> web.Response:
-        """Keep one job, or all those of a list, and answer with their ids before anything is computed."""
+        """Store one job, or all jobs of a list, and answer with their ids before they are computed."""
         path, principal = request.match_info, principal_of(request)
         model = models_for(request, self._models).find(path["name"], path.get("version"))
         headers = CIMultiDict(request.headers)
-        headers.pop(h.ID, None)  # which a job has of its own
+        headers.pop(h.ID, None)  # a job has its own id
         for header, text in needs_in(request.query, WEBHOOK).items():
             headers.setdefault(header, text)
         meter = self._quotas.enter(principal, time.monotonic())
@@ -117,7 +117,7 @@ class JobRoutes:
         return JobOptions(principal, check_key(headers.get(KEY)), tenant, webhook, reply_to)
 
     async def list(self, request: web.Request) -> web.Response:
-        """Answer with the jobs of a model, the latest first, a page at a time."""
+        """Answer with a page of the jobs of a model, the latest first."""
         query, name = request.query, _text(request.match_info["name"])
         _check_names(query)
         limit = _limit(query.get("limit", str(_LISTED)))
@@ -136,12 +136,12 @@ class JobRoutes:
         return _json({"jobs": [row.status() for row in rows], "next": following})
 
     async def status(self, request: web.Request) -> web.Response:
-        """Answer how far a job has come."""
+        """Answer with the status of a job."""
         row = await self._find(request)
         return _unknown(request) if row is None else _json(row.status())
 
     async def cancel(self, request: web.Request) -> web.Response:
-        """Cancel a job; again is no error."""
+        """Cancel a job; idempotent."""
         row = await self._find(request)
         if row is None:
             return _unknown(request)
@@ -167,7 +167,10 @@ class JobRoutes:
         return row if row is not None and row.model == path["name"] and self._may_ask(request) else None
 
     def _may_ask(self, request: web.Request) -> bool:
-        """Whether a key may ask the model of a path; one that may ask all may see jobs of models that are gone, too."""
+        """Return true if the caller may use the model of a path.
+
+        A caller whose key is not limited to some tasks may also see jobs of unregistered models.
+        """
         if principal_of(request).tasks is None:
             return True
         try:
@@ -178,13 +181,13 @@ class JobRoutes:
 
 
 def _new_ids(count: int) -> list[str]:
-    """Ids of as many jobs, in the order of the jobs."""
+    """Return ids for `count` jobs, in ascending order."""
     now_ms, start = time.time_ns() // 1_000_000, int.from_bytes(os.urandom(10)) & ((1 << 73) - 1)
     return [new_job_id(now_ms, start + number) for number in range(count)]
 
 
 def _accepted(model: str, jobs: Sequence[NewJob], before: Mapping[bytes, KeptJob]) -> web.Response:
-    """The ids of jobs: their own, or those of the same jobs that were kept before."""
+    """Answer with the ids of jobs; a job stored earlier under the same key keeps its id."""
     ids = [before[key].id if (key := job.idempotency_key or b"") in before else job.id for job in jobs]
     if jobs[0].batch is None:
         return _json({"id": ids[0]}, 202, {"Location": job_path(model, ids[0])})
@@ -218,7 +221,7 @@ def _refused(status: int, message: str) -> web.Response:
 
 
 def _check_reply_to(principal: Principal, topic: str) -> None:
-    """Check where a job's result is to go: it is written with this system's rights, not with those of who asks."""
+    """Check the reply topic of a job: its result is written with the rights of the system, not of the caller."""
     own = None if principal is ANYONE else principal.tenant
     if not may_reply_to(topic, own) or topic == JOB_RESULTS:
         raise InvalidRequest(f"header {h.REPLY_TO} names no topic that results may go to: {topic[:80]!r}")
@@ -231,20 +234,20 @@ def _check_reply_to(principal: Principal, topic: str) -> None:
 
 
 def _owner_asking(request: web.Request) -> str | None:
-    """Whose jobs a request sees: its tenant's, or of those who have none; None: everybody's."""
+    """Return the tenant whose jobs the caller sees: empty for jobs without a tenant, None for all jobs."""
     tenant = tenant_asking(principal_of(request), request.headers)
     return None if tenant == EVERY_TENANT else _text(tenant or "")
 
 
 def _text(text: str) -> str:
-    """A name or an id, as far as Postgres can look for it."""
+    """Check that Postgres can search for a name or an id, and return it."""
     if not text.isprintable():
         raise InvalidRequest(f"nothing can be called {text[:80]!r}")
     return text
 
 
 def _check_names(query: MultiMapping[str]) -> None:
-    """Refuse a parameter that is not known, or given twice: jobs would be listed that were not asked for."""
+    """Refuse unknown and repeated parameters: a misspelt filter would list other jobs than requested."""
     for name in query:
         if name not in _LISTED_BY:
             raise InvalidRequest(f"no parameter is called {name[:80]!r}; there are {', '.join(_LISTED_BY)}")

@@ -15,18 +15,18 @@ from schemas.errors import InvalidRequest
 from schemas.oip import JSON
 
 _GATEWAY: Final = "infaas-gateway"
-"""Header that names the process whose statistics these are: several may share a port."""
+"""Header that names the process of the statistics: several may share a port."""
 _encode: Final = msgspec.json.Encoder().encode
 
 
 class _IndexBody(msgspec.Struct):
-    """What may be asked of the index."""
+    """Body of a request for the index."""
 
     ready: bool = False
 
 
 class _LoadBody(msgspec.Struct):
-    """What Triton takes when it loads a model."""
+    """Body of Triton's request to load a model."""
 
     parameters: dict[str, Any] = {}
 
@@ -35,7 +35,7 @@ _Body = TypeVar("_Body", _IndexBody, _LoadBody)
 
 
 class MetadataRoutes:
-    """Handlers of everything under /v2 that asks no model."""
+    """Handlers of all routes under /v2 that are no queries."""
 
     def __init__(
         self, models: ModelDirectory, statistics: ModelStatisticsTable, bodies: RequestBodies, version: str
@@ -46,7 +46,7 @@ class MetadataRoutes:
         self._server = server_metadata(version)
 
     def routes(self) -> list[web.RouteDef]:
-        """Routes to add to the application."""
+        """Return the routes to add to the application."""
         found = [
             web.get("/v2", self.server),
             web.get("/v2/", self.server),
@@ -73,11 +73,11 @@ class MetadataRoutes:
         return _json(self._model(request).metadata())
 
     async def config(self, request: web.Request) -> web.Response:
-        """Answer with the signature in Triton's words, and the largest batch."""
+        """Answer with the signature and largest batch in Triton's format."""
         return _json(self._model(request).config())
 
     async def ready(self, request: web.Request) -> web.Response:
-        """Answer whether a model can be asked."""
+        """Answer 200 if a model is ready, else 503."""
         model = self._model(request)
         return _json({"name": model.name, "ready": model.ready}, 200 if model.ready else 503)
 
@@ -90,17 +90,17 @@ class MetadataRoutes:
         return self._of(self._seen(request).versions())
 
     async def index(self, request: web.Request) -> web.Response:
-        """Answer with all models, or with `{"ready": true}` those that can be asked."""
+        """Answer with all models, or with the ready ones for `{"ready": true}`."""
         only_ready = (await self._read(request, _IndexBody)).ready
         return _json(repository_index(self._seen(request), only_ready=only_ready))
 
     async def load(self, request: web.Request) -> web.Response:
-        """Do nothing: whatever is ready is loaded when queries ask for it."""
+        """Check that a model can be loaded; queries cause it to be loaded."""
         load_model(self._model(request), changed=bool((await self._read(request, _LoadBody)).parameters))
         return _json({})
 
     async def unload(self, request: web.Request) -> web.Response:
-        """Refuse: what is loaded is decided by load and cost."""
+        """Refuse the request: load and cost decide which variants are loaded."""
         unload_model(self._model(request))
 
     def _of(self, models: Iterable[ServedModel]) -> web.Response:

@@ -1,15 +1,16 @@
-"""What a page in somebody's browser may not do with the admin API: their browser reaches more than its author does.
+"""Protection of the admin API from foreign web pages: a user's browser reaches more than a page's author does.
 
-A gateway without authentication believes whoever reaches it at loopback, and so does the browser of whoever sits there,
-with any page that it shows. Some rules keep these out; programs meet all without knowing of them:
+A gateway without authentication trusts all clients on loopback. A browser on the machine is such a client, with every
+page that it shows. These rules refuse such pages and do not affect programs:
 
-* **A foreign `Origin` is refused.** Browsers send one with whatever may change something, and a page cannot hide it.
-* **So is a `Sec-Fetch-Site` of others**, which browsers send with what only reads, too, as for an image: no page reads
-  the answer, but it could have the gateway work for nothing.
-* **Where nobody must say who they are, `Host` must be an address or `localhost`.** A page of a name that its owner lets
-  resolve to 127.0.0.1 (DNS rebinding) is of the same origin as what it asks, but keeps its name.
+* **A foreign `Origin` is refused.** Browsers send `Origin` with requests that may change data, and a page cannot
+  suppress it.
+* **A `Sec-Fetch-Site` of another site is refused.** Browsers send it with reading requests, too, such as for an image.
+  The page could not read the response, but it could cause work in the gateway.
+* **Without authentication, `Host` must be an address or `localhost`.** After DNS rebinding, a page under a name that
+  resolves to 127.0.0.1 has the same origin as the gateway, but still sends its own name.
 
-Bodies must say that they are JSON, which no form can. Nothing answers a preflight, so no page is given leave.
+Bodies must have the type JSON, which no HTML form can send. Preflight requests get no permission.
 """
 
 import re
@@ -25,14 +26,14 @@ _HOST: Final = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::[0-9]*)?")
 
 
 def check_no_foreign_page(headers: Mapping[str, str], *, known_clients: bool) -> None:
-    """Check that no page of others asks, by headers whose case is ignored.
+    """Check that a request comes from no foreign web page; the names of headers are case-insensitive.
 
     Args:
-        headers: Those of the request.
-        known_clients: Whether whoever asks must have said who they are.
+        headers: headers of the request.
+        known_clients: true if clients must authenticate.
 
     Raises:
-        Forbidden: one does.
+        Forbidden: the request comes from a foreign page.
     """
     host, origin = headers.get("Host", ""), headers.get("Origin")
     if origin is not None and origin.lower() not in {f"{scheme}://{host.lower()}" for scheme in ("http", "https")}:
@@ -47,7 +48,7 @@ def check_no_foreign_page(headers: Mapping[str, str], *, known_clients: bool) ->
 
 
 def is_address(host: str) -> bool:
-    """Whether what a `Host` header names is an address, or what always means this machine."""
+    """Return true if a `Host` header holds an address or `localhost`, with or without a port."""
     found = _HOST.fullmatch(host)
     if found is None:
         return False

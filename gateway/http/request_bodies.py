@@ -1,7 +1,7 @@
-"""Bodies of requests in memory: bounded each, in their sum by the room for all, and in the time they take to arrive.
+"""Reader of request bodies, with limits for the size of each, for the sum of all, and for the time to arrive.
 
-A compressed body is unpacked here, and what it unpacks to is what counts: piece by piece, so that a few bytes that grow
-to many are refused when they have grown too large, not afterwards.
+Compressed bodies are decompressed here, piece by piece, and the decompressed size counts. A small body that expands too
+much is thus refused as soon as it exceeds the limit.
 """
 
 import asyncio
@@ -24,17 +24,17 @@ class RequestBodies:
         self._room = room
 
     async def read(self, content: StreamReader, headers: Mapping[str, str]) -> bytes:
-        """Read the body of a request; who reads it gives it back by `release` when it is no longer held.
+        """Read the body of a request; the caller must `release` its size after use.
 
         Raises:
-            HTTPRequestEntityTooLarge: it is larger than any may be.
-            HTTPRequestTimeout: it has not arrived in time.
-            HTTPUnsupportedMediaType: it is encoded in a way that is not known here.
-            InvalidRequest: it is not what its encoding says.
-            Overloaded: there is no room for it now.
+            HTTPRequestEntityTooLarge: the body exceeds the maximum size.
+            HTTPRequestTimeout: the body did not arrive in time.
+            HTTPUnsupportedMediaType: the encoding is unknown.
+            InvalidRequest: the body does not match its encoding.
+            Overloaded: the memory for all requests is exhausted.
         """
         packing = headers.get("Content-Encoding")
-        if packing is None and content.is_eof():  # as most are by now: a timer would cost more than the reading
+        if packing is None and content.is_eof():  # the usual case: a timer would cost more than the read
             body = content.read_nowait()
             self._take(len(body), 0)
             return body
@@ -61,11 +61,11 @@ class RequestBodies:
         return b"".join(pieces)
 
     def release(self, size: int) -> None:
-        """Give back the room of a body."""
+        """Release the memory of a body."""
         self._room.release(size)
 
     def _take(self, size: int, taken: int) -> None:
-        """Count more of a body of which `taken` is counted already."""
+        """Reserve memory for `size` more bytes of a body that holds `taken` already."""
         if taken + size > self._most_each:
             raise web.HTTPRequestEntityTooLarge(self._most_each, taken + size)
         self._room.take(size, taken)
@@ -84,7 +84,7 @@ async def _unpacked(content: StreamReader, encoding: Encoding) -> AsyncIterator[
     unpacking = Decompressor(encoding)
     while packed := await content.readany():
         for number, piece in enumerate(unpacking.pieces(packed)):
-            if number:  # what grows to much takes long: others are answered meanwhile
+            if number:  # a large expansion takes long: let other requests run
                 await asyncio.sleep(0)
             yield piece
     unpacking.check_end()

@@ -1,7 +1,7 @@
-"""What Triton has beside the protocol and this system has not: its clients are told so as they expect to be.
+"""Parts of Triton's API that are not supported, answered in the form that Triton's clients expect.
 
-There are no regions of shared memory: the list of them is empty, to forget one is done, to register one is refused,
-since a query is computed wherever the system chooses. Triton's traces and logs are not how this system is watched.
+There is no shared memory, since queries are computed on other machines: the list of regions is empty, unregistering
+succeeds, registering is refused. Triton's trace and log settings do not apply to this system.
 """
 
 from typing import Final
@@ -24,13 +24,13 @@ _NO_LOGS: Final = "log settings are not supported over HTTP: the settings of eac
 
 
 class UnofferedRoutes:
-    """Handlers of what is answered by saying that it is not there."""
+    """Handlers of unsupported routes."""
 
     def __init__(self, models: ModelDirectory) -> None:
         self._models = models
 
     def routes(self) -> list[web.RouteDef]:
-        """Routes to add to the application."""
+        """Return the routes to add to the application."""
         found = [web.get("/v2/logging", self.logs), web.post("/v2/logging", self.logs)]
         for path in ("/v2/trace/setting", "/v2/models/{name}/trace/setting"):
             found += [web.get(path, self.traces), web.post(path, self.traces)]
@@ -46,11 +46,11 @@ class UnofferedRoutes:
         return found
 
     async def no_regions(self, _request: web.Request) -> web.Response:
-        """Answer with the regions of shared memory: there are none."""
+        """Answer with the regions of shared memory: none."""
         return web.json_response([])
 
     async def forgotten(self, _request: web.Request) -> web.Response:
-        """Answer that a region is not registered any more, as none is."""
+        """Answer that a region is unregistered, as none ever is registered."""
         return web.json_response({})
 
     async def no_region(self, request: web.Request) -> web.Response:
@@ -62,12 +62,12 @@ class UnofferedRoutes:
         raise InvalidRequest(_NO_REGIONS)
 
     async def traces(self, request: web.Request) -> web.Response:
-        """Refuse to tell or change what Triton traces."""
+        """Refuse to return or change Triton's trace settings."""
         name = request.match_info.get("name")
         if name is not None:
             models_for(request, self._models).find(name)
         raise InvalidRequest(_NO_TRACES)
 
     async def logs(self, _request: web.Request) -> web.Response:
-        """Refuse to tell or change what Triton logs."""
+        """Refuse to return or change Triton's log settings."""
         raise InvalidRequest(_NO_LOGS)

@@ -1,14 +1,16 @@
-"""`PUT /v1/uploads/{sha256}`: a file on its way to the store of artifacts, in bounded memory and time.
+"""`PUT /v1/uploads/{sha256}`: streams a file to the store of artifacts, with limits of memory and time.
 
 Rules:
-* A file is known by its content. One that the tenant has sent before is not read again; what comes is hashed as it is
-  written down, and is kept only if it is what its name says. So a client that does not know what arrived sends again.
-* Its length is said beforehand, and room for it taken; once it has come, it is counted again, and written down as there
-  before it is: so a tenant never has more here than it may, and nothing is here that nobody would clear away.
-* A MiB is held of each, so many at once, and each MiB has to arrive in time: who is slow, or stops, loses the place.
-  One tenant takes half of the places at most.
-* What is written down of it waits its turn among all that tenants ask of the admin API: a connection to Postgres is
-  left to administrators.
+* A file is identified by its content. A file that the tenant has already uploaded is not read again. Other content is
+  hashed while it is written, and kept only if it matches its name. A client that does not know the outcome can
+  therefore upload again.
+* Its length is announced in advance and reserved. After its arrival it is counted again, and its row is marked as
+  arrived before the file is kept. A tenant thus never exceeds its quota, and no file exists without a row by which it
+  is cleaned up.
+* Each upload holds one MiB in memory, the number of concurrent uploads is limited, and each MiB must arrive in time: a
+  slow client loses its place. One tenant may use at most half of the places.
+* Writes to Postgres wait in the same queue as other requests of tenants to the admin API, so that one connection
+  remains for administrators.
 """
 
 import asyncio
@@ -49,11 +51,11 @@ _GIB: Final = 1 << 30
 
 
 class _DiskError(Exception):
-    """What came could not be written."""
+    """Received bytes could not be written."""
 
 
 class UploadPlaces:
-    """Places for `most` uploads at once, of which one tenant takes half at most: a slow one leaves room to others."""
+    """Limit of `most` concurrent uploads, at most half of them of one tenant: a slow tenant blocks no other."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -61,10 +63,10 @@ class UploadPlaces:
 
     @contextmanager
     def one(self, tenant: str) -> Generator[None]:
-        """Have a place while the context is open.
+        """Hold a place while the context is open.
 
         Raises:
-            Overloaded: there is none.
+            Overloaded: no place is free.
         """
         if self._taken.total() >= self._most or self._taken[tenant] >= max(1, self._most // 2):
             raise Overloaded(f"{self._taken.total()} files are being uploaded here; try again later")
@@ -73,17 +75,17 @@ class UploadPlaces:
             yield
         finally:
             self._taken[tenant] -= 1
-            self._taken += Counter[str]()  # forgets who has none
+            self._taken += Counter[str]()  # removes zeros
 
 
 class UploadRoutes:
     """Handler of uploads.
 
     Args:
-        settings: Those of the gateway.
-        pool: Where is written down what has arrived.
-        turn: What has whoever sends wait until they may use that.
-        artifacts: Where files of models are; empty: in the home.
+        settings: settings of the gateway.
+        pool: connections to Postgres for the rows of uploads.
+        turn: returns the context in which a principal may use a connection.
+        artifacts: location of model files; empty for the default in the home folder.
     """
 
     def __init__(
@@ -97,11 +99,11 @@ class UploadRoutes:
         self._places = UploadPlaces(settings.max_uploads)
 
     def routes(self) -> list[web.RouteDef]:
-        """Routes to add to the application."""
+        """Return the routes to add to the application."""
         return [web.route(SEND.method, SEND.path, self.send)]
 
     async def send(self, request: web.Request) -> web.Response:
-        """Take a file, and answer with what is known of it: 201, or 200 if it was there."""
+        """Store a file and answer with its row: 201, or 200 if it exists already."""
         AdminRoutes.check_open(self._settings, request, SEND)
         sha256, size = request.match_info["sha256"], self._size(request)
         if not _SHA256.fullmatch(sha256):
@@ -119,13 +121,13 @@ class UploadRoutes:
             with self._places.one(tenant):
                 row = await self._take(request.content, sha256, size, arrived)
         except BaseException:
-            with suppress(Overloaded):  # then the room is given back later
+            with suppress(Overloaded):  # the reservation expires later then
                 await asyncio.shield(self._in_turn(who, partial(give_up_upload, self._pool, tenant, sha256)))
             raise
         return _answer(201, row)
 
     async def _in_turn(self, who: Principal, write: Callable[[], Awaitable[R]]) -> R:
-        """Write something down once it is the turn of who asks; raises `Overloaded` where that takes too long."""
+        """Execute a write to Postgres in the caller's turn; raise `Overloaded` if the wait is too long."""
         try:
             async with asyncio.timeout(SEND.deadline_s), self._turn(who):
                 return await write()
@@ -149,7 +151,7 @@ class UploadRoutes:
     async def _take(
         self, content: StreamReader, sha256: str, size: int, arrived: Callable[[], Awaitable[Upload | None]]
     ) -> Upload:
-        """Write what comes into the store, and keep it if it is what it should be."""
+        """Write the body into the store, and keep it if its hash matches."""
         try:
             receiving = self._store.receiving(sha256)
             incoming = await asyncio.to_thread(receiving.__enter__)
@@ -173,7 +175,7 @@ class UploadRoutes:
             await _on_disk(incoming.write, piece)
 
     async def _piece(self, content: StreamReader) -> bytes:
-        """The next MiB, or what is left."""
+        """Return the next MiB, or the rest."""
         pieces, size = list[bytes](), 0
         try:
             async with asyncio.timeout(self._settings.receive_timeout_s):
