@@ -1,7 +1,7 @@
-"""The result of a query as a `ModelInferResponse`: outputs are raw contents, copied once.
+"""Encodes the result of a query as a `ModelInferResponse`; outputs are raw contents and are copied once.
 
-A worker answers in JSON with binary tensors, since that is what was asked for (`requests.py`); its tensors stay as they
-are, its JSON becomes the message around them.
+A worker answers in JSON with binary tensors, as `requests.py` demands. Its tensors stay as they are, and its JSON
+becomes the fields of the message.
 """
 
 from collections.abc import Mapping
@@ -19,13 +19,13 @@ from schemas.result import Result
 _RAW: Final = ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER
 _STREAMED: Final = ModelStreamInferResponse.INFER_RESPONSE_FIELD_NUMBER
 _FINAL: Final = "triton_final_response"
-"""Parameter of a streamed response that tells Triton's clients that no other belongs to its request."""
+"""Parameter of a streamed response that marks the last response to a request for Triton's clients."""
 _decode: Final = msgspec.json.Decoder(ResponseHead).decode
 _MAX_INT64: Final = 2**63 - 1
 
 
 def infer_response(result: Result) -> bytes:
-    """The answer to a call.
+    """Return the encoded response to a call.
 
     Raises:
         Internal: the result is no v2 response, or not in binary form.
@@ -34,12 +34,12 @@ def infer_response(result: Result) -> bytes:
 
 
 def streamed_response(result: Result) -> bytes:
-    """The answer to one request of a stream; raises as `infer_response`."""
+    """Return the encoded response to a request of a stream; raises as `infer_response`."""
     return joined(field(_STREAMED, _pieces(result, {_FINAL: True})))
 
 
 def streamed_error(request_id: str, error: QueryError) -> bytes:
-    """The answer to a request of a stream that failed; the stream goes on."""
+    """Return the encoded response to a failed request of a stream; the stream continues."""
     response = ModelInferResponse(id=request_id, parameters=_parameters({_FINAL: True}))
     return ModelStreamInferResponse(error_message=str(error), infer_response=response).SerializeToString()
 
@@ -79,7 +79,7 @@ def _parameters(values: Mapping[str, Any]) -> dict[str, InferParameter]:
 
 
 def _parameter(value: object) -> InferParameter:
-    """A parameter of the protocol, which knows no lists and no tables: those are JSON."""
+    """Return a value as a parameter of the protocol; lists and tables become JSON texts."""
     match value:
         case bool():
             return InferParameter(bool_param=value)

@@ -1,14 +1,14 @@
-"""Messages while they arrive: within a time, and few at once that take long.
+"""Limits for messages that are still arriving: a timeout, and a maximum number of slow ones.
 
-gRPC's core holds what has come of a message and says nothing of it until it is whole, so only then it can be counted
-(`gateway/request_room.py`). What is held before is bounded by this:
+The core of gRPC buffers a message and reports it only when it is complete, so `gateway/request_room.py` cannot count it
+before. These rules bound the buffered bytes:
 
-* Nearly all messages are here as soon as they are waited for, or a moment later. In a moment, a tenth of the time that
-  a message has, nobody sends much.
-* What takes longer needs a place, and there are as many as the room for all requests holds messages of the largest
-  size. Where none is free, the call is refused. So who never finishes what they began keeps out large messages that
-  come slowly, as over HTTP, and no usual query.
-* What nobody waits for is not taken from the network, beyond the window that HTTP/2 gives each stream.
+* Nearly all messages are complete when they are awaited, or shortly after: within a tenth of the timeout. A client
+  cannot send much in that time.
+* A slower message needs a place. There are as many places as messages of maximum size fit into the memory for all
+  requests. Without a free place the call is refused. Clients that never finish their messages thus block other slow,
+  large messages, as over HTTP, but no ordinary queries.
+* A message that is not awaited is not read from the network beyond the HTTP/2 window of its stream.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from gateway.settings import GatewaySettings
 from schemas.errors import InvalidRequest, Overloaded, QueryError
 
 _PROMPT_SHARE: Final = 0.1
-"""Share of the time that a message has in which it is prompt."""
+"""Share of the timeout within which a message counts as prompt."""
 
 
 class Arrivals:
@@ -34,15 +34,15 @@ class Arrivals:
         self._late = 0
 
     async def message(self, messages: AsyncIterator[bytes], *, may_be_late: bool = True) -> bytes:
-        """The next message of a call.
+        """Receive the next message of a call.
 
         Args:
-            messages: the messages of the call.
-            may_be_late: whether it may take a place of those that arrive slowly.
+            messages: messages of the call.
+            may_be_late: true if the message may use a place for slow messages.
 
         Raises:
-            InvalidRequest: it has not arrived in time, or the client sends none.
-            Overloaded: too many others arrive.
+            InvalidRequest: the message did not arrive in time, or the client sends none.
+            Overloaded: too many other messages are arriving.
         """
         if self._waiting >= self._most:
             raise Overloaded(f"{self._waiting} messages are arriving here; try again later")
@@ -62,7 +62,7 @@ class Arrivals:
             self._late -= arrival.late
 
     def _is_late(self, arrival: "_Arrival", may_be: bool) -> None:
-        """Let a message that is not prompt go on, or have its wait end now."""
+        """Give a slow message a place, or end its wait now."""
         now = asyncio.get_running_loop().time()
         if may_be and self._late < self._most_late:
             arrival.late = True
@@ -78,7 +78,7 @@ class Arrivals:
 
 
 class _Arrival:
-    """A message that is waited for."""
+    """State of a message that is awaited."""
 
     __slots__ = ("late", "limit", "refusal")
 

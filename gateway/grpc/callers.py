@@ -1,8 +1,8 @@
-"""Who calls, and what there is for them: found out once for each call, and for each request of a stream.
+"""Authentication of callers: for each call, and for each request of a stream.
 
-Everybody says who they are first, as over HTTP, even for a method that there is not, but for probes (`ServerLive`,
-`ServerReady`, health) and reflection, which tells of the protocol and nothing of what is served here. That is before a
-message is received: no bytes of strangers are held or awaited.
+As over HTTP, every caller is authenticated first, even for an unknown method. Exempt are probes (`ServerLive`,
+`ServerReady`, health) and reflection, which describes the protocol but no models. Authentication comes before the
+message is received, so no bytes of unauthenticated clients are buffered or awaited.
 """
 
 from collections.abc import Iterable, Mapping
@@ -25,33 +25,33 @@ _ROLES: Final[Mapping[str, Role]] = {
     **dict.fromkeys(("RepositoryModelLoad", "RepositoryModelUnload"), Role.PUBLISH),
 }
 _CERTIFICATE: Final = "x509_pem_cert"
-"""A client's certificate, as gRPC's core calls it."""
+"""Property of a call that holds the client certificate."""
 _MOST_CERTIFICATES: Final = 1024
-"""Certificates whose names are remembered."""
+"""Maximum number of certificates whose names are cached."""
 
 
 class Caller(NamedTuple):
-    """Someone who calls, with the metadata of their call."""
+    """Authenticated caller with the metadata of the call."""
 
     principal: Principal
     metadata: dict[str, str]
     models: ServedModels
-    """Models that they may use."""
+    """Models that the caller may use."""
 
 
 class Callers:
-    """Finder of who calls."""
+    """Authenticator of calls."""
 
     def __init__(self, authenticator: Authenticator, models: ModelDirectory) -> None:
         self._authenticator = authenticator
         self._models = models
 
     async def of(self, call: Call, method: str) -> Caller:
-        """Who calls a method, which may be none.
+        """Return the caller of a method, which may be unknown.
 
         Raises:
-            Unauthenticated: nobody who is known.
-            Forbidden: the method is not for them.
+            Unauthenticated: the caller is unknown.
+            Forbidden: the caller does not have the role for the method.
         """
         metadata = metadata_of(call.invocation_metadata())
         principal = await self._authenticator.resolve(metadata, () if AUTHORIZATION in metadata else certified(call))
@@ -62,10 +62,10 @@ class Callers:
 
 
 def certified(call: Call) -> tuple[str, ...]:
-    """Names in the certificate that was shown for the connection.
+    """Return the names in the client certificate of the connection.
 
-    They are read from the certificate itself: what grpc tells of names ends at their first NUL, so whoever may have one
-    certified that begins like another's would pass for that one.
+    They are read from the certificate itself. The names that gRPC reports end at the first NUL, so a certificate for a
+    name that begins like another's, followed by NUL, would pass for that name.
     """
     shown = next(iter(call.auth_context().get(_CERTIFICATE, ())), None)
     return () if shown is None else _names_in(shown)
@@ -81,11 +81,11 @@ def _names_in(pem: bytes) -> tuple[str, ...]:
                 uris = part.value.get_values_for_type(x509.UniformResourceIdentifier)
                 dns = part.value.get_values_for_type(x509.DNSName)
         common = [str(one.value) for one in shown.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]
-    except (ValueError, x509.UnsupportedGeneralNameType):  # no names that anybody could be known by
+    except (ValueError, x509.UnsupportedGeneralNameType):  # no name that identifies a caller
         return ()
     return names_that_count(uris, dns, common)
 
 
 def metadata_of(fields: Iterable[tuple[str, str | bytes]] | None) -> dict[str, str]:
-    """The metadata of a call, but for what is binary; the last of a repeated name wins."""
+    """Return the metadata of a call without binary fields; the last of a repeated name counts."""
     return {name: text for name, text in fields or () if isinstance(text, str)}

@@ -1,8 +1,8 @@
-"""`grpc.health.v1.Health`: whether the gateway can do its work, asked once or watched.
+"""`grpc.health.v1.Health`: readiness of the gateway, as a single check or as a watch.
 
-The library's own servicer holds states that others push into it. Here readiness is found out when somebody asks, as
-over HTTP, and a watcher is somebody who asks each second. Whoever comes may ask, so what they ask must be here at once,
-and how many may watch is bounded, in all and from one address.
+The servicer of the gRPC library holds states that other code sets. Here each check determines the readiness, as over
+HTTP, and a watch checks every second. Clients need no authentication. Therefore their message must arrive promptly, and
+the number of watches is limited, in total and for each address.
 """
 
 import asyncio
@@ -19,17 +19,17 @@ from process.event_wait import wait_within
 
 _WATCH_S: Final = 1.0
 _ASKING: Final = 512
-"""Questions that have not arrived yet."""
+"""Maximum number of requests that are still arriving."""
 _WATCHING: Final = 256
 _SHARE: Final = 4
-"""One address may hold one place of so many."""
+"""One address may use 1/4 of the places."""
 _SERVING: Final = HealthCheckResponse.SERVING
 _NOT_SERVING: Final = HealthCheckResponse.NOT_SERVING
 _UNKNOWN: Final = HealthCheckResponse.SERVICE_UNKNOWN
 
 
 class HealthService:
-    """Methods by which the gateway is watched; `services` are those it answers for, all alike."""
+    """Methods of the health service; all of `services` have the same state."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class HealthService:
         problem: Callable[[], Awaitable[str]],
         stop: asyncio.Event,
     ) -> None:
-        self._services = services | {""}  # the server itself
+        self._services = services | {""}  # the empty name is the server itself
         self._arrivals = arrivals
         self._asking = CallPlaces("questions for the health", _ASKING, _ASKING // _SHARE)
         self._watching = CallPlaces("watches of the health", _WATCHING, _WATCHING // _SHARE)
@@ -46,11 +46,11 @@ class HealthService:
         self._stop = stop
 
     def methods(self) -> dict[str, Any]:
-        """Handlers by the name of their method."""
+        """Return the handlers by the name of their method."""
         return {"Check": unary(self._check), "Watch": stream(self._watch)}
 
     async def not_offered(self, method: str, _call: Call) -> str:
-        """What is said of a method that there is not."""
+        """Return the error message for an unknown method."""
         return f"Health has no method {method}"
 
     async def _check(self, messages: AsyncIterator[bytes], call: Call) -> bytes:
@@ -60,7 +60,7 @@ class HealthService:
         return HealthCheckResponse(status=status).SerializeToString()
 
     async def _watch(self, messages: AsyncIterator[bytes], call: Call) -> None:
-        """Tell the state, and again whenever it is another one, until the client has enough or the gateway stops."""
+        """Send the state, and again after each change, until the client ends the call or the gateway stops."""
         with self._watching.taken(host_of(call.peer())):
             asked, told, stopping = await self._asked(messages, call), None, False
             while not stopping:

@@ -1,9 +1,9 @@
-"""Methods of the services here, as grpc.aio calls them: bytes in, bytes out, and every error in the protocol's words.
+"""Methods of gRPC services for grpc.aio: they handle bytes, and report errors as the protocol demands.
 
-Whatever is raised on behalf of a call becomes a status of the closed error table, with the code in `infaas-status` of
-the trailing metadata, and when to come back where that may help; `grpc-retry-pushback-ms` tells it to clients that
-retry by themselves. Messages are read here rather than by grpc.aio, which answers one that is none with INTERNAL; and
-received by the methods, since grpc.aio waits for the one message of a unary call before it asks who calls, for ever.
+Every exception of a call becomes a status of the error table. The trailing metadata holds the code in `infaas-status`
+and a retry time if a retry may succeed; `grpc-retry-pushback-ms` holds it for clients with automatic retries. Messages
+are parsed here, since grpc.aio answers a malformed one with INTERNAL. The methods also receive them: grpc.aio would
+wait without limit for the message of a unary call before authentication.
 """
 
 import logging
@@ -22,21 +22,21 @@ from schemas.errors import Internal, InvalidRequest, QueryError
 log = logging.getLogger(__name__)
 
 Call: TypeAlias = grpc.aio.ServicerContext[Any, Any]
-"""One call of a method: its metadata, its deadline, and how it ends."""
+"""One call of a method: metadata, deadline, status."""
 Unary: TypeAlias = Callable[[AsyncIterator[bytes], Call], Awaitable[bytes]]
-"""A method that answers with one message. It receives what it wants to: nothing of who may not call, and in time."""
+"""Method that returns one message. It receives its message itself, within a timeout and after authentication."""
 Stream: TypeAlias = Callable[[AsyncIterator[bytes], Call], Awaitable[None]]
-"""A method that writes its answers to the call."""
+"""Method that writes its messages to the call."""
 Absent: TypeAlias = Callable[[str, Call], Awaitable[str]]
-"""What is said of a method that a service has not, unless it may not even be told."""
+"""Function that returns the error message for an unknown method, or raises if the caller may not know it."""
 
 _MAX_MESSAGE: Final = 1000
-"""Characters of an error's message: metadata that is larger than some KiB is refused by clients."""
+"""Maximum length of an error message: clients refuse metadata of more than some KiB."""
 _PUSHBACK: Final = "grpc-retry-pushback-ms"
 
 
 class Methods(grpc.GenericRpcHandler):
-    """Methods of one service; those that it has not are answered with words, too."""
+    """Methods of one service; unknown methods are answered with an error message, too."""
 
     def __init__(self, service: str, methods: Mapping[str, Any], absent: Absent) -> None:
         self._prefix = f"/{service}/"
@@ -44,7 +44,7 @@ class Methods(grpc.GenericRpcHandler):
         self._absent = absent
 
     def service(self, handler_call_details: Any) -> Any:
-        """The method that a call names; None if it is of another service."""
+        """Return the handler of the method that a call names; None if it belongs to another service."""
         path = handler_call_details.method
         found = self._methods.get(path)
         if found is None and path.startswith(self._prefix):
@@ -53,19 +53,19 @@ class Methods(grpc.GenericRpcHandler):
 
 
 def unary(method: Unary) -> Any:
-    """The handler of a method that answers with one message."""
+    """Return the handler of a method that answers with one message."""
 
     async def handle(messages: AsyncIterator[bytes], call: Call) -> bytes:
         try:
             return await method(messages, call)
-        except Exception as error:  # noqa: BLE001 - the top of a call; what is no error goes on
+        except Exception as error:  # noqa: BLE001 - top of a call; exceptions that are no errors are raised again
             return await end_with(call, error)
 
     return grpc.stream_unary_rpc_method_handler(handle)
 
 
 def stream(method: Stream) -> Any:
-    """The handler of a method that answers with many messages."""
+    """Return the handler of a method that answers with many messages."""
 
     async def handle(messages: AsyncIterator[bytes], call: Call) -> None:
         try:
@@ -77,10 +77,10 @@ def stream(method: Stream) -> Any:
 
 
 def parsed(kind: type[Message], message: bytes) -> Any:
-    """Read a message.
+    """Parse a message.
 
     Raises:
-        InvalidRequest: it is none of this kind.
+        InvalidRequest: the message is not of this type.
     """
     try:
         return kind.FromString(message)
@@ -89,8 +89,8 @@ def parsed(kind: type[Message], message: bytes) -> Any:
 
 
 async def end_with(call: Call, error: Exception) -> Any:
-    """End a call with an error."""
-    if isinstance(error, grpc.aio.AbortError):  # it has ended
+    """End a call with the status of an error."""
+    if isinstance(error, grpc.aio.AbortError):  # the call has ended
         raise error
     known = known_error(error)
     status = grpc.StatusCode[known.grpc_status]
@@ -98,7 +98,7 @@ async def end_with(call: Call, error: Exception) -> Any:
 
 
 def known_error(error: BaseException) -> QueryError:
-    """The error itself if it is one for clients, the first of several; else a defect of ours, which is logged."""
+    """Return the error for the client, the first of a group; log any other as a defect and return `Internal`."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     if isinstance(error, QueryError):
@@ -108,7 +108,7 @@ def known_error(error: BaseException) -> QueryError:
 
 
 def error_metadata(error: QueryError) -> tuple[tuple[str, str], ...]:
-    """The trailing metadata that tells of an error what its status does not."""
+    """Return the trailing metadata of an error: code, quota and retry time."""
     fields = [(h.STATUS, error.code.value)]
     fields += [(name.lower(), text) for name, text in refusal_headers(error).items()]
     retry_after_s = retry_after_s_of(error)

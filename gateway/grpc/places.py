@@ -1,7 +1,7 @@
-"""Places for calls that may last for as long as their client likes: bounded in all, and for each who takes them.
+"""Limits of calls without a maximum duration: in total, and for each client.
 
-Who has not said who they are is told apart by the address they come from, so whoever opens many calls from one keeps
-out nobody elsewhere. What does not fit is refused at once.
+Unauthenticated clients are identified by their address, so that many calls from one address block no other address. A
+call above the limit is refused at once.
 """
 
 from collections import Counter
@@ -12,12 +12,12 @@ from schemas.errors import Overloaded
 
 
 class CallPlaces:
-    """Places for the calls of one kind.
+    """Limit of concurrent calls of one kind.
 
     Args:
-        what: what holds a place, as an error says it.
-        most: how many there are.
-        each: how many one client may hold.
+        what: name of the calls in error messages.
+        most: maximum number of calls.
+        each: maximum number of calls of one client.
     """
 
     def __init__(self, what: str, most: int, each: int) -> None:
@@ -31,7 +31,7 @@ class CallPlaces:
         """Hold a place for a client while the context is open.
 
         Raises:
-            Overloaded: there is none now, or none for this client.
+            Overloaded: no place is free, or the client uses its maximum.
         """
         if self._held[client] >= self._each:
             raise Overloaded(f"{self._each} {self._what} of one client are open here; end one first")
@@ -47,5 +47,5 @@ class CallPlaces:
 
 
 def host_of(peer: str) -> str:
-    """The address in what gRPC calls a peer, such as `ipv4:10.0.0.1:4242`."""
+    """Return the address in gRPC's name of a peer, such as `ipv4:10.0.0.1:4242`."""
     return peer.rpartition(":")[0] or peer

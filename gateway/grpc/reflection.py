@@ -1,7 +1,7 @@
-"""`grpc.reflection.v1alpha.ServerReflection`: which services and messages there are, by the library's own servicer.
+"""`grpc.reflection.v1alpha.ServerReflection`: descriptions of services and messages, by the servicer of the library.
 
-Whoever comes may ask, so a stream ends once its client says nothing more, and how many there are is bounded, in all and
-from one address.
+Clients need no authentication. Therefore a stream ends if its next message is late, and the number of streams is
+limited, in total and for each address.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -18,11 +18,11 @@ from schemas.errors import InvalidRequest
 
 _ASKING: Final = 256
 _SHARE: Final = 4
-"""One address may hold one place of so many."""
+"""One address may use 1/4 of the places."""
 
 
 class ReflectionService:
-    """Methods by which clients learn the protocol; `described` holds `services` and what they speak of."""
+    """Methods of the reflection service; `described` holds the descriptors of `services` and their messages."""
 
     def __init__(self, services: Sequence[str], described: DescriptorPool, arrivals: Arrivals) -> None:
         self._servicer: Any = ReflectionServicer((*services, SERVICE_NAME), described)
@@ -30,11 +30,11 @@ class ReflectionService:
         self._asking = CallPlaces("streams of reflection", _ASKING, _ASKING // _SHARE)
 
     def methods(self) -> dict[str, Any]:
-        """Handlers by the name of their method."""
+        """Return the handlers by the name of their method."""
         return {"ServerReflectionInfo": stream(self._info)}
 
     async def not_offered(self, method: str, _call: Call) -> str:
-        """What is said of a method that there is not."""
+        """Return the error message for an unknown method."""
         return f"ServerReflection has no method {method}"
 
     async def _info(self, messages: AsyncIterator[bytes], call: Call) -> None:
@@ -42,7 +42,7 @@ class ReflectionService:
             while True:
                 try:
                     message = await self._arrivals.message(messages, may_be_late=False)
-                except InvalidRequest:  # there is no more, or not soon
+                except InvalidRequest:  # the next message does not exist, or is late
                     return
                 await call.write(self._answer(parsed(ServerReflectionRequest, message)).SerializeToString())
 

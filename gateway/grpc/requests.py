@@ -1,9 +1,9 @@
-"""A `ModelInferRequest` as an Open Inference Protocol request in JSON with binary tensors, which is what workers read.
+"""Converts a `ModelInferRequest` into an Open Inference Protocol request in JSON with binary tensors, for workers.
 
-* Raw contents are put behind the JSON as they came: the only copy that is made of them here.
-* Typed contents become binary as well. What they must be like is checked here, as everything else is where the JSON is
-  read (`schemas/oip.py`), so that both protocols refuse the same in the same words.
-* Outputs are always wanted in binary form, which is that of raw contents.
+* Raw contents are appended to the JSON unchanged; this is their only copy here.
+* Typed contents become binary, too. Only their form is checked here; `schemas/oip.py` checks the rest when the JSON is
+  read, so that both protocols report the same errors.
+* Outputs are always requested in binary form, like raw contents.
 """
 
 import math
@@ -24,7 +24,7 @@ from schemas.tensors import BYTES, bytes_array, dtype_of, to_binary
 _RAW: Final = ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER
 _SHARED_MEMORY: Final = "shared_memory_region"
 _FORM: Final = "binary_data"
-"""Parameter of an output by which clients of HTTP choose between JSON and binary."""
+"""Parameter of an output with which HTTP clients choose between JSON and binary."""
 _CONTENTS: Final = {
     "BOOL": "bool_contents",
     **dict.fromkeys(("INT8", "INT16", "INT32"), "int_contents"),
@@ -35,18 +35,18 @@ _CONTENTS: Final = {
     "FP64": "fp64_contents",
     "BYTES": "bytes_contents",
 }
-"""Field of a tensor's contents by its datatype; those left out have raw contents only."""
+"""Field of the contents by datatype; other datatypes have raw contents only."""
 
 
 class InferMessage(NamedTuple):
-    """A `ModelInferRequest` whose raw contents are views of what was received."""
+    """A `ModelInferRequest` whose raw contents are views of the received bytes."""
 
     head: ModelInferRequest
     raw: list[memoryview]
 
 
 class OipRequest(NamedTuple):
-    """A request as workers read it."""
+    """A request in the form that workers read."""
 
     value: bytes
     json_length: int
@@ -54,10 +54,10 @@ class OipRequest(NamedTuple):
 
 
 def read_message(message: bytes) -> InferMessage:
-    """Read a `ModelInferRequest`.
+    """Parse a `ModelInferRequest`.
 
     Raises:
-        InvalidRequest: it is none.
+        InvalidRequest: the message is no `ModelInferRequest`.
     """
     rest, raw = split_field(message, _RAW)
     try:
@@ -67,10 +67,10 @@ def read_message(message: bytes) -> InferMessage:
 
 
 def oip_request(message: InferMessage, max_bytes: int) -> OipRequest:
-    """Make a request of at most `max_bytes`.
+    """Return the request in the form for workers, of at most `max_bytes`.
 
     Raises:
-        InvalidRequest: it would be larger, or its contents are not as they must be; the message says where.
+        InvalidRequest: it would be larger, or its contents are invalid; the message says where.
     """
     head, raw = message
     contents: Sequence[bytes | memoryview] = _raw_contents(head, raw) if raw else _typed_contents(head, max_bytes)
@@ -115,7 +115,7 @@ def _typed_contents(head: ModelInferRequest, max_bytes: int) -> list[bytes]:
 
 
 def _typed(tensor: ModelInferRequest.InferInputTensor, where: str, max_bytes: int) -> bytes:
-    """The contents of a tensor in binary form; small numbers are larger there, so their size is looked at first."""
+    """Return the contents of a tensor in binary form; check the size first, since numbers may grow."""
     dtype, field = dtype_of(tensor.datatype, f"{where[: -len('.contents')]}.datatype"), _CONTENTS.get(tensor.datatype)
     if field is None:
         raise InvalidRequest(f"{where}: {tensor.datatype} has no typed contents; send it as raw_input_contents")

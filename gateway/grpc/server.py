@@ -1,10 +1,10 @@
-"""The gRPC server of a gateway: its limits, its address, and its end.
+"""The gRPC server of a gateway: limits, address, drain.
 
-What clients may take is bounded: connections, their handshake, how long one may be idle and how old it may become; the
-calls at once on each, the size of a message, how long it takes to arrive (`arrivals.py`), and calls that last for as
-long as their client likes (`places.py`). Calls are not counted over all: who only begins them, as every stranger may,
-would keep out everybody. When the gateway is to stop, no new call is taken, streams take no more requests, and what is
-being computed may end within the drain timeout.
+The server limits the connections, the duration of handshakes, and the idle time and age of connections. It also limits
+the concurrent calls of a connection, the size of messages, their time to arrive (`arrivals.py`) and calls without a
+maximum duration (`places.py`). It does not limit the total number of calls: any client could use it up with calls that
+it only begins, even without authentication. When the gateway stops, new calls are refused, streams read no more
+requests, and running queries may finish within the drain timeout.
 """
 
 import asyncio
@@ -36,19 +36,19 @@ _INFERENCE: Final = inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceServ
 _HEALTH: Final = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 _REFLECTION: Final = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"].full_name
 _STREAMS: Final = 1000
-"""Calls at once on one connection; further ones wait at the client."""
+"""Maximum concurrent calls of one connection; further calls wait at the client."""
 _PING_S: Final = 10
-"""Seconds between pings of a client below which they count as too many."""
+"""Minimum seconds between pings of a client."""
 _PING_STRIKES: Final = 5
-"""Too many pings after which a connection is closed."""
+"""Number of too frequent pings after which a connection is closed."""
 _KEEPALIVE_S: Final = 60
-"""Seconds of silence after which a client is asked whether it is there."""
+"""Seconds of silence after which the server pings a client."""
 _IDLE_S: Final = 300
-"""Seconds without a call after which a connection is closed; clients open another one when they need it."""
+"""Seconds without a call after which a connection is closed; clients open another on demand."""
 _AGE_S: Final = 3600
-"""Seconds after which a client is asked to open another connection, a tenth more or less."""
+"""Maximum age of a connection in seconds, plus or minus a tenth; its client then opens another one."""
 _AGE_GRACE_S: Final = 600
-"""Seconds that calls on the old one may still take. So no call holds anything for ever, whatever its client does."""
+"""Seconds for which calls on the old connection may still run. No call thus lasts for ever."""
 
 
 @asynccontextmanager
@@ -61,14 +61,14 @@ async def grpc_listening(
     tls: ListenerTls | None,
     drain_s: float,
 ) -> AsyncGenerator[str]:
-    """Answer calls while the context is open; yields the address.
+    """Serve calls while the context is open; yield the address.
 
     Raises:
         OperatorError: the port is taken.
     """
     server = grpc.aio.server(options=_options(settings))
     server.add_generic_rpc_handlers(_handlers(service, arrivals, problem, stop))
-    host = settings.host or "::"  # of all addresses, which its core calls by no empty name
+    host = settings.host or "::"  # the core of gRPC does not accept an empty name for all addresses
     address = address_text(host, settings.grpc_port or 0)
     try:
         port = server.add_insecure_port(address) if tls is None else server.add_secure_port(address, _credentials(tls))
@@ -95,7 +95,7 @@ def _handlers(
 
 
 def _credentials(tls: ListenerTls) -> grpc.ServerCredentials:
-    """TLS with what is served then at each handshake."""
+    """Return server credentials that use the current certificate at each handshake."""
 
     def current() -> grpc.ServerCertificateConfiguration:
         found = tls.current
@@ -108,7 +108,7 @@ def _credentials(tls: ListenerTls) -> grpc.ServerCredentials:
 
 
 def _described() -> DescriptorPool:
-    """The descriptors of all services here: those of ours are in no pool that others share."""
+    """Return a pool with the descriptors of all services here; ours are in no shared pool."""
     pool = DescriptorPool()
     for file in (inference_pb2.DESCRIPTOR, health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR):
         pool.AddSerializedFile(file.serialized_pb)
@@ -119,7 +119,7 @@ def _options(settings: GatewaySettings) -> list[tuple[str, int]]:
     return [
         ("grpc.so_reuseport", int(settings.reuse_port)),
         ("grpc.max_receive_message_length", settings.max_body_bytes),
-        ("grpc.max_send_message_length", -1),  # Kafka's records bound results
+        ("grpc.max_send_message_length", -1),  # the record size of Kafka limits results
         ("grpc.max_concurrent_streams", _STREAMS),
         ("grpc.max_allowed_incoming_connections", settings.max_connections),
         ("grpc.server_handshake_timeout_ms", int(settings.receive_timeout_s * 1e3)),

@@ -1,11 +1,12 @@
-"""`inference.GRPCInferenceService`: the Open Inference Protocol over the same way of a query as HTTP.
+"""`inference.GRPCInferenceService`: the Open Inference Protocol, with the same path of a query as HTTP.
 
-* Needs stand in the request's parameters or, as `infaas-*`, in the metadata of a call; metadata wins, so that a proxy
-  in front may set limits. Where neither names a latency, the deadline of the call is one. It is rounded down to two
-  digits, which leaves the rest for the way back, and makes one class of queries of what asks alike.
-* A call that its client cancels, or whose deadline passes, is cancelled here, which makes room.
-* Of one stream at most `_IN_FLIGHT` requests are asked at once; then no more is read, and HTTP/2 holds the client back.
-  A client that takes no answers keeps its requests' places, and so only its own.
+* Needs are given in the parameters of a request or, as `infaas-*`, in the metadata of a call. Metadata takes
+  precedence, so that a proxy can set limits. If neither holds a latency, the deadline of the call is used. It is
+  rounded down to two digits: the difference is for the way of the response, and similar calls fall into one class of
+  queries.
+* A call that its client cancels, or whose deadline passes, is cancelled here, which releases its memory.
+* At most `_IN_FLIGHT` requests of a stream run at once; beyond that no more are read, and HTTP/2 applies backpressure.
+  A client that reads no responses blocks only its own requests.
 """
 
 import asyncio
@@ -38,19 +39,19 @@ from schemas.reserved_parameters import TIMEOUT
 from schemas.result import Result
 
 _IN_FLIGHT: Final = 256
-"""Requests of one stream that are asked at once."""
+"""Maximum concurrent requests of one stream."""
 _STREAMS: Final = 1000
-"""Streams of queries at once, which last for as long as their clients like."""
+"""Maximum concurrent streams; their duration is not limited."""
 _SHARE: Final = 4
-"""One who asks may hold one stream of so many."""
+"""One caller may use 1/4 of the streams."""
 _LATENCIES: Final = ("latency_ms", TIMEOUT)
-"""Parameters that name a latency."""
+"""Parameters that set a latency."""
 _Telling: TypeAlias = Callable[[Any, ServedModels], Awaitable[Message]]
-"""Method that answers from what is known of the models that its caller may use."""
+"""Method that answers from the models that its caller may use."""
 
 
 class InferenceService:
-    """Methods that ask queries, and tell about the models that can be asked."""
+    """Methods for queries and for metadata of models."""
 
     def __init__(
         self,
@@ -76,7 +77,7 @@ class InferenceService:
         self._stop = stop
 
     def methods(self) -> dict[str, Any]:
-        """Handlers by the name of their method."""
+        """Return the handlers by the name of their method."""
         told: dict[str, tuple[type[Message], _Telling]] = {
             "ServerMetadata": (wire.ServerMetadataRequest, self._server_metadata),
             "ModelReady": (wire.ModelReadyRequest, self._model_ready),
@@ -118,7 +119,7 @@ class InferenceService:
                 async with writing:
                     await call.write(answered)
             except grpc.aio.InternalError:
-                pass  # the client has gone, and this call will be cancelled
+                pass  # the client has disconnected, and gRPC will cancel this call
             finally:
                 places.release()
 
@@ -140,14 +141,14 @@ class InferenceService:
         reading.cancel()
 
     async def _streamed(self, message: bytes, call: Call) -> bytes:
-        """The answer to one request of a stream, whose deadline is the stream's and none of a request."""
+        """Return the response to a request of a stream; the deadline of the stream is not that of a request."""
         request_id = ""
         try:
             request = read_message(message)
             request_id = request.head.id
-            caller = await self._callers.of(call, "ModelStreamInfer")  # whose key may be revoked by now
+            caller = await self._callers.of(call, "ModelStreamInfer")  # its key may be revoked by now
             return streamed_response(await self._ask(request, caller, call.peer(), None))
-        except Exception as error:  # noqa: BLE001 - the top of a request; the stream goes on
+        except Exception as error:  # noqa: BLE001 - top of a request; the stream continues
             return streamed_error(request_id, known_error(error))
 
     async def _ask(self, message: InferMessage, caller: Caller, client: str, left_s: float | None) -> Result:
@@ -174,7 +175,7 @@ class InferenceService:
     async def _server_metadata(self, _request: wire.ServerMetadataRequest, _models: ServedModels) -> Message:
         return _filled(wire.ServerMetadataResponse(), server_metadata(self._version))
 
-    # -- models, of those that the caller may use ----------------------------------------------------------------------
+    # -- models that the caller may use --------------------------------------------------------------------------------
     async def _model_ready(self, request: wire.ModelReadyRequest, models: ServedModels) -> Message:
         try:
             return wire.ModelReadyResponse(ready=models.find(request.name, request.version or None).ready)
@@ -208,7 +209,7 @@ class InferenceService:
     def _telling(
         self, name: str, kind: type[Message], method: Callable[[Any, ServedModels], Awaitable[Message]]
     ) -> Any:
-        """The handler of a method that answers from what is known here."""
+        """Return the handler of a method that answers from the gateway's own data."""
 
         async def answer(messages: AsyncIterator[bytes], call: Call) -> bytes:
             caller = await self._callers.of(call, name)
@@ -218,13 +219,13 @@ class InferenceService:
         return unary(answer)
 
     async def not_offered(self, method: str, call: Call) -> str:
-        """What is said, to who may ask at all, of a method that this gateway has not."""
+        """Return the error message for an unknown method, to authenticated callers only."""
         await self._callers.of(call, method)
         return not_offered(method)
 
 
 def not_offered(method: str) -> str:
-    """What is said of a method of the service that this gateway has not."""
+    """Return the error message for a method that this gateway does not offer."""
     if "SharedMemory" in method:
         return "shared memory is not offered: the machine that computes is another one; send the tensors themselves"
     if method in ("TraceSetting", "LogSettings"):
@@ -233,13 +234,13 @@ def not_offered(method: str) -> str:
 
 
 def _is_tellable(field: tuple[str, str]) -> bool:
-    """Whether metadata may hold a text: printable ASCII. An id that came by another way in may be anything."""
+    """Return true if a text is printable ASCII, as metadata must be; the id of a query may be any text."""
     text = field[1]
     return text.isascii() and text.isprintable()
 
 
 def latency_of(left_s: float) -> str:
-    """The time that is left to a call, in ms, as a latency: rounded down to two digits."""
+    """Return the remaining time of a call as a latency in ms, rounded down to two digits."""
     left_ms = max(left_s * 1e3, 0.0)
     if left_ms < 1:
         return f"{left_ms:.1f}"
@@ -256,7 +257,7 @@ def _names_latency(request: OipRequest, metadata: dict[str, str]) -> bool:
 
 
 def _open(method: Callable[[], Awaitable[Message]]) -> Any:
-    """The handler of a method for whoever comes, of a probe: what they send, which means nothing, is not received."""
+    """Return the handler of a probe without authentication; its empty message is not received."""
 
     async def answer(_messages: AsyncIterator[bytes], _call: Call) -> bytes:
         return (await method()).SerializeToString()
@@ -265,5 +266,5 @@ def _open(method: Callable[[], Awaitable[Message]]) -> Any:
 
 
 def _filled(message: Message, content: dict[str, Any]) -> Message:
-    """A message with what is also told over HTTP, as far as it has the fields."""
+    """Return the message with the content of the HTTP response, without fields that it does not have."""
     return ParseDict(content, message, ignore_unknown_fields=True)

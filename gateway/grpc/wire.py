@@ -1,8 +1,8 @@
-"""Messages of protobuf around large tensors: the tensors are neither copied out of them nor copied into them.
+"""Protobuf messages around large tensors, without a copy of the tensors.
 
-protobuf copies each field of bytes when it parses and again when it is read. Here the top level of a message is walked
-by the rules of its encoding (https://protobuf.dev/programming-guides/encoding), which takes a step a field: one field's
-occurrences come out as views, and the rest is protobuf's.
+protobuf copies each field of bytes when it parses a message, and again when the field is read. This module scans the
+top level of a message by the encoding's rules (https://protobuf.dev/programming-guides/encoding), one step a field. It
+returns the occurrences of one field as views and leaves the other fields to protobuf.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,10 +17,10 @@ _LONGEST_VARINT: Final = 10
 
 
 def split_field(message: bytes, number: int) -> tuple[bytes, list[memoryview]]:
-    """The message without a field of bytes, and what all occurrences of that field hold.
+    """Return the message without a field of bytes, and the contents of all occurrences of that field.
 
     Raises:
-        InvalidRequest: it is no message.
+        InvalidRequest: the message is malformed.
     """
     view, size, at, kept_from = memoryview(message), len(message), 0, 0
     rest, found = list[Piece](), list[memoryview]()
@@ -49,18 +49,18 @@ def split_field(message: bytes, number: int) -> tuple[bytes, list[memoryview]]:
 
 
 def field(number: int, pieces: Sequence[Piece]) -> list[Piece]:
-    """The pieces of a message that make a field of bytes, or of a message, whose content these pieces are."""
+    """Return the encoding of a field of bytes, or of a message, with the content `pieces`."""
     length = sum(map(len, pieces))
     return [_encoded(number << 3 | _BYTES) + _encoded(length), *pieces]
 
 
 def joined(pieces: Iterable[Piece]) -> bytes:
-    """The message of these pieces: the one copy that is made of them."""
+    """Return the message of these pieces; this is their only copy."""
     return b"".join(pieces)
 
 
 def _varint(message: bytes, at: int) -> tuple[int, int]:
-    """The number at a place, and the place behind it."""
+    """Return the varint at a position, and the position after it."""
     value = shift = 0
     try:
         for place in range(at, at + _LONGEST_VARINT):

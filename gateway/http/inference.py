@@ -94,7 +94,7 @@ _JSON_LENGTH: Final = "Inference-Header-Content-Length"
 
 
 def http_result_headers(result: Result) -> dict[str, str]:
-    """Return the headers of a response: content type, and those that describe the result."""
+    """Return the headers of a response: content type, and the description of the result."""
     fields = {"Content-Type": result.content_type, **result_headers(result)}
     if result.json_length is not None:
         fields[_JSON_LENGTH] = str(result.json_length)
