@@ -1,4 +1,7 @@
-"""Protocol buffers in text form, as Triton's `config.pbtxt`: fields as lists, since any may be repeated."""
+"""Parser of protocol buffers in text form, such as Triton's `config.pbtxt`.
+
+Each field is a list, since it may repeat.
+"""
 
 import re
 from collections.abc import Iterator
@@ -14,7 +17,7 @@ Message = dict[str, list[Any]]
 
 
 def parse_config(text: str) -> Message:
-    """Read a message: texts and words as `str`, messages as dicts; raises `InvalidRequest` where it is none."""
+    """Parse a message: words and strings as `str`, messages as dicts; raises `InvalidRequest` if it is malformed."""
     return _Reader(list(_tokens(text))).message(closing=None, depth=0)
 
 
@@ -30,7 +33,7 @@ def _tokens(text: str) -> Iterator[str]:
 
 
 class _Reader:
-    """Tokens, read once from the left."""
+    """Reader of tokens, from left to right."""
 
     def __init__(self, tokens: list[str]) -> None:
         self._tokens = tokens

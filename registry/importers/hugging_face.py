@@ -1,7 +1,7 @@
-"""A folder as Hugging Face's libraries write it: a model, its configuration, and how texts or images are prepared.
+"""Imports a folder of Hugging Face's libraries: a model, its configuration, and its preparation of texts or images.
 
-Weights in safetensors are no program yet: what computes them is Python of `transformers`, which is asked for ONNX of it
-where it is installed (`hugging_face_weights`).
+Weights in safetensors are no program. If `transformers` is installed, its Python class of the model exports them to
+ONNX (`hugging_face_weights`).
 """
 
 from pathlib import Path
@@ -29,11 +29,11 @@ _MOST_TOKENS: Final = 512
 
 
 def read_hugging_face(folder: Path, target: Path) -> ImportedModel:
-    """Find the model and what is told of it; of OpenVINO's files, and of weights, one is written to `target`.
+    """Find the model and its settings; OpenVINO's files, and weights, are converted to one file at `target`.
 
     Raises:
-        InvalidRequest: there is none that can be served, and what to do.
-        OperatorError: what makes a model of weights is not installed.
+        InvalidRequest: the folder has no model that can be served; the message says how to proceed.
+        OperatorError: the package that exports weights is not installed.
     """
     config = _read(folder / "config.json")
     file = _model_file(folder, config)
@@ -88,14 +88,14 @@ def _model_file(folder: Path, config: dict[str, Any]) -> Path:
 
 
 def _classes(config: dict[str, Any]) -> tuple[str, ...]:
-    """The classes' names, in order; those that nobody gave are no names."""
+    """Return the names of the classes, in order; empty for the default names `LABEL_0`, `LABEL_1` ..."""
     names: dict[str, Any] = config.get("id2label") or {}
     ordered = tuple(str(names[key]) for key in sorted(names, key=int)) if all(key.isdigit() for key in names) else ()
     return () if all(name == f"LABEL_{number}" for number, name in enumerate(ordered)) else ordered
 
 
 def _processing(folder: Path, config: dict[str, Any]) -> tuple[Processing | None, list[str]]:
-    """What makes tensors of texts or images, as the folder says, and a note of it."""
+    """Return the step that makes tensors of texts or images, as the folder configures it, with a note."""
     tokenizer, images = folder / "tokenizer.json", folder / "preprocessor_config.json"
     if tokenizer.is_file():
         most = min(_MOST_TOKENS, int(config.get("max_position_embeddings") or _MOST_TOKENS))
@@ -123,7 +123,7 @@ def _image_step(config: dict[str, Any]) -> DecodeImage:
 
 
 def _sides(size: Any) -> tuple[int, int]:
-    """Width and height of what may be a number, the sides by name, or the shorter one."""
+    """Return width and height from a number, a dict of sides, or a dict with the shorter side."""
     if isinstance(size, dict):
         shorter = size.get("shortest_edge", 224)
         return int(size.get("width", shorter)), int(size.get("height", shorter))

@@ -1,11 +1,12 @@
-"""Weights in safetensors, made an ONNX model by the class of `transformers` that their folder's configuration names.
+"""Exports weights in safetensors to ONNX, by the class of `transformers` that the folder's configuration names.
 
 Rules:
-* No code of the folder is run: a class is one of `transformers`' own, and weights are safetensors, never pickles.
-* Nothing else is read: the folder may be somebody's who must not have what lies beside it, and an index of weights in
-  several files could name any.
-* Weights are all there, or it is no model: `transformers` would make up those that are missing.
-* What was exported computes what the class computes, for other sizes than it was exported with, or it is refused.
+* No code of the folder runs: the class is one of `transformers`' own, and the weights are safetensors, never pickles.
+* No file outside the folder is read: its owner may not be allowed to read files beside it, and an index of weights
+  could name any file.
+* All weights must be present: `transformers` would initialise missing ones at random.
+* The exported model must compute the same as the class, also for other sizes than those of the export, or it is
+  refused.
 """
 
 import os
@@ -25,22 +26,22 @@ _INDEX_SUFFIX: Final = ".index.json"
 _BATCH: Final = 2
 _LENGTH: Final = 8
 _ONE_FILE: Final = 1 << 30
-"""Bytes of weights up to which the graph holds them itself; protobuf takes no file of 2 GB."""
+"""Largest size in bytes of weights inside the graph; protobuf is limited to 2 GB a file."""
 _TOLERANCE: Final = 1e-3
 
 
 class _WeightIndex(msgspec.Struct):
-    """Index of weights that are in several files."""
+    """Index of weights in several files."""
 
     weight_map: dict[str, str]
     """Names of files by weight."""
 
 
 def export_weights(folder: Path, config: Mapping[str, Any], target: Path) -> str:
-    """Write the model of a folder to `target`, as ONNX in FP32; returns what was done, in words.
+    """Export the model of a folder to ONNX in FP32, at `target`; return a note about it.
 
     Raises:
-        InvalidRequest: there is no such class, weights are missing or elsewhere, or it cannot be exported.
+        InvalidRequest: the class is unknown, weights are missing or outside the folder, or the export fails.
         OperatorError: `transformers` or torch is not installed.
     """
     _check_files(folder, config)
@@ -53,12 +54,12 @@ def export_weights(folder: Path, config: Mapping[str, Any], target: Path) -> str
     dynamic = {name: {axis: _AXES[axis] for axis in _variable(name)} for name in inputs}
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it warns of names of axes, which are checked by what is computed
+            warnings.simplefilter("ignore")  # it warns about axis names; `_check` tests the axes
             torch.onnx.export(
                 model, (), target, kwargs=inputs, dynamo=True, dynamic_shapes=dynamic, input_names=list(inputs),
                 output_names=outputs, external_data=_size(folder) > _ONE_FILE, verbose=False,
             )  # fmt: skip
-    except Exception as error:  # the exporter raises anything
+    except Exception as error:  # the exporter may raise any error
         raise InvalidRequest(
             f"{architecture} cannot be exported by torch {torch.__version__}: {error}".splitlines()[0]
         ) from error
@@ -67,7 +68,7 @@ def export_weights(folder: Path, config: Mapping[str, Any], target: Path) -> str
 
 
 def _check_files(folder: Path, config: Mapping[str, Any]) -> None:
-    """Raise `InvalidRequest` where the configuration, or an adapter's, has weights read that are not in the folder."""
+    """Raise `InvalidRequest` if the configuration, or an adapter's, would load weights from outside the folder."""
     if (folder / "adapter_config.json").exists():
         raise InvalidRequest(f"{folder.name} holds an adapter to another model: register the model that both make")
     file = str(config.get("transformers_weights") or "")
@@ -76,7 +77,7 @@ def _check_files(folder: Path, config: Mapping[str, Any]) -> None:
 
 
 def _check_indexes(folder: Path) -> None:
-    """Raise `InvalidRequest` unless all that indexes of weights name is safetensors of this folder."""
+    """Raise `InvalidRequest` unless the indexes of weights name only safetensors files of this folder."""
     for index in sorted(folder.glob(f"*{_INDEX_SUFFIX}")):
         try:
             files = set(msgspec.json.decode(index.read_bytes(), type=_WeightIndex).weight_map.values())
@@ -88,7 +89,7 @@ def _check_indexes(folder: Path) -> None:
 
 
 def _import(package: str) -> Any:
-    os.environ["HF_HUB_OFFLINE"] = "1"  # what a folder lacks is an error, and comes from nowhere else
+    os.environ["HF_HUB_OFFLINE"] = "1"  # a missing file is an error and is not downloaded
     try:
         return import_module(package)
     except ImportError as error:
@@ -115,13 +116,13 @@ def _architecture(config: Mapping[str, Any], transformers: Any) -> str:
 
 
 def _load(folder: Path, kind: Any, torch: Any) -> Any:
-    """The model, ready to be traced; raises `InvalidRequest` where weights are missing, or are no weights of it."""
+    """Load the model for tracing; raises `InvalidRequest` if weights are missing or do not fit."""
     try:
         model, found = kind.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, dtype=torch.float32,
             attn_implementation="eager", output_loading_info=True,
         )  # fmt: skip
-    except Exception as error:  # what safetensors and transformers raise has no common base
+    except Exception as error:  # errors of safetensors and transformers have no common base
         raise InvalidRequest(f"{folder.name} cannot be loaded: {error}".splitlines()[0]) from error
     missing = sorted([*found["missing_keys"], *found.get("mismatched_keys", ())])
     if missing:
@@ -142,7 +143,7 @@ def _variable(name: str) -> tuple[int, ...]:
 
 
 def _inputs(model: Any, torch: Any, batch: int, length: int) -> dict[str, Any]:
-    """Inputs that the model takes: tokens, or images of its configured size."""
+    """Return inputs for the model: tokens, or images of its configured size."""
     if model.main_input_name == "pixel_values":
         size, channels = model.config.image_size, getattr(model.config, "num_channels", 3)
         sides = (size, size) if isinstance(size, int) else tuple(size)
@@ -167,7 +168,7 @@ def _size(folder: Path) -> int:
 
 
 def _check(file: Path, model: Any, outputs: list[str], torch: Any) -> None:
-    """Raise `InvalidRequest` unless the file computes what the model does, of more rows and longer ones."""
+    """Raise `InvalidRequest` unless the file computes the model's outputs for more and longer rows."""
     inputs = _inputs(model, torch, _BATCH + 1, _LENGTH + 3)
     session: Any = _import("onnxruntime").InferenceSession(file, providers=["CPUExecutionProvider"])
     taken = {node.name for node in session.get_inputs()}

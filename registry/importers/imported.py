@@ -1,4 +1,4 @@
-"""What an import finds: a file to register, and what its owner told of it in other files."""
+"""Result of an import: a file to register, and the information in files beside it."""
 
 import re
 from pathlib import Path
@@ -16,24 +16,24 @@ _MODEL: Final = "model"
 
 
 class ImportedModel(msgspec.Struct, frozen=True, kw_only=True):
-    """A model file, and what was found beside it; what a person says themselves goes before it."""
+    """A model file, and the information found beside it; values that the user gives take precedence."""
 
     file: Path
     name: str
-    """A name for the architecture."""
+    """Suggested name of the architecture."""
     kind: str
-    """What it was taken for, in words."""
+    """Recognised format, in words."""
     measure: str | None = None
     classes: tuple[str, ...] = ()
     output: str | None = None
     max_batch: int | None = None
     processing: Processing | None = None
     notes: tuple[str, ...] = ()
-    """What was found and done, for the person who registers it."""
+    """Findings and changes, for the user who registers it."""
 
 
 def completed(request: Registration, found: ImportedModel) -> Registration:
-    """The request for what was found, with what was found out wherever the person said nothing."""
+    """Return the request with the imported file, and with found values where the user gave none."""
     return replace(
         request,
         file=found.file,
@@ -46,7 +46,10 @@ def completed(request: Registration, found: ImportedModel) -> Registration:
 
 
 def name_of(path: Path, task: str = "") -> str:
-    """Name an architecture after its file or folder, other than its task: clients ask for either by name."""
+    """Return a name for an architecture, from its file or folder.
+
+    It differs from `task`, since clients ask for a task or an architecture by name.
+    """
     stem = path.stem if path.is_file() else path.name
     name = _OTHER.sub("-", stem.lower()).strip("-")[:_LONGEST].strip("-") or _MODEL
     return name if name != task else f"{name[: _LONGEST - len(_MODEL) - 1].rstrip('-')}-{_MODEL}"

@@ -1,7 +1,7 @@
-"""Which kind of thing somebody wants registered, and the step that makes a file of it; nothing is executed to find out.
+"""Recognises the format of a model, without executing it, and imports it: the step `ImportModel`.
 
-A pickle is a program, so none is loaded: XGBoost and LightGBM have formats of their own, scikit-learn has skops', and
-for what remains the error says the line of Python that converts it.
+A pickle is a program, so none is loaded. XGBoost and LightGBM have formats of their own, and scikit-learn has skops;
+for other pickles the error names the Python call that converts them.
 """
 
 import zipfile
@@ -27,10 +27,10 @@ _CONVERT: Final = (
 
 
 class ImportKind(StrEnum):
-    """What a path holds."""
+    """Format of a file or folder."""
 
     MODEL_FILE = "a model file"
-    """`.onnx` or `.pt2`, which is registered as it is."""
+    """`.onnx` or `.pt2`, which is registered unchanged."""
     HUGGING_FACE = "a Hugging Face folder"
     TRITON_MODEL = "a model of a Triton repository"
     TRITON_REPOSITORY = "a Triton model repository"
@@ -41,18 +41,18 @@ class ImportKind(StrEnum):
 
 
 class ImportModel(msgspec.Struct, frozen=True, tag=True):
-    """Make a file that can be registered of what lies at `source`."""
+    """Make a file that can be registered from the file or folder `source`."""
 
     source: Path
     target: Path
-    """File that is written if the source is none that can be registered."""
+    """File to write, if the source cannot be registered itself."""
 
     def run(self) -> ImportedModel:
-        """Find out what it is and make a file of it.
+        """Recognise the source and make a file of it.
 
         Raises:
-            InvalidRequest: it cannot be served, and what to do.
-            OperatorError: a package that is needed is not installed.
+            InvalidRequest: it cannot be served; the message says how to proceed.
+            OperatorError: a required package is not installed.
         """
         kind = kind_of(self.source)
         match kind:
@@ -71,11 +71,11 @@ class ImportModel(msgspec.Struct, frozen=True, tag=True):
 
 
 def kind_of(path: Path) -> ImportKind:
-    """What lies at a path, by its content.
+    """Return the format of a file or folder, recognised by its content.
 
     Raises:
         OperatorError: it cannot be read.
-        InvalidRequest: it is a folder of no known kind, or a pickle.
+        InvalidRequest: it is a folder of unknown format, or a pickle.
     """
     if path.is_dir():
         return _kind_of_folder(path)

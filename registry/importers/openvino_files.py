@@ -1,4 +1,4 @@
-"""A model in OpenVINO's own format: a graph, `.xml`, and its weights, `.bin`, beside it."""
+"""Packs a model in OpenVINO's own format, a graph (`.xml`) with its weights (`.bin`) beside it, into one file."""
 
 from pathlib import Path
 from typing import Final
@@ -13,13 +13,13 @@ GRAPH_START: Final = b"<net "
 
 
 def import_openvino(graph: Path, target: Path) -> ImportedModel:
-    """Make one file of the two; blocks. Raises `InvalidRequest` where the other is not there."""
+    """Pack the graph and its weights into one file; blocks. Raises `InvalidRequest` if the weights are missing."""
     pack_openvino(graph, target)
     return ImportedModel(file=target, name=name_of(graph), kind=OPENVINO)
 
 
 def pack_openvino(graph: Path, target: Path) -> None:
-    """Write the graph and the weights beside it to one file; raises `InvalidRequest` where there are none."""
+    """Write the graph and the weights beside it to one file; raises `InvalidRequest` if the weights are missing."""
     weights = graph.with_suffix(".bin")
     if not weights.is_file():
         raise InvalidRequest(f"{graph.name} is a graph of OpenVINO; its weights, {weights.name}, are not beside it")

@@ -1,7 +1,7 @@
-"""Trees and their like by the ONNX converters: XGBoost's and LightGBM's own formats, scikit-learn's models by skops.
+"""Converts tree models to ONNX: XGBoost's and LightGBM's own formats, and scikit-learn models saved by skops.
 
-None of these formats holds code. skops names the types that a file would construct: a file with any but its own trusted
-ones is refused. The converters and the libraries are the extra `import`.
+None of these formats contains code. skops lists the types that a file would construct; a file with types that skops
+does not trust is refused. The converters and libraries are in the extra `import`.
 """
 
 import importlib
@@ -20,11 +20,11 @@ _INPUT: Final = "x"
 
 
 def convert_trees(source: Path, target: Path, kind: str) -> ImportedModel:
-    """Convert a model to ONNX, whose input is `x`, a vector a row; blocks.
+    """Convert a model to ONNX with the input `x`, one vector a row; blocks.
 
     Raises:
         OperatorError: a package is missing.
-        InvalidRequest: the library or its converter does not take it.
+        InvalidRequest: the library or its converter refuses the file.
     """
     convert = _CONVERTERS[kind]
     try:
@@ -33,10 +33,10 @@ def convert_trees(source: Path, target: Path, kind: str) -> ImportedModel:
         raise OperatorError(f"{source.name} is {kind}, and {error.name} is not installed: {_EXTRA}") from error
     except (InvalidRequest, OperatorError):
         raise
-    except Exception as error:  # whatever a library raises of a file that it does not take
+    except Exception as error:  # libraries raise any kind of error for a file that they refuse
         raise InvalidRequest(f"{source.name} is {kind}, but cannot be converted to ONNX: {error}") from error
     _free_outputs(model)
-    model.graph.name = name_of(source)  # the converters make up another one each time
+    model.graph.name = name_of(source)  # the converters invent another name each time
     target.write_bytes(model.SerializeToString())
     note = f"converted to ONNX, which takes {features} numbers a row as {_INPUT!r}"
     return ImportedModel(file=target, name=name_of(source), kind=kind, notes=(note,))
@@ -56,7 +56,7 @@ def _from_lightgbm(source: Path) -> tuple[Any, int]:
 
 def _from_xgboost(source: Path) -> tuple[Any, int]:
     booster = importlib.import_module("xgboost").Booster(model_file=str(source))
-    # The converter knows features by number only.
+    # The converter identifies features by number only.
     booster.feature_names = None
     converters = importlib.import_module("onnxmltools")
     count = int(booster.num_features())
@@ -80,7 +80,7 @@ def _from_skops(source: Path) -> tuple[Any, int]:
 
 
 def _free_outputs(model: Any) -> None:
-    """Give each output a batch: the converters leave it out of some."""
+    """Make the first dimension of each output the batch; the converters omit it in some."""
     for output in model.graph.output:
         dims = output.type.tensor_type.shape.dim
         if len(dims):

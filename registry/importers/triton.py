@@ -1,7 +1,7 @@
-"""A Triton model repository: a folder per model, with `config.pbtxt` and numbered versions.
+"""Imports models of a Triton model repository: a folder for each model, with `config.pbtxt` and numbered versions.
 
-ONNX is registered, whatever backend runs it there, and so are OpenVINO's two files, as one. The formats of other
-backends cannot be: TorchScript is a pickle, a TensorRT plan is of one GPU and one release.
+ONNX models are registered, whatever backend runs them there; OpenVINO's two files are packed into one. Formats of other
+backends are refused: TorchScript is a pickle, and a TensorRT plan is bound to one GPU and one release.
 """
 
 from pathlib import Path
@@ -36,10 +36,10 @@ _INSTEAD: Final = {
 
 
 def read_triton_model(folder: Path, target: Path) -> ImportedModel:
-    """Read a model's configuration and find its newest version; of OpenVINO's files one is written to `target`.
+    """Read a model's configuration and find its newest version; OpenVINO's files are packed into `target`.
 
     Raises:
-        InvalidRequest: it cannot be served, and what to do.
+        InvalidRequest: the model cannot be served; the message says how to proceed.
     """
     found = _describe(folder)
     if found.file.suffix == GRAPH_SUFFIX:
@@ -49,7 +49,7 @@ def read_triton_model(folder: Path, target: Path) -> ImportedModel:
 
 
 def _describe(folder: Path) -> ImportedModel:
-    """What a model is, without a look into its file."""
+    """Describe a model without reading its file."""
     config = _config(folder)
     backend = _backend(config)
     file = _newest(folder, config, backend)
@@ -75,7 +75,7 @@ def _describe(folder: Path) -> ImportedModel:
 
 
 def describe_repository(folder: Path) -> str:
-    """What each model of a repository is, and why it can or cannot be served: one must be named."""
+    """Describe each model of a repository, or why it cannot be served, for a user who must name one."""
     lines: list[str] = []
     for model in sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
         try:
@@ -117,7 +117,7 @@ def _newest(folder: Path, config: Message, backend: str) -> Path:
 
 
 def _within(folder: Path, name: str) -> Path:
-    """A file that the configuration names, which may be somebody else's and lead anywhere."""
+    """Return a file that the configuration names; it must be in `folder`, since the configuration is not trusted."""
     if not (folder / name).resolve().is_relative_to(folder.resolve()):
         raise InvalidRequest(f"config.pbtxt names {name[:80]!r}, which is not in {folder.name}")
     return folder / name
@@ -130,7 +130,7 @@ def _reason(backend: str, file: Path) -> str:
 
 
 def _labels(folder: Path, config: Message) -> tuple[tuple[str, ...], tuple[str, str]]:
-    """The names in the labels file, the output that it belongs to, and the file's name."""
+    """Return the names in the labels file, and its output and file name."""
     outputs: list[Any] = config.get("output", [])
     for output in outputs:
         name = _first(output, "label_filename")

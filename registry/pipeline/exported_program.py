@@ -1,4 +1,4 @@
-"""Signatures of torch's exported programs (`.pt2`), read from the copies that `runtimes.exported_archive` writes."""
+"""Signatures of torch's exported programs (`.pt2`), read from the safe copies of `runtimes.exported_archive`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,10 +13,10 @@ from schemas.rows.catalog import TensorSpec
 
 
 def read_exported_program(file: Path) -> Signature:
-    """Read the signature of a safe copy; blocks, and belongs in a process of its own.
+    """Read the signature of a safe copy; blocks, and should run in a process of its own.
 
     Raises:
-        InvalidRequest: torch cannot load it, or it has inputs or outputs that are no tensors.
+        InvalidRequest: torch cannot load it, or an input or output is not a tensor.
     """
     torch = import_torch()
 
@@ -24,7 +24,7 @@ def read_exported_program(file: Path) -> Signature:
         program: Any = load_program(file)[0]
     except ModelFailed:
         raise
-    except Exception as error:  # torch raises anything at all for a file that is damaged
+    except Exception as error:  # torch raises any kind of error for a damaged file
         raise InvalidRequest(f"{file.name} cannot be loaded by torch {torch.__version__}: {error}") from error
     values = {node.name: node.meta["val"] for node in program.graph.nodes if "val" in node.meta}
     positional, named = input_names(program)
@@ -47,7 +47,7 @@ def read_exported_program(file: Path) -> Signature:
 
 
 def _row_counts(program: Any, values: Mapping[str, Any]) -> dict[str, int]:
-    """Rows of the smallest table that each input chooses from, by the name of the input's node."""
+    """Return the rows of the smallest table that each input indexes, by the name of the input's node."""
     counts: dict[str, int] = {}
     for node in program.graph.nodes:
         if str(node.target).startswith("aten.embedding."):

@@ -1,11 +1,11 @@
-"""What an ONNX graph takes of integers and of lengths, beyond what its signature says.
+"""Bounds of an ONNX graph's ids and lengths, which its signature does not contain.
 
-    ids        rows of the tables that an input chooses from, e.g. a vocabulary: followed through what only reshapes
-    lengths    rows of another table, e.g. of positions: a guess, believed once the graph takes as many and no more
+    ids        rows of the tables that an input indexes, e.g. a vocabulary: followed through operators that reshape
+    lengths    rows of another table, e.g. of positions: a guess, accepted if the graph takes this length and no more
 
-Runtimes do not check: onnxruntime takes an id of -1 for the last row, OpenVINO makes zeros of one that is too large;
-and what is too long fails somewhere within, in the words of C++. Lengths are tried because no look at a graph tells:
-positions are sliced, counted, clipped or wrapped around in as many ways as there are exporters.
+Runtimes do not check bounds: onnxruntime takes an id of -1 for the last row, and OpenVINO returns zeros for an id that
+is too large. An input that is too long fails with an unclear error in C++. Lengths are tried because the graph does not
+tell: exporters slice, count, clip or wrap positions in many ways.
 """
 
 from collections.abc import Sequence
@@ -26,19 +26,19 @@ from schemas.tensors import BYTES, DTYPES
 _RESHAPE: Final = frozenset(
     {"Cast", "Identity", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Transpose", "Slice", "Expand", "Tile"}
 )
-"""Operators whose output holds values of their first input and no others."""
+"""Operators whose output holds only values of their first input."""
 _SHORT: Final = 2
 _MOST_TRIED: Final = 4
 _LONGEST_TRIED: Final = 2048
-"""Values of an input: attention on more takes the memory of a machine."""
+"""Longest input to try; attention on a longer one could exhaust the memory."""
 
 
 def id_bounds(graph: Any) -> dict[str, int]:
-    """Rows of the smallest table that each input chooses from, by the name of the input."""
+    """Return the rows of the smallest table that each input indexes, by the name of the input."""
     tables, of_table = constants_of(graph), dict[str, str]()
     origin: dict[str, str] = {value.name: value.name for value in graph.input}
     counts: dict[str, int] = {}
-    for node in graph.node:  # in the order in which they are computed
+    for node in graph.node:  # in the order of computation
         if not node.input:
             continue
         first = str(node.input[0])
@@ -56,7 +56,7 @@ def id_bounds(graph: Any) -> dict[str, int]:
 
 
 def with_longest(file: Path, signature: Signature, graph: Any) -> Signature:
-    """The signature with the longest input that the model takes, where that is found; computes on it, and blocks."""
+    """Return the signature with the longest input that the model takes, if it is found; runs the model, and blocks."""
     variable = [spec for spec in signature.inputs if _variable_axes(spec)]
     candidates = _table_sizes(graph, {spec.below for spec in signature.inputs})[:_MOST_TRIED]
     if not candidates or not variable or any(_variable_axes(spec) > 1 for spec in variable):
@@ -76,7 +76,7 @@ def _variable_axes(spec: TensorSpec) -> int:
 
 
 def _table_sizes(graph: Any, known: set[int | None]) -> list[int]:
-    """Sizes of what is chosen from and cut, the least first, but for the tables that inputs choose from themselves."""
+    """Return the sizes of indexed or sliced constants, ascending, except those in `known`."""
     tables = constants_of(graph)
     cut = {node.input[0] for node in graph.node if node.op_type in ("Gather", "Slice") and node.input}
     sizes = {size for name in cut & tables.keys() for size in tables[name].dims}
@@ -87,15 +87,15 @@ def _session(file: Path) -> Session | None:
     runtime = OnnxRuntime("onnx", {Hardware.CPU: "CPUExecutionProvider"}, concurrent=True)
     try:
         return runtime.load(file, Hardware.CPU, LoadOptions(precision="fp32", threads=1, max_batch=1))
-    except Exception:  # noqa: BLE001 - whatever is wrong with it, measuring says it better
+    except Exception:  # noqa: BLE001 - if it fails, the measurement reports a better error
         return None
 
 
 def _takes(session: Session, specs: Sequence[TensorSpec], length: int) -> bool:
-    """Whether the model computes on one input of such a length."""
+    """Return true if the model computes an input of this length."""
     try:
         session.infer({spec.name: _made_up(spec, length) for spec in specs})
-    except Exception:  # noqa: BLE001 - a runtime raises what it likes
+    except Exception:  # noqa: BLE001 - a runtime may raise any error
         return False
     return True
 

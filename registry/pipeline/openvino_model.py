@@ -1,4 +1,4 @@
-"""Signatures of models in OpenVINO's own format, read by OpenVINO itself, which executes nothing for it."""
+"""Signatures of models in OpenVINO's own format, read by OpenVINO without executing the model."""
 
 import zipfile
 from pathlib import Path
@@ -16,14 +16,14 @@ _QUANTISED: Final = b'type="FakeQuantize"'
 
 
 def read_openvino(file: Path) -> Signature:
-    """Read the signature of a packed model; blocks, and belongs in a process of its own.
+    """Read the signature of a packed model; blocks, and should run in a process of its own.
 
     Raises:
-        InvalidRequest: OpenVINO does not take it, or it has inputs or outputs that cannot be served.
+        InvalidRequest: OpenVINO cannot read it, or it has inputs or outputs that cannot be served.
     """
     try:
         model = read_artifact(file)
-    except (RuntimeError, zipfile.BadZipFile) as error:  # OpenVINO raises no error of its own
+    except (RuntimeError, zipfile.BadZipFile) as error:  # OpenVINO has no exception class of its own
         raise InvalidRequest(f"OpenVINO does not read the model: {str(error).strip().splitlines()[-1]}") from error
     return Signature(
         inputs=tuple(_spec("input", port) for port in model.inputs),
@@ -32,10 +32,10 @@ def read_openvino(file: Path) -> Signature:
 
 
 def precision_of(file: Path) -> str:
-    """The number format that a packed model computes in, however its weights are kept; blocks.
+    """Return the number format in which a packed model computes, whatever the format of its weights; blocks.
 
     Raises:
-        InvalidRequest: it is damaged.
+        InvalidRequest: the file is damaged.
     """
     try:
         return "int8" if _QUANTISED in read_graph(file) else "fp32"

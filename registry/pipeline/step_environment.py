@@ -1,4 +1,4 @@
-"""Environment variables of a step's process: those that Python and native libraries need, and no secret.
+"""Environment variables of a step's process: variables of Python and native libraries, and no secret.
 
 A step processes a tenant's file with libraries that may have security holes, and its parent's environment contains
 passwords of Postgres and Kafka, keys of a bucket and signing secrets. The list therefore names allowed variables, not

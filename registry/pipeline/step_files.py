@@ -1,4 +1,4 @@
-"""Files of a step: those that it reads, those that it writes, and those that its result may name.
+"""Files of a step: the files that it reads, the files that it writes, and the files that its result may name.
 
 In a sandbox a step sees no other files (`process.sandbox`). Its results are not trusted: it processes a tenant's file
 with libraries that may have security holes. Hence only plain files with expected names are taken over, and a result

@@ -5,7 +5,7 @@ Rules:
   twentieth of the time: it measures the machine's load, not the model.
 * Other processes also use caches, memory bandwidth and clock speed, which a process cannot observe. Hence all cases are
   timed in rounds, one case after the other, so that the rounds of a case lie apart in time. A case is settled once
-  three rounds agree. The lowest three that agree are kept, the others discarded.
+  three rounds agree. The lowest rounds that agree are kept, the others discarded.
 * If no rounds agree, more rounds are timed on cores that are quieter at that time, until the budget is spent. The noisy
   result is kept and marked as noisy.
 

@@ -1,4 +1,4 @@
-"""The way of an ONNX file from what somebody exported to what can be served, and what was done to it, in words."""
+"""Adapts an exported ONNX file so that it can be served, and describes the changes in words."""
 
 import re
 from collections.abc import Sequence
@@ -18,27 +18,27 @@ from runtimes.onnx_pack import write_pack
 from schemas.errors import InvalidRequest
 
 _CODE: Final = re.compile(r"EPContext|Py(?:thon|Custom)?Op.*|Azure.*|OpenAI.*")
-"""Operators of onnxruntime and its extensions that do more than compute with their inputs."""
+"""Operators of onnxruntime and its extensions that run code or call services."""
 
 
 class Adaptation(msgspec.Struct, frozen=True):
-    """What was made of a file."""
+    """An adapted file."""
 
     file: Path
-    """The file as it was, or the adapted copy."""
+    """The original file, or the adapted copy."""
     notes: tuple[str, ...] = ()
-    """What was done to it, for the person who registers it."""
+    """Changes, for the user who registers it."""
     classes: tuple[str, ...] = ()
-    """Names of the classes that the file itself told."""
+    """Names of the classes that the file contains."""
     alone: bool = False
-    """Whether it computes one input at a time and no more."""
+    """True if it computes exactly one input at a time."""
 
 
 def adapt(file: Path, target: Path, batch_axes: Sequence[str] = ()) -> Adaptation:
-    """Adapt an ONNX file, to `target` if anything must be changed; blocks.
+    """Adapt an ONNX file; write it to `target` if anything changes; blocks.
 
     Raises:
-        InvalidRequest: it cannot be served, and why.
+        InvalidRequest: it cannot be served; the message says why.
     """
     model: Any = onnx.load(file, load_external_data=False)
     _refuse_code(model, file)
@@ -59,7 +59,7 @@ def adapt(file: Path, target: Path, batch_axes: Sequence[str] = ()) -> Adaptatio
 
 
 def _refuse_code(model: Any, file: Path) -> None:
-    """Raise `InvalidRequest` where a node holds compiled code, calls Python or calls a service."""
+    """Raise `InvalidRequest` if a node contains compiled code, or calls Python or a service."""
     nodes = [node for part in (model.graph, *model.functions) for graph in graphs_of(part) for node in graph.node]
     found = sorted({node.op_type for node in nodes if _CODE.fullmatch(node.op_type)})
     if found:
@@ -78,7 +78,7 @@ def _take_in_weights(model: Any, file: Path, notes: list[str]) -> int:
 
 
 def _free(model: Any, present: Path, file: Path, target: Path, left: int, notes: list[str]) -> bool:
-    """Make the batch variable if it is not; returns whether the model stays one of a single input."""
+    """Make a fixed batch variable; return true if the model must stay one of a single input."""
     size = fixed_batch(model.graph)
     if size is None:
         return False

@@ -1,6 +1,6 @@
-"""Batch first: models that take the sequence first ([steps, batch, ...]) get a transpose around them.
+"""Makes the batch the first dimension: other layouts ([steps, batch, ...]) get transposes around the model.
 
-Which axis is the batch is declared, or known by the name that the exporter gave the dimension.
+The axis of the batch is declared, or recognised by the name that the exporter gave the dimension.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ _EVERY: Final = ""
 
 
 def parse_axes(declared: Sequence[str]) -> dict[str, int]:
-    """Axes by tensor from `NAME=AXIS`, or `AXIS` for each of at least as many dimensions; raises `InvalidRequest`."""
+    """Return axes by tensor from `NAME=AXIS`; `AXIS` holds for each tensor with this axis. Raises `InvalidRequest`."""
     axes: dict[str, int] = {}
     for item in declared:
         name, _, axis = item.rpartition("=")
@@ -27,7 +27,7 @@ def parse_axes(declared: Sequence[str]) -> dict[str, int]:
 
 
 def put_batch_first(graph: Any, declared: Mapping[str, int]) -> list[str]:
-    """Transpose inputs and outputs whose batch is not first; returns the names of those that were."""
+    """Transpose inputs and outputs whose batch is not first; return their names."""
     weights = {tensor.name for tensor in graph.initializer}
     values = [value for value in graph.input if value.name not in weights]
     unknown = set(declared) - {_EVERY} - {value.name for value in (*values, *graph.output)}

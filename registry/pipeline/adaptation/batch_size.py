@@ -1,7 +1,7 @@
-"""Any number of inputs at once, for models that were exported for one size of batch.
+"""Makes the batch variable in models that were exported for one batch size.
 
-The first dimension is made variable, and so is the batch in the shapes that the graph reshapes to. Whether that is
-right is not argued but tried: several inputs at once must give what each gave alone, in the model as it was.
+The first dimension is made variable, and so is the batch in the constant shapes of reshapes. The result is tested:
+several batches at once must give the outputs that the original model gives for each.
 """
 
 from collections.abc import Sequence
@@ -23,14 +23,14 @@ _NAME: Final = "batch"
 
 
 def fixed_batch(graph: Any) -> int | None:
-    """The size of batch that all inputs and outputs are exported for; None if it varies, or they differ."""
+    """Return the batch size of all inputs and outputs; None if it is variable, or they differ."""
     sizes = {shape_of(value)[0] if shape_of(value) else None for value in _values(graph)}
     size = sizes.pop() if len(sizes) == 1 else None
     return size if isinstance(size, int) and size > 0 else None
 
 
 def free_batch(model: Any, size: int) -> None:
-    """Make the first dimension variable where it is `size`."""
+    """Make the first dimension of inputs and outputs variable, and shapes that begin with `size`."""
     for value in _values(model.graph):
         dim = value.type.tensor_type.shape.dim[0]
         dim.Clear()
@@ -45,7 +45,7 @@ def free_batch(model: Any, size: int) -> None:
 def _free_shape(tensor: Any, size: int) -> None:
     shape = numpy_helper.to_array(tensor).copy()
     if shape.ndim == 1 and len(shape) and shape[0] == size:
-        shape[0] = 0 if -1 in shape else -1  # 0: as it comes
+        shape[0] = 0 if -1 in shape else -1  # 0 copies the dimension of the input
         replace_tensor(tensor, shape)
 
 
@@ -56,7 +56,7 @@ def _values(graph: Any) -> list[Any]:
 
 # -- the proof ---------------------------------------------------------------------------------------------------------
 def computes_alike(original: Path, freed: Path, size: int) -> bool:
-    """Whether several batches at once give what the original gives for each; blocks, and loads both."""
+    """Return true if several batches at once give the outputs of the original for each; blocks, and loads both."""
     import onnxruntime
 
     model: Any = onnx.load(original, load_external_data=False)
@@ -73,7 +73,7 @@ def computes_alike(original: Path, freed: Path, size: int) -> bool:
             for start in range(0, size * _TRIED, size)
         ]
         together = after.run(None, inputs)
-    except Exception:  # noqa: BLE001 - whatever onnxruntime raises, it does not compute alike
+    except Exception:  # noqa: BLE001 - any error means that it does not compute alike
         return False
     return _alike([np.concatenate(part) for part in zip(*parts, strict=True)], together)
 

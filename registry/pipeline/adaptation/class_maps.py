@@ -1,6 +1,6 @@
-"""ONNX's `ZipMap`, with which converters of scikit-learn end: a list of maps from class to score.
+"""Replaces ONNX's `ZipMap`, the last operator of converted scikit-learn models: a list of maps from class to score.
 
-No batch can be made of these. The scores that it is made of are served instead, and the classes that it names are kept.
+Such a list cannot be batched. The scores behind it are served instead, and its class names are kept.
 """
 
 from typing import Any
@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 
 
 def unzip_maps(graph: Any) -> tuple[str, ...]:
-    """Give scores in the place of maps; returns the names of the classes, if there were maps."""
+    """Replace maps by scores; return the names of the classes, or an empty tuple if there were no maps."""
     classes: tuple[str, ...] = ()
     for node in [node for node in graph.node if node.op_type == "ZipMap"]:
         output = next((value for value in graph.output if value.name == node.output[0]), None)

@@ -1,4 +1,4 @@
-"""Names and constants in an ONNX graph, with all graphs within it."""
+"""Names and constants in an ONNX graph, including its nested graphs."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ from onnx import TensorProto, numpy_helper
 
 
 def graphs_of(graph: Any) -> Iterator[Any]:
-    """The graph, and those in its nodes: bodies of loops, branches."""
+    """Yield the graph and the graphs in its nodes: bodies of loops, and branches."""
     yield graph
     for node in graph.node:
         for attribute in node.attribute:
@@ -21,13 +21,13 @@ def graphs_of(graph: Any) -> Iterator[Any]:
 
 
 def operators_of(file: Path) -> frozenset[str]:
-    """Operators of a file; blocks."""
+    """Return the operators of a file; blocks."""
     model: Any = onnx.load(file, load_external_data=False)
     return frozenset(node.op_type for graph in graphs_of(model.graph) for node in graph.node)
 
 
 def rename(graph: Any, old: str, new: str) -> None:
-    """Give a value another name wherever nodes take or make it; inputs and outputs of the graph keep theirs."""
+    """Rename a value wherever nodes read or write it; inputs and outputs of the graph keep their names."""
     for one in graphs_of(graph):
         for node in one.node:
             for names in (node.input, node.output):
@@ -37,7 +37,7 @@ def rename(graph: Any, old: str, new: str) -> None:
 
 
 def tensors_of(graph: Any) -> Iterator[Any]:
-    """All constant tensors: weights, and those in attributes."""
+    """Yield all constant tensors: weights, and tensors in attributes."""
     for one in graphs_of(graph):
         yield from one.initializer
         for node in one.node:
@@ -48,18 +48,18 @@ def tensors_of(graph: Any) -> Iterator[Any]:
 
 
 def all_tensors_of(message: Any) -> Iterator[Any]:
-    """All tensors anywhere in a part of a model: those in functions and of sparse weights, too."""
+    """Yield all tensors in any part of a model, including those in functions and of sparse weights."""
     if isinstance(message, TensorProto):
         yield message
         return
     for field, value in message.ListFields():
-        if field.message_type is not None:  # numbers, of which trees have millions, hold none
+        if field.message_type is not None:  # skips numbers, of which trees have millions
             for one in [value] if isinstance(value, Message) else value:
                 yield from all_tensors_of(one)
 
 
 def constants_of(graph: Any) -> dict[str, Any]:
-    """The tensors of the outermost graph that have a name."""
+    """Return the named tensors of the outermost graph."""
     made = {
         node.output[0]: attribute.t
         for node in graph.node
@@ -71,13 +71,13 @@ def constants_of(graph: Any) -> dict[str, Any]:
 
 
 def replace_tensor(tensor: Any, value: NDArray[Any]) -> None:
-    """Give a tensor another content, under its name."""
+    """Replace the content of a tensor; it keeps its name."""
     name = tensor.name
     tensor.Clear()
     tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(value), name))
 
 
 def shape_of(value: Any) -> list[int | str]:
-    """Dimensions of an input or output: sizes, or names where they vary ("" where they have none)."""
+    """Return the dimensions of an input or output: sizes, or names if they vary ("" for none)."""
     dims = value.type.tensor_type.shape.dim
     return [dim.dim_value if dim.HasField("dim_value") else str(dim.dim_param) for dim in dims]

@@ -1,8 +1,8 @@
-"""Weights as people have them: in other files, in BF16; and which precision they are of.
+"""Weights of ONNX files: loads external files, converts BF16, and reads the precision.
 
-What fits into one file becomes one. Protobuf ends at 2 GB; a larger model becomes a pack (`runtimes.onnx_pack`), one
-file as well, whose weights are mapped into memory and never copied.
-BF16 has kernels on hardly any CPU, and no type in numpy: it becomes FP32, which holds each of its numbers exactly.
+External weights that fit are loaded into the one file. Protobuf is limited to 2 GB; a larger model becomes a pack
+(`runtimes.onnx_pack`), also one file, whose weights are mapped into memory and never copied.
+BF16 has kernels on few CPUs, and no numpy type. It becomes FP32, which represents each BF16 number exactly.
 """
 
 from collections import Counter
@@ -16,7 +16,7 @@ from registry.pipeline.adaptation.graph import all_tensors_of, graphs_of, replac
 from schemas.errors import InvalidRequest
 
 ONE_FILE_BYTES: Final = 1_900_000_000
-"""Most bytes of weights that are kept in one ONNX file."""
+"""Most bytes of weights in one ONNX file."""
 _SMALL_BYTES: Final = 1 << 16
 _NAMES: Final = {
     TensorProto.FLOAT: "fp32",
@@ -29,16 +29,16 @@ _NAMES: Final = {
 
 
 def external_files(file: Path) -> list[Path]:
-    """The other files that hold weights of an ONNX file.
+    """Return the other files that hold weights of an ONNX file.
 
     Raises:
-        InvalidRequest: one is not there, or lies outside the file's folder, or is named where nothing packs it.
+        InvalidRequest: one is missing or outside the file's folder, or holds weights of a function or sparse weights.
     """
     model: Any = onnx.load(file, load_external_data=False)
     if sum(map(_is_outside, all_tensors_of(model))) > sum(map(_is_outside, tensors_of(model.graph))):
         raise InvalidRequest(
             f"{file.name} keeps weights of functions, or sparse ones, in other files: save it as one file"
-        )  # as it stands it would read whatever has that name where its artifact lies
+        )  # otherwise it would read any file of that name beside its artifact
     entries = [entry for tensor in tensors_of(model.graph) for entry in tensor.external_data]
     names = {entry.value for entry in entries if entry.key == "location"}
     found = sorted(file.parent / name for name in names)
@@ -55,9 +55,9 @@ def _is_outside(tensor: Any) -> bool:
 
 
 def load_weights(model: Any, folder: Path) -> int:
-    """Load small weights that lie in other files, and the rest if all fit into one; returns the bytes left outside.
+    """Load small external weights, and the others if all fit into one file; return the bytes left outside.
 
-    Those are among the outermost graph's, which are what is packed.
+    Weights that stay outside belong to the outermost graph, which is the part that a pack holds.
     """
     inner, tensors = len(model.graph.initializer), enumerate(tensors_of(model.graph))
     outside = [(number, tensor) for number, tensor in tensors if external_data_helper.uses_external_data(tensor)]
@@ -80,7 +80,7 @@ def _external_bytes(tensor: Any, folder: Path) -> int:
 
 
 def precision_of(file: Path) -> str:
-    """The number format of most weights, as in `Variant.precision`; blocks."""
+    """Return the number format of most weights, as in `Variant.precision`; blocks."""
     model: Any = onnx.load(file, load_external_data=False)
     counts: Counter[str] = Counter()
     for tensor in tensors_of(model.graph):
@@ -93,7 +93,7 @@ def precision_of(file: Path) -> str:
 
 
 def widen_bf16(model: Any) -> bool:
-    """Make everything that is BF16 FP32, inputs and outputs included; returns whether anything was."""
+    """Convert all BF16 to FP32, including inputs and outputs; return true if there was any."""
     found = False
     for tensor in tensors_of(model.graph):
         if tensor.data_type == TensorProto.BFLOAT16:

@@ -1,4 +1,4 @@
-"""Native code from an exported program, by AOTInductor: minutes of a C++ compiler now, a moment at each load."""
+"""Native code from an exported program, by AOTInductor: it compiles C++ for minutes now, and loads quickly later."""
 
 import importlib
 from pathlib import Path
@@ -10,11 +10,11 @@ from runtimes.torch_aot import CompiledInput, CompiledNames, write_names
 from schemas.hardware import Hardware
 
 _SIZE: Final = 2
-"""Size taken where any is allowed: 0 and 1 would be compiled as special cases."""
+"""Size for a variable dimension: 0 and 1 would be compiled as special cases."""
 
 
 def compile_ahead(source: Path, target: Path, hardware: str) -> None:
-    """Compile a program that was made safe for this machine's device of a hardware type; the batch stays variable."""
+    """Compile a safe program for this machine's device of a hardware type; the batch stays variable."""
     torch = import_torch()
     program, outputs = load_program(source)
     values = {node.name: node.meta["val"] for node in program.graph.nodes if "val" in node.meta}
@@ -29,8 +29,8 @@ def compile_ahead(source: Path, target: Path, hardware: str) -> None:
     if hardware == Hardware.CUDA:
         program = torch.export.passes.move_to_device_pass(program, "cuda")
     inductor: Any = importlib.import_module("torch._inductor")
-    package = target.with_suffix(".pt2")  # the only suffix that it takes
-    once = {"aot_inductor.precompile_headers": False}  # those are for many programs that share a cache
+    package = target.with_suffix(".pt2")  # AOTInductor accepts no other suffix
+    once = {"aot_inductor.precompile_headers": False}  # they pay only for many programs with one cache
     inductor.aoti_compile_and_package(program, package_path=str(package), inductor_configs=once)
     package.replace(target)
     names = CompiledNames(
@@ -45,7 +45,7 @@ def _compiled_input(torch: Any, name: str, value: Any) -> CompiledInput:
 
 
 def _example(torch: Any, program: Any, value: Any) -> Any:
-    """An input of a size that the program takes: the compiler wants one, and the safe copy of the archive has none."""
+    """Return an input of a size that the program accepts; the compiler needs one, and the safe copy contains none."""
     bounds = program.range_constraints
     sizes = [size if isinstance(size, int) else max(_SIZE, int(bounds[size.node.expr].lower)) for size in value.shape]
     return torch.zeros(sizes, dtype=value.dtype)

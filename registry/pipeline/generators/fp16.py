@@ -1,4 +1,4 @@
-"""FP16 from FP32 by onnxruntime's converter: weights and operators, while inputs and outputs stay as they are."""
+"""FP16 from FP32, by onnxruntime's converter: it converts weights and operators, but not inputs and outputs."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ _FLOAT = onnx.TensorProto.FLOAT
 
 
 def to_fp16(source: Path, target: Path) -> None:
-    """Convert; weights too large for FP16 are cut to its largest number, and verification says what that costs.
+    """Convert a model. Weights too large for FP16 are clipped to its largest number; verification measures the loss.
 
     Raises:
         NotApplicable: the model has no FP32 weights.

@@ -1,7 +1,7 @@
 """Graphs for AWS Inferentia, by torch-neuron (Inf1) or torch-neuronx (Inf2), for batches of one size.
 
-Both trace torch modules. Torch-neuron stands on a torch that knows no exported programs, so both are given the ONNX
-file as a module, by onnx2torch.
+Both trace torch modules. Torch-neuron requires a torch without exported programs, so onnx2torch converts the ONNX file
+to a module for both.
 """
 
 import importlib
@@ -17,7 +17,7 @@ from runtimes.torch_neuron import NAMES_FILE, GraphNames
 
 
 def compile_for_neuron(source: Path, target: Path, package: str, batch: int, samples: Arrays) -> None:
-    """Trace an ONNX model with rows of the samples, and compile what was traced with `package`."""
+    """Trace an ONNX model with rows of the samples, and compile the trace with `package`."""
     torch: Any = importlib.import_module("torch")
     compiler: Any = importlib.import_module(package)
     module = importlib.import_module("onnx2torch").convert(str(source)).eval()

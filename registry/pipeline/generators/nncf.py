@@ -1,9 +1,8 @@
 """INT8 by NNCF, OpenVINO's own quantiser, as an ONNX file.
 
-It smooths activations and corrects biases, which onnxruntime's quantiser does not: on the zoo's transformers the result
-is a quarter faster in OpenVINO and no less accurate; on convolutional nets both are the same. It brings scipy and
-scikit-learn, 150 MB, and wants an older numpy than newer Pythons have here, so it is an extra of its own
-(`infaas[nncf]`) and in no lock.
+NNCF smooths activations and corrects biases, unlike onnxruntime's quantiser. Transformers therefore run faster in
+OpenVINO at the same accuracy; convolutional networks gain nothing. It is a separate extra (`infaas[nncf]`), and in no
+lock file, because it needs 150 MB of packages and an older numpy than newer Pythons use here.
 """
 
 import importlib
@@ -16,11 +15,12 @@ import onnx
 from registry.samples import Arrays
 
 _ATTENTION: Final = 2
-"""Products of two activations, as each layer of attention has; a model with so many is quantised as a transformer."""
+"""Products of two activations, as attention layers have; a model with at least this many is quantised as a
+transformer."""
 
 
 def quantise_nncf(source: Path, target: Path, calibration: Arrays) -> None:
-    """Make weights and activations INT8, at scales taken from the calibration inputs."""
+    """Make weights and activations INT8, with scales computed from the calibration inputs."""
     nncf: Any = importlib.import_module("nncf")
     rows = len(next(iter(calibration.values())))
     singles = [{name: array[row : row + 1] for name, array in calibration.items()} for row in range(rows)]

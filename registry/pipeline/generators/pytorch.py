@@ -6,7 +6,7 @@ from runtimes.pytorch import import_torch, input_names, load_program
 
 
 def to_onnx(source: Path, target: Path) -> None:
-    """Convert a program that was made safe; inputs and outputs keep their names, the batch stays variable."""
+    """Convert a safe program; inputs and outputs keep their names, and the batch stays variable."""
     torch = import_torch()
     program, outputs = load_program(source)
     positional, named = input_names(program)

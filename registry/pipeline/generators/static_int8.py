@@ -1,16 +1,17 @@
-"""Static INT8 of ONNX models by onnxruntime's quantiser: which calibration, and which layers stay in FP32.
+"""Static INT8 of ONNX models, by onnxruntime's quantiser; chooses the calibration method and the layers left in FP32.
 
-What was learned by measuring (accuracies on the zoo):
-* A moving average of minima and maxima clips activations, so that is never taken. Plain ones are best where activations
-  have no outliers, entropy or a percentile where they have: all three are tried, and what is nearest to the model as
-  registered, on the calibration inputs, is kept. Accuracy is measured on others, so it is none of a choice's luck.
-* In a model without convolutions only the matrix products are quantised: additions, normalisations and softmax of a
-  transformer lose more than they gain.
-* Where sums of products saturate, weights get 7 bits: with 8 a small classifier fell from 100 % to 79 or 87.
+Choices, from measurements on the zoo:
+* Minima and maxima suit activations without outliers; entropy or a percentile suits activations with outliers. All
+  three methods are tried, and the result closest to the original on the calibration inputs is kept. Accuracy is
+  measured on other inputs, so this choice does not bias it. A moving average of minima and maxima clips activations and
+  is not used.
+* In a model without convolutions only matrix products are quantised: quantising additions, normalisations and softmax
+  of a transformer costs more accuracy than it gains speed.
+* On CPUs where sums of products saturate, weights get 7 bits.
 
-Where even the best loses more answers than the user's bound, layers stay in FP32: they are quantised group by group,
-each group alone, and the groups that do most harm are left out until the bound is kept, or half of them are. All of it
-ends within a budget of time, with the best that was found.
+If even the best method loses more answers than the bound of the request, some layers stay in FP32. Groups of layers are
+quantised one group at a time, and the most harmful groups are excluded until the bound holds or half of the groups are
+excluded. The search ends within a time budget, with the best result so far.
 """
 
 import shutil
@@ -45,22 +46,22 @@ _MOST_GROUPS: Final = 8
 
 
 class _Attempt(msgspec.Struct, frozen=True):
-    """One quantised model, and how far it is from the original."""
+    """One quantised model, and its difference from the original."""
 
     file: Path
     method: CalibrationMethod
     error: float
-    """Mean square of the difference, over that of the original outputs."""
+    """Mean square of the difference, relative to that of the original outputs."""
     lost: float
-    """Share of the inputs that come out different."""
+    """Share of the inputs with a different answer."""
     floats: int = 0
-    """Layers that stay in FP32."""
+    """Number of layers that stay in FP32."""
 
 
 def quantise_static(source: Path, target: Path, calibration: Arrays, most_lost: float, batch: int = _BATCH) -> str:
-    """Make weights and activations INT8; returns how it was tuned. Raises `NotApplicable`.
+    """Make weights and activations INT8; return a description of the tuning. Raises `NotApplicable`.
 
-    `batch` is the number of inputs that the model computes at most.
+    `batch` is the largest batch that the model computes.
     """
     operators = operators_of(source)
     if not operators & {*PRODUCTS, *CONVOLUTIONS}:
@@ -76,7 +77,7 @@ def quantise_static(source: Path, target: Path, calibration: Arrays, most_lost: 
 
 
 class _Tuner:
-    """Quantises one model in several ways, and compares each with the original."""
+    """Quantises one model in several ways, and compares each result with the original."""
 
     def __init__(self, model: Path, folder: Path, calibration: Arrays, operators: frozenset[str], batch: int) -> None:
         self._batch = batch
@@ -89,16 +90,16 @@ class _Tuner:
         self._until = time.monotonic() + _BUDGET_S
         self._count = 0
         self.layers = _name_layers(model)
-        """Names of the nodes that are worth quantising, in order."""
+        """Names of the nodes worth quantising, in order."""
 
     def best_method(self) -> _Attempt:
-        """Try every way to calibrate that there is time for; the nearest to the original."""
+        """Try the calibration methods within the time budget; return the closest to the original."""
         first, *others = _METHODS
         tried = [self._attempt(first), *(self._attempt(method) for method in others if self._has_time())]
         return min(tried, key=lambda attempt: attempt.error)
 
     def with_floats(self, best: _Attempt, most_lost: float) -> _Attempt:
-        """Leave out the groups of layers that do most harm until no more than `most_lost` is lost."""
+        """Exclude the most harmful groups of layers until at most a share of `most_lost` of the answers is lost."""
         alone = [
             (self._attempt(best.method, only=group).error, group) for group in _groups(self.layers) if self._has_time()
         ]
@@ -130,7 +131,10 @@ class _Tuner:
         return _Attempt(file, method, error, lost, len(floats))
 
     def _ranges(self, method: CalibrationMethod) -> Path:
-        """File with the range of each activation; it is made once, in small batches, since all activations are kept."""
+        """Return the file with the range of each activation.
+
+        It is written once, in small batches, since all activations are kept in memory.
+        """
         file = self._folder / f"{method.name}.json"
         if not file.exists():
             augmented = str(self._folder / f"{method.name}.onnx")
@@ -149,7 +153,7 @@ class _Tuner:
 
 
 class _One(CalibrationDataReader):
-    """A single batch."""
+    """Calibration reader of a single batch."""
 
     def __init__(self, batch: Arrays) -> None:
         self._batches = iter([batch])
@@ -159,13 +163,13 @@ class _One(CalibrationDataReader):
 
 
 def _groups(layers: Sequence[str]) -> list[list[str]]:
-    """Neighbours together, in at most so many groups."""
+    """Return adjacent layers in groups, at most `_MOST_GROUPS`."""
     count = min(_MOST_GROUPS, len(layers))
     return [list(part) for part in np.array_split(np.array(layers), count)]
 
 
 def _name_layers(file: Path) -> list[str]:
-    """Give every node a name, by which it can be left out; returns those of the layers."""
+    """Name every node, so that it can be excluded; return the names of the layers."""
     model: Any = onnx.load(file)
     for number, node in enumerate(model.graph.node):
         node.name = node.name or f"node{number}"

@@ -1,7 +1,7 @@
-"""INT8 around zero between quantisers, as TensorRT computes it, by onnxruntime's quantiser.
+"""Symmetric INT8 with explicit quantisers, as TensorRT needs it, by onnxruntime's quantiser.
 
-TensorRT takes no zero points and no quantised biases; each reader of a tensor has quantisers of its own, for TensorRT
-itself merges what can be merged.
+TensorRT accepts no zero points and no quantised biases. Each reader of a tensor gets its own quantisers; TensorRT
+merges them itself.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ _BATCH: Final = 16
 
 
 def quantise_symmetric(source: Path, target: Path, calibration: Arrays, batch: int = _BATCH) -> None:
-    """Make weights and activations INT8, by batches of at most `batch`. Raises `NotApplicable`."""
+    """Make weights and activations INT8, in batches of at most `batch`. Raises `NotApplicable`."""
     if not operators_of(source) & {*PRODUCTS, *CONVOLUTIONS}:
         raise NotApplicable("the model has neither matrix product nor convolution to quantise")
     with TemporaryDirectory() as folder:
@@ -43,7 +43,7 @@ def quantise_symmetric(source: Path, target: Path, calibration: Arrays, batch: i
 
 
 class _Batches(CalibrationDataReader):
-    """The calibration inputs in small batches."""
+    """Calibration reader of the inputs in small batches."""
 
     def __init__(self, inputs: Arrays, batch: int) -> None:
         self._batches = batches_of(inputs, batch)
