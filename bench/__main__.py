@@ -1,6 +1,6 @@
 """Run the benches: `python -m bench [--broker embedded|apache|both] [--only NAME ...]`.
 
-Writes `bench/results.json`, `docs/benchmarks.md` and the README's table; figures that were not taken stay as they are.
+Writes `bench/results.json`, `docs/benchmarks.md` and the README's table; figures of other runs are kept.
 """
 
 import argparse
@@ -90,7 +90,7 @@ async def _run(broker: str, only: set[str], console: Console) -> list[Figure]:
 
 
 def show(console: Console, figures: list[Figure]) -> None:
-    """Print the figures."""
+    """Print the figures as a table."""
     table = Table("what", "broker", "ours", "baseline", "ratio", "target", "passed")
     for f in figures:
         table.add_row(

@@ -1,12 +1,11 @@
-"""A batch job over a file of images: its rate over a bare loop's, its memory, killed on the way, beside online load.
+"""Batch job over a file of images: its rate against a bare loop, memory, recovery, and effect on online load.
 
     python -m bench.batch --rows 1000000    # prints, and writes the tables; half an hour on two cores
 
-
-The bare loop reads the same file in the same pieces, computes them by the same model file in one session, at the
-threads and the batch size that are fastest for it on this machine, and appends the outputs to a file. The job runs as a
-person runs it, once undisturbed and once killed by SIGKILL `KILLS` times; both outputs are compared byte by byte.
-Beside: an open-loop load of small online queries of another task, in turns alone and while the job runs.
+The bare loop reads the same file in the same pieces, computes them with the same model file in one session, and appends
+the outputs to a file. It uses the number of threads and the batch size that are fastest for it on this machine. The job
+runs from the command line, once undisturbed and once with `KILLS` kills by SIGKILL; both outputs are compared byte by
+byte. Online load: an open loop of small queries of another task runs alternately alone and during the job.
 """
 
 import argparse
@@ -58,7 +57,7 @@ _BROKER: Final = "apache"
 _ROUNDS: Final = 3
 _ROUND_S: Final = 8.0
 _BARE_ROWS: Final = 50_000
-"""Rows that the bare loop passes at most: its rate is the same all along."""
+"""Most rows of the bare loop; its rate does not change over time."""
 _TRIAL_ROWS: Final = 4_096
 _BATCHES: Final = (16, 64, 256)
 _PIECE: Final = 1024
@@ -67,7 +66,7 @@ _JOB_S: Final = 3600.0
 
 
 async def measure(system: SystemUnderTest, console: Console, rows: int) -> list[Figure]:
-    """Measure all; the system must be up, with both tasks registered."""
+    """Measure all figures; the system must be up, with both tasks registered."""
     folder = system.home / "bench-batch"
     folder.mkdir()
     images = folder / "images.npz"
@@ -95,19 +94,19 @@ async def measure(system: SystemUnderTest, console: Console, rows: int) -> list[
 
 
 class _Job:
-    """One `infaas batch`, over runs that may be killed."""
+    """One `infaas batch`, over several runs that may be killed."""
 
     def __init__(self, system: SystemUnderTest, images: Path, output: Path) -> None:
         self._system = system
         self._images = images
         self.output = output
         self.memory_mib: list[float] = []
-        """Resident memory of its process, twenty times a second."""
+        """Resident memory of its process, sampled twenty times a second."""
         self.target = ""
-        """The variant that computes it, once something is committed."""
+        """Variant that computes it, known after the first commit."""
 
     async def start(self) -> asyncio.subprocess.Process:
-        """Start it, or go on with it."""
+        """Start or resume it."""
         words = ("batch", str(self._images), str(self.output), "--task", TASK, "--min-accuracy", str(MIN_ACCURACY))
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "infaas.cli.main", *words, "--json"),
@@ -116,7 +115,7 @@ class _Job:
         )  # fmt: skip
 
     async def run(self) -> dict[str, Any]:
-        """Run it to its end; returns what it says of itself."""
+        """Run it to its end. Returns the report that it prints."""
         process = await self.start()
         async with asyncio.timeout(_JOB_S), asyncio.TaskGroup() as tasks:
             watching = tasks.create_task(self._watch(process.pid))
@@ -127,7 +126,7 @@ class _Job:
         return msgspec.json.decode(output)
 
     async def run_killed(self, rows: int, kills: int) -> None:
-        """Run it to its end, killed each time when a further share of the rows is committed."""
+        """Run it to its end with `kills` kills, each after a further share of the rows is committed."""
         for number in range(1, kills + 1):
             process = await self.start()
             await self.committed(rows * number // (kills + 1))
@@ -138,7 +137,7 @@ class _Job:
         await self.run()
 
     async def committed(self, rows: int) -> None:
-        """Wait until more than so many rows are committed."""
+        """Wait until more than `rows` rows are committed."""
         folder = self.output.with_name(f"{self.output.name}.job")
         async with asyncio.timeout(_JOB_S):
             while True:
@@ -149,7 +148,7 @@ class _Job:
                 await asyncio.sleep(_LOOK_S)
 
     def growth_mib(self) -> float:
-        """How much more memory it had at most after a tenth of its time than it had then."""
+        """Return the largest growth of memory after the first tenth of the samples."""
         tenth = len(self.memory_mib) // 10
         return max(self.memory_mib[tenth:]) - self.memory_mib[tenth]
 
@@ -161,7 +160,7 @@ class _Job:
 
 
 def _write_images(file: Path, rows: int) -> None:
-    """Write the zoo's images, again and again, as an .npz that never is in memory as a whole."""
+    """Write the zoo's images repeatedly to an .npz, without holding it in memory."""
     images = np.ascontiguousarray(labelled(TASK)[0]["input"])
     header = {"descr": images.dtype.str, "fortran_order": False, "shape": (rows, *images.shape[1:])}
     with (
@@ -175,7 +174,7 @@ def _write_images(file: Path, rows: int) -> None:
 
 # -- the bare loop -----------------------------------------------------------------------------------------------------
 async def _bare_rate(system: SystemUnderTest, target: str, images: Path) -> float:
-    """Rows a second of the bare loop at its best."""
+    """Return the rows per second of the bare loop with its best settings."""
     async with open_pool(system.postgres, max_size=1) as pool:
         catalog = await load_catalog(pool)
     variant, task = catalog.variants[target], catalog.tasks[TASK]
@@ -200,7 +199,7 @@ def _session(variant: Variant, artifact: Path, threads: int, batch: int) -> Sess
 
 
 def _loop(session: Session, task: Task, images: Path, batch: int, most: int) -> float:
-    """Read, compute, write; returns rows a second."""
+    """Read, compute and write. Returns the rows per second."""
     rows, began = 0, time.perf_counter()
     with images.with_name("bare.bin").open("wb") as file:
         for inputs in _batches(task, images, batch):
@@ -219,9 +218,9 @@ def _batches(task: Task, images: Path, batch: int) -> Iterator[dict[str, Any]]:
             yield {name: array[start : start + batch] for name, array in found.inputs.items()}
 
 
-# -- beside online load ------------------------------------------------------------------------------------------------
+# -- online load during the job ----------------------------------------------------------------------------------------
 async def _beside(system: SystemUnderTest, console: Console, images: Path, target: str) -> Figure:
-    """P99 of online queries while the job runs, over that without."""
+    """Return the p99 latency of online queries during the job, over the one without it."""
     value, headers = small_query()
     job = _Job(system, images, images.with_name("beside.npz"))
     alone: list[list[AnsweredQuery]] = []
@@ -260,7 +259,7 @@ async def _rows_of(job: _Job) -> int:
 
 
 async def _drained(client: InfaasClient) -> None:
-    """Wait until what the job has left in the topics is computed: what is asked now comes behind it."""
+    """Wait until the queries that the job left in the topics are computed, by sending queries that wait behind them."""
     row = {name: values[:1] for name, values in labelled(TASK)[0].items()}
     async with asyncio.TaskGroup() as tasks:
         for _ in range(64):

@@ -1,9 +1,9 @@
-"""A cascade beside the best single variant of its task that is as accurate, but for a point: CPU a query, and goodput.
+"""Cascade against the cheapest single variant within a point of the best accuracy: CPU per query, and goodput.
 
-Both are asked by name over HTTP, with the same held-out inputs drawn at random, so that as many are escalated as among
-all; they take turns on the same system. The CPU time is that of all processes and the broker, and of the computing
-alone, which both do in this process, input by input. Goodput is the highest rate at which 99 % of the queries are
-answered in time. Every query has a deadline, so that what one try could not answer is not left for the next.
+Both are queried by name over HTTP, with random held-out inputs, so that the share of escalated inputs is realistic.
+They take turns on the same system. The CPU time is measured for all processes and the broker, and for the computation
+alone, input by input in this process. Goodput is the highest rate at which 99 % of the queries are answered in time.
+Each query has a deadline, so that one trial leaves no queries for the next.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ TASK: Final = "sentiment"
 FIRST: Final = "textcnn.onnx-int8static.cpu"
 THEN: Final = "minilm-l6.onnx-int8dyn.cpu"
 POINT: Final = 0.01
-"""Accuracy by which the two may differ."""
+"""Largest difference in accuracy between the two."""
 OBJECTIVE_MS: Final = 100.0
 IN_TIME: Final = 0.99
 RATE: Final = 40.0
@@ -55,7 +55,7 @@ _LOADED_TRIES: Final = 40
 
 
 class ProfiledVariant(msgspec.Struct, frozen=True):
-    """One of the two that are compared."""
+    """One of the two variants that are compared."""
 
     variant: str
     accuracy: float
@@ -66,12 +66,12 @@ class ProfiledVariant(msgspec.Struct, frozen=True):
 
     @property
     def input_s(self) -> float:
-        """Seconds that an input takes alone, on average."""
+        """Mean seconds of a batch of one input."""
         return LatencyModel(self.latency, 1).batch_s(1)
 
 
 async def measure(system: "SystemUnderTest", broker: str, console: Console) -> list[Figure]:
-    """Measure both. The system must be up, with the task registered."""
+    """Measure both variants. The system must be up, with the task registered."""
     from bench.core.system import infaas
 
     await infaas(system.home, "cascade", TASK, "--first", FIRST, "--then", THEN)
@@ -97,10 +97,10 @@ async def measure(system: "SystemUnderTest", broker: str, console: Console) -> l
 
 
 def choose_pair(variants: Sequence[ProfiledVariant]) -> tuple[ProfiledVariant, ProfiledVariant]:
-    """Choose the cheapest cascade and the cheapest single variant within a point of the most accurate single one.
+    """Choose the cheapest cascade and the cheapest single variant within a point of the best single accuracy.
 
     Raises:
-        OperatorError: no cascade is.
+        OperatorError: there is no such cascade.
     """
     singles = [one for one in variants if one.runtime != "cascade"]
     enough = max(one.accuracy for one in singles) - POINT
@@ -130,7 +130,7 @@ def _load(system: "SystemUnderTest", client: Path, variant: str) -> HttpLoad:
 
 
 def _computing_costs(system: "SystemUnderTest", compared: Sequence[ProfiledVariant]) -> list[float]:
-    """Milliseconds of CPU an input of each, computed alone, taking turns; blocks."""
+    """Return the milliseconds of CPU per input of each variant, computed alone, taking turns; blocks."""
     inputs, _labels = labelled(TASK)
     sessions = [
         find_runtime(one.runtime).load(
@@ -149,7 +149,7 @@ def _computing_costs(system: "SystemUnderTest", compared: Sequence[ProfiledVaria
 
 
 async def _warm_up(load: HttpLoad) -> None:
-    """Ask until most are answered: the variant is loaded then."""
+    """Send queries until most are answered, i.e. until the variant is loaded."""
     for _ in range(_LOADED_TRIES):
         report = await load.run(LoadShape(seconds=2.0, connections=4, rate=5.0))
         if report.answered > 0.5 * report.sent:
@@ -158,7 +158,7 @@ async def _warm_up(load: HttpLoad) -> None:
 
 
 async def _costs(system: "SystemUnderTest", loads: Sequence[HttpLoad], console: Console) -> list[float]:
-    """Milliseconds of CPU a query of each, taking turns."""
+    """Return the milliseconds of CPU per query of each variant, taking turns."""
     supervisor = psutil.Process(system.pid)
     found: list[list[Cost]] = [[] for _ in loads]
     for _ in range(ROUNDS):
@@ -176,7 +176,7 @@ async def _costs(system: "SystemUnderTest", loads: Sequence[HttpLoad], console: 
 
 
 async def _goodput(load: HttpLoad, console: Console) -> float:
-    """The highest rate at which enough are in time."""
+    """Return the highest rate at which enough queries are answered in time."""
     bracket = RateBracket()
     while (rate := next_rate(bracket, RATE)) is not None:
         shape = LoadShape(seconds=_TRY_S, connections=4 * _CONNECTIONS, rate=rate, objective_ms=OBJECTIVE_MS)

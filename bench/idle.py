@@ -1,6 +1,6 @@
-"""CPU time that a system takes while nobody asks it anything: all its processes, with Kafka and Postgres, zoo loaded.
+"""CPU time of an idle system with the zoo loaded: all its processes, with Kafka and Postgres.
 
-CPU time, not time on a clock, so it can be measured beside other work. What each process takes goes to the log.
+CPU time does not depend on other work on the machine. The log shows the time of each process.
 """
 
 import asyncio
@@ -18,16 +18,16 @@ from store.pool import Pool, open_pool
 LIMITS: Final = {"apache": 5.0, "embedded": 15.0}
 """Percent of a core."""
 TASKS: Final = ("digits", "mnist", "sentiment")
-"""All of the zoo."""
+"""All tasks of the zoo."""
 WINDOW_S: Final = 60.0
 _SETTLE_S: Final = 45.0
-"""Longer than the autoscaler waits before it takes away what it does not need."""
+"""Longer than the autoscaler's delay before it scales down."""
 _LOADED_S: Final = 120.0
 _LOOK_INTERVAL_S: Final = 0.5
 
 
 async def measure(system: SystemUnderTest, broker: str, console: Console, window_s: float = WINDOW_S) -> list[Figure]:
-    """Percent of a core in a window without queries. The system must be up, with the zoo registered."""
+    """Measure the percent of a core in a window without queries. The system must be up, with the zoo registered."""
     async with open_pool(system.postgres, max_size=1) as pool:
         async with asyncio.timeout(_LOADED_S):
             await _until_loaded(pool)
@@ -49,7 +49,7 @@ async def measure(system: SystemUnderTest, broker: str, console: Console, window
 
 
 async def _until_loaded(pool: Pool) -> None:
-    """Until something is wanted of the workers, and all of it serves."""
+    """Wait until there is an instance, and all instances serve."""
     while True:
         instances = await list_instances(pool)
         if instances and all(instance.state in SERVING for instance in instances):
@@ -58,7 +58,7 @@ async def _until_loaded(pool: Pool) -> None:
 
 
 def cpu_seconds(supervisor: psutil.Process) -> dict[str, float]:
-    """CPU time of the supervisor and all below it, by kind; that of those that ended is counted with who waited."""
+    """Return the CPU seconds of the supervisor and its descendants, by kind; ended ones count for their parent."""
     seconds: dict[str, float] = {}
     for process in (supervisor, *supervisor.children(recursive=True)):
         try:
@@ -71,6 +71,6 @@ def cpu_seconds(supervisor: psutil.Process) -> dict[str, float]:
 
 
 def _kind(process: psutil.Process) -> str:
-    """The service that it runs, or the program."""
+    """Return the service of a process, or its program."""
     arguments = process.cmdline()
     return arguments[2] if arguments[1:2] == ["-m"] else process.name()

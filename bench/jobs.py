@@ -1,8 +1,8 @@
-"""Jobs that survive everything: `python -m bench.jobs [--jobs N]`.
+"""Survival of jobs: `python -m bench.jobs [--jobs N]`.
 
-A system of two of each on Apache Kafka keeps N jobs; while they are on their way, every process of it is killed at
-once, Kafka and Postgres among them. It is started again in the same folder, and each job must have its own answer. Exit
-code 0 only if that is so.
+A system with two processes of each service on Apache Kafka accepts N jobs. While they run, every process is killed at
+once, including Kafka and Postgres. The system is started again in the same folder, and each job must have its own
+answer; the exit code is 0 only then.
 """
 
 import argparse
@@ -32,7 +32,7 @@ _A_REQUEST: Final = 5000
 _AT_ONCE: Final = 32
 _ANSWERED_S: Final = 600.0
 _LOOK_S: Final = 0.02
-"""Short: thousands of jobs end within a second of the first."""
+"""Short, because thousands of jobs end within a second of the first."""
 _GONE_S: Final = 30.0
 _BY_STATE: Final = "SELECT state, count(*) AS jobs FROM jobs GROUP BY state"
 
@@ -43,29 +43,29 @@ class _Count(msgspec.Struct):
 
 
 class SurvivalReport(NamedTuple):
-    """What came of the jobs."""
+    """Result of the run."""
 
     asked: int
     in_flight: int
-    """Jobs without an end when all was killed."""
+    """Jobs that had not ended at the kill."""
     kept_s: float
-    """Seconds until all were kept."""
+    """Seconds until all jobs were accepted."""
     up_s: float
     """Seconds from the kill until the system was ready again."""
     answered_s: float
-    """Seconds from then until all had ended."""
+    """Seconds from then until all jobs had ended."""
     states: dict[str, int]
     wrong: int
-    """Jobs whose result is missing, or another's."""
+    """Jobs whose result is missing, or belongs to another job."""
 
     @property
     def passed(self) -> bool:
-        """Whether every job has its answer."""
+        """True if every job has its answer."""
         return self.states == {"succeeded": self.asked} and not self.wrong
 
 
 def main() -> None:
-    """Parse the command line, run it, print what came of it."""
+    """Parse the command line, run, and print the report."""
     parser = argparse.ArgumentParser(prog="python -m bench.jobs")
     parser.add_argument("--jobs", type=int, default=10_000)
     parser.add_argument("--of-each", type=int, default=2, help="processes of each service but the jobs services: two")
@@ -77,13 +77,13 @@ def main() -> None:
 
 
 async def survive(count: int, of_each: int, console: Console) -> SurvivalReport:
-    """Ask for jobs, kill everything, start it again, and look at each job."""
+    """Submit jobs, kill everything, start it again, and check each job."""
     services = [f"--{name}={of_each}" for name in ("selectors", "gateways", "autoscalers", "workers")]
     flags = ["--jobs=2", *services, "--cores-per-worker=1", "--oversubscribe"]
     with tempfile.TemporaryDirectory(prefix="infaas-jobs-") as folder:
         home = Path(folder) / "home"
         async with running_at(home, "apache", flags=flags) as system:
-            await infaas(home, "register", str(DATA / MODEL), f"--task={TASK}", "--accuracy=0.9")  # one variant will do
+            await infaas(home, "register", str(DATA / MODEL), f"--task={TASK}", "--accuracy=0.9")  # one is enough
             began = time.monotonic()
             ids = await _submit(system, count)
             kept_s = time.monotonic() - began
@@ -99,12 +99,12 @@ async def survive(count: int, of_each: int, console: Console) -> SurvivalReport:
             answered_s = time.monotonic() - began
             console.log(f"all ended {answered_s:.1f} s later: {states}; reading the results")
             wrong = await _wrong(system, ids)
-            await _kill_all(system)  # nothing of it is of use any more
+            await _kill_all(system)  # a normal shutdown would only take time
     return SurvivalReport(count, in_flight, kept_s, up_s, answered_s, states, wrong)
 
 
 def _bodies(count: int) -> list[bytes]:
-    """Requests that can be told apart by their id."""
+    """Return requests with distinct ids."""
     inputs, _ = labelled(TASK)
     ((name, rows),) = inputs.items()
     found = list[bytes]()
@@ -116,7 +116,7 @@ def _bodies(count: int) -> list[bytes]:
 
 
 async def _submit(system: SystemUnderTest, count: int) -> list[str]:
-    """Ask for jobs, many in a request; returns their ids in the order of their bodies."""
+    """Submit jobs, many per request. Returns their ids in the order of their bodies."""
     ids, bodies = list[str](), _bodies(count)
     headers = {"Content-Type": "application/x-ndjson"}
     async with aiohttp.ClientSession() as http:
@@ -131,7 +131,7 @@ async def _submit(system: SystemUnderTest, count: int) -> list[str]:
 
 
 async def _states_when(system: SystemUnderTest, holds: Callable[[dict[str, int]], bool]) -> dict[str, int]:
-    """Jobs by state, once this holds of them; no event tells."""
+    """Wait until `holds` is true for the number of jobs by state. Returns these numbers."""
     async with asyncio.timeout(_ANSWERED_S), open_pool(system.postgres, max_size=1) as pool:
         while not holds(states := await _states(pool)):  # noqa: ASYNC110
             await asyncio.sleep(_LOOK_S)
@@ -143,19 +143,19 @@ async def _states(pool: Pool) -> dict[str, int]:
 
 
 async def _kill_all(system: SystemUnderTest) -> None:
-    """SIGKILL of `infaas up` and all below it, servers included; what is left is in files."""
+    """SIGKILL `infaas up` and all its descendants, including the servers; only files remain."""
     supervisor = psutil.Process(system.pid)
     processes = [supervisor, *supervisor.children(recursive=True)]
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.kill()
     async with asyncio.timeout(_GONE_S):
-        while any(psutil.pid_exists(process.pid) for process in processes):  # noqa: ASYNC110 - no event tells
+        while any(psutil.pid_exists(process.pid) for process in processes):  # noqa: ASYNC110 - there is no event
             await asyncio.sleep(_LOOK_S)
 
 
 async def _wrong(system: SystemUnderTest, ids: list[str]) -> int:
-    """Count the jobs whose result is missing, or not the answer to what was asked."""
+    """Count the jobs whose result is missing, or belongs to another request."""
     slots = asyncio.Semaphore(_AT_ONCE)
 
     async def is_wrong(http: aiohttp.ClientSession, number: int, job_id: str) -> bool:

@@ -1,10 +1,10 @@
 """Run faults under load: `python -m bench.chaos [--minutes N] [--queries N] [--faults NAME,...] [--seed N]`.
 
-Real processes: two selectors, two workers, two autoscalers, a gateway, Postgres, Apache Kafka. Exit code 0 only if
-nothing was lost, shown twice or held, and all recovered from each fault.
+Real processes: two selectors, two workers, two autoscalers, a gateway, Postgres, Apache Kafka. The exit code is 0 only
+if no query was lost, no result was shown twice or held, and the system recovered from each fault.
 
-It may run for hours by itself: what is kept is bounded, the report is written anew after each fault, and SIGTERM ends
-it after the fault under way, as if its time were up.
+It may run unattended for hours: its data is bounded, the report is rewritten after each fault, and SIGTERM ends it
+after the current fault, as its time limit does.
 """
 
 import argparse
@@ -84,7 +84,7 @@ async def _run(arguments: argparse.Namespace, console: Console) -> CampaignRepor
 
 
 def _possible(wanted: str, arena: Arena, console: Console) -> list[FaultScenario]:
-    """The faults whose names hold one of the parts that are wanted, and that can be done here."""
+    """Return the faults that are possible here and whose names contain one of the wanted parts."""
     chosen = [fault for fault in FAULTS if any(part in fault.name for part in wanted.split(","))]
     why_not = {fault.name: fault.is_possible(arena) for fault in chosen}
     for name, reason in why_not.items():
@@ -104,7 +104,7 @@ def _told(report: CampaignReport) -> str:
 
 @asynccontextmanager
 async def _arena(arguments: argparse.Namespace) -> AsyncGenerator[Arena]:
-    """A whole system with its task registered, in a folder that faults may fill."""
+    """Yield a whole system with its task registered, in a folder that faults may fill."""
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="infaas-chaos-")))
         small = stack.enter_context(_small_disk(folder / "home"))
@@ -131,7 +131,7 @@ async def _register(system: SystemUnderTest) -> None:
 
 @contextmanager
 def _small_disk(folder: Path) -> Generator[bool]:
-    """Make a folder a file system of its own while the context is open; yields whether that was possible."""
+    """Mount a file system at a folder while the context is open; yields true if that was possible."""
     folder.mkdir(parents=True)
     mount = ["mount", "-t", "tmpfs", "-o", f"size={_DISK},mode=755", "tmpfs", str(folder)]
     if os.geteuid() or subprocess.run(mount, check=False, capture_output=True, timeout=20).returncode:

@@ -1,8 +1,8 @@
-"""One fault after another under steady load, and what is checked after each.
+"""Campaign: one fault after another under steady load, with checks after each.
 
-After a fault, every client must be answered again, and all that was asked before the fault ended must have its answer,
-its error or its dead letter. At the end no consumer may be behind and nobody may wait. What is known is told after each
-fault, so that a campaign of hours that is cut off has a report.
+After a fault, every client must be answered again. Each query sent before the fault ended must have its answer, its
+error or its dead letter. At the end no consumer may lag and no query may wait. The report is written after each fault,
+so that a campaign that is cut off has one.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ _LOOK_S: Final = 0.1
 
 
 class FaultReport(msgspec.Struct, kw_only=True):
-    """What became of one fault."""
+    """Result of one fault."""
 
     fault: str
     at_s: float
@@ -42,22 +42,23 @@ class FaultReport(msgspec.Struct, kw_only=True):
     recovered_s: float | None
     """Seconds from its end until every kind of client was answered again; None: one was not."""
     settled_s: float
-    """Seconds from its end until all was answered that had been asked before."""
+    """Seconds from its end until all earlier queries were answered."""
     lost: int
-    """Queries asked before its end that nobody answered in time."""
+    """Queries sent before its end that were not answered in time."""
     shown_twice: int
     asked: int
-    """Queries asked so far."""
+    """Queries sent so far."""
     memory_mib: dict[str, float]
-    """Resident memory by kind of process when all had recovered; `clients` are those who ask, and the books."""
+    """Resident memory by kind of process after the recovery; `clients` is this process, with the clients and the
+    ledger."""
     disk_mib: float = 0.0
-    """What all files of the system took then."""
+    """Size of all files of the system after the recovery."""
     problem: str = ""
-    """Why it could not be inflicted, or did not hit what it names; empty if it did."""
+    """Reason for which it could not be inflicted, or missed its target; empty if it did not."""
 
 
 class CampaignReport(msgspec.Struct, kw_only=True):
-    """What became of a campaign."""
+    """Result of a campaign."""
 
     seed: int
     rate: float
@@ -68,44 +69,44 @@ class CampaignReport(msgspec.Struct, kw_only=True):
     repeated: int
     """Results written again, as a plain reader of the log sees them."""
     behind: dict[str, int]
-    """Records that consumers were behind at the end, by topic; what is unknown counts as -1."""
+    """Lag of consumers at the end in records, by topic; -1: unknown."""
     waiting: int
-    """Queries for which the gateway still held a place at the end."""
+    """Queries that the gateway still counted as in flight at the end."""
     outcomes: dict[str, dict[str, int]]
-    """By client, how many queries ended how."""
+    """Number of queries, by client and outcome."""
     dead_letters: dict[str, int]
-    """Queries that ended as a dead letter alone, by reason."""
+    """Number of queries that ended only as a dead letter, by reason."""
     memory_mib: dict[str, float]
     """Resident memory by kind of process before the first fault."""
     faults: list[FaultReport]
     ended: bool
-    """Whether it came to its end; else what was asked after the last fault is not judged yet."""
+    """True if it came to its end; otherwise queries sent after the last fault are not judged yet."""
 
     @property
     def passed(self) -> bool:
-        """Whether nothing was lost, shown twice or held, and all recovered."""
+        """True if no query was lost, shown twice or held, and the system recovered from all faults."""
         recovered = all(fault.recovered_s is not None and not fault.problem for fault in self.faults)
         return recovered and not (self.lost or self.shown_twice or self.waiting or any(self.behind.values()))
 
     @property
     def verdict(self) -> str:
-        """What is to be said of it in a word."""
+        """Verdict for the report."""
         return ("passed" if self.ended else "passed so far") if self.passed else "FAILED"
 
 
 class Course(msgspec.Struct, frozen=True, kw_only=True):
-    """How a campaign goes, and when it ends."""
+    """Parameters of a campaign, and its end."""
 
     seed: int
-    """Of the order of faults, and of what they draw."""
+    """Seed of the order of faults, and of their random choices."""
     rate: float
-    """Queries a second of all clients together."""
+    """Queries per second of all clients together."""
     every_s: float
-    """Least seconds from the beginning of one fault to that of the next."""
+    """Least seconds from the beginning of one fault to the beginning of the next."""
     minutes: float = inf
-    """After which no other fault begins."""
+    """Minutes after which no other fault begins."""
     queries: float = inf
-    """Queries asked after which none does."""
+    """Number of queries after which no other fault begins."""
 
 
 async def run_campaign(
@@ -118,11 +119,11 @@ async def run_campaign(
     """Inflict faults in seeded order, each once before any again, until the course ends or `stop` is set.
 
     Args:
-        arena: the system, and how long faults last.
-        faults: those that can be done here.
-        course: how it goes.
-        tell: is told after each fault what is known so far.
-        stop: has no other fault begin.
+        arena: the system, and the durations of faults.
+        faults: faults that are possible here.
+        course: parameters of the campaign.
+        tell: called after each fault with the report so far.
+        stop: when set, no other fault begins.
     """
     ledger, began = arena.ledger, time.monotonic()
     found = CampaignReport(
@@ -149,7 +150,7 @@ async def run_campaign(
 
 
 def _count(found: CampaignReport, ledger: Ledger, began: float) -> None:
-    """Take into a report what the books say, but for what is lost."""
+    """Copy the ledger's counts into a report, except lost queries."""
     reasons = list(ledger.dead_letters.values())
     found.minutes = (time.monotonic() - began) / 60
     found.asked = ledger.asked
@@ -165,7 +166,7 @@ def _memory_mib(arena: Arena) -> dict[str, float]:
 
 @asynccontextmanager
 async def _traffic(arena: Arena, rate: float) -> AsyncGenerator[None]:
-    """Ask while the context is open; leaving it waits until every query is answered, or given up."""
+    """Send queries while the context is open; on leaving, wait until all are answered or the patience ends."""
     kafka, run, each, stop = arena.kafka, arena.run, rate / len(CLIENTS), asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
         reading = tasks.create_task(read_results(arena.ledger, kafka), name="read results")
@@ -185,7 +186,7 @@ async def _traffic(arena: Arena, rate: float) -> AsyncGenerator[None]:
 
 
 async def inflict(fault: FaultScenario, arena: Arena, began: float) -> FaultReport:
-    """Inflict one fault on a system that is asked, wait until all has recovered, and say how that went."""
+    """Inflict one fault on a system under load, wait for the recovery, and return the result."""
     ledger, started = arena.ledger, time.monotonic()
     in_vain = ledger.in_vain
     problem = ""
@@ -196,7 +197,7 @@ async def inflict(fault: FaultScenario, arena: Arena, began: float) -> FaultRepo
         OSError,
         psutil.Error,
         MissedTargetError,
-    ) as error:  # the others go on: it may be hours until somebody looks
+    ) as error:  # the campaign continues: it may run unattended
         problem = repr(error)
     ended = time.monotonic()
 
@@ -225,7 +226,7 @@ async def inflict(fault: FaultScenario, arena: Arena, began: float) -> FaultRepo
 
 
 async def _still_held(arena: Arena) -> tuple[dict[str, int], int]:
-    """Who is behind when all should be idle, and how many places the gateway still holds."""
+    """Return the lags that remain when all should be idle, by topic, and the gateway's queries in flight."""
     behind: dict[str, int] = {}
     waiting = 0
     end = time.monotonic() + _IDLE_S
@@ -248,10 +249,10 @@ async def _gateway_in_flight(http: aiohttp.ClientSession, gateway: str) -> int:
 
 async def _wait_until(condition: Callable[[], bool], limit_s: float) -> None:
     end = time.monotonic() + limit_s
-    while not condition() and time.monotonic() < end:  # noqa: ASYNC110 - the books have no event, and are cheap to ask
+    while not condition() and time.monotonic() < end:  # noqa: ASYNC110 - the ledger has no event and is cheap to read
         await asyncio.sleep(_LOOK_S)
 
 
 def new_random(seed: int) -> random.Random:
-    """The source of all that a campaign draws."""
+    """Return the source of all random choices of a campaign."""
     return random.Random(seed)

@@ -1,16 +1,16 @@
-"""Ids that have had their answer, in a byte each: a campaign of a million queries must not grow by all their names.
+"""Set of answered ids, with one byte per id, so that a campaign of a million queries does not store all of them.
 
-Clients number what they ask, so an id is a name and a number. Whatever is no such id is kept as it is.
+Clients number their queries, so an id is a name and a number. Other ids are stored in full.
 """
 
 from typing import Final
 
 _MOST: Final = 10_000_000
-"""Numbers from here on are not believed to be counted."""
+"""Numbers from here on do not count as a client's numbering."""
 
 
 class ClosedIds:
-    """A set of ids that only grows."""
+    """Set of ids that only grows."""
 
     def __init__(self) -> None:
         self._numbered: dict[str, bytearray] = {}
@@ -22,7 +22,7 @@ class ClosedIds:
 
     @property
     def size_bytes(self) -> int:
-        """What the numbers of ids take."""
+        """Bytes that the numbered ids take."""
         return sum(map(len, self._numbered.values()))
 
     def __contains__(self, query_id: str) -> bool:
@@ -33,7 +33,7 @@ class ClosedIds:
         return number < len(seen) and bool(seen[number])
 
     def add(self, query_id: str) -> None:
-        """Add an id, if it is not there."""
+        """Add an id; no-op if it is present."""
         if query_id in self:
             return
         self._count += 1
@@ -47,7 +47,7 @@ class ClosedIds:
 
 
 def _split(query_id: str) -> tuple[str, int]:
-    """Name and number of an id; a negative number: it has none."""
+    """Return the name and the number of an id; the number is negative if it has none."""
     name, _, digits = query_id.rpartition("-")
     number = int(digits) if digits.isascii() and digits.isdigit() and len(digits) < len(str(_MOST)) else -1
     return (name, number) if str(number) == digits else ("", -1)

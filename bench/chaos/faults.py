@@ -1,4 +1,4 @@
-"""What is done to a running system: a table of faults, each a coroutine that ends when the fault does."""
+"""Faults of a running system: a table, each entry a coroutine that ends when the fault does."""
 
 import asyncio
 import os
@@ -35,19 +35,19 @@ _GATEWAY_UPLOADS: Final = 60
 
 
 class Arena(msgspec.Struct, kw_only=True):
-    """What a fault may touch, and how long it lasts."""
+    """System that faults act on, and their durations."""
 
     site: Site
     ledger: Ledger
     rng: random.Random
     run: str
     stop_s: float
-    """Seconds that a process is stopped."""
+    """Seconds for which a process is stopped."""
     outage_s: float
-    """Seconds that Kafka or Postgres is stopped."""
+    """Seconds for which Kafka or Postgres is stopped."""
     cluster: KafkaCluster | None = None
     small_disk: bool = False
-    """Whether the system's folder is a file system of its own that may be filled."""
+    """True if the system's folder is a file system of its own that may be filled."""
 
     @property
     def kafka(self) -> str:
@@ -56,24 +56,24 @@ class Arena(msgspec.Struct, kw_only=True):
 
 
 class FaultScenario(msgspec.Struct, frozen=True):
-    """A kind of fault."""
+    """Kind of fault."""
 
     name: str
     inflict: Callable[[Arena], Awaitable[None]]
     is_possible: Callable[[Arena], str] = lambda _arena: ""
-    """Reason why it cannot be done here; empty if it can."""
+    """Reason for which it is impossible here; empty if it is possible."""
     missed: Callable[[Arena], str] = lambda _arena: ""
-    """Evidence, once all is settled, that it did not hit what it names; empty if there is none."""
+    """Evidence, after all queries are settled, that it missed its target; empty if there is none."""
 
 
 async def kill_some(kinds: tuple[str, ...], counts: int, arena: Arena) -> None:
-    """SIGKILL so many processes of each kind, all at once."""
+    """SIGKILL `counts` processes of each kind, all at once."""
     victims = [p for kind in kinds for p in await arena.site.wait_for(kind, counts)]
     await kill(victims)
 
 
 async def freeze(kinds: tuple[str, ...], how_long: Callable[[Arena], float], arena: Arena) -> None:
-    """SIGSTOP a process of each kind for a while; what was replaced meanwhile is not there to go on."""
+    """SIGSTOP a process of each kind for a while. A process that was replaced meanwhile is not resumed."""
     found = [arena.rng.choice(await arena.site.wait_for(kind)) for kind in kinds]
     victims = with_children(found) if "postgres" in kinds else found
     send(victims, signal.SIGSTOP)
@@ -85,7 +85,7 @@ async def freeze(kinds: tuple[str, ...], how_long: Callable[[Arena], float], are
 
 
 async def fill_disk(arena: Arena) -> None:
-    """Leave no room under the log, the tables and the artifacts for a while."""
+    """Fill the file system of the log, the tables and the artifacts for a while."""
     ballast = arena.site.system.home / "ballast"
     try:
         await asyncio.to_thread(_fill, ballast)
@@ -101,12 +101,12 @@ def _fill(ballast: Path) -> None:
         try:
             while out.write(bytes(_BALLAST_BYTES)):
                 pass
-        except OSError:  # there is no room left, as there should not be
+        except OSError:  # the disk is full, as intended
             pass
 
 
 async def poison_model(values: Iterable[float], arena: Arena) -> None:
-    """Send queries at which the model crashes, hangs, leaks or raises, among all the good ones."""
+    """Send queries on which the model crashes, hangs, leaks or raises, among normal queries."""
     async with AIOKafkaProducer(bootstrap_servers=arena.kafka, acks="all") as producer:
         for number, value in enumerate(values):
             body, headers = poisoned_query(value)
@@ -120,13 +120,13 @@ def _poison_client(value: float) -> str:
 
 
 def _answered(value: float, arena: Arena) -> str:
-    """Evidence that the model answered a query at which it should have failed."""
+    """Return evidence that the model answered a query on which it should have failed."""
     count = arena.ledger.outcomes.get(_poison_client(value), Counter())[OK]
     return f"the model answered {count} queries at which it should have failed" if count else ""
 
 
 async def poison_records(arena: Arena) -> None:
-    """Write 200 odd records to the task's topic."""
+    """Write 200 malformed records to the task's topic."""
     largest = 64 * 2**20
     producer = AIOKafkaProducer(bootstrap_servers=arena.kafka, acks="all", max_request_size=largest)
     run = f"{arena.run}-{time.monotonic_ns()}"
@@ -135,7 +135,7 @@ async def poison_records(arena: Arena) -> None:
             try:
                 await producer.send_and_wait(task_topic(TASK), value, headers=headers, key=b"odd")
             except KafkaError:
-                continue  # Kafka itself takes no such record
+                continue  # Kafka itself rejects such a record
             if query_id:
                 arena.ledger.ask(_ODD_CLIENT, query_id, time.monotonic())
         query_id = f"{run}-odd-key"
@@ -144,7 +144,7 @@ async def poison_records(arena: Arena) -> None:
 
 
 async def shift_clocks(arena: Arena) -> None:
-    """Have a selector and a worker beside the others whose clocks are 5 s ahead and behind."""
+    """Run additional selectors and a worker whose clocks are 5 s ahead or behind, for a while."""
     home = arena.site.system.home
     shared = {
         "INFAAS_HOME": str(home),
@@ -170,7 +170,7 @@ async def shift_clocks(arena: Arena) -> None:
 
 
 async def slow_clients(arena: Arena) -> None:
-    """Begin 60 uploads of 14 MB and never end them; then go."""
+    """Begin 60 uploads of 14 MB without completing them, then reset the connections."""
     gateway = urlsplit(arena.site.system.gateway)
     head = f"POST /v2/models/{TASK}/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 14000000\r\n\r\n".encode()
     writers: list[asyncio.StreamWriter] = []
@@ -188,7 +188,7 @@ async def slow_clients(arena: Arena) -> None:
 
 
 async def vanishing_clients(arena: Arena) -> None:
-    """Start client programs with hundreds of queries under way each, and SIGKILL them."""
+    """Start client programs with hundreds of queries in flight each, and SIGKILL them."""
     logs = arena.site.system.home / "logs"
     for number in range(3):
         command = [sys.executable, "-m", "bench.chaos.vanishing_client", arena.kafka]

@@ -20,21 +20,21 @@ _LOOK_S: Final = 0.2
 
 
 class NodePorts(NamedTuple):
-    """Ports of one node, which all nodes must know before any starts."""
+    """Ports of one node; all nodes must know them before any node starts."""
 
     broker: int
     controller: int
 
 
 class KafkaCluster:
-    """A cluster whose nodes are brokers and controllers at once."""
+    """Cluster whose nodes are brokers and controllers at once."""
 
     def __init__(self, nodes: Sequence[ApacheKafka]) -> None:
         self.bootstrap = ",".join(node.bootstrap for node in nodes)
         self._nodes = nodes
 
     def processes(self) -> list[psutil.Process]:
-        """The nodes' processes."""
+        """Return the nodes' processes."""
         return [psutil.Process(node.pid) for node in self._nodes]
 
 
@@ -43,13 +43,13 @@ async def kafka_cluster(home: Path) -> AsyncGenerator[KafkaCluster]:
     """Run a cluster while the context is open; entering waits until all nodes answer.
 
     Raises:
-        OperatorError: it cannot be had, or a node does not start.
+        OperatorError: Kafka is not available, or a node does not start.
     """
     ports, cluster_id = [NodePorts(free_port(), free_port()) for _ in range(_NODES)], new_cluster_id()
     nodes = [_node(home / f"node-{number}", ports, number, cluster_id) for number in range(_NODES)]
     async with AsyncExitStack() as stack:
         async with asyncio.timeout(_READY_S), asyncio.TaskGroup() as starting:
-            for node in nodes:  # together: none answers before most are there
+            for node in nodes:  # at once: no node answers before the quorum is up
                 starting.create_task(stack.enter_async_context(node))
         cluster = KafkaCluster(nodes)
         await _wait_until_complete(KafkaSettings(bootstrap=cluster.bootstrap))
@@ -58,7 +58,7 @@ async def kafka_cluster(home: Path) -> AsyncGenerator[KafkaCluster]:
 
 def _node(home: Path, ports: Sequence[NodePorts], number: int, cluster_id: str) -> ApacheKafka:
     def properties(data: Path, port: int, _controller_port: int) -> str:
-        # What stands last counts.
+        # A later line overrides an earlier one.
         return server_properties(data, port, ports[number].controller) + _properties(ports, number)
 
     return ApacheKafka(home, ports[number].broker, properties, cluster=cluster_id)

@@ -1,4 +1,4 @@
-"""Records that a plain producer may write and a model may meet, each meant to cost more than its own query."""
+"""Harmful records and queries: each is meant to damage more than its own query."""
 
 import random
 import struct
@@ -22,10 +22,10 @@ Headers = list[tuple[str, bytes]]
 
 _STAND_IN: Final = b"infaas-stand-in"
 _CRC_AT: Final = 17
-"""Where a batch has the checksum of all that follows."""
+"""Offset of the checksum in a record batch; it covers all bytes after it."""
 LARGEST: Final = 16 * 2**20
 CRASHES, HANGS, LEAKS, FAILS = 101.0, 102.0, 103.0, 104.0
-"""First value of an input at which the model crashes its process, never ends, keeps 50 MiB, or raises."""
+"""First value of an input on which the model crashes its process, never ends, keeps 50 MiB, or raises."""
 
 MODEL_FAULTS: Final = f"""
 import os, signal, threading
@@ -44,11 +44,11 @@ def faulty(self, inputs):
     return infer(self, inputs)
 onnx.OnnxSession.infer = faulty
 """
-"""A `sitecustomize` for workers: the runtime is real but for these inputs."""
+"""A `sitecustomize` module for workers: the runtime is real except for these inputs."""
 
 
 def poisoned_query(first: float) -> tuple[bytes, Headers]:
-    """A query that is sound but for what the model makes of it."""
+    """Return a valid query on which the model fails."""
     inputs, _labels = labelled("digits")
     one = {name: array[:1].copy() for name, array in inputs.items()}
     for array in one.values():
@@ -61,7 +61,7 @@ def poisoned_query(first: float) -> tuple[bytes, Headers]:
 
 
 def odd_records(run: str, seed: int) -> list[tuple[str, bytes | None, Headers]]:
-    """Some 200 odd records: id, value and headers of each; what holds an id of `run` must be answered or buried."""
+    """Return some 200 malformed records: id, value and headers. Each with an id must get a result or a dead letter."""
     rng = random.Random(seed)
     value, headers = small_query()
     named = [(f"{run}-odd-{number}", rng.randbytes(rng.randrange(200))) for number in range(120)]
@@ -86,7 +86,7 @@ def odd_records(run: str, seed: int) -> list[tuple[str, bytes | None, Headers]]:
 
 
 async def send_odd_key(producer: AIOKafkaProducer, query_id: str, topic: str) -> None:
-    """Send a record with a header name that is not UTF-8, which no client library writes but any program may."""
+    """Send a record with a header name that is not UTF-8; no client library writes it, but any program may."""
     value, headers = small_query()
     builder = DefaultRecordBatchBuilder(
         magic=2, compression_type=0, is_transactional=0, producer_id=-1, producer_epoch=-1, base_sequence=0,

@@ -1,4 +1,4 @@
-"""The report of a campaign: a table for the terminal, a page for the browser, the figures as JSON."""
+"""Report of a campaign: a table for the terminal, an HTML page, and the figures as JSON."""
 
 import html
 from collections.abc import Iterable
@@ -33,7 +33,7 @@ th:first-child, td:first-child { text-align: left }
 
 
 def fault_table(faults: Iterable[FaultReport]) -> Table:
-    """Table of what became of each fault."""
+    """Return the table of the faults' results."""
     table = Table(*_COLUMNS)
     for fault in faults:
         table.add_row(*_cells(fault), style="bold red" if fault.lost or fault.recovered_s is None else "")
@@ -41,7 +41,7 @@ def fault_table(faults: Iterable[FaultReport]) -> Table:
 
 
 def summary(report: CampaignReport) -> list[tuple[str, str]]:
-    """What is to be said of the whole campaign, line by line."""
+    """Return the lines of the campaign's summary: name and text."""
     outcomes = (f"{client}: {_counts(counts)}" for client, counts in sorted(report.outcomes.items()))
     return [
         ("verdict", report.verdict),
@@ -61,9 +61,9 @@ def summary(report: CampaignReport) -> list[tuple[str, str]]:
 
 
 def write_report(report: CampaignReport, folder: Path) -> Path:
-    """Write `report.json` and `report.html` into a folder; returns the page's path.
+    """Write `report.json` and `report.html` into a folder. Returns the path of the page.
 
-    Each is replaced at once, so that whoever is killed while writing leaves the one before.
+    Each file is replaced atomically, so that a kill during a write leaves the previous one.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _replace(folder / "report.json", msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")

@@ -1,7 +1,7 @@
-"""The disk and the memory that a campaign takes, however long it runs.
+"""Disk and memory of a campaign, bounded however long it runs.
 
-Kafka deletes results, statuses and dead letters after some minutes instead of an hour and weeks; queries it deletes
-when they are done, as always. Logs of processes, which nobody rotates for them, lose their beginning.
+Kafka deletes results, statuses and dead letters after ten minutes instead of hours or weeks; queries are deleted when
+they are done, as always. The logs of processes are not rotated, so the campaign cuts their beginning.
 """
 
 from pathlib import Path
@@ -15,19 +15,19 @@ SHORT_RETENTION: Final = {
     "INFAAS_KAFKA_RETENTION_MS": str(_KEPT_MS),
     "INFAAS_KAFKA_DEAD_LETTER_RETENTION_MS": str(_KEPT_MS),
 }
-"""Environment of a system that keeps little."""
+"""Environment of a system with short retention."""
 _MOST_LOG_BYTES: Final = 16 * 2**20
 _KEPT_LOG_BYTES: Final = 2**20
 
 
 _LOGS: Final = ("logs/*.log", "*/kafka.log", "*/postgres.log")
-"""Where processes log, below the folder of a system; Kafka's segments are called `*.log`, too."""
+"""Logs of processes, relative to a system's folder; Kafka's segments also have the suffix `.log`."""
 
 
 def cut_logs(home: Path, most_bytes: int = _MOST_LOG_BYTES, kept_bytes: int = _KEPT_LOG_BYTES) -> None:
-    """Leave the end of each log of a system that has grown beyond a size; what is written meanwhile may be lost.
+    """Cut each log of a system that exceeds a size to its end; lines written at the same time may be lost.
 
-    Processes go on writing where the log ends: they have opened it to append.
+    Processes continue at the new end, because they opened the log in append mode.
     """
     for log in (log for pattern in _LOGS for log in home.glob(pattern)):
         if log.stat().st_size > most_bytes:
@@ -38,7 +38,7 @@ def cut_logs(home: Path, most_bytes: int = _MOST_LOG_BYTES, kept_bytes: int = _K
 
 
 def disk_mib(folder: Path) -> float:
-    """What is in a folder, in MiB; files that go meanwhile do not count."""
+    """Return the size of a folder in MiB; files deleted during the count are ignored."""
     total = 0
     for path in folder.rglob("*"):
         try:
@@ -49,5 +49,5 @@ def disk_mib(folder: Path) -> float:
 
 
 def own_mib() -> float:
-    """Resident memory of this process, which asks and keeps the books, in MiB."""
+    """Return the resident memory in MiB of this process, with the clients and the ledger."""
     return psutil.Process().memory_info().rss / 2**20

@@ -1,4 +1,4 @@
-"""The processes of a running system, and what can be done to them."""
+"""Processes of a running system, and signals to them."""
 
 import asyncio
 import os
@@ -21,22 +21,22 @@ SERVICES: Final = {
     "jobs": "jobs",
     "registrar": "registrar",
 }
-"""Kinds of service, each with the module that runs it."""
+"""Kinds of service, with the module that runs each."""
 _ENDED_S: Final = 10.0
 
 
 class MissedTargetError(Exception):
-    """A fault did not hit the processes that its name states."""
+    """Error: a fault did not hit the processes in its name."""
 
 
 class Site:
-    """The processes of one system on this machine, found anew whenever they are asked for: they come and go."""
+    """Processes of one system on this machine, searched at each call, because processes are replaced."""
 
     def __init__(self, system: SystemUnderTest) -> None:
         self.system = system
 
     def find(self, kind: str) -> list[psutil.Process]:
-        """Processes of a kind, by their command lines; those of `kafka` and `postgres` without their children."""
+        """Return the processes of a kind, by their command lines; for `kafka` and `postgres` without children."""
         if kind == "kafka":
             return [process for process in self._ours() if "kafka.Kafka" in _words(process)]
         if kind == "postgres":
@@ -48,30 +48,30 @@ class Site:
         return [process for process in found if f"-m {module}" in " ".join(_words(process))]
 
     async def wait_for(self, kind: str, count: int = 1) -> list[psutil.Process]:
-        """Wait until so many processes of a kind run; returns them.
+        """Wait until `count` processes of a kind run. Returns them.
 
         Raises:
-            TimeoutError: they do not come.
+            TimeoutError: they do not start in time.
         """
         async with asyncio.timeout(_FOUND_S):
-            while len(found := await asyncio.to_thread(self.find, kind)) < count:  # noqa: ASYNC110 - no event tells
+            while len(found := await asyncio.to_thread(self.find, kind)) < count:  # noqa: ASYNC110 - there is no event
                 await asyncio.sleep(_LOOK_S)
         return found[:count]
 
     def memory_mib(self) -> dict[str, float]:
-        """Resident memory by kind of process, in MiB."""
+        """Return the resident memory in MiB by kind of process."""
         return {
             kind: sum(_rss(process) for process in self.find(kind)) / 2**20 for kind in (*SERVICES, "kafka", "postgres")
         }
 
     def _ours(self) -> Iterable[psutil.Process]:
-        """Processes whose command line names our home; Postgres's children name it not."""
+        """Return the processes whose command line names the system's folder; Postgres's children do not."""
         home = str(self.system.home)
         return [p for p in psutil.process_iter() if any(home in word for word in _words(p))]
 
 
 def send(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
-    """Send a signal to processes; one that is gone already is no error."""
+    """Send a signal to processes; a process that has ended is ignored."""
     for process in processes:
         try:
             os.kill(process.pid, number)
@@ -80,10 +80,10 @@ def send(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
 
 
 async def kill(processes: list[psutil.Process]) -> None:
-    """SIGKILL processes, all at once, and wait until none of them runs.
+    """SIGKILL processes, all at once, and wait until none runs.
 
     Raises:
-        MissedTargetError: one of them ended before, or still runs.
+        MissedTargetError: one had ended before, or still runs.
     """
     if ended := [process.pid for process in processes if not process.is_running()]:
         raise MissedTargetError(f"ended before SIGKILL: {ended}")
@@ -97,7 +97,7 @@ def check_stopped(processes: Iterable[psutil.Process]) -> None:
     """Check that SIGSTOP has stopped processes.
 
     Raises:
-        MissedTargetError: one of them goes on.
+        MissedTargetError: one is not stopped.
     """
     states = {process.pid: process.status() for process in processes}
     if going := {pid: state for pid, state in states.items() if state != psutil.STATUS_STOPPED}:
@@ -105,7 +105,7 @@ def check_stopped(processes: Iterable[psutil.Process]) -> None:
 
 
 def with_children(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
-    """The processes and all their descendants."""
+    """Return the processes and all their descendants."""
     return [each for process in processes for each in (process, *process.children(recursive=True))]
 
 

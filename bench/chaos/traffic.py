@@ -1,8 +1,8 @@
-"""Clients of three kinds at once: our library, a plain Kafka program, HTTP. Each asks at a fixed rate.
+"""Clients of three kinds at once: our library, a plain Kafka program, HTTP. Each sends queries at a fixed rate.
 
-They do what sensible clients do. The library is told at once what is not taken, and that is an outcome. The plain
-program counts a query as asked when Kafka has acknowledged it, and reads the results topic of the task by itself. HTTP
-asks again under the same id when a connection breaks or the gateway says 5xx.
+They behave as sensible clients do. The library's errors are outcomes. The plain program counts a query once Kafka has
+acknowledged it, and reads the task's results topic itself. The HTTP client retries with the same id after a broken
+connection or a status 5xx.
 """
 
 import asyncio
@@ -30,23 +30,23 @@ PATIENCE_S: Final = 150.0
 _RETRY_S: Final = 0.25
 _EARLY_AT_MOST: Final = 10_000
 _OFFLINE_EVERY: Final = 4
-"""Of the plain program's queries, each so manieth is offline."""
+"""Interval of offline queries among the plain program's queries."""
 
 
 async def at_rate(
     name: str, rate: float, ask: Callable[[str], Coroutine[None, None, None]], stop: asyncio.Event
 ) -> None:
-    """Ask `rate` times a second under new ids until `stop` is set, each in a task of its own; then wait for all."""
+    """Send `rate` queries per second with new ids until `stop` is set, each in a task; then wait for all tasks."""
     start, number = time.monotonic(), 0
     async with asyncio.TaskGroup() as queries:
         while not stop.is_set():
-            queries.create_task(ask(f"{name}-{number}"))  # bounded: the rate times the patience
+            queries.create_task(ask(f"{name}-{number}"))  # bounded by the rate times the patience
             number += 1
             await asyncio.sleep(max(0.0, start + number / rate - time.monotonic()))
 
 
 async def ask_by_library(ledger: Ledger, kafka: str, run: str, rate: float, stop: asyncio.Event) -> None:
-    """Ask with our own client library."""
+    """Send queries with our client library."""
     inputs, _labels = labelled(TASK)
     one = {name: array[:1] for name, array in inputs.items()}
     async with InfaasClient(kafka=kafka) as client:
@@ -66,9 +66,9 @@ async def ask_by_library(ledger: Ledger, kafka: str, run: str, rate: float, stop
 
 
 async def ask_by_kafka(ledger: Ledger, kafka: str, run: str, rate: float, stop: asyncio.Event) -> None:
-    """Ask with a plain producer that knows nothing of us, and names no topic for the results."""
+    """Send queries with a plain producer, without a reply topic."""
     value, headers = small_query()
-    # Without idempotence: how aiokafka's own copes with a broker that goes away is not what is tried here.
+    # Not idempotent: the recovery of aiokafka's idempotent producer is not the subject of this test.
     producer = AIOKafkaProducer(bootstrap_servers=kafka, acks="all")
 
     async def ask(query_id: str) -> None:
@@ -78,7 +78,7 @@ async def ask_by_kafka(ledger: Ledger, kafka: str, run: str, rate: float, stop: 
         try:
             await (await producer.send(task_topic(TASK), value, headers=[(h.ID, query_id.encode()), *headers, *mode]))
         except KafkaError:
-            return  # not taken, or taken without a word: whoever has to know asks again
+            return  # rejected, or written without an acknowledgement: not counted
         ledger.ask("kafka", query_id, asked_at)
 
     async with producer:
@@ -100,15 +100,15 @@ async def read_results(ledger: Ledger, kafka: str) -> None:
                     ledger.bury(query_id, fields.get(REASON, ""))
                 elif "-kafka-" in query_id or "-odd-" in query_id:
                     early[query_id] = fields.get(h.STATUS, "")
-            # A result may be here before the acknowledgement of its query: look again.
+            # A result may arrive before the acknowledgement of its query, so each is checked again later.
             for query_id in [query_id for query_id in early if ledger.is_known(query_id)]:
                 ledger.close(query_id, early.pop(query_id), time.monotonic(), repeats=True)
-            while len(early) > _EARLY_AT_MOST:  # of queries that were taken without a word
+            while len(early) > _EARLY_AT_MOST:  # of queries written without an acknowledgement
                 early.pop(next(iter(early)))
 
 
 async def ask_by_http(ledger: Ledger, gateway: str, run: str, rate: float, stop: asyncio.Event) -> None:
-    """Ask the gateway, again under the same id where that is sensible."""
+    """Send queries to the gateway, with retries under the same id."""
     value, raw = small_query()
     headers = {name: text.decode() for name, text in raw}
     url = f"{gateway}/v2/models/{TASK}/infer"

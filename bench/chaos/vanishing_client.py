@@ -1,4 +1,4 @@
-"""A client program with hundreds of queries under way, meant to be killed.
+"""Client program with hundreds of queries in flight, meant to be killed.
 
 `python -m bench.chaos.vanishing_client KAFKA` runs it.
 """
@@ -14,7 +14,7 @@ _AT_ONCE = 300
 
 
 async def ask_for_ever(kafka: str) -> None:
-    """Keep so many queries under way until killed."""
+    """Keep `_AT_ONCE` queries in flight until killed."""
     inputs, _labels = labelled("digits")
     one = {name: array[:1] for name, array in inputs.items()}
 

@@ -1,9 +1,9 @@
-"""The baseline: a bare aiokafka loop that moves each record from one topic to the next.
+"""Baseline: a bare aiokafka loop that moves each record from one topic to the next.
 
 `python -m bench.core.baseline` runs it.
 
-It gives the same delivery as ours: a producer with acks=all, idempotent where the broker can be, and a commit of what
-was acknowledged each 200 ms.
+Its delivery guarantees equal ours: a producer with acks=all, idempotent if the broker supports it, and a commit each
+200 ms.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""A measured figure beside its baseline."""
+"""Measured figure beside its baseline."""
 
 from collections.abc import Sequence
 
@@ -6,24 +6,24 @@ import msgspec
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
-    """A measured value beside its baseline: a line of the tables."""
+    """Measured value beside its baseline: a line of the tables."""
 
     name: str
     broker: str
     value: float
     unit: str
     baseline: float | None = None
-    """What the bare program reached in the same run; None where there is nothing to compare with."""
+    """Value of the bare program in the same run; None if there is nothing to compare with."""
     ratio: float | None = None
     """Value over baseline."""
     target: str = ""
-    """What is promised of the value or the ratio; empty if nothing is."""
+    """Promise about the value or the ratio; empty if there is none."""
     passed: bool | None = None
-    """Whether the promise is kept; None where there is none."""
+    """True if the promise is kept; None if there is none."""
     group: str = ""
     """Table that it belongs to: `scale`, `peers`, or else the first."""
     commit: str = ""
-    """Commit that was measured, as `git describe` names it; it says where there were changes beside it."""
+    """Measured commit, as named by `git describe`, which marks uncommitted changes."""
     date: str = ""
     """Day of the measurement, in ISO 8601."""
     machine: str = ""

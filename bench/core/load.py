@@ -1,6 +1,6 @@
-"""An open-loop load: queries leave at a fixed rate, however late the answers are, and every answer is timed.
+"""Open-loop load: queries are sent at a fixed rate, regardless of late answers, and every answer is timed.
 
-Closed loops hide queueing (a slow answer delays the next query); this one does not.
+Closed loops hide queueing, because a slow answer delays the next query. An open loop does not.
 """
 
 import asyncio
@@ -26,19 +26,19 @@ _LAST_ANSWERS_S = 20.0
 
 
 class AnsweredQuery(msgspec.Struct, frozen=True):
-    """How long a query took, and how it ended."""
+    """Latency and status of a query."""
 
     total_ms: float
     """Time from send to answer."""
     overhead_ms: float
-    """Time from send to answer, less the model's own computation."""
+    """Time from send to answer, minus the model's computation."""
     status: str
 
 
 class OpenLoopLoad:
-    """Load on one topic, as much as one client process can make; an async context manager.
+    """Load on one topic, up to the capacity of one client process; an async context manager.
 
-    With `listens` it takes results over a reply stream as well, as the client library and the gateway do.
+    With `listens` it also receives results over a reply stream, as the client library and the gateway do.
     """
 
     def __init__(
@@ -86,10 +86,10 @@ class OpenLoopLoad:
             await self._receiver.__aexit__(None, None, None)
 
     async def run(self, rate: float, seconds: float, patience_s: float = _LAST_ANSWERS_S) -> list[AnsweredQuery]:
-        """Send `rate` queries a second for `seconds`; returns the answers.
+        """Send `rate` queries per second for `seconds`. Returns the answers.
 
         Raises:
-            TimeoutError: answers are missing `patience_s` seconds after the last query left.
+            TimeoutError: answers are missing `patience_s` seconds after the last send.
         """
         self._sent.clear()
         self._answers = []
@@ -135,7 +135,7 @@ class OpenLoopLoad:
 
 
 def small_query() -> tuple[bytes, list[tuple[str, bytes]]]:
-    """Make a query of one small input: the record's value and the headers that describe it."""
+    """Make a query of one small input: the record's value and its headers."""
     inputs, _labels = labelled("digits")
     query = encode_request({name: array[:1] for name, array in inputs.items()})
     return query.value, [
@@ -151,5 +151,5 @@ def silence_s(answered_s: Iterable[float], killed_s: float, near_s: float) -> fl
 
 
 def repeated_results() -> int:
-    """Count the second results that the client library of this process has dropped so far."""
+    """Count the duplicate results that the client library of this process has dropped so far."""
     return int(REGISTRY.get_sample_value("infaas_replies_dropped_total", {"reason": "duplicate"}) or 0)

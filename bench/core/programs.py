@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 
 class EndedProgram(NamedTuple):
-    """A program that has ended."""
+    """Program that has ended."""
 
     code: int
     output: bytes
@@ -13,7 +13,7 @@ class EndedProgram(NamedTuple):
 
 
 async def run_program(*command: str, timeout_s: float) -> EndedProgram:
-    """Run a program; it does not outlive us or the time that it has.
+    """Run a program; it is killed when this call ends early or after `timeout_s`.
 
     Raises:
         FileNotFoundError: there is no such program.

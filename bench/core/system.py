@@ -1,4 +1,4 @@
-"""A whole system, started with `infaas up` the way a user does, on free ports and in a temporary home."""
+"""Whole system, started with `infaas up` as a user does, on free ports and in a temporary home."""
 
 import asyncio
 import json
@@ -19,22 +19,22 @@ _DOWN_S = 60.0
 
 
 class SystemUnderTest:
-    """A running system: where its parts are."""
+    """Running system: the addresses of its parts."""
 
     def __init__(self, home: Path, state: dict[str, Any]) -> None:
         self.home = home
         self.pid: int = state["pid"]
-        """Of `infaas up`, whose children all the others are."""
+        """Process id of `infaas up`, the ancestor of all other processes."""
         self.gateway: str = state["gateway"]
         self.postgres: str = state["postgres"]
         self.kafka = KafkaSettings(bootstrap=state["kafka"], fetch_max_wait_ms=state["fetch_max_wait_ms"])
 
     async def pid_of(self, service: str) -> int:
-        """Return the process id of the first service whose name starts so."""
+        """Return the process id of the first service whose name begins with `service`."""
         return next(pid for name, pid, _log in await self._services() if name.startswith(service))
 
     async def leading_autoscaler(self) -> int:
-        """Return the process id of the autoscaler that leads: the one that said so last."""
+        """Return the process id of the autoscaler that leads, according to its log."""
         return next(pid for name, pid, log in await self._services() if "autoscaler" in name and _leads(log))
 
     async def _services(self) -> list[tuple[str, int, Path]]:
@@ -55,7 +55,7 @@ async def running_system(broker: str, *tasks: str) -> AsyncGenerator[SystemUnder
 async def running_at(
     home: Path, broker: str, *tasks: str, flags: Sequence[str] = (), env: Mapping[str, str] | None = None
 ) -> AsyncGenerator[SystemUnderTest]:
-    """Run a system in a folder, on what was registered there before; `flags` are those of `infaas up`."""
+    """Run a system in a folder, with earlier registrations there kept; `flags` are passed to `infaas up`."""
     ports = [f"--{part}-port={free_port()}" for part in ("gateway", "kafka", "postgres")]
     command = [sys.executable, "-m", "infaas.cli.main", "up", "--kafka", broker, *ports, *flags]
     up = await asyncio.create_subprocess_exec(*command, env={**_environment(home), **(env or {})})
@@ -82,7 +82,7 @@ def _environment(home: Path) -> dict[str, str]:
 
 
 async def infaas(home: Path, *arguments: str) -> str:
-    """Run a command of the command line on the system in a folder; returns what it prints.
+    """Run a command of the command line on the system in a folder. Returns its output.
 
     Raises:
         RuntimeError: it failed.

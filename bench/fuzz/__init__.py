@@ -1,5 +1,5 @@
-"""Throws generated requests at every route of a gateway, and holds its answers against what it publishes.
+"""Fuzzing: sends generated requests to every route of a gateway, and checks its answers against its OpenAPI document.
 
-Reading order: http_fuzzing (requests made from the document) -> mutations, mutating (requests that a model takes, with
-something wrong) -> __main__ (against a system of its own).
+Reading order: http_fuzzing (requests made from the document) -> mutations, mutating (valid requests with an error
+inserted) -> __main__ (with a system of its own).
 """

@@ -1,7 +1,7 @@
 """Fuzz a gateway with a whole system behind it: `python -m bench.fuzz [--minutes N] [--seed N] [--url URL]`.
 
-Without a URL it starts a system of its own, with tasks of the zoo. Exit code 0 only if every answer was as the
-published document says, and no process ended or logged a defect.
+Without a URL it starts a system of its own, with tasks of the zoo. The exit code is 0 only if every answer conforms to
+the published document, and no process ended or logged a defect.
 """
 
 import argparse
@@ -22,7 +22,7 @@ _DEFECT: Final = "Traceback (most recent call last)"
 
 
 def main() -> None:
-    """Parse the command line, fuzz, print what was found."""
+    """Parse the command line, fuzz, and print the failures."""
     parser = argparse.ArgumentParser(prog="python -m bench.fuzz")
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--seed", type=int, default=1)
@@ -63,7 +63,7 @@ def _processes(system: SystemUnderTest) -> dict[str, int]:
 
 
 def _logged(system: SystemUnderTest) -> list[str]:
-    """Defects that any process has logged."""
+    """Return the defects that any process has logged."""
     return [
         f"{log.name}: {text[text.index(_DEFECT) :][:2000]}"
         for log in sorted(Path(system.home).rglob("*.log"))

@@ -1,8 +1,8 @@
-"""A run of schemathesis against a gateway: requests made from its OpenAPI document, such as fit it and such as do not.
+"""Run of schemathesis against a gateway, with valid and invalid requests made from its OpenAPI document.
 
-Of every answer it asks: is it no defect of the server, is its status in the document, and are its headers and its
-body what the document says of that status? So an error that is no JSON, or says nothing, is found as one that is 500.
-Names of real models stand in most paths, so that what is behind the name is reached.
+It checks of every answer that it is no server error, that its status is in the document, and that its headers and body
+match the document for this status. So an error that is not JSON, or has no message, is found like a 500. Most paths
+contain names of real models, so that requests reach the code behind the name.
 """
 
 import asyncio
@@ -16,9 +16,9 @@ from typing import Any, Final, NamedTuple
 from aiohttp import ClientSession
 
 _PATIENCE_S: Final = 120.0
-"""Seconds beyond the time that a run was given until it counts as hung."""
+"""Seconds beyond the time limit of a run after which it counts as hung."""
 _BOUNDED: Final = "fuzzing"
-"""The phase whose length one can say; what lies at the bounds of the document alone are 2,500 requests."""
+"""Phase with a limited number of examples; the boundary values of the document alone make 2,500 requests."""
 _CHECKS: Final = (
     "not_a_server_error",
     "status_code_conformance",
@@ -48,22 +48,22 @@ values = ["1", "2"]
 "path.name" = {{ dictionary = "models", probability = 0.8 }}
 "path.version" = {{ dictionary = "versions", probability = 0.8 }}
 """
-"""503 and 504 are answers to a deadline that cannot be kept, and to more than there is room for."""
+"""Settings of schemathesis. 503 and 504 are answers to overload, and to a deadline that cannot be met."""
 
 
 class FuzzReport(NamedTuple):
-    """What came of a run."""
+    """Result of a run."""
 
     requests: int
     operations: int
-    """Operations of the document that were tried."""
+    """Number of tested operations of the document."""
     failures: int
     output: str
-    """What schemathesis printed, with a command for each failure that repeats it."""
+    """Output of schemathesis, with a command that reproduces each failure."""
 
 
 async def fuzz_http(url: str, seed: int, *, seconds: int = 0, examples: int = 0) -> FuzzReport:
-    """Fuzz the gateway at `url` for so long, or with so many requests to each operation beside those at its bounds.
+    """Fuzz the gateway at `url` for `seconds`, or with `examples` requests to each operation besides boundary values.
 
     Raises:
         TimeoutError: the run did not end.
@@ -80,7 +80,7 @@ async def fuzz_http(url: str, seed: int, *, seconds: int = 0, examples: int = 0)
 
 
 async def _models(url: str) -> list[str]:
-    """Names of the models that can be asked."""
+    """Return the names of the models that can be queried."""
     async with ClientSession() as http, http.post(f"{url}/v2/repository/index", json={"ready": True}) as response:
         return sorted({model["name"] for model in await response.json()})
 

@@ -1,4 +1,4 @@
-"""A run of mutated requests against a gateway: each is answered, or told in JSON what to change."""
+"""Run of mutated requests against a gateway: each must get an answer, or an error in JSON that names the mistake."""
 
 import asyncio
 import json
@@ -18,23 +18,23 @@ from schemas.oip import decode_response
 from schemas.result import ErrorBody
 
 ANSWERED: Final = frozenset({200, 400, 403, 404, 413, 415, 417, 422, 429, 503, 504})
-"""Statuses that a query may be answered with; 500 is none of them."""
+"""Allowed statuses of an answer to a query; 500 is not allowed."""
 _AT_ONCE: Final = 8
 _MOST_FAILURES: Final = 20
 _LATEST_S: Final = 60.0
 
 
 class MutationReport(NamedTuple):
-    """What came of a run."""
+    """Result of a run."""
 
     requests: int
     statuses: dict[int, int]
     failures: list[str]
-    """Requests that were not answered as they should be, and how they were; the first few."""
+    """Requests with a wrong answer, and that answer; the first few."""
 
 
 async def mutate_http(url: str, seed: int, *, seconds: float = inf, most: int | None = None) -> MutationReport:
-    """Send mutated requests to the models at `url` for so long, or so many of them."""
+    """Send mutated requests to the models at `url` for `seconds`, or until `most` are sent."""
     end, statuses, failures = time.monotonic() + seconds, Counter[int](), list[str]()
     async with ClientSession(timeout=ClientTimeout(total=_LATEST_S)) as http:
         made = islice(mutants(await _described(http, url), Random(seed)), most)
@@ -65,7 +65,7 @@ async def _described(http: ClientSession, url: str) -> list[dict[str, Any]]:
 
 
 async def _send(http: ClientSession, url: str, mutant: Mutant) -> tuple[int, str]:
-    """The status of the answer, and what is wrong with it."""
+    """Send a mutant. Returns the status of the answer, and its fault, or an empty string."""
     path = f"{url}/v2/models/{mutant.model}/infer"
     try:
         async with http.post(path, data=mutant.body, headers=mutant.headers) as response:

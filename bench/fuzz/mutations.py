@@ -1,4 +1,4 @@
-"""Requests that a model takes, each with something wrong: they come further than what is made from a document alone."""
+"""Valid requests with one or more errors: they get further than requests made from the document alone."""
 
 import gzip
 import json
@@ -36,7 +36,7 @@ _MOST_ROWS: Final = 3
 
 
 class Mutant(NamedTuple):
-    """A request, as it is sent."""
+    """Mutated request as it is sent."""
 
     model: str
     body: bytes
@@ -44,7 +44,7 @@ class Mutant(NamedTuple):
 
 
 def mutants(models: Sequence[dict[str, Any]], rng: Random) -> Iterator[Mutant]:
-    """Make requests to models, as their metadata describes them, without end."""
+    """Yield requests to models, based on their metadata, without end."""
     while True:
         model = rng.choice(models)
         encoded = _valid(model, rng)
@@ -95,7 +95,7 @@ def _changed_json(body: bytes, rng: Random) -> bytes:
 
 
 def _change_node(content: Any, rng: Random) -> None:
-    """Replace, drop or double something that lies somewhere in a document."""
+    """Replace, drop or double a random node of a document."""
     places = list(_places(content))
     if not places:
         return
@@ -119,7 +119,7 @@ def _places(content: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _odd(rng: Random) -> Any:
-    return deepcopy(rng.choice(_ODD))  # or what is put into a list would be in all requests from then on
+    return deepcopy(rng.choice(_ODD))  # a copy, because a later mutation of it must not change the constants
 
 
 def _changed_bytes(body: bytes, rng: Random) -> bytes:
