@@ -71,7 +71,7 @@ class RegistrationDesk:
         try:
             claim = await claim_registration(
                 self._pool, self._name, self._settings.silent_s, max(1, self._settings.at_once - 1)
-            )  # a registration that waits for a worker may wait for ever: keep one place free
+            )  # a registration that waits for a worker may wait indefinitely: keep one place free
         except StoreUnavailable as error:
             self._failures.failed(error)
             return None

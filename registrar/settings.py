@@ -24,7 +24,7 @@ class RegistrarSettings(ArtifactUserSettings):
     """Memory limit in bytes of a registration's process, without its steps; 0: half of the free memory."""
     cpu_s: int = Field(default=1800, ge=1)
     """CPU limit in seconds of a registration's process, without its steps. Valid files need far less; some malicious
-    files would otherwise take for ever to read.
+    files would otherwise take endless time to read.
     """
     silent_s: float = Field(default=15.0, gt=0)
     """Seconds without a renewal after which another registrar may claim a registration."""

@@ -150,7 +150,7 @@ class CatalogWriter:
                 await note_registered(session, self.version, self._request.asked_by)
             await put_variant(session, variant, profile)
             await self._check_kept(variant, replace(architecture, source=""))  # a source need not be stored
-            # The rows are accepted now, and not yet visible. A topic without a row would take queries for ever.
+            # The rows are accepted now, and not yet visible. Nobody would answer queries in a topic without a row.
             await ensure_topics(self._kafka, topics)
         self.variants[variant.name] = variant
 

@@ -4,7 +4,7 @@
     remove    mark the row -> close the ingress topic and answer its queries -> revoke access -> topics -> row
 
 Each step can be repeated: an interrupted call is completed by the same call again. A password that was not set here is
-never changed: otherwise whoever may create tenants here could set the password of any Kafka user, and log in as them.
+never changed: otherwise a user who may create tenants here could take over any Kafka user.
 """
 
 import asyncio

@@ -107,7 +107,7 @@ class RemoteSteps:
             await asyncio.to_thread(self._fetch, outcome.files, written)
         return outcome.result(kind, row.worker)
 
-    # -- asking --------------------------------------------------------------------------------------------------------
+    # -- requests ------------------------------------------------------------------------------------------------------
 
     async def _known(self, build: Build) -> BuildRow | None:
         """Return the build if it was executed without an error."""

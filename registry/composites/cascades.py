@@ -195,7 +195,7 @@ def _confidence(request: CascadeRequest, scores: str, first: Arrays) -> tuple[st
 
 
 def _extremes(confidence: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Return the indices of the least and the most confident rows, which pass both stages and one."""
+    """Return the indices of the least and the most confident rows, so that they use both stages."""
     order = np.argsort(np.nan_to_num(confidence, nan=-np.inf), kind="stable")
     return np.concatenate([order[: _KEPT_ROWS // 2], order[-_KEPT_ROWS // 2 :]])
 

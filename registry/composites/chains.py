@@ -47,7 +47,7 @@ class ChainRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Name of the chain's task."""
     tasks: tuple[str, ...]
     feeds: Mapping[str, Mapping[str, str]] = {}
-    """By task, the output of the task before that feeds each input, if the names do not tell."""
+    """Output of the task before, by task and by input that it feeds, if the names do not tell."""
     through: tuple[tuple[str, ...], ...] = ()
     """Variants of the stages, one tuple for each chain; empty: all combinations of the cheapest and the most accurate
     of each task."""
@@ -109,7 +109,7 @@ async def register_chain(
 
 
 async def _choices(request: ChainRequest, finder: StageFinder) -> list[tuple[FoundStage, ...]]:
-    """Return the stages of each chain, the cheapest chain first."""
+    """Return the stages of each chain: in the order of the request, or the cheapest chain first."""
     if request.through:
         named = [
             [await finder.stage(name, task, but=(CHAIN,)) for name, task in zip(names, request.tasks, strict=True)]

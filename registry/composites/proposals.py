@@ -1,7 +1,7 @@
 """Proposes cascades that beat every single variant at equal accuracy. Pure.
 
-For each variant of a task, the cheapest cascade with at least its accuracy is sought. It is proposed if
-an input takes at least a fifth less time. The accuracy of a cascade depends on the rows on which the first stage is
+For each variant of a task, the cheapest cascade with at least its accuracy is sought. It is proposed if an input takes
+at least a fifth less time. The accuracy of a cascade depends on the rows on which the first stage is
 confident and wrong, which no profile contains; it is counted on labelled rows that every variant has computed.
 """
 
@@ -28,7 +28,7 @@ class StageRecord(msgspec.Struct, frozen=True):
     input_s: float
     """Seconds for a single input."""
     right: NDArray[np.bool_]
-    """For each row that all variants computed, true if this one is right."""
+    """True for each row on which it is right; all variants computed the same rows."""
     confidence: NDArray[np.float64]
 
     @property

@@ -54,7 +54,7 @@ def _values(graph: Any) -> list[Any]:
     return [value for value in (*graph.input, *graph.output) if value.name not in weights]
 
 
-# -- the proof ---------------------------------------------------------------------------------------------------------
+# -- the test ----------------------------------------------------------------------------------------------------------
 def computes_alike(original: Path, freed: Path, size: int) -> bool:
     """Return true if several batches at once give the outputs of the original for each; blocks, and loads both."""
     import onnxruntime
