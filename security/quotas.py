@@ -19,7 +19,7 @@ from schemas.principal import Principal, Quota, QuotaUse
 _MOST: Final = 10_000
 _WINDOWS_S: Final = (1, 60, 3600)
 _CONCURRENCY_RETRY_S: Final = 1.0
-"""Retry delay in the answer: nobody knows when a waiting query will be answered."""
+"""Retry delay in the answer, because the time until a waiting query is answered is unknown."""
 
 
 class QuotaMeter:
@@ -68,7 +68,7 @@ class QuotaMeters:
     def __init__(self, most: int = _MOST) -> None:
         self._most = most
         self._meters: OrderedDict[str, QuotaMeter] = OrderedDict()
-        """By principal; the most recently used comes last."""
+        """Meters by principal; the most recently used comes last."""
 
     def enter(self, principal: Principal, now: float) -> QuotaMeter | None:
         """Start a query of a principal; return the meter to `leave` at its end, or None without a quota.

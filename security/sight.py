@@ -45,7 +45,7 @@ class Sight:
         return self._principal.has(Role.ADMIN)
 
     def sees(self, row: Registered) -> bool:
-        """Return true if a row exists for the principal; unfinished and leaving rows exist only for their owner."""
+        """Return true if a row exists for the principal; unfinished rows do for owner and administrators only."""
         if not self._uses(used_as(row)) or not self._principal.may_ask(row.name if isinstance(row, Task) else row.task):
             return False
         return self.knows(row) or not _is_unfinished(row)

@@ -1,18 +1,18 @@
-"""The static half of a choice, cached per class of queries.
+"""The static part of a choice, cached per class of queries.
 
 A query's class is (target, accuracy rank, cost rank, latency class, size, mode). Ranks count distinct registered
-values, latency classes are log-spaced and sizes are those at which prices differ, so the classes are bounded however
-many limits clients invent; the least recently used are dropped. A class names candidates, it never skips the check of
-live load: the latency class only leaves out what is too slow for every query in it.
+values, latency classes are log-spaced, and sizes are those at which prices differ. So the number of classes is bounded,
+however many limits clients invent; the least recently used are dropped. A class lists candidates and never replaces the
+check of live load: its latency class only excludes variants that are too slow for every query in it.
 
-A decision walks what *serves*, which the workers' memory bounds, not what is registered. What is not loaded is reduced
-to its frontier, since a variant that is dearer and ready later than another is never the answer. Only building a class
-may look at all variants of the task. Classes are dropped when the task's variants, or which of them serve, change;
-replicas come and go without that.
+A choice iterates over the loaded variants, whose number the workers' memory bounds, instead of all registered ones.
+Variants that are not loaded are reduced to their frontier, because a variant that is dearer and ready later than
+another is never the answer. Only the construction of a class looks at all variants of the task. Classes are dropped
+when the task's variants, or which of them are loaded, change; changes of replicas drop nothing.
 
-Not every tenant may use every architecture. What one may use of a task is a `TaskCandidates` of its own, which knows of
-nothing else, so that no decision, explanation or error can tell of more. There is one for each class of tenants that
-may use the same, made when it is first asked for; a task of which everybody may use everything has none but itself.
+Not every tenant may use every architecture. The part of a task that a tenant may use is a `TaskCandidates` of its own,
+which contains nothing else, so that no choice, explanation or error can reveal more. There is one for each class of
+tenants, created at first use. A task that is open to everybody has no others.
 """
 
 import math
@@ -37,15 +37,15 @@ from selector.variants import PricedVariant
 
 CLASSES_A_TASK: Final = 1024
 VIEWS_A_TASK: Final = 256
-"""Most classes of tenants whose candidates are kept: each holds all variants of the task that they may use."""
+"""Maximum number of tenant classes whose candidates are kept; each holds all variants of the task that it may use."""
 _ONE_OF_EACH: Final = Versions()
 _EVERYBODY: Final[Users] = {}
 LATENCY_BOUNDS: Final = (*(0.001 * 1.25**step for step in range(63)), math.inf)
-"""Upper bounds of the latency classes in seconds: 1 ms to 17 minutes, each a quarter more than the one before."""
+"""Upper bounds of the latency classes in seconds: 1 ms to 17 minutes, each 1.25 times the one before."""
 
 
 class QueryClass(msgspec.Struct, frozen=True, gc=False):
-    """A class of queries in the task's own terms."""
+    """A class of queries by needs, with limits rounded to registered values."""
 
     target: str | None
     min_accuracy: float
@@ -56,7 +56,7 @@ class QueryClass(msgspec.Struct, frozen=True, gc=False):
 
 
 class Candidate:
-    """A variant that meets the static needs of a class, and the instances that serve it."""
+    """A variant that meets the static needs of a class, with its instances."""
 
     __slots__ = ("cost", "cost_header", "ready_s", "replicas", "variant")
 
@@ -67,15 +67,15 @@ class Candidate:
         self.ready_s = variant.ready_s(key.size)
         """Seconds to load it and compute one query."""
         self.replicas = replicas
-        """Its instances, as they come and go."""
+        """Its instances; updated as they come and go."""
 
     def order(self) -> tuple[float, float, str]:
-        """Sort key: the cheapest first; of equal cost the more accurate."""
+        """Return the sort key: the cheapest first; of equal cost the more accurate."""
         return self.cost, -self.variant.accuracy, self.variant.name
 
 
 class Candidates:
-    """Candidates of one query class: those that serve at once, the others found when first asked for."""
+    """Candidates of one query class: the loaded ones at once, the others at first use."""
 
     __slots__ = (
         "_eligible",
@@ -106,17 +106,17 @@ class Candidates:
         serving = [c for c in fast if task.meets(c.variant, key)]
         serving += task.stand_ins(fast, serving, key)
         self.serving = tuple(sorted(serving, key=Candidate.order))
-        """Candidates that are loaded and meet the needs, the cheapest first."""
+        """Loaded candidates that meet the needs, the cheapest first."""
         self.upgrades = tuple(sorted((c for c in fast if task.is_target(c.variant, key.target)), key=_by_accuracy))
-        """Candidates that may be given for free: the most accurate first, whatever they cost."""
+        """Candidates for upgrades, the most accurate first, whatever their cost."""
 
     @property
     def latency_s(self) -> float:
-        """Seconds within which every query of the class must be computed, at most."""
+        """Upper bound in seconds of the time in which queries of the class must be computed."""
         return self._key.latency_s
 
     def eligible(self) -> list[Candidate]:
-        """Everything that is registered and meets the needs but for latency, the cheapest first."""
+        """Return all registered candidates that meet the needs other than latency, the cheapest first."""
         if self._eligible is None:
             task, key = self._task, self._key
             meeting = (Candidate(variant, key) for variant in task.variants if task.meets(variant, key))
@@ -124,7 +124,7 @@ class Candidates:
         return self._eligible
 
     def unloaded(self) -> tuple[Candidate, ...]:
-        """Candidates that could be loaded: the cheapest first, each one ready sooner than all before it."""
+        """Return candidates that could be loaded: the cheapest first, each ready sooner than all before it."""
         if self._unloaded is None:
             task = self._task
             idle = (c for c in self.eligible() if c.variant.name not in task.serving)
@@ -132,7 +132,7 @@ class Candidates:
         return self._unloaded
 
     def fallback(self) -> Candidate | None:
-        """Candidate for a query that can wait while nothing serves: what served last, else what could be loaded."""
+        """Return the candidate to wait for while nothing serves: formerly served ones first, then loadable ones."""
         if self._fallback is None:
             task = self._task
 
@@ -144,12 +144,12 @@ class Candidates:
         return self._fallback
 
     def failed(self) -> Candidate | None:
-        """The cheapest that meets the needs, if none of those that do can be loaded."""
+        """Return the cheapest candidate if all that meet the needs have failed to load; else None."""
         eligible = self.eligible()
         return eligible[0] if eligible and all(self._task.load_failure(c.variant) for c in eligible) else None
 
     def fastest_s(self) -> float:
-        """Bare latency of the fastest variant for these needs, as profiled or as served; infinite if there is none."""
+        """Return the latency in seconds of the fastest variant for these needs, without hops; else infinity."""
         if self._fastest_s is None:
             minimum = smallest_of(self._key.size)
             promised = [c.variant.model.query_s(minimum) for c in self.eligible()]
@@ -158,7 +158,7 @@ class Candidates:
         return self._fastest_s
 
     def nearest(self, distance: Callable[[PricedVariant], float]) -> PricedVariant | None:
-        """The registered variant with the least `distance`, measured when first asked for."""
+        """Return the registered variant with the least `distance`, computed at the first call."""
         if self._nearest is None:
             targets = (variant for variant in self._task.variants if self._task.is_target(variant, self._key.target))
             self._nearest = min(targets, key=distance, default=None)
@@ -170,10 +170,10 @@ NO_ROOM: Final[Rooms] = frozenset()
 
 
 class TaskCandidates:
-    """One task: its variants, who serves them, and the classes of queries met so far.
+    """Variants of one task with their replicas, and the cached classes of queries.
 
-    `loadable` is what workers of each hardware type have that are there; `failed` holds reasons why variants cannot be
-    loaded; `users` are the tenants that may use it, and its architectures, where not all may.
+    `loadable` are the sizes of present workers by hardware; `failed` holds the reasons of variants that cannot be
+    loaded; `users` are the tenants that may use the task and its architectures, public names absent.
     """
 
     def __init__(
@@ -189,23 +189,23 @@ class TaskCandidates:
         self.name = name
         self.users = users
         self.tenants = TenantClasses(users) if users else None
-        """Tenants by what they may use of it; None: everybody may use all."""
+        """Classes of tenants by the parts that they may use; None if everybody may use everything."""
         self.tenant_class = STRANGERS if self.tenants is None else self.tenants.of(EVERY_TENANT)
-        """The class of tenants that may use just this."""
+        """The class of tenants that may use exactly these variants."""
         self.views: OrderedDict[str | None, TaskCandidates] = OrderedDict()
-        """What other classes of tenants may use, the last asked for last."""
+        """Parts that other classes of tenants may use, the most recently used last."""
         self.versions = versions
         self.canaries = tuple(rollout for rollout in versions.rollouts.get(name, ()) if rollout.is_canary)
-        """Versions that answer a share of a model's queries."""
+        """Rollouts whose candidate answers a share of the model's queries."""
         self.shadows = tuple(rollout for rollout in versions.rollouts.get(name, ()) if rollout.is_shadowed)
-        """Versions that are given copies of a share of a model's queries."""
+        """Rollouts whose candidate gets copies of a share of the model's queries."""
         self.measure = measure
-        """What accuracy means of this task."""
+        """Measure of quality that `accuracy` means for this task."""
         self.variants = tuple(variants)
         self.serving: dict[str, Replicas] = {}
-        """Replicas by variant; those of the whole task, where this is what some of its tenants may use."""
+        """Replicas by variant; in a part for some tenants, those of the whole task."""
         self.formerly_served: set[str] = set()
-        """Variants that lost their last instance: they are likely to come back."""
+        """Variants that lost their last instance, and are likely to return."""
         self._loadable = loadable
         self._failed = failed
         self._accuracies = sorted({variant.accuracy for variant in self.variants})
@@ -213,7 +213,7 @@ class TaskCandidates:
         self._targets_of = {v.architecture: versions.targets_of(v.architecture) for v in self.variants}
         self._targets = {v.name for v in self.variants}.union(*self._targets_of.values())
         self.version_names = {name: versions.version_of(name) for name in self._targets_of if name in versions.targets}
-        """What names the version that an architecture is, of models that have several."""
+        """Version name of each architecture whose model has several versions."""
         self._answering = {
             rollout.model: {name for name, found in self._targets_of.items() if found & rollout.answering_targets}
             for rollout in versions.rollouts.get(name, ())
@@ -221,18 +221,18 @@ class TaskCandidates:
         self._classes: OrderedDict[tuple[str | None, int, int, int, int, bool], Candidates] = OrderedDict()
 
     def has_target(self, target: str | None) -> bool:
-        """Whether `target` is a variant or an architecture of this task; no target is any of them."""
+        """Return true if `target` is a variant or an architecture of this task, or None for any."""
         return target is None or target in self._targets
 
     def invalidate(self) -> None:
-        """Drop the cached classes: what serves, or could be loaded, has changed."""
+        """Drop the cached classes, because the loaded or loadable variants have changed."""
         self._classes.clear()
         for view in self.views.values():
             view.invalidate()
 
     def seen_by(self, tenant: str | None) -> "TaskCandidates | None":
-        """What a tenant may use of it, as if there were nothing else; None: not even the task."""
-        if self.tenants is None:  # as of nearly all tasks
+        """Return the part of the task that a tenant may use; None if the tenant may not use the task."""
+        if self.tenants is None:  # the usual case
             return self
         tenant_class = self.tenants.of(tenant)
         if tenant_class == self.tenant_class:
@@ -258,11 +258,11 @@ class TaskCandidates:
         return view
 
     def has(self, variant: PricedVariant) -> bool:
-        """Whether a variant is one of these."""
+        """Return true if a variant is part of this view."""
         return variant.architecture in self._targets_of
 
     def candidates(self, needs: Needs, batch: int, latency_s: float) -> Candidates:
-        """The candidates for a known target and a query that must be computed within `latency_s`."""
+        """Return the candidates for a query of a known target that must be computed within `latency_s`."""
         size = size_class(batch)
         offline = needs.mode is Mode.OFFLINE
         low, high = needs.min_accuracy, needs.max_cost
@@ -288,7 +288,7 @@ class TaskCandidates:
         return built
 
     def meets(self, variant: PricedVariant, key: QueryClass) -> bool:
-        """Whether the variant is what was asked for, accurate and cheap enough."""
+        """Return true if the variant matches the target and is accurate and cheap enough."""
         return (
             variant.accuracy >= key.min_accuracy
             and self.is_target(variant, key.target)
@@ -296,26 +296,26 @@ class TaskCandidates:
         )
 
     def is_target(self, variant: PricedVariant, target: str | None) -> bool:
-        """Whether the variant may answer who asks for `target`: it, its version, or a model whose version serves."""
+        """Return true if `target` is the variant, its version, or a model whose serving version it belongs to."""
         return target == variant.name or target in self._targets_of[variant.architecture]
 
     def drawn(self, query: Query, chosen: PricedVariant | None) -> Rollout | None:
-        """The rollout whose candidate is to answer a query that `chosen`, or nothing, would answer; None: no other."""
+        """Return the rollout whose candidate must answer the query instead of `chosen`; None if no rollout draws it."""
         for rollout in self.canaries:
             if rollout.concerns(query.needs.target) and (chosen is None or self.is_version_of(rollout, chosen)):
                 return rollout if rollout.draws(query.id) else None
         return None
 
     def is_version_of(self, rollout: Rollout, variant: PricedVariant) -> bool:
-        """Whether the variant is of a version that answers for the model of a rollout, its candidate aside."""
+        """Return true if the variant is of a version that answers for the rollout's model, without its candidate."""
         return variant.architecture in self._answering[rollout.model]
 
     def stand_ins(
         self, loaded: Iterable[Candidate], serving: Collection[Candidate], key: QueryClass
     ) -> Iterable[Candidate]:
-        """Those of the versions that served before, for models of whose serving version nothing is loaded for a class.
+        """Yield candidates of the previous version for models whose serving version is not loaded for the class.
 
-        So a version that takes over begins when it can, and not before.
+        So a new version takes over when it is loaded, and not before.
         """
         for rollout in self.versions.rollouts.get(self.name, ()):
             if rollout.previous is None or not rollout.concerns(key.target):
@@ -325,13 +325,13 @@ class TaskCandidates:
                 yield from (candidate for candidate in loaded if self.meets(candidate.variant, named))
 
     def is_loadable(self, variant: PricedVariant) -> bool:
-        """Whether some worker of its hardware is there and large enough, and none has just failed to load it."""
+        """Return true if a present worker is large enough for the variant, and none has just failed to load it."""
         rooms = self._loadable.get(variant.hardware, NO_ROOM)
         fits = any(variant.memory_bytes <= room.memory and variant.threads <= room.cores for room in rooms)
         return fits and variant.name not in self._failed
 
     def load_failure(self, variant: PricedVariant) -> str:
-        """Why the variant cannot be loaded; empty if it may be."""
+        """Return the reason why the variant cannot be loaded; empty if it can."""
         return self._failed.get(variant.name, "")
 
     def _costs_of(self, size: int, offline: bool) -> list[float]:

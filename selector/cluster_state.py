@@ -1,16 +1,16 @@
-"""The cluster as a selector knows it: the catalog, what the workers say, and what was sent since.
+"""The selector's view of the cluster: the catalog, statuses of workers, and its own sends since then.
 
-Only this file changes the entities. It is told everything (catalog, statuses, sends, acknowledgements, the time)
-and asks nobody, so a test can tell it any story. Rules:
+Only this file changes the entities. All input is pushed in (catalog, statuses, sends, acknowledgements, time); it
+requests nothing, so tests can simulate any history. Rules:
 
-* A worker is believed for `status_ttl_s` after its status, or for three times as long as it says that it will be
-  silent, as idle ones do. Who is sent something speaks within 100 ms, so it is believed no longer than others from
-  then on. A status of an older epoch is void.
-* The end of a partition is the latest of acknowledgements and statuses. It goes back only when the instance that
-  serves it holds nothing, has read all it sees, and was sent nothing for a while: then the topic was made anew.
-* Cached decisions of a task are dropped when its variants, those of them that serve, or what could be loaded, change.
-  Replicas and their health change often: each is moved to where it belongs in `selector.replicas`.
-* What a status, a send or an acknowledgement costs does not depend on how many workers or replicas there are.
+* A worker counts as alive for `status_ttl_s` after its status, or for three times its announced status interval, which
+  is longer on idle workers. A worker that gets a query sends a status within 100 ms, so from then on `status_ttl_s`
+  holds for it, too. A status of an older epoch is void.
+* The end of a partition is the highest seen in acknowledgements and statuses. It decreases only if its instance holds
+  nothing, has read everything it sees and was sent nothing for a while: then the topic was recreated.
+* Cached classes of a task are dropped when its variants, the loaded ones among them, or the loadable ones change.
+  Replicas and their health change often; each update moves a replica to its place in `selector.replicas`.
+* The cost of a status, a send or an acknowledgement does not depend on the number of workers or replicas.
 """
 
 from collections import Counter, defaultdict
@@ -42,8 +42,8 @@ class ClusterState:
     """Tasks, workers and partitions of a cluster as known now.
 
     Args:
-        status_ttl_s: how long a worker's status stands.
-        hop_s: assumed of a worker until its statuses have shown how long a record takes.
+        status_ttl_s: seconds for which a worker's status is valid.
+        hop_s: assumed hop of a worker until its statuses have shown it.
     """
 
     def __init__(self, status_ttl_s: float = STATUS_TTL_S, hop_s: float = HOP_S) -> None:
@@ -51,13 +51,13 @@ class ClusterState:
         self.tasks: dict[str, TaskCandidates] = {}
         self.workers: dict[str, Worker] = {}
         self.newly_served: list[PricedVariant] = []
-        """Variants that got an instance since the owner of this state last cleared the list."""
+        """Variants that gained an instance since the owner of this state last cleared the list."""
         self._status_ttl_s = status_ttl_s
         self._variants: dict[str, PricedVariant] = {}
         self._partitions: dict[str, list[Partition]] = {}
         self._prices = dict[str, CorePrice]()
         self._kinds: defaultdict[str, Counter[WorkerKind]] = defaultdict(Counter)
-        """Workers of each hardware, counted by what they have, and what a core costs: kinds are few."""
+        """Number of workers by hardware and kind (size and price of a core); there are few kinds."""
         self._least_hop_s = hop_s
         self._loadable: dict[str, Rooms] = {}
         self._failed = FailedLoads()
@@ -75,10 +75,10 @@ class ClusterState:
         versions: Versions | None = None,
         users: Users | None = None,
     ) -> list[PricedVariant]:
-        """Take a new catalog; tasks whose variants are as before keep their cached decisions.
+        """Apply a new catalog; tasks with unchanged variants keep their cached classes.
 
-        `measures` says what accuracy means, by task, where it is not the share of right answers; `versions` which
-        version of a model answers which queries; `users` which tenants may use what not everybody may.
+        `measures` are the measures of accuracy by task, if not the share of correct answers; `versions` the rollouts of
+        models; `users` the tenants that may use names that are not public.
 
         Returns the variants whose topics have more partitions than before.
         """
@@ -95,17 +95,17 @@ class ClusterState:
         return [v for v in self._variants.values() if v.name in known and v.partitions > known[v.name].partitions]
 
     def seen_in(self, query: Query) -> TaskCandidates | None:
-        """What may answer a query: its task as far as its tenant may use it; None: for that one there is none."""
+        """Return the part of a query's task that its tenant may use; None if there is none."""
         task = self.tasks.get(query.task)
         return None if task is None else task.seen_by(query.tenant)
 
     def tenant_class_of(self, query: Query) -> str | None:
-        """The class of tenants that may use the same of a query's task as its own."""
+        """Return the class of tenants with the same permissions in the query's task as its tenant."""
         task = self.tasks.get(query.task)
         return STRANGERS if task is None or task.tenants is None else task.tenants.of(query.tenant)
 
     def partitions(self, variant: PricedVariant) -> list[Partition]:
-        """The partitions of the variant's topic of online queries, as far as known, by number."""
+        """Return the known partitions of the variant's online topic, by number."""
         return self._known_partitions(variant, variant.partitions, offline=False)
 
     def _priced(self, old: PricedVariant | None, row: Variant, profile: Profile) -> PricedVariant:
@@ -125,7 +125,7 @@ class ClusterState:
                 self._update_instance(instance)
 
     def _of_task(self, task: str, variants: list[PricedVariant], measure: str) -> TaskCandidates:
-        """A task with these variants: as it is known, where nothing is new."""
+        """Return the task with these variants; the same object as before if nothing has changed."""
         architectures = {v.architecture for v in variants}
         old, versions = self.tasks.get(task), self._versions.of_task(task, architectures)
         named = {task, *architectures, *(rollout.model for rollout in versions.rollouts.get(task, ()))}
@@ -135,7 +135,7 @@ class ClusterState:
         return TaskCandidates(task, variants, self._loadable, self._failed.reasons, measure, versions, users)
 
     def _update_instance(self, instance: Instance) -> None:
-        """Move an instance to its variant in a new catalog, without a moment in which it does not serve."""
+        """Move an instance to its variant in a new catalog, without an interruption of its service."""
         variant = self._variants.get(instance.variant.name)
         if variant is None or variant.task not in self.tasks:
             del instance.worker.instances[instance.variant.name]
@@ -148,7 +148,7 @@ class ClusterState:
     # -- what the workers say ------------------------------------------------------------------------------------------
 
     def apply_status(self, status: WorkerStatus, now: float, one_way_s: float | None = None) -> None:
-        """Update a worker and its instances from a status that came at `now`, and took so long; None: not known."""
+        """Update a worker from a status received at `now`; `one_way_s` is the status's delay, None if unknown."""
         worker = self.workers.get(status.worker)
         if worker is not None and status.epoch < worker.epoch:
             return
@@ -176,13 +176,13 @@ class ClusterState:
             self._put_replica(instance, now)
 
     def expire(self, now: float) -> None:
-        """Drop the workers whose last status is no longer believed at `now`."""
+        """Remove the workers whose last status is no longer valid at `now`."""
         for worker in [worker for worker in self.workers.values() if worker.expires_at <= now]:
             self._remove_worker(worker)
         self._least_hop_s = min((worker.hop_s for worker in self.workers.values()), default=self.hop_s)
 
     def least_hop_s(self) -> float:
-        """Seconds that the hops to the nearest worker take, at most what is assumed; 0 if none is there."""
+        """Return the hop to the nearest worker in seconds, at most the assumed one; 0 without workers."""
         return min(self._least_hop_s, self.hop_s) if self.workers else 0.0
 
     def _note_failures(self, worker: str, instances: Iterable[InstanceStatus]) -> None:
@@ -211,10 +211,10 @@ class ClusterState:
         self._update_hardware(worker.hardware)
 
     def _update_hardware(self, hardware: str) -> None:
-        """Update what workers of `hardware` cost and hold.
+        """Update the price and the sizes of workers of `hardware`.
 
-        The dearest sets the price, so that no replica costs more than was promised; the price stays when the last
-        worker leaves, because it is likely to come back.
+        The dearest worker sets the price, so that no replica costs more than promised. The price stays when the last
+        worker leaves, because it is likely to return.
         """
         kinds = self._kinds.get(hardware, ())
         rooms = frozenset(kind.room for kind in kinds)
@@ -231,7 +231,7 @@ class ClusterState:
             self._group_by_task({name: task.measure for name, task in self.tasks.items()})
 
     def _reconcile(self, worker: Worker, status: WorkerStatus) -> None:
-        """Make the worker's instances those that its status says take queries."""
+        """Set the worker's instances to the serving ones in its status."""
         serving = {said.variant: said for said in status.instances if said.state in SERVING and said.partitions}
         for name in [name for name in worker.instances if name not in serving]:
             self._remove_replica(worker.instances.pop(name))
@@ -254,13 +254,13 @@ class ClusterState:
         return tuple(known[number] for number in numbers)
 
     def _known_partitions(self, variant: PricedVariant, least: int, *, offline: bool) -> list[Partition]:
-        """Partitions of one of the variant's topics: those known, and so many at least; a worker may know of more."""
+        """Return the known partitions of one of the variant's topics, at least `least`, as a worker may know more."""
         known = self._partitions.setdefault(variant.offline_topic if offline else variant.topic, [])
         known += [Partition(number, offline) for number in range(len(known), least)]
         return known
 
     def _put_replica(self, instance: Instance, now: float) -> None:
-        """Have an instance among its variant's replicas, where it belongs by now."""
+        """Put an instance to its place among its variant's replicas."""
         task = self.tasks[instance.variant.task]
         replicas = task.serving.setdefault(instance.variant.name, Replicas())
         if instance not in replicas:
@@ -283,7 +283,7 @@ class ClusterState:
     # -- what this selector sends --------------------------------------------------------------------------------------
 
     def sent(self, instance: Instance | None, partition: Partition, inputs: int, now: float) -> None:
-        """Count an online query of `inputs` inputs as on its way to `partition`, for `instance` if one serves it."""
+        """Count an online query of `inputs` inputs sent to `partition`, and to `instance` if one serves it."""
         large = instance is not None and instance.model.is_large(inputs)
         partition.count_send(inputs, large)
         if instance is None:
@@ -298,7 +298,7 @@ class ClusterState:
         self._resort(instance, now)
 
     def sent_offline(self, instance: Instance, partition: Partition, inputs: int, now: float) -> None:
-        """Count an offline query as on its way to `partition` of `instance`."""
+        """Count an offline query sent to `partition` of `instance`."""
         partition.count_send(inputs, large=False)
         self._given_to(instance, now)
         instance.offline_inputs += inputs
@@ -307,9 +307,9 @@ class ClusterState:
     def acknowledged(
         self, instance: Instance | None, partition: Partition, offset: int, now: float, large_inputs: int = 0
     ) -> None:
-        """Count a query as written at `offset`; a gap before it was filled by other selectors.
+        """Count a query as written at `offset`; other selectors have filled any gap before it.
 
-        `large_inputs`: its inputs, if it was large when it was sent.
+        `large_inputs` are its inputs if it was large when sent, else 0.
         """
         partition.count_ack(offset, large_inputs)
         partition.acked_at = now
@@ -333,7 +333,7 @@ class ClusterState:
         self._resort(instance, now)
 
     def _resort(self, instance: Instance, now: float) -> None:
-        """Have an instance that was given work, and may have gone, where it belongs among the replicas."""
+        """Move an instance that was given work to its place among the replicas, if it is still one."""
         replicas = self._replicas_of(instance.variant)
         if replicas is not None:
             replicas.give_work(instance, now)

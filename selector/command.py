@@ -1,4 +1,4 @@
-"""The command line of a selector: its composition root."""
+"""Command line of a selector."""
 
 from registry.service_command import run_service_command
 from selector.service import serve
@@ -6,7 +6,7 @@ from selector.settings import SelectorSettings
 
 
 def main() -> int:
-    """Run the service, or with `--check` say whether it could run. Returns the exit code."""
+    """Run the service, or with `--check` test whether it could run. Return the exit code."""
     return run_service_command(
         "selector", SelectorSettings, lambda own, kafka, store, stop: serve(own, kafka, store.dsn, stop)
     )

@@ -1,7 +1,7 @@
-"""The cost of a query on a variant: pure arithmetic, so that a price promised is a price that can be recomputed.
+"""Price of a query on a variant: pure arithmetic, so that a promised price can be recomputed.
 
-An online query is charged for a slot during its own latency, as if it ran alone: it may have to, and the price must
-not depend on who else happened to ask. An offline query waits for full batches, so it is charged for its share of one.
+An online query is charged for a slot during its own latency, as if it ran alone, because the price must not depend on
+other queries. An offline query waits for full batches, so it is charged for its share of one.
 """
 
 from typing import Final
@@ -14,19 +14,19 @@ _STEPS_AN_OCTAVE: Final = 8
 
 
 def online_cost(model: LatencyModel, size: int, slot_price_per_hour: float) -> float:
-    """USD per 1000 queries of `size` inputs that run alone."""
+    """Return the USD per 1000 queries of `size` inputs that run alone."""
     return cost_per_1000(model.batch_s(size), slot_price_per_hour)
 
 
 def offline_cost(model: LatencyModel, size: int, slot_price_per_hour: float) -> float:
-    """USD per 1000 queries of `size` inputs that run in full batches."""
+    """Return the USD per 1000 queries of `size` inputs that run in full batches."""
     return cost_per_1000(model.input_s() * size, slot_price_per_hour)
 
 
 def size_class(batch: int) -> int:
-    """The size at which a query of `batch` inputs is priced: itself up to 32, then the next of 8 steps an octave.
+    """Return the size at which `batch` inputs are priced: itself up to 32, then the next of 8 steps per power of two.
 
-    This bounds the number of prices, and with them of cached decisions, at 120 sizes for up to 65,536 inputs.
+    This bounds the number of prices, and of cached classes, to 120 sizes for up to 65,536 inputs.
     """
     if batch <= _EXACT_SIZE:
         return batch
@@ -35,7 +35,7 @@ def size_class(batch: int) -> int:
 
 
 def smallest_of(size: int) -> int:
-    """The least number of inputs that is priced as `size`."""
+    """Return the least number of inputs that is priced as `size`."""
     if size <= _EXACT_SIZE:
         return size
     return size - (1 << (size - 1).bit_length() - 1) // _STEPS_AN_OCTAVE + 1

@@ -1,4 +1,4 @@
-"""Tells the autoscaler which variants queries wait for, though nobody serves them: each now and then, not each time."""
+"""Sends demands to the autoscaler for variants that queries wait for without an instance, at a limited rate."""
 
 import logging
 import math
@@ -20,16 +20,16 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class DemandSender:
-    """Sender of demands. One that is lost is repeated by the next query."""
+    """Sender of demands. A lost demand is repeated by the next query."""
 
     def __init__(self, producer: Producer, interval_s: float) -> None:
-        """Make a sender that demands the same variant once each `interval_s`."""
+        """Send at most one demand per variant in each `interval_s`."""
         self._producer = producer
         self._interval_s = interval_s
         self._sent_at: dict[str, float] = {}
 
     async def send(self, task: str, variant: PricedVariant, now: float, reason: str) -> None:
-        """Ask for an instance of `variant`, if that was not done lately."""
+        """Demand an instance of `variant`, unless that was done within the interval."""
         if now - self._sent_at.get(variant.name, -math.inf) < self._interval_s:
             return
         self._sent_at[variant.name] = now

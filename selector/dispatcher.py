@@ -1,10 +1,11 @@
-"""Takes an online query from its task topic, chooses, and sends it on; or answers it with an error.
+"""Takes online queries from their topics, chooses an instance for each and forwards it, or answers with an error.
 
-Hot: `take` runs once a query, so there is no task, no log line and no formatted text in it, and nobody waits for an
-acknowledgement: it arrives as a callback and marks the record done. The budget is 0.6 of the throughput of a bare
+Hot path: `take` runs once per query. It creates no task, log line or formatted text, and does not wait for the
+acknowledgement, which arrives as a callback and marks the record done. The budget is 0.6 of the throughput of a bare
 consume-and-produce loop (`bench/throughput/selector.py`).
 
-An offline query that came here is moved to the topic of those, which `selector/offline_dispatcher.py` reads.
+Offline queries that arrive on an online topic are moved to the offline topic, which `selector/offline_dispatcher.py`
+reads.
 """
 
 import logging
@@ -38,7 +39,7 @@ class Dispatcher(DispatcherBase):
     """Forwards, moves or refuses each query of the online topics of one selector."""
 
     def __init__(self, context: DispatchContext, consumer: Consumer, longest_rest_s: float) -> None:
-        """Rest for no longer than `longest_rest_s` between two fetches."""
+        """Rest for at most `longest_rest_s` between two fetches."""
         super().__init__(context, consumer)
         self._load_shedder = LoadShedder(context.config)
         self._pace = IntakePace(longest_rest_s)
@@ -46,24 +47,24 @@ class Dispatcher(DispatcherBase):
         self._shadows = ShadowSender(context.state, context.producer)
 
     def rest(self) -> None:
-        """Let the next fetch wait, where what was taken since the last one says that others should go with it."""
+        """Delay the next fetch when recent queries can be batched with later ones."""
         rest_s = self._pace.rest_s(self._cpu.busy())
         if rest_s > 0.0:
             self._consumer.rest(rest_s)
 
     async def take(self, record: Record, attempts: int = 1) -> None:
-        """Send a record on, or answer it with an error; raises nothing for the record's sake.
+        """Forward one record, or answer it with an error; no error of the record is raised.
 
-        Waits only while too much is unacknowledged.
+        Waits only while too many records are unacknowledged.
         """
         received = await self._read(record, attempts, self._reader.read)
         if received is not None:
             await self._send_on(record, received, attempts)
 
     async def take_all(self, records: Sequence[Record]) -> None:
-        """Take records that came at once, those first whose deadlines are the nearest.
+        """Take the records of one fetch, in order of their deadlines.
 
-        Workers take them in this order, so what is decided on later is behind what was decided on before, as predicted.
+        Workers compute in that order, so each later decision is for a place behind the earlier ones, as predicted.
         """
         read: list[tuple[Record, ReceivedQuery]] = []
         for record in records:

@@ -1,8 +1,8 @@
-"""What becomes of every record that a selector takes, online or offline: sent on, refused, or a dead letter.
+"""Steps that online and offline dispatchers share: each record is forwarded, refused or made a dead letter.
 
-A record is done when its forwarding, or its error result, or its dead letter is acknowledged (`broker/outbox.py`). A
-query that could not be sent on is decided on anew, for another instance may take it; after `attempts` it becomes a dead
-letter.
+A record is done when its forwarding, its error result or its dead letter is acknowledged (`broker/outbox.py`). If a
+query could not be forwarded, another choice is made, because another instance may take it; after `attempts` it becomes
+a dead letter.
 """
 
 import logging
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 _Read: TypeAlias = Callable[[Record, float, str | None], ReceivedQuery]
 _NO_TASK: Final = "-"
-"""Stands for all that is no task, in metrics."""
+"""Label in metrics for names that are not tasks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +56,7 @@ class DispatchContext:
 
 
 class DispatcherBase(ABC):
-    """Way of records out of one consumer's topics."""
+    """Dispatcher of the records of one consumer."""
 
     def __init__(self, context: DispatchContext, consumer: Consumer) -> None:
         self._consumer = consumer
@@ -75,14 +75,14 @@ class DispatcherBase(ABC):
             places=consumer.max_in_flight,
         )  # fmt: skip
         self.retry_failed = self._outbox.retry_failed
-        """Sends what was not acknowledged again; runs beside all else until cancelled."""
+        """Repeats unacknowledged sends; runs in the background until cancelled."""
 
     @abstractmethod
     async def take(self, record: Record, attempts: int = 1) -> None:
-        """Take a record, for the so manieth time; raises nothing for the record's sake."""
+        """Take a record, the first time or again (`attempts`); no error of the record is raised."""
 
     async def _read(self, record: Record, attempts: int, read: _Read) -> ReceivedQuery | None:
-        """Read the query in a record by `read`; None: it cannot be, or repeats another, and that is seen to."""
+        """Read the query in a record by `read`; None if it is unreadable or a replay, which are handled here."""
         try:
             digest = await signed_digest(record) if len(record.value or b"") > LARGE_BYTES else None
             return read(record, self._consumer.offset_ms(record), digest)
@@ -99,7 +99,7 @@ class DispatcherBase(ABC):
         self, record: Record, received: ReceivedQuery, choice: Choice, topic: str, now: float, attempts: int, *,
         copied: bool = False,
     ) -> None:  # fmt: skip
-        """Send a query to the chosen partition of a topic of the chosen variant."""
+        """Forward a query to the chosen partition of a topic of the chosen variant."""
         query, _fields, headers, value = received
         explanation = explain(query, self._state, now, self._config, choice) if query.needs.explain else None
         if attempts == 1:
@@ -122,7 +122,7 @@ class DispatcherBase(ABC):
     async def _refuse(
         self, record: Record, received: ReceivedQuery, refusal: Refusal, now: float, attempts: int
     ) -> None:
-        """Answer a query that nothing can serve with the error that says so."""
+        """Answer a query that nothing can serve with an error result."""
         query, error = received.query, refusal.error
         self._count(query.task, error.code)
         if attempts == 1 and not isinstance(error, (UnknownTask, Unsatisfiable)):
@@ -140,17 +140,17 @@ class DispatcherBase(ABC):
     async def _move(
         self, record: Record, received: ReceivedQuery, attempts: int, lane: int | None = None
     ) -> None:  # fmt: skip
-        """Send a query to the end of the topic of offline queries beside the one that it came in on, or of a lane."""
+        """Send a query to the end of the offline topic beside its own, or to a lane."""
         query, fields, headers, value = received
         sent_headers = moved(query, headers, self._clock.offset_ms)
-        if h.SIGNATURE in fields:  # which is too old for where it goes, and does not say that it may wait
+        if h.SIGNATURE in fields:  # the old signature has expired and does not cover the offline mode
             sent_headers = await self._reader.verifier.sign(query, sent_headers, value, self._clock.now_ms())
         topic = record.topic if is_offline(record.topic) else offline_of(record.topic)
         message = Message(topic if lane is None else LANES, value, sent_headers, query.id.encode(), lane)
         await self._outbox.send(record, message, attempts)
 
     async def _reject(self, record: Record, error: QueryError, attempts: int) -> None:
-        """Make a record that cannot be read a dead letter, and send an error result if it says where to."""
+        """Make an unreadable record a dead letter, and send an error result if its reply topic is known."""
         self._count(task_of(record.topic), error.code)
         reply = self._reader.unreadable_reply(record, error)
         if not isinstance(error, Forbidden):
@@ -158,18 +158,18 @@ class DispatcherBase(ABC):
         elif self._evidence.take(time.monotonic()):
             self._outbox.give_up(record, str(error), reply, attempts, keep_bytes=KEEP_BYTES)
         elif reply is not None:
-            # As if it were one: where nobody can be told, it becomes none either.
+            # Counted as a dead letter: if the reply cannot be sent, none is written either.
             await self._outbox.send(record, reply, attempts, is_dead_letter=True)
         else:
             self._consumer.done(record)
 
     def _pass_over(self, record: Record) -> None:
-        """Be done with a record that repeats another, which is answered."""
+        """Mark a replayed record as done; its original is answered."""
         self._count(task_of(record.topic), "replayed")
         self._consumer.done(record)
 
     def _count(self, task: str, outcome: str) -> None:
-        """Count a query; tasks that a tenant makes up are one, or there would be metrics without end."""
+        """Count a query; unregistered task names share one label, which bounds the number of metrics."""
         self._metrics.decided(task if task in self._state.tasks else _NO_TASK, outcome)
 
     def _done(self, record: Record, _sent: Message | None) -> None:

@@ -1,11 +1,11 @@
-"""The entities of a running cluster: workers, their instances, and the partitions of the variants' topics.
+"""Entities of a running cluster: workers, their instances, and partitions of the variants' topics.
 
-Mutable records that only `ClusterState` changes and the policy only reads. Times are seconds of one monotonic clock,
-which the caller passes in; work is counted in inputs.
+Mutable records that only `ClusterState` changes; the policy only reads them. Times are seconds of one monotonic clock,
+which the caller passes; work is counted in inputs.
 
-The backlog of an instance is known exactly when a status arrives: what its topic holds beyond the worker's position,
-and what the worker holds. Between two statuses (100 ms, in which a fast instance answers a hundred queries) it is
-modelled as a bucket: each send fills it, and it drains at the rate the instance last computed at.
+The backlog of an instance is known exactly when a status arrives: the records of its topics beyond the worker's
+position, and the queries that the worker holds. Between two statuses (100 ms, in which a fast instance answers a
+hundred queries) it is modelled as a bucket: each send fills it, and it drains at the instance's last rate.
 """
 
 import math
@@ -21,35 +21,35 @@ from selector.variants import PricedVariant
 _SMOOTHING: Final = 0.1
 _MOST_LARGE: Final = 256
 _LATELY_S: Final = 0.05
-"""Seconds over which it is told what comes lately: some dozen queries of a burst that could fill a machine."""
+"""Time constant in seconds of the recent rate of sends: some dozen queries of a burst that could fill a machine."""
 
 
 class Partition:
-    """One partition of one of a variant's two topics, whoever serves it."""
+    """One partition of a variant's online or offline topic."""
 
     __slots__ = ("acked_at", "end", "large", "mean_inputs", "number", "offline", "position", "unacked", "unacked_large")
 
     def __init__(self, number: int, offline: bool) -> None:
         self.number = number
         self.offline = offline
-        """Whether it is of the topic of offline queries."""
+        """True if it belongs to the offline topic."""
         self.end = -1
-        """Offset after the last record known to be there; -1 is unknown."""
+        """Offset after the last known record; -1 is unknown."""
         self.position = -1
-        """Offset of the next record its worker will fetch; -1 is unknown."""
+        """Offset of the next record that its worker will fetch; -1 is unknown."""
         self.unacked = 0
-        """Queries of this selector on their way to the broker."""
+        """Queries that this selector has sent and the broker has not acknowledged."""
         self.unacked_large = 0
-        """Inputs in those of these that are large."""
+        """Inputs of the large queries among these."""
         self.large: dict[int, int] = {}
-        """Inputs of large queries of this selector that its worker had not fetched by its last status, by offset."""
+        """Inputs, by offset, of large queries of this selector that its worker had not fetched by its last status."""
         self.acked_at = 0.0
-        """When the broker last acknowledged a query of this selector."""
+        """Time of the last acknowledged query of this selector."""
         self.mean_inputs = 1.0
-        """Inputs in a query that is not large, smoothed over what this selector sent."""
+        """Mean inputs of a query that is not large, smoothed over this selector's sends."""
 
     def count_send(self, inputs: int, large: bool) -> None:
-        """Count a query as on its way to the broker."""
+        """Count a query as sent to the broker."""
         self.unacked += 1
         if large:
             self.unacked_large += inputs
@@ -57,50 +57,50 @@ class Partition:
             self.mean_inputs += _SMOOTHING * (inputs - self.mean_inputs)
 
     def count_ack(self, offset: int | None, large_inputs: int) -> None:
-        """Count a query as written at `offset`, or as not written; `large_inputs`: its inputs if it is large."""
+        """Count a query as written at `offset`, or as not written (None); `large_inputs` are its inputs if large."""
         self.unacked -= 1
         self.unacked_large -= large_inputs
         if large_inputs and offset is not None and len(self.large) < _MOST_LARGE:
             self.large[offset] = large_inputs
 
     def unread_large_inputs(self) -> int:
-        """Inputs of large queries of this selector that its worker has not fetched; those that it has are forgotten."""
+        """Return the inputs of this selector's large queries that its worker has not fetched, and drop fetched ones."""
         if self.large:
             self.large = {offset: inputs for offset, inputs in self.large.items() if offset >= self.position}
         return self.unacked_large + sum(self.large.values())
 
     def unread(self) -> int:
-        """Number of queries that no worker has fetched."""
+        """Return the number of queries that no worker has fetched."""
         return max(self.end - self.position, 0) + self.unacked
 
     def unread_inputs(self) -> float:
-        """Number of inputs in these, about."""
+        """Return the estimated number of inputs in these."""
         return self.unread() * self.mean_inputs
 
 
 def unread_inputs(partitions: Iterable[Partition]) -> float:
-    """Number of inputs, about, that no worker has fetched of these partitions."""
+    """Return the estimated number of unfetched inputs of these partitions."""
     return sum(partition.unread_inputs() for partition in partitions)
 
 
 class Room(NamedTuple):
-    """What a worker has."""
+    """Size of a worker."""
 
     memory: int
-    """Bytes."""
+    """Memory in bytes."""
     cores: int
-    """Cores that a batch may have to itself."""
+    """Cores that one batch may use."""
 
 
 class WorkerKind(NamedTuple):
-    """What a worker has, and what that costs."""
+    """Size of a worker and price of its cores."""
 
     room: Room
     core_price: CorePrice
 
     @classmethod
     def of(cls, status: WorkerStatus) -> Self:
-        """The kind of the worker whose status this is."""
+        """Return the kind of the worker that sent the status."""
         slots = max(status.slots, 1)
         return cls(
             Room(status.memory_total, cores_of(status.hardware, slots, status.threads)),
@@ -124,84 +124,84 @@ class Worker:
         self.kind = kind
         self.status_at = 0.0
         self.expires_at = 0.0
-        """When its last status stops being believed, and it counts as gone."""
+        """Time at which its last status becomes invalid and the worker counts as gone."""
         self.hop_s = 0.0
-        """Seconds a query spends on the way there and its result on the way back, smoothed."""
+        """Seconds that a query takes to the worker and its result takes back, smoothed."""
         self.free_at = [0.0] * slots
-        """When each slot will have worked off the work known, soonest first."""
+        """Time at which each slot will have finished its known work, soonest first."""
         self.sent_to: set[Instance] = set()
         """Its instances that were sent an online query since the last status."""
         self.busy = 0
         """Slots that its instances had work for at the last status."""
         self.load_s = 0.0
-        """Slot seconds that this takes."""
+        """Slot seconds of that work."""
         self.online_at = -math.inf
-        """When it was last known to have an online query."""
+        """Time at which it was last known to have an online query."""
         self.sends = 0
         """Queries sent to it since the last status."""
         self.sends_per_s = 0.0
-        """Queries sent to it a second, over a second or so."""
+        """Queries sent to it a second, smoothed over about a second."""
         self.lately = 0.0
-        """Queries sent to it lately, each forgotten with time; as of `lately_at`."""
+        """Recent sends with exponential decay, as of `lately_at`."""
         self.lately_at = 0.0
         self.cpus = 0.0
         """CPUs of its machine; 0 is unknown."""
         self.cpu_busy = 0.0
-        """Share of their time that is in use, by whomever."""
+        """Share of their time in use, by any process."""
         self.instances: dict[str, Instance] = {}
 
     def count_send(self, now: float) -> None:
-        """Count a query that is sent to it now."""
+        """Count a query that is sent now."""
         self.sends += 1
         self.lately, self.lately_at = self._lately(now) + 1.0, now
 
     def count_sends(self, now: float) -> None:
-        """Take what was sent since its last status into the rate of sends."""
+        """Update the rate of sends with those since the last status."""
         elapsed_s = now - self.status_at
         if elapsed_s > 0:
             per_s, self.sends = self.sends / elapsed_s, 0
             self.sends_per_s += min(elapsed_s, 1.0) * (per_s - self.sends_per_s)
 
     def surge_per_s(self, now: float) -> float:
-        """Queries a second that come beyond those that came while its CPU time in use was measured."""
+        """Return the queries a second beyond the rate at which its CPU use was measured."""
         return max(self._lately(now) / _LATELY_S - self.sends_per_s, 0.0)
 
     def _lately(self, now: float) -> float:
         return self.lately * math.exp((self.lately_at - now) / _LATELY_S)
 
     def take_backlogs(self, said: WorkerStatus, now: float) -> None:
-        """Take what the worker says of how long its slots will be busy."""
+        """Set the time at which each slot becomes free from the worker's status."""
         backlogs_s = said.slot_backlogs_s if len(said.slot_backlogs_s) == self.slots else ()
         backlogs_s = sorted(backlogs_s) or [said.backlog_s / self.slots] * self.slots
         self.free_at = [now + backlog_s for backlog_s in backlogs_s]
         self.sent_to.clear()
 
     def take_unread(self, instance: "Instance", now: float) -> None:
-        """Count what an instance has not read yet of its online queries, which its worker has not counted."""
+        """Count an instance's unread online queries, which its worker has not counted."""
         inputs = int(unread_inputs(instance.partitions) + 0.5)
         if inputs:
             self._take(instance, int(instance.level + 0.5) - inputs, inputs, now)
 
     def take_work(self, instance: "Instance", inputs: int, now: float) -> None:
-        """Count an online query that is sent to an instance now: it computes in the slots that are free first."""
+        """Count an online query sent now to an instance: it takes the slots that are free first."""
         self._take(instance, int(instance.waiting(now) + 0.5), inputs, now)
 
     def _take(self, instance: "Instance", waiting: int, inputs: int, now: float) -> None:
-        """Count inputs of an instance for which so many wait already."""
+        """Count inputs of an instance that has `waiting` inputs before them."""
         model = instance.model
-        before = waiting % model.max_batch  # they join their batch
+        before = waiting % model.max_batch  # they join the last batch
         seconds = (model.batch_s(before + inputs) - model.batch_s(before)) * instance.slowdown
-        batches = min(math.ceil(inputs / model.max_batch), instance.parallel)  # which compute at once
+        batches = min(math.ceil(inputs / model.max_batch), instance.parallel)  # batches that run in parallel
         for _ in range(batches):
             self.free_at = after_batch(self.free_at, seconds / batches, instance.width, now)
         self.sent_to.add(instance)
 
     def wait_s(self, now: float, width: int) -> float:
-        """Seconds until `width` slots are free, or all if it has fewer."""
+        """Return the seconds until `width` slots are free, or all slots if the worker has fewer."""
         return max(self.free_at[min(width, self.slots) - 1] - now, 0.0)
 
     def mean_wait_s(self, now: float) -> float:
-        """Seconds until the slots have worked off the work known, the mean of them."""
+        """Return the mean seconds until its slots have finished their known work."""
         if self.free_at[-1] <= now:
             return 0.0
         return sum([free_at - now for free_at in self.free_at if free_at > now]) / self.slots
@@ -224,80 +224,80 @@ class Instance:
         self.worker = worker
         self.partitions = partitions
         self.offline_partitions = offline_partitions
-        """Empty: its worker reads no topic of offline queries, being of an earlier version."""
+        """Empty if the worker's version reads no offline topics."""
         self.model = model
         self.width = 1
         """Slots that one of its batches takes."""
         self.healthy = True
-        """Whether it is not overloaded."""
+        """True if it is not overloaded."""
         self.active = True
-        """Whether it is neither overloaded nor interfered."""
+        """True if it is neither overloaded nor interfered."""
         self.slowdown = 1.0
-        """Measured over profiled latency of a batch, at least 1."""
+        """Ratio of measured to profiled latency of a batch, at least 1."""
         self.slots = 1.0
-        """Batches at once that it may count on, see `share_slots`."""
+        """Number of parallel batches that it can expect slots for, see `share_slots`."""
         self.slot_rate = 1.0
-        """Inputs a second that it computes in one batch after the other."""
+        """Inputs a second that it computes in consecutive batches of one slot."""
         self.drag = 1.0
-        """Time that a batch takes of a queue, all told, over its profiled latency."""
+        """Ratio of a batch's whole time in a busy queue to its profiled latency."""
         self.rate = 1.0
         """Inputs a second at which it works off its backlog."""
         self.level = 0.0
-        """Inputs of online queries waiting or being computed, as of `level_at`."""
+        """Inputs of online queries waiting or in computation, as of `level_at`."""
         self.level_at = 0.0
         self.mean_inputs = 1.0
-        """Inputs of these that come together, in a query or as many of it as a batch holds: one slot computes them."""
+        """Mean inputs of a query among these, at most a batch; one slot computes them together."""
         self.large_inputs = 0
-        """Inputs of large online queries as of the last status, and of those sent since; others go between."""
+        """Inputs of large online queries at the last status and sent since then; other queries are computed between."""
         self.large_factor = 1.0
-        """Time that a large query takes over the predicted one, at least 1."""
+        """Ratio of measured to predicted time of a large query, at least 1."""
         self.offline_inputs = 0.0
-        """Inputs of offline queries as of the last status, and what was sent since; online queries overtake them."""
+        """Inputs of offline queries at the last status and sent since then; online queries overtake them."""
         self.parallel = 1
-        """Number of its batches that may compute at once, if slots are free."""
+        """Number of its batches that may run in parallel, if slots are free."""
         self.busy = 0
         """Slots that it had online work for at the last status."""
         self.load_s = 0.0
-        """Slot seconds that this takes."""
+        """Slot seconds of that work."""
         self.turn = 0
         """Number of queries sent, to use its partitions in turn."""
         self.free_at = 0.0
-        """When it will have worked off what it has, as of the last status or send."""
+        """Time at which it will have finished its work, as of the last status or send."""
         self.use_variant(variant)
 
     def use_variant(self, variant: PricedVariant) -> None:
-        """Be of this variant, which may have been measured anew."""
+        """Set its variant, which may have a new profile."""
         self.variant = variant
         self.width = slots_taken(self.worker.hardware, variant.threads, self.worker.kind.core_price.slot_threads)
 
     def waiting(self, now: float) -> float:
-        """Inputs of online queries that wait or are computed at `now`."""
+        """Return the inputs of online queries waiting or in computation at `now`."""
         left = self.level - (now - self.level_at) * self.rate
         return left if left > 0.0 else 0.0
 
     def waiting_in_slot(self, now: float) -> int:
-        """Share of one slot in what waits, so that it is 0 as long as a slot is free."""
+        """Return one slot's share of the waiting inputs; 0 while a slot is free."""
         queries = int((self.waiting(now) / self.mean_inputs + 0.5) / max(self.slots, 1.0))
         return int(queries * self.mean_inputs)
 
     def occupied_slots(self, now: float) -> int:
-        """Slots that it has work for at `now`, offline work included."""
+        """Return the slots that it has work for at `now`, offline work included."""
         online = int(self.waiting(now) / self.mean_inputs)
         return min(online + math.ceil(self.offline_inputs), self.parallel) * self.width
 
     @property
     def has_background_work(self) -> bool:
-        """Whether it has work that online queries overtake, but for the batch under way: offline or large queries."""
+        """True if it has offline or large queries, which online queries overtake except for the running batch."""
         return self.offline_inputs > 0.0 or self.large_inputs > 0
 
     def add(self, inputs: int, now: float) -> None:
-        """Count the inputs of an online query that is sent to it now."""
+        """Count the inputs of an online query that is sent now."""
         waiting = self.waiting(now)
         self.level, self.level_at = waiting + inputs, now
         self._mean_of(self.level, waiting / self.mean_inputs + 1.0)
 
     def take_level(self, said: InstanceStatus, now: float) -> None:
-        """Take what its worker says that waits there, and what it has not fetched yet."""
+        """Set its backlog from the worker's status and the partitions' unread records."""
         queued_online = max(said.queued_inputs - said.queued_offline_inputs - said.queued_large_inputs, 0)
         unread_large = sum(partition.unread_large_inputs() for partition in self.partitions)
         self.large_inputs = said.queued_large_inputs + unread_large
@@ -318,13 +318,13 @@ class Instance:
         self.mean_inputs = min(max(inputs / queries, 1.0), float(self.model.max_batch))
 
     def pace(self) -> float:
-        """Time that a queue takes over what its batches would take by their profile."""
+        """Return the ratio of a queue's time to the profiled time of its batches."""
         return max(self.drag, self.slowdown)
 
     def share_slots(self) -> None:
-        """Count on the slots that others leave, or on a share where all want more than there are.
+        """Set the slots to expect: the ones that others leave, or a share if all want more than exist.
 
-        Who came first is first, so where what it has takes longer than what others have, its share is the greater.
+        Slots are served first come, first served, so an instance with more work than others gets a larger share.
         """
         worker = self.worker
         others, most = worker.busy - self.busy, min(self.parallel * self.width, worker.slots)
@@ -335,32 +335,32 @@ class Instance:
         self.rate = self.slot_rate * self.slots
 
     def lacks_slot(self) -> bool:
-        """Whether other instances of its worker leave it too few slots for a batch."""
+        """Return true if other instances of its worker leave too few slots for a batch."""
         return self.worker.busy - self.busy + self.width > self.worker.slots
 
     def is_blocked(self, now: float) -> bool:
-        """Whether others leave it too few slots, or what was sent since they last said so may."""
+        """Return true if other instances leave too few slots, or may by sends since the last status."""
         return self.lacks_slot() or self.worker.wait_s(now, self.width) > 0.0
 
     def others_wait_s(self, now: float) -> float:
-        """Seconds until other instances of its worker leave it the slots for a batch."""
+        """Return the seconds until other instances of its worker leave enough slots for a batch."""
         worker = self.worker
         compete = self.lacks_slot() or len(worker.sent_to) > (self in worker.sent_to)
         return worker.wait_s(now, self.width) if compete else 0.0
 
     def work_s(self, now: float) -> float:
-        """Seconds of online work that it has, by the rate it works at, or that its worker has before it."""
+        """Return the seconds of online work: its own at its rate, or its worker's before it, whichever is longer."""
         return max(self.waiting(now) / self.rate, self.others_wait_s(now))
 
     def slot_rate_by(self, said: InstanceStatus) -> float:
-        """Inputs a second that a slot works off: as lately, at least one at a time, at most full batches in a row."""
+        """Return the inputs a second of one slot as measured recently, at least one by one, at most in full batches."""
         alone = 1.0 / max(self.model.batch_s(1) * self.slowdown, 1e-6)
         recent = said.batch_size / said.batch_s if said.batch_s > 0 else 0.0
         in_a_row = 1.0 / max(self.model.input_s() * self.pace(), 1e-6)
         return min(max(alone, recent), in_a_row)
 
     def is_as_said(self, said: InstanceStatus) -> bool:
-        """Whether its partitions and its largest batch are those that its worker says."""
+        """Return true if its partitions and its largest batch match the worker's status."""
         return (
             self.model.max_batch == said.max_batch
             and [p.number for p in self.partitions] == [owned.partition for owned in said.partitions]

@@ -1,8 +1,8 @@
-"""How many of the records that are forbidden become dead letters: a sample, or whoever may write could fill the disk.
+"""Rate limit of dead letters for forbidden records, so that a client cannot fill the disk with them.
 
-A dead letter is kept for weeks because somebody may put right what kept its query from an answer. What is forbidden is
-a refusal, and whoever asked is told where that is possible: a forged name or signature, a topic that is another's. Some
-are kept to be looked at, the first and then one each so often, the beginning of a large one. All are counted
+Dead letters are kept for weeks, because an operator may fix their cause and replay them. A forbidden record (a forged
+name or signature, another tenant's topic) is a refusal, and its sender is answered if that is possible. Only a sample
+is kept for inspection: the first ones, then one per interval, and only the beginning of a large one. All are counted
 (`infaas_selector_decisions_total`, outcome `forbidden`).
 """
 
@@ -10,20 +10,20 @@ from typing import Final
 
 MOST_AT_ONCE: Final = 100
 EACH_S: Final = 10.0
-"""Seconds until one more is kept: some 240,000 in four weeks."""
+"""Seconds until one more is kept: at most 240,000 in four weeks."""
 KEEP_BYTES: Final = 4096
-"""What is kept of a larger one: it is looked at, and not sent again."""
+"""Bytes kept of a larger record: it is inspected, never replayed."""
 
 
 class EvidenceRoom:
-    """Room for records that are forbidden, of all that a selector reads."""
+    """Token bucket for the forbidden records of a selector."""
 
     def __init__(self, now_s: float) -> None:
         self._left = float(MOST_AT_ONCE)
         self._at_s = now_s
 
     def take(self, now_s: float) -> bool:
-        """Whether one more is kept."""
+        """Take a token; return true if the record is to be kept."""
         self._left = min(self._left + (now_s - self._at_s) / EACH_S, MOST_AT_ONCE)
         self._at_s = now_s
         if self._left < 1:

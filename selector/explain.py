@@ -1,7 +1,7 @@
-"""Why a query went where it went: every variant considered, what was predicted of it, and why it lost.
+"""Explanation of a choice: every variant considered, its prediction, and the reason why it lost.
 
-Worked out a second time, from the same cluster state at the same time, only for queries that ask. It may be slow; the
-policy pays nothing for it.
+Computed separately from the same cluster state and time, only for queries that request it. It may be slow, and costs
+the policy nothing.
 """
 
 from itertools import islice
@@ -43,21 +43,21 @@ class Explanation(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
 
     task: str
     measure: str = ACCURACY
-    """What accuracy means of this task, if not the share of right answers."""
+    """Measure of quality that `accuracy` means for this task, if not the share of correct answers."""
     slack_ms: float | None = None
-    """Milliseconds left until the deadline when the choice was made."""
+    """Milliseconds until the deadline at the time of the choice."""
     chosen: str = ""
     worker: str = ""
     predicted_ms: float | None = None
     upgraded: bool = False
-    """Whether a more accurate variant is given at the cost of the cheapest."""
+    """True if a more accurate variant is given at the cost of the cheapest."""
     reason: str
     considered: list[ConsideredVariant]
     not_listed: int = 0
 
 
 def explain(query: Query, state: ClusterState, now: float, config: PolicyConfig, outcome: Choice | Refusal) -> bytes:
-    """The explanation of `outcome`, which `choose` returned for the same arguments."""
+    """Return the explanation of `outcome`, which `choose` returned for the same arguments."""
     task = state.seen_in(query)
     variants = [] if task is None else sorted(task.variants, key=lambda variant: _cost(variant, query))
     slack_s = None if query.deadline_ms is None else query.deadline_ms / 1000 - now
@@ -87,7 +87,7 @@ def explain(query: Query, state: ClusterState, now: float, config: PolicyConfig,
 
 
 def _version_reason(task: TaskCandidates | None, query: Query, outcome: Choice | Refusal) -> str:
-    """Why a version answers that does not serve; empty where it does."""
+    """Return the reason why a version other than the serving one answers; empty if the serving one does."""
     if task is None or isinstance(outcome, Refusal) or task.is_target(outcome.variant, query.needs.target):
         return ""
     version = task.version_names.get(outcome.variant.architecture, "")
@@ -110,7 +110,7 @@ def _reason(outcome: Choice | Refusal, slack_s: float | None, config: PolicyConf
 
 
 def _listed(task: TaskCandidates, variant: PricedVariant, outcome: Choice | Refusal) -> list[Instance]:
-    """Replicas of a variant that are told of: with the chosen one, the first few of however many there are."""
+    """Return the replicas of a variant to list: the first few, with the chosen one among them."""
     replicas = task.serving.get(variant.name, NOBODY)
     listed = list(islice(replicas, _MAX_LISTED))
     chosen = outcome.instance if isinstance(outcome, Choice) else None
@@ -189,7 +189,7 @@ def _unfit(instance: Instance, predicted_s: float, slack_s: float | None, now: f
 
 
 def _beaten(variant: PricedVariant, cost: float, predicted_s: float, outcome: Choice | Refusal) -> str:
-    """Reason why an instance that would have done was not chosen."""
+    """Return the reason why a suitable instance was not chosen."""
     if isinstance(outcome, Refusal):
         return "is left to others: there are too many queries"
     if variant is outcome.variant:

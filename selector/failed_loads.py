@@ -1,6 +1,6 @@
-"""Variants that cannot be loaded, as workers say: some worker has failed to load it, and none loads it now.
+"""Variants that cannot be loaded: some worker's status says that it failed, and no worker is loading it now.
 
-What a status costs here is a look at its instances; all workers are looked at only when one has changed its mind.
+A status costs a look at its instances; all workers are looked at only when one has changed.
 """
 
 from collections.abc import Iterable, Mapping
@@ -9,18 +9,18 @@ from schemas.status import InstanceState, InstanceStatus
 
 
 class FailedLoads:
-    """What workers have failed to load, and what they load."""
+    """Failed and running loads of all workers."""
 
     def __init__(self) -> None:
         self.reasons: dict[str, str] = {}
-        """Reasons why variants cannot be loaded, by their names."""
+        """Reasons why variants cannot be loaded, by variant."""
         self._failed: dict[str, Mapping[str, str]] = {}
-        """Reasons by variant, of each worker that has any."""
+        """Reasons by variant, for each worker that has any."""
         self._loading: dict[str, frozenset[str]] = {}
-        """Variants that a worker loads, of each that does."""
+        """Variants that a worker is loading, for each such worker."""
 
     def update(self, worker: str, instances: Iterable[InstanceStatus]) -> list[str]:
-        """Note the instances of a worker, none if it is gone; returns the variants that this changes."""
+        """Update a worker's instances, none if it is gone; return the variants whose state has changed."""
         failed: dict[str, str] = {}
         loading: set[str] = set()
         for said in instances:

@@ -1,11 +1,11 @@
-"""Whose turn it is among tenants that have something to do: who was given the least so far. Pure.
+"""Turns of tenants with offline work: the tenant with the least cost so far is next. Pure.
 
-Start-time fair queueing (Goyal, 1996): each that has something is given as much as the others, counted in what it
-costs. Who had nothing begins with as much as the one who was given least, so that nobody saves up turns.
+Start-time fair queueing (Goyal, 1996): each tenant with work gets the same cost of computation. A tenant that had no
+work starts with the least cost of the others, so that nobody saves up turns.
 
-A name may be no more than what a client says, and one that invents many would get a turn for each. So it is as under
-overload (`selector.overload`): tenants that are listed have turns of their own, always, a few others have, those that
-came first and go on asking, and all the rest are one.
+A tenant's name may be unproved, and a client that invents names would get a turn for each. So the rule of load shedding
+(`selector.overload`) holds: listed tenants always have turns of their own. A limited number of others have, in order of
+arrival, while they have work. All remaining tenants share one account.
 """
 
 from collections.abc import Collection
@@ -13,11 +13,11 @@ from typing import Final, TypeAlias
 
 OTHERS: Final = ""
 Account: TypeAlias = str | None
-"""A tenant with turns of its own, None being one, too; or all others."""
+"""A tenant with turns of its own (None is one, too), or `OTHERS`."""
 
 
 class FairShares:
-    """Cost that each tenant with something to do was given."""
+    """Cost given so far, for each account with work."""
 
     def __init__(self, listed: Collection[str] = (), most_unlisted: int = 16) -> None:
         self._listed = frozenset(listed)
@@ -26,7 +26,7 @@ class FairShares:
         self._given: dict[Account, float] = {}
 
     def account(self, tenant: str | None) -> Account:
-        """As whom a tenant takes turns."""
+        """Return the account under which a tenant takes turns."""
         if tenant in self._unlisted or tenant in self._listed:
             return tenant
         if len(self._unlisted) >= self._most_unlisted:
@@ -35,17 +35,17 @@ class FairShares:
         return tenant
 
     def begin(self, accounts: Collection[Account]) -> None:
-        """Count on these, which have something to do; of others nothing is remembered."""
+        """Start a round with these accounts, which have work; all others are dropped."""
         self._unlisted.intersection_update(accounts)
         known = {account: given for account, given in self._given.items() if account in accounts}
-        # Counted from the least, or sums would grow until they lost what is added.
+        # Relative to the least, because growing sums would lose precision.
         least = min(known.values(), default=0.0)
         self._given = {account: known.get(account, least) - least for account in accounts}
 
     def given(self, account: Account) -> float:
-        """What one that has something to do was given: the turn is whose is the least."""
+        """Return the cost given to an account with work; the least is next."""
         return self._given[account]
 
     def give(self, account: Account, cost: float) -> None:
-        """Count what one is given."""
+        """Add to the cost given to an account."""
         self._given[account] += cost

@@ -1,8 +1,8 @@
-"""The headers of the records that a selector sends. Pure; `forwarded` is on the hot path.
+"""Headers of the records that a selector sends. Pure; `forwarded` is on the hot path.
 
-A query is forwarded with the client's headers as they came, less those that the selector itself sets: a client cannot
-claim an accuracy, a price or a prediction. A signature stays, though what it covers is no more: that it is there says
-that it was right, by which a dead letter is known to be its tenant's.
+A query is forwarded with the client's headers, except the headers that the selector sets itself: a client cannot claim
+an accuracy, a price or a prediction. A signature is kept although it no longer matches the headers. Its presence shows
+that it was verified, so a dead letter can be attributed to its tenant.
 """
 
 from collections.abc import Iterable
@@ -50,9 +50,10 @@ def forwarded(
     *,
     copied: bool = False,
 ) -> RawHeaders:
-    """The headers of a query on its way to the chosen variant; `copied`, where its result is to be compared.
+    """Return the headers of a query to the chosen variant; `copied` marks a result that is to be compared.
 
-    `now` is of the selector's own clock, as the query's times are; `offset_ms` makes the broker's of it, which travels.
+    `now` is of the selector's own clock, as are the query's times; `offset_ms` converts them to the broker's clock,
+    which is sent.
     """
     headers = [pair for pair in received if pair[0] not in _OWN]
     headers += (
@@ -75,10 +76,10 @@ def forwarded(
 
 
 def moved(query: Query, received: Iterable[tuple[str, bytes]], offset_ms: float) -> RawHeaders:
-    """The headers of a query on its way to the topic of offline ones, to its end, or to a lane.
+    """Return the headers of a query that is moved to the offline topic's end or to a lane.
 
-    Its deadline stays what it is: by the broker's clock from here on, as nothing says that it is by another's. Its task
-    and its reply topic stand in headers, since lanes hold queries of all tasks.
+    Its deadline is sent by the broker's clock, because no header names another clock any more. Task and reply topic are
+    set as headers, because a lane holds queries of all tasks.
     """
     headers = [pair for pair in received if pair[0] not in _NOT_MOVED]
     headers += (_MODE, (h.TASK, query.task.encode()), (h.REPLY_TO, query.reply_to.encode()))
@@ -90,7 +91,7 @@ def moved(query: Query, received: Iterable[tuple[str, bytes]], offset_ms: float)
 def refused(
     query: Query, error: QueryError, fields: dict[str, str], now: float, explanation: bytes | None
 ) -> RawHeaders:
-    """The headers of an error result."""
+    """Return the headers of an error result."""
     headers = failed(query.id, error, fields)
     headers.append((h.TASK_QUEUE_NS, b"%d" % _queued_ns(query, now)))
     if explanation is not None:
@@ -99,7 +100,7 @@ def refused(
 
 
 def failed(query_id: str, error: QueryError, fields: dict[str, str]) -> RawHeaders:
-    """The headers of an error result where no more is known of the query than its id."""
+    """Return the headers of an error result if only the query's id is known."""
     headers = [(h.ID, query_id.encode()), (h.STATUS, error.code.encode()), _JSON]
     if error.retry_after_s is not None:
         headers.append((h.RETRY_AFTER_MS, b"%d" % ceil(error.retry_after_s * 1e3)))

@@ -1,4 +1,4 @@
-"""A set with places: adding, removing and reading the n-th take constant time, so that one can be drawn."""
+"""Set with random access: adding, removing and reading the n-th item take constant time."""
 
 from collections.abc import Iterator
 from typing import Generic, TypeVar
@@ -7,13 +7,13 @@ T = TypeVar("T")
 
 
 class IndexedSet(Generic[T]):
-    """Set whose `items` stand in a list; what is removed gives its place to the last."""
+    """Set with its `items` in a list; a removed item's index goes to the last item."""
 
     __slots__ = ("_places", "items")
 
     def __init__(self) -> None:
         self.items: list[T] = []
-        """The items in no particular order; only to be read."""
+        """The items in no particular order. Read-only for others."""
         self._places: dict[T, int] = {}
 
     def __len__(self) -> int:
@@ -26,13 +26,13 @@ class IndexedSet(Generic[T]):
         return item in self._places
 
     def add(self, item: T) -> None:
-        """Add an item, if it is not there."""
+        """Add an item, if it is absent."""
         if item not in self._places:
             self._places[item] = len(self.items)
             self.items.append(item)
 
     def discard(self, item: T) -> None:
-        """Remove an item, if it is there."""
+        """Remove an item, if it is present."""
         place = self._places.pop(item, None)
         if place is None:
             return

@@ -1,13 +1,13 @@
-"""How long the selector rests between two fetches, so that each brings more: pure, the time comes in.
+"""Delay between two fetches of the selector, so that each brings more records: pure, the caller passes the time.
 
-Queries of a gateway or of our library have lingered for each other where they entered, and come in waves
-(`broker/linger.py`). Those of any other producer come one by one, and each would make a fetch, two produce requests and
-a fetch of whoever reads the answer, just when the machine has no time for them. For these the selector lingers.
+Queries of gateways and our client library linger at their source and arrive in waves (`broker/linger.py`). Those of
+other producers arrive one by one. Each then causes a fetch, two produce requests and a fetch by the reader of the
+answer, at a time when the machine has no CPU to spare. For these queries the selector lingers.
 
 Rules.
-* Only where CPU time is nearly used up: a wait of ours is seen by everybody, one at the entrance by who is there.
-* As long as the query in the greatest hurry of those that were just taken may linger, hence for a small share of what
-  its deadline leaves. Not at all if one of them has lingered already.
+* Only when CPU time is nearly used up: this delay affects all queries, a delay at the source only its own clients.
+* Only for a small share of the nearest deadline among the queries just taken; not at all if one of them has lingered
+  already.
 """
 
 from typing import Final
@@ -15,23 +15,23 @@ from typing import Final
 from broker.linger import Linger
 
 SPARE: Final = 0.75
-"""Share of the machine's CPU time in use up to which the selector never rests."""
+"""Used share of the machine's CPU time up to which there is no delay."""
 SCARCE: Final = 0.95
-"""Share from which on it rests for as long as it may."""
+"""Used share from which on the delay is the longest allowed."""
 LONGEST_S: Final = 0.01
-"""Longest rest, whatever the deadlines leave."""
+"""Longest delay in seconds, whatever the deadlines."""
 
 
 class IntakePace:
-    """Decides on each rest, of what was taken since the last one."""
+    """Decides on each delay, by the queries taken since the last one."""
 
     def __init__(self, longest_s: float) -> None:
-        """Rest for no longer than `longest_s`, and no longer than `LONGEST_S`; 0: never."""
+        """Delay for at most `longest_s`, and at most `LONGEST_S`; 0 disables it."""
         self._linger = Linger(min(longest_s, LONGEST_S), spare=SPARE, scarce=SCARCE, most=1.0)
         self._forget()
 
     def take(self, now_s: float, left_s: float | None) -> None:
-        """Take into account a query that nobody has kept.
+        """Count a query that has not lingered.
 
         Args:
             now_s: the present, in seconds of a monotonic clock.
@@ -42,11 +42,11 @@ class IntakePace:
             self._left_s = left_s
 
     def take_lingered(self) -> None:
-        """Take into account a query that was kept where it entered."""
+        """Count a query that has lingered at its source."""
         self._lingered = True
 
     def rest_s(self, cpu_busy: float) -> float:
-        """Seconds to rest now, with this share of the machine's CPU time in use."""
+        """Return the seconds to delay now, given the used share of the machine's CPU time."""
         rest_s = 0.0 if self._lingered else self._linger.kept_s(self._per_s, self._left_s, cpu_busy)
         self._forget()
         return rest_s

@@ -1,16 +1,16 @@
-"""Where an offline query goes, and when: to the cheapest instance that meets its needs and is idle, else nowhere yet.
+"""Choice of an instance for an offline query: the cheapest idle one that meets its needs, else none yet.
 
-Pure, as the policy: the query, the cluster state, the time and the configuration come in. An instance is idle when no
-online query waits there, its worker has a slot free of online queries, and it has not enough ahead. A dearer instance
-takes a query only where it takes no slot from a cheaper one.
+Pure, like the policy: query, cluster state, time and configuration come in. An instance is idle when no online query
+waits there, its worker has a slot free of online queries, and its offline backlog is below a limit. A dearer instance
+takes a query only if it takes no slot from a cheaper one.
 
-What an instance is given ahead waits in a topic of its own, from which its worker takes it when it has nothing else to
-do. So it delays nobody, and how fast it goes need not be known. But it is bound, to a replica that may be busy when its
-turn comes: there is as much as keeps an instance busy until it has said twice how much is left, and no more. While its
-worker has online queries, which leave it little time, there is a tenth of that: what is given takes CPU as well.
+Forwarded offline queries wait in the variant's offline topic, from which the worker reads only when it has nothing else
+to do. So they delay no online query, and their computing time need not be predicted. But a forwarded query is bound to
+one replica, which may be busy by then. So an instance gets only as much as keeps it busy for two status intervals.
+While its worker has online queries, it gets a tenth of that, because forwarding takes CPU as well.
 
-What cannot be answered at all, or has passed its deadline, is refused as an online query is. What can but has no
-instance that serves waits for one to be loaded.
+A query that cannot be answered, or has passed its deadline, is refused like an online query. If it can be answered but
+no instance serves, it waits until one is loaded.
 """
 
 import math
@@ -31,29 +31,29 @@ from selector.replicas import some_of
 from selector.variants import PricedVariant
 
 _UNNOTICED_S: Final = 0.002
-"""Seconds of online work that leave a worker idle."""
+"""Seconds of online work up to which a worker still counts as idle."""
 _AHEAD_S: Final = 0.2
-"""Seconds of work that an instance is given ahead: twice the time between two of its statuses."""
+"""Seconds of offline work that an instance may have in its backlog: two status intervals."""
 _AHEAD_OF_BUSY_S: Final = 0.02
 _QUIET_S: Final = 0.1
-"""Seconds after an online query in which others are expected at the same worker."""
+"""Seconds after an online query during which more are expected at the same worker."""
 _LEAST_INPUT_S: Final = 50e-6
-"""Seconds that an input costs at least, whatever the model: it is read, and answered."""
+"""Least seconds per input, whatever the model, for reading and answering it."""
 _LOOK_S: Final = 0.1
-"""Seconds after which an instance is looked at again, if its worker says nothing before."""
+"""Seconds until an instance is looked at again without a new status."""
 
 
 class Wait(msgspec.Struct, frozen=True, gc=False):
-    """Nothing is idle that may answer the query."""
+    """No instance that may answer the query is idle."""
 
     retry_s: float = _LOOK_S
-    """Seconds after which to look again."""
+    """Seconds after which to try again."""
     wanted: PricedVariant | None = None
-    """Variant that should be loaded, since nothing that may answer the query serves."""
+    """Variant to load, if no instance serves that may answer the query."""
 
 
 def bind(query: Query, state: ClusterState, now: float, config: PolicyConfig) -> Choice | Refusal | Wait:
-    """Choose where an offline query goes at `now`, if it goes."""
+    """Choose the destination of an offline query at `now`, if it can go now."""
     if has_hard_deadline(query) and query.deadline_ms is not None and query.deadline_ms / 1000 <= now:
         return Refusal(DeadlineExceeded("the deadline passed before an instance was idle"))
     task = state.seen_in(query)
@@ -73,7 +73,7 @@ def bind(query: Query, state: ClusterState, now: float, config: PolicyConfig) ->
 
 
 def bind_copy(task: TaskCandidates, query: Query, chosen: PricedVariant, now: float) -> Choice | None:
-    """Choose where a copy of a query goes that `chosen` answers; None: nothing is idle, or no copy is wanted."""
+    """Choose the destination of a shadow copy of a query that `chosen` answers; None if none is idle or wanted."""
     for rollout in task.shadows:
         if rollout.concerns(query.needs.target) and task.is_version_of(rollout, chosen):
             if not rollout.copies(query.id):
@@ -87,7 +87,7 @@ def bind_copy(task: TaskCandidates, query: Query, chosen: PricedVariant, now: fl
 def _of_drawn_version(
     task: TaskCandidates, query: Query, now: float, slack_s: float, found: Choice | Wait
 ) -> Choice | Wait:
-    """The choice, or one of the version that the query is drawn for if that is idle."""
+    """Return an idle choice of the canary that draws the query, else `found`."""
     if task.canaries:
         tried = drawn_candidates(task, query, found.variant if isinstance(found, Choice) else None, slack_s)
         drawn = tried and _cheapest_idle(tried, query, now)
@@ -114,7 +114,7 @@ def _cheapest_idle(candidates: Candidates, query: Query, now: float) -> Choice |
 
 
 def _has_room(instance: Instance, inputs: int, now: float) -> bool:
-    """Whether an instance may be given so many inputs more; a query that is larger than all room goes alone."""
+    """Return true if an instance may get `inputs` more; a query larger than the limit goes alone."""
     if not instance.offline_partitions:
         return False
     input_s = max(instance.model.input_s() * instance.slowdown / instance.parallel, _LEAST_INPUT_S)

@@ -1,6 +1,6 @@
-"""Counts what is asked, by load class, for the autoscaler.
+"""Counts queries by load class, for the autoscaler.
 
-Hot: `forwarded` or `refused` runs once a query and adds to a counter that it finds by one key.
+Hot path: `forwarded` or `refused` runs once per query and adds to a counter found by one key.
 """
 
 from schemas.load_classes import ClassCount, CountsByClass, SelectorLoad, class_key
@@ -25,20 +25,20 @@ class LoadMeter:
         self._variants: dict[str, int] = {}
 
     def forwarded(self, query: Query, variant: str, upgraded: bool, tenant_class: str | None = None) -> None:
-        """Count a query of a class of tenants that was sent on; its task and target are registered."""
+        """Count a forwarded query of a tenant class; its task and target are registered."""
         count = self._count(query, tenant_class)
         if upgraded:
             count.upgraded += 1
         self._variants[variant] = self._variants.get(variant, 0) + query.batch
 
     def refused(self, query: Query, overloaded: bool, tenant_class: str | None = None) -> None:
-        """Count a query that was refused though some variant that its tenant may use could have answered it."""
+        """Count a refused query that a variant its tenant may use could have answered."""
         count = self._count(query, tenant_class)
         if overloaded:
             count.refused += 1
 
     def report(self, at_ms: float, lanes: dict[str, int] | None = None) -> SelectorLoad:
-        """The load since the last report, as published; `lanes` are the queries held of lanes, by task."""
+        """Return the load since the last report; `lanes` are the held queries of lanes, by task."""
         classes = tuple(
             ClassCount(
                 load_class=load_class,

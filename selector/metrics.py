@@ -1,4 +1,4 @@
-"""Prometheus metrics of a selector. A query only adds to plain counters; `publish` hands the sums over now and then."""
+"""Prometheus metrics of a selector. Queries add to plain counters, which `publish` transfers periodically."""
 
 from collections import Counter
 from typing import Final
@@ -38,22 +38,22 @@ class SelectorMetrics:
         self._decisions: Counter[tuple[str, str]] = Counter()
         self._versions: Counter[tuple[str, str]] = Counter()
         self._backlog: dict[str, int] = {}
-        """By variant, as last published."""
+        """Backlog by variant, as last published."""
 
     def decided(self, task: str, outcome: str) -> None:
         """Count a query: forwarded (`serving`, `upgraded`, `loading`), `moved`, or refused (the error's code)."""
         self._decisions[task, outcome] += 1
 
     def given_to_version(self, version: str, outcome: str) -> None:
-        """Count a query that a version, `model@2`, was given to be `answered`, or as a copy (`copied`)."""
+        """Count a query that a version, such as `model@2`, must answer (`answered`) or got as a copy (`copied`)."""
         self._versions[version, outcome] += 1
 
     def batch_decided(self, queries: int, seconds: float) -> None:
-        """Record the time that a batch of queries took."""
+        """Record the time of a batch of queries."""
         _SECONDS.observe(seconds / queries)
 
     def publish(self, state: ClusterState, in_flight: int, held: int, now: float) -> None:
-        """Hand the sums and the present state over to Prometheus."""
+        """Transfer the counters and the present state to Prometheus."""
         for (task, outcome), count in self._decisions.items():
             _DECISIONS.labels(task, outcome).inc(count)
         self._decisions.clear()

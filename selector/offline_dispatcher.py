@@ -1,23 +1,24 @@
-"""Takes offline queries from their topics, a few of each tenant, and sends one on when an instance is idle.
+"""Holds offline queries, a limited number per tenant, and forwards one when an instance is idle.
 
     take -> held -> (an instance is idle) -> forwarded -> acknowledged -> done
                  -> (cannot be answered)  -> error result
-                 -> (nothing that may answer it serves, and others pass it) -> put back at the end of its topic
-         -> (as many of its tenant are held) -> moved to the tenant's lane, and taken from there when its turn comes
+                 -> (no instance serves its variant, and others pass it) -> put back at the end of its topic
+         -> (its tenant's limit is reached) -> moved to the tenant's lane, and taken from there in its turn
 
 Rules.
-* A query is bound to an instance as late as can be (`selector/late_binding.py`). What waits stays in its topic. What is
-  bound goes to the variant's topic of offline queries.
-* Tenants take turns, whatever the task: the next query is of who was given least (`selector/fair_shares.py`).
-* A task's topic is read to its end, so that nobody waits behind the flood of another. Of each tenant at most `HELD`
-  queries of it are held, of all tenants `HELD_OF_TASK`; what is more is written once to a lane, the partition of one
-  topic that the task and the tenant have by their names. Two may share one, by chance: then they wait for each other.
-* Of a lane, and of a tenant's own topic, no more is read while as many are held. So memory is bounded, by bytes, too.
-* A pass looks at all held queries, those of one class once. It follows upon new records and upon statuses, and is due
-  when an instance is expected to be idle; those that find none take a tenth of the time at most.
-* What waits for a variant that nobody serves is demanded. Once so many have passed it as are held, it goes to the end
-  of its topic, or it would keep what follows from being read, and what is done from being committed.
-* Partitions that are given up take what is held of them along: their next owner reads it again.
+* A query is bound to an instance as late as possible (`selector/late_binding.py`); until then it stays in its topic. A
+  bound query goes to the variant's offline topic.
+* Tenants take turns across tasks: the next query is of the tenant with the least cost so far
+  (`selector/fair_shares.py`).
+* A task's topic is read to its end, so that no tenant waits behind another's flood. At most `HELD` of its queries are
+  held per tenant, and `HELD_OF_TASK` in all. Further ones are written once to a lane: a partition of one common topic,
+  chosen by a hash of task and tenant. Two tenants may share a lane by chance; then they wait for each other.
+* A lane, or a tenant's own topic, is not read while its limit is reached. So memory is bounded, in bytes as well.
+* A pass looks at all held queries; alike ones need only one evaluation. It follows new records and statuses, and is due
+  when an instance is expected to be idle. Passes without success take at most a tenth of the time.
+* A variant that queries wait for without an instance is demanded. A query that more than `HELD` others have passed is
+  moved to the end of its topic; otherwise it would block later records and the commits.
+* A revoked partition's held queries are dropped; its next owner reads them again.
 """
 
 import asyncio
@@ -44,24 +45,24 @@ from selector.received_query import ReceivedQuery
 log = logging.getLogger(__name__)
 
 HELD: Final = 256
-"""Queries of a tenant that are read ahead of a task's topic, and of a lane or of a tenant's own topic."""
+"""Maximum of held queries per tenant of a task's topic, per lane, and per tenant's own topic."""
 HELD_OF_TASK: Final = 1024
-"""Queries of all tenants that are read ahead of a task's topic."""
+"""Maximum of held queries of all tenants of a task's topic."""
 _HELD_BYTES: Final = 16 * 1024 * 1024
-"""Bytes of the former from which on no more is read ahead."""
+"""Bytes of queries, per `HELD`, from which on no more are held."""
 _HELD_BYTES_OF_TASK: Final = 4 * _HELD_BYTES
 _READ: Final = 32
-"""Most queries read before the event loop turns to something else."""
+"""Maximum of queries to read before the event loop gets control."""
 _FORWARDED: Final = 8
-"""Most queries sent on before the event loop turns to something else: online ones wait meanwhile."""
+"""Maximum of queries to forward before the event loop gets control; online queries wait meanwhile."""
 _LOOKED_AT: Final = 512
-"""Most queries looked at before."""
+"""Maximum of queries to look at before the event loop gets control."""
 _SPACING_S: Final = 0.002
 _PASSES_SHARE: Final = 0.1
 _PUT_BACK_S: Final = 1.0
 """Seconds that a query is held before it is put back."""
 _LEAST_COST_S: Final = 50e-6
-"""Seconds that an input costs at least: it is read, and answered."""
+"""Least seconds per input, for reading and answering it."""
 
 
 class _HeldQuery:
@@ -78,7 +79,7 @@ class _HeldQuery:
         self.attempts = attempts
         self.since_s = since_s
         self.passed = passed
-        """How many had been sent on or moved of what it is held with when it was read."""
+        """Value of its group's `passed` when it was read."""
 
 
 _Source: TypeAlias = str | tuple[str, int]
@@ -90,17 +91,17 @@ _Turn: TypeAlias = tuple[float, int, "list[_HeldQuery]", "_Held"]
 
 
 class _Held:
-    """Queries held of one tenant in a task's topic, of a lane, or of a tenant's own topic, in the order of reading."""
+    """Queries held of one tenant of a task's topic, of a lane, or of a tenant's own topic, in reading order."""
 
     __slots__ = ("bytes", "passed", "queries", "source")
 
     def __init__(self, source: _Source) -> None:
         self.source = source
-        """Topic or partition that no more is read of while it is full."""
+        """Topic or partition that is not read while this is full."""
         self.queries: dict[_Place, _HeldQuery] = {}
         self.bytes = 0
         self.passed = 0
-        """Queries sent on or moved."""
+        """Number of queries forwarded or moved."""
 
     @property
     def is_full(self) -> bool:
@@ -112,7 +113,7 @@ class _Held:
         self.bytes += len(record.value or b"")
 
     def remove(self, query: _HeldQuery) -> bool:
-        """Hold a query no longer; returns whether it was held."""
+        """Remove a query; return true if it was held."""
         record = query.record
         if self.queries.pop((record.partition, record.offset), None) is None:
             return False
@@ -121,7 +122,7 @@ class _Held:
 
 
 class _OfTask:
-    """How much is held of a task's topic."""
+    """Number and bytes of held queries of a task's topic."""
 
     __slots__ = ("bytes", "queries")
 
@@ -138,22 +139,22 @@ class _OfTask:
 
 
 class OfflineDispatcher(DispatcherBase):
-    """Forwards the offline queries of one selector when there is nothing else to do."""
+    """Forwards the offline queries of one selector to idle instances."""
 
     def __init__(self, context: DispatchContext, consumer: Consumer) -> None:
         super().__init__(context, consumer)
         self._held: dict[object, _Held] = {}
-        """By topic and tenant; by the partition of a lane; by a tenant's own topic."""
+        """Groups by topic and tenant, by partition of a lane, or by a tenant's own topic."""
         self._of_task: defaultdict[str, _OfTask] = defaultdict(_OfTask)
-        """How much is held of each task's topic."""
+        """Held queries by task topic."""
         self._shares = FairShares(context.config.tenants, context.config.max_unlisted_tenants)
         self._full: set[_Source] = set()
-        """Topics and partitions of which no more is read."""
+        """Topics and partitions that are not read at present."""
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._stopped = False
         self._ended = 0
-        """Queries sent on or refused so far."""
+        """Number of queries forwarded or refused so far."""
         self._serial = count().__next__
         consumer.on_release = self._give_back
 
@@ -163,21 +164,21 @@ class OfflineDispatcher(DispatcherBase):
         return sum(len(held.queries) for held in self._held.values())
 
     def of_lanes(self) -> dict[str, int]:
-        """Number of queries held of lanes, by task."""
+        """Return the number of held queries of lanes, by task."""
         lanes = (held for held in self._held.values() if isinstance(held.source, tuple))
         return Counter(query.received.query.task for held in lanes for query in held.queries.values())
 
     async def read(self) -> None:
-        """Read queries of all topics of which not too many are held, until cancelled."""
+        """Read queries of all topics below their limits, until cancelled."""
         while True:
             records = await self._consumer.poll(_READ)
             for record in records:
                 await self.take(record)
-            if len(records) == _READ:  # more may be here, and would come without waiting
+            if len(records) == _READ:  # more may be buffered, and would be returned without yielding
                 await asyncio.sleep(0)
 
     async def take(self, record: Record, attempts: int = 1) -> None:
-        """Hold a query until it can be sent on, or move it to a lane; one that cannot be read becomes a dead letter."""
+        """Hold a query until it can be forwarded, or move it to a lane; an unreadable one becomes a dead letter."""
         received = await self._read(record, attempts, self._reader.read_offline)
         if received is None:
             return
@@ -203,12 +204,12 @@ class OfflineDispatcher(DispatcherBase):
         self._wake.set()
 
     def look(self) -> None:
-        """Look soon whether an instance is idle: a worker has said something."""
+        """Schedule a pass, because a status may have changed which instances are idle."""
         if self._held:
             self._wake.set()
 
     def stop(self) -> None:
-        """Have `forward` return, and give back what is held."""
+        """End `forward`, and give back the held queries."""
         self._stopped = True
         self._wake.set()
         for held in self._held.values():
@@ -217,7 +218,7 @@ class OfflineDispatcher(DispatcherBase):
             held.queries.clear()
 
     async def forward(self) -> None:
-        """Send queries on as instances become idle, until `stop`: cancelling would lose track of one."""
+        """Forward queries as instances become idle, until `stop`; cancelling it would lose a query in progress."""
         due_s = math.inf
         while not self._stopped:
             await wait_within(due_s if due_s < math.inf else None, self._wake)
@@ -232,7 +233,7 @@ class OfflineDispatcher(DispatcherBase):
     # -- one pass ------------------------------------------------------------------------------------------------------
 
     async def _pass(self) -> float:
-        """Look at all that is held, tenants in turn, and send on what can be; returns seconds until the next look."""
+        """Forward all held queries that can go, tenants in turn; return the seconds until the next pass."""
         each = [(held, list(held.queries.values())) for held in self._held.values() if held.queries]
         self._shares.begin({query.account for _, queries in each for query in queries})
         turns: list[_Turn] = []
@@ -245,7 +246,7 @@ class OfflineDispatcher(DispatcherBase):
         while turns and not self._stopped:
             given, _serial, queries, held = turns[0]
             present = self._shares.given(queries[-1].account)
-            if given < present:  # it was given something by way of another place meanwhile
+            if given < present:  # its account got a turn in another group meanwhile
                 heapreplace(turns, (present, self._serial(), queries, held))
                 continue
             await self._look_at(held, queries.pop(), waiting)
@@ -259,8 +260,8 @@ class OfflineDispatcher(DispatcherBase):
         return min((wait.retry_s for wait in waiting.values()), default=math.inf)
 
     async def _look_at(self, held: _Held, query: _HeldQuery, waiting: dict[_Alike, Wait]) -> None:
-        """Send a query on, or refuse it, or have it wait as those that are alike."""
-        if (query.record.partition, query.record.offset) not in held.queries:  # it was given back meanwhile
+        """Forward a query, refuse it, or let it wait with the result of an equal query."""
+        if (query.record.partition, query.record.offset) not in held.queries:  # given back meanwhile
             return
         needed, now = query.received.query, time.monotonic()
         alike = needed.task, needed.needs, needed.batch, self._state.tenant_class_of(needed)
@@ -286,7 +287,7 @@ class OfflineDispatcher(DispatcherBase):
     def _bind(self, query: _HeldQuery, now: float) -> Choice | Refusal | Wait | Internal:
         try:
             return bind(query.received.query, self._state, now, self._config)
-        except Exception as error:  # a defect of ours must cost this query alone
+        except Exception as error:  # a bug must cost only this query
             log.error("%s: record %d", query.record.topic, query.record.offset, exc_info=error)
             return Internal("the query could not be decided on")
 
@@ -298,7 +299,7 @@ class OfflineDispatcher(DispatcherBase):
         in_the_way = held.is_full or held.passed - query.passed >= HELD
         if in_the_way and self._loop.time() - query.since_s > _PUT_BACK_S:
             self._release(held, query)
-            # To its own end: a lane's stays in its lane.
+            # A lane's query stays in its lane.
             lane = query.record.partition if query.record.topic == LANES else None
             await self._move(query.record, query.received, query.attempts, lane)
 
@@ -333,17 +334,17 @@ class OfflineDispatcher(DispatcherBase):
 
 
 def lane_of(task: str, account: Account) -> int:
-    """Partition of the lanes' topic in which a tenant's queries of a task wait."""
+    """Return the lane (partition of the lanes' topic) of a tenant's queries of a task."""
     return crc32(f"{task} {account}".encode()) % LANE_COUNT
 
 
 def _is_of_task(record: Record) -> bool:
-    """Whether a record is of a task's topic, which is everybody's."""
+    """Return true if a record is of a task's topic, which all tenants share."""
     return record.topic != LANES and tenant_of(record.topic) is None
 
 
 def _where(record: Record, account: Account) -> tuple[object, _Source]:
-    """With what a query is held, and of what no more is read while too much is held with it."""
+    """Return the group that a query is held in, and the source that is not read while the group is full."""
     if record.topic == LANES:
         lane = (LANES, record.partition)
         return lane, lane

@@ -1,29 +1,29 @@
-"""Load shedding: while a task has more queries than time, tenants get fair shares, and the cheap go before the dear.
+"""Load shedding: under overload tenants get fair shares of a task, and cheap queries precede dear ones.
 
-Nothing of this happens until a query of the task had to be refused because all instances that serve were too busy
-(`Overloaded`). From then on, and until none has been for `_CALM_S`, this says how long each query may wait. Whoever may
-wait less is refused while the queues still have room for the others:
+It starts when a query of the task was refused because all serving instances were too busy (`Overloaded`), and ends when
+none was refused for `_CALM_S`. Meanwhile each query has a limit of waiting. A query with a lower limit is refused while
+the queues still have room for others:
 
-    tenant asks for no more than its share       70 % of what its deadline leaves, since predictions err
-    asks for more, was given less than its share 55 % of the shortest wait among the queries of the line above
-    asks for more, was given its share           40 % of it
-    of both, what is dearer than its tenant's mean: less, but more than the next line
+    tenant within its share                      70 % of the time left to its deadline, as predictions err
+    beyond its share, received less than it      55 % of the shortest wait among queries of the line above
+    beyond its share, received it                40 % of that wait
+    both, query dearer than its tenant's mean    less, but more than the next line
 
-This is partial buffer sharing: the room above a threshold is kept for those who must not suffer. There is no rate to
-adapt, hence nothing that can swing: a query for which an instance is idle is never refused, so the instances never want
-for work. Shares are max-min, by water-filling over what each tenant asked for lately, and counted in what queries cost:
-a tenant with dear needs gets as much of the machines as one with cheap ones. A tenant that is alone competes with
-nobody; of its queries only the dear yield.
+This is partial buffer sharing: the room above a threshold is reserved for tenants within their shares. There is no
+adaptive rate, so nothing can oscillate. A query with an idle instance is never refused, so instances stay busy. Shares
+are max-min fair, by water-filling over the recent demand of each tenant. They are counted in cost, so a tenant with
+dear queries gets as much computing time as one with cheap ones. A single tenant has no competitor; only its dear
+queries are limited.
 
-Queries without a firm deadline wait longer; they are refused only to a tenant beyond its share. Offline queries never
-come here: they wait in their topic.
+Queries without a firm deadline wait longer; they are refused only if their tenant is beyond its share. Offline queries
+are not handled here: they wait in their topic.
 
-A name is what a client says it is, and one that invents many would get a share for each. So those that are listed
-(`PolicyConfig.tenants`) have a share each, always; of the others a few have, those that came first and go on asking,
-and all the rest share one. State and work are bounded by that, too.
+A tenant's name may be unproved, and a client that invents names would get a share for each. So listed tenants
+(`PolicyConfig.tenants`) always have a share each. A limited number of others have, in order of arrival, while they send
+queries. All remaining tenants share one. This also bounds state and work.
 
-Pure: the time comes in. A query costs a lookup and a few additions; the shares are worked out ten times a second. What
-is alike to one just refused is refused with it (`selector.refused_lately`).
+Pure: the caller passes the time. A query costs a lookup and a few additions; shares are computed ten times a second.
+Queries similar to one just refused are refused with it (`selector.refused_lately`).
 """
 
 from collections.abc import Sequence
@@ -43,20 +43,21 @@ _PERIOD_S: Final = 0.1
 _MEMORY_S: Final = 1.0
 _OTHER_TENANTS: Final = ""
 _WITHIN_SHARE: Final = 0.7
-"""Share of its longest wait that a tenant within its share gets: predictions err, by a fifth on a machine that is full,
-and who waits for all of it is late half of the time. A queue that is never empty needs no more."""
+"""Share of the longest possible wait for a tenant within its share. On a full machine predictions err by a fifth, so a
+query that waits for all of it is late half of the time. A queue that is never empty needs no more.
+"""
 _UNDERSERVED: Final = 0.4
 _SERVED: Final = 0.25
 _COST_BAND: Final = 0.15
-"""How much longer a query of mean cost may wait than the dearest, as a share of the shortest wait."""
+"""Extra wait of a query of mean cost over the dearest, as a share of the shortest wait."""
 _FORGOTTEN_BELOW: Final = 1e-3
-"""Smoothed number of queries below which a tenant is forgotten."""
+"""Decayed number of queries below which a tenant is dropped."""
 _BEYOND_SHARE: Final = "too busy, and this tenant asks for more than its share; try again later"
 _TOO_COSTLY: Final = "too busy for queries that cost as much as this one; try again later, or ask for less"
 
 
 class _Tenant:
-    """Cost that a tenant asked for and was given lately, each forgotten with time."""
+    """Cost that a tenant recently asked for and received, with exponential decay."""
 
     __slots__ = ("asked", "given", "queries")
 
@@ -67,11 +68,11 @@ class _Tenant:
 
 
 class Overload:
-    """The overload of one task: who asked for how much, and how long each may wait."""
+    """Overload of one task: demand of each tenant, and its limit of waiting."""
 
     def __init__(self, now: float, config: PolicyConfig) -> None:
         self.until = now + _CALM_S
-        """When the overload ends, if no query is refused before."""
+        """End of the overload, unless another query is refused before."""
         self.refused = RefusedLately()
         self._listed = frozenset(config.tenants)
         self._most_unlisted = config.max_unlisted_tenants
@@ -79,23 +80,23 @@ class Overload:
         self._tenants: dict[str | None, _Tenant] = {}
         self._share = inf
         self._shortest = inf, inf
-        """Seconds that queries of tenants within their share may wait at least: in this period, and in the last."""
+        """Shortest possible wait, in seconds, of queries within their tenants' shares: in this and the last period."""
         self._since = now
 
     @property
     def tenant_count(self) -> int:
-        """Number of tenants that asked lately."""
+        """Number of tenants with recent queries."""
         return len(self._tenants)
 
     @property
     def is_contested(self) -> bool:
-        """Whether more than one tenant asked lately."""
+        """True if more than one tenant has recent queries."""
         return self.tenant_count > 1
 
     def allowed_wait_s(self, tenant: str | None, cost: float, most_s: float, now: float, asked: int = 1) -> float:
-        """Count a query that costs `cost` and could wait for `most_s`; returns how long it may.
+        """Count a query of cost `cost` that could wait `most_s`; return its limit of waiting in seconds.
 
-        It stands for `asked` queries, of which a gateway has refused the others.
+        It stands for `asked` queries, of which a gateway refused all but one.
         """
         asking = self.ask(tenant, cost, now, asked)
         if asking.asked <= self._share:
@@ -108,7 +109,7 @@ class Overload:
         return min(most_s, *self._shortest) * (minimum + _COST_BAND * dear)
 
     def ask(self, tenant: str | None, cost: float, now: float, asked: int = 1) -> _Tenant:
-        """Count a query that costs `cost` and stands for `asked`; returns who asks."""
+        """Count a query of cost `cost` that stands for `asked` queries; return its tenant's entry."""
         if now - self._since >= _PERIOD_S:
             self._update_shares(now)
         asking = self._tenant(tenant)
@@ -117,7 +118,7 @@ class Overload:
         return asking
 
     def admit(self, tenant: str | None, cost: float) -> None:
-        """Count a query as admitted, and what it costs as given to the tenant."""
+        """Count a query as admitted, with its cost as received by the tenant."""
         self._tenant(tenant).given += cost
 
     def _tenant(self, name: str | None) -> _Tenant:
@@ -132,7 +133,7 @@ class Overload:
         return self._tenants.setdefault(name, _Tenant())
 
     def _update_shares(self, now: float) -> None:
-        """Forget a little, and compute the shares again."""
+        """Decay the counts, and compute the shares again."""
         decay = exp((self._since - now) / _MEMORY_S)
         self._since = now
         for tenant in self._tenants.values():
@@ -148,14 +149,14 @@ class Overload:
 
 
 class LoadShedder:
-    """Overloads of all tasks of a selector. `overloads` is empty while there is none: look there first."""
+    """Overloads of all tasks of a selector; `overloads` is empty while there is none, which is checked first."""
 
     def __init__(self, config: PolicyConfig) -> None:
         self._config = config
         self.overloads: dict[str, Overload] = {}
 
     def decide(self, query: Query, state: ClusterState, now: float) -> Choice | Refusal:
-        """Choose where a query goes, as `choose` does, or refuse it where it must yield to others."""
+        """Choose a destination as `choose` does, or refuse a query beyond its limit of waiting."""
         if not self.overloads:
             outcome = choose(query, state, now, self._config)
         else:
@@ -168,7 +169,7 @@ class LoadShedder:
         return outcome
 
     def _refused_alike(self, query: Query, now: float) -> Refusal | None:
-        """The refusal of one alike that is the query's, too, which is counted with it; None: there is none."""
+        """Return a cached refusal of a similar query, counting this query, too; None if there is none."""
         overload = self.overloads.get(query.task)
         if overload is None or now > overload.until:
             return None
@@ -178,17 +179,17 @@ class LoadShedder:
         return known
 
     def _report_overload(self, query: Query, refusal: Refusal, state: ClusterState, now: float) -> None:
-        """Begin or prolong an overload: a query was refused because all that serve its task were too busy."""
+        """Start or prolong an overload after a query was refused because all instances were too busy."""
         overload = self.overloads.get(query.task)
         if overload is None:
             overload = self.overloads[query.task] = Overload(now, self._config)
         overload.until = now + _CALM_S
         task = state.seen_in(query)
-        if task is not None and not task.canaries:  # else one like it may be drawn for a version that has room
+        if task is not None and not task.canaries:  # a similar query may be drawn for a canary with free capacity
             overload.refused.keep(query, refusal, now)
 
     def review(self, query: Query, outcome: Choice | Refusal, state: ClusterState, now: float) -> Choice | Refusal:
-        """The outcome for a query for which `choose` found `outcome`: that, or less where the query must wait less."""
+        """Return `outcome`, which `choose` returned for the query, or a refusal by its limit of waiting."""
         config = self._config
         overload = self.overloads.get(query.task)
         if overload is None:
@@ -202,7 +203,7 @@ class LoadShedder:
         instance, cost = contended
         slack_s = config.default_latency_s if query.deadline_ms is None else query.deadline_ms / 1000 - now
         most_s = slack_s - idle_finish_s(instance, query.batch, query.streamed)
-        if most_s <= 0:  # even alone it would be late
+        if most_s <= 0:  # late even without waiting
             return outcome
         wait_s = overload.allowed_wait_s(query.tenant, cost, most_s, now, 1 + query.turned_away)
         if wait_s < most_s and (has_hard_deadline(query) or overload.is_contested):
@@ -218,7 +219,7 @@ class LoadShedder:
 
 
 def fair_share(asked: Sequence[float], given: float) -> float:
-    """The most that anyone gets if `given` is divided max-min fairly among those who asked; infinite if it suffices."""
+    """Return the max-min fair share of `given` among the demands `asked`; infinite if all demands fit."""
     for place, minimum in enumerate(sorted(asked)):
         share = given / (len(asked) - place)
         if minimum >= share:
@@ -228,7 +229,7 @@ def fair_share(asked: Sequence[float], given: float) -> float:
 
 
 def _contended_instance(outcome: Choice | Refusal) -> tuple[Instance, float] | None:
-    """Instance that the query competes for, and what it costs there; None if it competes with nobody."""
+    """Return the instance that the query competes for, and its cost there; None if it does not compete."""
     if isinstance(outcome, Choice):
         return None if outcome.instance is None else (outcome.instance, outcome.cost)
     return None if outcome.contended is None else (outcome.contended.replicas.first(), outcome.contended.cost)

@@ -1,26 +1,27 @@
-"""The choice of the instance that answers a query.
+"""Choice of the instance that answers a query.
 
-Pure: the query, the cluster state, the time and the configuration come in, a choice or a refusal comes out.
+Pure: query, cluster state, time and configuration come in; a choice or a refusal comes out.
 
-    serving and meets the needs, healthy     the cheapest predicted to finish in time; of its replicas the soonest,
-                                             or of some where there are many, see `selector.replicas`
-    serving, overloaded                      the same, if no healthy one fits
-    not loaded                               if nothing serves that is fast enough: the cheapest whose load and
+    loaded and meets the needs, healthy      the cheapest variant predicted in time; of its replicas the soonest,
+                                             or of some if there are many, see `selector.replicas`
+    loaded, overloaded                       the same, if no healthy one fits
+    not loaded                               if nothing loaded is fast enough: the cheapest whose load and
                                              inference still fit
-    may be late, or has no deadline          the soonest of all that serve; none: kept where it is likely to be served
-    else                                     a refusal at once: a sure miss helps nobody and costs others their deadline
+    may be late, or has no deadline          the soonest of all loaded; without any, a variant likely to be loaded
+    else                                     an immediate refusal: a query that will be late delays others
 
-What no worker could load is refused at once, too, with the reason, also where a query could wait.
+A query is also refused at once, with the reason, if no worker can load a suitable variant, even if it could wait.
 
-When an instance would finish, and whether it is idle, is predicted in `selector.prediction`. A query without a deadline
-is patient: it goes to the cheapest that answers within `default_latency_s`, else to the soonest. An interfered instance
-is predicted to be slower, and that is all: dearer variants on the same worker would be as slow and take more of it.
+`selector.prediction` predicts finish times and idle instances. A query without a deadline goes to the cheapest that
+answers within `default_latency_s`, else to the soonest. An interfered instance only has a slower prediction: dearer
+variants on the same worker would be slowed as well, and take more of it.
 
-Upgrade: a query that the cheapest would answer may be given, at the cheapest's price, to a more accurate instance that
-is loaded and as good as idle.
+Upgrade: a query for the cheapest variant may go, at the same price, to a more accurate instance that is loaded and
+nearly idle.
 
-After INFaaS's algorithm 1. Different by intent: it picks the least loaded worker of the lowest latency variant, not
-the cheapest that fits; it knows load as queries per second, two seconds old; it answers late rather than say no.
+After INFaaS's algorithm 1, with deliberate differences. INFaaS picks the least loaded worker of the variant with the
+lowest latency, not the cheapest that fits; it measures load as queries per second, two seconds old; and it answers late
+instead of refusing.
 """
 
 from collections.abc import Collection, Sequence
@@ -50,58 +51,58 @@ from selector.replicas import FEW, ReplicaGroup, two_of
 from selector.variants import PricedVariant
 
 _FOREVER_S: Final = float("inf")
-_TICKS_PER_S: Final = 4_194_304  # a double holds no finer time since the epoch
+_TICKS_PER_S: Final = 4_194_304  # resolution of a double in seconds since the epoch
 
 
 class PolicyConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of the policy."""
 
     default_latency_s: float = DEFAULT_LATENCY_S
-    """Seconds that an answer may take where the query does not say."""
+    """Latency objective in seconds of queries that name none."""
     upgrades: bool = True
-    """Whether an idle and more accurate instance may take a query at the price of the cheaper one."""
+    """True if an idle, more accurate instance may take a query at the cheaper one's price."""
     upgrade_share: float = 0.5
     """Share of a worker's slots that upgrades may fill."""
     upgrade_cpu_limit: float = 0.75
-    """Share of a machine's CPU time in use from which on nothing is upgraded there."""
+    """Used share of a machine's CPU time from which on nothing is upgraded there."""
     tenants: tuple[str, ...] = ()
     """Tenants that always have a share of their own under overload."""
     max_unlisted_tenants: int = 16
-    """Other tenants that have one; the rest share one."""
+    """Number of other tenants with a share of their own; the rest share one."""
 
 
 class Choice(msgspec.Struct, frozen=True, gc=False):
-    """A query's destination, and what is promised."""
+    """Destination of a query, with the promised values."""
 
     variant: PricedVariant
     partition: Partition
     instance: Instance | None
-    """Instance that serves the partition; None: no worker has the variant loaded, and it must be asked for."""
+    """Instance that serves the partition; None if no worker has loaded the variant, which must be demanded."""
     predicted_s: float
     """Predicted seconds from the choice to the result."""
     cost: float
-    """Price in USD per 1000 such queries, as charged."""
+    """Charged price in USD per 1000 such queries."""
     cost_header: bytes
     upgraded: bool = False
-    """Whether the variant is more accurate than the one that is charged for."""
+    """True if the variant is more accurate than the one charged for."""
 
 
 class Refusal(msgspec.Struct, frozen=True, gc=False):
-    """The reason why a query goes nowhere, and what it would have needed."""
+    """Reason why a query is not forwarded, and the variant that could have answered."""
 
     error: QueryError
     wanted: PricedVariant | None = None
-    """Variant that should be loaded, so that the next such query can be answered."""
+    """Variant to load, so that the next such query can be answered."""
     contended: Candidate | None = None
-    """Cheapest candidate that serves and would do, if it were not for other queries."""
+    """Cheapest loaded candidate that would do without competing queries."""
 
 
 def choose(
     query: Query, state: ClusterState, now: float, config: PolicyConfig, wait_s: float = _FOREVER_S
 ) -> Choice | Refusal:
-    """Choose where `query` goes at `now`, seconds since the epoch. Changes nothing but caches.
+    """Choose the destination of `query` at `now`, in monotonic seconds. Changes nothing but caches.
 
-    `wait_s` is the longest that it may wait behind others under overload, see `selector.overload`.
+    `wait_s` is its limit of waiting behind others under overload, see `selector.overload`.
     """
     needs = query.needs
     task = state.seen_in(query)
@@ -126,10 +127,10 @@ def choose(
 def drawn_candidates(
     task: TaskCandidates, query: Query, chosen: PricedVariant | None, latency_s: float
 ) -> Candidates | None:
-    """The candidates of the version that is to answer a query which `chosen`, or nothing, would answer; None: no other.
+    """Return the candidates of the canary that must answer instead of `chosen`; None if no canary draws the query.
 
-    Where none of them is loaded and in time, the query stays where it would go: so a version that is tried has its
-    share only while it can bear it, and who asks for more than it can give meets the old one.
+    If none of them is loaded and in time, the query stays with `chosen`. So a canary gets its share only up to its
+    capacity, and the serving version answers the rest.
     """
     rollout = task.drawn(query, chosen)
     if rollout is None:
@@ -139,7 +140,7 @@ def drawn_candidates(
 
 
 def has_hard_deadline(query: Query) -> bool:
-    """Whether an answer after the deadline is worth nothing."""
+    """Return true if an answer after the deadline is worth nothing."""
     return query.deadline_ms is not None and not query.needs.allow_late
 
 
@@ -150,7 +151,7 @@ def _default_latency_s(mode: Mode, config: PolicyConfig) -> float:
 def _in_time(
     candidates: Candidates, query: Query, now: float, slack_s: float, wait_s: float, config: PolicyConfig
 ) -> Choice | None:
-    """The cheapest that serves and would be in time, or what is given away in its place."""
+    """Return the cheapest choice in time, or its upgrade."""
     choice = _cheapest(candidates, query, now, slack_s, wait_s)
     if choice is not None and config.upgrades and query.needs.mode is Mode.ONLINE:
         return _upgrade(candidates, choice, query, now, slack_s, config)
@@ -177,10 +178,10 @@ def _soonest_replica(
     wait_s: float = _FOREVER_S,
     tried: Collection[str] = (),
 ) -> Choice | None:
-    """The replica that finishes first, of those looked at, if it does before `limit_s`.
+    """Return the replica that finishes first, of those examined, if it does before `limit_s`.
 
-    Those on workers that were `tried` for a cheaper variant, which would be no later alone, count only if slots are
-    free there: a worker that has too much to do must not answer fewer queries by computing dearer ones.
+    Replicas on workers of a `tried` cheaper variant that alone would be as fast count only with free slots there: an
+    overloaded worker must not answer fewer queries by computing dearer variants.
     """
     group = candidate.replicas.healthy if healthy else candidate.replicas.overloaded
     looked_at = group.members.items
@@ -196,7 +197,7 @@ def _soonest_replica(
 
 
 def _drawn(group: ReplicaGroup, query: Query, now: float, limit_s: float) -> Sequence[Instance]:
-    """The replicas of a large group to look at, see `selector.replicas`; none if none can be in time."""
+    """Return the replicas of a large group to examine, see `selector.replicas`; none if none can be in time."""
     if group.idle.items:
         return two_of(group.idle.items, _seed(query, now))
     first = group.soonest()
@@ -224,14 +225,14 @@ def _soonest_of(
 
 
 def _is_slower(instance: Instance, tried: Collection[str], query: Query) -> bool:
-    """Whether one of these variants serves on its worker, too, and would take no longer there if nothing else was."""
+    """Return true if one of the `tried` variants is loaded on the same worker and takes no longer there alone."""
     serving, batch, streamed = instance.worker.instances, query.batch, query.streamed
     alone_s = idle_finish_s(instance, batch, streamed)
     return any(idle_finish_s(serving[name], batch, streamed) <= alone_s for name in tried if name in serving)
 
 
 def _seed(query: Query, now: float) -> int:
-    """32 bits that differ from query to query, and where one is decided on again: chance that can be replayed."""
+    """Return 32 bits by query and time: a repeated decision draws again, and tests can reproduce it."""
     return crc32(query.id.encode(), int(now * _TICKS_PER_S) & 0xFFFFFFFF)
 
 
@@ -264,7 +265,7 @@ def _upgrade(
 
 
 def _is_drawn(query: Query, now: float, share: float) -> bool:
-    """Whether a query is among this share of all."""
+    """Return true if the query falls into this share of all queries."""
     return share >= 1.0 or _seed(query, now) < share * (1 << 32)
 
 
@@ -279,9 +280,9 @@ def _load_in_time(
 
 
 def _is_fast_enough_alone(candidates: Candidates, query: Query, now: float, slack_s: float) -> bool:
-    """Whether an instance serves that is fast enough and merely has too much to do.
+    """Return true if a loaded instance is fast enough and only too busy.
 
-    Another variant loaded beside it would take time from it. Whether there is room for more, the autoscaler sees.
+    Another variant loaded beside it would take time from it; the autoscaler decides if there is room for more.
     """
     return any(
         instance.worker.expires_at > now and idle_finish_s(instance, query.batch, query.streamed) <= slack_s
@@ -305,7 +306,7 @@ def _fallback_choice(candidates: Candidates, query: Query, state: ClusterState) 
 
 
 def _to_unloaded(chosen: Candidate, query: Query, state: ClusterState) -> Choice:
-    """Choice of a variant that nobody serves: whoever loads it will find the query in its topic."""
+    """Return the choice of a variant that is not loaded; a worker that loads it will find the query in its topic."""
     partitions = state.partitions(chosen.variant)
     partition = partitions[crc32(query.id.encode()) % len(partitions)]
     predicted_s = cold_start_finish_s(chosen.variant, query.batch, state)
@@ -318,7 +319,7 @@ def _refuse(
     budget_s = _FOREVER_S
     if query.deadline_ms is not None and has_hard_deadline(query):
         budget_s = (query.deadline_ms - query.sent_ms) / 1000
-    # What hops take under load is no reason to say that it can never be done.
+    # Hops are slower under load, so the least one decides that needs are unsatisfiable at any load.
     hop_s = state.least_hop_s()
     if candidates.fastest_s() + hop_s > budget_s or not candidates.eligible():
         return Refusal(Unsatisfiable(_nearest(task, candidates, query, budget_s, hop_s)))
@@ -329,7 +330,7 @@ def _refuse(
         retry_after_s = drain_s(islice(contended.replicas, FEW), query.batch, now)
         return Refusal(Overloaded(retry_after_s=retry_after_s), contended=contended)
     failed = candidates.failed()
-    if failed is not None:  # it is asked for all the same: a worker that comes may load it
+    if failed is not None:  # demanded nevertheless, because a new worker may load it
         why = f"{failed.variant.name} cannot be loaded: {task.load_failure(failed.variant)}"
         return Refusal(ModelFailed(why), failed.variant)
     unloaded = (candidate.variant for candidate in candidates.unloaded())
@@ -359,7 +360,7 @@ def _nearest(task: TaskCandidates, candidates: Candidates, query: Query, budget_
 
 
 def _unmet_needs(variant: PricedVariant, query: Query, budget_s: float, hop_s: float) -> list[tuple[float, str]]:
-    """Each need of the query that the variant fails: by how much, relatively, and in words."""
+    """Return each need that the variant fails: the relative distance, and its description."""
     needs, found = query.needs, list[tuple[float, str]]()
     if needs.min_accuracy is not None and variant.accuracy < needs.min_accuracy:
         by = needs.min_accuracy - variant.accuracy

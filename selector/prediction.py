@@ -1,24 +1,24 @@
-"""Prediction of when an instance would have answered a query: pure arithmetic over its backlog and its profile.
+"""Prediction of the time at which an instance will have answered a query: pure arithmetic over backlog and profile.
 
-Predicted finish = hops + the later of the instance's backlog and its worker's + the batch that the query would join,
-from what was profiled and times the slowdown measured. Of the backlog counts what is a slot's share: an instance works
-it off in all the slots that others leave. It takes no less than the instance was seen to take for one lately (drag):
-were only its batches counted, all that is sent to a busy machine would be late by the same time.
+Predicted finish = hops + the later of the instance's backlog and its worker's + the batch that the query would join, by
+profile, multiplied by the measured slowdown. Of the backlog one slot's share counts, because an instance works it off
+in all slots that others leave. Batches in a backlog take at least the recently observed time per batch (`drag`).
+Otherwise all queries to a busy machine would be late by the same time.
 
-An instance is idle, as far as upgrades are concerned, when a query would wait there for no longer than goes unnoticed,
-and when its worker could serve its present rate of queries that way within a share of its slots: upgrades must not use
-up the room that makes them free, or accuracy and latency would swing with every burst.
+For upgrades an instance is idle if the query would wait unnoticeably short, and if the worker could serve its present
+rate of queries that way within a share of its slots. Upgrades must leave that room, or accuracy and latency would
+oscillate with every burst.
 
-A large query is computed in pieces, and others between them. So to another query it is a piece, and the share of the
-slots that pieces have while others wait. It is itself predicted behind all other large queries and in one slot, for one
-is kept free of pieces, by its calls of the model and times what large queries were seen to take (`large_factor`), which
-reading and writing are in.
+A large query is computed in pieces, with other queries in between. So to another query it costs one piece, and the
+pieces' share of the slots. A large query itself is predicted behind all other large queries and in one slot, because
+one slot is kept free of pieces. Its time is that of its model calls, multiplied by the measured factor of large queries
+(`large_factor`), which includes reading and writing.
 
-Slots that are free say nothing of the machine, which Kafka, gateways and others use as well. So the fuller its CPUs,
-the smaller the share of queries that is upgraded, and none is where they are nearly full. That share falls in
-proportion, not at a limit, and over no less than what the upgrades of all queries would add: they settle where they
-fit, since the CPU that they take is measured with the rest, and do not come and go by turns. What has come beyond the
-usual since it was measured is added, as what it will take.
+Free slots do not show the load of the machine, which Kafka, gateways and others use as well. So the share of upgraded
+queries decreases with the CPU use of the machine, to zero when it is nearly full. It decreases in proportion, over at
+least the CPU that upgrading all queries would add: upgrades then settle at a level instead of starting and stopping,
+because their own CPU use is part of the measurement. Sends above the usual rate since the measurement are added with
+their estimated CPU use.
 """
 
 from collections.abc import Iterable
@@ -31,26 +31,30 @@ from selector.variants import PricedVariant
 
 _UNNOTICED: Final = 0.25
 _UNNOTICED_S: Final = 0.002
-"""Longest wait of an upgrade: a share of its own time, or what the hops take anyway. Were no wait allowed, fast queries
-of one kind would be scattered over all instances that are idle just then, and each would fetch a few."""
+"""Longest wait of an upgrade: a share of its own time, or about the hops. With no wait allowed, fast queries of one
+kind would be scattered over all idle instances, and each would fetch a few.
+"""
 _CPU_BAND: Final = 0.25
-"""Share of a machine's CPUs over which upgrades become fewer: more than what many small ones cost beyond their batches,
-fetches of their own above all, which no profile knows."""
+"""Range of CPU use over which upgrades become fewer. It exceeds the cost of many small queries beyond their batches,
+above all their own fetches, which no profile contains.
+"""
 _HOPS_CPU_S: Final = 0.001
-"""CPU seconds of a query beyond its computation, Kafka, gateway and selector included, as a burst begins; less where
-they run elsewhere."""
+"""CPU seconds of a query at the begin of a burst beyond its computation: Kafka, gateway and selector; less if they run
+on other machines.
+"""
 _STREAM_S: Final = 0.0005
-"""Seconds that who asked takes to read an answer that comes over a connection."""
+"""Seconds that a receiver takes to read an answer from a connection."""
 _STREAM_SHARE: Final = 0.6
-"""Of the time that a record takes by way of the broker, what an answer takes over a connection: it wakes as many
-processes but one, on machines that are as busy."""
+"""Time of an answer over a connection, as a share of a record's time over the broker: it wakes one process less, on
+equally busy machines.
+"""
 
 
 def finish_s(instance: Instance, batch: int, now: float, offline: bool = False, streamed: bool = False) -> float:
-    """Predicted seconds until `batch` inputs sent now have been answered.
+    """Return the predicted seconds until `batch` inputs sent now are answered.
 
-    Offline queries wait for all others; to an online one they are at most the batch that is being computed. A streamed
-    answer has no broker on its way.
+    Offline queries wait for all others; to an online one they cost at most the running batch. A streamed answer does
+    not pass the broker.
     """
     model = instance.model
     if batch > model.max_batch and not offline and model.is_large(batch):
@@ -68,7 +72,7 @@ def finish_s(instance: Instance, batch: int, now: float, offline: bool = False, 
     if full:
         backlog_s = model.batch_s(waiting - rest)
         own_s = model.promised_s(rest + batch)
-    else:  # what little there is has been taken into a batch already
+    else:  # the small rest is already part of a running batch
         backlog_s = model.batch_s(rest)
         own_s = model.promised_s(batch)
     if instance.large_inputs:
@@ -87,12 +91,12 @@ def _large_finish_s(instance: Instance, batch: int, now: float, streamed: bool) 
 
 
 def _hops_s(worker: Worker, streamed: bool) -> float:
-    """Predicted seconds that a query and its answer are on their way."""
+    """Return the predicted seconds that a query and its answer are in transit."""
     return worker.hop_s / 2 * (1 + _STREAM_SHARE) + _STREAM_S if streamed else worker.hop_s
 
 
 def idle_finish_s(instance: Instance, batch: int, streamed: bool = False) -> float:
-    """Predicted seconds until `batch` inputs sent now were answered if nothing else was there."""
+    """Return the predicted seconds until `batch` inputs sent now are answered on an otherwise idle system."""
     model, factor = instance.model, instance.slowdown
     if batch > model.max_batch and model.is_large(batch):
         factor = max(factor, instance.large_factor)
@@ -100,27 +104,27 @@ def idle_finish_s(instance: Instance, batch: int, streamed: bool = False) -> flo
 
 
 def drain_s(instances: Iterable[Instance], batch: int, now: float) -> float:
-    """Predicted seconds until one of these has worked off all it has and could compute `batch` inputs at once.
+    """Return the predicted seconds until one instance has finished its work and could compute `batch` inputs at once.
 
-    At least the time of these inputs: who comes back sooner would find another in its place.
+    At least the time of these inputs: a client that retries sooner would find another query in its place.
     """
     return min(max(i.work_s(now), i.model.batch_s(batch) * i.slowdown) for i in instances)
 
 
 def cold_start_finish_s(variant: PricedVariant, batch: int, state: ClusterState) -> float:
-    """Predicted seconds until `batch` inputs sent now to a variant that is not loaded have been answered."""
+    """Return the predicted seconds until `batch` inputs sent now to an unloaded variant are answered."""
     queued = unread_inputs(state.partitions(variant))
     return state.hop_s + variant.load_s + variant.model.query_s(int(queued) + batch)
 
 
 def upgraded_share(instance: Instance, batch: int, now: float, cpu_limit: float) -> float:
-    """Share of the queries that may be upgraded to an instance while its machine is as busy as it is, 0..1.
+    """Return the share of queries, 0..1, that may be upgraded to an instance at its machine's CPU use.
 
-    None is from where `cpu_limit` of the CPUs' time is in use. That is measured over half a second, in which a burst of
-    queries could be upgraded to the last: what has come beyond the usual since is added, as what it will take.
+    It is 0 from `cpu_limit` on. CPU use is measured over half a second, in which a whole burst could be upgraded; so
+    sends above the usual rate since then are added with their estimated CPU use.
     """
     worker = instance.worker
-    if worker.cpus <= 0:  # nobody says how busy it is
+    if worker.cpus <= 0:  # unknown
         return 1.0
     if worker.cpu_busy >= cpu_limit:
         return 0.0
@@ -131,7 +135,7 @@ def upgraded_share(instance: Instance, batch: int, now: float, cpu_limit: float)
 
 
 def has_idle_capacity(instance: Instance, batch: int, now: float, share: float) -> bool:
-    """Whether an instance is idle enough to take an upgrade, which may fill `share` of its worker's slots."""
+    """Return true if an instance is idle enough for an upgrade; upgrades may fill `share` of its worker's slots."""
     worker, model = instance.worker, instance.model
     batch_s = model.batch_s(batch)
     limit_s = max(batch_s * _UNNOTICED, _UNNOTICED_S)

@@ -1,17 +1,17 @@
-"""Whether a signed query is its tenant's, and was not there before; and whether a gateway's count is a gateway's.
+"""Verification of signed queries, protection against replays, and verification of gateways' counts.
 
 Rules.
-* The time in a signature and that at which the broker appended the record must be close: what somebody kept, and sends
-  again later, is refused.
-* What is sent again within that time is the same query once more, as a producer's own retry is: one is answered. So it
-  is passed over in silence, by a selector that remembers the first. It remembers so many; beyond, and where another
-  selector has the partition, it is computed again, at most once a selector.
-* A query that is signed anew, to wait, is not to be taken for another: of those with its id each has a time of its own.
-* A record that is delivered again is none: it stands in the same place.
-* A gateway's count of the queries that it refused counts if the gateway proves it with this very query, sent within a
-  minute, and once. Anybody else's counts for nothing, and costs its sender nothing either.
+* The time in a signature and the record's append time must be close, so an old copy of a query is refused.
+* A copy within that time is the same query again, like a producer's own retry, and one of the two is answered. The
+  selector that remembers the first drops the copy without an answer. The memory is bounded; beyond it, and after the
+  partition moved to another selector, the copy is computed again, at most once per selector.
+* A query that is signed again when it is moved must not count as a replay: each signature of one id gets a distinct
+  time.
+* A redelivered record is no replay, because its topic, partition and offset are the same.
+* A gateway's count of refused queries is valid once, if it is proved for this query, sent within a minute. An invalid
+  count is ignored, and the query is handled without it.
 
-Costs nothing where nobody signs.
+Unsigned queries cost nothing here.
 """
 
 import asyncio
@@ -35,55 +35,55 @@ from security.signature import (
 from security.turned_away import is_turned_away_proof
 
 _FRESH_MS: Final = 60_000.0
-"""Longest time between a gateway's send and the record: beyond, the producer has given the query up."""
+"""Longest time in milliseconds between a gateway's send and the append; a producer gives up before."""
 _REMEMBERED: Final = 65_536
 _WRONG: Final = f"header {h.SIGNATURE} is not right: is the key the present one, and was all signed that is sent?"
 
 
 class Replayed(Exception):
-    """Error of a signed record that stands in another place, too."""
+    """A signed record was already seen at another offset."""
 
 
 class Proof(NamedTuple):
-    """The result of a signature that is right."""
+    """Result of a valid signature."""
 
     tenant: str | None
-    """The tenant that asks; None: a part of the system asks for nobody."""
+    """The query's tenant; None if a part of the system asks for no tenant."""
     by_system: bool
-    """Whether a part of the system signed, rather than the tenant itself."""
+    """True if a part of the system signed, not the tenant."""
 
 
 async def signed_digest(record: Record) -> str | None:
-    """SHA-256 of a large value, made beside the loop; None: nobody signed it."""
+    """Return the SHA-256 of a large signed value, computed in a thread; None if the record is unsigned."""
     if any(name == h.SIGNATURE for name, _ in record.headers):
         return await asyncio.to_thread(digest_of, record.value)
     return None
 
 
 class Verifier:
-    """Verifier of signatures, with the `secret` that all keys are made of; without, none is right."""
+    """Verifier of signatures by the `secret` that all keys are derived from; without a secret, all are invalid."""
 
     def __init__(
         self, secret: bytes | None = None, window_s: float = 300.0, system_secret: bytes | None = None
     ) -> None:
-        """`system_secret` is what gateways prove their counts by; without, none counts."""
+        """Set `system_secret`, by which gateways prove their counts; without it, counts are ignored."""
         self.key_numbers: Mapping[str, int] = {}
-        """By tenant, the number of its present key."""
+        """Number of each tenant's present key."""
         self._secret = secret
         self._system_secret = system_secret
         self._window_ms = window_s * 1e3
         self._seen: dict[bytes, tuple[str, int, int]] = {}
         self._counted: dict[str, tuple[str, int, int]] = {}
-        """By proof of a count, the record that it came with."""
+        """Record that each proof of a count came with."""
         self._signed_ms: dict[str, int] = {}
-        """By id of a query, the last time in a signature of it, the latest last."""
+        """Latest time in the signatures of each query id; most recent entry last."""
 
     def verify(self, record: Record, task: str, fields: Mapping[str, str], digest: str | None) -> Proof:
-        """Verify a signature; `digest` is the value's, where that was worked out before.
+        """Verify a signature; `digest` is the SHA-256 of the value, if it is known already.
 
         Raises:
-            Forbidden: nothing is proved.
-            Replayed: the query was there before.
+            Forbidden: the signature is invalid.
+            Replayed: the query was seen before.
         """
         if self._secret is None:
             raise Forbidden("this system cannot verify signatures: INFAAS_SIGNING_SECRET is not set for its selectors")
@@ -109,7 +109,7 @@ class Verifier:
         return Proof(tenant, not key.tenant)
 
     def turned_away(self, record: Record, query: Query, fields: Mapping[str, str]) -> int:
-        """The number of queries that a gateway proves to have refused since the one before; 0 if nothing proves it."""
+        """Return the proved number of queries that a gateway refused since its last query; 0 without a valid proof."""
         count, proof, sent_ns = (fields.get(name, "") for name in (h.TURNED_AWAY, h.TURNED_AWAY_PROOF, h.SENT_NS))
         if self._system_secret is None or not (_is_count(count) and _is_count(sent_ns)):
             return 0
@@ -125,7 +125,7 @@ class Verifier:
         return min(int(count), MAX_TURNED_AWAY)
 
     async def sign(self, query: Query, headers: h.RawHeaders, value: bytes | None, at_ms: float) -> h.RawHeaders:
-        """Headers of a query whose tenant is proved, with the system's own signature."""
+        """Return the headers of a query with a proved tenant, with the system's own signature added."""
         if self._secret is None:
             return headers
         own_ms = self._signed_ms[query.id] = max(int(at_ms), self._signed_ms.pop(query.id, 0) + 1)

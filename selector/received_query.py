@@ -1,11 +1,11 @@
-"""What a selector reads from a record: the query, or what little is needed to answer that it cannot be read.
+"""Parses records into queries, or into the minimum that is needed to answer an unreadable one.
 
-Whose a query is, the ingress topic of a tenant says, which its principal alone may write; elsewhere a signature does,
-or else a header, and a setting says what that counts for. A tenant that proves who it is, by its topic or its key, is
-answered in its own topics only: results are written with the system's rights, not with the tenant's. Parts of the
-system sign by a key of their own, for their own reply topics.
+The tenant of a query follows from its topic if that is a tenant's ingress topic, to which only its principal may write.
+Elsewhere it follows from a signature, or else from a header, whose weight a setting defines (`TenantHeaders`). A tenant
+that is proved, by topic or key, is answered in its own topics only, because results are written with the system's
+permissions and not with the tenant's. Parts of the system sign with a key of their own, for their own reply topics.
 
-Hot: `QueryReader.read` runs once a query.
+Hot path: `QueryReader.read` runs once per query.
 """
 
 from collections.abc import Mapping
@@ -45,22 +45,22 @@ if TYPE_CHECKING:
 
 _EVENT: Final = "cloudevents"
 _NOT_OF_TENANT: Final = frozenset({h.TENANT, h.REPLY_STREAM, h.SIGNATURE})
-"""Names of headers that count for nothing in a tenant's own topic."""
+"""Headers that are ignored in a tenant's own topic."""
 
 
 class TenantHeaders(StrEnum):
-    """What the name of a tenant counts for that a header says and nothing proves."""
+    """Treatment of a tenant's name in a header without proof."""
 
     BELIEVED = "believed"
-    """The query is that tenant's."""
+    """The query belongs to that tenant."""
     IGNORED = "ignored"
-    """The query is nobody's."""
+    """The query belongs to no tenant."""
     REFUSED = "refused"
     """The query is answered with `forbidden`."""
 
 
 class ReceivedQuery(NamedTuple):
-    """A query as it came in, out of its CloudEvent if it was in one."""
+    """A query as received, unwrapped if it was in a CloudEvent."""
 
     query: Query
     fields: dict[str, str]
@@ -69,7 +69,7 @@ class ReceivedQuery(NamedTuple):
 
 
 class _Received(NamedTuple):
-    """What a record holds, and whose it is proved to be, if anybody's."""
+    """Content of a record, with the proof of its tenant, if any."""
 
     task: str
     proof: Proof
@@ -79,7 +79,7 @@ class _Received(NamedTuple):
 
 
 class _ForeignReplyTopic(Forbidden):
-    """Error of a query of a tenant that names a reply topic which is not the tenant's."""
+    """A tenant's query names a reply topic of others."""
 
     def __init__(self, tenant: str, topic: str) -> None:
         super().__init__(
@@ -93,35 +93,35 @@ _UNPROVED: Final = Proof(None, by_system=False)
 
 
 class QueryReader:
-    """Reader of the records of task topics and of tenants' ingress topics."""
+    """Reader of the records of task topics and tenants' ingress topics."""
 
     def __init__(
         self, tenant_headers: TenantHeaders = TenantHeaders.BELIEVED, verifier: Verifier | None = None
     ) -> None:  # fmt: skip
         self.verifier = verifier or Verifier()
         self.inputs: Mapping[str, tuple[TensorSpec, ...]] = {}
-        """By task, the inputs of its signature, which bound how many of them a record can hold."""
+        """Input specifications by task, which bound the number of inputs that a record can hold."""
         self._tenant_headers = tenant_headers
 
     def read(self, record: Record, offset_ms: float, digest: str | None = None) -> ReceivedQuery:
-        """Read the query in a record; its times are by the clock that the broker's is `offset_ms` ahead of.
+        """Read the query in a record; its times are converted to the clock that the broker's is `offset_ms` ahead of.
 
-        `digest` is the value's SHA-256, where that was worked out before.
+        `digest` is the SHA-256 of the value, if it is known already.
 
         Raises:
             InvalidRequest: it cannot be read; the message says why.
-            Forbidden: it asks for what its sender may not have.
-            Replayed: it is signed, and was there before.
+            Forbidden: its sender lacks a permission.
+            Replayed: it is signed and was seen before.
         """
         return self._parsed(record, offset_ms, self._received(record, digest))
 
     def read_offline(self, record: Record, offset_ms: float, digest: str | None = None) -> ReceivedQuery:
-        """Read the query in a record of a topic of offline queries: it is one, whether it says so or not.
+        """Read the query in a record of an offline topic; its mode is set to offline.
 
         Raises:
             InvalidRequest: it cannot be read; the message says why.
-            Forbidden: it asks for what its sender may not have.
-            Replayed: it is signed, and was there before.
+            Forbidden: its sender lacks a permission.
+            Replayed: it is signed and was seen before.
         """
         received = self._received(record, digest)
         if received.fields.get(h.MODE) in (None, "", Mode.ONLINE):
@@ -131,9 +131,9 @@ class QueryReader:
         return self._parsed(record, offset_ms, received)
 
     def unreadable_reply(self, record: Record, error: QueryError) -> Message | None:
-        """An error result from what little can be read of a record; None: it names a topic that none may go to.
+        """Return an error result for an unreadable record; None if it names no permitted reply topic.
 
-        One without an id is answered under the place where it stands, which whoever wrote it knows: `topic-3-1042`.
+        Without an id the result gets the record's position, which its producer knows, as id: `topic-3-1042`.
         """
         fields = {name: value.decode(errors="replace") if value else "" for name, value in record.headers}
         query_id, reply_to = whom_to_tell(fields, record.value or b"")
@@ -147,11 +147,11 @@ class QueryReader:
         return error_result(topic, error, failed(query_id, error, fields), fields)
 
     def proved_tenant(self, record: Record) -> str:
-        """The tenant that a record's signature proves to ask; empty: nobody's."""
+        """Return the tenant that a record's signature proves; empty without proof."""
         return self._proof_of(record).tenant or ""
 
     def _proof_of(self, record: Record) -> Proof:
-        """The proof in a record's signature; none where it is not right, or is used for what it may not."""
+        """Return the proof in a record's signature; an empty proof if it is invalid or not permitted."""
         if any(name == h.SIGNATURE for name, _ in record.headers):
             with suppress(InvalidRequest, Forbidden, Replayed):
                 return self._received(record, None).proof
@@ -191,7 +191,7 @@ class QueryReader:
         return _Received(task, proof, fields, headers, value)
 
     def _unproved(self, fields: dict[str, str], headers: RawHeaders) -> RawHeaders:
-        """The headers of a query whose tenant nothing proves."""
+        """Return the headers of a query whose tenant is unproved, by the setting `tenant_headers`."""
         if self._tenant_headers is TenantHeaders.REFUSED:
             raise Forbidden(
                 f"header {h.TENANT} names a tenant, and nothing proves it: ask by the tenant's own topic, or sign"
@@ -200,24 +200,24 @@ class QueryReader:
         return [pair for pair in headers if pair[0] != h.TENANT]
 
     def _told_at(self, record: Record, fields: dict[str, str], reply_to: str, error: QueryError) -> str:
-        """Topic in which whoever wrote a record is told that it cannot be read; empty: nobody can be."""
+        """Return the topic for an error result of an unreadable record; empty if there is none."""
         if isinstance(error, _ForeignReplyTopic):
             return tenant_results_topic(error.tenant)
         tenant = tenant_of(record.topic)
-        # What is forbidden proves nothing, however often it is looked at.
+        # A forbidden record proves nothing, so its signature is not verified again.
         proof = Proof(tenant, by_system=False) if tenant or isinstance(error, Forbidden) else self._proof_of(record)
         owner = proof.tenant
         if owner is not None and not proof.by_system:
             own = reply_to.startswith(tenant_prefix(owner)) and may_reply_to(reply_to, owner)
             return reply_to if own else tenant_results_topic(owner)
         reply_to = reply_to or results_topic(task_of(record.topic))
-        # Whoever reads a private reply topic asks for a correlation: so a key that is void can be told there.
+        # A private reply topic matches results by correlation, so an error about an invalid key may go there.
         told = may_reply_to(reply_to, owner) or (isinstance(error, Forbidden) and is_reply_topic(reply_to))
         return reply_to if told else ""
 
 
 def _as_signed(proof: Proof, fields: dict[str, str], headers: RawHeaders) -> RawHeaders:
-    """The headers of a query that was signed, which says whose it is whether a header does or not."""
+    """Return the headers of a signed query, with the tenant and the reply topic added where they are absent."""
     tenant = proof.tenant
     if tenant is None:
         return headers
@@ -229,9 +229,9 @@ def _as_signed(proof: Proof, fields: dict[str, str], headers: RawHeaders) -> Raw
 
 
 def _as_of_tenant(tenant: str, fields: dict[str, str], headers: RawHeaders) -> RawHeaders:
-    """The headers of a query out of a tenant's ingress topic: who it is, its topic says, and no header.
+    """Return the headers of a query from a tenant's ingress topic; its topic names the tenant, headers do not.
 
-    It is answered in the tenant's own topics, and nowhere else: not over a connection to where it says, either.
+    It is answered only in the tenant's own topics, never over a connection to an address that it names.
     """
     fields[h.REPLY_TO] = _own_reply_topic(tenant, fields)
     for name in _NOT_OF_TENANT:
@@ -243,7 +243,7 @@ def _as_of_tenant(tenant: str, fields: dict[str, str], headers: RawHeaders) -> R
 
 
 def _own_reply_topic(tenant: str, fields: dict[str, str]) -> str:
-    """The tenant's own topic that a query is answered in."""
+    """Return the tenant's own topic for the result of a query."""
     reply_to = fields.get(h.REPLY_TO) or tenant_results_topic(tenant)
     if not reply_to.startswith(tenant_prefix(tenant)):
         raise _ForeignReplyTopic(tenant, reply_to)
@@ -258,7 +258,7 @@ def _named_task(fields: dict[str, str]) -> str:
 
 
 def error_result(topic: str, error: QueryError, headers: RawHeaders, fields: dict[str, str]) -> Message:
-    """The record of an error result; `headers` begin with the query's id, `fields` are the query's own headers."""
+    """Return the record of an error result; `headers` begin with the query's id, `fields` are its own headers."""
     stream = fields.get(h.REPLY_STREAM, "")
     return Message(topic, error_value(str(error)), headers, headers[0][1], status=error.code.value, stream=stream)
 
@@ -270,7 +270,7 @@ def _unwrapped(record: Record) -> tuple[dict[str, str], RawHeaders, bytes | None
         raise InvalidRequest("the name or the value of a header is not UTF-8") from None
     content_type = fields.get(h.CONTENT_TYPE)
     if SPEC_VERSION not in fields and not (content_type and _EVENT in content_type.lower()):
-        return fields, record.headers, record.value  # pyright: ignore[reportReturnType] - a tuple of pairs will do
+        return fields, record.headers, record.value  # pyright: ignore[reportReturnType] - a tuple of pairs suffices
     event = unwrap(fields, record.value or b"")
     if event is None:
         raise InvalidRequest("the record says it is a CloudEvent, and is none")

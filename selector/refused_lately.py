@@ -1,12 +1,12 @@
-"""What was refused a moment ago, so that the like of it is refused without another look. Pure: the time comes in.
+"""Cache of recent refusals: similar queries are refused without evaluating candidates again. Pure.
 
-Under a flood most of what a fetch brings is refused, one after the other, for the same reason: what is in the way takes
-too long. That cannot have changed between one query and the next. Rules.
+Under a flood most queries of a fetch are refused in a row for the same reason, a backlog that takes too long. It does
+not change between one query and the next. Rules.
 
-* Alike are queries of one task, tenant, size and needs. Neither may have its deadline much later than the one refused.
-* A refusal holds for a small share of the time that was left to the query. What is worked off meanwhile stays free that
-  long at most, and the instances, whose queues are filled to most of what deadlines leave, never want for work.
-* A bounded number is kept. Who is refused so has asked all the same, and is counted.
+* Similar queries have the same task, tenant, size and needs, and a deadline not much later than the refused one's.
+* A refusal is valid for a small share of the time that was left to the query. So capacity that becomes free stays
+  unused for at most that long, and the instances, whose queues reach close to the deadlines, stay busy.
+* The number of entries is bounded. Queries refused from the cache are counted as load nevertheless.
 """
 
 from typing import Final, TypeAlias
@@ -18,9 +18,9 @@ from schemas.query import Query
 from selector.policy import Refusal
 
 _SHARE: Final = 0.02
-"""Share of the time until its deadline for which the refusal of a query holds."""
+"""Validity of a refusal, as a share of the query's time to its deadline."""
 _LONGEST_S: Final = 0.01
-"""The longest that one holds: of a query without a deadline, too."""
+"""Longest validity in seconds; also that of a query without a deadline."""
 _MOST: Final = 256
 
 _Likeness: TypeAlias = tuple[str | None, int, Needs]
@@ -34,7 +34,7 @@ class _Refused(msgspec.Struct, frozen=True, gc=False):
 
 
 class RefusedLately:
-    """Refusals of one task that hold."""
+    """Valid refusals of one task."""
 
     def __init__(self) -> None:
         self._kept: dict[_Likeness, _Refused] = {}
@@ -43,7 +43,7 @@ class RefusedLately:
         return len(self._kept)
 
     def find(self, query: Query, now: float) -> Refusal | None:
-        """The refusal that is the query's, too; None: it must be looked at."""
+        """Return a cached refusal that holds for the query; None if it must be evaluated."""
         if not self._kept:
             return None
         found = self._kept.get((query.tenant, query.batch, query.needs))
@@ -52,11 +52,11 @@ class RefusedLately:
         deadline_ms, latest_ms = query.deadline_ms, found.deadline_ms
         if deadline_ms is None or latest_ms is None:
             return found.refusal if deadline_ms is latest_ms else None
-        is_alike = 1e3 * now < deadline_ms <= latest_ms + 1e3 * found.holds_s  # what is late already is told so
+        is_alike = 1e3 * now < deadline_ms <= latest_ms + 1e3 * found.holds_s  # a late query needs its own error
         return found.refusal if is_alike else None
 
     def keep(self, query: Query, refusal: Refusal, now: float) -> None:
-        """Keep the refusal of a query."""
+        """Cache the refusal of a query."""
         deadline_ms = query.deadline_ms
         holds_s = _LONGEST_S if deadline_ms is None else min(_SHARE * (deadline_ms / 1e3 - now), _LONGEST_S)
         if len(self._kept) >= _MOST:

@@ -1,11 +1,11 @@
-"""The replicas of a variant, kept so that a good one is found without walking all.
+"""Replicas of a variant, organized so that a good one is found without examining all.
 
-Up to `FEW` are simply walked. Of more, two are drawn from those that are idle, which is as good as a walk while there
-are any. Else two are drawn from all (the power of two choices), and the best of them and of the one that is free first
-is taken; where not even that one is in time, none is. To draw serves many selectors: what each took for the very best
-would be flooded by all of them between two statuses.
+Up to `FEW` replicas are all examined. Of more, two are drawn from the idle ones, which is as good as a full search
+while there are any. Otherwise two are drawn from all (the power of two choices), and the best of them and of the one
+that is free first is taken; if not even that one is in time, none is. Random draws suit several selectors: if all chose
+the single best replica, they would flood it between two statuses.
 
-An instance becomes idle when a status says so, or when what was sent to it is worked off by its own rate.
+An instance becomes idle by a status, or when its known work is finished at its own rate.
 """
 
 from collections import Counter
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from schemas.latency import LatencyModel
 
 FEW: Final = 8
-"""Replicas that are walked; of more, some are drawn."""
+"""Number of replicas up to which all are examined; of more, some are drawn."""
 _SETTLED_AT_ONCE: Final = 8
 _SPREAD: Final = 0x9E3779B1
 _32_BITS: Final = 0xFFFFFFFF
@@ -35,13 +35,13 @@ class ReplicaGroup:
     def __init__(self) -> None:
         self.members: IndexedSet[Instance] = IndexedSet()
         self.idle: IndexedSet[Instance] = IndexedSet()
-        """Members with nothing to do, as far as known."""
+        """Members without known work."""
         self._busy: list[tuple[float, int, Instance]] = []
-        """Heap of the others by `free_at`; entries that no longer hold stay until they come up."""
+        """Heap of the other members by `free_at`; outdated entries stay until they reach the top."""
         self._serial = count().__next__
 
     def put(self, instance: Instance, now: float) -> None:
-        """Add a member, or take up that its `free_at` has changed."""
+        """Add a member, or update its `free_at`."""
         self.members.add(instance)
         if instance.free_at <= now and not instance.has_background_work:
             self.idle.add(instance)
@@ -51,16 +51,16 @@ class ReplicaGroup:
         self._settle(now)
 
     def discard(self, instance: Instance) -> None:
-        """Remove a member, if it is one."""
+        """Remove a member, if it is present."""
         self.members.discard(instance)
         self.idle.discard(instance)
 
     def soonest(self) -> Instance | None:
-        """The member that is free first, if none is idle; None if that is not known."""
+        """Return the member that is free first, if none is idle; None if that is not known."""
         return self._busy[0][2] if self._busy and self._holds(self._busy[0]) else None
 
     def _settle(self, now: float) -> None:
-        """Move some of those that have worked off what they had to the idle, and forget entries that do not hold."""
+        """Move some members with finished work to the idle ones, and drop outdated entries."""
         busy = self._busy
         if len(busy) > 4 * len(self.members) + 64:
             busy[:] = (entry for entry in busy if self._holds(entry))
@@ -83,8 +83,8 @@ class ReplicaGroup:
 class Replicas:
     """All replicas of a variant.
 
-    What is derived of them (their state of health, the latencies among them) is taken up by `put` alone, whatever of a
-    replica has changed: a status, a correction of its profile, or the profile itself.
+    Derived data (health, latencies) is updated by `put` alone. Call it after any change of a replica: a status, a
+    correction of its profile, or a new profile.
     """
 
     __slots__ = ("_model_of", "_models", "healthy", "overloaded")
@@ -93,7 +93,7 @@ class Replicas:
         self.healthy = ReplicaGroup()
         self.overloaded = ReplicaGroup()
         self._model_of: dict[Instance, LatencyModel] = {}
-        """The latency of each replica as it is counted."""
+        """Latency model under which each replica is counted."""
         self._models: Counter[LatencyModel] = Counter()
 
     def __len__(self) -> int:
@@ -106,13 +106,13 @@ class Replicas:
         return instance in self._model_of
 
     def first(self) -> Instance:
-        """Some replica, a healthy one if there is one; there must be any."""
+        """Return any replica, a healthy one if there is one. There must be at least one replica."""
         return next(iter(self))
 
     def put(self, instance: Instance, now: float) -> bool:
-        """Have a replica among them as it is now; returns whether `promised_s` may change.
+        """Add a replica or update it; return true if `promised_s` may change.
 
-        It may when a latency is the first or the last of its kind.
+        It may change when a latency model is the first or the last of its kind.
         """
         counted, model = self._model_of.get(instance), instance.model
         changed = False
@@ -125,7 +125,7 @@ class Replicas:
         return changed
 
     def _sort(self, instance: Instance, now: float) -> None:
-        """Have a replica where it belongs by its health and by its work."""
+        """Move a replica to the group and position for its health and work."""
         if instance.healthy:
             group, other = self.healthy, self.overloaded
         else:
@@ -135,12 +135,12 @@ class Replicas:
         group.put(instance, now)
 
     def give_work(self, instance: Instance, now: float) -> None:
-        """Take up that a replica, if it is one, was given work; few are walked, in no order."""
+        """Update a replica that was given work, if it is one of these; small sets have no order to update."""
         if len(self) > FEW and instance in self:
             self._sort(instance, now)
 
     def remove(self, instance: Instance) -> bool:
-        """Remove a replica; returns whether it was the last that is as fast, or the last of all."""
+        """Remove a replica; return true if it was the last one with its latency model."""
         self.healthy.discard(instance)
         self.overloaded.discard(instance)
         return self._uncount(self._model_of.pop(instance))
@@ -153,16 +153,16 @@ class Replicas:
         return True
 
     def promised_s(self, batch: int) -> float:
-        """Seconds within which the fastest computes `batch` inputs alone."""
+        """Return the seconds within which the fastest replica computes `batch` inputs alone."""
         return min(model.query_s(batch) for model in self._models)
 
 
 NOBODY: Final = Replicas()
-"""Replicas of what is not loaded."""
+"""Replicas of a variant that is not loaded."""
 
 
 def some_of(replicas: Replicas, seed: int) -> list[Instance]:
-    """The replicas where there are few, else some `FEW` of the healthy ones, drawn by 32 bits of `seed`."""
+    """Return all replicas if they are few, else `FEW` of the healthy ones, drawn by 32 bits of `seed`."""
     members = replicas.healthy.members.items
     if len(replicas) <= FEW or not members:
         return list(islice(replicas, FEW))

@@ -1,15 +1,15 @@
 """The loops of a selector process.
 
     intake     topics of online queries -> Dispatcher, batch by batch
-    offline    topics of offline queries -> OfflineDispatcher, which sends them on when instances are idle
-    retry      sends what was not acknowledged again
+    offline    topics of offline queries -> OfflineDispatcher, which forwards them when instances are idle
+    retry      repeats unacknowledged sends
     statuses   the workers' statuses -> ClusterState
-    metadata   fetches that of the topics of variants that begin to serve, before queries need it
+    metadata   fetches metadata of topics of newly loaded variants, before queries need it
     catalog    the catalog -> ClusterState; subscribes to new tasks, learns new partitions
     housekeep  drops silent workers, publishes metrics
-    report     what was asked in the last second -> the autoscaler
+    report     the load of the last second -> the autoscaler
 
-Stopping ends the intake first; the others go on until what was taken is acknowledged.
+Stopping ends the intake first; the other loops run until all taken queries are acknowledged.
 """
 
 import asyncio
@@ -69,20 +69,22 @@ log = logging.getLogger(__name__)
 
 _HOUSEKEEPING_INTERVAL_S: Final = 0.25
 _STATUSES_SINCE_MS: Final = 2500
-"""How far back a starting selector reads statuses; workers without queries speak each second."""
+"""Age in milliseconds of the statuses that a starting selector reads; workers without queries send one a second."""
 _STATUS_WAIT_MS: Final = 100
-"""The longest that statuses may be late where the broker does not wake who waits; a query is taken to be as late."""
+"""Longest delay in milliseconds of statuses where the broker does not wake a waiting fetch; queries are assumed to be
+delayed as much.
+"""
 _REPORT_INTERVAL_S: Final = 1.0
 _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 10.0
 _OFFLINE_IN_FLIGHT: Final = 1_000_000
-"""Not a bound of its own: what is held of each task is bounded, and what is under way by what instances are given."""
+"""Practically unlimited: held queries and the backlogs of instances have limits of their own."""
 _encode: Final = msgspec.json.Encoder().encode
 _status: Final = msgspec.json.Decoder(WorkerStatus)
 
 
 class Selector:
-    """One selector over open connections; `run` it once."""
+    """One selector over open connections; call `run` once."""
 
     def __init__(
         self,
@@ -116,21 +118,21 @@ class Selector:
         self._dispatcher = Dispatcher(context, consumer, kafka.max_linger_ms / 1e3)
         self._offline = OfflineDispatcher(context, offline_consumer)
         self._subscribed: dict[str, int] = {}
-        """Topics of online queries, each with one of offline queries beside it, and how many partitions each has."""
+        """Online topics with their numbers of partitions; each has an offline topic beside it."""
         self._instances_began = asyncio.Event()
         self._waiting = False
         self.ready = False
-        """Whether queries are being decided on."""
+        """True while queries are being dispatched."""
 
     @property
     def problem(self) -> str:
-        """Reason why some query is decided on by nobody, as far as this selector knows; empty if there is none."""
+        """Reason why some queries are not dispatched by any selector, if this one knows; empty if there is none."""
         if not self.ready:
             return "it is starting or stopping"
         return self._consumer.problem or self._offline_consumer.problem
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Serve until `stop` is set and all queries taken are acknowledged."""
+        """Serve until `stop` is set and all taken queries are acknowledged."""
         await self._register(self._catalogs.current)
         async with asyncio.TaskGroup() as tasks:
             others = [
@@ -142,7 +144,7 @@ class Selector:
                 tasks.create_task(self._dispatcher.retry_failed(), name="retry"),
                 tasks.create_task(self._offline.retry_failed(), name="retry offline"),
             ]
-            # What they said lately is read first, and who has queries speaks each 100 ms: now all have been heard.
+            # Recent statuses are read first, and busy workers send one each 100 ms, so by then all have been heard.
             await asyncio.sleep(self._settings.startup_listen_s)
             tune_gc()
             intake = tasks.create_task(self._intake(stop), name="intake")
@@ -171,7 +173,7 @@ class Selector:
             await take(records)
             self._dispatcher.rest()
             self._metrics.batch_decided(len(records), time.perf_counter() - start)
-            if len(records) == self._settings.batch:  # more may be here: `poll` and `take` would never yield
+            if len(records) == self._settings.batch:  # more may be buffered: `poll` and `take` would never yield
                 await asyncio.sleep(0)
 
     async def _follow_statuses(self) -> None:
@@ -187,7 +189,7 @@ class Selector:
                 self._instances_began.set()
 
     def _one_way_s(self, record: Record, status: WorkerStatus) -> float | None:
-        """Seconds that a status took from its worker to here; None: it was read later."""
+        """Return the seconds that a status took from its worker to here; None if it was read later."""
         if self._statuses.is_replayed(record):
             return None
         clocks, leader = self._producer.clock, self._statuses.leader(record)
@@ -197,7 +199,7 @@ class Selector:
         return (now_ms - believed_ms(status.at_ms, record.timestamp)) / 1e3
 
     async def _fetch_metadata(self) -> None:
-        # Not the topics of all that is registered: a client that knows 10,000 topics spends its time on metadata.
+        # Not for all registered topics: a client that knows 10,000 topics spends its time on metadata.
         while True:
             await self._instances_began.wait()
             self._instances_began.clear()
@@ -213,7 +215,7 @@ class Selector:
             await asyncio.sleep(_HOUSEKEEPING_INTERVAL_S)
 
     async def _report(self) -> None:
-        # Not waited for: who follows the load takes a second without a report for unknown, and the next is due anyway.
+        # The result is not awaited: the autoscaler tolerates a missing report, and the next one is due in a second.
         while True:
             await asyncio.sleep(_REPORT_INTERVAL_S)
             said = self._load_meter.report(self._producer.clock.now_ms(), self._offline.of_lanes())
@@ -231,7 +233,7 @@ class Selector:
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     async def _take_up(self) -> bool:
-        """Take up what is registered now; False: Kafka is away or refuses, and what was subscribed to goes on."""
+        """Apply the current catalog; return false, and keep the old subscription, if Kafka fails or refuses."""
         try:
             await self._register(self._catalogs.current)
         except OperatorError as error:
@@ -262,7 +264,7 @@ class Selector:
         await ensure_topics(self._kafka, [s for topic in specs.keys() - self._subscribed.keys() for s in specs[topic]])
         counts = {topic: queries.partitions for topic, (queries, *_) in specs.items()}
         more = any(counts.get(topic, 0) > known for topic, known in self._subscribed.items())
-        # Who asks what is being unregistered is told so, until it is gone, and its topics are.
+        # Topics of tasks and tenants in removal are read until they are gone, so that queries get an error.
         leaving = [task_topic(name) for name in catalog.removing] + [ingress_topic(name) for name in catalog.tenants]
         heard = dict.fromkeys(leaving, 0) | counts
         gone = [topic for topic, count in heard.items() if not count]
@@ -275,14 +277,14 @@ class Selector:
         elif more:
             await self._consumer.refresh_partitions()
             await self._offline_consumer.refresh_partitions()
-        self._subscribed = heard  # last, or what could not be taken up now would never be
+        self._subscribed = heard  # set last, so that a failed attempt is repeated
 
 
 async def serve(settings: SelectorSettings, kafka: KafkaSettings, dsn: str, stop: asyncio.Event) -> None:
     """Run a selector process: open the connections, serve until `stop` is set, close them.
 
     Raises:
-        OperatorError: another selector of this name runs.
+        OperatorError: another selector with this name is running.
     """
     reachability = KafkaReachability(kafka)
     name = held_name(dsn, "selector", settings.instance_id, "INFAAS_SELECTOR_INSTANCE_ID")
@@ -297,7 +299,7 @@ async def serve(settings: SelectorSettings, kafka: KafkaSettings, dsn: str, stop
 
 @asynccontextmanager
 async def open_selector(settings: SelectorSettings, kafka: KafkaSettings, dsn: str) -> AsyncGenerator[Selector]:
-    """A selector over connections that close at the end of the block.
+    """Open a selector, with connections that close at the end of the block.
 
     Raises:
         InfaasError: Kafka or Postgres cannot be reached.
@@ -312,7 +314,7 @@ async def open_selector(settings: SelectorSettings, kafka: KafkaSettings, dsn: s
         producer = await stack.enter_async_context(Producer(kafka, client_id, max_in_flight=settings.max_in_flight * 2))
         sender = ReplyStreamSender(kafka.reply_stream, kafka_encrypted=kafka.encrypted)
         streams = await stack.enter_async_context(sender)
-        # A report of no load: who begins says so, and knows the broker's time by which statuses are looked up.
+        # An empty report; its acknowledgement teaches the broker's time, by which statuses are looked up.
         await producer.learn_time(LOAD, _encode(LoadMeter(settings.instance_id).report(producer.clock.now_ms())))
         statuses = await stack.enter_async_context(
             Tail(
@@ -351,4 +353,4 @@ async def open_selector(settings: SelectorSettings, kafka: KafkaSettings, dsn: s
 
 def _forget(sent: "asyncio.Future[Ack]") -> None:
     if not sent.cancelled():
-        sent.exception()  # looked at, so that asyncio does not report it
+        sent.exception()  # retrieved, so that asyncio does not log it

@@ -22,38 +22,42 @@ class SelectorSettings(PlanningSettings):
     model_config = SettingsConfigDict(env_prefix="INFAAS_SELECTOR_", frozen=True, extra="ignore")
 
     instance_id: str = Field(default_factory=lambda: f"selector-{socket.gethostname()}-{os.getpid()}")
-    """Name unique among running selectors: one that restarts under its old name gets its partitions back at once."""
+    """Name unique among running selectors; a restart under the same name gets its partitions back at once."""
     max_in_flight: int = Field(default=2000, ge=1)
-    """Most queries taken from the task topics and not yet acknowledged in the next topic."""
+    """Maximum of queries taken from task topics and not yet acknowledged in the next topic."""
     batch: int = Field(default=200, ge=1)
-    """Most queries decided on before the event loop turns to the network again."""
+    """Maximum of queries dispatched before the event loop handles the network again."""
     status_ttl_s: float = Field(default=STATUS_TTL_S, gt=0)
     """Seconds after its last status for which a worker counts as alive."""
     startup_listen_s: float = Field(default=0.3, ge=0)
-    """Seconds that a starting selector listens to the workers before it decides anything."""
+    """Seconds for which a starting selector reads statuses before it dispatches queries."""
     upgrades: bool = _POLICY.upgrades
-    """Whether a query may be given, for the same price, to a more accurate instance that is loaded and idle."""
+    """True if a query may go, for the same price, to a more accurate instance that is loaded and idle."""
     upgrade_share: float = Field(default=_POLICY.upgrade_share, ge=0, le=1)
-    """Share of a worker's slots that upgrades may fill at most."""
+    """Maximum share of a worker's slots for upgrades."""
     upgrade_cpu_limit: float = Field(default=_POLICY.upgrade_cpu_limit, ge=0, le=1)
-    """Share of a machine's CPU time in use, by whomever, from which on nothing is upgraded there."""
+    """Used share of a machine's CPU time, by any process, from which on nothing is upgraded there."""
     tenant_headers: TenantHeaders = TenantHeaders.BELIEVED
-    """What a tenant's name in the header `infaas-tenant` counts for that nothing proves: `believed`, `ignored`, or
-    `refused`. What is signed, or came in by a tenant's own topic, is that tenant's in any case."""
+    """Treatment of a tenant's name in the header `infaas-tenant` without proof: `believed`, `ignored` or `refused`.
+    Signed queries, and those in a tenant's own topic, always belong to that tenant.
+    """
     signature_window_s: float = Field(default=300.0, gt=0)
-    """Seconds between the time in a query's signature and that at which Kafka got it, at most: what is older may have
-    been kept by somebody, and is refused."""
+    """Maximum of seconds between the time in a query's signature and its arrival in Kafka; an older query may be a
+    replay and is refused.
+    """
     tenants: tuple[str, ...] = _POLICY.tenants
-    """Tenants that have a share of their own under overload, as JSON: `["acme", "globex"]`. A name is believed, not
-    proved: the list keeps names that clients invent from taking shares, it keeps nobody from using another's name."""
+    """Tenants with a share of their own under overload, as JSON: `["acme", "globex"]`. Unproved names are believed
+    here: the list keeps invented names from taking shares, but does not protect a listed name from others.
+    """
     max_unlisted_tenants: int = Field(default=_POLICY.max_unlisted_tenants, ge=0)
-    """Tenants not on the list, those that name none among them, that have a share of their own; the rest share one. 0:
-    all who are not on the list share one."""
+    """Number of unlisted tenants, queries without a tenant among them, with a share of their own; the rest share one.
+    0: all unlisted tenants share one.
+    """
     demand_interval_s: float = Field(default=0.5, gt=0)
-    """Seconds between two demands for the same variant to the autoscaler."""
+    """Seconds between two demands for the same variant."""
     attempts: int = Field(default=3, ge=1)
-    """Number of times that a query is forwarded before it becomes a dead letter."""
+    """Number of attempts to forward a query before it becomes a dead letter."""
 
     def policy_config(self) -> PolicyConfig:
-        """The settings that the policy needs."""
+        """Return the settings of the policy."""
         return msgspec.convert(self, PolicyConfig, from_attributes=True)

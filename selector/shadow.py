@@ -1,9 +1,9 @@
-"""Copies of queries for a version that is tried: computed when nothing else is to do, and never answered to clients.
+"""Copies of queries for a shadow version: computed when capacity is idle, and never answered to clients.
 
-A copy goes to an instance of the candidate that is idle at this moment, as an offline query; where none is, there is no
-copy, so none ever waits for room and under load they end by themselves. Its result, and a copy of the one that the
-client is given, come to `infaas.shadows`, where the autoscaler compares them. A copy that Kafka does not take is
-forgotten: what the client is told does not depend on it.
+A copy goes as an offline query to an instance of the candidate that is idle now; without one there is no copy. So
+copies never queue for capacity, and stop under load. Its result, and a copy of the client's result, go to
+`infaas.shadows`, where the autoscaler compares them. A copy that Kafka does not accept is dropped, without an effect on
+the client's answer.
 """
 
 import time
@@ -26,18 +26,18 @@ _CLIENTS: Final = frozenset(
         h.TARGET, h.EXPLAIN, *h.TRACE,
     }
 )  # fmt: skip
-"""What a client asked of its own answer."""
+"""Headers with a client's wishes for its own answer."""
 
 
 class ShadowSender:
-    """Sender of copies, of one selector."""
+    """Sender of one selector's copies."""
 
     def __init__(self, state: ClusterState, producer: Producer) -> None:
         self._state = state
         self._producer = producer
 
     async def send(self, received: ReceivedQuery, copy: Choice, now: float) -> None:
-        """Send a copy on, whatever becomes of it."""
+        """Send a copy; errors are ignored."""
         query = received.query
         offset_ms = self._producer.offset_ms(copy.variant.offline_topic, copy.partition.number)
         headers = [

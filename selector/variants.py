@@ -1,7 +1,7 @@
-"""Registered variants as the selector needs them: each with its profile and its price.
+"""Registered variants for the selector, each with its profile and its price.
 
-One is built once for each version of a variant and carries its constants already encoded, because the hot path
-would else encode the same name and accuracy for every query.
+An object is created once per version of a variant and holds its constants in encoded form, so that the hot path does
+not encode the same name and accuracy for every query.
 """
 
 from typing import Final
@@ -16,7 +16,7 @@ _MOST_MODELS: Final = 100
 
 
 class PricedVariant:
-    """A ready variant that queries may be given to."""
+    """A ready variant that queries may go to."""
 
     __slots__ = (
         "_models", "accuracy", "accuracy_header", "architecture", "core_price", "hardware", "load_s", "max_batch",
@@ -25,7 +25,7 @@ class PricedVariant:
     )  # fmt: skip
 
     def __init__(self, row: Variant, profile: Profile, core_price: CorePrice | None = None) -> None:
-        """`core_price`: of a core of the workers there are; None: the list price."""
+        """Set the price of a core on present workers; None means the list price."""
         self.row = row
         self.profile = profile
         self.name = row.name
@@ -39,7 +39,7 @@ class PricedVariant:
         self.memory_bytes = profile.memory_bytes
         self.core_price = core_price or CorePrice(list_price(row.hardware, 1))
         self.threads = cores_of(row.hardware, profile.threads, 1)
-        """Cores that a batch takes; of an accelerator it is one."""
+        """Cores that a batch takes; 1 on an accelerator."""
         cores = cores_taken(row.hardware, profile.threads, self.core_price.slot_threads)
         self.price = self.core_price.usd_per_hour * cores
         self.model = LatencyModel(profile.latency, row.max_batch)
@@ -53,7 +53,7 @@ class PricedVariant:
         return f"PricedVariant({self.name!r}, accuracy={self.accuracy:.4g})"
 
     def model_of(self, max_batch: int, correction: float = 1.0) -> LatencyModel:
-        """Latency where batches are limited to `max_batch`, as profiled times `correction`; those alike share one."""
+        """Return the latency model for batches up to `max_batch`, with a profile correction; equal ones are shared."""
         known = self._models.get((max_batch, correction))
         if known is None:
             if len(self._models) >= _MOST_MODELS:  # corrections change over months
@@ -62,9 +62,9 @@ class PricedVariant:
         return known
 
     def cost(self, size: int, offline: bool) -> float:
-        """USD per 1000 queries of `size` inputs."""
+        """Return the USD per 1000 queries of `size` inputs."""
         return (offline_cost if offline else online_cost)(self.model, size, self.price)
 
     def ready_s(self, size: int) -> float:
-        """Seconds until a query of `size` inputs is computed if the variant must be loaded first."""
+        """Return the seconds until a query of `size` inputs is computed if the variant must be loaded first."""
         return self.load_s + self.model.query_s(size)

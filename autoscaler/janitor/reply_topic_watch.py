@@ -23,7 +23,7 @@ class ReplyTopicWatch:
         self._gap_s = gap_s
         self._looked_s = -gap_s
         self._stood: dict[str, tuple[int, float]] = {}
-        """By topic its end offset, and since when that is unchanged."""
+        """End offset by topic, and the time since which it is unchanged."""
 
     def abandoned(self, ends: Mapping[str, int], now_s: float) -> list[str]:
         """Record the end offsets of all reply topics; return the abandoned ones."""

@@ -80,13 +80,13 @@ class WorkerStatusCache:
             self._answered[key] = instance.answered
 
     def on_demand(self, demand: Demand) -> None:
-        """Add a selector's demand for a variant that nobody serves."""
+        """Add a selector's demand for a variant that no instance serves."""
         self._asked_s[demand.variant] = self._clock()
         self._use_rates.add(demand.variant, 1, self._clock())
         self.mark_demanded(demand.variant)
 
     def mark_demanded(self, variant: str) -> None:
-        """Record that queries wait now for a variant that nobody serves."""
+        """Record that queries wait now for a variant that no instance serves."""
         self._demanded_s[variant] = self._used_s[variant] = self._clock()
 
     def instances(self) -> list[tuple[str, InstanceStatus]]:
