@@ -1,15 +1,15 @@
-"""Postgres: the only durable state besides the log. Nothing else imports asyncpg, SQLAlchemy or alembic.
+"""Postgres, the only durable state besides the log. No other package imports asyncpg, SQLAlchemy or alembic.
 
-No query waits for anything here: services work on snapshots and keep the last one while Postgres is away.
+Inference queries never wait for Postgres. Services work on snapshots and keep the last one during an outage.
 
-Reading order: settings, dsn (without its password) -> errors -> pool (how a statement is run) -> sql (loads the
-queries) -> migrate (brings tables up to date), version, system (which system they belong to) -> registry (what is
-registered), access (whose it is), rollouts (which version of it answers), builds (what is being made of it), uploads,
-registrations (what is to be registered, by the admin API), tenants (who asks by a topic of its own), system_secret (by
-which services prove what they say), audit (who did what) -> shared_connection (the one that a process has) ->
-change_listener (what changed) -> watcher (what is known, kept current) -> catalog (all of it in memory, kept current)
--> placement, corrections, scaling, cluster (what is wanted and what there is) -> jobs (what users ask of them),
-job_queue (what is done with them) -> api_keys (who may ask) -> samples (what was observed) -> removal (all of a name
-gone), removal_queue (what is to go) -> leader (advisory lock), held_name (of a process) -> embedded (a server of our
-own), left_servers (what a killed one leaves).
+Reading order: settings, dsn (hides its password) -> errors -> pool (runs statements) -> sql (loads the queries) ->
+migrate (upgrades the tables), version, system (identity of the system) -> registry (tasks, models and variants), access
+(owners and visibility), rollouts (serving versions), builds (steps that workers execute), uploads, registrations
+(requests through the admin API), tenants (tenants with their own topics), system_secret (shared secret of the
+services), audit (administrators' actions) -> shared_connection (one connection per process) -> change_listener
+(notifications) -> watcher (snapshot in memory) -> catalog (the registry in memory) -> placement, corrections, scaling,
+cluster (wanted and actual scale) -> jobs (jobs as clients see them), job_queue (jobs as services process them) ->
+api_keys (credentials) -> samples (observations) -> removal (unregistering), removal_queue (requests to unregister) ->
+leader (advisory lock), held_name (lock on a process name) -> embedded (embedded server), left_servers (cleanup after a
+killed server).
 """

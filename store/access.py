@@ -1,6 +1,6 @@
-"""Whose tasks and models are, and who may use them; see `schemas.access`.
+"""Owners and visibility of tasks and models; see `schemas.access`.
 
-A change is one row, and notifies `store.change_listener.REGISTRY`: gateways and selectors hear of it within
+A change is one row and notifies `store.change_listener.REGISTRY`, so gateways and selectors apply it within
 milliseconds.
 """
 
@@ -29,35 +29,35 @@ class _AccessRow(msgspec.Struct, frozen=True):
 
 
 async def list_access(session: DatabaseSession, *, names: Collection[str] | None = None) -> dict[str, Access]:
-    """The access of all tasks and models that have an owner or are not public, or of those of `names`."""
+    """Return the access of `names`, or of all tasks and models; public ones without an owner are left out."""
     wanted = None if names is None else list(names)
     rows = await session.fetch(_AccessRow, _LIST_ACCESS, wanted)
     return {r.name: Access(owner=r.owner, visibility=r.visibility, shared_with=r.shared_with) for r in rows}
 
 
 async def get_access(session: DatabaseSession, name: str) -> Access:
-    """The access of a task or a model."""
+    """Return the access of a task or model."""
     return (await list_access(session, names=[name])).get(name, PUBLIC)
 
 
 async def begin_access(session: DatabaseSession, name: str, access: Access) -> None:
-    """Say whose a task or model is that is registered in the same transaction, unless somebody has said so."""
+    """Set the access of a task or model that is registered in the same transaction, unless it is set already."""
     if access != PUBLIC:
         await session.execute(_BEGIN_ACCESS, name, *_columns(access))
 
 
 async def set_access(session: DatabaseSession, name: str, access: Access) -> None:
-    """Change whose a task or model is.
+    """Change the access of a task or model.
 
     Raises:
-        StoreConflict: there is none of this name.
+        StoreConflict: no task or model has this name.
     """
     if await session.fetch_value(str, _SET_ACCESS, name, *_columns(access)) is None:
         raise StoreConflict(f"there is no task or model {name}")
 
 
 async def lock_access(session: DatabaseSession) -> None:
-    """Let nobody else change who may use what until the transaction ends."""
+    """Lock the table of access against changes by others until the transaction ends."""
     await session.execute(_LOCK_ACCESS)
 
 

@@ -1,6 +1,6 @@
-"""API keys: kept, listed, revoked, and all of them in memory, kept current, for who asks is looked up for each query.
+"""API keys: stored, listed and revoked, and cached in memory, because every query needs authentication.
 
-While Postgres is away the last state goes on: who had a key still has, and a key that expires still does.
+During an outage of Postgres the last snapshot stays in use: existing keys remain valid until they expire.
 """
 
 from collections.abc import Collection, Mapping
@@ -25,16 +25,16 @@ _ADMIN_KEYS_LEFT: Final = _queries["admin_keys_left"]
 
 
 class KeyId(msgspec.Struct):
-    """Row with nothing but the id of a key."""
+    """Row with the id of a key."""
 
     id: str
 
 
 async def put_key(session: DatabaseSession, key: ApiKeyRow) -> ApiKeyRow:
-    """Keep a new key, or certificate, and return it as it is kept.
+    """Store a new key or certificate, and return the stored row.
 
     Raises:
-        StoreConflict: one of this id is kept already, or one of this certificate that has not been revoked.
+        StoreConflict: a key with this id exists, or a certificate of this name that is not revoked.
     """
     roles = [role.value for role in key.roles]
     shown = key.id, key.secret_hash, key.certificate
@@ -47,31 +47,31 @@ async def put_key(session: DatabaseSession, key: ApiKeyRow) -> ApiKeyRow:
 async def list_keys(
     session: DatabaseSession, *, ids: Collection[str] | None = None, tenant: str | None = None
 ) -> list[ApiKeyRow]:
-    """List all keys, or those of these ids, or of a tenant; the latest last."""
+    """List all keys, the keys with these ids, or those of a tenant; newest last."""
     return await session.fetch(ApiKeyRow, _LIST_KEYS, None if ids is None else list(ids), tenant)
 
 
 async def revoke_keys(session: DatabaseSession, ids: Collection[str]) -> list[str]:
-    """Have keys count no longer; returns those that did until now."""
+    """Revoke keys; return the ids of the keys that were not revoked before."""
     return [row.id for row in await session.fetch(KeyId, _REVOKE_KEYS, list(ids))]
 
 
 async def set_quota(
     session: DatabaseSession, key_id: str, per_second: float | None, concurrent: int | None
 ) -> ApiKeyRow | None:
-    """Have a key ask no more than this; returns it, or None if there is none, or it has ended."""
+    """Set the quota of a key; return the key, or None if it does not exist or is no longer valid."""
     return await session.fetch_one(ApiKeyRow, _SET_QUOTA, key_id, per_second, concurrent)
 
 
 async def admin_keys_left(session: DatabaseSession) -> int:
-    """Count the administrators' keys that are valid."""
+    """Return the number of administrators' keys that are valid."""
     return await session.fetch_value(int, _ADMIN_KEYS_LEFT) or 0
 
 
 class KeyWatcher(Watcher[Mapping[str, ApiKeyRow]]):
-    """Watcher of all keys by their ids, revoked and expired ones among them.
+    """Watcher of all keys by id, including revoked and expired ones.
 
-    `source` is a DSN, or the connection that it shares with others.
+    `source` is a DSN, or a connection shared with other components.
     """
 
     def __init__(self, source: str | SharedConnection) -> None:

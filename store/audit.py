@@ -1,8 +1,8 @@
-"""The record of administrators' acts: nothing they do is done unrecorded.
+"""Audit log: every action of an administrator is recorded.
 
-An act that is one transaction is recorded in it: both happen or neither, and of one that fails it is recorded that it
-was tried. An act of several steps, or on Kafka, is recorded before it begins and again when it ends; one that is cut
-off stays `begun`.
+If an action is one transaction, the record is part of it, so both are committed or neither. If it fails, the attempt is
+recorded. An action with several steps, or on Kafka, is recorded before it begins and again when it ends; after an
+interruption its outcome stays `begun`.
 """
 
 from collections.abc import AsyncGenerator
@@ -24,29 +24,29 @@ _PRUNE_ACTS: Final = _queries["prune_acts"]
 
 @asynccontextmanager
 async def audited_transaction(pool: Pool, act: AuditAct) -> AsyncGenerator[DatabaseSession]:
-    """Open a transaction in which an act is done and recorded, or neither; what fails is recorded as that."""
+    """Open a transaction for an action and its record; a failure is recorded after the rollback."""
     try:
         async with pool.transaction() as session:
             await _record(session, act, AuditOutcome.DONE)
             yield session
     except Exception as error:
-        with suppress(StoreUnavailable):  # then nothing was done, either
+        with suppress(StoreUnavailable):  # an unreachable Postgres has not committed the action either
             await _record(pool, act, AuditOutcome.FAILED, _words(error))
         raise
 
 
 @asynccontextmanager
 async def audited(pool: Pool, act: AuditAct) -> AsyncGenerator[None]:
-    """Record an act before it is begun, and what came of it when the context ends.
+    """Record an action before it begins, and its outcome when the context ends.
 
     Raises:
-        StoreUnavailable: Postgres is away; nothing is begun.
+        StoreUnavailable: Postgres is unavailable; the action was not begun.
     """
     number = await _record(pool, act, AuditOutcome.BEGUN)
     try:
         yield
     except Exception as error:
-        with suppress(StoreUnavailable):  # it stays as begun
+        with suppress(StoreUnavailable):  # the outcome then stays `begun`
             await pool.execute(_END_ACT, number, AuditOutcome.FAILED, _words(error))
         raise
     with suppress(StoreUnavailable):
@@ -57,12 +57,12 @@ async def list_acts(
     session: DatabaseSession, *, actor: str | None = None, verb: str | None = None, subject: str | None = None,
     since: datetime | None = None, until: datetime | None = None, limit: int = 100,
 ) -> list[AuditRow]:  # fmt: skip
-    """List acts, the latest first: all, those by someone, of a kind, on something, or within a time."""
+    """List actions, newest first, filtered by actor, verb, subject and time range."""
     return await session.fetch(AuditRow, _LIST_ACTS, actor, verb, subject, since, until, limit)
 
 
 async def prune_acts(session: DatabaseSession, before: datetime) -> int:
-    """Forget the acts of before a time; returns how many those were."""
+    """Delete the actions before a time; return their number."""
     return await session.execute(_PRUNE_ACTS, before)
 
 

@@ -1,7 +1,7 @@
-"""Builds: the steps of registrations that workers do.
+"""Builds: the steps of registrations that workers execute.
 
-A step is put down by whichever workers read that it is asked for, and done by the one that claims it. A claim holds for
-as long as it is renewed, by the database's clock alone. A step has one outcome, whoever was first.
+Every worker that reads the request for a step stores it, and one worker claims and executes it. A claim holds while it
+is renewed, measured by the database's clock only. A step has one outcome, the first that is written.
 """
 
 from typing import Any, Final
@@ -22,43 +22,44 @@ _FORGET: Final = _queries["forget_builds"]
 
 
 async def put_build(session: DatabaseSession, build: str, hardware: str, step: object, asked_ms: int) -> None:
-    """Put a build down that was asked for at `asked_ms`; the same request again changes nothing."""
+    """Store a build that was requested at `asked_ms`; an equal or earlier request changes nothing."""
     await session.execute(_PUT, build, hardware, step, asked_ms)
 
 
 async def claim_build(session: DatabaseSession, hardware: str, worker: str, silent_s: float) -> BuildRow | None:
-    """Begin the oldest build that nobody does, or whose worker has been silent for `silent_s`; None if there is none.
+    """Claim the oldest build without a worker, or whose worker has not renewed it for `silent_s`; None: there is none.
 
-    A worker does one build at a time: what it is said to do is of an earlier life.
+    A worker executes one build at a time, so a build that is assigned to the caller itself is left from an earlier
+    process.
     """
     return await session.fetch_one(BuildRow, _CLAIM, hardware, worker, silent_s)
 
 
 async def renew_build(session: DatabaseSession, build: str, worker: str) -> bool:
-    """Note that a worker is still at a build. False: another has it, or it has ended."""
+    """Renew a worker's claim; return false if another worker has the build or the build has ended."""
     return await session.execute(_RENEW, build, worker) > 0
 
 
 async def release_build(session: DatabaseSession, build: str, worker: str, reason: str = "") -> None:
-    """Give a build back: it was interrupted, or the attempt ended in a way, the `reason`, that left no outcome."""
+    """Release a build: the attempt was interrupted, or ended without an outcome for this `reason`."""
     await session.execute(_RELEASE, build, worker, reason)
 
 
 async def finish_build(session: DatabaseSession, build: str, outcome: dict[str, Any]) -> bool:
-    """Note how a build ended. False: it has an outcome already, which stays."""
+    """Store the outcome of a build; return false if it already has one, which is kept."""
     return await session.execute(_FINISH, build, outcome) > 0
 
 
 async def get_build(session: DatabaseSession, build: str) -> BuildRow | None:
-    """Read a build, if it was put down."""
+    """Return a build, or None if it is not stored."""
     return await session.fetch_one(BuildRow, _GET, build)
 
 
 async def count_open_builds(session: DatabaseSession, hardware: str) -> int:
-    """Count the builds for a hardware type that have not ended."""
+    """Return the number of builds for a hardware type that have not ended."""
     return await session.fetch_value(int, _COUNT_OPEN, hardware) or 0
 
 
 async def forget_builds(session: DatabaseSession, age_s: float) -> None:
-    """Forget builds that nothing has happened to for so long."""
+    """Delete builds without a request or change for `age_s` seconds."""
     await session.execute(_FORGET, age_s)

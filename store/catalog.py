@@ -1,6 +1,6 @@
-"""The catalog: everything that is registered and usable, as one snapshot in memory, kept current.
+"""Catalog: a snapshot in memory of everything that is registered and usable, updated on changes.
 
-10,000 variants are some 10 MB.
+10,000 variants take about 10 MB.
 """
 
 from collections import defaultdict
@@ -25,33 +25,34 @@ from store.watcher import Watcher
 T = TypeVar("T")
 
 _PAUSE_S: Final = 0.05
-"""Pause between two reads, so that a registration of many variants does not keep every service reading."""
+"""Minimum pause between two reads, so that services do not read continuously during the registration of many
+variants."""
 
 
 class Catalog(msgspec.Struct, frozen=True):
-    """Consistent snapshot of what is registered; everything by its name, profiles by their variant's."""
+    """Consistent snapshot of the registry. Entries are keyed by name, profiles by variant."""
 
     tasks: dict[str, Task] = {}
     architectures: dict[str, Architecture] = {}
     variants: dict[str, Variant] = {}
-    """Variants that are ready."""
+    """Variants in the state `ready`."""
     profiles: dict[str, Profile] = {}
-    """Profile of each of `variants`."""
+    """Profiles of `variants`."""
     rollouts: dict[str, Rollout] = {}
-    """By model, of those that have several versions."""
+    """Rollouts by model, for models with several versions."""
     access: dict[str, Access] = {}
-    """Whose tasks and models are and who may use them; what is not in here is public and nobody's."""
+    """Access of tasks and models that have an owner or are not public."""
     removing: frozenset[str] = frozenset()
-    """Names of tasks that are being unregistered, which are none of `tasks`: whoever asks them is still to be told."""
+    """Names of tasks that are being unregistered. They are not in `tasks`, but queries for them still get an answer."""
     tenants: dict[str, Tenant] = {}
-    """Tenants with topics of their own, those that are being removed among them: what these asked is answered."""
+    """Tenants with topics of their own, including tenants that are being removed, whose queries are still answered."""
 
 
 async def load_catalog(pool: Pool) -> Catalog:
     """Read the whole catalog in one transaction.
 
     Raises:
-        StoreUnavailable: Postgres is away.
+        StoreUnavailable: Postgres is unavailable.
     """
     async with pool.snapshot() as session:
         return await _read(session)
@@ -72,10 +73,10 @@ async def _read(session: DatabaseSession) -> Catalog:
 
 
 async def update_catalog(pool: Pool, catalog: Catalog, changed: Iterable[str]) -> Catalog:
-    """Read what changed, each said as `<table> <name>`, and what that belongs to, in one transaction.
+    """Read the changed rows, each given as `<table> <name>`, and the rows that they refer to, in one transaction.
 
     Raises:
-        StoreUnavailable: Postgres is away.
+        StoreUnavailable: Postgres is unavailable.
     """
     names: defaultdict[str, set[str]] = defaultdict(set)
     for one in changed:
@@ -90,11 +91,12 @@ async def update_catalog(pool: Pool, catalog: Catalog, changed: Iterable[str]) -
         tasks = names["tasks"] | {row.task for row in found}
         found_tasks = await list_tasks(session, names=tasks)
         found_architectures = await list_architectures(session, names=architectures)
-        # Whose something is, is known with it, or everybody might use it until the rest of what was said arrives.
+        # The access of a new name must be read together with it: otherwise all tenants could use it until the
+        # notification of its access row arrives.
         whose = names["access"] | tasks | {row.model for row in found_architectures}
         access = await list_access(session, names=whose)
         if any(name in catalog.access and name not in access for name in whose):
-            return await _read(session)  # it is gone with what it was of, of which nothing may have been said yet
+            return await _read(session)  # the owner of the access row is deleted, perhaps before its notification
         return Catalog(
             tasks=_with(catalog.tasks, tasks, {row.name: row for row in found_tasks if not row.removing}),
             architectures=_with(
@@ -120,7 +122,7 @@ async def update_catalog(pool: Pool, catalog: Catalog, changed: Iterable[str]) -
 
 
 def _with(known: dict[str, T], names: Collection[str], found: dict[str, T]) -> dict[str, T]:
-    """What is known, with what was found in the place of what has these names; as it is if that is the same."""
+    """Return `known` with the rows of `names` replaced by `found`; the same object if nothing differs."""
     if all(known.get(name) == found.get(name) for name in names):
         return known
     kept = {name: row for name, row in known.items() if name not in names}
@@ -128,7 +130,7 @@ def _with(known: dict[str, T], names: Collection[str], found: dict[str, T]) -> d
 
 
 class CatalogWatcher(Watcher[Catalog]):
-    """Watcher of the whole catalog; `source` is a DSN, or the connection that it shares with others."""
+    """Watcher of the whole catalog; `source` is a DSN, or a connection shared with other components."""
 
     def __init__(self, source: str | SharedConnection) -> None:
         super().__init__(source, REGISTRY, Catalog(), load_catalog, update_catalog, pause_s=_PAUSE_S)

@@ -1,8 +1,8 @@
-"""Listens for changes of rows.
+"""Listener for changed rows.
 
-The tables announce a change on a channel, by LISTEN/NOTIFY or to be read, see `store.shared_connection`. What is said
-of it is a hint, so that not everything must be read anew: `<table> <name>` on the channel of the registry, elsewhere
-the table alone.
+The tables announce a change on a channel, by LISTEN/NOTIFY or in the table `changes` (see `store.shared_connection`).
+The payload is a hint that makes a full read unnecessary: `<table> <name>` on the registry's channel, and only the table
+on most others.
 """
 
 import asyncio
@@ -14,42 +14,42 @@ from typing import Final
 from store.shared_connection import SharedConnection
 
 REGISTRY: Final = "infaas_registry"
-"""Channel that says that tasks, architectures, variants or profiles changed."""
+"""Channel for changed tasks, architectures, variants and profiles."""
 PLACEMENT: Final = "infaas_placement"
-"""Channel that says that instances that are wanted changed, or workers came or left."""
+"""Channel for changes of the wanted instances, and for workers that join or leave."""
 LEASES: Final = "infaas_leases"
-"""Channel that says that a lease was released, or is requested."""
+"""Channel for leases that are released or requested."""
 SCALE: Final = "infaas_scale"
-"""Channel that says that pins, the pause or the wanted numbers of workers changed."""
+"""Channel for changes of pins, of the pause and of the wanted numbers of workers."""
 JOBS: Final = "infaas_jobs"
-"""Channel that says that there are new jobs."""
+"""Channel for new jobs."""
 REMOVALS: Final = "infaas_removals"
-"""Channel that says that removals were asked for, begun or ended."""
+"""Channel for removals that are requested, begun or ended."""
 REGISTRATIONS: Final = "infaas_registrations"
-"""Channel that says that registrations were asked for, begun or ended."""
+"""Channel for registrations that are requested, begun or ended."""
 API_KEYS: Final = "infaas_api_keys"
-"""Channel that says that API keys were made or revoked."""
+"""Channel for API keys that are created or revoked."""
 
 _MOST_PENDING: Final = 1000
-"""Changes of a channel that are told apart; of more, anything may have changed."""
+"""Maximum number of pending payloads of a channel; beyond it, all rows count as changed."""
 
 
 class ChangeListener:
-    """Listener to channels; an async context manager, and an async iterator of the names of those that changed.
+    """Listener to channels; an async context manager, and an async iterator of the names of changed channels.
 
-    Every channel is yielded once at first, and once after an outage: an initial read and one after an outage are the
-    same case. While Postgres is away the iterator waits. Several changes of a channel that nobody has asked for yet are
-    one; `taken` says what they were.
+    Every channel is yielded once at the start and once after an outage, so a consumer handles both like a change.
+    During an outage of Postgres the iterator waits. Changes of a channel that arrive before it is yielded are merged;
+    `taken` contains their payloads.
 
     Args:
-        source: a DSN, to which it has a connection of its own then, or the connection that it shares with others.
-        channels: what to listen to.
+        source: a DSN, for a connection of its own, or a connection shared with other components.
+        channels: channels to listen to.
     """
 
     def __init__(self, source: str | SharedConnection, channels: Collection[str]) -> None:
         self.channels = tuple(channels)
         self.taken: frozenset[str] | None = None
-        """What changed of the channel that was yielded last, in the words of its triggers; None: anything may have."""
+        """Payloads of the channel that was yielded last; None: any row may have changed."""
         self._source = source
         self._pending: dict[str, set[str] | None] = {}
         self._wake = asyncio.Event()
@@ -80,11 +80,11 @@ class ChangeListener:
         return channel
 
     def mark_changed(self, channel: str) -> None:
-        """Have `channel` yielded again: its last change could not be acted on."""
+        """Yield `channel` again, because its last change could not be processed."""
         self.hear(channel, None)
 
     def hear(self, channel: str, payload: str | None) -> None:
-        """Take note of a change; without a payload anything may have changed."""
+        """Record a change; without a payload any row may have changed."""
         changed = self._pending.setdefault(channel, set())
         if changed is not None and payload is not None and len(changed) < _MOST_PENDING:
             changed.add(payload)

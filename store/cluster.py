@@ -1,7 +1,7 @@
-"""All rows of what is wanted of the cluster and what it has, read as of one moment.
+"""Wanted and actual state of the cluster, read in one snapshot.
 
-Read one after the other, a number of workers and the drain that was written with it may be seen apart: who acts on that
-drains or starts one too many, and who shows it shows what never was.
+Separate reads could see the new number of workers without the drain that was written with it. The autoscaler would then
+drain or start one worker too many, and a display would show a state that never existed.
 """
 
 from schemas.rows.cluster import ClusterRows
@@ -11,10 +11,10 @@ from store.scaling import get_control, list_pins, list_wanted
 
 
 async def read_cluster(pool: Pool) -> ClusterRows:
-    """Read the rows of the cluster as they are now.
+    """Read the rows of the cluster in one snapshot.
 
     Raises:
-        StoreUnavailable: Postgres is away.
+        StoreUnavailable: Postgres is unavailable.
     """
     async with pool.snapshot() as session:
         return ClusterRows(

@@ -1,6 +1,6 @@
-"""Corrections of profiles: what workers have seen over long. Each is of the profile that it was seen of.
+"""Corrections of profiles that workers observe in long-term operation. A correction belongs to one measurement.
 
-Who measures a variant anew forgets its corrections (`put_profile`).
+A new measurement of a variant deletes its corrections (`put_profile`).
 """
 
 from typing import Final
@@ -17,7 +17,7 @@ _LIST: Final = _queries["list_corrections"]
 
 
 async def put_correction(session: DatabaseSession, profile: Profile, worker: str, factor: float, seen_s: float) -> None:
-    """Note by what a profile's latency is to be multiplied on a worker, as seen for `seen_s`; 1: it is right there."""
+    """Store the factor for a profile's latency on a worker, observed for `seen_s` seconds; 1 deletes the correction."""
     if factor == 1.0:
         await session.execute(_DELETE, profile.variant, worker)
     else:
@@ -27,5 +27,5 @@ async def put_correction(session: DatabaseSession, profile: Profile, worker: str
 async def list_corrections(
     session: DatabaseSession, *, variant: str | None = None, worker: str | None = None
 ) -> list[CorrectionRow]:
-    """List the corrections on all workers that have not retired, or that of a variant or a worker."""
+    """List the corrections of all workers that have not retired, optionally of one variant or worker."""
     return await session.fetch(CorrectionRow, _LIST, variant, worker)

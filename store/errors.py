@@ -1,8 +1,8 @@
-"""Errors of the store, by what the caller can do about them.
+"""Errors of the store, classified by the action that the caller can take.
 
-`StoreUnavailable`: nothing is known to have happened; keep the last state and try again later.
-`StoreBusy`, one of them: nothing has happened, since others hold or changed the rows; try again at once.
-`StoreConflict`: the rows refuse the change, whenever it is tried; the message says which rule it would break.
+`StoreUnavailable`: the outcome is unknown; keep the last state and retry later. `StoreBusy`, a subclass: nothing was
+changed, because other transactions hold or changed the rows; retry at once. `StoreConflict`: the tables refuse the
+change, so a retry fails as well; the message names the violated rule.
 """
 
 import socket
@@ -18,19 +18,19 @@ from schemas.errors import InfaasError, OperatorError
 
 
 class StoreUnavailable(InfaasError):
-    """Postgres cannot be reached, is restarting, or did not answer in time."""
+    """Postgres is unreachable, restarting, or did not answer in time."""
 
 
 class StoreBusy(StoreUnavailable):
-    """Others hold the rows, or have changed them meanwhile; the whole transaction was rolled back."""
+    """Other transactions hold the rows or changed them; the whole transaction was rolled back."""
 
 
 class StoreFull(StoreUnavailable):
-    """All connections of Postgres are taken; it is well, and one will be given back."""
+    """All connections of Postgres are in use; the server works, and a connection will become free."""
 
 
 class StoreConflict(OperatorError):
-    """A change would break a rule that the tables keep, e.g. a name is already taken, or holds what none can hold."""
+    """The change violates a constraint of the tables, e.g. a name is taken or a value does not fit its column."""
 
 
 OUTAGE: Final = Outage("Postgres", (StoreUnavailable,), ("asyncpg",))
@@ -43,9 +43,9 @@ _AWAY: Final = (
     asyncpg.InsufficientResourcesError,
 )
 _REFUSED: Final = (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError, asyncpg.ProgramLimitExceededError)
-"""Broken constraints; what no column can hold, by its content or by its size."""
+"""Violated constraints, and values that do not fit a column by content or size."""
 _BUSY: Final = (asyncpg.LockNotAvailableError, asyncpg.TransactionRollbackError)
-"""Lock timeouts; deadlocks and serialization failures."""
+"""Lock timeouts, and deadlocks and serialization failures."""
 _MISCONFIGURED: Final = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
@@ -54,14 +54,14 @@ _MISCONFIGURED: Final = (
 
 
 def _broken_rule(error: asyncpg.PostgresError) -> str:
-    """Name the rule that a change would break; constraints that are rules of ours are named in words."""
+    """Return the name of the violated rule; a constraint whose name contains `_is_` is named in words."""
     name = str(getattr(error, "constraint_name", None) or "")
     return name.replace("_", " ") if "_is_" in name else str(error)
 
 
 @contextmanager
 def translate_errors() -> Generator[None]:
-    """Turn the driver's errors into ones a caller can act on; defects of our own SQL stay as they are."""
+    """Translate the driver's errors into errors that callers can handle; errors in our own SQL are not translated."""
     try:
         yield
         OUTAGE.answered()

@@ -1,8 +1,8 @@
-"""The name of a process, held by a session lock of Postgres for as long as the process lives.
+"""Name of a process, protected by a session lock of Postgres while the process lives.
 
-The lock ends with its connection: at once when the process is killed, so that its successor gets the name, and within
-some seconds when its machine is lost (`store.leader`). A process that is cut off from Postgres goes on, and holds the
-name again once it is back; if another one has it by then, it ends.
+The lock ends with its connection. If the process is killed, a successor gets the name at once; if its machine is lost,
+within some seconds (`store.leader`). A process that loses its connection to Postgres continues, and takes the lock
+again after it has reconnected. If another process has the name by then, it ends.
 """
 
 import asyncio
@@ -15,12 +15,12 @@ from schemas.errors import OperatorError
 from store.leader import Leadership, LeadTaken
 
 _PATIENCE_S: Final = 6.0
-"""Longer than the lock of a lost machine lasts."""
+"""Timeout in seconds for the lock; longer than Postgres holds the lock of a lost machine."""
 
 
 @asynccontextmanager
 async def held_name(dsn: str, kind: str, name: str, setting: str) -> AsyncGenerator[None]:
-    """Hold the name of a process while the context is open; it is open once the name is held.
+    """Hold the name of a process while the context is open; entering waits until the name is held.
 
     Args:
         dsn: The Postgres of the system.
@@ -29,7 +29,7 @@ async def held_name(dsn: str, kind: str, name: str, setting: str) -> AsyncGenera
         setting: The variable that gives a process another name.
 
     Raises:
-        OperatorError: another process holds it; in a group, as from a task.
+        OperatorError: another process holds the name; raised in an exception group, because a task detects it.
     """
     held = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:

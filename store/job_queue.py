@@ -1,7 +1,7 @@
-"""Jobs as the services see them that send them on their way: what is due, how it ended, who is to be told.
+"""Job queue as the jobs services process it: due jobs, results and notices.
 
-Any number of services may share this. A row that one of them works on is locked for as long as its transaction, and
-left out by the others; if it is killed, Postgres lets go of the rows. A job that has ended stays as it is.
+Any number of services may share the queue. Each locks the rows it works on until its transaction ends, and skips rows
+locked by others. If a service is killed, Postgres releases its rows. An ended job never changes again.
 """
 
 from collections.abc import AsyncGenerator, Collection, Sequence
@@ -40,31 +40,33 @@ class _TaskName(msgspec.Struct):
 
 
 class JobSending:
-    """Jobs that are sent in one transaction; what is not noted as sent is due again after it."""
+    """Jobs that are sent in one transaction. Jobs that are not marked as sent become due again after it."""
 
     def __init__(self, session: DatabaseSession, jobs: list[DueJob]) -> None:
         self._session = session
         self.jobs = jobs
 
     async def sent(self, ids: Collection[str]) -> None:
-        """Note that jobs are on their way."""
+        """Mark jobs as sent."""
         await self._session.execute(_MARK_SENT, list(ids))
 
     async def ended(self, ends: Sequence[JobEnd]) -> None:
-        """Note that jobs ended without being sent."""
+        """Store the results of jobs that ended without being sent."""
         await end_jobs(self._session, ends)
 
     async def postponed(self, ids: Collection[str], pause_s: float) -> None:
-        """Have jobs sent in a while."""
+        """Postpone the sending of jobs by `pause_s` seconds."""
         await self._session.execute(_POSTPONE, list(ids), pause_s)
 
 
 @asynccontextmanager
 async def sending_jobs(pool: Pool, most: int, most_bytes: int) -> AsyncGenerator[JobSending]:
-    """Take jobs that are due and that nobody else is sending, one at least if there is one, while the context is open.
+    """Claim due jobs that no other service is sending, while the context is open; at least one, if one is due.
+
+    At most `most` jobs and, except for the first, `most_bytes` bytes of requests are claimed.
 
     Raises:
-        StoreUnavailable: Postgres is away, or went away; then all are due again.
+        StoreUnavailable: Postgres is or became unavailable; all claimed jobs are due again.
     """
     async with pool.transaction() as session:
         taken, size = list[str](), 0
@@ -77,9 +79,9 @@ async def sending_jobs(pool: Pool, most: int, most_bytes: int) -> AsyncGenerator
 
 
 async def end_jobs(session: DatabaseSession, ends: Sequence[JobEnd]) -> list[str]:
-    """Write how jobs ended, the first end of each; returns those that had not ended before. Again changes nothing.
+    """Store the ends of jobs; return the ids of jobs that had not ended before. The call is idempotent.
 
-    A result whose correlation is not that of its job's query is left out.
+    The first end of each job counts. A result whose correlation differs from that of the job's query is ignored.
     """
     ended = list[str]()
     for part in parts_of(ends, lambda end: len(end.value)):
@@ -95,22 +97,23 @@ async def send_again(
     pause_s: float,
     correlations: Sequence[str | None] = (),
 ) -> list[str]:
-    """Have jobs sent again, after a pause that doubles each time; returns those that will be, or were to be before.
+    """Schedule jobs to be sent again, with exponential back-off; return the ids of all jobs that are to be sent.
 
-    Left out are those that were sent `attempts` times, and those whose deadline would pass meanwhile. `correlations`
-    are those of the results that ask for it: one that is not that of its job's query counts for nothing.
+    Jobs that were already sent `attempts` times, or whose deadline would pass during the pause, are left out.
+    `correlations` are those of the results that cause the retry: a job is left out if it differs from that of its
+    query.
     """
     rows = await session.fetch(JobId, _SEND_AGAIN, list(ids), attempts, pause_s, list(correlations))
     return [row.id for row in rows]
 
 
 async def expired_jobs(session: DatabaseSession, grace_s: float, most: int) -> list[str]:
-    """List jobs whose deadline passed so long ago that no answer will come."""
+    """List jobs whose deadline passed at least `grace_s` seconds ago, so that no answer can arrive."""
     return [row.id for row in await session.fetch(JobId, _EXPIRED_JOBS, grace_s, most)]
 
 
 async def tasks_gone(session: DatabaseSession) -> list[str]:
-    """List tasks that are registered no longer, and have jobs that have not ended."""
+    """List tasks that are no longer registered but have jobs that have not ended."""
     return [row.task for row in await session.fetch(_TaskName, _TASKS_GONE)]
 
 
@@ -120,25 +123,25 @@ async def jobs_of_task(session: DatabaseSession, task: str, most: int) -> list[s
 
 
 async def lost_jobs(session: DatabaseSession, after_s: float, most: int) -> list[str]:
-    """List jobs on their way for so long, of which Kafka holds no trace any more: not a query, not a result.
+    """List jobs that were sent at least `after_s` seconds ago and of which Kafka holds neither a query nor a result.
 
-    None while lag is not known.
+    The list is empty while the lag is unknown.
     """
     return [row.id for row in await session.fetch(JobId, _LOST_JOBS, after_s, most, TASKS, VARIANTS, JOB_RESULTS)]
 
 
 async def prune_results(session: DatabaseSession, kept_s: float, most: int) -> int:
-    """Take away results of jobs that ended so long ago; returns how many."""
+    """Delete the results of jobs that ended at least `kept_s` seconds ago; return their number."""
     return await session.execute(_PRUNE_RESULTS, kept_s, most)
 
 
 async def prune_jobs(session: DatabaseSession, kept_s: float, most: int) -> int:
-    """Forget jobs that ended so long ago; returns how many."""
+    """Delete jobs that ended at least `kept_s` seconds ago; return their number."""
     return await session.execute(_PRUNE_JOBS, kept_s, most)
 
 
 async def claim_notices(pool: Pool, most: int, claim_s: float) -> list[DueNotice]:
-    """Take notices that are due; others may have them after `claim_s`, unless their delivery is noted before."""
+    """Claim due notices; others may claim them after `claim_s` seconds unless an outcome is stored before."""
     ids = [row.id for row in await pool.fetch(JobId, _CLAIM_NOTICES, most, claim_s)]
     if not ids:
         return []
@@ -151,5 +154,5 @@ async def claim_notices(pool: Pool, most: int, claim_s: float) -> list[DueNotice
 async def note_notice(
     session: DatabaseSession, job_id: str, state: NoticeState, attempts: int, error: str = "", again_s: float = 0.0
 ) -> None:
-    """Note how the delivery of a notice ended: it is waiting still if it is to be tried again after `again_s`."""
+    """Store the outcome of a delivery attempt; a `waiting` notice is due again after `again_s` seconds."""
     await session.execute(_NOTE_NOTICE, job_id, state, error, again_s, attempts)

@@ -1,7 +1,7 @@
-"""Jobs as gateways and people ask for them: kept, listed, cancelled, and their results.
+"""Jobs as gateways and clients use them: stored, listed and cancelled, and their results read.
 
-Online queries know nothing of this. Many jobs are written at once: a statement takes arrays, and a transaction as many
-statements as there are jobs; all are kept or none.
+Online queries do not use these tables. Many jobs are written at once: a statement takes arrays, and a transaction
+contains as many statements as necessary; all jobs are stored or none.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -27,26 +27,27 @@ _COLUMNS: Final = (
     *("id", "model", "task", "offline", "headers", "request", "deadline_s"),
     *("batch", "idempotency_key", "fingerprint", "webhook", "reply_to"),
 )
-"""In the order of the statement's arrays."""
+"""Columns in the order of the statement's array parameters."""
 _ROWS: Final = 1000
 _BYTES: Final = 16 * 1024 * 1024
-"""Most jobs, and about the most bytes of them, that are written by one statement."""
+"""Maximum number of jobs, and approximate maximum of their bytes, in one statement."""
 T = TypeVar("T")
 
 
 class JobId(msgspec.Struct):
-    """Row with nothing but the id of a job."""
+    """Row with the id of a job."""
 
     id: str
 
 
 async def put_jobs(pool: Pool, requests: Sequence[Sequence[NewJob]]) -> list[KeptJob]:
-    """Keep the jobs of requests, all or none; returns those that were kept before under a key of theirs.
+    """Store the jobs of several requests in one transaction; return earlier jobs with the same idempotency keys.
 
-    Those are not kept again; of a request that asks for something else under a key that is known nothing is kept.
+    A job whose key is already stored is not stored again. If a request reuses a key with different content, none of its
+    jobs are stored.
 
     Raises:
-        StoreUnavailable: Postgres is away; none is kept, or if it does not answer, perhaps all.
+        StoreUnavailable: Postgres is unavailable; nothing is stored, or after a timeout possibly everything.
     """
     jobs = [job for request in requests for job in request]
     keys = [job.idempotency_key for job in jobs if job.idempotency_key is not None]
@@ -64,7 +65,7 @@ async def put_jobs(pool: Pool, requests: Sequence[Sequence[NewJob]]) -> list[Kep
 
 
 def parts_of(items: Iterable[T], size_of: Callable[[T], int]) -> Iterator[list[T]]:
-    """What is written by one statement after the other."""
+    """Split items into the parts that one statement each writes."""
     part, size = list[T](), 0
     for item in items:
         if len(part) == _ROWS or (part and size + size_of(item) > _BYTES):
@@ -81,9 +82,9 @@ def _columns(jobs: Sequence[NewJob]) -> list[list[object]]:
 
 
 async def job_backlog(session: DatabaseSession) -> JobBacklog:
-    """Count the jobs that have not ended."""
+    """Return the number and size of the jobs that have not ended."""
     found = await session.fetch_one(JobBacklog, _BACKLOG)
-    assert found is not None  # an aggregate has a row
+    assert found is not None  # an aggregate always returns a row
     return found
 
 
@@ -99,24 +100,25 @@ async def list_jobs(
     tasks: Collection[str] | None = None,
     limit: int = 100,
 ) -> list[JobRow]:
-    """List jobs, the latest first: all, or those of a model, in a state, of a batch, made before one, of these ids.
+    """List jobs, newest first, that match every given filter; `before` is an id that limits the list to older jobs.
 
-    Those of some `tasks` alone, if they are given, and of a `tenant`; an empty one: of those who have none.
+    `tasks` limits the list to jobs of these tasks. `tenant` limits it to jobs of a tenant; an empty string means jobs
+    without a tenant.
     """
     wanted, some = (None if names is None else list(names) for names in (ids, tasks))
     return await session.fetch(JobRow, _LIST_JOBS, model, state, batch, before, wanted, tenant, limit, some)
 
 
 async def get_job(session: DatabaseSession, job_id: str, tenant: str | None = None) -> JobRow | None:
-    """Read a job, of a tenant if one is given; None if there is none."""
+    """Return a job, or None if it does not exist or belongs to a tenant other than the given one."""
     return next(iter(await list_jobs(session, ids=[job_id], tenant=tenant)), None)
 
 
 async def get_job_result(session: DatabaseSession, job_id: str, tenant: str | None = None) -> JobResult | None:
-    """Read the result of a job as far as there is one, of a tenant if one is given; None if there is no such job."""
+    """Return the result of a job, if it has one; None if the job does not exist or belongs to another tenant."""
     return await session.fetch_one(JobResult, _READ_RESULTS, [job_id], tenant)
 
 
 async def cancel_jobs(session: DatabaseSession, ids: Collection[str]) -> list[str]:
-    """Cancel jobs; returns those that had not ended. What is computed of them already is dropped."""
+    """Cancel jobs; return the ids of the jobs that had not ended. Results that arrive later are ignored."""
     return [row.id for row in await session.fetch(JobId, _CANCEL_JOBS, list(ids))]

@@ -1,9 +1,9 @@
-"""One leader among several processes, by a session advisory lock.
+"""Leader election among several processes, by a session advisory lock.
 
-The lock lives and dies with a connection: when the leader's process ends, Postgres sees the connection close and hands
-the lock to the next who waits, at once. A leader whose host vanished says no goodbye, so the server probes the
-connection, and the leader probes the server: whoever is cut off loses the lead within about 4 s on both sides.
-It needs a connection of its own to the server, not one through a transaction pooler.
+The lock belongs to a connection. When the leader's process ends, Postgres sees the connection close and grants the lock
+to the next waiter at once. If the leader's host is lost, the connection stays open, so the server probes the connection
+and the leader probes the server: a disconnected leader loses the lock within about 4 s on both sides. The lock needs a
+direct connection to the server, not one through a transaction pooler.
 """
 
 import asyncio
@@ -30,35 +30,35 @@ _SERVER: Final = {
     "tcp_keepalives_interval": "1",
     "tcp_keepalives_count": "3",
     "tcp_user_timeout": "4000",
-    # The server wakes a waiter at once when the lock is free. The wait is cut into pieces only so that a waiter whose
-    # server vanished without a goodbye learns it.
+    # The server wakes a waiter at once when the lock is free. The lock timeout only lets a waiter detect that its
+    # server is lost.
     "lock_timeout": "1000",
 }
 _HOLDER: Final = load_queries("leader")["lock_holder"]
-_CLASS: Final = 0x696E66  # "inf": keeps our keys apart from other programs' in the same database
+_CLASS: Final = 0x696E66  # "inf": separates our lock keys from those of other programs in the same database
 
 log = logging.getLogger(__name__)
 
 
 class LeadTaken(InfaasError):
-    """Another process kept the lead for longer than was waited for it."""
+    """Another process held the lock longer than the timeout."""
 
     def __init__(self, holder: str) -> None:
         super().__init__(f"it is held: {holder}")
         self.holder = holder
-        """The name and address of its connection."""
+        """Name and address of the holder's connection."""
 
 
 class Leadership:
-    """The lead among several processes: entering waits, without end, to become the leader; leaving hands it on.
+    """Leadership among several processes: entering waits for the lock, by default forever; leaving releases it.
 
-    `lost` is set when the lead is gone; the holder must then stop what only a leader may do, and may enter anew.
-    What is written through `transaction` needs no such care: it uses the connection that holds the lock, so it happens
-    only while the lead lasts.
+    `lost` is set when the lock is lost. The holder must then stop all work that only a leader may do; it may enter
+    again. Writes through `transaction` are always safe: they use the connection that holds the lock, so they are
+    committed only under the lock.
     """
 
     def __init__(self, dsn: str, key: str, *, patience_s: float = math.inf, by: str = "infaas-leader") -> None:
-        """`patience_s` is how long another may keep the lead before `LeadTaken` is raised, `by` says who has it."""
+        """Prepare the election: `patience_s` is the timeout until `LeadTaken`, `by` names the holder's connection."""
         self._dsn = dsn
         self._by = by
         self._patience_s = patience_s
@@ -91,10 +91,10 @@ class Leadership:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[DatabaseSession]:
-        """Open a session whose statements all happen, and only under the lead, or none.
+        """Open a transaction on the connection that holds the lock.
 
         Raises:
-            StoreUnavailable: Postgres is away, and with it the lead.
+            StoreUnavailable: Postgres is unavailable, so the lock is lost.
         """
         with translate_errors():
             async with self._turn, self._connection.transaction():

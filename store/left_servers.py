@@ -1,8 +1,8 @@
-"""What a Postgres of ours left behind whose owner, or whose main process, was killed: processes, and its pid file.
+"""Cleanup after an embedded Postgres whose owner or main process was killed: its processes and its pid file.
 
-A process is one of the server's if it is a Postgres and works in the server's data folder. The number in the pid file
-proves nothing: the system may have given it to a stranger since, who must not be signalled, and whom Postgres would
-take for its running self.
+A process belongs to the server if it is a Postgres and its working directory is the server's data folder. The pid file
+alone is no proof: the system may have given the same pid to another process. That process must not be signalled, and
+Postgres would take it for a running server.
 """
 
 import asyncio
@@ -23,12 +23,12 @@ log = logging.getLogger(__name__)
 
 
 async def clear_left_server(data: Path) -> None:
-    """End all processes of the server with this data folder, and remove a pid file that they left.
+    """Stop all processes of the server with this data folder, and remove its pid file.
 
-    The caller knows that no owner of the server lives.
+    The caller must know that no owner of the server is alive.
 
     Raises:
-        OperatorError: one of the processes does not end, or the file cannot be removed.
+        OperatorError: a process does not end, or the file cannot be removed.
     """
     for number in (signal.SIGINT, signal.SIGQUIT):  # Postgres: fast, then immediate shutdown
         left = server_processes(data)
@@ -45,33 +45,33 @@ async def clear_left_server(data: Path) -> None:
 
 
 def server_processes(data: Path) -> list[psutil.Process]:
-    """Find the processes of the Postgres server that works in this folder."""
+    """Return the processes of the Postgres server that works in this folder."""
     return [process for process in psutil.process_iter() if _works_in(process, data)]
 
 
 def _works_in(process: psutil.Process, data: Path) -> bool:
     try:
         return process.name().startswith("postgres") and os.path.samefile(process.cwd(), data)
-    except (psutil.Error, OSError):  # gone meanwhile, or of a user whose processes are not ours to see
+    except (psutil.Error, OSError):  # the process ended meanwhile, or belongs to another user
         return False
 
 
 def _signal_parents(processes: list[psutil.Process], number: signal.Signals) -> None:
-    """Signal the main process, which ends the others; without one they end by themselves, and no signal does harm."""
+    """Signal the main process, which stops the others; without a main process the others end by themselves."""
     pids = {process.pid for process in processes}
     for process in processes:
         try:
             if process.ppid() not in pids:
-                process.send_signal(number)  # psutil makes sure that it is still the same process
+                process.send_signal(number)  # psutil verifies that the pid still belongs to the same process
         except psutil.NoSuchProcess:
             continue
 
 
 async def _wait_gone(data: Path) -> list[psutil.Process]:
-    """Wait until no process of the server is left, for a while; returns those that are."""
+    """Wait until no process of the server is left; on a timeout return the remaining ones."""
     try:
         async with asyncio.timeout(_PATIENCE_S):
-            while server_processes(data):  # noqa: ASYNC110 - nobody tells of the end of a process that is not ours
+            while server_processes(data):  # noqa: ASYNC110 - no event tells the end of a process that is not our child
                 await asyncio.sleep(_LOOK_INTERVAL_S)
     except TimeoutError:
         return server_processes(data)

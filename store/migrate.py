@@ -1,10 +1,10 @@
-"""Brings the tables of a database up to date (`infaas db upgrade`).
+"""Migration of a database to the newest tables (`infaas db upgrade`).
 
-Alembic keeps the order and the version table; the migrations themselves are plain SQL. A session advisory lock makes
-concurrent calls wait for one another, so every replica may call `upgrade` at its start.
+Alembic manages the order and the version table; the migrations themselves are plain SQL. A session advisory lock
+serializes concurrent calls, so every replica may call `upgrade` at its start.
 
-Alembic and SQLAlchemy are imported when something is migrated: that takes a second and more of CPU, which no command
-line that merely knows this module should pay.
+Alembic and SQLAlchemy are imported only when a migration runs, because their import takes more than a second of CPU
+time, which other commands must not pay.
 """
 
 import asyncio
@@ -28,11 +28,11 @@ _TIMEOUT_S: Final = 120.0
 
 
 async def upgrade(dsn: str, revision: str = "head") -> str:
-    """Run the migrations that are missing; returns the version the database is at.
+    """Run the missing migrations; return the version of the database.
 
     Raises:
-        StoreUnavailable: Postgres cannot be reached, or another upgrade holds the lock for too long.
-        OperatorError: the database was made by a newer version of this program.
+        StoreUnavailable: Postgres is unreachable, or another upgrade holds the lock for too long.
+        OperatorError: a newer version of this program made the database.
     """
     from sqlalchemy import text
     from sqlalchemy.ext.asyncio import create_async_engine
@@ -43,11 +43,11 @@ async def upgrade(dsn: str, revision: str = "head") -> str:
     def connect() -> Awaitable[Any]:
         return asyncpg.connect(dsn, timeout=TIMEOUT_S, server_settings={"application_name": "infaas-migrate"})
 
-    # The driver parses the DSN, not SQLAlchemy, so that one spelling works everywhere.
+    # The driver parses the DSN instead of SQLAlchemy, so that the same DSN works everywhere.
     engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
     with translate_errors():
         async with asyncio.timeout(_TIMEOUT_S), engine.connect() as connection:
-            # A lock of the session: closing the connection releases it, whatever happens in between.
+            # A session lock is released when the connection closes, also after an error.
             await connection.execute(text(f"SELECT pg_advisory_lock({_LOCK_KEY})"))
             await connection.commit()
             await connection.run_sync(_run, revision)
@@ -56,7 +56,7 @@ async def upgrade(dsn: str, revision: str = "head") -> str:
 
 
 def migrations() -> "Config":
-    """Configuration of Alembic, which says where the migrations are."""
+    """Return Alembic's configuration with the location of the migrations."""
     from alembic.config import Config
 
     config = Config()

@@ -1,10 +1,10 @@
-"""Workers, the instances wanted of them, and the leases of partitions.
+"""Workers, their wanted instances, and the leases of partitions.
 
-Liveness and expiry are judged by the database's clock alone: the clocks of workers may differ. Each function that
-changes something is one statement or one transaction, so it holds against any number of racing callers.
+Liveness and expiry are judged only by the database's clock, because the clocks of workers may differ. Each function
+that changes rows is one statement or one transaction, so it is safe under any number of concurrent callers.
 
-A worker's epoch grows with each start under its name, and a lease's epoch with each change of owner; neither ever
-starts again. So whoever acts on an old one can be told from the present owner.
+A worker's epoch increases with each start under its name, and a lease's epoch with each change of owner. Neither ever
+restarts, so an action with an old epoch is detected and ignored.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -41,53 +41,53 @@ _RELEASE_LEASES: Final = _queries["release_leases"]
 _LIST_LEASES: Final = _queries["list_leases"]
 
 ALIVE_S: Final = 5.0
-"""Seconds without a heartbeat after which a worker counts as dead; workers send one about each second."""
+"""Seconds without a heartbeat after which a worker counts as dead; workers send one about every second."""
 
 
 class TakeOver(StrEnum):
-    """How far others have taken over from a worker that is to be replaced."""
+    """State of the replacement of a worker by others of its hardware."""
 
     WAITING = "waiting"
-    """Another worker is taken over from first."""
+    """Another worker of the hardware drains first."""
     DRAINING = "draining"
     ALONE = "alone"
-    """No other worker of its hardware lives."""
+    """No other worker of its hardware is alive."""
     DONE = "done"
 
 
 class _PartitionRow(msgspec.Struct):
-    """Row with nothing but the number of a partition."""
+    """Row with the number of a partition."""
 
     partition: int
 
 
 class NameHolder(msgspec.Struct, frozen=True, kw_only=True):
-    """Process that has the name of a worker, or had it last."""
+    """Process that holds the name of a worker, or held it last."""
 
     epoch: int
     host: str
     home: str
-    """Its data folder, as in the row of a worker."""
+    """Its data folder, in the form of a worker's row."""
     retired: bool
     heartbeat_at: datetime
     alive: bool
-    """Whether the last heartbeat is younger than `ALIVE_S`."""
+    """True if the last heartbeat is younger than `ALIVE_S`."""
 
 
 async def find_holder(session: DatabaseSession, worker: str) -> NameHolder | None:
-    """Find the process that has the name of a worker; None: there was never one."""
+    """Return the process that holds the name of a worker or held it last; None: the name was never used."""
     return await session.fetch_one(NameHolder, _FIND_WORKER, worker, ALIVE_S)
 
 
 async def register_worker(session: DatabaseSession, worker: WorkerRow) -> int:
-    """Register a worker that starts; returns its epoch. The row's own epoch, heartbeat and liveness are ignored."""
+    """Register a starting worker; return its epoch. Epoch, heartbeat and liveness in `worker` are ignored."""
     epoch = await session.fetch_value(int, _REGISTER_WORKER, *_registered(worker), None)
-    assert epoch is not None  # without an epoch that is expected it always returns a row
+    assert epoch is not None  # the statement always returns a row unless it expects an epoch
     return epoch
 
 
 async def succeed_worker(session: DatabaseSession, worker: WorkerRow, epoch: int) -> int | None:
-    """Register a worker after the holder of its name of this epoch; None: another process was faster."""
+    """Register a worker as successor of the process with this epoch; None: another process was faster."""
     return await session.fetch_value(int, _REGISTER_WORKER, *_registered(worker), epoch)
 
 
@@ -97,33 +97,33 @@ def _registered(w: WorkerRow) -> tuple[object, ...]:
 
 
 async def heartbeat(session: DatabaseSession, worker: str, epoch: int) -> bool:
-    """Note that a worker lives. False: a successor of its name has started, or it was retired; it must stop."""
+    """Record a heartbeat; return false if the worker must stop, because it has a successor or has been retired."""
     return await session.execute(_HEARTBEAT, worker, epoch) > 0
 
 
 async def drain_to_be_replaced(session: DatabaseSession, worker: str, epoch: int) -> TakeOver:
-    """Drain a worker before it is replaced, if no other of its hardware drains and one lives that does not."""
+    """Drain a worker that is to be replaced, if another one of its hardware is alive and none of them drains."""
     found = await session.fetch_value(str, _DRAIN_TO_BE_REPLACED, worker, epoch, ALIVE_S)
     return TakeOver(found or TakeOver.ALONE)
 
 
 async def retire_worker(session: DatabaseSession, worker: str, epoch: int) -> bool:
-    """Note that a worker leaves: it is listed no longer and owns nothing. False if a successor has started."""
+    """Retire a worker that ends: it is no longer listed and owns no partitions; return false if it has a successor."""
     return await session.execute(_RETIRE_WORKER, worker, epoch) > 0
 
 
 async def list_workers(session: DatabaseSession, *, alive_s: float = ALIVE_S) -> list[WorkerRow]:
-    """List the workers that have not retired; `alive` says if the last heartbeat is younger than `alive_s`."""
+    """List the workers that have not retired; `alive` is true if the last heartbeat is younger than `alive_s`."""
     return await session.fetch(WorkerRow, _LIST_WORKERS, alive_s)
 
 
 async def list_instances(session: DatabaseSession, *, worker: str | None = None) -> list[InstanceRow]:
-    """List the instances that are wanted of all workers, or of one."""
+    """List the wanted instances of all workers, or of one."""
     return await session.fetch(InstanceRow, _LIST_INSTANCES, worker)
 
 
 async def put_instances(session: DatabaseSession, rows: Iterable[InstanceRow]) -> None:
-    """Write instances that are wanted; the state that a worker reported of one that exists stays.
+    """Write wanted instances; the reported state of an existing instance is kept.
 
     Raises:
         StoreConflict: a variant or a worker does not exist.
@@ -134,7 +134,7 @@ async def put_instances(session: DatabaseSession, rows: Iterable[InstanceRow]) -
 
 
 async def delete_instance(session: DatabaseSession, variant: str, worker: str) -> bool:
-    """Delete an instance that is wanted; its worker drains and unloads it. False if it was not wanted."""
+    """Delete a wanted instance, so that its worker drains and unloads it; return false if it was not wanted."""
     return await session.execute(_DELETE_INSTANCE, variant, worker) > 0
 
 
@@ -145,9 +145,9 @@ async def change_placement(
     delete: Sequence[tuple[str, str]] = (),
     decisions: Sequence[DecisionRow] = (),
 ) -> None:
-    """Change which instances are wanted, and note why; `delete` holds pairs of variant and worker.
+    """Change the wanted instances and record the decisions; `delete` contains pairs of variant and worker.
 
-    To be called in a transaction, so that both happen or neither.
+    Call it in a transaction, so that both are committed or neither.
 
     Raises:
         StoreConflict: a variant or a worker does not exist any more.
@@ -162,17 +162,17 @@ async def change_placement(
 async def report_instance_state(
     session: DatabaseSession, worker: str, variant: str, state: InstanceState, reason: str = ""
 ) -> bool:
-    """Note the state of an instance; an empty reason keeps the one that is there. False if it is not wanted."""
+    """Store the state of an instance; an empty reason keeps the stored one. Return false if it is not wanted."""
     return await session.execute(_REPORT_INSTANCE_STATE, variant, worker, state, reason) > 0
 
 
 async def acquire_leases(
     session: DatabaseSession, worker: str, epoch: int, variant: str, partitions: Collection[int], ttl_s: float
 ) -> list[Lease]:
-    """Lease those of the partitions that are free, expired, or this worker's own of an earlier life.
+    """Acquire leases of those partitions that are free, expired, or held by an earlier process of this worker.
 
-    Returns the leases now held, each with its fencing epoch; a partition that is missing belongs to somebody else.
-    A worker whose own `epoch` is no longer the latest of its name gets nothing.
+    Returns the leases that the worker holds now, each with its fencing epoch. Another worker holds the missing
+    partitions. A worker whose `epoch` is not the latest of its name gets no leases.
 
     Raises:
         StoreConflict: there is no such variant.
@@ -181,33 +181,33 @@ async def acquire_leases(
 
 
 async def request_leases(session: DatabaseSession, worker: str, variant: str, partitions: Collection[int]) -> None:
-    """Ask the owners of these partitions to release them, since the worker is ready to take them."""
+    """Request the owners of these partitions to release them, because the worker is ready to serve them."""
     await session.execute(_REQUEST_LEASES, worker, variant, sorted(partitions))
 
 
 async def withdraw_lease_requests(session: DatabaseSession, worker: str, variant: str) -> None:
-    """Note that the worker waits no longer for partitions of the variant."""
+    """Withdraw the worker's requests for partitions of the variant."""
     await session.execute(_WITHDRAW_LEASE_REQUESTS, worker, variant)
 
 
 async def partitions_to_release(
     session: DatabaseSession, worker: str, epoch: int, variant: str, partitions: Collection[int]
 ) -> list[int]:
-    """List a worker's partitions to release now: the next owner requests them, or no living worker is to be one."""
+    """List a worker's partitions to release now: the next owner requests them, or no living worker shall take them."""
     wanted = sorted(partitions)
     rows = await session.fetch(_PartitionRow, _PARTITIONS_TO_RELEASE, worker, epoch, variant, wanted, ALIVE_S)
     return [row.partition for row in rows]
 
 
 async def renew_leases(session: DatabaseSession, worker: str, epoch: int, ttl_s: float) -> list[Lease]:
-    """Keep all leases of the worker for `ttl_s` more; returns those it still holds. What is missing was taken."""
+    """Extend all leases that the worker still holds to `ttl_s` from now; return them. A missing lease is lost."""
     return await session.fetch(Lease, _RENEW_LEASES, worker, epoch, ttl_s)
 
 
 async def release_leases(
     session: DatabaseSession, worker: str, epoch: int, variant: str, partitions: Collection[int] | None = None
 ) -> int:
-    """Release partitions of a variant, or all that the worker has of it, so that another can take them at once."""
+    """Release partitions of a variant, or all that the worker holds of it, so that others can take them at once."""
     wanted = None if partitions is None else sorted(partitions)
     return await session.execute(_RELEASE_LEASES, worker, epoch, variant, wanted)
 

@@ -1,7 +1,7 @@
-"""Connections to Postgres, and the one way to run a statement: with a deadline, and with errors the caller can act on.
+"""Connections to Postgres. Every statement runs with a timeout and raises errors that callers can handle.
 
-A `DatabaseSession` is a pool, a shared connection or one inside a transaction; the functions of this package take any.
-Rows become the structs of `schemas.rows`, whose field names are the column names; jsonb columns arrive decoded.
+A `DatabaseSession` is a pool, a shared connection or a transaction; the functions of this package accept any of them.
+Rows become the structs of `schemas.rows`, whose field names are the column names; jsonb columns are decoded.
 """
 
 import asyncio
@@ -20,20 +20,20 @@ T = TypeVar("T")
 Driver: TypeAlias = asyncpg.Pool | asyncpg.pool.PoolConnectionProxy | asyncpg.Connection
 
 TIMEOUT_S: Final = 10
-"""Seconds that one statement may take, waiting for a free connection included."""
+"""Timeout of one statement in seconds, including the wait for a free connection."""
 _CLOSE_TIMEOUT_S: Final = 5.0
 _FULL_S: Final = 0.05, 1.0
-"""Seconds after which a server that was full is asked again, at first and at most."""
+"""Initial and maximum back-off in seconds before the next attempt to connect to a full server."""
 _NO_TLS: Final = "rejected SSL upgrade"
-"""What the driver says of a server that has no TLS, as of many another broken connection."""
+"""The driver's error for a server without TLS. Its type, ConnectionError, is also used for other broken connections."""
 _CONVERT: Final = 200
-"""Rows that are made into structs in one go, some 2 ms."""
+"""Rows that are converted to structs in one step, which takes about 2 ms."""
 
 
 class DatabaseSession:
-    """Session that runs statements, each within `timeout_s`. Cancelling a call cancels it on the server.
+    """Session that runs statements, each with a timeout of `timeout_s`. Cancelling a call cancels it on the server.
 
-    Every method raises `StoreUnavailable` when Postgres is away or late, and `StoreConflict` when a constraint
+    Every method raises `StoreUnavailable` if Postgres is unavailable or too slow, and `StoreConflict` if a constraint
     refuses the change.
     """
 
@@ -43,11 +43,11 @@ class DatabaseSession:
 
     @asynccontextmanager
     async def connection(self) -> AsyncGenerator[Any]:
-        """The driver's connection, for one statement or transaction."""
+        """Provide the driver's connection for one statement or transaction."""
         yield self._driver
 
     async def execute(self, query: str, *args: object) -> int:
-        """Run a statement; returns the number of rows it touched."""
+        """Run a statement; return the number of affected rows."""
         with translate_errors():
             async with asyncio.timeout(self._timeout_s), self.connection() as connection:
                 tag = await connection.execute(query, *args)
@@ -55,35 +55,35 @@ class DatabaseSession:
         return int(count) if count.isdigit() else 0
 
     async def execute_many(self, query: str, rows: Iterable[Sequence[object]]) -> None:
-        """Run a statement once a row, pipelined; all or none."""
+        """Run a statement once for each row, pipelined; all succeed or none."""
         with translate_errors():
             async with asyncio.timeout(self._timeout_s), self.connection() as connection:
                 await connection.executemany(query, rows)
 
     async def copy(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-        """Append many rows at once; all or none."""
+        """Append many rows with COPY; all or none."""
         with translate_errors():
             async with asyncio.timeout(self._timeout_s), self.connection() as connection:
                 await connection.copy_records_to_table(table, columns=list(columns), records=list(rows))
 
     async def fetch(self, kind: type[T], query: str, *args: object) -> list[T]:
-        """Run a query; returns all rows, each as a `kind` of struct."""
+        """Run a query; return all rows as structs of type `kind`."""
         with translate_errors():
             async with asyncio.timeout(self._timeout_s), self.connection() as connection:
                 rows = await connection.fetch(query, *args)
         found: list[T] = []
         for start in range(0, len(rows), _CONVERT):
             found += [msgspec.convert(dict(row), kind) for row in rows[start : start + _CONVERT]]
-            await asyncio.sleep(0)  # a catalog of thousands must not hold up the queries of its process
+            await asyncio.sleep(0)  # converting thousands of rows must not block the queries of this process
         return found
 
     async def fetch_one(self, kind: type[T], query: str, *args: object) -> T | None:
-        """Run a query; returns the first row as a `kind` of struct, if there is one."""
+        """Run a query; return the first row as a struct of type `kind`, or None."""
         rows = await self.fetch(kind, query, *args)
         return rows[0] if rows else None
 
     async def fetch_value(self, kind: type[T], query: str, *args: object) -> T | None:
-        """Run a query; returns the first column of the first row, if there is one."""
+        """Run a query; return the first column of the first row, or None."""
         with translate_errors():
             async with asyncio.timeout(self._timeout_s), self.connection() as connection:
                 value = await connection.fetchval(query, *args)
@@ -91,11 +91,11 @@ class DatabaseSession:
 
 
 class Pool(DatabaseSession):
-    """Session that takes a connection for each statement, and has transactions. It outlives a restart of Postgres."""
+    """Session that takes a connection per statement and supports transactions; it survives restarts of Postgres."""
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[DatabaseSession]:
-        """Open a session whose statements all happen or none; it commits at the end of the block."""
+        """Open a transaction, which commits at the end of the block."""
         with translate_errors():
             async with AsyncExitStack() as stack:
                 async with asyncio.timeout(self._timeout_s):
@@ -105,14 +105,14 @@ class Pool(DatabaseSession):
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncGenerator[DatabaseSession]:
-        """Open a session that only reads, and all of it as of one moment."""
+        """Open a read-only transaction on one snapshot of the database."""
         async with self.transaction() as session:
             await session.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             yield session
 
 
 class _SeveralConnections(Pool):
-    """Pool of some connections. Those that broke are replaced when next needed."""
+    """Pool of several connections. A broken connection is replaced at its next use."""
 
     @asynccontextmanager
     async def connection(self) -> AsyncGenerator[Any]:
@@ -127,7 +127,7 @@ async def open_pool(
     """Open a pool of up to `max_size` connections, and close it at the end of the block.
 
     Raises:
-        StoreUnavailable: Postgres cannot be reached now.
+        StoreUnavailable: Postgres is unreachable.
     """
     with translate_errors():
         driver = await asyncpg.create_pool(
@@ -147,10 +147,10 @@ async def open_pool(
 
 
 async def connect(dsn: str, name: str, **server_settings: str) -> asyncpg.Connection:
-    """Open one connection, for what needs a session of its own: LISTEN and advisory locks.
+    """Open a single connection, for features that need their own session: LISTEN and advisory locks.
 
     Raises:
-        StoreUnavailable: Postgres cannot be reached now, or all of its connections are taken.
+        StoreUnavailable: Postgres is unreachable, or all of its connections are in use.
     """
     with translate_errors():
         connection = await _connect_patiently(
@@ -161,15 +161,15 @@ async def connect(dsn: str, name: str, **server_settings: str) -> asyncpg.Connec
 
 
 async def _connect_patiently(*args: Any, timeout: Any, **settings: Any) -> Any:  # noqa: ASYNC109 - the driver's
-    """Connect; where all connections are taken, wait for one to be given back."""
+    """Connect; if all connections of the server are in use, retry with back-off until the timeout."""
     until, pause_s = asyncio.get_running_loop().time() + timeout, _FULL_S[0]
     while True:
         try:
             return await asyncpg.connect(*args, timeout=timeout, **settings)
         except ConnectionRefusedError:
             raise
-        except (asyncpg.TooManyConnectionsError, ConnectionError) as error:  # the latter where too many try at once
-            if _NO_TLS in str(error):  # which it will be the next time
+        except (asyncpg.TooManyConnectionsError, ConnectionError) as error:  # ConnectionError: too many clients at once
+            if _NO_TLS in str(error):  # permanent: a retry cannot succeed
                 raise
             pause_s = min(pause_s * 2, _FULL_S[1])
             if asyncio.get_running_loop().time() + pause_s > until:
@@ -178,8 +178,8 @@ async def _connect_patiently(*args: Any, timeout: Any, **settings: Any) -> Any: 
 
 
 async def prepare(connection: Any) -> None:
-    """Set a new connection up, so that jsonb columns arrive and leave as plain values."""
-    # The binary format, since COPY knows no other: one byte of version, then the text.
+    """Prepare a new connection: convert jsonb columns to and from Python values."""
+    # The binary format, because COPY supports no other: one version byte, then the text.
     await connection.set_type_codec(
         "jsonb", schema="pg_catalog", encoder=_to_jsonb, decoder=_from_jsonb, format="binary"
     )

@@ -1,7 +1,7 @@
-"""Registrations through the admin API: asked for, claimed by a registrar, done once.
+"""Registrations through the admin API: stored, claimed by a registrar, and executed once.
 
-A claim holds for as long as it is renewed, by the database's clock alone, and has an epoch: what an earlier one still
-writes changes nothing. One that is cancelled ends at once; its registrar finds out when it next says how far it is.
+A claim holds while it is renewed, measured by the database's clock only. Each claim has an epoch; writes with an
+earlier epoch change nothing. A cancelled registration ends at once, and its registrar learns this at its next report.
 """
 
 from collections.abc import Sequence
@@ -38,10 +38,10 @@ _FORGET: Final = _queries["forget_registrations"]
 
 
 async def put_registration(pool: Pool, row: NewRegistration, most_open: int) -> bool:
-    """Keep a registration, and the uploads that it names; False: its tenant has `most_open` already.
+    """Store a registration and mark its uploads as used; return false if its tenant has `most_open` open ones.
 
     Raises:
-        StoreConflict: an upload is not there.
+        StoreConflict: an upload is missing.
     """
     async with pool.transaction() as session:
         await session.execute(_LOCK_TENANT, row.tenant)
@@ -58,62 +58,62 @@ async def put_registration(pool: Pool, row: NewRegistration, most_open: int) -> 
 async def claim_registration(
     session: DatabaseSession, worker: str, silent_s: float, most_alike: int
 ) -> ClaimedRegistration | None:
-    """Begin a registration that nobody does, or whose registrar has been silent for `silent_s`; None: there is none.
+    """Claim a waiting registration, or one whose registrar has been silent for `silent_s`; None: there is none.
 
-    A worker does `most_alike` at once of those that one tenant's publishers ask for, and of those that wait where no
-    worker of their hardware is.
+    A registrar runs at most `most_alike` registrations of the publishers of one tenant, and at most `most_alike` that
+    wait for a worker of their hardware.
     """
     return await session.fetch_one(ClaimedRegistration, _CLAIM, worker, silent_s, most_alike)
 
 
 async def registration_to_do(session: DatabaseSession, registration: str) -> RegistrationToDo | None:
-    """Read what is to be done; None: it is done, or was cancelled."""
+    """Return the data of a claimed registration; None: it has ended, or was cancelled."""
     return await session.fetch_one(RegistrationToDo, _TO_DO, registration)
 
 
 async def note_progress(session: DatabaseSession, claim: tuple[str, int], progress: RegistrationProgress) -> bool:
-    """Keep a claim, by id and epoch, and note how far it is. False: it was cancelled, or is another's."""
+    """Renew a claim, given as id and epoch, and store the progress; return as `keep_claim`."""
     row = (progress.done, progress.total, progress.doing, list(progress.notes))
     return await session.execute(_NOTE_PROGRESS, *claim, *row) > 0
 
 
 async def keep_claim(session: DatabaseSession, claim: tuple[str, int]) -> bool:
-    """Keep a claim, by id and epoch. False: it was cancelled, or is another's."""
+    """Renew a claim, given as id and epoch; return false if it was cancelled or claimed by another registrar."""
     return await session.execute(_KEEP, *claim) > 0
 
 
 async def end_registration(
     session: DatabaseSession, claim: tuple[str, int], made: Sequence[MadeVariant], error: str = "", code: str = ""
 ) -> bool:
-    """Note how a registration ended: failed, if there is an `error`. False: it was cancelled, or is another's."""
+    """Store the outcome, failed if there is an `error`; return false if it was cancelled or claimed by another."""
     state = RegistrationState.FAILED if error else RegistrationState.DONE
     return await session.execute(_END, *claim, state, error, code, msgspec.to_builtins(made)) > 0
 
 
 async def release_registration(session: DatabaseSession, claim: tuple[str, int], reason: str = "") -> None:
-    """Give a registration back: it was interrupted, or the attempt ended in a way, the `reason`, without an outcome."""
+    """Release a registration: the attempt was interrupted, or ended without an outcome for this `reason`."""
     await session.execute(_RELEASE, *claim, reason)
 
 
 async def cancel_registration(session: DatabaseSession, registration: str) -> bool:
-    """Cancel a registration. False: it has ended."""
+    """Cancel a registration; return false if it has ended."""
     return await session.execute(_CANCEL, registration) > 0
 
 
 async def get_registration(
     session: DatabaseSession, registration: str, *, tenant: str | None = None
 ) -> RegistrationStatus | None:
-    """Read how far a registration is, of a tenant if one is given."""
+    """Return a registration with its state, optionally only if it belongs to a tenant."""
     return await session.fetch_one(RegistrationStatus, _GET, registration, tenant)
 
 
 async def list_registrations(
     session: DatabaseSession, *, tenant: str | None = None, limit: int = 100
 ) -> list[ListedRegistration]:
-    """List registrations, the latest first: all, or a tenant's."""
+    """List registrations, newest first, optionally of one tenant."""
     return await session.fetch(ListedRegistration, _LIST, tenant, limit)
 
 
 async def forget_registrations(session: DatabaseSession, age_s: float) -> None:
-    """Forget registrations that ended so long ago."""
+    """Delete registrations that ended at least `age_s` seconds ago."""
     await session.execute(_FORGET, age_s)

@@ -1,8 +1,8 @@
-"""The registry: tasks, architectures, variants and profiles.
+"""Registry of tasks, architectures, variants and profiles.
 
-The rules are in the tables, not here: tasks and architectures share one namespace, an accuracy is 0..1, a variant
-belongs to its architecture's task, and a ready variant has a profile. Putting the same thing again changes nothing, so
-that a registration which was cut off can simply be run again.
+The tables enforce the rules: tasks and architectures share one namespace, an accuracy is 0..1, a variant belongs to its
+architecture's task, and a ready variant has a profile. Writing an equal row again changes nothing, so an interrupted
+registration can be repeated.
 """
 
 from collections.abc import Collection
@@ -44,22 +44,22 @@ async def put_task(session: DatabaseSession, task: Task) -> None:
 
 
 async def get_task(session: DatabaseSession, name: str) -> Task | None:
-    """Read the task of this name, if it exists."""
+    """Return the task of this name, or None."""
     return await session.fetch_one(Task, _LIST_TASKS, [name])
 
 
 async def list_tasks(session: DatabaseSession, *, names: Collection[str] | None = None) -> list[Task]:
-    """List all tasks by name, or those of `names`."""
+    """List all tasks, or those of `names`, sorted by name."""
     return await session.fetch(Task, _LIST_TASKS, names)
 
 
 async def grow_task(session: DatabaseSession, name: str, partitions: int) -> None:
-    """Note that the task's topics have so many partitions, unless it is known to have more."""
+    """Store a larger number of partitions of the task's topics; a smaller number is ignored."""
     await session.execute(_GROW_TASK, name, partitions)
 
 
 async def delete_task(pool: Pool, name: str) -> bool:
-    """Delete a task with all that is registered for it; False if there is none."""
+    """Delete a task with everything registered for it; return false if it does not exist."""
     async with pool.transaction() as session:
         names = [architecture.name for architecture in await list_architectures(session, task=name)]
         gone = await session.fetch_value(str, _DELETE_TASK, name)
@@ -80,19 +80,19 @@ async def put_architecture(session: DatabaseSession, architecture: Architecture)
 
 
 async def get_architecture(session: DatabaseSession, name: str) -> Architecture | None:
-    """Read the architecture of this name, if it exists."""
+    """Return the architecture of this name, or None."""
     return await session.fetch_one(Architecture, _LIST_ARCHITECTURES, None, [name])
 
 
 async def list_architectures(
     session: DatabaseSession, *, task: str | None = None, names: Collection[str] | None = None
 ) -> list[Architecture]:
-    """List all architectures by name, or those of a task or of `names`."""
+    """List all architectures, or those of a task or of `names`, sorted by name."""
     return await session.fetch(Architecture, _LIST_ARCHITECTURES, task, names)
 
 
 async def delete_architecture(pool: Pool, name: str) -> bool:
-    """Delete an architecture with its variants and profiles; False if there is none."""
+    """Delete an architecture with its variants and profiles; return false if it does not exist."""
     async with pool.transaction() as session:
         gone = await session.fetch_value(str, _DELETE_ARCHITECTURE, name)
         await session.execute(_FREE_NAMES, [name] if gone else [])
@@ -100,12 +100,12 @@ async def delete_architecture(pool: Pool, name: str) -> bool:
 
 
 async def put_variant(session: DatabaseSession, variant: Variant, profile: Profile | None = None) -> None:
-    """Create the variant or replace what is known of it; with `profile`, both at once or neither.
+    """Create the variant or replace its data; with `profile`, both in one transaction.
 
-    Partitions of an existing variant never become fewer, since a Kafka topic's cannot.
+    The number of partitions of an existing variant never decreases, because that of a Kafka topic cannot.
 
     Raises:
-        StoreConflict: its architecture does not exist or is another task's, or it is ready without a profile.
+        StoreConflict: its architecture does not exist or belongs to another task, or it is ready without a profile.
     """
     if profile is not None and isinstance(session, Pool):
         async with session.transaction() as transaction:
@@ -121,22 +121,22 @@ async def put_variant(session: DatabaseSession, variant: Variant, profile: Profi
 
 
 async def grow_variant(session: DatabaseSession, variant: str, partitions: int) -> None:
-    """Note that the variant's topic has so many partitions, unless it is known to have more."""
+    """Store a larger number of partitions of the variant's topic; a smaller number is ignored."""
     await session.execute(_GROW_VARIANT, variant, partitions)
 
 
 async def set_variant_state(session: DatabaseSession, variant: str, state: VariantState, reason: str = "") -> None:
-    """Note how far a variant's registration came; `reason` says why it was refused.
+    """Store the state of a variant's registration; `reason` explains a refusal.
 
     Raises:
-        StoreConflict: there is no such variant, it is to be ready but has no profile, or refused without a reason.
+        StoreConflict: the variant does not exist, or would be ready without a profile or refused without a reason.
     """
     if not await session.execute(_SET_VARIANT_STATE, variant, state, reason):
         raise StoreConflict(f"there is no variant {variant}")
 
 
 async def get_variant(session: DatabaseSession, name: str) -> Variant | None:
-    """Read the variant of this name, if it exists."""
+    """Return the variant of this name, or None."""
     return await session.fetch_one(Variant, _LIST_VARIANTS, None, None, None, [name])
 
 
@@ -148,20 +148,20 @@ async def list_variants(
     state: VariantState | None = None,
     names: Collection[str] | None = None,
 ) -> list[Variant]:
-    """List all variants by name, or those of a task, an architecture, a state, or of `names`."""
+    """List all variants, filtered by task, architecture, state and `names`, sorted by name."""
     return await session.fetch(Variant, _LIST_VARIANTS, task, architecture, state, names)
 
 
 async def delete_variant(session: DatabaseSession, name: str) -> bool:
-    """Delete a variant with its profile and instances; False if there is none."""
+    """Delete a variant with its profile and instances; return false if it does not exist."""
     return await session.execute(_DELETE_VARIANT, name) > 0
 
 
 async def put_profile(session: DatabaseSession, profile: Profile) -> None:
-    """Note what was measured of a variant; it replaces an earlier measurement.
+    """Store the profile of a variant; it replaces the previous one.
 
     Raises:
-        StoreConflict: there is no such variant, or a value is out of its range.
+        StoreConflict: the variant does not exist, or a value is out of range.
     """
     p = profile
     row = (p.variant, p.device, p.threads, p.load_s, p.memory_bytes, p.accuracy, p.accuracy_source, p.samples)
@@ -169,7 +169,7 @@ async def put_profile(session: DatabaseSession, profile: Profile) -> None:
 
 
 async def get_profile(session: DatabaseSession, variant: str) -> Profile | None:
-    """Read the profile of a variant, if it was measured."""
+    """Return the profile of a variant, or None if it has not been profiled."""
     return await session.fetch_one(Profile, _LIST_PROFILES, None, None, [variant], None)
 
 
@@ -181,5 +181,5 @@ async def list_profiles(
     state: VariantState | None = None,
     names: Collection[str] | None = None,
 ) -> list[Profile]:
-    """List all profiles by variant, or those of a task, an architecture, of variants in a state, or of `names`."""
+    """List all profiles, filtered by task, architecture, state of the variant and `names`, sorted by variant."""
     return await session.fetch(Profile, _LIST_PROFILES, task, architecture, names, state)

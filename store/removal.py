@@ -1,6 +1,6 @@
-"""What is being unregistered: marked first, so that it is chosen no more, and its rows deleted last.
+"""Removal of registered names: their rows are marked first, so that nothing chooses them, and deleted last.
 
-A mark is only left by going. While it stands nothing of the name is registered, which the tables see to.
+A mark is never cleared, only deleted with its row. While it exists, the tables refuse registrations under the name.
 """
 
 from collections.abc import Collection
@@ -36,7 +36,7 @@ _WITHDRAW_VERSIONS: Final = _queries["withdraw_versions"]
 _SERVING_VERSIONS: Final = _queries["serving_versions"]
 _FREE_NAMES: Final = load_queries("registry")["free_names"]
 COMPARED: Final = "models are compared with it"
-"""What is said of the tasks whose models are measured by it, of which `list_uses` knows the names."""
+"""Reason under which `list_uses` lists the tasks whose models are verified against these names."""
 
 
 class _Text(msgspec.Struct):
@@ -46,7 +46,7 @@ class _Text(msgspec.Struct):
 
 
 async def mark_removing(session: DatabaseSession, names: RegisteredNames) -> None:
-    """Mark all of it, and what was registered for it meanwhile; to be called in a transaction."""
+    """Mark the names for removal, with everything registered for them meanwhile; call it in a transaction."""
     await session.execute(_MARK_TASK, names.task)
     await session.execute(_MARK_ARCHITECTURES, names.architectures, names.task)
     await session.execute(_MARK_VARIANTS, names.variants, names.architectures, names.task)
@@ -54,22 +54,22 @@ async def mark_removing(session: DatabaseSession, names: RegisteredNames) -> Non
 
 
 async def delete_instances(session: DatabaseSession, variants: Collection[str]) -> int:
-    """Want no instance of these variants any more: workers drain and unload them. Returns how many were wanted."""
+    """Delete the wanted instances of variants, so that workers drain and unload them; return their number."""
     return await session.execute(_DELETE_INSTANCES, list(variants))
 
 
 async def count_held_partitions(session: DatabaseSession, variants: Collection[str]) -> int:
-    """Count the partitions of variants that workers serve still."""
+    """Return the number of partitions of variants that workers still serve."""
     return await session.fetch_value(int, _HELD_PARTITIONS, list(variants)) or 0
 
 
 async def lock_catalog(session: DatabaseSession) -> None:
-    """Let nobody register a file until the transaction ends."""
+    """Block registrations of files until the transaction ends."""
     await session.execute(_LOCK_CATALOG)
 
 
 async def delete_builds(session: DatabaseSession, names: RegisteredNames, files: Collection[str]) -> set[str]:
-    """Forget the builds of it, and of files; returns the SHA-256 of those files that no other build names."""
+    """Delete the builds of names and of files; return the SHA-256 of their files that no other build names."""
     asked = (names.task, names.architectures, list(files))
     gone = await session.fetch(_Text, _DELETE_BUILDS, *asked)
     kept = await session.fetch(_Text, _FILES_OF_BUILDS)
@@ -77,13 +77,13 @@ async def delete_builds(session: DatabaseSession, names: RegisteredNames, files:
 
 
 async def count_queries(session: DatabaseSession, names: RegisteredNames, since: datetime) -> int:
-    """Count the queries for it that were asked, or answered by it, since a time."""
+    """Return the number of queries since a time that requested these names or were answered by them."""
     asked = (since, names.task, names.architectures, names.variants)
     return await session.fetch_value(int, _QUERIES_SINCE, *asked) or 0
 
 
 async def list_uses(session: DatabaseSession, names: RegisteredNames) -> dict[str, list[str]]:
-    """List what stands for its being used, for people: instances, pins, jobs; and names of tasks measured by it."""
+    """List the uses of these names by reason, as text: instances, pins, jobs, and tasks verified against them."""
     asked = {
         "it runs": (_INSTANCES_OF, names.variants, ALIVE_S),
         "it is pinned": (_PINS_OF, names.task, names.variants),
@@ -96,12 +96,12 @@ async def list_uses(session: DatabaseSession, names: RegisteredNames) -> dict[st
 
 
 async def list_serving(session: DatabaseSession, names: RegisteredNames) -> list[str]:
-    """List the models of which the version that answers would go while others stay."""
+    """List the models that would lose their serving version but keep others."""
     return [row.text for row in await session.fetch(_Text, _SERVING_VERSIONS, names.architectures)]
 
 
 async def delete_registered(pool: Pool, names: RegisteredNames, topics: Collection[str]) -> None:
-    """Delete all rows of it at once, and what was observed of it and of its topics."""
+    """Delete all rows of these names, and the samples of them and of their topics, in one transaction."""
     async with pool.transaction() as session:
         observed = (names.task, names.architectures, names.variants, list(topics))
         await session.execute(_DELETE_SAMPLES, *observed)

@@ -1,6 +1,6 @@
-"""Versions of models: which one answers which queries, and what became of each.
+"""Roles and history of model versions.
 
-A change is one row, and notifies `store.change_listener.REGISTRY`, by which selectors know of it within milliseconds.
+A change is one row and notifies `store.change_listener.REGISTRY`, so selectors apply it within milliseconds.
 """
 
 from collections.abc import Collection, Iterable
@@ -32,22 +32,22 @@ async def list_rollouts(session: DatabaseSession, *, names: Collection[str] | No
 
 
 async def get_rollout(session: DatabaseSession, model: str) -> Rollout | None:
-    """Read the rollout of a model; None: it has one version, or none."""
+    """Return the rollout of a model; None: it has at most one version."""
     return await session.fetch_one(Rollout, _LIST_ROLLOUTS, [model])
 
 
 async def begin_rollout(session: DatabaseSession, model: str, serving: int) -> None:
-    """Note which version serves, unless that is known."""
+    """Store the serving version, unless one is stored already."""
     await session.execute(_BEGIN_ROLLOUT, model, serving)
 
 
 async def change_rollout(
     pool: Pool, earlier: Rollout, now: Rollout, event: VersionEvent, act: AuditAct | None = None
 ) -> None:
-    """Change which version answers which queries, and note why, and whose act that is, all or nothing.
+    """Change the roles of a model's versions, and record the event and the action, in one transaction.
 
     Raises:
-        StoreConflict: somebody else changed it since `earlier` was read, or is unregistering a version.
+        StoreConflict: another caller changed them after `earlier` was read, or is unregistering a version.
     """
     n = now
     async with audited_transaction(pool, act) if act is not None else pool.transaction() as session:
@@ -61,20 +61,20 @@ async def change_rollout(
 
 
 async def add_event(session: DatabaseSession, event: VersionEvent) -> None:
-    """Note what happened to a version."""
+    """Record an event of a version."""
     await session.execute(_ADD_EVENT, event.model, event.version, event.kind, event.detail, event.by)
 
 
 async def list_events(session: DatabaseSession, model: str) -> list[VersionEvent]:
-    """List what happened to the versions of a model, the first first."""
+    """List the events of a model's versions, oldest first."""
     return await session.fetch(VersionEvent, _LIST_EVENTS, model)
 
 
 async def add_comparisons(pool: Pool, found: Iterable[VersionComparison]) -> None:
-    """Add what copies of queries showed to what is known.
+    """Add comparisons to the sums of their versions.
 
     Raises:
-        StoreUnavailable: Postgres is away; nothing was added.
+        StoreUnavailable: Postgres is unavailable; nothing was added.
     """
     async with pool.transaction() as session:
         for f in found:
@@ -83,10 +83,10 @@ async def add_comparisons(pool: Pool, found: Iterable[VersionComparison]) -> Non
 
 
 async def list_comparisons(session: DatabaseSession, model: str) -> list[VersionComparison]:
-    """List what copies of queries showed of the versions of a model."""
+    """List the comparisons of a model's versions."""
     return await session.fetch(VersionComparison, _LIST_COMPARISONS, model)
 
 
 async def list_versions(session: DatabaseSession, model: str) -> list[Architecture]:
-    """List the versions of a model, the first first."""
+    """List the versions of a model, in order."""
     return await session.fetch(Architecture, _LIST_VERSIONS, model)

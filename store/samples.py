@@ -1,9 +1,9 @@
-"""Samples of what was observed, and the decisions that were made from them.
+"""Samples of observations, and the scaling decisions made from them.
 
-Append only, written in bulk by COPY. Fine samples are of each reading, coarse ones of each minute; both are dropped by
-partition when they are old. Lag is one row a reading with arrays, the changed partitions only: of 10,000 partitions, a
-twentieth of them busy, that is a ten-thousandth of the rows and 0.3 % of the bytes of a row a partition
-(`bench/scale/recorder.py`).
+The tables are append-only and written in bulk by COPY. There is a fine sample for each reading and a coarse one for
+each minute; both are deleted by dropping old partitions. A lag reading is one row with arrays that contain only the
+changed partitions. With 10,000 partitions, of which 5 % are busy, this takes 0.3 % of the bytes of one row per
+partition (`bench/scale/recorder.py`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -47,12 +47,15 @@ _PRUNE_DECISIONS: Final = _queries["prune_decisions"]
 
 
 async def present_s(session: DatabaseSession) -> float:
-    """The present by the database's clock, seconds since the epoch: who records must not go by its own."""
+    """Return the present time by the database's clock, seconds since the epoch.
+
+    Recorders use it instead of their own clocks.
+    """
     return await session.fetch_value(float, _PRESENT) or 0.0
 
 
 async def group_partition_ids(session: DatabaseSession, group_partitions: Sequence[tuple[str, str, int]]) -> list[int]:
-    """Numbers by which readings name group partitions, given as (group, topic, partition); they last for ever."""
+    """Return the ids of group partitions, given as (group, topic, partition). Ids are permanent."""
     columns = [list(column) for column in zip(*group_partitions, strict=True)] if group_partitions else [[], [], []]
     await session.execute(_ADD_GROUP_PARTITIONS, *columns)
     return await session.fetch_value(list[int], _GROUP_PARTITION_IDS, *columns) or []
@@ -64,17 +67,17 @@ async def write_reading(session: DatabaseSession, reading: LagReading) -> None:
 
 
 async def write_lag_minute(session: DatabaseSession, minute: LagMinute) -> None:
-    """Append what a minute of readings comes to."""
+    """Append the summary of a minute of lag readings."""
     await _append(session, "lag_minutes", LagMinute, [minute])
 
 
 async def write_load(session: DatabaseSession, samples: Sequence[LoadSample]) -> None:
-    """Append what was asked and answered since the reading before."""
+    """Append the queries received and answered since the previous reading."""
     await _append(session, "load_samples", LoadSample, samples)
 
 
 async def write_instances(session: DatabaseSession, samples: Sequence[InstanceSample]) -> None:
-    """Append what instances did since the reading before."""
+    """Append the work of instances since the previous reading."""
     await _append(session, "instance_samples", InstanceSample, samples)
 
 
@@ -84,27 +87,27 @@ async def write_workers(session: DatabaseSession, samples: Sequence[WorkerSample
 
 
 async def roll_up(session: DatabaseSession, minute: datetime) -> None:
-    """Sum up the samples of the minute that begins then, all but those of lag."""
+    """Aggregate the samples of the minute that begins at `minute`, except those of lag."""
     await session.execute(_ROLL_UP, minute)
 
 
 async def maintain_partitions(session: DatabaseSession, present: datetime, fine_s: float, coarse_s: float) -> int:
-    """Make the tables' next partitions and drop those that are older than that; returns how many were dropped."""
+    """Create the tables' next partitions and drop the expired ones; return the number of dropped partitions."""
     return await session.fetch_value(int, _MAINTAIN_PARTITIONS, present, fine_s, coarse_s) or 0
 
 
 async def write_decisions(session: DatabaseSession, decisions: Sequence[DecisionRow]) -> None:
-    """Append decisions with what they were made from."""
+    """Append decisions with their inputs."""
     await _append(session, "decisions", DecisionRow, decisions)
 
 
 async def latest_lag(session: DatabaseSession) -> list[LagSample]:
-    """Read the latest lag of each group partition; `at` says how old it is and so whether somebody records."""
+    """Return the latest lag of each group partition; an old `at` means that the recorder does not run."""
     return await session.fetch(LagSample, _LATEST_LAG)
 
 
 async def reading_error(session: DatabaseSession) -> str:
-    """Read why the last reading failed; empty if it did not, or nobody ever read."""
+    """Return the error of the last reading; empty if it succeeded or there was none."""
     return await session.fetch_value(str, _READING_ERROR) or ""
 
 
@@ -115,22 +118,22 @@ async def add_losses(session: DatabaseSession, at: datetime, lost: Mapping[str, 
 
 
 async def prune_losses(session: DatabaseSession, before: datetime) -> int:
-    """Forget the losses that nobody has added to since a time; returns of how many topics."""
+    """Delete the losses without additions since a time; return the number of topics."""
     return await session.execute(_PRUNE_LOSSES, before)
 
 
 async def put_large_topics(session: DatabaseSession, at: datetime, sizes: Mapping[str, int]) -> None:
-    """Say which topics are too large now, with their bytes; those that were before are no longer."""
+    """Replace the list of topics that are too large, with their bytes."""
     await session.execute(_PUT_LARGE_TOPICS, at, list(sizes), list(sizes.values()))
 
 
 async def topic_alarms(session: DatabaseSession) -> list[TopicAlarm]:
-    """Read all that is wrong with topics."""
+    """Return all alarms of topics."""
     return await session.fetch(TopicAlarm, _TOPIC_ALARMS)
 
 
 async def lag_since(session: DatabaseSession, since: datetime) -> list[LagSample]:
-    """List the samples of lag since a time, oldest first; where nothing changed, nothing is repeated."""
+    """List the samples of lag since a time, oldest first; unchanged partitions are not repeated."""
     return await session.fetch(LagSample, _LAG_SINCE, since)
 
 
@@ -140,14 +143,14 @@ async def load_since(session: DatabaseSession, since: datetime) -> list[LoadSamp
 
 
 class TaskHistory(msgspec.Struct, frozen=True, kw_only=True):
-    """Load of a task, a value a second, the latest last."""
+    """Load of a task with one value per second, oldest first."""
 
     task: str
     inputs_per_s: list[float]
 
 
 async def task_history(session: DatabaseSession, since: datetime, until: datetime) -> list[TaskHistory]:
-    """Read the load, second by second, of each task that was asked anything since a time."""
+    """Return the load per second of each task that received queries since a time."""
     return await session.fetch(TaskHistory, _TASK_HISTORY, since, until)
 
 
@@ -162,12 +165,12 @@ async def workers_since(session: DatabaseSession, since: datetime) -> list[Worke
 
 
 async def list_decisions(session: DatabaseSession, limit: int = 100, *, about: str | None = None) -> list[DecisionRow]:
-    """List the last decisions, latest first; `about` is a variant, an architecture, a task, a worker or a hardware."""
+    """List the latest decisions, newest first; `about` is a variant, architecture, task, worker or hardware."""
     return await session.fetch(DecisionRow, _LIST_DECISIONS, limit, about)
 
 
 async def prune_decisions(session: DatabaseSession, before: datetime) -> int:
-    """Delete the decisions from before a time; returns how many."""
+    """Delete the decisions before a time; return their number."""
     return await session.execute(_PRUNE_DECISIONS, before)
 
 

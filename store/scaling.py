@@ -1,6 +1,6 @@
-"""The scale that is wanted: by people (pins, the pause) and by the autoscaler (numbers of workers, drains).
+"""Wanted scale: pins and pause, set by people, and numbers of workers and drains, set by the autoscaler.
 
-A change of any of it notifies `store.change_listener.SCALE`, of drains `store.change_listener.PLACEMENT`.
+A change notifies `store.change_listener.SCALE`; a change of drains notifies `store.change_listener.PLACEMENT`.
 """
 
 from collections.abc import Collection, Iterable
@@ -24,56 +24,56 @@ _REMOVE_WORKER: Final = _queries["remove_worker"]
 
 
 async def list_pins(session: DatabaseSession) -> list[Pin]:
-    """List all bounds that people set, by kind and name."""
+    """List all pins by kind and name."""
     return await session.fetch(Pin, _LIST_PINS)
 
 
 async def put_pin(session: DatabaseSession, pin: Pin) -> None:
-    """Set the bounds of something, instead of those it had.
+    """Set a pin; it replaces the previous bounds.
 
     Raises:
-        StoreConflict: the bounds are negative, none, or the minimum is above the maximum.
+        StoreConflict: the bounds are negative or both absent, or the minimum exceeds the maximum.
     """
     await session.execute(_PUT_PIN, pin.kind, pin.name, pin.minimum, pin.maximum, pin.pinned_by)
 
 
 async def delete_pin(session: DatabaseSession, kind: PinKind, name: str) -> bool:
-    """Take bounds away; False if there were none."""
+    """Delete a pin; return false if there was none."""
     return await session.execute(_DELETE_PIN, kind, name) > 0
 
 
 async def get_control(session: DatabaseSession) -> ScaleControl:
-    """Read whether a person has paused the scale."""
+    """Return the state of the pause."""
     control = await session.fetch_one(ScaleControl, _GET_CONTROL)
-    assert control is not None  # a migration wrote the one row
+    assert control is not None  # a migration writes the row
     return control
 
 
 async def set_paused(session: DatabaseSession, paused: bool, by: str) -> bool:
-    """Pause the scale as it is, or let it follow load again; False if it is so already."""
+    """Pause or resume scaling; return false if the state is the same already."""
     return await session.execute(_SET_PAUSED, paused, by) > 0
 
 
 async def list_wanted(session: DatabaseSession) -> list[WantedWorkers]:
-    """Read how many workers of each hardware should run."""
+    """Return the wanted number of workers by hardware."""
     return await session.fetch(WantedWorkers, _LIST_WANTED)
 
 
 async def put_wanted(session: DatabaseSession, rows: Iterable[WantedWorkers]) -> None:
-    """Write how many workers of these hardware types should run; what is wanted of others stays."""
+    """Store the wanted number of workers of these hardware types; other rows are kept."""
     await session.execute_many(_PUT_WANTED, [(row.hardware, row.count, row.reason) for row in rows])
 
 
 async def drain_workers(session: DatabaseSession, names: Collection[str]) -> None:
-    """Drain these workers: they get nothing new, what they host moves away, and they end."""
+    """Drain workers: they get no new instances, their instances move to other workers, and then they end."""
     await session.execute(_DRAIN_WORKERS, list(names))
 
 
 async def undrain_workers(session: DatabaseSession, names: Collection[str]) -> None:
-    """Let these workers stay, which were draining."""
+    """Stop the draining of workers."""
     await session.execute(_UNDRAIN_WORKERS, list(names))
 
 
 async def remove_worker(session: DatabaseSession, name: str) -> None:
-    """Remove a worker whose process is gone for good: its partitions can be taken at once."""
+    """Retire a worker whose process is gone for good, so that its partitions can be taken at once."""
     await session.execute(_REMOVE_WORKER, name)

@@ -1,14 +1,15 @@
-"""One connection of a process to Postgres, for statements and for notices; given back where connections are short.
+"""Shared connection of a process to Postgres, for statements and notifications; closed if connections are scarce.
 
-    there are plenty     it is kept, and listens: changes arrive at once; statements take turns on it
-    they are short       it passes: it is closed after each use, and changes are read each second or so
+    enough connections     it is kept and listens: changes arrive at once; statements take turns on it
+    scarce connections     it is passing: it is closed after each use, and changes are polled about every second
 
-What counts is which share of the server's connections is kept. With ten workers all keep theirs; of two hundred on a
-server for a hundred about three quarters of these are kept, and the others come and go. Who gives up and who keeps is
-left to chance, or all would do so at once. Who finds none that is free waits a moment, a random one, and tries again.
+The decision depends on the share of the server's connections that are kept. With ten workers all keep theirs. With two
+hundred workers on a server with a hundred connections, about 75 connections are kept, and the other workers connect for
+each use. Random decisions prevent all processes from changing at the same time. A process that finds no free connection
+waits for a random back-off and retries.
 
-What is read instead of listened to are rows of `changes`, of all transactions that were not over at the last look:
-numbers would not do, since they are given before the commit and out of its order.
+Polling reads the rows of `changes` by transaction: all transactions that were not finished at the previous poll. Ids of
+rows cannot be used, because they are assigned before the commit and in a different order.
 """
 
 import asyncio
@@ -29,17 +30,17 @@ _queries = load_queries("changes")
 _CHANGES_SINCE: Final = _queries["changes_since"]
 _SHARE_KEPT: Final = _queries["share_kept"]
 _MANY: Final = 0.8
-"""Share of the server's connections that is kept, above which some are given up."""
+"""Share of kept connections above which some processes give theirs up."""
 _FEW: Final = 0.7
-"""Share below which some that pass are kept."""
+"""Share of kept connections below which some passing connections are kept."""
 _GIVE_UP: Final = 0.3
 _KEEP: Final = 0.1
-"""Probability of either at each look."""
+"""Probabilities of giving a connection up, and of keeping it, at each check."""
 _LINGER_S: Final = 0.02
 _PROBE_S: Final = 5.0
-"""Seconds of silence after which a connection is asked whether it still lives: a lost host sends no goodbye."""
+"""Seconds without traffic after which a kept connection is probed, because a lost host does not close it."""
 _POLL_S: Final = 1.0
-"""Seconds between two looks at what changed, where nobody opens a connection for another reason."""
+"""Poll interval in seconds of a passing connection that has no other use."""
 _AGAIN_S: Final = (0.1, 2.0)
 _KEPT: Final = "infaas-kept"
 _PASSING: Final = "infaas-passing"
@@ -49,12 +50,12 @@ log = logging.getLogger(__name__)
 
 
 class Hearer(Protocol):
-    """What is told of changes."""
+    """Receiver of change notifications."""
 
     channels: tuple[str, ...]
 
     def hear(self, channel: str, payload: str | None) -> None:
-        """Take note of a change; without a payload anything may have changed."""
+        """Record a change; without a payload any row may have changed."""
         ...
 
 
@@ -64,7 +65,7 @@ class _Look(msgspec.Struct):
 
 
 class SharedConnection(Pool):
-    """Connection that those of a process share; an async context manager. It connects when first needed."""
+    """Connection shared by the components of a process; an async context manager. It connects at its first use."""
 
     def __init__(self, dsn: str, timeout_s: float = TIMEOUT_S) -> None:
         super().__init__(timeout_s)
@@ -76,20 +77,20 @@ class SharedConnection(Pool):
         self._new: list[Hearer] = []
         self._listening: set[str] = set()
         self._seen: str | None = None
-        """The oldest transaction that was not over at the last look; None: changes may have been missed."""
+        """Oldest transaction that was running at the previous poll; None: changes may have been missed."""
         self._known: set[int] = set()
-        """Numbers of the changes that the last look found."""
+        """Ids of the changes that the previous poll returned."""
         self._wake = asyncio.Event()
         self._tasks = asyncio.TaskGroup()
         self._follower: asyncio.Task[None] | None = None
 
     @property
     def is_kept(self) -> bool:
-        """Whether the connection is open and listens for changes, since there are plenty."""
+        """True if the connection stays open and listens for changes, because connections are not scarce."""
         return bool(self._listening) and self._connection is not None
 
     def pass_on(self) -> None:
-        """Keep the connection no longer, as when they are short; it may be kept again later."""
+        """Treat connections as scarce, so that this one is not kept; it may be kept again later."""
         self._short = True
         self._wake.set()
 
@@ -107,25 +108,25 @@ class SharedConnection(Pool):
         try:
             await self._tasks.__aexit__(kind, error, trace)
         except BaseExceptionGroup as group:
-            if list(group.exceptions) != [error]:  # else it goes on as it came, not in a group
+            if list(group.exceptions) != [error]:  # the original error is raised as it is, not in a group
                 raise
         finally:
             self._drop()
 
     def attach(self, hearer: Hearer) -> None:
-        """Tell `hearer` of changes from now on; first, that all of its channels may have changed."""
+        """Notify `hearer` of changes from now on, and first of a possible change on each of its channels."""
         self._hearers.append(hearer)
         self._new.append(hearer)
         self._wake.set()
 
     def detach(self, hearer: Hearer) -> None:
-        """Tell it no more."""
+        """Stop notifying `hearer`."""
         self._hearers.remove(hearer)
         if hearer in self._new:
             self._new.remove(hearer)
 
     async def _measure(self) -> None:
-        """Learn whether connections are short before the first use, and wait for one that is free."""
+        """Check if connections are scarce before the first use, and wait until one is free."""
         with suppress(StoreUnavailable):
             while True:
                 with suppress(StoreFull), translate_errors():
@@ -137,10 +138,10 @@ class SharedConnection(Pool):
 
     @asynccontextmanager
     async def connection(self) -> AsyncGenerator[Any]:
-        """The connection, for one user at a time."""
+        """Provide the connection to one user at a time."""
         async with self._open() as connection:
             yield connection
-        if self._short:  # it is open for a moment: that is the time to look what changed
+        if self._short:  # the connection is still open for a moment, so a poll is cheap now
             self._wake.set()
 
     @asynccontextmanager
@@ -165,7 +166,7 @@ class SharedConnection(Pool):
             connection.terminate()
 
     def _on_termination(self, connection: Any) -> None:
-        if connection is self._connection:  # else it was given back
+        if connection is self._connection:  # otherwise it was closed on purpose
             self._seen = None
             self._wake.set()
 
@@ -196,7 +197,7 @@ class SharedConnection(Pool):
             return
 
     async def _look(self) -> None:
-        """See what changed, and whether the connection should be kept."""
+        """Poll for changes, and at random check if the connection should be kept."""
         with translate_errors():
             async with asyncio.timeout(self._timeout_s), self._open() as connection:
                 heard = bool(self._listening)
@@ -213,7 +214,7 @@ class SharedConnection(Pool):
         self._take(look, heard=heard)
 
     async def _reconsider(self, connection: Any) -> None:
-        """Keep the connection, or give it up, by how many are kept."""
+        """Keep the connection, or give it up, depending on the share of kept connections."""
         kept = await connection.fetchval(_SHARE_KEPT)
         if self._short and kept < _FEW:
             self._short = False
@@ -231,7 +232,7 @@ class SharedConnection(Pool):
             for channel in hearer.channels:
                 hearer.hear(channel, None)
         self._new.clear()
-        if not missed and not heard:  # who listens has been told already
+        if not missed and not heard:  # a listening connection has delivered these changes already
             for number, channel, payload in look.changes:
                 if number not in self._known:
                     self._tell(channel, payload)

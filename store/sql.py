@@ -1,8 +1,8 @@
-"""Loads the named queries of `queries/<family>.sql`.
+"""Loader of the named queries in `queries/<family>.sql`.
 
-Each query there begins with `-- name: x` and one `--` line that says what it is for. All SQL of the running system is
-in those files, so that it can be read, explained and reviewed as SQL. Modules look their queries up while they are
-imported: a name that does not exist fails at start, not at the first use.
+Each query begins with `-- name: x` and one `--` line with its purpose. These files contain all SQL of the running
+system, so that it can be reviewed and explained as SQL. Modules look up their queries at import, so a missing name is
+an error at start and not at the first use.
 """
 
 import re
@@ -17,7 +17,7 @@ def load_queries(family: str) -> Mapping[str, str]:
     """Load the queries of `queries/<family>.sql` by name.
 
     Raises:
-        ValueError: a name is there twice, or a query has no line that says what it is for.
+        ValueError: a name occurs twice, or a query has no line with its purpose.
     """
     text = files("store").joinpath("queries", f"{family}.sql").read_text(encoding="utf-8")
     _head, *parts = _NAME.split(text)

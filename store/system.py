@@ -13,7 +13,7 @@ _CLAIM: Final = _queries["claim_namespace"]
 
 
 class SystemRow(msgspec.Struct, frozen=True):
-    """The one row of the table `system`."""
+    """The only row of the table `system`."""
 
     id: str
     namespace: str
@@ -21,16 +21,16 @@ class SystemRow(msgspec.Struct, frozen=True):
 
 
 async def read_system(session: DatabaseSession) -> SystemRow:
-    """Read the identity of the system."""
+    """Return the identity of the system."""
     row = await session.fetch_one(SystemRow, _READ)
     assert row is not None  # a migration writes it
     return row
 
 
 async def claim_namespace(session: DatabaseSession, namespace: str, *, move: bool = False) -> SystemRow:
-    """Note the namespace of the topics where none is noted; returns the identity, with the namespace that is noted.
+    """Store the namespace of the topics if none is stored; return the identity with the stored namespace.
 
-    `move` replaces the one that is noted.
+    `move` replaces a stored namespace.
     """
     row = await session.fetch_one(SystemRow, _CLAIM, namespace, move)
     return row if row is not None else await read_system(session)

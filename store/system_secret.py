@@ -1,4 +1,4 @@
-"""The secret by which services of one system prove to one another what no client may say. Made with the tables."""
+"""Secret with which services of one system sign values that clients could otherwise forge. A migration creates it."""
 
 from typing import Final
 
@@ -10,10 +10,10 @@ _READ: Final = load_queries("system_secret")["read_system_secret"]
 
 
 async def read_system_secret(session: DatabaseSession) -> bytes:
-    """The secret, which never changes.
+    """Return the secret, which never changes.
 
     Raises:
-        StoreUnavailable: Postgres is away, or the row was deleted.
+        StoreUnavailable: Postgres is unavailable, or the row was deleted.
     """
     secret = await session.fetch_value(bytes, _READ)
     if secret is None:

@@ -1,4 +1,4 @@
-"""Tenants that ask over Kafka by a topic of their own. A change notifies, by which selectors know of it."""
+"""Tenants that send queries over Kafka to topics of their own. A change notifies selectors."""
 
 from collections.abc import Collection
 from typing import Final
@@ -21,7 +21,7 @@ _DROP_PASSWORD: Final = _queries["drop_password"]
 
 
 async def put_tenant(session: DatabaseSession, tenant: Tenant) -> None:
-    """Create the tenant, or give it another user of Kafka and more partitions.
+    """Create the tenant, or change its Kafka user and increase its partitions.
 
     Raises:
         StoreConflict: it is being removed.
@@ -32,53 +32,54 @@ async def put_tenant(session: DatabaseSession, tenant: Tenant) -> None:
 
 
 def being_removed(name: str) -> StoreConflict:
-    """Error of a tenant that is to be made, and is being removed."""
+    """Return the error for creating a tenant that is being removed."""
     return StoreConflict(f"tenant {name} is being removed: `infaas tenants remove` it, then create it anew")
 
 
 async def list_tenants(session: DatabaseSession, *, names: Collection[str] | None = None) -> list[Tenant]:
-    """List all tenants by name, or those of `names`."""
+    """List all tenants, or those of `names`, sorted by name."""
     return await session.fetch(Tenant, _LIST_TENANTS, names)
 
 
 async def get_tenant(session: DatabaseSession, name: str) -> Tenant | None:
-    """Read the tenant of this name, if it exists."""
+    """Return the tenant of this name, or None."""
     return await session.fetch_one(Tenant, _LIST_TENANTS, [name])
 
 
 async def grow_tenant(session: DatabaseSession, name: str, partitions: int) -> None:
-    """Note that the tenant's topics have so many partitions, unless they are known to have more."""
+    """Store a larger number of partitions of the tenant's topics; a smaller number is ignored."""
     await session.execute(_GROW_TENANT, name, partitions)
 
 
 async def renew_key(session: DatabaseSession, name: str, *, replaces: int | None = None) -> int | None:
-    """Number of the tenant's key, of another if the present one is that which it `replaces`, and void from now on.
+    """Return the number of the tenant's signing key; None: there is no such tenant.
 
-    None: there is no such tenant.
+    If the present number is `replaces`, or the tenant has no key, it gets a new number, and the previous key is
+    revoked.
     """
     return await session.fetch_value(int, _RENEW_KEY, name, replaces)
 
 
 async def mark_tenant(session: DatabaseSession, name: str) -> None:
-    """Note that the tenant is to go."""
+    """Mark the tenant for removal."""
     await session.execute(_MARK_TENANT, name)
 
 
 async def delete_tenant(session: DatabaseSession, name: str) -> None:
-    """Forget the tenant."""
+    """Delete the tenant."""
     await session.execute(_DELETE_TENANT, name)
 
 
 async def claim_password(session: DatabaseSession, kafka_user: str) -> None:
-    """Note that the password of one of Kafka's users is ours to set."""
+    """Record that this system manages the password of a Kafka user."""
     await session.execute(_CLAIM_PASSWORD, kafka_user)
 
 
 async def is_password_ours(session: DatabaseSession, kafka_user: str) -> bool:
-    """Whether the password of one of Kafka's users is ours to set."""
+    """Return true if this system manages the password of a Kafka user."""
     return bool(await session.fetch_value(bool, _IS_PASSWORD_OURS, kafka_user))
 
 
 async def drop_password(session: DatabaseSession, kafka_user: str) -> None:
-    """Note that one of Kafka's users has no password of ours any more."""
+    """Record that this system no longer manages the password of a Kafka user."""
     await session.execute(_DROP_PASSWORD, kafka_user)

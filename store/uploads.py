@@ -1,8 +1,9 @@
-"""What was uploaded for registrations: which files of whom are there, and when they go.
+"""Uploads for registrations: the files that each tenant has sent, and their expiry.
 
-A file is kept once, whoever has it; a row says that a tenant has sent it. Room is taken before the first byte is, and
-counted again before the file is kept: two of the same share a row, and whichever fails gives it back. No file is kept
-without a row that says so. What nobody needs goes file by file, while nobody can begin to need it.
+A file is stored once, whichever tenants have it; a row records that a tenant has sent it. Space is reserved before the
+first byte arrives and checked again before the file is stored, because two uploads of the same file share a row and the
+first that fails cancels the reservation. No file is stored without a row. Unused files are deleted in small groups,
+under a lock that prevents new uses.
 """
 
 from collections.abc import Awaitable, Callable, Collection
@@ -26,9 +27,9 @@ _LOCK: Final = _queries["lock_uploads"]
 _TAKE_UNUSED: Final = _queries["take_unused_uploads"]
 _KEPT: Final = _queries["kept_uploads"]
 MOST_FILES: Final = 10_000
-"""Uploads of a tenant: a file takes room, and time to look through, however few bytes it has."""
+"""Maximum number of uploads of a tenant. It limits the cost per file, which does not depend on the size."""
 _AT_ONCE: Final = 10
-"""Files that are discarded while others wait."""
+"""Files that are deleted under one lock."""
 
 
 class _Text(msgspec.Struct):
@@ -36,46 +37,52 @@ class _Text(msgspec.Struct):
 
 
 async def reserve_upload(pool: Pool, tenant: str, sha256: str, size: int, most_bytes: int) -> Upload | None:
-    """Take room for an upload, or find it; None: the tenant's would be more than `most_bytes`, or `MOST_FILES`."""
+    """Reserve space for an upload, or return the existing upload; None: the tenant's limit would be exceeded.
+
+    The limits are `most_bytes` and `MOST_FILES`.
+    """
     async with pool.transaction() as session:
         await session.execute(_LOCK_TENANT, tenant)
         return await session.fetch_one(Upload, _RESERVE, tenant, sha256, size, most_bytes, MOST_FILES)
 
 
 async def upload_arrived(pool: Pool, tenant: str, sha256: str, size: int, most_bytes: int) -> Upload | None:
-    """Note that all of an upload has come, before it is kept; None: the tenant's would be too much with it."""
+    """Mark an upload as complete before its file is stored; None: the tenant's limit would be exceeded."""
     async with pool.transaction() as session:
         await session.execute(_LOCK_TENANT, tenant)
         return await session.fetch_one(Upload, _ARRIVED, tenant, sha256, size, most_bytes, MOST_FILES)
 
 
 async def give_up_upload(session: DatabaseSession, tenant: str, sha256: str) -> None:
-    """Give the room back of an upload that has not arrived."""
+    """Cancel the reservation of an upload that has not arrived."""
     await session.execute(_GIVE_UP, tenant, sha256)
 
 
 async def get_upload(session: DatabaseSession, tenant: str, sha256: str) -> Upload | None:
-    """Read what is known of an upload."""
+    """Return an upload, or None."""
     return await session.fetch_one(Upload, _LIST, tenant, sha256, 1)
 
 
 async def list_uploads(session: DatabaseSession, tenant: str, limit: int = 1000) -> list[Upload]:
-    """List what a tenant has uploaded, the latest first."""
+    """List a tenant's uploads, newest first."""
     return await session.fetch(Upload, _LIST, tenant, None, limit)
 
 
 async def upload_bytes(session: DatabaseSession, tenant: str) -> int:
-    """Count the bytes of all uploads of a tenant."""
+    """Return the total bytes of a tenant's uploads."""
     return await session.fetch_value(int, _BYTES, tenant) or 0
 
 
 async def use_uploads(session: DatabaseSession, tenant: str, files: Collection[str]) -> set[str]:
-    """Note that files are needed from now on; returns those that are there."""
+    """Mark uploads as used; return the SHA-256 of the complete ones."""
     return {row.sha256 for row in await session.fetch(Upload, _USE, tenant, list(files))}
 
 
 async def sweep_uploads(pool: Pool, age_s: float, discard: Callable[[str], Awaitable[None]]) -> int:
-    """Forget uploads that nobody has used for so long, and discard those that nobody else has; returns how many."""
+    """Delete uploads that were not used for `age_s` seconds; return their number.
+
+    `discard` is called for each file that no other tenant has uploaded.
+    """
     swept = 0
     while True:
         async with pool.transaction() as session:

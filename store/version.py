@@ -1,7 +1,7 @@
-"""The version of the tables that this program needs.
+"""Check of the version of the tables.
 
-Apart from `migrate.py`, so that a service starts without importing the migration tool: that takes a second and a half
-of CPU, and counts when a killed service must be back.
+It is separate from `migrate.py`, so that a service starts without importing Alembic. That import takes 1.5 s of CPU
+time, which would delay the restart of a killed service.
 """
 
 from typing import Final
@@ -11,11 +11,11 @@ from store.pool import DatabaseSession, open_pool
 from store.settings import StoreSettings
 
 HEAD: Final = "0034"
-"""The newest migration; a test holds it to the files."""
+"""Newest migration; a test compares it with the files."""
 
 
 async def require_current(session: DatabaseSession) -> None:
-    """Raise unless the tables are of the version that this program needs.
+    """Check that the tables have the version that this program needs.
 
     Raises:
         OperatorError: the tables are missing, older or newer.
@@ -30,10 +30,10 @@ async def require_current(session: DatabaseSession) -> None:
 
 
 async def require_current_at(settings: StoreSettings) -> None:
-    """Raise unless the tables of the database that the settings name are of the version that this program needs.
+    """Check that the tables of the configured database have the version that this program needs.
 
     Raises:
-        StoreUnavailable: Postgres cannot be reached.
+        StoreUnavailable: Postgres is unreachable.
         OperatorError: the tables are missing, older or newer.
     """
     async with open_pool(settings.dsn, max_size=1) as pool:

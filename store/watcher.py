@@ -1,7 +1,7 @@
-"""A snapshot of tables in memory, kept current.
+"""Snapshot of tables in memory, updated on changes.
 
-All is read at the start and after an outage; else a change says which rows changed, and only these are read. While
-Postgres is away readers keep the last snapshot.
+Everything is read at the start and after an outage. Otherwise notifications name the changed rows, and only those are
+read. During an outage of Postgres readers keep the last snapshot.
 """
 
 import asyncio
@@ -18,27 +18,27 @@ from store.shared_connection import SharedConnection
 
 T = TypeVar("T")
 Load = Callable[[Pool], Awaitable[T]]
-"""Reads all of it."""
+"""Reads the complete snapshot."""
 Update = Callable[[Pool, T, Collection[str]], Awaitable[T]]
-"""Reads what changed, in the words of the triggers, into what was known."""
+"""Reads the rows named by the notifications' payloads, and returns an updated snapshot."""
 _AGAIN_S: Final = 1.0
 
 log = logging.getLogger(__name__)
 
 
 class Watcher(Generic[T]):
-    """Keeper of `current`; an async context manager whose entry waits for the first snapshot.
+    """Keeper of `current`, the latest snapshot; an async context manager whose entry waits for the first snapshot.
 
     Args:
-        source: a DSN, to which it has a connection of its own then, or the connection that it shares with others.
-        channel: what tells of changes.
-        empty: what is known before the first snapshot.
-        load: reads all of it.
-        update: reads what changed.
-        pause_s: least seconds between two reads.
+        source: a DSN, for a connection of its own, or a connection shared with other components.
+        channel: channel of the notifications.
+        empty: value of `current` before the first snapshot.
+        load: reads the complete snapshot.
+        update: reads the changed rows.
+        pause_s: minimum seconds between two reads.
 
     Raises:
-        StoreUnavailable: on entry, when Postgres cannot be reached. Later outages only delay the next snapshot.
+        StoreUnavailable: on entry, if Postgres is unreachable. Later outages only delay the next snapshot.
     """
 
     def __init__(
@@ -57,11 +57,14 @@ class Watcher(Generic[T]):
 
     @property
     def current(self) -> T:
-        """The last snapshot."""
+        """The latest snapshot."""
         return self._current
 
     async def changed(self) -> T:
-        """Wait for a snapshot that differs from the one on entry or of the last call, and return it. For one caller."""
+        """Wait for a snapshot that differs from that of the last call, or of entry, and return it.
+
+        Only one caller may use it.
+        """
         await self._changed.wait()
         self._changed.clear()
         return self._current
@@ -93,7 +96,7 @@ class Watcher(Generic[T]):
                 else:
                     found = await self._update(pool, self._current, changes.taken)
             except StoreUnavailable as error:
-                # It may have been a hiccup of our connection alone, so nobody would wake us again.
+                # If only our own connection failed, no notification would follow, so the channel is marked as changed.
                 log.warning("what was known last of %s goes on: %s", channel, error)
                 changes.mark_changed(channel)
                 await asyncio.sleep(_AGAIN_S)

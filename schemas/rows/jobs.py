@@ -20,7 +20,7 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     task: str
     offline: bool
     headers: dict[str, str]
-    """Headers of the query's record, without those that are known only when it is sent."""
+    """Headers of the query's record, without headers that are known only at its send time."""
     request: bytes
     deadline_s: float | None = None
     """Time until the deadline in seconds."""

@@ -21,7 +21,7 @@ class Tokenise(msgspec.Struct, frozen=True, kw_only=True, tag_field="step", tag=
     tokenizer: str
     """File `tokenizer.json` of the `tokenizers` package."""
     max_tokens: Positive = 512
-    """Maximum number of tokens of a text, including those that the tokenizer adds."""
+    """Maximum number of tokens of a text, including the tokens that the tokenizer adds."""
     cut: bool = False
     """True: a longer text is truncated; false: it is refused."""
     input: str = "text"

@@ -30,7 +30,7 @@ class LagReading(msgspec.Struct, frozen=True, kw_only=True):
 
     at: datetime
     whole: bool
-    """True if it includes every partition; false: only those that changed since the previous row."""
+    """True if it includes every partition; false: only the partitions that changed since the previous row."""
     error: str = ""
     """Reason why the reading failed."""
     group_partitions: list[int] = []

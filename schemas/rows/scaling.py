@@ -72,7 +72,7 @@ class WantedWorkers(msgspec.Struct, frozen=True, kw_only=True):
 
     hardware: str
     count: int
-    """Workers that shall run, not counting those that drain."""
+    """Workers that shall run, not counting draining workers."""
     reason: str
     age_s: float = 0.0
     """Seconds since the row was written."""

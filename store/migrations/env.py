@@ -1,4 +1,4 @@
-"""How alembic runs the migrations here: on the connection `store.migrate` hands over, in one transaction."""
+"""Alembic environment: runs the migrations in one transaction on the connection from `store.migrate`."""
 
 from alembic import context
 

@@ -1,4 +1,4 @@
-"""What every migration does: run the SQL that lies beside it, and never go back."""
+"""Functions of every migration: run the SQL file beside it, and refuse a downgrade."""
 
 from pathlib import Path
 from typing import Final, NoReturn
@@ -10,13 +10,13 @@ _VERSIONS: Final = Path(__file__).parent / "versions"
 
 
 def run_script(name: str) -> None:
-    """Execute the statements of `versions/<name>.sql`, which two empty lines part."""
+    """Execute the statements of `versions/<name>.sql`, which are separated by two empty lines."""
     for statement in (_VERSIONS / f"{name}.sql").read_text(encoding="utf-8").split("\n\n\n"):
         op.execute(statement.replace(":", r"\:"))
 
 
 def refuse_downgrade(held: str) -> NoReturn:
-    """Refuse to undo a migration, since a database of this version holds `held`.
+    """Refuse to downgrade, because a database of this version contains `held`.
 
     Raises:
         CommandError: always.

@@ -1,5 +1,5 @@
 -- name: changes_since
--- What was announced by transactions not yet over at the last look, and this look.
+-- Changes by transactions that were still running at the previous call, and the bound for the next call.
 SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS seen,
     (
         SELECT coalesce(jsonb_agg(jsonb_build_array(id, channel, payload)), '[]')
@@ -7,6 +7,6 @@ SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS seen,
     ) AS changes
 
 -- name: share_kept
--- Which share of the server's connections is kept, not passing.
+-- Share of the server's connections that are not marked as passing.
 SELECT count(*)::float8 / current_setting('max_connections')::float8
 FROM pg_stat_activity WHERE datid IS NOT NULL AND application_name <> 'infaas-passing'

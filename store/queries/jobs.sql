@@ -1,5 +1,5 @@
 -- name: put_jobs
--- Keep jobs that are asked for, but for those whose key is kept already. Returns those that are new.
+-- Store new jobs, except those whose idempotency key is stored already; return the stored ones.
 INSERT INTO jobs (
     id, model, task, offline, headers, request, request_bytes, deadline_at,
     batch, idempotency_key, fingerprint, webhook, reply_to
@@ -19,21 +19,20 @@ ON CONFLICT (idempotency_key) DO NOTHING
 RETURNING id
 
 -- name: kept_jobs
--- Which jobs are kept under these keys.
+-- Jobs that are stored under these idempotency keys.
 SELECT id, idempotency_key, fingerprint FROM jobs WHERE idempotency_key = ANY ($1::bytea[])
 
 -- name: take_back
--- Keep jobs not after all, in the transaction that has put them.
+-- Delete jobs again in the transaction that stored them.
 DELETE FROM jobs WHERE id = ANY ($1::text[])
 
 -- name: backlog
--- How many jobs have not ended, and the bytes of their requests.
+-- Number of jobs that have not ended, and the bytes of their requests.
 SELECT count(*) AS jobs, coalesce(sum(request_bytes), 0)::bigint AS bytes
 FROM jobs WHERE state IN ('queued', 'running')
 
 -- name: list_jobs
--- Jobs, the latest first, of a model, in a state, of a batch, of these ids, of a tenant, or of these tasks; those
--- before an id, if one is given.
+-- Jobs, newest first, filtered by model, state, batch, ids, tenant and tasks, and optionally older than an id.
 SELECT
     id, batch, model, task, state, offline, created_at, deadline_at, sent_at, finished_at, attempts, result_headers,
     CASE WHEN state = 'failed' THEN result END AS error, result IS NOT NULL AS has_result,
@@ -54,29 +53,29 @@ WHERE id = ANY ($1::text[]) AND state IN ('queued', 'running')
 RETURNING id
 
 -- name: claim_due
--- Jobs to send now, which nobody else is sending: they are locked until the transaction ends.
+-- Claim due jobs that no other service is sending; the rows stay locked until the transaction ends.
 SELECT id, request_bytes FROM jobs WHERE state = 'queued' AND send_at <= clock_timestamp()
 ORDER BY send_at LIMIT $1 FOR UPDATE SKIP LOCKED
 
 -- name: read_due
--- What is sent of jobs that were claimed.
+-- Requests of claimed jobs.
 SELECT
     id, task, offline, headers, request,
     (extract(epoch FROM deadline_at - clock_timestamp()) * 1000)::float8 AS left_ms
 FROM jobs WHERE id = ANY ($1::text[]) ORDER BY id
 
 -- name: mark_sent
--- Note that jobs are on their way.
+-- Mark jobs as sent.
 UPDATE jobs SET state = 'running', sent_at = clock_timestamp(), attempts = attempts + 1
 WHERE id = ANY ($1::text[]) AND state = 'queued'
 
 -- name: postpone
--- Send jobs not now but in a while.
+-- Postpone the sending of jobs.
 UPDATE jobs SET send_at = clock_timestamp() + make_interval(secs => $2) WHERE id = ANY ($1::text[]) AND state = 'queued'
 
 -- name: end_jobs
--- Write how jobs ended, but for those that have ended before, and for results that do not have the correlation of the
--- job's query: those were not made of it. Returns those that ended now.
+-- Store the ends of jobs that have not ended before; return those that ended now. A result whose correlation differs
+-- from that of the job's query is ignored, because it does not belong to that query.
 UPDATE jobs SET
     state = n.state, request = NULL, finished_at = clock_timestamp(), result_headers = n.headers, result = n.value,
     notice_at = clock_timestamp(), notice = CASE WHEN coalesce(webhook, reply_to) IS NOT NULL THEN 'waiting' END
@@ -92,10 +91,10 @@ WHERE jobs.id = n.id AND jobs.state IN ('queued', 'running')
 RETURNING jobs.id
 
 -- name: send_again
--- Have jobs on their way sent once more, later each time, unless they were too often or have no time left for it, or the
--- result that asks for it does not have the correlation of the job's query. Those that are to be sent already are
--- returned, too. An answer may be quicker than the note that its query was sent:
--- the lock waits for that.
+-- Send running jobs again after a pause that doubles with each attempt; return them and the jobs that are queued
+-- already. Left out are jobs without attempts left, jobs whose deadline would pass during the pause, and jobs whose
+-- correlation differs from that of the result that causes the retry. A result may arrive before its query is marked as
+-- sent: the row lock waits for that mark.
 WITH known AS (
     SELECT jobs.id, state, attempts, deadline_at, $3 * 2 ^ least(attempts - 1, 10) AS pause_s
     FROM jobs JOIN unnest($1::text[], $4::text[]) AS n (id, correlation) ON jobs.id = n.id
@@ -111,12 +110,12 @@ WITH known AS (
 SELECT id FROM again UNION SELECT id FROM known WHERE state = 'queued'
 
 -- name: expired_jobs
--- Jobs whose deadline passed a while ago.
+-- Jobs whose deadline passed some time ago.
 SELECT id FROM jobs
 WHERE state IN ('queued', 'running') AND deadline_at < clock_timestamp() - make_interval(secs => $1) LIMIT $2
 
 -- name: tasks_gone
--- Tasks of jobs that have not ended which are registered no longer.
+-- Tasks that are no longer registered but have jobs that have not ended.
 SELECT DISTINCT task FROM jobs WHERE state IN ('queued', 'running') AND task NOT IN (SELECT name FROM tasks)
 
 -- name: jobs_of_task
@@ -124,7 +123,7 @@ SELECT DISTINCT task FROM jobs WHERE state IN ('queued', 'running') AND task NOT
 SELECT id FROM jobs WHERE state IN ('queued', 'running') AND task = $1 LIMIT $2
 
 -- name: lost_jobs
--- Jobs on their way for so long of whose task nothing was left in Kafka when its lag was last read, nor any result.
+-- Jobs sent some time ago, if at the last lag reading Kafka held no record of their task and no unread job result.
 WITH waiting AS (
     SELECT DISTINCT task FROM jobs
     WHERE state = 'running' AND sent_at < clock_timestamp() - make_interval(secs => $1)
@@ -145,20 +144,20 @@ WHERE state = 'running' AND task NOT IN (SELECT task FROM busy)
 LIMIT $2
 
 -- name: prune_results
--- Take away results that were kept for long enough.
+-- Delete results whose retention time is over.
 UPDATE jobs SET result = NULL WHERE id IN (
     SELECT id FROM jobs WHERE finished_at < clock_timestamp() - make_interval(secs => $1) AND result IS NOT NULL
     LIMIT $2 FOR UPDATE SKIP LOCKED
 )
 
 -- name: prune_jobs
--- Forget jobs that ended long ago.
+-- Delete jobs that ended long ago.
 DELETE FROM jobs WHERE id IN (
     SELECT id FROM jobs WHERE finished_at < clock_timestamp() - make_interval(secs => $1) LIMIT $2 FOR UPDATE SKIP LOCKED
 )
 
 -- name: claim_notices
--- Take over notices that are due for so many seconds, after which others may: whoever has them may have been killed.
+-- Claim due notices for some seconds; then other services may claim them, because the claiming service may have died.
 UPDATE jobs SET notice_at = clock_timestamp() + make_interval(secs => $2)
 WHERE id IN (
     SELECT id FROM jobs WHERE notice = 'waiting' AND notice_at <= clock_timestamp()
@@ -167,12 +166,12 @@ WHERE id IN (
 RETURNING id
 
 -- name: read_results
--- The results of jobs, as far as there are any; of a tenant's, if one is given.
+-- Results of jobs if available, optionally only those of a tenant.
 SELECT id, model, state, result_headers, result FROM jobs
 WHERE id = ANY ($1::text[]) AND ($2::text IS NULL OR tenant = $2)
 
 -- name: note_notice
--- Note how the delivery of a notice ended, and when to try again.
+-- Store the outcome of a delivery attempt, and the time of the next one.
 UPDATE jobs SET notice = $2, notice_error = $3, notice_at = clock_timestamp() + make_interval(secs => $4),
     notice_attempts = $5
 WHERE id = $1

@@ -1,11 +1,11 @@
 -- name: find_worker
--- The process that has this name, or had it last.
+-- Process that holds this name, or held it last.
 SELECT epoch, host, home, retired, heartbeat_at, heartbeat_at > clock_timestamp() - make_interval(secs => $2) AS alive
 FROM workers WHERE name = $1
 
 -- name: register_worker
--- Register a worker that starts; its epoch grows with each start. One that died while it drained goes on draining.
--- No row: the epoch of the one before is not the one that was expected, somebody else was faster.
+-- Register a starting worker and increment its epoch. A worker that died while it drained continues to drain. No row:
+-- the previous epoch is not the expected one, because another process was faster.
 INSERT INTO workers AS w
     (name, hardware, device, host, slots, threads, memory_bytes, price_per_hour, runtimes, builds, home)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
@@ -19,11 +19,11 @@ WHERE $12::bigint IS NULL OR w.epoch = $12
 RETURNING epoch
 
 -- name: heartbeat
--- Note that a worker lives. No row: a successor of its name has started, or it has retired.
+-- Record a heartbeat. No row: the worker has a successor, or has retired.
 UPDATE workers SET heartbeat_at = clock_timestamp() WHERE name = $1 AND epoch = $2 AND NOT retired
 
 -- name: drain_to_be_replaced
--- Drain a worker that is to be replaced, one of its hardware at a time: whoever else asks waits for the rows.
+-- Drain a worker that is to be replaced, one per hardware at a time: the row locks serialize concurrent calls.
 WITH fleet AS (
     SELECT name, draining_since, heartbeat_at FROM workers
     WHERE hardware = (SELECT hardware FROM workers WHERE name = $1) AND NOT retired
@@ -45,14 +45,14 @@ SELECT CASE
 END
 
 -- name: retire_worker
--- Note that a worker leaves for good, and release its partitions.
+-- Retire a worker, and release its partitions.
 WITH released AS (
     UPDATE leases SET worker = NULL WHERE worker = $1 AND worker_epoch = $2
 )
 UPDATE workers SET retired = true WHERE name = $1 AND epoch = $2 AND NOT retired
 
 -- name: list_workers
--- The workers that have not retired, and which of them live.
+-- Workers that have not retired, with their liveness.
 SELECT name, hardware, device, host, home, slots, threads, memory_bytes, price_per_hour, runtimes, builds, epoch,
     heartbeat_at,
     heartbeat_at > clock_timestamp() - make_interval(secs => $1) AS alive,
@@ -61,13 +61,13 @@ SELECT name, hardware, device, host, home, slots, threads, memory_bytes, price_p
 FROM workers WHERE NOT retired ORDER BY name
 
 -- name: list_instances
--- What is wanted of all workers, or of one.
+-- Wanted instances of all workers, or of one.
 SELECT variant, worker, partitions, max_batch, state, reason, updated_at
 FROM instances WHERE $1::text IS NULL OR worker = $1
 ORDER BY variant, worker
 
 -- name: put_instance
--- Write an instance that is wanted; what its worker reported stays.
+-- Write a wanted instance; the state reported by its worker is kept.
 INSERT INTO instances (variant, worker, partitions, max_batch, reason) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (variant, worker) DO UPDATE SET
     partitions = excluded.partitions, max_batch = excluded.max_batch, reason = excluded.reason, updated_at = now()
@@ -77,12 +77,12 @@ ON CONFLICT (variant, worker) DO UPDATE SET
 DELETE FROM instances WHERE variant = $1 AND worker = $2
 
 -- name: report_instance_state
--- Note the state that a worker reports of an instance; an empty reason leaves the one that is there.
+-- Store the state that a worker reports of an instance; an empty reason keeps the stored one.
 UPDATE instances SET state = $3, reason = CASE WHEN $4 = '' THEN reason ELSE $4 END, updated_at = now()
 WHERE variant = $1 AND worker = $2
 
 -- name: acquire_leases
--- Take the partitions that are free, expired, or this worker's own of an earlier life; the epoch fences off the former owner.
+-- Acquire partitions that are free, expired, or held by an earlier process; a new epoch fences off the former owner.
 INSERT INTO leases AS l (variant, partition, worker, worker_epoch, epoch, expires_at)
 SELECT $3, p, w.name, w.epoch, 1, clock_timestamp() + make_interval(secs => $5)
 FROM workers w, unnest($4::integer[]) AS p
@@ -98,7 +98,7 @@ ON CONFLICT (variant, partition) DO UPDATE SET
 RETURNING variant, partition, worker, epoch, expires_at
 
 -- name: request_leases
--- Note that a worker is ready to take partitions which another serves, once. Locks in the order of the others.
+-- Request partitions that another worker serves, once. Rows are locked in the same order as elsewhere.
 WITH held AS (
     SELECT variant, partition FROM leases
     WHERE variant = $2 AND partition = ANY ($3) AND worker <> $1 AND asked_by IS DISTINCT FROM $1
@@ -107,14 +107,14 @@ WITH held AS (
 UPDATE leases l SET asked_by = $1 FROM held WHERE l.variant = held.variant AND l.partition = held.partition
 
 -- name: withdraw_lease_requests
--- A worker no longer waits for partitions of a variant.
+-- Withdraw a worker's requests for partitions of a variant.
 WITH asked AS (
     SELECT variant, partition FROM leases WHERE variant = $2 AND asked_by = $1 ORDER BY partition FOR UPDATE
 )
 UPDATE leases l SET asked_by = NULL FROM asked WHERE l.variant = asked.variant AND l.partition = asked.partition
 
 -- name: partitions_to_release
--- Which of a worker's partitions should be released now: the next owner requests them, or no living worker is to be one.
+-- A worker's partitions to release now: the next owner requests them, or no living worker shall take them.
 SELECT l.partition
 FROM leases l
 WHERE l.worker = $1 AND l.worker_epoch = $2 AND l.variant = $3 AND l.partition = ANY ($4)
@@ -126,7 +126,7 @@ WHERE l.worker = $1 AND l.worker_epoch = $2 AND l.variant = $3 AND l.partition =
 ORDER BY l.partition
 
 -- name: renew_leases
--- Keep all partitions of a worker in one statement, unless somebody else took them. Locks in the order of the others.
+-- Extend all leases that a worker still holds in one statement. Rows are locked in the same order as elsewhere.
 WITH held AS (
     SELECT variant, partition FROM leases
     WHERE worker = $1 AND worker_epoch = $2 ORDER BY variant, partition FOR UPDATE
@@ -136,12 +136,12 @@ FROM held WHERE l.variant = held.variant AND l.partition = held.partition AND l.
 RETURNING l.variant, l.partition, l.worker, l.epoch, l.expires_at
 
 -- name: release_leases
--- Release partitions that are handed over; others' stay theirs.
+-- Release the worker's own leases of these partitions.
 UPDATE leases SET worker = NULL
 WHERE worker = $1 AND worker_epoch = $2 AND variant = $3 AND ($4::integer[] IS NULL OR partition = ANY ($4))
 
 -- name: list_leases
--- Who owns which partition now.
+-- Present owners of partitions.
 SELECT variant, partition, worker, epoch, expires_at
 FROM leases
 WHERE worker IS NOT NULL AND expires_at > clock_timestamp() AND ($1::text IS NULL OR variant = $1)

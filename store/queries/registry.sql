@@ -1,5 +1,5 @@
 -- name: put_task
--- Create a task; one that exists with the same signature stays as it is. No row: it has another signature or measure.
+-- Create a task, or keep an equal existing one. No row: it exists with another signature or measure.
 WITH named AS (
     INSERT INTO names (name, kind) VALUES ($1, 'task') ON CONFLICT (name) DO NOTHING
 )
@@ -16,7 +16,7 @@ WHERE $1::text[] IS NULL OR name = ANY ($1)
 ORDER BY name
 
 -- name: grow_task
--- A task's topics have more partitions; they never have fewer.
+-- Increase the number of a task's partitions; it never decreases.
 UPDATE tasks SET partitions = $2 WHERE name = $1 AND partitions < $2
 
 -- name: delete_task
@@ -24,7 +24,7 @@ UPDATE tasks SET partitions = $2 WHERE name = $1 AND partitions < $2
 DELETE FROM tasks WHERE name = $1 RETURNING name
 
 -- name: put_architecture
--- Create an architecture; one that exists with the same content stays. No row: the name stands for another model.
+-- Create an architecture, or keep an equal existing one. No row: the name stands for another model.
 WITH named AS (
     INSERT INTO names (name, kind) VALUES ($1, 'architecture') ON CONFLICT (name) DO NOTHING
 )
@@ -39,7 +39,7 @@ ON CONFLICT (name) DO UPDATE SET
 RETURNING name
 
 -- name: list_architectures
--- All architectures, or those of a task, or the named ones.
+-- All architectures, those of a task, or the named ones.
 SELECT name, task, source, source_format, sample_rows, processing, inputs, made_with, model, version, removing,
     created_at
 FROM architectures
@@ -51,11 +51,11 @@ ORDER BY name
 DELETE FROM architectures WHERE name = $1 RETURNING name
 
 -- name: free_names
--- Let names be used again, but for those that other versions of a model go by.
+-- Free names for reuse, except model names that other versions still use.
 DELETE FROM names n WHERE name = ANY ($1::text[]) AND NOT EXISTS (SELECT FROM architectures WHERE model = n.name)
 
 -- name: put_variant
--- Create a variant or replace what is known of it.
+-- Create a variant or replace its data.
 INSERT INTO variants AS v
     (name, architecture, task, runtime, precision, hardware, max_batch, artifact, state, reason, partitions,
     mixes_lengths, tuning)
@@ -69,15 +69,15 @@ ON CONFLICT (name) DO UPDATE SET
 RETURNING name
 
 -- name: set_variant_state
--- Note how far the registration of a variant came.
+-- Store the registration state of a variant.
 UPDATE variants SET state = $2, reason = $3 WHERE name = $1
 
 -- name: grow_variant
--- A variant's topic has more partitions; it never has fewer.
+-- Increase the number of a variant's partitions; it never decreases.
 UPDATE variants SET partitions = $2 WHERE name = $1 AND partitions < $2
 
 -- name: list_variants
--- All variants, or those of a task, of an architecture, of a state, or the named ones.
+-- All variants, filtered by task, architecture, state and names.
 SELECT name, architecture, task, runtime, precision, hardware, max_batch, artifact, state, reason, partitions,
     mixes_lengths, tuning, created_at
 FROM variants
@@ -92,7 +92,7 @@ ORDER BY name
 DELETE FROM variants WHERE name = $1
 
 -- name: put_profile
--- Note what was measured of a variant; a later measurement replaces it, and what was seen of the earlier one.
+-- Store a profile; it replaces the previous one and deletes the corrections of that.
 WITH forgotten AS (DELETE FROM corrections WHERE variant = $1)
 INSERT INTO profiles
     (variant, device, threads, load_s, memory_bytes, accuracy, accuracy_source, samples, latency, intercept_s, slope_s,
@@ -106,7 +106,7 @@ ON CONFLICT (variant) DO UPDATE SET
     created_at = now()
 
 -- name: list_profiles
--- All profiles, or those of a task, of an architecture, or of the named variants.
+-- All profiles, filtered by task, architecture, variant names and variant state.
 SELECT p.variant, p.device, p.threads, p.load_s, p.memory_bytes, p.accuracy, p.accuracy_source, p.samples, p.latency,
     p.intercept_s, p.slope_s, p.fit_error, p.lengths, p.created_at
 FROM profiles p JOIN variants v ON v.name = p.variant

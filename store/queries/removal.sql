@@ -1,56 +1,56 @@
 -- name: mark_task
--- Begin to unregister a task.
+-- Mark a task for removal.
 UPDATE tasks SET removing = true WHERE name = $1 AND NOT removing
 
 -- name: mark_architectures
--- Begin to unregister architectures: those named, and all of a task.
+-- Mark architectures for removal: the named ones, and all of a task.
 UPDATE architectures SET removing = true WHERE (name = ANY ($1::text[]) OR task = $2::text) AND NOT removing
 
 -- name: mark_variants
--- Begin to unregister variants: those named, all of architectures, and all of a task.
+-- Mark variants for removal: the named ones, and all of architectures and of a task.
 UPDATE variants SET state = 'removing', reason = '' WHERE (name = ANY ($1::text[]) OR architecture = ANY ($2::text[]) OR task = $3::text) AND state <> 'removing'
 
 -- name: delete_instances
--- Nothing serves these variants any more.
+-- Delete all wanted instances of variants.
 DELETE FROM instances WHERE variant = ANY ($1::text[])
 
 -- name: held_partitions
--- Partitions of variants that a worker holds a lease of.
+-- Number of partitions of variants that workers hold leases of.
 SELECT count(*) FROM leases WHERE variant = ANY ($1::text[]) AND worker IS NOT NULL AND expires_at > clock_timestamp()
 
 -- name: lock_catalog
--- Let nobody register a file while it is decided which files are of no use.
+-- Block registrations while the files to delete are determined.
 LOCK TABLE architectures, variants IN SHARE MODE
 
 -- name: queries_since
--- Queries for a task, architectures or variants since a time, asked or answered.
+-- Number of queries since a time, received or answered, for a task, architectures or variants.
 SELECT greatest(
     (SELECT coalesce(sum(queries), 0) FROM load_samples WHERE at >= $1 AND (task = $2::text OR target = ANY ($3::text[] || $4::text[]))),
     (SELECT coalesce(sum(answered), 0) FROM instance_samples WHERE at >= $1 AND variant = ANY ($4::text[]))
 )::bigint
 
 -- name: pins_of
--- Bounds that people set for a task or for variants.
+-- Pins of a task or of variants.
 SELECT kind || ' ' || name AS text FROM scale_pins WHERE (kind = 'task' AND name = $1::text) OR (kind = 'variant' AND name = ANY ($2::text[]))
 
 -- name: instances_of
--- Instances of variants on workers that live.
+-- Instances of variants on living workers.
 SELECT i.variant || ' on ' || i.worker AS text FROM instances i JOIN workers w ON w.name = i.worker
 WHERE i.variant = ANY ($1::text[]) AND NOT w.retired AND w.heartbeat_at > clock_timestamp() - make_interval(secs => $2)
 ORDER BY 1
 
 -- name: jobs_of
--- Jobs that have not ended of a task, or that name architectures or variants.
+-- Open jobs of a task, or that name architectures or variants.
 SELECT count(*) || ' of ' || model AS text FROM jobs
 WHERE state IN ('queued', 'running') AND (task = $1::text OR model = ANY ($2::text[] || $3::text[]))
 GROUP BY model ORDER BY model
 
 -- name: references_of
--- Tasks of others whose models are compared with one of these variants.
+-- Other tasks whose models are verified against one of these variants.
 SELECT name AS text FROM tasks WHERE reference = ANY ($2::text[]) AND name IS DISTINCT FROM $1::text
 
 -- name: delete_samples
--- Forget what was observed of a task, architectures and variants, and of their topics.
+-- Delete the samples, pins and decisions of a task, architectures and variants, and the samples of their topics.
 WITH pins AS (
     DELETE FROM scale_pins WHERE (kind = 'task' AND name = $1::text) OR (kind = 'variant' AND name = ANY ($3::text[]))
 ), places AS (
@@ -69,7 +69,7 @@ WITH pins AS (
 DELETE FROM decisions WHERE variant = ANY ($3::text[]) OR inputs ->> 'task' = $1::text
 
 -- name: delete_builds
--- Forget steps that were asked for a task, for architectures, or with files. Returns all files that they name.
+-- Delete build steps of a task, of architectures, or with these files; return all files that the steps name.
 WITH gone AS (
     DELETE FROM builds
     WHERE step #>> '{step,registration,task}' = $1::text
@@ -80,7 +80,7 @@ WITH gone AS (
 SELECT DISTINCT found[1] AS text FROM gone, regexp_matches(named, '"([0-9a-f]{64})"', 'g') AS found
 
 -- name: files_of_builds
--- All files that steps name.
+-- All files that build steps name.
 SELECT DISTINCT found[1] AS text FROM builds, regexp_matches(concat(step, outcome), '"([0-9a-f]{64})"', 'g') AS found
 
 -- name: delete_variants
@@ -96,7 +96,7 @@ DELETE FROM architectures WHERE name = ANY ($1::text[])
 DELETE FROM tasks WHERE name = $1
 
 -- name: withdraw_versions
--- Try no version that is being unregistered, and go back to none.
+-- End the trial of versions that are being unregistered, and exclude them as versions to roll back to.
 UPDATE rollouts r SET
     candidate = CASE WHEN c.removing THEN NULL ELSE r.candidate END,
     share = CASE WHEN c.removing THEN 0 ELSE r.share END,
@@ -108,7 +108,7 @@ LEFT JOIN architectures p ON p.model = o.model AND p.version = o.previous
 WHERE o.model = r.model AND (c.removing OR p.removing)
 
 -- name: serving_versions
--- Models of which one of these architectures answers the queries, and of which another version is not among them.
+-- Models that would lose their serving version although they have versions outside these architectures.
 SELECT r.model AS text FROM rollouts r JOIN architectures s ON s.model = r.model AND s.version = r.serving
 WHERE s.name = ANY ($1::text[])
     AND EXISTS (SELECT FROM architectures o WHERE o.model = r.model AND NOT o.name = ANY ($1::text[]))

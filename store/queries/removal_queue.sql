@@ -1,5 +1,5 @@
 -- name: put_removal
--- Keep a removal that is asked for; asked for again before it ends, it is the one that is kept.
+-- Store a requested removal, or return the open one of the same name and actor.
 WITH old AS (
     DELETE FROM removals WHERE ended_at < clock_timestamp() - interval '30 days'
 )
@@ -12,7 +12,7 @@ RETURNING *
 SELECT * FROM removals WHERE id = $1
 
 -- name: claim_removal
--- The first removal that nobody does, or whose doer has said nothing for too long.
+-- Claim the oldest removal that waits, or whose gateway has sent no heartbeat for too long.
 UPDATE removals SET state = 'running', attempts = attempts + 1, beat_at = clock_timestamp()
 WHERE id = (
     SELECT id FROM removals
@@ -22,22 +22,22 @@ WHERE id = (
 RETURNING *
 
 -- name: count_running
--- Removals that somebody does, or did.
+-- Number of removals that are marked as running, also by gateways that have ended.
 SELECT count(*) FROM removals WHERE state = 'running'
 
 -- name: beat_removal
--- Whoever does a removal still does, and is so far.
+-- Store the heartbeat and progress of a removal.
 UPDATE removals SET beat_at = clock_timestamp(), done = $3, total = $4, step = $5
 WHERE id = $1 AND attempts = $2 AND state = 'running'
 
 -- name: end_removal
--- What came of a removal, unless somebody else does it by now.
+-- Store the outcome of a removal, unless another gateway has claimed it.
 UPDATE removals SET
     state = $3, error = $4, report = $5, ended_at = clock_timestamp(),
     done = CASE WHEN $3 = 'done' THEN total ELSE done END, step = CASE WHEN $3 = 'done' THEN '' ELSE step END
 WHERE id = $1 AND attempts = $2 AND state = 'running'
 
 -- name: release_removal
--- Let somebody else go on with a removal. An attempt that is given back counts for nothing, however often that happens.
+-- Release a removal for another gateway. A released attempt does not count.
 UPDATE removals SET state = 'waiting', beat_at = NULL, attempts = attempts - 1
 WHERE id = $1 AND attempts = $2 AND state = 'running'

@@ -1,61 +1,61 @@
 -- name: add_group_partitions
--- Give numbers to group partitions that have none.
+-- Assign ids to group partitions that have none.
 INSERT INTO group_partitions (consumer_group, topic, partition)
 SELECT w.* FROM unnest($1::text[], $2::text[], $3::integer[]) AS w (consumer_group, topic, partition)
 WHERE NOT EXISTS (SELECT FROM group_partitions AS p WHERE (p.consumer_group, p.topic, p.partition) = (w.consumer_group, w.topic, w.partition))
 ON CONFLICT DO NOTHING
 
 -- name: group_partition_ids
--- The numbers of group partitions, in the order given.
+-- Ids of group partitions, in the given order.
 SELECT array_agg(p.id ORDER BY w.n)
 FROM unnest($1::text[], $2::text[], $3::integer[]) WITH ORDINALITY AS w (consumer_group, topic, partition, n)
 JOIN group_partitions AS p USING (consumer_group, topic, partition)
 
 -- name: present
--- The present, for those who must not go by a clock of their own.
+-- Present time by the database's clock.
 SELECT extract(epoch FROM clock_timestamp())::float8
 
 -- name: latest_lag
--- What the last reading that succeeded found, of each partition as a group sees it.
+-- Lag of each group partition at the last successful reading.
 SELECT at, consumer_group, topic, partition, end_offset, committed, lag, lag_s, health
 FROM current_lag ORDER BY consumer_group, topic, partition
 
 -- name: reading_error
--- Why the last reading failed; nothing if it did not.
+-- Error of the last reading; empty if it succeeded.
 SELECT error FROM lag_readings ORDER BY at DESC LIMIT 1
 
 -- name: add_loss
--- Add to the records that a topic has lost.
+-- Add to the number of records that a topic has lost.
 INSERT INTO topic_alarms AS a (topic, kind, at, amount) VALUES ($1, 'lost', $2, $3)
 ON CONFLICT (topic, kind) DO UPDATE SET at = EXCLUDED.at, amount = a.amount + EXCLUDED.amount
 
 -- name: put_large_topics
--- Say which topics are too large now, and no others, with their bytes.
+-- Replace the list of topics that are too large, with their bytes.
 WITH found AS (SELECT * FROM unnest($2::text[], $3::bigint[]) AS f (topic, bytes)),
 gone AS (DELETE FROM topic_alarms WHERE kind = 'large' AND topic NOT IN (SELECT topic FROM found))
 INSERT INTO topic_alarms (topic, kind, at, amount) SELECT topic, 'large', $1, bytes FROM found
 ON CONFLICT (topic, kind) DO UPDATE SET at = EXCLUDED.at, amount = EXCLUDED.amount
 
 -- name: prune_losses
--- Forget the losses that nobody has added to since a time.
+-- Delete losses without additions since a time.
 DELETE FROM topic_alarms WHERE kind = 'lost' AND at < $1
 
 -- name: topic_alarms
--- All that is wrong with topics.
+-- All alarms of topics.
 SELECT topic, kind, at, amount FROM topic_alarms ORDER BY kind, topic
 
 -- name: lag_since
--- All changes of lag since a time, for those who plan by history.
+-- All changes of lag since a time, for planning from history.
 SELECT at, consumer_group, topic, partition, end_offset, committed, lag, lag_s, health
 FROM lag_samples WHERE at >= $1 ORDER BY at, consumer_group, topic, partition
 
 -- name: load_since
--- What was asked and answered, by load class, since a time.
+-- Received and answered queries by load class since a time.
 SELECT at, task, target, min_accuracy, latency_ms, offline, queries, inputs, refused, upgraded, answered, late, failed
 FROM load_samples WHERE at >= $1 ORDER BY at, task
 
 -- name: task_history
--- Inputs a second of each task, a value a second from a time to another, the latest last.
+-- Inputs per second of each task, one value per second of a time range, oldest first.
 SELECT t.task, array_agg(coalesce(s.inputs, 0)::double precision ORDER BY second) AS inputs_per_s
 FROM (SELECT DISTINCT task FROM load_samples WHERE at >= $1) AS t
 CROSS JOIN generate_series(date_trunc('second', $1::timestamptz), $2::timestamptz, interval '1 second') AS second
@@ -65,25 +65,26 @@ LEFT JOIN (
 GROUP BY t.task
 
 -- name: instances_since
--- Instances and what they did since a time.
+-- Samples of instances since a time.
 SELECT at, variant, worker, state, queued, batch_size, batch_s, slowdown, answered, inputs, late, expired
 FROM instance_samples WHERE at >= $1 ORDER BY at, variant, worker
 
 -- name: workers_since
--- Workers since a time.
+-- Samples of workers since a time.
 SELECT at, worker, hardware, slots, utilisation, memory_used, memory_total
 FROM worker_samples WHERE at >= $1 ORDER BY at, worker
 
 -- name: maintain_partitions
--- Make the partitions of the time that comes, and drop those that are too old: by time, seconds of fine, of coarse ones.
+-- Create upcoming partitions and drop expired ones; parameters: present time, retention of fine and coarse samples in
+-- s.
 SELECT keep_partitions($1, make_interval(secs => $2), make_interval(secs => $3))
 
 -- name: roll_up
--- Sum up a minute.
+-- Aggregate a minute.
 SELECT roll_up($1)
 
 -- name: list_decisions
--- The last changes of scale, latest first; of those, the ones that concern a name.
+-- Latest scaling decisions, newest first, optionally about a name.
 SELECT at, kind, action, variant, worker, hardware, reason, policy, inputs, explanation
 FROM decisions
 WHERE $2::text IS NULL OR $2 IN (variant, worker, hardware) OR variant LIKE $2 || '.%'
@@ -91,5 +92,5 @@ WHERE $2::text IS NULL OR $2 IN (variant, worker, hardware) OR variant LIKE $2 |
 ORDER BY id DESC LIMIT $1
 
 -- name: prune_decisions
--- Forget decisions from before a time.
+-- Delete decisions before a time.
 DELETE FROM decisions WHERE at < $1

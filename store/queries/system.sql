@@ -1,7 +1,7 @@
 -- name: read_system
--- The system that the tables belong to.
+-- Identity of the system that the tables belong to.
 SELECT id, namespace FROM system
 
 -- name: claim_namespace
--- Note the namespace of the topics, unless there is another one.
+-- Store the namespace of the topics, unless another one is stored and $2 is false.
 UPDATE system SET namespace = $1 WHERE namespace IN ('', $1) OR $2 RETURNING id, namespace

@@ -1,3 +1,3 @@
 -- name: read_system_secret
--- The one secret that services of the system share.
+-- The secret that the services of the system share.
 SELECT secret FROM system_secret

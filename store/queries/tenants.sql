@@ -1,5 +1,5 @@
 -- name: put_tenant
--- Create a tenant, or give it another user of Kafka; its partitions never become fewer. No row: it is being removed.
+-- Create a tenant, or change its Kafka user; its partitions never decrease. No row: it is being removed.
 INSERT INTO tenants AS t (name, partitions, kafka_user) VALUES ($1, $2, $3)
 ON CONFLICT (name) DO UPDATE SET
     partitions = greatest(t.partitions, excluded.partitions),
@@ -14,34 +14,33 @@ WHERE $1::text[] IS NULL OR name = ANY ($1)
 ORDER BY name
 
 -- name: grow_tenant
--- A tenant's topics have more partitions; they never have fewer.
+-- Increase the number of partitions of a tenant's topics; it never decreases.
 UPDATE tenants SET partitions = $2 WHERE name = $1 AND partitions < $2
 
 -- name: renew_key
--- Number of the tenant's key: the first, or another in the place of the one of this number, which becomes void by that.
--- No row: there is no such tenant.
--- Numbers are seconds since 2026, so that none comes again when a tenant is removed and created anew.
+-- Number of the tenant's key; a new one if the present one is 0 or $2, which is thereby revoked. No row: no such
+-- tenant. Numbers are seconds since 2026, so that a tenant that is removed and created again gets no number twice.
 UPDATE tenants SET key_number = CASE WHEN key_number > 0 AND key_number IS DISTINCT FROM $2::int THEN key_number
     ELSE greatest(key_number + 1, extract(epoch FROM clock_timestamp() - timestamptz '2026-01-01 00:00Z')::int) END
     WHERE name = $1 AND NOT removing
 RETURNING key_number
 
 -- name: mark_tenant
--- A tenant is to go.
+-- Mark a tenant for removal.
 UPDATE tenants SET removing = true WHERE name = $1 AND NOT removing
 
 -- name: delete_tenant
--- A tenant is gone.
+-- Delete a tenant.
 DELETE FROM tenants WHERE name = $1
 
 -- name: claim_password
--- The password of one of Kafka's users is ours to set.
+-- Record that this system manages the password of a Kafka user.
 INSERT INTO kafka_passwords (kafka_user) VALUES ($1) ON CONFLICT DO NOTHING
 
 -- name: is_password_ours
--- Whether the password of one of Kafka's users is ours to set.
+-- True if this system manages the password of a Kafka user.
 SELECT EXISTS (SELECT FROM kafka_passwords WHERE kafka_user = $1)
 
 -- name: drop_password
--- The password of one of Kafka's users is no more.
+-- Record that this system no longer manages the password of a Kafka user.
 DELETE FROM kafka_passwords WHERE kafka_user = $1

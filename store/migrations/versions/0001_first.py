@@ -1,4 +1,4 @@
-"""The first tables: what is registered, what is placed where, and what was observed."""
+"""First tables: registry, placement and samples."""
 
 from store.migrations.script import refuse_downgrade, run_script
 
@@ -12,5 +12,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Refuse to go back."""
+    """Refuse to downgrade."""
     refuse_downgrade("what people registered")

@@ -1,7 +1,7 @@
--- Statements are divided by two empty lines (the driver takes one at a time, and function bodies hold semicolons).
--- Nothing newer than Postgres 14 is used.
+-- Statements are separated by two empty lines: the driver executes one at a time, and function bodies contain
+-- semicolons. Only features of Postgres 14 are used.
 
--- One namespace for what a client may name: the same URL segment must not mean a task and an architecture.
+-- One namespace for all names in URLs: the same URL segment must not name both a task and an architecture.
 CREATE TABLE names (
     name text PRIMARY KEY CHECK (name ~ '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'),
     kind text NOT NULL CHECK (kind IN ('task', 'architecture')),
@@ -48,7 +48,7 @@ CREATE TABLE variants (
     reason text NOT NULL DEFAULT '',
     partitions integer NOT NULL CHECK (partitions > 0),
     created_at timestamptz NOT NULL DEFAULT now(),
-    -- Its architecture's task, not just any task.
+    -- The task must be that of the architecture.
     FOREIGN KEY (architecture, task) REFERENCES architectures (name, task) ON DELETE CASCADE,
     CHECK (name LIKE architecture || '.%.' || hardware),
     CHECK (state <> 'refused' OR reason <> '')
@@ -79,7 +79,7 @@ CREATE TABLE profiles (
 )
 
 
--- A ready variant has a profile. Checked at commit, so that both can be written in one transaction in any order.
+-- A ready variant has a profile. The check is deferred to the commit, so that both can be written in any order.
 CREATE FUNCTION check_ready_variant_has_profile() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     subject text := CASE TG_TABLE_NAME WHEN 'variants' THEN to_jsonb(NEW) ->> 'name' ELSE to_jsonb(OLD) ->> 'variant' END;
@@ -101,7 +101,7 @@ CREATE CONSTRAINT TRIGGER profile_of_ready_variant_stays AFTER DELETE OR UPDATE 
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION check_ready_variant_has_profile()
 
 
--- A worker's row stays when it retires: its epoch must never start again.
+-- The row of a retired worker is kept, because its epoch must never restart.
 CREATE TABLE workers (
     name text PRIMARY KEY CHECK (name ~ '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'),
     hardware text NOT NULL,
@@ -134,7 +134,7 @@ CREATE TABLE instances (
 CREATE INDEX instances_of_worker ON instances (worker)
 
 
--- A lease's row outlives its owner (worker NULL = released): the fencing epoch must never start again.
+-- A lease's row outlives its owner (worker NULL: released), because the fencing epoch must never restart.
 CREATE TABLE leases (
     variant text NOT NULL REFERENCES variants (name) ON DELETE CASCADE,
     partition integer NOT NULL CHECK (partition >= 0),
@@ -203,7 +203,7 @@ CREATE TABLE decisions (
 CREATE INDEX decisions_at ON decisions (at)
 
 
--- One notification a statement: who listens reads everything anew anyway.
+-- One notification per statement is enough: listeners read everything again.
 CREATE FUNCTION notify_channel() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM pg_notify(TG_ARGV[0], TG_TABLE_NAME);
@@ -227,7 +227,7 @@ CREATE TRIGGER notify AFTER INSERT OR UPDATE OR DELETE ON profiles
     FOR EACH STATEMENT EXECUTE FUNCTION notify_channel('infaas_registry')
 
 
--- Only of what is wanted: a worker's own heartbeats and reports would wake everybody for nothing.
+-- Only wanted state notifies: heartbeats and reports of workers would wake all listeners without need.
 CREATE TRIGGER notify AFTER INSERT OR UPDATE OF epoch, retired OR DELETE ON workers
     FOR EACH STATEMENT EXECUTE FUNCTION notify_channel('infaas_placement')
 

@@ -1,4 +1,4 @@
-"""What a person and the autoscaler want of the workers: pins, pause, counts, drains."""
+"""Pins, pause, wanted numbers of workers, and drains."""
 
 from store.migrations.script import refuse_downgrade, run_script
 
@@ -12,5 +12,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Refuse to go back."""
+    """Refuse to downgrade."""
     refuse_downgrade("what people pinned")

@@ -1,4 +1,4 @@
--- What a person wants of the scale, whatever the load. NULL bounds nothing.
+-- Bounds on the scale that a person sets, independent of load. NULL: no bound.
 CREATE TABLE scale_pins (
     kind text NOT NULL CHECK (kind IN ('task', 'variant', 'hardware')),
     name text NOT NULL,
@@ -12,7 +12,7 @@ CREATE TABLE scale_pins (
 )
 
 
--- One row: whether the scale is held.
+-- One row: the pause of scaling.
 CREATE TABLE scale_control (
     one boolean PRIMARY KEY DEFAULT true CHECK (one),
     paused boolean NOT NULL DEFAULT false,
@@ -35,7 +35,8 @@ CREATE TABLE wanted_workers (
 ALTER TABLE workers ADD COLUMN draining_since timestamptz
 
 
--- Who waits, loaded, for a partition that another still serves. It is handed over then, and not before.
+-- Worker that has loaded the variant and waits for a partition that another worker still serves; the owner then
+-- releases it.
 ALTER TABLE leases ADD COLUMN asked_by text REFERENCES workers (name) ON DELETE SET NULL
 
 
@@ -53,7 +54,8 @@ CREATE TRIGGER notify AFTER INSERT OR UPDATE OF epoch, retired, draining_since O
     FOR EACH STATEMENT EXECUTE FUNCTION notify_channel('infaas_placement')
 
 
--- By row and condition: workers try for leases several times a second, and a statement trigger fires for nothing, too.
+-- A row trigger with a condition: workers try for leases several times a second, and a statement trigger would fire
+-- even if no row changed.
 CREATE TRIGGER notify AFTER UPDATE ON leases
     FOR EACH ROW
     WHEN ((NEW.asked_by IS NOT NULL AND NEW.asked_by IS DISTINCT FROM OLD.asked_by)

@@ -1,4 +1,4 @@
-"""Samples by time: fine ones packed and kept for hours, coarse ones for weeks, dropped by partition."""
+"""Samples by time: fine ones, packed and kept for hours, and coarse ones, kept for weeks; both dropped by partition."""
 
 from store.migrations.script import refuse_downgrade, run_script
 
@@ -12,5 +12,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Refuse to go back."""
+    """Refuse to downgrade."""
     refuse_downgrade("what was observed")

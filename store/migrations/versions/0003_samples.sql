@@ -1,8 +1,8 @@
--- What the tables held is of the last hour only, and in another form.
+-- The old tables hold only the last hour, in another form.
 DROP TABLE lag_samples, arrival_samples, instance_samples
 
 
--- A number for each partition as a group sees it, by which readings name it.
+-- Numbers of group partitions, by which readings refer to them.
 CREATE TABLE places (
     id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     consumer_group text NOT NULL,
@@ -12,9 +12,10 @@ CREATE TABLE places (
 )
 
 
--- One row a reading, arrays along `places`. A whole one names all that was read, the others only what is no longer as
--- in the row before; so an idle partition costs nothing, and a row's absence says that nobody looked. In arrays a
--- partition takes 38 bytes before compression, as a row of its own more than 100 with its index.
+-- One row per reading, with arrays parallel to `places`. A whole reading contains all partitions, the others only those
+-- that changed since the previous row, so an idle partition costs nothing, and a missing row means that nothing was
+-- read. A partition takes 38 bytes in the arrays before compression, compared with more than 100 bytes for a row with
+-- index.
 CREATE TABLE lag_readings (
     at timestamptz NOT NULL,
     whole boolean NOT NULL,
@@ -32,7 +33,7 @@ CREATE TABLE lag_readings (
 CREATE INDEX ON lag_readings (at)
 
 
--- One row a minute, arrays along those of `places` that were behind or moved in it.
+-- One row per minute, with arrays parallel to `places`, which contains the partitions that had lag or traffic.
 CREATE TABLE lag_minutes (
     at timestamptz NOT NULL,
     readings integer NOT NULL,
@@ -48,7 +49,7 @@ CREATE TABLE lag_minutes (
 CREATE INDEX ON lag_minutes (at)
 
 
--- Queries that arrived, by needs class; a class that nobody asked for has no row.
+-- Queries received, by load class; a class without queries has no row.
 CREATE TABLE load_samples (
     at timestamptz NOT NULL,
     task text NOT NULL,
@@ -72,7 +73,7 @@ CREATE TABLE load_minutes (LIKE load_samples) PARTITION BY RANGE (at)
 CREATE INDEX ON load_minutes (at)
 
 
--- What instances completed and how they are; one that is as it was and did nothing has a row a minute.
+-- State and work of instances; an unchanged idle instance has one row per minute.
 CREATE TABLE instance_samples (
     at timestamptz NOT NULL,
     variant text NOT NULL,
@@ -118,7 +119,7 @@ CREATE TABLE worker_minutes (LIKE worker_samples) PARTITION BY RANGE (at)
 CREATE INDEX ON worker_minutes (at)
 
 
--- The packed readings as one row a partition, for people and plots.
+-- The packed readings with one row per partition, for people and plots.
 CREATE VIEW lag_samples AS
 SELECT
     r.at, p.consumer_group, p.topic, p.partition,
@@ -136,7 +137,8 @@ CROSS JOIN LATERAL unnest(r.places, r.end_offsets, r.committed, r.lags, r.since_
 JOIN places AS p ON p.id = e.place
 
 
--- What the last reading that succeeded found: all since the last whole one, the latest of each, and grown older since.
+-- Lag at the last successful reading: the latest row of each partition since the last whole reading, with its age
+-- added.
 CREATE VIEW current_lag AS
 WITH latest AS (SELECT max(at) AS at FROM lag_readings WHERE error = '')
 SELECT DISTINCT ON (s.consumer_group, s.topic, s.partition)
@@ -148,7 +150,7 @@ WHERE s.at >= (SELECT max(at) FROM lag_readings WHERE whole)
 ORDER BY s.consumer_group, s.topic, s.partition, s.at DESC
 
 
--- The minutes of `lag_minutes` as one row a partition.
+-- `lag_minutes` with one row per partition.
 CREATE VIEW lag_by_minute AS
 SELECT r.at, p.consumer_group, p.topic, p.partition, e.arrived, e.completed, e.lag_max, e.lag_mean, e.lag_s_max
 FROM lag_minutes AS r
@@ -157,8 +159,8 @@ CROSS JOIN LATERAL unnest(r.places, r.arrived, r.completed, r.lag_max, r.lag_mea
 JOIN places AS p ON p.id = e.place
 
 
--- Makes the partitions of now and the near future, and drops those that hold nothing younger than is kept. Returns the
--- number dropped. The time is the recorder's, since it is what the samples carry.
+-- Creates the partitions of the present and near future, drops those that contain only expired samples, and returns the
+-- number dropped. The time is the recorder's, because the samples carry it.
 CREATE FUNCTION keep_partitions(present timestamptz, fine interval, coarse interval) RETURNS integer
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -195,7 +197,7 @@ BEGIN
 END $$
 
 
--- Sums up one minute of what is not packed. Called again for a minute, it replaces nothing and adds nothing.
+-- Aggregates one minute of the samples that are not packed. The function is idempotent: a second call changes nothing.
 CREATE FUNCTION roll_up(minute timestamptz) RETURNS void LANGUAGE sql AS $$
     INSERT INTO load_minutes
     SELECT minute, task, target, min_accuracy, latency_ms, offline,
@@ -221,5 +223,5 @@ CREATE FUNCTION roll_up(minute timestamptz) RETURNS void LANGUAGE sql AS $$
 $$
 
 
--- So that samples can be written before anybody has kept anything.
+-- Samples can then be written before the first maintenance run.
 SELECT keep_partitions(now(), interval '1 hour', interval '14 days')

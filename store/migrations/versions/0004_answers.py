@@ -1,4 +1,4 @@
-"""Completions by needs class, beside the arrivals."""
+"""Answered queries by load class, besides the received ones."""
 
 from store.migrations.script import refuse_downgrade, run_script
 
@@ -12,5 +12,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Refuse to go back."""
+    """Refuse to downgrade."""
     refuse_downgrade("what was answered")

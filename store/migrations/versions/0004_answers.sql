@@ -1,4 +1,4 @@
--- Queries that workers answered, by needs class; a class that has none may still have been asked for, or the reverse.
+-- Queries that workers answered, by load class. A class may have received queries without answers, or the reverse.
 ALTER TABLE load_samples
     ADD COLUMN answered bigint NOT NULL DEFAULT 0 CHECK (answered >= 0),
     ADD COLUMN late bigint NOT NULL DEFAULT 0 CHECK (late >= 0),
@@ -11,7 +11,7 @@ ALTER TABLE load_minutes
     ADD COLUMN failed bigint NOT NULL DEFAULT 0 CHECK (failed >= 0)
 
 
--- Sums up one minute of what is not packed. Called again for a minute, it replaces nothing and adds nothing.
+-- Aggregates one minute of the samples that are not packed. The function is idempotent: a second call changes nothing.
 CREATE OR REPLACE FUNCTION roll_up(minute timestamptz) RETURNS void LANGUAGE sql AS $$
     INSERT INTO load_minutes
     SELECT minute, task, target, min_accuracy, latency_ms, offline,

@@ -1,4 +1,4 @@
-"""Columns and tables get the names that the code has for them."""
+"""Columns and tables renamed to the names that the code uses."""
 
 from store.migrations.script import refuse_downgrade, run_script
 
@@ -12,5 +12,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Refuse to go back."""
+    """Refuse to downgrade."""
     refuse_downgrade("nothing but names")

@@ -1,4 +1,4 @@
--- The words of the code, one for each thing. Views follow by themselves.
+-- One name for each thing, as in the code. Views keep working after a rename.
 ALTER TABLE scale_pins RENAME COLUMN least TO minimum
 
 

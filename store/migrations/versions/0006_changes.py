@@ -1,4 +1,4 @@
-"""Changes say what changed, and can be read by who does not listen."""
+"""Payloads for change notifications, and a table of changes for processes without a listening connection."""
 
 from store.migrations.script import refuse_downgrade, run_script
 
@@ -12,5 +12,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Refuse to go back."""
+    """Refuse to downgrade."""
     refuse_downgrade("changes that are being read")

@@ -1,7 +1,7 @@
--- What was announced lately, for those who cannot afford a connection that listens.
+-- Recent notifications, for processes that do not keep a listening connection.
 CREATE TABLE changes (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    -- A reader asks for all since its last look by transaction: numbers are given before the commit, out of its order.
+    -- Readers select by transaction, not by id: ids are assigned before the commit and in a different order.
     xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
     channel text NOT NULL,
     payload text NOT NULL,
@@ -31,7 +31,7 @@ BEGIN
 END $$
 
 
--- The table and the row's name; what writes the same again is no change.
+-- Payload: the table and the row's name. An update that changes nothing does not notify.
 CREATE FUNCTION notify_row() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     changed jsonb;

@@ -1,4 +1,4 @@
-"""Topics that lost records or grew too large, and a health for the former."""
+"""Alarms for topics that lost records or grew too large, and the health `lost`."""
 
 from store.migrations.script import refuse_downgrade, run_script
 
@@ -12,5 +12,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Refuse to go back."""
+    """Refuse to downgrade."""
     refuse_downgrade("what was lost would be forgotten")

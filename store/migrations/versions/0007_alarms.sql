@@ -1,4 +1,4 @@
--- What is wrong with a topic of work: records that were deleted before they were done, in all, or too many bytes.
+-- Problems with a topic of work: the total number of records deleted before they were processed, or too many bytes.
 CREATE TABLE topic_alarms (
     topic text NOT NULL,
     kind text NOT NULL CHECK (kind IN ('lost', 'large')),
@@ -8,7 +8,7 @@ CREATE TABLE topic_alarms (
 )
 
 
--- As before, with one health more.
+-- As before, with the additional health `lost`.
 CREATE OR REPLACE VIEW lag_samples AS
 SELECT
     r.at, p.consumer_group, p.topic, p.partition,

@@ -1,4 +1,4 @@
-"""Some inputs of each architecture, with which a worker warms it up."""
+"""Sample inputs of each architecture, with which a worker warms it up."""
 
 from store.migrations.script import refuse_downgrade, run_script
 
@@ -12,5 +12,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Refuse to go back."""
+    """Refuse to downgrade."""
     refuse_downgrade("what models were verified with would be forgotten")

@@ -1,4 +1,4 @@
-"""What is done to texts and images before a model computes them, and which variants mix lengths in a batch."""
+"""Processing steps around models, and variants that mix input lengths in a batch."""
 
 from store.migrations.script import refuse_downgrade, run_script
 
@@ -12,5 +12,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Refuse to go back."""
+    """Refuse to downgrade."""
     refuse_downgrade("what turns the inputs of models into their tensors would be forgotten")

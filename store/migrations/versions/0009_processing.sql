@@ -1,6 +1,6 @@
--- What makes a model's tensors of a text or an image; NULL where clients send its tensors.
+-- Steps that make a model's tensors from a text or an image; NULL: clients send the model's tensors.
 ALTER TABLE architectures ADD COLUMN processing jsonb
 
 
--- Whether inputs of different lengths may share a batch, padded.
+-- True if inputs of different lengths may share a padded batch.
 ALTER TABLE variants ADD COLUMN mixes_lengths boolean NOT NULL DEFAULT false

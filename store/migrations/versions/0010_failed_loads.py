@@ -1,4 +1,4 @@
-"""A state for instances that cannot be loaded."""
+"""State `failed` for instances that cannot be loaded."""
 
 from store.migrations.script import refuse_downgrade, run_script
 
@@ -12,5 +12,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Refuse to go back."""
+    """Refuse to downgrade."""
     refuse_downgrade("which instances cannot be loaded")

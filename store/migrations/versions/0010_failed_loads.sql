@@ -1,4 +1,4 @@
--- An instance may have failed to load.
+-- An instance may fail to load.
 ALTER TABLE instances DROP CONSTRAINT instances_state_check
 
 

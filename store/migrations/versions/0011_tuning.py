@@ -1,4 +1,4 @@
-"""How a variant's numbers were chosen, where there was a choice."""
+"""Tuning of quantised variants."""
 
 from store.migrations.script import refuse_downgrade, run_script
 
@@ -12,5 +12,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Refuse to go back."""
+    """Refuse to downgrade."""
     refuse_downgrade("how variants were calibrated would be forgotten")

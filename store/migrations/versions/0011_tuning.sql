@@ -1,2 +1,2 @@
--- Which calibration was kept, and how many layers stay in FP32; empty where there was nothing to choose.
+-- The chosen calibration, and the number of layers in FP32; empty: there was no choice.
 ALTER TABLE variants ADD COLUMN tuning text NOT NULL DEFAULT ''

@@ -1,4 +1,4 @@
-"""Latency by the length of the inputs, beside that by batch."""
+"""Latency by input length, besides latency by batch size."""
 
 from store.migrations.script import refuse_downgrade, run_script
 
@@ -12,5 +12,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Refuse to go back."""
+    """Refuse to downgrade."""
     refuse_downgrade("what was measured of other lengths would be forgotten")

@@ -1,2 +1,2 @@
--- Latency at other lengths than that of the samples; empty where no axis but the batch is dynamic.
+-- Latency at lengths other than that of the samples; empty: only the batch axis is dynamic.
 ALTER TABLE profiles ADD COLUMN lengths jsonb NOT NULL DEFAULT '[]'

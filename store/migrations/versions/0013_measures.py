@@ -1,4 +1,4 @@
-"""The measure of a task, the names of its classes, and what a registration was asked for."""
+"""Measure and class names of a task, and the options of a registration."""
 
 from store.migrations.script import refuse_downgrade, run_script
 
@@ -12,5 +12,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Refuse to go back."""
+    """Refuse to downgrade."""
     refuse_downgrade("what accuracies mean would be forgotten")

@@ -1,4 +1,4 @@
--- How the quality of a task's answers is measured, on which output, against which reference; and the names of its classes.
+-- The quality measure of a task, its output and reference, and the names of the classes.
 ALTER TABLE tasks
     ADD COLUMN measure text NOT NULL DEFAULT 'accuracy' CHECK (measure <> ''),
     ADD COLUMN measured_output text NOT NULL DEFAULT '',
@@ -6,5 +6,5 @@ ALTER TABLE tasks
     ADD COLUMN reference text NOT NULL DEFAULT ''
 
 
--- What a registration was asked for, beside its file: another value is another registration.
+-- Options of a registration besides its file: other values make another registration.
 ALTER TABLE architectures ADD COLUMN made_with jsonb NOT NULL DEFAULT '{}'

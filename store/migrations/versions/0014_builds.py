@@ -1,4 +1,4 @@
-"""The steps of registrations that workers do, and which workers do any."""
+"""Build steps that workers execute, and the workers that execute them."""
 
 from store.migrations.script import refuse_downgrade, run_script
 
@@ -12,5 +12,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Refuse to go back."""
+    """Refuse to downgrade."""
     refuse_downgrade("steps that were done would be done again")

@@ -1,4 +1,4 @@
--- Steps of registrations that workers do, by their content: what was done is found here, and not done again.
+-- Steps of registrations that workers execute, keyed by content, so that a finished step is not repeated.
 CREATE TABLE builds (
     id text PRIMARY KEY,
     hardware text NOT NULL,
@@ -16,5 +16,5 @@ CREATE TABLE builds (
 CREATE INDEX builds_open ON builds (hardware, created_at) WHERE outcome IS NULL;
 
 
--- Whether a worker does such steps. One of an older version does not.
+-- True if the worker executes build steps; a worker of an older version does not.
 ALTER TABLE workers ADD COLUMN builds boolean NOT NULL DEFAULT false;

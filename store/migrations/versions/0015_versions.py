@@ -1,4 +1,4 @@
-"""Versions of models, which of them serves, and what became of each."""
+"""Versions of models, their rollouts and their history."""
 
 from store.migrations.script import refuse_downgrade, run_script
 
@@ -12,5 +12,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Refuse to go back."""
+    """Refuse to downgrade."""
     refuse_downgrade("all versions of a model would serve at once")

@@ -1,4 +1,4 @@
--- A version is an architecture of its own, with variants of its own; all versions share the name of their model.
+-- Each version is a separate architecture with its own variants; all versions share the name of their model.
 ALTER TABLE architectures
     ADD COLUMN model text,
     ADD COLUMN version integer NOT NULL DEFAULT 1 CHECK (version > 0)
@@ -12,7 +12,7 @@ ALTER TABLE architectures
     ADD CONSTRAINT version_exists UNIQUE (model, version)
 
 
--- Which version answers which queries: one row, so that a rollback is one row that changes.
+-- Roles of a model's versions in one row, so that a rollback changes a single row.
 CREATE TABLE rollouts (
     model text PRIMARY KEY,
     serving integer NOT NULL,
@@ -44,7 +44,7 @@ CREATE TABLE version_events (
 CREATE INDEX version_events_of_model ON version_events (model, id)
 
 
--- A version that goes takes its part with it; a candidate that is gone is tried no more.
+-- A deleted version loses its roles; a deleted candidate ends its trial.
 CREATE FUNCTION forget_version() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE rollouts SET candidate = NULL, share = 0, shadow = 0 WHERE model = OLD.model AND candidate = OLD.version;

@@ -1,4 +1,4 @@
-"""What workers have seen over long of the profiles they predict by."""
+"""Corrections of profiles that workers observe in long-term operation."""
 
 from store.migrations.script import refuse_downgrade, run_script
 
@@ -12,5 +12,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Refuse to go back."""
+    """Refuse to downgrade."""
     refuse_downgrade("predictions would be wrong again")

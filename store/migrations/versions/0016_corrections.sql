@@ -1,4 +1,4 @@
--- What a worker has seen over long of a variant's profile: by what its latency there is to be multiplied.
+-- Factor for the latency of a variant's profile on a worker, as observed in long-term operation.
 CREATE TABLE corrections (
     variant text NOT NULL REFERENCES profiles (variant) ON DELETE CASCADE,
     worker text NOT NULL REFERENCES workers (name) ON DELETE CASCADE,

@@ -1,4 +1,4 @@
-"""Jobs: queries that outlive who asked them, and their results."""
+"""Jobs: stored queries and their results, which outlive the request."""
 
 from store.migrations.script import refuse_downgrade, run_script
 
@@ -12,5 +12,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Refuse to go back."""
+    """Refuse to downgrade."""
     refuse_downgrade("jobs that wait, and the results of others")

@@ -1,6 +1,6 @@
--- Queries that outlive who asked them. A task may go while its jobs stay, so nothing refers to one.
+-- Queries that outlive their request. Jobs remain after their task is deleted, so there is no foreign key.
 CREATE TABLE jobs (
-    -- Begins with the time: byte by byte is in the order of time.
+    -- Begins with the creation time, so that byte order is chronological order.
     id text COLLATE "C" PRIMARY KEY,
     batch text COLLATE "C",
     model text NOT NULL,
@@ -8,18 +8,18 @@ CREATE TABLE jobs (
     state text NOT NULL DEFAULT 'queued' CHECK (state IN ('queued', 'running', 'succeeded', 'failed', 'cancelled')),
     offline boolean NOT NULL,
     headers jsonb NOT NULL,
-    -- Gone once the job has ended.
+    -- Deleted when the job ends.
     request bytea,
     request_bytes integer NOT NULL,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     deadline_at timestamptz,
-    -- When it may be sent, for the first time or again.
+    -- Earliest time of the next attempt to send it.
     send_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     sent_at timestamptz,
     attempts integer NOT NULL DEFAULT 0,
     finished_at timestamptz,
     result_headers jsonb,
-    -- Gone after a while, before the row.
+    -- Deleted some time before the row.
     result bytea,
     idempotency_key bytea UNIQUE,
     fingerprint bytea NOT NULL,

@@ -1,4 +1,4 @@
-"""What is being unregistered, and a guard against registering it meanwhile."""
+"""Marks on tasks, architectures and variants that are being unregistered, and a guard against their registration."""
 
 from store.migrations.script import refuse_downgrade, run_script
 
@@ -12,5 +12,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Refuse to go back."""
+    """Refuse to downgrade."""
     refuse_downgrade("what is being unregistered would come back without its topics")

@@ -1,4 +1,4 @@
--- What is being unregistered: it is chosen no more, and nothing of its name is registered until it is gone.
+-- True while it is being unregistered: it is not chosen any more, and its name cannot be registered until it is gone.
 ALTER TABLE tasks ADD COLUMN removing boolean NOT NULL DEFAULT false
 
 
@@ -12,8 +12,8 @@ ALTER TABLE variants ADD CONSTRAINT variants_state_check
     CHECK (state IN ('generated', 'verified', 'ready', 'refused', 'removing'))
 
 
--- A registration under way adds nothing to what is being unregistered. The row that it belongs to is locked: of the two
--- that come at once, one sees what the other has done.
+-- A running registration must not add to a task or architecture that is being unregistered. The lock on the parent row
+-- serializes the two transactions, so that the later one sees the change of the earlier one.
 CREATE FUNCTION refuse_while_removing() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     found boolean;

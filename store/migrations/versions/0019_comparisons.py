@@ -1,4 +1,4 @@
-"""What copies of queries showed of versions that were tried."""
+"""Comparisons of versions on copies of queries."""
 
 from store.migrations.script import refuse_downgrade, run_script
 
@@ -12,5 +12,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Refuse to go back."""
+    """Refuse to downgrade."""
     refuse_downgrade("what was compared would be forgotten")

@@ -1,4 +1,4 @@
--- What copies of queries showed of a version, against the one that answered the clients, in sums.
+-- Sums over the copies of queries that a version computed, compared with the version that answered the clients.
 CREATE TABLE version_comparisons (
     model text NOT NULL,
     version integer NOT NULL,

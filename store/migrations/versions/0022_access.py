@@ -1,4 +1,4 @@
-"""Owners and permissions of tasks and models, and whose jobs are."""
+"""Owners and visibility of tasks and models, and tenants of jobs."""
 
 from store.migrations.script import refuse_downgrade, run_script
 
@@ -12,5 +12,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Refuse to go back."""
+    """Refuse to downgrade."""
     refuse_downgrade("what is private would be everybody's")

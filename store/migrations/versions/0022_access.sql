@@ -1,5 +1,5 @@
--- Whose a task or a model with all its versions is, and who may use it. What has no row is public and nobody's; a row
--- goes with the name.
+-- Owner and visibility of a task, or of a model with all its versions. A name without a row is public and has no owner;
+-- the row is deleted with the name.
 CREATE TABLE access (
     name text PRIMARY KEY REFERENCES names (name) ON DELETE CASCADE,
     owner text,
@@ -13,7 +13,8 @@ CREATE TRIGGER notify AFTER INSERT OR UPDATE OR DELETE ON access
     FOR EACH ROW EXECUTE FUNCTION notify_row('infaas_registry', 'name')
 
 
--- A model's name may outlive it: that of its first version, of which it had others. Whoever takes it begins anew.
+-- The name of a model's first version may stay in use after the model is deleted. A new owner of the name starts
+-- without the old access row.
 CREATE FUNCTION forget_access() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF NOT EXISTS (SELECT FROM architectures WHERE model = OLD.model) THEN
@@ -26,7 +27,7 @@ END $$
 CREATE TRIGGER forget_access AFTER DELETE ON architectures FOR EACH ROW EXECUTE FUNCTION forget_access()
 
 
--- A job is its tenant's; without one it is of those who have none.
+-- Tenant of the job; empty: none.
 ALTER TABLE jobs ADD COLUMN tenant text GENERATED ALWAYS AS (coalesce(headers ->> 'infaas-tenant', '')) STORED
 
 

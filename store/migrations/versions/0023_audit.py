@@ -1,4 +1,4 @@
-"""What administrators did."""
+"""Audit log of administrators' actions."""
 
 from store.migrations.script import refuse_downgrade, run_script
 
@@ -12,5 +12,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Refuse to go back."""
+    """Refuse to downgrade."""
     refuse_downgrade("who did what would be forgotten")

@@ -1,4 +1,4 @@
--- What administrators did. Nothing refers to it, and it refers to nothing: what is gone was still acted on.
+-- Administrators' actions. There are no foreign keys, because actions on deleted objects must stay recorded.
 CREATE TABLE audit (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     at timestamptz NOT NULL DEFAULT clock_timestamp(),

@@ -1,4 +1,4 @@
-"""Tenants that ask over Kafka by a topic of their own."""
+"""Tenants that send queries over Kafka to topics of their own."""
 
 from store.migrations.script import refuse_downgrade, run_script
 
@@ -12,5 +12,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Refuse to go back."""
+    """Refuse to downgrade."""
     refuse_downgrade("nobody would read the topics of tenants any more")

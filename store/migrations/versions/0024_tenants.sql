@@ -1,4 +1,4 @@
--- Tenants that ask over Kafka by a topic of their own.
+-- Tenants that send queries over Kafka to topics of their own.
 CREATE TABLE tenants (
     name text PRIMARY KEY,
     partitions integer NOT NULL CHECK (partitions > 0),

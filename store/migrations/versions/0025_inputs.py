@@ -1,4 +1,4 @@
-"""What each architecture takes, beyond what its task says."""
+"""Input limits of an architecture, in addition to those of its task."""
 
 from store.migrations.script import refuse_downgrade, run_script
 
@@ -12,5 +12,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Refuse to go back."""
+    """Refuse to downgrade."""
     refuse_downgrade("what inputs models take would be forgotten")

@@ -1,2 +1,2 @@
--- What an architecture takes, beyond what its task says: the longest input, ids that are rows of a table.
+-- Input limits of an architecture beyond those of its task: maximum length, and range of ids that index a table.
 ALTER TABLE architectures ADD COLUMN inputs jsonb NOT NULL DEFAULT '[]'

@@ -1,4 +1,4 @@
-"""API keys: who may ask."""
+"""API keys."""
 
 from store.migrations.script import refuse_downgrade, run_script
 
@@ -12,5 +12,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Refuse to go back."""
+    """Refuse to downgrade."""
     refuse_downgrade("keys that clients use would be forgotten")

@@ -1,10 +1,10 @@
--- Who may ask, by key. A key that is revoked stays, so that it is known whose it was.
+-- API keys. A revoked key is kept, so that its owner remains known.
 CREATE TABLE api_keys (
     id text COLLATE "C" PRIMARY KEY,
     secret_hash bytea NOT NULL CHECK (octet_length(secret_hash) = 32),
     tenant text,
     roles text[] NOT NULL CHECK (roles <@ ARRAY['query', 'publish', 'admin'] AND cardinality(roles) > 0),
-    -- NULL: all.
+    -- NULL: all tasks.
     tasks text[],
     per_second double precision CHECK (per_second > 0),
     concurrent integer CHECK (concurrent > 0),

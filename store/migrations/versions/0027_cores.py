@@ -1,4 +1,4 @@
-"""Names of variants for several cores."""
+"""Names of variants that use several cores."""
 
 from store.migrations.script import refuse_downgrade, run_script
 
@@ -12,5 +12,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Refuse to go back."""
+    """Refuse to downgrade."""
     refuse_downgrade("variants for several cores have names that were not allowed")

@@ -1,4 +1,4 @@
--- A variant for several cores of a CPU is named after how many: `mlp.onnx-fp32.cpu2`.
+-- The name of a variant for several CPU cores ends in their number: `mlp.onnx-fp32.cpu2`.
 ALTER TABLE variants DROP CONSTRAINT variants_check
 
 

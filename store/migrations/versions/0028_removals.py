@@ -1,4 +1,4 @@
-"""Removals that were asked of a gateway."""
+"""Removals that are requested at a gateway."""
 
 from store.migrations.script import refuse_downgrade, run_script
 
@@ -12,5 +12,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Refuse to go back."""
+    """Refuse to downgrade."""
     refuse_downgrade("removals that were accepted would be forgotten halfway")

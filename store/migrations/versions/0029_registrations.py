@@ -1,4 +1,4 @@
-"""Registrations through the admin API, and uploads."""
+"""Registrations through the admin API, and their uploads."""
 
 from store.migrations.script import refuse_downgrade, run_script
 
@@ -12,5 +12,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Refuse to go back."""
+    """Refuse to downgrade."""
     refuse_downgrade("registrations that are under way would be forgotten")

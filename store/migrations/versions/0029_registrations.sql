@@ -1,11 +1,11 @@
--- Registrations through the admin API: kept until they are done, whatever is killed.
+-- Registrations through the admin API; they are kept until they end, and survive crashes.
 CREATE TABLE registrations (
     id text COLLATE "C" PRIMARY KEY,
     kind text NOT NULL,
     name text NOT NULL,
-    -- Empty: nobody's.
+    -- Empty: no tenant.
     tenant text NOT NULL,
-    -- Whether it is that tenant alone that registers, and no administrator.
+    -- True if the caller acts for that tenant and is not an administrator.
     publisher boolean NOT NULL,
     asked_by text NOT NULL,
     origin text NOT NULL,
@@ -17,13 +17,13 @@ CREATE TABLE registrations (
     doing text NOT NULL DEFAULT '',
     notes jsonb NOT NULL DEFAULT '[]',
     error text NOT NULL DEFAULT '',
-    -- Of the error table; empty: it is not what was asked for that is wrong.
+    -- Code of the error table; empty: the request itself was valid.
     error_code text NOT NULL DEFAULT '',
     made jsonb NOT NULL DEFAULT '[]',
     worker text NOT NULL DEFAULT '',
-    -- Grows with each claim, so that what an earlier one still writes is refused.
+    -- Incremented by each claim; writes with an earlier epoch are ignored.
     epoch integer NOT NULL DEFAULT 0,
-    -- Times that it was begun, and those that ended by themselves without an outcome, the last for this reason.
+    -- Number of attempts, number of attempts that ended without an outcome, and the reason of the last of those.
     attempts integer NOT NULL DEFAULT 0,
     crashes integer NOT NULL DEFAULT 0,
     reason text NOT NULL DEFAULT '',
@@ -42,7 +42,7 @@ CREATE TRIGGER notify AFTER INSERT OR UPDATE OF state ON registrations
     FOR EACH STATEMENT EXECUTE FUNCTION notify_channel('infaas_registrations')
 
 
--- What was uploaded for them, by tenant: nobody learns what others have, nor has it without sending it.
+-- Uploaded files by tenant: a tenant must send a file to have it, and cannot learn which files other tenants have.
 CREATE TABLE uploads (
     tenant text NOT NULL,
     sha256 text COLLATE "C" NOT NULL CHECK (sha256 ~ '^[0-9a-f]{64}$'),

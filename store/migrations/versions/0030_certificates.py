@@ -1,4 +1,4 @@
-"""Certificates that stand for somebody, as API keys do."""
+"""Client certificates that are used like API keys."""
 
 from store.migrations.script import refuse_downgrade, run_script
 
@@ -12,5 +12,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Refuse to go back."""
+    """Refuse to downgrade."""
     refuse_downgrade("who asks by certificate would be locked out")

@@ -1,4 +1,4 @@
--- Who may ask, by a name in the certificate that they show: a row like a key's, without a secret.
+-- Callers may authenticate by a name in their certificate: such a row is like that of a key, but has no secret.
 ALTER TABLE api_keys
     ALTER COLUMN secret_hash DROP NOT NULL,
     ADD COLUMN certificate text COLLATE "C" CHECK (certificate <> ''),

@@ -1,4 +1,4 @@
-"""Kafka's users whose passwords are ours."""
+"""Kafka users whose passwords this system manages."""
 
 from store.migrations.script import refuse_downgrade, run_script
 
@@ -12,5 +12,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Refuse to go back."""
+    """Refuse to downgrade."""
     refuse_downgrade("nobody would know whose passwords in Kafka may be changed")

@@ -1,4 +1,4 @@
--- Kafka's users whose password was set here, and is ours to change and to take back; no other's is.
+-- Kafka users whose password this system has set. It may change and delete only these passwords.
 CREATE TABLE kafka_passwords (
     kafka_user text COLLATE "C" PRIMARY KEY CHECK (kafka_user <> '')
 )

@@ -1,4 +1,4 @@
-"""Changes of registrations wake nobody who only looked."""
+"""Notification of registrations only if a row changes."""
 
 from store.migrations.script import refuse_downgrade, run_script
 
@@ -12,5 +12,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Refuse to go back."""
+    """Refuse to downgrade."""
     refuse_downgrade("registrars would wake themselves without end")

@@ -1,4 +1,4 @@
--- A registrar that looks for one to claim, and finds none, changes nothing: it was woken by its own look, again and again.
+-- With the statement trigger, a registrar that claims nothing is notified by its own statement and wakes endlessly.
 DROP TRIGGER notify ON registrations
 
 

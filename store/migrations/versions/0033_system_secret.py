@@ -1,4 +1,4 @@
-"""A secret that services share, by which gateways prove their counts to selectors."""
+"""Secret shared by the services, with which gateways sign their counts for selectors."""
 
 from store.migrations.script import refuse_downgrade, run_script
 
@@ -12,5 +12,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Refuse to go back."""
+    """Refuse to downgrade."""
     refuse_downgrade("gateways could prove nothing to selectors")

@@ -1,5 +1,5 @@
--- What gateways say to selectors in the records of queries, which clients write as well, they prove by this.
--- Two random UUIDs hold 244 random bits, by the server's own strong source of randomness.
+-- Gateways use this secret to sign the values that they send to selectors in query records, because clients can write
+-- such records, too. Two random UUIDs contain 244 random bits from the server's cryptographic random source.
 CREATE TABLE system_secret (
     one boolean PRIMARY KEY DEFAULT true CHECK (one),
     secret bytea NOT NULL

@@ -1,4 +1,4 @@
-"""The identity of the system that these tables belong to."""
+"""Identity of the system that these tables belong to."""
 
 from store.migrations.script import refuse_downgrade, run_script
 
@@ -12,5 +12,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Refuse to go back."""
+    """Refuse to downgrade."""
     refuse_downgrade("another system could use the same topics in Kafka")
