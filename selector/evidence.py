@@ -10,7 +10,7 @@ from typing import Final
 
 MOST_AT_ONCE: Final = 100
 EACH_S: Final = 10.0
-"""Seconds until one more is kept: at most 240,000 in four weeks."""
+"""Seconds until one more is kept: about 240,000 in four weeks."""
 KEEP_BYTES: Final = 4096
 """Bytes kept of a larger record: it is inspected, never replayed."""
 
