@@ -1,8 +1,8 @@
-"""Records read at least once and finished in any order.
+"""At-least-once delivery of records, which may be finished in any order.
 
-Reading order: watermark (up to where all of a partition is finished) -> in_flight (what is handed out, over all
-partitions) -> coordinator (what a group has committed) -> committer (when, and what) -> partition_sharing (who of a
-group reads what) -> group_protocol (what its members say) -> group_requests (to whom, under which identity) ->
-topic_counts (how many partitions there are) -> membership (joins, gives up, stays) -> unread_watch (partitions without
-a reader) -> consumer (all).
+Reading order: watermark (offset below which a partition is finished) -> in_flight (records handed out, over all
+partitions) -> coordinator (committed offsets of a group) -> committer (commits watermarks) -> partition_sharing
+(partitions of each member) -> group_protocol (messages between members) -> group_requests (requests to the coordinator)
+-> topic_counts (numbers of partitions) -> membership (joins, gives up partitions, stays) -> unread_watch (partitions
+without a reader) -> consumer (combines all).
 """

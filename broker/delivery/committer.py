@@ -1,12 +1,12 @@
-"""Commits up to where a consumer has finished what it read.
+"""Commits the watermarks of a consumer.
 
-    changed -> a moment later, all watermarks that moved -> committed, or tried again with the next ones
+    a watermark moved -> a moment later: all that moved are committed -> after a failure: again with the next commit
 
 Rules.
-* Who cannot tell whether a partition is still its own commits nothing (`may_commit`) until it can.
-* Nothing fences commits without the group's protocol, so whoever reads a partition heals it: what a predecessor that
-  woke up late committed there is found within seconds, and committed over.
-* A failed commit is logged and counted; it is tried again with the next one.
+* A consumer that cannot tell whether it still owns its partitions commits nothing (`may_commit`) until it can.
+* Without the group's protocol nothing fences commits: a predecessor that wakes up late may commit an old offset. The
+  reader of a partition finds this within seconds, and commits its own offset again.
+* A failed commit is logged and counted, and tried again with the next one.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ REWOUND: Final = Counter("infaas_commits_rewound_total", "Older commits of other
 
 
 class Committer:
-    """Committer of the watermarks of one consumer; `run` and `heal_in_background` until cancelled."""
+    """Committer of the watermarks of one consumer; `run` and `heal_in_background` run until cancelled."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Committer:
         self._lock = asyncio.Lock()
 
     async def commit(self, timeout_s: float | None = None) -> bool:
-        """Commit the watermarks now; returns whether all are committed. Never raises for Kafka's sake."""
+        """Commit the watermarks now; return true if all are committed. Errors of Kafka are logged, not raised."""
         async with self._lock:
             moved = self._tracker.to_commit()
             if not moved:
@@ -66,14 +66,14 @@ class Committer:
                 log.warning("group %s: commit failed, will try again: %r", self._coordinator.group, error)
                 return False
             finally:
-                if not done:  # a cancelled one, too
+                if not done:  # also if cancelled
                     self._tracker.not_committed()
             if epoch == self._coordinator.epoch:
                 self._tracker.committed(moved)
             return True
 
     async def run(self) -> None:
-        """Commit what moved, a moment after it did."""
+        """Commit watermarks a moment after they moved, until cancelled."""
         changed = self._tracker.changed
         while True:
             await changed.wait()
@@ -82,14 +82,14 @@ class Committer:
             await self.commit()
 
     async def heal_in_background(self, is_due: Callable[[], bool]) -> None:
-        """Heal every few seconds while it `is_due`: while no group fences those who are no members any more."""
+        """Check the committed offsets every few seconds while `is_due`: while no group fences former members."""
         while True:
             await asyncio.sleep(HEAL_INTERVAL_S)
             if is_due():
                 await self._heal()
 
     async def _heal(self) -> None:
-        """Find out whether what we committed is still what is committed, and see to it that it is again."""
+        """Check that our last commits are still in place; have them committed again if they are not."""
         async with self._lock:
             ours = self._tracker.last_committed()
             try:
@@ -99,7 +99,7 @@ class Committer:
                 log.warning("group %s: what is committed is not known: %r", self._coordinator.group, error)
                 return
             behind = {p: found.get(p, -1) for p, offset in ours.items() if offset > max(found.get(p, -1), 0)}
-            if behind:  # or forgotten: a group that nothing was committed of for a week is
+            if behind:  # or deleted: Kafka deletes the offsets of a group after a week without a commit
                 for partition in behind.keys() & found.keys():
                     REWOUND.labels(partition.topic).inc()
                     log.warning("%s/%d: another committed %d, not %d", *partition, found[partition], ours[partition])

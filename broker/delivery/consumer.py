@@ -1,20 +1,20 @@
-"""Reads topics at least once, with records finished in any order.
+"""Consumer that delivers records at least once and lets them be finished in any order.
 
     poll() -> in flight -> done(record) in any order -> watermark per partition -> committed in the background
 
 Rules.
-* The watermark passes records that nobody is to read: marks of transactions, records of aborted ones, damaged ones.
-* Only the watermark is committed, so after any crash every record not done is delivered again. A record done whose
-  offset was not yet committed is delivered again too: at least once.
-* While `max_in_flight` records are in flight nothing more is taken, until a quarter of them is done, nor while there is
-  no room for their bytes (`record_memory`); what is fetched meanwhile is bounded (`broker.fetch`).
-* Two ways to get partitions. `assign`: the caller decides (workers: placement and leases); commits go to the group all
-  the same, without its protocol. `subscribe`: the members of the group share (selectors), see `membership`.
-* A partition taken away is drained for a moment, committed and forgotten; `done` of its records is then a no-op. All
-  others are read on meanwhile.
-* One that was lost, by a lease or a membership that ran out, is forgotten at once and never committed: it is another's.
-  Who cannot tell whether it still may commit (`may_commit`) waits until it can.
-* No transient error ends `poll`: reading backs off and goes on.
+* The watermark passes records that are not delivered: transaction markers, records of aborted transactions, damage.
+* Only the watermark is committed. After a crash, a record is delivered again if it was not done, or if its offset was
+  not committed: at least once.
+* While `max_in_flight` records are in flight, or there is no room for their bytes (`record_memory`), no more are taken
+  until a quarter is done. Records fetched meanwhile are limited, too (`broker.fetch`).
+* Partitions come from `assign`: the caller decides (workers), and offsets are committed without the group's protocol;
+  or from `subscribe`: the members of the group share them (selectors), see `membership`.
+* A partition that is taken away is drained for a moment, committed and forgotten; `done` of its records is then a
+  no-op. All other partitions are read meanwhile.
+* A partition that was lost, since a lease or membership expired, is forgotten at once and never committed: another
+  reader owns it. A consumer that cannot tell whether it may commit (`may_commit`) waits until it can.
+* No transient error ends `poll`: reading backs off and continues.
 """
 
 import asyncio
@@ -75,14 +75,13 @@ class Consumer:
         over: ReadConnection | None = None,
         clocks: BrokerClocks | None = None,
     ) -> None:
-        """Make a consumer that is not connected; it tells `clocks` of the times of records, and goes by them.
+        """Make a consumer that is not connected; it updates `clocks` and takes the times of records from them.
 
-        `memory` is that of the records in flight, if others share it. `may_commit` says whether what was assigned is
-        known to be ours still; None: it always is. It reads `over` a connection that others read over as well, and that
-        is open for longer; None: over its own.
+        `memory` may be shared with other consumers. `may_commit` returns true if the assigned partitions are known to
+        be still ours; None: always. `over` is an open connection shared with other readers; None: the consumer's own.
         """
         self.on_release: Callable[[Collection[TopicPartition]], None] = lambda _: None
-        """Called with partitions that are given up: give back what is only held of them."""
+        """Called with partitions that are given up, to give back their records that are only held."""
         self.max_in_flight: Final = max_in_flight
         self._settings = settings
         self._client_id = client_id
@@ -98,15 +97,15 @@ class Consumer:
         self._membership: Membership | None = None
         self._watch = UnreadWatch(group, self._unread)
         self.passing_topics: frozenset[str] = frozenset()
-        """Topics subscribed to that may be gone: nobody has to read them."""
+        """Subscribed topics that may be deleted: they need no reader."""
         self._tracker = InFlightTracker(max_in_flight, memory or RecordMemory(settings.max_in_flight_bytes))
         self._move_lock = asyncio.Lock()
         self._tasks = asyncio.TaskGroup()
         self._background: list[asyncio.Task[None]] = []
         self._unplaced: set[TopicPartition] = set()
-        """Partitions that are to be read from where the group has committed."""
+        """Partitions to be read from the group's committed offset."""
         self._starting: dict[TopicPartition, asyncio.Future[None]] = {}
-        """By partition that is to be read, what is done once its position is known."""
+        """Future of each partition to be read; done once its position is known."""
         self._starts = asyncio.Event()
         self._topic = ""
         self._assigned: Partitions = frozenset()
@@ -119,15 +118,16 @@ class Consumer:
 
     @property
     def problem(self) -> str:
-        """Reason why partitions of the topics subscribed to have no reader, as far as is known here; empty: all have.
+        """Reason why partitions of the subscribed topics have no reader, as known here; empty if all have one.
 
-        Those that others are to read count as read: a member that dies is noticed after the session timeout.
+        A partition that is assigned to another member counts as read: a dead member is noticed after the session
+        timeout.
         """
         return self._watch.problem
 
     @property
     def reading(self) -> Partitions:
-        """Partitions that are read now, which those that are being drained are not."""
+        """Partitions that are read now, without those being drained."""
         return self._buffer.partitions
 
     async def __aenter__(self) -> Self:
@@ -145,7 +145,7 @@ class Consumer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Commit what is done and leave the group; what is in flight is delivered again to its next owner."""
+        """Commit finished records and leave the group; records in flight are delivered again to the next owner."""
         try:
             await self._committer.commit(LAST_COMMIT_S)
         finally:
@@ -166,12 +166,12 @@ class Consumer:
     async def subscribe(self, topics: Collection[str]) -> None:
         """Share the partitions of `topics` with the group's other members; may be called again with other topics.
 
-        With an instance id the member is static: killed and started again, it gets its partitions back within a second,
-        and the others read on. One that does not come back is replaced after the session timeout (6 s), one that exits
-        cleanly at once. A change stops only the partitions that move. Where another process subscribes under the same
-        instance id, `poll` raises an OperatorError.
+        With an instance id the member is static: if it is killed and started again, it gets its partitions back within
+        a second, and the others read on. A member that does not return is replaced after the session timeout (6 s), one
+        that leaves is replaced at once. A change stops only the partitions that move. If another process subscribes
+        under the same instance id, `poll` raises an OperatorError.
 
-        On a broker that knows no groups, the embedded one, it takes all partitions: there may be one member only.
+        The embedded broker has no groups: there, the consumer takes all partitions, so there may be only one member.
         """
         wanted = frozenset(topics)
         if wanted == self._topics:
@@ -188,7 +188,7 @@ class Consumer:
         self._topics = wanted
 
     async def refresh_partitions(self) -> None:
-        """Learn at once, not within minutes, of new partitions of the topics subscribed to, and share them too."""
+        """Update the metadata now, not within minutes, so that new partitions of subscribed topics are shared."""
         try:
             async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
                 await self._connection.client.force_metadata_update()
@@ -196,16 +196,17 @@ class Consumer:
             log.warning("group %s: Kafka does not say which partitions there are", self._group)
 
     async def assign(self, topic: str, partitions: Collection[int], *, drain_s: float = DRAIN_S) -> None:
-        """Read exactly `partitions` of `topic`, each from its committed offset or else from the earliest.
+        """Read exactly `partitions` of `topic`, each from its committed offset, or else from the earliest one.
 
-        May be called again: kept partitions continue without loss or repeat. Those no longer named stop at once; for up
-        to `drain_s` this waits until what is in flight of them is done; then they are committed and forgotten.
+        May be called again: partitions that stay continue without loss or repetition. Partitions that are no longer
+        named stop at once. This waits up to `drain_s` seconds until their records in flight are done, then commits and
+        forgets them.
         """
         self._topic = topic
         await self._move_to(frozenset(TopicPartition(topic, partition) for partition in partitions), drain_s)
 
     def lose(self, partitions: Collection[int]) -> None:
-        """Read these of the assigned topic's partitions no more, and commit nothing of them: they are another's."""
+        """Stop reading these partitions of the assigned topic, without a commit: another reader owns them."""
         lost = frozenset(TopicPartition(self._topic, partition) for partition in partitions)
         self._assigned -= lost
         self._forget(lost)
@@ -213,7 +214,7 @@ class Consumer:
     # -- records -------------------------------------------------------------------------------------------------------
 
     async def poll(self, max_records: int = 500) -> list[Record]:
-        """Return the next records, at least one; waits for them, and while there is no room for more in flight.
+        """Wait for the next records, and for room for more in flight; return at least one record.
 
         Raises:
             OperatorError: Kafka refuses this client; waiting will not help.
@@ -237,27 +238,27 @@ class Consumer:
         return taken
 
     def offset_ms(self, record: Record) -> float:
-        """The clock of the broker that a record came from, less the monotonic one, in milliseconds."""
+        """Return the offset of the clock of the broker that a record came from, in milliseconds."""
         return self._times.offset_ms(record)
 
     def done(self, record: Record) -> None:
-        """Mark a record as finished: its offset may be committed. No-op if it was, or is no longer ours."""
+        """Mark a record as finished, so that its offset may be committed. No-op if it was, or is no longer ours."""
         self._tracker.done(record)
 
     def give_back(self, record: Record) -> None:
-        """Leave a record to the partition's next owner: it is waited for no more, and nothing from it on committed."""
+        """Leave a record to the partition's next owner: do not wait for it, and commit nothing from its offset on."""
         self._tracker.give_back(record)
 
     def leave_out(self, topics: Collection[str | tuple[str, int]]) -> None:
-        """Have `poll` return none of these topics or partitions, until called again without them."""
+        """Make `poll` skip these topics or partitions, until called again without them."""
         self._buffer.leave_out(topics)
 
     def pause(self) -> None:
-        """Have those who read over the same connection not wait for the next `poll`, which may be long in coming."""
+        """Keep readers of the same connection from waiting for the next `poll` of this one, which may come late."""
         self._buffer.pause()
 
     def rest(self, seconds: float) -> None:
-        """Fetch nothing over its connection for so long, so that the next `poll` finds more."""
+        """Fetch nothing over this connection for `seconds`, so that the next `poll` returns more records."""
         self._connection.fetcher.rest(seconds)
 
     async def drained(self) -> None:
@@ -265,11 +266,11 @@ class Consumer:
         await self._tracker.drained()
 
     def position(self, partition: int) -> int | None:
-        """Next offset of the assigned topic's partition to be handed out; None while not yet known."""
+        """Return the next offset of the assigned topic's partition to be handed out; None if it is not known yet."""
         return self._tracker.position(TopicPartition(self._topic, partition))
 
     def end(self, partition: int) -> int | None:
-        """End offset of the assigned topic's partition as last seen by a fetch; None while not yet known."""
+        """Return the end offset of the assigned topic's partition, as last fetched; None if it is not known yet."""
         wanted = TopicPartition(self._topic, partition)
         if wanted not in self._assigned:
             return None
@@ -277,10 +278,10 @@ class Consumer:
         return position if seen is None else max(seen, position or 0)
 
     async def commit(self) -> bool:
-        """Commit the watermarks now. Never raises for Kafka's sake: a failure is logged and tried again later.
+        """Commit the watermarks now. An error of Kafka is logged, and the commit is tried again later.
 
         Returns:
-            Whether all watermarks are committed.
+            True if all watermarks are committed.
         """
         return await self._committer.commit()
 
@@ -296,7 +297,7 @@ class Consumer:
                 await asyncio.wait(starting, timeout=self._settings.request_timeout_ms / 1000)
 
     async def _release(self, partitions: Partitions, drain_s: float | None = None) -> None:
-        """Read partitions no more, drain them for a while, commit and forget them."""
+        """Stop reading partitions, drain them for a while, commit and forget them."""
         if not partitions:
             return
         self._stop(partitions)
@@ -313,7 +314,7 @@ class Consumer:
         self._drop(partitions)
 
     def _stop(self, partitions: Partitions) -> None:
-        """Read partitions no more, and have given back what is only held of them."""
+        """Stop reading partitions, and have their records that are only held given back."""
         self._buffer.stop(partitions)
         self._unplaced -= partitions
         self.on_release(partitions)
@@ -331,7 +332,7 @@ class Consumer:
         self._starts.set()
 
     async def _start_reading(self) -> None:
-        """Find out from where what is new is to be read, and read it."""
+        """Find the start positions of new partitions, and begin to read them."""
         while True:
             await self._starts.wait()
             self._starts.clear()
@@ -351,7 +352,7 @@ class Consumer:
             for partition, started in wanted.items():
                 if partition not in self._unplaced:
                     continue
-                if self._starting.get(partition) is not started:  # lost and ours again: it may have moved meanwhile
+                if self._starting.get(partition) is not started:  # lost and assigned again: its offset may differ
                     self._starts.set()
                     continue
                 self._unplaced.discard(partition)

@@ -1,7 +1,7 @@
-"""The broker that coordinates a group, found again whenever it moved, and what the group has committed there.
+"""Coordinator of a group: the broker that holds its committed offsets, looked up again whenever it moves.
 
-Commits have a connection of their own: a member that joins waits for all others on its own one, and what was finished
-meanwhile is to be committed.
+Commits have a connection of their own: a member that joins waits on its connection for all others, and records finished
+meanwhile must be committed.
 """
 
 import asyncio
@@ -28,38 +28,39 @@ from aiokafka.protocol.commit import OffsetCommitRequest, OffsetFetchRequest
 _COMMITS: Final = "commits"
 _AGAIN_S: Final = 0.05
 _FENCED: Final = 82
-"""Code that aiokafka does not know: FENCED_INSTANCE_ID."""
+"""Error code FENCED_INSTANCE_ID, which aiokafka does not know."""
 _MOVED: Final = (GroupCoordinatorNotAvailableError, NotCoordinatorForGroupError)
 _PASSING: Final = (
     *(GroupLoadInProgressError, RequestTimedOutError),
-    *(RebalanceInProgressError, IllegalGenerationError),  # we are being dealt partitions anew, and stay a member
+    *(RebalanceInProgressError, IllegalGenerationError),  # a rebalance is in progress, and we stay a member
 )
 
 
 class Displaced(KafkaError):
-    """Another process is a member of the group under our instance id: to join again would displace that one."""
+    """Another process is a member of the group under our instance id. Joining again would displace that process."""
 
 
 class Coordinator:
-    """Way to the coordinator of one group."""
+    """Access to the coordinator of one group."""
 
     def __init__(self, client: AIOKafkaClient, group: str) -> None:
         self.group = group
         self._client = client
         self._node: int | None = None
         self.generation = -1
-        """Of the membership that commits; -1: none, whoever commits for the group may."""
+        """Generation of the membership that commits; -1: none, so every process may commit for the group."""
         self.member_id = ""
         self.epoch = 0
-        """Number of times that the group went on without us: offsets from before may be another's by now."""
+        """Number of times that the group continued without us. Partitions of earlier offsets may have another owner
+        now."""
 
     async def send(self, request: Any, connection: str) -> Any:
         """Send a request to the coordinator.
 
         Raises:
-            KafkaError: it is not found or does not answer; the next request looks for it anew.
+            KafkaError: the coordinator is not found or does not answer; the next request looks it up again.
         """
-        words: Any = connection  # aiokafka keeps a connection for each broker and such word
+        words: Any = connection  # aiokafka keeps a connection for each broker and each such name
         if self._node is None:
             self._node = await self._client.coordinator_lookup(CoordinationType.GROUP, self.group)
         try:
@@ -69,7 +70,11 @@ class Coordinator:
             raise
 
     def check(self, code: int) -> None:
-        """Raise the error of an answer, if it is one."""
+        """Raise the error of an answer; do nothing if its code is 0.
+
+        Raises:
+            KafkaError: the error of the code; `Displaced` if another process has joined under our instance id.
+        """
         if code == _FENCED:
             raise Displaced("another process has joined under the same name: stop one, or name it differently")
         error = for_code(code)
@@ -79,13 +84,13 @@ class Coordinator:
             self._node = None
         raise error(self.group)
 
-    # -- what is committed ---------------------------------------------------------------------------------------------
+    # -- committed offsets ---------------------------------------------------------------------------------------------
 
     async def fetch(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
-        """What the group has committed of these partitions; those of which it never did are absent.
+        """Return the offsets that the group has committed; partitions without one are absent.
 
         Raises:
-            KafkaError: the coordinator does not say.
+            KafkaError: the coordinator does not answer.
         """
         request = OffsetFetchRequest(self.group, list(_by_topic((p, p.partition) for p in partitions).items()))
         response = await self.send(request, _COMMITS)
@@ -99,10 +104,12 @@ class Coordinator:
         return found
 
     async def commit(self, offsets: Mapping[TopicPartition, int], note: str) -> None:
-        """Commit; tries for as long as what is in the way may pass, so give it a deadline. `note` says who did.
+        """Commit offsets, and try again for as long as the failure may pass: the caller sets a timeout.
+
+        `note` names the committer.
 
         Raises:
-            KafkaError: the group does not take it, for example since we are no member any more.
+            KafkaError: the group refuses the commit, for example because we are no longer a member.
         """
         epoch = self.epoch
         while True:
@@ -121,7 +128,7 @@ class Coordinator:
         response = await self.send(request, _COMMITS)
         for _, answers in response.topics:
             for _, code in answers:
-                if for_code(code) is not UnknownTopicOrPartitionError:  # whose topic is gone has nothing to commit
+                if for_code(code) is not UnknownTopicOrPartitionError:  # a deleted topic needs no commit
                     self.check(code)
 
 

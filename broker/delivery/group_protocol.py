@@ -1,4 +1,4 @@
-"""What the members of a group say to each other, in the format that all Kafka tools read (consumer protocol 2)."""
+"""Messages between the members of a group, in the format that all Kafka tools read (consumer protocol 2)."""
 
 from collections.abc import Iterable, Mapping
 from typing import Final
@@ -11,7 +11,7 @@ from aiokafka.protocol.types import Array, Bytes, Int16, Int32, Schema, String
 from broker.delivery.partition_sharing import Member
 
 PROTOCOL: Final = "infaas-cooperative"
-"""Name of the way of sharing: a group whose members know several picks one that all know."""
+"""Name of the assignment protocol; a group uses one that all its members know."""
 _PARTITIONS: Final = Array(("topic", String("utf-8")), ("partitions", Array(Int32)))
 
 
@@ -36,27 +36,28 @@ class _Assignment(Struct):
 
 
 class PlanNote(msgspec.Struct, frozen=True):
-    """Words of the leader about its plan as a whole, which go to each member with its own assignment."""
+    """Note of the leader about its whole plan, which each member receives with its own assignment."""
 
     unread: int = 0
-    """Partitions that the plan gives to nobody yet: a member that is to read less still has them."""
+    """Number of partitions that the plan assigns to nobody yet, since a member that has to give them up still has
+    them."""
 
 
 def member_bytes(member: Member, counts: Mapping[str, int], generation: int) -> bytes:
-    """Metadata with which a member joins.
+    """Return the metadata with which a member joins.
 
     Args:
         member: the member.
-        counts: partitions that it knows of each topic.
-        generation: the one that it comes from; -1: none. Kafka lets all join again only where the metadata of one
-            differ from those before: with it, whoever joins again always gets a new plan.
+        counts: numbers of partitions by topic, as the member knows them.
+        generation: generation that the member comes from; -1: none. Kafka rebalances the group only if the metadata of
+            a member has changed; the generation makes sure that a member that joins again always gets a new plan.
     """
     known = msgspec.json.encode(dict(sorted(counts.items())))
     return _Subscription(2, sorted(member.topics), known, _grouped(member.owned)).encode() + Int32.encode(generation)
 
 
 def read_member(said: bytes) -> tuple[Member, dict[str, int]]:
-    """Read what a member said."""
+    """Decode the metadata of a member; return the member, and the numbers of partitions that it knows by topic."""
     found = _Subscription.decode(said)
     owned = frozenset(_ungrouped(found.owned))
     counts = msgspec.json.decode(found.user_data, type=dict[str, int]) if found.user_data else {}
@@ -64,12 +65,12 @@ def read_member(said: bytes) -> tuple[Member, dict[str, int]]:
 
 
 def dealt_bytes(partitions: Iterable[TopicPartition], note: PlanNote) -> bytes:
-    """Assignment of one member."""
+    """Encode the assignment of one member."""
     return _Assignment(1, _grouped(partitions), msgspec.json.encode(note)).encode()
 
 
 def read_dealt(said: bytes) -> tuple[frozenset[TopicPartition], PlanNote]:
-    """Read the assignment of one member."""
+    """Decode the assignment of one member."""
     if not said:
         return frozenset(), PlanNote()
     found = _Assignment.decode(said)

@@ -1,7 +1,7 @@
-"""The requests of one member to the coordinator of its group, and the identity that these carry.
+"""Requests of one member to the coordinator of its group, and the identity that they carry.
 
-aiokafka knows heartbeats and departures only without an instance id. With it a heartbeat tells a member that another
-process took its name from one whose session ran out, and a process can remove the member that had its name before.
+aiokafka sends heartbeats and departures only without an instance id. With the id, a heartbeat tells a member whose
+session expired that another process took its name, and a process can remove the previous member of its name.
 """
 
 from collections.abc import Mapping
@@ -21,15 +21,15 @@ _CONSUMER: Final = "consumer"
 
 
 class Joined(NamedTuple):
-    """Answer to a member that joined."""
+    """Answer to a join request."""
 
     members: Mapping[str, bytes]
-    """Metadata of each member by its id, if this one leads; else nothing."""
+    """Metadata of each member by its id, if this member leads the group; else empty."""
     leads: bool
 
 
 class Group(Protocol):
-    """A group as one member of it sees it. Each request raises a KafkaError that says why it was refused."""
+    """Group as one member of it sees it. Each request raises a KafkaError if it is refused."""
 
     @property
     def name(self) -> str:
@@ -38,7 +38,7 @@ class Group(Protocol):
 
     @property
     def member_id(self) -> str:
-        """Id of the member in the group; empty while it is none."""
+        """Id of the member; empty if it is not in the group."""
         ...
 
     @property
@@ -47,15 +47,15 @@ class Group(Protocol):
         ...
 
     async def evict(self) -> None:
-        """Remove the member that has our instance id, if there is one."""
+        """Remove the member with our instance id, if there is one."""
         ...
 
     async def join(self, metadata: bytes) -> Joined:
-        """Join, or join again, and wait until all members have; becomes part of the generation."""
+        """Join the group, or join it again; wait until all members of the new generation have joined."""
         ...
 
     async def sync(self, plan: Mapping[str, bytes]) -> bytes:
-        """Wait for the assignment of this member; the leader brings those of all."""
+        """Return the assignment of this member, once it is known; the leader passes the plan for all members."""
         ...
 
     async def beat(self) -> None:
@@ -63,25 +63,25 @@ class Group(Protocol):
         ...
 
     async def leave(self) -> None:
-        """Leave, if it is a member."""
+        """Leave the group, if it is a member."""
         ...
 
     def forget(self, *, member: bool) -> None:
-        """Note that the generation means nothing any more, nor the id if `member`: commits begun before fail."""
+        """Invalidate the generation, and with `member` the id, too; commits begun before then fail."""
         ...
 
 
 class KafkaGroup(Group):
-    """Group at its coordinator, whose commits carry the identity that this one was given."""
+    """Group at its coordinator; commits carry the identity of its member."""
 
     def __init__(self, coordinator: Coordinator, instance_id: str | None, session_ms: int, rebalance_ms: int) -> None:
-        """Make one whose member is in no group.
+        """Make a group whose member has not joined.
 
         Args:
-            coordinator: its generation and member id are kept current, for commits.
-            instance_id: makes the member static: one that starts removes the member of its name at once.
-            session_ms: silence after which the group goes on without this member.
-            rebalance_ms: how long the group waits for this member to join again.
+            coordinator: holds the generation and member id for commits; they are kept current.
+            instance_id: makes the member static; when it starts it removes the previous member of its name.
+            session_ms: silence after which the group continues without this member.
+            rebalance_ms: time for which the group waits for this member to join again.
         """
         self._coordinator = coordinator
         self._instance_id = instance_id
@@ -95,7 +95,7 @@ class KafkaGroup(Group):
 
     @property
     def member_id(self) -> str:
-        """Id of the member in the group; empty while it is none."""
+        """Id of the member; empty if it is not in the group."""
         return self._coordinator.member_id
 
     @property
@@ -104,20 +104,20 @@ class KafkaGroup(Group):
         return self._coordinator.generation
 
     async def evict(self) -> None:
-        """Remove the member that has our instance id, if there is one."""
+        """Remove the member with our instance id, if there is one."""
         if self._instance_id is not None:
             await self._leave(LeaveGroup.of(self.name, "", self._instance_id))
 
     async def join(self, metadata: bytes) -> Joined:
-        """Join, or join again, and wait until all members have; becomes part of the generation."""
-        instance: Any = self._instance_id  # aiokafka's types do not admit that there may be none
+        """Join the group, or join it again; wait until all members of the new generation have joined."""
+        instance: Any = self._instance_id  # aiokafka's types do not admit None
         while True:
             request = JoinGroupRequest(
                 self.name, self._session_ms, self._rebalance_ms, self.member_id, instance, _CONSUMER,
                 [(PROTOCOL, metadata)],
             )  # fmt: skip
             joined = await self._coordinator.send(request, _CONNECTION)
-            if for_code(joined.error_code) is MemberIdRequired:  # only a member that has an id is kept
+            if for_code(joined.error_code) is MemberIdRequired:  # join again with the id from Kafka
                 self._coordinator.member_id = joined.member_id
                 continue
             self._coordinator.check(joined.error_code)
@@ -127,7 +127,7 @@ class KafkaGroup(Group):
         return Joined({member: said for member, *_, said in joined.members} if leads else {}, leads)
 
     async def sync(self, plan: Mapping[str, bytes]) -> bytes:
-        """Wait for the assignment of this member; the leader brings those of all."""
+        """Return the assignment of this member, once it is known; the leader passes the plan for all members."""
         instance: Any = self._instance_id
         request = SyncGroupRequest(self.name, self.generation, self.member_id, instance, list(plan.items()))
         synced = await self._coordinator.send(request, _CONNECTION)
@@ -141,12 +141,12 @@ class KafkaGroup(Group):
         self._coordinator.check(_HeartbeatAnswer.decode(answer.data).error)
 
     async def leave(self) -> None:
-        """Leave, if it is a member."""
+        """Leave the group, if it is a member."""
         if self.member_id:
             await self._leave(LeaveGroup.of(self.name, self.member_id, None))
 
     def forget(self, *, member: bool) -> None:
-        """Note that the generation means nothing any more, nor the id if `member`: commits begun before fail."""
+        """Invalidate the generation, and with `member` the id, too; commits begun before then fail."""
         self._coordinator.generation = -1
         self._coordinator.epoch += 1
         if member:
@@ -155,7 +155,7 @@ class KafkaGroup(Group):
     async def _leave(self, request: "LeaveGroup") -> None:
         answer = _LeaveAnswer.decode((await self._coordinator.send(request, _CONNECTION)).data)
         for code in (answer.error, *(code for *_, code in answer.members)):
-            if for_code(code) is not UnknownMemberIdError:  # it is gone
+            if for_code(code) is not UnknownMemberIdError:  # it has left already
                 self._coordinator.check(code)
 
 
@@ -163,7 +163,7 @@ _STRING: Final = String("utf-8")
 
 
 class Heartbeat(EncodedRequest):
-    """Request that says that a member lives."""
+    """Heartbeat of a member."""
 
     API_KEY: ClassVar = 12
     API_VERSION: ClassVar = 3

@@ -1,8 +1,8 @@
-"""The records in flight over all partitions of one consumer: bookkeeping and waiting, no Kafka.
+"""Records in flight over all partitions of one consumer: bookkeeping and waiting, no Kafka.
 
-Bounded: full from the moment `limit` records are in flight until a quarter of them is done. The gap between the two
-keeps a consumer that is always full from waking up for every single record. Their bytes are bounded as well, together
-with those of the process's other consumers (`record_memory`).
+Their number is limited: the tracker is full from `limit` records on, until a quarter of them is done. Because of this
+gap, a consumer that is always full does not wake up for every single record. Their bytes are limited together with
+those of the process's other consumers (`record_memory`).
 """
 
 import asyncio
@@ -16,11 +16,11 @@ from broker.kafka_types import Record
 from broker.record_memory import RecordMemory
 
 _NOT_THERE: Final = -1
-"""Committed offset of a log that is another one now: what was committed may lie beyond its end."""
+"""Committed offset of a log that was replaced: the old offset may lie beyond its end."""
 
 
 class InFlightTracker:
-    """Tracker of the records that were handed out and are not done, used within one event loop."""
+    """Tracker of the records that were handed out and are not done; used within one event loop."""
 
     def __init__(self, limit: int, memory: RecordMemory) -> None:
         self._limit = limit
@@ -40,11 +40,11 @@ class InFlightTracker:
     # -- records -------------------------------------------------------------------------------------------------------
 
     def hand_out(self, partition: TopicPartition, sizes: Mapping[int, int]) -> None:
-        """Note records of one partition that are handed out, their sizes by offset; there is at least one."""
+        """Note records of one partition that are handed out; `sizes` are their bytes by offset, at least one."""
         first = next(iter(sizes))
         mark = self._marks.get(partition)
         if mark is not None and first < mark.next:
-            # The log was cut or started anew: what we knew of it means nothing there.
+            # The log was cut or made again, so the old state does not apply.
             self.forget(partition)
             mark = self.track(partition, first)
             self._committed[partition] = _NOT_THERE
@@ -59,7 +59,7 @@ class InFlightTracker:
             self._full = True
 
     def pass_to(self, partition: TopicPartition, offset: int) -> None:
-        """Note that nothing more before `offset` will be handed out; no-op if the partition is not ours."""
+        """Note that no more records before `offset` will be handed out; no-op if the partition is not ours."""
         mark = self._marks.get(partition)
         if mark is not None and mark.pass_to(offset) and not mark.in_flight:
             self._change()
@@ -75,7 +75,7 @@ class InFlightTracker:
             self._ended(mark, before - mark.bytes)
 
     def give_back(self, record: Record) -> None:
-        """Note that a record will not be finished here; no-op if it was before, or is no longer ours."""
+        """Note that a record will not be finished here; no-op if it is finished, or is no longer ours."""
         mark = self._marks.get((record.topic, record.partition))
         if mark is None:
             return
@@ -97,7 +97,7 @@ class InFlightTracker:
             self._wake_drained()
 
     async def wait_for_room(self) -> tuple[int, int]:
-        """Wait while full; returns how many records may be handed out now, and how many bytes, and one record more."""
+        """Wait while full; return how many records, and how many bytes plus one record, may be handed out now."""
         while not (room := self.room):
             self._has_room.clear()
             await self._has_room.wait()
@@ -105,23 +105,23 @@ class InFlightTracker:
 
     @property
     def room(self) -> int:
-        """How many records may be handed out now."""
+        """Number of records that may be handed out now."""
         return 0 if self._full or not self._share.room else self._limit - self.in_flight
 
     def close(self) -> None:
-        """Give the memory of what is in flight to others; nothing is handed out any more."""
+        """Release the memory of all records in flight; no more records are handed out."""
         self._memory.close_share(self._share)
 
     # -- partitions ----------------------------------------------------------------------------------------------------
 
     def track(self, partition: TopicPartition, start: int) -> Watermark:
-        """Begin to track a partition at `start`, its group's position."""
+        """Begin to track a partition at `start`, the position of its group."""
         mark = self._marks[partition] = Watermark(start)
         self._committed[partition] = start
         return mark
 
     def forget(self, partition: TopicPartition) -> None:
-        """Drop a partition that is no longer ours; its records in flight will be delivered to its next owner."""
+        """Forget a partition that is no longer ours; its records in flight will be delivered to its next owner."""
         mark = self._marks.pop(partition, None)
         self._committed.pop(partition, None)
         if mark is not None:
@@ -131,16 +131,16 @@ class InFlightTracker:
             self._wake_drained()
 
     def is_tracked(self, partition: TopicPartition) -> bool:
-        """Whether the position of the partition is known."""
+        """Return true if the position of the partition is known."""
         return partition in self._marks
 
     def position(self, partition: TopicPartition) -> int | None:
-        """Offset after the partition's last record handed out; None if not known."""
+        """Return the offset behind the partition's last record handed out; None if it is not known."""
         mark = self._marks.get(partition)
         return mark.next if mark else None
 
     async def drained(self, partitions: Iterable[tuple[str, int]] | None = None) -> None:
-        """Wait until every record in flight, of those partitions or of all, is done or forgotten."""
+        """Wait until every record in flight, of these partitions or of all, is done or forgotten."""
         keys = list(self._marks) if partitions is None else list(partitions)
         while any((mark := self._marks.get(key)) and mark.in_flight for key in keys):
             woken = asyncio.get_running_loop().create_future()
@@ -150,7 +150,7 @@ class InFlightTracker:
     # -- commits -------------------------------------------------------------------------------------------------------
 
     def to_commit(self) -> dict[TopicPartition, int]:
-        """Watermarks that moved since they were last committed."""
+        """Return the watermarks that moved since they were last committed."""
         self._dirty = False
         committed = self._committed
         return {TopicPartition(*key): mark.mark for key, mark in self._marks.items() if mark.mark > committed[key]}
@@ -160,16 +160,16 @@ class InFlightTracker:
         self._committed.update((key, offset) for key, offset in offsets.items() if key in self._committed)
 
     def not_committed(self) -> None:
-        """Note that a commit failed: there is still something to commit."""
+        """Note that a commit failed, so that it is tried again."""
         self._dirty = True
         self.changed.set()
 
     def last_committed(self) -> dict[TopicPartition, int]:
-        """What is committed as far as we know, by partition."""
+        """Return the offsets committed last, to our knowledge, by partition."""
         return {TopicPartition(*key): offset for key, offset in self._committed.items()}
 
     def rewound(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Note that somebody else committed these, which lie before what we did: there is something to commit."""
+        """Note that another process committed these older offsets, so that ours are committed again."""
         self.committed(offsets)
         self.not_committed()
 

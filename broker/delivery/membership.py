@@ -1,21 +1,22 @@
-"""A member of a consumer group: joins, is given partitions to read, says that it lives, gives up partitions of others.
+"""Membership in a consumer group: joins, reads assigned partitions, sends heartbeats, gives up partitions that move.
 
-    join -> dealt: what is new is read at once; what is to go is given up beside the reading of all else -> join again
-         -> heartbeats, until the group is dealt anew -> join
+    join -> assigned: new partitions are read at once; others are given up while the rest is read -> join again
+         -> heartbeats, until the group rebalances -> join
 
 Rules.
-* Only what moves stops. What a member keeps it reads on through all of this, and commits in between.
-* It is given up when it is drained and committed, not before, and claimed until then (`partition_sharing`).
-* A member that the group no longer knows, for it was silent for too long, has lost all at once: others may read it
-  already. It ends the releases under way, commits nothing of that, and joins anew.
-* No assignment outlives the process that it was made for. With an instance id the member is static: before it joins
-  it removes the member of that name, its predecessor that was killed, so that its partitions are dealt at once. Kafka
-  would give it the predecessor's assignment instead, which may be half of a move whose other half nobody makes.
-* A plan that leaves a partition to nobody is followed by another: by that of the member which gives it up, else each
-  member asks for one after some seconds.
-* A member whose name another process took stops: two that displace each other would never end.
+* Only partitions that move stop. A member reads its other partitions through all of this, and commits in between.
+* A partition is given up only once it is drained and committed; until then the member claims it (`partition_sharing`).
+* A member that the group removed, because it was silent for too long, has lost all partitions at once: others may read
+  them already. It cancels the releases in progress, commits nothing of those partitions, and joins again.
+* No assignment outlives its process. With an instance id the member is static: before it joins, it removes the member
+  of that name, its killed predecessor, so that the predecessor's partitions are assigned at once. Kafka would give it
+  the predecessor's assignment instead, which may be half of a move that nobody completes.
+* A plan that leaves a partition to nobody is followed by another one: the member that gives the partition up joins
+  again, or else each member does after some seconds.
+* A member whose name another process took stops: otherwise the two would displace each other for ever.
 
-Written on aiokafka's requests, not on its coordinator: that one takes everything from everybody at each change.
+This module uses aiokafka's requests, but not its coordinator, which takes all partitions from all members at each
+change.
 """
 
 import asyncio
@@ -44,17 +45,17 @@ log = logging.getLogger(__name__)
 _BACKOFF_S: Final = 0.2
 _LEAVE_S: Final = 3.0
 _BEAT_S: Final = 1.0
-"""The longest from a heartbeat to the next, whose answer says that the group is dealt anew; a sixth of the session."""
+"""Longest time between two heartbeats, whose answers report a rebalance; at most a sixth of the session timeout."""
 _UNSETTLED: Final = 0.2
-"""Share of that while partitions move: the next plan is due at any moment."""
+"""Share of that time while partitions move, since the next plan is due at any moment."""
 HEAL_S: Final = 5.0
-"""Seconds after which a plan that leaves partitions to nobody is replaced, whoever should have seen to it."""
+"""Seconds after which a plan that leaves partitions to nobody is replaced."""
 
 Partitions: TypeAlias = frozenset[TopicPartition]
 
 
 class Membership:
-    """Membership in one group; `run` keeps it until cancelled, then `leave`."""
+    """Membership in one group; `run` keeps it until cancelled, then call `leave`."""
 
     def __init__(
         self,
@@ -71,12 +72,12 @@ class Membership:
 
         Args:
             group: the group.
-            topic_counts: knows the partitions of topics.
-            session_s: silence after which the group goes on without us.
-            on_dealt: is called with what is ours to read from now on.
-            give_up: stops reading, drains and commits what is to go; once it returns another may read it.
-            on_lost: is called with what others may read already.
-            on_refused: is called when Kafka does not let us be a member.
+            topic_counts: source of the numbers of partitions.
+            session_s: silence in seconds after which the group continues without us.
+            on_dealt: called with partitions to read from now on.
+            give_up: stops reading partitions, drains and commits them; once it returns another member may read them.
+            on_lost: called with partitions that others may read already.
+            on_refused: called when Kafka does not let us be a member.
         """
         self.owned: Partitions = frozenset()
         self._group = group
@@ -88,9 +89,9 @@ class Membership:
         self._on_refused = on_refused
         self._topics: frozenset[str] = frozenset()
         self._joined_with: frozenset[str] | None = None
-        """Topics that the plan was made for which we follow; None while there is no such plan."""
+        """Topics that the current plan was made for; None if there is no plan."""
         self._counts: dict[str, int] = {}
-        """Partitions of our topics when we joined last."""
+        """Numbers of partitions of our topics at the last join."""
         self._dealt: Partitions = frozenset()
         self._note = PlanNote()
         self._giving_up: Partitions = frozenset()
@@ -100,18 +101,18 @@ class Membership:
 
     @property
     def unread(self) -> int | None:
-        """Partitions of the group that no member has to read, as the last plan tells; None while there is no plan."""
+        """Number of the group's partitions without a reader, by the last plan; None if there is no plan."""
         if self._joined_with != self._topics:
             return None
         return self._note.unread + len(self._dealt & self._giving_up)
 
     @property
     def missing(self) -> frozenset[str]:
-        """Topics of ours that Kafka did not show when we joined last."""
+        """Our topics that Kafka did not know at the last join."""
         return self._topics - self._counts.keys()
 
     def subscribe(self, topics: Collection[str]) -> None:
-        """Read these topics from now on."""
+        """Subscribe to exactly these topics."""
         self._topics = frozenset(topics)
         self._join_again.set()
 
@@ -139,7 +140,10 @@ class Membership:
                     await asyncio.sleep(_BACKOFF_S)
 
     async def leave(self) -> None:
-        """Leave the group: others read on at once. A static member leaves, too: it is for those who could not say."""
+        """Leave the group, so that others read on at once.
+
+        A static member leaves, too: its id only helps a process that ends without leaving.
+        """
         self._stop_listening()
         try:
             async with asyncio.timeout(_LEAVE_S):
@@ -153,7 +157,7 @@ class Membership:
         group = self._group
         topics = self._topics
         self._counts = await self._topic_counts.follow(topics)
-        if self._topics == topics:  # else there is a reason to join again already
+        if self._topics == topics:  # else there already is a reason to join again
             self._join_again.clear()
         if not group.member_id:
             await group.evict()
@@ -185,7 +189,7 @@ class Membership:
 
     async def _lose(self, error: KafkaError) -> None:
         log.warning("group %s went on without us: %r", self._group.name, error)
-        # A release that went on would forget, and commit, partitions that we may be given again.
+        # A release that continued would forget, and commit, partitions that may be assigned to us again.
         releases = set(self._releases)
         for release in releases:
             release.cancel()
@@ -224,7 +228,7 @@ class Membership:
             await self._group.beat()
         except (Displaced, UnknownMemberIdError, IllegalGenerationError, RebalanceInProgressError):
             raise
-        except (KafkaError, OSError) as error:  # it may have moved: whether we are still known, the next one tells
+        except (KafkaError, OSError) as error:  # the next heartbeat tells whether we are still known
             log.warning("group %s: a heartbeat failed: %r", self._group.name, error)
 
     def _on_metadata(self) -> None:
@@ -233,11 +237,11 @@ class Membership:
 
 
 def _plan(members: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Assignments of all members, by what they said as they joined."""
+    """Return the encoded assignments of all members, made from the metadata with which they joined."""
     said = {name: read_member(metadata) for name, metadata in members.items()}
     counts: dict[str, int] = {}
     for _, known in said.values():
-        for topic, count in known.items():  # one of them may know of partitions that the others have not heard of
+        for topic, count in known.items():  # a member may know of partitions that the others do not know yet
             counts[topic] = max(count, counts.get(topic, 0))
     of_all = {name: member for name, (member, _) in said.items()}
     shares = share(counts, of_all)

@@ -1,11 +1,11 @@
-"""Who of a group's members is to read which partitions: pure, decided by whichever member leads the group.
+"""Assignment of a group's partitions to its members, made by the member that leads the group. Pure.
 
-Each topic is dealt evenly, and the ones left over so that all members end up with about as many. Of that, as much as
-can be stays where it is.
+Each topic is divided evenly. Partitions left over are dealt so that all members end up with about as many. As many
+partitions as possible stay where they are.
 
-A partition moves in two steps, so that nobody else's reading pauses and no two ever read it: while a member says that
-it has it, it is given to no other; that one, told to have less, gives it up and joins again without it (cooperative
-rebalancing, KIP-429).
+A partition moves in two steps, so that no other partition pauses and no two members ever read the same one. While a
+member claims a partition, no other member gets it. The claiming member gets an assignment without it, gives it up, and
+joins again without the claim (cooperative rebalancing, KIP-429).
 """
 
 from collections.abc import Collection, Mapping
@@ -15,19 +15,19 @@ from aiokafka import TopicPartition
 
 
 class Member(msgspec.Struct, frozen=True):
-    """What a member says of itself when it joins."""
+    """Metadata of a member that joins."""
 
     topics: frozenset[str]
     owned: frozenset[TopicPartition] = frozenset()
-    """What it reads, or is giving up and has not committed yet."""
+    """Partitions that it reads, or is giving up and has not committed yet."""
 
 
 def share(partitions: Mapping[str, int], members: Mapping[str, Member]) -> dict[str, set[TopicPartition]]:
-    """Decide who may read what now: `deal`, less what others still have.
+    """Return the partitions that each member may read now: the result of `deal`, less claims of other members.
 
     Args:
         partitions: number of partitions by topic.
-        members: all of the group, by their ids.
+        members: all members of the group, by their ids.
     """
     claims: dict[TopicPartition, list[str]] = {}
     for name, member in members.items():
@@ -42,13 +42,13 @@ def share(partitions: Mapping[str, int], members: Mapping[str, Member]) -> dict[
 def unread(
     partitions: Mapping[str, int], members: Mapping[str, Member], shares: Mapping[str, Collection[TopicPartition]]
 ) -> frozenset[TopicPartition]:
-    """Partitions that somebody subscribes to and nobody is given, since a member that is to read less has them yet."""
+    """Return the subscribed partitions that no member gets yet, since another one has yet to give them up."""
     given = {partition for share in shares.values() for partition in share}
     return frozenset(partition for dealt in deal(partitions, members).values() for partition in dealt) - given
 
 
 def deal(partitions: Mapping[str, int], members: Mapping[str, Member]) -> dict[str, set[TopicPartition]]:
-    """Decide who is to have what in the end."""
+    """Return the partitions that each member has in the end, whatever is claimed now."""
     dealt: dict[str, set[TopicPartition]] = {name: set() for name in members}
     for topic, count in sorted(partitions.items()):
         readers = sorted(name for name, member in members.items() if topic in member.topics)
@@ -65,7 +65,8 @@ def _deal_topic(
 ) -> None:
     owned = {name: [partition for partition in partitions if partition in members[name].owned] for name in readers}
     each, more = divmod(len(partitions), len(readers))
-    # One more for those who have least of the other topics, then for those who have it already.
+    # Those left over go to the members with the fewest partitions of other topics, then to those that own one more
+    # already.
     by_need = sorted(readers, key=lambda name: (len(dealt[name]), len(owned[name]) <= each, name))
     quota = {name: each + (place < more) for place, name in enumerate(by_need)}
     left = dict.fromkeys(partitions)

@@ -1,7 +1,7 @@
-"""Watch over partitions that nobody reads: a gauge, an alarm in the log, and the reason why a service is not ready.
+"""Watch for partitions without a reader: a gauge, an alarm in the log, and the reason why a service is not ready.
 
-A member that has just joined is not ready before each partition of its group has a reader. From then on moves are part
-of the day, and only partitions without a reader for some seconds are a problem; the members mend it meanwhile
+A member that has just joined is not ready before each partition of its group has a reader. After that, moves are
+normal, and only partitions without a reader for some seconds are a problem. The members repair it meanwhile
 (`membership`).
 """
 
@@ -21,7 +21,7 @@ UNREAD: Final = Gauge(
     ["consumer_group"],
 )
 ALARM_S: Final = 5.0
-"""Seconds without a reader that are an alarm: longer than a move takes."""
+"""Seconds without a reader after which there is an alarm; a move takes less."""
 _LOOK_S: Final = 0.25
 
 
@@ -29,25 +29,25 @@ class UnreadWatch:
     """Watch over the partitions of one group; `run` until cancelled."""
 
     def __init__(self, group: str, unread: Callable[[], int | None]) -> None:
-        """`unread` counts partitions without a reader; None: this process is no member of the group."""
+        """Watch a group; `unread` returns its partitions without a reader, or None if this process is no member."""
         self._group = group
         self._unread = unread
         self._began: float | None = None
-        """Time since which something is wrong."""
+        """Time since which there is a problem."""
         self._was_whole = False
         self._alarmed = False
         self.problem = ""
         """Reason why the service is not ready; empty if it is."""
 
     async def run(self) -> None:
-        """Look now and then."""
+        """Check the group at intervals, until cancelled."""
         clock = asyncio.get_running_loop().time
         while True:
             self.look(clock())
             await asyncio.sleep(_LOOK_S)
 
     def look(self, now: float) -> None:
-        """Look at the group; `now` is of a monotonic clock, in seconds."""
+        """Check the group; `now` is the time of a monotonic clock, in seconds."""
         unread = self._unread()
         UNREAD.labels(self._group).set(math.nan if unread is None else unread)
         if unread == 0:

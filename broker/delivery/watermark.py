@@ -1,10 +1,10 @@
-"""The watermark of one partition, up to which all its records are finished: pure bookkeeping, no I/O.
+"""Watermark of one partition: the offset below which all its records are finished. Pure bookkeeping, no I/O.
 
-Records are handed out in the order of their offsets and are finished in any order. The mark is the lowest offset handed
-out that is not finished, or, if all are, the offset after the last one: everything below it is finished, so it is what
-may be committed. Offsets may have gaps (transactions, compaction); a gap is never waited for.
+Records are handed out in the order of their offsets and finished in any order. The watermark is the lowest offset that
+was handed out and is not finished, or the offset behind the last one if all are finished. Everything below it is
+finished, so it may be committed. Offsets may have gaps (transactions, compaction), which the watermark passes.
 
-Hot: called twice a record by the selector. Each call is O(1) amortised, since an offset enters and leaves once.
+Hot: the selector calls it twice per record. Each call is O(1) amortised, since an offset enters and leaves once.
 """
 
 import sys
@@ -13,24 +13,24 @@ from collections.abc import Mapping
 
 
 class Watermark:
-    """Records of one partition that are in flight, and the offset up to which all are finished."""
+    """Records in flight of one partition, and its watermark."""
 
     __slots__ = ("_in_flight", "_limit", "_order", "bytes", "next")
 
     def __init__(self, start: int) -> None:
         self._order: deque[int] = deque()
         self._in_flight: dict[int, int] = {}
-        """Size by offset."""
+        """Bytes by offset."""
         self.bytes = 0
-        """Sum of the sizes of what is in flight."""
+        """Bytes of the records in flight."""
         self._limit = sys.maxsize
-        """The lowest offset given back."""
+        """Lowest offset that was given back."""
         self.next = start
-        """Offset after the last record handed out, and after what was passed behind it."""
+        """Offset behind the last record handed out, and behind the offsets passed after it."""
 
     @property
     def mark(self) -> int:
-        """Offset below which everything is finished."""
+        """Offset below which all records are finished."""
         return min(self._order[0] if self._order else self.next, self._limit)
 
     @property
@@ -39,7 +39,11 @@ class Watermark:
         return len(self._in_flight)
 
     def hand_out(self, sizes: Mapping[int, int]) -> None:
-        """Note records that are handed out, their sizes by offset; these ascend from `next` on and are not empty."""
+        """Note records that are handed out; `sizes` are their bytes by offset, ascending from `next` on and not empty.
+
+        Raises:
+            ValueError: an offset was handed out before.
+        """
         first = next(iter(sizes))
         if first < self.next:
             raise ValueError(f"offset {first} was handed out before: the next one is {self.next}")
@@ -56,14 +60,17 @@ class Watermark:
         return True
 
     def give_back(self, offset: int) -> bool:
-        """Note that a record in flight will not be finished here: the mark stays below it; False if it was not."""
+        """Note that a record in flight will not be finished here, so that the watermark stays below it.
+
+        False if it was not in flight.
+        """
         if not self.finish(offset):
             return False
         self._limit = min(self._limit, offset)
         return True
 
     def finish(self, offset: int) -> bool:
-        """Note that a record is finished; False, and nothing else, if it was finished before or never handed out."""
+        """Note that a record is finished; False, without effect, if it was finished before or never handed out."""
         in_flight = self._in_flight
         size = in_flight.pop(offset, None)
         if size is None:

@@ -1,4 +1,4 @@
-"""One partition while it is ours: its records from where the group has come to, and where to write what follows."""
+"""Assigned partition: its records from the group's committed offset on, and the writer of the records that follow."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ _READ_MS = 1000
 
 
 class PartitionStream:
-    """A partition that this process reads and writes the outcome of, from `begin` on."""
+    """Partition that this process reads from `begin` on, and for which it writes the records that follow."""
 
     def __init__(
         self, consumer: AIOKafkaConsumer, writer: PartitionWriter, partition: TopicPartition, begin: int
@@ -24,11 +24,11 @@ class PartitionStream:
     async def read(self, most: int) -> tuple[list[Record], int]:
         """Return the next records, none if there were none for a while, and the offset behind them.
 
-        That may be further than the last record: marks of transactions have offsets, too.
+        The offset may lie further behind the last record, since transaction markers have offsets, too.
         """
         found = await self._consumer.getmany(self.partition, timeout_ms=_READ_MS, max_records=most)
         return found.get(self.partition, []), await self._consumer.position(self.partition)
 
     async def write(self, records: Sequence[OutgoingRecord], next_offset: int) -> None:
-        """See `PartitionWriter.write`."""
+        """Write records and the next offset in one transaction; see `PartitionWriter.write`."""
         await self._writer.write(records, next_offset)

@@ -1,11 +1,12 @@
-"""Writes what follows from the records of one partition, and its offset, in transactions.
+"""Writer of the records that follow from one partition, and of its offset, in transactions.
 
 Rules.
-* All writers of a partition have one transactional id, in whatever process they are. Opening one fences the others:
-  Kafka ends the transaction that they have open and takes nothing more of them. So only the last one that was opened
-  writes, whoever else still believes that the partition is its own; what was committed must be asked for after that.
-* An id for each partition rather than for each process: then nothing has to be known of the group's generations, which
-  aiokafka does not send along with the offsets of a transaction.
+* All writers of a partition have the same transactional id, in whatever process they are. Opening one fences the
+  others: Kafka aborts their open transaction and refuses further records of theirs. So only the writer opened last
+  writes, even if other processes still believe that they own the partition. The committed offset must be read after
+  that.
+* There is an id for each partition, not for each process. So fencing needs no generation of the group, which aiokafka
+  does not send with the offsets of a transaction.
 """
 
 import asyncio
@@ -26,21 +27,22 @@ log = logging.getLogger(__name__)
 
 
 class OutgoingRecord(NamedTuple):
-    """A record to be written."""
+    """Record to be written."""
 
     topic: str
     partition: int | None
-    """None: as the key says."""
+    """None: chosen by the key."""
     key: bytes | None
     value: bytes
     headers: RawHeaders
 
 
 class PartitionWriter:
-    """Writer for one partition of a group: an async context manager that fences all others when it is entered.
+    """Writer for one partition of a group; an async context manager that fences all other writers on entry.
 
     Raises:
-        KafkaError: on entry, it cannot be; and `TimeoutError`.
+        KafkaError: on entry, Kafka refuses the producer.
+        TimeoutError: on entry, Kafka does not answer.
     """
 
     def __init__(self, settings: KafkaSettings, client_id: str, group: str, partition: TopicPartition) -> None:
@@ -65,10 +67,10 @@ class PartitionWriter:
         await self._stop()
 
     async def write(self, records: Sequence[OutgoingRecord], next_offset: int) -> None:
-        """Write records in their order, and that the group goes on at `next_offset`: all of it or nothing.
+        """Write records in their order, and the group's next offset, in one transaction.
 
         Raises:
-            KafkaError: nothing of it was written, or nobody knows whether; the group's offset tells.
+            KafkaError: nothing was written, or the outcome is unknown; the group's committed offset tells.
         """
         async with self._transaction():
             sent = [
@@ -82,7 +84,10 @@ class PartitionWriter:
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncGenerator[None]:
-        """A transaction. What it failed with is raised, a cancellation too, whatever becomes of aborting it."""
+        """Run a transaction, and abort it if its block fails.
+
+        The error of the block is raised, a cancellation too, even if the transaction cannot be aborted.
+        """
         transaction = self._producer.transaction()
         await transaction.__aenter__()
         try:
@@ -91,7 +96,7 @@ class PartitionWriter:
             try:
                 async with asyncio.timeout(STOP_S):
                     await transaction.__aexit__(type(error), error, error.__traceback__)
-            except (KafkaError, TimeoutError) as failure:  # whoever opens the partition next has it aborted
+            except (KafkaError, TimeoutError) as failure:  # the next writer of the partition aborts it
                 log.debug("a transaction of %s-%d was not aborted: %r", *self._partition, failure)
             raise
         await transaction.__aexit__(None, None, None)
@@ -102,5 +107,5 @@ class PartitionWriter:
                 await self._producer.stop()
         except TimeoutError:
             log.warning("Kafka did not answer while the writer of %s-%d was closed", *self._partition)
-        except Exception as error:  # noqa: BLE001 - what it died of was raised where it wrote
+        except Exception as error:  # noqa: BLE001 - the write that failed has raised the cause
             log.debug("the writer of %s-%d: %r", *self._partition, error)

@@ -1,13 +1,13 @@
-"""Shares the partitions of a topic with the group's other members, and has each that is ours worked on by itself.
+"""Shares the partitions of a topic with the group's other members, and processes each assigned partition in a task.
 
-    dealt -> fence who had it -> ask what is committed -> work(PartitionStream) -> taken away: cancelled, at once
+    assigned -> fence the last owner -> read the committed offset -> work(PartitionStream) -> revoked: cancelled at once
 
 Rules.
-* Whatever happens, work goes on from what was committed: nothing is missing, and `PartitionWriter` sees to it that
-  nothing is there twice. So work is cancelled without ado where a partition is taken away, and begun again after an
-  error of Kafka's that may pass.
-* Members take part eagerly: when one comes or goes, all stop for a moment. What they were computing is computed again.
-* Only what is committed is read, of transactions that others wrote, too.
+* Work always continues from the committed offset: no record is missing, and `PartitionWriter` ensures that none is
+  written twice. So work is cancelled without cleanup when its partition is revoked, and begins again after an error of
+  Kafka that may pass.
+* Rebalancing is eager: when a member joins or leaves, all stop for a moment, and repeat the computations in progress.
+* Only committed records are read, also of transactions that others wrote.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Work: TypeAlias = Callable[[PartitionStream], Awaitable[None]]
-"""What is done with a partition; returns when there is nothing more to do with it."""
+"""Processing of a partition; returns when there is nothing more to do for it."""
 
 _AGAIN_S: Final = 1.0
 _PLACES: Final = "places"
@@ -56,14 +56,14 @@ _LASTING: Final = (
     *(TopicAuthorizationFailedError, TransactionalIdAuthorizationFailed),
     *(InvalidTopicError, MessageSizeTooLargeError, RecordTooLargeError),
 )
-"""Errors that will be the same however often it is tried."""
+"""Errors that do not pass, however often it is tried."""
 
 
 class SharedTopic(ConsumerRebalanceListener):
-    """A topic whose partitions the processes of a group share; an async context manager.
+    """Topic whose partitions the processes of a group share; an async context manager.
 
     Raises:
-        OperatorError: on entry, Kafka cannot be reached, has no such topic, or knows no transactions.
+        OperatorError: on entry, Kafka cannot be reached, has no such topic, or has no transactions.
     """
 
     def __init__(self, settings: KafkaSettings, client_id: str, topic: str, group: str) -> None:
@@ -107,15 +107,15 @@ class SharedTopic(ConsumerRebalanceListener):
 
     @property
     def ours(self) -> int:
-        """Number of partitions that this process has now."""
+        """Number of partitions that are assigned to this process."""
         return len(self._at_work)
 
     async def run(self, work: Work) -> None:
         """Take part in the group until cancelled.
 
         Raises:
-            OperatorError: Kafka refuses, and will.
-            Exception: what `work` has raised.
+            OperatorError: Kafka refuses, and will continue to.
+            Exception: an error raised by `work`.
         """
         self._work = work
         try:
@@ -126,23 +126,35 @@ class SharedTopic(ConsumerRebalanceListener):
             self._work = None
 
     async def left(self, ends: Mapping[TopicPartition, int]) -> int:
-        """How many records, about, the group has not committed before these offsets; raises `KafkaError`."""
+        """Return how many records before these offsets the group has not committed, approximately.
+
+        Raises:
+            KafkaError: Kafka does not answer.
+        """
         committed, begins = await self.committed(), await self._begins()
         return sum(max(end - max(committed.get(p, 0), begins[p]), 0) for p, end in ends.items())
 
     async def committed(self) -> dict[TopicPartition, int]:
-        """How far the group is, in partitions of which it has committed anything; raises `KafkaError`."""
+        """Return the offsets that the group has committed; partitions without one are absent.
+
+        Raises:
+            KafkaError: Kafka does not answer.
+        """
         async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
             return await self._coordinator.fetch(self.partitions)
 
     async def ends(self) -> Mapping[TopicPartition, int]:
-        """Offsets behind the last records that are committed; raises `KafkaError`."""
+        """Return the offsets behind the last committed records of all partitions.
+
+        Raises:
+            KafkaError: Kafka does not answer.
+        """
         return await self._consumer.end_offsets(list(self.partitions))
 
-    # -- what the group deals us ---------------------------------------------------------------------------------------
+    # -- assignments of the group --------------------------------------------------------------------------------------
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Begin to work on partitions."""
+        """Start the work on partitions."""
         if self._work is None:  # we are leaving
             return
         log.info("group %s: %d of %d partitions are ours", self.group, len(assigned), len(self.partitions))
@@ -150,7 +162,7 @@ class SharedTopic(ConsumerRebalanceListener):
             self._at_work[partition] = self._tasks.create_task(self._keep_at_work(partition))
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """End the work on all partitions before the group deals them anew."""
+        """Stop the work on all partitions, before the group assigns them again."""
         tasks = [*self._at_work.values()]
         self._at_work.clear()
         for task in tasks:
@@ -180,7 +192,7 @@ class SharedTopic(ConsumerRebalanceListener):
         return await self._consumer.beginning_offsets(list(self.partitions))
 
     async def _place(self, partition: TopicPartition) -> int:
-        """Have the partition read from what is committed; returns that."""
+        """Read the partition from the committed offset on; return that offset."""
         first = (await self._consumer.beginning_offsets([partition]))[partition]
         committed = await self._settled(partition)
         if 0 <= committed < first:
@@ -190,9 +202,12 @@ class SharedTopic(ConsumerRebalanceListener):
         return begin
 
     async def _settled(self, partition: TopicPartition) -> int:
-        """What is committed once no transaction can change it, -1 for nothing; raises `KafkaError` while one may.
+        """Return the committed offset, or -1 for none, once no open transaction can change it.
 
-        Who had the partition is fenced, but a broker may note what its last transaction did a moment later.
+        The last owner is fenced, but a broker may note the outcome of its last transaction a moment later.
+
+        Raises:
+            KafkaError: a transaction may still change the offset.
         """
         request = FetchOffsets.of({self.group: {partition.topic: [partition.partition]}}, settled=True)
         async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
@@ -213,7 +228,7 @@ class SharedTopic(ConsumerRebalanceListener):
             isolation_level="read_committed",
             session_timeout_ms=self._settings.session_timeout_ms,
             heartbeat_interval_ms=self._settings.session_timeout_ms // 3,
-            # Whoever reads nothing for long may wait for answers, or have nothing left, and is a member all the same.
+            # A member that reads nothing for long may wait for answers, or have nothing left to do; it stays a member.
             max_poll_interval_ms=_FOR_EVER_MS,
         )
 

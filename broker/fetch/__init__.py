@@ -1,8 +1,8 @@
-"""Reads what partitions hold, from where it is told to: no group, no commits, no threads.
+"""Reads partitions from given offsets: no group, no commits, no threads.
 
-Reading order: decompression (within bounds) -> record_batches (bytes become records, whatever bytes they are) -> losses
-(what can never be read is counted) -> offset_search (where partitions begin and end) -> fetched_partition (what of one
-is here) -> fetch_buffer (what of all that a consumer reads) -> fetch_session (what a broker knows already) -> fetch_api
-(requests and answers in bytes) -> fetcher (asks the brokers, in turn and ahead, for all buffers at once) ->
-read_connection (a client and its fetcher, for any number of readers).
+Reading order: decompression (with a size limit) -> record_batches (bytes to records, also of damaged batches) -> losses
+(counts records that can never be read) -> offset_search (offsets of starts, ends and times) -> fetched_partition
+(fetched data of one partition) -> fetch_buffer (all partitions of one consumer) -> fetch_session (incremental requests)
+-> fetch_api (encoding of requests and answers) -> fetcher (fetches for all buffers at once) -> read_connection (a
+client and its fetcher, for any number of readers).
 """

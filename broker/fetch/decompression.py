@@ -1,7 +1,6 @@
-"""Decompresses the records of a batch within bounds: three kilobytes may become a hundred megabytes.
+"""Decompression of record batches with a size limit: three kilobytes may become a hundred megabytes.
 
-Brokers bound what a batch takes compressed, not what becomes of it, and aiokafka's decoders take all the memory there
-is.
+Brokers limit only the compressed size of a batch, and aiokafka's decoders use any amount of memory.
 """
 
 import struct
@@ -17,15 +16,15 @@ _HEAD_BYTES: Final = 61
 _LENGTH_AT: Final = 8
 _ATTRIBUTES_AT: Final = 21
 _CODEC: Final = 0x07
-_SNAPPY: Final = 2  # which grows twentyfold at most
+_SNAPPY: Final = 2  # expands by a factor of 20 at most
 _modules: Final[dict[int, Any]] = {1: cramjam.gzip, 3: cramjam.lz4, 4: cramjam.zstd}
 
 
 def decompressed(batch: bytes) -> bytes:
-    """The batch (format 2) with its records as they were before they were compressed; its checksum no longer fits.
+    """Return the batch (format 2) with its records decompressed; its checksum no longer matches.
 
     Raises:
-        ValueError: they cannot be decompressed, or become more than `MOST_BYTES`.
+        ValueError: the records cannot be decompressed, or become more than `MOST_BYTES`.
     """
     (attributes,) = struct.unpack_from(">h", batch, _ATTRIBUTES_AT)
     if not attributes & _CODEC:

@@ -1,7 +1,7 @@
-"""What one consumer reads, of all that a fetcher fetches: its partitions, and what came of them and was not taken.
+"""Buffer of one consumer in a fetcher: its partitions, and their fetched records that were not taken yet.
 
-Consumers that share a fetcher share its requests and nothing else: a buffer that is full is left out of them until
-there is room in it, and one whose consumer does not come (`pause`) holds up no other.
+Consumers of the same fetcher share its requests and nothing else. A full buffer is left out of the requests until it
+has room. A buffer whose consumer does not poll (`pause`) delays no other.
 """
 
 import asyncio
@@ -16,34 +16,34 @@ from broker.fetch.losses import Losses
 
 _HELD_BYTES: Final = 4 * 1024 * 1024
 _WAITING_BYTES: Final = 1024 * 1024
-"""Bytes that are here of what nobody will take for now, after which no more of it is fetched: of a buffer that pauses,
-and of each partition that is left out."""
+"""Bytes held that nobody takes for now, after which no more are fetched: of a buffer that pauses, and of each partition
+that is left out."""
 _LEFT_OUT_BYTES: Final = 8 * _WAITING_BYTES
-"""The same, of all partitions that are left out."""
+"""The same limit for all partitions together that are left out."""
 
 
 class FetchBuffer:
     """Buffer between a fetcher and one consumer, made by `Fetcher.open_buffer`."""
 
     def __init__(self, losses: Losses, look_again: Callable[[], None], know: Callable[[str], object]) -> None:
-        """`look_again` is called when something else may be fetched, and `know` with topics that are to be known."""
+        """Take two callbacks: `look_again` wakes the fetcher, and `know` adds a topic to the client's metadata."""
         self._losses = losses
         self._look_again = look_again
         self._know = know
         self._paused = False
-        """Whether nobody will take for now what is here."""
+        """True if the consumer takes nothing for now."""
         self._partitions: dict[TopicPartition, FetchedPartition] = {}
         self._ready: dict[FetchedPartition, None] = {}
-        """Those of which there is something to take, in turn."""
+        """Partitions with records to take, in turn."""
         self._left_out: frozenset[str | tuple[str, int]] = frozenset()
-        """Topics, and partitions of others, that are not to be taken from for now."""
+        """Topics, and partitions of other topics, that are not taken from for now."""
         self._arrived = asyncio.Event()
         self._refusal: KafkaError | None = None
 
     # -- which partitions ----------------------------------------------------------------------------------------------
 
     def begin(self, partition: TopicPartition, position: int) -> asyncio.Future[int]:
-        """Read a partition from `position`, or from its `START` or `END`; returns the first position, once known."""
+        """Read a partition from `position`, or from its `START` or `END`; return a future of the first position."""
         self.stop([partition])
         start: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         state = FetchedPartition(partition, position, start, self._losses)
@@ -54,7 +54,7 @@ class FetchBuffer:
         return start
 
     def stop(self, partitions: Collection[TopicPartition]) -> None:
-        """Read these no more; what is here of them is dropped, and nobody gets it."""
+        """Stop reading partitions; their fetched records are dropped."""
         for partition in partitions:
             state = self._partitions.pop(partition, None)
             if state is not None:
@@ -63,7 +63,7 @@ class FetchBuffer:
         self._look_again()
 
     def leave_out(self, topics: Collection[str | tuple[str, int]]) -> None:
-        """Have `poll` return none of these topics or partitions, and keep a little of them, until called anew."""
+        """Make `poll` skip these topics or partitions, and hold only a few of their records, until the next call."""
         self._left_out = frozenset(topics)
         self._look_again()
         self._arrived.set()
@@ -74,22 +74,22 @@ class FetchBuffer:
         return frozenset(self._partitions)
 
     def taken(self, partition: TopicPartition) -> int:
-        """Offset after all that `poll` has returned or passed of a partition; -1 if that is not read."""
+        """Return the offset behind all records that `poll` returned or passed; -1 if the partition is not read."""
         state = self._partitions.get(partition)
         return state.taken if state else -1
 
     def end(self, partition: TopicPartition) -> int | None:
-        """Offset after the partition's last record that can be read, as last heard; None while it was not."""
+        """Return the offset behind the partition's last readable record, as received last; None before that."""
         state = self._partitions.get(partition)
         return state.end if state else None
 
     # -- records -------------------------------------------------------------------------------------------------------
 
     async def poll(self, max_records: int = 500, max_bytes: int | None = None) -> dict[TopicPartition, TakenRecords]:
-        """Take the next records; waits for them. The last of them may go beyond `max_bytes`; None: sizes do not count.
+        """Wait for the next records, and take them. The last one may go beyond `max_bytes`; None ignores sizes.
 
-        A partition that is named without records has moved all the same: there were marks of transactions, records of
-        those that were aborted, or damage.
+        A partition that is returned without records has moved all the same: it had transaction markers, records of
+        aborted transactions, or damage.
 
         Raises:
             KafkaError: Kafka refuses this client.
@@ -106,13 +106,13 @@ class FetchBuffer:
             await self._arrived.wait()
 
     def pause(self) -> None:
-        """Have what is here wait for the next `poll`, and nobody else wait for that."""
+        """Hold fetched records until the next `poll`, without making other buffers wait for it."""
         self._paused = True
         if self._ready:
             self._look_again()
 
     def refuse(self, error: KafkaError) -> None:
-        """Have `poll` raise this: Kafka refuses us."""
+        """Make `poll` raise this error, because Kafka refuses this client."""
         self._refusal = error
         self._arrived.set()
 
@@ -123,7 +123,7 @@ class FetchBuffer:
             taken = state.take(limit, room)
             del self._ready[state]
             if state.ready:
-                self._ready[state] = None  # the others come first now
+                self._ready[state] = None  # now the others come first
             else:
                 self._look_again()
             if taken.records or state.taken > before:
@@ -136,7 +136,7 @@ class FetchBuffer:
         return found
 
     def _wanted(self) -> list[FetchedPartition]:
-        """Those of which there is something to take that may be taken."""
+        """Return the partitions with records to take, without those that are left out."""
         if not self._left_out:
             return list(self._ready)
         return [state for state in self._ready if not self._is_left_out(state)]
@@ -145,16 +145,16 @@ class FetchBuffer:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing here that may be taken."""
+        """True if there is nothing to take."""
         return not self._wanted()
 
     @property
     def is_being_taken(self) -> bool:
-        """Whether there is something here that somebody will take in a moment."""
+        """True if there are records that the consumer will take in a moment."""
         return not (self._paused or self.is_empty)
 
     def to_read(self, most_bytes: int = _HELD_BYTES) -> list[FetchedPartition]:
-        """Partitions of which there is room for more, where the buffer is to hold so much."""
+        """Return the partitions with room for more records, if the buffer may hold `most_bytes`."""
         most_bytes = min(most_bytes, _WAITING_BYTES if self._paused else _HELD_BYTES)
         if sum(state.held_bytes for state in self._wanted()) >= most_bytes:
             return []
@@ -174,11 +174,11 @@ class FetchBuffer:
         return len(self._partitions)
 
     def reads(self, state: FetchedPartition) -> bool:
-        """Whether a partition is still read."""
+        """Return true if a partition is still read."""
         return self._partitions.get(state.key) is state
 
     def came(self, state: FetchedPartition) -> None:
-        """Note that there may be something to take of a partition."""
+        """Note that there may be records to take from a partition."""
         if state.ready:
             self._ready.setdefault(state)
             self._arrived.set()

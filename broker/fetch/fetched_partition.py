@@ -1,7 +1,7 @@
-"""One partition that is read: what has come of it and was not taken, and where the next fetch of it begins.
+"""Partition that is read: fetched batches that were not taken yet, and the position of the next fetch.
 
-Batches stay as they came until somebody takes records, so that those who ask for few at a time keep the event loop for
-as long as few take. Damage is read again before it is believed: bytes may have been changed on their way.
+Batches stay encoded until their records are taken, so a consumer that takes a few at a time blocks the event loop only
+briefly. A damaged batch is read again before it is passed over, since its bytes may have changed on the way.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ BELIEVED_AFTER: Final = 3
 
 
 class Divergence(NamedTuple):
-    """Place up to which a log is the one that was read before: there it was cut, and may hold other records since."""
+    """Point up to which a log equals the one that was read before. It was cut there, and may hold other records now."""
 
     epoch: int
     """Epoch of the leader that wrote the last record before `end`."""
@@ -46,11 +46,11 @@ class TakenRecords(NamedTuple):
 
     records: list[Record]
     sizes: Mapping[int, int]
-    """Bytes that each takes, by offset; empty where nobody asked."""
+    """Bytes of each record, by offset; empty if sizes do not matter."""
 
 
 class FetchedPartition:
-    """Partition that is read from `position` on; a negative one is a place that is yet to be found."""
+    """Partition that is read from `position` on; a negative position is `START` or `END`, and yet to be found."""
 
     __slots__ = ("_damaged_at", "_losses", "_reading", "_tries", "_waiting", "end", "epoch", "failures", "held_bytes",
                  "key", "out_of_range", "position", "seeking", "set_aside", "start", "taken")  # fmt: skip
@@ -58,23 +58,24 @@ class FetchedPartition:
     def __init__(self, key: TopicPartition, position: int, start: asyncio.Future[int], losses: Losses) -> None:
         self.key = key
         self.position = position
-        """Where the next fetch begins, or `START` or `END`."""
+        """Offset at which the next fetch begins, or `START` or `END`."""
         self.epoch = UNKNOWN_EPOCH
-        """Epoch of the leader that wrote what lies before `position`: who lacks it says where its log ends."""
+        """Epoch of the leader that wrote the record before `position`; a leader without that record tells where its log
+        ends."""
         self.start = start
-        """Done with the first position once that is known."""
+        """Future of the first position."""
         self.taken = position
-        """Offset after all that was taken, or passed because nobody is to read it."""
+        """Offset behind all records that were taken, or passed because nobody may read them."""
         self.end: int | None = None
-        """Offset after the partition's last record, as last heard."""
+        """Offset behind the partition's last record, as received last."""
         self.seeking = False
-        """Whether its position is being asked for."""
+        """True while its position is looked up."""
         self.out_of_range = False
-        """Whether the log does not hold its position."""
+        """True if the log does not hold its position."""
         self.set_aside = False
-        """Whether it is not fetched for a moment, since its broker refused it."""
+        """True while it is not fetched, for a moment after its broker refused it."""
         self.failures = 0
-        """Times that it was, one after the other."""
+        """Number of times in a row that its broker refused it."""
         self.held_bytes = 0
         self._waiting: deque[FetchedBatch] = deque()
         self._reading: Iterator[Record | Damage] | None = None
@@ -83,7 +84,7 @@ class FetchedPartition:
         self._tries = 0
 
     def move_to(self, position: int) -> None:
-        """Go on from `position`, without what is here."""
+        """Continue from `position`, and drop the fetched batches."""
         self.position = self.taken = position
         self.epoch = UNKNOWN_EPOCH
         self.held_bytes = 0
@@ -93,12 +94,12 @@ class FetchedPartition:
             self.start.set_result(position)
 
     def skip_to(self, position: int) -> None:
-        """Fetch from `position` on; what is here of before is still to be taken."""
+        """Fetch from `position` on; batches fetched before can still be taken."""
         self.position = position
         self.epoch = UNKNOWN_EPOCH
 
     def add(self, data: bytes, end: int, aborted: Sequence[AbortedTransaction] = ()) -> bool:
-        """Take what a fetch from `position` brought; False if it holds no whole batch."""
+        """Add the data of a fetch from `position`; False if there is data without a whole batch."""
         self.end = end
         self.failures = 0
         batches = split(data, self.position, end)
@@ -113,7 +114,7 @@ class FetchedPartition:
         return True
 
     def go_back(self, divergence: Divergence) -> None:
-        """Go on from where the log was cut, behind which it may hold other records than those that came."""
+        """Continue from the point where the log was cut; records fetched behind it may have been replaced."""
         if divergence.end >= self.position:
             self.epoch = divergence.epoch
             return
@@ -121,7 +122,7 @@ class FetchedPartition:
         self.move_to(min(divergence.end, self.taken))
 
     def pass_over(self, damage: Damage) -> bool:
-        """Note damage; returns whether it is to be believed, which it is when it has been read often enough."""
+        """Note damage; return true if it is passed over, false if it is read again first."""
         if not damage.certain:
             self._tries = self._tries + 1 if self._damaged_at == damage.first else 1
             self._damaged_at = damage.first
@@ -133,9 +134,9 @@ class FetchedPartition:
         return True
 
     def take(self, limit: int, most_bytes: int | None = None) -> TakenRecords:
-        """Take up to so many of the records that are here; the last of them may go beyond `most_bytes`.
+        """Take up to `limit` fetched records; the last one may go beyond `most_bytes`.
 
-        None: their sizes do not count.
+        None: sizes do not matter.
         """
         taken: list[Record] = []
         sizes: dict[int, int] = {}
@@ -166,5 +167,5 @@ class FetchedPartition:
 
     @property
     def ready(self) -> bool:
-        """Whether there may be records to take."""
+        """True if there may be records to take."""
         return bool(self._waiting)

@@ -1,21 +1,21 @@
-"""Reads partitions from brokers, ahead of those who take the records: one request for all of them.
+"""Fetcher: reads partitions from brokers in advance, with one request per broker for all readers.
 
-    open_buffer -> begin(partition, from where) -> position known -> fetch, one a broker at a time -> buffers -> poll
+    open_buffer -> begin(partition, start) -> position known -> fetch, one per broker at a time -> buffers -> poll
 
 Rules.
-* Each fetch is of all partitions that its broker leads, whoever reads them, from where the last one ended; so none
-  waits for another, and what was written at once comes at once. It is sent as soon as all is taken, since requests are
-  what costs, and who takes everything at once shall find more in each; or after a moment. Nobody waits for those who
-  take nothing.
-* A partition whose buffer is full, or that its broker refused, is left out for a while; the others are read on. Fetches
-  that leave one out for its buffer are held for a moment only: it is read again as soon as there is room.
-* Fetches have connections of their own: what else is asked never waits behind one that a broker holds. One that lacks
-  a partition that is new is broken off, together with its connection.
-* Of transactions only what is committed is read, once it is: an open one holds up what lies behind its first record.
-* Nothing is passed over in silence. Where the log begins after what was to be read, or ends before it, reading goes on
-  from its start, with an alarm (`losses`). Each fetch names the leader's epoch of what was read last: one who has lost
-  that says where its log was cut, and reading goes on from there, with an alarm, too.
-* No error of a broker's ends it, but for a refusal, which `poll` raises: it tries again after a pause.
+* Each fetch covers all partitions that its broker leads, whoever reads them, from where the last one ended. So no
+  partition waits for another, and records that were written together arrive together. A fetch is sent once all records
+  are taken, or after a moment. Requests are the main cost, so a reader that takes everything at once should find more
+  in each. No reader waits for one that takes nothing.
+* A partition whose buffer is full, or that its broker refused, is left out for a while; the others are read on. A fetch
+  that leaves out a partition because of its buffer waits only briefly: the partition is read again once there is room.
+* Fetches have connections of their own, so no other request waits behind a fetch that a broker holds. A fetch that
+  lacks a new partition is cancelled, together with its connection.
+* Of transactions only committed records are read; an open transaction blocks the records behind its first one.
+* No loss is silent. If the log begins behind the next position, or ends before it, reading continues from the start of
+  the log, with an alarm (`losses`). Each fetch names the leader epoch of the last record read. A leader that has lost
+  this record tells where its log was cut, and reading continues from there, also with an alarm.
+* No error of a broker ends the fetcher, which tries again after a pause. Only a refusal is raised, by `poll`.
 """
 
 import asyncio
@@ -49,41 +49,41 @@ from broker.fetch_pace import FetchPace
 log = logging.getLogger(__name__)
 
 _PATIENCE_S: Final = 0.05
-"""The longest that a partition waits for what is here of others to be taken."""
+"""Longest time that a partition waits until fetched records of others are taken."""
 _BRIEF_MS: Final = 50
-"""The longest that a fetch is held which leaves a partition out, so that it can be read again."""
+"""Longest wait of a fetch that leaves a partition out, so that this one is read again soon."""
 _CONNECTIONS: Final[Any] = "fetch"
-"""Word by which aiokafka keeps connections for fetches: one for each broker."""
+"""Name under which aiokafka keeps connections for fetches, one per broker."""
 _PARTITION_BYTES: Final = 1024 * 1024
 _MOST_PARTITION_BYTES: Final = 64 * 1024 * 1024
 _FETCH_BYTES: Final = 16 * 1024 * 1024
 _HELD_BYTES: Final = 64 * 1024 * 1024
-"""Bytes that are here of all buffers together, about, and were not taken; what is under way comes on top."""
+"""Approximate bytes held by all buffers together; fetches in progress come on top."""
 _BACKOFF_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
 _REFUSED: Final = (ClusterAuthorizationFailedError, TopicAuthorizationFailedError)
 _SESSION_UNKNOWN: Final = (70, 71)
-"""Errors of a session that the broker no longer has, or not so; asked without it, it answers."""
+"""Errors of a session that the broker no longer has, or has in another state; it answers a request without one."""
 _DAMAGED: Final = (CorruptRecordException, InvalidMessageError)
 
 
 _Asked: TypeAlias = tuple[FetchBuffer, FetchedPartition]
-"""Partition that is read, and for whom."""
+"""Partition that is read, with its buffer."""
 
 
 class _Fetch:
-    """A fetch under way: from where it reads which partitions."""
+    """Fetch in progress: its partitions and their positions."""
 
     def __init__(self, node: int, partitions: Iterable[_Asked], *, brief: bool) -> None:
         self.node = node
         self.brief = brief
-        """Whether it ends in a moment, whatever comes."""
+        """True if its wait is short."""
         self.asked = {state.key: (buffer, state, state.position) for buffer, state in partitions}
         self.task: asyncio.Task[None] | None = None
         self.answered = False
-        """Whether the broker has answered, and only a pause is left."""
+        """True if the broker has answered, and only a pause is left."""
 
     def break_off_unless_of(self, partitions: Iterable[_Asked]) -> None:
-        """Break it off if one of these is not read by it, or from another place, and it may be held for long."""
+        """Cancel the fetch if it lacks one of these partitions or positions, unless it ends soon anyway."""
         if self.answered or self.brief or self.task is None:
             return
         if any(self.asked.get(state.key) != (buffer, state, state.position) for buffer, state in partitions):
@@ -91,7 +91,7 @@ class _Fetch:
 
 
 class Fetcher:
-    """Reader of any number of partitions over one client; `run` reads, beside those who `poll`, until cancelled."""
+    """Reader of any number of partitions over one client; `run` fetches until cancelled."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class Fetcher:
         partition_bytes: int = _PARTITION_BYTES,
         lasting: bool = True,
     ) -> None:
-        """One that is not `lasting` reads so little that no broker need remember what."""
+        """Make a fetcher; without `lasting` it reads so little that brokers need not keep a session."""
         self._pace = pace
         self._client = client
         self._losses = losses or Losses()
@@ -110,41 +110,41 @@ class Fetcher:
         self._buffers: dict[FetchBuffer, None] = {}
         self._fetches: dict[int, _Fetch] = {}
         self._sessions = defaultdict[int, FetchSession](lambda: FetchSession(lasting=lasting))
-        """By broker."""
+        """Fetch sessions by broker."""
         self._tasks = asyncio.TaskGroup()
         self._look_again = asyncio.Event()
         self._patient = False
-        """Whether what came last came but a moment ago."""
+        """True for a moment after records have arrived."""
         self._patience: asyncio.TimerHandle | None = None
         self._rest: asyncio.TimerHandle | None = None
-        """The end of the time in which nothing is fetched."""
+        """Timer that ends the time in which nothing is fetched; None outside of it."""
         self._refreshing = False
         self._refreshes = 0
         self._failures = 0
         self._loop = asyncio.get_running_loop()
 
     def open_buffer(self) -> FetchBuffer:
-        """Return what a consumer reads by; it reads until `close_buffer`."""
+        """Open the buffer of a consumer, which is filled until `close_buffer`."""
         buffer = FetchBuffer(self._losses, self._look_again.set, self._client.add_topic)
         self._buffers[buffer] = None
         return buffer
 
     def close_buffer(self, buffer: FetchBuffer) -> None:
-        """Read nothing more for a buffer, and ask about its topics no more."""
+        """Stop reading for a buffer, and stop following its topics."""
         buffer.stop(buffer.partitions)
         del self._buffers[buffer]
         if left := {partition.topic for buffer in self._buffers for partition in buffer.partitions}:
             self._client.set_topics(left)
 
     def rest(self, seconds: float) -> None:
-        """Begin no fetch for so long, so that the next one brings more."""
+        """Begin no fetch for `seconds`, so that the next one returns more records."""
         if self._rest is not None:
             self._rest.cancel()
         self._rest = self._loop.call_later(seconds, self._end_rest)
 
     def _is_due(self) -> bool:
-        """Whether to fetch more."""
-        if self._rest is not None:  # not by the clock: uvloop's timers may end before the time they name
+        """Return true if it is time to fetch more."""
+        if self._rest is not None:  # not by comparing times: uvloop's timers may fire early
             return False
         if not self._patient:
             return True
@@ -163,7 +163,7 @@ class Fetcher:
                 await self._look_again.wait()
 
     def _be_patient(self) -> None:
-        """Give those who take records a moment before more are fetched."""
+        """Give the readers a moment to take records, before more are fetched."""
         if self._patience is not None:
             self._patience.cancel()
         self._patient = True
@@ -188,7 +188,10 @@ class Fetcher:
                 self._start_fetch(_Fetch(node, asked, brief=not complete))
 
     def _by_node(self) -> tuple[dict[int, list[_Asked]], bool]:
-        """What can be fetched now, by broker, and whether that is all; has found out what is missing for the others."""
+        """Return the partitions that can be fetched now, by broker, and true if no buffer left any out.
+
+        For the other partitions, start to look up the position or the leader that is missing.
+        """
         by_node: dict[int, list[_Asked]] = {}
         leaderless, complete = False, True
         most_bytes = _HELD_BYTES // max(len(self._buffers), 1)
@@ -242,14 +245,14 @@ class Fetcher:
 
     def _request(self, fetch: _Fetch) -> Fetch:
         asked = [*fetch.asked.values()]
-        random.shuffle(asked)  # the first ones fill the answer when there is more than it may hold
+        random.shuffle(asked)  # the first partitions fill the answer if its size is limited
         wanted = {state.key: (position, state.epoch, self._partition_bytes) for _, state, position in asked}
         request = self._sessions[fetch.node].request(wanted)
         wait_ms = self._pace.wait_ms(time.monotonic())
         return Fetch.of(request, min(wait_ms, _BRIEF_MS) if fetch.brief else wait_ms, _FETCH_BYTES)
 
     def _on_answer(self, fetch: _Fetch, answer: FetchAnswer) -> list[FetchedPartition]:
-        """Take what came; returns the partitions that cannot be read now."""
+        """Add the data of an answer; return the partitions that cannot be read now."""
         refused: list[FetchedPartition] = []
         if answer.code in _SESSION_UNKNOWN:
             return refused
@@ -260,7 +263,7 @@ class Fetcher:
         for part in answer.partitions:
             buffer, state, position = fetch.asked[part.key]
             if not buffer.reads(state) or state.position != position:
-                continue  # no longer ours, or moved meanwhile
+                continue  # no longer read, or moved meanwhile
             if part.diverged is not None:
                 state.go_back(part.diverged)
             elif not part.code:
@@ -274,13 +277,13 @@ class Fetcher:
         return refused
 
     def _on_data(self, state: FetchedPartition, part: PartitionData) -> bool:
-        """Take what came of a partition; returns whether anything did."""
-        if not state.add(part.data, part.end, part.aborted):  # not one whole batch: only old brokers cut the first one
+        """Add the data of a partition; return true if there is any."""
+        if not state.add(part.data, part.end, part.aborted):  # no whole batch: only old brokers cut the first one
             self._partition_bytes = min(2 * self._partition_bytes, _MOST_PARTITION_BYTES)
         return bool(part.data)
 
     def _is_cared_for(self, buffer: FetchBuffer, state: FetchedPartition, code: int) -> bool:
-        """Do what the error of a partition asks for; returns whether it can be read on at once."""
+        """Handle the error of a partition; return true if it can be read on at once."""
         error = for_code(code)
         if error is OffsetOutOfRangeError:
             state.out_of_range = True
@@ -302,7 +305,7 @@ class Fetcher:
         self._tasks.create_task(self._take_up(refused), name="read again what was refused")
 
     async def _take_up(self, refused: list[FetchedPartition]) -> None:
-        """Read partitions again, after a look at who leads them."""
+        """Read partitions again, after an update of the metadata."""
         try:
             await self._client.force_metadata_update()
             await asyncio.sleep(_pause_s(min(state.failures for state in refused) - 1))
@@ -318,7 +321,7 @@ class Fetcher:
             connection.close()
 
     async def _refresh(self) -> None:
-        """Learn anew who leads what, not too often."""
+        """Update the metadata, at a limited rate."""
         try:
             await self._client.force_metadata_update()
             await asyncio.sleep(_pause_s(self._refreshes))
@@ -327,10 +330,10 @@ class Fetcher:
             self._refreshing = False
             self._look_again.set()
 
-    # -- places --------------------------------------------------------------------------------------------------------
+    # -- positions -----------------------------------------------------------------------------------------------------
 
     async def _seek(self, buffer: FetchBuffer, state: FetchedPartition) -> None:
-        """Find the place that a partition is to be read from, or the next one to that where it no longer is."""
+        """Find the position from which to read a partition, or the nearest one if that position is gone."""
         try:
             if state.out_of_range:
                 await self._find_way_back(buffer, state)
@@ -346,7 +349,7 @@ class Fetcher:
 
     async def _find_way_back(self, buffer: FetchBuffer, state: FetchedPartition) -> None:
         key, position = state.key, state.position
-        await self._client.force_metadata_update()  # who led it and does no longer may know less of it
+        await self._client.force_metadata_update()  # a former leader may know less of the log
         start = (await find_offsets(self._client, {key: START}))[key]
         end = (await find_offsets(self._client, {key: END}))[key]
         if not buffer.reads(state):
@@ -357,11 +360,11 @@ class Fetcher:
         elif position > end:
             self._losses.cut(key, position, start, end)
             state.move_to(start)
-        else:  # it may be that the epoch is not known there
+        else:  # the leader may not know the epoch
             state.skip_to(position)
         state.out_of_range = False
 
 
 def _pause_s(times: int) -> float:
-    """Seconds to wait after it failed so many times before."""
+    """Return the seconds to wait after `times` earlier failures."""
     return _BACKOFF_S[min(times, len(_BACKOFF_S) - 1)]

@@ -1,4 +1,4 @@
-"""Records that can never be read: an alarm each time, and a count, since nothing else would tell of them."""
+"""Records that can never be read: each loss is logged and counted, since nothing else reports it."""
 
 import logging
 from typing import Final
@@ -18,28 +18,28 @@ LOST: Final = Counter(
 
 
 class Losses:
-    """Alarm for what can never be read; a silent one is for who only looks at what others read."""
+    """Alarm for lost records; a silent one is for a process that only looks at the partitions of others."""
 
     def __init__(self, *, silent: bool = False) -> None:
         self._silent = silent
 
     def deleted(self, partition: TopicPartition, position: int, start: int) -> None:
-        """Say that the log begins only after what was to be read next."""
+        """Report that the log begins behind the next position."""
         what = f"deleted before they were read: the log begins at {start}, to be read was {position}"
         self._report(partition, "deleted", start - position, what)
 
     def cut(self, partition: TopicPartition, position: int, start: int, end: int) -> None:
-        """Say that the log ends before what was to be read next, and is read from its start again."""
+        """Report that the log ends before the next position, and is read again from its start."""
         what = f"gone with the end of the log: it ends at {end}, to be read was {position}; reading all, from {start}"
         self._report(partition, "cut", position - end, what)
 
     def replaced(self, partition: TopicPartition, position: int, end: int) -> None:
-        """Say that the log was cut at `end`, before what was to be read next, and may hold other records since."""
+        """Report that the log was cut at `end`, before the next position, and may hold other records since."""
         what = f"gone with the end of the log: it was cut at {end}, to be read was {position}; reading on from the cut"
         self._report(partition, "cut", position - end, what)
 
     def damaged(self, partition: TopicPartition, damage: Damage) -> None:
-        """Say that what the log holds at some offsets cannot be read."""
+        """Report that the log cannot be read at some offsets."""
         what = f"passed over, they cannot be read at {damage.first} and on: {damage.reason}"
         self._report(partition, "damaged", damage.next - damage.first, what)
 

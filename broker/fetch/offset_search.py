@@ -1,4 +1,4 @@
-"""Where partitions begin and end, and where in them a time lies: asked of the brokers that lead them."""
+"""Offsets of the starts and ends of partitions, and of times in them, requested from their leaders."""
 
 import asyncio
 from collections.abc import Mapping
@@ -16,10 +16,10 @@ START: Final = -2
 async def find_offsets(client: AIOKafkaClient, wanted: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
     """Find an offset of each partition: its `START`, its `END`, or that of the first record of a time in ms or later.
 
-    A partition that holds no record of such a time is absent.
+    A partition without a record of that time or later is absent.
 
     Raises:
-        KafkaError: a partition has no leader, or its leader does not say.
+        KafkaError: a partition has no leader, or its leader does not answer.
     """
     by_node: dict[int, dict[TopicPartition, int]] = {}
     for partition, time_ms in wanted.items():

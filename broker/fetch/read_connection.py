@@ -1,7 +1,7 @@
-"""Connection to Kafka over which any number of readers read: one client, and one request for what all of them read.
+"""Connection to Kafka that any number of readers share: one client, and one fetch request for all of them.
 
-A worker reads the online queries of all its instances over one, and the offline ones over another: what is written at
-once comes at once, not each when its own request is answered, and an idle instance asks for nothing.
+A worker reads the online queries of all its instances over one connection, and the offline ones over another. Records
+that were written together arrive together, and an idle instance causes no requests.
 """
 
 import asyncio
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 class ReadConnection:
-    """Client and fetcher that readers share; an async context manager, open for longer than they are."""
+    """Client and fetcher that readers share; an async context manager, open for longer than the readers."""
 
     client: "AIOKafkaClient"
     fetcher: Fetcher
 
     def __init__(self, settings: KafkaSettings, client_id: str, pace: FetchPace | None = None) -> None:
-        """`pace` is how eagerly it reads, if not as usual."""
+        """Use `pace` for the wait of fetches; None: that of the settings."""
         self._settings = settings
         self._client_id = client_id
         self._pace = pace or FetchPace(settings)

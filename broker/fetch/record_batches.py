@@ -1,12 +1,12 @@
-"""Record batches become records, whatever bytes they hold: what cannot be read is said to be damaged, never raised.
+"""Decoding of record batches of any content: unreadable records are returned as damage, never raised as an error.
 
-Anybody may write to a topic. aiokafka's parser, in C, reads what is as it should be; it stops at a header whose name is
-not UTF-8, and at anything worse. From there on the slow reader here goes record by record, by the lengths that they
-carry: it takes such names with `surrogateescape`, so that their bytes are kept, and passes over the single record that
-makes no sense.
+Anybody may write to a topic. aiokafka's parser in C reads valid batches. It stops at a header name that is not UTF-8,
+and at anything worse. From there on the slower reader in this module decodes record by record, by their lengths. It
+decodes such names with `surrogateescape`, which keeps their bytes, and passes over a single record that is invalid.
 
-Where a batch ends is known from its head alone, so that the next fetch can be sent before this one is read. So is
-whether it belongs to a transaction that was aborted: its records are passed, as are the marks that end transactions.
+The header of a batch tells where it ends, so the next fetch can be sent before this one is decoded. It also tells
+whether the batch belongs to an aborted transaction. Records of aborted transactions are passed over, as are the markers
+that end transactions.
 """
 
 import struct
@@ -21,7 +21,7 @@ from broker.fetch.decompression import decompressed
 from broker.kafka_types import Record
 
 UNKNOWN_EPOCH: Final = -1
-"""Epoch of a leader that is not known."""
+"""Epoch of an unknown leader."""
 _PREFIX: Final = struct.Struct(">qi")
 _V2_HEAD: Final = struct.Struct(">qiibIhiqqqhii")
 _MAGIC_AT: Final = 16
@@ -40,41 +40,41 @@ _PRODUCER_AT: Final = 43
 
 
 class AbortedTransaction(NamedTuple):
-    """A transaction whose records are not to be read."""
+    """Aborted transaction, whose records must not be read."""
 
     producer: int
-    """Id that Kafka gave the producer, which stands in the head of each batch."""
+    """Producer id that Kafka assigned; it is in the header of each batch."""
     first: int
-    """Offset of its first record; it ends with the next mark of this producer."""
+    """Offset of its first record; the transaction ends with the next marker of this producer."""
 
 
 class FetchedBatch(NamedTuple):
-    """A batch as it came, and the offsets that it spans by its head."""
+    """Encoded batch, and the offsets that it spans according to its header."""
 
     first: int
     next: int
     data: bytes
     problem: str = ""
-    """Why it cannot be a batch, if so."""
+    """Why it cannot be a batch; empty if it can."""
     aborted: bool = False
-    """Whether its transaction was aborted, so that nobody is to read it."""
+    """True if its transaction was aborted, so that its records must not be read."""
 
 
 class Damage(NamedTuple):
-    """Offsets that hold what cannot be read."""
+    """Offsets whose records cannot be read."""
 
     first: int
     next: int
     reason: str
     certain: bool
-    """Whether reading it again from the broker would give the same."""
+    """True if reading the offsets from the broker again would give the same."""
 
 
 def split(data: bytes, position: int, end: int) -> list[FetchedBatch]:
-    """Cut what a fetch from `position` brought into its batches, less one at the end that is not whole.
+    """Split the data of a fetch from `position` into batches, without an incomplete one at the end.
 
-    `end` is the offset after the partition's last record; a batch that says to reach beyond it is damaged, and ends
-    where the one after it begins.
+    `end` is the offset behind the partition's last record. A batch that claims to reach beyond it is damaged, and ends
+    where the next one begins.
     """
     found: list[FetchedBatch] = []
     at, size = 0, len(data)
@@ -97,7 +97,7 @@ def split(data: bytes, position: int, end: int) -> list[FetchedBatch]:
 
 def _span(data: bytes, first: int, position: int, end: int) -> FetchedBatch:
     delta = 0
-    if data[_MAGIC_AT] >= _V2:  # else a compressed one carries its last offset
+    if data[_MAGIC_AT] >= _V2:  # an older compressed batch carries its last offset
         if len(data) < _V2_HEAD.size:
             return FetchedBatch(position, position + 1, data, "a batch without a whole head")
         (delta,) = _LAST_DELTA.unpack_from(data, _LAST_DELTA_AT)
@@ -107,7 +107,7 @@ def _span(data: bytes, first: int, position: int, end: int) -> FetchedBatch:
 
 
 def epoch_of(batch: FetchedBatch) -> int:
-    """Epoch of the leader that wrote a batch, if it says."""
+    """Return the epoch of the leader that wrote a batch; UNKNOWN_EPOCH if the batch does not name it."""
     if batch.problem or batch.data[_MAGIC_AT] < _V2:
         return UNKNOWN_EPOCH
     (epoch,) = _EPOCH.unpack_from(batch.data, _PREFIX.size)
@@ -115,7 +115,7 @@ def epoch_of(batch: FetchedBatch) -> int:
 
 
 def mark_aborted(batches: list[FetchedBatch], aborted: Iterable[AbortedTransaction]) -> None:
-    """Mark the batches, in the order of the log, that belong to transactions that were aborted."""
+    """Mark the batches that belong to aborted transactions; `batches` are in the order of the log."""
     begins = sorted(aborted, key=lambda transaction: transaction.first, reverse=True)
     open_: set[int] = set()
     for place, batch in enumerate(batches):
@@ -133,14 +133,14 @@ def mark_aborted(batches: list[FetchedBatch], aborted: Iterable[AbortedTransacti
 
 
 def read_batch(topic: str, partition: int, batch: FetchedBatch, position: int) -> Iterator[Record | Damage]:
-    """Read the records of a batch from `position` on, one after another; raises nothing for their sake."""
+    """Decode the records of a batch from `position` on; errors in them are yielded as damage."""
     if batch.problem:
         yield Damage(position, batch.next, batch.problem, certain=False)
         return
     try:
         opened = MemoryRecords(batch.data).next_batch()
         problem = "" if opened is not None and opened.validate_crc() else "its checksum does not fit"
-    except Exception as error:  # noqa: BLE001 - the parser in C raises what it likes
+    except Exception as error:  # noqa: BLE001 - the parser in C raises many types
         opened, problem = None, repr(error)
     if opened is None or problem:
         yield Damage(position, batch.next, problem, certain=False)
@@ -170,7 +170,7 @@ def _record(
 ) -> Record:  # fmt: skip
     return Record(
         topic, partition, offset, timestamp or 0, timestamp_type or 0, key, value, None,
-        -1 if key is None else len(key), -1 if value is None else len(value), tuple(headers),  # pyright: ignore[reportArgumentType] - aiokafka says that no header is None
+        -1 if key is None else len(key), -1 if value is None else len(value), tuple(headers),  # pyright: ignore[reportArgumentType] - aiokafka's types exclude a header of None
     )  # fmt: skip
 
 
@@ -218,9 +218,9 @@ _Read = tuple[int, int, bytes | None, bytes | None, list[tuple[str, bytes | None
 
 
 def _read_record(data: bytearray, base: int) -> _Read | None:
-    """Offset, time after the batch's, key, value and headers of one record; None if it makes no sense."""
+    """Return offset, time after the batch's, key, value and headers of one record; None if it is invalid."""
     try:
-        at = 1  # attributes, of which there are none
+        at = 1  # attributes, which are not used
         delta_ms, at = decode_varint(data, at)
         delta, at = decode_varint(data, at)
         key, at = _bytes(data, at)
