@@ -1,15 +1,14 @@
-"""Load beyond what the machine can answer: how much is answered in time all the same, and how the rest is told.
+"""Overload: share of queries answered in time beyond the machine's capacity, and the refusal of the rest.
 
-By two doors: a plain Kafka program (librdkafka, whose queries linger for 5 ms unless told otherwise, as those of
-kafka-clients 4 do), and HTTP. The best rate is found first: the highest of a ladder at which 99 % are answered in time.
-Then half, once, twice and five times as much is offered for a while each, with a deadline, and by Kafka five times as
-much without, and by a producer that makes a request of each query. Last, one tenant floods the system while another
-asks for a tenth of what it can do.
+Two clients: a plain Kafka program (librdkafka, with its default linger of 5 ms, as in kafka-clients 4), and HTTP. First
+the best rate is found: the highest of a ladder at which 99 % are answered in time. Then 0.5, 1, 2 and 5 times this rate
+is offered for a while each, with a deadline; by Kafka also 5 times without a deadline, and 5 times with a producer that
+makes a request of each query. At last one tenant floods the system while another sends a tenth of the best rate.
 
-Who asks has the same machine, and so has Kafka. What they take is not the system's: so beside each rate beyond the best
-there is a control, in which the system is asked for the best rate and the same program wastes the rest, written to a
-topic that nobody reads, or sent to a server that answers all alike. In time over the control's says what refusing
-costs the system; over the best, what asking costs as well.
+The clients and Kafka share the machine, and their CPU time is not the system's. So each rate beyond the best has a
+control: the system gets the best rate, and the same program wastes the rest, either to a topic without consumers, or to
+a server that refuses everything. Answers in time over the control's show the system's cost of refusing; over the best
+rate, they include the client's cost of sending.
 """
 
 import asyncio
@@ -41,12 +40,12 @@ from zoo.samples import labelled
 
 TASK: Final = "sentiment"
 MIN_ACCURACY: Final = b"0.85"
-"""Met by what takes some milliseconds only, so that the model is what is short and not who asks."""
+"""Accuracy of variants that take some milliseconds, so that the model is the bottleneck and not the client."""
 LATENCY_MS: Final = 250.0
 SECONDS: Final = 30.0
 FACTORS: Final = (0.5, 1.0, 2.0, 5.0)
 GOODPUT: Final = 0.9
-"""Share of the best, and of the control, that must be answered in time under overload."""
+"""Share of the best rate, and of the control, that must be answered in time under overload."""
 _LADDER: Final = 1.25
 _FIRST_RATE: Final = 40.0
 _STEP_S: Final = 6.0
@@ -57,17 +56,17 @@ _CONNECTIONS: Final = 256
 
 
 class Offered(NamedTuple):
-    """What became of a load."""
+    """Result of a load."""
 
     sent: int
     in_time: int
     refused: int
     p99_ms: float
-    """Of those that were answered."""
+    """99th percentile of the answered queries."""
     elapsed_s: float
-    """From the first query to the last answer."""
+    """Seconds from the first query to the last answer."""
     own_s: float
-    """CPU time of who asked."""
+    """CPU time of the client."""
 
     @property
     def answered(self) -> int:
@@ -76,7 +75,7 @@ class Offered(NamedTuple):
 
 
 Ask: TypeAlias = Callable[[float, float, float], Awaitable[Offered]]
-"""Asks so many queries a second for so many seconds, and wastes so many more a second."""
+"""Function (rate, seconds, wasted) that sends `rate` queries per second and wastes `wasted` more."""
 
 
 async def measure(system: SystemUnderTest, broker: str, console: Console, seconds: float = SECONDS) -> list[Figure]:
@@ -97,7 +96,7 @@ async def measure(system: SystemUnderTest, broker: str, console: Console, second
 
 
 class _Trial:
-    """Loads on one system, and the figures that come of them."""
+    """Loads on one system, and their figures."""
 
     def __init__(self, system: SystemUnderTest, broker: str, console: Console, seconds: float) -> None:
         self._system = system
@@ -107,7 +106,7 @@ class _Trial:
         self.figures: list[Figure] = []
 
     async def by_door(self, door: str, ask: Ask) -> float:
-        """Find the best rate of a door and offer multiples of it; returns that rate."""
+        """Find the best rate of a client and offer multiples of it. Returns the best rate."""
         await ask(*_WARM_UP, 0.0)
         best = await self._best_rate(ask)
         self._note(f"{door}: best rate with 99 % in time", best, "queries/s")
@@ -117,7 +116,7 @@ class _Trial:
         return best
 
     async def offer(self, name: str, ask: Ask, best: float, factor: float, seconds: float) -> None:
-        """Offer a multiple of the best rate, beyond which after its control."""
+        """Offer a multiple of the best rate; a multiple above 1 is preceded by its control."""
         if factor <= 1:
             offered = await self._ask(name, ask, best * factor, seconds)
             self._note(f"{name}: answered in time", offered.in_time / seconds, "queries/s", best * factor)
@@ -134,14 +133,14 @@ class _Trial:
         self._note(f"{name}: answered, p99", offered.p99_ms, "ms")
 
     async def unhurried(self, ask: Ask, best: float) -> None:
-        """Take answers a second to queries that none may refuse: they have no deadline, so all of them wait."""
+        """Measure the rate of answers to queries without a deadline: they may not be refused, so all of them wait."""
         name = f"overload x{FACTORS[-1]:g} without deadlines"
         offered = await self._ask(name, ask, best * FACTORS[-1], self._seconds / 3)
         rate = offered.answered / offered.elapsed_s
         self.figures.append(at_least(f"{name}: answered", self._broker, rate, "queries/s", best, GOODPUT))
 
     async def _best_rate(self, ask: Ask) -> float:
-        """The highest rate of the ladder before the first at which too many are late or refused; twice is too many."""
+        """Return the highest rate of the ladder before two misses in a row."""
         rate, best, misses = _FIRST_RATE, 0.0, 0
         while misses < 2:
             offered = await ask(rate, _STEP_S, 0.0)
@@ -201,7 +200,7 @@ def _load(system: SystemUnderTest, *, deadline: bool, tenant: str = "", linger_m
 
 
 def _asking(load: LibrdkafkaLoad) -> Ask:
-    """Ask as a plain Kafka program."""
+    """Return a function that sends queries as a plain Kafka program."""
 
     async def ask(rate: float, seconds: float, wasted: float) -> Offered:
         began_s, own_s = time.monotonic(), time.process_time()
@@ -216,7 +215,7 @@ def _asking(load: LibrdkafkaLoad) -> Ask:
 
 @asynccontextmanager
 async def _asking_http(system: SystemUnderTest) -> AsyncGenerator[Ask]:
-    """Ask over HTTP, and waste requests on a server that refuses without looking at them."""
+    """Yield a function that sends queries over HTTP, and wastes requests on a bare server that refuses them."""
     needs = {h.MIN_ACCURACY: MIN_ACCURACY.decode(), h.LATENCY_MS: f"{LATENCY_MS:g}"}
     request, bare_port = infer_request(TASK, _query(), **needs), free_port()
     bare = (str(bare_port), str(len(request.message())))
@@ -243,7 +242,7 @@ def _shape(rate: float, seconds: float) -> LoadShape:
 
 
 async def _fairness(system: SystemUnderTest, broker: str, best: float, seconds: float) -> Figure:
-    """Share in time of a tenant that asks for a tenth of the best rate while another asks for five times of it."""
+    """Measure the share in time of a tenant at a tenth of the best rate while another sends five times that rate."""
     flood, modest = f"flood-{uuid.uuid4().hex[:4]}", f"modest-{uuid.uuid4().hex[:4]}"
     async with _load(system, deadline=True, tenant=flood) as many, _load(system, deadline=True, tenant=modest) as few:
         async with asyncio.TaskGroup() as tasks:
@@ -257,7 +256,7 @@ async def _fairness(system: SystemUnderTest, broker: str, best: float, seconds: 
 
 
 def _machine_cpu_s() -> float:
-    """Seconds of CPU that the whole machine has used so far."""
+    """Return the seconds of CPU that the whole machine has used so far."""
     whole = psutil.cpu_times()
     return sum(whole) - whole.idle - getattr(whole, "iowait", 0.0)
 

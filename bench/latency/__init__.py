@@ -1,5 +1,5 @@
-"""How long single answers take, also around a crash.
+"""Latency of single answers, including answers around a crash.
 
-Reading order: end_to_end (time of a small query over that of a bare program) -> offline (the same beside a flood of
-offline queries) -> crash (processes killed under load).
+Reading order: end_to_end (time of a small query against a bare program) -> offline (the same during a flood of offline
+queries) -> crash (processes killed under load).
 """

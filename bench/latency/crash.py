@@ -1,8 +1,8 @@
-"""SIGKILL of a worker and of the selector under load: what is lost, what is doubled, and how long answers stop.
+"""SIGKILL of a worker and of the selector under load: lost queries, repeated results, and time without answers.
 
-20,000 queries go to Kafka at a steady rate; a third of the way the worker dies, at two thirds the selector. The
-supervisor starts each again. Every id must be answered, and shown once by the client library. Results that came a
-second time, because the first was sent but not yet committed, are counted where the client drops them.
+20,000 queries are sent to Kafka at a steady rate. After a third of them the worker is killed, after two thirds the
+selector; the supervisor restarts each. Every id must be answered, and shown once by the client library. Results that
+arrive twice, because the first was sent and its query not yet committed, are counted where the client drops them.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ QUERIES = 20_000
 RATE = 500.0
 _LAST_ANSWERS_S = 60.0
 _NEAR_S = 12.0
-"""Seconds after a kill that count as its own: fewer than the 13 between the two."""
+"""Seconds after a kill that are attributed to it: less than the 13 between the two kills."""
 
 
 async def measure(system: SystemUnderTest, broker: str) -> list[Figure]:

@@ -1,9 +1,9 @@
-"""End to end time of a small query, less the model's own computation, over a bare program of three hops.
+"""End-to-end time of a small query, without the model's computation, against a bare program of three hops.
 
-The bare program is this client and two forwarding processes; ours is this client, which takes results over a reply
+The bare program is this client and two forwarding processes. Ours is this client, which receives results over a reply
 stream as the client library does, the selector and the worker. Both take turns on the same broker, so that a change of
-the machine's mood meets both; of the turns' percentiles the median counts, so that a moment in which the machine does
-something else decides nothing.
+the machine's speed affects both. The result is the median of the turns' percentiles, so that a short disturbance has no
+effect.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from broker.topics import TopicSpec, ensure_topics
 from schemas.topics import task_topic
 
 LIMITS = {200.0: (1.0, 1.0), 1000.0: (0.7, 0.8)}
-"""Of ours over the bare program's, p50 and p99, by queries a second."""
+"""Limits of our p50 and p99 over the bare program's, by queries per second."""
 ROUNDS = 6
 SECONDS = 8.0
 _STOP_S = 10.0
@@ -69,7 +69,7 @@ def _compare(
     ]
     if broker == "apache":
         return figures
-    # The embedded broker is busy answering those who wait, long before the programs are: it is what would be measured.
+    # The embedded broker is saturated long before the programs are, so this would measure the broker: no target.
     return [msgspec.structs.replace(figure, target="", passed=None) for figure in figures]
 
 
@@ -79,7 +79,7 @@ def _typical(rounds: list[list[AnsweredQuery]], share: float) -> float:
 
 @asynccontextmanager
 async def bare_hops(kafka: KafkaSettings) -> AsyncGenerator[str]:
-    """Run two forwarding processes in a row; yields the topic that leads into them."""
+    """Run two forwarding processes in a row; yields the topic of their input."""
     run = uuid.uuid4().hex[:8]
     entry, middle = f"bare-in-{run}", f"bare-mid-{run}"
     await ensure_topics(kafka, [TopicSpec(entry, partitions=4), TopicSpec(middle, partitions=4)])

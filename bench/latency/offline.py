@@ -1,9 +1,9 @@
-"""Online queries beside a flood of offline ones, and how fast a flood is worked off when nothing else is asked.
+"""Online latency during a flood of offline queries, and the throughput of offline queries without online load.
 
-Beside: the same open-loop load of small online queries, alone and while 100,000 offline ones wait; both take turns, and
-the median of the rounds' percentiles counts. What an online query must wait for is the batch under way, so that is
-allowed beside the factor. Throughput: offline queries against the same ones asked online without a deadline, both
-written to their topic at once and answered by the same variant.
+Latency: the same open-loop load of small online queries runs alternately alone and while 100,000 offline queries wait;
+the median of the rounds' percentiles counts. An online query may wait for the current batch, so the limit adds the time
+of one batch to the factor. Throughput: offline queries against the same queries online without a deadline, both written
+to their topic at once and answered by the same variant.
 """
 
 import asyncio
@@ -86,7 +86,7 @@ async def _throughput(kafka: KafkaSettings, broker: str, queries: int) -> list[F
 
 
 async def _batch_ms(system: SystemUnderTest) -> float:
-    """Time of the largest batch of the task's variants that an online query may have to wait for."""
+    """Return the time of the largest batch of the task's variants, which an online query may have to wait for."""
     async with open_pool(system.postgres, max_size=1) as pool:
         variants = await list_variants(pool, task=TASK)
         profiles = [(variant, await get_profile(pool, variant.name)) for variant in variants]
@@ -99,7 +99,7 @@ def _typical(rounds: list[list[AnsweredQuery]], share: float) -> float:
 
 
 class _Flood:
-    """Many queries written at once; how many are answered is told from the end of their reply topic."""
+    """Many queries written at once; the end offset of their reply topic tells how many are answered."""
 
     def __init__(self, kafka: KafkaSettings) -> None:
         self._kafka = kafka
@@ -124,7 +124,7 @@ class _Flood:
         await self._consumer.stop()
 
     async def write(self, count: int, *, offline: bool, target: str = "") -> None:
-        """Write so many queries."""
+        """Write `count` queries."""
         value, described = small_query()
         headers = [*described, (h.REPLY_TO, self._replies.topic.encode())]
         if offline:
@@ -139,12 +139,12 @@ class _Flood:
         self._written += count
 
     async def left(self) -> int:
-        """Number of queries that are not answered."""
+        """Return the number of unanswered queries."""
         ends = await self._consumer.end_offsets([self._replies])
         return self._written - ends[self._replies]
 
     async def answered(self) -> None:
-        """Wait until all are answered."""
+        """Wait until all queries are answered."""
         async with asyncio.timeout(_ANSWERED_S):
             while True:
                 if await self.left() <= 0:

@@ -1,7 +1,7 @@
-"""The least that a server can do with what it will not serve: `python -m bench.load_client.bare_refuser PORT BYTES`.
+"""Cheapest possible refusal of requests: `python -m bench.load_client.bare_refuser PORT BYTES`.
 
-It counts bytes. All requests are alike, BYTES long, and each gets the same refusal; nothing is parsed or looked up. So
-what it costs is what sockets and an event loop cost, and nobody can refuse in Python for less.
+It only counts bytes: all requests have BYTES bytes, and each gets the same refusal. Nothing is parsed or looked up, so
+its cost is that of sockets and an event loop, the lower bound of a refusal in Python.
 """
 
 import asyncio
@@ -27,18 +27,18 @@ class BareRefuser(asyncio.Protocol):
         self._received = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep where refusals go."""
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's own, which is none by its type
+        """Keep the transport for refusals."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's transport is not a subclass
 
     def data_received(self, data: bytes) -> None:
-        """Refuse each whole request."""
+        """Refuse each complete request."""
         whole, self._received = divmod(self._received + len(data), self._request_bytes)
         if whole:
             self._transport.write(_REFUSAL * whole)
 
 
 async def refuse(port: int, request_bytes: int) -> None:
-    """Refuse on a port of this machine, until cancelled."""
+    """Refuse requests on a port of this machine, until cancelled."""
     server = await asyncio.get_running_loop().create_server(lambda: BareRefuser(request_bytes), LOOPBACK, port)
     async with server:
         print("ready", flush=True)

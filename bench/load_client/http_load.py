@@ -1,4 +1,4 @@
-"""Compiles the client when it is first asked for, runs it, and reads the JSON that it prints."""
+"""Wrapper of the compiled HTTP client: compiles it at the first use, runs it, and reads its JSON report."""
 
 import asyncio
 import hashlib
@@ -16,11 +16,11 @@ from schemas.errors import OperatorError
 _SOURCES: Final = Path(__file__).parent
 _COMPILE_S: Final = 120.0
 _GRACE_S: Final = 10.0
-"""Time that the client may take beyond the run and its drain."""
+"""Seconds that the client may take beyond the run and its drain."""
 
 
 class RequestTally(msgspec.Struct, frozen=True):
-    """What became of the queries of one request."""
+    """Counts of the queries of one request."""
 
     sent: int
     answered: int
@@ -28,7 +28,7 @@ class RequestTally(msgspec.Struct, frozen=True):
 
 
 class LoadReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What a load saw; latencies are of the queries answered with 200, from when each was due."""
+    """Report of a load; latencies are of the queries answered with 200, measured from their due time."""
 
     sent: int
     answered: int
@@ -38,7 +38,7 @@ class LoadReport(msgspec.Struct, frozen=True, kw_only=True):
     broken: int
     """Queries whose connection ended before the answer."""
     unanswered: int
-    """Queries without an answer when the client gave up."""
+    """Queries without an answer at the end of the drain."""
     p50_ms: float
     p90_ms: float
     p99_ms: float
@@ -47,10 +47,10 @@ class LoadReport(msgspec.Struct, frozen=True, kw_only=True):
     cpu_s: float
     """CPU time of the client itself."""
     lag_p99_ms: float
-    """How late the client sent what was due, where a connection was free."""
+    """Delay of a send after its due time, if a connection was free."""
     connections: int
     kinds: list[RequestTally]
-    """By request, in the order they were given."""
+    """Counts by request, in the given order."""
 
     @property
     def share_in_time(self) -> float:
@@ -59,29 +59,29 @@ class LoadReport(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def refused(self) -> int:
-        """Queries that the server answered, but not with 200."""
+        """Queries that the server answered with another status than 200."""
         return sum(count for status, count in self.statuses.items() if status != 200)
 
 
 class LoadShape(msgspec.Struct, frozen=True, kw_only=True):
-    """How a load asks: a closed loop of so many connections, or an open one where there is a rate."""
+    """Shape of a load: an open loop if it has a rate, or else a closed loop of `connections` connections."""
 
     seconds: float
     connections: int
     rate: float = 0.0
-    """Queries a second on average; 0: a closed loop."""
+    """Mean queries per second; 0: a closed loop."""
     objective_ms: float = 0.0
     """Latency up to which an answer is in time; 0: any."""
     seed: int = 1
     drain_s: float = 2.0
-    """Time that the last answers may take."""
+    """Seconds to wait for the last answers."""
 
 
 async def compile_client(cache: Path) -> Path:
-    """Compile the client into a folder, once for each state of its sources; returns the program.
+    """Compile the client into a folder, once for each state of its sources. Returns the program.
 
     Raises:
-        OperatorError: there is no C++ compiler, or it does not take the sources.
+        OperatorError: there is no C++ compiler, or it rejects the sources.
     """
     sources = sorted([*_SOURCES.glob("*.cpp"), *_SOURCES.glob("*.hpp")])
     state = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
@@ -102,17 +102,17 @@ async def compile_client(cache: Path) -> Path:
 
 
 class HttpLoad:
-    """Load on one port of this machine, of some requests that are drawn at random; an answer is never waited for."""
+    """Load on one port of this machine, of randomly drawn requests; requests do not wait for earlier answers."""
 
     def __init__(self, program: Path, port: int, requests: Sequence[HttpRequest]) -> None:
         self._program = program
         self._port = port
         self._requests = requests
         self.samples: list[SampledAnswer] = []
-        """Answers kept of the last run."""
+        """Sampled answers of the last run."""
 
     async def run(self, shape: LoadShape) -> LoadReport:
-        """Ask; returns what was seen.
+        """Run the load. Returns the client's report.
 
         Raises:
             RuntimeError: the client failed.

@@ -1,4 +1,4 @@
-"""Requests and answers of HTTP/1.1 as whole messages: what the compiled client sends, and what it keeps."""
+"""HTTP/1.1 requests and answers as whole messages, as the compiled client sends and keeps them."""
 
 from collections.abc import Iterator, Mapping
 
@@ -6,35 +6,35 @@ import msgspec
 
 
 class HttpRequest(msgspec.Struct, frozen=True):
-    """A request to send."""
+    """Request to send."""
 
     path: str
     headers: Mapping[str, str]
     body: bytes
 
     def message(self) -> bytes:
-        """Return head and body, to be sent on a connection that is kept."""
+        """Return head and body, for a keep-alive connection."""
         fields = {"Host": "127.0.0.1", **self.headers, "Content-Length": str(len(self.body))}
         head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
         return f"POST {self.path} HTTP/1.1\r\n{head}\r\n".encode() + self.body
 
 
 class RawAnswer(msgspec.Struct, frozen=True):
-    """An answer that came; the names of its headers are in lower case."""
+    """Received answer; the names of its headers are in lower case."""
 
     headers: Mapping[str, str]
     body: bytes
 
 
 class SampledAnswer(msgspec.Struct, frozen=True):
-    """An answer that a load kept, and which of its requests it is of."""
+    """Answer that a load kept, with the number of its request."""
 
     request: int
     answer: RawAnswer
 
 
 def read_samples(content: bytes) -> Iterator[SampledAnswer]:
-    """Read what the client wrote: before each answer a line of the request's number and the answer's length."""
+    """Parse the client's samples: each is a line with the request's number and the answer's length, then the answer."""
     at = 0
     while at < len(content):
         end = content.index(b"\n", at)
@@ -44,7 +44,7 @@ def read_samples(content: bytes) -> Iterator[SampledAnswer]:
 
 
 def parse_answer(message: bytes) -> RawAnswer:
-    """Read a whole answer, its body by length or in chunks."""
+    """Parse a whole answer; its body has a length or is chunked."""
     head, _, body = message.partition(b"\r\n\r\n")
     lines = head.decode("latin-1").split("\r\n")[1:]
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}

@@ -1,10 +1,10 @@
-"""An open-loop load on one topic by librdkafka: who asks costs next to nothing, so that it is the system that is full.
+"""Open-loop load on one topic by librdkafka, whose CPU cost is small, so that the system is the bottleneck.
 
-Queries leave when they are due, some at a time where many are, and a latency counts from when its query was due, as
-the HTTP client's does. They linger for each other for as long as librdkafka has them do by itself, 5 ms.
+Queries are sent when they are due, in groups at high rates. A latency counts from the due time of its query, as in the
+HTTP client. Queries linger for librdkafka's default of 5 ms.
 
-A part of the load may be wasted: written, the same bytes by the same producer, to a topic that nobody reads. So a
-system can be asked for less while all that it costs to ask, on this machine and of Kafka, stays what it was.
+A part of the load may be wasted: written as the same bytes by the same producer, to a topic without consumers. So the
+load on the system can be lowered while the cost of sending, on this machine and in Kafka, stays the same.
 """
 
 import asyncio
@@ -23,14 +23,14 @@ from schemas import headers as h
 from schemas.topics import REPLIES
 
 LINGER_MS: Final = 5
-"""What kafka-clients 4 and librdkafka have by default."""
+"""Default of kafka-clients 4 and librdkafka."""
 _TICK_S: Final = 0.001
-"""The least time between two looks at what is due."""
+"""Least seconds between two checks for due queries."""
 _POLL_S: Final = 0.1
 
 
 class LibrdkafkaLoad:
-    """Load on one topic, one run at a time; an async context manager. Two threads of its own ask and listen."""
+    """Load on one topic, one run at a time; an async context manager. It sends and receives in two threads."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class LibrdkafkaLoad:
         word = uuid.uuid4().hex[:12]
         self._replies = f"{REPLIES}bench-{word}"
         self.unread = f"bench-unread-{word}"
-        """Topic of what is wasted."""
+        """Topic of the wasted part."""
         self._due_s: dict[bytes, float] = {}
         self._answers: list[AnsweredQuery] = []
         self._expected = 0
@@ -73,10 +73,10 @@ class LibrdkafkaLoad:
         await asyncio.to_thread(self._consumer.close)
 
     async def run(self, rate: float, seconds: float, wasted: float = 0.0, *, patience_s: float) -> list[AnsweredQuery]:
-        """Ask `rate` queries a second for `seconds`, and waste as many as `wasted` a second; returns the answers.
+        """Send `rate` queries per second for `seconds`, and waste `wasted` more per second. Returns the answers.
 
         Raises:
-            TimeoutError: answers are missing `patience_s` seconds after the last query left.
+            TimeoutError: answers are missing `patience_s` seconds after the last send.
         """
         self._due_s.clear()
         self._answers = []
@@ -94,7 +94,7 @@ class LibrdkafkaLoad:
         return self._answers
 
     def _ask(self, rate: float, wasted: float) -> None:
-        """Ask for all that is expected, among what is wasted."""
+        """Send all expected queries, interleaved with the wasted ones."""
         began_s, both = time.monotonic(), rate + wasted
         sent, asked, credit = 0, 0, 0.0
         while asked < self._expected and not self._stopped.is_set():

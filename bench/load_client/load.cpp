@@ -1,14 +1,14 @@
-// An HTTP/1.1 load on one server of this machine, open loop or closed, from one thread; it prints JSON.
+// HTTP/1.1 load generator for one server of this machine, open or closed loop, single-threaded; prints JSON.
 //
 //   load --port P --request FILE... [--rate R] [--connections N] --seconds S [--seed K] [--objective-ms M]
 //        [--drain S] [--max-connections N] [--samples FILE]
 //
-// Open loop (`--rate`): requests leave at the times of a Poisson process, drawn from the seed, however late the answers
-// are; a latency counts from the time that was drawn, so what waits for a connection, or for this program, is counted,
-// too. Closed loop (without a rate): each of the connections asks again as soon as it is answered.
-// A request file holds a whole request, head and body; which one is sent is drawn for each. Connections are kept alive
-// and used in turn, so that the processes of a server get the same share; an open loop opens more when all are busy.
-// Some answers, drawn evenly over the run, are kept for the caller to check.
+// Open loop (`--rate`): requests are due at the times of a Poisson process, drawn from the seed, regardless of late
+// answers. A latency counts from the due time, so waiting for a connection, or for this program, is included.
+// Closed loop (no rate): each connection sends its next request as soon as it gets an answer.
+// A request file holds a whole request, head and body; each send draws one at random. Connections are kept alive and
+// used in turn, so that all processes of a server get the same share; an open loop opens more if all are busy.
+// Some answers, sampled evenly over the run, are kept for the caller to check.
 
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
@@ -63,7 +63,7 @@ struct Pending {
 struct Connection {
   int file = -1;
   bool busy = false;
-  std::size_t unsent = 0;  // bytes of the request that the socket has not taken yet
+  std::size_t unsent = 0;  // bytes of the request that are not written to the socket yet
   Pending pending;
   Response response;
 };
@@ -182,7 +182,7 @@ class Load {
     while (connection.unsent > 0) {
       const char* from = request.data() + request.size() - connection.unsent;
       const ssize_t count = ::send(connection.file, from, connection.unsent, MSG_NOSIGNAL);
-      if (count < 0) return;  // not connected yet, full, or broken: the poll says which
+      if (count < 0) return;  // not connected yet, full, or broken: a later poll event tells
       connection.unsent -= static_cast<std::size_t>(count);
     }
   }
@@ -207,7 +207,7 @@ class Load {
       if (state == Response::State::kBroken) return lost(connection);
       if (state == Response::State::kComplete) {
         answered(connection, ends);
-        return;  // whatever follows belongs to the next request, which `answered` may have sent: the poll tells
+        return;  // later bytes answer the next request, which `answered` may have sent: poll again
       }
     }
   }
@@ -230,7 +230,7 @@ class Load {
   void lost(Connection& connection) {
     const bool was_busy = connection.busy;
     close(connection);
-    if (!was_busy) return;  // an idle connection ends: the next request opens another
+    if (!was_busy) return;  // an idle connection ended: the next request opens another
     ++broken_;
     released(connection);
   }
@@ -258,7 +258,7 @@ class Load {
     idle_.push_back(&connection);
   }
 
-  // A reservoir: each answer so far is kept with the same probability.
+  // Reservoir sampling: each answer so far is kept with the same probability.
   void keep_sample(const Connection& connection) {
     const std::size_t seen = latencies_ms_.size();
     const std::size_t place = seen <= kSamples ? seen - 1 : sampling_() % seen;
@@ -274,12 +274,12 @@ class Load {
   }
 
   const Options& options_;
-  std::mt19937_64 draws_, sampling_;  // apart, so that what is asked does not depend on the order of answers
+  std::mt19937_64 draws_, sampling_;  // separate, so that the requests do not depend on the order of answers
   std::vector<Tally> kinds_;
   int poll_;
   std::vector<std::unique_ptr<Connection>> connections_;
   std::deque<Connection*> idle_;
-  std::deque<Pending> waiting_;  // no more than are sent in the run
+  std::deque<Pending> waiting_;  // at most the requests of the run
   std::map<int, std::uint64_t> statuses_;
   std::vector<float> latencies_ms_, lags_ms_;
   std::vector<std::pair<std::size_t, std::string>> samples_;

@@ -1,4 +1,4 @@
-// A response of HTTP/1.1, and where it ends: by its length, or by its chunks.
+// HTTP/1.1 response, and detection of its end: by its length, or by its chunks.
 
 #pragma once
 
@@ -10,7 +10,7 @@
 #include <cstring>
 #include <string>
 
-// Where a response ends, found as its bytes come.
+// Response that is complete or not, as its bytes arrive.
 class Response {
  public:
   enum class State { kIncomplete, kComplete, kBroken };
@@ -51,7 +51,7 @@ class Response {
     }
   }
 
-  // The value of a header, in lower case; empty if there is none.
+  // Returns the value of a header, in lower case; empty if it is missing.
   std::string header(const char* name) const {
     const std::size_t length = std::strlen(name);
     for (std::size_t at = text_.find("\r\n"); at + 2 < body_; at = text_.find("\r\n", at + 2)) {

@@ -1,4 +1,5 @@
-"""A tenant that does everything wrong beside one that asks within its needs.
+"""Tenant isolation: a tenant that does everything wrong beside a tenant that behaves well.
 
-Reading order: tenant (signs and sends) -> harms (each wrong in a task) -> good_tenant (asks, and counts) -> __main__.
+Reading order: tenant (signs and sends) -> harms (one coroutine per kind of harm) -> good_tenant (queries and counts) ->
+__main__.
 """

@@ -1,7 +1,7 @@
-"""Ask beside a tenant that does everything wrong: `python -m bench.neighbours [--signed] [--harms NAME,...]`.
+"""Measure a good tenant beside a harmful one: `python -m bench.neighbours [--signed] [--harms NAME,...]`.
 
-Exit code 0 only if 99 % of the good tenant's queries are answered in time. The wrong tenant runs in processes of its
-own at a lower priority: it stands for other machines.
+The exit code is 0 only if 99 % of the good tenant's queries are answered in time. The harmful tenant runs in processes
+of its own at a lower priority, because it stands for other machines.
 """
 
 import argparse
@@ -32,7 +32,7 @@ _FLAGS: Final = ("--workers=2", "--selectors=2", "--oversubscribe")
 
 
 def main() -> None:
-    """Parse the command line, ask alone and beside the wrong tenant, print a table."""
+    """Parse the command line, measure alone and beside the harmful tenant, and print a table."""
     parser = argparse.ArgumentParser(prog="python -m bench.neighbours")
     parser.add_argument("--signed", action="store_true", help="both tenants sign, and names without proof are refused")
     parser.add_argument("--seconds", type=float, default=30.0, help="of each measurement")
@@ -65,7 +65,7 @@ async def _system(home: Path, *, signed: bool) -> AsyncGenerator[tuple[SystemUnd
         secret = home / "signing-secret"
         secret.write_text(secrets.token_hex(32))
         env = {"INFAAS_SIGNING_SECRET_FILE": str(secret), "INFAAS_SELECTOR_TENANT_HEADERS": "refused"}
-        os.environ.update(env)  # the commands need it, too
+        os.environ.update(env)  # the commands need it as well
     async with running_at(home / "home", "apache", TASK, flags=_FLAGS, env=env) as system:
         keys = {"good": "", "wrong": ""}
         if signed:
@@ -78,7 +78,7 @@ async def _system(home: Path, *, signed: bool) -> AsyncGenerator[tuple[SystemUnd
 
 @asynccontextmanager
 async def _harmed(harms: list[str], wrong: TenantClient, system: SystemUnderTest) -> AsyncGenerator[None]:
-    """Have the wrong tenant do its harms, each in a process of its own, while the context is open."""
+    """Run the harms of the harmful tenant, each in a process of its own, while the context is open."""
     async with AsyncExitStack() as stack:
         processes: dict[str, asyncio.subprocess.Process] = {}
         for name in harms:

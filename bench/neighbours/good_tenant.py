@@ -1,4 +1,4 @@
-"""A tenant that asks 100 queries a second and counts the answers that come within 200 ms."""
+"""Tenant that sends 100 queries per second and counts the answers within 200 ms."""
 
 import asyncio
 import time
@@ -20,13 +20,13 @@ _LAST_S: Final = 10.0
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """Answers to a tenant's queries."""
+    """Counts of the answers to a tenant's queries."""
 
     asked: int
     in_time: int
-    """Answered with `ok` within the needed latency, as the tenant measures it."""
+    """Queries answered with `ok` within the required latency, as measured by the tenant."""
     statuses: dict[str, int]
-    """Results by status; `none` are queries without one."""
+    """Results by status; `none`: queries without a result."""
     p50_ms: float
     p99_ms: float
 
@@ -37,7 +37,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def ask_steadily(tenant: TenantClient, count: int, run: str) -> Outcome:
-    """Ask at a steady rate, read all results, and count."""
+    """Send queries at a steady rate, read all results, and count them."""
     topic = tenant.reply_topic(f"good-{run}")
     admin = AIOKafkaAdminClient(bootstrap_servers=tenant.kafka)
     await admin.start()
@@ -63,7 +63,7 @@ async def ask_steadily(tenant: TenantClient, count: int, run: str) -> Outcome:
             reading = tasks.create_task(read())
             await _ask(tenant, count, topic, sent)
             end = time.monotonic() + _LAST_S
-            while len(took) < count and time.monotonic() < end:  # noqa: ASYNC110 - a reader beside this tells nobody
+            while len(took) < count and time.monotonic() < end:  # noqa: ASYNC110 - the reader task sets no event
                 await asyncio.sleep(0.1)
             reading.cancel()
     times = [took.get(query_id, float("inf")) for query_id in sent]

@@ -1,4 +1,4 @@
-"""What a tenant can do wrong: a table of harms, each a coroutine that goes on until it is cancelled."""
+"""Harms by a tenant: a table of coroutines, each of which runs until it is cancelled."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ _LARGE_ROWS: Final = 16_384
 
 
 async def lie_in_headers(tenant: TenantClient, gateway: str) -> None:
-    """Claim 65,536 inputs and 10,000 refused queries with each query of one input, ten times a second."""
+    """Claim 65,536 inputs and 10,000 refused queries with each query of one input, ten times per second."""
     del gateway
     value, headers = small_query()
     lies = [(h.BATCH, b"65536"), (h.TURNED_AWAY, b"10000"), (h.LATENCY_MS, b"500")]
@@ -38,7 +38,7 @@ async def lie_in_headers(tenant: TenantClient, gateway: str) -> None:
 
 
 async def refuse_results(tenant: TenantClient, gateway: str) -> None:
-    """Name a reply topic that takes no record, a hundred times a second."""
+    """Name a reply topic that rejects all records, a hundred times per second."""
     del gateway
     topic = tenant.reply_topic("refusing")
     await _make_topic(tenant.kafka, topic, {"message.timestamp.before.max.ms": "0"})
@@ -49,7 +49,7 @@ async def refuse_results(tenant: TenantClient, gateway: str) -> None:
 
 
 async def abort_transactions(tenant: TenantClient, gateway: str) -> None:
-    """Write 20 queries in a transaction and abort it, twice a second; leave one open at the end."""
+    """Write 20 queries in a transaction and abort it, twice per second; the last one stays open."""
     del gateway
     value, headers = small_query()
     async with tenant.sender(transactional_id=f"{tenant.name}-aborts") as sender:
@@ -77,7 +77,7 @@ async def send_large_bodies(tenant: TenantClient, gateway: str) -> None:
 
 
 async def hold_streams(tenant: TenantClient, gateway: str) -> None:
-    """Hold 1,100 silent connections to the port at which the gateway takes results, opened again when they end."""
+    """Hold 1,100 silent connections to the gateway's port for results, and reopen closed ones."""
     host, port = await _reply_stream(tenant.kafka, gateway)
     held: set[asyncio.StreamWriter] = set()
     try:
@@ -93,7 +93,7 @@ async def hold_streams(tenant: TenantClient, gateway: str) -> None:
 
 
 def flood(rate: float, mode: str, latency_ms: int | None) -> Callable[[TenantClient, str], Awaitable[None]]:
-    """Make a harm that asks at a rate, in queries a second."""
+    """Return a harm that sends queries at a rate per second."""
 
     async def ask(tenant: TenantClient, gateway: str) -> None:
         del gateway
@@ -121,7 +121,7 @@ HARMS: Final[dict[str, Callable[[TenantClient, str], Awaitable[None]]]] = {
 
 
 async def _reply_stream(kafka: str, gateway: str) -> tuple[str, int]:
-    """Address at which a gateway takes results, as a header of the queries that it writes says."""
+    """Return the address at which a gateway receives results, from a header of its queries."""
     body = {"inputs": [{"name": "input", "shape": [1, 1, 8, 8], "datatype": "FP32", "data": [0.0] * 64}]}
     async with aiohttp.ClientSession() as http, AIOKafkaConsumer(task_topic(TASK), bootstrap_servers=kafka) as consumer:
         await consumer.seek_to_end()

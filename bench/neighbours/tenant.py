@@ -1,4 +1,4 @@
-"""A tenant of a system: plain aiokafka, with or without signatures."""
+"""Tenant of a system: plain aiokafka, with or without signatures."""
 
 import asyncio
 import time
@@ -19,7 +19,7 @@ LARGEST_BYTES: Final = 8 * 2**20
 
 
 async def pace(per_s: float) -> AsyncGenerator[int]:
-    """Number steps from 0, `per_s` of them a second."""
+    """Yield step numbers from 0, `per_s` of them per second."""
     start = time.monotonic()
     for number in count():
         yield number
@@ -27,15 +27,15 @@ async def pace(per_s: float) -> AsyncGenerator[int]:
 
 
 class TenantClient(msgspec.Struct, frozen=True):
-    """Name of a tenant and how it asks."""
+    """A tenant's name and its access to Kafka."""
 
     name: str
     kafka: str
     key: str
-    """Its signing key; empty: its queries carry its name and no proof."""
+    """Signing key; empty: its queries carry its name without a signature."""
 
     def reply_topic(self, name: str) -> str:
-        """Name of a reply topic that this tenant may use."""
+        """Return the name of a reply topic that this tenant may use."""
         return f"{tenant_prefix(self.name)}{name}" if self.key else f"replies.{self.name}.{name}"
 
     @asynccontextmanager
@@ -54,7 +54,7 @@ class Sender:
         self.producer = producer
 
     async def send(self, query_id: str, value: bytes, headers: Sequence[tuple[str, bytes]]) -> None:
-        """Write a query to the task's topic, and wait until Kafka has it in a batch."""
+        """Write a query to the task's topic, and wait until it is in a batch of the producer."""
         tenant = self._tenant
         fields = {h.ID: query_id, h.TENANT: tenant.name, **{name: text.decode() for name, text in headers}}
         if tenant.key:

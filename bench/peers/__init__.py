@@ -1,13 +1,12 @@
-"""`make bench-peers`: our system beside the servers that people would pick instead, in one run on the same cores.
+"""`make bench-peers`: our system beside other model servers, in one run on the same cores.
 
-Each server serves the same ONNX files by onnxruntime with one thread, in an environment of its own and with settings
-that its file states; each starts, is measured, and stops before the next, ours like the others. So a row of the tables
-is a ratio within one run. The client, the servers and our Kafka share the cores; the client states its own cost, and
-the broker's is shown apart, since it rarely shares a worker's machine.
+Each server serves the same ONNX files with onnxruntime and one thread, in an environment of its own and with the
+settings in its file. Each starts, is measured, and stops before the next; ours is treated alike. So a row of the tables
+is a ratio within one run. The client, the servers and our Kafka share the cores. The client reports its own cost, and
+the broker's is shown apart, because it rarely shares a worker's machine.
 
-Reading order: workloads (what is asked) -> kafka_load (who asks by Kafka) -> servers (the
-peers) -> scripts (what runs in their environments) -> environment (how they are installed) -> running (a peer while it
-runs) -> checks (of answers) -> bracket (the search for the goodput) -> trial (what is measured of each) -> ours (our
-system as one more server) -> contest (the order of a run) -> report (the
-figures and tables) -> plots -> __main__.
+Reading order: workloads (queries and objectives) -> kafka_load (the client by Kafka) -> servers (the peers) -> scripts
+(programs in their environments) -> environment (their installation) -> running (a running peer) -> checks (of answers)
+-> bracket (the search for the goodput) -> trial (measurement of one server) -> ours (our system as one more server) ->
+contest (the order of a run) -> report (the figures and tables) -> plots -> __main__.
 """

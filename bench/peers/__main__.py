@@ -1,8 +1,9 @@
 """Run our system beside its peers: `python -m bench.peers [--only S,H,mix] [--peers triton,mosec]`.
 
-Writes `bench/results.json`, `bench/peers/trials.json`, `docs/benchmarks.md` and a plot; what was not measured stays as
-it is. A whole run takes about twenty minutes. `--rounds 3` measures all three times in turn and keeps the medians, for
-a machine has moods that outlast a trial. `--lock` resolves the peers' environments anew and measures nothing.
+Writes `bench/results.json`, `bench/peers/trials.json`, `docs/benchmarks.md` and a plot; results of other runs are kept.
+A whole run takes about twenty minutes. `--rounds 3` measures everything three times in turn and keeps the medians,
+because the machine's speed varies over longer times than a trial. `--lock` resolves the peers' environments again and
+measures nothing.
 """
 
 import argparse
@@ -38,7 +39,7 @@ _BROKER: Final = "apache"
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """What a run measures."""
+    """Selection of a run's measurements."""
 
     workloads: list[Workload]
     peers: list[Peer]
@@ -51,24 +52,24 @@ class Wanted(msgspec.Struct, frozen=True):
         return [(peer, workload) for workload in self.workloads for peer in self.peers if serves(peer, workload)]
 
     def of_ours(self, *, turned: bool = False) -> list[tuple[str, Workload]]:
-        """Trials of ours, those of a workload in their order or `turned`."""
+        """Return the trials of our system; `turned` reverses the order within each workload."""
         ordered = [(way, each) for each in self.workloads for way in ways_of_ours(each, turned=turned)]
         return ordered if self.ours else []
 
 
 class Rounds:
-    """The trials of a run, round by round, and the bar that shows how far it is."""
+    """Trials of a run, round by round, with the progress bar."""
 
     def __init__(self, wanted: Wanted, tools: Toolbox, progress: Progress, bar: TaskID) -> None:
         self.trials: defaultdict[tuple[str, str], list[Trial]] = defaultdict(list)
-        """Those of each server and workload, one a round."""
+        """Trials by server and workload, one per round."""
         self._wanted = wanted
         self._tools = tools
         self._progress = progress
         self._bar = bar
 
     async def measure(self, home: Path, *, turned: bool) -> None:
-        """Measure all that is wanted once, ours last; it lives in a folder where models may be registered already."""
+        """Measure the selection once, our system last, in a folder that may hold registered models already."""
         for peer, workload in self._wanted.of_peers:
             await self._keep(peer.name, measure_peer(peer, workload, self._tools))
         if not self._wanted.ours:
@@ -81,7 +82,7 @@ class Rounds:
                 await self._keep(way, measure_ours(system, way, workload, self._tools))
 
     async def _keep(self, name: str, measuring: Awaitable[Trial]) -> None:
-        """Add a trial; a server that fails is told of, and costs no other its place."""
+        """Add a trial; a failing server is logged, and the others are still measured."""
         console = self._progress.console
         try:
             trial = await measuring
@@ -93,7 +94,7 @@ class Rounds:
 
 
 async def measure_rounds(wanted: Wanted, cache: Path, home: Path | None, console: Console) -> list[Trial]:
-    """Measure all that is wanted; without a folder for ours, each round has a new one."""
+    """Measure the selection in all rounds. Without `home`, each round has a new folder for our system."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         total = wanted.rounds * (len(wanted.of_peers) + len(wanted.of_ours()))

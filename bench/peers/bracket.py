@@ -1,8 +1,8 @@
-"""The search for the highest rate that a server still holds, as a pure function of what was tried so far.
+"""Search for the highest rate that a server sustains, as a pure function of the rates tried so far.
 
-A rate that is held moves the search up, by a factor until the first that is not; then the range between is halved, in
-ratios, until its ends are close. The upper end is then tried once more, for it was missed in one moment: is it held,
-the search goes on from there.
+While all rates are sustained, the rate grows by a factor. After the first miss, the range between the highest sustained
+and the lowest missed rate is halved geometrically, until its ends are close. The upper end is then tried once more,
+because its miss may have been an accident; if it is sustained, the search continues from there.
 """
 
 from typing import Final
@@ -10,24 +10,24 @@ from typing import Final
 import msgspec
 
 GROWTH: Final = 1.35
-"""Factor of the next try while all rates were held."""
+"""Factor of the next rate while all rates were sustained."""
 SHRINKAGE: Final = 1.6
-"""Divisor of the next try while none was."""
+"""Divisor of the next rate while none was sustained."""
 PRECISION: Final = 1.08
-"""Ratio of the bracket's ends at which the search is over."""
+"""Ratio of the bracket's ends at which the search ends."""
 LOWEST: Final = 1.0
-"""Rate below which it is given up, in queries a second."""
+"""Queries per second below which the search gives up."""
 
 
 class RateBracket(msgspec.Struct, frozen=True):
-    """Between which rates the limit lies."""
+    """Range of rates that contains the limit."""
 
     held: float = 0.0
-    """Highest rate that was held; 0: none yet."""
+    """Highest sustained rate; 0: none yet."""
     missed: float = 0.0
-    """Lowest rate above it that was not; 0: none yet."""
+    """Lowest missed rate above it; 0: none yet."""
     missed_again: bool = False
-    """Whether that was missed when the rest was known, too."""
+    """True if `missed` was missed again at the end."""
 
 
 def narrowed(bracket: RateBracket, rate: float, *, held: bool) -> RateBracket:
@@ -38,7 +38,7 @@ def narrowed(bracket: RateBracket, rate: float, *, held: bool) -> RateBracket:
 
 
 def next_rate(bracket: RateBracket, first: float) -> float | None:
-    """Return the rate to try next, beginning with `first`; None when the limit is known well enough."""
+    """Return the rate to try next, beginning with `first`; None if the limit is known well enough."""
     if not bracket.held and not bracket.missed:
         return first
     if not bracket.missed:

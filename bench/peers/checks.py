@@ -1,4 +1,4 @@
-"""Checks of the answers that a load kept: each must be what the model says to the input that was asked."""
+"""Checks of the answers that a load kept: each must be the model's output for its input."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,16 +9,16 @@ from bench.peers.workloads import Workload
 from schemas.tensors import Array
 
 Check = Callable[[Sequence[SampledAnswer]], None]
-"""Raises `RuntimeError` if an answer is wrong."""
+"""Function that raises `RuntimeError` if an answer is wrong."""
 
 
 def reference_check(workload: Workload, reference: Sequence[Array], output: Callable[[RawAnswer], Array]) -> Check:
-    """Return the check that answers are as the reference computed them.
+    """Return a check that answers equal the reference outputs.
 
     Args:
-        workload: what is asked.
-        reference: what the model says to each of its inputs, in rows: alone, and in batches if those differ.
-        output: reads an answer.
+        workload: the workload of the answers.
+        reference: rows of the model's outputs for each input: computed alone, and in batches if those differ.
+        output: parses an answer.
     """
     ranges = [(rows.min(axis=0, keepdims=True), rows.max(axis=0, keepdims=True)) for rows in reference]
 

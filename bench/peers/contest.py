@@ -1,4 +1,4 @@
-"""The order of a run: one server after the other starts, is measured on its workloads, and stops, ours last."""
+"""Order of a run: one server after the other starts, is measured on its workloads, and stops; ours is last."""
 
 from collections.abc import Callable
 from functools import partial
@@ -18,33 +18,33 @@ from bench.peers.trial import Contestant, Durations, Trial, measure_trial
 from bench.peers.workloads import Workload, model_file, reference_outputs
 
 MIXES: Final = {"sentiment mix": "triton"}
-"""The peer that serves a mix. The other mix's model is that of a workload of its own, where all peers serve it."""
+"""Peer that serves a mix. The model of the other mix has a workload of its own, which all peers serve."""
 CASCADED: Final = ("sentiment mix",)
-"""Workloads that are asked once more with what `infaas cascade` finds."""
+"""Workloads that are measured once more with the cascades found by `infaas cascade`."""
 _LOADED_S: Final = 120.0
 _WARM_UP: Final = LoadShape(seconds=3.0, connections=16)
 
 
 class Toolbox(msgspec.Struct, frozen=True):
-    """What all trials of a run share."""
+    """Shared resources of all trials of a run."""
 
     client: Path
-    """The compiled load client."""
+    """Compiled load client."""
     cache: Path
     durations: Durations
     say: Callable[[str, str], None]
-    """Tells who is measured, and at what."""
+    """Reports the server and the phase that are being measured."""
 
 
 def serves(peer: Peer, workload: Workload) -> bool:
-    """Whether a peer is measured on a workload."""
+    """Return true if a peer is measured on a workload."""
     return len(workload.accuracies) == 1 or MIXES.get(workload.name) == peer.name
 
 
 def ways_of_ours(workload: Workload, *, turned: bool = False) -> tuple[str, ...]:
-    """Return the ways in which ours is asked; only by task does a mix mean anything.
+    """Return the ways in which our system is queried; a mix is only queried by task.
 
-    `turned` is the opposite order, where there is one: what cascades make is there for all that come after them.
+    `turned` reverses the order if that is possible: registered cascades remain for all later trials.
     """
     if len(workload.accuracies) == 1:
         return ours.WAYS[::-1] if turned else ours.WAYS
@@ -67,7 +67,7 @@ async def measure_peer(peer: Peer, workload: Workload, tools: Toolbox) -> Trial:
 
 
 async def measure_ours(system: SystemUnderTest, way: str, workload: Workload, tools: Toolbox) -> Trial:
-    """Measure our system, which runs, asked in one way."""
+    """Measure our running system, queried in one way."""
     say = partial(tools.say, f"{workload.name}, {way}")
     if way == ours.BY_CASCADE:
         say("finding cascades")

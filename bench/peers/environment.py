@@ -1,4 +1,4 @@
-"""Environments of the peers: one each, in a cache, installed from its lock when it is first wanted."""
+"""Environments of the peers: one each, in a cache, installed from its lock file at the first use."""
 
 import sys
 from pathlib import Path
@@ -14,12 +14,12 @@ _UV: Final = (sys.executable, "-m", "uv")
 
 
 async def environment(peer: Peer, cache: Path) -> Path:
-    """Install a peer where it is not yet, and return its interpreter; a changed lock installs it anew.
+    """Install a peer if its environment is missing or its lock file has changed. Returns its interpreter.
 
-    One that requires nothing runs in our own environment.
+    A peer without requirements runs in our own environment.
 
     Raises:
-        OperatorError: the packages cannot be had.
+        OperatorError: the packages cannot be installed.
     """
     if not peer.requirements:
         return Path(sys.executable)
@@ -34,10 +34,10 @@ async def environment(peer: Peer, cache: Path) -> Path:
 
 
 async def lock_environment(peer: Peer) -> None:
-    """Resolve what a peer needs, and write its lock.
+    """Resolve a peer's requirements, and write its lock file.
 
     Raises:
-        OperatorError: the index has no such packages.
+        OperatorError: the index lacks such packages.
     """
     LOCKS.mkdir(parents=True, exist_ok=True)
     wanted = LOCKS / f"{peer.name}.in"

@@ -1,8 +1,8 @@
-"""A load on one topic by Kafka, of the same kind as the HTTP client's.
+"""Load on one topic by Kafka, of the same kind as the HTTP client's.
 
-It is bare aiokafka in a process of its own, `python -m bench.peers.kafka_load`, which reads what to ask from its
-standard input and prints what it saw. It costs several times what the HTTP client costs, so its CPU time is stated
-beside the servers'.
+It is plain aiokafka in a process of its own, `python -m bench.peers.kafka_load`, which reads the run's parameters from
+its standard input and prints its report. It costs several times as much CPU as the HTTP client, so its CPU time is
+shown beside the servers'.
 """
 
 import asyncio
@@ -35,14 +35,14 @@ _REFUSED: Final = 503
 
 
 class KafkaQuery(msgspec.Struct, frozen=True):
-    """A record to send, but for its id."""
+    """Record to send, without its id."""
 
     value: bytes
     headers: dict[str, str]
 
 
 class KafkaRun(msgspec.Struct, frozen=True):
-    """What the process is to do."""
+    """Parameters of the process."""
 
     bootstrap: str
     fetch_max_wait_ms: int
@@ -52,24 +52,24 @@ class KafkaRun(msgspec.Struct, frozen=True):
 
 
 class KafkaOutcome(msgspec.Struct, frozen=True):
-    """What the process saw."""
+    """Report of the process."""
 
     report: LoadReport
     samples: list[SampledAnswer]
 
 
 class KafkaLoad:
-    """Load on a topic, of some queries that are drawn at random, by a process for each run."""
+    """Load on a topic, of randomly drawn queries, with one process per run."""
 
     def __init__(self, kafka: KafkaSettings, topic: str, queries: Sequence[KafkaQuery]) -> None:
         self._kafka = kafka
         self._topic = topic
         self._queries = list(queries)
         self.samples: list[SampledAnswer] = []
-        """Answers kept of the last run."""
+        """Sampled answers of the last run."""
 
     async def run(self, shape: LoadShape) -> LoadReport:
-        """Ask; returns what was seen.
+        """Run the load. Returns the report.
 
         Raises:
             RuntimeError: the process failed.
@@ -94,14 +94,14 @@ class KafkaLoad:
 
 
 class _Pending(msgspec.Struct, frozen=True):
-    """A query that was sent."""
+    """Query that was sent."""
 
     due_s: float
     kind: int
 
 
 class _Asking:
-    """One run: what waits, and what was answered."""
+    """One run: the waiting queries, and the counts of answers."""
 
     def __init__(self, run: KafkaRun, producer: AIOKafkaProducer, reply_to: str) -> None:
         self._run = run
@@ -120,14 +120,14 @@ class _Asking:
         self._end_s = self._started_s + run.shape.seconds
 
     async def send_all(self) -> None:
-        """Send what is due until the end of the run, then let the last answers come."""
+        """Send the queries that are due until the end of the run, then wait for the last answers."""
         shape = self._run.shape
         if shape.rate:
             await self._send_at(shape.rate)
         else:
             for _ in range(shape.connections):
                 await self._send(time.monotonic())
-        await asyncio.sleep(self._end_s - time.monotonic())  # what is answered before the end wakes nobody
+        await asyncio.sleep(self._end_s - time.monotonic())  # no event marks the end of the run
         if self._waiting:
             with suppress(TimeoutError):
                 async with asyncio.timeout(shape.drain_s):
@@ -154,13 +154,13 @@ class _Asking:
         await self._producer.send(self._run.topic, query.value, key=query_id, headers=[*fixed, *headers])
 
     async def read(self, consumer: AIOKafkaConsumer) -> None:
-        """Take answers until cancelled."""
+        """Read answers until cancelled; in a closed loop, send the next query after each."""
         async for record in consumer:
             if self._take(record) and not self._run.shape.rate and time.monotonic() < self._end_s:
                 await self._send(time.monotonic())
 
     def _take(self, record: ConsumerRecord[bytes | None, bytes | None]) -> bool:
-        """Count an answer; False if nobody waits for it."""
+        """Count an answer. Returns false if it belongs to no waiting query."""
         fields = h.as_text(record.headers)
         pending = self._waiting.pop(fields[h.ID].encode(), None)
         if pending is None:
@@ -181,7 +181,7 @@ class _Asking:
         return True
 
     def outcome(self) -> KafkaOutcome:
-        """Return what was seen."""
+        """Return the report and the samples."""
         kinds = [RequestTally(*counts) for counts in self._kinds]
         latencies_ms = self._latencies_ms or [0.0]
         report = LoadReport(
@@ -205,7 +205,7 @@ class _Asking:
 
 
 async def ask(run: KafkaRun) -> KafkaOutcome:
-    """Ask as the run says."""
+    """Run the load with the given parameters."""
     settings = KafkaSettings(bootstrap=run.bootstrap, fetch_max_wait_ms=run.fetch_max_wait_ms)
     replies = f"{REPLIES}bench-{uuid.uuid4().hex[:12]}"
     await ensure_topics(settings, [TopicSpec(replies)])
@@ -223,7 +223,7 @@ async def ask(run: KafkaRun) -> KafkaOutcome:
 
 
 def main() -> None:
-    """Read what to ask, ask, and print what was seen."""
+    """Read the parameters, run the load, and print the report."""
     run = msgspec.json.decode(sys.stdin.buffer.read(), type=KafkaRun)
     sys.stdout.buffer.write(msgspec.json.encode(uvloop.run(ask(run))))
 

@@ -1,8 +1,8 @@
-"""Our system as one more server: the ways in which it is asked, and how its answers are checked.
+"""Our system as one more server: the ways in which it is queried, and the checks of its answers.
 
-It is a default `infaas up` on Apache Kafka. Three ways: by HTTP with the variant named that the peers serve, by Kafka
-with the same, and by HTTP with the task and its needs, where it chooses; that again where `infaas cascade TASK --find`
-has registered what it found.
+It is a default `infaas up` on Apache Kafka. Three ways: by HTTP with the variant that the peers serve, by Kafka with
+the same variant, and by HTTP with the task and its needs, where the system chooses. The last one is repeated after
+`infaas cascade TASK --find` has registered its cascades.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ def pinned_requests(workload: Workload) -> list[HttpRequest]:
 
 
 def task_requests(workload: Workload) -> list[HttpRequest]:
-    """Return the requests that name the task: the inputs for each accuracy in turn."""
+    """Return the requests that name the task: all inputs for each accuracy in turn."""
     return [
         _request(workload.task, workload, inputs, {h.MIN_ACCURACY: str(accuracy)})
         for accuracy in workload.accuracies
@@ -54,7 +54,7 @@ def _request(model: str, workload: Workload, inputs: dict[str, Array], needs: di
 
 
 def kafka_load(system: SystemUnderTest, workload: Workload) -> KafkaLoad:
-    """Return the load on the task's topic that names the variant in a header."""
+    """Return a load on the task's topic whose queries name the variant in a header."""
     return KafkaLoad(system.kafka, task_topic(workload.task), kafka_queries(workload))
 
 
@@ -87,10 +87,10 @@ async def register_cascades(system: SystemUnderTest, task: str) -> None:
 
 
 def check_choices(workload: Workload, samples: Sequence[SampledAnswer]) -> None:
-    """Check that what was chosen is as accurate as was asked for.
+    """Check that the chosen variants are as accurate as requested.
 
     Raises:
-        RuntimeError: it is not.
+        RuntimeError: one is not.
     """
     for sample in samples:
         wanted = workload.accuracies[sample.request // len(workload.inputs)]

@@ -1,4 +1,4 @@
-"""The picture of the trials: the goodput of each server, and what a query costs it."""
+"""Plots of the trials: the goodput of each server, and its CPU time per query."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,8 +17,8 @@ _WORKLOADS: Final = ("S", "H")
 
 
 def plot_trials(kept: Sequence[KeptTrial], file: Path) -> None:
-    """Draw a row for each workload: goodput, and CPU a query at it with the broker's apart."""
-    mpl.rcParams["svg.hashsalt"] = "infaas"  # the same trials make the same file
+    """Draw a row for each workload: the goodput, and the CPU time per query at it with the broker's part marked."""
+    mpl.rcParams["svg.hashsalt"] = "infaas"  # makes the file reproducible
     rows = [
         (name, sorted((each.trial for each in kept if each.trial.workload == name), key=lambda trial: trial.goodput))
         for name in _WORKLOADS

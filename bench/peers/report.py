@@ -1,7 +1,7 @@
-"""From trials to figures and tables.
+"""Figures and tables from trials.
 
-A figure is a ratio of two trials of one run, beside what is aimed at. All trials are kept in `bench/peers/trials.json`,
-each with the commit, the day and the machine it is of, and the table of `docs/benchmarks.md` is made from it.
+A figure is a ratio of two trials of one run, with its target. All trials are kept in `bench/peers/trials.json`, each
+with its commit, day and machine; the table in `docs/benchmarks.md` is made from this file.
 """
 
 import datetime
@@ -24,7 +24,7 @@ _OVER: Final = f"+{100 * (OVERLOAD - 1):.0f} %"
 
 
 class KeptTrial(msgspec.Struct, frozen=True):
-    """A trial, and where it comes from."""
+    """Trial with its origin."""
 
     trial: Trial
     commit: str
@@ -33,7 +33,7 @@ class KeptTrial(msgspec.Struct, frozen=True):
 
 
 class Aim(msgspec.Struct, frozen=True):
-    """A goodput that is to be some times another: each of a server on a workload."""
+    """Target: the goodput of one trial should be `limit` times another's; each key is (server, workload)."""
 
     name: str
     ours: tuple[str, str]
@@ -69,7 +69,7 @@ _ACCEPTED: Final = 0.9
 
 
 def figures_of(trials: Sequence[Trial]) -> list[Figure]:
-    """Make the figures of one run; those whose trials it lacks are left out."""
+    """Return the figures of one run; figures whose trials are missing are omitted."""
     by_key = {(trial.server, trial.workload): trial for trial in trials}
     found = [
         at_least(aim.name, _BROKER, by_key[aim.ours].goodput, "queries/s", by_key[aim.baseline].goodput, aim.limit)
@@ -84,7 +84,7 @@ def figures_of(trials: Sequence[Trial]) -> list[Figure]:
 
 
 def _over_bare(by_key: Mapping[tuple[str, str], Trial]) -> Iterator[Figure]:
-    """Yield what is reached over what a bare program reaches through a broker: the most that can be hoped for."""
+    """Yield our goodput over a bare program's through a broker, which is the upper bound."""
     for workload in ("S", "H"):
         own, bare = by_key.get((ours.BY_HTTP, workload)), by_key.get((_BARE, workload))
         if own and bare:
@@ -95,7 +95,7 @@ def _over_bare(by_key: Mapping[tuple[str, str], Trial]) -> Iterator[Figure]:
 
 
 def _beyond(trial: Trial) -> Iterator[Figure]:
-    """Yield what became of a load beyond the own goodput."""
+    """Yield the figures of a load beyond the server's own goodput."""
     in_time, accepted = trial.overload_in_time, trial.overload_accepted
     yield Figure(
         name=f"{trial.workload} by HTTP, pinned, {_OVER}: in time, of what was accepted", broker=_BROKER,
@@ -108,7 +108,7 @@ def _beyond(trial: Trial) -> Iterator[Figure]:
 
 
 def keep_trials(trials: Iterable[Trial]) -> list[KeptTrial]:
-    """Keep these trials instead of those of the same server and workload; returns all that are kept."""
+    """Store these trials, replacing earlier ones of the same server and workload. Returns all stored trials."""
     origin = (commit(), datetime.datetime.now(datetime.UTC).date().isoformat(), machine())
     kept = {(each.trial.server, each.trial.workload): each for each in read_trials()}
     kept |= {(trial.server, trial.workload): KeptTrial(trial, *origin) for trial in trials}
@@ -118,17 +118,17 @@ def keep_trials(trials: Iterable[Trial]) -> list[KeptTrial]:
 
 
 def read_trials() -> list[KeptTrial]:
-    """Return all trials that are kept."""
+    """Return all stored trials."""
     return msgspec.json.decode(TRIALS.read_bytes(), type=list[KeptTrial]) if TRIALS.exists() else []
 
 
 def write_trial_table(kept: Sequence[KeptTrial]) -> None:
-    """Write the table of all servers into `docs/benchmarks.md`, and the plot below it."""
+    """Write the table of all servers, and the plot below it, into `docs/benchmarks.md`."""
     replace_table(BENCHMARKS, "bench-peers-trials", f"{trial_table(kept)}\n{_PLOT}\n")
 
 
 def trial_table(kept: Sequence[KeptTrial]) -> str:
-    """Format the table of all servers, in Markdown; the machines are named below it."""
+    """Format the table of all servers in Markdown; the machines are listed below it."""
     machines = list(dict.fromkeys(each.machine for each in kept))
     lines = [
         "| workload | server | settings | goodput/s | p50 / p99 ms at it | closed loop of 1, 16, 64: /s "
@@ -159,16 +159,16 @@ def _cells(trial: Trial) -> str:
 
 
 def _goodput(trial: Trial) -> str:
-    """Format the goodput, with the least and the most of several rounds."""
+    """Format the goodput, with the minimum and maximum of several rounds."""
     rounds = f" ({trial.rounds[0]:,.0f} to {trial.rounds[-1]:,.0f})" if trial.rounds else ""
     return f"{trial.goodput:,.0f}{rounds}"
 
 
 def server_cpu_ms(trial: Trial) -> float:
-    """Return the CPU milliseconds a query of the server, without the broker's."""
+    """Return the CPU milliseconds per query of the server, without the broker's."""
     return sum(trial.cpu_ms.values()) - broker_cpu_ms(trial)
 
 
 def broker_cpu_ms(trial: Trial) -> float:
-    """Return those of the broker, which only ours has."""
+    """Return the CPU milliseconds per query of the broker; 0 for servers without one."""
     return trial.cpu_ms.get(_BROKERS_PROCESS, 0.0)

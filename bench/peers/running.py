@@ -1,4 +1,4 @@
-"""A peer while it runs: started in its own environment and folder, asked until it answers, and stopped."""
+"""Running peer: started in its own environment and folder, probed until it answers, and stopped."""
 
 import asyncio
 import os
@@ -19,16 +19,16 @@ from process.subprocesses import running
 
 _READY_S: Final = 90.0
 _SHOWN: Final = 8000
-"""Characters of the log that are shown where a peer does not start."""
+"""Characters of the log that are shown if a peer does not start."""
 _PROBE: Final = LoadShape(seconds=0.2, connections=1, drain_s=1.0)
 _PROBE_INTERVAL_S: Final = 0.3
 
 
 class RunningServer(msgspec.Struct, frozen=True):
-    """A server that answers."""
+    """Server that answers."""
 
     pid: int
-    """Process that all of its others are below."""
+    """Process id; all other processes of the server are its descendants."""
     port: int
 
 
@@ -36,7 +36,7 @@ class RunningServer(msgspec.Struct, frozen=True):
 async def running_peer(
     peer: Peer, python: Path, served: ServedFile, settings: ServerSettings, client: Path
 ) -> AsyncGenerator[RunningServer]:
-    """Run a peer until the block ends; what it prints is shown only if it does not start.
+    """Run a peer until the block ends; its output is shown only if it does not start.
 
     Raises:
         RuntimeError: it does not answer in time.
@@ -56,11 +56,11 @@ async def running_peer(
                 finally:
                     below = _below(process)
         finally:
-            _kill(below)  # what the server started may have outlived it
+            _kill(below)  # descendants may outlive the server
 
 
 async def answers(client: Path, port: int, requests: Sequence[HttpRequest], timeout_s: float) -> bool:
-    """Ask until all of a moment's queries are answered with 200; False if that is not so in time."""
+    """Probe until all queries of a short load are answered with 200. Returns false after the timeout."""
     load = HttpLoad(client, port, requests)
     try:
         async with asyncio.timeout(timeout_s):
@@ -74,7 +74,7 @@ async def answers(client: Path, port: int, requests: Sequence[HttpRequest], time
 
 
 async def _first_of(process: asyncio.subprocess.Process, answering: Coroutine[Any, Any, bool]) -> bool:
-    """Whether it answers; a server that has ended will not."""
+    """Return true if it answers, and false once the process has ended."""
     async with asyncio.TaskGroup() as tasks:
         waiting = tasks.create_task(answering, name="wait for answers")
         ending = tasks.create_task(process.wait(), name="wait for the end")

@@ -1,4 +1,4 @@
-"""A bare aiohttp server: as many processes as there are workers on one port, each computing on its event loop."""
+"""Bare aiohttp server: one process per worker, all on one port, each computing on its event loop."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Serves the model with BentoML: raw bytes in and out."""
+"""BentoML service of the model: raw bytes in and out."""
 
 from typing import Annotated
 
@@ -13,7 +13,7 @@ Octets = Annotated[bytes, ContentType("application/octet-stream")]
 
 @bentoml.service(workers=_settings.workers, traffic={"timeout": 30, "max_concurrency": 10_000})  # pyright: ignore[reportUntypedClassDecorator]
 class Service:
-    """The model in a worker process of the server."""
+    """Model in a worker process of the server."""
 
     def __init__(self) -> None:
         self._model = OnnxModel(_settings)

@@ -1,7 +1,7 @@
-"""A bare server over Kafka, the least that does what ours does: HTTP in front, a topic of queries, one of replies.
+"""Bare server over Kafka, the simplest program with our structure: HTTP in front, one topic of queries, one of replies.
 
-The first process starts Apache Kafka and is the front; each worker is a process of its own with a partition of its own.
-It decides nothing, keeps no deadline, and a query that was fetched is lost with its worker.
+The first process starts Apache Kafka and serves HTTP. Each worker is a process of its own with a partition of its own.
+It has no selection and no deadlines, and loses the queries that a failing worker has fetched.
 """
 
 import asyncio
@@ -66,7 +66,7 @@ async def _answer(settings: PeerSettings, bootstrap: str) -> None:
 
 
 async def work(settings: PeerSettings, bootstrap: str, number: int) -> None:
-    """Compute what waits in one partition, as much at once as a batch may have, until killed."""
+    """Compute the queries of one partition, in batches of up to the maximum, until killed."""
     model, loop = OnnxModel(settings), asyncio.get_running_loop()
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap, group_id="bare", auto_commit_interval_ms=200, auto_offset_reset="earliest"
@@ -88,7 +88,7 @@ def _producer(bootstrap: str) -> AIOKafkaProducer:
 
 
 def main() -> None:
-    """Serve; or, with the broker's address and a number, be the worker of that number."""
+    """Serve HTTP, or, given the broker's address and a number, run as the worker of that number."""
     settings = PeerSettings()
     if len(sys.argv) > 1:
         uvloop.run(work(settings, sys.argv[1], int(sys.argv[2])))

@@ -1,4 +1,4 @@
-"""Serves the model with LitServe: base64 in JSON, which is what it reads, and raw bytes out."""
+"""LitServe server of the model: base64 in JSON, which LitServe reads, and raw bytes out."""
 
 import base64
 from typing import Any
@@ -10,7 +10,7 @@ from bench.peers.scripts.onnx_model import OnnxModel, PeerSettings
 
 
 class LitServeModel(litserve.LitAPI):  # pyright: ignore[reportUntypedBaseClass]
-    """The model in a worker process."""
+    """Model in a worker process."""
 
     def setup(self, device: str) -> None:
         """Load the model."""
@@ -20,23 +20,23 @@ class LitServeModel(litserve.LitAPI):  # pyright: ignore[reportUntypedBaseClass]
         self._batches = settings.max_batch > 1
 
     def decode_request(self, request: dict[str, str]) -> bytes:
-        """Read a body."""
+        """Decode the body of a request."""
         return base64.b64decode(request["body"])
 
     def batch(self, inputs: Any) -> Any:
-        """Leave the bodies a list."""
+        """Return the bodies as a list."""
         return list(inputs)
 
     def unbatch(self, output: Any) -> Any:
-        """Leave the answers a list."""
+        """Return the answers unchanged."""
         return output
 
     def predict(self, x: Any) -> Any:
-        """Answer one body, or a list of them where batches are made."""
+        """Answer one body, or a list of them if batching is on."""
         return self._model.answer_all(x) if self._batches else self._model.answer(x)
 
     def encode_response(self, output: bytes) -> Any:
-        """Answer without JSON."""
+        """Return the answer without JSON."""
         return Response(output)
 
 

@@ -1,4 +1,4 @@
-"""A runtime of MLServer's for the model: a text of base64 in and out."""
+"""MLServer runtime for the model: base64 text in and out."""
 
 import base64
 from typing import Any
@@ -10,7 +10,7 @@ from bench.peers.scripts.onnx_model import OnnxModel, PeerSettings
 
 
 class OnnxRuntimeModel(MLModel):  # pyright: ignore[reportUntypedBaseClass]
-    """The model in the server's process, or in one of its workers."""
+    """Model in the server's process, or in one of its workers."""
 
     async def load(self) -> bool:
         """Load the model."""
@@ -18,7 +18,7 @@ class OnnxRuntimeModel(MLModel):  # pyright: ignore[reportUntypedBaseClass]
         return True
 
     async def predict(self, payload: Any) -> Any:
-        """Answer one request, or a batch that MLServer has made of several."""
+        """Answer one request, or a batch that MLServer made of several."""
         bodies = [base64.b64decode(text) for text in payload.inputs[0].data]
         answers = [base64.b64encode(answer).decode() for answer in self._model.answer_all(bodies)]
         output = ResponseOutput(name="logits", shape=[len(answers)], datatype="BYTES", data=answers)

@@ -1,4 +1,4 @@
-"""Serves the model with Mosec: raw bytes in and out, one stage of workers."""
+"""Mosec server of the model: raw bytes in and out, one stage of workers."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from bench.peers.scripts.onnx_model import OnnxModel, PeerSettings
 
 
 class MosecModel(Worker):  # pyright: ignore[reportUntypedBaseClass]
-    """The model in a worker process."""
+    """Model in a worker process."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -17,15 +17,15 @@ class MosecModel(Worker):  # pyright: ignore[reportUntypedBaseClass]
         self._batches = settings.max_batch > 1
 
     def deserialize(self, data: bytes) -> bytes:
-        """Leave the body as it is."""
+        """Return the body unchanged."""
         return data
 
     def serialize(self, data: bytes) -> bytes:
-        """Leave the answer as it is."""
+        """Return the answer unchanged."""
         return data
 
     def forward(self, data: Any) -> Any:
-        """Answer one body, or a list of them where batches are made."""
+        """Answer one body, or a list of them if batching is on."""
         return self._model.answer_all(data) if self._batches else self._model.answer(data)
 
 

@@ -1,6 +1,6 @@
-"""The model that a server of the bench serves, as the environment variable `PEER_MODEL` describes it.
+"""Model that a server of the bench serves, described by the environment variable `PEER_MODEL`.
 
-A body is the raw bytes of a query's tensors, one after the other, and the answer those of the first output's row.
+A body is the concatenated raw bytes of a query's tensors. The answer is the raw bytes of the first output's row.
 """
 
 import json
@@ -17,7 +17,7 @@ _ERRORS_ONLY: Final = 3
 
 
 class PeerSettings:
-    """What the environment says: where the model lies, its tensors, and how it is to be served."""
+    """Settings from the environment: the model file, its tensors, and the server's parameters."""
 
     def __init__(self) -> None:
         fields: dict[str, Any] = json.loads(os.environ[VARIABLE])
@@ -27,11 +27,11 @@ class PeerSettings:
         self.max_batch: int = fields["max_batch"]
         self.batch_wait_ms: float = fields["batch_wait_ms"]
         self.inputs: list[tuple[str, str, list[int]]] = fields["inputs"]
-        """Name, numpy's type and shape of each tensor; the batch is left out of the shape."""
+        """Name, numpy type and shape without the batch dimension of each tensor."""
 
 
 class OnnxModel:
-    """The model, loaded: one thread, fp32 as the file has it."""
+    """Loaded model, with one thread and the precision of the file (fp32)."""
 
     def __init__(self, settings: PeerSettings) -> None:
         options = onnxruntime.SessionOptions()
@@ -42,7 +42,7 @@ class OnnxModel:
         self._inputs = settings.inputs
 
     def infer(self, feed: dict[str, NDArray[Any]]) -> NDArray[Any]:
-        """Compute one batch; returns the first output."""
+        """Compute one batch. Returns the first output."""
         return self._session.run(None, feed)[0]
 
     def answer(self, body: bytes) -> bytes:
@@ -50,7 +50,7 @@ class OnnxModel:
         return self.infer(self._feed(body)).tobytes()
 
     def answer_all(self, bodies: Sequence[bytes]) -> list[bytes]:
-        """Answer some bodies as one batch."""
+        """Answer several bodies as one batch."""
         if len(bodies) == 1:
             return [self.answer(bodies[0])]
         feeds = [self._feed(body) for body in bodies]

@@ -1,4 +1,4 @@
-"""Serves the model with Ray Serve: raw bytes in and out, a replica for each worker."""
+"""Ray Serve app of the model: raw bytes in and out, one replica per worker."""
 
 import threading
 from typing import Any
@@ -10,7 +10,7 @@ from bench.peers.scripts.onnx_model import OnnxModel, PeerSettings
 
 
 class RayModel:
-    """The model in a replica."""
+    """Model in a replica."""
 
     def __init__(self) -> None:
         self._model = OnnxModel(PeerSettings())

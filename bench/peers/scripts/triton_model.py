@@ -1,4 +1,4 @@
-"""The model of Triton's Python backend; Triton loads it once for each instance."""
+"""Model for Triton's Python backend; Triton loads it once per instance."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,11 +9,11 @@ from bench.peers.scripts.onnx_model import OnnxModel, PeerSettings
 
 
 class TritonPythonModel:
-    """The model in a process of the backend, which finds it by this name."""
+    """Model in a process of the backend, which requires this class name."""
 
     def initialize(self, args: dict[str, str]) -> None:
         """Load the model."""
-        import triton_python_backend_utils  # pyright: ignore[reportMissingImports] - only the backend has it
+        import triton_python_backend_utils  # pyright: ignore[reportMissingImports] - only in the backend
 
         del args
         self._utils: Any = triton_python_backend_utils
@@ -22,7 +22,7 @@ class TritonPythonModel:
         self._model = OnnxModel(settings)
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """Answer the requests of a batch as one."""
+        """Answer the requests of a batch together."""
         tensors = [[self._tensor(request, name) for name in self._inputs] for request in requests]
         joined = tensors[0] if len(requests) == 1 else [np.concatenate(column) for column in zip(*tensors, strict=True)]
         logits = self._model.infer(dict(zip(self._inputs, joined, strict=True)))

@@ -1,7 +1,7 @@
-"""The peers: one file for each, which says how it is started and asked, and with which settings.
+"""Peers: one file each, with its start, its requests, and its settings.
 
-Reading order: protocol (what each must say) -> raw_bytes (how most are asked) -> aiohttp, mosec, mlserver, triton,
-litserve, bentoml, ray_serve, bare_kafka (the floor). What runs in their environments is in scripts/.
+Reading order: protocol (interface of a peer) -> raw_bytes (requests of most peers) -> aiohttp, mosec, mlserver, triton,
+litserve, bentoml, ray_serve, bare_kafka (the baseline over Kafka). The programs for their environments are in scripts/.
 """
 
 from typing import Final

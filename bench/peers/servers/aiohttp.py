@@ -1,4 +1,4 @@
-"""Bare aiohttp: what a web framework and onnxruntime cost without a model server."""
+"""Bare aiohttp: the cost of a web framework and onnxruntime without a model server."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,7 +24,7 @@ class AiohttpPeer:
         return Launch(python_command(python, "aiohttp_server"), script_environment(served, settings, port))
 
     def request(self, inputs: Mapping[str, Array]) -> HttpRequest:
-        """Post the tensors."""
+        """Post the tensors as raw bytes."""
         return raw_request("/", inputs)
 
     def output(self, answer: RawAnswer) -> Array:

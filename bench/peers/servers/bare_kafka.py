@@ -1,4 +1,4 @@
-"""A bare program over Kafka: what the fewest hops cost, hence the floor of whatever answers through a broker."""
+"""Bare program over Kafka: the lowest cost of answering through a broker."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,7 +24,7 @@ class BareKafkaPeer:
         return Launch(python_command(python, "kafka_server"), script_environment(served, settings, port))
 
     def request(self, inputs: Mapping[str, Array]) -> HttpRequest:
-        """Post the tensors."""
+        """Post the tensors as raw bytes."""
         return raw_request("/", inputs)
 
     def output(self, answer: RawAnswer) -> Array:

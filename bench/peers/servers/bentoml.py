@@ -1,4 +1,4 @@
-"""BentoML: services of Python, served by several processes on one port."""
+"""BentoML: Python services, served by several processes on one port."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +11,7 @@ from schemas.tensors import Array
 
 
 class BentoMLPeer:
-    """One service, its API a coroutine, so that no thread is handed to and fro."""
+    """One service whose API is a coroutine, to avoid hops between threads."""
 
     name: ClassVar[str] = "bentoml"
     requirements: ClassVar[tuple[str, ...]] = ("bentoml==1.4.40",)
@@ -19,14 +19,14 @@ class BentoMLPeer:
     heavy: ClassVar = ServerSettings()
 
     def launch(self, python: Path, served: ServedFile, settings: ServerSettings, port: int, folder: Path) -> Launch:
-        """Serve the script's service; what it keeps lies in the folder."""
+        """Serve the script's service; BentoML stores its data in the folder."""
         service = "bench.peers.scripts.bentoml_service:Service"
         command = (str(python), "-m", "bentoml", "serve", service, "--host", "127.0.0.1", "--port", str(port))
         own = {"BENTOML_HOME": str(folder), "BENTOML_DO_NOT_TRACK": "True"}
         return Launch(command, script_environment(served, settings, port) | own)
 
     def request(self, inputs: Mapping[str, Array]) -> HttpRequest:
-        """Post the tensors."""
+        """Post the tensors as raw bytes."""
         return raw_request("/predict", inputs)
 
     def output(self, answer: RawAnswer) -> Array:

@@ -1,4 +1,4 @@
-"""LitServe: FastAPI in front of worker processes, with queues between."""
+"""LitServe: FastAPI in front of worker processes, connected by queues."""
 
 import base64
 import json
@@ -13,7 +13,7 @@ from schemas.tensors import Array
 
 
 class LitServePeer:
-    """One server process, workers beside it."""
+    """One server process, with worker processes."""
 
     name: ClassVar[str] = "litserve"
     requirements: ClassVar[tuple[str, ...]] = ("litserve==0.2.19",)
@@ -26,7 +26,7 @@ class LitServePeer:
         return Launch(python_command(python, "litserve_server"), script_environment(served, settings, port))
 
     def request(self, inputs: Mapping[str, Array]) -> HttpRequest:
-        """Post the tensors as one text in JSON."""
+        """Post the tensors as base64 in JSON."""
         body = json.dumps({"body": base64.b64encode(raw_body(inputs)).decode()}).encode()
         return HttpRequest("/predict", {"Content-Type": "application/json"}, body)
 

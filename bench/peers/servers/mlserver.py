@@ -1,7 +1,7 @@
-"""MLServer: the Open Inference Protocol in Python, by FastAPI, with a runtime of ours for the model.
+"""MLServer: the Open Inference Protocol in Python with FastAPI, and our runtime for the model.
 
-It reads no binary tensors by HTTP, and numbers in JSON cost it several times as much as one base64 text, so that is
-how it is asked.
+It reads no binary tensors over HTTP, and numbers in JSON cost several times as much as base64 text. So the requests use
+base64.
 """
 
 import base64
@@ -18,18 +18,18 @@ from schemas.tensors import Array
 
 
 class MLServerPeer:
-    """One server process; workers beside it where the model is heavy."""
+    """One server process, with worker processes for the heavy model."""
 
     name: ClassVar[str] = "mlserver"
     requirements: ClassVar[tuple[str, ...]] = (
         "mlserver==1.7.1",
         "uvloop==0.21.0",
-    )  # workers do not start with later ones
+    )  # workers do not start with later versions
     light: ClassVar = ServerSettings(workers=0)
     heavy: ClassVar = ServerSettings()
 
     def launch(self, python: Path, served: ServedFile, settings: ServerSettings, port: int, folder: Path) -> Launch:
-        """Start it on a folder with its settings."""
+        """Start the server on a folder with its settings."""
         self._write(folder / "settings.json", self._server_settings(settings, port))
         batching = {"max_batch_size": settings.max_batch, "max_batch_time": settings.batch_wait_ms / 1e3}
         implementation = "bench.peers.scripts.mlserver_runtime.OnnxRuntimeModel"
@@ -55,7 +55,7 @@ class MLServerPeer:
         file.write_text(json.dumps(content))
 
     def request(self, inputs: Mapping[str, Array]) -> HttpRequest:
-        """Post the tensors as one text."""
+        """Post the tensors as one base64 text."""
         text = base64.b64encode(raw_body(inputs)).decode()
         tensor = {"name": "body", "shape": [1], "datatype": "BYTES", "data": [text]}
         body = json.dumps({"inputs": [tensor]}).encode()
