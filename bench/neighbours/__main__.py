@@ -42,7 +42,7 @@ def main() -> None:
     chosen = [name for name in HARMS if any(part in name for part in arguments.harms.split(","))]
     rounds = [[], *([[name] for name in chosen] if arguments.each else []), chosen]
     outcomes = asyncio.run(_run(rounds, arguments.seconds, signed=arguments.signed))
-    Console(width=None if sys.stdout.isatty() else 150).print(_table(outcomes))
+    Console(width=None if sys.stdout.isatty() else 180).print(_table(outcomes))
     sys.exit(outcomes[-1][1].share < _SHARE)
 
 
@@ -94,11 +94,12 @@ async def _harmed(harms: list[str], wrong: TenantClient, system: SystemUnderTest
 
 
 def _table(outcomes: list[tuple[str, Outcome]]) -> Table:
-    table = Table("beside", "asked", "in time", "share", "p50 ms", "p99 ms", "results")
+    table = Table("beside", "asked", "in time", "share", "p50 ms", "p99 ms", "p99 of stages, ms", "results")
     for name, one in outcomes:
         statuses = ", ".join(f"{status} {count}" for status, count in sorted(one.statuses.items()))
         cells = (f"{one.asked}", f"{one.in_time}", f"{one.share:.2%}", f"{one.p50_ms:.1f}", f"{one.p99_ms:.1f}")
-        table.add_row(name, *cells, statuses)
+        stages = ", ".join(f"{stage} {ms:.0f}" for stage, ms in one.stages_ms.items())
+        table.add_row(name, *cells, stages, statuses)
     return table
 
 

@@ -17,6 +17,7 @@ from schemas import headers as h
 RATE: Final = 100.0
 LATENCY_MS: Final = 200
 _LAST_S: Final = 10.0
+_STAGES: Final = {"task queue": h.TASK_QUEUE_NS, "variant queue": h.VARIANT_QUEUE_NS, "compute": h.COMPUTE_NS}
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,6 +30,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """Results by status; `none`: queries without a result."""
     p50_ms: float
     p99_ms: float
+    stages_ms: dict[str, float]
+    """99th percentile of the time in each stage, of the answered queries."""
 
     @property
     def share(self) -> float:
@@ -46,6 +49,7 @@ async def ask_steadily(tenant: TenantClient, count: int, run: str) -> Outcome:
     sent: dict[str, float] = {}
     took: dict[str, float] = {}
     statuses = Counter[str]()
+    stages: dict[str, list[int]] = {name: [] for name in _STAGES}
     async with AIOKafkaConsumer(bootstrap_servers=tenant.kafka) as consumer:
         consumer.assign([TopicPartition(topic, 0)])
         await consumer.seek_to_beginning()
@@ -56,6 +60,8 @@ async def ask_steadily(tenant: TenantClient, count: int, run: str) -> Outcome:
                 if (begun := sent.get(fields[h.ID])) is not None and fields[h.ID] not in took:
                     took[fields[h.ID]] = (time.perf_counter() - begun) * 1000
                     statuses[fields[h.STATUS]] += 1
+                    for name, header in _STAGES.items():
+                        stages[name].append(int(fields.get(header, 0)))
                     if fields[h.STATUS] != "ok":
                         took[fields[h.ID]] = float("inf")
 
@@ -74,6 +80,7 @@ async def ask_steadily(tenant: TenantClient, count: int, run: str) -> Outcome:
         statuses=dict(+statuses),
         p50_ms=float(np.quantile(times, 0.5, method="lower")),
         p99_ms=float(np.quantile(times, 0.99, method="lower")),
+        stages_ms={name: float(np.quantile(ns or [0], 0.99)) / 1e6 for name, ns in stages.items()},
     )
 
 
