@@ -14,7 +14,6 @@ import time
 from collections.abc import Sequence
 
 from broker.delivery.consumer import Consumer, Record
-from process.cpu_meter import CpuMeter
 from schemas.errors import Internal, QueryError
 from schemas.headers import LINGER_NS
 from schemas.needs import Mode
@@ -43,7 +42,6 @@ class Dispatcher(DispatcherBase):
         super().__init__(context, consumer)
         self._load_shedder = LoadShedder(context.config)
         self._pace = IntakePace(longest_rest_s)
-        self._cpu = CpuMeter()
         self._shadows = ShadowSender(context.state, context.producer)
 
     def rest(self) -> None:
@@ -92,6 +90,7 @@ class Dispatcher(DispatcherBase):
             self._count(task, "moved")
             return
         now = time.monotonic()
+        self._rhythm.came(now)
         if LINGER_NS in received.fields:
             self._pace.take_lingered()
         else:

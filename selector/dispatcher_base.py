@@ -14,9 +14,11 @@ from functools import partial
 from typing import Final, TypeAlias
 
 from broker.delivery.consumer import Consumer, Record
+from broker.online_rhythm import OnlineRhythm
 from broker.outbox import Message, Outbox
 from broker.producer import Ack, Producer
 from broker.reply_stream.sender import ResultSender
+from process.cpu_meter import CpuMeter
 from schemas import headers as h
 from schemas.errors import Forbidden, Internal, Overloaded, QueryError, UnknownTask, Unsatisfiable
 from schemas.topics import LANES, is_offline, offline_of, task_of
@@ -52,6 +54,8 @@ class DispatchContext:
     streams: ResultSender
     reader: QueryReader = field(default_factory=QueryReader)
     evidence: EvidenceRoom = field(default_factory=lambda: EvidenceRoom(time.monotonic()))
+    rhythm: OnlineRhythm = field(default_factory=OnlineRhythm)
+    cpu: CpuMeter = field(default_factory=CpuMeter)
     attempts: int = 3
 
 
@@ -69,6 +73,8 @@ class DispatcherBase(ABC):
         self._demands = context.demands
         self._reader = context.reader
         self._evidence = context.evidence
+        self._rhythm = context.rhythm
+        self._cpu = context.cpu
         self._outbox = Outbox(
             context.producer, self._done, self._reader.unreadable_reply, max_attempts=context.attempts,
             decide_again=self.take, streams=context.streams, proved_tenant=self._reader.proved_tenant,

@@ -13,6 +13,7 @@ Rules.
 * A task's topic is read to its end, so that no tenant waits behind another's flood. At most `HELD` of its queries are
   held per tenant, and `HELD_OF_TASK` in all. Further ones are written once to a lane: a partition of one common topic,
   chosen by a hash of task and tenant. Two tenants may share a lane by chance; then they wait for each other.
+* While online queries come, the more of the CPU time is in use, the fewer queries are read: each costs a write, or two.
 * A lane, or a tenant's own topic, is not read while its limit is reached. So memory is bounded, in bytes as well.
 * A pass looks at all held queries; alike ones need only one evaluation. It follows new records and statuses, and is due
   when an instance is expected to be idle. Passes without success take at most a tenth of the time.
@@ -33,6 +34,7 @@ from typing import Final, TypeAlias
 from zlib import crc32
 
 from broker.delivery.consumer import Consumer, Record
+from broker.offline_share import offline_share
 from process.event_wait import wait_within
 from schemas.errors import Internal
 from schemas.topics import LANE_COUNT, LANES, tenant_of
@@ -57,6 +59,10 @@ _FORWARDED: Final = 8
 """Maximum of queries to forward before the event loop gets control; online queries wait meanwhile."""
 _LOOKED_AT: Final = 512
 """Maximum of queries to look at before the event loop gets control."""
+_QUERY_S: Final = 1e-3
+"""CPU seconds that a query takes in all processes together."""
+_SHARE: Final = 0.5
+"""Cores that offline queries take while online queries come, if the machine has them to spare."""
 _SPACING_S: Final = 0.002
 _PASSES_SHARE: Final = 0.1
 _PUT_BACK_S: Final = 1.0
@@ -174,8 +180,17 @@ class OfflineDispatcher(DispatcherBase):
             records = await self._consumer.poll(_READ)
             for record in records:
                 await self.take(record)
-            if len(records) == _READ:  # more may be buffered, and would be returned without yielding
+            if (rest_s := self._rest_s(len(records))) > 0.0:
+                await asyncio.sleep(rest_s)
+            elif len(records) == _READ:  # more may be buffered, and would be returned without yielding
                 await asyncio.sleep(0)
+
+    def _rest_s(self, queries: int) -> float:
+        """Return the seconds to wait after so many queries, while online queries come and the CPUs are in use."""
+        share = offline_share(self._cpu.busy())
+        if share >= 1.0 or not self._rhythm.expects_more(time.monotonic()):
+            return 0.0
+        return queries * _QUERY_S / (_SHARE * share)
 
     async def take(self, record: Record, attempts: int = 1) -> None:
         """Hold a query until it can be forwarded, or move it to a lane; an unreadable one becomes a dead letter."""

@@ -32,10 +32,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import count
 from typing import Final, Protocol, TypeAlias
 
+from broker.offline_share import offline_share
+from broker.online_rhythm import OnlineRhythm
 from process.affinity import pin_thread
+from process.cpu_meter import CpuMeter
 from workers.batch_queue import Rank, Urgency
 from workers.large_queries import PieceTurn
-from workers.online_rhythm import OnlineRhythm
 
 SPARE_SLOTS: Final = 16  # most batches that are set aside at once
 _WATCH_S: Final = 0.5
@@ -176,6 +178,7 @@ class BatchExecutor:
         """Number of batches under way, by source."""
         self._yielding = 0  # slots taken by pieces and offline work
         self._rhythm = OnlineRhythm()
+        self._cpu = CpuMeter()
         """Rhythm of the online batches of all sources."""
         self._closing = False
         self._wakes = False
@@ -261,6 +264,10 @@ class BatchExecutor:
     def expects_online(self, now_s: float) -> bool:
         """Return true if online work of any source is expected now; `now_s` is monotonic time."""
         return self._rhythm.expects_more(now_s)
+
+    def offline_share(self) -> float:
+        """Return the share of its usual pace that offline work has at the present load of the machine."""
+        return offline_share(self._cpu.busy())
 
     def close(self) -> None:
         """Wait for the batches under way and end the threads; blocks."""

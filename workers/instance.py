@@ -135,7 +135,8 @@ class ServingInstance:
             records = await self._offline.poll(await self._room_for_offline())
             inputs, now_s = await self._queue_up(records), time.monotonic()
             online = self._executor.expects_online(now_s)
-            self._pace.took(len(records), inputs, self.model.latency.input_s(), online=online, now_s=now_s)
+            share, input_s = self._executor.offline_share(), self.model.latency.input_s()
+            self._pace.took(len(records), inputs, input_s, online=online, now_s=now_s, share=share)
             await asyncio.sleep(0)
 
     async def _room_for_offline(self) -> int:

@@ -46,8 +46,10 @@ class OfflinePace:
         """Return the seconds until there may be room even if no batch ends; None: only the end of a batch does."""
         return min(self._next_s - now_s, _LOOK_S) if self._next_s > now_s else None
 
-    def took(self, queries: int, inputs: int, input_s: float, *, online: bool, now_s: float) -> None:
+    def took(
+        self, queries: int, inputs: int, input_s: float, *, online: bool, now_s: float, share: float = 1.0
+    ) -> None:
         """Record the queries that were read; each of their inputs takes `input_s` seconds."""
         self._mean_inputs += _SMOOTHING * (max(inputs / queries, 1.0) - self._mean_inputs)
         if online:
-            self._next_s = now_s + (inputs * input_s + queries * _OVERHEAD_S) / _SHARE
+            self._next_s = now_s + (inputs * input_s + queries * _OVERHEAD_S) / (_SHARE * share)

@@ -270,7 +270,7 @@ async def test_a_source_that_may_not_fill_all_slots_leaves_them_to_others() -> N
 
 
 async def test_while_online_work_comes_one_slot_is_kept_free_of_offline_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workers.online_rhythm._IDLE_S", 3600.0)  # or all are free for it after a pause of a second
+    monkeypatch.setattr("broker.online_rhythm._IDLE_S", 3600.0)  # or all are free for it after a pause of a second
     executor, _ = open_executor(3)
     log: list[str] = []
     online, offline = Source(executor, log, parallel=3), Source(executor, log, parallel=3)

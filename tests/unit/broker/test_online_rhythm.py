@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.online_rhythm import OnlineRhythm
+from broker.online_rhythm import OnlineRhythm
 
 BEGAN = 1000.0
 
