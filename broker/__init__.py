@@ -9,9 +9,9 @@ and passwords) -> clock, broker_clocks (time of the brokers) -> compact_encoding
 encoded_request (requests encoded by this package) -> producing (record batches) -> producer -> fetch_pace (longest
 wait of a fetch), record_memory (bytes in flight) -> fetch (reads partitions) -> delivery (at-least-once consumer) ->
 tail (reads new records only) -> system_claim (owner of a namespace) -> linger (delay for batching), online_rhythm
-(whether online queries come), offline_share (slows down offline work) -> request_reply -> dead_letters -> reply_room
-(limits results per reply topic) -> undelivered (decides about a failed send) -> letter_budget (bytes of dead letters)
--> outbox (sends, retries, gives up) -> lag (consumer lag) -> topic_logs (size of logs, deletion of records) ->
-segment_roll (ends segments of idle topics) -> closed_topics (refuse further records) -> letters (replays and drops
-dead letters) -> exactly_once (from topic to topic, in transactions) -> servers (brokers on this machine).
+(whether online queries come) -> request_reply -> dead_letters -> reply_room (limits results per reply topic) ->
+undelivered (decides about a failed send) -> letter_budget (bytes of dead letters) -> outbox (sends, retries, gives up)
+-> lag (consumer lag) -> topic_logs (size of logs, deletion of records) -> segment_roll (ends segments of idle topics)
+-> closed_topics (refuse further records) -> letters (replays and drops dead letters) -> exactly_once (from topic to
+topic, in transactions) -> servers (brokers on this machine).
 """

@@ -34,9 +34,9 @@ from typing import Final, TypeAlias
 from zlib import crc32
 
 from broker.delivery.consumer import Consumer, Record
-from broker.offline_share import offline_share
 from process.event_wait import wait_within
 from schemas.errors import Internal
+from schemas.offline_share import offline_pause_s, offline_share
 from schemas.topics import LANE_COUNT, LANES, tenant_of
 from selector.dispatcher_base import DispatchContext, DispatcherBase
 from selector.fair_shares import Account, FairShares
@@ -59,10 +59,6 @@ _FORWARDED: Final = 8
 """Maximum of queries to forward before the event loop gets control; online queries wait meanwhile."""
 _LOOKED_AT: Final = 512
 """Maximum of queries to look at before the event loop gets control."""
-_QUERY_S: Final = 1e-3
-"""CPU seconds that a query takes in all processes together."""
-_SHARE: Final = 0.5
-"""Cores that offline queries take while online queries come, if the machine has them to spare."""
 _SPACING_S: Final = 0.002
 _PASSES_SHARE: Final = 0.1
 _PUT_BACK_S: Final = 1.0
@@ -190,7 +186,7 @@ class OfflineDispatcher(DispatcherBase):
         share = offline_share(self._cpu.busy())
         if share >= 1.0 or not self._rhythm.expects_more(time.monotonic()):
             return 0.0
-        return queries * _QUERY_S / (_SHARE * share)
+        return offline_pause_s(queries, 0.0, share)
 
     async def take(self, record: Record, attempts: int = 1) -> None:
         """Hold a query until it can be forwarded, or move it to a lane; an unreadable one becomes a dead letter."""

@@ -32,10 +32,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import count
 from typing import Final, Protocol, TypeAlias
 
-from broker.offline_share import offline_share
 from broker.online_rhythm import OnlineRhythm
 from process.affinity import pin_thread
 from process.cpu_meter import CpuMeter
+from schemas.offline_share import offline_share
 from workers.batch_queue import Rank, Urgency
 from workers.large_queries import PieceTurn
 

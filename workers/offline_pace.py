@@ -11,10 +11,9 @@ path, from the selector to the broker that takes the results, is busy with them 
 import math
 from typing import Final, NamedTuple
 
+from schemas.offline_share import offline_pause_s
+
 _FEW: Final = 4
-_SHARE: Final = 0.5
-_OVERHEAD_S: Final = 1e-3
-"""Seconds of CPU that a query costs besides its computation, over all processes."""
 _LOOK_S: Final = 0.1
 """Seconds between two checks if online queries still come."""
 _SMOOTHING: Final = 0.1
@@ -52,4 +51,4 @@ class OfflinePace:
         """Record the queries that were read; each of their inputs takes `input_s` seconds."""
         self._mean_inputs += _SMOOTHING * (max(inputs / queries, 1.0) - self._mean_inputs)
         if online:
-            self._next_s = now_s + (inputs * input_s + queries * _OVERHEAD_S) / (_SHARE * share)
+            self._next_s = now_s + offline_pause_s(queries, inputs * input_s, share)

@@ -38,7 +38,6 @@ _SOON_S: Final = 60.0
 _STARTING: Final = 10
 _RENEW_S: Final = 2.0
 """INFAAS_WORKERS_LEASE_RENEW_S, which so many workers should raise: each that passes connects that often."""
-DEBUG = True
 
 
 class FleetWorker:
@@ -126,14 +125,6 @@ async def watch_fleet(dsn: str, size: int, seconds: float) -> FleetReport:
         while time.monotonic() < until:
             seen.connections.append(cast("int", await pool.fetch_value(int, _COUNT)))
             seen.oldest_s.append(cast("float", await pool.fetch_value(float, _OLDEST)))
-            if DEBUG:
-                print(
-                    seen.connections[-1],
-                    round(seen.oldest_s[-1], 2),
-                    round(time.process_time(), 1),
-                    sum(w.connection.is_kept for w in fleet if w.connection),
-                    flush=True,
-                )
             await asyncio.sleep(0.1)
         await _all_beat(pool)
         began = time.monotonic()

@@ -57,3 +57,13 @@ def test_large_queries_are_taken_by_the_inputs_that_they_had_lately() -> None:
     assert room(pace) in (3, 4)
     assert room(pace, queued=ENOUGH) == 1
     assert room(pace, queued=ENOUGH + 32) == 0
+
+
+def test_offline_pace_slows_down_with_its_share() -> None:
+    usual, slow = OfflinePace(), OfflinePace()
+    usual.took(4, 4, INPUT_S, online=True, now_s=NOW)
+    slow.took(4, 4, INPUT_S, online=True, now_s=NOW, share=0.05)
+    usual_s = 4 * (INPUT_S + 0.001) / 0.5
+    assert room(usual, now=NOW + 1.01 * usual_s, online=True) > 0
+    assert room(slow, now=NOW + 19.9 * usual_s, online=True) == 0
+    assert room(slow, now=NOW + 20.1 * usual_s, online=True) > 0
