@@ -22,7 +22,7 @@ from aiokafka.errors import KafkaError
 from bench.chaos.kafka_cluster import KafkaCluster
 from bench.chaos.ledger import OK, Ledger
 from bench.chaos.poison import CRASHES, FAILS, HANGS, LEAKS, odd_records, poisoned_query, send_odd_key
-from bench.chaos.site import MissedTargetError, Site, check_stopped, kill, send, with_children
+from bench.chaos.site import MissedTargetError, Site, kill, send, wait_until_stopped, with_children
 from bench.chaos.traffic import TASK
 from process.subprocesses import running
 from schemas import headers as h
@@ -78,7 +78,7 @@ async def freeze(kinds: tuple[str, ...], how_long: Callable[[Arena], float], are
     victims = with_children(found) if "postgres" in kinds else found
     send(victims, signal.SIGSTOP)
     try:
-        check_stopped(found)
+        await wait_until_stopped(found)
         await asyncio.sleep(how_long(arena))
     finally:
         send(victims, signal.SIGCONT)
@@ -205,7 +205,7 @@ async def leave_leaderless(arena: Arena) -> None:
     victim = arena.cluster.processes()[arena.rng.randrange(3)]
     send([victim], signal.SIGSTOP)
     try:
-        check_stopped([victim])
+        await wait_until_stopped([victim])
         await asyncio.sleep(arena.outage_s)
     finally:
         send([victim], signal.SIGCONT)

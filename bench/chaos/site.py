@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Iterable
 from typing import Final
 
@@ -23,6 +24,8 @@ SERVICES: Final = {
 }
 """Kinds of service, with the module that runs each."""
 _ENDED_S: Final = 10.0
+_STOPPED_S: Final = 2.0
+_POLL_S: Final = 0.01
 
 
 class MissedTargetError(Exception):
@@ -93,15 +96,18 @@ async def kill(processes: list[psutil.Process]) -> None:
         raise MissedTargetError(f"still running after SIGKILL: {[process.pid for process in alive]}")
 
 
-def check_stopped(processes: Iterable[psutil.Process]) -> None:
-    """Check that SIGSTOP has stopped processes.
+async def wait_until_stopped(processes: Iterable[psutil.Process]) -> None:
+    """Wait until SIGSTOP has stopped processes: one with many threads stops a moment after the signal.
 
     Raises:
-        MissedTargetError: one is not stopped.
+        MissedTargetError: one does not stop.
     """
-    states = {process.pid: process.status() for process in processes}
-    if going := {pid: state for pid, state in states.items() if state != psutil.STATUS_STOPPED}:
-        raise MissedTargetError(f"not stopped by SIGSTOP: {going}")
+    waiting = list(processes)
+    end = time.monotonic() + _STOPPED_S
+    while waiting := [process for process in waiting if process.status() != psutil.STATUS_STOPPED]:
+        if time.monotonic() > end:
+            raise MissedTargetError(f"not stopped by SIGSTOP: {[process.pid for process in waiting]}")
+        await asyncio.sleep(_POLL_S)
 
 
 def with_children(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
