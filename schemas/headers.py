@@ -1,6 +1,6 @@
 """Names of the record headers, which are also the HTTP headers. Values are UTF-8 text.
 
-The record value of a query goes unread from the client to the worker. All data that other components need is in the
+No component between the client and the worker reads the record value of a query. All data that they need is in the
 headers.
 """
 

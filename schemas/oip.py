@@ -51,7 +51,7 @@ class TensorParameters(msgspec.Struct, frozen=True, gc=False, omit_defaults=True
 
 
 class TensorHead(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """Input of a request or output of a response; its elements are not decoded."""
+    """Input of a request or output of a response."""
 
     name: Annotated[str, msgspec.Meta(min_length=1)]
     shape: Annotated[list[Dimension], msgspec.Meta(max_length=MAX_RANK)]
@@ -81,7 +81,7 @@ class OutputHead(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class RequestHead(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """Inference request; its tensors' elements are not decoded."""
+    """Inference request of the Open Inference Protocol v2."""
 
     inputs: Annotated[list[TensorHead], msgspec.Meta(min_length=1)]
     id: str = ""
@@ -96,7 +96,7 @@ class RequestHead(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class ResponseHead(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """Inference response; its tensors' elements are not decoded."""
+    """Inference response of the Open Inference Protocol v2."""
 
     model_name: str
     outputs: list[TensorHead]

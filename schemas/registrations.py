@@ -2,7 +2,7 @@
 
     waiting -> running -> done
                        -> failed     (with the reason as text)
-    a waiting or running registration may be cancelled; its results so far are kept, and a repeated request continues
+    a waiting or running registration may be cancelled; its variants are kept, and a repeated request continues
 
 Requests name files and do not contain them. A file was uploaded before and is identified by the SHA-256 of its content,
 or it is at a URL of the artifact store.

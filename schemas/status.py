@@ -14,7 +14,7 @@ from schemas.load_classes import ClassAnswers
 
 
 class InstanceState(StrEnum):
-    """State of a variant on a worker: those of INFaaS, and `draining` (finishes its queries) and `failed`."""
+    """State of a variant on a worker: the states of INFaaS, `draining` (finishes its queries), and `failed`."""
 
     INACTIVE = "inactive"
     LOADING = "loading"

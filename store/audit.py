@@ -30,7 +30,7 @@ async def audited_transaction(pool: Pool, act: AuditAct) -> AsyncGenerator[Datab
             await _record(session, act, AuditOutcome.DONE)
             yield session
     except Exception as error:
-        with suppress(StoreUnavailable):  # an unreachable Postgres has not committed the action either
+        with suppress(StoreUnavailable):  # the failed attempt then stays unrecorded
             await _record(pool, act, AuditOutcome.FAILED, _words(error))
         raise
 

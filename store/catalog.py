@@ -96,7 +96,7 @@ async def update_catalog(pool: Pool, catalog: Catalog, changed: Iterable[str]) -
         whose = names["access"] | tasks | {row.model for row in found_architectures}
         access = await list_access(session, names=whose)
         if any(name in catalog.access and name not in access for name in whose):
-            return await _read(session)  # the owner of the access row is deleted, perhaps before its notification
+            return await _read(session)  # deleted with its task or model, whose notification may be pending
         return Catalog(
             tasks=_with(catalog.tasks, tasks, {row.name: row for row in found_tasks if not row.removing}),
             architectures=_with(

@@ -30,8 +30,7 @@ def has_password(dsn: str) -> bool:
 def checked_dsn(dsn: str) -> str:
     """Return the DSN if the driver can parse it and would use its password file.
 
-    The driver's own errors could quote a part of the password, and it silently ignores a password file with open
-    permissions.
+    The driver's own errors could quote a part of the password, and it ignores a password file that others can read.
 
     Raises:
         OperatorError: the DSN or the permissions of its password file are wrong.

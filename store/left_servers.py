@@ -71,7 +71,7 @@ async def _wait_gone(data: Path) -> list[psutil.Process]:
     """Wait until no process of the server is left; on a timeout return the remaining ones."""
     try:
         async with asyncio.timeout(_PATIENCE_S):
-            while server_processes(data):  # noqa: ASYNC110 - no event tells the end of a process that is not our child
+            while server_processes(data):  # noqa: ASYNC110 - cannot wait for a process that is not our child
                 await asyncio.sleep(_LOOK_INTERVAL_S)
     except TimeoutError:
         return server_processes(data)

@@ -1,9 +1,9 @@
 """Uploads for registrations: the files that each tenant has sent, and their expiry.
 
-A file is stored once, whichever tenants have it; a row records that a tenant has sent it. Space is reserved before the
-first byte arrives and checked again before the file is stored, because two uploads of the same file share a row and the
-first that fails cancels the reservation. No file is stored without a row. Unused files are deleted in small groups,
-under a lock that prevents new uses.
+A file is stored once, even if several tenants have it; a row records that a tenant has sent it. Space is reserved
+before the first byte arrives and checked again before the file is stored, because two uploads of the same file share a
+row and the first that fails cancels the reservation. No file is stored without a row. Unused files are deleted in small
+groups, under a lock that prevents new uses.
 """
 
 from collections.abc import Awaitable, Callable, Collection

@@ -104,7 +104,7 @@ class HandledLetters(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReplayedLetters(HandledLetters, frozen=True, kw_only=True):
-    """Result of a replay."""
+    """Result of replaying dead letters."""
 
     replayed: int
     answered: int
@@ -114,7 +114,7 @@ class ReplayedLetters(HandledLetters, frozen=True, kw_only=True):
 
 
 class DroppedLetters(HandledLetters, frozen=True, kw_only=True):
-    """Result of a drop."""
+    """Result of dropping dead letters."""
 
     dropped: int
 

@@ -39,7 +39,7 @@ _WITH_BODY: Final = frozenset({"POST", "PUT"})
 
 
 class Nothing(msgspec.Struct, frozen=True):
-    """Request without fields, or empty result."""
+    """Empty request or result."""
 
 
 class Endpoint(msgspec.Struct, Generic[Q, R], frozen=True, kw_only=True):

@@ -39,7 +39,7 @@ class OneJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JobCancellation(msgspec.Struct, frozen=True, kw_only=True):
-    """Result of a cancellation."""
+    """Result of cancelling jobs."""
 
     cancelled: list[str]
     not_cancelled: list[str]

@@ -90,7 +90,7 @@ class RevokeRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RevokedKey(msgspec.Struct, frozen=True, kw_only=True):
-    """Result of a revocation."""
+    """Result of revoking a key."""
 
     id: str
     admins_left: Count

@@ -41,7 +41,7 @@ class PinRequest(msgspec.Struct, frozen=True, kw_only=True):
     minimum: PinBound | None = None
     """Lower bound, even without load."""
     maximum: PinBound | None = None
-    """Upper bound, whatever the load."""
+    """Upper bound, at any load."""
 
 
 class UnpinRequest(msgspec.Struct, frozen=True, kw_only=True):

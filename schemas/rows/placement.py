@@ -36,7 +36,7 @@ class WorkerRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
-    """Wanted instance, in which `worker` serves `partitions` of `variant`, and its state."""
+    """Wanted instance, by which `worker` shall serve `partitions` of `variant`, with its reported state."""
 
     variant: str
     worker: str

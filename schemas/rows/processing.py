@@ -16,7 +16,7 @@ Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class Tokenise(msgspec.Struct, frozen=True, kw_only=True, tag_field="step", tag="tokenise", forbid_unknown_fields=True):
-    """Convert a text to token ids: those of `input_ids`, `attention_mask` and `token_type_ids` that the model takes."""
+    """Convert a text to the model's inputs among `input_ids`, `attention_mask` and `token_type_ids`."""
 
     tokenizer: str
     """File `tokenizer.json` of the `tokenizers` package."""

@@ -9,8 +9,9 @@ from schemas.status import InstanceState
 
 
 class GroupHealth(StrEnum):
-    """Health of a consumer group on a partition, modelled on Burrow. The order must match the numbers in the tables."""
+    """Health of a consumer group on a partition, modelled on Burrow."""
 
+    # The order must match the numbers in the tables.
     UNKNOWN = "unknown"
     OK = "ok"
     LAGGING = "lagging"
@@ -62,7 +63,7 @@ class LagMinute(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LagSample(msgspec.Struct, frozen=True, kw_only=True):
-    """Lag of a consumer group on one partition. None means unknown, which is not zero."""
+    """Lag of a consumer group on one partition. Null means unknown, which is not zero."""
 
     at: datetime
     consumer_group: str
