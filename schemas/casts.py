@@ -1,4 +1,4 @@
-"""Lossless casts of input tensors to the types that a model takes.
+"""Safe casts of input tensors to the types that a model takes.
 
 Python and numpy numbers are FP64 and INT64 by default, but most models take FP32 and some take INT32. A client that
 sends default types means the same numbers as a client that sends JSON.
@@ -26,7 +26,7 @@ def cast_inputs(specs: Sequence[TensorSpec], inputs: Mapping[str, Array]) -> dic
     """Cast the inputs whose type differs from the signature's; inputs of the right type are left out of the result.
 
     Raises:
-        InvalidRequest: a cast would lose information; the message names the input and the value.
+        InvalidRequest: a type cannot be cast, or a value does not fit; the message names the input.
     """
     return {
         spec.name: _cast(spec, inputs[spec.name])
