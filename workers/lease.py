@@ -50,7 +50,7 @@ class Leases:
         self._renewed_s = time.monotonic()
 
     def are_current(self) -> bool:
-        """Return true if the leases were renewed within the TTL; a process that slept longer may have lost them."""
+        """Return true if a renewal was tried within the TTL; a process that slept longer may have lost its leases."""
         return time.monotonic() - self._renewed_s < self._ttl_s
 
     async def acquire(self, variant: str, partitions: Collection[int]) -> set[int]:
