@@ -1,4 +1,4 @@
-"""Kafka's access control lists: who may do what to which topics and groups."""
+"""Access control lists of Kafka: operations that a principal may perform on topics and groups."""
 
 # pyright: reportPrivateImportUsage=false
 # confluent-kafka documents these names here, and its types do not mark them as exported.

@@ -304,7 +304,7 @@ class Outbox:
         self._wake.set()
 
     async def _resend(self, topic: str) -> None:
-        """Retry all messages that are due for a topic. Those that fail again are scheduled again."""
+        """Retry all messages that are due for a topic; schedule the ones that fail again."""
         due = self._due[topic]
         errors = [item.error for item in due if isinstance(item, FailedSend) and item.error is not None]
         if errors:

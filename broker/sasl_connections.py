@@ -126,7 +126,7 @@ class SaslConnections:
         return connection
 
     async def close(self) -> None:
-        """Stop opening connections, and close those that were opened but not used."""
+        """Stop opening connections, and close the ones that were opened but not used."""
         opening, self._opening = [*self._opening.values()], {}
         for task in opening:
             task.cancel()

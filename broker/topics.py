@@ -169,7 +169,7 @@ async def until_gone(settings: KafkaSettings, topics: Collection[str]) -> None:
 
 
 async def _create(admin: AIOKafkaAdminClient, settings: KafkaSettings, specs: list[TopicSpec]) -> list[str]:
-    """Create topics; return the names of those that exist already."""
+    """Create topics; return the names of the ones that exist already."""
     response: Any = await admin.create_topics([_new_topic(settings, spec) for spec in specs])
     present = list[str]()
     for name, code, message, *_ in response.topic_errors:

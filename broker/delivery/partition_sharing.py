@@ -65,7 +65,7 @@ def _deal_topic(
 ) -> None:
     owned = {name: [partition for partition in partitions if partition in members[name].owned] for name in readers}
     each, more = divmod(len(partitions), len(readers))
-    # Those left over go to the members with the fewest partitions of other topics, then to those that own one more
+    # Those left over go to the members with the fewest partitions of other topics, then to members that own one more
     # already.
     by_need = sorted(readers, key=lambda name: (len(dealt[name]), len(owned[name]) <= each, name))
     quota = {name: each + (place < more) for place, name in enumerate(by_need)}

@@ -15,7 +15,7 @@ class TopicCounts(Protocol):
     """Numbers of partitions of the topics that a member follows."""
 
     async def follow(self, topics: Collection[str]) -> dict[str, int]:
-        """Follow exactly these topics; return the numbers of partitions of those that are known."""
+        """Follow exactly these topics; return the numbers of partitions of the known ones."""
         ...
 
     def known(self, topics: Collection[str]) -> dict[str, int]:
@@ -38,7 +38,7 @@ class ClientTopicCounts(TopicCounts):
         self._client = client
 
     async def follow(self, topics: Collection[str]) -> dict[str, int]:
-        """Follow exactly these topics; return the numbers of partitions of those that are known."""
+        """Follow exactly these topics; return the numbers of partitions of the known ones."""
         self._client.set_topics(topics)
         await asyncio.wait({asyncio.ensure_future(self._client.force_metadata_update())}, timeout=_REFRESH_S)
         return self.known(topics)

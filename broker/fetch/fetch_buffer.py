@@ -136,7 +136,7 @@ class FetchBuffer:
         return found
 
     def _wanted(self) -> list[FetchedPartition]:
-        """Return the partitions with records to take, without those that are left out."""
+        """Return the partitions with records to take that are not left out."""
         if not self._left_out:
             return list(self._ready)
         return [state for state in self._ready if not self._is_left_out(state)]

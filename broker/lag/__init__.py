@@ -1,6 +1,6 @@
-"""How far consumer groups are behind, in records and in seconds.
+"""Lag of consumer groups, in records and in seconds.
 
-Reading order: reader (one reading, top to bottom) -> offsets_api (many partitions and groups in one request) ->
-committed (what groups have committed) -> offset_history (when a record was written, from past readings) -> timestamps
-(the same from the log).
+Reading order: reader (one reading, top to bottom) -> offsets_api (requests for many partitions and groups) -> committed
+(committed offsets of groups) -> offset_history (times of records, from past readings) -> timestamps (times of records,
+from the log).
 """

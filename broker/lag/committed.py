@@ -1,7 +1,7 @@
-"""The offsets that many groups have committed: one request a coordinator, however many groups it coordinates.
+"""Committed offsets of many groups: one request per coordinator, however many groups it coordinates.
 
-Who coordinates a group is looked up once, and again after it moved. While that is being found out its groups are asked
-again within the same reading, for a little while: a new cluster needs some seconds to its first coordinator.
+The coordinator of a group is looked up once, and again after it moved. Until it is found, the group is asked again
+within the same reading, for a short time: a new cluster needs some seconds to have its first coordinator.
 """
 
 import asyncio
@@ -30,11 +30,11 @@ _PASSING: Final = (GroupCoordinatorNotAvailableError, GroupLoadInProgressError, 
 Groups: TypeAlias = Mapping[str, Mapping[str, Sequence[int]]]
 """Partitions by group and topic."""
 Committed: TypeAlias = tuple[str, str, list[tuple[int, int]]]
-"""Group, topic, and of each partition its number and what is committed: -1 for never, UNKNOWN for an error."""
+"""Group, topic, and for each partition its number and committed offset: -1 for none, UNKNOWN for an error."""
 
 
 class CommittedOffsets:
-    """Reader of what groups have committed, which remembers their coordinators; used by one task."""
+    """Reader of the committed offsets of groups, which remembers their coordinators; used by one task."""
 
     def __init__(self, client: AIOKafkaClient) -> None:
         self._client = client
@@ -42,7 +42,7 @@ class CommittedOffsets:
         self._requests: tuple[Groups, dict[int, FetchOffsets]] | None = None
 
     async def read(self, groups: Groups) -> list[Committed]:
-        """Read what these groups have committed; a group that could not be asked is absent."""
+        """Read the committed offsets of these groups; a group that could not be asked is absent."""
         found: list[Committed] = []
         left = groups
         try:
@@ -57,7 +57,7 @@ class CommittedOffsets:
         return found
 
     async def _ask(self, groups: Groups, found: list[Committed]) -> Groups:
-        """Ask once, and add the answers to `found`; returns the groups to be asked again."""
+        """Send the requests once, and add the answers to `found`; return the groups to be asked again."""
         requests = await self._address(groups)
         again = {group: topics for group, topics in groups.items() if group not in self._coordinators}
         async with asyncio.TaskGroup() as tasks:
@@ -84,7 +84,7 @@ class CommittedOffsets:
             log.warning("broker %d does not say what is committed: %r", node, error)
             return None
 
-    # -- who is asked --------------------------------------------------------------------------------------------------
+    # -- coordinators --------------------------------------------------------------------------------------------------
 
     async def _address(self, groups: Groups) -> dict[int, FetchOffsets]:
         if self._requests is not None and self._requests[0] is groups:

@@ -1,11 +1,11 @@
-"""The ends of partitions at past readings, which tell when a record was written without reading it.
+"""Ends of partitions at past readings, which give the time at which a record was written without reading it.
 
-A record was written between the last reading at which the end had not passed it and the next one; between the two,
-writing is taken to have been even. So its time is known to a fraction of the time between two readings, at no cost for
-the broker. Pure: times are passed in, seconds of any one clock.
+A record was written after the last reading at which the end had not passed it, and before the next one. Between the
+two, records are assumed to be written at an even rate. So the time of a record is known to a fraction of the interval
+between two readings, at no cost for the broker. Pure: the caller passes times in seconds of any one clock.
 
-Bounded: when the history is full, every other reading of its older half goes. Readings of the last minute stay as they
-were taken, older ones grow sparse with their age; so does the precision, always about in proportion to the age.
+The history is bounded: when it is full, every other reading of its older half is dropped. The readings of the last
+minute stay complete, and older ones get sparse with age, so the precision is always about proportional to the age.
 """
 
 from typing import Final
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 READINGS: Final = 128
 UNSEEN: Final = -1
-"""An end that is not known, as of a partition that was not there yet."""
+"""End that is not known, for example of a partition that did not exist yet."""
 
 
 class OffsetHistory:
-    """Ends of a fixed set of partitions at past readings, a column a partition."""
+    """Ends of a fixed set of partitions at past readings, one column per partition."""
 
     def __init__(self, columns: int) -> None:
         self._at_s = np.zeros(READINGS)
@@ -27,13 +27,13 @@ class OffsetHistory:
         self._count = 0
 
     def add(self, at_s: float, ends: NDArray[np.int64]) -> None:
-        """Add a reading of all columns; where it is UNSEEN, nothing is taken to have happened since the one before."""
+        """Add a reading of all columns; an end that is UNSEEN is assumed to be unchanged."""
         if self._count == READINGS:
             self._thin()
         now, past = self._count, self._ends[: self._count]
         if now:
             before = past[-1]
-            # An end that went back: the partition was made anew.
+            # The end went back, so the partition was made again.
             past[:, (ends < before) & (ends != UNSEEN)] = UNSEEN
             ends = np.where(ends == UNSEEN, before, ends)
         self._at_s[now] = at_s
@@ -41,7 +41,10 @@ class OffsetHistory:
         self._count += 1
 
     def written_s(self, columns: NDArray[np.intp], offsets: NDArray[np.int64]) -> NDArray[np.float64]:
-        """When records were written that lie at these offsets, before the last ends; nan: before the first reading."""
+        """Return the times at which records at these offsets, which are before the last ends, were written.
+
+        nan: before the first reading.
+        """
         count = self._count
         found = np.full(len(columns), np.nan)
         if count < 2 or not len(columns):
@@ -57,7 +60,7 @@ class OffsetHistory:
         return found
 
     def remapped(self, columns: int, new: NDArray[np.intp], old: NDArray[np.intp]) -> "OffsetHistory":
-        """Copy the history for another set of partitions, whose columns `new` are the columns `old` of this one."""
+        """Copy the history for another set of partitions: its columns `new` are the columns `old` of this one."""
         history = OffsetHistory(columns)
         history._count = self._count
         history._at_s[:] = self._at_s

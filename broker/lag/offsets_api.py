@@ -1,13 +1,14 @@
-"""Asks for the offsets of many partitions and groups with few requests: one a broker, whatever their number.
+"""Requests for the offsets of many partitions and groups: one per broker, whatever their number.
 
-aiokafka asks the ends of partitions in one request a broker, but builds and takes apart each answer field by field, and
-what is committed it asks group by group: for 2,500 groups of four partitions that is most of a second each second. Here
-a request is encoded once and sent again and again, answers are read by `struct`, and many groups are asked in one
-request, which Kafka offers since 3.0 (KIP-709). aiokafka still connects, authenticates and matches answers to requests.
+aiokafka asks for the ends of partitions in one request per broker, but encodes and decodes each answer field by field,
+and it asks for committed offsets group by group. For 2,500 groups of four partitions, read each second, that takes most
+of a second. Here a request is encoded once and sent again and again, answers are decoded by `struct`, and one request
+names many groups, which Kafka supports since 3.0 (KIP-709). aiokafka still connects, authenticates, and matches answers
+to requests.
 
 Rules.
-* An error of one partition or group makes that one unknown, and only a broker that does not answer fails as a whole.
-* Partitions are named even where all of a group are meant: the embedded broker answers nothing readable otherwise.
+* An error of one partition or group makes only that one unknown. Only a broker that does not answer fails as a whole.
+* Partitions are named even if all of a group are meant: otherwise the answer of the embedded broker is unreadable.
 """
 
 import struct
@@ -20,7 +21,7 @@ from broker.encoded_request import EncodedRequest
 EARLIEST: Final = -2
 LATEST: Final = -1
 UNKNOWN: Final = -2
-"""An offset that could not be read; -1 is what Kafka answers where there is none."""
+"""Offset that could not be read; -1 is Kafka's answer if there is none."""
 
 _ENDS: Final = struct.Struct(">ihqq")  # partition, error, timestamp, offset
 _COMMITTED: Final = struct.Struct(">iqi")  # partition, offset, leader epoch
@@ -33,8 +34,8 @@ _LENGTH: Final = struct.Struct(">h")
 class ListOffsets(EncodedRequest):
     """Request to a leader for the first or the next offset of its partitions.
 
-    The next one is that of the records that can be read: those of an open transaction, and what lies behind them, are
-    not there yet.
+    The next offset is that of the readable records: records of an open transaction, and records behind them, do not
+    count.
     """
 
     API_KEY: ClassVar = 2
@@ -52,7 +53,7 @@ class ListOffsets(EncodedRequest):
 
 
 class FetchOffsets(EncodedRequest):
-    """Request to a coordinator for what its groups have committed."""
+    """Request to a coordinator for the committed offsets of its groups."""
 
     API_KEY: ClassVar = 9
     API_VERSION: ClassVar = 8
@@ -62,7 +63,7 @@ class FetchOffsets(EncodedRequest):
     def of(cls, groups: Mapping[str, Mapping[str, Sequence[int]]], *, settled: bool = False) -> Self:
         """Encode the request for these partitions by group and topic.
 
-        `settled`: where a transaction is open that may change what is committed, have an error answered in its place.
+        With `settled`, the answer is an error for a partition whose committed offset an open transaction may change.
         """
         parts = [varint(len(groups) + 1)]
         for group, topics in groups.items():
@@ -75,7 +76,7 @@ class FetchOffsets(EncodedRequest):
 
 
 def read_offsets(answer: Any) -> Iterable[tuple[str, list[tuple[int, int]]]]:
-    """Decode the answer to ListOffsets: by topic, pairs of partition and offset or UNKNOWN."""
+    """Decode the answer to ListOffsets: pairs of partition and offset, or UNKNOWN, by topic."""
     data: bytes = answer.data
     (topics,) = _COUNT.unpack_from(data, 4)  # after the throttle time
     at = 8
@@ -92,7 +93,10 @@ def read_offsets(answer: Any) -> Iterable[tuple[str, list[tuple[int, int]]]]:
 
 
 def read_committed(answer: Any) -> Iterable[tuple[str, int, list[tuple[str, list[tuple[int, int]]]]]]:
-    """Decode the answer to FetchOffsets: by group its error code, and by topic (partition, offset, -1 or UNKNOWN)."""
+    """Decode the answer to FetchOffsets: by group its error code, and by topic pairs of partition and offset.
+
+    An offset is -1 if there is none, and UNKNOWN after an error.
+    """
     data: bytes = answer.data
     groups, at = read_varint(data, 4)  # after the throttle time
     for _ in range(groups - 1):
@@ -114,7 +118,7 @@ def _read_partitions(data: bytes, at: int) -> tuple[list[tuple[int, int]], int]:
     found: list[tuple[int, int]] = []
     for _ in range(count - 1):
         number, offset, _epoch = _COMMITTED.unpack_from(data, at)
-        length, at = read_varint(data, at + _COMMITTED.size)  # of what the committer noted; 0 is none
+        length, at = read_varint(data, at + _COMMITTED.size)  # length of the committer's note; 0 is none
         at += max(length - 1, 0)
         found.append((number, UNKNOWN if data[at] or data[at + 1] else offset))
         at = skip_tags(data, at + 2)

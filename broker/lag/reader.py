@@ -1,13 +1,13 @@
-"""Consumer lag: how far groups are behind, in records and in seconds.
+"""Consumer lag: how many records and seconds groups are behind the ends of their partitions.
 
-Each reading sends every broker two or three requests, however many partitions and groups there are: where the
-partitions end, what their groups have committed and, of those behind, where they begin. Arrays hold the answers. The
-seconds are the age of the oldest record not committed, and come from the history of ends that earlier readings left;
-only what waited already before the first of them is looked up in the log.
+A reading sends two or three requests to each broker, however many partitions and groups there are: for the ends of the
+partitions, for the committed offsets of the groups and, where a group is behind, for the starts of the partitions.
+Arrays hold the answers. The lag in seconds is the age of the oldest uncommitted record. It is computed from the ends in
+earlier readings; only a record that is older than the first reading is looked up in the log.
 
-Unknown is not zero: a reader that took an unanswered request for an empty queue would scale to nothing. A group that
-never committed is behind from the earliest record on. What was deleted before it was committed is lost: it is told
-apart, for it is neither done nor waiting.
+Unknown is not zero: if an unanswered request counted as an empty queue, the autoscaler would remove all capacity. A
+group that never committed is behind from the earliest record on. Records that were deleted before they were committed
+are lost; they are counted separately, since they are neither done nor waiting.
 """
 
 import asyncio
@@ -40,14 +40,15 @@ log = logging.getLogger(__name__)
 
 READ_S: Final = 10.0
 METADATA_S: Final = 30.0
-"""How long partitions and leaders are believed; errors, and `expire_metadata`, have them asked for at once."""
+"""Seconds for which known partitions and leaders are valid; after errors and `expire_metadata` they are read at
+once."""
 _AGAIN_S: Final = 0.1
 _CLIENT_METADATA_MS: Final = 24 * 3_600_000
-"""Never, nearly: the client would ask for all topics of the cluster, and we tell it what we learn of the brokers."""
+"""Almost never: the client would refresh all topics of the cluster. This module updates the client's brokers itself."""
 
 
 class GroupPartition(NamedTuple):
-    """A partition as one group sees it."""
+    """Partition as seen by one group."""
 
     group: str
     topic: str
@@ -63,40 +64,40 @@ class PartitionLag(msgspec.Struct, frozen=True, kw_only=True):
     end: int | None
     """Offset of the next record to be written."""
     committed: int | None
-    """Offset that the group has committed; None: never, or unknown, and then `lag` says which."""
+    """Offset that the group has committed; None: never, or unknown, in which case `lag` is None, too."""
     lag: int | None
-    """Records behind the end; None is unknown."""
+    """Number of uncommitted records; None: unknown."""
     lag_s: float | None
-    """Seconds since the oldest record not committed was written; 0 when there is none, None is unknown."""
+    """Age of the oldest uncommitted record in seconds; 0 if there is none, None: unknown."""
     lost: int = 0
-    """Records behind what is committed that were deleted."""
+    """Number of uncommitted records that were deleted."""
 
 
 class LagObservation(msgspec.Struct, frozen=True):
-    """Lag of all group partitions as read at one time, in arrays along `group_partitions`."""
+    """Lag of all group partitions at one time, in arrays in the order of `group_partitions`."""
 
     at_s: float
-    """When the ends were read, seconds since the epoch by the broker's clock."""
+    """Time at which the ends were read, in seconds since the epoch by the broker's clock."""
     group_partitions: tuple[GroupPartition, ...]
-    """What the arrays run along: the same object in each reading, as long as nothing is added or removed."""
+    """Order of the arrays; the same object in each reading, as long as no partition is added or removed."""
     end: NDArray[np.int64]
-    """Offset of the next record to be written; -1 is unknown."""
+    """Offset of the next record to be written; -1: unknown."""
     committed: NDArray[np.int64]
     """Offset that the group has committed; -1: never, -2: unknown."""
     lag: NDArray[np.int64]
-    """Records behind the end that are there; -1 is unknown."""
+    """Number of uncommitted records that still exist; -1: unknown."""
     since_s: NDArray[np.float64]
-    """When the oldest record not committed was written, seconds since the epoch; nan: there is none, or unknown."""
+    """Time at which the oldest uncommitted record was written, in seconds since the epoch; nan: none, or unknown."""
     lost: NDArray[np.int64]
-    """Records that were deleted though they lie beyond what the group has committed; 0 where it never did."""
+    """Number of uncommitted records that were deleted; 0 if the group never committed."""
 
     @property
     def lag_s(self) -> NDArray[np.float64]:
-        """Seconds since the oldest record not committed was written; nan is unknown."""
+        """Age of the oldest uncommitted record in seconds; nan: unknown."""
         return np.where(self.lag == 0, 0.0, np.maximum(self.at_s - self.since_s, 0.0))
 
     def partition_lags(self) -> list[PartitionLag]:
-        """The observation partition by partition; for few of them, or for people."""
+        """Return the lag of each partition as an object, for small numbers of partitions or for human readers."""
         columns = [column.tolist() for column in (self.end, self.committed, self.lag, self.lag_s, self.lost)]
         return [
             PartitionLag(
@@ -114,9 +115,9 @@ class LagObservation(msgspec.Struct, frozen=True):
 
 
 class _Layout:
-    """Plan of which broker is asked what: fixed while neither what is wanted nor the cluster changes.
+    """Plan of the requests to each broker; it is kept while neither the wanted topics nor the cluster change.
 
-    A column is a partition of a topic; a row is a column as one group sees it.
+    A column is a partition of a topic; a row is a column as seen by one group.
     """
 
     def __init__(self, wanted: Mapping[str, Collection[str]], leaders: Mapping[str, Sequence[int]]) -> None:
@@ -145,7 +146,7 @@ class _Layout:
         self.ends = {node: ListOffsets.of(found, LATEST) for node, found in self.by_leader(range(len(self.leader)))}
 
     def by_leader(self, columns: Iterable[int]) -> Iterable[tuple[int, dict[str, list[int]]]]:
-        """Group columns by leader: its partitions by topic; those without a leader are left out."""
+        """Group columns by leader, as partition numbers by topic; partitions without a leader are left out."""
         found: dict[int, dict[str, list[int]]] = {}
         for column in columns:
             topic, number = self.partitions[column]
@@ -154,7 +155,7 @@ class _Layout:
         return found.items()
 
     def remapped(self, history: OffsetHistory, before: "_Layout") -> OffsetHistory:
-        """Copy the history of the layout before, as far as the partitions are the same."""
+        """Copy the history of the previous layout for the partitions that both layouts have."""
         old = {partition: column for column, partition in enumerate(before.partitions)}
         pairs = [(new, old[p]) for new, p in enumerate(self.partitions) if p in old]
         new, same = (np.array(columns, np.intp) for columns in (zip(*pairs, strict=True) if pairs else ((), ())))
@@ -162,13 +163,13 @@ class _Layout:
 
 
 class LagReader:
-    """Reader of consumer lag; an async context manager whose `read` one task calls."""
+    """Reader of consumer lag; an async context manager, whose `read` only one task at a time may call."""
 
     def __init__(
         self, settings: KafkaSettings, client_id: str = "infaas-lag", clock: BrokerClock | None = None
     ) -> None:
         self.clock: Final = clock or BrokerClock()
-        """The broker's time, by which the log says when records were written."""
+        """Estimate of the broker's clock, which stamps the records in the log."""
         self._settings = settings
         self._client_id = client_id
         self._client: AIOKafkaClient
@@ -196,11 +197,11 @@ class LagReader:
         await self._open.aclose()
 
     def expire_metadata(self) -> None:
-        """Have the next reading ask which partitions there are: some were added."""
+        """Make the next reading ask for the partitions of topics again, since some were added."""
         self._looked_up_s = -METADATA_S
 
     async def read(self, wanted: Mapping[str, Collection[str]]) -> LagObservation:
-        """The lag of each group on each partition of its topics; a topic that does not exist has no lines.
+        """Return the lag of each group on each partition of its topics; a topic that does not exist has no rows.
 
         Raises:
             KafkaError: Kafka did not answer within 10 s; nothing is known.
@@ -216,7 +217,7 @@ class LagReader:
             raise
 
     async def read_until_known(self, wanted: Mapping[str, Collection[str]]) -> LagObservation:
-        """Read again until nothing is unknown: what was just made has no leader yet that answers.
+        """Read until nothing is unknown: a new partition has no leader for a moment.
 
         Raises:
             KafkaError: something is still unknown after 20 s.
@@ -233,7 +234,7 @@ class LagReader:
 
     async def _read(self, wanted: Mapping[str, Collection[str]]) -> LagObservation:
         layout = await self._lay_out(wanted)
-        # The ends first: what is written and committed meanwhile is no lag, and the other way round would be.
+        # The ends come first: in the other order, records written and committed in between would count as lag.
         ends, at_s = await self._offsets(layout, layout.ends), self.clock.now_ms() / 1e3
         self._history.add(at_s, np.where(ends < 0, UNSEEN, ends))
         committed = await self._committed(layout)
@@ -248,7 +249,7 @@ class LagReader:
         since_s = await self._since_s(layout, np.flatnonzero(lag > 0), oldest)
         return LagObservation(at_s, layout.group_partitions, np.maximum(end, -1), committed, lag, since_s, lost)
 
-    # -- who is asked --------------------------------------------------------------------------------------------------
+    # -- partitions and their leaders ----------------------------------------------------------------------------------
 
     async def _lay_out(self, wanted: Mapping[str, Collection[str]]) -> _Layout:
         asked = {group: tuple(topics) for group, topics in wanted.items() if topics}
@@ -268,7 +269,7 @@ class LagReader:
     async def _leaders(self, topics: Collection[str]) -> dict[str, list[int]]:
         if not topics:
             return {}
-        # Not by the client's own metadata: it would ask for these topics ever after.
+        # Not by the client's own metadata: the client would refresh these topics from then on.
         request = MetadataRequest(sorted(topics), allow_auto_topic_creation=False)
         answer: Any = await self._client.send(self._client.get_random_node(), request)
         self._client.cluster.update_metadata(answer)
@@ -278,10 +279,10 @@ class LagReader:
             if not error and partitions
         }
 
-    # -- what they answer ----------------------------------------------------------------------------------------------
+    # -- offsets and times ---------------------------------------------------------------------------------------------
 
     async def _offsets(self, layout: _Layout, requests: Mapping[int, ListOffsets]) -> NDArray[np.int64]:
-        """Offsets by column; UNKNOWN where nobody answered."""
+        """Return offsets by column; UNKNOWN where no broker answered."""
         found = np.full(len(layout.partitions), UNKNOWN, np.int64).tolist()
         for answer in await self._ask(requests):
             for topic, offsets in read_offsets(answer):
@@ -297,7 +298,7 @@ class LagReader:
         return {node: ListOffsets.of(partitions, EARLIEST) for node, partitions in layout.by_leader(columns)}
 
     async def _committed(self, layout: _Layout) -> NDArray[np.int64]:
-        """Committed offsets by row: -1 for never, UNKNOWN where the group could not be asked."""
+        """Return committed offsets by row: -1 for none, UNKNOWN if the group could not be asked."""
         found = [UNKNOWN] * len(layout.group_partitions)
         for group, topic, offsets in await self._committed_offsets.read(layout.groups):
             first = layout.first_row[group, topic]
@@ -306,10 +307,10 @@ class LagReader:
         return np.array(found, np.int64)
 
     async def _ask(self, requests: Mapping[int, ListOffsets]) -> list[Any]:
-        """Send the requests, and return the answers of those who answer.
+        """Send the requests; return the answers of the brokers that answer.
 
         Raises:
-            KafkaError: nobody does.
+            KafkaError: no broker answers.
         """
 
         async def ask(node: int, request: ListOffsets) -> Any:

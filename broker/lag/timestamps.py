@@ -1,7 +1,7 @@
-"""Reads from the log when single records were written: only those that the history of ends does not reach back to.
+"""Times of single records, read from the log for records that are older than the history of ends.
 
-That is what waited already when somebody began to look. It costs a fetch, so what was read once is remembered for as
-long as it is asked for.
+These are records that waited before the first reading. A lookup costs a fetch, so its result is kept for as long as it
+is asked for.
 """
 
 import asyncio
@@ -25,11 +25,11 @@ log = logging.getLogger(__name__)
 
 LOOKUP_S: Final = 3.0
 _FETCH_BYTES: Final = 16 * 1024
-"""Small: the first record of each partition is all that is wanted."""
+"""Small: only the first record of each partition is needed."""
 
 
 class TimestampLookup:
-    """Lookup of the time at which records were written; its client connects when it is first needed."""
+    """Lookup of the times at which records were written; its client connects at the first lookup."""
 
     def __init__(self, settings: KafkaSettings, client_id: str) -> None:
         self._settings = settings
@@ -38,12 +38,15 @@ class TimestampLookup:
         self._known: dict[tuple[TopicPartition, int], float] = {}
 
     async def aclose(self) -> None:
-        """Disconnect, if it ever connected."""
+        """Disconnect, if connected."""
         if self._client is not None:
             await self._client.close()
 
     async def written_s(self, wanted: list[tuple[TopicPartition, int]]) -> dict[tuple[TopicPartition, int], float]:
-        """When the records at these offsets were written, epoch seconds; those not read in time are absent."""
+        """Return the times at which the records at these offsets were written, in seconds since the epoch.
+
+        Records that cannot be read in time are absent.
+        """
         self._known = {
             group_partition: self._known[group_partition]
             for group_partition in wanted
@@ -55,7 +58,7 @@ class TimestampLookup:
                 missing.setdefault(partition, set()).add(offset)
         try:
             async with asyncio.timeout(LOOKUP_S):
-                # Two groups may stand at two offsets of one partition: read in as many rounds.
+                # Two groups may need two offsets of one partition, which are read in two rounds.
                 while rest := {partition: offsets.pop() for partition, offsets in missing.items() if offsets}:
                     await self._read(rest)
         except (KafkaError, OperatorError, TimeoutError) as error:
@@ -63,7 +66,7 @@ class TimestampLookup:
         return self._known
 
     async def _read(self, offsets: Mapping[TopicPartition, int]) -> None:
-        # What is missing here is missed, and counted, by whoever is to read it.
+        # Losses are not reported here, but by the consumers of the partitions.
         fetcher = Fetcher(
             await self._connected(),
             FetchPace(self._settings),
@@ -79,7 +82,7 @@ class TimestampLookup:
             reading = tasks.create_task(fetcher.run(), name="look up when records were written")
             try:
                 await self._take(buffer, dict(offsets))
-            except KafkaError as error:  # raised in here, it would come out as a group
+            except KafkaError as error:  # an error that leaves the group would be wrapped
                 refused = error
             reading.cancel()
         if refused is not None:
@@ -91,7 +94,7 @@ class TimestampLookup:
                 if not records and buffer.taken(partition) < (buffer.end(partition) or 0):
                     continue
                 if (offset := waiting.pop(partition, None)) is not None:
-                    if records:  # else only marks of transactions are left
+                    if records:  # else only transaction markers are left
                         self._known[partition, offset] = records[0].timestamp / 1000
                     buffer.stop([partition])
 

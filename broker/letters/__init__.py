@@ -1,5 +1,5 @@
-"""What becomes of dead letters: they are looked at, sent again, or dropped.
+"""Dead letters after they are written: they are listed, replayed or dropped.
 
-Reading order: letter (one as it is stored, and which are meant; pure) -> marks (what became of each) -> resending
-(where one goes, and whether it may; pure) -> letter_box (reads, sends again, drops).
+Reading order: letter (a stored letter, and filters) -> marks (state of each letter) -> resending (destination and
+headers of a replay) -> letter_box (lists, replays, drops).
 """

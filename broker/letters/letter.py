@@ -1,4 +1,4 @@
-"""A dead letter as it lies in its topic, and the choice of some of them. Pure."""
+"""Dead letter as it is stored in its topic, and a filter for letters. Pure."""
 
 from collections.abc import Collection
 from enum import StrEnum
@@ -16,15 +16,15 @@ CLOUD_EVENT_ID = "ce_id"
 CLOUD_EVENT_REPLY_TO = "ce_replyto"
 _NAMING: Final = frozenset({h.ID, CLOUD_EVENT_ID, h.TASK, h.REPLY_TO, CLOUD_EVENT_REPLY_TO, h.TENANT, h.SIGNATURE})
 _MOST_NAMED: Final = 512
-"""Bytes of such a header that are looked at: no topic has as many, nor any id that was taken."""
+"""Largest number of bytes kept of such a header: no topic and no accepted id is longer."""
 
 
 class LetterState(StrEnum):
-    """What became of a dead letter."""
+    """State of a dead letter."""
 
     OPEN = "open"
     CLAIMED = "claimed"
-    """Somebody is about to send it again, or was cut off while doing so."""
+    """A replay is about to send it, or was cut off while doing so."""
     REPLAYED = "replayed"
     ANSWERED = "answered"
     """It was not sent again, since its query has an answer."""
@@ -32,12 +32,12 @@ class LetterState(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing more is to be done about it."""
+        """True if nothing more is to be done about the letter."""
         return self in (LetterState.REPLAYED, LetterState.ANSWERED, LetterState.DROPPED)
 
 
 class LetterId(NamedTuple):
-    """Place of a dead letter in its topic, by which people name it: `0/17`, or `17`."""
+    """Position of a dead letter in its topic; people write it as `0/17`, or `17`."""
 
     partition: int
     offset: int
@@ -47,13 +47,17 @@ class LetterId(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read what `str` writes; raises `ValueError` for anything else."""
+        """Parse the result of `str`.
+
+        Raises:
+            ValueError: the text has another form.
+        """
         partition, slash, offset = text.rpartition("/")
         return cls(int(partition) if slash else 0, int(offset))
 
 
 class LetterCursor(NamedTuple):
-    """Place of a letter, and when it was written, by which what comes after it is found: `0/17@1700000000000`."""
+    """Position of a letter and the time at which it was written, after which a list continues: `0/17@1700000000000`."""
 
     id: LetterId
     at_ms: int
@@ -63,25 +67,29 @@ class LetterCursor(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read what `str` writes; raises `ValueError` for anything else."""
+        """Parse the result of `str`.
+
+        Raises:
+            ValueError: the text has another form.
+        """
         place, _, at_ms = text.partition("@")
         return cls(LetterId.parse(place), int(at_ms))
 
 
 class StoredLetter(msgspec.Struct, frozen=True, kw_only=True):
-    """A dead letter, where it lies, and what became of it."""
+    """Dead letter with its position and state."""
 
     id: LetterId
     at_ms: int
-    """When it was given up, ms since the epoch by the broker's clock."""
+    """Time at which the record was given up, in milliseconds since the epoch by the broker's clock."""
     letter: DeadLetter
     value_bytes: int
-    """Size of its value, which `letter` holds only where it was asked for."""
+    """Size of the value; `letter` holds the value only if it was requested."""
     state: LetterState = LetterState.OPEN
 
     @property
     def task(self) -> str:
-        """Task of the query; empty if it cannot be told."""
+        """Task of the query; empty if it is not known."""
         said = self.header(h.TASK)
         return said or (task_of(self.letter.topic) if self.letter.topic.startswith(TASKS) else "")
 
@@ -92,43 +100,43 @@ class StoredLetter(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_signed(self) -> bool:
-        """Whether the record has a signature, right or wrong."""
+        """True if the record has a signature, valid or not."""
         return any(name == h.SIGNATURE for name, _ in self.letter.headers)
 
     def header(self, name: str) -> str:
-        """Text of the record's own header of this name, as far as it can be read; empty if there is none.
+        """Return the text of the record's own header of this name, invalid bytes replaced; empty if there is none.
 
-        The last of a repeated name, as whoever reads the record takes it.
+        The last one of a repeated name counts, as for all readers of the record.
         """
         return next((v.decode(errors="replace") for key, v in reversed(self.letter.headers) if key == name), "")
 
     @property
     def cursor(self) -> LetterCursor:
-        """Where to go on after it."""
+        """Cursor at which a list continues after this letter."""
         return LetterCursor(self.id, self.at_ms)
 
     def outlined(self) -> Self:
-        """The same for a long list of them: with what names the query alone, and not more of it than a name has."""
+        """Return an outline for long lists: only headers that identify the query, cut to the length of a name."""
         headers = [(name, value[:_MOST_NAMED]) for name, value in self.letter.headers if name in _NAMING]
         return replace(self, letter=replace(self.letter, key=None, value=None, headers=headers))
 
 
 class LetterFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which dead letters are meant; what is absent does not matter."""
+    """Filter for dead letters; an absent value does not restrict it."""
 
     ids: Collection[LetterId] = ()
     task: str | None = None
     reason: str | None = None
-    """Part of the reason, in capitals or not."""
+    """Part of the reason, in upper or lower case."""
     since_ms: float | None = None
     until_ms: float | None = None
     after: LetterCursor | None = None
-    """Only those that stand after this place, as long as there is but one partition."""
+    """Accept only letters behind this position; the topic must have only one partition."""
     done: bool = False
-    """Whether those are meant, too, of which nothing more is to be done."""
+    """True to accept letters, too, about which nothing more is to be done."""
 
     def takes(self, found: StoredLetter) -> bool:
-        """Whether a letter is meant."""
+        """Return true if the filter accepts a letter."""
         return (
             (not self.ids or found.id in self.ids)
             and self.task in (None, found.task)
@@ -141,7 +149,7 @@ class LetterFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def stored_letter(record: Record, state: LetterState = LetterState.OPEN) -> StoredLetter:
-    """Read a record of the dead-letter topic; of one that is no dead letter of ours the reason says so."""
+    """Parse a record of the dead-letter topic. If it is no dead letter of ours, its reason says so."""
     try:
         letter = parse_letter(record)
     except ValueError as error:

@@ -1,11 +1,13 @@
-"""Reads dead letters, sends some again, and drops others.
+"""Dead letters of a system: lists them, replays some, and drops others.
 
-Sent again, some hundred at a time: claimed -> the claims read back -> those that are ours sent -> marked. What is cut
-off on the way stays claimed for a minute; then it is sent by whoever asks, unless its query has an answer by then in
-its reply topic: that is marked `answered`, and not sent. What is answered over a connection instead, receivers show
-once.
+A replay works on some hundred letters at a time: it claims them, reads the claims back, sends the letters whose claim
+is its own, and marks them. A letter that was claimed by a replay that was cut off stays claimed for a minute. Then the
+next replay sends it, unless its query has an answer in its reply topic by then: such a letter is marked `answered`, and
+not sent. If the answer went over a connection instead, the query is computed twice, but its receiver delivers only one
+result.
 
-Topics may hold far more letters than there is memory: they are read through, and so many at once are kept in outline.
+Topics may hold far more letters than fit into memory: they are read as a stream, and only a limited number of outlines
+is kept.
 """
 
 import asyncio
@@ -48,33 +50,34 @@ _CLIENT: Final = "infaas-dead-letters"
 _CHUNK: Final = 200
 _CHUNK_BYTES: Final = 32 << 20
 _ANSWERED_BEFORE_MS: Final = 600_000
-"""Milliseconds before the first letter from which on answers are looked for: one may have come before it."""
+"""Milliseconds before the first letter from which on answers are searched: an answer may be older than the letter."""
 _CLAIMED: Final = "another replay has it, or was cut off less than a minute ago: run it again later"
 
 Progress = Callable[[int, int], None]
-"""Callback with how many letters are finished, of how many."""
+"""Callback with the number of finished letters and the number of all letters."""
 
 
 class ReplayReport(msgspec.Struct):
-    """What became of letters that were to be sent again."""
+    """Outcome of a replay."""
 
     replayed: int = 0
     answered: int = 0
-    """Number of those that were not sent, since their query has an answer."""
+    """Number of letters that were not sent, since their query has an answer."""
     passed_over: dict[str, str] = {}
-    """Why others were not sent, by letter."""
+    """Reasons why other letters were not sent, by letter."""
     begun_ms: float = 0.0
-    """When the first was to be sent, by the broker's clock: a dead letter since then may be one of these again."""
+    """Time of the first send by the broker's clock: a dead letter from after that may be one of these letters again."""
     after: str = ""
-    """The last letter that was looked at, where time was up before all were: go on behind it."""
+    """Cursor of the last letter that was processed, if time was up before all were: the next replay continues after
+    it."""
 
 
 class LetterBox:
-    """All dead letters of a system. Its methods raise `OperatorError` where Kafka does not do what is asked.
+    """All dead letters of a system. Its methods raise `OperatorError` if Kafka fails.
 
     Args:
-        settings: how to reach Kafka.
-        secret: what queries are signed by that were; None: such ones are not sent again.
+        settings: address of Kafka and access to it.
+        secret: secret that signs the queries that were signed; None: such queries are not replayed.
     """
 
     def __init__(self, settings: KafkaSettings, secret: bytes | None = None) -> None:
@@ -85,7 +88,7 @@ class LetterBox:
     async def find(
         self, wanted: LetterFilter, limit: int = MOST_LETTERS, *, oldest: bool = False
     ) -> list[StoredLetter]:
-        """List outlines of letters, the oldest first: the latest of them, or the `oldest`, up to `limit`."""
+        """Return outlines of letters, oldest first: the latest ones, or with `oldest` the first ones, up to `limit`."""
         found = deque[StoredLetter](maxlen=limit)
         async with aclosing(self._all(wanted)) as letters:
             async for stored in letters:
@@ -95,7 +98,7 @@ class LetterBox:
         return list(found)
 
     async def show(self, letter: LetterId) -> StoredLetter | None:
-        """Read one letter, whole; None if there is none."""
+        """Return one letter with its value; None if there is none."""
         found = await self.find(LetterFilter(ids=(letter,), done=True), 1, oldest=True)
         if not found:
             return None
@@ -107,9 +110,9 @@ class LetterBox:
     async def replay(
         self, letters: Sequence[StoredLetter], progress: Progress, within_s: float = math.inf
     ) -> ReplayReport:
-        """Send letters again that `find` has listed; each is sent once, however often that is asked for.
+        """Replay letters from `find`; each is sent once, however often this is requested.
 
-        After `within_s` no more of them are begun, and the report says how far it came.
+        After `within_s` seconds no more letters are begun, and the report names the last one.
         """
         report, done, until_s = ReplayReport(), 0, time.monotonic() + within_s
         if not letters:
@@ -140,7 +143,7 @@ class LetterBox:
         return report
 
     async def drop(self, letters: Sequence[StoredLetter], progress: Progress) -> int:
-        """Drop letters that `find` has listed: they are listed no more, and deleted with what is done before them."""
+        """Drop letters from `find`: hide them from lists, and delete them once all letters before them are finished."""
         async with _explained(), Producer(self._settings, _CLIENT) as producer:
             for start in range(0, len(letters), _CHUNK):
                 chunk = letters[start : start + _CHUNK]
@@ -155,7 +158,7 @@ class LetterBox:
     async def _claim(
         self, producer: Producer, tail: Tail, marks: Marks, letters: Sequence[StoredLetter]
     ) -> list[StoredLetter]:
-        """Claim letters; returns those of which no other claim, or anything else, stands before ours."""
+        """Claim letters; return the letters without an earlier claim and without a final state."""
         written = await self._mark(producer, [(stored, LetterState.CLAIMED) for stored in letters])
         last, read = max((ack.offset for ack in written), default=-1), -1
         while read < last:
@@ -188,7 +191,7 @@ class LetterBox:
         report.answered += len(letters) - len(left)
 
     async def _headers(self, stored: StoredLetter, at_ms: float) -> RawHeaders:
-        """Headers of the record that is sent again, signed where its tenant is to be proved anew."""
+        """Return the headers of the record to send, with a new signature if its tenant must be proved again."""
         headers = resent_headers(stored)
         if self._secret is None or not tenant_to_sign_for(stored):
             return headers
@@ -208,7 +211,7 @@ class LetterBox:
         return await asyncio.gather(*sends)
 
     async def _answered(self, letters: Sequence[StoredLetter], topics: Collection[str]) -> set[tuple[str, str]]:
-        """Reply topics and ids of the letters' queries that have an answer there."""
+        """Return the reply topics and ids of the letters' queries that have an answer there."""
         asked = {(reply_topic(stored), stored.query) for stored in letters if stored.query}
         replies = sorted({topic for topic, _ in asked if topic in topics})
         found = set[tuple[str, str]]()
@@ -227,7 +230,7 @@ class LetterBox:
     # -- reading and deleting ------------------------------------------------------------------------------------------
 
     async def _all(self, wanted: LetterFilter) -> AsyncGenerator[StoredLetter]:
-        """Read all letters that are meant, whole, in the order of the log."""
+        """Read all letters that the filter accepts, with their values, in the order of the log."""
         await ensure_system_topics(self._settings)
         marks, since_ms = Marks(), wanted.since_ms or 0.0
         async with _explained(), self._tail(LETTER_MARKS) as tail:
@@ -262,7 +265,7 @@ class LetterBox:
             yield chunk
 
     async def _trim(self) -> None:
-        """Delete the letters before the first that is found of which something is to be done."""
+        """Delete the letters before the first one that is not finished."""
         if not (await broker_features(self._settings)).trims:
             return
         offsets = dict[LogPartition, int]()

@@ -1,11 +1,11 @@
-"""Marks that say what became of dead letters: records of a topic beside theirs, since those of a topic never change.
+"""Marks with the states of dead letters: records of a second topic, since a record itself never changes.
 
-A letter may be replayed by two people at once, or by one who is cut off. So it is claimed first: of several claims the
-one that stands first in the log counts, for everybody alike, until it is `CLAIM_MS` old. Then another may claim the
-letter. A mark names when its letter was written, for a topic that is made anew begins to count anew.
+Two people may replay a letter at once, or a replay may be cut off. A letter is therefore claimed first. Of several
+claims, the one that comes first in the log is valid for everybody, until it is `CLAIM_MS` old. Then another replay may
+claim the letter. A mark holds the time of its letter, since a topic that is made again starts at the same offsets.
 
-Marks are kept for twice as long as letters are, hence none is needed any more when it goes. There may be millions, so
-that of what is final nine bytes are held in memory; claims that are open are few.
+Marks are kept twice as long as letters, so no mark is deleted while it is needed. There may be millions of marks; a
+final state takes nine bytes of memory, and open claims are few.
 """
 
 from array import array
@@ -17,19 +17,19 @@ from broker.kafka_types import Record
 from broker.letters.letter import LetterId, LetterState, StoredLetter
 
 CLAIM_MS: Final = 60_000
-"""Far longer than a chunk of letters takes to be sent, or to fail."""
+"""Much longer than a chunk of letters takes to be sent, or to fail."""
 _BLOCK: Final = 256
 _STATES: Final = tuple(LetterState)
 
 
 class Mark(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a letter."""
+    """State of a letter, as written by one process."""
 
     state: LetterState
     at_ms: int
-    """When the letter was written."""
+    """Time at which the letter was written, in milliseconds."""
     by: str = ""
-    """Who claims it: a random name."""
+    """Name of the process that claims the letter, at random."""
 
 
 _decoder: Final = msgspec.json.Decoder(Mark)
@@ -40,14 +40,14 @@ class Marks:
 
     def __init__(self) -> None:
         self._claims: dict[LetterId, tuple[Mark, int]] = {}
-        """By letter the claim that counts, and when it was written."""
+        """Valid claim of each letter, and the time at which it was written."""
         self._final = _FinalMarks()
 
     def read(self, record: Record) -> None:
-        """Take the next mark; what is none is passed over."""
+        """Apply the next mark; a record that is no mark is ignored."""
         try:
             letter, mark = LetterId.parse((record.key or b"").decode()), _decoder.decode(record.value or b"")
-        except ValueError:  # msgspec's errors are some, too
+        except ValueError:  # msgspec's errors are subclasses
             return
         if self._final.state(letter, mark.at_ms) is not None:
             return
@@ -62,26 +62,26 @@ class Marks:
             self._claims[letter] = mark, record.timestamp
 
     def state(self, letter: StoredLetter) -> LetterState:
-        """What became of a letter."""
+        """Return the state of a letter."""
         mark, _ = self._claims.get(letter.id, (None, 0))
         claimed = mark is not None and mark.at_ms == letter.at_ms
         return self._final.state(letter.id, letter.at_ms) or (LetterState.CLAIMED if claimed else LetterState.OPEN)
 
     def is_claimed_by(self, letter: StoredLetter, by: str) -> bool:
-        """Whether the claim of this name is the one that counts."""
+        """Return true if the valid claim has this name."""
         mark, _ = self._claims.get(letter.id, (None, 0))
         return mark is not None and mark.by == by and mark.at_ms == letter.at_ms
 
 
 class _FinalMarks:
-    """What became of letters of which nothing more is to be done, by blocks of neighbours."""
+    """Final states of letters, by blocks of neighbours."""
 
     def __init__(self) -> None:
         self._blocks: dict[tuple[int, int], tuple[array[int], bytearray]] = {}
-        """By partition and number of the block, when each letter was written, and one more than its state's number."""
+        """Times of letters, and one more than the number of each state, by partition and number of the block."""
 
     def put(self, letter: LetterId, mark: Mark) -> bool:
-        """Note a mark; False: it names a time or a place that cannot be."""
+        """Store a mark; False if its time is out of range."""
         number, index = divmod(letter.offset, _BLOCK)
         block = self._blocks.get((letter.partition, number))
         if block is None:
@@ -96,7 +96,7 @@ class _FinalMarks:
         return True
 
     def state(self, letter: LetterId, at_ms: int) -> LetterState | None:
-        """What became of the letter of this place and time; None: nothing final."""
+        """Return the final state of the letter with this position and time; None if it has none."""
         number, index = divmod(letter.offset, _BLOCK)
         block = self._blocks.get((letter.partition, number))
         if block is None or not block[1][index] or block[0][index] != at_ms:

@@ -1,13 +1,15 @@
-"""How a dead letter is sent again: where to, with which headers, and what stands in the way. Pure.
+"""Replay of a dead letter: its destination, its headers, and obstacles. Pure.
 
-* What a worker gave up goes to its task again: the variant may be gone, or be the reason. A query that is answered in a
-  tenant's own topics was proved to be that tenant's, by its ingress or its key: it goes to the ingress.
-* Whose a query was proved to be it stays. Its signature is too old by now, so that it is signed anew, by the system's
-  secret, where it goes to a task's topic; without the secret it is not sent, or it would be refused or be nobody's.
-  What a selector gave up it says itself whether the signature was right; what a worker gave up a selector had let pass.
-  A signature that proved nothing is never replaced: whoever wrote it would have become who he pretends to be.
-* The query keeps its id, its reply topic and its needs. A deadline in absolute time has passed, so it is left out.
-* Where nobody would hear the answer nothing is sent: it would come back as another dead letter.
+* A query that a worker gave up goes to its task's topic again: the variant may be gone, or be the reason. A query that
+  is answered in a tenant's own topics was proved to be of that tenant, by its ingress topic or its key. It goes to the
+  ingress topic.
+* The query keeps the tenant that was proved. Its signature has expired, so it is signed again by the system's secret if
+  it goes to a task's topic. Without the secret it is not sent: it would be refused, or have no tenant. If a selector
+  gave up the query, the letter says whether the signature was valid. If a worker did, a selector had accepted the
+  signature. A signature that proved nothing is never replaced: its author would become the tenant that he only pretends
+  to be.
+* The query keeps its id, its reply topic and its needs. An absolute deadline has passed, so it is left out.
+* A query whose answer nobody would receive is not sent: it would only become another dead letter.
 """
 
 from collections.abc import Collection
@@ -39,7 +41,7 @@ _LEFT_OUT: Final = frozenset(
 
 
 def destination(stored: StoredLetter) -> str:
-    """Topic that the letter's record goes to."""
+    """Return the topic to which the letter's record is sent."""
     topic = stored.letter.topic
     if variant_of(topic) is None or not stored.task:
         return topic
@@ -50,7 +52,7 @@ def destination(stored: StoredLetter) -> str:
 
 
 def reply_topic(stored: StoredLetter) -> str:
-    """Topic that the answer goes to; empty if it cannot be told."""
+    """Return the topic of the answer; empty if it is not known."""
     said = stored.header(h.REPLY_TO) or stored.header(CLOUD_EVENT_REPLY_TO)
     tenant = tenant_of(stored.letter.topic)
     if tenant is not None:
@@ -59,19 +61,19 @@ def reply_topic(stored: StoredLetter) -> str:
 
 
 def proved_tenant(stored: StoredLetter) -> str:
-    """The tenant that the query's signature proved to ask; empty: it proved nobody's."""
+    """Return the tenant that the query's signature proved; empty if none."""
     if variant_of(stored.letter.topic) is not None and stored.is_signed:
         return stored.header(h.TENANT)
     return stored.letter.tenant
 
 
 def tenant_to_sign_for(stored: StoredLetter) -> str:
-    """The tenant that has to be proved anew, since where the query goes proves nothing; empty: none."""
+    """Return the tenant to sign for, since the destination proves no tenant; empty if there is none."""
     return proved_tenant(stored) if tenant_of(destination(stored)) is None else ""
 
 
 def resent_headers(stored: StoredLetter) -> RawHeaders:
-    """Headers of the record that is sent again, but for a signature."""
+    """Return the headers of the record to send, without a signature."""
     kept = [(name, value) for name, value in stored.letter.headers if name not in _LEFT_OUT]
     tenant = tenant_to_sign_for(stored)
     if tenant:
@@ -80,10 +82,10 @@ def resent_headers(stored: StoredLetter) -> RawHeaders:
 
 
 def headers_to_sign(stored: StoredLetter) -> RawHeaders:
-    """What a signature of the record that is sent again covers of its headers: those that its reader takes out of it.
+    """Return the headers that the signature covers: the ones that the reader of the record will decode.
 
     Raises:
-        InvalidRequest: it says it is a CloudEvent, and is none.
+        InvalidRequest: the record claims to be a CloudEvent, and is none.
         UnicodeError: a header is not UTF-8.
     """
     headers = resent_headers(stored)
@@ -92,9 +94,9 @@ def headers_to_sign(stored: StoredLetter) -> RawHeaders:
 
 
 def obstacle(stored: StoredLetter, topics: Collection[str], *, signs: bool = False) -> str:
-    """Why a letter cannot be sent again, given all topics that there are; empty if it can.
+    """Return why a letter cannot be replayed, given all existing topics; empty if it can.
 
-    `signs` is whether there is a secret to sign by.
+    `signs` is true if there is a secret to sign with.
     """
     letter, target, reply = stored.letter, destination(stored), reply_topic(stored)
     if letter.shortened:

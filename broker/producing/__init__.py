@@ -1,7 +1,7 @@
-"""Produces records in batches: what is inside `broker.producer`.
+"""Batches of records: the inside of `broker.producer`.
 
-Reading order: records (what is sent, and how it ends) -> in_flight_limit (how much may be sent at once) ->
-partition_queue (a partition's records, its batch under way, its sequence) -> node_connections (which partitions go
-together, and over which connection) -> verdict (what an answer means) -> produce_api (requests and answers in bytes) ->
-batch_sender (the loop: requests by node) -> topic_lookup (topics that are not known yet).
+Reading order: records (records and their outcomes) -> in_flight_limit (limit for records in flight) -> partition_queue
+(a partition's records, its batch in progress, its sequence) -> node_connections (partitions and connection of a
+request) -> verdict (judges answers) -> produce_api (requests and answers in bytes) -> batch_sender (the loop: requests
+by node) -> topic_lookup (unknown topics).
 """

@@ -1,18 +1,18 @@
-"""Sends batches: all partitions of a node that are ready in one request, each with one batch under way.
+"""Sender of batches: one request per node with all partitions that are ready, and one batch in progress per partition.
 
-    add -> queue -> ready at its leader -> request -> answer -> judged -> the next batch
-                 -> no identity yet: until there is one
+    add -> queue -> ready at its leader -> request -> answer -> verdict -> the next batch
+                 -> no producer id yet: until there is one
                  -> no leader known: until the metadata names one
                  -> failed: after a pause
 
 Rules.
-* What is added goes with the loop's next turn, or with the answer to the node's request before. That is what makes
-  batches: the more there is to send, the more goes in each request. Only a record that says so lingers until a
-  given time, or until something that does not is sent to the same node.
-* A partition that cannot be written to waits by itself. No request and no other partition waits for it, and none for
-  one that is written to slowly (`node_connections`).
-* Each record ends in time, whatever Kafka does: a tick fails those whose deadline has passed, wherever they are.
-* A queue is in exactly one place: idle, ready at a node, in a request, or waiting. `_route` alone decides which.
+* A record is sent in the loop's next turn, or after the answer to the node's previous request. This makes batches: the
+  more there is to send, the more goes into each request. Only a record that may linger waits longer: until its time is
+  up, or until a record that may not linger is sent to the same node.
+* A partition that cannot be written to waits by itself. No request and no other partition waits for it, nor for one
+  that is written slowly (`node_connections`).
+* Each record ends in time, whatever Kafka does: a tick fails the records whose deadline has passed, wherever they are.
+* A queue is in exactly one place: idle, ready at a node, in a request, or waiting. Only `_route` decides which.
 """
 
 import asyncio
@@ -38,29 +38,29 @@ from schemas.topics import is_work
 log = logging.getLogger(__name__)
 
 REQUEST_BYTES: Final = 1024 * 1024
-"""Bytes after which no further batch is put into a request."""
+"""Bytes after which no further batch is added to a request."""
 BACKOFF_S: Final = 0.1
-"""Seconds before a batch is sent again, twice as many each time, up to `_LONGEST_BACKOFF_S`."""
+"""Seconds before a batch is sent again; doubled each time, up to `_LONGEST_BACKOFF_S`."""
 _LONGEST_BACKOFF_S: Final = 1.0
 _ASK_S: Final = 2.0
-"""Seconds after which another broker is asked for an identity."""
+"""Seconds after which another broker is asked for a producer id."""
 _TICKS: Final = 20
-"""Looks for records that are late, within the time that a record has."""
+"""Number of checks for late records within the time that a record has."""
 _LONGEST_TICK_S: Final = 0.25
 _SAY_S: Final = 1.0
 """Seconds between two log lines about batches that were not written."""
 
 OnAppend: TypeAlias = Callable[[int, float, float, float], None]
-"""Callback with the node, the monotonic times, s, at which a batch was sent and its answer came, and its append time,
-ms by the broker's clock."""
+"""Callback with the node, the monotonic times (s) at which a batch was sent and its answer came, and its append time
+(ms, by the broker's clock)."""
 
 
 GAP_S: Final = 5.0
-"""Seconds without a batch written after which Kafka is no longer held to acknowledge."""
+"""Seconds without a written batch after which Kafka no longer counts as acknowledging."""
 
 
 class _Node:
-    """A broker, and the queues that are ready to be sent to it."""
+    """Broker, and the queues that are ready to be sent to it."""
 
     __slots__ = ("connections", "due", "flush", "id")
 
@@ -68,9 +68,9 @@ class _Node:
         self.id = node_id
         self.connections = NodeConnections()
         self.due = inf
-        """Time of the event loop until which all that are ready may linger."""
+        """Event-loop time until which all ready queues may linger."""
         self.flush: asyncio.Handle | None = None
-        """The next flush, if it is planned."""
+        """Next flush, if one is scheduled."""
 
 
 class BatchSender:
@@ -79,20 +79,20 @@ class BatchSender:
     def __init__(self, client: AIOKafkaClient, limit: InFlightLimit, *, compression: int, timeout_s: float) -> None:
         self.on_append: OnAppend | None = None
         self.idempotent = True
-        """Whether the broker gives out identities; said before the first record is added."""
+        """True if the broker assigns producer ids; set before the first record is added."""
         self._client = client
         self._limit = limit
         self._compression = compression
         self._timeout_s = timeout_s
         self._fresh: ProducerIdentity | None = None
-        """Identity for queues that have none: no queue that had it and lost it may get it again."""
+        """Identity for queues that have none. A queue that had it and lost it must not get it again."""
         self._nodes: dict[int, _Node] = {}
         self._busy: dict[PartitionQueue, None] = {}
         self._nameless: dict[PartitionQueue, None] = {}
         self._leaderless: dict[PartitionQueue, None] = {}
         self._looking = self._ticking = False
         self._written_since_s = self._written_s = -inf
-        """Times of the event loop at which batches began to be written, without a long gap since, and at the last."""
+        """Event-loop times: since when batches have been written without a long gap, and when the last one was."""
         self._say_from_s = -inf
         """Monotonic time from which on failures are logged again."""
         self._tasks: asyncio.TaskGroup
@@ -102,13 +102,13 @@ class BatchSender:
         self._loop = asyncio.get_running_loop()
 
     def use_tasks(self, tasks: asyncio.TaskGroup) -> None:
-        """Run in `tasks` from now on."""
+        """Create all later tasks in `tasks`."""
         self._tasks = tasks
 
     def add(self, queue: PartitionQueue, record: PendingRecord, linger_until: float = 0.0) -> None:
-        """Send a record, which was taken into the limit, after all that were added for its partition before.
+        """Send a record that the limit has admitted, after all earlier records of its partition.
 
-        Until `linger_until`, by the event loop's time, it may linger for others to go with it.
+        Until `linger_until`, by the event loop's time, the record may linger for others to go with it.
         """
         queue.wait(record, linger_until)
         if not queue.busy:
@@ -121,11 +121,11 @@ class BatchSender:
             self._flush_by(node, queue.due)
 
     def acknowledging_s(self) -> float:
-        """Seconds for which Kafka has acknowledged batches up to now without a long gap; 0: it does not now."""
+        """Return for how many seconds Kafka has acknowledged batches without a long gap; 0 if it does not now."""
         return self._written_s - self._written_since_s if self._loop.time() - self._written_s < GAP_S else 0.0
 
     def linger_no_more(self) -> None:
-        """Send what lingers now."""
+        """Send the records that linger now."""
         for queue in self._busy:
             queue.linger_until = 0.0
         for node in self._nodes.values():
@@ -133,14 +133,14 @@ class BatchSender:
                 self._flush_by(node, 0.0)
 
     def metadata_changed(self) -> None:
-        """Send what waited for a leader, where there is one now."""
+        """Send the records that waited for a leader, if there is one now."""
         waited = list(self._leaderless)
         self._leaderless.clear()
         for queue in waited:
             self._route(queue)
 
     def retire(self, queue: PartitionQueue) -> None:
-        """Note that a queue is dropped: one that comes in its place must not go on with its identity."""
+        """Note that a queue is dropped; its successor must not continue with its identity."""
         self._use_no_more(queue.forget_identity())
 
     def settle(self, record: PendingRecord, outcome: Ack | KafkaError) -> None:
@@ -152,11 +152,11 @@ class BatchSender:
         self._limit.release(1, record.size)
         try:
             on_ack(outcome)
-        except Exception:  # a defect of whoever sent it, which must not keep others from their answers
+        except Exception:  # a defect of the caller, which must not affect others
             log.exception("a callback of an acknowledgement failed")
 
     def close(self, error: KafkaError) -> None:
-        """End all that has not ended, and all tasks."""
+        """End all records that have not ended, and all tasks."""
         for task in self._running:
             task.cancel()
         for queue in list(self._busy):
@@ -164,7 +164,7 @@ class BatchSender:
                 self.settle(record, error)
             queue.waiting.clear()
 
-    # -- where a queue goes --------------------------------------------------------------------------------------------
+    # -- routing of queues ---------------------------------------------------------------------------------------------
 
     def _route(self, queue: PartitionQueue) -> None:
         self._use_no_more(queue.drop_ended())
@@ -199,7 +199,7 @@ class BatchSender:
                 self._identities.recovered()
             waited = list(self._nameless)
             self._nameless.clear()
-            for queue in waited:  # back to where they were, or gone if their records are late, where there is none
+            for queue in waited:  # without an identity they wait again, or end if their records are late
                 self._route(queue)
 
     def _use_no_more(self, identity: ProducerIdentity | None) -> None:
@@ -230,7 +230,7 @@ class BatchSender:
         at_s = max(node.due, node.connections.opens_s(now_s))
         if at_s <= now_s:
             node.flush = loop.call_soon(self._flush, node)
-        else:  # if it has no time, it is planned with the next answer
+        else:  # if it has no time, the next answer schedules it
             node.flush = loop.call_at(at_s, self._flush, node) if at_s < inf else None
 
     def _flush(self, node: _Node) -> None:
@@ -240,7 +240,7 @@ class BatchSender:
             if batches:
                 node.connections.begin(opening.connection, now_s, slow=opening.slow)
                 self._start(self._request(node, opening.connection, batches), f"produce to {node.id}")
-        if node.connections:  # there was no room for them
+        if node.connections:  # no connection was free
             node.due = 0.0
             self._plan_flush(node)
 
@@ -266,13 +266,13 @@ class BatchSender:
         problem: KafkaError = KafkaConnectionError("the answer did not name the partition")
         try:
             request = Produce.of(batches, int(self._timeout_s * 1000))
-            # aiokafka keeps a connection for each group: 0 is that of all other requests, 1 that of coordinators.
+            # aiokafka keeps a connection for each group: 0 is for all other requests, 1 for coordinators.
             group: Any = number + 1 if number else 0
             answer = await self._client.send(node.id, request, group=group)
             answers = dict(read_produced(answer))
         except KafkaError as error:
             problem = error
-        except (OSError, KeyError) as error:  # KeyError: so aiokafka meets a connection closed by another request
+        except (OSError, KeyError) as error:  # KeyError: aiokafka's, if another request has closed the connection
             problem = KafkaConnectionError(repr(error))
         finally:
             node.connections.end(number, self._loop.time(), [queue for queue, _ in batches])
@@ -283,7 +283,7 @@ class BatchSender:
         failing: PartitionQueue | None = None
         for queue, batch in batches:
             found = answers.get((queue.topic, queue.number))
-            if batch.first_sent_s is None:  # else it may have been appended then
+            if batch.first_sent_s is None:  # else that attempt may have appended it
                 batch.first_sent_s = sent
             if found and found.append_ms >= 0 and self.on_append is not None:
                 self.on_append(node.id, batch.first_sent_s, received, found.append_ms)
@@ -338,12 +338,12 @@ class BatchSender:
         self._loop.call_later(pause_s, self._route, queue)
 
     def _give_back(self, queue: PartitionQueue, batch: RecordBatch, verdict: Verdict, error: KafkaError | None) -> None:
-        """Send the records of a batch that was refused in another way, or fail them if there is none."""
+        """Send the records of a refused batch in another way, or fail them if there is none."""
         assert error is not None
         if batch.maybe_written or not (verdict is Verdict.SPLIT or isinstance(error, REFUSED_BY_TOPIC)):
             self._use_no_more(queue.forget_identity())
         if verdict is Verdict.REFUSED or (verdict is Verdict.SPLIT and len(batch.records) == 1):
-            if verdict is Verdict.SPLIT and is_work(queue.topic):  # made to take all that a producer lets pass
+            if verdict is Verdict.SPLIT and is_work(queue.topic):  # its limit admits all that a producer sends
                 error = TopicClosed(f"{queue.topic} takes nothing more: it is about to be deleted")
             for record in batch.records:
                 self.settle(record, error)

@@ -1,11 +1,11 @@
-"""Bounds what was sent and has not ended, in records and in bytes: whoever sends more waits for room, in turn."""
+"""Limit for records in flight, in number and in bytes; a sender beyond it waits for room, in turn."""
 
 import asyncio
 from collections import deque
 
 
 class InFlightLimit:
-    """Limit of what is in flight, used within one event loop. A single record larger than all room passes alone."""
+    """Limit for records in flight; used within one event loop. A record larger than the limit is admitted alone."""
 
     def __init__(self, max_records: int, max_bytes: int) -> None:
         self._max_records = max_records
@@ -17,14 +17,14 @@ class InFlightLimit:
         self.bytes = 0
 
     def try_take(self, size: int) -> bool:
-        """Note a record that is in flight from now on, unless there is no room, or others wait for it."""
+        """Admit a record; False if there is no room, or if others wait for it."""
         if self._waiters or not self._has_room(size):
             return False
         self._take(size)
         return True
 
     async def take_in_turn(self, size: int) -> None:
-        """Note a record that is in flight, once there is room and those who came before have theirs."""
+        """Admit a record once there is room and earlier callers have theirs."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiter = (turn, size)
         self._waiters.append(waiter)
@@ -34,7 +34,7 @@ class InFlightLimit:
             if turn.cancelled():
                 self._waiters.remove(waiter)
                 self._wake()
-            else:  # it was taken for us already
+            else:  # it was admitted for us already
                 self.release(1, size)
             raise
 
@@ -60,10 +60,10 @@ class InFlightLimit:
         self._idle.clear()
 
     def _wake(self) -> None:
-        """Take what there is room for, for those who wait, in turn."""
+        """Admit the records that wait, in turn, while there is room."""
         while self._waiters and self._has_room(self._waiters[0][1]):
             turn, size = self._waiters[0]
-            if turn.cancelled():  # it removes itself, and looks again
+            if turn.cancelled():  # its caller removes it, and wakes the others
                 return
             self._waiters.popleft()
             self._take(size)

@@ -1,13 +1,13 @@
-"""The records of one partition: those that wait, the one batch under way, and the sequence that keeps it single.
+"""Records of one partition: the waiting ones, the batch in progress, and the sequence that prevents duplicates.
 
-    add -> waiting -> take -> batch under way -> written -> the next
-                                              -> put_back -> waiting (split, or with another identity)
-                                              -> to be tried again: the same bytes, hence the same sequence
+    add -> waiting -> take -> batch in progress -> written -> the next
+                                                -> put_back -> waiting (split, or with another identity)
+                                                -> to be tried again: the same bytes, hence the same sequence
 
 Rules.
-* One batch at a time, so the sequence advances only when one is written. What the broker has refused left no gap.
-* A batch that is given up though it may have been written makes the identity useless here: the next batch would be out
-  of sequence, or taken for the one given up. It is forgotten, and another one begins at 0.
+* There is one batch at a time, so the sequence advances only when a batch is written. A refused batch leaves no gap.
+* A batch that is given up although it may have been written makes the identity useless here: the next batch would be
+  out of sequence, or be taken for the one that was given up. The identity is dropped, and another one begins at 0.
 * A record fails at its own deadline, wherever it is. Its batch may be written all the same.
 
 No I/O, no clock, no event loop.
@@ -28,12 +28,13 @@ if TYPE_CHECKING:
     from broker.kafka_types import KafkaError
 
 BATCH_BYTES: Final = 256 * 1024
-"""Bytes of a batch of several records, at most. One holds what came while the batch before was under way."""
+"""Largest number of bytes of a batch of several records. A batch holds the records that came during the previous
+one."""
 _SEQUENCES: Final = 2**31
 
 
 class ProducerIdentity(NamedTuple):
-    """Who writes, as far as the broker tells repeated batches from new ones."""
+    """Identity of a producer, by which the broker tells repeated batches from new ones."""
 
     producer_id: int
     epoch: int
@@ -44,7 +45,7 @@ ANONYMOUS: Final = ProducerIdentity(-1, -1)
 
 
 class RecordBatch:
-    """Records encoded together."""
+    """Records that are encoded together."""
 
     __slots__ = ("attempts", "data", "first_sent_s", "maybe_written", "records")
 
@@ -52,14 +53,14 @@ class RecordBatch:
         self.records = records
         self.data = data
         self.attempts = 0
-        """How often it was sent in vain."""
+        """Number of failed attempts."""
         self.first_sent_s: float | None = None
-        """When it was first sent, by the monotonic clock."""
+        """Time of the first attempt, by the monotonic clock."""
         self.maybe_written = False
-        """Whether the broker may have it, though it did not say so."""
+        """True if the broker may have written it without an acknowledgement."""
 
     def pending(self) -> list[PendingRecord]:
-        """Records of it that have not ended."""
+        """Return its records that have not ended."""
         return [record for record in self.records if record.on_ack is not None]
 
 
@@ -75,44 +76,44 @@ class PartitionQueue:
         self.topic = topic
         self.number = number
         self.leader = -1
-        """Node that leads the partition; -1: none is known."""
+        """Node that leads the partition; -1: unknown."""
         self.waiting: deque[PendingRecord] = deque()
         self.linger_until = inf
-        """Time of the event loop until which all that wait may linger."""
+        """Event-loop time until which all waiting records may linger."""
         self.batch: RecordBatch | None = None
-        """The batch under way, or to be tried again."""
+        """Batch in progress, or to be tried again."""
         self.in_request = False
-        """Whether the batch is in a request that is not answered."""
+        """True if the batch is in a request without an answer."""
         self.busy = False
-        """Whether somebody takes care of what is here: it is to be sent, under way, or waits for something."""
+        """True if the sender handles the queue: its records are to be sent, in progress, or waiting for a condition."""
         self.identity: ProducerIdentity | None = None
         self.sequence = 0
         self.slow = False
-        """Whether the last request with a batch of it took long."""
+        """True if the last request with a batch of this queue was slow."""
         self.batch_bytes = BATCH_BYTES
         self.problem: KafkaError | None = None
-        """What kept the batch out the last time."""
+        """Error of the last attempt."""
 
     def __repr__(self) -> str:
         return f"{self.topic}/{self.number}"
 
     def wait(self, record: PendingRecord, until: float) -> None:
-        """Let a record wait, which may linger `until` then."""
+        """Add a record, which may linger `until` that event-loop time."""
         self.waiting.append(record)
         self.linger_until = min(self.linger_until, until)
 
     @property
     def due(self) -> float:
-        """Time of the event loop until which what is to be sent may linger."""
+        """Event-loop time until which the records to be sent may linger."""
         return self.linger_until if self.batch is None else 0.0
 
     @property
     def has_work(self) -> bool:
-        """Whether there is anything to send."""
+        """True if there is anything to send."""
         return self.batch is not None or bool(self.waiting)
 
     def drop_ended(self) -> ProducerIdentity | None:
-        """Drop a batch of which no record is left to answer for; returns the identity that this made useless."""
+        """Drop a batch whose records have all ended; return the identity that this made useless, if any."""
         batch = self.batch
         if batch is None or self.in_request or any(record.on_ack is not None for record in batch.records):
             return None
@@ -120,7 +121,7 @@ class PartitionQueue:
         return self.forget_identity() if batch.maybe_written else None
 
     def take(self, compression: int) -> RecordBatch | None:
-        """Take the batch to send now: the one to be tried again, or a new one; None if nothing waits."""
+        """Return the batch to send now: the one to be tried again, or a new one; None if no record waits."""
         if self.batch is None and self.waiting:
             self.batch = self._build(compression)
             self.linger_until = 0.0 if self.waiting else inf
@@ -134,26 +135,26 @@ class PartitionQueue:
         self.batch = self.problem = None
 
     def put_back(self) -> None:
-        """Put the records of the batch, which was not written, back to those that wait, before them."""
+        """Put the records of the batch, which was not written, back in front of the waiting ones."""
         assert self.batch is not None
         self.waiting.extendleft(reversed(self.batch.pending()))
         self.linger_until = 0.0
         self.batch = None
 
     def split(self) -> None:
-        """Make smaller batches from now on: this one was too large for the topic."""
+        """Make smaller batches from now on, since this one was too large for the topic."""
         assert self.batch is not None
         self.batch_bytes = min(self.batch_bytes, sum(record.size for record in self.batch.records)) // 2
 
     def forget_identity(self) -> ProducerIdentity | None:
-        """Begin the sequence anew, under an identity yet to come; returns the one that must not be used here again."""
+        """Restart the sequence under another identity; return the identity that must not be used here again."""
         identity, self.sequence = self.identity, 0
         if identity is not ANONYMOUS:
             self.identity = None
         return identity
 
     def expired(self, now: float) -> Iterator[PendingRecord]:
-        """Yield the records whose deadline has passed; those that wait are removed."""
+        """Yield the records whose deadline has passed, and remove them from the waiting ones."""
         for record in self.batch.records if self.batch is not None else ():
             if record.deadline > now:
                 break
@@ -178,7 +179,7 @@ class PartitionQueue:
 
 
 def choose_queue(queues: Sequence[PartitionQueue], key: bytes | None, partition: int | None) -> PartitionQueue:
-    """Choose the queue of a record: that of its partition, if it names one, else by its key as all clients do."""
+    """Return the queue of a record: that of its partition, if it names one, else by its key as all clients do."""
     if partition is not None:
         return queues[partition]
     if len(queues) == 1:

@@ -1,4 +1,4 @@
-"""Requests to write, encoded once, and their answers, read by `struct`; and the request for an identity."""
+"""Requests to write and their answers, packed by `struct`; and the request for a producer id."""
 
 import struct
 from collections import defaultdict
@@ -27,18 +27,18 @@ class PartitionAnswer(NamedTuple):
     offset: int
     """Offset of the first record."""
     append_ms: int
-    """Append time, ms by the broker's clock; -1 where the topic keeps the sender's time."""
+    """Append time in milliseconds by the broker's clock; -1 if the topic keeps the sender's time."""
 
 
 class Produce(EncodedRequest):
-    """Request to a leader to write batches of its partitions, one of each."""
+    """Request to a leader to write batches, one for each partition."""
 
     API_KEY: ClassVar = 0
     API_VERSION: ClassVar = 7
 
     @classmethod
     def of(cls, batches: Iterable[tuple[PartitionQueue, RecordBatch]], timeout_ms: int) -> Self:
-        """Encode the request; the broker waits for all replicas for `timeout_ms` at most."""
+        """Encode the request; the broker waits for all replicas for at most `timeout_ms`."""
         topics: defaultdict[str, list[tuple[int, bytes]]] = defaultdict(list)
         for queue, batch in batches:
             topics[queue.topic].append((queue.number, batch.data))
@@ -52,7 +52,7 @@ class Produce(EncodedRequest):
 
 
 def read_produced(answer: Any) -> Iterator[tuple[tuple[str, int], PartitionAnswer]]:
-    """Decode the answer to Produce: by topic and partition."""
+    """Decode the answer to Produce, by topic and partition."""
     data: bytes = answer.data
     (topics,) = _COUNT.unpack_from(data, 0)
     at = _COUNT.size
@@ -68,13 +68,13 @@ def read_produced(answer: Any) -> Iterator[tuple[tuple[str, int], PartitionAnswe
 
 
 async def new_identity(client: AIOKafkaClient) -> ProducerIdentity:
-    """Ask any broker for an identity that nobody else has.
+    """Request a new producer id from any broker.
 
     Raises:
-        KafkaError: it gives none now.
+        KafkaError: the broker assigns none now.
     """
     node = client.get_random_node()
-    # Without transactions its timeout means nothing.
+    # Without transactions its timeout has no meaning.
     answer: Any = await client.send(node, InitProducerIdRequest(None, 1000))  # pyright: ignore[reportArgumentType]
     error = error_of(answer.error_code)
     if error is not None:

@@ -1,4 +1,4 @@
-"""What is sent, and how it ends: each record once, acknowledged or with the error that kept it out."""
+"""Records to be sent and their outcomes: each record ends once, acknowledged or with an error."""
 
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
@@ -15,17 +15,17 @@ class Ack(NamedTuple):
     topic: str
     partition: int
     offset: int
-    """-1 in the rare case that the broker only knows that it has it."""
+    """-1 in the rare case that the broker only knows that it has the record."""
     timestamp: int = -1
-    """Append time by the broker's clock, ms; -1 where the topic keeps the sender's time."""
+    """Append time in milliseconds by the broker's clock; -1 if the topic keeps the sender's time."""
 
 
 OnAck: TypeAlias = Callable[[Ack | KafkaError], None]
-"""Callback with how a record ended, called once."""
+"""Callback with the outcome of a record; called once."""
 
 
 class PendingRecord:
-    """A record that is not acknowledged yet."""
+    """Record that is not acknowledged yet."""
 
     __slots__ = ("deadline", "headers", "key", "on_ack", "size", "timestamp_ms", "value")
 
@@ -43,13 +43,13 @@ class PendingRecord:
         self.headers = headers
         self.timestamp_ms = timestamp_ms
         self.deadline = deadline
-        """Time of the event loop at which it has failed."""
+        """Event-loop time at which the record fails."""
         self.on_ack: OnAck | None = on_ack
         """None once it was called."""
         self.size = batch_bytes(key, value, headers)
-        """Bytes of a batch that holds nothing else, at most."""
+        """Largest number of bytes of a batch that holds nothing else."""
 
 
 def batch_bytes(key: bytes | None, value: bytes | None, headers: RawHeaders) -> int:
-    """Bytes of a batch with this record alone, some 15 too many at most."""
+    """Return the bytes of a batch with this record alone; at most some 15 too many."""
     return DefaultRecordBatchBuilder.estimate_size_in_bytes(key, value, headers)  # pyright: ignore[reportArgumentType]

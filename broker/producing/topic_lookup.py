@@ -1,16 +1,16 @@
-"""Knows topics and their partitions; records for what is not known yet wait aside, for a bounded time.
+"""Directory of topics and their partitions; records for unknown ones wait aside, for a bounded time.
 
     known: the topic's queues, at once
-    else:  aside -> asked for -> found: into its queue, in order
+    else:  aside -> requested -> found: into its queue, in order
                               -> we may not use it: fails at once
-                              -> the broker says for METADATA_S that there is none: fails, and is remembered a moment
-                              -> the broker says nothing: fails at its own deadline, as a record that may be sent again
+                              -> reported missing for METADATA_S: fails, and the topic is remembered for a moment
+                              -> no answer: fails at its own deadline, with an error that may be retried
 
 Rules.
-* Names that clients made up are asked for apart, a few at a time, so that they cost nobody else anything and no broker
-  makes a topic of them. Only what exists is followed in the client's own metadata.
-* Where many wait, each waits less: what follows from them holds its place in a consumer.
-* A name that no topic can have is never asked for: one too long would end the client's metadata for good.
+* Names that clients invented are requested separately, a few at a time. So they do not affect other topics, and no
+  broker creates topics for them. The client's own metadata follows only topics that exist.
+* If many topics are unknown, each is waited for less long, since a waiting message holds a place of a consumer.
+* A name that no topic can have is never requested: one that is too long would break the client's metadata for good.
 """
 
 import asyncio
@@ -39,11 +39,11 @@ from schemas.topics import is_topic
 log = logging.getLogger(__name__)
 
 METADATA_S: Final = 2.0
-"""Seconds that a record waits for a topic, or a partition, of which the broker says that there is none."""
+"""Seconds that a record waits for a topic, or a partition, that the broker reports as missing."""
 MISSING_FOR_S: Final = 2.0
-"""Seconds for which a topic that was not there is refused at once."""
+"""Seconds for which records for a missing topic are refused at once."""
 MANY: Final = 20
-"""Unknown topics at once from which on each is waited for only `_IMPATIENT_S`."""
+"""Number of unknown topics beyond which each is waited for only `_IMPATIENT_S`."""
 _IMPATIENT_S: Final = 0.2
 _LOOK_INTERVAL_S: Final = 0.05
 _ASKED_AT_ONCE: Final = 200
@@ -51,16 +51,16 @@ _DENIED: Final = (TopicAuthorizationFailedError.errno, UnknownTopicOrPartitionEr
 
 
 class _UnknownTopic:
-    """A topic that is looked for, and the records that wait for it."""
+    """Topic that is looked for, and the records that wait for it."""
 
     __slots__ = ("denied", "records", "settled", "since")
 
     def __init__(self, now: float) -> None:
         self.records: deque[tuple[PendingRecord, int | None]] = deque()
-        """With the partition each is for."""
+        """Records with their partitions."""
         self.since = now
         self.denied: KafkaError | None = None
-        """What the broker said if there is no such topic or partition, or none for us."""
+        """Error of the broker if the topic or partition does not exist, or may not be used."""
         self.settled = asyncio.Event()
 
 
@@ -68,25 +68,25 @@ class TopicLookup:
     """Directory of the topics that one producer writes to, within one event loop."""
 
     def __init__(self, client: AIOKafkaClient, sender: BatchSender, max_records: int) -> None:
-        """Make a directory that lets `max_records` wait aside at most."""
+        """Make a directory in which at most `max_records` wait aside."""
         self.ready: dict[str, list[PartitionQueue]] = {}
-        """Queues by topic, of those known for which nothing waits aside."""
+        """Queues of the known topics for which no record waits aside, by topic."""
         self._client = client
         self._sender = sender
         self._followed: dict[str, list[PartitionQueue]] = {}
-        """Queues of all topics that exist or did lately."""
+        """Queues of all topics that exist or recently did."""
         self._aside: dict[str, _UnknownTopic] = {}
         self._missing: dict[str, tuple[float, KafkaError]] = {}
-        """By topic until when it is refused, and why."""
+        """Time until which a missing topic is refused, and the error, by topic."""
         self._max_records = max_records
         self._records = 0
-        """Number of records aside, counted anew at each look."""
+        """Number of records that wait aside, counted again at each lookup."""
         self._wanted = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         client.cluster.add_listener(self._on_metadata)
 
     def refusal(self, topic: str) -> KafkaError | None:
-        """Why a record for a topic that is not ready must not wait for it; None: it may."""
+        """Return why a record for a topic that is not ready must not wait for it; None if it may."""
         until, why = self._missing.get(topic, (0.0, None))
         if until > self._loop.time():
             return why
@@ -102,7 +102,7 @@ class TopicLookup:
         self._records += 1
 
     async def prefetch(self, topics: Iterable[str]) -> None:
-        """Look for topics that are not known; those that do not exist are skipped."""
+        """Look for topics that are not known; missing ones are skipped."""
         unknown = [topic for topic in topics if topic not in self.ready]
         searched = [self._look_for(topic) for topic in unknown if is_topic(topic)]
         try:
@@ -113,12 +113,12 @@ class TopicLookup:
             log.warning("Kafka does not say which topics there are")
 
     async def refresh(self) -> None:
-        """Ask again for the partitions of all that is known."""
+        """Request the partitions of all known topics again."""
         async with asyncio.timeout(METADATA_S):
             await self._client.force_metadata_update()
 
     async def run(self) -> None:
-        """Look for what waits, until cancelled."""
+        """Look for the topics of waiting records, until cancelled."""
         while True:
             await self._wanted.wait()
             self._wanted.clear()
@@ -128,11 +128,11 @@ class TopicLookup:
                 await asyncio.sleep(_LOOK_INTERVAL_S)
 
     def close(self, error: KafkaError) -> None:
-        """Fail all that waits aside."""
+        """Fail all records that wait aside."""
         for topic in list(self._aside):
             self._end(topic, error)
 
-    # -- what is known -------------------------------------------------------------------------------------------------
+    # -- known topics --------------------------------------------------------------------------------------------------
 
     def _on_metadata(self, cluster: ClusterMetadata) -> None:
         for topic, queues in list(self._followed.items()):
@@ -149,12 +149,12 @@ class TopicLookup:
         self._sender.metadata_changed()
 
     def _queues(self, topic: str) -> list[PartitionQueue]:
-        """Queues of a topic that exists as far as is known; else none."""
+        """Return the queues of a topic; empty if the topic is not known to exist."""
         there = self._client.cluster.partitions_for_topic(topic) is not None
         return self._followed.get(topic, []) if there else []
 
     def _vanished(self, topic: str, queues: list[PartitionQueue]) -> None:
-        """Take a topic that is gone out of what is ready, and forget it once nothing waits for its partitions."""
+        """Remove a deleted topic from `ready`, and forget it once no record waits for its partitions."""
         self.ready.pop(topic, None)
         for queue in queues:
             queue.leader = -1
@@ -164,7 +164,7 @@ class TopicLookup:
         for queue in queues:
             self._sender.retire(queue)
 
-    # -- what is not ---------------------------------------------------------------------------------------------------
+    # -- unknown topics ------------------------------------------------------------------------------------------------
 
     def _look_for(self, topic: str) -> _UnknownTopic:
         search = self._aside.get(topic)
@@ -175,7 +175,7 @@ class TopicLookup:
         return search
 
     async def _look(self) -> None:
-        """Ask for some of what is wanted, the longest unasked first, and follow what there is."""
+        """Request some of the unknown topics, the longest unasked first, and follow the ones that exist."""
         asked = [topic for topic in self._aside if not self._queues(topic)][:_ASKED_AT_ONCE]
         try:
             async with asyncio.timeout(METADATA_S):
@@ -185,11 +185,11 @@ class TopicLookup:
                     self._client.set_topics(self._followed)
                     await self._client.force_metadata_update()
                     self._deny_partitions()
-        except (KafkaError, OSError, KeyError) as error:  # KeyError: aiokafka met a connection closed meanwhile
+        except (KafkaError, OSError, KeyError) as error:  # KeyError: aiokafka's, if the connection was closed meanwhile
             log.warning("Kafka does not say which topics there are: %r", error)
 
     async def _ask(self, topics: list[str]) -> list[str]:
-        """Ask whether topics exist; returns those that do, and notes the others."""
+        """Request topics; return the ones that exist, and note the error of the others."""
         request = MetadataRequest(topics, allow_auto_topic_creation=False)
         answer: Any = await self._client.send(self._client.get_random_node(), request)
         found: list[str] = []
@@ -203,13 +203,13 @@ class TopicLookup:
         return found
 
     def _deny_partitions(self) -> None:
-        """Note that topics which do exist have had their chance to show a partition, too."""
+        """Note that an existing topic has had the time to show its partitions."""
         for topic, search in self._aside.items():
             if self._queues(topic):
                 search.denied = UnknownTopicOrPartitionError(topic)
 
     def _settle(self) -> None:
-        """Send what waited for what is here now; fail what waited long enough."""
+        """Send waiting records whose partition is known now; fail records that waited long enough."""
         now = self._loop.time()
         patience = METADATA_S if len(self._aside) <= MANY else _IMPATIENT_S
         for topic, search in list(self._aside.items()):
@@ -252,7 +252,7 @@ class TopicLookup:
             self.ready[topic] = queues
 
     def _note_missing(self, topic: str, now: float, why: KafkaError) -> None:
-        if self._queues(topic):  # a partition is missing, the others are there
+        if self._queues(topic):  # only a partition is missing
             return
         self._missing = {name: (until, said) for name, (until, said) in self._missing.items() if until > now}
         self._missing[topic] = now + MISSING_FOR_S, why

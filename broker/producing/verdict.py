@@ -1,4 +1,4 @@
-"""What a broker's answer about a batch, or its silence, means for it: pure, and the only place that judges."""
+"""Judgement of an answer about a batch, or of the lack of one. Pure, and the only place that judges."""
 
 from enum import Enum, auto
 from typing import Final
@@ -21,14 +21,14 @@ from aiokafka.errors import (
 
 
 class InvalidRecord(BrokerResponseError):
-    """The topic refuses a record of the batch, as one without a key where it is compacted."""
+    """The topic refuses a record of the batch, for example one without a key in a compacted topic."""
 
     errno = 87
     message = "INVALID_RECORD"
 
 
 class UnsupportedCompression(BrokerResponseError):
-    """The topic does not take the batch's compression."""
+    """The topic does not accept the batch's compression."""
 
     errno = 76
     message = "UNSUPPORTED_COMPRESSION_TYPE"
@@ -46,21 +46,21 @@ _NOT_SENT: Final = (NodeNotReadyError, StaleMetadata)
 
 
 class Verdict(Enum):
-    """What becomes of a batch."""
+    """Next step for a batch."""
 
     WRITTEN = auto()
     AGAIN = auto()
-    """Sent again as it is, while its records have time."""
+    """Sent again unchanged, while its records have time."""
     RENEW = auto()
-    """Sent again under another identity: the broker cannot place its sequence."""
+    """Sent again under another identity, since the broker cannot place its sequence."""
     SPLIT = auto()
-    """Too large: sent again in smaller ones, or refused if it is a single record."""
+    """Too large: sent again in smaller batches, or refused if it is a single record."""
     REFUSED = auto()
     """No further attempt would succeed."""
 
 
 def error_of(code: int) -> KafkaError | None:
-    """Make the error of a code of Kafka's; None for success."""
+    """Return the error for a code of Kafka's; None for success."""
     if code == 0:
         return None
     kind = _UNKNOWN_TO_AIOKAFKA.get(code) or for_code(code)
@@ -68,7 +68,7 @@ def error_of(code: int) -> KafkaError | None:
 
 
 def judge(error: KafkaError | None) -> Verdict:
-    """Judge how an attempt ended: by the broker's error for the partition, or by that of the whole request."""
+    """Judge the outcome of an attempt: the broker's error for the partition, or that of the whole request."""
     if error is None or isinstance(error, DuplicateSequenceNumber):
         return Verdict.WRITTEN
     if isinstance(error, MessageSizeTooLargeError):
@@ -79,10 +79,10 @@ def judge(error: KafkaError | None) -> Verdict:
 
 
 def may_be_written(error: KafkaError | None) -> bool:
-    """Whether a batch may have been written by an attempt that ended so."""
+    """Return true if a batch may have been written by an attempt with this error."""
     return error is not None and judge(error) is Verdict.AGAIN and not isinstance(error, _NOT_SENT)
 
 
 def needs_metadata(error: KafkaError | None) -> bool:
-    """Whether the error says that we do not know the cluster as it is."""
+    """Return true if the error shows that the known metadata is outdated."""
     return error is not None and bool(error.invalid_metadata)

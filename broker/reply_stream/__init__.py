@@ -1,4 +1,4 @@
-"""Results straight back to whoever waits for them, over one connection a receiver instead of a reply topic.
+"""Reply streams: results go directly to the receiver that waits for them, over a connection instead of a reply topic.
 
     sender (worker, selector)                         receiver (gateway, client library)
     TLS, if the header names a certificate ->
@@ -6,15 +6,15 @@
                                            <-         CHALLENGE  nonce, proof that it knows the token
     PROOF     proof that it knows it, too  ->
     frames    a result each, or keepalive  ->
-                                           <-         how many results it has by now
+                                           <-         number of results received so far
 
-The address and the token, which is random and lives as long as the receiver, come in a header of the query, with the
-fingerprint of the receiver's certificate where results are encrypted. Whatever does not go this way, or is not
-acknowledged soon, goes to the reply topic: nothing depends on it.
+A header of the query holds the address and the token of the receiver. The token is random and is valid for as long as
+the receiver lives. If results are encrypted, the header also holds the fingerprint of the receiver's certificate. A
+result that cannot go this way, or is not acknowledged soon, goes to the reply topic: nothing depends on a stream.
 
-Reading order: encryption (certificates) -> address (the query's header) -> settings (where to listen, where one may
-connect to) -> handshake (the proofs) -> frames (results in bytes) -> ack_window (what was sent and is not acknowledged)
--> avoidance (addresses that failed lately) -> sender_connection (one receiver, as seen from a sender) -> sender (all of
-them) -> places (which connections a receiver keeps) -> receiver_connection (one sender, as seen from a receiver) ->
-receiver (all of them).
+Reading order: encryption (certificates) -> address (the query's header) -> settings (address to listen on, networks to
+connect to) -> handshake (the proofs) -> frames (results in bytes) -> ack_window (unacknowledged results) -> avoidance
+(addresses that failed recently) -> sender_connection (a sender's connection to one receiver) -> sender (connections to
+all receivers) -> places (limits for a receiver's connections) -> receiver_connection (a receiver's connection of one
+sender) -> receiver (connections of all senders).
 """

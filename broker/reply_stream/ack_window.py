@@ -1,4 +1,4 @@
-"""What was sent over a connection and is not acknowledged: in order, bounded in number and bytes. Pure."""
+"""Items of a connection that were sent and are not acknowledged: in order, bounded in number and bytes. Pure."""
 
 from collections import deque
 from typing import Final, Generic, TypeVar
@@ -10,14 +10,14 @@ _Item = TypeVar("_Item")
 
 
 class AckWindow(Generic[_Item]):
-    """Items of one connection between being sent and being acknowledged."""
+    """Items of one connection that were sent and are not acknowledged."""
 
     def __init__(self, max_items: int = MAX_FRAMES, max_bytes: int = MAX_BYTES) -> None:
         self._max_items = max_items
         self._max_bytes = max_bytes
         self._items: deque[tuple[int, _Item]] = deque()
         self._due = 0
-        """How many had been sent when it was last looked whether they are acknowledged."""
+        """Number of items that had been sent at the last call of `is_late`."""
         self.bytes = 0
         self.sent = 0
         self.acknowledged = 0
@@ -26,7 +26,7 @@ class AckWindow(Generic[_Item]):
         return len(self._items)
 
     def has_room(self, size: int) -> bool:
-        """Whether an item of so many bytes may be sent."""
+        """Return true if an item of `size` bytes may be sent."""
         return len(self._items) < self._max_items and self.bytes + size <= self._max_bytes
 
     def add(self, size: int, item: _Item) -> None:
@@ -36,10 +36,10 @@ class AckWindow(Generic[_Item]):
         self.sent += 1
 
     def acknowledge(self, count: int) -> list[_Item]:
-        """Take out what is acknowledged when `count` items, from the first on, have been received.
+        """Remove and return the items that are acknowledged once the first `count` items have been received.
 
         Raises:
-            ValueError: so many were not sent, or more were acknowledged before.
+            ValueError: fewer items were sent, or more were acknowledged before.
         """
         if not self.acknowledged <= count <= self.sent:
             raise ValueError(f"{count} acknowledged after {self.acknowledged}, of {self.sent} sent")
@@ -48,13 +48,13 @@ class AckWindow(Generic[_Item]):
         return taken
 
     def is_late(self) -> bool:
-        """Whether something waits that waited already when this was asked before."""
+        """Return true if an item is unacknowledged that had been sent before the previous call."""
         late = self.acknowledged < self._due
         self._due = self.sent
         return late
 
     def clear(self) -> list[_Item]:
-        """Take out all that is not acknowledged, for good."""
+        """Remove and return all unacknowledged items."""
         return [self._take() for _ in range(len(self._items))]
 
     def _take(self) -> _Item:

@@ -1,7 +1,7 @@
-"""The receiver of a result as its query names it: `host:port token fingerprint`, in the header `infaas-reply-stream`.
+"""Address of a receiver in the query's header `infaas-reply-stream`: `host:port token fingerprint`.
 
-The host is an IP address: a sender looks up no names on behalf of whoever wrote a query. Without a fingerprint the
-results are not encrypted.
+The host is an IP address, since a sender must not look up names on behalf of an unknown author. Without a fingerprint
+the results are not encrypted.
 """
 
 from collections.abc import Iterable
@@ -11,40 +11,40 @@ from typing import Final, NamedTuple
 from broker.reply_stream.encryption import FINGERPRINT_LENGTH
 
 MAX_LENGTH: Final = 200
-"""Characters of the longest header that is read."""
+"""Largest number of characters of a header that is read."""
 MIN_TOKEN: Final = 16
 
 
 class StreamAddress(NamedTuple):
-    """Where a receiver listens, and its reply token: the secret by which it knows its senders."""
+    """Address of a receiver, and its reply token: the secret that authenticates its senders."""
 
     host: str
     port: int
     token: str
     fingerprint: str = ""
-    """That of its certificate; empty: it speaks no TLS."""
+    """Fingerprint of its certificate; empty if it does not use TLS."""
 
     def __repr__(self) -> str:
         return f"{self.host}:{self.port}"
 
     def header(self) -> str:
-        """The address as a header's text."""
+        """Return the address as text of the header."""
         place = f"{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
         return f"{place} {self.token} {self.fingerprint}".rstrip()
 
     def is_within(self, networks: Iterable[IPv4Network | IPv6Network]) -> bool:
-        """Whether the host belongs to one of the networks."""
+        """Return true if the host belongs to one of the networks."""
         host = ip_address(self.host)
         return any(host in network for network in networks)
 
     @property
     def is_loopback(self) -> bool:
-        """Whether nothing that is sent there leaves the machine."""
+        """True if results for it do not leave the machine."""
         return ip_address(self.host).is_loopback
 
 
 def parse_address(text: str) -> StreamAddress | None:
-    """Read a header's text; None: it is no address, or one without a token to speak of."""
+    """Parse the text of a header; None if it is no address, or if its token is too short."""
     place, _space, secret = text.partition(" ")
     token, space, fingerprint = secret.partition(" ")
     host, colon, port = place.rpartition(":")

@@ -1,7 +1,7 @@
-"""TLS of reply streams: a certificate that a receiver makes for itself, known by its fingerprint.
+"""TLS of reply streams: a receiver makes its own certificate, and senders recognise it by its fingerprint.
 
-The fingerprint comes to senders in the header of a query, beside address and token, over a Kafka that is encrypted and
-knows who writes. So nobody has to be trusted with certificates: a sender talks to the one certificate that was named.
+Senders get the fingerprint in the header of a query, with address and token, over a Kafka that is encrypted and
+authenticates its clients. So no certificate authority is needed: a sender accepts only the certificate that was named.
 """
 
 import asyncio
@@ -15,22 +15,22 @@ from typing import Final, NamedTuple
 FINGERPRINT_LENGTH: Final = 43
 """Characters of a SHA-256 in base64url without padding."""
 _LASTS: Final = timedelta(days=3650)
-"""A certificate lasts as long as its process; nobody looks at its dates."""
+"""Validity of a certificate. It is used only while its process lives, and nobody checks its dates."""
 
 
 class ReceiverTls(NamedTuple):
-    """TLS of one receiver, and the fingerprint by which senders know it."""
+    """TLS of one receiver, and the fingerprint of its certificate."""
 
     context: ssl.SSLContext
     fingerprint: str
 
 
 def new_receiver_tls() -> ReceiverTls:
-    """Make a key and a certificate of it that lives as long as the process does.
+    """Make a key and a certificate for the lifetime of the process.
 
     Raises:
         ImportError: `cryptography` is not installed.
-        OSError: there is no folder for temporary files, which OpenSSL reads a key from.
+        OSError: there is no folder for the temporary file from which OpenSSL reads the key.
     """
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
@@ -51,8 +51,8 @@ def new_receiver_tls() -> ReceiverTls:
     form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.num_tickets = 0  # a session is a connection: there is nothing to resume
-    with tempfile.NamedTemporaryFile() as file:  # readable by its user alone
+    context.num_tickets = 0  # each connection is a session of its own, so none is resumed
+    with tempfile.NamedTemporaryFile() as file:  # readable only by its user
         file.write(key.private_bytes(serialization.Encoding.PEM, *form))
         file.write(made.public_bytes(serialization.Encoding.PEM))
         file.flush()
@@ -61,7 +61,7 @@ def new_receiver_tls() -> ReceiverTls:
 
 
 def new_sender_context() -> ssl.SSLContext:
-    """TLS of a sender, which takes any certificate: whose it is, `shown_fingerprint` tells."""
+    """Return the TLS context of a sender. It accepts any certificate; the sender then checks `shown_fingerprint`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = False
@@ -70,12 +70,12 @@ def new_sender_context() -> ssl.SSLContext:
 
 
 def fingerprint_of(certificate: bytes) -> str:
-    """The fingerprint of a certificate in DER."""
+    """Return the fingerprint of a certificate in DER."""
     return base64.urlsafe_b64encode(hashlib.sha256(certificate).digest()).decode().rstrip("=")
 
 
 def shown_fingerprint(transport: asyncio.BaseTransport) -> str:
-    """The fingerprint of the certificate that the other end has shown; empty: it has shown none."""
+    """Return the fingerprint of the peer's certificate; empty if it has none."""
     connection: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
     shown = None if connection is None else connection.getpeercert(binary_form=True)
     return "" if shown is None else fingerprint_of(shown)

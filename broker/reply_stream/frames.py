@@ -1,8 +1,8 @@
-"""Results in bytes: each its length, then headers and value in MessagePack; back comes the number received so far.
+"""Encoding of results: a length, then headers and value in MessagePack; an acknowledgement is the number received.
 
-A frame without a body is a keepalive: it is acknowledged as results are, and is none.
+A frame without a body is a keepalive: it is answered by an acknowledgement, but does not count as a result.
 
-Hot: once a result at either end.
+Hot: once per result at either end.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ import msgspec
 from schemas.headers import RawHeaders
 
 MAX_FRAME_BYTES: Final = 4 * 1024 * 1024
-"""Bytes of the largest result that goes by a stream."""
+"""Bytes of the largest result that a stream carries."""
 
 _LENGTH: Final = Struct("<I")
 _COUNT: Final = Struct("<Q")
@@ -27,16 +27,16 @@ pack_ack: Final = _COUNT.pack
 
 
 def encode_frame(headers: RawHeaders, value: bytes) -> bytes:
-    """Encode a result; the frame's size is the length of what is returned."""
+    """Encode a result as a frame."""
     body = _encode((headers, value))
     return _LENGTH.pack(len(body)) + body
 
 
 def take_frames(buffer: bytearray) -> Iterator[tuple[RawHeaders, bytes]]:
-    """Take all whole results out of what was received.
+    """Remove all complete results from the buffer, and yield them.
 
     Raises:
-        ValueError: these bytes are no results, or one that is too large.
+        ValueError: the bytes are no results, or a result is too large.
     """
     at, end = 0, len(buffer)
     try:
@@ -55,7 +55,10 @@ def take_frames(buffer: bytearray) -> Iterator[tuple[RawHeaders, bytes]]:
 
 
 def take_ack(buffer: bytearray) -> int | None:
-    """Take the last whole acknowledgement, which says all that those before it said; None: there is none yet."""
+    """Remove all complete acknowledgements; return the last one, which includes the others.
+
+    None if there is none yet.
+    """
     whole = len(buffer) // ACK_BYTES * ACK_BYTES
     if not whole:
         return None

@@ -1,7 +1,7 @@
-"""The proofs by which sender and receiver know each other: each answers the other's random number with the token.
+"""Mutual authentication of sender and receiver: each proves with the token that it got the other's random number.
 
-The receiver proves first. Whoever listens at an address without having given out its token learns nothing, and gets no
-result. Neither end ever sends the token.
+The receiver proves first. A process that listens at an address without its token learns nothing, and gets no result.
+Neither end ever sends the token.
 """
 
 import hmac
@@ -19,20 +19,20 @@ _RECEIVER: Final = b"receiver"
 
 
 def new_token() -> str:
-    """A token that nobody guesses."""
+    """Return a token that cannot be guessed."""
     return secrets.token_urlsafe(NONCE_BYTES)
 
 
 def new_hello() -> bytes:
-    """What a sender says first."""
+    """Return the first message of a sender."""
     return MAGIC + secrets.token_bytes(NONCE_BYTES)
 
 
 def challenge(token: str, hello: bytes) -> bytes:
-    """What a receiver answers: a number of its own, and its proof.
+    """Return a receiver's answer to a hello: its own random number, and its proof.
 
     Raises:
-        ValueError: that was no sender.
+        ValueError: the message is not the hello of a sender.
     """
     if not hello.startswith(MAGIC):
         raise ValueError("no sender of results")
@@ -41,7 +41,7 @@ def challenge(token: str, hello: bytes) -> bytes:
 
 
 def sender_proof(token: str, hello: bytes, answer: bytes) -> bytes:
-    """What a sender says to a challenge: its own proof.
+    """Return a sender's answer to a challenge: its own proof.
 
     Raises:
         ValueError: the receiver does not know the token.
@@ -53,7 +53,7 @@ def sender_proof(token: str, hello: bytes, answer: bytes) -> bytes:
 
 
 def check_sender(token: str, hello: bytes, answer: bytes, proof: bytes) -> None:
-    """Check what a sender said to the challenge `answer`.
+    """Check the proof of a sender after the challenge `answer`.
 
     Raises:
         ValueError: the sender does not know the token.

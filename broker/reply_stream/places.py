@@ -1,13 +1,13 @@
-"""Places of a receiver's connections: bounded in all and by address, and kept by those who use them. Pure.
+"""Limits for a receiver's connections, in total and by address; connections in use keep their places. Pure.
 
 Rules.
-* A stranger, who has not proved yet that it was given the token, has a place among few. Where there is none left,
-  nobody else is let in until the oldest has had its place for a moment; then it has to go. Who knows the token needs a
-  few milliseconds, and whoever comes waits in the order of arrival, so strangers that stay silent, or come again and
-  again, keep nobody out.
-* A sender keeps its place while it is heard: it sends a keepalive where it has no results.
-* Where there is no place for another sender, the one goes whose last result is longest ago, at once if it has sent
-  none. So connections that are never used keep nobody out; one that was used a moment ago stays, and the newcomer goes.
+* A stranger is a connection that has not yet proved that it knows the token. There are few places for strangers. If all
+  are taken, nobody else is admitted until the oldest stranger has had its place for `STRANGER_S`; then it is closed. A
+  sender with the token needs a few milliseconds, and new connections wait in the order of their arrival. So strangers
+  that stay silent, or connect again and again, block nobody.
+* A sender keeps its place while it sends data: it sends a keepalive if it has no results.
+* If there is no place for another sender, the one whose last result is oldest is closed; one without a result goes
+  first. So connections that are never used block nobody. If all were used within `IN_USE_S`, the new one is refused.
 * The senders of one address have a share of the places.
 """
 
@@ -19,21 +19,21 @@ STRANGER_S: Final = 0.1
 MAX_SENDERS: Final = 1024
 MAX_SENDERS_OF_ADDRESS: Final = 256
 IN_USE_S: Final = 10.0
-"""Seconds after its last result in which a sender's place is not given to another."""
+"""Seconds after its last result for which a sender keeps its place."""
 SILENT_S: Final = 45.0
-"""Seconds after which a sender that is not heard is gone; three keepalives of a sender fit in."""
+"""Seconds without data after which a sender counts as gone; it sends three keepalives in that time."""
 
 
 class PlacedConnection(Protocol):
-    """A connection, as far as its place goes; times are of the loop's clock."""
+    """Attributes of a connection that decide about its place; times are of the event loop's clock."""
 
     host: str
     made_s: float
-    """When it was made."""
+    """Time at which the connection was made."""
     heard_s: float
-    """When anything came last."""
+    """Time at which data last arrived."""
     used_s: float
-    """When a result came last; minus infinity: none has."""
+    """Time at which a result last arrived; minus infinity if none has."""
 
 
 _Peer = TypeVar("_Peer", bound=PlacedConnection)
@@ -44,25 +44,25 @@ class ConnectionPlaces(Generic[_Peer]):
 
     def __init__(self) -> None:
         self.strangers: dict[_Peer, None] = {}
-        """Those that have not proved anything yet, the oldest first."""
+        """Connections that have not proved anything yet, the oldest first."""
         self.senders: dict[_Peer, None] = {}
 
     def greet(self, peer: _Peer) -> None:
-        """Take in a stranger, for which there is a place."""
+        """Admit a stranger, for which there is a place."""
         self.strangers[peer] = None
 
     def crowded_out(self, now_s: float) -> tuple[_Peer | None, float]:
-        """Find a place for another stranger: the one that has to go for it, if any, and the seconds until then."""
+        """Return the stranger that must be closed to admit another one, if any, and the seconds until then."""
         if len(self.strangers) < MAX_STRANGERS:
             return None, 0.0
         oldest = next(iter(self.strangers))
         return oldest, max(oldest.made_s + STRANGER_S - now_s, 0.0)
 
     def admit(self, peer: _Peer, now_s: float) -> _Peer | None:
-        """Make a stranger a sender; returns the sender that has to go for it, if any.
+        """Make a stranger a sender; return the sender that must be closed for it, if any.
 
         Raises:
-            ValueError: there is no place, for all are in use.
+            ValueError: there is no place, since all are in use.
         """
         self.strangers.pop(peer, None)
         crowd = [known for known in self.senders if known.host == peer.host]
@@ -82,5 +82,5 @@ class ConnectionPlaces(Generic[_Peer]):
         self.senders.pop(peer, None)
 
     def silent(self, now_s: float) -> list[_Peer]:
-        """Senders that have not been heard for so long that they must be gone."""
+        """Return the senders that have sent no data for `SILENT_S`."""
         return [peer for peer in self.senders if now_s - peer.heard_s > SILENT_S]

@@ -1,9 +1,9 @@
-"""Listens for results on behalf of whoever waits in this process.
+"""Receiver of reply streams: listens for results of requests of this process.
 
 Rules.
-* Who has a place, and who has to go for another, is `places.py`'s to say.
-* A connection has its place from when it is accepted, before TLS is made on it where results are encrypted: whoever
-  never answers is bounded by number and time as all others are.
+* `places.py` decides which connection has a place, and which one is closed for another.
+* A connection takes its place when it is accepted, before its TLS handshake. So a connection that never answers is
+  limited in number and time like all others.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from schemas.errors import OperatorError
 log = logging.getLogger(__name__)
 
 _BACKLOG: Final = 1024
-"""Connections that wait for a place."""
+"""Connections that may wait for a place."""
 _PAUSE_S: Final = 0.5
 
 
@@ -44,7 +44,7 @@ class ReplyStreamReceiver:
         self._tasks = asyncio.TaskGroup()
         self._loop = asyncio.get_running_loop()
         self.header = b""
-        """Value of the header that a query carries, while this listens; empty if it does not."""
+        """Value of the header for queries while this listens; empty if it does not."""
 
     async def __aenter__(self) -> Self:
         settings = self._settings
@@ -86,7 +86,7 @@ class ReplyStreamReceiver:
         self._listener.close()
 
     def admit(self, connection: ReceiverConnection) -> None:
-        """Take in a connection whose sender knows the token.
+        """Admit a connection whose sender knows the token.
 
         Raises:
             ValueError: there is no place for it.
@@ -100,7 +100,7 @@ class ReplyStreamReceiver:
         self.places.leave(connection)
 
     def _accept(self, listener: socket.socket) -> None:
-        """Let a stranger in if there is a place; who comes waits in the order of arrival."""
+        """Accept a stranger if there is a place for it; further ones wait in the order of their arrival."""
         oldest, in_s = self.places.crowded_out(self._loop.time())
         if in_s:
             self._pause(listener, in_s)
@@ -110,9 +110,9 @@ class ReplyStreamReceiver:
             self.places.leave(oldest)
         try:
             connected, address = listener.accept()
-        except (BlockingIOError, InterruptedError, ConnectionAbortedError):  # it has gone again
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):  # it has closed already
             return
-        except OSError as error:  # too many files are open
+        except OSError as error:  # too many open files
             log.warning("no connection for results can be accepted: %r", error)
             self._pause(listener, _PAUSE_S)
             return
@@ -124,28 +124,28 @@ class ReplyStreamReceiver:
         connection.opening = opening
 
     def _pause(self, listener: socket.socket, seconds: float) -> None:
-        """Leave those who come waiting for a while."""
+        """Accept no connection for a while."""
         self._loop.remove_reader(listener)
         self._resuming = self._loop.call_later(seconds, self._loop.add_reader, listener, self._accept, listener)
 
     async def _open(self, connection: ReceiverConnection, connected: socket.socket) -> None:
-        """Make a connection, TLS included, of a socket; until that is done its place is a stranger's."""
+        """Set up a connection over a socket, TLS included; until then it has a stranger's place."""
         tls = None if self._tls is None else self._tls.context
         limit_s = None if tls is None else HANDSHAKE_S
         try:
             await self._loop.connect_accepted_socket(
                 lambda: connection, connected, ssl=tls, ssl_handshake_timeout=limit_s
             )
-        except OSError as error:  # what ssl raises is one
+        except OSError as error:  # an error of ssl is a subclass
             log.debug("a sender of results made no connection: %r", error)
 
     def _opened(self, connection: ReceiverConnection, connected: socket.socket, _opening: asyncio.Task[None]) -> None:
-        if not connection.is_made:  # its end is told to nobody
+        if not connection.is_made:  # asyncio does not report the end of this one
             connected.close()
             connection.connection_lost(None)
 
     async def _sweep(self) -> None:
-        """End connections whose other end is gone and could not say so."""
+        """Close connections whose peer is gone without a notice."""
         while True:
             await asyncio.sleep(SILENT_S / 4)
             for connection in self.places.silent(self._loop.time()):

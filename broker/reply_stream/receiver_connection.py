@@ -1,10 +1,10 @@
-"""A connection of one sender of results, as its receiver sees it: a stranger until it has proved that it is one.
+"""Connection of one sender, as its receiver sees it: a stranger until it has proved that it knows the token.
 
 Rules.
-* Results are read only from those who know the token.
-* A result is acknowledged once `on_result` has returned: all that were read at once by one number. So is a keepalive,
-  by the number that was said before.
-* Whatever is no result ends the connection: what it had not been acknowledged comes by the topic.
+* Results are read only from senders that know the token.
+* A result is acknowledged once `on_result` has returned: all results read at once by one number. A keepalive is
+  answered by the same number as before.
+* Invalid data closes the connection; results without an acknowledgement then come by the topic.
 
 Hot: `data_received`.
 """
@@ -21,24 +21,24 @@ from schemas.headers import RawHeaders
 log = logging.getLogger(__name__)
 
 HANDSHAKE_S: Final = 2.0
-"""Seconds in which a sender proves who it is, TLS included."""
+"""Seconds within which a sender must authenticate, TLS included."""
 
 OnResult: TypeAlias = Callable[[RawHeaders, bytes], None]
 """Callback with a result's headers and value; raises nothing."""
 
 
 class ConnectionOwner(Protocol):
-    """The receiver, as its connections see it."""
+    """Interface of the receiver for its connections."""
 
     on_result: OnResult
 
     @property
     def token(self) -> str:
-        """The secret that senders know."""
+        """Secret that authenticates senders."""
         ...
 
     def admit(self, connection: "ReceiverConnection") -> None:
-        """Take in a connection whose sender knows the token; ValueError: there is no place for it."""
+        """Admit a connection whose sender knows the token; raise ValueError if there is no place for it."""
         ...
 
     def leave(self, connection: "ReceiverConnection") -> None:
@@ -47,14 +47,14 @@ class ConnectionOwner(Protocol):
 
 
 class ReceiverConnection(asyncio.Protocol):
-    """One sender of results, or a stranger that has yet to prove that it is one."""
+    """Connection of one sender, or of a stranger that has not authenticated yet."""
 
     def __init__(self, receiver: ConnectionOwner, host: str) -> None:
         self._receiver = receiver
         self.host = host
-        """The other end's address."""
+        """Address of the peer."""
         self.opening: asyncio.Task[Any] | None = None
-        """Making of the connection, TLS included."""
+        """Task that sets up the connection, TLS included."""
         self._received = bytearray()
         self._hello = b""
         self._challenge = b""
@@ -62,38 +62,38 @@ class ReceiverConnection(asyncio.Protocol):
         self._results = 0
         self._transport: asyncio.Transport
         self.is_made = False
-        """Whether there is a transport, so that the end of the connection is told."""
+        """True if there is a transport, so that asyncio reports the end of the connection."""
         self._loop = asyncio.get_running_loop()
         self.made_s = self.heard_s = self._loop.time()
         self.used_s = float("-inf")
         self._timer = self._loop.call_later(HANDSHAKE_S, self._expire)
 
     def abort(self) -> None:
-        """End the connection at once."""
+        """Close the connection at once."""
         if self.is_made:
             self._transport.abort()
         elif self.opening is not None:
             self.opening.cancel()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Wait for a hello."""
+        """Note the transport; the sender sends the first message."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
         self.is_made = True
 
     def data_received(self, data: bytes) -> None:
-        """Take the sender's proof, then its results."""
+        """Process the sender's proof, then its results."""
         self._received += data
         self.heard_s = self._loop.time()
         try:
             if self._authenticated or self._shake_hands():
                 self._take_results()
-        except ValueError as error:  # what msgspec raises is one
+        except ValueError as error:  # an error of msgspec is a subclass
             level = logging.WARNING if self._authenticated else logging.DEBUG  # strangers must not fill the log
             log.log(level, "a sender of results is cut off: %s", error)
             self.abort()
 
     def pause_writing(self) -> None:
-        """End a connection whose sender does not read what is acknowledged."""
+        """Close a connection whose sender does not read acknowledgements."""
         self.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -112,7 +112,7 @@ class ReceiverConnection(asyncio.Protocol):
             self._transport.write(pack_ack(self._results))
 
     def _shake_hands(self) -> bool:
-        """Go on with the handshake; returns whether it is over."""
+        """Continue the handshake; return true once it is complete."""
         token = self._receiver.token
         if not self._challenge and len(self._received) >= HELLO_BYTES:
             self._hello = self._take(HELLO_BYTES)

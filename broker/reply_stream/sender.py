@@ -1,14 +1,15 @@
-"""Sends results straight to the receivers that queries name, as far as that is possible at once.
+"""Sender of reply streams: sends results directly to the receivers that queries name, if that is possible at once.
 
 Rules.
-* Nobody waits for a connection: until there is one, and wherever anything is odd, a result is not taken and goes by its
-  topic. So a receiver in trouble costs nobody but itself, and itself no more than the way that is always there.
-* Addresses come from whoever writes queries. Only those within the networks that the settings allow are connected to,
-  a bounded number at a time, for a bounded time; one that failed is avoided for a while.
-* A connection is known by address and token together: an invented token spoils nothing for the receiver's own queries.
-* Beside a Kafka that is reached by TLS no result goes to another machine in clear.
+* No result waits for a connection. Until there is one, and after any problem, a result is not accepted and goes by its
+  topic. So a failing receiver affects no other, and its own results still arrive by topic.
+* The authors of queries choose addresses. A sender connects only to networks that the settings allow, to a limited
+  number of addresses at a time, and for a limited time. An address that failed is avoided for a while.
+* A connection is identified by address and token together: an invented token does not affect the receiver's own
+  queries.
+* If Kafka is reached by TLS, no result goes to another machine in clear, unless the settings allow it.
 
-Hot: `send`, once a result.
+Hot: `send`, once per result.
 """
 
 import asyncio
@@ -29,11 +30,11 @@ from schemas.headers import RawHeaders
 log = logging.getLogger(__name__)
 
 CONNECT_S: Final = 2.0
-"""Seconds in which a connection is made and both ends have proved who they are."""
+"""Seconds within which a connection is made and both ends have authenticated."""
 MAX_CONNECTIONS: Final = 256
 MAX_CONNECTING: Final = 8
 UNUSED_S: Final = 10.0
-"""Seconds after which a connection that is not used makes room for another."""
+"""Seconds without use after which a connection may be closed in favour of another."""
 
 STREAMED: Final = Counter("infaas_results_streamed_total", "Results that their receiver has, by a reply stream")
 NOT_STREAMED: Final = Counter(
@@ -42,10 +43,10 @@ NOT_STREAMED: Final = Counter(
 
 
 class ResultSender(Protocol):
-    """Sender of results to who waits for them: what reply streams are to those who only send."""
+    """Interface of reply streams for code that only sends results."""
 
     def send(self, stream: str, headers: RawHeaders, value: bytes, on_end: OnEnd) -> bool:
-        """Send a result, or say that it cannot be sent now, as `ReplyStreamSender.send` does."""
+        """Send a result; False if that is not possible now. See `ReplyStreamSender.send`."""
         ...
 
 
@@ -71,7 +72,7 @@ class ReplyStreamSender:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close all connections; what is not acknowledged has failed."""
+        """Close all connections; unacknowledged results fail."""
         self._closed = True
         for connection in list(self._connections.values()):
             connection.close("closed")
@@ -80,7 +81,7 @@ class ReplyStreamSender:
         await self._tasks.__aexit__(None, None, None)
 
     def send(self, stream: str, headers: RawHeaders, value: bytes, on_end: OnEnd) -> bool:
-        """Send a result to the receiver that a query's header names; False: not now, and `on_end` is not called."""
+        """Send a result to the receiver in a query's header; False if not possible now, and `on_end` is not called."""
         connection = self._connections.get(stream)
         if connection is not None and connection.send(headers, value, on_end):
             return True
@@ -90,7 +91,7 @@ class ReplyStreamSender:
         return False
 
     def _connect(self, stream: str) -> str:
-        """Begin to connect to a receiver where that is right; returns why nothing can be sent to it now."""
+        """Begin to connect to a receiver if that is allowed; return why nothing can be sent to it now."""
         now_s = self._loop.time()
         if stream in self._connecting:
             return "connecting"
@@ -108,7 +109,7 @@ class ReplyStreamSender:
         return "connecting"
 
     def _refusal(self, address: StreamAddress, now_s: float) -> str:
-        """Why no connection may be made to a receiver now; empty if one may."""
+        """Return why no connection to a receiver may be made now; empty if one may."""
         if not address.is_within(self._settings.allowed):
             self._warn_once(address, "is in no network of INFAAS_REPLY_STREAM_NETWORKS")
             return "not allowed"
@@ -119,7 +120,7 @@ class ReplyStreamSender:
         return "too many" if full else ""
 
     def _warn_once(self, address: StreamAddress, why: str) -> None:
-        """Tell whoever runs this; those who write queries must not fill the log."""
+        """Warn the operator, but only once: the authors of queries must not be able to fill the log."""
         if not self._warned:
             log.warning("%r %s: such results go by topic", address, why)
             self._warned = True
@@ -144,7 +145,7 @@ class ReplyStreamSender:
             if connection.ended:
                 raise ConnectionError("it is not the one that asked")
             self._connections[stream] = connection
-        except Exception as error:  # noqa: BLE001 - whatever is at an address that a query names must not end a service
+        except Exception as error:  # noqa: BLE001 - a peer that a query names must not end a service
             self._avoidance.failed(stream, self._loop.time())
             log.info("results go by topic, %r cannot be reached: %r", address, error)
         finally:

@@ -1,13 +1,13 @@
-"""A connection to one receiver, as its sender sees it.
+"""Connection to one receiver, as its sender sees it.
 
 Rules.
 * No result is sent before the receiver has proved that it knows the token.
-* All results of a turn of the event loop leave in one write; no task and no future is made for any of them.
-* What is sent is acknowledged within two looks at the clock, `LOOK_S` apart, or the connection is given up and all that
-  is not acknowledged has failed: it may have arrived all the same.
-* While too much is not acknowledged nothing more is taken; that bounds what is written and not read, too.
-* A connection without results is kept by a keepalive, whose acknowledgement says that the receiver is there; one that
-  is not used for long ends.
+* All results of a turn of the event loop are sent in one write; no task and no future is made for a single result.
+* A result must be acknowledged within two checks, `LOOK_S` apart. Otherwise the connection is closed, and all
+  unacknowledged results fail; they may have arrived all the same.
+* While too much is not acknowledged no result is accepted; this also limits the data that the receiver has not read.
+* A connection without results is kept by keepalives; an answer shows that the receiver lives. A connection that is not
+  used for long is closed.
 
 Hot: `send` and `data_received`.
 """
@@ -24,20 +24,20 @@ from broker.reply_stream.handshake import CHALLENGE_BYTES, new_hello, sender_pro
 from schemas.headers import RawHeaders
 
 LOOK_S = 0.5
-"""Seconds between two looks for what is not acknowledged."""
+"""Seconds between two checks for late acknowledgements."""
 KEEPALIVE_S = 15.0
-"""Seconds between two looks for whether the receiver is there; a third of those after which it would give us up."""
+"""Seconds between two checks whether the receiver lives; a third of the silence after which it would close."""
 UNUSED_S = 300.0
-"""Seconds without a result after which the connection ends."""
+"""Seconds without a result after which the connection is closed."""
 
 OnEnd: TypeAlias = Callable[[bool], None]
-"""Callback with whether the receiver has the result."""
+"""Callback with true if the receiver has the result."""
 OnClosed: TypeAlias = Callable[["SenderConnection", str, int], None]
-"""Callback with why a connection ended, and how many results it had not been acknowledged."""
+"""Callback with the connection, the reason of its end, and the number of its unacknowledged results."""
 
 
 class SenderConnection(asyncio.Protocol):
-    """Results on their way to one receiver; `authenticated` before the first is sent."""
+    """Connection to one receiver; results may be sent once `authenticated` is done."""
 
     def __init__(self, address: StreamAddress, on_acknowledged: Callable[[int], None], on_closed: OnClosed) -> None:
         self._address = address
@@ -47,7 +47,7 @@ class SenderConnection(asyncio.Protocol):
         self.authenticated: asyncio.Future[None] = self._loop.create_future()
         """Done once results can be sent; cancelled if the connection ends before."""
         self.used_s = self._loop.time()
-        """When it was last used, by the loop's clock."""
+        """Event-loop time of its last use."""
         self._hello = new_hello()
         self._transport: asyncio.Transport
         self._received = bytearray()
@@ -56,26 +56,26 @@ class SenderConnection(asyncio.Protocol):
         self._looking: asyncio.TimerHandle | None = None
         self._beating: asyncio.TimerHandle | None = None
         self._unanswered = False
-        """Whether a keepalive was sent, and nothing has come since."""
+        """True if a keepalive was sent and nothing has come since."""
         self._end = ""
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more can be sent."""
+        """True if nothing more can be sent."""
         return bool(self._end)
 
     @property
     def idle(self) -> bool:
-        """Whether all that was sent is acknowledged."""
+        """True if all results sent are acknowledged."""
         return not self._window
 
     @property
     def worked(self) -> bool:
-        """Whether the receiver has acknowledged anything."""
+        """True if the receiver has acknowledged any result."""
         return self._window.acknowledged > 0
 
     def send(self, headers: RawHeaders, value: bytes, on_end: OnEnd) -> bool:
-        """Send a result; False: not now, and `on_end` is not called."""
+        """Send a result; False if not possible now, and `on_end` is not called."""
         if self._end or not self._window.has_room(len(value)):
             return False
         frame = encode_frame(headers, value)
@@ -88,7 +88,7 @@ class SenderConnection(asyncio.Protocol):
         return True
 
     def close(self, reason: str) -> None:
-        """End the connection; what is not acknowledged has failed."""
+        """Close the connection; unacknowledged results fail."""
         if not self._end:
             self._end = reason
             self._transport.abort()
@@ -115,7 +115,7 @@ class SenderConnection(asyncio.Protocol):
         elif self._loop.time() - self.used_s > UNUSED_S:
             self.close("unused")
         else:
-            if not self._window:  # else the acknowledgement of a result tells
+            if not self._window:  # else the acknowledgement of a result shows it
                 self._unanswered = True
                 self._transport.write(KEEPALIVE)
             self._beating = self._loop.call_later(KEEPALIVE_S, self._beat)
@@ -123,7 +123,7 @@ class SenderConnection(asyncio.Protocol):
     # -- called by the event loop --------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Say who is there, but over TLS only to whom the query has named."""
+        """Send the hello; over TLS only if the certificate is the one that the query named."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
         if self._address.fingerprint and shown_fingerprint(transport) != self._address.fingerprint:
             self.close("refused")
@@ -131,7 +131,7 @@ class SenderConnection(asyncio.Protocol):
         self._transport.write(self._hello)
 
     def data_received(self, data: bytes) -> None:
-        """Take the receiver's proof, then its acknowledgements."""
+        """Process the receiver's proof, then its acknowledgements."""
         self._received += data
         self._unanswered = False
         try:
@@ -160,7 +160,7 @@ class SenderConnection(asyncio.Protocol):
         return [] if count is None else self._window.acknowledge(count)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Fail what is not acknowledged."""
+        """Fail the unacknowledged results."""
         self._end = self._end or "lost"
         for timer in (self._looking, self._beating):
             if timer is not None:

@@ -1,4 +1,4 @@
-"""Where results come straight back to, and where they may be sent: `INFAAS_REPLY_STREAM*`."""
+"""Settings of reply streams, for receivers and senders: `INFAAS_REPLY_STREAM*`."""
 
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
@@ -16,10 +16,10 @@ _ENV: Final = "INFAAS_REPLY_STREAM"
 
 
 class ReplyStreamSettings(BaseSettings):
-    """Settings of both ends of reply streams; those of a sender and of a receiver need not agree.
+    """Settings of both ends of reply streams; those of a sender and of a receiver may differ.
 
     Raises:
-        OperatorError: a value is not allowed; the message names the variable.
+        OperatorError: a value is invalid; the message names the variable.
     """
 
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
@@ -27,28 +27,28 @@ class ReplyStreamSettings(BaseSettings):
     )
 
     enabled: bool = Field(default=True, validation_alias=_ENV)
-    """Whether to listen for results, and to send them straight to those who do; else all go by topics."""
+    """Receive and send results over reply streams; if false, all results go by topic."""
     host: str = LOOPBACK
-    """IP address that gateways and clients listen on for results; `0.0.0.0` for all of the machine's."""
+    """IP address that gateways and clients listen on for results; `0.0.0.0` for all addresses of the machine."""
     port: int = Field(default=0, ge=0, le=65535)
-    """Port to listen on; 0 takes a free one."""
+    """Port to listen on; 0: any free one."""
     advertise: str = ""
-    """IP address that workers and selectors connect to; that which is listened on if empty."""
+    """IP address that workers and selectors connect to; the one listened on if empty."""
     tls: bool | None = None
-    """Whether results are encrypted on their way straight back, by a certificate that the receiver makes for itself.
-    If not set they are where Kafka is reached by TLS and the receiver's address is not that of the own machine. Workers
-    and selectors then send none in clear to other machines."""
+    """Encrypt results, by a certificate that the receiver makes for itself. If not set, results are encrypted if Kafka
+    is reached by TLS and the receiver's address is not a loopback address. Workers and selectors then send none in
+    clear to other machines."""
     networks: str = "127.0.0.0/8,::1/128"
-    """Networks, joined by commas, that workers and selectors connect to: queries say where their results go, and what
-    they name beyond these is answered by topic."""
+    """Networks, separated by commas, that workers and selectors connect to. Queries name the address of their receiver;
+    outside of these networks their results go by topic."""
 
     def encrypts_results(self, kafka_encrypted: bool) -> bool:
-        """Whether a receiver takes results by TLS, given whether Kafka is reached so."""
+        """Return true if a receiver takes results by TLS; `kafka_encrypted`: Kafka is reached by TLS."""
         here = ip_address(self.advertise or self.host).is_loopback
         return kafka_encrypted and not here if self.tls is None else self.tls
 
     def may_send(self, address: StreamAddress, kafka_encrypted: bool) -> bool:
-        """Whether a sender may send results to an address as it is, given whether Kafka is reached by TLS."""
+        """Return true if a sender may send results to an address; `kafka_encrypted`: Kafka is reached by TLS."""
         if address.fingerprint:
             return True
         return not (kafka_encrypted and not address.is_loopback if self.tls is None else self.tls)

@@ -1,5 +1,5 @@
-"""Kafka on this machine: a real one, and an embedded one to try things out.
+"""Kafka brokers on this machine: Apache Kafka, and an embedded broker for trials.
 
-Reading order: readiness (when a broker can be used) -> broker_process (a broker that may be started again) -> apache
-(the real one), guarded_kafka (with a password) -> jars, maven_repository (where its jars come from) -> embedded.
+Reading order: readiness (waits for a broker) -> broker_process (process of a broker, may be started again) -> apache
+(Apache Kafka), guarded_kafka (with a password) -> jars, maven_repository (source of its jars) -> embedded.
 """

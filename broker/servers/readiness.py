@@ -1,4 +1,4 @@
-"""Waits until a broker that was started on this machine can be used."""
+"""Wait until a broker that was started on this machine can be used."""
 
 import asyncio
 from pathlib import Path
@@ -20,7 +20,7 @@ async def wait_until_ready(
     """Wait until the broker answers a metadata request.
 
     Raises:
-        OperatorError: it died, or did not answer in time; the message quotes the end of its log.
+        OperatorError: the broker exited, or did not answer in time; the message quotes the end of its log.
     """
     try:
         async with asyncio.timeout(timeout_s):
@@ -35,7 +35,10 @@ async def wait_until_ready(
 
 
 async def _answers(settings: KafkaSettings) -> bool:
-    """Whether the broker answers; probes the socket first, since aiokafka logs an error for each refused attempt."""
+    """Return true if the broker answers.
+
+    The socket is tried first, since aiokafka logs an error for each refused connection.
+    """
     host, _, port = settings.bootstrap.rpartition(":")
     try:
         _, writer = await asyncio.open_connection(host, int(port))
