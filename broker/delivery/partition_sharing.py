@@ -48,7 +48,7 @@ def unread(
 
 
 def deal(partitions: Mapping[str, int], members: Mapping[str, Member]) -> dict[str, set[TopicPartition]]:
-    """Return the partitions that each member has in the end, whatever is claimed now."""
+    """Return the partitions that each member has in the end, regardless of present claims."""
     dealt: dict[str, set[TopicPartition]] = {name: set() for name in members}
     for topic, count in sorted(partitions.items()):
         readers = sorted(name for name, member in members.items() if topic in member.topics)

@@ -1,10 +1,9 @@
 """Writer of the records that follow from one partition, and of its offset, in transactions.
 
 Rules.
-* All writers of a partition have the same transactional id, in whatever process they are. Opening one fences the
-  others: Kafka aborts their open transaction and refuses further records of theirs. So only the writer opened last
-  writes, even if other processes still believe that they own the partition. The committed offset must be read after
-  that.
+* All writers of a partition have the same transactional id, in all processes. Opening one fences the others: Kafka
+  aborts their open transaction and refuses further records of theirs. So only the writer opened last writes, even if
+  other processes still believe that they own the partition. The committed offset must be read after that.
 * There is an id for each partition, not for each process. So fencing needs no generation of the group, which aiokafka
   does not send with the offsets of a transaction.
 """

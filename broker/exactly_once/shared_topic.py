@@ -70,7 +70,7 @@ class SharedTopic(ConsumerRebalanceListener):
         self.topic = topic
         self.group = group
         self.partitions: frozenset[TopicPartition] = frozenset()
-        """All partitions of the topic, whoever reads them."""
+        """All partitions of the topic, including those of other members."""
         self._settings = settings
         self._client_id = client_id
         self._client: AIOKafkaClient

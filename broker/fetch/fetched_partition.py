@@ -65,7 +65,7 @@ class FetchedPartition:
         self.start = start
         """Future of the first position."""
         self.taken = position
-        """Offset behind all records that were taken, or passed because nobody may read them."""
+        """Offset behind all records that were taken or passed over."""
         self.end: int | None = None
         """Offset behind the partition's last record, as received last."""
         self.seeking = False

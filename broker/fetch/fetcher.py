@@ -3,7 +3,7 @@
     open_buffer -> begin(partition, start) -> position known -> fetch, one per broker at a time -> buffers -> poll
 
 Rules.
-* Each fetch covers all partitions that its broker leads, whoever reads them, from where the last one ended. So no
+* Each fetch covers all partitions that its broker leads, for all readers, from where the last one ended. So no
   partition waits for another, and records that were written together arrive together. A fetch is sent once all records
   are taken, or after a moment. Requests are the main cost, so a reader that takes everything at once should find more
   in each. No reader waits for one that takes nothing.

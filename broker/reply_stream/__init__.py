@@ -8,9 +8,9 @@
     frames    a result each, or keepalive  ->
                                            <-         number of results received so far
 
-A header of the query holds the address and the token of the receiver. The token is random and is valid for as long as
-the receiver lives. If results are encrypted, the header also holds the fingerprint of the receiver's certificate. A
-result that cannot go this way, or is not acknowledged soon, goes to the reply topic: nothing depends on a stream.
+A header of the query holds the address and the token of the receiver. The token is random and is valid while the
+receiver exists. If results are encrypted, the header also holds the fingerprint of the receiver's certificate. A result
+that cannot go this way, or is not acknowledged soon, goes to the reply topic: nothing depends on a stream.
 
 Reading order: encryption (certificates) -> address (the query's header) -> settings (address to listen on, networks to
 connect to) -> handshake (the proofs) -> frames (results in bytes) -> ack_window (unacknowledged results) -> avoidance

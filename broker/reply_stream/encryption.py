@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 FINGERPRINT_LENGTH: Final = 43
 """Characters of a SHA-256 in base64url without padding."""
 _LASTS: Final = timedelta(days=3650)
-"""Validity of a certificate. It is used only while its process lives, and nobody checks its dates."""
+"""Validity of a certificate. It is used only while its process runs, and its dates are not checked."""
 
 
 class ReceiverTls(NamedTuple):

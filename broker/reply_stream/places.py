@@ -4,10 +4,11 @@ Rules.
 * A stranger is a connection that has not yet proved that it knows the token. There are few places for strangers. If all
   are taken, nobody else is admitted until the oldest stranger has had its place for `STRANGER_S`; then it is closed. A
   sender with the token needs a few milliseconds, and new connections wait in the order of their arrival. So strangers
-  that stay silent, or connect again and again, block nobody.
+  that stay silent, or connect again and again, block no other connection.
 * A sender keeps its place while it sends data: it sends a keepalive if it has no results.
 * If there is no place for another sender, the one whose last result is oldest is closed; one without a result goes
-  first. So connections that are never used block nobody. If all were used within `IN_USE_S`, the new one is refused.
+  first. So connections that are never used block no other connection. If all were used within `IN_USE_S`, the new one
+  is refused.
 * The senders of one address have a share of the places.
 """
 

@@ -145,7 +145,7 @@ class ReplyStreamReceiver:
             connection.connection_lost(None)
 
     async def _sweep(self) -> None:
-        """Close connections whose peer is gone without a notice."""
+        """Close connections whose peer disappeared without closing them."""
         while True:
             await asyncio.sleep(SILENT_S / 4)
             for connection in self.places.silent(self._loop.time()):

@@ -6,8 +6,8 @@ Rules.
 * A result must be acknowledged within two checks, `LOOK_S` apart. Otherwise the connection is closed, and all
   unacknowledged results fail; they may have arrived all the same.
 * While too much is not acknowledged no result is accepted; this also limits the data that the receiver has not read.
-* A connection without results is kept by keepalives; an answer shows that the receiver lives. A connection that is not
-  used for long is closed.
+* A connection without results is kept by keepalives; an answer shows that the receiver is alive. A connection that is
+  not used for long is closed.
 
 Hot: `send` and `data_received`.
 """
@@ -26,7 +26,7 @@ from schemas.headers import RawHeaders
 LOOK_S = 0.5
 """Seconds between two checks for late acknowledgements."""
 KEEPALIVE_S = 15.0
-"""Seconds between two checks whether the receiver lives; a third of the silence after which it would close."""
+"""Seconds between two checks whether the receiver is alive; a third of the silence after which the receiver closes."""
 UNUSED_S = 300.0
 """Seconds without a result after which the connection is closed."""
 
