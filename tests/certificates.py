@@ -1,4 +1,4 @@
-"""Certificates of authorities that a test makes."""
+"""Certificates that a test's own authorities issue."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +13,7 @@ from schemas.defaults import LOOPBACK
 
 
 def issue(authority: trustme.CA, folder: Path, name: str = LOOPBACK) -> tuple[Path, Path]:
-    """Write a certificate of this name, and its key, into the folder; an earlier pair there is replaced."""
+    """Issue a certificate for this name and write it with its key into the folder; an earlier pair is replaced."""
     made = authority.issue_cert(name, common_name=name)
     certificate, key = folder / "cert.pem", folder / "key.pem"
     certificate.write_bytes(b"".join(blob.bytes() for blob in made.cert_chain_pems))
@@ -29,13 +29,13 @@ def authority_file(authority: trustme.CA, folder: Path) -> Path:
 
 
 def listener_files(folder: Path, server: trustme.CA, clients: trustme.CA | None = None) -> TlsFiles:
-    """Files of a listener at loopback; where there is an authority of clients, they show certificates."""
+    """Return the TLS files of a listener on loopback; `clients`, if given, makes client certificates mandatory."""
     certificate, key = issue(server, folder)
     return TlsFiles(certificate, key, authority_file(clients, folder) if clients is not None else None)
 
 
 def issue_uri(authority: trustme.CA, folder: Path, uri: str) -> tuple[Path, Path]:
-    """Write a certificate that names its holder by a URI, as SPIFFE's do, and its key, into the folder."""
+    """Issue a certificate whose subject alternative name is a URI, as with SPIFFE; write it and its key."""
     signer = x509.load_pem_x509_certificate(authority.cert_pem.bytes())
     signing = serialization.load_pem_private_key(authority.private_key_pem.bytes(), None)
     assert isinstance(signing, ec.EllipticCurvePrivateKey)

@@ -1,4 +1,7 @@
-"""Where `CI` is set, a skipped test is a failed one: that machine can run them all, so a skip hides a broken part."""
+"""Pytest plugin that fails skipped tests if `CI` is set.
+
+A CI machine can run every test, so a skip there would hide a defect.
+"""
 
 import os
 from collections.abc import Generator

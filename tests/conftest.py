@@ -1,4 +1,4 @@
-"""Fixtures shared by all tests: brokers and databases, real and started here."""
+"""Plugins of all tests: fixtures that start real brokers and databases, CI rules and temporary folders."""
 
 pytest_plugins = [
     "tests.ci",

@@ -1,4 +1,4 @@
-"""Archives as torch.export.save writes them, made without torch, and such that would run their author's code."""
+"""Archives in the format of `torch.export.save`, written without torch; some contain code that loading would run."""
 
 import json
 import zipfile
@@ -18,7 +18,7 @@ def _tensor(*sizes: Any) -> dict[str, Any]:
 
 
 def program_document(target: str = "torch.ops.aten.relu.default", expression: str = SIZE) -> dict[str, Any]:
-    """The JSON of a program that calls one operator on one tensor of a variable number of rows."""
+    """Return the JSON of a program that calls one operator on a tensor with a variable number of rows."""
     batch = {"as_expr": {"expr_str": expression, "hint": {"as_int": 2}}}
     x, y = {"as_tensor": {"name": "x"}}, {"as_tensor": {"name": "y"}}
     leaf = {"type": None, "context": None, "children_spec": []}
@@ -62,7 +62,7 @@ def program_document(target: str = "torch.ops.aten.relu.default", expression: st
 def write_program(
     file: Path, document: Mapping[str, Any] | None = None, entries: Mapping[str, bytes] | None = None
 ) -> Path:
-    """Write an archive of a program; `entries` are added, or replace those of their name."""
+    """Write a program's archive; `entries` are added to its files and replace files of the same name."""
     weight = {"path_name": "weight_0", "is_param": True, "use_pickle": False, "tensor_meta": _tensor({"as_int": 4})}
     contents = {
         "archive_format": b"pt2",
@@ -82,5 +82,5 @@ def write_program(
 
 
 def touching(file: Path) -> dict[str, Any]:
-    """A program whose author's code makes this file as soon as torch evaluates the size of its input."""
+    """Return a program with code that creates this file when torch evaluates the size of the input."""
     return program_document(expression=f"__import__('pathlib').Path({str(file)!r}).touch() or {SIZE}")

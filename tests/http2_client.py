@@ -1,4 +1,4 @@
-"""A client of gRPC that leaves off where no real one would: it speaks HTTP/2 frame by frame, by h2."""
+"""gRPC client that can stop in the middle of a call or message; it sends HTTP/2 frame by frame with h2."""
 
 import asyncio
 import struct
@@ -13,7 +13,11 @@ from tests.waiting import PATIENCE_S, until
 
 
 class Http2Client:
-    """A connection; `told` holds what each stream was told in headers and trailers, `gone` whether it has ended."""
+    """HTTP/2 connection to a gRPC server.
+
+    `told` holds the received headers and trailers, `messages` the received bytes, both by stream. `reset` holds the
+    streams that the server reset. `gone` is true after the connection has ended.
+    """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -27,7 +31,7 @@ class Http2Client:
         self.gone = False
 
     def call(self, path: str, metadata: Mapping[str, str] = {}) -> int:
-        """Begin a call, and send nothing; returns its stream."""
+        """Open a call without a message; return its stream."""
         stream = self._h2.get_next_available_stream_id()
         fields = {":method": "POST", ":scheme": "http", ":path": path, ":authority": "x"}
         more = {"te": "trailers", "content-type": "application/grpc", **metadata}
@@ -36,23 +40,23 @@ class Http2Client:
         return stream
 
     def send(self, stream: int, content: bytes, announced: int | None = None, *, last: bool = False) -> None:
-        """Send what a message begins with, which may be all of it."""
+        """Send the beginning of a message, or all of it; `announced` is the size in its prefix."""
         size = len(content) if announced is None else announced
         self._h2.send_data(stream, struct.pack(">BI", 0, size) + content, end_stream=last)
         self._flush()
 
     async def end_of(self, stream: int) -> str:
-        """The status that a call ended with, and its words."""
+        """Wait until a call has ended; return its status code and message."""
         await until(lambda: self.gone or stream in self.reset or "grpc-status" in self.told.get(stream, {}))
         return self.status(stream)
 
     def status(self, stream: int) -> str:
-        """The status of a call and its words, empty while it goes on."""
+        """Return the status code and message of a call; empty while it runs."""
         told = self.told.get(stream, {})
         return f"{told['grpc-status']} {told.get('grpc-message', '')}" if "grpc-status" in told else ""
 
     async def follow(self) -> None:
-        """Take what comes until the connection ends."""
+        """Receive events until the connection ends."""
         while received := await self._received():
             for event in self._h2.receive_data(received):
                 match event:
@@ -84,7 +88,7 @@ class Http2Client:
 
 @asynccontextmanager
 async def http2_client(port: int) -> AsyncGenerator[Http2Client]:
-    """A connection to a port of this machine, while the context is open."""
+    """Open a connection to a port of loopback; abort it when the context ends."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     client = Http2Client(reader, writer)
     async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as tasks:

@@ -1,7 +1,7 @@
-"""Distributions of this tree, built from it and installed where nothing else is.
+"""Wheels built from this tree and installed in empty virtual environments.
 
-No package index is asked: an empty environment sees links to those packages of the test's own that the wheel says it
-needs, and to what these need in turn. What the wheel forgets to name is missing there, as for whoever installs it.
+No package index is used. The environment has links to the packages of the test's own environment that the wheel
+requires, and to their requirements in turn. A requirement that the wheel does not declare is therefore missing.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ CLIENT = Path(__file__).parents[1] / "client"
 
 
 class Environment:
-    """A virtual environment in which only one wheel of ours is installed; its programs start in a folder of its own."""
+    """Virtual environment with one wheel of this project; its programs start in a folder of their own."""
 
     def __init__(self, folder: Path, wheel: Path) -> None:
         self.bin = folder / "venv" / "bin"
@@ -37,7 +37,7 @@ class Environment:
         (self.packages / "linked.pth").write_text(str(linked))
 
     async def start(self, program: str, *words: str | Path, **extra: str) -> Process:
-        """Start a program of the environment, which sees nothing of the checkout."""
+        """Start a program of the environment without access to the checkout or to INFaaS' variables."""
         ours = ("INFAAS_", "PYTHONPATH")
         environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         return await asyncio.create_subprocess_exec(
@@ -50,7 +50,7 @@ class Environment:
         )
 
     async def output(self, program: str, *words: str | Path, **extra: str) -> tuple[int | None, str, str]:
-        """Run a program to its end."""
+        """Run a program to its end; return its exit code, output and errors."""
         process = await self.start(program, *words, **extra)
         async with asyncio.timeout(PATIENCE_S):
             out, err = await process.communicate()
@@ -58,13 +58,13 @@ class Environment:
 
 
 def build_wheels(folder: Path, *projects: Path) -> None:
-    """Build the wheels of projects, folders or source distributions, into `folder`."""
+    """Build wheels of projects (folders or source distributions) into `folder`."""
     words = ("wheel", "--no-index", "--no-deps", "--no-build-isolation", "--wheel-dir", folder)
     run([*PIP, *words, *projects], check=True)
 
 
 def build_client(folder: Path) -> Path:
-    """Build the client library as a registry has it: a source distribution, and of that alone the wheel."""
+    """Build the client library's source distribution, and its wheel from that distribution alone."""
     words = ("-m", "hatchling", "build", "--target", "sdist", "--directory", folder)
     run([sys.executable, *words], cwd=CLIENT, stdout=DEVNULL, check=True)
     build_wheels(folder, *folder.glob("infaas_client-*.tar.gz"))
@@ -73,7 +73,7 @@ def build_client(folder: Path) -> Path:
 
 
 def link_requirements(wanted: Iterable[Requirement], folder: Path) -> None:
-    """Link what satisfies these requirements here, and all that they need, into `folder`."""
+    """Link installed packages that satisfy the requirements, and all their requirements, into `folder`."""
     todo, done = list(wanted), set[str]()
     while todo:
         one = todo.pop()
@@ -88,13 +88,13 @@ def link_requirements(wanted: Iterable[Requirement], folder: Path) -> None:
 
 
 def requirements(wheel: Path) -> list[Requirement]:
-    """What a wheel needs, its extras apart."""
+    """Return the requirements of a wheel without its extras."""
     (info,) = (entry for entry in ZipPath(wheel).iterdir() if entry.name.endswith(".dist-info"))
     return _needed(PathDistribution(info).requires or ())
 
 
 def _needed(requires: Iterable[str], extras: Iterable[str] = ()) -> list[Requirement]:
-    """Those that apply to this Python, without or with one of the extras."""
+    """Return the requirements that apply to this Python without an extra or with one of `extras`."""
     wanted = [Requirement(text) for text in requires]
     return [
         requirement

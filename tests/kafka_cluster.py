@@ -1,6 +1,7 @@
-"""Two brokers of one cluster: the first is the controller, too. Each may be stopped as it stands and go on later.
+"""Kafka cluster of two brokers; the first is also the controller. A test can suspend and resume each process.
 
-For the other a broker that is stopped is a partition without leader, for clients a network that swallows everything.
+The cluster sees a suspended broker as dead and its partitions as without a leader. Clients see a network that drops
+every packet.
 """
 
 from collections.abc import Generator
@@ -32,7 +33,7 @@ class SecondNode:
         self._first = first
 
     def __call__(self, data: Path, port: int, _controller_port: int) -> str:
-        # It is formatted for the cluster that is there: by the first node's file, under its own number.
+        # The data folder must carry the cluster's id: copy it from the first node's file, with a node id of its own.
         data.mkdir(parents=True, exist_ok=True)
         meta = (self._first / "data" / "meta.properties").read_text().splitlines()
         kept = [line for line in meta if not line.startswith(("node.id", "directory.id"))]
@@ -50,7 +51,7 @@ class SecondNode:
 
 
 class Cluster:
-    """Two brokers, and how to stop each."""
+    """Two brokers, each of which can be suspended."""
 
     def __init__(self, settings: KafkaSettings, homes: dict[int, Path]) -> None:
         self.settings = settings
@@ -67,7 +68,7 @@ class Cluster:
         return suspended(self.process(node).pid)
 
     async def leaders(self, topic: str) -> dict[int, int]:
-        """Leaders by partition; none where the node that was asked is stopped."""
+        """Return the leaders by partition; empty if the node that receives the request is suspended."""
         try:
             async with open_admin(self.settings) as admin:
                 (described,) = await admin.describe_topics([topic])
@@ -76,7 +77,7 @@ class Cluster:
         return {part["partition"]: part["leader"] for part in described["partitions"]}
 
     async def until_replicated(self, topic: str) -> None:
-        """Wait until each partition has all its replicas in sync."""
+        """Wait until all replicas of each partition are in sync."""
 
         async def described() -> list[dict[str, Any]]:
             async with open_admin(self.settings) as admin:
@@ -88,7 +89,7 @@ class Cluster:
         )
 
     async def until_led(self, topic: str, *, partitions: int) -> dict[int, int]:
-        """Wait until so many partitions have a leader; returns the leaders by partition."""
+        """Wait until this number of partitions have a leader; return the leaders by partition."""
         return await read_until(
             lambda: self.leaders(topic), lambda leaders: sum(leader >= 0 for leader in leaders.values()) == partitions
         )
@@ -96,7 +97,7 @@ class Cluster:
 
 @contextmanager
 def first_broker(home: Path) -> Generator[KafkaSettings]:
-    """The first broker alone, which another may join."""
+    """Run the first broker alone; a second one can join later."""
     need_apache()
     with served(lambda: ApacheKafka(home, 0, first_node)) as settings:
         yield settings
@@ -104,14 +105,14 @@ def first_broker(home: Path) -> Generator[KafkaSettings]:
 
 @contextmanager
 def joined(settings: KafkaSettings, first: Path, second: Path) -> Generator[Cluster]:
-    """The cluster of the first broker and of one that joins it."""
+    """Run a second broker that joins the first; yield the cluster."""
     with served(lambda: ApacheKafka(second, 0, SecondNode(first))):
         yield Cluster(settings, {1: first, 2: second})
 
 
 @contextmanager
 def two_brokers(folder: Path, request_timeout_ms: int) -> Generator[Cluster]:
-    """A cluster of two brokers, and settings of clients with this patience."""
+    """Run a cluster of two brokers; its client settings have this request timeout."""
     first = folder / "first"
     with first_broker(first) as settings:
         patient = settings.model_copy(update={"request_timeout_ms": request_timeout_ms})

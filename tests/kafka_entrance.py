@@ -1,4 +1,4 @@
-"""The first way to a broker, which can be closed: a client that is connected goes on, a new one finds nobody."""
+"""Proxy in front of a broker's bootstrap address; when closed, it refuses new connections and keeps existing ones."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -8,17 +8,17 @@ from broker.settings import KafkaSettings
 
 
 class Entrance:
-    """Server that clients ask first; the broker then names itself to them."""
+    """Bootstrap server of clients; the metadata then directs them to the broker itself."""
 
     def __init__(self, kafka: KafkaSettings) -> None:
         self._host, _, port = kafka.bootstrap.rpartition(":")
         self._port = int(port)
         self.open = True
         self.refused = asyncio.Event()
-        """Set when a client found nobody."""
+        """Set when a connection was refused."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Pass on what one client says, and what the broker answers."""
+        """Forward bytes of one client to the broker and back."""
         if not self.open:
             writer.close()
             self.refused.set()
@@ -33,7 +33,7 @@ class Entrance:
 
 
 async def pass_on(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    """Hand on what comes until it ends, and the end."""
+    """Forward bytes until the source ends, then close the sink."""
     while data := await source.read(65536):
         sink.write(data)
         await sink.drain()
@@ -42,7 +42,7 @@ async def pass_on(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> N
 
 @asynccontextmanager
 async def entrance(kafka: KafkaSettings) -> AsyncGenerator[tuple[Entrance, KafkaSettings]]:
-    """An entrance to this broker, and the settings of those who use it."""
+    """Run an entrance to this broker; yield it with the settings of its clients."""
     one = Entrance(kafka)
     server = await asyncio.start_server(one.serve, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()

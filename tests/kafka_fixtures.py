@@ -1,4 +1,4 @@
-"""Fixtures: Kafka, one broker a session. Tests run on Apache Kafka, but for the few that are about the embedded one."""
+"""Fixtures for Kafka: one broker in a session. Tests use Apache Kafka, except tests of the embedded broker."""
 
 import asyncio
 import threading
@@ -23,7 +23,7 @@ class _Broker(Protocol):
 
 @contextmanager
 def served(make: Callable[[], AbstractAsyncContextManager[_Broker]]) -> Generator[KafkaSettings]:
-    """Run a broker in a thread of its own: its process must outlive the event loop of a single test."""
+    """Run a broker in a thread of its own, because its process must outlive the event loop of a single test."""
     ready, started = threading.Event(), list[KafkaSettings]()
     loop, stop = asyncio.new_event_loop(), asyncio.Event()
     failed: list[BaseException] = []
@@ -58,9 +58,9 @@ def served(make: Callable[[], AbstractAsyncContextManager[_Broker]]) -> Generato
 
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Generator[KafkaSettings]:
-    """One Apache Kafka for all tests, which name their topics and groups apart.
+    """Apache Kafka shared by all tests; each test must use topics and groups of its own.
 
-    Skipped, with what is missing, only where it cannot be started; CI makes a failure of that.
+    Tests are skipped, with the reason, if it cannot be started; in CI a skip is a failure.
     """
     folder = tmp_path_factory.mktemp("kafka")
     need_apache()
@@ -70,14 +70,14 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Generator[KafkaSettings]:
 
 @pytest.fixture(scope="session")
 def embedded_kafka(tmp_path_factory: pytest.TempPathFactory) -> Generator[KafkaSettings]:
-    """The broker that stands in where Apache Kafka cannot be had."""
+    """Embedded broker, the substitute where Apache Kafka is not available."""
     folder = tmp_path_factory.mktemp("embedded-kafka")
     with served(lambda: EmbeddedBroker(folder)) as settings:
         yield settings
 
 
 def need_apache() -> Path:
-    """Kafka's jars; the test is skipped where they, or Java, are missing and cannot be had."""
+    """Return the folder of Kafka's jars; skip the test if the jars or Java are missing and cannot be fetched."""
     try:
         find_java()
         return asyncio.run(fetch_jars(cache_dir()))

@@ -1,11 +1,11 @@
-"""Load at a steady rate, for those who ask, write or report."""
+"""Load at a steady rate."""
 
 import asyncio
 from collections.abc import AsyncIterator
 
 
 class Pace(AsyncIterator[int]):
-    """Numbers from 0, at most so many a second: what is late is not made up for, so no burst follows a pause."""
+    """Iterator of numbers from 0, at most `per_s` in a second; it does not catch up, so no burst follows a pause."""
 
     def __init__(self, per_s: float, count: int | None = None) -> None:
         self._pause_s = 1 / per_s

@@ -1,4 +1,4 @@
-"""A Maven repository on this machine."""
+"""Maven repository on loopback."""
 
 import asyncio
 from collections import Counter
@@ -11,14 +11,14 @@ from process.ports import free_port
 
 
 class Repository:
-    """A Maven repository that counts who asks for what at once."""
+    """Maven repository that counts the requests of each path and the most concurrent requests."""
 
     def __init__(self, files: dict[str, bytes]) -> None:
         self.files = files
         self.asked: Counter[str] = Counter()
         self.most_at_once = 0
         self.failures: dict[str, list[int]] = {}
-        """Statuses that come before the file does, by path."""
+        """Statuses by path that are returned, in order, before the file."""
         self._now = 0
 
     async def answer(self, request: web.Request) -> web.Response:
@@ -35,7 +35,7 @@ class Repository:
 
 @asynccontextmanager
 async def serving(repository: Repository) -> AsyncGenerator[str]:
-    """Serve the repository while the context is open; yields its URL."""
+    """Serve the repository while the context is open; yield its URL."""
     app, port = web.Application(), free_port()
     app.router.add_get("/maven2/{path:.+}", repository.answer)
     runner = web.AppRunner(app)

@@ -1,4 +1,4 @@
-"""Small real models and labelled data: a linear classifier of three classes that is right by construction."""
+"""Small real models and labelled data, among them a linear classifier of three classes whose labels are its answers."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +16,7 @@ MakeModel = Callable[..., Path]
 
 
 class Quiet:
-    """A progress sink that remembers."""
+    """Progress sink that records its calls."""
 
     def __init__(self) -> None:
         self.steps: list[tuple[int, int, str]] = []
@@ -36,7 +36,7 @@ def progress() -> Quiet:
 
 @pytest.fixture
 def make_model(tmp_path: Path) -> MakeModel:
-    """Writes `scores = f(x)`, by default `x @ WEIGHTS`."""
+    """Return a function that writes a model `scores = f(x)`, by default `x @ WEIGHTS`."""
 
     def make(
         name: str = "linear.onnx",
@@ -65,7 +65,10 @@ def make_model(tmp_path: Path) -> MakeModel:
 
 @pytest.fixture
 def make_samples(tmp_path: Path) -> Callable[..., Path]:
-    """Writes rows with the class that `WEIGHTS` gives them; keyword arguments replace arrays, None leaves one out."""
+    """Return a function that writes rows labelled with their class under `WEIGHTS`.
+
+    Keyword arguments replace arrays; None omits an array.
+    """
 
     def make(name: str = "labelled.npz", count: int = 200, **changes: Any) -> Path:
         x = np.random.default_rng(3).normal(size=(count, FEATURES)).astype(np.float32)
@@ -78,7 +81,7 @@ def make_samples(tmp_path: Path) -> Callable[..., Path]:
 
 
 def openvino_files(model: Path, graph: Path) -> Path:
-    """Write an ONNX model as OpenVINO's two files, `graph` and the weights beside it."""
+    """Convert an ONNX model to OpenVINO's two files: `graph`, and the weights beside it."""
     from openvino import Core, save_model
 
     graph.parent.mkdir(parents=True, exist_ok=True)
@@ -87,11 +90,11 @@ def openvino_files(model: Path, graph: Path) -> Path:
 
 
 ENDLESS = 1e6
-"""A pixel of this value has `endless_model` compute for years."""
+"""Value of a pixel for which `endless_model` computes for years."""
 
 
 def endless_model(path: Path) -> Path:
-    """Write a classifier of 8x8 images whose graph loops for as often as its brightest pixel says, beyond 100."""
+    """Write a classifier of 8x8 images that loops 1e10 times for each unit of its brightest pixel above 100."""
     state = helper.make_tensor_value_info
     body = helper.make_graph(
         [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Add", ["total", "one"], ["sum"])],
@@ -133,7 +136,7 @@ def endless_model(path: Path) -> Path:
 
 
 def slow_model(path: Path, turns: int) -> Path:
-    """Write a classifier of 8x8 images whose graph loops so many times for each batch, some microseconds each."""
+    """Write a classifier of 8x8 images that loops `turns` times for each batch; one turn takes some microseconds."""
     make, state = helper.make_node, helper.make_tensor_value_info
     body = helper.make_graph(
         [make("Identity", ["go"], ["on"]), make("Add", ["total", "one"], ["sum"])],
@@ -166,7 +169,7 @@ def slow_model(path: Path, turns: int) -> Path:
 
 
 def ragged_model(path: Path) -> Path:
-    """Write a model of 8x8 images that gives each of a batch as many ones as the brightest pixel of all says."""
+    """Write a model of 8x8 images whose output width is the value of the brightest pixel in the batch."""
     make, state = helper.make_node, helper.make_tensor_value_info
     graph = helper.make_graph(
         [
@@ -187,7 +190,7 @@ def ragged_model(path: Path) -> Path:
 
 
 def picky_model(path: Path) -> Path:
-    """Write a model of 8x8 images that fails, within, at one whose brightest pixel is 4 or more."""
+    """Write a model of 8x8 images that fails inside the graph if the brightest pixel of an image is 4 or more."""
     make, state = helper.make_node, helper.make_tensor_value_info
     graph = helper.make_graph(
         [

@@ -1,7 +1,7 @@
-"""Fixtures: Postgres databases.
+"""Fixtures for Postgres: a fresh migrated database for each test.
 
-One server a session (embedded, or the one `INFAAS_TEST_POSTGRES` points to, whose user may create databases), in it one
-migrated template, and a fresh copy of that for each test: a copy takes some 20 ms, migrations many times that.
+A session has one server: an embedded one, or the server at `INFAAS_TEST_POSTGRES`, whose user must be allowed to create
+databases. Each test gets a copy of a migrated template. A copy takes about 20 ms; migrations take many times that.
 """
 
 import asyncio
@@ -34,13 +34,17 @@ async def _on_server(server: str, statement: str) -> None:
 
 
 def _folder() -> "TemporaryDirectory[str]":
-    """Not pytest's: under root the server is another user, whom the next pytest to start shuts out of that folder."""
+    """Return a folder outside of pytest's own.
+
+    Under root the server runs as another user, and the next pytest that starts removes that user's access to pytest's
+    folder.
+    """
     return TemporaryDirectory(prefix="infaas-postgres-", ignore_cleanup_errors=True)
 
 
 @pytest.fixture
 def postgres_dir() -> Generator[Path]:
-    """An empty folder for an embedded server of a test's own."""
+    """Empty folder for a test's own embedded server."""
     with _folder() as folder:
         yield Path(folder) / "pg"
 
@@ -52,7 +56,7 @@ def postgres_server() -> Generator[str]:
     if external:
         yield external
         return
-    # A loop of its own: the fixture outlives the loops of the tests.
+    # The fixture outlives the event loops of tests, so it needs one of its own.
     with _folder() as folder, asyncio.Runner() as runner:
         server = EmbeddedPostgres(Path(folder) / "pg", durable=False)
         runner.run(server.__aenter__())
@@ -75,7 +79,7 @@ def _template(postgres_server: str) -> Generator[str]:
 
 @asynccontextmanager
 async def fresh_database(server: str, template: str) -> AsyncGenerator[str]:
-    """DSN of a migrated database, while the context is open. All have the template's id of a system."""
+    """Create a migrated database and yield its DSN; all copies share the template's system id."""
     name = f"test_{uuid4().hex}"
     await _on_server(server, f"CREATE DATABASE {name} TEMPLATE {template}")
     try:

@@ -1,4 +1,4 @@
-"""Services as processes of their own, as an operator starts them by hand."""
+"""Services in processes of their own, as an operator starts them by hand."""
 
 import asyncio
 import os
@@ -16,7 +16,7 @@ _ROOT = Path(__file__).parents[1]
 
 
 def variables_of(kafka: KafkaSettings, dsn: str, home: Path | None = None) -> dict[str, str]:
-    """Where services find Kafka, Postgres and their home."""
+    """Return the environment variables for Kafka, Postgres and the home of services."""
     return {
         **login_of(kafka),
         "INFAAS_KAFKA_FETCH_MAX_WAIT_MS": str(kafka.fetch_max_wait_ms),
@@ -26,19 +26,19 @@ def variables_of(kafka: KafkaSettings, dsn: str, home: Path | None = None) -> di
 
 
 def login_of(kafka: KafkaSettings) -> dict[str, str]:
-    """Where Kafka is, and how to get in, but for secrets that stand in no file."""
+    """Return the environment variables for Kafka's address and login; secrets that are in no file are absent."""
     login = {f"INFAAS_KAFKA_{name.upper()}": value for name, value in kafka.login.items()}
     return {"INFAAS_KAFKA": kafka.bootstrap, **login}
 
 
 def environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """The environment that processes get: ours without what is set of INFAaS here, and these variables."""
+    """Return the environment of a process: the test's own without `INFAAS_*`, and these variables."""
     return {name: value for name, value in os.environ.items() if not name.startswith("INFAAS_")} | dict(variables)
 
 
 @asynccontextmanager
 async def service(module: str, *words: str, env: Mapping[str, str]) -> AsyncGenerator[asyncio.subprocess.Process]:
-    """A service while the context is open; then it is killed, if it has not ended."""
+    """Run a service while the context is open; kill it afterwards if it has not ended."""
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", module, *words, env=environment(env))
     try:
         yield process
@@ -49,7 +49,7 @@ async def service(module: str, *words: str, env: Mapping[str, str]) -> AsyncGene
 
 
 async def output_of(*words: str | Path, env: Mapping[str, str] = {}) -> tuple[int | None, str]:
-    """Run Python with these words to its end; returns its exit code and all that it printed."""
+    """Run Python with these arguments to its end; return its exit code, and stdout and stderr together."""
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, *words), env=environment(env), stdout=pipe, stderr=asyncio.subprocess.STDOUT
@@ -65,25 +65,25 @@ async def output_of(*words: str | Path, env: Mapping[str, str] = {}) -> tuple[in
 
 
 def name_of(process: psutil.Process) -> str:
-    """The name of a process; none of one that has ended, as those do that serve a connection to Postgres."""
+    """Return the name of a process, or an empty text if it has ended (a Postgres backend ends with its connection)."""
     with suppress(psutil.NoSuchProcess):
         return process.name()
     return ""
 
 
 def begun_with(source: str, folder: Path) -> dict[str, str]:
-    """The variables of a Python that runs this source, which is kept in the folder, before anything else."""
+    """Return the variables of a Python that first runs this source; the folder keeps it as `sitecustomize.py`."""
     (folder / "sitecustomize.py").write_text(source)
     return {"PYTHONPATH": f"{folder}{os.pathsep}{_ROOT}"}
 
 
 @asynccontextmanager
 async def suspended(pid: int) -> AsyncGenerator[None]:
-    """Have a process stand still while the context is open, if nobody ends it meanwhile."""
+    """Suspend a process while the context is open; the process may be ended meanwhile."""
     process = psutil.Process(pid)
     process.suspend()
     try:
-        # Its threads go on until the one that the signal woke has had its turn, which takes a busy machine a while.
+        # Threads run until the kernel has scheduled the one that got the signal; a busy machine needs time for that.
         await until(lambda: process.status() == psutil.STATUS_STOPPED)
         yield
     finally:

@@ -1,4 +1,4 @@
-"""A tokenizer of a handful of words, models of texts and images, and encoded images."""
+"""Tokenizer of a few words, models of texts and images, and encoded images."""
 
 import io
 import json
@@ -15,7 +15,7 @@ WORDS = ("[PAD]", "[UNK]", "good", "bad", "film", "a", "very")
 
 
 def write_tokenizer(path: Path) -> Path:
-    """Write a tokenizer that splits at spaces; words that it does not know are [UNK]."""
+    """Write a tokenizer that splits at spaces; unknown words become [UNK]."""
     vocabulary = {word: number for number, word in enumerate(WORDS)}
     content = {
         "version": "1.0",
@@ -33,7 +33,7 @@ def write_tokenizer(path: Path) -> Path:
 
 
 def text_model(path: Path, *, masked: bool = True) -> Path:
-    """Write a model that counts good and bad words; unless `masked`, each place of a text counts for `bad`."""
+    """Write a model that counts `bad` and `good`; unless `masked`, padding also counts as `bad`."""
     table = np.zeros((len(WORDS), 2), np.float32)
     table[WORDS.index("bad"), 0] = table[WORDS.index("good"), 1] = 1.0
     table[0, 0] = 0.0 if masked else 1.0

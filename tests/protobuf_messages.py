@@ -1,4 +1,4 @@
-"""Strategies that make messages of protobuf from nothing but their descriptors: every field, any value it may have."""
+"""Hypothesis strategies for protobuf messages, derived from their descriptors: every field with any valid value."""
 
 from typing import Any, Final
 
@@ -27,7 +27,7 @@ _SCALARS: Final[dict[int, st.SearchStrategy[Any]]] = {
 
 
 def messages(descriptor: Descriptor, words: st.SearchStrategy[str], depth: int = 0) -> st.SearchStrategy[Message]:
-    """Messages of this kind; `words` are what texts are made of, so that some name what exists."""
+    """Return a strategy for messages of this type; texts come from `words`, so that some name existing objects."""
     fields = {field.name: _values(field, words, depth) for field in descriptor.fields if _may_have(field, depth)}
     return st.fixed_dictionaries({}, optional=fields).map(lambda found: _built(descriptor, found))
 

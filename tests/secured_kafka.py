@@ -1,4 +1,4 @@
-"""An Apache Kafka that lets nobody in without a name, and nobody do what it may not: SASL and mutual TLS, ACLs."""
+"""Apache Kafka with authentication (SASL and mutual TLS) and authorization (ACLs)."""
 
 import shutil
 import subprocess
@@ -17,13 +17,13 @@ from process.ports import free_port
 from tests.kafka_fixtures import need_apache, served
 
 USER, PASSWORD = "system", "hunter2"  # pragma: allowlist secret
-"""Of who may do everything."""
+"""Credentials of the super user."""
 _CURVE: Final = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
 _HOST: Final = "127.0.0.1"
 
 
 class Certificates:
-    """An authority, and the certificates that it gives out: files of PEM in a folder."""
+    """Certificate authority and the certificates that it issues, as PEM files in a folder."""
 
     def __init__(self, folder: Path) -> None:
         if shutil.which("openssl") is None:
@@ -33,7 +33,7 @@ class Certificates:
         self._request("authority", self.authority, self._authority_key)
 
     def issue(self, name: str) -> tuple[Path, Path]:
-        """A certificate of this name, valid at loopback, and its key."""
+        """Issue a certificate for this name, valid on loopback; return it and its key."""
         certificate, key = self._folder / f"{name}.pem", self._folder / f"{name}.key"
         signed = ["-CA", str(self.authority), "-CAkey", str(self._authority_key)]
         self._request(name, certificate, key, *signed, "-addext", f"subjectAltName=IP:{_HOST}")
@@ -46,7 +46,7 @@ class Certificates:
 
 
 class SecuredKafka:
-    """How to reach the broker, as whom."""
+    """Client settings of the broker, for each kind of principal."""
 
     def __init__(self, certificates: Certificates, sasl_port: int, tls_port: int) -> None:
         self.certificates = certificates
@@ -54,17 +54,17 @@ class SecuredKafka:
 
     @property
     def system(self) -> KafkaSettings:
-        """As who may do everything, by PLAIN."""
+        """Settings of the super user, by PLAIN."""
         return self.user(USER, PASSWORD, SaslMechanism.PLAIN)
 
     def user(
         self, name: str, password: str, mechanism: SaslMechanism = SaslMechanism.SCRAM_SHA_512
     ) -> KafkaSettings:  # fmt: skip
-        """As a user with a password."""
+        """Return the settings of a user with a password."""
         return self.by(mechanism, sasl_username=name, sasl_password=SecretStr(password))
 
     def by(self, mechanism: SaslMechanism, **credentials: object) -> KafkaSettings:
-        """As whom these credentials say."""
+        """Return the settings for these SASL credentials."""
         return KafkaSettings(
             bootstrap=self._sasl,
             security_protocol=SecurityProtocol.SASL_SSL,
@@ -75,7 +75,7 @@ class SecuredKafka:
         )
 
     def certified(self, name: str) -> KafkaSettings:
-        """As whom a certificate names."""
+        """Return the settings for a new client certificate of this name."""
         certificate, key = self.certificates.issue(name)
         return KafkaSettings(
             bootstrap=self._tls,
@@ -88,7 +88,7 @@ class SecuredKafka:
 
 
 class _ApacheBehindLocks(ApacheKafka):
-    """Apache Kafka that has no door without one."""
+    """Apache Kafka whose listeners all require authentication."""
 
     def __init__(
         self, folder: Path, secured: SecuredKafka, certificates: Certificates, ports: tuple[int, int], session_ms: int
@@ -138,7 +138,7 @@ def _one_line(pem: Path) -> str:
 
 @contextmanager
 def secured_broker(folder: Path, session_ms: int = 0) -> Generator[SecuredKafka]:
-    """Run the broker in this folder; sessions of SASL end after so many milliseconds, 0: never."""
+    """Run the broker in this folder; SASL sessions expire after `session_ms` milliseconds, or never with 0."""
     need_apache()
     certificates, ports = Certificates(folder), (free_port(), free_port())
     secured = SecuredKafka(certificates, *ports)
@@ -148,6 +148,6 @@ def secured_broker(folder: Path, session_ms: int = 0) -> Generator[SecuredKafka]
 
 @pytest.fixture(scope="session")
 def secured_kafka(tmp_path_factory: pytest.TempPathFactory) -> Generator[SecuredKafka]:
-    """One such broker for all tests that need it."""
+    """Secured broker shared by all tests that need one."""
     with secured_broker(tmp_path_factory.mktemp("secured-kafka")) as secured:
         yield secured

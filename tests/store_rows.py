@@ -1,4 +1,4 @@
-"""Registered and placed rows for tests, each with every field valid."""
+"""Valid rows of the catalog and the placement for tests."""
 
 from datetime import UTC, datetime
 
@@ -106,6 +106,6 @@ async def register(pool: Pool, *variants: str, task: str = "digits") -> None:
 
 
 async def until_led_by(pool: Pool, count: int) -> None:
-    """Wait until so many autoscalers lead or stand by."""
+    """Wait until `count` autoscalers lead or stand by."""
     sessions = "pg_stat_activity WHERE application_name = 'infaas-leader' AND datname = current_database()"
     await read_until(lambda: pool.fetch_value(int, f"SELECT count(*) FROM {sessions}"), lambda found: found == count)

@@ -1,7 +1,7 @@
-"""Temporary folders of a run of its own: one that passed leaves nothing, one that failed leaves them to be looked at.
+"""Pytest plugin that gives each run a temporary folder of its own; only a failed run keeps it, for inspection.
 
-pytest's default is a folder for all runs of a user, and each run that begins takes every right on it from others. Under
-root Postgres runs as somebody else, and loses its files when another run begins.
+By default all runs of a user share one folder, and each run that starts removes the access of other users to it. Under
+root Postgres runs as another user, so it would lose its files when a second run starts.
 """
 
 import os
@@ -16,13 +16,13 @@ _made = pytest.StashKey[str]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Have this run make its folders in one that no other has, unless it is told where."""
+    """Create a folder for this run, unless the variable already names one."""
     if _VARIABLE not in os.environ:
         os.environ[_VARIABLE] = config.stash[_made] = tempfile.mkdtemp(prefix="infaas-")
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Remove them after a run that passed."""
+    """Remove the folder of a run that passed."""
     folder = session.config.stash.get(_made, None)
     if folder is not None and exitstatus == pytest.ExitCode.OK:
         shutil.rmtree(folder, ignore_errors=True)

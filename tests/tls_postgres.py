@@ -1,4 +1,4 @@
-"""A Postgres that is reached by TLS alone. What encrypts stands before the real one, whose build from PyPI cannot."""
+"""TLS proxy in front of Postgres, because the Postgres build from PyPI has no TLS."""
 
 import asyncio
 import ssl
@@ -16,7 +16,7 @@ _HOST: Final = "127.0.0.1"
 
 @asynccontextmanager
 async def encrypted(dsn: str, certificate: Path, key: Path, authority: Path, passfile: Path) -> AsyncGenerator[str]:
-    """The DSN of the same database by TLS, while the context is open; its password is in the file."""
+    """Run the proxy; yield the DSN of the same database by TLS, with the password in `passfile`."""
     behind = urlsplit(dsn)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate, key)

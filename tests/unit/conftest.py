@@ -1,7 +1,7 @@
-"""What holds for all unit tests: nothing is started, and Hypothesis may be told to look less far.
+"""Rules of all unit tests: they start no process, and Hypothesis has two profiles.
 
-Hypothesis' profiles: examples have no deadline of their own, since the machine may be busy with other things. `quick`
-looks at a fifth of them: `make check` chooses it, `make test` looks at all.
+Examples have no deadline, because the machine may be busy. The profile `quick` tries a fifth of the examples and is
+used by `make check`; `make test` tries all of them.
 """
 
 import os

@@ -1,7 +1,7 @@
-"""Names of aiokafka and aiohttp that the project uses although those packages do not publish them.
+"""Tests of the unpublished names of aiokafka and aiohttp that the project uses.
 
-This is the one list of them. Both packages are pinned below the next minor version in `pyproject.toml`; a new version
-that lacks a name fails here, before anything else does.
+This is the only list of them. `pyproject.toml` pins both packages below the next minor version; a version that lacks a
+name fails here first.
 """
 
 import ast
@@ -31,7 +31,7 @@ PUBLISHED: Final = {
     *("aiokafka", "aiokafka.abc", "aiokafka.admin", "aiokafka.errors", "aiokafka.helpers", "aiokafka.structs"),
     *("aiohttp", "aiohttp.abc", "aiohttp.typedefs", "aiohttp.web"),
 }
-"""Modules in the packages' reference documentation."""
+"""Modules in the reference documentation of the packages."""
 MODULES: Final[dict[str, set[str]]] = {
     "aiohttp.helpers": {"rfc822_formatted_time"},
     "aiohttp.http": {"RawRequestMessage"},
@@ -55,7 +55,7 @@ MODULES: Final[dict[str, set[str]]] = {
     "aiokafka.record.memory_records": {"MemoryRecords"},
     "aiokafka.record.util": {"calc_crc32c", "decode_varint"},
 }
-"""Names that are imported from modules outside of that documentation, by module."""
+"""Names imported from undocumented modules, by module."""
 CONNECTION: Final = {
     *("_buffer_paused", "_close", "_drain_helper", "_force_close", "_handler_waiter", "_keepalive_handle"),
     *("_keepalive_timeout", "_lingering_time", "_loop", "_manager", "_messages", "_msg_queue_resume_size", "_parser"),
@@ -65,7 +65,7 @@ CONNECTION: Final = {
 """Private attributes of aiohttp's `RequestHandler` that `HttpConnection` uses."""
 
 
-def test_unpublished_imports_are_all_listed() -> None:
+def test_unpublished_imports_are_listed() -> None:
     found: dict[str, set[str]] = {}
     for module, name in _imports():
         found.setdefault(module, set()).add(name)
@@ -78,7 +78,7 @@ def test_unpublished_names_exist(module: str, names: set[str]) -> None:
     assert {name for name in names if not hasattr(found, name)} == set()
 
 
-async def test_private_attributes_of_aiokafka_exist() -> None:
+async def test_aiokafka_private_attributes_exist() -> None:
     client, consumer = AIOKafkaClient(), AIOKafkaConsumer()
     owners: dict[Any, tuple[str, ...]] = {
         client: ("_conns", "_get_conn", "_on_connection_closed", "_wait_on_metadata"),
@@ -97,7 +97,7 @@ async def test_private_attributes_of_aiokafka_exist() -> None:
     assert missing == []
 
 
-def test_private_attributes_of_aiohttp_are_listed_and_exist() -> None:
+def test_aiohttp_private_attributes_are_listed_and_exist() -> None:
     tree = ast.parse(textwrap.dedent(inspect.getsource(HttpConnection)))
     used = {
         node.attr
@@ -110,7 +110,7 @@ def test_private_attributes_of_aiohttp_are_listed_and_exist() -> None:
 
 
 def _imports() -> Iterator[tuple[str, str]]:
-    """Module and name of each import from aiokafka and aiohttp outside of what they publish."""
+    """Yield module and name of each import from unpublished modules of aiokafka and aiohttp."""
     for package in PACKAGES:
         for file in (ROOT / package).rglob("*.py"):
             for node in ast.walk(ast.parse(file.read_text())):

@@ -1,4 +1,4 @@
-"""How tests wait: for a condition of either kind, and in vain with words."""
+"""Tests of `tests.waiting`."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ import pytest
 from tests.waiting import read_until, until
 
 
-async def test_a_condition_may_be_awaited_or_not_and_what_it_returns_comes_back() -> None:
+async def test_until_returns_value_of_sync_and_async_conditions() -> None:
     numbers = iter(range(10))
 
     async def next_one() -> int:
@@ -22,7 +22,7 @@ async def never_is_anything_found() -> list[int]:
     return []
 
 
-async def test_a_wait_in_vain_says_for_what_and_what_was_seen() -> None:
+async def test_until_timeout_names_condition_and_last_value() -> None:
     with pytest.raises(AssertionError, match=r"never is anything found; last seen: \[\]"):
         await until(never_is_anything_found, 0.01)
     with pytest.raises(AssertionError, match=r"lambda: PI > 4"):
@@ -31,7 +31,7 @@ async def test_a_wait_in_vain_says_for_what_and_what_was_seen() -> None:
         await until(asyncio.Event().wait, 0.01)
 
 
-async def test_what_a_condition_raises_ends_the_wait() -> None:
+async def test_until_raises_error_of_condition() -> None:
     async def times_out() -> bool:
         raise TimeoutError("of its own")
 

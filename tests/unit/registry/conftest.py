@@ -1,4 +1,4 @@
-"""Model files and labelled data to register."""
+"""Fixtures: model files and labelled data to register."""
 
 from tests.model_files import make_model, make_samples, progress
 

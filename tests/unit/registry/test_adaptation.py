@@ -1,4 +1,4 @@
-"""Models as somebody exported them: what is done to them, and that they compute the same."""
+"""Tests of adapting exported ONNX models without a change of their outputs."""
 
 import zipfile
 from collections.abc import Callable
@@ -48,14 +48,14 @@ def _shapes(file: Path) -> list[tuple[int, ...]]:
     return [spec.shape for spec in (*signature.inputs, *signature.outputs)]
 
 
-def test_a_plain_model_is_left_as_it_is(make_model: MakeModel, tmp_path: Path) -> None:
+def test_adapt_keeps_plain_model(make_model: MakeModel, tmp_path: Path) -> None:
     model = make_model()
     adapted = adapt(model, tmp_path / "adapted")
     assert (adapted.file, adapted.notes, adapted.alone) == (model, (), False)
     assert not (tmp_path / "adapted").exists()
 
 
-def test_a_batch_of_one_is_made_any(tmp_path: Path) -> None:
+def test_adapt_makes_batch_of_one_dynamic(tmp_path: Path) -> None:
     nodes = [helper.make_node("Reshape", ["x", "flat"], ["y"]), helper.make_node("MatMul", ["y", "w"], ["z"])]
     weights = {"flat": np.array([1, 4]), "w": W}
     model = _save(tmp_path / "one.onnx", nodes, [_value("x", [1, 2, 2])], [_value("z", [1, 3])], weights)
@@ -65,8 +65,8 @@ def test_a_batch_of_one_is_made_any(tmp_path: Path) -> None:
     assert np.allclose(_infer(adapted.file, x=X.reshape(5, 2, 2))["z"], X @ W, rtol=1e-5)
 
 
-def test_what_cannot_be_made_of_any_size_is_served_one_by_one(tmp_path: Path) -> None:
-    """The mean over all that is computed at once: of one input it is harmless."""
+def test_adapt_serves_fixed_batch_of_one_singly(tmp_path: Path) -> None:
+    """The model averages over its batch, so only a batch of one gives a correct answer."""
     nodes = [
         helper.make_node("ReduceMean", ["x"], ["m"], keepdims=1, axes=[0]),
         helper.make_node("MatMul", ["m", "w"], ["z"]),
@@ -82,7 +82,7 @@ def test_what_cannot_be_made_of_any_size_is_served_one_by_one(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("named", [True, False])
-def test_sequence_first_becomes_batch_first(tmp_path: Path, named: bool) -> None:
+def test_adapt_moves_batch_to_first_dimension(tmp_path: Path, named: bool) -> None:
     size = "batch" if named else "something"
     nodes = [helper.make_node("MatMul", ["x", "w"], ["z"])]
     model = _save(tmp_path / "seq.onnx", nodes, [_value("x", ["T", size, 4])], [_value("z", ["T", size, 3])], {"w": W})
@@ -96,8 +96,8 @@ def test_sequence_first_becomes_batch_first(tmp_path: Path, named: bool) -> None
         adapt(model, tmp_path / "adapted", ("x=3",))
 
 
-def test_weights_of_a_branch_are_taken_in(tmp_path: Path) -> None:
-    """A branch has weights of its own, which may lie in another file as well."""
+def test_adapt_embeds_external_weights_of_branches(tmp_path: Path) -> None:
+    """The subgraph of a branch has initializers of its own; they can be external, too."""
     branches = [
         helper.make_graph(
             [helper.make_node("MatMul", ["x", "v"], ["inner"])],
@@ -122,7 +122,7 @@ def test_weights_of_a_branch_are_taken_in(tmp_path: Path) -> None:
     assert np.allclose(_infer(adapted.file, x=X)["z"], X @ W, rtol=1e-5)
 
 
-def test_bf16_is_widened(tmp_path: Path) -> None:
+def test_adapt_widens_bf16(tmp_path: Path) -> None:
     half = W.astype(ml_dtypes.bfloat16)
     nodes = [helper.make_node("MatMul", ["x", "w"], ["z"])]
     kind = TensorProto.BFLOAT16
@@ -135,7 +135,7 @@ def test_bf16_is_widened(tmp_path: Path) -> None:
     assert np.allclose(_infer(adapted.file, x=X)["z"], X @ half.astype(np.float32), rtol=1e-5)
 
 
-def test_lists_of_maps_become_scores_and_classes(tmp_path: Path) -> None:
+def test_adapt_converts_zipmap_to_scores_and_classes(tmp_path: Path) -> None:
     maps = helper.make_sequence_type_proto(
         helper.make_map_type_proto(TensorProto.STRING, helper.make_tensor_type_proto(FLOAT, []))
     )
@@ -150,17 +150,17 @@ def test_lists_of_maps_become_scores_and_classes(tmp_path: Path) -> None:
     assert np.allclose(_infer(adapted.file, x=X)["z"], X @ W, rtol=1e-5)
 
 
-def test_another_zip_is_no_pack(tmp_path: Path) -> None:
+def test_is_pack_rejects_other_zip(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "net.pt2", "w") as program:
         program.writestr("net/archive_format", "pt2")
     assert not is_pack(tmp_path / "net.pt2")
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_weights_in_other_files_are_taken_in(
+def test_adapt_embeds_or_packs_external_weights(
     make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: bool
 ) -> None:
-    """What is more than protobuf holds is packed: the limit is lowered here."""
+    """A model above protobuf's size limit is packed; the test lowers the limit."""
     if packed:
         monkeypatch.setattr("registry.pipeline.adaptation.weights.ONE_FILE_BYTES", 10)
         monkeypatch.setattr("registry.pipeline.adaptation.weights._SMALL_BYTES", 10)
@@ -197,10 +197,10 @@ def _sparse(model: Any) -> None:
 
 
 @pytest.mark.parametrize("hide", [_in_function, _sparse])
-def test_weights_that_nothing_would_take_in_are_in_no_other_file(
+def test_model_sha256_refuses_external_data_outside_initializers(
     make_model: MakeModel, tmp_path: Path, hide: Callable[[Any], None]
 ) -> None:
-    """An artifact that named another would read what somebody else registered."""
+    """An artifact with a reference to another file could read a model that another tenant registered."""
     model, file = onnx.load(make_model(weights=W)), tmp_path / "m.onnx"
     hide(model)
     file.write_bytes(model.SerializeToString())
@@ -209,7 +209,7 @@ def test_weights_that_nothing_would_take_in_are_in_no_other_file(
         model_sha256(file, SourceFormat.ONNX)
 
 
-def test_weights_that_nothing_packs_are_taken_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_adapt_embeds_external_constants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("registry.pipeline.adaptation.weights.ONE_FILE_BYTES", 10)
     monkeypatch.setattr("registry.pipeline.adaptation.weights._SMALL_BYTES", 10)
     nodes = [helper.make_node("Constant", [], ["w"], value=_outside()), helper.make_node("Add", ["x", "w"], ["z"])]
@@ -223,7 +223,7 @@ def test_weights_that_nothing_packs_are_taken_in(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize(
     ("dtype", "label"), [(np.float32, "onnx-fp32"), (np.float16, "onnx-fp16"), (np.float64, "onnx-fp64")]
 )
-def test_a_model_is_called_after_its_weights(tmp_path: Path, dtype: Any, label: str) -> None:
+def test_plan_variants_names_source_by_weight_precision(tmp_path: Path, dtype: Any, label: str) -> None:
     kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     nodes = [helper.make_node("MatMul", ["x", "w"], ["z"])]
     inputs, outputs = [_value("x", ["n", 4], kind)], [_value("z", ["n", 3], kind)]
@@ -237,8 +237,8 @@ def test_a_model_is_called_after_its_weights(tmp_path: Path, dtype: Any, label: 
 
 
 @pytest.mark.parametrize("operator", ["EPContext", "PythonOp", "PyCustomOpDef", "AzureTextToText", "OpenAIAudioToText"])
-def test_nodes_that_hold_or_call_code_are_refused(make_model: MakeModel, tmp_path: Path, operator: str) -> None:
-    """Also in the body of a branch."""
+def test_adapt_refuses_operators_with_code(make_model: MakeModel, tmp_path: Path, operator: str) -> None:
+    """Operators in a branch's subgraph are checked, too."""
     inner = helper.make_graph(
         [helper.make_node(operator, ["x"], ["y"], domain="com.microsoft")], "b", [], [_value("y", [1])]
     )

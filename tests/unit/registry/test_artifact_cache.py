@@ -1,4 +1,4 @@
-"""A bounded folder of files: what was used longest ago goes first, what is held never."""
+"""Tests of the artifact cache: a bounded folder with least-recently-used eviction."""
 
 import fcntl
 import os
@@ -25,14 +25,14 @@ def _never() -> None:
     raise AssertionError("it is here")
 
 
-def test_what_was_used_longest_ago_goes_first(tmp_path: Path) -> None:
+def test_artifact_cache_evicts_least_recently_used(tmp_path: Path) -> None:
     for used, name in enumerate("abcd"):
         _file(tmp_path, name, used)
     ArtifactCache(tmp_path, 250).shrink()
     assert _names(tmp_path) == {"c", "d"}
 
 
-def test_use_counts(tmp_path: Path) -> None:
+def test_artifact_cache_updates_last_use(tmp_path: Path) -> None:
     cache = ArtifactCache(tmp_path, 250)
     paths = [_file(tmp_path, name, used) for used, name in enumerate("abcd")]
     with cache.held(paths[0], _never):
@@ -42,7 +42,7 @@ def test_use_counts(tmp_path: Path) -> None:
     assert paths[0].stat().st_mtime == 1
 
 
-def test_what_is_held_stays_however_full_it_is(tmp_path: Path) -> None:
+def test_artifact_cache_keeps_held_files(tmp_path: Path) -> None:
     cache, path = ArtifactCache(tmp_path, 0), _file(tmp_path, "a", 0)
     with cache.held(path, _never), cache.held(path, _never):
         cache.shrink()
@@ -51,12 +51,12 @@ def test_what_is_held_stays_however_full_it_is(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_what_vanished_is_fetched(tmp_path: Path) -> None:
+def test_artifact_cache_fetches_missing_file(tmp_path: Path) -> None:
     with ArtifactCache(tmp_path, 1000).held(tmp_path / "a", lambda: _file(tmp_path, "a", 0) and None):
         assert (tmp_path / "a").exists()
 
 
-def test_what_another_process_gave_up_meanwhile_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_artifact_cache_ignores_concurrently_removed_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for used, name in enumerate("abc"):
         _file(tmp_path, name, used)
     is_file = Path.is_file
@@ -72,8 +72,8 @@ def test_what_another_process_gave_up_meanwhile_is_passed_over(tmp_path: Path, m
     assert _names(tmp_path) == {"c"}
 
 
-def test_what_was_fetched_anew_and_is_held_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another process gives a file up, fetches it again and holds it, between the look at it here and its lock."""
+def test_artifact_cache_keeps_refetched_file_held_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process evicts, fetches and holds a file after this one has listed it and before it locks it."""
     cache, path = ArtifactCache(tmp_path, 0), _file(tmp_path, "a", 0)
     lock = fcntl.flock
     with ExitStack() as other:
@@ -90,7 +90,7 @@ def test_what_was_fetched_anew_and_is_held_stays(tmp_path: Path, monkeypatch: py
         assert path.exists()
 
 
-def test_without_a_bound_everything_stays(tmp_path: Path) -> None:
+def test_artifact_cache_without_bound_keeps_all(tmp_path: Path) -> None:
     _file(tmp_path, "a", 0)
     ArtifactCache(tmp_path, None).shrink()
     assert _names(tmp_path) == {"a"}

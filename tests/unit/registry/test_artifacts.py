@@ -1,4 +1,4 @@
-"""The artifact store: complete or not there, whatever happens."""
+"""Tests of the artifact store: an artifact is complete or absent."""
 
 import hashlib
 import os
@@ -25,7 +25,7 @@ def store(tmp_path: Path) -> ArtifactStore:
 
 @pytest.fixture
 def small_files_only() -> Generator[None]:
-    """The kernel refuses to write more than 64 KiB to a file, as a full disk would."""
+    """Limit files to 64 KiB, so that writes fail as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (64 * 1024, hard))
     yield
@@ -38,7 +38,7 @@ def _file(folder: Path, content: bytes) -> Path:
     return path
 
 
-def test_a_file_is_found_by_its_hash(store: ArtifactStore, tmp_path: Path) -> None:
+def test_artifact_store_addresses_files_by_hash(store: ArtifactStore, tmp_path: Path) -> None:
     content = os.urandom(3 << 20)
     sha256 = store.put(_file(tmp_path, content))
     assert sha256 == hashlib.sha256(content).hexdigest() == sha256_of(tmp_path / "model")
@@ -46,13 +46,15 @@ def test_a_file_is_found_by_its_hash(store: ArtifactStore, tmp_path: Path) -> No
     assert store.path(sha256).read_bytes() == content
 
 
-def test_the_same_content_is_kept_once(store: ArtifactStore, tmp_path: Path) -> None:
+def test_artifact_store_deduplicates_content(store: ArtifactStore, tmp_path: Path) -> None:
     first = store.put(_file(tmp_path, b"same"))
     assert store.put(_file(tmp_path, b"same")) == first
     assert len(list((tmp_path / "artifacts").iterdir())) == 1
 
 
-def test_a_full_disk_leaves_nothing(store: ArtifactStore, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_artifact_store_leaves_nothing_after_full_disk(
+    store: ArtifactStore, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     file = _file(tmp_path, b"x" * (1 << 20))
     request.getfixturevalue("small_files_only")
     with pytest.raises(OperatorError, match="cannot store model in"):
@@ -60,14 +62,14 @@ def test_a_full_disk_leaves_nothing(store: ArtifactStore, tmp_path: Path, reques
     assert list((tmp_path / "artifacts").iterdir()) == []
 
 
-def test_a_missing_file_is_an_operators_error(store: ArtifactStore, tmp_path: Path) -> None:
+def test_artifact_store_reports_missing_file(store: ArtifactStore, tmp_path: Path) -> None:
     with pytest.raises(OperatorError, match="No such file"):
         store.put(tmp_path / "none")
     with pytest.raises(OperatorError, match="cannot read"):
         sha256_of(tmp_path / "none")
 
 
-def test_what_a_crash_left_is_removed_when_old(store: ArtifactStore, tmp_path: Path) -> None:
+def test_artifact_store_removes_only_old_partial_files(store: ArtifactStore, tmp_path: Path) -> None:
     folder = tmp_path / "artifacts"
     folder.mkdir()
     old, young = folder / ".partial-old", folder / ".partial-young"
@@ -80,7 +82,7 @@ def test_what_a_crash_left_is_removed_when_old(store: ArtifactStore, tmp_path: P
     assert young.exists()
 
 
-def test_what_is_damaged_is_not_read(store: ArtifactStore, tmp_path: Path) -> None:
+def test_artifact_store_refuses_damaged_file(store: ArtifactStore, tmp_path: Path) -> None:
     sha256 = store.put(_file(tmp_path, b"right"))
     with store.held(sha256) as path:
         assert path.read_bytes() == b"right"
@@ -92,12 +94,12 @@ def test_what_is_damaged_is_not_read(store: ArtifactStore, tmp_path: Path) -> No
         assert path.read_bytes() == b"right"
 
 
-def test_what_is_missing_says_where(store: ArtifactStore, tmp_path: Path) -> None:
+def test_artifact_store_names_folder_of_missing_artifact(store: ArtifactStore, tmp_path: Path) -> None:
     with pytest.raises(OperatorError, match=f"is not in {tmp_path}/artifacts"), store.held("0" * 64):
         pass
 
 
-def test_what_somebody_put_there_is_copied_but_no_link_is_followed(store: ArtifactStore, tmp_path: Path) -> None:
+def test_copy_to_copies_plain_files_and_refuses_links(store: ArtifactStore, tmp_path: Path) -> None:
     sha256 = store.put(_file(tmp_path, b"what somebody else registered"))
     folder = tmp_path / "artifacts" / "incoming" / "acme"
     folder.mkdir(parents=True)
@@ -114,8 +116,8 @@ def test_what_somebody_put_there_is_copied_but_no_link_is_followed(store: Artifa
             store.copy_to(f"incoming/acme/{name}", tmp_path / "stolen")
 
 
-def test_what_becomes_a_link_at_any_moment_is_not_followed(store: ArtifactStore, tmp_path: Path) -> None:
-    """Whoever may write in the folder has its file be a link now and then."""
+def test_copy_to_is_safe_against_link_race(store: ArtifactStore, tmp_path: Path) -> None:
+    """Another process repeatedly replaces the file by a symbolic link and back."""
     sha256 = store.put(_file(tmp_path, b"what somebody else registered"))
     folder = tmp_path / "artifacts" / "incoming" / "acme"
     folder.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Files that generators make: they compute about the same, in the number format that they say."""
+"""Tests of the generators: similar outputs, and the declared number format."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ def _scores(model: Path, x: Any) -> Any:
     return find_runtime("onnx").load(model, "cpu", LoadOptions(precision="")).infer({"x": x})["scores"]
 
 
-def test_fp16_weights_behind_the_same_inputs_and_outputs(make_model: MakeModel, tmp_path: Path) -> None:
+def test_to_fp16_keeps_fp32_inputs_and_outputs(make_model: MakeModel, tmp_path: Path) -> None:
     target = tmp_path / "half.onnx"
     to_fp16(make_model(), target)
     model: Any = onnx.load(target)
@@ -42,7 +42,7 @@ def test_fp16_weights_behind_the_same_inputs_and_outputs(make_model: MakeModel, 
     assert not np.allclose(found, x @ WEIGHTS, atol=1e-6)
 
 
-def test_what_has_no_weights_is_not_converted(make_model: MakeModel, tmp_path: Path) -> None:
+def test_to_fp16_refuses_model_without_weights(make_model: MakeModel, tmp_path: Path) -> None:
     model = make_model(nodes=[helper.make_node("Relu", ["x"], ["scores"])], scores=["batch", 4])
     without: Any = onnx.load(model)
     del without.graph.initializer[:]
@@ -52,7 +52,7 @@ def test_what_has_no_weights_is_not_converted(make_model: MakeModel, tmp_path: P
 
 
 class NncfStandIn(ModuleType):
-    """NNCF's entrance as of 3.4, as far as it is used."""
+    """Substitute for the part of NNCF 3.4's API that is used."""
 
     class ModelType:
         TRANSFORMER = "transformer"
@@ -71,7 +71,7 @@ class NncfStandIn(ModuleType):
 
 
 @pytest.mark.parametrize(("attends", "kind"), [(False, None), (True, "transformer")])
-def test_nncf_is_asked_row_by_row_and_told_of_attention(
+def test_quantise_nncf_passes_rows_and_model_type(
     attends: bool, kind: str | None, make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "nncf", nncf := NncfStandIn())
@@ -91,10 +91,10 @@ def test_nncf_is_asked_row_by_row_and_told_of_attention(
 
 
 def _rough_middle(path: Path) -> Path:
-    """A model of three products whose middle one has one huge weight, which leaves the others no step to live on."""
+    """Write a model of three products; a huge weight in the middle one leaves too few quantisation steps for others."""
     rng = np.random.default_rng(0)
     weights = [rng.normal(size=(8, 8)).astype(np.float32) for _ in range(3)]
-    weights[1][7] = 1e5  # met by an activation that is always 0
+    weights[1][7] = 1e5  # multiplied by an activation that is always 0
     weights[0][:, 7] = 0
     nodes = [
         helper.make_node("MatMul", ["x", "w0"], ["a"], name="first"),
@@ -112,14 +112,14 @@ def _rough_middle(path: Path) -> Path:
     return path
 
 
-def test_the_nearest_calibration_is_kept_and_named(make_model: MakeModel, tmp_path: Path) -> None:
+def test_quantise_static_names_best_calibration(make_model: MakeModel, tmp_path: Path) -> None:
     x = np.random.default_rng(2).normal(size=(64, 4)).astype(np.float32)
     target = tmp_path / "int8.onnx"
     assert quantise_static(make_model(), target, {"x": x}, 0.05) in ("minmax", "entropy", "percentile")
     assert np.mean(_scores(target, x).argmax(axis=1) == (x @ WEIGHTS).argmax(axis=1)) > 0.95
 
 
-def test_the_layer_that_does_harm_stays_in_fp32(tmp_path: Path) -> None:
+def test_quantise_static_keeps_harmful_layer_in_fp32(tmp_path: Path) -> None:
     model, target = _rough_middle(tmp_path / "rough.onnx"), tmp_path / "int8.onnx"
     inputs = {"x": np.random.default_rng(3).normal(size=(64, 8)).astype(np.float32)}
     original = _scores(model, inputs["x"])
@@ -133,8 +133,8 @@ def test_the_layer_that_does_harm_stays_in_fp32(tmp_path: Path) -> None:
     assert lost() <= 0.1
 
 
-def test_a_model_of_one_input_is_calibrated_one_by_one(tmp_path: Path) -> None:
-    """Its shapes hold the batch, as in many networks that were exported for a phone."""
+def test_generate_variant_calibrates_fixed_batch_of_one(tmp_path: Path) -> None:
+    """The batch is part of a constant shape, as in many networks exported for phones."""
     nodes = [helper.make_node("Reshape", ["x", "flat"], ["y"]), helper.make_node("MatMul", ["y", "w"], ["scores"])]
     values = [helper.make_tensor_value_info(*one) for one in (("x", 1, [1, 2, 2]), ("scores", 1, [1, 3]))]
     weights = {"flat": np.array([1, 4]), "w": np.random.default_rng(3).normal(size=(4, 3)).astype(np.float32)}

@@ -1,4 +1,4 @@
-"""Models as people keep them: what is found, what is made of it, and what is said of the rest."""
+"""Tests of the importers: trees, scikit-learn, Hugging Face folders, Triton repositories and OpenVINO files."""
 
 import json
 import pickle
@@ -39,7 +39,7 @@ def _infer(file: Path) -> dict[str, Any]:
 
 # -- trees -------------------------------------------------------------------------------------------------------------
 @pytest.mark.filterwarnings("ignore")
-def test_a_lightgbm_model_is_converted(tmp_path: Path) -> None:
+def test_import_converts_lightgbm(tmp_path: Path) -> None:
     lightgbm: Any = import_module("lightgbm")
 
     quiet = {"verbose": -1, "num_threads": 1, "min_data_in_leaf": 5}
@@ -53,7 +53,7 @@ def test_a_lightgbm_model_is_converted(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("suffix", ["json", "ubj"])
-def test_an_xgboost_model_is_converted_alike_each_time(tmp_path: Path, suffix: str) -> None:
+def test_import_converts_xgboost_reproducibly(tmp_path: Path, suffix: str) -> None:
     xgboost: Any = import_module("xgboost")
 
     file = tmp_path / f"My_Trees.{suffix}"
@@ -68,7 +68,7 @@ def test_an_xgboost_model_is_converted_alike_each_time(tmp_path: Path, suffix: s
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_scikit_learn_model_is_converted_unless_it_holds_what_is_not_known(tmp_path: Path) -> None:
+def test_import_converts_skops_and_refuses_untrusted_types(tmp_path: Path) -> None:
     skops: Any = import_module("skops.io")
     linear: Any = import_module("sklearn.linear_model")
     preprocessing: Any = import_module("sklearn.preprocessing")
@@ -83,7 +83,7 @@ def test_a_scikit_learn_model_is_converted_unless_it_holds_what_is_not_known(tmp
         _import(tmp_path / "own.skops", tmp_path)
 
 
-def test_a_pickle_is_not_loaded_but_told_how_to_convert(tmp_path: Path) -> None:
+def test_kind_of_refuses_pickle_with_instructions(tmp_path: Path) -> None:
     (tmp_path / "model.pkl").write_bytes(pickle.dumps({"a": 1}))
     with pytest.raises(InvalidRequest, match=r"is a pickle.*skl2onnx\.to_onnx"):
         kind_of(tmp_path / "model.pkl")
@@ -105,7 +105,7 @@ def hugging_face(tmp_path: Path, make_model: MakeModel) -> Path:
     return folder
 
 
-def test_a_hugging_face_folder_tells_of_classes_texts_and_measure(hugging_face: Path, tmp_path: Path) -> None:
+def test_import_reads_hugging_face_classes_and_tokenizer(hugging_face: Path, tmp_path: Path) -> None:
     (hugging_face / "tokenizer.json").write_text("{}")
     found = _import(hugging_face, tmp_path)
     assert (found.name, found.file) == ("my-model-v2", hugging_face / "onnx" / "model.onnx")
@@ -119,7 +119,7 @@ def test_a_hugging_face_folder_tells_of_classes_texts_and_measure(hugging_face: 
     assert (request.classes, request.measure, request.max_batch) == (("x", "y", "z"), "accuracy", 8)
 
 
-def test_a_hugging_face_folder_tells_how_images_are_prepared(hugging_face: Path, tmp_path: Path) -> None:
+def test_import_reads_hugging_face_image_processing(hugging_face: Path, tmp_path: Path) -> None:
     prepared = {"size": {"shortest_edge": 256}, "crop_size": 224, "do_center_crop": True, "image_mean": [0.5, 0.4, 0.3]}
     (hugging_face / "preprocessor_config.json").write_text(json.dumps(prepared))
     found = _import(hugging_face, tmp_path)
@@ -129,7 +129,7 @@ def test_a_hugging_face_folder_tells_how_images_are_prepared(hugging_face: Path,
     assert (step.width, step.height, step.shorter_side, step.mean) == (224, 224, 256, (0.5, 0.4, 0.3))
 
 
-def test_a_folder_of_weights_says_what_makes_a_model_of_them(
+def test_import_explains_export_of_hugging_face_weights(
     hugging_face: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (hugging_face / "onnx" / "model.onnx").unlink()
@@ -155,9 +155,7 @@ def test_a_folder_of_weights_says_what_makes_a_model_of_them(
         {"weight_map": ["model-1.safetensors"]},
     ],
 )
-def test_an_index_of_weights_names_safetensors_of_its_folder_only(
-    hugging_face: Path, tmp_path: Path, index: dict[str, Any]
-) -> None:
+def test_import_refuses_weight_index_outside_folder(hugging_face: Path, tmp_path: Path, index: dict[str, Any]) -> None:
     (hugging_face / "onnx" / "model.onnx").unlink()
     (hugging_face / "model-1.safetensors").write_bytes(b"")
     (hugging_face / "model.safetensors.index.json").write_text(json.dumps(index))
@@ -172,7 +170,7 @@ def test_an_index_of_weights_names_safetensors_of_its_folder_only(
         ("adapter_config.json", {"base_model_name_or_path": "/srv/theirs"}, "an adapter to another model"),
     ],
 )
-def test_a_folder_of_weights_has_no_others_read(
+def test_import_refuses_weights_of_other_folders(
     hugging_face: Path, tmp_path: Path, name: str, content: dict[str, Any], said: str
 ) -> None:
     (hugging_face / "onnx" / "model.onnx").unlink()
@@ -208,14 +206,14 @@ def repository(tmp_path: Path, make_model: MakeModel) -> Path:
     return folder
 
 
-def test_a_triton_model_is_its_newest_version_with_its_labels(repository: Path, tmp_path: Path) -> None:
+def test_import_takes_newest_triton_version_with_labels(repository: Path, tmp_path: Path) -> None:
     found = _import(repository / "digits", tmp_path)
     assert found.file == repository / "digits" / "10" / "model.onnx"
     assert (found.classes, found.output, found.max_batch) == (("ox", "cat", "dog"), "scores", 16)
     assert completed(Registration(architecture="a", task="b", file=repository), found).max_batch == 16
 
 
-def test_the_two_files_of_openvino_become_one(make_model: MakeModel, tmp_path: Path) -> None:
+def test_import_packs_openvino_files_reproducibly(make_model: MakeModel, tmp_path: Path) -> None:
     graph = openvino_files(make_model(), tmp_path / "Ours" / "model.xml")
     assert kind_of(graph) is ImportKind.OPENVINO
     found = _import(graph, tmp_path)
@@ -235,7 +233,7 @@ def test_the_two_files_of_openvino_become_one(make_model: MakeModel, tmp_path: P
     assert _import(graph, tmp_path).file.read_bytes() == first, "the same files are the same content"
 
 
-def test_what_is_no_model_of_openvino_says_so(make_model: MakeModel, tmp_path: Path) -> None:
+def test_import_refuses_damaged_openvino_files(make_model: MakeModel, tmp_path: Path) -> None:
     graph = openvino_files(make_model(), tmp_path / "ours" / "model.xml")
     content = graph.read_bytes()
     graph.write_bytes(content.replace(b"</layers>", b"</player>"))
@@ -250,7 +248,7 @@ def test_what_is_no_model_of_openvino_says_so(make_model: MakeModel, tmp_path: P
         _import(graph, tmp_path)
 
 
-def test_a_triton_model_of_openvino_is_taken(repository: Path, make_model: MakeModel, tmp_path: Path) -> None:
+def test_import_takes_triton_openvino_model(repository: Path, make_model: MakeModel, tmp_path: Path) -> None:
     openvino_files(make_model("other.onnx"), repository / "ov" / "2" / "model.xml")
     (repository / "ov" / "config.pbtxt").write_text('backend: "openvino" max_batch_size: 8')
     found = _import(repository / "ov", tmp_path)
@@ -258,12 +256,12 @@ def test_a_triton_model_of_openvino_is_taken(repository: Path, make_model: MakeM
     assert (found.name, found.max_batch, found.notes[0]) == ("ov", 8, "version 2, openvino backend")
 
 
-def test_of_a_repository_it_is_said_what_can_be_served(repository: Path, tmp_path: Path) -> None:
+def test_import_lists_servable_models_of_triton_repository(repository: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match=r"digits: version 10, onnxruntime.*TorchScript.*TensorRT engine"):
         _import(repository, tmp_path)
 
 
-def test_configurations_are_read_as_they_are_written() -> None:
+def test_parse_config_reads_protobuf_text() -> None:
     config = parse_config(CONFIG)
     assert config["max_batch_size"] == ["16"]
     assert config["output"][0]["dims"] == ["3"]
@@ -273,7 +271,7 @@ def test_configurations_are_read_as_they_are_written() -> None:
             parse_config(wrong)
 
 
-def test_an_unknown_folder_is_named(tmp_path: Path) -> None:
+def test_kind_of_refuses_unknown_folder(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="no kind of folder that is known"):
         kind_of(tmp_path)
     assert name_of(tmp_path / "A_b.C") == "a-b-c"
@@ -287,7 +285,7 @@ def test_an_unknown_folder_is_named(tmp_path: Path) -> None:
         ("r" * 63, "r" * 63, "r" * 57 + "-model"),
     ],
 )
-def test_name_of_a_file_differs_from_its_task(tmp_path: Path, stem: str, task: str, name: str) -> None:
+def test_name_of_differs_from_task(tmp_path: Path, stem: str, task: str, name: str) -> None:
     file = tmp_path / f"{stem}.onnx"
     file.touch()
     assert name_of(file, task) == name

@@ -1,4 +1,4 @@
-"""What a model file is, and that nothing pickled gets in."""
+"""Tests of detecting a model file's format and of refusing pickles."""
 
 import pickle
 import zipfile
@@ -29,21 +29,21 @@ PICKLE = pickle.dumps(_Bomb())
 
 
 @pytest.mark.parametrize("name", ["model.pkl", "model.pt", "model.onnx"])
-def test_a_bare_pickle_is_refused_whatever_its_name(tmp_path: Path, name: str) -> None:
+def test_source_format_refuses_pickle_of_any_name(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_bytes(PICKLE)
     with pytest.raises(InvalidRequest, match=r"is a pickle.*runs any code"):
         source_format(path)
 
 
-def test_an_old_pickle_is_refused_by_its_suffix(tmp_path: Path) -> None:
+def test_source_format_refuses_protocol_0_pickle_by_suffix(tmp_path: Path) -> None:
     path = tmp_path / "model.pkl"
     path.write_bytes(pickle.dumps([1], protocol=0))
     with pytest.raises(InvalidRequest, match="is a pickle"):
         source_format(path)
 
 
-def test_what_torch_save_writes_is_refused(tmp_path: Path) -> None:
+def test_source_format_refuses_torch_save_archive(tmp_path: Path) -> None:
     path = _zip(tmp_path / "model.pt", {"model/data.pkl": PICKLE, "model/data/0": b"\0"})
     with pytest.raises(InvalidRequest, match="is a pickle"):
         source_format(path)
@@ -53,23 +53,23 @@ def test_what_torch_save_writes_is_refused(tmp_path: Path) -> None:
     ("content", "said"),
     [(b"", "empty"), (b"hello", "no model in a known format"), (b"PK\x03\x04 and no more", "damaged archive")],
 )
-def test_other_files_are_refused(tmp_path: Path, content: bytes, said: str) -> None:
+def test_source_format_refuses_unknown_content(tmp_path: Path, content: bytes, said: str) -> None:
     path = tmp_path / "file"
     path.write_bytes(content)
     with pytest.raises(InvalidRequest, match=said):
         source_format(path)
 
 
-def test_an_archive_of_something_else_is_refused(tmp_path: Path) -> None:
+def test_source_format_refuses_archive_without_model(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="of no model"):
         source_format(_zip(tmp_path / "photos.zip", {"a.jpg": b"\xff"}))
 
 
-def test_a_missing_file_is_an_operators_error(tmp_path: Path) -> None:
+def test_source_format_reports_missing_file(tmp_path: Path) -> None:
     with pytest.raises(OperatorError, match="No such file"):
         source_format(tmp_path / "none.onnx")
 
 
-def test_models_are_recognised(tmp_path: Path, make_model: Callable[..., Path]) -> None:
+def test_source_format_recognises_models(tmp_path: Path, make_model: Callable[..., Path]) -> None:
     assert source_format(make_model()) is SourceFormat.ONNX
     assert source_format(write_program(tmp_path / "m.pt2")) is SourceFormat.EXPORTED_PROGRAM

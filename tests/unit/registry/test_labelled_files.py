@@ -1,4 +1,4 @@
-"""Labelled inputs as people have them, and what their labels mean."""
+"""Tests of reading labelled inputs from folders and tables, and of interpreting labels."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "animals"
 
 
-def test_a_folder_per_class_gives_files_and_classes(folder: Path) -> None:
+def test_read_rows_takes_classes_from_folder_names(folder: Path) -> None:
     rows = read_rows(folder, [IMAGE], 100)
     assert rows.labels is not None
     assert rows.classes == ("cat", "dog", "owl")
@@ -38,18 +38,18 @@ def test_a_folder_per_class_gives_files_and_classes(folder: Path) -> None:
     assert labels.classes == rows.classes
 
 
-def test_of_a_large_folder_some_files_of_any_class_are_read(folder: Path) -> None:
+def test_read_rows_samples_large_folders_from_all_classes(folder: Path) -> None:
     rows = read_rows(folder, [IMAGE], 12)
     assert rows.labels is not None
     assert (rows.count, len(set(rows.labels.tolist()))) == (12, 3)
 
 
-def test_files_are_refused_where_the_model_takes_numbers(folder: Path) -> None:
+def test_read_rows_refuses_files_for_numeric_inputs(folder: Path) -> None:
     with pytest.raises(InvalidRequest, match=r"image FP32 \[-1, 3, 8, 8\]: declare how a file becomes"):
         read_rows(folder, [PIXELS], 100)
 
 
-def test_a_table_names_files_beside_it(folder: Path) -> None:
+def test_read_rows_resolves_paths_beside_csv(folder: Path) -> None:
     lines = [f"animals/{name}/{number}.png,{name}" for name in ("cat", "dog") for number in range(5)]
     table = folder.parent / "table.csv"
     table.write_text("path,label\n" + "\n".join(lines))
@@ -59,7 +59,7 @@ def test_a_table_names_files_beside_it(folder: Path) -> None:
     assert read_labels(rows.labels, (), ONE).values.tolist() == [0] * 5 + [1] * 5
 
 
-def test_a_table_holds_texts_or_numbers(tmp_path: Path) -> None:
+def test_read_rows_reads_texts_and_numbers_from_csv(tmp_path: Path) -> None:
     text = TensorSpec(name="text", datatype="BYTES", shape=(-1,))
     table = tmp_path / "table.csv"
     table.write_text("text,label\n" + '"good, really",1\nbad,0\n' * 6, encoding="utf-8")
@@ -83,14 +83,14 @@ def test_a_table_holds_texts_or_numbers(tmp_path: Path) -> None:
         ("", "at least 10|shape"),
     ],
 )
-def test_a_wrong_table_is_named(tmp_path: Path, content: str, said: str) -> None:
+def test_read_rows_refuses_invalid_csv(tmp_path: Path, content: str, said: str) -> None:
     table = tmp_path / "table.csv"
     table.write_text(content)
     with pytest.raises(InvalidRequest, match=said):
         read_rows(table, [VECTOR], 100)
 
 
-def test_names_are_numbered_as_declared() -> None:
+def test_read_labels_numbers_names_in_declared_order() -> None:
     names = np.array(["owl", "cat", "owl"])
     assert read_labels(names, ("owl", "dog", "cat"), SCORES).values.tolist() == [0, 2, 0]
     with pytest.raises(InvalidRequest, match="'owl' is no class of this task; its classes are cat"):
@@ -99,12 +99,12 @@ def test_names_are_numbered_as_declared() -> None:
         read_labels(names, (), SCORES)
 
 
-def test_one_column_a_class_is_the_class() -> None:
+def test_read_labels_converts_one_hot_rows_to_classes() -> None:
     assert read_labels(np.eye(3, dtype=np.int64)[[2, 0]], (), SCORES).values.tolist() == [2, 0]
     several = np.array([[1, 0, 1], [0, 0, 1]])
     assert read_labels(several, (), SCORES).values.tolist() == several.tolist()
 
 
-def test_names_stay_where_the_model_answers_names() -> None:
+def test_read_labels_keeps_names_for_bytes_outputs() -> None:
     answers = TensorSpec(name="answer", datatype="BYTES", shape=(-1,))
     assert read_labels(np.array(["cat", "dog"]), (), answers).values.tolist() == [b"cat", b"dog"]

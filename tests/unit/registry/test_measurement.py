@@ -1,4 +1,4 @@
-"""Profiles: the line, the sizes, and a real measurement."""
+"""Tests of profiles: latency fit, batch sizes, and measurement of a real model."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,13 +18,13 @@ from schemas.rows.tensor_spec import TensorSpec
 
 @pytest.fixture
 def short_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """How long is timed is tested in `test_timing.py`."""
+    """Shorten timing; `test_timing.py` tests its duration."""
     monkeypatch.setattr("registry.pipeline.timing._ROUND_S", 0.001)
     monkeypatch.setattr("registry.pipeline.timing._MOST_ROUNDS", 3)
 
 
 @given(st.floats(1e-6, 1.0), st.floats(1e-6, 1.0), st.integers(2, 64))
-def test_a_line_is_found_again(intercept: float, slope: float, maximum: int) -> None:
+def test_fit_latency_recovers_line(intercept: float, slope: float, maximum: int) -> None:
     points = [BatchLatency(b, intercept + slope * b, 1.0) for b in batch_sizes(maximum)]
     line = fit_latency(points)
     assert line.intercept_s == pytest.approx(intercept, rel=1e-4, abs=1e-7)
@@ -32,24 +32,24 @@ def test_a_line_is_found_again(intercept: float, slope: float, maximum: int) -> 
     assert line.error < 1e-4
 
 
-def test_the_error_is_relative() -> None:
+def test_fit_latency_error_is_relative() -> None:
     assert fit_latency([BatchLatency(b, s, s) for b, s in ((1, 1.0), (2, 1.0), (4, 4.0))]).error > 0.1
     assert fit_latency([BatchLatency(4, 8.0, 8.0)]).slope_s == 2.0
 
 
 @pytest.mark.parametrize(("maximum", "sizes"), [(1, [1]), (8, [1, 2, 4, 8]), (12, [1, 2, 4, 8, 12])])
-def test_sizes_double_up_to_the_largest(maximum: int, sizes: list[int]) -> None:
+def test_batch_sizes_double_up_to_maximum(maximum: int, sizes: list[int]) -> None:
     assert batch_sizes(maximum) == sizes
 
 
 @given(st.integers(1, 20), st.integers(0, 200), st.integers(1, 50))
-def test_rows_begin_again_at_the_end(total: int, start: int, count: int) -> None:
+def test_take_rows_wraps_around(total: int, start: int, count: int) -> None:
     taken = take_rows({"x": np.arange(total)}, start, count)["x"]
     assert taken.tolist() == [(start + place) % total for place in range(count)]
 
 
 @pytest.mark.usefixtures("short_rounds")
-def test_measures_a_real_model(make_model: Callable[..., Path], tmp_path: Path) -> None:
+def test_measure_variant_profiles_real_model(make_model: Callable[..., Path], tmp_path: Path) -> None:
     x = np.random.default_rng(0).random((50, 4), dtype=np.float32)
     samples, outputs, single = (tmp_path / name for name in ("samples", "outputs", "single"))
     save_arrays(samples, {"x": x})
@@ -65,7 +65,7 @@ def test_measures_a_real_model(make_model: Callable[..., Path], tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("short_rounds")
-def test_measures_other_lengths_where_an_axis_is_dynamic(make_model: Callable[..., Path], tmp_path: Path) -> None:
+def test_measure_variant_profiles_lengths_of_dynamic_axis(make_model: Callable[..., Path], tmp_path: Path) -> None:
     nodes = [
         helper.make_node("MatMul", ["x", "w"], ["each"]),
         helper.make_node("ReduceMean", ["each"], ["scores"], axes=[1], keepdims=0),
@@ -82,7 +82,7 @@ def test_measures_other_lengths_where_an_axis_is_dynamic(make_model: Callable[..
     assert all(point.p50_s > 0 for point in measured)
 
 
-def test_inputs_are_cut_off_or_begin_again() -> None:
+def test_at_length_cuts_or_repeats_inputs() -> None:
     rows = {"x": np.arange(6).reshape(2, 3), "fixed": np.zeros((2, 5))}
     made = {factor: at_length(rows, factor, {"x": [1]}) for factor in (0.1, 0.5, 2.0)}
     assert made[0.1]["x"].tolist() == [[0], [3]]

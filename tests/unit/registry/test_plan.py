@@ -1,4 +1,4 @@
-"""Which variants are made of a model, and why others are not."""
+"""Tests of planning variants of a model and of the reasons for omitted ones."""
 
 import sys
 from collections.abc import Callable
@@ -29,14 +29,14 @@ def _labels(registration: Registration, form: SourceFormat = SourceFormat.ONNX) 
     return [planned.row.name.split(".")[1] for planned in plan_variants(registration, form)]
 
 
-def test_what_is_made_includes_what_it_is_made_from() -> None:
+def test_plan_variants_includes_sources_of_variants() -> None:
     assert _labels(_request(variants=("openvino-int8",))) == ["onnx-fp32", "onnx-int8static", "openvino-int8"]
     planned = plan_variants(_request(variants=("openvino-int8",)), SourceFormat.ONNX)
     assert [one.source for one in planned] == ["a.onnx-fp32.cpu", "a.onnx-fp32.cpu", "a.onnx-int8static.cpu"]
     assert [one.asked_for for one in planned] == [False, False, True]
 
 
-def test_the_registered_file_is_the_first_and_always_made() -> None:
+def test_plan_variants_starts_with_registered_file() -> None:
     assert _labels(_request(variants=("onnx-int8dyn",))) == ["onnx-fp32", "onnx-int8dyn"]
 
 
@@ -48,7 +48,7 @@ def test_the_registered_file_is_the_first_and_always_made() -> None:
         ("amx_bf16 avx512_fp16", {"openvino-bf16", "openvino-fp16"}),
     ],
 )
-def test_a_precision_is_made_where_the_cpu_computes_it(
+def test_plan_variants_follows_cpu_flags_for_precisions(
     flags: str, made: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cpuinfo = tmp_path / "cpuinfo"
@@ -59,20 +59,20 @@ def test_a_precision_is_made_where_the_cpu_computes_it(
     assert found & {"openvino-bf16", "openvino-fp16", "onnx-fp16"} == made
 
 
-def test_on_hardware_that_runs_nothing_of_the_kind_nothing_is_planned() -> None:
+def test_plan_variants_fails_without_runtime_for_hardware() -> None:
     with pytest.raises(OperatorError, match="no runtime that takes such a file runs on it"):
         plan_variants(_request(hardware=Hardware.INTEL_GPU), SourceFormat.EXPORTED_PROGRAM)
 
 
 @pytest.mark.parametrize("form", list(SourceFormat))
-def test_every_kind_of_variant_has_a_verdict_on_all_its_hardware(form: SourceFormat) -> None:
+def test_explain_recipes_covers_every_recipe_and_hardware(form: SourceFormat) -> None:
     verdicts = explain_recipes(_request(), form, tuple(Hardware), None)
     assert [(verdict.label, verdict.hardware) for verdict in verdicts] == [
         (recipe.label, hardware) for recipe in RECIPES[form] for hardware in Hardware if hardware in recipe.hardware
     ]
 
 
-def test_sources_stand_before_what_is_made_from_them() -> None:
+def test_recipes_follow_their_sources() -> None:
     for recipes in RECIPES.values():
         assert recipes[0].generator is GeneratorKind.AS_IS
         assert recipes[0].source is None
@@ -88,7 +88,7 @@ def _with_cores(monkeypatch: pytest.MonkeyPatch, there: int) -> None:
     monkeypatch.setattr("registry.plan.usable_cores", lambda: there)
 
 
-def test_variants_for_more_cores_are_their_source_with_more_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wide_variants_reuse_source_with_more_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     _with_cores(monkeypatch, 4)
     planned = plan_variants(_request(variants=("openvino-fp32", "onnx-int8dyn"), cores=(4, 2)), SourceFormat.ONNX)
     wide = {one.row.name: one for one in planned if one.is_wide}
@@ -101,8 +101,8 @@ def test_variants_for_more_cores_are_their_source_with_more_threads(monkeypatch:
     assert {one.threads for one in planned if not one.is_wide} == {1}
 
 
-def test_of_torch_there_are_no_variants_for_more_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its threads are the process's: a model beside one for more cores would have as many."""
+def test_wide_variants_exclude_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch's thread count is global to the process, so a wide variant would change other models on the worker."""
     _with_cores(monkeypatch, 2)
     monkeypatch.setattr("registry.plan.find_runtime", _anywhere)
     planned = plan_variants(_request(cores=(2,)), SourceFormat.EXPORTED_PROGRAM)
@@ -119,7 +119,7 @@ class _Anywhere:
         return Availability(available=True)
 
 
-def test_no_variant_is_made_for_more_cores_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plan_variants_refuses_more_cores_than_available(monkeypatch: pytest.MonkeyPatch) -> None:
     _with_cores(monkeypatch, 2)
     with pytest.raises(OperatorError, match="--cores 4: only 2 are here"):
         plan_variants(_request(cores=(4,)), SourceFormat.ONNX)
@@ -129,7 +129,7 @@ def test_no_variant_is_made_for_more_cores_than_there_are(monkeypatch: pytest.Mo
         _request(threads=2, cores=(2,), accuracy=0.9).check()
 
 
-def test_a_dry_run_says_why_not(make_model: MakeModel, tmp_path: Path) -> None:
+def test_dry_run_explains_omitted_variants(make_model: MakeModel, tmp_path: Path) -> None:
     reasons = _reasons(dry_run(_request(make_model())))
     assert reasons["onnx-fp32", "cpu"] == reasons["openvino-fp32", "cpu"] == reasons["onnx-int8dyn", "cpu"] == ""
     assert "converts FP16" in reasons["onnx-fp16", "cpu"]
@@ -142,22 +142,21 @@ def test_a_dry_run_says_why_not(make_model: MakeModel, tmp_path: Path) -> None:
     assert "no MatMul or Gemm to quantise" in _reasons(dry_run(_request(relu)))["onnx-int8dyn", "cpu"]
 
 
-def test_a_dry_run_without_onnx_says_what_to_install(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dry_run_without_onnx_names_package(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
     model = make_model()
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(OperatorError, match=r"infaas\[cpu\]"):
         dry_run(_request(model))
 
 
-def test_a_dry_run_refuses_what_is_no_model(tmp_path: Path) -> None:
+def test_dry_run_refuses_damaged_file(tmp_path: Path) -> None:
     damaged = tmp_path / "damaged.onnx"
     damaged.write_bytes(b"\x08\x09" + b"\xff" * 40)
     with pytest.raises(InvalidRequest, match="damaged"):
         dry_run(_request(damaged))
 
 
-def test_trees_have_no_variants_of_openvino() -> None:
-    """Said before anything is tried, and in words."""
+def test_explain_recipes_excludes_openvino_for_tree_ensembles() -> None:
     operators = {"TreeEnsembleClassifier", "Cast"}
     verdicts = explain_recipes(_request(), SourceFormat.ONNX, (Hardware.CPU,), operators)
     said = {verdict.label: verdict.reason for verdict in verdicts}

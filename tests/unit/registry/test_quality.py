@@ -1,4 +1,4 @@
-"""Measures of quality, and which of them outputs and labels suggest."""
+"""Tests of quality measures and of guessing the measure from outputs and labels."""
 
 import sys
 from types import SimpleNamespace
@@ -39,17 +39,17 @@ def _of(*values: float) -> np.ndarray[Any, Any]:
         ("agreement", SCORES, SCORES[::-1].tolist(), 0.5),
     ],
 )
-def test_each_measure_is_what_it_is_called(measure: str, outputs: Any, labels: Any, value: float) -> None:
+def test_quality_computes_each_measure(measure: str, outputs: Any, labels: Any, value: float) -> None:
     labels = np.array(labels, object if isinstance(labels[0], bytes) else None)
     assert quality(measure, outputs, labels) == pytest.approx(value)
 
 
 def half_right(outputs: Any, labels: Any) -> float:
-    """A measure of somebody's own."""
+    """User-defined measure."""
     return 0.5 if outputs.shape == (4, 3) and labels.shape == (4,) else 2.0
 
 
-def test_a_function_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quality_calls_user_function(monkeypatch: pytest.MonkeyPatch) -> None:
     name = f"{__name__}:half_right"
     check_measure(name)
     monkeypatch.setitem(sys.modules, __name__, sys.modules.get(__name__) or SimpleNamespace(half_right=half_right))
@@ -58,13 +58,13 @@ def test_a_function_measures(monkeypatch: pytest.MonkeyPatch) -> None:
         quality(name, SCORES, np.zeros(3))
 
 
-def test_a_function_that_fails_says_so() -> None:
+def test_quality_reports_failing_function() -> None:
     with pytest.raises(InvalidRequest, match=r"no\.such:thing failed: ModuleNotFoundError"):
         quality("no.such:thing", SCORES, np.zeros(4))
 
 
 @pytest.mark.parametrize("name", ["precision", "top-0", "top-x", "f1:", "os.system"])
-def test_unknown_measures_are_refused_with_those_there_are(name: str) -> None:
+def test_check_measure_lists_known_measures(name: str) -> None:
     with pytest.raises(InvalidRequest, match=r"there is no measure .* top-5, f1, f1-macro"):
         check_measure(name)
 
@@ -78,7 +78,7 @@ def test_unknown_measures_are_refused_with_those_there_are(name: str) -> None:
         ("cosine", [0.0, 1.0, 2.0, 0.0], "do not compare"),
     ],
 )
-def test_what_a_measure_cannot_compare_is_said(measure: str, labels: Any, said: str) -> None:
+def test_quality_refuses_incomparable_outputs_and_labels(measure: str, labels: Any, said: str) -> None:
     with pytest.raises(InvalidRequest, match=said):
         quality(measure, SCORES, np.array(labels))
 
@@ -100,9 +100,7 @@ def _output(*shape: int, datatype: str = "FP32") -> TensorSpec:
         (_output(3), [[1, 0, 1], [0, 0, 1], [0, 0, 0]], "f1-macro", False),
     ],
 )
-def test_the_measure_is_guessed_where_that_is_safe(
-    output: TensorSpec, labels: Any, measure: str, doubtful: bool
-) -> None:
+def test_guess_measure_guesses_unambiguous_cases(output: TensorSpec, labels: Any, measure: str, doubtful: bool) -> None:
     guess = guess_measure(output, np.array(labels) if isinstance(labels, list) else labels)
     assert (guess.measure, guess.doubtful) == (measure, doubtful)
 
@@ -117,12 +115,12 @@ def test_the_measure_is_guessed_where_that_is_safe(
         (_output(), [[0, 1], [1, 0], [0, 0]], "one label a row"),
     ],
 )
-def test_where_it_is_not_safe_there_is_a_hint(output: TensorSpec, labels: Any, hint: str) -> None:
+def test_guess_measure_gives_hint_for_ambiguous_cases(output: TensorSpec, labels: Any, hint: str) -> None:
     with pytest.raises(InvalidRequest, match=f"not clear: .*{hint}.*--measure"):
         guess_measure(output, np.array(labels))
 
 
-def test_an_embedding_is_not_taken_for_scores() -> None:
+def test_check_scores_refuses_embedding() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 20, 200)
     with pytest.raises(InvalidRequest, match=r"An embedding.*--measure cosine"):

@@ -1,4 +1,4 @@
-"""A registration, before it begins."""
+"""Tests of counting the steps of a registration before it starts."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +7,6 @@ from registry.register import step_count
 from registry.registration import Registration
 
 
-async def test_the_number_of_steps_is_known_beforehand(make_model: Callable[..., Path]) -> None:
+async def test_step_count_includes_sources_of_variants(make_model: Callable[..., Path]) -> None:
     request = Registration(architecture="a", task="b", file=make_model(), variants=("onnx-int8dyn",))
     assert await step_count(request) == 3

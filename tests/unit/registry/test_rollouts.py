@@ -1,4 +1,4 @@
-"""What may be done with the versions of a model, and in what order."""
+"""Tests of the transitions of a rollout."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from schemas.rows.rollout import Rollout, VersionEventKind
 ONE = Rollout(model="net", serving=1)
 
 
-def test_a_canary_grows_and_serves_in_the_end() -> None:
+def test_canary_grows_until_finished() -> None:
     tried, event = canary(ONE, 2, 0.05, "ann@here")
     assert (tried.serving, tried.candidate, tried.share) == (1, 2, 0.05)
     assert (event.version, event.kind, event.by) == (2, VersionEventKind.CANARY, "ann@here")
@@ -19,13 +19,13 @@ def test_a_canary_grows_and_serves_in_the_end() -> None:
     assert event.detail == "instead of version 1"
 
 
-def test_copies_and_a_share_go_together() -> None:
+def test_shadow_and_canary_can_be_combined() -> None:
     both, _ = shadow(canary(ONE, 2, 0.05, "")[0], 2, 0.1, "")
     assert (both.share, both.shadow) == (0.05, 0.1)
     assert rolled_back(both, "")[0] == ONE
 
 
-def test_a_rollback_takes_back_what_is_tried_and_then_what_was_finished() -> None:
+def test_rollback_reverts_candidate_then_finished_version() -> None:
     served, _ = finished(ONE, 2, VersionEventKind.SERVING, "")
     tried, _ = canary(served, 3, 0.5, "")
     back, event = rolled_back(tried, "")
@@ -38,7 +38,7 @@ def test_a_rollback_takes_back_what_is_tried_and_then_what_was_finished() -> Non
         rolled_back(back, "")
 
 
-def test_one_version_is_tried_at_a_time_and_never_the_one_that_serves() -> None:
+def test_rollout_refuses_second_candidate_and_serving_version() -> None:
     tried, _ = canary(ONE, 2, 0.05, "")
     with pytest.raises(OperatorError, match="version 2 of net is being tried"):
         canary(tried, 3, 0.05, "")

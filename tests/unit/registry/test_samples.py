@@ -1,4 +1,4 @@
-"""Labelled files: what is refused, and that calibration and measurement share nothing."""
+"""Tests of reading, splitting and saving samples."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +16,7 @@ SCORES = TensorSpec(name="scores", datatype="FP32", shape=(-1, 3))
 MODEL = Signature(inputs=(TensorSpec(name="x", datatype="FP32", shape=(-1, 4)),), outputs=(SCORES,))
 
 
-def test_calibration_and_measurement_share_no_row(make_samples: Callable[..., Path]) -> None:
+def test_read_samples_separates_calibration_and_measurement(make_samples: Callable[..., Path]) -> None:
     samples = read_samples(MODEL, make_samples(), None, SCORES, 1000)
     assert samples.calibration is not None
     measured = {row.tobytes() for row in samples.inputs["x"]}
@@ -25,7 +25,7 @@ def test_calibration_and_measurement_share_no_row(make_samples: Callable[..., Pa
     assert not measured & calibrated
 
 
-def test_the_split_is_the_same_at_each_run_and_keeps_labels_with_rows(make_samples: Callable[..., Path]) -> None:
+def test_read_samples_split_is_deterministic_and_keeps_labels(make_samples: Callable[..., Path]) -> None:
     first, second = (read_samples(MODEL, make_samples(), None, SCORES, 50) for _ in range(2))
     assert first.count == 50
     assert np.array_equal(first.inputs["x"], second.inputs["x"])
@@ -35,32 +35,32 @@ def test_the_split_is_the_same_at_each_run_and_keeps_labels_with_rows(make_sampl
     assert [known[row.tobytes()] for row in first.inputs["x"]] == first.labels.tolist()
 
 
-def test_a_calibration_file_leaves_all_labelled_rows_to_the_measurement(make_samples: Callable[..., Path]) -> None:
+def test_read_samples_measures_all_rows_with_calibration_file(make_samples: Callable[..., Path]) -> None:
     apart = make_samples("apart.npz", 30, label=None)
     assert read_samples(MODEL, make_samples(), apart, SCORES, 1000).count == 200
 
 
-def test_where_nothing_is_calibrated_all_rows_measure(make_samples: Callable[..., Path]) -> None:
+def test_read_labelled_measures_all_rows(make_samples: Callable[..., Path]) -> None:
     samples = read_labelled(MODEL, make_samples(), SCORES, 1000, ())
     assert (samples.count, samples.calibration) == (200, None)
     assert read_labelled(MODEL, make_samples(), SCORES, 50, ()).count == 50
 
 
-def test_inputs_without_labels_are_split_for_a_declared_accuracy(make_samples: Callable[..., Path]) -> None:
+def test_read_samples_splits_unlabelled_inputs(make_samples: Callable[..., Path]) -> None:
     samples = read_samples(MODEL, None, make_samples("apart.npz", 30), SCORES, 1000)
     assert samples.labels is None
     assert samples.calibration is not None
     assert (samples.count, len(samples.calibration["x"])) == (15, 15)
 
 
-def test_without_any_file_inputs_are_made_up() -> None:
+def test_read_samples_generates_inputs_without_files() -> None:
     samples = read_samples(MODEL, None, None, SCORES, 1000)
     assert not samples.real
     assert samples.inputs["x"].shape == (64, 4)
 
 
 @pytest.mark.parametrize(("datatype", "shape"), [("FP32", (-1, -1)), ("BYTES", (-1, 1))])
-def test_inputs_that_cannot_be_made_up_are_asked_for(datatype: str, shape: tuple[int, ...]) -> None:
+def test_read_samples_requires_examples_for_texts_and_free_sizes(datatype: str, shape: tuple[int, ...]) -> None:
     model = Signature(inputs=(TensorSpec(name="x", datatype=datatype, shape=shape),), outputs=(SCORES,))
     with pytest.raises(InvalidRequest, match="give example inputs"):
         read_samples(model, None, None, SCORES, 1000)
@@ -82,18 +82,18 @@ def test_inputs_that_cannot_be_made_up_are_asked_for(datatype: str, shape: tuple
         ({"x": np.zeros((5, 4), np.float32), "label": np.zeros(5, np.int64)}, "at least 10"),
     ],
 )
-def test_what_does_not_fit_is_named(make_samples: Callable[..., Path], changes: dict[str, Any], said: str) -> None:
+def test_read_samples_names_mismatches(make_samples: Callable[..., Path], changes: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidRequest, match=said):
         read_samples(MODEL, make_samples(**changes), None, SCORES, 1000)
 
 
-def test_integers_become_what_the_model_takes(make_samples: Callable[..., Path]) -> None:
+def test_read_samples_converts_integers_to_input_datatype(make_samples: Callable[..., Path]) -> None:
     samples = read_samples(MODEL, make_samples(x=np.ones((200, 4), np.uint8)), None, SCORES, 1000)
     assert samples.inputs["x"].dtype == np.float32
 
 
-def test_bytes_pass_to_another_process_as_they_are(tmp_path: Path) -> None:
-    """An image may well end in zeros."""
+def test_save_arrays_keeps_trailing_zero_bytes(tmp_path: Path) -> None:
+    """Encoded images may end in zero bytes, which numpy's byte strings would drop."""
     values = np.array([[b"a\0\0"], [b""], ["\u00e9".encode()]], object)
     save_arrays(tmp_path / "rows", {"text": values, "x": np.ones(3)})
     read = load_arrays(tmp_path / "rows")
@@ -101,7 +101,7 @@ def test_bytes_pass_to_another_process_as_they_are(tmp_path: Path) -> None:
     assert read["x"].tolist() == [1, 1, 1]
 
 
-def test_other_files_are_refused(tmp_path: Path) -> None:
+def test_read_samples_refuses_invalid_and_missing_files(tmp_path: Path) -> None:
     path = tmp_path / "x.npz"
     path.write_bytes(b"no archive")
     with pytest.raises(InvalidRequest, match=r"no \.npz of plain arrays"):
@@ -110,6 +110,6 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         read_samples(MODEL, tmp_path / "none.npz", None, SCORES, 1000)
 
 
-def test_arrays_that_cannot_be_written_are_an_operators_error(tmp_path: Path) -> None:
+def test_save_arrays_reports_write_failure(tmp_path: Path) -> None:
     with pytest.raises(OperatorError, match="cannot write"):
         save_arrays(tmp_path / "nowhere" / "x.npz", {"x": np.zeros(1)})

@@ -1,4 +1,4 @@
-"""Signatures as read from models, and as compared with tasks."""
+"""Tests of reading signatures from models and of comparing them with tasks."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +27,7 @@ def _spec(name: str, datatype: str, *shape: int) -> TensorSpec:
     return TensorSpec(name=name, datatype=datatype, shape=shape)
 
 
-def test_reads_names_datatypes_and_shapes(make_model: Callable[..., Path]) -> None:
+def test_read_signature_reads_names_datatypes_and_shapes(make_model: Callable[..., Path]) -> None:
     assert read_signature(make_model(), SourceFormat.ONNX) == Signature(inputs=(X,), outputs=(SCORES,))
 
 
@@ -41,19 +41,21 @@ def test_reads_names_datatypes_and_shapes(make_model: Callable[..., Path]) -> No
         ({"datatype": TensorProto.BFLOAT16, "weights": np.ones((4, 3), np.float32)}, "no datatype|not a valid"),
     ],
 )
-def test_what_cannot_be_served_is_refused(make_model: Callable[..., Path], change: dict[str, Any], said: str) -> None:
+def test_read_signature_refuses_unservable_models(
+    make_model: Callable[..., Path], change: dict[str, Any], said: str
+) -> None:
     with pytest.raises(InvalidRequest, match=said):
         read_signature(make_model(**change), SourceFormat.ONNX)
 
 
-def test_a_broken_file_is_refused(tmp_path: Path, make_model: Callable[..., Path]) -> None:
+def test_read_signature_refuses_truncated_file(tmp_path: Path, make_model: Callable[..., Path]) -> None:
     path = tmp_path / "half.onnx"
     path.write_bytes(make_model().read_bytes()[:60])
     with pytest.raises(InvalidRequest, match=r"damaged|not a valid"):
         read_signature(path, SourceFormat.ONNX)
 
 
-def test_a_map_as_output_is_refused(tmp_path: Path) -> None:
+def test_read_signature_refuses_sequence_output(tmp_path: Path) -> None:
     sequence = helper.make_tensor_sequence_value_info("scores", TensorProto.FLOAT, None)
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 4])
     graph = helper.make_graph([helper.make_node("SequenceConstruct", ["x"], ["scores"])], "g", [x], [sequence])
@@ -63,7 +65,7 @@ def test_a_map_as_output_is_refused(tmp_path: Path) -> None:
         read_signature(path, SourceFormat.ONNX)
 
 
-def test_a_model_may_ignore_inputs_and_take_wider_ones() -> None:
+def test_check_task_allows_unused_and_wider_inputs() -> None:
     check_task(TASK, Signature(inputs=(_spec("x", "FP32", -1, -1),), outputs=(SCORES,)))
 
 
@@ -80,12 +82,14 @@ def test_a_model_may_ignore_inputs_and_take_wider_ones() -> None:
         ((X,), (_spec("scores", "FP32", -1, 2),), "output 'scores'"),
     ],
 )
-def test_each_difference_is_named(inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], said: str) -> None:
+def test_check_task_names_each_difference(
+    inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], said: str
+) -> None:
     with pytest.raises(InvalidRequest, match=said):
         check_task(TASK, Signature(inputs=inputs, outputs=outputs))
 
 
-def test_the_scores_must_be_named_where_there_are_several() -> None:
+def test_signature_output_requires_name_if_ambiguous() -> None:
     embedded, pooled = _spec("embedded", "FP32", -1, 8), _spec("pooled", "FP32", -1, 8)
     named = Signature(inputs=(X,), outputs=(pooled, SCORES))
     assert named.output(None) == SCORES
@@ -98,7 +102,7 @@ def test_the_scores_must_be_named_where_there_are_several() -> None:
         several.output("logits")
 
 
-def test_the_size_of_a_vocabulary_bounds_the_input(tmp_path: Path) -> None:
+def test_read_signature_bounds_ids_by_vocabulary(tmp_path: Path) -> None:
     for file in ("sent_fasttext.onnx", "sent_textcnn.onnx"):
         signature = read_signature(DATA / file, SourceFormat.ONNX)
         assert [(spec.name, spec.below) for spec in signature.inputs] == [
@@ -107,13 +111,13 @@ def test_the_size_of_a_vocabulary_bounds_the_input(tmp_path: Path) -> None:
         ]
 
 
-def test_a_table_of_positions_bounds_the_length(tmp_path: Path) -> None:
+def test_read_signature_bounds_length_by_position_table(tmp_path: Path) -> None:
     build_minilm(3, tmp_path / "minilm.onnx")
     ids, mask = read_signature(tmp_path / "minilm.onnx", SourceFormat.ONNX).inputs
     assert (ids.below, ids.longest, mask.longest) == (30522, 512, 512)
 
 
-def test_a_table_is_found_behind_what_only_reshapes_ids() -> None:
+def test_id_bounds_follows_casts_and_reshapes() -> None:
     nodes = [
         helper.make_node("Cast", ["ids"], ["whole"], to=TensorProto.INT64),
         helper.make_node("Unsqueeze", ["whole", "axis"], ["wide"]),
@@ -128,7 +132,7 @@ def test_a_table_is_found_behind_what_only_reshapes_ids() -> None:
     assert id_bounds(helper.make_graph(nodes, "g", [ids], [], weights)) == {"ids": 7}
 
 
-def test_a_table_must_have_all_rows_that_the_task_lets_in() -> None:
+def test_check_task_requires_rows_for_all_allowed_ids() -> None:
     ids = TensorSpec(name="ids", datatype="INT64", shape=(-1, 4), below=10)
     task = Task(name="t", inputs=(ids,), outputs=(SCORES,))
     for rows in (None, 10, 11):

@@ -1,4 +1,4 @@
-"""What a variant answers, computed as a worker would compute it."""
+"""Tests of `ComputeOutputs`: outputs of a variant, computed as on a worker."""
 
 from pathlib import Path
 
@@ -16,8 +16,8 @@ TOKENS = tuple(TensorSpec(name=name, datatype="INT64", shape=(-1, -1)) for name 
 
 
 @pytest.mark.parametrize("mixes", [True, False])
-def test_texts_are_padded_only_where_that_changes_no_answer(tmp_path: Path, mixes: bool) -> None:
-    """This model takes a place that was padded for a bad word."""
+def test_compute_outputs_pads_texts_only_if_lengths_mix(tmp_path: Path, mixes: bool) -> None:
+    """The model counts each padded position as a bad word."""
     step = ComputeOutputs(
         artifact=text_model(tmp_path / "text.onnx", masked=False),
         runtime="onnx",

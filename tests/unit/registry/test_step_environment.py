@@ -1,4 +1,4 @@
-"""What the process of a step gets of the environment of who starts it."""
+"""Tests of the environment that a step's process inherits."""
 
 import pytest
 
@@ -18,15 +18,15 @@ NEEDED = (
 
 
 @pytest.mark.parametrize("name", SECRETS)
-def test_a_secret_is_kept_back(name: str) -> None:
+def test_step_environment_removes_secrets(name: str) -> None:
     assert step_environment({name: "sesame", "PATH": "/bin"}) == {"PATH": "/bin"}
 
 
 @pytest.mark.parametrize("name", NEEDED)
-def test_what_libraries_need_is_given(name: str) -> None:
+def test_step_environment_keeps_library_variables(name: str) -> None:
     assert step_environment({name: "x"}) == {name: "x"}
 
 
-def test_what_else_one_needs_an_operator_names() -> None:
+def test_step_environment_keeps_names_given_by_operator() -> None:
     environment = {"LM_LICENSE_FILE": "1", "VENDOR_A": "2", "VENDORS": "3", ENV: "LM_LICENSE_FILE, VENDOR_*"}
     assert step_environment(environment) == {"LM_LICENSE_FILE": "1", "VENDOR_A": "2"}

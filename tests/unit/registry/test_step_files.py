@@ -1,4 +1,4 @@
-"""Files of steps, and how little a step is believed."""
+"""Tests of the files of steps and of the checks on an untrusted step's results."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,7 @@ from schemas.rows.processing import Processing, Tokenise
 
 @pytest.fixture
 def own(tmp_path: Path) -> tuple[OwnFolders, Path, Path]:
-    """Folders of a step that reads `real/read` and writes `real/target`; its own one, and the real one."""
+    """Folders of a step that reads `real/read` and writes `real/target`; also its own folder and the real one."""
     real, folder = tmp_path / "real", tmp_path / "step"
     real.mkdir()
     folder.mkdir()
@@ -24,7 +24,7 @@ def own(tmp_path: Path) -> tuple[OwnFolders, Path, Path]:
     return OwnFolders(folder, StepFiles((real / "read",), (real / "target",))), folder / "0", real
 
 
-def test_only_files_that_were_to_be_written_are_taken_over(own: tuple[OwnFolders, Path, Path]) -> None:
+def test_take_over_moves_only_declared_outputs(own: tuple[OwnFolders, Path, Path]) -> None:
     folders, inside, real = own
     for name in ("target", "target.data", "other", "read"):
         (inside / name).write_text(f"new {name}")
@@ -34,8 +34,8 @@ def test_only_files_that_were_to_be_written_are_taken_over(own: tuple[OwnFolders
 
 
 @pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
-def test_other_things_than_plain_files_are_refused(own: tuple[OwnFolders, Path, Path], kind: str) -> None:
-    """A link would have us publish whatever it leads to."""
+def test_take_over_refuses_links_pipes_and_folders(own: tuple[OwnFolders, Path, Path], kind: str) -> None:
+    """Following a link would publish the file that it points to."""
     folders, inside, real = own
     match kind:
         case "link":
@@ -50,7 +50,7 @@ def test_other_things_than_plain_files_are_refused(own: tuple[OwnFolders, Path, 
 
 
 @pytest.mark.parametrize("file", ["/etc/passwd", "model/../../etc/passwd", "target/../secret", "model-of-others"])
-def test_a_result_may_name_files_of_the_step_only(tmp_path: Path, file: str) -> None:
+def test_check_result_refuses_files_outside_step(tmp_path: Path, file: str) -> None:
     step = ImportModel(tmp_path / "model", tmp_path / "target")
     named = Processing(before=Tokenise(tokenizer=str(tmp_path / file), max_tokens=8))
     for wrong in (
@@ -63,7 +63,7 @@ def test_a_result_may_name_files_of_the_step_only(tmp_path: Path, file: str) -> 
     check_result(step, ImportedModel(file=step.target, name="m", kind="k"))
 
 
-def test_paths_of_a_step_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_step_files_makes_paths_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     files = step_files(GenerateVariant(GeneratorKind.FP16, Path("a"), Path("b"), None, hardware="cuda"))
     assert files == StepFiles((tmp_path / "a",), (tmp_path / "b", tmp_path / "b.pt2"), devices=True)

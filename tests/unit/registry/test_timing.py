@@ -1,4 +1,4 @@
-"""Timing in rounds: what meets a busy machine does not count, and what cannot be settled says so."""
+"""Tests of timing in rounds on quiet and busy machines."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from registry.pipeline.cores import RunObserver, pinned_to_quiet_cores
 from registry.pipeline.timing import Case, Run, agreeing, summarise, time_cases
 
 LONG_S = 0.03
-"""Two such runs fill a round."""
+"""Duration of a run, in seconds; two such runs fill a round."""
 
 
 def quiet(wall_s: float = LONG_S) -> Run:
@@ -24,31 +24,31 @@ def disturbed(lost_s: float) -> Run:
 
 
 def case(*runs: Run, then: Run) -> Case:
-    """The runs in their order, and `then` for ever."""
+    """Return a case that yields these runs in order, then `then` forever."""
     following: Iterator[Run] = chain(runs, repeat(then))
     return lambda turn: next(following)
 
 
-def test_a_quiet_machine_takes_three_rounds() -> None:
+def test_time_cases_takes_three_rounds_on_quiet_machine() -> None:
     timing = time_cases([case(then=quiet())])[0]
     assert (timing.p50_s, timing.p99_s, timing.cpu_s) == (LONG_S, LONG_S, LONG_S)
     assert (timing.runs, timing.discarded, timing.noise) == (6, 0, 0.0)
 
 
-def test_runs_that_lost_their_core_are_discarded() -> None:
+def test_time_cases_discards_runs_that_lost_core() -> None:
     warm_up = [quiet(), quiet()]
     mixed = [quiet(), disturbed(0.05), quiet(), disturbed(0.05), quiet(), quiet()]
     timing = time_cases([case(*warm_up, *mixed, then=quiet())])[0]
     assert (timing.p50_s, timing.p99_s, timing.discarded) == (LONG_S, LONG_S, 2)
 
 
-def test_warm_up_goes_on_until_it_is_stable() -> None:
+def test_time_cases_warms_up_until_stable() -> None:
     timing = time_cases([case(quiet(0.09), quiet(0.06), quiet(0.04), quiet(), then=quiet())])[0]
     assert (timing.p99_s, timing.discarded) == (LONG_S, 0)
 
 
-def test_a_slow_phase_is_outlived() -> None:
-    """Contention of which a process is told nothing: every run has its core, and takes half as long again."""
+def test_time_cases_continues_after_slow_phase() -> None:
+    """Contention that the process cannot observe: no run loses its core, but each takes 1.5 times as long."""
     slow = [quiet(1.5 * LONG_S)] * 5
     looked: list[bool] = []
     timing = time_cases([case(*slow, then=quiet())], lambda: looked.append(True))[0]
@@ -57,7 +57,7 @@ def test_a_slow_phase_is_outlived() -> None:
     assert looked
 
 
-def test_cases_take_turns() -> None:
+def test_time_cases_alternates_cases() -> None:
     turns: list[str] = []
 
     def named(name: str) -> Case:
@@ -72,13 +72,13 @@ def test_cases_take_turns() -> None:
 
 
 @pytest.mark.parametrize("lost_s", [0.03, 0.3])
-def test_what_was_never_quiet_counts_without_its_loss_and_is_noisy(lost_s: float) -> None:
+def test_time_cases_subtracts_loss_if_never_quiet(lost_s: float) -> None:
     timing = time_cases([case(then=disturbed(lost_s))])[0]
     assert timing.p50_s == pytest.approx(LONG_S)
     assert timing.noise == pytest.approx(lost_s / (LONG_S + lost_s))
 
 
-def test_what_never_agrees_ends_within_its_budget() -> None:
+def test_time_cases_stops_at_budget_without_agreement() -> None:
     lengths = (LONG_S * 1.3**step for step in range(1000))
     timing = time_cases([lambda _turn: quiet(next(lengths))])[0]
     assert timing.noise > 0.1
@@ -86,7 +86,7 @@ def test_what_never_agrees_ends_within_its_budget() -> None:
 
 
 @given(st.lists(st.lists(st.floats(1e-6, 1.0), min_size=1, max_size=5), min_size=3, max_size=12))
-def test_rounds_that_agree_are_close_and_the_summary_is_of_them(walls: list[list[float]]) -> None:
+def test_agreeing_rounds_are_close_and_summarised(walls: list[list[float]]) -> None:
     rounds = [[quiet(wall_s) for wall_s in round_] for round_ in walls]
     timing, found = summarise(rounds), agreeing(rounds)
     assert timing.runs + timing.discarded == sum(map(len, rounds))
@@ -102,7 +102,7 @@ def _busy_loop(turns: int) -> Callable[[], object]:
     return lambda: sum(range(turns))
 
 
-def test_a_real_run_is_observed() -> None:
+def test_run_observer_measures_real_run() -> None:
     with pinned_to_quiet_cores(1) as find_quiet, RunObserver(1) as observer:
         find_quiet()
         run = observer.observe(_busy_loop(100_000))
@@ -111,7 +111,7 @@ def test_a_real_run_is_observed() -> None:
     assert 0 <= run.lost_s <= run.wall_s
 
 
-def test_cores_are_given_back() -> None:
+def test_pinned_to_quiet_cores_restores_affinity() -> None:
     before = os.sched_getaffinity(0)
     with pinned_to_quiet_cores(1):
         assert len(os.sched_getaffinity(0)) == 1

@@ -1,4 +1,4 @@
-"""Which outputs make a variant wrong."""
+"""Tests of verifying the outputs of references and variants."""
 
 from typing import Any
 
@@ -49,7 +49,7 @@ def _reference(samples: Samples, scores: np.ndarray[Any, Any], accuracy: float) 
         ({"scores": SCORES}, ""),
     ],
 )
-def test_malformed_outputs_are_named(outputs: dict[str, Any], said: str) -> None:
+def test_malformed_names_invalid_outputs(outputs: dict[str, Any], said: str) -> None:
     found = malformed(outputs, SPECS, 100)
     assert bool(found) == bool(said)
     if said:
@@ -57,31 +57,31 @@ def test_malformed_outputs_are_named(outputs: dict[str, Any], said: str) -> None
             verify_reference(LABELLED, SPECS, ACCURACY_OF_SCORES, outputs, {}, None)
 
 
-def test_a_reference_has_its_measured_or_its_declared_accuracy() -> None:
+def test_verify_reference_measures_or_takes_declared_accuracy() -> None:
     measured = verify_reference(LABELLED, SPECS, ACCURACY_OF_SCORES, {"scores": _wrong_on(10)}, {}, None)
     assert measured.accuracy == Accuracy(0.9, AccuracySource.MEASURED, 100)
     declared = verify_reference(UNLABELLED, SPECS, ACCURACY_OF_SCORES, {"scores": SCORES}, {}, 0.7)
     assert declared.accuracy == Accuracy(0.7, AccuracySource.DECLARED)
 
 
-def test_a_reference_that_mixes_its_batch_is_refused() -> None:
+def test_verify_reference_refuses_batch_dependent_outputs() -> None:
     alone = {"scores": SCORES[:4] + np.float32(1)}
     with pytest.raises(InvalidRequest, match="depends on the other inputs"):
         verify_reference(LABELLED, SPECS, ACCURACY_OF_SCORES, {"scores": SCORES}, alone, None)
 
 
 @pytest.mark.parametrize(("wrong", "refused"), [(0, False), (5, False), (6, True), (60, True)])
-def test_five_points_of_accuracy_may_be_lost(wrong: int, refused: bool) -> None:
+def test_verify_variant_allows_loss_of_five_points(wrong: int, refused: bool) -> None:
     found = verify_variant(_reference(LABELLED, SCORES, 1.0), {"scores": _wrong_on(wrong)})
     assert found.accuracy.value == 1 - wrong / 100
     assert bool(found.refusal) == refused
 
 
-def test_a_better_variant_is_no_fault() -> None:
+def test_verify_variant_accepts_more_accurate_variant() -> None:
     assert not verify_variant(_reference(LABELLED, _wrong_on(50), 0.5), {"scores": SCORES}).refusal
 
 
-def test_without_labels_disagreement_lowers_the_declared_accuracy_and_then_refuses() -> None:
+def test_verify_variant_without_labels_uses_disagreement() -> None:
     reference = _reference(UNLABELLED, SCORES, 0.8)
     close = verify_variant(reference, {"scores": _wrong_on(3)})
     assert close.accuracy.value == pytest.approx(0.77)
@@ -90,7 +90,7 @@ def test_without_labels_disagreement_lowers_the_declared_accuracy_and_then_refus
     assert "94.0%" in far.refusal
 
 
-def test_values_agree_within_five_percent_of_their_range() -> None:
+def test_agreement_tolerates_five_percent_of_range() -> None:
     reference = np.linspace(0, 10, 100)
     assert agreement(reference + 0.4, reference) == 1.0
     assert agreement(reference + 0.6, reference) == 0.0

@@ -1,4 +1,4 @@
-"""Builds: known by what is to be done, wherever its files lie; and how they end."""
+"""Tests of builds: their identity, their JSON form and their outcomes."""
 
 from pathlib import Path
 
@@ -26,11 +26,11 @@ def measured(folder: str, threads: int = 1) -> MeasureVariant:
 
 
 def build_of(step: MeasureVariant | GenerateVariant, run: str = "") -> Build:
-    """The build as another machine would know it: files by their names here, which stand for their contents."""
+    """Return the build with file names in place of paths; the names stand for content hashes."""
     return Build(step=with_files(step, lambda file: Path(file.name), lambda file: Path(f"to-{file.name}")), run=run)
 
 
-def test_the_same_step_is_the_same_build_wherever_its_files_are() -> None:
+def test_build_id_is_independent_of_file_locations() -> None:
     assert build_of(measured("/here")).id == build_of(measured("/there")).id
     assert build_of(measured("/here")).id != build_of(measured("/here", threads=2)).id
     assert build_of(measured("/here")).id != build_of(measured("/here"), run="again").id
@@ -45,7 +45,7 @@ def test_the_same_step_is_the_same_build_wherever_its_files_are() -> None:
         ),
     ],
 )
-def test_a_build_travels_as_json_and_names_no_place(step: MeasureVariant | GenerateVariant) -> None:
+def test_build_request_round_trips_without_paths(step: MeasureVariant | GenerateVariant) -> None:
     build = build_of(step)
     sent = msgspec.json.encode(BuildRequest.of(build, 5))
     assert b"/here" not in sent
@@ -53,12 +53,12 @@ def test_a_build_travels_as_json_and_names_no_place(step: MeasureVariant | Gener
 
 
 @pytest.mark.parametrize("error", [InvalidRequest("a"), NotApplicable("a"), ModelFailed("a"), StepCrashed("a")])
-def test_what_a_step_raised_is_raised_where_it_was_asked_for(error: Exception) -> None:
+def test_build_outcome_raises_error_of_step(error: Exception) -> None:
     outcome = BuildOutcome.of_error(error)
     with pytest.raises(type(error).__mro__[1] if isinstance(error, StepCrashed) else type(error), match=r"^a$"):
         outcome.result(str, "cuda-0")
 
 
-def test_what_is_wrong_with_a_worker_names_it() -> None:
+def test_build_outcome_names_worker_in_operator_errors() -> None:
     with pytest.raises(OperatorError, match=r"^cuda-0: the disk is full$"):
         BuildOutcome.of_error(OperatorError("the disk is full")).result(str, "cuda-0")

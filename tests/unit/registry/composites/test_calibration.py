@@ -1,4 +1,4 @@
-"""Thresholds by what they give on labelled rows, and which cascades are worth having."""
+"""Tests of the calibration of thresholds and of the proposal of cascades."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from schemas.registrations import CascadePoint
 ROWS = st.lists(st.tuples(st.floats(0.0, 1.0), st.booleans(), st.booleans()), min_size=1, max_size=50)
 
 
-def test_a_threshold_escalates_what_is_below_it() -> None:
+def test_cascade_point_escalates_rows_below_threshold() -> None:
     confidence = np.array([0.5, 0.7, 0.9, 0.99])
     first, then = np.array([False, False, True, True]), np.array([True, True, True, False])
     assert cascade_point(0.9, confidence, first, then) == CascadePoint(0.9, 0.5, 1.0)
@@ -28,7 +28,7 @@ def test_a_threshold_escalates_what_is_below_it() -> None:
 
 
 @given(ROWS)
-def test_a_curve_escalates_ever_more_and_says_what_the_rows_say(rows: list[tuple[float, bool, bool]]) -> None:
+def test_cascade_curve_is_monotonic_and_matches_rows(rows: list[tuple[float, bool, bool]]) -> None:
     confidence, first, then = (np.array(column) for column in zip(*rows, strict=True))
     curve = cascade_curve(confidence, first, then)
     assert [p.threshold for p in curve] == sorted({p.threshold for p in curve})
@@ -40,9 +40,7 @@ def test_a_curve_escalates_ever_more_and_says_what_the_rows_say(rows: list[tuple
 
 
 @given(ROWS, st.floats(0.0, 1.0))
-def test_the_point_found_is_accurate_enough_and_none_escalates_less(
-    rows: list[tuple[float, bool, bool]], minimum: float
-) -> None:
+def test_point_for_escalates_least_at_minimum_accuracy(rows: list[tuple[float, bool, bool]], minimum: float) -> None:
     confidence, first, then = (np.array(column) for column in zip(*rows, strict=True))
     curve = cascade_curve(confidence, first, then)
     if all(point.accuracy < minimum for point in curve):
@@ -54,7 +52,7 @@ def test_the_point_found_is_accurate_enough_and_none_escalates_less(
     assert all(point.escalated >= found.escalated for point in curve if point.accuracy >= minimum)
 
 
-def test_default_points_go_from_cheap_to_accurate() -> None:
+def test_default_points_are_ordered_from_cheap_to_accurate() -> None:
     random = np.random.default_rng(0)
     confidence = random.uniform(0.5, 1.0, 4000)
     first = random.random(4000) < confidence
@@ -65,17 +63,17 @@ def test_default_points_go_from_cheap_to_accurate() -> None:
     assert points[0].accuracy < points[1].accuracy < points[2].accuracy <= then.mean()
 
 
-def test_a_label_says_the_threshold() -> None:
+def test_threshold_label_contains_digits() -> None:
     assert [threshold_label(t) for t in (0.7, 0.995, 1.0, 0.05)] == ["t700", "t995", "t1000", "t050"]
 
 
 def record(name: str, input_s: float, accuracy: float, *, knows: bool = True) -> StageRecord:
-    """A variant that is right on the first rows; if it `knows`, it is sure of these only."""
+    """Return a variant that is right on the first rows; if `knows`, it is confident only of them."""
     right = np.arange(1000) < 1000 * accuracy
     return StageRecord(name, input_s, right, np.where(right & knows, 0.95, 0.55))
 
 
-def test_a_cascade_is_proposed_where_it_beats_a_variant_at_its_accuracy() -> None:
+def test_propose_cascades_finds_cheaper_equally_accurate_cascade() -> None:
     proposals = propose_cascades([record("small", 0.001, 0.8), record("large", 0.010, 0.9)])
     assert [(p.first, p.then, p.beats) for p in proposals] == [("small", "large", "large")]
     assert proposals[0].point.escalated == pytest.approx(0.2)
@@ -84,11 +82,11 @@ def test_a_cascade_is_proposed_where_it_beats_a_variant_at_its_accuracy() -> Non
     assert proposals[0].saving == pytest.approx(0.7, abs=0.01)
 
 
-def test_none_is_proposed_where_the_first_does_not_know_what_it_knows() -> None:
+def test_propose_cascades_requires_calibrated_confidence() -> None:
     assert propose_cascades([record("small", 0.001, 0.8, knows=False), record("large", 0.010, 0.9)]) == ()
 
 
-def test_none_is_proposed_to_save_next_to_nothing_or_to_beat_what_is_beaten() -> None:
+def test_propose_cascades_omits_small_savings_and_slow_variants() -> None:
     assert propose_cascades([record("small", 0.008, 0.8), record("large", 0.010, 0.9)]) == ()
     proposals = propose_cascades([record("small", 0.001, 0.8), record("large", 0.010, 0.9), record("slow", 0.1, 0.9)])
     assert [p.beats for p in proposals] == ["large"]

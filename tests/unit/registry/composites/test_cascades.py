@@ -1,4 +1,4 @@
-"""Which tasks may have cascades."""
+"""Tests of the conditions that a task must meet for a cascade."""
 
 import pytest
 from msgspec.structs import replace
@@ -9,13 +9,13 @@ from tests.store_rows import a_task
 
 
 @pytest.mark.parametrize("measure", ["1-nrmse", "f1", "agreement"])
-def test_only_answers_that_are_right_or_wrong_can_be_calibrated(measure: str) -> None:
+def test_check_cascadable_requires_accuracy_by_right_answers(measure: str) -> None:
     check_cascadable(a_task())
     with pytest.raises(InvalidRequest, match=f"is measured by {measure}"):
         check_cascadable(replace(a_task(), measure=measure))
 
 
-def test_answers_of_any_size_cannot_be_one() -> None:
+def test_check_cascadable_requires_outputs_of_fixed_size() -> None:
     task = a_task()
     with pytest.raises(InvalidRequest, match="all are of one size"):
         check_cascadable(replace(task, outputs=(replace(task.outputs[0], shape=(-1, -1)),)))

@@ -1,4 +1,4 @@
-"""What may feed what, and what a chain does with it."""
+"""Tests of the feeds of chains and of `ChainSession`."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ def target(**inputs: tuple[int, ...]) -> Task:
     return task("after", inputs, {"scores": (-1, 3)})
 
 
-def test_an_input_is_fed_by_what_is_declared_or_of_its_name_or_the_only_one() -> None:
+def test_wire_prefers_declared_then_equal_name_then_only_output() -> None:
     assert wire(source(x=(-1, 4), y=(-1, 4)), target(x=(-1, 4)), {}) == {"x": Feed(output="x")}
     assert wire(source(x=(-1, 4), y=(-1, 4)), target(x=(-1, 4)), {"x": "y"}) == {"x": Feed(output="y")}
     assert wire(source(scaled=(-1, 4)), target(x=(-1, -1)), {}) == {"x": Feed(output="scaled")}
@@ -52,12 +52,12 @@ def test_an_input_is_fed_by_what_is_declared_or_of_its_name_or_the_only_one() ->
         (source(a=(-1,)), target(x=(-1, 4), y=(-1, 4)), {}, "has no output for the input 'x'"),
     ],
 )
-def test_what_does_not_fit_says_what_to_declare(before: Task, after: Task, declared: dict[str, str], text: str) -> None:
+def test_wire_refuses_unsuitable_outputs(before: Task, after: Task, declared: dict[str, str], text: str) -> None:
     with pytest.raises(InvalidRequest, match=text):
         wire(before, after, declared)
 
 
-def test_other_datatypes_do_not_fit() -> None:
+def test_wire_refuses_other_datatypes() -> None:
     numbers = Task(name="after", inputs=(TensorSpec(name="x", datatype="INT64", shape=(-1, 4)),), outputs=())
     with pytest.raises(InvalidRequest, match="it is FP32, and INT64 is taken"):
         wire(source(x=(-1, 4)), numbers, {})
@@ -72,12 +72,12 @@ def test_other_datatypes_do_not_fit() -> None:
         ({"through": (("v",),)}, "names 1 variants for 2 tasks"),
     ],
 )
-def test_a_request_that_makes_no_chain_says_why(changes: dict[str, Any], text: str) -> None:
+def test_chain_request_check_refuses_invalid_chains(changes: dict[str, Any], text: str) -> None:
     with pytest.raises(InvalidRequest, match=text):
         replace(ChainRequest(name="both", tasks=("a", "b")), **changes).check()
 
 
-def test_feeds_are_read_from_the_command_line() -> None:
+def test_parse_feeds_reads_command_line() -> None:
     assert parse_feeds(["b.x=y", "b.z=a.b", "c.x=y"]) == {"b": {"x": "y", "z": "a.b"}, "c": {"x": "y"}}
     for wrong in ("x=y", "b.x", ".x=y", "b.=y", "b.x="):
         with pytest.raises(OperatorError, match=r"TASK\.INPUT=OUTPUT"):
@@ -86,7 +86,7 @@ def test_feeds_are_read_from_the_command_line() -> None:
 
 # -- computing ---------------------------------------------------------------------------------------------------------
 class Adds:
-    """A stage that adds one to what it is given as `x`."""
+    """Stage that adds one to its input `x`."""
 
     def infer(self, inputs: Tensors) -> dict[str, NDArray[Any]]:
         return {"y": inputs["x"] + 1, "unused": inputs["x"]}
@@ -101,14 +101,14 @@ def chain(*feeds: Feed) -> tuple[ChainSession, list[Adds]]:
     return ChainSession(ChainDocument(stages=described, feeds=tuple({"x": feed} for feed in feeds)), stages), stages
 
 
-def test_each_stage_computes_on_what_the_one_before_gave() -> None:
+def test_chain_session_feeds_outputs_to_next_stage() -> None:
     session, stages = chain(Feed(output="y"), Feed(output="y"))
     assert session.infer({"x": np.array([1, 5])})["y"].tolist() == [4, 8]
     session.close()
     assert [stage.closed for stage in stages] == [True, True, True]
 
 
-def test_numbers_that_a_stage_has_no_rows_for_are_not_looked_up() -> None:
+def test_chain_session_refuses_numbers_outside_table() -> None:
     session, _ = chain(Feed(output="y", below=8))
     assert session.infer({"x": np.array([6])})["y"].tolist() == [8]
     for outside in (7, -2):

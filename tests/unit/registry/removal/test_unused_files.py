@@ -1,4 +1,4 @@
-"""Which files stay because something registered needs them."""
+"""Tests of finding the files that registered variants need."""
 
 from pathlib import Path
 
@@ -18,8 +18,8 @@ def _stage(runtime: str, artifact: str) -> Stage:
     return Stage(variant="gone.onnx-fp32.cpu", runtime=runtime, precision="fp32", artifact=artifact)
 
 
-def test_files_of_a_composite_within_a_composite_are_needed_by_both(tmp_path: Path) -> None:
-    """The cascade that is a stage of a chain may go, and the chain still has to compute it."""
+def test_files_of_includes_files_of_nested_composites(tmp_path: Path) -> None:
+    """A chain still needs the files of its cascade stage after the cascade itself is unregistered."""
     artifacts = ArtifactStore(tmp_path / "artifacts")
 
     def kept(document: CompositeDocument) -> str:
