@@ -1,7 +1,7 @@
-"""Keeps figures in `bench/results.json`, and generates the tables from it.
+"""Storage of figures in `bench/results.json`, and generation of the tables from it.
 
-Figures that were not taken again stay as they are, so each carries the commit, the day and the machine it is of. All
-are in `docs/benchmarks.md`; the README shows those that `HEADLINES` names.
+Figures of other runs are kept, so each carries its commit, day and machine. `docs/benchmarks.md` shows all of them, the
+README those in `HEADLINES`.
 """
 
 import datetime
@@ -53,7 +53,7 @@ def machine() -> str:
 
 
 def commit() -> str:
-    """What is measured: the commit, and `-dirty` if there are changes beside it other than of the figures."""
+    """Return the commit, with `-dirty` if files other than those of the figures have uncommitted changes."""
     git = ["git", "-C", str(_ROOT)]
     head = subprocess.check_output([*git, "rev-parse", "--short", "HEAD"], text=True, timeout=20)
     figures = [f":!{file.relative_to(_ROOT)}" for file in _WRITTEN]
@@ -62,7 +62,7 @@ def commit() -> str:
 
 
 def write_results(figures: Sequence[Figure]) -> None:
-    """Keep these figures instead of those of the same name and broker, and write the tables anew."""
+    """Store these figures, replacing earlier ones of the same name and broker, and rewrite the tables."""
     origin = {"commit": commit(), "date": datetime.datetime.now(datetime.UTC).date().isoformat(), "machine": machine()}
     measured = {(figure.name, figure.broker) for figure in figures}
     kept = [figure for figure in read_results() if (figure.name, figure.broker) not in measured]
@@ -73,7 +73,7 @@ def write_results(figures: Sequence[Figure]) -> None:
 
 
 def read_results() -> list[Figure]:
-    """Return all figures that are kept."""
+    """Return all stored figures."""
     return msgspec.json.decode(RESULTS.read_bytes(), type=list[Figure]) if RESULTS.exists() else []
 
 
@@ -87,14 +87,14 @@ def write_tables(figures: Sequence[Figure]) -> None:
 
 
 def headlines_table(figures: Iterable[Figure]) -> str:
-    """Format the README's table, in Markdown."""
+    """Format the README's table in Markdown."""
     lines = ["| what | ours | baseline | ratio | target |", "|---|---:|---:|---:|---|"]
     lines += [f"| {f.name} | {_amount(f.value, f.unit)} | {_baseline(f)} | {_ratio(f)} | {f.target} |" for f in figures]
     return "\n".join(lines) + "\n"
 
 
 def full_table(figures: Iterable[Figure]) -> str:
-    """Format a table of `docs/benchmarks.md`, in Markdown; the machines are named below it."""
+    """Format a table of `docs/benchmarks.md` in Markdown; the machines are listed below it."""
     found = list(figures)
     machines = list(dict.fromkeys(f.machine for f in found))
     lines = [
@@ -127,6 +127,6 @@ def _verdict(figure: Figure) -> str:
 
 
 def replace_table(file: Path, mark: str, table: str) -> None:
-    """Put a table between the two marks of its name in a file."""
+    """Replace the text between the two marks of this name in a file."""
     pattern = re.compile(rf"(<!-- {mark}:begin -->\n).*?(<!-- {mark}:end -->)", re.DOTALL)
     file.write_text(pattern.sub(lambda match: match[1] + table + match[2], file.read_text()))

@@ -1,8 +1,8 @@
-"""A new version on a share of the queries, and back: `python -m bench.rollout [--slow] [--rate 100] [--queries 4000]`.
+"""Canary and rollback of a version: `python -m bench.rollout [--slow] [--rate 100] [--queries 4000]`.
 
-Two models of the zoo become two versions of one. While a client that is not ours asks at a steady rate by HTTP, the
-second is given copies, then 5 % and 50 % of the queries, and is rolled back. Every query has an id of its own and is
-counted by it: which version answered, what was refused, and when the last answer of the bad version came.
+Two models of the zoo become two versions of one model. While a plain HTTP client sends queries at a steady rate, the
+second version gets copies, then 5 % and 50 % of the queries, and is then rolled back. Every query has an id, by which
+the bench counts the answers of each version, the errors, and the time of the last answer of the rolled-back version.
 """
 
 import argparse
@@ -34,27 +34,27 @@ SHARES: Final = (0.05, 0.5)
 _NEW: Final = f"{MODEL}-v2"
 _BROKER: Final = "apache"
 _SETTLED: Final = 100
-"""Answers of the old version in a row after which the other is taken to have given its last."""
+"""Consecutive answers of the old version after which the new one counts as finished."""
 _ANSWER_S: Final = 60.0
 _PATIENCE_S: Final = 120.0
 _decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class TwoVersions(NamedTuple):
-    """What is registered as two versions of one model."""
+    """Two models to register as versions of one."""
 
     task: str
-    """Of the zoo, whose inputs and labels are taken."""
+    """Task of the zoo whose inputs and labels are used."""
     models: tuple[str, str]
 
 
 FAST: Final = TwoVersions("digits", ("digits-linear", "digits-mlp"))
 SLOW: Final = TwoVersions("sentiment", ("minilm-l3", "minilm-l6"))
-"""Of some milliseconds, so that much is under way when it is rolled back."""
+"""Models of some milliseconds, so that many queries are in flight at the rollback."""
 
 
 class GivenAnswer(NamedTuple):
-    """What one query was answered."""
+    """Answer to one query."""
 
     architecture: str
     at: float
@@ -62,26 +62,26 @@ class GivenAnswer(NamedTuple):
 
 
 class RolloutTrial(NamedTuple):
-    """What was seen of a rollout and its rollback."""
+    """Result of a rollout and its rollback."""
 
     compared: VersionComparison
-    """What copies of queries showed, before the new version answered any."""
+    """Comparison on copies of queries, before the new version answered any."""
     shown: int
-    """Answers of the new version that clients saw meanwhile."""
+    """Answers of the new version that clients saw during the comparison."""
     shares: dict[float, tuple[float, float]]
-    """By the share asked: the share drawn by the ids, and the share that the new version answered."""
+    """By requested share: the share drawn by the ids, and the share that the new version answered."""
     asked: int
     answers: dict[str, GivenAnswer]
-    """By id."""
+    """Answers, by id."""
     errors: list[str]
     undrawn: int
     """Queries that the new version answered without being drawn."""
     last_bad_s: float
-    """Seconds from the rollback to the last answer of the new version; 0 where that came before."""
+    """Seconds from the rollback to the last answer of the new version; 0 if that came before."""
 
 
 class RolloutLoad:
-    """Queries of one model at a steady rate by HTTP, each with its id, and what they were answered."""
+    """Queries of one model at a steady rate by HTTP, each with its id, and their answers."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str, body: bytes, rate: float) -> None:
         self._session = session
@@ -90,12 +90,12 @@ class RolloutLoad:
         self._body = body
         self._changed = asyncio.Condition()
         self.ids: list[str] = []
-        """Those asked, in order."""
+        """Ids of the queries, in order."""
         self.answers: dict[str, GivenAnswer] = {}
         self.errors: list[str] = []
 
     async def run(self) -> None:
-        """Ask until cancelled; then wait for what is under way."""
+        """Send queries until cancelled, then wait for those in flight."""
         run = uuid4().hex[:8]
         async with asyncio.TaskGroup() as tasks:
             try:
@@ -105,10 +105,10 @@ class RolloutLoad:
                     tasks.create_task(self._ask(query_id))
                     await asyncio.sleep(1 / self._rate)
             except asyncio.CancelledError:
-                pass  # the group waits for what is under way
+                pass  # the group waits for the queries in flight
 
     async def next(self, count: int) -> list[str]:
-        """The ids of so many queries that are asked from now on, once all are answered."""
+        """Wait until the next `count` queries are answered. Returns their ids."""
         first = len(self.ids)
         await self.until(lambda: len(self.ids) >= first + count)
         ids = self.ids[first : first + count]
@@ -116,12 +116,12 @@ class RolloutLoad:
         return ids
 
     async def until(self, holds: Callable[[], bool]) -> None:
-        """Wait until this holds, which is looked at with each answer."""
+        """Wait until `holds` is true; it is evaluated after each answer."""
         async with asyncio.timeout(_PATIENCE_S), self._changed:
             await self._changed.wait_for(holds)
 
     def latest(self, count: int) -> list[GivenAnswer]:
-        """The answers that came last."""
+        """Return the latest answers."""
         return list(self.answers.values())[-count:]
 
     async def _ask(self, query_id: str) -> None:
@@ -139,7 +139,7 @@ class RolloutLoad:
 
 
 async def register_versions(home: Path, versions: TwoVersions = FAST) -> None:
-    """Register two models of the zoo as the versions of one, the second held."""
+    """Register two models of the zoo as versions of one model, the second without a rollout."""
     inputs, labels = labelled(versions.task)
     validation = home / "validation.npz"
     await asyncio.to_thread(np.savez, validation, allow_pickle=False, label=labels, **inputs)
@@ -161,7 +161,7 @@ def _model_file(name: str, folder: Path) -> Path:
 async def try_and_roll_back(
     home: Path, gateway: str, rate: float, queries: int, versions: TwoVersions = FAST
 ) -> RolloutTrial:
-    """Give the second version its shares of so many queries each, and roll it back, under load."""
+    """Under load, give the second version its shares of `queries` queries each, and roll it back."""
     async with _load(gateway, query_of(versions), rate) as load:
         compared = await _compared(home, load, queries)
         shown = sum(_answered_new(load, one) for one in load.ids)
@@ -191,11 +191,11 @@ async def _load(gateway: str, body: bytes, rate: float) -> AsyncGenerator[Rollou
 
 
 async def _compared(home: Path, load: RolloutLoad, queries: int) -> VersionComparison:
-    """Have the second version given copies, until half as many queries have been compared as each share is given."""
+    """Give the second version copies of queries until half of `queries` have been compared."""
     await infaas(home, "rollout", f"{MODEL}@2", "--shadow", "100%")
     async with asyncio.timeout(_PATIENCE_S):
         while True:
-            await load.next(queries // 2)  # first: none is copied while looking takes all of the CPU
+            await load.next(queries // 2)  # wait first: no copies are made while the command line takes all of the CPU
             found = _decode(await infaas(home, "history", MODEL, "--json"))["comparisons"]
             if found and found[0]["compared"] >= queries / 2:
                 await infaas(home, "rollout", f"{MODEL}@2", "--shadow", "0%")
@@ -205,14 +205,15 @@ async def _compared(home: Path, load: RolloutLoad, queries: int) -> VersionCompa
 async def _share_seen(home: Path, load: RolloutLoad, share: float, queries: int) -> tuple[float, float]:
     await infaas(home, "rollout", f"{MODEL}@2", "--canary", f"{100 * share:g}%")
     known, rollout = len(load.ids), _rollout(share)
-    # Selectors hear of it, and an instance loads, in their own time: until one that no smaller share draws is answered.
+    # Selectors learn of it, and an instance loads, with a delay: wait for an answer to a query that half the share
+    # would not draw.
     await load.until(lambda: any(_answered_new(load, i) for i in load.ids[known:] if not _rollout(share / 2).draws(i)))
     ids = await load.next(queries)
     return sum(map(rollout.draws, ids)) / len(ids), sum(_answered_new(load, i) for i in ids) / len(ids)
 
 
 async def _roll_back(home: Path, load: RolloutLoad) -> float:
-    """Roll back, and wait until only the old version answers; returns when it was, seconds since the epoch."""
+    """Roll back, and wait until only the old version answers. Returns the time of the rollback, in epoch seconds."""
     await infaas(home, "rollback", MODEL)
     await load.until(lambda: _NEW not in {answer.architecture for answer in load.latest(_SETTLED)})
     history = _decode(await infaas(home, "history", MODEL, "--json"))
@@ -238,7 +239,7 @@ def query_of(versions: TwoVersions) -> bytes:
 
 
 def figures(trial: RolloutTrial) -> list[Figure]:
-    """What was seen, as lines of a table."""
+    """Return the trial's results as lines of a table."""
     found = [
         Figure(name=f"canary of {share:.0%}: share seen (baseline: drawn by the ids)", broker=_BROKER,
                value=100 * seen, unit="%", baseline=100 * drawn, ratio=seen / drawn if drawn else None)
@@ -272,7 +273,7 @@ async def measure(versions: TwoVersions, rate: float, queries: int) -> list[Figu
 
 
 def main() -> None:
-    """Parse the command line, run and print."""
+    """Parse the command line, run, and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rate", type=float, default=100.0, help="queries a second")
     parser.add_argument("--queries", type=int, default=4000, help="of each share, and after the rollback")

@@ -1,7 +1,7 @@
-"""`make bench-variants`: every variant that can be made of the zoo here, registered, measured and compared.
+"""`make bench-variants`: every variant of the zoo that this machine can make, registered, measured and compared.
 
-Writes `docs/variants.md` and the plots beside it. Nothing is asked, so a system on the embedded broker is enough.
-`--home` reads what is registered in a running system instead.
+Writes `docs/variants.md` and its plots. No query is sent, so a system on the embedded broker is enough. `--home` reads
+the registrations of a running system instead.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from store.pool import open_pool
 from store.registry import list_profiles, list_variants
 
 _EQUAL: Final = 0.01
-"""Accuracy that counts as equal: one point."""
+"""Difference in accuracy that counts as equal: one point."""
 _REFERENCES: Final = ("onnx-fp32", "torch-fp32")
 
 
@@ -48,7 +48,7 @@ async def _write(postgres: str, how: str) -> None:
 
 
 def page(compared: Sequence[ComparedVariant], refused: Sequence[Variant], origin: str) -> str:
-    """Format the page, in Markdown; `origin` says when and where its figures were taken."""
+    """Format the page in Markdown; `origin` gives the time and machine of its figures."""
     lines = [
         "# Variants of the zoo",
         "",
@@ -71,12 +71,12 @@ def page(compared: Sequence[ComparedVariant], refused: Sequence[Variant], origin
 
 
 def _best(compared: Sequence[ComparedVariant]) -> list[str]:
-    """Of each model, its fastest variant of equal accuracy, against the model as registered."""
+    """Return a table of each model's fastest variant of equal accuracy, against the model as registered."""
     lines = ["| model | as registered | fastest within a point | batch 1 | largest batch |", "|---|---:|---|---:|---:|"]
     for architecture in dict.fromkeys(one.variant.architecture for one in compared):
         mine = [one for one in compared if one.variant.architecture == architecture]
         reference = next((one for one in mine if one.label in _REFERENCES), None)
-        if reference is None:  # a cascade or a chain: it was never registered as a model
+        if reference is None:  # a cascade or a chain: not registered as a model
             continue
         equal = [one for one in mine if one.profile.accuracy >= reference.profile.accuracy - _EQUAL]
         size = reference.latency.max_batch

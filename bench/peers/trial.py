@@ -1,7 +1,7 @@
-"""What one server reaches on one workload: closed loops, the goodput, beyond it, and what it costs.
+"""Measurement of one server on one workload: closed loops, goodput, load beyond it, and CPU cost.
 
 Goodput is the highest rate of a Poisson process at which 99 % of the queries are answered in time. A rate counts as
-held if one of two short steps holds it, since the machine has moods and a step is short.
+sustained if one of two short steps sustains it, because a short step may meet a disturbance of the machine.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,39 +21,39 @@ from bench.peers.workloads import Workload
 CLOSED: Final = (1, 16, 64)
 """Connections of the closed loops."""
 CONNECTIONS: Final = 64
-"""Connections that an open loop begins with; it opens more."""
+"""Initial connections of an open loop; it opens more if needed."""
 IN_TIME: Final = 0.99
 OVERLOAD: Final = 1.3
-"""Rate beyond the own goodput, over it."""
+"""Rate of the load beyond the goodput, over the goodput."""
 _TRIES: Final = 2
 _FIRST: Final = 0.8
-"""Rate to begin with, over what the closed loop of most connections reached."""
+"""First rate of the search, over the rate of the closed loop with the most connections."""
 _RECOVER: Final = LoadShape(seconds=1.0, connections=4, drain_s=10.0)
-"""A closed loop of few after each step that was missed, so that what it left behind is gone."""
+"""Short closed loop after each missed step, so that its backlog is gone before the next."""
 
 
 class Load(Protocol):
-    """A client of one server."""
+    """Client of one server."""
 
     samples: list[SampledAnswer]
 
     async def run(self, shape: LoadShape) -> LoadReport:
-        """Ask; returns what was seen."""
+        """Run a load. Returns its report."""
         ...
 
 
 class Contestant(msgspec.Struct, frozen=True):
-    """A server that runs, with the client that asks it."""
+    """Running server, with its client."""
 
     name: str
     pid: int
-    """Process that all of its others are below."""
+    """Process id; all other processes of the server are its descendants."""
     load: Load
     check: Check
 
 
 class Durations(msgspec.Struct, frozen=True):
-    """How long the steps take, in seconds."""
+    """Durations of the steps in seconds."""
 
     closed_s: float = 1.5
     step_s: float = 3.0
@@ -61,7 +61,7 @@ class Durations(msgspec.Struct, frozen=True):
 
 
 class ClosedLoop(msgspec.Struct, frozen=True):
-    """What a closed loop reached."""
+    """Result of a closed loop."""
 
     connections: int
     rate: float
@@ -70,29 +70,29 @@ class ClosedLoop(msgspec.Struct, frozen=True):
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
-    """What one server reached on one workload."""
+    """Result of one server on one workload."""
 
     server: str
     workload: str
     settings: str
     closed: list[ClosedLoop]
     goodput: float
-    """Queries a second."""
+    """Queries per second."""
     goodput_p50_ms: float
     goodput_p99_ms: float
     cpu_ms: dict[str, float]
-    """CPU milliseconds a query at the goodput, by kind of process of the server, the broker's among them."""
+    """CPU milliseconds per query at the goodput, by kind of process of the server, including the broker."""
     client_cpu_ms: float
     overload_accepted: float
-    """Queries a second that were not refused at 1.3 times the goodput."""
+    """Queries per second that were not refused at 1.3 times the goodput."""
     overload_in_time: float
-    """Share of those that were answered in time."""
+    """Share of the accepted queries that were answered in time."""
     rounds: list[float] = []
-    """Goodput of each round, in ascending order, where this is the median of several."""
+    """Goodput of each round in ascending order, if this is the median of several."""
 
 
 def median_trial(rounds: Sequence[Trial]) -> Trial:
-    """Return the trial of the median goodput, of two in the middle the lower; all are of one server and workload."""
+    """Return the trial of the median goodput (the lower one of two); all are of one server and workload."""
     if len(rounds) == 1:
         return rounds[0]
     ordered = sorted(rounds, key=lambda trial: trial.goodput)
@@ -100,7 +100,7 @@ def median_trial(rounds: Sequence[Trial]) -> Trial:
 
 
 class Step(msgspec.Struct, frozen=True):
-    """A load, and the CPU seconds that the server took meanwhile, by kind of process."""
+    """A load's report, and the CPU seconds of the server during it, by kind of process."""
 
     report: LoadReport
     cpu_s: dict[str, float]
@@ -109,7 +109,7 @@ class Step(msgspec.Struct, frozen=True):
 async def measure_trial(
     contestant: Contestant, workload: Workload, settings: str, durations: Durations, say: Callable[[str], None]
 ) -> Trial:
-    """Measure one server, which has answered before.
+    """Measure one server that has answered before.
 
     Raises:
         RuntimeError: an answer is wrong.
@@ -146,7 +146,7 @@ async def measure_trial(
 async def _find_goodput(
     contestant: Contestant, first: float, objective_ms: float, step_s: float, say: Callable[[str], None]
 ) -> tuple[float, Step]:
-    """Find the highest rate that is held; returns what was seen at it."""
+    """Find the highest sustained rate. Returns it, with its step."""
     bracket, best = RateBracket(), None
     while (rate := next_rate(bracket, first)) is not None:
         say(f"{rate:.0f}/s")
@@ -159,7 +159,7 @@ async def _find_goodput(
 
 
 async def _try(contestant: Contestant, rate: float, objective_ms: float, step_s: float) -> Step | None:
-    """Return the first step that holds a rate, or None."""
+    """Return the first step that sustains a rate, or None."""
     for _ in range(_TRIES):
         step = await _step(contestant, rate, objective_ms, step_s)
         if step.report.share_in_time >= IN_TIME:

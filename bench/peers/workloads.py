@@ -1,4 +1,4 @@
-"""What is asked: a model that every server gets, the inputs, and what the answers must be and by when."""
+"""Workloads: the model that every server gets, the inputs, the accepted answers, and the latency objective."""
 
 from functools import cached_property
 from pathlib import Path
@@ -16,24 +16,24 @@ from zoo.samples import labelled
 FP32: Final = "onnx-fp32"
 INT8: Final = "onnx-int8dyn"
 INPUTS: Final = 8
-"""Different inputs that are asked in turn, so that an answer given to the wrong query is noticed."""
+"""Number of different inputs, so that an answer to the wrong query is noticed."""
 INPUTS_OF_MIX: Final = 200
-"""The same of a mix: so many that a cascade is as sure of them as of any."""
+"""Number of inputs of a mix, large enough that a cascade's confidence on them is typical."""
 
 _BATCH: Final = 4
 _BATCHES: Final = 8
-"""Batches of so many that the reference has each input in."""
+"""Number of batches of this size with each input, for the reference outputs."""
 
 
 class Workload:
-    """Queries of one kind. Those who ask want one accuracy, or several in equal parts: a mix.
+    """Queries of one kind. Clients require one accuracy, or several in equal parts: a mix.
 
     Args:
-        name: what the tables call it.
-        model: architecture that the peers serve, and the precision: the cheapest that is accurate enough for all.
+        name: name in the tables.
+        model: architecture and precision that the peers serve: the cheapest that meets all accuracies.
         objective_ms: latency up to which an answer is in time.
-        accuracies: what those who ask want.
-        heavy: whether the model takes milliseconds rather than microseconds.
+        accuracies: required accuracies.
+        heavy: true if the model takes milliseconds, not microseconds.
     """
 
     def __init__(
@@ -58,17 +58,17 @@ class Workload:
 
     @property
     def task(self) -> str:
-        """Task of the zoo that the model is for."""
+        """Task of the model in the zoo."""
         return next(model.task for model in MODELS if model.architecture == self.architecture)
 
     @property
     def tolerance(self) -> float:
-        """How far an output may be from all that the reference has; of dynamic INT8 that is some of all there is."""
+        """Largest deviation from the reference outputs; larger for dynamic INT8, whose outputs depend on the batch."""
         return 0.01 if self.precision == FP32 else 0.75
 
     @cached_property
     def inputs(self) -> list[dict[str, Array]]:
-        """The queries' inputs, each a batch of one."""
+        """Inputs of the queries, each a batch of one."""
         arrays, _labels = labelled(self.task)
         count = INPUTS if len(self.accuracies) == 1 else INPUTS_OF_MIX
         return [{name: array[at : at + 1] for name, array in arrays.items()} for at in range(count)]
@@ -86,7 +86,7 @@ WORKLOADS: Final = {
 
 
 def model_file(workload: Workload, cache: Path) -> Path:
-    """Return the ONNX file of a workload, made in the cache where it is not one of the zoo's; blocks for seconds."""
+    """Return the ONNX file of a workload, made in the cache if the zoo has none; blocks for seconds."""
     model = next(model for model in MODELS if model.architecture == workload.architecture)
     fp32 = model.file or cache / f"{model.architecture}.onnx"
     if not fp32.exists():
@@ -100,9 +100,9 @@ def model_file(workload: Workload, cache: Path) -> Path:
 
 
 def reference_outputs(workload: Workload, file: Path) -> list[Array]:
-    """Compute what the model says to each input, a row for each time that it was asked; blocks.
+    """Compute the model's output for each input, one row for each time it was computed; blocks.
 
-    Each is asked for itself; by dynamic INT8, whose scales depend on who shares the batch, with some others, too.
+    Each input is computed alone. With dynamic INT8, whose scales depend on the batch, it is also computed in batches.
     """
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     rows = [[np.asarray(session.run(None, inputs)[0])] for inputs in workload.inputs]

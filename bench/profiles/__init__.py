@@ -1,5 +1,5 @@
-"""What profiles are worth: alike from one to the next, and what they predict against what happens in service.
+"""Quality of profiles: their repeatability, and their predictions against measurements in service.
 
-Reading order: repeating (the same profile again and again) -> predicting (a batch, and an answer among others) ->
+Reading order: repeating (the same profile several times) -> predicting (a batch, and an answer among others) ->
 __main__.
 """

@@ -1,6 +1,6 @@
 """Run the benches of profiles: `python -m bench.profiles [--only repeating predicting]`.
 
-Writes `bench/results.json`, `docs/benchmarks.md` and the README's table; figures that were not taken stay as they are.
+Writes `bench/results.json`, `docs/benchmarks.md` and the README's table; figures of other runs are kept.
 """
 
 import argparse

@@ -1,13 +1,13 @@
-"""What profiles predict, against what is measured in service.
+"""Predictions of profiles, against measurements in service.
 
-A batch: one query after the other of so many inputs, to one variant at a time; what the worker says that the batch
-took, over what the profile says. Neighbours of the measured sizes, too, where it interpolates. Lengths: the same with
-shorter and longer inputs, of variants that take any length. Of batches that take less than a millisecond the difference
-is told, not the ratio: a worker takes some tenth of a millisecond for each batch beside its computation.
+A batch: queries of `n` inputs, one after the other, to one variant at a time; the worker's compute time over the
+profile's prediction. The sizes include ones that the profile interpolates. Lengths: the same with shorter and longer
+inputs, for variants that take any length. For batches of less than a millisecond the figure is the difference, not the
+ratio, because a worker's overhead per batch is some tenth of a millisecond.
 
-Sharing: one to four variants are asked by a client each, at once, each query as soon as the one before is answered; how
-long it was from the selector's choice until the client had the answer, over what the selector had predicted for that;
-and how far their batches were from their own medians, which no prediction can know.
+Sharing: one to four variants are queried at once by one client each, in a closed loop. The figures are the time from
+the selector's choice to the client's answer over the selector's prediction, and the deviation of the batches from their
+own median, which no prediction can know.
 """
 
 import asyncio
@@ -38,13 +38,13 @@ from zoo.samples import labelled
 TASKS: Final = ("mnist", "sentiment")
 _BATCHES: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 _LENGTHS: Final = (0.25, 0.375, 0.5, 0.75, 1.5, 2.0, 3.0, 4.0)
-"""Of the samples' length; every other one was not measured."""
+"""Factors of the samples' length; every other one was not measured by the profile."""
 _BATCHES_OF_LENGTHS: Final = (1, 4, 16)
 _QUERIES: Final = 9
 _SHARING: Final = (1, 2, 3, 4)
 _SHARED_QUERIES: Final = 30
 _FIRST_QUERIES: Final = 30
-"""Those before, which are not counted: that batches take longer beside others is learned from batch to batch."""
+"""Queries before the counted ones, while the predictions adapt to the shared machine."""
 _LATENCY_MS: Final = 20_000.0
 _LOAD_S: Final = 60.0
 _MOST_MEDIAN, _MOST_P95 = 10.0, 30.0
@@ -54,20 +54,20 @@ _LEAST_S: Final = 0.001
 
 Inputs: TypeAlias = Mapping[str, NDArray[Any]]
 _Pair: TypeAlias = tuple[float, float]
-"""Seconds that something took, and that it was predicted to take."""
+"""Measured and predicted seconds."""
 
 
 class _Answer(NamedTuple):
     compute_s: float
-    """Seconds that the batch took."""
+    """Seconds of the batch."""
     after_s: float
-    """Seconds from the selector's choice until the client had it."""
+    """Seconds from the selector's choice until the client had the answer."""
     predicted_s: float
-    """What the selector predicted of that."""
+    """The selector's prediction of `after_s`."""
 
 
 class _Subject:
-    """A variant that is asked, and what is known of it."""
+    """Variant under test, with its profile and inputs."""
 
     def __init__(self, variant: Variant, architecture: Architecture, profile: Profile, inputs: Inputs) -> None:
         self.name = variant.name
@@ -82,12 +82,12 @@ class _Subject:
         self._variable = {spec.name: variable_axes(spec) for spec in architecture.inputs}
 
     def rows(self, count: int, length: float = 1.0) -> Inputs:
-        """The first inputs of the task, `length` times as long as they are."""
+        """Return the first inputs of the task, with `length` times their length."""
         return at_length({name: array[:count] for name, array in self._inputs.items()}, length, self._variable)
 
 
 async def measure(system: SystemUnderTest, broker: str) -> list[Figure]:
-    """Measure all; the system must have the tasks registered, and one worker."""
+    """Measure all figures; the system must have the tasks registered, and one worker."""
     subjects = await _subjects(system)
     heavy = [subject for subject in subjects if subject.middle_s >= _LEAST_S]
     timeout = aiohttp.ClientTimeout(total=_LATENCY_MS / 1e3)
@@ -116,7 +116,7 @@ async def _subjects(system: SystemUnderTest) -> list[_Subject]:
 
 
 async def _load(http: aiohttp.ClientSession, subject: _Subject) -> None:
-    """Ask until it is loaded."""
+    """Send queries until the variant is loaded."""
     async with asyncio.timeout(_LOAD_S):
         while True:
             if await _ask(http, subject, subject.rows(1)) is not None:
@@ -125,7 +125,7 @@ async def _load(http: aiohttp.ClientSession, subject: _Subject) -> None:
 
 
 async def _ask(http: aiohttp.ClientSession, subject: _Subject, rows: Inputs) -> _Answer | None:
-    """Ask for one batch; None: it was refused."""
+    """Send one batch. Returns None if it was refused."""
     request = infer_request(subject.name, encode_request(rows), **{h.LATENCY_MS: str(_LATENCY_MS)})
     began = time.monotonic()
     async with http.post(request.path, data=request.body, headers=request.headers) as response:
@@ -160,7 +160,7 @@ async def _lengths(http: aiohttp.ClientSession, subject: _Subject) -> list[_Pair
 
 
 async def _compute_s(http: aiohttp.ClientSession, subject: _Subject, rows: Inputs) -> float:
-    """The median of what the worker says that such a batch takes."""
+    """Return the median of the worker's compute times of such a batch."""
     answers = [await _ask(http, subject, rows) for _ in range(_QUERIES)]
     return median(answer.compute_s for answer in answers if answer is not None)
 
@@ -182,7 +182,7 @@ async def _shared(http: aiohttp.ClientSession, subjects: Sequence[_Subject]) -> 
 
 
 def _shared_figures(count: int, broker: str, found: Sequence[Sequence[_Answer]]) -> list[Figure]:
-    """Of answers against their predictions, and of how far batches are from their median: no prediction knows that."""
+    """Return figures of answers against predictions, and of batches against their median."""
     pairs = [(answer.after_s, answer.predicted_s) for answers in found for answer in answers]
     figures = _figures(f"an answer against its prediction, {count} variants at once", broker, pairs)
     spread: list[float] = []
@@ -198,7 +198,7 @@ def _shared_figures(count: int, broker: str, found: Sequence[Sequence[_Answer]])
 
 
 def _batch_figures(name: str, broker: str, pairs: Sequence[_Pair]) -> list[Figure]:
-    """Of what takes a millisecond and more by how many percent, of the rest by how much time."""
+    """Return figures of errors: in percent for batches of a millisecond or more, in time for shorter ones."""
     brief = [took_s - predicted_s for took_s, predicted_s in pairs if predicted_s < _LEAST_S]
     figures = _figures(f"{name} against its profile", broker, [pair for pair in pairs if pair[1] >= _LEAST_S])
     if brief:

@@ -1,4 +1,4 @@
-"""The same profile taken again and again, each by a fresh process, as a registration does."""
+"""Repeatability of profiles: the same profile several times, each by a new process, as in a registration."""
 
 import tempfile
 from collections import defaultdict
@@ -22,7 +22,7 @@ _MOST: Final = 5.0
 
 
 async def measure() -> list[Figure]:
-    """Measure by how much profiles differ; takes a minute on a quiet machine."""
+    """Measure the differences between profiles; takes a minute on a quiet machine."""
     found: defaultdict[tuple[str, int], list[float]] = defaultdict(list)
     noisy = 0
     with tempfile.TemporaryDirectory(prefix="infaas-bench-") as folder:

@@ -1,10 +1,10 @@
-"""`make bench-scale`: what scaling must show, on real processes, a real Apache Kafka and a real Postgres.
+"""`make bench-scale`: behaviour at scale, on real processes, a real Apache Kafka and a real Postgres.
 
-Reading order: traffic (the load), watching (what the autoscaler did meanwhile), plots -> steps (load in steps up to
-eightfold and down again: autoscaled, with and without kills, and two fixed fleets) -> zero (an idle task frees its
-memory; how long the first query after takes) -> milp (how long the solver takes for many architectures and workers) ->
-deciding (how long the autoscaler's decision takes for many workers) -> crowd, selection (what a selector's costs among
-many replicas, and how good it is) -> fleet (two hundred workers on one Postgres) -> registering (what a registration
-costs who watches) -> recorder (what it costs to watch 10,000 partitions) -> ray_nodes, ray_cluster (four Ray nodes on
-this machine, one killed under load) -> __main__.
+Reading order: traffic (the load), watching (record of the autoscaler's actions), plots -> steps (load in steps up to
+eightfold and down again: autoscaled, with and without kills, and two fixed fleets) -> zero (memory freed by an idle
+task, and latency of the next query) -> milp (time of the solver for many architectures and workers) -> deciding (time
+of the autoscaler's decision for many workers) -> crowd, selection (cost and quality of a selector's decision among many
+replicas) -> fleet (two hundred workers on one Postgres) -> registering (cost of a registration for each catalog
+watcher) -> recorder (cost of observing 10,000 partitions) -> ray_nodes, ray_cluster (four Ray nodes on this machine,
+one killed under load) -> __main__.
 """

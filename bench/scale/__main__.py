@@ -1,7 +1,7 @@
 """Run the benches of scale: `python -m bench.scale [--only NAME ...] [--seconds 300]`.
 
-All on a real Apache Kafka. Each writes `bench/results.json`, `docs/benchmarks.md`, the README's table and its plots in
-`docs/scale/` when it is done; figures that were not taken stay as they are.
+All run on a real Apache Kafka. Each writes `bench/results.json`, `docs/benchmarks.md`, the README's table and its plots
+in `docs/scale/` at its end; figures of other runs are kept.
 """
 
 import argparse

@@ -1,7 +1,7 @@
-"""A crowd of replicas of one variant, and selectors that share the load: real decisions, simulated workers.
+"""Many replicas of one variant, and selectors that share the load: real decisions, simulated workers.
 
-Each worker computes one input at a time and says what it holds every 100 ms, each at its own moment. Selectors learn
-of each other's queries as they do in life: from statuses, and from the offsets that acknowledgements carry.
+Each worker computes one input at a time and publishes its backlog every 100 ms, each with an offset of its own. As in a
+real system, selectors learn of each other's queries from statuses, and from the offsets in acknowledgements.
 """
 
 import time
@@ -31,14 +31,14 @@ _START_S: Final = 1_700_000_000.0
 
 
 class Sent(msgspec.Struct, frozen=True):
-    """A query that was sent to an instance."""
+    """Query that was sent to an instance."""
 
     predicted_s: float
-    """Predicted seconds until its result, as the selector saw it."""
+    """Predicted seconds until its result, in the selector's view."""
     true_s: float
-    """Seconds that it will take."""
+    """Actual seconds until its result."""
     best_s: float
-    """The least that was predicted of any instance at that moment; nan where it was not looked for."""
+    """Shortest predicted time of all instances at that moment; nan if it was not computed."""
 
 
 class Crowd:
@@ -48,7 +48,7 @@ class Crowd:
         size: number of workers.
         selectors: number of selectors that share the queries.
         variants: number of variants that each worker has loaded; the first is the cheapest.
-        seed: of what is drawn.
+        seed: seed of all random choices.
     """
 
     def __init__(self, size: int, *, selectors: int = 1, variants: int = 1, seed: int = 0) -> None:
@@ -69,17 +69,17 @@ class Crowd:
 
     @property
     def state(self) -> ClusterState:
-        """What the first selector knows."""
+        """State of the first selector."""
         return self._states[0]
 
     def fill(self, inputs: int) -> None:
-        """Give each worker so many inputs, and have it say so."""
+        """Give each worker a backlog of `inputs` inputs, and publish it."""
         for worker in range(len(self._levels)):
             self._levels[worker], self._as_of[worker] = float(inputs), self.now
             self._say(worker)
 
     def query(self, latency_s: float = 1.0) -> Query:
-        """A query that was sent just now."""
+        """Return a query that was sent just now."""
         sent_ms = self.now * 1e3
         return Query(
             id=f"q-{next(self._ids)}", task=TASK, reply_to="replies", sent_ms=sent_ms,
@@ -87,7 +87,7 @@ class Crowd:
         )  # fmt: skip
 
     def run(self, load: float, seconds: float, config: PolicyConfig, compare_every: int = 0) -> Iterator[Sent]:
-        """Send queries for `seconds` at `load` times what the workers can compute; yields what went somewhere."""
+        """Send queries for `seconds` at `load` times the workers' capacity; yields the queries that were sent."""
         rate, until = load * len(self._levels) / SERVICE_S, self.now + seconds
         for number in count(1):
             self.now += self._draw.expovariate(rate)
@@ -116,7 +116,7 @@ class Crowd:
         return min(finish_s(instance, 1, self.now) for instance in replicas)
 
     def _say_due(self, rate: float) -> None:
-        """Have some workers speak: those whose turn it is, on average each every 100 ms."""
+        """Publish statuses of random workers, so that each publishes about every 100 ms."""
         size = len(self._levels)
         expected = size / _STATUS_INTERVAL_S / rate
         for _ in range(int(expected) + (self._draw.random() < expected % 1)):
@@ -142,13 +142,13 @@ class Crowd:
 
 @contextmanager
 def full_walk() -> Generator[None]:
-    """Have the policy look at all replicas within the block, as it did before: the reference."""
+    """Let the policy evaluate all replicas within the block: the reference."""
     with patch("selector.policy.FEW", 1 << 60):
         yield
 
 
 def decision_us(crowd: Crowd, latency_s: float, config: PolicyConfig, wait_s: float, seconds: float = 0.2) -> float:
-    """Mean microseconds of a decision in the state that the crowd is in, of the processor's time."""
+    """Return the mean microseconds of CPU of a decision in the crowd's current state."""
     queries = [crowd.query(latency_s) for _ in range(16)]
     decided, began = 0, time.process_time()
     while time.process_time() - began < seconds:

@@ -1,9 +1,9 @@
 """Time of a decision of the autoscaler by the number of workers, for 100 architectures of 12 variants each.
 
-The cluster is that of `milp`, with as much load a worker at each size. First: the workers are there and nothing is
-loaded, so all is placed. Steady: what that decision wants is there, and the load of each class has changed by up to a
-fifth, as each second. Both by the heuristic, and of the processor's time: posing the problem, allocating, placing.
-Run it alone: `python -m bench.scale.deciding`.
+The cluster is that of `milp`, with the same load per worker at each size. First: the workers run and nothing is loaded,
+so everything is placed. Steady: that decision is carried out, and the load of each class has changed by up to a fifth,
+as in each second of a real run. Both use the heuristic, and count CPU time: building the problem, allocation,
+placement. To run it alone: `python -m bench.scale.deciding`.
 """
 
 import time
@@ -53,7 +53,7 @@ def _figures(cluster: SyntheticCluster, load: float, size: int) -> list[Figure]:
 
 
 def with_workers(snapshot: ClusterSnapshot, size: int) -> ClusterSnapshot:
-    """The snapshot with so many workers there, of each hardware a share, and none that could be started beyond."""
+    """Return the snapshot with `size` running workers, shared among the hardware types, and no room for more."""
     most = sum(one.maximum for one in HARDWARE)
     counts = {one.name: max(size * one.maximum // most, 1) for one in HARDWARE}
     workers = tuple(
@@ -70,7 +70,7 @@ def with_workers(snapshot: ClusterSnapshot, size: int) -> ClusterSnapshot:
 
 
 def carried_out(snapshot: ClusterSnapshot, plan: ScalePlan) -> ClusterSnapshot:
-    """The snapshot after what the plan wants has been done, with the loads that it would show."""
+    """Return the snapshot after the plan is carried out, with the loads that it would show."""
     rows = {(row.variant, row.worker): row for row in snapshot.instances}
     for change in plan.changes:
         if change.wanted is None:

@@ -1,8 +1,8 @@
-"""Two hundred workers on a default Postgres, which has a hundred connections: what of a worker speaks to it, for real.
+"""Two hundred workers on a default Postgres of a hundred connections: the real database clients of each worker.
 
 Each keeps leases, follows its placement and watches the catalog over its one connection; there are no models and no
-Kafka. Meanwhile instances are put and a variant is registered, and it is measured how long each takes to be noticed.
-Run it alone: `python -m bench.scale.fleet`.
+Kafka. During the run, instances are placed and a variant is registered, and the bench measures when each worker
+notices. To run it alone: `python -m bench.scale.fleet`.
 """
 
 import asyncio
@@ -37,23 +37,23 @@ _SECONDS: Final = 20.0
 _SOON_S: Final = 60.0
 _STARTING: Final = 10
 _RENEW_S: Final = 2.0
-"""INFAAS_WORKERS_LEASE_RENEW_S, which so many workers should raise: each that passes connects that often."""
+"""Value of INFAAS_WORKERS_LEASE_RENEW_S; a fleet of this size should raise it, because each renewal may connect."""
 
 
 class FleetWorker:
-    """What of a worker speaks to Postgres."""
+    """The parts of a worker that use Postgres."""
 
     def __init__(self, name: str, dsn: str) -> None:
         self.name = name
         self._dsn = dsn
         self.noticed: dict[str, float] = {}
-        """When each of its instances was noticed, by variant."""
+        """Time at which each of its instances was noticed, by variant."""
         self.registered: dict[str, float] = {}
-        """When each variant was noticed to be registered."""
+        """Time at which each registration was noticed, by variant."""
         self.connection: SharedConnection | None = None
 
     async def run(self, ready: asyncio.Event, stop: asyncio.Event) -> None:
-        """Register and serve until `stop` is set; sets `ready` once it follows."""
+        """Register and serve until `stop` is set; sets `ready` once it follows its placement."""
         async with AsyncExitStack() as stack:
             self.connection = database = await stack.enter_async_context(SharedConnection(self._dsn))
             catalog = await stack.enter_async_context(CatalogWatcher(database))
@@ -82,7 +82,7 @@ class FleetWorker:
 
 
 class _NoController:
-    """Takes the place of what would load a model."""
+    """Stand-in for the instance controller, without a model."""
 
     def __init__(self, variant: str) -> None:
         self.variant = variant
@@ -102,12 +102,12 @@ class _NoController:
 
 
 class FleetReport(msgspec.Struct, kw_only=True):
-    """What was seen of a fleet."""
+    """Measurements of a fleet."""
 
     connections: list[int]
-    """Number of connections to the server, from time to time."""
+    """Number of connections to the server, sampled."""
     oldest_s: list[float]
-    """Age of the oldest heartbeat, from time to time."""
+    """Age of the oldest heartbeat, sampled."""
     placed_s: list[float]
     """Seconds until each worker noticed its instance."""
     registered_s: list[float]
@@ -115,7 +115,7 @@ class FleetReport(msgspec.Struct, kw_only=True):
 
 
 async def watch_fleet(dsn: str, size: int, seconds: float) -> FleetReport:
-    """Run so many workers for so long, and until each has said once more that it lives."""
+    """Run `size` workers for `seconds`, and until each has sent one more heartbeat."""
     fleet = [FleetWorker(f"cpu-{number}", dsn) for number in range(size)]
     async with open_pool(dsn, max_size=1) as pool, _running(fleet):
         await register(pool, "first")
@@ -155,7 +155,7 @@ async def _running(fleet: list[FleetWorker]) -> AsyncGenerator[None]:
 
 
 async def _all_beat(pool: Pool) -> None:
-    """Wait until each worker has said once more that it lives."""
+    """Wait until each worker has sent one more heartbeat."""
     began = time.monotonic()
     async with asyncio.timeout(_SOON_S):
         while cast("float", await pool.fetch_value(float, _OLDEST)) > time.monotonic() - began:  # noqa: ASYNC110 - as below
@@ -164,13 +164,13 @@ async def _all_beat(pool: Pool) -> None:
 
 async def _noticed(seen: list[dict[str, float]], name: str, began: float) -> list[float]:
     async with asyncio.timeout(_SOON_S):
-        while not all(name in one for one in seen):  # noqa: ASYNC110 - seen by two hundred, none of whom has an event
+        while not all(name in one for one in seen):  # noqa: ASYNC110 - two hundred workers, without events
             await asyncio.sleep(0.01)
     return [one[name] - began for one in seen]
 
 
 async def register(pool: Pool, architecture: str) -> None:
-    """Register the only variant of an architecture."""
+    """Register an architecture with a single variant."""
     tensor = TensorSpec(name="x", datatype="FP32", shape=(-1, 4))
     await put_task(pool, Task(name=_TASK, inputs=(tensor,), outputs=(tensor,), partitions=1))
     await put_architecture(pool, Architecture(name=architecture, task=_TASK, source="0" * 64, source_format="onnx"))
@@ -178,12 +178,12 @@ async def register(pool: Pool, architecture: str) -> None:
 
 
 def variant_name(architecture: str) -> str:
-    """Name of the only variant of an architecture."""
+    """Return the name of the only variant of an architecture."""
     return f"{architecture}.onnx-fp32.cpu"
 
 
 def a_registration(architecture: str, task: str) -> tuple[Variant, Profile]:
-    """A variant and its profile."""
+    """Return a variant and its profile."""
     name = variant_name(architecture)
     return Variant(
         name=name, architecture=architecture, task=task, runtime="onnx", precision="fp32", hardware="cpu",
@@ -196,7 +196,7 @@ def a_registration(architecture: str, task: str) -> tuple[Variant, Profile]:
 
 
 def a_worker(name: str) -> WorkerRow:
-    """A worker's row."""
+    """Return the row of a worker."""
     return msgspec.convert(
         {
             "name": name, "hardware": "cpu", "device": "", "host": "", "slots": 1, "threads": 1,

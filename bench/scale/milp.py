@@ -1,13 +1,13 @@
-"""Time that the solver takes to decide the scale of many architectures, and how much better its answer is.
+"""Time of the solver for the scale of many architectures, and its gain over the heuristic.
 
-The paper (section 4.2) reports 50 s with Gurobi for 100 architectures, and 23 s for 50. Here each of 10 to 200
+The INFaaS paper (section 4.2) reports 50 s with Gurobi for 100 architectures, and 23 s for 50. Here each of 10 to 200
 architectures has 12 variants: precisions and batch limits on CPUs, GPUs and Inferentia, with profiles drawn from the
-ranges that INFaaS reports (latency over three powers of ten, memory and load time over one and a half). Four
-architectures share a task; a task's queries ask for five classes of accuracy and latency, and one names an
-architecture. There may be 200 workers (120, 40, 40), and the load is so high that about three quarters are needed.
+ranges that INFaaS reports (latency over two orders of magnitude, memory and load time over about one and a half). Four
+architectures share a task. A task's queries have five classes of accuracy and latency, and one names an architecture.
+There may be 200 workers (120, 40, 40), and the load is so high that about three quarters are needed.
 
-Cold: nothing runs, and the solver is given no start. Warm: what the cold answer wants runs, and the load of each class
-has changed by up to a fifth. The time is all of it: posing the problem, the heuristic, the solver. Run it alone:
+Cold: nothing runs, and the solver gets no start solution. Warm: the cold solution runs, and the load of each class has
+changed by up to a fifth. The time includes building the problem, the heuristic, and the solver. To run it alone:
 `python -m bench.scale.milp`.
 """
 
@@ -39,7 +39,7 @@ _TIME_LIMIT_S: Final = 20.0
 _USED: Final = 150
 """Number of workers needed, of the 200."""
 _PROMISED: Final = 100
-"""Number of architectures for which a second is promised."""
+"""Number of architectures for which one second is promised."""
 HARDWARE: Final = (
     HardwareType(
         name="cpu", price_per_hour=0.384, start_s=5, slots=4, memory_bytes=30 * _GIB, maximum=120, runtimes=("onnx",)
@@ -66,15 +66,15 @@ HARDWARE: Final = (
 
 
 class VariantRecipe(NamedTuple):
-    """How a variant is made of an architecture."""
+    """Recipe of a variant from an architecture."""
 
     hardware: str
     precision: str
     max_batch: int
     speed: float
-    """Speed over that of a CPU core in fp32."""
+    """Speed relative to a CPU core in fp32."""
     loss: float
-    """Accuracy that is lost against fp32."""
+    """Loss of accuracy against fp32."""
 
 
 RECIPES: Final = (
@@ -91,19 +91,19 @@ RECIPES: Final = (
     VariantRecipe("neuron", "bf16", 32, 6.0, 0.001),
 )
 _GROWTH: Final = {"cpu": 0.85, "cuda": 0.15, "neuron": 0.4}
-"""Share of the time of a single input by which a batch grows with each input more, by hardware."""
+"""Growth of a batch's time per additional input, as a share of the time of one input, by hardware."""
 _RUNTIME: Final = {hardware.name: hardware.runtimes[0] for hardware in HARDWARE}
 
 
 class SyntheticCluster(NamedTuple):
-    """A cluster that was made up: what is registered, and the load on it."""
+    """Synthetic cluster: its registered variants, and the load on it."""
 
     variants: dict[str, Variant]
     profiles: dict[str, Profile]
     classes: tuple[ClassLoad, ...]
 
     def snapshot(self, load: float) -> ClusterSnapshot:
-        """Return the cluster with so many times the load."""
+        """Return the cluster with `load` times its load."""
         loads = (msgspec.structs.replace(c, inputs_per_s=c.inputs_per_s * load) for c in self.classes)
         return ClusterSnapshot(hardware=HARDWARE, classes=tuple(loads))
 
@@ -115,17 +115,17 @@ class SyntheticCluster(NamedTuple):
 
 
 class SolverRun(NamedTuple):
-    """How the solver did on one problem."""
+    """Result of the solver on one problem."""
 
     seconds: float
     gap: float
-    """Share by which the cost may be above the least possible one."""
+    """Largest share by which the cost may exceed the optimum."""
     heuristic: float
-    """Cost of the heuristic's answer over that of the solver's."""
+    """Cost of the heuristic's solution over the solver's."""
 
 
 def synthetic_cluster(architectures: int, seed: int) -> SyntheticCluster:
-    """Draw a cluster of so many architectures; each seed gives another."""
+    """Draw a cluster of `architectures` architectures; each seed gives another."""
     draw = random.Random(seed)
     variants, profiles, classes = dict[str, Variant](), dict[str, Profile](), list[ClassLoad]()
     accuracies: dict[str, list[float]] = {}
@@ -187,7 +187,7 @@ def _profile(
 
 
 def highest_load(cluster: SyntheticCluster) -> float:
-    """Return the highest load that the heuristic serves with the workers that shall be used."""
+    """Return the highest load that the heuristic serves with `_USED` workers."""
     low, high = 0.0, 1.0
     while _fits(cluster, high):
         low, high = high, 2 * high
@@ -207,7 +207,7 @@ def _fits(cluster: SyntheticCluster, load: float) -> bool:
 def solve_timed(
     ranking: VariantRanking, snapshot: ClusterSnapshot, running: AllocationProblem | None, *, warm: bool
 ) -> tuple[SolverRun, MilpSolution]:
-    """Pose and solve the problem once; `running` says what runs already, nothing if None."""
+    """Build and solve the problem once; `running` gives the running allocation, None: nothing runs."""
     began = time.perf_counter()
     posed = build_problem(ranking, snapshot, _LIMITS)
     if running is not None:
@@ -234,7 +234,7 @@ def changed_load(snapshot: ClusterSnapshot, seed: int) -> ClusterSnapshot:
 
 
 def runs(architectures: int) -> tuple[list[SolverRun], list[SolverRun]]:
-    """Solve cold and warm, once a seed."""
+    """Solve cold and warm, once per seed."""
     cold, warm = list[SolverRun](), list[SolverRun]()
     for seed in range(SEEDS):
         cluster = synthetic_cluster(architectures, seed)

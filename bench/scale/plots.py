@@ -1,4 +1,4 @@
-"""Pictures of the runs: load and answers, violations, and what ran, over time; changes of scale are marked."""
+"""Plots of the runs: load, answers, violations and running processes over time; changes of scale are marked."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,8 +14,8 @@ from bench.scale.watching import ScaleLog
 
 
 def plot_runs(runs: Sequence[tuple[str, Sequence[QuerySample], ScaleLog]], file: Path) -> None:
-    """Draw a column for each fleet: its name, its queries and what was watched."""
-    mpl.rcParams["svg.hashsalt"] = "infaas"  # the same figures make the same file
+    """Draw a column for each fleet: its name, its queries and its scale log."""
+    mpl.rcParams["svg.hashsalt"] = "infaas"  # makes the file reproducible
     figure, axes = pyplot.subplots(3, len(runs), figsize=(4.5 * len(runs), 7), sharex=True, sharey="row", squeeze=False)
     for column, (name, samples, log) in enumerate(runs):
         load, violations, running = axes[:, column]

@@ -1,8 +1,8 @@
-"""Workers on a Ray cluster of four nodes on this machine: whether they are spread, and what a node's death costs.
+"""Workers on a Ray cluster of four nodes on this machine: their distribution, and the effect of a node's death.
 
-The nodes are real raylets that share this machine's two cores, so times are those of a crowded machine. Each says that
-it has room for two workers, so that the three that are left can take the fourth's. One node loses power under load: the
-one whose worker answers. Capacity is back when a new worker of that name lives on another node, and all are alive.
+The nodes are real raylets that share this machine's two cores, so times are those of an overcommitted machine. Each has
+room for two workers, so that the three remaining nodes can take over the fourth's. Under load, the node whose worker
+answers loses power. Capacity is back when a new worker of that name lives on another node, and all workers are alive.
 """
 
 import asyncio
@@ -29,15 +29,15 @@ _MEMORY: Final = 2 * 2**30
 _UP_S: Final = 90.0
 _BACK_S: Final = 90.0
 _LATENCY_MS: Final = 20_000.0
-"""Latency asked for, so high that nobody is refused: what counts is whether each query is answered."""
+"""Requested latency, so high that no query is refused: the figure is whether each query is answered."""
 _NEAR_S: Final = 20.0
 
 
 class _NodeDeath(msgspec.Struct, frozen=True):
-    """When a node died, and when capacity was back."""
+    """Time of a node's death, and of the recovery."""
 
     at_s: float
-    """Moment of the death, in seconds of the monotonic clock."""
+    """Time of the death, in seconds of the monotonic clock."""
     back_s: float | None
     """Seconds from then until capacity was back; None if it never was."""
 
@@ -66,7 +66,7 @@ async def measure(home: Path, broker: str, *, rate: float = 150.0, seconds: floa
 
 
 async def _stream(system: SystemUnderTest, rate: float) -> TaskStream:
-    """Make a stream of single inputs, as cheap as can be; waits for a first answer, hence until something is loaded."""
+    """Make a cheap stream of single inputs; waits for a first answer, so that an instance is loaded."""
     inputs, _labels = labelled(TASK)
     one = {name: array[:1] for name, array in inputs.items()}
     async with InfaasClient(kafka=system.kafka) as client:
@@ -90,7 +90,7 @@ async def _kill(system: SystemUnderTest, pool: Pool, nodes: RayNodes, after_s: f
 
 
 async def _wait_until_alive(pool: Pool, limit_s: float, victim: str = "", epoch: int = 0) -> None:
-    """Wait until as many workers live as there are nodes, the victim in a new epoch."""
+    """Wait until one worker per node is alive, the victim in a new epoch."""
     async with asyncio.timeout(limit_s):
         while True:
             alive = {row.name: row.epoch for row in await list_workers(pool) if row.alive}

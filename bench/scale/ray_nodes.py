@@ -1,7 +1,7 @@
-"""A Ray cluster of several nodes on this machine: real raylets, started with Ray's own cluster utilities.
+"""Ray cluster of several nodes on this machine: real raylets, started with Ray's own cluster utilities.
 
-They are the children of a process of their own (`python -m bench.scale.ray_nodes NODES CORES`), since Ray changes the
-process that starts it. Nothing of it outlives us. The head has no cores, so that any other node can be killed.
+They are children of a separate process (`python -m bench.scale.ray_nodes NODES CORES`), because Ray changes the process
+that starts it. All of it ends with this process. The head has no cores, so that any other node can be killed.
 """
 
 import asyncio
@@ -22,10 +22,10 @@ _UP_S: Final = 60.0
 _DOWN_S: Final = 30.0
 _STORE_BYTES: Final = 80_000_000
 _NODE_BYTES: Final = 64 * 2**30
-"""Memory that a node says it has: the workers of all of them share this machine's."""
+"""Declared memory of a node; the workers of all nodes share this machine's memory."""
 _ENVIRONMENT: Final = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    # A node whose connection is refused is dead after 4 s, by default after some 13; one that is only busy has 20 s.
+    # A node whose connection is refused counts as dead after 4 s instead of some 13 by default; a slow one after 20 s.
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "20000",
@@ -34,16 +34,16 @@ _ENVIRONMENT: Final = {
 
 
 class RayNodes(msgspec.Struct, frozen=True):
-    """A running Ray cluster."""
+    """Running Ray cluster."""
 
     address: str
     raylets: list[int]
-    """Process ids of the raylets, one a node; the head is not among them."""
+    """Process ids of the raylets, one per node without the head."""
     folder: str
-    """Where Ray keeps its logs and sockets."""
+    """Folder of Ray's logs and sockets."""
 
     def workers(self) -> dict[str, int]:
-        """Return the INFaaS workers whose processes live, each with the index of its node."""
+        """Return the live INFaaS workers by name, each with the index of its node."""
         return {
             name: index
             for index, raylet in enumerate(self.raylets)
@@ -52,17 +52,17 @@ class RayNodes(msgspec.Struct, frozen=True):
         }
 
     def kill(self, node: int) -> None:
-        """Have a node lose power: all its processes die at once."""
-        psutil.Process(self.raylets[node]).suspend()  # or it starts anew what dies first
+        """Let a node lose power: all its processes die at once."""
+        psutil.Process(self.raylets[node]).suspend()  # or it restarts the processes killed first
         for process in [*_descendants(self.raylets[node]), psutil.Process(self.raylets[node])]:
             process.kill()
 
 
 def _worker_name(process: psutil.Process) -> str:
-    """Name of the INFaaS worker that a process is; empty if it is none, or has ended."""
+    """Return the name of the INFaaS worker in a process; empty if it is none, or has ended."""
     try:
         return process.environ()["INFAAS_WORKERS_NAME"] if process.cmdline()[1:] == ["-m", "workers"] else ""
-    except psutil.NoSuchProcess:  # also of what has ended and is not yet waited for
+    except psutil.NoSuchProcess:  # raised for zombies as well
         return ""
 
 
@@ -75,7 +75,7 @@ def _descendants(pid: int) -> list[psutil.Process]:
 
 @asynccontextmanager
 async def ray_nodes(nodes: int, cores: int) -> AsyncGenerator[RayNodes]:
-    """Run a head and so many nodes of so many cores each while the context is open."""
+    """Run a head and `nodes` nodes of `cores` cores each while the context is open."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "bench.scale.ray_nodes", str(nodes), str(cores)),
         env={**os.environ, **_ENVIRONMENT},
@@ -90,13 +90,13 @@ async def ray_nodes(nodes: int, cores: int) -> AsyncGenerator[RayNodes]:
         yield msgspec.json.decode(line, type=RayNodes)
     finally:
         async with asyncio.timeout(_DOWN_S):
-            await process.communicate(b"")  # its input ends
+            await process.communicate(b"")  # ends its input
 
 
 def main(nodes: int, cores: int) -> None:
-    """Be the cluster until the input ends."""
+    """Run the cluster until the input ends."""
     out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # Ray prints there what it likes
+    os.dup2(2, 1)  # Ray writes to standard output
     with TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
         os.environ["RAY_TMPDIR"] = folder
         from ray.cluster_utils import Cluster
@@ -109,7 +109,7 @@ def main(nodes: int, cores: int) -> None:
         out.write(msgspec.json.encode(RayNodes(str(cluster.address), raylets, folder)) + b"\n")
         out.flush()
         sys.stdin.read()
-        # Its own shutdown waits for nodes that were killed.
+        # Ray's own shutdown waits for nodes that were killed.
         for process in _descendants(os.getpid()):
             process.kill()
 

@@ -1,9 +1,9 @@
-"""Cost of watching 10,000 partitions: 20 tasks and 2,480 variants with four each, on a real Apache Kafka.
+"""Cost of observing 10,000 partitions: 20 tasks and 1,230 variants with two topics of four each, on Apache Kafka.
 
-A twentieth of the partitions get a record each second, from a process of their own; those of the tasks are committed,
-those of the variants fall behind. Measured is the recorder as the autoscaler runs it: CPU of its process and time of a
-reading, and what Postgres keeps, by its own table sizes after a compaction. For comparison the same readings are
-written as a row a partition, as one would at first.
+The online partitions of the tasks and of every twentieth variant get a record each second, from a separate process;
+those of the tasks are committed, those of the variants fall behind. The figures are those of the recorder as the
+autoscaler runs it: CPU of its process and time of a reading, and the size of its tables in Postgres after a compaction.
+As the baseline, the same readings are written as one row per partition.
 """
 
 import argparse
@@ -39,18 +39,18 @@ from store.pool import Pool, open_pool
 
 PARTITIONS: Final = 10_000
 SECONDS: Final = 120
-"""Duration of the measurement: two whole minutes, so that what happens once a minute counts twice."""
+"""Duration of the measurement: two whole minutes, so that work done once per minute is counted twice."""
 _EACH: Final = 4
 _TASKS: Final = 20
 _BUSY: Final = 20
-"""Number of variants of which one is busy."""
+"""Number of variants per busy variant."""
 _AT_ONCE: Final = 100
 _DAY_S: Final = 86_400
 _TABLES: Final = ("lag_readings", "lag_minutes")
 
 
 async def measure(home: Path, broker: str, partitions: int = PARTITIONS, seconds: int = SECONDS) -> list[Figure]:
-    """Measure CPU and time of a reading; rows and bytes of a day of them, packed and as a row a partition."""
+    """Measure CPU and time of a reading, and rows and bytes per day, packed and as one row per partition."""
     catalog = _catalog(partitions)
     async with (
         ApacheKafka(home / "recorder-kafka") as kafka,
@@ -108,7 +108,7 @@ async def _create_topics(kafka: KafkaSettings, catalog: Catalog) -> None:
 
 
 async def _record_until_known(recorder: Recorder, catalog: Catalog, pool: Pool) -> None:
-    """Record until the lag of all is known: partitions just made have no leader yet that answers."""
+    """Record until every lag is known: new partitions have no leader at first."""
     unknown = "SELECT count(*) FROM current_lag WHERE lag IS NULL"
     while True:
         await recorder.record(catalog, ())
@@ -117,7 +117,7 @@ async def _record_until_known(recorder: Recorder, catalog: Catalog, pool: Pool) 
 
 
 async def _take(recorder: Recorder, catalog: Catalog, seconds: int) -> tuple[float, float]:
-    """Take a reading a second; returns the mean CPU seconds of this process for one, and its median seconds."""
+    """Take one reading per second. Returns the mean CPU seconds of this process per reading, and its median seconds."""
     cpu_s: list[float] = []
     wall_s: list[float] = []
     began_s = time.perf_counter()
@@ -143,7 +143,7 @@ async def _size(pool: Pool) -> int:
 
 
 async def _narrow_size(pool: Pool, readings: int = 10) -> float:
-    """Return the bytes of a reading as rows of one partition each, in a table such as there would be for that."""
+    """Return the bytes of a reading in a table with one row per partition."""
     await pool.execute(
         "CREATE TABLE narrow (at timestamptz NOT NULL, consumer_group text NOT NULL, topic text NOT NULL, "
         "partition integer NOT NULL, end_offset bigint NOT NULL, committed bigint, lag bigint, lag_s float8)"
@@ -158,7 +158,7 @@ async def _narrow_size(pool: Pool, readings: int = 10) -> float:
     return size / readings
 
 
-# -- who is busy -------------------------------------------------------------------------------------------------------
+# -- traffic -----------------------------------------------------------------------------------------------------------
 
 
 @asynccontextmanager
@@ -192,7 +192,7 @@ async def _send(bootstrap: str, partitions: int) -> None:
 
 
 def main() -> None:
-    """Be the process of the traffic; ends by SIGTERM."""
+    """Run the traffic process; SIGTERM ends it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bootstrap")
     parser.add_argument("partitions", type=int)

@@ -1,7 +1,7 @@
-"""What one registration costs each process that watches the catalog, with a thousand variants registered.
+"""Cost of one registration for each process that watches the catalog, with a thousand variants registered.
 
-Before, each read everything anew; now each reads what changed. Of the processor's time of the watcher, without what
-Postgres takes. Run it alone: `python -m bench.scale.registering`.
+A watcher reads only the changed rows; the baseline reads the whole catalog. The figure is CPU time of the watcher,
+without Postgres. To run it alone: `python -m bench.scale.registering`.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
-"""What a decision costs with many replicas of a variant, and how good it is: the policy against a walk over all.
+"""Cost and quality of a decision with many replicas of a variant: the policy against an evaluation of all replicas.
 
-Each size idle, and overloaded: every instance is busy beyond the deadline and a query may wait for no longer than its
-share, so that all candidates are looked at in vain. Quality is the p99 of the finish of a simulated crowd that is busy
-90 % of the time, under the policy over under the walk; with several selectors, which each walk to the same instance.
+Each size is measured idle, and overloaded: every instance is busy beyond the deadline, and a query may wait only for
+its share, so that no candidate fits. Quality is the p99 of the finish time in a simulated crowd at 90 % load, under the
+policy over the full evaluation; also with several selectors, which all choose the same instance in a full evaluation.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ _CONFIG: Final = PolicyConfig()
 _ROUNDS: Final = 5
 _MOST: Final = 1.5
 _DEADLINES_BEHIND: Final = 50
-"""Inputs of 50 ms before a query of one second."""
+"""Backlog in inputs of 50 ms, for queries with a latency of one second."""
 _LOAD: Final = 0.9
 
 
@@ -35,7 +35,7 @@ def _costs() -> Iterator[Figure]:
         if overloaded:
             for crowd in crowds.values():
                 crowd.fill(_DEADLINES_BEHIND)
-        # In turns, so that what else the machine does meets all alike.
+        # In turns, so that other work on the machine affects all sizes alike.
         rounds = [{size: _cost(crowd, overloaded) for size, crowd in crowds.items()} for _ in range(_ROUNDS)]
         took = {size: median(round_[size] for round_ in rounds) for size in SIZES}
         with full_walk():
@@ -76,7 +76,7 @@ def _p99(crowd: Crowd, policy: AbstractContextManager[None]) -> float:
 
 
 def _settled(crowd: Crowd, compare_every: int = 0) -> Iterator[Sent]:
-    """What was sent once the load had lasted for long enough to be at its height."""
+    """Return an iterator of the queries sent after a warm-up of one second."""
     for _ in crowd.run(_LOAD, 1.0, _CONFIG):
         pass
     return crowd.run(_LOAD, 1.0 if len(crowd.state.workers) <= 1_000 else 0.5, _CONFIG, compare_every)

@@ -1,12 +1,12 @@
 """Load in steps up to eightfold and down again on two tasks: the autoscaled fleet against two fixed ones.
 
-The queries are the zoo's, heavy enough that models and not their surroundings decide: so many inputs each, and of such
-accuracy, that the cheapest variant that will do takes tens of milliseconds. Rates come from what registration measured
-on this machine: at the peak both tasks together need `_PEAK_CORES` cores. A worker computes one batch at a time, so one
-worker (enough for the mean) can just not serve the peak in time, and two can. They share the machine's cores with
-Kafka, Postgres, the selector and the load itself, which is why the peak is no higher.
+The zoo's queries are made heavy, so that computation dominates the overhead: with their number of inputs and required
+accuracy, the cheapest suitable variant takes tens of milliseconds. Rates derive from the profiles measured on this
+machine: at the peak both tasks together need `_PEAK_CORES` cores. A worker computes one batch at a time, so one worker
+(sized for the mean) just fails to serve the peak in time, and two succeed. They share the machine's cores with Kafka,
+Postgres, the selector and the load itself, so the peak cannot be higher.
 
-The autoscaled run is repeated with the leading autoscaler and a worker killed by SIGKILL while the load is highest.
+The autoscaled run is repeated with the leading autoscaler and a worker killed by SIGKILL at the highest load.
 """
 
 import asyncio
@@ -33,24 +33,24 @@ FACTORS: Final = (1, 2, 3, 4, 5, 6, 7, 8, 7, 6, 5, 4, 3, 2, 1)
 TASKS: Final = ("mnist", "sentiment")
 _PEAK_CORES: Final = 0.9
 _SHARES: Final = {"mnist": 0.25, "sentiment": 0.75}
-"""Share of each task in the computing that the load takes."""
+"""Share of each task in the load's compute time."""
 _INPUTS: Final = {"mnist": 64, "sentiment": 8}
 _MIN_ACCURACY: Final = {"mnist": 0.985, "sentiment": 0.86}
 _LATENCY_MS: Final = 300.0
 _NEAR_S: Final = 2
-"""Seconds after a change that count as around it, and the one before."""
+"""Seconds after a change that count as near it, besides the second before."""
 _CALM: Final = 0.01
-"""A second is fine again if at most this share of its queries is violated."""
+"""Largest share of violated queries in a second that counts as recovered."""
 _LIMIT: Final = 1.5
 
 
 class FleetConfig(msgspec.Struct, frozen=True):
-    """A fleet to compare: the flags it is started with."""
+    """Fleet to compare, with its start flags."""
 
     name: str
     flags: tuple[str, ...]
     killed: bool = False
-    """Whether processes are killed while the load is highest."""
+    """True if processes are killed at the highest load."""
 
 
 _CORES: Final = ("--cores-per-worker", "1", "--oversubscribe")
@@ -64,7 +64,7 @@ FLEETS: Final = (
 
 
 class FleetRun(msgspec.Struct, frozen=True):
-    """A run of one fleet under the load."""
+    """Run of one fleet under the load."""
 
     fleet: str
     samples: list[QuerySample]
@@ -88,11 +88,11 @@ class FleetRun(msgspec.Struct, frozen=True):
 
     @property
     def worker_seconds(self) -> float:
-        """Seconds of all workers together while the load ran."""
+        """Sum of all workers' seconds during the load."""
         return self.log.worker_seconds(len(FACTORS) * self.step_s)
 
     def recovery_s(self) -> list[float]:
-        """Return, for each step of the load, the seconds until violations were rare for the rest of it."""
+        """Return, for each step of the load, the seconds until violations were rare for the rest of the step."""
         asked, violated = defaultdict[int, int](int), defaultdict[int, int](int)
         for sample in self.samples:
             asked[int(sample.sent_s)] += 1
@@ -105,7 +105,7 @@ class FleetRun(msgspec.Struct, frozen=True):
         return found
 
     def around_changes(self) -> tuple[float, int]:
-        """Return p99 around changes of scale over that in quiet seconds of the same load, and the number of changes."""
+        """Return the p99 near changes of scale over that in other seconds of equal load, and the number of changes."""
         changes = [at for at in self.log.changes_s() if 0 <= at < len(FACTORS) * self.step_s]
         near = {int(at) + offset for at in changes for offset in range(-1, _NEAR_S + 1)}
         quiet, around = defaultdict[float, list[float]](list), defaultdict[float, list[float]](list)
@@ -117,7 +117,7 @@ class FleetRun(msgspec.Struct, frozen=True):
 
 
 async def measure(home: Path, broker: str, seconds: float, plots: Path) -> list[Figure]:
-    """Run the fleets one after another in `home`, on what is registered there; writes the plots."""
+    """Run the fleets one after another in `home`, with its registered models; writes the plots."""
     runs = [await _run(home, broker, fleet, seconds / len(FACTORS)) for fleet in FLEETS]
     plot_runs([(run.fleet, run.samples, run.log) for run in runs], plots)
     return _figures(runs, broker)
@@ -135,7 +135,7 @@ async def _run(home: Path, broker: str, fleet: FleetConfig, step_s: float) -> Fl
 
 
 async def _warm_up(system: SystemUnderTest, streams: Sequence[TaskStream]) -> None:
-    """Load the system until what the tasks need is loaded and the JVM has compiled."""
+    """Run a load until the required variants are loaded and the JVM has compiled."""
     async with asyncio.timeout(120):
         while True:
             found = await load(system.kafka, streams, [1], 10)
@@ -145,7 +145,7 @@ async def _warm_up(system: SystemUnderTest, streams: Sequence[TaskStream]) -> No
 
 
 async def _kill(system: SystemUnderTest, step_s: float) -> None:
-    """Kill the leading autoscaler and a worker, in the middle of the highest step."""
+    """Kill the leading autoscaler and a worker in the middle of the highest step."""
     await asyncio.sleep((FACTORS.index(max(FACTORS)) + 0.2) * step_s)
     os.kill(await system.leading_autoscaler(), signal.SIGKILL)
     await asyncio.sleep(0.3 * step_s)
@@ -153,7 +153,7 @@ async def _kill(system: SystemUnderTest, step_s: float) -> None:
 
 
 async def calibrated(system: SystemUnderTest) -> list[TaskStream]:
-    """Make the load of both tasks for this machine."""
+    """Return the streams of both tasks, with rates for this machine."""
     async with open_pool(system.postgres, max_size=1) as pool:
         catalog = await load_catalog(pool)
     streams: list[TaskStream] = []

@@ -1,7 +1,7 @@
-"""An open-loop load of several tasks at once, in steps, through the client library, as its users see the answers.
+"""Open-loop load of several tasks at once, in steps, through the client library, with answers as users see them.
 
-Queries leave on time, however late the answers are. Each is one call; a call that returned is one answer shown, and
-results that came again are counted where the library drops them.
+Queries are sent on time, regardless of late answers. Each is one call; a call that returned is one answer shown.
+Repeated results are counted where the library drops them.
 """
 
 import asyncio
@@ -18,24 +18,24 @@ from infaas.client import InfaasClient
 from schemas.errors import DeadlineExceeded, QueryError
 
 LOST_S = 30.0
-"""A query without any result for so long is lost."""
+"""Seconds without a result after which a query is lost."""
 _UNANSWERED = f"there was no result within {LOST_S:g} s"
 
 
 class TaskStream(msgspec.Struct, frozen=True, kw_only=True):
-    """A steady stream of queries of one task."""
+    """Steady stream of queries of one task."""
 
     task: str
     inputs: dict[str, NDArray[np.generic]]
     min_accuracy: float
     latency_ms: float
-    """Latency that each asks for; refused or later is a violation."""
+    """Required latency of each query; a refusal or a later answer is a violation."""
     rate: float
-    """Queries a second at a factor of 1."""
+    """Queries per second at a factor of 1."""
 
 
 class QuerySample(msgspec.Struct):
-    """What became of one query."""
+    """Result of one query."""
 
     task: str
     sent_s: float
@@ -46,11 +46,11 @@ class QuerySample(msgspec.Struct):
     total_ms: float = 0.0
     status: str = "lost"
     shown: int = 0
-    """Times that the library gave an answer."""
+    """Number of answers that the library returned."""
 
     @property
     def violated(self) -> bool:
-        """Whether it was refused, late or lost."""
+        """True if it was refused, late or lost."""
         return self.status != "ok" or self.total_ms > self.limit_ms
 
 
@@ -59,13 +59,13 @@ class LoadResult(msgspec.Struct, frozen=True):
 
     samples: list[QuerySample]
     repeated: int
-    """Number of second results that the library dropped."""
+    """Number of duplicate results that the library dropped."""
 
 
 async def load(
     kafka: KafkaSettings, streams: Sequence[TaskStream], factors: Sequence[float], step_s: float
 ) -> LoadResult:
-    """Send at each factor for `step_s`, and wait for every answer."""
+    """Send queries at each factor for `step_s`, and wait for every answer."""
     samples: list[QuerySample] = []
     before = repeated_results()
     async with InfaasClient(kafka=kafka) as client, asyncio.TaskGroup() as sending:

@@ -1,4 +1,4 @@
-"""Watches the autoscaler while a load runs, in Postgres, each second: what ran, and what was decided when."""
+"""Record of the autoscaler during a load, from Postgres, each second: running processes, and decisions."""
 
 import asyncio
 import time
@@ -18,17 +18,17 @@ _DECISIONS = "SELECT at, kind, action, variant, worker FROM decisions WHERE at >
 
 
 class ScaleSample(msgspec.Struct, frozen=True):
-    """Workers and instances that ran at some moment."""
+    """Number of workers and instances at one moment."""
 
     at_s: float
     """Seconds since the watch began."""
     workers: int
     instances: int
-    """Number of the instances that serve."""
+    """Number of serving instances."""
 
 
 class ScaleDecision(msgspec.Struct, frozen=True):
-    """A change of scale, as read back from the decisions."""
+    """Change of scale, read from the table of decisions."""
 
     at: datetime
     kind: str
@@ -46,11 +46,11 @@ class ScaleLog:
         self.decisions: list[ScaleDecision] = []
 
     def changes_s(self) -> list[float]:
-        """Return when something was changed, in seconds since the watch began."""
+        """Return the times of changes, in seconds since the watch began."""
         return sorted({decision.at.timestamp() - self.began for decision in self.decisions})
 
     def worker_seconds(self, until_s: float) -> float:
-        """Return the seconds of all workers together until then."""
+        """Return the sum of all workers' seconds until `until_s`."""
         seen = [second.workers for second in self.seconds if 0 <= second.at_s <= until_s]
         return sum(seen) / max(len(seen), 1) * until_s
 
@@ -73,6 +73,6 @@ async def _look(pool: Pool, log: ScaleLog) -> None:
             workers = sum(worker.alive for worker in await list_workers(pool))
             instances = sum(row.state in SERVING for row in await list_instances(pool))
             log.seconds.append(ScaleSample(time.time() - log.began, workers, instances))
-        except StoreUnavailable:  # a second less of the plot
+        except StoreUnavailable:  # one sample is missing in the plot
             pass
         await asyncio.sleep(_EVERY_S)

@@ -1,4 +1,4 @@
-"""Scale to zero: how much memory an idle task gives back, and how long the first query after it takes."""
+"""Scale to zero: memory freed by an idle task, and latency of the first query after it."""
 
 import asyncio
 import time
@@ -19,10 +19,10 @@ from zoo.samples import labelled
 
 _TASK: Final = "sentiment"
 _MIN_ACCURACY: Final = 0.86
-"""Least accuracy, such that only the transformers will do: they take longest to load."""
+"""Least accuracy that only the transformers reach, which take longest to load."""
 _IDLE_S: Final = 8.0
 _LOADED_S: Final = 6.0
-"""Seconds after which all that is worth serving is loaded, and nothing is unloaded yet."""
+"""Seconds after which all useful variants are loaded, and none is unloaded yet."""
 _ROUNDS: Final = 5
 _ALLOWED_S: Final = 0.5
 _GONE_S: Final = 120.0
@@ -30,7 +30,7 @@ _UNLOAD_S: Final = 2.0
 
 
 async def measure(home: Path, broker: str) -> list[Figure]:
-    """Ask, wait until nothing of the task is loaded, and ask again; on what is registered in `home`."""
+    """Query the task, wait until none of its variants is loaded, and query again; uses the models in `home`."""
     env = {"INFAAS_AUTOSCALER_SCALE_TO_ZERO_DELAY_S": str(_IDLE_S)}
     async with (
         running_at(home, broker, flags=("--workers=1",), env=env) as system,
@@ -66,13 +66,13 @@ async def _ask(client: InfaasClient) -> Answer:
 
 
 async def _cold_s(pool: Pool, variant: str) -> float:
-    """Return the seconds that registration measured of loading the variant and computing one input."""
+    """Return the profiled seconds to load the variant and to compute one input."""
     profile = (await load_catalog(pool)).profiles[variant]
     return profile.load_s + LatencyModel(profile.latency, 1).batch_s(1)
 
 
 async def _wait_until_gone(system: SystemUnderTest, pool: Pool) -> None:
-    """Wait until nothing of the task is wanted any more and the worker has had the time to unload it."""
+    """Wait until no instance of the task is wanted, and for a time in which the worker can unload."""
     catalog = await load_catalog(pool)
     async with ChangeListener(system.postgres, [PLACEMENT]) as changes, asyncio.timeout(_GONE_S):
         async for _channel in changes:

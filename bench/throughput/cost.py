@@ -1,9 +1,9 @@
-"""CPU time that a query costs all processes and the broker, over what a bare program of three Kafka hops takes for it.
+"""CPU time per query of all processes and the broker, over a bare program of three Kafka hops.
 
-Ours is a small model asked for by name over HTTP: gateway, selector, worker, the broker, and what else runs; not the
-client that asks. The bare program is a client, two forwarding processes and the broker. Both carry the same bytes and
-take turns on the same broker. Of a query that shares its requests with others much less is paid for, so each rate is a
-figure of its own. What each process takes goes to the log: CPU seconds per 1,000 queries.
+Ours is a small model queried by name over HTTP: gateway, selector, worker, the broker, and all other services, without
+the client. The bare program is a client, two forwarding processes and the broker. Both carry the same bytes and take
+turns on the same broker. A query that shares its Kafka requests with others costs much less, so each rate is a separate
+figure. The log shows the CPU time of each process.
 """
 
 import tempfile
@@ -33,10 +33,10 @@ TASK: Final = "mnist"
 VARIANT: Final = "mnist-cnn-m.onnx-fp32.cpu"
 RATES: Final = (200.0, 900.0, 3000.0)
 LIMITS: Final = {900.0: 0.6}
-"""Of ours over the bare program's, where anything is promised."""
+"""Limits of ours over the bare program's, by rate; no promise for other rates."""
 ROUNDS: Final = 2
 QUERIES: Final = 6_000
-"""Asked in a round at most: so many that the CPU time that the kernel counts is exact enough."""
+"""Most queries per round, enough that the kernel's resolution of CPU time does not matter."""
 LONGEST_S: Final = 8.0
 _WARM_UP_S: Final = 4.0
 _CONNECTIONS: Final = 64
@@ -44,13 +44,13 @@ _JSON_LENGTH: Final = "Inference-Header-Content-Length"
 _CLIENT, _BROKER = "client", "java"
 
 Cost = dict[str, float]
-"""CPU seconds by process."""
+"""CPU time by process: seconds in all, or milliseconds per query."""
 
 
 async def measure(
     system: "SystemUnderTest", broker: str, console: Console, rates: tuple[float, ...] = RATES
 ) -> list[Figure]:
-    """Measure milliseconds of CPU a query. The system must be up, with the task `mnist` registered."""
+    """Measure the milliseconds of CPU per query. The system must be up, with the task `mnist` registered."""
     inputs, _labels = labelled(TASK)
     query = encode_request({name: array[:1] for name, array in inputs.items()})
     headers = [(h.JSON_LENGTH, str(query.json_length).encode())]
@@ -85,7 +85,7 @@ async def _compare(
 
 
 def infer_request(variant: str, query: EncodedMessage, **more: str) -> HttpRequest:
-    """A request to a variant by name over HTTP, with `more` headers."""
+    """Return a request to a variant by name over HTTP, with `more` headers."""
     headers = {_JSON_LENGTH: str(query.json_length or 0), "Content-Type": "application/octet-stream", **more}
     return HttpRequest(f"/v2/models/{variant}/infer", headers, query.value)
 
@@ -121,7 +121,7 @@ def _shape(rate: float, seconds: float) -> LoadShape:
 
 
 def _bare_cpu(system: "SystemUnderTest") -> Cost:
-    """CPU seconds of this process, which is the bare client, of the forwarders, and of the broker."""
+    """Return the CPU seconds of this process (the bare client), of the forwarders, and of the broker."""
     me = psutil.Process()
     by_name = {_CLIENT: _taken(me)}
     for number, child in enumerate(me.children()):
@@ -137,12 +137,12 @@ def _taken(process: psutil.Process) -> float:
 
 
 def per_query_ms(before: Mapping[str, float], after: Mapping[str, float], queries: int) -> Cost:
-    """Milliseconds of CPU a query by process, of CPU seconds before and after so many queries."""
+    """Return the milliseconds of CPU per query by process, from CPU seconds before and after `queries` queries."""
     return {name: 1e3 * (taken - before.get(name, 0.0)) / max(queries, 1) for name, taken in after.items()}
 
 
 def total_ms(rounds: Sequence[Cost]) -> float:
-    """What all processes together took, the median of the rounds."""
+    """Return the sum over all processes, the median of the rounds."""
     return median(sum(cost.values()) for cost in rounds)
 
 

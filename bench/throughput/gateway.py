@@ -1,8 +1,8 @@
-"""Requests a second through the gateway, over a bare aiohttp handler that only produces and awaits its reply.
+"""Throughput of the gateway, over a bare aiohttp handler that only produces and awaits its reply.
 
-Both put their queries on the same topic, where the same process answers, and are asked by the same client in turns.
-The client and the brokers share the cores with them, which brings the two closer than they are; so the requests per
-second of their own CPU time are shown as well.
+Both write to the same topic, where the same process answers, and the same client loads them in turns. The client and
+the brokers share the cores with them, which reduces the visible difference. So the requests per second of their own CPU
+time are shown as well.
 """
 
 import asyncio
@@ -41,13 +41,13 @@ ROUNDS = 5
 SECONDS = 4.0
 CONNECTIONS = 64
 PACE = 900.0
-"""Requests a second of the steady load."""
+"""Requests per second of the steady load."""
 LIMIT = 0.7
 _START_S = 60.0
 
 
 async def measure(system: "SystemUnderTest", broker: str) -> list[Figure]:
-    """Measure requests a second, and requests per second of CPU time."""
+    """Measure the requests per second, and the requests per second of CPU time."""
     rates = await measure_rates(system.kafka)
     return [
         at_least("gateway requests", broker, rates["ours"], "requests/s", rates["bare"], LIMIT),
@@ -71,9 +71,10 @@ async def measure(system: "SystemUnderTest", broker: str) -> list[Figure]:
 
 
 async def measure_rates(kafka: KafkaSettings, rounds: int = ROUNDS, seconds: float = SECONDS) -> dict[str, float]:
-    """Return medians of the rounds: requests a second `ours` and `bare`, by second of CPU `ours_cpu` and `bare_cpu`.
+    """Return medians over the rounds, for `ours` and `bare`.
 
-    By second of CPU at a steady rate they are `ours_paced` and `bare_paced`.
+    The key without a suffix holds requests per second, `_cpu` requests per second of CPU, and `_paced` the latter at a
+    steady rate.
     """
     task = f"bench-{uuid.uuid4().hex[:8]}"
     topic, port, baseline_port = task_topic(task), free_port(), free_port()
@@ -93,7 +94,7 @@ async def measure_rates(kafka: KafkaSettings, rounds: int = ROUNDS, seconds: flo
             for name, (pid, url) in servers.items():
                 load, per_cpu_s = await load_on(pid, url, seconds)
                 _, paced = await load_on(pid, url, seconds, PACE)
-                if number:  # the first round warms everything up
+                if number:  # the first round is the warm-up
                     found[name].append(load.per_second)
                     found[f"{name}_cpu"].append(per_cpu_s)
                     found[f"{name}_paced"].append(paced)
@@ -103,7 +104,7 @@ async def measure_rates(kafka: KafkaSettings, rounds: int = ROUNDS, seconds: flo
 async def load_on(
     pid: int, url: str, seconds: float, pace: float = 0.0, env: Mapping[str, str] = {}
 ) -> tuple[MeasuredLoad, float]:
-    """Load a server from a process of its own; returns how it answered, and requests per second of its CPU time."""
+    """Load a server from a separate process. Returns the load's result, and requests per second of the server's CPU."""
     before = _cpu_s(pid)
     client = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -185,13 +186,13 @@ def _environment(kafka: KafkaSettings) -> dict[str, str]:
 
 @asynccontextmanager
 async def database_of(kafka: KafkaSettings, task: str) -> AsyncGenerator[str]:
-    """Run a Postgres with the task alone; no selector looks there."""
+    """Run a Postgres that contains only the task; no selector uses it."""
     digits = TensorSpec(name="image", datatype="FP32", shape=(-1, 1, 8, 8))
     logits = TensorSpec(name="logits", datatype="FP32", shape=(-1, 10))
     with tempfile.TemporaryDirectory(prefix="infaas-bench-") as folder:
         async with EmbeddedPostgres(Path(folder), durable=False) as postgres:
             await upgrade(postgres.dsn)
             async with open_pool(postgres.dsn) as pool:
-                await join_system(pool, kafka, take_over=True)  # from the measurement before, on the same Kafka
+                await join_system(pool, kafka, take_over=True)  # the earlier measurement used the same Kafka
                 await put_task(pool, Task(name=task, inputs=(digits,), outputs=(logits,), partitions=PARTITIONS))
             yield postgres.dsn

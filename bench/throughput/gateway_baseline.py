@@ -1,7 +1,7 @@
-"""The baseline of the gateway, and what answers behind both, each a process.
+"""Baseline of the gateway, and the responder behind both, each a process.
 
-`python -m bench.throughput.gateway_baseline serve TOPIC PORT`: a bare aiohttp handler that produces the body and
-awaits its reply.
+`python -m bench.throughput.gateway_baseline serve TOPIC PORT`: a bare aiohttp handler that produces the body and awaits
+its reply.
 `python -m bench.throughput.gateway_baseline answer TOPIC`: answers every query of the topic with one fixed result.
 """
 
@@ -64,7 +64,7 @@ async def serve(kafka: KafkaSettings, topic: str, port: int) -> None:
 
 
 async def answer(kafka: KafkaSettings, topic: str) -> None:
-    """Answer every query that comes from now on, until cancelled."""
+    """Answer every new query until cancelled."""
     value, fixed = _result()
     async with await _producer(kafka) as producer, _consumer(kafka) as consumer:
         consumer.assign([TopicPartition(topic, number) for number in range(PARTITIONS)])
@@ -78,7 +78,7 @@ async def answer(kafka: KafkaSettings, topic: str) -> None:
 
 
 def _result() -> tuple[bytes, list[tuple[str, bytes]]]:
-    """Make what a worker answers to the small query."""
+    """Make a worker's answer to the small query."""
     query, headers = small_query()
     inputs = decode_request(query, int(dict(headers)[h.JSON_LENGTH])).inputs
     encoded = encode_response(

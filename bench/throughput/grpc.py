@@ -1,7 +1,7 @@
-"""gRPC beside HTTP: the same queries at the two doors of one gateway, in turns.
+"""gRPC against HTTP: the same queries to the two interfaces of one gateway, in turns.
 
-The same process answers both, and the client of each shares the cores with the gateway; grpc.aio's takes more of them
-than aiohttp's. So the gateway's own CPU time is shown, too.
+The same process answers both. The client shares the cores with the gateway, and the one of grpc.aio needs more CPU than
+aiohttp's. So the gateway's own CPU time is shown as well.
 """
 
 import uuid
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 async def measure(system: "SystemUnderTest", broker: str) -> list[Figure]:
-    """Measure requests a second, their times, and CPU time, over gRPC and over HTTP."""
+    """Measure requests per second, latencies, and CPU time, over gRPC and over HTTP."""
     ours, http = await measure_doors(system.kafka)
     return figures_of("gRPC over HTTP", broker, ours, http)
 
@@ -29,7 +29,7 @@ async def measure(system: "SystemUnderTest", broker: str) -> list[Figure]:
 async def measure_doors(
     kafka: KafkaSettings, rounds: int = ROUNDS, seconds: float = SECONDS
 ) -> tuple[list[list[float]], list[list[float]]]:
-    """Return a row a round, in the order of the units, of gRPC and of HTTP."""
+    """Return the values of gRPC and of HTTP, one row per round, in the order of the units."""
     task, port, grpc_port = f"bench-{uuid.uuid4().hex[:8]}", free_port(), free_port()
     await ensure_task_topics(kafka, task, PARTITIONS)
     found: tuple[list[list[float]], list[list[float]]] = ([], [])
@@ -42,6 +42,6 @@ async def measure_doors(
         for number in range(rounds + 1):
             for rows, url in zip(found, urls, strict=True):
                 row = await take_turn(gateway, url, seconds)
-                if number:  # the first round warms everything up
+                if number:  # the first round is the warm-up
                     rows.append(row)
     return found

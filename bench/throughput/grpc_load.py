@@ -1,4 +1,4 @@
-"""A load over gRPC; it prints what `http_load` prints, and asks the same tensor in the same form.
+"""Load over gRPC, with the same output as `http_load`, and the same tensor in the same form.
 
 `python -m bench.throughput.grpc_load grpc://HOST:PORT/TASK SECONDS CALLERS [RATE]` runs it.
 """
@@ -21,14 +21,14 @@ from schemas.oip import decode_request
 from schemas.tensors import datatype_of, to_binary
 
 _CHANNELS = 8
-"""Connections, each of which carries many calls."""
+"""Number of connections; each carries many calls."""
 
 
 async def run(url: str, seconds: float, callers: int, rate: float = 0.0) -> MeasuredLoad:
-    """Load the server as `http_load` does and return how it answered.
+    """Load the server as `http_load` does. Returns the result.
 
     Raises:
-        AioRpcError: one of the calls is not answered.
+        AioRpcError: a call failed.
     """
     address, _, task = url.removeprefix("grpc://").partition("/")
     request, times_ms = _request(task), list[float]()

@@ -1,10 +1,10 @@
-"""An HTTP load; it prints requests a second, and the p50 and p99 of their times in milliseconds.
+"""Load over HTTP; prints requests per second, and the p50 and p99 of their latencies in milliseconds.
 
 `python -m bench.throughput.http_load URL SECONDS CONNECTIONS [RATE]` runs it.
 
-Each connection asks again as soon as it is answered: what counts is how many answers the server can give. With a rate
-they ask that many a second together, in turns: what counts is what an answer costs when there is time for each. Over
-HTTPS it trusts whom INFAAS_GATEWAY_CA names.
+Without a rate, each connection sends its next request as soon as it gets an answer, which measures the capacity of the
+server. With a rate, the connections together send that many per second, which measures the cost of an answer without
+queueing. Over HTTPS it trusts the CA in INFAAS_GATEWAY_CA.
 """
 
 import asyncio
@@ -20,11 +20,11 @@ from bench.core.load import small_query
 from infaas.client import ClientTls
 
 KEY_ENV = "INFAAS_KEY"
-"""Environment variable that holds the key to send, if there is one."""
+"""Environment variable with the API key to send, if there is one."""
 
 
 class MeasuredLoad(msgspec.Struct, frozen=True):
-    """What a server answered."""
+    """Result of a load."""
 
     per_second: float
     p50_ms: float
@@ -32,10 +32,10 @@ class MeasuredLoad(msgspec.Struct, frozen=True):
 
 
 async def run(url: str, seconds: float, connections: int, rate: float = 0.0) -> MeasuredLoad:
-    """Load the server and return how it answered.
+    """Load the server. Returns the result.
 
     Raises:
-        RuntimeError: one of them is not answered with 200.
+        RuntimeError: an answer has another status than 200.
     """
     value, raw_headers = small_query()
     headers = {name: text.decode() for name, text in raw_headers}

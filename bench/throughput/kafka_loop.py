@@ -1,8 +1,7 @@
-"""The bare program beside a worker that is fed offline: aiokafka, numpy, orjson, and a thread that computes.
+"""Bare program beside a worker with an offline load: aiokafka, numpy, orjson, and a thread that computes.
 
-While a batch is computed it reads the next one and answers the last one, as a worker does: records in, records out, and
-nothing else. It decides nothing, commits nothing and refuses nothing, so what it falls behind the bare session is what
-the way of a query costs whoever goes it in one process.
+Like a worker, it reads the next batch and answers the previous one while a batch is computed. It makes no decisions, no
+commits and no refusals. So its gap to the bare session is the unavoidable cost of this path in one process.
 """
 
 import asyncio
@@ -27,25 +26,25 @@ from workers.service import SWITCH_S
 
 
 async def fill(kafka: KafkaSettings, topic: str, images: NDArray[Any], count: int) -> None:
-    """Queue `count` offline queries of one image each."""
+    """Write `count` offline queries of one image each."""
     encoded = encode_request({"input": images[:1]})
     headers = [(h.MODE, b"offline"), (h.JSON_LENGTH, str(encoded.json_length).encode())]
     async with Producer(kafka, "bench") as producer:
-        await producer.prefetch_metadata([topic])  # only so many may wait for a topic that is not known
+        await producer.prefetch_metadata([topic])  # limits sends to unknown topics
         for _ in range(count):
             query_id = uuid.uuid4().hex.encode()
             await producer.send(topic, encoded.value, key=query_id, headers=[(h.ID, query_id), *headers])
 
 
 async def loop_rate(kafka: KafkaSettings, session: Session, images: NDArray[Any], batch: int, count: int) -> float:
-    """Samples a second that it answers of `count` queries of one image, between a tenth and nine tenths of them."""
+    """Return the samples per second of `count` queries of one image, between a tenth and nine tenths of them."""
     source, target = (f"bench-loop-{uuid.uuid4().hex[:8]}-{end}" for end in ("in", "out"))
     await ensure_topics(kafka, [TopicSpec(source), TopicSpec(target)])
     await fill(kafka, source, images, count)
     consumer = AIOKafkaConsumer(source, bootstrap_servers=kafka.bootstrap, auto_offset_reset="earliest")
     producer = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, acks="all")
     before_s = sys.getswitchinterval()
-    sys.setswitchinterval(SWITCH_S)  # as in a worker: Python's own is worse
+    sys.setswitchinterval(SWITCH_S)  # as in a worker: Python's default is slower
     try:
         with ThreadPoolExecutor(1) as slot:
             async with consumer, producer:

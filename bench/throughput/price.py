@@ -1,4 +1,4 @@
-"""What it costs that a gateway asks who asks, beside one that does not; each turn in the other order than before."""
+"""Cost of authentication in a gateway, against a gateway without it; the order alternates between turns."""
 
 import os
 import uuid
@@ -30,7 +30,7 @@ _MANY = 1_000_000
 
 
 async def measure(system: "SystemUnderTest", broker: str) -> list[Figure]:
-    """Measure requests a second, their times, and CPU time, with a key, and with one that has quotas and tasks."""
+    """Measure requests per second, latencies, and CPU time, with a key, and with a key that has quotas and tasks."""
     turns = await measure_prices(system.kafka)
     bare = turns.pop("")
     return [one for name, rows in turns.items() for one in figures_of(f"{name} over none", broker, rows, bare, LIMIT)]
@@ -39,7 +39,7 @@ async def measure(system: "SystemUnderTest", broker: str) -> list[Figure]:
 async def measure_prices(
     kafka: "KafkaSettings", rounds: int = ROUNDS, seconds: float = SECONDS
 ) -> dict[str, list[list[float]]]:
-    """Rows, one a turn, with `a key` and with `a key with quotas`, and under no name without."""
+    """Return rows, one per turn, of `a key`, of `a key with quotas`, and under an empty name without a key."""
     task = f"bench-{uuid.uuid4().hex[:8]}"
     await ensure_task_topics(kafka, task, PARTITIONS)
     async with AsyncExitStack() as stack:
@@ -58,7 +58,7 @@ async def measure_prices(
                 pid, port, key = servers[name]
                 url = f"http://{LOOPBACK}:{port}/v2/models/{task}/infer"
                 row = await take_turn(pid, url, seconds, {KEY_ENV: key})
-                if number:  # the first round warms everything up
+                if number:  # the first round is the warm-up
                     found[name].append(row)
     return found
 

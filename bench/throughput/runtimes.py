@@ -1,6 +1,6 @@
-"""The same as `worker` of the other runtimes that are here: OpenVINO, and in torch's environment those of torch.
+"""Bench of `worker` with the other available runtimes: OpenVINO, and those of torch in torch's environment.
 
-All compute the zoo's ResNet, each at its own best batch, by one thread.
+All compute the zoo's ResNet with one thread, each at its own best batch size.
 """
 
 import asyncio
@@ -21,11 +21,11 @@ from schemas.hardware import Hardware
 
 _RUNTIMES: Final = ("openvino", "torch-eager", "torch-compile", "torch-aot")
 _COMPILED: Final = ("torch-compile", "torch-aot")
-"""Those that need a C++ compiler."""
+"""Runtimes that need a C++ compiler."""
 
 
 async def measure(system: SystemUnderTest, broker: str, console: Console) -> list[Figure]:
-    """Measure each runtime that can run here; says of the others why they cannot."""
+    """Measure each available runtime; log the reason for each other one."""
     figures: list[Figure] = []
     for runtime in _RUNTIMES:
         if missing := _missing(runtime):

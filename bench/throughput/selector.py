@@ -1,10 +1,10 @@
-"""Queries a second through one selector process, over a bare consume-and-produce loop in one process.
+"""Throughput of one selector process, over a bare consume-and-produce loop in one process.
 
-Both find the same queries waiting and move them to their next topic, in turns, each in a process of its own. The rate
-is taken from the end offsets of what comes out, between a tenth and nine tenths of the queries, so that neither the
-start of a process nor its last stragglers count; the embedded broker says of the last batch only where it begins. The
-selector gets N registered variants, eight of them served by a worker that answers at once: all it does is to say so
-in `infaas.status`.
+Both find the same queries waiting and move them to their next topic, in turns, each in a separate process. The rate is
+measured on the end offsets of the output topics, between a tenth and nine tenths of the queries, so that the start of a
+process and its last queries do not count; the embedded broker reports only the begin of the last batch. The selector
+has N registered variants, eight of them served by a worker that answers at once: the bench publishes its statuses in
+`infaas.status`.
 """
 
 import asyncio
@@ -54,20 +54,20 @@ _MIN_ACCURACY = 0.7
 
 
 async def measure(system: "SystemUnderTest", broker: str) -> list[Figure]:
-    """Measure queries a second for each number of variants, over the baseline and over the fewest variants."""
+    """Measure queries per second for each number of variants, over the baseline."""
     figures: list[Figure] = []
     for variants in VARIANTS:
         rates = await measure_rates(system.kafka, variants, QUERIES)
         ours, baseline = median(rates["selector"]), median(rates["bare"])
         name = f"selector throughput, {variants:,} variants"
         figures.append(at_least(name, broker, ours, "queries/s", baseline, LIMIT))
-    if broker == "apache":  # the embedded one serves a single selector
+    if broker == "apache":  # the embedded broker supports a single selector
         figures += await measure_two(system.kafka, broker, QUERIES)
     return figures
 
 
 async def measure_two(kafka: KafkaSettings, broker: str, queries: int, rounds: int = ROUNDS) -> list[Figure]:
-    """Measure queries a second through two selectors, over one, and how many were not decided exactly once."""
+    """Measure queries per second through two selectors, over one, and count queries not decided exactly once."""
     rates: dict[int, list[float]] = {1: [], 2: []}
     astray = 0
     async with _site(kafka, 10) as site:
@@ -99,7 +99,7 @@ async def _count(kafka: KafkaSettings, topics: Sequence[str]) -> int:
 async def measure_rates(
     kafka: KafkaSettings, variants: int, queries: int, rounds: int = ROUNDS, profiles: Sequence[Profile] = ()
 ) -> dict[str, list[float]]:
-    """Queries a second in each round: `selector` and `bare`. Variants have these profiles, or made-up ones."""
+    """Return the queries per second of each round; variants get `profiles`, or synthetic ones."""
     rates: dict[str, list[float]] = {"selector": [], "bare": []}
     async with _site(kafka, variants, profiles) as site:
         for number in range(rounds):
@@ -115,14 +115,14 @@ async def measure_rates(
 
 
 class _Site(NamedTuple):
-    """A task with topics and registered variants, some of them served by a worker that answers at once."""
+    """Task with topics and registered variants, some of them served by a worker that answers at once."""
 
     task: str
     outputs: list[str]
-    """Topics of the variants that are served."""
+    """Topics of the served variants."""
     environment: dict[str, str]
     min_accuracy: float
-    """Accuracy that queries ask for, and some of those that are served have."""
+    """Accuracy that queries require, which some of the served variants have."""
 
 
 @asynccontextmanager
@@ -135,7 +135,7 @@ async def _site(kafka: KafkaSettings, variants: int, profiles: Sequence[Profile]
     async with _database(kafka, task, variants, profiles) as dsn, _reporting_worker(kafka, served):
         environment = {
             "INFAAS_POSTGRES": dsn,
-            "INFAAS_SELECTOR_STATUS_TTL_S": "10",  # the one who speaks for the worker competes for the same cores
+            "INFAAS_SELECTOR_STATUS_TTL_S": "10",  # the status publisher competes for the same cores
             "INFAAS_LOG_LEVEL": "WARNING",
         }
         accuracy = min((profile.accuracy for profile in profiles[:_SERVED]), default=_MIN_ACCURACY)
@@ -171,7 +171,7 @@ async def _rate(
     queries: int,
     until: float = 0.95,
 ) -> float:
-    """Start the modules, watch their outputs grow by `queries`, stop them; returns queries a second."""
+    """Start the modules, watch their outputs grow by `queries`, and stop them. Returns the queries per second."""
     partitions = _partitions(outputs)
     async with AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap) as watcher, AsyncExitStack() as stack:
         start = await _ends(watcher, partitions)
@@ -229,7 +229,7 @@ def _environment(kafka: KafkaSettings) -> dict[str, str]:
 
 @asynccontextmanager
 async def _reporting_worker(kafka: KafkaSettings, served: Sequence[str]) -> AsyncGenerator[None]:
-    """Publish the statuses of a worker that has always answered everything."""
+    """Publish the statuses of a worker without any backlog."""
     everything = tuple(PartitionStatus(number, 1 << 40, 1 << 40) for number in range(_PARTITIONS))
     instances = tuple(
         InstanceStatus(variant=name, state=InstanceState.ACTIVE, partitions=everything, max_batch=32) for name in served
@@ -252,13 +252,13 @@ async def _reporting_worker(kafka: KafkaSettings, served: Sequence[str]) -> Asyn
 
 @asynccontextmanager
 async def _database(kafka: KafkaSettings, task: str, variants: int, profiles: Sequence[Profile]) -> AsyncGenerator[str]:
-    """Run a Postgres in which `task` has so many variants, the first of these profiles; yields its DSN."""
+    """Run a Postgres with `task` and its variants, the first of these profiles; yields its DSN."""
     tensor = TensorSpec(name="x", datatype="FP32", shape=(-1, 4))
     with tempfile.TemporaryDirectory(prefix="infaas-bench-") as folder:
         async with EmbeddedPostgres(Path(folder), durable=False) as postgres:
             await upgrade(postgres.dsn)
             async with open_pool(postgres.dsn) as pool, pool.transaction() as session:
-                await join_system(session, kafka, take_over=True)  # from the measurement before, on the same Kafka
+                await join_system(session, kafka, take_over=True)  # the earlier measurement used the same Kafka
                 await put_task(session, Task(name=task, inputs=(tensor,), outputs=(tensor,), partitions=_PARTITIONS))
                 for number in range(variants):
                     variant, profile = _synthetic(task, number)
@@ -271,7 +271,7 @@ async def _database(kafka: KafkaSettings, task: str, variants: int, profiles: Se
 
 
 def _synthetic(task: str, number: int) -> tuple[Variant, Profile]:
-    """Make a variant; the first ones, which are served, can do all that is sent; all differ in cost and accuracy."""
+    """Return a variant; the first ones, which are served, suit every query; all differ in cost and accuracy."""
     name = f"{task}-{number}.onnx-fp32.cpu"
     batch_s = 1e-5 * (1 + number * 0.01)
     variant = Variant(

@@ -1,6 +1,6 @@
-"""What TLS costs: a gateway that serves HTTPS beside one that serves HTTP, asked the same by the same client in turns.
+"""Cost of TLS: a gateway with HTTPS against one with HTTP, with the same load by the same client in turns.
 
-Both put their queries on the same topic, where the same process answers, and connections are kept, as clients do.
+Both write to the same topic, where the same process answers. Connections are kept alive, as by real clients.
 """
 
 import tempfile
@@ -26,7 +26,7 @@ _PLAIN, _TLS = "http", "https"
 
 
 async def measure(system: "SystemUnderTest", broker: str) -> list[Figure]:
-    """Measure requests a second, their times, and CPU time, over HTTPS and over HTTP."""
+    """Measure requests per second, latencies, and CPU time, over HTTPS and over HTTP."""
     task = f"bench-{uuid.uuid4().hex[:8]}"
     await ensure_task_topics(system.kafka, task, PARTITIONS)
     ports = {scheme: free_port() for scheme in (_PLAIN, _TLS)}
@@ -43,13 +43,13 @@ async def measure(system: "SystemUnderTest", broker: str) -> list[Figure]:
                 for scheme, pid in ((_PLAIN, plain), (_TLS, tls)):
                     url = f"{scheme}://{LOOPBACK}:{ports[scheme]}/v2/models/{task}/infer"
                     values = await take_turn(pid, url, SECONDS, env)
-                    if number:  # the first round warms everything up
+                    if number:  # the first round is the warm-up
                         found[scheme].append(values)
     return figures_of("HTTPS over HTTP", broker, found[_TLS], found[_PLAIN])
 
 
 def _certified(folder: Path) -> tuple[list[str], dict[str, str]]:
-    """Flags of a gateway with a certificate, and what has a client trust it."""
+    """Return the flags of a gateway with a certificate, and the environment of a client that trusts it."""
     authority = trustme.CA()
     files = {name: folder / f"{name}.pem" for name in ("ca", "cert", "key")}
     made = authority.issue_cert(LOOPBACK)

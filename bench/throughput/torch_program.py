@@ -1,4 +1,4 @@
-"""The zoo's ResNet as a program of `torch.export`, with the weights of its ONNX file; where torch is installed."""
+"""The zoo's ResNet as a program of `torch.export`, with the weights of its ONNX file; needs torch."""
 
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,12 @@ from runtimes.exported_archive import make_safe
 from runtimes.pytorch import import_torch
 
 _RESIDUAL = {3: 1, 6: 4}
-"""Convolutions to whose output that of an earlier one is added, by their number."""
+"""Residual connections: number of a convolution to the number of the earlier one whose output is added."""
 _MOST = 1024
 
 
 def write_program(model: Path, target: Path) -> None:
-    """Write the ONNX file of the ResNet as a program for batches of any size; blocks for seconds."""
+    """Write the ResNet of an ONNX file as a program for batches of any size; blocks for seconds."""
     torch = import_torch()
     network = _network(torch, onnx.load(model))
     batch = torch.export.Dim("batch", min=1, max=_MOST)

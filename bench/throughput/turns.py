@@ -1,7 +1,7 @@
-"""What is measured of a gateway in a turn, and what several turns say of one beside another.
+"""Measurements of a gateway in turns, and figures of one gateway against another.
 
-Gateways that differ in one thing are asked the same in turns, since the machine drifts more from one minute to the next
-than they differ. The client shares the cores with them, so their own CPU time is shown, too.
+Gateways that differ in one property get the same load in turns, because the machine's speed varies more between minutes
+than they differ. The client shares the cores with them, so their own CPU time is shown as well.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ _UNITS: Final = {
 
 
 async def take_turn(pid: int, url: str, seconds: float, env: Mapping[str, str] = {}) -> list[float]:
-    """Ask as fast as is answered, then at a steady rate; returns the values in the order of the units."""
+    """Load at full speed, then at a steady rate. Returns the values in the order of the units."""
     full, full_per_cpu_s = await load_on(pid, url, seconds, env=env)
     paced, paced_per_cpu_s = await load_on(pid, url, seconds, PACE, env)
     return [full.per_second, 1e3 / full_per_cpu_s, paced.p50_ms, paced.p99_ms, 1e3 / paced_per_cpu_s]
@@ -31,9 +31,10 @@ async def take_turn(pid: int, url: str, seconds: float, env: Mapping[str, str] =
 def figures_of(
     what: str, broker: str, ours: list[list[float]], base: list[list[float]], most_cpu: float | None = None
 ) -> list[Figure]:
-    """Figures of rows, one a turn, beside those of the base in the same turns: medians, and the median of the ratios.
+    """Return the figures of rows, one per turn, against the base's rows of the same turns.
 
-    The CPU time at a steady rate, which drifts least, is to be at most `most_cpu` times that of the base.
+    Each figure is the base's median times the median of the ratios. The CPU time at a steady rate, which varies least,
+    should be at most `most_cpu` times the base's.
     """
     made: list[Figure] = []
     for at, (name, unit) in enumerate(_UNITS.items()):

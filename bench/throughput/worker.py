@@ -1,9 +1,9 @@
-"""Samples a second of a worker fed offline, over the bare session of the same runtime at its best batch size.
+"""Throughput of a worker with an offline load, over the bare session of the same runtime at its best batch size.
 
-Both compute the same model with one thread, the worker at the batch size it chooses itself, and take turns: the queue
-is filled while nothing serves it, the bare session runs, then a bare program of the same hops (`kafka_loop`), then a
-`python -m workers` process gets the partition and works the queue off. Its rate is taken from its own status records,
-between a tenth and nine tenths of the queue, so that neither start nor end counts.
+Both compute the same model with one thread, the worker at a batch size of its own choice, in turns. The queue is filled
+while nothing serves it; the bare session runs; then a bare program of the same hops (`kafka_loop`); then a `python -m
+workers` process gets the partition and works off the queue. Its rate comes from its status records, between a tenth and
+nine tenths of the queue, so that start and end do not count.
 """
 
 import asyncio
@@ -58,21 +58,21 @@ _SPECS: Final = (
 
 
 async def measure(system: SystemUnderTest, broker: str) -> list[Figure]:
-    """Measure on this system's broker; the database is one of the bench's own, where no autoscaler interferes."""
+    """Measure on this system's broker, with a separate database, so that no autoscaler interferes."""
     return await compare(system.kafka, broker, "mnist-resnet")
 
 
 async def compare(
     kafka: KafkaSettings, broker: str, name: str, runtime: str = "onnx", artifact: Path = MODEL
 ) -> list[Figure]:
-    """Measure the worker, and a bare program of the same hops, over the bare session: medians of rounds in turn.
+    """Measure the worker, and a bare program of the same hops, over the bare session: medians of rounds in turns.
 
     Args:
-        kafka: where the queries are.
-        broker: what it is called in the figures.
-        name: what the model is called there.
-        runtime: what computes it.
-        artifact: the model, as the runtime takes it.
+        kafka: broker of the queries.
+        broker: name of the broker in the figures.
+        name: name of the model in the figures.
+        runtime: runtime that computes it.
+        artifact: model file for the runtime.
     """
     inputs, _labels = labelled("mnist")
     images = inputs["input"]
@@ -106,7 +106,7 @@ async def compare(
 
 
 def _latency(session: Session, images: Any) -> list[BatchLatency]:
-    """Measure each batch size: the best of several medians, as a noisy moment must not choose the batch size."""
+    """Measure each batch size: the best of several medians, so that noise does not decide the best batch size."""
     passes = [[_batch_latency(session, images, batch) for batch in BATCHES] for _ in range(_PASSES)]
     return [min(measured, key=lambda latency: latency.p50_s) for measured in zip(*passes, strict=True)]
 
@@ -139,7 +139,7 @@ async def _worker_with_database(
         async with EmbeddedPostgres(home / "postgres", durable=False) as postgres:
             await upgrade(postgres.dsn)
             async with open_pool(postgres.dsn) as pool:
-                await join_system(pool, kafka, take_over=True)  # from the measurement before, on the same Kafka
+                await join_system(pool, kafka, take_over=True)  # the earlier measurement used the same Kafka
                 variant = await _register(kafka, pool, home, latency, runtime, artifact)
                 async with _worker(kafka, home, postgres.dsn):
                     await _wait_for_worker(pool, postgres.dsn)
@@ -208,7 +208,7 @@ async def _place(pool: Pool, variant: str, partitions: tuple[int, ...]) -> None:
 
 
 async def _worker_rate(tail: Tail, count: int) -> float:
-    """Return queries a second in the middle of the next `count` that the worker answers."""
+    """Return the queries per second in the middle of the next `count` that the worker answers."""
     async with asyncio.timeout(_DEADLINE_S):
         start = (await _next_status(tail))[1]
         begin = await _status_at(tail, start + count // 10)
@@ -224,7 +224,7 @@ async def _status_at(tail: Tail, answered: int) -> tuple[float, int]:
 
 
 async def _next_status(tail: Tail) -> tuple[float, int]:
-    """Return seconds since the epoch, and how many queries were answered until then."""
+    """Return the time of the next status in epoch seconds, and the number of queries answered until then."""
     while True:
         for record in reversed(await tail.poll()):
             status = msgspec.json.decode(record.value or b"", type=WorkerStatus)

@@ -1,7 +1,7 @@
-"""Register many architectures for real and serve them: `python -m bench.zoo [--count 45] [--home FOLDER] [--only ...]`.
+"""Register many real architectures and serve them: `python -m bench.zoo [--count 45] [--home FOLDER] [--only ...]`.
 
-In the environment of torch, which makes the files. All of it is kept in the home, and goes on there when it was cut
-off: `--count 3 --home /tmp/zoo` shows in some minutes that it works, the whole takes about half an hour on two cores.
+Runs in the environment of torch, which makes the files. Everything is kept in the home, where an interrupted run is
+resumed. `--count 3 --home /tmp/zoo` is a test of some minutes; the whole takes about half an hour on two cores.
 """
 
 import argparse
@@ -31,7 +31,7 @@ _WORKER: Final = ("--launcher=none", "--workers=1", "--cores-per-worker=1", "--o
 _SELECTOR_QUERIES: Final = 20_000
 _FEW: Final = 10
 _WRITE_S: Final = 1800.0
-"""Longest that the models may take to be written."""
+"""Most seconds for writing the models."""
 
 Part = Callable[[SystemUnderTest, argparse.Namespace], Awaitable[list[Figure]]]
 
@@ -47,7 +47,7 @@ async def _serve(system: SystemUnderTest, wanted: argparse.Namespace) -> list[Fi
 
 
 async def _decide(system: SystemUnderTest, _wanted: argparse.Namespace) -> list[Figure]:
-    """Queries a second through a selector that knows what was registered, over one that knows a few made-up ones."""
+    """Measure a selector's queries per second with the registered profiles, over a few synthetic ones."""
     async with open_pool(system.postgres, max_size=1) as pool:
         profiles = sorted(await list_profiles(pool, task=TASK), key=lambda profile: -profile.accuracy)
     few = await measure_rates(system.kafka, _FEW, _SELECTOR_QUERIES)
@@ -81,7 +81,7 @@ async def _run(home: Path, parts: Sequence[str], wanted: argparse.Namespace, con
     if "register" in parts:
         console.log("writing the models")
         await _write_models(home / "models", wanted.count)
-    flags = (*_WORKER, f"--max-workers={wanted.share}")  # of so many workers each has as little of the memory
+    flags = (*_WORKER, f"--max-workers={wanted.share}")  # the memory is divided by this number of workers
     async with running_at(home, BROKER, flags=flags) as system:
         for part in parts:
             console.log(part)

@@ -1,8 +1,8 @@
-"""Writes torchvision's architectures as ONNX files; in torch's environment: `python -m bench.zoo.models FOLDER COUNT`.
+"""Torchvision's architectures as ONNX files; in torch's environment: `python -m bench.zoo.models FOLDER COUNT`.
 
-Weights are random, from one seed, for no package has the trained ones: latency does not depend on them. Accuracy is the
-one that torchvision publishes of its own weights. Images are 64 pixels wide instead of 224, a twelfth of the computing,
-so that all of it can be measured within the hour on two cores. Files that are there are not written again.
+Weights are random, from one seed, because no package contains the trained ones; latency does not depend on them.
+Accuracy is the one that torchvision publishes for its own weights. Images are 64 pixels wide instead of 224, a twelfth
+of the computation, so that all can be measured within the hour on two cores. Existing files are kept.
 """
 
 import sys
@@ -15,30 +15,30 @@ import msgspec
 
 PIXELS: Final = 64
 COUNT: Final = 45
-"""One more than INFaaS registers, so that there are as many variants: 270. Some of them are refused, since with random
-weights a quantised one often answers otherwise than what it is made of."""
+"""One more than INFaaS registers, for the same number of variants: 270. Some variants are refused, because with random
+weights a quantised one often answers differently from its source."""
 _INDEX: Final = "models.json"
 _OPSET: Final = 17
 _SEED: Final = 0
 _LARGER_INPUTS: Final = ("alexnet", "inception_v3", "maxvit_t")
-"""Architectures that do not take so small an image, or cannot be exported for it."""
+"""Architectures that reject such small images, or cannot be exported for them."""
 
 
 class ZooArchitecture(msgspec.Struct, frozen=True):
-    """One architecture of torchvision."""
+    """Architecture of torchvision."""
 
     name: str
     accuracy: float
-    """Top-1 accuracy on ImageNet that its authors publish, 0..1."""
+    """Published top-1 accuracy on ImageNet, 0..1."""
     parameters: int
 
     def file(self, folder: Path) -> Path:
-        """Its ONNX file."""
+        """Return its ONNX file."""
         return folder / f"{self.name}.onnx"
 
 
 def read_architectures(folder: Path) -> list[ZooArchitecture]:
-    """Read what `write_all` wrote, the smallest first."""
+    """Read the index that `write_all` wrote, the smallest architecture first."""
     return msgspec.json.decode((folder / _INDEX).read_bytes(), type=list[ZooArchitecture])
 
 
@@ -70,7 +70,7 @@ def _write(architecture: ZooArchitecture, folder: Path) -> None:
     partial = folder / ".partial"
     images = torch.randn(2, 3, PIXELS, PIXELS)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tracing is deprecated, and ten times as fast as what replaces it
+        warnings.simplefilter("ignore")  # tracing is deprecated, and ten times as fast as its replacement
         model = _make(architecture.name.replace("-", "_"))
         torch.onnx.export(
             model, (images,), str(partial), dynamo=False, opset_version=_OPSET, input_names=["image"],

@@ -1,6 +1,6 @@
-"""Registers all architectures, one after the other, and takes down the time, the memory and the disk that it needs.
+"""Registration of all architectures, one after the other, and its time, memory and disk space.
 
-What an earlier run has registered is kept, with its seconds: a run that was cut off goes on where it was.
+Registrations of an earlier run are kept with their times, so an interrupted run is resumed.
 """
 
 import asyncio
@@ -31,16 +31,16 @@ _WATCH_S: Final = 0.2
 
 
 class ZooRegistration(msgspec.Struct):
-    """What the registrations so far took."""
+    """Cost of the registrations so far."""
 
     seconds: dict[str, float]
-    """By architecture."""
+    """Seconds by architecture."""
     peak_bytes: int = 0
-    """Most memory that the registration and its steps had at once."""
+    """Peak memory of the registration and its steps together."""
 
 
 async def register_all(system: SystemUnderTest, folder: Path, architectures: Sequence[ZooArchitecture]) -> list[Figure]:
-    """Register what is not registered; returns what all of it took."""
+    """Register the missing architectures. Returns the figures of all of them."""
     state_file, calibration = system.home / "zoo-registration.json", folder / "calibration.npz"
     taken = _read(state_file)
     await asyncio.to_thread(_write_images, calibration)
@@ -58,13 +58,13 @@ async def register_all(system: SystemUnderTest, folder: Path, architectures: Seq
 
 
 class _Silent:
-    """A sink of progress that shows none."""
+    """Progress sink that shows nothing."""
 
     def step(self, done: int, total: int, text: str) -> None:
-        """Show nothing."""
+        """Ignore a step."""
 
     def note(self, text: str) -> None:
-        """Show nothing."""
+        """Ignore a note."""
 
 
 def _request(architecture: ZooArchitecture, folder: Path, calibration: Path) -> Registration:
@@ -97,7 +97,7 @@ def _size_of(folder: Path) -> int:
 
 @asynccontextmanager
 async def _watching_memory(taken: ZooRegistration) -> AsyncGenerator[None]:
-    """Take down the most memory of this process and its children while the context is open."""
+    """Record the peak memory of this process and its steps while the context is open."""
 
     async def watch() -> None:
         while True:
@@ -113,7 +113,7 @@ async def _watching_memory(taken: ZooRegistration) -> AsyncGenerator[None]:
 
 
 def _memory_of_all() -> int:
-    """Bytes of this process and of the steps it runs; the system under test is not of them."""
+    """Return the bytes of this process and its steps, without the system under test."""
     own = psutil.Process()
     total = own.memory_info().rss
     for child in own.children():
@@ -124,7 +124,7 @@ def _memory_of_all() -> int:
 
 
 def _write_images(file: Path) -> None:
-    """Write images of noise: good enough for calibration of random weights."""
+    """Write images of noise, which suffice to calibrate random weights."""
     np.savez(file, image=np.random.default_rng(0).standard_normal((_ROWS, 3, PIXELS, PIXELS), dtype=np.float32))
 
 

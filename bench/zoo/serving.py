@@ -1,7 +1,7 @@
-"""A mixed load over a hundred variants, by name, through one worker with less memory than all of them need.
+"""Mixed load over a hundred variants, by name, on one worker with less memory than all of them need.
 
-Some are asked for more often than others (Zipf). A query is a hit if its variant is loaded when it is asked; what is
-not loaded is demanded by the selector, and placed by the autoscaler where something idle gives way.
+Their popularity follows a Zipf distribution. A query is a hit if its variant is loaded when the query is sent. The
+selector demands a variant that is not loaded, and the autoscaler places it by evicting an idle one.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from store.registry import list_variants
 
 VARIANTS: Final = 100
 RATE: Final = 10.0
-"""Queries a second."""
+"""Queries per second."""
 _LATENCY_MS: Final = 10_000.0
 _LOOK_S: Final = 0.2
 _SAID_S: Final = 30.0
@@ -36,7 +36,7 @@ _SEED: Final = 0
 
 
 class _LoadedVariants:
-    """Names of the variants that are loaded now, and how often one was loaded."""
+    """Names of the variants that are loaded now, and the number of loads."""
 
     def __init__(self) -> None:
         self.names = frozenset[str]()
@@ -44,14 +44,14 @@ class _LoadedVariants:
         self.loads = 0
 
     def update(self, names: frozenset[str]) -> None:
-        """Take what is loaded now."""
+        """Set the variants that are loaded now."""
         self.loads += len(names - self.names)
         self.most = max(self.most, len(names))
         self.names = names
 
 
 class _AskedVariant(msgspec.Struct):
-    """What became of one query."""
+    """Result of one query."""
 
     hit: bool
     status: str = "lost"
@@ -59,7 +59,7 @@ class _AskedVariant(msgspec.Struct):
 
 
 async def serve(system: SystemUnderTest, seconds: float) -> list[Figure]:
-    """Ask for `seconds`, at a steady rate, and wait for every answer."""
+    """Send queries for `seconds` at a steady rate, and wait for every answer."""
     random = np.random.default_rng(_SEED)
     async with open_pool(system.postgres, max_size=1) as pool:
         names = await _chosen(pool)
@@ -80,7 +80,7 @@ async def serve(system: SystemUnderTest, seconds: float) -> list[Figure]:
 
 
 async def _chosen(pool: Pool) -> list[str]:
-    """Variants of as many architectures as there are: of each its first, then of each its second, and so on."""
+    """Return variants of as many architectures as possible: first one of each, then a second one of each, and so on."""
     ready = [variant for variant in await list_variants(pool, task=TASK) if variant.state is VariantState.READY]
     seen: dict[str, int] = {}
     ranked: list[tuple[int, str]] = []
@@ -102,7 +102,7 @@ async def _ask(client: InfaasClient, name: str, image: NDArray[np.float32], quer
 
 @asynccontextmanager
 async def _watching(pool: Pool) -> AsyncGenerator[_LoadedVariants]:
-    """Keep what is loaded up to date while the context is open."""
+    """Keep the set of loaded variants up to date while the context is open."""
     loaded = _LoadedVariants()
 
     async def look() -> None:

@@ -1,4 +1,4 @@
-"""Mosec: an HTTP server in Rust that hands batches to Python workers."""
+"""Mosec: an HTTP server in Rust that passes batches to Python workers."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,14 +19,14 @@ class MosecPeer:
     heavy: ClassVar = ServerSettings(max_batch=4)
 
     def launch(self, python: Path, served: ServedFile, settings: ServerSettings, port: int, folder: Path) -> Launch:
-        """Start the script; its socket lies in the folder."""
+        """Start the script; its socket is in the folder."""
         environment = script_environment(served, settings, port)
         mosec = {"MOSEC_PORT": str(port), "MOSEC_ADDRESS": "127.0.0.1", "MOSEC_PATH": str(folder / "mosec")}
         quiet = {"MOSEC_LOG_LEVEL": "warning"}
         return Launch(python_command(python, "mosec_server"), environment | mosec | quiet)
 
     def request(self, inputs: Mapping[str, Array]) -> HttpRequest:
-        """Post the tensors."""
+        """Post the tensors as raw bytes."""
         return raw_request("/inference", inputs)
 
     def output(self, answer: RawAnswer) -> Array:

@@ -1,4 +1,4 @@
-"""What the bench must know of a peer: what to install, how to start it, how to ask it, and how to read its answer."""
+"""Interface of a peer: its packages, its start, its requests, and its answers."""
 
 import json
 from collections.abc import Mapping
@@ -12,57 +12,57 @@ from bench.peers.scripts.onnx_model import VARIABLE
 from schemas.tensors import Array
 
 CORES: Final = 2
-"""Workers where each computes by itself: the peers are measured on as many cores."""
+"""Number of workers of a peer whose workers compute independently; the peers are measured on as many cores."""
 _ROOT: Final = Path(__file__).parents[3]
 
 
 class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings that a peer is measured with."""
+    """Settings that a peer is measured with."""
 
     workers: int = CORES
-    """Processes that compute."""
+    """Number of processes that compute."""
     max_batch: int = 1
     batch_wait_ms: float = 0.0
-    """How long a batch waits for more queries."""
+    """Milliseconds that a batch waits for more queries."""
 
     def __str__(self) -> str:
-        """Say it in the words of the tables."""
+        """Return the text for the tables."""
         wait = f" after {self.batch_wait_ms:g} ms" if self.batch_wait_ms else ""
         batches = f", batches up to {self.max_batch}{wait}" if self.max_batch > 1 else ""
         return f"{self.workers or 'no'} worker{'' if self.workers == 1 else 's'}{batches}"
 
 
 class ServedFile(msgspec.Struct, frozen=True):
-    """A model file, and the tensors of one query."""
+    """Model file, and the tensors of one query."""
 
     file: Path
     inputs: Mapping[str, Array]
 
 
 class Launch(msgspec.Struct, frozen=True):
-    """A command, and what is added to its environment."""
+    """Command, and additions to its environment."""
 
     command: tuple[str, ...]
     environment: Mapping[str, str]
 
 
 class Peer(Protocol):
-    """A server that others would pick. Its methods may be called before it is installed."""
+    """Model server to compare with. Its methods may be called before it is installed."""
 
     name: ClassVar[str]
     requirements: ClassVar[tuple[str, ...]]
-    """Packages of its environment, for pip; none: it runs in ours."""
+    """Packages of its environment, for pip; empty: it runs in ours."""
     light: ClassVar[ServerSettings]
     """Settings for a model that takes microseconds."""
     heavy: ClassVar[ServerSettings]
-    """Settings for one that takes milliseconds."""
+    """Settings for a model that takes milliseconds."""
 
     def launch(self, python: Path, served: ServedFile, settings: ServerSettings, port: int, folder: Path) -> Launch:
-        """Return how to start it on a port of this machine; it may write what it needs into the folder."""
+        """Return the command that starts it on a port of this machine; it may write files into the folder."""
         ...
 
     def request(self, inputs: Mapping[str, Array]) -> HttpRequest:
-        """Return the request that asks it."""
+        """Return the request for these inputs."""
         ...
 
     def output(self, answer: RawAnswer) -> Array:
@@ -71,7 +71,7 @@ class Peer(Protocol):
 
 
 def script_environment(served: ServedFile, settings: ServerSettings, port: int) -> dict[str, str]:
-    """Return what one of the scripts needs in its environment."""
+    """Return the environment variables of a script."""
     fields: dict[str, Any] = {
         **msgspec.structs.asdict(settings),
         "file": str(served.file),

@@ -1,4 +1,4 @@
-"""Tensors as raw bytes, the cheapest way to ask those servers that leave the format open."""
+"""Tensors as raw bytes: the cheapest format, for servers that do not prescribe one."""
 
 from collections.abc import Mapping
 
@@ -9,15 +9,15 @@ from schemas.tensors import Array
 
 
 def raw_body(inputs: Mapping[str, Array]) -> bytes:
-    """Return the bytes of the tensors, one after the other."""
+    """Return the concatenated bytes of the tensors."""
     return b"".join(array.tobytes() for array in inputs.values())
 
 
 def raw_request(path: str, inputs: Mapping[str, Array]) -> HttpRequest:
-    """Return a request whose body are the tensors."""
+    """Return a request with the tensors as its body."""
     return HttpRequest(path, {"Content-Type": "application/octet-stream"}, raw_body(inputs))
 
 
 def raw_output(body: bytes) -> Array:
-    """Return the row of logits that a script answered."""
+    """Return the row of logits in a script's answer."""
     return np.frombuffer(body, np.float32).reshape(1, -1)

@@ -1,4 +1,4 @@
-"""Ray Serve: a proxy in front of replicas, which are actors of Ray."""
+"""Ray Serve: a proxy in front of replicas, which are Ray actors."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +11,7 @@ from schemas.tensors import Array
 
 
 class RayServePeer:
-    """One proxy, a replica for each core; batches would only add to its own cost."""
+    """One proxy, and one replica per core; batching would only add overhead."""
 
     name: ClassVar[str] = "ray-serve"
     requirements: ClassVar[tuple[str, ...]] = ("ray[serve]==2.60.0",)
@@ -19,13 +19,13 @@ class RayServePeer:
     heavy: ClassVar = ServerSettings()
 
     def launch(self, python: Path, served: ServedFile, settings: ServerSettings, port: int, folder: Path) -> Launch:
-        """Start a Ray of its own, and the script's deployment in it."""
+        """Start a separate Ray, with the script's deployment in it."""
         del folder
         environment = script_environment(served, settings, port) | {"RAY_USAGE_STATS_ENABLED": "0"}
         return Launch(python_command(python, "ray_app"), environment)
 
     def request(self, inputs: Mapping[str, Array]) -> HttpRequest:
-        """Post the tensors."""
+        """Post the tensors as raw bytes."""
         return raw_request("/", inputs)
 
     def output(self, answer: RawAnswer) -> Array:

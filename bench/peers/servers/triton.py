@@ -1,7 +1,7 @@
-"""Triton: its server binary and its Python backend, as they lie in the wheel `nvidia-pytriton`.
+"""Triton: its server binary and its Python backend, taken from the wheel `nvidia-pytriton`.
 
-That wheel's own Python, a proxy in front of the backend, is not used: it does not run on Python 3.11, and costs a hop.
-The backend's stub links to the interpreter's shared library, which the loader must find, and ignores PYTHONPATH, so the
+The wheel's own Python, a proxy in front of the backend, is not used: it does not run on Python 3.11, and adds a hop.
+The backend's stub links to the interpreter's shared library, which the loader must find. It ignores PYTHONPATH, so the
 model's file sets the path itself.
 """
 
@@ -39,7 +39,7 @@ instance_group [{{ kind: KIND_CPU count: {workers} }}]
 
 
 class TritonPeer:
-    """One server; as many instances of the model as there are workers, each a process of the backend."""
+    """One server with one instance of the model per worker, each a process of the backend."""
 
     name: ClassVar[str] = "triton"
     requirements: ClassVar[tuple[str, ...]] = ("nvidia-pytriton==0.5.14",)
@@ -47,7 +47,7 @@ class TritonPeer:
     heavy: ClassVar = ServerSettings(max_batch=4)
 
     def launch(self, python: Path, served: ServedFile, settings: ServerSettings, port: int, folder: Path) -> Launch:
-        """Start it on a model repository of one model."""
+        """Start the server on a model repository of one model."""
         packages = python.parent.parent / "lib" / f"python{_PYTHON}" / "site-packages"
         server = packages / "pytriton" / "tritonserver"
         model = folder / "models" / "model"
@@ -77,13 +77,13 @@ class TritonPeer:
         )
 
     def _place_stub(self, server: Path) -> None:
-        """Put the stub of our Python where the backend looks for it."""
+        """Link the stub of our Python version to the place where the backend expects it."""
         place = server / "backends" / "python" / _STUB
         place.unlink(missing_ok=True)
         place.symlink_to(server / "python_backend_stubs" / _PYTHON / _STUB)
 
     def request(self, inputs: Mapping[str, Array]) -> HttpRequest:
-        """Ask by its binary extension of the protocol, which is ours, too."""
+        """Post the tensors in the protocol's binary extension, as for our system."""
         message = encode_request(inputs)
         headers = {"Content-Type": message.content_type, h.JSON_LENGTH: str(message.json_length)}
         return HttpRequest("/v2/models/model/infer", headers, message.value)
@@ -95,7 +95,7 @@ class TritonPeer:
 
 
 def _config(served: ServedFile, settings: ServerSettings) -> str:
-    """Return the model's configuration; the batch is left out of the shapes."""
+    """Return the model's configuration; its shapes omit the batch dimension."""
     inputs = "\n".join(
         f'input [{{ name: "{name}" data_type: TYPE_{datatype_of(array)} dims: {list(array.shape[1:])} }}]'
         for name, array in served.inputs.items()
