@@ -1,7 +1,7 @@
 """Storage of figures in `bench/results.json`, and generation of the tables from it.
 
-Figures of other runs are kept, so each carries its commit, day and machine. `docs/benchmarks.md` shows all of them, the
-README those in `HEADLINES`.
+Figures of other runs are kept, so each carries its commit, day and machine. `docs/benchmarks.md` shows those in
+`MAIN_FIGURES`, the README those in `HEADLINES`.
 """
 
 import datetime
@@ -22,12 +22,11 @@ RESULTS: Final = _ROOT / "bench" / "results.json"
 README: Final = _ROOT / "README.md"
 BENCHMARKS: Final = _ROOT / "docs" / "benchmarks.md"
 TRIALS: Final = _ROOT / "bench" / "peers" / "trials.json"
+SERVERS: Final = _ROOT / "docs" / "peers" / "servers.md"
 PLOTS: Final = _ROOT / "docs" / "peers"
 VARIANTS: Final = _ROOT / "docs" / "variants.md"
 VARIANT_PLOTS: Final = _ROOT / "docs" / "variants"
 _WRITTEN: Final = (README, BENCHMARKS, RESULTS, TRIALS, PLOTS, VARIANTS, VARIANT_PLOTS)
-GROUPS: Final = ("scale", "peers")
-"""Groups of figures that have a table of their own."""
 HEADLINES: Final = (
     "end to end less compute, 200/s, p50",
     "end to end less compute, 1000/s, p99",
@@ -42,6 +41,35 @@ HEADLINES: Final = (
     "first query after scale to zero, beyond load and inference, worst of 5",
 )
 """Names of the figures that the README shows, on Apache Kafka."""
+MAIN_FIGURES: Final = (
+    "end to end less compute, 200/s, p50",
+    "end to end less compute, 1000/s, p99",
+    "CPU a query of all processes, 900/s",
+    "gateway requests",
+    "gRPC over HTTP, requests",
+    "a key over none, CPU of 1,000 requests at 900/s",
+    "selector throughput, 10,000 variants",
+    "worker fed offline, mnist-resnet",
+    "worker fed offline, mnist-resnet by openvino",
+    "online at 200/s beside 100,000 offline, p99",
+    "batch job of 1,000,000 rows of mnist",
+    "idle with the zoo loaded, CPU of all processes",
+    "queries lost or refused, 2 SIGKILLs",
+    "answers shown twice",
+    "overload x5: answered in time",
+    "overload by HTTP x5: answered in time",
+    "overload x5 by one tenant: another's tenth answered in time",
+    "S goodput by HTTP, pinned, over MLServer's",
+    "H goodput by HTTP, pinned, over Triton's",
+    "sentiment mix with cascades over Triton serving the accurate one to all",
+    "load x8 in steps: violations, fleet autoscaled",
+    "load x8 in steps: cost, autoscaled over sized for the peak",
+    "first query after scale to zero, beyond load and inference, worst of 5",
+    "100 variants asked for by name, one worker: answered",
+    "an answer against its prediction, 1 variants at once: median error",
+    "an answer against its prediction, 4 variants at once: median error",
+)
+"""Names of the figures that `docs/benchmarks.md` shows."""
 
 
 def machine() -> str:
@@ -80,33 +108,17 @@ def read_results() -> list[Figure]:
 def write_tables(figures: Sequence[Figure]) -> None:
     """Write the tables of `docs/benchmarks.md` and the README."""
     by_name = {figure.name: figure for figure in figures if figure.broker != "embedded"}
-    replace_table(README, "bench", headlines_table(by_name[name] for name in HEADLINES if name in by_name))
-    replace_table(BENCHMARKS, "bench", full_table(figure for figure in figures if not figure.group))
-    for group in GROUPS:
-        replace_table(BENCHMARKS, f"bench-{group}", full_table(figure for figure in figures if figure.group == group))
+    for page, mark, names in ((README, "bench", HEADLINES), (BENCHMARKS, "bench-page", MAIN_FIGURES)):
+        replace_table(page, mark, figure_table(by_name[name] for name in names if name in by_name))
 
 
-def headlines_table(figures: Iterable[Figure]) -> str:
-    """Format the README's table in Markdown."""
-    lines = ["| what | ours | baseline | ratio | target |", "|---|---:|---:|---:|---|"]
-    lines += [f"| {f.name} | {_amount(f.value, f.unit)} | {_baseline(f)} | {_ratio(f)} | {f.target} |" for f in figures]
-    return "\n".join(lines) + "\n"
-
-
-def full_table(figures: Iterable[Figure]) -> str:
-    """Format a table of `docs/benchmarks.md` in Markdown; the machines are listed below it."""
-    found = list(figures)
-    machines = list(dict.fromkeys(f.machine for f in found))
-    lines = [
-        "| what | broker | ours | baseline | ratio | target | passed | commit | date | machine |",
-        "|---|---|---:|---:|---:|---|---|---|---|---|",
-    ]
+def figure_table(figures: Iterable[Figure]) -> str:
+    """Format a table of figures in Markdown."""
+    lines = ["| figure | ours | baseline | ratio | target | met |", "|---|---:|---:|---:|---|---|"]
     lines += [
-        f"| {f.name} | {f.broker} | {_amount(f.value, f.unit)} | {_baseline(f)} | {_ratio(f)} | {f.target} "
-        f"| {_verdict(f)} | {f.commit} | {f.date} | {machines.index(f.machine) + 1} |"
-        for f in found
+        f"| {f.name} | {_amount(f.value, f.unit)} | {_baseline(f)} | {_ratio(f)} | {f.target} | {_verdict(f)} |"
+        for f in figures
     ]
-    lines += ["", *(f"Machine {number}: {name}." for number, name in enumerate(machines, start=1))]
     return "\n".join(lines) + "\n"
 
 

@@ -13,13 +13,13 @@ import msgspec
 from bench.core.figures import Figure, at_least
 from bench.peers import ours
 from bench.peers.trial import OVERLOAD, Trial
-from bench.results import BENCHMARKS, TRIALS, commit, machine, replace_table
+from bench.results import SERVERS, TRIALS, commit, machine, replace_table
 
 GROUP: Final = "peers"
 _BROKER: Final = "apache"
 _BARE: Final = "bare-kafka"
 _BROKERS_PROCESS: Final = "java"
-_PLOT: Final = "![Goodput and CPU a query of each server, on S and on H](peers/goodput.svg)"
+_PLOT: Final = "![Goodput and CPU a query of each server, on S and on H](goodput.svg)"
 _OVER: Final = f"+{100 * (OVERLOAD - 1):.0f} %"
 
 
@@ -123,8 +123,8 @@ def read_trials() -> list[KeptTrial]:
 
 
 def write_trial_table(kept: Sequence[KeptTrial]) -> None:
-    """Write the table of all servers, and the plot below it, into `docs/benchmarks.md`."""
-    replace_table(BENCHMARKS, "bench-peers-trials", f"{trial_table(kept)}\n{_PLOT}\n")
+    """Write the table of all servers, and the plot below it, into `docs/peers/servers.md`."""
+    replace_table(SERVERS, "bench-peers-trials", f"{trial_table(kept)}\n{_PLOT}\n")
 
 
 def trial_table(kept: Sequence[KeptTrial]) -> str:
