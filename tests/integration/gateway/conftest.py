@@ -1,4 +1,4 @@
-"""A running gateway in the test's loop, with a responder behind it."""
+"""Fixtures: a running gateway in the test's event loop, with a responder behind its topics."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -21,7 +21,7 @@ from tests.store_rows import a_profile, a_task, a_variant, an_architecture
 
 
 def catalog_of(task: str) -> Catalog:
-    """A task with one ready variant, and an architecture without one."""
+    """Return a catalog: a task with one ready variant, and an architecture without variants."""
     return Catalog(
         tasks={task: a_task(task)},
         architectures={"mlp": an_architecture("mlp", task), "empty": an_architecture("empty", task)},
@@ -32,11 +32,11 @@ def catalog_of(task: str) -> Catalog:
 
 SYSTEM_SECRET = b"a secret of 32 bytes for a system"
 NOWHERE = "postgresql://postgres@127.0.0.1:1/none"
-"""Where no jobs are kept; nothing connects until one is asked for."""
+"""DSN of a database that does not exist; the gateway connects only when a test uses jobs."""
 
 
 class Running(NamedTuple):
-    """What a test needs of a running gateway."""
+    """A running gateway and the objects around it."""
 
     url: str
     task: str

@@ -1,6 +1,6 @@
-"""A stand-in for selector and worker: answers the queries of a task topic by the contract's words, `y = x[:, :2] * 2`.
+"""Fake of selector and worker: answers the queries of a task topic with `y = x[:, :2] * 2`.
 
-It is one of the fakes at our own seam, the wire; the real parts are held against the gateway in the end-to-end tests.
+It replaces the services at the wire protocol. The system tests run the gateway with the real services.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ Answer = Callable[[dict[str, str], bytes], tuple[bytes, dict[str, str]]]
 
 
 def doubled(fields: dict[str, str], value: bytes) -> tuple[bytes, dict[str, str]]:
-    """The value and headers of the result."""
+    """Return the value and headers of the result."""
     length = fields.get(h.JSON_LENGTH)
     request = decode_request(value, int(length) if length else None, (INPUT,))
     outputs = {"y": (request.inputs["x"][:, :2] * 2).astype(np.float32)}
@@ -62,7 +62,10 @@ def doubled(fields: dict[str, str], value: bytes) -> tuple[bytes, dict[str, str]
 
 
 class Responder:
-    """Answers until its context ends; `seen` holds the headers of all queries, `topics` where they came in."""
+    """Answers queries until its context ends.
+
+    `seen` holds the headers of all queries, `topics` the topic of each.
+    """
 
     def __init__(self, answer: Answer = doubled) -> None:
         self.answer = answer
@@ -75,7 +78,7 @@ class Responder:
         self._producer: Producer | None = None
 
     async def wait_seen(self, count: int) -> None:
-        """Until `count` queries have come."""
+        """Wait until `count` queries have arrived."""
         while len(self.seen) < count:
             self._news.clear()
             await self._news.wait()
@@ -97,7 +100,7 @@ class Responder:
         await self._reply(record, fields, producer)
 
     async def answer_late(self) -> None:
-        """Answer what was kept silent about."""
+        """Answer the queries that were held while `silent` was set."""
         self.silent = False
         assert self._producer is not None
         for record in self._held:
@@ -121,14 +124,14 @@ class Responder:
 
 @asynccontextmanager
 async def answering(kafka: KafkaSettings, task: str, answer: Answer = doubled) -> AsyncGenerator[Responder]:
-    """A responder on the (existing) topics of `task`."""
+    """Run a responder on the topics of `task`, which must exist."""
     async with answering_at(kafka, [task_topic(task), offline_topic(task)], answer) as responder:
         yield responder
 
 
 @asynccontextmanager
 async def answering_at(kafka: KafkaSettings, topics: list[str], answer: Answer = doubled) -> AsyncGenerator[Responder]:
-    """A responder on these topics."""
+    """Run a responder on these topics."""
     responder, name = Responder(answer), f"responder-{uuid4().hex[:8]}"
     async with (
         Tail(kafka, name, topics) as tail,

@@ -1,4 +1,4 @@
-"""The admin API of a gateway: the same as the command line on Postgres, by whoever may."""
+"""Tests of the admin API: output equal to the command line on Postgres, and access by role."""
 
 import asyncio
 import json
@@ -43,7 +43,7 @@ PIN = f"/v1/scale/pins/variant/{VARIANT}"
 
 
 class Remote(NamedTuple):
-    """A gateway, an administrator's key, and the command line of a machine where nothing runs."""
+    """A gateway, an administrator's key, and the command line of a machine without services."""
 
     gateway: Guarded
     admin: ApiKey
@@ -62,7 +62,7 @@ async def remote(
         yield Remote(gateway, admin, shell)
 
 
-async def test_a_pin_is_set_from_a_machine_where_nothing_runs_and_recorded_as_the_keys(
+async def test_scale_pin_over_http_is_audited_as_key(
     remote: Remote, store_pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ("scale", "pin", "variant", VARIANT, "--min", "2")
@@ -88,7 +88,7 @@ async def test_a_pin_is_set_from_a_machine_where_nothing_runs_and_recorded_as_th
     assert (stranger.exit_code, "takes the role admin, and yours is query" in stranger.stderr) == (2, True)
 
 
-async def test_a_command_shows_the_same_by_a_gateway_as_straight_on_postgres(
+async def test_admin_commands_print_same_over_http_and_postgres(
     remote: Remote, store_pool: Pool, database: str, kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert (await asyncio.to_thread(remote.shell, "scale", "pause")).exit_code == 0
@@ -117,7 +117,7 @@ async def test_a_command_shows_the_same_by_a_gateway_as_straight_on_postgres(
         assert (far.exit_code, far.stdout, far.stderr) == (near.exit_code, near.stdout, near.stderr), words
 
 
-async def test_a_tenant_looks_after_its_own_jobs_alone(remote: Remote, store_pool: Pool) -> None:
+async def test_jobs_admin_limits_tenant_to_its_own_jobs(remote: Remote, store_pool: Pool) -> None:
     mine, other = await new_key(store_pool), await new_key(store_pool, "globex")
     elsewhere = await new_key(store_pool, tasks=["another"])
     for key in (mine, other, elsewhere):
@@ -135,11 +135,12 @@ async def test_a_tenant_looks_after_its_own_jobs_alone(remote: Remote, store_poo
         cancelled = await remote.gateway.ask(key, "/v1/jobs/cancel", "POST", json={"ids": ["1"]})
         assert cancelled[2]["cancelled"] == done
     assert await remote.gateway.status(mine, "/v1/jobs/cancel", "POST", json={"ids": ["x" * 65]}) == 400
-    assert [act.actor for act in await list_acts(store_pool)] == [f"key:{mine.id}"]  # who cancels nothing fills nothing
+    # a request that cancels nothing leaves no audit entry
+    assert [act.actor for act in await list_acts(store_pool)] == [f"key:{mine.id}"]
 
 
 class Held:
-    """Acts that are held until they may go on, and how many were at once."""
+    """Admin requests that wait until `go` is set; counts the concurrent ones."""
 
     def __init__(self) -> None:
         self.go = asyncio.Event()
@@ -153,7 +154,7 @@ class Held:
         self.running -= 1
 
 
-async def test_tenants_that_ask_much_keep_no_administrator_waiting(
+async def test_admin_reserves_connection_from_tenant_requests(
     remote: Remote, store_pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tenant, held = await known_key(remote, store_pool, Role.QUERY), Held()
@@ -170,7 +171,7 @@ async def test_tenants_that_ask_much_keep_no_administrator_waiting(
     await no_administrator_waits(remote, held, tenant, 200, "/v1/jobs", "GET")
 
 
-async def test_tenants_that_upload_much_keep_no_administrator_waiting(
+async def test_admin_reserves_connection_from_tenant_uploads(
     remote: Remote, store_pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tenant, held = await known_key(remote, store_pool, Role.PUBLISH), Held()
@@ -183,7 +184,7 @@ async def test_tenants_that_upload_much_keep_no_administrator_waiting(
 
 
 async def known_key(remote: Remote, pool: Pool, role: Role) -> ApiKey:
-    """A key of a tenant that the gateway has heard of."""
+    """Create a key of tenant acme and wait until the gateway accepts it."""
     key = await new_key(pool, "acme", role)
     await read_until(lambda: remote.gateway.status(key, "/v1/jobs", "GET", json=None), lambda status: status == 200)
     return key
@@ -192,7 +193,7 @@ async def known_key(remote: Remote, pool: Pool, role: Role) -> ApiKey:
 async def no_administrator_waits(
     remote: Remote, held: Held, tenant: ApiKey, status: int, path: str, method: str, **sent: Any
 ) -> None:
-    """A connection is left to administrators while a tenant asks as much as it can."""
+    """Assert that an administrator is answered while a tenant fills all other connections."""
     async with asyncio.TaskGroup() as tasks:
         asked = [tasks.create_task(remote.gateway.status(tenant, path, method, json=None, **sent)) for _ in range(10)]
         await until(lambda: held.running >= CONNECTIONS - 1)
@@ -202,7 +203,7 @@ async def no_administrator_waits(
     assert held.most == CONNECTIONS - 1
 
 
-async def test_the_status_tells_what_a_person_should_look_at(remote: Remote, store_pool: Pool) -> None:
+async def test_status_reports_missing_workers(remote: Remote, store_pool: Pool) -> None:
     bad = await asyncio.to_thread(remote.shell, "status")
     assert (bad.exit_code, "no worker lives" in bad.stdout) == (1, True)
 
@@ -215,13 +216,13 @@ async def test_the_status_tells_what_a_person_should_look_at(remote: Remote, sto
     assert (report["problems"], report["workers"], report["variants"]) == ([], 1, 1)
 
 
-async def test_commands_that_take_the_system_itself_say_so(remote: Remote) -> None:
+async def test_local_only_commands_refuse_infaas_url(remote: Remote) -> None:
     for words in (("db", "upgrade"), ("down",)):
         shown = await asyncio.to_thread(remote.shell, *words)
         assert (shown.exit_code, "not over INFAAS_URL" in shown.stderr) == (1, True), (words, shown.stderr)
 
 
-async def test_a_gateway_is_asked_over_tls_as_whoever_has_the_key(
+async def test_admin_commands_use_tls_and_key(
     kafka: KafkaSettings,
     database: str,
     store_pool: Pool,
@@ -252,10 +253,8 @@ async def test_a_gateway_is_asked_over_tls_as_whoever_has_the_key(
     assert (shown.exit_code, "write the URL of a gateway" in shown.stderr) == (1, True)
 
 
-async def test_without_keys_only_this_machine_administrates(
-    kafka: KafkaSettings, database: str, store_pool: Pool
-) -> None:
-    """By an address or as localhost: a page may not make a name of its own mean this machine."""
+async def test_admin_without_auth_accepts_only_loopback(kafka: KafkaSettings, database: str, store_pool: Pool) -> None:
+    """The Host header must be an address or localhost, so that DNS rebinding by a web page fails."""
     asked, models = GatewaySettings(port=0, grace_s=0.2), ModelDirectory(Catalog())
     anywhere = GatewaySettings(port=0, grace_s=0.2, host="0.0.0.0", allow_anonymous=True)
     async with aiohttp.ClientSession() as http:
@@ -275,7 +274,7 @@ async def test_without_keys_only_this_machine_administrates(
     assert not (await get_control(store_pool)).paused
 
 
-async def test_what_cannot_be_done_has_the_status_that_says_why(remote: Remote) -> None:
+async def test_admin_maps_errors_to_http_status(remote: Remote) -> None:
     ask, admin = remote.gateway.ask, remote.admin
     assert (await ask(admin, PIN, "PUT", json={"minimum": 3, "maximum": 2}))[0] == 400
     assert (await ask(admin, PIN, "PUT", json={"minimun": 3}))[0] == 400
@@ -285,7 +284,7 @@ async def test_what_cannot_be_done_has_the_status_that_says_why(remote: Remote) 
     assert (await ask(admin, PIN, "PUT", json=None, data=b'{"minimum": 3}', headers=form))[0] == 415
 
 
-async def test_no_page_of_others_administrates(remote: Remote) -> None:
+async def test_admin_refuses_foreign_origin(remote: Remote) -> None:
     asked = {"json": {"minimum": 1}}
     for origin, status in (("http://evil.example", 403), ("null", 403), (remote.gateway.url, 200)):
         found = await remote.gateway.ask(remote.admin, PIN, "PUT", headers={"Origin": origin}, **asked)

@@ -1,4 +1,4 @@
-"""A gateway that asks who asks: keys and tokens, at its own path and at aiohttp's, with clients that are not ours."""
+"""Tests of authentication: keys and tokens, on both HTTP parsers of the gateway, with third-party clients."""
 
 import asyncio
 import json
@@ -47,7 +47,7 @@ OPEN = {"/v2/health/live", "/v2/health/ready", "/openapi.json", "/docs"}
 
 
 class Guarded(NamedTuple):
-    """What a test needs of a gateway that asks who asks."""
+    """A gateway that requires authentication, and its responder."""
 
     url: str
     task: str
@@ -55,7 +55,7 @@ class Guarded(NamedTuple):
     responder: Responder
 
     async def ask(self, key: object, path: str = "/infer", method: str = "POST", **more: Any) -> tuple[int, Any, Any]:
-        """Status, headers and content of an answer."""
+        """Send a request with this key; return status, headers and content of the response."""
         headers = {"Authorization": f"Bearer {key}", **more.pop("headers", {})}
         url = f"{self.url}/v2/models/{self.task}{path}" if path.startswith("/i") or path == "" else self.url + path
         async with self.http.request(method, url, json=more.pop("json", QUERY), headers=headers, **more) as answer:
@@ -93,7 +93,7 @@ async def guarded(
 
 
 async def raw(url: str, request: bytes) -> bytes:
-    """All bytes of the answer to a request, but for the date."""
+    """Return all bytes of a response, without its Date header."""
     host, _, port = url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(request)
@@ -103,7 +103,7 @@ async def raw(url: str, request: bytes) -> bytes:
 
 
 def filled(path: str, name: str) -> str:
-    """A path of the document with a value in each place: `name` where a model's is, and something everywhere else."""
+    """Fill the parameters of an OpenAPI path: `name` for the model, fixed values elsewhere."""
     return re.sub(r"{(\w+)}", lambda place: {"name": name, "kind": "task"}.get(place[1], "1"), path)
 
 
@@ -114,9 +114,7 @@ def post(path: str, key: object = None, method: str = "POST", fields: str = "") 
     return head.encode() + body
 
 
-async def test_nobody_gets_in_by_any_route_and_each_key_by_its_own(
-    kafka: KafkaSettings, database: str, store_pool: Pool
-) -> None:
+async def test_routes_require_key_of_documented_role(kafka: KafkaSettings, database: str, store_pool: Pool) -> None:
     reader = await new_key(store_pool)
     publisher = await new_key(store_pool, role=Role.PUBLISH)
     admin = await new_key(store_pool, None, Role.ADMIN)
@@ -144,9 +142,7 @@ async def test_nobody_gets_in_by_any_route_and_each_key_by_its_own(
         assert await gateway.status(None, "/v2/none", "GET") == 401
 
 
-async def test_the_tenant_is_who_asks_whatever_the_request_says(
-    kafka: KafkaSettings, database: str, store_pool: Pool
-) -> None:
+async def test_tenant_comes_from_key_not_request(kafka: KafkaSettings, database: str, store_pool: Pool) -> None:
     key, admin = await new_key(store_pool), await new_key(store_pool, None, Role.ADMIN)
     async with guarded(kafka, database) as (gateway,):
         says: Any = {"json": QUERY | {"parameters": {"tenant": "other"}}, "headers": {h.TENANT: "another"}}
@@ -162,9 +158,7 @@ async def test_the_tenant_is_who_asks_whatever_the_request_says(
                 await client.infer(gateway.task, {"x": [[1.0, 2.0, 3.0, 4.0]]})
 
 
-async def test_what_somebody_may_not_ask_is_answered_as_what_does_not_exist(
-    kafka: KafkaSettings, database: str, store_pool: Pool
-) -> None:
+async def test_task_outside_key_answers_as_unknown(kafka: KafkaSettings, database: str, store_pool: Pool) -> None:
     async with guarded(kafka, database) as (gateway,):
         key = await new_key(store_pool, tasks=["another"])
         await until(lambda: is_known(gateway, key))
@@ -181,10 +175,10 @@ async def test_what_somebody_may_not_ask_is_answered_as_what_does_not_exist(
         assert (await gateway.ask(key, "/v2/models/stats", "GET"))[2] == {"model_stats": []}
 
 
-async def test_what_is_another_tenants_is_answered_as_what_does_not_exist(
+async def test_private_model_answers_as_unknown_to_others(
     kafka: KafkaSettings, database: str, store_pool: Pool
 ) -> None:
-    """By every route, whatever a request says of its tenant."""
+    """On every route, with any tenant that the request claims."""
     owner, admin = await new_key(store_pool, role=Role.PUBLISH), await new_key(store_pool, None, Role.ADMIN)
     other = await new_key(store_pool, "globex", Role.PUBLISH)
     document = json.loads((FOLDER / "openapi.json").read_text())["paths"]
@@ -204,7 +198,7 @@ async def test_what_is_another_tenants_is_answered_as_what_does_not_exist(
                     assert there.replace(name.encode(), b"...") == not_there.replace(absent.encode(), b"...")
                     listing = method == "GET" and path.endswith("/jobs")
                     told = {b"200"} if listing else {b"404"}
-                    if path.startswith("/v1"):  # whether it may ask, and what it sent, are looked at before any name
+                    if path.startswith("/v1"):  # the role and the body are checked before the name
                         told |= {b"400", b"403", b"415"}
                     assert there[9:12] in told, (method, path)
         listed = "/v2/repository/index"
@@ -220,14 +214,12 @@ async def is_known(gateway: Guarded, key: ApiKey) -> bool:
     return await gateway.status(key, "/v2", "GET") == 200
 
 
-async def test_a_quota_is_answered_with_what_is_left_and_when(
-    kafka: KafkaSettings, database: str, store_pool: Pool
-) -> None:
+async def test_quota_refusal_names_limit_and_retry_after(kafka: KafkaSettings, database: str, store_pool: Pool) -> None:
     slow = await new_key(store_pool, per_second=0.01)
     few = await new_key(store_pool, concurrent=1)
     batches, kept = await new_key(store_pool, per_second=2.0), await new_key(store_pool, per_second=2.0)
     async with guarded(kafka, database) as (gateway,):
-        for path in ("/infer", "/infer?latency_ms=60000"):  # the gateway's own way, and aiohttp's
+        for path in ("/infer", "/infer?latency_ms=60000"):  # the gateway's own parser, and aiohttp's
             first = await gateway.status(slow, path)
             status, headers, content = await gateway.ask(slow, path)
             assert (first, status) == (200 if path == "/infer" else 429, 429)
@@ -253,7 +245,7 @@ async def test_a_quota_is_answered_with_what_is_left_and_when(
         assert int((await gateway.ask(kept, jobs))[1]["Retry-After"]) > 60, "so does that of a job"
 
 
-async def test_a_revoked_key_ends_at_every_gateway(kafka: KafkaSettings, database: str, store_pool: Pool) -> None:
+async def test_revoked_key_is_refused_by_every_gateway(kafka: KafkaSettings, database: str, store_pool: Pool) -> None:
     first, second = await new_key(store_pool), await new_key(store_pool)
     async with guarded(kafka, database, gateways=2) as gateways:
         assert [await one.status(key) for one in gateways for key in (first, second)] == [200] * 4
@@ -267,7 +259,7 @@ async def test_a_revoked_key_ends_at_every_gateway(kafka: KafkaSettings, databas
             await read_until(partial(one.status, third), lambda status: status == 200)
 
 
-async def test_while_postgres_is_away_the_keys_known_last_go_on(kafka: KafkaSettings, postgres_dir: Path) -> None:
+async def test_known_keys_work_while_postgres_is_down(kafka: KafkaSettings, postgres_dir: Path) -> None:
     async with EmbeddedPostgres(postgres_dir, durable=False) as server:
         await upgrade(server.dsn)
         async with open_pool(server.dsn) as pool:
@@ -281,7 +273,7 @@ async def test_while_postgres_is_away_the_keys_known_last_go_on(kafka: KafkaSett
                 await read_until(partial(gateway.status, good), lambda status: status == 401)
 
 
-async def test_jobs_are_of_a_tenant(kafka: KafkaSettings, database: str, store_pool: Pool) -> None:
+async def test_jobs_belong_to_tenant(kafka: KafkaSettings, database: str, store_pool: Pool) -> None:
     mine, colleague = await new_key(store_pool), await new_key(store_pool)
     other, admin = await new_key(store_pool, "other"), await new_key(store_pool, None, Role.ADMIN)
     elsewhere = await new_key(store_pool, tasks=["another"])
@@ -307,10 +299,8 @@ async def test_jobs_are_of_a_tenant(kafka: KafkaSettings, database: str, store_p
         assert await gateway.status(colleague, job, "DELETE") == 200
 
 
-async def test_results_of_jobs_go_to_topics_of_the_tenant_alone(
-    kafka: KafkaSettings, database: str, store_pool: Pool
-) -> None:
-    """They are written with the system's rights, which reach further than a tenant's."""
+async def test_job_results_go_only_to_tenants_topics(kafka: KafkaSettings, database: str, store_pool: Pool) -> None:
+    """The jobs service writes results with the system's rights, so the gateway checks the topic."""
     mine, admin = await new_key(store_pool), await new_key(store_pool, None, Role.ADMIN)
     async with guarded(kafka, database) as (gateway,):
         for key, topic, status in (
@@ -328,7 +318,7 @@ async def test_results_of_jobs_go_to_topics_of_the_tenant_alone(
 
 
 class Issuer:
-    """A server of public keys."""
+    """HTTP server of an OIDC issuer: the discovery document and the public keys."""
 
     def __init__(self, *keys: SigningKey) -> None:
         self.keys = list(keys)
@@ -359,7 +349,7 @@ class Issuer:
         return key.sign(claims_of(self.url, time.time(), **changed))
 
 
-async def test_tokens_of_an_issuer_get_in_and_those_of_pretenders_do_not(kafka: KafkaSettings, database: str) -> None:
+async def test_oidc_accepts_issuers_tokens_and_refuses_forgeries(kafka: KafkaSettings, database: str) -> None:
     rsa, ec, new, unknown = SigningKey("r"), SigningKey("e", "ES256"), SigningKey("n"), SigningKey("u")
     async with (
         Issuer(rsa, ec).running() as issuer,
@@ -395,7 +385,7 @@ async def test_tokens_of_an_issuer_get_in_and_those_of_pretenders_do_not(kafka: 
         await read_until(lambda: gateway.status(issuer.token(rsa)), lambda status: status == 401)
 
 
-async def test_an_issuer_that_is_away_costs_keys_nothing(kafka: KafkaSettings, database: str, store_pool: Pool) -> None:
+async def test_oidc_outage_does_not_affect_keys(kafka: KafkaSettings, database: str, store_pool: Pool) -> None:
     key, rsa = await new_key(store_pool), SigningKey("r")
     async with (
         Issuer().running() as issuer,
@@ -424,7 +414,7 @@ except InferenceServerException as error:
 """
 
 
-async def test_tritonclient_sends_its_key_in_a_header(kafka: KafkaSettings, database: str, store_pool: Pool) -> None:
+async def test_tritonclient_authenticates_by_header(kafka: KafkaSettings, database: str, store_pool: Pool) -> None:
     key = await new_key(store_pool)
     async with guarded(kafka, database) as (gateway,):
         words = (sys.executable, "-c", TRITON, gateway.url.removeprefix("http://"), gateway.task, str(key))

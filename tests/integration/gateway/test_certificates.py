@@ -1,4 +1,4 @@
-"""A certificate that stands for somebody, as a key does: over HTTP and gRPC, at every gateway, until it is revoked."""
+"""Tests of client certificates as principals: over HTTP and gRPC, at every gateway, until revocation."""
 
 import os
 import ssl
@@ -32,14 +32,14 @@ INFER = "/inference.GRPCInferenceService/ModelInfer"
 
 
 async def known(pool: Pool, name: str, tenant: str = "acme", **fields: Any) -> str:
-    """Have a certificate stand for a tenant; returns the id of its row."""
+    """Map a certificate to a tenant; return the id of the row."""
     own = os.urandom(6).hex()
     await put_key(pool, ApiKeyRow(id=own, certificate=name, tenant=tenant, roles=[Role.QUERY], **fields))
     return own
 
 
 class Site(NamedTuple):
-    """Two gateways that ask for certificates, and ask who asks."""
+    """Two gateways that verify client certificates and require authentication."""
 
     gateways: tuple[Guarded, ...]
     port: int
@@ -72,7 +72,7 @@ async def site(kafka: KafkaSettings, database: str, store_pool: Pool, tmp_path: 
         yield Site(gateways, port, authority, tmp_path)
 
 
-async def test_a_certificate_is_who_asks_until_it_is_revoked(site: Site, store_pool: Pool) -> None:
+async def test_certificate_authenticates_until_revoked(site: Site, store_pool: Pool) -> None:
     rows = {name: await known(store_pool, name) for name in (WORKLOAD, "batch.example")}
     with pytest.raises(StoreConflict):
         await known(store_pool, WORKLOAD, "globex")
@@ -96,17 +96,17 @@ async def test_a_certificate_is_who_asks_until_it_is_revoked(site: Site, store_p
                 assert (await outcome(channel, INFER, request(gateway.task), key))[:2] == ("OK", "")
                 assert gateway.responder.seen[-1][h.TENANT] == "globex"
                 assert await revoke_keys(store_pool, [own]) == [own]
-                for one in same:  # on the connections that are open
+                for one in same:  # on the open connections
                     await read_until(partial(shown, one), lambda told: told[0] == 401)
                     assert "this certificate was revoked" in (await shown(one))[1]
                 ended = await read_until(
                     lambda: outcome(channel, INFER, request(gateway.task)), lambda told: told[0] != "OK"
                 )
                 assert (ended[0], ended[1].partition(":")[0]) == ("UNAUTHENTICATED", "this certificate was revoked")
-        await known(store_pool, name)  # which may be let in again
+        await known(store_pool, name)  # after the revocation, the name may be mapped again
 
 
-async def test_who_is_certified_and_stands_for_nobody_is_told_so(site: Site, store_pool: Pool) -> None:
+async def test_unmapped_certificate_is_refused_with_reason(site: Site, store_pool: Pool) -> None:
     limited = "spiffe://acme/limited"
     await known(store_pool, limited, tasks=["another"])
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=site.context("stranger.example"))) as http:
@@ -126,7 +126,7 @@ async def test_who_is_certified_and_stands_for_nobody_is_told_so(site: Site, sto
             told = await read_until(partial(shown, one._replace(http=http)), lambda told: told[0] != 401)
             assert told[0] == 404, "its row says which tasks"
         assert (await outcome(channel, INFER, request(stranger.task)))[0] == "NOT_FOUND"
-    longer = f"{limited}\0.example"  # of which a text in C is the other
+    longer = f"{limited}\0.example"  # a C string ends at the NUL byte and would equal `limited`
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=site.context(longer))) as http:
         assert (await shown(site.gateways[0]._replace(http=http)))[0] == 401
     async with site.channel(longer) as channel:
@@ -135,7 +135,7 @@ async def test_who_is_certified_and_stands_for_nobody_is_told_so(site: Site, sto
 
 
 async def shown(gateway: Guarded, path: str = "/infer", method: str = "POST") -> tuple[int, str]:
-    """Status and error of what is asked by certificate alone."""
+    """Return status and error of a request that only a certificate authenticates."""
     url = gateway.url + (f"/v2/models/{gateway.task}{path}" if path.startswith("/infer") else path)
     body: Any = None if method == "GET" else QUERY
     async with gateway.http.request(method, url, json=body) as answer:

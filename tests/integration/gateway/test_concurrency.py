@@ -1,4 +1,4 @@
-"""Too much on its way, and what it leaves behind, at a gateway that is asked over HTTP."""
+"""Tests of the concurrency limit over HTTP, and of the memory that answered errors hold."""
 
 import asyncio
 import gc
@@ -19,7 +19,7 @@ from tests.waiting import until
 BODY = encode_request({"x": np.ones((1, 4), np.float32)}, binary=False).value
 LATENCY_MS = 200
 LEAST = 8
-"""Queries on their way that are never too many."""
+"""Queries in flight that the limit always admits."""
 
 
 @pytest.fixture
@@ -40,9 +40,9 @@ async def statuses_of(gateway: Running, count: int) -> Counter[HTTPStatus]:
     return Counter(await asyncio.gather(*(status_of(gateway) for _ in range(count))))
 
 
-async def test_once_answers_are_late_fewer_are_let_through_and_the_next_tells_of_the_others(gateway: Running) -> None:
+async def test_concurrency_limit_falls_and_reports_turned_away(gateway: Running) -> None:
     tries = [await status_of(gateway)]
-    while tries[-1] != HTTPStatus.OK:  # the first may take longer than it has
+    while tries[-1] != HTTPStatus.OK:  # the first query may miss its deadline
         tries.append(await status_of(gateway))
     gateway.responder.silent = True
     assert HTTPStatus.GATEWAY_TIMEOUT in await statuses_of(gateway, 20)
@@ -56,11 +56,11 @@ async def test_once_answers_are_late_fewer_are_let_through_and_the_next_tells_of
 
 
 def errors_alive() -> int:
-    """Number of errors that a query may end with, in all of this process."""
+    """Return the number of query errors alive in this process."""
     return sum(isinstance(each, QueryError | TimeoutError) for each in gc.get_objects())
 
 
-async def test_an_error_that_was_answered_leaves_nothing_to_the_collector(gateway: Running) -> None:
+async def test_answered_errors_leave_no_reference_cycles(gateway: Running) -> None:
     def refuse(_fields: dict[str, str], _value: bytes) -> tuple[bytes, dict[str, str]]:
         raise Unsatisfiable("nothing is as fast")
 

@@ -1,4 +1,4 @@
-"""Connections as clients that are not ours use them: plain queries and all else, in turns, in pieces, at once."""
+"""Tests of HTTP connections by a client without a library: pipelining, partial requests, limits."""
 
 import asyncio
 import re
@@ -18,18 +18,18 @@ from tests.waiting import PATIENCE_S, until
 
 MIB = 1 << 20
 MOST = 3
-"""Connections that the gateway takes."""
+"""Maximum number of connections of the gateway."""
 
 
 class Client:
-    """A connection that speaks HTTP by hand."""
+    """HTTP connection that sends and reads bytes without a library."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
 
     async def answer(self) -> tuple[int, dict[str, str], bytes]:
-        """Status, headers and body of the next answer."""
+        """Return status, headers and body of the next response."""
         first, *lines = (await self.reader.readuntil(b"\r\n\r\n")).decode().strip().split("\r\n")
         headers = dict(line.lower().split(": ", 1) for line in lines)
         body = await self.reader.readexactly(int(headers.pop("content-length", 0)))
@@ -57,7 +57,7 @@ async def connected(gateway: Running) -> AsyncGenerator[Client]:
 
 
 def plain(gateway: Running, *fields: str, body: bytes = b"", name: str = "") -> bytes:
-    """A query as nearly all clients send it."""
+    """Return a query as most clients send it, which the gateway's own parser handles."""
     body = body or json_body()
     path = f"/v2/models/{name or gateway.task}/infer"
     head = [f"POST {path} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}", *fields]
@@ -65,7 +65,7 @@ def plain(gateway: Running, *fields: str, body: bytes = b"", name: str = "") -> 
 
 
 def chunked(gateway: Running, *fields: str, body: bytes = b"", name: str = "") -> bytes:
-    """The same query in chunks, which is left to aiohttp."""
+    """Return the same query in chunks, which aiohttp handles."""
     body = body or json_body()
     head = plain(gateway, *fields, name=name).partition(b"\r\n\r\n")[0]
     head = re.sub(rb"\r\nContent-Length: \d+", b"\r\nTransfer-Encoding: chunked", head)
@@ -87,7 +87,9 @@ ABOUT = b"GET /v2 HTTP/1.1\r\nHost: x\r\n\r\n"
     ],
     ids=["JSON", "raw", "no JSON", "misspelt", "target", "too large"],
 )
-async def test_both_ways_answer_alike(gateway: Running, fields: tuple[str, ...], body: bytes, status: int) -> None:
+async def test_own_and_aiohttp_parsers_answer_alike(
+    gateway: Running, fields: tuple[str, ...], body: bytes, status: int
+) -> None:
     found: list[tuple[int, dict[str, str], bytes]] = []
     for request in (plain(gateway, *fields, body=body), chunked(gateway, *fields, body=body)):
         async with connected(gateway) as client:
@@ -105,7 +107,7 @@ async def test_both_ways_answer_alike(gateway: Running, fields: tuple[str, ...],
     assert found[0][0] == status
 
 
-async def test_one_connection_asks_for_all_kinds_in_turn(gateway: Running) -> None:
+async def test_connection_mixes_kinds_of_requests(gateway: Running) -> None:
     async with connected(gateway) as client:
         for request, status in (
             (plain(gateway), 200),
@@ -120,7 +122,7 @@ async def test_one_connection_asks_for_all_kinds_in_turn(gateway: Running) -> No
             assert (await client.ask(request))[0] == status, request
 
 
-async def test_what_is_sent_at_once_is_answered_in_order(gateway: Running) -> None:
+async def test_pipelined_requests_are_answered_in_order(gateway: Running) -> None:
     requests = [plain(gateway, f"infaas-id: {number}") for number in range(30)]
     requests[3] = plain(gateway, body=b"{}")
     requests[20] = ABOUT
@@ -132,39 +134,39 @@ async def test_what_is_sent_at_once_is_answered_in_order(gateway: Running) -> No
     assert ids == [None if number in (3, 20) else str(number) for number in range(30)]
 
 
-async def test_a_request_may_come_in_pieces(gateway: Running) -> None:
+async def test_request_may_arrive_in_pieces(gateway: Running) -> None:
     request = plain(gateway, "infaas-id: pieces")
     async with connected(gateway) as client:
         for piece in (request[:7], request[7:90], request[90:-30], request[-30:-1], request[-1:]):
             client.writer.write(piece)
-            await asyncio.sleep(0.01)  # for the pieces to come one by one; they may not
+            await asyncio.sleep(0.01)  # lets the pieces arrive separately; the test also holds if they do not
         status, headers, _ = await client.answer()
         assert (status, headers[h.ID]) == (200, "pieces")
         assert (await client.ask(plain(gateway)))[0] == 200
 
 
 @pytest.mark.parametrize("body", [b"", b"{}"])
-async def test_a_client_that_wants_no_more_is_told_goodbye(gateway: Running, body: bytes) -> None:
+async def test_connection_close_is_honoured(gateway: Running, body: bytes) -> None:
     async with connected(gateway) as client:
         status, headers, _ = await client.ask(plain(gateway, "Connection: close", body=body))
         assert (status, headers["connection"]) == (400 if body else 200, "close")
         assert await client.reader.read() == b""
 
 
-async def test_an_old_client_is_answered(gateway: Running) -> None:
+async def test_http_1_0_client_is_answered(gateway: Running) -> None:
     async with connected(gateway) as client:
         assert (await client.ask(plain(gateway).replace(b"HTTP/1.1", b"HTTP/1.0")))[0] == 200
         assert await client.reader.read() == b""
 
 
-async def test_who_asks_first_is_told_to_go_on(gateway: Running) -> None:
+async def test_expect_100_continue_is_answered(gateway: Running) -> None:
     head, _, body = plain(gateway, "Expect: 100-continue").partition(b"\r\n\r\n")
     async with connected(gateway) as client:
         assert (await client.ask(head + b"\r\n\r\n"))[0] == 100
         assert (await client.ask(body))[0] == 200
 
 
-async def test_a_result_cannot_write_headers_of_its_own(gateway: Running, caplog: pytest.LogCaptureFixture) -> None:
+async def test_result_headers_cannot_inject_lines(gateway: Running, caplog: pytest.LogCaptureFixture) -> None:
     def crooked(fields: dict[str, str], value: bytes) -> tuple[bytes, dict[str, str]]:
         result, headers = doubled(fields, value)
         return result, headers | {h.WORKER: "cpu-0\r\nset-cookie: stolen"}
@@ -180,7 +182,7 @@ async def test_a_result_cannot_write_headers_of_its_own(gateway: Running, caplog
 
 
 @pytest.mark.parametrize("asked", [plain, chunked])
-async def test_a_client_that_takes_no_answers_is_let_go(gateway: Running, asked: Callable[[Running], bytes]) -> None:
+async def test_client_that_reads_nothing_is_disconnected(gateway: Running, asked: Callable[[Running], bytes]) -> None:
     def huge(fields: dict[str, str], value: bytes) -> tuple[bytes, dict[str, str]]:
         return bytes(8 * MIB), doubled(fields, value)[1]
 
@@ -190,10 +192,10 @@ async def test_a_client_that_takes_no_answers_is_let_go(gateway: Running, asked:
         client.sendall(asked(gateway) * 3)
         async with asyncio.timeout(PATIENCE_S):
             await gateway.responder.wait_seen(1)
-        await until(lambda: not served(client.getsockname()[1]))  # a client that reads nothing hears of nothing
+        await until(lambda: not served(client.getsockname()[1]))  # the client reads nothing and cannot see the close
 
 
-async def test_more_connections_than_fit_are_refused_until_one_ends(gateway: Running) -> None:
+async def test_connection_limit_refuses_until_one_closes(gateway: Running) -> None:
     async with AsyncExitStack() as stack:
         held = [await stack.enter_async_context(connected(gateway)) for _ in range(MOST)]
         for client in held:
@@ -204,7 +206,7 @@ async def test_more_connections_than_fit_are_refused_until_one_ends(gateway: Run
             assert b"3 connections" in body
             assert await refused.reader.read() == b""
         held[0].writer.transport.abort()
-        await until(lambda: is_served(gateway))  # only the server learns of a closed connection
+        await until(lambda: is_served(gateway))  # the gateway learns of a closed connection with a delay
         assert (await held[1].ask(plain(gateway)))[0] == 200
 
 
@@ -217,5 +219,5 @@ async def is_served(gateway: Running) -> bool:
 
 
 def served(port: int) -> bool:
-    """Whether this process, which the gateway runs in, has a connection to a client at that port."""
+    """Return true if this process, in which the gateway runs, has a connection to that client port."""
     return any(one.raddr and one.raddr.port == port for one in psutil.Process().net_connections("tcp"))

@@ -1,4 +1,4 @@
-"""Requests made from the published document, such as fit it and such as do not: every answer is what it says."""
+"""Test of the HTTP API by fuzzing: valid and mutated requests from the OpenAPI document."""
 
 import asyncio
 import json
@@ -19,11 +19,11 @@ from tests.integration.gateway.conftest import catalog_of
 from tests.integration.gateway.responder import answering
 
 EXAMPLES = 3
-"""Requests to each operation, beside those at the bounds of what the document allows."""
+"""Requests per operation, besides those at the limits of the schema."""
 MUTATIONS = 400
 
 
-async def test_whatever_is_asked_the_answer_is_as_the_document_says(
+async def test_http_fuzz_answers_conform_to_openapi(
     kafka: KafkaSettings, database: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     task = f"digits-{uuid4().hex[:8]}"

@@ -1,4 +1,4 @@
-"""The gateway over gRPC: tritonclient and plain calls, against a responder behind a real Kafka."""
+"""Tests of the gateway over gRPC: tritonclient and direct calls, with a responder behind a real Kafka."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -30,12 +30,12 @@ from tests.integration.gateway.responder import VARIANT
 from tests.waiting import until
 
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
-EOF: Any = vars(grpc.aio)["EOF"]  # which its types do not know
+EOF: Any = vars(grpc.aio)["EOF"]  # the type stubs lack it
 SERVICE = "/inference.GRPCInferenceService/"
 
 
 class Calls(NamedTuple):
-    """A gateway, and a channel to its port of gRPC."""
+    """A gateway, and a channel to its gRPC port."""
 
     gateway: Running
     address: str
@@ -73,7 +73,7 @@ async def calls(gateway: Running, gateway_settings: GatewaySettings) -> AsyncGen
         yield Calls(gateway, address, channel)
 
 
-async def test_a_query_is_answered(calls: Calls) -> None:
+async def test_grpc_infer_returns_result(calls: Calls) -> None:
     response = await calls.infer(calls.request(id="mine"))
     assert np.frombuffer(response.raw_output_contents[0], np.float32).tolist() == [0, 2, 8, 10]
     (output,) = response.outputs
@@ -95,7 +95,7 @@ def refused(call: Callable[[], object]) -> str:
 
 
 def use_triton(address: str, task: str) -> dict[str, Any]:
-    """What every call of the client sees but those of `NOT_OFFERED`; blocks."""
+    """Call every offered method of the client and return the results; blocks."""
     answers, answered = list[Any](), Event()
 
     def note(result: Any, error: Any) -> None:
@@ -111,7 +111,7 @@ def use_triton(address: str, task: str) -> dict[str, Any]:
         for number in range(3):
             client.async_stream_infer(task, [triton_input()], request_id=str(number))
         client.async_stream_infer("absent", [triton_input()], request_id="absent")
-        client.stop_stream()  # once all are answered
+        client.stop_stream()  # returns after all answers
         client.load_model(task)
         return {
             "values": result.as_numpy("y").tolist(),
@@ -133,7 +133,7 @@ def use_triton(address: str, task: str) -> dict[str, Any]:
         }
 
 
-async def test_every_call_of_tritonclient(calls: Calls) -> None:
+async def test_tritonclient_calls_succeed(calls: Calls) -> None:
     task = calls.gateway.task
     seen = await asyncio.to_thread(use_triton, calls.address, task)
     assert (seen["values"], seen["id"]) == ([[0, 2], [8, 10]], "mine")
@@ -169,7 +169,7 @@ NOT_OFFERED: dict[str, Callable[[Any], object]] = {
 }
 
 
-async def test_what_is_not_offered_says_so(calls: Calls) -> None:
+async def test_grpc_unsupported_methods_say_so(calls: Calls) -> None:
     def ask() -> dict[str, str]:
         with triton.InferenceServerClient(calls.address) as client:
             return {name: refused(partial(call, client)) for name, call in NOT_OFFERED.items()}
@@ -180,7 +180,7 @@ async def test_what_is_not_offered_says_so(calls: Calls) -> None:
         assert "is not offered" in said
 
 
-async def test_tritonclient_of_asyncio(calls: Calls) -> None:
+async def test_tritonclient_aio_infers_and_streams(calls: Calls) -> None:
     async def requests() -> AsyncGenerator[dict[str, Any]]:
         for number in range(3):
             yield {"model_name": calls.gateway.task, "inputs": [triton_input()], "request_id": str(number)}
@@ -193,14 +193,14 @@ async def test_tritonclient_of_asyncio(calls: Calls) -> None:
         assert sorted(found) == [("0", None), ("1", None), ("2", None)]
 
 
-async def test_typed_contents(calls: Calls) -> None:
+async def test_grpc_accepts_typed_contents(calls: Calls) -> None:
     tensor = {"name": "x", "datatype": "FP32", "shape": [1, 4], "contents": {"fp32_contents": [1, 2, 3, 4]}}
     response = await calls.infer(calls.request(inputs=[tensor], raw_input_contents=[]))
     assert np.frombuffer(response.raw_output_contents[0], np.float32).tolist() == [2, 4]
 
 
 # -- needs, deadlines, and errors --------------------------------------------------------------------------------------
-async def test_needs_of_parameters_and_metadata(calls: Calls) -> None:
+async def test_grpc_needs_come_from_parameters_and_metadata(calls: Calls) -> None:
     parameters = {"latency_ms": {"int64_param": 14_000}, "min_accuracy": {"double_param": 0.5}}
     metadata = (("infaas-min-accuracy", "0.6"), ("infaas-id", "mine"), ("traceparent", "00-1-2-01"))
     call = calls.channel.unary_unary(SERVICE + "ModelInfer")(
@@ -213,14 +213,14 @@ async def test_needs_of_parameters_and_metadata(calls: Calls) -> None:
     assert (told[h.ID], told[h.STATUS], told[h.VARIANT], told[h.COST]) == ("mine", "ok", VARIANT, "0.001")
 
 
-async def test_the_deadline_of_a_call_is_a_latency_where_none_is_named(calls: Calls) -> None:
+async def test_grpc_deadline_becomes_latency_if_none_given(calls: Calls) -> None:
     micros, header = {"timeout": {"int64_param": 13_000_000}}, (("infaas-latency-ms", "14000"),)
     await calls.infer(timeout=25)
     await calls.infer()
     await calls.infer(calls.request(parameters=micros), timeout=25)
     await calls.infer(timeout=25, metadata=header)
     left, *named = [seen.get(h.LATENCY_MS) for seen in calls.gateway.responder.seen]
-    assert 20_000 <= float(left or 0) <= 25_000  # it is rounded up on its way, so that nothing may be gone of it
+    assert 20_000 <= float(left or 0) <= 25_000  # gRPC rounds the deadline up in transit, so all of it may be left
     assert named == [None, "13000.0", "14000"]
 
 
@@ -230,7 +230,7 @@ async def failure(call: Any) -> grpc.aio.AioRpcError:
     return caught.value
 
 
-async def test_errors_have_a_status_and_the_code(calls: Calls) -> None:
+async def test_grpc_errors_have_status_and_code(calls: Calls) -> None:
     def fail(error: Exception) -> Callable[[Any, Any], Any]:
         def answer(_fields: Any, _value: Any) -> Any:
             raise error
@@ -247,7 +247,7 @@ async def test_errors_have_a_status_and_the_code(calls: Calls) -> None:
     assert (error.code(), dict(error.trailing_metadata())) == (grpc.StatusCode.UNAVAILABLE, told)
 
 
-async def test_what_is_no_message_and_what_is_too_large(calls: Calls) -> None:
+async def test_grpc_refuses_invalid_and_oversized_messages(calls: Calls) -> None:
     for method in ("ModelInfer", "ModelMetadata", "RepositoryIndex"):
         assert (await failure(calls.call(method, b"\x0a\x05a"))).code() is grpc.StatusCode.INVALID_ARGUMENT
     assert (await failure(calls.infer(bytes(65 * 1024)))).code() is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -258,7 +258,7 @@ async def test_what_is_no_message_and_what_is_too_large(calls: Calls) -> None:
     )
 
 
-async def test_whoever_cancels_or_runs_out_of_time_makes_room(calls: Calls) -> None:
+async def test_grpc_cancel_and_timeout_free_slots(calls: Calls) -> None:
     gateway = calls.gateway
     gateway.responder.silent = True
     waiting = [calls.channel.unary_unary(SERVICE + "ModelInfer")(calls.request()) for _ in range(4)]
@@ -280,7 +280,7 @@ async def streamed(stream: Any) -> ModelStreamInferResponse:
     return ModelStreamInferResponse.FromString(await stream.read())
 
 
-async def test_answers_of_a_stream_come_as_they_are_ready(calls: Calls) -> None:
+async def test_grpc_stream_answers_out_of_order(calls: Calls) -> None:
     responder, stream = calls.gateway.responder, calls.stream()
     responder.silent = True
     await stream.write(calls.request(id="slow"))
@@ -310,7 +310,7 @@ class TestManyInFlight:
     def gateway_settings(self) -> GatewaySettings:
         return GatewaySettings(port=0, grpc_port=free_port(), max_in_flight=1000)
 
-    async def test_a_stream_reads_no_more_than_it_may_ask(self, calls: Calls) -> None:
+    async def test_grpc_stream_bounds_queries_in_flight(self, calls: Calls) -> None:
         responder, stream = calls.gateway.responder, calls.stream()
         responder.silent = True
 
@@ -327,7 +327,7 @@ class TestManyInFlight:
             found = [(await streamed(stream)).infer_response.id for _ in range(300)]
         assert sorted(found, key=int) == [str(number) for number in range(300)]
 
-    async def test_a_cancelled_stream_makes_room(self, calls: Calls) -> None:
+    async def test_grpc_cancelled_stream_frees_slots(self, calls: Calls) -> None:
         calls.gateway.responder.silent = True
         stream = calls.stream()
         for _ in range(10):
@@ -336,9 +336,7 @@ class TestManyInFlight:
         stream.cancel()
         await until(lambda: _holds(calls.gateway.query_client.in_flight == 0))
 
-    async def test_a_client_that_goes_away_while_it_is_answered_is_no_defect(
-        self, calls: Calls, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    async def test_grpc_client_disconnect_logs_no_error(self, calls: Calls, caplog: pytest.LogCaptureFixture) -> None:
         for _ in range(20):
             stream = calls.stream()
             for _ in range(20):
@@ -348,7 +346,7 @@ class TestManyInFlight:
         await until(lambda: _holds(calls.gateway.query_client.in_flight == 0))
         assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
-    async def test_a_stopping_gateway_answers_what_it_has_read(self, calls: Calls) -> None:
+    async def test_grpc_stop_answers_queries_already_read(self, calls: Calls) -> None:
         responder, stream = calls.gateway.responder, calls.stream()
         responder.silent = True
         await stream.write(calls.request(id="held"))
@@ -360,7 +358,7 @@ class TestManyInFlight:
 
 
 # -- health and reflection ---------------------------------------------------------------------------------------------
-async def test_health_is_asked_and_watched(calls: Calls) -> None:
+async def test_grpc_health_check_and_watch(calls: Calls) -> None:
     check = calls.channel.unary_unary(
         "/grpc.health.v1.Health/Check",
         health_pb2.HealthCheckRequest.SerializeToString,
@@ -386,8 +384,8 @@ async def test_health_is_asked_and_watched(calls: Calls) -> None:
     assert (await check(health_pb2.HealthCheckRequest())).status == 2
 
 
-async def test_reflection_describes_the_services(calls: Calls) -> None:
-    """As grpcurl does: list the services, get the file of each, and see that its methods are known."""
+async def test_grpc_reflection_describes_services(calls: Calls) -> None:
+    """Follows grpcurl: lists the services, gets the file of each, and looks up the methods."""
     ask = calls.channel.stream_stream(
         "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
         reflection_pb2.ServerReflectionRequest.SerializeToString,
@@ -413,7 +411,7 @@ class TestTwoGateways:
     def gateway_settings(self) -> GatewaySettings:
         return GatewaySettings(port=free_port(), grpc_port=free_port(), reuse_port=True)
 
-    async def test_share_a_port_where_both_are_told_to(
+    async def test_gateways_share_port_with_reuse_port(
         self, calls: Calls, kafka: KafkaSettings, gateway_settings: GatewaySettings
     ) -> None:
         models, stop = ModelDirectory(catalog_of(calls.gateway.task)), asyncio.Event()
@@ -422,7 +420,7 @@ class TestTwoGateways:
             async with open_gateway(alone, kafka, models, NOWHERE, stop):
                 pass
         async with open_gateway(gateway_settings, kafka, models, NOWHERE, stop):
-            for number in range(40):  # each connection comes to either
+            for number in range(40):  # each connection reaches one of the two
                 options = [("grpc.use_local_subchannel_pool", 1)]
                 async with grpc.aio.insecure_channel(calls.address, options) as channel:
                     await channel.unary_unary(SERVICE + "ModelInfer")(calls.request(id=str(number)), timeout=60)
@@ -436,7 +434,7 @@ class TestIPv6:
     def gateway_settings(self, request: pytest.FixtureRequest) -> GatewaySettings:
         return GatewaySettings(host=request.param, port=0, grpc_port=free_port(), allow_anonymous=True)
 
-    async def test_both_doors_listen_there(self, gateway: Running, gateway_settings: GatewaySettings) -> None:
+    async def test_http_and_grpc_listen_on_ipv6(self, gateway: Running, gateway_settings: GatewaySettings) -> None:
         async with gateway.http.get(f"{gateway.url}/v2/health/live") as response:
             assert response.status == 200
         async with grpc.aio.insecure_channel(f"[::1]:{gateway_settings.grpc_port}") as channel:

@@ -1,4 +1,4 @@
-"""What clients of gRPC may hold, and that whoever holds all of that keeps out nobody who asks as usual."""
+"""Tests of the gRPC limits: a client that uses up its limits does not block other clients."""
 
 import asyncio
 from collections import Counter
@@ -27,11 +27,11 @@ REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 INVALID, UNAVAILABLE, UNAUTHENTICATED = "3", "14", "16"
 KIB = 1024
 SLOW = 4
-"""Messages that may arrive slowly: as many as the room holds of the largest."""
+"""Number of messages that may arrive slowly: as many of the largest size as `max_bodies_bytes` holds."""
 
 
 class Guard(NamedTuple):
-    """A gateway that asks who asks, and two whom it knows."""
+    """A gateway that requires authentication, and two valid keys."""
 
     port: int
     task: str
@@ -43,7 +43,7 @@ class Guard(NamedTuple):
         return {"authorization": f"Bearer {self.key}"}
 
     async def is_answered(self) -> None:
-        """See that a query of who has a key is answered, on a connection of its own."""
+        """Assert that a query with a valid key is answered on a new connection."""
         options = [("grpc.use_local_subchannel_pool", 1)]
         async with grpc.aio.insecure_channel(f"127.0.0.1:{self.port}", options) as channel:
             assert (await outcome(channel, INFER, request(self.task), self.key))[:2] == ("OK", "")
@@ -59,14 +59,14 @@ async def guard(kafka: KafkaSettings, store_pool: Pool, database: str) -> AsyncG
 
 
 async def ends(client: Http2Client, streams: list[int]) -> Counter[str]:
-    """How many of the calls ended with which code."""
+    """Count the status codes with which the calls ended."""
     return Counter([(await client.end_of(stream)).partition(" ")[0] for stream in streams])
 
 
-async def test_messages_that_never_end_hold_little_for_a_while(guard: Guard) -> None:
+async def test_grpc_slow_messages_are_bounded_and_time_out(guard: Guard) -> None:
     async with http2_client(guard.port) as client:
         halves = [client.call(INFER, guard.metadata) for _ in range(3 * SLOW)]
-        for stream in halves[1:]:  # the first does not even begin
+        for stream in halves[1:]:  # the first sends nothing
             client.send(stream, b"\x0a", announced=60 * KIB)
         await guard.is_answered()
 
@@ -83,7 +83,7 @@ async def test_messages_that_never_end_hold_little_for_a_while(guard: Guard) -> 
         assert late == {f"{INVALID} the message has not arrived within 3 s"}
 
 
-async def test_strangers_hold_what_is_theirs_and_no_more(guard: Guard) -> None:
+async def test_grpc_unauthenticated_calls_are_bounded(guard: Guard) -> None:
     async with http2_client(guard.port) as client:
         watches = [client.call(WATCH) for _ in range(300)]
         for stream in watches:
@@ -110,7 +110,7 @@ async def test_strangers_hold_what_is_theirs_and_no_more(guard: Guard) -> None:
         assert await client.end_of(again) == "0 ", "who has let go may ask again"
 
 
-async def test_streams_of_one_who_asks_are_bounded(guard: Guard) -> None:
+async def test_grpc_query_streams_per_client_are_bounded(guard: Guard) -> None:
     async with http2_client(guard.port) as client:
         streams = [client.call(STREAM, guard.metadata) for _ in range(251)]
         await until(lambda: any(map(client.status, streams)))
@@ -129,14 +129,14 @@ class TestConnections:
     def gateway_settings(self) -> GatewaySettings:
         return GatewaySettings(port=0, grpc_port=free_port(), max_connections=3)
 
-    async def test_are_bounded(self, gateway: Running, gateway_settings: GatewaySettings) -> None:
+    async def test_grpc_connections_are_bounded(self, gateway: Running, gateway_settings: GatewaySettings) -> None:
         port = gateway_settings.grpc_port or 0
         async with http2_client(port) as first, http2_client(port) as second:
             async with http2_client(port) as third, http2_client(port) as fourth:
                 await until(lambda: fourth.gone)
                 for client in (first, second, third):
                     assert await client.end_of(client.call(READY)) == "0 "
-            await until(lambda: self.is_let_in(port))  # only the server learns of a closed connection
+            await until(lambda: self.is_let_in(port))  # the gateway learns of a closed connection with a delay
             assert await first.end_of(first.call(READY)) == "0 "
 
     async def is_let_in(self, port: int) -> bool:

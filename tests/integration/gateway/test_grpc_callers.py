@@ -1,4 +1,4 @@
-"""Who may call which method of gRPC, and what everybody else is told."""
+"""Test of access to the gRPC methods: each method by role, and the errors of refused calls."""
 
 import asyncio
 from typing import Any
@@ -31,7 +31,7 @@ def request(task: str) -> bytes:
 
 
 async def outcome(channel: grpc.aio.Channel, method: Any, content: bytes, key: object = None) -> tuple[str, str, Any]:
-    """Code, words and trailing metadata of a call's end."""
+    """Return status code, details and trailing metadata of a call's end."""
     path = method if isinstance(method, str) else f"/{SERVICE.full_name}/{method.name}"
     streams = not isinstance(method, str) and method.client_streaming
     options: dict[str, Any] = {"timeout": 60, "metadata": () if key is None else bearer(key)}
@@ -45,7 +45,7 @@ async def outcome(channel: grpc.aio.Channel, method: Any, content: bytes, key: o
     return "OK", "", {}
 
 
-async def test_who_may_call_what(kafka: KafkaSettings, store_pool: Pool, database: str) -> None:
+async def test_grpc_methods_require_role(kafka: KafkaSettings, store_pool: Pool, database: str) -> None:
     port = free_port()
     keys = {role: await new_key(store_pool, role=role) for role in Role}
     elsewhere = await new_key(store_pool, tasks=["other"])

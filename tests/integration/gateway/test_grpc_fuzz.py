@@ -1,4 +1,4 @@
-"""Every method of gRPC's clients, with whatever messages: an answer, or an error that is the client's."""
+"""Test of the gRPC service by fuzzing: each message gets an answer or a client error."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ from tests.protobuf_messages import messages
 
 SERVICE = service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 EXAMPLES = int(os.environ.get("GRPC_FUZZ_EXAMPLES", "12"))
-"""Messages a method."""
+"""Messages per method."""
 DEFECTS = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.UNAVAILABLE}
 
 
@@ -31,7 +31,7 @@ def gateway_settings() -> GatewaySettings:
 
 
 def careful(fields: dict[str, str], value: bytes) -> tuple[bytes, dict[str, str]]:
-    """What a worker answers: it checks a request against the model's signature."""
+    """Answer as a worker does: validate the request against the model's signature."""
     try:
         return doubled(fields, value)
     except (KeyError, ValueError, TypeError, IndexError) as error:
@@ -42,7 +42,7 @@ SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 
 def drawn(method: Any, task: str) -> list[bytes]:
-    """Messages for a method; some are of its kind, some are any bytes."""
+    """Draw messages for a method: some of its type, some arbitrary bytes."""
     found = list[bytes]()
     names = ["", task, VARIANT, "mlp", "empty", "x", "y", "1", "FP32", "BYTES", "INT8", "latency_ms", "timeout"]
     structured = messages(method.input_type, st.sampled_from(names) | st.text(max_size=20))
@@ -57,7 +57,7 @@ def drawn(method: Any, task: str) -> list[bytes]:
 
 
 async def answered(channel: grpc.aio.Channel, method: Any, content: bytes) -> str:
-    """The code that a message is answered with, which must not be a defect's."""
+    """Return the status code of a message's answer; fail if it is one of `DEFECTS`."""
     path = f"/{SERVICE.full_name}/{method.name}"
     try:
         if method.client_streaming:
@@ -73,7 +73,7 @@ async def answered(channel: grpc.aio.Channel, method: Any, content: bytes) -> st
     return code.name
 
 
-async def test_no_message_finds_a_defect(
+async def test_grpc_fuzz_finds_no_server_error(
     gateway: Running, gateway_settings: GatewaySettings, caplog: pytest.LogCaptureFixture
 ) -> None:
     gateway.responder.answer = careful

@@ -1,4 +1,4 @@
-"""gRPC over TLS: to who is certified, by certificates that follow their files."""
+"""Test of gRPC over TLS: client certificates, and reloaded certificate files."""
 
 import os
 import signal
@@ -30,7 +30,7 @@ def gateway_settings(tmp_path: Path, authority: trustme.CA) -> GatewaySettings:
 
 
 async def is_live(port: int | None, root: trustme.CA, certified: tuple[Path, Path] | None) -> bool:
-    """Whether a client that trusts this root, and shows this certificate, is let in on a new connection."""
+    """Return true if a new connection with this root and client certificate succeeds."""
     certificate, key = [file.read_bytes() for file in certified] if certified else (None, None)
     credentials = grpc.ssl_channel_credentials(root.cert_pem.bytes(), key, certificate)
     options = [("grpc.use_local_subchannel_pool", 1)]
@@ -41,7 +41,7 @@ async def is_live(port: int | None, root: trustme.CA, certified: tuple[Path, Pat
         return code is grpc.StatusCode.OK
 
 
-async def test_who_is_certified_is_let_in_by_the_certificate_of_the_day(
+async def test_grpc_tls_verifies_client_and_reloads_files(
     gateway: Running, gateway_settings: GatewaySettings, tmp_path: Path, authority: trustme.CA
 ) -> None:
     assert gateway.url.startswith("https://")

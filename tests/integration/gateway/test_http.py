@@ -1,4 +1,4 @@
-"""What clients of HTTP send and ask for beside the usual: compressed bodies, other methods, other spellings."""
+"""Tests of HTTP features: compressed bodies, other methods, URL-encoded names, repeated fields."""
 
 import gzip
 import json
@@ -24,7 +24,7 @@ def gateway_settings() -> GatewaySettings:
     return GatewaySettings(port=0, max_body_bytes=LARGEST, receive_timeout_s=5.0)
 
 
-async def test_requests_may_be_compressed_and_count_as_what_they_unpack_to(gateway: Running) -> None:
+async def test_request_body_limit_applies_after_decompression(gateway: Running) -> None:
     bomb = b" " * (LARGEST + 1)
     for encoding, body, status, message in (
         ("gzip", gzip.compress(json_body()), 200, ""),
@@ -49,7 +49,7 @@ async def test_requests_may_be_compressed_and_count_as_what_they_unpack_to(gatew
         assert "\ninfaas_gateway_body_bytes 0.0\n" in await response.text()
 
 
-async def test_every_route_with_a_body_unpacks_it(gateway: Running) -> None:
+async def test_repository_index_decompresses_body(gateway: Running) -> None:
     url, packed = f"{gateway.url}/v2/repository/index", {"Content-Encoding": "gzip"}
     async with gateway.http.post(url, data=gzip.compress(b'{"ready": true}'), headers=packed) as response:
         assert {model["name"] for model in await response.json()}.isdisjoint({"empty"})
@@ -58,7 +58,7 @@ async def test_every_route_with_a_body_unpacks_it(gateway: Running) -> None:
 
 
 @pytest.mark.parametrize("send", [plain, chunked])
-async def test_long_answers_are_compressed_for_who_accepts_it(gateway: Running, send: Send) -> None:
+async def test_long_answers_follow_accept_encoding(gateway: Running, send: Send) -> None:
     rows = encode_request({"x": np.ones((2000, 4), np.float32)}, binary=False).value
     async with connected(gateway) as client:
         for accepted, encoding in (("gzip", "gzip"), ("gzip;q=0.1, deflate", "deflate"), ("gzip;q=0", None)):
@@ -70,7 +70,7 @@ async def test_long_answers_are_compressed_for_who_accepts_it(gateway: Running, 
         assert "content-encoding" not in headers
 
 
-async def test_methods_that_a_path_has_not_are_named(gateway: Running) -> None:
+async def test_wrong_method_lists_allowed_methods(gateway: Running) -> None:
     async with gateway.http.head(f"{gateway.url}/v2") as response:
         assert (response.status, await response.read()) == (200, b"")
     for method, path, status, allowed in (
@@ -86,14 +86,14 @@ async def test_methods_that_a_path_has_not_are_named(gateway: Running) -> None:
             assert status == 204 or response.content_type == "application/json"
 
 
-async def test_an_expectation_that_nobody_meets_is_refused_in_json(gateway: Running) -> None:
+async def test_unknown_expectation_is_refused_in_json(gateway: Running) -> None:
     async with connected(gateway) as client:
         status, headers, body = await client.ask(b"GET /v2 HTTP/1.1\r\nHost: x\r\nExpect: miracles\r\n\r\n")
         assert (status, headers["connection"]) == (417, "close")
         assert "error" in json.loads(body)
 
 
-async def test_names_may_be_url_encoded(gateway: Running) -> None:
+async def test_model_names_may_be_url_encoded(gateway: Running) -> None:
     name = "".join(f"%{ord(letter):02X}" for letter in gateway.task)
     for path, status in (
         (f"/v2/models/{name}/infer", 200),
@@ -114,7 +114,7 @@ async def test_names_may_be_url_encoded(gateway: Running) -> None:
         assert "error" in json.loads(answer)
 
 
-async def test_what_is_said_twice_is_refused(gateway: Running) -> None:
+async def test_repeated_fields_are_refused(gateway: Running) -> None:
     for fields, query, message in (
         (("infaas-latency-ms: 900", "Infaas-Latency-Ms: 5000"), "", "more than once"),
         (("Inference-Header-Content-Length: 10", "inference-header-content-length: 0"), "", "more than once"),
@@ -127,7 +127,7 @@ async def test_what_is_said_twice_is_refused(gateway: Running) -> None:
             assert (status, message.lower() in json.loads(body)["error"].lower()) == (400, True), body
 
 
-async def test_it_describes_itself(gateway: Running) -> None:
+async def test_openapi_and_docs_are_served(gateway: Running) -> None:
     async with gateway.http.get(f"{gateway.url}/openapi.json") as response:
         assert response.content_type == "application/json"
         assert "/docs" in (await response.json())["paths"]

@@ -1,4 +1,4 @@
-"""Queries over HTTP, answered through Kafka."""
+"""Tests of queries over HTTP that are answered through Kafka."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ async def error_of(response: aiohttp.ClientResponse) -> str:
     return body["error"]
 
 
-async def test_json(gateway: Running) -> None:
+async def test_infer_answers_json(gateway: Running) -> None:
     async with gateway.http.post(gateway.infer_url, data=json_body()) as response:
         assert response.status == 200
         assert response.content_type == "application/json"
@@ -45,7 +45,7 @@ async def test_json(gateway: Running) -> None:
     assert response.headers["infaas-accuracy"] == "0.9"
 
 
-async def test_binary(gateway: Running) -> None:
+async def test_infer_answers_binary(gateway: Running) -> None:
     value, length, _ = encode_request({"x": X}, request_id="mine")
     headers = {"Inference-Header-Content-Length": str(length)}
     async with gateway.http.post(gateway.infer_url, data=value, headers=headers) as response:
@@ -54,14 +54,14 @@ async def test_binary(gateway: Running) -> None:
     assert answer.outputs["y"].tolist() == (X[:, :2] * 2).tolist()
 
 
-async def test_raw_data(gateway: Running) -> None:
+async def test_infer_accepts_raw_data(gateway: Running) -> None:
     headers = {"Inference-Header-Content-Length": "0"}
     async with gateway.http.post(gateway.infer_url, data=X.tobytes(), headers=headers) as response:
         assert response.status == 200
     assert gateway.responder.seen[-1]["infaas-batch"] == "2"
 
 
-async def test_needs_become_headers(gateway: Running) -> None:
+async def test_infer_needs_become_headers(gateway: Running) -> None:
     body = json_body(latency_ms=25000, min_accuracy=0.5, max_cost=1.5, allow_late=True, mode="online", tenant="acme")
     headers = {"infaas-min-accuracy": "0.7", "traceparent": "00-a-b-01", "infaas-id": "q-1", "x-other": "no"}
     async with gateway.http.post(gateway.infer_url, data=body, headers=headers) as response:
@@ -78,27 +78,27 @@ async def test_needs_become_headers(gateway: Running) -> None:
     assert "x-other" not in seen
 
 
-async def test_clients_may_send_parameters_and_headers_of_their_own(gateway: Running) -> None:
+async def test_infer_ignores_foreign_parameters_and_headers(gateway: Running) -> None:
     body = json_body(model="x", temperature=0.5, priority=0, sequence_id=0)
     headers = {"infaas-worker": "copied", "infaas-x-of-a-proxy": "yes", "latency": "x"}
     async with gateway.http.post(gateway.infer_url, data=body, headers=headers) as response:
         assert response.status == 200
 
 
-async def test_timeout_parameter_is_the_latency(gateway: Running) -> None:
+async def test_infer_timeout_parameter_is_latency(gateway: Running) -> None:
     async with gateway.http.post(gateway.infer_url, data=json_body(timeout=25_000_000)) as response:
         assert response.status == 200
     assert gateway.responder.seen[-1]["infaas-latency-ms"] == "25000.0"
 
 
 @pytest.mark.parametrize("name", ["mlp", VARIANT])
-async def test_architectures_and_variants_become_targets(gateway: Running, name: str) -> None:
+async def test_infer_model_in_path_becomes_target(gateway: Running, name: str) -> None:
     async with gateway.http.post(f"{gateway.url}/v2/models/{name}/versions/1/infer", data=json_body()) as response:
         assert (await response.json())["model_name"] == name
     assert gateway.responder.seen[-1]["infaas-target"] == name
 
 
-async def test_needs_may_stand_in_the_query_string(gateway: Running) -> None:
+async def test_infer_needs_in_query_string(gateway: Running) -> None:
     url = f"{gateway.infer_url}?latency_ms=25000&min_accuracy=0.5"
     async with gateway.http.post(url, data=json_body(), headers={"infaas-min-accuracy": "0.7"}) as response:
         assert response.status == 200
@@ -109,7 +109,7 @@ async def test_needs_may_stand_in_the_query_string(gateway: Running) -> None:
             assert (response.status, words in await error_of(response)) == (400, True)
 
 
-async def test_a_second_target_is_refused(gateway: Running) -> None:
+async def test_infer_second_target_is_refused(gateway: Running) -> None:
     url = f"{gateway.url}/v2/models/mlp/infer"
     async with gateway.http.post(url, data=json_body(target="other")) as response:
         assert response.status == 400
@@ -134,7 +134,9 @@ async def test_a_second_target_is_refused(gateway: Running) -> None:
         (json_body(), {"inference-header-content-length": "9999"}, "9999"),
     ],
 )
-async def test_wrong_requests(gateway: Running, body: bytes, headers: dict[str, str], message: str) -> None:
+async def test_infer_invalid_request_names_fault(
+    gateway: Running, body: bytes, headers: dict[str, str], message: str
+) -> None:
     async with gateway.http.post(gateway.infer_url, data=body, headers=headers) as response:
         assert response.status == 400
         assert response.headers["infaas-status"] == "invalid_request"
@@ -143,14 +145,14 @@ async def test_wrong_requests(gateway: Running, body: bytes, headers: dict[str, 
 
 
 @pytest.mark.parametrize("path", ["nothing/infer", "mlp/versions/2/infer", "NOT A NAME/infer"])
-async def test_unknown_names(gateway: Running, path: str) -> None:
+async def test_infer_unknown_name_is_404(gateway: Running, path: str) -> None:
     async with gateway.http.post(f"{gateway.url}/v2/models/{path}", data=json_body()) as response:
         assert response.status == 404
         assert response.headers["infaas-status"] == "unknown_task"
         await error_of(response)
 
 
-async def test_errors_of_the_system_keep_their_status(gateway: Running) -> None:
+async def test_infer_system_error_keeps_status(gateway: Running) -> None:
     def refuse(_fields: dict[str, str], _value: bytes) -> tuple[bytes, dict[str, str]]:
         raise Unsatisfiable("the nearest is mlp.onnx-fp32.cpu with accuracy 0.9")
 
@@ -160,7 +162,7 @@ async def test_errors_of_the_system_keep_their_status(gateway: Running) -> None:
         assert "the nearest is" in await error_of(response)
 
 
-async def test_a_refusal_is_explained_to_who_asked_for_that(gateway: Running) -> None:
+async def test_infer_explain_returns_explanation(gateway: Running) -> None:
     told = {"reason": "unsatisfiable", "considered": [{"variant": "mlp.onnx-fp32.cpu", "verdict": "is too slow"}]}
 
     def refuse(_fields: dict[str, str], _value: bytes) -> tuple[bytes, dict[str, str]]:
@@ -175,13 +177,13 @@ async def test_a_refusal_is_explained_to_who_asked_for_that(gateway: Running) ->
     assert refused.value.explanation == told
 
 
-async def test_too_large_a_body(gateway: Running) -> None:
+async def test_infer_oversized_body_is_413(gateway: Running) -> None:
     async with gateway.http.post(gateway.infer_url, data=b" " * 70_000) as response:
         assert response.status == 413
         assert "larger" in await error_of(response)
 
 
-async def test_no_answer_is_deadline_exceeded(gateway: Running) -> None:
+async def test_infer_without_answer_is_504(gateway: Running) -> None:
     gateway.responder.silent = True
     async with gateway.http.post(gateway.infer_url, data=json_body(latency_ms=10)) as response:
         assert response.status == 504
@@ -191,7 +193,7 @@ async def test_no_answer_is_deadline_exceeded(gateway: Running) -> None:
 
 
 @pytest.mark.parametrize("wrong_s", [-3600, 0, 3600])
-async def test_a_deadline_is_what_it_leaves_by_the_clients_clock(gateway: Running, wrong_s: int) -> None:
+async def test_infer_deadline_uses_clients_clock(gateway: Running, wrong_s: int) -> None:
     now_s = time.time() + wrong_s
     headers = {h.SENT_NS: str(int(now_s * 1e9)), h.DEADLINE_MS: str(int(now_s * 1e3) + 50_000)}
     async with gateway.http.post(gateway.infer_url, data=json_body(), headers=headers) as response:
@@ -202,14 +204,14 @@ async def test_a_deadline_is_what_it_leaves_by_the_clients_clock(gateway: Runnin
     assert int(seen[h.SENT_NS]) != int(headers[h.SENT_NS])
 
 
-async def test_a_deadline_is_the_brokers_where_the_client_says_no_more(gateway: Running) -> None:
+async def test_infer_deadline_without_sent_time_is_brokers(gateway: Running) -> None:
     deadline = {h.DEADLINE_MS: str(int(time.time() * 1e3) + 60_000)}
     async with gateway.http.post(gateway.infer_url, data=json_body(), headers=deadline) as response:
         assert response.status == 200
     assert 30_000 < float(gateway.responder.seen[0][h.LATENCY_MS]) < 60_100
 
 
-async def test_more_than_fit_in_flight_are_refused(gateway: Running, gateway_settings: GatewaySettings) -> None:
+async def test_infer_beyond_max_in_flight_is_503(gateway: Running, gateway_settings: GatewaySettings) -> None:
     gateway.responder.silent = True
     async with asyncio.TaskGroup() as tasks:
         waiting = [tasks.create_task(_post(gateway)) for _ in range(gateway_settings.max_in_flight)]
@@ -222,7 +224,7 @@ async def test_more_than_fit_in_flight_are_refused(gateway: Running, gateway_set
             task.cancel()
 
 
-async def test_a_refusal_says_when_to_come_back_and_what_is_like_it_is_refused_at_once(gateway: Running) -> None:
+async def test_overload_refusal_is_cached_with_retry_after(gateway: Running) -> None:
     def refuse(_fields: dict[str, str], _value: bytes) -> tuple[bytes, dict[str, str]]:
         raise Overloaded("full", retry_after_s=2.5)
 
@@ -253,24 +255,24 @@ async def _status(gateway: Running) -> int:
         return response.status
 
 
-async def test_a_client_that_goes_away_frees_its_slot(gateway: Running) -> None:
+async def test_client_disconnect_frees_slot(gateway: Running) -> None:
     gateway.responder.silent = True
     async with asyncio.TaskGroup() as tasks:
         gone = tasks.create_task(_post(gateway))
         await gateway.responder.wait_seen(1)
         assert gateway.query_client.in_flight == 1
         gone.cancel()
-    await until(lambda: gateway.query_client.in_flight == 0)  # only the server learns of a closed connection
+    await until(lambda: gateway.query_client.in_flight == 0)  # the gateway learns of a closed connection with a delay
 
 
-async def test_offline_queries_go_to_the_topic_of_those(gateway: Running) -> None:
+async def test_offline_queries_go_to_offline_topic(gateway: Running) -> None:
     for mode, topic in (("offline", offline_topic(gateway.task)), ("online", task_topic(gateway.task))):
         async with gateway.http.post(gateway.infer_url, data=json_body(mode=mode)) as response:
             assert response.status == 200
         assert gateway.responder.topics[-1] == topic
 
 
-async def test_two_who_use_one_id_at_once_each_get_their_own_answer(gateway: Running) -> None:
+async def test_concurrent_queries_with_same_id_get_own_answers(gateway: Running) -> None:
     gateway.responder.silent = True
 
     async def ask(factor: int) -> list[float]:
@@ -314,7 +316,7 @@ async def test_statistics_add_up(gateway: Running) -> None:
     assert f'infaas_gateway_requests_total{{code="ok",model="{gateway.task}",version="1"}} 3.0' in text
 
 
-async def test_two_gateways_keep_their_answers_apart(gateway: Running) -> None:
+async def test_concurrent_queries_get_own_answers(gateway: Running) -> None:
     async with asyncio.TaskGroup() as tasks:
         answers = [tasks.create_task(_scaled(gateway, scale)) for scale in range(1, 5)]
     assert [answer.result() for answer in answers] == [2.0 * scale for scale in range(1, 5)]
@@ -334,12 +336,12 @@ async def _scaled(gateway: Running, scale: int) -> float:
         b"GET /v2 HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 20_000 + b"\r\n\r\n",
     ],
 )
-async def test_what_is_no_http_is_answered_in_json(gateway: Running, request_bytes: bytes) -> None:
+async def test_invalid_http_is_answered_in_json(gateway: Running, request_bytes: bytes) -> None:
     host, port = gateway.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(request_bytes)
     async with asyncio.timeout(PATIENCE_S):
-        answer = await reader.read()  # to the end: the connection is closed
+        answer = await reader.read()  # reads until the gateway closes the connection
     writer.close()
     head, _, body = answer.partition(b"\r\n\r\n")
     assert b" 400 " in head.splitlines()[0]

@@ -1,4 +1,4 @@
-"""What the gateway says about itself and its models."""
+"""Tests of the metadata endpoints: health, server, models, repository and statistics."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -21,7 +21,7 @@ def get(gateway: Running) -> Get:
     return ask
 
 
-async def test_health(get: Get, gateway: Running) -> None:
+async def test_health_reports_live_and_ready(get: Get, gateway: Running) -> None:
     assert await get("/v2/health/live") == (200, {"live": True})
     assert await get("/v2/health/ready") == (200, {"ready": True, "reason": ""})
     gateway.stop.set()
@@ -29,7 +29,7 @@ async def test_health(get: Get, gateway: Running) -> None:
     assert await get("/v2/health/live") == (200, {"live": True})
 
 
-async def test_server(get: Get) -> None:
+async def test_server_metadata_lists_extensions(get: Get) -> None:
     status, server = await get("/v2")
     assert status == 200
     assert server["name"] == "infaas"
@@ -37,7 +37,7 @@ async def test_server(get: Get) -> None:
 
 
 @pytest.mark.parametrize("version", ["", "/versions/1"])
-async def test_model(get: Get, gateway: Running, version: str) -> None:
+async def test_model_metadata_and_config_are_complete(get: Get, gateway: Running, version: str) -> None:
     status, metadata = await get(f"/v2/models/{gateway.task}{version}")
     assert status == 200
     assert metadata == {
@@ -54,13 +54,13 @@ async def test_model(get: Get, gateway: Running, version: str) -> None:
     assert config["input"] == [{"name": "x", "data_type": "TYPE_FP32", "dims": [4]}]
 
 
-async def test_readiness_of_names(get: Get) -> None:
+async def test_model_ready_reports_each_name(get: Get) -> None:
     assert await get("/v2/models/mlp/ready") == (200, {"name": "mlp", "ready": True})
     assert await get("/v2/models/empty/ready") == (503, {"name": "empty", "ready": False})
     assert (await get("/v2/models/absent/ready"))[0] == 404
 
 
-async def test_repository(get: Get, gateway: Running) -> None:
+async def test_repository_lists_loads_and_refuses_unload(get: Get, gateway: Running) -> None:
     status, index = await get("/v2/repository/index", "POST")
     assert status == 200
     assert {(entry["name"], entry["state"]) for entry in index} == {
@@ -79,19 +79,19 @@ async def test_repository(get: Get, gateway: Running) -> None:
     assert "autoscaler" in answer["error"]
 
 
-async def test_all_statistics(get: Get) -> None:
+async def test_statistics_cover_all_models(get: Get) -> None:
     status, found = await get("/v2/models/stats")
     assert status == 200
     assert VARIANT in {model["name"] for model in found["model_stats"]}
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nothing", 404), ("DELETE", "/v2", 405)])
-async def test_other_errors_are_json_too(get: Get, method: str, path: str, status: int) -> None:
+async def test_unknown_path_and_method_answer_json(get: Get, method: str, path: str, status: int) -> None:
     found, answer = await get(path, method)
     assert found == status
     assert path in answer["error"]
 
 
-async def test_a_wrong_path_is_no_unknown_task(gateway: Running) -> None:
+async def test_unknown_path_is_invalid_request(gateway: Running) -> None:
     async with gateway.http.get(f"{gateway.url}/nothing") as response:
         assert response.headers["infaas-status"] == "invalid_request"

@@ -1,4 +1,4 @@
-"""The OpenAPI document names the paths that the gateway has, and no others."""
+"""Test of the OpenAPI document: its paths equal the gateway's routes."""
 
 import json
 
@@ -29,10 +29,10 @@ async def always_ready() -> str:
 
 
 UNLISTED = {("GET", "/v2/"), ("GET", "/health/live"), ("GET", "/health/ready")}
-"""Other spellings of listed ones."""
+"""Aliases of documented paths."""
 
 
-async def test_paths_are_the_routes(gateway: Running) -> None:
+async def test_openapi_paths_equal_routes(gateway: Running) -> None:
     document = json.loads((FOLDER / "openapi.json").read_text())
     listed = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
     models, statistics, bodies = (

@@ -1,4 +1,4 @@
-"""Kafka away, a taken port, and a stop in the middle of a query."""
+"""Tests of outages: Kafka unreachable, a port in use, and a stop during a query."""
 
 import asyncio
 from pathlib import Path
@@ -20,8 +20,9 @@ from tests.integration.gateway.test_inference import error_of, json_body
 from tests.waiting import PATIENCE_S
 
 
-async def test_kafka_gone_is_503_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.kafka_health._PROBE_INTERVAL_S", PATIENCE_S)  # one that is slow is no probe
+async def test_kafka_outage_is_503_without_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # no query becomes a probe, however slow
+    monkeypatch.setattr("gateway.kafka_health._PROBE_INTERVAL_S", PATIENCE_S)
     task = f"digits-{uuid4().hex[:8]}"
     settings = GatewaySettings(port=0, ack_timeout_s=3.0)
     broker = ApacheKafka(tmp_path)
@@ -32,7 +33,7 @@ async def test_kafka_gone_is_503_at_once(tmp_path: Path, monkeypatch: pytest.Mon
         url, query_client = await gateway.__aenter__()
     try:
         async with aiohttp.ClientSession() as http:
-            for limit_s in (60.0, 2.5):  # the first finds out, the next are told
+            for limit_s in (60.0, 2.5):  # the first query detects the outage; the next is refused without waiting
                 async with (
                     asyncio.timeout(limit_s),
                     http.post(f"{url}/v2/models/{task}/infer", data=json_body()) as response,
@@ -48,7 +49,7 @@ async def test_kafka_gone_is_503_at_once(tmp_path: Path, monkeypatch: pytest.Mon
         await gateway.__aexit__(None, None, None)
 
 
-async def test_a_taken_port_names_the_flag(gateway: Running, kafka: KafkaSettings) -> None:
+async def test_port_in_use_names_flag(gateway: Running, kafka: KafkaSettings) -> None:
     port = int(gateway.url.rpartition(":")[2])
     other = open_gateway(
         GatewaySettings(port=port), kafka, ModelDirectory(catalog_of(gateway.task)), NOWHERE, asyncio.Event()
@@ -57,13 +58,13 @@ async def test_a_taken_port_names_the_flag(gateway: Running, kafka: KafkaSetting
         await other.__aenter__()
 
 
-async def test_a_limit_that_kafka_cannot_take_is_said(kafka: KafkaSettings) -> None:
+async def test_body_limit_above_kafkas_is_refused(kafka: KafkaSettings) -> None:
     settings = GatewaySettings(port=0, max_body_bytes=kafka.max_record_bytes)
     with pytest.raises(OperatorError, match="INFAAS_KAFKA_MAX_RECORD_BYTES"):
         await open_gateway(settings, kafka, ModelDirectory(catalog_of("digits")), NOWHERE, asyncio.Event()).__aenter__()
 
 
-async def test_a_stop_lets_running_queries_finish(kafka: KafkaSettings) -> None:
+async def test_stop_lets_running_queries_finish(kafka: KafkaSettings) -> None:
     task = f"digits-{uuid4().hex[:8]}"
     await ensure_task_topics(kafka, task, 1)
     async with answering(kafka, task) as responder, aiohttp.ClientSession() as http:

@@ -1,4 +1,4 @@
-"""What is registered, over the admin API: seen by who may use it, changed by who owns it, and none of it by others."""
+"""Tests of the catalog over the admin API: visible to tenants with access, changed by the owner alone."""
 
 import asyncio
 import json
@@ -36,16 +36,16 @@ from tests.waiting import read_until
 
 PUBLIC, SHARED, PRIVATE = "opal.onnx-fp32.cpu", "lazuli.onnx-fp32.cpu", "onyx.onnx-fp32.cpu"
 HIDDEN = ("vault", "onyx", "onyx-v2", "onyx@2", PRIVATE, "onyx-v2.onnx-fp32.cpu", "topaz", "topaz.onnx-fp32.cpu")
-"""Names of what only acme sees."""
+"""Names that only acme sees."""
 FILE = "fe" * 32
-"""Of a file that a model is made of."""
+"""SHA-256 of a model's source file."""
 TABLE: dict[str, Endpoint[Any, Any]] = {one.name: one for one in (*CATALOG, *VERSIONS, *REMOVALS, *ACCESS)}
 BODIES: dict[str, Any] = {"models.rollout": {"share": 0.5}, "access.set": {"visibility": "public"}}
-"""What is sent beside a name, where something must be."""
+"""Request bodies of the endpoints that need more than a name."""
 
 
 class Doors(NamedTuple):
-    """Two gateways, and keys: two of the owner's, one of a tenant that it shares with, one of another; an admin's."""
+    """Two gateways; keys of the owner (two), a tenant it shares with, another tenant, an administrator."""
 
     gateway: Guarded
     second: Guarded
@@ -56,7 +56,7 @@ class Doors(NamedTuple):
     admin: ApiKey
 
     async def told(self, key: ApiKey, what: str, gateway: Guarded | None = None, /, **asked: Any) -> tuple[int, Any]:
-        """Status and content of what an endpoint answers."""
+        """Call an endpoint; return status and content."""
         endpoint = TABLE[what]
         path = endpoint.path.format(**{field: asked.pop(field) for field in endpoint.in_path})
         sent: dict[str, Any] = {"json": asked} if endpoint.has_body else {"json": None, "params": asked}
@@ -65,7 +65,7 @@ class Doors(NamedTuple):
 
 
 async def fill(pool: Pool) -> None:
-    """A public task with models of everybody, of acme alone, and lent by it; and a task of acme alone."""
+    """Register a public task with models public, private to acme and shared by it, and a task private to acme."""
     await register(pool, PUBLIC, PRIVATE, SHARED)
     await register(pool, "topaz.onnx-fp32.cpu", task="vault")
     for name, model, version in (("onyx-v2", "onyx", 2), ("onyx-v3", "onyx", 3), ("lazuli-v2", "lazuli", 2)):
@@ -96,7 +96,7 @@ async def doors(kafka: KafkaSettings, database: str, store_pool: Pool, tmp_path:
         yield Doors(first, second, reader, owner, friend, stranger, admin)
 
 
-async def test_each_sees_what_it_may_use_and_nothing_of_the_rest(doors: Doors) -> None:
+async def test_catalog_lists_only_usable_models(doors: Doors) -> None:
     everything = {"opal", "onyx", "onyx-v2", "onyx-v3", "lazuli", "lazuli-v2", "topaz"}
     told_of_files, told_of_acme = (FILE, "ab" * 32, "differs by much", "boss"), ("hooli", "onyx", "vault", "topaz")
     told_of_workers = ("cpu-0", "/srv/path")
@@ -126,7 +126,7 @@ async def test_each_sees_what_it_may_use_and_nothing_of_the_rest(doors: Doors) -
             assert all(word in seen for word in told_of_workers)
 
 
-async def test_a_key_of_some_tasks_sees_no_other(doors: Doors, store_pool: Pool) -> None:
+async def test_catalog_limits_key_to_its_tasks(doors: Doors, store_pool: Pool) -> None:
     some = await new_key(store_pool, tasks=["vault"])
     await read_until(lambda: doors.told(some, "tasks.list"), lambda told: told[0] == 200)
     assert [row["name"] for row in (await doors.told(some, "models.list"))[1]] == ["topaz"]
@@ -134,8 +134,8 @@ async def test_a_key_of_some_tasks_sees_no_other(doors: Doors, store_pool: Pool)
         assert (await doors.told(some, name, **asked))[0] == 404
 
 
-async def test_what_one_does_not_see_is_answered_as_what_nobody_has(doors: Doors) -> None:
-    """In the same words, by every name that it has, whatever is asked of it."""
+async def test_hidden_names_answer_as_absent(doors: Doors) -> None:
+    """Every endpoint answers a hidden name in the same words as an absent one."""
     for name, endpoint in TABLE.items():
         place = next(iter(endpoint.in_path or endpoint.request.__struct_fields__), "")
         for hidden in HIDDEN if place else ():
@@ -149,7 +149,7 @@ async def test_what_one_does_not_see_is_answered_as_what_nobody_has(doors: Doors
     assert await doors.told(doors.stranger, "variants.list", task="vault") == (200, [])
 
 
-async def test_who_owns_something_may_change_it_and_nobody_else(doors: Doors, store_pool: Pool) -> None:
+async def test_only_owner_changes_model(doors: Doors, store_pool: Pool) -> None:
     changes: tuple[tuple[str, dict[str, Any]], ...] = (
         ("models.rollout", {"share": 0.25}),
         ("models.rollback", {}),
@@ -175,7 +175,7 @@ async def test_who_owns_something_may_change_it_and_nobody_else(doors: Doors, st
     assert (await doors.told(doors.friend, "models.history", model="lazuli"))[0] == 404
 
 
-async def test_an_owner_gives_nothing_away(doors: Doors, store_pool: Pool) -> None:
+async def test_owner_cannot_give_model_to_another_tenant(doors: Doors, store_pool: Pool) -> None:
     status, told = await doors.told(doors.owner, "access.set", name="onyx", owner="globex", visibility="public")
     assert (status, "takes the role admin" in told["error"]) == (403, True)
     assert (await get_access(store_pool, "onyx")).owner == "acme"
@@ -187,8 +187,8 @@ async def test_an_owner_gives_nothing_away(doors: Doors, store_pool: Pool) -> No
     assert (await doors.told(doors.owner, "models.history", model="onyx"))[0] == 404
 
 
-async def test_an_owner_has_nobody_else_answered_by_its_model_who_asks_the_task_of_others(doors: Doors) -> None:
-    """As when it was registered: only an administrator opens it; and what is open, its owner may narrow."""
+async def test_owner_cannot_widen_access_on_foreign_task(doors: Doors) -> None:
+    """As at registration, only an administrator opens the model to other tenants; the owner may narrow its access."""
     public, shared = {"visibility": "public"}, {"visibility": "shared", "shared_with": ["globex"]}
     for wider in (public, shared):
         status, told = await doors.told(doors.owner, "access.set", name="onyx", **wider)
@@ -199,7 +199,7 @@ async def test_an_owner_has_nobody_else_answered_by_its_model_who_asks_the_task_
     assert [status for status, _ in told] == [200, 200, 200, 403]
 
 
-async def test_of_two_who_change_the_same_at_once_one_is_told_of_the_other(doors: Doors, store_pool: Pool) -> None:
+async def test_concurrent_rollouts_conflict(doors: Doors, store_pool: Pool) -> None:
     for _ in range(3):
         told = await asyncio.gather(
             doors.told(doors.owner, "models.rollout", doors.gateway, model="onyx", version=2, share=0.1),
@@ -223,10 +223,10 @@ SHOWN = (
     ("profile", "none.onnx-fp32.cpu"), ("rollout", "opal", "--finish"), ("access", "set", "opal", "--private"),
 )  # fmt: skip
 FAILING = ("none", "none.onnx-fp32.cpu", "opal")
-"""What commands that fail name."""
+"""Names in the commands that must fail."""
 
 
-async def test_a_command_shows_the_same_both_ways(
+async def test_catalog_commands_print_same_over_http_and_postgres(
     doors: Doors, database: str, store_pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shell, seen = Shell(tmp_path), list[list[tuple[tuple[str, ...], int, list[str]]]]()

@@ -1,4 +1,4 @@
-"""What is uploaded and registered over the admin API: by whom, and what others are told."""
+"""Tests of uploads and registrations over the admin API: access, validation, and errors that hide other tenants."""
 
 import asyncio
 import hashlib
@@ -45,7 +45,7 @@ async def ask(gateway: Guarded, key: ApiKey, path: str, method: str = "GET", **j
 
 @contextmanager
 def small_files_only() -> Generator[None]:
-    """The kernel refuses to write more than 64 KiB to a file, as a full disk would."""
+    """Make the kernel refuse files above 64 KiB, as a full disk would."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (64 * 1024, hard))
     try:
@@ -55,12 +55,12 @@ def small_files_only() -> Generator[None]:
 
 
 async def stalling() -> AsyncIterator[bytes]:
-    """A client that sends too little."""
+    """Send ten bytes, then nothing."""
     yield CONTENT[:10]
     await asyncio.Event().wait()
 
 
-async def test_a_file_is_kept_once_it_is_what_it_should_be_and_is_its_tenants(
+async def test_upload_is_verified_and_kept_for_its_tenant(
     kafka: KafkaSettings, database: str, store_pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     acme, globex = [await new_key(store_pool, tenant, Role.PUBLISH) for tenant in ("acme", "globex")]
@@ -91,7 +91,7 @@ async def test_a_file_is_kept_once_it_is_what_it_should_be_and_is_its_tenants(
         assert not [*tmp_path.rglob(".partial-*")]  # noqa: ASYNC240
 
 
-async def test_who_registers_does_so_for_their_tenant_alone(
+async def test_registration_belongs_to_tenant_of_key(
     kafka: KafkaSettings, database: str, store_pool: Pool, tmp_path: Path
 ) -> None:
     acme, globex = [await new_key(store_pool, tenant, Role.PUBLISH) for tenant in ("acme", "globex")]
@@ -132,10 +132,10 @@ async def test_who_registers_does_so_for_their_tenant_alone(
         assert (await ask(gateway, admin, one, "DELETE"))[0] == 409
 
 
-async def test_what_is_made_of_others_is_made_of_what_its_publisher_sees(
+async def test_composite_uses_only_visible_stages(
     kafka: KafkaSettings, database: str, store_pool: Pool, tmp_path: Path
 ) -> None:
-    """A stage that it does not see is answered as one that does not exist."""
+    """A hidden stage is answered as a stage that does not exist."""
     acme = await new_key(store_pool, "acme", Role.PUBLISH)
     await register(store_pool, "open.onnx-fp32.cpu", "better.onnx-fp32.cpu", "hidden.onnx-fp32.cpu", task="all")
     await register(store_pool, "vault.onnx-fp32.cpu", task="secret")

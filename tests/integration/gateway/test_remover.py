@@ -1,4 +1,4 @@
-"""Removals over the admin API: accepted from who owns what goes, and done, whatever ends meanwhile."""
+"""Tests of removals over the admin API: access, and completion after failures."""
 
 import asyncio
 import re
@@ -53,7 +53,7 @@ async def site(store_pool: Pool, database: str, kafka: KafkaSettings, tmp_path: 
 
 @asynccontextmanager
 async def removing(site: Site, database: str) -> AsyncGenerator[asyncio.Task[None]]:
-    """A gateway's remover, while the context is open."""
+    """Run a gateway's remover while the context is open."""
     async with SharedConnection(database) as connection:
         remover = Remover(connection, database, site.kafka, site.folder, "")
         task = asyncio.create_task(remover.run())
@@ -79,12 +79,12 @@ async def ended(pool: Pool, number: int) -> RemovalRow:
 
 
 async def keys_of(pool: Pool) -> tuple[ApiKey, ApiKey, ApiKey, ApiKey]:
-    """Keys of the owner, of a tenant that sees it, of another, and of an administrator."""
+    """Return keys of the owner, a tenant it shares with, another tenant, and an administrator."""
     keys = [await new_key(pool, tenant, Role.PUBLISH) for tenant in ("acme", "globex", "umbrella")]
     return keys[0], keys[1], keys[2], await new_key(pool, None, Role.ADMIN)
 
 
-async def test_what_goes_is_its_owners_to_remove_and_others_hear_nothing_of_it(
+async def test_removal_requires_owner_and_hides_names(
     site: Site, kafka: KafkaSettings, database: str, store_pool: Pool
 ) -> None:
     owner, friend, stranger, admin = await keys_of(store_pool)
@@ -121,8 +121,8 @@ async def test_what_goes_is_its_owners_to_remove_and_others_hear_nothing_of_it(
         assert [row.name for row in await list_architectures(store_pool)] == [other]
 
 
-async def test_a_removal_goes_on_whichever_gateway_ends(site: Site, database: str, store_pool: Pool) -> None:
-    """One was killed in the midst, one was ended while it waited for a worker; a third does the rest."""
+async def test_removal_resumes_after_gateway_ends(site: Site, database: str, store_pool: Pool) -> None:
+    """One gateway is killed halfway, a second stops while it waits for another removal; a third completes."""
     request = RemovalRequest(name=site.task, results_grace_s=0.0)
     asked = await put_removal(store_pool, request, ANYONE, "key:1", "http")
     again = await put_removal(store_pool, request, ANYONE, "key:1", "http")
@@ -149,7 +149,7 @@ async def test_a_removal_goes_on_whichever_gateway_ends(site: Site, database: st
     assert await get_task(store_pool, site.task) is None
 
 
-async def test_however_often_postgres_is_away_a_removal_goes_on(
+async def test_removal_retries_when_postgres_is_full(
     site: Site, database: str, store_pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outages = iter(range(12))
@@ -167,7 +167,7 @@ async def test_however_often_postgres_is_away_a_removal_goes_on(
     assert (row.state, row.error, row.attempts) == (RemovalState.DONE, "", 1)
 
 
-async def test_a_removal_that_lost_its_lead_goes_on(
+async def test_removal_resumes_after_lost_leadership(
     site: Site, database: str, store_pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     leads = list[Leadership]()
@@ -194,9 +194,7 @@ async def test_a_removal_that_lost_its_lead_goes_on(
     assert (row.state, row.error, row.attempts, len(leads)) == (RemovalState.DONE, "", 1, 2)
 
 
-async def test_a_removal_waits_until_kafka_is_back(
-    site: Site, kafka: KafkaSettings, database: str, store_pool: Pool
-) -> None:
+async def test_removal_waits_for_kafka(site: Site, kafka: KafkaSettings, database: str, store_pool: Pool) -> None:
     asked = await put_removal(store_pool, RemovalRequest(name=site.models[0]), ANYONE, "key:1", "http")
     async with entrance(kafka) as (way, site.kafka):
         way.open = False
@@ -209,10 +207,10 @@ async def test_a_removal_waits_until_kafka_is_back(
     assert (row.state, row.error, row.attempts) == (RemovalState.DONE, "", 1)
 
 
-async def test_a_version_that_is_rolled_back_to_is_not_removed_meanwhile(
+async def test_removal_and_rollback_keep_serving_version(
     site: Site, kafka: KafkaSettings, database: str, store_pool: Pool
 ) -> None:
-    """Whichever of the two gateways is first, the version that answers stays."""
+    """In either order of the two requests, the serving version stays."""
     *_, admin = await keys_of(store_pool)
     async with guarded(kafka, database, gateways=2, home=site.folder) as (first, second), removing(site, database):
         for model, variant in zip(site.models, site.variants, strict=True):
@@ -234,7 +232,7 @@ async def test_a_version_that_is_rolled_back_to_is_not_removed_meanwhile(
             assert there == ({2} if gone else {1, 2})
 
 
-async def test_the_command_removes_alike_here_and_by_a_gateway(
+async def test_unregister_prints_same_over_http_and_postgres(
     site: Site, kafka: KafkaSettings, database: str, store_pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     *_, admin = await keys_of(store_pool)

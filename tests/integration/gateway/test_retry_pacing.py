@@ -1,4 +1,4 @@
-"""Clients that ask again as soon as they are refused, by each way into a gateway, against one that refuses all."""
+"""Tests of paced refusals: clients that retry immediately, over each protocol, against an overloaded gateway."""
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
@@ -22,10 +22,10 @@ BODY = encode_request({"x": X}, binary=False).value
 RETRY_S = 0.1
 REFUSALS = 5
 LONGEST_S = 0.5
-"""For how long a refusal is held at most."""
+"""Maximum time that a refusal is held, in seconds."""
 
 Asking: TypeAlias = Callable[[Running], Awaitable[Mapping[str, str]]]
-"""Asks a query by a connection that is the same each time; returns the headers of its refusal."""
+"""Sends a query, always on the same connection; returns the headers of its refusal."""
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ async def in_chunks() -> AsyncGenerator[bytes]:
 
 
 async def refused_in_a_row(gateway: Running, ask: Asking) -> float:
-    """Ask again and again at once; returns by how many seconds the last refusal came sooner than the others named."""
+    """Retry without waiting; return the seconds by which the last refusal came before the announced time."""
 
     def refuse(_fields: dict[str, str], _value: bytes) -> tuple[bytes, dict[str, str]]:
         raise Overloaded(retry_after_s=RETRY_S)
@@ -74,16 +74,16 @@ async def refused_in_a_row(gateway: Running, ask: Asking) -> float:
 
 
 ROUNDED_S = REFUSALS * 1e-3
-"""What is named is rounded up to milliseconds."""
+"""Rounding error in seconds: each announced time is rounded up to a millisecond."""
 
 
-async def test_over_http_each_refusal_comes_when_the_last_said(gateway: Running) -> None:
+async def test_http_refusal_waits_announced_time(gateway: Running) -> None:
     assert await refused_in_a_row(gateway, lambda it: posted(it, BODY)) < ROUNDED_S
 
 
-async def test_in_chunks_which_aiohttp_answers_it_does_so_too(gateway: Running) -> None:
+async def test_aiohttp_refusal_waits_announced_time(gateway: Running) -> None:
     assert await refused_in_a_row(gateway, lambda it: posted(it, in_chunks())) < ROUNDED_S
 
 
-async def test_over_grpc_it_does_so_too(gateway: Running, channel: grpc.aio.Channel) -> None:
+async def test_grpc_refusal_waits_announced_time(gateway: Running, channel: grpc.aio.Channel) -> None:
     assert await refused_in_a_row(gateway, lambda it: called(it, channel)) < ROUNDED_S

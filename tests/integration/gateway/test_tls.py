@@ -1,4 +1,4 @@
-"""A gateway that serves HTTPS: to whom it does, and what is told to everybody else."""
+"""Tests of HTTPS: client certificates at the gateway, and TLS settings of its clients."""
 
 import asyncio
 import socket
@@ -32,9 +32,7 @@ def gateway_settings(tmp_path: Path, authority: trustme.CA) -> GatewaySettings:
     )
 
 
-async def test_https_to_who_is_certified_and_words_for_everybody_else(
-    gateway: Running, tmp_path: Path, authority: trustme.CA
-) -> None:
+async def test_https_requires_client_certificate(gateway: Running, tmp_path: Path, authority: trustme.CA) -> None:
     assert gateway.url.startswith("https://")
     ca = authority_file(authority, tmp_path)
     (own := tmp_path / "client").mkdir()
@@ -42,7 +40,7 @@ async def test_https_to_who_is_certified_and_words_for_everybody_else(
     async with InfaasClient(gateway=gateway.url, tls=certified) as client:
         answer = await client.infer(gateway.task, INPUT)
         assert answer.outputs
-    context = certified.context()  # not a plain query, so aiohttp's part of a connection answers
+    context = certified.context()  # not a query, so aiohttp handles the request
     async with gateway.http.get(f"{gateway.url}/v2", ssl=context) as response:
         assert (response.status, (await response.json())["name"]) == (200, "infaas")
     for stranger, words in (
@@ -54,8 +52,8 @@ async def test_https_to_who_is_certified_and_words_for_everybody_else(
                 await client.infer(gateway.task, INPUT)
 
 
-async def test_query_command_asks_a_gateway_elsewhere(gateway: Running, tmp_path: Path, authority: trustme.CA) -> None:
-    """The commands of docs/security.md, where no system runs and no Postgres is in reach."""
+async def test_query_command_uses_remote_gateway(gateway: Running, tmp_path: Path, authority: trustme.CA) -> None:
+    """Runs the commands of docs/security.md without a local system or Postgres."""
     (own := tmp_path / "client").mkdir()
     certificate, key = issue(authority, own, "batch")
     files = {"INFAAS_GATEWAY_CA": authority_file(authority, tmp_path), "INFAAS_CLIENT_CERT": certificate}
@@ -72,7 +70,7 @@ async def test_query_command_asks_a_gateway_elsewhere(gateway: Running, tmp_path
     assert "INFAAS_GATEWAY_CA, INFAAS_CLIENT_CERT, INFAAS_CLIENT_KEY are set, but INFAAS_GATEWAY" in told
 
 
-async def test_who_never_shakes_hands_is_let_go(gateway: Running) -> None:
+async def test_connection_without_tls_handshake_is_closed(gateway: Running) -> None:
     host, _, port = gateway.url.removeprefix("https://").rpartition(":")
     with socket.create_connection((host, int(port))) as silent:
         silent.setblocking(False)
@@ -80,7 +78,7 @@ async def test_who_never_shakes_hands_is_let_go(gateway: Running) -> None:
             assert await asyncio.get_running_loop().sock_recv(silent, 1) == b""
 
 
-def test_files_of_a_client_that_cannot_be_used_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_client_tls_names_unusable_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INFAAS_GATEWAY_CA", str(tmp_path / "none.pem"))
     with pytest.raises(OperatorError, match=r"none\.pem"):
         ClientTls().context()

@@ -1,4 +1,4 @@
-"""Uploads by clients that are not ours: many, large, half sent; what they cost is bounded, and others are answered."""
+"""Tests of many, oversized, slow or incomplete request bodies: memory is bounded, other clients are answered."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable
@@ -22,7 +22,7 @@ RECEIVE_S = 1.0
 
 
 class Raw(NamedTuple):
-    """A connection that speaks HTTP by hand."""
+    """HTTP connection that sends and reads bytes without a library."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
@@ -31,7 +31,7 @@ class Raw(NamedTuple):
         return int((await self.reader.readline()).split()[1])
 
     async def rest(self) -> bytes:
-        """All that comes until the server closes."""
+        """Return all bytes until the server closes the connection."""
         return await self.reader.read()
 
 
@@ -42,7 +42,7 @@ def gateway_settings() -> GatewaySettings:
 
 @asynccontextmanager
 async def connections(gateway: Running, heads: Iterable[bytes]) -> AsyncGenerator[list[Raw]]:
-    """A connection for each of these beginnings of a request."""
+    """Open a connection for each of these beginnings of a request."""
     host, _, port = gateway.url.removeprefix("http://").rpartition(":")
     opened: list[Raw] = []
     try:
@@ -60,14 +60,14 @@ def upload(gateway: Running, size: int) -> bytes:
 
 
 async def heard(raw: Raw) -> int | None:
-    """The status of an answer; None: it was cut off, since its client was sending still when the gateway closed."""
+    """Return the status, or None if the gateway closed the connection while the client was still sending."""
     try:
         return await raw.status()
     except ConnectionError:
         return None
 
 
-async def test_unfinished_uploads_cost_a_bounded_sum_and_others_are_answered(gateway: Running) -> None:
+async def test_unfinished_bodies_use_bounded_memory(gateway: Running) -> None:
     process, piece = psutil.Process(), bytes(MIB // 4)
     async with (
         connections(gateway, [upload(gateway, LARGE + 1)] * UPLOADS) as uploads,
@@ -85,7 +85,7 @@ async def test_unfinished_uploads_cost_a_bounded_sum_and_others_are_answered(gat
                 assert response.status == 200
         assert process.memory_info().rss - before < 3 * BUDGET
         statuses = {await answer for answer in answers}
-    assert statuses - {None} == {408, 503}  # no room for most, and the rest never came to an end
+    assert statuses - {None} == {408, 503}  # the byte budget refuses most; the others time out
     async with gateway.http.post(gateway.infer_url, data=json_body()) as response:
         assert response.status == 200
 
@@ -93,13 +93,13 @@ async def test_unfinished_uploads_cost_a_bounded_sum_and_others_are_answered(gat
 @pytest.mark.parametrize(
     "head", [b"POST /v2", b"GET /v2 HTTP/1.1\r\nHost: x\r\n", b"POST /v2 HTTP/1.1\r\nContent-Length: 9\r\nA: b"]
 )
-async def test_a_head_that_never_ends_is_cut(gateway: Running, head: bytes) -> None:
+async def test_unfinished_head_times_out(gateway: Running, head: bytes) -> None:
     async with connections(gateway, [head]) as (raw,), asyncio.timeout(60):
         assert await raw.status() == 408
         assert b'"error"' in await raw.rest()
 
 
-async def test_a_body_that_drips_is_cut(gateway: Running) -> None:
+async def test_slow_body_times_out(gateway: Running) -> None:
     async def drip(writer: asyncio.StreamWriter) -> None:
         async for _ in Pace(5):
             writer.write(b"{")
@@ -112,7 +112,7 @@ async def test_a_body_that_drips_is_cut(gateway: Running) -> None:
         dripping.cancel()
 
 
-async def test_what_is_too_large_is_refused_before_it_is_sent(gateway: Running) -> None:
+async def test_oversized_body_is_refused_before_it_is_sent(gateway: Running) -> None:
     async with connections(gateway, [upload(gateway, 9 * MIB)]) as (raw,), asyncio.timeout(60):
         assert await raw.status() == 413
         raw.writer.write_eof()
@@ -127,7 +127,7 @@ async def test_what_is_too_large_is_refused_before_it_is_sent(gateway: Running) 
         *("infaas-\xff", "Content-Encoding", "infaas-latncy-ms"),
     ],
 )
-async def test_any_bytes_in_a_header_are_the_clients_fault_at_most(gateway: Running, name: str) -> None:
+async def test_invalid_header_bytes_are_client_error(gateway: Running, name: str) -> None:
     body = json_body()
     odd = f"{name}: ".encode("latin-1") + b"\xff\xfe\xed\xa0\x80"
     head = upload(gateway, len(body)).replace(b"Host: x", b"Host: x\r\nConnection: close\r\n" + odd)
@@ -136,11 +136,11 @@ async def test_any_bytes_in_a_header_are_the_clients_fault_at_most(gateway: Runn
     assert status == 200 or (400 <= status < 500 and b'{"error":"' in answer), answer
 
 
-async def test_a_connection_may_wait_before_it_asks_and_between_requests(gateway: Running) -> None:
+async def test_idle_connection_stays_open(gateway: Running) -> None:
     quick = json_body()
     async with connections(gateway, [b""]) as (raw,), asyncio.timeout(60):
         for _ in range(2):
-            await asyncio.sleep(RECEIVE_S * 1.5)  # what it may do is to say nothing for that long
+            await asyncio.sleep(RECEIVE_S * 1.5)  # an idle connection has no receive timeout
             raw.writer.write(upload(gateway, len(quick)) + quick)
             assert await raw.status() == 200
             await raw.reader.readuntil(b"]}")
