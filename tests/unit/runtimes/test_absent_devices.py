@@ -1,4 +1,4 @@
-"""Runtimes of devices that are not here, on stand-ins of the vendors' libraries."""
+"""Tests of runtimes for absent devices, with stand-ins for the vendors' libraries."""
 
 import ctypes
 import sys
@@ -28,7 +28,7 @@ X = np.arange(12, dtype=np.float32).reshape(4, 3)
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Any], None]:
-    """Makes a module importable under a name."""
+    """Return a function that makes a module importable under a name."""
 
     def install(name: str, content: Any) -> None:
         module = ModuleType(name)
@@ -67,7 +67,7 @@ def engine(vendor: Any, tmp_path: Path) -> Callable[[], Session]:
     return lambda: find_runtime("tensorrt").load(tmp_path / "abcdef", "cuda", OPTIONS)
 
 
-def test_an_engine_is_built_once_for_a_gpu_and_a_version(
+def test_tensorrt_builds_engine_once_per_gpu_and_version(
     engine: Callable[[], Session], vendor: Any, tmp_path: Path
 ) -> None:
     engine()
@@ -78,9 +78,7 @@ def test_an_engine_is_built_once_for_a_gpu_and_a_version(
     assert [path.name for path in file.parent.iterdir()] == [file.name]
 
 
-def test_an_engine_computes_in_its_stream_and_gives_its_memory_back(
-    engine: Callable[[], Session], driver: CudaDriver
-) -> None:
+def test_tensorrt_session_computes_and_releases_memory(engine: Callable[[], Session], driver: CudaDriver) -> None:
     free, session = driver.free, engine()
     first = session.infer({"x": X, "not taken": X})["scores"]
     assert np.array_equal(first, X + 1)
@@ -93,7 +91,7 @@ def test_an_engine_computes_in_its_stream_and_gives_its_memory_back(
 
 
 @pytest.mark.parametrize("wrong", [X.astype(np.float64), np.repeat(X, 3, axis=0), X[0]])
-def test_what_an_engine_was_not_built_for_is_refused_in_words(
+def test_tensorrt_session_refuses_inputs_outside_profile(
     engine: Callable[[], Session], wrong: np.ndarray[Any, Any]
 ) -> None:
     session = engine()
@@ -102,13 +100,13 @@ def test_what_an_engine_was_not_built_for_is_refused_in_words(
     assert session.infer({"x": X})["scores"].shape == (4, 3)
 
 
-def test_a_model_that_tensorrt_cannot_read_says_so(engine: Callable[[], Session], tmp_path: Path) -> None:
+def test_tensorrt_reports_unreadable_model(engine: Callable[[], Session], tmp_path: Path) -> None:
     (tmp_path / "abcdef").write_bytes(b"garbage")
     with pytest.raises(OperatorError, match="cannot read the model: no model"):
         engine()
 
 
-def test_a_full_device_is_out_of_memory_and_keeps_nothing(driver: CudaDriver) -> None:
+def test_tensor_buffer_releases_memory_after_failed_allocation(driver: CudaDriver) -> None:
     driver.free = 100
     buffer = TensorBuffer(CudaStream())
     with pytest.raises(MemoryError, match="out of memory"):
@@ -118,7 +116,7 @@ def test_a_full_device_is_out_of_memory_and_keeps_nothing(driver: CudaDriver) ->
 
 
 @pytest.mark.parametrize("free", [0, 1])
-def test_a_device_too_full_for_a_stream_or_a_context_keeps_neither(
+def test_tensorrt_releases_stream_and_context_when_out_of_memory(
     engine: Callable[[], Session], driver: CudaDriver, free: int
 ) -> None:
     driver.free = free
@@ -127,7 +125,7 @@ def test_a_device_too_full_for_a_stream_or_a_context_keeps_neither(
     assert (driver.streams, driver.retained) == (0, 0)
 
 
-def test_a_profile_spans_all_batches_and_bounded_lengths() -> None:
+def test_profile_shapes_span_batches_and_bounded_lengths() -> None:
     assert profile_shapes((-1, 3, 8), 16) == ((1, 3, 8), (16, 3, 8), (16, 3, 8))
     least, typical, most = profile_shapes((-1, -1), 16)
     assert (least, most[0]) == ((1, 1), 16)
@@ -136,7 +134,7 @@ def test_a_profile_spans_all_batches_and_bounded_lengths() -> None:
 
 # -- torch on a GPU ----------------------------------------------------------------------------------------------------
 class AddOne:
-    """A module whose captured calls can be replayed."""
+    """Module that adds its inputs and whose captured calls can be replayed."""
 
     def __init__(self, torch: Torch) -> None:
         self.torch, self.calls = torch, 0
@@ -152,7 +150,7 @@ class AddOne:
         return {"scores": result}
 
 
-def test_a_shape_that_recurs_is_replayed_as_a_graph() -> None:
+def test_cuda_runner_replays_graph_for_recurring_shape() -> None:
     torch = Torch()
     module = AddOne(torch)
     runner = CudaRunner(torch, module, 1, ["other"], graphs=True)
@@ -165,7 +163,7 @@ def test_a_shape_that_recurs_is_replayed_as_a_graph() -> None:
     assert torch.emptied == 1
 
 
-def test_shapes_that_never_recur_are_forgotten_and_one_that_does_is_not() -> None:
+def test_cuda_runner_forgets_rare_shapes() -> None:
     torch = Torch()
     runner = CudaRunner(torch, AddOne(torch), 1, ["other"], graphs=True)
     for length in range(1, 1201):
@@ -177,7 +175,7 @@ def test_shapes_that_never_recur_are_forgotten_and_one_that_does_is_not() -> Non
     assert torch.captures == 1
 
 
-def test_what_cannot_be_captured_is_run_as_it_is() -> None:
+def test_cuda_runner_runs_uncapturable_module_directly() -> None:
     torch = Torch(capturable=False)
     module = AddOne(torch)
     runner = CudaRunner(torch, module, 1, ["other"], graphs=True)
@@ -189,7 +187,7 @@ def test_what_cannot_be_captured_is_run_as_it_is() -> None:
 
 # -- Inferentia --------------------------------------------------------------------------------------------------------
 class _Compiler:
-    """What `torch_neuron` and `torch_neuronx` have in common."""
+    """Common interface of `torch_neuron` and `torch_neuronx`."""
 
     def __init__(self) -> None:
         self.traced: list[tuple[Any, ...]] = []
@@ -200,7 +198,7 @@ class _Compiler:
 
 
 class _Converter:
-    """What `onnx2torch` gives: a module."""
+    """Stand-in for both `onnx2torch` and the module that it returns."""
 
     def convert(self, onnx_model_or_path: str) -> "_Converter":
         assert Path(onnx_model_or_path).exists()
@@ -220,7 +218,7 @@ def add_one(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", ["torch-neuron", "torch-neuronx"])
-def test_a_graph_compiled_for_one_size_answers_any_up_to_it(
+def test_neuron_graph_answers_batches_up_to_compiled_size(
     name: str, add_one: Path, tmp_path: Path, installed: Callable[[str, Any], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package, compiler = name.replace("-", "_"), _Compiler()
@@ -237,7 +235,7 @@ def test_a_graph_compiled_for_one_size_answers_any_up_to_it(
         session.infer({"x": np.repeat(X, 2, axis=0)})
 
 
-def test_the_placeholder_of_a_registry_is_told_from_the_vendors_package(
+def test_torch_neuron_detects_placeholder_package(
     installed: Callable[[str, Any], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(neuron, "device_count", lambda: 1)

@@ -1,4 +1,4 @@
-"""CUDA's driver and Inferentia's files, asked through stand-ins of the two libraries and of the file system."""
+"""Tests of finding CUDA, Inferentia and Intel devices, with stand-ins for libraries and device files."""
 
 import ctypes
 import os
@@ -16,7 +16,7 @@ BUS_IDS = (b"00000000:17:00.0", b"00000000:65:00.0")
 
 
 class Driver:
-    """Stand-in of libcuda: two devices, of which the environment may hide one."""
+    """Stand-in for libcuda: two devices; the environment may hide one."""
 
     def __init__(self) -> None:
         visible = os.environ.get(cuda.VISIBLE)
@@ -43,7 +43,7 @@ class Driver:
 
 
 class Nvml:
-    """Stand-in of libnvidia-ml, which numbers all devices of the machine."""
+    """Stand-in for libnvidia-ml, which ignores the environment and numbers all devices."""
 
     def nvmlInit_v2(self) -> int:
         return 0
@@ -67,7 +67,7 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("gpus")
-def test_a_process_that_was_given_one_gpu_sees_the_memory_of_that_one() -> None:
+def test_cuda_reads_memory_of_used_device() -> None:
     assert (device.device_count(Hardware.CUDA), device.missing_device(Hardware.CUDA)) == (2, "")
     assert (device.device_name(Hardware.CUDA), device.device_memory(Hardware.CUDA, 1)) == ("GPU 0", 32 * GIB)
     device.use_device(Hardware.CUDA, 1)
@@ -77,19 +77,19 @@ def test_a_process_that_was_given_one_gpu_sees_the_memory_of_that_one() -> None:
 
 
 @pytest.mark.usefixtures("gpus")
-def test_a_number_counts_among_the_gpus_that_are_visible(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cuda_use_device_counts_visible_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(cuda.VISIBLE, "1")
     device.use_device(Hardware.CUDA, 0)
     assert os.environ[cuda.VISIBLE] == "1"
 
 
-def test_without_a_driver_the_reason_says_so() -> None:
+def test_cuda_without_driver_gives_reason() -> None:
     assert "libcuda.so.1" in device.missing_device(Hardware.CUDA)
     assert device.device_count(Hardware.CUDA) == 0
     assert device.missing_device(Hardware.CPU) == ""
 
 
-def test_an_inferentia_chip_is_a_group_of_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neuron_use_device_selects_cores_of_chip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(neuron, "_DEVICES", tmp_path / "dev")
     monkeypatch.setattr(neuron, "_SYSFS", tmp_path / "sysfs")
     monkeypatch.setenv(neuron.VISIBLE, "")
@@ -106,7 +106,7 @@ def test_an_inferentia_chip_is_a_group_of_cores(tmp_path: Path, monkeypatch: pyt
     assert os.environ[neuron.VISIBLE] == "2-3"
 
 
-def test_intels_devices_are_counted_by_their_driver_and_vendor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_intel_devices_are_counted_by_class_and_vendor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(intel, "_CLASSES", tmp_path)
     assert "no Intel GPU" in device.missing_device(Hardware.INTEL_GPU)
     for place, vendor in (("drm/renderD128", "0x10de"), ("drm/renderD129", "0x8086"), ("accel/accel0", "0x8086")):

@@ -1,4 +1,4 @@
-"""Cascades of stages that are told what to answer: which rows go where, and what comes back."""
+"""Tests of cascades with stand-in stages, of confidence measures and of composite documents."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ probabilities = st.floats(0.5, 1.0)
 
 
 class Told:
-    """A stage that answers row `i` with what it was told for it, and remembers the rows that it was asked."""
+    """Stage that answers row `i` with a given answer and records the rows of its requests."""
 
     def __init__(self, answers: NDArray[np.float64]) -> None:
         self._answers = answers
@@ -59,7 +59,7 @@ def two_classes(confidence: Sequence[float]) -> NDArray[np.float64]:
     st.lists(st.tuples(probabilities, probabilities, probabilities), min_size=1, max_size=20),
     st.tuples(probabilities, probabilities),
 )
-def test_each_row_is_answered_by_the_first_stage_that_is_sure_or_the_last(
+def test_cascade_answers_rows_by_first_confident_stage(
     rows: list[tuple[float, float, float]], thresholds: tuple[float, float]
 ) -> None:
     told = [Told(two_classes(column)) for column in zip(*rows, strict=True)]
@@ -75,21 +75,21 @@ def test_each_row_is_answered_by_the_first_stage_that_is_sure_or_the_last(
     assert [one.asked for one in told] == asked, "no stage computes a row that it need not"
 
 
-def test_what_a_stage_answered_is_not_written_to() -> None:
+def test_cascade_does_not_write_to_outputs_of_stages() -> None:
     first = np.array([[0.6, 0.4], [0.9, 0.1]])
     first.flags.writeable = False
     outputs = cascade([Told(first), Told(two_classes([1.0, 1.0]))], [0.8]).infer({"row": np.arange(2)})
     assert outputs["scores"].tolist() == [[1.0, 0.0], [0.9, 0.1]]
 
 
-def test_closing_closes_every_stage() -> None:
+def test_cascade_close_closes_all_stages() -> None:
     told = [Told(two_classes([1.0])), Told(two_classes([1.0]))]
     cascade(told, [0.5]).close()
     assert [one.closed for one in told] == [True, True]
 
 
 @given(st.integers(1, 10), st.data())
-def test_rows_split_off_and_merged_are_all_there(count: int, data: st.DataObject) -> None:
+def test_with_rows_merges_chosen_rows(count: int, data: st.DataObject) -> None:
     chosen = np.array(data.draw(st.lists(st.integers(0, count - 1), unique=True)), np.intp)
     merged = with_rows({"x": np.zeros((count, 2))}, chosen, {"x": np.ones((len(chosen), 2))})["x"]
     assert merged.sum() == 2 * len(chosen)
@@ -97,34 +97,34 @@ def test_rows_split_off_and_merged_are_all_there(count: int, data: st.DataObject
 
 
 # -- confidence --------------------------------------------------------------------------------------------------------
-def test_a_softmax_of_logits_is_a_confidence() -> None:
+def test_confidence_of_logits_is_softmax() -> None:
     logits = np.array([[0.0, 0.0], [np.log(3.0), 0.0], [1000.0, -1000.0]])
     assert confidence_of(logits, ConfidenceMeasure.SOFTMAX) == pytest.approx([0.5, 0.75, 1.0])
 
 
-def test_a_single_score_is_that_of_one_class_of_two() -> None:
+def test_confidence_of_single_score_assumes_two_classes() -> None:
     assert confidence_of(np.array([[0.2], [0.9]]), ConfidenceMeasure.PROBABILITY) == pytest.approx([0.8, 0.9])
     assert confidence_of(np.array([[-np.log(3.0)]]), ConfidenceMeasure.SOFTMAX) == pytest.approx([0.75])
 
 
-def test_of_several_answers_the_least_sure_counts() -> None:
+def test_confidence_of_several_answers_is_minimum() -> None:
     words = np.array([[[0.9, 0.1], [0.6, 0.4]]])
     assert confidence_of(words, ConfidenceMeasure.PROBABILITY) == pytest.approx([0.6])
 
 
-def test_what_is_no_number_is_sure_of_nothing() -> None:
+def test_unsure_rows_includes_nan() -> None:
     scores = np.array([[np.nan, 0.1], [0.9, 0.1]])
     assert unsure_rows(scores, ConfidenceMeasure.PROBABILITY, 0.5).tolist() == [0]
     assert unsure_rows(np.array([0.4, np.nan, 0.6]), ConfidenceMeasure.VALUE, 0.5).tolist() == [0, 1]
 
 
 @given(st.lists(st.lists(st.floats(-50, 50), min_size=3, max_size=3), min_size=1, max_size=5))
-def test_confidences_are_probabilities_of_the_likeliest(logits: list[list[float]]) -> None:
+def test_confidence_is_probability_of_likeliest_class(logits: list[list[float]]) -> None:
     confidence = confidence_of(np.array(logits), ConfidenceMeasure.SOFTMAX)
     assert ((confidence >= 1 / 3 - 1e-9) & (confidence <= 1)).all()
 
 
-def test_how_scores_look_says_what_they_are() -> None:
+def test_guess_measure_distinguishes_probabilities_and_logits() -> None:
     assert guess_measure(np.array([[0.3, 0.7], [1.0, 0.0]])) is ConfidenceMeasure.PROBABILITY
     assert guess_measure(np.array([[0.3, 0.3], [1.0, 0.0]])) is ConfidenceMeasure.SOFTMAX
     assert guess_measure(np.array([[-1.0, 2.0]])) is ConfidenceMeasure.SOFTMAX
@@ -171,7 +171,7 @@ def document(count: int = 2) -> CascadeDocument:
     )
 
 
-def test_a_document_loads_its_stages_from_beside_it(tmp_path: Path) -> None:
+def test_composite_runtime_loads_stages_beside_document(tmp_path: Path) -> None:
     runtime = ToldRuntime()
     session = runtime_of([runtime]).load(written(tmp_path, document()), "cpu", LoadOptions(precision="mixed"))
     assert session.infer({"row": np.arange(2)})["scores"].shape == (2, 2)
@@ -179,14 +179,14 @@ def test_a_document_loads_its_stages_from_beside_it(tmp_path: Path) -> None:
     assert [one.asked for one in runtime.loaded] == [[0, 1], [0]]
 
 
-def test_what_loaded_is_closed_when_a_later_stage_does_not(tmp_path: Path) -> None:
+def test_composite_runtime_closes_stages_after_failed_load(tmp_path: Path) -> None:
     runtime = ToldRuntime()
     with pytest.raises(RuntimeError, match="no memory"):
         runtime_of([runtime]).load(written(tmp_path, document(3)), "cpu", LoadOptions(precision="mixed"))
     assert [one.closed for one in runtime.loaded] == [True, True]
 
 
-def test_a_missing_stage_is_named(tmp_path: Path) -> None:
+def test_composite_runtime_names_missing_stage(tmp_path: Path) -> None:
     file = written(tmp_path, document(), artifact="other")
     with pytest.raises(OperatorError, match=r"artifact of stage a0\.x\.cpu is not here"):
         runtime_of([ToldRuntime()]).load(file, "cpu", LoadOptions(precision="mixed"))
@@ -195,32 +195,32 @@ def test_a_missing_stage_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"type":"cascade","stages":[]}', b'{"type":"newer"}'])
-def test_what_is_no_document_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_composite_runtime_refuses_invalid_document(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "artifact"
     file.write_bytes(content)
     with pytest.raises(OperatorError, match="no cascade or chain that this version knows"):
         find_runtime("cascade").load(file, "cpu", LoadOptions(precision="mixed"))
 
 
-def test_stages_and_thresholds_have_to_fit(tmp_path: Path) -> None:
+def test_cascade_document_requires_one_threshold_per_link(tmp_path: Path) -> None:
     file = written(tmp_path, msgspec.structs.replace(document(), thresholds=(0.5, 0.6)))
     with pytest.raises(OperatorError, match="joins 2 stages by 2 links"):
         runtimes_within("cascade", file)
 
 
-def test_a_cascade_is_computed_by_the_runtimes_of_its_stages(tmp_path: Path) -> None:
+def test_runtimes_within_includes_runtimes_of_stages(tmp_path: Path) -> None:
     assert runtimes_within("onnx", tmp_path) == ("onnx",)
     assert runtimes_within("cascade", written(tmp_path, document())) == ("cascade", "told", "told")
 
 
-def test_it_is_available_where_a_stage_could_be() -> None:
+def test_composite_runtime_is_available_with_a_stage_runtime() -> None:
     runtime = runtime_of([ToldRuntime()])
     assert runtime.hardware == ("cpu",)
     assert runtime.availability("cpu").available
     assert runtime.availability("cuda").reason == "only on CPUs"
 
 
-def test_a_cascade_is_held_with_all_its_stages(tmp_path: Path) -> None:
+def test_hold_artifacts_holds_document_and_stages(tmp_path: Path) -> None:
     file, held = written(tmp_path, document()), list[str]()
 
     def hold(sha256: str) -> Path:

@@ -1,7 +1,7 @@
 from runtimes.catalog import all_runtimes, is_concurrent
 
 
-def test_threads_share_a_session_only_where_its_runtime_says_so() -> None:
+def test_is_concurrent_of_each_runtime() -> None:
     assert {runtime.name: is_concurrent(runtime.name) for runtime in all_runtimes()} == {
         "onnx": True,
         "onnx-tensorrt": False,

@@ -1,4 +1,4 @@
-"""What Linux says of a CPU is read right."""
+"""Tests of reading CPU properties from `/proc/cpuinfo`."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from runtimes import device
         ("fp asimd asimddp", False),
     ],
 )
-def test_int8_saturates_on_x86_without_vnni(
+def test_int8_saturates_only_on_x86_without_vnni(
     flags: str, saturates: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cpuinfo = tmp_path / "cpuinfo"

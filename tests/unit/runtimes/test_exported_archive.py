@@ -1,4 +1,4 @@
-"""Archives of exported programs: what is written anew holds only data, and nothing else is loaded."""
+"""Tests of archives of exported programs: `make_safe` rewrites them as plain data, and no other archive is loaded."""
 
 import io
 import json
@@ -46,7 +46,7 @@ def _in_names(*names: str) -> dict[str, Any]:
     return _changed(lambda module: module["module_call_graph"][0]["signature"].update(in_spec=json.dumps([1, both])))
 
 
-def test_a_safe_program_holds_only_data(tmp_path: Path) -> None:
+def test_make_safe_keeps_only_data(tmp_path: Path) -> None:
     source = write_program(tmp_path / "m.pt2", entries={"data/sample_inputs/model.pt": PICKLE})
     make_safe(source, tmp_path / "safe", ["scores"])
     with zipfile.ZipFile(tmp_path / "safe") as archive:
@@ -62,7 +62,7 @@ def test_a_safe_program_holds_only_data(tmp_path: Path) -> None:
     check_safe(tmp_path / "safe")
 
 
-def test_rewriting_a_safe_program_replaces_the_names(tmp_path: Path) -> None:
+def test_make_safe_replaces_output_names(tmp_path: Path) -> None:
     source, once, twice = write_program(tmp_path / "m.pt2"), tmp_path / "once", tmp_path / "twice"
     make_safe(source, once, ["a"])
     make_safe(once, twice, ["b"])
@@ -104,19 +104,19 @@ def test_rewriting_a_safe_program_replaces_the_names(tmp_path: Path) -> None:
         {"graph_module": {}},
     ],
 )
-def test_programs_beyond_data_are_refused(tmp_path: Path, document: dict[str, Any]) -> None:
+def test_make_safe_refuses_executable_programs(tmp_path: Path, document: dict[str, Any]) -> None:
     source = write_program(tmp_path / "m.pt2", document)
     with pytest.raises(InvalidRequest, match="torch would execute more of it than a model computes"):
         make_safe(source, tmp_path / "safe")
 
 
-def test_a_program_nested_too_deeply_is_refused(tmp_path: Path) -> None:
+def test_make_safe_refuses_deep_nesting(tmp_path: Path) -> None:
     source = write_program(tmp_path / "m.pt2", entries={"models/model.json": b"[" * 1_000_000})
     with pytest.raises(InvalidRequest, match="is refused"):
         make_safe(source, tmp_path / "safe")
 
 
-def test_messages_of_assertions_are_made_plain(tmp_path: Path) -> None:
+def test_make_safe_escapes_assertion_messages(tmp_path: Path) -> None:
     document = program_document("torch.ops.aten._assert_scalar.default")
     message = {"name": "assert_msg", "arg": {"as_string": 'u0 >= 0 on node "ge"\n'}, "kind": 1}
     document["graph_module"]["graph"]["nodes"][0]["inputs"].append(message)
@@ -129,21 +129,21 @@ def test_messages_of_assertions_are_made_plain(tmp_path: Path) -> None:
     "entry",
     ["data/aotinductor/model/a.so", "data/constants/custom_obj_0", "data/constants/opaque_obj_0", "data/weights/x"],
 )
-def test_programs_with_native_code_or_objects_are_refused(tmp_path: Path, entry: str) -> None:
+def test_make_safe_refuses_native_code_and_objects(tmp_path: Path, entry: str) -> None:
     source = write_program(tmp_path / "m.pt2", entries={entry: b"?"})
     with pytest.raises(InvalidRequest, match="is no plain data"):
         make_safe(source, tmp_path / "safe")
 
 
 @pytest.mark.parametrize("kind", ["weights", "constants"])
-def test_programs_with_pickled_tensors_are_refused(tmp_path: Path, kind: str) -> None:
+def test_make_safe_refuses_pickled_tensors(tmp_path: Path, kind: str) -> None:
     config = json.dumps({"config": {"w": {"path_name": "weight_0", "use_pickle": True}}}).encode()
     source = write_program(tmp_path / "m.pt2", entries={f"data/{kind}/model_{kind}_config.json": config})
     with pytest.raises(InvalidRequest, match="asks to unpickle"):
         make_safe(source, tmp_path / "safe")
 
 
-def test_sizes_of_stored_tensors_are_checked(tmp_path: Path) -> None:
+def test_make_safe_checks_sizes_of_stored_tensors(tmp_path: Path) -> None:
     name = "data/weights/model_weights_config.json"
     with zipfile.ZipFile(write_program(tmp_path / "a.pt2")) as archive:
         config = json.loads(archive.read(f"m/{name}"))
@@ -154,8 +154,8 @@ def test_sizes_of_stored_tensors_are_checked(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["m/models/model.json", "m/models/MODEL.json", "other/models/model.json"])
-def test_an_archive_with_a_second_graph_is_refused(tmp_path: Path, name: str) -> None:
-    """Torch and Python need not choose the same of two entries with one name."""
+def test_make_safe_refuses_second_graph(tmp_path: Path, name: str) -> None:
+    """Torch and Python can choose different entries of the same name."""
     source = write_program(tmp_path / "m.pt2")
     with zipfile.ZipFile(source, "a") as archive, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -164,7 +164,7 @@ def test_an_archive_with_a_second_graph_is_refused(tmp_path: Path, name: str) ->
         make_safe(source, tmp_path / "safe")
 
 
-def test_a_compressed_archive_is_refused(tmp_path: Path) -> None:
+def test_make_safe_refuses_compressed_archive(tmp_path: Path) -> None:
     source = write_program(tmp_path / "m.pt2")
     with zipfile.ZipFile(source, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("m/extra/zeros", bytes(1 << 20))
@@ -172,7 +172,7 @@ def test_a_compressed_archive_is_refused(tmp_path: Path) -> None:
         make_safe(source, tmp_path / "safe")
 
 
-def test_a_damaged_member_is_refused(tmp_path: Path) -> None:
+def test_make_safe_refuses_damaged_member(tmp_path: Path) -> None:
     source = write_program(tmp_path / "m.pt2")
     content = io.BytesIO(source.read_bytes())
     content.getbuffer()[source.read_bytes().index(bytes(16))] = 1
@@ -182,6 +182,6 @@ def test_a_damaged_member_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("document", [touching(Path("/nowhere")), program_document()])
-def test_an_archive_that_was_not_rewritten_is_not_loaded(tmp_path: Path, document: dict[str, Any]) -> None:
+def test_check_safe_refuses_unprocessed_archive(tmp_path: Path, document: dict[str, Any]) -> None:
     with pytest.raises(ModelFailed, match=r"is not loaded.*register it again"):
         check_safe(write_program(tmp_path / "artifact", document))

@@ -1,4 +1,4 @@
-"""The onnx runtime on real models: results, threads, and what it says when it cannot run."""
+"""Tests of the onnx runtime on real models: results, threads and errors."""
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +21,7 @@ FP32 = LoadOptions(precision="fp32")
 
 @pytest.fixture
 def doubler(tmp_path: Path) -> Path:
-    """y = x + x, with an input `unused` that the graph does not read."""
+    """Model y = x + x."""
     node = helper.make_node("Add", ["x", "x"], ["y"])
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3]) for name in "xy")
     model = helper.make_model(
@@ -34,7 +34,7 @@ def doubler(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def echo(tmp_path: Path) -> Path:
-    """Text in, the same text out."""
+    """Model that returns its text."""
     node = helper.make_node("Identity", ["text"], ["same"])
     text, same = (helper.make_tensor_value_info(name, TensorProto.STRING, ["batch"]) for name in ("text", "same"))
     model = helper.make_model(
@@ -45,8 +45,8 @@ def echo(tmp_path: Path) -> Path:
     return path
 
 
-def test_what_is_bound_to_a_device_comes_out_as_what_is_not(doubler: Path, echo: Path) -> None:
-    """The CPU is the device here; on CUDA the same calls copy."""
+def test_bound_onnx_session_returns_same_results(doubler: Path, echo: Path) -> None:
+    """The CPU is the bound device; on CUDA the same calls copy."""
     bound = BoundOnnxSession(onnxruntime.InferenceSession(doubler, providers=["CPUExecutionProvider"]), "cpu")
     x = np.arange(12, dtype=np.float32).reshape(3, 4).T
     assert not x.flags.c_contiguous
@@ -55,20 +55,20 @@ def test_what_is_bound_to_a_device_comes_out_as_what_is_not(doubler: Path, echo:
     assert text.infer({"text": np.array([b"a"], object)})["same"].tolist() == [b"a"]
 
 
-def test_computes_batches_of_any_size(doubler: Path) -> None:
+def test_onnx_computes_batches_of_any_size(doubler: Path) -> None:
     session = find_runtime("onnx").load(doubler, "cpu", FP32)
     for batch in (1, 7):
         x = np.random.default_rng(0).random((batch, 3), dtype=np.float32)
         assert np.array_equal(session.infer({"x": x})["y"], x + x)
 
 
-def test_leaves_out_inputs_the_graph_does_not_have(doubler: Path) -> None:
+def test_onnx_ignores_unused_inputs(doubler: Path) -> None:
     session = find_runtime("onnx").load(doubler, "cpu", FP32)
     x = np.ones((1, 3), np.float32)
     assert set(session.infer({"x": x, "unused": x})) == {"y"}
 
 
-def test_several_threads_share_a_session(doubler: Path) -> None:
+def test_onnx_session_is_thread_safe(doubler: Path) -> None:
     session = find_runtime("onnx").load(doubler, "cpu", FP32)
 
     def compute(value: int) -> float:
@@ -78,43 +78,43 @@ def test_several_threads_share_a_session(doubler: Path) -> None:
         assert list(threads.map(compute, range(200))) == [24.0 * value for value in range(200)]
 
 
-def test_bytes_tensors_are_bytes_outside(echo: Path) -> None:
+def test_onnx_session_takes_and_returns_bytes(echo: Path) -> None:
     session = find_runtime("onnx").load(echo, "cpu", FP32)
     text = np.array(["größer".encode(), b"", b"x"], dtype=object)
     assert session.infer({"text": text})["same"].tolist() == text.tolist()
 
 
-def test_a_broken_file_does_not_load(tmp_path: Path) -> None:
+def test_onnx_refuses_broken_file(tmp_path: Path) -> None:
     path = tmp_path / "broken.onnx"
     path.write_bytes(b"not a graph")
     with pytest.raises(Exception, match="INVALID_PROTOBUF"):
         find_runtime("onnx").load(path, "cpu", FP32)
 
 
-def test_every_runtime_says_what_is_missing() -> None:
+def test_runtime_availability_gives_reason() -> None:
     for runtime in all_runtimes():
         for hardware in ("cpu", "cuda", "neuron"):
             answer = runtime.availability(hardware)
             assert answer.available or answer.reason, (runtime.name, hardware)
 
 
-def test_onnx_runs_on_the_cpu_here() -> None:
+def test_onnx_is_available_on_cpu() -> None:
     assert "onnx" in available_runtimes("cpu")
 
 
 @pytest.mark.skipif(cuda.availability().available, reason="this machine has a CUDA device")
-def test_cuda_without_a_device_is_refused_and_not_computed_on_the_cpu(doubler: Path) -> None:
+def test_onnx_refuses_cuda_without_device(doubler: Path) -> None:
     with pytest.raises(OperatorError, match=r"CUDAExecutionProvider|CUDA driver"):
         find_runtime("onnx").load(doubler, "cuda", FP32)
 
 
-def test_a_missing_package_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_onnx_reports_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     answer = find_runtime("onnx").availability("cpu")
     assert not answer.available
     assert "infaas[cpu]" in answer.reason
 
 
-def test_an_unknown_runtime_is_named_with_the_known_ones() -> None:
+def test_find_runtime_lists_known_runtimes() -> None:
     with pytest.raises(OperatorError, match=r"unknown runtime 'caffe'; known are onnx"):
         find_runtime("caffe")

@@ -1,4 +1,4 @@
-"""Models into whose graph the processing of texts was exported."""
+"""Tests of ONNX models with operators of onnxruntime-extensions, such as text processing."""
 
 import sys
 from pathlib import Path
@@ -16,7 +16,7 @@ from schemas.errors import OperatorError
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """A model whose score of a text is its length, by an operator of onnxruntime-extensions."""
+    """Model that scores a text by its length, with an operator of onnxruntime-extensions."""
     graph = helper.make_graph(
         [
             helper.make_node("StringLength", ["text"], ["length"], domain="ai.onnx.contrib"),
@@ -34,14 +34,14 @@ def model(tmp_path: Path) -> Path:
     return path
 
 
-def test_its_operators_are_known_where_the_package_is_installed(model: Path) -> None:
+def test_onnx_loads_extension_operators(model: Path) -> None:
     pytest.importorskip("onnxruntime_extensions")
     session = find_runtime("onnx").load(model, "cpu", LoadOptions(precision="fp32"))
     texts: dict[str, Any] = {"text": np.array([b"good", b"a film"], object)}
     assert session.infer(texts)["scores"].tolist() == [[4.0], [6.0]]
 
 
-def test_without_the_package_the_error_says_what_to_install(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_onnx_names_missing_extensions_package(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime_extensions", None)
     with pytest.raises(OperatorError, match=r"pip install 'infaas\[extensions\]'"):
         find_runtime("onnx").load(model, "cpu", LoadOptions(precision="fp32"))

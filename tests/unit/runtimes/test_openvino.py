@@ -1,4 +1,4 @@
-"""The openvino runtime on real models: results, precision, threads, and what it says when it cannot run."""
+"""Tests of the openvino runtime on real models: results, precision, threads and errors."""
 
 import importlib.util
 from collections.abc import Callable
@@ -25,29 +25,29 @@ def _load(model: Path, precision: str = "fp32", **options: Any) -> Session:
     return find_runtime("openvino").load(model, "cpu", LoadOptions(precision=precision, **options))
 
 
-def test_computes_batches_of_any_size(make_model: MakeModel) -> None:
+def test_openvino_computes_batches_of_any_size(make_model: MakeModel) -> None:
     session = _load(make_model())
     for batch in (1, 7, 3):
         x = np.random.default_rng(0).random((batch, 4), dtype=np.float32)
         assert np.allclose(session.infer({"x": x})["scores"], x @ WEIGHTS, rtol=1e-5)
 
 
-def test_results_stay_when_more_is_computed(make_model: MakeModel) -> None:
-    """A request's own memory must not be handed out."""
+def test_openvino_results_survive_later_computations(make_model: MakeModel) -> None:
+    """Results must be copies of the infer request's memory, which the next request reuses."""
     session = _load(make_model())
     first = session.infer({"x": np.ones((2, 4), np.float32)})["scores"]
     session.infer({"x": np.zeros((2, 4), np.float32)})
     assert np.allclose(first, WEIGHTS.sum(axis=0))
 
 
-def test_leaves_out_inputs_the_graph_does_not_have_and_takes_views(make_model: MakeModel) -> None:
+def test_openvino_ignores_unused_inputs_and_accepts_views(make_model: MakeModel) -> None:
     session = _load(make_model())
     x = np.random.default_rng(1).random((8, 4), dtype=np.float32)
     assert np.allclose(session.infer({"x": x[::2], "unused": x})["scores"], x[::2] @ WEIGHTS, rtol=1e-5)
 
 
 @pytest.mark.parametrize("lanes", [1, 2])
-def test_more_threads_than_lanes_share_a_session(make_model: MakeModel, lanes: int) -> None:
+def test_openvino_session_serves_more_threads_than_lanes(make_model: MakeModel, lanes: int) -> None:
     session = _load(make_model(), lanes=lanes)
 
     def compute(value: int) -> Any:
@@ -58,8 +58,8 @@ def test_more_threads_than_lanes_share_a_session(make_model: MakeModel, lanes: i
             assert np.allclose(scores, value * WEIGHTS.sum(axis=0), rtol=1e-5)
 
 
-def test_the_precision_is_the_one_asked_for(make_model: MakeModel) -> None:
-    """By default it would be BF16 where the CPU computes that, and nothing would say so."""
+def test_openvino_computes_in_requested_precision(make_model: MakeModel) -> None:
+    """OpenVINO's default is BF16, without a message, if the CPU supports it."""
     weights = np.random.default_rng(3).normal(size=(256, 64)).astype(np.float32)
     model = make_model(weights=weights, x=["batch", 256], scores=["batch", 64])
     x = np.random.default_rng(4).normal(size=(32, 256)).astype(np.float32)
@@ -74,7 +74,7 @@ def test_the_precision_is_the_one_asked_for(make_model: MakeModel) -> None:
         assert 1e-3 < error("bf16") < 1
 
 
-def test_what_fails_leaves_the_session_usable(make_model: MakeModel) -> None:
+def test_openvino_session_survives_failed_batch(make_model: MakeModel) -> None:
     session = _load(make_model())
     for _ in range(3):
         with pytest.raises(RuntimeError):
@@ -82,13 +82,13 @@ def test_what_fails_leaves_the_session_usable(make_model: MakeModel) -> None:
     assert session.infer({"x": np.zeros((1, 4), np.float32)})["scores"].shape == (1, 3)
 
 
-def test_a_broken_graph_does_not_load(make_model: MakeModel) -> None:
+def test_openvino_names_unknown_operator(make_model: MakeModel) -> None:
     with pytest.raises(ModelFailed, match="OpenVINO has no operator NoSuchOperator"):
         _load(make_model(nodes=[helper.make_node("NoSuchOperator", ["x"], ["scores"])]))
 
 
 @pytest.mark.parametrize("hardware", ["intel-gpu", "intel-npu", "cuda"])
-def test_a_device_that_is_not_here_is_refused(hardware: str, make_model: MakeModel) -> None:
+def test_openvino_refuses_absent_device(hardware: str, make_model: MakeModel) -> None:
     runtime = find_runtime("openvino")
     answer = runtime.availability(hardware)
     if not answer.available:
@@ -96,7 +96,7 @@ def test_a_device_that_is_not_here_is_refused(hardware: str, make_model: MakeMod
             runtime.load(make_model(), hardware, LoadOptions(precision="fp32"))
 
 
-def test_a_missing_package_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_openvino_reports_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
     def find_spec(_name: str) -> None:
         return None
 
@@ -106,7 +106,7 @@ def test_a_missing_package_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "infaas[openvino]" in answer.reason
 
 
-def test_an_operator_that_openvino_lacks_is_named(tmp_path: Path) -> None:
+def test_openvino_names_unsupported_operator_with_domain(tmp_path: Path) -> None:
     node = helper.make_node("Binarizer", ["x"], ["y"], domain="ai.onnx.ml", threshold=0.5)
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 4]) for name in ("x", "y")]
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]

@@ -1,4 +1,4 @@
-"""Which inputs share a batch, and what padding makes of them."""
+"""Tests of grouping inputs by size and of padding them."""
 
 import numpy as np
 from hypothesis import given
@@ -10,7 +10,7 @@ SIZES = st.lists(st.integers(1, 600), min_size=1, max_size=40)
 
 
 @given(SIZES)
-def test_nobody_is_padded_to_more_than_the_factor(sizes: list[int]) -> None:
+def test_size_groups_bound_padding(sizes: list[int]) -> None:
     groups = size_groups(sizes)
     assert sorted(index for group in groups for index in group) == list(range(len(sizes)))
     for group in groups:
@@ -19,21 +19,21 @@ def test_nobody_is_padded_to_more_than_the_factor(sizes: list[int]) -> None:
 
 
 @given(SIZES)
-def test_lengths_are_kept_apart_where_they_may_not_mix(sizes: list[int]) -> None:
+def test_size_groups_with_factor_one_separate_sizes(sizes: list[int]) -> None:
     groups = size_groups(sizes, 1.0)
     assert all(len({sizes[i] for i in group}) == 1 for group in groups)
     assert len(groups) == len(set(sizes))
 
 
 @given(st.integers(1, 10_000), st.integers(1, 10_000))
-def test_a_bucket_holds_sizes_up_to_the_factor_apart(one: int, other: int) -> None:
+def test_size_bucket_is_monotonic_and_bounded(one: int, other: int) -> None:
     small, large = sorted((one, other))
     assert size_bucket(small) <= size_bucket(large)
     if size_bucket(small) == size_bucket(large):
         assert large <= max(FACTOR * small, 16)
 
 
-def test_rows_are_padded_at_their_end_to_the_largest() -> None:
+def test_stack_padded_pads_at_end() -> None:
     rows = [
         {"ids": np.array([[5, 6, 7]]), "mask": np.array([[1, 1, 1]])},
         {"ids": np.array([[8]]), "mask": np.array([[1]])},
@@ -43,13 +43,13 @@ def test_rows_are_padded_at_their_end_to_the_largest() -> None:
     assert batch["mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
 
 
-def test_rows_of_one_shape_are_not_padded() -> None:
+def test_stack_padded_keeps_rows_of_equal_shape() -> None:
     rows = [{"x": np.ones((2, 3), np.float32)}, {"x": np.zeros((1, 3), np.float32)}]
     assert stack_padded(rows)["x"].tolist() == [[1, 1, 1], [1, 1, 1], [0, 0, 0]]
     assert row_size(rows[0]) == 3
 
 
-def test_only_variable_axes_are_padded() -> None:
+def test_pad_to_pads_only_given_axes() -> None:
     padded = pad_to({"ids": np.array([[3, 4]]), "other": np.array([[1, 2]])}, 2, {"ids": [1]}, {"ids": 7})
     assert padded["ids"].tolist() == [[3, 4, 7, 7]]
     assert padded["other"].tolist() == [[1, 2]]

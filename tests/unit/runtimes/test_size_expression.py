@@ -1,4 +1,4 @@
-"""Expressions of exported programs: those that torch writes pass, everything that Python could execute is refused."""
+"""Tests of the check of size expressions: torch's own pass, and text that Python could execute is refused."""
 
 import re
 import sys
@@ -29,7 +29,7 @@ S0 = "Symbol('s0', positive=True, integer=True)"
         "7",
     ],
 )
-def test_expressions_of_torch_pass(text: str) -> None:
+def test_check_expression_accepts_torch_expressions(text: str) -> None:
     check_expression(text)
 
 
@@ -76,14 +76,14 @@ def test_expressions_of_torch_pass(text: str) -> None:
         "+ ".join(["s0"] * 5000),
     ],
 )
-def test_other_text_is_refused(text: str) -> None:
+def test_check_expression_refuses_other_text(text: str) -> None:
     with pytest.raises(ValueError, match="expression"):
         check_expression(text)
 
 
 @given(st.text(alphabet="s0'()*,._=[]{}:\n @|ab", max_size=40))
-def test_accepted_text_has_no_attributes(text: str) -> None:
-    """Whatever passes names no attribute, indexes nothing and defines nothing."""
+def test_check_expression_accepts_no_attributes_or_indexing(text: str) -> None:
+    """Accepted text contains no attribute access, index or definition."""
     try:
         check_expression(text)
     except ValueError:
@@ -92,7 +92,7 @@ def test_accepted_text_has_no_attributes(text: str) -> None:
     assert not re.search(r"[A-Za-z_)\]]\s*\.|[\[\]{}:@]|'", outside), text
 
 
-def test_depth_is_bounded_long_before_the_interpreter() -> None:
+def test_check_expression_bounds_nesting_depth() -> None:
     deep = "(" * sys.getrecursionlimit() + "s0" + ")" * sys.getrecursionlimit()
     with pytest.raises(ValueError, match="nested deeper"):
         check_expression(deep)

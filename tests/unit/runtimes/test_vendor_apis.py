@@ -1,7 +1,7 @@
-"""What we call of libraries whose devices are not here, against what their releases have.
+"""Tests of the vendor APIs that the runtimes call, compared with the vendors' releases.
 
-`TENSORRT` is what both the oldest and the newest wheel of `tensorrt-cu*-bindings` that we allow (10.13.3 and 11.4.0)
-hold, with parameters as their docstrings name them. Torch is asked itself, where it is installed.
+`TENSORRT` lists names that the oldest and the newest allowed wheel of `tensorrt-cu*-bindings` (10.13.3 and 11.4.0)
+share, with the parameters in their docstrings. Torch is inspected directly if it is installed.
 """
 
 import ast
@@ -37,11 +37,11 @@ TENSORRT: Final[dict[str, dict[str, list[str] | None]]] = {
         "execute_async_v3": ["stream_handle"],
     },
 }  # fmt: skip
-"""By the name that our code gives the object: its attributes, and the parameters of those that are called."""
+"""Attributes by the object's name in our code, with the parameters of methods; None for other attributes."""
 
 
 def used() -> dict[str, set[str]]:
-    """Attributes that our code takes of each object."""
+    """Return the attributes of each object that our code uses."""
     found: dict[str, set[str]] = {name: set() for name in TENSORRT}
     for node in ast.walk(ast.parse(Path(ours.__file__).read_text())):
         if isinstance(node, ast.Attribute):
@@ -51,13 +51,13 @@ def used() -> dict[str, set[str]]:
     return found
 
 
-def test_nothing_is_used_that_tensorrt_does_not_have() -> None:
+def test_tensorrt_runtime_uses_only_listed_attributes() -> None:
     assert {name: attributes for name, attributes in used().items() if attributes} == {
         name: set(attributes) for name, attributes in TENSORRT.items()
     }
 
 
-def test_the_stand_in_takes_what_tensorrt_takes() -> None:
+def test_tensorrt_stand_in_has_vendor_signatures() -> None:
     module = tensorrt(CudaDriver())
     logger = module.Logger(module.Logger.WARNING)
     builder = module.Builder(logger)
@@ -75,7 +75,7 @@ def test_the_stand_in_takes_what_tensorrt_takes() -> None:
 
 
 @pytest.mark.torch
-def test_torch_has_what_we_call_where_there_is_no_gpu_to_call_it_on() -> None:
+def test_torch_has_gpu_apis_that_runtimes_call() -> None:
     torch = import_torch()
     inductor = inspect.signature(torch._inductor.aoti_load_package).parameters
     assert {"path", "num_runners"} <= inductor.keys()

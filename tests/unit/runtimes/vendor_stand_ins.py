@@ -1,6 +1,6 @@
-"""Stand-ins of what vendors ship for devices that are not here: the calls that runtimes make, as documented.
+"""Stand-ins for vendors' libraries of absent devices: the calls that the runtimes make, as documented.
 
-They compute `scores = x + 1` on the host. What the real ones have is compared in `test_vendor_apis.py`.
+They compute `scores = x + 1` on the host. `test_vendor_apis.py` compares their signatures with the real ones.
 """
 
 import ctypes
@@ -19,12 +19,12 @@ OUT_OF_MEMORY = 2
 
 
 class CudaDriver:
-    """Device memory is host memory at other addresses; copies happen when the stream is waited for."""
+    """CUDA driver with host memory as device memory; copies run when the stream is synchronized."""
 
     def __init__(self, memory: int = 1 << 20) -> None:
         self.free = memory
         self.streams = self.retained = 0
-        """Streams, and holds of the device, that were not given back."""
+        """Streams and context references that were not released."""
         self.allocated: dict[int, ctypes.Array[ctypes.c_uint8]] = {}
         self.pending: list[Callable[[], object]] = []
 
@@ -155,7 +155,7 @@ class _Engine:
 
 
 def tensorrt(driver: CudaDriver, version: str = "11.4.0") -> Any:
-    """A module `tensorrt`; `built` counts the engines."""
+    """Return a module `tensorrt`; its `built` counts the engines."""
     module = SimpleNamespace(__version__=version, built=0, TensorIOMode=TensorIOMode, nptype=np.dtype)
 
     class Logger:
@@ -219,7 +219,7 @@ def tensorrt(driver: CudaDriver, version: str = "11.4.0") -> Any:
 
 # -- torch -------------------------------------------------------------------------------------------------------------
 class Tensor:
-    """Few of torch's methods, over an array that may be on the device."""
+    """Tensor with a few of torch's methods; `device` is only a label."""
 
     def __init__(self, array: NDArray[Any], device: str = "cpu", *, pinned: bool = False) -> None:
         self.array, self.device, self.pinned = array, device, pinned
@@ -246,7 +246,7 @@ class Tensor:
 
 
 class Torch:
-    """Few of torch's functions; `replays` counts what CUDA graphs computed."""
+    """Module with a few of torch's functions; `replays` counts the replays of CUDA graphs."""
 
     def __init__(self, *, capturable: bool = True) -> None:
         self.capturable = capturable

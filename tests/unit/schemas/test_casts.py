@@ -1,4 +1,4 @@
-"""What numbers of another type become, and which are refused."""
+"""Tests of casting inputs to the datatype of a task."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from schemas.tensors import BF16, Array, float32_of
 
 
 def cast(datatype: str, values: Array) -> Array | None:
-    """What an input becomes; None: it stays."""
+    """Return the cast input, or None if it needs no cast."""
     return cast_inputs([TensorSpec(name="x", datatype=datatype, shape=(-1,))], {"x": values}).get("x")
 
 
@@ -25,20 +25,20 @@ def cast(datatype: str, values: Array) -> Array | None:
         ("FP32", np.array([2**24, -(2**40)]), np.array([2**24, -(2**40)], np.float32)),
     ],
 )
-def test_what_loses_nothing_is_cast(datatype: str, values: Array, expected: Array) -> None:
+def test_cast_inputs_casts_without_loss(datatype: str, values: Array, expected: Array) -> None:
     found = cast(datatype, values)
     assert found is not None
     assert found.dtype == expected.dtype
     np.testing.assert_array_equal(found, expected)
 
 
-def test_what_fits_stays() -> None:
+def test_cast_inputs_keeps_matching_inputs() -> None:
     assert cast("FP32", np.zeros(2, np.float32)) is None
     assert cast("BYTES", np.array([b"a"], object)) is None
     assert cast_inputs([TensorSpec(name="y", datatype="FP32", shape=(-1,))], {"x": np.zeros(2)}) == {}
 
 
-def test_bf16_is_a_float() -> None:
+def test_cast_inputs_casts_from_and_to_bf16() -> None:
     found = cast("BF16", np.array([1.5, -2.0]))
     assert found is not None
     assert found.dtype == BF16
@@ -69,6 +69,6 @@ def test_bf16_is_a_float() -> None:
         ("FP32", np.array([b"1"], object), "must be FP32, not BYTES"),
     ],
 )
-def test_what_would_lose_something_is_refused(datatype: str, values: Array, said: str) -> None:
+def test_cast_inputs_refuses_lossy_casts(datatype: str, values: Array, said: str) -> None:
     with pytest.raises(InvalidRequest, match=f"input x must be {datatype}.*{said}" if "cast" in said else said):
         cast(datatype, values)

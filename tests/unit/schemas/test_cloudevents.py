@@ -1,4 +1,4 @@
-"""CloudEvents as the official library writes them for Kafka."""
+"""Tests of unwrapping CloudEvents that the official library has written for Kafka."""
 
 import json
 
@@ -46,7 +46,7 @@ HEADERS = {
 }
 
 
-def test_binary_mode() -> None:
+def test_unwrap_reads_binary_mode() -> None:
     message = kafka.to_binary_event(event())
     unwrapped = unwrap(fields(message), message.value)
     assert unwrapped is not None
@@ -54,7 +54,7 @@ def test_binary_mode() -> None:
     assert unwrapped[1] is message.value
 
 
-def test_structured_mode() -> None:
+def test_unwrap_reads_structured_mode() -> None:
     message = kafka.to_structured_event(event())
     unwrapped = unwrap(fields(message), message.value)
     assert unwrapped is not None
@@ -62,7 +62,7 @@ def test_structured_mode() -> None:
     assert json.loads(unwrapped[1]) == QUERY
 
 
-def test_structured_data_is_untouched() -> None:
+def test_unwrap_keeps_bytes_of_structured_data() -> None:
     text = b'{ "inputs" :  [1.50, 2e0] }'
     value = b'{"specversion":"1.0","id":"a","source":"/","type":"t","allowlate":true,"batch":2,"data":' + text + b"}"
     unwrapped = unwrap({"content-type": "application/cloudevents+json; charset=UTF-8"}, value)
@@ -72,7 +72,7 @@ def test_structured_data_is_untouched() -> None:
     )
 
 
-def test_structured_binary_data() -> None:
+def test_unwrap_decodes_structured_binary_data() -> None:
     message = kafka.to_structured_event(
         event(b"\x00\xff tensors", datacontenttype="application/octet-stream", inferenceheadercontentlength="0")
     )
@@ -82,14 +82,14 @@ def test_structured_binary_data() -> None:
     assert unwrapped[0]["inference-header-content-length"] == "0"
 
 
-def test_own_headers_win() -> None:
+def test_unwrap_prefers_own_headers() -> None:
     message = kafka.to_binary_event(event())
     unwrapped = unwrap(fields(message) | {"infaas-id": "mine"}, message.value)
     assert unwrapped is not None
     assert unwrapped[0]["infaas-id"] == "mine"
 
 
-def test_other_records_are_no_events() -> None:
+def test_unwrap_ignores_other_records() -> None:
     assert unwrap({"content-type": "application/json", "infaas-id": "1"}, b"{}") is None
 
 
@@ -110,12 +110,12 @@ def test_other_records_are_no_events() -> None:
         ({"ce_specversion": "0.3"}, b"", "0.3"),
     ],
 )
-def test_broken_events_are_refused(headers: dict[str, str], value: bytes, message: str) -> None:
+def test_unwrap_refuses_broken_events(headers: dict[str, str], value: bytes, message: str) -> None:
     with pytest.raises(InvalidRequest, match=message):
         unwrap(headers, value)
 
 
 @given(st.binary(max_size=100))
-def test_any_bytes_give_a_query_or_an_error(value: bytes) -> None:
+def test_unwrap_refuses_arbitrary_bytes(value: bytes) -> None:
     with pytest.raises(InvalidRequest):
         unwrap({"content-type": "application/cloudevents+json"}, value)

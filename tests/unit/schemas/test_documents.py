@@ -1,4 +1,4 @@
-"""The generated documents are current, and valid by the official validators."""
+"""Tests of the generated documents: they are current, complete and valid for the official validators."""
 
 import json
 import re
@@ -21,23 +21,23 @@ def load(name: str) -> dict[str, Any]:
     return json.loads((FOLDER / name).read_text())
 
 
-def test_they_are_current() -> None:
+def test_generated_documents_are_current() -> None:
     assert stale() == [], "run `make docs` and commit the result"
 
 
-def test_the_page_of_the_admin_api_has_all_of_it() -> None:
-    """What is in the OpenAPI document is in the table, too, the one request whose body is a file as well."""
+def test_admin_api_page_lists_all_endpoints() -> None:
+    """The table also contains the one request whose body is a file."""
     described = {(m.upper(), path) for path, methods in load("openapi.json")["paths"].items() for m in methods}
     rows = re.findall(r"^\| `[a-z.-]+` \| `([A-Z]+) (/v1/[^`]+)`", PAGE.read_text(), re.MULTILINE)
     assert set(rows) == {(method, path) for method, path in described if path.startswith("/v1/")}
 
 
 @pytest.mark.parametrize("root", ROOTS)
-def test_json_schemas_are_schemas(root: str) -> None:
+def test_json_schemas_are_valid(root: str) -> None:
     jsonschema.Draft202012Validator.check_schema(load(f"{root}.schema.json"))
 
 
-def test_json_schemas_describe_what_is_sent() -> None:
+def test_json_schemas_accept_encoded_messages() -> None:
     tensors = {"x": np.ones((2, 2), np.float32)}
     for binary in (True, False):
         value, length, _ = encode_request(tensors, request_id="1", parameters={"latency_ms": 5}, binary=binary)
@@ -52,11 +52,11 @@ def test_openapi_is_valid() -> None:
     OpenAPIV31SpecValidator(load("openapi.json")).validate()
 
 
-def test_every_error_is_in_openapi() -> None:
+def test_openapi_contains_all_errors() -> None:
     assert {error["code"] for error in load("openapi.json")["x-infaas-errors"]} == set(ErrorCode)
 
 
-def test_every_header_has_a_row_in_the_table_of_claims() -> None:
+def test_clients_page_lists_all_headers() -> None:
     text = (FOLDER.parent.parent / "docs" / "clients.md").read_text()
     table = text.partition("| header | set by | bound | verified by |")[2].partition("\n\n")[0]
     rows = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
@@ -66,6 +66,6 @@ def test_every_header_has_a_row_in_the_table_of_claims() -> None:
     )
 
 
-def test_every_header_is_described() -> None:
+def test_documents_describe_all_headers() -> None:
     names = {value for name, value in vars(headers).items() if name.isupper() and isinstance(value, str)}
     assert names == set(fields.FORWARDED) | set(fields.RESULT)

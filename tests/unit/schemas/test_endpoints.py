@@ -1,4 +1,4 @@
-"""The table of the admin API, and a request's way to HTTP and back."""
+"""Tests of the endpoint table of the admin API and of its conversion from and to HTTP."""
 
 import re
 from typing import Any
@@ -51,7 +51,7 @@ def endpoint(method: Any) -> Endpoint[Wanted, Found]:
         Wanted(kind=PinKind.VARIANT, name="x", tags=["a&b", "c=d"]),
     ],
 )
-def test_a_request_arrives_as_it_was_sent(method: str, wanted: Wanted) -> None:
+def test_endpoint_request_round_trips_http(method: str, wanted: Wanted) -> None:
     sent = to_http(endpoint(method), wanted)
     parts = urlsplit(sent.target)
     *_, kind, name = map(unquote, parts.path.split("/"))
@@ -88,18 +88,18 @@ def test_a_request_arrives_as_it_was_sent(method: str, wanted: Wanted) -> None:
         ("PUT", [], b"\xff", "object"),
     ],
 )
-def test_what_it_does_not_take_is_refused_in_words(method: str, query: Any, body: bytes, says: str) -> None:
+def test_from_http_refuses_invalid_requests(method: str, query: Any, body: bytes, says: str) -> None:
     with pytest.raises(InvalidRequest, match=says):
         from_http(endpoint(method), {"kind": "task", "name": "digits"}, query, body)
 
 
-def test_word_of_the_path_is_one_of_the_known() -> None:
+def test_from_http_refuses_unknown_word_in_path() -> None:
     with pytest.raises(InvalidRequest, match=r"kind must be one of task, .*, not 'null'"):
         from_http(endpoint("PUT"), {"kind": "null", "name": "digits"}, [], b"{}")
 
 
 @pytest.mark.parametrize("one", [one for one in ENDPOINTS if not one.has_body], ids=lambda one: one.name)
-def test_no_parameter_of_any_endpoint_takes_null_for_all(one: Endpoint[Any, Any]) -> None:
+def test_from_http_does_not_treat_null_as_absent(one: Endpoint[Any, Any]) -> None:
     path = dict.fromkeys(one.in_path, "x")
     for name in one.request.__struct_fields__:
         if name in one.in_path:
@@ -111,13 +111,13 @@ def test_no_parameter_of_any_endpoint_takes_null_for_all(one: Endpoint[Any, Any]
         assert getattr(found, name) in ("null", ["null"]), "a text, which is looked for"
 
 
-def test_something_is_done_for_each_endpoint_and_each_is_one() -> None:
+def test_endpoints_are_unique_and_handled() -> None:
     assert {one.name for one in ENDPOINTS} == handled()
     assert len({one.name for one in ENDPOINTS}) == len({(one.method, one.path) for one in ENDPOINTS}) == len(ENDPOINTS)
 
 
 @pytest.mark.parametrize("one", ENDPOINTS, ids=lambda one: one.name)
-def test_each_endpoint_is_well_formed(one: Endpoint[Any, Any]) -> None:
+def test_endpoint_is_well_formed(one: Endpoint[Any, Any]) -> None:
     assert one.path.startswith("/v1/")
     assert re.fullmatch(r"[a-z-]+\.[a-z-]+", one.name)
     fields = {field.name: field for field in msgspec.structs.fields(one.request)}

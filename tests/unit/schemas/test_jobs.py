@@ -1,4 +1,4 @@
-"""Ids of jobs."""
+"""Tests of the ids of jobs."""
 
 from uuid import UUID
 
@@ -11,7 +11,7 @@ TIMES, BITS = st.integers(0, 2**47), st.integers(0, 2**74 - 1)
 
 
 @given(TIMES, BITS, TIMES, BITS)
-def test_ids_are_in_the_order_of_time_and_of_their_bits(one: int, bits: int, other: int, more: int) -> None:
+def test_new_job_id_orders_by_time_and_bits(one: int, bits: int, other: int, more: int) -> None:
     ids = [new_job_id(one, bits), new_job_id(other, more)]
     assert (ids[0] < ids[1]) == ((one, bits) < (other, more))
     assert UUID(ids[0]).version == 7

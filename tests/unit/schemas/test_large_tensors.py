@@ -1,4 +1,4 @@
-"""JSON of many numbers is read and written in chunks, and means the same."""
+"""Tests of large JSON tensors, which are read and written in chunks."""
 
 import json
 
@@ -31,7 +31,7 @@ def test_from_json_reads_large_tensors(shape: tuple[int, ...], datatype: str) ->
         (1e60, "does not fit FP32"),
     ],
 )
-def test_from_json_refuses_one_wrong_of_many(wrong: object, says: str) -> None:
+def test_from_json_refuses_single_wrong_element(wrong: object, says: str) -> None:
     values: list[object] = [0.5] * 40_000
     values[30_000] = wrong
     with pytest.raises(InvalidRequest, match=says):

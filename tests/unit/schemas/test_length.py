@@ -1,4 +1,4 @@
-"""Latency by length: exact where it was measured, never less for more, and as profiled where nothing is known."""
+"""Tests of the prediction of latency by input length."""
 
 import pytest
 from hypothesis import given
@@ -20,12 +20,12 @@ MEASURED = (
 @pytest.mark.parametrize(
     ("length", "four_s"), [(16, 0.004), (32, 0.006), (48, 0.008), (64, 0.010), (128, 0.030), (192, 0.050)]
 )
-def test_measured_lengths_are_exact_and_others_lie_on_lines(length: int, four_s: float) -> None:
+def test_length_model_is_exact_and_interpolates(length: int, four_s: float) -> None:
     assert LATENCY.batch_s(4) + 4 * LengthModel(MEASURED, LATENCY).extra_s(length) == pytest.approx(four_s)
 
 
-def test_what_a_batch_takes_however_small_it_is_does_not_depend_on_the_length() -> None:
-    """A minilm of two layers' batches of 48 values take 2.4 ms and 5 for each; a quarter of it was seen to take 4.2."""
+def test_length_model_excludes_fixed_cost_of_batch() -> None:
+    """Figures of a two-layer MiniLM: about 2.4 ms per batch and 5 ms per input of 48 values; 12 values took 4.2 ms."""
     latency = LatencyModel([BatchLatency(b, s, s) for b, s in ((1, 0.0075), (4, 0.0226), (16, 0.0874))], 16)
     lengths = LengthModel([LengthLatency(12, 0.0078), LengthLatency(48, 0.0226, typical=True)], latency)
     alone_s = latency.batch_s(1) + lengths.extra_s(12)
@@ -34,24 +34,24 @@ def test_what_a_batch_takes_however_small_it_is_does_not_depend_on_the_length() 
     assert abs(alone_s - 0.0042) < abs(in_proportion_s - 0.0042) / 3
 
 
-def test_no_batch_takes_less_than_in_proportion_to_the_length() -> None:
-    """Sixteen of what takes next to nothing in fours, by a model that is faster in sixteens."""
+def test_length_model_is_at_least_proportional() -> None:
+    """Short inputs take almost no time in batches of 4, and the model is more efficient in batches of 16."""
     latency = LatencyModel([BatchLatency(b, s, s) for b, s in ((1, 0.004), (4, 0.010), (16, 0.016))], 16)
     lengths = LengthModel([LengthLatency(16, 0.001), LengthLatency(64, 0.010, typical=True)], latency)
     assert latency.batch_s(16) + 16 * lengths.extra_s(16) == pytest.approx(0.016 / 4)
 
 
-def test_a_correction_of_the_profile_counts_for_the_length_too() -> None:
+def test_length_model_applies_correction() -> None:
     corrected = LatencyModel([BatchLatency(4, 0.010, 0.010)], 16, correction=2.0)
     assert LengthModel(MEASURED, corrected).extra_s(128) == pytest.approx(2 * 0.020 / 4)
 
 
-def test_nothing_known_changes_nothing() -> None:
+def test_length_model_without_measurements_adds_nothing() -> None:
     for measured in ((), MEASURED[:2], MEASURED[2:3]):
         assert LengthModel(measured, LATENCY).extra_s(1000) == 0.0
 
 
-def test_what_is_far_beyond_is_not_believed() -> None:
+def test_length_model_bounds_extrapolation() -> None:
     assert LATENCY.batch_s(1) + LengthModel(MEASURED, LATENCY).extra_s(10**9) == pytest.approx(16 * 0.004)
 
 
@@ -60,14 +60,14 @@ def test_what_is_far_beyond_is_not_believed() -> None:
     st.integers(1, 2000),
     st.integers(1, 16),
 )
-def test_longer_inputs_never_take_less_and_none_take_nothing(points: dict[int, float], length: int, batch: int) -> None:
+def test_length_model_is_monotonic_and_positive(points: dict[int, float], length: int, batch: int) -> None:
     measured = [LengthLatency(at, seconds, typical=at == min(points)) for at, seconds in points.items()]
     model = LengthModel(measured, LATENCY)
     assert model.extra_s(length) <= model.extra_s(length + 1) + 1e-12
     assert LATENCY.batch_s(batch) + batch * model.extra_s(length) > 0
 
 
-def test_the_error_tells_a_line_from_a_curve() -> None:
+def test_interpolation_error_detects_curves() -> None:
     assert interpolation_error([(1, 2.0), (2, 3.0), (4, 5.0)]) == pytest.approx(0)
     assert interpolation_error([(1, 1.0), (2, 4.0), (4, 16.0)]) == pytest.approx(0.5)
     assert interpolation_error([(1, 1.0), (2, 4.0)]) == 0

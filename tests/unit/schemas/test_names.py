@@ -7,18 +7,18 @@ from schemas.names import check_name, is_name, is_variant_name, variant_name
 
 
 @pytest.mark.parametrize("name", ["a", "sentiment", "efficientnet-lite0", "7", "a" * 63])
-def test_names_that_are_allowed(name: str) -> None:
+def test_is_name_accepts_valid_names(name: str) -> None:
     assert is_name(name)
 
 
 @pytest.mark.parametrize("name", ["", "-a", "a-", "A", "a_b", "a.b", "a b", "a" * 64, "ü", "a\n", "../x"])
-def test_names_that_are_not(name: str) -> None:
+def test_is_name_rejects_invalid_names(name: str) -> None:
     assert not is_name(name)
     with pytest.raises(InvalidRequest, match="task name"):
         check_name("task", name)
 
 
-def test_a_variant_joins_three_names() -> None:
+def test_variant_name_joins_three_names() -> None:
     name = variant_name("textcnn", "onnx", "int8static", "cpu")
     assert name == "textcnn.onnx-int8static.cpu"
     assert is_variant_name(name)
@@ -26,11 +26,11 @@ def test_a_variant_joins_three_names() -> None:
 
 
 @given(st.text(max_size=80))
-def test_any_text_is_at_most_one_kind_of_name(text: str) -> None:
+def test_names_and_variant_names_are_disjoint(text: str) -> None:
     assert not (is_name(text) and is_variant_name(text))
 
 
 @given(st.from_regex(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", fullmatch=True))
-def test_every_name_is_a_legal_kafka_topic_suffix(name: str) -> None:
+def test_name_fits_kafka_topic(name: str) -> None:
     assert is_name(name)
     assert len("infaas.variants." + variant_name(name, "onnx", "fp32", "cpu")) <= 249

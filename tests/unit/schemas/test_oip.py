@@ -1,4 +1,4 @@
-"""Requests and responses of the Open Inference Protocol."""
+"""Tests of requests and responses of the Open Inference Protocol."""
 
 import json
 from contextlib import suppress
@@ -48,7 +48,9 @@ def request(**changes: object) -> bytes:
     PARAMETERS,
     st.text(max_size=8),
 )
-def test_round_trip_is_exact(form: tuple[bool, dict[str, Array]], parameters: dict[str, Any], query_id: str) -> None:
+def test_oip_round_trip_is_exact(
+    form: tuple[bool, dict[str, Array]], parameters: dict[str, Any], query_id: str
+) -> None:
     binary, tensors = form
     value, length, _ = encode_request(tensors, request_id=query_id, parameters=parameters, binary=binary)
     back = decode_request(value, length)
@@ -66,7 +68,7 @@ def test_round_trip_is_exact(form: tuple[bool, dict[str, Array]], parameters: di
 
 
 @given(st.binary(max_size=200), st.none() | st.integers(-5, 210))
-def test_any_bytes_give_a_request_or_an_error(value: bytes, length: int | None) -> None:
+def test_decode_request_of_any_bytes_succeeds_or_refuses(value: bytes, length: int | None) -> None:
     with suppress(InvalidRequest):
         decode_request(value, length, (TensorSpec(name="x", datatype="UINT8", shape=(-1, 2)),))
 
@@ -79,8 +81,8 @@ JSON = st.recursive(
 
 
 @given(st.data())
-def test_any_json_gives_a_request_or_an_error(data: st.DataObject) -> None:
-    """A valid request in which one field is replaced by any other JSON value."""
+def test_decode_request_of_any_json_succeeds_or_refuses(data: st.DataObject) -> None:
+    """One field of a valid request is replaced by any JSON value."""
     message: dict[str, Any] = json.loads(encode_request({"x": np.ones((1, 2))}, request_id="1", binary=False).value)
     message["outputs"] = [{"name": "y", "parameters": {"binary_data": True}}]
     tensor, output = message["inputs"][0], message["outputs"][0]
@@ -97,7 +99,7 @@ def test_any_json_gives_a_request_or_an_error(data: st.DataObject) -> None:
 
 
 @given(st.dictionaries(NAMES, arrays(), min_size=1, max_size=2), st.data())
-def test_truncations_are_refused(tensors: dict[str, Array], data: st.DataObject) -> None:
+def test_decode_request_refuses_truncations(tensors: dict[str, Array], data: st.DataObject) -> None:
     value, length, _ = encode_request(tensors)
     cut = data.draw(st.integers(0, len(value) - 1))
     with pytest.raises(InvalidRequest):
@@ -133,18 +135,18 @@ def test_truncations_are_refused(tensors: dict[str, Array], data: st.DataObject)
         ),
     ],
 )
-def test_errors_say_where(value: bytes, message: str) -> None:
+def test_decode_request_errors_name_place(value: bytes, message: str) -> None:
     with pytest.raises(InvalidRequest, match=message):
         decode_request(value)
 
 
-def test_names_are_unique() -> None:
+def test_read_head_refuses_duplicate_names() -> None:
     tensor = '{"name":"x","shape":[1],"datatype":"INT8","data":[1]}'
     with pytest.raises(InvalidRequest, match="twice"):
         read_head(f'{{"inputs":[{tensor},{tensor}]}}'.encode())
 
 
-def test_json_and_binary_inputs_may_be_mixed() -> None:
+def test_decode_request_mixes_json_and_binary_inputs() -> None:
     first = {"name": "a", "shape": [2], "datatype": "INT8", "parameters": {"binary_data_size": 2}}
     second = {"name": "b", "shape": [1], "datatype": "BYTES", "data": ["text"]}
     third = {"name": "c", "shape": [1], "datatype": "BYTES", "parameters": {"binary_data_size": 5}}
@@ -153,7 +155,7 @@ def test_json_and_binary_inputs_may_be_mixed() -> None:
     assert [array.tolist() for array in inputs.values()] == [[1, 2], [b"text"], [b"z"]]
 
 
-def test_outputs_come_in_the_form_asked_for() -> None:
+def test_encode_response_uses_requested_form() -> None:
     outputs: dict[str, Array] = {"a": np.ones(2, np.float32), "b": np.ones(1, np.int8)}
     value, length, kind = encode_response("m", "7", outputs, wanted=[WantedOutput("b", True), WantedOutput("a")])
     assert (length, kind) == (len(value) - 1, "application/octet-stream")
@@ -165,12 +167,12 @@ def test_outputs_come_in_the_form_asked_for() -> None:
         encode_response("m", "", outputs, wanted=[WantedOutput("c")])
 
 
-def test_encoded_tensors_are_aligned() -> None:
+def test_encode_request_aligns_tensors() -> None:
     value, length, _ = encode_request({"x": np.ones(3)}, request_id="odd")
     assert decode_request(value, length).inputs["x"].flags.aligned
 
 
-def test_bf16_goes_in_binary_form_only() -> None:
+def test_encode_request_allows_bf16_only_in_binary() -> None:
     array = np.array([1, 2], "<u2").view(BF16)
     value, length, _ = encode_request({"x": array})
     assert same(decode_request(value, length).inputs["x"], array)
@@ -182,35 +184,35 @@ class TestRawData:
     def signature(self, datatype: str, *shape: int) -> list[TensorSpec]:
         return [TensorSpec(name="x", datatype=datatype, shape=shape)]
 
-    def test_the_variable_dimension_follows_from_the_size(self) -> None:
+    def test_raw_data_infers_variable_dimension(self) -> None:
         array = np.arange(8, dtype=np.float32).reshape(2, 4)
         back = decode_request(array.tobytes(), 0, self.signature("FP32", -1, 4))
         assert same(back.inputs["x"], array)
         assert back.binary_output
 
-    def test_further_variable_dimensions_are_one(self) -> None:
+    def test_raw_data_assumes_one_for_further_dimensions(self) -> None:
         back = decode_request(b"\x01\x02\x03", 0, self.signature("INT8", -1, -1))
         assert back.inputs["x"].shape == (1, 3)
 
-    def test_bytes_are_one_element(self) -> None:
+    def test_raw_data_of_bytes_is_one_element(self) -> None:
         assert decode_request(b"abc", 0, self.signature("BYTES", -1)).inputs["x"].tolist() == [b"abc"]
 
     @pytest.mark.parametrize(("datatype", "shape"), [("FP32", (-1, 4)), ("INT8", (2,)), ("BYTES", (-1, 2))])
-    def test_wrong_sizes_are_refused(self, datatype: str, shape: tuple[int, ...]) -> None:
+    def test_raw_data_refuses_wrong_sizes(self, datatype: str, shape: tuple[int, ...]) -> None:
         with pytest.raises(InvalidRequest, match="raw bytes"):
             decode_request(b"abc", 0, self.signature(datatype, *shape))
 
-    def test_models_of_several_inputs_are_refused(self) -> None:
+    def test_raw_data_requires_single_input(self) -> None:
         with pytest.raises(InvalidRequest, match="exactly one input"):
             decode_request(b"abc", 0)
 
 
-def test_an_answer_that_is_none_is_internal() -> None:
+def test_decode_response_reports_invalid_response() -> None:
     with pytest.raises(Internal, match="not a v2 response"):
         decode_response(b'{"model_name": 1}')
 
 
-def test_a_text_or_an_image_may_be_the_whole_value() -> None:
+def test_decode_request_takes_plain_text_or_image() -> None:
     signature = (TensorSpec(name="text", datatype="BYTES", shape=(-1,)),)
     assert is_plain("text/plain; charset=utf-8", signature)
     assert is_plain("image/png", signature)

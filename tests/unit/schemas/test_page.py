@@ -1,4 +1,4 @@
-"""The page of the OpenAPI document."""
+"""Tests of the HTML page of the OpenAPI document."""
 
 import re
 from html.parser import HTMLParser
@@ -10,7 +10,7 @@ VOID = {"meta", "br"}
 
 
 class Reader(HTMLParser):
-    """Follows what is open, and where links lead."""
+    """Parser that checks the nesting of elements and collects ids and links."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class Reader(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_it_names_every_route_and_loads_nothing() -> None:
+def test_openapi_page_lists_routes_without_external_resources() -> None:
     document = openapi.document()
     text = page(document)
     reader = Reader()

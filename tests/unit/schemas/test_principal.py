@@ -1,4 +1,4 @@
-"""What a role lets one do, and which tasks."""
+"""Tests of the rights of principals: roles and tasks."""
 
 import pytest
 
@@ -13,16 +13,16 @@ from schemas.principal import ANYONE, Principal, Role
         (Role.ADMIN, {Role.QUERY, Role.PUBLISH, Role.ADMIN}),
     ],
 )
-def test_a_role_includes_those_before_it(own: Role, may: set[Role]) -> None:
+def test_role_includes_lower_roles(own: Role, may: set[Role]) -> None:
     principal = Principal("k", "acme", frozenset({own}))
     assert {role for role in Role if principal.has(role)} == may
 
 
-def test_who_has_no_role_may_do_nothing() -> None:
+def test_principal_without_role_has_no_rights() -> None:
     assert not any(Principal("k", "acme", frozenset()).has(role) for role in Role)
 
 
-def test_tasks_are_all_or_those_that_are_named() -> None:
+def test_principal_may_query_all_or_named_tasks() -> None:
     assert Principal("k", "acme", frozenset({Role.QUERY})).may_ask("sentiment")
     few = Principal("k", "acme", frozenset({Role.QUERY}), frozenset({"digits"}))
     assert few.may_ask("digits")
@@ -30,7 +30,7 @@ def test_tasks_are_all_or_those_that_are_named() -> None:
     assert not Principal("k", "acme", frozenset(), frozenset()).may_ask("digits")
 
 
-def test_anyone_may_do_everything_for_no_tenant() -> None:
+def test_anyone_has_all_roles_without_tenant() -> None:
     assert all(ANYONE.has(role) for role in Role)
     assert ANYONE.tenant is None
     assert ANYONE.may_ask("digits")

@@ -1,4 +1,4 @@
-"""Results go to names that Kafka takes, and never to a topic that somebody of the system, or Kafka itself, reads."""
+"""Tests of reply topics: legal names in Kafka, except topics that the system or Kafka itself reads."""
 
 import pytest
 
@@ -9,13 +9,13 @@ from schemas.topics import is_topic, may_reply_to
 
 
 @pytest.mark.parametrize("name", ["replies", "a" * 249, "A.b_c-9", "infaas.replies.gw", "infaas.results.digits"])
-def test_names_to_which_results_may_go(name: str) -> None:
+def test_reply_topic_accepts_valid_names(name: str) -> None:
     assert may_reply_to(name)
     assert parse_query("digits", {ID: "1", REPLY_TO: name}, 0).reply_to == name
 
 
 @pytest.mark.parametrize("name", ["x" * 40_000, "a" * 250, "../../etc/passwd", ".", "..", "a b", "é", "a\n", "a\ufffd"])
-def test_names_that_kafka_does_not_take(name: str) -> None:
+def test_reply_topic_refuses_illegal_kafka_names(name: str) -> None:
     assert not is_topic(name)
     assert not may_reply_to(name)
     with pytest.raises(InvalidRequest, match="not the name of a topic"):
@@ -23,13 +23,13 @@ def test_names_that_kafka_does_not_take(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["infaas.status", "infaas.tasks.digits", "infaas.dead-letters", "__consumer_offsets"])
-def test_names_of_what_others_read(name: str) -> None:
+def test_reply_topic_refuses_system_topics(name: str) -> None:
     with pytest.raises(InvalidRequest, match="topic of the system"):
         parse_query("digits", {ID: "1", REPLY_TO: name}, 0)
 
 
 @pytest.mark.parametrize("header", [("name\udcff", b"x"), ("name", b"\xff")])
-def test_headers_that_are_not_utf8_are_an_error(header: tuple[str, bytes]) -> None:
+def test_as_text_refuses_headers_that_are_not_utf8(header: tuple[str, bytes]) -> None:
     assert as_text([("naïve", "für".encode()), ("none", None)]) == {"naïve": "für", "none": ""}
     with pytest.raises(UnicodeError):
         as_text([("good", b"x"), header])

@@ -1,4 +1,4 @@
-"""The most inputs that a request can hold, beside requests that hold as many as they can."""
+"""Tests of the upper bound for the number of inputs in a request, compared with encoded requests."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ TOKENS = TensorSpec(name="tokens", datatype="INT64", shape=(-1, -1))
     datatype=st.sampled_from(["UINT8", "FP32", "INT64"]),
     binary=st.booleans(),
 )
-def test_most_inputs_is_never_below_what_a_request_holds(
+def test_most_inputs_is_upper_bound_for_encoded_requests(
     spec: TensorSpec, rows: int, datatype: str, binary: bool
 ) -> None:
     shape = (rows, *(max(length, 1) for length in spec.shape[1:]))
@@ -31,7 +31,7 @@ def test_most_inputs_is_never_below_what_a_request_holds(
     assert most_inputs((spec,), {}, len(encoded.value)) >= rows
 
 
-def test_most_inputs_follows_the_size_of_a_record() -> None:
+def test_most_inputs_follows_record_size() -> None:
     assert most_inputs((IMAGE,), {}, 192 * 7 + 191) == 7
     assert most_inputs((IMAGE, TEXT), {}, 195 * 7) == 7
     assert most_inputs((TEXT,), {}, 90) == 30
@@ -40,5 +40,5 @@ def test_most_inputs_follows_the_size_of_a_record() -> None:
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "image/png"])
-def test_most_inputs_of_a_file_alone_is_one(content_type: str) -> None:
+def test_most_inputs_of_plain_file_is_one(content_type: str) -> None:
     assert most_inputs((TEXT,), {h.CONTENT_TYPE: content_type}, 1_000_000) == 1

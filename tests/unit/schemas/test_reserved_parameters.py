@@ -1,4 +1,4 @@
-"""What the protocol reserves: taken, or refused in words that say what to do."""
+"""Tests of the parameters that the protocol reserves."""
 
 import pytest
 
@@ -18,13 +18,13 @@ from schemas.reserved_parameters import Parameter, check_reserved
         ("binary_data_output", 1, "Expected `bool`"),
     ],
 )
-def test_what_is_not_offered_is_refused(name: str, value: Parameter, message: str) -> None:
+def test_check_reserved_refuses_unsupported_parameters(name: str, value: Parameter, message: str) -> None:
     with pytest.raises(InvalidRequest, match=message) as raised:
         check_reserved({name: value})
     assert name in str(raised.value)
 
 
-def test_what_asks_for_nothing_is_taken() -> None:
+def test_check_reserved_accepts_neutral_values() -> None:
     check_reserved(
         {"sequence_id": 0, "sequence_start": False, "sequence_end": False, "priority": 0, "binary_data_output": True}
     )

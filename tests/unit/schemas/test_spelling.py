@@ -1,4 +1,4 @@
-"""What is misspelt is refused with the name that was meant; what is somebody else's passes."""
+"""Tests of the check for misspelt headers and parameters."""
 
 import pytest
 
@@ -22,7 +22,7 @@ from schemas.spelling import check_headers, check_parameter, check_query_names
         ("infaas-" + "x" * 100_000, ""),
     ],
 )
-def test_a_header_that_is_not_known_is_refused(name: str, meant: str) -> None:
+def test_check_headers_suggests_known_header(name: str, meant: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         check_headers({h.ID: "1", name: "1"})
     assert name[:40] in str(refused.value)
@@ -30,7 +30,7 @@ def test_a_header_that_is_not_known_is_refused(name: str, meant: str) -> None:
     assert len(str(refused.value)) < 250
 
 
-def test_what_others_add_passes() -> None:
+def test_check_headers_accepts_known_and_foreign_headers() -> None:
     known = [text for name, text in vars(h).items() if isinstance(text, str) and not name.startswith("_")]
     check_headers([*known, "infaas-x-hint", "infaas-dead-reason", "my-latency-ms", "ce_id", "", "infaasmus"])
 
@@ -42,7 +42,7 @@ def test_what_others_add_passes() -> None:
         ("max_latency", "latency_ms"), ("cost", "max_cost"), ("infaas-target", "target"),
     ],
 )  # fmt: skip
-def test_a_parameter_that_looks_like_a_need_is_refused(name: str, meant: str) -> None:
+def test_check_parameter_suggests_known_parameter(name: str, meant: str) -> None:
     with pytest.raises(InvalidRequest, match=rf"did you mean {meant}\?"):
         check_parameter(name)
     with pytest.raises(InvalidRequest, match=rf"did you mean {meant}\?"):
@@ -52,7 +52,7 @@ def test_a_parameter_that_looks_like_a_need_is_refused(name: str, meant: str) ->
 @pytest.mark.parametrize(
     "name", ["model", "cost_center", "timeout", "priority", "sequence_id", "triton_x", "temperature"]
 )
-def test_a_parameter_of_ones_own_passes_and_a_query_string_has_none(name: str) -> None:
+def test_custom_parameter_passes_except_in_query_string(name: str) -> None:
     check_parameter(name)
     with pytest.raises(InvalidRequest, match="there are latency_ms, "):
         check_query_names([name])

@@ -1,4 +1,4 @@
-"""Tensors from and to JSON and binary."""
+"""Tests of reading and writing tensors as JSON and as binary data."""
 
 from typing import Any
 
@@ -51,7 +51,7 @@ def dumped(array: Array) -> bytes:
 
 
 @given(arrays())
-def test_binary_round_trip_is_exact(array: Array) -> None:
+def test_binary_round_trip_is_exact_for_all_datatypes(array: Array) -> None:
     data = to_binary(array)
     back = from_binary(datatype_of(array), array.shape, memoryview(data), "$")
     assert to_binary(back) == data
@@ -59,12 +59,12 @@ def test_binary_round_trip_is_exact(array: Array) -> None:
 
 
 @given(arrays(json=True))
-def test_json_round_trip_is_exact(array: Array) -> None:
+def test_json_round_trip_is_exact_for_all_datatypes(array: Array) -> None:
     assert same(from_json(datatype_of(array), array.shape, dumped(array), "$"), array)
 
 
 @given(arrays(json=True))
-def test_nested_json_is_read_too(array: Array) -> None:
+def test_from_json_reads_nested_lists(array: Array) -> None:
     text = array.astype(str) if array.dtype.kind == "O" and not array.size else array
     nested = np.vectorize(bytes.decode, otypes=[object])(text).tolist() if array.dtype.kind == "O" else array.tolist()
     if array.ndim == 0 or (array.dtype.kind == "f" and not np.isfinite(array).all()):
@@ -72,7 +72,7 @@ def test_nested_json_is_read_too(array: Array) -> None:
     assert same(from_json(datatype_of(array), array.shape, orjson.dumps(nested), "$"), array)
 
 
-def test_binary_tensors_are_views() -> None:
+def test_from_binary_returns_view() -> None:
     data = np.arange(6, dtype=np.float32).tobytes()
     array = from_binary("FP32", [2, 3], memoryview(data), "$")
     assert np.shares_memory(array, np.frombuffer(data, np.float32))
@@ -80,7 +80,7 @@ def test_binary_tensors_are_views() -> None:
 
 
 @given(arrays())
-def test_truncated_binary_is_refused(array: Array) -> None:
+def test_from_binary_refuses_truncated_data(array: Array) -> None:
     data = to_binary(array)
     for cut in {cut for cut in (0, 1, len(data) // 2, len(data) - 1) if 0 <= cut < len(data)}:
         with pytest.raises(InvalidRequest):
@@ -117,12 +117,12 @@ def test_truncated_binary_is_refused(array: Array) -> None:
         ("INT8", [0, 2**31 - 1, 2**31 - 1, 2**31 - 1], "[]", "not possible"),
     ],
 )
-def test_wrong_json_is_refused(datatype: str, shape: list[int], text: str, message: str) -> None:
+def test_from_json_refuses_wrong_data(datatype: str, shape: list[int], text: str, message: str) -> None:
     with pytest.raises(InvalidRequest, match=message):
         from_json(datatype, shape, text.encode(), "$.x")
 
 
-def test_special_floats_are_strings() -> None:
+def test_to_json_writes_special_floats_as_strings() -> None:
     array = np.array([1.5, np.nan, np.inf, -np.inf], np.float32)
     text = dumped(array)
     assert text == b'[1.5,"NaN","Infinity","-Infinity"]'
@@ -131,7 +131,7 @@ def test_special_floats_are_strings() -> None:
     assert same(np.array(orjson.loads(text), np.float32), array)
 
 
-def test_a_long_string_does_not_widen_its_neighbours() -> None:
+def test_from_json_reads_long_string_beside_short_ones() -> None:
     text = orjson.dumps(["x" * 1_000_000, *["y"] * 100_000])
     array = from_json("BYTES", [100_001], text, "$")
     assert array[-1] == b"y"
@@ -139,18 +139,18 @@ def test_a_long_string_does_not_widen_its_neighbours() -> None:
         from_json("FP32", [100_001], text, "$")
 
 
-def test_bytes_that_are_no_text_have_no_json() -> None:
+def test_to_json_refuses_bytes_that_are_not_utf8() -> None:
     with pytest.raises(InvalidRequest, match="UTF-8"):
         to_json(np.array([b"\xff"], object), "$")
 
 
-def test_bool_bytes_are_checked() -> None:
+def test_from_binary_checks_bool_bytes() -> None:
     with pytest.raises(InvalidRequest, match="0 or 1"):
         from_binary("BOOL", [2], memoryview(b"\x01\x02"), "$")
 
 
 @given(hnp.arrays(np.float32, 5))
-def test_bf16_rounds_to_nearest(array: Any) -> None:
+def test_bf16_of_rounds_to_nearest(array: Any) -> None:
     with np.errstate(over="ignore", invalid="ignore"):
         back = float32_of(bf16_of(array))
         finite = np.isfinite(array) & np.isfinite(back)
@@ -159,7 +159,7 @@ def test_bf16_rounds_to_nearest(array: Any) -> None:
     assert same(bf16_of(back[~np.isnan(back)]), bf16_of(array[~np.isnan(array)]))
 
 
-def test_other_arrays_have_no_datatype() -> None:
+def test_datatype_of_refuses_unsupported_arrays() -> None:
     with pytest.raises(TypeError, match="complex128"):
         datatype_of(np.zeros(1, np.complex128))
     assert datatype_of(np.zeros(1, ">f4")) == "FP32"

@@ -1,4 +1,4 @@
-"""Where webhooks may go, by their URL."""
+"""Tests of the check of webhook URLs."""
 
 import pytest
 
@@ -15,7 +15,7 @@ HOSTS = ("hooks.example.com", "*.example.org", "ci.example.com:8443", "[2001:db8
         *("https://ci.example.com:8443/", "https://192.0.2.7/"),
     ],
 )
-def test_hosts_that_are_named_may_be_called(url: str) -> None:
+def test_parse_webhook_accepts_listed_hosts(url: str) -> None:
     assert parse_webhook(url, HOSTS, plain_http=False).scheme == "https"
 
 
@@ -26,7 +26,7 @@ def test_hosts_that_are_named_may_be_called(url: str) -> None:
         *("https://ci.example.com", "https://hooks.example.com.evil.net", "https://2130706433/", "https://[::1]/"),
     ],
 )
-def test_others_may_not(url: str) -> None:
+def test_parse_webhook_forbids_other_hosts(url: str) -> None:
     with pytest.raises(Forbidden, match="webhooks may not go to"):
         parse_webhook(url, HOSTS, plain_http=False)
     with pytest.raises(Forbidden):
@@ -46,12 +46,12 @@ def test_others_may_not(url: str) -> None:
         *("http://hooks.example.com", "https://hooks.example.com:none/", "https://" + "a" * 3000, "https:///x"),
     ],
 )
-def test_what_is_no_such_url_is_refused(url: str) -> None:
+def test_parse_webhook_refuses_invalid_urls(url: str) -> None:
     with pytest.raises(InvalidRequest):
         parse_webhook(url, HOSTS, plain_http=False)
 
 
-def test_http_is_taken_only_where_that_is_allowed() -> None:
+def test_parse_webhook_accepts_http_if_allowed() -> None:
     assert (
         parse_webhook("http://hooks.example.com/#x", HOSTS, plain_http=True).human_repr() == "http://hooks.example.com/"
     )

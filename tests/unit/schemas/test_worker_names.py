@@ -1,4 +1,4 @@
-"""Names of workers, with and without the prefix of a machine."""
+"""Tests of the names of workers, with and without a machine's prefix."""
 
 import pytest
 
@@ -6,6 +6,6 @@ from schemas.worker_names import hardware_of, number_of, worker_name
 
 
 @pytest.mark.parametrize("prefix", ["", "box-3f9a-", "gpu-box-3f9a-"])
-def test_worker_name_tells_hardware_and_number(prefix: str) -> None:
+def test_worker_name_contains_hardware_and_number(prefix: str) -> None:
     name = worker_name("cuda", 12, prefix)
     assert (name, hardware_of(name), number_of(name)) == (f"{prefix}cuda-12", "cuda", 12)

@@ -1,4 +1,4 @@
-"""A model with its steps around it is a session like any other."""
+"""Tests of `ProcessedSession`: a model with its processing steps."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ TEXTS = ("good", "bad bad film " * 10, "a good good film", "very bad", "film " *
 
 
 class Watched:
-    """A session that remembers how long the texts of its batches were."""
+    """Session that records the shapes of its batches."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -49,7 +49,7 @@ def texts(*values: str) -> dict[str, NDArray[Any]]:
     return {"text": np.array([value.encode() for value in values], object)}
 
 
-def test_texts_are_answered_in_their_order_whatever_their_lengths(watched: Watched, tmp_path: Path) -> None:
+def test_processed_session_keeps_order_of_texts(watched: Watched, tmp_path: Path) -> None:
     session = processed(watched, tmp_path)
     together = session.infer(texts(*TEXTS))
     assert together["class"].tolist() == [[1], [0], [1], [0], [0]]
@@ -60,14 +60,14 @@ def test_texts_are_answered_in_their_order_whatever_their_lengths(watched: Watch
         np.testing.assert_allclose(alone, scores[index : index + 1])
 
 
-def test_lengths_stay_apart_where_they_may_not_mix(watched: Watched, tmp_path: Path) -> None:
+def test_processed_session_separates_lengths_if_required(watched: Watched, tmp_path: Path) -> None:
     session = processed(watched, tmp_path)
     session.mix_lengths(False)
     session.infer(texts("good", "good film", "bad"))
     assert watched.shapes == [(2, 1), (1, 2)]
 
 
-def test_what_cannot_be_read_is_named_and_nothing_is_computed(watched: Watched, tmp_path: Path) -> None:
+def test_processed_session_names_refused_rows(watched: Watched, tmp_path: Path) -> None:
     with pytest.raises(RefusedRows, match="tokens") as refused:
         processed(watched, tmp_path).infer(texts("good", "film " * 65, "bad"))
     assert list(refused.value.errors) == [1]

@@ -1,4 +1,4 @@
-"""Steps before and after a model, each for itself."""
+"""Tests of the single steps before and after a model."""
 
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ def tokeniser(tmp_path: Path, *specs: TensorSpec, **options: Any) -> TextTokenis
     return TextTokeniser(Tokenise(tokenizer=str(file), **options), specs or (IDS, MASK))
 
 
-def test_a_text_becomes_what_the_model_takes(tmp_path: Path) -> None:
+def test_text_tokeniser_creates_inputs_of_model(tmp_path: Path) -> None:
     found = tokeniser(tmp_path, IDS, MASK, TYPES)(b"A very GOOD song")
     assert found["input_ids"].tolist() == [[5, 6, 2, 1]]
     assert found["attention_mask"].tolist() == [[1, 1, 1, 1]]
@@ -44,21 +44,21 @@ def test_a_text_becomes_what_the_model_takes(tmp_path: Path) -> None:
         (b"good \xff", "not UTF-8"),
     ],
 )
-def test_a_text_that_is_none_or_too_long_is_refused(tmp_path: Path, value: bytes, message: str) -> None:
+def test_text_tokeniser_refuses_invalid_and_long_texts(tmp_path: Path, value: bytes, message: str) -> None:
     with pytest.raises(InvalidRequest, match=message):
         tokeniser(tmp_path, max_tokens=3)(value)
-    short = [replace(spec, longest=3) for spec in (IDS, MASK)]  # the model knows no more positions
+    short = [replace(spec, longest=3) for spec in (IDS, MASK)]  # the model has no more positions
     with pytest.raises(InvalidRequest, match=message):
         tokeniser(tmp_path, *short)(value)
 
 
-def test_a_longer_text_is_cut_where_that_was_declared(tmp_path: Path) -> None:
+def test_text_tokeniser_truncates_if_declared(tmp_path: Path) -> None:
     cut = tokeniser(tmp_path, max_tokens=3, cut=True)
     assert cut(b"good " * 4)["input_ids"].tolist() == [[2, 2, 2]]
     assert cut("é".encode() * 1000)["input_ids"].tolist() == [[1]]
 
 
-def test_a_tokenizer_says_what_does_not_fit(tmp_path: Path) -> None:
+def test_text_tokeniser_refuses_other_inputs_and_broken_file(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="this one: x"):
         tokeniser(tmp_path, GREY)
     broken = tmp_path / "broken.json"
@@ -68,7 +68,7 @@ def test_a_tokenizer_says_what_does_not_fit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG"])
-def test_an_image_becomes_an_array(form: str) -> None:
+def test_image_decoder_normalises_pixels(form: str) -> None:
     pixels = np.full((8, 8, 3), (255, 0, 0), np.uint8)
     decode = ImageDecoder(DecodeImage(width=2, height=2, mean=(0.5, 0, 0), std=(0.5, 1, 1)), (RGB,))
     found = decode(encoded_image(pixels, form))["x"]
@@ -76,13 +76,13 @@ def test_an_image_becomes_an_array(form: str) -> None:
     np.testing.assert_allclose(found[0, :, 0, 0], [1.0, 0.0, 0.0], atol=0.02)
 
 
-def test_an_image_of_the_right_size_keeps_its_pixels() -> None:
+def test_image_decoder_keeps_pixels_of_matching_size() -> None:
     pixels = np.arange(16, dtype=np.uint8).reshape(4, 4)
     found = ImageDecoder(DecodeImage(width=4, height=4, channels="grey", scale=1.0), (GREY,))(encoded_image(pixels))
     np.testing.assert_array_equal(found["x"][0, 0], pixels)
 
 
-def test_the_centre_is_cut_out_of_an_image_that_is_not_stretched() -> None:
+def test_image_decoder_crops_centre() -> None:
     pixels = np.zeros((4, 12), np.uint8)
     pixels[:, 4:8] = 200
     step = DecodeImage(width=4, height=4, channels="grey", shorter_side=4, scale=1.0)
@@ -90,14 +90,14 @@ def test_the_centre_is_cut_out_of_an_image_that_is_not_stretched() -> None:
 
 
 @pytest.mark.parametrize("layout", ["chw", "hwc"])
-def test_channels_come_first_or_last(layout: Any) -> None:
+def test_image_decoder_supports_both_layouts(layout: Any) -> None:
     shape = (-1, 3, 2, 2) if layout == "chw" else (-1, 2, 2, 3)
     spec = TensorSpec(name="x", datatype="FP32", shape=shape)
     decode = ImageDecoder(DecodeImage(width=2, height=2, layout=layout), (spec,))
     assert decode(encoded_image(np.zeros((2, 2, 3), np.uint8)))["x"].shape == (1, *shape[1:])
 
 
-def test_what_is_no_image_is_refused_in_words() -> None:
+def test_image_decoder_refuses_invalid_images() -> None:
     decode = ImageDecoder(DecodeImage(width=4, height=4, channels="grey"), (GREY,))
     whole = encoded_image(np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8))
     for value, message in (
@@ -126,7 +126,7 @@ def _claims_to_be_huge(png: bytes) -> bytes:
     return png[:12] + head + zlib.crc32(head).to_bytes(4) + png[33:]
 
 
-def test_a_model_that_takes_no_such_image_is_refused() -> None:
+def test_image_decoder_refuses_unsuitable_inputs() -> None:
     with pytest.raises(InvalidRequest, match=r"4x4 grey images as chw are FP32 \[-1, 1, 4, 4\]"):
         ImageDecoder(DecodeImage(width=4, height=4, channels="grey"), (RGB,))
     with pytest.raises(InvalidRequest, match="takes one input"):
@@ -135,7 +135,7 @@ def test_a_model_that_takes_no_such_image_is_refused() -> None:
         ImageDecoder(DecodeImage(width=2, height=2, mean=(1, 2)), (RGB,))
 
 
-def test_scores_become_probabilities_and_the_best_classes(tmp_path: Path) -> None:
+def test_softmax_and_best_classes_convert_scores(tmp_path: Path) -> None:
     labels = tmp_path / "labels.txt"
     labels.write_text("bad\nfair\ngood\n")
     scores = {"scores": np.array([[0.0, 1.0, 3.0], [1000.0, 0.0, 0.0]], np.float32)}
@@ -149,7 +149,7 @@ def test_scores_become_probabilities_and_the_best_classes(tmp_path: Path) -> Non
         BestClasses(TopClasses(labels=str(labels)))({"scores": np.zeros((1, 2))}, "scores")
 
 
-def test_a_class_without_a_name_keeps_its_number(tmp_path: Path) -> None:
+def test_read_class_names_keeps_empty_lines(tmp_path: Path) -> None:
     file = tmp_path / "classes.txt"
     file.write_text("bad\n\n good \n\n")
     assert read_class_names(file) == ("bad", "", "good")
