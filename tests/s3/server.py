@@ -1,4 +1,4 @@
-"""A real S3 API server on this machine, its objects in a folder: s3proxy, fetched by Maven and kept in the cache."""
+"""Real S3 server on this machine: s3proxy, fetched by Maven and cached, with its objects in a folder."""
 
 import hashlib
 import shutil
@@ -20,7 +20,7 @@ from schemas.errors import OperatorError
 KEY, SECRET, BUCKET = "infaas-tests", "a-secret-of-tests", "models"
 _POM = Path(__file__).with_name("pom.xml")
 _LOCK = _POM.with_name("jars.lock")
-"""SHA-256 and name of each jar that the pom brings: what `sha256sum *.jar` prints of them."""
+"""SHA-256 and name of each jar of the pom, in the format of `sha256sum *.jar`."""
 _READY_S = 60.0
 
 
@@ -72,13 +72,13 @@ def _jars() -> Path:
         try:
             jars.rename(folder)
         except OSError:
-            if not folder.is_dir():  # else another process was faster
+            if not folder.is_dir():  # otherwise another process was faster
                 raise
     return folder
 
 
 def _check(jars: Path) -> None:
-    """Check that the jars are those of the lock, and no others."""
+    """Raise an error unless the jars are exactly those of the lock file."""
     locked = [tuple(line.split()) for line in _LOCK.read_text().splitlines()]
     found = [(hashlib.sha256(jar.read_bytes()).hexdigest(), jar.name) for jar in jars.iterdir()]
     odd = sorted(name for _sha256, name in set(locked) ^ set(found))
@@ -92,7 +92,7 @@ def _wait(process: subprocess.Popen[bytes], endpoint: str, log: Path) -> None:
         try:
             urllib.request.urlopen(endpoint, timeout=1).close()
         except urllib.error.HTTPError:
-            return  # it answers, and refuses who gives no credentials
+            return  # it answers, and refuses requests without credentials
         except OSError:
             time.sleep(0.05)
         else:

@@ -1,8 +1,8 @@
-"""A process with this folder on its PYTHONPATH sees a CUDA device, on which onnxruntime computes as on a CPU.
+"""Stand-in for a CUDA device: onnxruntime computes on the CPU in a process with this folder on its PYTHONPATH.
 
-Steps of registrations that load a model do there as the environment says: `STAND_IN_DIES` has their processes killed,
-`STAND_IN_HOLDS` names a folder in which each says that it has begun, by its process id, and waits until there is a file
-`go`.
+Environment variables control registration steps that load a model. `STAND_IN_DIES` kills their processes.
+`STAND_IN_HOLDS` names a folder: each step creates a file there, named after its process id, and waits until a file `go`
+exists.
 """
 
 import os

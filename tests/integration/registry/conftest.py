@@ -1,4 +1,4 @@
-"""Model files and labelled data to register, and a registry to register them in."""
+"""Fixtures of registration tests: model files, labelled data, and a registry to register them in."""
 
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -28,14 +28,14 @@ def artifacts(tmp_path: Path) -> ArtifactStore:
 
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Generator[S3Server]:
-    """A real S3 server with one bucket."""
+    """Run a real S3 server with one bucket."""
     with s3_server(tmp_path_factory.mktemp("s3")) as running:
         yield running
 
 
 @pytest.fixture
 def s3_environment(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a process needs to speak to it."""
+    """Set the environment variables that a process needs to reach the S3 server."""
     monkeypatch.setenv("INFAAS_ARTIFACTS_ENDPOINT", s3.endpoint)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
@@ -50,7 +50,7 @@ def run(
     artifacts: ArtifactStore,
     progress: Any,
 ) -> Register:
-    """Registers the linear model as `linear` of the task `kind`; keyword arguments replace fields."""
+    """Return a function that registers the linear model as `linear` of task `kind`; keywords replace fields."""
 
     async def run(**changes: Any) -> list[Variant]:
         fields: dict[str, Any] = {

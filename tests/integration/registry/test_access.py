@@ -1,4 +1,4 @@
-"""Whose a model is that is made of others, as its registration says."""
+"""Test of the access of composites: no wider than their registration and their parts."""
 
 from pathlib import Path
 
@@ -21,10 +21,10 @@ BOTH = Access(owner="acme", visibility=Visibility.SHARED, shared_with=frozenset(
 @pytest.mark.parametrize(
     ("said", "part", "found"), [(PRIVATE, SHARED, PRIVATE), (OWNED, SHARED, BOTH), (OWNED, OWNED, OWNED)]
 )
-async def test_a_composite_is_whose_its_registration_says(
+async def test_composite_access_is_limited_by_parts(
     store_pool: Pool, artifacts: ArtifactStore, said: Access, part: Access, found: Access
 ) -> None:
-    """No wider than it says, and no wider than what it is made of."""
+    """The result is no wider than the request and no wider than the part."""
     await register(store_pool, "mlp.onnx-fp32.cpu", "pair.onnx-fp32.cpu")
     await set_access(store_pool, "mlp", part)
     request = Registration(

@@ -1,4 +1,4 @@
-"""A folder of files that several processes share."""
+"""Test of the artifact cache, shared by several processes."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 from registry.artifact_cache import ArtifactCache
 
 
-def test_what_another_process_holds_stays_until_it_ends(tmp_path: Path) -> None:
+def test_artifact_cache_keeps_file_held_by_other_process(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"model")
     hold = (

@@ -1,4 +1,4 @@
-"""Models as somebody exported them, registered and loaded as a worker loads them."""
+"""Tests of models as other tools export them: registered, and loaded as a worker loads them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,10 +22,10 @@ MakeModel = Callable[..., Path]
 FP32 = ("onnx-fp32",)
 
 
-async def test_a_model_of_one_input_is_served_one_by_one(
+async def test_model_of_batch_one_is_served_one_by_one(
     run: Register, make_model: MakeModel, store_pool: Pool, artifacts: ArtifactStore, progress: Any
 ) -> None:
-    """The mean of all that is computed at once is taken from each: of one input it is all of it."""
+    """The model averages over the batch, so its output is right only for a batch of one."""
     nodes = [
         helper.make_node("ReduceMean", ["x"], ["m"], axes=[0], keepdims=1),
         helper.make_node("MatMul", ["m", "w"], ["scores"]),
@@ -40,10 +40,10 @@ async def test_a_model_of_one_input_is_served_one_by_one(
     assert np.allclose(loaded.session.infer({"x": x})["scores"], x @ WEIGHTS, rtol=1e-4)
 
 
-async def test_weights_of_more_than_a_file_are_one_artifact(
+async def test_external_weights_become_part_of_artifact(
     run: Register, make_model: MakeModel, artifacts: ArtifactStore, tmp_path: Path
 ) -> None:
-    """What lies in another file is in the artifact, and another content of it is another model."""
+    """The artifact contains the external data, so it loads after that file is gone."""
     file = tmp_path / "apart" / "linear.onnx"
     file.parent.mkdir()
     onnx.save(onnx.load(make_model()), file, save_as_external_data=True, location="weights", size_threshold=0)
@@ -53,7 +53,7 @@ async def test_weights_of_more_than_a_file_are_one_artifact(
     assert np.allclose(numpy_helper.to_array(whole.graph.initializer[0]), WEIGHTS)
 
 
-async def test_a_model_in_openvinos_format_becomes_a_variant(
+async def test_openvino_model_becomes_variant(
     run: Register, make_model: MakeModel, store_pool: Pool, artifacts: ArtifactStore, tmp_path: Path
 ) -> None:
     graph = openvino_files(make_model(), tmp_path / "ours.xml")

@@ -1,4 +1,4 @@
-"""Cascades of real models: registered from end to end, and loaded as a worker loads them."""
+"""Tests of cascades of real models: registered end to end, and loaded as a worker loads them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -41,7 +41,7 @@ def validation(make_samples: Callable[..., Path]) -> Path:
 
 @pytest.fixture
 async def stages(make_model: Callable[..., Path], validation: Path, store_pool: Pool, artifacts: ArtifactStore) -> None:
-    """Two variants of the task `kind`: one that is about right and knows where, and one that is right."""
+    """Register two variants of the task `kind`: an inaccurate one with usable confidences, and an exact one."""
     noise = np.random.default_rng(1).normal(size=(FEATURES, CLASSES)).astype(np.float32)
     inputs, outputs = (
         (TensorSpec(name=name, datatype="FP32", shape=(-1, size)),) for name, size in (("x", 4), ("scores", 3))
@@ -68,7 +68,7 @@ def cascade(
     return cascade
 
 
-async def test_a_cascade_becomes_an_architecture_with_a_variant_for_each_threshold(
+async def test_cascade_has_variant_per_threshold(
     cascade: Callable[..., Any], store_pool: Pool, artifacts: ArtifactStore, progress: Quiet
 ) -> None:
     made = await cascade(thresholds=(0.9, 0.6))
@@ -100,7 +100,7 @@ async def test_a_cascade_becomes_an_architecture_with_a_variant_for_each_thresho
     assert [stage.variant for stage in document.stages] == [GUESS, SURE]
 
 
-async def test_a_worker_answers_each_row_by_the_stage_that_was_sure(
+async def test_cascade_answers_each_row_by_confident_stage(
     cascade: Callable[..., Any], store_pool: Pool, artifacts: ArtifactStore, tmp_path: Path
 ) -> None:
     made = await cascade(thresholds=(0.8,))
@@ -124,7 +124,7 @@ async def test_a_worker_answers_each_row_by_the_stage_that_was_sure(
     assert np.array_equal(goes_on.infer({"x": x})["scores"], answered), "a stage is an artifact, registered or not"
 
 
-async def test_what_makes_no_cascade_is_refused_and_leaves_nothing(
+async def test_invalid_cascade_is_refused_without_traces(
     cascade: Callable[..., Any], make_samples: Callable[..., Path], store_pool: Pool, tmp_path: Path
 ) -> None:
     before = {path.name for path in (tmp_path / "artifacts").iterdir()}
@@ -146,7 +146,7 @@ async def test_what_makes_no_cascade_is_refused_and_leaves_nothing(
     assert {variant.architecture for variant in await list_variants(store_pool)} == {"guess", "sure"}
 
 
-async def test_what_fails_takes_no_file_from_another_cascade(
+async def test_failed_cascade_keeps_files_of_others(
     cascade: Callable[..., Any],
     validation: Path,
     store_pool: Pool,
@@ -154,7 +154,7 @@ async def test_what_fails_takes_no_file_from_another_cascade(
     progress: Quiet,
     tmp_path: Path,
 ) -> None:
-    """The same stages and threshold under another name are the same document."""
+    """The same stages and threshold under another name give the same document, hence the same file."""
     await cascade(thresholds=(0.8,))
     kept = {path.name for path in (tmp_path / "artifacts").iterdir()}
     nobody = KafkaSettings(bootstrap="127.0.0.1:1", request_timeout_ms=1000)
@@ -167,9 +167,9 @@ async def test_what_fails_takes_no_file_from_another_cascade(
         assert {path.name for path in (tmp_path / "artifacts").iterdir()} == kept
 
 
-async def test_cascades_are_found_only_where_they_save_time(
+async def test_find_cascades_is_empty_without_saving(
     stages: None, validation: Path, store_pool: Pool, artifacts: ArtifactStore, progress: Quiet
 ) -> None:
-    """Both models take the same few microseconds: to ask one after the other saves nothing."""
+    """Both models take the same few microseconds, so a cascade saves nothing."""
     assert await find_cascades("kind", validation, None, store_pool, artifacts, progress) == ()
     assert requests_for("kind", (), validation, None) == []

@@ -1,4 +1,4 @@
-"""Chains of real models: declared from end to end, and loaded as a worker loads them."""
+"""Tests of chains of real models: registered end to end, and loaded as a worker loads them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -34,7 +34,7 @@ DOUBLE, SURE = "double.onnx-fp32.cpu", "sure.onnx-fp32.cpu"
 
 @pytest.fixture
 async def tasks(make_model: Callable[..., Path], store_pool: Pool, artifacts: ArtifactStore, tmp_path: Path) -> None:
-    """A task `twice`, which doubles its numbers, and a task `kind`, which classifies such."""
+    """Register a task `twice`, which doubles its numbers, and a task `kind`, which classifies them."""
     rows = tmp_path / "kept"
     save_arrays(rows, {"x": np.random.default_rng(2).normal(size=(8, FEATURES)).astype(np.float32)})
     twice = make_model(
@@ -69,7 +69,7 @@ def chain(
     return chain
 
 
-async def test_a_chain_becomes_a_task_whose_accuracy_is_measured_over_the_whole(
+async def test_chain_accuracy_is_measured_end_to_end(
     chain: Callable[..., Any], make_samples: Callable[..., Path], store_pool: Pool, artifacts: ArtifactStore
 ) -> None:
     with np.load(make_samples()) as rows:
@@ -90,9 +90,7 @@ async def test_a_chain_becomes_a_task_whose_accuracy_is_measured_over_the_whole(
     assert np.allclose(session.infer({"x": x})["scores"], 2 * x @ WEIGHTS, rtol=1e-5, atol=1e-5)
 
 
-async def test_without_labels_the_accuracy_is_declared_the_product_of_the_stages(
-    chain: Callable[..., Any], store_pool: Pool
-) -> None:
+async def test_chain_accuracy_without_labels_is_product_of_stages(chain: Callable[..., Any], store_pool: Pool) -> None:
     made = await chain(through=((DOUBLE, SURE),))
     profile = await get_profile(store_pool, made[0].name)
     assert profile is not None
@@ -101,7 +99,7 @@ async def test_without_labels_the_accuracy_is_declared_the_product_of_the_stages
     assert [one.name for one in await chain()] == [made[0].name], "the same again is the same"
 
 
-async def test_what_makes_no_chain_is_refused_and_leaves_nothing(
+async def test_invalid_chain_is_refused_without_traces(
     chain: Callable[..., Any], store_pool: Pool, tmp_path: Path
 ) -> None:
     before = {path.name for path in (tmp_path / "artifacts").iterdir()}
@@ -119,10 +117,10 @@ async def test_what_makes_no_chain_is_refused_and_leaves_nothing(
     assert await get_task(store_pool, "both") is None
 
 
-async def test_a_chain_is_used_by_those_who_may_use_all_its_stages(
+async def test_chain_access_is_intersection_of_stages(
     chain: Callable[..., Any], store_pool: Pool, artifacts: ArtifactStore, progress: Quiet
 ) -> None:
-    """From its registration on, and after whoever owns a stage has changed that."""
+    """Holds from registration on, and after the owner of a stage changes its access."""
     await change(store_pool, artifacts, "double", shared_with("acme", "globex", "initech"))
     await change(store_pool, artifacts, "kind", shared_with("globex", "acme"))
     await chain()
@@ -147,10 +145,10 @@ async def test_a_chain_is_used_by_those_who_may_use_all_its_stages(
 
 
 @pytest.mark.parametrize("said", [PUBLIC, Access(owner="acme")])
-async def test_a_version_that_narrows_a_model_narrows_what_is_made_of_that(
+async def test_narrower_version_narrows_chains_of_model(
     chain: Callable[..., Any], store_pool: Pool, artifacts: ArtifactStore, said: Access
 ) -> None:
-    """As a change of the model's access does, whether anything was said of that or not."""
+    """A new version narrows the chain in the same way as a change of the model's access."""
     await change(store_pool, artifacts, "double", said)
     await chain()
     await register(store_pool, "hidden.onnx-fp32.cpu")

@@ -1,4 +1,4 @@
-"""Hardware without a worker is left out only where other hardware is left."""
+"""Test of `chosen_steps` for hardware without a worker."""
 
 import pytest
 
@@ -11,7 +11,7 @@ from schemas.registrations import IfNoWorker
 from store.pool import Pool
 
 
-async def test_chosen_steps_refuse_to_leave_all_hardware_out(
+async def test_chosen_steps_refuse_to_skip_all_hardware(
     store_pool: Pool, kafka: KafkaSettings, artifacts: ArtifactStore
 ) -> None:
     services = RegistryServices(store_pool, kafka, artifacts, artifacts)

@@ -1,4 +1,4 @@
-"""Cascades and chains whose files are in a bucket, on machines that keep none of them unless they are held."""
+"""Test of cascades and chains with artifacts in a bucket, on machines that cache one file."""
 
 import os
 from collections.abc import Callable
@@ -35,14 +35,14 @@ SCORES = (TensorSpec(name="scores", datatype="FP32", shape=(-1, 2)),)
 
 
 def _machine(folder: Path) -> ArtifactStore:
-    """One with room for a single file beside those that are held."""
+    """Return the artifact store of a machine whose cache keeps one file besides the files in use."""
     bucket = S3Bucket(f"s3://{BUCKET}/composites", os.environ["INFAAS_ARTIFACTS_ENDPOINT"])
     return ArtifactStore(folder, bucket, cache_bytes=1)
 
 
 @pytest.fixture
 async def stages(s3_environment: None, make_model: Callable[..., Path], store_pool: Pool, tmp_path: Path) -> None:
-    """Two variants that judge texts, registered on a machine that is gone, and one that swaps their scores."""
+    """Register, from a machine that is gone, two variants that classify texts, and one that swaps their scores."""
     artifacts, files = _machine(tmp_path / "gone"), tmp_path / "files"
     files.mkdir()
     tokenizer = artifacts.put(write_tokenizer(files / "tokenizer.json"))
@@ -72,7 +72,7 @@ def validation(tmp_path: Path) -> Path:
 
 
 @pytest.mark.usefixtures("stages")
-async def test_composites_of_texts_are_registered_and_served_from_a_bucket(
+async def test_text_composites_are_served_from_bucket(
     store_pool: Pool, kafka: KafkaSettings, validation: Path, progress: Quiet, tmp_path: Path
 ) -> None:
     here, request = (

@@ -1,4 +1,4 @@
-"""Folders of a configuration and safetensors, made models by `transformers`; random weights, made on the spot."""
+"""Tests of the import of Hugging Face folders: a configuration and safetensors with random weights."""
 
 import json
 from importlib import import_module
@@ -22,7 +22,7 @@ LABELS = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
 
 
 def _saved(folder: Path, name: str, config: str, **settings: Any) -> Any:
-    """A model of a class of transformers, and its folder as that writes it."""
+    """Create a model of a transformers class, save it to the folder, and return it."""
     transformers, torch = import_module("transformers"), import_module("torch")
     torch.manual_seed(0)
     model = getattr(transformers, name)(getattr(transformers, config)(**SMALL, **settings)).eval()
@@ -38,7 +38,7 @@ def texts(tmp_path: Path) -> Any:
     )  # fmt: skip
 
 
-async def test_weights_of_texts_become_a_model_of_any_batch_and_length(texts: Any, tmp_path: Path) -> None:
+async def test_text_weights_import_with_any_batch_and_length(texts: Any, tmp_path: Path) -> None:
     torch: Any = import_module("torch")
     step = ImportModel(tmp_path / "texts", tmp_path / "imported.onnx")
     found = await run_step(step, ImportedModel)
@@ -55,7 +55,7 @@ async def test_weights_of_texts_become_a_model_of_any_batch_and_length(texts: An
     assert np.allclose(session.infer(inputs)["logits"], wanted, atol=1e-4)
 
 
-def test_weights_of_images_become_a_model(tmp_path: Path) -> None:
+def test_image_weights_import_as_model(tmp_path: Path) -> None:
     _saved(tmp_path / "images", "ViTForImageClassification", "ViTConfig", image_size=32, patch_size=8, **LABELS)
     found = ImportModel(tmp_path / "images", tmp_path / "imported.onnx").run()
     (pixels,) = read_signature(found.file, SourceFormat.ONNX).inputs
@@ -70,7 +70,9 @@ def test_weights_of_images_become_a_model(tmp_path: Path) -> None:
         ({"auto_map": {"AutoModel": "model.TheirOwn"}}, "is not run"),
     ],
 )
-def test_what_would_be_made_up_or_run_is_refused(texts: Any, tmp_path: Path, change: dict[str, Any], said: str) -> None:
+def test_missing_weights_and_custom_code_are_refused(
+    texts: Any, tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
     file = tmp_path / "texts" / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
     with pytest.raises(InvalidRequest, match=said):

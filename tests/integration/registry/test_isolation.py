@@ -1,4 +1,4 @@
-"""Steps in a process of their own: errors keep their kind, and no crash or hang reaches the registrar."""
+"""Tests of registration steps in child processes: errors keep their type, crashes do not reach the registrar."""
 
 import asyncio
 import os
@@ -40,7 +40,7 @@ def _inspect(model: Path) -> InspectModel:
 
 
 def _endless(folder: Path) -> InspectModel:
-    """A step that never ends by itself: nobody writes what it reads."""
+    """Return a step that never ends by itself: it reads a pipe without a writer."""
     os.mkfifo(folder / "endless.onnx")
     return _inspect(folder / "endless.onnx")
 
@@ -53,20 +53,20 @@ def _measure(model: Path, folder: Path, runtime: str = "onnx") -> MeasureVariant
     )
 
 
-async def test_a_result_comes_back(make_model: Callable[..., Path]) -> None:
+async def test_step_returns_result(make_model: Callable[..., Path]) -> None:
     model = make_model()
     inspection = await run_step(_inspect(model), Inspection)
     assert [spec.name for spec in inspection.signature.inputs] == ["x"]
     assert inspection.file == model
 
 
-async def test_an_error_keeps_its_kind_and_message(make_model: Callable[..., Path]) -> None:
+async def test_step_error_keeps_type_and_message(make_model: Callable[..., Path]) -> None:
     odd = make_model(nodes=[helper.make_node("NoSuchOperator", ["x"], ["scores"])])
     with pytest.raises(InvalidRequest, match="is not a valid ONNX model"):
         await run_step(_inspect(odd), Inspection)
 
 
-async def test_a_crash_is_the_models_failure(tmp_path: Path) -> None:
+async def test_step_crash_is_model_failed(tmp_path: Path) -> None:
     async def crash() -> None:
         (await _child()).send_signal(signal.SIGSEGV)
 
@@ -76,13 +76,13 @@ async def test_a_crash_is_the_models_failure(tmp_path: Path) -> None:
             await run_step(_endless(tmp_path), Inspection)
 
 
-async def test_a_step_that_does_not_return_is_killed(tmp_path: Path) -> None:
+async def test_step_is_killed_at_timeout(tmp_path: Path) -> None:
     with pytest.raises(ModelFailed, match="did not finish in time"):
         await run_step(_endless(tmp_path), Inspection, StepLimits(timeout_s=0.01))
     assert not _children()
 
 
-async def test_cancelling_kills_the_process(tmp_path: Path) -> None:
+async def test_cancelled_step_kills_process(tmp_path: Path) -> None:
     step = asyncio.ensure_future(run_step(_endless(tmp_path), Inspection))
     await _child()
     step.cancel()
@@ -91,7 +91,7 @@ async def test_cancelling_kills_the_process(tmp_path: Path) -> None:
     assert not _children()
 
 
-async def test_a_step_knows_no_secret_of_who_starts_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_step_environment_has_no_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     secrets = ("INFAAS_POSTGRES", "INFAAS_KAFKA_SASL_PASSWORD", "AWS_SECRET_ACCESS_KEY", "INFAAS_SIGNING_SECRET")
     for name in secrets:
         monkeypatch.setenv(name, "sesame")
@@ -104,10 +104,8 @@ async def test_a_step_knows_no_secret_of_who_starts_it(tmp_path: Path, monkeypat
     assert (found["OMP_NUM_THREADS"], found["PATH"]) == ("1", os.environ["PATH"])
 
 
-async def test_a_step_that_needs_too_much_memory_says_so_and_harms_nobody(
-    make_model: Callable[..., Path], tmp_path: Path
-) -> None:
-    """It fills 4 GB, and may take half of that: the machine has more, so that only the limit can end it."""
+async def test_step_memory_limit_ends_step(make_model: Callable[..., Path], tmp_path: Path) -> None:
+    """The step fills 4 GB and may take half of that. The machine has more, so only the limit can end it."""
     huge = numpy_helper.from_array(np.array([10**9], np.int64))
     nodes = [
         helper.make_node("Constant", [], ["shape"], value=huge),
@@ -122,7 +120,7 @@ async def test_a_step_that_needs_too_much_memory_says_so_and_harms_nobody(
 
 
 @pytest.mark.parametrize("runtime", ["onnx", "openvino"])
-async def test_what_a_runtime_would_report_of_itself_is_not_even_noted(
+async def test_runtime_telemetry_writes_no_files(
     make_model: Callable[..., Path], runtime: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = tmp_path / "home"
@@ -186,10 +184,10 @@ def sandbox() -> None:
 
 
 @pytest.mark.usefixtures("sandbox")
-async def test_a_step_reaches_nothing_but_its_own_files(
+async def test_sandboxed_step_reaches_only_its_files(
     make_model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The code runs before anything else in its process, as that of a model might that found a hole."""
+    """The probe runs before all other code of the process, as an exploit in a model file might."""
     home = tmp_path / "home"
     home.mkdir()
     secret = home / "password"
@@ -210,8 +208,8 @@ async def test_a_step_reaches_nothing_but_its_own_files(
 
 
 @pytest.mark.usefixtures("sandbox")
-async def test_a_step_sees_links_of_its_own_folder_only(make_model: Callable[..., Path], tmp_path: Path) -> None:
-    """As a cache of Hugging Face has them: a folder of links to files elsewhere."""
+async def test_sandboxed_step_follows_links_of_its_folder(make_model: Callable[..., Path], tmp_path: Path) -> None:
+    """A Hugging Face cache is such a folder: links to files elsewhere."""
     blobs, folder = tmp_path / "blobs", tmp_path / "snapshot"
     for one in (blobs, folder):
         one.mkdir()
@@ -224,7 +222,7 @@ async def test_a_step_sees_links_of_its_own_folder_only(make_model: Callable[...
 
 
 @pytest.mark.parametrize("path", ["relative", "absolute"])
-async def test_files_that_a_step_writes_arrive(
+async def test_step_output_files_arrive(
     make_model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -236,7 +234,7 @@ async def test_files_that_a_step_writes_arrive(
 
 
 @pytest.mark.parametrize("mode", ["required", "auto", "off"])
-async def test_without_bubblewrap_the_setting_decides(
+async def test_missing_bubblewrap_follows_setting(
     make_model: Callable[..., Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

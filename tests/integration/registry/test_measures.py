@@ -1,4 +1,4 @@
-"""What quality means of a task: declared or guessed, the same for all its variants and models, and kept."""
+"""Tests of quality measures of tasks: declared or inferred, kept, and equal for all variants and models."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +23,7 @@ FP32 = ("onnx-fp32",)
 
 @pytest.fixture
 def sigmoid(make_model: MakeModel) -> Path:
-    """One column, between 0 and 1."""
+    """Create a model with one output column between 0 and 1."""
     nodes = [helper.make_node("MatMul", ["x", "w"], ["y"]), helper.make_node("Sigmoid", ["y"], ["scores"])]
     return make_model("sigmoid.onnx", nodes=nodes, weights=WEIGHTS[:, :1], scores=["batch", 1])
 
@@ -32,7 +32,7 @@ async def _qualities(pool: Pool) -> dict[str, float]:
     return {profile.variant.split(".")[0]: profile.accuracy for profile in await list_profiles(pool)}
 
 
-async def test_a_sigmoid_of_one_column_is_measured(
+async def test_sigmoid_column_is_measured_by_accuracy(
     run: Register, sigmoid: Path, make_samples: MakeSamples, store_pool: Pool, progress: Any
 ) -> None:
     x = np.random.default_rng(3).normal(size=(200, 4)).astype(np.float32)
@@ -45,7 +45,7 @@ async def test_a_sigmoid_of_one_column_is_measured(
     assert any("kind is measured by accuracy: 'scores' is one column" in note for note in progress.notes)
 
 
-async def test_a_regression_is_measured_and_its_variants_by_the_same(
+async def test_regression_is_measured_by_nrmse(
     run: Register, make_model: MakeModel, make_samples: MakeSamples, store_pool: Pool
 ) -> None:
     x = np.random.default_rng(3).normal(size=(200, 4)).astype(np.float32)
@@ -62,10 +62,10 @@ async def test_a_regression_is_measured_and_its_variants_by_the_same(
     assert {profile.accuracy_source for profile in profiles} == {AccuracySource.MEASURED}
 
 
-async def test_an_embedding_is_no_classifier(
+async def test_embedding_needs_declared_measure(
     run: Register, make_model: MakeModel, make_samples: MakeSamples, store_pool: Pool
 ) -> None:
-    """It used to be registered with an accuracy of 5 %, without a word."""
+    """An output of 64 columns with 20 labels looks like a classifier, with an accuracy of 5 %."""
     weights = np.random.default_rng(1).normal(size=(4, 64)).astype(np.float32)
     model = make_model("embedding.onnx", weights=weights, scores=["batch", 64])
     labels = np.arange(200) % 20
@@ -78,7 +78,7 @@ async def test_an_embedding_is_no_classifier(
     assert all(0.99 < profile.accuracy <= 1 for profile in await list_profiles(store_pool))
 
 
-async def test_without_labels_models_agree_with_the_first(
+async def test_agreement_measures_models_without_labels(
     run: Register, make_model: MakeModel, make_samples: MakeSamples, store_pool: Pool
 ) -> None:
     rows = make_samples("rows.npz", label=None)
@@ -95,7 +95,7 @@ async def test_without_labels_models_agree_with_the_first(
     assert 0.2 < qualities["other.onnx-fp32.cpu"] < 0.8
 
 
-async def test_names_of_classes_are_kept_with_the_task(
+async def test_class_names_are_kept_with_task(
     run: Register, make_samples: MakeSamples, store_pool: Pool, tmp_path: Path
 ) -> None:
     with np.load(make_samples()) as data:
@@ -106,12 +106,12 @@ async def test_names_of_classes_are_kept_with_the_task(
     assert task is not None
     assert task.classes == ("owl", "cat", "dog")
     assert await _qualities(store_pool) == {"linear": 1.0}
-    # The next model of the task needs not be told again.
+    # The next model of the task takes the class names from the task.
     await run(architecture="second", validation=rows, variants=FP32)
     assert await _qualities(store_pool) == {"linear": 1.0, "second": 1.0}
 
 
-async def test_a_function_of_ones_own_measures_only_where_it_is_named(
+async def test_custom_measure_must_be_named_each_time(
     run: Register, store_pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "own_measures.py").write_text("def half(outputs, labels):\n    return len(outputs) / len(labels) / 2\n")
@@ -126,9 +126,7 @@ async def test_a_function_of_ones_own_measures_only_where_it_is_named(
     assert await _qualities(store_pool) == {"linear": 0.5, "second": 0.5}
 
 
-async def test_another_value_of_anything_is_the_next_version(
-    run: Register, store_pool: Pool, make_samples: MakeSamples
-) -> None:
+async def test_changed_setting_is_next_version(run: Register, store_pool: Pool, make_samples: MakeSamples) -> None:
     given: dict[str, Any] = {"variants": FP32, "validation": make_samples()}
     await run(**given)
     await run(**given)

@@ -1,4 +1,4 @@
-"""Registration from end to end: real files, processes, Postgres and broker."""
+"""Tests of registration end to end: real files, processes, Postgres and broker."""
 
 import asyncio
 import math
@@ -52,7 +52,7 @@ async def _nothing_registered(pool: Pool, artifacts: ArtifactStore, tmp_path: Pa
     return not rows and not list((tmp_path / "artifacts").glob("*"))
 
 
-async def test_a_model_becomes_measured_variants(
+async def test_register_measures_variants(
     run: Register, store_pool: Pool, artifacts: ArtifactStore, progress: Any
 ) -> None:
     variants: list[Variant] = await run()
@@ -73,7 +73,7 @@ async def test_a_model_becomes_measured_variants(
     assert done[-1] == (4, 4)
 
 
-async def test_all_that_can_be_made_here_is_made_if_nothing_is_named(run: Register) -> None:
+async def test_register_makes_all_variants_by_default(run: Register) -> None:
     made = {variant.name: variant for variant in await run(variants=())}
     assert {"linear.openvino-fp32.cpu", "linear.openvino-int8.cpu", *NAMES} <= made.keys()
     assert {variant.state for variant in made.values()} == {VariantState.READY}
@@ -81,9 +81,7 @@ async def test_all_that_can_be_made_here_is_made_if_nothing_is_named(run: Regist
     assert made["linear.openvino-int8.cpu"].artifact == made[NAMES[2]].artifact
 
 
-async def test_a_variant_for_more_cores_is_made_where_it_is_faster(
-    run: Register, store_pool: Pool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_multicore_variant_needs_gain(run: Register, store_pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     wide = "linear.onnx-fp32.cpu2"
     monkeypatch.setattr("registry.register.LEAST_GAIN", math.inf)
     made = {variant.name: variant for variant in await run(variants=("onnx-fp32",), cores=(2,))}
@@ -96,8 +94,8 @@ async def test_a_variant_for_more_cores_is_made_where_it_is_faster(
     assert (profiles[wide].threads, profiles[NAMES[0]].threads) == (2, 1)
 
 
-async def test_what_is_registered_can_be_loaded(run: Register, store_pool: Pool, tmp_path: Path) -> None:
-    """A worker warms up with inputs that the model takes: here at least a hundred steps, of any number."""
+async def test_registered_variant_loads_with_valid_probe(run: Register, store_pool: Pool, tmp_path: Path) -> None:
+    """A worker warms up with inputs that the model accepts: here at least 100 steps along a free dimension."""
     rng = np.random.default_rng(5)
     steps = rng.normal(size=(40, 1, 200)).astype(np.float32)
     graph = helper.make_graph(
@@ -122,7 +120,7 @@ async def test_what_is_registered_can_be_loaded(run: Register, store_pool: Pool,
         assert loaded.session.infer(loaded.probe)["scores"].shape == (1, 3)
 
 
-async def test_registering_again_does_nothing(run: Register, store_pool: Pool, progress: Any) -> None:
+async def test_register_again_does_nothing(run: Register, store_pool: Pool, progress: Any) -> None:
     first = await run()
     profiles = await list_profiles(store_pool)
     progress.steps.clear()
@@ -131,7 +129,7 @@ async def test_registering_again_does_nothing(run: Register, store_pool: Pool, p
     assert [step[2] for step in progress.steps] == ["linear is registered already"]
 
 
-async def test_measuring_again_replaces_the_profiles(run: Register, store_pool: Pool) -> None:
+async def test_remeasuring_replaces_profiles(run: Register, store_pool: Pool) -> None:
     await run(variants=("onnx-int8dyn",))
     before = {profile.variant: profile.created_at for profile in await list_profiles(store_pool)}
     variants = await run(variants=("onnx-int8dyn",), again=True, max_batch=2)
@@ -142,7 +140,7 @@ async def test_measuring_again_replaces_the_profiles(run: Register, store_pool: 
     assert all(after[name] != before[name] for name in before)
 
 
-async def test_what_was_cut_off_goes_on(
+async def test_interrupted_registration_resumes(
     run: Register, store_pool: Pool, progress: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def cut_off(_done: int, _total: int, text: str) -> None:
@@ -164,7 +162,7 @@ async def test_what_was_cut_off_goes_on(
     assert await get_profile(store_pool, NAMES[0]) == reference
 
 
-async def test_a_name_that_is_taken_is_said_before_anything_is_measured(run: Register, progress: Any) -> None:
+async def test_taken_name_is_refused_before_measuring(run: Register, progress: Any) -> None:
     await run(variants=("onnx-fp32",))
     progress.steps.clear()
     with pytest.raises(OperatorError, match="kind is the name of a task"):
@@ -176,7 +174,7 @@ async def test_a_name_that_is_taken_is_said_before_anything_is_measured(run: Reg
     assert progress.steps == []
 
 
-async def test_a_name_that_is_taken_meanwhile_leaves_nothing_behind(
+async def test_name_taken_meanwhile_leaves_no_traces(
     run: Register, store_pool: Pool, kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task, name = f"late-{uuid4().hex[:8]}", f"taken-{uuid4().hex[:8]}"
@@ -195,23 +193,21 @@ async def test_a_name_that_is_taken_meanwhile_leaves_nothing_behind(
     assert await list_architectures(store_pool) == []
 
 
-async def test_a_name_of_another_task_is_an_error(run: Register) -> None:
+async def test_architecture_of_another_task_is_refused(run: Register) -> None:
     await run(variants=("onnx-fp32",))
     with pytest.raises(OperatorError, match="belongs to task kind"):
         await run(task="other", variants=("onnx-fp32",))
 
 
-async def test_a_second_model_must_fulfil_the_task(run: Register, make_model: Callable[..., Path]) -> None:
+async def test_second_model_must_match_task_signature(run: Register, make_model: Callable[..., Path]) -> None:
     await run(variants=("onnx-fp32",))
     renamed = make_model("renamed.onnx", output="logits")
     with pytest.raises(InvalidRequest, match="no output 'scores'; it has logits"):
         await run(architecture="renamed", file=renamed)
 
 
-async def test_a_variant_that_computes_something_else_is_refused(
-    run: Register, make_model: Callable[..., Path], store_pool: Pool
-) -> None:
-    # One huge weight per channel leaves the others no INT8 step to live on.
+async def test_inaccurate_variant_is_refused(run: Register, make_model: Callable[..., Path], store_pool: Pool) -> None:
+    # One huge weight per channel makes the INT8 step so large that the other weights round to zero.
     weights = np.random.default_rng(1).normal(size=(4, 3)).astype(np.float32)
     weights[3] = 1e6
     x = np.random.default_rng(2).normal(size=(200, 4)).astype(np.float32)
@@ -225,9 +221,7 @@ async def test_a_variant_that_computes_something_else_is_refused(
     assert [p.variant for p in await list_profiles(store_pool, state=VariantState.READY)] == [NAMES[0]]
 
 
-async def test_a_variant_that_cannot_be_made_is_refused_with_the_reason(
-    run: Register, make_model: Callable[..., Path]
-) -> None:
+async def test_variant_that_cannot_be_made_names_reason(run: Register, make_model: Callable[..., Path]) -> None:
     labels = ("onnx-int8dyn", "onnx-int8static")
     model = make_model("relu.onnx", nodes=[helper.make_node("Relu", ["x"], ["scores"])], scores=["batch", 4])
     variants = {v.name: v for v in await run(file=model, validation=None, accuracy=0.5, variants=labels)}
@@ -236,9 +230,7 @@ async def test_a_variant_that_cannot_be_made_is_refused_with_the_reason(
     assert "calibrate" in variants[NAMES[2]].reason
 
 
-async def test_a_declared_accuracy_is_marked(
-    run: Register, store_pool: Pool, make_samples: Callable[..., Path]
-) -> None:
+async def test_declared_accuracy_is_marked(run: Register, store_pool: Pool, make_samples: Callable[..., Path]) -> None:
     apart = make_samples("apart.npz", 100, label=None)
     await run(validation=None, calibration=apart, accuracy=0.8, variants=("onnx-int8dyn",))
     profiles = {profile.variant: profile for profile in await list_profiles(store_pool)}
@@ -248,8 +240,8 @@ async def test_a_declared_accuracy_is_marked(
     assert {profile.samples for profile in profiles.values()} == {0}
 
 
-async def test_without_inputs_nothing_lossy_is_made_unless_it_is_named(run: Register) -> None:
-    """With nothing to compare it on, nobody knows what it loses."""
+async def test_lossy_variants_without_inputs_must_be_named(run: Register) -> None:
+    """Without inputs to compare outputs on, the loss of accuracy is unknown."""
     declared: dict[str, Any] = {"validation": None, "accuracy": 0.8}
     states = {variant.name: variant.state for variant in await run(**declared, variants=())}
     ready = {name for name, state in states.items() if state is VariantState.READY}
@@ -259,7 +251,7 @@ async def test_without_inputs_nothing_lossy_is_made_unless_it_is_named(run: Regi
     assert states[NAMES[1]] is VariantState.READY
 
 
-async def test_another_declared_accuracy_measured_again_replaces_it(run: Register, store_pool: Pool) -> None:
+async def test_remeasuring_replaces_declared_accuracy(run: Register, store_pool: Pool) -> None:
     declared: dict[str, Any] = {"validation": None, "variants": ("onnx-fp32",)}
     await run(**declared, accuracy=0.8)
     await run(**declared, accuracy=0.7, again=True)
@@ -270,7 +262,7 @@ async def test_another_declared_accuracy_measured_again_replaces_it(run: Registe
 
 
 class Wrong:
-    """Registrations that must fail, with what is said."""
+    """Invalid registrations, each with a part of its error message."""
 
     CASES = (
         ({"validation": None}, "labelled inputs by --validation, or declare"),
@@ -290,7 +282,7 @@ class Wrong:
 
 
 @pytest.mark.parametrize(("changes", "said"), Wrong.CASES)
-async def test_a_wrong_request_registers_nothing(
+async def test_invalid_request_registers_nothing(
     run: Register, store_pool: Pool, artifacts: ArtifactStore, tmp_path: Path, changes: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(InfaasError, match=said):
@@ -321,7 +313,7 @@ async def test_a_wrong_request_registers_nothing(
         ),
     ],
 )
-async def test_a_wrong_model_registers_nothing(
+async def test_invalid_model_registers_nothing(
     run: Register,
     make_model: Callable[..., Path],
     store_pool: Pool,
@@ -335,7 +327,7 @@ async def test_a_wrong_model_registers_nothing(
     assert await _nothing_registered(store_pool, artifacts, tmp_path)
 
 
-async def test_a_full_disk_registers_nothing(
+async def test_full_disk_registers_nothing(
     run: Register, make_model: Callable[..., Path], store_pool: Pool, artifacts: ArtifactStore, tmp_path: Path
 ) -> None:
     big = make_model(
@@ -354,7 +346,7 @@ async def test_a_full_disk_registers_nothing(
     assert await _nothing_registered(store_pool, artifacts, tmp_path)
 
 
-async def test_without_kafka_nothing_is_registered(
+async def test_missing_kafka_registers_nothing(
     make_model: Callable[..., Path],
     make_samples: Callable[..., Path],
     store_pool: Pool,
@@ -369,7 +361,7 @@ async def test_without_kafka_nothing_is_registered(
     assert await _nothing_registered(store_pool, artifacts, tmp_path)
 
 
-async def test_what_fails_takes_no_file_from_another_registration(
+async def test_failed_registration_keeps_artifacts_of_others(
     run: Register,
     make_model: Callable[..., Path],
     make_samples: Callable[..., Path],
@@ -378,7 +370,7 @@ async def test_what_fails_takes_no_file_from_another_registration(
     progress: Any,
     tmp_path: Path,
 ) -> None:
-    """The same file under another name is the same artifact, and so are the rows that are kept of the same data."""
+    """The same file under another name is the same artifact, and the same data gives the same sample rows."""
     given: dict[str, Any] = {"file": make_model(), "validation": make_samples(), "max_batch": 1}
     await run(**given, variants=("onnx-fp32",))
     kept = {path.name for path in (tmp_path / "artifacts").iterdir()}
@@ -389,10 +381,10 @@ async def test_what_fails_takes_no_file_from_another_registration(
     assert {path.name for path in (tmp_path / "artifacts").iterdir()} == kept
 
 
-async def test_what_fails_takes_back_no_file_that_another_registration_found_there(
+async def test_rollback_keeps_artifacts_used_meanwhile(
     run: Register, make_model: Callable[..., Path], store_pool: Pool, artifacts: ArtifactStore, tmp_path: Path
 ) -> None:
-    """Of two at once one brings the file, the other has it in a row when the first fails."""
+    """One registration adds the file and fails after a concurrent one has referenced it in a row."""
     file, unused = make_model(), tmp_path / "unused"
     unused.write_bytes(b"unused")
     failing = BroughtArtifacts(artifacts, store_pool)
@@ -403,7 +395,7 @@ async def test_what_fails_takes_back_no_file_that_another_registration_found_the
     assert [artifacts.has(sha256) for sha256 in brought] == [True, False]
 
 
-async def test_topics_exist_with_their_partitions(
+async def test_register_creates_topics_with_partitions(
     kafka: KafkaSettings,
     make_model: Callable[..., Path],
     make_samples: Callable[..., Path],
@@ -428,12 +420,12 @@ async def test_topics_exist_with_their_partitions(
     assert {(one.topic, one.partition) for one in lag.group_partitions} == {
         (topic, part) for topic in topics for part in range(3)
     }
-    # A larger number than a topic has is refused, so this says that it has at least as many.
+    # A number of partitions above the topic's is refused, so this proves that the topic has at least as many.
     await ensure_variant_topics(kafka, [(variant.name, variant.partitions)])
     await ensure_registered_topics(store_pool, kafka)
 
 
-async def test_a_verified_variant_needs_only_its_topic(run: Register, store_pool: Pool) -> None:
+async def test_verified_variant_becomes_ready_without_rebuild(run: Register, store_pool: Pool) -> None:
     variants = {variant.name: variant for variant in await run(variants=("onnx-int8dyn",))}
     await set_variant_state(store_pool, NAMES[1], VariantState.VERIFIED)
     await put_variant(store_pool, variants[NAMES[0]])
@@ -442,9 +434,7 @@ async def test_a_verified_variant_needs_only_its_topic(run: Register, store_pool
     assert again[NAMES[1]].artifact == variants[NAMES[1]].artifact
 
 
-async def test_measuring_again_an_unfinished_variant_takes_the_new_largest_batch(
-    run: Register, store_pool: Pool
-) -> None:
+async def test_remeasuring_unfinished_variant_uses_new_max_batch(run: Register, store_pool: Pool) -> None:
     await run(variants=("onnx-int8dyn",))
     await set_variant_state(store_pool, NAMES[1], VariantState.GENERATED)
     variants = await run(variants=("onnx-int8dyn",), again=True, max_batch=2)
@@ -452,8 +442,8 @@ async def test_measuring_again_an_unfinished_variant_takes_the_new_largest_batch
     assert made == dict.fromkeys(NAMES[:2], (VariantState.READY, 2))
 
 
-async def test_whose_a_model_is_is_said_with_its_first_rows(run: Register, store_pool: Pool) -> None:
-    """Its task, which it makes, is as private; what is known stays as it is, and is not changed by the way."""
+async def test_register_sets_access_once(run: Register, store_pool: Pool) -> None:
+    """A new task gets the access of its first model. A registration never changes access that exists."""
     private, few = Access(owner="acme", visibility=Visibility.PRIVATE), ("onnx-int8dyn",)
     await run(access=private, variants=few)
     assert await list_access(store_pool) == {"linear": private, "kind": private}

@@ -1,4 +1,4 @@
-"""Registration of an exported program, where torch is installed."""
+"""Tests of the registration of exported programs, where torch is installed."""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from store.registry import get_task, list_profiles
 
 @pytest.fixture
 def program(tmp_path: Path) -> Path:
-    """A classifier of three classes as `net.pt2`, and `net.npz` with inputs labelled by it."""
+    """Create a classifier of three classes as `net.pt2`, and `net.npz` with inputs labelled by it."""
     torch: Any = import_torch()
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Linear(4, 32), torch.nn.ReLU(), torch.nn.Linear(32, 3)).eval()
@@ -38,7 +38,7 @@ def program(tmp_path: Path) -> Path:
 
 @pytest.mark.torch
 @pytest.mark.timeout(300)
-async def test_a_program_becomes_torch_and_onnx_variants(
+async def test_program_becomes_torch_and_onnx_variants(
     program: Path, store_pool: Pool, kafka: KafkaSettings, tmp_path: Path, progress: Any
 ) -> None:
     request = Registration(
@@ -67,7 +67,7 @@ async def test_a_program_becomes_torch_and_onnx_variants(
 
 
 @pytest.mark.torch
-async def test_a_program_is_compiled_ahead_of_time(
+async def test_program_is_compiled_ahead_of_time(
     program: Path, store_pool: Pool, kafka: KafkaSettings, tmp_path: Path, progress: Any
 ) -> None:
     request = Registration(
@@ -82,7 +82,7 @@ async def test_a_program_is_compiled_ahead_of_time(
 
 
 @pytest.mark.torch
-def test_the_size_of_an_embedding_bounds_the_input(tmp_path: Path) -> None:
+def test_embedding_size_bounds_input(tmp_path: Path) -> None:
     torch: Any = import_torch()
 
     class Bag(torch.nn.Module):

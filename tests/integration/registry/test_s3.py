@@ -1,4 +1,4 @@
-"""Artifacts in a real S3 server: what is put is found elsewhere, verified, and cached; secrets stay secret."""
+"""Tests of artifacts in a real S3 server: shared, verified and cached; credentials stay hidden."""
 
 import hashlib
 import logging
@@ -29,8 +29,8 @@ def _machine(folder: Path, name: str) -> ArtifactStore:
     return open_artifacts(URL, folder / name)
 
 
-def test_what_one_machine_puts_another_has(tmp_path: Path) -> None:
-    content = os.urandom(6 << 20)  # in several parts
+def test_s3_artifact_is_shared_between_machines(tmp_path: Path) -> None:
+    content = os.urandom(6 << 20)  # large enough for a multipart upload
     here, there = _machine(tmp_path, "here"), _machine(tmp_path, "there")
     sha256 = here.put(_file(tmp_path, content))
     assert sha256 == hashlib.sha256(content).hexdigest()
@@ -42,7 +42,7 @@ def test_what_one_machine_puts_another_has(tmp_path: Path) -> None:
     assert not there.has(sha256)
 
 
-def test_what_is_needed_for_a_while_only_goes_from_a_bucket_too(tmp_path: Path) -> None:
+def test_s3_exchange_discards_old_files(tmp_path: Path) -> None:
     here, exchange = _machine(tmp_path, "here"), open_exchange(URL, tmp_path / "here")
     kept, passing = here.put(_file(tmp_path, b"kept")), exchange.put(_file(tmp_path, b"passing"))
     exchange.discard_older(3600.0)
@@ -51,7 +51,7 @@ def test_what_is_needed_for_a_while_only_goes_from_a_bucket_too(tmp_path: Path) 
     assert (exchange.has(passing), here.has(kept)) == (False, True)
 
 
-def test_what_is_nowhere_says_so(tmp_path: Path) -> None:
+def test_s3_missing_artifact_names_bucket(tmp_path: Path) -> None:
     store = _machine(tmp_path, "here")
     assert not store.has("0" * 64)
     store.discard("0" * 64)
@@ -59,7 +59,7 @@ def test_what_is_nowhere_says_so(tmp_path: Path) -> None:
         pass
 
 
-def test_other_content_is_refused(tmp_path: Path, s3: S3Server) -> None:
+def test_s3_object_with_other_content_is_refused(tmp_path: Path, s3: S3Server) -> None:
     sha256 = _machine(tmp_path, "here").put(_file(tmp_path, b"right"))
     (s3.objects / "a" / "prefix" / sha256).write_bytes(b"wrong")
     there = _machine(tmp_path, "there")
@@ -68,7 +68,7 @@ def test_other_content_is_refused(tmp_path: Path, s3: S3Server) -> None:
     assert list((tmp_path / "there" / "artifact-cache").iterdir()) == []
 
 
-def test_a_damaged_copy_is_fetched_again(tmp_path: Path) -> None:
+def test_s3_damaged_copy_is_fetched_again(tmp_path: Path) -> None:
     _machine(tmp_path, "here").put(_file(tmp_path, b"right"))
     there = _machine(tmp_path, "there")
     sha256 = hashlib.sha256(b"right").hexdigest()
@@ -81,7 +81,7 @@ def test_a_damaged_copy_is_fetched_again(tmp_path: Path) -> None:
         assert path.read_bytes() == b"right"
 
 
-def test_what_only_the_cache_of_a_machine_has_is_not_kept(tmp_path: Path) -> None:
+def test_s3_cached_copy_does_not_count_as_stored(tmp_path: Path) -> None:
     here, there = _machine(tmp_path, "here"), _machine(tmp_path, "there")
     sha256 = here.put(_file(tmp_path, b"discarded"))
     with there.held(sha256):
@@ -92,7 +92,7 @@ def test_what_only_the_cache_of_a_machine_has_is_not_kept(tmp_path: Path) -> Non
     assert there.keep(_file(tmp_path, b"discarded")).is_new
 
 
-def test_what_is_fetched_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_s3_fetched_artifact_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sha256 = _machine(tmp_path, "here").put(_file(tmp_path, b"once"))
     hashed: list[Path] = []
 
@@ -108,7 +108,7 @@ def test_what_is_fetched_is_hashed_once(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(hashed) == 1
 
 
-def test_the_cache_keeps_within_its_bound_and_fetches_again(tmp_path: Path) -> None:
+def test_s3_cache_stays_within_its_size(tmp_path: Path) -> None:
     bucket = S3Bucket(URL, os.environ["INFAAS_ARTIFACTS_ENDPOINT"])
     store = ArtifactStore(tmp_path / "cache", bucket, cache_bytes=2500)
     first, *others = [store.put(_file(tmp_path, bytes([number]) * 1000)) for number in range(5)]
@@ -122,14 +122,14 @@ def test_the_cache_keeps_within_its_bound_and_fetches_again(tmp_path: Path) -> N
                 assert path.exists()
 
 
-def test_a_bucket_that_is_not_there(tmp_path: Path) -> None:
+def test_s3_missing_bucket_is_named(tmp_path: Path) -> None:
     store = open_artifacts("s3://other-bucket", tmp_path)
     with pytest.raises(OperatorError, match=r"cannot write to s3://other-bucket: .*NoSuchBucket"):
         store.put(_file(tmp_path, b"model"))
     assert list((tmp_path / "artifact-cache").iterdir()) == []
 
 
-def test_wrong_credentials_are_said_and_shown_nowhere(
+def test_s3_wrong_credentials_are_not_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-secret")
@@ -143,13 +143,13 @@ def test_wrong_credentials_are_said_and_shown_nowhere(
 
 
 @pytest.mark.parametrize("url", ["s3://key:secret@models/a", "s3://", "s3://models/a?secret=x"])
-def test_a_url_holds_no_credentials(url: str, tmp_path: Path) -> None:
+def test_s3_url_with_credentials_is_refused(url: str, tmp_path: Path) -> None:
     with pytest.raises(OperatorError, match="AWS_SECRET_ACCESS_KEY") as raised:
         open_artifacts(url, tmp_path)
     assert "secret@" not in str(raised.value)
 
 
-def test_a_missing_extra_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_s3_missing_extra_names_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "obstore", None)
     with pytest.raises(OperatorError, match=r"infaas\[s3\]"):
         open_artifacts(URL, tmp_path)

@@ -1,4 +1,4 @@
-"""One system for each namespace of Kafka: of two that use the same topics one is refused, and told what to do."""
+"""Tests of the system identity in Kafka: one system per namespace; a second is refused with the remedy."""
 
 import asyncio
 import sys
@@ -35,7 +35,7 @@ def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Generator[KafkaSetti
 
 @pytest.fixture
 async def own_kafka(own_broker: KafkaSettings) -> AsyncGenerator[KafkaSettings]:
-    """A Kafka that belongs to no system yet."""
+    """Yield a Kafka that belongs to no system yet."""
     yield own_broker
     await delete_topics(own_broker, [SYSTEM])
     await until_gone(own_broker, [SYSTEM])
@@ -43,7 +43,7 @@ async def own_kafka(own_broker: KafkaSettings) -> AsyncGenerator[KafkaSettings]:
 
 @pytest.fixture
 async def systems(postgres_server: str, _template: str) -> AsyncGenerator[list[str]]:
-    """DSNs of the databases of four systems."""
+    """Yield the DSNs of four systems."""
     async with AsyncExitStack() as stack:
         databases = [await stack.enter_async_context(fresh_database(postgres_server, _template)) for _ in range(4)]
         for dsn in databases:
@@ -53,7 +53,7 @@ async def systems(postgres_server: str, _template: str) -> AsyncGenerator[list[s
 
 
 async def _join(dsn: str, kafka: KafkaSettings, *, take_over: bool = False) -> str:
-    """The refusal, or nothing."""
+    """Join the system; return the refusal, or an empty text."""
     async with open_pool(dsn, max_size=1) as pool:
         try:
             await join_system(pool, kafka, take_over=take_over)
@@ -62,7 +62,7 @@ async def _join(dsn: str, kafka: KafkaSettings, *, take_over: bool = False) -> s
     return ""
 
 
-async def test_second_system_is_refused_with_words(own_kafka: KafkaSettings, systems: list[str]) -> None:
+async def test_second_system_is_refused_with_remedy(own_kafka: KafkaSettings, systems: list[str]) -> None:
     first, second, *_ = systems
     assert await _join(first, own_kafka) == ""
     refusal = await _join(second, own_kafka)
@@ -84,7 +84,7 @@ async def test_take_over_moves_the_topics(own_kafka: KafkaSettings, systems: lis
     first, second, third, _ = systems
     await _join(first, own_kafka)
     took = await asyncio.gather(*(_join(dsn, own_kafka, take_over=True) for dsn in (second, third)))
-    assert sum(not refusal for refusal in took) >= 1  # both, if one came after the other
+    assert sum(not refusal for refusal in took) >= 1  # both succeed if one came after the other
     owners = [dsn for dsn in systems if not await _join(dsn, own_kafka)]
     assert len(owners) == 1
     assert owners[0] in (second, third)
@@ -98,7 +98,7 @@ async def test_wiped_kafka_is_claimed_again(own_kafka: KafkaSettings, systems: l
     assert "another system" in await _join(systems[1], own_kafka)
 
 
-async def test_records_of_others_are_no_claims(own_kafka: KafkaSettings, systems: list[str]) -> None:
+async def test_invalid_identity_records_are_ignored(own_kafka: KafkaSettings, systems: list[str]) -> None:
     await _join(systems[0], own_kafka)
     async with AIOKafkaProducer(bootstrap_servers=own_kafka.bootstrap) as producer:
         mine = b'{"system": "mine"}', b'{"system": "mine", "replaces": "x"}'

@@ -1,6 +1,7 @@
-"""A Kafka client with the wrong principal: every door tried, by a client that is not ours, and what it was told.
+"""Tests of a tenant's Kafka principal: each operation on each topic, on groups and on the cluster.
 
-`docs/security.md` has the table, which this test wrote and checks (`DOORS=write pytest ...` writes it anew).
+The client is confluent-kafka. `docs/security.md` has the table of results, which this test checks; `DOORS=write pytest
+...` writes it again.
 """
 # pyright: reportPrivateImportUsage=false
 
@@ -60,7 +61,7 @@ ACTS: Final = ("write", "read", "delete", "trim", "configure", "grow")
 
 
 def conf(settings: KafkaSettings) -> dict[str, Any]:
-    """The same for a client that is not ours."""
+    """Return the settings in the form of confluent-kafka."""
     return {
         "bootstrap.servers": settings.bootstrap,
         "security.protocol": "SASL_SSL",
@@ -73,7 +74,7 @@ def conf(settings: KafkaSettings) -> dict[str, Any]:
 
 
 class Intruder:
-    """Somebody with the principal of one tenant, who tries what there is."""
+    """A client with the principal of one tenant that attempts every operation."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
@@ -81,7 +82,7 @@ class Intruder:
         self._admin: Any = AdminClient(self._conf)
 
     def write(self, names: Iterable[str]) -> dict[str, str]:
-        """What came of a record for each topic."""
+        """Return the result of producing a record to each topic."""
         told = dict[str, str]()
 
         def on_delivery(topic: str, error: Any, _message: object) -> None:
@@ -94,13 +95,13 @@ class Intruder:
         return told
 
     async def read(self, names: Iterable[str]) -> dict[str, str]:
-        """What came of fetching from each topic, asked without more ado, as no client library would."""
+        """Return the result of fetching from each topic, without the checks that client libraries make first."""
         wanted = [(topic, [(0, 0, 1024)]) for topic in names]
         answer = await self._send(FetchRequest(0, 1, 1 << 20, 0, wanted))
         return {topic: _named(code) for topic, ((_number, code, *_rest), *_more) in answer.topics}
 
     async def list_acls(self) -> str:
-        """What came of asking who may do what, which confluent-kafka answers with an empty list."""
+        """Return the result of listing the ACLs, which confluent-kafka reports as an empty list."""
         anything = 1
         answer = await self._send(DescribeAclsRequest(2, "infaas.", 4, f"User:{OWN}", "*", anything, anything))
         return _named(answer.error_code)
@@ -135,7 +136,7 @@ class Intruder:
         return set(self._admin.list_topics(timeout=_WAIT_S).topics)
 
     def groups(self, group: str) -> dict[str, str]:
-        """What came of each thing that is done to a group."""
+        """Return the result of each operation on a group."""
         place = [TopicPartition(topics.ingress_topic(OWN), 0, 0)]
         asked = [ConsumerGroupTopicPartitions(group, place)]
         return {
@@ -160,7 +161,7 @@ class Intruder:
         return _told(partial(producer.init_transactions, _WAIT_S))
 
     def administer(self) -> dict[str, str]:
-        """What came of each thing that is done to the cluster."""
+        """Return the result of each operation on the cluster."""
         everybody = (ResourceType.TOPIC, "infaas.", ResourcePatternType.PREFIXED, f"User:{OWN}", "*")
         mine = AclBinding(*everybody, AclOperation.ALL, AclPermissionType.ALLOW)
         theirs = AclBindingFilter(*everybody, AclOperation.ANY, AclPermissionType.ANY)
@@ -198,7 +199,7 @@ def _told(act: Callable[[], object]) -> str:
 
 @pytest.fixture
 async def intruder(secured_kafka: SecuredKafka, store_pool: Pool) -> Intruder:
-    """The principal of a tenant of a system with everything in it, each topic of which holds something."""
+    """Return the client of one tenant, in a system whose topics each hold a record."""
     system = secured_kafka.system
     await ensure_system_topics(system)
     await ensure_task_topics(system, TASK, 1)
@@ -206,7 +207,7 @@ async def intruder(secured_kafka: SecuredKafka, store_pool: Pool) -> Intruder:
     await ensure_topics(system, [TopicSpec(topics.reply_topic("gateway-1")), TopicSpec(topics.build_topic("cpu")),
                                  TopicSpec(topics.BUILD_REPORTS)])  # fmt: skip
     for name in (OWN, OTHER):
-        await forget_password(system, name)  # this Kafka has it from another test, whose database is gone
+        await forget_password(system, name)  # another test with another database may have set it in this Kafka
         await create_tenant(store_pool, system, Tenant(name=name, partitions=1, kafka_user=name), "s3cret")
     everything = Intruder(system)
     assert set(everything.write(all_topics()).values()) == {DONE}
@@ -214,7 +215,7 @@ async def intruder(secured_kafka: SecuredKafka, store_pool: Pool) -> Intruder:
 
 
 def all_topics() -> list[str]:
-    """A topic of each kind that there is; the tenant's own last."""
+    """Return a topic of each kind; the tenant's own topics come last."""
     system = [
         topics.SYSTEM, topics.STATUS, topics.DEMAND, topics.LOAD, topics.SHADOWS, topics.DEAD_LETTERS,
         topics.LETTER_MARKS, topics.JOB_RESULTS, topics.build_topic("cpu"), topics.BUILD_REPORTS,
@@ -233,13 +234,13 @@ def all_topics() -> list[str]:
 
 
 def allowed(topic: str) -> set[str]:
-    """What the tenant may do with a topic."""
+    """Return the operations that the tenant may execute on a topic."""
     if topics.tenant_of(topic) == OWN:
         return {"write"}
     return {"write", "read", "delete", "trim"} if topic.startswith(topics.tenant_prefix(OWN)) else set()
 
 
-async def test_every_door(intruder: Intruder) -> None:
+async def test_tenant_principal_reaches_only_its_topics(intruder: Intruder) -> None:
     everything = [*all_topics(), "__consumer_offsets"]
     own = topics.tenant_prefix(OWN)
     told = {"write": intruder.write(everything)}
@@ -278,7 +279,7 @@ async def test_every_door(intruder: Intruder) -> None:
     )
 
 
-async def test_nobody_gets_in_without_a_name(secured_kafka: SecuredKafka, intruder: Intruder) -> None:
+async def test_kafka_refuses_unauthenticated_clients(secured_kafka: SecuredKafka, intruder: Intruder) -> None:
     ways = {
         "no TLS": {"security.protocol": "SASL_PLAINTEXT"},
         "no name": {"security.protocol": "SSL"},
@@ -294,7 +295,7 @@ async def test_nobody_gets_in_without_a_name(secured_kafka: SecuredKafka, intrud
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
-    """Lines of a table; an error is told by its name in lower case."""
+    """Return the lines of a Markdown table, with error names in lower case."""
     heads = list(columns)
     lines = ["", "| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for row in rows:
@@ -310,7 +311,7 @@ def _short(outcome: str) -> str:
 
 
 def check_page(lines: list[str]) -> None:
-    """Check that the page has these lines, or write them there."""
+    """Compare the lines with the page, or write them to the page if `DOORS=write`."""
     text = PAGE.read_text()
     before, _, rest = text.partition(BEGIN)
     now, _, after = rest.partition(END)

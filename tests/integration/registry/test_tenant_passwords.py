@@ -1,4 +1,4 @@
-"""Passwords in Kafka: those that were set here are changed and taken back, all others are left alone."""
+"""Tests of tenants' Kafka passwords: those set by the system are changed and deleted, others are never touched."""
 
 from uuid import uuid4
 
@@ -32,7 +32,7 @@ async def logs_in(kafka: SecuredKafka, user: str, password: str) -> None:
         await logs.topics("")
 
 
-async def test_one_from_elsewhere_is_left_alone(secured_kafka: SecuredKafka, store_pool: Pool) -> None:
+async def test_foreign_password_is_left_alone(secured_kafka: SecuredKafka, store_pool: Pool) -> None:
     system, user = secured_kafka.system, f"payroll-{uuid4().hex}"
     await set_password(system, user, HERS)
     tenant = tenant_of(user)
@@ -45,7 +45,7 @@ async def test_one_from_elsewhere_is_left_alone(secured_kafka: SecuredKafka, sto
     await logs_in(secured_kafka, user, HERS)
 
 
-async def test_ours_is_changed_and_goes_with_its_last_tenant(secured_kafka: SecuredKafka, store_pool: Pool) -> None:
+async def test_own_password_is_deleted_with_last_tenant(secured_kafka: SecuredKafka, store_pool: Pool) -> None:
     system, user = secured_kafka.system, f"shop-{uuid4().hex}"
     first, second = tenant_of(user), tenant_of(user)
     await create_tenant(store_pool, system, first, "before")
@@ -55,12 +55,12 @@ async def test_ours_is_changed_and_goes_with_its_last_tenant(secured_kafka: Secu
     await logs_in(secured_kafka, user, OURS)
     await create_tenant(store_pool, system, Tenant(name=second.name, kafka_user=f"other-{user}", partitions=1))
     assert not await has_password(system, user)
-    await set_password(system, user, HERS)  # somebody else's by now
+    await set_password(system, user, HERS)  # a password of another system by now
     with pytest.raises(OperatorError, match="was not set here"):
         await create_tenant(store_pool, system, tenant_of(user), OURS)
 
 
-async def test_who_was_cut_off_may_set_it_again(secured_kafka: SecuredKafka, store_pool: Pool) -> None:
+async def test_interrupted_password_can_be_set_again(secured_kafka: SecuredKafka, store_pool: Pool) -> None:
     system, user = secured_kafka.system, f"cut-off-{uuid4().hex}"
     await claim_password(store_pool, user)
     await set_password(system, user, OURS)

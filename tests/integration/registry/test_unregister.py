@@ -1,6 +1,6 @@
-"""What is unregistered is gone whatever happens on the way, and nothing else is.
+"""Tests of unregistering: after any interruption, all parts of the object are removed, and nothing else.
 
-Nobody serves here: what workers and selectors do with their queries is in the test of a whole system.
+No worker or selector runs here. A system test covers queries in flight.
 """
 
 import asyncio
@@ -48,11 +48,11 @@ STEPS = 9
 
 
 class KilledError(Exception):
-    """The process ends here."""
+    """Stands for the end of the process."""
 
 
 class CutOff(Quiet):
-    """Progress that ends at a step, as a process that is killed there does."""
+    """Progress sink that raises at a step, which imitates a process killed there."""
 
     def __init__(self, at: int) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class CutOff(Quiet):
 
 
 class Site:
-    """A task with two architectures of one variant each, with topics and files; no other test has its names."""
+    """A task with two architectures of one variant each, with topics and files; all names are unique to the test."""
 
     def __init__(self, pool: Pool, dsn: str, kafka: KafkaSettings, artifacts: ArtifactStore, folder: Path) -> None:
         self.pool, self.dsn, self.kafka, self.artifacts, self.folder = pool, dsn, kafka, artifacts, folder
@@ -115,7 +115,7 @@ async def site(store_pool: Pool, database: str, kafka: KafkaSettings, artifacts:
     return found
 
 
-async def test_a_variant_goes_and_what_others_need_stays(site: Site) -> None:
+async def test_unregister_variant_keeps_shared_files(site: Site) -> None:
     first, second = site.variants
     await put_pin(site.pool, Pin(kind=PinKind.VARIANT, name=first, minimum=1))
     with pytest.raises(OperatorError, match=r"is used: it is pinned: variant .*--force"):
@@ -130,7 +130,7 @@ async def test_a_variant_goes_and_what_others_need_stays(site: Site) -> None:
     assert len(site.files()) == 3
 
 
-async def test_a_task_goes_wherever_it_was_cut_off(site: Site) -> None:
+async def test_unregister_task_resumes_after_any_step(site: Site) -> None:
     plan = await site.plan(site.task)
     assert len(plan.topics) == 7
     assert len(plan.files) == 3
@@ -154,14 +154,14 @@ async def test_a_task_goes_wherever_it_was_cut_off(site: Site) -> None:
         await site.unregister(site.task)
 
 
-async def test_what_two_unregister_goes_once(site: Site) -> None:
+async def test_concurrent_unregister_runs_once(site: Site) -> None:
     reports = await asyncio.gather(site.unregister(site.task), site.unregister(site.task))
     assert sorted(report is None for report in reports) == [False, True]
     await site.prepare()
     assert await get_task(site.pool, site.task) is not None, "its name can be used again"
 
 
-async def test_jobs_that_wait_stand_in_the_way(site: Site) -> None:
+async def test_unregister_is_refused_while_jobs_wait(site: Site) -> None:
     ids = {"job-of-task": site.task, "job-of-model": site.models[0]}
     await put_jobs(
         site.pool,
@@ -178,7 +178,7 @@ async def test_jobs_that_wait_stand_in_the_way(site: Site) -> None:
     await site.unregister(site.models[0])
 
 
-async def test_builds_of_what_goes_are_forgotten_with_their_files(site: Site) -> None:
+async def test_unregister_deletes_builds_and_their_files(site: Site) -> None:
     source, model = site.put(site.models[0]), site.models[0]
     own, shared = site.put("own rows", site.exchange), site.put("shared rows", site.exchange)
     builds: dict[str, dict[str, object]] = {
@@ -193,7 +193,7 @@ async def test_builds_of_what_goes_are_forgotten_with_their_files(site: Site) ->
     assert [path.name for path in (site.folder / "exchange").iterdir()] == [shared]
 
 
-async def test_what_waits_for_a_variant_goes_back_to_the_task(site: Site) -> None:
+async def test_unregister_returns_waiting_queries_to_task(site: Site) -> None:
     first = site.variants[0]
     async with Producer(site.kafka, "test") as producer:
         for topic in variant_topics(first):
@@ -210,7 +210,7 @@ async def test_what_waits_for_a_variant_goes_back_to_the_task(site: Site) -> Non
         assert dict(record.headers) == {h.ID: topic.encode(), h.DEADLINE_MS: b"2.0", h.TASK: b"t"}
 
 
-async def test_nothing_is_registered_for_what_goes(site: Site) -> None:
+async def test_removing_object_accepts_no_registration(site: Site) -> None:
     first, second = site.variants
     async with site.pool.transaction() as session:
         await mark_removing(session, RegisteredNames(None, (site.models[0],), ()))
@@ -236,8 +236,8 @@ async def test_nothing_is_registered_for_what_goes(site: Site) -> None:
         await put_task(site.pool, a_task(site.task, partitions=1))
 
 
-async def test_a_registration_under_way_is_seen_or_sees(site: Site) -> None:
-    """The one that comes second waits for the other's transaction."""
+async def test_unregister_sees_concurrent_registration(site: Site) -> None:
+    """The later of two transactions waits for the earlier one."""
     late = site.variants[0].replace("fp32", "late")
     async with site.pool.transaction() as registering:
         await put_variant(registering, a_variant(late, site.task, VariantState.VERIFIED))
@@ -253,7 +253,7 @@ async def mark(site: Site, names: RegisteredNames) -> None:
         await mark_removing(session, names)
 
 
-async def test_a_version_goes_unless_it_is_the_one_that_answers(site: Site) -> None:
+async def test_unregister_refuses_serving_version(site: Site) -> None:
     model = site.models[0]
     second = replace(an_architecture(f"{model}-v2", site.task), source="cd" * 32, model=model, version=2)
     await put_architecture(site.pool, second)
@@ -272,7 +272,7 @@ async def test_a_version_goes_unless_it_is_the_one_that_answers(site: Site) -> N
     assert [variant.name for variant in await list_variants(site.pool)] == [site.variants[1]]
 
 
-async def test_of_going_and_rolling_out_at_once_one_is_refused(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_unregister_and_rollout_exclude_each_other(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     model = site.models[0]
     second = replace(an_architecture(f"{model}-v2", site.task), source="cd" * 32, model=model, version=2)
     await put_architecture(site.pool, second)
@@ -296,7 +296,7 @@ async def test_of_going_and_rolling_out_at_once_one_is_refused(site: Site, monke
         await change_rollout(site.pool, now, *canary(now, 1, 0.5, "ann@here"))
 
 
-async def test_instances_of_what_goes_are_wanted_no_more(site: Site) -> None:
+async def test_unregister_running_variant_needs_force(site: Site) -> None:
     first = site.variants[0]
     await register_worker(site.pool, a_worker())
     await put_instances(site.pool, [an_instance(first)])
@@ -305,7 +305,7 @@ async def test_instances_of_what_goes_are_wanted_no_more(site: Site) -> None:
     await site.unregister(first, force=True)
 
 
-async def test_a_closed_topic_takes_nothing_from_anybody(site: Site) -> None:
+async def test_closed_topic_refuses_all_producers(site: Site) -> None:
     topic = task_topic(site.task)
     async with AIOKafkaProducer(bootstrap_servers=site.kafka.bootstrap) as plain, Producer(site.kafka, "t") as ours:
         await plain.send_and_wait(topic, b"before")
@@ -319,7 +319,7 @@ async def test_a_closed_topic_takes_nothing_from_anybody(site: Site) -> None:
         assert [record.value async for record in tail.past()] == [b"before", b"before"]
 
 
-async def test_queries_that_nobody_answers_stop_it(site: Site) -> None:
+async def test_unregister_fails_while_queries_are_unanswered(site: Site) -> None:
     async with Producer(site.kafka, "test") as producer:
         await producer.send_and_wait(task_topic(site.task), b"v", headers=[(h.ID, b"1")])
     request = RemovalRequest(name=site.task, drain_timeout_s=1.0)
@@ -328,7 +328,7 @@ async def test_queries_that_nobody_answers_stop_it(site: Site) -> None:
     assert task_topic(site.task) in await site.topics_left(await site.plan(site.task)), "nothing is lost"
 
 
-async def test_transactions_leave_nothing_that_waits(site: Site) -> None:
+async def test_unregister_ignores_transaction_markers(site: Site) -> None:
     topic = task_topic(site.task)
 
     async def answer(group: str, of: str) -> None:

@@ -1,4 +1,4 @@
-"""A change of anything that matters is a new version, which serves when it is complete, unless it is held."""
+"""Tests of versions: each relevant change is a version, which serves when it is complete unless it is held."""
 
 import asyncio
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from tests.integration.registry.conftest import Register
 DECLARED: dict[str, Any] = {"validation": None, "variants": ("onnx-fp32",)}
 
 
-async def test_each_change_is_a_version_with_variants_of_its_own(
+async def test_each_change_is_version_with_own_variants(
     run: Register, store_pool: Pool, make_model: Callable[..., Path]
 ) -> None:
     file = make_model()
@@ -47,9 +47,7 @@ async def test_each_change_is_a_version_with_variants_of_its_own(
     assert registered[2].by == "ann@here"
 
 
-async def test_what_was_registered_is_found_whichever_version_it_is(
-    run: Register, store_pool: Pool, progress: Any
-) -> None:
+async def test_register_again_finds_any_version(run: Register, store_pool: Pool, progress: Any) -> None:
     await run(**DECLARED, accuracy=0.8)
     await run(**DECLARED, accuracy=0.7)
     progress.steps.clear()
@@ -62,7 +60,7 @@ async def test_what_was_registered_is_found_whichever_version_it_is(
         await run(**DECLARED, architecture="linear-v2", accuracy=0.6)
 
 
-async def test_a_version_that_is_held_or_comes_beside_another_waits(run: Register, store_pool: Pool) -> None:
+async def test_version_waits_if_held_or_beside_canary(run: Register, store_pool: Pool) -> None:
     await run(**DECLARED, accuracy=0.8)
     await run(**DECLARED, accuracy=0.7, hold=True)
     rollout = await get_rollout(store_pool, "linear")
@@ -79,9 +77,7 @@ async def test_a_version_that_is_held_or_comes_beside_another_waits(run: Registe
     assert (after.serving, after.candidate, after.share) == (1, 2, 0.05)
 
 
-async def test_a_rollback_is_one_change_that_whoever_follows_the_catalog_hears_of(
-    run: Register, store_pool: Pool, database: str
-) -> None:
+async def test_rollback_reaches_catalog_watchers(run: Register, store_pool: Pool, database: str) -> None:
     await run(**DECLARED, accuracy=0.8)
     await run(**DECLARED, accuracy=0.7)
     async with CatalogWatcher(database) as watcher:
@@ -95,9 +91,7 @@ async def test_a_rollback_is_one_change_that_whoever_follows_the_catalog_hears_o
         assert [(e.version, e.kind, e.by) for e in events[-1:]] == [(2, VersionEventKind.ROLLED_BACK, "ann@here")]
 
 
-async def test_a_version_that_is_deleted_is_tried_no_more(
-    run: Register, store_pool: Pool, kafka: KafkaSettings
-) -> None:
+async def test_deleted_version_ends_canary(run: Register, store_pool: Pool, kafka: KafkaSettings) -> None:
     await run(**DECLARED, accuracy=0.8)
     await run(**DECLARED, accuracy=0.7, hold=True)
     rollout = await get_rollout(store_pool, "linear")
@@ -117,9 +111,7 @@ async def _serving(pool: Pool) -> int:
     return rollout.serving
 
 
-async def test_a_version_that_was_rolled_back_serves_no_more_though_a_variant_of_it_is_added(
-    run: Register, store_pool: Pool
-) -> None:
+async def test_rolled_back_version_stays_back_with_new_variant(run: Register, store_pool: Pool) -> None:
     await run(**DECLARED, accuracy=0.8)
     await run(**DECLARED, accuracy=0.7)
     rollout = await get_rollout(store_pool, "linear")
@@ -131,7 +123,7 @@ async def test_a_version_that_was_rolled_back_serves_no_more_though_a_variant_of
     assert await _serving(store_pool) == 1
 
 
-async def test_a_version_that_was_cut_off_before_it_served_does_when_it_is_registered_again(
+async def test_interrupted_version_serves_after_reregistration(
     run: Register, store_pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await run(**DECLARED, accuracy=0.8)

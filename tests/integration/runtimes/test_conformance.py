@@ -1,6 +1,6 @@
-"""What every runtime does alike, on each that this machine can run; the others say what is missing.
+"""Tests that every available runtime must pass; a runtime that is not available names the reason.
 
-Those of torch run where torch is installed (`make test-torch`), the others everywhere else.
+The torch runtimes run where torch is installed (`make test-torch`), the others everywhere else.
 """
 
 import gc
@@ -34,7 +34,7 @@ WIDTH, CLASSES, LANES = 1024, 1024, 2
 WEIGHTS: NDArray[np.float32] = np.random.default_rng(0).normal(0, 0.02, (WIDTH, CLASSES)).astype(np.float32)
 OPTIONS = LoadOptions(precision="fp32", threads=1, lanes=LANES, max_batch=16)
 AHEAD_OF_TIME = pytest.param("torch-aot", marks=pytest.mark.torch)
-"""The one that does not give its memory back: see `runtimes/torch_aot.py`."""
+"""The runtime that does not release its memory: see `runtimes/torch_aot.py`."""
 RUNTIMES = (
     "onnx",
     "openvino",
@@ -43,13 +43,13 @@ RUNTIMES = (
 )
 
 SINGLE = [runtime.name for runtime in all_runtimes() if not isinstance(runtime, CompositeRuntime)]
-"""Those that load a model themselves; what several make together is tested beside them."""
+"""Runtimes that load a model themselves; composite runtimes have tests of their own."""
 
 every_runtime = pytest.mark.parametrize("name", RUNTIMES)
 
 
 def an_onnx_file(folder: Path) -> Path:
-    """`scores = x W`."""
+    """Write an ONNX model of `scores = x W`."""
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", WIDTH])
     scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", CLASSES])
     nodes = [helper.make_node("MatMul", ["x", "w"], ["scores"])]
@@ -60,7 +60,7 @@ def an_onnx_file(folder: Path) -> Path:
 
 
 def a_program(folder: Path) -> Path:
-    """The same, exported by torch and made safe."""
+    """Write the same model, exported by torch and made safe."""
     torch = import_torch()
 
     class Product(torch.nn.Module):
@@ -85,7 +85,7 @@ def a_compiled_program(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def artifact(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The model in the form that a runtime takes; each form is made once."""
+    """Return a function that returns the model in a runtime's format; each format is written once."""
     made: dict[Callable[[Path], Path], Path] = {}
 
     def make(name: str) -> Path:
@@ -109,7 +109,7 @@ def load(name: str, file: Path) -> Session:
 
 
 @every_runtime
-def test_a_batch_of_any_size_is_computed_row_by_row_alike(name: str, artifact: Artifact) -> None:
+def test_runtime_result_is_independent_of_batch_size(name: str, artifact: Artifact) -> None:
     session = load(name, artifact(name))
     for count in (16, 1, 7):
         x = rows(count)
@@ -121,9 +121,9 @@ def test_a_batch_of_any_size_is_computed_row_by_row_alike(name: str, artifact: A
 
 
 @every_runtime
-def test_what_was_answered_stays_as_it_was(name: str, artifact: Artifact) -> None:
+def test_runtime_leaves_earlier_results_unchanged(name: str, artifact: Artifact) -> None:
     session = load(name, artifact(name))
-    frozen = np.frombuffer(rows(2).tobytes(), np.float32).reshape(2, WIDTH)  # must not be written to
+    frozen = np.frombuffer(rows(2).tobytes(), np.float32).reshape(2, WIDTH)  # a read-only array
     first = session.infer({"x": frozen})["scores"]
     kept = first.copy()
     session.infer({"x": rows(2, seed=1)})
@@ -131,7 +131,7 @@ def test_what_was_answered_stays_as_it_was(name: str, artifact: Artifact) -> Non
 
 
 @every_runtime
-def test_threads_compute_at_once_where_it_says_so(name: str, artifact: Artifact) -> None:
+def test_concurrent_runtime_computes_in_threads(name: str, artifact: Artifact) -> None:
     session = load(name, artifact(name))
     batches = [rows(1 + seed % 5, seed) for seed in range(40)]
 
@@ -145,21 +145,22 @@ def test_threads_compute_at_once_where_it_says_so(name: str, artifact: Artifact)
 
 
 @every_runtime
-def test_other_threads_go_on_while_it_computes(name: str, artifact: Artifact) -> None:
-    """Or a worker could neither read nor answer, nor use a second core, for as long as a batch takes."""
+def test_runtime_releases_gil_while_computing(name: str, artifact: Artifact) -> None:
+    """Otherwise a worker could not read, answer, or use another core while a batch is computed."""
     session, x = load(name, artifact(name)), rows(64)
     session.infer({"x": x})
     before, until = sys.getswitchinterval(), time.monotonic() + PATIENCE_S
-    sys.setswitchinterval(60.0)  # from now on who computes is only interrupted where it lets go of the lock itself
+    # from here on, a computing thread is interrupted only where it releases the lock itself
+    sys.setswitchinterval(60.0)
     try:
-        while turns_of_another(session, x) <= 10:  # as on a machine on which others have the other cores just now
+        while turns_of_another(session, x) <= 10:  # retries: on a busy machine this thread may get no core
             assert time.monotonic() < until, "it keeps the lock while it computes"
     finally:
         sys.setswitchinterval(before)
 
 
 def turns_of_another(session: Session, x: NDArray[np.float32]) -> int:
-    """How many times another thread has the lock, and gives it back, before a batch is computed."""
+    """Count how often this thread gets the interpreter lock while another thread computes a batch."""
     begun, ended, turns = Event(), Event(), 0
 
     def compute() -> None:
@@ -177,7 +178,7 @@ def turns_of_another(session: Session, x: NDArray[np.float32]) -> int:
 
 
 @every_runtime
-def test_one_of_two_sessions_ends_and_the_other_goes_on(name: str, artifact: Artifact) -> None:
+def test_closed_session_does_not_affect_another(name: str, artifact: Artifact) -> None:
     one, other = load(name, artifact(name)), load(name, artifact(name))
     one.infer({"x": rows(1)})
     one.close()
@@ -185,7 +186,7 @@ def test_one_of_two_sessions_ends_and_the_other_goes_on(name: str, artifact: Art
 
 
 @pytest.mark.parametrize("name", [one for one in RUNTIMES if one is not AHEAD_OF_TIME])
-def test_a_closed_session_gives_its_memory_back(name: str, artifact: Artifact) -> None:
+def test_closed_session_releases_memory(name: str, artifact: Artifact) -> None:
     file, process = artifact(name), psutil.Process()
     load(name, file).close()
     gc.collect()
@@ -202,17 +203,15 @@ def test_a_closed_session_gives_its_memory_back(name: str, artifact: Artifact) -
 @pytest.mark.parametrize(
     "wrong", [rows(2).astype(np.float64), rows(2)[:, :-1], rows(2)[0]], ids=["dtype", "width", "rank"]
 )
-def test_a_wrong_input_is_an_error_in_words_and_costs_nobody_else(
-    name: str, wrong: NDArray[Any], artifact: Artifact
-) -> None:
+def test_wrong_input_raises_and_session_continues(name: str, wrong: NDArray[Any], artifact: Artifact) -> None:
     session = load(name, artifact(name))
-    with pytest.raises(Exception, match=r"\w+ \w+"):  # of whichever type the library raises
+    with pytest.raises(Exception, match=r"\w+ \w+"):  # the type depends on the library
         session.infer({"x": wrong})
     assert session.infer({"x": rows(1)})["scores"].shape == (1, CLASSES)
 
 
 @every_runtime
-def test_a_file_that_is_no_model_is_an_error(name: str, tmp_path: Path) -> None:
+def test_invalid_model_file_raises(name: str, tmp_path: Path) -> None:
     (tmp_path / "garbage").write_bytes(b"PK\x03\x04 no model at all")
     with pytest.raises(Exception, match=r"\w+ \w+"):
         load(name, tmp_path / "garbage")
@@ -220,7 +219,7 @@ def test_a_file_that_is_no_model_is_an_error(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("hardware", list(Hardware))
 @pytest.mark.parametrize("name", SINGLE)
-def test_what_cannot_run_here_says_what_is_missing(name: str, hardware: Hardware, tmp_path: Path) -> None:
+def test_unavailable_runtime_names_reason(name: str, hardware: Hardware, tmp_path: Path) -> None:
     runtime = find_runtime(name)
     answer = runtime.availability(hardware)
     if hardware not in runtime.hardware:

@@ -1,4 +1,4 @@
-"""What is freed is given back to the system at once, or kept for what is allocated next, as a process asked for."""
+"""Test of `keep_freed_memory`: the process keeps freed memory instead of returning it to the system."""
 
 import ctypes
 import resource
@@ -11,7 +11,7 @@ _KEEP = "from runtimes.freed_memory import keep_freed_memory; keep_freed_memory(
 
 
 def pages_taken_again() -> int:
-    """Pages that the system has to give when blocks are allocated that were freed before."""
+    """Return the number of pages that the system provides when freed blocks are allocated again."""
     library, taken = ctypes.CDLL(None), 0
     library.malloc.restype = ctypes.c_void_p
     for _ in range(3):
@@ -25,7 +25,7 @@ def pages_taken_again() -> int:
     return taken
 
 
-def test_what_is_freed_is_kept_where_it_was_asked_for() -> None:
+def test_keep_freed_memory_reuses_pages() -> None:
     pages = _BLOCKS * _BLOCK_BYTES // resource.getpagesize()
     assert _printed(_TAKE) > pages / 2, "else this test shows nothing"
     assert _printed(_KEEP + _TAKE) < pages / 100

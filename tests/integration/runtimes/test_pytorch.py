@@ -1,4 +1,4 @@
-"""Torch's runtimes on real exported programs; only where torch is installed."""
+"""Tests of the torch runtimes on real exported programs, where torch is installed."""
 
 import ctypes
 import importlib.util
@@ -31,7 +31,7 @@ def _both(y: Any, bias: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def program(tmp_path: Path) -> Callable[..., Path]:
-    """Exports `forward` as a module of two inputs and makes it safe, with these names for its outputs."""
+    """Return a function that exports `forward` as a safe module of two inputs with these output names."""
 
     def make(forward: Callable[..., Any], outputs: list[str]) -> Path:
         torch = import_torch()
@@ -61,7 +61,7 @@ def program(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.mark.torch
 @pytest.mark.parametrize("runtime", ["torch-eager", "torch-compile"])
-def test_computes_batches_of_any_size(program: Callable[..., Path], runtime: str) -> None:
+def test_torch_computes_batches_of_any_size(program: Callable[..., Path], runtime: str) -> None:
     session = find_runtime(runtime).load(program(_sum, ["scores"]), "cpu", FP32)
     random = np.random.default_rng(0)
     x, bias = random.random((7, 4), dtype=np.float32), random.random((7, 3), dtype=np.float32)
@@ -74,10 +74,8 @@ def test_computes_batches_of_any_size(program: Callable[..., Path], runtime: str
 
 @pytest.mark.torch
 @pytest.mark.parametrize("runtime", ["torch-eager", "torch-compile"])
-def test_whichever_thread_computes_has_as_many_threads_as_it_was_loaded_for(
-    program: Callable[..., Path], runtime: str
-) -> None:
-    """Torch's own number is of the thread that set it; what compiled code calls takes what the computing thread has."""
+def test_torch_computing_thread_uses_loaded_threads(program: Callable[..., Path], runtime: str) -> None:
+    """Torch keeps its number of threads per calling thread; compiled code uses the number of the computing thread."""
     options = LoadOptions(precision="fp32", threads=3)
     session = find_runtime(runtime).load(program(_sum, ["scores"]), "cpu", options)
     rows = {"x": np.zeros((2, 4), np.float32), "bias": np.ones((2, 3), np.float32)}
@@ -92,7 +90,7 @@ def test_whichever_thread_computes_has_as_many_threads_as_it_was_loaded_for(
 
 
 def _openmp() -> str:
-    """The library of threads that torch has loaded."""
+    """Return the path of the OpenMP library that torch has loaded."""
     loaded = (line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines())
     return next(path for path in loaded if "/torch" in path and Path(path).name.startswith(("libgomp", "libiomp5")))
 
@@ -106,7 +104,7 @@ def _long(y: Any, bias: Any) -> Any:
 
 @pytest.mark.torch
 @pytest.mark.parametrize("runtime", ["torch-eager", "torch-compile"])
-def test_other_threads_go_on_while_a_batch_is_computed(program: Callable[..., Path], runtime: str) -> None:
+def test_torch_releases_gil_while_computing(program: Callable[..., Path], runtime: str) -> None:
     session = find_runtime(runtime).load(program(_long, ["scores"]), "cpu", FP32)
     rows = {"x": np.ones((2, 4), np.float32), "bias": np.zeros((2, 3), np.float32)}
     session.infer(rows)  # compiles
@@ -116,7 +114,7 @@ def test_other_threads_go_on_while_a_batch_is_computed(program: Callable[..., Pa
 
 
 def _standstill(other: ThreadPoolExecutor, compute: Callable[[], object]) -> float:
-    """The longest time for which this thread does not go on while another computes, over all that it computes."""
+    """Return this thread's longest pause while another computes, as a fraction of the computing time."""
     began = last = time.perf_counter()
     longest, computing = 0.0, other.submit(compute)
     while not computing.done():
@@ -133,8 +131,8 @@ def _wide(y: Any, bias: Any) -> Any:
 
 
 @pytest.mark.torch
-def test_a_batch_takes_the_memory_of_the_last_one(program: Callable[..., Path]) -> None:
-    """Pages that go back to the system after each batch cost a third of its time to be cleared and mapped anew."""
+def test_torch_batch_reuses_memory_of_last_batch(program: Callable[..., Path]) -> None:
+    """To clear and map pages again after each batch would cost a third of its time."""
     session = find_runtime("torch-eager").load(program(_wide, ["scores"]), "cpu", FP32)
     rows = {"x": np.ones((2, 4), np.float32), "bias": np.zeros((2, 3), np.float32)}
 
@@ -150,7 +148,7 @@ def test_a_batch_takes_the_memory_of_the_last_one(program: Callable[..., Path]) 
 
 
 @pytest.mark.torch
-def test_several_outputs_get_their_names(program: Callable[..., Path]) -> None:
+def test_torch_names_several_outputs(program: Callable[..., Path]) -> None:
     safe = program(_both, ["scores", "sum"])
     session = find_runtime("torch-eager").load(safe, "cpu", FP32)
     outputs = session.infer({"x": np.zeros((2, 4), np.float32), "bias": np.ones((2, 3), np.float32)})
@@ -158,21 +156,21 @@ def test_several_outputs_get_their_names(program: Callable[..., Path]) -> None:
 
 
 @pytest.mark.torch
-def test_inputs_that_must_not_be_written_are_only_read(program: Callable[..., Path]) -> None:
+def test_torch_reads_readonly_inputs(program: Callable[..., Path]) -> None:
     session = find_runtime("torch-eager").load(program(_sum, ["scores"]), "cpu", FP32)
     frozen = np.frombuffer(bytes(32), np.float32).reshape(2, 4)
     assert session.infer({"x": frozen, "bias": np.zeros((2, 3), np.float32)})["scores"].shape == (2, 3)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is not None, reason="torch is installed")
-def test_without_torch_the_reason_names_the_extra() -> None:
+def test_missing_torch_names_extra() -> None:
     for name in ("torch-eager", "torch-compile"):
         answer = find_runtime(name).availability("cpu")
         assert not answer.available
         assert "infaas[torch]" in answer.reason
 
 
-def test_availability_imports_nothing() -> None:
+def test_torch_availability_imports_nothing() -> None:
     before = "torch" in sys.modules
     find_runtime("torch-eager").availability("cpu")
     assert ("torch" in sys.modules) == before

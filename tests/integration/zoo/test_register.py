@@ -1,4 +1,4 @@
-"""The zoo, registered whole, and the models it builds."""
+"""Tests of the zoo: registration, and the models that it builds."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ class Steps:
         raise AssertionError(f"the zoo leaves nothing to guess: {text}")
 
 
-async def test_a_task_of_the_zoo_registers_with_the_accuracy_of_its_models(
+async def test_zoo_task_registers_with_expected_accuracy(
     store_pool: Pool, kafka: KafkaSettings, tmp_path: Path
 ) -> None:
     steps, artifacts, cache = Steps(), ArtifactStore(tmp_path / "artifacts"), tmp_path / "cache"
@@ -47,7 +47,7 @@ async def test_a_task_of_the_zoo_registers_with_the_accuracy_of_its_models(
 
 
 @pytest.mark.parametrize(("depth", "accuracy"), [(3, 0.87), (6, 0.885)])
-def test_minilm_is_built_from_its_pack(tmp_path: Path, depth: int, accuracy: float) -> None:
+def test_minilm_is_built_from_pack(tmp_path: Path, depth: int, accuracy: float) -> None:
     path = tmp_path / "cache" / "minilm.onnx"
     build_minilm(depth, path)
     onnx.checker.check_model(onnx.load(path), full_check=True)
@@ -55,7 +55,7 @@ def test_minilm_is_built_from_its_pack(tmp_path: Path, depth: int, accuracy: flo
     inputs, labels = labelled("sentiment")
     few = {name: array[:200] for name, array in inputs.items()}
     hits = session.infer(few)["logits"].argmax(axis=1) == labels[:200]
-    # 200 inputs put a standard error of 2.3 points on it.
+    # The standard error of 200 inputs is 2.3 points.
     assert hits.mean() == pytest.approx(accuracy, abs=0.07)
     padded = {name: np.pad(array[:4], ((0, 0), (0, 16))) for name, array in inputs.items()}
     short = session.infer({name: array[:4] for name, array in inputs.items()})["logits"]
