@@ -1,4 +1,4 @@
-"""The batch queue's promises, for any waiting work."""
+"""Property tests of the batch queue."""
 
 import math
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ def end_s(items: list[Waiting], slowdown: float) -> float:
 
 
 @given(works, slowdowns)
-def test_every_query_is_computed_or_expires_exactly_once(items: list[Waiting], slowdown: float) -> None:
+def test_batch_queue_returns_each_query_once(items: list[Waiting], slowdown: float) -> None:
     queue, seen = queue_of(items), list[Waiting]()
     while (chosen := queue.next_batch(NOW, slowdown)).batch:
         seen += chosen.batch + chosen.expired
@@ -57,27 +57,27 @@ def test_every_query_is_computed_or_expires_exactly_once(items: list[Waiting], s
 
 
 @given(works, slowdowns)
-def test_while_anything_worth_computing_waits_there_is_a_batch(items: list[Waiting], slowdown: float) -> None:
+def test_batch_queue_returns_batch_while_work_waits(items: list[Waiting], slowdown: float) -> None:
     worth = [item for item in items if not late(item) or item.allow_late]
     assert bool(queue_of(items).next_batch(NOW, slowdown).batch) == bool(worth)
 
 
 @given(works, slowdowns)
-def test_only_what_has_expired_and_may_not_be_late_is_dropped(items: list[Waiting], slowdown: float) -> None:
+def test_batch_queue_drops_only_expired_queries(items: list[Waiting], slowdown: float) -> None:
     chosen = queue_of(items).next_batch(NOW, slowdown)
     assert all(late(item) and not item.allow_late for item in chosen.expired)
     assert not any(late(item) and not item.allow_late for item in chosen.batch)
 
 
 @given(works, slowdowns)
-def test_a_batch_fits_and_is_of_one_shape_and_mode(items: list[Waiting], slowdown: float) -> None:
+def test_batch_has_one_shape_and_mode_and_fits(items: list[Waiting], slowdown: float) -> None:
     batch = queue_of(items).next_batch(NOW, slowdown).batch
     assert len({(item.shape, item.offline) for item in batch}) <= 1
     assert sum(item.inputs for item in batch) <= LATENCY.max_batch
 
 
 @given(works, slowdowns)
-def test_offline_work_never_goes_before_online_work(items: list[Waiting], slowdown: float) -> None:
+def test_batch_queue_takes_online_before_offline(items: list[Waiting], slowdown: float) -> None:
     queue = queue_of(items)
     chosen = queue.next_batch(NOW, slowdown)
     if chosen.batch and chosen.batch[0].offline:
@@ -85,7 +85,7 @@ def test_offline_work_never_goes_before_online_work(items: list[Waiting], slowdo
 
 
 @given(works, slowdowns)
-def test_no_query_is_made_late_by_the_company_it_is_in(items: list[Waiting], slowdown: float) -> None:
+def test_batch_makes_no_query_late(items: list[Waiting], slowdown: float) -> None:
     batch = queue_of(items).next_batch(NOW, slowdown).batch
     for item in batch:
         if end_s([item], slowdown) <= item.deadline_s:
@@ -93,7 +93,7 @@ def test_no_query_is_made_late_by_the_company_it_is_in(items: list[Waiting], slo
 
 
 @given(works, slowdowns)
-def test_the_batch_is_the_largest_that_meets_its_earliest_deadline(items: list[Waiting], slowdown: float) -> None:
+def test_batch_is_largest_for_earliest_deadline(items: list[Waiting], slowdown: float) -> None:
     queue = queue_of(items)
     batch = queue.next_batch(NOW, slowdown).batch
     if not batch:
@@ -108,7 +108,7 @@ def test_the_batch_is_the_largest_that_meets_its_earliest_deadline(items: list[W
 
 
 @given(works, slowdowns)
-def test_the_most_urgent_that_can_be_in_time_is_in_the_batch(items: list[Waiting], slowdown: float) -> None:
+def test_batch_contains_most_urgent_feasible_query(items: list[Waiting], slowdown: float) -> None:
     items = [item for item in items if item.shape == "a" and not item.offline]
     batch = queue_of(items).next_batch(NOW, slowdown).batch
     can_meet = [item for item in items if not late(item) and end_s([item], slowdown) <= item.deadline_s]
@@ -117,14 +117,14 @@ def test_the_most_urgent_that_can_be_in_time_is_in_the_batch(items: list[Waiting
         assert any(item.deadline_s == first.deadline_s for item in batch)
 
 
-def test_equal_deadlines_go_in_the_order_of_arrival() -> None:
+def test_batch_queue_orders_equal_deadlines_by_arrival() -> None:
     items = [Waiting() for _ in range(20)]
     queue = queue_of(items)
     order = [*queue.next_batch(NOW, 1.0).batch, *queue.next_batch(NOW, 1.0).batch, *queue.next_batch(NOW, 1.0).batch]
     assert list(map(id, order)) == list(map(id, items))
 
 
-def test_discarded_work_is_gone_and_the_rest_stays() -> None:
+def test_batch_queue_discard_keeps_other_work() -> None:
     items = [Waiting(inputs=2) for _ in range(4)]
     queue = queue_of(items)
     queue.discard(items[:3])
@@ -132,7 +132,7 @@ def test_discarded_work_is_gone_and_the_rest_stays() -> None:
     assert queue.next_batch(NOW, 1.0).batch == items[3:]
 
 
-def test_a_batch_grows_only_as_long_as_throughput_does() -> None:
+def test_batch_grows_only_while_throughput_grows() -> None:
     knee = LatencyModel([BatchLatency(1, 0.010, 0), BatchLatency(4, 0.020, 0), BatchLatency(8, 0.060, 0)], max_batch=8)
     flat = LatencyModel([BatchLatency(1, 0.010, 0), BatchLatency(8, 0.081, 0)], max_batch=8)
     assert (LATENCY.best_batch, knee.best_batch, flat.best_batch) == (8, 4, 3)
@@ -151,7 +151,7 @@ models = st.builds(model_of, st.floats(1e-5, 0.1), st.lists(st.floats(1.0, 2.0),
 
 
 @given(models, st.integers(1, 200), st.integers(1, 16), st.data())
-def test_a_slots_share_is_done_no_later_than_all_in_one_batch(
+def test_share_of_slot_splits_only_if_faster(
     latency: LatencyModel, waiting: int, slots: int, data: st.DataObject
 ) -> None:
     maximum = data.draw(st.integers(1, latency.max_batch))
@@ -167,12 +167,12 @@ def test_a_slots_share_is_done_no_later_than_all_in_one_batch(
 
 
 @given(models, st.integers(1, 200))
-def test_one_slot_takes_the_best_batch(latency: LatencyModel, waiting: int) -> None:
+def test_share_of_slot_of_single_slot_is_best_batch(latency: LatencyModel, waiting: int) -> None:
     assert share_of_slot(waiting, 1, latency, latency.best_batch) == latency.best_batch
 
 
 @given(models)
-def test_the_best_batch_has_nearly_the_best_throughput_and_no_smaller_one_has(latency: LatencyModel) -> None:
+def test_best_batch_is_smallest_of_near_best_throughput(latency: LatencyModel) -> None:
     def rate(batch: int) -> float:
         return batch / (latency.batch_s(batch) + BATCH_OVERHEAD_S)
 
@@ -181,7 +181,7 @@ def test_the_best_batch_has_nearly_the_best_throughput_and_no_smaller_one_has(la
     assert all(rate(batch) < 0.995 * highest for batch in range(1, best))
 
 
-def test_eight_that_wait_are_shared_by_two_free_slots_and_a_backlog_goes_by_best_batches() -> None:
+def test_share_of_slot_halves_small_queue_and_not_backlog() -> None:
     linear = LatencyModel([BatchLatency(1, 0.006, 0), BatchLatency(32, 0.150, 0)], max_batch=32)
     assert share_of_slot(8, 2, linear, 10) == 4
     assert share_of_slot(19, 2, linear, 10) == 10
@@ -191,7 +191,7 @@ def test_eight_that_wait_are_shared_by_two_free_slots_and_a_backlog_goes_by_best
 
 
 class Served(RuleBasedStateMachine):
-    """Work comes, waits, is computed, expires or is discarded, while time passes and batches grow and shrink."""
+    """State machine: work arrives, is computed, expires or is discarded; time and the batch limit change."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -213,7 +213,7 @@ class Served(RuleBasedStateMachine):
     def compute(self, slowdown: float) -> None:
         batch, expired = self.queue.next_batch(self.now_s, slowdown)
         for item in [*batch, *expired]:
-            self.waiting.remove(item)  # fails for what came out before
+            self.waiting.remove(item)  # raises if the queue returned it before
         assert all(item.deadline_s <= self.now_s and not item.allow_late for item in expired)
         assert not any(item.deadline_s <= self.now_s and not item.allow_late for item in batch)
         assert len(batch) <= 1 or sum(item.inputs for item in batch) <= self.queue.latency.max_batch
@@ -243,8 +243,8 @@ TestServed = Served.TestCase
 TestServed.settings = settings(max_examples=30, stateful_step_count=25, deadline=None)
 
 
-def test_longer_inputs_make_smaller_batches() -> None:
-    """Eight as profiled take 24 ms; of those that take 3 ms more each, five are done in 33 ms."""
+def test_batch_of_longer_inputs_is_smaller() -> None:
+    """Eight inputs as profiled take 24 ms; with 3 ms more for each, five take 33 ms."""
 
     def batch_of(extra_s: float, within_s: float) -> int:
         waiting = [Waiting(deadline_s=NOW + within_s, extra_s=extra_s) for _ in range(8)]

@@ -1,4 +1,4 @@
-"""Reading a record and writing its result, without any service around."""
+"""Tests of decoding a record to query parts and of encoding its result."""
 
 from contextlib import suppress
 from dataclasses import replace
@@ -56,7 +56,7 @@ def request(rows: int = 2, fields: dict[str, str] | None = None) -> Record:
     )
 
 
-def test_what_computing_gave_is_put_together_for_each_query() -> None:
+def test_codec_reassembles_outputs_by_query() -> None:
     queries = [identify(request(rows), "digits") for rows in (1, 3, 20)]
     parts = [part for query in queries for part in decode_query(query, MODEL)]
     assert [part.inputs for part in parts] == [1, 3, 8, 8, 4]
@@ -70,7 +70,7 @@ def test_what_computing_gave_is_put_together_for_each_query() -> None:
         np.testing.assert_array_equal(found, ROWS[:rows] * 2)
 
 
-def test_what_the_sender_pairs_results_by_comes_back_with_each() -> None:
+def test_codec_returns_correlation_and_trace_headers() -> None:
     fields = {h.CORRELATION: "mine-7", h.TRACEPARENT: "00-trace"}
     query = identify(request(fields=fields), "digits")
     refusal = failed(query.id, Unsatisfiable(), query.fields)
@@ -85,7 +85,7 @@ def test_what_the_sender_pairs_results_by_comes_back_with_each() -> None:
         assert parse_result(got, b"{}").correlation == "mine-7"
 
 
-def test_a_result_goes_where_the_query_says_and_does_not_repeat_its_secret() -> None:
+def test_encode_result_omits_secret_of_reply_stream() -> None:
     query = identify(request(fields={h.REPLY_STREAM: "127.0.0.1:1 secret", h.EXPLANATION: "{}"}), "digits")
     parts = decode_query(query, MODEL)
     query.add(0, {"y": parts[0].tensors["x"][:, :2]}, 1, 1)
@@ -95,7 +95,7 @@ def test_a_result_goes_where_the_query_says_and_does_not_repeat_its_secret() -> 
         assert b"secret" not in (message.value or b"")
 
 
-def test_headers_decide_deadline_mode_and_names() -> None:
+def test_decode_query_reads_deadline_mode_and_names() -> None:
     query = identify(request(fields={h.DEADLINE_MS: "2500", h.TASK: "t", h.TARGET: "mlp", h.MODE: "offline"}), "digits")
     (part,) = decode_query(query, MODEL)
     assert (part.deadline_s, part.offline, query.model_name, query.reply_to) == (2.5, True, "mlp", "infaas.results.t")
@@ -108,7 +108,7 @@ def test_headers_decide_deadline_mode_and_names() -> None:
     st.integers(0, 10**10),
     st.sampled_from([{}, {h.MIN_ACCURACY: "0.29"}, {h.TARGET: "mlp", h.MODE: "offline"}]),
 )
-def test_a_query_is_of_the_same_class_as_for_the_selector(
+def test_decode_query_and_selector_agree_on_query_class(
     latency_ms: int | None, queued_ns: int, needs: dict[str, str]
 ) -> None:
     received = needs | {h.ID: "q"} | ({} if latency_ms is None else {h.LATENCY_MS: str(latency_ms)})
@@ -122,7 +122,7 @@ def test_a_query_is_of_the_same_class_as_for_the_selector(
 
 
 @pytest.mark.parametrize(("wrong_ms", "queued_ms"), [(-20.0, 30.0), (-5000.0, 10.0), (5000.0, 10.0)])
-def test_a_query_waits_from_when_it_was_sent_if_that_can_be(wrong_ms: float, queued_ms: float) -> None:
+def test_query_queue_ns_starts_at_credible_send_time(wrong_ms: float, queued_ms: float) -> None:
     said = {h.SENT_NS: str(int((T + wrong_ms) * 1e6)), h.DEADLINE_MS: str(T + 500)}
     query = identify(replace(request(fields=said), timestamp=T), "digits")
     (part,) = decode_query(query, MODEL, OFFSET_MS)
@@ -131,14 +131,14 @@ def test_a_query_waits_from_when_it_was_sent_if_that_can_be(wrong_ms: float, que
     assert query.queue_ns == pytest.approx(queued_ms * 1e6, abs=1e3)
 
 
-def test_nobody_can_have_results_sent_to_a_topic_of_the_system() -> None:
+def test_decode_query_refuses_system_topic_for_results() -> None:
     query = identify(request(fields={h.REPLY_TO: "infaas.variants.v"}), "digits")
     assert query.reply_to == "infaas.results.digits"
     with pytest.raises(InvalidRequest, match="topic of the system"):
         decode_query(query, MODEL)
 
 
-def test_a_suspect_shares_no_batch() -> None:
+def test_decode_query_gives_suspect_its_own_shape() -> None:
     (suspect,) = decode_query(identify(request(), "digits"), MODEL, alone=True)
     (other,) = decode_query(identify(request(), "digits"), MODEL)
     assert suspect.shape != other.shape
@@ -156,14 +156,14 @@ def test_a_suspect_shares_no_batch() -> None:
         ({"x": ROWS[:0]}, "must have shape"),
     ],
 )
-def test_tensors_must_be_what_the_task_says(tensors: dict[str, np.ndarray], said: str) -> None:
+def test_decode_query_refuses_other_tensors_than_task(tensors: dict[str, np.ndarray], said: str) -> None:
     encoded = encode_request(tensors)
     query = identify(record(encoded.value, **{h.ID: "q", h.JSON_LENGTH: str(encoded.json_length)}), "digits")
     with pytest.raises(InvalidRequest, match=said):
         decode_query(query, MODEL)
 
 
-def test_numbers_of_another_type_are_cast() -> None:
+def test_decode_query_casts_numbers() -> None:
     for rows in (ROWS[:2].astype(np.float64), ROWS[:2].round().astype(np.int64)):
         encoded = encode_request({"x": rows})
         fields = {h.ID: "q", h.BATCH: "2", h.JSON_LENGTH: str(encoded.json_length)}
@@ -174,7 +174,7 @@ def test_numbers_of_another_type_are_cast() -> None:
 
 
 @pytest.mark.parametrize(("claimed", "unfounded"), [("5", 2), ("1", 0), ("65536", 65_533)])
-def test_batch_header_must_be_what_the_request_holds(claimed: str, unfounded: int) -> None:
+def test_decode_query_refuses_wrong_batch_header(claimed: str, unfounded: int) -> None:
     query = identify(request(3, {h.BATCH: claimed}), "digits")
     with pytest.raises(
         InvalidRequest, match=f"infaas-batch says that the query holds {claimed} inputs, but it holds 3"
@@ -183,14 +183,14 @@ def test_batch_header_must_be_what_the_request_holds(claimed: str, unfounded: in
     assert query.unfounded == unfounded
 
 
-def test_batch_claimed_by_what_is_no_request_is_unfounded() -> None:
+def test_decode_query_counts_unfounded_batch_of_invalid_request() -> None:
     query = identify(record(b"garbage", **{h.ID: "q", h.BATCH: "900"}), "digits")
     with pytest.raises(InvalidRequest):
         decode_query(query, MODEL)
     assert query.unfounded == 899
 
 
-def test_a_late_answer_says_so() -> None:
+def test_encode_result_marks_late_answer() -> None:
     for late in (False, True):
         query = identify(request(), "digits")
         (part,) = decode_query(query, MODEL)
@@ -199,18 +199,18 @@ def test_a_late_answer_says_so() -> None:
         assert headers.get("infaas-late") == (b"true" if late else None)
 
 
-def test_without_an_id_there_is_nobody_to_tell() -> None:
+def test_identify_refuses_record_without_id() -> None:
     with pytest.raises(Undecodable):
         identify(record(b"{}"), "digits")
 
 
-def test_a_model_whose_outputs_are_not_one_for_each_input_is_found_out() -> None:
+def test_unstack_refuses_outputs_of_wrong_count() -> None:
     parts = decode_query(identify(request(), "digits"), MODEL)
     with pytest.raises(ValueError, match="batch of 2"):
         unstack(parts, {"y": ROWS})
 
 
-def test_outputs_that_do_not_fit_together_are_the_models_fault() -> None:
+def test_encode_result_reports_inconsistent_outputs() -> None:
     query = identify(request(20), "digits")
     for part in decode_query(query, MODEL):
         query.add(part.number, {"y": np.ones((part.inputs, part.number + 1), np.float32)}, 1, 1)
@@ -220,15 +220,15 @@ def test_outputs_that_do_not_fit_together_are_the_models_fault() -> None:
 
 @given(st.binary(max_size=200), st.dictionaries(st.sampled_from([h.JSON_LENGTH, h.MODE, h.SENT_NS, h.CONTENT_TYPE,
        h.DEADLINE_MS, h.REPLY_TO]), st.text(max_size=30)))  # fmt: skip
-def test_any_record_with_an_id_is_work_or_invalid(value: bytes, fields: dict[str, str]) -> None:
+def test_decode_query_of_any_record_succeeds_or_refuses(value: bytes, fields: dict[str, str]) -> None:
     query = identify(record(value, **fields | {h.ID: "q"}), "digits")
     with suppress(InvalidRequest):
         assert decode_query(query, MODEL)
 
 
 @pytest.mark.parametrize("odd", [-1, -30522, 30522, 2**40])
-def test_a_number_beyond_the_vocabulary_is_refused(odd: int) -> None:
-    """onnxruntime itself takes -1 for the last token, and on a GPU whatever is asked for."""
+def test_decode_query_refuses_ids_outside_vocabulary(odd: int) -> None:
+    """Onnxruntime takes -1 as the last token; on a GPU it does not check ids at all."""
     ids = TensorSpec(name="x", datatype="INT64", shape=(-1, 4), below=30522)
     model = msgspec.structs.replace(MODEL, inputs=(ids,))
     good = np.array([[0, 1, 2, 30521]], np.int64)
@@ -242,7 +242,7 @@ def test_a_number_beyond_the_vocabulary_is_refused(odd: int) -> None:
             assert decode_query(query, model)
 
 
-def test_image_files_share_a_batch_whatever_their_size() -> None:
+def test_batch_key_of_images_is_independent_of_file_size() -> None:
     step = DecodeImage(width=28, height=28, channels="grey")
     model = msgspec.structs.replace(MODEL, processing=Processing(before=step))
     keys = {batch_key(model, {"image": bytes_array([b"x" * size])}) for size in (100, 100_000)}
@@ -265,7 +265,7 @@ def of_length(length: int, model: ServableModel = LENGTHS) -> QueryPart:
     return part
 
 
-def test_inputs_of_about_one_length_share_a_batch_where_the_model_takes_them_padded() -> None:
+def test_query_part_shape_groups_similar_lengths_if_padded() -> None:
     assert len({of_length(length).shape for length in (1, 7, 16)}) == 1
     assert len({of_length(length).shape for length in (17, 32)}) == 1
     assert len({of_length(length).shape for length in (16, 17, 33, 65)}) == 4
@@ -273,12 +273,12 @@ def test_inputs_of_about_one_length_share_a_batch_where_the_model_takes_them_pad
     assert of_length(7, apart).shape != of_length(16, apart).shape
 
 
-def test_shorter_inputs_are_padded_with_zeros() -> None:
+def test_stack_pads_shorter_inputs_with_zeros() -> None:
     assert stack([of_length(2), of_length(3)])["x"].tolist() == [[2, 2, 0], [3, 3, 3]]
 
 
 @pytest.mark.parametrize(("one", "other", "together"), [(20, 60, True), (100, 120, True), (20, 300, False)])
-def test_texts_of_about_one_length_share_a_batch(one: int, other: int, together: bool) -> None:
+def test_query_part_shape_groups_texts_of_similar_length(one: int, other: int, together: bool) -> None:
     model = msgspec.structs.replace(
         LENGTHS,
         inputs=(TensorSpec(name="text", datatype="BYTES", shape=(-1,)),),
@@ -294,7 +294,7 @@ def test_texts_of_about_one_length_share_a_batch(one: int, other: int, together:
     assert not parts[0].query.request.binary_output, "who sends a text reads JSON"
 
 
-def test_a_result_to_be_compared_is_copied_and_that_of_a_copy_goes_there() -> None:
+def test_encode_result_sends_shadow_copies() -> None:
     for fields, topic, copy_to in (
         ({h.REPLY_TO: "mine", h.COPIED: "true"}, "mine", SHADOWS),
         ({h.REPLY_TO: SHADOWS, h.TARGET: "net@2"}, SHADOWS, ""),
@@ -306,7 +306,7 @@ def test_a_result_to_be_compared_is_copied_and_that_of_a_copy_goes_there() -> No
         assert (message.topic, message.copy_to) == (topic, copy_to)
 
 
-def test_who_names_a_version_is_told_it() -> None:
+def test_encode_result_names_requested_version() -> None:
     query = identify(request(fields={h.TARGET: "net@2"}), "digits")
     parts = decode_query(query, MODEL)
     query.add(0, {"y": parts[0].tensors["x"][:, :2]}, 1, 1)
@@ -316,7 +316,7 @@ def test_who_names_a_version_is_told_it() -> None:
     assert (found.model_name, found.model_version) == ("net", "2")
 
 
-def test_who_asks_for_classes_reads_them_in_the_place_of_scores() -> None:
+def test_encode_result_replaces_scores_by_requested_classes() -> None:
     asked = b"""{"outputs": [{"name": "y", "parameters": {"classification": 2}}],
         "inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [0, 0.25, 0.75, 0]}]}"""
     query = identify(record(asked, **{h.ID: "q"}), "digits")
@@ -327,7 +327,7 @@ def test_who_asks_for_classes_reads_them_in_the_place_of_scores() -> None:
     assert found["y"].tolist() == [[b"0.750000:2:c", b"0.250000:1:b"]]
 
 
-def test_an_output_is_asked_for_once_and_exists() -> None:
+def test_decode_query_refuses_unknown_and_duplicate_outputs() -> None:
     inputs = b'"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [0, 0, 0, 0]}]}'
     for outputs, message in ((b'{"name": "nope"}', "no output 'nope'"), (b'{"name": "y"}, {"name": "y"}', "twice")):
         query = identify(record(b'{"outputs": [' + outputs + b"], " + inputs, **{h.ID: "q"}), "digits")

@@ -1,4 +1,4 @@
-"""When a profile counts as wrong on a worker, and when only something interferes."""
+"""Tests of correcting a profile on a worker, and of ignoring interference."""
 
 from collections.abc import Sequence
 
@@ -29,7 +29,7 @@ def windows(ratios: Sequence[float]) -> list[DriftWindow]:
 
 
 @given(factors, st.lists(st.floats(0.01, 100.0), max_size=2 * WINDOWS), st.integers(0, WINDOWS - 1))
-def test_one_window_that_agrees_is_enough_to_leave_it(factor: float, ratios: list[float], at: int) -> None:
+def test_correct_keeps_factor_if_one_window_agrees(factor: float, ratios: list[float], at: int) -> None:
     last = ratios[-WINDOWS:]
     if last:
         last[at % len(last)] = factor
@@ -37,7 +37,7 @@ def test_one_window_that_agrees_is_enough_to_leave_it(factor: float, ratios: lis
 
 
 @given(factors, st.floats(0.01, 100.0), st.lists(steady, min_size=WINDOWS, max_size=WINDOWS))
-def test_what_is_corrected_is_within_bounds_and_predicts_better(factor: float, real: float, noise: list[float]) -> None:
+def test_correct_is_bounded_and_settles(factor: float, real: float, noise: list[float]) -> None:
     seen = windows([real * one for one in noise])
     found = correct(factor, seen)
     if real > factor * TOLERANCE or real * 1.1 < factor / TOLERANCE:
@@ -51,17 +51,17 @@ def test_what_is_corrected_is_within_bounds_and_predicts_better(factor: float, r
 
 
 @given(st.lists(st.floats(0.01, 100.0), min_size=WINDOWS, max_size=WINDOWS), factors)
-def test_what_jumps_about_is_no_other_profile(ratios: list[float], factor: float) -> None:
+def test_correct_ignores_unsteady_windows(ratios: list[float], factor: float) -> None:
     ratios[0], ratios[-1] = 1.0, 1.6
     assert correct(factor, windows(ratios)) is None
 
 
-def test_a_profile_that_is_right_again_is_not_corrected_any_more() -> None:
+def test_correct_removes_correction_if_profile_fits() -> None:
     assert correct(2.0, windows([1.05] * WINDOWS)) == Correction(1.0, 0.0)
     assert correct(1.0, windows([1.05] * WINDOWS)) is None
 
 
-def test_less_than_a_millisecond_is_no_difference() -> None:
+def test_ratio_of_ignores_submillisecond_differences() -> None:
     assert ratio_of(0.0009, 0.00001) == 1.0
     assert ratio_of(0.02, 0.01) == 2.0
 
@@ -80,7 +80,7 @@ class Clock:
         return found
 
 
-def test_a_model_that_is_slower_for_good_is_found_out_after_so_many_windows_and_once() -> None:
+def test_drift_meter_corrects_lasting_slowdown_once() -> None:
     clock, meter = Clock(), DriftMeter(60.0)
     assert clock.compute(meter, [PROFILED_S] * 600) == []
     slow = [2 * PROFILED_S] * (61 * WINDOWS + 60)
@@ -90,26 +90,26 @@ def test_a_model_that_is_slower_for_good_is_found_out_after_so_many_windows_and_
     assert clock.compute(meter, [2 * PROFILED_S] * 3000) == []
 
 
-def test_what_disturbs_most_batches_of_each_window_changes_nothing() -> None:
+def test_drift_meter_ignores_disturbed_batches() -> None:
     clock, meter = Clock(), DriftMeter(60.0)
     disturbed = [PROFILED_S if number % 3 == 0 else 5 * PROFILED_S for number in range(5000)]
     assert clock.compute(meter, disturbed) == []
 
 
-def test_a_short_trouble_changes_nothing_however_many_batches_it_strikes() -> None:
+def test_drift_meter_ignores_short_slowdowns() -> None:
     clock, meter = Clock(), DriftMeter(60.0)
     for _ in range(20):
         assert clock.compute(meter, [4 * PROFILED_S] * 2000, every_s=0.15) == []
         assert clock.compute(meter, [PROFILED_S] * 100, every_s=3.0) == []
 
 
-def test_a_window_waits_for_enough_batches() -> None:
+def test_drift_meter_window_requires_enough_batches() -> None:
     clock, meter = Clock(), DriftMeter(1.0)
     assert clock.compute(meter, [3 * PROFILED_S] * (LEAST_BATCHES * WINDOWS - 1), every_s=100.0) == []
     assert [found.factor for found in clock.compute(meter, [3 * PROFILED_S])] == [3.0]
 
 
-def test_where_inputs_differ_means_of_more_batches_count() -> None:
+def test_drift_meter_of_uneven_inputs_compares_means() -> None:
     clock, meter = Clock(), DriftMeter(0.0, even=False)
     mixed = [PROFILED_S / 2, PROFILED_S / 2, 2 * PROFILED_S] * (70 * WINDOWS)
     assert clock.compute(meter, mixed) == []

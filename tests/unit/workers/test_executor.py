@@ -37,7 +37,7 @@ class Batch:
 
 
 class Source:
-    """Computes its entries in order, noting when."""
+    """Source that computes its entries by urgency and logs them; each batch waits for `go`."""
 
     is_concurrent = True
 
@@ -83,7 +83,7 @@ class Source:
 
 
 class Broken(Source):
-    """Fails by a defect of ours."""
+    """Source whose batches raise, as by a programming error."""
 
     def compute(self, name: str) -> None:
         raise RuntimeError(name)
@@ -94,14 +94,14 @@ def open_executor(slots: int) -> tuple[BatchExecutor, list[BaseException]]:
     return BatchExecutor(slots, defects.append), defects
 
 
-def test_online_goes_before_offline_and_the_earliest_deadline_first_across_sources() -> None:
+def test_executor_orders_by_rank_then_deadline_across_sources() -> None:
     executor, defects = open_executor(1)
     log: list[str] = []
     a, b = Source(executor, log), Source(executor, log)
     executor.add_source(a)
     executor.add_source(b)
     a.add((Rank.ONLINE, 0.0, 1), "first")
-    executor.wake()  # occupies the only slot until it may go
+    executor.wake()  # occupies the only slot until `go` is set
     a.add((Rank.OFFLINE, 1.0, 2), "offline")
     a.add((Rank.ONLINE, 9.0, 3), "late")
     b.add((Rank.ONLINE, 3.0, 1), "early")
@@ -112,7 +112,7 @@ def test_online_goes_before_offline_and_the_earliest_deadline_first_across_sourc
     assert (log, defects) == (["first", "early", "late", "offline"], [])
 
 
-async def test_of_what_comes_at_one_moment_the_most_urgent_begins() -> None:
+async def test_executor_wake_soon_starts_most_urgent_batch() -> None:
     executor, defects = open_executor(1)
     log: list[str] = []
     later, sooner = Source(executor, log), Source(executor, log)
@@ -126,7 +126,7 @@ async def test_of_what_comes_at_one_moment_the_most_urgent_begins() -> None:
     assert (log, defects) == (["until 3.0", "until 9.0"], [])
 
 
-async def test_a_defect_in_what_is_computed_on_the_loop_is_reported() -> None:
+async def test_executor_reports_defect_on_event_loop() -> None:
     executor, defects = open_executor(1)
     broken = Broken(executor, [])
     broken.short = True
@@ -138,7 +138,7 @@ async def test_a_defect_in_what_is_computed_on_the_loop_is_reported() -> None:
     executor.close()
 
 
-async def test_a_source_fills_all_slots_and_what_ends_makes_room_for_the_next() -> None:
+async def test_executor_fills_all_slots_from_one_source() -> None:
     executor, defects = open_executor(3)
     source = Source(executor, [], parallel=3)
     executor.add_source(source)
@@ -152,7 +152,7 @@ async def test_a_source_fills_all_slots_and_what_ends_makes_room_for_the_next() 
     assert (sorted(source.log), source.most_at_once, defects) == ([str(n) for n in range(7)], 3, [])
 
 
-async def test_what_takes_several_slots_waits_for_as_many_and_nobody_overtakes_it_meanwhile() -> None:
+async def test_executor_reserves_slots_for_urgent_wide_batch() -> None:
     executor, defects = open_executor(2)
     log: list[str] = []
     narrow, later, wide = Source(executor, log), Source(executor, log), Source(executor, log, width=2)
@@ -177,7 +177,7 @@ async def test_what_takes_several_slots_waits_for_as_many_and_nobody_overtakes_i
     assert executor.busy_s > before_s
 
 
-async def test_a_batch_of_two_slots_is_busy_for_both_and_gives_both_back() -> None:
+async def test_executor_wide_batch_occupies_and_frees_its_slots() -> None:
     executor, defects = open_executor(3)
     wide, narrow = Source(executor, [], width=2), Source(executor, [], parallel=3)
     executor.add_source(wide)
@@ -197,7 +197,7 @@ async def test_a_batch_of_two_slots_is_busy_for_both_and_gives_both_back() -> No
     assert defects == []
 
 
-async def test_offline_work_that_takes_all_slots_may_begin_while_online_work_comes() -> None:
+async def test_executor_starts_full_width_offline_batch_beside_online() -> None:
     executor, defects = open_executor(2)
     log: list[str] = []
     online, wide = Source(executor, log), Source(executor, log, width=2)
@@ -215,11 +215,11 @@ async def test_offline_work_that_takes_all_slots_may_begin_while_online_work_com
     assert defects == []
 
 
-async def test_no_offline_work_overtakes_what_takes_several_slots_while_online_work_comes(
+async def test_executor_offline_batches_do_not_overtake_wide_batch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     executor, defects = open_executor(3)
-    monkeypatch.setattr(executor, "expects_online", bool)  # of a time
+    monkeypatch.setattr(executor, "expects_online", bool)  # true for any time: online work is expected
     log: list[str] = []
     first, second, later = Source(executor, log), Source(executor, log), Source(executor, log)
     wide = Source(executor, log, width=2)
@@ -241,7 +241,7 @@ async def test_no_offline_work_overtakes_what_takes_several_slots_while_online_w
 
 
 @pytest.mark.parametrize("count", [1, 2])
-async def test_a_batch_knows_whether_another_slot_computed_meanwhile(count: int) -> None:
+async def test_executor_marks_batches_that_shared_device(count: int) -> None:
     executor, _ = open_executor(2)
     source = Source(executor, [], parallel=2)
     executor.add_source(source)
@@ -254,7 +254,7 @@ async def test_a_batch_knows_whether_another_slot_computed_meanwhile(count: int)
     assert [batch.shared for batch in source.batches] == [count > 1] * count
 
 
-async def test_a_source_that_may_not_fill_all_slots_leaves_them_to_others() -> None:
+async def test_executor_respects_parallel_limit_of_source() -> None:
     executor, _ = open_executor(3)
     one, two = Source(executor, [], parallel=1), Source(executor, [], parallel=2)
     for source in (one, two):
@@ -269,8 +269,8 @@ async def test_a_source_that_may_not_fill_all_slots_leaves_them_to_others() -> N
     assert (one.most_at_once, two.most_at_once) == (1, 2)
 
 
-async def test_while_online_work_comes_one_slot_is_kept_free_of_offline_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("broker.online_rhythm._IDLE_S", 3600.0)  # or all are free for it after a pause of a second
+async def test_executor_keeps_slot_free_of_offline_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("broker.online_rhythm._IDLE_S", 3600.0)  # after an idle second offline work gets all slots
     executor, _ = open_executor(3)
     log: list[str] = []
     online, offline = Source(executor, log, parallel=3), Source(executor, log, parallel=3)
@@ -294,7 +294,7 @@ async def test_while_online_work_comes_one_slot_is_kept_free_of_offline_work(mon
 
 
 @pytest.mark.parametrize("slots", [1, 3])
-async def test_without_online_work_all_slots_compute_offline_work(slots: int) -> None:
+async def test_executor_uses_all_slots_for_offline_work_alone(slots: int) -> None:
     executor, _ = open_executor(slots)
     offline = Source(executor, [], parallel=3)
     executor.add_source(offline)
@@ -307,7 +307,7 @@ async def test_without_online_work_all_slots_compute_offline_work(slots: int) ->
     assert len(offline.log) == 4
 
 
-async def test_a_source_of_one_batch_at_a_time_computes_beside_others() -> None:
+async def test_executor_runs_serial_sources_in_parallel() -> None:
     executor, _ = open_executor(2)
     log: list[str] = []
     a, b = Source(executor, log), Source(executor, log)
@@ -325,7 +325,7 @@ async def test_a_source_of_one_batch_at_a_time_computes_beside_others() -> None:
     assert (a.most_at_once, b.most_at_once) == (1, 1)
 
 
-def test_a_defect_is_reported() -> None:
+def test_executor_reports_defect() -> None:
     executor, defects = open_executor(1)
     broken = Broken(executor, [])
     executor.add_source(broken)
@@ -335,7 +335,7 @@ def test_a_defect_is_reported() -> None:
     assert [str(error) for error in defects] == ["defect"]
 
 
-async def test_the_time_that_slots_compute_is_counted_while_they_do() -> None:
+async def test_executor_busy_s_grows_during_batch() -> None:
     executor, _ = open_executor(1)
     source = Source(executor, [])
     executor.add_source(source)
@@ -351,7 +351,7 @@ async def test_the_time_that_slots_compute_is_counted_while_they_do() -> None:
     assert executor.busy_s == done_s, "an idle slot adds nothing"
 
 
-def test_what_was_removed_computes_no_more() -> None:
+def test_executor_ignores_removed_source() -> None:
     executor, _ = open_executor(1)
     source = Source(executor, [])
     executor.add_source(source)
@@ -362,7 +362,7 @@ def test_what_was_removed_computes_no_more() -> None:
     assert source.log == []
 
 
-def test_a_brief_batch_is_computed_where_it_arrives_and_longer_work_behind_it_in_a_thread() -> None:
+def test_executor_computes_only_brief_batches_on_caller_thread() -> None:
     executor, defects = open_executor(1)
     log: list[str] = []
     brief, long = Source(executor, log), Source(executor, log)
@@ -379,7 +379,7 @@ def test_a_brief_batch_is_computed_where_it_arrives_and_longer_work_behind_it_in
     assert threading.get_ident() not in long.threads
 
 
-def test_a_brief_batch_leaves_its_slot_free() -> None:
+def test_executor_brief_batch_leaves_slot_free() -> None:
     executor, _ = open_executor(1)
     log: list[str] = []
     source = Source(executor, log)
@@ -393,7 +393,7 @@ def test_a_brief_batch_leaves_its_slot_free() -> None:
     assert log == ["0", "1", "2"]
 
 
-async def test_a_batch_past_its_limit_is_abandoned_once_and_what_other_slots_compute_goes_on(
+async def test_executor_abandons_batch_past_limit_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     executor, defects = open_executor(2)
@@ -417,10 +417,10 @@ async def test_a_batch_past_its_limit_is_abandoned_once_and_what_other_slots_com
     executor.close()
 
 
-async def test_of_batches_under_way_is_left_what_they_were_predicted_to_take_beyond_what_has_passed(
+async def test_executor_left_s_is_predicted_minus_elapsed_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Or who asks when a batch is nearly done would be told to wait for all of it."""
+    """Without subtracting elapsed time, the backlog would contain the whole of an almost finished batch."""
     executor, _defects = open_executor(4)
     seconds = 100.0
     monkeypatch.setattr(time, "perf_counter", lambda: seconds)
@@ -443,8 +443,8 @@ async def test_of_batches_under_way_is_left_what_they_were_predicted_to_take_bey
     assert left_s == [nothing, [0.75, 0.75, 0.0, 0.0], *both, late], "online work never waits for offline work"
 
 
-def test_what_was_removed_is_forgotten() -> None:
-    """A slot that knows whose batch it computed last would keep a model in memory that was unloaded."""
+def test_executor_releases_removed_source() -> None:
+    """A slot's reference to the source of its last batch would keep an unloaded model in memory."""
     executor, _defects = open_executor(2)
     source = Source(executor, [])
     source.go.set()
@@ -460,7 +460,7 @@ def test_what_was_removed_is_forgotten() -> None:
     assert gone() is None
 
 
-def test_a_batch_is_consecutive_where_its_slot_computed_the_same_instance_before() -> None:
+def test_executor_marks_consecutive_batches_of_instance() -> None:
     executor, _defects = open_executor(1)
     log: list[str] = []
     one, other = Source(executor, log), Source(executor, log)
@@ -475,8 +475,8 @@ def test_a_batch_is_consecutive_where_its_slot_computed_the_same_instance_before
     assert [batch.consecutive for batch in other.batches] == [False]
 
 
-def test_instances_without_deadlines_are_computed_in_the_order_in_which_their_work_came() -> None:
-    """An instance that has served for long must not wait for one that has just begun."""
+def test_executor_orders_work_without_deadline_by_arrival() -> None:
+    """An instance with many earlier batches must not wait for a new one."""
     executor, defects = open_executor(1)
     log: list[str] = []
     old, new = QueueSource(executor, "old", log), QueueSource(executor, "new", log)
@@ -504,7 +504,7 @@ class Work(NamedTuple):
 
 
 class QueueSource:
-    """An instance's queue, of batches of one."""
+    """Source and batch in one: an instance's queue with batches of one input."""
 
     inputs = 1
     predicted_s = 1e-3
@@ -538,7 +538,7 @@ class QueueSource:
         raise AssertionError
 
 
-def test_slots_and_what_they_start_compute_on_the_cores_that_the_worker_was_given() -> None:
+def test_executor_pins_slots_and_their_threads_to_given_cores() -> None:
     core, ours, seen = max(os.sched_getaffinity(0)), os.sched_getaffinity(0), list[set[int]]()
 
     class LookingSource(Source):
@@ -558,8 +558,8 @@ def test_slots_and_what_they_start_compute_on_the_cores_that_the_worker_was_give
 
 
 @pytest.mark.parametrize("concurrent", [True, False])
-async def test_a_stuck_batch_is_set_aside(monkeypatch: pytest.MonkeyPatch, concurrent: bool) -> None:
-    """Others go on in its place, and of its own source only where threads may share the session."""
+async def test_executor_sets_stuck_batch_aside(monkeypatch: pytest.MonkeyPatch, concurrent: bool) -> None:
+    """Other batches use a spare slot; those of the same source only if its session is thread-safe."""
     executor, defects = open_executor(1)
     log: list[str] = []
     stuck, well = Source(executor, log), Source(executor, log)
@@ -585,7 +585,7 @@ async def test_a_stuck_batch_is_set_aside(monkeypatch: pytest.MonkeyPatch, concu
         assert log[:3] == ["0", "1", "2"]
 
 
-async def test_an_executor_whose_slots_are_all_stuck_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_executor_is_exhausted_when_all_slots_are_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
     spare = 2
     executor = BatchExecutor(1, lambda _: None, spare=spare)
     log: list[str] = []

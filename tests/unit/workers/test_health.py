@@ -29,25 +29,25 @@ readings = st.builds(HealthReading, st.floats(0.1, 10), st.floats(0, 3), st.floa
         (INTERFERED, HealthReading(3.0, 1.2, 0.0), INTERFERED),
     ],
 )
-def test_transitions(before: InstanceState, reading: HealthReading, after: InstanceState) -> None:
+def test_next_state_transitions(before: InstanceState, reading: HealthReading, after: InstanceState) -> None:
     assert next_state(before, reading) is after
 
 
-def test_between_the_limits_each_condition_stays_as_it_was() -> None:
+def test_next_state_keeps_state_between_limits() -> None:
     assert next_state(ACTIVE, BETWEEN) is ACTIVE
     assert next_state(OVERLOADED, BETWEEN) is OVERLOADED
     assert next_state(INTERFERED, BETWEEN) is INTERFERED
 
 
 @given(serving, readings)
-def test_a_steady_reading_settles_at_once(before: InstanceState, reading: HealthReading) -> None:
+def test_next_state_settles_for_steady_reading(before: InstanceState, reading: HealthReading) -> None:
     once = next_state(before, reading)
     twice = next_state(once, reading)
     assert once in SERVING
     assert next_state(twice, reading) is twice
 
 
-def test_an_idle_instance_recovers_from_its_slowdown() -> None:
+def test_slowdown_decays_while_idle() -> None:
     meter = BatchMeter()
     for _ in range(100):
         meter.computed(1, 0.1, 0.01, 0.0, left=False)
@@ -58,14 +58,14 @@ def test_an_idle_instance_recovers_from_its_slowdown() -> None:
     assert meter.slowdown == pytest.approx(1.0, abs=0.05)
 
 
-def test_microseconds_of_noise_are_no_slowdown() -> None:
+def test_slowdown_ignores_microseconds() -> None:
     meter = BatchMeter()
     for _ in range(100):
         meter.computed(1, 100e-6, 10e-6, 0.0, left=False)
     assert meter.slowdown < 1.1
 
 
-def test_load_is_the_share_of_the_peak_that_arrived_online() -> None:
+def test_load_is_online_share_of_peak() -> None:
     meter = BatchMeter()
     for _ in range(50):
         meter.arrived(1)
@@ -75,29 +75,29 @@ def test_load_is_the_share_of_the_peak_that_arrived_online() -> None:
     assert meter.online_per_query == pytest.approx(0.5)
 
 
-def test_drag_is_all_that_a_queue_takes_and_slowdown_the_batches_alone() -> None:
+def test_drag_includes_time_between_batches() -> None:
     meter = BatchMeter()
-    for batch in range(1, 101):  # of 10 ms, and 15 ms of other things after each
+    for batch in range(1, 101):  # 10 ms of computing, then 15 ms of other work
         meter.computed(8, 0.01, 0.01, batch * 0.025, left=True)
     assert meter.slowdown == pytest.approx(1.0, abs=0.01)
     assert meter.drag == pytest.approx(2.5, abs=0.05)
 
 
-def test_what_other_instances_compute_between_is_no_drag() -> None:
+def test_drag_excludes_other_instances() -> None:
     meter = BatchMeter()
     for batch in range(1, 101):
         meter.computed(8, 0.01, 0.01, batch * 0.025, left=True, consecutive=False)
     assert meter.drag == pytest.approx(1.0, abs=0.01)
 
 
-def test_a_pause_in_which_nothing_waited_is_no_drag() -> None:
+def test_drag_excludes_pauses_with_empty_queue() -> None:
     meter = BatchMeter()
     for batch in range(1, 101):
         meter.computed(1, 0.01, 0.01, float(batch), left=False)
     assert meter.drag == pytest.approx(1.0, abs=0.01)
 
 
-def test_what_is_idle_forgets_its_drag() -> None:
+def test_drag_decays_while_idle() -> None:
     meter = BatchMeter()
     for batch in range(1, 101):
         meter.computed(8, 0.01, 0.01, batch * 0.1, left=True)
@@ -106,10 +106,10 @@ def test_what_is_idle_forgets_its_drag() -> None:
     assert meter.drag == pytest.approx(1.0, abs=0.05)
 
 
-def test_where_inputs_differ_a_few_slow_batches_are_no_slowdown() -> None:
+def test_slowdown_of_uneven_inputs_tolerates_slow_batches() -> None:
     even, uneven = BatchMeter(), BatchMeter(even=False)
     for meter in (even, uneven):
-        for batch in range(400):  # one of twenty takes 200 ms, the others 1 ms
+        for batch in range(400):  # every twentieth takes 200 ms, the others 1 ms
             meter.computed(1, 0.2 if batch % 20 == 0 else 0.001, 0.011, float(batch), left=False)
         meter.computed(1, 0.2, 0.011, 401.0, left=False)
     assert even.slowdown > 2.0

@@ -1,4 +1,4 @@
-"""Large queries: each piece is computed once, others go between pieces, and nobody starves."""
+"""Tests of large queries: order, fairness between tenants, and the share of pieces beside small queries."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ queries = st.lists(
 
 
 @given(queries)
-def test_each_piece_is_taken_once_and_in_order(asked: list[tuple[str, int, float]]) -> None:
+def test_large_queries_take_each_piece_once_and_in_order(asked: list[tuple[str, int, float]]) -> None:
     waiting: LargeQueries[Piece] = LargeQueries()
     for arrival, (tenant, count, deadline_s) in enumerate(asked):
         waiting.add(tenant, pieces(str(arrival), count, deadline_s), arrival, NOW)
@@ -63,7 +63,7 @@ def test_each_piece_is_taken_once_and_in_order(asked: list[tuple[str, int, float
 
 
 @given(st.integers(1, 20), st.integers(1, 20))
-def test_a_tenant_with_many_gets_as_much_as_one_with_few(many: int, count: int) -> None:
+def test_large_queries_are_fair_between_tenants(many: int, count: int) -> None:
     waiting: LargeQueries[Piece] = LargeQueries()
     for number in range(many):
         waiting.add("bulk", pieces("bulk", count), number, NOW)
@@ -72,7 +72,7 @@ def test_a_tenant_with_many_gets_as_much_as_one_with_few(many: int, count: int) 
     assert abs(taken["bulk"] - taken["small"]) <= 1
 
 
-def test_a_tenant_that_comes_later_is_owed_nothing_for_before() -> None:
+def test_large_queries_give_new_tenant_no_credit() -> None:
     waiting: LargeQueries[Piece] = LargeQueries()
     waiting.add("old", pieces("old", 50), 0, NOW)
     for _ in range(20):
@@ -82,7 +82,7 @@ def test_a_tenant_that_comes_later_is_owed_nothing_for_before() -> None:
     assert taken == {"old": 10, "new": 10}
 
 
-def test_no_deadline_is_overtaken_for_a_bounded_time() -> None:
+def test_large_query_without_deadline_waits_bounded_time() -> None:
     waiting: LargeQueries[Piece] = LargeQueries()
     waiting.add("", pieces("patient", 2), 0, NOW)
     waiting.add("", pieces("urgent", 2, NOW + 1), 1, NOW)
@@ -91,7 +91,7 @@ def test_no_deadline_is_overtaken_for_a_bounded_time() -> None:
     assert [waiting.take().query for _ in range(3)] == ["urgent", "patient", "patient"]
 
 
-def test_discarded_pieces_are_gone() -> None:
+def test_batch_queue_discards_pieces() -> None:
     turn = PieceTurn()
     queue: BatchQueue[Piece] = BatchQueue(LATENCY, turn=turn)
     gone, kept = pieces("gone", 3), pieces("kept", 2)
@@ -104,7 +104,7 @@ def test_discarded_pieces_are_gone() -> None:
     assert (turn.waiting, queue.urgency()) == (0, None)
 
 
-def test_offline_pieces_wait_for_online_ones() -> None:
+def test_batch_queue_takes_online_pieces_before_offline_ones() -> None:
     queue: BatchQueue[Piece] = BatchQueue(LATENCY)
     queue.add_large("", pieces("offline", 2, offline=True), NOW)
     queue.add_large("", pieces("online", 2), NOW)
@@ -115,7 +115,7 @@ def test_offline_pieces_wait_for_online_ones() -> None:
 
 
 @given(st.integers(1, 4000), st.floats(1e-6, 1.0), st.integers(1, 64))
-def test_a_piece_takes_no_longer_than_others_may_wait(inputs: int, batch_s: float, most: int) -> None:
+def test_piece_inputs_bound_time_of_piece(inputs: int, batch_s: float, most: int) -> None:
     latency = LatencyModel([BatchLatency(1, batch_s, batch_s), BatchLatency(64, 8 * batch_s, 8 * batch_s)], most)
     piece = latency.piece_inputs
     assert piece % latency.best_batch == 0
@@ -143,7 +143,7 @@ class Batch:
 
 
 class Source:
-    """A queue that never lacks small queries, beside a large one of so many pieces."""
+    """Queue with `small` small queries and a large one of `large` pieces."""
 
     is_concurrent = True
     parallel = width = 1
@@ -163,12 +163,12 @@ class Source:
         return Batch(work.query.split()[0], LATENCY.batch_s(work.inputs), self.log)
 
 
-def test_pieces_have_their_share_beside_small_queries_and_all_else() -> None:
+def test_pieces_get_their_share_beside_small_queries() -> None:
     executor = BatchExecutor(1, lambda _: None)
     source = Source(executor, 300, 150)
     executor.add_source(source)
     executor.wake()
-    executor.close()  # computes what there is
+    executor.close()  # computes all that waits
     both = source.log[: len(source.log) - source.log[::-1].index("small")]
     assert Counter(source.log) == {"small": 300, "large": 150}
     assert abs(both.count("large") / len(both) - PIECES_SHARE) < 0.02
@@ -176,5 +176,5 @@ def test_pieces_have_their_share_beside_small_queries_and_all_else() -> None:
     assert source.urgency() is None
 
 
-def test_ranks_are_in_order() -> None:
+def test_ranks_are_ordered() -> None:
     assert Rank.TURN < Rank.ONLINE < Rank.PIECE < Rank.OFFLINE

@@ -1,4 +1,4 @@
-"""Loading a model, and what is left of one that cannot be used."""
+"""Tests of loading a model and of the errors of unusable models and inputs."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ MODEL = ServableModel(a_variant(), (INPUT,), ("y",), LatencyModel(a_profile().la
 
 
 class Runtime:
-    """A runtime whose sessions fail at their first batch, or not."""
+    """Runtime and session in one; batches fail with `error`, if it is set."""
 
     def __init__(self) -> None:
         self.events: list[str] = []
@@ -56,7 +56,7 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> Runtime:
     return made
 
 
-def test_a_model_that_fails_while_it_warms_up_is_freed(runtime: Runtime, tmp_path: Path) -> None:
+def test_open_session_closes_model_after_failed_warm_up(runtime: Runtime, tmp_path: Path) -> None:
     settings = WorkerSettings(cores=1, memory_bytes=1 << 50)
     memory, store = DeviceMemory(settings), ArtifactStore(tmp_path)
     (tmp_path / "file").write_bytes(b"a model")
@@ -72,7 +72,7 @@ def test_a_model_that_fails_while_it_warms_up_is_freed(runtime: Runtime, tmp_pat
     assert runtime.events[2:] == ["load", "close"]
 
 
-def test_a_model_computes_on_as_many_cores_as_it_was_measured_with(runtime: Runtime, tmp_path: Path) -> None:
+def test_open_session_uses_measured_number_of_threads(runtime: Runtime, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"a model")
     store = ArtifactStore(tmp_path)
     model = replace(MODEL, threads=2, variant=replace(MODEL.variant, artifact=store.put(tmp_path / "file")))
@@ -94,9 +94,9 @@ def _silent_device(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_silent_device")
-def test_memory_is_what_the_models_that_are_loaded_take() -> None:
+def test_device_memory_sums_claims_of_loaded_models() -> None:
     memory = DeviceMemory(WorkerSettings(cores=1, memory_bytes=1 << 20))
-    for _ in range(2):  # who claims twice has it once
+    for _ in range(2):  # a second claim of the same model adds nothing
         memory.claim(MODEL)
     assert memory.used == 1000
     for _ in range(2):
@@ -105,7 +105,7 @@ def test_memory_is_what_the_models_that_are_loaded_take() -> None:
 
 
 @pytest.mark.usefixtures("_silent_device")
-def test_memory_is_waited_for_where_others_leave_enough() -> None:
+def test_device_memory_is_expected_if_release_frees_enough() -> None:
     memory = DeviceMemory(WorkerSettings(cores=1, memory_bytes=1500))
     loaded, small = MODEL, replace(MODEL, variant=a_variant("small.onnx-fp32.cpu"))
     large = replace(MODEL, variant=a_variant("large.onnx-fp32.cpu"), memory_bytes=1600)
@@ -133,7 +133,7 @@ IDS = TensorSpec(name="ids", datatype="INT64", shape=(-1, -1), below=5, longest=
         ([[-1]], "from 0 to 4, not -1"),
     ],
 )
-def test_what_a_model_cannot_take_is_refused_before_it_is_computed(ids: list[list[int]], said: str) -> None:
+def test_check_inputs_refuses_values_outside_bounds(ids: list[list[int]], said: str) -> None:
     if not said:
         assert check_inputs((IDS,), {"ids": np.array(ids, np.int64)}) == 1
         return
@@ -141,10 +141,10 @@ def test_what_a_model_cannot_take_is_refused_before_it_is_computed(ids: list[lis
         check_inputs((IDS,), {"ids": np.array(ids, np.int64)})
 
 
-def test_an_architecture_takes_less_than_its_task_lets_in() -> None:
+def test_find_model_takes_inputs_of_architecture() -> None:
     wide = replace(IDS, below=9, longest=None)
     task, variant = replace(a_task(), inputs=(wide,)), a_variant()
-    for inputs, taken in (((IDS,), IDS), ((), wide)):  # the latter registered before that was kept
+    for inputs, taken in (((IDS,), IDS), ((), wide)):  # the second was registered before inputs were stored
         architecture = replace(an_architecture(variant.architecture), inputs=inputs)
         catalog = Catalog(
             {variant.task: task},
@@ -155,7 +155,7 @@ def test_an_architecture_takes_less_than_its_task_lets_in() -> None:
         assert find_model(catalog, variant.name, 8).inputs == (taken,)
 
 
-def test_an_input_is_blamed_in_words_without_the_insides_of_a_library() -> None:
+def test_input_failure_omits_library_internals() -> None:
     said = (
         "[ONNXRuntimeError] : 1 : FAIL : Non-zero status code returned while running Add node. Name:'x' "
         "Status Message: /src/core/element_wise_ops.h:583 void onnxruntime::BroadcastIterator::Append(ptrdiff_t, "

@@ -1,4 +1,4 @@
-"""What an instance takes of its offline queries: its slots are kept busy, and what is online is left in peace."""
+"""Tests of the pace of offline queries: slots stay busy, and online queries keep capacity."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,20 +14,20 @@ def room(pace: OfflinePace, *, now: float = NOW, online: bool = False, queued_on
     return pace.room(QueuedInputs(queued_online, queued), ENOUGH, online=online, now_s=now)
 
 
-def test_what_keeps_the_slots_busy_is_taken_and_no_more() -> None:
+def test_offline_pace_fills_slots() -> None:
     assert room(OfflinePace()) == ENOUGH + 1
     assert room(OfflinePace(), queued=ENOUGH) == 1, "the next one is read while these are computed"
     assert room(OfflinePace(), queued=ENOUGH + 1) == 0
 
 
-def test_nothing_is_taken_while_an_online_query_waits() -> None:
+def test_offline_pace_takes_none_while_online_waits() -> None:
     assert room(OfflinePace(), queued_online=1) == 0
     assert room(OfflinePace(), queued_online=1, online=True) == 0
     assert OfflinePace().look_again_s(NOW) is None, "the batch that takes it says when"
 
 
 @given(st.integers(1, 100), st.floats(0.0, 0.01))
-def test_while_online_queries_come_half_a_core_is_left_to_them(inputs: int, input_s: float) -> None:
+def test_offline_pace_leaves_half_a_core_to_online(inputs: int, input_s: float) -> None:
     pace, now, busy_s = OfflinePace(), NOW, 0.0
     while now < NOW + 10:
         if queries := room(pace, now=now, online=True):
@@ -40,7 +40,7 @@ def test_while_online_queries_come_half_a_core_is_left_to_them(inputs: int, inpu
     assert 0.4 * (now - NOW) - longest_s <= busy_s <= 0.5 * (now - NOW) + longest_s
 
 
-def test_when_they_come_no_more_nothing_is_left_of_the_pace() -> None:
+def test_offline_pace_ends_with_online_queries() -> None:
     pace = OfflinePace()
     pace.took(4, 4000, INPUT_S, online=True, now_s=NOW)
     assert room(pace, now=NOW + 0.01, online=True) == 0
@@ -50,7 +50,7 @@ def test_when_they_come_no_more_nothing_is_left_of_the_pace() -> None:
     assert room(pace, now=NOW + 0.01) > 0
 
 
-def test_large_queries_are_taken_by_the_inputs_that_they_had_lately() -> None:
+def test_offline_pace_uses_mean_inputs_of_recent_queries() -> None:
     pace = OfflinePace()
     for _ in range(100):
         pace.took(1, 32, INPUT_S, online=False, now_s=NOW)

@@ -1,4 +1,4 @@
-"""When a worker that is to be replaced leaves."""
+"""Tests of the time at which a worker leaves to be replaced."""
 
 import asyncio
 
@@ -10,11 +10,11 @@ from tests.waiting import PATIENCE_S
 from workers.replacement import Replacement
 
 ALONE_S = 0.5
-"""As long as it takes until others are asked again."""
+"""Equal to the pause between two requests to other workers."""
 
 
 class Others:
-    """Says one state after the other, and the last again and again."""
+    """Other workers that answer with these states in order, and repeat the last one."""
 
     def __init__(self, *states: TakeOver | Exception) -> None:
         self._states = iter(states)
@@ -37,7 +37,7 @@ class Others:
         ((TakeOver.WAITING, StoreUnavailable("away"), TakeOver.DRAINING, TakeOver.DONE), 4),
     ],
 )
-async def test_a_worker_leaves_once_others_serve(states: tuple[TakeOver, ...], asked: int) -> None:
+async def test_replacement_waits_until_others_take_over(states: tuple[TakeOver, ...], asked: int) -> None:
     replacement, others = Replacement(), Others(*states)
     async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as tasks:
         waiting = tasks.create_task(replacement.until_taken_over(PATIENCE_S, ALONE_S, lambda: False, others.take_over))
@@ -47,7 +47,7 @@ async def test_a_worker_leaves_once_others_serve(states: tuple[TakeOver, ...], a
     assert (others.asked, replacement.wanted, replacement.leaves) == (asked, True, False)
 
 
-async def test_a_worker_waits_for_others_no_longer_than_it_can() -> None:
+async def test_replacement_leaves_after_timeout_or_without_slots() -> None:
     for timeout_s, held_up in ((0.0, False), (PATIENCE_S, True)):
         replacement, others = Replacement(), Others(TakeOver.DRAINING)
         replacement.ask("a batch does not end")
@@ -56,7 +56,7 @@ async def test_a_worker_waits_for_others_no_longer_than_it_can() -> None:
         assert others.asked == 0
 
 
-async def test_a_broken_worker_waits_for_nobody() -> None:
+async def test_replacement_at_once_does_not_wait() -> None:
     replacement, others = Replacement(), Others(TakeOver.DRAINING)
     async with asyncio.timeout(PATIENCE_S / 2), asyncio.TaskGroup() as tasks:
         tasks.create_task(replacement.until_taken_over(PATIENCE_S, ALONE_S, lambda: False, others.take_over))

@@ -7,7 +7,7 @@ from workers.service import worker_row
 from workers.settings import WorkerSettings
 
 
-def test_a_cuda_worker_registers_as_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_worker_row_of_cuda_names_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda, "availability", lambda: Availability(True))
     monkeypatch.setattr(cuda, "device_name", lambda: "Tesla V100")
     monkeypatch.setattr(cuda, "memory_total", lambda _index=0: 16 << 30)
@@ -16,8 +16,6 @@ def test_a_cuda_worker_registers_as_its_gpu(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("hardware", [Hardware.CUDA, Hardware.NEURON])
-def test_where_the_device_cannot_be_asked_a_worker_registers_as_its_type(
-    hardware: Hardware, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_worker_row_without_device_name_uses_hardware(hardware: Hardware, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda, "availability", lambda: Availability(False, "no driver"))
     assert worker_row(WorkerSettings(hardware=hardware)).device == hardware.value

@@ -1,4 +1,4 @@
-"""An idle worker says so seldom, and speaks up as soon as there is something to say."""
+"""Tests of the times at which a worker sends its status."""
 
 import asyncio
 
@@ -17,7 +17,7 @@ async def waited_s(trigger: StatusTrigger, interval_s: float, *, idle: bool) -> 
     return clock() - began_s
 
 
-async def test_a_change_is_told_at_once() -> None:
+async def test_status_trigger_fires_at_once_after_change() -> None:
     for idle in (True, False):
         trigger = StatusTrigger()
         trigger.begin()
@@ -25,23 +25,23 @@ async def test_a_change_is_told_at_once() -> None:
         await waited_s(trigger, NEVER_S / 2, idle=idle)
 
 
-async def test_work_that_comes_is_told_after_the_short_while() -> None:
+async def test_status_trigger_fires_after_short_interval_with_work() -> None:
     trigger = StatusTrigger()
     trigger.begin()
     asyncio.get_running_loop().call_soon(trigger.work)
     assert await waited_s(trigger, 0.05, idle=True) >= 0.05
 
 
-async def test_who_is_busy_waits_the_short_while_only() -> None:
+async def test_status_trigger_waits_short_interval_if_busy() -> None:
     trigger = StatusTrigger()
     trigger.begin()
     assert await waited_s(trigger, 0.05, idle=False) >= 0.05
 
 
-async def test_who_is_idle_waits_the_long_while() -> None:
+async def test_status_trigger_waits_long_interval_if_idle() -> None:
     trigger = StatusTrigger()
     trigger.work()
-    trigger.begin()  # what came before is in the status
+    trigger.begin()  # the status contains earlier work
     waiting = asyncio.ensure_future(trigger.wait(0.01, NEVER_S, idle=True))
     assert not (await asyncio.wait({waiting}, timeout=0.3))[0]
     trigger.change()
@@ -49,5 +49,5 @@ async def test_who_is_idle_waits_the_long_while() -> None:
         await waiting
 
 
-def test_two_statuses_of_an_idle_worker_may_be_lost_before_it_is_taken_for_dead() -> None:
+def test_status_ttl_tolerates_two_lost_idle_statuses() -> None:
     assert 3 * WorkerSettings().status_idle_interval_s <= AutoscalerSettings().status_ttl_s
