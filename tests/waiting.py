@@ -1,4 +1,4 @@
-"""The one way to wait for what tells nobody: look again and again. A wait in vain says for what, and what it saw."""
+"""Waiting by polling, for conditions without an event; a timeout names the condition and the last value."""
 
 import asyncio
 import inspect
@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar, overload
 
 T = TypeVar("T")
 PATIENCE_S: Final = 60.0
-"""It only ends a wait that is in vain, so it may be long: the machine may be busy with other things."""
+"""Timeout in seconds; only a failing test reaches it, so it is long enough for a busy machine."""
 _PAUSE_S: Final = 0.02
 
 
@@ -16,15 +16,16 @@ async def until(condition: Callable[[], Awaitable[T]], timeout_s: float = PATIEN
 @overload
 async def until(condition: Callable[[], T], timeout_s: float = PATIENCE_S) -> T: ...
 async def until(condition: Callable[[], Any], timeout_s: float = PATIENCE_S) -> Any:
-    """Wait until the condition holds; returns what it returned.
+    """Wait until the condition is true; return its value.
 
-    What the condition raises ends the wait.
+    Raises:
+        AssertionError: timeout. Exceptions of the condition pass through.
     """
     return await _look(condition, bool, timeout_s, _words(condition))
 
 
 async def read_until(read: Callable[[], Awaitable[T]], holds: Callable[[T], bool], timeout_s: float = PATIENCE_S) -> T:
-    """Read again and again until what was read holds; returns it."""
+    """Read repeatedly until `holds` accepts the value; return the value."""
     return await _look(read, holds, timeout_s, _words(holds))
 
 
@@ -33,7 +34,7 @@ async def _look(read: Callable[[], Any], holds: Callable[[Any], bool], timeout_s
     limit = asyncio.timeout(timeout_s)
     try:
         async with limit:
-            while not holds(seen := await _result(read())):  # noqa: ASYNC110 - for what has no event
+            while not holds(seen := await _result(read())):  # noqa: ASYNC110 - there is no event to wait for
                 await asyncio.sleep(_PAUSE_S)
     except TimeoutError as error:
         if not limit.expired():
@@ -47,7 +48,7 @@ async def _result(found: Any) -> Any:
 
 
 def _words(condition: Callable[..., object]) -> str:
-    """The name of a function; of a lambda, which has none, the line it stands in."""
+    """Return the name of a function, or the source line of a lambda."""
     name = getattr(condition, "__name__", repr(condition))
     if name != "<lambda>":
         return name.strip("_").replace("_", " ")
@@ -55,12 +56,12 @@ def _words(condition: Callable[..., object]) -> str:
 
 
 async def until_closed(host: str, port: int) -> None:
-    """Wait until nobody listens at a port."""
+    """Wait until no server listens on a port."""
 
     async def closed() -> bool:
         try:
             _, writer = await asyncio.open_connection(host, port)
-        except ConnectionError:  # refused, or reset when it ended with this connection in its queue
+        except ConnectionError:  # refused, or reset if the server ended with this connection in its backlog
             return True
         writer.close()
         return False
