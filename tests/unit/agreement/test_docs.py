@@ -1,4 +1,4 @@
-"""What the documents speak of is there: the glossary's terms in the code, linked files, environment variables."""
+"""Tests of the documentation: the terms, files and environment variables that it names exist."""
 
 import re
 from pathlib import Path
@@ -34,19 +34,19 @@ SETTINGS: tuple[type[BaseSettings], ...] = (
 
 
 def words_of(text: str) -> str:
-    """The words of a text in lower case, identifiers taken apart."""
+    """Return the words of a text in lower case, with identifiers split into their words."""
     apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", text)
     return " ".join(re.findall(r"[a-z0-9]+", apart.lower()))
 
 
 def terms_of(glossary: str) -> list[str]:
-    """What stands in the first column of its tables; a line may define several."""
+    """Return the terms in the first column of the glossary's tables; a row may define several."""
     rows = re.findall(r"^\| ([^|]+?) \| ", glossary, re.MULTILINE)
     return [term for row in rows if row != "term" for term in row.split(", ")]
 
 
 def links_of(document: str) -> set[str]:
-    """Files that a document in Markdown links to, as it names them; code is no link."""
+    """Return the files to which a Markdown document links, as written there; links within code do not count."""
     prose = re.sub(r"^```.*?^```", "", document, flags=re.DOTALL | re.MULTILINE)
     text = re.sub(r"`[^`\n]*`", "code", prose)
     targets = re.findall(r"\]\(([^)\s]+)\)", text)
@@ -54,7 +54,7 @@ def links_of(document: str) -> set[str]:
 
 
 def variables_of(settings: type[BaseSettings]) -> set[str]:
-    """Environment variables that set its fields."""
+    """Return the environment variables that set the fields of a settings class."""
     prefix = settings.model_config.get("env_prefix", "")
     return {str(field.validation_alias or f"{prefix}{n}".upper()) for n, field in settings.model_fields.items()}
 
@@ -66,46 +66,46 @@ VARIABLES = {name for settings in SETTINGS for name in variables_of(settings)} |
 )
 
 
-def test_identifiers_are_taken_apart() -> None:
+def test_words_of_splits_identifiers() -> None:
     assert words_of("class BatchQueue: max_in_flight, HTTPServer") == "class batch queue max in flight http server"
 
 
-def test_terms_stand_in_the_first_column() -> None:
+def test_terms_of_reads_first_column() -> None:
     assert terms_of("| term | meaning |\n|---|---|\n| topic, lag | as in | Kafka |\ntext") == ["topic", "lag"]
 
 
-def test_links_name_files_and_nothing_else() -> None:
+def test_links_of_returns_files_only() -> None:
     text = "[`a`](x.md#y), ![b\nc](d/) [e](https://f.g) [h](#i) `[j](k)`\n```\n[l](m)\n```\n[n](../o)"
     assert links_of(text) == {"x.md", "d/", "../o"}
 
 
-def test_there_is_something_to_check() -> None:
+def test_documents_have_terms_and_links() -> None:
     assert len(TERMS) > 60
     assert len(PACKAGES) > 10
     assert sum(len(links_of(document.read_text())) for document in DOCUMENTS) > 50
 
 
 @pytest.mark.parametrize("term", TERMS)
-def test_a_term_of_the_glossary_is_one_of_the_code(term: str) -> None:
+def test_glossary_term_occurs_in_code(term: str) -> None:
     assert re.search(rf"\b{words_of(term)}s?\b", WORDS), "no code uses it: take it out, or use it"
 
 
-def test_a_term_is_defined_once() -> None:
+def test_glossary_defines_each_term_once() -> None:
     assert sorted(TERMS) == sorted(set(TERMS))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_linked_files_exist(document: Path) -> None:
+def test_document_links_to_existing_files(document: Path) -> None:
     assert {link for link in links_of(document.read_text()) if not (document.parent / link).exists()} == set()
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_environment_variables_are_heard_by_something(document: Path) -> None:
+def test_document_names_known_environment_variables(document: Path) -> None:
     named = {name.partition("__")[0] for name in re.findall(r"\bINFAAS_[A-Z][A-Z_]*[A-Z]\b", document.read_text())}
     assert named - VARIABLES == set()
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_files_named_in_passing_exist(document: Path) -> None:
+def test_document_names_existing_files(document: Path) -> None:
     named = re.findall(r"`([\w.-]+(?:/[\w.-]+)+\.(?:py|md|lock|json|yaml|toml))`", document.read_text())
     assert {name for name in named if not (ROOT / name).exists() and not (document.parent / name).exists()} == set()

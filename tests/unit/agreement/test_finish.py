@@ -1,4 +1,4 @@
-"""What a selector predicts is about what a worker does, however many slots an instance fills: both, simulated."""
+"""Tests of `selector.prediction.finish_s` against a simulated worker whose instance fills one or several slots."""
 
 import heapq
 import random
@@ -20,7 +20,7 @@ from workers.health import BatchMeter
 NAME = "minilm.onnx-fp32.cpu"
 LATENCY = tuple(BatchLatency(b, ms / 1e3, ms / 1e3) for b, ms in ((1, 6.5), (2, 11.2), (4, 19.7), (8, 38.4)))
 RATE = 8 / 0.0384
-"""Inputs a second that a slot computes."""
+"""Inputs per second that one slot computes."""
 HOP_S = 0.002
 STATUS_S = 0.1
 SECONDS = 20.0
@@ -43,7 +43,7 @@ class Answered(NamedTuple):
 
 
 class SimulatedWorker:
-    """A worker with one instance that fills all its slots."""
+    """Simulated worker with one instance that fills all its slots."""
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
@@ -55,7 +55,7 @@ class SimulatedWorker:
         self.meter = BatchMeter()
 
     def begin(self, now: float) -> Iterator[tuple[float, int, list[Waiting]]]:
-        """Fill the slots; yields when each batch ends, its slot, and the batch."""
+        """Fill the free slots; yield the end of each batch, its slot, and the batch."""
         while self.free and (batch := self.queue.next_batch(now, 1.0, len(self.free)).batch):
             slot = self.free.pop()
             self.computing += len(batch)
@@ -79,7 +79,7 @@ class SimulatedWorker:
 
 
 def simulate(slots: int, load: float) -> list[Answered]:
-    """Send queries at a share of what the slots compute, each with a prediction, and see when it is answered."""
+    """Send queries at a share `load` of the capacity; return the predicted and the actual time of each."""
     draw, worker, state = random.Random(slots), SimulatedWorker(slots), ClusterState(hop_s=2 * HOP_S)
     known = msgspec.structs.replace(profile(NAME), latency=LATENCY)
     state.register([TASK], [variant(NAME)], {NAME: known})
@@ -115,7 +115,7 @@ def simulate(slots: int, load: float) -> list[Answered]:
 
 @pytest.mark.parametrize("load", [0.3, 0.6, 0.8, 0.95])
 @pytest.mark.parametrize("slots", [1, 2, 4])
-def test_half_of_the_predictions_are_right_by_a_third(slots: int, load: float) -> None:
+def test_finish_prediction_median_error_below_one_third(slots: int, load: float) -> None:
     answered = simulate(slots, load)
     assert len(answered) > 0.9 * load * slots * RATE * SECONDS
     assert median(abs(one.predicted_s - one.took_s) / one.took_s for one in answered) < 1 / 3

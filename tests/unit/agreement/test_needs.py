@@ -1,4 +1,4 @@
-"""Whatever way a query comes, it may need the same."""
+"""Tests of the needs of a query: client options, CloudEvents attributes and documents have the same set."""
 
 from infaas.client.client import QueryOptions
 from schemas import headers as h
@@ -6,7 +6,7 @@ from schemas.cloudevents import ATTRIBUTES
 from schemas.documents import fields
 
 
-def test_clients_events_and_documents_know_the_same_needs() -> None:
+def test_needs_same_in_client_events_and_documents() -> None:
     assert h.NEEDS.keys() <= QueryOptions.__annotations__.keys()
     assert set(h.NEEDS.values()) <= set(ATTRIBUTES.values())
     assert fields.NEEDS.keys() == {h.DEADLINE_MS, *h.NEEDS.values()}

@@ -1,4 +1,4 @@
-"""Selector, workers and autoscaler predict the same from one profile, and more inputs never take less time."""
+"""Tests of latency predictions: selector, worker and autoscaler agree, and more inputs never take less time."""
 
 from itertools import pairwise
 
@@ -25,7 +25,7 @@ profiles = st.dictionaries(
 
 
 def registered(medians: dict[int, float], max_batch: int) -> tuple[Variant, Profile]:
-    """As measured, in the order of the batches, whether or not the medians cross."""
+    """Return a variant and a profile with these medians by batch size; larger batches may have lower medians."""
     latency = tuple(BatchLatency(batch, p50_s, 2 * p50_s) for batch, p50_s in sorted(medians.items()))
     return (
         msgspec.structs.replace(a_variant(), max_batch=max_batch),
@@ -34,7 +34,7 @@ def registered(medians: dict[int, float], max_batch: int) -> tuple[Variant, Prof
 
 
 def predictions(variant: Variant, profile: Profile) -> dict[str, LatencyModel]:
-    """By who predicts."""
+    """Return the latency model of each component by the component's name."""
     catalog = Catalog(
         tasks={variant.task: a_task(variant.task)},
         architectures={variant.architecture: an_architecture(variant.architecture, variant.task)},
@@ -53,7 +53,7 @@ def predictions(variant: Variant, profile: Profile) -> dict[str, LatencyModel]:
 
 @given(profiles, st.integers(1, 128))
 @settings(max_examples=200, deadline=None)
-def test_all_predict_the_same(medians: dict[int, float], max_batch: int) -> None:
+def test_latency_predictions_agree_across_components(medians: dict[int, float], max_batch: int) -> None:
     tables = {
         who: [model.batch_s(batch) for batch in range(MOST)]
         for who, model in predictions(*registered(medians, max_batch)).items()
@@ -64,17 +64,17 @@ def test_all_predict_the_same(medians: dict[int, float], max_batch: int) -> None
 
 @given(profiles, st.integers(1, 128))
 @settings(max_examples=200, deadline=None)
-def test_more_inputs_never_take_less(medians: dict[int, float], max_batch: int) -> None:
+def test_latency_prediction_never_decreases_with_inputs(medians: dict[int, float], max_batch: int) -> None:
     for who, model in predictions(*registered(medians, max_batch)).items():
         table = [model.batch_s(batch) for batch in range(max_batch + 1)]
         assert all(less <= more for less, more in pairwise(table)), who
         beyond = [model.batch_s(batch) for batch in range(max_batch, MOST)]
-        assert all(less <= more * (1 + 1e-12) for less, more in pairwise(beyond)), who  # sums of parts are rounded
+        assert all(less <= more * (1 + 1e-12) for less, more in pairwise(beyond)), who  # a sum of parts is rounded
 
 
 @given(profiles)
 @settings(max_examples=200, deadline=None)
-def test_the_autoscaler_ranks_by_what_is_predicted(medians: dict[int, float]) -> None:
+def test_variant_ranking_uses_predicted_latency(medians: dict[int, float]) -> None:
     variant, profile = registered(medians, 64)
     offers = {(variant.hardware, variant.runtime): CoreOffer(CorePrice(PRICE), 1)}
     candidate = rank_variants({variant.name: variant}, {variant.name: profile}, offers).candidates[variant.name]

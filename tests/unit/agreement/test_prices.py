@@ -1,4 +1,4 @@
-"""Selector, autoscaler and command line price what nobody has priced by one list."""
+"""Tests of list prices: selector, autoscaler and batch planner use the same ones if a worker has no price."""
 
 import msgspec
 import pytest
@@ -13,18 +13,18 @@ DEAREST = max(SLOT_PRICE_PER_HOUR.values())
 
 
 @pytest.mark.parametrize("hardware", [*Hardware])
-def test_only_of_a_cpu_more_cores_cost_more(hardware: Hardware) -> None:
+def test_list_price_grows_with_cores_only_for_cpu(hardware: Hardware) -> None:
     factor = 4 if hardware is Hardware.CPU else 1
     assert list_price(hardware, 4) == factor * SLOT_PRICE_PER_HOUR[hardware]
 
 
-def test_unknown_hardware_is_priced_as_the_dearest_known() -> None:
+def test_list_price_of_unknown_hardware_is_the_highest() -> None:
     assert list_price("quantum", 4) == DEAREST
 
 
 @pytest.mark.parametrize("hardware", [*Hardware, "quantum"])
 @pytest.mark.parametrize("threads", [1, 4])
-def test_selector_and_autoscaler_take_the_list_price_alike(hardware: str, threads: int) -> None:
+def test_list_price_same_in_selector_and_autoscaler(hardware: str, threads: int) -> None:
     variant = a_variant(f"mlp.onnx-fp32.{hardware}")
     priced = PricedVariant(variant, msgspec.structs.replace(a_profile(variant.name), threads=threads))
     worker = msgspec.structs.replace(
@@ -34,8 +34,8 @@ def test_selector_and_autoscaler_take_the_list_price_alike(hardware: str, thread
     assert offer.price.usd_per_hour * priced.threads == priced.price == list_price(hardware, threads)
 
 
-def test_what_takes_a_slot_costs_all_its_cores() -> None:
-    """Else what leaves a core of it idle would be cheaper than what uses both, and be preferred."""
+def test_variant_price_covers_all_cores_of_its_slot() -> None:
+    """Otherwise a variant that leaves a core of its slot idle would be cheaper than one that uses both cores."""
     variants = [a_variant(f"mlp.onnx-fp{bits}.cpu") for bits in (32, 16)]
     profiles = [msgspec.structs.replace(a_profile(one.name), threads=n) for n, one in enumerate(variants, 1)]
     worker = msgspec.structs.replace(a_worker(slots=2), threads=2, price_per_hour=0.4, runtimes=("onnx",))

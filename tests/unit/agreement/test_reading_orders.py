@@ -1,7 +1,7 @@
-"""A package's docstring says in which order to read it, and names everything that is in it.
+"""Tests of reading orders: the docstring of each package names all its modules.
 
-The form: `Reading order: first -> second (what it is for) -> third, fourth.` Between the colon and the full stop stand,
-remarks in brackets aside, the names of all modules and packages of that folder, each once, and nothing else.
+The form: `Reading order: first -> second (its purpose) -> third, fourth.` Between the colon and the full stop stand the
+names of all modules and packages of the folder, each once. Remarks in brackets are ignored.
 """
 
 import ast
@@ -22,18 +22,18 @@ _ORDER = re.compile(r"Reading order:(.*?)\.(?:\s|$)", re.DOTALL)
 
 
 def order_of(docstring: str) -> list[str]:
-    """The names that a reading order gives, as they are given."""
+    """Return the names of a reading order in its order."""
     found = _ORDER.search(re.sub(r"\([^)]*\)", "", docstring))
     return re.findall(r"\w+", found[1]) if found else []
 
 
 def modules_of(package: Path) -> list[str]:
-    """Modules and packages in the folder, which programs have a `__main__` and no more."""
+    """Return the modules of a folder, including `__main__`, and its packages."""
     files = [path.stem for path in package.glob("*.py") if path.stem != "__init__"]
     return files + [path.parent.name for path in package.glob("*/__init__.py")]
 
 
-def test_there_are_packages_to_check() -> None:
+def test_repository_has_packages_to_check() -> None:
     assert len(PACKAGES) > 14
 
 
@@ -44,12 +44,12 @@ def test_there_are_packages_to_check() -> None:
         "Reading order: a, b -> c_d -> __main__.",
     ],
 )
-def test_an_order_is_what_stands_between_colon_and_full_stop(docstring: str) -> None:
+def test_order_of_reads_from_colon_to_full_stop(docstring: str) -> None:
     assert order_of(docstring) == ["a", "b", "c_d", "__main__"]
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda path: str(path.relative_to(REPOSITORY)))
-def test_a_reading_order_names_every_module_once(package: Path) -> None:
+def test_reading_order_names_every_module_once(package: Path) -> None:
     docstring = ast.get_docstring(ast.parse((package / "__init__.py").read_text())) or ""
     named, there = Counter(order_of(docstring)), Counter(modules_of(package))
     assert sorted((named - there).elements()) == [], "named twice, or not there"

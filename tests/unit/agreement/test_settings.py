@@ -1,4 +1,4 @@
-"""Each default is said once, and what two services must assume alike is one setting that both hear."""
+"""Tests of settings: each default is defined once, and services that must agree on a value share one setting."""
 
 import inspect
 
@@ -39,26 +39,26 @@ ALL: tuple[type[BaseSettings], ...] = (*SERVICES, KafkaSettings, StoreSettings)
 
 @pytest.fixture(autouse=True)
 def nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the tests' own environment says is not a default."""
+    """Unset the variables of the environment of the tests, which would hide the defaults."""
     for kind in ALL:
         for variable in variables(kind).values():
             monkeypatch.delenv(variable, raising=False)
 
 
 def variables(kind: type[BaseSettings]) -> dict[str, str]:
-    """By field, the environment variable that sets it."""
+    """Return the environment variable of each field."""
     prefix = kind.model_config.get("env_prefix", "")
     return {n: str(field.validation_alias or f"{prefix}{n}".upper()) for n, field in kind.model_fields.items()}
 
 
-def test_unset_settings_are_what_decisions_take_for_granted() -> None:
+def test_settings_defaults_match_decision_defaults() -> None:
     assert AutoscalerSettings().limits == ScalingLimits()
     assert AutoscalerSettings().reconcile_timeouts == ReconcileTimeouts()
     assert SelectorSettings().policy_config() == PolicyConfig()
 
 
 @pytest.mark.parametrize("name", sorted(ScalingLimits.__struct_fields__))
-def test_a_limit_that_is_a_setting_reaches_the_decision(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scaling_limit_setting_reaches_the_decision(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     variable = variables(AutoscalerSettings).get(name)
     if variable is None:
         assert getattr(AutoscalerSettings().limits, name) == getattr(ScalingLimits(), name)
@@ -71,7 +71,7 @@ def test_a_limit_that_is_a_setting_reaches_the_decision(name: str, monkeypatch: 
 @pytest.mark.parametrize(
     ("variable", "name"), [("INFAAS_DEFAULT_LATENCY_S", "default_latency_s"), ("INFAAS_HOP_S", "hop_s")]
 )
-def test_what_both_assume_is_set_once_and_heard_by_both(
+def test_planning_setting_reaches_selector_and_autoscaler(
     variable: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, "0.25")
@@ -81,12 +81,12 @@ def test_what_both_assume_is_set_once_and_heard_by_both(
         assert getattr(selector.policy_config(), name) == 0.25
 
 
-def test_the_selector_assumes_the_same_hop_as_the_autoscaler() -> None:
+def test_hop_default_same_in_selector_and_autoscaler() -> None:
     assert ClusterState().hop_s == ScalingLimits().hop_s == SelectorSettings().hop_s
 
 
-def test_a_variable_belongs_to_one_class_of_settings() -> None:
-    """Two classes that declare the same variable would each have a default of their own."""
+def test_environment_variable_has_one_settings_class() -> None:
+    """Two classes that declare the same variable could have different defaults."""
     owners: dict[str, set[type]] = {}
     for kind in ALL:
         for name, variable in variables(kind).items():
@@ -95,14 +95,14 @@ def test_a_variable_belongs_to_one_class_of_settings() -> None:
     assert {variable: found for variable, found in owners.items() if len(found) > 1} == {}
 
 
-def test_services_do_not_set_alone_what_others_set_too() -> None:
-    """No own prefix for what is shared: `INFAAS_SELECTOR_DEFAULT_LATENCY_S` would be heard by the selector alone."""
+def test_planning_settings_have_no_service_prefix() -> None:
+    """A variable such as `INFAAS_SELECTOR_DEFAULT_LATENCY_S` would set the value for the selector only."""
     for kind in (SelectorSettings, AutoscalerSettings):
         for name in PlanningSettings.model_fields.keys() - ServiceSettings.model_fields.keys():
             assert variables(kind)[name] == f"INFAAS_{name.upper()}"
 
 
-def test_the_flags_of_up_default_to_its_options() -> None:
+def test_up_flags_default_to_up_options() -> None:
     options = msgspec.structs.asdict(UpOptions(home=DEFAULT_HOME))
     flags = {n: p.default for n, p in inspect.signature(up).parameters.items()}
     asked_of_the_environment = {"kafka"}
@@ -111,7 +111,7 @@ def test_the_flags_of_up_default_to_its_options() -> None:
     assert {name: flags[name] for name in shared} == {name: options[name] for name in shared}
 
 
-def test_up_defaults_to_what_the_services_default_to() -> None:
+def test_up_options_default_to_service_settings() -> None:
     options, gateway = UpOptions(home=DEFAULT_HOME), GatewaySettings()
     assert (options.gateway_host, options.gateway_port) == (gateway.host, gateway.port)
     assert KafkaSettings().bootstrap == f"{gateway.host}:{options.kafka_port}"
@@ -119,7 +119,7 @@ def test_up_defaults_to_what_the_services_default_to() -> None:
     assert options.home == AutoscalerSettings().home
 
 
-def test_a_model_the_zoo_and_the_command_line_register_alike() -> None:
+def test_registration_defaults_same_in_zoo_and_cli() -> None:
     fields = {field.name: field.default for field in msgspec.structs.fields(Registration)}
     for function in (register, register_zoo):
         defaults = {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}

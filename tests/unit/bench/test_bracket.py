@@ -1,4 +1,4 @@
-"""The search for the goodput comes close to the limit, from wherever it begins."""
+"""Tests of the search for the goodput: it comes close to the limit from any first rate."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +9,7 @@ _RATES = st.floats(2 * LOWEST, 20_000.0)
 
 
 @given(limit=_RATES, first=_RATES)
-def test_the_limit_is_found(limit: float, first: float) -> None:
+def test_rate_bracket_finds_the_limit(limit: float, first: float) -> None:
     bracket, tried = RateBracket(), list[float]()
     while (rate := next_rate(bracket, first)) is not None:
         tried.append(rate)
@@ -19,7 +19,7 @@ def test_the_limit_is_found(limit: float, first: float) -> None:
 
 
 @given(first=_RATES)
-def test_a_server_that_holds_nothing_is_given_up(first: float) -> None:
+def test_rate_bracket_ends_if_no_rate_holds(first: float) -> None:
     bracket = RateBracket()
     while (rate := next_rate(bracket, first)) is not None:
         assert rate >= min(first, LOWEST)
@@ -27,14 +27,14 @@ def test_a_server_that_holds_nothing_is_given_up(first: float) -> None:
     assert bracket.held == 0.0
 
 
-def test_each_try_lies_between_what_is_known() -> None:
+def test_next_rate_lies_within_the_bracket() -> None:
     bracket = RateBracket(held=100.0, missed=400.0)
     assert next_rate(bracket, first=1.0) == 200.0
     assert narrowed(bracket, 200.0, held=True) == RateBracket(200.0, 400.0)
     assert narrowed(bracket, 200.0, held=False) == RateBracket(100.0, 200.0)
 
 
-def test_a_rate_that_was_missed_by_chance_is_held_when_it_is_tried_again() -> None:
+def test_rate_bracket_retries_a_missed_rate() -> None:
     bracket, tried = RateBracket(), list[float]()
     while (rate := next_rate(bracket, first=100.0)) is not None:
         unlucky = rate == 135.0 and rate not in tried

@@ -1,4 +1,4 @@
-"""A campaign of hours is not ended by a fault that cannot be inflicted, and says so."""
+"""Tests of a chaos campaign: a fault that cannot be inflicted is reported and does not end the campaign."""
 
 import asyncio
 import random
@@ -31,7 +31,7 @@ async def no_process(_arena: Arena) -> None:
     raise TimeoutError("no worker came")
 
 
-async def test_a_fault_that_cannot_be_inflicted_fails_the_campaign_and_does_not_end_it(tmp_path: Path) -> None:
+async def test_inflict_reports_a_fault_that_raises(tmp_path: Path) -> None:
     ledger = Ledger()
     site = cast("Site", SimpleNamespace(memory_mib=dict, system=SimpleNamespace(home=tmp_path)))
     arena = Arena(site=site, ledger=ledger, rng=random.Random(1), run="run", stop_s=0.0, outage_s=0.0)
@@ -43,7 +43,7 @@ async def test_a_fault_that_cannot_be_inflicted_fails_the_campaign_and_does_not_
     assert not report(found).passed
 
 
-async def test_fault_that_missed_its_target_fails_the_campaign(tmp_path: Path) -> None:
+async def test_inflict_reports_a_fault_that_missed_its_target(tmp_path: Path) -> None:
     ledger = Ledger()
     site = cast("Site", SimpleNamespace(memory_mib=dict, system=SimpleNamespace(home=tmp_path)))
     arena = Arena(site=site, ledger=ledger, rng=random.Random(1), run="run", stop_s=0.0, outage_s=0.0)

@@ -1,4 +1,4 @@
-"""Which cascade is compared with which single variant."""
+"""Tests of `choose_pair`: the cascade and the single variant that the benchmark compares."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def one(name: str, accuracy: float, seconds: float, runtime: str = "onnx") -> Pr
 SINGLES = (one("small", 0.8, 0.001), one("int8", 0.872, 0.004), one("fp32", 0.875, 0.008))
 
 
-def test_the_cheapest_of_each_kind_within_a_point_are_compared() -> None:
+def test_choose_pair_takes_cheapest_within_one_point() -> None:
     cascades = (
         one("low", 0.85, 0.0015, "cascade"),
         one("mid", 0.865, 0.002, "cascade"),
@@ -25,6 +25,6 @@ def test_the_cheapest_of_each_kind_within_a_point_are_compared() -> None:
     assert (cascade.variant, single.variant) == ("mid", "int8")
 
 
-def test_without_a_cascade_as_accurate_there_is_nothing_to_compare() -> None:
+def test_choose_pair_needs_an_accurate_cascade() -> None:
     with pytest.raises(OperatorError, match="no cascade"):
         choose_pair((*SINGLES, one("low", 0.8, 0.001, "cascade")))

@@ -1,4 +1,4 @@
-"""Ids that were answered are known for as long as a campaign lasts, and take next to no room."""
+"""Tests of `ClosedIds`: a compact set of the query ids that were answered."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +13,7 @@ _IDS = st.one_of(
 
 
 @given(st.lists(_IDS, max_size=60), st.lists(_IDS, max_size=20))
-def test_it_is_a_set(added: list[str], others: list[str]) -> None:
+def test_closed_ids_behave_as_a_set(added: list[str], others: list[str]) -> None:
     closed = ClosedIds()
     for query_id in added:
         closed.add(query_id)
@@ -21,7 +21,7 @@ def test_it_is_a_set(added: list[str], others: list[str]) -> None:
     assert [query_id in closed for query_id in (*added, *others)] == [True] * len(added) + [x in added for x in others]
 
 
-def test_a_million_ids_of_a_client_take_a_byte_each() -> None:
+def test_closed_ids_use_less_than_two_bytes_per_id() -> None:
     closed = ClosedIds()
     for number in range(1_000_000):
         closed.add(f"run-http-{number}")

@@ -1,4 +1,4 @@
-"""Who is measured on what: mixes have one peer at most, and ours by task alone."""
+"""Tests of the trials that the peer benchmark selects for each workload."""
 
 from bench.peers import ours
 from bench.peers.__main__ import Wanted
@@ -10,13 +10,13 @@ def wanted(*names: str) -> Wanted:
     return Wanted([WORKLOADS[name] for name in names], list(PEERS.values()), ours=True)
 
 
-def test_all_are_measured_on_a_plain_workload() -> None:
+def test_trials_of_plain_workload_include_all_servers() -> None:
     assert [peer.name for peer, _workload in wanted("S").of_peers] == list(PEERS)
     assert [way for way, _workload in wanted("S").of_ours()] == list(ours.WAYS)
     assert [way for way, _workload in wanted("S").of_ours(turned=True)] == list(reversed(ours.WAYS))
 
 
-def test_a_mix_is_served_by_one_peer_and_asked_by_task() -> None:
+def test_trials_of_mix_use_one_peer_and_tasks() -> None:
     mixes = wanted("sentiment mix", "mnist mix")
     assert [(peer.name, workload.name) for peer, workload in mixes.of_peers] == [("triton", "sentiment mix")]
     assert [(way, workload.name) for way, workload in mixes.of_ours()] == [
@@ -27,7 +27,7 @@ def test_a_mix_is_served_by_one_peer_and_asked_by_task() -> None:
     assert mixes.of_ours(turned=True) == mixes.of_ours(), "a cascade that is found is there for all that come after it"
 
 
-def test_each_accuracy_of_a_mix_is_asked_alike() -> None:
+def test_task_requests_have_equal_count_per_accuracy() -> None:
     mix = WORKLOADS["mnist mix"]
     asked = [request.headers["infaas-min-accuracy"] for request in ours.task_requests(mix)]
     assert {accuracy: asked.count(accuracy) for accuracy in asked} == {"0.98": len(mix.inputs), "0.9": len(mix.inputs)}

@@ -1,4 +1,4 @@
-"""Messages of HTTP as the compiled client sends and keeps them."""
+"""Tests of the HTTP messages that the compiled load client sends and stores."""
 
 import pytest
 
@@ -8,7 +8,7 @@ PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-Name: a: b\r\n\r\nhello"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2;x=y\r\nlo\r\n0\r\n\r\n"
 
 
-def test_a_request_carries_its_length() -> None:
+def test_http_request_has_content_length() -> None:
     message = HttpRequest("/v2/infer", {"Content-Type": "text/plain"}, b"\x00\r\n\r\n").message()
     head, _, body = message.partition(b"\r\n\r\n")
     assert head.split(b"\r\n") == [
@@ -21,20 +21,20 @@ def test_a_request_carries_its_length() -> None:
 
 
 @pytest.mark.parametrize("message", [PLAIN, CHUNKED])
-def test_a_body_is_read_by_length_and_in_chunks(message: bytes) -> None:
+def test_parse_answer_reads_length_and_chunks(message: bytes) -> None:
     assert parse_answer(message).body == b"hello"
 
 
-def test_names_of_headers_are_in_lower_case_and_values_whole() -> None:
+def test_parse_answer_lowers_header_names() -> None:
     assert parse_answer(PLAIN).headers == {"content-length": "5", "x-name": "a: b"}
 
 
-def test_samples_are_told_apart_by_their_lengths() -> None:
+def test_read_samples_splits_by_length() -> None:
     content = b"".join(b"%d %d\n%b" % (number, len(text), text) for number, text in ((0, PLAIN), (3, CHUNKED)))
     first, second = read_samples(content)
     assert first == SampledAnswer(0, RawAnswer({"content-length": "5", "x-name": "a: b"}, b"hello"))
     assert (second.request, second.answer.body) == (3, b"hello")
 
 
-def test_a_run_without_answers_has_no_samples() -> None:
+def test_read_samples_of_empty_content() -> None:
     assert list(read_samples(b"")) == []

@@ -1,4 +1,4 @@
-"""The books of a campaign: every id is judged by what its client was told."""
+"""Tests of the ledger of a chaos campaign: each query id gets one outcome."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from bench.chaos.ledger import NO_ANSWER, OK, Ledger
 
 
-def test_what_nobody_answers_is_lost_unless_its_dead_letter_says_why() -> None:
+def test_ledger_lost_excludes_dead_letters() -> None:
     ledger = Ledger()
     for query_id in ("answered", "silent", "buried", "in vain"):
         ledger.ask("library", query_id, 1.0)
@@ -18,7 +18,7 @@ def test_what_nobody_answers_is_lost_unless_its_dead_letter_says_why() -> None:
     assert ledger.dead_letters == {"buried": "undecodable"}
 
 
-def test_a_second_answer_is_shown_twice_but_to_readers_of_the_log_only_repeated() -> None:
+def test_ledger_separates_repeats_from_second_answers() -> None:
     ledger = Ledger()
     ledger.ask("library", "a", 1.0)
     ledger.ask("kafka", "b", 1.0)
@@ -29,7 +29,7 @@ def test_a_second_answer_is_shown_twice_but_to_readers_of_the_log_only_repeated(
     assert (ledger.shown_twice, ledger.repeated, ledger.lost()) == (["a"], 1, 0)
 
 
-def test_an_answered_dead_letter_is_answered() -> None:
+def test_ledger_answer_replaces_dead_letter() -> None:
     ledger = Ledger()
     ledger.ask("kafka", "a", 1.0)
     ledger.bury("a", "odd")
@@ -37,7 +37,7 @@ def test_an_answered_dead_letter_is_answered() -> None:
     assert (ledger.dead_letters, ledger.lost(), ledger.repeated) == ({}, 0, 0)
 
 
-def test_only_what_was_asked_after_a_fault_tells_that_answers_flow() -> None:
+def test_ledger_first_answer_ignores_earlier_queries() -> None:
     ledger = Ledger()
     ledger.ask("http", "before", 1.0)
     ledger.close("before", OK, 5.0)
@@ -58,7 +58,7 @@ def test_only_what_was_asked_after_a_fault_tells_that_answers_flow() -> None:
         max_size=40,
     )
 )
-def test_every_id_is_counted_once(steps: list[tuple[str, str]]) -> None:
+def test_ledger_counts_every_id_once(steps: list[tuple[str, str]]) -> None:
     ledger, asked = Ledger(), set[str]()
     for query_id, step in steps:
         if step == "ask" and query_id not in asked:

@@ -1,4 +1,4 @@
-"""Peers: what one is asked is what its script reads, and an answer that is another query's is found."""
+"""Tests of the peer servers: requests, scripts, configuration, and the check of their answers."""
 
 import json
 from contextlib import nullcontext
@@ -27,7 +27,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OnnxModel:
     return OnnxModel(PeerSettings())
 
 
-def test_a_script_answers_what_the_model_says_alone_and_in_a_batch(model: OnnxModel, tmp_path: Path) -> None:
+def test_onnx_model_answers_alone_and_in_batches(model: OnnxModel, tmp_path: Path) -> None:
     bodies = [raw_body(inputs) for inputs in SMALL.inputs]
     reference = reference_outputs(SMALL, model_file(SMALL, tmp_path))
     for answers in ([model.answer(body) for body in bodies], model.answer_all(bodies), model.answer_all(bodies[:1])):
@@ -35,7 +35,7 @@ def test_a_script_answers_what_the_model_says_alone_and_in_a_batch(model: OnnxMo
             np.testing.assert_allclose(raw_output(answer), expected, atol=SMALL.tolerance)
 
 
-def test_an_answer_to_another_query_is_found(tmp_path: Path) -> None:
+def test_reference_check_finds_swapped_answers(tmp_path: Path) -> None:
     reference = reference_outputs(SMALL, model_file(SMALL, tmp_path))
     check = reference_check(SMALL, reference, lambda answer: raw_output(answer.body))
     right = [SampledAnswer(at, RawAnswer({}, expected.tobytes())) for at, expected in enumerate(reference)]
@@ -58,7 +58,7 @@ def test_an_answer_to_another_query_is_found(tmp_path: Path) -> None:
     ],
     ids=["alone", "in a batch", "in another batch", "another query's", "of no batch", "no number"],
 )
-def test_an_answer_may_be_what_it_is_in_a_batch_and_nothing_else(answer: tuple[float, float], is_right: bool) -> None:
+def test_reference_check_accepts_answers_of_its_batches(answer: tuple[float, float], is_right: bool) -> None:
     reference = [np.array([(1.0, 0.0), (2.5, -1.5)], np.float32), np.array([(3.4, -2.4)], np.float32)]
     check = reference_check(INT8_MIX, reference, lambda answer: np.frombuffer(answer.body, np.float32)[None])
     sample = SampledAnswer(0, RawAnswer({}, np.array(answer, np.float32).tobytes()))
@@ -66,7 +66,7 @@ def test_an_answer_may_be_what_it_is_in_a_batch_and_nothing_else(answer: tuple[f
         check([sample])
 
 
-def test_what_int8_says_in_batches_is_known(tmp_path: Path) -> None:
+def test_reference_outputs_of_int8_cover_batches(tmp_path: Path) -> None:
     int8 = Workload("int8", (SMALL.architecture, INT8), objective_ms=50, accuracies=(0.9,), heavy=False)
     reference = reference_outputs(int8, model_file(int8, tmp_path))
     assert {answers.shape for answers in reference} == {(9, 10)}, "alone and in eight batches"
@@ -75,7 +75,7 @@ def test_what_int8_says_in_batches_is_known(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in PEERS if name != "triton"])
-def test_all_tensors_are_in_what_a_peer_is_asked(name: str, tmp_path: Path) -> None:
+def test_peer_request_contains_all_tensors(name: str, tmp_path: Path) -> None:
     inputs = SMALL.inputs[0]
     request = PEERS[name].request(inputs)
     raw = raw_body(inputs)
@@ -83,7 +83,7 @@ def test_all_tensors_are_in_what_a_peer_is_asked(name: str, tmp_path: Path) -> N
     assert len(raw) <= len(request.body) < 1.5 * len(raw)
 
 
-def test_triton_is_asked_by_the_binary_extension() -> None:
+def test_triton_request_uses_binary_extension() -> None:
     inputs = SMALL.inputs[0]
     request = PEERS["triton"].request(inputs)
     asked = decode_request(request.body, int(request.headers["inference-header-content-length"]))
@@ -91,7 +91,7 @@ def test_triton_is_asked_by_the_binary_extension() -> None:
     np.testing.assert_array_equal(asked.inputs["input"], inputs["input"])
 
 
-def test_tritons_configuration_has_the_settings(tmp_path: Path) -> None:
+def test_triton_configuration_has_the_settings(tmp_path: Path) -> None:
     python = tmp_path / "bin" / "python"
     server = tmp_path / "lib" / "python3.11" / "site-packages" / "pytriton" / "tritonserver"
     (server / "backends" / "python").mkdir(parents=True)
@@ -106,7 +106,7 @@ def test_tritons_configuration_has_the_settings(tmp_path: Path) -> None:
     assert json.loads(launch.environment[VARIABLE])["file"] == str(served.file)
 
 
-def test_settings_are_said_in_words() -> None:
+def test_server_settings_as_text() -> None:
     assert str(ServerSettings(workers=0)) == "no workers"
     assert str(ServerSettings(workers=1)) == "1 worker"
     assert str(ServerSettings(max_batch=16, batch_wait_ms=0.5)) == "2 workers, batches up to 16 after 0.5 ms"

@@ -1,4 +1,4 @@
-"""The figures of a run are ratios of its own trials, and the table has all that are kept."""
+"""Tests of the peer benchmark's report: figures are ratios of two trials of a run, and the table lists kept trials."""
 
 import pytest
 
@@ -23,7 +23,7 @@ def trial(server: str, workload: str, goodput: float, accepted: float = 0.0, in_
     )
 
 
-def test_a_figure_is_a_ratio_of_two_trials() -> None:
+def test_figures_of_returns_ratio_of_two_trials() -> None:
     figures = {
         each.name: each for each in figures_of([trial(ours.BY_HTTP, "S", 1500.0), trial("mlserver", "S", 1000.0)])
     }
@@ -31,23 +31,23 @@ def test_a_figure_is_a_ratio_of_two_trials() -> None:
     assert (figure.value, figure.baseline, figure.ratio, figure.passed) == (1500.0, 1000.0, 1.5, True)
 
 
-def test_the_mnist_mix_is_compared_with_the_model_that_is_accurate_enough() -> None:
+def test_figures_of_mnist_mix_use_accurate_enough_model() -> None:
     (figure,) = figures_of([trial(ours.BY_TASK, "mnist mix", 1000.0), trial("mlserver", "S", 1000.0)])
     assert (figure.ratio, figure.passed) == (1.0, False)
 
 
-def test_the_floor_is_a_bare_program_that_answers_through_a_broker() -> None:
+def test_figures_of_include_floor_of_bare_kafka_program() -> None:
     figures = figures_of([trial(ours.BY_HTTP, "H", 900.0), trial("bare-kafka", "H", 1000.0)])
     floor = figures[0]
     assert (floor.name, floor.ratio) == ("H goodput by HTTP, pinned, over a bare program's by Kafka", 0.9)
 
 
-def test_what_was_not_measured_has_no_figure() -> None:
+def test_figures_of_skip_unmeasured_pairs() -> None:
     assert figures_of([trial("triton", "S", 1500.0), trial("mosec", "H", 1000.0)]) == []
 
 
 @pytest.mark.parametrize(("in_time", "accepted", "passed"), [(0.96, 950.0, True), (0.94, 950.0, False)])
-def test_beyond_the_goodput_what_is_accepted_must_be_in_time(in_time: float, accepted: float, passed: bool) -> None:
+def test_figures_of_overload_need_accepted_in_time(in_time: float, accepted: float, passed: bool) -> None:
     share, load, goodput = figures_of([trial(ours.BY_HTTP, "S", 1000.0, accepted, in_time)])
     assert share.value == pytest.approx(100 * in_time)
     assert share.passed is passed
@@ -55,7 +55,7 @@ def test_beyond_the_goodput_what_is_accepted_must_be_in_time(in_time: float, acc
     assert goodput.value == pytest.approx(accepted * in_time)
 
 
-def test_the_table_has_the_brokers_cpu_apart() -> None:
+def test_trial_table_separates_broker_cpu() -> None:
     kept = [KeptTrial(trial(ours.BY_HTTP, "S", 1234.0, 1200.0, 0.95), "abc1234", "2026-01-02", "2 cores")]
     row = trial_table(kept).splitlines()[2]
     assert "| S | ours by HTTP, pinned | 2 workers | 1,234 |" in row

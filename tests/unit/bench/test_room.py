@@ -1,11 +1,11 @@
-"""A campaign of hours keeps the ends of its logs, and nothing else of the system is touched for that."""
+"""Tests of the disk space of a chaos campaign: long logs keep their ends, and all other files stay unchanged."""
 
 from pathlib import Path
 
 from bench.chaos.room import cut_logs, disk_mib
 
 
-def test_a_log_that_is_written_meanwhile_keeps_its_end(tmp_path: Path) -> None:
+def test_cut_logs_keeps_end_of_open_log(tmp_path: Path) -> None:
     segment = tmp_path / "kafka" / "data" / "topic-0" / "00000000000000000000.log"
     short, long = tmp_path / "logs" / "selector-0.log", tmp_path / "logs" / "worker-0.log"
     for path in (segment, short, long):

@@ -1,4 +1,4 @@
-"""A trial finds what a server can do, and says what became of more."""
+"""Tests of `measure_trial`: the goodput of a server, and its behaviour under overload."""
 
 import os
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ DURATIONS = Durations(closed_s=1.0, step_s=10.0, overload_s=10.0)
 
 
 class Capacity:
-    """A load on a server that answers so many queries a second, all in time, and refuses the others."""
+    """Load on a server that answers `limit` queries a second and refuses others; at first half of them if moody."""
 
     def __init__(self, limit: float, moody: bool = False) -> None:
         self.limit = limit
@@ -48,31 +48,31 @@ async def measured(load: Capacity, check: Sequence[SampledAnswer] | None = None)
 
 
 @pytest.mark.parametrize("moody", [False, True])
-async def test_the_goodput_is_found_though_a_step_may_fail(moody: bool) -> None:
+async def test_measure_trial_finds_goodput_despite_failed_steps(moody: bool) -> None:
     trial = await measured(Capacity(1000.0, moody))
     assert 1000.0 / PRECISION <= trial.goodput <= 1000.0 * 1.02
     assert [loop.rate for loop in trial.closed] == [1000.0] * 3
     assert trial.client_cpu_ms == pytest.approx(100.0 / (10 * trial.goodput), rel=0.02)
 
 
-async def test_what_is_refused_beyond_it_is_not_accepted() -> None:
+async def test_measure_trial_overload_excludes_refused() -> None:
     trial = await measured(Capacity(1000.0))
     assert trial.overload_accepted == pytest.approx(1000.0, rel=0.01)
     assert trial.goodput * OVERLOAD > trial.overload_accepted
     assert trial.overload_in_time == 1.0
 
 
-async def test_a_wrong_answer_ends_it() -> None:
+async def test_measure_trial_raises_for_wrong_answer() -> None:
     with pytest.raises(RuntimeError, match="wrong"):
         await measured(Capacity(1000.0), check=[])
 
 
-async def test_a_server_that_answers_nothing_in_time_is_said_so() -> None:
+async def test_measure_trial_raises_if_no_rate_is_in_time() -> None:
     with pytest.raises(RuntimeError, match="answers no rate in time"):
         await measured(Capacity(0.0))
 
 
-async def test_of_several_rounds_the_median_is_kept_and_all_are_told() -> None:
+async def test_median_trial_lists_all_rounds() -> None:
     fast, slow, middle, slower = [await measured(Capacity(limit)) for limit in (4000.0, 1000.0, 2000.0, 500.0)]
     assert median_trial([fast, slow, middle]) == replace(middle, rounds=[slow.goodput, middle.goodput, fast.goodput])
     assert median_trial([fast, slow, middle, slower]).goodput == slow.goodput

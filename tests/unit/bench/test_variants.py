@@ -1,4 +1,4 @@
-"""The page about the zoo's variants."""
+"""Tests of the page about the zoo's variants."""
 
 from msgspec.structs import replace
 
@@ -9,7 +9,7 @@ from schemas.rows.catalog import VariantState
 from tests.store_rows import a_profile, a_variant
 
 
-def test_the_fastest_of_equal_accuracy_stands_beside_the_model_as_registered() -> None:
+def test_page_compares_fastest_variant_with_registered_model() -> None:
     rows = {"mlp.onnx-fp32.cpu": (0.9, 4.0), "mlp.onnx-int8.cpu": (0.895, 1.0), "mlp.onnx-int4.cpu": (0.8, 0.5)}
     variants = [replace(a_variant(name), max_batch=16) for name in rows]
     profiles = {

@@ -1,4 +1,4 @@
-"""What the client's distribution is made of, and how modules are renamed."""
+"""Tests of the build of the client's distribution: its modules, dependencies and renamed imports."""
 
 import ast
 import sys
@@ -13,14 +13,14 @@ ROOT = Path(__file__).parents[3]
 PROJECT = tomllib.loads((ROOT / "client" / "pyproject.toml").read_text())["project"]
 
 
-def test_the_library_imports_nothing_but_itself_and_its_dependencies() -> None:
+def test_client_imports_only_declared_dependencies() -> None:
     named = {text.partition(">=")[0].partition("[")[0].replace("-", "_") for text in PROJECT["dependencies"]}
-    brought = {"cramjam", "pydantic"}  # by aiokafka's extras, and by pydantic-settings
+    brought = {"cramjam", "pydantic"}  # dependencies of aiokafka's extras and of pydantic-settings
     assert _imported(needed_modules(ROOT)) == named | brought
     assert len(named) <= 7, "few"
 
 
-def test_it_needs_no_later_version_of_a_dependency_than_the_application() -> None:
+def test_client_dependencies_not_newer_than_application() -> None:
     ours = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     versions = {text.partition(">=")[0]: text.partition(">=")[2].partition(",")[0] for text in ours}
     for text in PROJECT["dependencies"]:
@@ -29,7 +29,7 @@ def test_it_needs_no_later_version_of_a_dependency_than_the_application() -> Non
         assert tuple(map(int, least.split("."))) <= tuple(map(int, versions[name].split("."))), text
 
 
-def test_imports_are_renamed_where_they_stand(tmp_path: Path) -> None:
+def test_with_renamed_imports_keeps_positions(tmp_path: Path) -> None:
     module = tmp_path / "module.py"
     module.write_text(
         '"""Says schemas.errors, and from schemas import nothing."""\n'
@@ -56,14 +56,14 @@ def test_imports_are_renamed_where_they_stand(tmp_path: Path) -> None:
     ]
 
 
-def test_what_cannot_be_renamed_in_its_place_fails_the_build(tmp_path: Path) -> None:
+def test_with_renamed_imports_rejects_plain_import(tmp_path: Path) -> None:
     module = tmp_path / "module.py"
     module.write_text("import broker.clock\n")
     with pytest.raises(ValueError, match=r"module\.py:1: write `from \.\.\. import`"):
         with_renamed_imports(module)
 
 
-def test_what_is_not_for_the_library_fails_the_build(tmp_path: Path) -> None:
+def test_needed_modules_rejects_service_imports(tmp_path: Path) -> None:
     for name, text in {"infaas/client": "from store.pool import Pool\n", "store": ""}.items():
         folder = tmp_path / name
         folder.mkdir(parents=True)
@@ -74,7 +74,7 @@ def test_what_is_not_for_the_library_fails_the_build(tmp_path: Path) -> None:
 
 
 def _imported(modules: dict[str, Path]) -> set[str]:
-    """Top-level packages of others that these modules import."""
+    """Return the top-level packages of other distributions that these modules import."""
     found = set[str]()
     for path in modules.values():
         for node in ast.walk(ast.parse(path.read_text())):

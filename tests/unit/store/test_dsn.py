@@ -1,4 +1,4 @@
-"""Passwords in a DSN: not shown, and not quoted by what cannot read it."""
+"""Tests of passwords in a DSN: they are not shown, and errors do not quote them."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from store.dsn import checked_dsn, has_password, without_password
         ("postgres://ann:hu@sh@db/infaas", "postgres://ann@db/infaas"),
     ],
 )
-def test_a_password_is_not_shown(dsn: str, shown: str) -> None:
+def test_without_password_removes_passwords(dsn: str, shown: str) -> None:
     assert without_password(dsn) == shown
     assert has_password(dsn)
     assert not has_password(shown)
@@ -25,18 +25,18 @@ def test_a_password_is_not_shown(dsn: str, shown: str) -> None:
 
 
 @pytest.mark.parametrize("dsn", ["postgresql://db/infaas", "postgresql://ann@[::1]:5432/infaas", "postgresql:///x"])
-def test_what_holds_none_stays_as_it_is(dsn: str) -> None:
+def test_without_password_keeps_other_dsn(dsn: str) -> None:
     assert (without_password(dsn), has_password(dsn), checked_dsn(dsn)) == (dsn, False, dsn)
 
 
 @pytest.mark.parametrize("dsn", ["postgresql://ann:hush/x@db/infaas", "postgresql://db:hush/infaas"])
-def test_what_cannot_be_read_is_not_quoted(dsn: str) -> None:
+def test_checked_dsn_does_not_quote_unreadable_dsn(dsn: str) -> None:
     with pytest.raises(OperatorError, match="INFAAS_POSTGRES") as caught:
         checked_dsn(dsn)
     assert "hush" not in str(caught.value)
 
 
-def test_a_file_of_passwords_that_is_not_used_is_named(tmp_path: Path) -> None:
+def test_checked_dsn_rejects_unusable_passfile(tmp_path: Path) -> None:
     file = tmp_path / "pgpass"
     dsn = f"postgresql://ann@db/infaas?passfile={file}"
     with pytest.raises(OperatorError, match="is not a file"):

@@ -1,4 +1,4 @@
-"""Queries and migrations, read from their files."""
+"""Tests of the queries and migrations, as read from their files."""
 
 from importlib.resources import files
 
@@ -9,11 +9,11 @@ from store.sql import load_queries
 from store.version import HEAD
 
 
-def test_the_version_services_ask_for_is_the_newest_migration() -> None:
+def test_head_version_is_newest_migration() -> None:
     assert ScriptDirectory.from_config(migrations()).get_current_head() == HEAD
 
 
-def test_every_query_has_a_name_and_a_purpose() -> None:
+def test_load_queries_reads_every_file() -> None:
     for file in files("store").joinpath("queries").iterdir():
         queries = load_queries(file.name.removesuffix(".sql"))
         assert queries

@@ -1,4 +1,4 @@
-"""Whether dependencies were audited, and what was found, are two things."""
+"""Tests of the dependency audit: an audit that was not done differs from a clean one."""
 
 import json
 
@@ -21,14 +21,14 @@ UNKNOWN = {"name": "ours", "skip_reason": "not found"}
         ([BAD, UNKNOWN], VULNERABLE, "bad 2"),
     ],
 )
-def test_a_report_says_what_is_known(dependencies: list[object], code: int, words: str) -> None:
+def test_verdict_covers_vulnerable_and_unknown_packages(dependencies: list[object], code: int, words: str) -> None:
     found, lines = verdict(json.dumps({"dependencies": dependencies, "fixes": []}), "")
     assert (found, len(lines)) == (code, 1)
     assert words in lines[0]
 
 
 @pytest.mark.parametrize("report", ["", "{}", "[]", "not JSON", '{"dependencies": 1}'])
-def test_no_report_is_no_verdict(report: str) -> None:
+def test_verdict_without_report_is_not_done(report: str) -> None:
     code, lines = verdict(report, "a traceback\nConnectionError: no route to pypi.org\n")
     assert (code, lines) == (
         NOT_DONE,

@@ -1,4 +1,4 @@
-"""The linter of the house, on small trees that break one rule each."""
+"""Tests of the house linter on small trees that break one rule each."""
 
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_tidy_tree_passes_and_tells_its_figures(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_lint_house_passes_and_prints_figures(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--root", str(tree), "--figures"]) == 0
     printed = capsys.readouterr()
     assert printed.out.startswith(
@@ -61,7 +61,9 @@ def test_a_tidy_tree_passes_and_tells_its_figures(tree: Path, capsys: pytest.Cap
         ("".join(_function(name, 9) for name in "abcd"), "the median function has 9 lines, more than 8"),
     ],
 )
-def test_what_breaks_a_rule_is_named(tree: Path, capsys: pytest.CaptureFixture[str], text: str, complaint: str) -> None:
+def test_lint_house_names_the_broken_rule(
+    tree: Path, capsys: pytest.CaptureFixture[str], text: str, complaint: str
+) -> None:
     _write(tree, "shop/more.py", text)
     assert main(["--root", str(tree)]) == 1
     (line,) = capsys.readouterr().err.splitlines()
@@ -78,22 +80,22 @@ def test_what_breaks_a_rule_is_named(tree: Path, capsys: pytest.CaptureFixture[s
         (".venv/lib/things.py", GOOD),
     ],
 )
-def test_what_is_within_the_rules_passes(tree: Path, name: str, text: str) -> None:
+def test_lint_house_accepts_limits_and_exceptions(tree: Path, name: str, text: str) -> None:
     _write(tree, name, text)
     assert main(["--root", str(tree)]) == 0
 
 
 @pytest.mark.parametrize("sentence", ["Of one selector.", "As the protocol.", "By task: what was asked.", "Bytes."])
-def test_a_fragment_is_suspected(sentence: str) -> None:
+def test_is_fragment_detects_fragments(sentence: str) -> None:
     assert is_fragment(sentence)
 
 
 @pytest.mark.parametrize("sentence", ["Load counted by one selector.", "Whether it is ready.", "Bypasses the cache."])
-def test_a_sentence_is_not(sentence: str) -> None:
+def test_is_fragment_accepts_sentences(sentence: str) -> None:
     assert not is_fragment(sentence)
 
 
-def test_fragments_are_listed_wherever_they_document_something(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_lint_house_lists_fragments_of_attributes(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _write(tree, "shop/more.py", 'class Row:\n    """One row."""\n\n    size: int\n    """Of the row. Always."""\n')
     assert main(["--root", str(tree), "--docstrings"]) == 0
     assert "shop/more.py:5: Of the row.\n" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Files that only other people's programs read: what they name is there, so that they do not rot unseen."""
+"""Tests of files that only foreign programs read: the commands, tools and make targets that they name exist."""
 
 import json
 import os
@@ -22,7 +22,7 @@ def _verbs_named(text: str) -> set[str]:
     return set(re.findall(r"\bmake ([a-z-]+)", text))
 
 
-def test_every_hook_runs_a_tool_of_this_checkout() -> None:
+def test_hooks_run_tools_of_the_checkout() -> None:
     (repo,) = _yaml(".pre-commit-config.yaml")["repos"]
     assert repo["repo"] == "local", "nothing is downloaded"
     for hook in repo["hooks"]:
@@ -31,7 +31,7 @@ def test_every_hook_runs_a_tool_of_this_checkout() -> None:
         assert all((ROOT / word).is_file() for word in words if word.endswith(".py")), hook["id"]
 
 
-def test_the_workflow_runs_what_everyone_can_run() -> None:
+def test_workflow_runs_the_local_ci_script() -> None:
     (job,) = _yaml(".github/workflows/ci.yml")["jobs"].values()
     commands = [step["run"] for step in job["steps"] if "run" in step]
     assert commands == [".ci/run"]
@@ -39,21 +39,21 @@ def test_the_workflow_runs_what_everyone_can_run() -> None:
     assert _verbs_named((ROOT / commands[0]).read_text()) <= VERBS
 
 
-def test_the_container_sets_itself_up() -> None:
+def test_devcontainer_runs_make_setup() -> None:
     container = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text())
     assert _verbs_named(container["postCreateCommand"]) == {"setup"} <= VERBS
     assert any(feature.endswith("java:1") and asked["installMaven"] for feature, asked in container["features"].items())
 
 
 @pytest.mark.parametrize("path", ["CONTRIBUTING.md", ".github/PULL_REQUEST_TEMPLATE.md"])
-def test_the_verbs_that_are_asked_of_contributors_exist(path: str) -> None:
+def test_contributor_pages_name_existing_make_targets(path: str) -> None:
     named = _verbs_named((ROOT / path).read_text())
     assert named
     assert named <= VERBS
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
-def test_forms_of_issues_are_whole(form: Path) -> None:
+def test_issue_form_is_complete(form: Path) -> None:
     content = yaml.safe_load(form.read_text())
     if form.name == "config.yml":
         assert content["blank_issues_enabled"]

@@ -1,4 +1,4 @@
-"""What registering the zoo asks for."""
+"""Tests of `register_zoo`: its registrations and the files that it prepares."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +17,7 @@ from tests.model_files import Quiet
 from zoo.register import labelled_files, register_zoo
 
 
-def test_files_that_are_there_are_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_labelled_files_are_reused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = labelled_files("digits", tmp_path)
     assert zoo_files("digits", tmp_path) == files
     read = list[str]()
@@ -29,7 +29,7 @@ def test_files_that_are_there_are_not_made_again(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("all_variants", [False, True])
-async def test_only_what_is_worth_it_is_made_unless_all_is_asked_for(
+async def test_register_zoo_limits_variants_by_default(
     all_variants: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Registration] = []

@@ -1,4 +1,4 @@
-"""The zoo's labelled data: shapes as the models want them, and no input on both sides of the split."""
+"""Tests of the zoo's labelled data: shapes, split, encoded inputs, and accuracy of the shipped models."""
 
 import numpy as np
 import pytest
@@ -21,14 +21,14 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("task", samples.ALL_TASKS)
-def test_labelled_inputs_have_the_shape_and_number_documented(task: str) -> None:
+def test_labelled_inputs_have_documented_shape(task: str) -> None:
     inputs, labels = samples.labelled(task)
     assert labels.shape == SHAPES[task][:1]
     assert {array.shape for array in inputs.values()} == {SHAPES[task]}
 
 
 @pytest.mark.parametrize("task", samples.TASKS)
-def test_calibration_shares_no_row_with_the_held_out_part(task: str) -> None:
+def test_calibration_uses_training_rows_only(task: str) -> None:
     data = samples._load(task)  # pyright: ignore[reportPrivateUsage]
     everything = samples._inputs(task, data, np.arange(len(data["y"])))  # pyright: ignore[reportPrivateUsage]
     first = next(iter(everything.values())).reshape(len(data["y"]), -1)
@@ -37,19 +37,19 @@ def test_calibration_shares_no_row_with_the_held_out_part(task: str) -> None:
     assert all(row.tobytes() in training for row in calibration)
 
 
-def test_calibration_is_the_same_at_each_call() -> None:
+def test_calibration_is_deterministic() -> None:
     again = samples.calibration("mnist", 8)["input"]
     assert np.array_equal(samples.calibration("mnist", 8)["input"], again)
 
 
-def test_long_texts_keep_their_closing_token() -> None:
+def test_labelled_texts_keep_closing_token() -> None:
     inputs, _ = samples.labelled("sentiment")
     ids, mask = inputs["input_ids"], inputs["attention_mask"]
     last = ids[np.arange(len(ids)), mask.sum(axis=1) - 1]
     assert set(last.tolist()) == {102}
 
 
-def test_texts_and_image_files_are_the_same_data() -> None:
+def test_encoded_samples_equal_tensors() -> None:
     tokenise = load_before(TEXTS, [TensorSpec(name="input_ids", datatype="INT64", shape=(-1, -1))])
     data = samples._load("sentiment")  # pyright: ignore[reportPrivateUsage]
     texts, _ = samples.labelled("sentiment-text")
@@ -64,14 +64,14 @@ def test_texts_and_image_files_are_the_same_data() -> None:
 
 
 @pytest.mark.parametrize("task", samples.ALL_TASKS)
-def test_an_example_is_a_held_out_input(task: str) -> None:
+def test_example_is_a_held_out_input(task: str) -> None:
     inputs, _labels = samples.labelled(task)
     assert {name: values.tolist() for name, values in samples.example(task).items()} == {
         name: values[:1].tolist() for name, values in inputs.items()
     }
 
 
-def test_a_task_that_is_not_there_is_named() -> None:
+def test_labelled_rejects_unknown_task() -> None:
     with pytest.raises(OperatorError, match="no task 'speech'"):
         samples.labelled("speech")
 
@@ -86,7 +86,7 @@ def test_a_task_that_is_not_there_is_named() -> None:
         ("digits", "digits_cnn", 0.993),
     ],
 )
-def test_the_shipped_models_reach_their_accuracy(task: str, file: str, accuracy: float) -> None:
+def test_shipped_models_reach_their_accuracy(task: str, file: str, accuracy: float) -> None:
     session = find_runtime("onnx").load(samples.DATA / f"{file}.onnx", "cpu", LoadOptions(precision="fp32"))
     inputs, labels = samples.labelled(task)
     hits = session.infer(inputs)["logits"].argmax(axis=1) == labels
