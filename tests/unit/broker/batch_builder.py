@@ -1,4 +1,4 @@
-"""aiokafka's builder of batches, as a producer without transactions uses it."""
+"""Builder of record batches from aiokafka, configured as for a producer without transactions."""
 
 from typing import Any
 

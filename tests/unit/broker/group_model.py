@@ -1,11 +1,11 @@
-"""A model of Kafka's coordinator of one classic consumer group, on the clock of an event loop.
+"""Model of Kafka's coordinator of one classic consumer group, on the clock of an event loop.
 
-As of Kafka 4: static and dynamic members, generations, the leader's sync, session and rebalance timeouts, and a
-failover that brings the group back as it was last stable. Three of its rules are easily overlooked:
+It covers Kafka 4: static and dynamic members, generations, the leader's sync, session and rebalance timeouts, and a
+failover that restores the last stable state of the group. Three rules are easily overlooked:
 
-* A static member that joins without a member id takes the place of the one of its name. In a stable group that starts
-  no rebalance, whatever its metadata say; it is not told that it leads.
-* A rebalance that times out goes on without dynamic members, but with static ones, and their metadata from before.
+* A static member that joins without a member id replaces the member with its instance id. In a stable group this starts
+  no rebalance, whatever its metadata, and the answer does not name it as the leader.
+* A rebalance that times out continues without dynamic members, but with static ones and their earlier metadata.
 * A member that waits for the answer to its join does not expire: the coordinator does not notice that it is gone.
 """
 
@@ -27,7 +27,7 @@ from aiokafka.errors import (
 from broker.delivery.coordinator import Displaced
 
 Reply = Callable[[Any], None]
-"""Takes a result, or an error."""
+"""Callback that takes a result or an error."""
 SESSION_S: Final = 6.0
 
 
@@ -39,7 +39,7 @@ class State(Enum):
 
 
 class GroupMember:
-    """A member as the coordinator knows it."""
+    """Member as the coordinator knows it."""
 
     def __init__(self, instance: str | None) -> None:
         self.instance = instance
@@ -48,7 +48,7 @@ class GroupMember:
         self.join: Reply | None = None
         self.sync: Reply | None = None
         self.left_behind = False
-        """Whether a generation began without it: it may read partitions that are another's by now."""
+        """True if a generation began without it: other members may own its partitions by now."""
         self.timer: asyncio.TimerHandle | None = None
 
     def __deepcopy__(self, _memo: Any) -> "GroupMember":
@@ -58,21 +58,21 @@ class GroupMember:
 
 
 class GroupModel:
-    """The coordinator of one group."""
+    """Coordinator of one group."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, rebalance_s: float) -> None:
         self._loop = loop
         self._rebalance_s = rebalance_s
         self._ids = 0
         self._pending: dict[str, asyncio.TimerHandle] = {}
-        """Ids given to dynamic members that have not joined yet."""
+        """Timers of dynamic members that have an id and have not joined yet."""
         self._timer: asyncio.TimerHandle | None = None
         self.state = State.EMPTY
         self.generation = 0
         self.leader = ""
         self.members: dict[str, GroupMember] = {}
         self.spoiled_plan: bytes | None = None
-        """Assignment that each member gets by the next plan, whatever the leader says."""
+        """Assignment that each member gets by the next plan, instead of the leader's."""
         self._saved: tuple[int, str, dict[str, GroupMember]] = 0, "", {}
 
     # -- requests ------------------------------------------------------------------------------------------------------
@@ -163,13 +163,13 @@ class GroupModel:
         reply(None)
 
     def expel(self, instance: str) -> None:
-        """Remove a member as if its session had ended."""
+        """Remove a member as if its session had expired."""
         found = self._id_of(instance)
         if found is not None:
             self._remove(found)
 
     def fail_over(self) -> None:
-        """Another broker coordinates from now on, and knows what was written when the group was last stable."""
+        """Move the group to another coordinator, which knows only the last stable state."""
         for member in self.members.values():
             for waiting in (member.join, member.sync):
                 if waiting is not None:
@@ -218,7 +218,7 @@ class GroupModel:
             self._stop_timer()
             self._save()
             return
-        if not joined:  # until their sessions end
+        if not joined:  # wait until the sessions of the static members expire
             self._start_timer(self._rebalance_s, self._complete)
             return
         if self.leader not in joined:

@@ -1,4 +1,4 @@
-"""An event loop whose clock moves where it would wait."""
+"""Event loop on which time passes without waiting."""
 
 import asyncio
 import selectors
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class _NoWaiting(selectors.DefaultSelector):
-    """A selector that moves a clock where it would wait."""
+    """Selector that advances a clock instead of waiting."""
 
     now = 0.0
 
@@ -16,7 +16,7 @@ class _NoWaiting(selectors.DefaultSelector):
 
 
 class QuickLoop(asyncio.SelectorEventLoop):
-    """An event loop on which hours pass at once."""
+    """Event loop whose clock advances instead of waiting."""
 
     def __init__(self) -> None:
         self._clock = _NoWaiting()
@@ -26,6 +26,6 @@ class QuickLoop(asyncio.SelectorEventLoop):
         return self._clock.now
 
     def pass_time(self, seconds: float) -> None:
-        """Run all that is due within so many seconds of the loop's own clock."""
+        """Run all callbacks that are due within `seconds` of the loop's clock."""
         self.call_later(seconds, self.stop)
         self.run_forever()

@@ -1,12 +1,12 @@
-"""What is told of access control lists."""
+"""Tests of the commands that set access control lists."""
 
 import shlex
 
 from broker.acls import acl_commands, tenant_acls
 
 
-def test_commands_do_nothing_else_whatever_a_user_is_called() -> None:
-    """Who may make tenants over the admin API chooses the name; whoever looks after Kafka pastes the commands."""
+def test_acl_commands_quote_any_user_name() -> None:
+    """A user of the admin API chooses the name, and an administrator of Kafka pastes the commands into a shell."""
     user = "User:o'x; touch /tmp/x $(id)"
     for command in acl_commands(tenant_acls("acme"), user, "kafka:9092"):
         words = shlex.split(command)

@@ -1,4 +1,4 @@
-"""What lingers: sent in time, with all that goes to the same node, and never kept by it."""
+"""Tests of `BatchSender`: records linger no longer than they may, and share the requests of their node."""
 
 import asyncio
 import struct
@@ -25,7 +25,7 @@ WRITTEN = struct.pack(">ih", 1, len(TOPIC)) + TOPIC + struct.pack(">i", PARTITIO
 
 
 class Broker:
-    """Takes whatever it is sent, after a while; notes when what was sent."""
+    """Broker that writes all records, answers after `answer_s`, and notes the time of each."""
 
     def __init__(self, loop: QuickLoop, answer_s: float) -> None:
         self.requests: list[list[PendingRecord]] = []
@@ -45,7 +45,7 @@ class Broker:
 
 
 class Added(NamedTuple):
-    """A record, and when it was added."""
+    """Record, and the time at which it was added."""
 
     record: PendingRecord
     at: float
@@ -53,7 +53,7 @@ class Added(NamedTuple):
 
 
 class Sending:
-    """A sender on a loop on which time passes at once."""
+    """Sender on a loop whose clock advances instead of waiting."""
 
     def __init__(self, answer_s: float = 0.0) -> None:
         self.loop = QuickLoop()
@@ -72,7 +72,7 @@ class Sending:
         return sender
 
     def add(self, partition: int, linger_s: float) -> PendingRecord:
-        """Add a record now, which may linger so long."""
+        """Add a record that may linger for `linger_s`."""
         now = self.loop.time()
         record = PendingRecord(b"v", None, [], 0, inf, self._on_ack)
         self.added.append(Added(record, now, linger_s))
@@ -84,17 +84,15 @@ class Sending:
         self.written += 1
 
     def pass_time(self, seconds: float) -> None:
-        """Let so much time pass."""
         self.loop.pass_time(seconds)
 
     def close(self) -> None:
-        """End it."""
         self.loop.run_until_complete(self._tasks.__aexit__(None, None, None))
         self.loop.close()
 
 
 Steps = Sequence[tuple[float, int, float]]
-"""Pauses, and the partition and the linger of what comes after each."""
+"""Pauses in seconds, each with the partition and the linger of the record after it."""
 
 
 @given(
@@ -107,7 +105,7 @@ Steps = Sequence[tuple[float, int, float]]
     ),
     answer_s=st.sampled_from([0.0, 0.001, 0.01]),
 )  # fmt: skip
-def test_each_is_sent_by_its_time_and_in_the_order_of_its_partition(steps: Steps, answer_s: float) -> None:
+def test_batch_sender_sends_records_in_time_and_in_order(steps: Steps, answer_s: float) -> None:
     sending = Sending(answer_s)
     for pause_s, partition, linger_s in steps:
         sending.pass_time(pause_s)
@@ -115,7 +113,7 @@ def test_each_is_sent_by_its_time_and_in_the_order_of_its_partition(steps: Steps
     sending.pass_time(1.0)
     sent_at = sending.broker.sent_at
     assert sending.written == len(steps)
-    for added in sending.added:  # one that is due while a request is under way goes with its answer
+    for added in sending.added:  # a record that is due during a request is sent after its answer
         assert added.at <= sent_at[added.record] <= added.at + added.linger_s + answer_s + 1e-6
     in_order = [r for request in sending.broker.requests for r in request]
     for partition in range(PARTITIONS):
@@ -124,7 +122,7 @@ def test_each_is_sent_by_its_time_and_in_the_order_of_its_partition(steps: Steps
     sending.close()
 
 
-def test_who_comes_meanwhile_shares_the_request() -> None:
+def test_batch_sender_batches_lingering_records() -> None:
     sending = Sending()
     for partition in (0, 1, 0, 2):
         sending.add(partition, 0.01)
@@ -135,7 +133,7 @@ def test_who_comes_meanwhile_shares_the_request() -> None:
     sending.close()
 
 
-def test_what_may_not_linger_takes_all_with_it() -> None:
+def test_batch_sender_sends_all_with_an_urgent_record() -> None:
     sending = Sending()
     sending.add(0, 10.0)
     sending.add(1, 10.0)
@@ -147,7 +145,7 @@ def test_what_may_not_linger_takes_all_with_it() -> None:
     sending.close()
 
 
-def test_what_comes_while_a_request_is_under_way_lingers_for_its_time_too() -> None:
+def test_batch_sender_lets_records_linger_after_a_request() -> None:
     sending = Sending(answer_s=0.001)
     sending.add(0, 0.0)
     sending.pass_time(0.0005)
@@ -159,7 +157,7 @@ def test_what_comes_while_a_request_is_under_way_lingers_for_its_time_too() -> N
     sending.close()
 
 
-def test_nothing_lingers_when_told_so() -> None:
+def test_linger_no_more_sends_waiting_records() -> None:
     sending = Sending(answer_s=0.001)
     sending.add(0, 0.0)
     sending.pass_time(0.0005)

@@ -1,4 +1,4 @@
-"""The times of brokers whose clocks differ: each record is as old as it is, by whichever broker it was stamped."""
+"""Tests of `BrokerClocks`: ages and deadlines of records from brokers whose clocks differ."""
 
 import math
 
@@ -13,7 +13,7 @@ Steps = list[tuple[int, bool, float, float]]
 
 
 class World:
-    """Brokers with clocks of their own, and a process that writes to some and reads from all."""
+    """Brokers with different clocks, and a process that writes to some of them and reads from all."""
 
     def __init__(self, ahead_ms: list[float]) -> None:
         self.now_s = 1000.0
@@ -24,7 +24,7 @@ class World:
         return math.floor(T + self.now_s * 1e3 + self.ahead_ms[node])
 
     def append(self, node: int, there_s: float, back_s: float) -> None:
-        """Write a record and have it acknowledged."""
+        """Write a record and receive its acknowledgement."""
         sent_s = self.now_s
         self.now_s += there_s
         stamp = self.stamp(node)
@@ -32,14 +32,14 @@ class World:
         self.clocks.on_append(node, sent_s, self.now_s, stamp)
 
     def fetch(self, node: int, age_s: float) -> float:
-        """Fetch a record that is so old; returns its time."""
+        """Fetch a record of this age, and return its timestamp."""
         stamp = self.stamp(node)
         self.now_s += age_s
         self.clocks.on_record(node, stamp)
         return stamp
 
     def left_ms(self, node: int, stamp: float, latency_ms: float) -> float:
-        """Time until the deadline of a query."""
+        """Return the time until a query's deadline, in milliseconds."""
         return stamp + latency_ms - self.clocks.offset_of(node) - self.now_s * 1e3
 
 
@@ -49,10 +49,10 @@ class World:
         st.tuples(st.integers(0, 2), st.booleans(), st.floats(0, 0.02), st.floats(0, 0.02)), min_size=1, max_size=40
     ),
 )
-def test_query_does_not_expire_on_arrival(ahead_ms: list[float], steps: Steps) -> None:
+def test_broker_clocks_never_overestimate_record_age(ahead_ms: list[float], steps: Steps) -> None:
     world = World(ahead_ms)
     for node, writes, there_s, back_s in steps:
-        if writes and node != 2:  # of which it only reads
+        if writes and node != 2:  # it only reads from broker 2
             world.append(node, there_s, back_s)
             continue
         stamp = world.fetch(node, back_s)
@@ -62,7 +62,7 @@ def test_query_does_not_expire_on_arrival(ahead_ms: list[float], steps: Steps) -
             assert left_ms <= 100.0 - back_s * 1e3 + 22
 
 
-def test_old_record_of_a_broker_that_is_only_read_is_seen_to_be_old() -> None:
+def test_broker_clocks_recognise_old_record_without_acks() -> None:
     world = World([0.0, 100.0])
     world.append(0, 0.001, 0.001)
     stamp = world.fetch(1, 3600.0)
@@ -71,18 +71,18 @@ def test_old_record_of_a_broker_that_is_only_read_is_seen_to_be_old() -> None:
     assert world.clocks.offset_of(1) == pytest.approx(T + 100, abs=3)
 
 
-def test_deadline_travels_in_the_time_of_the_broker_that_it_is_written_to() -> None:
+def test_broker_clocks_convert_deadline_between_processes() -> None:
     selector, worker = World([0.0, 100.0, -50.0]), World([0.0, 100.0, -50.0])
     for node in (0, 1, 2):
         selector.append(node, 0.001, 0.001)
-    worker.append(0, 0.001, 0.001)  # statuses go there
+    worker.append(0, 0.001, 0.001)  # the worker writes its statuses to this broker
     for node in (0, 1, 2):
         deadline_ms = selector.now_s * 1e3 + 100.0 + selector.clocks.offset_of(node)
         worker.fetch(node, 0.001)
         assert deadline_ms - worker.clocks.offset_of(node) - selector.now_s * 1e3 == pytest.approx(100.0, abs=4)
 
 
-def test_time_where_no_broker_is_meant_stays_that_of_one() -> None:
+def test_broker_clocks_keep_main_broker_without_node() -> None:
     world = World([0.0, 100.0])
     assert not world.clocks.heard
     world.append(1, 0.001, 0.001)

@@ -1,4 +1,4 @@
-"""What a process makes of the broker's time: right within a round trip, whatever the clocks do."""
+"""Tests of `BrokerClock`: its error stays within a round trip, whatever the clocks do."""
 
 import math
 from random import Random
@@ -13,7 +13,7 @@ T = 1_700_000_000_000.0
 
 
 class World:
-    """A broker and a process, each with a clock of its own."""
+    """Broker and process, each with its own clock."""
 
     def __init__(self, *, wrong_by_s: float = 0.0, drift: float = 0.0) -> None:
         self.now_s = 1000.0
@@ -27,7 +27,7 @@ class World:
         self.broker_ms += seconds * 1e3 * (1 + self.drift)
 
     def append(self, there_s: float, back_s: float) -> None:
-        """Write a record and have it acknowledged."""
+        """Write a record and receive its acknowledgement."""
         sent_s = self.now_s
         self.pass_s(there_s)
         appended_ms = math.floor(self.broker_ms)
@@ -35,7 +35,7 @@ class World:
         self.clock.on_append(sent_s, self.now_s, appended_ms)
 
     def fetch(self, age_s: float) -> None:
-        """Fetch a record that is so old."""
+        """Fetch a record of this age."""
         appended_ms = math.floor(self.broker_ms)
         self.pass_s(age_s)
         self.clock.on_record(appended_ms)
@@ -49,7 +49,7 @@ _WAYS = st.lists(st.tuples(st.floats(0, 2), st.floats(0, 2)), min_size=1, max_si
 
 
 @given(st.floats(-1e6, 1e6), _WAYS, st.floats(-1e-4, 1e-4))
-def test_the_error_is_at_most_half_the_quickest_round_trip(
+def test_clock_error_is_at_most_half_quickest_round_trip(
     wrong_by_s: float, ways: list[tuple[float, float]], drift: float
 ) -> None:
     world = World(wrong_by_s=wrong_by_s, drift=drift)
@@ -61,9 +61,7 @@ def test_the_error_is_at_most_half_the_quickest_round_trip(
 
 
 @given(st.floats(-1e4, 1e4), _WAYS)
-def test_a_step_of_the_brokers_clock_is_followed_with_the_next_acknowledgement(
-    step_s: float, ways: list[tuple[float, float]]
-) -> None:
+def test_clock_follows_step_with_next_acknowledgement(step_s: float, ways: list[tuple[float, float]]) -> None:
     world = World()
     world.append(0.001, 0.001)
     world.broker_ms += step_s * 1e3
@@ -73,16 +71,16 @@ def test_a_step_of_the_brokers_clock_is_followed_with_the_next_acknowledgement(
         assert abs(world.error_ms) <= round_trip_ms + 1e-3
 
 
-def test_a_slow_round_trip_on_a_fast_clock_does_little_harm() -> None:
-    world = World(drift=0.001)  # five times what is taken to be possible
+def test_clock_tolerates_slow_round_trip_under_drift() -> None:
+    world = World(drift=0.001)  # five times the assumed maximum
     for _ in range(20):
         world.append(0.001, 0.001)
         world.pass_s(1.0)
-        world.append(0.0, 1.0)  # alone it would say: half a second off
+        world.append(0.0, 1.0)  # alone, it would shift the estimate by half a second
         assert abs(world.error_ms) < 10
 
 
-def test_many_round_trips_are_finer_than_the_brokers_milliseconds() -> None:
+def test_clock_is_finer_than_broker_milliseconds() -> None:
     world, random = World(wrong_by_s=5.0), Random(7)
     for _ in range(200):
         world.append(random.uniform(0.0002, 0.05), random.uniform(0.0002, 0.05))
@@ -90,19 +88,19 @@ def test_many_round_trips_are_finer_than_the_brokers_milliseconds() -> None:
     assert abs(world.error_ms) < 0.6
 
 
-def test_fetched_records_narrow_what_acknowledgements_leave_open() -> None:
+def test_clock_narrows_bounds_by_fetched_records() -> None:
     world = World()
     world.append(1.0, 1.0)
     world.append(0.0, 1.5)
     assert abs(world.error_ms) > 400
     world.fetch(0.001)
     assert abs(world.error_ms) < 2
-    world.fetch(3600)  # an old one says nothing
+    world.fetch(3600)  # an old record narrows no bound
     world.append(0.001, 0.001)
     assert abs(world.error_ms) < 2
 
 
-def test_a_record_from_before_the_clock_was_set_back_is_no_news() -> None:
+def test_clock_ignores_record_from_before_step_back() -> None:
     world = World()
     for _ in range(3):
         world.append(0.001, 0.001)
@@ -111,7 +109,7 @@ def test_a_record_from_before_the_clock_was_set_back_is_no_news() -> None:
 
 
 @pytest.mark.parametrize("step_s", [-5.0, 5.0])
-def test_who_only_reads_follows_too(step_s: float) -> None:
+def test_clock_follows_step_by_fetched_records_alone(step_s: float) -> None:
     world = World(wrong_by_s=-7.0)
     for _ in range(5):
         world.pass_s(1.0)
@@ -124,7 +122,7 @@ def test_who_only_reads_follows_too(step_s: float) -> None:
     assert abs(world.error_ms) < 12
 
 
-def test_until_something_was_heard_the_wall_clock_stands_in() -> None:
+def test_clock_uses_wall_clock_before_first_bound() -> None:
     world = World(wrong_by_s=5.0)
     world.clock.on_append(world.now_s, world.now_s, -1)
     world.pass_s(1.0)

@@ -1,4 +1,4 @@
-"""A dead letter gives back the headers it was made of, whatever bytes their names hold, and can always be written."""
+"""Tests of dead letters: they keep all headers of a record except secrets, whatever bytes the names hold."""
 
 import asyncio
 
@@ -20,7 +20,7 @@ NAMES = st.one_of(
 
 
 class Sender(RecordSender):
-    """What would be sent."""
+    """Sender that keeps the headers of the last record."""
 
     def __init__(self) -> None:
         self.headers: RawHeaders = []
@@ -40,7 +40,7 @@ class Sender(RecordSender):
 
 
 @given(headers=st.lists(st.tuples(NAMES, st.binary(max_size=9)), max_size=4))
-def test_headers_come_back_as_they_were(headers: RawHeaders) -> None:
+def test_dead_letter_restores_headers(headers: RawHeaders) -> None:
     record: Record = ConsumerRecord("t", 1, 2, 0, 0, b"k", b"v", None, 1, 1, tuple(headers))
     sender = Sender()
     asyncio.run(publish(sender, record))
@@ -49,7 +49,7 @@ def test_headers_come_back_as_they_were(headers: RawHeaders) -> None:
     assert parse_letter(letter).headers == headers
 
 
-def test_the_secret_of_a_reply_stream_is_not_kept() -> None:
+def test_dead_letter_omits_reply_stream_secret() -> None:
     headers: RawHeaders = [(REPLY_STREAM, b"127.0.0.1:1 secret"), ("infaas-id", b"1")]
     record: Record = ConsumerRecord("t", 1, 2, 0, 0, b"k", b"v", None, 1, 1, tuple(headers))
     sender = Sender()

@@ -1,4 +1,4 @@
-"""Fetches in bytes, against an encoding of them by aiokafka's types, after Kafka's description of version 12."""
+"""Tests of `fetch_api` against an encoding by aiokafka's types, after Kafka's schema of Fetch, version 12."""
 
 import struct
 from types import SimpleNamespace
@@ -71,7 +71,7 @@ parts = st.tuples(
 topics = st.lists(st.tuples(st.text(min_size=1, max_size=5), st.lists(parts, max_size=3), others), max_size=3)
 
 
-def test_a_request_names_partitions_by_topic() -> None:
+def test_fetch_request_groups_partitions_by_topic() -> None:
     read = [
         (TopicPartition("a", 0), (2**40, 3, 100)),
         (TopicPartition("ä", 1), (7, -1, 200)),
@@ -87,7 +87,7 @@ def test_a_request_names_partitions_by_topic() -> None:
 
 
 @given(st.integers(-1, 80), st.integers(0, 2**31 - 1), topics)
-def test_an_answer_is_read_whatever_it_holds(code: int, session: int, found: list[tuple[Any, ...]]) -> None:
+def test_read_fetched_decodes_any_answer(code: int, session: int, found: list[tuple[Any, ...]]) -> None:
     written = [
         (topic, [(*part[:8], tagged(part[8]) | part[9]) for part in partitions], more)
         for topic, partitions, more in found

@@ -1,4 +1,4 @@
-"""Consumers that share a fetcher: what is fetched for one, and who waits for whom."""
+"""Tests of `FetchBuffer`: bounded buffers of consumers that share a fetcher."""
 
 import asyncio
 
@@ -13,7 +13,7 @@ LARGE = b"x" * (1024 * 1024)
 
 
 def fill(buffer: FetchBuffer, key: TopicPartition, values: list[bytes]) -> None:
-    """What a fetch of the partition brings."""
+    """Add the records of a fetch to the partition."""
     (state,) = [state for state in buffer.to_read() if state.key == key]
     data = batch_of(values, state.position)
     assert state.add(data, state.position + len(values))
@@ -30,7 +30,7 @@ async def open_buffer() -> tuple[FetchBuffer, list[None]]:
     return buffer, looks
 
 
-async def test_what_came_is_waited_for_until_it_is_taken() -> None:
+async def test_fetch_buffer_is_being_taken_until_it_is_empty() -> None:
     buffer, looks = await open_buffer()
     assert (buffer.is_empty, buffer.is_being_taken) == (True, False)
     fill(buffer, KEY, [b"1", b"2"])
@@ -42,7 +42,7 @@ async def test_what_came_is_waited_for_until_it_is_taken() -> None:
     assert (buffer.is_being_taken, looks) == (False, [None])
 
 
-async def test_nobody_waits_for_one_that_pauses_until_it_polls_again() -> None:
+async def test_fetch_buffer_pause_lasts_until_next_poll() -> None:
     buffer, looks = await open_buffer()
     fill(buffer, KEY, [b"1", b"2"])
     looks.clear()
@@ -52,7 +52,7 @@ async def test_nobody_waits_for_one_that_pauses_until_it_polls_again() -> None:
     assert buffer.is_being_taken
 
 
-async def test_of_one_that_pauses_little_is_fetched() -> None:
+async def test_fetch_buffer_holds_few_records_while_paused() -> None:
     buffer, _ = await open_buffer()
     buffer.pause()
     fill(buffer, KEY, [LARGE])
@@ -61,7 +61,7 @@ async def test_of_one_that_pauses_little_is_fetched() -> None:
     assert len(buffer.to_read()) == 2
 
 
-async def test_a_full_one_is_left_out_until_there_is_room() -> None:
+async def test_fetch_buffer_reads_nothing_while_full() -> None:
     buffer, _ = await open_buffer()
     for _ in range(4):
         assert len(buffer.to_read()) == len(buffer) == 2
@@ -71,7 +71,7 @@ async def test_a_full_one_is_left_out_until_there_is_room() -> None:
     assert len(buffer.to_read()) == 2
 
 
-async def test_of_topics_that_are_left_out_little_is_fetched() -> None:
+async def test_fetch_buffer_holds_few_records_of_omitted_topic() -> None:
     buffer, _ = await open_buffer()
     buffer.leave_out([KEY.topic])
     fill(buffer, KEY, [LARGE])
@@ -84,7 +84,7 @@ async def test_of_topics_that_are_left_out_little_is_fetched() -> None:
     assert len(buffer.to_read()) == 2
 
 
-async def test_what_is_no_longer_read_reaches_nobody() -> None:
+async def test_fetch_buffer_stop_drops_fetched_records() -> None:
     buffer, _ = await open_buffer()
     (state,) = [state for state in buffer.to_read() if state.key == KEY]
     fill(buffer, KEY, [b"1"])
@@ -95,7 +95,7 @@ async def test_what_is_no_longer_read_reaches_nobody() -> None:
     assert set(await buffer.poll()) == {OTHER}
 
 
-async def test_only_the_last_record_goes_beyond_the_bytes() -> None:
+async def test_poll_exceeds_max_bytes_by_last_record_only() -> None:
     buffer, _ = await open_buffer()
     fill(buffer, KEY, [b"x" * 1000] * 3)
     fill(buffer, OTHER, [b"x" * 1000] * 3)
@@ -106,7 +106,7 @@ async def test_only_the_last_record_goes_beyond_the_bytes() -> None:
     assert all(size > 1000 for taken in first.values() for size in taken.sizes.values())
 
 
-async def test_a_partition_that_only_moved_is_named() -> None:
+async def test_poll_names_partition_that_advanced_without_records() -> None:
     buffer, _ = await open_buffer()
     (state,) = [state for state in buffer.to_read() if state.key == KEY]
     assert state.add(of_producer(7, 0, 0x30), 1)
@@ -115,7 +115,7 @@ async def test_a_partition_that_only_moved_is_named() -> None:
     assert buffer.taken(KEY) == 1
 
 
-async def test_of_many_topics_that_are_left_out_little_is_fetched() -> None:
+async def test_fetch_buffer_bounds_omitted_partitions_together() -> None:
     buffer, _ = await open_buffer()
     keys = [TopicPartition("offline", number) for number in range(20)]
     for key in keys:

@@ -1,4 +1,4 @@
-"""A fetch session: whatever is lost on the way, the broker reads what its reader wants, from where it wants it."""
+"""Tests of `FetchSession`: whatever is lost, the broker reads the wanted partitions from the wanted positions."""
 
 from aiokafka import TopicPartition
 from hypothesis import given
@@ -16,7 +16,7 @@ fates = st.sampled_from(["answered", "request lost", "answer lost", "broker forg
 
 
 class ModelBroker:
-    """What Kafka keeps of sessions."""
+    """Fetch sessions as Kafka keeps them."""
 
     def __init__(self) -> None:
         self.sessions: dict[int, dict[TopicPartition, Place]] = {}
@@ -24,7 +24,7 @@ class ModelBroker:
         self._made = 0
 
     def take(self, request: SessionRequest, *, give: bool) -> tuple[int, int, dict[TopicPartition, Place]]:
-        """Return error, session and what is read."""
+        """Return the error code, the session, and the partitions that are read."""
         if request.epoch <= 0:
             self.sessions.pop(request.session, None)
             assert not request.forget
@@ -46,7 +46,9 @@ class ModelBroker:
 
 
 @given(st.lists(st.tuples(wanted, fates), max_size=20), st.booleans())
-def test_each_answer_is_of_what_was_wanted(steps: list[tuple[dict[TopicPartition, Place], str]], lasting: bool) -> None:
+def test_fetch_session_reads_wanted_positions_after_losses(
+    steps: list[tuple[dict[TopicPartition, Place], str]], lasting: bool
+) -> None:
     broker, session = ModelBroker(), FetchSession(lasting=lasting)
     for places, fate in steps:
         if fate == "broker forgets":
@@ -65,7 +67,7 @@ def test_each_answer_is_of_what_was_wanted(steps: list[tuple[dict[TopicPartition
         assert lasting or not broker.sessions
 
 
-def test_a_session_is_told_only_what_is_new() -> None:
+def test_fetch_session_sends_only_changes() -> None:
     broker, session = ModelBroker(), FetchSession()
     a, b, c = PARTITIONS[:3]
     session.answered(broker.take(session.request({a: (5, 2, 10), b: (6, 2, 10)}), give=True)[1])

@@ -1,6 +1,6 @@
-"""Of a log that is fetched piece by piece, some of it damaged for good and some only on its way, nothing is missed.
+"""Tests of `FetchedPartition`: each record is taken once and in order, and lost records are counted.
 
-Each record is taken once and in order, but for those of batches that are damaged for good, which are counted.
+The log is fetched in parts. Some batches are damaged in the log, others only on their way.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ Sizes = list[int]
 
 
 class Log:
-    """Batches of some records each; those named in `broken` never fit their checksum, the others now and then."""
+    """Log of batches; the batches numbered in `broken` never fit their checksum."""
 
     def __init__(self, sizes: Sizes, broken: set[int]) -> None:
         self.batches: list[tuple[int, int, bytes]] = []
@@ -34,7 +34,7 @@ class Log:
         self.end = first
 
     def fetch(self, position: int, count: int, noise: set[int]) -> bytes:
-        """Up to so many batches, from the one that holds `position`; those in `noise` are damaged on their way."""
+        """Return up to `count` batches from `position` on; batches in `noise` are damaged on their way."""
         found = [batch for batch in self.batches if batch[1] > position][:count]
         return b"".join(damaged(data, 31) if place in noise else data for place, (_, _, data) in enumerate(found))
 
@@ -53,7 +53,7 @@ def lost(topic: str) -> float:
     start=st.integers(0, 6),
     data=st.data(),
 )
-def test_each_record_is_taken_once_and_in_order(
+def test_fetched_partition_takes_each_record_once_in_order(
     sizes: Sizes, broken: set[int], start: int, data: st.DataObject
 ) -> None:
     log, key = Log(sizes, broken), TopicPartition("fetched-partition", 0)

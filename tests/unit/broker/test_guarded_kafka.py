@@ -1,11 +1,11 @@
-"""The configuration of the Kafka that lets nobody in without a password."""
+"""Tests of the configuration of a Kafka that requires a password."""
 
 from pathlib import Path
 
 from broker.servers.guarded_kafka import guarded_properties
 
 
-def test_no_port_is_open_to_whoever_comes(tmp_path: Path) -> None:
+def test_guarded_properties_require_password_on_each_port(tmp_path: Path) -> None:
     lines = guarded_properties("hush", tmp_path, 9092, 9093).splitlines()
     said = dict(line.split("=", 1) for line in lines if not line.startswith("#"))
     assert len(said) == len([line for line in lines if not line.startswith("#")]), "each is said once"

@@ -1,7 +1,7 @@
-"""The records in flight of several partitions against a model: no mark passes what is unfinished, nothing counts twice.
+"""Tests of `InFlightTracker` against a model: no watermark passes an unfinished record, and no record counts twice.
 
-What may happen to them: handed out, finished in any order, taken away, found cut, committed, not committed, and
-committed over by somebody else.
+Records are handed out and finished in any order. Partitions are taken away, or their logs are recreated. Commits
+succeed, fail, or are overwritten by another member.
 """
 
 from aiokafka import ConsumerRecord, TopicPartition
@@ -20,7 +20,7 @@ def record(key: TopicPartition, offset: int) -> ConsumerRecord[bytes | None, byt
 
 
 class Model(RuleBasedStateMachine):
-    """By partition: what is out, what comes next, and what the group has committed."""
+    """Offsets handed out, next offset and committed offset of each partition."""
 
     @initialize()
     def begin(self) -> None:
@@ -90,11 +90,11 @@ class Model(RuleBasedStateMachine):
 
     @rule(key=st.sampled_from(KEYS))
     def cut(self, key: TopicPartition) -> None:
-        """The log was made anew: what comes next has an offset that was handed out before."""
+        """Recreate the log: the next record has an offset that was handed out before."""
         if self.next.get(key, 0) > 0 and not self.full:
             self.out[key] = set()
             self._know(key, 0)
-            self.group[key] = -1  # what was committed may lie beyond the end
+            self.group[key] = -1  # the committed offset may lie beyond the end of the log
             self._made_room()
             self.tracker.hand_out(key, {0: 0})
             self.out[key], self.next[key] = {0}, 1
@@ -103,7 +103,7 @@ class Model(RuleBasedStateMachine):
     @rule(arrives=st.booleans(), more=st.data())
     def commit(self, arrives: bool, more: st.DataObject) -> None:
         moved = self.tracker.to_commit()
-        if any(self.out.values()) and more.draw(st.booleans()):  # something finishes while the commit is under way
+        if any(self.out.values()) and more.draw(st.booleans()):  # a record finishes while the commit is in progress
             self.finish(more)
         if arrives:
             for key, offset in moved.items():

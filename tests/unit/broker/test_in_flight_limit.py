@@ -1,4 +1,4 @@
-"""Room is given in turn, and none is lost when a waiter leaves."""
+"""Tests of `InFlightLimit`: senders get room in turn, and a cancelled waiter loses none."""
 
 import asyncio
 
@@ -18,7 +18,7 @@ async def take(limit: InFlightLimit, size: int) -> None:
 
 
 @pytest.mark.parametrize(("records", "size"), [(2, 1), (1000, 500)], ids=["records", "bytes"])
-async def test_whoever_comes_too_much_waits_for_his_turn(records: int, size: int) -> None:
+async def test_in_flight_limit_admits_waiters_in_turn(records: int, size: int) -> None:
     limit = InFlightLimit(records, 1000)
     taken = list[int]()
 
@@ -35,7 +35,7 @@ async def test_whoever_comes_too_much_waits_for_his_turn(records: int, size: int
             limit.release(1, size)
 
 
-async def test_one_record_larger_than_all_room_passes_alone() -> None:
+async def test_in_flight_limit_admits_oversized_record_alone() -> None:
     limit = InFlightLimit(10, 1000)
     await take(limit, 5000)
     assert not limit.try_take(1)
@@ -44,12 +44,12 @@ async def test_one_record_larger_than_all_room_passes_alone() -> None:
     assert limit.try_take(1)
 
 
-async def test_a_waiter_that_leaves_takes_no_room_with_it() -> None:
+async def test_in_flight_limit_keeps_room_of_cancelled_waiter() -> None:
     limit = InFlightLimit(1, 1000)
     await take(limit, 1)
     leaving, staying = asyncio.ensure_future(take(limit, 1)), asyncio.ensure_future(take(limit, 1))
     await settle()
-    limit.release(1, 1)  # the turn of the first, which leaves before it runs
+    limit.release(1, 1)  # gives the turn to the first waiter, which is cancelled before it runs
     leaving.cancel()
     await asyncio.wait({staying}, timeout=10)
     assert staying.done()

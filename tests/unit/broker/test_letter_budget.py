@@ -1,4 +1,4 @@
-"""Letters beyond the budget of their topic keep their beginning, and no topic spends another's budget."""
+"""Tests of `LetterBudget`: dead letters beyond their topic's budget are shortened."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +16,7 @@ def test_letter_budget_bounds_the_bytes_kept_whole(letters: list[tuple[int, floa
     assert whole <= BURST_BYTES * (1 + now_s / 3600) + 1
 
 
-def test_small_letters_are_kept_whole_in_any_case() -> None:
+def test_letter_budget_keeps_small_letters_whole() -> None:
     budget = LetterBudget()
     assert budget.keep_bytes("t", BURST_BYTES, 0.0) is None
     assert budget.keep_bytes("t", HEAD_BYTES + 1, 0.0) == HEAD_BYTES
@@ -24,7 +24,7 @@ def test_small_letters_are_kept_whole_in_any_case() -> None:
     assert budget.keep_bytes("other", BURST_BYTES, 0.0) is None
 
 
-def test_letter_that_was_not_written_costs_nothing() -> None:
+def test_letter_budget_refunds_unwritten_letter() -> None:
     budget = LetterBudget()
     for _ in range(10):
         assert budget.keep_bytes("t", BURST_BYTES, 0.0) is None

@@ -1,4 +1,4 @@
-"""Which letters are meant, what counts of several marks, and where a letter goes."""
+"""Tests of stored dead letters: filters, marks, and the headers and destination of a replay."""
 
 import tracemalloc
 
@@ -46,22 +46,22 @@ def marked(marks: Marks, state: LetterState, by: str, written_ms: int, at_ms: in
         (LetterFilter(ids=(LetterId(1, 7),)), False),
     ],
 )
-def test_a_filter_takes_what_fits_in_all(wanted: LetterFilter, takes: bool) -> None:
+def test_letter_filter_requires_all_conditions(wanted: LetterFilter, takes: bool) -> None:
     assert wanted.takes(a_letter()) is takes
 
 
-def test_what_is_done_is_meant_only_where_that_is_said() -> None:
+def test_letter_filter_omits_finished_letters_by_default() -> None:
     done = msgspec.structs.replace(a_letter(), state=LetterState.DROPPED)
     assert not LetterFilter().takes(done)
     assert LetterFilter(done=True).takes(done)
 
 
 @pytest.mark.parametrize("text", ["0/7", "7"])
-def test_a_letter_is_named_by_its_place(text: str) -> None:
+def test_letter_id_parses_its_position(text: str) -> None:
     assert LetterId.parse(text) == (0, 7)
 
 
-def test_of_claims_the_first_counts_until_it_has_lapsed() -> None:
+def test_marks_keep_first_claim_until_it_expires() -> None:
     marks, letter = Marks(), a_letter()
     marked(marks, LetterState.CLAIMED, "one", 2000)
     marked(marks, LetterState.CLAIMED, "two", 2000 + CLAIM_MS - 1)
@@ -74,7 +74,7 @@ def test_of_claims_the_first_counts_until_it_has_lapsed() -> None:
     assert marks.state(letter) is LetterState.REPLAYED
 
 
-def test_marks_of_a_topic_that_was_made_anew_say_nothing() -> None:
+def test_marks_of_recreated_topic_are_ignored() -> None:
     marks = Marks()
     marked(marks, LetterState.DROPPED, "one", 2000, at_ms=999)
     marks.read(Record("marks", 0, 1, 2000, 1, b"what?", b"{", None, 1, 1, ()))
@@ -83,7 +83,7 @@ def test_marks_of_a_topic_that_was_made_anew_say_nothing() -> None:
     assert marks.is_claimed_by(a_letter(), "two")
 
 
-def test_of_what_is_final_little_is_held() -> None:
+def test_marks_of_final_states_use_little_memory() -> None:
     count, marks = 20_000, Marks()
     records = [
         Record("marks", 0, at, 2000, 1, f"0/{at}".encode(), msgspec.json.encode(Mark(state=state, at_ms=1000)), None, 1,
@@ -103,21 +103,21 @@ def test_of_what_is_final_little_is_held() -> None:
     assert marks.state(a_letter()) is LetterState.REPLAYED, "a time that cannot be says nothing"
 
 
-def test_a_cursor_says_where_to_go_on() -> None:
+def test_letter_cursor_continues_a_list() -> None:
     cursor = a_letter().cursor
     assert LetterCursor.parse(str(cursor)) == cursor
     assert not LetterFilter(after=cursor).takes(a_letter())
     assert LetterFilter(after=cursor._replace(id=LetterId(0, 6))).takes(a_letter())
 
 
-def test_an_outline_holds_what_names_the_query_and_not_more() -> None:
+def test_outlined_keeps_only_identifying_headers() -> None:
     whole = a_letter(**{h.ID: "q", h.REPLY_TO: "r" * 100_000, "my-own": "x" * 100_000})
     outline = whole.outlined()
     assert (outline.query, outline.task, outline.value_bytes) == ("q", "digits", whole.value_bytes)
     assert sum(len(value) for _, value in outline.letter.headers) < 1000
 
 
-def test_a_letter_goes_where_a_variant_is_chosen_anew() -> None:
+def test_destination_is_the_topic_of_the_task() -> None:
     of_worker = a_letter(topic="infaas.variants.mlp.onnx-fp32.cpu.offline", **{h.TASK: "digits"})
     assert destination(a_letter()) == "infaas.tasks.digits"
     assert destination(of_worker) == "infaas.tasks.digits.offline"
@@ -125,7 +125,7 @@ def test_a_letter_goes_where_a_variant_is_chosen_anew() -> None:
     assert reply_topic(a_letter(**{h.REPLY_TO: "mine"})) == "mine"
 
 
-def test_whose_a_query_was_proved_to_be_it_stays() -> None:
+def test_resent_headers_keep_proved_tenant() -> None:
     topics = {"infaas.tasks.digits", "infaas.results.digits", "infaas.ingress.acme"}
     of_worker = {h.TASK: "digits", h.TENANT: "acme", h.SIGNATURE: "v1 acme.1 1 x"}
     passed_on = a_letter(topic="infaas.variants.mlp.onnx-fp32.cpu", **of_worker)
@@ -145,7 +145,7 @@ def test_whose_a_query_was_proved_to_be_it_stays() -> None:
     assert tenant_to_sign_for(own) == "", "its topic proves it"
 
 
-def test_of_an_event_what_its_reader_takes_out_is_signed() -> None:
+def test_headers_to_sign_are_those_decoded_from_event() -> None:
     event = a_letter(**{TENANT: "acme", "ce_specversion": "1.0", "ce_id": "1", "ce_latencyms": "5"})
     assert dict(headers_to_sign(event)) == {
         h.ID: b"1", h.LATENCY_MS: b"5", h.TENANT: b"acme", h.ATTEMPTS: b"2"
@@ -154,7 +154,7 @@ def test_of_an_event_what_its_reader_takes_out_is_signed() -> None:
     assert "not supported" in obstacle(broken, {"infaas.tasks.digits", "infaas.results.digits"}, signs=True)
 
 
-def test_what_stands_in_the_way_is_said() -> None:
+def test_obstacle_names_reason_against_replay() -> None:
     topics = {"infaas.tasks.digits", "infaas.results.digits"}
     assert obstacle(a_letter(), topics) == ""
     assert "is gone" in obstacle(a_letter(), set())

@@ -1,4 +1,4 @@
-"""Errors of librdkafka in the words of this project."""
+"""Tests of `answered`: errors of librdkafka become operator errors."""
 
 from concurrent.futures import Future
 

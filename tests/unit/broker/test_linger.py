@@ -1,4 +1,4 @@
-"""How long a query lingers: never beyond its share, and not at all while nothing is gained."""
+"""Tests of `Linger`: the delay stays within its bounds, and is zero while batching gains nothing."""
 
 import pytest
 from hypothesis import given
@@ -11,7 +11,7 @@ BUSY = 1.0
 
 
 def steady(linger: Linger, per_s: float, left_s: float | None, cpu_busy: float, seconds: float = 3.0) -> float:
-    """How long the last one of a steady flow lingers."""
+    """Return the delay of the last query of a steady flow, in seconds."""
     lingers = 0.0
     for number in range(round(per_s * seconds)):
         lingers = linger.linger_s(100 + number / per_s, left_s, cpu_busy)
@@ -24,7 +24,9 @@ def steady(linger: Linger, per_s: float, left_s: float | None, cpu_busy: float, 
     cpu_busy=st.floats(0, 1),
     longest_s=st.floats(0, LONGEST_S),
 )
-def test_never_beyond_its_share(gaps: list[float], left_s: float | None, cpu_busy: float, longest_s: float) -> None:
+def test_linger_is_bounded_by_share_of_time_left(
+    gaps: list[float], left_s: float | None, cpu_busy: float, longest_s: float
+) -> None:
     linger, now = Linger(longest_s), 5.0
     for gap in gaps:
         now += gap
@@ -34,38 +36,38 @@ def test_never_beyond_its_share(gaps: list[float], left_s: float | None, cpu_bus
 
 
 @given(per_s=st.floats(1, 5000), left_s=st.one_of(st.none(), st.floats(0, 100)), cpu_busy=st.floats(0, SPARE))
-def test_nobody_lingers_while_there_is_cpu_time_to_spare(per_s: float, left_s: float | None, cpu_busy: float) -> None:
+def test_linger_is_zero_with_spare_cpu_time(per_s: float, left_s: float | None, cpu_busy: float) -> None:
     assert steady(Linger(LONGEST_S), per_s, left_s, cpu_busy, 0.2) == 0
 
 
 @given(gaps=st.lists(st.floats(LONGEST_S * 2, 1e4), min_size=1, max_size=200), left_s=st.floats(0, 1e4))
-def test_nobody_lingers_for_whom_none_is_expected(gaps: list[float], left_s: float) -> None:
+def test_linger_is_zero_if_no_other_query_is_expected(gaps: list[float], left_s: float) -> None:
     linger, now = Linger(LONGEST_S), 0.0
     for gap in gaps:
         now += gap
         assert linger.linger_s(now, left_s, BUSY) == 0
 
 
-def test_the_first_one_after_a_while_does_not_linger() -> None:
+def test_linger_is_zero_after_a_pause() -> None:
     linger = Linger(LONGEST_S)
     assert steady(linger, 1000, None, BUSY) == MOST * UNHURRIED_S
     assert linger.linger_s(200.0, None, BUSY) == 0
 
 
-def test_who_asks_more_often_than_the_time_allows_lingers_for_all_of_it() -> None:
+def test_linger_uses_whole_bound_at_high_rates() -> None:
     assert steady(Linger(LONGEST_S), 1000, 0.05, SCARCE) == SHARE * 0.05
     assert steady(Linger(LONGEST_S), 250, 0.15, SCARCE) == SHARE * 0.15
     assert steady(Linger(LONGEST_S), 250, 60.0, BUSY) == LONGEST_S
     assert steady(Linger(LONGEST_S), 1000, None, SCARCE) == UNHURRIED_S
 
 
-def test_on_a_full_machine_it_is_thrice_as_long_and_no_more() -> None:
+def test_linger_grows_up_to_threefold_on_full_machine() -> None:
     at = [steady(Linger(LONGEST_S), 1000, 0.05, busy) for busy in (SCARCE, (SCARCE + FULL) / 2, FULL, BUSY)]
     assert at == pytest.approx([SHARE * 0.05 * times for times in (1, (1 + MOST) / 2, MOST, MOST)])
     assert steady(Linger(LONGEST_S, most=1.0), 1000, 0.05, BUSY) == SHARE * 0.05
 
 
-def test_a_query_near_its_deadline_does_not_linger() -> None:
+def test_linger_is_zero_near_the_deadline() -> None:
     linger = Linger(LONGEST_S)
     assert steady(linger, 1000, 1.0, BUSY) == LONGEST_S
     assert linger.linger_s(103.0, 0.001, BUSY) == 0
@@ -73,14 +75,14 @@ def test_a_query_near_its_deadline_does_not_linger() -> None:
 
 
 @given(low=st.floats(0, 1), high=st.floats(0, 1))
-def test_the_busier_the_machine_the_longer(low: float, high: float) -> None:
+def test_linger_never_decreases_with_cpu_load(low: float, high: float) -> None:
     low, high = sorted((low, high))
     assert steady(Linger(LONGEST_S), 2000, None, low, 1.0) <= steady(Linger(LONGEST_S), 2000, None, high, 1.0)
 
 
 @given(cost=st.floats(0.2, 3.0), floor=st.floats(0.0, 0.5))
-def test_the_wait_settles_though_it_makes_the_machine_less_busy(cost: float, floor: float) -> None:
-    """A machine that each shared request takes something off, and a measure that follows within half a second."""
+def test_linger_converges_though_it_lowers_cpu_load(cost: float, floor: float) -> None:
+    """Batching lowers the machine's load, and the measured load follows within half a second."""
     linger, busy, now, waits = Linger(LONGEST_S), min(cost, 1.0), 100.0, list[float]()
     for _ in range(4000):
         now += 0.001

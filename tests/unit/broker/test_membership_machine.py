@@ -1,4 +1,4 @@
-"""Whatever members die of, and at whichever step, no two read a partition, and each soon has a reader that lives."""
+"""Tests of `Membership`: whatever fails, no two members read one partition, and each soon has a live reader."""
 
 import asyncio
 import random
@@ -22,17 +22,17 @@ from tests.unit.broker.quick_loop import QuickLoop
 REQUEST_S: Final = 10.0
 SLOW_S: Final = 0.3
 DRAINS_S: Final = (0.0, SLOW_S, 2.0, 12.0)
-"""Times that releases take: none, or as long as records are waited for, then a commit."""
+"""Seconds that releases take: none, or the time to finish records in flight and commit."""
 REBALANCES_S: Final = (3.0, 6.0)
 SETTLED_S: Final = REQUEST_S + SESSION_S + max(REBALANCES_S) + HEAL_S + max(DRAINS_S)
-"""Enough for a request that gets no answer, then a session that ends, and the plan after that with what moves by it."""
+"""Seconds until a group has settled: a request times out, a session expires, and partitions move by the next plan."""
 NAMES: Final = ("a", "b", "c")
 DYNAMIC: Final = "d"
 TOPICS: Final = ("t", "u")
 
 
 class World:
-    """What all processes share: a coordinator, topics, a clock, and how slow requests are."""
+    """Environment of all processes: coordinator, topics, clock, and delays of requests."""
 
     def __init__(self, loop: QuickLoop, seed: int) -> None:
         self.loop = loop
@@ -45,7 +45,7 @@ class World:
 
 
 class ModelGroup:
-    """The group as one process sees it, over a network that may be cut; what was sent arrives whoever dies."""
+    """Group as one process sees it, over a network that may fail. A sent request arrives even if its sender dies."""
 
     name = "model"
 
@@ -88,7 +88,7 @@ class ModelGroup:
             self.member_id = ""
 
     def cut(self) -> None:
-        """End the connection: whether a request was done is not known."""
+        """Close the connection: its requests fail, but may have been executed."""
         for answer in self._waiting:
             if not answer.done():
                 answer.set_exception(KafkaConnectionError())
@@ -121,7 +121,7 @@ class ModelGroup:
 
 
 class ModelTopics(TopicCounts):
-    """Metadata of one process, which it learns late."""
+    """Metadata of one process, which arrive with a delay."""
 
     def __init__(self, world: World, group: ModelGroup) -> None:
         self._world = world
@@ -155,7 +155,7 @@ class ModelTopics(TopicCounts):
 
 
 class Process:
-    """A process with a membership, and what it reads."""
+    """Process with a membership, and the partitions that it reads."""
 
     def __init__(self, world: World, instance: str | None, topics: Collection[str]) -> None:
         self._world = world
@@ -174,7 +174,7 @@ class Process:
 
     @property
     def knows(self) -> bool:
-        """Whether the group has not gone on without it."""
+        """True if no generation of the group began without this member."""
         member = self._world.group.members.get(self.group.member_id)
         return member is not None and not member.left_behind and not self.refused
 
@@ -195,7 +195,7 @@ class Process:
 
 
 class MembershipMachine(RuleBasedStateMachine):
-    """Processes that share topics, die, come back, and are cut off."""
+    """Processes that share topics, crash, restart, and lose their network."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -227,7 +227,7 @@ class MembershipMachine(RuleBasedStateMachine):
 
     @rule(again=st.sets(st.sampled_from(NAMES)))
     def kill_all(self, again: set[str]) -> None:
-        """Kill all, and start some again."""
+        """Kill all processes, and start some of them again."""
         for name in list(self.processes):
             self.kill(name)
         for name in sorted(again):
@@ -235,7 +235,7 @@ class MembershipMachine(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from([*NAMES, DYNAMIC]))
     def stop(self, name: str) -> None:
-        """End a process cleanly."""
+        """Stop a process cleanly, so that it leaves the group."""
         process = self.processes.get(name)
         if process is not None:
             self.kill(name)
@@ -253,13 +253,13 @@ class MembershipMachine(RuleBasedStateMachine):
 
     @rule(names=st.sets(st.sampled_from(NAMES), min_size=1))
     def expel(self, names: set[str]) -> None:
-        """End the sessions of members, as if they had been silent."""
+        """Expire the sessions of members, as if they had sent no heartbeats."""
         for name in sorted(names):
             self.world.group.expel(name)
 
     @rule()
     def expel_in_a_move(self) -> None:
-        """End the sessions of all while one of them gives something up."""
+        """Expire all sessions while a member gives up a partition."""
         if any(process.reading < process.membership.owned for process in self.processes.values()):
             self.expel(set(NAMES))
 
@@ -301,7 +301,7 @@ class MembershipMachine(RuleBasedStateMachine):
         try:
             for name, process in list(self.processes.items()):
                 process.group.isolated = False
-                if process.refused:  # its supervisor does that
+                if process.refused:  # as its supervisor would do
                     self.kill(name)
                     self.start(name, TOPICS)
             self.wait(SETTLED_S)
@@ -328,7 +328,7 @@ TestMembershipMachine = MembershipMachine.TestCase
 TestMembershipMachine.settings = profile(max_examples=80, stateful_step_count=40, deadline=None)
 
 
-def test_membership_replaces_a_plan_that_leaves_partitions_to_nobody() -> None:
+def test_membership_replaces_plan_with_unread_partitions() -> None:
     machine = MembershipMachine()
     machine.begin(seed=1, count=0)
     try:

@@ -1,4 +1,4 @@
-"""Slow partitions go apart, and no request waits for one while a connection is left."""
+"""Tests of `NodeConnections`: slow partitions are separated, and quick ones never wait for them."""
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -12,7 +12,7 @@ def queues(count: int) -> list[PartitionQueue]:
 
 
 def begin(connections: NodeConnections, now_s: float) -> tuple[int, list[PartitionQueue]]:
-    """Begin the next request with all that may go with it."""
+    """Begin the next request with all partitions that may be part of it."""
     opening = connections.opening(now_s)
     assert opening is not None
     taken = list(opening.queues)[: opening.most]
@@ -22,7 +22,7 @@ def begin(connections: NodeConnections, now_s: float) -> tuple[int, list[Partiti
     return opening.connection, taken
 
 
-def test_partitions_share_a_request_while_it_is_quick() -> None:
+def test_connections_batch_partitions_while_request_is_quick() -> None:
     connections, (first, second, third) = NodeConnections(), queues(3)
     connections.add(first)
     connections.add(second)
@@ -35,7 +35,7 @@ def test_partitions_share_a_request_while_it_is_quick() -> None:
     assert begin(connections, SLOW_S / 2) == (connection, [third])
 
 
-def test_others_go_by_another_connection_once_a_request_is_slow() -> None:
+def test_connections_open_another_beside_a_slow_request() -> None:
     connections, (first, second) = NodeConnections(), queues(2)
     connections.add(first)
     connection, taken = begin(connections, 0.0)
@@ -46,7 +46,7 @@ def test_others_go_by_another_connection_once_a_request_is_slow() -> None:
     assert first.slow
 
 
-def test_slow_partitions_are_told_from_those_in_their_company() -> None:
+def test_connections_find_slow_partition_within_three_rounds() -> None:
     connections, every = NodeConnections(), queues(33)
     culprit, now_s, delayed = every[13], 0.0, 0
     for queue in every:
@@ -74,7 +74,7 @@ def test_slow_partitions_are_told_from_those_in_their_company() -> None:
 
 
 class ConnectionsMachine(RuleBasedStateMachine):
-    """Partitions of which some are slow, and requests that end at any time."""
+    """Partitions, some of them slow, and requests that end at any time."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""When a record was written, from where the ends stood."""
+"""Tests of `OffsetHistory`: the times of records, from the ends of partitions at past readings."""
 
 import math
 
@@ -28,12 +28,12 @@ def written(history: OffsetHistory, offset: int, column: int = 0) -> float:
         ((5, 7), 6, 100.75),
         ((5, 5, 5, 6, 6, 6), 5, 102.5),  # between the last reading without it and the first with it
         ((0, 1, 2, 3), 2, 102.5),
-        ((5, UNSEEN, 7), 6, 101.75),  # nothing is taken to have happened while it was unknown
+        ((5, UNSEEN, 7), 6, 101.75),  # no record is assumed to be written while the end was unknown
         ((UNSEEN, 5, 7), 5, 101.25),
-        ((50, 60, 0, 10), 0, 102.05),  # the topic was made anew
+        ((50, 60, 0, 10), 0, 102.05),  # the topic was recreated
     ],
 )
-def test_it_is_found_between_two_readings(ends: tuple[int, ...], offset: int, at_s: float) -> None:
+def test_offset_history_interpolates_between_readings(ends: tuple[int, ...], offset: int, at_s: float) -> None:
     assert written(history_of(*ends), offset) == pytest.approx(at_s)
 
 
@@ -41,12 +41,12 @@ def test_it_is_found_between_two_readings(ends: tuple[int, ...], offset: int, at
     ("ends", "offset"),
     [((), 3), ((5,), 3), ((5, 7), 4), ((UNSEEN, 7), 5), ((50, 60, 0, 9), 55)],
 )
-def test_what_was_written_before_the_history_is_unknown(ends: tuple[int, ...], offset: int) -> None:
+def test_offset_history_is_unknown_before_first_reading(ends: tuple[int, ...], offset: int) -> None:
     assert math.isnan(written(history_of(*ends), offset))
 
 
 @given(st.lists(st.integers(0, 30), min_size=READINGS, max_size=5 * READINGS), st.data())
-def test_a_long_history_stays_bounded_and_right_in_proportion_to_age(steps: list[int], data: st.DataObject) -> None:
+def test_offset_history_error_is_in_proportion_to_age(steps: list[int], data: st.DataObject) -> None:
     ends = np.cumsum([0, *steps])
     history = history_of(*ends.tolist())
     end = int(ends[-1])
@@ -58,7 +58,7 @@ def test_a_long_history_stays_bounded_and_right_in_proportion_to_age(steps: list
     assert abs(written(history, offset) - true_s) <= 0.5 + (age_s if age_s > READINGS / 2 - 1 else 0)
 
 
-def test_columns_move_to_another_set_of_partitions() -> None:
+def test_offset_history_remaps_columns() -> None:
     history = OffsetHistory(2)
     for at_s, ends in ((0.0, [1, 10]), (1.0, [2, 30])):
         history.add(at_s, np.array(ends, np.int64))

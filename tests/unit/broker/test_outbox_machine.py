@@ -1,4 +1,4 @@
-"""Whatever Kafka and receivers do, each record is done exactly once and no topic waits for another."""
+"""Tests of `Outbox`: whatever Kafka and receivers do, each record is done once, and no topic delays another."""
 
 import asyncio
 from collections import Counter
@@ -24,7 +24,7 @@ TOPICS = ("variant", "replies-a", "replies-b")
 
 
 class Kafka(RecordSender):
-    """Takes each record, or not, by what its topic does now."""
+    """Producer that acknowledges or fails each record by the present state of its topic."""
 
     def __init__(self) -> None:
         self.written: list[tuple[str, bytes | None]] = []
@@ -57,7 +57,7 @@ class Kafka(RecordSender):
 
 
 class Streams:
-    """Takes a result, loses it after a while, or does not take it."""
+    """Reply streams that take a result, lose it after a second, or refuse it."""
 
     def __init__(self) -> None:
         self.way: bool | None = None
@@ -79,9 +79,9 @@ class OutboxMachine(RuleBasedStateMachine):
         self.streams = Streams()
         self.done: Counter[int] = Counter()
         self.sent: dict[int, str] = {}
-        """Topic that each record's message goes to."""
+        """Topic of each record's message, by offset."""
         self.troubled: set[str] = set()
-        """Topics that were in trouble lately: what was sent to them may still wait for its turn."""
+        """Topics that were in trouble: their messages may still wait for a retry."""
 
     @initialize(max_attempts=st.sampled_from([None, 2]), places=st.sampled_from([8, 1000]))
     def start(self, max_attempts: int | None, places: int) -> None:
@@ -102,12 +102,12 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @rule(way=st.sampled_from([True, False, None]))
     def receiver(self, way: bool | None) -> None:
-        """Let the receiver of results take them, die with them, or be away."""
+        """Make the receiver take results, lose them, or be unreachable."""
         self.streams.way = way
 
     @rule(seconds=st.sampled_from([0.0, 100.0]))
     def acknowledge_others(self, seconds: float) -> None:
-        """Let Kafka have acknowledged other records for so long, or not."""
+        """Set for how long Kafka has acknowledged other records; 0 if it does not."""
         self.kafka.acknowledging = seconds
 
     @rule(topic=st.sampled_from(TOPICS), count=st.integers(1, 8), streamed=st.booleans())
@@ -129,9 +129,9 @@ class OutboxMachine(RuleBasedStateMachine):
         error=st.sampled_from([KafkaError, UnknownTopic, RecordTooLarge, InvalidRecord, None]),
     )
     def trouble(self, topic: str, error: Callable[[], KafkaError] | None) -> None:
-        """Let a topic refuse what it is sent; without an error it has no leader."""
+        """Make a topic refuse its records; without an error it has no leader."""
         if topic == DEAD_LETTERS and error is not None:
-            error = KafkaError  # it exists, and a letter is shortened until it fits
+            error = KafkaError  # the topic exists, and a letter is shortened until it fits
         self.troubled.add(topic)
         self.kafka.error[topic] = error
         if error is None:

@@ -1,4 +1,4 @@
-"""Batches of one partition keep their sequence, and nothing waits twice or not at all."""
+"""Tests of `PartitionQueue`: batches keep their sequence, and each record waits in one place or has ended once."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from broker.producing.records import PendingRecord
 
 
 class PartitionLog:
-    """What a broker keeps of one partition: records, and the next sequence of each producer."""
+    """Log of one partition at a broker: records, and the next sequence of each producer."""
 
     def __init__(self) -> None:
         self.values: list[bytes] = []
@@ -21,7 +21,7 @@ class PartitionLog:
         self._last: dict[tuple[int, int], int] = {}
 
     def write(self, data: bytes) -> bool:
-        """Whether the sequence fits; a batch that is there already is not written again."""
+        """Write a batch unless it is a duplicate; return false if its sequence is wrong."""
         batch: Any = MemoryRecords(data).next_batch()
         who, first = (batch.producer_id, batch.producer_epoch), batch.base_sequence
         values = [bytes(record.value or b"") for record in batch]
@@ -38,7 +38,7 @@ class PartitionLog:
 
 
 class QueueMachine(RuleBasedStateMachine):
-    """Attempts that end in every way: written, lost before or after the broker had them, refused as too large."""
+    """Attempts of every outcome: written, lost before or after the broker received them, refused as too large."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ TestQueueMachine = QueueMachine.TestCase
 TestQueueMachine.settings = profile(max_examples=60, stateful_step_count=40, deadline=None)
 
 
-def test_a_record_without_partition_goes_where_all_clients_send_its_key() -> None:
+def test_choose_queue_partitions_keys_as_other_clients_do() -> None:
     queues = [PartitionQueue("t", number) for number in range(4)]
     for key in (b"a", b"b", b"c", b"query-1", b""):
         assert choose_queue(queues, key, None).number == DefaultPartitioner()(key, [0, 1, 2, 3], [])

@@ -1,4 +1,4 @@
-"""Sharing is fair, moves little, and gives no partition away while somebody has it."""
+"""Tests of the assignment of partitions: it is fair, moves few partitions, and assigns no claimed one."""
 
 from aiokafka import TopicPartition
 from hypothesis import given
@@ -21,7 +21,7 @@ def members_of(topics: dict[str, int], owned: Shares) -> dict[str, Member]:
 
 
 def settle(topics: dict[str, int], owned: Shares) -> tuple[Shares, int]:
-    """Rounds of sharing until nothing changes, and how many there were: each gives up what it is no longer dealt."""
+    """Share in rounds until nothing changes, and return the shares and the number of rounds."""
     for rounds in range(4):
         dealt = share(topics, members_of(topics, owned))
         assert not [p for p in everything(topics) if sum(p in (owned[m] | dealt[m]) for m in owned) > 1], "two have it"
@@ -32,7 +32,7 @@ def settle(topics: dict[str, int], owned: Shares) -> tuple[Shares, int]:
 
 
 @given(topics=TOPICS, names=NAMES)
-def test_each_topic_is_dealt_evenly_and_wholly(topics: dict[str, int], names: set[str]) -> None:
+def test_deal_divides_each_topic_evenly(topics: dict[str, int], names: set[str]) -> None:
     dealt = deal(topics, members_of(topics, {name: set() for name in names}))
     assert sorted(p for has in dealt.values() for p in has) == sorted(everything(topics))
     for topic in topics:
@@ -41,14 +41,14 @@ def test_each_topic_is_dealt_evenly_and_wholly(topics: dict[str, int], names: se
 
 
 @given(names=NAMES, tasks=st.integers(1, 12))
-def test_topics_of_one_partition_are_spread_over_all(names: set[str], tasks: int) -> None:
+def test_deal_spreads_topics_of_one_partition(names: set[str], tasks: int) -> None:
     topics = {f"t{number}": 1 for number in range(tasks)}
     counts = [len(has) for has in deal(topics, members_of(topics, {name: set() for name in names})).values()]
     assert max(counts) - min(counts) <= 1
 
 
 @given(topics=TOPICS, names=NAMES, more=NAMES, data=st.data())
-def test_whoever_comes_and_goes_it_settles_within_two_rounds_with_nothing_read_by_two(
+def test_share_settles_within_two_rounds(
     topics: dict[str, int], names: set[str], more: set[str], data: st.DataObject
 ) -> None:
     owned, _ = settle(topics, {name: set() for name in names})
@@ -61,20 +61,20 @@ def test_whoever_comes_and_goes_it_settles_within_two_rounds_with_nothing_read_b
     assert {p for has in settle(grown, settled)[0].values() for p in has} == everything(grown)
 
 
-def test_one_that_comes_takes_no_more_than_its_share() -> None:
+def test_share_moves_only_the_part_of_a_new_member() -> None:
     topics = {"one": 4, "two": 4}
     owned, _ = settle(topics, {"a": set(), "b": set()})
     after, _ = settle(topics, owned | {"c": set()})
     assert sum(len(owned[name] - after[name]) for name in owned) == len(after["c"]) in (2, 3)
 
 
-def test_what_two_claim_is_given_to_neither() -> None:
+def test_share_withholds_partition_claimed_twice() -> None:
     both = frozenset({TopicPartition("t", 0)})
     members = {name: Member(frozenset({"t"}), both) for name in ("a", "b")}
     assert share({"t": 1}, members) == {"a": set(), "b": set()}
 
 
-def test_only_who_subscribes_to_a_topic_is_dealt_it() -> None:
+def test_share_respects_subscriptions() -> None:
     members = {"a": Member(frozenset({"t", "u"})), "b": Member(frozenset({"t"}))}
     dealt = share({"t": 2, "u": 2}, members)
     assert not [p for p in dealt["b"] if p.topic == "u"]
@@ -82,7 +82,7 @@ def test_only_who_subscribes_to_a_topic_is_dealt_it() -> None:
 
 
 @given(topics=TOPICS, data=st.data())
-def test_what_members_say_arrives(topics: dict[str, int], data: st.DataObject) -> None:
+def test_group_protocol_round_trips_metadata(topics: dict[str, int], data: st.DataObject) -> None:
     owned = frozenset(data.draw(st.sets(st.sampled_from(sorted(everything(topics))))))
     member = Member(frozenset(topics), owned)
     assert read_member(member_bytes(member, topics, 7)) == (member, topics)
@@ -90,12 +90,12 @@ def test_what_members_say_arrives(topics: dict[str, int], data: st.DataObject) -
     assert read_dealt(b"") == (frozenset(), PlanNote())
 
 
-def test_metadata_differ_by_generation() -> None:
+def test_member_bytes_differ_by_generation() -> None:
     member = Member(frozenset({"t"}))
     assert member_bytes(member, {"t": 1}, 1) != member_bytes(member, {"t": 1}, 2)
 
 
-def test_unread_are_partitions_that_move_and_no_others() -> None:
+def test_unread_lists_only_moving_partitions() -> None:
     two = {TopicPartition("t", number) for number in range(2)}
     members = {"a": Member(frozenset({"t"}), frozenset(two)), "b": Member(frozenset({"t"}))}
     shares = share({"t": 2, "of nobody": 1}, members)

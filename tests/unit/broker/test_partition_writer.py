@@ -1,4 +1,4 @@
-"""A writer whose transaction can be neither gone on with nor aborted."""
+"""Tests of `PartitionWriter`: cancellation while a transaction can be neither continued nor aborted."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -16,7 +16,7 @@ from tests.waiting import PATIENCE_S
 
 
 class SilentProducer:
-    """A producer whose records nobody acknowledges."""
+    """Producer whose records are never acknowledged."""
 
     def __init__(self, abort: Callable[[], Awaitable[None]]) -> None:
         self.sending = asyncio.Event()
@@ -48,7 +48,7 @@ async def hears_nothing() -> None:
 
 
 @pytest.mark.parametrize("abort", [is_fenced, hears_nothing])
-async def test_who_is_cancelled_ends_whatever_becomes_of_the_transaction(
+async def test_partition_writer_can_be_cancelled_in_any_state(
     monkeypatch: pytest.MonkeyPatch, abort: Callable[[], Awaitable[None]]
 ) -> None:
     producer = SilentProducer(abort)

@@ -1,4 +1,4 @@
-"""Whatever bytes a batch holds: each of its offsets is a record or damage, in order, and nothing is raised."""
+"""Tests of `record_batches`: for any bytes, each offset is a record or damage, in order, and nothing is raised."""
 
 import struct
 
@@ -24,7 +24,7 @@ def batch_of(values: list[bytes], first: int = 0) -> bytes:
 
 
 def checked(batch: bytes) -> bytes:
-    """The batch with the checksum that fits it."""
+    """Return the batch with a checksum that fits."""
     return batch[:17] + struct.pack(">I", calc_crc32c(batch[CHECKED_FROM:])) + batch[CHECKED_FROM:]
 
 
@@ -41,7 +41,7 @@ def offsets(found: list[Record | Damage]) -> list[int]:
 
 
 def packed(batch: bytes, codec: int) -> bytes:
-    """The batch with its records compressed."""
+    """Return the batch with compressed records."""
     records = {0: bytes, 1: gzip_encode, 3: lz4_encode, 4: zstd_encode}[codec](batch[61:])
     body = batch[12:21] + struct.pack(">h", codec) + batch[23:61] + records
     return checked(batch[:8] + struct.pack(">i", len(body)) + body)
@@ -49,7 +49,7 @@ def packed(batch: bytes, codec: int) -> bytes:
 
 @pytest.mark.parametrize("codec", [0, 1, 3, 4])
 @pytest.mark.parametrize("name", [b"na\xff\xfe", b"\xed\xa0\x80\x00"])
-def test_a_name_that_is_not_utf8_keeps_its_bytes(codec: int, name: bytes) -> None:
+def test_read_batch_keeps_bytes_of_header_names(codec: int, name: bytes) -> None:
     found = read(packed(batch_of([b"a", b"b", b"c"]).replace(b"name", name, 1), codec))
     assert [one.value for one in found if not isinstance(one, Damage)] == [b"a", b"b", b"c"]
     assert not isinstance(found[0], Damage)
@@ -59,7 +59,7 @@ def test_a_name_that_is_not_utf8_keeps_its_bytes(codec: int, name: bytes) -> Non
 
 
 @pytest.mark.parametrize("codec", [1, 3, 4])
-def test_what_becomes_too_large_is_damage(codec: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_batch_limits_decompressed_size(codec: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("broker.fetch.decompression.MOST_BYTES", 1 << 20)
     small, large = batch_of([b"0" * 900_000]), batch_of([b"0" * 2_000_000], 1)
     found = read(packed(small, codec) + packed(large, codec) + packed(batch_of([b"after"], 2), codec))
@@ -67,13 +67,13 @@ def test_what_becomes_too_large_is_damage(codec: int, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("codec", [1, 2, 3, 4, 5])
-def test_what_is_not_compressed_as_it_says_is_damage(codec: int) -> None:
+def test_read_batch_returns_wrong_codec_as_damage(codec: int) -> None:
     batch = batch_of([b"a", b"b"])
     found = read(checked(batch[:21] + struct.pack(">h", codec) + batch[23:]) + batch_of([b"after"], 2))
     assert [(one.first, one.next) if isinstance(one, Damage) else one.value for one in found] == [(0, 2), b"after"]
 
 
-def test_a_batch_that_does_not_fit_its_checksum_is_damage_to_be_read_again() -> None:
+def test_read_batch_returns_wrong_checksum_as_uncertain() -> None:
     data = batch_of([b"a", b"b"]) + batch_of([b"wrong"], 2).replace(b"wrong", b"wrung") + batch_of([b"d"], 3)
     found = read(data)
     assert [one.value if not isinstance(one, Damage) else (one.first, one.next, one.certain) for one in found] == [
@@ -84,16 +84,16 @@ def test_a_batch_that_does_not_fit_its_checksum_is_damage_to_be_read_again() -> 
     ]
 
 
-def test_what_is_before_the_position_is_left_out() -> None:
+def test_read_batch_skips_records_before_position() -> None:
     assert offsets(read(batch_of([b"a", b"b", b"c"]), position=1)) == [1, 2]
 
 
-def test_a_batch_that_is_not_whole_waits_for_the_next_fetch() -> None:
+def test_split_omits_incomplete_batch() -> None:
     first = batch_of([b"a"])
     assert offsets(read(first + batch_of([b"b"], 1)[:-1])) == [0]
 
 
-def test_a_record_that_makes_no_sense_costs_only_itself() -> None:
+def test_read_batch_isolates_invalid_record() -> None:
     data = batch_of([b"first", b"second", b"third"])
     at = data.index(b"second") - 1
     found = read(checked(data[:at] + b"\x7e" + data[at + 1 :]))
@@ -102,7 +102,7 @@ def test_a_record_that_makes_no_sense_costs_only_itself() -> None:
 
 
 @given(data=st.data(), fitting=st.booleans(), codec=st.sampled_from([0, 1, 3, 4]))
-def test_any_bytes_are_records_or_damage_in_order(data: st.DataObject, fitting: bool, codec: int) -> None:
+def test_read_batch_keeps_order_for_any_bytes(data: st.DataObject, fitting: bool, codec: int) -> None:
     batch = bytearray(batch_of([b"value"] * 4, 5))
     for _ in range(data.draw(st.integers(1, 12))):
         batch[data.draw(st.integers(8, len(batch) - 1))] = data.draw(st.integers(0, 255))
@@ -113,18 +113,18 @@ def test_any_bytes_are_records_or_damage_in_order(data: st.DataObject, fitting: 
 
 
 @given(garbage=st.binary(max_size=200))
-def test_garbage_raises_nothing(garbage: bytes) -> None:
+def test_split_raises_nothing_on_garbage(garbage: bytes) -> None:
     read(garbage)
 
 
 def of_producer(producer: int, first: int, attributes: int = 0x10) -> bytes:
-    """A batch of one record of a transaction; as a mark that ends one with 0x30."""
+    """Return a batch of one record of a transaction; with attributes 0x30, the marker that ends one."""
     batch = batch_of([b"%d" % first], first)
     return checked(batch[:21] + struct.pack(">h", attributes) + batch[23:43] + struct.pack(">q", producer) + batch[51:])
 
 
 @given(st.data())
-def test_records_of_aborted_transactions_are_passed(data: st.DataObject) -> None:
+def test_mark_aborted_excludes_aborted_transactions(data: st.DataObject) -> None:
     log, ended, kept = b"", list[tuple[AbortedTransaction, int]](), list[int]()
     open_: dict[int, tuple[int, bool]] = {}
     end = 0
@@ -145,7 +145,7 @@ def test_records_of_aborted_transactions_are_passed(data: st.DataObject) -> None
                 kept.append(end)
     ended += [(AbortedTransaction(producer, first), END) for producer, (first, good) in open_.items() if not good]
     position = data.draw(st.integers(0, end))
-    aborted = [transaction for transaction, last in ended if last >= position]  # those that Kafka tells of
+    aborted = [transaction for transaction, last in ended if last >= position]  # Kafka reports only these
     batches = split(log, 0, END)[position:]
     mark_aborted(batches, data.draw(st.permutations(aborted)))
     read_ = [one for batch in batches for one in read_batch("t", 3, batch, batch.first)]
@@ -153,5 +153,5 @@ def test_records_of_aborted_transactions_are_passed(data: st.DataObject) -> None
     assert offsets(read_) == [offset for offset in kept if offset >= position]
 
 
-def test_a_mark_of_a_transaction_is_no_damage() -> None:
+def test_read_batch_skips_transaction_marker() -> None:
     assert read(of_producer(7, 5, 0x30), 5) == []

@@ -1,4 +1,4 @@
-"""Memory shared by consumers: together they hold the limit at most, and each one record more; nobody waits for ever."""
+"""Tests of `RecordMemory`: consumers hold at most the limit and one record each, and none waits for ever."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ LARGEST = 50
 
 
 class Model(RuleBasedStateMachine):
-    """Shares that take what they may, and give it back in any order."""
+    """Shares that take as much as they may, and give it back in any order."""
 
     @initialize(limit=st.integers(1, 400))
     def begin(self, limit: int) -> None:
@@ -59,7 +59,7 @@ class Model(RuleBasedStateMachine):
 
     @property
     def bound(self) -> float:
-        return 1.25 * self.limit + 6 * LARGEST  # who was alone may hold half of it, and others come
+        return 1.25 * self.limit + 6 * LARGEST  # a share that was alone may hold the divided half when others open
 
     @invariant()
     def what_is_held_is_counted(self) -> None:
@@ -79,7 +79,7 @@ def shares(memory: RecordMemory, count: int) -> list[MemoryShare]:
     return [memory.open_share(lambda: None) for _ in range(count)]
 
 
-def test_what_one_holds_leaves_the_others_their_part() -> None:
+def test_record_memory_reserves_a_part_for_each_share() -> None:
     memory = RecordMemory(1000)
     greedy, *others = shares(memory, 5)
     while room := greedy.room:
@@ -92,7 +92,7 @@ def test_what_one_holds_leaves_the_others_their_part() -> None:
     assert memory.used == 1000
 
 
-def test_a_record_larger_than_the_limit_passes() -> None:
+def test_record_memory_admits_record_larger_than_limit() -> None:
     (share,) = shares(RecordMemory(10), 1)
     assert share.room
     share.take(1000)
@@ -101,7 +101,7 @@ def test_a_record_larger_than_the_limit_passes() -> None:
     assert share.room
 
 
-def test_who_waits_is_told_when_others_are_done() -> None:
+def test_record_memory_notifies_waiting_share() -> None:
     memory, told = RecordMemory(1000), list[int]()
     first, second = memory.open_share(lambda: told.append(1)), memory.open_share(lambda: told.append(2))
     first.take(450)
@@ -114,7 +114,7 @@ def test_who_waits_is_told_when_others_are_done() -> None:
     assert second.room
 
 
-def test_headers_count_as_much_as_values() -> None:
+def test_record_bytes_include_headers() -> None:
     small, large = (one for one in read(batch_of([b"", b"v" * 90])) if not isinstance(one, Damage))
     assert record_bytes(large) - record_bytes(small) == 90
     headers = len("name") + len("text") + len("none")

@@ -1,4 +1,4 @@
-"""Each reply topic has its share of the places, and what is beyond it waits or is given up."""
+"""Tests of `ReplyRoom`: each reply topic has its share of places; results beyond it wait or are given up."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,7 +25,7 @@ def test_reply_room_is_bounded_in_bytes_but_for_one_result() -> None:
     assert not room.admit("b", 1)
 
 
-def test_reply_room_takes_in_what_waits_as_others_leave() -> None:
+def test_reply_room_admits_waiting_results_in_order() -> None:
     room = ReplyRoom[int](PLACES)
     for _ in range(ROOM):
         room.admit("a", 1)
@@ -39,7 +39,7 @@ def test_reply_room_takes_in_what_waits_as_others_leave() -> None:
     assert not room.waits_outside("a")
 
 
-def test_topic_is_in_trouble_until_it_acknowledges() -> None:
+def test_reply_topic_is_in_trouble_until_it_acknowledges() -> None:
     room = ReplyRoom[int](PLACES)
     room.admit("a", 1)
     room.admit("a", 1)
@@ -52,7 +52,7 @@ def test_topic_is_in_trouble_until_it_acknowledges() -> None:
     assert not room.in_trouble("a", 1000.0)
 
 
-def test_topics_in_trouble_together_have_half_of_the_places() -> None:
+def test_reply_room_bounds_all_topics_in_trouble() -> None:
     room = ReplyRoom[int](PLACES)
     for topic in range(PLACES // TROUBLED_SHARE):
         assert not room.overfull
@@ -63,7 +63,7 @@ def test_topics_in_trouble_together_have_half_of_the_places() -> None:
     assert room.overfull
 
 
-def test_results_topics_of_the_system_are_not_bounded() -> None:
+def test_is_bounded_exempts_results_topics() -> None:
     assert not is_bounded(results_topic("digits"))
     assert is_bounded(reply_topic("gateway"))
     assert is_bounded("mine")
@@ -76,7 +76,7 @@ def test_results_topics_of_the_system_are_not_bounded() -> None:
         )
     )
 )
-def test_reply_room_counts_as_a_plain_model_does(steps: list[tuple[str, str, int]]) -> None:
+def test_reply_room_counts_as_its_model(steps: list[tuple[str, str, int]]) -> None:
     room, inside = ReplyRoom[int](16), dict[str, list[int]]()
     outside, troubled = dict[str, list[int]](), set[str]()
     for topic, step, size in steps:

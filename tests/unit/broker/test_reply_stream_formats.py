@@ -1,4 +1,4 @@
-"""What sender and receiver of a reply stream say to each other, whatever bytes come."""
+"""Tests of reply streams: addresses, settings, handshake, frames and back-off, for any input."""
 
 import pytest
 from hypothesis import given
@@ -25,7 +25,7 @@ RESULTS = st.lists(st.tuples(st.lists(st.tuples(st.text(max_size=9), st.binary(m
 
 
 @given(st.ip_addresses(), st.integers(1, 65_535))
-def test_an_address_is_read_as_it_was_written(host: object, port: int) -> None:
+def test_parse_address_restores_any_address(host: object, port: int) -> None:
     address = StreamAddress(str(host), port, new_token())
     assert parse_address(address.header()) == (address if "%" not in str(host) else None)
 
@@ -46,22 +46,22 @@ def test_an_address_is_read_as_it_was_written(host: object, port: int) -> None:
         "127.0.0.1:80 " + "a" * MAX_LENGTH,
     ],
 )
-def test_what_is_no_address_is_none(text: str) -> None:
+def test_parse_address_refuses_malformed_text(text: str) -> None:
     assert parse_address(text) is None
 
 
 @given(st.text(max_size=MAX_LENGTH + 1))
-def test_whatever_a_client_writes_is_read_or_none(text: str) -> None:
+def test_parse_address_accepts_or_refuses_any_text(text: str) -> None:
     address = parse_address(text)
     assert address is None or parse_address(address.header()) == address
 
 
-def test_a_token_is_not_shown() -> None:
+def test_address_hides_its_token_in_text() -> None:
     address = StreamAddress("127.0.0.1", 80, "a-very-secret-token")
     assert "secret" not in f"{address} {address!r}"
 
 
-def test_only_networks_of_the_settings_are_connected_to() -> None:
+def test_address_is_limited_to_allowed_networks() -> None:
     here, there = StreamAddress("127.0.0.1", 1, "t"), StreamAddress("10.1.2.3", 1, "t")
     mapped = StreamAddress("::ffff:10.1.2.3", 1, "t")
     assert here.is_within(ReplyStreamSettings().allowed)
@@ -76,12 +76,12 @@ def test_only_networks_of_the_settings_are_connected_to() -> None:
     ("name", "value"),
     [("networks", "10.0.0.0/99"), ("host", "gateway.example"), ("advertise", "me"), ("port", 70_000), ("host", "::")],
 )
-def test_wrong_settings_name_the_variable(name: str, value: object) -> None:
+def test_settings_name_variable_of_invalid_value(name: str, value: object) -> None:
     with pytest.raises(OperatorError, match=f"INFAAS_REPLY_STREAM_{name.upper()}"):
         ReplyStreamSettings(**{name: value})  # pyright: ignore[reportArgumentType]
 
 
-def test_both_ends_that_know_the_token_agree() -> None:
+def test_handshake_succeeds_with_same_token() -> None:
     token, hello = new_token(), new_hello()
     answer = challenge(token, hello)
     proof = sender_proof(token, hello, answer)
@@ -89,7 +89,7 @@ def test_both_ends_that_know_the_token_agree() -> None:
     assert (len(hello), len(answer), len(proof)) == (HELLO_BYTES, CHALLENGE_BYTES, PROOF_BYTES)
 
 
-def test_whoever_does_not_know_the_token_is_found_out() -> None:
+def test_handshake_fails_without_token() -> None:
     token, hello = new_token(), new_hello()
     answer = challenge(token, hello)
     with pytest.raises(ValueError, match="not the one that asked"):
@@ -102,7 +102,7 @@ def test_whoever_does_not_know_the_token_is_found_out() -> None:
         challenge(token, b"GET / HTTP/1.1\r\nHost:")
 
 
-def test_a_proof_holds_for_its_own_connection_only() -> None:
+def test_handshake_proof_is_valid_for_one_connection() -> None:
     token, hello = new_token(), new_hello()
     answer = challenge(token, hello)
     proof = sender_proof(token, hello, answer)
@@ -112,9 +112,7 @@ def test_a_proof_holds_for_its_own_connection_only() -> None:
 
 
 @given(RESULTS, st.lists(st.integers(1, 40)))
-def test_results_arrive_as_they_were_sent_however_they_are_cut(
-    results: list[tuple[RawHeaders, bytes]], cuts: list[int]
-) -> None:
+def test_take_frames_restores_results_from_any_parts(results: list[tuple[RawHeaders, bytes]], cuts: list[int]) -> None:
     sent = b"".join(encode_frame(headers, value) for headers, value in results)
     buffer, found = bytearray(), list[tuple[RawHeaders, bytes]]()
     for size in [*cuts, len(sent)]:
@@ -126,7 +124,7 @@ def test_results_arrive_as_they_were_sent_however_they_are_cut(
 
 
 @pytest.mark.parametrize("junk", [b"\xff\xff\xff\xff", b"\x01\x00\x00\x00x", b"\x03\x00\x00\x00\x92\x90\xa0"])
-def test_what_is_no_result_is_an_error(junk: bytes) -> None:
+def test_take_frames_raises_on_malformed_frame(junk: bytes) -> None:
     good = encode_frame([("infaas-id", b"1")], b"v")
     taken = take_frames(bytearray(good + junk))
     assert next(taken) == ([("infaas-id", b"1")], b"v")
@@ -134,19 +132,19 @@ def test_what_is_no_result_is_an_error(junk: bytes) -> None:
         next(taken)
 
 
-def test_a_frame_that_is_too_large_is_refused_before_it_has_come() -> None:
+def test_take_frames_refuses_large_frame_by_its_length() -> None:
     with pytest.raises(ValueError, match="a frame of"):
         list(take_frames(bytearray((MAX_FRAME_BYTES + 1).to_bytes(4, "little"))))
 
 
 @given(st.lists(st.integers(0, 2**64 - 1)), st.integers(0, 7))
-def test_the_last_whole_acknowledgement_counts(counts: list[int], rest: int) -> None:
+def test_take_ack_returns_last_complete_one(counts: list[int], rest: int) -> None:
     buffer = bytearray(b"".join(map(pack_ack, counts)) + b"\1" * rest)
     assert take_ack(buffer) == (counts[-1] if counts else None)
     assert buffer == b"\1" * rest
 
 
-def test_an_address_that_fails_is_avoided_ever_longer_and_anew_once_it_worked() -> None:
+def test_avoidance_backs_off_until_address_works() -> None:
     avoidance = AddressAvoidance()
     assert not avoidance.covers("a", 0.0)
     avoidance.failed("a", 0.0)
@@ -161,7 +159,7 @@ def test_an_address_that_fails_is_avoided_ever_longer_and_anew_once_it_worked() 
     assert not avoidance.covers("a", 200.0 + FIRST_PAUSE_S)
 
 
-def test_invented_addresses_are_forgotten() -> None:
+def test_avoidance_forgets_oldest_addresses() -> None:
     avoidance = AddressAvoidance()
     for number in range(MAX_KEPT + 10):
         avoidance.failed(str(number), 0.0)

@@ -1,4 +1,4 @@
-"""However a connection delays, cuts and breaks, each result has one end; none is said to have arrived that has not."""
+"""Tests of a reply stream over a connection that fails: each result ends once, acknowledged only if it arrived."""
 
 import asyncio
 from typing import Any
@@ -20,7 +20,7 @@ MOSTLY = [True] * 7 + [False]
 
 
 class Wire(asyncio.Transport):
-    """One end of a connection, whose bytes arrive when the test says so."""
+    """End of a connection, whose bytes arrive when the test delivers them."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, own: asyncio.Protocol) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class Wire(asyncio.Transport):
 
 
 class StreamMachine(RuleBasedStateMachine):
-    """Sender and receiver, and what is under way between them."""
+    """Sender and receiver, and the bytes in transit between them."""
 
     @initialize(knows_token=st.sampled_from(MOSTLY), shaken=st.sampled_from(MOSTLY))
     def connect(self, knows_token: bool, shaken: bool) -> None:
@@ -100,7 +100,7 @@ class StreamMachine(RuleBasedStateMachine):
 
     @rule(share=st.sampled_from([0.1, 0.5, 1.0]), back=st.booleans())
     def deliver(self, share: float, back: bool) -> None:
-        """Have a part of what is under way arrive."""
+        """Deliver a part of the bytes in transit."""
         self._turn()
         wire, other = (self.back, self.out) if back else (self.out, self.back)
         count = round(share * len(wire.under_way))
@@ -125,7 +125,7 @@ class StreamMachine(RuleBasedStateMachine):
     @rule()
     @precondition(lambda self: self.sent > 8 or not self.knows_token)
     def wait(self) -> None:
-        """Longer than a receiver may take: what was not acknowledged by then has failed."""
+        """Wait for longer than a receiver may take; results without an acknowledgement have failed by then."""
         self._turn()
         self.loop.pass_time(2.1 * LOOK_S)
         assert len(self.ends) == self.sent

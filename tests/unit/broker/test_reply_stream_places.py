@@ -1,4 +1,4 @@
-"""Places of a receiver's connections: bounded, and kept by those who use them."""
+"""Tests of limits for a receiver's connections, and of the encryption of its results."""
 
 from dataclasses import dataclass
 
@@ -34,7 +34,7 @@ def full(places: ConnectionPlaces[Connection], used_s: float) -> None:
         assert places.admit(Connection(HOSTS[number // MAX_SENDERS_OF_ADDRESS], used_s=used_s), used_s) is None
 
 
-def test_silent_senders_give_way_at_once() -> None:
+def test_places_close_unused_sender_for_new_one() -> None:
     places = ConnectionPlaces[Connection]()
     full(places, float("-inf"))
     for number in range(100):
@@ -42,7 +42,7 @@ def test_silent_senders_give_way_at_once() -> None:
         assert len(places.senders) == MAX_SENDERS
 
 
-def test_senders_in_use_keep_their_places() -> None:
+def test_places_keep_senders_in_use() -> None:
     places = ConnectionPlaces[Connection]()
     full(places, 100.0)
     with pytest.raises(ValueError, match="no place"):
@@ -52,7 +52,7 @@ def test_senders_in_use_keep_their_places() -> None:
     assert places.admit(Connection(HOSTS[4]), 100.0 + IN_USE_S) is second, "the least used one"
 
 
-def test_address_has_a_share_of_the_places() -> None:
+def test_places_limit_senders_of_one_address() -> None:
     places = ConnectionPlaces[Connection]()
     own = [Connection(HOSTS[0]) for _ in range(MAX_SENDERS_OF_ADDRESS + 10)]
     gone = [places.admit(one, 1.0) for one in own]
@@ -60,7 +60,7 @@ def test_address_has_a_share_of_the_places() -> None:
     assert places.admit(Connection(HOSTS[1]), 1.0) is None
 
 
-def test_oldest_stranger_goes_once_it_had_a_moment() -> None:
+def test_places_close_oldest_stranger_after_its_time() -> None:
     places = ConnectionPlaces[Connection]()
     strangers = [Connection(HOSTS[0], made_s=float(number)) for number in range(MAX_STRANGERS)]
     for one in strangers:
@@ -72,7 +72,7 @@ def test_oldest_stranger_goes_once_it_had_a_moment() -> None:
     assert places.crowded_out(STRANGER_S) == (None, 0.0)
 
 
-def test_sender_that_is_not_heard_is_silent() -> None:
+def test_places_list_senders_that_sent_no_data() -> None:
     places = ConnectionPlaces[Connection]()
     gone, there = Connection(HOSTS[0]), Connection(HOSTS[0], heard_s=1.0)
     places.admit(gone, 0.0)
@@ -91,14 +91,14 @@ def test_sender_that_is_not_heard_is_silent() -> None:
         (False, True, "10.0.0.1", False),
     ],
 )
-def test_results_are_encrypted_where_kafka_is(tls: bool | None, by_tls: bool, host: str, encrypted: bool) -> None:
+def test_settings_encrypt_results_where_kafka_does(tls: bool | None, by_tls: bool, host: str, encrypted: bool) -> None:
     settings = ReplyStreamSettings(tls=tls, host=host)
     assert settings.encrypts_results(by_tls) is encrypted
     assert settings.may_send(StreamAddress(host, 1, "token"), by_tls) is not encrypted
     assert settings.may_send(StreamAddress(host, 1, "token", "fingerprint"), by_tls)
 
 
-def test_address_names_its_certificate() -> None:
+def test_address_includes_certificate_fingerprint() -> None:
     fingerprint = new_receiver_tls().fingerprint
     assert len(fingerprint) == FINGERPRINT_LENGTH
     address = StreamAddress("::1", 80, "0123456789abcdef", fingerprint)

@@ -1,4 +1,4 @@
-"""Requests and results of any order, repeats and losses: whoever asks gets the result of their own request, once."""
+"""Tests of `RequestReply`: with any order, repeats and losses, each caller gets the result of its own request once."""
 
 import asyncio
 from typing import Any
@@ -15,19 +15,19 @@ IDS = st.sampled_from(["a", "b"])
 
 
 class Sent:
-    """A request under way: who waits, and the number that it was sent under."""
+    """Request in progress: the waiting task, and the correlation that it was sent with."""
 
     def __init__(self, query_id: str, task: asyncio.Task[Result], number: str) -> None:
         self.query_id = query_id
         self.task = task
         self.number = number
         self.result: Result | None = None
-        """The result that its sender must get."""
+        """Result that the caller must get."""
         self.given_up = False
 
 
 class Wire:
-    """A producer that takes everything, and remembers under which number."""
+    """Producer that accepts every request, and keeps the correlations."""
 
     def __init__(self) -> None:
         self.numbers: list[str] = []
@@ -65,7 +65,7 @@ class Pairing(RuleBasedStateMachine):
     @precondition(lambda self: self.sent)
     @rule(data=st.data(), correlation=st.sampled_from(["own", "", "guessed-1"]))
     def answer(self, data: st.DataObject, correlation: str) -> None:
-        """A result comes, perhaps again, perhaps too late, perhaps from somebody who knows no more than the id."""
+        """Deliver a result, which may be a duplicate, too late, or from a sender that knows only the id."""
         asked = data.draw(st.sampled_from(self.sent))
         self.count += 1
         headers = {"infaas-id": asked.query_id, "infaas-status": "ok"}

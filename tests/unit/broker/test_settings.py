@@ -1,4 +1,4 @@
-"""What is set up wrong is said in words a person can act on, and no secret is ever shown."""
+"""Tests of `KafkaSettings`: errors name the invalid variable, and show no secret."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from broker.settings import KafkaSettings, SaslMechanism, SecurityProtocol
 from schemas.errors import OperatorError
 
 
-def test_everything_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_are_read_from_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INFAAS_KAFKA", "a:1,b:2")
     monkeypatch.setenv("INFAAS_KAFKA_SECURITY_PROTOCOL", "SASL_SSL")
     monkeypatch.setenv("INFAAS_KAFKA_SASL_MECHANISM", "SCRAM-SHA-512")
@@ -43,18 +43,18 @@ def test_everything_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) 
         ({"security_protocol": "SSL", "tls_ca": Path("/no/such.pem")}, "is not a file"),
     ],
 )
-def test_a_wrong_setting_is_named(wrong: dict[str, object], says: str) -> None:
+def test_settings_name_invalid_variable(wrong: dict[str, object], says: str) -> None:
     with pytest.raises(OperatorError, match=says):
         KafkaSettings(**wrong)  # pyright: ignore[reportArgumentType]
 
 
-def test_a_wrong_secret_is_not_shown() -> None:
+def test_settings_error_hides_secret() -> None:
     with pytest.raises(OperatorError) as caught:
         KafkaSettings(bootstrap="x:1", sasl_password="hunter2")  # pyright: ignore[reportArgumentType]
     assert "hunter2" not in str(caught.value)
 
 
-def test_a_file_that_is_no_certificate_is_named(tmp_path: Path) -> None:
+def test_client_options_name_invalid_certificate(tmp_path: Path) -> None:
     ca = tmp_path / "ca.pem"
     ca.write_text("not a certificate")
     settings = KafkaSettings(security_protocol=SecurityProtocol.SSL, tls_ca=ca)
@@ -62,7 +62,7 @@ def test_a_file_that_is_no_certificate_is_named(tmp_path: Path) -> None:
         client_options(settings, "test")
 
 
-async def test_a_token_file_is_read_again_each_time(tmp_path: Path) -> None:
+async def test_oauth_token_reads_file_each_time(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("first\n")
     settings = KafkaSettings(
@@ -77,7 +77,7 @@ async def test_a_token_file_is_read_again_each_time(tmp_path: Path) -> None:
     await new_consumer(settings, "test").stop()
 
 
-async def test_a_fixed_token(tmp_path: Path) -> None:
+async def test_oauth_token_returns_fixed_token(tmp_path: Path) -> None:
     settings = KafkaSettings(
         security_protocol=SecurityProtocol.SASL_PLAINTEXT,
         sasl_mechanism=SaslMechanism.OAUTHBEARER,

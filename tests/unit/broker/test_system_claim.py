@@ -1,4 +1,4 @@
-"""The claim that counts, of all that stand in the log."""
+"""Tests of `owner_of`: the valid claim among all claims of a log."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,13 +10,13 @@ _claims = st.lists(
 )
 
 
-def test_owner_is_the_first_claim() -> None:
+def test_owner_of_first_claim() -> None:
     assert owner_of([]) is None
     first, second = SystemClaim(system="a"), SystemClaim(system="b")
     assert owner_of([first, second]) is first
 
 
-def test_owner_changes_by_naming_the_one_replaced() -> None:
+def test_owner_of_claim_that_replaces_the_owner() -> None:
     first = SystemClaim(system="a")
     takes = SystemClaim(system="b", replaces="a")
     late = SystemClaim(system="c", replaces="a")
@@ -24,7 +24,7 @@ def test_owner_changes_by_naming_the_one_replaced() -> None:
 
 
 @given(_claims, _claims)
-def test_later_first_claims_change_no_owner(before: list[SystemClaim], after: list[SystemClaim]) -> None:
+def test_owner_of_ignores_later_claims_that_replace_none(before: list[SystemClaim], after: list[SystemClaim]) -> None:
     owner = owner_of(before)
     if owner is not None:
         assert owner_of([*before, *(claim for claim in after if not claim.replaces)]) == owner

@@ -1,4 +1,4 @@
-"""Partitions without a reader keep a service from being ready at its start, and later if they last."""
+"""Tests of `UnreadWatch`: the effect of partitions without a reader on readiness, gauge and log."""
 
 import logging
 import math
@@ -12,7 +12,7 @@ GROUP = "test-unread"
 
 
 class Count:
-    """A number of partitions that tests set."""
+    """Number of partitions, set by the tests."""
 
     def __init__(self, now: int | None) -> None:
         self.now = now
@@ -42,7 +42,7 @@ def test_watch_is_not_ready_before_each_partition_has_a_reader() -> None:
 
 
 @pytest.mark.parametrize("unread", [3, None])
-def test_watch_alarms_once_where_it_lasts(unread: int | None, caplog: pytest.LogCaptureFixture) -> None:
+def test_watch_alarms_once_about_lasting_problem(unread: int | None, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     count = Count(0)
     watch = UnreadWatch(GROUP, count)

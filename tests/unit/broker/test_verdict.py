@@ -1,4 +1,4 @@
-"""What a broker's answer about a batch means."""
+"""Tests of the verdict on a broker's answer about a batch."""
 
 import pytest
 from aiokafka.errors import KafkaConnectionError, NodeNotReadyError, RequestTimedOutError
@@ -11,13 +11,13 @@ from broker.producing.verdict import Verdict, error_of, judge, may_be_written
     ("code", "verdict"),
     [
         (0, Verdict.WRITTEN),
-        (46, Verdict.WRITTEN),  # a duplicate: it is there
-        (3, Verdict.AGAIN),  # unknown topic or partition: it may have moved
+        (46, Verdict.WRITTEN),  # a duplicate sequence: the batch is written
+        (3, Verdict.AGAIN),  # unknown topic or partition: the partition may have moved
         (5, Verdict.AGAIN),  # no leader
         (6, Verdict.AGAIN),  # another leader
         (7, Verdict.AGAIN),  # not on all replicas in time
         (19, Verdict.AGAIN),  # too few replicas
-        (56, Verdict.AGAIN),  # the disk
+        (56, Verdict.AGAIN),  # a storage error
         (10, Verdict.SPLIT),
         (18, Verdict.SPLIT),
         (45, Verdict.RENEW),  # out of sequence
@@ -27,7 +27,7 @@ from broker.producing.verdict import Verdict, error_of, judge, may_be_written
         (87, Verdict.REFUSED),  # an invalid record
     ],
 )
-def test_each_code_has_a_verdict(code: int, verdict: Verdict) -> None:
+def test_judge_returns_verdict_of_each_code(code: int, verdict: Verdict) -> None:
     assert judge(error_of(code)) is verdict
 
 
@@ -42,5 +42,5 @@ def test_each_code_has_a_verdict(code: int, verdict: Verdict) -> None:
         (error_of(10), False),
     ],
 )
-def test_only_what_went_out_may_be_written(error: KafkaError | None, maybe: bool) -> None:
+def test_may_be_written_by_error(error: KafkaError | None, maybe: bool) -> None:
     assert may_be_written(error) is maybe

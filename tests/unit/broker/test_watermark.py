@@ -1,4 +1,4 @@
-"""The low-water mark against a model that is too slow to use and too simple to be wrong."""
+"""Tests of `Watermark`, against a model that is simple and slow."""
 
 import pytest
 from hypothesis import given
@@ -9,7 +9,7 @@ from broker.delivery.watermark import Watermark
 
 
 class Model(RuleBasedStateMachine):
-    """Records are handed out with gaps and finished in any order, twice, or without having been out."""
+    """Records that are handed out with gaps, and finished in any order, twice, or without having been handed out."""
 
     @initialize(start=st.integers(0, 1000))
     def begin(self, start: int) -> None:
@@ -63,7 +63,7 @@ TestWatermark = Model.TestCase
 
 
 @given(order=st.permutations(range(50)))
-def test_the_mark_never_goes_back(order: list[int]) -> None:
+def test_watermark_never_decreases(order: list[int]) -> None:
     mark = Watermark(0)
     mark.hand_out(dict.fromkeys(range(50), 1))
     seen: list[int] = []
@@ -74,7 +74,7 @@ def test_the_mark_never_goes_back(order: list[int]) -> None:
     assert seen[-1] == 50
 
 
-def test_handing_out_an_offset_twice_is_an_error() -> None:
+def test_watermark_refuses_offset_handed_out_twice() -> None:
     mark = Watermark(5)
     mark.hand_out({5: 1, 6: 1})
     with pytest.raises(ValueError, match="6 was handed out before"):
