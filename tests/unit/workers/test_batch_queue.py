@@ -1,7 +1,7 @@
 """Property tests of the batch queue."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -203,9 +203,7 @@ class Served(RuleBasedStateMachine):
     def come(self, items: list[Waiting], after_s: float) -> None:
         self.now_s += after_s
         for item in items:
-            shifted = Waiting(
-                item.inputs, item.shape, item.deadline_s + self.now_s - NOW, item.offline, item.allow_late
-            )
+            shifted = replace(item, deadline_s=item.deadline_s + self.now_s - NOW)
             self.queue.add(shifted)
             self.waiting.append(shifted)
 
