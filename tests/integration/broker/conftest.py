@@ -1,4 +1,4 @@
-"""What the broker's tests share: a topic of their own."""
+"""Fixtures of the broker tests: a topic for each test."""
 
 from uuid import uuid4
 
@@ -10,7 +10,7 @@ from broker.topics import TopicSpec, ensure_topics
 
 @pytest.fixture
 async def topic(kafka: KafkaSettings) -> str:
-    """Four partitions; also used as the name of a group."""
+    """Name of a new topic of four partitions; tests use it as a group's name, too."""
     name = f"test-{uuid4()}"
     await ensure_topics(kafka, [TopicSpec(name, 4)])
     return name

@@ -1,6 +1,6 @@
-"""A member of a group, as a process that tests kill: prints `up`, then `topic partition` when it first reads there.
+"""Group member that tests run as a process: prints `up`, then `topic partition` at the first record of each.
 
-With TEST_HOLDS set it finishes no record, and waits a minute for those that move: a move that it is part of stays half.
+With TEST_HOLDS set, it finishes no record and drains for a minute, so that a rebalance stays incomplete.
 """
 
 import asyncio

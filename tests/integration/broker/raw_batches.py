@@ -1,4 +1,4 @@
-"""Batches that no library writes: with header names that are not UTF-8, or with bytes that were changed on disk."""
+"""Record batches that no client library writes: header names that are not UTF-8, and bytes changed on disk."""
 
 import struct
 from pathlib import Path
@@ -18,7 +18,7 @@ _NOT_LEADER = 6
 
 
 def batch_of(records: list[tuple[bytes, list[tuple[bytes, bytes]]]]) -> bytes:
-    """A batch of records, each its value and its headers, whose names are any bytes."""
+    """Build a batch of records, given as values and headers; a header's name may be any bytes."""
     builder = batch_builder()
     names: list[tuple[bytes, bytes]] = []
     for number, (value, headers) in enumerate(records):
@@ -37,7 +37,7 @@ def batch_of(records: list[tuple[bytes, list[tuple[bytes, bytes]]]]) -> bytes:
 
 
 async def write_batch(kafka: KafkaSettings, topic: str, partition: int, batch: bytes) -> int:
-    """Have the broker append a batch as it is; returns the offset of its first record."""
+    """Make the broker append a batch unchanged; return the offset of its first record."""
     client = AIOKafkaClient(**client_options(kafka, "test"))
     await client.bootstrap()
     try:
@@ -49,7 +49,7 @@ async def write_batch(kafka: KafkaSettings, topic: str, partition: int, batch: b
             leader = client.cluster.leader_for_partition(TopicPartition(topic, partition))
             response = await client.send(leader, request)
             ((_, ((_, error, offset, *_),)),) = response.topics
-            if error != _NOT_LEADER:  # for a moment, of a topic just made
+            if error != _NOT_LEADER:  # a new topic returns this for a short time
                 assert error == 0, f"Kafka refuses the batch: {error}"
                 return offset
             await client.force_metadata_update()
@@ -58,7 +58,7 @@ async def write_batch(kafka: KafkaSettings, topic: str, partition: int, batch: b
 
 
 def damage_on_disk(base: Path, topic: str, partition: int, value: bytes) -> None:
-    """Change `value`, once in the partition's log, where the broker keeps it: its batch no longer fits its checksum."""
+    """Change `value` in the partition's log on disk, so that its batch no longer matches its checksum."""
     (log,) = (file for file in base.rglob("00000000000000000000.log") if file.parent.name == f"{topic}-{partition}")
     at = log.read_bytes().index(value)
     with log.open("r+b") as file:

@@ -1,4 +1,4 @@
-"""Records that tests read."""
+"""Helper of tests that read records."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ from tests.waiting import PATIENCE_S
 
 
 async def read(consumer: Consumer, count: int) -> list[Record]:
-    """The next so many records, at least."""
+    """Read at least `count` records."""
     taken: list[Record] = []
     async with asyncio.timeout(PATIENCE_S):
         while len(taken) < count:

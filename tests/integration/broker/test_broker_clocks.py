@@ -1,4 +1,4 @@
-"""Two brokers whose clocks differ: what is read of each is as old as it is."""
+"""Tests of record ages with two brokers whose clocks differ."""
 
 import asyncio
 import shutil
@@ -18,7 +18,7 @@ from tests.kafka_cluster import Cluster, first_broker, joined
 from tests.waiting import PATIENCE_S
 
 APART_S = 20.0
-"""More than a busy machine delays anything here."""
+"""Difference of the clocks in seconds; longer than any delay on a busy machine."""
 _WRAPPER = """#!/bin/sh
 LD_PRELOAD={library} FAKETIME=+{apart_s}s exec {java} "$@"
 """
@@ -26,7 +26,7 @@ LD_PRELOAD={library} FAKETIME=+{apart_s}s exec {java} "$@"
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Generator[Cluster]:
-    """Two brokers, of which the clock of the second is ahead."""
+    """Two brokers; the clock of the second is ahead."""
     java, libraries = shutil.which("java"), [*Path("/usr/lib").glob("**/libfaketimeMT.so.1")]
     if not (java and libraries):
         pytest.skip("libfaketime, and java on PATH, are needed for a broker whose clock is wrong")
@@ -51,7 +51,7 @@ async def topic_on_both(cluster: Cluster) -> str:
 
 
 async def read(consumer: Consumer, count: int) -> dict[int, Record]:
-    """The last record of each partition, once there are so many records."""
+    """Read `count` records; return the last one of each partition."""
     found, seen = dict[int, Record](), 0
     async with asyncio.timeout(PATIENCE_S):
         while seen < count:
@@ -62,7 +62,7 @@ async def read(consumer: Consumer, count: int) -> dict[int, Record]:
     return found
 
 
-async def test_record_is_as_old_as_it_is_whichever_broker_stamped_it(cluster: Cluster) -> None:
+async def test_record_age_is_corrected_for_each_brokers_clock(cluster: Cluster) -> None:
     topic = await topic_on_both(cluster)
     async with (
         AIOKafkaProducer(bootstrap_servers=cluster.settings.bootstrap) as client,

@@ -1,4 +1,4 @@
-"""TLS and SASL against a real broker that insists on both, and on knowing who may do what."""
+"""Tests of Kafka clients on a real broker that requires TLS, SASL and ACLs."""
 
 import asyncio
 import base64
@@ -36,25 +36,25 @@ def secured(secured_kafka: SecuredKafka) -> KafkaSettings:
 
 @pytest.fixture(autouse=True)
 async def _all_closed(secured: KafkaSettings) -> AsyncGenerator[None]:
-    """The loop must outlive the goodbyes of TLS, which aiokafka does not wait for where it was refused."""
+    """Wait until all connections are closed: aiokafka does not wait for the TLS shutdown of refused ones."""
     port = int(secured.bootstrap.rpartition(":")[2])
 
     def connections() -> set[object]:
         return {c.laddr for c in psutil.Process().net_connections("tcp") if c.raddr and c.raddr.port == port}
 
-    others = connections()  # of tests before, whose clients may not be ours
+    others = connections()  # of earlier tests, whose clients may still close
     yield
     await until(lambda: connections() <= others)
 
 
 @pytest.mark.parametrize("way", ["PLAIN", "SCRAM-SHA-512", "OAUTHBEARER", "certificate"])
-async def test_every_client_gets_in_each_way_and_may_what_it_was_allowed(
+async def test_clients_authenticate_with_each_mechanism_and_acls(
     secured_kafka: SecuredKafka, way: str, tmp_path: Path
 ) -> None:
     system, name = secured_kafka.system, f"{way.lower()}-{uuid4().hex[:8]}"
     own = tenant_prefix(name) + "own"
     user = await way_in(secured_kafka, way, name, tmp_path)
-    if way != "PLAIN":  # which is who may everything anyway
+    if way != "PLAIN":  # that user is a superuser
         await allow(system, tenant_acls(name), f"User:CN={name}" if way == "certificate" else f"User:{name}")
     await ensure_topics(user, [TopicSpec(own)])
     async with Producer(user, "test") as producer, Consumer(user, "test", group=own) as consumer:
@@ -70,7 +70,7 @@ async def test_every_client_gets_in_each_way_and_may_what_it_was_allowed(
 
 
 async def way_in(secured: SecuredKafka, way: str, name: str, folder: Path) -> KafkaSettings:
-    """Settings of somebody of this name, whom Kafka knows."""
+    """Return the settings of a client that authenticates under this name."""
     if way == "certificate":
         return secured.certified(name)
     if way == "OAUTHBEARER":
@@ -89,7 +89,7 @@ async def way_in(secured: SecuredKafka, way: str, name: str, folder: Path) -> Ka
     return secured.by(SaslMechanism.SCRAM_SHA_512, sasl_username=name, sasl_password_file=file)
 
 
-async def test_who_is_forgotten_gets_in_no_more(secured_kafka: SecuredKafka) -> None:
+async def test_forget_password_and_disallow_revoke_access(secured_kafka: SecuredKafka) -> None:
     name = f"gone-{uuid4().hex[:8]}"
     user, system = secured_kafka.user(name, "s3cret"), secured_kafka.system
     await set_password(system, name, "s3cret")
@@ -111,7 +111,7 @@ async def test_who_is_forgotten_gets_in_no_more(secured_kafka: SecuredKafka) -> 
         await ping(user)
 
 
-async def test_a_topic_that_one_may_not_write_is_told_at_once(secured_kafka: SecuredKafka) -> None:
+async def test_producer_raises_not_allowed_without_write_acl(secured_kafka: SecuredKafka) -> None:
     name = f"reader-{uuid4().hex[:8]}"
     seen, unseen = f"{name}-seen", f"{name}-unseen"
     await set_password(secured_kafka.system, name, "s3cret")
@@ -125,7 +125,7 @@ async def test_a_topic_that_one_may_not_write_is_told_at_once(secured_kafka: Sec
                 await producer.send_and_wait(topic, b"x")
 
 
-async def test_who_may_not_change_who_may_what_is_told(secured_kafka: SecuredKafka) -> None:
+async def test_acl_changes_without_permission_explain_refusal(secured_kafka: SecuredKafka) -> None:
     name = f"curious-{uuid4().hex[:8]}"
     await set_password(secured_kafka.system, name, "s3cret")
     user = secured_kafka.user(name, "s3cret")
@@ -135,37 +135,37 @@ async def test_who_may_not_change_who_may_what_is_told(secured_kafka: SecuredKaf
         await set_password(user, "system", "mine")
 
 
-async def test_a_kafka_that_guards_nothing_is_said(kafka: KafkaSettings) -> None:
+async def test_acl_changes_without_authorizer_explain_remedy(kafka: KafkaSettings) -> None:
     for change in (allow, disallow):
         with pytest.raises(OperatorError, match=r"has no authorizer.*`infaas up --auth`.* run this again"):
             await change(kafka, tenant_acls("acme"), "User:acme")
 
 
-async def test_a_wrong_password_is_said_without_showing_it(secured: KafkaSettings) -> None:
+async def test_ping_with_wrong_password_hides_it(secured: KafkaSettings) -> None:
     wrong = secured.model_copy(update={"sasl_password": SecretStr("letmein")})
     with pytest.raises(OperatorError, match=r"refused the credentials.*INFAAS_KAFKA_SASL_PASSWORD") as caught:
         await ping(wrong)
     assert "letmein" not in str(caught.value)
 
 
-async def test_a_mechanism_the_broker_does_not_take_is_said(secured: KafkaSettings) -> None:
+async def test_ping_with_unsupported_mechanism_names_setting(secured: KafkaSettings) -> None:
     other = secured.model_copy(update={"sasl_mechanism": SaslMechanism.SCRAM_SHA_256})
     with pytest.raises(OperatorError, match=r"refused the credentials.*SASL_MECHANISM \(SCRAM-SHA-256\)"):
         await ping(other)
 
 
-async def test_credentials_are_not_blamed_when_nobody_answers(secured: KafkaSettings) -> None:
+async def test_ping_of_closed_port_does_not_blame_credentials(secured: KafkaSettings) -> None:
     away = secured.model_copy(update={"bootstrap": f"127.0.0.1:{free_port()}"})
     with pytest.raises(OperatorError, match="cannot reach Kafka"):
         await ping(away)
 
 
-async def test_a_certificate_nobody_trusts_is_refused(secured: KafkaSettings) -> None:
+async def test_ping_refuses_untrusted_certificate(secured: KafkaSettings) -> None:
     with pytest.raises(OperatorError, match="cannot reach Kafka"):
         await ping(secured.model_copy(update={"tls_ca": None}))
 
 
-async def test_a_topic_that_we_ask_about_is_not_made_while_others_here_may_have_theirs_made(
+async def test_client_metadata_requests_create_no_topic(
     embedded_kafka: KafkaSettings,
 ) -> None:
     topic = f"asked-{uuid4().hex[:8]}"

@@ -1,4 +1,4 @@
-"""The consumer's promises."""
+"""Tests of the consumer: watermarks, commits, limits and assignments."""
 
 import asyncio
 import time
@@ -29,7 +29,7 @@ async def committed(kafka: KafkaSettings, group: str, topic: str, partition: int
         return (await admin.list_consumer_group_offsets(group, partitions=[wanted]))[wanted].offset
 
 
-async def test_out_of_order_completion_resumes_at_the_low_water_mark(kafka: KafkaSettings, topic: str) -> None:
+async def test_consumer_resumes_at_watermark_after_out_of_order_done(kafka: KafkaSettings, topic: str) -> None:
     await write(kafka, topic, 1, 10)
     async with Consumer(kafka, "test", group=topic) as consumer:
         await consumer.assign(topic, [1])
@@ -45,7 +45,7 @@ async def test_out_of_order_completion_resumes_at_the_low_water_mark(kafka: Kafk
         assert consumer.end(1) == 10
 
 
-async def test_what_is_done_is_committed_in_the_background(kafka: KafkaSettings, topic: str) -> None:
+async def test_consumer_commits_in_background(kafka: KafkaSettings, topic: str) -> None:
     await write(kafka, topic, 0, 3)
     async with Consumer(kafka, "test", group=topic) as consumer:
         await consumer.assign(topic, [0])
@@ -54,7 +54,7 @@ async def test_what_is_done_is_committed_in_the_background(kafka: KafkaSettings,
         await until_committed(kafka, topic, 3)
 
 
-async def test_nothing_is_taken_beyond_the_limit_and_a_quarter_must_be_done(kafka: KafkaSettings, topic: str) -> None:
+async def test_poll_stops_at_max_in_flight_until_a_quarter_is_done(kafka: KafkaSettings, topic: str) -> None:
     await write(kafka, topic, 0, 20)
     async with Consumer(kafka, "test", group=topic, max_in_flight=8) as consumer:
         await consumer.assign(topic, [0])
@@ -69,7 +69,7 @@ async def test_nothing_is_taken_beyond_the_limit_and_a_quarter_must_be_done(kafk
         assert consumer.in_flight == 8
 
 
-async def test_kept_partitions_continue_without_loss_or_repeat(kafka: KafkaSettings, topic: str) -> None:
+async def test_assign_continues_kept_partitions_without_loss(kafka: KafkaSettings, topic: str) -> None:
     for partition in (0, 1, 2):
         await write(kafka, topic, partition, 6)
     async with Consumer(kafka, "test", group=topic) as consumer:
@@ -84,7 +84,7 @@ async def test_kept_partitions_continue_without_loss_or_repeat(kafka: KafkaSetti
         assert kept == [0, 1, 2, 3, 4, 5]
         assert [record.offset for record in second if record.partition == 2] == [0, 1, 2, 3, 4, 5]
         assert not [record for record in second if record.partition == 1]
-        # What comes late for a partition that is gone does nothing.
+        # A late `done` for a dropped partition has no effect.
         before = consumer.in_flight
         for record in first:
             if record.partition == 1:
@@ -92,7 +92,7 @@ async def test_kept_partitions_continue_without_loss_or_repeat(kafka: KafkaSetti
         assert consumer.in_flight == before
 
 
-async def test_a_dropped_partition_is_drained_and_committed(kafka: KafkaSettings, topic: str) -> None:
+async def test_assign_drains_and_commits_dropped_partition(kafka: KafkaSettings, topic: str) -> None:
     await write(kafka, topic, 0, 5)
     async with Consumer(kafka, "test", group=topic) as consumer:
         await consumer.assign(topic, [0])
@@ -124,7 +124,7 @@ async def test_drained_waits_for_the_last_record(kafka: KafkaSettings, topic: st
             await waiting
 
 
-async def test_a_batch_asked_for_before_the_assignment_gets_its_records(kafka: KafkaSettings, topic: str) -> None:
+async def test_poll_before_assign_gets_records(kafka: KafkaSettings, topic: str) -> None:
     await write(kafka, topic, 3, 1)
     async with Consumer(kafka, "test", group=topic) as consumer:
         waiting = asyncio.ensure_future(consumer.poll())
@@ -147,7 +147,7 @@ async def test_done_twice_counts_once(kafka: KafkaSettings, topic: str) -> None:
         assert await committed(kafka, topic, topic, 0) in (-1, 0)
 
 
-async def test_topics_are_left_out_until_they_are_wanted(kafka: KafkaSettings, topic: str) -> None:
+async def test_leave_out_skips_topics_until_called_again(kafka: KafkaSettings, topic: str) -> None:
     flood, other = f"{topic}-flood", f"{topic}-other"
     await ensure_topics(kafka, [TopicSpec(flood), TopicSpec(other)])
     await write(kafka, flood, 0, 100)
@@ -166,13 +166,13 @@ async def test_topics_are_left_out_until_they_are_wanted(kafka: KafkaSettings, t
             assert [(record.topic, record.offset) for record in await reading] == [(flood, 1)]
 
 
-async def test_while_it_rests_it_fetches_nothing_and_then_all_that_came(kafka: KafkaSettings, topic: str) -> None:
+async def test_rest_delays_the_next_fetch(kafka: KafkaSettings, topic: str) -> None:
     loop = asyncio.get_running_loop()
     async with Producer(kafka, "test") as producer, Consumer(kafka, "resting", group=topic) as consumer:
         await consumer.assign(topic, [0])
         await (await producer.send(topic, b"first", partition=0))
         (first,) = await consumer.poll()
-        consumer.rest(PATIENCE_S)  # at once: no fetch is under way yet
+        consumer.rest(PATIENCE_S)  # at once, before the next fetch is sent
         for value in (b"a", b"b", b"c"):
             await (await producer.send(topic, value, partition=0))
         began = loop.time()
@@ -183,8 +183,8 @@ async def test_while_it_rests_it_fetches_nothing_and_then_all_that_came(kafka: K
         assert [record.value for record in found] == [b"a", b"b", b"c"]
 
 
-def test_a_rest_ends_on_a_loop_whose_timers_are_early(kafka: KafkaSettings) -> None:
-    """The loop of our services counts time in whole milliseconds, so its timers may end before the time they name."""
+def test_rest_ends_on_loop_with_early_timers(kafka: KafkaSettings) -> None:
+    """uvloop, the loop of the services, counts whole milliseconds, so its timers may fire early."""
 
     async def reads_on() -> None:
         topic = f"test-{uuid4()}"
@@ -196,14 +196,14 @@ def test_a_rest_ends_on_a_loop_whose_timers_are_early(kafka: KafkaSettings) -> N
                 async with asyncio.timeout(PATIENCE_S):
                     (record,) = await consumer.poll()
                 assert record.offset == number
-                time.sleep(0.06)  # noqa: ASYNC251 - deciding takes the loop for longer than anything else waits
+                time.sleep(0.06)  # noqa: ASYNC251 - blocks the loop for longer than any timer, as a selection may
                 consumer.rest(0.0021 + number / 9e3)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(reads_on())
 
 
-async def test_what_is_given_back_is_not_waited_for_and_comes_again(kafka: KafkaSettings, topic: str) -> None:
+async def test_give_back_excludes_record_from_drain_and_commit(kafka: KafkaSettings, topic: str) -> None:
     await write(kafka, topic, 0, 6)
     async with Consumer(kafka, "test", group=topic) as consumer:
         await consumer.assign(topic, [0])
@@ -219,7 +219,7 @@ async def test_what_is_given_back_is_not_waited_for_and_comes_again(kafka: Kafka
 
 
 @pytest.mark.parametrize("count", [3])
-async def test_unassigning_everything_and_coming_back(kafka: KafkaSettings, topic: str, count: int) -> None:
+async def test_assign_resumes_after_empty_assignment(kafka: KafkaSettings, topic: str, count: int) -> None:
     await write(kafka, topic, 0, count)
     async with Consumer(kafka, "test", group=topic) as consumer:
         await consumer.assign(topic, [0])
@@ -231,15 +231,15 @@ async def test_unassigning_everything_and_coming_back(kafka: KafkaSettings, topi
         assert [record.offset for record in await read(consumer, 1)] == [count]
 
 
-async def test_an_idle_consumer_reads_new_partitions_at_once(kafka: KafkaSettings) -> None:
+async def test_idle_consumer_reads_new_partition_at_once(kafka: KafkaSettings) -> None:
     patient = kafka.model_copy(update={"fetch_max_wait_ms": 30_000, "request_timeout_ms": 60_000})
     topic = f"test-{uuid4()}"
     await ensure_topics(kafka, [TopicSpec(topic, 2)])
     async with Consumer(patient, "test", group=topic) as consumer:
         await consumer.assign(topic, [0])
         waiting = asyncio.ensure_future(consumer.poll())
-        await asyncio.wait({waiting}, timeout=0.5)  # a fetch is under way, and the broker holds it
-        async with asyncio.timeout(PATIENCE_S):  # long before the broker would end the fetch
+        await asyncio.wait({waiting}, timeout=0.5)  # the broker holds a fetch now
+        async with asyncio.timeout(PATIENCE_S):  # shorter than the broker holds the fetch
             await consumer.assign(topic, [0, 1])
             await write(kafka, topic, 1, 1)
             assert [(record.partition, record.offset) for record in await waiting] == [(1, 0)]
@@ -249,7 +249,7 @@ async def until_committed(kafka: KafkaSettings, group: str, offset: int) -> None
     await read_until(lambda: committed(kafka, group, group, 0), lambda found: found == offset)
 
 
-async def test_who_reads_a_partition_commits_over_what_its_predecessor_commits_late(
+async def test_consumer_recommits_after_late_commit_of_predecessor(
     kafka: KafkaSettings, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("broker.delivery.committer.HEAL_INTERVAL_S", 0.2)
@@ -267,7 +267,7 @@ async def test_who_reads_a_partition_commits_over_what_its_predecessor_commits_l
         await until_committed(kafka, topic, 5)
 
 
-async def test_what_was_lost_is_never_committed(kafka: KafkaSettings, topic: str) -> None:
+async def test_lose_discards_uncommitted_offsets(kafka: KafkaSettings, topic: str) -> None:
     await write(kafka, topic, 0, 2)
     async with Consumer(kafka, "test", group=topic) as consumer:
         await consumer.assign(topic, [0])
@@ -280,7 +280,7 @@ async def test_what_was_lost_is_never_committed(kafka: KafkaSettings, topic: str
         assert [record.offset for record in await read(consumer, 2)] == [0, 1]
 
 
-async def test_who_cannot_tell_whether_it_may_commit_waits(kafka: KafkaSettings, topic: str) -> None:
+async def test_commit_waits_until_may_commit(kafka: KafkaSettings, topic: str) -> None:
     await write(kafka, topic, 0, 2)
     ours = False
     async with Consumer(kafka, "test", group=topic, may_commit=lambda: ours) as consumer:
@@ -293,7 +293,7 @@ async def test_who_cannot_tell_whether_it_may_commit_waits(kafka: KafkaSettings,
         await until_committed(kafka, topic, 2)
 
 
-async def test_what_is_released_is_said_once(kafka: KafkaSettings, topic: str) -> None:
+async def test_on_release_reports_each_partition_once(kafka: KafkaSettings, topic: str) -> None:
     released: list[TopicPartition] = []
     async with Consumer(kafka, "test", group=topic) as consumer:
         consumer.on_release = released.extend

@@ -1,4 +1,4 @@
-"""Members of a group share its topics; whoever is killed is replaced, or gets its partitions back."""
+"""Tests of consumer groups: members share topics, and a killed member returns or is replaced."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ BEFORE_IT_ENDS_S = 10.0
 
 @asynccontextmanager
 async def traffic(kafka: KafkaSettings, topic: str) -> AsyncGenerator[None]:
-    """A record for each of the four partitions, again and again."""
+    """Write records to the four partitions continuously while the context is open."""
 
     async def feed(producer: Producer) -> None:
         async for _ in Pace(50):
@@ -45,30 +45,30 @@ async def traffic(kafka: KafkaSettings, topic: str) -> AsyncGenerator[None]:
 
 
 class Process:
-    """A member in a process of its own."""
+    """Group member in a separate process."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
         self.has: set[int] = set()
 
     async def up(self) -> None:
-        """Wait until it is about to join: it takes its time to start where others are busy."""
+        """Wait until the member is about to join, which takes long on a busy machine."""
         assert await self._line() == "up"
 
     async def gets(self, partitions: set[int], within_s: float = PATIENCE_S) -> None:
-        """Wait until it has read from all of these."""
+        """Wait until the member has read from all these partitions."""
         async with asyncio.timeout(within_s):
             while not partitions <= self.has:
                 await self._hear()
 
     async def gets_some(self, count: int) -> None:
-        """Wait until it has read from so many partitions."""
+        """Wait until the member has read from `count` partitions."""
         async with asyncio.timeout(PATIENCE_S):
             while len(self.has) < count:
                 await self._hear()
 
     async def hear(self) -> None:
-        """Note all that it reads from, until cancelled."""
+        """Record the partitions that the member reads, until cancelled."""
         while True:
             await self._hear()
 
@@ -89,7 +89,7 @@ class Process:
 
 @asynccontextmanager
 async def member(kafka: KafkaSettings, name: str, topic: str, *, holds: bool = False) -> AsyncGenerator[Process]:
-    """A member of the group that is named like the topic; `holds`: it finishes nothing, so nothing moves to others."""
+    """Run a member of the group named like the topic; with `holds`, it finishes no record, so no partition moves."""
     env = {
         "PYTHONPATH": str(Path.cwd()),
         "INFAAS_KAFKA": kafka.bootstrap,
@@ -117,7 +117,7 @@ async def read_forever(consumer: Consumer, seen: set[tuple[str, int]]) -> None:
             consumer.done(record)
 
 
-async def test_a_killed_member_gets_its_partitions_back_or_is_replaced(kafka: KafkaSettings, topic: str) -> None:
+async def test_killed_member_regains_partitions_or_is_replaced(kafka: KafkaSettings, topic: str) -> None:
     long = kafka.model_copy(update={"session_timeout_ms": int(LONG_SESSION_S * 1000)})
     async with traffic(kafka, topic), member(kafka, "one", topic) as one:
         await one.gets({0, 1, 2, 3})
@@ -131,15 +131,15 @@ async def test_a_killed_member_gets_its_partitions_back_or_is_replaced(kafka: Ka
 
 
 async def dealt_to_members(kafka: KafkaSettings, group: str) -> tuple[str, list[int]]:
-    """State of a group, and the number of partitions of each member."""
+    """Return the state of a group and the sorted partition counts of its members."""
     async with open_admin(kafka) as admin:
         described: Any = await admin.describe_consumer_groups([group])
     _error, _name, state, _type, _protocol, members, *_ = described[0].groups[0]
     return state, sorted(len(read_dealt(member[-1])[0]) for member in members)
 
 
-async def test_members_killed_in_a_move_read_everything_again(kafka: KafkaSettings, topic: str) -> None:
-    long = kafka.model_copy(update={"session_timeout_ms": int(3000 * PATIENCE_S)})  # it cannot be what helps
+async def test_members_killed_during_rebalance_read_all_partitions(kafka: KafkaSettings, topic: str) -> None:
+    long = kafka.model_copy(update={"session_timeout_ms": int(3000 * PATIENCE_S)})  # too long to trigger the recovery
 
     async def half_moved() -> bool:
         return await dealt_to_members(kafka, topic) == ("Stable", [0, 2])
@@ -161,7 +161,7 @@ async def test_members_killed_in_a_move_read_everything_again(kafka: KafkaSettin
                 task.cancel()
 
 
-async def test_the_older_of_two_members_of_one_name_is_refused(kafka: KafkaSettings, topic: str) -> None:
+async def test_older_member_with_same_instance_id_is_refused(kafka: KafkaSettings, topic: str) -> None:
     async with Consumer(kafka, "older", group=topic, instance_id="one") as older, asyncio.TaskGroup() as tasks:
         await older.subscribe([topic])
         polling = tasks.create_task(refused(older))
@@ -180,7 +180,7 @@ async def refused(consumer: Consumer) -> str:
     return str(error.value)
 
 
-async def test_a_member_that_leaves_is_replaced_at_once(kafka: KafkaSettings, topic: str) -> None:
+async def test_leaving_member_is_replaced_at_once(kafka: KafkaSettings, topic: str) -> None:
     seen: set[tuple[str, int]] = set()
     everything = {(topic, partition) for partition in range(4)}
     async with (
@@ -203,7 +203,7 @@ async def test_a_member_that_leaves_is_replaced_at_once(kafka: KafkaSettings, to
         reading.cancel()
 
 
-async def test_subscribing_to_more_topics_loses_nothing(kafka: KafkaSettings, topic: str) -> None:
+async def test_subscribe_to_more_topics_loses_and_repeats_nothing(kafka: KafkaSettings, topic: str) -> None:
     more = f"test-{uuid4()}"
     await ensure_topics(kafka, [TopicSpec(more, 2)])
     read: list[tuple[str, int, int]] = []

@@ -1,4 +1,4 @@
-"""Dead letters keep the whole record."""
+"""Tests of writing dead letters."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ from schemas.topics import DEAD_LETTERS
 from tests.waiting import PATIENCE_S
 
 
-async def test_a_letter_is_the_record_with_its_story(kafka: KafkaSettings, topic: str) -> None:
+async def test_publish_dead_letter_keeps_whole_record_and_reason(kafka: KafkaSettings, topic: str) -> None:
     await ensure_system_topics(kafka)
     async with Producer(kafka, "test") as producer, Consumer(kafka, "test", group=topic) as consumer:
         await producer.send_and_wait(topic, b"\xffvalue", key=b"k", headers=[("infaas-id", b"7")], partition=3)

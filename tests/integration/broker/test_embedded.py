@@ -1,4 +1,4 @@
-"""The embedded broker, which stands in where Apache Kafka cannot be had: what it can do, and what is done without."""
+"""Tests of the embedded broker: its supported operations and its missing features."""
 
 import asyncio
 from uuid import uuid4
@@ -13,7 +13,7 @@ from schemas.topics import REPLIES, reply_topic
 from tests.waiting import PATIENCE_S
 
 
-async def test_topics_are_ensured_again_and_reply_topics_watched(embedded_kafka: KafkaSettings) -> None:
+async def test_embedded_broker_ensures_topics_and_reports_ends(embedded_kafka: KafkaSettings) -> None:
     task, owned = f"task-{uuid4()}", reply_topic(f"test-{uuid4()}")
     for _ in range(2):
         await ensure_system_topics(embedded_kafka)
@@ -28,14 +28,14 @@ async def test_topics_are_ensured_again_and_reply_topics_watched(embedded_kafka:
         assert ends == sorted(set(ends)), "it moves with each claim"
 
 
-async def test_who_runs_on_what_learns_what_it_can_do(kafka: KafkaSettings, embedded_kafka: KafkaSettings) -> None:
+async def test_broker_features_are_detected(kafka: KafkaSettings, embedded_kafka: KafkaSettings) -> None:
     assert await broker_features(kafka) == BrokerFeatures()
     assert await broker_features(embedded_kafka) == BrokerFeatures(
         idempotence=False, groups=False, growth=False, trims=False, wakes=False, transactions=False
     )
 
 
-async def test_one_consumer_reads_all_that_it_subscribes_to(embedded_kafka: KafkaSettings) -> None:
+async def test_embedded_broker_consumer_reads_all_subscriptions(embedded_kafka: KafkaSettings) -> None:
     kafka, first, more = embedded_kafka, f"test-{uuid4()}", f"test-{uuid4()}"
     await ensure_topics(kafka, [TopicSpec(first, 3), TopicSpec(more, 2)])
     written, read = list[tuple[str, int, int]](), list[tuple[str, int, int]]()

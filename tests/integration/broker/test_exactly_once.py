@@ -1,4 +1,4 @@
-"""From topic to topic, exactly once: who writes is fenced, and marks of transactions are passed over."""
+"""Tests of exactly-once processing from topic to topic: fencing, and records and markers of transactions."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -30,7 +30,7 @@ def outgoing(topic: str, value: bytes) -> OutgoingRecord:
 
 
 async def committed_values(kafka: KafkaSettings, topic: str) -> list[bytes | None]:
-    """What a reader of committed records finds in a topic, once all transactions in it are over."""
+    """Return the committed values of a topic, once all its transactions have ended."""
     every = await settled(kafka, topic)
     async with AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap, isolation_level="read_committed") as consumer:
         consumer.assign(every)
@@ -44,7 +44,7 @@ async def committed_values(kafka: KafkaSettings, topic: str) -> list[bytes | Non
 
 
 async def settled(kafka: KafkaSettings, topic: str) -> list[TopicPartition]:
-    """The topic's partitions, once all its transactions are over: Kafka says so a moment before it marks their ends."""
+    """Return the topic's partitions once all end markers are written, which is shortly after Kafka acknowledges."""
     every = [TopicPartition(topic, number) for number in range(4)]
     async with (
         AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap) as all_records,
@@ -58,7 +58,7 @@ async def settled(kafka: KafkaSettings, topic: str) -> list[TopicPartition]:
     return every
 
 
-async def test_who_opens_a_partition_later_fences_who_had_it(kafka: KafkaSettings, topic: str, copied: str) -> None:
+async def test_partition_writer_fences_earlier_writer(kafka: KafkaSettings, topic: str, copied: str) -> None:
     partition = TopicPartition(topic, 0)
     async with PartitionWriter(kafka, "first", topic, partition) as first:
         await first.write([outgoing(copied, b"first")], 1)
@@ -71,7 +71,7 @@ async def test_who_opens_a_partition_later_fences_who_had_it(kafka: KafkaSetting
     assert await committed_values(kafka, copied) == [b"first", b"second"]
 
 
-async def test_who_is_dealt_a_partition_waits_until_what_is_committed_is_settled(
+async def test_shared_topic_waits_for_pending_transaction_offsets(
     kafka: KafkaSettings, topic: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     partition, begun = TopicPartition(topic, 0), asyncio.Queue[int]()
@@ -94,15 +94,17 @@ async def test_who_is_dealt_a_partition_waits_until_what_is_committed_is_settled
             running.cancel()
 
 
-async def test_what_was_not_written_whole_is_not_there(kafka: KafkaSettings, topic: str, copied: str) -> None:
+async def test_partition_writer_aborts_incomplete_write(kafka: KafkaSettings, topic: str, copied: str) -> None:
     async with PartitionWriter(kafka, "test", topic, TopicPartition(topic, 0)) as writer:
-        with pytest.raises(AssertionError):  # there is no such partition
+        with pytest.raises(AssertionError):  # partition 99 does not exist
             await writer.write([outgoing(copied, b"half"), OutgoingRecord(copied, 99, None, b"", [])], 1)
         await writer.write([outgoing(copied, b"whole")], 1)
     assert await committed_values(kafka, copied) == [b"whole"]
 
 
-async def test_two_share_a_topic_of_transactions_to_its_end(kafka: KafkaSettings, topic: str, copied: str) -> None:
+async def test_shared_topic_members_copy_transactional_topic_to_end(
+    kafka: KafkaSettings, topic: str, copied: str
+) -> None:
     asked = await write_transactions(kafka, topic)
 
     async with copying(kafka, topic, copied) as first:
@@ -117,7 +119,7 @@ async def test_two_share_a_topic_of_transactions_to_its_end(kafka: KafkaSettings
 
 
 async def write_transactions(kafka: KafkaSettings, topic: str) -> list[bytes]:
-    """Write records in transactions, so that the last offsets are marks; returns those that were not aborted."""
+    """Write records in transactions, so that the last offsets are markers; return the committed values."""
     written = list[bytes]()
     async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, transactional_id=str(uuid4())) as producer:
         for number in range(24):
@@ -135,7 +137,7 @@ async def write_transactions(kafka: KafkaSettings, topic: str) -> list[bytes]:
 
 @asynccontextmanager
 async def copying(kafka: KafkaSettings, topic: str, copied: str) -> AsyncGenerator[SharedTopic]:
-    """A member of a group that writes what it reads."""
+    """Run a group member that copies the records it reads."""
 
     async def copy(stream: PartitionStream) -> None:
         position = stream.begin
@@ -151,13 +153,13 @@ async def copying(kafka: KafkaSettings, topic: str, copied: str) -> AsyncGenerat
         running.cancel()
 
 
-async def test_the_embedded_broker_is_refused_in_words(embedded_kafka: KafkaSettings) -> None:
+async def test_shared_topic_refuses_embedded_broker(embedded_kafka: KafkaSettings) -> None:
     with pytest.raises(OperatorError, match="infaas up --kafka apache"):
         async with SharedTopic(embedded_kafka, "test", "in", "group"):
             pass
 
 
-async def test_a_topic_that_is_not_there_is_named(kafka: KafkaSettings) -> None:
+async def test_shared_topic_names_missing_topic(kafka: KafkaSettings) -> None:
     with pytest.raises(OperatorError, match="there is no topic absent-topic"):
         async with SharedTopic(kafka, "test", "absent-topic", "group"):
             pass

@@ -1,4 +1,4 @@
-"""Kafka's jars: what is locked is what is kept, whichever way it comes, or nothing is."""
+"""Tests of fetching Kafka's jars from Maven or a repository: verified against the lock, all or none."""
 
 import asyncio
 import hashlib
@@ -21,7 +21,7 @@ PutMaven = Callable[[dict[str, bytes], int], None]
 
 @asynccontextmanager
 async def without_maven(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[None]:
-    """This repository is where jars come from while the context is open."""
+    """Hide Maven, and serve jars from this repository, while the context is open."""
     monkeypatch.setenv("PATH", "")
     async with serving(repository) as url:
         monkeypatch.setenv(ENV, url)
@@ -30,7 +30,7 @@ async def without_maven(repository: Repository, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture
 def locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
-    """A lock of small jars, and what is in them."""
+    """Lock file of small jars; returns their contents by path."""
     lock = tmp_path / "jars.lock"
     lock.write_text("".join(f"{hashlib.sha256(data).hexdigest()}  {path}\n" for path, data in JARS.items()))
     monkeypatch.setattr("broker.servers.jars.LOCK", lock)
@@ -46,7 +46,7 @@ def names_in(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def test_the_lock_is_of_the_kafka_that_the_pom_names() -> None:
+def test_jars_lock_matches_kafka_version_of_pom() -> None:
     version = re.search(r"<kafka.version>(.+)</kafka.version>", POM.read_text())
     assert version is not None
     names = [jar.name for jar in locked_jars()]
@@ -55,7 +55,7 @@ def test_the_lock_is_of_the_kafka_that_the_pom_names() -> None:
     assert all(re.fullmatch(r"[0-9a-f]{64}", jar.sha256) for jar in locked_jars())
 
 
-async def test_real_jars_come_from_a_repository_where_no_maven_is(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_fetch_jars_without_maven_uses_repository(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jars = await asyncio.to_thread(need_apache)
     repository = Repository({jar.path: (jars / jar.name).read_bytes() for jar in locked_jars()})
     seen: list[tuple[int, int]] = []
@@ -68,7 +68,7 @@ async def test_real_jars_come_from_a_repository_where_no_maven_is(cache: Path, m
     assert await fetch_jars(cache) == folder, "the repository is gone, and not needed"
 
 
-async def test_a_few_at_a_time_and_again_where_the_repository_is_busy(
+async def test_fetch_jars_limits_concurrency_and_retries(
     locked: dict[str, bytes], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repository, busy = Repository(locked), next(iter(locked))
@@ -80,7 +80,7 @@ async def test_a_few_at_a_time_and_again_where_the_repository_is_busy(
     assert 1 < repository.most_at_once <= AT_ONCE
 
 
-async def test_another_file_than_the_locked_one_is_named_and_nothing_is_kept(
+async def test_fetch_jars_rejects_file_with_wrong_hash(
     locked: dict[str, bytes], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repository, forged = Repository(locked), list(locked)[3]
@@ -92,7 +92,7 @@ async def test_another_file_than_the_locked_one_is_named_and_nothing_is_kept(
     assert names_in(cache) == set()
 
 
-async def test_what_cannot_be_had_is_said_with_its_place(
+async def test_fetch_jars_error_names_url_and_setting(
     locked: dict[str, bytes], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repository, missing = Repository(locked), list(locked)[3]
@@ -105,7 +105,7 @@ async def test_what_cannot_be_had_is_said_with_its_place(
     assert names_in(cache) == set()
 
 
-async def test_a_cache_that_cannot_be_written_is_named(
+async def test_fetch_jars_names_unwritable_cache(
     locked: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
@@ -116,7 +116,7 @@ async def test_a_cache_that_cannot_be_written_is_named(
 
 @pytest.fixture
 def put_maven(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PutMaven:
-    """Puts a Maven on PATH that brings these jars, or fails."""
+    """Function that puts a fake Maven on PATH: it copies these jars, or fails with an exit code."""
 
     def put(files: dict[str, bytes], code: int) -> None:
         brought = tmp_path / "brought"
@@ -134,7 +134,7 @@ def put_maven(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PutMaven:
     return put
 
 
-async def test_maven_is_asked_first_and_only_what_is_locked_is_taken(
+async def test_fetch_jars_takes_only_locked_files_from_maven(
     locked: dict[str, bytes], cache: Path, put_maven: PutMaven
 ) -> None:
     put_maven({**locked, "org/test/more/1/more-1.jar": b"more"}, 0)
@@ -144,14 +144,14 @@ async def test_maven_is_asked_first_and_only_what_is_locked_is_taken(
     assert seen[-1] == (len(locked), len(locked))
 
 
-async def test_what_maven_brings_is_verified_too(locked: dict[str, bytes], cache: Path, put_maven: PutMaven) -> None:
+async def test_fetch_jars_verifies_files_from_maven(locked: dict[str, bytes], cache: Path, put_maven: PutMaven) -> None:
     put_maven({**locked, list(locked)[5]: b"forged"}, 0)
     with pytest.raises(OperatorError, match=r"jar5-1\.jar is not the file that was locked"):
         await fetch_jars(cache)
     assert names_in(cache) == set()
 
 
-async def test_where_maven_fails_the_repository_is_asked(
+async def test_fetch_jars_uses_repository_when_maven_fails(
     locked: dict[str, bytes], cache: Path, put_maven: PutMaven, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_maven({}, 1)
@@ -162,7 +162,7 @@ async def test_where_maven_fails_the_repository_is_asked(
         await fetch_jars(cache.with_name("other"))
 
 
-def test_another_lock_is_another_folder(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_jars_folder_depends_on_lock(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     before, changed = jars_folder(cache), tmp_path / "changed.lock"
     changed.write_text(LOCK.read_text() + "\n")
     monkeypatch.setattr("broker.servers.jars.LOCK", changed)

@@ -1,4 +1,4 @@
-"""Lag in records and seconds; what is not known is not zero."""
+"""Tests of the lag reader: lag in records and seconds, and unknown lag, which is not zero."""
 
 import asyncio
 import time
@@ -27,7 +27,7 @@ async def lag_of(reader: LagReader, group: str, topic: str) -> dict[int, Partiti
     return {row.partition: row for row in (await reader.read_until_known({group: [topic]})).partition_lags()}
 
 
-async def test_lag_follows_what_is_committed(kafka: KafkaSettings, topic: str) -> None:
+async def test_lag_reader_follows_commits(kafka: KafkaSettings, topic: str) -> None:
     async with Producer(kafka, "test") as producer, LagReader(kafka) as reader:
         for number in range(6):
             await producer.send_and_wait(topic, b"%d" % number, partition=0)
@@ -57,9 +57,7 @@ async def test_lag_follows_what_is_committed(kafka: KafkaSettings, topic: str) -
         assert later.lag_s >= some.lag_s + 0.1
 
 
-async def test_what_was_deleted_before_it_was_committed_is_lost_and_neither_done_nor_waiting(
-    kafka: KafkaSettings, topic: str
-) -> None:
+async def test_lag_reader_counts_deleted_uncommitted_records_as_lost(kafka: KafkaSettings, topic: str) -> None:
     async with Producer(kafka, "test") as producer, LagReader(kafka) as reader, open_admin(kafka) as admin:
         for partition in (0, 1, 2):
             for _ in range(6):
@@ -79,9 +77,9 @@ async def test_what_was_deleted_before_it_was_committed_is_lost_and_neither_done
     assert [(found[n].committed, found[n].lag, found[n].lost) for n in range(3)] == [(2, 1, 3), (2, 0, 4), (None, 3, 0)]
 
 
-async def test_groups_at_different_offsets_of_one_partition(kafka: KafkaSettings) -> None:
+async def test_lag_reader_separates_groups_of_a_partition(kafka: KafkaSettings) -> None:
     topic = f"test-{uuid4()}"
-    async with open_admin(kafka) as admin:  # in topics that we make, records are as old as the broker says
+    async with open_admin(kafka) as admin:  # `ensure_topics` would set the broker's timestamps
         await admin.create_topics([NewTopic(topic, 1, 1)])
     await ensure_topics(kafka, [TopicSpec(topic)])
     plain = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap)
@@ -101,24 +99,24 @@ async def test_groups_at_different_offsets_of_one_partition(kafka: KafkaSettings
         assert others.lag_s - mine.lag_s == pytest.approx(60, abs=0.01)
 
 
-async def test_a_topic_that_does_not_exist_has_no_rows(kafka: KafkaSettings) -> None:
+async def test_lag_reader_omits_missing_topic(kafka: KafkaSettings) -> None:
     async with LagReader(kafka) as reader:
         assert (await reader.read({"any": [f"missing-{uuid4()}"]})).group_partitions == ()
         assert (await reader.read({})).group_partitions == ()
 
 
-async def test_many_groups_in_one_reading(kafka: KafkaSettings, topic: str) -> None:
+async def test_lag_reader_reads_many_groups_at_once(kafka: KafkaSettings, topic: str) -> None:
     async with LagReader(kafka) as reader:
         reading = await reader.read_until_known({f"{topic}-{number}": [topic] for number in range(100)})
     assert reading.lag.tolist() == [0] * 400
 
 
-async def test_seconds_come_from_where_the_end_stood_without_reading_a_record(
+async def test_lag_seconds_come_from_offset_history(
     kafka: KafkaSettings, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with Producer(kafka, "test") as producer, LagReader(kafka) as reader:
         await lag_of(reader, topic, topic)
-        monkeypatch.setattr(TimestampLookup, "_read", None)  # looking into the log would fail
+        monkeypatch.setattr(TimestampLookup, "_read", None)  # a lookup in the log would fail
         before_s = time.time()
         await producer.send_and_wait(topic, b"first", partition=0)
         written_s = time.time()
@@ -134,7 +132,7 @@ async def test_seconds_come_from_where_the_end_stood_without_reading_a_record(
         assert (await reader.read_until_known({topic: [topic]})).since_s[0] > first
 
 
-async def test_a_batch_sent_at_once_counts_to_its_last_record(kafka: KafkaSettings, topic: str) -> None:
+async def test_lag_reader_counts_every_record_of_a_batch(kafka: KafkaSettings, topic: str) -> None:
     async with Producer(kafka, "test") as producer, LagReader(kafka) as reader:
         for total in (300, 600):
             await asyncio.gather(*[await producer.send(topic, b"x", partition=2) for _ in range(300)])
@@ -144,7 +142,7 @@ async def test_a_batch_sent_at_once_counts_to_its_last_record(kafka: KafkaSettin
         assert again[2].lag == 600
 
 
-async def test_partitions_that_are_added_are_found_when_told_to_look(kafka: KafkaSettings) -> None:
+async def test_expire_metadata_finds_added_partitions(kafka: KafkaSettings) -> None:
     topic = f"grows-{uuid4()}"
     await ensure_topics(kafka, [TopicSpec(topic, 1)])
     async with LagReader(kafka) as reader:
@@ -155,7 +153,7 @@ async def test_partitions_that_are_added_are_found_when_told_to_look(kafka: Kafk
         assert sorted(await lag_of(reader, topic, topic)) == [0, 1, 2]
 
 
-async def test_a_broker_that_is_gone_is_an_error_and_one_that_is_back_is_read_again(tmp_path: Path) -> None:
+async def test_lag_reader_fails_during_outage_and_recovers(tmp_path: Path) -> None:
     folder, port = tmp_path, free_port()
     async with AsyncExitStack() as stack:
         async with ApacheKafka(folder, port) as broker:

@@ -1,6 +1,6 @@
-"""Dead letters are listed, sent again once whatever happens meanwhile, and dropped, on a real Kafka.
+"""Tests of the letter box on a real Kafka: finding, replaying and dropping dead letters.
 
-The topic is shared by all tests of a session, so each looks at the letters of a task of its own.
+All tests of a session share the topic, so each test uses the letters of a task of its own.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from schemas.topics import DEAD_LETTERS, results_topic, task_topic, variant_topi
 
 
 class Desk:
-    """A task with its topics, and its dead letters."""
+    """Task with its topics and dead letters."""
 
     def __init__(self, kafka: KafkaSettings, producer: Producer) -> None:
         self.task = f"t-{uuid4().hex[:12]}"
@@ -63,7 +63,7 @@ async def producer(kafka: KafkaSettings):
         yield opened
 
 
-async def test_each_letter_is_sent_again_once_with_its_id(desk: Desk) -> None:
+async def test_replay_sends_each_letter_once_with_its_id(desk: Desk) -> None:
     await desk.give_up("a", "b")
     await desk.give_up("c", topic=variant_topic("gone.onnx-fp32.cpu"), reason="its worker died")
     assert [stored.query for stored in await desk.find(reason="WORKER")] == ["c"]
@@ -80,7 +80,7 @@ async def test_each_letter_is_sent_again_once_with_its_id(desk: Desk) -> None:
     assert [stored.state for stored in await desk.find(done=True)] == [LetterState.REPLAYED] * 3
 
 
-async def test_of_two_replays_at_once_each_letter_is_sent_by_one(desk: Desk) -> None:
+async def test_concurrent_replays_send_each_letter_once(desk: Desk) -> None:
     await desk.give_up(*map(str, range(50)))
     letters, other = await desk.find(), LetterBox(desk.kafka)
     reports = await asyncio.gather(desk.box.replay(letters, _ignore), other.replay(letters, _ignore))
@@ -88,13 +88,11 @@ async def test_of_two_replays_at_once_each_letter_is_sent_by_one(desk: Desk) -> 
     assert sorted(int(record.value or b"") for record in await desk.asked_again()) == [*range(50)]
 
 
-async def test_what_was_cut_off_is_sent_again_unless_it_is_answered(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Cut off after the letters were sent, before that was marked: the worst moment."""
+async def test_replay_resumes_interrupted_replay_unless_answered(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first replay dies at the worst moment: the letters are sent, but not yet marked as replayed."""
     await desk.give_up("a", "b")
     cut_off = LetterBox(desk.kafka)
-    mark = cut_off._mark  # pyright: ignore[reportPrivateUsage] - the moment at which it dies
+    mark = cut_off._mark  # pyright: ignore[reportPrivateUsage] - the replay dies here
 
     async def die(producer: Producer, outcomes: Sequence[tuple[StoredLetter, LetterState]]) -> object:
         if any(state is LetterState.REPLAYED for _, state in outcomes):
@@ -115,7 +113,7 @@ async def test_what_was_cut_off_is_sent_again_unless_it_is_answered(
     assert [stored.state for stored in await desk.find(done=True)] == [LetterState.ANSWERED, LetterState.REPLAYED]
 
 
-async def test_a_replay_that_runs_out_of_time_says_where_to_go_on(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_replay_out_of_time_returns_cursor(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(letter_box, "_CHUNK", 1)
     await desk.give_up("u", "v", "w")
     report = await desk.box.replay(await desk.find(), _ignore, 0.0)
@@ -124,7 +122,7 @@ async def test_a_replay_that_runs_out_of_time_says_where_to_go_on(desk: Desk, mo
     assert [stored.query for stored in await desk.box.find(left)] == ["v", "w"]
 
 
-async def test_nothing_is_sent_where_nobody_is_to_hear_the_answer(desk: Desk) -> None:
+async def test_replay_skips_letters_without_results_topic(desk: Desk) -> None:
     await desk.give_up("a")
     await delete_topics(desk.kafka, [results_topic(desk.task)])
     (why,) = (await desk.replay()).passed_over.values()
@@ -132,8 +130,8 @@ async def test_nothing_is_sent_where_nobody_is_to_hear_the_answer(desk: Desk) ->
     assert [stored.state for stored in await desk.find()] == [LetterState.OPEN], "it can still be looked at"
 
 
-async def test_what_is_dropped_is_deleted_with_what_is_done_before_it(desk: Desk) -> None:
-    """All that other tests left is dropped as well: there is one topic of dead letters."""
+async def test_drop_deletes_dropped_letters_and_keeps_others(desk: Desk) -> None:
+    """Drops the letters of earlier tests, too, since all share one topic."""
     await desk.producer.send_and_wait(DEAD_LETTERS, b"not one of ours")
     await desk.give_up("a", "b", "c")
     rest = [stored for stored in await desk.box.find(LetterFilter()) if stored.query not in ("b", "c")]

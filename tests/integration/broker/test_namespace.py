@@ -1,4 +1,4 @@
-"""The namespace of a process: read once from its environment, in every name, and refused where it is not allowed."""
+"""Tests of the namespace of a process: read once from its environment, part of every name, and validated."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Whoever opens connections tells once that Kafka is away, and once that it is back."""
+"""Tests of the log of Kafka outages."""
 
 from typing import Any
 
@@ -12,13 +12,13 @@ from broker.settings import KafkaSettings
 from process.outages import Outage
 
 
-async def test_an_outage_is_told_once_and_its_end_once(
+async def test_outage_is_logged_once_at_start_and_end(
     kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def refuse(*_: Any, **__: Any) -> None:
         raise ConnectionRefusedError
 
-    outage = Outage("Kafka", (KafkaError,))  # brokers of other tests, which are gone, are none of it
+    outage = Outage("Kafka", (KafkaError,))  # a new one, without the stopped brokers of other tests
     monkeypatch.setattr(broker.client, "OUTAGE", outage)
     client = new_client(kafka, "test-outage")
     await client.bootstrap()

@@ -1,4 +1,4 @@
-"""What becomes of a message that is not acknowledged: the same for selectors and workers."""
+"""Tests of the outbox: retries, dead letters and answers for messages that are not acknowledged."""
 
 import asyncio
 import dataclasses
@@ -42,31 +42,29 @@ def failed(error: KafkaError, status: str = RESULT, attempts: int = 1) -> Failed
 
 
 class TestNextStep:
-    """The decision alone."""
+    """Tests of the pure decision about a failed send."""
 
     @pytest.mark.parametrize("max_attempts", [None, 3], ids=["worker", "selector"])
     @pytest.mark.parametrize("status", [QUERY, RESULT, ERROR])
-    def test_what_passes_is_tried_again_after_ever_longer_pauses(self, status: str, max_attempts: int | None) -> None:
+    def test_next_step_retries_transient_error_with_back_off(self, status: str, max_attempts: int | None) -> None:
         assert next_step(failed(KafkaError(), status), max_attempts) == Retry(RETRY_DELAYS_S[0])
         assert next_step(failed(KafkaError(), status, attempts=2), max_attempts) == Retry(RETRY_DELAYS_S[1])
 
     @pytest.mark.parametrize("max_attempts", [None, 3], ids=["worker", "selector"])
-    def test_a_result_without_a_topic_is_given_up_at_once_and_nobody_told(self, max_attempts: int | None) -> None:
+    def test_next_step_gives_up_result_of_unknown_topic(self, max_attempts: int | None) -> None:
         for status in (RESULT, ERROR):
             step = next_step(failed(UnknownTopic(), status), max_attempts)
             assert step == GiveUp("the result's topic replies does not exist", None, final=True)
 
     @pytest.mark.parametrize("max_attempts", [None, 3], ids=["worker", "selector"])
-    def test_a_result_for_a_topic_that_we_may_not_write_is_given_up_unless_it_is_the_systems_own(
-        self, max_attempts: int | None
-    ) -> None:
+    def test_next_step_gives_up_result_of_forbidden_client_topic(self, max_attempts: int | None) -> None:
         step = next_step(failed(NotAllowed()), max_attempts)
         assert step == GiveUp("the system may not write to the result's topic replies", None, final=True)
         own = FailedSend(RECORD, message(RESULT, "infaas.results.t"), 1, NotAllowed())
         assert next_step(own, max_attempts) == Retry(RETRY_DELAYS_S[0]), "somebody will put that right"
 
     @pytest.mark.parametrize("error", [error_of(code) for code in (32, 43, 44, 76, 87)], ids=repr)
-    def test_result_that_its_topic_refuses_is_given_up_at_once(self, error: KafkaError) -> None:
+    def test_next_step_gives_up_result_refused_by_client_topic(self, error: KafkaError) -> None:
         step = next_step(failed(error), None)
         assert isinstance(step, GiveUp)
         assert step.final
@@ -75,7 +73,7 @@ class TestNextStep:
         assert next_step(own, None) == Retry(RETRY_DELAYS_S[0]), "its configuration is the operator's to mend"
 
     @pytest.mark.parametrize("max_attempts", [None, 3], ids=["worker", "selector"])
-    def test_what_is_too_large_is_given_up_at_once_and_explained(self, max_attempts: int | None) -> None:
+    def test_next_step_gives_up_too_large_record_with_answer(self, max_attempts: int | None) -> None:
         for status in (QUERY, RESULT):
             step = next_step(failed(RecordTooLarge(), status), max_attempts)
             assert isinstance(step, GiveUp)
@@ -83,15 +81,15 @@ class TestNextStep:
             assert isinstance(step.answer, InvalidRequest)
             assert "6 bytes" in str(step.answer)
 
-    def test_an_error_result_that_is_too_large_is_not_explained_by_another(self) -> None:
+    def test_next_step_gives_up_too_large_error_without_answer(self) -> None:
         step = next_step(failed(RecordTooLarge(), ERROR), None)
         assert isinstance(step, GiveUp)
         assert step.answer is None
 
-    def test_a_query_on_its_way_may_find_another_topic(self) -> None:
+    def test_next_step_retries_query_of_unknown_topic(self) -> None:
         assert next_step(failed(UnknownTopic(), QUERY), 3) == Retry(RETRY_DELAYS_S[0])
 
-    def test_attempts_end_for_selectors_and_never_for_workers(self) -> None:
+    def test_next_step_limits_attempts_of_selectors_only(self) -> None:
         step = next_step(failed(KafkaError(), QUERY, attempts=3), 3)
         assert isinstance(step, GiveUp)
         assert not step.final
@@ -100,7 +98,7 @@ class TestNextStep:
 
 
 class Kafka(RecordSender):
-    """Takes, refuses or holds back what is sent to it, by topic."""
+    """Fake Kafka that acknowledges, refuses or holds records by topic."""
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, bytes | None]] = []
@@ -142,14 +140,14 @@ def make_error_result(record: Record, error: QueryError) -> Message:
 
 
 class Clockwork(Kafka):
-    """Acknowledges other records all along."""
+    """Fake Kafka that acknowledges other records all the time."""
 
     def acknowledging_s(self) -> float:
         return 100.0
 
 
 class Site:
-    """An outbox and what it finished."""
+    """Outbox and the records that it finished."""
 
     def __init__(self, kafka: Kafka, max_attempts: int | None, places: int = 1000) -> None:
         self.done: list[tuple[Record, Message | None]] = []
@@ -180,7 +178,7 @@ def record(offset: int, value: bytes = b"value") -> Record:
     return Record("infaas.variants.v", 1, offset, 0, 0, b"k", value, None, 1, 5, ())
 
 
-async def test_a_thousand_failed_results_are_sent_again_within_seconds() -> None:
+async def test_outbox_resends_thousand_failed_results_in_seconds() -> None:
     kafka = Kafka()
     kafka.fails["replies"] = [KafkaError()] * 1000
     async with running(kafka) as site:
@@ -190,7 +188,7 @@ async def test_a_thousand_failed_results_are_sent_again_within_seconds() -> None
     assert Counter(done.offset for done, _ in site.done) == Counter(range(1000))
 
 
-async def test_a_topic_in_trouble_holds_up_no_other() -> None:
+async def test_outbox_stuck_topic_delays_no_other() -> None:
     kafka = Kafka()
     kafka.fails = {"stuck": [KafkaError()], "replies": [KafkaError()]}
     async with running(kafka) as site:
@@ -202,7 +200,7 @@ async def test_a_topic_in_trouble_holds_up_no_other() -> None:
         assert kafka.sent.count(("stuck", b"answer")) == 2
 
 
-async def test_result_not_taken_for_long_is_dead_letter_while_others_are() -> None:
+async def test_outbox_dead_letters_result_after_timeout() -> None:
     kafka = Clockwork()
     kafka.result_timeout_s = 0.2
     kafka.fails["replies"] = [KafkaError()] * 100
@@ -213,7 +211,7 @@ async def test_result_not_taken_for_long_is_dead_letter_while_others_are() -> No
     assert [topic for topic, _ in kafka.sent][-1] == DEAD_LETTERS
 
 
-async def test_result_not_taken_while_kafka_is_away_waits() -> None:
+async def test_outbox_retries_result_during_kafka_outage() -> None:
     kafka = Kafka()
     kafka.result_timeout_s = 0.01
     kafka.fails["replies"] = [KafkaError()] * 3
@@ -224,8 +222,8 @@ async def test_result_not_taken_while_kafka_is_away_waits() -> None:
 
 
 @pytest.mark.parametrize(("kafka", "buried"), [(Clockwork(), 75), (Kafka(), 0)], ids=["there", "away"])
-async def test_results_beyond_the_room_of_a_silent_topic(kafka: Kafka, buried: int) -> None:
-    """They become dead letters once it is seen that others are acknowledged; else they wait."""
+async def test_outbox_limits_results_of_silent_topic(kafka: Kafka, buried: int) -> None:
+    """Results above the limit become dead letters if Kafka acknowledges other records; otherwise they wait."""
     kafka.silent.add("replies")
     async with running(kafka, places=100) as site:
         for offset in range(100):
@@ -244,7 +242,7 @@ async def test_results_beyond_the_room_of_a_silent_topic(kafka: Kafka, buried: i
         assert all(sent is not None for _, sent in site.done)
 
 
-async def test_the_letter_is_written_before_the_answer_and_the_record_done_after_both() -> None:
+async def test_outbox_writes_letter_then_answer_then_finishes_record() -> None:
     kafka = Kafka()
     kafka.fails = {"replies": [RecordTooLarge()]}
     async with running(kafka) as site:
@@ -258,7 +256,7 @@ async def test_the_letter_is_written_before_the_answer_and_the_record_done_after
     assert b"13 bytes" in (sent.value or b"")
 
 
-async def test_dead_letters_of_a_flood_keep_a_bounded_number_of_bytes() -> None:
+async def test_outbox_bounds_bytes_of_dead_letters() -> None:
     kafka, count, size = Kafka(), 300, 300_000
     async with running(kafka) as site:
         for offset in range(count):
@@ -273,7 +271,7 @@ async def test_dead_letters_of_a_flood_keep_a_bounded_number_of_bytes() -> None:
     assert all(len(value) in (size, HEAD_BYTES // 2) for value in kept)
 
 
-async def test_an_answer_that_cannot_arrive_ends_with_the_letter() -> None:
+async def test_outbox_finishes_record_if_answer_cannot_arrive() -> None:
     kafka = Kafka()
     kafka.fails = {"replies": [RecordTooLarge(), UnknownTopic()]}
     async with running(kafka) as site:
@@ -283,7 +281,7 @@ async def test_an_answer_that_cannot_arrive_ends_with_the_letter() -> None:
     assert [topic for topic, _ in kafka.sent].count(DEAD_LETTERS) == 1
 
 
-async def test_an_outage_buries_nothing_that_can_be_answered_after_it() -> None:
+async def test_outbox_retries_message_if_dead_letter_fails() -> None:
     kafka = Kafka()
     kafka.fails = {"variant": [KafkaError()] * 2, DEAD_LETTERS: [KafkaError()]}
     async with running(kafka, max_attempts=2) as site:
@@ -293,7 +291,7 @@ async def test_an_outage_buries_nothing_that_can_be_answered_after_it() -> None:
     assert [topic for topic, _ in kafka.sent] == ["variant", "variant", DEAD_LETTERS, "variant"]
 
 
-async def test_a_query_that_could_not_be_sent_on_is_decided_on_again() -> None:
+async def test_outbox_decides_again_on_unsent_query() -> None:
     kafka, tries = Kafka(), list[int]()
     kafka.fails = {"variant": [KafkaError()]}
     site = Site(kafka, 3)
@@ -312,7 +310,7 @@ async def test_a_query_that_could_not_be_sent_on_is_decided_on_again() -> None:
     assert kafka.sent == [("variant", b"answer"), ("another", b"answer")]
 
 
-async def test_whoever_sends_is_told_how_each_attempt_ended() -> None:
+async def test_outbox_reports_outcome_of_each_attempt() -> None:
     kafka, ends = Kafka(), list[Ack | None]()
     kafka.fails = {"variant": [KafkaError()]}
     async with running(kafka) as site:
@@ -322,8 +320,8 @@ async def test_whoever_sends_is_told_how_each_attempt_ended() -> None:
     assert [end and end.topic for end in ends] == [None, "variant"]
 
 
-async def test_too_large_a_record_leaves_a_letter_and_an_answer(kafka: KafkaSettings) -> None:
-    """With the largest record that Kafka takes, there is room neither for where it came from nor for a result."""
+async def test_outbox_dead_letters_and_answers_too_large_record(kafka: KafkaSettings) -> None:
+    """A record of the largest size leaves no space for the headers of a dead letter, nor for a result."""
     await ensure_system_topics(kafka)
     replies = f"replies-{uuid4().hex}"
     await ensure_topics(kafka, [TopicSpec(replies)])

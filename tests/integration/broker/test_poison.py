@@ -1,4 +1,4 @@
-"""Whatever bytes stand in a topic: what can be read beside them is read, and what cannot is counted, never silent."""
+"""Tests of unreadable bytes in topics: the records beside them are read, and lost records are counted."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ from tests.waiting import PATIENCE_S
 
 
 async def finished(consumer: Consumer, count: int) -> list[Record]:
-    """The next so many records, which are done then."""
+    """Read at least `count` records and finish them."""
     found = await read(consumer, count)
     for record in found:
         consumer.done(record)
@@ -40,7 +40,7 @@ POISON = batch_of(
 )
 
 
-async def test_a_header_whose_name_is_not_utf8_holds_up_nobody(kafka: KafkaSettings, topic: str) -> None:
+async def test_consumer_reads_header_names_that_are_not_utf8(kafka: KafkaSettings, topic: str) -> None:
     assert await write_batch(kafka, topic, 0, POISON) == 0
     async with Consumer(kafka, "test", group=topic) as consumer:
         await consumer.assign(topic, [0])
@@ -51,20 +51,20 @@ async def test_a_header_whose_name_is_not_utf8_holds_up_nobody(kafka: KafkaSetti
     assert (text, other) == (b"kept", ("other", b"value"))
 
 
-async def test_a_tail_reads_past_it_too(kafka: KafkaSettings, topic: str) -> None:
+async def test_tail_reads_header_names_that_are_not_utf8(kafka: KafkaSettings, topic: str) -> None:
     async with Tail(kafka, "test", [topic]) as tail, asyncio.timeout(PATIENCE_S):
         await write_batch(kafka, topic, 0, POISON)
         assert [(await anext(tail)).value for _ in range(3)] == [b"before", b"poison", b"after"]
 
 
-async def test_the_age_of_what_waits_beside_it_is_found(kafka: KafkaSettings, topic: str) -> None:
+async def test_timestamp_lookup_handles_invalid_header_names(kafka: KafkaSettings, topic: str) -> None:
     await write_batch(kafka, topic, 0, POISON)
     lookup, wanted = TimestampLookup(kafka, "test"), (TopicPartition(topic, 0), 1)
     assert await lookup.written_s([wanted]) == {wanted: pytest.approx(time.time(), abs=60)}
     await lookup.aclose()
 
 
-async def test_a_damaged_batch_is_passed_over_and_counted_and_costs_nothing_beside_it(
+async def test_consumer_skips_and_counts_damaged_batch(
     kafka: KafkaSettings, topic: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     async with Producer(kafka, "test") as producer:
@@ -83,7 +83,7 @@ async def test_a_damaged_batch_is_passed_over_and_counted_and_costs_nothing_besi
     assert lost(topic, "damaged") == 1
 
 
-async def test_records_deleted_before_they_were_read_are_counted(kafka: KafkaSettings, topic: str) -> None:
+async def test_consumer_counts_records_deleted_before_reading(kafka: KafkaSettings, topic: str) -> None:
     async with Producer(kafka, "test") as producer:
         for number in range(10):
             await producer.send_and_wait(topic, b"%d" % number, partition=0)
@@ -98,9 +98,7 @@ async def test_records_deleted_before_they_were_read_are_counted(kafka: KafkaSet
     assert lost(topic, "deleted") == 3
 
 
-async def test_a_log_that_ends_before_what_is_committed_is_an_alarm_and_read_from_its_start(
-    kafka: KafkaSettings, topic: str
-) -> None:
+async def test_consumer_rereads_log_that_ends_before_commit(kafka: KafkaSettings, topic: str) -> None:
     async with Producer(kafka, "test") as producer:
         for number in range(4):
             await producer.send_and_wait(topic, b"%d" % number, partition=0)

@@ -1,4 +1,4 @@
-"""Sending: order, bounds and failures."""
+"""Tests of the producer: order, limits and failures."""
 
 import asyncio
 import logging
@@ -22,7 +22,7 @@ from broker.topics import TopicSpec, delete_topics, ensure_topics
 from tests.waiting import PATIENCE_S, until
 
 
-async def test_records_keep_their_order_across_the_learning_of_a_topic(kafka: KafkaSettings, topic: str) -> None:
+async def test_producer_keeps_order_while_metadata_loads(kafka: KafkaSettings, topic: str) -> None:
     async with Producer(kafka, "test") as producer:
         sent = [await producer.send(topic, b"%d" % n, partition=2, headers=[("n", b"%d" % n)]) for n in range(50)]
         await sent[0]
@@ -38,18 +38,18 @@ async def test_records_keep_their_order_across_the_learning_of_a_topic(kafka: Ka
         assert out[7].headers == (("n", b"7"),)
 
 
-async def test_an_acknowledgement_tells_the_brokers_time(kafka: KafkaSettings, topic: str) -> None:
+async def test_learn_time_sets_broker_clock(kafka: KafkaSettings, topic: str) -> None:
     async with Producer(kafka, "test") as producer:
         assert not producer.clock.heard
         await producer.learn_time(topic)
         assert producer.clock.heard
 
 
-async def test_an_acknowledgement_of_what_was_sent_again_tells_it_too(
+async def test_learn_time_works_after_lost_acknowledgement(
     kafka: KafkaSettings, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with Producer(kafka, "test") as producer:
-        client: Any = producer._client  # pyright: ignore[reportPrivateUsage] - what is lost is lost below it
+        client: Any = producer._client  # pyright: ignore[reportPrivateUsage] - the acknowledgement is lost below it
         send, lost = client.send, list[Produce]()
 
         async def lose_the_first(node: int, request: Any, **more: Any) -> Any:
@@ -66,14 +66,14 @@ async def test_an_acknowledgement_of_what_was_sent_again_tells_it_too(
         assert abs(producer.clock.now_ms() / 1e3 - time.time()) < PATIENCE_S
 
 
-async def test_without_an_acknowledgement_the_wall_clock_stands_in(kafka: KafkaSettings) -> None:
+async def test_learn_time_of_missing_topic_keeps_wall_clock(kafka: KafkaSettings) -> None:
     async with Producer(kafka, "test") as producer:
         await producer.learn_time(f"nowhere-{uuid4()}")
         assert not producer.clock.heard
 
 
 @pytest.mark.parametrize("compression", list(Compression))
-async def test_each_compression(kafka: KafkaSettings, topic: str, compression: Compression) -> None:
+async def test_producer_supports_each_compression(kafka: KafkaSettings, topic: str, compression: Compression) -> None:
     settings = kafka.model_copy(update={"compression": compression})
     value = b"compress me " * 1000
     async with Producer(settings, "test") as producer, Consumer(settings, "test", group=topic) as consumer:
@@ -83,7 +83,7 @@ async def test_each_compression(kafka: KafkaSettings, topic: str, compression: C
             assert (await consumer.poll())[0].value == value
 
 
-async def test_send_waits_while_too_many_are_in_flight(kafka: KafkaSettings, topic: str) -> None:
+async def test_send_waits_at_max_in_flight(kafka: KafkaSettings, topic: str) -> None:
     async with Producer(kafka, "test", max_in_flight=10) as producer:
         await producer.prefetch_metadata([topic])
         maximum, sent = 0, []
@@ -94,14 +94,14 @@ async def test_send_waits_while_too_many_are_in_flight(kafka: KafkaSettings, top
     assert maximum == 10
 
 
-async def test_what_lingers_is_written_when_its_producer_is_left(kafka: KafkaSettings, topic: str) -> None:
+async def test_producer_exit_flushes_lingering_records(kafka: KafkaSettings, topic: str) -> None:
     async with Producer(kafka, "test") as producer:
         await producer.prefetch_metadata([topic])
         sent = [await producer.send(topic, b"x", partition=number, linger_s=3600) for number in range(4)]
     assert [ack.result().offset for ack in sent] == [0] * 4
 
 
-async def test_what_lingers_goes_with_what_does_not(kafka: KafkaSettings, topic: str) -> None:
+async def test_lingering_record_leaves_with_an_urgent_one(kafka: KafkaSettings, topic: str) -> None:
     async with Producer(kafka, "test") as producer, asyncio.timeout(PATIENCE_S):
         await producer.prefetch_metadata([topic])
         lingering = await producer.send(topic, b"x", partition=1, linger_s=3600)
@@ -109,7 +109,7 @@ async def test_what_lingers_goes_with_what_does_not(kafka: KafkaSettings, topic:
         assert (await lingering).offset == 0
 
 
-async def test_what_cannot_be_sent_fails_through_its_future(kafka: KafkaSettings, topic: str) -> None:
+async def test_send_fails_through_its_future(kafka: KafkaSettings, topic: str) -> None:
     async with Producer(kafka, "test") as producer:
         await producer.prefetch_metadata([topic])
         with pytest.raises(RecordTooLarge):
@@ -119,14 +119,14 @@ async def test_what_cannot_be_sent_fails_through_its_future(kafka: KafkaSettings
     assert producer.in_flight == 0
 
 
-async def test_a_new_partition_is_written_to_as_soon_as_it_is_there(kafka: KafkaSettings) -> None:
-    """A producer that learnt the topic before it grew: records wait for the metadata, in order, and none fails."""
+async def test_producer_writes_to_new_partition_at_once(kafka: KafkaSettings) -> None:
+    """The producer has metadata from before the topic grew: records wait for new metadata, in order, and none fails."""
     topic = f"test-{uuid4()}"
     await ensure_topics(kafka, [TopicSpec(topic, 1)])
     async with Producer(kafka, "test") as producer:
         await producer.send_and_wait(topic, b"before", partition=0)
         await ensure_topics(kafka, [TopicSpec(topic, 3)])
-        async with asyncio.timeout(PATIENCE_S):  # metadata is old after minutes
+        async with asyncio.timeout(PATIENCE_S):  # metadata would expire after minutes
             sent = [await producer.send(topic, b"%d" % number, partition=2) for number in range(10)]
             assert [(await ack).offset for ack in sent] == list(range(10))
         await ensure_topics(kafka, [TopicSpec(topic, 4)])
@@ -134,7 +134,7 @@ async def test_a_new_partition_is_written_to_as_soon_as_it_is_there(kafka: Kafka
         assert (await producer.send_and_wait(topic, b"x", partition=3)).offset == 0
 
 
-async def test_a_record_of_five_megabytes(kafka: KafkaSettings, topic: str) -> None:
+async def test_producer_sends_record_of_five_megabytes(kafka: KafkaSettings, topic: str) -> None:
     async with Producer(kafka, "test") as producer, Consumer(kafka, "test", group=topic) as consumer:
         await consumer.assign(topic, [0])
         await producer.send_and_wait(topic, b"x" * 5_000_000, partition=0)
@@ -142,7 +142,7 @@ async def test_a_record_of_five_megabytes(kafka: KafkaSettings, topic: str) -> N
             assert len((await consumer.poll())[0].value or b"") == 5_000_000
 
 
-async def test_an_unknown_topic_fails_in_time_and_delays_no_other(
+async def test_send_to_unknown_topic_fails_without_delaying_others(
     kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     topic, missing = f"test-{uuid4()}", f"missing-{uuid4()}"
@@ -157,9 +157,9 @@ async def test_an_unknown_topic_fails_in_time_and_delays_no_other(
             assert not lost.done()
         with pytest.raises(UnknownTopic):
             await lost
-        # Remembered: refused at once.
+        # The missing topic is cached: refused at once.
         assert isinstance((await producer.send(missing, b"x")).exception(), UnknownTopic)
-        # But not for ever.
+        # The cached entry expires.
         await ensure_topics(kafka, [TopicSpec(missing)])
         await until(lambda: is_taken(producer, missing))
 
@@ -172,7 +172,7 @@ async def is_taken(producer: Producer, topic: str) -> bool:
     return True
 
 
-async def test_a_deleted_topic_fails_in_time_and_delays_no_other(kafka: KafkaSettings) -> None:
+async def test_send_to_deleted_topic_fails_without_delaying_others(kafka: KafkaSettings) -> None:
     settings = kafka.model_copy(update={"request_timeout_ms": 5000})
     kept, gone = f"test-{uuid4()}", f"test-{uuid4()}"
     await ensure_topics(settings, [TopicSpec(kept), TopicSpec(gone)])
@@ -190,8 +190,8 @@ async def test_a_deleted_topic_fails_in_time_and_delays_no_other(kafka: KafkaSet
             await producer.send_and_wait(gone, b"x")
 
 
-async def test_records_too_large_for_their_topic_fail_alone_and_stop_nothing(kafka: KafkaSettings) -> None:
-    """The topic of a client takes less than we would send: in a batch with others, alone, and again and again."""
+async def test_records_too_large_for_topic_fail_alone(kafka: KafkaSettings) -> None:
+    """A client's topic has a smaller limit than the producer: sent in a batch with others, alone, and repeatedly."""
     narrow, wide = f"test-{uuid4()}", f"test-{uuid4()}"
     await ensure_topics(kafka.model_copy(update={"max_record_bytes": 50_000}), [TopicSpec(narrow)])
     await ensure_topics(kafka, [TopicSpec(wide)])
@@ -208,7 +208,7 @@ async def test_records_too_large_for_their_topic_fail_alone_and_stop_nothing(kaf
         assert (await producer.send_and_wait(wide, b"x")).offset == 10
 
 
-async def test_records_around_the_largest_are_taken_or_refused_and_stop_nothing(kafka: KafkaSettings) -> None:
+async def test_records_near_size_limit_are_taken_or_refused(kafka: KafkaSettings) -> None:
     settings, topic = kafka.model_copy(update={"max_record_bytes": 100_000}), f"test-{uuid4()}"
     await ensure_topics(settings, [TopicSpec(topic)])
     headers, taken = [("infaas-id", b"q" * 32), ("infaas-task", b"digits")], list[bool]()
@@ -224,8 +224,8 @@ async def test_records_around_the_largest_are_taken_or_refused_and_stop_nothing(
     assert 0 < sum(taken) < len(taken)
 
 
-async def test_topics_that_do_not_exist_hold_up_no_other(kafka: KafkaSettings, topic: str) -> None:
-    """Thousands of names that clients made up, sent to by the same task that sends to what is there."""
+async def test_producer_many_unknown_topics_delay_no_other(kafka: KafkaSettings, topic: str) -> None:
+    """One task sends to thousands of names that clients invented, and to a topic that exists."""
     missing, ends = f"missing-{uuid4()}", Counter[str]()
 
     def on_ack(outcome: Ack | KafkaError) -> None:
@@ -246,7 +246,7 @@ async def test_topics_that_do_not_exist_hold_up_no_other(kafka: KafkaSettings, t
 
 
 @pytest.mark.parametrize("name", ["x" * 40_000, "x" * 250, "../../etc/passwd", "", ".."], ids=len)
-async def test_a_name_that_no_topic_can_have_is_refused_and_harms_nothing(
+async def test_producer_refuses_invalid_topic_name(
     kafka: KafkaSettings, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     new = f"test-{uuid4()}"
@@ -261,7 +261,7 @@ async def test_a_name_that_no_topic_can_have_is_refused_and_harms_nothing(
         assert (await producer.send_and_wait(new, b"x")).offset == 0
 
 
-async def test_an_acknowledgement_says_when_the_broker_appended(kafka: KafkaSettings, topic: str) -> None:
+async def test_ack_carries_append_time_of_broker(kafka: KafkaSettings, topic: str) -> None:
     unstamped = f"test-{uuid4()}"
     async with open_admin(kafka) as admin:
         await admin.create_topics([NewTopic(unstamped, 1, 1, topic_configs={"message.timestamp.type": "CreateTime"})])
@@ -274,7 +274,7 @@ async def test_an_acknowledgement_says_when_the_broker_appended(kafka: KafkaSett
     assert ack.timestamp == pytest.approx(began_ms, abs=60_000)
 
 
-async def test_what_is_in_flight_is_bounded_in_bytes(kafka: KafkaSettings, topic: str) -> None:
+async def test_producer_bounds_in_flight_bytes(kafka: KafkaSettings, topic: str) -> None:
     value = b"x" * 10_000_000
     async with Producer(kafka, "test") as producer, asyncio.timeout(60):
         await producer.prefetch_metadata([topic])

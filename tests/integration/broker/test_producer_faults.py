@@ -1,7 +1,7 @@
-"""What a producer promises while Kafka fails: each record ends in time, and what works again is written to at once.
+"""Tests of the producer during Kafka failures: each send ends in time, and writes resume at once after recovery.
 
-Two brokers of one cluster: the first is the controller, too. Each is stopped as it stands and goes on later, which for
-the others is a partition without leader, and for its clients a network that swallows everything.
+The cluster has two brokers; the first is also the controller. Tests suspend a broker's process and resume it later: its
+partitions lose their leader, and its clients see a network that drops all packets.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from tests.kafka_cluster import Cluster, two_brokers
 
 TIMEOUT_S = 3.0
 STOPPED_S = 4.0
-"""Longer than the controller waits for a broker."""
+"""Seconds of suspension; longer than the controller waits for a broker."""
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ async def topic(cluster: Cluster) -> str:
 
 
 async def sent_until(producer: Producer, topic: str, until: float) -> list[KafkaError | None]:
-    """Send to both partitions now and then; returns how each record ended, all of which happens in time."""
+    """Send pairs of records to both partitions; check that each send ends in time, and return the errors."""
     ends = list[KafkaError | None]()
     while time.monotonic() < until:
         pair = [await producer.send(topic, b"x", partition=number) for number in (0, 1)]
@@ -52,9 +52,7 @@ async def sent_until(producer: Producer, topic: str, until: float) -> list[Kafka
     return ends
 
 
-async def test_while_kafka_is_away_every_record_fails_in_time_and_after_it_the_next_is_written(
-    cluster: Cluster, topic: str
-) -> None:
+async def test_producer_fails_records_in_outage_and_recovers(cluster: Cluster, topic: str) -> None:
     async with Producer(cluster.settings, "test") as producer:
         before = [await producer.send_and_wait(topic, b"x", partition=number) for number in (0, 1)]
         async with cluster.stopped(1), cluster.stopped(2):
@@ -71,7 +69,7 @@ async def test_while_kafka_is_away_every_record_fails_in_time_and_after_it_the_n
 
 
 async def test_slow_partition_delays_no_other_of_its_broker(cluster: Cluster) -> None:
-    """Kafka acknowledges a record once all replicas have it, and answers a connection's requests in turn."""
+    """Kafka acknowledges a record once all replicas have it, and answers a connection's requests in order."""
     slow, quick = f"slow-{uuid4()}", f"quick-{uuid4()}"
     async with open_admin(cluster.settings) as admin:
         await admin.create_topics([NewTopic(slow, -1, -1, {0: [1, 2]}), NewTopic(quick, -1, -1, {0: [1], 1: [1]})])
@@ -82,9 +80,9 @@ async def test_slow_partition_delays_no_other_of_its_broker(cluster: Cluster) ->
         for topic, partition in [(slow, 0), (quick, 0), (quick, 1)]:
             await producer.send_and_wait(topic, b"first", partition=partition)
         async with cluster.stopped(2):
-            # The one in the company of the slow one waits with it, once; no other does, and it does not again.
+            # A record in the same request as the slow one waits with it, once; later records do not.
             acks = [await producer.send(slow, b"0", partition=0), await producer.send(quick, b"0", partition=0)]
-            await asyncio.sleep(0)  # their request leaves
+            await asyncio.sleep(0)  # let their request leave
             while not acks[0].done():
                 await producer.send_and_wait(quick, b"%d" % written, partition=1)
                 written += not acks[0].done()
@@ -94,7 +92,7 @@ async def test_slow_partition_delays_no_other_of_its_broker(cluster: Cluster) ->
     assert offsets == [2, 2], "written twice, or not at all"
 
 
-async def test_a_partition_without_leader_holds_up_no_other(cluster: Cluster, topic: str) -> None:
+async def test_partition_without_leader_delays_no_other(cluster: Cluster, topic: str) -> None:
     leaders = await cluster.until_led(topic, partitions=2)
     (lost,) = (number for number, leader in leaders.items() if leader == 2)
     kept = 1 - lost
@@ -107,7 +105,7 @@ async def test_a_partition_without_leader_holds_up_no_other(cluster: Cluster, to
             assert isinstance(early.exception(), KafkaError)
             await cluster.until_led(topic, partitions=1)
             late = [await producer.send(topic, b"late", partition=lost) for _ in range(10)]
-            for _ in range(20):  # more than may be in flight with them
+            for _ in range(20):  # more than `max_in_flight` allows beside them
                 await producer.send_and_wait(topic, b"x", partition=kept)
             for future in late:
                 with pytest.raises(KafkaError):
@@ -116,7 +114,7 @@ async def test_a_partition_without_leader_holds_up_no_other(cluster: Cluster, to
         assert (await producer.send_and_wait(topic, b"x", partition=lost)).offset > 0
 
 
-async def test_leaving_ends_in_time_while_kafka_is_away(cluster: Cluster, topic: str) -> None:
+async def test_producer_exit_ends_in_time_during_outage(cluster: Cluster, topic: str) -> None:
     producer = await Producer(cluster.settings, "test").__aenter__()
     sent = [await producer.send(topic, b"x", partition=number) for number in (0, 1)]
     await asyncio.gather(*sent)

@@ -1,4 +1,4 @@
-"""What services say of Kafka when they are asked how they are."""
+"""Tests of the Kafka check in the health answers of services."""
 
 from pathlib import Path
 
@@ -10,14 +10,14 @@ from tests.processes import suspended
 from tests.waiting import until
 
 
-async def test_one_broker_that_answers_is_enough(kafka: KafkaSettings) -> None:
+async def test_reachability_needs_one_answering_broker(kafka: KafkaSettings) -> None:
     nowhere = f"127.0.0.1:{free_port()}"
     both = kafka.model_copy(update={"bootstrap": f"{nowhere}, {kafka.bootstrap}"})
     await until(lambda: answers(KafkaReachability(both)))
     assert nowhere in await KafkaReachability(KafkaSettings(bootstrap=nowhere)).problem()
 
 
-async def test_a_broker_that_hangs_or_is_gone_is_away(tmp_path: Path) -> None:
+async def test_reachability_reports_hanging_or_stopped_broker(tmp_path: Path) -> None:
     async with ApacheKafka(tmp_path) as broker:
         reachability = KafkaReachability(broker.settings)
         await until(lambda: answers(reachability))
@@ -28,5 +28,5 @@ async def test_a_broker_that_hangs_or_is_gone_is_away(tmp_path: Path) -> None:
 
 
 async def answers(reachability: KafkaReachability) -> bool:
-    """Whether Kafka answers within the second or two that it has, which a busy machine may take for itself."""
+    """Return true if Kafka answers within the timeout, which a busy machine may exceed."""
     return not await reachability.problem()

@@ -1,4 +1,4 @@
-"""What consumers promise that read over one connection: one request for all, and none is held up by another."""
+"""Tests of consumers that share a read connection: one fetch serves all, and none delays another."""
 
 import asyncio
 import random
@@ -26,7 +26,7 @@ _RECORDS = 300
 
 @pytest.fixture
 async def topics(kafka: KafkaSettings) -> list[str]:
-    """Of two partitions each; also used as names of groups."""
+    """Names of new topics of two partitions each; tests use them as groups' names, too."""
     names = [f"test-{uuid4()}" for _ in range(_MANY)]
     await ensure_topics(kafka, [TopicSpec(name, 2) for name in names])
     return names
@@ -35,7 +35,7 @@ async def topics(kafka: KafkaSettings) -> list[str]:
 async def open_consumers(
     stack: AsyncExitStack, kafka: KafkaSettings, topics: list[str], max_in_flight: int = 1000
 ) -> tuple[ReadConnection, list[Consumer]]:
-    """Consumers of the topics over one connection, each with both partitions."""
+    """Open a consumer per topic over one connection, each with both partitions."""
     over = await stack.enter_async_context(ReadConnection(kafka, "test"))
     found = [Consumer(kafka, "test", group=name, max_in_flight=max_in_flight, over=over) for name in topics]
     for consumer, name in zip(found, topics, strict=True):
@@ -45,7 +45,7 @@ async def open_consumers(
 
 
 class Fetches:
-    """Fetches that a client has sent."""
+    """Counter of the fetches that a client sends."""
 
     def __init__(self, client: AIOKafkaClient) -> None:
         self.sent = 0
@@ -58,7 +58,7 @@ class Fetches:
         client.send = counted  # type: ignore[method-assign]
 
 
-async def test_what_is_written_at_once_comes_to_all_with_few_fetches(kafka: KafkaSettings, topics: list[str]) -> None:
+async def test_read_connection_serves_consumers_with_few_fetches(kafka: KafkaSettings, topics: list[str]) -> None:
     async with AsyncExitStack() as stack, Producer(kafka, "test") as producer:
         over, consumers = await open_consumers(stack, kafka, topics)
         fetches = Fetches(over.client)
@@ -69,15 +69,13 @@ async def test_what_is_written_at_once_comes_to_all_with_few_fetches(kafka: Kafk
             async with asyncio.timeout(PATIENCE_S):
                 found = [record for records in await asyncio.gather(*polls) for record in records]
             assert [(record.topic, record.value) for record in found] == [(name, b"%d" % wave) for name in topics]
-        # Two a wave, which the producer needs two requests for; of each by itself it would be all of these.
+        # Two a wave, since the producer sends a wave in two requests; separate connections would need one per consumer.
         assert fetches.sent < _WAVES * _MANY / 2
 
 
-async def test_one_that_takes_nothing_holds_up_no_other_and_loses_nothing(
-    kafka: KafkaSettings, topics: list[str]
-) -> None:
+async def test_read_connection_full_consumer_delays_no_other(kafka: KafkaSettings, topics: list[str]) -> None:
     full_topic, other_topic = topics[:2]
-    large, count = b"x" * 400_000, 30  # more than is held of what nobody takes
+    large, count = b"x" * 400_000, 30  # more than the buffer of a full consumer holds
     async with AsyncExitStack() as stack, Producer(kafka, "test") as producer:
         _, (full, other) = await open_consumers(stack, kafka, topics[:2], max_in_flight=2)
         for _ in range(count):
@@ -101,7 +99,7 @@ async def test_one_that_takes_nothing_holds_up_no_other_and_loses_nothing(
         assert [record.offset for record in out] == list(range(count))
 
 
-async def test_a_topic_that_is_gone_holds_up_no_other(kafka: KafkaSettings, topics: list[str]) -> None:
+async def test_read_connection_deleted_topic_delays_no_other(kafka: KafkaSettings, topics: list[str]) -> None:
     gone, *others = topics
     async with AsyncExitStack() as stack, Producer(kafka, "test") as producer:
         _, consumers = await open_consumers(stack, kafka, topics)
@@ -114,7 +112,7 @@ async def test_a_topic_that_is_gone_holds_up_no_other(kafka: KafkaSettings, topi
                 assert record.value == b"%d" % number
 
 
-async def test_who_has_left_is_asked_about_no_more(kafka: KafkaSettings, topics: list[str]) -> None:
+async def test_read_connection_forgets_topics_of_closed_consumers(kafka: KafkaSettings, topics: list[str]) -> None:
     async with AsyncExitStack() as stack:
         over, _ = await open_consumers(stack, kafka, topics[:1])
         async with Consumer(kafka, "test", group=topics[1], over=over) as leaving:
@@ -125,10 +123,8 @@ async def test_who_has_left_is_asked_about_no_more(kafka: KafkaSettings, topics:
         assert over.client.cluster.topics() == {topics[0]}
 
 
-async def test_consumers_come_and_go_and_each_record_is_read_once_and_in_order(
-    kafka: KafkaSettings, topics: list[str]
-) -> None:
-    """What each reads begins where the one before it ended, whatever moves beside it."""
+async def test_read_connection_keeps_order_as_consumers_come_and_go(kafka: KafkaSettings, topics: list[str]) -> None:
+    """Each consumer starts where its predecessor ended, while consumers of other topics come and go."""
     seen: dict[tuple[str, int], list[bytes | None]] = {(name, number): [] for name in topics for number in (0, 1)}
     choose = random.Random(7)
 
@@ -136,7 +132,7 @@ async def test_consumers_come_and_go_and_each_record_is_read_once_and_in_order(
         for value in range(_RECORDS):
             for name, number in seen:
                 await producer.send(name, b"%d" % value, partition=number)
-            await asyncio.sleep(0.002)  # beside those who read
+            await asyncio.sleep(0.002)  # concurrently with the consumers
 
     def lacks(name: str, number: int) -> bool:
         return len(seen[name, number]) < _RECORDS

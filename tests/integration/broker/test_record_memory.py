@@ -1,4 +1,4 @@
-"""Records of a client that is not ours, large ones: what is taken of them and not done is bounded in bytes."""
+"""Tests of the record memory: it bounds the bytes of unfinished records, here large ones of an external client."""
 
 import asyncio
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ LIMIT = 40 * 1024 * 1024
 
 
 async def write_large(kafka: KafkaSettings, topic: str, partition: int, count: int) -> None:
-    """Records of 4 MiB that begin with their number."""
+    """Write records of 4 MiB that begin with their number."""
     async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, max_request_size=2 * LARGE) as producer:
         for number in range(count):
             await producer.send_and_wait(topic, (b"%09d" % number).ljust(LARGE, b"x"), partition=partition)
@@ -31,7 +31,7 @@ def held(records: Sequence[Record]) -> int:
 
 
 async def take_until_full(consumer: Consumer) -> list[Record]:
-    """Take what the consumer hands out while nothing is done, until nothing more comes for a while."""
+    """Poll records without finishing any, until none arrives for a second."""
     taken: list[Record] = []
     while True:
         try:
@@ -41,7 +41,7 @@ async def take_until_full(consumer: Consumer) -> list[Record]:
             return taken
 
 
-async def test_large_records_are_bounded_in_bytes(kafka: KafkaSettings, topic: str) -> None:
+async def test_record_memory_bounds_bytes_of_large_records(kafka: KafkaSettings, topic: str) -> None:
     await write_large(kafka, topic, 0, 120)
     async with (
         Consumer(kafka, "test", group=topic, memory=RecordMemory(LIMIT)) as consumer,
@@ -58,7 +58,7 @@ async def test_large_records_are_bounded_in_bytes(kafka: KafkaSettings, topic: s
         assert seen == [*range(120)]
 
 
-async def test_a_default_bounds_bytes_as_well(kafka: KafkaSettings, topic: str) -> None:
+async def test_max_in_flight_bytes_bounds_consumer(kafka: KafkaSettings, topic: str) -> None:
     await write_large(kafka, topic, 0, 15)
     settings = kafka.model_copy(update={"max_in_flight_bytes": LIMIT})
     async with Consumer(settings, "test", group=topic) as consumer:
@@ -66,7 +66,7 @@ async def test_a_default_bounds_bytes_as_well(kafka: KafkaSettings, topic: str) 
         assert 0 < held(await take_until_full(consumer)) <= LIMIT + LARGE
 
 
-async def test_large_records_of_one_consumer_stop_no_other(kafka: KafkaSettings, topic: str) -> None:
+async def test_record_memory_full_consumer_blocks_no_other(kafka: KafkaSettings, topic: str) -> None:
     await write_large(kafka, topic, 0, 15)
     await write_large(kafka, topic, 1, 15)
     memory = RecordMemory(LIMIT)
@@ -89,7 +89,7 @@ async def test_large_records_of_one_consumer_stop_no_other(kafka: KafkaSettings,
         assert seen == [*range(15)]
 
 
-async def test_a_record_larger_than_the_memory_passes(kafka: KafkaSettings, topic: str) -> None:
+async def test_record_memory_admits_record_above_limit(kafka: KafkaSettings, topic: str) -> None:
     await write_large(kafka, topic, 0, 3)
     async with (
         Consumer(kafka, "test", group=topic, memory=RecordMemory(1000)) as consumer,

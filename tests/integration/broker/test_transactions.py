@@ -1,4 +1,4 @@
-"""Transactions of clients that are not ours: what is aborted is never read, and their marks leave no lag."""
+"""Tests of transactions of external clients: aborted records are never read, and markers cause no lag."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -23,7 +23,7 @@ async def transactional(kafka: KafkaSettings) -> AsyncGenerator[AIOKafkaProducer
 
 
 async def write(producer: AIOKafkaProducer, topic: str, *values: bytes) -> None:
-    """Write values, each acknowledged by the broker before the next: each is a batch of its own."""
+    """Write values, each after the acknowledgement of the last, so that each is a batch of its own."""
     for value in values:
         await producer.send_and_wait(topic, value, partition=0)
 
@@ -40,7 +40,7 @@ async def lag_of(reader: LagReader, topic: str) -> int:
 
 
 class Reading:
-    """A consumer that finishes whatever it is handed out, and what that was."""
+    """Consumer that finishes every record at once, and the values that it read."""
 
     def __init__(self, consumer: Consumer) -> None:
         self.consumer = consumer
@@ -68,7 +68,7 @@ async def until_no_lag(kafka: KafkaSettings, topic: str) -> None:
         await read_until(lambda: lag_of(reader, topic), lambda lag: lag == 0)
 
 
-async def test_transactions_are_read_as_they_end(kafka: KafkaSettings, topic: str) -> None:
+async def test_consumer_skips_aborted_transactions(kafka: KafkaSettings, topic: str) -> None:
     async with transactional(kafka) as producer, AIOKafkaProducer(bootstrap_servers=kafka.bootstrap) as plain:
         await write_and_end(producer, topic, b"aborted 1", b"aborted 2", commit=False)
         await write_and_end(producer, topic, b"committed 1", b"committed 2", commit=True)
@@ -83,7 +83,7 @@ async def _values(found: Reading) -> list[bytes | None]:
     return found.values
 
 
-async def test_transactions_of_several_producers_are_told_apart(kafka: KafkaSettings, topic: str) -> None:
+async def test_consumer_separates_interleaved_transactions(kafka: KafkaSettings, topic: str) -> None:
     async with transactional(kafka) as good, transactional(kafka) as bad, reading(kafka, topic) as found:
         await good.begin_transaction()
         await bad.begin_transaction()
@@ -97,13 +97,13 @@ async def test_transactions_of_several_producers_are_told_apart(kafka: KafkaSett
         assert found.values == [*(b"good %d" % number for number in range(10)), b"good now"]
 
 
-async def test_no_lag_stays_after_a_commit(kafka: KafkaSettings, topic: str) -> None:
+async def test_lag_is_zero_after_transaction_commit(kafka: KafkaSettings, topic: str) -> None:
     async with transactional(kafka) as producer, reading(kafka, topic):
         await write_and_end(producer, topic, b"1", b"2", commit=True)
         await until_no_lag(kafka, topic)
 
 
-async def test_no_lag_stays_after_an_abort(kafka: KafkaSettings, topic: str) -> None:
+async def test_lag_is_zero_after_transaction_abort(kafka: KafkaSettings, topic: str) -> None:
     async with transactional(kafka) as producer, reading(kafka, topic) as found:
         await write_and_end(producer, topic, b"1", b"2", commit=False)
         await until_no_lag(kafka, topic)
@@ -111,7 +111,7 @@ async def test_no_lag_stays_after_an_abort(kafka: KafkaSettings, topic: str) -> 
         assert found.consumer.position(0) == found.consumer.end(0) == 3
 
 
-async def test_an_open_transaction_is_no_lag_until_it_ends(kafka: KafkaSettings, topic: str) -> None:
+async def test_lag_ignores_open_transaction(kafka: KafkaSettings, topic: str) -> None:
     async with transactional(kafka) as producer, LagReader(kafka) as reader:
         await producer.begin_transaction()
         await write(producer, topic, b"1", b"2")
@@ -123,7 +123,7 @@ async def test_an_open_transaction_is_no_lag_until_it_ends(kafka: KafkaSettings,
             assert found.values == [b"1", b"2"]
 
 
-async def test_a_restart_in_a_transaction_repeats_what_is_not_done(kafka: KafkaSettings, topic: str) -> None:
+async def test_consumer_restart_repeats_unfinished_records(kafka: KafkaSettings, topic: str) -> None:
     async with transactional(kafka) as producer:
         await write_and_end(producer, topic, b"1", b"2", b"3", commit=True)
     async with Consumer(kafka, "test", group=topic) as consumer:
@@ -136,7 +136,7 @@ async def test_a_restart_in_a_transaction_repeats_what_is_not_done(kafka: KafkaS
         assert found.values == [b"2", b"3"]
 
 
-async def test_the_past_of_a_topic_ends_with_an_abort(kafka: KafkaSettings, topic: str) -> None:
+async def test_tail_past_ends_after_aborted_transaction(kafka: KafkaSettings, topic: str) -> None:
     async with transactional(kafka) as producer:
         await write_and_end(producer, topic, b"kept", commit=True)
         await write_and_end(producer, topic, b"aborted", commit=False)

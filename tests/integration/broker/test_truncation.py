@@ -1,4 +1,4 @@
-"""A log that was cut, and written on: what is there now is read, and what is gone is an alarm."""
+"""Tests of a log that was truncated and extended: its new records are read, and lost records are counted."""
 
 import asyncio
 import struct
@@ -35,7 +35,7 @@ async def write(kafka: KafkaSettings, *values: bytes) -> None:
 
 
 def cut(home: Path, kept: int) -> None:
-    """Leave the first batches of the partition, as a broker that lost power, or an unclean election, may."""
+    """Keep only the first `kept` batches of the partition, as after a power failure or an unclean election."""
     data = home / "data"
     for name in (".kafka_cleanshutdown", "recovery-point-offset-checkpoint"):
         (data / name).unlink(missing_ok=True)
@@ -57,7 +57,7 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-async def test_a_log_cut_and_written_on_is_read_from_the_cut(home: Path) -> None:
+async def test_consumer_reads_truncated_log_from_the_cut(home: Path) -> None:
     port, before = free_port(), lost()
     async with asyncio.timeout(300):
         async with ApacheKafka(home, port) as kafka:
@@ -69,7 +69,7 @@ async def test_a_log_cut_and_written_on_is_read_from_the_cut(home: Path) -> None
             for record in await read(consumer, 10):
                 consumer.done(record)
             assert await consumer.commit()
-            consumer.rest(FOR_LONG_S)  # until the log is longer again than it was
+            consumer.rest(FOR_LONG_S)  # until the log is longer than before the cut
         cut(home, 6)
         async with ApacheKafka(home, port) as kafka, LagReader(kafka.settings) as reader:
             await write(kafka.settings, *(b"new %d" % number for number in range(8)))
