@@ -1,4 +1,4 @@
-"""The command line of a machine where nothing runs, and a gateway that asks nobody who they are."""
+"""Fixtures of the admin tests: a command line without a running system, and a gateway without authentication."""
 
 from tests.integration.gateway.conftest import gateway, gateway_settings
 from tests.unit.infaas.conftest import shell

@@ -1,4 +1,4 @@
-"""Dead letters by the admin API: alike by both ways of the commands, so many at a time, and by two at once."""
+"""Tests of dead letters in the admin API: local and remote commands, and concurrent replays by pages."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ LETTERS = "/v1/dead-letters"
 
 
 async def give_up(kafka: KafkaSettings, count: int) -> str:
-    """A task with so many dead letters."""
+    """Create a task with `count` dead letters; return its name."""
     task = f"t-{uuid4().hex[:12]}"
     await ensure_system_topics(kafka)
     await ensure_task_topics(kafka, task, 1)
@@ -42,7 +42,7 @@ async def asked_again(kafka: KafkaSettings, task: str) -> list[str]:
         return [(dict(record.headers)[h.ID] or b"").decode() async for record in tail.past()]
 
 
-async def test_they_are_looked_at_replayed_and_dropped_alike_both_ways(
+async def test_dead_letters_commands_act_alike_locally_and_remotely(
     kafka: KafkaSettings, database: str, store_pool: Pool, shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(ENV, kafka.bootstrap)
@@ -75,7 +75,7 @@ async def test_they_are_looked_at_replayed_and_dropped_alike_both_ways(
     assert acts >= {("replay-letters", f"key:{admin.id}"), ("drop-letters", f"key:{admin.id}")}
 
 
-async def test_two_who_replay_so_many_at_a_time_send_each_once(
+async def test_concurrent_paged_replays_send_each_letter_once(
     kafka: KafkaSettings, database: str, store_pool: Pool
 ) -> None:
     count = 25

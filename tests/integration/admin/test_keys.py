@@ -1,4 +1,4 @@
-"""Keys by the admin API: made, limited and ended at every gateway, told once, alike by both ways of the commands."""
+"""Tests of keys in the admin API: creation, quotas and revocation at every gateway, local and remote commands."""
 
 import asyncio
 import json
@@ -25,14 +25,14 @@ PATH = f"/v1/keys/{ID}"
 
 
 class Desk:
-    """The command line, by a gateway or straight on Postgres."""
+    """Command line that uses a gateway (remote) or Postgres directly (local)."""
 
     def __init__(self, shell: Shell, url: str, key: object, dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
         self._shell, self._dsn, self._monkeypatch = shell, dsn, monkeypatch
         self._remote = {"INFAAS_URL": url, "INFAAS_KEY": str(key)}
 
     async def run(self, *words: str, remote: bool = True, code: int = 0) -> str:
-        """What a command prints, or says was wrong."""
+        """Run a command and check its exit code; return stdout, or stderr if a failure is expected."""
         names = {"INFAAS_URL": "", "INFAAS_KEY": "", POSTGRES_ENV: ""}
         for name, text in (names | (self._remote if remote else {POSTGRES_ENV: self._dsn})).items():
             self._monkeypatch.setenv(name, text)
@@ -41,13 +41,13 @@ class Desk:
         return done.stdout if code == 0 else done.stderr
 
     async def both(self, *words: str) -> str:
-        """What a command prints, which is the same both ways."""
+        """Run a command locally and remotely; check that both print the same, and return it."""
         here, there = await self.run(*words, remote=False), await self.run(*words)
         assert here == there
         return there
 
 
-async def test_a_key_counts_at_every_gateway_from_when_it_is_made_until_it_is_revoked(
+async def test_key_takes_effect_and_is_revoked_at_every_gateway(
     kafka: KafkaSettings, database: str, store_pool: Pool, shell: Shell, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
@@ -82,7 +82,7 @@ async def test_a_key_counts_at_every_gateway_from_when_it_is_made_until_it_is_re
         assert key.hash().hex() not in shown
 
 
-async def test_what_is_sent_twice_makes_no_second_key(kafka: KafkaSettings, database: str, store_pool: Pool) -> None:
+async def test_create_key_twice_is_refused(kafka: KafkaSettings, database: str, store_pool: Pool) -> None:
     admin = await new_key(store_pool, None, Role.ADMIN)
     async with guarded(kafka, database, gateways=2) as gateways:
         asked = [one.ask(admin, PATH, "PUT", json={"tenant": "acme"}) for one in gateways]
@@ -97,7 +97,7 @@ async def test_what_is_sent_twice_makes_no_second_key(kafka: KafkaSettings, data
         assert await gateways[1].status(admin, PATH, "DELETE") == 404
 
 
-async def test_a_key_makes_none_that_may_more_than_itself(
+async def test_create_key_cannot_exceed_rights_of_creator(
     kafka: KafkaSettings, database: str, store_pool: Pool
 ) -> None:
     ends = datetime.now(UTC) + timedelta(hours=1)
@@ -120,14 +120,14 @@ async def test_a_key_makes_none_that_may_more_than_itself(
 @pytest.mark.parametrize(
     ("method", "path"), [("PUT", PATH), ("PUT", "/v1/tenants/acme"), ("POST", "/v1/tenants/acme/signing-key")]
 )
-async def test_a_gateway_that_knows_nobody_lets_nobody_in_elsewhere(gateway: Running, method: str, path: str) -> None:
+async def test_admin_api_is_forbidden_without_authentication(gateway: Running, method: str, path: str) -> None:
     asked: Any = {"role": "admin"} if path == PATH else {}
     async with gateway.http.request(method, gateway.url + path, json=asked) as answer:
         said = await answer.json()
     assert (answer.status, "--auth" in said["error"]) == (403, True)
 
 
-async def test_the_last_administrator_may_go_and_is_told_how_another_comes(
+async def test_revoke_last_admin_key_warns_with_remedy(
     kafka: KafkaSettings, database: str, store_pool: Pool, shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, last = [await new_key(store_pool, None, Role.ADMIN) for _ in range(2)]
@@ -143,7 +143,7 @@ async def test_the_last_administrator_may_go_and_is_told_how_another_comes(
         await read_until(partial(gateway.status, another, "/v1/keys", "GET"), lambda status: status == 200)
 
 
-async def test_commands_make_list_and_revoke_certificates_both_ways(
+async def test_keys_commands_manage_certificates_locally_and_remotely(
     kafka: KafkaSettings, database: str, store_pool: Pool, shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     admin = await new_key(store_pool, None, Role.ADMIN)

@@ -1,4 +1,4 @@
-"""Tenants by the admin API on a Kafka with SCRAM and access control: made, let in and no further, and removed."""
+"""Tests of tenants in the admin API on a Kafka with SCRAM and ACLs: creation, access rights and removal."""
 
 import json
 
@@ -22,7 +22,7 @@ SECRET = "0123456789abcdef" * 2
 NAME = "admin-acme"
 
 
-async def test_a_tenant_is_made_shown_given_a_key_and_removed(
+async def test_tenants_commands_cover_the_lifecycle_of_a_tenant(
     secured_kafka: SecuredKafka, database: str, store_pool: Pool, shell: Shell, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
@@ -68,7 +68,7 @@ async def test_a_tenant_is_made_shown_given_a_key_and_removed(
 
 
 def connecting(secured: SecuredKafka) -> dict[str, str]:
-    """How commands that go straight to Kafka reach it."""
+    """Return the environment variables with which local commands connect to Kafka."""
     system = secured.system
     return {
         "INFAAS_KAFKA": system.bootstrap,

@@ -1,4 +1,4 @@
-"""What is done is deleted from a real Kafka, and what is not stays; reply topics go with their owners."""
+"""Tests of the janitor on a real Kafka: trimming, alarms, and deletion of abandoned reply topics."""
 
 import asyncio
 from collections.abc import Generator
@@ -31,7 +31,7 @@ from tests.waiting import read_until
 
 
 def quick(data: Path, port: int, controller_port: int) -> str:
-    """A broker that looks ten times a second for what is to be deleted."""
+    """Return the properties of a broker that checks retention ten times a second."""
     changed = {"log.retention.check.interval.ms": "100", "log.initial.task.delay.ms": "100"}
     return changed_properties(server_properties(data, port, controller_port), changed)
 
@@ -45,7 +45,7 @@ def quick_kafka(tmp_path_factory: pytest.TempPathFactory) -> Generator[KafkaSett
 
 
 class Stage:
-    """A janitor with a task of its own, of which the selectors' group commits as it is told."""
+    """Janitor with a task of its own, and commits of the selectors' group."""
 
     def __init__(self, kafka: KafkaSettings, pool: Pool, logs: TopicLogs, reader: LagReader) -> None:
         self.kafka = kafka
@@ -84,13 +84,13 @@ class Stage:
         self.reading = await self.reader.read_until_known({SELECTOR_GROUP: [self.topic]})
 
     async def begins(self, producer: Producer) -> int:
-        """Offset of the first record that is there, read as a new group would."""
+        """Return the offset of the first record left, as a new group reads it."""
         async with Consumer(self.kafka, "test", group=f"test-{uuid4()}") as consumer:
             await consumer.assign(self.topic, [0])
             return (await consumer.poll(1))[0].offset
 
 
-async def test_records_that_are_done_are_deleted_and_no_others(kafka: KafkaSettings, store_pool: Pool) -> None:
+async def test_trim_deletes_only_committed_records(kafka: KafkaSettings, store_pool: Pool) -> None:
     async with Producer(kafka, "test") as producer, LagReader(kafka) as reader, TopicLogs(kafka) as logs:
         stage = Stage(kafka, store_pool, logs, reader)
         await ensure_task_topics(kafka, stage.topic.removeprefix(task_topic("")), 2)
@@ -116,9 +116,7 @@ async def test_records_that_are_done_are_deleted_and_no_others(kafka: KafkaSetti
 
 
 @pytest.mark.parametrize("read", [True, False])
-async def test_done_records_of_an_idle_task_leave_the_disk(
-    quick_kafka: KafkaSettings, store_pool: Pool, *, read: bool
-) -> None:
+async def test_janitor_frees_disk_of_an_idle_task(quick_kafka: KafkaSettings, store_pool: Pool, *, read: bool) -> None:
     kafka = quick_kafka
     async with (
         Producer(kafka, "test") as producer,
@@ -158,7 +156,7 @@ async def _read_on(kafka: KafkaSettings, topic: str) -> None:
                 consumer.done(record)
 
 
-async def test_topics_of_an_older_version_are_corrected(kafka: KafkaSettings, store_pool: Pool) -> None:
+async def test_correct_updates_topics_of_an_older_version(kafka: KafkaSettings, store_pool: Pool) -> None:
     await ensure_system_topics(kafka)
     async with LagReader(kafka) as reader, TopicLogs(kafka) as logs, open_admin(kafka) as admin:
         stage = Stage(kafka, store_pool, logs, reader)
@@ -170,9 +168,7 @@ async def test_topics_of_an_older_version_are_corrected(kafka: KafkaSettings, st
     assert found[DEAD_LETTERS]["retention.ms"] == str(kafka.dead_letter_retention_ms)
 
 
-async def test_one_partition_that_fails_leaves_the_others_be(
-    kafka: KafkaSettings, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_delete_before_skips_failed_partitions(kafka: KafkaSettings, caplog: pytest.LogCaptureFixture) -> None:
     topic, missing = task_topic(f"task-{uuid4()}"), task_topic(f"missing-{uuid4()}")
     await ensure_topics(kafka, [TopicSpec(topic, 2)])
     async with Producer(kafka, "test") as producer, TopicLogs(kafka) as logs:
@@ -184,7 +180,7 @@ async def test_one_partition_that_fails_leaves_the_others_be(
         assert await logs.ends([topic, missing]) == {topic: 3}
 
 
-async def test_a_topic_that_is_too_large_is_an_alarm_for_as_long_as_it_is(
+async def test_sweep_raises_alarm_while_topic_is_too_large(
     kafka: KafkaSettings, store_pool: Pool, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with Producer(kafka, "test") as producer, LagReader(kafka) as reader, TopicLogs(kafka) as logs:
@@ -204,7 +200,7 @@ async def test_a_topic_that_is_too_large_is_an_alarm_for_as_long_as_it_is(
         await read_until(alarms, lambda found: not found)
 
 
-async def test_dead_letters_near_their_bound_are_an_alarm(
+async def test_sweep_raises_alarm_for_dead_letters_near_their_bound(
     kafka: KafkaSettings, store_pool: Pool, caplog: pytest.LogCaptureFixture
 ) -> None:
     await ensure_system_topics(kafka)
@@ -224,7 +220,7 @@ async def test_dead_letters_near_their_bound_are_an_alarm(
         assert "see `infaas dead-letters`" in caplog.text
 
 
-async def test_the_reply_topic_of_an_idle_client_stays_and_that_of_a_dead_one_goes_and_old_builds(
+async def test_sweep_deletes_abandoned_reply_topics_and_old_builds(
     kafka: KafkaSettings, store_pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(request_reply, "CLAIM_INTERVAL_S", 0.1)
@@ -243,9 +239,9 @@ async def test_the_reply_topic_of_an_idle_client_stays_and_that_of_a_dead_one_go
         assert [await get_build(store_pool, name) is None for name in ("recent", "old")] == [False, True]
         before = await logs.ends([idle.reply_topic])
         await read_until(lambda: logs.ends([idle.reply_topic]), lambda ends: ends != before)
-        stage.now_s = 30.0  # for so long nothing was appended to the dead one's
+        stage.now_s = 30.0  # seconds without a record in the dead client's topic
         await stage.janitor.sweep()
         there = await read_until(lambda: logs.topics(REPLIES), lambda names: dead not in names)
         assert idle.reply_topic in there
-    async with TopicLogs(kafka) as logs:  # Kafka deletes a topic some time after it said so
+    async with TopicLogs(kafka) as logs:  # Kafka deletes a topic some time after it acknowledged
         await read_until(lambda: logs.topics(REPLIES), lambda names: idle.reply_topic not in names)

@@ -1,4 +1,4 @@
-"""The autoscaler on a real broker and a real database."""
+"""Tests of the autoscaler on a real broker and a real database."""
 
 import asyncio
 import threading
@@ -55,7 +55,7 @@ def task() -> str:
 
 
 async def register(pool: Pool, kafka: KafkaSettings, task: str, accuracies: dict[str, float]) -> list[str]:
-    """A task with one architecture and variant for each accuracy, the more accurate the faster: one beats the rest."""
+    """Register a task with a variant per accuracy; a more accurate one is faster, so the best dominates the rest."""
     await ensure_system_topics(kafka)
     await ensure_task_topics(kafka, task, 2)
     names = [f"{task}-{letter}.onnx-fp32.cpu" for letter in accuracies]
@@ -85,7 +85,7 @@ async def placed(pool: Pool) -> dict[str, str]:
     return {row.variant: row.worker for row in await list_instances(pool)}
 
 
-async def test_lag_is_recorded_with_the_right_numbers(kafka: KafkaSettings, store_pool: Pool, task: str) -> None:
+async def test_recorder_records_lag_and_load(kafka: KafkaSettings, store_pool: Pool, task: str) -> None:
     [variant] = await register(store_pool, kafka, task, {"a": 0.9})
     catalog, statuses = await load_catalog(store_pool), WorkerStatusCache(time.monotonic, 1.0)
     window = LoadWindow(statuses)
@@ -127,7 +127,7 @@ async def test_lag_is_recorded_with_the_right_numbers(kafka: KafkaSettings, stor
     assert list(statuses.demand_age_s()) == []
 
 
-async def test_what_was_deleted_before_it_was_done_is_an_alarm_and_counted_once(
+async def test_recorder_counts_lost_records_once_with_an_alarm(
     kafka: KafkaSettings, store_pool: Pool, task: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     await register(store_pool, kafka, task, {"a": 0.9})
@@ -136,7 +136,7 @@ async def test_what_was_deleted_before_it_was_done_is_an_alarm_and_counted_once(
     async with Producer(kafka, "test") as producer, LagReader(kafka) as reader, open_admin(kafka) as admin:
         for i in range(10):
             await producer.send_and_wait(topic, b"{}", partition=i % 2)
-        await commit(kafka, topic, 4)  # 1 of the 5 of partition 0, 3 of those of partition 1
+        await commit(kafka, topic, 4)  # 1 of 5 records of partition 0, 3 of 5 of partition 1
         await admin.delete_records({TopicPartition(topic, 0): RecordsToDelete(5)})
         for _leader in range(2):
             recorder = Recorder(SETTINGS, reader, store_pool, statuses, LoadWindow(statuses))
@@ -152,7 +152,7 @@ async def test_what_was_deleted_before_it_was_done_is_an_alarm_and_counted_once(
 
 
 async def all_known(recorder: Recorder, catalog: Catalog, pool: Pool) -> bool:
-    """Take a reading; partitions just made have no leader yet that answers."""
+    """Take a reading; return true if every lag is known. New partitions may have no leader yet."""
     await recorder.record(catalog, [])
     latest = await samples.latest_lag(pool)
     return recorder.known and bool(latest) and all(row.lag is not None for row in latest)
@@ -163,11 +163,11 @@ def a_load(task: str, queries: int) -> SelectorLoad:
     return SelectorLoad(selector="s", at_ms=time.time() * 1e3, classes=(count,))
 
 
-async def test_a_successor_remembers_the_load(kafka: KafkaSettings, store_pool: Pool, task: str) -> None:
+async def test_recorder_restores_load_history_after_failover(kafka: KafkaSettings, store_pool: Pool, task: str) -> None:
     await register(store_pool, kafka, task, {"a": 0.9})
     catalog = await load_catalog(store_pool)
     caches = [WorkerStatusCache(time.monotonic, 1.0), WorkerStatusCache(time.monotonic, 1.0)]
-    windows = [LoadWindow(statuses) for statuses in caches]  # the second is the successor's
+    windows = [LoadWindow(statuses) for statuses in caches]  # the second belongs to the successor
     async with LagReader(kafka) as reader:
         for statuses, window in zip(caches, windows, strict=True):
             recorder = Recorder(SETTINGS, reader, store_pool, statuses, window)
@@ -179,7 +179,7 @@ async def test_a_successor_remembers_the_load(kafka: KafkaSettings, store_pool: 
 
 
 async def commit(kafka: KafkaSettings, topic: str, count: int) -> None:
-    """Have the selectors' group consume: one record of partition 0, the others of partition 1."""
+    """Commit `count` records as the selectors' group: one of partition 0, the others of partition 1."""
     async with Consumer(kafka, "test", group=topics.SELECTOR_GROUP) as consumer:
         await consumer.assign(topic, [0, 1])
         wanted, got = {0: 1, 1: count - 1}, list[int]()
@@ -192,7 +192,7 @@ async def commit(kafka: KafkaSettings, topic: str, count: int) -> None:
         await consumer.commit()
 
 
-async def test_a_failed_reading_is_unknown_not_zero(
+async def test_recorder_takes_failed_reading_as_unknown(
     tmp_path: Path, store_pool: Pool, task: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with ApacheKafka(tmp_path) as broker:
@@ -204,14 +204,14 @@ async def test_a_failed_reading_is_unknown_not_zero(
             recorder = Recorder(SETTINGS, reader, store_pool, statuses, LoadWindow(statuses))
             await until(lambda: all_known(recorder, catalog, store_pool))
             before = await samples.latest_lag(store_pool)
-            caplog.clear()  # a busy machine may have failed readings before
+            caplog.clear()  # on a busy machine, earlier readings may have failed
             await broker.__aexit__(None, None, None)
             for _ in range(2):
                 await recorder.record(catalog, [])
                 assert not recorder.known
     assert await samples.latest_lag(store_pool) == before
     assert await samples.reading_error(store_pool)
-    # Once for the process, by whoever opens connections: what follows from an outage is not told again.
+    # The code that opens connections logs an outage once per process; its consequences are not logged.
     assert caplog.text.count(f"Kafka does not answer at {broker.settings.bootstrap}") == 1
     assert "the scale is held" not in caplog.text
 
@@ -220,7 +220,7 @@ def impatient(settings: KafkaSettings) -> KafkaSettings:
     return settings.model_copy(update={"request_timeout_ms": 1000})
 
 
-async def test_best_variants_are_placed_and_what_died_is_replaced(
+async def test_autoscaler_places_best_variant_and_replaces_dead_worker(
     kafka: KafkaSettings, database: str, store_pool: Pool, task: str
 ) -> None:
     async with running(kafka, database), keeping_alive(store_pool, "cpu-0") as kill:
@@ -247,7 +247,7 @@ async def is_placed(pool: Pool, wanted: dict[str, str]) -> bool:
 
 @asynccontextmanager
 async def keeping_alive(pool: Pool, worker: str) -> AsyncGenerator[Callable[[], None]]:
-    """A worker whose heart beats until the yielded function is called; its silence then counts from long ago."""
+    """Send heartbeats of a worker until the yielded function is called; the last one is then dated a minute back."""
     epoch = await register_worker(pool, a_worker(worker))
     dead = asyncio.Event()
 
@@ -266,7 +266,7 @@ async def keeping_alive(pool: Pool, worker: str) -> AsyncGenerator[Callable[[], 
         beating.cancel()
 
 
-async def test_a_decision_that_takes_long_holds_up_nothing_else(
+async def test_autoscaler_records_lag_during_a_slow_decision(
     kafka: KafkaSettings, store_pool: Pool, database: str, task: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await register(store_pool, kafka, task, {"a": 0.9})
@@ -291,7 +291,7 @@ async def test_a_decision_that_takes_long_holds_up_nothing_else(
             done.set()
 
 
-async def test_a_demanded_variant_is_placed_at_once(
+async def test_autoscaler_places_demanded_variant(
     kafka: KafkaSettings, database: str, store_pool: Pool, task: str
 ) -> None:
     best, beaten = await register(store_pool, kafka, task, {"a": 0.9, "b": 0.8})
@@ -307,7 +307,7 @@ async def test_a_demanded_variant_is_placed_at_once(
         await until(lambda: is_placed(store_pool, {best: "cpu-0", beaten: "cpu-0"}))
 
 
-async def test_a_topic_gets_partitions_for_as_many_replicas_as_are_wanted(
+async def test_autoscaler_adds_variant_partitions_for_replicas(
     kafka: KafkaSettings, database: str, store_pool: Pool, task: str
 ) -> None:
     [variant] = await register(store_pool, kafka, task, {"a": 0.9})
@@ -326,7 +326,7 @@ async def test_a_topic_gets_partitions_for_as_many_replicas_as_are_wanted(
     await ensure_variant_topics(kafka, [(variant, 4)])
 
 
-async def test_a_task_gets_partitions_for_as_many_selectors_as_there_are(
+async def test_autoscaler_adds_task_partitions_for_selectors(
     kafka: KafkaSettings, database: str, store_pool: Pool, task: str
 ) -> None:
     await register(store_pool, kafka, task, {"a": 0.9})
@@ -341,7 +341,7 @@ async def test_a_task_gets_partitions_for_as_many_selectors_as_there_are(
         await until(grown)
 
 
-async def test_a_leader_deletes_what_is_done(kafka: KafkaSettings, database: str, store_pool: Pool, task: str) -> None:
+async def test_leader_trims_finished_records(kafka: KafkaSettings, database: str, store_pool: Pool, task: str) -> None:
     await register(store_pool, kafka, task, {"a": 0.9})
     topic = topics.task_topic(task)
 
@@ -356,7 +356,7 @@ async def test_a_leader_deletes_what_is_done(kafka: KafkaSettings, database: str
             await until(trimmed)
 
 
-async def test_a_query_that_waits_unserved_counts_as_demand(
+async def test_autoscaler_treats_unserved_backlog_as_demand(
     kafka: KafkaSettings, database: str, store_pool: Pool, task: str
 ) -> None:
     best, beaten = await register(store_pool, kafka, task, {"a": 0.9, "b": 0.8})
@@ -364,12 +364,12 @@ async def test_a_query_that_waits_unserved_counts_as_demand(
         await producer.send_and_wait(topics.variant_topic(beaten), b"{}")
     async with running(kafka, database), keeping_alive(store_pool, "cpu-0"):
         await until(lambda: is_placed(store_pool, {beaten: "cpu-0"}))
-        # What nobody waits for is loaded after it.
+        # The variant without waiting queries is loaded afterwards.
         await report_instance_state(store_pool, "cpu-0", beaten, InstanceState.ACTIVE)
         await until(lambda: is_placed(store_pool, {best: "cpu-0", beaten: "cpu-0"}))
 
 
-async def test_instance_states_are_recorded_and_a_status_is_a_sign_of_life(
+async def test_worker_status_is_recorded_and_counts_as_heartbeat(
     kafka: KafkaSettings, database: str, store_pool: Pool, task: str
 ) -> None:
     [variant] = await register(store_pool, kafka, task, {"a": 0.9})
@@ -397,7 +397,7 @@ async def test_instance_states_are_recorded_and_a_status_is_a_sign_of_life(
         await until(recorded)
 
 
-async def test_a_standby_takes_over_from_a_killed_leader(
+async def test_autoscaler_standby_takes_over_from_killed_leader(
     kafka: KafkaSettings, database: str, store_pool: Pool, task: str
 ) -> None:
     await register(store_pool, kafka, task, {"a": 0.9})

@@ -1,4 +1,4 @@
-"""The workers that run become those that are wanted: with a launcher of the test's own and a real database."""
+"""Tests of the worker reconciler with a fake launcher and a real database."""
 
 import asyncio
 import time
@@ -23,7 +23,7 @@ CPU = HardwareType(name="cpu", price_per_hour=0.1, start_s=0.1, slots=1, memory_
 
 
 class FakeLauncher:
-    """A launcher whose workers are entries of a dictionary, and which remembers what it was told."""
+    """Launcher that keeps its workers in a dictionary and records its orders."""
 
     def __init__(self) -> None:
         self.there: dict[str, LaunchState] = {}
@@ -67,7 +67,7 @@ async def want(pool: Pool, reconciler: WorkerReconciler, count: int) -> None:
 
 
 async def woken_until(reconciler: WorkerReconciler, holds: Callable[[], Awaitable[bool]]) -> None:
-    """Wake the reconciler again and again until this holds."""
+    """Wake the reconciler repeatedly until the condition holds."""
 
     async def woken() -> bool:
         reconciler.wake()
@@ -76,7 +76,7 @@ async def woken_until(reconciler: WorkerReconciler, holds: Callable[[], Awaitabl
     await until(woken)
 
 
-async def test_workers_follow_what_is_wanted_and_each_step_is_written_down(database: str, store_pool: Pool) -> None:
+async def test_reconciler_follows_wanted_counts_and_logs_decisions(database: str, store_pool: Pool) -> None:
     launcher = FakeLauncher()
 
     async def there(*names: str) -> bool:
@@ -89,7 +89,7 @@ async def test_workers_follow_what_is_wanted_and_each_step_is_written_down(datab
             await register_worker(store_pool, a_worker(name))
         await want(store_pool, reconciler, 1)
         await woken_until(reconciler, lambda: there("cpu-0"))
-        # The process ended without a word, so its row is removed: it has drained.
+        # The process ended without removing its row; the reconciler removes it, because the worker has drained.
         await store_pool.execute("UPDATE workers SET heartbeat_at = now() - interval '1 minute' WHERE name = 'cpu-1'")
         await woken_until(reconciler, lambda: only_worker_is(store_pool, "cpu-0"))
     assert launcher.orders == ["start cpu-0", "start cpu-1", "stop cpu-1"]
@@ -105,11 +105,11 @@ async def only_worker_is(pool: Pool, name: str) -> bool:
     return [row.name for row in await list_workers(pool)] == [name]
 
 
-async def test_a_launcher_that_fails_is_asked_ever_more_seldom_and_says_why(database: str, store_pool: Pool) -> None:
+async def test_reconciler_backs_off_failing_launcher_and_logs_reason(database: str, store_pool: Pool) -> None:
     launcher = FakeLauncher()
     launcher.broken = "no machine left"
     async with reconciling(launcher, database, store_pool) as reconciler:
-        began = time.monotonic()  # it may be begun with before we hear that it is wanted
+        began = time.monotonic()  # before the request, since the reconciler may start at once
         await want(store_pool, reconciler, 1)
 
         async def failed_twice() -> bool:
@@ -118,12 +118,12 @@ async def test_a_launcher_that_fails_is_asked_ever_more_seldom_and_says_why(data
         await woken_until(reconciler, failed_twice)
         assert time.monotonic() - began >= 1.0
     decisions = await list_decisions(store_pool)
-    # Each was written down, too, once it was over; a machine that is slow may have begun a third meanwhile.
+    # Each attempt is recorded at its start and at its failure; on a slow machine a third may have started.
     assert [row.action for row in reversed(decisions)][:4] == ["start", "start failed", "start", "start failed"]
     assert {row.reason for row in decisions if row.action == "start failed"} == {"no machine left"}
 
 
-async def test_who_lost_the_lead_starts_nothing(database: str, store_pool: Pool) -> None:
+async def test_reconciler_without_leadership_starts_nothing(database: str, store_pool: Pool) -> None:
     launcher = FakeLauncher()
     async with reconciling(launcher, database, store_pool) as reconciler:
         await store_pool.execute(
@@ -136,6 +136,6 @@ async def test_who_lost_the_lead_starts_nothing(database: str, store_pool: Pool)
 
 
 async def looked(reconciler: WorkerReconciler, pool: Pool) -> bool:
-    """Whether the wanted number is old enough to have been seen."""
+    """Return true if the wanted count is so old that the reconciler has read it."""
     [wanted] = await list_wanted(pool)
     return wanted.age_s > 0.5

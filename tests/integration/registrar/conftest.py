@@ -1,4 +1,4 @@
-"""What was uploaded, what is asked to be registered, and registrars as processes of their own."""
+"""Fixtures of the registrar tests: uploads, registration requests, and registrars as separate processes."""
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -26,7 +26,7 @@ __all__ = ["make_model", "make_samples"]
 
 
 class Bureau(NamedTuple):
-    """Where registrations are asked for."""
+    """Environment of registrations: database, uploads, and files of a small model."""
 
     pool: Pool
     uploads: ArtifactStore
@@ -42,7 +42,7 @@ class Bureau(NamedTuple):
         return GivenFile(name=file.name, upload=sha256)
 
     async def linear(self, tenant: str = "", **changes: Any) -> ModelToRegister:
-        """The linear model, without variants of another precision."""
+        """Return a request to register the linear model with an fp32 variant only."""
         fields: dict[str, Any] = {
             "name": "linear", "task": "kind", "max_batch": 2, "partitions": 1, "variants": ("onnx-fp32",),
             "file": await self.upload(self.model, tenant), "validation": await self.upload(self.samples, tenant),
@@ -74,7 +74,7 @@ class Bureau(NamedTuple):
 
     @asynccontextmanager
     async def registrar(self, **settings: str) -> AsyncGenerator[int]:
-        """A registrar; yields the id of its process."""
+        """Run a registrar while the context is open; yields its process id."""
         async with service("registrar", env=self.environment | settings) as process:
             yield process.pid
 

@@ -1,4 +1,4 @@
-"""Cascades and chains that are asked for through the admin API: made of what their publisher sees, and its own."""
+"""Tests of cascades and chains registered through the admin API: visible stages, and ownership by the publisher."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ PRIVATE = Access(owner="acme", visibility=Visibility.PRIVATE)
 
 
 async def fill(bureau: Bureau, make_model: Any) -> None:
-    """A task whose variants are about right, right, and right but another tenant's."""
+    """Register task `kind` (an inaccurate, an accurate and another tenant's variant), and task `final` for chains."""
     noise = np.random.default_rng(1).normal(size=(FEATURES, CLASSES)).astype(np.float32)
     inputs, outputs = (
         (TensorSpec(name=name, datatype="FP32", shape=(-1, size)),) for name, size in (("x", 4), ("scores", 3))
@@ -50,11 +50,11 @@ async def fill(bureau: Bureau, make_model: Any) -> None:
     await set_access(bureau.pool, "hidden", Access(owner="globex", visibility=Visibility.PRIVATE))
 
 
-async def test_a_publisher_makes_its_own_of_what_it_sees(
+async def test_publisher_registers_composites_of_visible_variants(
     bureau: Bureau, kafka: KafkaSettings, database: str, make_model: Any, make_samples: Any, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """By commands that have a URL and a key; and where a stage was taken away while the registration waited."""
+    """Registers by remote commands and by waiting requests, one of which names a stage that is not visible."""
     await fill(bureau, make_model)
     samples = make_samples(count=900)
     rows = await bureau.upload(samples, "acme")

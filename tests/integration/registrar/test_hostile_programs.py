@@ -1,4 +1,4 @@
-"""Exported programs that would run their author's code, sent over HTTP by whoever has a key of role publish."""
+"""Tests of malicious exported programs, uploaded over HTTP with a key of role publish."""
 
 import hashlib
 import io
@@ -27,10 +27,10 @@ async def _upload(gateway: Guarded, key: object, file: Path) -> dict[str, str]:
 
 
 @pytest.mark.torch
-async def test_a_hostile_program_is_refused_and_not_executed(
+async def test_registrar_refuses_hostile_program_without_executing_it(
     kafka: KafkaSettings, database: str, store_pool: Pool, tmp_path: Path
 ) -> None:
-    """The same program without the code is registered, so nothing else refuses it."""
+    """The same program without the malicious code is registered, so only that code causes the refusal."""
     await ensure_system_topics(kafka)
     key, home = await new_key(store_pool, "acme", Role.PUBLISH), tmp_path / "home"
     owned, folder = tmp_path / "owned", tmp_path / "sent"

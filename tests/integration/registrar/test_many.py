@@ -1,4 +1,4 @@
-"""Two gateways and two registrars, asked by plain HTTP; one is killed, and each registration is done once."""
+"""Tests of two gateways and two registrars over plain HTTP, of which one registrar is killed."""
 
 import asyncio
 import hashlib
@@ -31,7 +31,7 @@ async def uploaded(gateway: Guarded, key: ApiKey, file: Path) -> dict[str, str]:
     return {"name": file.name, "upload": sha256}
 
 
-async def test_each_is_done_once_whoever_takes_it_and_whoever_dies(
+async def test_registrars_execute_each_registration_once_despite_kill(
     bureau: Bureau, kafka: KafkaSettings, database: str
 ) -> None:
     admin = await new_key(bureau.pool, None, Role.ADMIN)

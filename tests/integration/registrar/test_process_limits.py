@@ -1,4 +1,4 @@
-"""What the process of a registration may take."""
+"""Tests of the resource limits of a registration's process."""
 
 import signal
 
@@ -13,6 +13,6 @@ while True:
 """
 
 
-async def test_what_computes_without_end_ends() -> None:
-    """As a file may have it do that is made for that, in code that nothing else can stop."""
+async def test_limit_process_ends_endless_computation() -> None:
+    """A malicious file may cause an endless computation in native code, which only the kernel can stop."""
     assert await output_of("-c", ENDLESS, env={}) == (-signal.SIGXCPU, "")

@@ -1,4 +1,4 @@
-"""Registrations that wait in Postgres are done: once, whoever is killed, and told with what came of them."""
+"""Tests of the registrar: it executes waiting registrations once, also after a kill, and reports their outcomes."""
 
 import asyncio
 import os
@@ -19,18 +19,18 @@ from tests.waiting import read_until, until
 
 
 async def worker_of(bureau: Bureau, registration: str) -> int:
-    """The process of the registrar that does it."""
+    """Return the process id of the registrar that executes a registration."""
     name = await bureau.pool.fetch_value(str, "SELECT worker FROM registrations WHERE id = $1", registration)
     return int((name or "-0").rpartition("-")[2])
 
 
 async def working_folders(bureau: Bureau) -> list[Path]:
-    """Those that a registrar has begun to use."""
+    """Return the working folders that registrars have locked."""
     return [lock.parent for lock in (bureau.home / "registrations").glob("*/lock")]
 
 
 def processes_of(registrar: int) -> list[psutil.Process]:
-    """The processes of registrations that a registrar has started."""
+    """Return the registration processes that a registrar has started."""
     children = psutil.Process(registrar).children()
     return [one for one in children if "registrar.registration_process" in one.cmdline()]
 
@@ -39,8 +39,8 @@ async def times_claimed(bureau: Bureau) -> int:
     return await bureau.pool.fetch_value(int, "SELECT sum(epoch)::bigint FROM registrations") or 0
 
 
-async def test_one_that_is_killed_leaves_its_registrations_to_the_other(bureau: Bureau) -> None:
-    """Each is done once: by whoever lives, and under the name of who asked."""
+async def test_registrar_takes_over_registrations_of_a_killed_one(bureau: Bureau) -> None:
+    """Each is executed once, and its audit records name the requester."""
     asked = [await bureau.ask(await bureau.linear(name=name)) for name in ("linear", "other")]
     async with bureau.registrar(), bureau.registrar():
         begun = await read_until(lambda: bureau.status(asked[0]), lambda one: one.steps_total > 0)
@@ -56,8 +56,8 @@ async def test_one_that_is_killed_leaves_its_registrations_to_the_other(bureau: 
     assert [act.outcome for act in acts] == [AuditOutcome.DONE, AuditOutcome.BEGUN]
 
 
-async def test_what_is_wrong_is_told_and_a_cancelled_one_ends(bureau: Bureau) -> None:
-    """Each has its state; what another tenant has stays its own."""
+async def test_registrar_reports_failures_and_ends_cancelled_ones(bureau: Bureau) -> None:
+    """Covers a missing working folder, a cancellation, a wrong file, and a name of another tenant."""
     own = Access(owner="acme", visibility=Visibility.PRIVATE)
     wrong = await bureau.linear(validation=await bureau.upload(bureau.model))
     async with bureau.registrar():
@@ -67,7 +67,7 @@ async def test_what_is_wrong_is_told_and_a_cancelled_one_ends(bureau: Bureau) ->
         failing = await bureau.ask(wrong)
         mine = await bureau.ask(await bureau.linear("acme", name="mine", task="ours"), "acme", publisher=True)
         await read_until(lambda: times_claimed(bureau), lambda times: times > 3)
-        away.rename(folder)  # that it had no disk is no fault of theirs
+        away.rename(folder)  # the missing folder must not fail the registrations
         await read_until(lambda: bureau.status(cancelled), lambda one: "waiting until" in one.doing)
         assert await cancel_registration(bureau.pool, cancelled)
         failed, done = await asyncio.gather(bureau.ended(failing), bureau.ended(mine))
@@ -82,8 +82,8 @@ async def test_what_is_wrong_is_told_and_a_cancelled_one_ends(bureau: Bureau) ->
     assert (await bureau.status(cancelled)).state is RegistrationState.CANCELLED
 
 
-async def test_one_that_computes_for_too_long_is_not_begun_again(bureau: Bureau) -> None:
-    """The kernel ends it: whatever its files have it do, they would once more."""
+async def test_registration_over_the_cpu_limit_is_not_retried(bureau: Bureau) -> None:
+    """The kernel ends the process with SIGXCPU; a retry would exceed the limit again."""
     asked = await bureau.ask(await bureau.linear(hardware=("cuda",), if_no_worker="wait"))
     async with bureau.registrar() as registrar:
         [process] = await until(lambda: processes_of(registrar))
@@ -93,7 +93,7 @@ async def test_one_that_computes_for_too_long_is_not_begun_again(bureau: Bureau)
     assert ended.error == "its files take longer to read than a registration may here"
 
 
-async def test_old_files_of_builds_go_whether_any_build_is_done_or_not(bureau: Bureau) -> None:
+async def test_idle_registrar_deletes_old_build_files(bureau: Bureau) -> None:
     exchange = open_exchange("", bureau.home)
     old, young = exchange.put(bureau.model), exchange.put(bureau.samples)
     os.utime(exchange.path(old), (0, 0))
