@@ -1,4 +1,4 @@
-"""The command line beside a database."""
+"""Fixtures of the command-line tests: a shell with a database."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What people do at the command line is recorded, and `infaas audit` lists it."""
+"""Tests of `infaas audit`: acts at the command line are recorded and listed."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ async def acts(shell: Shell, *words: str) -> list[dict[str, Any]]:
     return json.loads((await asyncio.to_thread(shell, "audit", "--json", *words)).stdout)
 
 
-async def test_what_is_done_and_what_is_tried_is_listed(registered: Shell) -> None:
+async def test_audit_lists_done_and_failed_acts(registered: Shell) -> None:
     for words, code in (
         (("scale", "pin", "hardware", "cpu", "--min", "2"), 0),
         (("scale", "pin", "task", "nothing", "--min", "1"), EXIT_SETUP),
@@ -45,7 +45,7 @@ async def test_what_is_done_and_what_is_tried_is_listed(registered: Shell) -> No
     assert all(word in table for word in ("cancel-jobs", "0198", "done", user))
 
 
-async def test_a_key_of_no_tenant_is_not_recorded_as_shown(connected: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_audit_records_failed_signing_key_request(connected: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INFAAS_SIGNING_SECRET", "s" * 64)
     shown = await asyncio.to_thread(connected, "tenants", "key", "nobody")
     assert (shown.exit_code, shown.stdout) == (EXIT_SETUP, "")
@@ -54,8 +54,8 @@ async def test_a_key_of_no_tenant_is_not_recorded_as_shown(connected: Shell, mon
     assert "there is no tenant" in act["error"]
 
 
-async def test_a_removal_of_no_tenant_is_recorded_as_failed(connected: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(KAFKA_ENV, "127.0.0.1:9")  # nothing is asked of it
+async def test_audit_records_failed_tenant_removal(connected: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KAFKA_ENV, "127.0.0.1:9")  # no request is sent to it
     shown = await asyncio.to_thread(connected, "tenants", "remove", "nobody")
     assert (shown.exit_code, shown.stdout) == (EXIT_SETUP, "")
     (act,) = await acts(connected)

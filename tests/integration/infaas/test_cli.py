@@ -1,4 +1,4 @@
-"""What the commands print, and how they end, against a real database."""
+"""Tests of the output and exit codes of commands on a real database."""
 
 import asyncio
 import json
@@ -45,7 +45,7 @@ __all__ = ["make_model"]
         ("variants", ["cnn.onnx-fp32.cpu", "mlp.onnx-fp32.cpu"]),
     ],
 )
-def test_listings_name_what_is_registered(registered: Shell, command: str, names: list[str]) -> None:
+def test_listings_show_registered_names(registered: Shell, command: str, names: list[str]) -> None:
     shown = registered(command)
     assert shown.exit_code == 0
     assert all(name in shown.stdout for name in names)
@@ -53,7 +53,7 @@ def test_listings_name_what_is_registered(registered: Shell, command: str, names
     assert [row.get("variant", row)["name"] for row in rows] == names
 
 
-def test_a_profile_shows_every_measurement(registered: Shell) -> None:
+def test_profile_shows_every_measurement(registered: Shell) -> None:
     expected = a_profile("mlp.onnx-fp32.cpu")
     shown = registered("profile", "mlp.onnx-fp32.cpu")
     assert shown.exit_code == 0
@@ -63,7 +63,7 @@ def test_a_profile_shows_every_measurement(registered: Shell) -> None:
     assert [row["batch"] for row in measured["latency"]] == [row.batch for row in expected.latency]
 
 
-async def test_what_cannot_be_loaded_says_where_and_why(connected: Shell, store_pool: Pool) -> None:
+async def test_variants_and_scale_status_show_failed_loads(connected: Shell, store_pool: Pool) -> None:
     await register(store_pool, "mlp.onnx-fp32.cpu", "cnn.onnx-fp32.cpu")
     await register_worker(store_pool, a_worker("cpu-0"))
     await put_instances(store_pool, [an_instance("mlp.onnx-fp32.cpu"), an_instance("cnn.onnx-fp32.cpu")])
@@ -76,9 +76,7 @@ async def test_what_cannot_be_loaded_says_where_and_why(connected: Shell, store_
     assert [row["failed"] for row in listed] == [{}, {"cpu-0": reason}]
 
 
-async def test_a_profile_that_is_wrong_on_a_worker_says_where_until_it_is_measured_anew(
-    connected: Shell, store_pool: Pool
-) -> None:
+async def test_variants_show_corrections_until_remeasured(connected: Shell, store_pool: Pool) -> None:
     name = "mlp.onnx-fp32.cpu"
     await register(store_pool, name)
     measured = await get_profile(store_pool, name)
@@ -92,11 +90,11 @@ async def test_a_profile_that_is_wrong_on_a_worker_says_where_until_it_is_measur
     (row,) = json.loads((await asyncio.to_thread(connected, "variants", "--json")).stdout)
     assert [(one["worker"], one["factor"]) for one in row["corrections"]] == [("cpu-0", 2.5)]
     await put_variant(store_pool, a_variant(name), a_profile(name))
-    await put_correction(store_pool, measured, "cpu-0", 2.5, 600.0)  # of what was measured before
+    await put_correction(store_pool, measured, "cpu-0", 2.5, 600.0)  # for the earlier profile
     assert await list_corrections(store_pool) == []
 
 
-async def test_a_refused_variant_says_why(connected: Shell, store_pool: Pool) -> None:
+async def test_variants_show_reason_of_refused_variant(connected: Shell, store_pool: Pool) -> None:
     await register(store_pool, "mlp.onnx-fp32.cpu")
     refused = msgspec.structs.replace(
         a_variant("mlp.onnx-int8.cpu", state=VariantState.REFUSED), reason="differs in [0] by 3.5"
@@ -106,21 +104,21 @@ async def test_a_refused_variant_says_why(connected: Shell, store_pool: Pool) ->
     assert "differs in [0] by 3.5" in shown.stdout
 
 
-def test_what_is_missing_is_said_in_one_line(registered: Shell) -> None:
+def test_profile_of_unknown_variant_is_one_line_error(registered: Shell) -> None:
     shown = registered("profile", "nobody.onnx-fp32.cpu")
     assert shown.exit_code == EXIT_SETUP
     assert shown.stderr.startswith("error: there is no profile of 'nobody.onnx-fp32.cpu'")
     assert shown.stderr.count("\n") == 1
 
 
-def test_an_unknown_task_is_the_querys_fault(registered: Shell) -> None:
+def test_query_of_unknown_task_exits_with_query_error(registered: Shell) -> None:
     shown = registered("query", "nobody")
     assert shown.exit_code == EXIT_QUERY
     assert shown.stderr.startswith("error: no task, architecture or variant is called 'nobody'")
 
 
 @pytest.mark.parametrize("name", ["digits", "mlp", "mlp.onnx-fp32.cpu"])
-def test_an_example_is_found_for_each_kind_of_name(
+def test_query_finds_example_for_each_kind_of_name(
     registered: Shell, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv("INFAAS_GATEWAY", f"http://127.0.0.1:{free_port()}")
@@ -128,14 +126,14 @@ def test_an_example_is_found_for_each_kind_of_name(
 
 
 @pytest.mark.parametrize("command", ["variants", "models"])
-def test_a_listing_of_an_unknown_task_fails(registered: Shell, command: str) -> None:
+def test_listing_of_unknown_task_fails(registered: Shell, command: str) -> None:
     shown = registered(command, "--task", "nobody")
     assert shown.exit_code == EXIT_SETUP
     assert "there is no task 'nobody'" in shown.stderr
 
 
 @pytest.mark.parametrize("width", [80, 120])
-async def test_no_table_cuts_a_name(
+async def test_tables_show_names_in_full(
     connected: Shell, store_pool: Pool, monkeypatch: pytest.MonkeyPatch, width: int
 ) -> None:
     names = ["mnist-resnet.onnx-int8static.cpu", "text-embedder.torchcompile-fp32.cuda"]
@@ -150,7 +148,7 @@ async def test_no_table_cuts_a_name(
     assert "topic-mnist-resnet.onnx-int8static.cpu" in (await asyncio.to_thread(connected, "lag")).stdout
 
 
-async def test_noisy_latencies_are_marked(connected: Shell, store_pool: Pool) -> None:
+async def test_variants_and_profile_mark_noisy_latencies(connected: Shell, store_pool: Pool) -> None:
     await register(store_pool, "mlp.onnx-fp32.cpu", "cnn.onnx-fp32.cpu")
     measured = a_profile("mlp.onnx-fp32.cpu")
     noisy = msgspec.structs.replace(
@@ -166,14 +164,14 @@ async def test_noisy_latencies_are_marked(connected: Shell, store_pool: Pool) ->
     assert "--again" not in (await asyncio.to_thread(connected, "profile", "cnn.onnx-fp32.cpu")).stdout
 
 
-def test_upgrade_says_the_version_and_may_be_repeated(connected: Shell) -> None:
+def test_db_upgrade_reports_version_and_is_idempotent(connected: Shell) -> None:
     first, second = connected("db", "upgrade"), connected("db", "upgrade")
     assert first.exit_code == 0
     assert "version" in first.stderr
     assert first.stderr == second.stderr
 
 
-async def test_lag_adds_partitions_and_never_takes_unknown_for_zero(connected: Shell, store_pool: Pool) -> None:
+async def test_lag_sums_partitions_and_shows_unknown(connected: Shell, store_pool: Pool) -> None:
     await _record_lag(store_pool, {("a", 0): 3, ("a", 1): 4, ("b", 0): 5, ("b", 1): -1})
     shown = (await asyncio.to_thread(connected, "lag")).stdout
     (a,) = (line for line in shown.splitlines() if "topic-a" in line)
@@ -186,7 +184,7 @@ async def test_lag_adds_partitions_and_never_takes_unknown_for_zero(connected: S
     assert "unknown" in whole
 
 
-async def test_lag_that_is_old_or_cannot_be_read_is_an_alarm(connected: Shell, store_pool: Pool) -> None:
+async def test_lag_shows_alarm_for_old_or_failed_readings(connected: Shell, store_pool: Pool) -> None:
     await _record_lag(store_pool, {("a", 0): 3}, seconds_ago=60)
     assert "alarm: nobody has recorded for 6" in (await asyncio.to_thread(connected, "lag")).stdout
     await write_reading(store_pool, LagReading(at=datetime.now(UTC), whole=False, error="Kafka is away"))
@@ -198,7 +196,7 @@ async def test_lag_that_is_old_or_cannot_be_read_is_an_alarm(connected: Shell, s
     assert [(row["topic"], row["lag"], row["health"]) for row in report["lag"]] == [("topic-a", 3, "stalled")]
 
 
-async def test_topics_that_lost_records_or_are_too_large_are_alarms(connected: Shell, store_pool: Pool) -> None:
+async def test_lag_shows_alarms_for_lost_records_and_large_topics(connected: Shell, store_pool: Pool) -> None:
     await _record_lag(store_pool, {("a", 0): 3})
     await add_losses(store_pool, datetime.now(UTC), {"topic-a": 1200})
     await add_losses(store_pool, datetime.now(UTC), {"topic-a": 34})
@@ -226,9 +224,7 @@ async def _record_lag(pool: Pool, lags: dict[tuple[str, int], int], seconds_ago:
     await write_reading(pool, reading)
 
 
-async def test_dominated_variants_are_marked_and_drawn_small(
-    connected: Shell, store_pool: Pool, tmp_path: Path
-) -> None:
+async def test_variants_mark_and_plot_dominated_variants(connected: Shell, store_pool: Pool, tmp_path: Path) -> None:
     await register(store_pool, "mlp.onnx-fp32.cpu", "cnn.onnx-fp32.cpu")
     slow = msgspec.structs.replace(
         a_profile("mlp.onnx-fp32.cpu"),
@@ -249,7 +245,7 @@ async def test_dominated_variants_are_marked_and_drawn_small(
     assert "no task 'nobody'" in (await asyncio.to_thread(connected, "variants", "plot", "nobody")).stderr
 
 
-def test_a_dry_run_looks_into_what_is_to_be_imported(
+def test_register_dry_run_inspects_exported_folder(
     shell: Shell, make_model: Callable[..., Path], tmp_path: Path
 ) -> None:
     folder = tmp_path / "exported"

@@ -1,4 +1,4 @@
-"""Completion of the command in a shell; typer starts bash to learn its version."""
+"""Tests of completion in a shell; typer starts bash to detect its version."""
 
 from typer.testing import CliRunner
 

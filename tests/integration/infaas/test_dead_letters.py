@@ -1,4 +1,4 @@
-"""`infaas dead-letters` shows what could not be processed, asks it again, and drops it."""
+"""Tests of `infaas dead-letters`: listing, showing, replaying and dropping."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ from tests.unit.infaas.shell import Shell
 
 @pytest.fixture
 def task(kafka: KafkaSettings, connected: Shell, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A task with three dead letters, of the queries `q-0` to `q-2`."""
+    """Task with three dead letters, of the queries `q-0` to `q-2`."""
     name = f"t-{uuid4().hex[:12]}"
     monkeypatch.setenv(ENV, kafka.bootstrap)
 
@@ -36,7 +36,7 @@ def task(kafka: KafkaSettings, connected: Shell, monkeypatch: pytest.MonkeyPatch
     return name
 
 
-def test_letters_are_listed_shown_replayed_and_dropped(task: str, shell: Shell) -> None:
+def test_dead_letters_commands_list_show_replay_and_drop(task: str, shell: Shell) -> None:
     def listed(*words: str) -> list[tuple[str, str]]:
         rows = json.loads(shell("dead-letters", "list", "--task", task, "--json", *words).stdout)
         return [(row["query"], row["state"]) for row in rows]
@@ -67,5 +67,5 @@ def test_letters_are_listed_shown_replayed_and_dropped(task: str, shell: Shell) 
 
 
 @pytest.mark.parametrize("words", [("show", "0/999999999"), ("show", "x"), ("list", "--since", "soon")])
-def test_what_makes_no_sense_is_said(task: str, shell: Shell, words: tuple[str, ...]) -> None:
+def test_dead_letters_refuse_invalid_arguments(task: str, shell: Shell, words: tuple[str, ...]) -> None:
     assert shell("dead-letters", *words).exit_code == EXIT_SETUP

@@ -1,4 +1,4 @@
-"""`infaas down`, where the process that it stops becomes a zombie: its parent never asks how it ended."""
+"""Tests of `infaas down` with a process that becomes a zombie, because its parent never waits for it."""
 
 import asyncio
 import sys
@@ -33,7 +33,7 @@ with claimed(home):
 """
 
 
-async def test_down_takes_a_zombie_for_stopped(tmp_path: Path) -> None:
+async def test_down_treats_a_zombie_as_stopped(tmp_path: Path) -> None:
     parent = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", _PARENT, str(tmp_path), _SUPERVISOR),
         env=environment({}),

@@ -1,4 +1,4 @@
-"""`infaas jobs` beside a database."""
+"""Tests of `infaas jobs` on a database."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ VALUE = b'{"model_name":"digits","outputs":[]}'
 
 @pytest.fixture
 async def kept(store_pool: Pool) -> None:
-    """Jobs 1 to 4: one that waits, one that is answered, one that has failed, one with a binary answer."""
+    """Store jobs 1 to 4: queued, succeeded, failed, and succeeded with a binary result."""
     await put_jobs(
         store_pool,
         [
@@ -50,7 +50,7 @@ async def refused(shell: Shell, *words: str) -> str:
 
 
 @pytest.mark.usefixtures("kept")
-async def test_jobs_are_listed_shown_and_cancelled(connected: Shell) -> None:
+async def test_jobs_commands_list_show_and_cancel(connected: Shell) -> None:
     pages = await run(connected, "jobs", "list", "--limit=3"), await run(connected, "jobs", "list", "--before=2")
     assert "unsatisfiable: none is so accurate" in pages[0]
     assert "queued" in pages[1]
@@ -67,9 +67,7 @@ async def test_jobs_are_listed_shown_and_cancelled(connected: Shell) -> None:
 
 
 @pytest.mark.usefixtures("kept")
-async def test_a_result_is_printed_and_where_there_is_none_why(
-    connected: Shell, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+async def test_jobs_result_prints_result_or_reason(connected: Shell, tmp_path_factory: pytest.TempPathFactory) -> None:
     assert json.loads(await run(connected, "jobs", "result", "2")) == json.loads(VALUE)
     for job_id, why in (("1", "is queued"), ("3", "none is so accurate"), ("4", "--file"), ("5", "no job 5")):
         assert why in await refused(connected, "jobs", "result", job_id)

@@ -1,4 +1,4 @@
-"""KEDA's triggers ask a real Postgres for what it holds."""
+"""Tests of the queries of KEDA's triggers on a real Postgres."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +17,7 @@ from tests.store_rows import a_task, a_variant, an_architecture
 MANIFEST = Path(__file__).parents[3] / "docker/k8s/keda/workers.yaml"
 
 
-async def test_keda_reads_our_lag_and_never_takes_unknown_for_zero(store_pool: Pool) -> None:
+async def test_keda_lag_query_is_null_if_lag_is_unknown(store_pool: Pool) -> None:
     query = _keda_query(0)
     names = ("mlp.onnx-fp32.cpu", "mlp.onnx-int8.cpu", "mlp.onnx-fp32.cuda")
     await put_task(store_pool, a_task())
@@ -40,7 +40,7 @@ async def test_keda_reads_our_lag_and_never_takes_unknown_for_zero(store_pool: P
     assert await store_pool.fetch_value(float, query) is None
 
 
-async def test_keda_reads_how_busy_workers_are_and_never_takes_unknown_for_idle(store_pool: Pool) -> None:
+async def test_keda_utilisation_query_is_null_without_recent_samples(store_pool: Pool) -> None:
     query, now = _keda_query(1), datetime.now(UTC)
     await maintain_partitions(store_pool, now, 3600, 86400)
 
@@ -51,7 +51,7 @@ async def test_keda_reads_how_busy_workers_are_and_never_takes_unknown_for_idle(
 
     await busy(20, 0.9, 0.9, 0.9)
     assert await store_pool.fetch_value(float, query) is None
-    await busy(2, 1.0, 0.5, 0.6)  # 2.1 workers' worth, after 2.7
+    await busy(2, 1.0, 0.5, 0.6)  # in sum 2.1 busy workers, after 2.7
     assert await store_pool.fetch_value(float, query) == pytest.approx(2.4)
 
 

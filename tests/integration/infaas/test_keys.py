@@ -1,4 +1,4 @@
-"""`infaas keys` beside a database: a key is shown once, listed without its secret, and revoked."""
+"""Tests of `infaas keys` on a database: a key is shown once, listed without its secret, and revoked."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ async def run(shell: Shell, *words: str, code: int = 0) -> str:
     return done.stdout if code == 0 else done.output
 
 
-async def test_a_key_is_shown_once_listed_and_revoked(connected: Shell, store_pool: Pool) -> None:
+async def test_keys_commands_create_list_and_revoke(connected: Shell, store_pool: Pool) -> None:
     printed = await run(connected, "create", "--tenant=acme", "--task=digits", "--per-second=5", "--expires=30d")
     key = read_key(printed.strip())
     assert key is not None
@@ -55,5 +55,7 @@ async def test_a_key_is_shown_once_listed_and_revoked(connected: Shell, store_po
         (("create", "--tenant=a", "--note=a\nb"), 2, "one line"),
     ],
 )
-async def test_what_makes_no_key(connected: Shell, words: tuple[str, ...], code: int, said: str) -> None:
+async def test_keys_create_refuses_invalid_options(
+    connected: Shell, words: tuple[str, ...], code: int, said: str
+) -> None:
     assert said in await run(connected, *words, code=code)

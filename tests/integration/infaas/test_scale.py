@@ -1,4 +1,4 @@
-"""`infaas scale`: what it shows, what it writes, and how it refuses."""
+"""Tests of `infaas scale`: output, changes and refusals."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ PLACED = DecisionRow(
 )  # fmt: skip
 
 
-async def test_status_shows_wanted_against_actual_and_every_instance(registered: Shell, store_pool: Pool) -> None:
+async def test_scale_status_shows_wanted_workers_and_instances(registered: Shell, store_pool: Pool) -> None:
     for worker in (a_worker("cpu-0"), a_worker("cpu-1")):
         await register_worker(store_pool, worker)
     await put_instances(store_pool, [an_instance(VARIANT, "cpu-0", (0, 1, 3))])
@@ -39,12 +39,12 @@ async def test_status_shows_wanted_against_actual_and_every_instance(registered:
 
 
 def cells(table: str, marked: str) -> list[str]:
-    """The cells of the one line that contains the text."""
+    """Return the cells of the only line that contains the text."""
     [line] = (line for line in table.splitlines() if marked in line)
     return [cell.strip() for cell in line.strip("│").split("│")]
 
 
-async def test_history_and_explain_tell_what_was_decided_and_from_what(registered: Shell, store_pool: Pool) -> None:
+async def test_scale_history_and_explain_show_decisions(registered: Shell, store_pool: Pool) -> None:
     await write_decisions(
         store_pool,
         [PLACED, DecisionRow(at=PLACED.at, kind=DecisionKind.WORKER, action="start", worker="cpu-1", reason="more")],
@@ -61,7 +61,7 @@ async def test_history_and_explain_tell_what_was_decided_and_from_what(registere
     assert "nothing was decided about 'nobody'" in nothing.stderr
 
 
-async def test_pins_are_set_replaced_and_taken_away_and_written_down(registered: Shell, store_pool: Pool) -> None:
+async def test_scale_pin_and_unpin_change_and_log_pins(registered: Shell, store_pool: Pool) -> None:
     for words in (("hardware", "cpu", "--min", "1", "--max", "4"), ("variant", VARIANT, "--min=2")):
         shown = await asyncio.to_thread(registered, "scale", "pin", *words)
         assert shown.exit_code == 0, shown.stderr
@@ -95,7 +95,7 @@ async def test_pins_are_set_replaced_and_taken_away_and_written_down(registered:
         (("task", "digits", "--min=3", "--max=2"), "more than", EXIT_QUERY),
     ],
 )
-def test_what_cannot_be_pinned_is_said_in_one_line(
+def test_scale_pin_refuses_invalid_pins_in_one_line(
     registered: Shell, words: tuple[str, ...], says: str, exits: int
 ) -> None:
     shown = registered("scale", "pin", *words)
@@ -104,7 +104,7 @@ def test_what_cannot_be_pinned_is_said_in_one_line(
     assert shown.stderr.count("\n") == 1
 
 
-async def test_pausing_and_resuming_are_announced_and_shown(registered: Shell, store_pool: Pool, database: str) -> None:
+async def test_scale_pause_and_resume_notify_and_show(registered: Shell, store_pool: Pool, database: str) -> None:
     async with ChangeListener(database, [SCALE]) as changes, asyncio.timeout(60):
         await anext(changes)
         assert (await asyncio.to_thread(registered, "scale", "pause")).exit_code == 0

@@ -1,4 +1,4 @@
-"""A gateway that keeps jobs, jobs services beside it, and who answers in the place of selectors and workers."""
+"""Fixtures of the jobs tests: a gateway, jobs services, and a responder in place of selectors and workers."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ ENDED = ("succeeded", "failed", "cancelled")
 
 
 class Office(NamedTuple):
-    """What a test needs: where jobs are asked for, kept and answered."""
+    """Environment of a test: the gateway, the responder and the database of jobs."""
 
     url: str
     task: str
@@ -45,7 +45,7 @@ class Office(NamedTuple):
         return f"{self.url}/v2/models/{self.task}/jobs"
 
     async def submit(self, body: bytes | None = None, query: str = "", **headers: str) -> Any:
-        """Ask for a job, or for many; returns the answer's content and where it says that they are."""
+        """Submit one or several jobs; return the content of the response and its Location header."""
         sent = {name.replace("_", "-"): text for name, text in headers.items()}
         data = json_body() if body is None else body
         async with self.http.post(f"{self.jobs_url}{query}", data=data, headers=sent) as answer:
@@ -67,7 +67,7 @@ class Office(NamedTuple):
         return content
 
     async def ended(self, job_id: str) -> Any:
-        """The job once it has ended."""
+        """Wait until the job has ended; return its status."""
         return await read_until(lambda: self.status(job_id), lambda job: job["state"] in ENDED)
 
     async def number(self, state: JobState) -> int:
@@ -79,7 +79,7 @@ class Office(NamedTuple):
 
 @asynccontextmanager
 async def jobs_service(office: Office, settings: JobsSettings = QUICK) -> AsyncGenerator[None]:
-    """A jobs service while the context is open."""
+    """Run a jobs service while the context is open."""
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(serve(settings, office.kafka, office.dsn, stop))
@@ -113,6 +113,6 @@ async def office(
 
 @pytest.fixture
 async def served(office: Office) -> AsyncGenerator[Office]:
-    """The same with a jobs service that runs."""
+    """Environment with a running jobs service."""
     async with jobs_service(office):
         yield office

@@ -1,4 +1,4 @@
-"""Results that somebody sends to `infaas.jobs` under the id of another client's job, by aiokafka itself."""
+"""Tests of forged results, sent to `infaas.jobs` by plain aiokafka under the id of another client's job."""
 
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -34,7 +34,7 @@ async def test_result_without_correlation_ends_no_job(served: Office, status: st
     assert len(asked[h.CORRELATION]) >= 16, "96 random bits"
 
 
-async def test_forged_result_hides_no_true_one_beside_it(office: Office) -> None:
+async def test_forged_result_does_not_hide_a_true_one(office: Office) -> None:
     job_ids = await office.submit_many(2)
     async with sending_jobs(office.pool, 2, 10**6) as sending:
         correlations = {job.id: job.headers[h.CORRELATION] for job in sending.jobs}

@@ -1,4 +1,4 @@
-"""Jobs services that are killed: whatever was on its way is answered, and each job has one end."""
+"""Tests of jobs services that are killed: every sent query is answered, and each job ends once."""
 
 import asyncio
 from collections import Counter
@@ -34,7 +34,7 @@ from tests.waiting import until
 COUNT = 600
 
 
-async def test_two_services_share_the_work_and_one_is_killed(office: Office, tmp_path: Path) -> None:
+async def test_jobs_service_finishes_jobs_of_a_killed_one(office: Office, tmp_path: Path) -> None:
     env = variables_of(office.kafka, office.dsn, tmp_path) | {"INFAAS_JOBS_BATCH": "20"}
     few_at_once = QUICK.model_copy(update={"batch": 20})
     async with service("jobs", env=env) as first, jobs_service(office, few_at_once):
@@ -46,7 +46,7 @@ async def test_two_services_share_the_work_and_one_is_killed(office: Office, tmp
     assert asked.keys() == set(ids)
 
 
-async def test_what_was_sent_by_one_that_was_killed_is_due_again(office: Office) -> None:
+async def test_sending_jobs_of_killed_service_are_due_again(office: Office) -> None:
     ids = await office.submit_many(3)
 
     async def killed_while_it_sends() -> None:
@@ -64,8 +64,8 @@ async def test_what_was_sent_by_one_that_was_killed_is_due_again(office: Office)
     assert await office.number(JobState.RUNNING) == 1
 
 
-async def test_an_answer_that_is_quicker_than_the_note_that_its_query_was_sent_counts(office: Office) -> None:
-    """Else the job would be on its way, with its answer read and forgotten."""
+async def test_send_again_waits_for_the_commit_of_sent(office: Office) -> None:
+    """Otherwise the job would stay running although its answer was already read."""
     (job_id,) = await office.submit_many(1)
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
     async with asyncio.TaskGroup() as tasks, sending_jobs(office.pool, 10, 10**6) as sending:
@@ -80,7 +80,7 @@ async def test_an_answer_that_is_quicker_than_the_note_that_its_query_was_sent_c
     assert await office.number(JobState.QUEUED) == 1
 
 
-async def test_the_first_end_of_a_job_stays(office: Office) -> None:
+async def test_end_jobs_keeps_first_end(office: Office) -> None:
     (job_id,) = await office.submit_many(1)
     ok, _ = await answer_to(office, job_id, "ok", b"{}")
     assert await end_jobs(office.pool, [ok, failed(job_id, Internal("later"))]) == [job_id]
@@ -92,25 +92,25 @@ async def test_the_first_end_of_a_job_stays(office: Office) -> None:
 
 
 async def answer_to(office: Office, job_id: str, status: str, value: bytes) -> JobAnswer:
-    """A result of a job's query."""
+    """Return a result of a job's query, with its correlation."""
     query = "SELECT headers ->> 'infaas-correlation' FROM jobs WHERE id = $1"
     correlation = await office.pool.fetch_value(str, query, job_id) or ""
     return read_answer({h.ID: job_id, h.STATUS: status, h.CORRELATION: correlation}, value)
 
 
 async def on_its_way(office: Office, count: int) -> list[str]:
-    """Jobs whose queries are sent, and that nobody answers."""
+    """Submit jobs and mark their queries as sent; nobody answers them."""
     ids = await office.submit_many(count)
     async with sending_jobs(office.pool, count, 10**6) as sending:
         await sending.sent(ids)
     return ids
 
 
-async def test_an_error_that_may_pass_does_not_end_a_job_when_it_is_read_again(office: Office) -> None:
+async def test_result_writer_counts_reread_transient_error_once(office: Office) -> None:
     ids = await on_its_way(office, 2)
     busy, other = [await answer_to(office, job_id, "overloaded", error_value("busy")) for job_id in ids]
     writer = ResultWriter(office.pool, Consumer(office.kafka, "test", group="test"), 2, 60.0, lambda: None)
-    for _ in range(2):  # Postgres went away between two statements, or another has the partition now
+    for _ in range(2):  # as after an outage of Postgres, or by the partition's next owner
         await writer.write([busy])
     assert await office.number(JobState.QUEUED) == 1
     await writer.write([other, await answer_to(office, ids[1], "ok", b"{}")])
@@ -123,7 +123,7 @@ async def test_an_error_that_may_pass_does_not_end_a_job_when_it_is_read_again(o
     assert await office.number(JobState.FAILED) == 1, "it was sent as often as may be"
 
 
-async def test_a_job_waits_for_the_topic_of_its_task(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_job_sender_waits_for_missing_task_topic(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(topic_lookup, "METADATA_S", 0.1)
     monkeypatch.setattr(topic_lookup, "MISSING_FOR_S", 0.1)
     job = NewJob(id="1", model="m", task=f"new-{office.task}", offline=True, headers={}, request=b"{}")
@@ -142,7 +142,7 @@ async def test_a_job_waits_for_the_topic_of_its_task(office: Office, monkeypatch
         await until(sent)
 
 
-async def test_a_job_that_was_lost_as_often_as_it_may_be_sent_ends(office: Office) -> None:
+async def test_sweeper_ends_lost_job_after_max_attempts(office: Office) -> None:
     (job_id,) = await on_its_way(office, 1)
     sweeper = Sweeper(office.pool, QUICK.model_copy(update={"max_attempts": 1}), lambda: None)
     await sweeper.send_lost([job_id])
@@ -151,7 +151,7 @@ async def test_a_job_that_was_lost_as_often_as_it_may_be_sent_ends(office: Offic
     assert "1 time" in job["error"]["message"]
 
 
-async def test_a_job_of_which_kafka_holds_nothing_more_is_lost(office: Office) -> None:
+async def test_lost_jobs_need_known_zero_lag_of_all_topics(office: Office) -> None:
     topics = [task_topic(office.task), offline_topic(office.task), *variant_topics(VARIANT), JOB_RESULTS]
     numbers = await group_partition_ids(office.pool, [("group", topic, 0) for topic in topics])
     old, new = await office.submit_many(2)

@@ -1,4 +1,4 @@
-"""Jobs over HTTP, from asking for them to their results."""
+"""Tests of jobs over HTTP, from submission to result."""
 
 import json
 
@@ -18,7 +18,7 @@ from tests.integration.jobs.conftest import QUICK, Office, jobs_service
 from tests.waiting import until
 
 
-async def test_a_job_is_kept_sent_and_answered(served: Office) -> None:
+async def test_job_is_stored_sent_and_answered(served: Office) -> None:
     served.responder.silent = True
     accepted = await served.submit()
     job_id = accepted["id"]
@@ -44,7 +44,7 @@ async def test_a_job_is_kept_sent_and_answered(served: Office) -> None:
     assert content["outputs"][0]["data"] == [0.0, 2.0, 8.0, 10.0]
 
 
-async def test_a_binary_job_has_a_binary_result(served: Office) -> None:
+async def test_binary_job_has_binary_result(served: Office) -> None:
     value, length, _ = encode_request({"x": X})
     job = await served.ended((await served.submit(value, inference_header_content_length=str(length)))["id"])
     async with served.http.get(served.url + job["result"]) as answer:
@@ -53,7 +53,7 @@ async def test_a_binary_job_has_a_binary_result(served: Office) -> None:
     assert np.array_equal(found.outputs["y"], X[:, :2] * 2)
 
 
-async def test_many_are_kept_at_once_and_listed_by_pages(served: Office) -> None:
+async def test_many_jobs_are_stored_and_listed_by_pages(served: Office) -> None:
     listed = json.dumps([json.loads(json_body()) for _ in range(3)]).encode()
     as_list = await served.submit(listed)
     ids = await served.submit_many(250)
@@ -70,7 +70,7 @@ async def test_many_are_kept_at_once_and_listed_by_pages(served: Office) -> None
         assert sorted(job["id"] for job in (await answer.json())["jobs"]) == sorted(as_list["ids"])
 
 
-async def test_what_makes_no_sense_is_refused_and_not_kept(office: Office) -> None:
+async def test_submit_refuses_invalid_jobs(office: Office) -> None:
     for body, kind, said in (
         (json_body() + b"\n{}\n", "application/x-ndjson", "job 2 of 2"),
         (b"[]", "application/json", "no job"),
@@ -84,7 +84,7 @@ async def test_what_makes_no_sense_is_refused_and_not_kept(office: Office) -> No
     assert await office.get("") == (200, {"jobs": [], "next": None})
 
 
-async def test_a_key_makes_a_job_once(office: Office) -> None:
+async def test_submit_with_idempotency_key_creates_job_once(office: Office) -> None:
     first = await office.submit(Idempotency_Key="a")
     assert (await office.submit(Idempotency_Key="a"))["id"] == first["id"]
     assert (await office.submit(Idempotency_Key="b"))["id"] != first["id"]
@@ -98,7 +98,7 @@ async def test_a_key_makes_a_job_once(office: Office) -> None:
     assert len((await office.get(""))[1]["jobs"]) == await office.number(JobState.QUEUED) == 4, "none of those is kept"
 
 
-async def test_who_cancels_gets_no_result_of_what_was_computed(served: Office) -> None:
+async def test_cancelled_job_has_no_result(served: Office) -> None:
     served.responder.silent = True
     job_id = (await served.submit())["id"]
     await until(lambda: len(served.responder.seen) == 1)
@@ -107,7 +107,7 @@ async def test_who_cancels_gets_no_result_of_what_was_computed(served: Office) -
             assert answer.status == 200
             assert (await answer.json())["state"] == "cancelled"
     await served.responder.answer_late()
-    other = await served.ended((await served.submit())["id"])  # its result came after that of the first
+    other = await served.ended((await served.submit())["id"])  # its result arrives after that of the first
     assert (await served.status(job_id))["state"] == "cancelled"
     status, content = await served.get(f"/{job_id}/result")
     assert (status, "was cancelled" in content["error"]) == (410, True)
@@ -116,7 +116,7 @@ async def test_who_cancels_gets_no_result_of_what_was_computed(served: Office) -
         assert "succeeded already" in (await answer.json())["error"]
 
 
-async def test_an_unknown_job_is_404_and_so_is_one_of_another_model(office: Office) -> None:
+async def test_job_lookup_refuses_unknown_jobs_and_parameters(office: Office) -> None:
     job_id = (await office.submit())["id"]
     for path in (f"{office.jobs_url}/none", f"{office.url}/v2/models/mlp/jobs/{job_id}"):
         for url in (path, f"{path}/result"):
@@ -138,7 +138,7 @@ async def test_an_unknown_job_is_404_and_so_is_one_of_another_model(office: Offi
         assert answer.status == 400
 
 
-async def test_what_is_refused_for_now_is_asked_again_and_what_is_for_good_is_told(served: Office) -> None:
+async def test_job_retries_overload_and_fails_if_unsatisfiable(served: Office) -> None:
     def answer(fields: dict[str, str], value: bytes) -> tuple[bytes, dict[str, str]]:
         if fields.get(h.MIN_ACCURACY):
             raise Unsatisfiable("the nearest is mlp")
@@ -156,7 +156,7 @@ async def test_what_is_refused_for_now_is_asked_again_and_what_is_for_good_is_to
     assert await served.get(f"/{hopeless['id']}/result") == (422, {"error": "the nearest is mlp"})
 
 
-async def test_a_deadline_counts_from_when_the_job_was_asked_for(office: Office) -> None:
+async def test_job_deadline_counts_from_submission(office: Office) -> None:
     late = await office.submit(json_body(latency_ms=1))
     asked = await office.submit(json_body(latency_ms=60_000, mode="online"))
     async with jobs_service(office):
@@ -168,14 +168,14 @@ async def test_a_deadline_counts_from_when_the_job_was_asked_for(office: Office)
     assert 0 < float(seen[h.LATENCY_MS]) < 60_000
 
 
-async def test_a_job_on_its_way_ends_with_its_deadline(served: Office) -> None:
+async def test_running_job_ends_at_its_deadline(served: Office) -> None:
     served.responder.silent = True
     job = await served.ended((await served.submit(json_body(latency_ms=500)))["id"])
     assert job["error"]["code"] == "deadline_exceeded"
     assert (await served.get(f"/{job['id']}/result"))[0] == 504
 
 
-async def test_jobs_of_a_task_that_is_gone_are_told_so(office: Office) -> None:
+async def test_jobs_of_unregistered_task_fail(office: Office) -> None:
     office.responder.silent = True
     ids = await office.submit_many(2)
     settings = QUICK.model_copy(update={"unregistered_s": 0.0, "tidy_interval_s": 0.1})
@@ -188,7 +188,7 @@ async def test_jobs_of_a_task_that_is_gone_are_told_so(office: Office) -> None:
             assert "was unregistered before" in job["error"]["message"]
 
 
-async def test_what_was_kept_for_long_enough_goes(office: Office) -> None:
+async def test_job_results_and_rows_are_deleted_after_retention(office: Office) -> None:
     settings = QUICK.model_copy(update={"result_retention_s": 0.1, "tidy_interval_s": 0.1})
     job_id = (await office.submit())["id"]
     async with jobs_service(office, settings):
@@ -213,7 +213,7 @@ class TestFull:
     def gateway_settings(self) -> GatewaySettings:
         return GatewaySettings(port=0, max_jobs=3)
 
-    async def test_more_than_may_be_kept_are_told_when_to_come_back(self, office: Office) -> None:
+    async def test_submit_beyond_max_jobs_gets_retry_after(self, office: Office) -> None:
         await office.submit_many(2)
         body, headers = b"[%b,%b]" % (json_body(), json_body()), {"content-type": "application/json"}
         async with office.http.post(office.jobs_url, data=body, headers=headers) as answer:

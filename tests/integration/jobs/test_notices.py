@@ -1,4 +1,4 @@
-"""Whoever wants to know is told that a job has ended: by a webhook, or by its result in a topic."""
+"""Tests of notices of ended jobs: webhooks, and results sent to a topic."""
 
 import base64
 import hmac
@@ -36,7 +36,7 @@ class Call(NamedTuple):
 
 
 class Hook:
-    """A webhook, at a port that is its own before anybody is told of it."""
+    """Webhook whose port is reserved before any job names it."""
 
     def __init__(self, door: socket.socket) -> None:
         self._door = door
@@ -53,7 +53,7 @@ class Hook:
 
     @asynccontextmanager
     async def listening(self, answer: Callable[[int], web.Response]) -> AsyncGenerator[list[Call]]:
-        """Have it answer its n-th call like this; what it was called with."""
+        """Serve the webhook: `answer` makes the response to the n-th call. Yields the calls."""
         calls = list[Call]()
 
         async def handle(request: web.Request) -> web.Response:
@@ -83,12 +83,12 @@ def gateway_settings(hook: Hook) -> GatewaySettings:
 
 
 async def told(office: Office, job_id: str, state: str) -> Any:
-    """The notice of a job once it is so far."""
+    """Wait until the notice of a job has this state; return the notice."""
     job = await read_until(lambda: office.status(job_id), lambda job: job["notice"]["state"] == state)
     return job["notice"]
 
 
-async def test_a_webhook_is_called_signed_until_it_answers(office: Office, hook: Hook) -> None:
+async def test_webhook_is_signed_and_retried_until_success(office: Office, hook: Hook) -> None:
     async with (
         hook.listening(lambda n: web.Response(status=500 if n < 3 else 204)) as calls,
         jobs_service(office, hook.heard),
@@ -107,7 +107,7 @@ async def test_a_webhook_is_called_signed_until_it_answers(office: Office, hook:
     assert event["data"]["result"] == f"/v2/models/{office.task}/jobs/{job_id}/result"
 
 
-async def test_a_redirect_leads_nowhere(office: Office, hook: Hook) -> None:
+async def test_webhook_redirect_is_not_followed(office: Office, hook: Hook) -> None:
     async with (
         hook.listening(lambda n: web.Response(status=302 if n == 1 else 410, headers={"Location": "/hook"})) as calls,
         jobs_service(office, hook.heard),
@@ -118,7 +118,7 @@ async def test_a_redirect_leads_nowhere(office: Office, hook: Hook) -> None:
     assert notice["error"] == "it answered 410"
 
 
-async def test_an_address_that_is_not_public_is_not_called(office: Office, hook: Hook) -> None:
+async def test_webhook_at_private_address_is_not_called(office: Office, hook: Hook) -> None:
     public_only = hook.heard.model_copy(update={"webhook_networks": (), "webhook_attempts": 1})
     async with hook.listening(lambda _: web.Response()) as calls, jobs_service(office, public_only):
         for host in (hook.host, "127.0.0.1:1"):
@@ -128,7 +128,7 @@ async def test_an_address_that_is_not_public_is_not_called(office: Office, hook:
     assert calls == []
 
 
-async def test_where_nobody_may_be_told_is_refused_when_the_job_is_asked_for(office: Office, hook: Hook) -> None:
+async def test_submit_refuses_forbidden_webhook_and_reply_topic(office: Office, hook: Hook) -> None:
     async with office.http.post(f"{office.jobs_url}?webhook=http://localhost:1/hook", data=b"[]") as answer:
         assert answer.status == 400, "there is no job"
     async with office.http.post(f"{office.jobs_url}?webhook=http://localhost:1/hook", data=b"{}") as answer:
@@ -141,7 +141,7 @@ async def test_where_nobody_may_be_told_is_refused_when_the_job_is_asked_for(off
     assert await office.number(JobState.QUEUED) == 0
 
 
-async def test_a_result_is_handed_on_to_a_topic(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_notice_sends_result_to_reply_topic(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(topic_lookup, "METADATA_S", 0.1)
     topic = f"mine-{uuid4().hex[:8]}"
     await ensure_topics(office.kafka, [TopicSpec(topic)])
@@ -161,9 +161,7 @@ async def test_a_result_is_handed_on_to_a_topic(office: Office, monkeypatch: pyt
         assert json.loads(fields["value"])["outputs"][0]["data"] == [0.0, 2.0, 8.0, 10.0]
 
 
-async def test_a_result_is_handed_on_however_often_kafka_did_not_take_it(
-    office: Office, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_notice_to_topic_is_retried_despite_kafka_errors(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     topic, refusals = f"mine-{uuid4().hex[:8]}", iter(range(2))
     await ensure_topics(office.kafka, [TopicSpec(topic)])
     send = Producer.send_and_wait
@@ -179,9 +177,7 @@ async def test_a_result_is_handed_on_however_often_kafka_did_not_take_it(
     assert notice["attempts"] == 3
 
 
-async def test_a_topic_that_is_not_ours_to_write_is_given_up_at_once(
-    office: Office, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_notice_to_forbidden_topic_is_not_retried(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     send = Producer.send_and_wait
 
     async def send_if_allowed(self: Producer, to: str, *args: Any, **options: Any) -> Any:

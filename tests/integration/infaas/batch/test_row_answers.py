@@ -1,4 +1,4 @@
-"""Rows asked for through Kafka, and the one that a model fails on found among them."""
+"""Tests of `infer_rows` through Kafka: an answer per row, and an error only for the row on which the model fails."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -38,7 +38,7 @@ async def rows(count: int) -> AsyncIterator[dict[str, Any]]:
         yield {"x": np.full(4, number, np.float32)}
 
 
-async def test_each_row_has_its_answer_but_for_the_one_to_blame(gateway: Running, kafka: KafkaSettings) -> None:
+async def test_infer_rows_fails_only_the_faulty_row(gateway: Running, kafka: KafkaSettings) -> None:
     gateway.responder.answer = fails_on_poison
     async with InfaasClient(kafka=kafka) as client:
         answers = [answer async for answer in infer_rows(client, gateway.task, rows(100), rows_per_query=30)]
@@ -51,7 +51,7 @@ async def test_each_row_has_its_answer_but_for_the_one_to_blame(gateway: Running
     assert set(gateway.responder.topics) == {offline_topic(gateway.task)}
 
 
-async def test_who_takes_no_more_leaves_nothing_behind(gateway: Running, kafka: KafkaSettings) -> None:
+async def test_infer_rows_can_be_closed_early(gateway: Running, kafka: KafkaSettings) -> None:
     async with InfaasClient(kafka=kafka) as client:
         answers = infer_rows(client, gateway.task, rows(10**9), rows_per_query=2, in_flight=3)
         assert (await anext(answers)).number == 0

@@ -1,4 +1,4 @@
-"""The client on both of its ways to ask."""
+"""Fixtures of the client tests: a client through Kafka and one through a gateway."""
 
 from collections.abc import AsyncGenerator
 

@@ -1,4 +1,4 @@
-"""Asking through Kafka and through a gateway."""
+"""Tests of the client through Kafka and through a gateway."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -18,7 +18,7 @@ X = np.arange(8, dtype=np.float32).reshape(2, 4)
 
 
 @pytest.mark.parametrize("json", [False, True])
-async def test_an_answer(client: InfaasClient, gateway: Running, json: bool) -> None:
+async def test_infer_returns_answer(client: InfaasClient, gateway: Running, json: bool) -> None:
     answer = await client.infer(gateway.task, {"x": X}, json=json)
     assert answer.outputs["y"].tolist() == (X[:, :2] * 2).tolist()
     assert (answer.variant, answer.worker, answer.accuracy, answer.cost) == (VARIANT, "cpu-0", 0.9, 0.001)
@@ -26,7 +26,7 @@ async def test_an_answer(client: InfaasClient, gateway: Running, json: bool) -> 
     assert answer.total_ms > 0
 
 
-async def test_needs_are_said(client: InfaasClient, gateway: Running) -> None:
+async def test_infer_sends_needs_as_headers(client: InfaasClient, gateway: Running) -> None:
     await client.infer(
         gateway.task,
         {"x": X},
@@ -59,7 +59,7 @@ async def test_needs_are_said(client: InfaasClient, gateway: Running) -> None:
     assert gateway.responder.topics[-1] == offline_topic(gateway.task)
 
 
-async def test_errors_have_their_class(client: InfaasClient, gateway: Running) -> None:
+async def test_infer_raises_error_of_its_class(client: InfaasClient, gateway: Running) -> None:
     def refuse(_fields: dict[str, str], _value: bytes) -> tuple[bytes, dict[str, str]]:
         raise Unsatisfiable("the nearest is mlp")
 
@@ -68,14 +68,14 @@ async def test_errors_have_their_class(client: InfaasClient, gateway: Running) -
         await client.infer(gateway.task, {"x": X})
 
 
-async def test_a_late_answer_says_so(client: InfaasClient, gateway: Running) -> None:
+async def test_infer_marks_late_answer(client: InfaasClient, gateway: Running) -> None:
     late = await client.infer(gateway.task, {"x": X}, latency_ms=0.001, allow_late=True)
     assert late.late
     assert not (await client.infer(gateway.task, {"x": X}, latency_ms=600_000)).late
     assert not (await client.infer(gateway.task, {"x": X})).late
 
 
-async def test_the_gateway_marks_what_is_late(gateway: Running) -> None:
+async def test_gateway_marks_late_answer(gateway: Running) -> None:
     for latency_ms, expected in ((0.001, "true"), (600_000, None)):
         query = {
             "parameters": {"latency_ms": latency_ms, "allow_late": True},
@@ -86,31 +86,31 @@ async def test_the_gateway_marks_what_is_late(gateway: Running) -> None:
             assert response.headers.get("infaas-late") == expected
 
 
-async def test_an_unknown_task(gateway: Running, kafka: KafkaSettings) -> None:
+async def test_infer_of_unknown_task_fails(gateway: Running, kafka: KafkaSettings) -> None:
     async with InfaasClient(gateway=gateway.url) as client:
         with pytest.raises(UnknownTask, match="absent"):
             await client.infer("absent", {"x": X})
     async with InfaasClient(kafka=kafka) as client:
         await client.infer(gateway.task, {"x": X})
-        for _ in range(2):  # the first finds out, the second is told
+        for _ in range(2):  # the second call uses the cached answer
             with pytest.raises(UnknownTask, match="absent"):
                 await client.infer("absent", {"x": X})
 
 
-async def test_no_answer_in_time(client: InfaasClient, gateway: Running) -> None:
+async def test_infer_without_answer_times_out(client: InfaasClient, gateway: Running) -> None:
     gateway.responder.silent = True
     with pytest.raises(DeadlineExceeded, match=r"0\.1 s"):
         await client.infer(gateway.task, {"x": X}, timeout_s=0.1)
 
 
-async def test_arrays_that_have_no_datatype(client: InfaasClient, gateway: Running) -> None:
+async def test_infer_refuses_unsupported_inputs(client: InfaasClient, gateway: Running) -> None:
     with pytest.raises(InvalidRequest, match="complex128"):
         await client.infer(gateway.task, {"x": np.zeros(1, np.complex128)})
     with pytest.raises(InvalidRequest, match="at least one input"):
         await client.infer(gateway.task, {})
 
 
-async def test_a_thousand_in_flight_are_told_apart(client: InfaasClient, gateway: Running) -> None:
+async def test_infer_matches_thousand_concurrent_answers(client: InfaasClient, gateway: Running) -> None:
     async with asyncio.TaskGroup() as tasks:
         calls = [
             tasks.create_task(client.infer(gateway.task, {"x": np.full((1, 4), number, np.float32)}))
@@ -119,7 +119,7 @@ async def test_a_thousand_in_flight_are_told_apart(client: InfaasClient, gateway
     assert [call.result().outputs["y"][0, 0] for call in calls] == [2.0 * number for number in range(1000)]
 
 
-async def test_a_stream_keeps_its_order_and_its_errors(client: InfaasClient, gateway: Running) -> None:
+async def test_infer_many_keeps_order_and_errors(client: InfaasClient, gateway: Running) -> None:
     def moody(fields: dict[str, str], value: bytes) -> tuple[bytes, dict[str, str]]:
         if fields["infaas-batch"] == "3":
             raise Overloaded("not now", retry_after_s=0.25)
@@ -139,7 +139,7 @@ async def test_a_stream_keeps_its_order_and_its_errors(client: InfaasClient, gat
     assert [answer.outputs["y"].shape[0] for answer in found if isinstance(answer, Answer)] == [1, 2, 4, 5, 6, 7]
 
 
-async def test_a_stream_is_taken_no_faster_than_it_is_answered(client: InfaasClient, gateway: Running) -> None:
+async def test_infer_many_applies_backpressure(client: InfaasClient, gateway: Running) -> None:
     taken: list[int] = []
 
     def batches() -> AsyncGenerator[dict[str, ArrayLike]]:
@@ -156,7 +156,7 @@ async def test_a_stream_is_taken_no_faster_than_it_is_answered(client: InfaasCli
     await stream.aclose()
 
 
-async def test_an_id_is_answered_once(gateway: Running, kafka: KafkaSettings) -> None:
+async def test_infer_ignores_duplicate_answers(gateway: Running, kafka: KafkaSettings) -> None:
     """The responder answers each query twice, as the system may after a crash."""
     async with InfaasClient(kafka=kafka) as client:
         gateway.responder.repeat = 2
@@ -165,14 +165,14 @@ async def test_an_id_is_answered_once(gateway: Running, kafka: KafkaSettings) ->
         assert first.outputs["y"][1, 1] * 2 == again.outputs["y"][1, 1]
 
 
-async def test_calls_beyond_the_limit_wait(gateway: Running, kafka: KafkaSettings) -> None:
+async def test_infer_waits_at_max_in_flight(gateway: Running, kafka: KafkaSettings) -> None:
     async with InfaasClient(kafka=kafka, max_in_flight=2) as client:
         async with asyncio.TaskGroup() as tasks:
             calls = [tasks.create_task(client.infer(gateway.task, {"x": X})) for _ in range(20)]
         assert all(call.result().outputs for call in calls)
 
 
-async def test_a_gateway_may_be_named_by_its_v2_url(gateway: Running) -> None:
+async def test_client_accepts_v2_url_of_gateway(gateway: Running) -> None:
     async with InfaasClient(gateway=f"{gateway.url}/v2/") as client:
         assert (await client.infer(gateway.task, {"x": X})).variant == VARIANT
     async with InfaasClient(gateway=f"{gateway.url}/elsewhere") as client:

@@ -1,4 +1,4 @@
-"""`infaas-client` as a backend of somebody else has it: installed alone, beside packages named like ours, and typed."""
+"""Tests of `infaas-client` in another project: installed alone, beside packages of the same names, and typed."""
 
 import json
 from pathlib import Path
@@ -78,7 +78,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_client(tmp_path_factory.mktemp("client"))
 
 
-async def test_a_backend_with_packages_of_our_names_asks_in_every_way(
+async def test_client_package_works_beside_packages_of_same_names(
     wheel: Path, gateway: Running, kafka: KafkaSettings, tmp_path: Path
 ) -> None:
     installed = Environment(tmp_path, wheel)
@@ -91,7 +91,7 @@ async def test_a_backend_with_packages_of_our_names_asks_in_every_way(
     application = tmp_path / "application.py"
     application.write_text(APPLICATION.lstrip())
     before = await topics(kafka)
-    quiet = ("-W", "ignore::DeprecationWarning")  # later Pythons warn of every fork beside a thread
+    quiet = ("-W", "ignore::DeprecationWarning")  # newer Pythons warn of a fork in a process with threads
     asked = (gateway.task, kafka.bootstrap, gateway.url)
     code, out, err = await installed.output("python", *quiet, "application.py", *asked)
     assert (code, err) == (0, "")
@@ -99,7 +99,7 @@ async def test_a_backend_with_packages_of_our_names_asks_in_every_way(
     assert (told["version"], told["user"]) == (version(), "u")
     assert told["found"] == [[[[2.0, 4.0]] * 4, [[2.0, 4.0]] * 3, [[2.0, 4.0]] * 2]] * 2
     assert [name for name in told["modules"] if name.partition(".")[0] in OURS] == ["schemas", "schemas.user"]
-    await read_until(lambda: topics(kafka), before.issuperset)  # what nobody closed was closed at the end
+    await read_until(lambda: topics(kafka), before.issuperset)  # clients left open close at exit
     strict = tmp_path / "pyrightconfig.json"
     strict.write_text(
         json.dumps({"typeCheckingMode": "strict", "include": ["application.py"], "venvPath": ".", "venv": "venv"})
@@ -113,7 +113,7 @@ async def topics(kafka: KafkaSettings) -> set[str]:
         return set(await admin.list_topics())
 
 
-def test_the_wheel_is_small_typed_and_has_one_package(wheel: Path) -> None:
+def test_client_wheel_is_small_typed_and_has_one_package(wheel: Path) -> None:
     assert wheel.stat().st_size < MOST_BYTES
     names = ZipFile(wheel).namelist()
     assert {name.partition("/")[0] for name in names} == {"infaas_client", f"infaas_client-{version()}.dist-info"}

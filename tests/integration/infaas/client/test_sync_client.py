@@ -1,4 +1,4 @@
-"""The client for threads, on both ways to ask."""
+"""Tests of the synchronous client, through Kafka and through a gateway."""
 
 import asyncio
 from collections import Counter
@@ -28,9 +28,7 @@ def row(number: float) -> dict[str, np.ndarray]:
     return {"x": np.full((1, 4), number, np.float32)}
 
 
-async def test_threads_share_a_client_and_each_query_is_asked_and_answered_once(
-    system: SystemOptions, gateway: Running
-) -> None:
+async def test_sync_client_answers_each_query_of_many_threads_once(system: SystemOptions, gateway: Running) -> None:
     ids = [[uuid4().hex for _ in range(CALLS)] for _ in range(THREADS)]
 
     def ask(client: SyncInfaasClient, thread: int) -> list[tuple[str, float]]:
@@ -50,9 +48,7 @@ async def test_threads_share_a_client_and_each_query_is_asked_and_answered_once(
     assert Counter(fields["infaas-id"] for fields in gateway.responder.seen) == Counter(chain(*ids))
 
 
-async def test_a_stream_keeps_its_order_and_its_errors_and_takes_no_more_than_it_may(
-    system: SystemOptions, gateway: Running
-) -> None:
+async def test_sync_infer_many_keeps_order_errors_and_backpressure(system: SystemOptions, gateway: Running) -> None:
     taken = 0
 
     def moody(fields: dict[str, str], value: bytes) -> tuple[bytes, dict[str, str]]:
@@ -79,9 +75,7 @@ async def test_a_stream_keeps_its_order_and_its_errors_and_takes_no_more_than_it
     assert [len(answer.outputs["y"]) for answer in found if isinstance(answer, Answer)] == [1, 2, 4, 6, 7]
 
 
-async def test_who_waits_while_another_thread_closes_the_client_is_told(
-    system: SystemOptions, gateway: Running
-) -> None:
+async def test_sync_client_close_fails_waiting_calls(system: SystemOptions, gateway: Running) -> None:
     gateway.responder.silent = True
     client = SyncInfaasClient(**system)
     waiting = asyncio.create_task(asyncio.to_thread(client.infer, gateway.task, row(1)))
