@@ -1,4 +1,4 @@
-"""A campaign finds the processes that its faults name, and no others."""
+"""Tests of the chaos site: it finds exactly the processes that a fault names."""
 
 import asyncio
 import sys
@@ -23,7 +23,7 @@ MODULES = ("registrar", "jobs", "workers", "workers")
 
 @asynccontextmanager
 async def some_site(home: Path) -> AsyncGenerator[tuple[Site, list[asyncio.subprocess.Process]]]:
-    """Processes whose command lines are those of services, listed in the state file of a home."""
+    """Run processes with the command lines of services, and list them in the state file of a home."""
     async with AsyncExitStack() as stack:
         stack.enter_context(claimed(home))
         processes: list[asyncio.subprocess.Process] = []

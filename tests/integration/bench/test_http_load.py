@@ -1,4 +1,4 @@
-"""The compiled client counts what a server answered, and when it was due."""
+"""Tests of the compiled HTTP load client: its schedule, counts and latencies."""
 
 import asyncio
 import shutil
@@ -24,7 +24,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Server:
-    """Answers with the body, unless it is told otherwise."""
+    """HTTP server that echoes request bodies; its attributes change status, encoding and timing."""
 
     def __init__(self) -> None:
         self.port = 0
@@ -66,10 +66,10 @@ async def server() -> AsyncGenerator[Server]:
     await runner.cleanup()
 
 
-async def test_an_open_loop_sends_what_is_due_and_tells_the_requests_apart(client: Path, server: Server) -> None:
+async def test_open_loop_follows_schedule_and_separates_requests(client: Path, server: Server) -> None:
     load = HttpLoad(client, server.port, REQUESTS)
     seen = await load.run(OPEN)
-    assert 100 < seen.sent < 300  # a Poisson process of 200
+    assert 100 < seen.sent < 300  # a Poisson process with a mean of 200
     assert seen.answered == seen.in_time == seen.sent == seen.statuses[200]
     assert sum(kind.sent for kind in seen.kinds) == seen.sent
     assert all(kind.sent > 0 for kind in seen.kinds)
@@ -77,13 +77,13 @@ async def test_an_open_loop_sends_what_is_due_and_tells_the_requests_apart(clien
     assert all(sample.answer.body == REQUESTS[sample.request].body for sample in load.samples)
 
 
-async def test_the_same_seed_asks_the_same(client: Path, server: Server) -> None:
+async def test_open_loop_is_reproducible_for_a_seed(client: Path, server: Server) -> None:
     load = HttpLoad(client, server.port, REQUESTS)
     assert (await load.run(OPEN)).kinds == (await load.run(OPEN)).kinds
 
 
 @pytest.mark.parametrize("way", ["chunked", "closes"])
-async def test_a_closed_loop_asks_again_however_answers_end(client: Path, server: Server, way: str) -> None:
+async def test_closed_loop_continues_after_chunked_and_closed_answers(client: Path, server: Server, way: str) -> None:
     setattr(server, way, True)
     load = HttpLoad(client, server.port, REQUESTS)
     seen = await load.run(LoadShape(seconds=2.0, connections=2, drain_s=30.0))
@@ -92,14 +92,14 @@ async def test_a_closed_loop_asks_again_however_answers_end(client: Path, server
     assert all(sample.answer.body == REQUESTS[sample.request].body for sample in load.samples)
 
 
-async def test_a_refusal_is_no_answer(client: Path, server: Server) -> None:
+async def test_http_load_counts_refusals_apart_from_answers(client: Path, server: Server) -> None:
     server.status = 503
     seen = await HttpLoad(client, server.port, REQUESTS).run(OPEN)
     assert seen.answered == 0
     assert seen.refused == seen.statuses[503] == seen.sent
 
 
-async def test_what_is_not_answered_is_counted(client: Path, server: Server) -> None:
+async def test_http_load_counts_unanswered_requests(client: Path, server: Server) -> None:
     server.answers.clear()
     load = HttpLoad(client, server.port, REQUESTS)
     seen = await load.run(LoadShape(seconds=0.2, connections=1, rate=100.0, drain_s=0.1))
@@ -108,18 +108,18 @@ async def test_what_is_not_answered_is_counted(client: Path, server: Server) -> 
     server.answers.set()
 
 
-async def test_a_latency_counts_from_when_the_query_was_due(client: Path, server: Server) -> None:
+async def test_http_load_measures_latency_from_due_time(client: Path, server: Server) -> None:
     server.answers.clear()
     async with asyncio.TaskGroup() as tasks:
         loading = tasks.create_task(HttpLoad(client, server.port, REQUESTS).run(OPEN))
-        await server.asked.wait()  # the client takes its time to start
+        await server.asked.wait()  # the client needs time to start
         asyncio.get_running_loop().call_later(0.5, server.answers.set)
     seen = loading.result()
-    assert seen.max_ms > 400.0  # the first were due when nothing was answered
+    assert seen.max_ms > 400.0  # the first requests were due while the server held its answers
     assert seen.answered == seen.sent
 
 
-async def test_a_server_that_is_not_there_answers_nothing(client: Path) -> None:
+async def test_http_load_counts_connection_failures_as_broken(client: Path) -> None:
     seen = await HttpLoad(client, free_port(), REQUESTS).run(LoadShape(seconds=0.1, connections=1, drain_s=0.1))
     assert seen.answered == 0
     assert seen.broken > 0

@@ -1,4 +1,4 @@
-"""The clients of the overload bench ask and waste as much as they say, and what they waste reaches nobody."""
+"""Tests of the overload bench's clients: Kafka load with wasted queries, and the bare HTTP refuser."""
 
 import asyncio
 import sys
@@ -17,7 +17,7 @@ PARTITIONS = 2
 REQUEST = b"POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\nbody"
 
 
-async def test_what_is_asked_is_answered_and_the_rest_is_written_to_nobody(kafka: KafkaSettings) -> None:
+async def test_librdkafka_load_writes_wasted_queries_to_unread_topic(kafka: KafkaSettings) -> None:
     topic = f"asked-{uuid4().hex[:8]}"
     await ensure_topics(kafka, [TopicSpec(topic, PARTITIONS)])
     answering = asyncio.create_task(forward(kafka, topic, ""))
@@ -35,7 +35,7 @@ async def written(kafka: KafkaSettings, topic: str) -> int:
     return sum(ends.values())
 
 
-async def test_the_bare_server_refuses_each_whole_request() -> None:
+async def test_bare_refuser_refuses_each_complete_request() -> None:
     port = free_port()
     command = (sys.executable, "-m", "bench.load_client.bare_refuser", str(port), str(len(REQUEST)))
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)

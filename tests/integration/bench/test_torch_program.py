@@ -1,4 +1,4 @@
-"""The program that torch's runtimes are measured by is the model that the others are."""
+"""Tests of the bench's torch program: it computes the same model as the ONNX file."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from zoo.samples import labelled
 
 
 @pytest.mark.torch
-def test_it_computes_what_the_onnx_file_does(tmp_path: Path) -> None:
+def test_torch_program_matches_onnx_model(tmp_path: Path) -> None:
     write_program(MODEL, tmp_path / "program")
     inputs, _labels = labelled("mnist")
     rows = {"input": inputs["input"][:5]}

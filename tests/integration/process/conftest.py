@@ -1,4 +1,4 @@
-"""What a process is made of runs in the event loop of our services."""
+"""Event loop of the process tests: uvloop, as in the services."""
 
 import asyncio
 from collections.abc import Callable, Mapping

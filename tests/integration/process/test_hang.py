@@ -1,4 +1,4 @@
-"""A process that stands still: it ends itself, and whoever watches it notices."""
+"""Tests of hung processes: they end themselves, and a watcher detects them."""
 
 import asyncio
 import subprocess
@@ -24,13 +24,13 @@ sys.exit(run_service(serve, drain_timeout_s=1, log_level="INFO", hang_s=1.0))
 """
 
 
-def test_a_service_whose_event_loop_stands_still_ends_and_says_where() -> None:
+def test_run_service_ends_blocked_event_loop_with_stack() -> None:
     ended = subprocess.run([sys.executable, "-c", STANDS_STILL], capture_output=True, text=True, timeout=60)
     assert (ended.stdout, ended.returncode) == ("up\n", EXIT_FAILED)
     assert "in serve" in ended.stderr
 
 
-async def test_a_short_silence_is_forgiven_and_a_long_one_is_not() -> None:
+async def test_wait_until_hung_tolerates_short_silence() -> None:
     answers = [503, 200, 503, 200, 503, 503, 503, 200]
     asked = iter(answers)
 
@@ -50,7 +50,7 @@ async def test_a_short_silence_is_forgiven_and_a_long_one_is_not() -> None:
     assert list(asked) == [200]
 
 
-async def test_a_service_that_cannot_go_on_is_not_live() -> None:
+async def test_health_server_reports_not_live() -> None:
     port, well = free_port(), [True]
     url = f"http://{LOOPBACK}:{port}/health/live"
 

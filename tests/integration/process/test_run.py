@@ -1,3 +1,5 @@
+"""Tests of `run_service`: signals, draining and errors."""
+
 import signal
 import subprocess
 import sys
@@ -45,21 +47,21 @@ def start(kind: str, drain_timeout_s: float) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_drains_and_exits_with_zero(number: signal.Signals) -> None:
+def test_run_service_drains_on_signal_and_exits_with_zero(number: signal.Signals) -> None:
     process = start("drains", 60)
     process.send_signal(number)
     out, _ = process.communicate(timeout=PATIENCE_S)
     assert (out, process.returncode) == ("drained\n", 0)
 
 
-def test_a_service_that_does_not_drain_in_time_is_cancelled() -> None:
+def test_run_service_cancels_after_drain_timeout() -> None:
     process = start("hangs", 0.1)
     process.terminate()
     process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130
 
 
-def test_a_second_signal_is_hard() -> None:
+def test_run_service_exits_at_once_on_second_signal() -> None:
     process = start("hangs", 600)
     process.terminate()
     assert process.stderr is not None
@@ -69,7 +71,7 @@ def test_a_second_signal_is_hard() -> None:
     assert process.returncode == 130
 
 
-def test_an_operators_error_is_one_line_without_traceback() -> None:
+def test_run_service_prints_operator_error_without_traceback() -> None:
     process = start("refuses", 1)
     _, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1

@@ -1,4 +1,4 @@
-"""Secrets in files, in processes whose locale is another."""
+"""Tests of secret files in a process with another locale."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ write_secret(pathlib.Path(sys.argv[1]), chr(0xFC))
 """
 
 
-def test_what_is_written_is_utf_8_whatever_the_machine_speaks(tmp_path: Path) -> None:
+def test_write_secret_uses_utf8_in_any_locale(tmp_path: Path) -> None:
     file = tmp_path / "state"
     command = [sys.executable, "-X", "utf8=0", "-c", _PROGRAM, str(file)]
     subprocess.run(command, env={"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}, check=True)

@@ -1,4 +1,4 @@
-"""Secrets in the environment of a process that has read them."""
+"""Tests of removing secrets from the environment of a process."""
 
 from tests.processes import output_of
 
@@ -14,7 +14,7 @@ print(os.popen("env").read().count("sesame"), psutil.Process().environ()["OTHER"
 """
 
 
-async def test_forgotten_secrets_are_in_no_view_of_the_environment() -> None:
+async def test_forget_secrets_removes_them_from_the_environment() -> None:
     dsn = "postgresql://u:sesame@h/d"  # pragma: allowlist secret
     env = {"INFAAS_POSTGRES": dsn, "AWS_SECRET_ACCESS_KEY": "sesame", "OTHER": "kept"}  # pragma: allowlist secret
     assert await output_of("-c", PROGRAM, env=env) == (0, "False None kept\n0 kept\n")

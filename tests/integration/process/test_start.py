@@ -1,4 +1,4 @@
-"""A service that is stopped while it starts: it has nothing to lose, and leaves in good order."""
+"""Tests of services that are stopped while they start."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ while True:
 
 @contextmanager
 def started(module: str, folder: Path, *words: str) -> Generator[subprocess.Popen[str]]:
-    """A service that has got as far as its imports, and gets no further."""
+    """Start a service that blocks during its imports."""
     (folder / "uvloop.py").write_text(ENDLESS_IMPORT)
     command = [sys.executable, "-m", module, *words]
     environment = os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
@@ -36,21 +36,21 @@ def started(module: str, folder: Path, *words: str) -> Generator[subprocess.Pope
 
 
 @pytest.mark.parametrize("module", ["autoscaler", "gateway", "selector", "workers"])
-def test_sigterm_during_the_imports_ends_it_with_zero(module: str, tmp_path: Path) -> None:
+def test_sigterm_during_imports_exits_with_zero(module: str, tmp_path: Path) -> None:
     with started(module, tmp_path) as process:
         process.terminate()
         process.communicate(timeout=60)
     assert process.returncode == 0
 
 
-def test_ctrl_c_during_the_imports_shows_no_traceback(tmp_path: Path) -> None:
+def test_sigint_during_imports_shows_no_traceback(tmp_path: Path) -> None:
     with started("workers", tmp_path) as process:
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, "")
 
 
-def test_a_check_that_was_cut_off_has_not_succeeded(tmp_path: Path) -> None:
+def test_check_interrupted_by_sigterm_fails(tmp_path: Path) -> None:
     with started("gateway", tmp_path, "--check") as process:
         process.terminate()
         process.communicate(timeout=60)

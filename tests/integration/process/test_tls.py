@@ -1,4 +1,4 @@
-"""Certificates that change under a listener: what is new and good is served, what is bad is not, nobody is cut off."""
+"""Tests of TLS listeners whose files change: valid pairs are served, invalid ones refused, connections kept."""
 
 import asyncio
 import logging
@@ -24,7 +24,7 @@ NEVER_S = 3600.0
 
 @asynccontextmanager
 async def echoing(tls: ListenerTls, timeout_s: float = 10.0) -> AsyncGenerator[int]:
-    """A server that says back what it is told; yields its port."""
+    """Run an echo server; yields its port."""
 
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while line := await reader.readline():
@@ -35,11 +35,11 @@ async def echoing(tls: ListenerTls, timeout_s: float = 10.0) -> AsyncGenerator[i
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
-        server.close()  # and no wait for who is connected, which a test that failed has not ended
+        server.close()  # without waiting for connections, which a failed test leaves open
 
 
 class Talk:
-    """A connection of a client, and the serial number of the certificate that it was shown."""
+    """Client connection, and the serial number of the server's certificate."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
@@ -56,7 +56,7 @@ class Talk:
 
 
 async def talk(port: int, context: ssl.SSLContext) -> Talk:
-    return Talk(*await asyncio.open_connection(LOOPBACK, port, ssl=context))  # an address: it names no server
+    return Talk(*await asyncio.open_connection(LOOPBACK, port, ssl=context))  # an IP address, so no server name is sent
 
 
 def trusting(*authorities: trustme.CA) -> ssl.SSLContext:
@@ -66,7 +66,7 @@ def trusting(*authorities: trustme.CA) -> ssl.SSLContext:
     return context
 
 
-async def test_a_new_pair_is_served_and_who_is_connected_stays(tmp_path: Path) -> None:
+async def test_tls_serves_new_pair_and_keeps_connections(tmp_path: Path) -> None:
     old, new = trustme.CA(), trustme.CA()
     tls = ListenerTls(listener_files(tmp_path, old))
     async with tls.following(NEVER_S), echoing(tls) as port:
@@ -83,7 +83,7 @@ async def test_a_new_pair_is_served_and_who_is_connected_stays(tmp_path: Path) -
             connection.end()
 
 
-async def test_files_are_followed_without_a_signal(tmp_path: Path) -> None:
+async def test_tls_follows_files_without_signal(tmp_path: Path) -> None:
     authority = trustme.CA()
     tls = ListenerTls(listener_files(tmp_path, authority))
     before = tls.current
@@ -92,9 +92,7 @@ async def test_files_are_followed_without_a_signal(tmp_path: Path) -> None:
         await until(lambda: tls.current != before)
 
 
-async def test_a_bad_pair_is_refused_once_aloud_and_the_old_one_stays(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_tls_keeps_old_pair_and_logs_bad_pair_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     authority = trustme.CA()
     tls = ListenerTls(listener_files(tmp_path, authority))
     key = tmp_path / "key.pem"
@@ -125,7 +123,7 @@ async def test_a_bad_pair_is_refused_once_aloud_and_the_old_one_stays(
             connection.end()
 
 
-async def test_clients_are_let_in_by_the_authority_that_is_trusted_now(tmp_path: Path) -> None:
+async def test_tls_accepts_only_clients_of_current_authority(tmp_path: Path) -> None:
     server, old, new = trustme.CA(), trustme.CA(), trustme.CA()
     tls = ListenerTls(listener_files(tmp_path, server, old))
     contexts = {authority: trusting(server) for authority in (old, new)}
@@ -144,7 +142,7 @@ async def test_clients_are_let_in_by_the_authority_that_is_trusted_now(tmp_path:
         first.end()
 
 
-async def test_no_session_of_before_gets_in_who_is_trusted_no_longer(tmp_path: Path) -> None:
+async def test_tls_resumption_fails_after_change_of_authority(tmp_path: Path) -> None:
     server, old, new = trustme.CA(), trustme.CA(), trustme.CA()
     tls = ListenerTls(listener_files(tmp_path, server, old))
     for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
@@ -162,7 +160,7 @@ async def test_no_session_of_before_gets_in_who_is_trusted_no_longer(tmp_path: P
 
 
 def session_of(port: int, context: ssl.SSLContext, before: ssl.SSLSession | None = None) -> ssl.SSLSession | None:
-    """The session of a connection that goes on with the one `before`, and ends well; None: it is not let in."""
+    """Connect, and resume the session `before` if given; return the new session, or None if the server refuses."""
     try:
         with (
             socket.create_connection((LOOPBACK, port), timeout=30) as plain,
@@ -179,7 +177,7 @@ def session_of(port: int, context: ssl.SSLContext, before: ssl.SSLSession | None
 
 
 async def is_let_in(port: int, context: ssl.SSLContext) -> bool:
-    try:  # TLS 1.3 has the client believe that it is in until the server answers
+    try:  # with TLS 1.3, a client learns of its refusal only when it reads
         connection = await talk(port, context)
         try:
             return await connection.says(b"in?\n") == b"in?\n"
@@ -189,7 +187,7 @@ async def is_let_in(port: int, context: ssl.SSLContext) -> bool:
         return False
 
 
-async def test_nothing_older_than_tls_1_2_is_spoken(tmp_path: Path) -> None:
+async def test_tls_supports_version_1_2_and_later(tmp_path: Path) -> None:
     authority = trustme.CA()
     tls = ListenerTls(listener_files(tmp_path, authority))
     async with echoing(tls) as port:
@@ -204,7 +202,7 @@ async def test_nothing_older_than_tls_1_2_is_spoken(tmp_path: Path) -> None:
     assert tls.context.minimum_version is ssl.TLSVersion.TLSv1_2
 
 
-async def test_who_says_nothing_is_let_go(tmp_path: Path) -> None:
+async def test_tls_closes_silent_connection(tmp_path: Path) -> None:
     tls = ListenerTls(listener_files(tmp_path, trustme.CA()))
     async with echoing(tls, timeout_s=0.1) as port, asyncio.timeout(30):
         reader, writer = await asyncio.open_connection(LOOPBACK, port)
@@ -212,7 +210,7 @@ async def test_who_says_nothing_is_let_go(tmp_path: Path) -> None:
         writer.close()
 
 
-def test_what_does_not_fit_at_the_start_is_an_error(tmp_path: Path) -> None:
+def test_listener_tls_refuses_invalid_files_at_start(tmp_path: Path) -> None:
     authority = trustme.CA()
     certificate, key = issue(authority, tmp_path)
     other = tmp_path / "other.pem"
