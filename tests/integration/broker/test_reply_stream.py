@@ -1,4 +1,4 @@
-"""Results straight back: whatever becomes of a receiver, each result comes to who waits, and its record is done."""
+"""Tests of reply streams: each result arrives, by stream or topic, even if a receiver fails, and its record is done."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -46,7 +46,7 @@ def not_streamed(reason: str) -> float:
 
 
 class Site:
-    """A worker as far as results go: an outbox, its streams, and the records that are done."""
+    """Result side of a worker: an outbox, its reply streams, and the finished records."""
 
     def __init__(self, producer: Producer, streams: ReplyStreamSender) -> None:
         self.outbox = Outbox(producer, self._on_done, lambda _record, _error: None, streams=streams)
@@ -60,20 +60,20 @@ class Site:
         self._news.set()
 
     async def answer(self, message: Message) -> None:
-        """Send a result, whose record is the next."""
+        """Send the result of the next record."""
         record = Record("infaas.variants.v", 0, self._offset, 0, 0, b"k", b"v", None, 1, 1, ())
         self._offset += 1
         await self.outbox.send(record, message)
 
     async def until(self, holds: Callable[[], bool]) -> None:
-        """Wait until what the done records show is so."""
+        """Wait until the condition holds, which is checked after each finished record."""
         async with asyncio.timeout(30):
             while not holds():
                 self._news.clear()
                 await self._news.wait()
 
     async def all_done(self) -> None:
-        """Wait until all that was sent is done."""
+        """Wait until the records of all sent results are done."""
         await self.until(lambda: len(self.done) == self._offset)
 
 
@@ -96,16 +96,16 @@ def result(topic: str, number: int | str, stream: str, value: bytes = b"answer")
 
 
 def stand_still(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have all receivers take no result any more."""
+    """Make all receivers stop accepting results."""
     monkeypatch.setattr(receiver_module.ReceiverConnection, "_take_results", _take_nothing)
 
 
 def _take_nothing(_connection: receiver_module.ReceiverConnection) -> None:
-    """Stand in for a receiver that has read results and dies before it has them."""
+    """Simulate a receiver that reads results from its socket, but dies before it accepts them."""
 
 
 async def until_connected(site: Site, topic: str, stream: str) -> None:
-    """Send results until one goes by the stream."""
+    """Send results until one uses the stream."""
     before = streamed()
     async with asyncio.timeout(30):
         while streamed() == before:
@@ -114,14 +114,14 @@ async def until_connected(site: Site, topic: str, stream: str) -> None:
 
 
 class Inbox:
-    """What came for one receiver, by the stream and by the topic."""
+    """Results that reached one receiver, by the stream and by the topic."""
 
     def __init__(self, settings: ReplyStreamSettings | None = None) -> None:
         self._settings = settings or ReplyStreamSettings()
         self.by_stream: list[bytes] = []
         self.by_topic: list[bytes] = []
         self.last: tuple[RawHeaders, bytes] = ([], b"")
-        """What came by the stream last."""
+        """Last result from the stream."""
         self.topic = f"replies-{uuid4()}"
         self.stream = ""
         self.receiver: ReplyStreamReceiver
@@ -140,7 +140,7 @@ class Inbox:
             yield self
 
     async def until_topic_has(self, wanted: set[bytes]) -> None:
-        """Read the topic until it has brought these."""
+        """Read the topic until it has delivered these ids."""
         async with asyncio.timeout(30):
             while not wanted <= set(self.by_topic):
                 self.by_topic += [dict(record.headers)[ID] or b"" for record in await self._tail.poll()]
@@ -152,9 +152,7 @@ async def inbox(kafka: KafkaSettings) -> AsyncGenerator[Inbox]:
         yield opened
 
 
-async def test_results_go_by_the_topic_until_there_is_a_connection_then_by_the_stream(
-    kafka: KafkaSettings, inbox: Inbox
-) -> None:
+async def test_results_use_topic_until_stream_is_connected(kafka: KafkaSettings, inbox: Inbox) -> None:
     async with working(kafka) as site:
         await site.answer(result(inbox.topic, "before", inbox.stream))
         await inbox.until_topic_has({b"before"})
@@ -166,7 +164,7 @@ async def test_results_go_by_the_topic_until_there_is_a_connection_then_by_the_s
     assert inbox.by_stream[already:] == [b"%d" % number for number in range(1000)]
 
 
-async def test_a_result_is_the_same_by_either_way(kafka: KafkaSettings, inbox: Inbox) -> None:
+async def test_result_is_identical_by_stream_and_topic(kafka: KafkaSettings, inbox: Inbox) -> None:
     headers = [(ID, b"1"), (STATUS, b"ok"), (EXPLANATION, b'{"\xc3\xa4": 1}'), (TRACEPARENT, b"00-trace"), (COST, b"")]
     message = Message(inbox.topic, b"\x00\xff", headers, b"k", status=OK, stream=inbox.stream)
     async with Tail(kafka, "compare", [inbox.topic]) as topic, working(kafka) as site:
@@ -178,9 +176,7 @@ async def test_a_result_is_the_same_by_either_way(kafka: KafkaSettings, inbox: I
     assert inbox.last == (headers, b"\x00\xff") == (list(record.headers), record.value)
 
 
-async def test_a_large_result_goes_by_the_stream_and_one_that_is_too_large_by_the_topic(
-    kafka: KafkaSettings, inbox: Inbox
-) -> None:
+async def test_result_above_frame_limit_uses_topic(kafka: KafkaSettings, inbox: Inbox) -> None:
     async with working(kafka) as site:
         await until_connected(site, inbox.topic, inbox.stream)
         await site.answer(result(inbox.topic, "large", inbox.stream, bytes(MAX_FRAME_BYTES - 1000)))
@@ -192,7 +188,7 @@ async def test_a_large_result_goes_by_the_stream_and_one_that_is_too_large_by_th
     assert inbox.by_stream[-1] == b"large"
 
 
-async def test_what_a_receiver_had_not_acknowledged_when_it_died_comes_by_the_topic(
+async def test_unacknowledged_results_of_dead_receiver_use_topic(
     kafka: KafkaSettings, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with working(kafka) as site:
@@ -208,16 +204,14 @@ async def test_what_a_receiver_had_not_acknowledged_when_it_died_comes_by_the_to
         await inbox.until_topic_has({b"%d" % number for number in range(100)})
 
 
-async def test_a_receiver_that_stands_still_costs_its_own_results_a_moment_and_others_nothing(
-    kafka: KafkaSettings, inbox: Inbox
-) -> None:
+async def test_stalled_receiver_delays_only_its_own_results(kafka: KafkaSettings, inbox: Inbox) -> None:
     async with Inbox().open(kafka) as other, working(kafka) as site:
         await until_connected(site, inbox.topic, inbox.stream)
         await until_connected(site, other.topic, other.stream)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(avoidance, "FIRST_PAUSE_S", PATIENCE_S)  # it is avoided for longer than we look
+            patch.setattr(avoidance, "FIRST_PAUSE_S", PATIENCE_S)  # longer than the test
             slow, (connection,) = not_streamed("slow"), inbox.receiver.places.senders
-            connection._transport.pause_reading()  # pyright: ignore[reportPrivateUsage] - as one that is stopped
+            connection._transport.pause_reading()  # pyright: ignore[reportPrivateUsage] - simulates a suspended process
             stuck = [len(site.done) + number for number in range(50)]
             for number in range(50):
                 await site.answer(result(inbox.topic, number, inbox.stream))
@@ -236,11 +230,11 @@ async def test_a_receiver_that_stands_still_costs_its_own_results_a_moment_and_o
             assert not_streamed("avoided") == avoided + 1
 
 
-async def test_a_receiver_that_is_full_is_not_waited_for(kafka: KafkaSettings, inbox: Inbox) -> None:
+async def test_results_of_full_receiver_use_topic_at_once(kafka: KafkaSettings, inbox: Inbox) -> None:
     async with working(kafka) as site:
         await until_connected(site, inbox.topic, inbox.stream)
         (connection,) = inbox.receiver.places.senders
-        connection._transport.pause_reading()  # pyright: ignore[reportPrivateUsage] - as one that is stopped
+        connection._transport.pause_reading()  # pyright: ignore[reportPrivateUsage] - simulates a suspended process
         busy = not_streamed("busy")
         for number in range(10):
             await site.answer(result(inbox.topic, number, inbox.stream, bytes(MAX_FRAME_BYTES // 4)))
@@ -252,12 +246,12 @@ async def test_a_receiver_that_is_full_is_not_waited_for(kafka: KafkaSettings, i
 @pytest.mark.parametrize(
     "scenario",
     [
-        test_results_go_by_the_topic_until_there_is_a_connection_then_by_the_stream,
-        test_a_receiver_that_stands_still_costs_its_own_results_a_moment_and_others_nothing,
-        test_a_receiver_that_is_full_is_not_waited_for,
+        test_results_use_topic_until_stream_is_connected,
+        test_stalled_receiver_delays_only_its_own_results,
+        test_results_of_full_receiver_use_topic_at_once,
     ],
 )
-def test_the_loop_that_services_run_on_does_the_same(
+def test_reply_stream_works_on_uvloop(
     kafka: KafkaSettings, scenario: Callable[[KafkaSettings, Inbox], Awaitable[None]]
 ) -> None:
     async def run() -> None:
@@ -270,7 +264,7 @@ def test_the_loop_that_services_run_on_does_the_same(
 
 @asynccontextmanager
 async def impostor(token: str, answers: bool) -> AsyncGenerator[tuple[StreamAddress, list[bytes]]]:
-    """Listener at an address that a query named, which answers with a token of its own, or not at all."""
+    """Listener at the address of a query's stream, which answers with a wrong token, or not at all."""
     heard: list[bytes] = []
     over = asyncio.Event()
 
@@ -290,7 +284,7 @@ async def impostor(token: str, answers: bool) -> AsyncGenerator[tuple[StreamAddr
         over.set()
 
 
-async def test_whoever_did_not_ask_gets_nothing(kafka: KafkaSettings, inbox: Inbox) -> None:
+async def test_sender_gives_impostor_no_proof_and_no_result(kafka: KafkaSettings, inbox: Inbox) -> None:
     async with impostor(new_token(), answers=True) as (address, heard), working(kafka) as site:
         avoided = not_streamed("avoided")
         async with asyncio.timeout(30):
@@ -301,7 +295,7 @@ async def test_whoever_did_not_ask_gets_nothing(kafka: KafkaSettings, inbox: Inb
     await inbox.until_topic_has({b"1"})
 
 
-async def test_a_listener_that_says_nothing_holds_up_nothing(
+async def test_sender_times_out_silent_listener(
     kafka: KafkaSettings, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sender_module, "CONNECT_S", 0.2)
@@ -324,7 +318,7 @@ async def test_a_listener_that_says_nothing_holds_up_nothing(
         ("127.0.0.1:1 0123456789abcdef", "avoided"),
     ],
 )
-async def test_an_address_that_cannot_be_used_means_the_topic(
+async def test_results_for_unusable_address_use_topic(
     kafka: KafkaSettings, inbox: Inbox, stream: str, reason: str
 ) -> None:
     before = not_streamed(reason)
@@ -335,7 +329,7 @@ async def test_an_address_that_cannot_be_used_means_the_topic(
     await inbox.until_topic_has({b"1"})
 
 
-async def test_connections_are_bounded(kafka: KafkaSettings, inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_sender_bounds_connections(kafka: KafkaSettings, inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sender_module, "MAX_CONNECTIONS", 1)
     monkeypatch.setattr(avoidance, "FIRST_PAUSE_S", 0.0)
     async with Inbox().open(kafka) as other, working(kafka) as site:
@@ -344,12 +338,12 @@ async def test_connections_are_bounded(kafka: KafkaSettings, inbox: Inbox, monke
         await site.answer(result(other.topic, "1", other.stream))
         await other.until_topic_has({b"1"})
         assert not_streamed("too many") == before + 1
-        monkeypatch.setattr(sender_module, "UNUSED_S", 0.0)  # the next try makes room, the one after it connects
+        monkeypatch.setattr(sender_module, "UNUSED_S", 0.0)  # the next attempt closes one, the second connects
         await until_connected(site, other.topic, other.stream)
         assert not inbox.receiver.places.senders
 
 
-async def test_it_can_be_switched_off_at_either_end(kafka: KafkaSettings, inbox: Inbox) -> None:
+async def test_reply_stream_can_be_disabled_at_either_end(kafka: KafkaSettings, inbox: Inbox) -> None:
     off = ReplyStreamSettings(enabled=False)
     async with working(kafka, off) as site:
         for number in range(3):
@@ -362,7 +356,7 @@ async def test_it_can_be_switched_off_at_either_end(kafka: KafkaSettings, inbox:
 
 
 async def query_headers(requests: RequestReply, kafka: KafkaSettings) -> set[str]:
-    """Names of the headers that a query has on its way."""
+    """Return the names of the headers of a sent query."""
     topic = f"asked-{uuid4()}"
     await ensure_topics(kafka, [TopicSpec(topic)])
     async with Tail(kafka, topic, [topic]) as asked:
@@ -372,7 +366,7 @@ async def query_headers(requests: RequestReply, kafka: KafkaSettings) -> set[str
         return {name for name, _ in record.headers}
 
 
-async def test_what_is_sent_when_a_worker_ends_is_not_done_unless_the_receiver_has_it(
+async def test_sender_exit_leaves_unacknowledged_records_open(
     kafka: KafkaSettings, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with working(kafka) as site:
@@ -386,7 +380,7 @@ async def test_what_is_sent_when_a_worker_ends_is_not_done_unless_the_receiver_h
 # -- the receiver's side -----------------------------------------------------------------------------------------------
 
 
-async def test_a_stranger_that_says_nothing_is_cut_off(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_receiver_closes_silent_unauthenticated_connection(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(receiver_module, "HANDSHAKE_S", 0.1)
     assert HANDSHAKE_S > 0.1
     address = parse_address(inbox.stream)
@@ -398,7 +392,7 @@ async def test_a_stranger_that_says_nothing_is_cut_off(inbox: Inbox, monkeypatch
 
 
 @pytest.mark.parametrize("proof", [bytes(PROOF_BYTES), b"GET / HTTP/1.1\r\n\r\n".ljust(PROOF_BYTES)])
-async def test_results_of_a_stranger_are_not_read(inbox: Inbox, proof: bytes) -> None:
+async def test_receiver_ignores_unauthenticated_results(inbox: Inbox, proof: bytes) -> None:
     address = parse_address(inbox.stream)
     assert address is not None
     reader, writer = await asyncio.open_connection(address.host, address.port)
@@ -411,7 +405,7 @@ async def test_results_of_a_stranger_are_not_read(inbox: Inbox, proof: bytes) ->
     assert not inbox.receiver.places.senders
 
 
-async def test_strangers_are_bounded(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_receiver_bounds_unauthenticated_connections(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(places, "MAX_STRANGERS", 2)
     address = parse_address(inbox.stream)
     assert address is not None
@@ -429,7 +423,7 @@ async def _ended(reader: asyncio.StreamReader) -> None:
         await reader.read()
 
 
-async def test_a_place_that_cannot_be_listened_on_names_the_setting(inbox: Inbox) -> None:
+async def test_receiver_names_setting_if_port_is_taken(inbox: Inbox) -> None:
     address = parse_address(inbox.stream)
     assert address is not None
     with pytest.raises(OperatorError, match="choose another INFAAS_REPLY_STREAM_PORT"):
@@ -440,7 +434,7 @@ async def test_a_place_that_cannot_be_listened_on_names_the_setting(inbox: Inbox
 # -- request and reply -------------------------------------------------------------------------------------------------
 
 
-async def test_a_query_is_answered_straight_and_once_however_often_it_is_repeated(kafka: KafkaSettings) -> None:
+async def test_request_reply_answers_once_despite_duplicates(kafka: KafkaSettings) -> None:
     duplicates = count("infaas_replies_dropped_total", reason="duplicate")
     topic = f"asked-{uuid4()}"
     await ensure_topics(kafka, [TopicSpec(topic)])
@@ -473,12 +467,12 @@ async def test_a_query_is_answered_straight_and_once_however_often_it_is_repeate
         answers = [await ask(str(number), streams_only=False) for number in range(5)]
         assert {answer.id for answer in answers} == {str(number) for number in range(5)}
         await site.all_done()
-        await ask("last", streams_only=False)  # its reply topic is read in order
+        await ask("last", streams_only=False)  # so the duplicates before it are read
         await until(lambda: count("infaas_replies_dropped_total", reason="duplicate") >= duplicates + 5)
 
 
-async def test_an_acknowledgement_is_not_needed_to_close(kafka: KafkaSettings) -> None:
-    """A receiver that goes away while results come for it: they go to its topic, and nobody is held up."""
+async def test_receiver_exit_does_not_block_sender(kafka: KafkaSettings) -> None:
+    """The receiver closes while results arrive: they go to its topic, and nothing blocks."""
     async with working(kafka) as site:
         async with Inbox().open(kafka) as inbox:
             await until_connected(site, inbox.topic, inbox.stream)

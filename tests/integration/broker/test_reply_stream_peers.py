@@ -1,4 +1,4 @@
-"""Peers that harm a reply stream's receiver or sender, by raw sockets; a good worker delivers all the same."""
+"""Tests of reply streams with hostile or vanished peers on raw sockets, and of TLS on streams."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -41,7 +41,7 @@ async def knock(address: StreamAddress) -> Peer:
 
 
 async def authenticate(address: StreamAddress) -> Peer:
-    """A peer that knows the token, as whoever may read queries does."""
+    """Connect as a peer that knows the token, like every reader of queries."""
     reader, writer = await knock(address)
     hello = new_hello()
     writer.write(hello)
@@ -58,7 +58,7 @@ def hang_up(peers: list[Peer]) -> None:
 
 @asynccontextmanager
 async def dripping(address: StreamAddress, count: int) -> AsyncGenerator[None]:
-    """Peers that never finish their handshake, and come again as soon as they are cut off."""
+    """Run peers that never finish their handshake, and reconnect as soon as they are disconnected."""
 
     async def drip() -> None:
         while True:
@@ -84,7 +84,7 @@ async def dripping(address: StreamAddress, count: int) -> AsyncGenerator[None]:
                 one.cancel()
 
 
-async def test_silent_senders_keep_no_worker_out(kafka: KafkaSettings, inbox: Inbox) -> None:
+async def test_receiver_admits_worker_despite_silent_senders(kafka: KafkaSettings, inbox: Inbox) -> None:
     address, peers = address_of(inbox), list[Peer]()
     try:
         for _ in range(MANY):
@@ -96,13 +96,15 @@ async def test_silent_senders_keep_no_worker_out(kafka: KafkaSettings, inbox: In
 
 
 @pytest.mark.parametrize("settings", [ReplyStreamSettings(), TLS])
-async def test_slow_handshakes_keep_no_worker_out(kafka: KafkaSettings, settings: ReplyStreamSettings) -> None:
+async def test_receiver_admits_worker_despite_slow_handshakes(
+    kafka: KafkaSettings, settings: ReplyStreamSettings
+) -> None:
     async with Inbox(settings).open(kafka) as inbox, dripping(address_of(inbox), 200), working(kafka) as site:
         await until_connected(site, inbox.topic, inbox.stream)
 
 
-async def test_sender_that_is_gone_loses_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its machine has lost power, so that nothing ends the connection."""
+async def test_receiver_frees_place_of_vanished_sender(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sender's machine has lost power, so nothing closes the connection."""
     for module in (places, receiver_module):
         monkeypatch.setattr(module, "SILENT_S", 1.0)
     async with ReplyStreamReceiver(ReplyStreamSettings(), lambda _headers, _value: None) as receiver:
@@ -127,7 +129,7 @@ async def test_sender_that_is_gone_loses_its_place(monkeypatch: pytest.MonkeyPat
 
 @asynccontextmanager
 async def receiver_that_dies() -> AsyncGenerator[tuple[StreamAddress, asyncio.Event]]:
-    """Receiver that takes a connection, and is never heard again; the event is set when its sender ends that."""
+    """Receiver that accepts a connection and then stays silent; the event is set when the sender closes it."""
     ended, token = asyncio.Event(), "0123456789abcdef"
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -145,18 +147,18 @@ async def receiver_that_dies() -> AsyncGenerator[tuple[StreamAddress, asyncio.Ev
 
 
 @pytest.mark.parametrize(("limit", "value"), [("KEEPALIVE_S", 0.2), ("UNUSED_S", -1.0)])
-async def test_receiver_that_is_gone_is_given_up(
+async def test_sender_closes_connection_to_vanished_receiver(
     kafka: KafkaSettings, inbox: Inbox, monkeypatch: pytest.MonkeyPatch, limit: str, value: float
 ) -> None:
     monkeypatch.setattr(sender_connection, "KEEPALIVE_S", 0.2)
     monkeypatch.setattr(sender_connection, limit, value)
     async with receiver_that_dies() as (address, ended), working(kafka) as site, asyncio.timeout(PATIENCE_S):
-        await site.answer(result(inbox.topic, "1", address.header()))  # by the topic, and a connection is made
+        await site.answer(result(inbox.topic, "1", address.header()))  # sent to the topic; a connection starts
         await ended.wait()
         await site.all_done()
 
 
-async def test_worker_without_results_keeps_its_connection(
+async def test_sender_keeps_idle_connection_alive(
     kafka: KafkaSettings, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sender_connection, "KEEPALIVE_S", 0.1)
@@ -179,7 +181,7 @@ async def test_worker_without_results_keeps_its_connection(
 
 @asynccontextmanager
 async def listening_in(address: StreamAddress) -> AsyncGenerator[tuple[StreamAddress, bytearray]]:
-    """A way to a receiver on which somebody reads along."""
+    """Proxy before a receiver that records all bytes."""
     heard = bytearray()
 
     async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -199,7 +201,7 @@ async def listening_in(address: StreamAddress) -> AsyncGenerator[tuple[StreamAdd
 
 
 @pytest.mark.parametrize("encrypted", [False, True])
-async def test_results_are_encrypted_where_the_receiver_says(kafka: KafkaSettings, encrypted: bool) -> None:
+async def test_results_are_encrypted_if_receiver_requires_tls(kafka: KafkaSettings, encrypted: bool) -> None:
     async with (
         Inbox(ReplyStreamSettings(tls=encrypted)).open(kafka) as inbox,
         listening_in(address_of(inbox)) as (address, heard),
@@ -213,16 +215,16 @@ async def test_results_are_encrypted_where_the_receiver_says(kafka: KafkaSetting
         assert (b"a secret answer" in heard) is not encrypted
 
 
-def test_loop_of_the_services_encrypts_as_well(kafka: KafkaSettings) -> None:
+def test_encryption_works_on_uvloop(kafka: KafkaSettings) -> None:
     async def run() -> None:
-        await test_results_are_encrypted_where_the_receiver_says(kafka, True)
-        await test_slow_handshakes_keep_no_worker_out(kafka, TLS)
+        await test_results_are_encrypted_if_receiver_requires_tls(kafka, True)
+        await test_receiver_admits_worker_despite_slow_handshakes(kafka, TLS)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run())
 
 
-async def test_receiver_with_another_certificate_gets_nothing(kafka: KafkaSettings, inbox: Inbox) -> None:
+async def test_sender_sends_nothing_to_wrong_certificate(kafka: KafkaSettings, inbox: Inbox) -> None:
     heard = list[bytes]()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -243,7 +245,7 @@ async def test_receiver_with_another_certificate_gets_nothing(kafka: KafkaSettin
     await inbox.until_topic_has({b"1"})
 
 
-async def test_nothing_is_taken_in_clear_where_tls_is_asked_for(kafka: KafkaSettings) -> None:
+async def test_receiver_with_tls_refuses_plain_connection(kafka: KafkaSettings) -> None:
     async with Inbox(TLS).open(kafka) as inbox, asyncio.timeout(PATIENCE_S):
         address = address_of(inbox)
         reader, writer = await knock(address)
@@ -255,7 +257,7 @@ async def test_nothing_is_taken_in_clear_where_tls_is_asked_for(kafka: KafkaSett
         await until(lambda: not inbox.receiver.places.strangers)
 
 
-async def test_nothing_is_sent_in_clear_to_another_machine_beside_tls(kafka: KafkaSettings, inbox: Inbox) -> None:
+async def test_sender_with_tls_refuses_unencrypted_receiver(kafka: KafkaSettings, inbox: Inbox) -> None:
     settings = ReplyStreamSettings(tls=True)
     before = not_streamed("not encrypted")
     async with working(kafka, settings) as site:
