@@ -1,4 +1,4 @@
-"""What a gateway refuses by itself: only what a selector has just refused, never all of it, and in bounded room."""
+"""Tests of `Admission`: the gateway refuses only query classes that a selector just refused, and probes them."""
 
 from collections import deque
 
@@ -29,7 +29,7 @@ def told_full(retry_after_s: float = 1.0) -> Admission:
 
 
 def refusal_s(admission: Admission, asked: Query, now: float) -> float | None:
-    """For how long it is refused; None: it is not."""
+    """Return for how many seconds a query is refused; None if it is accepted."""
     try:
         admission.ask(asked, now)
     except Overloaded as error:
@@ -37,7 +37,7 @@ def refusal_s(admission: Admission, asked: Query, now: float) -> float | None:
     return None
 
 
-def test_what_was_refused_is_refused_here_until_the_moment_named() -> None:
+def test_admission_refuses_class_until_retry_after() -> None:
     admission = told_full(0.03)
     with pytest.raises(Overloaded) as refusal:
         admission.ask(query(), NOW + 0.01)
@@ -47,11 +47,11 @@ def test_what_was_refused_is_refused_here_until_the_moment_named() -> None:
 
 
 @pytest.mark.parametrize("other", [query("acme"), query(latency_ms=200.0), query(accuracy=0.9)])
-def test_others_are_not_refused_for_it(other: Query) -> None:
+def test_admission_accepts_other_classes(other: Query) -> None:
     assert told_full().ask(other, NOW) == 0
 
 
-def test_any_other_answer_opens_it_and_the_next_says_how_many_were_refused() -> None:
+def test_admission_reopens_class_and_returns_refused_count() -> None:
     admission = told_full()
     for _ in range(3):
         with pytest.raises(Overloaded):
@@ -62,11 +62,11 @@ def test_any_other_answer_opens_it_and_the_next_says_how_many_were_refused() -> 
     assert len(admission) == 0
 
 
-def test_a_word_is_not_believed_for_ever() -> None:
+def test_admission_bounds_retry_after() -> None:
     assert told_full(3600.0).ask(query(), NOW + 6.0) == 0
 
 
-def test_the_number_refused_has_a_bound() -> None:
+def test_admission_bounds_refused_count() -> None:
     admission = told_full(1.0)
     for _ in range(MAX_TURNED_AWAY + 5):
         with pytest.raises(Overloaded):
@@ -74,7 +74,7 @@ def test_the_number_refused_has_a_bound() -> None:
     assert admission.ask(query(), NOW + 1.0) == MAX_TURNED_AWAY
 
 
-def test_the_table_is_bounded() -> None:
+def test_admission_bounds_its_table() -> None:
     admission = Admission(most=10)
     for number in range(50):
         admission.refused(query(f"t{number}"), 1.0, NOW)
@@ -94,7 +94,7 @@ steps = st.lists(
 
 
 @given(steps)
-def test_only_classes_whose_last_answer_was_overloaded_are_refused_and_all_are_probed(
+def test_admission_refuses_only_overloaded_and_probes_them(
     steps: list[tuple[str, str, float, float]],
 ) -> None:
     admission, now = Admission(), NOW
@@ -105,7 +105,7 @@ def test_only_classes_whose_last_answer_was_overloaded_are_refused_and_all_are_p
         now += wait_s
         if action == "refused":
             if not last_refused.get(tenant) or until.get(tenant, now) <= now:
-                passed_at[tenant] = now  # it went through just before
+                passed_at[tenant] = now  # a query of the class was accepted just before
             until[tenant] = now + retry_after_s
             admission.refused(query(tenant), retry_after_s, now)
             last_refused[tenant] = True
@@ -123,8 +123,8 @@ def test_only_classes_whose_last_answer_was_overloaded_are_refused_and_all_are_p
 
 
 @pytest.mark.parametrize("times", [1.2, 2.0, 5.0, 20.0])
-def test_a_server_is_kept_busy_and_spared_most_of_what_it_cannot_do(times: float) -> None:
-    """A server does 200 a second and refuses what would wait over 100 ms, behind a gateway that is asked for more."""
+def test_admission_keeps_server_busy_and_limits_excess(times: float) -> None:
+    """The server answers 200 queries per second, and refuses queries that would wait for over 100 ms."""
     capacity, seconds, way_s = 200.0, 20.0, 0.003
     admission = Admission()
     answers: deque[tuple[float, Query | None, float]] = deque()

@@ -1,4 +1,4 @@
-"""The bytes of HTTP/1.1 in front of an answer's body."""
+"""Tests of `HttpAnswer`: the HTTP/1.1 head before an answer's body."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from gateway.http.answers import HttpAnswer
 
 
 @pytest.mark.parametrize("close", [False, True])
-def test_a_head_says_what_follows_it(close: bool) -> None:
+def test_answer_head_describes_the_body(close: bool) -> None:
     head = HttpAnswer(503, {"Content-Type": "application/json", "infaas-id": "grüß"}, b"four").head(close=close)
     status, *fields = head.decode().removesuffix("\r\n\r\n").split("\r\n")
     assert status == "HTTP/1.1 503 Service Unavailable"
@@ -17,7 +17,7 @@ def test_a_head_says_what_follows_it(close: bool) -> None:
 
 
 @pytest.mark.parametrize("text", ["a\r\nb: c", "a\nb: c", "a\rb: c", "a\r\n", "\n"])
-def test_a_header_cannot_begin_another_one(text: str) -> None:
+def test_answer_head_refuses_line_breaks(text: str) -> None:
     for headers in ({"a": text}, {text: "a"}):
         with pytest.raises(ValueError, match="end of a line"):
             HttpAnswer(200, headers, b"").head(close=False)

@@ -1,4 +1,4 @@
-"""Who asks: by key, by token, or nobody; and that no refusal tells a secret."""
+"""Tests of `Authenticator`: keys and certificates; refusals show no secret."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -41,12 +41,12 @@ def knowing(*rows: ApiKeyRow, now: float = NOW) -> Authenticator:
     return Authenticator(lambda: {one.id: one for one in rows}, now=lambda: now)
 
 
-def test_while_it_is_off_everybody_is_anyone() -> None:
+def test_disabled_authenticator_returns_anyone() -> None:
     assert Authenticator(None).principal({}) is ANYONE
 
 
 @pytest.mark.parametrize("text", [f"Bearer {KEY}", f"bearer {KEY}", f"BEARER  {KEY} "])
-def test_a_key_stands_for_what_its_row_says(text: str) -> None:
+def test_authenticator_returns_principal_of_key(text: str) -> None:
     principal = knowing(row()).principal({"authorization": text})
     assert (principal.name, principal.tenant, principal.roles) == (KEY.id, "acme", {Role.QUERY})
     assert (principal.tasks, principal.quota) == ({"digits"}, Quota(2.0, None))
@@ -66,27 +66,27 @@ REFUSED: dict[str, tuple[Mapping[str, str], str]] = {
 
 
 @pytest.mark.parametrize(("headers", "words"), REFUSED.values(), ids=REFUSED)
-def test_nobody_else_gets_in(headers: Mapping[str, str], words: str) -> None:
+def test_authenticator_refuses_invalid_credentials(headers: Mapping[str, str], words: str) -> None:
     with pytest.raises(Unauthenticated, match=words) as refused:
         knowing(row()).principal(headers)
     assert KEY.secret not in str(refused.value)
     assert OTHER.secret not in str(refused.value)
 
 
-def test_a_key_counts_until_it_expires() -> None:
+def test_key_is_valid_until_it_expires() -> None:
     assert knowing(row(expires_at=NOW + 1)).principal(bearer(KEY)).name == KEY.id
     with pytest.raises(Unauthenticated, match="has expired"):
         knowing(row(expires_at=NOW)).principal(bearer(KEY))
 
 
-def test_only_who_has_its_secret_learns_that_a_key_was_revoked() -> None:
+def test_key_revocation_is_shown_only_with_the_secret() -> None:
     with pytest.raises(Unauthenticated, match="was revoked"):
         knowing(row(revoked_at=NOW)).principal(bearer(KEY))
     with pytest.raises(Unauthenticated, match="not known"):
         knowing(row(revoked_at=NOW)).principal(bearer(ApiKey(KEY.id, OTHER.secret)))
 
 
-def test_a_newer_row_counts_at_once() -> None:
+def test_authenticator_uses_changed_row_at_once() -> None:
     rows = {KEY.id: row()}
     authenticator = Authenticator(lambda: rows, now=lambda: NOW)
     assert authenticator.principal(bearer(KEY)).name == KEY.id
@@ -107,9 +107,7 @@ def test_a_newer_row_counts_at_once() -> None:
         ),
     ],
 )
-async def test_settings_that_would_let_in_nobody_or_anybody_are_refused(
-    settings: dict[str, object], words: str
-) -> None:
+async def test_open_authenticator_refuses_unsafe_settings(settings: dict[str, object], words: str) -> None:
     with pytest.raises(OperatorError, match=words):
         async with open_authenticator(GatewaySettings.model_validate(settings), "postgresql://nowhere"):
             pass
@@ -122,7 +120,7 @@ def certified(expires_at: float | None = None, revoked_at: float | None = None, 
     return replace(row(key, expires_at, revoked_at), secret_hash=None, certificate=BATCH)
 
 
-def test_a_certificate_stands_for_what_its_row_says() -> None:
+def test_authenticator_returns_principal_of_certificate() -> None:
     principal = knowing(certified()).principal({}, ("other.example", BATCH))
     assert (principal.name, principal.tenant, principal.roles) == (KEY.id, "acme", {Role.QUERY})
     assert (principal.tasks, principal.quota) == ({"digits"}, Quota(2.0, None))
@@ -131,7 +129,7 @@ def test_a_certificate_stands_for_what_its_row_says() -> None:
     assert Authenticator(None).principal({}, (BATCH,)) is ANYONE
 
 
-def test_a_certificate_counts_until_it_ends_and_again_once_it_is_let_in_anew() -> None:
+def test_certificate_is_valid_until_it_ends_or_is_added_again() -> None:
     with pytest.raises(Unauthenticated, match="this certificate has expired"):
         knowing(certified(expires_at=NOW)).principal({}, (BATCH,))
     with pytest.raises(Unauthenticated, match="this certificate was revoked"):
@@ -140,7 +138,7 @@ def test_a_certificate_counts_until_it_ends_and_again_once_it_is_let_in_anew() -
         assert knowing(*rows).principal({}, (BATCH,)).name == OTHER.id
 
 
-def test_a_key_beside_a_certificate_counts() -> None:
+def test_key_takes_precedence_over_certificate() -> None:
     keys = knowing(certified(key=OTHER), row())
     assert keys.principal(bearer(KEY), (BATCH,)).name == KEY.id
     with pytest.raises(Unauthenticated, match="this is no key"):

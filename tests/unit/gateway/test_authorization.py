@@ -1,4 +1,4 @@
-"""Who may use which route: all of them, as the OpenAPI document lists them."""
+"""Tests of the role that each route of the OpenAPI document requires."""
 
 import json
 
@@ -24,16 +24,16 @@ ROUTES = sorted((method.upper(), path) for path, methods in PATHS.items() for me
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_each_route_takes_the_role_that_is_written_here(method: str, path: str) -> None:
+def test_required_role_of_each_route(method: str, path: str) -> None:
     written = ADMINISTRATION.get((method, path)) or HIGHER.get(path, Role.QUERY)
     assert required_role(method, path) == (None if path in ANYBODY else written)
 
 
-def test_a_route_that_nobody_thought_of_is_an_administrators() -> None:
+def test_required_role_of_unknown_route_is_admin() -> None:
     assert required_role("GET", "/v2/brand-new") is Role.ADMIN
 
 
-def test_a_refusal_says_which_role_it_takes() -> None:
+def test_require_role_names_missing_role() -> None:
     require_role(Principal("k", "acme", frozenset({Role.ADMIN})), Role.PUBLISH)
     with pytest.raises(Forbidden, match="takes the role publish, and yours is query"):
         require_role(Principal("k", "acme", frozenset({Role.QUERY})), Role.PUBLISH)

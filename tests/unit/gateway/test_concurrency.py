@@ -1,4 +1,4 @@
-"""What a gateway has on its way is bounded by what comes late, and by nothing while nothing does."""
+"""Tests of `ConcurrencyLimits`: queries in flight are limited only while answers are late."""
 
 import heapq
 from itertools import count
@@ -27,7 +27,7 @@ def query(tenant: str | None = None, latency_ms: float | None = 50.0, *, allow_l
 
 
 class Seen(NamedTuple):
-    """What became of the queries that one tenant sent."""
+    """Numbers of one tenant's queries."""
 
     sent: int
     accepted: int
@@ -35,7 +35,7 @@ class Seen(NamedTuple):
 
 
 class Arrival(NamedTuple):
-    """One query to come, in seconds since the start."""
+    """Arrival of a query, `at` seconds after the start."""
 
     at: float
     tenant: str | None = None
@@ -50,12 +50,13 @@ def simulate(
     arrivals: list[Arrival], capacity: float, *, least_s: float, stall: tuple[float, float] = (inf, inf),
     latency_ms: float = 50.0, after_s: float = 0.0,
 ) -> dict[str | None, Seen]:  # fmt: skip
-    """Ask something that works off so many a second, one after the other, each of which takes `least_s` besides.
+    """Simulate a server behind the limits, and return the numbers of queries by tenant.
 
-    Between the times of `stall` it stands. Counted is what comes after `after_s`.
+    The server completes `capacity` queries per second, one after the other, and each takes `least_s` in addition. It
+    stops between the times of `stall`. Only queries that arrive after `after_s` are counted.
     """
     limits, ways, seen = ConcurrencyLimits(), count(), {}
-    free_at, leaving = 0.0, []  # heap of: when it leaves, a number, its kind, when it came
+    free_at, leaving = 0.0, []  # heap of: time of leaving, number, kind, time of arrival, tenant
     budget_s = latency_ms / 1e3
 
     def leave(until: float) -> None:
@@ -89,33 +90,31 @@ def simulate(
 
 @pytest.mark.parametrize("beyond", [1.3, 2.0, 5.0])
 @pytest.mark.parametrize("capacity", [400.0, 4000.0])
-def test_what_is_accepted_of_too_much_is_in_time_and_no_less_than_what_can_be_done(
-    capacity: float, beyond: float
-) -> None:
+def test_limits_keep_answers_in_time_under_overload(capacity: float, beyond: float) -> None:
     seen = simulate(poisson(beyond * capacity, 6.0), capacity, least_s=0.004, after_s=1.0)[None]
     assert seen.in_time >= 0.95 * seen.accepted
     assert seen.accepted >= 0.9 * capacity * 5.0
 
 
-def test_too_much_for_long_is_as_too_much_for_a_moment() -> None:
+def test_limits_hold_during_long_overload() -> None:
     seen = simulate(poisson(1000, 90.0), 500.0, least_s=0.004, after_s=60.0)[None]
     assert seen.in_time >= 0.95 * seen.accepted
     assert seen.accepted >= 0.9 * 500 * 30.0
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_nothing_is_refused_while_nothing_is_late(share: float) -> None:
+def test_limits_refuse_nothing_while_answers_are_in_time(share: float) -> None:
     seen = simulate(poisson(share * 2000, 5.0), 2000.0, least_s=0.004)[None]
     assert seen.sent == seen.accepted == seen.in_time
 
 
-def test_a_burst_after_quiet_is_let_through() -> None:
+def test_limits_accept_burst_after_idle_time() -> None:
     seen = simulate([*poisson(5, 3.0), *(Arrival(3.0) for _ in range(80))], 2000.0, least_s=0.004)[None]
     assert seen.accepted == seen.sent
 
 
-def test_what_always_takes_nearly_all_of_its_time_is_taken_for_no_queue() -> None:
-    """Of 50 ms each takes 47, some a little more: nothing waits, so nothing is to be had by refusing."""
+def test_limits_ignore_constant_latency_near_deadline() -> None:
+    """Each query takes 47 of its 50 ms, and some a little more. None waits, so refusals would gain nothing."""
     limits = ConcurrencyLimits()
     random = np.random.default_rng(2)
     on_the_way: list[tuple[float, QueryKind]] = []
@@ -136,18 +135,18 @@ def test_what_always_takes_nearly_all_of_its_time_is_taken_for_no_queue() -> Non
     assert refused < 0.05 * 5000, refused
 
 
-def test_after_a_stall_it_is_as_before_within_a_second() -> None:
+def test_limits_recover_from_stall_within_a_second() -> None:
     seen = simulate(poisson(3000, 6.0), 4000.0, least_s=0.004, stall=(2.0, 3.0), after_s=4.0)[None]
     assert seen.accepted >= 0.99 * seen.sent
     assert seen.in_time >= 0.99 * seen.sent
 
 
-def test_a_second_in_which_nothing_is_late_or_refused_ends_the_limit() -> None:
+def test_limit_ends_after_a_second_without_late_answers() -> None:
     limits = ConcurrencyLimits()
     kind = limits.enter(query(), NOW)
     assert kind is not None
     kind.answered(0.004, 0.05, NOW)
-    for number in range(200):  # twenty moments
+    for number in range(200):  # twenty intervals of measurement
         kind.answered(0.1, 0.05, NOW + number / 100)
     assert kind.limit < inf
     for number in range(120):
@@ -155,20 +154,20 @@ def test_a_second_in_which_nothing_is_late_or_refused_ends_the_limit() -> None:
     assert kind.limit == inf
 
 
-def test_a_limit_of_long_ago_refuses_no_burst() -> None:
+def test_old_limit_refuses_no_burst() -> None:
     arrivals = [*poisson(8000, 3.0), *(Arrival(10.0) for _ in range(180))]
     seen = simulate(arrivals, 4000.0, least_s=0.004, after_s=9.0)[None]
     assert seen.accepted == seen.sent == 180
 
 
-def test_a_small_tenant_beside_a_flood_is_not_refused() -> None:
+def test_limits_accept_small_tenant_beside_a_flood() -> None:
     seen = simulate([*poisson(8000, 5.0, "flood"), *poisson(200, 5.0, "small", 2)], 4000.0, least_s=0.004, after_s=1.0)
     assert seen["small"].accepted == seen["small"].sent
     assert seen["small"].in_time >= 0.95 * seen["small"].sent
 
 
 @pytest.mark.parametrize("asked", [query(latency_ms=None), query(allow_late=True)])
-def test_what_may_come_late_is_bounded_by_nothing(asked: Query) -> None:
+def test_limits_exempt_queries_that_may_be_late(asked: Query) -> None:
     limits = ConcurrencyLimits()
     assert [limits.enter(asked, NOW) for _ in range(100)] == [None] * 100
     limits.leave(None)
@@ -184,7 +183,7 @@ def refused_of(limits: ConcurrencyLimits, wanted: int) -> list[Overloaded]:
     return refusals
 
 
-def test_who_was_refused_is_told_of_by_the_next_and_knows_when_to_come_back() -> None:
+def test_limits_count_refusals_and_name_retry_after() -> None:
     limits = ConcurrencyLimits()
     kind = limits.enter(query(), NOW)
     assert kind is not None
@@ -197,7 +196,7 @@ def test_who_was_refused_is_told_of_by_the_next_and_knows_when_to_come_back() ->
 
 
 @given(st.lists(st.tuples(st.sampled_from([None, "a", "b"]), st.floats(1, 1e5), st.booleans()), max_size=60))
-def test_all_that_entered_has_left_whatever_the_order(steps: list[tuple[str | None, float, bool]]) -> None:
+def test_limits_count_no_query_after_all_have_left(steps: list[tuple[str | None, float, bool]]) -> None:
     limits = ConcurrencyLimits(most=3)
     inside: list[QueryKind | None] = []
     for tenant, latency_ms, leaves in steps:

@@ -1,4 +1,4 @@
-"""Compressed bodies: read within bounds, whatever they claim to be, and written in what a client likes best."""
+"""Tests of compressed bodies: bounded decompression of any bytes, and the choice of an answer's encoding."""
 
 import gzip
 import zlib
@@ -22,19 +22,19 @@ def unpacked(encoding: Encoding, *parts: bytes) -> bytes:
 
 
 @given(st.binary(max_size=2000), st.sampled_from(["gzip", "deflate"]), st.integers(0, 2000))
-def test_what_is_packed_is_unpacked_wherever_it_is_cut(body: bytes, encoding: Encoding, cut: int) -> None:
+def test_decompressor_restores_body_from_any_parts(body: bytes, encoding: Encoding, cut: int) -> None:
     there = compress(body, encoding)
     assert unpacked(encoding, there[:cut], there[cut:]) == body
 
 
 @given(st.binary(max_size=200), st.sampled_from(["gzip", "deflate"]))
-def test_any_bytes_are_unpacked_or_an_error(body: bytes, encoding: Encoding) -> None:
+def test_decompressor_accepts_or_refuses_any_bytes(body: bytes, encoding: Encoding) -> None:
     with suppress(EncodingError):
         unpacked(encoding, body)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
-def test_what_grows_is_unpacked_in_pieces(encoding: Encoding) -> None:
+def test_decompressor_yields_bounded_pieces(encoding: Encoding) -> None:
     body = bytes(5 * MOST + 17)
     there = compress(body, encoding)
     assert len(there) < MOST / 10
@@ -44,7 +44,7 @@ def test_what_grows_is_unpacked_in_pieces(encoding: Encoding) -> None:
     assert unpacked(encoding, there) == body
 
 
-def test_a_gzip_may_have_several_members_and_deflate_no_header() -> None:
+def test_decompressor_accepts_gzip_members_and_bare_deflate() -> None:
     assert unpacked("gzip", gzip.compress(b"one, ") + gzip.compress(b"two")) == b"one, two"
     packing = zlib.compressobj(wbits=-15)
     assert unpacked("deflate", packing.compress(b"bare") + packing.flush()) == b"bare"
@@ -61,12 +61,12 @@ def test_a_gzip_may_have_several_members_and_deflate_no_header() -> None:
         ("deflate", b"{}", "deflate"),
     ],
 )
-def test_what_is_not_what_it_claims_is_said(encoding: Encoding, body: bytes, message: str) -> None:
+def test_decompressor_explains_malformed_body(encoding: Encoding, body: bytes, message: str) -> None:
     with pytest.raises(EncodingError, match=message):
         unpacked(encoding, body)
 
 
-def test_the_encoding_is_named_in_any_case() -> None:
+def test_encoding_of_ignores_case() -> None:
     assert [encoding_of(name) for name in ("gzip", "GZIP", "x-gzip", " deflate ", "identity", "")] == [
         "gzip", "gzip", "gzip", "deflate", None, None,
     ]  # fmt: skip
@@ -95,17 +95,17 @@ def test_the_encoding_is_named_in_any_case() -> None:
         ("gzip;q=7, ;;, =", None),
     ],
 )
-def test_the_client_is_given_what_it_likes_best(header: str, encoding: str | None) -> None:
+def test_accepted_encoding_follows_client_preference(header: str, encoding: str | None) -> None:
     assert accepted_encoding(header) == encoding
 
 
 @given(st.text())
-def test_any_accept_encoding_is_read(header: str) -> None:
+def test_accepted_encoding_reads_any_header(header: str) -> None:
     assert accepted_encoding(header) in ("gzip", "deflate", None)
 
 
 @pytest.mark.parametrize("size", [5_000, 500_000])
-async def test_a_long_answer_is_compressed_for_who_accepts_it(size: int) -> None:
+async def test_packed_compresses_long_answer_if_accepted(size: int) -> None:
     answer = HttpAnswer(200, {"Content-Type": "application/json"}, b"[1, 2]" * (size // 6))
     found = await packed(answer, "gzip, deflate")
     assert found.headers == answer.headers | {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
@@ -113,7 +113,7 @@ async def test_a_long_answer_is_compressed_for_who_accepts_it(size: int) -> None
     assert await packed(answer, "identity") is answer
 
 
-async def test_what_is_short_or_does_not_shrink_goes_as_it_is() -> None:
+async def test_packed_keeps_short_or_incompressible_answer() -> None:
     noise = zlib.compress(bytes(range(256)) * 4, 0) + bytes(range(256)) * 16
     for body in (b"[1, 2]", compress(b"".join(str(number).encode() for number in range(20_000)), "gzip"), noise[:4000]):
         answer = HttpAnswer(200, {}, body)

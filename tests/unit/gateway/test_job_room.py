@@ -1,4 +1,4 @@
-"""How many jobs may be kept."""
+"""Tests of `JobRoom`: limits for the jobs that are kept."""
 
 import pytest
 from hypothesis import given
@@ -10,7 +10,7 @@ from schemas.rows.jobs import JobBacklog
 
 
 @given(st.lists(st.tuples(st.integers(1, 6), st.integers(1, 60)), max_size=30))
-def test_no_more_is_taken_than_there_is_room(asked: list[tuple[int, int]]) -> None:
+def test_job_room_refuses_beyond_its_limits(asked: list[tuple[int, int]]) -> None:
     room = JobRoom(10, 100)
     room.count(JobBacklog(2, 20), 0.0)
     jobs, size = 2, 20
@@ -26,7 +26,7 @@ def test_no_more_is_taken_than_there_is_room(asked: list[tuple[int, int]]) -> No
             jobs, size = jobs + count, size + count * each
 
 
-def test_when_to_come_back_is_told_by_how_fast_jobs_end() -> None:
+def test_job_room_retry_after_follows_rate_of_ended_jobs() -> None:
     room = JobRoom(10, 100)
     assert room.is_stale(0.0)
     room.count(JobBacklog(0, 0), 0.0)

@@ -1,4 +1,4 @@
-"""Queries that Kafka does not take, with futures in its place."""
+"""Tests of `KafkaHealth`, with futures instead of acknowledgements of Kafka."""
 
 import asyncio
 from typing import Any
@@ -12,13 +12,11 @@ from schemas.errors import Overloaded, QueryError
 
 
 class TestKafkaHealth:
-    """The watch over acknowledgements, with futures in Kafka's place."""
-
     @pytest.fixture
     async def health(self) -> KafkaHealth:
         return KafkaHealth(ack_timeout_s=0.05)
 
-    async def test_an_acknowledged_record_leaves_it_up(self, health: KafkaHealth) -> None:
+    async def test_health_stays_up_after_acknowledgement(self, health: KafkaHealth) -> None:
         ack, reply = _futures()
         health.watch(ack, reply)
         ack.set_result(None)
@@ -27,7 +25,7 @@ class TestKafkaHealth:
         assert not reply.done()
         health.close()
 
-    async def test_a_record_that_kafka_did_not_take_fails_its_query_at_once(self, health: KafkaHealth) -> None:
+    async def test_health_fails_query_of_unwritten_record(self, health: KafkaHealth) -> None:
         ack, reply = _futures()
         health.watch(ack, reply)
         ack.set_exception(KafkaTimeoutError("Kafka did not answer"))
@@ -38,7 +36,7 @@ class TestKafkaHealth:
             health.check()
         health.close()
 
-    async def test_silence_counts_as_down_and_an_acknowledgement_as_up(self, health: KafkaHealth) -> None:
+    async def test_health_is_down_until_an_acknowledgement(self, health: KafkaHealth) -> None:
         ack, reply = _futures()
         health.watch(ack, reply)
         with pytest.raises(Overloaded, match="Kafka"):
@@ -60,7 +58,7 @@ class TestKafkaHealth:
             (PolicyViolationError(), "PolicyViolationError"),
         ],
     )
-    async def test_what_is_refused_for_what_it_is_or_where_it_goes_is_no_outage(
+    async def test_health_stays_up_if_kafka_refuses_a_record(
         self, health: KafkaHealth, error: KafkaError, told: str
     ) -> None:
         ack, reply = _futures()
@@ -72,7 +70,7 @@ class TestKafkaHealth:
         health.check()
         health.close()
 
-    async def test_a_topic_without_a_leader_is_no_outage_while_others_are_written_to(self, health: KafkaHealth) -> None:
+    async def test_health_stays_up_if_one_topic_has_no_leader(self, health: KafkaHealth) -> None:
         stuck, other = _futures(), _futures()
         health.watch(*stuck)
         health.watch(*other)

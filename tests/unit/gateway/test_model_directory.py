@@ -1,3 +1,5 @@
+"""Tests of `ModelDirectory`: models by name, version and path, as each tenant sees them."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +14,7 @@ from store.catalog import Catalog
 from tests.store_rows import a_task, a_variant, an_architecture
 
 
-def test_a_newer_catalog_replaces_the_names() -> None:
+def test_model_directory_update_replaces_names() -> None:
     models = ModelDirectory(Catalog(tasks={"digits": a_task()}))
     assert models.topics == ["infaas.tasks.digits"]
     models.update(Catalog())
@@ -20,7 +22,7 @@ def test_a_newer_catalog_replaces_the_names() -> None:
     assert models.seen_by(None).asked_at("/v2/models/digits/infer") is None
 
 
-def test_what_a_path_asks_is_found_with_and_without_its_version() -> None:
+def test_asked_at_finds_model_by_path() -> None:
     models = ModelDirectory(Catalog(tasks={"digits": a_task()})).seen_by(None)
     digits = models.find("digits")
     assert models.asked_at("/v2/models/digits/infer") is digits
@@ -29,7 +31,7 @@ def test_what_a_path_asks_is_found_with_and_without_its_version() -> None:
         assert models.asked_at(path) is None
 
 
-def test_a_version_is_asked_for_by_its_path() -> None:
+def test_asked_at_finds_version_by_path() -> None:
     rows = (an_architecture(), replace(an_architecture("mlp-v2"), model="mlp", version=2))
     variants = (a_variant(), a_variant("mlp-v2.onnx-fp32.cpu"))
     models = ModelDirectory(
@@ -81,7 +83,7 @@ def _catalog(tasks: list[str], names: list[str], access: dict[str, Access]) -> C
 
 
 def _without(catalog: Catalog, tenant: str | None) -> Catalog:
-    """What is left of a catalog where what a tenant may not use was never registered."""
+    """Return the catalog without the objects that a tenant may not use, as if they were never registered."""
 
     def hidden(*names: str) -> bool:
         return any(not includes(users_of(catalog.access.get(name, PUBLIC)), tenant) for name in names)
@@ -101,7 +103,7 @@ def _without(catalog: Catalog, tenant: str | None) -> Catalog:
     st.lists(st.sampled_from(["digits", "digits", "letters"]), min_size=5, max_size=5),
     st.dictionaries(st.sampled_from(["digits", "letters", "reviews", "mlp", "cnn", "net"]), _access, max_size=4),
 )
-def test_a_tenant_sees_what_there_is_without_what_is_hidden(tasks: list[str], access: dict[str, Access]) -> None:
+def test_seen_by_hides_models_from_other_tenants(tasks: list[str], access: dict[str, Access]) -> None:
     tasks[1] = tasks[0]  # versions of one model
     catalog = _catalog(tasks, ["mlp", "mlp-v2", "cnn", "net", "net-cnn"], access)
     models = ModelDirectory(catalog)
@@ -119,7 +121,7 @@ def test_a_tenant_sees_what_there_is_without_what_is_hidden(tasks: list[str], ac
             assert seen.asked_at(f"/v2/models/{name}/infer") == alone.asked_at(f"/v2/models/{name}/infer")
 
 
-def test_tenants_that_are_named_nowhere_share_one_table() -> None:
+def test_seen_by_shares_table_among_unnamed_tenants() -> None:
     private = Access(owner="acme", visibility=Visibility.PRIVATE)
     models = ModelDirectory(_catalog(["digits"], ["mlp"], {"mlp": private}))
     assert len({id(models.seen_by(f"invented-{n}")) for n in range(1000)} | {id(models.seen_by(None))}) == 1
@@ -136,7 +138,7 @@ def _found(models: ServedModels, name: str, version: str | None = None) -> objec
         return str(error)
 
 
-def test_what_is_of_another_task_is_not_there_for_who_may_ask_some() -> None:
+def test_of_tasks_hides_models_of_other_tasks() -> None:
     private = Access(owner="acme", visibility=Visibility.PRIVATE)
     models = ModelDirectory(_catalog(["digits", "letters"], ["mlp", "cnn"], {"digits": private}))
     for tasks in ({"digits"}, {"letters"}, {"digits", "letters"}, {"another"}, set[str]()):

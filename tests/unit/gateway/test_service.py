@@ -1,4 +1,4 @@
-"""The HTTP application and its address, without a broker."""
+"""Tests of the HTTP application without a broker."""
 
 import pytest
 from aiohttp import ClientSession, web
@@ -9,7 +9,7 @@ from gateway.service import make_app
 from gateway.settings import GatewaySettings
 
 
-async def test_a_defect_is_json_and_says_nothing_of_the_inside(caplog: pytest.LogCaptureFixture) -> None:
+async def test_app_hides_details_of_internal_error(caplog: pytest.LogCaptureFixture) -> None:
     async def broken(_request: web.Request) -> web.Response:
         raise RuntimeError("a secret detail")
 

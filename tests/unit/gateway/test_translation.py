@@ -1,4 +1,4 @@
-"""What the gateway makes of a body that is no request: a text or an image itself."""
+"""Tests of the translation of HTTP requests: bodies that are texts or images, and untrusted headers."""
 
 import msgspec
 import pytest
@@ -20,7 +20,7 @@ MODELS = ModelDirectory(Catalog(tasks={"reviews": TEXTS, "digits": a_task("digit
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "Text/Plain; charset=utf-8", "image/png"])
-def test_a_text_or_an_image_is_sent_on_as_it_is(content_type: str) -> None:
+def test_make_envelope_sends_text_or_image_unchanged(content_type: str) -> None:
     http = {h.CONTENT_TYPE: content_type, h.LATENCY_MS: "100"}
     envelope = make_envelope(MODELS.find("reviews"), ANYONE, http, b"\x89 a wonderful film", "infaas.replies.r", "q", 1)
     headers = h.as_text(envelope.headers)
@@ -29,12 +29,12 @@ def test_a_text_or_an_image_is_sent_on_as_it_is(content_type: str) -> None:
 
 
 @pytest.mark.parametrize(("task", "content_type"), [("digits", "text/plain"), ("reviews", "application/json")])
-def test_elsewhere_the_body_is_a_request(task: str, content_type: str) -> None:
+def test_make_envelope_reads_other_bodies_as_requests(task: str, content_type: str) -> None:
     with pytest.raises(InvalidRequest, match="the body is no JSON"):
         make_envelope(MODELS.find(task), ANYONE, {h.CONTENT_TYPE: content_type}, b"a film", "infaas.replies.r", "q", 1)
 
 
-def test_who_sends_a_file_to_a_model_of_numbers_is_told_what_to_send() -> None:
+def test_make_envelope_explains_refusal_of_image() -> None:
     with pytest.raises(InvalidRequest, match="digits takes no image/png: send its inputs in a request"):
         make_envelope(
             MODELS.find("digits"), ANYONE, {h.CONTENT_TYPE: "image/png"}, b"\x89PNG", "infaas.replies.r", "q", 1
@@ -44,7 +44,7 @@ def test_who_sends_a_file_to_a_model_of_numbers_is_told_what_to_send() -> None:
 @pytest.mark.parametrize(
     ("principal", "signed"), [(ANYONE, False), (Principal("k", "acme", frozenset({Role.QUERY})), True)]
 )
-async def test_a_job_may_be_signed_for_if_its_tenant_has_authenticated(principal: Principal, signed: bool) -> None:
+async def test_read_jobs_allows_signing_for_authenticated_tenant(principal: Principal, signed: bool) -> None:
     http = {h.CONTENT_TYPE: "text/plain", h.TENANT: "acme", h.SIGNATURE: "v1 forged"}
     options = JobOptions(principal, None, "acme", None, None)
     (job,) = await read_jobs(MODELS.find("reviews"), http, [b"a film"], ["1"], options, 1, many=False)
@@ -52,7 +52,7 @@ async def test_a_job_may_be_signed_for_if_its_tenant_has_authenticated(principal
     assert job.headers.get(h.SIGNATURE) == ("" if signed else None)
 
 
-def test_a_need_is_said_once() -> None:
+def test_repeated_need_is_refused() -> None:
     plain = (h.CONTENT_TYPE, "text/plain")
     fields = CIMultiDict([(h.LATENCY_MS, "100"), (h.LATENCY_MS.upper(), "100"), plain])
     with pytest.raises(InvalidRequest, match="more than once"):
@@ -68,7 +68,7 @@ def test_a_need_is_said_once() -> None:
         ({}, {"tenant": "*"}, "parameter tenant is not a name"),
     ],
 )
-def test_nobody_becomes_an_administrator_by_saying_so(
+def test_make_envelope_refuses_claimed_admin_tenant(
     http: dict[str, str], parameters: dict[str, str], words: str
 ) -> None:
     tensor = {"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [0, 0, 0, 0]}
@@ -81,13 +81,13 @@ def test_nobody_becomes_an_administrator_by_saying_so(
     assert h.as_text(envelope.headers)[h.TENANT] == "*" == tenant_asking(admin, http)
 
 
-def test_shape_beyond_the_size_of_the_body_is_refused() -> None:
+def test_make_envelope_refuses_shape_beyond_body_size() -> None:
     body = b'{"inputs":[{"name":"x","shape":[65536,4],"datatype":"FP32","data":[1,2,3,4]}]}'
     with pytest.raises(InvalidRequest, match=r"shape: says that there are 65536 inputs, but 78 bytes hold 19 at most"):
         make_envelope(MODELS.find("digits"), ANYONE, {}, body, "infaas.replies.r", "q", 1)
 
 
-def test_headers_that_count_are_not_taken_from_http() -> None:
+def test_make_envelope_ignores_internal_headers_of_http() -> None:
     body = b'{"inputs":[{"name":"x","shape":[1,4],"datatype":"FP32","data":[1,2,3,4]}]}'
     http = {h.BATCH: "1000", h.TURNED_AWAY: "10000", h.TURNED_AWAY_PROOF: "A" * 44, h.LINGER_NS: "5000000"}
     envelope = make_envelope(MODELS.find("digits"), ANYONE, http, body, "infaas.replies.r", "q", 1)

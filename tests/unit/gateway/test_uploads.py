@@ -1,4 +1,4 @@
-"""Places for uploads: bounded, and shared."""
+"""Tests of `UploadPlaces`: limited, and shared among tenants."""
 
 from contextlib import ExitStack
 
@@ -8,7 +8,7 @@ from gateway.http.uploads import UploadPlaces
 from schemas.errors import Overloaded
 
 
-def test_one_tenant_leaves_half_of_the_places_to_others() -> None:
+def test_upload_places_keep_half_for_other_tenants() -> None:
     places = UploadPlaces(4)
     with ExitStack() as held:
         for _ in range(2):

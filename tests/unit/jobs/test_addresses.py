@@ -1,4 +1,4 @@
-"""Webhooks go to public addresses, whatever form the others come in."""
+"""Tests of `may_call`: webhooks go only to public or allowed addresses, in any notation."""
 
 from ipaddress import ip_network
 
@@ -8,7 +8,7 @@ from jobs.addresses import may_call
 
 
 @pytest.mark.parametrize("address", ["1.1.1.1", "93.184.216.34", "2606:4700::1111", "::ffff:1.1.1.1"])
-def test_what_is_public_may_be_called(address: str) -> None:
+def test_may_call_public_address(address: str) -> None:
     assert may_call(address, ())
 
 
@@ -21,12 +21,12 @@ def test_what_is_public_may_be_called(address: str) -> None:
         *("255.255.255.255", "240.0.0.1", "not an address", ""),
     ],
 )
-def test_what_is_not_public_may_not(address: str) -> None:
+def test_may_call_refuses_other_addresses(address: str) -> None:
     assert not may_call(address, ())
     assert not may_call(address, (ip_network("192.0.2.0/24"),))
 
 
-def test_a_network_may_be_allowed() -> None:
+def test_may_call_accepts_allowed_network() -> None:
     assert may_call("10.20.3.4", (ip_network("10.20.0.0/16"),))
     assert may_call("::ffff:10.20.3.4", (ip_network("10.20.0.0/16"),))
     assert not may_call("10.21.3.4", (ip_network("10.20.0.0/16"), ip_network("fd00::/8")))

@@ -1,9 +1,9 @@
-"""How long to wait before looking again."""
+"""Tests of `IdlePause`: pauses between polls."""
 
 from jobs.idle_pause import IdlePause
 
 
-def test_pauses_double_while_nothing_is_found() -> None:
+def test_idle_pause_doubles_while_nothing_is_found() -> None:
     pause = IdlePause(0.5)
     assert [pause.after(found) for found in (False,) * 6] == [0.5, 1.0, 2.0, 4.0, 4.0, 4.0]
     assert [pause.after(found) for found in (True, False, False, True)] == [0.5, 1.0, 2.0, 0.5]

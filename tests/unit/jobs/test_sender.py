@@ -1,4 +1,4 @@
-"""Whom a jobs service vouches for."""
+"""Tests of `query_headers`: a jobs service signs only for authenticated tenants."""
 
 import pytest
 
@@ -14,7 +14,7 @@ def due(**said: str) -> DueJob:
     return DueJob(id="a", task="t", offline=True, headers={h.TENANT: "acme", **said}, request=b"{}", left_ms=None)
 
 
-async def test_a_tenant_that_authenticated_is_signed_for() -> None:
+async def test_query_headers_are_signed_for_authenticated_tenant() -> None:
     fields = h.as_text(await query_headers(due(**{h.SIGNATURE: ""}), SECRET, 5.0))
     signature = read_signature(fields[h.SIGNATURE])
     assert signature is not None
@@ -23,7 +23,7 @@ async def test_a_tenant_that_authenticated_is_signed_for() -> None:
 
 
 @pytest.mark.parametrize(("said", "secret"), [({}, SECRET), ({}, None), ({h.SIGNATURE: ""}, None)])
-async def test_what_anybody_may_have_said_goes_unsigned(said: dict[str, str], secret: bytes | None) -> None:
+async def test_query_headers_are_unsigned_for_claimed_tenant(said: dict[str, str], secret: bytes | None) -> None:
     fields = h.as_text(await query_headers(due(**said), secret, 5.0))
     assert h.SIGNATURE not in fields
     assert fields[h.TENANT] == "acme"

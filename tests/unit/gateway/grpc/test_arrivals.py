@@ -1,4 +1,4 @@
-"""Messages while they arrive: within a time, and few that take long."""
+"""Tests of `Arrivals`: messages arrive within a time limit, and only a few may be late."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -24,21 +24,21 @@ async def messages(*found: bytes, after: asyncio.Event | None = None) -> AsyncIt
         yield one
 
 
-async def test_a_message_that_is_there_is_received() -> None:
+async def test_arrivals_receive_present_message() -> None:
     assert await arrivals().message(messages(b"one", b"two")) == b"one"
     with pytest.raises(InvalidRequest, match="ended without a message"):
         await arrivals().message(messages())
 
 
-async def test_what_never_arrives_is_given_up() -> None:
+async def test_arrivals_time_out_without_message() -> None:
     with pytest.raises(InvalidRequest, match=r"not arrived within 0.2 s"):
         await arrivals().message(messages(after=asyncio.Event()))
     with pytest.raises(InvalidRequest, match=r"not arrived within 0.02 s"):
         await arrivals().message(messages(after=asyncio.Event()), may_be_late=False)
 
 
-async def test_few_may_be_late_and_all_others_prompt() -> None:
-    """Of three that do not come only two are waited for, and what is there is received all the while."""
+async def test_arrivals_limit_late_messages() -> None:
+    """Only two of three late messages are awaited; present messages are received meanwhile."""
     there = asyncio.Event()
     few = arrivals(600 * PROMPT_S, max_bodies_bytes=2048, max_body_bytes=1024)
     late = [asyncio.ensure_future(few.message(messages(b"late", after=there))) for _ in range(3)]
@@ -53,7 +53,7 @@ async def test_few_may_be_late_and_all_others_prompt() -> None:
     assert await few.message(messages(b"prompt")) == b"prompt"
 
 
-async def test_more_than_connections_do_not_wait() -> None:
+async def test_arrivals_refuse_beyond_max_connections() -> None:
     few = arrivals(max_connections=1)
     first = asyncio.ensure_future(few.message(messages(after=asyncio.Event())))
     await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""Places for calls: bounded in all, and for each client."""
+"""Tests of `CallPlaces`: limits for open calls, in total and per client."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from gateway.grpc.places import CallPlaces, host_of
 from schemas.errors import Overloaded
 
 
-def test_places_are_bounded_in_all_and_for_each() -> None:
+def test_call_places_limit_total_and_each_client() -> None:
     places = CallPlaces("calls", 3, 2)
     with places.taken("a"), places.taken("a"):
         with pytest.raises(Overloaded, match="2 calls of one client"), places.taken("a"):
@@ -27,5 +27,5 @@ def test_places_are_bounded_in_all_and_for_each() -> None:
         ("unknown", "unknown"),
     ],
 )
-def test_a_host_is_a_peer_without_its_port(peer: str, host: str) -> None:
+def test_host_of_removes_port(peer: str, host: str) -> None:
     assert host_of(peer) == host

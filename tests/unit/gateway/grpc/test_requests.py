@@ -1,4 +1,4 @@
-"""A `ModelInferRequest` as the request that a worker reads, in every datatype and form."""
+"""Tests of `oip_request`: a `ModelInferRequest` of any datatype and form becomes the request that a worker reads."""
 
 from typing import Any
 
@@ -47,7 +47,7 @@ def made(max_bytes: int = MAX, **fields: Any) -> OipRequest:
 
 
 @pytest.mark.parametrize("datatype", DTYPES)
-def test_raw_contents_of_every_type(datatype: str) -> None:
+def test_oip_request_reads_raw_contents(datatype: str) -> None:
     array = values_of(datatype)
     request = made(
         id="q",
@@ -63,14 +63,14 @@ def test_raw_contents_of_every_type(datatype: str) -> None:
 
 
 @pytest.mark.parametrize(("datatype", "field"), TYPED.items())
-def test_typed_contents_of_every_type(datatype: str, field: str) -> None:
+def test_oip_request_reads_typed_contents(datatype: str, field: str) -> None:
     array = values_of(datatype)
     tensor = {"name": "x", "datatype": datatype, "shape": [1, 3], "contents": {field: array.tolist()}}
     request = made(inputs=[tensor])
     assert decode_request(request.value, request.json_length).inputs["x"].tolist() == [array.tolist()]
 
 
-def test_parameters_and_outputs_are_passed_on() -> None:
+def test_oip_request_keeps_parameters_and_outputs() -> None:
     request = made(
         parameters={
             "latency_ms": {"int64_param": 100},
@@ -138,12 +138,12 @@ X = {"name": "x", "datatype": "INT8", "shape": [2]}
         ),
     ],
 )
-def test_what_is_wrong_is_said_with_its_place(fields: dict[str, Any], message: str) -> None:
+def test_oip_request_error_names_the_field(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidRequest, match=message):
         made(**fields)
 
 
-def test_small_numbers_that_become_large_are_bounded_before_they_do() -> None:
+def test_oip_request_bounds_size_before_conversion() -> None:
     tensor = {"name": "x", "datatype": "INT64", "shape": [1000], "contents": {"int64_contents": [1] * 1000}}
     with pytest.raises(InvalidRequest, match=r"larger than what this gateway takes \(4000 bytes\)"):
         made(max_bytes=4000, inputs=[tensor])
@@ -152,6 +152,6 @@ def test_small_numbers_that_become_large_are_bounded_before_they_do() -> None:
 
 
 @pytest.mark.parametrize("content", [b"\x0a\x01\xff", b"\x2a\x02\x0a\x05", b"hello"])
-def test_what_is_no_request_is_refused(content: bytes) -> None:
+def test_read_message_refuses_malformed_bytes(content: bytes) -> None:
     with pytest.raises(InvalidRequest, match="the message is no"):
         read_message(content)

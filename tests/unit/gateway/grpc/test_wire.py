@@ -1,4 +1,4 @@
-"""Messages taken apart and put together around raw contents, held against protobuf itself."""
+"""Tests of splitting and building messages around raw contents, compared with protobuf."""
 
 import pytest
 from hypothesis import given
@@ -13,7 +13,7 @@ TENSORS = st.lists(st.binary(max_size=300), max_size=5)
 
 
 @given(name=st.text(), shape=st.lists(st.integers(-(2**63), 2**63 - 1), max_size=4), raw=TENSORS)
-def test_raw_contents_come_out_as_they_are(name: str, shape: list[int], raw: list[bytes]) -> None:
+def test_split_field_extracts_raw_contents(name: str, shape: list[int], raw: list[bytes]) -> None:
     request = ModelInferRequest(model_name=name, inputs=[{"name": name, "shape": shape}], raw_input_contents=raw)
     rest, found = split_field(request.SerializeToString(), RAW)
     assert [bytes(view) for view in found] == raw
@@ -22,7 +22,7 @@ def test_raw_contents_come_out_as_they_are(name: str, shape: list[int], raw: lis
 
 
 @given(first=TENSORS, second=TENSORS)
-def test_raw_contents_may_stand_anywhere(first: list[bytes], second: list[bytes]) -> None:
+def test_split_field_accepts_any_position(first: list[bytes], second: list[bytes]) -> None:
     parts = [ModelInferRequest(model_name="a", raw_input_contents=first), ModelInferRequest(raw_input_contents=second)]
     rest, found = split_field(b"".join(part.SerializeToString() for part in parts) + b"\x1a\x01i", RAW)
     assert [bytes(view) for view in found] == first + second
@@ -30,7 +30,7 @@ def test_raw_contents_may_stand_anywhere(first: list[bytes], second: list[bytes]
 
 
 @given(st.binary(max_size=60))
-def test_any_bytes_are_a_message_or_refused(content: bytes) -> None:
+def test_split_field_accepts_or_refuses_any_bytes(content: bytes) -> None:
     try:
         rest, found = split_field(content, RAW)
     except InvalidRequest:
@@ -39,13 +39,13 @@ def test_any_bytes_are_a_message_or_refused(content: bytes) -> None:
 
 
 @pytest.mark.parametrize("content", [b"\x3a\x05abc", b"\x3a", b"\x80", b"\x3a" + b"\xff" * 11, b"\x0d\x00", b"\x0b"])
-def test_what_is_cut_off_is_refused(content: bytes) -> None:
+def test_split_field_refuses_malformed_bytes(content: bytes) -> None:
     with pytest.raises(InvalidRequest, match="the message is no protobuf"):
         split_field(content, RAW)
 
 
 @given(TENSORS)
-def test_pieces_make_a_message(raw: list[bytes]) -> None:
+def test_field_and_joined_build_a_message(raw: list[bytes]) -> None:
     pieces = [ModelInferResponse(id="q").SerializeToString()]
     for content in raw:
         pieces += field(ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER, [content[:1], memoryview(content)[1:]])
