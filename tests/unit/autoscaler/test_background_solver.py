@@ -1,4 +1,4 @@
-"""The solver beside the decisions: its answers arrive, and its failures do no harm."""
+"""Tests of `BackgroundSolver`: targets arrive while decisions go on, and a failure removes them."""
 
 import asyncio
 import threading
@@ -13,7 +13,7 @@ from autoscaler.decide.snapshot import ClusterSnapshot, ScalingLimits
 NEWS = SolverTargets(instances={"mlp.onnx-fp32.cpu": 2}, reason="a test")
 
 
-async def test_an_answer_arrives_beside_the_loop_and_a_failure_takes_it_away(
+async def test_background_solver_sets_targets_until_a_failure(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     may_end, answered = threading.Event(), asyncio.Event()

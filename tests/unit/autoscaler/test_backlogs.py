@@ -1,4 +1,4 @@
-"""What waits in topics is told apart by who can answer it, in inputs."""
+"""Tests of backlogs: the waiting inputs by task, mode and variant."""
 
 from autoscaler.decide.snapshot import Backlog
 from autoscaler.observe.backlogs import TopicBacklog, backlogs_of, with_lanes
@@ -8,7 +8,7 @@ from tests.store_rows import a_variant
 VARIANT = "mlp.onnx-fp32.cpu"
 
 
-def test_backlogs_by_task_mode_and_variant_in_inputs() -> None:
+def test_backlogs_of_counts_inputs_by_task_and_variant() -> None:
     waiting = {
         task_topic("digits"): TopicBacklog(1, 2.0),
         offline_topic("digits"): TopicBacklog(10, None),
@@ -25,7 +25,7 @@ def test_backlogs_by_task_mode_and_variant_in_inputs() -> None:
     )
 
 
-def test_lanes_count_for_the_tasks_that_selectors_hold_of_them() -> None:
+def test_with_lanes_divides_lanes_by_task() -> None:
     waiting = {"infaas.lanes.offline": TopicBacklog(900, 50.0), "infaas.tasks.digits.offline": TopicBacklog(10, 80.0)}
     found = with_lanes(waiting, {"digits": 100, "reviews": 200})
     assert found["infaas.tasks.digits.offline"] == TopicBacklog(310, 80.0)

@@ -1,4 +1,4 @@
-"""Prometheus sees sums that are known, and the log the groups that fall ill."""
+"""Tests of `GroupGauges`: Prometheus shows sums of known values, and the log shows changes of health."""
 
 from math import isnan, nan
 
@@ -29,7 +29,7 @@ def value(name: str, group: str) -> float:
     return found
 
 
-def test_groups_are_summed_and_alarms_told_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_group_gauges_sum_partitions_and_log_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     ok, stalled = GroupHealth.OK, GroupHealth.STALLED
     gauges = GroupGauges(GROUP_PARTITIONS)

@@ -1,4 +1,4 @@
-"""Tables of cases: what was committed and how far behind it was, reading by reading, and what that means."""
+"""Tests of the health of consumer groups: cases of committed offsets and lags, reading by reading."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ HALF = WINDOW // 2
 
 
 def steps(*parts: tuple[int, int], start: int = 100) -> list[int]:
-    """`(count, step)`: so many readings, each that much further."""
+    """Return the last readings of a series: each part `(count, step)` adds `count` readings that grow by `step`."""
     values, value = [start], start
     for count, step in parts:
         for _ in range(count):
@@ -51,12 +51,12 @@ CASES: dict[str, tuple[list[int], list[int], bool, GroupHealth]] = {
 
 
 @pytest.mark.parametrize(("committed", "lag", "served", "health"), CASES.values(), ids=CASES)
-def test_cases(committed: list[int], lag: list[int], served: bool, health: GroupHealth) -> None:
+def test_judge_of_offset_history(committed: list[int], lag: list[int], served: bool, health: GroupHealth) -> None:
     column = np.array(committed, np.int64)[:, None], np.array(lag, np.int64)[:, None], np.array([served])
     assert HEALTHS[judge(*column)[0]] is health
 
 
-def test_a_watch_says_the_same_of_all_places_at_once_reading_by_reading() -> None:
+def test_group_health_window_judges_many_partitions() -> None:
     cases = [case for case in CASES.values() if len(case[0]) == len(case[1]) == WINDOW]
     watch, found, nothing = GroupHealthWindow(len(cases)), np.zeros(0), np.zeros(len(cases), np.bool_)
     for number in range(WINDOW):
@@ -66,7 +66,7 @@ def test_a_watch_says_the_same_of_all_places_at_once_reading_by_reading() -> Non
     assert [HEALTHS[int(code)] for code in found] == [case[3] for case in cases]
 
 
-def test_a_watch_forgets_what_left_the_window() -> None:
+def test_group_health_window_drops_old_readings() -> None:
     watch = GroupHealthWindow(1)
     served = np.array([True])
     for offset in (50, 10, *[11] * (WINDOW - 2)):
@@ -77,7 +77,7 @@ def test_a_watch_forgets_what_left_the_window() -> None:
     assert HEALTHS[watch.judge(np.array([11]), np.array([0]), served, NOTHING)[0]] is H.OK
 
 
-def test_what_was_lost_is_said_for_as_long_as_the_window_whatever_else_is_true() -> None:
+def test_group_health_window_keeps_loss_for_its_length() -> None:
     watch, served = GroupHealthWindow(1), np.array([True])
     for lost in (True, *[False] * (WINDOW - 1)):
         found = watch.judge(np.array([50]), np.array([0]), served, np.array([lost]))

@@ -1,4 +1,4 @@
-"""Counters become what was done; what did nothing is told once a minute."""
+"""Tests of instance samples: counters become differences, and an idle instance is reported once a minute."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -26,7 +26,7 @@ def told(sampler: InstanceSampler, second: int, worker: WorkerStatus) -> list[tu
     return [(sample.answered, sample.inputs, sample.late) for sample in samples]
 
 
-def test_counters_become_differences() -> None:
+def test_instance_sampler_returns_differences() -> None:
     sampler = InstanceSampler()
     assert told(sampler, 0, a_worker(100)) == [(0, 0, 0)], "what was before we looked is not ours to tell"
     assert told(sampler, 1, a_worker(110)) == [(10, 20, 5)]
@@ -34,7 +34,7 @@ def test_counters_become_differences() -> None:
     assert told(sampler, 3, a_worker(1, epoch=2)) == [(1, 2, 0)], "so does one that was loaded again"
 
 
-def test_what_is_idle_is_told_once_a_minute() -> None:
+def test_instance_sampler_reports_idle_once_a_minute() -> None:
     sampler = InstanceSampler()
     assert len(told(sampler, 0, a_worker(5))) == 1
     assert told(sampler, 1, a_worker(5)) == []
@@ -47,7 +47,7 @@ def test_what_is_idle_is_told_once_a_minute() -> None:
     assert len(told(sampler, 65, a_worker(5, state=InstanceState.DRAINING))) == 1, "it was gone"
 
 
-def test_a_worker_whose_load_is_unknown_is_left_out() -> None:
+def test_worker_samples_skip_unknown_load() -> None:
     assert worker_samples(AT, [a_worker()], []) == []
     (sample,) = worker_samples(AT, [a_worker()], [WorkerLoad(worker="cpu-0", utilisation=0.5, memory_used=5)])
     assert (sample.utilisation, sample.memory_used, sample.memory_total, sample.slots) == (0.5, 5, 9, 2)

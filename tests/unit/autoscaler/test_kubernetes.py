@@ -1,4 +1,4 @@
-"""The Kubernetes launcher through its real client, against the endpoints it uses, held to the published schema."""
+"""Tests of the Kubernetes launcher: its real client against a fake API, checked with the published schema."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -26,7 +26,7 @@ OFFERS = '{"cpu": {"maximum": 5, "cores": 4, "memory_bytes": 8000000000}}'
 
 
 class Api:
-    """The scale subresource of one StatefulSet, as an API server serves it; `settle` is its controller."""
+    """Scale subresource of one StatefulSet, as an API server serves it; `settle` acts as its controller."""
 
     def __init__(self) -> None:
         self.replicas = 1
@@ -34,7 +34,7 @@ class Api:
         self.version = 1
         self.writes = 0
         self.between = asyncio.Event()
-        """When set, somebody else changes the set after it is read."""
+        """If set, another client changes the StatefulSet after each read."""
         self.app = web.Application()
         self.app.add_routes([web.get(ROOT, self._get), web.put(ROOT, self._put)])
 
@@ -76,7 +76,7 @@ class Api:
             "apiVersion": "autoscaling/v1",
             "kind": "Scale",
             "metadata": {"name": "worker-cpu", "namespace": NAMESPACE, "resourceVersion": str(self.version)},
-            # The API leaves zeros out.
+            # The API server omits zero values.
             "spec": {"replicas": self.replicas} if self.replicas else {},
             "status": {"replicas": self.present, "selector": "app=worker-cpu"},
         }
@@ -122,7 +122,7 @@ async def _states(launcher: KubernetesLauncher) -> dict[str, LaunchState]:
     return {one.worker: one.state for one in await launcher.running()}
 
 
-async def test_pods_come_and_go_in_order(api: Api, launcher: KubernetesLauncher) -> None:
+async def test_kubernetes_launcher_starts_and_stops_in_order(api: Api, launcher: KubernetesLauncher) -> None:
     kind = launcher.hardware["cpu"]
     assert (kind.slots, kind.maximum, kind.memory_bytes, kind.stops_highest) == (4, 5, 8_000_000_000, True)
     await launcher.start("cpu", "cpu-1")
@@ -138,7 +138,7 @@ async def test_pods_come_and_go_in_order(api: Api, launcher: KubernetesLauncher)
     assert api.replicas == 1
 
 
-async def test_what_is_asked_twice_is_done_once(api: Api, launcher: KubernetesLauncher) -> None:
+async def test_kubernetes_launcher_start_and_stop_are_idempotent(api: Api, launcher: KubernetesLauncher) -> None:
     async with AsyncExitStack() as stack:
         successor = await stack.enter_async_context(open_launcher(AutoscalerSettings()))
         for one in (launcher, successor):
@@ -149,7 +149,7 @@ async def test_what_is_asked_twice_is_done_once(api: Api, launcher: KubernetesLa
         assert (api.replicas, api.writes) == (1, 2)
 
 
-async def test_several_may_be_asked_for_at_once(api: Api, launcher: KubernetesLauncher) -> None:
+async def test_kubernetes_launcher_accepts_concurrent_calls(api: Api, launcher: KubernetesLauncher) -> None:
     async with asyncio.TaskGroup() as tasks:
         for number in range(1, 5):
             tasks.create_task(launcher.start("cpu", f"cpu-{number}"))
@@ -160,7 +160,7 @@ async def test_several_may_be_asked_for_at_once(api: Api, launcher: KubernetesLa
     assert api.replicas == 3
 
 
-async def test_pods_are_numbered_without_gaps(api: Api, launcher: KubernetesLauncher) -> None:
+async def test_kubernetes_launcher_rejects_gaps(api: Api, launcher: KubernetesLauncher) -> None:
     await launcher.start("cpu", "cpu-1")
     with pytest.raises(LauncherError, match="cannot start cpu-3 before cpu-2"):
         await launcher.start("cpu", "cpu-3")
@@ -169,7 +169,7 @@ async def test_pods_are_numbered_without_gaps(api: Api, launcher: KubernetesLaun
     assert api.replicas == 2
 
 
-async def test_of_two_at_the_same_time_one_is_refused(api: Api, launcher: KubernetesLauncher) -> None:
+async def test_kubernetes_launcher_raises_on_write_conflict(api: Api, launcher: KubernetesLauncher) -> None:
     api.between.set()
     with pytest.raises(LauncherError, match="409 Conflict"):
         await launcher.start("cpu", "cpu-1")
@@ -179,7 +179,7 @@ async def test_of_two_at_the_same_time_one_is_refused(api: Api, launcher: Kubern
     assert api.replicas == 2
 
 
-async def test_a_set_that_is_not_there_is_named(
+async def test_kubernetes_launcher_names_missing_stateful_set(
     api: Api, monkeypatch: pytest.MonkeyPatch, launcher: KubernetesLauncher
 ) -> None:
     monkeypatch.setenv("INFAAS_KUBERNETES_HARDWARE__CUDA", '{"maximum": 1, "memory_bytes": 1}')
@@ -189,14 +189,14 @@ async def test_a_set_that_is_not_there_is_named(
             await other.running()
 
 
-async def test_an_api_that_is_away_is_an_error_of_the_launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_kubernetes_launcher_raises_if_api_unreachable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _know_the_way(tmp_path, monkeypatch, f"http://127.0.0.1:{free_port()}")
     async with open_launcher(AutoscalerSettings()) as launcher:
         with pytest.raises(LauncherError, match="does not answer"):
             await launcher.running()
 
 
-async def test_outside_of_a_cluster_the_way_must_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_kubernetes_launcher_needs_kubeconfig_outside_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INFAAS_KUBERNETES_HARDWARE", OFFERS)
     with pytest.raises(OperatorError, match="INFAAS_KUBERNETES_KUBECONFIG"):
         async with open_launcher(AutoscalerSettings()):

@@ -1,4 +1,4 @@
-"""What of a reading is written, what a minute adds up to, and who is served."""
+"""Tests of `LagDeltaEncoder`: written changes, the sums of a minute, backlogs, and the health of groups."""
 
 from datetime import UTC, datetime, timedelta
 from math import nan
@@ -39,7 +39,7 @@ def seconds(number: float) -> timedelta:
     return timedelta(seconds=number)
 
 
-def test_only_what_changed_is_written_and_all_once_a_minute() -> None:
+def test_lag_delta_encoder_writes_changes() -> None:
     first = a_reading((5, 5, 5), (5, 4, -1))
     encoder = LagDeltaEncoder(first, IDS)
     row, _ = encoder.encode(AT, first, OK)
@@ -59,7 +59,7 @@ def test_only_what_changed_is_written_and_all_once_a_minute() -> None:
     assert row.whole, "the last one was not written"
 
 
-def test_a_minute_adds_up() -> None:
+def test_lag_delta_encoder_sums_a_minute() -> None:
     encoder = LagDeltaEncoder(a_reading((5, 5, 5), (5, 5, 5)), IDS)
     for second, end, committed, lag in (
         (0, 5, 5, None), (1, 15, 5, None), (2, 15, -2, (0, -1, 0)), (3, 15, 12, None), (58, 15, 14, None),
@@ -75,7 +75,7 @@ def test_a_minute_adds_up() -> None:
     assert (minute.arrived, minute.completed) == ([1, 1], [1, 1]), "nothing falls between two minutes"
 
 
-def test_what_waits_is_summed_by_topic_and_unknown_is_no_less_than_before() -> None:
+def test_lag_delta_encoder_keeps_backlog_if_lag_unknown() -> None:
     reading = a_reading((9, 5, 5), (5, 3, 4), (4, 2, 1))
     encoder = LagDeltaEncoder(reading, IDS)
     found = encoder.waiting(reading, {})
@@ -86,7 +86,7 @@ def test_what_waits_is_summed_by_topic_and_unknown_is_no_less_than_before() -> N
     assert encoder.waiting(a_reading((9, 5, 5), (9, 5, 5)), found) == {}
 
 
-def test_offline_queries_may_wait_while_selectors_live() -> None:
+def test_lag_delta_encoder_lets_offline_queries_wait() -> None:
     group_partition = GroupPartition(topics.OFFLINE_SELECTOR_GROUP, topics.offline_topic("digits"), 0)
     end, committed, lag = (np.array([value], np.int64) for value in (9, 5, 4))
     reading = LagObservation(
@@ -100,7 +100,7 @@ def test_offline_queries_may_wait_while_selectors_live() -> None:
     assert encoder.waiting(reading, {}) == {topics.offline_topic("digits"): TopicBacklog(4, None)}
 
 
-def test_who_serves_a_partition_makes_it_stalled_or_stopped() -> None:
+def test_lag_delta_encoder_health_depends_on_owner() -> None:
     reading = a_reading((9, 9, 9), (5, 5, 5))
     encoder, healths = LagDeltaEncoder(reading, IDS), OK
     instance = InstanceStatus(

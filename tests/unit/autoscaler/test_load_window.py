@@ -1,4 +1,4 @@
-"""Rates of the last seconds, by times that the test passes in."""
+"""Tests of `LoadWindow`: rates of the last seconds, by times that the test passes."""
 
 import msgspec
 import pytest
@@ -15,7 +15,7 @@ FAST = LoadClass("digits", None, 0.9, 32.0)
 ANY = LoadClass("digits")
 OTHER = LoadClass("sentiment")
 NOBODY = WorkerStatusCache(lambda: 0.0, status_ttl_s=3.0)
-"""No worker has spoken."""
+"""Cache that has received no status."""
 
 
 def said(at_s: float, *counts: tuple[LoadClass, int], selector: str = "s0") -> SelectorLoad:
@@ -46,7 +46,7 @@ def an_instance(
 
 
 class Site:
-    """A load window over a status cache, and the clock of both."""
+    """Load window over a status cache, with the clock of both."""
 
     def __init__(self, seconds: int = 10, status_ttl_s: float = 3.0) -> None:
         self.now_s = 0.0
@@ -66,7 +66,7 @@ class Site:
         return self.window.worker_loads()
 
 
-def test_classes_have_a_mean_a_peak_and_a_batch() -> None:
+def test_class_loads_have_mean_peak_and_batch() -> None:
     window = LoadWindow(NOBODY, seconds=4)
     for second, queries in enumerate((10, 30, 10, 10)):
         window.on_load(said(second, (FAST, queries)), float(second))
@@ -76,7 +76,7 @@ def test_classes_have_a_mean_a_peak_and_a_batch() -> None:
     assert {load.load_class: load.inputs_per_s for load in window.class_loads(4.0)} == {FAST: 25.0, ANY: 0.5}
 
 
-def test_a_rate_is_known_from_the_first_second_on() -> None:
+def test_class_loads_known_after_first_report() -> None:
     window = LoadWindow(NOBODY)
     assert window.class_loads(1.0) == ()
     window.on_load(said(1, (ANY, 10)), 1.0)
@@ -84,9 +84,9 @@ def test_a_rate_is_known_from_the_first_second_on() -> None:
     assert (load.inputs_per_s, load.peak_per_s) == (20.0, 20.0)
 
 
-def test_selectors_add_up_whatever_the_moment_they_speak_and_make_no_peaks() -> None:
+def test_class_loads_add_selectors_without_peaks() -> None:
     window = LoadWindow(NOBODY, seconds=5)
-    for second in range(8):  # the one drifts through the seconds of our clock, the other speaks at their edges
+    for second in range(8):  # reports drift against the clock's seconds; those of `b` arrive later
         window.on_load(said(second * 1.1, (ANY, 11), selector="a"), second * 1.1)
         window.on_load(said(second * 1.1 - 0.02, (ANY, 11), selector="b"), second * 1.1 + 0.05)
     (load,) = window.class_loads(7.8)
@@ -94,7 +94,7 @@ def test_selectors_add_up_whatever_the_moment_they_speak_and_make_no_peaks() -> 
     assert load.inputs_per_s == pytest.approx(40.0)
 
 
-def test_one_silent_selector_counts_by_age_and_all_silent_is_unknown() -> None:
+def test_load_window_unknown_if_all_selectors_silent() -> None:
     window = LoadWindow(NOBODY, seconds=5)
     assert window.loads_known(0.0), "there was never anybody to hear"
     window.on_load(said(0, (ANY, 10), selector="a"), 0.0)
@@ -109,7 +109,7 @@ def test_one_silent_selector_counts_by_age_and_all_silent_is_unknown() -> None:
     assert not window.loads_known(20.0), "silence does not become knowledge by waiting"
 
 
-def test_history_is_a_value_a_second_and_goes_on_while_nothing_is_asked() -> None:
+def test_load_window_history_has_one_value_per_second() -> None:
     window = LoadWindow(NOBODY, history_s=4)
     window.restore_history({"digits": [1.0, 2.0], "gone": [1.0]})
     for second in (1, 2):
@@ -122,7 +122,7 @@ def test_history_is_a_value_a_second_and_goes_on_while_nothing_is_asked() -> Non
     assert window.history() == {"digits": (2.0, 30.0, 30.0, 0.0), "sentiment": (2.0, 2.0, 0.0)}
 
 
-def test_instances_and_workers_by_their_counters() -> None:
+def test_load_window_derives_rates_from_counters() -> None:
     site = Site(seconds=10)
     for tenth in range(51):
         site.on_status(a_status(an_instance(inputs=20 * tenth), busy_s=tenth * 0.1), tenth / 10)
@@ -135,14 +135,14 @@ def test_instances_and_workers_by_their_counters() -> None:
     assert (worker.worker, worker.memory_used, worker.interfered) == ("cpu-0", 7, False)
 
 
-def test_an_old_status_leaves_the_window() -> None:
+def test_instance_loads_ignore_old_statuses() -> None:
     site = Site(seconds=2)
     for second, inputs in enumerate((0, 1000, 1000, 1000, 1000)):
         site.on_status(a_status(an_instance(inputs=inputs)), float(second))
     assert site.instance_loads(4.0)[0].inputs_per_s == 0.0
 
 
-def test_a_later_life_begins_anew() -> None:
+def test_load_window_restarts_with_new_epoch() -> None:
     site = Site()
     site.on_status(a_status(an_instance(inputs=1000), busy_s=100.0), 0.0)
     site.on_status(a_status(an_instance(inputs=10), busy_s=0.0, epoch=2), 1.0)
@@ -152,7 +152,7 @@ def test_a_later_life_begins_anew() -> None:
     assert site.worker_loads(2.0)[0].utilisation == 0.5
 
 
-def test_an_instance_loaded_again_or_later_counts_from_there() -> None:
+def test_instance_loads_restart_after_reload() -> None:
     site = Site()
     site.on_status(a_status(an_instance(inputs=1000)), 0.0)
     site.on_status(a_status(), 1.0)
@@ -161,7 +161,7 @@ def test_an_instance_loaded_again_or_later_counts_from_there() -> None:
     assert site.instance_loads(3.0)[0].inputs_per_s == 50.0
 
 
-def test_interference_leaving_and_silence() -> None:
+def test_worker_loads_of_interfered_silent_and_leaving() -> None:
     site = Site()
     site.on_status(a_status(an_instance(state=InstanceState.INTERFERED)), 0.0)
     assert site.worker_loads(0.0)[0].interfered
@@ -170,7 +170,7 @@ def test_interference_leaving_and_silence() -> None:
     assert site.worker_loads(3.2) == ()
 
 
-def test_a_worker_that_counts_as_alive_counts_as_working() -> None:
+def test_load_window_agrees_with_worker_liveness() -> None:
     site = Site(status_ttl_s=8.0)
     site.on_status(a_status(an_instance()), 0.0)
     row = msgspec.structs.replace(a_worker(alive=False), epoch=1)
@@ -179,7 +179,7 @@ def test_a_worker_that_counts_as_alive_counts_as_working() -> None:
         assert site.statuses.is_alive(row) == lives
 
 
-def test_a_worker_that_was_silent_for_long_begins_anew() -> None:
+def test_load_window_restarts_after_long_silence() -> None:
     site = Site(seconds=10)
     site.on_status(a_status(an_instance(inputs=0), busy_s=0.0), 0.0)
     site.on_status(a_status(an_instance(inputs=1000), busy_s=10.0), 20.0)
@@ -188,7 +188,7 @@ def test_a_worker_that_was_silent_for_long_begins_anew() -> None:
     assert site.instance_loads(21.0)[0].inputs_per_s == 10.0
 
 
-def test_the_inputs_of_a_query_are_those_of_recent_ones_and_remembered() -> None:
+def test_mean_inputs_follow_recent_queries() -> None:
     window = LoadWindow(WorkerStatusCache(lambda: 0.0, 3.0))
     assert window.mean_inputs() == {}
     for second in range(100):
@@ -201,14 +201,14 @@ def test_the_inputs_of_a_query_are_those_of_recent_ones_and_remembered() -> None
     assert window.mean_inputs() == {}
 
 
-def test_inputs_that_workers_did_not_find_are_not_load() -> None:
+def test_class_loads_exclude_unfounded_inputs() -> None:
     window = LoadWindow(WorkerStatusCache(lambda: 0.0, 3.0))
     window.on_answers([ClassAnswers(LoadClass("digits"), queries=2, failed=2, unfounded=1998)])
     claims = [(LoadClass("digits", tenant="acme"), 2, 1000), (LoadClass("digits"), 3, 1002), (OTHER, 1, 50)]
     counts = tuple(ClassCount(load_class=c, queries=queries, inputs=inputs) for c, queries, inputs in claims)
     window.on_load(SelectorLoad(selector="s", at_ms=1000, classes=counts), 1.0)
     found = {load.load_class: load.inputs_per_s for load in window.class_loads(1.0)}
-    # Of 2,002 inputs 1,998 were not there, but each query is at least one.
+    # Workers did not find 1,998 of the 2,002 stated inputs, but each query counts as one input at least.
     assert found == {LoadClass("digits", tenant="acme"): 2.0, LoadClass("digits"): 3.0, OTHER: 50.0}
     assert {(count.load_class, count.inputs) for count in window.take_arrivals()} == {(ANY, 5), (OTHER, 50)}
     window.on_load(SelectorLoad(selector="s", at_ms=2000, classes=counts[1:2]), 2.0)

@@ -1,4 +1,4 @@
-"""Each record that was deleted too early is counted once, and none that was done."""
+"""Tests of `LossCounter`: each record that was deleted before the group finished it counts once."""
 
 from datetime import UTC, datetime
 from math import nan
@@ -15,7 +15,7 @@ PARTITION = GroupPartition("g", "t", 0)
 
 
 def a_reading(begin: int, committed: int, end: int) -> LagObservation:
-    """A reading as the reader makes it."""
+    """Return a reading as the lag reader makes it."""
     lost = max(begin - committed, 0) if committed >= 0 else 0
     lag = end - max(begin, committed)
     ends, commits, lags, losses = (np.array([value], np.int64) for value in (end, committed, lag, lost))
@@ -27,20 +27,20 @@ def count(*readings: tuple[int, int, int]) -> list[int]:
     return [int(counter.count(a_reading(*reading))[0]) for reading in readings]
 
 
-def test_a_gap_is_counted_when_it_grows_and_not_while_it_stays() -> None:
+def test_loss_counter_counts_growth_of_a_gap() -> None:
     assert count((0, 5, 9), (7, 5, 9), (7, 5, 9), (9, 5, 9), (9, 9, 12)) == [0, 2, 0, 2, 0]
 
 
-def test_a_rewound_group_has_lost_nothing_that_it_had_committed() -> None:
+def test_loss_counter_ignores_rewound_offsets() -> None:
     assert count((0, 8, 9), (8, 3, 9), (9, 3, 9)) == [0, 0, 1]
 
 
-def test_a_group_that_never_committed_and_a_topic_made_anew_have_lost_nothing() -> None:
+def test_loss_counter_ignores_new_groups_and_topics() -> None:
     assert count((4, -1, 9), (4, -2, 9)) == [0, 0]
     assert count((8, 8, 9), (0, 2, 3), (3, 2, 3)) == [0, 0, 1]
 
 
-def test_who_goes_on_does_not_count_again() -> None:
+def test_loss_counter_resumes_without_counting_again() -> None:
     first = LossCounter((PARTITION,), {})
     assert first.count(a_reading(7, 5, 9)).tolist() == [2]
     assert LossCounter((PARTITION,), first.accounted).count(a_reading(7, 5, 9)).tolist() == [0]
@@ -52,7 +52,7 @@ def test_who_goes_on_does_not_count_again() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.booleans()), max_size=30))
-def test_the_sum_is_what_was_deleted_beyond_the_highest_mark(steps: list[tuple[int, int, bool]]) -> None:
+def test_loss_counter_sum_equals_deleted_records(steps: list[tuple[int, int, bool]]) -> None:
     begin = committed = mark = deleted = 0
     counter, counted = LossCounter((PARTITION,), {}), 0
     for commits, deletes, rewinds in steps:

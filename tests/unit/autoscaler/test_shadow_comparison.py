@@ -1,4 +1,4 @@
-"""Results of a query by two versions are paired, in whatever order, and compared."""
+"""Tests of shadow comparison: results of a query by two versions are paired in any order, and compared."""
 
 from collections.abc import Iterable
 from typing import cast
@@ -35,7 +35,7 @@ def answered(version: str, *scores: float, query_id: str = "q", status: str = "o
     )  # fmt: skip
 
 
-def test_the_same_class_agrees_and_another_does_not() -> None:
+def test_comparison_counts_agreement_of_classes() -> None:
     old = answered("mlp", 0.9, 0.1, 0.2, 0.8, ms=2)
     for one, other in ((answered("mlp-v2", 0.6, 0.4, 0.7, 0.3), old), (old, answered("mlp-v2", 0.6, 0.4, 0.7, 0.3))):
         assert comparison(CATALOG, one, other) == VersionComparison(
@@ -43,13 +43,13 @@ def test_the_same_class_agrees_and_another_does_not() -> None:
         )
 
 
-def test_a_copy_that_fails_is_counted_as_such() -> None:
+def test_comparison_counts_failed_copy() -> None:
     found = comparison(CATALOG, answered("mlp-v2", status="model_failed"), answered("mlp", 0.9, 0.1))
     assert found is not None
     assert (found.compared, found.failed, found.agreed) == (1, 1, 0.0)
 
 
-def test_texts_and_numbers_do_not_agree_and_break_nothing() -> None:
+def test_comparison_of_text_and_numbers_disagrees() -> None:
     value = b'{"model_name":"digits","outputs":[{"name":"y","datatype":"%s","shape":[1],"data":[%s]}]}'
     one, other = (
         replace(answered(version, 0.9, 0.1), value=value % data)
@@ -61,7 +61,7 @@ def test_texts_and_numbers_do_not_agree_and_break_nothing() -> None:
 
 
 @pytest.mark.parametrize("other", ["mlp-v2", "rest"])
-def test_what_are_not_two_versions_is_no_comparison(other: str) -> None:
+def test_comparison_needs_two_versions_of_a_model(other: str) -> None:
     assert comparison(CATALOG, answered("mlp-v2", 0.9, 0.1), answered(other, 0.9, 0.1)) is None
 
 
@@ -73,11 +73,11 @@ def record(result: Result) -> Record:
     return ConsumerRecord("t", 0, 0, 0, 0, None, result.value, None, -1, 0, tuple(headers))
 
 
-async def test_large_results_do_not_wait_in_any_number(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_shadow_comparer_limits_waiting_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("autoscaler.record.shadow_comparison._MOST_BYTES", 300)
     written, comparer = Written(monkeypatch), ShadowComparer()
     written.away = False
-    for query_id in ("first", "second", "third"):  # of more than 100 bytes each
+    for query_id in ("first", "second", "third"):  # more than 100 bytes each
         comparer.take(record(answered("mlp", *[0.9, 0.1] * 5, query_id=query_id)), CATALOG)
     for query_id in ("first", "third"):
         comparer.take(record(answered("mlp-v2", *[0.9, 0.1] * 5, query_id=query_id)), CATALOG)
@@ -85,7 +85,7 @@ async def test_large_results_do_not_wait_in_any_number(monkeypatch: pytest.Monke
     assert [one.compared for one in written.found] == [1]
 
 
-async def test_a_version_that_goes_takes_its_comparisons_along(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_shadow_comparer_drops_removed_version(monkeypatch: pytest.MonkeyPatch) -> None:
     written, comparer = Written(monkeypatch), ShadowComparer()
     written.gone, written.away = True, False
     for version in ("mlp", "mlp-v2"):
@@ -97,7 +97,7 @@ async def test_a_version_that_goes_takes_its_comparisons_along(monkeypatch: pyte
 
 
 class Written:
-    """What was written, instead of a database that is away at first."""
+    """Replacement of the database: records the written comparisons, and is unreachable at first."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.found: list[VersionComparison] = []
@@ -113,12 +113,12 @@ class Written:
         self.found += found
 
 
-async def test_pairs_are_summed_up_and_kept_while_postgres_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_shadow_comparer_keeps_sums_while_postgres_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     written, comparer = Written(monkeypatch), ShadowComparer()
     pool = cast(Pool, None)
     for number in range(3):
         comparer.take(record(answered("mlp", 0.9, 0.1, query_id=f"q-{number}")), CATALOG)
-        comparer.take(record(answered("mlp", 0.9, 0.1, query_id=f"q-{number}")), CATALOG)  # it came again
+        comparer.take(record(answered("mlp", 0.9, 0.1, query_id=f"q-{number}")), CATALOG)  # delivered again
     for number in (2, 0):
         comparer.take(record(answered("mlp-v2", 0.7, 0.3, query_id=f"q-{number}")), CATALOG)
     await comparer.write(pool)

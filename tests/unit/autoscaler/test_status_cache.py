@@ -1,4 +1,4 @@
-"""What was heard lately counts, by a clock that the test turns."""
+"""Tests of `WorkerStatusCache`: recent statuses and demands, by a clock that the test sets."""
 
 import msgspec
 
@@ -45,7 +45,7 @@ def a_row(alive: bool = True, epoch: int = 1) -> WorkerRow:
     return msgspec.structs.replace(a_worker(alive=alive), epoch=epoch)
 
 
-def test_a_worker_lives_by_heartbeat_or_status_unless_it_leaves() -> None:
+def test_status_cache_is_alive_by_heartbeat_or_status() -> None:
     clock = Clock()
     cache = WorkerStatusCache(clock, status_ttl_s=3.0)
     assert cache.is_alive(a_row(alive=True))
@@ -61,14 +61,14 @@ def test_a_worker_lives_by_heartbeat_or_status_unless_it_leaves() -> None:
     assert cache.is_alive(a_row(alive=True, epoch=2)), "it came back"
 
 
-def test_a_former_life_is_not_listened_to() -> None:
+def test_status_cache_ignores_earlier_epoch() -> None:
     cache = WorkerStatusCache(Clock(), status_ttl_s=3.0)
     cache.on_status(a_status(epoch=2))
     cache.on_status(a_status(epoch=1, leaving=True))
     assert cache.is_alive(a_row(alive=False, epoch=2))
 
 
-def test_use_is_answers_queued_queries_or_demand() -> None:
+def test_status_cache_idle_time_ends_with_use() -> None:
     clock = Clock()
     cache = WorkerStatusCache(clock, status_ttl_s=3.0)
     cache.on_status(a_status(answered=0))
@@ -89,7 +89,7 @@ def test_use_is_answers_queued_queries_or_demand() -> None:
     assert cache.observed_s == 28.0
 
 
-def test_names_that_nobody_knows_are_forgotten() -> None:
+def test_status_cache_forgets_unknown_names() -> None:
     cache = WorkerStatusCache(Clock(), status_ttl_s=3.0)
     cache.on_status(a_status(answered=1))
     cache.on_demand(Demand(task="digits", variant="other.onnx-fp32.cpu", at_ms=0, reason=""))
@@ -97,7 +97,7 @@ def test_names_that_nobody_knows_are_forgotten() -> None:
     assert (cache.idle_s(), cache.demand_age_s(), cache.instances()) == ({}, {}, [])
 
 
-def test_answers_and_demands_are_uses_and_queued_queries_none() -> None:
+def test_status_cache_use_rates_count_answers_and_demands() -> None:
     clock = Clock()
     cache = WorkerStatusCache(clock, status_ttl_s=3.0)
     cache.on_status(a_status(answered=1000))
@@ -119,7 +119,7 @@ def test_answers_and_demands_are_uses_and_queued_queries_none() -> None:
     assert (cache.use_rates(), cache.asked_age_s()) == ({}, {})
 
 
-def test_what_has_just_been_loaded_is_not_idle_yet() -> None:
+def test_status_cache_idle_time_restarts_after_load() -> None:
     clock = Clock()
     cache = WorkerStatusCache(clock, status_ttl_s=30.0)
     cache.on_demand(Demand(task="digits", variant=VARIANT, at_ms=0, reason=""))

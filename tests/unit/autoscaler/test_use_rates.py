@@ -1,11 +1,11 @@
-"""Rates of uses: steady ones are told, old ones fade, and none is kept for what is gone."""
+"""Tests of `UseRates`: steady uses converge to their rate, old ones decay, and removed names are forgotten."""
 
 import pytest
 
 from autoscaler.observe.use_rates import UseRates
 
 
-def test_what_is_used_steadily_comes_to_its_rate() -> None:
+def test_use_rates_converge_to_steady_rate() -> None:
     rates = UseRates(half_life_s=60.0)
     for second in range(0, 1200, 2):
         rates.add("often", 1, float(second))
@@ -14,13 +14,13 @@ def test_what_is_used_steadily_comes_to_its_rate() -> None:
     assert rates.per_s(1200.0) == pytest.approx({"often": 0.5, "seldom": 0.02}, rel=0.4)
 
 
-def test_a_use_counts_half_after_the_half_life() -> None:
+def test_use_rates_halve_after_half_life() -> None:
     rates = UseRates(half_life_s=60.0)
     rates.add("a", 8, 0.0)
     assert rates.per_s(60.0)["a"] == rates.per_s(0.0)["a"] / 2 == rates.per_s(120.0)["a"] * 2
 
 
-def test_what_is_gone_is_forgotten() -> None:
+def test_use_rates_forget_removed_names() -> None:
     rates = UseRates()
     rates.add("a", 1, 0.0)
     rates.add("b", 1, 0.0)

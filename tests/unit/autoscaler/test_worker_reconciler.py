@@ -1,11 +1,11 @@
-"""Waiting between tries of a launcher that fails."""
+"""Tests of the back-off between calls of a launcher that fails."""
 
 import pytest
 
 from autoscaler.apply.worker_reconciler import RetryBackoff
 
 
-def test_pauses_double_up_to_a_minute_and_end_when_all_is_well() -> None:
+def test_retry_backoff_doubles_to_a_minute_and_resets() -> None:
     now_s = 0.0
     backoff = RetryBackoff(lambda: now_s)
     assert backoff.is_due("cpu-0")

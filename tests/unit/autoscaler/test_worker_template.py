@@ -1,4 +1,4 @@
-"""What a person says of a cluster's machines, and what workers there are told."""
+"""Tests of worker templates: the settings for a cluster's machines, and the environment of the workers there."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from schemas.hardware import SLOT_PRICE_PER_HOUR, Hardware
 from workers.settings import WorkerSettings
 
 
-def test_a_worker_becomes_what_the_decision_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_worker_environment_matches_hardware_type(monkeypatch: pytest.MonkeyPatch) -> None:
     own = {"INFAAS_KAFKA": "kafka:9092", "INFAAS_KAFKA_SASL_PASSWORD": "x"}
     others = {"INFAAS_AUTOSCALER_INTERVAL_S", "INFAAS_JOBS_WEBHOOK_SECRET", "INFAAS_REGISTRAR_AT_ONCE"}
     others |= {"INFAAS_SIGNING_SECRET", "HOME"}
@@ -32,7 +32,7 @@ def test_a_worker_becomes_what_the_decision_was_told(monkeypatch: pytest.MonkeyP
     assert (kind.maximum, kind.start_s) == (3, 7)
 
 
-def test_an_accelerator_is_one_slot_whatever_feeds_it() -> None:
+def test_worker_template_accelerator_is_one_slot() -> None:
     kind = WorkerTemplate(maximum=1, cores=8, memory_bytes=1, price_per_hour=2.5).hardware_type(Hardware.CUDA)
     assert (kind.slots, kind.price_per_hour) == (1, 2.5)
 
@@ -48,7 +48,7 @@ def test_an_accelerator_is_one_slot_whatever_feeds_it() -> None:
         ("cpu=2", "hardware"),
     ],
 )
-def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, hardware: str | None, message: str) -> None:
+def test_read_settings_names_wrong_setting(monkeypatch: pytest.MonkeyPatch, hardware: str | None, message: str) -> None:
     if hardware is not None:
         monkeypatch.setenv("INFAAS_RAY_HARDWARE", hardware)
     with pytest.raises(OperatorError) as error:
@@ -57,9 +57,7 @@ def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, hardware: str
 
 
 @pytest.mark.parametrize(("name", "module"), [("ray", "ray.launcher"), ("kubernetes", "kubernetes")])
-async def test_a_missing_package_is_named_with_its_extra(
-    monkeypatch: pytest.MonkeyPatch, name: str, module: str
-) -> None:
+async def test_open_launcher_names_missing_extra(monkeypatch: pytest.MonkeyPatch, name: str, module: str) -> None:
     def find_nothing(package: str) -> None:
         assert package.startswith(name)
 

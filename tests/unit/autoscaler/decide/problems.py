@@ -1,4 +1,4 @@
-"""Small problems in numbers, drawn or written by hand."""
+"""Small allocation problems, built by hand or drawn by Hypothesis."""
 
 from hypothesis import strategies as st
 
@@ -64,7 +64,7 @@ def by_name(problem: AllocationProblem, allocation: Allocation) -> dict[str, int
 
 @st.composite
 def problems(draw: st.DrawFn) -> AllocationProblem:
-    """Problems of at most two hardware types, three variants and two requirements; what there is may not fit them."""
+    """Draw at most two pools, three variants and two requirements; present instances may exceed the limits."""
     pools = tuple(
         a_pool(name, price=draw(st.sampled_from([0.5, 1.0, 3.0])), now=draw(st.integers(0, 2)), maximum=2)
         for name in ("cpu", "cuda")[: draw(st.integers(1, 2))]

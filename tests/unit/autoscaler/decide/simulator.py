@@ -1,4 +1,4 @@
-"""A simulated cluster that carries plans out at once: workers start within a second and load answers for itself."""
+"""Simulator of a cluster that applies each plan at once: workers start within a second."""
 
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ WINDOW_S = 10
 
 
 class Simulator:
-    """Simulator of a cluster, one second a step."""
+    """Simulated cluster; each step is one second."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Simulator:
         return self
 
     def step(self, loads: Mapping[str, float], **rest: Any) -> ScalePlan:
-        """A second with these inputs/s by task."""
+        """Simulate one second with these inputs/s by task: decide, and apply the plan."""
         self.now_s += 1
         for task in self.window.keys() | loads.keys():
             self.window[task].append(loads.get(task, 0.0))
@@ -107,7 +107,7 @@ class Simulator:
         self.reconcile()
 
     def reconcile(self) -> None:
-        """Stop what drained and start what is wanted, as the launcher would."""
+        """Stop drained workers and start wanted ones, as the launcher would."""
         held = {worker for _, worker in self.rows}
         self.workers = {n: w for n, w in self.workers.items() if not w.draining or n in held}
         number = 0

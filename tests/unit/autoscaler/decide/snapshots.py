@@ -1,4 +1,4 @@
-"""Snapshots in a few words: variants named `<task>-<letter>`, their load, and workers."""
+"""Builders of snapshots: variants named `<task>-<letter>`, their load, and workers."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ def full(name: str) -> str:
 
 
 def profile(name: str, accuracy: float = 0.9, batch_s: float = 0.001, memory: int = 10, load_s: float = 0.1) -> Profile:
-    """A batch of 1 takes `batch_s`, one of 32 sixteen times as long."""
+    """Return a profile in which a batch of 1 takes `batch_s`, and one of 32 sixteen times as long."""
     return msgspec.structs.replace(a_profile(full(name), accuracy, batch_s, memory), load_s=load_s)
 
 

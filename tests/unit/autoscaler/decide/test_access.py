@@ -1,4 +1,4 @@
-"""Capacity for a class of tenants is planned on what these may use, and a private variant for nobody else."""
+"""Tests of capacity for tenants: the load of a class of tenants is planned only on variants that they may use."""
 
 from typing import Any
 
@@ -45,18 +45,18 @@ def options(found: AllocationProblem) -> list[set[str]]:
         (EVERY_TENANT, {OPEN, OWN, SHARED}),
     ],
 )
-def test_load_is_planned_on_what_its_tenants_may_use(tenant: str | None, usable: set[str]) -> None:
+def test_build_problem_uses_variants_of_the_tenant(tenant: str | None, usable: set[str]) -> None:
     assert options(problem(of(tenant, load("digits", 10)))) == [{full(name) for name in usable}]
 
 
-def test_what_its_tenants_may_not_use_serves_no_load() -> None:
+def test_build_problem_excludes_forbidden_variants() -> None:
     assert problem(of("globex", load("digits", 10, accuracy=0.9))).requirements == ()
     assert problem(of(None, load("digits", 10, target=OWN))).requirements == ()
     assert problem(of(None, load("mnist", 10))).requirements == ()
     assert options(problem(of("acme", load("mnist", 10)))) == [{full("mnist-own")}]
 
 
-def test_the_load_of_strangers_loads_no_private_variant_though_it_is_the_cheapest() -> None:
+def test_solve_greedy_public_load_loads_no_private_variant() -> None:
     found = problem(of(None, load("digits", 10)), of("acme", load("digits", 10)))
     allocation = solve_greedy(found)
     names = {found.variants[n].name for n, count in enumerate(allocation.instances) if count}
@@ -66,8 +66,8 @@ def test_the_load_of_strangers_loads_no_private_variant_though_it_is_the_cheapes
     assert loaded == {full(OPEN)}
 
 
-def test_what_waits_may_be_anybodys() -> None:
-    """So it is planned on what everybody may use; where there is no such variant, on any."""
+def test_build_problem_backlog_uses_public_variants() -> None:
+    """The tenants of a backlog are unknown: it is planned on public variants, or on any if none is public."""
     waits = problem(backlogs=(Backlog(task="digits", inputs=500, age_s=5.0),))
     assert options(waits) == [{full(OPEN)}]
     assert options(problem(backlogs=(Backlog(task="mnist", inputs=500, age_s=5.0),))) == [{full("mnist-own")}]
@@ -75,12 +75,12 @@ def test_what_waits_may_be_anybodys() -> None:
     assert options(problem(backlogs=(bound,))) == [{full(OWN)}], "it was given there, by who knew whose it is"
 
 
-def test_a_pin_of_a_task_is_for_everybody_and_one_of_a_variant_for_its_own() -> None:
+def test_build_problem_task_pin_uses_public_variants() -> None:
     assert options(problem(bounds=(ScaleBounds(kind="task", name="digits", minimum=1),))) == [{full(OPEN)}]
     assert options(problem(bounds=(ScaleBounds(kind="variant", name=full(OWN), minimum=1),))) == [{full(OWN)}]
 
 
-def test_a_canary_of_a_private_model_has_the_share_of_its_tenants_load() -> None:
+def test_private_canary_load_is_share_of_its_tenants() -> None:
     names = {"digits-own": 1, "digits-own-v2": 2}
     rows = {
         name: Architecture(
@@ -105,7 +105,7 @@ def test_a_canary_of_a_private_model_has_the_share_of_its_tenants_load() -> None
     assert of_canary == [0.0, 15.0], "one instance, and half of what acme asks"
 
 
-def test_a_private_variant_beats_no_other_for_those_who_may_not_use_it() -> None:
+def test_rank_variants_keeps_best_of_each_tenant_class() -> None:
     variants, profiles = registered(KNOWN), {p.variant: p for p in KNOWN}
     prices = live_cores((a_worker(),))
     assert full(OPEN) not in rank_variants(variants, profiles, prices).best, "it is beaten in everything"

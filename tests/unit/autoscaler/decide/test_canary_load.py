@@ -1,4 +1,4 @@
-"""A version that is tried has instances before it has its share, and the one that serves keeps its own."""
+"""Tests of the planned load of a canary: it has an instance before its share; the serving version keeps its load."""
 
 from typing import Any
 
@@ -31,11 +31,11 @@ def rates(found: AllocationProblem) -> list[tuple[set[str], float]]:
     return [({found.variants[o.variant].name for o in r.options}, round(r.rate, 6)) for r in found.requirements]
 
 
-def test_a_version_that_nobody_tries_serves_no_load() -> None:
+def test_build_problem_ignores_version_without_rollout() -> None:
     assert rates(problem(load("digits", 10))) == [({full("digits-a"), full("digits-b")}, 10)]
 
 
-def test_a_canary_is_placed_for_its_share_and_the_old_one_for_everything() -> None:
+def test_canary_load_is_its_share_of_the_model() -> None:
     assert rates(problem(load("digits", 10, target="digits-a"), share=0.2)) == [
         ({full("digits-a")}, 10),
         ({full(NEW)}, 0),
@@ -43,16 +43,16 @@ def test_a_canary_is_placed_for_its_share_and_the_old_one_for_everything() -> No
     ]
 
 
-def test_it_is_there_without_any_load_and_for_copies_alone() -> None:
+def test_canary_has_requirement_without_load() -> None:
     assert rates(problem(share=0.2)) == [({full(NEW)}, 0)]
     assert rates(problem(shadow=0.2)) == [({full(NEW)}, 0)]
 
 
-def test_of_a_task_with_several_models_it_takes_its_share_of_what_its_own_answers() -> None:
+def test_canary_load_counts_only_its_model() -> None:
     answered = (instance_load("digits-a", inputs_per_s=30.0), instance_load("digits-b", inputs_per_s=10.0))
     found = rates(problem(load("digits", 40), share=0.5, instance_loads=answered))
     assert found[-1] == ({full(NEW)}, 15)
 
 
-def test_who_asks_for_more_than_it_can_give_is_no_load_of_it() -> None:
+def test_canary_load_excludes_unmet_needs() -> None:
     assert rates(problem(load("digits", 10, accuracy=0.95), share=0.5)) == [({full(NEW)}, 0)]

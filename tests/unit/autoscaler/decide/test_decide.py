@@ -1,4 +1,4 @@
-"""The decision keeps within memory, places only what is worth it, is stable, and replaces what died."""
+"""Tests of `decide`: memory limits, placement of useful variants, stability, and replacement after failures."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -138,7 +138,7 @@ disturbances = st.lists(
 
 @st.composite
 def busy_clusters(draw: st.DrawFn) -> ClusterCase:
-    """With load, a launcher, pins and disturbances."""
+    """Draw a cluster with load, a launcher, pins and disturbances."""
     cluster = draw(clusters())
     launched = draw(st.sampled_from([(), (cpus(3, memory_bytes=50),)]))
     there = tuple(msgspec.structs.replace(w, draining=draw(st.booleans())) for w in cluster.snapshot.workers)
@@ -167,7 +167,7 @@ def clusters(draw: st.DrawFn) -> ClusterCase:
 
 @st.composite
 def failing_clusters(draw: st.DrawFn) -> ClusterCase:
-    """Busy, where some instances could not be loaded."""
+    """Draw a busy cluster in which some instances failed to load."""
     cluster = draw(busy_clusters())
     states = st.sampled_from([InstanceState.ACTIVE, InstanceState.FAILED])
     rows = tuple(msgspec.structs.replace(row, state=draw(states)) for row in cluster.snapshot.instances)
@@ -179,7 +179,7 @@ def failed(rows: Iterable[InstanceRow]) -> set[tuple[str, str]]:
 
 
 @given(clusters() | busy_clusters())
-def test_no_live_worker_has_more_than_fits(cluster: ClusterCase) -> None:
+def test_decide_respects_memory_and_slots(cluster: ClusterCase) -> None:
     after = cluster.after(cluster.plan())
     for worker in cluster.snapshot.workers:
         hosted = [row.variant for row in after.snapshot.instances if row.worker == worker.name]
@@ -189,7 +189,7 @@ def test_no_live_worker_has_more_than_fits(cluster: ClusterCase) -> None:
 
 
 @given(clusters())
-def test_only_what_is_worth_serving_or_demanded_is_placed_where_it_can_run(cluster: ClusterCase) -> None:
+def test_decide_places_best_or_demanded_on_able_workers(cluster: ClusterCase) -> None:
     ranking, alive = cluster.ranking(), {w.name: w for w in cluster.snapshot.workers if w.alive}
     for change in cluster.plan().changes:
         assert change.reason
@@ -201,13 +201,13 @@ def test_only_what_is_worth_serving_or_demanded_is_placed_where_it_can_run(clust
 
 
 @given(failing_clusters())
-def test_what_could_not_be_loaded_is_not_tried_there_again(cluster: ClusterCase) -> None:
+def test_decide_does_not_retry_failed_load_on_its_worker(cluster: ClusterCase) -> None:
     placed = {(c.variant, c.worker) for c in cluster.plan().changes if c.action in ("place", "replicate", "replace")}
     assert not placed & failed(cluster.snapshot.instances)
 
 
 @given(clusters() | busy_clusters() | failing_clusters())
-def test_deciding_again_changes_nothing(cluster: ClusterCase) -> None:
+def test_decide_is_stable(cluster: ClusterCase) -> None:
     plan = cluster.plan()
     drained = tuple(
         msgspec.structs.replace(w, draining=w.draining or w.name in plan.drain) for w in cluster.snapshot.workers
@@ -217,8 +217,8 @@ def test_deciding_again_changes_nothing(cluster: ClusterCase) -> None:
     assert (again.changes, again.workers, again.drain) == ((), (), ())
 
 
-def test_what_is_dropped_makes_room_for_what_is_demanded_at_once() -> None:
-    """A person pinned two instances of the task, and one that nobody needs any more is the second."""
+def test_decide_replaces_surplus_by_demanded_at_once() -> None:
+    """A pin limits the task to two instances; a surplus one makes room for the demanded one."""
     rows = [an_instance("mnist-b.onnx-fp32.cpu", f"cpu-{number}") for number in range(2)]
     workers = [a_worker(f"cpu-{number}") for number in range(2)]
     known = [profile("mnist-a", 0.8), profile("mnist-b", 0.95)]
@@ -233,7 +233,7 @@ def test_what_is_dropped_makes_room_for_what_is_demanded_at_once() -> None:
 
 
 @given(busy_clusters())
-def test_pins_hold(cluster: ClusterCase) -> None:
+def test_decide_respects_pins(cluster: ClusterCase) -> None:
     plan = cluster.plan()
     staying = [w for w in cluster.snapshot.workers if w.alive and not w.draining and w.name not in plan.drain]
     able = {w.name for w in staying if w.hardware == "cpu" and "onnx" in w.runtimes}
@@ -246,7 +246,7 @@ def test_pins_hold(cluster: ClusterCase) -> None:
 
 
 @given(clusters() | busy_clusters())
-def test_partitions_of_what_is_served_belong_to_exactly_one(cluster: ClusterCase) -> None:
+def test_decide_gives_each_partition_one_owner(cluster: ClusterCase) -> None:
     after = cluster.after(cluster.plan())
     alive = {w.name for w in cluster.snapshot.workers if w.alive and w.hardware == "cpu" and "onnx" in w.runtimes}
     for variant in {row.variant for row in after.snapshot.instances if row.worker in alive}:
@@ -257,20 +257,20 @@ def test_partitions_of_what_is_served_belong_to_exactly_one(cluster: ClusterCase
 
 
 @given(clusters())
-def test_unknown_holds_everything(cluster: ClusterCase) -> None:
+def test_decide_changes_nothing_if_reading_failed(cluster: ClusterCase) -> None:
     held = msgspec.structs.replace(cluster, snapshot=msgspec.structs.replace(cluster.snapshot, known=False))
     assert held.plan() == ScalePlan()
 
 
 @given(st.integers(1, 8), st.dictionaries(st.sampled_from("abcd"), partitions, min_size=1))
-def test_shares_are_complete_and_stable(count: int, held: dict[str, tuple[int, ...]]) -> None:
+def test_share_partitions_is_complete_and_stable(count: int, held: dict[str, tuple[int, ...]]) -> None:
     shares = share_partitions(count, held)
     assert sorted(p for share in shares.values() for p in share) == list(range(count))
     assert share_partitions(count, shares) == shares
 
 
 @given(profiles)
-def test_every_variant_is_beaten_by_a_best_one_or_is_one(known: list[Profile]) -> None:
+def test_rank_variants_best_dominate_all_variants(known: list[Profile]) -> None:
     ranking = a_cluster(known, [a_worker()]).ranking()
     best = [choice.candidate for choice in ranking.best.values()]
     for candidate in ranking.candidates.values():
@@ -287,14 +287,14 @@ def test_every_variant_is_beaten_by_a_best_one_or_is_one(known: list[Profile]) -
         assert pareto_best(same) == sorted(same, key=lambda b: (-b.accuracy, b.latency_s, b.cost, b.memory_bytes))
 
 
-def test_best_variants_spread_over_the_workers() -> None:
+def test_decide_spreads_best_variants() -> None:
     known = [profile(f"digits-{i}", accuracy=0.5 + i / 10, batch_s=0.001 + i / 1000) for i in range(4)]
     cluster = a_cluster(known, [a_worker("cpu-0", memory_bytes=30), a_worker("cpu-1", memory_bytes=30)])
     after = cluster.after(cluster.plan())
     assert sorted(worker for _, worker in after.rows()) == ["cpu-0", "cpu-0", "cpu-1", "cpu-1"]
 
 
-def test_with_little_room_each_task_gets_its_most_accurate_first() -> None:
+def test_decide_places_most_accurate_of_each_task_first() -> None:
     known = [
         profile("digits-a", 0.9, 0.002),
         profile("digits-b", 0.8, 0.001),
@@ -307,7 +307,7 @@ def test_with_little_room_each_task_gets_its_most_accurate_first() -> None:
     assert list(plan.unplaced) == ["digits-b.onnx-fp32.cpu"]
 
 
-def test_a_dead_workers_variants_are_placed_on_another_that_has_room() -> None:
+def test_decide_replaces_instances_of_dead_worker() -> None:
     known = [profile("digits-a"), profile("mnist-a")]
     cluster = a_cluster(known, [a_worker("cpu-0"), a_worker("cpu-1")])
     cluster = cluster.after(cluster.plan(), workers=(a_worker("cpu-0", alive=False), a_worker("cpu-1")))
@@ -316,7 +316,7 @@ def test_a_dead_workers_variants_are_placed_on_another_that_has_room() -> None:
     assert {change.action for change in plan.changes} == {"replace", "remove"}
 
 
-def test_rows_of_a_dead_worker_stay_while_nobody_else_can_take_them() -> None:
+def test_decide_keeps_rows_of_dead_worker_without_replacement() -> None:
     cluster = a_cluster([profile("digits-a")], [a_worker("cpu-0")])
     placed = cluster.after(cluster.plan())
     dead = placed.after(ScalePlan(), workers=(a_worker("cpu-0", alive=False),))
@@ -325,7 +325,7 @@ def test_rows_of_a_dead_worker_stay_while_nobody_else_can_take_them() -> None:
     assert gone.plan().changes == ()
 
 
-def test_nobody_is_taken_for_dead_right_after_the_start() -> None:
+def test_decide_replaces_no_worker_right_after_start() -> None:
     rows = [an_instance("digits-a.onnx-fp32.cpu", "cpu-0")]
     both = [a_worker("cpu-0", alive=False), a_worker("cpu-1")]
     assert a_cluster([profile("digits-a")], both, *rows, observed_s=1.0).plan().changes == ()
@@ -344,7 +344,7 @@ def demanded(age_s: float = 0.0) -> dict[str, Any]:
     return {"demand_age_s": {"mnist-a.onnx-fp32.cpu": age_s}, "idle_s": {"mnist-a.onnx-fp32.cpu": age_s}}
 
 
-def test_a_demanded_variant_takes_the_memory_of_the_longest_idle() -> None:
+def test_decide_evicts_longest_idle_for_demand() -> None:
     known = [profile("digits-a", 0.9, 0.002), profile("digits-b", 0.8, 0.001), profile("mnist-a")]
     rows = [loaded("digits-a.onnx-fp32.cpu"), loaded("digits-b.onnx-fp32.cpu")]
     idle = {"digits-a.onnx-fp32.cpu": 100.0, "digits-b.onnx-fp32.cpu": 50.0, "mnist-a.onnx-fp32.cpu": 0.0}
@@ -356,7 +356,7 @@ def test_a_demanded_variant_takes_the_memory_of_the_longest_idle() -> None:
     ]
 
 
-def test_a_demanded_variant_displaces_nothing_that_is_in_use_or_not_in_its_way() -> None:
+def test_decide_evicts_nothing_used_or_without_need() -> None:
     known = [profile("digits-a"), profile("mnist-a")]
     rows = [loaded("digits-a.onnx-fp32.cpu")]
     idle = {"digits-a.onnx-fp32.cpu": 1.0}
@@ -367,7 +367,7 @@ def test_a_demanded_variant_displaces_nothing_that_is_in_use_or_not_in_its_way()
     assert [change.action for change in roomy.plan().changes] == ["place"]
 
 
-def test_a_dominated_variant_is_placed_on_demand_and_leaves_when_it_has_been_idle_for_long() -> None:
+def test_decide_keeps_dominated_variant_on_demand_until_idle() -> None:
     known = [profile("mnist-a", 0.8), profile("mnist-b", 0.9)]
     cluster = a_cluster(known, [a_worker()], **demanded())
     first = cluster.after(cluster.plan())
@@ -385,7 +385,7 @@ def test_a_dominated_variant_is_placed_on_demand_and_leaves_when_it_has_been_idl
     assert [(c.action, c.variant) for c in idle.plan().changes] == [("remove", "mnist-a.onnx-fp32.cpu")]
 
 
-def test_what_is_no_longer_ready_leaves_at_once() -> None:
+def test_decide_removes_variant_that_is_not_ready() -> None:
     cluster = a_cluster([profile("digits-a")], [a_worker()], an_instance("mnist-a.onnx-fp32.cpu"))
     assert [(c.action, c.variant) for c in cluster.plan().changes] == [
         ("remove", "mnist-a.onnx-fp32.cpu"),
@@ -393,7 +393,7 @@ def test_what_is_no_longer_ready_leaves_at_once() -> None:
     ]
 
 
-def test_a_variant_that_nobody_can_run_beats_nobody() -> None:
+def test_rank_variants_ignores_variants_without_worker() -> None:
     gpu = a_profile("digits-a.onnx-fp32.cuda", accuracy=0.99)
     known = [gpu, profile("digits-b", 0.9)]
     assert list(a_cluster(known, [a_worker()]).ranking().best) == ["digits-b.onnx-fp32.cpu"]
@@ -401,7 +401,7 @@ def test_a_variant_that_nobody_can_run_beats_nobody() -> None:
     assert next(iter(both.ranking().best)) == "digits-a.onnx-fp32.cuda"
 
 
-def test_a_worker_that_came_back_smaller_gives_up_the_longest_idle() -> None:
+def test_decide_evicts_from_worker_with_less_memory() -> None:
     known = [profile("digits-a", 0.9, 0.002), profile("digits-b", 0.8, 0.001)]
     rows = [an_instance(p.variant) for p in known]
     idle = {"digits-a.onnx-fp32.cpu": 5.0, "digits-b.onnx-fp32.cpu": 50.0}
@@ -414,7 +414,7 @@ def failed_instance(worker: str, partitions: tuple[int, ...] = (0, 1, 2, 3)) -> 
     return msgspec.structs.replace(row, state=InstanceState.FAILED, reason="cannot load: it raises")
 
 
-def test_a_failed_load_is_tried_on_another_worker_which_gets_the_partitions() -> None:
+def test_decide_retries_failed_load_on_another_worker() -> None:
     cluster = a_cluster([profile("mnist-a")], [a_worker("cpu-0"), a_worker("cpu-1")], failed_instance("cpu-0"))
     plan = cluster.plan()
     wanted = {change.worker: change.wanted for change in plan.changes}
@@ -422,7 +422,7 @@ def test_a_failed_load_is_tried_on_another_worker_which_gets_the_partitions() ->
     assert cluster.after(plan).plan().changes == ()
 
 
-def test_what_no_worker_can_load_is_left_to_other_variants_and_said() -> None:
+def test_decide_reports_unloadable_variant_and_uses_another() -> None:
     known = [profile("mnist-a", 0.9, 0.001), profile("mnist-b", 0.8, 0.004)]
     cluster = a_cluster(known, [a_worker("cpu-0")], failed_instance("cpu-0"), **demanded_of("mnist-a"))
     plan = cluster.plan()
@@ -432,7 +432,7 @@ def test_what_no_worker_can_load_is_left_to_other_variants_and_said() -> None:
     assert ("mnist-a.onnx-fp32.cpu", "cpu-1") in newcomer.after(newcomer.plan()).rows()
 
 
-def test_a_worker_with_too_few_cores_is_no_hope_for_what_another_cannot_load() -> None:
+def test_decide_ignores_workers_with_too_few_cores() -> None:
     wide = msgspec.structs.replace(profile("mnist-a", 0.9, 0.001), threads=2)
     known = [wide, profile("mnist-b", 0.8, 0.004)]
     workers = [a_worker("cpu-0", slots=2), a_worker("cpu-1", slots=1)]
@@ -440,7 +440,7 @@ def test_a_worker_with_too_few_cores_is_no_hope_for_what_another_cannot_load() -
     assert {(change.action, change.variant) for change in plan.changes} == {("place", "mnist-b.onnx-fp32.cpu")}
 
 
-def test_the_row_of_a_failed_load_goes_with_its_worker() -> None:
+def test_decide_removes_failed_row_of_dead_worker() -> None:
     rows = failed_instance("cpu-0", ()), an_instance("mnist-a.onnx-fp32.cpu", "cpu-1")
     workers = [a_worker("cpu-0", alive=False), a_worker("cpu-1")]
     plan = a_cluster([profile("mnist-a")], workers, *rows, observed_s=1e3).plan()

@@ -1,4 +1,4 @@
-"""What gives way where not all fits: what is idle and costs least to be without."""
+"""Tests of eviction: idle variants with the lowest cost of a miss make room."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -26,7 +26,7 @@ def plan(
     states: Mapping[str, InstanceState] | None = None,
     **rest: Any,
 ) -> ScalePlan:
-    """Decide with a worker that has no room left."""
+    """Decide for one worker without free memory."""
     rows = [an_instance(found.variant) for found in placed]
     snapshot = ClusterSnapshot(
         workers=(a_worker(memory_bytes=sum(found.memory_bytes for found in placed)),),
@@ -49,7 +49,7 @@ def changes(found: ScalePlan) -> list[tuple[str, str]]:
 
 
 def demanded(rates: dict[str, float], idle: dict[str, float], slow: float = 0.1) -> list[tuple[str, str]]:
-    """Changes where `mnist-a` is demanded, and `digits-a` takes so long to load."""
+    """Return the changes if `mnist-a` is demanded and `digits-a` takes `slow` seconds to load."""
     known = [profile("digits-a", 0.9, 0.002, load_s=slow), DIGITS[1], ASKED]
     found = plan(
         known, known[:2], demand_age_s=by_name({"mnist-a": 0.0}), idle_s=by_name(idle), use_rates=by_name(rates)
@@ -61,20 +61,20 @@ def evicted(name: str, placed: str = "mnist-a") -> list[tuple[str, str]]:
     return [("evict", full(name)), ("place", full(placed))]
 
 
-def test_what_is_asked_for_less_gives_way_though_it_was_used_later() -> None:
+def test_eviction_prefers_lower_use_rate() -> None:
     idle = {"digits-a": 60.0, "digits-b": 30.0}
     assert demanded({"digits-a": 0.2, "digits-b": 0.1}, idle) == evicted("digits-b")
     assert demanded({"digits-a": 0.1, "digits-b": 0.2}, idle) == evicted("digits-a")
     assert demanded({}, idle) == evicted("digits-a"), "the longest idle, where nobody knows how often it is asked for"
 
 
-def test_what_takes_longer_to_load_again_stays() -> None:
+def test_eviction_weighs_load_time() -> None:
     rates, idle = {"digits-a": 0.1, "digits-b": 0.2}, {"digits-a": 60.0, "digits-b": 60.0}
     assert demanded(rates, idle, slow=0.49) == evicted("digits-a")
     assert demanded(rates, idle, slow=0.51) == evicted("digits-b")
 
 
-def test_nothing_gives_way_before_it_was_idle_for_some_of_its_load_times() -> None:
+def test_eviction_needs_idle_time_of_several_loads() -> None:
     assert demanded({}, {"digits-a": 1.9, "digits-b": 1.9}) == []
     assert demanded({}, {"digits-a": 2.0, "digits-b": 1.9}) == evicted("digits-a")
     assert demanded({}, {"digits-a": 11.9, "digits-b": 1.9}, slow=3.0) == []
@@ -82,8 +82,8 @@ def test_nothing_gives_way_before_it_was_idle_for_some_of_its_load_times() -> No
 
 
 @pytest.mark.parametrize("asked", [{}, {"mnist-a": 9.0}])
-def test_of_what_is_demanded_the_latest_is_placed_since_others_may_be_late(asked: dict[str, float]) -> None:
-    """Whatever else waits in the topic of one that nobody has asked for of late."""
+def test_eviction_makes_room_for_latest_demand(asked: dict[str, float]) -> None:
+    """Queries that wait in the topic of a variant keep its demand alive, but do not make it a later one."""
     found = plan(
         [DIGITS[0], profile("mnist-a"), profile("mnist-b", 0.8)],
         DIGITS[:1],
@@ -96,7 +96,7 @@ def test_of_what_is_demanded_the_latest_is_placed_since_others_may_be_late(asked
     assert full("mnist-a") in found.unplaced
 
 
-def test_of_two_that_cost_as_much_to_be_without_the_larger_gives_way() -> None:
+def test_eviction_of_equal_costs_takes_the_larger() -> None:
     large = profile("digits-a", 0.9, 0.002, memory=20)
     names = by_name({"digits-a": 60.0, "digits-b": 60.0})
     found = plan([large, DIGITS[1], ASKED], [large, DIGITS[1]], demand_age_s=by_name({"mnist-a": 0.0}), idle_s=names,
@@ -104,7 +104,7 @@ def test_of_two_that_cost_as_much_to_be_without_the_larger_gives_way() -> None:
     assert changes(found) == evicted("digits-a")
 
 
-def test_who_named_it_lately_displaces_nothing_that_is_asked_for_more_before_they_ask_again() -> None:
+def test_eviction_for_named_target_needs_higher_use_rate() -> None:
     lately = load("mnist", 0.1, target=full("mnist-a"))
     known, idle = [*DIGITS, ASKED], by_name({"digits-a": 60.0, "digits-b": 30.0})
     rarer = plan(
@@ -116,13 +116,13 @@ def test_who_named_it_lately_displaces_nothing_that_is_asked_for_more_before_the
     assert changes(oftener) == evicted("digits-b")
 
 
-def test_a_load_that_leaves_the_choice_displaces_what_is_asked_for_less_though_it_is_new() -> None:
+def test_eviction_for_load_without_target_needs_no_use_rate() -> None:
     known, idle = [*DIGITS, ASKED], by_name({"digits-a": 60.0, "digits-b": 30.0})
     found = plan(known, DIGITS, load("mnist", 50.0), idle_s=idle, use_rates=by_name({"digits-a": 0.2, "digits-b": 0.3}))
     assert changes(found) == evicted("digits-a")
 
 
-def test_what_is_demanded_gives_way_to_nothing_before_it_is_loaded() -> None:
+def test_eviction_spares_demanded_until_loaded() -> None:
     known = [DIGITS[0], profile("mnist-a"), profile("mnist-b", 0.8)]
     demand = by_name({"mnist-a": 9.0, "mnist-b": 3.0})
     busy, idle = by_name({"digits-a": 1.0}), by_name({"digits-a": 9.0})
@@ -135,7 +135,7 @@ def test_what_is_demanded_gives_way_to_nothing_before_it_is_loaded() -> None:
     assert changes(loaded) == evicted("mnist-a", "mnist-b")
 
 
-def test_nothing_is_given_up_for_what_would_not_be_loaded_soon() -> None:
+def test_eviction_is_limited_to_loads_that_start_soon() -> None:
     loaded = [profile(f"digits-{letter}") for letter in "abc"]
     wanted = [profile(f"mnist-{letter}") for letter in "abc"]
     names = ["mnist-a", "mnist-b", "mnist-c"]

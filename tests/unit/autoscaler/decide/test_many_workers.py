@@ -1,4 +1,4 @@
-"""What a plan costs with many workers, and that what makes it cheap changes nothing."""
+"""Tests of decisions with many workers: their cost, and that shortcuts give the results of a full search."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -34,7 +34,7 @@ def planned(cluster: SyntheticCluster, snapshot: ClusterSnapshot) -> ClusterSnap
     return carried_out(snapshot, decide(cluster.variants, cluster.ranking(snapshot), snapshot, LIMITS))
 
 
-def test_a_placement_does_not_look_at_all_workers(cluster: SyntheticCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_placement_examines_few_workers(cluster: SyntheticCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     snapshot, looks = with_workers(cluster.snapshot(LOAD), WORKERS), 0
     could_take = WorkerCapacity.could_take
 
@@ -49,7 +49,7 @@ def test_a_placement_does_not_look_at_all_workers(cluster: SyntheticCluster, mon
     assert looks < 10 * placed
 
 
-def test_deciding_again_on_what_was_carried_out_changes_nothing(cluster: SyntheticCluster) -> None:
+def test_decide_is_stable_with_many_workers(cluster: SyntheticCluster) -> None:
     first = planned(cluster, with_workers(cluster.snapshot(LOAD), WORKERS))
     settled = planned(cluster, planned(cluster, first))
     again = decide(cluster.variants, cluster.ranking(settled), settled, LIMITS)
@@ -81,7 +81,7 @@ _steps = st.lists(
 
 
 @given(_workers, _steps, st.integers(1, 8), st.booleans(), st.booleans())
-def test_the_least_loaded_is_that_of_a_walk(
+def test_worker_order_equals_full_search(
     made: list[tuple[int, int, bool, bool]],
     steps: list[tuple[int, int, int, float, bool]],
     memory: int,
@@ -117,9 +117,7 @@ def test_the_least_loaded_is_that_of_a_walk(
 
 
 @given(st.lists(st.integers(1, 3), min_size=1, max_size=8), st.floats(0.1, 12), st.floats(0, 3), st.booleans())
-def test_a_load_shared_bit_by_bit_leaves_as_much_as_one_shared_at_once(
-    slots: list[int], load: float, other: float, concurrent: bool
-) -> None:
+def test_load_shares_incremental_equals_full(slots: list[int], load: float, other: float, concurrent: bool) -> None:
     workers = [a_worker(number, count, 8, set()) for number, count in enumerate(slots)]
     names = [a_candidate(number).name for number in range(2)]
     workers[0].host(a_candidate(1))
@@ -138,7 +136,7 @@ def test_a_load_shared_bit_by_bit_leaves_as_much_as_one_shared_at_once(
     assert sum(worker.busy for worker in workers) == pytest.approx(load + other - sum(shares.unserved.values()))
 
 
-def test_an_instance_fills_all_slots_of_its_worker_where_its_runtime_can() -> None:
+def test_load_shares_fill_all_slots_if_concurrent() -> None:
     for concurrent, left in ((True, 0.5), (False, 2.5)):
         worker = a_worker(0, 3, 8, set())
         worker.host(a_candidate(0, concurrent=concurrent))

@@ -1,4 +1,4 @@
-"""The heuristic and the solver: within every rule, never worse than doing nothing, and near the true optimum."""
+"""Tests of the heuristic and the MILP solver: valid, never worse than no change, and close to the optimum."""
 
 from collections.abc import Iterator
 from itertools import product
@@ -24,7 +24,7 @@ settings.load_profile("busy machine")
 
 
 def allocations(problem: AllocationProblem) -> Iterator[Allocation]:
-    """All allowed ones whose shares are halves."""
+    """Yield all valid allocations whose shares are multiples of one half."""
     options = [
         [(n, option_number) for option_number in range(len(requirement.options))]
         for n, requirement in enumerate(problem.requirements)
@@ -44,7 +44,7 @@ def allocations(problem: AllocationProblem) -> Iterator[Allocation]:
 
 @given(problems())
 @settings(max_examples=40)
-def test_the_solver_is_within_the_gap_of_the_optimum(problem: AllocationProblem) -> None:
+def test_solve_milp_within_gap_of_optimum(problem: AllocationProblem) -> None:
     lowest = min(cost(problem, allocation) for allocation in allocations(problem))
     found = solve_milp(problem)
     assert cost(problem, found.allocation) <= lowest * (1 + GAP) + 1e-4
@@ -52,7 +52,7 @@ def test_the_solver_is_within_the_gap_of_the_optimum(problem: AllocationProblem)
 
 
 @given(problems())
-def test_no_answer_breaks_a_rule_or_is_worse_than_doing_nothing(problem: AllocationProblem) -> None:
+def test_solvers_are_valid_and_not_worse_than_no_change(problem: AllocationProblem) -> None:
     greedy, solved = solve_greedy(problem), solve_milp(problem).allocation
     nothing = Allocation(
         instances=tuple(variant.now for variant in problem.variants),
@@ -67,7 +67,7 @@ def test_no_answer_breaks_a_rule_or_is_worse_than_doing_nothing(problem: Allocat
 
 
 @given(problems())
-def test_more_hardware_never_makes_it_worse(problem: AllocationProblem) -> None:
+def test_solve_milp_more_hardware_never_costs_more(problem: AllocationProblem) -> None:
     pools = tuple(msgspec.structs.replace(pool, maximum=pool.maximum + 1) for pool in problem.pools)
     more = msgspec.structs.replace(problem, pools=pools)
     before = cost(problem, solve_milp(problem).allocation)
@@ -75,7 +75,7 @@ def test_more_hardware_never_makes_it_worse(problem: AllocationProblem) -> None:
 
 
 @given(problems())
-def test_the_heuristic_changes_nothing_of_its_own_answer(problem: AllocationProblem) -> None:
+def test_solve_greedy_is_stable(problem: AllocationProblem) -> None:
     for _ in range(4):
         allocation = solve_greedy(problem)
         variants = (
@@ -92,7 +92,7 @@ def both(problem: AllocationProblem) -> list[Allocation]:
     return [solve_greedy(problem), solve_milp(problem).allocation]
 
 
-def test_where_no_worker_runs_nor_may_there_is_nothing_to_choose() -> None:
+def test_solvers_allocate_nothing_without_workers() -> None:
     for problem in (AllocationProblem(), AllocationProblem(requirements=(a_requirement(),))):
         for allocation in both(problem):
             assert allocation == Allocation()
@@ -100,7 +100,7 @@ def test_where_no_worker_runs_nor_may_there_is_nothing_to_choose() -> None:
         assert found.bound == cost(problem, found.allocation)
 
 
-def test_what_is_too_much_for_an_instance_is_replicated() -> None:
+def test_solvers_replicate_overloaded_instance() -> None:
     problem = AllocationProblem(
         variants=(a_variant_spec("a", now=1),),
         pools=(a_pool(now=3),),
@@ -111,7 +111,7 @@ def test_what_is_too_much_for_an_instance_is_replicated() -> None:
         assert served(problem, allocation) == [1.0]
 
 
-def test_what_takes_more_slots_than_there_are_asks_for_a_worker() -> None:
+def test_solvers_add_worker_if_slots_are_short() -> None:
     requirements = (
         a_requirement(ServingOption(variant=0, slots=0.9)),
         a_requirement(ServingOption(variant=1, slots=0.9)),
@@ -123,7 +123,7 @@ def test_what_takes_more_slots_than_there_are_asks_for_a_worker() -> None:
         assert allocation.workers == (2,)
 
 
-def test_an_accurate_variant_is_kept_until_slots_are_short_and_then_given_up_before_load_is() -> None:
+def test_solvers_give_up_accuracy_before_load() -> None:
     accurate, fast = (
         ServingOption(variant=0, slots=4.0, slot_cost=0.1),
         ServingOption(variant=1, slots=1.0, slot_cost=0.05, loss_cost=0.2),
@@ -140,7 +140,7 @@ def test_an_accurate_variant_is_kept_until_slots_are_short_and_then_given_up_bef
         assert allocation.shares[0, 1] > 0.7
 
 
-def test_under_shortage_all_tasks_give_up_accuracy_so_that_all_are_served() -> None:
+def test_solvers_serve_all_tasks_under_shortage() -> None:
     variants = tuple(a_variant_spec(name, now=1) for name in ("a-accurate", "a-fast", "b-accurate", "b-fast"))
     requirements = tuple(
         a_requirement(
@@ -154,7 +154,7 @@ def test_under_shortage_all_tasks_give_up_accuracy_so_that_all_are_served() -> N
         assert all(share > 1 - EPSILON for share in served(problem, allocation))
 
 
-def test_what_is_loaded_is_left_for_what_is_cheaper_by_far_only() -> None:
+def test_solvers_keep_loaded_variant_unless_far_cheaper() -> None:
     variants, pools = (a_variant_spec("a", now=1), a_variant_spec("b")), (a_pool(now=1, minimum=1),)
 
     def needing(slot_cost: float) -> AllocationProblem:
@@ -169,7 +169,7 @@ def test_what_is_loaded_is_left_for_what_is_cheaper_by_far_only() -> None:
         assert by_name(needing(0.05), allocation) == {"b": 1}
 
 
-def test_a_solver_that_has_no_time_leaves_the_heuristics_answer() -> None:
+def test_solve_milp_without_time_not_worse_than_greedy() -> None:
     problem = AllocationProblem(
         variants=(a_variant_spec("a"),),
         pools=(a_pool(),),

@@ -1,4 +1,4 @@
-"""What must be served, and by what it can be: accuracy, target, latency, slowdown, pins, forecast and backlog."""
+"""Tests of requirements and their options: accuracy, target, latency, slowdown, pins, forecast and backlog."""
 
 import math
 from typing import Any
@@ -45,21 +45,21 @@ def options(found: AllocationProblem) -> set[str]:
         (math.inf, 32 / 0.120),
         (0.240, 32 / 0.120),  # two batches of 32: the slot may be busy all the time
         (0.040, 4 / 0.020),  # two of 4
-        (0.015, 0.5 / 0.010),  # one of 1 may wait for half of another
+        (0.015, 0.5 / 0.010),  # one of 1, which waits for half of another
         (0.010, 0.1 / 0.010),
         (0.009, 0.0),
     ],
 )
-def test_a_latency_allows_batches_that_may_wait_for_one_another(budget_s: float, rate: float) -> None:
+def test_best_throughput_within_latency_budget(budget_s: float, rate: float) -> None:
     assert best_throughput(MODEL, budget_s, 1.0, 1.0).rate == pytest.approx(rate)
 
 
-def test_what_is_slowed_down_serves_less_and_a_query_of_many_inputs_is_one_batch() -> None:
+def test_best_throughput_falls_with_slowdown_and_query_size() -> None:
     assert best_throughput(MODEL, 0.240, 2.0, 1.0).rate < best_throughput(MODEL, 0.240, 1.0, 1.0).rate / 1.9
     assert best_throughput(MODEL, 0.030, 1.0, 8.0).rate == 0.0
 
 
-def test_a_class_is_served_by_what_is_accurate_enough_in_time_and_the_target() -> None:
+def test_build_problem_options_meet_the_needs() -> None:
     assert options(problem(load("digits", 10))) == {full("digits-a"), full("digits-b")}
     assert options(problem(load("digits", 10, accuracy=0.85))) == {full("digits-a")}
     assert options(problem(load("digits", 10, ms=9))) == {full("digits-b")}
@@ -67,18 +67,18 @@ def test_a_class_is_served_by_what_is_accurate_enough_in_time_and_the_target() -
     assert options(problem(load("digits", 10, target=full("digits-b")))) == {full("digits-b")}
 
 
-def test_a_class_that_nobody_can_serve_is_no_requirement() -> None:
+def test_build_problem_skips_classes_without_variant() -> None:
     assert problem(load("digits", 10, accuracy=0.99)).requirements == ()
     assert problem(load("digits", 10, ms=0.1)).requirements == ()
     assert problem(load("digits", 0)).requirements == ()
 
 
-def test_the_busiest_second_of_online_load_counts() -> None:
+def test_build_problem_uses_peak_of_online_load() -> None:
     assert only(problem(load("digits", 10, peak_per_s=30))).rate == 30
     assert problem(load("digits", 10, peak_per_s=30, offline=True)).requirements == (), "it is a backlog while it waits"
 
 
-def test_rising_load_is_needed_ahead_and_falling_load_as_it_is() -> None:
+def test_build_problem_forecasts_rising_load_only() -> None:
     rising = tuple(float(rate) for rate in range(10, 110, 2))
     ahead = only(problem(load("digits", 100), history={"digits": rising}, hardware=(cpus(start_s=10.0),)))
     assert 100 < ahead.rate <= 200
@@ -86,7 +86,7 @@ def test_rising_load_is_needed_ahead_and_falling_load_as_it_is() -> None:
     assert falling.rate == 100
 
 
-def test_a_backlog_that_is_old_shall_be_worked_off_by_whoever_can_whether_anything_arrives_or_not() -> None:
+def test_build_problem_requires_catch_up_of_old_backlog() -> None:
     waits = only(problem(backlogs=(backlog(500, age_s=5.0),)))
     assert (waits.rate, len(waits.options)) == (500 / LIMITS.catch_up_s, 2)
     assert only(problem(backlogs=(backlog(500),))).rate == 500 / LIMITS.catch_up_s, "it came before anybody looked"
@@ -99,7 +99,7 @@ def test_a_backlog_that_is_old_shall_be_worked_off_by_whoever_can_whether_anythi
     assert only(slow_to_come).rate == pytest.approx(500 / 100.0)
 
 
-def test_an_offline_backlog_keeps_what_is_there_and_asks_for_more_only_if_it_would_take_hours() -> None:
+def test_build_problem_offline_backlog_keeps_instances() -> None:
     workers = tuple(a_worker(f"cpu-{number}") for number in range(8))
     rows = tuple(an_instance(full("digits-a"), worker.name) for worker in workers)
     there: dict[str, Any] = {"workers": workers, "instances": rows, "hardware": (cpus(9),)}
@@ -119,7 +119,7 @@ def test_an_offline_backlog_keeps_what_is_there_and_asks_for_more_only_if_it_wou
     st.floats(0, 1e7), st.floats(0, 1e7), st.integers(0, 8), st.booleans(),
     st.sampled_from([None, full("digits-a"), full("digits-b")]),
 )  # fmt: skip
-def test_more_that_waits_never_asks_for_less(
+def test_build_problem_grows_with_the_backlog(
     one: float, other: float, instances: int, offline: bool, variant: str | None
 ) -> None:
     workers = tuple(a_worker(f"cpu-{number}") for number in range(8))
@@ -139,7 +139,7 @@ def rate(found: AllocationProblem) -> float:
 
 
 def floors(found: AllocationProblem) -> dict[str, int]:
-    """Instances that are kept, by variant."""
+    """Return the instances that requirements without load keep, by variant."""
     return {
         found.variants[requirement.options[0].variant].name: requirement.options[0].floor
         for requirement in found.requirements
@@ -147,7 +147,7 @@ def floors(found: AllocationProblem) -> dict[str, int]:
     }
 
 
-def test_measured_slowdown_makes_options_take_more_slots() -> None:
+def test_build_problem_slowdown_takes_more_slots() -> None:
     quiet = only(problem(load("digits", 10, target="digits-a"))).options[0]
     disturbed = problem(
         load("digits", 10, target="digits-a"), instance_loads=(instance_load("digits-a", slowdown=2.0),)
@@ -155,7 +155,7 @@ def test_measured_slowdown_makes_options_take_more_slots() -> None:
     assert only(disturbed).options[0].slots == pytest.approx(2 * quiet.slots)
 
 
-def test_a_profile_that_is_wrong_somewhere_is_so_for_its_variant_alone() -> None:
+def test_build_problem_correction_affects_its_variant_only() -> None:
     quiet = problem(load("digits", 10, target="digits-a"), load("digits", 10, target="digits-b"))
     loads = (instance_load("digits-a", correction=2.0),)
     corrected = problem(
@@ -165,7 +165,7 @@ def test_a_profile_that_is_wrong_somewhere_is_so_for_its_variant_alone() -> None
     assert slots[1] == pytest.approx([2 * slots[0][0], slots[0][1]])
 
 
-def test_pins_and_demands_are_requirements_without_load() -> None:
+def test_build_problem_requires_pins_and_demands() -> None:
     pinned = problem(bounds=(ScaleBounds(kind="variant", name=full("digits-a"), minimum=2, maximum=3),))
     assert options(pinned) == {full("digits-a")}
     assert only(pinned).options[0].floor == 2
@@ -181,7 +181,7 @@ def test_pins_and_demands_are_requirements_without_load() -> None:
     assert problem(demand_age_s={full("mnist-a"): 11.0}).requirements == ()
 
 
-def test_workers_are_bounded_by_the_launcher_and_by_pins() -> None:
+def test_build_problem_bounds_workers_by_launcher_and_pins() -> None:
     fixed = problem().pools[0]
     assert (fixed.now, fixed.minimum, fixed.maximum) == (1, 1, 1)
     launched = problem(hardware=(cpus(4),), wanted_workers={"cpu": 2}).pools[0]
@@ -194,19 +194,19 @@ def test_workers_are_bounded_by_the_launcher_and_by_pins() -> None:
     assert none.minimum == 0
 
 
-def test_where_topics_cannot_grow_replicas_are_at_most_the_partitions() -> None:
+def test_build_problem_limits_replicas_to_fixed_partitions() -> None:
     found = problem(hardware=(cpus(9),), can_add_partitions=False)
     assert {kind.maximum for kind in found.variants} == {4}
 
 
-def test_what_is_there_is_counted_on_workers_that_stay() -> None:
+def test_build_problem_counts_instances_of_live_workers() -> None:
     workers = (a_worker("cpu-0"), a_worker("cpu-1", alive=False))
     rows = (an_instance(full("digits-a"), "cpu-0"), an_instance(full("digits-a"), "cpu-1"))
     found = problem(workers=workers, instances=rows)
     assert {kind.name: kind.now for kind in found.variants if kind.now} == {full("digits-a"): 1}
 
 
-def test_a_task_is_idle_when_nobody_asked_for_any_of_its_variants() -> None:
+def test_idle_tasks_have_no_used_variant() -> None:
     limits = ScalingLimits(scale_to_zero_delay_s=60)
     idle = {full("digits-a"): 100.0, full("digits-b"): 30.0, full("mnist-a"): 100.0}
     snapshot = ClusterSnapshot(workers=(a_worker(),), idle_s=idle)
@@ -220,8 +220,8 @@ def test_a_task_is_idle_when_nobody_asked_for_any_of_its_variants() -> None:
     assert idle_tasks(ranking(KNOWN, snapshot), snapshot, ScalingLimits()) == set()
 
 
-def test_a_variant_for_two_cores_takes_two_slots_for_each_batch() -> None:
-    """It is twice as fast and takes twice as many slots: as much load takes as many slots in all."""
+def test_build_problem_wide_variant_takes_two_slots() -> None:
+    """The wide variant is twice as fast and takes twice the slots, so the same load takes as many slots."""
     narrow = profile("digits-a", 0.9, 0.010)
     wide = msgspec.structs.replace(profile("digits-b", 0.9, 0.005), threads=2)
     snapshot = ClusterSnapshot(workers=(a_worker(slots=4),), classes=(load("digits", 100.0, ms=1000.0),))
@@ -233,7 +233,7 @@ def test_a_variant_for_two_cores_takes_two_slots_for_each_batch() -> None:
 
 
 @pytest.mark.parametrize(("slots", "threads", "wide_slots"), [(2, 2, 2.0), (1, 4, 1.0)])
-def test_slots_may_have_more_cores_than_one(slots: int, threads: int, wide_slots: float) -> None:
+def test_build_problem_supports_slots_of_several_cores(slots: int, threads: int, wide_slots: float) -> None:
     wide = msgspec.structs.replace(profile("digits-a", 0.9, 0.005), threads=threads)
     worker = msgspec.structs.replace(a_worker(slots=slots), threads=threads)
     snapshot = ClusterSnapshot(workers=(worker,), classes=(load("digits", 100.0, ms=1000.0),))
@@ -241,7 +241,7 @@ def test_slots_may_have_more_cores_than_one(slots: int, threads: int, wide_slots
     assert [variant.slots for variant in found.variants] == [wide_slots]
 
 
-def test_what_is_for_more_cores_than_a_worker_has_is_for_nobody() -> None:
+def test_rank_variants_excludes_too_wide_variants() -> None:
     wide = msgspec.structs.replace(profile("digits-a", 0.9, 0.005), threads=4)
     found = ranking([wide, profile("digits-b", 0.8, 0.010)], ClusterSnapshot(workers=(a_worker(slots=2),)))
     assert set(found.candidates) == set(found.best) == {full("digits-b")}

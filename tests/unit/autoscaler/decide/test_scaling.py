@@ -1,4 +1,4 @@
-"""What becomes of instances and workers as load moves: a simulator carries the plans out."""
+"""Tests of scaling under changing load: a simulator applies the plans."""
 
 from itertools import pairwise
 
@@ -17,34 +17,34 @@ SLOT = 32 / (16 * 0.010) / ScalingLimits().headroom
 
 
 def owners(simulator: Simulator) -> bool:
-    """Whether each partition of what is placed has exactly one owner."""
+    """Return true if each partition of each placed variant has exactly one owner."""
     by_variant: dict[str, list[int]] = {}
     for (variant, _), row in simulator.rows.items():
         by_variant.setdefault(variant, []).extend(row.partitions)
     return all(sorted(held) == list(range(simulator.partitions.get(name, 4))) for name, held in by_variant.items())
 
 
-def test_load_that_steps_up_is_served_at_once_and_what_is_left_over_goes_after_a_while() -> None:
+def test_scaling_up_at_once_and_down_after_delay() -> None:
     simulator = Simulator([A]).run(3, {"digits": 0.5 * SLOT})
     assert (simulator.replicas("digits-a"), len(simulator.workers)) == (1, 1)
     simulator.run(3, {"digits": 3.5 * SLOT})
     assert (simulator.replicas("digits-a"), len(simulator.workers)) == (4, 4)
     assert owners(simulator)
     simulator.run(15, {"digits": 0.5 * SLOT})
-    assert len(simulator.workers) == 4  # the window, and then the delay
+    assert len(simulator.workers) == 4  # the load window and then the delay must pass first
     simulator.run(60, {"digits": 0.5 * SLOT})
     assert (simulator.replicas("digits-a"), len(simulator.workers)) == (1, 1)
     assert owners(simulator)
 
 
-def test_one_instance_serves_what_all_slots_of_its_worker_can() -> None:
+def test_scaling_fills_slots_before_adding_workers() -> None:
     simulator = Simulator([A], hardware=cpus(slots=4)).run(5, {"digits": 3.5 * SLOT})
     assert (simulator.replicas("digits-a"), len(simulator.workers)) == (1, 1)
     simulator.run(5, {"digits": 4.5 * SLOT})
     assert (simulator.replicas("digits-a"), len(simulator.workers)) == (2, 2)
 
 
-def test_a_load_that_swings_faster_than_the_delay_moves_nothing() -> None:
+def test_scaling_ignores_swings_shorter_than_delay() -> None:
     simulator = Simulator([A]).run(30, {"digits": 3.5 * SLOT})
     before = len(simulator.changes)
     for _ in range(20):
@@ -52,17 +52,17 @@ def test_a_load_that_swings_faster_than_the_delay_moves_nothing() -> None:
     assert len(simulator.changes) == before
 
 
-def test_a_load_that_swings_slowly_is_followed_once_each_way() -> None:
+def test_scaling_follows_slow_swings_once_each_way() -> None:
     simulator = Simulator([A]).run(10, {"digits": 3.5 * SLOT})
     before, periods = len(simulator.changes), 5
     for _ in range(periods):
         simulator.run(100, {"digits": 0.5 * SLOT}).run(100, {"digits": 3.5 * SLOT})
-    # Each way: three workers, three instances, and shares of partitions of four instances in each of at most two steps.
+    # Each way changes three workers, three instances, and the partitions of four instances in at most two steps.
     assert len(simulator.changes) - before <= periods * 2 * (3 + 3 + 8)
 
 
 @pytest.mark.parametrize("noise", [0.8, 0.9, 1.1])
-def test_noise_around_a_boundary_ends_at_the_higher_scale(noise: float) -> None:
+def test_scaling_settles_above_noise(noise: float) -> None:
     simulator = Simulator([A]).run(40, {"digits": SLOT})
     for second in range(100):
         simulator.step({"digits": SLOT * (noise if second % 7 else 1.02)})
@@ -73,7 +73,7 @@ def test_noise_around_a_boundary_ends_at_the_higher_scale(noise: float) -> None:
 
 
 @pytest.mark.parametrize("offline", [False, True])
-def test_a_backlog_keeps_what_works_it_off_long_after_the_last_arrival(offline: bool) -> None:
+def test_scaling_keeps_instances_while_backlog_remains(offline: bool) -> None:
     simulator = Simulator([A], hardware=cpus(8)).run(5, {"digits": 7.5 * SLOT})
     variant = None if offline else A.variant
     waits = (Backlog(task="digits", variant=variant, offline=offline, inputs=200_000, age_s=60.0),)
@@ -83,7 +83,7 @@ def test_a_backlog_keeps_what_works_it_off_long_after_the_last_arrival(offline: 
     assert (simulator.replicas("digits-a"), len(simulator.workers)) == (1, 1)
 
 
-def test_an_online_backlog_grows_the_fleet_and_an_offline_one_only_if_it_would_take_hours() -> None:
+def test_scaling_up_for_online_or_very_long_offline_backlog() -> None:
     waits = Backlog(task="digits", inputs=20_000, age_s=60.0)
     assert Simulator([A], hardware=cpus(8)).run(5, {}, backlogs=(waits,)).replicas("digits-a") == 8
     offline = msgspec.structs.replace(waits, offline=True)
@@ -92,7 +92,7 @@ def test_an_online_backlog_grows_the_fleet_and_an_offline_one_only_if_it_would_t
     assert Simulator([A], hardware=cpus(8)).run(5, {}, backlogs=(hours,)).replicas("digits-a") == 4
 
 
-def test_an_offline_backlog_of_any_size_takes_nothing_from_online_load() -> None:
+def test_scaling_protects_online_load_from_offline_backlog() -> None:
     loads, waits = {"digits": 1.5 * SLOT}, Backlog(task="mnist", offline=True, inputs=1e8)
     known, cpu = [A, profile("mnist-a", 0.9, 0.010)], cpus(2)
     simulator = Simulator(known, hardware=cpu, workers=2).run(5, loads)
@@ -104,7 +104,7 @@ def test_an_offline_backlog_of_any_size_takes_nothing_from_online_load() -> None
     assert 0 < mnist["served"] < 1.0
 
 
-def test_with_no_more_hardware_accuracy_is_given_up_before_load() -> None:
+def test_scaling_gives_up_accuracy_before_load() -> None:
     simulator = Simulator([A, B], hardware=cpus(2), workers=2, limits=ScalingLimits(accuracy_price=0.01))
     simulator.run(5, {"digits": 1.5 * SLOT})
     assert simulator.replicas("digits-a") == 2
@@ -115,14 +115,14 @@ def test_with_no_more_hardware_accuracy_is_given_up_before_load() -> None:
     assert 0 < simulator.plan.explanation["requirements"][0]["served"] < 1.0
 
 
-def test_batches_are_limited_while_something_urgent_is_served_and_that_is_not_taken_back_at_once() -> None:
+def test_scaling_limits_batches_for_urgent_load() -> None:
     def limits_of(simulator: Simulator) -> set[int]:
         return {row.max_batch for (variant, _), row in simulator.rows.items() if variant == A.variant}
 
     simulator, urgent = Simulator([A]).run(3, {"digits": 10}), {"classes": (load("digits", 10, ms=90),)}
     assert limits_of(simulator) == {32}
     simulator.run(1, {"digits": 10}, **urgent)
-    assert limits_of(simulator) == {8}  # which takes 44 ms: a query may wait for one, and be computed in the next
+    assert limits_of(simulator) == {8}  # takes 44 ms: a query may wait for one batch and be computed in the next
     before = len(simulator.changes)
     for _ in range(5):
         simulator.run(5, {"digits": 10}).run(5, {"digits": 10}, **urgent)
@@ -131,7 +131,7 @@ def test_batches_are_limited_while_something_urgent_is_served_and_that_is_not_ta
     assert simulator.changes[before:] == ["limit"]
 
 
-def test_an_idle_task_is_unloaded_and_comes_back_on_demand_at_once() -> None:
+def test_scaling_to_zero_and_back_on_demand() -> None:
     simulator = Simulator([A, B], limits=ScalingLimits(scale_to_zero_delay_s=60)).run(5, {"digits": 10})
     assert len(simulator.rows) == 2
     simulator.run(90, {})
@@ -147,7 +147,7 @@ def test_an_idle_task_is_unloaded_and_comes_back_on_demand_at_once() -> None:
     assert set(kept.rows) == {(B.variant, "cpu-0")}
 
 
-def test_without_a_worker_a_demand_starts_one() -> None:
+def test_scaling_starts_a_worker_on_demand() -> None:
     none = ScaleBounds(kind="hardware", name="cpu", minimum=0)
     simulator = Simulator([A], workers=0, bounds=[none])
     simulator.run(3, {})
@@ -157,13 +157,13 @@ def test_without_a_worker_a_demand_starts_one() -> None:
     assert simulator.replicas("digits-a") == 1
 
 
-def test_replicas_that_are_too_many_leave_the_worker_that_goes() -> None:
+def test_scaling_down_removes_replicas_of_stopped_workers() -> None:
     simulator = Simulator([A, B]).run(5, {"digits": 3.5 * SLOT}).run(80, {"digits": 0.5 * SLOT})
     assert {worker for _, worker in simulator.rows} == {"cpu-0"}
     assert simulator.changes.count("place") == len({variant for variant, _ in simulator.rows})  # each was loaded once
 
 
-def test_the_worker_with_the_least_to_move_goes_though_it_is_the_busiest() -> None:
+def test_scaling_down_drains_worker_with_least_to_move() -> None:
     idle = [profile(f"mnist-{letter}", 0.5 + number / 10, 0.001 * 2**number) for number, letter in enumerate("abcd")]
     both = ScaleBounds(kind="hardware", name="cpu", minimum=2)
     simulator = Simulator([A, *idle], workers=2, bounds=[both]).run(5, {"digits": 0.5 * SLOT})
@@ -179,7 +179,7 @@ def test_the_worker_with_the_least_to_move_goes_though_it_is_the_busiest() -> No
     assert simulator.changes[before:].count("replace") == 1
 
 
-def test_what_only_a_worker_that_drains_has_moves_even_if_it_is_not_the_best() -> None:
+def test_scaling_down_moves_last_instance_of_dominated_variant() -> None:
     beaten, both = profile("digits-c", 0.7, 0.020), ScaleBounds(kind="hardware", name="cpu", minimum=2)
     simulator = Simulator([A, beaten], workers=2, bounds=[both]).run(2, {"digits": 1.0})
     simulator.run(1, {"digits": 1.0}, demand_age_s={beaten.variant: 0.0})
@@ -190,7 +190,7 @@ def test_what_only_a_worker_that_drains_has_moves_even_if_it_is_not_the_best() -
     assert set(simulator.rows) == {(A.variant, "cpu-0"), (beaten.variant, "cpu-0")}
 
 
-def test_an_instance_that_is_disturbed_gets_another_place_but_not_again_and_again() -> None:
+def test_scaling_moves_interfered_instance_once() -> None:
     both = ScaleBounds(kind="hardware", name="cpu", minimum=2)
     simulator = Simulator([A], workers=2, bounds=[both]).run(5, {"digits": 0.5 * SLOT})
     ((_, first),) = simulator.rows
@@ -203,7 +203,7 @@ def test_an_instance_that_is_disturbed_gets_another_place_but_not_again_and_agai
     assert set(simulator.rows) == {(A.variant, second)}
 
 
-def test_a_worker_that_is_disturbed_for_long_while_others_are_not_is_replaced() -> None:
+def test_scaling_replaces_worker_interfered_for_long() -> None:
     both = ScaleBounds(kind="hardware", name="cpu", minimum=2)
     simulator = Simulator([A], workers=2, bounds=[both]).run(5, {"digits": 0.5 * SLOT})
     loads = (WorkerLoad(worker="cpu-0", utilisation=0.5, memory_used=0, interfered=True),)
@@ -215,7 +215,7 @@ def test_a_worker_that_is_disturbed_for_long_while_others_are_not_is_replaced() 
     assert simulator.changes.count("start") == 1
 
 
-def test_pins_hold_whatever_the_load() -> None:
+def test_scaling_respects_pins_at_any_load() -> None:
     bounds = [
         ScaleBounds(kind="variant", name=full("digits-a"), minimum=2, maximum=2),
         ScaleBounds(kind="hardware", name="cpu", maximum=3),
@@ -229,7 +229,7 @@ def test_pins_hold_whatever_the_load() -> None:
         assert len(simulator.workers) <= 3
 
 
-def test_more_replicas_than_partitions_make_the_topic_grow() -> None:
+def test_scaling_adds_partitions_for_replicas() -> None:
     simulator = Simulator([A], hardware=cpus(8)).run(5, {"digits": 5.5 * SLOT})
     assert simulator.replicas("digits-a") == 6
     assert simulator.partitions == {A.variant: 8}
@@ -240,7 +240,7 @@ def test_more_replicas_than_partitions_make_the_topic_grow() -> None:
     assert fixed.partitions == {}
 
 
-def test_a_pause_holds_the_scale_but_replaces_what_is_lost() -> None:
+def test_scaling_pause_keeps_scale_and_replaces_losses() -> None:
     simulator = Simulator([A], workers=2).run(5, {"digits": 0.5 * SLOT})
     simulator.run(20, {"digits": 3.5 * SLOT}, paused=True)
     assert (simulator.replicas("digits-a"), len(simulator.workers)) == (1, 2)
@@ -252,7 +252,7 @@ def test_a_pause_holds_the_scale_but_replaces_what_is_lost() -> None:
     assert found in simulator.workers
 
 
-def test_each_change_of_scale_says_why_in_words() -> None:
+def test_scaling_changes_have_reasons() -> None:
     simulator = Simulator([A]).run(1, {"digits": 2.5 * SLOT})
     change = simulator.plan.workers[0]
     assert change.count == 3
@@ -263,7 +263,7 @@ def test_each_change_of_scale_says_why_in_words() -> None:
     assert replicated[0].inputs["wanted"] == 3
 
 
-def test_the_solvers_targets_are_followed_and_what_the_load_needs_beyond_them_is_added() -> None:
+def test_scaling_follows_solver_targets_and_adds_for_load() -> None:
     simulator = Simulator([A, B], workers=2).run(3, {"digits": 1.5 * SLOT})
     snapshot = simulator.snapshot()
     targets = solve_targets(ranking(simulator.profiles, snapshot), snapshot, simulator.limits)
@@ -276,7 +276,7 @@ def test_the_solvers_targets_are_followed_and_what_the_load_needs_beyond_them_is
     assert len(simulator.workers) > targets.workers["cpu"]
 
 
-def test_what_the_solver_advises_stays_while_the_load_does() -> None:
+def test_solve_targets_is_stable_at_steady_load() -> None:
     simulator = Simulator([A, B, profile("mnist-a", load_s=0.5)], hardware=cpus(6))
     loads = {"digits": 6 * SLOT, "mnist": 4 * SLOT}
     simulator.run(5, loads)
@@ -290,10 +290,10 @@ def test_what_the_solver_advises_stays_while_the_load_does() -> None:
     assert all(before == after for before, after in pairwise(found[1:]))
 
 
-def test_what_takes_two_slots_is_placed_where_two_are_and_shares_none_of_them() -> None:
+def test_scaling_counts_two_slots_for_wide_variant() -> None:
     wide = msgspec.structs.replace(profile("digits-a", 0.9, 0.005, load_s=0.5), threads=2)
     simulator = Simulator([wide], hardware=cpus(slots=3)).run(5, {"digits": 0.5 * SLOT})
     assert (simulator.replicas("digits-a"), len(simulator.workers)) == (1, 1)
-    # An instance takes two slots at most, which are worth two of the variant for one core: what is left goes elsewhere.
+    # An instance takes at most two slots, which serve the load of two slots; the rest needs another worker.
     simulator.run(5, {"digits": 2.5 * SLOT})
     assert (simulator.replicas("digits-a"), len(simulator.workers)) == (2, 2)

@@ -1,4 +1,4 @@
-"""Only what every group has committed is deleted, whatever is committed and read in which order."""
+"""Tests of trimming: only records that every group has committed are deleted, in any order of commits and readings."""
 
 from math import nan
 
@@ -17,7 +17,7 @@ GROUPS: tuple[str, ...] = ("g", "h")
 
 
 def a_reading(*rows: tuple[str, str, int, int]) -> LagObservation:
-    """Rows of group, topic, partition and what is committed."""
+    """Return a reading of rows of group, topic, partition and committed offset."""
     committed = np.array([row[3] for row in rows], np.int64)
     zero = np.zeros(len(rows), np.int64)
     unknown = np.full(len(rows), nan)
@@ -26,7 +26,7 @@ def a_reading(*rows: tuple[str, str, int, int]) -> LagObservation:
     )
 
 
-def test_only_work_that_is_committed_is_trimmed_and_not_again() -> None:
+def test_trimmable_returns_committed_work_once() -> None:
     queue = variant_topic("mlp.onnx-fp32.cpu")
     reading = a_reading(
         ("g", TOPIC, 0, 5), ("g", TOPIC, 1, 0), ("h", queue, 0, 7), ("h", results_topic("digits"), 0, 9)
@@ -36,16 +36,16 @@ def test_only_work_that_is_committed_is_trimmed_and_not_again() -> None:
     assert trimmable(reading, first) == {}
 
 
-def test_what_nobody_ever_committed_or_is_unknown_is_not_trimmed() -> None:
+def test_trimmable_skips_missing_and_unknown_commits() -> None:
     assert trimmable(a_reading(("g", TOPIC, 0, -1), ("g", TOPIC, 1, -2)), {}) == {}
 
 
-def test_the_slowest_group_counts() -> None:
+def test_trimmable_uses_slowest_group() -> None:
     assert trimmable(a_reading(("g", TOPIC, 0, 5), ("h", TOPIC, 0, 3)), {}) == {LogPartition(TOPIC, 0): 3}
     assert trimmable(a_reading(("g", TOPIC, 0, 5), ("h", TOPIC, 0, -1)), {}) == {}
 
 
-def test_idle_is_what_every_group_has_done_to_the_end() -> None:
+def test_idle_ends_are_finished_and_trimmed() -> None:
     queue = LogPartition(variant_topic("mlp.onnx-fp32.cpu"), 0)
     rows = [("g", TOPIC, 0, 5), ("g", TOPIC, 1, 5), ("g", TOPIC, 2, 5), ("h", TOPIC, 2, 4), ("h", queue.topic, 0, 7)]
     reading = a_reading(*rows)
@@ -56,13 +56,13 @@ def test_idle_is_what_every_group_has_done_to_the_end() -> None:
 
 
 class Log:
-    """A partition as Kafka keeps it, with two groups."""
+    """Simulated partition with two consumer groups."""
 
     def __init__(self) -> None:
         self.begin = 0
         self.committed = dict.fromkeys(GROUPS, -1)
         self.done = dict.fromkeys(GROUPS, 0)
-        """The most that each group has ever committed: a rewound commit makes nothing undone."""
+        """Highest offset that each group has ever committed; a rewound commit does not undo work."""
 
     def commit(self, group: str, offset: int) -> None:
         self.committed[group] = offset
@@ -81,7 +81,7 @@ TRIMS = st.sampled_from(["trimmed", "failed", "a new leader"])
 
 
 @given(st.lists(st.one_of(COMMITS, READS, TRIMS), max_size=40))
-def test_nothing_is_deleted_that_is_not_done_in_whatever_order(steps: list[tuple[str, int] | bool | str]) -> None:
+def test_trimmable_never_deletes_unfinished_records(steps: list[tuple[str, int] | bool | str]) -> None:
     log, readings, trimmed = Log(), [Log().read(unknown=False)], dict[LogPartition, int]()
     for step in steps:
         if isinstance(step, tuple):
