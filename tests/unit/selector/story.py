@@ -1,4 +1,4 @@
-"""Small cluster states for the selector's tests: catalogs, and workers that report what they are told to."""
+"""Builders of small cluster states for the selector's tests: catalogs, queries and worker statuses."""
 
 import msgspec
 
@@ -31,7 +31,7 @@ def variant(name: str, *, task: str = TASK, max_batch: int = 8, hardware: str = 
 def profile(
     name: str, *, ms: float = 2.0, accuracy: float = 0.9, load_s: float = 1.0, memory: int = 1000, max_batch: int = 8
 ) -> Profile:
-    """A batch takes `ms` for one input and a quarter of that for each further one."""
+    """Return a profile in which a batch takes `ms` for one input and a quarter of that for each further one."""
     sizes = [size for size in (1, 2, 4, 8, 16, 32, 64) if size <= max_batch]
     latency = tuple(BatchLatency(b, ms / 1e3 * (0.75 + b / 4), ms / 500 * (0.75 + b / 4)) for b in sizes)
     return Profile(
@@ -65,7 +65,7 @@ def instance(
     max_batch: int = 8,
     parallel: int = 1,
 ) -> InstanceStatus:
-    """`unread` queries wait in each partition; one of an earlier version does not read offline ones beside them."""
+    """Return a status with `unread` queries in each partition; an earlier version has no offline partitions."""
     return InstanceStatus(
         variant=name,
         state=state,
@@ -113,7 +113,7 @@ def status(
 
 def query(
     *,
-    id: str = "q-1",  # noqa: A002 - the word of the wire
+    id: str = "q-1",  # noqa: A002 - the name in the protocol
     task: str = TASK,
     batch: int = 1,
     sent: float = NOW,
@@ -171,7 +171,7 @@ FAST, GOOD, BEST = "fast.onnx-fp32.cpu", "good.onnx-fp32.cpu", "best.onnx-fp32.c
 
 
 def three() -> ClusterState:
-    """Three variants, each dearer and more accurate than the one before; the first two loaded and idle."""
+    """Return a state of three variants, each dearer and more accurate than the last; two are loaded and idle."""
     made = state_of(
         registered(FAST, ms=1, accuracy=0.8),
         registered(GOOD, ms=4, accuracy=0.9),

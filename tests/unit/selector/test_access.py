@@ -1,4 +1,4 @@
-"""A tenant is answered as if what it may not use were not there: the same choice, refusal, words and explanation."""
+"""Tests of access: a tenant gets the answer that it would get if the objects hidden from it did not exist."""
 
 import msgspec
 import pytest
@@ -120,7 +120,7 @@ def _world_of(
     rollout: Rollout | None,
     users: dict[str, frozenset[str]],
 ) -> ClusterState:
-    """A world in which what is hidden is something else: the workers do the same, but not for this task."""
+    """Return a state without the hidden objects: the workers do the same work, but for another task."""
     seen = [one for one in variants if _may_use(users, tenant, one[0])]
     other = [(msgspec.structs.replace(row, task="other"), p) for row, p in variants if (row, p) not in seen]
     rollout = rollout if all(includes(users.get(name), tenant) for name in (TASK, "a0")) else None
@@ -170,7 +170,7 @@ def _told(outcome: Choice | Refusal | Wait | None) -> object:
 
 
 @given(_variants, _statuses, _queries, _rollouts, _users, st.sampled_from([*TENANTS, "a-stranger"]))
-def test_the_choice_is_that_of_a_world_without_what_is_hidden(
+def test_choose_decides_as_without_hidden_objects(
     variants: list[tuple[Variant, Profile]],
     statuses: list[WorkerStatus],
     asked: Query,
@@ -181,7 +181,7 @@ def test_the_choice_is_that_of_a_world_without_what_is_hidden(
     asked, config = msgspec.structs.replace(asked, tenant=tenant), PolicyConfig()
     whole, without = _state(variants, statuses, rollout, users), _world_of(tenant, variants, statuses, rollout, users)
     for decide in (choose, bind):
-        for _ in range(2):  # the second time from what is cached
+        for _ in range(2):  # the second time from the cache
             outcome = decide(asked, whole, NOW, config)
             assert _told(outcome) == _told(decide(asked, without, NOW, config))
             if isinstance(outcome, Choice):
@@ -198,7 +198,7 @@ def test_the_choice_is_that_of_a_world_without_what_is_hidden(
 
 
 @given(_variants, _statuses, _queries, _users)
-def test_administrators_choose_among_all(
+def test_choose_for_every_tenant_ignores_access(
     variants: list[tuple[Variant, Profile]],
     statuses: list[WorkerStatus],
     asked: Query,
@@ -217,7 +217,7 @@ def _with_best_private() -> ClusterState:
     return state
 
 
-def test_the_nearest_variant_is_one_that_the_tenant_may_use() -> None:
+def test_unsatisfiable_names_a_visible_variant() -> None:
     state = _with_best_private()
     asked = query(min_accuracy=0.99, latency_ms=1000)
     told = {
@@ -232,7 +232,7 @@ def test_the_nearest_variant_is_one_that_the_tenant_may_use() -> None:
 
 
 @pytest.mark.parametrize("name", ["best", BEST, "best@1"])
-def test_a_hidden_target_is_a_missing_one(name: str) -> None:
+def test_choose_reports_hidden_target_as_unknown(name: str) -> None:
     state = _with_best_private()
     hidden = choose(query(target=name), state, NOW, PolicyConfig())
     missing = choose(query(target=name.replace("best", "none")), state, NOW, PolicyConfig())
@@ -245,7 +245,7 @@ def test_a_hidden_target_is_a_missing_one(name: str) -> None:
     )
 
 
-def test_an_explanation_tells_of_what_the_tenant_may_use() -> None:
+def test_explain_lists_visible_variants() -> None:
     state, config = _with_best_private(), PolicyConfig()
     for tenant, names in (("acme", {FAST, GOOD, BEST}), ("globex", {FAST, GOOD})):
         asked = msgspec.structs.replace(query(), tenant=tenant)
@@ -255,8 +255,8 @@ def test_an_explanation_tells_of_what_the_tenant_may_use() -> None:
         assert {row["variant"] for row in considered} == names
 
 
-def test_a_canary_of_a_private_model_answers_no_stranger() -> None:
-    """Drawn for every query, and loaded: yet only who may use the model meets it."""
+def test_private_canary_answers_only_its_tenants() -> None:
+    """The canary has all of its model's queries and is loaded, but only tenants of the model reach it."""
     rows = [registered("own.onnx-fp32.cpu"), registered("own-v2.onnx-fp32.cpu"), registered("open.onnx-fp32.cpu", ms=9)]
     architectures = {
         name: Architecture(name=name, task=TASK, source="0" * 64, source_format="onnx", model=model, version=version)
@@ -278,8 +278,8 @@ def test_a_canary_of_a_private_model_answers_no_stranger() -> None:
     assert seen.shadows == seen.canaries == ()
 
 
-def test_what_serves_later_is_seen_by_those_who_may() -> None:
-    """The candidates of a class of tenants follow the workers, as those of the task do."""
+def test_tenant_view_follows_worker_statuses() -> None:
+    """The candidates of a class of tenants follow worker statuses as the candidates of the task do."""
     state = _with_best_private()
     asked = msgspec.structs.replace(query(min_accuracy=0.94, latency_ms=10_000), tenant="acme")
     before = choose(asked, state, NOW, PolicyConfig())
@@ -293,7 +293,7 @@ def test_what_serves_later_is_seen_by_those_who_may() -> None:
     assert isinstance(stranger, Refusal)
 
 
-def test_who_is_let_in_or_out_is_at_once() -> None:
+def test_access_changes_apply_at_once() -> None:
     state = _with_best_private()
     rows, task = [v.row for v in state.tasks[TASK].variants], state.tasks[TASK]
     profiles = {v.name: v.profile for v in task.variants}
@@ -306,8 +306,8 @@ def test_who_is_let_in_or_out_is_at_once() -> None:
     assert isinstance(choose(msgspec.structs.replace(asked, tenant=None), state, NOW, PolicyConfig()), Choice)
 
 
-def test_classes_of_tenants_are_kept_in_a_bounded_number() -> None:
-    """However many tenants ask: those named nowhere are one class, and of the others the last are kept."""
+def test_tenant_views_are_bounded() -> None:
+    """Tenants without grants form one class; of the other classes, the last used are kept."""
     tenants = [f"t{n}" for n in range(VIEWS_A_TASK + 50)]
     rows = [registered("open.onnx-fp32.cpu"), *(registered(f"m{n}.onnx-fp32.cpu") for n in range(len(tenants)))]
     state = state_of(*rows)

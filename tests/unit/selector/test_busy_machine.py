@@ -1,4 +1,4 @@
-"""Overload of a worker that is slower than its profile says: what is accepted is answered in time all the same."""
+"""Tests of overload on a worker that is slower than its profile: accepted queries are answered in time."""
 
 from collections import deque
 from random import Random
@@ -17,8 +17,10 @@ NO_UPGRADES = PolicyConfig(upgrades=False)
 
 
 class BusyMachine(Simulation):
-    """A worker whose batches take `slow` times what was profiled, give or take, and which needs `beside_s` a query
-    besides, as decoding and encoding do. Its statuses arrive late."""
+    """Simulated worker whose batches take 0.7 to 1.3 times `slow` times the profiled time.
+
+    Each query takes `beside_s` more, as decoding and encoding do. Statuses arrive 20 ms late.
+    """
 
     def __init__(self, slow: float, beside_s: float) -> None:
         super().__init__(NO_UPGRADES)
@@ -31,7 +33,7 @@ class BusyMachine(Simulation):
 
     @property
     def capacity(self) -> float:
-        """Inputs a second of FAST in full batches."""
+        """Inputs per second of FAST in full batches."""
         return 1 / (self.slow * 2.75e-3 / 8 + self.beside_s)
 
     def work(self) -> None:
@@ -73,7 +75,7 @@ class BusyMachine(Simulation):
 @pytest.mark.parametrize(("slow", "beside_s"), [(1.0, 0.0), (2.0, 0.0), (1.0, 2e-4), (1.0, 4e-4), (2.0, 5e-4)])
 @pytest.mark.parametrize("times", [2.0, 5.0])
 @pytest.mark.parametrize("latency_ms", [100.0, 250.0])
-def test_what_a_busy_machine_can_answer_is_answered_in_time(
+def test_overload_on_slow_worker_uses_its_capacity(
     slow: float, beside_s: float, times: float, latency_ms: float
 ) -> None:
     seconds = 2.5
@@ -82,7 +84,7 @@ def test_what_a_busy_machine_can_answer_is_answered_in_time(
     assert found.in_time > 0.85 * found.capacity * seconds
 
 
-def test_a_tenant_within_its_share_is_served_on_a_busy_machine() -> None:
+def test_overload_on_slow_worker_serves_fair_share() -> None:
     found = BusyMachine(1.0, 4e-4)
     flood, small = Flow("flood", 5 * found.capacity), Flow("small", 0.1 * found.capacity)
     found.run([flood, small], 2.5)
@@ -90,7 +92,7 @@ def test_a_tenant_within_its_share_is_served_on_a_busy_machine() -> None:
     assert found.in_time > 0.85 * found.capacity * 2.5
 
 
-def test_a_backlog_takes_as_long_as_one_was_seen_to_take_and_a_single_query_does_not() -> None:
+def test_finish_prediction_scales_backlog_by_queue_slowdown() -> None:
     def finish(queued: int, drag: float) -> float:
         where = three()
         where.apply_status(status(msgspec.structs.replace(instance(FAST, queued=queued), drag=drag)), NOW)

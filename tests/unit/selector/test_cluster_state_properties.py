@@ -1,4 +1,4 @@
-"""A selector that has run for long decides as one that was started just now: the state has no memory but facts."""
+"""Tests of `ClusterState`: a state that has run for long decides as one built from the same facts."""
 
 from typing import NamedTuple
 
@@ -26,7 +26,7 @@ Catalog = dict[str, tuple[Variant, Profile]]
 
 
 class Speaks(NamedTuple):
-    """A worker says what it serves: by variant its state, correction, slowdown and largest batch."""
+    """Status of a worker: state, correction, slowdown and largest batch by variant."""
 
     worker: str
     epoch: int
@@ -42,7 +42,7 @@ class Speaks(NamedTuple):
 
 
 class Registers(NamedTuple):
-    """The catalog changes: by variant its latency."""
+    """Change of the catalog: latency in ms by variant."""
 
     ms: dict[str, float]
 
@@ -82,7 +82,7 @@ def _outcomes(state: ClusterState) -> list[tuple[object, ...]]:
         outcome = choose(asked, state, NOW, CONFIG)
         if not isinstance(outcome, Choice):
             found.append((type(outcome.error), str(outcome.error), outcome.error.retry_after_s))
-        elif outcome.instance is None:  # which of those that nobody serves is asked for, depends on which served last
+        elif outcome.instance is None:  # the choice of an unloaded variant depends on the one that served last
             found.append(("not loaded",))
         else:
             found.append((outcome.variant.name, outcome.instance.worker.name, outcome.predicted_s))
@@ -94,15 +94,15 @@ def _good(correction: float) -> Speaks:
 
 
 @given(_events)
-@example([_good(1.0), _good(0.25)])  # as fast as a query needs, by what was seen of it, and once not so
-@example([_good(0.25), _good(4.0)])
+@example([_good(1.0), _good(0.25)])  # the correction makes GOOD fast enough for a query
+@example([_good(0.25), _good(4.0)])  # the correction makes GOOD too slow
 @settings(deadline=None)
-def test_running_state_decides_as_one_built_from_the_same_facts(events: list[Speaks | Registers]) -> None:
+def test_cluster_state_decides_as_a_fresh_one(events: list[Speaks | Registers]) -> None:
     running, catalog = ClusterState(), Registers(dict.fromkeys(NAMES, 100.0)).catalog()
     _register(running, catalog)
     said: dict[str, WorkerStatus] = {}
     for event in events:
-        _outcomes(running)  # which caches what it has found
+        _outcomes(running)  # fills the caches
         if isinstance(event, Registers):
             catalog = event.catalog()
             _register(running, catalog)
@@ -115,7 +115,7 @@ def test_running_state_decides_as_one_built_from_the_same_facts(events: list[Spe
                 del said[event.worker]
     fresh = ClusterState()
     _register(fresh, catalog)
-    for name in WORKERS:  # what was said before a variant was registered is said again within a second
+    for name in WORKERS:  # workers repeat their statuses within a second of a registration
         if name in said:
             running.apply_status(said[name], NOW)
             fresh.apply_status(said[name], NOW)

@@ -1,4 +1,4 @@
-"""Variants that no worker can load: refused at once with the reason, and asked for again where something changes."""
+"""Tests of variants that no worker can load: they are refused at once with the reason, until something changes."""
 
 from msgspec.structs import replace
 
@@ -26,7 +26,7 @@ def outcome_of(state: ClusterState, *, target: str = BEST, latency_ms: float | N
     return choose(query(target=target, latency_ms=latency_ms), state, NOW, CONFIG)
 
 
-def test_what_failed_to_load_is_refused_at_once_with_the_reason_and_asked_for() -> None:
+def test_choose_refuses_unloadable_variant_with_reason() -> None:
     state = three()
     assert isinstance(outcome_of(state), Choice), "it may be loaded yet"
     state.apply_status(status(instance(FAST), instance(GOOD), failed(BEST)), NOW)
@@ -42,7 +42,7 @@ def test_what_failed_to_load_is_refused_at_once_with_the_reason_and_asked_for() 
         assert "cannot be loaded: no kernel" in str(considered)
 
 
-def test_an_offline_query_does_not_wait_for_what_cannot_be_loaded() -> None:
+def test_bind_refuses_unloadable_variant() -> None:
     state = three()
     state.apply_status(status(failed(BEST)), NOW)
     outcome = bind(query(target=BEST, mode=Mode.OFFLINE), state, NOW, CONFIG)
@@ -50,7 +50,7 @@ def test_an_offline_query_does_not_wait_for_what_cannot_be_loaded() -> None:
     assert isinstance(outcome.error, ModelFailed)
 
 
-def test_others_of_the_task_answer_who_needs_no_more() -> None:
+def test_choose_uses_other_variant_of_the_task() -> None:
     state = three()
     state.apply_status(status(failed(FAST), instance(GOOD)), NOW)
     outcome = choose(query(), state, NOW, CONFIG)
@@ -62,7 +62,7 @@ def test_others_of_the_task_answer_who_needs_no_more() -> None:
     assert outcome.variant.name == BEST
 
 
-def test_another_worker_that_loads_it_or_serves_it_takes_the_verdict_back() -> None:
+def test_unloadable_variant_recovers_on_another_worker() -> None:
     state = three()
     state.apply_status(status(failed(BEST)), NOW)
     state.apply_status(status(loading(BEST), worker="cpu-1"), NOW)
@@ -75,7 +75,7 @@ def test_another_worker_that_loads_it_or_serves_it_takes_the_verdict_back() -> N
     assert outcome.instance is not None
 
 
-def test_who_is_gone_has_failed_nothing() -> None:
+def test_unloadable_variant_recovers_if_worker_is_gone() -> None:
     state = three()
     state.apply_status(status(failed(BEST)), NOW)
     state.apply_status(status(worker="cpu-1"), NOW + 3.0)

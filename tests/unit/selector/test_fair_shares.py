@@ -1,4 +1,4 @@
-"""Turns of tenants: what each was given, whatever its queries cost."""
+"""Tests of `FairShares`: the turns of tenants by the cost that each was given."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +9,7 @@ costs = st.lists(st.floats(0.001, 10.0), min_size=1, max_size=40)
 
 
 def turns(shares: FairShares, queries: dict[str, list[float]]) -> list[tuple[str, float]]:
-    """Tenants and costs in the order of their turns, while all have something."""
+    """Return tenants and costs in the order of their turns, until one tenant has no queries left."""
     left = {tenant: list(reversed(each)) for tenant, each in queries.items()}
     order: list[tuple[str, float]] = []
     while all(left.values()):
@@ -30,7 +30,7 @@ def test_fair_shares_differ_by_no_more_than_a_query(queries: dict[str, list[floa
         assert max(sums.values()) - min(sums.values()) <= most + 1e-6
 
 
-def test_invented_names_take_turns_as_one() -> None:
+def test_fair_shares_group_unlisted_tenants() -> None:
     shares = FairShares(["acme"], most_unlisted=2)
     names = [f"invented-{number}" for number in range(5)]
     accounts = [shares.account(name) for name in [*names, None, "acme"]]
@@ -40,7 +40,7 @@ def test_invented_names_take_turns_as_one() -> None:
 
 
 @given(costs, costs)
-def test_fair_shares_save_up_no_turns(first: list[float], second: list[float]) -> None:
+def test_fair_shares_keep_no_credit_or_debt(first: list[float], second: list[float]) -> None:
     shares = FairShares()
     for cost in first:
         shares.begin(["busy"])

@@ -1,4 +1,4 @@
-"""Queries of several inputs: each is a batch at least, and takes one slot, however many inputs it has."""
+"""Tests of the slots that queries of several inputs take."""
 
 import msgspec
 import pytest
@@ -13,7 +13,7 @@ ASKED, OTHER = "mlp.onnx-fp32.cpu", "cnn.onnx-fp32.cpu"
 
 
 def both(asked: InstanceStatus, backlog_s: float) -> ClusterState:
-    """A worker with two slots and two variants, of which one computes."""
+    """Return a state of a worker with two slots and two variants, of which ASKED has queries."""
     profiles = [profile(ASKED, ms=20.0), profile(OTHER, ms=20.0)]
     state = ClusterState()
     state.register([TASK], [variant(ASKED), variant(OTHER)], {p.variant: p for p in profiles})
@@ -30,7 +30,7 @@ def instance_of(state: ClusterState, name: str) -> Instance:
 
 
 @pytest.mark.parametrize(("queries", "inputs", "slots"), [(1, 6, 1), (1, 1, 1), (2, 12, 2), (6, 6, 2), (0, 0, 0)])
-def test_a_query_takes_one_slot(queries: int, inputs: int, slots: int) -> None:
+def test_instance_busy_counts_one_slot_per_query(queries: int, inputs: int, slots: int) -> None:
     state = both(queued(queries, inputs), 0.05 * bool(queries))
     assert instance_of(state, ASKED).busy == slots
     assert instance_of(state, OTHER).lacks_slot() == (slots == 2)
@@ -39,12 +39,12 @@ def test_a_query_takes_one_slot(queries: int, inputs: int, slots: int) -> None:
     assert (others == pytest.approx(unhindered)) == (slots < 2)
 
 
-def test_the_next_query_goes_to_the_other_slot() -> None:
+def test_instance_waiting_in_slot_uses_free_slot() -> None:
     one, two = (instance_of(both(queued(queries, 6 * queries), 0.05), ASKED) for queries in (1, 2))
     assert (one.waiting_in_slot(NOW), two.waiting_in_slot(NOW)) == (0, 6)
 
 
-def test_what_is_larger_than_a_batch_takes_several_slots() -> None:
+def test_instance_busy_counts_batches_of_larger_query() -> None:
     state = both(queued(1, 64), 0.2)
     assert instance_of(state, ASKED).model.max_batch < 64
     assert instance_of(state, ASKED).busy == 2

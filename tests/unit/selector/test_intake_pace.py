@@ -1,4 +1,4 @@
-"""How long the selector rests between two fetches: for plain producers on a full machine, and nobody else."""
+"""Tests of `IntakePace`: the delay between two fetches of the selector on a machine without free CPU time."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,7 +8,7 @@ from selector.intake_pace import LONGEST_S, SCARCE, SPARE, IntakePace
 
 
 def rest_after(per_s: float, left_s: float | None, cpu_busy: float, lingered: bool = False) -> float:
-    """The rest after two seconds of a steady flow, of which each is taken alone."""
+    """Return the rest after two seconds of a steady flow in which each query is taken alone."""
     pace, rest_s = IntakePace(2 * LONGEST_S), 0.0
     for number in range(round(2 * per_s)):
         pace.take(100 + number / per_s, left_s)
@@ -18,33 +18,33 @@ def rest_after(per_s: float, left_s: float | None, cpu_busy: float, lingered: bo
     return rest_s
 
 
-def test_on_a_full_machine_it_rests_for_a_share_of_what_is_left() -> None:
+def test_intake_pace_rests_for_share_of_deadline() -> None:
     assert rest_after(500, 0.1, 1.0) == SHARE * 0.1
     assert rest_after(500, 60.0, 1.0) == LONGEST_S
     assert rest_after(500, None, SCARCE) == UNHURRIED_S
 
 
 @given(per_s=st.floats(1, 2000), left_s=st.one_of(st.none(), st.floats(0, 100)), cpu_busy=st.floats(0, SPARE))
-def test_it_never_rests_while_there_is_cpu_time(per_s: float, left_s: float | None, cpu_busy: float) -> None:
+def test_intake_pace_never_rests_with_free_cpu(per_s: float, left_s: float | None, cpu_busy: float) -> None:
     assert rest_after(per_s, left_s, cpu_busy) == 0
 
 
-def test_nobody_waits_alone() -> None:
+def test_intake_pace_does_not_delay_rare_queries() -> None:
     assert rest_after(20, 1.0, 1.0) == 0
 
 
-def test_queries_that_are_taken_at_once_expect_others() -> None:
+def test_intake_pace_rests_after_simultaneous_queries() -> None:
     pace = IntakePace(LONGEST_S)
     for _ in range(100):
         pace.take(100.0, 60.0)
     assert pace.rest_s(1.0) == LONGEST_S
 
 
-def test_who_has_lingered_is_not_kept_again() -> None:
+def test_intake_pace_does_not_delay_lingered_queries() -> None:
     assert rest_after(500, 60.0, 1.0, lingered=True) == 0
 
 
-def test_the_one_in_the_greatest_hurry_counts() -> None:
+def test_intake_pace_uses_nearest_deadline() -> None:
     pace = IntakePace(LONGEST_S)
     for number in range(1000):
         pace.take(100 + number / 500, 60.0)
@@ -58,7 +58,7 @@ def test_the_one_in_the_greatest_hurry_counts() -> None:
     taken=st.lists(st.tuples(st.floats(0, 0.02), st.one_of(st.none(), st.floats(-1, 100)), st.booleans()), max_size=60),
     longest_s=st.floats(0, LONGEST_S),
 )
-def test_never_longer_than_it_may(taken: list[tuple[float, float | None, bool]], longest_s: float) -> None:
+def test_intake_pace_rest_is_bounded(taken: list[tuple[float, float | None, bool]], longest_s: float) -> None:
     pace, now = IntakePace(longest_s), 5.0
     for gap, left_s, lingered in taken:
         now += gap

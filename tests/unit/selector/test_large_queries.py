@@ -1,4 +1,4 @@
-"""Large queries as a selector predicts them, and what they are to others."""
+"""Tests of large queries: their predictions, and their effect on other queries."""
 
 import pytest
 from msgspec.structs import replace
@@ -27,15 +27,15 @@ def served(where: ClusterState) -> Instance:
 
 
 def given(where: ClusterState, number: int, offset: int = 100) -> None:
-    """Send a large query, and acknowledge it at this offset."""
+    """Send a large query and acknowledge it at this offset."""
     outcome = choose(query(batch=LARGE, id=str(number)), where, NOW, CONFIG)
     assert isinstance(outcome, Choice)
     where.sent(outcome.instance, outcome.partition, LARGE, NOW)
     where.acknowledged(outcome.instance, outcome.partition, offset, NOW, LARGE)
 
 
-def test_large_queries_refuse_no_small_one() -> None:
-    """As they wait at the worker, as they are sent, and as both: three of them take seconds, others go between."""
+def test_large_queries_cause_no_refusal_of_small_ones() -> None:
+    """Three large queries, waiting at the worker or just sent, take seconds; small ones are computed between pieces."""
     waiting = one(queued=3, queued_inputs=3 * LARGE, queued_large=3, queued_large_inputs=3 * LARGE)
     sent = one()
     for number in range(3):
@@ -46,7 +46,7 @@ def test_large_queries_refuse_no_small_one() -> None:
         assert outcome.predicted_s < 0.03
 
 
-def test_a_small_query_waits_for_a_piece_and_its_share() -> None:
+def test_finish_prediction_of_small_query_adds_one_piece() -> None:
     where, beside = (
         one(queued=4, queued_inputs=4),
         one(queued=5, queued_inputs=4 + LARGE, queued_large=1, queued_large_inputs=LARGE),
@@ -58,7 +58,7 @@ def test_a_small_query_waits_for_a_piece_and_its_share() -> None:
     assert finish_s(served(beside), 1, NOW) == pytest.approx(alone_s + added_s)
 
 
-def test_a_large_query_is_predicted_behind_others_and_as_seen() -> None:
+def test_finish_prediction_of_large_query_adds_others() -> None:
     idle, taught = one(), one(large_factor=3.0)
     behind = one(queued=1, queued_inputs=LARGE, queued_large=1, queued_large_inputs=LARGE)
     hop_s, model = served(idle).worker.hop_s, served(idle).model
@@ -68,7 +68,7 @@ def test_a_large_query_is_predicted_behind_others_and_as_seen() -> None:
     assert model.query_s(LARGE) > LARGE * model.input_s(), "calls and pieces cost, too"
 
 
-def test_a_large_query_counts_until_the_worker_says_so() -> None:
+def test_large_inputs_count_until_reported_done() -> None:
     where = one()
     given(where, 0)
     assert served(where).large_inputs == LARGE

@@ -1,4 +1,4 @@
-"""Where offline queries go, and when they wait."""
+"""Tests of late binding: the instances that get offline queries, and the reasons to wait."""
 
 from schemas.errors import DeadlineExceeded, UnknownTask, Unsatisfiable
 from schemas.needs import Mode
@@ -16,7 +16,7 @@ def offline(**needs: float | str | bool) -> Query:
 
 
 def bound(where: ClusterState, asked: Query, now: float = NOW) -> list[str]:
-    """The variants that such queries are given to, one after the other, until they have to wait."""
+    """Bind such queries until one has to wait; return their variants in order."""
     names: list[str] = []
     while isinstance(outcome := bind(asked, where, now, CONFIG), Choice):
         assert outcome.instance is not None
@@ -26,21 +26,21 @@ def bound(where: ClusterState, asked: Query, now: float = NOW) -> list[str]:
     return names
 
 
-def test_an_idle_instance_is_given_some_and_the_cheapest_first() -> None:
+def test_bind_fills_cheapest_idle_instance_first() -> None:
     names = bound(three(), offline())
     assert names[0] == FAST
     assert names == sorted(names), "the dearer one only when the cheaper one has enough"
-    # Two batches, and a fifth of a second: a full batch of eight takes 2.75 ms.
+    # An instance gets two batches and 0.2 s of work; a full batch of eight takes 2.75 ms.
     assert names.count(FAST) == 2 * 8 + int(0.2 / (0.00275 / 8))
 
 
-def test_a_dearer_instance_takes_no_slot_from_a_cheaper_one() -> None:
+def test_bind_keeps_slots_for_cheaper_instance() -> None:
     where = three()
     where.apply_status(status(instance(FAST), instance(GOOD), slots=1, epoch=2), NOW)
     assert set(bound(where, offline())) == {FAST}
 
 
-def test_it_waits_while_an_online_query_does() -> None:
+def test_bind_waits_for_online_queries() -> None:
     where = three()
     for target in (FAST, GOOD):
         choice = choose(query(target=target, batch=100), where, NOW, CONFIG)
@@ -52,7 +52,7 @@ def test_it_waits_while_an_online_query_does() -> None:
     assert bound(where, offline(), NOW + 0.1)
 
 
-def test_little_is_given_ahead_while_online_queries_come() -> None:
+def test_bind_gives_less_while_online_queries_arrive() -> None:
     def given(where: ClusterState, now: float) -> int:
         return bound(where, offline(target=FAST), now).count(FAST)
 
@@ -69,7 +69,7 @@ def test_little_is_given_ahead_while_online_queries_come() -> None:
     assert 0 < given(elsewhere, NOW + 0.05) < idle // 4, "by whichever selector they are sent"
 
 
-def test_an_instance_that_does_not_work_off_what_it_has_is_given_no_more() -> None:
+def test_bind_gives_no_more_to_instance_with_backlog() -> None:
     where = three()
     given = bound(where, offline(target=FAST))
     for partition in where.workers["cpu-0"].instances[FAST].offline_partitions:
@@ -83,7 +83,7 @@ def test_an_instance_that_does_not_work_off_what_it_has_is_given_no_more() -> No
     assert 40 <= len(bound(where, offline(target=FAST), NOW + 0.2)) <= 44
 
 
-def test_another_selectors_offline_queries_take_room_and_are_no_online_load() -> None:
+def test_bind_counts_offline_backlog_of_other_selectors() -> None:
     where = three()
     room = len(bound(three(), offline(target=FAST)))
     where.apply_status(status(instance(FAST, unread_offline=room // 8), instance(GOOD)), NOW + 0.1)
@@ -92,7 +92,7 @@ def test_another_selectors_offline_queries_take_room_and_are_no_online_load() ->
     assert abs(len(bound(where, offline(target=FAST), NOW + 0.1)) - room / 2) <= 4
 
 
-def test_those_that_another_selector_wrote_between_two_statuses_take_room() -> None:
+def test_bind_counts_offline_queries_between_statuses() -> None:
     where = three()
     room = len(bound(three(), offline(target=FAST)))
     served = where.workers["cpu-0"].instances[FAST]
@@ -103,7 +103,7 @@ def test_those_that_another_selector_wrote_between_two_statuses_take_room() -> N
     assert abs(len(bound(where, offline(target=FAST))) - room / 2) <= 2
 
 
-def test_a_worker_that_reads_no_topic_of_offline_queries_is_given_none() -> None:
+def test_bind_skips_workers_without_offline_topic() -> None:
     where = three()
     where.apply_status(status(instance(FAST, reads_offline=False), instance(GOOD), epoch=2), NOW)
     assert set(bound(where, offline())) == {GOOD}
@@ -112,18 +112,18 @@ def test_a_worker_that_reads_no_topic_of_offline_queries_is_given_none() -> None
     assert bound(where, offline(target=FAST), NOW + 0.1)
 
 
-def test_a_query_larger_than_all_room_goes_alone() -> None:
+def test_bind_gives_oversized_query_alone() -> None:
     assert len(bound(three(), offline(target=FAST, batch=100_000))) == 1
 
 
-def test_what_nobody_serves_waits_for_it() -> None:
+def test_bind_waits_for_unloaded_variant() -> None:
     outcome = bind(offline(target=BEST), three(), NOW, CONFIG)
     assert isinstance(outcome, Wait)
     assert outcome.wanted is not None
     assert outcome.wanted.name == BEST
 
 
-def test_what_cannot_be_answered_is_refused() -> None:
+def test_bind_refuses_unanswerable_query() -> None:
     for asked, error in (
         (offline(min_accuracy=0.99), Unsatisfiable),
         (offline(target="nobody"), UnknownTask),
@@ -135,5 +135,5 @@ def test_what_cannot_be_answered_is_refused() -> None:
         assert isinstance(outcome.error, error)
 
 
-def test_late_answers_are_waited_for_where_they_are_wanted() -> None:
+def test_bind_accepts_late_query_if_allowed() -> None:
     assert isinstance(bind(offline(latency_ms=100.0, sent=NOW - 1, allow_late=True), three(), NOW, CONFIG), Choice)

@@ -1,4 +1,4 @@
-"""What is asked is counted by class, in bounded room."""
+"""Tests of `LoadMeter`: queries are counted by load class, in bounded memory."""
 
 import msgspec
 import pytest
@@ -20,7 +20,7 @@ def a_query(task: str = "digits", batch: int = 1, within_ms: float | None = None
     )  # fmt: skip
 
 
-def test_queries_inputs_refusals_and_upgrades_are_counted_once_a_report() -> None:
+def test_load_meter_counts_each_query_in_one_report() -> None:
     meter = LoadMeter("selector-0")
     meter.forwarded(a_query(batch=3), VARIANT, upgraded=False)
     meter.forwarded(a_query(batch=2), VARIANT, upgraded=True)
@@ -34,14 +34,14 @@ def test_queries_inputs_refusals_and_upgrades_are_counted_once_a_report() -> Non
     assert meter.report(6.0).classes == ()
 
 
-def test_those_that_a_gateway_refused_in_its_stead_were_asked_and_refused() -> None:
+def test_load_meter_counts_refusals_of_gateways() -> None:
     meter = LoadMeter("selector-0")
     meter.forwarded(msgspec.structs.replace(a_query(batch=2), turned_away=5), VARIANT, upgraded=False)
     (count,) = meter.report(5.0).classes
     assert (count.queries, count.inputs, count.refused) == (6, 12, 5)
 
 
-def test_a_class_is_what_the_needs_are_rounded_to() -> None:
+def test_load_meter_rounds_needs_to_a_class() -> None:
     meter = LoadMeter("s")
     for accuracy, ms in ((0.57, 100), (0.57009, 90.6)):
         needed = a_query(within_ms=ms, min_accuracy=accuracy, target="mlp", mode=Mode.OFFLINE)
@@ -51,18 +51,18 @@ def test_a_class_is_what_the_needs_are_rounded_to() -> None:
 
 
 @given(st.floats(min_value=0.07, max_value=1e7))
-def test_a_bucket_holds_what_lies_between_its_edges(ms: float) -> None:
+def test_latency_bucket_contains_its_values(ms: float) -> None:
     bucket = latency_bucket(ms)
     assert 2 ** (bucket / 2) <= ms * (1 + 1e-12)
     assert ms < 2 ** ((bucket + 1) / 2) * (1 + 1e-12)
 
 
 @pytest.mark.parametrize("ms", [-5.0, 0.0, 1e-9, 1e300])
-def test_no_deadline_is_too_strange(ms: float) -> None:
+def test_latency_bucket_limits_extreme_values(ms: float) -> None:
     assert latency_bucket(ms) in (latency_bucket(0.0), latency_bucket(1e299))
 
 
-def test_the_classes_of_a_task_are_bounded_and_nothing_is_lost() -> None:
+def test_load_meter_bounds_classes_without_loss() -> None:
     meter = LoadMeter("s")
     for number in range(2 * CLASSES):
         needed = a_query(within_ms=2.0 ** (number % 20), min_accuracy=number % 100 / 100)
@@ -76,7 +76,7 @@ def test_the_classes_of_a_task_are_bounded_and_nothing_is_lost() -> None:
     assert sum(by_task["digits"]) == 2 * CLASSES
 
 
-def test_offline_queries_beyond_the_bound_are_not_counted_as_online_ones() -> None:
+def test_load_meter_keeps_mode_beyond_class_limit() -> None:
     meter = LoadMeter("s")
     for number in range(2 * CLASSES):
         needed = a_query(mode=Mode.OFFLINE, target=f"t{number}")

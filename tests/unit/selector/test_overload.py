@@ -1,4 +1,4 @@
-"""Load shedding against a simulated worker with one slot, which computes in batches and reports each 100 ms."""
+"""Tests of load shedding against a simulated worker with one slot, which computes batches and reports each 100 ms."""
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable
@@ -18,16 +18,16 @@ from selector.policy import Choice, PolicyConfig, choose
 from tests.unit.selector.story import FAST, GOOD, NOW, instance, query, registered, state_of, status
 
 CAPACITY = 8 / 2.75e-3
-"""Inputs a second of FAST in full batches."""
+"""Inputs per second of FAST in full batches."""
 MS = {FAST: 1.0, GOOD: 4.0}
 BRIEF = (Phase.explicit, Phase.reuse, Phase.generate)
-"""A simulation takes half a second: a smaller example of a failure is not worth minutes."""
+"""Phases without shrinking: a simulation takes half a second, so shrinking a failure would take minutes."""
 WHOLE = settings().max_examples >= 100
-"""Of the profile: a quick look simulates each situation once."""
+"""True in the full Hypothesis profile; the quick one simulates each situation once."""
 _STATUS_INTERVAL_S = 0.1
 _DEFAULT = PolicyConfig()
 INVENTED = "invented"
-"""A tenant that calls itself by two hundred names, so that each of them asks for little."""
+"""Tenant that uses two hundred names, each with little demand."""
 _SETTLED_S = 1.0
 
 
@@ -41,7 +41,7 @@ class Flow(NamedTuple):
 
 
 class Simulation:
-    """A selector in front of one worker with FAST and GOOD loaded."""
+    """Selector in front of one worker with FAST and GOOD loaded."""
 
     def __init__(self, config: PolicyConfig) -> None:
         self.state = state_of(registered(FAST, ms=MS[FAST], accuracy=0.8), registered(GOOD, ms=MS[GOOD], accuracy=0.9))
@@ -50,7 +50,7 @@ class Simulation:
         self.now = NOW
         self.ends = defaultdict[str, int](int)
         self.queues: dict[str, deque[tuple[float, float]]] = {FAST: deque(), GOOD: deque()}
-        """When sent, and the deadline."""
+        """Send time and deadline of the waiting queries, by variant."""
         self.free_at = NOW
         self.busy_s = 0.0
         self.spoken_at = 0.0
@@ -61,7 +61,7 @@ class Simulation:
         self.invented = 0
 
     def run(self, flows: Iterable[Flow], seconds: float, settled_s: float = _SETTLED_S) -> None:
-        """Counts begin when the shares have settled."""
+        """Send the flows for some seconds; counts begin after `settled_s`, when the shares have settled."""
         arrivals = sorted(
             (NOW + (number + 0.5) / flow.rate, place, flow)
             for place, flow in enumerate(flows)
@@ -75,7 +75,7 @@ class Simulation:
             self.ask(flow, counts=at > NOW + settled_s)
 
     def work(self) -> None:
-        """Compute, first come first served; what has expired costs nothing."""
+        """Compute batches, first come, first served; expired queries cost no time."""
         while self.free_at <= self.now and any(self.queues.values()):
             name = min((name for name, queue in self.queues.items() if queue), key=lambda name: self.queues[name][0])
             queue = self.queues[name]
@@ -140,7 +140,7 @@ def simulated(
 
 
 @given(st.lists(st.floats(0.001, 100), min_size=1, max_size=20), st.floats(0, 1))
-def test_a_fair_share_gives_out_everything_and_takes_from_the_greatest(asked: list[float], part: float) -> None:
+def test_fair_share_is_max_min(asked: list[float], part: float) -> None:
     given_out = sum(asked) * part
     share = fair_share(asked, given_out)
     assert sum(min(one, share) for one in asked) == pytest.approx(given_out) or share == inf
@@ -149,14 +149,14 @@ def test_a_fair_share_gives_out_everything_and_takes_from_the_greatest(asked: li
 
 @settings(max_examples=10 if WHOLE else 1, deadline=None, phases=BRIEF)
 @given(st.lists(st.floats(20, 300), min_size=1, max_size=3), st.sampled_from([30.0, 200.0, None]))
-def test_nothing_is_refused_while_there_is_room(rates: list[float], latency_ms: float | None) -> None:
+def test_load_shedder_refuses_nothing_below_capacity(rates: list[float], latency_ms: float | None) -> None:
     found = simulated(*(Flow(f"t{n}", rate, latency_ms) for n, rate in enumerate(rates)))
     assert not found.refused
     assert not found.shedder.overloads
     assert found.late == 0
 
 
-def test_better_answers_than_asked_for_are_given_up_before_any_query_is_refused() -> None:
+def test_load_shedder_drops_upgrades_before_queries() -> None:
     share_of_better: list[float] = []
     for load in (0.01, 0.3, 0.8):
         found = simulated(Flow(None, CAPACITY * load))
@@ -170,11 +170,11 @@ def test_better_answers_than_asked_for_are_given_up_before_any_query_is_refused(
 @example(rate=11_861, patience_ms=None, small_rate=755, latency_ms=150)
 @settings(max_examples=6 if WHOLE else 1, deadline=None, phases=BRIEF)
 @given(st.floats(5000, 12_000), st.sampled_from([100.0, 200.0, 1000.0, None]), st.floats(20, 800), st.floats(50, 300))
-def test_a_flood_takes_nothing_from_a_tenant_within_its_share(
+def test_load_shedder_protects_tenant_within_its_share(
     rate: float, patience_ms: float | None, small_rate: float, latency_ms: float
 ) -> None:
     flood, small = Flow("flood", rate, patience_ms), Flow("small", small_rate, latency_ms)
-    # Before anybody knows of it a flood fills the queue for the second that it may take: that is worked off first.
+    # Before the overload is detected, a flood fills the queue for its latency (1 s at most); that is computed first.
     found = simulated(flood, small, settled_s=1.3)
     assert found.refused[small] <= 0.01 * found.asked[small]
     assert found.busy_s > 0.9 * 2.5, "the worker was left idle"
@@ -182,7 +182,7 @@ def test_a_flood_takes_nothing_from_a_tenant_within_its_share(
 
 @settings(max_examples=4 if WHOLE else 1, deadline=None, phases=BRIEF)
 @given(st.lists(st.floats(3000, 6000), min_size=2, max_size=3))
-def test_floods_get_the_same_however_much_they_ask_for(rates: list[float]) -> None:
+def test_load_shedder_gives_floods_equal_shares(rates: list[float]) -> None:
     flows = [Flow(f"t{number}", rate) for number, rate in enumerate(rates)]
     found = simulated(*flows)
     answered = [found.answered[flow] for flow in flows]
@@ -192,13 +192,13 @@ def test_floods_get_the_same_however_much_they_ask_for(rates: list[float]) -> No
     assert found.ends[GOOD] < 0.05 * found.ends[FAST], "what is dearer was computed where the cheaper would do"
 
 
-def test_shares_are_of_the_machine_and_not_of_the_number_of_queries() -> None:
+def test_load_shedder_shares_machine_time_not_queries() -> None:
     cheap, dear = Flow("cheap", 3000), Flow("dear", 3000, min_accuracy=0.85)
     found = simulated(cheap, dear)
     assert found.answered[cheap] == pytest.approx(4 * found.answered[dear], rel=0.3)
 
 
-def test_of_one_tenant_the_dear_queries_yield() -> None:
+def test_load_shedder_refuses_dear_queries_of_a_tenant_first() -> None:
     cheap, dear = Flow(None, 2000), Flow(None, 1000, min_accuracy=0.85)
     found = simulated(cheap, dear)
     assert found.refused[cheap] < 0.05 * found.asked[cheap]
@@ -207,14 +207,14 @@ def test_of_one_tenant_the_dear_queries_yield() -> None:
     assert found.late < 0.05 * (found.answered[cheap] + found.answered[dear])
 
 
-def test_a_tenant_that_is_alone_is_never_refused_what_may_take_its_time() -> None:
+def test_load_shedder_keeps_patient_queries_of_lone_tenant() -> None:
     firm, patient = Flow(None, 4000), Flow(None, 500, latency_ms=None)
     found = simulated(firm, patient)
     assert found.refused[firm] > 0
     assert found.refused[patient] == 0
 
 
-def test_an_overload_ends_and_leaves_nothing() -> None:
+def test_load_shedder_forgets_ended_overload() -> None:
     found = simulated(Flow("flood", 6000))
     assert found.shedder.overloads
     later = found.now + 10
@@ -224,8 +224,8 @@ def test_an_overload_ends_and_leaves_nothing() -> None:
     assert not found.shedder.overloads
 
 
-def test_a_flood_that_a_gateway_holds_back_is_still_a_flood() -> None:
-    """One query in ten gets through, and says so: without that its tenant would seem to ask for little."""
+def test_overload_counts_queries_refused_by_gateway() -> None:
+    """One query in ten arrives and carries a count of the others; without it the demand would seem low."""
     overload = Overload(NOW, PolicyConfig())
     for tenth in range(200):
         now = NOW + tenth / 100
@@ -238,7 +238,7 @@ def test_a_flood_that_a_gateway_holds_back_is_still_a_flood() -> None:
     assert overload.allowed_wait_s("flood", 1.0, 0.1, later) < overload.allowed_wait_s("small", 1.0, 0.1, later)
 
 
-def test_the_number_of_tenants_is_bounded() -> None:
+def test_overload_bounds_tenant_count() -> None:
     overload = Overload(NOW, PolicyConfig(tenants=("acme", "globex"), max_unlisted_tenants=5))
     for number in range(10_000):
         now = NOW + number / 1000
@@ -249,7 +249,7 @@ def test_the_number_of_tenants_is_bounded() -> None:
 
 
 @pytest.mark.parametrize("most", [0, 2])
-def test_names_that_are_invented_take_nothing_from_a_tenant_on_the_list(most: int) -> None:
+def test_load_shedder_protects_listed_tenant_from_unlisted(most: int) -> None:
     flood, small = Flow(INVENTED, 8000), Flow("acme", 600)
     listed = PolicyConfig(tenants=("acme",), max_unlisted_tenants=most)
     found = simulated(flood, small, config=listed)

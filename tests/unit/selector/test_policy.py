@@ -1,4 +1,4 @@
-"""The policy on small cluster states, each told as a story."""
+"""Tests of `choose` on small cluster states, one situation each."""
 
 import msgspec
 import pytest
@@ -47,31 +47,31 @@ def send(where: ClusterState, choice: Choice, count: int = 1, *, now: float = NO
             where.sent(choice.instance, choice.partition, 1, now)
 
 
-def test_takes_the_cheapest_that_serves() -> None:
+def test_choose_takes_cheapest_serving_variant() -> None:
     choice = chosen(query(), three())
     assert choice.variant.name == FAST
     assert choice.instance is not None
     assert choice.cost == pytest.approx(0.001 * 0.048 / 3.6)
 
 
-def test_takes_the_cheapest_that_is_accurate_enough() -> None:
+def test_choose_takes_cheapest_accurate_variant() -> None:
     assert chosen(query(min_accuracy=0.85), three()).variant.name == GOOD
     assert chosen(query(min_accuracy=0.9), three()).variant.name == GOOD
 
 
 @pytest.mark.parametrize("target", ["good", GOOD])
-def test_an_architecture_or_a_variant_can_be_asked_for(target: str) -> None:
+def test_choose_accepts_architecture_or_variant_target(target: str) -> None:
     assert chosen(query(target=target), three()).variant.name == GOOD
 
 
-def test_unknown_names_are_said_to_be_unknown() -> None:
+def test_choose_refuses_unknown_task_and_target() -> None:
     assert isinstance(refused(query(task="other"), three()).error, UnknownTask)
     error = refused(query(target="mistake"), three()).error
     assert isinstance(error, UnknownTask)
     assert "mistake" in str(error)
 
 
-def test_unsatisfiable_names_the_nearest_and_what_it_misses() -> None:
+def test_unsatisfiable_names_nearest_variant_and_its_gap() -> None:
     error = refused(query(min_accuracy=0.99), three()).error
     assert isinstance(error, Unsatisfiable)
     assert BEST in str(error)
@@ -85,19 +85,19 @@ def test_unsatisfiable_names_the_nearest_and_what_it_misses() -> None:
     assert "0.5 ms are allowed" in str(error)
 
 
-def test_slow_hops_make_nothing_unsatisfiable() -> None:
+def test_unsatisfiable_ignores_slow_hops() -> None:
     where = three()
-    for second in range(1, 60):  # statuses that take a fifth of a second to come
+    for second in range(1, 60):  # statuses that take 0.2 s to arrive
         where.apply_status(status(instance(FAST), instance(GOOD)), NOW + second, 0.2)
     assert isinstance(refused(query(latency_ms=60, sent=NOW + 59), where, now=NOW + 59).error, Overloaded)
     assert isinstance(refused(query(latency_ms=0.5, sent=NOW + 59), where, now=NOW + 59).error, Unsatisfiable)
 
 
-def test_a_task_without_variants_is_unsatisfiable() -> None:
+def test_choose_refuses_task_without_variants() -> None:
     assert "is registered yet" in str(refused(query(), state_of()).error)
 
 
-def test_load_moves_queries_to_the_next_cheapest_and_then_refuses() -> None:
+def test_choose_moves_load_to_next_cheapest_then_refuses() -> None:
     where = three()
     where.apply_status(status(instance(FAST)), NOW)
     where.apply_status(status(instance(GOOD), worker="cpu-1"), NOW)
@@ -110,14 +110,14 @@ def test_load_moves_queries_to_the_next_cheapest_and_then_refuses() -> None:
     assert isinstance(refused(asked, where).error, Overloaded)
 
 
-def test_load_moves_no_queries_to_the_next_cheapest_in_the_same_slots() -> None:
+def test_choose_moves_no_load_within_the_same_slots() -> None:
     where = three()
     asked = query(latency_ms=30, sent=NOW)
     send(where, chosen(asked, where), 200)
     assert isinstance(refused(asked, where).error, Overloaded)
 
 
-def test_lateness_is_allowed_or_refused() -> None:
+def test_choose_accepts_late_answers_only_if_allowed() -> None:
     where = three()
     for name in (FAST, GOOD):
         send(where, chosen(query(target=name), where), 1000)
@@ -127,7 +127,7 @@ def test_lateness_is_allowed_or_refused() -> None:
     assert late.predicted_s > 0.1
 
 
-def test_a_worker_that_has_too_much_to_do_computes_nothing_dearer_instead() -> None:
+def test_choose_skips_dearer_variant_on_overloaded_worker() -> None:
     where = three()
     where.apply_status(status(instance(FAST), instance(GOOD), backlogs_s=(0.02, 0.02)), NOW)
     send(where, chosen(query(target=FAST), where), 500)
@@ -141,13 +141,13 @@ def test_a_worker_that_has_too_much_to_do_computes_nothing_dearer_instead() -> N
     assert other.worker.name == "cpu-1", "a worker with room takes what another has no time for"
 
 
-def test_a_dearer_variant_may_have_the_slot_that_the_cheaper_one_cannot_use() -> None:
+def test_choose_gives_unusable_slot_to_dearer_variant() -> None:
     where = three()
     where.apply_status(status(instance(FAST, queued=800), instance(GOOD), backlogs_s=(0.27, 0.0)), NOW)
     assert chosen(query(latency_ms=150), where).variant.name == GOOD
 
 
-def test_a_dearer_variant_that_is_sooner_alone_is_no_waste_on_a_busy_worker() -> None:
+def test_choose_takes_dearer_variant_that_is_faster_when_idle() -> None:
     cascade, measured = registered(FAST, ms=4)
     uneven = tuple(msgspec.structs.replace(each, mean_s=each.p50_s, p99_s=0.03) for each in measured.latency)
     where = state_of((cascade, msgspec.structs.replace(measured, latency=uneven)), registered(GOOD, ms=6))
@@ -167,7 +167,7 @@ def test_backlog_drains_between_statuses() -> None:
     assert chosen(query(latency_ms=50, target=FAST, sent=NOW + 0.24), where, now=NOW + 0.24).predicted_s < 0.05
 
 
-def test_a_status_corrects_the_backlog() -> None:
+def test_status_corrects_the_backlog() -> None:
     where = three()
     asked = query(latency_ms=50, target=FAST)
     send(where, chosen(asked, where), 250)
@@ -203,7 +203,7 @@ def test_partitions_of_a_replica_take_turns() -> None:
     assert seen == [1, 3, 1, 3]
 
 
-def test_what_is_interfered_is_not_left_for_what_is_dearer_but_given_to_nobody_for_free() -> None:
+def test_choose_keeps_interfered_instance_but_not_as_upgrade() -> None:
     where = three()
     where.apply_status(status(instance(FAST, state=InstanceState.INTERFERED), instance(GOOD)), NOW)
     assert chosen(query(latency_ms=100), where).variant.name == FAST
@@ -211,7 +211,7 @@ def test_what_is_interfered_is_not_left_for_what_is_dearer_but_given_to_nobody_f
     assert chosen(query(latency_ms=100), where, config=PolicyConfig()).variant.name == FAST
 
 
-def test_overloaded_instances_only_serve_when_no_other_fits() -> None:
+def test_choose_takes_overloaded_instance_if_no_other_fits() -> None:
     where = three()
     where.apply_status(status(instance(FAST, state=InstanceState.OVERLOADED), instance(GOOD)), NOW)
     assert chosen(query(latency_ms=100), where).variant.name == GOOD
@@ -219,13 +219,13 @@ def test_overloaded_instances_only_serve_when_no_other_fits() -> None:
 
 
 @pytest.mark.parametrize("state", [InstanceState.LOADING, InstanceState.DRAINING, InstanceState.INACTIVE])
-def test_what_does_not_serve_gets_nothing(state: InstanceState) -> None:
+def test_choose_skips_states_that_do_not_serve(state: InstanceState) -> None:
     where = three()
     where.apply_status(status(instance(FAST, state=state), instance(GOOD)), NOW)
     assert chosen(query(), where).variant.name == GOOD
 
 
-def test_silent_and_leaving_workers_get_nothing() -> None:
+def test_choose_skips_silent_and_leaving_workers() -> None:
     where = three()
     assert chosen(query(), where, now=NOW + 0.9).instance is not None
     assert chosen(query(), where, now=NOW + 1.1).instance is None
@@ -235,7 +235,7 @@ def test_silent_and_leaving_workers_get_nothing() -> None:
     assert chosen(query(), where, now=NOW + 2).instance is None
 
 
-def test_an_idle_worker_is_believed_for_longer_until_it_is_sent_something() -> None:
+def test_idle_worker_expires_later_until_it_gets_a_query() -> None:
     where = state_of(registered(FAST))
     where.apply_status(msgspec.structs.replace(status(instance(FAST)), interval_ms=1000.0), NOW)
     assert chosen(query(), where, now=NOW + 3.1).instance is None
@@ -243,10 +243,10 @@ def test_an_idle_worker_is_believed_for_longer_until_it_is_sent_something() -> N
     assert choice.instance is not None
     where.sent(choice.instance, choice.partition, 1, NOW + 1.5)
     assert chosen(query(), where, now=NOW + 2.4).instance is not None
-    assert chosen(query(), where, now=NOW + 2.6).instance is None  # it would have said that it has something to do
+    assert chosen(query(), where, now=NOW + 2.6).instance is None  # a worker with queries would have sent a status
 
 
-def test_a_status_from_before_says_nothing_of_how_long_a_record_takes() -> None:
+def test_hop_is_unchanged_by_status_without_delay() -> None:
     where = state_of(registered(FAST))
     where.apply_status(status(instance(FAST)), NOW + 2)
     assert where.workers["cpu-0"].hop_s == where.hop_s
@@ -254,7 +254,7 @@ def test_a_status_from_before_says_nothing_of_how_long_a_record_takes() -> None:
     assert where.workers["cpu-0"].hop_s > where.hop_s
 
 
-def test_an_answer_that_is_streamed_is_predicted_to_be_sooner_by_a_share_of_the_way() -> None:
+def test_streamed_answer_saves_a_share_of_the_hop() -> None:
     where = state_of(registered(FAST))
     where.apply_status(status(instance(FAST)), NOW, 0.05)
     asked = query(latency_ms=1000)
@@ -267,20 +267,20 @@ def test_an_answer_that_is_streamed_is_predicted_to_be_sooner_by_a_share_of_the_
     assert told["predicted_ms"] == pytest.approx(chosen(streamed, where).predicted_s * 1e3, abs=0.01)
 
 
-def test_a_status_of_a_dead_predecessor_is_void() -> None:
+def test_status_of_earlier_epoch_is_ignored() -> None:
     where = three()
     where.apply_status(status(instance(GOOD), epoch=2), NOW)
     where.apply_status(status(instance(FAST), instance(GOOD), epoch=1), NOW)
     assert chosen(query(), where).variant.name == GOOD
 
 
-def test_a_slow_instance_is_predicted_slow() -> None:
+def test_prediction_applies_slowdown() -> None:
     where = three()
     where.apply_status(status(instance(FAST, slowdown=30), instance(GOOD)), NOW)
     assert chosen(query(latency_ms=20), where).variant.name == GOOD
 
 
-def test_what_was_seen_over_long_is_predicted_where_it_was() -> None:
+def test_prediction_applies_correction() -> None:
     where = three()
     asked = query(target=FAST)
     where.apply_status(status(instance(FAST)), NOW)
@@ -292,7 +292,7 @@ def test_what_was_seen_over_long_is_predicted_where_it_was() -> None:
         assert found.predicted_s - profiled_s == pytest.approx(model.batch_s(1) - found.variant.model.batch_s(1))
 
 
-def test_waits_for_the_workers_other_instances_only_if_all_slots_are_taken() -> None:
+def test_prediction_waits_only_if_all_slots_are_taken() -> None:
     where = state_of(registered(FAST, ms=1), registered(GOOD, ms=4))
     busy = instance(GOOD, queued=100)
     where.apply_status(status(instance(FAST), busy, slots=2, backlog_s=1.0), NOW)
@@ -301,8 +301,8 @@ def test_waits_for_the_workers_other_instances_only_if_all_slots_are_taken() -> 
     assert chosen(query(target=FAST), where).predicted_s > 0.9
 
 
-def test_an_instance_of_several_slots_keeps_nobody_waiting_while_one_is_free() -> None:
-    """A batch takes 4 ms; a query is computed at once in the second slot, and waits for the first that ends then."""
+def test_prediction_uses_a_free_slot_at_once() -> None:
+    """A batch takes 4 ms: a second query uses the second slot at once, and a third waits for the first free slot."""
     where = state_of(registered(GOOD, ms=4, max_batch=1))
 
     def predicted_s(queued: int, parallel: int) -> float:
@@ -316,7 +316,7 @@ def test_an_instance_of_several_slots_keeps_nobody_waiting_while_one_is_free() -
     assert [predicted_s(queued, 1) for queued in range(4)] == pytest.approx([0.004, 0.008, 0.012, 0.016])
 
 
-def test_a_backlog_drains_in_all_slots_that_an_instance_may_fill() -> None:
+def test_backlog_drains_in_all_slots_of_its_instance() -> None:
     for slots, parallel in ((1, 2), (2, 1), (2, 2), (4, 2)):
         where = state_of(registered(GOOD, ms=4, max_batch=1))
         where.apply_status(status(instance(GOOD, queued=100, parallel=parallel, max_batch=1), slots=slots), NOW)
@@ -324,7 +324,7 @@ def test_a_backlog_drains_in_all_slots_that_an_instance_may_fill() -> None:
         assert after == pytest.approx(100 - 10 * min(slots, parallel))
 
 
-def test_an_instance_that_fills_all_slots_leaves_others_a_share() -> None:
+def test_instances_share_slots_by_backlog() -> None:
     where = state_of(registered(FAST, ms=1, max_batch=1), registered(GOOD, ms=4, max_batch=1))
     busy = instance(GOOD, queued=100, parallel=2, max_batch=1)
     for fast, shares in ((0, (2.0, 2 / 3)), (50, (2 * 400 / 450, 1.0)), (400, (1.0, 1.0))):
@@ -338,21 +338,21 @@ def test_an_instance_that_fills_all_slots_leaves_others_a_share() -> None:
 # -- free upgrades -----------------------------------------------------------------------------------------------------
 
 
-def test_an_idle_better_instance_is_given_at_the_price_of_the_cheapest() -> None:
+def test_upgrade_has_the_price_of_the_cheapest() -> None:
     where = three()
     plain = chosen(query(latency_ms=100), where)
     better = chosen(query(latency_ms=100), where, config=PolicyConfig())
     assert (better.variant.name, better.upgraded, better.cost) == (GOOD, True, plain.cost)
 
 
-def test_no_upgrade_that_would_be_late_or_has_work() -> None:
+def test_upgrade_skips_late_or_busy_instance() -> None:
     where = three()
     assert chosen(query(latency_ms=7), where, config=PolicyConfig()).variant.name == FAST
     send(where, chosen(query(target=GOOD), where))
     assert chosen(query(latency_ms=100), where, config=PolicyConfig()).variant.name == FAST
 
 
-def test_no_upgrade_at_a_rate_that_would_fill_the_worker() -> None:
+def test_upgrade_ends_at_a_rate_that_fills_the_worker() -> None:
     where = three()
     now = NOW
     for _ in range(30):  # 300 queries a second of 4 ms are more than half of two slots
@@ -365,7 +365,7 @@ def test_no_upgrade_at_a_rate_that_would_fill_the_worker() -> None:
     assert chosen(query(latency_ms=100, sent=now), where, now=now, config=PolicyConfig()).variant.name == FAST
 
 
-# -- what is not loaded ------------------------------------------------------------------------------------------------
+# -- cold starts -------------------------------------------------------------------------------------------------------
 
 
 def test_cold_start_if_loading_still_fits() -> None:
@@ -389,7 +389,7 @@ def test_cold_start_takes_the_cheapest_that_fits() -> None:
     assert chosen(query(), where).variant.name == FAST
 
 
-def test_nothing_is_loaded_because_what_serves_has_too_much_to_do() -> None:
+def test_cold_start_is_not_caused_by_overload() -> None:
     where = state_of(registered(FAST, ms=2, accuracy=0.8), registered(GOOD, ms=4, load_s=0.1))
     where.apply_status(status(instance(FAST)), NOW)
     assert chosen(query(latency_ms=300), where).variant.name == FAST
@@ -400,7 +400,7 @@ def test_nothing_is_loaded_because_what_serves_has_too_much_to_do() -> None:
     assert chosen(query(min_accuracy=0.85, latency_ms=300), where).variant.name == GOOD  # which FAST cannot do
 
 
-def test_nothing_is_loaded_where_no_worker_could() -> None:
+def test_cold_start_needs_an_able_worker() -> None:
     where = state_of(registered("fast.onnx-fp32.cuda", hardware="cuda"), registered(GOOD, memory=2000))
     where.apply_status(status(memory=1000), NOW)
     refusal = refused(query(latency_ms=5000), where)
@@ -408,7 +408,7 @@ def test_nothing_is_loaded_where_no_worker_could() -> None:
     assert refusal.wanted is None
 
 
-def test_without_a_deadline_a_query_waits_where_it_was_served_last() -> None:
+def test_query_without_deadline_waits_at_last_variant() -> None:
     where = three()
     where.apply_status(status(instance(GOOD)), NOW)
     where.expire(NOW + 2)
@@ -418,7 +418,7 @@ def test_without_a_deadline_a_query_waits_where_it_was_served_last() -> None:
     assert chosen(query(min_accuracy=0.85), where, now=NOW + 2).variant.name == GOOD
 
 
-def test_a_query_keeps_its_partition_of_what_is_not_loaded() -> None:
+def test_cold_start_keeps_the_partition_of_a_query() -> None:
     where = state_of(registered(FAST))
     where.apply_status(status(), NOW)
     spread = {chosen(query(id=f"q-{n}"), where).partition.number for n in range(50)}
@@ -426,14 +426,14 @@ def test_a_query_keeps_its_partition_of_what_is_not_loaded() -> None:
     assert len({chosen(query(id="q-1"), where).partition.number for _ in range(3)}) == 1
 
 
-# -- deadlines, patience, offline --------------------------------------------------------------------------------------
+# -- deadlines and offline queries -------------------------------------------------------------------------------------
 
 
-def test_a_passed_deadline_is_said_so() -> None:
+def test_choose_refuses_passed_deadline() -> None:
     assert isinstance(refused(query(latency_ms=1000), three(), now=NOW + 1.5).error, DeadlineExceeded)
 
 
-def test_without_a_deadline_patience_decides() -> None:
+def test_query_without_deadline_uses_default_latency() -> None:
     where = three()
     send(where, chosen(query(target=FAST), where), 4000)
     assert chosen(query(), where).variant.name == GOOD
@@ -441,7 +441,7 @@ def test_without_a_deadline_patience_decides() -> None:
     assert chosen(query(), where).variant.name == FAST
 
 
-def test_offline_takes_the_best_price_in_full_batches_and_is_no_load_to_others() -> None:
+def test_offline_query_is_priced_in_full_batches() -> None:
     batching = registered(GOOD, ms=1.2, accuracy=0.9)
     where = state_of(registered(FAST, ms=1, max_batch=1), batching)
     where.apply_status(status(instance(FAST, max_batch=1), instance(GOOD)), NOW)
@@ -466,7 +466,7 @@ def test_larger_queries_cost_and_take_more() -> None:
 # -- changes of the catalog --------------------------------------------------------------------------------------------
 
 
-def test_instances_go_on_serving_through_a_new_catalog() -> None:
+def test_instances_serve_after_catalog_change() -> None:
     where = three()
     assert chosen(query(), where).variant.name == FAST
     variants = [registered(FAST, ms=1, accuracy=0.6), registered(GOOD, ms=4, accuracy=0.9)]
@@ -480,14 +480,14 @@ def test_instances_go_on_serving_through_a_new_catalog() -> None:
     assert isinstance(refused(query(), where).error, UnknownTask)
 
 
-def test_the_dearest_worker_sets_the_price() -> None:
+def test_price_is_that_of_the_dearest_worker() -> None:
     where = three()
     assert chosen(query(), where).cost == pytest.approx(0.001 * 0.048 / 3.6)
     where.apply_status(status(instance(FAST), worker="dear", price=0.2), NOW)
     assert chosen(query(), where).cost == pytest.approx(0.001 * 0.1 / 3.6)
 
 
-def test_an_explanation_names_all_and_why_they_lost() -> None:
+def test_explain_gives_a_verdict_for_each_variant() -> None:
     where = three()
     asked = query(min_accuracy=0.85, latency_ms=100)
     told = explained(explain(asked, where, NOW, NO_UPGRADES, choose(asked, where, NOW, NO_UPGRADES)))

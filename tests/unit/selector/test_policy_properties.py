@@ -1,4 +1,4 @@
-"""Properties of the policy over arbitrary cluster states and queries, against a plain re-statement of its rules."""
+"""Tests of properties of `choose` over arbitrary states and queries, against a plain restatement of its rules."""
 
 import math
 
@@ -111,7 +111,7 @@ def rank(variant: PricedVariant, asked: Query) -> tuple[float, float, str]:
 
 
 def fitting(where: ClusterState, asked: Query) -> list[Instance]:
-    """Those that would be in time, but for dearer ones on workers that are too busy for a cheaper one as fast."""
+    """Return the instances in time, without dearer ones on blocked workers with a cheaper one as fast when idle."""
 
     def is_spared(running: Instance) -> bool:
         return running.is_blocked(NOW) and any(
@@ -136,7 +136,7 @@ def finish(running: Instance, asked: Query) -> float:
 
 
 @given(_states(), _queries, _configs)
-def test_needs_are_never_violated(where: ClusterState, asked: Query, config: PolicyConfig) -> None:
+def test_choose_never_violates_needs(where: ClusterState, asked: Query, config: PolicyConfig) -> None:
     outcome = choose(asked, where, NOW, config)
     if isinstance(outcome, Refusal):
         return
@@ -149,7 +149,7 @@ def test_needs_are_never_violated(where: ClusterState, asked: Query, config: Pol
 
 
 @given(_states(), _queries, _configs)
-def test_only_living_serving_instances_are_chosen(where: ClusterState, asked: Query, config: PolicyConfig) -> None:
+def test_choose_takes_only_live_serving_instances(where: ClusterState, asked: Query, config: PolicyConfig) -> None:
     outcome = choose(asked, where, NOW, config)
     if isinstance(outcome, Choice) and outcome.instance is not None:
         assert outcome.instance in alive(where)
@@ -158,7 +158,7 @@ def test_only_living_serving_instances_are_chosen(where: ClusterState, asked: Qu
 
 
 @given(_variants, _statuses, _queries, _configs)
-def test_states_that_do_not_serve_are_never_chosen(
+def test_choose_never_takes_states_that_do_not_serve(
     variants: list[tuple[Variant, Profile]],
     statuses: list[tuple[WorkerStatus, float]],
     asked: Query,
@@ -179,7 +179,7 @@ def test_states_that_do_not_serve_are_never_chosen(
 
 
 @given(_states(), _queries, st.floats(1, 10), _configs)
-def test_a_looser_deadline_never_turns_an_answer_into_a_refusal(
+def test_choose_looser_deadline_causes_no_refusal(
     where: ClusterState, asked: Query, factor: float, config: PolicyConfig
 ) -> None:
     if asked.deadline_ms is None or isinstance(choose(asked, where, NOW, config), Refusal):
@@ -199,9 +199,7 @@ def test_a_looser_deadline_never_turns_an_answer_into_a_refusal(
 
 
 @given(_states(), _queries, _configs)
-def test_no_predicted_miss_while_there_is_a_predicted_hit(
-    where: ClusterState, asked: Query, config: PolicyConfig
-) -> None:
+def test_choose_predicts_no_miss_if_an_instance_fits(where: ClusterState, asked: Query, config: PolicyConfig) -> None:
     outcome = choose(asked, where, NOW, config)
     if fitting(where, asked):
         assert isinstance(outcome, Choice)
@@ -212,8 +210,8 @@ def test_no_predicted_miss_while_there_is_a_predicted_hit(
 
 
 @given(_states(), _queries)
-def test_the_choice_is_the_cheapest_of_the_healthy_that_fit(where: ClusterState, asked: Query) -> None:
-    """The rules once more, without classes, ranks and frontiers."""
+def test_choose_takes_cheapest_healthy_instance_that_fits(where: ClusterState, asked: Query) -> None:
+    """The test restates the rules without classes, ranks and frontiers."""
     outcome = choose(asked, where, NOW, PolicyConfig(upgrades=False))
     fit = fitting(where, asked)
     if not fit:
@@ -226,7 +224,7 @@ def test_the_choice_is_the_cheapest_of_the_healthy_that_fit(where: ClusterState,
 
 
 @given(_states(), _queries)
-def test_a_cold_start_is_the_cheapest_that_is_ready_in_time(where: ClusterState, asked: Query) -> None:
+def test_cold_start_is_cheapest_that_is_ready_in_time(where: ClusterState, asked: Query) -> None:
     outcome = choose(asked, where, NOW, PolicyConfig(upgrades=False))
     if asked.deadline_ms is None or not isinstance(outcome, Choice) or outcome.instance is not None:
         return
@@ -247,7 +245,7 @@ def test_a_cold_start_is_the_cheapest_that_is_ready_in_time(where: ClusterState,
 
 
 @given(_states(), _queries, _configs)
-def test_unsatisfiable_means_whatever_the_load(where: ClusterState, asked: Query, config: PolicyConfig) -> None:
+def test_unsatisfiable_holds_at_any_load(where: ClusterState, asked: Query, config: PolicyConfig) -> None:
     outcome = choose(asked, where, NOW, config)
     if not isinstance(outcome, Refusal):
         return
@@ -268,7 +266,7 @@ def test_unsatisfiable_means_whatever_the_load(where: ClusterState, asked: Query
 
 
 @given(_states(), st.lists(_queries, min_size=1, max_size=8), _configs)
-def test_cached_decisions_equal_fresh_ones(where: ClusterState, many: list[Query], config: PolicyConfig) -> None:
+def test_choose_from_cache_equals_fresh_decision(where: ClusterState, many: list[Query], config: PolicyConfig) -> None:
     first = [choose(asked, where, NOW, config) for asked in many]
     again = [choose(asked, where, NOW, config) for asked in reversed(many)]
     fresh: list[Choice | Refusal] = []
@@ -287,7 +285,7 @@ def told(outcome: Choice | Refusal) -> object:
 
 @given(st.integers(1, 65_536))
 @settings(max_examples=500)
-def test_size_classes_are_few_and_close(batch: int) -> None:
+def test_size_class_is_at_most_an_eighth_above(batch: int) -> None:
     size = size_class(batch)
     assert batch <= size <= batch * 1.125
     assert size_class(size) == size
@@ -295,5 +293,5 @@ def test_size_classes_are_few_and_close(batch: int) -> None:
     assert size_class(smallest_of(size)) == size
 
 
-def test_there_are_120_size_classes() -> None:
+def test_size_class_has_120_values() -> None:
     assert len({size_class(batch) for batch in range(1, 65_537)}) == 120

@@ -1,4 +1,4 @@
-"""Whose a signed query is; what was kept and is sent again; and what is the same query once more."""
+"""Tests of signed queries: the tenant that a signature proves; old, replayed and redelivered queries."""
 
 from dataclasses import replace
 
@@ -34,7 +34,7 @@ def signed(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_who_signs_is_its_tenant_with_or_without_a_name(mode: TenantHeaders) -> None:
+def test_signature_proves_its_tenant(mode: TenantHeaders) -> None:
     for record in (signed(ACME), signed(ACME, infaas_tenant="acme", offset=8)):
         query, fields, headers, _value = reader(mode).read(record, 0.0)
         assert (query.tenant, fields[h.TENANT], dict(headers)[h.TENANT]) == ("acme", "acme", b"acme")
@@ -42,7 +42,7 @@ def test_who_signs_is_its_tenant_with_or_without_a_name(mode: TenantHeaders) -> 
     assert reader(mode).read(signed(system_key(SECRET)), 0.0).query.tenant is None
 
 
-def test_what_a_signature_proved_can_be_said_when_its_query_is_given_up() -> None:
+def test_proved_tenant_is_known_after_reading() -> None:
     right, wrong = signed(ACME, infaas_tenant="acme"), signed(GLOBEX, infaas_tenant="acme", offset=8)
     one = reader()
     one.read(right, 0.0)
@@ -64,23 +64,23 @@ def test_what_a_signature_proved_can_be_said_when_its_query_is_given_up() -> Non
         (SigningKey("system", ACME.secret), "globex"),
     ],
 )
-def test_nobody_signs_for_another(mode: TenantHeaders, key: SigningKey, named: str) -> None:
+def test_signature_for_another_tenant_is_refused(mode: TenantHeaders, key: SigningKey, named: str) -> None:
     with pytest.raises(Forbidden):
         reader(mode).read(signed(key, infaas_tenant=named), 0.0)
 
 
-def test_a_system_without_the_secret_says_so() -> None:
+def test_signature_without_secret_is_refused() -> None:
     with pytest.raises(Forbidden, match="INFAAS_SIGNING_SECRET is not set"):
         reader(TenantHeaders.BELIEVED, None).read(signed(ACME), 0.0)
 
 
 @pytest.mark.parametrize("away_ms", [-301_000, 301_000])
-def test_what_was_kept_for_long_is_refused(away_ms: int) -> None:
+def test_signature_from_another_time_is_refused(away_ms: int) -> None:
     with pytest.raises(Forbidden, match="301 s away"):
         reader().read(signed(ACME, at_ms=AT_MS + away_ms), 0.0)
 
 
-def test_what_is_sent_again_is_the_same_query_and_what_is_read_again_no_other() -> None:
+def test_signature_replay_is_refused_but_not_redelivery() -> None:
     one = reader()
     first, again = signed(ACME), signed(ACME, offset=8)
     for _ in range(2):
@@ -94,7 +94,7 @@ def test_what_is_sent_again_is_the_same_query_and_what_is_read_again_no_other() 
 @pytest.mark.parametrize(
     "topic", ["infaas.replies.gateway-1", "infaas.jobs", "infaas.results.digits", "infaas.tenants.globex.results", "x"]
 )
-def test_tenant_that_signs_is_answered_in_its_own_topics(topic: str) -> None:
+def test_signed_query_is_answered_in_own_topics(topic: str) -> None:
     own, one = "infaas.tenants.acme.results", reader()
     assert one.read(signed(ACME, infaas_reply_to=own), 0.0).query.reply_to == own
     query, fields, headers, _value = one.read(signed(ACME, offset=8), 0.0)
@@ -108,21 +108,21 @@ def test_tenant_that_signs_is_answered_in_its_own_topics(topic: str) -> None:
     assert one.proved_tenant(asked) == "", "sent again it would be signed by the system, which may name any topic"
 
 
-def test_part_of_the_system_names_its_own_reply_topic() -> None:
+def test_system_signature_allows_any_reply_topic() -> None:
     for number, topic in enumerate(("infaas.replies.gateway-1", "infaas.jobs", "infaas.tenants.acme.results")):
         asked = signed(system_key(SECRET), infaas_tenant="acme", infaas_reply_to=topic, offset=number)
         assert reader().read(asked, 0.0).query.reply_to == topic
 
 
 @pytest.mark.parametrize("topic", ["", "infaas.tenants.acme.replies.me"])
-def test_tenant_that_signs_nonsense_is_told_in_its_own_topics(topic: str) -> None:
+def test_unreadable_reply_of_signer_uses_own_topics(topic: str) -> None:
     told = reader().unreadable_reply(signed(ACME, infaas_reply_to=topic), InvalidRequest("no"))
     assert told is not None
     assert told.topic == (topic or "infaas.tenants.acme.results")
 
 
-def test_void_key_is_told_where_a_correlation_is_needed() -> None:
-    """Nothing is proved: whoever pairs by id alone must not be told, or anybody could have their query fail."""
+def test_unreadable_reply_to_void_key_needs_correlation() -> None:
+    """A void key proves nothing: a reader that pairs by id alone gets no error, or anyone could fail its queries."""
     void = tenant_key(SECRET, "acme", 2)
     for reply_to, told_at in (
         ("infaas.tenants.acme.replies.client-1", "infaas.tenants.acme.replies.client-1"),
@@ -135,7 +135,7 @@ def test_void_key_is_told_where_a_correlation_is_needed() -> None:
         assert (None if told is None else told.topic) == told_at
 
 
-def test_a_large_forgery_is_hashed_beside_the_loop_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forged_query_is_not_hashed_again_in_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     forged, digest = signed(tenant_key(b"o" * 32, "acme", 3), infaas_reply_to="replies"), digest_of(b"{}")
 
     def hashed_again(_value: bytes | None) -> str:
@@ -149,7 +149,7 @@ def test_a_large_forgery_is_hashed_beside_the_loop_alone(monkeypatch: pytest.Mon
     assert answer.topic == "replies"
 
 
-async def test_a_signed_query_that_waits_is_signed_as_it_was_when_it_came() -> None:
+async def test_moved_query_is_signed_for_later_reading() -> None:
     record = signed(ACME, topic="infaas.tasks.digits.offline")
     query, _fields, headers, value = reader().read_offline(record, 0.0)
     assert query.needs.mode == "offline"
@@ -159,7 +159,7 @@ async def test_a_signed_query_that_waits_is_signed_as_it_was_when_it_came() -> N
     assert reader().read_offline(again, 0.0).query.tenant == "acme"
 
 
-async def test_two_alike_that_come_to_wait_in_one_millisecond_are_two() -> None:
+async def test_moved_queries_of_one_ms_are_no_replays() -> None:
     one, headers = reader(), [(h.ID, b"1"), (h.TENANT, b"acme")]
     query = one.read(signed(ACME), 0.0).query
     for offset in range(3):
@@ -168,7 +168,7 @@ async def test_two_alike_that_come_to_wait_in_one_millisecond_are_two() -> None:
         assert one.read_offline(record, 0.0).query.tenant == "acme"
 
 
-def test_in_a_tenants_own_topic_no_signature_counts() -> None:
+def test_ingress_topic_ignores_signatures() -> None:
     record = signed(GLOBEX, topic="infaas.ingress.acme", infaas_task="digits")
     query, _fields, headers, _value = reader().read(record, 0.0)
     assert (query.tenant, h.SIGNATURE in dict(headers)) == ("acme", False)
@@ -178,7 +178,7 @@ SYSTEM_SECRET = b"of the system, in Postgres, 32 b"
 
 
 @pytest.mark.parametrize("key", [ACME, system_key(SECRET)])
-def test_signature_proves_no_count_of_a_gateway(key: SigningKey) -> None:
+def test_signature_does_not_prove_refusal_count(key: SigningKey) -> None:
     counting = reader()
     counting.verifier = Verifier(SECRET, system_secret=SYSTEM_SECRET)
     counting.verifier.key_numbers = {"acme": 3}

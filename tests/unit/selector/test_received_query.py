@@ -1,4 +1,4 @@
-"""What a selector answers itself goes where the query says, and a query is passed on with it."""
+"""Tests of received queries: their tenant, the topics of their replies, and the headers that are passed on."""
 
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ def record(topic: str = "infaas.tasks.digits", value: bytes = b"{}", **fields: s
     return Record(topic, 1, 7, 1_000, 0, b"k", value, None, 1, 1, tuple(headers))
 
 
-def test_an_error_result_goes_straight_back_without_the_secret() -> None:
+def test_error_result_uses_stream_without_its_secret() -> None:
     asked = record(infaas_id="1", infaas_reply_to="infaas.replies.me", infaas_reply_stream=STREAM)
     unreadable = READER.unreadable_reply(asked, InvalidRequest("no"))
     query, fields, _headers, _value = READER.read(asked, 0.0)
@@ -37,25 +37,25 @@ def test_an_error_result_goes_straight_back_without_the_secret() -> None:
         assert not any(b"secret" in value for _, value in message.headers)
 
 
-def test_a_plain_client_is_answered_by_its_topic() -> None:
+def test_unreadable_reply_without_stream_uses_topic() -> None:
     message = READER.unreadable_reply(record(infaas_id="1"), InvalidRequest("no"))
     assert message is not None
     assert message.stream == ""
 
 
-def test_whoever_answers_in_the_end_is_told_where_to() -> None:
+def test_forwarded_query_keeps_its_reply_stream() -> None:
     asked = record(infaas_id="1", infaas_reply_stream=STREAM, infaas_linger_ns="1000000")
     query, _fields, headers, _value = READER.read(asked, 0.0)
     choice = Choice(PricedVariant(a_variant(), a_profile()), None, None, 0.0, 0.0, b"")  # pyright: ignore[reportArgumentType]
     for sent in (forwarded(query, choice, headers, 1.0, 0.0, None), moved(query, headers, 0.0)):
         assert (h.REPLY_STREAM, STREAM.encode()) in sent
-        assert h.LINGER_NS not in dict(sent)  # it would be counted twice
+        assert h.LINGER_NS not in dict(sent)  # otherwise the linger would count twice
     assert query.streamed
     assert not READER.read(record(infaas_id="1"), 0.0)[0].streamed
 
 
 @pytest.mark.parametrize("topic", [INGRESS, f"{INGRESS}.offline"])
-def test_whose_a_query_is_its_topic_says_and_no_header(topic: str) -> None:
+def test_ingress_topic_determines_the_tenant(topic: str) -> None:
     asked = record(topic, infaas_id="1", infaas_task="digits", infaas_tenant="globex", infaas_reply_stream=STREAM)
     for reader in map(QueryReader, TenantHeaders):
         query, fields, headers, _value = reader.read_offline(asked, 0.0)
@@ -65,7 +65,7 @@ def test_whose_a_query_is_its_topic_says_and_no_header(topic: str) -> None:
         assert h.REPLY_STREAM not in dict(headers) | fields
 
 
-def test_nor_does_an_event() -> None:
+def test_ingress_topic_overrides_tenant_of_event() -> None:
     asked = record(INGRESS, EVENT, **{"content-type": "application/cloudevents+json"})
     query, _fields, headers, _value = READER.read(asked, 0.0)
     assert (query.task, query.tenant, dict(headers)[h.TENANT]) == ("digits", "acme", b"acme")
@@ -84,7 +84,7 @@ def test_nor_does_an_event() -> None:
         "elsewhere",
     ],
 )
-def test_a_tenant_is_answered_in_its_own_topics_alone(reply_to: str) -> None:
+def test_ingress_query_rejects_foreign_reply_topic(reply_to: str) -> None:
     asked = record(INGRESS, infaas_id="1", infaas_task="digits", infaas_reply_to=reply_to, infaas_reply_stream=STREAM)
     with pytest.raises(Forbidden, match=r"begin with infaas\.tenants\.acme\."):
         READER.read(asked, 0.0)
@@ -93,7 +93,7 @@ def test_a_tenant_is_answered_in_its_own_topics_alone(reply_to: str) -> None:
     assert (message.topic, message.stream) == ("infaas.tenants.acme.results", "")
 
 
-def test_a_topic_of_its_own_may_be_any_that_begins_so() -> None:
+def test_ingress_query_accepts_any_own_reply_topic() -> None:
     own = "infaas.tenants.acme.replies.me"
     query, *_ = READER.read(record(INGRESS, infaas_id="1", infaas_task="digits", infaas_reply_to=own), 0.0)
     assert query.reply_to == own
@@ -102,20 +102,20 @@ def test_a_topic_of_its_own_may_be_any_that_begins_so() -> None:
 
 
 @pytest.mark.parametrize("task", ["", "a.b", "infaas.tasks.digits"])
-def test_what_names_no_task_is_told_so(task: str) -> None:
+def test_ingress_query_must_name_its_task(task: str) -> None:
     with pytest.raises(InvalidRequest, match="infaas-task must name the task"):
         READER.read(record(INGRESS, infaas_id="1", infaas_task=task), 0.0)
 
 
 @pytest.mark.parametrize("tenant", ["acme", "globex"])
-def test_nobody_else_is_answered_in_a_tenants_topics(tenant: str) -> None:
+def test_task_query_rejects_reply_topic_of_a_tenant(tenant: str) -> None:
     asked = record(infaas_id="1", infaas_tenant=tenant, infaas_reply_to="infaas.tenants.acme.results")
     with pytest.raises(InvalidRequest, match="a tenant's own topic"):
         READER.read(asked, 0.0)
     assert READER.unreadable_reply(asked, InvalidRequest("no")) is None
 
 
-def test_what_a_name_counts_for_that_nothing_proves() -> None:
+def test_tenant_header_without_proof_depends_on_mode() -> None:
     asked = record(infaas_id="1", infaas_tenant="acme")
     assert QueryReader(TenantHeaders.BELIEVED).read(asked, 0.0).query.tenant == "acme"
     query, fields, headers, _value = QueryReader(TenantHeaders.IGNORED).read(asked, 0.0)
@@ -126,14 +126,14 @@ def test_what_a_name_counts_for_that_nothing_proves() -> None:
 
 
 @pytest.mark.parametrize("name", ["infaas_latency", "infaas_min_acuracy", "infaas_new_need"])
-def test_a_need_that_is_not_known_is_refused(name: str) -> None:
+def test_query_reader_refuses_unknown_need(name: str) -> None:
     header = name.replace("_", "-")
     asked = replace(record(), headers=((h.ID, b"1"), (header, b"1")))
     with pytest.raises(InvalidRequest, match=header):
         READER.read(asked, 0.0)
 
 
-def test_what_a_newer_service_adds_passes() -> None:
+def test_query_reader_accepts_extension_headers() -> None:
     READER.read(record(infaas_id="1", infaas_x_hint="1", my_own="1"), 0.0)
 
 
@@ -150,7 +150,7 @@ def test_what_a_newer_service_adds_passes() -> None:
         ([], b"{}", (None, None)),
     ],
 )
-def test_a_wrong_event_is_answered(
+def test_unreadable_reply_answers_invalid_event(
     headers: list[tuple[str, bytes]], value: bytes, told: tuple[str | None, str | None]
 ) -> None:
     asked = replace(record(), headers=tuple(headers), value=value)
@@ -163,6 +163,6 @@ def test_a_wrong_event_is_answered(
     assert dict(message.headers)[h.ID].decode() == (query_id or "infaas.tasks.digits-1-7")
 
 
-def test_an_error_goes_to_no_topic_of_the_system() -> None:
+def test_unreadable_reply_skips_topics_of_the_system() -> None:
     event = replace(record(), headers=(("content-type", STRUCTURED),), value=b'{"replyto": "infaas.status"}')
     assert READER.unreadable_reply(event, InvalidRequest("no")) is None

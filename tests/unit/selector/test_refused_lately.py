@@ -1,4 +1,4 @@
-"""Only what is alike to a query just refused is refused with it, and not for longer than nobody would notice."""
+"""Tests of the cache of recent refusals: only similar queries are refused from it, and only for a short time."""
 
 import msgspec
 import pytest
@@ -24,7 +24,7 @@ def refused() -> RefusedLately:
     return lately
 
 
-def test_the_like_is_refused_with_it() -> None:
+def test_refusal_cache_finds_similar_query() -> None:
     assert refused().find(asked(0.001), NOW + 0.001) is REFUSAL
 
 
@@ -38,16 +38,16 @@ def test_the_like_is_refused_with_it() -> None:
         asked(after_s=-0.2),
     ],
 )
-def test_what_could_be_decided_otherwise_is_not(found: Query) -> None:
+def test_refusal_cache_ignores_different_query(found: Query) -> None:
     assert refused().find(found, NOW + 0.001) is None
 
 
-def test_it_holds_for_a_small_share_of_the_time_that_was_left() -> None:
+def test_refusal_cache_expires_after_share_of_deadline() -> None:
     assert refused().find(asked(), NOW + 0.003) is REFUSAL
     assert refused().find(asked(), NOW + 0.005) is None
 
 
-def test_those_without_a_deadline_are_alike_among_themselves_only() -> None:
+def test_refusal_cache_separates_queries_without_deadline() -> None:
     lately = RefusedLately()
     lately.keep(asked(latency_ms=None), REFUSAL, NOW)
     assert lately.find(asked(1.0, latency_ms=None), NOW + 0.009) is REFUSAL
@@ -55,14 +55,14 @@ def test_those_without_a_deadline_are_alike_among_themselves_only() -> None:
     assert lately.find(asked(), NOW) is None
 
 
-def test_invented_tenants_do_not_fill_it() -> None:
+def test_refusal_cache_is_bounded_for_many_tenants() -> None:
     lately = RefusedLately()
     for number in range(10_000):
         lately.keep(asked(tenant=f"t{number}"), REFUSAL, NOW)
     assert len(lately) <= 256
 
 
-def test_a_status_that_says_there_is_room_is_noticed_within_milliseconds() -> None:
+def test_load_shedder_accepts_soon_after_capacity_is_free() -> None:
     state = state_of(registered(FAST, ms=10.0))
     shedder = LoadShedder(PolicyConfig())
     state.apply_status(status(instance(FAST, queued=1000), slots=1), NOW)

@@ -1,4 +1,4 @@
-"""One of many replicas: few are looked at, and the choice is hardly worse than a walk over all."""
+"""Tests of replica selection: few of many replicas are examined, and the choice is close to that of a full search."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -30,7 +30,7 @@ CONFIG = PolicyConfig()
 
 
 def many(count: int, queued: Callable[[int], int] = lambda _: 0) -> ClusterState:
-    """So many workers, each with a cheap and a better variant and a queue of its own."""
+    """Return a state of `count` workers, each with a cheap and a better variant and its own queue."""
     made = state_of(registered(FAST, ms=1, accuracy=0.8), registered(GOOD, ms=4, accuracy=0.9))
     for place in range(count):
         held = instance(FAST, partitions=(place,), queued=queued(place))
@@ -47,7 +47,7 @@ def place_of(choice: Choice | Refusal) -> int:
 
 @pytest.fixture
 def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[Instance]:
-    """The instances whose finish a decision predicts, in order."""
+    """Record the instances for which a decision predicts a finish, in order."""
     seen: list[Instance] = []
 
     def counted(running: Instance, batch: int, now: float, offline: bool = False, streamed: bool = False) -> float:
@@ -60,13 +60,13 @@ def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[Instance]:
 
 @pytest.mark.parametrize("queued", [0, 3, 5000])
 @pytest.mark.parametrize("wait_s", [float("inf"), 0.01])
-def test_few_of_many_replicas_are_looked_at(looked_at: list[Instance], queued: int, wait_s: float) -> None:
+def test_choose_examines_few_of_many_replicas(looked_at: list[Instance], queued: int, wait_s: float) -> None:
     choose(query(latency_ms=100), many(MANY, lambda _: queued), NOW, CONFIG, wait_s)
     assert len(looked_at) <= MOST_LOOKED_AT
 
 
 @given(st.lists(st.integers(0, 200), min_size=1, max_size=FEW), st.floats(1, 500))
-def test_few_replicas_are_all_looked_at(queued: list[int], latency_ms: float) -> None:
+def test_choose_examines_all_of_few_replicas(queued: list[int], latency_ms: float) -> None:
     where, asked = many(len(queued), lambda place: queued[place]), query(latency_ms=latency_ms)
     outcome = choose(asked, where, NOW, CONFIG)
     with full_walk():
@@ -76,13 +76,13 @@ def test_few_replicas_are_all_looked_at(queued: list[int], latency_ms: float) ->
         assert (outcome.instance, outcome.predicted_s) == (walked.instance, walked.predicted_s)
 
 
-def test_an_idle_replica_is_taken_while_there_is_one() -> None:
+def test_choose_takes_idle_replica_if_any() -> None:
     where = many(MANY, lambda place: 0 if place in (7, 123, 250) else 20)
     for number in range(20):
         assert place_of(choose(query(id=f"q{number}", target=FAST), where, NOW, CONFIG)) in (7, 123, 250)
 
 
-def test_what_was_sent_to_is_idle_no_longer_until_it_has_caught_up() -> None:
+def test_replica_is_idle_again_after_catching_up() -> None:
     where = many(MANY)
     taken = list[int]()
     for number in range(MANY):
@@ -99,14 +99,14 @@ def test_what_was_sent_to_is_idle_no_longer_until_it_has_caught_up() -> None:
     assert group.idle
 
 
-def test_the_only_replica_in_time_is_found() -> None:
+def test_choose_finds_the_only_replica_in_time() -> None:
     where = many(MANY, lambda place: 2 if place == 201 else 500)
     for number in range(20):
         choice = choose(query(id=f"q{number}", target=FAST, latency_ms=20), where, NOW, CONFIG)
         assert place_of(choice) == 201
 
 
-def test_what_is_gone_is_never_drawn() -> None:
+def test_choose_never_takes_replica_of_left_worker() -> None:
     where = many(MANY)
     for place in range(MANY):
         if place % 3:
@@ -115,18 +115,18 @@ def test_what_is_gone_is_never_drawn() -> None:
         assert place_of(choose(query(id=f"q{number}"), where, NOW, CONFIG)) % 3 == 0
 
 
-def test_a_query_decided_on_again_goes_elsewhere() -> None:
+def test_choose_varies_the_replica_over_time() -> None:
     where = many(MANY)
     asked = query(target=FAST)
     assert len({place_of(choose(asked, where, NOW + moment / 1e3, CONFIG)) for moment in range(20)}) > 10
 
 
-def test_the_same_query_at_the_same_time_goes_to_the_same_place() -> None:
+def test_choose_is_deterministic() -> None:
     asked = query(target=FAST)
     assert place_of(choose(asked, many(MANY), NOW, CONFIG)) == place_of(choose(asked, many(MANY), NOW, CONFIG))
 
 
-def test_the_explanation_names_what_was_chosen_of_many() -> None:
+def test_explain_names_chosen_replica_of_many() -> None:
     where = many(MANY)
     for number in range(20):
         asked: Query = query(id=f"q{number}", latency_ms=100)
@@ -145,7 +145,7 @@ def test_the_explanation_names_what_was_chosen_of_many() -> None:
 
 
 @pytest.mark.parametrize(("load", "selectors"), [(0.5, 1), (0.9, 1), (0.9, 4)])
-def test_the_choice_is_hardly_worse_than_a_walk_over_all(load: float, selectors: int) -> None:
+def test_choose_has_p99_close_to_full_search(load: float, selectors: int) -> None:
     def p99(walk: bool) -> float:
         crowd = Crowd(60, selectors=selectors, seed=5)
         with full_walk() if walk else nullcontext():
@@ -157,7 +157,7 @@ def test_the_choice_is_hardly_worse_than_a_walk_over_all(load: float, selectors:
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 12)), max_size=60))
-def test_an_indexed_set_is_a_set(steps: list[tuple[bool, int]]) -> None:
+def test_indexed_set_behaves_as_a_set(steps: list[tuple[bool, int]]) -> None:
     found, expected = IndexedSet[int](), set[int]()
     for adds, item in steps:
         (found.add if adds else found.discard)(item)
@@ -167,7 +167,7 @@ def test_an_indexed_set_is_a_set(steps: list[tuple[bool, int]]) -> None:
         assert all((item in found) == (item in expected) for item in range(13))
 
 
-def test_statuses_of_any_order_keep_the_groups_right() -> None:
+def test_replica_groups_are_consistent_after_any_statuses() -> None:
     draw = Random(7)
     where = many(40)
     serving = where.tasks[query().task].serving

@@ -1,4 +1,4 @@
-"""Which version of a model answers a query: by share, by needs, and by what is loaded."""
+"""Tests of rollouts: the version that answers a query depends on share, needs and loaded instances."""
 
 import pytest
 
@@ -61,14 +61,14 @@ def share_of_new(where: ClusterState, **needs: float | str) -> float:
 
 @pytest.mark.parametrize("share", [0.0, 0.05, 0.5, 1.0])
 @pytest.mark.parametrize("target", [None, "net"])
-def test_the_share_that_is_asked_is_the_share_that_is_seen(share: float, target: str | None) -> None:
+def test_canary_answers_its_share(share: float, target: str | None) -> None:
     where = cluster(rollout(share=share))
     seen = share_of_new(where, **({} if target is None else {"target": target}))
     assert seen == pytest.approx(share, abs=0.03)
     assert share in (seen, 0.05, 0.5), "none and all are exact"
 
 
-def test_a_query_meets_the_same_version_again_and_a_larger_share_keeps_what_a_smaller_drew() -> None:
+def test_canary_draw_is_stable_and_grows_with_share() -> None:
     small, large = cluster(rollout(share=0.1)), cluster(rollout(share=0.3))
     ids = [f"id-{number}" for number in range(1000)]
     drawn = {one for one in ids if chosen(small, query(id=one)) == NEW}
@@ -76,22 +76,22 @@ def test_a_query_meets_the_same_version_again_and_a_larger_share_keeps_what_a_sm
     assert drawn < {one for one in ids if chosen(large, query(id=one)) == NEW}
 
 
-def test_who_asks_for_more_than_the_new_version_can_give_stays_with_the_old() -> None:
+def test_canary_skips_queries_with_unmet_needs() -> None:
     where = cluster(rollout(share=1.0), new_accuracy=0.7)
     assert share_of_new(where) == 1.0
     assert share_of_new(where, min_accuracy=0.8) == 0.0
     assert share_of_new(cluster(rollout(share=1.0), new_ms=40), latency_ms=30) == 0.0
 
 
-def test_a_version_that_is_not_loaded_has_no_share() -> None:
+def test_canary_without_instance_has_no_share() -> None:
     assert share_of_new(cluster(rollout(share=1.0), OLD)) == 0.0
 
 
-def test_the_new_version_answers_its_share_where_the_old_one_is_not_loaded() -> None:
+def test_canary_answers_if_old_version_is_not_loaded() -> None:
     assert share_of_new(cluster(rollout(share=1.0), NEW)) == 1.0
 
 
-def test_what_is_drawn_is_not_refused_with_the_like_of_it_that_is_not() -> None:
+def test_refusal_cache_separates_canary_queries() -> None:
     where, shedder = cluster(rollout(share=0.5), OLD), LoadShedder(CONFIG)
     where.apply_status(status(instance(OLD, queued=100_000), slots=8), NOW)
     where.apply_status(status(instance(NEW), worker="cpu-1"), NOW)
@@ -101,13 +101,13 @@ def test_what_is_drawn_is_not_refused_with_the_like_of_it_that_is_not() -> None:
     assert {one.id for one in asked if isinstance(shedder.decide(one, where, NOW), Choice)} == drawn
 
 
-def test_what_another_model_answers_is_not_drawn() -> None:
+def test_canary_is_not_drawn_for_other_models() -> None:
     where = cluster(rollout(share=1.0))
     assert chosen(where, query(min_accuracy=0.95)) == OTHER
     assert chosen(where, query(target="rest")) == OTHER
 
 
-def test_a_named_version_answers_whatever_the_share() -> None:
+def test_named_version_answers_at_any_share() -> None:
     for now in (rollout(share=1.0), rollout(share=0.0), None):
         where = cluster(now)
         assert chosen(where, query(target="net@1")) == OLD
@@ -119,17 +119,17 @@ def test_a_named_version_answers_whatever_the_share() -> None:
     assert "net@3" in str(refused.error)
 
 
-def test_a_version_that_is_being_registered_answers_nobody() -> None:
+def test_version_outside_rollout_answers_no_query() -> None:
     assert share_of_new(cluster(None), target="net") == 0.0
     assert choose(query(), cluster(None, NEW, OTHER), NOW, CONFIG).variant.name == OTHER  # pyright: ignore
 
 
-def test_it_is_not_given_away_either() -> None:
+def test_upgrade_never_uses_version_without_share() -> None:
     where = cluster(rollout(share=0.0), OLD, NEW, new_accuracy=0.95)
     assert {chosen(where, query(id=f"q-{n}"), CONFIG) for n in range(100)} == {OLD}
 
 
-def test_a_rollback_is_a_new_catalog() -> None:
+def test_rollback_applies_with_new_catalog() -> None:
     where = cluster(rollout(share=1.0))
     assert share_of_new(where) == 1.0
     register(where, [registered(name) for name in (OLD, NEW, OTHER)], rollout(candidate=None))
@@ -137,7 +137,7 @@ def test_a_rollback_is_a_new_catalog() -> None:
     assert {i.variant.name for w in where.workers.values() for i in w.instances.values()} == {OLD, NEW, OTHER}
 
 
-def test_the_one_before_stands_in_until_an_instance_of_its_successor_serves() -> None:
+def test_previous_version_answers_until_successor_serves() -> None:
     now = rollout(serving=2, previous=1, candidate=None)
     assert chosen(cluster(now, OLD), query(target="net")) == OLD
     assert chosen(cluster(now, OLD), query()) == OLD
@@ -147,7 +147,7 @@ def test_the_one_before_stands_in_until_an_instance_of_its_successor_serves() ->
     assert chosen(where, query(target="net")) == NEW
 
 
-def test_after_a_rollback_the_bad_version_does_not_stand_in() -> None:
+def test_rollback_gives_no_query_to_the_bad_version() -> None:
     now = rollout(serving=1, previous=None, candidate=None)
     outcome = choose(query(target="net", latency_ms=100), cluster(now, NEW), NOW, CONFIG)
     assert isinstance(outcome, Refusal)
@@ -156,7 +156,7 @@ def test_after_a_rollback_the_bad_version_does_not_stand_in() -> None:
     assert outcome.wanted.name == OLD
 
 
-def test_offline_queries_are_drawn_too() -> None:
+def test_bind_draws_canary_for_offline_queries() -> None:
     where = cluster(rollout(share=0.3))
     names = [
         found.variant.name
@@ -167,7 +167,7 @@ def test_offline_queries_are_drawn_too() -> None:
     assert chosen(where, query(id="q-1")) == bind(query(id="q-1", mode=Mode.OFFLINE), where, NOW, CONFIG).variant.name  # pyright: ignore
 
 
-def test_it_is_explained() -> None:
+def test_explain_names_the_rollout() -> None:
     where = cluster(rollout(share=0.0), OLD, NEW)
     asked = query()
     told = explained(explain(asked, where, NOW, CONFIG, choose(asked, where, NOW, CONFIG)))
@@ -187,7 +187,7 @@ def test_it_is_explained() -> None:
         assert told["reason"] == said
 
 
-def test_a_share_is_copied_to_what_is_idle_and_nothing_waits_for_it() -> None:
+def test_bind_copy_sends_share_to_idle_shadow_only() -> None:
     where = cluster(rollout(shadow=0.25), OLD, NEW)
     task = where.tasks[TASK]
     old = task.serving[OLD].first().variant
@@ -200,7 +200,7 @@ def test_a_share_is_copied_to_what_is_idle_and_nothing_waits_for_it() -> None:
     assert bind_copy(cluster(rollout(shadow=0.0)).tasks[TASK], query(), old, NOW) is None
 
 
-def test_what_the_new_version_answers_is_not_copied() -> None:
+def test_bind_copy_skips_answers_of_new_version() -> None:
     where = cluster(rollout(share=1.0, shadow=1.0), OLD, NEW)
     task = where.tasks[TASK]
     assert bind_copy(task, query(), task.serving[NEW].first().variant, NOW) is None

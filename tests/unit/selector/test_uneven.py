@@ -1,4 +1,4 @@
-"""Variants whose batches take as long as their inputs need, as cascades: priced by the mean, promised by the p99."""
+"""Tests of variants with uneven batch times, as cascades: priced by the mean, promised by the p99."""
 
 import pytest
 from msgspec.structs import replace
@@ -21,14 +21,14 @@ def outcome(latency_ms: float) -> Choice | Refusal:
     return choose(query(latency_ms=latency_ms), state, NOW, NO_UPGRADES)
 
 
-def test_the_mean_is_the_price() -> None:
+def test_uneven_variant_is_priced_by_mean() -> None:
     choice = outcome(1000)
     assert isinstance(choice, Choice)
     assert choice.variant.name == CASCADE
     assert choice.cost == pytest.approx(0.004 * 0.048 / 3.6)
 
 
-def test_it_is_chosen_only_where_the_slowest_input_would_be_in_time() -> None:
+def test_uneven_variant_is_chosen_if_p99_is_in_time() -> None:
     choice = outcome(18)
     assert isinstance(choice, Choice)
     assert choice.variant.name == CASCADE
@@ -39,7 +39,7 @@ def test_it_is_chosen_only_where_the_slowest_input_would_be_in_time() -> None:
     assert isinstance(outcome(7), Refusal)
 
 
-def test_a_slot_serves_by_the_mean_what_it_may_promise() -> None:
+def test_best_throughput_of_uneven_variant_uses_mean() -> None:
     latency = LatencyModel(UNEVEN, 8)
     assert best_throughput(latency, 0.160, 1.0, 1.0).rate == pytest.approx(8 / 0.025)
     assert best_throughput(latency, 0.011, 1.0, 1.0).rate == 0.0

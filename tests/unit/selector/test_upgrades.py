@@ -1,4 +1,4 @@
-"""Free upgrades on a machine that others use as well: fewer as it fills, none when it is full, without swings."""
+"""Tests of free upgrades on a shared machine: fewer as it fills, none when it is full, and no oscillation."""
 
 from itertools import pairwise
 from math import exp
@@ -18,7 +18,7 @@ LIMIT = PolicyConfig().upgrade_cpu_limit
 
 
 def machine(busy: float, *, cpus: float = 4.0) -> ClusterState:
-    """Two variants on a machine of which so much is in use by whomever."""
+    """Return a state of two variants on a machine whose used share of CPU time is `busy`."""
     where = three()
     said = msgspec.structs.replace(status(instance(FAST), instance(GOOD)), cpus=cpus, cpu_busy=busy)
     where.apply_status(said, NOW)
@@ -26,12 +26,12 @@ def machine(busy: float, *, cpus: float = 4.0) -> ClusterState:
 
 
 def upgraded(where: ClusterState, *, queries: int = 400) -> float:
-    """Share of many queries that is upgraded now."""
+    """Return the share of queries that are upgraded now."""
     outcomes = [choose(query(id=f"q-{n}", latency_ms=100), where, NOW, PolicyConfig()) for n in range(queries)]
     return sum(isinstance(outcome, Choice) and outcome.upgraded for outcome in outcomes) / queries
 
 
-def test_upgrades_become_fewer_as_the_machine_fills_and_none_is_left_when_it_is_full() -> None:
+def test_upgrades_decrease_as_the_machine_fills() -> None:
     shares = [upgraded(machine(LIMIT * step / 20)) for step in range(21)]
     assert shares[0] == 1.0
     assert shares[-1] == upgraded(machine(1.0)) == 0.0
@@ -39,11 +39,11 @@ def test_upgrades_become_fewer_as_the_machine_fills_and_none_is_left_when_it_is_
     assert max(more - less for more, less in pairwise(shares)) < 0.3, "there is a cliff, at which they come and go"
 
 
-def test_a_machine_that_does_not_say_how_busy_it_is_takes_upgrades() -> None:
+def test_upgrades_continue_if_cpu_use_is_unknown() -> None:
     assert upgraded(machine(0.99, cpus=0.0)) == 1.0
 
 
-def test_upgrades_that_would_fill_the_machine_are_fewer_before_it_is_full() -> None:
+def test_upgrades_are_limited_by_their_predicted_cpu_use() -> None:
     where = machine(0.3, cpus=2.0)
     worker = where.workers["cpu-0"]
     assert upgraded(where) == 1.0
@@ -54,7 +54,7 @@ def test_upgrades_that_would_fill_the_machine_are_fewer_before_it_is_full() -> N
 
 
 def shares_of(worker: Worker, taker: Instance, rate: float, seconds: float, now: float) -> list[float]:
-    """Shares that are upgraded while so many come from `now` on, and the machine says what it said before."""
+    """Return the upgraded shares for `rate` queries a second from `now`, while the reported CPU use stays."""
     shares: list[float] = []
     said_at = now
     for _ in range(round(rate * seconds)):
@@ -67,7 +67,7 @@ def shares_of(worker: Worker, taker: Instance, rate: float, seconds: float, now:
     return shares
 
 
-def test_a_burst_is_not_upgraded_until_the_machine_says_that_it_is_full() -> None:
+def test_upgraded_share_falls_during_a_burst() -> None:
     worker = machine(0.3, cpus=2.0).workers["cpu-0"]
     taker = worker.instances[FAST]
     assert min(shares_of(worker, taker, 500.0, 3.0, NOW)[1000:]) == 1.0
@@ -76,7 +76,7 @@ def test_a_burst_is_not_upgraded_until_the_machine_says_that_it_is_full() -> Non
     assert max(burst[-1000:]) == 0.0
 
 
-def test_a_burst_on_an_idle_machine_is_noticed_though_it_has_not_spoken_for_long() -> None:
+def test_upgraded_share_falls_before_the_next_status() -> None:
     worker = machine(0.05, cpus=2.0).workers["cpu-0"]
     burst = shares_of(worker, worker.instances[FAST], 4000.0, 0.5, NOW + 0.9)
     assert sum(burst) < 0.05 * len(burst), "it was thought to be as rare as the queries of the last second"
@@ -89,10 +89,8 @@ def test_a_burst_on_an_idle_machine_is_noticed_though_it_has_not_spoken_for_long
     rate=st.floats(1.0, 240.0),
     begin=st.floats(0.0, 1.0),
 )
-def test_upgrades_settle_though_they_cost_what_no_profile_knows(
-    base: float, cost_ms: float, rate: float, begin: float
-) -> None:
-    """The machine as the loop sees it: told each 100 ms, smoothed over half a second, and dearer than profiled."""
+def test_upgraded_share_settles_with_wrong_profile(base: float, cost_ms: float, rate: float, begin: float) -> None:
+    """The reported CPU use arrives each 100 ms, is smoothed over 0.5 s, and exceeds the profiled costs."""
     where = machine(begin, cpus=2.0)
     worker = where.workers["cpu-0"]
     worker.sends_per_s = rate

@@ -1,4 +1,4 @@
-"""Variants whose batches take several slots of a worker: what is predicted, what they cost, and where they go."""
+"""Tests of variants whose batches take several slots of a worker: predictions, price and placement."""
 
 import msgspec
 import pytest
@@ -17,7 +17,7 @@ PRICE = 0.096
 
 
 def both(*, slots: int = 2, threads: int = 1, queued: int = 0) -> ClusterState:
-    """The wide one takes two cores, and two thirds of the time; `queued` wait for the narrow one."""
+    """Return a state where WIDE takes two cores and two thirds of the time; `queued` queries wait for NARROW."""
     profiles = [profile(NARROW, ms=30.0), msgspec.structs.replace(profile(WIDE, ms=20.0), threads=2)]
     state = ClusterState()
     state.register([TASK], [variant(NARROW), variant(WIDE)], {p.variant: p for p in profiles})
@@ -31,7 +31,7 @@ def wide_of(state: ClusterState) -> Instance:
     return state.workers["cpu-0"].instances[WIDE]
 
 
-def test_it_costs_the_cores_that_it_takes() -> None:
+def test_wide_variant_is_priced_by_its_cores() -> None:
     cheap, dear = choose(query(), both(), NOW, CONFIG), choose(query(latency_ms=25.0), both(), NOW, CONFIG)
     assert isinstance(cheap, Choice)
     assert isinstance(dear, Choice)
@@ -41,14 +41,14 @@ def test_it_costs_the_cores_that_it_takes() -> None:
     assert dear.cost == pytest.approx(cheap.cost * 4 / 3)
 
 
-def test_it_waits_where_another_takes_one_of_its_slots() -> None:
+def test_wide_variant_waits_for_a_taken_slot() -> None:
     free, taken = wide_of(both()), wide_of(both(queued=1))
     assert (free.lacks_slot(), taken.lacks_slot()) == (False, True)
     assert finish_s(taken, 1, NOW) > finish_s(free, 1, NOW) + 0.04
     assert not wide_of(both(slots=3, queued=1)).lacks_slot()
 
 
-def test_its_own_work_takes_its_slots_from_others() -> None:
+def test_wide_variant_occupies_all_its_slots() -> None:
     state = both()
     wide = wide_of(state)
     state.sent(wide, wide.partitions[0], 1, NOW)
@@ -58,7 +58,7 @@ def test_its_own_work_takes_its_slots_from_others() -> None:
     assert (wide.busy, narrow.lacks_slot()) == (2, True)
 
 
-def test_it_begins_when_both_slots_are_free_and_takes_both() -> None:
+def test_wide_variant_starts_when_all_its_slots_are_free() -> None:
     state = both()
     narrow = instance(NARROW, queued=1, parallel=2)
     state.apply_status(status(narrow, instance(WIDE), backlogs_s=(0.0, 0.1)), NOW)
@@ -69,7 +69,7 @@ def test_it_begins_when_both_slots_are_free_and_takes_both() -> None:
     assert wide.worker.free_at == pytest.approx([NOW + 0.1 + own_s] * 2)
 
 
-def test_slots_of_two_cores_are_one_for_it() -> None:
+def test_wide_variant_takes_one_slot_of_two_cores() -> None:
     wide = wide_of(both(threads=2))
     assert (wide.width, wide.slots) == (1, 1.0)
     assert wide.variant.price == pytest.approx(PRICE / 2), "two of the four cores"
@@ -77,13 +77,13 @@ def test_slots_of_two_cores_are_one_for_it() -> None:
     assert narrow.variant.price == pytest.approx(PRICE / 2), "the other core of its slot is nobody else's"
 
 
-def test_offline_work_goes_where_all_its_slots_are_free() -> None:
+def test_bind_wide_variant_needs_all_its_slots_free() -> None:
     offline = query(mode=Mode.OFFLINE, target=WIDE)
     assert isinstance(bind(offline, both(), NOW, CONFIG), Choice)
     assert isinstance(bind(offline, both(queued=1), NOW, CONFIG), Wait)
 
 
-def test_it_is_not_waited_for_where_no_worker_has_its_cores() -> None:
+def test_wide_variant_is_not_loadable_without_cores() -> None:
     state = ClusterState()
     state.register([TASK], [variant(WIDE)], {WIDE: msgspec.structs.replace(profile(WIDE), threads=2)})
     state.apply_status(status(slots=1), NOW)
@@ -92,7 +92,7 @@ def test_it_is_not_waited_for_where_no_worker_has_its_cores() -> None:
     assert state.tasks[TASK].is_loadable(state.tasks[TASK].variants[0])
 
 
-def test_nor_where_what_has_its_cores_has_not_its_memory() -> None:
+def test_wide_variant_is_not_loadable_without_memory() -> None:
     state, needs = ClusterState(), msgspec.structs.replace(profile(WIDE), threads=2, memory_bytes=1 << 30)
     state.register([TASK], [variant(WIDE)], {WIDE: needs})
     for worker, slots, memory in (("cpu-0", 2, 1 << 20), ("cpu-1", 1, 1 << 40)):
