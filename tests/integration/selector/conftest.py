@@ -1,4 +1,4 @@
-"""A stage, and a client that asks there."""
+"""Fixtures: a stage for a selector, and a client that sends queries to it."""
 
 import asyncio
 from collections.abc import AsyncGenerator

@@ -1,4 +1,4 @@
-"""A stage for a selector: a task, its topics, a worker that does what it is told, and ears on all that comes out."""
+"""Stage for a selector: a task, its topics, a worker whose status the test sets, and a reader of all outputs."""
 
 import asyncio
 import time
@@ -30,7 +30,10 @@ WAIT_S = PATIENCE_S
 
 
 class Stage:
-    """One task with two variants, its topics, and ears on everything that comes out."""
+    """One task with two variants, its topics, and a reader of all outputs.
+
+    `said` holds the statuses that the worker publishes, `heard` the records read so far, by topic.
+    """
 
     def __init__(self, kafka: KafkaSettings, pool: Pool, dsn: str) -> None:
         word = uuid4().hex[:10]
@@ -60,7 +63,7 @@ class Stage:
         await put_variant(self.pool, variant(name, task=self.task, partitions=2), measured)
 
     async def speak(self, producer: Producer) -> None:
-        """Publish the worker's status, as a worker does."""
+        """Publish the worker's status at a fixed rate, as a worker does."""
         async for _ in Pace(20):
             said = status(*self.said, worker=self.worker, at=time.time())
             await producer.send_and_wait(STATUS, msgspec.json.encode(said), key=self.worker.encode())
@@ -72,7 +75,7 @@ class Stage:
             self.news.set()
 
     async def wait(self, topic: str, count: int = 1) -> list[Record]:
-        """The records of `topic` that came since this was last called, at least `count`."""
+        """Return the records of `topic` since the last call; wait for at least `count`."""
         async with asyncio.timeout(WAIT_S):
             while len(self.heard.get(topic, [])) < count:
                 self.news.clear()
@@ -94,7 +97,10 @@ class Stage:
 
 @asynccontextmanager
 async def selecting(stage: Stage, **options: str) -> AsyncGenerator[Selector]:
-    """A selector; it believes the worker for a minute, for both may stand still for a while on a busy machine."""
+    """Run a selector.
+
+    It trusts a worker's status for a minute, because both may stall on a busy machine.
+    """
     given = {"upgrades": "false", "status_ttl_s": "60"} | options
     settings = SelectorSettings(**given)  # pyright: ignore[reportArgumentType]
     stop = asyncio.Event()

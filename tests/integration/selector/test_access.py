@@ -1,5 +1,7 @@
-"""Through gateway and selector, for tenants that may use something and others: what is hidden is answered as what is
-missing, in whole responses, and never answers, is named or is listed."""
+"""Tests of access through gateway and selector: a hidden object is answered as a missing one.
+
+Whole responses are compared. A hidden object never answers, is never named, and is in no list.
+"""
 
 import asyncio
 import json
@@ -37,14 +39,14 @@ STRANGERS: list[str | None] = ["initech", None, "invented-name"]
 
 
 class Answer(NamedTuple):
-    """All of a response but what differs from one request to the next."""
+    """A response without the parts that differ from one request to the next."""
 
     status: int
     headers: dict[str, str]
     body: bytes
 
     def without(self, *names: str) -> "Answer":
-        """The same, where names do not count, nor how much is predicted, which changes with each status."""
+        """Return the response without these names and without predicted latencies, which change with each status."""
         body = re.sub(rb'"predicted_ms":[\d.]+', b'"predicted_ms":0', self.body)
         headers = str(sorted(self.headers.items()))
         for name in names:
@@ -53,7 +55,7 @@ class Answer(NamedTuple):
 
 
 class Front(NamedTuple):
-    """A gateway and a selector before a stage where one model, and one task, are private."""
+    """A gateway and a selector in front of a stage, with a model shared with one tenant and a private task."""
 
     stage: Stage
     url: str
@@ -107,7 +109,7 @@ async def _opened(stage: Stage) -> AsyncGenerator[Front]:
 
 
 async def _register_hidden_task(stage: Stage, hidden: str) -> None:
-    """A private model of the stage's task, and a private task with a model of its own."""
+    """Share the better model of the stage's task with one tenant; register a private task with a model."""
     await put_task(stage.pool, Task(name=hidden, inputs=(INPUT,), outputs=(OUTPUT,), partitions=1))
     row = Architecture(name=f"m{hidden}", task=hidden, source="0" * 64, source_format="onnx")
     await put_architecture(stage.pool, row)
@@ -140,8 +142,8 @@ REQUESTS = [
 ]
 
 
-async def test_what_is_hidden_is_answered_as_what_is_missing(front: Front) -> None:
-    """Whole responses, for each route and each kind of name, with and without a tenant."""
+async def test_hidden_names_answer_as_missing_on_all_routes(front: Front) -> None:
+    """Compares whole responses for each route and each kind of name, with and without a tenant."""
     good, hidden = front.stage.good, front.hidden_task
     names = [good, good.split(".")[0], hidden, f"m{hidden}", f"m{hidden}.onnx-fp32.cpu"]
     for name in names:
@@ -156,7 +158,7 @@ async def test_what_is_hidden_is_answered_as_what_is_missing(front: Front) -> No
                 assert found.status != 200 or json.loads(found.body) == {"jobs": [], "next": None}
 
 
-async def test_a_hidden_target_is_a_missing_one_in_every_mode(front: Front) -> None:
+async def test_hidden_target_answers_as_missing_in_all_modes(front: Front) -> None:
     good = front.stage.good
     for name in (good, good.split(".")[0], f"{good.split('.')[0]}@1"):
         missing = name.replace(good.split(".")[0], MISSING)
@@ -167,7 +169,7 @@ async def test_a_hidden_target_is_a_missing_one_in_every_mode(front: Front) -> N
             assert (found.status, found.headers[h.STATUS]) == (404, "unknown_task")
 
 
-async def test_what_is_listed_measured_and_hinted_at_is_what_the_tenant_may_use(front: Front) -> None:
+async def test_lists_stats_and_hints_name_only_usable_models(front: Front) -> None:
     stage = front.stage
     names = {stage.good: {"acme", "globex"}, front.hidden_task: {"acme"}}
     for tenant in ("acme", "globex", *STRANGERS):
@@ -180,8 +182,8 @@ async def test_what_is_listed_measured_and_hinted_at_is_what_the_tenant_may_use(
         assert (stage.good.encode() in hint.body) == (tenant in names[stage.good])
 
 
-async def test_who_may_use_it_is_answered_by_it_and_nobody_else(front: Front, client: Producer) -> None:
-    """The best variant is shared with one tenant, over HTTP and over Kafka alike."""
+async def test_shared_variant_answers_only_permitted_tenants(front: Front, client: Producer) -> None:
+    """The best variant is shared with one tenant, with the same effect over HTTP and over Kafka."""
     stage = front.stage
     for tenant in ("acme", "globex"):
         for name in (stage.task, stage.good.split(".")[0]):
@@ -206,8 +208,8 @@ async def _replies(stage: Stage) -> list[dict[str, str]]:
     return [fields(record) for record in stage.heard.get(stage.replies, [])]
 
 
-async def test_a_task_that_is_hidden_is_none_over_kafka_either(front: Front, client: Producer) -> None:
-    """Its topic may be known to who wrote there once: it learns nothing more, and a dead letter tells the operator."""
+async def test_hidden_task_is_unknown_over_kafka(front: Front, client: Producer) -> None:
+    """A client may know the topic from earlier; the answer tells it nothing more."""
     stage, answers = front.stage, dict[str | None, str]()
     for tenant in ("initech", None):
         sent: dict[str, Any] = {} if tenant is None else {"tenant": tenant}
@@ -219,7 +221,7 @@ async def test_a_task_that_is_hidden_is_none_over_kafka_either(front: Front, cli
     assert answers == {"initech": "unknown_task", None: "unknown_task"}
 
 
-async def test_who_is_let_in_sees_it_at_once_and_who_is_put_out_no_longer(front: Front) -> None:
+async def test_access_change_reaches_gateway_and_selectors(front: Front) -> None:
     stage, model = front.stage, front.stage.good.split(".")[0]
     assert (await front.ask("GET", f"/v2/models/{model}", "initech")).status == 404
     await front.set_access(model, Access(owner="acme"))
@@ -229,13 +231,13 @@ async def test_who_is_let_in_sees_it_at_once_and_who_is_put_out_no_longer(front:
         answer = await front.infer(stage.task, "initech", min_accuracy=0.85, latency_ms=20_000)
         return answer.headers.get(h.VARIANT)
 
-    await read_until(answered_by, lambda found: found == stage.good)  # selectors hear of it on their own
+    await read_until(answered_by, lambda found: found == stage.good)  # each selector follows the catalog by itself
     await front.set_access(model, PRIVATE)
     assert (await front.ask("GET", f"/v2/models/{model}", "globex")).status == 404
     await read_until(answered_by, lambda found: found is None)
 
 
-async def test_jobs_are_their_tenants(front: Front) -> None:
+async def test_jobs_belong_to_tenant(front: Front) -> None:
     path = f"/v2/models/{front.stage.task}/jobs"
     made = json.loads((await front.ask("POST", path, "acme", json_body())).body)["id"]
     own = json.loads((await front.ask("POST", path, None, json_body())).body)["id"]

@@ -1,4 +1,4 @@
-"""Records whose headers claim more than they hold, by plain aiokafka, at a real selector on a real broker and store."""
+"""Tests of untrue claims in record headers, sent by plain aiokafka to a real selector."""
 
 import asyncio
 import time
@@ -30,7 +30,7 @@ from store.system_secret import read_system_secret
 from tests.integration.selector.stage import WAIT_S, Stage, fields, selecting
 
 ONE = b'{"inputs":[{"name":"x","shape":[1,4],"datatype":"FP32","data":[1,2,3,4]}]}'
-"""A request of one input, of the task of a stage."""
+"""A request of one input for the stage's task."""
 
 
 @asynccontextmanager
@@ -44,7 +44,7 @@ async def plain_producer(stage: Stage) -> AsyncGenerator[AIOKafkaProducer]:
 
 
 async def send(producer: AIOKafkaProducer, topic: str, value: bytes, **claims: str) -> str:
-    """Write a query whose headers are an id and these; returns the id."""
+    """Write a query with an id and these headers; return the id."""
     query_id = uuid4().hex
     headers = [(h.ID, query_id.encode())]
     headers += [("infaas-" + name.replace("_", "-"), text.encode()) for name, text in claims.items()]
@@ -53,7 +53,7 @@ async def send(producer: AIOKafkaProducer, topic: str, value: bytes, **claims: s
 
 
 async def asked_of(loads: Tail, stage: Stage, queries: int) -> tuple[int, int, int]:
-    """Queries, inputs and refused queries of the task, as reported once so many queries are."""
+    """Return queries, inputs and refused queries of the task, once the load reports contain `queries` queries."""
     total = [0, 0, 0]
     async with asyncio.timeout(WAIT_S):
         while total[0] < queries:
@@ -132,7 +132,7 @@ async def test_turned_away_claim_of_a_client_is_ignored(stage: Stage, proof: str
 
 
 async def test_turned_away_count_of_a_gateway_counts_once(stage: Stage) -> None:
-    """A proved count is counted; a copy of its record, which another client may have read, is a query of its own."""
+    """A signed count is added once. Other clients may have read its record, so a copy counts as a query only."""
     secret = await read_system_secret(stage.pool)
     query_id, sent_ns = uuid4().hex, str(time.time_ns())
     headers = [

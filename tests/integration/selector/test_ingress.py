@@ -1,4 +1,4 @@
-"""What tenants ask by their own topics, at a real selector between a real broker and a real database."""
+"""Tests of tenants' ingress topics, at a real selector with a real broker and database."""
 
 import asyncio
 import time
@@ -63,7 +63,7 @@ async def a_tenant(stage: Stage) -> str:
 
 
 async def a_signing_tenant(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> tuple[str, SigningKey]:
-    """A tenant and its key, of the secret that this process has from now on."""
+    """Set the signing secret of this process and create a tenant; return its name and key."""
     monkeypatch.setenv("INFAAS_SIGNING_SECRET", SECRET)
     tenant = await a_tenant(stage)
     return tenant, tenant_key(SECRET.encode(), tenant, await renew_key(stage.pool, tenant) or 0)
@@ -81,7 +81,7 @@ async def ask(
     return query_id
 
 
-async def test_what_a_tenant_asks_is_its_own_whatever_its_headers_say(stage: Stage, client: Producer) -> None:
+async def test_ingress_query_belongs_to_topics_tenant(stage: Stage, client: Producer) -> None:
     tenant = await a_tenant(stage)
     async with selecting(stage):
         query_id = await ask(client, tenant, stage.task, tenant="globex", copied="true", variant="forged")
@@ -97,7 +97,7 @@ async def test_what_a_tenant_asks_is_its_own_whatever_its_headers_say(stage: Sta
         assert {fields(record)[h.TENANT] for record in records} == {tenant}
 
 
-async def test_a_tenant_is_told_in_its_own_topic_what_is_wrong(stage: Stage, client: Producer) -> None:
+async def test_ingress_errors_go_to_tenants_results_topic(stage: Stage, client: Producer) -> None:
     tenant = await a_tenant(stage)
     async with Tail(stage.kafka, "acme", [tenant_results_topic(tenant)]) as results, selecting(stage):
         asked = {
@@ -116,7 +116,7 @@ async def test_a_tenant_is_told_in_its_own_topic_what_is_wrong(stage: Stage, cli
         assert stage.replies not in stage.heard
 
 
-async def test_partitions_grow_and_two_selectors_share_them(stage: Stage, client: Producer) -> None:
+async def test_selectors_share_added_ingress_partitions(stage: Stage, client: Producer) -> None:
     tenant = await a_tenant(stage)
     async with (
         selecting(stage, instance_id=f"a-{tenant}") as first,
@@ -131,7 +131,7 @@ async def test_partitions_grow_and_two_selectors_share_them(stage: Stage, client
     assert sorted(fields(record)[h.ID] for record in records) == sorted(asked)
 
 
-async def test_no_query_is_lost_while_one_of_two_selectors_is_killed_and_started_again(stage: Stage) -> None:
+async def test_selector_restart_loses_no_ingress_query(stage: Stage) -> None:
     tenant, asked, enough = await a_tenant(stage), dict[str, tuple[str, int]](), asyncio.Event()
     online = ingress_topic(tenant)
     own = {"INFAAS_SELECTOR_UPGRADES": "false", "INFAAS_SELECTOR_INSTANCE_ID": f"b-{tenant}"}
@@ -158,7 +158,7 @@ async def test_no_query_is_lost_while_one_of_two_selectors_is_killed_and_started
             return sorted(p.topic for one in both for p in one.reading if p.topic.startswith(online))
 
         def shared(since: frozenset[str] = frozenset()) -> bool:
-            """Whether both selectors have forwarded what was asked since then, online and offline."""
+            """Return true if both selectors read both topics and each partition had a query forwarded since then."""
             done = {asked[query_id] for query_id in forwarded(stage) & asked.keys() - since}
             return others() == [online, offline_of(online)] and len(done) == 4
 
@@ -170,7 +170,7 @@ async def test_no_query_is_lost_while_one_of_two_selectors_is_killed_and_started
         async with service("selector", env=environment) as again:
             await until(lambda: shared(before))
             enough.set()
-            await asking  # or the last is acknowledged, and so asked, once all others were seen
+            await asking  # the last query counts as written only after its acknowledgement
             await until(lambda: forwarded(stage) >= asked.keys())
             again.terminate()
             assert await again.wait() == 0
@@ -178,13 +178,13 @@ async def test_no_query_is_lost_while_one_of_two_selectors_is_killed_and_started
 
 
 def forwarded(stage: Stage) -> set[str]:
-    """Ids of all that came out for the variants, online or offline."""
+    """Return the ids of all queries forwarded to the variants, online or offline."""
     topics = [*variant_topics(stage.cheap), *variant_topics(stage.good)]
     return {fields(record)[h.ID] for topic in topics for record in stage.heard.get(topic, [])}
 
 
 def idle(stage: Stage) -> list[InstanceStatus]:
-    """What a worker says that has answered all that came."""
+    """Return the status of a worker that has answered all forwarded queries."""
 
     def read(topic: str) -> tuple[PartitionStatus, ...]:
         ends = Counter(record.partition for record in stage.heard.get(topic, []))
@@ -195,10 +195,10 @@ def idle(stage: Stage) -> list[InstanceStatus]:
     return [msgspec.structs.replace(said, partitions=partitions, offline_partitions=offline)]
 
 
-async def test_what_was_buried_is_asked_again_where_its_tenant_is_known(stage: Stage, client: Producer) -> None:
+async def test_replay_of_ingress_letter_keeps_tenant(stage: Stage, client: Producer) -> None:
     tenant = await a_tenant(stage)
     query_id = uuid4().hex
-    given_up = [  # as a worker gives up a query that was forwarded to it
+    given_up = [  # as a worker dead-letters a query that was forwarded to it
         (h.ID, query_id.encode()), (h.TASK, stage.task.encode()), (h.TENANT, tenant.encode()),
         (h.REPLY_TO, tenant_results_topic(tenant).encode()),
         ("infaas-dead-topic", variant_topic(stage.cheap).encode()), ("infaas-dead-partition", b"0"),
@@ -214,10 +214,10 @@ async def test_what_was_buried_is_asked_again_where_its_tenant_is_known(stage: S
     assert (fields(record)[h.ID], fields(record)[h.TENANT]) == (query_id, tenant)
 
 
-async def test_what_was_signed_is_asked_again_as_its_tenants_and_what_was_forged_is_not(
+async def test_replay_accepts_signed_letters_and_skips_forged(
     stage: Stage, client: Producer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Signed by a gateway, which has the answer in a topic of its own."""
+    """A gateway signs the query and receives the answer in its own reply topic."""
     tenant, _key = await a_signing_tenant(stage, monkeypatch)
     key, box = system_key(SECRET.encode()), LetterBox(stage.kafka, SECRET.encode())
 
@@ -247,9 +247,7 @@ async def test_what_was_signed_is_asked_again_as_its_tenants_and_what_was_forged
     assert (fields(record)[h.ID], fields(record)[h.TENANT]) == (query_id, tenant)
 
 
-async def test_a_flood_of_forged_queries_is_answered_and_counted_and_a_sample_of_it_kept(
-    stage: Stage, client: Producer
-) -> None:
+async def test_forged_queries_are_refused_and_sampled(stage: Stage, client: Producer) -> None:
     many, task = 2 * MOST_AT_ONCE, stage.task
 
     async def forge(number: int, reply_to: str) -> None:
@@ -268,7 +266,7 @@ async def test_a_flood_of_forged_queries_is_answered_and_counted_and_a_sample_of
     assert all(stored.value_bytes <= KEEP_BYTES for stored in letters)
 
 
-async def test_a_tenant_that_is_removed_is_answered_first(stage: Stage, client: Producer) -> None:
+async def test_remove_tenant_answers_its_queries_first(stage: Stage, client: Producer) -> None:
     tenant = await a_tenant(stage)
     asked = [await ask(client, tenant, stage.task) for _ in range(5)]
 
@@ -294,7 +292,7 @@ async def test_a_tenant_that_is_removed_is_answered_first(stage: Stage, client: 
         await stage.wait(variant_topic(stage.cheap))
 
 
-async def test_under_overload_a_forged_name_gives_nobody_anothers_share(stage: Stage, client: Producer) -> None:
+async def test_forged_tenant_gains_no_share_under_overload(stage: Stage, client: Producer) -> None:
     greedy, modest = await a_tenant(stage), await a_tenant(stage)
     worker = SlowWorker(stage)
     stage.said = worker.said(0)
@@ -322,27 +320,28 @@ async def test_under_overload_a_forged_name_gives_nobody_anothers_share(stage: S
     assert set(refused.values()) == {"overloaded"}
     assert all(forwarded.get(query_id) in (tenant, None) for tenant, ids in asked.items() for query_id in ids)
     given = {tenant: sum(query_id in forwarded for query_id in ids) / len(ids) for tenant, ids in asked.items()}
-    assert given[modest] > 1.5 * given[greedy]  # one share for both would give each as much of what it asks
+    # with one share for both, each would get the same fraction of its queries
+    assert given[modest] > 1.5 * given[greedy]
 
 
 class SlowWorker:
-    """A worker that answers two queries a beat, forty a second, or fewer where the machine is as slow itself."""
+    """A worker that answers two queries a beat, hence forty a second, or fewer on a slow machine."""
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
 
     def heard(self) -> list[Record]:
-        """All that was forwarded to it."""
+        """Return all records forwarded to it."""
         return self._stage.heard.get(variant_topic(self._stage.cheap), [])
 
     def said(self, beat: int) -> list[InstanceStatus]:
-        """What it says after so many beats: it answers one of each partition in each."""
+        """Return its status after `beat` beats; each beat answers one query of each partition."""
         ends = Counter(record.partition for record in self.heard())
         partitions = tuple(PartitionStatus(p, min(beat, ends[p]), ends[p]) for p in (0, 1))
         return [msgspec.structs.replace(instance(self._stage.cheap, slowdown=73.0), partitions=partitions)]
 
 
-async def test_where_no_name_is_believed_who_signs_is_known(
+async def test_signature_proves_tenant_if_headers_are_refused(
     stage: Stage, client: Producer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tenant, key = await a_signing_tenant(stage, monkeypatch)
@@ -367,7 +366,7 @@ async def test_where_no_name_is_believed_who_signs_is_known(
         fields[h.REPLY_TO] = open_gateway.reply_topic
         headers = [(name, text.encode()) for name, text in fields.items()]
         result = await open_gateway.ask(Envelope(task_topic(stage.task), b"{}", headers, asked))
-        assert result.status == "forbidden"  # it does not prove what anybody says
+        assert result.status == "forbidden"  # this gateway signs no tenant
         present = await renew_key(stage.pool, tenant)
         assert key.name == f"{tenant}.{present}"
         renewed = await renew_key(stage.pool, tenant, replaces=present)
@@ -382,7 +381,7 @@ async def test_where_no_name_is_believed_who_signs_is_known(
         await until(void)
 
 
-async def test_a_tenants_own_user_asks_by_its_topics_and_by_no_others(
+async def test_tenants_kafka_user_reaches_only_its_topics(
     secured_kafka: SecuredKafka, store_pool: Pool, database: str
 ) -> None:
     where, tenant, inputs = Stage(secured_kafka.system, store_pool, database), uuid4().hex, {"x": np.zeros((1, 4))}

@@ -1,4 +1,4 @@
-"""Answers that a client aims at somebody else: sent by aiokafka itself, with and without a signature."""
+"""Tests of answers that a client directs to another client's topic, by aiokafka, with and without a signature."""
 
 import asyncio
 import time
@@ -29,7 +29,7 @@ def dropped(reason: str) -> float:
 
 
 async def send(stage: Stage, asked: dict[str, str], key: SigningKey | None = None) -> None:
-    """Ask by aiokafka; selectors refuse it, for nothing is as accurate as it asks."""
+    """Send a query by aiokafka; selectors refuse it, because no variant has the requested accuracy."""
     asked = {h.MIN_ACCURACY: "0.99"} | asked
     if key is not None:
         asked[h.SIGNATURE] = sign(key, stage.task, asked, b"{}", int(time.time() * 1e3))
@@ -39,7 +39,7 @@ async def send(stage: Stage, asked: dict[str, str], key: SigningKey | None = Non
 
 
 def ask(stage: Stage, gateway: QueryClient) -> asyncio.Task[Result]:
-    """A query of another client, over HTTP as far as the gateway is concerned."""
+    """Send a query through the gateway's Kafka client, as for an HTTP client."""
     said = {h.ID: ORDER, h.REPLY_TO: gateway.reply_topic}
     query = parse_query(stage.task, said, gateway.clock.now_ms())
     headers = [(name, text.encode()) for name, text in said.items()]
@@ -47,7 +47,7 @@ def ask(stage: Stage, gateway: QueryClient) -> asyncio.Task[Result]:
 
 
 async def answer(stage: Stage, client: Producer) -> None:
-    """Answer the query that was forwarded, as a worker does."""
+    """Answer the forwarded query as a worker does."""
     (record,) = await stage.wait(variant_topic(stage.cheap))
     asked = fields(record)
     returned = [(name, asked[name].encode()) for name in h.RETURNED if name in asked]
@@ -102,7 +102,7 @@ async def test_signed_query_is_answered_in_its_tenants_topics_only(
     assert stage.replies not in stage.heard
 
 
-async def test_signed_query_without_reply_topic_is_answered_to_its_tenant(
+async def test_signed_query_without_reply_topic_answers_to_tenant(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tenant, key = await a_signing_tenant(stage, monkeypatch)
@@ -118,7 +118,7 @@ async def test_signed_query_without_reply_topic_is_answered_to_its_tenant(
 async def test_client_cannot_have_its_answer_copied(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, signed: bool
 ) -> None:
-    """The copy of an answer goes to `infaas.shadows`, where versions are compared."""
+    """A copied answer goes to `infaas.shadows`, where versions are compared."""
     _tenant, key = await a_signing_tenant(stage, monkeypatch)
     async with selecting(stage), asyncio.timeout(WAIT_S):
         await send(stage, {h.ID: ORDER, h.MIN_ACCURACY: "0.5", h.COPIED: "true"}, key if signed else None)

@@ -1,4 +1,4 @@
-"""Offline queries at a real selector between a real broker and a real database; the worker does what it is told."""
+"""Tests of offline queries, at a real selector with a real broker and database; the test sets the worker's status."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ MANY = 2 * HELD
 
 
 async def write(where: Stage, producer: Producer, name: str, count: int, topic: str = "", **needs: str) -> set[str]:
-    """Ids of so many offline queries, which were written at once."""
+    """Write offline queries all at once; return their ids."""
     asked = {f"{name}-{number}" for number in range(count)}
     extra = [("infaas-" + need.replace("_", "-"), text.encode()) for need, text in needs.items()]
     sent = [
@@ -35,7 +35,7 @@ async def write(where: Stage, producer: Producer, name: str, count: int, topic: 
 
 
 def serve(where: Stage, position: int) -> None:
-    """Have the worker say that it has read so far, and has nothing left."""
+    """Set the worker's status: it has read up to this position and has no backlog."""
     where.said = [
         msgspec.structs.replace(
             said, offline_partitions=tuple(PartitionStatus(p.partition, position, position) for p in said.partitions)
@@ -45,16 +45,16 @@ def serve(where: Stage, position: int) -> None:
 
 
 def slow(where: Stage) -> None:
-    """Have the worker say that it is slow: then little is enough to keep it busy."""
+    """Set the status of a slow worker, which few queries keep busy."""
     where.said = [msgspec.structs.replace(said, slowdown=10.0) for said in where.said]
 
 
-async def test_what_an_instance_cannot_take_waits_and_holds_up_no_other_task(stage: Stage, client: Producer) -> None:
+async def test_offline_backlog_blocks_no_other_task(stage: Stage, client: Producer) -> None:
     slow(stage)
     other = Stage(stage.kafka, stage.pool, stage.dsn)
     await other.prepare()
     async with Tail(stage.kafka, "other ears", [offline_variant_topic(other.cheap)]) as tail, selecting(stage):
-        flood = await write(stage, client, "flood", MANY)  # the worker never says that it has read one
+        flood = await write(stage, client, "flood", MANY)  # the worker's status never reports a query as read
         await stage.wait(offline_variant_topic(stage.cheap))
         other.said = [msgspec.structs.replace(s, variant=other.cheap) for s in stage.said[:1]]
         async with asyncio.TaskGroup() as tasks:
@@ -70,21 +70,21 @@ async def test_what_an_instance_cannot_take_waits_and_holds_up_no_other_task(sta
         assert all(fields(r)[h.MODE] == "offline" for r in stage.heard.get(offline_variant_topic(stage.cheap), []))
 
 
-async def test_what_is_held_is_read_again_by_whoever_comes_next(stage: Stage, client: Producer) -> None:
+async def test_held_offline_queries_go_to_next_selector(stage: Stage, client: Producer) -> None:
     slow(stage)
     async with selecting(stage):
         asked = await write(stage, client, "held", MANY, target=stage.cheap)
         first = {fields(record)[h.ID] for record in await stage.wait(offline_variant_topic(stage.cheap))}
     first |= {fields(record)[h.ID] for record in stage.heard.pop(offline_variant_topic(stage.cheap), [])}
     assert first < asked
-    serve(stage, 100_000)  # all that is sent from now on counts as read at once
+    serve(stage, 100_000)  # from here on, each query counts as read as soon as it is sent
     seen = set(first)
     async with selecting(stage), asyncio.timeout(WAIT_S):
         while seen < asked:
             seen |= {fields(record)[h.ID] for record in await stage.wait(offline_variant_topic(stage.cheap))}
 
 
-async def test_an_offline_query_in_the_online_topic_is_moved_and_keeps_its_deadline(
+async def test_offline_query_in_online_topic_is_moved(
     stage: Stage,
     client: Producer,
 ) -> None:
@@ -100,18 +100,18 @@ async def test_an_offline_query_in_the_online_topic_is_moved_and_keeps_its_deadl
         assert fields(forwarded)[h.DEADLINE_MS] == fields(moved)[h.DEADLINE_MS]
 
 
-async def test_a_deadline_that_passes_before_an_instance_is_idle_is_answered(stage: Stage, client: Producer) -> None:
+async def test_offline_query_expires_while_instances_are_busy(stage: Stage, client: Producer) -> None:
     slow(stage)
     async with selecting(stage):
         await write(stage, client, "first", 200)
-        await stage.wait(offline_variant_topic(stage.cheap))  # the worker has its fill
+        await stage.wait(offline_variant_topic(stage.cheap))  # the worker is full from here on
         asked = await write(stage, client, "late", 1, latency_ms="700")
         (record,) = await stage.wait(stage.replies)
         assert {fields(record)[h.ID]} == asked
         assert fields(record)[h.STATUS] == "deadline_exceeded"
 
 
-async def test_what_nobody_serves_is_demanded_and_is_in_nobodys_way(stage: Stage, client: Producer) -> None:
+async def test_unserved_offline_queries_demand_variant(stage: Stage, client: Producer) -> None:
     stage.said = stage.said[:1]
     serve(stage, 100_000)
     async with selecting(stage):
@@ -127,7 +127,7 @@ async def test_what_nobody_serves_is_demanded_and_is_in_nobodys_way(stage: Stage
         assert not stage.heard.get(offline_variant_topic(stage.good))
 
 
-async def test_what_cannot_be_loaded_is_refused_and_demanded_all_the_same(stage: Stage, client: Producer) -> None:
+async def test_offline_query_for_failed_variant_is_refused(stage: Stage, client: Producer) -> None:
     stage.said = [stage.said[0], InstanceStatus(variant=stage.good, state=InstanceState.FAILED, reason="no room")]
     async with selecting(stage) as selector:
         failed = selector._state._failed  # pyright: ignore[reportPrivateUsage]

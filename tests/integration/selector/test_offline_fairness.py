@@ -1,4 +1,4 @@
-"""Offline queries of several tenants, by plain aiokafka, at a real selector; the worker computes as it is told."""
+"""Tests of fairness between tenants' offline queries, sent by plain aiokafka to a real selector."""
 
 import asyncio
 from collections import Counter
@@ -25,23 +25,23 @@ ONE = b'{"inputs":[{"name":"x","shape":[1,4],"datatype":"FP32","data":[1,2,3,4]}
 
 
 class ManualWorker:
-    """A worker that has computed as many of the queries it was given as it is told to, and says so."""
+    """A worker that computes its queries when the test calls it, and then reports them in its status."""
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
         self._topic = offline_variant_topic(stage.cheap)
         self.tenants: list[str] = []
-        """Of all queries that it was given, in their order."""
+        """Tenants of all queries received, in order."""
         self._given = Counter[int]()
         self.ids: list[str] = []
 
     def be_busy(self) -> None:
-        """Say that it has its fill."""
+        """Report a full queue."""
         self.take()
         self._stage.said = [msgspec.structs.replace(said, queued_offline_inputs=100_000) for said in self._stage.said]
 
     def take(self) -> None:
-        """Compute all that it was given, which it says with the next status."""
+        """Compute all queries received; the next status reports them."""
         for record in self._stage.heard.pop(self._topic, []):
             self.tenants.append(fields(record).get(h.TENANT, ""))
             self.ids.append(fields(record)[h.ID])
@@ -54,7 +54,7 @@ class ManualWorker:
         self._stage.said = [said]
 
     async def compute_until(self, count: int, tenant: str) -> None:
-        """Compute until so many queries of a tenant are."""
+        """Compute until `count` queries of a tenant are done."""
 
         async def done() -> bool:
             self.take()
@@ -99,7 +99,7 @@ async def test_small_job_does_not_wait_for_the_flood_before_it(stage: Stage) -> 
 
 
 async def test_small_job_beside_held_flood_takes_turns_with_it(stage: Stage) -> None:
-    """All of the flood has been read, and most of it moved to a lane, before the first query is computed."""
+    """All of the flood is read, and most of it moved to a lane, before the first query is computed."""
     worker = ManualWorker(stage)
     async with plain_producer(stage) as producer:
         flood = await write(producer, offline_topic(stage.task), FLOOD, tenant="flood")
@@ -107,7 +107,7 @@ async def test_small_job_beside_held_flood_takes_turns_with_it(stage: Stage) -> 
         worker.be_busy()
         async with selecting(stage) as selector:
             held = selector._offline  # pyright: ignore[reportPrivateUsage]
-            await until(lambda: held.held >= 2 * HELD + JOB, 3 * WAIT_S)  # of the topic, of the lane, and the job's
+            await until(lambda: held.held >= 2 * HELD + JOB, 3 * WAIT_S)  # the topic's, the lane's and the job's
             worker.take()
             await worker.compute_until(JOB, "small")
             place = [number for number, tenant in enumerate(worker.tenants) if tenant == "small"][-1]
@@ -132,5 +132,5 @@ async def test_flood_in_one_tenants_topic_leaves_turns_to_anothers(stage: Stage)
     assert set(worker.ids) == flood | job
 
 
-async def test_lanes_have_as_many_partitions_as_selectors_count_on(stage: Stage) -> None:
+async def test_lanes_topic_has_expected_partitions(stage: Stage) -> None:
     assert len(await partitions_of(stage.kafka, [LANES])) == 16

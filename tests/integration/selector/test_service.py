@@ -1,4 +1,4 @@
-"""A real selector between a real broker and a real database; the worker is one of our own that does what it is told."""
+"""Tests of a real selector with a real broker and database; the test sets the worker's status."""
 
 import asyncio
 import time
@@ -35,7 +35,7 @@ from tests.unit.selector.story import instance
 from tests.waiting import until
 
 
-async def test_forwards_what_it_got_and_says_what_it_chose(stage: Stage, client: Producer) -> None:
+async def test_selector_forwards_query_with_choice(stage: Stage, client: Producer) -> None:
     began_ms = time.time() * 1000
     async with selecting(stage):
         query_id = await stage.ask(client, b'{"inputs": []}', latency_ms="10000", min_accuracy="0.85", tenant="acme")
@@ -55,7 +55,7 @@ async def test_forwards_what_it_got_and_says_what_it_chose(stage: Stage, client:
     assert abs(int(got[h.SENT_NS]) / 1e9 - time.time()) < WAIT_S
 
 
-async def test_spreads_over_the_partitions_and_answers_each_once(stage: Stage, client: Producer) -> None:
+async def test_selector_spreads_queries_over_partitions(stage: Stage, client: Producer) -> None:
     async with selecting(stage):
         asked = [await stage.ask(client) for _ in range(60)]
         records = await stage.wait(variant_topic(stage.cheap), 60)
@@ -63,7 +63,7 @@ async def test_spreads_over_the_partitions_and_answers_each_once(stage: Stage, c
     assert {record.partition for record in records} == {0, 1}
 
 
-async def test_of_queries_that_come_at_once_those_are_sent_on_first_that_are_due_first(
+async def test_selector_forwards_earliest_deadline_first(
     stage: Stage, client: Producer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seconds, poll = [90, 30, 70, 10, 50, 20], Consumer.poll
@@ -83,7 +83,7 @@ async def test_of_queries_that_come_at_once_those_are_sent_on_first_that_are_due
     assert deadlines_ms == sorted(deadlines_ms)
 
 
-async def test_on_a_full_machine_plain_queries_wait_for_each_other(
+async def test_selector_batches_queries_on_busy_machine(
     stage: Stage, client: Producer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rests: list[float] = []
@@ -107,10 +107,10 @@ async def test_on_a_full_machine_plain_queries_wait_for_each_other(
     assert all(0 < rest_s <= 0.01 for rest_s in rests)
 
 
-async def test_the_load_is_reported_each_second(stage: Stage, client: Producer) -> None:
+async def test_selector_reports_load(stage: Stage, client: Producer) -> None:
     async with Tail(stage.kafka, "loads", [LOAD]) as loads, selecting(stage):
         await stage.ask(client, b"{}".ljust(12), latency_ms="10000", min_accuracy="0.85", batch="3")
-        await stage.ask(client, min_accuracy="0.99")  # nothing could ever answer it: no load
+        await stage.ask(client, min_accuracy="0.99")  # no variant could ever answer it, so it is no load
         await stage.wait(stage.replies)
         asked: list[ClassCount] = []
         sent_on: dict[str, int] = {}
@@ -126,7 +126,7 @@ async def test_the_load_is_reported_each_second(stage: Stage, client: Producer) 
     assert sent_on[stage.good] == 3
 
 
-async def test_who_listens_is_refused_straight(stage: Stage) -> None:
+async def test_selector_sends_refusal_by_reply_stream(stage: Stage) -> None:
     async with RequestReply(stage.kafka, uuid4().hex) as requests, selecting(stage), asyncio.timeout(WAIT_S):
         asked = [(h.ID, b"q"), (h.REPLY_TO, requests.reply_topic.encode()), (h.MIN_ACCURACY, b"0.99")]
         before = results_streamed()
@@ -135,7 +135,7 @@ async def test_who_listens_is_refused_straight(stage: Stage) -> None:
             assert result.status == "unsatisfiable"
 
 
-async def test_refusals_are_answered(stage: Stage, client: Producer) -> None:
+async def test_selector_answers_refusals(stage: Stage, client: Producer) -> None:
     async with selecting(stage):
         query_id = await stage.ask(client, min_accuracy="0.99", explain="true")
         (record,) = await stage.wait(stage.replies)
@@ -148,7 +148,7 @@ async def test_refusals_are_answered(stage: Stage, client: Producer) -> None:
         assert fields(record)[h.STATUS] == "unknown_task"
 
 
-async def test_what_cannot_be_read_is_buried_and_answered(stage: Stage, client: Producer) -> None:
+async def test_unreadable_query_is_answered_and_dead_lettered(stage: Stage, client: Producer) -> None:
     topic = task_topic(stage.task)
     async with selecting(stage):
         query_id = await stage.ask(client, b"kept", latency_ms="soon")
@@ -177,7 +177,7 @@ async def test_what_cannot_be_read_is_buried_and_answered(stage: Stage, client: 
         assert letter.value == b"nothing to answer to"
 
 
-async def test_whatever_bytes_a_record_holds_it_costs_only_itself(stage: Stage, client: Producer) -> None:
+async def test_invalid_bytes_in_record_affect_no_other(stage: Stage, client: Producer) -> None:
     topic, name = task_topic(stage.task), b"name\xff\xfe"
     async with selecting(stage):
         records = [(b"poison", [(h.ID.encode(), b"i-1"), (h.REPLY_TO.encode(), stage.replies.encode()), (name, b"x")])]
@@ -201,7 +201,7 @@ async def test_whatever_bytes_a_record_holds_it_costs_only_itself(stage: Stage, 
         assert not stage.heard
 
 
-async def test_a_defect_that_one_query_meets_is_answered_and_ends_no_other(
+async def test_internal_error_fails_only_its_query(
     stage: Stage, client: Producer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(query: Query, *args: Any) -> Any:
@@ -220,7 +220,7 @@ async def test_a_defect_that_one_query_meets_is_answered_and_ends_no_other(
         await stage.wait(variant_topic(stage.cheap))
 
 
-async def test_an_error_for_a_topic_that_is_not_there_is_buried(stage: Stage, client: Producer) -> None:
+async def test_refusal_to_missing_topic_is_dead_lettered(stage: Stage, client: Producer) -> None:
     async with selecting(stage, attempts="1"):
         stage.replies = f"nowhere-{uuid4().hex}"
         query_id = await stage.ask(client, min_accuracy="0.99")
@@ -228,10 +228,8 @@ async def test_an_error_for_a_topic_that_is_not_there_is_buried(stage: Stage, cl
         assert fields(letter)[h.ID] == query_id
 
 
-async def test_what_is_too_large_to_be_forwarded_is_answered_and_holds_up_nothing(
-    stage: Stage, client: Producer
-) -> None:
-    """A record of nearly the largest size: the headers of a forwarded query, or of a dead letter, do not fit."""
+async def test_query_too_large_to_forward_is_answered(stage: Stage, client: Producer) -> None:
+    """With the headers of a forwarded query or a dead letter, the record exceeds the maximum size."""
     stage.kafka = stage.kafka.model_copy(update={"max_record_bytes": 20_000})
     async with selecting(stage):
         query_id = await stage.ask(client, b"x" * 19_700)
@@ -245,10 +243,8 @@ async def test_what_is_too_large_to_be_forwarded_is_answered_and_holds_up_nothin
 
 
 @pytest.mark.parametrize("spare", [400, 250])
-async def test_a_query_of_nearly_the_largest_record_is_buried_or_forwarded_and_the_mark_moves_on(
-    stage: Stage, client: Producer, spare: int
-) -> None:
-    """Here Kafka itself says how much is too much. Leaving waits until every record is done."""
+async def test_query_that_kafka_refuses_blocks_no_watermark(stage: Stage, client: Producer, spare: int) -> None:
+    """Here Kafka itself refuses the record. The end of the context waits until every record is done."""
     async with selecting(stage):
         before = [await stage.ask(client, b"{}") for _ in range(10)]
         assert {fields(record)[h.ID] for record in await stage.wait(variant_topic(stage.cheap), 10)} == set(before)
@@ -265,8 +261,8 @@ async def test_a_query_of_nearly_the_largest_record_is_buried_or_forwarded_and_t
         assert {fields(record)[h.ID] for record in await stage.wait(variant_topic(stage.cheap), 10)} == set(again)
 
 
-async def test_refusals_to_topics_that_do_not_exist_hold_no_room_of_others(stage: Stage, client: Producer) -> None:
-    """Twelve times as many as may be in flight, each for another topic, with good queries among them."""
+async def test_refusals_to_missing_topics_block_no_query(stage: Stage, client: Producer) -> None:
+    """Twelve times `max_in_flight` refusals, each to another missing topic, with valid queries among them."""
     replies = stage.replies
     async with selecting(stage, max_in_flight="40"), asyncio.TaskGroup() as tasks:
         for number in range(480):
@@ -275,11 +271,11 @@ async def test_refusals_to_topics_that_do_not_exist_hold_no_room_of_others(stage
             if number % 12 == 0:
                 stage.replies = replies
                 tasks.create_task(stage.ask(client))
-            await asyncio.sleep(0)  # each task takes the topic of its query
+            await asyncio.sleep(0)  # each task reads the reply topic of its own query
         await stage.wait(variant_topic(stage.cheap), 40)
 
 
-async def test_takes_cloud_events(stage: Stage, client: Producer) -> None:
+async def test_selector_accepts_cloud_events(stage: Stage, client: Producer) -> None:
     event = {
         "specversion": "1.0", "id": "e-1", "source": "test", "type": "org.kubeflow.serving.inference.request",
         "replyto": stage.replies, "minaccuracy": 0.85, "data": {"inputs": []},
@@ -304,7 +300,7 @@ async def test_takes_cloud_events(stage: Stage, client: Producer) -> None:
         assert fields(record)[h.REPLY_TO] == stage.replies
 
 
-async def test_asks_for_what_is_not_loaded(stage: Stage, client: Producer) -> None:
+async def test_selector_demands_unloaded_variant(stage: Stage, client: Producer) -> None:
     stage.said = stage.said[:1]
     async with selecting(stage):
         await stage.ask(client, min_accuracy="0.85", latency_ms="9000")
@@ -314,19 +310,19 @@ async def test_asks_for_what_is_not_loaded(stage: Stage, client: Producer) -> No
         assert msgspec.json.decode(record.value or b"", type=Demand).variant == stage.good
 
 
-async def test_follows_the_catalog(stage: Stage, client: Producer) -> None:
+async def test_selector_follows_catalog(stage: Stage, client: Producer) -> None:
     other = Stage(stage.kafka, stage.pool, stage.dsn)
     other.replies = stage.replies
     async with selecting(stage):
         await other.prepare()
-        while True:  # until its variants have come through, which are written after it
+        while True:  # until its variants, written after the task, are in the catalog
             await other.ask(client, min_accuracy="0.99")
             (record,) = await stage.wait(stage.replies)
             if other.good in error_message(record.value or b""):
                 break
         async with stage.pool.transaction() as session:
             await mark_removing(session, RegisteredNames(other.task, (), ()))
-        while True:  # until the change has come through
+        while True:  # until the change is in the catalog
             await other.ask(client, min_accuracy="0.99")
             (record,) = await stage.wait(stage.replies)
             if fields(record)[h.STATUS] == "unknown_task":
@@ -334,15 +330,15 @@ async def test_follows_the_catalog(stage: Stage, client: Producer) -> None:
         await stage.wait(DEAD_LETTERS)
 
 
-async def test_a_silent_worker_gets_no_more(stage: Stage, client: Producer) -> None:
+async def test_silent_worker_gets_no_queries(stage: Stage, client: Producer) -> None:
     for name, ms, accuracy in ((stage.cheap, 1, 0.8), (stage.good, 3, 0.9)):
-        await stage.register(name, ms=ms, accuracy=accuracy, load_s=WAIT_S)  # nothing is loaded in time
+        await stage.register(name, ms=ms, accuracy=accuracy, load_s=WAIT_S)  # no variant loads in time
     async with selecting(stage, status_ttl_s="3"):
         await stage.ask(client, latency_ms="20000")
         await stage.wait(variant_topic(stage.cheap))
         stage.worker = f"other{stage.worker}"
         stage.said = []
-        while True:  # until the first worker's last word is too old
+        while True:  # until the first worker's last status has expired
             await stage.ask(client, latency_ms="20000")
             topics = (stage.replies, variant_topic(stage.cheap))
             async with asyncio.timeout(WAIT_S):
@@ -356,7 +352,7 @@ async def test_a_silent_worker_gets_no_more(stage: Stage, client: Producer) -> N
         assert fields(record)[h.STATUS] == "overloaded"
 
 
-async def test_new_partitions_are_read_and_written_to_at_once(stage: Stage, client: Producer) -> None:
+async def test_selector_uses_new_partitions(stage: Stage, client: Producer) -> None:
     async with selecting(stage, attempts="1"):
         await stage.ask(client)
         await stage.wait(variant_topic(stage.cheap))
@@ -366,13 +362,13 @@ async def test_new_partitions_are_read_and_written_to_at_once(stage: Stage, clie
         stage.said = [msgspec.structs.replace(grown, partitions=empty(grown))]
         seen: set[int] = set()
         async with Tail(stage.kafka, "new ears", [variant_topic(stage.cheap)]) as tail, asyncio.timeout(WAIT_S):
-            while not seen >= {2, 3}:  # until the status has come through
+            while not seen >= {2, 3}:  # until the new status has arrived
                 await stage.ask(client, partition=2)
                 seen |= {record.partition for record in await tail.poll()}
         assert DEAD_LETTERS not in stage.heard
 
 
-async def test_nothing_is_lost_or_repeated_when_it_stops_and_starts(stage: Stage, client: Producer) -> None:
+async def test_selector_restart_loses_and_repeats_nothing(stage: Stage, client: Producer) -> None:
     asked: list[str] = []
     for _ in range(3):
         async with selecting(stage):
@@ -382,15 +378,15 @@ async def test_nothing_is_lost_or_repeated_when_it_stops_and_starts(stage: Stage
     assert sorted(fields(record)[h.ID] for record in records) == sorted(asked)
 
 
-async def test_two_selectors_share_the_work(stage: Stage, client: Producer) -> None:
+async def test_two_selectors_share_queries(stage: Stage, client: Producer) -> None:
     async with selecting(stage), selecting(stage, instance_id="selector-1"):
         asked = [await stage.ask(client) for _ in range(100)]
         records = await stage.wait(variant_topic(stage.cheap), len(asked))
-    # A rebalance may repeat what was not yet committed; the ids make that harmless.
+    # A rebalance may repeat queries that were not yet committed; their ids make that harmless.
     assert {fields(record)[h.ID] for record in records} >= set(asked)
 
 
-async def test_the_process_checks_starts_and_stops_in_good_order(stage: Stage, client: Producer) -> None:
+async def test_selector_process_checks_starts_and_stops(stage: Stage, client: Producer) -> None:
     environment = variables_of(stage.kafka, stage.dsn) | {"INFAAS_SELECTOR_UPGRADES": "false"}
     code, output = await output_of("-m", "selector", "--check", env=environment)
     assert code == 0
@@ -404,7 +400,7 @@ async def test_the_process_checks_starts_and_stops_in_good_order(stage: Stage, c
     assert sorted(fields(record)[h.ID] for record in records) == sorted(asked)
 
 
-async def test_a_task_registered_while_kafka_lets_nobody_in_is_served_as_soon_as_it_does(
+async def test_task_registered_during_kafka_outage_is_served(
     stage: Stage, kafka: KafkaSettings, database: str, store_pool: Pool
 ) -> None:
     async with entrance(kafka) as (door, by_the_door):
@@ -414,7 +410,7 @@ async def test_a_task_registered_while_kafka_lets_nobody_in_is_served_as_soon_as
             late = Stage(kafka, store_pool, database)
             door.open = False
             await late.prepare()
-            for _ in range(2):  # the second time after the last change of what is registered
+            for _ in range(2):  # the second refusal comes after the last change of the catalog
                 door.refused.clear()
                 await door.refused.wait()
             door.open = True
