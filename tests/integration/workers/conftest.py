@@ -1,4 +1,4 @@
-"""A real variant (a digits model of the zoo), registered in a real database, with its topics on a real broker."""
+"""Fixtures: a digits model of the zoo, registered in a real database, with its topics on a real broker."""
 
 import asyncio
 import subprocess
@@ -66,7 +66,7 @@ def digits_profile(variant: str, batch_s: float, threads: int = 1) -> Profile:
 
 
 class Site:
-    """One variant and what is around it."""
+    """One variant with its task, topics, database and home folder."""
 
     def __init__(self, kafka: KafkaSettings, dsn: str, pool: Pool, home: Path) -> None:
         run = uuid.uuid4().hex[:8]
@@ -83,7 +83,7 @@ class Site:
     async def register(
         self, model: Path = DATA / "digits_mlp.onnx", runtime: str = "onnx", batch_s: float = 1e-4, threads: int = 1
     ) -> None:
-        """Make the variant ready to be placed."""
+        """Register the variant, ready to be placed."""
         artifact = await asyncio.to_thread(ArtifactStore(self.home / "artifacts").put, model)
         architecture = self.variant.split(".")[0]
         await ensure_system_topics(self.kafka)
@@ -100,7 +100,7 @@ class Site:
         await put_variant(self.pool, variant, digits_profile(self.variant, batch_s, threads))
 
     async def place(self, worker: str, partitions: Iterable[int] = (0, 1), max_batch: int = MAX_BATCH) -> None:
-        """Want an instance on `worker`, once it has registered."""
+        """Place an instance on `worker` once the worker has registered."""
         async with ChangeListener(self.dsn, [PLACEMENT]) as changes, asyncio.timeout(100):
             async for _channel in changes:
                 if any(row.name == worker for row in await list_workers(self.pool)):
@@ -113,7 +113,7 @@ class Site:
 
     @asynccontextmanager
     async def worker(self, name: str, **more: float) -> AsyncGenerator[asyncio.Event]:
-        """A worker in this process; leaving the context stops it in good order."""
+        """Run a worker in this process; the end of the context stops it gracefully."""
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
             serving = tasks.create_task(serve(self.settings(name, **more), self.kafka, self.store, stop))
@@ -134,19 +134,19 @@ class Site:
         return StoreSettings.model_validate({"INFAAS_POSTGRES": self.dsn})
 
     def spawn(self, name: str, **more: str) -> subprocess.Popen[bytes]:
-        """A worker process, as an operator starts it."""
+        """Start a worker process as an operator does."""
         command = [sys.executable, "-m", "workers", "--name", name]
         return subprocess.Popen(command, env=environment({**self.variables, "INFAAS_WORKERS_CORES": "1", **more}))
 
     @property
     def variables(self) -> dict[str, str]:
-        """Where services find all this."""
+        """Return the environment variables with which services find Kafka, Postgres and the home folder."""
         return variables_of(self.kafka, self.dsn, self.home)
 
     # -- queries -------------------------------------------------------------------------------------------------------
 
     def value(self, first: int = 0, count: int = 1) -> tuple[bytes, h.RawHeaders]:
-        """A binary request for some of the images."""
+        """Return a binary request for `count` of the images, and its headers."""
         encoded = encode_request({"input": self.images[first : first + count]})
         return encoded.value, [(h.JSON_LENGTH, b"%d" % (encoded.json_length or 0)), (h.BATCH, b"%d" % count)]
 
@@ -173,7 +173,7 @@ class Site:
         return await producer.send(topic, value, key=query_id.encode(), headers=[*sent, *headers], partition=partition)
 
     async def flood(self, producer: Producer, name: str, count: int) -> set[str]:
-        """Write so many offline queries, over all partitions; returns their ids."""
+        """Write `count` offline queries over all partitions; return their ids."""
         value, headers = self.value()
         asked = [f"{name}{number}" for number in range(count)]
         await producer.prefetch_metadata([offline_variant_topic(self.variant)])
@@ -186,7 +186,7 @@ class Site:
 
 
 class Results:
-    """Everything that arrives on the reply topic."""
+    """All results that arrive on the reply topic."""
 
     def __init__(self, tail: Tail) -> None:
         self._tail = tail
@@ -194,7 +194,7 @@ class Results:
 
     @property
     def workers(self) -> set[str]:
-        """Names of those that have answered."""
+        """Return the names of the workers that have answered."""
         return {result.worker for result in self.all}
 
     async def until(self, count: int, timeout_s: float = 100.0) -> dict[str, Result]:

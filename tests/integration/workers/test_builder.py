@@ -1,4 +1,4 @@
-"""Steps of registrations on workers of their hardware, which is a stand-in that this process does not have."""
+"""Tests of registration steps that run on workers of their hardware; the CUDA device is a stand-in."""
 
 import asyncio
 import os
@@ -63,7 +63,7 @@ def request_of(make_model: Callable[..., Path], make_samples: Callable[..., Path
 
 @pytest.fixture(autouse=True)
 async def no_older_requests(site: Site) -> None:
-    """The tests of a session share one Kafka, hence the topic of a hardware type."""
+    """Delete earlier build requests: all tests of a session share the Kafka and this topic."""
     topic = build_topic(Hardware.CUDA)
     await ensure_topics(site.kafka, build_topics(Hardware.CUDA))
     async with TopicLogs(site.kafka) as logs:
@@ -72,7 +72,7 @@ async def no_older_requests(site: Site) -> None:
 
 
 async def ask_what_no_row_can_hold(site: Site) -> None:
-    """Request builds that can be kept in no row, before all others; the last one is ours but for that."""
+    """Write build requests that no row can hold; the last one is valid except for a NUL character."""
     nested = b"[" * 5000 + b"]" * 5000
     odd = [b'{"id": "deep", "asked_ms": 1, "build": {"step": %b}}' % nested]
     odd += [b'{"id": "late", "asked_ms": %d, "build": {}}' % 10**30]
@@ -87,9 +87,9 @@ async def ask_what_no_row_can_hold(site: Site) -> None:
 
 @contextmanager
 def gpu_worker(site: Site, name: str, **environment: str) -> Generator[subprocess.Popen[bytes]]:
-    """A worker process with a GPU."""
+    """Run a worker process with a stand-in GPU."""
     path = os.pathsep.join(map(str, (STAND_IN, ROOT)))
-    # Without a sandbox: a stand-in tells the test what it does by files outside.
+    # Without a sandbox, because the stand-in and the test exchange files outside of it.
     told = {ENV: "STAND_IN_*", "PYTHONPATH": path, MODE_ENV: "off", **environment}
     process = site.spawn(name, INFAAS_WORKERS_HARDWARE="cuda", **told)
     try:
@@ -101,14 +101,14 @@ def gpu_worker(site: Site, name: str, **environment: str) -> Generator[subproces
 
 @asynccontextmanager
 async def steps_of(site: Site, *, again: bool = False, wait: bool = True) -> AsyncGenerator[RemoteSteps]:
-    """A runner as `infaas register` opens it."""
+    """Open remote steps as `infaas register` does."""
     stores = open_artifacts("", site.home), open_exchange("", site.home)
     async with remote_steps(site.pool, site.kafka, *stores, again=again, wait=wait) as runner:
         yield runner
 
 
 async def registered(site: Site, request: Registration, progress: Quiet | None = None) -> dict[str, VariantState]:
-    """Register on workers; returns the state of each variant."""
+    """Register on workers; return the state of each variant."""
     async with steps_of(site) as runner:
         artifacts = open_artifacts("", site.home)
         made: list[Variant] = await register(request, site.pool, site.kafka, artifacts, progress or Quiet(), runner)
@@ -116,7 +116,7 @@ async def registered(site: Site, request: Registration, progress: Quiet | None =
 
 
 async def builds_of(pool: Pool) -> list[BuildRow]:
-    """All builds, plans left out."""
+    """Return all builds except plans."""
     query = "SELECT id, hardware, step, asked_ms, attempts, worker, reason, outcome FROM builds ORDER BY created_at, id"
     rows = await pool.fetch(BuildRow, query)
     return [row for row in rows if row.step and row.step["step"]["type"] != "PlanVariants"]
@@ -127,13 +127,13 @@ async def _listed(folder: Path) -> list[Path]:
 
 
 async def begun(folder: Path, count: int = 1) -> list[psutil.Process]:
-    """Processes of steps that are held, once there are so many."""
+    """Wait until `count` held steps have begun; return their processes."""
     found = await read_until(lambda: _listed(folder), lambda files: len(files) >= count)
     return [psutil.Process(int(path.name)) for path in found]
 
 
 async def cascaded(site: Site, guess: Path, validation: Path) -> list[BuildRow]:
-    """Register a cascade of what is registered and a model that guesses, on workers; returns the builds of that."""
+    """Register a cascade of a guessing model and the registered one, on workers; return its builds."""
     before, artifacts = {row.id for row in await builds_of(site.pool)}, open_artifacts("", site.home)
     first = replace(a_variant("guess.onnx-fp32.cuda", "kind"), artifact=artifacts.put(guess), max_batch=2)
     await put_architecture(site.pool, an_architecture("guess", "kind"))
@@ -146,7 +146,7 @@ async def cascaded(site: Site, guess: Path, validation: Path) -> list[BuildRow]:
     return [row for row in await builds_of(site.pool) if row.id not in before]
 
 
-async def test_variants_and_cascades_are_made_and_measured_where_their_hardware_is(
+async def test_cuda_variants_and_cascades_are_built_on_workers(
     site: Site,
     request_of: Callable[[], Registration],
     make_model: Callable[..., Path],
@@ -181,7 +181,7 @@ async def test_variants_and_cascades_are_made_and_measured_where_their_hardware_
     assert any("measuring, by cuda-0" in text for _, _, text in progress.steps)
 
 
-async def test_a_worker_killed_in_the_midst_of_a_step_leaves_it_to_another(
+async def test_build_of_killed_worker_moves_to_another(
     site: Site, request_of: Callable[[], Registration], tmp_path: Path
 ) -> None:
     held = tmp_path / "held"
@@ -199,20 +199,18 @@ async def test_a_worker_killed_in_the_midst_of_a_step_leaves_it_to_another(
     assert {row.attempts for row in others} == {1}
 
 
-async def test_a_step_that_fails_each_time_in_no_way_of_its_own_is_given_up_and_its_worker_serves_on(
-    site: Site, request_of: Callable[[], Registration]
-) -> None:
+async def test_build_fails_after_three_attempts(site: Site, request_of: Callable[[], Registration]) -> None:
     with gpu_worker(site, "cuda-0", STAND_IN_DIES="yes") as worker:
         with pytest.raises(InvalidRequest, match=r"given up after 3 attempts: it was killed \(SIGKILL\)"):
             await registered(site, request_of())
         async with steps_of(site) as runner, asyncio.timeout(200):
-            plan = PlanVariants(request_of(), "of a later version")  # which this one does not see coming
+            plan = PlanVariants(request_of(), "of a later version")  # a format that this version does not know
             with pytest.raises(ModelFailed, match=r"given up after 3 attempts: .*KeyError\('of a later version'\)"):
                 await runner.run(plan, tuple[PlannedVariant, ...], _unseen)
         assert worker.poll() is None
 
 
-async def test_two_workers_share_builds_and_what_is_done_is_not_done_again(
+async def test_two_workers_share_builds_and_reuse_results(
     site: Site, make_model: Callable[..., Path], tmp_path: Path
 ) -> None:
     held, samples = tmp_path / "held", tmp_path / "samples.npz"
@@ -232,12 +230,12 @@ async def test_two_workers_share_builds_and_what_is_done_is_not_done_again(
 
     said: dict[int, list[str]] = {1: [], 2: [], 3: []}
     first = asyncio.ensure_future(ask((1, 2, 3)))
-    await until(lambda: all(said.values()))  # so they wait for a worker
-    await asyncio.to_thread(open_exchange("", site.home).discard_older, 0.0)  # and have for a day
-    # Neither dies, so neither needs to take over from the other one soon.
+    await until(lambda: all(said.values()))  # each build waits for a worker
+    await asyncio.to_thread(open_exchange("", site.home).discard_older, 0.0)  # as after a wait of a day
+    # No worker dies, so none needs to take over builds soon.
     told = {"STAND_IN_HOLDS": str(held), "INFAAS_WORKERS_LEASE_TTL_S": "60"}
     with gpu_worker(site, "cuda-0", **told), gpu_worker(site, "cuda-1", **told):
-        await begun(held, 2)  # so both are at work
+        await begun(held, 2)  # both workers have begun
         first.cancel()  # Ctrl-C
         await asyncio.wait({first})
         (held / "go").touch()
@@ -254,4 +252,4 @@ async def test_two_workers_share_builds_and_what_is_done_is_not_done_again(
 
 
 def _unseen(_text: str) -> None:
-    """Show nothing."""
+    """Discard a progress text."""

@@ -1,4 +1,4 @@
-"""A model that becomes slower for good is predicted so; one that something interferes with for a while is not."""
+"""Tests of profile drift: a lasting slowdown corrects the predictions, a temporary disturbance does not."""
 
 import asyncio
 import time
@@ -27,7 +27,7 @@ PROFILED_S = 0.5
 
 
 class Machine:
-    """A machine whose clock goes on by what a model is said to take, and by nothing else."""
+    """A machine whose clock advances only by the set duration of each batch."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.batch_s, self.busy, self._now_ns = PROFILED_S, 0.1, time.monotonic_ns()
@@ -47,14 +47,14 @@ class Machine:
 
 
 class Serving:
-    """A worker that serves, asked one query after the other."""
+    """A serving worker that gets one query at a time."""
 
     def __init__(self, site: Site, producer: Producer, results: Results, tail: Tail) -> None:
         self._site, self._producer, self._results, self._tail = site, producer, results, tail
         self._asked = 0
 
     async def compute(self, batches: int) -> InstanceStatus:
-        """Have it compute so many batches; returns what it says then."""
+        """Let it compute `batches` batches; return its status afterwards."""
         value, headers = self._site.value()
         for _ in range(batches):
             self._asked += 1
@@ -79,7 +79,7 @@ async def serving(site: Site, producer: Producer) -> AsyncGenerator[Serving]:
         yield Serving(site, producer, results, tail)
 
 
-async def test_what_is_slower_for_good_is_predicted_so_until_it_is_measured_anew(
+async def test_lasting_slowdown_is_corrected_until_remeasured(
     site: Site, producer: Producer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine = Machine(monkeypatch)
@@ -102,7 +102,7 @@ async def test_what_is_slower_for_good_is_predicted_so_until_it_is_measured_anew
             assert (await instance.compute(LEAST_BATCHES)).slowdown == pytest.approx(1.0, rel=0.2)
 
 
-async def test_what_interferes_for_a_while_changes_no_profile(
+async def test_temporary_interference_corrects_nothing(
     site: Site, producer: Producer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine = Machine(monkeypatch)

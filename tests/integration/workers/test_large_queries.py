@@ -1,4 +1,4 @@
-"""Large queries beside small ones, on a real broker and a real model, asked by a plain Kafka client."""
+"""Tests of large queries next to small ones, sent by plain aiokafka, with a real broker and model."""
 
 import asyncio
 import json
@@ -41,7 +41,7 @@ class PlainClient:
 
 
 async def test_small_queries_overtake_large_ones(site: Site, tmp_path: Path) -> None:
-    """The large one has forty batches of some tenths of a second, and the small ones come behind it."""
+    """The large query has forty batches of some tenths of a second; the small ones are sent after it."""
     model = await asyncio.to_thread(slow_model, tmp_path / "slow.onnx", 50_000)
     await site.register(model, batch_s=0.1)
     async with AIOKafkaProducer(bootstrap_servers=site.kafka.bootstrap) as producer, results_of(site) as results:
@@ -56,7 +56,7 @@ async def test_small_queries_overtake_large_ones(site: Site, tmp_path: Path) -> 
     assert order == [("small", "ok")] * 10 + [("large", "ok")]
 
 
-async def test_a_large_query_is_computed_as_small_ones_are(site: Site) -> None:
+async def test_large_query_result_equals_small_queries(site: Site) -> None:
     await site.register()
     images = np.resize(site.images, (ROWS, 1, 8, 8))
     plain = AIOKafkaProducer(bootstrap_servers=site.kafka.bootstrap, max_request_size=16 << 20)
@@ -76,7 +76,7 @@ async def test_a_large_query_is_computed_as_small_ones_are(site: Site) -> None:
         np.testing.assert_allclose(logits[f"small {number}"][0], logits["binary"][number], rtol=1e-4, atol=1e-4)
 
 
-async def test_a_large_query_fails_once_by_one_row(site: Site, tmp_path: Path) -> None:
+async def test_large_query_with_bad_row_fails_once(site: Site, tmp_path: Path) -> None:
     await site.register(await asyncio.to_thread(picky_model, tmp_path / "picky.onnx"))
     images = np.ones((ROWS, 1, 8, 8), np.float32)
     wrong = images.copy()

@@ -1,4 +1,4 @@
-"""Leases of a process that slept for longer than they last are not trusted before it has asked for them."""
+"""Test of leases after a process has slept longer than they last: they are renewed before they are trusted."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ VARIANT = "mlp.onnx-fp32.cpu"
 TTL_S = 0.05
 
 
-async def test_who_slept_while_its_lease_was_taken_learns_so_before_it_may_commit(store_pool: Pool) -> None:
+async def test_leases_report_loss_before_they_are_current(store_pool: Pool) -> None:
     await register(store_pool, VARIANT)
     epoch = await placement.register_worker(store_pool, a_worker("sleeps"))
     successor = await placement.register_worker(store_pool, a_worker("successor"))
@@ -26,6 +26,6 @@ async def test_who_slept_while_its_lease_was_taken_learns_so_before_it_may_commi
     await until(lambda: placement.acquire_leases(store_pool, "successor", successor, VARIANT, [0], 60))
     assert not leases.are_current()
     renewing = asyncio.ensure_future(leases.keep_renewing(0.0))
-    await until(lambda: heard and leases.are_current())  # it tells nobody that it has looked
+    await until(lambda: heard and leases.are_current())  # a renewal without a loss notifies nobody
     renewing.cancel()
     assert heard == [(VARIANT, {0}, False)]

@@ -1,4 +1,4 @@
-"""Names of workers: unique on a machine and across machines, and kept by a restart."""
+"""Tests of worker names: unique on a machine and across machines, and kept by a restart."""
 
 import asyncio
 import re
@@ -22,7 +22,7 @@ TWO = replace(ONE, host="two", home="two-bbbb")
 
 
 async def _beat(pool: Pool, epoch: int) -> None:
-    while await heartbeat(pool, "cpu-0", epoch):  # noqa: ASYNC110 - it is a rhythm
+    while await heartbeat(pool, "cpu-0", epoch):  # noqa: ASYNC110 - a fixed rate, not a wait for a condition
         await asyncio.sleep(0.1)  # the rate of the heartbeats
 
 
@@ -36,9 +36,9 @@ async def test_living_worker_of_another_machine_keeps_its_name(store_pool: Pool)
         beating.cancel()
 
 
-async def test_killed_worker_has_its_name_back_at_once(store_pool: Pool) -> None:
+async def test_killed_worker_reclaims_its_name_at_once(store_pool: Pool) -> None:
     epoch = await claim_name(store_pool, ONE)
-    async with asyncio.timeout(4):  # while its last heartbeat still counts
+    async with asyncio.timeout(4):  # while its last heartbeat is still valid
         assert await claim_name(store_pool, ONE) == epoch + 1
 
 
@@ -50,7 +50,7 @@ async def test_name_of_a_lost_machine_is_free_after_a_while(store_pool: Pool) ->
     assert (holder.host, holder.home) == ("two", "two-bbbb")
 
 
-async def test_one_of_many_claims_at_once_is_made(store_pool: Pool) -> None:
+async def test_concurrent_name_claims_have_one_winner(store_pool: Pool) -> None:
     rows = [replace(ONE, host=f"host-{number}", home=f"home-{number}") for number in range(6)]
 
     async def claim(row: object) -> int | None:
@@ -68,7 +68,7 @@ async def test_one_of_many_claims_at_once_is_made(store_pool: Pool) -> None:
         await store_pool.execute("UPDATE workers SET retired = true")  # ends the heartbeats
 
 
-async def test_home_has_a_name_of_its_own(tmp_path: Path) -> None:
+async def test_home_name_is_stable_and_unique(tmp_path: Path) -> None:
     names = await asyncio.gather(*(asyncio.to_thread(home_name, tmp_path / "a") for _ in range(8)))
     assert len(set(names)) == 1
     assert names[0] != home_name(tmp_path / "b")

@@ -1,4 +1,4 @@
-"""Offline queries in a topic of their own at a worker: a real broker, a real Postgres, a real model."""
+"""Tests of offline queries at a worker, with a real broker, Postgres and model."""
 
 import asyncio
 import signal
@@ -20,11 +20,11 @@ from workers.computation import Computation
 from workers.settings import WorkerSettings
 
 MORE_THAN_IS_FETCHED = 2 * int(WorkerSettings.model_fields["prefetch_max"].default)
-"""Offline queries of which none is left to read once an instance holds as many as it may hold."""
+"""Offline queries, twice the largest prefetch of an instance."""
 
 
 class Batches:
-    """What is computed, batch by batch; the first one of a worker's goes on when `go` is set."""
+    """Records the ids of each computed batch; batches wait until `go` is set."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.ids: list[list[str]] = []
@@ -45,11 +45,11 @@ class Batches:
         monkeypatch.setattr(BatchQueue, "add", watch)
 
     def waiting(self) -> tuple[int, int]:
-        """Online and offline inputs that were read and are not computed."""
+        """Return the online and offline inputs that were read and are not computed."""
         return (self.queue.online_inputs, self.queue.offline_inputs) if self.queue else (0, 0)
 
 
-async def test_online_queries_pass_a_flood_that_was_there_before(
+async def test_online_queries_overtake_offline_flood(
     site: Site, producer: Producer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await site.register(batch_s=0.01)
@@ -73,7 +73,7 @@ async def test_online_queries_pass_a_flood_that_was_there_before(
     assert {query_id for batch in others[:2] for query_id in batch} == online, "then what is online, and nothing else"
 
 
-async def test_a_flood_is_handed_over_with_the_partition(site: Site, producer: Producer) -> None:
+async def test_offline_flood_moves_with_partition(site: Site, producer: Producer) -> None:
     await site.register()
     async with results_of(site) as results, site.worker("cpu-a"), site.worker("cpu-b"):
         await site.place("cpu-a")
@@ -95,7 +95,7 @@ async def test_a_flood_is_handed_over_with_the_partition(site: Site, producer: P
     assert {found[f"last{number}"].worker for number in range(1, 200, 2)} == {"cpu-b"}
 
 
-async def test_a_flood_outlives_its_worker(site: Site, producer: Producer) -> None:
+async def test_offline_flood_survives_killed_worker(site: Site, producer: Producer) -> None:
     await site.register()
     async with results_of(site) as results, site.worker("cpu-b"):
         killed = site.spawn("cpu-a")
@@ -106,7 +106,7 @@ async def test_a_flood_outlives_its_worker(site: Site, producer: Producer) -> No
         finally:
             killed.send_signal(signal.SIGKILL)
             await asyncio.to_thread(killed.wait)
-        asked |= await site.flood(producer, "left", 100)  # whatever the first has answered, it answers none of these
+        asked |= await site.flood(producer, "left", 100)  # queries that the first worker cannot have answered
         await site.unplace("cpu-a")
         await site.place("cpu-b")
         found = await results.until(len(asked))
@@ -115,9 +115,7 @@ async def test_a_flood_outlives_its_worker(site: Site, producer: Producer) -> No
     assert results.workers == {"cpu-a", "cpu-b"}
 
 
-async def test_a_worker_makes_the_topic_that_an_earlier_version_did_not_have(
-    site: Site, producer: Producer, kafka: KafkaSettings
-) -> None:
+async def test_worker_creates_missing_offline_topic(site: Site, producer: Producer, kafka: KafkaSettings) -> None:
     await site.register()
     await delete_topics(kafka, [offline_variant_topic(site.variant)])
     both = frozenset(TopicPartition(topic, n) for topic in variant_topics(site.variant) for n in range(PARTITIONS))

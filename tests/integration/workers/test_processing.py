@@ -1,4 +1,4 @@
-"""Texts and images as clients have them: registered, placed, asked, and each wrong one refused for itself."""
+"""Tests of processing around models: texts and images are registered, placed and queried; invalid inputs fail alone."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ LABELS = (1, 0, 1, 0)
 
 
 async def registered(site: Site, model: Path, processing: Processing, samples: Path) -> str:
-    """Register a model as the site's only variant; returns the name of its architecture."""
+    """Register a model as the site's only variant; return the name of its architecture."""
     architecture = site.variant.split(".")[0]
     request = Registration(
         architecture=architecture,
@@ -50,7 +50,7 @@ def labels_file(folder: Path) -> str:
 
 @pytest.fixture
 async def texts(site: Site, tmp_path: Path) -> Site:
-    """The site with a variant that takes texts of at most 64 tokens."""
+    """Register a variant that takes texts of at most 64 tokens; return the site."""
     samples = tmp_path / "texts.npz"
     np.savez(samples, text=np.array(TEXTS * 10), label=np.array(LABELS * 10))
     step = Tokenise(tokenizer=str(write_tokenizer(tmp_path / "tokenizer.json")), max_tokens=64)
@@ -65,7 +65,7 @@ def asked(name: str, *values: str) -> bytes:
     return msgspec.json.encode({"inputs": [tensor]})
 
 
-async def test_what_is_registered_says_what_clients_send(texts: Site, tmp_path: Path) -> None:
+async def test_registered_task_describes_client_inputs(texts: Site, tmp_path: Path) -> None:
     task = await get_task(texts.pool, texts.task)
     (variant,) = await list_variants(texts.pool, task=texts.task)
     architecture = await get_architecture(texts.pool, variant.architecture)
@@ -85,7 +85,7 @@ async def test_what_is_registered_says_what_clients_send(texts: Site, tmp_path: 
     assert artifacts.path(kept.before.tokenizer).read_bytes() == (tmp_path / "tokenizer.json").read_bytes()
 
 
-async def test_texts_are_answered_and_wrong_ones_refused_alone(texts: Site, producer: Producer) -> None:
+async def test_invalid_text_fails_alone(texts: Site, producer: Producer) -> None:
     async with results_of(texts) as results, texts.worker("cpu-0"):
         await texts.place("cpu-0")
         two = [(h.BATCH, b"2")]
@@ -103,7 +103,7 @@ async def test_texts_are_answered_and_wrong_ones_refused_alone(texts: Site, prod
         assert f"has {65 + number} tokens, and at most 64" in str(refused.error())
 
 
-async def test_images_are_answered_and_wrong_ones_refused_alone(site: Site, producer: Producer, tmp_path: Path) -> None:
+async def test_invalid_image_fails_alone(site: Site, producer: Producer, tmp_path: Path) -> None:
     brightness = np.arange(0, 240, 12, dtype=np.uint8)
     files = [encoded_image(np.full((9, 7, 3), value, np.uint8)) for value in brightness]
     samples = tmp_path / "images.npz"

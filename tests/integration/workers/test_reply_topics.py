@@ -1,4 +1,4 @@
-"""Reply topics that take no results cost nobody but those who named them."""
+"""Tests of reply topics that accept no results: only the queries that name them are affected."""
 
 import asyncio
 from collections.abc import Generator, Mapping
@@ -21,11 +21,11 @@ from tests.waiting import PATIENCE_S, read_until
 
 BAD, GOOD = 2_500, 40
 ANSWERED_S = PATIENCE_S
-"""Seconds within which a good query is answered, whatever becomes of the bad ones."""
+"""Seconds in which a good query must be answered, regardless of the bad ones."""
 
 
 async def reply_topic(site: Site, broker: int = 1, **configs: str) -> str:
-    """A topic of a client's on one of the brokers."""
+    """Create a client's topic on one of the brokers; return its name."""
     name = f"replies-{uuid4().hex[:10]}"
     admin = AIOKafkaAdminClient(bootstrap_servers=site.kafka.bootstrap)
     await admin.start()
@@ -38,7 +38,7 @@ async def reply_topic(site: Site, broker: int = 1, **configs: str) -> str:
 
 
 async def ask(site: Site, replies: str, prefix: str, count: int, more: Mapping[str, str] = {}) -> None:
-    """Send queries as any client of Kafka does."""
+    """Send queries as any Kafka client does."""
     value, headers = site.value()
     async with AIOKafkaProducer(bootstrap_servers=site.kafka.bootstrap) as producer:
         for number in range(count):
@@ -55,7 +55,7 @@ async def ask(site: Site, replies: str, prefix: str, count: int, more: Mapping[s
 
 
 async def answered(site: Site, replies: str, count: int) -> set[str]:
-    """Ids of the queries that have an answer in a topic, once there are so many."""
+    """Wait for `count` answered queries in a topic; return their ids."""
     found = set[str]()
     async with AIOKafkaConsumer(
         replies, bootstrap_servers=site.kafka.bootstrap, auto_offset_reset="earliest"
@@ -69,12 +69,15 @@ async def answered(site: Site, replies: str, count: int) -> set[str]:
 
 
 def dead_letters(site: Site) -> Tail:
-    """Reader of the dead letters. It starts while all brokers answer, as a client's start needs any of them."""
+    """Return a reader of the dead letters.
+
+    It must start while all brokers answer, because the start of a client may need any of them.
+    """
     return Tail(site.kafka, "test-letters", [DEAD_LETTERS], since_ms=1)
 
 
 async def letters_of(site: Site, tail: Tail, count: int) -> set[str]:
-    """Ids of the site's queries that are dead letters, once there are so many."""
+    """Wait for `count` dead letters of the site's queries; return the queries' ids."""
     ids = set[str]()
 
     def seen(records: list[Record]) -> bool:
@@ -95,13 +98,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def kafka(home: Path) -> Generator[KafkaSettings]:
-    """A broker that has all topics of the system, and may be joined by another."""
+    """Run a broker that has all topics of the system and that another broker may join."""
     with first_broker(home / "first") as settings:
         yield settings
 
 
 async def others_are_answered(site: Site, tail: Tail, bad: str, good: str) -> None:
-    """Ask many queries whose results do not arrive, and some whose do."""
+    """Send many queries with undeliverable results, and some with deliverable ones; assert the answers."""
     await ask(site, bad, "bad", BAD)
     async with asyncio.timeout(ANSWERED_S):
         await ask(site, good, "good", GOOD)
@@ -109,7 +112,7 @@ async def others_are_answered(site: Site, tail: Tail, bad: str, good: str) -> No
     assert await letters_of(site, tail, BAD) == {f"bad{number}" for number in range(BAD)}
 
 
-async def test_reply_topic_that_refuses_costs_others_nothing(site: Site) -> None:
+async def test_refusing_reply_topic_does_not_delay_others(site: Site) -> None:
     await site.register()
     bad, good = await reply_topic(site, message_timestamp_before_max_ms="0"), await reply_topic(site)
     async with site.worker("cpu-0"), asyncio.timeout(3 * PATIENCE_S):
@@ -120,7 +123,7 @@ async def test_reply_topic_that_refuses_costs_others_nothing(site: Site) -> None
             await others_are_answered(site, tail, bad, good)
 
 
-async def test_reply_topic_without_leader_costs_others_nothing(site: Site, home: Path) -> None:
+async def test_leaderless_reply_topic_does_not_delay_others(site: Site, home: Path) -> None:
     site.kafka = site.kafka.model_copy(update={"request_timeout_ms": 3_000, "result_timeout_s": 5.0})
     await site.register()
     good = await reply_topic(site)

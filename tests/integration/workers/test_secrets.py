@@ -1,4 +1,4 @@
-"""A worker and what it keeps to itself."""
+"""Test that a worker removes the secrets from its environment."""
 
 from pathlib import Path
 
@@ -12,10 +12,10 @@ from tests.processes import service, variables_of
 from tests.waiting import read_until, until
 
 
-async def test_a_worker_keeps_no_secret_in_its_environment(
+async def test_worker_removes_secrets_from_environment(
     kafka: KafkaSettings, database: str, store_pool: Pool, tmp_path: Path
 ) -> None:
-    """Before it is given a model to load; what computes it runs in the same process."""
+    """The worker removes them before it loads a model, because models compute in the same process."""
     await ensure_system_topics(kafka)
     secrets = {"INFAAS_SIGNING_SECRET": "sesame", "AWS_SECRET_ACCESS_KEY": "sesame"}  # pragma: allowlist secret
     env = variables_of(kafka, database, tmp_path) | {"INFAAS_WORKERS_NAME": "cpu-0", **secrets}

@@ -1,4 +1,4 @@
-"""The worker as a whole: a real broker, a real Postgres, a real model."""
+"""Tests of the whole worker, with a real broker, Postgres and model."""
 
 import asyncio
 import threading
@@ -50,7 +50,7 @@ async def answered(results: Results, count: int) -> dict[str, str]:
     return {query: result.status for query, result in (await results.until(count)).items()}
 
 
-async def test_a_placed_variant_answers_with_what_the_model_says(site: Site, producer: Producer) -> None:
+async def test_placed_variant_answers_with_model_outputs(site: Site, producer: Producer) -> None:
     await site.register()
     _inputs, labels = labelled("digits")
     async with results_of(site) as results, site.worker("cpu-0"):
@@ -73,7 +73,7 @@ async def test_a_placed_variant_answers_with_what_the_model_says(site: Site, pro
     assert right / 200 > 0.9
 
 
-async def test_who_listens_is_answered_straight(site: Site) -> None:
+async def test_worker_answers_by_reply_stream(site: Site) -> None:
     await site.register()
     value, headers = site.value()
     async with RequestReply(site.kafka, site.task) as requests, site.worker("cpu-0"), asyncio.timeout(60):
@@ -85,7 +85,7 @@ async def test_who_listens_is_answered_straight(site: Site) -> None:
             assert (result.status, result.worker) == ("ok", "cpu-0")
 
 
-async def test_partitions_added_while_it_serves_are_served(site: Site, producer: Producer) -> None:
+async def test_worker_serves_added_partitions(site: Site, producer: Producer) -> None:
     await site.register()
     value, headers = site.value()
     async with results_of(site) as results, site.worker("cpu-0"):
@@ -99,7 +99,7 @@ async def test_partitions_added_while_it_serves_are_served(site: Site, producer:
         assert set((await answered(results, 9)).values()) == {"ok"}
 
 
-async def test_json_is_answered_in_json_under_the_name_asked_for(site: Site, producer: Producer) -> None:
+async def test_json_query_is_answered_in_json(site: Site, producer: Producer) -> None:
     await site.register()
     tensor = {"name": "input", "shape": [1, 1, 8, 8], "datatype": "FP32", "data": site.images[0].ravel().tolist()}
     value = msgspec.json.encode({"id": "mine", "inputs": [tensor], "outputs": [{"name": "logits"}]})
@@ -113,7 +113,7 @@ async def test_json_is_answered_in_json_under_the_name_asked_for(site: Site, pro
     assert len(response["outputs"][0]["data"]) == 10
 
 
-async def test_a_bad_query_fails_alone(site: Site, producer: Producer) -> None:
+async def test_invalid_query_fails_alone(site: Site, producer: Producer) -> None:
     await site.register()
     good, good_headers = site.value()
     wrong_shape = {"name": "input", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}
@@ -133,7 +133,7 @@ async def test_a_bad_query_fails_alone(site: Site, producer: Producer) -> None:
     assert set(status.values()) == {"ok", "invalid_request"}
 
 
-async def test_a_query_larger_than_a_batch_is_split_and_put_together(site: Site, producer: Producer) -> None:
+async def test_query_larger_than_batch_is_split_and_joined(site: Site, producer: Producer) -> None:
     await site.register()
     value, headers = site.value(0, 100)
     async with results_of(site) as results, site.worker("cpu-0"):
@@ -146,9 +146,7 @@ async def test_a_query_larger_than_a_batch_is_split_and_put_together(site: Site,
     assert np.mean(np.equal(class_of(logits), labels[:100])) > 0.9
 
 
-async def test_the_expired_are_answered_without_computing_unless_they_may_be_late(
-    site: Site, producer: Producer
-) -> None:
+async def test_expired_query_is_not_computed(site: Site, producer: Producer) -> None:
     await site.register()
     value, headers = site.value()
     past = (h.DEADLINE_MS, str(int(time.time() * 1000) - 10).encode())
@@ -164,7 +162,7 @@ async def test_the_expired_are_answered_without_computing_unless_they_may_be_lat
     assert found["expired"].compute_ns == 0
 
 
-async def test_a_record_without_an_id_becomes_a_dead_letter_and_blocks_nobody(site: Site, producer: Producer) -> None:
+async def test_record_without_id_is_dead_lettered(site: Site, producer: Producer) -> None:
     await site.register()
     value, headers = site.value()
     async with (
@@ -179,7 +177,7 @@ async def test_a_record_without_an_id_becomes_a_dead_letter_and_blocks_nobody(si
         assert [record.value for record in await buried(site, dead_letters, 1)] == [b"who am I"]
 
 
-async def test_a_result_without_a_topic_becomes_a_dead_letter_and_blocks_nobody(
+async def test_result_without_topic_is_dead_lettered(
     kafka: KafkaSettings, database: str, store_pool: Pool, tmp_path: Path
 ) -> None:
     site = Site(kafka, database, store_pool, tmp_path)
@@ -199,7 +197,7 @@ async def test_a_result_without_a_topic_becomes_a_dead_letter_and_blocks_nobody(
         assert [record.key for record in await buried(site, dead_letters, 1)] == [b"nowhere"]
 
 
-async def test_a_result_that_is_too_large_is_explained_and_blocks_nobody(site: Site, producer: Producer) -> None:
+async def test_oversized_result_is_answered_as_error(site: Site, producer: Producer) -> None:
     await site.register()
     great, great_headers = site.value(0, 100)
     value, headers = site.value()
@@ -220,10 +218,8 @@ async def test_a_result_that_is_too_large_is_explained_and_blocks_nobody(site: S
     assert SHORTENED in h.as_text(letter.headers)
 
 
-async def test_a_client_whose_topic_takes_less_than_its_answers_costs_nobody_else(
-    site: Site, producer: Producer
-) -> None:
-    """Three answers that Kafka refuses, among many: to the same topic and to another one, then and later."""
+async def test_refused_results_affect_no_other_results(site: Site, producer: Producer) -> None:
+    """Kafka refuses three results among many; the others to this and another topic arrive, then and later."""
     await site.register()
     narrow = f"{site.replies}-narrow"
     await ensure_topics(site.kafka.model_copy(update={"max_record_bytes": 3000}), [TopicSpec(narrow)])
@@ -263,7 +259,7 @@ def _topic_of(dead: Record) -> str:
     return h.as_text(dead.headers)[TOPIC]
 
 
-async def test_status_and_rows_tell_what_runs(site: Site, producer: Producer) -> None:
+async def test_status_and_rows_report_instances(site: Site, producer: Producer) -> None:
     await site.register()
     async with Tail(site.kafka, "test-status", [topics.STATUS]) as tail:
         async with site.worker("cpu-status"):
@@ -283,7 +279,7 @@ async def test_status_and_rows_tell_what_runs(site: Site, producer: Producer) ->
     assert await list_leases(site.pool, variant=site.variant) == []
 
 
-async def test_what_was_done_is_counted(site: Site, producer: Producer) -> None:
+async def test_status_counts_answers(site: Site, producer: Producer) -> None:
     await site.register()
     value, headers = site.value(0, 3)
     past = (h.DEADLINE_MS, str(int(time.time() * 1000) - 10).encode())
@@ -311,7 +307,7 @@ async def test_what_was_done_is_counted(site: Site, producer: Producer) -> None:
     assert 0 < status.busy_s < 5
 
 
-async def test_an_idle_worker_speaks_seldom_but_of_a_query_soon(site: Site, producer: Producer) -> None:
+async def test_idle_worker_sends_status_after_query(site: Site, producer: Producer) -> None:
     await site.register()
     value, headers = site.value()
 
@@ -342,14 +338,14 @@ async def _status_where(tail: Tail, worker: str, holds: Callable[[WorkerStatus],
                 return status
 
 
-async def test_a_hand_over_loses_and_doubles_nothing(site: Site, producer: Producer) -> None:
+async def test_handover_loses_and_repeats_nothing(site: Site, producer: Producer) -> None:
     await site.register()
     value, headers = site.value()
     async with results_of(site) as results, site.worker("cpu-a"), site.worker("cpu-b"):
         await site.place("cpu-a")
         for number in range(600):
             await site.ask(producer, f"q{number}", value, headers, partition=number % 2)
-            if number == 200:  # both want partition 1; then it is taken from the first
+            if number == 200:  # first both are assigned partition 1, then the first worker loses it
                 await site.place("cpu-b", [1])
             if number == 300:
                 await site.place("cpu-a", [0])
@@ -360,7 +356,7 @@ async def test_a_hand_over_loses_and_doubles_nothing(site: Site, producer: Produ
     assert Counter(result.status for result in results.all) == {"ok": len(found)}
 
 
-async def test_a_move_waits_until_the_new_place_has_loaded(
+async def test_move_waits_until_new_instance_has_loaded(
     site: Site, producer: Producer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await site.register()
@@ -399,7 +395,7 @@ async def test_a_move_waits_until_the_new_place_has_loaded(
     assert Counter(result.status for result in results.all) == {"ok": 120}
 
 
-async def test_who_is_to_go_while_it_takes_its_partitions_serves_until_the_next_asks(
+async def test_removed_instance_serves_until_next_requests(
     site: Site, producer: Producer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await site.register()
@@ -440,7 +436,7 @@ async def test_who_is_to_go_while_it_takes_its_partitions_serves_until_the_next_
     assert {result.worker for result in found.values()} == {"cpu-a"}
 
 
-async def test_a_batch_limit_is_followed_without_loading_anew(site: Site, producer: Producer) -> None:
+async def test_batch_limit_changes_without_reload(site: Site, producer: Producer) -> None:
     await site.register()
     value, headers = site.value()
     async with results_of(site) as results, site.worker("cpu-0"):
@@ -452,13 +448,13 @@ async def test_a_batch_limit_is_followed_without_loading_anew(site: Site, produc
                 )
             await site.ask(producer, f"q{limit}", value, headers)
             await results.until(1 + len(results.all))
-        assert status.instances[0].answered == 2  # before the last one, and since it was loaded
+        assert status.instances[0].answered == 2  # all queries before the last one, hence it was never loaded again
 
 
-async def test_one_instance_computes_in_all_slots_of_its_worker(
+async def test_instance_computes_in_all_slots_of_worker(
     site: Site, producer: Producer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two queries that are computed only while both are: with one after the other none would be answered in time."""
+    """Each query computes only while the other one does; in sequence neither would be answered in time."""
     both, infer = threading.Barrier(2), OnnxSession.infer
 
     def meet(self: OnnxSession, inputs: Tensors) -> dict[str, NDArray[np.generic]]:
@@ -481,7 +477,7 @@ async def test_one_instance_computes_in_all_slots_of_its_worker(
         assert await answered(results, 2) == {"q0": "ok", "q1": "ok"}
 
 
-async def test_a_variant_for_two_cores_computes_on_two_and_takes_both_slots(
+async def test_two_core_variant_takes_both_slots(
     site: Site, producer: Producer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[tuple[int, int]] = []
@@ -504,7 +500,7 @@ async def test_a_variant_for_two_cores_computes_on_two_and_takes_both_slots(
     assert opened == [(2, 1)]
 
 
-async def test_a_load_that_fails_says_why_and_is_tried_again(site: Site, producer: Producer) -> None:
+async def test_failed_load_names_reason_and_is_retried(site: Site, producer: Producer) -> None:
     await site.register()
     value, headers = site.value()
     artifact = next((site.home / "artifacts").iterdir())
@@ -519,7 +515,7 @@ async def test_a_load_that_fails_says_why_and_is_tried_again(site: Site, produce
         assert (await list_instances(site.pool))[0].reason == "wanted"
 
 
-async def test_a_model_that_cannot_be_loaded_has_failed_and_says_so_to_whoever_waits_for_it(
+async def test_unloadable_model_fails_waiting_queries(
     site: Site, producer: Producer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried, loop = list[list[Lease]](), asyncio.get_running_loop()
@@ -560,9 +556,7 @@ async def test_a_model_that_cannot_be_loaded_has_failed_and_says_so_to_whoever_w
         assert tried == [[], [], []], "others may have the partitions while it is loaded anew"
 
 
-async def test_a_load_that_runs_out_of_memory_says_so_costs_nobody_and_is_tried_again(
-    site: Site, producer: Producer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_load_out_of_memory_is_retried(site: Site, producer: Producer, monkeypatch: pytest.MonkeyPatch) -> None:
     full = [True]
 
     def load(model: ServableModel, artifacts: ArtifactStore, threads: int, lanes: int) -> LoadedModel:
@@ -582,12 +576,12 @@ async def test_a_load_that_runs_out_of_memory_says_so_costs_nobody_and_is_tried_
         assert await answered(results, 1) == {"q": "ok"}
 
 
-async def test_what_is_loaded_in_the_place_of_another_waits_for_its_memory(
+async def test_load_waits_for_memory_of_replaced_instance(
     site: Site, producer: Producer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     other = Site(site.kafka, site.dsn, site.pool, site.home)
 
-    def silent(_hardware: str) -> int:  # so that as much is in use as models were profiled with
+    def silent(_hardware: str) -> int:  # the memory in use is then the profiled memory
         return 0
 
     def try_claim(memory: DeviceMemory, model: ServableModel) -> None:
@@ -615,7 +609,7 @@ async def test_what_is_loaded_in_the_place_of_another_waits_for_its_memory(
     async with (
         results_of(site) as results,
         results_of(other) as results_of_other,
-        site.worker("cpu-0", memory_bytes=3 << 19),  # one of them and a half
+        site.worker("cpu-0", memory_bytes=3 << 19),  # room for one and a half of them
     ):
         await site.place("cpu-0")
         await site.ask(producer, "q", value, headers)
@@ -629,7 +623,7 @@ async def test_what_is_loaded_in_the_place_of_another_waits_for_its_memory(
     assert "cannot load" not in caplog.text
 
 
-async def test_a_partition_that_is_stolen_is_left_at_once(site: Site, producer: Producer) -> None:
+async def test_stolen_partition_is_left_at_once(site: Site, producer: Producer) -> None:
     await site.register()
     value, headers = site.value()
     async with results_of(site) as results, site.worker("cpu-0"):
@@ -651,7 +645,7 @@ async def test_a_partition_that_is_stolen_is_left_at_once(site: Site, producer: 
     assert set(found) == {"before", "kept"}
 
 
-async def test_an_instance_that_does_not_reach_kafka_tries_again_and_the_others_serve_on(
+async def test_instance_without_kafka_retries_and_others_serve(
     site: Site, producer: Producer, kafka: KafkaSettings, database: str, store_pool: Pool, tmp_path: Path
 ) -> None:
     late = Site(kafka, database, store_pool, tmp_path)
@@ -678,9 +672,7 @@ async def test_an_instance_that_does_not_reach_kafka_tries_again_and_the_others_
         assert await answered(late_results, 1) == {"late": "ok"}
 
 
-async def test_a_query_in_parts_whose_outputs_do_not_fit_together_fails_alone(
-    site: Site, producer: Producer, tmp_path: Path
-) -> None:
+async def test_query_with_unequal_part_outputs_fails_alone(site: Site, producer: Producer, tmp_path: Path) -> None:
     await site.register(await asyncio.to_thread(ragged_model, tmp_path / "ragged.onnx"))
     images = np.ones((2 * MAX_BATCH, 1, 8, 8), np.float32)
     even = encode_request({"input": images})
@@ -696,9 +688,7 @@ async def test_a_query_in_parts_whose_outputs_do_not_fit_together_fails_alone(
     assert "2 batches do not fit together" in error_message(found["ragged"].value)
 
 
-async def test_an_input_at_which_the_model_raises_is_the_clients_as_long_as_others_are_computed(
-    site: Site, producer: Producer, tmp_path: Path
-) -> None:
+async def test_input_that_model_rejects_is_client_error(site: Site, producer: Producer, tmp_path: Path) -> None:
     await site.register(await asyncio.to_thread(picky_model, tmp_path / "picky.onnx"))
     images = np.ones((1, 1, 8, 8), np.float32)
     async with results_of(site) as results, site.worker("cpu-0"):
@@ -715,7 +705,7 @@ async def test_an_input_at_which_the_model_raises_is_the_clients_as_long_as_othe
     assert "onnxruntime" not in said.lower()
 
 
-async def test_a_defect_of_ours_costs_only_the_query_at_which_it_shows(
+async def test_internal_error_fails_only_its_query(
     site: Site, producer: Producer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted = InstanceMetrics.count_result
