@@ -1,4 +1,4 @@
-"""Whose tasks and models are: rows that go with their names, and are heard of at once."""
+"""Tests of access rows: deleted with their names, and announced to catalog watchers."""
 
 import asyncio
 
@@ -18,7 +18,7 @@ PRIVATE = Access(owner="acme", visibility=Visibility.PRIVATE)
 SHARED = Access(owner="acme", visibility=Visibility.SHARED, shared_with=frozenset({"globex", "initech"}))
 
 
-async def test_what_exists_is_public_and_nobodys_until_somebody_says_otherwise(store_pool: Pool, database: str) -> None:
+async def test_access_is_public_without_owner_by_default(store_pool: Pool, database: str) -> None:
     await register(store_pool, "mlp.onnx-fp32.cpu")
     async with CatalogWatcher(database) as catalogs:
         assert catalogs.current.access == {}
@@ -31,14 +31,14 @@ async def test_what_exists_is_public_and_nobodys_until_somebody_says_otherwise(s
                     pass
 
 
-async def test_what_was_said_first_stays(store_pool: Pool) -> None:
+async def test_begin_access_keeps_first_value(store_pool: Pool) -> None:
     await register(store_pool, "mlp.onnx-fp32.cpu")
     await begin_access(store_pool, "mlp", PRIVATE)
     await begin_access(store_pool, "mlp", SHARED)
     assert await get_access(store_pool, "mlp") == PRIVATE
 
 
-async def test_access_goes_with_the_last_version_and_with_the_task(store_pool: Pool) -> None:
+async def test_access_is_deleted_with_last_version_or_task(store_pool: Pool) -> None:
     await register(store_pool, "mlp.onnx-fp32.cpu")
     await put_architecture(store_pool, replace(an_architecture("mlp-v2"), model="mlp", version=2))
     await set_access(store_pool, "mlp", PRIVATE)
@@ -53,8 +53,8 @@ async def test_access_goes_with_the_last_version_and_with_the_task(store_pool: P
         await set_access(store_pool, "digits", PRIVATE)
 
 
-async def test_nothing_is_seen_without_its_access(store_pool: Pool) -> None:
-    """Of what changed at once a part may be said earlier than the rest."""
+async def test_catalog_update_always_includes_access(store_pool: Pool) -> None:
+    """One part of a change may be announced before the rest."""
     await register(store_pool, "mlp.onnx-fp32.cpu")
     await put_architecture(store_pool, replace(an_architecture("mlp-v2"), model="mlp", version=2))
     await set_access(store_pool, "mlp", PRIVATE)

@@ -1,4 +1,4 @@
-"""The record of administrators' acts: with the act or not at all, and of what failed that it was tried."""
+"""Tests of the audit log: an act and its entry are one transaction; a failed act leaves an entry of the attempt."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -23,7 +23,7 @@ async def outcomes(pool: Pool) -> list[tuple[str, AuditOutcome, str]]:
     return [(row.verb, row.outcome, row.error) for row in await list_acts(pool)]
 
 
-async def test_an_act_and_its_record_are_one(store_pool: Pool) -> None:
+async def test_audited_transaction_writes_act_and_entry(store_pool: Pool) -> None:
     async with audited_transaction(store_pool, an_act()) as session:
         await put_pin(session, PIN)
         assert await list_acts(store_pool) == [], "nobody sees the one before the other"
@@ -33,7 +33,7 @@ async def test_an_act_and_its_record_are_one(store_pool: Pool) -> None:
     assert abs(datetime.now(UTC) - row.at) < timedelta(minutes=10)
 
 
-async def test_what_failed_is_not_done_and_recorded_as_that(store_pool: Pool) -> None:
+async def test_failed_act_is_rolled_back_and_recorded(store_pool: Pool) -> None:
     with pytest.raises(OperatorError):
         await pin_in_vain(store_pool)
     assert await list_pins(store_pool) == []
@@ -46,7 +46,7 @@ async def pin_in_vain(pool: Pool) -> None:
         raise OperatorError("there is no such thing")
 
 
-async def test_an_act_of_several_steps_is_recorded_before_it_begins(store_pool: Pool) -> None:
+async def test_audited_records_act_before_it_begins(store_pool: Pool) -> None:
     async with audited(store_pool, an_act(AuditVerb.REGISTER)):
         assert await outcomes(store_pool) == [("register", AuditOutcome.BEGUN, "")]
     assert await outcomes(store_pool) == [("register", AuditOutcome.DONE, "")]
@@ -60,7 +60,7 @@ async def test_an_act_of_several_steps_is_recorded_before_it_begins(store_pool: 
     assert (await outcomes(store_pool))[0] == ("unregister", AuditOutcome.BEGUN, "")
 
 
-async def test_acts_are_found_by_who_what_and_when_and_forgotten_at_last(store_pool: Pool) -> None:
+async def test_list_acts_filters_and_prune_deletes(store_pool: Pool) -> None:
     for actor, verb in (("ann@here", AuditVerb.PIN), ("bob@there", AuditVerb.PAUSE)):
         async with audited_transaction(store_pool, an_act(verb, "cpu" if verb is AuditVerb.PIN else "tpu, cpu", actor)):
             pass

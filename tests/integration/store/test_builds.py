@@ -1,4 +1,4 @@
-"""Builds in a real database: asked for once or more, claimed by one, given back, ended once."""
+"""Tests of builds in a real database: requested, claimed by one worker, released, finished once."""
 
 import asyncio
 import os
@@ -22,21 +22,21 @@ STEP = {"type": "Test"}
 SILENT_S = 60.0
 
 
-async def test_of_several_workers_one_gets_a_build(store_pool: Pool) -> None:
+async def test_claim_build_gives_build_to_one_worker(store_pool: Pool) -> None:
     await put_build(store_pool, "one", "cuda", STEP, 1)
     claims = await asyncio.gather(*(claim_build(store_pool, "cuda", f"cuda-{n}", SILENT_S) for n in range(4)))
     assert [claim.id for claim in claims if claim] == ["one"]
     assert await claim_build(store_pool, "cpu", "cpu-0", SILENT_S) is None
 
 
-async def test_each_worker_gets_another_build_the_oldest_first(store_pool: Pool) -> None:
+async def test_claim_build_gives_oldest_first(store_pool: Pool) -> None:
     for number in range(3):
         await put_build(store_pool, f"build-{number}", "cuda", STEP, 1)
     claims = [await claim_build(store_pool, "cuda", f"cuda-{n}", SILENT_S) for n in range(3)]
     assert [claim and claim.id for claim in claims] == ["build-0", "build-1", "build-2"]
 
 
-async def test_what_a_worker_left_is_begun_again_by_its_successor_and_by_others_once_it_is_silent(
+async def test_abandoned_build_is_claimed_again(
     store_pool: Pool,
 ) -> None:
     await put_build(store_pool, "one", "cuda", STEP, 1)
@@ -52,7 +52,7 @@ async def test_what_a_worker_left_is_begun_again_by_its_successor_and_by_others_
     assert await renew_build(store_pool, "one", "cuda-1")
 
 
-async def test_an_attempt_that_failed_counts_and_one_that_was_interrupted_does_not(store_pool: Pool) -> None:
+async def test_only_failed_attempts_of_build_count(store_pool: Pool) -> None:
     await put_build(store_pool, "one", "cuda", STEP, 1)
     await claim_build(store_pool, "cuda", "cuda-0", SILENT_S)
     await release_build(store_pool, "one", "cuda-0")
@@ -63,7 +63,7 @@ async def test_an_attempt_that_failed_counts_and_one_that_was_interrupted_does_n
     assert (claim.attempts, claim.reason) == (2, "it crashed")
 
 
-async def test_the_first_outcome_stays_until_the_build_is_asked_for_anew(store_pool: Pool) -> None:
+async def test_build_keeps_first_outcome_until_requested_again(store_pool: Pool) -> None:
     await put_build(store_pool, "one", "cuda", STEP, 5)
     await claim_build(store_pool, "cuda", "cuda-0", SILENT_S)
     assert await finish_build(store_pool, "one", {"value": 1})
@@ -82,7 +82,7 @@ async def test_the_first_outcome_stays_until_the_build_is_asked_for_anew(store_p
     assert await count_open_builds(store_pool, "cuda") == 1
 
 
-async def test_a_request_for_what_is_being_done_interrupts_nothing(store_pool: Pool) -> None:
+async def test_put_build_does_not_interrupt_running_build(store_pool: Pool) -> None:
     await put_build(store_pool, "one", "cuda", STEP, 5)
     await claim_build(store_pool, "cuda", "cuda-0", SILENT_S)
     await put_build(store_pool, "one", "cuda", STEP, 6)
@@ -94,7 +94,7 @@ async def test_a_request_for_what_is_being_done_interrupts_nothing(store_pool: P
     assert row.outcome == {}
 
 
-async def test_what_nobody_has_asked_for_in_a_long_time_is_forgotten(store_pool: Pool) -> None:
+async def test_forget_builds_deletes_old_builds(store_pool: Pool) -> None:
     await put_build(store_pool, "one", "cuda", STEP, 1)
     await forget_builds(store_pool, 3600.0)
     assert await get_build(store_pool, "one") is not None
@@ -102,7 +102,7 @@ async def test_what_nobody_has_asked_for_in_a_long_time_is_forgotten(store_pool:
     assert await get_build(store_pool, "one") is None
 
 
-async def test_what_postgres_can_keep_in_no_row_is_refused_for_good(store_pool: Pool) -> None:
+async def test_put_build_refuses_values_postgres_cannot_store(store_pool: Pool) -> None:
     with pytest.raises(StoreConflict, match="u0000"):
         await put_build(store_pool, "one", "cuda", {"name": "\0"}, 1)
     with pytest.raises(StoreConflict, match="index row"):

@@ -1,4 +1,4 @@
-"""Changes are announced, one outage of Postgres is survived, and one leader is at most there."""
+"""Tests of change notifications, of an outage of Postgres, and of leader election."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -23,7 +23,7 @@ SOON_S = 60.0
 
 @pytest.fixture
 async def own_server(postgres_dir: Path) -> AsyncGenerator[EmbeddedPostgres]:
-    """A server that a test may stop."""
+    """Run a server that a test may stop."""
     async with EmbeddedPostgres(postgres_dir, durable=False) as server:
         await upgrade(server.dsn)
         yield server
@@ -35,7 +35,7 @@ async def next_of(changes: ChangeListener, count: int = 1) -> set[str]:
 
 
 async def hear_all(changes: ChangeListener, *rows: str) -> None:
-    """Until the registry has been heard to say all of this."""
+    """Wait until the registry channel has announced all of these rows."""
     left = {*rows}
     while left:
         assert await next_of(changes) == {REGISTRY}
@@ -48,25 +48,25 @@ async def nothing_more(changes: ChangeListener) -> None:
             await anext(changes)
 
 
-async def test_every_channel_counts_as_changed_at_first(database: str) -> None:
+async def test_change_listener_reports_every_channel_at_start(database: str) -> None:
     async with ChangeListener(database, [REGISTRY, PLACEMENT]) as changes:
         assert await next_of(changes, 2) == {REGISTRY, PLACEMENT}
         await nothing_more(changes)
 
 
-async def test_who_looks_for_work_and_finds_none_wakes_nobody(database: str, store_pool: Pool) -> None:
-    """A look that wakes whoever looks is one after the other, and takes a core."""
+async def test_empty_claim_notifies_nobody(database: str, store_pool: Pool) -> None:
+    """Processes whose polls woke each other would poll without pause and use a core."""
     async with ChangeListener(database, [REGISTRATIONS]) as changes:
         await next_of(changes)
         assert await claim_registration(store_pool, "one", 60, 1) is None
         await nothing_more(changes)
 
 
-async def test_each_kind_of_change_is_announced_on_its_channel(database: str, store_pool: Pool) -> None:
+async def test_changes_are_announced_on_their_channel(database: str, store_pool: Pool) -> None:
     async with ChangeListener(database, [REGISTRY, PLACEMENT]) as changes:
         await next_of(changes, 2)
         await register(store_pool, "mlp.onnx-fp32.cpu")
-        await hear_all(  # the registration was several statements
+        await hear_all(  # several statements, each announced
             changes, "tasks digits", "architectures mlp", "variants mlp.onnx-fp32.cpu", "profiles mlp.onnx-fp32.cpu"
         )
         epoch = await placement.register_worker(store_pool, a_worker())
@@ -80,7 +80,7 @@ async def test_each_kind_of_change_is_announced_on_its_channel(database: str, st
         assert await next_of(changes) == {PLACEMENT}
 
 
-async def test_after_an_outage_every_channel_counts_as_changed(own_server: EmbeddedPostgres) -> None:
+async def test_change_listener_reports_every_channel_after_outage(own_server: EmbeddedPostgres) -> None:
     async with ChangeListener(own_server.dsn, [REGISTRY, PLACEMENT]) as changes, open_pool(own_server.dsn) as pool:
         await next_of(changes, 2)
         await own_server.stop()
@@ -93,7 +93,7 @@ async def test_after_an_outage_every_channel_counts_as_changed(own_server: Embed
         assert await next_of(changes) == {REGISTRY}
 
 
-async def test_the_catalog_follows_and_keeps_the_last_through_an_outage(own_server: EmbeddedPostgres) -> None:
+async def test_catalog_watcher_keeps_last_catalog_in_outage(own_server: EmbeddedPostgres) -> None:
     async with open_pool(own_server.dsn) as pool, CatalogWatcher(own_server.dsn) as watcher:
         assert watcher.current.tasks == {}
         await registry.put_task(pool, a_task("digits"))
@@ -107,13 +107,13 @@ async def test_the_catalog_follows_and_keeps_the_last_through_an_outage(own_serv
             assert list((await watcher.changed()).tasks) == ["digits", "mnist"]
 
 
-async def test_a_catalog_needs_a_database_to_begin_with() -> None:
+async def test_catalog_watcher_needs_database_at_start() -> None:
     with pytest.raises(StoreUnavailable):
         async with CatalogWatcher("postgresql://nobody@127.0.0.1:1/none"):
             pass
 
 
-async def test_one_leads_and_the_next_follows(database: str) -> None:
+async def test_leadership_passes_to_next(database: str) -> None:
     second_leads = asyncio.Event()
 
     async def stand_by() -> None:
@@ -131,7 +131,7 @@ async def test_one_leads_and_the_next_follows(database: str) -> None:
             await second_leads.wait()
 
 
-async def test_a_leader_learns_that_it_lost(own_server: EmbeddedPostgres) -> None:
+async def test_leader_learns_of_lost_leadership(own_server: EmbeddedPostgres) -> None:
     leadership = Leadership(own_server.dsn, "autoscaler")
     async with leadership:
         await own_server.stop()

@@ -1,4 +1,4 @@
-"""What is wanted and what is there is read as of one moment, whatever is written meanwhile."""
+"""Test of `read_cluster`: all rows are of one moment, although other transactions write meanwhile."""
 
 import pytest
 
@@ -10,9 +10,7 @@ from store.scaling import drain_workers, list_wanted, put_wanted
 from tests.store_rows import a_worker
 
 
-async def test_a_number_is_not_seen_without_the_drain_that_was_written_with_it(
-    store_pool: Pool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_read_cluster_is_one_snapshot(store_pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     await register_worker(store_pool, a_worker("cpu-0"))
     await register_worker(store_pool, a_worker("cpu-1"))
     await put_wanted(store_pool, [WantedWorkers(hardware="cpu", count=2, reason="load")])

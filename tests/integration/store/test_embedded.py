@@ -1,4 +1,4 @@
-"""The embedded server keeps its data, frees its port, and says what is wrong."""
+"""Tests of the embedded Postgres server: its data, port, password, owner and errors."""
 
 import asyncio
 import os
@@ -47,7 +47,7 @@ async def _killed_owner(program: str, folder: Path) -> int:
     return port
 
 
-async def test_keeps_its_data_in_a_folder_with_a_long_path(postgres_dir: Path) -> None:
+async def test_embedded_postgres_keeps_data_under_long_path(postgres_dir: Path) -> None:
     folder = postgres_dir / ("long-" * 30)
     async with EmbeddedPostgres(folder, durable=False) as server:
         await upgrade(server.dsn)
@@ -59,7 +59,7 @@ async def test_keeps_its_data_in_a_folder_with_a_long_path(postgres_dir: Path) -
         pass
 
 
-async def test_a_taken_port_names_the_flag(postgres_dir: Path) -> None:
+async def test_embedded_postgres_port_in_use_names_flag(postgres_dir: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(OperatorError, match="--postgres-port"):
@@ -67,7 +67,7 @@ async def test_a_taken_port_names_the_flag(postgres_dir: Path) -> None:
                 pass
 
 
-async def test_a_folder_has_one_server_and_the_password_one_reader(postgres_dir: Path) -> None:
+async def test_embedded_postgres_folder_has_one_server(postgres_dir: Path) -> None:
     async with EmbeddedPostgres(postgres_dir, durable=False) as server:
         with pytest.raises(OperatorError, match="another process"):
             async with EmbeddedPostgres(postgres_dir):
@@ -80,22 +80,22 @@ async def test_a_folder_has_one_server_and_the_password_one_reader(postgres_dir:
                 pass
 
 
-async def test_a_server_does_not_outlive_a_killed_owner(postgres_dir: Path) -> None:
+async def test_embedded_postgres_stops_after_killed_owner(postgres_dir: Path) -> None:
     port = await _killed_owner(OWN, postgres_dir)
     await until_closed("127.0.0.1", port)
     await until(lambda: not (postgres_dir / "data" / "postmaster.pid").exists())
-    # Cleanly, that is; it says so after it has removed the file.
+    # The shutdown was clean; the server logs that after it has removed the file.
     await until(lambda: "database system is shut down" in (postgres_dir / "postgres.log").read_text())
 
 
-async def test_a_server_that_is_still_shutting_down_is_waited_for(postgres_dir: Path) -> None:
+async def test_embedded_postgres_waits_for_earlier_shutdown(postgres_dir: Path) -> None:
     port = await _killed_owner(OWN, postgres_dir)
     async with EmbeddedPostgres(postgres_dir, port, durable=False) as server:
         assert server.port == port
 
 
-async def test_an_orphan_of_a_killed_owner_is_replaced(postgres_dir: Path) -> None:
-    # As on a system whose kernel tells children nothing.
+async def test_embedded_postgres_replaces_orphan(postgres_dir: Path) -> None:
+    # Imitates a system whose kernel does not signal children when their parent dies.
     port = await _killed_owner("import sys, psutil; sys.platform = 'other'\n" + OWN, postgres_dir)
     socket.create_connection(("127.0.0.1", port), timeout=1).close()  # the orphan still answers
     async with EmbeddedPostgres(postgres_dir, port, durable=False) as server:
@@ -104,12 +104,12 @@ async def test_an_orphan_of_a_killed_owner_is_replaced(postgres_dir: Path) -> No
 
 
 @pytest.mark.parametrize("name", ["stranger", "postgres"])
-async def test_a_left_pid_file_that_names_a_stranger_does_it_no_harm(postgres_dir: Path, name: str) -> None:
+async def test_stale_pid_file_harms_no_foreign_process(postgres_dir: Path, name: str) -> None:
     async with EmbeddedPostgres(postgres_dir, durable=False) as server:
         await upgrade(server.dsn)
         left = (postgres_dir / "data" / "postmaster.pid").read_text()
     program = shutil.copy(shutil.which("sleep") or "", postgres_dir.parent / name)
-    # One that the server's own programs could signal: they run as `nobody` where we are root.
+    # A process that the server's programs may signal: they run as `nobody` if the tests run as root.
     group = pwd.getpwnam("nobody").pw_gid
     account: dict[str, Any] = {"user": "nobody", "group": group, "extra_groups": []} if os.geteuid() == 0 else {}
     stranger = await asyncio.create_subprocess_exec(program, "300", **account)
@@ -126,7 +126,7 @@ async def test_a_left_pid_file_that_names_a_stranger_does_it_no_harm(postgres_di
         await stranger.wait()
 
 
-async def test_a_server_that_was_killed_starts_again_where_it_was(postgres_dir: Path) -> None:
+async def test_killed_postgres_restarts_with_same_dsn_and_data(postgres_dir: Path) -> None:
     async with EmbeddedPostgres(postgres_dir) as server:
         await upgrade(server.dsn)
         dsn, pid = server.dsn, server.pid
@@ -139,7 +139,7 @@ async def test_a_server_that_was_killed_starts_again_where_it_was(postgres_dir: 
             assert [task.name for task in await registry.list_tasks(pool)] == ["digits"]
 
 
-async def test_an_older_postgres_does_as_well(postgres_dir: Path) -> None:
+async def test_embedded_postgres_16_is_supported(postgres_dir: Path) -> None:
     async with EmbeddedPostgres(postgres_dir, durable=False, version=16) as server:
         await upgrade(server.dsn)
         async with open_pool(server.dsn) as pool:
@@ -150,7 +150,7 @@ async def test_an_older_postgres_does_as_well(postgres_dir: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives the server another user")
-async def test_under_root_it_runs_as_somebody_else(postgres_dir: Path) -> None:
+async def test_embedded_postgres_under_root_uses_other_user(postgres_dir: Path) -> None:
     os.makedirs(postgres_dir / "private", 0o700)
     async with EmbeddedPostgres(postgres_dir / "private" / "pg", durable=False):
         assert os.stat(postgres_dir / "private" / "pg" / "data").st_uid != 0

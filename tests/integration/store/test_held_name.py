@@ -1,4 +1,4 @@
-"""The name of a process: one at a time has it, and the next one has it at once when that one is killed."""
+"""Tests of `held_name`: one process holds a name, which is free at once when that process is killed."""
 
 import asyncio
 import sys
@@ -26,7 +26,7 @@ asyncio.run(main())
 """
 
 
-async def test_second_holder_is_refused_with_words(database: str) -> None:
+async def test_second_holder_of_name_is_refused(database: str) -> None:
     async with held_name(database, "selector", "a", "SETTING"), held_name(database, "selector", "b", "SETTING"):
         with pytest.raises(ExceptionGroup) as refused:
             async with held_name(database, "selector", "a", "SETTING"):
@@ -51,7 +51,7 @@ async def test_name_of_a_killed_holder_is_free_at_once(database: str) -> None:
     began = time.monotonic()
     async with held_name(database, "selector", "a", "SETTING"):
         waited_s = time.monotonic() - began
-    assert waited_s < 6.0  # what a living holder is given to leave
+    assert waited_s < 6.0  # less than the time that a living holder gets to leave
 
 
 async def test_name_is_held_again_after_an_outage(database: str) -> None:
@@ -64,7 +64,7 @@ async def test_name_is_held_again_after_an_outage(database: str) -> None:
         first = await server.fetchval(sessions)
         await server.execute(f"SELECT pg_terminate_backend({first})")
         async with asyncio.timeout(30):
-            while await server.fetchval(f"{sessions} AND pid <> {first}") is None:  # noqa: ASYNC110 - no event tells
+            while await server.fetchval(f"{sessions} AND pid <> {first}") is None:  # noqa: ASYNC110 - no event
                 await asyncio.sleep(0.02)
         with pytest.raises(ExceptionGroup):
             async with held_name(database, "selector", "a", "SETTING"):

@@ -1,4 +1,4 @@
-"""Leases in a real Postgres against a model in memory: two owners never hold a partition, and epochs only grow."""
+"""Model-based test of leases in Postgres: a partition never has two owners, and epochs only grow."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -23,7 +23,7 @@ numbers = st.sets(st.integers(0, 3), min_size=1)
 
 
 class Lease:
-    """What the model knows of a partition."""
+    """Expected state of one partition."""
 
     def __init__(self) -> None:
         self.owner: Life | None = None
@@ -33,7 +33,7 @@ class Lease:
 
 
 class Leases(RuleBasedStateMachine):
-    """Workers start, also again, take, keep, ask for, hand over and give back partitions, fall silent and retire."""
+    """Rules of the model: workers start, acquire, renew, request, hand over, release, fall silent and retire."""
 
     def __init__(self, run: Callable[[Coroutine[Any, Any, Any]], Any], pool: Pool) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class Leases(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def hand_over(self, data: st.DataObject) -> None:
-        """Give up what somebody is ready to take; who has it is then whoever comes first."""
+        """Release the partitions that others request; the next owner is the first to acquire them."""
         life = self._life(data)
         owned = self.owned(life)
         due = self.run(placement.partitions_to_release(self.pool, *life, VARIANT, set(self.leases)))
@@ -139,11 +139,11 @@ class Leases(RuleBasedStateMachine):
         }
 
     def _life(self, data: st.DataObject) -> Life:
-        """One that began, present or past; or one that never did."""
+        """Return a worker's present or past life, or one that never existed."""
         return data.draw(st.sampled_from(self.lives)) if self.lives else ("cpu-9", 1)
 
 
-async def test_any_order_of_calls_leaves_each_partition_with_one_owner(store_pool: Pool) -> None:
+async def test_leases_have_one_owner_in_any_order_of_calls(store_pool: Pool) -> None:
     await register(store_pool, VARIANT)
     loop = asyncio.get_running_loop()
 

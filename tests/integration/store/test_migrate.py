@@ -1,4 +1,4 @@
-"""Migrations are safe to run at once, and other versions' tables are refused."""
+"""Tests of migrations: safe when concurrent; databases of other versions are refused."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ from store.pool import Pool, open_pool
 from store.version import require_current
 
 
-async def test_upgrades_at_once_do_the_work_once(store_pool: Pool, database: str) -> None:
+async def test_concurrent_upgrades_run_once(store_pool: Pool, database: str) -> None:
     await store_pool.execute("DROP SCHEMA public CASCADE")
     await store_pool.execute("CREATE SCHEMA public")
     with pytest.raises(OperatorError, match="infaas db upgrade"):
@@ -23,7 +23,7 @@ async def test_upgrades_at_once_do_the_work_once(store_pool: Pool, database: str
     assert await store_pool.fetch_value(int, "SELECT count(*) FROM alembic_version") == 1
 
 
-async def test_a_newer_database_is_refused(store_pool: Pool, database: str) -> None:
+async def test_upgrade_refuses_newer_database(store_pool: Pool, database: str) -> None:
     await store_pool.execute("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(OperatorError, match="newer version"):
         await upgrade(database)
@@ -31,12 +31,12 @@ async def test_a_newer_database_is_refused(store_pool: Pool, database: str) -> N
         await require_current(store_pool)
 
 
-async def test_no_server_is_unavailable() -> None:
+async def test_upgrade_without_server_is_unavailable() -> None:
     with pytest.raises(StoreUnavailable, match="INFAAS_POSTGRES"):
         await upgrade("postgresql://nobody@127.0.0.1:1/none")
 
 
-async def test_a_wrong_address_is_the_operators(database: str) -> None:
+async def test_invalid_dsn_is_operator_error(database: str) -> None:
     for wrong in (database + "_not", "mysql://127.0.0.1/infaas"):
         with pytest.raises(OperatorError, match="INFAAS_POSTGRES"):
             async with open_pool(wrong):

@@ -1,4 +1,4 @@
-"""A partition has one owner at any time, whoever races for it; the fencing epoch tells owners apart."""
+"""Tests of placement and leases: a partition has one owner at any time, and the epoch fences earlier owners."""
 
 import asyncio
 
@@ -28,7 +28,7 @@ async def take(pool: Pool, worker: str, epoch: int, ttl_s: float = LONG_S, *part
     return {lease.partition: lease.epoch for lease in leases}
 
 
-async def test_two_racing_owners_never_share_a_partition(database: str, store_pool: Pool) -> None:
+async def test_racing_workers_never_share_partition(database: str, store_pool: Pool) -> None:
     await two_workers(store_pool)
     async with open_pool(database, min_size=4, max_size=4) as one, open_pool(database, min_size=4, max_size=4) as two:
         for _ in range(20):
@@ -44,7 +44,7 @@ async def test_two_racing_owners_never_share_a_partition(database: str, store_po
             assert {(lease.partition, lease.worker) for lease in await placement.list_leases(store_pool)} == won
 
 
-async def test_racing_for_an_expired_lease_has_one_winner_and_a_new_epoch(database: str, store_pool: Pool) -> None:
+async def test_expired_lease_gets_one_new_owner_and_epoch(database: str, store_pool: Pool) -> None:
     await two_workers(store_pool)
     await placement.register_worker(store_pool, a_worker("cpu-2"))
     assert await take(store_pool, "cpu-0", 1, 0.0) == dict.fromkeys(range(4), 1)
@@ -55,7 +55,7 @@ async def test_racing_for_an_expired_lease_has_one_winner_and_a_new_epoch(databa
     assert not first.keys() & second.keys()
 
 
-async def test_a_live_lease_is_not_taken_and_renewing_keeps_it(store_pool: Pool) -> None:
+async def test_live_lease_is_not_taken(store_pool: Pool) -> None:
     first, second = await two_workers(store_pool)
     await take(store_pool, "cpu-0", first, LONG_S, 0, 1)
     assert await take(store_pool, "cpu-1", second) == {2: 1, 3: 1}
@@ -63,12 +63,12 @@ async def test_a_live_lease_is_not_taken_and_renewing_keeps_it(store_pool: Pool)
     assert [(lease.partition, lease.epoch) for lease in held] == [(0, 1), (1, 1)]
 
 
-async def test_acquiring_again_keeps_the_epoch(store_pool: Pool) -> None:
+async def test_acquire_leases_again_keeps_epoch(store_pool: Pool) -> None:
     first, _ = await two_workers(store_pool)
     assert await take(store_pool, "cpu-0", first) == await take(store_pool, "cpu-0", first)
 
 
-async def test_who_lost_a_lease_learns_it_when_renewing(store_pool: Pool) -> None:
+async def test_renew_leases_omits_lost_lease(store_pool: Pool) -> None:
     first, second = await two_workers(store_pool)
     await take(store_pool, "cpu-0", first, 0.0, 0, 1)
     assert await take(store_pool, "cpu-1", second, LONG_S, 1) == {1: 2}
@@ -76,7 +76,7 @@ async def test_who_lost_a_lease_learns_it_when_renewing(store_pool: Pool) -> Non
     assert [lease.partition for lease in held] == [0]
 
 
-async def test_a_restarted_worker_takes_its_own_back_at_once_and_fences_off_its_former_self(store_pool: Pool) -> None:
+async def test_restarted_worker_reclaims_leases_and_fences_old(store_pool: Pool) -> None:
     first, _ = await two_workers(store_pool)
     await take(store_pool, "cpu-0", first)
     again = await placement.register_worker(store_pool, a_worker("cpu-0"))
@@ -88,7 +88,7 @@ async def test_a_restarted_worker_takes_its_own_back_at_once_and_fences_off_its_
     assert await placement.release_leases(store_pool, "cpu-0", first, VARIANT) == 0
 
 
-async def test_released_partitions_are_free_and_their_epochs_grow_on(store_pool: Pool) -> None:
+async def test_released_leases_are_free_with_higher_epoch(store_pool: Pool) -> None:
     first, second = await two_workers(store_pool)
     await take(store_pool, "cpu-0", first)
     assert await placement.release_leases(store_pool, "cpu-0", first, VARIANT, [1]) == 1
@@ -99,7 +99,7 @@ async def test_released_partitions_are_free_and_their_epochs_grow_on(store_pool:
     assert await take(store_pool, "cpu-1", second) == {0: 2, 1: 2, 2: 2, 3: 2}
 
 
-async def test_liveness_is_the_databases_word(store_pool: Pool) -> None:
+async def test_worker_liveness_uses_database_time(store_pool: Pool) -> None:
     first, _ = await two_workers(store_pool)
     await store_pool.execute("UPDATE workers SET heartbeat_at = now() - interval '6 s' WHERE name = 'cpu-0'")
     assert [(w.name, w.alive) for w in await placement.list_workers(store_pool)] == [("cpu-0", False), ("cpu-1", True)]
@@ -110,7 +110,7 @@ async def test_liveness_is_the_databases_word(store_pool: Pool) -> None:
     assert not await placement.heartbeat(store_pool, "cpu-0", first)
 
 
-async def test_instances_come_back_and_reports_do_not_change_the_wish(store_pool: Pool) -> None:
+async def test_instance_reports_keep_desired_placement(store_pool: Pool) -> None:
     await two_workers(store_pool)
     await placement.put_instances(store_pool, [an_instance()])
     assert await placement.report_instance_state(store_pool, "cpu-0", VARIANT, InstanceState.ACTIVE)
@@ -126,19 +126,19 @@ async def test_instances_come_back_and_reports_do_not_change_the_wish(store_pool
 
 
 @pytest.mark.parametrize("row", [an_instance(worker="nobody"), an_instance(variant="a.onnx-fp32.cpu")], ids=str)
-async def test_an_instance_of_what_is_not_there_is_refused(store_pool: Pool, row: InstanceRow) -> None:
+async def test_put_instances_refuses_unknown_references(store_pool: Pool, row: InstanceRow) -> None:
     await two_workers(store_pool)
     with pytest.raises(StoreConflict):
         await placement.put_instances(store_pool, [row])
 
 
-async def test_what_nobody_else_is_to_have_is_let_go_at_once(store_pool: Pool) -> None:
+async def test_unwanted_partitions_are_released_at_once(store_pool: Pool) -> None:
     first, _ = await two_workers(store_pool)
     await take(store_pool, "cpu-0", first)
     assert await placement.partitions_to_release(store_pool, "cpu-0", first, VARIANT, range(4)) == [0, 1, 2, 3]
 
 
-async def test_what_another_is_to_have_is_kept_until_it_asks(store_pool: Pool) -> None:
+async def test_partition_is_kept_until_next_owner_requests(store_pool: Pool) -> None:
     first, second = await two_workers(store_pool)
     await take(store_pool, "cpu-0", first)
     await placement.put_instances(store_pool, [an_instance(worker="cpu-1", partitions=(1, 2))])
@@ -150,10 +150,11 @@ async def test_what_another_is_to_have_is_kept_until_it_asks(store_pool: Pool) -
     await placement.request_leases(store_pool, "cpu-1", VARIANT, [1])
     await placement.release_leases(store_pool, "cpu-0", first, VARIANT, [1])
     assert await take(store_pool, "cpu-1", second, LONG_S, 1) == {1: 2}
-    assert await placement.partitions_to_release(store_pool, "cpu-1", second, VARIANT, [1]) == [1]  # not asked now
+    # the release has ended the request
+    assert await placement.partitions_to_release(store_pool, "cpu-1", second, VARIANT, [1]) == [1]
 
 
-async def test_a_dead_worker_is_not_waited_for(store_pool: Pool) -> None:
+async def test_release_does_not_wait_for_dead_worker(store_pool: Pool) -> None:
     first, _ = await two_workers(store_pool)
     await take(store_pool, "cpu-0", first)
     await placement.put_instances(store_pool, [an_instance(worker="cpu-1", partitions=(1,))])
@@ -161,7 +162,7 @@ async def test_a_dead_worker_is_not_waited_for(store_pool: Pool) -> None:
     assert await placement.partitions_to_release(store_pool, "cpu-0", first, VARIANT, [1]) == [1]
 
 
-async def test_asking_and_letting_go_are_announced_and_trying_is_not(database: str, store_pool: Pool) -> None:
+async def test_lease_requests_and_releases_are_announced(database: str, store_pool: Pool) -> None:
     first, second = await two_workers(store_pool)
     await take(store_pool, "cpu-0", first)
     async with ChangeListener(database, [LEASES]) as changes, asyncio.timeout(60):
@@ -177,8 +178,8 @@ async def test_asking_and_letting_go_are_announced_and_trying_is_not(database: s
         assert await anext(changes) == LEASES
 
 
-async def test_one_worker_of_a_hardware_drains_at_a_time(store_pool: Pool) -> None:
-    """And none before another lives that does not: else nobody would serve."""
+async def test_one_worker_per_hardware_drains_at_a_time(store_pool: Pool) -> None:
+    """A worker drains only while another living one of its hardware does not, so that one always serves."""
     drain, take_over = placement.drain_to_be_replaced, placement.TakeOver
     first = await placement.register_worker(store_pool, a_worker("cpu-0"))
     await placement.register_worker(store_pool, a_worker("cuda-0", hardware="cuda"))
@@ -197,7 +198,7 @@ async def test_one_worker_of_a_hardware_drains_at_a_time(store_pool: Pool) -> No
     assert await drain(store_pool, "cpu-1", second) is take_over.ALONE, "the other is dead"
 
 
-async def test_of_two_that_race_to_drain_one_does(database: str, store_pool: Pool) -> None:
+async def test_racing_drains_have_one_winner(database: str, store_pool: Pool) -> None:
     await two_workers(store_pool)
     async with open_pool(database, min_size=2) as pool:
         for _ in range(20):

@@ -1,4 +1,4 @@
-"""Every call ends in time, transactions are whole, and queries are found by name."""
+"""Tests of the connection pool: timeouts, transactions, and the mapping of Postgres errors."""
 
 import asyncio
 
@@ -13,10 +13,10 @@ from tests.store_rows import a_task
 from tests.waiting import PATIENCE_S
 
 LATE_S = 2.0
-"""What connects, and what is answered, on a busy machine too takes less."""
+"""Timeout in seconds that connecting and short statements meet even on a busy machine."""
 
 
-async def test_a_statement_that_hangs_is_ended_and_frees_its_connection(database: str) -> None:
+async def test_hanging_statement_times_out_and_frees_connection(database: str) -> None:
     async with open_pool(database, max_size=1, timeout_s=LATE_S) as pool:
         with pytest.raises(StoreUnavailable):
             async with asyncio.timeout(PATIENCE_S):
@@ -24,13 +24,13 @@ async def test_a_statement_that_hangs_is_ended_and_frees_its_connection(database
         assert await pool.fetch_value(int, "SELECT 1") == 1
 
 
-async def test_waiting_for_a_connection_ends_too(database: str) -> None:
+async def test_waiting_for_connection_times_out(database: str) -> None:
     async with open_pool(database, max_size=1, timeout_s=LATE_S) as pool, pool.transaction():
         with pytest.raises(StoreUnavailable):
             await pool.execute("SELECT 1")
 
 
-async def test_a_transaction_is_whole(store_pool: Pool) -> None:
+async def test_transaction_rolls_back_on_error(store_pool: Pool) -> None:
     async def fail_after_put(session: DatabaseSession) -> None:
         await put_task(session, a_task())
         raise ArithmeticError
@@ -41,7 +41,7 @@ async def test_a_transaction_is_whole(store_pool: Pool) -> None:
     assert await list_tasks(store_pool) == []
 
 
-async def test_cancelling_a_call_frees_its_connection(database: str) -> None:
+async def test_cancelled_call_frees_connection(database: str) -> None:
     async with open_pool(database, max_size=1) as pool:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
@@ -49,7 +49,7 @@ async def test_cancelling_a_call_frees_its_connection(database: str) -> None:
         assert await pool.fetch_value(int, "SELECT 1") == 1
 
 
-async def test_a_row_that_others_hold_is_to_be_tried_again(store_pool: Pool) -> None:
+async def test_lock_timeout_is_store_busy(store_pool: Pool) -> None:
     async def wait_briefly() -> None:
         async with store_pool.transaction() as waiting:
             await waiting.execute("SET LOCAL lock_timeout = '50ms'")
@@ -62,7 +62,7 @@ async def test_a_row_that_others_hold_is_to_be_tried_again(store_pool: Pool) -> 
     await wait_briefly()
 
 
-async def test_a_deadlock_is_to_be_tried_again_by_one_of_both(store_pool: Pool) -> None:
+async def test_deadlock_is_store_busy_for_one(store_pool: Pool) -> None:
     both_hold = asyncio.Barrier(2)
 
     async def lock(first: str, second: str) -> str:
@@ -80,7 +80,7 @@ async def test_a_deadlock_is_to_be_tried_again_by_one_of_both(store_pool: Pool) 
     assert sorted(ends) == ["again", "done"]
 
 
-async def test_what_others_changed_meanwhile_is_to_be_tried_again(store_pool: Pool) -> None:
+async def test_serialization_failure_is_store_busy(store_pool: Pool) -> None:
     async def touch(session: DatabaseSession) -> None:
         await session.execute("UPDATE tasks SET partitions = partitions + 1")
 
@@ -96,7 +96,7 @@ async def test_what_others_changed_meanwhile_is_to_be_tried_again(store_pool: Po
         await touch_what_has_changed()
 
 
-async def test_a_leader_keeps_the_lead_when_others_hold_its_rows(database: str, store_pool: Pool) -> None:
+async def test_leader_survives_lock_timeout(database: str, store_pool: Pool) -> None:
     async def write(lead: Leadership) -> None:
         async with lead.transaction() as session:
             await session.execute("LOCK TABLE tasks")
@@ -104,13 +104,13 @@ async def test_a_leader_keeps_the_lead_when_others_hold_its_rows(database: str, 
     async with Leadership(database, "test") as lead:
         async with store_pool.transaction() as holding:
             await holding.execute("LOCK TABLE tasks")
-            with pytest.raises(StoreUnavailable):  # which its loop takes for a reason to decide again
+            with pytest.raises(StoreUnavailable):  # the leader's loop then decides again
                 await write(lead)
         assert not lead.lost.is_set()
         await write(lead)
 
 
-async def test_defects_of_our_own_are_not_outages(store_pool: Pool) -> None:
+async def test_invalid_sql_is_not_store_unavailable(store_pool: Pool) -> None:
     with pytest.raises(StoreConflict, match="invalid input for query argument"):
         await store_pool.execute("SELECT $1::integer", "one")
     with pytest.raises(OperatorError, match="infaas db upgrade"):

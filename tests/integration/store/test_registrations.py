@@ -1,4 +1,4 @@
-"""Registrations and uploads as rows: what counts against whom."""
+"""Tests of the rows of registrations and uploads: claims, limits per tenant, and cleanup."""
 
 import msgspec
 import pytest
@@ -37,8 +37,8 @@ async def claimed(pool: Pool, worker: str = "one") -> str | None:
     return claim and claim.id
 
 
-async def test_what_only_was_interrupted_counts_for_nothing(store_pool: Pool) -> None:
-    """Kafka may be away for as long as it likes."""
+async def test_interrupted_registration_counts_no_attempt(store_pool: Pool) -> None:
+    """Interruptions, such as an outage of Kafka of any length, do not count as attempts."""
     assert await put_registration(store_pool, a_registration("1"), most_open=1)
     for reason in ("", "", "it crashed", ""):
         claim = await claim_registration(store_pool, "one", 60, 1)
@@ -49,8 +49,8 @@ async def test_what_only_was_interrupted_counts_for_nothing(store_pool: Pool) ->
     assert (last.epoch, last.attempts, last.crashes, last.reason) == (5, 2, 1, "it crashed")
 
 
-async def test_a_publisher_leaves_room_for_others(store_pool: Pool) -> None:
-    """What waits for a worker holds its registrar's place for as long as there is none."""
+async def test_claim_leaves_room_for_other_tenants(store_pool: Pool) -> None:
+    """A registration that waits for a worker occupies its registrar until there is one."""
     theirs = [a_registration(number) for number in ("3", "1", "2")]
     await put(
         store_pool, *theirs, a_registration("4", "globex"), *(a_registration(n, "", publisher=False) for n in "56")
@@ -60,8 +60,8 @@ async def test_a_publisher_leaves_room_for_others(store_pool: Pool) -> None:
     assert await claimed(store_pool, "another") == "1"
 
 
-async def test_those_that_wait_for_a_worker_leave_room_for_others(store_pool: Pool) -> None:
-    """Whosever they are: there may never be one."""
+async def test_claim_limits_registrations_that_wait_for_worker(store_pool: Pool) -> None:
+    """The limit holds for all tenants together, because such a worker may never start."""
     waiting = [
         msgspec.structs.replace(a_registration(number, tenant), request={"if_no_worker": "wait"})
         for number, tenant in (("1", "acme"), ("2", "globex"))
@@ -71,7 +71,7 @@ async def test_those_that_wait_for_a_worker_leave_room_for_others(store_pool: Po
     assert await claimed(store_pool, "another") == "2"
 
 
-async def test_a_list_leaves_out_what_may_be_long(store_pool: Pool) -> None:
+async def test_list_registrations_omits_long_fields(store_pool: Pool) -> None:
     await put(store_pool, a_registration("1"))
     assert await claimed(store_pool) == "1"
     notes = ("a note",) * 200
@@ -83,8 +83,8 @@ async def test_a_list_leaves_out_what_may_be_long(store_pool: Pool) -> None:
     assert msgspec.to_builtins(listed) == {name: fields[name] for name in fields.keys() - {"notes", "made"}}
 
 
-async def test_what_was_asked_for_goes_with_its_end(store_pool: Pool) -> None:
-    """What is cancelled counts against nobody, so it must not be long."""
+async def test_ended_registration_drops_request(store_pool: Pool) -> None:
+    """A cancelled registration counts against no limit, so its row must be small."""
     await put(store_pool, a_registration("1"))
     assert await claimed(store_pool) == "1"
     assert await registration_to_do(store_pool, "1") is not None
@@ -93,8 +93,8 @@ async def test_what_was_asked_for_goes_with_its_end(store_pool: Pool) -> None:
     assert await store_pool.fetch_value(str, "SELECT request::text FROM registrations") == "{}"
 
 
-async def test_no_tenant_has_more_than_it_may(store_pool: Pool) -> None:
-    """Two uploads of a file share the room that the first to fail gives back."""
+async def test_upload_reservation_limits_bytes_of_tenant(store_pool: Pool) -> None:
+    """Two uploads of one file share a reservation; the first failure releases it."""
     assert await reserve_upload(store_pool, "acme", ONE, 10, 10)
     await give_up_upload(store_pool, "acme", ONE)
     assert await reserve_upload(store_pool, "acme", OTHER, 10, 10)
@@ -102,8 +102,8 @@ async def test_no_tenant_has_more_than_it_may(store_pool: Pool) -> None:
     assert await upload_arrived(store_pool, "acme", OTHER, 10, 10)
 
 
-async def test_files_are_counted_however_small(store_pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bytes alone would let a tenant have a file for each of them; those that are there may be sent again."""
+async def test_upload_reservation_limits_files_of_tenant(store_pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit of bytes alone would allow a file per byte. A file that exists may be sent again."""
     monkeypatch.setattr("store.uploads.MOST_FILES", 1)
     assert await reserve_upload(store_pool, "acme", ONE, 1, 10)
     assert await upload_arrived(store_pool, "acme", ONE, 1, 10)
@@ -113,8 +113,8 @@ async def test_files_are_counted_however_small(store_pool: Pool, monkeypatch: py
     assert await reserve_upload(store_pool, "globex", OTHER, 1, 10)
 
 
-async def test_a_file_goes_with_the_last_row_that_says_it_is_there(store_pool: Pool) -> None:
-    """One that was only begun gives its row up, and would leave the file to nobody."""
+async def test_upload_file_is_deleted_with_last_complete_row(store_pool: Pool) -> None:
+    """The row of an upload that has only begun does not keep the file."""
     gone = list[str]()
 
     async def discard(sha256: str) -> None:

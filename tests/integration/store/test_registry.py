@@ -1,4 +1,4 @@
-"""What is registered comes back as it was put, and the tables keep the rules."""
+"""Tests of the registry tables: rows are read as written, and the constraints hold."""
 
 import msgspec
 import pytest
@@ -11,7 +11,7 @@ from store.pool import Pool
 from tests.store_rows import OUTPUT, a_profile, a_task, a_variant, an_architecture, register
 
 
-async def test_comes_back_as_it_was_put(store_pool: Pool) -> None:
+async def test_registry_returns_rows_as_written(store_pool: Pool) -> None:
     await register(store_pool, "mlp.onnx-fp32.cpu", "mlp.onnx-int8.cpu")
     catalog = await load_catalog(store_pool)
     assert msgspec.structs.replace(catalog.tasks["digits"], created_at=None) == a_task()
@@ -22,7 +22,7 @@ async def test_comes_back_as_it_was_put(store_pool: Pool) -> None:
     assert catalog.tasks["digits"].created_at is not None
 
 
-async def test_putting_the_same_again_changes_nothing(store_pool: Pool) -> None:
+async def test_registry_put_again_changes_nothing(store_pool: Pool) -> None:
     await register(store_pool, "mlp.onnx-fp32.cpu")
     before = await load_catalog(store_pool)
     await put_all_again(store_pool)
@@ -36,14 +36,14 @@ async def put_all_again(pool: Pool) -> None:
     await register(pool, "mlp.onnx-fp32.cpu")
 
 
-async def test_a_task_keeps_its_signature(store_pool: Pool) -> None:
+async def test_put_task_refuses_another_signature(store_pool: Pool) -> None:
     await registry.put_task(store_pool, a_task())
     other = msgspec.structs.replace(a_task(), inputs=(OUTPUT,))
     with pytest.raises(StoreConflict, match="another signature"):
         await registry.put_task(store_pool, other)
 
 
-async def test_an_architecture_keeps_its_model(store_pool: Pool) -> None:
+async def test_put_architecture_refuses_another_source(store_pool: Pool) -> None:
     await registry.put_task(store_pool, a_task())
     await registry.put_architecture(store_pool, an_architecture())
     with pytest.raises(StoreConflict, match="another model"):
@@ -60,7 +60,7 @@ async def test_tasks_and_architectures_share_one_namespace(store_pool: Pool) -> 
     assert [task.name for task in await registry.list_tasks(store_pool)] == ["digits"]
 
 
-async def test_a_ready_variant_has_a_profile(store_pool: Pool) -> None:
+async def test_ready_variant_needs_profile(store_pool: Pool) -> None:
     await registry.put_task(store_pool, a_task())
     await registry.put_architecture(store_pool, an_architecture())
     with pytest.raises(StoreConflict, match="without a profile"):
@@ -75,7 +75,7 @@ async def test_a_ready_variant_has_a_profile(store_pool: Pool) -> None:
     assert list((await load_catalog(store_pool)).variants) == ["mlp.onnx-fp32.cpu"]
 
 
-async def test_only_ready_variants_are_in_the_catalog(store_pool: Pool) -> None:
+async def test_catalog_contains_only_ready_variants(store_pool: Pool) -> None:
     await register(store_pool, "mlp.onnx-fp32.cpu")
     await registry.set_variant_state(store_pool, "mlp.onnx-fp32.cpu", VariantState.REFUSED, "wrong outputs")
     catalog = await load_catalog(store_pool)
@@ -89,14 +89,14 @@ async def test_only_ready_variants_are_in_the_catalog(store_pool: Pool) -> None:
     [{"accuracy": 1.01}, {"accuracy": -0.1}, {"accuracy": float("nan")}, {"samples": 0}, {"load_s": float("inf")}],
     ids=str,
 )
-async def test_a_profile_is_within_its_ranges(store_pool: Pool, wrong: dict[str, float]) -> None:
+async def test_put_profile_refuses_values_out_of_range(store_pool: Pool, wrong: dict[str, float]) -> None:
     await register(store_pool, "mlp.onnx-fp32.cpu")
     profile: Profile = msgspec.structs.replace(a_profile(), **wrong)
     with pytest.raises(StoreConflict):
         await registry.put_profile(store_pool, profile)
 
 
-async def test_a_variant_belongs_to_its_architectures_task(store_pool: Pool) -> None:
+async def test_variant_must_match_architectures_task(store_pool: Pool) -> None:
     await register(store_pool, "mlp.onnx-fp32.cpu")
     await registry.put_task(store_pool, a_task("mnist"))
     with pytest.raises(StoreConflict):
@@ -105,7 +105,7 @@ async def test_a_variant_belongs_to_its_architectures_task(store_pool: Pool) -> 
         await registry.put_variant(store_pool, a_variant("other.onnx-int8.cpu"))
 
 
-async def test_deleting_frees_the_names(store_pool: Pool) -> None:
+async def test_delete_frees_names(store_pool: Pool) -> None:
     await register(store_pool, "mlp.onnx-fp32.cpu")
     assert await registry.delete_task(store_pool, "digits")
     assert not await registry.delete_task(store_pool, "digits")
@@ -115,7 +115,7 @@ async def test_deleting_frees_the_names(store_pool: Pool) -> None:
     assert await registry.list_architectures(store_pool) == []
 
 
-async def test_partitions_never_become_fewer(store_pool: Pool) -> None:
+async def test_put_variant_never_reduces_partitions(store_pool: Pool) -> None:
     await register(store_pool, "mlp.onnx-fp32.cpu")
     fewer = msgspec.structs.replace(a_variant(), partitions=2, max_batch=8)
     await registry.put_variant(store_pool, fewer)

@@ -1,4 +1,4 @@
-"""Samples come back as written, unknown stays unknown, minutes are summed up, and old ones are dropped by partition."""
+"""Tests of samples of lag, load, instances and workers: by second, summed by minute, deleted by table partition."""
 
 from datetime import UTC, datetime, timedelta
 from math import nan
@@ -43,7 +43,7 @@ def seconds(number: float) -> timedelta:
     return timedelta(seconds=number)
 
 
-async def test_places_keep_their_numbers(store_pool: Pool, ids: list[int]) -> None:
+async def test_group_partition_ids_are_stable(store_pool: Pool, ids: list[int]) -> None:
     more = [*GROUP_PARTITIONS, ("g", "t", 7)]
     again = await samples.group_partition_ids(store_pool, list(reversed(more)))
     assert again[1:] == list(reversed(ids))
@@ -51,22 +51,20 @@ async def test_places_keep_their_numbers(store_pool: Pool, ids: list[int]) -> No
     assert await samples.group_partition_ids(store_pool, []) == []
 
 
-async def test_the_latest_lag_is_the_last_of_each_since_the_last_whole_reading(
-    store_pool: Pool, ids: list[int]
-) -> None:
+async def test_latest_lag_starts_at_last_whole_reading(store_pool: Pool, ids: list[int]) -> None:
     assert await samples.latest_lag(store_pool) == []
     gone = await samples.group_partition_ids(store_pool, [("gone", "gone", 0)])
     await samples.write_reading(store_pool, a_reading(NOW - seconds(3), gone, [9], whole=True))
     await samples.write_reading(store_pool, a_reading(NOW - seconds(2), ids, [5, 3], whole=True))
     await samples.write_reading(store_pool, a_reading(NOW - seconds(1), ids[:1], [0]))
     await samples.write_reading(store_pool, LagReading(at=NOW, whole=False))
-    # What did not change since grew older by two seconds.
+    # A lag that has not changed since its sample is two seconds older now.
     assert await samples.latest_lag(store_pool) == [a_lag(NOW, 0, 0, 0.0), a_lag(NOW, 1, 3, 4.0)]
     assert await samples.lag_since(store_pool, NOW - seconds(1)) == [a_lag(NOW - seconds(1), 0, 0, 0.0)]
     assert await samples.reading_error(store_pool) == ""
 
 
-async def test_unknown_is_not_zero_and_a_failure_is_no_reading(store_pool: Pool, ids: list[int]) -> None:
+async def test_lag_sample_distinguishes_unknown_from_zero(store_pool: Pool, ids: list[int]) -> None:
     unknown = LagReading(
         at=NOW, whole=True, group_partitions=ids, end_offsets=[-1, 4], committed=[-2, -1], lags=[-1, 4],
         since_s=[nan, nan], healths=[0, 1],
@@ -101,7 +99,7 @@ def a_worker_sample(at: datetime, utilisation: float) -> WorkerSample:
 
 
 @pytest.mark.usefixtures("ids")
-async def test_the_other_samples_come_back(store_pool: Pool) -> None:
+async def test_samples_are_read_as_written(store_pool: Pool) -> None:
     load, instance, worker = a_load(NOW), an_instance_sample(NOW, 8, 2.5), a_worker_sample(NOW, 0.5)
     await samples.write_load(store_pool, [load])
     await samples.write_instances(store_pool, [instance])
@@ -112,7 +110,7 @@ async def test_the_other_samples_come_back(store_pool: Pool) -> None:
 
 
 @pytest.mark.usefixtures("ids")
-async def test_a_minute_is_summed_up_once(store_pool: Pool) -> None:
+async def test_roll_up_sums_each_minute_once(store_pool: Pool) -> None:
     minute = NOW.replace(second=0)
     await samples.write_load(store_pool, [a_load(minute, 3), a_load(minute + seconds(59), 5)])
     await samples.write_load(store_pool, [a_load(minute, 1, target="mlp"), a_load(minute + seconds(60), 100)])
@@ -130,7 +128,7 @@ async def test_a_minute_is_summed_up_once(store_pool: Pool) -> None:
     assert await store_pool.fetch_value(list[str], worker) == ["(cpu-0,0.5)"]
 
 
-async def test_minutes_of_lag_can_be_read_by_place(store_pool: Pool, ids: list[int]) -> None:
+async def test_lag_minutes_are_read_by_partition(store_pool: Pool, ids: list[int]) -> None:
     minute = LagMinute(
         at=NOW,
         readings=60,
@@ -147,14 +145,14 @@ async def test_minutes_of_lag_can_be_read_by_place(store_pool: Pool, ids: list[i
 
 
 @pytest.mark.usefixtures("ids")
-async def test_the_history_of_a_task_has_a_value_for_each_second(store_pool: Pool) -> None:
+async def test_task_history_has_value_per_second(store_pool: Pool) -> None:
     for at, inputs in ((0.2, 3), (0.9, 4), (2.5, 5)):
         await samples.write_load(store_pool, [a_load(NOW + seconds(at), inputs)])
     (history,) = await samples.task_history(store_pool, NOW + seconds(0.1), NOW + seconds(3.5))
     assert (history.task, history.inputs_per_s) == ("digits", [7.0, 0.0, 5.0, 0.0])
 
 
-async def test_partitions_are_made_ahead_and_dropped_when_old(store_pool: Pool, ids: list[int]) -> None:
+async def test_maintain_partitions_creates_and_drops(store_pool: Pool, ids: list[int]) -> None:
     await samples.write_reading(store_pool, a_reading(NOW, ids, [1, 2], whole=True))
     await samples.write_load(store_pool, [a_load(NOW)])
     assert await samples.maintain_partitions(store_pool, NOW, HOUR_S, DAY_S) == 0, "nothing is old yet"
@@ -168,14 +166,14 @@ async def test_partitions_are_made_ahead_and_dropped_when_old(store_pool: Pool, 
     assert {row.at for row in await samples.lag_since(store_pool, NOW)} == {later + seconds(600)}
 
 
-async def test_decisions_are_pruned(store_pool: Pool) -> None:
+async def test_prune_decisions_deletes_old_rows(store_pool: Pool) -> None:
     await samples.write_decisions(store_pool, [_decision(NOW - seconds(1)), _decision(NOW)])
     assert await samples.prune_decisions(store_pool, NOW) == 1
     assert await samples.list_decisions(store_pool) == [_decision(NOW)]
 
 
 @pytest.mark.parametrize("about", ["mlp.onnx-fp32.cpu", "mlp", "digits", "cpu-0"])
-async def test_decisions_are_found_by_what_they_are_about(store_pool: Pool, about: str) -> None:
+async def test_list_decisions_filters_by_object(store_pool: Pool, about: str) -> None:
     await register(store_pool, "mlp.onnx-fp32.cpu")
     other = DecisionRow(
         at=NOW, kind=DecisionKind.WORKER, action="start", worker="cpu-1", hardware="cpu", reason="load", policy="milp",
@@ -186,7 +184,7 @@ async def test_decisions_are_found_by_what_they_are_about(store_pool: Pool, abou
     assert await samples.list_decisions(store_pool, about="cpu") == [other]
 
 
-async def test_a_change_of_placement_is_written_with_its_reasons(database: str, store_pool: Pool) -> None:
+async def test_change_placement_writes_decisions(database: str, store_pool: Pool) -> None:
     await register(store_pool, "mlp.onnx-fp32.cpu", "mlp.onnx-int8.cpu")
     await register_worker(store_pool, a_worker())
     await change_placement(store_pool, put=[an_instance("mlp.onnx-fp32.cpu")])

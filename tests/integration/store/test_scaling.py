@@ -1,4 +1,4 @@
-"""What people and the autoscaler want of the workers, and who hears of it."""
+"""Tests of the rows of scaling: pins, pause, wanted workers and draining, and their notifications."""
 
 import asyncio
 
@@ -16,7 +16,7 @@ from tests.store_rows import a_worker
 CPU = Pin(kind=PinKind.HARDWARE, name="cpu", minimum=1, maximum=4, pinned_by="me")
 
 
-async def test_a_pin_replaces_the_one_before(store_pool: Pool) -> None:
+async def test_put_pin_replaces_earlier_pin(store_pool: Pool) -> None:
     await scaling.put_pin(store_pool, CPU)
     await scaling.put_pin(store_pool, Pin(kind=PinKind.HARDWARE, name="cpu", maximum=2, pinned_by="you"))
     await scaling.put_pin(store_pool, Pin(kind=PinKind.TASK, name="cpu", minimum=3, pinned_by="me"))
@@ -30,14 +30,12 @@ async def test_a_pin_replaces_the_one_before(store_pool: Pool) -> None:
 
 
 @pytest.mark.parametrize(("minimum", "maximum"), [(None, None), (3, 2), (-1, None)])
-async def test_bounds_that_cannot_be_met_are_refused(
-    store_pool: Pool, minimum: int | None, maximum: int | None
-) -> None:
+async def test_put_pin_refuses_invalid_bounds(store_pool: Pool, minimum: int | None, maximum: int | None) -> None:
     with pytest.raises(StoreConflict):
         await scaling.put_pin(store_pool, Pin(kind=PinKind.TASK, name="digits", minimum=minimum, maximum=maximum))
 
 
-async def test_the_pause_is_changed_once(store_pool: Pool) -> None:
+async def test_set_paused_changes_once(store_pool: Pool) -> None:
     assert not (await scaling.get_control(store_pool)).paused
     assert await scaling.set_paused(store_pool, True, "me")
     assert not await scaling.set_paused(store_pool, True, "you")
@@ -45,7 +43,7 @@ async def test_the_pause_is_changed_once(store_pool: Pool) -> None:
     assert (control.paused, control.changed_by) == (True, "me")
 
 
-async def test_whatever_is_wanted_is_announced(database: str, store_pool: Pool) -> None:
+async def test_scaling_changes_are_announced(database: str, store_pool: Pool) -> None:
     wanted = WantedWorkers(hardware="cpu", count=2, reason="load")
     async with ChangeListener(database, [SCALE]) as changes, asyncio.timeout(60):
         assert await anext(changes) == SCALE
@@ -61,7 +59,7 @@ async def test_whatever_is_wanted_is_announced(database: str, store_pool: Pool) 
     ]
 
 
-async def test_a_worker_that_dies_while_it_drains_goes_on_draining(store_pool: Pool) -> None:
+async def test_restarted_worker_continues_draining(store_pool: Pool) -> None:
     await register_worker(store_pool, a_worker())
     await scaling.drain_workers(store_pool, ["cpu-0"])
     epoch = await register_worker(store_pool, a_worker())
@@ -71,7 +69,7 @@ async def test_a_worker_that_dies_while_it_drains_goes_on_draining(store_pool: P
     assert not (await only_worker(store_pool)).draining
 
 
-async def test_a_drain_is_taken_back_and_a_worker_is_buried(store_pool: Pool) -> None:
+async def test_undrain_and_remove_worker_change_rows(store_pool: Pool) -> None:
     await register_worker(store_pool, a_worker())
     await scaling.drain_workers(store_pool, ["cpu-0"])
     await scaling.undrain_workers(store_pool, ["cpu-0"])

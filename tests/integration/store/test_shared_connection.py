@@ -1,4 +1,4 @@
-"""One connection a process, and more processes than a server has connections."""
+"""Tests of the shared connection: one per process, also with more processes than connections of the server."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -25,7 +25,7 @@ CONNECTIONS = 20
 
 @pytest.fixture
 async def small_server(postgres_dir: Path) -> AsyncGenerator[EmbeddedPostgres]:
-    """A server with half as many connections as workers."""
+    """Run a server with half as many connections as workers."""
     async with EmbeddedPostgres(postgres_dir, durable=False) as server:
         await upgrade(server.dsn)
         connection = await asyncpg.connect(server.dsn)
@@ -36,14 +36,14 @@ async def small_server(postgres_dir: Path) -> AsyncGenerator[EmbeddedPostgres]:
         yield server
 
 
-async def test_more_workers_than_connections_live_and_learn_of_changes(small_server: EmbeddedPostgres) -> None:
+async def test_more_workers_than_connections_get_changes(small_server: EmbeddedPostgres) -> None:
     async with asyncio.timeout(3 * SOON_S):
         seen = await watch_fleet(small_server.dsn, WORKERS, 4.0)
     assert max(seen.connections) <= CONNECTIONS
     assert len(seen.placed_s) == len(seen.registered_s) == WORKERS
 
 
-async def test_a_process_has_one_connection(database: str) -> None:
+async def test_shared_connection_is_one_per_process(database: str) -> None:
     async with (
         SharedConnection(database) as shared,
         CatalogWatcher(shared),
@@ -55,7 +55,7 @@ async def test_a_process_has_one_connection(database: str) -> None:
         assert shared.is_kept
 
 
-async def test_a_watcher_reads_only_what_changed(
+async def test_catalog_watcher_reads_only_changes(
     database: str, store_pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await register(store_pool, variant_name("first"))
@@ -64,7 +64,7 @@ async def test_a_watcher_reads_only_what_changed(
         async def read_all(_pool: Pool) -> None:
             raise AssertionError("everything was read")
 
-        # What is announced first is that anything may have changed; then it listens.
+        # The first announcement says that any row may have changed; the watcher listens after it.
         await registry.put_task(store_pool, a_task("other"))
         while "other" not in watcher.current.tasks:
             await watcher.changed()
@@ -82,7 +82,7 @@ async def test_a_watcher_reads_only_what_changed(
         assert await load_catalog(store_pool) == watcher.current
 
 
-async def test_registering_the_same_again_announces_nothing(database: str, store_pool: Pool) -> None:
+async def test_register_again_announces_nothing(database: str, store_pool: Pool) -> None:
     await register(store_pool, variant_name("first"))
     async with ChangeListener(database, [REGISTRY]) as heard:
         async with asyncio.timeout(SOON_S):
@@ -94,10 +94,11 @@ async def test_registering_the_same_again_announces_nothing(database: str, store
         assert heard.taken == frozenset({"tasks another"})
 
 
-async def test_changes_of_a_long_transaction_are_read_by_who_passes(
+async def test_polling_reads_changes_of_long_transaction(
     database: str, store_pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("store.shared_connection._KEEP", 0.0)  # else one look in ten keeps it again, and it is told
+    # otherwise one poll in ten keeps the connection, which is then notified
+    monkeypatch.setattr("store.shared_connection._KEEP", 0.0)
     async with (
         SharedConnection(database) as shared,
         ChangeListener(shared, [REGISTRY]) as heard,
@@ -105,9 +106,9 @@ async def test_changes_of_a_long_transaction_are_read_by_who_passes(
     ):
         await anext(heard)
         shared.pass_on()
-        await until(lambda: not shared.is_kept)  # until then it is told, too
+        await until(lambda: not shared.is_kept)  # until then it is notified, too
         async with store_pool.transaction() as slow:
-            await registry.put_task(slow, a_task("slow"))  # the first number, the last commit
+            await registry.put_task(slow, a_task("slow"))  # gets the first number and commits last
             await registry.put_task(store_pool, a_task("fast"))
             await anext(heard)
             assert heard.taken == frozenset({"tasks fast"})

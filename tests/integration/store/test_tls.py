@@ -1,4 +1,4 @@
-"""Postgres by TLS: whoever shows a certificate that fits is spoken to, and all else is told at once, in words."""
+"""Tests of TLS to Postgres: a trusted certificate is required, and errors name the reason."""
 
 from pathlib import Path
 
@@ -11,9 +11,7 @@ from tests.secured_kafka import Certificates
 from tests.tls_postgres import encrypted
 
 
-async def test_a_server_is_known_by_its_certificate_and_has_the_password_of_a_file(
-    database: str, tmp_path: Path
-) -> None:
+async def test_postgres_tls_verifies_server_certificate(database: str, tmp_path: Path) -> None:
     (others := tmp_path / "others").mkdir()
     ours, strangers = Certificates(tmp_path), Certificates(others)
     async with encrypted(database, *ours.issue("postgres"), ours.authority, tmp_path / "pgpass") as dsn:
@@ -27,7 +25,7 @@ async def test_a_server_is_known_by_its_certificate_and_has_the_password_of_a_fi
             await upgrade(dsn.replace("127.0.0.1", "localhost"))
 
 
-async def test_a_server_without_tls_is_not_taken_for_a_full_one(database: str) -> None:
+async def test_postgres_without_tls_is_not_store_full(database: str) -> None:
     with pytest.raises(StoreUnavailable, match="rejected SSL") as told:
         async with open_pool(f"{database}?sslmode=require"):
             pass
