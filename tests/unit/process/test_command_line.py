@@ -1,4 +1,4 @@
-"""Flags, environment and `--check`."""
+"""Tests of a service's command line: flags, environment variables and `--check`."""
 
 import asyncio
 import sys
@@ -12,7 +12,7 @@ from process.settings import ServiceSettings
 from schemas.errors import OperatorError
 
 
-def test_flags_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_command_prefers_flags_to_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INFAAS_LOG_LEVEL", "DEBUG")
     monkeypatch.setenv("INFAAS_METRICS_PORT", "1")
     settings, check = read_command(ServiceSettings, "x", ["--metrics-port", "2", "--check"])
@@ -20,18 +20,18 @@ def test_flags_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
     assert not read_command(ServiceSettings, "x", [])[1]
 
 
-def test_a_wrong_value_names_its_flag() -> None:
+def test_read_command_names_flag_of_invalid_value() -> None:
     with pytest.raises(OperatorError, match="--metrics-port"):
         read_command(ServiceSettings, "x", ["--metrics-port", "70000"])
 
 
-def test_an_unknown_flag_ends_the_program(capsys: pytest.CaptureFixture[str]) -> None:
+def test_read_command_exits_on_unknown_flag(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         read_command(ServiceSettings, "x", ["--nothing", "1"])
     assert "--nothing" in capsys.readouterr().err
 
 
-async def test_check_prints_and_raises(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_check_service_prints_settings_and_raises(capsys: pytest.CaptureFixture[str]) -> None:
     async def good() -> None: ...
 
     async def bad() -> None:
@@ -60,7 +60,7 @@ async def _away(settings: _PartSettings) -> None:
 
 
 @pytest.mark.parametrize(("flags", "code", "served"), [([], 0, 1), (["--check"], 0, 0), (["--metrics-port=-1"], 1, 0)])
-def test_the_command_checks_or_serves(
+def test_run_command_checks_or_serves(
     monkeypatch: pytest.MonkeyPatch, flags: list[str], code: int, served: int
 ) -> None:
     seen: list[tuple[str, str]] = []
@@ -81,7 +81,7 @@ def test_the_command_checks_or_serves(
     assert joins == ([] if code else ["here"])
 
 
-def test_help_describes_each_flag_and_names_the_variables_of_the_parts(
+def test_run_command_help_names_flags_and_variables(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def serve(*_: object) -> None:
@@ -97,7 +97,7 @@ def test_help_describes_each_flag_and_names_the_variables_of_the_parts(
     assert "--check" in shown
 
 
-def test_a_part_that_is_away_fails_the_check(
+def test_run_command_check_fails_without_dependency(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     async def serve(*_: object) -> None:
@@ -116,7 +116,7 @@ class _Secretive(BaseSettings):
 
 
 @pytest.mark.parametrize("words", [["--signing-key", "hush"], ["--signing-key=hush"]])
-def test_a_secret_in_the_command_line_is_refused(words: list[str]) -> None:
+def test_read_command_refuses_secret_as_flag(words: list[str]) -> None:
     with pytest.raises(OperatorError, match="INFAAS_OFFICE_SIGNING_KEY") as caught:
         read_command(_Secretive, "x", words)
     assert "hush" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Which part of an address is wrong is said in words."""
+"""Tests of `why_not_connected`: errors name the wrong part of an address."""
 
 import asyncio
 import socket
@@ -12,12 +12,12 @@ def said(error: OSError) -> str:
     return why_not_connected("kafka.example", 9092, error)
 
 
-def test_a_name_that_nobody_knows_is_told_from_a_network_that_is_not_there() -> None:
+def test_why_not_connected_tells_unknown_host_from_no_dns() -> None:
     assert said(socket.gaierror(socket.EAI_NONAME, "?")) == "unknown host 'kafka.example': is it spelt right?"
     assert "no DNS server answers" in said(socket.gaierror(socket.EAI_AGAIN, "?"))
 
 
-async def test_a_port_where_nobody_listens_is_said_of_one_address_and_of_several() -> None:
+async def test_why_not_connected_reports_port_without_listener() -> None:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))  # taken, and not listened on
         port = bound.getsockname()[1]
@@ -28,6 +28,6 @@ async def test_a_port_where_nobody_listens_is_said_of_one_address_and_of_several
     assert said(OSError(f"Multiple exceptions: {refused.value}, {refused.value}")) == expected
 
 
-def test_all_else_is_as_the_system_says_it() -> None:
+def test_why_not_connected_keeps_other_system_errors() -> None:
     assert said(TimeoutError()) == "kafka.example:9092 does not answer"
     assert said(OSError(113, "No route to host")) == "kafka.example:9092: [Errno 113] No route to host"

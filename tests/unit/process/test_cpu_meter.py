@@ -1,4 +1,4 @@
-"""The share of CPU time in use: of the machine, or of the cgroup where that is fuller."""
+"""Tests of `CpuMeter`: the CPU time in use, of the machine or of its cgroup if that is fuller."""
 
 import os
 from pathlib import Path
@@ -37,13 +37,13 @@ def settled(meter: CpuMeter, clock: Clock) -> float:
     return meter.busy()
 
 
-def test_it_settles_at_what_the_machine_says(clock: Clock, tmp_path: Path) -> None:
+def test_cpu_meter_converges_to_machine_share(clock: Clock, tmp_path: Path) -> None:
     meter = CpuMeter(lambda: 0.6, tmp_path)
     assert meter.cpus == os.cpu_count()
     assert settled(meter, clock) == pytest.approx(0.6)
 
 
-def test_a_moment_counts_little_and_what_is_asked_too_soon_is_not_measured(clock: Clock, tmp_path: Path) -> None:
+def test_cpu_meter_smooths_and_skips_short_intervals(clock: Clock, tmp_path: Path) -> None:
     shares = iter([0.0, 1.0])
     meter = CpuMeter(lambda: next(shares), tmp_path)
     clock.now += 0.1
@@ -53,7 +53,7 @@ def test_a_moment_counts_little_and_what_is_asked_too_soon_is_not_measured(clock
     assert meter.busy() == once, "the kernel counts in hundredths of a second"
 
 
-def test_a_cgroup_that_is_full_counts_though_the_machine_is_not(clock: Clock, tmp_path: Path) -> None:
+def test_cpu_meter_reports_full_cgroup(clock: Clock, tmp_path: Path) -> None:
     meter = CpuMeter(lambda: 0.1, quota(tmp_path, 0.0, "50000 100000"))
     assert meter.cpus == 0.5
     for step in range(1, 100):
@@ -63,17 +63,17 @@ def test_a_cgroup_that_is_full_counts_though_the_machine_is_not(clock: Clock, tm
     assert meter.busy() == pytest.approx(1.0)
 
 
-def test_a_cgroup_without_a_quota_is_the_machine(clock: Clock, tmp_path: Path) -> None:
+def test_cpu_meter_ignores_cgroup_without_quota(clock: Clock, tmp_path: Path) -> None:
     meter = CpuMeter(lambda: 0.3, quota(tmp_path, 50.0, "max 100000"))
     assert meter.cpus == os.cpu_count()
     assert settled(meter, clock) == pytest.approx(0.3)
 
 
-def test_this_machine_can_be_read(tmp_path: Path) -> None:
+def test_cpu_meter_reads_this_machine(tmp_path: Path) -> None:
     assert 0.0 <= CpuMeter(cgroup=tmp_path).busy() <= 1.0
 
 
-def test_the_machines_share_is_of_the_time_since_the_last_reading(tmp_path: Path) -> None:
+def test_machine_share_is_of_time_since_last_reading(tmp_path: Path) -> None:
     stat = tmp_path / "stat"
     stat.write_text("cpu  100 0 50 800 50 0 0 0 99 0\ncpu0 1 2 3\n")
     share = MachineShare(stat)

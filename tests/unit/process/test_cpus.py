@@ -1,4 +1,4 @@
-"""Cores that a process may use: those it may run on, and no more than the cgroup's quota."""
+"""Tests of usable cores: the process's affinity, within the cgroup's quota."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ from process.cpus import usable_cores, usable_cpus
 
 @pytest.fixture
 def eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that may run on eight cores of more."""
+    """Restrict the process to eight of the machine's cores."""
 
     def cores(_process: int) -> set[int]:
         return set(range(8, 16))
@@ -30,13 +30,13 @@ def eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 @pytest.mark.usefixtures("eight_cores")
-def test_a_containers_quota_bounds_the_cores(cpu_max: str, cores: int, tmp_path: Path) -> None:
+def test_usable_cores_stay_within_container_quota(cpu_max: str, cores: int, tmp_path: Path) -> None:
     (tmp_path / "cpu.max").write_text(cpu_max)
     assert usable_cores(tmp_path) == cores
     assert usable_cpus() == list(range(8, 16))
 
 
-def test_where_nothing_says_on_which_it_may_run_it_is_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_usable_cpus_are_all_without_affinity(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: 3)
     assert (usable_cpus(), usable_cores(tmp_path)) == ([0, 1, 2], 3)

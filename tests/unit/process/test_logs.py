@@ -1,4 +1,4 @@
-"""Logs are lines for people or JSON for programs, without colours, and an outage is said once."""
+"""Tests of logs: text for people or JSON for programs, and one message per outage."""
 
 import io
 import json
@@ -37,7 +37,7 @@ def listening(log: logging.Logger, form: LogFormat = LogFormat.TEXT) -> io.Strin
     return out
 
 
-def test_json_is_an_object_a_line_with_all_that_was_said(log: logging.Logger) -> None:
+def test_json_log_writes_one_object_per_line(log: logging.Logger) -> None:
     out = listening(log, LogFormat.JSON)
     try:
         raise ValueError("it is\nso")
@@ -54,21 +54,21 @@ def test_json_is_an_object_a_line_with_all_that_was_said(log: logging.Logger) ->
     assert (third["message"], third["fields"]["file"]) == (r"a file of \udcff", r"\udcff"), "no UTF-8"
 
 
-def test_nobody_writes_a_line_of_their_own_by_what_they_ask_for(log: logging.Logger) -> None:
+def test_text_log_escapes_line_breaks_of_clients(log: logging.Logger) -> None:
     out = listening(log)
     log.error("GET %s", "/v2/\n2026-01-31 ERROR all is lost\x1b[31m\x9b\tjobs/é")
     assert out.getvalue().count("\n") == 1
     assert r"/v2/\n2026-01-31 ERROR all is lost\x1b[31m\x9b\tjobs/é" in out.getvalue()
 
 
-def test_what_an_outage_explains_is_not_said(
+def test_log_handler_drops_messages_explained_by_outage(
     log: logging.Logger, outage: Outage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, said = listening(log), listening(logging.getLogger("process.outages"))
     handler = log.handlers[-1]
     assert isinstance(handler, ServiceLogHandler)
     try:
-        log.warning("not answered: %r", ConnectionResetError())  # before anybody knows why
+        log.warning("not answered: %r", ConnectionResetError())  # before the outage is known
         outage.failed("k:1", "refused")
         outage.failed("k:1", "refused")
         log.warning("2 of 3 brokers")
@@ -90,7 +90,7 @@ def test_what_an_outage_explains_is_not_said(
     assert lines == ["Kafka does not answer at k:1 (refused); trying again until it does", "Kafka answers again at k:1"]
 
 
-def test_who_tries_again_and_again_says_nothing_of_an_outage(outage: Outage, caplog: pytest.LogCaptureFixture) -> None:
+def test_failure_log_is_silent_during_outage(outage: Outage, caplog: pytest.LogCaptureFixture) -> None:
     failures = FailureLog("trimming", "topics grow")
     outage.failed()
     caplog.clear()
@@ -101,7 +101,7 @@ def test_who_tries_again_and_again_says_nothing_of_an_outage(outage: Outage, cap
     assert "trimming: another thing" in caplog.text
 
 
-def test_the_first_to_handle_logs_goes_on_and_a_second_call_replaces_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_configure_logging_keeps_foreign_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
     root, err = logging.getLogger(), io.StringIO()
     monkeypatch.setattr(sys, "stderr", err)
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)

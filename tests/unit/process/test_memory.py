@@ -1,4 +1,4 @@
-"""How much memory there is: the machine's, or what the cgroup may have where that is less."""
+"""Tests of memory sizes: those of the machine, or of the cgroup if its limit is lower."""
 
 from pathlib import Path
 
@@ -24,20 +24,20 @@ def _machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(psutil, "virtual_memory", lambda: machine)
 
 
-def test_a_container_has_what_its_limit_leaves(tmp_path: Path) -> None:
+def test_free_memory_is_the_rest_of_container_limit(tmp_path: Path) -> None:
     cgroup = limited(tmp_path, str(6 * GIB), used=3 * GIB, cached=2 * GIB)
     assert (total_memory(cgroup), free_memory(cgroup)) == (6 * GIB, 5 * GIB), "what files are cached in is given back"
 
 
-def test_a_limit_that_is_passed_leaves_nothing(tmp_path: Path) -> None:
+def test_free_memory_is_zero_above_the_limit(tmp_path: Path) -> None:
     assert free_memory(limited(tmp_path, str(GIB), used=2 * GIB, cached=0)) == 0
 
 
 @pytest.mark.parametrize("limit", ["max", str(128 * GIB)])
-def test_a_limit_beyond_the_machine_is_none(tmp_path: Path, limit: str) -> None:
+def test_memory_ignores_limit_above_machine_memory(tmp_path: Path, limit: str) -> None:
     cgroup = limited(tmp_path, limit, used=3 * GIB, cached=0)
     assert (total_memory(cgroup), free_memory(cgroup)) == (64 * GIB, 32 * GIB)
 
 
-def test_where_nothing_tells_of_a_cgroup_the_machines_counts(tmp_path: Path) -> None:
+def test_memory_without_cgroup_is_the_machines(tmp_path: Path) -> None:
     assert (total_memory(tmp_path), free_memory(tmp_path)) == (64 * GIB, 32 * GIB)

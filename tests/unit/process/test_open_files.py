@@ -1,4 +1,4 @@
-"""How many files the process may open."""
+"""Tests of the limit of open files."""
 
 import resource
 from collections.abc import Generator
@@ -17,7 +17,7 @@ def limit() -> Generator[None]:
 
 
 @pytest.mark.usefixtures("limit")
-def test_the_limit_is_raised_as_far_as_wanted_and_never_lowered() -> None:
+def test_allow_open_files_raises_and_never_lowers() -> None:
     assert allow_open_files(310) == 310
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 310
     assert allow_open_files(200) == 200
@@ -25,7 +25,7 @@ def test_the_limit_is_raised_as_far_as_wanted_and_never_lowered() -> None:
 
 
 def has_limits(monkeypatch: pytest.MonkeyPatch, soft: int, hard: int) -> list[tuple[int, int]]:
-    """Pretend that these are the limits; returns what they are set to."""
+    """Simulate these limits, and return the list of the limits that are set."""
     found: list[tuple[int, int]] = []
 
     def get(_kind: int) -> tuple[int, int]:
@@ -39,13 +39,13 @@ def has_limits(monkeypatch: pytest.MonkeyPatch, soft: int, hard: int) -> list[tu
     return found
 
 
-def test_no_more_than_the_system_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_allow_open_files_stops_at_hard_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     found = has_limits(monkeypatch, 1024, 4096)
     assert allow_open_files(10_256) == 4096
     assert found == [(4096, 4096)]
 
 
-def test_where_there_is_no_limit_all_that_is_wanted_may_be_open(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_files_limit_without_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     found = has_limits(monkeypatch, resource.RLIM_INFINITY, resource.RLIM_INFINITY)
     assert open_files_limit(10) == allow_open_files(10) == 10
     assert not found

@@ -1,4 +1,4 @@
-"""A port that was found free is not found again while nobody listens on it yet."""
+"""Tests of free ports: a port that was found free is not returned again before it has a listener."""
 
 import socket
 from collections import deque
@@ -10,8 +10,8 @@ from process.ports import LOOPBACK, address_text, claim_port, free_port
 from schemas.errors import OperatorError
 
 
-def test_the_same_port_is_not_given_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the kernel says to be free was given to another part a moment ago, and nobody listens there yet."""
+def test_free_port_never_returns_a_port_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel reports a port as free that was just returned and has no listener yet."""
     monkeypatch.setattr("process.ports._given", deque[int](maxlen=256))
     found = iter([1_051, 1_691, 1_691, 1_051, 1_692])
 
@@ -22,7 +22,7 @@ def test_the_same_port_is_not_given_twice(monkeypatch: pytest.MonkeyPatch) -> No
     assert [free_port(), claim_port(0, "--kafka-port"), free_port()] == [1_051, 1_691, 1_692]
 
 
-def test_a_connection_takes_no_port_that_was_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_free_port_avoids_range_of_connections(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     told = tmp_path / "ip_local_port_range"
     told.write_text("24000\t60999\n")
     monkeypatch.setattr("process.ports._RANGE_OF_CONNECTIONS", told)
@@ -30,7 +30,7 @@ def test_a_connection_takes_no_port_that_was_found(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("said", ["1024 65535", "", "no numbers"])
-def test_where_connections_may_take_any_port_the_kernel_chooses(
+def test_free_port_is_chosen_by_kernel_without_range(
     said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     told = tmp_path / "ip_local_port_range"
@@ -39,12 +39,12 @@ def test_where_connections_may_take_any_port_the_kernel_chooses(
     assert free_port() >= 1024
 
 
-def test_a_port_that_is_given_can_be_listened_on() -> None:
+def test_claim_port_accepts_free_port() -> None:
     port = free_port()
     assert claim_port(port, "--kafka-port") == port
 
 
-def test_an_address_of_ipv6_has_ports_and_stands_in_brackets() -> None:
+def test_ports_support_ipv6_addresses() -> None:
     port = claim_port(0, "--gateway-port", "::1")
     with socket.create_server(("::1", port), family=socket.AF_INET6), pytest.raises(OperatorError, match="is taken"):
         claim_port(port, "--gateway-port", "::1")

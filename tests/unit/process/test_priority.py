@@ -1,4 +1,4 @@
-"""A thread that lets others go first."""
+"""Tests of `lower_priority`: a thread with a lower priority than the others."""
 
 import os
 import threading
@@ -11,7 +11,7 @@ def nice() -> int:
     return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
 
-def test_a_thread_lowers_its_priority_and_the_others_stay_as_they_are() -> None:
+def test_lower_priority_affects_only_its_thread() -> None:
     before = nice()
     with ThreadPoolExecutor(1, initializer=lower_priority) as pool:
         assert pool.submit(nice).result() >= 10

@@ -1,4 +1,4 @@
-"""What a sandbox shows, and the filter of its system calls."""
+"""Tests of a sandbox: its visible files, and the filter of its system calls."""
 
 import struct
 from pathlib import Path
@@ -13,7 +13,7 @@ _ALLOWED, _REFUSED, _KILLED = 0x7FFF0000, 0x00050001, 0x80000000
 
 
 def _verdict(program: bytes, architecture: int, number: int) -> int:
-    """The verdict of a filter, executed as the kernel does."""
+    """Execute a filter as the kernel does, and return its verdict."""
     instructions = [struct.unpack("=HBBI", program[at : at + 8]) for at in range(0, len(program), 8)]
     at, accumulator = 0, 0
     while True:
@@ -36,25 +36,23 @@ def _verdict(program: bytes, architecture: int, number: int) -> int:
         ("x86_64", 0xC000003E, 0, _ALLOWED),  # read
         ("x86_64", 0xC000003E, 101, _REFUSED),  # ptrace
         ("x86_64", 0xC000003E, 425, _REFUSED),  # io_uring_setup
-        ("x86_64", 0xC000003E, 0x40000000, _REFUSED),  # read, by the ABI of 32 bits
+        ("x86_64", 0xC000003E, 0x40000000, _REFUSED),  # read, by the x32 ABI
         ("x86_64", 0x40000003, 11, _KILLED),  # i386
         ("aarch64", 0xC00000B7, 63, _ALLOWED),  # read
         ("aarch64", 0xC00000B7, 117, _REFUSED),  # ptrace
         ("aarch64", 0xC00000B7, 101, _ALLOWED),  # nanosleep
     ],
 )
-def test_the_filter_refuses_what_no_computation_needs(
-    machine: str, architecture: int, number: int, verdict: int
-) -> None:
+def test_filter_program_judges_system_calls(machine: str, architecture: int, number: int, verdict: int) -> None:
     assert _verdict(filter_program(machine), architecture, number) == verdict
 
 
-def test_an_unknown_machine_has_no_filter() -> None:
+def test_filter_program_is_empty_for_unknown_machine() -> None:
     assert filter_program("riscv64") == b""
 
 
-def test_a_sandbox_shows_no_home_and_no_checkout(tmp_path: Path) -> None:
-    """Of the folder of our code only packages, since a home may lie in it."""
+def test_sandboxed_hides_home_and_checkout(tmp_path: Path) -> None:
+    """Only packages of the checkout are visible, since a home may lie in it."""
     command = sandboxed(["python"], SandboxFiles([tmp_path], {Path("/tmp"): tmp_path}))
     shown = {command[at + 1] for at, word in enumerate(command) if word == "--ro-bind"}
     root = Path(__file__).parents[3]
@@ -62,7 +60,7 @@ def test_a_sandbox_shows_no_home_and_no_checkout(tmp_path: Path) -> None:
     assert not {"/", "/etc", "/home", "/root", "/var", "/run", "/tmp", str(root), str(Path.home())} & shown
 
 
-def test_a_mode_that_is_none_is_named() -> None:
+def test_sandbox_mode_names_invalid_value() -> None:
     assert sandbox_mode({}) is SandboxMode.AUTO
     with pytest.raises(OperatorError, match="INFAAS_STEP_SANDBOX='on': write auto, required, off"):
         sandbox_mode({"INFAAS_STEP_SANDBOX": "on"})

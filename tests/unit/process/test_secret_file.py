@@ -1,11 +1,11 @@
-"""A secret in a file that is its owner's."""
+"""Tests of `keep_secret`: a secret in a file that only its owner may read."""
 
 from pathlib import Path
 
 from process.secret_file import keep_secret
 
 
-def test_a_secret_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
+def test_keep_secret_creates_private_file_once(tmp_path: Path) -> None:
     file = tmp_path / "password"
     made = keep_secret(file)
     assert len(made) > 30
@@ -13,7 +13,7 @@ def test_a_secret_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
     assert file.stat().st_mode & 0o777 == 0o600
 
 
-def test_the_end_of_the_line_is_no_part_of_a_secret(tmp_path: Path) -> None:
+def test_keep_secret_strips_end_of_line(tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.write_text("hush\n")
     assert keep_secret(file) == "hush"

@@ -1,4 +1,4 @@
-"""Commands to a supervisor, through a socket whose address is too long for one."""
+"""Tests of commands to a supervisor, through a socket whose path is too long for a socket address."""
 
 import asyncio
 import stat
@@ -28,7 +28,7 @@ def home(tmp_path: Path) -> Path:
     return deep
 
 
-async def test_a_command_is_followed_and_answered(home: Path) -> None:
+async def test_command_server_answers_concurrent_commands(home: Path) -> None:
     commands: list[SupervisorCommand] = []
 
     def answer(command: SupervisorCommand) -> CommandReply:
@@ -47,7 +47,7 @@ async def test_a_command_is_followed_and_answered(home: Path) -> None:
     assert not (home / SOCKET).exists()
 
 
-async def test_nonsense_ends_only_its_own_connection(home: Path) -> None:
+async def test_command_server_survives_malformed_input(home: Path) -> None:
     async with command_server(home, lambda _order: CommandReply(pools=(POOL,))):
         for nonsense in (b"{]\n", b"", b"x" * 100_000 + b"\n"):
             reader, writer = await asyncio.open_unix_connection(_short(home))
@@ -58,7 +58,7 @@ async def test_nonsense_ends_only_its_own_connection(home: Path) -> None:
         assert (await send_command(home, SupervisorCommand(verb="list"))).pools == (POOL,)
 
 
-async def test_a_socket_left_behind_is_replaced_and_nobody_is_an_error_that_helps(home: Path) -> None:
+async def test_stale_socket_is_reported_and_replaced(home: Path) -> None:
     with pytest.raises(SupervisorUnavailable, match="infaas up"):
         await send_command(home, SupervisorCommand(verb="list"))
     (home / SOCKET).write_text("left behind")
@@ -68,7 +68,7 @@ async def test_a_socket_left_behind_is_replaced_and_nobody_is_an_error_that_help
         await send_command(home, SupervisorCommand(verb="list"))
 
 
-async def test_a_home_that_is_none_is_the_operators(tmp_path: Path) -> None:
+async def test_command_server_reports_missing_home(tmp_path: Path) -> None:
     with pytest.raises(OperatorError, match="cannot open"):
         async with command_server(tmp_path / "absent", lambda _order: CommandReply()):
             pass

@@ -1,4 +1,4 @@
-"""Files of a registration: under the names that they were given, and with no more room than they take once."""
+"""Tests of `GivenFiles`: a file that is given under several names is stored once."""
 
 import errno
 import os
@@ -13,8 +13,8 @@ from schemas.registrations import GivenFile
 OTHER_FILE_SYSTEM = OSError(errno.EXDEV, os.strerror(errno.EXDEV))
 
 
-def test_a_file_that_is_given_again_takes_no_more_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else a thousand names of a large one would fill the disk; the store lies on another file system here."""
+def test_given_files_store_repeated_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand copies of a large file would fill the disk. The store is on another file system in this test."""
     stored, folder = tmp_path / "stored", tmp_path / "folder"
     uploads, artifacts = ArtifactStore(stored / "uploads"), ArtifactStore(stored)
     (tmp_path / "weights").write_bytes(b"large")

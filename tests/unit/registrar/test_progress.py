@@ -1,4 +1,4 @@
-"""What is told of a registration: texts that who asked may see, and that Postgres keeps."""
+"""Tests of `ProgressWriter`: texts are safe for the requester and for Postgres."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from registrar.progress import ProgressWriter
 
 
-def test_texts_are_without_our_folders_and_of_characters_that_there_are() -> None:
+def test_progress_removes_folders_and_invalid_characters() -> None:
     none: Any = None
     progress = ProgressWriter(none, ("1", 1), Path("/home/1"), 1.0)
     assert progress.shown("/home/1/model/m.onnx holds \0 and \udc80") == "m.onnx holds ? and ?"

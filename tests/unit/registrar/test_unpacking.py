@@ -1,4 +1,4 @@
-"""Tars of strangers: what is a plain folder becomes one, and everything else is refused, whatever it leads to."""
+"""Tests of `unpack`: only files and folders of an untrusted tar are unpacked; anything else is refused."""
 
 import io
 import tarfile
@@ -21,7 +21,7 @@ def tar_of(path: Path, *members: tuple[str, bytes], kind: bytes = tarfile.REGTYP
     return path
 
 
-def test_a_folder_comes_out_as_it_went_in(tmp_path: Path) -> None:
+def test_unpack_restores_packed_folder(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     (folder / "cat").mkdir(parents=True)
     (folder / "cat" / "1.png").write_bytes(b"cat")
@@ -36,26 +36,26 @@ def test_a_folder_comes_out_as_it_went_in(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["../out", "/etc/cron.d/x", "a/../../x", "a\\..\\x", "a/" * 30 + "x"])
-def test_no_path_leads_out(tmp_path: Path, name: str) -> None:
+def test_unpack_refuses_path_outside_the_folder(tmp_path: Path, name: str) -> None:
     with pytest.raises(InvalidRequest, match="leads out"):
         unpack(tar_of(tmp_path / "x.tar", (name, b"!")), tmp_path / "out")
     assert not [*(tmp_path / "out").iterdir()]
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
-def test_nothing_but_files_and_folders(tmp_path: Path, kind: bytes) -> None:
+def test_unpack_refuses_links_and_devices(tmp_path: Path, kind: bytes) -> None:
     with pytest.raises(InvalidRequest, match="neither a file nor a folder"):
         unpack(tar_of(tmp_path / "x.tar", ("x", b""), kind=kind), tmp_path / "out")
 
 
 @pytest.mark.parametrize("mode", ["w:gz", "w:xz"])
-def test_nothing_that_grows(tmp_path: Path, mode: str) -> None:
+def test_unpack_refuses_compressed_tar(tmp_path: Path, mode: str) -> None:
     with pytest.raises(InvalidRequest, match="no uncompressed tar"):
         unpack(tar_of(tmp_path / "x.tar", ("x", bytes(1 << 20)), mode=mode), tmp_path / "out")
 
 
 def raw_member(name: bytes, kind: bytes = tarfile.REGTYPE, content: bytes = b"", size: bytes = b"") -> bytes:
-    """A member as it stands in a tar, whatever it says."""
+    """Return the bytes of a tar member with any header fields."""
     head = bytearray(tarfile.TarInfo("x").tobuf(tarfile.USTAR_FORMAT))
     head[0:100] = name.ljust(100, b"\0")
     head[124:136] = size or b"%011o\0" % len(content)
@@ -75,19 +75,19 @@ def raw_member(name: bytes, kind: bytes = tarfile.REGTYPE, content: bytes = b"",
     ],
     ids=["no-holes-said", "as-deep-as-python", "no-text", "less-than-nothing"],
 )
-def test_what_is_made_to_be_misread_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_unpack_refuses_malformed_members(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.tar").write_bytes(content + bytes(1024))
     with pytest.raises(InvalidRequest):
         unpack(tmp_path / "x.tar", tmp_path / "out")
 
 
-def test_no_name_twice_and_no_file_where_a_folder_is(tmp_path: Path) -> None:
+def test_unpack_refuses_conflicting_names(tmp_path: Path) -> None:
     for number, second in enumerate(("x", "x/y")):
         with pytest.raises(InvalidRequest, match="the same name twice"):
             unpack(tar_of(tmp_path / "x.tar", ("x", b"1"), (second, b"2")), tmp_path / f"out{number}")
 
 
-def test_folders_count_that_are_made_for_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unpack_counts_implicit_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("registrar.unpacking.MOST_FILES", 4)
     for number, names in enumerate((("a/b/c/x",), ("a/x", "b/x"))):
         unpack(tar_of(tmp_path / "x.tar", *((name, b"!") for name in names)), tmp_path / f"out{number}")

@@ -1,11 +1,11 @@
-"""Folders of registrars: each its own, and none is left of who was killed."""
+"""Tests of `working_folder`: each registrar has its own, and folders of killed registrars are removed."""
 
 from pathlib import Path
 
 from registrar.working_folders import working_folder
 
 
-def test_what_somebody_uses_stays_and_what_was_left_goes(tmp_path: Path) -> None:
+def test_working_folder_removes_only_abandoned_folders(tmp_path: Path) -> None:
     root = tmp_path / "registrations"
     with working_folder(tmp_path) as one:
         (root / "killed" / "at-work").mkdir(parents=True)

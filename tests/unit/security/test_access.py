@@ -1,4 +1,4 @@
-"""Who may use what: by tenant, whatever the visibility; and what is made of several, by those who may use all."""
+"""Tests of access: use and change by tenant and role, and the access of composites."""
 
 import pytest
 from hypothesis import given
@@ -56,7 +56,7 @@ SHARED = Access(owner="acme", visibility=Visibility.SHARED, shared_with=frozense
         (Access(visibility=Visibility.PRIVATE), {"admin"}),
     ],
 )
-def test_who_may_use_what(access: Access, may: set[str | None]) -> None:
+def test_may_use_by_visibility_and_role(access: Access, may: set[str | None]) -> None:
     for tenant in (*TENANTS, None):
         assert may_use(access, principal(tenant, Role.QUERY)) == (tenant in may), tenant
         assert may_use(access, principal(tenant, Role.PUBLISH)) == (tenant in may), tenant
@@ -65,7 +65,7 @@ def test_who_may_use_what(access: Access, may: set[str | None]) -> None:
     assert may_use(PRIVATE, replace(ANYONE, tenant="acme"))
 
 
-def test_who_may_change_what() -> None:
+def test_may_change_by_owner_and_role() -> None:
     assert may_change(SHARED, principal("acme", Role.PUBLISH))
     assert not may_change(SHARED, principal("globex", Role.PUBLISH)), "shared is for use"
     assert not may_change(SHARED, principal("acme", Role.QUERY))
@@ -74,7 +74,7 @@ def test_who_may_change_what() -> None:
     assert may_change(PRIVATE, ANYONE), "while authentication is off nobody is kept from anything"
 
 
-def test_administrators_ask_as_every_tenant() -> None:
+def test_tenant_of_administrator_is_every_tenant() -> None:
     assert tenant_of(principal("acme", Role.ADMIN)) == EVERY_TENANT
     assert tenant_of(principal("acme", Role.PUBLISH)) == "acme"
     assert tenant_of(ANYONE) is None
@@ -91,13 +91,13 @@ def test_administrators_ask_as_every_tenant() -> None:
         Access(owner="acme", visibility=Visibility.SHARED, shared_with=frozenset({"*"})),
     ],
 )
-def test_nonsense_is_refused(nonsense: Access) -> None:
+def test_check_access_refuses_contradictions(nonsense: Access) -> None:
     with pytest.raises(InvalidRequest):
         check_access(nonsense)
 
 
 @given(st.lists(_access, max_size=4), _access)
-def test_what_is_made_of_several_is_for_those_who_may_use_all(parts: list[Access], other: Access) -> None:
+def test_common_access_is_the_intersection(parts: list[Access], other: Access) -> None:
     common = common_access(parts)
     for tenant in (*TENANTS, None, EVERY_TENANT):
         of_all = all(includes(users_of(part), tenant) for part in parts)
@@ -112,7 +112,7 @@ def test_what_is_made_of_several_is_for_those_who_may_use_all(parts: list[Access
 
 
 @given(_access, _access)
-def test_what_is_narrowed_is_for_those_who_may_use_both(access: Access, widest: Access) -> None:
+def test_narrowed_access_is_the_intersection(access: Access, widest: Access) -> None:
     found = narrowed(access, widest)
     for tenant in (*TENANTS, None, EVERY_TENANT):
         assert includes(users_of(found), tenant) == all(includes(users_of(one), tenant) for one in (access, widest))
@@ -127,10 +127,10 @@ _parts = st.frozensets(st.sampled_from(["mlp", "cnn", "pair", "chain", "whole"])
     st.dictionaries(st.sampled_from(["mlp", "cnn", "pair", "chain", "whole"]), _access),
     st.lists(st.tuples(st.sampled_from(["pair", "chain", "whole"]), _parts), max_size=4),
 )
-def test_no_composite_is_left_wider_than_what_it_is_made_of(
+def test_narrowed_composites_are_within_their_parts(
     access: dict[str, Access], made: list[tuple[str, frozenset[str]]]
 ) -> None:
-    """However deep: composites of composites, in any order."""
+    """Composites may contain composites, in any order."""
     found = narrowed_composites(access, made)
     now = access | found
     for model, parts in made:
@@ -141,7 +141,7 @@ def test_no_composite_is_left_wider_than_what_it_is_made_of(
 
 
 @given(st.dictionaries(st.sampled_from(["digits", "mlp", "cnn"]), _access))
-def test_an_architecture_needs_its_task_too(access: dict[str, Access]) -> None:
+def test_users_by_name_require_access_to_the_task(access: dict[str, Access]) -> None:
     rows = [an_architecture("mlp"), replace(an_architecture("mlp-v2"), model="mlp", version=2), an_architecture("cnn")]
     users = users_by_name(access, rows)
     for row in rows:
@@ -151,7 +151,7 @@ def test_an_architecture_needs_its_task_too(access: dict[str, Access]) -> None:
 
 
 @given(st.dictionaries(st.sampled_from(["a", "b", "c", "d"]), _tenants))
-def test_tenants_of_a_class_may_use_the_same(users: dict[str, frozenset[str]]) -> None:
+def test_tenant_classes_group_tenants_of_equal_access(users: dict[str, frozenset[str]]) -> None:
     classes = TenantClasses(users)
     of_tenant = {tenant: classes.of(tenant) for tenant in (*TENANTS, None, EVERY_TENANT, "a-stranger")}
     for tenant, tenant_class in of_tenant.items():

@@ -1,4 +1,4 @@
-"""A key hands on no more than it has."""
+"""Tests of `what_exceeds`: a new key has no more rights than the key of its creator."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,7 +19,7 @@ MADE = ApiKeyRow(
 )  # fmt: skip
 
 
-def test_what_is_within_is_handed_on() -> None:
+def test_what_exceeds_accepts_equal_or_lesser_rights() -> None:
     assert what_exceeds(MADE, FEW, LATER) == ""
     everything = Principal("all", None, frozenset({Role.ADMIN}))
     unlimited = replace(MADE, roles=[Role.ADMIN], tasks=None, per_second=None, concurrent=None, expires_at=None)
@@ -39,5 +39,5 @@ def test_what_is_within_is_handed_on() -> None:
         ({"concurrent": 3}, "quota"),
     ],
 )
-def test_what_is_more_is_named(changed: Any, says: str) -> None:
+def test_what_exceeds_names_the_excess(changed: Any, says: str) -> None:
     assert says in what_exceeds(replace(MADE, **changed), FEW, LATER)

@@ -1,4 +1,4 @@
-"""Quotas: an average is kept however queries come, and what waits at once is bounded."""
+"""Tests of `QuotaMeters`: the average rate and the concurrent queries stay within the quota."""
 
 import pytest
 from hypothesis import given
@@ -14,7 +14,7 @@ def someone(quota: Quota | None, name: str = "k") -> Principal:
 
 
 def asked(meters: QuotaMeters, principal: Principal, now: float, inputs: int = 1) -> bool:
-    """Whether a query gets through; it is answered at once."""
+    """Return true if a query is admitted; it is answered at once."""
     try:
         meter = meters.enter(principal, now)
     except QuotaExceeded:
@@ -29,9 +29,7 @@ def asked(meters: QuotaMeters, principal: Principal, now: float, inputs: int = 1
     st.floats(0.5, 100),
     st.lists(st.tuples(st.floats(0, 2), st.integers(1, 50)), min_size=1, max_size=100),
 )
-def test_no_more_get_through_than_the_average_and_what_may_come_at_once(
-    per_second: float, queries: list[tuple[float, int]]
-) -> None:
+def test_rate_quota_bounds_admitted_inputs(per_second: float, queries: list[tuple[float, int]]) -> None:
     meters, now, through, largest = QuotaMeters(), 0.0, 0, 0
     for pause, inputs in queries:
         now += pause
@@ -42,7 +40,7 @@ def test_no_more_get_through_than_the_average_and_what_may_come_at_once(
 
 
 @given(st.floats(0.5, 100), st.integers(1, 1000))
-def test_who_waits_as_long_as_is_said_gets_through(per_second: float, inputs: int) -> None:
+def test_rate_quota_admits_after_retry_after(per_second: float, inputs: int) -> None:
     meters, principal, now = QuotaMeters(), someone(Quota(per_second)), 100.0
     assert asked(meters, principal, now, inputs)
     while asked(meters, principal, now):
@@ -56,7 +54,7 @@ def test_who_waits_as_long_as_is_said_gets_through(per_second: float, inputs: in
 
 
 @given(st.integers(1, 20), st.lists(st.booleans(), max_size=100))
-def test_no_more_wait_at_once_than_may(concurrent: int, steps: list[bool]) -> None:
+def test_concurrency_quota_bounds_waiting_queries(concurrent: int, steps: list[bool]) -> None:
     meters, principal, waiting = QuotaMeters(), someone(Quota(concurrent=concurrent)), 0
     meter = None
     for enters in steps:
@@ -83,7 +81,7 @@ def test_no_more_wait_at_once_than_may(concurrent: int, steps: list[bool]) -> No
         (Quota(concurrent=1), "concurrency", 1, None),
     ],
 )
-def test_a_refusal_says_how_many_in_how_long(quota: Quota, policy: str, most: int, window_s: int | None) -> None:
+def test_quota_refusal_names_limit_and_window(quota: Quota, policy: str, most: int, window_s: int | None) -> None:
     meters = QuotaMeters()
     for _ in range(int(max(quota.per_second or 1, 1))):
         meters.enter(someone(quota), 0.0)
@@ -95,20 +93,20 @@ def test_a_refusal_says_how_many_in_how_long(quota: Quota, policy: str, most: in
     assert use.reset_s == refused.value.retry_after_s
 
 
-def test_who_has_no_quota_is_not_counted() -> None:
+def test_quota_meters_skip_principal_without_quota() -> None:
     meters = QuotaMeters()
     assert meters.enter(someone(None), 0.0) is None
     assert len(meters) == 0
 
 
-def test_each_principal_has_its_own() -> None:
+def test_quota_meters_are_separate_by_principal() -> None:
     meters = QuotaMeters()
     assert asked(meters, someone(Quota(1), "a"), 0.0)
     assert not asked(meters, someone(Quota(1), "a"), 0.0)
     assert asked(meters, someone(Quota(1), "b"), 0.0)
 
 
-def test_those_who_asked_longest_ago_are_forgotten_first() -> None:
+def test_quota_meters_forget_least_recent_principal() -> None:
     meters = QuotaMeters(most=2)
     through = [asked(meters, someone(Quota(0.1), name), 0.0) for name in "abacab"]
     assert through == [True, True, False, True, False, True], "c took the place of b, which began anew"

@@ -1,4 +1,4 @@
-"""What someone sees of what is registered, and how much of it."""
+"""Tests of `Sight`: the rows of the catalog that a principal sees, and their visible fields."""
 
 import pytest
 from msgspec.structs import replace
@@ -40,19 +40,19 @@ def sight(principal: Principal, **access: Access) -> Sight:
         (ANYONE, True, True),
     ],
 )
-def test_a_version_and_its_variants_are_their_models(principal: Principal, sees: bool, changes: bool) -> None:
+def test_sight_includes_versions_and_variants_of_model(principal: Principal, sees: bool, changes: bool) -> None:
     for row in (MODEL, VERSION, VARIANT):
         assert sight(principal).sees(row) is sees
         assert sight(principal).may_change(row) is changes
 
 
-def test_who_may_not_use_a_task_sees_no_model_of_it() -> None:
+def test_sight_hides_models_of_hidden_task() -> None:
     private = Access(owner="globex", visibility=Visibility.PRIVATE)
     found = sight(publisher("acme"), digits=private)
     assert not any(found.sees(row) or found.may_change(row) for row in (a_task(), MODEL, VERSION, VARIANT, OTHER))
 
 
-def test_what_is_not_finished_or_goes_exists_for_its_owner_alone() -> None:
+def test_sight_hides_unfinished_rows_from_users() -> None:
     rows = (replace(MODEL, removing=True), *(replace(VARIANT, state=one) for one in VariantState if one != "ready"))
     for row in rows:
         assert sight(publisher("acme")).sees(row)
@@ -60,7 +60,7 @@ def test_what_is_not_finished_or_goes_exists_for_its_owner_alone() -> None:
         assert not sight(publisher("globex")).sees(row)
 
 
-def test_users_are_told_what_it_does_and_not_what_it_is_made_of() -> None:
+def test_shown_hides_origin_of_model_from_users() -> None:
     made = replace(MODEL, made_with={"threads": "2"}, sample_rows="cd" * 32)
     for principal in (publisher("acme"), ADMIN):
         assert sight(principal).shown(made) == made
@@ -72,13 +72,13 @@ def test_users_are_told_what_it_does_and_not_what_it_is_made_of() -> None:
     assert user.access_of("mlp") == replace(SHARED, shared_with=frozenset({"globex"}))
 
 
-def test_a_tasks_reference_is_named_to_who_sees_it() -> None:
+def test_shown_hides_invisible_reference_of_task() -> None:
     task = replace(a_task(), reference=VARIANT.name)
     assert sight(publisher("globex")).shown(task) == task
     assert sight(publisher("umbrella")).shown(task).reference == ""
 
 
-def test_a_refusal_names_what_is_seen_alone() -> None:
+def test_check_may_change_names_only_visible_rows() -> None:
     with pytest.raises(Forbidden, match=r"^mlp is not your tenant's"):
         sight(publisher("globex")).check_may_change([MODEL, VERSION])
     with pytest.raises(Forbidden, match=r"^some of it is not your tenant's"):

@@ -1,4 +1,4 @@
-"""A signature holds for the query that was signed, by the key that signed it, and for nothing else."""
+"""Tests of signatures: each is valid for the signed query and the signing key, and for nothing else."""
 
 import pytest
 from hypothesis import given
@@ -36,12 +36,12 @@ def holds(
     return signature is not None and is_signed_by(key, signature, task, kept, digest_of(value))
 
 
-def test_it_holds_for_what_was_signed() -> None:
+def test_signature_is_valid_for_signed_query() -> None:
     assert holds()
     assert holds(traceparent="00-2", infaas_correlation="7", infaas_linger_ns="5")
 
 
-def test_and_for_nothing_else() -> None:
+def test_signature_is_invalid_for_any_other_query() -> None:
     assert not holds(task="mnist")
     assert not holds(value=VALUE + b" ")
     assert not holds(infaas_latency_ms="2000")
@@ -57,7 +57,7 @@ def test_and_for_nothing_else() -> None:
 
 
 @given(st.dictionaries(NAMES, LINES), st.dictionaries(NAMES, LINES), st.binary(max_size=5))
-def test_two_queries_never_share_one(one: dict[str, str], other: dict[str, str], value: bytes) -> None:
+def test_signature_differs_between_queries(one: dict[str, str], other: dict[str, str], value: bytes) -> None:
     signature = read_signature(sign(KEY, "digits", one, value, 1))
     assert signature is not None
     assert is_signed_by(KEY, signature, "digits", other, digest_of(value)) == (one == other)
@@ -66,11 +66,11 @@ def test_two_queries_never_share_one(one: dict[str, str], other: dict[str, str],
 @pytest.mark.parametrize(
     "text", ["", "v1", "v2 acme.1 1 AA", "v1 acme.1 x AA", "v1 acme.1 1 A*", "v1 acme.1 \u0661 AA"]
 )
-def test_what_is_no_signature(text: str) -> None:
+def test_read_signature_refuses_malformed_text(text: str) -> None:
     assert read_signature(text) is None
 
 
-def test_a_key_is_handed_over_as_text_and_shows_itself_nowhere_else() -> None:
+def test_signing_key_is_parsed_and_hidden_in_repr() -> None:
     assert parse_key(f" {KEY}\n") == KEY
     assert KEY.tenant == "acme"
     assert system_key(SECRET).tenant == ""
@@ -80,11 +80,11 @@ def test_a_key_is_handed_over_as_text_and_shows_itself_nowhere_else() -> None:
             parse_key(wrong)
 
 
-def test_what_cannot_be_signed_is_said() -> None:
+def test_sign_refuses_newline_in_header() -> None:
     with pytest.raises(InvalidRequest, match="newline"):
         sign(KEY, "digits", {h.ID: "1\n2"}, VALUE, 1)
 
 
-def test_what_is_added_on_the_way_is_not_covered() -> None:
+def test_uncovered_headers_are_those_added_on_the_way() -> None:
     assert {h.CORRELATION, h.LINGER_NS, h.SIGNATURE} <= UNCOVERED
     assert not {h.ID, h.TENANT, h.REPLY_TO, h.REPLY_STREAM, *h.NEEDS.values()} & UNCOVERED

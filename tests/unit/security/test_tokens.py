@@ -1,4 +1,4 @@
-"""Tokens: who they stand for, and all that is not to be believed."""
+"""Tests of tokens: the principal of a valid token, and the refusal of all others."""
 
 import json
 from typing import Any
@@ -31,7 +31,7 @@ def verified(token: str, rules: TokenRules = RULES, now: float = NOW) -> KnownTo
 
 
 @pytest.mark.parametrize("key", [RSA, EC], ids=["RSA", "EC"])
-def test_a_token_stands_for_its_subject(key: SigningKey) -> None:
+def test_verify_token_returns_principal_of_subject(key: SigningKey) -> None:
     principal, expires = verified(key.sign(claims(tasks=["digits"])))
     assert principal.name == f"{ISSUER}#ada"
     assert (principal.tenant, principal.roles, principal.tasks) == ("acme", {Role.QUERY}, {"digits"})
@@ -69,7 +69,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("token", REFUSED.values(), ids=REFUSED)
-def test_what_is_not_to_be_believed(token: str) -> None:
+def test_verify_token_refuses_invalid_tokens(token: str) -> None:
     with pytest.raises(Unauthenticated) as refused:
         verified(token)
     assert not isinstance(refused.value, UnknownSigner)
@@ -77,19 +77,19 @@ def test_what_is_not_to_be_believed(token: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["1900000000", True, None, [1]])
-def test_an_end_that_is_no_time_is_none(value: Any) -> None:
+def test_verify_token_refuses_expiry_that_is_no_time(value: Any) -> None:
     payload = json.dumps(claims() | {"exp": value}).encode()
     token = jwt.api_jws.encode(payload, RSA.private, "RS256", headers={"kid": "r"})
     with pytest.raises(Unauthenticated):
         verified(token)
 
 
-def test_a_signer_that_is_not_known_may_be_new() -> None:
+def test_verify_token_reports_unknown_signer() -> None:
     with pytest.raises(UnknownSigner):
         verified(OTHER.sign(claims()))
 
 
-def test_a_token_without_a_key_id_is_of_the_only_key() -> None:
+def test_verify_token_without_key_id_uses_the_only_key() -> None:
     token = RSA.sign(claims(), kid="r")
     unnamed = jwt_without_kid(RSA, claims())
     only = read_keys(json.dumps(key_set(RSA)).encode())
@@ -103,7 +103,7 @@ def jwt_without_kid(key: SigningKey, said: dict[str, Any]) -> str:
 
 
 @given(st.integers(-600, 600), st.integers(-600, 600), st.sampled_from([0, 5, 30]))
-def test_a_token_counts_from_its_beginning_to_its_end(begins: int, ends: int, leeway_s: int) -> None:
+def test_verify_token_respects_validity_and_leeway(begins: int, ends: int, leeway_s: int) -> None:
     token = RSA.sign(claims(nbf=int(NOW) + begins, exp=int(NOW) + ends))
     try:
         known = verified(token, RULES._replace(leeway_s=leeway_s))
@@ -114,13 +114,13 @@ def test_a_token_counts_from_its_beginning_to_its_end(begins: int, ends: int, le
     assert counts == (begins <= leeway_s and ends > -leeway_s)
 
 
-def test_token_ends_soon_after_it_expires() -> None:
-    """Whoever configures nothing has a token refused 5 s after its `exp`, not half a minute."""
+def test_gateway_settings_default_to_short_leeway() -> None:
+    """By default, a token is refused 5 s after its `exp`."""
     assert GatewaySettings().oidc_leeway_s == 5.0
 
 
 @given(st.integers(0, 10_000), st.integers(0, 255))
-def test_no_byte_of_a_token_may_be_another(at: int, byte: int) -> None:
+def test_verify_token_refuses_changed_byte(at: int, byte: int) -> None:
     token = RSA.sign(claims())
     changed = token[: at % len(token)] + chr(byte) + token[at % len(token) + 1 :]
     if not is_token(changed):
@@ -129,7 +129,7 @@ def test_no_byte_of_a_token_may_be_another(at: int, byte: int) -> None:
         principal = verified(changed).principal
     except Unauthenticated:
         return
-    assert principal == verified(token).principal  # two spellings of the last bits of a signature are the same bytes
+    assert principal == verified(token).principal  # two spellings of a signature may be the same bytes
 
 
 @pytest.mark.parametrize(
@@ -143,18 +143,18 @@ def test_no_byte_of_a_token_may_be_another(at: int, byte: int) -> None:
         ("roles", None, set[Role]()),
     ],
 )
-def test_roles_are_where_the_settings_say(name: str, value: Any, roles: set[Role]) -> None:
+def test_verify_token_reads_roles_from_configured_claim(name: str, value: Any, roles: set[Role]) -> None:
     prefix = "" if name == "roles" else "infaas:"
     said = {"realm_access": {"roles": value}} if name.startswith("realm") else {name: value}
     rules = RULES._replace(roles_claim=name, role_prefix=prefix)
     assert verified(RSA.sign(claims(**{"roles": None, **said})), rules).principal.roles == roles
 
 
-def test_an_administrator_needs_no_tenant() -> None:
+def test_verify_token_accepts_administrator_without_tenant() -> None:
     assert verified(RSA.sign(claims(roles=["admin"], tenant=None))).principal.tenant is None
 
 
-def test_a_set_of_keys_leaves_out_what_signs_nothing() -> None:
+def test_read_keys_skips_keys_that_cannot_verify() -> None:
     good = RSA.jwk
     broken = {"kty": "RSA", "kid": "broken", "n": "!", "e": "AQAB"}
     shared = {"kty": "oct", "kid": "shared", "k": "c2VjcmV0"}
@@ -165,11 +165,11 @@ def test_a_set_of_keys_leaves_out_what_signs_nothing() -> None:
 
 
 @given(st.binary(max_size=50) | st.from_type(int).map(lambda n: msgspec.json.encode({"keys": n})))
-def test_what_is_no_set_of_keys_says_so(document: bytes) -> None:
+def test_read_keys_refuses_malformed_document(document: bytes) -> None:
     with pytest.raises(ValueError, match="no JSON Web Key Set"):
         read_keys(document)
 
 
 @pytest.mark.parametrize("text", ["", "a", "a.b", "a.b.c.d", "a..c", "a.b.c " + "x", "ä.b.c", "a.b." + "c" * 20_000])
-def test_what_has_not_the_form_of_a_token_is_none(text: str) -> None:
+def test_is_token_refuses_malformed_text(text: str) -> None:
     assert not is_token(text)

@@ -1,4 +1,4 @@
-"""Proofs of counts: right for the query that they came with alone."""
+"""Tests of proofs of refused counts: a proof is valid only for its own query."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +10,7 @@ words = st.tuples(st.text(), st.text(), st.text(), st.text())
 
 
 @given(said=words, other=words)
-def test_proof_is_right_for_its_own_query_alone(
+def test_turned_away_proof_is_valid_only_for_its_query(
     said: tuple[str, str, str, str], other: tuple[str, str, str, str]
 ) -> None:
     proof = turned_away_proof(SECRET, *said)
