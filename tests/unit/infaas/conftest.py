@@ -1,4 +1,4 @@
-"""The command line, where no system runs."""
+"""Fixtures for the command line without a running system."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The command line in the test's own process."""
+"""Command line in the test's own process."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from infaas.cli.main import app
 
 
 class Shell:
-    """Runs commands in this process, in a home where nothing runs."""
+    """Runs commands in this process, with a home in which no system runs."""
 
     def __init__(self, home: Path) -> None:
         self._home = home

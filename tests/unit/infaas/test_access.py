@@ -1,4 +1,4 @@
-"""What flags say of whose a model is."""
+"""Tests of the flags that declare the access to a model."""
 
 import pytest
 
@@ -24,7 +24,7 @@ from tests.unit.infaas.shell import Shell
         ),
     ],
 )
-def test_flags_declare_access(
+def test_declared_access_reads_flags(
     owner: str | None, private: bool | None, share_with: str | None, access: Access | None
 ) -> None:
     assert declared_access(owner, private, share_with) == access
@@ -40,14 +40,14 @@ def test_flags_declare_access(
         ("No Name", True, None, "tenant name 'No Name' is not allowed"),
     ],
 )
-def test_flags_that_make_no_sense_say_so(
+def test_declared_access_refuses_contradicting_flags(
     owner: str | None, private: bool | None, share_with: str | None, words: str
 ) -> None:
     with pytest.raises(InvalidRequest, match=words):
         declared_access(owner, private, share_with)
 
 
-def test_a_change_says_who_may_use_it(shell: Shell) -> None:
+def test_access_set_requires_visibility(shell: Shell) -> None:
     asked = shell("access", "set", "digits", "--owner", "acme")
     assert asked.exit_code != 0
     assert "--private, --share-with A,B, or --public" in " ".join(asked.output.split())

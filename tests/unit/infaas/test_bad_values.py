@@ -1,4 +1,4 @@
-"""Whatever is said to whichever flag of a command ends in words and an exit code, never in a traceback."""
+"""Tests of bad values: any flag of any command ends in a message and an exit code, never in a traceback."""
 
 import errno
 import os
@@ -25,7 +25,7 @@ _REALS = ("x", "nan", "inf", "-1")
 
 
 def commands(group: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """All commands below a group, by what one types."""
+    """Yield all commands below a group, with the words that call them."""
     if path and (not hasattr(group, "commands") or group.invoke_without_command):
         yield path, group
     for name, command in getattr(group, "commands", {}).items():
@@ -52,7 +52,7 @@ def good_value(kind: type, file: Path) -> str:
 
 
 def lines(command: Any, file: Path) -> Iterator[list[str]]:
-    """Command lines with one bad value each."""
+    """Yield command lines with one bad value each."""
     arguments = [one for one in command.params if one.param_type_name == "argument"]
     needed = [one for one in command.params if one.required and one not in arguments]
     flags = [word for one in needed for word in (one.opts[0], good_value(kind_of(one), file))]
@@ -68,9 +68,9 @@ def lines(command: Any, file: Path) -> Iterator[list[str]]:
 _COMMANDS = dict(commands(typer.main.get_command(app)))
 
 
-@pytest.mark.usefixtures("shell")  # no system is named by the environment
+@pytest.mark.usefixtures("shell")  # the environment names no system
 @pytest.mark.parametrize("path", _COMMANDS, ids=" ".join)
-def test_a_bad_value_ends_in_words(path: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_explain_bad_values(path: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("infaas.supervisor.system.choose_kafka", starts_nothing)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("INFAAS_HOME", str(tmp_path / "home"))
@@ -94,7 +94,7 @@ def ended_in_words(result: Result) -> None:
 
 
 @pytest.mark.parametrize("words", [("up",), ("status",), ("tasks",), ("down",), ("demo",), ("query", "t", "x")])
-def test_a_home_that_is_a_file_is_no_traceback(words: tuple[str, ...], tmp_path: Path) -> None:
+def test_commands_explain_home_that_is_a_file(words: tuple[str, ...], tmp_path: Path) -> None:
     home = tmp_path / "file"
     home.touch()
     shown = CliRunner().invoke(app, [*words, "--home", str(home)])
@@ -111,7 +111,7 @@ def test_a_home_that_is_a_file_is_no_traceback(words: tuple[str, ...], tmp_path:
         (errno.ENOSPC, "the disk is full"),
     ],
 )
-def test_a_home_that_cannot_be_written_is_said_so(
+def test_up_explains_home_that_cannot_be_written(
     number: int, words: str, shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(self: Path, *_: object, **__: object) -> None:
@@ -124,35 +124,33 @@ def test_a_home_that_cannot_be_written_is_said_so(
 
 
 @pytest.mark.parametrize("flag", ["--gateway-port", "--kafka-port", "--postgres-port", "--metrics-port"])
-def test_a_port_that_there_is_not_is_refused(flag: str, shell: Shell) -> None:
+def test_up_refuses_port_out_of_range(flag: str, shell: Shell) -> None:
     shown = shell("up", flag, "99999")
     assert shown.exit_code == EXIT_QUERY
     assert flag in shown.stderr
 
 
-def test_a_metrics_port_that_follows_is_looked_at_before_anything_starts(
-    shell: Shell, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_up_checks_all_metrics_ports_before_start(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("infaas.supervisor.system.choose_kafka", starts_nothing)
     shown = shell("up", "--metrics-port", "65535", "--gateway-port", "0", "--kafka-port", "0")
     assert shown.exit_code == EXIT_SETUP
     assert "65536 is no port, the last is 65535; choose another --metrics-port" in shown.stderr.replace("\n", " ")
 
 
-def test_a_host_of_ipv6_is_refused_as_what_it_is(shell: Shell) -> None:
+def test_up_refuses_ipv6_host(shell: Shell) -> None:
     shown = shell("up", "--gateway-host", "::1")
     assert shown.exit_code == EXIT_SETUP
     assert "--gateway-host ::1 is an address of IPv6" in shown.stderr.replace("\n", " ")
 
 
-def test_a_host_that_is_not_known_is_no_port_that_is_taken(shell: Shell) -> None:
+def test_up_tells_unknown_host_from_taken_port(shell: Shell) -> None:
     shown = shell("up", "--kafka-port=0", "--gateway-host", "no-such-host.invalid", "--allow-anonymous")
     assert shown.exit_code == EXIT_SETUP
     assert "'no-such-host.invalid' is not known" in shown.stderr.replace("\n", " ")
     assert "taken" not in shown.stderr
 
 
-def test_what_the_system_refuses_is_said_in_words() -> None:
+def test_os_error_words_explain_system_errors() -> None:
     assert "there is no /x" in os_error_words(FileNotFoundError(errno.ENOENT, "No such file", "/x"))
     assert "disk is full" in os_error_words(OSError(errno.ENOSPC, "No space left on device"))
     assert os_error_words(OSError("odd")) == "odd"
@@ -161,7 +159,7 @@ def test_what_the_system_refuses_is_said_in_words() -> None:
     assert "no address of this machine" in listen_words("h", 1, OSError(errno.EADDRNOTAVAIL, "no"), "--port")
 
 
-def test_a_damaged_file_of_arrays_is_said_so(shell: Shell, tmp_path: Path) -> None:
+def test_query_explains_damaged_npz_file(shell: Shell, tmp_path: Path) -> None:
     for name, content in (("a.npz", b"PK\x03\x04 cut off"), ("b.npz", b""), ("c.npz", b"\x80\x04no")):
         file = tmp_path / name
         file.write_bytes(content)

@@ -1,4 +1,4 @@
-"""What the commands print, and how they end, where nothing runs."""
+"""Tests of the output and exit codes of commands without a running system."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ from tests.unit.infaas.test_state import a_state
 @pytest.mark.parametrize(
     ("width", "columns"), [(80, ["name", "task", "text"]), (50, ["name", "text"]), (20, ["name", "text"])]
 )
-def test_a_table_keeps_names_whole_while_there_is_room(
+def test_table_drops_optional_columns_before_names(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int, columns: list[str]
 ) -> None:
     monkeypatch.setattr("infaas.cli.output.out", Console(width=width))
@@ -38,7 +38,7 @@ def test_a_table_keeps_names_whole_while_there_is_room(
     assert (name in rows[0]) == (width > 20)
 
 
-def test_what_somebody_wrote_commands_no_terminal_and_is_no_markup(
+def test_output_escapes_control_characters_and_markup(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     written = "[/bold] \x1b]0;title\x07 \x9b2J [red]"
@@ -63,7 +63,7 @@ def test_what_somebody_wrote_commands_no_terminal_and_is_no_markup(
     assert shown.out.count("[red]") == 2
 
 
-def test_the_version_and_short_help(shell: Shell) -> None:
+def test_cli_prints_version_and_short_help(shell: Shell) -> None:
     assert CliRunner().invoke(app, ["--version"]).stdout.startswith("infaas ")
     assert shell("query", "-h").exit_code == 0
 
@@ -71,19 +71,19 @@ def test_the_version_and_short_help(shell: Shell) -> None:
 @pytest.mark.parametrize(
     "words", [("status",), ("down",), ("tasks",), ("lag",), ("scale", "status"), ("dead-letters", "replay")]
 )
-def test_without_a_system_every_command_says_how_to_get_one(shell: Shell, words: tuple[str, ...]) -> None:
+def test_commands_without_system_suggest_infaas_up(shell: Shell, words: tuple[str, ...]) -> None:
     shown = shell(*words)
     assert shown.exit_code == EXIT_SETUP
     assert "infaas up" in shown.stderr
 
 
-def test_a_worker_whose_device_is_not_here_starts_nothing(shell: Shell, tmp_path: Path) -> None:
+def test_up_refuses_missing_device_before_start(shell: Shell, tmp_path: Path) -> None:
     shown = shell("up", "--worker", "cpu:1", "--worker", "neuron:0")
     assert (shown.exit_code, "neuron:0: no Inferentia chip" in shown.stderr) == (EXIT_SETUP, True)
     assert {path.name for path in tmp_path.iterdir()} == {LOCK}
 
 
-def test_postgres_away_is_no_traceback(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_explain_unreachable_postgres(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(POSTGRES_ENV, f"postgresql://nobody:secret@127.0.0.1:{free_port()}/infaas")
     shown = shell("tasks")
     assert shown.exit_code == EXIT_SETUP
@@ -101,13 +101,13 @@ def test_postgres_away_is_no_traceback(shell: Shell, monkeypatch: pytest.MonkeyP
         ("infaas query digits --via ", {"http", "kafka"}),
     ],
 )
-def test_a_shell_completes_commands_options_and_their_values(typed: str, completions: set[str]) -> None:
+def test_completion_offers_commands_options_and_values(typed: str, completions: set[str]) -> None:
     asked = {"_INFAAS_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
     shown = CliRunner().invoke(app, env=asked, prog_name="infaas")
     assert set(shown.stdout.split()) == completions
 
 
-def test_a_dry_run_needs_no_system(shell: Shell, make_model: Callable[..., Path]) -> None:
+def test_register_dry_run_needs_no_system(shell: Shell, make_model: Callable[..., Path]) -> None:
     shown = shell("register", str(make_model()), "--dry-run", "--json")
     reasons = {(row["label"], row["hardware"]): row["reason"] for row in msgspec.json.decode(shown.stdout)}
     assert reasons["onnx-fp32", "cpu"] == ""
@@ -116,20 +116,20 @@ def test_a_dry_run_needs_no_system(shell: Shell, make_model: Callable[..., Path]
     assert "one model FILE" in shell("register", "--zoo", "--dry-run").stderr
 
 
-def test_a_flag_that_the_zoo_would_not_heed_is_refused(shell: Shell) -> None:
+def test_register_zoo_refuses_flags_without_effect(shell: Shell) -> None:
     shown = shell("register", "--zoo", "--task=digits", "--cores", "2", "--again")
     assert shown.exit_code == EXIT_SETUP
     assert "--task, --cores" in shown.stderr
     assert "--again" not in shown.stderr
 
 
-def test_a_batch_job_does_not_write_among_its_rows(shell: Shell, tmp_path: Path) -> None:
+def test_batch_refuses_output_inside_its_source(shell: Shell, tmp_path: Path) -> None:
     shown = shell("batch", str(tmp_path), str(tmp_path / "out.jsonl"), "--task=images")
     assert (shown.exit_code, "would be read as rows of it" in shown.stderr) == (EXIT_SETUP, True)
 
 
 @pytest.mark.parametrize("words", [(), ("--json",)])
-def test_status_shows_a_password_only_if_asked_to(shell: Shell, tmp_path: Path, words: tuple[str, ...]) -> None:
+def test_status_hides_password_by_default(shell: Shell, tmp_path: Path, words: tuple[str, ...]) -> None:
     with claimed(tmp_path):
         write_state(tmp_path, msgspec.structs.replace(a_state(), postgres="postgresql://ann:hush@db:5432/infaas"))
         assert "ann@db:5432" in shell("status", *words).stdout
@@ -137,7 +137,7 @@ def test_status_shows_a_password_only_if_asked_to(shell: Shell, tmp_path: Path, 
         assert "ann:hush@db" in shell("status", "--show-secrets", *words).stdout
 
 
-def test_status_says_how_those_are_that_it_asked_though_a_worker_comes_meanwhile(
+def test_status_shows_only_services_that_it_probed(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service = ServiceState(module="workers", pid=1, restarts=0, health="", metrics="", log="")
@@ -154,12 +154,12 @@ def test_status_says_how_those_are_that_it_asked_though_a_worker_comes_meanwhile
     assert msgspec.json.decode(shown.stdout)["services"].keys() == {"gateway"}
 
 
-def test_a_password_in_the_command_line_is_refused(shell: Shell) -> None:
+def test_up_refuses_password_in_command_line(shell: Shell) -> None:
     shown = shell("up", "--postgres", "postgresql://ann:hush@db/infaas")
     assert (shown.exit_code, POSTGRES_ENV in shown.stderr, "hush" in shown.stderr) == (EXIT_SETUP, True, False)
 
 
-def test_a_gateway_beyond_this_machine_is_refused_before_anything_starts(shell: Shell, tmp_path: Path) -> None:
+def test_up_refuses_public_anonymous_gateway_before_start(shell: Shell, tmp_path: Path) -> None:
     shown = shell("up", "--gateway-host", "0.0.0.0")
     assert (shown.exit_code, "--allow-anonymous" in shown.stderr) == (EXIT_SETUP, True)
     assert "--gateway-host 0.0.0.0 lets anyone in" in shown.stderr.replace("\n", " ")

@@ -1,4 +1,4 @@
-"""What the client says where there is nobody to ask."""
+"""Tests of the client without a system, or with a simulated gateway."""
 
 import asyncio
 import re
@@ -18,7 +18,7 @@ from schemas.oip import decode_request
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
 
 
-async def test_errors_in_the_block_come_out_as_they_are() -> None:
+async def test_client_block_raises_errors_unchanged() -> None:
     with pytest.raises(InvalidRequest, match="at least one input"):
         async with InfaasClient(gateway="http://127.0.0.1:1") as client:
             await client.infer("digits", {})
@@ -54,7 +54,7 @@ def test_client_refuses_a_system_option_it_does_not_know() -> None:
             client(**options)
 
 
-def test_one_way_to_ask_is_needed() -> None:
+def test_client_requires_either_kafka_or_gateway() -> None:
     for client in (InfaasClient, SyncInfaasClient):
         with pytest.raises(OperatorError, match="a key is shown to a gateway"):
             client(kafka="127.0.0.1:9092", key="abc")
@@ -75,7 +75,7 @@ def test_one_way_to_ask_is_needed() -> None:
                 client(gateway=wrong)
 
 
-async def test_what_stands_in_a_url_for_a_proxy_is_not_shown() -> None:
+async def test_client_hides_credentials_in_gateway_url() -> None:
     with pytest.raises(OperatorError) as wrong:
         InfaasClient(gateway="ftp://me:hush@127.0.0.1:1")
     with pytest.raises(OperatorError, match=r"http://127\.0\.0\.1:1 is named with a user"):
@@ -86,7 +86,7 @@ async def test_what_stands_in_a_url_for_a_proxy_is_not_shown() -> None:
     assert "hush" not in f"{wrong.value} {away.value}"
 
 
-def test_a_key_that_others_may_read_on_its_way_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+def test_client_warns_of_unencrypted_key(caplog: pytest.LogCaptureFixture) -> None:
     for url in ("http://127.0.0.1:1", "http://localhost:1", "https://models.example"):
         InfaasClient(gateway=url, key="secret")
     assert caplog.text == ""
@@ -97,19 +97,19 @@ def test_a_key_that_others_may_read_on_its_way_is_warned_of(caplog: pytest.LogCa
     assert "secret" not in caplog.text
 
 
-async def test_kafka_that_is_not_there_is_said() -> None:
+async def test_client_reports_unreachable_kafka() -> None:
     settings = KafkaSettings(bootstrap="127.0.0.1:1", request_timeout_ms=300)
     with pytest.raises(OperatorError, match=r"127\.0\.0\.1:1"):
         await InfaasClient(kafka=settings).__aenter__()
 
 
-async def test_a_gateway_that_is_not_there_is_said() -> None:
+async def test_client_reports_unreachable_gateway() -> None:
     async with InfaasClient(gateway="http://127.0.0.1:1") as client:
         with pytest.raises(Internal, match=r"cannot reach the gateway at http://127\.0\.0\.1:1 .*does it run"):
             await client.infer("digits", {"x": X})
 
 
-async def test_a_host_that_nobody_knows_is_told_from_a_port_where_nobody_listens(
+async def test_client_tells_unknown_host_from_port_without_listener(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     known = socket.getaddrinfo
@@ -133,7 +133,7 @@ async def test_a_host_that_nobody_knows_is_told_from_a_port_where_nobody_listens
                 await client.infer("digits", {"x": X})
 
 
-async def test_errors_of_a_proxy_have_a_class_too() -> None:
+async def test_client_maps_errors_of_a_proxy() -> None:
     async def limited(_request: web.Request) -> web.Response:
         return web.Response(status=429, text="slow down")
 
@@ -149,7 +149,7 @@ async def test_errors_of_a_proxy_have_a_class_too() -> None:
     await runner.cleanup()
 
 
-async def test_as_many_connections_as_half_the_open_files_are_used_and_the_rest_waits(
+async def test_client_limits_connections_to_half_the_open_files(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     full, now, most = asyncio.Barrier(10), 0, 0
@@ -160,7 +160,7 @@ async def test_as_many_connections_as_half_the_open_files_are_used_and_the_rest_
     async def held(_request: web.Request) -> web.Response:
         nonlocal now, most
         now, most = now + 1, max(most, now + 1)
-        await full.wait()  # ten of them are here at once, or none is answered
+        await full.wait()  # no request is answered before ten are here at once
         now -= 1
         output = {"name": "y", "shape": [1], "datatype": "FP32", "data": [1.0]}
         return web.json_response({"model_name": "digits", "outputs": [output]})
@@ -179,7 +179,7 @@ async def test_as_many_connections_as_half_the_open_files_are_used_and_the_rest_
     assert most == 10
 
 
-async def test_texts_and_files_arrive_as_they_are() -> None:
+async def test_client_sends_texts_and_bytes_unchanged() -> None:
     seen: list[list[bytes]] = []
 
     async def remembered(request: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""Which variants are dominated, and what is drawn of them."""
+"""Tests of the comparison of variants: domination, and plots."""
 
 import importlib
 import sys
@@ -16,7 +16,7 @@ from tests.store_rows import a_profile, a_variant
 
 
 def _one(name: str, accuracy: float, *ms: float) -> tuple[Variant, Profile]:
-    """A variant with these latencies at batches 1, 4, 16."""
+    """Return a variant with these latencies, in ms, at batches of 1, 4 and 16."""
     measured = tuple(BatchLatency(batch, at / 1000, at / 1000) for batch, at in zip((1, 4, 16), ms, strict=True))
     variant = replace(a_variant(name), task="digits", max_batch=16)
     return variant, replace(a_profile(name), accuracy=accuracy, latency=measured)
@@ -27,7 +27,7 @@ def _compare(*rows: tuple[Variant, Profile]) -> dict[str, ComparedVariant]:
     return {one.variant.name: one for one in found}
 
 
-def test_slower_everywhere_and_no_more_accurate_is_dominated() -> None:
+def test_compare_finds_dominated_variants() -> None:
     found = _compare(
         _one("a.good.cpu", 0.9, 1, 2, 4), _one("a.slow.cpu", 0.9, 2, 3, 5), _one("b.bad.cpu", 0.8, 1, 2, 4)
     )
@@ -43,15 +43,15 @@ def test_slower_everywhere_and_no_more_accurate_is_dominated() -> None:
     [
         _one("a.other.cpu", 0.91, 2, 3, 5),  # more accurate
         _one("a.other.cpu", 0.8, 2, 3, 3.9),  # faster at one size
-        _one("a.other.cpu", 0.9, 1, 2, 4),  # as good in all
+        _one("a.other.cpu", 0.9, 1, 2, 4),  # equal in all
     ],
 )
-def test_what_is_better_in_anything_is_not_dominated(other: tuple[Variant, Profile]) -> None:
+def test_compare_keeps_variant_that_is_better_in_one_way(other: tuple[Variant, Profile]) -> None:
     found = _compare(_one("a.good.cpu", 0.9, 1, 2, 4), other)
     assert found["a.other.cpu"].dominated_by == ""
 
 
-def test_it_must_be_dominated_on_all_hardware_by_the_same() -> None:
+def test_compare_requires_domination_on_all_hardware() -> None:
     rows = [_one("a.good.cpu", 0.9, 1, 2, 4), _one("a.slow.cpu", 0.9, 2, 3, 5), _one("a.slow.cuda", 0.9, 1, 1, 1)]
     assert _compare(*rows)["a.slow.cpu"].dominated_by == ""
     rows.append(_one("a.good.cuda", 0.9, 0.5, 0.5, 0.5))
@@ -59,13 +59,13 @@ def test_it_must_be_dominated_on_all_hardware_by_the_same() -> None:
     assert (found["a.slow.cpu"].dominated_by, found["a.slow.cuda"].dominated_by) == ("a.good.cpu", "a.good.cuda")
 
 
-def test_what_is_faster_on_more_cores_dominates_nothing_on_fewer() -> None:
+def test_compare_ignores_speed_on_more_cores() -> None:
     two, profile = _one("a.two.cpu", 0.9, 0.5, 1, 2)
     found = _compare(_one("a.one.cpu", 0.9, 1, 2, 4), (two, replace(profile, threads=2)))
     assert found["a.one.cpu"].dominated_by == ""
 
 
-def test_tasks_are_not_compared_and_nothing_without_a_profile() -> None:
+def test_compare_separates_tasks_and_requires_profiles() -> None:
     slow, profile = _one("b.slow.cpu", 0.1, 9, 9, 9)
     assert _compare(_one("a.good.cpu", 0.9, 1, 2, 4), (replace(slow, task="other"), profile))["b.slow.cpu"]
     assert compare([slow], {}) == []
@@ -79,12 +79,12 @@ COMPARED = [
 ]
 
 
-def test_the_frontier_is_what_no_other_beats() -> None:
+def test_frontier_excludes_dominated_variants() -> None:
     for _, quantity in AXES:
         assert [one.variant for one in frontier(COMPARED, quantity)] == ["b.tiny.cpu", "a.good.cpu"]
 
 
-def test_the_terminal_shows_where_every_variant_stands() -> None:
+def test_draw_terminal_places_every_variant() -> None:
     drawn = draw_terminal("digits", COMPARED, 60)
     assert max(map(len, drawn.splitlines())) <= 60
     assert "A a, B b" in drawn
@@ -99,26 +99,26 @@ def test_the_terminal_shows_where_every_variant_stands() -> None:
     assert latency.strip("\n").splitlines()[-1].split() == ["0.1", "2"]
 
 
-def test_one_variant_alone_is_drawn() -> None:
+def test_draw_terminal_draws_single_variant() -> None:
     _, latency, cost = draw_terminal("digits", COMPARED[2:], 60).split("accuracy in %")
     assert all(any(line.endswith("|A") for line in part.splitlines()) for part in (latency, cost))
 
 
 @pytest.fixture(scope="module")
 def fonts() -> None:
-    """Fonts that matplotlib finds: on a machine where it has not looked yet it starts a process for that, once."""
+    """Make matplotlib find its fonts, for which it starts a process once per machine."""
     importlib.import_module("matplotlib.font_manager")
 
 
 @pytest.mark.usefixtures("fonts")
-def test_an_image_is_written(tmp_path: Path) -> None:
+def test_draw_image_writes_png_file(tmp_path: Path) -> None:
     draw_image("digits", COMPARED, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(OperatorError, match="cannot write"):
         draw_image("digits", COMPARED, tmp_path / "missing" / "plot.png")
 
 
-def test_a_missing_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_draw_image_names_missing_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(OperatorError, match=r"matplotlib is not installed.*infaas\[plots\]"):
         draw_image("digits", COMPARED, tmp_path / "plot.png")
@@ -129,7 +129,7 @@ def _on_two_cores(*ms: float) -> tuple[Variant, Profile]:
     return replace(variant, hardware="cpu"), replace(profile, threads=2)
 
 
-def test_a_variant_for_more_cores_is_compared_with_what_it_is_on_fewer_and_does_not_dominate_it() -> None:
+def test_compare_relates_variant_on_more_cores_to_fewer() -> None:
     narrow, wide = _one("a.good.cpu", 0.9, 2, 4, 8), _on_two_cores(1, 2, 4)
     found = _compare(narrow, wide)
     assert {name: one.dominated_by for name, one in found.items()} == {"a.good.cpu": "", "a.good.cpu2": ""}

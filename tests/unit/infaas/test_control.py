@@ -1,4 +1,4 @@
-"""What a gateway answers, as the errors that a command would raise by itself."""
+"""Tests of commands over a gateway: its answers become the errors of a local command."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -45,43 +45,41 @@ URL = "http://user:secret@127.0.0.1:1"
         (504, "deadline_exceeded", OperatorError),
     ],
 )
-def test_each_status_is_the_error_that_it_was_there(status: int, code: str, kind: type[InfaasError]) -> None:
+def test_gateway_error_restores_class_of_error(status: int, code: str, kind: type[InfaasError]) -> None:
     error = gateway_error(URL, status, {STATUS: code}, error_value("it is as it is"))
     assert type(error) is kind
     assert str(error).startswith("it is as it is")
 
 
-def test_who_is_no_gateway_of_ours_is_named_without_a_password() -> None:
+def test_gateway_error_hides_password_in_url() -> None:
     error = gateway_error(URL, 404, {}, b"<html>")
     assert (type(error), str(error)) == (
         OperatorError, "http://127.0.0.1:1 answers 404: is it a gateway of this system?"
     )  # fmt: skip
 
 
-def test_a_key_that_is_none_is_said_and_not_shown(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_refuse_malformed_key_without_showing_it(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INFAAS_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("INFAAS_KEY", "infaas_1 secret")
     shown = shell("lag")
     assert (shown.exit_code, "what no key does" in shown.stderr, "secret" in shown.stderr) == (1, True, False)
 
 
-def test_who_asks_is_said_by_the_url_or_by_a_key_and_neither_is_shown(
-    shell: Shell, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_commands_refuse_key_beside_user_in_url(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INFAAS_URL", URL)
     monkeypatch.setenv("INFAAS_KEY", "infaas_1_secret")
     shown = shell("lag")
     assert (shown.exit_code, "who asks is one of them" in shown.stderr, "secret" in shown.stderr) == (1, True, False)
 
 
-def test_what_no_text_may_hold_is_said_before_it_is_sent(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_refuse_invalid_characters(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INFAAS_URL", "http://127.0.0.1:1")
     for words in (("scale", "pin", "task", "\udcff", "--min=1"), ("audit", "--by", "\udcff"), ("rollback", "\udcff")):
         shown = shell(*words)
         assert (shown.exit_code, "characters" in shown.stderr) == (2, True), (words, shown.exception)
 
 
-def test_a_home_that_is_named_is_meant_and_no_gateway(
+def test_home_flag_takes_precedence_over_gateway_url(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("INFAAS_URL", "http://127.0.0.1:1")
@@ -90,7 +88,7 @@ def test_a_home_that_is_named_is_meant_and_no_gateway(
     assert "cannot reach the gateway" in shell("scale", "pause").stderr
 
 
-def test_what_is_done_here_though_a_gateway_is_named_says_so(
+def test_find_database_warns_if_it_ignores_gateway_url(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def read_state(_home: Path) -> SystemState:
@@ -103,11 +101,11 @@ def test_what_is_done_here_though_a_gateway_is_named_says_so(
     monkeypatch.setattr("infaas.cli.connect.read_state", read_state)
     for url, said in (("http://127.0.0.1:1/v1", 0), ("https://models.example", 1), ("https://models.example", 1)):
         monkeypatch.setenv("INFAAS_URL", url)
-        assert Context().run(find_database, tmp_path) == "here"  # as of a command of its own
+        assert Context().run(find_database, tmp_path) == "here"  # in a new context, like a separate command
         assert [str(tmp_path) in one for one in caplog.messages] == [True] * said
 
 
-async def test_a_gateway_that_takes_no_file_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_gateway_ask_times_out_on_stalled_upload(monkeypatch: pytest.MonkeyPatch) -> None:
     left = asyncio.Event()
 
     async def pieces() -> AsyncIterator[bytes]:
@@ -137,7 +135,7 @@ async def test_a_gateway_that_takes_no_file_is_given_up(monkeypatch: pytest.Monk
         ((OperatorError("away"), "done"), -1.0, "away"),
     ],
 )
-async def test_who_does_not_answer_is_asked_again_for_a_while(
+async def test_ask_patiently_retries_unreachable_gateway(
     answers: tuple[InfaasError | str, ...], patience_s: float, outcome: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = iter(answers)

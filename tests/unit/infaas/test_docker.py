@@ -1,4 +1,4 @@
-"""The images cannot be built where the tests run, so what can go stale in them is checked against the code."""
+"""Tests of the Docker files against the code, since images cannot be built where the tests run."""
 
 import re
 import tomllib
@@ -15,13 +15,13 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 
 
-def test_every_package_of_the_wheel_is_copied_into_the_images() -> None:
+def test_dockerfile_copies_every_package() -> None:
     packages: list[str] = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
-    zoo = ["zoo"]  # a distribution of its own, built in a stage of its own
+    zoo = ["zoo"]  # a separate distribution, built in its own stage
     assert re.findall(r"^COPY (\w+) /src/\1$", DOCKERFILE, re.MULTILINE) == packages + zoo
 
 
-def test_every_target_exists_and_runs_as_nobody_special() -> None:
+def test_dockerfile_targets_run_without_privileges() -> None:
     stages = dict(re.findall(r"^FROM \S+ AS (\S+)\n((?:(?!FROM).*\n?)*)", DOCKERFILE, re.MULTILINE))
     targets = {service["build"]["target"] for service in SERVICES.values() if "build" in service}
     assert targets == {"services", "worker-cpu", "worker-gpu", "worker-neuron"}
@@ -30,7 +30,7 @@ def test_every_target_exists_and_runs_as_nobody_special() -> None:
         assert "HEALTHCHECK" in stages[target], target
 
 
-def test_every_command_is_a_module_or_our_console_script() -> None:
+def test_compose_commands_exist() -> None:
     for name, service in SERVICES.items():
         match service.get("command"):
             case ["python", "-m", str(module)]:
@@ -43,7 +43,7 @@ def test_every_command_is_a_module_or_our_console_script() -> None:
                 raise AssertionError(f"{name}: {other}")
 
 
-def test_every_service_is_composed_deployed_and_started_where_images_are_built() -> None:
+def test_every_service_is_composed_and_deployed() -> None:
     layers: list[str] = PROJECT["tool"]["importlinter"]["contracts"][0]["layers"]
     services = set(next(layer for layer in layers if "gateway" in layer).split(" | "))
     assert {command[2] for one in SERVICES.values() if (command := one.get("command", [""]))[0] == "python"} == services
@@ -54,19 +54,19 @@ def test_every_service_is_composed_deployed_and_started_where_images_are_built()
     assert all({*modules.split(), "workers"} == services for modules in started)
 
 
-def test_everything_that_stays_has_a_health_check() -> None:
+def test_compose_services_have_health_checks() -> None:
     for name, service in SERVICES.items():
         own = "healthcheck" in service
         assert own or "build" in service, name
 
 
-def test_volumes_are_declared() -> None:
+def test_compose_volumes_are_declared() -> None:
     mounted = {str(volume).partition(":")[0] for service in SERVICES.values() for volume in service.get("volumes", [])}
     assert mounted == set(COMPOSE["volumes"])
 
 
-def test_a_volume_is_its_users_where_it_is_made() -> None:
-    """A named volume takes its owner from the folder of the image; one that no image has is root's."""
+def test_compose_volumes_belong_to_user_of_image() -> None:
+    """A named volume takes its owner from the image's folder; without such a folder it belongs to root."""
     stages = dict(re.findall(r"^FROM \S+ AS (\S+)\n((?:(?!FROM).*\n?)*)", DOCKERFILE, re.MULTILINE))
     bases = {stage: base for base, stage in re.findall(r"^FROM (\S+) AS (\S+)$", DOCKERFILE, re.MULTILINE)}
     for name, service in SERVICES.items():

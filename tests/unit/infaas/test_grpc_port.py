@@ -1,4 +1,4 @@
-"""Which port `infaas up` gives gRPC."""
+"""Tests of the gRPC port that `infaas up` claims."""
 
 import socket
 from pathlib import Path
@@ -13,20 +13,20 @@ from schemas.errors import OperatorError
 FREE = UpOptions(home=Path("home"), postgres="postgresql://elsewhere", gateway_port=0, kafka_port=0)
 
 
-def test_any_free_port_where_the_gateway_has_one() -> None:
+def test_grpc_port_is_any_free_one_like_gateway_port() -> None:
     claimed = claim_ports(FREE)
     assert claimed.grpc_port
     assert claimed.grpc_port not in (claimed.gateway_port, GRPC_PORT)
 
 
-def test_none_where_it_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_grpc_port_is_none_without_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_GRPC_PACKAGES", ("no_such_package",))
     assert claim_ports(FREE).grpc_port is None
     with pytest.raises(OperatorError, match=r"--grpc-port needs gRPC.*pip install 'infaas\[grpc\]'"):
         claim_ports(UpOptions(home=FREE.home, postgres=FREE.postgres, gateway_port=0, kafka_port=0, grpc_port=0))
 
 
-def test_none_where_the_usual_one_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_grpc_port_is_none_if_default_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, socket.create_server(("127.0.0.1", 0)) as free:
         port, usual = taken.getsockname()[1], free.getsockname()[1]
         monkeypatch.setattr(module, "GRPC_PORT", port)

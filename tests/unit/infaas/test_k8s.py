@@ -1,4 +1,4 @@
-"""No cluster runs where the tests run: what can be wrong in the manifests is checked against schemas and the code."""
+"""Tests of the Kubernetes manifests against schemas and the code, since no cluster runs where the tests run."""
 
 import re
 from importlib.util import find_spec
@@ -52,11 +52,11 @@ def _pod(workload: Yaml) -> Yaml:
 
 @pytest.mark.parametrize("one", OURS)
 @pytest.mark.parametrize("version", [OLDEST, NEWEST])
-def test_every_object_holds_to_the_published_schema(one: Yaml, version: str) -> None:
+def test_manifests_match_published_schema(one: Yaml, version: str) -> None:
     kubernetes_validate.validate(one, version, strict=True)
 
 
-def test_every_file_belongs_to_a_kustomization_that_exists() -> None:
+def test_manifests_belong_to_a_kustomization() -> None:
     listed = {
         (folder / entry).resolve()
         for folder, kustomization in KUSTOMIZATIONS.items()
@@ -66,8 +66,8 @@ def test_every_file_belongs_to_a_kustomization_that_exists() -> None:
 
 
 @pytest.mark.parametrize("workload", WORKLOADS)
-def test_every_pod_may_run_where_nothing_is_allowed(workload: Yaml) -> None:
-    """Pod security standard `restricted`, and no token for those that have no business with the API."""
+def test_pods_meet_restricted_security_standard(workload: Yaml) -> None:
+    """Pod security standard `restricted`; only the autoscaler has a token for the Kubernetes API."""
     pod = _pod(workload)
     assert (
         pod["securityContext"].items() >= {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}.items()
@@ -85,8 +85,8 @@ def test_every_pod_may_run_where_nothing_is_allowed(workload: Yaml) -> None:
         assert mounted == {volume["name"] for volume in pod["volumes"]}
 
 
-def test_who_makes_variants_has_room_for_them() -> None:
-    """Quantisers write whole models to /tmp; a registrar has its processes do so at home."""
+def test_pods_that_generate_variants_have_volumes() -> None:
+    """Quantisers write whole models to /tmp; the processes of a registrar write them to its home."""
     for workload in (*SETS, _one("Deployment", "registrar")):
         room = {volume["name"]: volume.get("emptyDir") for volume in _pod(workload)["volumes"]}
         assert room["home"] == {}, workload["metadata"]["name"]
@@ -102,7 +102,7 @@ SECRETS = {
 }  # fmt: skip
 
 
-def test_secrets_come_by_reference_alone() -> None:
+def test_manifests_only_reference_secrets() -> None:
     assert {"INFAAS_POSTGRES", "INFAAS_KAFKA_SASL_PASSWORD", "INFAAS_JOBS_WEBHOOK_SECRET"} <= SECRETS
     assert not SECRETS & _one("ConfigMap", "infaas")["data"].keys()
     for _, workload in OBJECTS:
@@ -111,7 +111,7 @@ def test_secrets_come_by_reference_alone() -> None:
             assert not SECRETS & {entry["name"] for entry in container.get("env", []) if "value" in entry}
 
 
-def test_files_reach_every_pod_that_the_component_is_added_to() -> None:
+def test_files_component_patches_every_workload() -> None:
     (patch,) = KUSTOMIZATIONS[K8S / "files"]["patches"]
     paths = {operation["path"] for operation in yaml.safe_load(patch["patch"])}
     assert paths == {"/spec/template/spec/volumes/-", "/spec/template/spec/containers/0/volumeMounts/-"}
@@ -123,7 +123,7 @@ def test_files_reach_every_pod_that_the_component_is_added_to() -> None:
 
 
 @pytest.mark.parametrize("workload", WORKLOADS)
-def test_every_pod_runs_an_image_and_a_command_that_exist(workload: Yaml) -> None:
+def test_pods_run_existing_images_and_commands(workload: Yaml) -> None:
     targets = re.findall(r"^FROM \S+ AS (\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     for container in _pod(workload)["containers"]:
         assert container["image"].removeprefix("infaas/") in targets
@@ -138,7 +138,7 @@ def test_every_pod_runs_an_image_and_a_command_that_exist(workload: Yaml) -> Non
 
 
 @pytest.mark.parametrize("workload", [one for one in WORKLOADS if "Job" not in str(one.id)])
-def test_everything_that_stays_is_watched_and_leaves_in_order(workload: Yaml) -> None:
+def test_workloads_have_probes_and_disruption_budgets(workload: Yaml) -> None:
     pod, name = _pod(workload), workload["metadata"]["name"]
     assert pod["terminationGracePeriodSeconds"] > AutoscalerSettings().drain_timeout_s
     for container in pod["containers"]:
@@ -150,7 +150,7 @@ def test_everything_that_stays_is_watched_and_leaves_in_order(workload: Yaml) ->
         assert selector["matchLabels"].items() <= labels.items()
 
 
-def test_the_autoscaler_may_do_what_its_launcher_does_and_nothing_else() -> None:
+def test_autoscaler_role_allows_only_scaling_workers() -> None:
     assert {one["metadata"]["name"] for one in SETS} == {f"worker-{kind}" for kind in WITH_IMAGES}
     assert _one("Role", "scale-workers")["rules"] == [
         {
@@ -162,7 +162,7 @@ def test_the_autoscaler_may_do_what_its_launcher_does_and_nothing_else() -> None
     ]
 
 
-def test_the_decision_is_told_what_the_pods_have(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_config_map_matches_resources_of_pods(monkeypatch: pytest.MonkeyPatch) -> None:
     settings: dict[str, str] = _one("ConfigMap", "infaas")["data"]
     for folder in ("cuda", "neuron"):
         for patch in KUSTOMIZATIONS[K8S / folder]["patches"]:
@@ -188,8 +188,8 @@ def test_the_decision_is_told_what_the_pods_have(monkeypatch: pytest.MonkeyPatch
 # -- KEDA --------------------------------------------------------------------------------------------------------------
 
 
-def test_keda_is_told_only_what_it_documents() -> None:
-    """KEDA publishes its schema inside a cluster only, so this holds the fields of its reference, version 2.16."""
+def test_keda_objects_have_only_documented_fields() -> None:
+    """KEDA publishes its schema only inside a cluster, so the test lists the fields of its reference, version 2.16."""
     scaled, known = _one("ScaledObject", "worker-cpu")["spec"], {one["metadata"]["name"] for one in SETS}
     documented = {
         *("scaleTargetRef", "pollingInterval", "initialCooldownPeriod", "cooldownPeriod", "idleReplicaCount"),
@@ -211,7 +211,7 @@ def test_keda_is_told_only_what_it_documents() -> None:
     for trigger in scaled["triggers"]:
         assert trigger.keys() <= {"type", "name", "metadata", "authenticationRef", "metricType", "useCachedMetrics"}
         assert trigger["type"] == "postgresql"
-        assert trigger["metricType"] == "AverageValue"  # the only one that has a fallback
+        assert trigger["metricType"] == "AverageValue"  # the only metric type with a fallback
         assert trigger["authenticationRef"]["name"] == authentication["metadata"]["name"]
         assert trigger["metadata"].keys() <= {"query", "targetQueryValue", "activationTargetQueryValue"}
         assert all(isinstance(value, str) for value in trigger["metadata"].values())

@@ -1,4 +1,4 @@
-"""Workers named by their devices: what each gets of the machine, and what is said where that is not there."""
+"""Tests of workers named by device: their resources, and the refusal of missing devices."""
 
 import os
 
@@ -17,7 +17,7 @@ GIB = 1 << 30
 
 @pytest.fixture
 def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine with four cores and two GPUs, on which onnxruntime runs."""
+    """Simulate a machine with four cores and two GPUs that onnxruntime can use."""
 
     def cores(_process: int) -> set[int]:
         return {0, 1, 2, 3}
@@ -30,7 +30,7 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("two_gpus")
-def test_each_worker_gets_its_device_its_cores_and_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_name_workers_assigns_device_cores_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     named = name_workers(parse_workers(["cuda:1", "cpu:2", "cuda", "cpu:1"]), "box-3f9a-")
     assert {name: (spec.device, spec.cpus) for name, spec in named.items()} == {
         "box-3f9a-cuda-0": (1, ()),
@@ -61,13 +61,13 @@ def test_each_worker_gets_its_device_its_cores_and_its_memory(monkeypatch: pytes
     ],
 )
 @pytest.mark.usefixtures("two_gpus")
-def test_what_is_not_there_is_said_before_anything_starts(wanted: list[str], said: str) -> None:
+def test_parse_workers_refuses_missing_devices(wanted: list[str], said: str) -> None:
     with pytest.raises(OperatorError, match=said):
         parse_workers(wanted)
 
 
 @pytest.mark.usefixtures("two_gpus")
-def test_a_device_that_no_runtime_here_uses_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parse_workers_names_missing_runtime_of_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
 
     def absent(_name: str) -> None:
@@ -79,12 +79,12 @@ def test_a_device_that_no_runtime_here_uses_is_refused_with_what_to_install(monk
 
 
 @pytest.mark.usefixtures("two_gpus")
-def test_workers_that_may_share_cores_are_bound_to_none() -> None:
+def test_parse_workers_binds_no_cores_if_oversubscribed() -> None:
     assert [spec.cpus for spec in parse_workers(["cpu:3", "cpu:3"], oversubscribe=True)] == [(), ()]
 
 
 @pytest.mark.usefixtures("two_gpus")
-def test_workers_are_named_one_way_or_the_other() -> None:
+def test_local_workers_refuse_names_beside_number_or_launcher() -> None:
     with pytest.raises(OperatorError, match="leave out --workers"):
         local_workers(UpOptions(home=HOME, named_workers=("cpu:1",), max_workers=3))
     with pytest.raises(OperatorError, match="--launcher ray"):

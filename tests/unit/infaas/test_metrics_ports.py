@@ -1,4 +1,4 @@
-"""Who scrapes a system finds it where it was; two on a machine, started at once, are not in each other's way."""
+"""Tests of `MetricsPorts`: stable ports at each start, and different ones for two systems on a machine."""
 
 import socket
 from contextlib import suppress
@@ -16,7 +16,7 @@ HOME = Path("home")
 
 
 def free_ports(count: int) -> int:
-    """The first of ports, one after the other, at which nobody listens."""
+    """Return the first of `count` consecutive free ports."""
     while True:
         first = free_port()
         with suppress(OperatorError):
@@ -27,31 +27,31 @@ def free_ports(count: int) -> int:
 
 @pytest.fixture
 def ranges(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    """Ports of this test alone: a system of somebody else's may run on this machine."""
+    """Use ports of this test only, since another system may run on this machine."""
     mine = {service: free_port() for service in FIRST}
     monkeypatch.setattr(metrics_ports, "FIRST", mine)
     return mine
 
 
-def test_a_service_has_the_same_port_at_each_start(ranges: dict[str, int]) -> None:
+def test_metrics_ports_are_the_same_at_each_start(ranges: dict[str, int]) -> None:
     for _ in range(2):
         with MetricsPorts(UpOptions(home=HOME)) as ports:
             assert {service: ports.find(service, 0) for service in ranges} == ranges
             assert ports.find("workers", 0) == ranges["workers"], "started again"
 
 
-def test_two_systems_that_start_at_once_share_none(ranges: dict[str, int]) -> None:
+def test_metrics_ports_of_two_systems_differ(ranges: dict[str, int]) -> None:
     with MetricsPorts(UpOptions(home=HOME)) as one, MetricsPorts(UpOptions(home=HOME)) as other:
         found = [ports.find(service, 0) for ports in (one, other) for service in ranges]
     assert len(set(found)) == len(found)
 
 
-def test_where_somebody_listens_another_port_is_found(ranges: dict[str, int]) -> None:
+def test_metrics_ports_avoid_port_in_use(ranges: dict[str, int]) -> None:
     with socket.create_server((LOOPBACK, ranges["jobs"])), MetricsPorts(UpOptions(home=HOME)) as ports:
         assert ports.find("jobs", 0) not in (ranges["jobs"], 0)
 
 
-def test_ports_that_were_asked_for_follow_one_another(ranges: dict[str, int]) -> None:
+def test_metrics_ports_follow_configured_first_port(ranges: dict[str, int]) -> None:
     first = free_ports(17)
     options = UpOptions(home=HOME, metrics_port=first, autoscalers=2, selectors=3, gateways=4, jobs=5)
     with MetricsPorts(options) as ports:
@@ -60,7 +60,7 @@ def test_ports_that_were_asked_for_follow_one_another(ranges: dict[str, int]) ->
             ports.find("autoscaler", 0)
 
 
-def test_ports_that_follow_the_last_there_is_are_no_ports() -> None:
+def test_metrics_ports_refuse_port_beyond_65535() -> None:
     options = UpOptions(home=HOME, metrics_port=65_535)
     with MetricsPorts(options) as ports, pytest.raises(OperatorError, match=r"65536 is no port.*--metrics-port"):
         ports.find("selector", 0)

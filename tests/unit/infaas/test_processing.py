@@ -1,4 +1,4 @@
-"""What the command line makes of the flags that declare processing, and of texts and files."""
+"""Tests of the flags and files that declare processing, and of texts and files as inputs."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from schemas.rows.tensor_spec import TensorSpec
 TEXT = (TensorSpec(name="text", datatype="BYTES", shape=(-1,)),)
 
 
-def test_flags_declare_processing(tmp_path: Path) -> None:
+def test_declared_processing_reads_flags(tmp_path: Path) -> None:
     tokenizer = tmp_path / "tokenizer.json"
     found = declared_processing(tokenizer, None, None, None, None)
     assert found == Processing(before=Tokenise(tokenizer=str(tokenizer)))
@@ -26,7 +26,7 @@ def test_flags_declare_processing(tmp_path: Path) -> None:
     assert declared_processing(None, None, None, None, None) is None
 
 
-def test_flags_that_make_no_sense_are_refused(tmp_path: Path) -> None:
+def test_declared_processing_refuses_contradicting_flags(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="--tokenizer and --image exclude one another"):
         declared_processing(tmp_path, "1x1", None, None, None)
     with pytest.raises(InvalidRequest, match="not '28'"):
@@ -35,7 +35,7 @@ def test_flags_that_make_no_sense_are_refused(tmp_path: Path) -> None:
         declared_processing(None, None, None, 1, None)
 
 
-def test_a_file_declares_more_and_names_files_beside_it(tmp_path: Path) -> None:
+def test_read_processing_resolves_files_beside_it(tmp_path: Path) -> None:
     file = tmp_path / "steps.toml"
     file.write_text(
         'before = {step = "tokenise", tokenizer = "t/tokenizer.json", max_tokens = 64, cut = true}\n'
@@ -58,14 +58,14 @@ def test_a_file_declares_more_and_names_files_beside_it(tmp_path: Path) -> None:
         ("before =", "declares no processing"),
     ],
 )
-def test_a_file_that_declares_something_else_is_refused(tmp_path: Path, content: str, message: str) -> None:
+def test_read_processing_refuses_invalid_file(tmp_path: Path, content: str, message: str) -> None:
     file = tmp_path / "steps.toml"
     file.write_text(content)
     with pytest.raises(InvalidRequest, match=message):
         read_processing(file)
 
 
-def test_texts_and_files_become_the_one_input(tmp_path: Path) -> None:
+def test_plain_inputs_accept_texts_and_files(tmp_path: Path) -> None:
     image = tmp_path / "x.png"
     image.write_bytes(b"\x89PNG\x00")
     assert plain_inputs(["a film", str(image)], TEXT, "t")["text"].tolist() == [b"a film", b"\x89PNG\x00"]

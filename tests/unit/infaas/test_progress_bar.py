@@ -1,4 +1,4 @@
-"""The bar of what takes long."""
+"""Tests of the progress bar."""
 
 import io
 
@@ -11,13 +11,13 @@ from infaas.cli.progress_bar import ProgressBar
 
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
-    """What is written to a file, as where somebody keeps a log."""
+    """Redirect the console to a file that is no terminal, as for a log."""
     out = io.StringIO()
     monkeypatch.setattr(progress_bar, "err", Console(file=out, width=100))
     return out
 
 
-def test_no_bar_is_left_above_an_error(written: io.StringIO) -> None:
+def test_progress_bar_disappears_at_an_error(written: io.StringIO) -> None:
     def fail() -> None:
         with ProgressBar() as bar:
             bar.note("a note stays")
@@ -28,7 +28,7 @@ def test_no_bar_is_left_above_an_error(written: io.StringIO) -> None:
     assert written.getvalue().strip() == "note: a note stays"
 
 
-def test_a_bar_stays_where_all_went_well(written: io.StringIO) -> None:
+def test_progress_bar_stays_after_success(written: io.StringIO) -> None:
     with ProgressBar() as bar:
         bar.step(2, 2, "done")
     assert "2/2" in written.getvalue()

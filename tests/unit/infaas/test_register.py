@@ -1,4 +1,4 @@
-"""What `infaas register` prints, and its exit code."""
+"""Tests of the output and exit code of `infaas register`."""
 
 from contextlib import nullcontext
 

@@ -1,4 +1,4 @@
-"""The state file of a running system."""
+"""Tests of the state file of a running system."""
 
 from pathlib import Path
 
@@ -13,9 +13,9 @@ def a_state() -> SystemState:
     )  # fmt: skip
 
 
-async def test_a_state_that_could_not_be_written_is_written_as_soon_as_it_can_be(tmp_path: Path) -> None:
+async def test_state_file_retries_failed_write(tmp_path: Path) -> None:
     in_the_way = tmp_path / f"{STATE}.new"
-    in_the_way.mkdir()  # as a full disk, it lets nothing be written
+    in_the_way.mkdir()  # like a full disk, it makes every write fail
     with claimed(tmp_path):
         file = StateFile(tmp_path, a_state)
         file.write()

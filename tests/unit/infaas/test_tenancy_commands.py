@@ -1,4 +1,4 @@
-"""What the commands that make keys and tenants refuse before they ask anybody."""
+"""Tests of commands for keys and tenants: values that are refused before anything is sent."""
 
 from pathlib import Path
 
@@ -14,13 +14,13 @@ def shell(tmp_path: Path) -> Shell:
 
 
 @pytest.mark.parametrize("rate", ["nan", "inf"])
-def test_a_quota_is_a_number(shell: Shell, rate: str) -> None:
+def test_keys_create_refuses_infinite_quota(shell: Shell, rate: str) -> None:
     said = shell("keys", "create", "--tenant", "acme", "--per-second", rate)
     assert said.exit_code == EXIT_QUERY
     assert "--per-second" in said.stderr
 
 
-def test_a_password_is_made_or_given(shell: Shell, tmp_path: Path) -> None:
+def test_tenants_create_refuses_two_passwords(shell: Shell, tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.write_text("planted-word")
     said = shell("tenants", "create", "acme", "--kafka-user", "acme", "--scram", "--password-file", str(file))

@@ -1,4 +1,4 @@
-"""A source, a sink and a model in memory."""
+"""Source, sink and model in memory."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
@@ -15,7 +15,7 @@ TERMS = JobTerms(source="numbers", task="squares", needs={}, chunk_rows=4)
 
 
 class Numbers:
-    """A source of the numbers from 0 on."""
+    """Source of the numbers from 0 on."""
 
     name = "numbers"
 
@@ -36,7 +36,7 @@ class Numbers:
 
 
 class Written:
-    """A sink that keeps what was committed, as a file does when a process is killed."""
+    """Sink that keeps only committed results, like a file whose process was killed."""
 
     def __init__(self) -> None:
         self.committed: list[tuple[int, float]] = []
@@ -67,7 +67,7 @@ class Written:
 
 
 class Squares:
-    """A model that squares, the later the smaller its inputs, and fails on those that are `poison`."""
+    """Model that squares inputs, and fails on inputs in `poison`. Answers arrive out of order."""
 
     def __init__(self, poison: tuple[int, ...] = (), cost: float = 0.0) -> None:
         self.poison = poison

@@ -1,3 +1,5 @@
+"""Tests of `BatchJob`: order, limits, continuation and failures."""
+
 import asyncio
 
 import pytest
@@ -17,7 +19,7 @@ def job(model: Squares, sink: Written, rows: int = 30, limits: JobLimits | None 
     return BatchJob(Numbers(rows), sink, TERMS, ChunkAsker(model.ask).answer, limits=limits or JobLimits(in_flight=5))
 
 
-async def test_results_are_in_the_order_of_the_rows_however_they_come() -> None:
+async def test_batch_job_writes_results_in_order_of_rows() -> None:
     sink = Written()
     progress = await job(Squares(), sink).run()
     assert sink.committed == [(n, float(n * n)) for n in range(30)]
@@ -25,7 +27,7 @@ async def test_results_are_in_the_order_of_the_rows_however_they_come() -> None:
     assert sink.finished
 
 
-async def test_no_more_is_in_flight_and_no_more_is_read_than_allowed() -> None:
+async def test_batch_job_bounds_chunks_in_flight_and_read() -> None:
     source, model, sink = Numbers(400), Squares(), Written()
     blocked = asyncio.Event()
 
@@ -45,14 +47,14 @@ async def test_no_more_is_in_flight_and_no_more_is_read_than_allowed() -> None:
 
 
 @given(st.sets(st.integers(0, 29), max_size=30))
-def test_only_the_rows_to_blame_fail(poison: set[int]) -> None:
+def test_batch_job_fails_only_poisonous_rows(poison: set[int]) -> None:
     sink = Written()
     asyncio.run(job(Squares(tuple(poison)), sink).run())
     assert sink.failed == sorted(poison)
     assert sink.committed == [(n, float(n * n)) for n in range(30) if n not in poison]
 
 
-async def test_goes_on_from_what_was_committed_with_the_same_chunks() -> None:
+async def test_batch_job_continues_from_commit_with_same_chunks() -> None:
     undisturbed, sink, whole = Squares(), Written(), Written()
     await job(undisturbed, whole).run()
     first = Squares(cost=1.0)
@@ -66,7 +68,7 @@ async def test_goes_on_from_what_was_committed_with_the_same_chunks() -> None:
     assert sink.finished
 
 
-async def test_never_costs_more_than_it_may() -> None:
+async def test_batch_job_stays_within_max_cost() -> None:
     sink, model = Written(), Squares(cost=1.0)
     with pytest.raises(OperatorError, match=r"more than the 13 USD .* the same command goes on"):
         await job(model, sink, limits=JobLimits(max_cost=13, row_cost=0.9, in_flight=3)).run()
@@ -75,7 +77,7 @@ async def test_never_costs_more_than_it_may() -> None:
     assert not sink.finished
 
 
-async def test_ends_at_its_deadline_and_keeps_what_is_done() -> None:
+async def test_batch_job_keeps_results_at_its_deadline() -> None:
     sink, now = Written(), [0.0]
 
     async def ask(chunk: Chunk) -> ChunkResult:
@@ -88,14 +90,14 @@ async def test_ends_at_its_deadline_and_keeps_what_is_done() -> None:
     assert len(sink.committed) == 12
 
 
-async def test_ends_where_all_rows_fail_or_too_many() -> None:
+async def test_batch_job_ends_after_too_many_failures() -> None:
     with pytest.raises(OperatorError, match="rows have all failed: cannot square"):
         await job(Squares(tuple(range(1000))), Written(), rows=1000).run()
     with pytest.raises(OperatorError, match=r"3 rows have failed, more than the 2 of --max-failed"):
         await job(Squares((1, 2, 3)), Written(), limits=JobLimits(max_failed=2)).run()
 
 
-async def test_what_may_pass_is_asked_again_until_the_patience_ends() -> None:
+async def test_chunk_asker_retries_until_patience_ends() -> None:
     attempts, troubles = [0], list[str]()
 
     async def ask(inputs: object) -> object:
@@ -114,7 +116,7 @@ async def test_what_may_pass_is_asked_again_until_the_patience_ends() -> None:
         await BatchJob(Numbers(4), Written(), TERMS, asker.answer).run()
 
 
-async def test_what_nothing_can_answer_ends_the_job() -> None:
+async def test_batch_job_ends_at_permanent_error() -> None:
     async def ask(_inputs: object) -> object:
         raise UnknownTask("no such task")
 
@@ -122,7 +124,7 @@ async def test_what_nothing_can_answer_ends_the_job() -> None:
         await BatchJob(Numbers(4), Written(), TERMS, ChunkAsker(ask).answer).run()  # type: ignore[arg-type]
 
 
-def test_progress_counts_what_failed_apart() -> None:
+def test_progress_after_adds_position_cost_and_time() -> None:
     result = ChunkResult((), (), {"row": 4}, 0.5)
     assert Progress(answered=3, cost=1.0).after(result, 2.0) == Progress(
         position={"row": 4}, answered=3, cost=1.5, seconds=2.0

@@ -1,4 +1,4 @@
-"""Which variant computes a job, and what it is expected to take."""
+"""Tests of the plan of a batch job: its variant, its duration and its cost."""
 
 import pytest
 from hypothesis import given
@@ -26,7 +26,7 @@ def chosen(needs: BatchNeeds, limits: JobLimits = NO_LIMITS, rows: int | None = 
     return make_plan(rows, 100.0, ALL, needs, limits).variant
 
 
-def test_the_cheapest_that_meets_the_needs_within_the_limits_computes_all() -> None:
+def test_make_plan_chooses_cheapest_variant_within_limits() -> None:
     assert chosen(BatchNeeds()) == CHEAP.variant
     assert chosen(BatchNeeds(min_accuracy=0.95)) == GOOD.variant
     assert chosen(BatchNeeds(min_accuracy=0.95, max_latency_ms=5)) == FAST.variant
@@ -36,20 +36,20 @@ def test_the_cheapest_that_meets_the_needs_within_the_limits_computes_all() -> N
     assert chosen(BatchNeeds(), JobLimits(deadline_s=1, max_cost=0), rows=None) == CHEAP.variant
 
 
-def test_the_estimate_is_of_all_slots_and_of_loading() -> None:
+def test_make_plan_estimates_all_slots_and_loading() -> None:
     cheap, fast = (make_plan(1_000_000, 100.0, [offer], BatchNeeds(), NO_LIMITS) for offer in (CHEAP, FAST))
     assert (cheap.seconds, cheap.cost) == (pytest.approx(500.0), pytest.approx(1.0))
     assert (fast.seconds, fast.cost) == (pytest.approx(103.0), pytest.approx(20.0))
 
 
 @pytest.mark.parametrize("state", InstanceState)
-def test_a_variant_that_takes_queries_has_not_to_be_loaded(state: InstanceState) -> None:
+def test_find_offers_without_load_time_while_serving(state: InstanceState) -> None:
     variant, placed = a_variant(), replace(an_instance(), state=state)
     (offer,) = find_offers(variant.task, [variant], {variant.name: a_profile()}, [a_worker()], [placed])
     assert (offer.load_s == 0) == (state in SERVING)
 
 
-def test_what_cannot_be_is_refused_with_the_estimate() -> None:
+def test_make_plan_refuses_impossible_job_with_estimate() -> None:
     cheapest, fastest = r"a\.onnx-fp32\.cpu about 500 s and 1 USD", r"b\.cuda about 103 s and 20 USD"
     with pytest.raises(
         OperatorError, match=f"within 10 s and 2 USD: the cheapest takes {cheapest}, the fastest, {fastest}"
@@ -64,7 +64,7 @@ def test_what_cannot_be_is_refused_with_the_estimate() -> None:
 
 
 @given(st.floats(1e-7, 10), st.integers(1, 64), st.floats(0, 1e9))
-def test_chunks_are_full_batches_and_bounded(row_s: float, max_batch: int, row_bytes: float) -> None:
+def test_rows_of_chunk_are_full_batches_and_bounded(row_s: float, max_batch: int, row_bytes: float) -> None:
     offer = replace(CHEAP, row_s=row_s, max_batch=max_batch)
     rows = rows_of_chunk(offer, row_bytes)
     assert 1 <= rows <= MOST_ROWS

@@ -1,4 +1,4 @@
-"""Chunks of rows that a program loops over."""
+"""Tests of `RowStream`: chunks of the rows that a program yields."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -16,7 +16,7 @@ def rows(count: int) -> Iterator[dict[str, Any]]:
         yield {"x": [number, 1.5], "text": f"row {number}"}
 
 
-async def test_chunks_are_full_but_for_the_last() -> None:
+async def test_row_stream_fills_all_chunks_but_the_last() -> None:
     async with RowStream(rows(10), 4, 60.0) as stream:
         chunks = [chunk async for chunk in stream.chunks()]
     assert [chunk.size for chunk in chunks] == [4, 4, 2]
@@ -25,14 +25,14 @@ async def test_chunks_are_full_but_for_the_last() -> None:
     assert chunks[-1].rows[0].numbers.tolist() == [8, 9]
 
 
-async def test_chunks_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_row_stream_bounds_chunks_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(row_stream, "CHUNK_BYTES", 40)
     several = [{"text": "x" * 20}, {"text": b"x" * 20}, {"text": ["x" * 10, "x" * 30]}, {"x": np.array([1, None])}]
     async with RowStream(several, 100, 60.0) as stream:
         assert [chunk.size async for chunk in stream.chunks()] == [2, 1, 1]
 
 
-async def test_what_comes_slowly_waits_for_nobody() -> None:
+async def test_row_stream_yields_partial_chunk_of_slow_rows() -> None:
     more = asyncio.Event()
 
     async def slowly() -> AsyncIterator[dict[str, Any]]:
@@ -50,7 +50,7 @@ async def test_what_comes_slowly_waits_for_nobody() -> None:
             await anext(chunks)
 
 
-async def test_rows_are_read_no_faster_than_chunks_are_taken() -> None:
+async def test_row_stream_applies_backpressure() -> None:
     read = list[int]()
 
     async def counted() -> AsyncIterator[dict[str, Any]]:
@@ -65,7 +65,7 @@ async def test_rows_are_read_no_faster_than_chunks_are_taken() -> None:
         assert len(read) <= 10 + 10 + 1
 
 
-async def test_rows_before_an_error_come_first() -> None:
+async def test_row_stream_yields_rows_before_an_error() -> None:
     def broken() -> Iterator[dict[str, Any]]:
         yield {"x": 0}
         raise RuntimeError("the disk is gone")
@@ -77,14 +77,14 @@ async def test_rows_before_an_error_come_first() -> None:
             await anext(chunks)
 
 
-async def test_a_row_that_is_no_array_fails_alone() -> None:
+async def test_row_stream_fails_only_malformed_row() -> None:
     async with RowStream([{"x": [1, 2]}, {"x": [[1], [2, 3]]}], 10, 60.0) as stream:
         chunk = await anext(stream.chunks())
     assert [row.number for row in chunk.unreadable] == [1]
     assert chunk.rows[0].numbers.tolist() == [0]
 
 
-async def test_rows_of_other_names_or_types_are_asked_apart() -> None:
+async def test_row_stream_separates_names_and_types() -> None:
     mixed = [
         *({"x": [1.5]}, {"y": [2.5]}, {"x": "a text"}, {"x": [3.5]}),
         *({"x": [1.5], "z": [1, 2]}, {"z": [1, 2], "x": [2.5]}),

@@ -1,4 +1,4 @@
-"""Files of results: what is in them, and that a run that was killed leaves no trace."""
+"""Tests of file sinks: their contents, and that a killed run leaves no trace."""
 
 import asyncio
 import csv
@@ -48,7 +48,7 @@ def names(folder: Path) -> list[str]:
 
 
 async def write(output: Path, upto: int | None = None, committed: int = 2) -> None:
-    """Write from where it came to before; all, or up to a chunk before which it is killed."""
+    """Continue from the last commit, and write all results, or stop as if killed before result `upto`."""
     made = sink(output)
     try:
         progress = await made.open(TERMS) or Progress()
@@ -67,7 +67,7 @@ async def write(output: Path, upto: int | None = None, committed: int = 2) -> No
 
 
 @pytest.mark.parametrize("name", FORMS)
-async def test_what_was_not_committed_is_written_once_all_the_same(tmp_path: Path, name: str) -> None:
+async def test_sink_writes_each_row_once_after_kills(tmp_path: Path, name: str) -> None:
     whole, killed = tmp_path / name, tmp_path / "killed" / name
     killed.parent.mkdir()
     await write(whole)
@@ -85,7 +85,7 @@ async def test_what_was_not_committed_is_written_once_all_the_same(tmp_path: Pat
     assert names(killed.parent) == [name, f"{name}.failed.jsonl"]
 
 
-async def test_each_form_holds_the_rows_in_their_order(tmp_path: Path) -> None:
+async def test_sink_formats_hold_rows_in_order(tmp_path: Path) -> None:
     for name in FORMS:
         await write(tmp_path / name)
     numbers = [0, 1, 2, 3, 5, 6, 8, 9, 10]
@@ -108,7 +108,7 @@ async def test_each_form_holds_the_rows_in_their_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", FORMS)
-async def test_an_output_without_rows_is_one_all_the_same(tmp_path: Path, name: str) -> None:
+async def test_sink_writes_valid_output_without_rows(tmp_path: Path, name: str) -> None:
     made = sink(tmp_path / name)
     await made.open(TERMS)
     await made.finish(Progress())
@@ -122,7 +122,7 @@ async def test_an_output_without_rows_is_one_all_the_same(tmp_path: Path, name: 
 
 
 @pytest.mark.parametrize("name", FORMS)
-async def test_killed_while_the_output_is_put_in_its_place(
+async def test_sink_completes_after_kill_while_replacing_output(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await write(tmp_path / name)
@@ -144,7 +144,7 @@ async def test_killed_while_the_output_is_put_in_its_place(
     assert names(killed.parent) == [name, f"{name}.failed.jsonl"]
 
 
-async def test_two_jobs_do_not_write_one_output(tmp_path: Path) -> None:
+async def test_sink_refuses_second_job_on_its_output(tmp_path: Path) -> None:
     first, second = sink(tmp_path / "out.jsonl"), sink(tmp_path / "out.jsonl")
     await first.open(TERMS)
     with pytest.raises(OperatorError, match=r"another job writes to .*out\.jsonl\.job right now"):
@@ -161,7 +161,7 @@ async def test_two_jobs_do_not_write_one_output(tmp_path: Path) -> None:
     await third.close()
 
 
-async def test_what_another_job_has_left_is_not_gone_on_with(tmp_path: Path) -> None:
+async def test_sink_refuses_progress_of_another_job(tmp_path: Path) -> None:
     output = tmp_path / "out.jsonl"
     await write(output, 3, 3)
     other = sink(output)
@@ -177,7 +177,7 @@ async def test_what_another_job_has_left_is_not_gone_on_with(tmp_path: Path) -> 
     await anew.close()
 
 
-async def test_what_is_refused_costs_no_progress(tmp_path: Path) -> None:
+async def test_sink_keeps_progress_if_it_refuses_to_open(tmp_path: Path) -> None:
     output = tmp_path / "out.jsonl"
     await write(output, 3, 3)
     output.write_text("an earlier job's")
@@ -195,7 +195,7 @@ async def test_what_is_refused_costs_no_progress(tmp_path: Path) -> None:
     assert (names(tmp_path), output.read_text()) == (["out.jsonl"], "")
 
 
-async def test_outputs_called_as_columns_of_ours_are_told_apart(tmp_path: Path) -> None:
+async def test_sink_renames_outputs_named_like_its_columns(tmp_path: Path) -> None:
     outputs = {name: np.array([n], np.int64) for n, name in enumerate(("row", "id", "outputs.row", "y"), 10)}
     for ids in ((), ("r0",)):
         for name in FORMS:
@@ -219,7 +219,7 @@ async def test_outputs_called_as_columns_of_ours_are_told_apart(tmp_path: Path) 
             }
 
 
-async def test_outputs_that_change_their_shape_need_json(tmp_path: Path) -> None:
+async def test_sink_refuses_changing_shapes_except_in_jsonl(tmp_path: Path) -> None:
     wide = OutputRows(np.array([3], np.int64), {"label": np.zeros(1), "scores": np.zeros((1, 9))}, ["r3"])
     for name in ("out.csv", "out.npz", "out.parquet"):
         made = sink(tmp_path / name)
@@ -235,7 +235,7 @@ async def write_last(made: FileSink, result: ChunkResult) -> None:
     await made.finish(Progress())
 
 
-async def test_numbers_that_json_has_not_are_named(tmp_path: Path) -> None:
+async def test_jsonl_sink_writes_nan_and_infinity_as_text(tmp_path: Path) -> None:
     made = sink(tmp_path / "out.jsonl")
     await made.open(TERMS)
     odd = {"y": np.array([np.nan, -np.inf], np.float32)}
@@ -250,7 +250,7 @@ def named(numbers: list[int], *ids: object) -> OutputRows:
     return OutputRows(np.array(numbers, np.int64), {"y": np.zeros(len(numbers), np.float32)}, ids)
 
 
-async def test_rows_with_names_and_without_are_written_together(tmp_path: Path) -> None:
+async def test_sink_writes_rows_with_and_without_ids(tmp_path: Path) -> None:
     both = ChunkResult((named([0, 2], "r0", None), named([1])), (), {"row": 3})
     for name in FORMS:
         made = sink(tmp_path / name)
@@ -265,7 +265,7 @@ async def test_rows_with_names_and_without_are_written_together(tmp_path: Path) 
     assert parquet.read_table(tmp_path / "out.parquet").column("id").to_pylist() == ["r0", None, None, None]
 
 
-async def test_names_that_come_late_are_in_parquet_all_the_same(tmp_path: Path) -> None:
+async def test_parquet_sink_writes_ids_that_appear_late(tmp_path: Path) -> None:
     made = sink(tmp_path / "out.parquet")
     await made.open(TERMS)
     await made.write(ChunkResult((named([0]),), (), {"row": 1}))
@@ -277,7 +277,7 @@ async def test_names_that_come_late_are_in_parquet_all_the_same(tmp_path: Path) 
     ]  # fmt: skip
 
 
-async def test_names_of_any_type_are_written_as_texts(tmp_path: Path) -> None:
+async def test_sink_writes_ids_of_any_type_as_text(tmp_path: Path) -> None:
     made = sink(tmp_path / "out.jsonl")
     await made.open(TERMS)
     failed = (FailedRow(1, "invalid_request", "no", Decimal("1.5")),)
@@ -288,9 +288,7 @@ async def test_names_of_any_type_are_written_as_texts(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out.jsonl.failed.jsonl").read_text())["id"] == "1.5"
 
 
-async def test_a_commit_that_is_cancelled_ends_before_anything_follows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_sink_completes_cancelled_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun, may_end, ended = threading.Event(), threading.Event(), list[str]()
 
     def slowly(*_: object) -> None:
@@ -314,7 +312,7 @@ async def test_a_commit_that_is_cancelled_ends_before_anything_follows(
     await made.close()
 
 
-async def test_a_full_disk_at_the_end_is_said_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_sink_explains_full_disk_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(28, "No space left on device")
 

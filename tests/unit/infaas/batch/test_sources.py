@@ -1,4 +1,4 @@
-"""Rows of files: what is read, what is not, and that it goes on from wherever it was."""
+"""Tests of file sources: their rows, unreadable rows, and reading from any position."""
 
 import csv
 import io
@@ -75,9 +75,7 @@ def read(source: RowFile, size: int, **begin: Any) -> list[Chunk]:
 
 @pytest.mark.parametrize("write", [as_jsonl, as_csv, as_npz, as_small_npz, as_parquet, as_nested_parquet])
 @pytest.mark.parametrize("size", [1, 3, 20])
-def test_the_same_rows_come_from_the_start_and_from_anywhere(
-    tmp_path: Path, write: Callable[[Path], Path], size: int
-) -> None:
+def test_sources_read_same_rows_from_any_position(tmp_path: Path, write: Callable[[Path], Path], size: int) -> None:
     source = open_source(write(tmp_path), [PIXELS])
     whole = read(source, size)
     numbers, pixels = together(whole, "pixels")
@@ -95,12 +93,12 @@ def test_the_same_rows_come_from_the_start_and_from_anywhere(
 
 
 @pytest.mark.parametrize("write", [as_jsonl, as_csv, as_parquet])
-def test_rows_have_the_names_that_they_are_given(tmp_path: Path, write: Callable[[Path], Path]) -> None:
+def test_sources_read_ids_of_rows(tmp_path: Path, write: Callable[[Path], Path]) -> None:
     chunks = read(open_source(write(tmp_path), [PIXELS]), 4)
     assert [name for chunk in chunks for name in chunk.rows[0].ids] == [f"r{n}" for n in range(11)]
 
 
-def test_a_line_that_cannot_be_read_costs_no_other(tmp_path: Path) -> None:
+def test_jsonl_source_fails_only_unreadable_lines(tmp_path: Path) -> None:
     good = {"pixels": [1, 2, 3, 4]}
     lines = [
         json.dumps(good), "", "no json", json.dumps({"id": 7}), json.dumps({"pixels": [1, 2]}),
@@ -115,7 +113,7 @@ def test_a_line_that_cannot_be_read_costs_no_other(tmp_path: Path) -> None:
     assert {row.code for row in chunk.unreadable} == {"invalid_request"}
 
 
-def test_rows_of_one_length_share_a_query(tmp_path: Path) -> None:
+def test_sources_group_rows_by_length(tmp_path: Path) -> None:
     source = open_source(jsonl(tmp_path / "in.jsonl", [{"ids": [1]}, {"ids": [1, 2]}, {"ids": [3]}]), [IDS])
     (chunk,) = read(source, 100)
     assert [rows.numbers.tolist() for rows in chunk.rows] == [[0, 2], [1]]
@@ -126,7 +124,7 @@ def test_rows_of_one_length_share_a_query(tmp_path: Path) -> None:
     assert [row.number for row in chunk.unreadable] == [2]
 
 
-def test_texts_are_read_as_they_are(tmp_path: Path) -> None:
+def test_sources_read_texts_unchanged(tmp_path: Path) -> None:
     texts = ["a wonderful film", 'with "quotes",\nand lines', "ä"]
     wanted = [text.encode() for text in texts]
     jsonl(tmp_path / "a.jsonl", texts)
@@ -140,7 +138,7 @@ def test_texts_are_read_as_they_are(tmp_path: Path) -> None:
         assert chunk.rows[0].inputs["text"].tolist() == wanted, name
 
 
-def test_a_folder_is_read_in_the_order_of_its_paths(tmp_path: Path) -> None:
+def test_folder_source_reads_in_order_of_paths(tmp_path: Path) -> None:
     for name in ("b/2.png", "b/1.png", "a.png", "c.png", "b.png", ".hidden/x.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(name.encode())
@@ -157,7 +155,7 @@ def test_a_folder_is_read_in_the_order_of_its_paths(tmp_path: Path) -> None:
     assert open_source(tmp_path, [TEXT]).fingerprint() != before
 
 
-def test_chunks_are_bounded_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sources_bound_chunks_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunking, "CHUNK_BYTES", 40)
     assert [chunk.size for chunk in read(open_source(as_jsonl(tmp_path), [PIXELS]), 100)] == [2, 2, 2, 2, 2, 1]
     texts = ["x" * 15] * 5
@@ -177,13 +175,13 @@ def test_chunks_are_bounded_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ("in.xlsx", b"", r"cannot read rows from this; use a folder of files, \.jsonl"),
     ],
 )
-def test_what_cannot_be_read_is_said_beforehand(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
+def test_open_source_explains_unreadable_file(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(OperatorError, match=reason):
         open_source(tmp_path / name, [PIXELS])
 
 
-def test_arrays_that_do_not_fit_are_said_beforehand(tmp_path: Path) -> None:
+def test_open_source_explains_mismatched_arrays(tmp_path: Path) -> None:
     cases: list[tuple[dict[str, Any], str]] = [
         ({"other": VALUES}, "there is no array 'pixels'; it has other"),
         ({"pixels": VALUES.reshape(22, 2)}, r"has the shape \[2\]; the task takes \[2, 2\]"),
@@ -198,7 +196,7 @@ def test_arrays_that_do_not_fit_are_said_beforehand(tmp_path: Path) -> None:
         open_source(tmp_path / "missing.npz", [PIXELS])
 
 
-def test_cells_that_are_no_numbers_fail_their_row(tmp_path: Path) -> None:
+def test_csv_source_fails_rows_with_invalid_cells(tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("flag,n\ntrue,1\nmaybe,2\n0,300\n1\nfalse,3\n")
     inputs = [
         TensorSpec(name="flag", datatype="BOOL", shape=(-1,)),
@@ -219,7 +217,7 @@ def test_cells_that_are_no_numbers_fail_their_row(tmp_path: Path) -> None:
         ('1,"x', "line 3 is no CSV: a quote is opened in it that nothing closes"),
     ],
 )
-def test_a_record_that_csv_refuses_costs_no_other(
+def test_csv_source_fails_only_invalid_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, reason: str
 ) -> None:
     monkeypatch.setattr("infaas.batch.sources.csv_table._LONGEST_CELL", 50)
@@ -239,14 +237,14 @@ def test_a_record_that_csv_refuses_costs_no_other(
             assert [c.unreadable for c in rest_of_it] == [c.unreadable for c in whole[at + 1 :]]
 
 
-def test_a_text_of_many_lines_is_one_row_still(tmp_path: Path) -> None:
+def test_csv_source_reads_text_of_many_lines_as_a_row(tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text('text\n"a\n\nb"\n"c\nd')
     (chunk,) = read(open_source(tmp_path / "in.csv", [TEXT]), 10)
     assert chunk.rows[0].inputs["text"].tolist() == [b"a\n\nb", b"d"]
     assert [(row.number, row.reason[:6]) for row in chunk.unreadable] == [(1, "line 5")]
 
 
-def test_names_that_cannot_be_kept_cost_no_other(tmp_path: Path) -> None:
+def test_jsonl_source_fails_only_rows_with_invalid_ids(tmp_path: Path) -> None:
     odd = [b'"\xff"', b"1e999", b"123456789012345678901234567890", b'{"big": [18446744073709551616]}', b'"good"']
     path = tmp_path / "in.jsonl"
     path.write_bytes(b"".join(b'{"id": %b, "pixels": [1, 2, 3, 4]}\n' % name for name in odd))
@@ -256,7 +254,7 @@ def test_names_that_cannot_be_kept_cost_no_other(tmp_path: Path) -> None:
     assert [list(rows.ids) for rows in chunk.rows] == [["good"]]
 
 
-def test_a_folder_that_cannot_be_read_is_said_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_source_explains_unreadable_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.txt").write_text("a text")
 
     def refuse(_: object) -> None:

@@ -1,4 +1,4 @@
-"""Records of a topic as rows of a chunk, and what becomes of each: its answer in kind, or why there is none."""
+"""Tests of batch jobs over topics: records become rows of chunks, and each gets an answer in kind or a failure."""
 
 import asyncio
 import json
@@ -42,7 +42,7 @@ def request(*rows: list[float], binary: bool = False, **more: Any) -> tuple[byte
 
 
 def doubled(chunk: Chunk, failed: Sequence[FailedRow] = (), split: int | None = None) -> ChunkResult:
-    """Answers to a chunk: each input, twice; those of failed numbers left out, and in parts where it was halved."""
+    """Return the answers to a chunk: inputs times two, without failed rows, in two parts if `split` is set."""
     lost, parts = {row.number for row in failed}, list[OutputRows]()
     for rows in chunk.rows:
         kept = np.array([number not in lost for number in rows.numbers])
@@ -53,7 +53,7 @@ def doubled(chunk: Chunk, failed: Sequence[FailedRow] = (), split: int | None = 
 
 
 def answers(chunk: RecordChunk, result: ChunkResult) -> list[Any]:
-    """What each record is answered: outputs as lists, or the code of its failure."""
+    """Return the answer to each record: outputs as lists, or the code of its failure."""
     found = list[Any]()
     for outcome in chunk.outcomes(result):
         if isinstance(outcome, FailedRecord):
@@ -65,7 +65,7 @@ def answers(chunk: RecordChunk, result: ChunkResult) -> list[Any]:
     return found
 
 
-def test_records_of_every_form_are_asked_in_one_query_and_answered_in_kind() -> None:
+def test_record_chunk_answers_records_of_every_form_in_kind() -> None:
     binary, described = request([5, 6], [7, 8], binary=True)
     records = [
         record(b'{"input": [1, 2], "id": "passed over"}'),
@@ -79,19 +79,19 @@ def test_records_of_every_form_are_asked_in_one_query_and_answered_in_kind() -> 
     assert answers(chunk, doubled(chunk.chunk())) == [[2, 4], [[6, 8]], [[10, 12], [14, 16]], [18, 20]]
 
 
-def test_what_cannot_be_read_fails_alone() -> None:
+def test_record_chunk_fails_only_unreadable_records() -> None:
     values = [None, b"\xff", b'{"other": 1}', b'{"input": [1]}', b'{"inputs": [{"name": 1}]}', b'{"input": [1, 2]}']
     chunk = RecordChunk([record(value) for value in values], 6, [INPUT])
     assert answers(chunk, doubled(chunk.chunk())) == ["invalid_request"] * 5 + [[2, 4]]
 
 
-def test_records_of_other_shapes_are_asked_apart() -> None:
+def test_record_chunk_separates_shapes() -> None:
     chunk = RecordChunk([record(request([1, 2])[0]), record(request([1, 2, 3])[0])], 2, [INPUT])
     assert [rows.numbers.tolist() for rows in chunk.chunk().rows] == [[0], [1]]
     assert answers(chunk, doubled(chunk.chunk())) == [[[2, 4]], [[2, 4, 6]]]
 
 
-def test_a_record_fails_whole_and_no_other_with_it() -> None:
+def test_record_chunk_fails_whole_record_of_failed_row() -> None:
     chunk = RecordChunk([record(request([number, 0], [0, number])[0]) for number in range(3)], 3, [INPUT])
     failed = [FailedRow(1, "model_failed", "no")]
     assert answers(chunk, doubled(chunk.chunk(), failed, split=3)) == [
@@ -101,13 +101,13 @@ def test_a_record_fails_whole_and_no_other_with_it() -> None:
     ]
 
 
-def test_a_text_alone_is_a_row() -> None:
+def test_record_chunk_reads_plain_text_as_a_row() -> None:
     chunk = RecordChunk([record(b"a text", headers=[("content-type", b"text/plain")])], 1, [TEXT])
     (rows,) = chunk.chunk().rows
     assert rows.inputs["text"].tolist() == [b"a text"]
 
 
-def test_an_output_that_is_not_there_fails_the_record_that_wants_it() -> None:
+def test_record_chunk_fails_record_with_unknown_output() -> None:
     chunk = RecordChunk([record(request([1, 2], outputs=["absent"])[0])], 1, [INPUT])
     assert answers(chunk, doubled(chunk.chunk())) == ["invalid_request"]
 
@@ -123,7 +123,7 @@ def outcome(asked: Record) -> AnsweredRecord | FailedRecord:
 
 
 @pytest.mark.parametrize(("chosen", "carried"), [(None, {"trace", "more"}), (frozenset({"more"}), {"more"})])
-def test_key_and_chosen_headers_go_along(chosen: frozenset[str] | None, carried: set[str]) -> None:
+def test_topic_output_keeps_key_and_chosen_headers(chosen: frozenset[str] | None, carried: set[str]) -> None:
     headers = [("trace", b"1"), ("more", b"2"), ("infaas-latency-ms", b"5"), ("content-type", b"application/json")]
     told = output(chosen).record(outcome(record(b"[1, 2]", 7, b"key", headers)))
     assert (told.topic, told.partition, told.key, told.value) == ("out", 1, b"key", b'{"twice":[2.0,4.0]}')
@@ -134,7 +134,7 @@ def test_key_and_chosen_headers_go_along(chosen: frozenset[str] | None, carried:
     assert found.keys() == carried
 
 
-def test_a_failed_record_is_kept_whole_with_the_reason() -> None:
+def test_topic_output_keeps_failed_record_with_reason() -> None:
     told = output().record(outcome(record(b"nothing", 7, b"key", [("trace", b"1"), ("infaas-id", b"mine")])))
     assert (told.topic, told.partition, told.key, told.value) == ("failed", None, b"key", b"nothing")
     found = dict(told.headers)
@@ -146,23 +146,23 @@ def test_a_failed_record_is_kept_whole_with_the_reason() -> None:
     assert dict(output().record(outcome(record(b"nothing", 7))).headers)["infaas-id"] == b"in-1-7"
 
 
-def test_an_answer_has_the_id_that_its_record_names() -> None:
+def test_topic_output_keeps_id_of_record() -> None:
     told = output().record(outcome(record(b"[1, 2]", headers=[("infaas-id", b"mine")])))
     assert dict(told.headers)["infaas-id"] == b"mine"
 
 
 @pytest.mark.parametrize(("key", "partition"), [(None, 1), (b"key", None)])
-def test_where_there_are_other_partitions_keys_decide(key: bytes | None, partition: int | None) -> None:
+def test_topic_output_partitions_by_key_if_counts_differ(key: bytes | None, partition: int | None) -> None:
     assert output(partitions=3).record(outcome(record(b"[1, 2]", key=key))).partition == partition
 
 
-def test_an_answer_that_kafka_would_not_take_is_a_failure_in_words() -> None:
+def test_topic_output_fails_record_with_oversized_answer() -> None:
     told = output(max_bytes=1100).record(outcome(record(b"[1, 2]")))
     assert told.topic == "failed"
     assert b"INFAAS_KAFKA_MAX_RECORD_BYTES" in dict(told.headers)["infaas-dead-reason"]
 
 
-def test_a_failed_record_that_has_no_room_for_the_reason_is_shortened() -> None:
+def test_topic_output_shortens_large_failed_record() -> None:
     large = record(b"x" * 4000, 7, b"key", [("infaas-reply-stream", b"a secret")])
     told = output(max_bytes=4096).record(outcome(large))
     assert (told.topic, told.key) == ("failed", b"key")
@@ -175,7 +175,7 @@ def test_a_failed_record_that_has_no_room_for_the_reason_is_shortened() -> None:
 
 
 class OnePartition:
-    """A topic of one partition that is all ours, and what follows from its records."""
+    """Topic of one partition, owned by the job, and the records that are written for it."""
 
     group = "a group"
     ours = 1
@@ -214,7 +214,7 @@ def topic_job(topic: Any, answer: Answer, limits: JobLimits) -> TopicJob:
     return TopicJob(topic, output(), [INPUT], answer, limits=limits, chunk_records=2, follow=False, observer=topic)
 
 
-async def test_records_of_many_rows_cost_what_their_rows_do_and_no_more() -> None:
+async def test_topic_job_costs_as_much_as_its_rows() -> None:
     topic = OnePartition([request(*[[1.0, 2.0]] * 10)[0]] * 20)
 
     async def answer(chunk: Chunk) -> ChunkResult:
@@ -224,7 +224,7 @@ async def test_records_of_many_rows_cost_what_their_rows_do_and_no_more() -> Non
     assert (done.answered, done.cost, len(topic.written)) == (20, 200.0, 20)
 
 
-async def test_a_job_that_waits_in_vain_ends_at_its_deadline() -> None:
+async def test_topic_job_ends_at_deadline_without_answer() -> None:
     async def answer(_: Chunk) -> ChunkResult:
         await asyncio.Event().wait()
         raise AssertionError
