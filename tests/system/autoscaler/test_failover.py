@@ -1,4 +1,4 @@
-"""Two autoscalers as processes: the leader is killed in the middle of a start, and the other goes on from there."""
+"""Test of the failover of autoscalers: the leader is killed during a start, and the standby continues."""
 
 import asyncio
 import signal
@@ -21,7 +21,7 @@ WORDS = ("--launcher=processes", "--policy=greedy", '--min-workers={"cpu": 0}')
 
 
 class Site:
-    """Keeps workers that are only names, and kills who asks for the second one before it hears that it is there."""
+    """Supervisor whose workers exist only as names; kills the leader at the second start, before the reply."""
 
     def __init__(self) -> None:
         self.kept: dict[str, ProcessStatus] = {}
@@ -41,7 +41,7 @@ class Site:
         return CommandReply(processes=tuple(self.kept.values()), pools=(pool,), start_s=0.1)
 
 
-async def test_a_successor_takes_over_and_starts_nothing_twice(
+async def test_failover_starts_no_worker_twice(
     kafka: KafkaSettings, database: str, store_pool: Pool, tmp_path: Path
 ) -> None:
     site, env = Site(), variables_of(kafka, database, tmp_path)

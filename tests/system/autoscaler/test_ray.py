@@ -1,4 +1,4 @@
-"""The Ray launcher on a real Ray cluster of several nodes on this machine, with real workers."""
+"""Test of the Ray launcher on a Ray cluster of several nodes on this machine, with real workers."""
 
 import asyncio
 import os
@@ -29,14 +29,14 @@ _OFFER = '{"maximum": 6, "memory_bytes": 500000000}'
 
 @pytest.fixture
 async def environment(kafka: KafkaSettings, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What workers inherit from the autoscaler."""
+    """Set the environment variables that workers inherit from the autoscaler."""
     await ensure_system_topics(kafka)
     for name, value in variables_of(kafka, database, tmp_path / "home").items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("INFAAS_HANG_S", "6")
 
 
-async def test_workers_live_on_a_ray_cluster(
+async def test_ray_launcher_runs_workers_on_cluster(
     environment: None, store_pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = AutoscalerSettings(launcher="ray")
@@ -58,18 +58,18 @@ async def _spread_and_adopted(first: Launcher, second: Launcher, nodes: RayNodes
     names = ["cpu-0", "cpu-1", "cpu-2"]
     for name in names:
         await first.start("cpu", name)
-    # Whoever takes over, not knowing what was started, asks for all of it again.
+    # A new leader does not know which workers were started, so it starts all of them again.
     for name in names:
         await second.start("cpu", name)
     assert [entry.worker for entry in await second.running()] == names
     await _when(lambda: _epochs(pool), lambda epochs: epochs == dict.fromkeys(names, 1))
     assert sorted(nodes.workers().values()) == [0, 1, 2]  # each node has room for two
-    for launcher in (first, second):  # one that has not said yet how it is counts as starting
+    for launcher in (first, second):  # a worker counts as starting until it reports its state
         await _when(launcher.running, lambda found: found == [_running(name) for name in names])
 
 
 def _shows_no_password(nodes: RayNodes) -> None:
-    """Workers have the password of Postgres, and neither a command line nor a log of Ray's shows it."""
+    """Assert that no command line and no log of Ray contains the Postgres password of the workers."""
     password = urlsplit(os.environ["INFAAS_POSTGRES"]).password
     assert password
     lines = {process.pid: process.info["cmdline"] for process in psutil.process_iter(["cmdline"])}
@@ -123,7 +123,7 @@ async def _failed_with_its_reason(launcher: Launcher, monkeypatch: pytest.Monkey
     assert next(entry.reason for entry in found if entry.worker == "cpu-3").endswith(
         "write host:port, e.g. 127.0.0.1:9092"
     )
-    await launcher.start("cpu", "cpu-3")  # anew, and set up right
+    await launcher.start("cpu", "cpu-3")  # again, with a valid address of Kafka
     await _when(launcher.running, lambda found: _running("cpu-3") in found)
 
 
@@ -133,7 +133,7 @@ async def _stopped_in_good_order(launcher: Launcher, nodes: RayNodes, pool: Pool
         await launcher.stop(name)
     await _when(launcher.running, lambda found: found == [])
     assert nodes.workers() == {}
-    assert await list_workers(pool) == []  # each said good-bye
+    assert await list_workers(pool) == []  # each has retired
 
 
 async def _goes_on_with_another_driver(launcher: Launcher) -> None:
@@ -150,7 +150,7 @@ def _running(name: str) -> LaunchedWorker:
 
 
 async def _epochs(pool: Pool) -> dict[str, int]:
-    """How often each worker that lives has registered itself."""
+    """Return the epoch of each living worker, which counts its registrations."""
     return {row.name: row.epoch for row in await list_workers(pool) if row.alive}
 
 

@@ -1,4 +1,4 @@
-"""A short campaign of faults, as `make chaos` runs a long one."""
+"""Test of a short campaign of faults; `make chaos` runs a long one."""
 
 import asyncio
 import sys
@@ -15,12 +15,12 @@ FAULTS = ("SIGKILL of a selector and a worker", "SIGKILL of Kafka", "200 odd rec
 PATIENCE_S = 600.0
 
 
-async def test_nothing_is_lost_or_shown_twice_under_faults(tmp_path: Path) -> None:
+async def test_chaos_campaign_loses_and_repeats_nothing(tmp_path: Path) -> None:
     words = ("--minutes=15", f"--faults={','.join(FAULTS)}", "--every=8", "--rate=60", f"--report={tmp_path}")
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "bench.chaos", *words)
     await until(lambda: process.returncode is not None or inflicted(tmp_path) == set(FAULTS), PATIENCE_S)
     if process.returncode is None:
-        process.terminate()  # as if its time were up
+        process.terminate()  # ends the campaign early
     code = await process.wait()
     report = report_in(tmp_path)
     assert code == 0, report
@@ -30,7 +30,7 @@ async def test_nothing_is_lost_or_shown_twice_under_faults(tmp_path: Path) -> No
 
 
 def inflicted(folder: Path) -> set[str]:
-    """Names of the faults that are reported so far."""
+    """Return the names of the faults reported so far."""
     return {fault.fault for fault in report_in(folder).faults} if (folder / "report.json").exists() else set()
 
 

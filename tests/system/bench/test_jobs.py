@@ -1,4 +1,4 @@
-"""Every process is killed with jobs in flight, as `make chaos-jobs` does it with more."""
+"""Test of jobs while one process of each kind is killed; `make chaos-jobs` kills more."""
 
 import asyncio
 import json
@@ -8,7 +8,7 @@ import pytest
 
 pytestmark = pytest.mark.timeout(600)
 JOBS = 4000
-"""Enough that some are left when the first is seen to have ended."""
+"""Number of jobs; some must be open when the first one is seen to have ended."""
 
 
 async def test_jobs_survive_the_end_of_every_process() -> None:

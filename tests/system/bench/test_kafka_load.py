@@ -1,4 +1,4 @@
-"""The load by Kafka pairs what comes back with what it sent."""
+"""Test of the Kafka load generator: it pairs each result with the query it sent."""
 
 import pytest
 
@@ -11,7 +11,7 @@ QUERIES = [KafkaQuery(value, {}) for value in (b"first", b"second")]
 
 
 @pytest.mark.parametrize("rate", [0.0, 50.0])
-async def test_all_that_was_sent_comes_back(kafka: KafkaSettings, rate: float) -> None:
+async def test_kafka_load_counts_every_result(kafka: KafkaSettings, rate: float) -> None:
     shape = LoadShape(seconds=1.0, connections=2, rate=rate, objective_ms=60_000.0, drain_s=30.0)
     async with bare_hops(kafka) as entry:
         load = KafkaLoad(kafka, entry, QUERIES)

@@ -1,4 +1,4 @@
-"""`python -m gateway` as a process, its catalog in Postgres, asked by tritonclient."""
+"""Tests of `python -m gateway` as a process, with its catalog in Postgres and tritonclient as its client."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ NOT_OFFERED = {
     "register_system_shared_memory": "shared memory",
     "register_cuda_shared_memory": "shared memory",
 }
-"""Methods of tritonclient that are answered 400, and a word of what they are told."""
+"""Methods of tritonclient that are answered with status 400, and a word of the error message."""
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ async def test_tritonclient_works_unchanged(
     } == {3}
 
 
-async def test_what_is_registered_later_is_served(
+async def test_gateway_serves_task_registered_later(
     kafka: KafkaSettings, task: str, environment: dict[str, str], store_pool: Pool
 ) -> None:
     port, later = free_port(), f"late-{uuid4().hex[:8]}"
@@ -118,7 +118,7 @@ async def is_answered(http: aiohttp.ClientSession, url: str) -> bool:
         return response.status == 200
 
 
-async def test_check(environment: dict[str, str], database: str) -> None:
+async def test_gateway_check_prints_settings(environment: dict[str, str], database: str) -> None:
     code, output = await output_of("-m", "gateway", "--check", "--wait-s", "7", env=environment)
     assert code == 0, output
     assert "wait_s = 7.0" in output
@@ -127,7 +127,7 @@ async def test_check(environment: dict[str, str], database: str) -> None:
     assert database not in output
 
 
-async def test_a_start_that_fails_says_why(environment: dict[str, str]) -> None:
+async def test_gateway_failed_start_names_reason(environment: dict[str, str]) -> None:
     away = environment | {"INFAAS_POSTGRES": "postgresql://postgres@127.0.0.1:1/none"}
     code, output = await output_of("-m", "gateway", "--port", "0", env=away)
     assert code == 1

@@ -1,7 +1,7 @@
-"""What tritonclient sees of a gateway, as JSON: `python triton_client.py host:port model architecture input.npy`.
+"""Prints a gateway's answers as JSON: `python triton_client.py host:port model architecture input.npy`.
 
-The model has one FP32 input and one output. A program of its own: tritonclient runs on gevent, which does not belong
-into a process with asyncio.
+The model has one FP32 input and one output. This is a separate program, because tritonclient uses gevent, which must
+not run in a process with asyncio.
 """
 
 import json
@@ -14,7 +14,7 @@ from tritonclient.utils import InferenceServerException
 
 
 class Asker:
-    """Asks one question in several forms."""
+    """Sends one query in several forms."""
 
     def __init__(self, client: Any, metadata: dict[str, Any], array: "np.ndarray[Any, Any]") -> None:
         self._client = client

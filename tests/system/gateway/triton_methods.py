@@ -1,7 +1,7 @@
-"""What becomes of every method of tritonclient's two clients: `python triton_methods.py host:port model input.npy`.
+"""Calls every method of tritonclient's two clients: `python triton_methods.py host:port model input.npy`.
 
-Prints JSON: for each of `http` and `http.aio`, by method, `ok`, or the status and message that it raised; `not tried`
-of a method that this program does not know. The model has one FP32 input and one output.
+Prints JSON: for each of `http` and `http.aio`, by method, `ok`, or the status and message of its exception, or `not
+tried` for a method that this program does not know. The model has one FP32 input and one output.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from tritonclient.utils import InferenceServerException
 
 
 class Calls:
-    """How each method is called."""
+    """Arguments of each method."""
 
     def __init__(self, model: str, array: "np.ndarray[Any, Any]") -> None:
         tensor = triton.InferInput("x", list(array.shape), "FP32")
@@ -60,7 +60,7 @@ class Calls:
         }
 
     def methods(self, kind: type) -> list[str]:
-        """Public methods of a client; the one that ends it is the last."""
+        """Return the public methods of a client; the method that closes it comes last."""
         found = [name for name, _ in inspect.getmembers(kind, callable) if not name.startswith("_")]
         order = list(self.arguments)
         return sorted(found, key=lambda name: order.index(name) if name in order else -1)

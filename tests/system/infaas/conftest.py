@@ -1,4 +1,4 @@
-"""A system started as a person starts it, and the command line that speaks to it."""
+"""Fixtures: a system started by `infaas up`, and the command line."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ FREE_PORTS = ("--gateway-port=0", "--kafka-port=0")
 
 
 class Cli:
-    """Runs `infaas` in a home of its own."""
+    """Runs `infaas` with a home folder of its own."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -59,7 +59,7 @@ class Cli:
         return await self.json("register", str(DATA / model), *words, **env)
 
     async def register_texts(self, task: str) -> Any:
-        """Register a small model that takes texts and names its classes, as `register` does."""
+        """Register a small model that takes texts and names its classes, in the same way as `register`."""
         steps = self.home.parent / "steps.toml"
         steps.write_text(
             f'before = {{step = "tokenise", tokenizer = "{DATA}/tokenizer.json"}}\n'
@@ -69,12 +69,15 @@ class Cli:
         return await self.register("sent_textcnn.onnx", *words, task=task, data="sentiment-text", most=1000)
 
     async def state_when(self, holds: Callable[[Any], bool], timeout_s: float = UP_S) -> Any:
-        """The state of the system once this holds of it, and all is ready."""
+        """Return the state of the system once all services are ready and the condition holds."""
         return await read_until(lambda: self.json("status", "--wait"), holds, timeout_s)
 
     @asynccontextmanager
     async def up(self, *words: str, **extra: str) -> AsyncGenerator[asyncio.subprocess.Process]:
-        """A system; without the services that take a second of CPU to start, unless `words` ask for them."""
+        """Run a system while the context is open.
+
+        Services that take a second of CPU to start run only if `words` name them.
+        """
         asked = {word.partition("=")[0] for word in words}
         without = [f"{flag}=0" for flag in ("--jobs", "--registrars") if flag not in asked]
         process = await self.start("up", *FREE_PORTS, *without, *words, **extra)
@@ -90,7 +93,7 @@ class Cli:
 
 @contextmanager
 def running(home: Path, *words: str) -> Generator[Cli]:
-    """A system that several tests share, each with an event loop of its own."""
+    """Run a system that several tests share; each test has an event loop of its own."""
     command = (sys.executable, "-m", "infaas.cli.main", "up", *FREE_PORTS, "--jobs=0", "--registrars=0", *words)
     with subprocess.Popen(command, env=environment({"INFAAS_HOME": str(home)}), stdin=subprocess.DEVNULL) as process:
         try:
@@ -108,9 +111,10 @@ def cli(tmp_path: Path) -> Cli:
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Generator[Cli]:
-    """One system for whoever needs nothing of it but that it runs, which takes as long to start as most of them take.
+    """Run one system for all tests without special needs; its start takes as long as most of them.
 
-    Each has tasks and models of its own, and counts from what it found: processes may have been replaced before.
+    Each test has tasks and models of its own and counts from the state it finds, because processes may have been
+    replaced before.
     """
     with running(tmp_path_factory.mktemp("shared") / "home", "--kafka=apache", "--selectors=2") as cli:
         yield cli

@@ -1,7 +1,8 @@
-"""What a system takes while nobody asks it anything: next to nothing, or something in it wakes itself.
+"""Check that a system without queries is idle; if it is not, a process wakes itself.
 
-What does that makes thousands of transactions a second, or takes a core; usual are a dozen, and a hundredth of one.
-Work may still end, so a window is looked at after the other until one is quiet: that of a spin never is.
+A process that spins makes thousands of transactions a second or uses a core. An idle system makes about a dozen and
+uses a hundredth of a core. Earlier work may still be ending, so windows are measured until one is quiet. With a
+spinning process none is.
 """
 
 import asyncio
@@ -19,13 +20,13 @@ from tests.waiting import read_until
 _WINDOW_S: Final = 3.0
 _TRANSACTIONS: Final = "transactions of Postgres"
 _MOST_TRANSACTIONS: Final = 300.0
-"""A second."""
+"""Maximum transactions per second."""
 _MOST_CPU: Final = 0.2
-"""Of a core, of the processes of a kind."""
+"""Maximum share of a core, for all processes of a kind."""
 
 
 async def until_idle(cli: Cli) -> None:
-    """Wait until nothing goes on in a system that is ready; what goes on for ever fails, and is shown."""
+    """Wait until a ready system is idle; fail with the measured rates if it never is."""
     state = await cli.json("status", "--wait", "--show-secrets")
     database = await asyncpg.connect(state["postgres"])
     try:
@@ -35,7 +36,7 @@ async def until_idle(cli: Cli) -> None:
 
 
 async def _rates(database: Any, supervisor: psutil.Process) -> Mapping[str, float]:
-    """Transactions, and seconds of CPU by kind of process, each by second, over a window."""
+    """Return transactions per second, and CPU seconds per second by kind of process, over a window."""
     began_s, before = time.monotonic(), await _counters(database, supervisor)
     await asyncio.sleep(_WINDOW_S)
     after, took_s = await _counters(database, supervisor), time.monotonic() - began_s

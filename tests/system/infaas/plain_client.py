@@ -1,4 +1,4 @@
-"""Clients that are not ours and know the wire only: aiokafka alone writes queries, and reads what they are answered."""
+"""Clients that know only the wire protocol: aiokafka writes queries and reads their results."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ PATIENCE_S = 120.0
 
 
 def query() -> bytes:
-    """The value of a query: one image of digits."""
+    """Return the value of a query with one image of digits."""
     inputs, _labels = labelled("digits")
     data: list[float] = inputs["input"][:1].ravel().tolist()
     tensor: dict[str, Any] = {"name": "input", "shape": [1, 1, 8, 8], "datatype": "FP32", "data": data}
@@ -28,7 +28,7 @@ def query() -> bytes:
 
 
 async def write(kafka: str, topic: str, ids: Iterable[str], partitions: int, **headers: str) -> set[str]:
-    """Write a query for each id as fast as it goes, one partition after the other; returns the ids."""
+    """Write a query for each id without pause, over the partitions in turn; return the ids."""
     body, asked, fields = query(), set(ids), _fields(headers)
     async with AIOKafkaProducer(bootstrap_servers=kafka) as producer, asyncio.timeout(PATIENCE_S):
         for number, query_id in enumerate(sorted(asked)):
@@ -41,7 +41,7 @@ async def write(kafka: str, topic: str, ids: Iterable[str], partitions: int, **h
 async def write_steadily(
     kafka: str, topic: str, name: str, pace: Pace, partitions: int, asked: set[str], **headers: str
 ) -> None:
-    """Write queries at this pace, one partition after the other; adds the ids of those that Kafka has to `asked`."""
+    """Write queries at this pace, over the partitions in turn; add the ids that Kafka acknowledged to `asked`."""
     body, fields = query(), _fields(headers)
     async with AIOKafkaProducer(bootstrap_servers=kafka, acks="all") as producer:
         async for number in pace:
@@ -50,7 +50,7 @@ async def write_steadily(
             try:
                 await producer.send_and_wait(topic, body, headers=own, partition=number % partitions)
             except KafkaError:
-                continue  # nobody knows of this one whether it will be answered
+                continue  # not acknowledged, so it may or may not be answered
             asked.add(query_id)
 
 
@@ -59,19 +59,19 @@ def _fields(headers: dict[str, str]) -> list[tuple[str, bytes]]:
 
 
 class Results:
-    """What has come to a task's topic of results, all of it well: how often for each id."""
+    """Results in a task's results topic, all with status `ok`, counted by id."""
 
     def __init__(self) -> None:
         self.seen = Counter[str]()
         self._more = asyncio.Condition()
 
     async def of(self, asked: set[str]) -> Counter[str]:
-        """How often each of these was answered, once all have been."""
+        """Wait until all of these ids are answered; return the number of answers to each."""
         await self.until(lambda: self.seen.keys() >= asked)
         return Counter({query_id: count for query_id, count in self.seen.items() if query_id in asked})
 
     async def until(self, holds: Callable[[], bool]) -> None:
-        """Wait until this holds of what has come."""
+        """Wait until this holds for the results read."""
         async with asyncio.timeout(PATIENCE_S), self._more:
             await self._more.wait_for(holds)
 
@@ -80,7 +80,7 @@ class Results:
             try:
                 found = await consumer.getmany(timeout_ms=500)
             except KafkaError:
-                continue  # it is away, and may come back
+                continue  # Kafka is away and may come back
             async with self._more:
                 for record in (record for records in found.values() for record in records):
                     fields = {name: value.decode() for name, value in record.headers}
@@ -91,7 +91,7 @@ class Results:
 
 @asynccontextmanager
 async def results_of(kafka: str, task: str, namespace: str = NAMESPACE) -> AsyncGenerator[Results]:
-    """The results of a task, from the first on, read while the context is open."""
+    """Read the results of a task, from the first one, while the context is open."""
     results = Results()
     name = f"{namespace}.{results_topic(task).removeprefix(PREFIX)}"
     topic = AIOKafkaConsumer(name, bootstrap_servers=kafka, auto_offset_reset="earliest")
@@ -104,14 +104,14 @@ async def results_of(kafka: str, task: str, namespace: str = NAMESPACE) -> Async
 
 
 async def partitions(kafka: str, topic: str) -> int:
-    """Number of a topic's partitions."""
+    """Return the number of a topic's partitions."""
     async with open_admin(KafkaSettings(bootstrap=kafka)) as admin:
         (described,) = await admin.describe_topics([topic])
     return len(described["partitions"])
 
 
 async def written(kafka: str, topic: str) -> int:
-    """Number of records that were ever written to a topic."""
+    """Return the number of records ever written to a topic."""
     every = [TopicPartition(topic, number) for number in range(await partitions(kafka, topic))]
     async with AIOKafkaConsumer(bootstrap_servers=kafka) as consumer:
         return sum((await consumer.end_offsets(every)).values())

@@ -1,4 +1,4 @@
-"""Everything that a running system writes or shows, searched for what none of it may hold."""
+"""Search of everything that a running system writes or shows for secrets."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -19,15 +19,15 @@ COMMANDS = (
     ("scale", "status", "--json"),
     ("keys", "list", "--json"),
     ("tenants", "list", "--json"),
-    ("up",),  # which is refused, since one runs
+    ("up",),  # refused, because a system runs
     ("query", "no-such-task", "x"),
 )
 
 
 async def places_that_show(cli: Cli, state: Any, planted: Sequence[str], env: Mapping[str, str]) -> list[str]:
-    """Names of the files, processes, pages and commands in which one of these texts stands.
+    """Return the names of files, processes, pages and commands that contain one of these texts.
 
-    `env` holds them where services look for them. All that was searched is known to hold something.
+    `env` holds the texts where services look for them. Every searched place must have some content.
     """
     searched = _files(cli) | _processes(state["pid"]) | await _pages(state) | await _commands(cli, env)
     assert not [name for name, text in searched.items() if not text]
@@ -44,7 +44,7 @@ def _processes(supervisor: int) -> dict[str, str]:
     parent = psutil.Process(supervisor)
     lines: dict[str, str] = {}
     for one in (parent, *parent.children(recursive=True)):
-        with suppress(psutil.NoSuchProcess):  # it has ended, as those do that serve a connection to Postgres
+        with suppress(psutil.NoSuchProcess):  # it has ended, as processes of Postgres connections do
             lines[f"process {one.pid}"] = " ".join(one.cmdline())
     return {name: line for name, line in lines.items() if line}
 

@@ -1,4 +1,4 @@
-"""Batch jobs as a person runs them: killed, refused, two at once, and with rows that fail."""
+"""Test of batch jobs by the command line: killed, refused, concurrent, and with failing rows."""
 
 import asyncio
 import json
@@ -30,10 +30,10 @@ async def slowly(self, result):
     await write(self, result)
 FileSink.write = slowly
 """
-"""So that a job is not over before it can be killed, however busy the machine is."""
+"""Slows each write, so that a job can be killed before it ends, however busy the machine is."""
 
 
-async def test_a_job_that_is_killed_writes_what_an_undisturbed_one_does(shared: Cli, tmp_path: Path) -> None:
+async def test_killed_batch_job_writes_same_results(shared: Cli, tmp_path: Path) -> None:
     rows = tmp_path / "rows.npz"
     images = labelled("digits")[0]["input"]
     np.savez(rows, input=np.resize(images, (ROWS, *images.shape[1:])))
@@ -58,7 +58,7 @@ def job(rows: Path, results: Path, *more: str) -> tuple[str, ...]:
 
 
 async def killed_again_and_again(cli: Cli, rows: Path, results: Path) -> Any:
-    """Kill a job whenever it has come further, then let it end; returns what it says."""
+    """Kill a job `KILLS` times, each time after more progress; run it to its end; return its report."""
     folder, done = results.with_name(f"{results.name}.job"), 0
     python = begun_with(SLOW, results.parent)
     for _ in range(KILLS):
@@ -75,7 +75,7 @@ async def killed_again_and_again(cli: Cli, rows: Path, results: Path) -> Any:
 
 
 async def further_than(done: int, folder: Path) -> int:
-    """Wait until more rows are committed than `done`; returns how many."""
+    """Wait until more than `done` rows are committed; return their number."""
 
     async def committed() -> int:
         checkpoint = await asyncio.to_thread(read_checkpoint, folder)
@@ -97,7 +97,7 @@ def check_answers(results: Path, images: Any) -> None:
 
 
 async def check_refusals(cli: Cli, rows: Path, folder: Path) -> None:
-    """What cannot be kept is refused beforehand, with the estimate, and leaves nothing behind."""
+    """A limit that cannot be met is refused before the start, with the estimate, and leaves no file."""
     results = folder / "refused.jsonl"
     for limit in ("--max-cost=0", "--deadline=0.000001s"):
         code, _, err = await cli.run(*job(rows, results, limit))
@@ -108,7 +108,7 @@ async def check_refusals(cli: Cli, rows: Path, folder: Path) -> None:
 
 
 async def check_failed_rows(cli: Cli, images: Any, folder: Path) -> None:
-    """Rows that cannot be asked for are told apart, with their reasons, and cost no other row anything."""
+    """Invalid rows are written to a file of their own, with the reasons, and affect no other row."""
     lines = [json.dumps({"id": f"r{n}", "input": image.tolist()}) for n, image in enumerate(images[:20])]
     lines[7] = json.dumps({"id": "r7", "input": [1, 2]})
     rows, results = folder / "odd.jsonl", folder / "odd.csv"

@@ -1,4 +1,4 @@
-"""Jobs from topic to topic: processes come, go and are killed, and each record has its outcome in the output once."""
+"""Test of a batch job from topic to topic: processes join, leave and die; each record has one outcome."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ BROKEN = 5
 PATIENCE_S = 300.0
 
 
-async def test_a_killed_and_a_new_process_leave_every_record_answered_once(shared: Cli) -> None:
+async def test_batch_topics_answer_each_record_once(shared: Cli) -> None:
     async with asyncio.timeout(PATIENCE_S), AsyncExitStack() as stack:
         kafka = KafkaSettings(bootstrap=(await shared.json("status", "--wait"))["kafka"])
         await shared.register("digits_linear.onnx", "--name=digits-linear", task="digits")
@@ -47,7 +47,7 @@ async def test_a_killed_and_a_new_process_leave_every_record_answered_once(share
             await until_shared(kafka, 2)
             await outcomes.grow()
         second.terminate()
-        code, told, err = await shared.run(*JOB, "--json")  # to the end, and no further
+        code, told, err = await shared.run(*JOB, "--json")  # stops at the end of the topic
         assert code == 0, err
         assert json.loads(told)["failed"] == 0
         third.terminate()
@@ -57,7 +57,7 @@ async def test_a_killed_and_a_new_process_leave_every_record_answered_once(share
 
 
 class Outcomes:
-    """What a reader of committed records finds in the output."""
+    """Outcomes that a reader of committed records finds in the output topics."""
 
     def __init__(self) -> None:
         self.ids = Counter[str]()
@@ -65,7 +65,7 @@ class Outcomes:
         self.failed = list[Record]()
 
     async def grow(self) -> None:
-        """Wait until there is clearly more than now."""
+        """Wait until more than a hundred further outcomes have arrived."""
         seen = self.ids.total()
         await until(lambda: self.ids.total() > seen + 100)
 
@@ -108,7 +108,7 @@ async def read_outcomes(kafka: KafkaSettings) -> AsyncGenerator[Outcomes]:
 
 @asynccontextmanager
 async def write_steadily(kafka: KafkaSettings) -> AsyncGenerator[set[str]]:
-    """Rows and requests, one partition after the other; some at first that are broken. Yields the ids written."""
+    """Write rows and requests, over the partitions in turn, the first ones invalid; yield the ids written."""
     asked, stopping = set[str](), False
     image = labelled("digits")[0]["input"][0]
     values = [json.dumps({"input": image.tolist()}).encode(), query()]
@@ -131,7 +131,7 @@ async def write_steadily(kafka: KafkaSettings) -> AsyncGenerator[set[str]]:
 
 @asynccontextmanager
 async def job(cli: Cli) -> AsyncGenerator[Process]:
-    """A process of the job that follows, while the context is open."""
+    """Run a process of the job with `--follow` while the context is open."""
     process = await cli.start(*JOB, "--follow")
     try:
         yield process
@@ -143,7 +143,7 @@ async def job(cli: Cli) -> AsyncGenerator[Process]:
 
 
 async def until_shared(kafka: KafkaSettings, members: int) -> None:
-    """Wait until so many members have all partitions among them."""
+    """Wait until the group is stable with `members` members."""
 
     async def shared() -> bool:
         async with open_admin(kafka) as admin:

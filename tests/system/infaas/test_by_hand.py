@@ -1,4 +1,4 @@
-"""Services started by hand, two of each with the same settings: each is somebody of its own."""
+"""Test of services started by hand: two of each, with the same settings, have identities of their own."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -33,23 +33,23 @@ async def test_two_of_each_service_run_with_the_same_settings(
         ]
         processes[0].kill()
         await processes[0].wait()
-        async with service("workers", env=env):  # takes the place of the one that died
+        async with service("workers", env=env):  # takes the name of the killed worker
             await until(lambda: has_epoch(store_pool, 2))
             assert await worker_names(store_pool) == names
 
 
 @asynccontextmanager
 async def running(env: dict[str, str]) -> AsyncGenerator[list[asyncio.subprocess.Process]]:
-    """All the services, until the context ends."""
+    """Run all services until the context ends."""
     async with AsyncExitStack() as stack:
-        # Whatever can be given only once on a machine is a port, and is refused in words.
+        # Only ports must differ on one machine; a port in use is refused with an error.
         flags = {"gateway": ("--port", "0")}
         starting = [service(name, *flags.get(name, ()), env=env) for name in SERVICES]
         yield [await stack.enter_async_context(one) for one in starting]
 
 
 async def two_report(loads: Tail) -> None:
-    """Wait until two selectors have said what is asked of them."""
+    """Wait until two selectors have reported their load."""
     selectors = set[str]()
     async with asyncio.timeout(PATIENCE_S):
         while len(selectors) < 2:

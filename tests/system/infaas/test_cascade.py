@@ -1,4 +1,4 @@
-"""A cascade as people have one: made by the command line, asked over HTTP, served by two workers, one of which dies."""
+"""Test of a cascade: registered by the command line, queried over HTTP, on two workers of which one is killed."""
 
 import asyncio
 from collections.abc import Mapping
@@ -41,7 +41,7 @@ AGAIN_PER_S: Final = 20.0
 Scores = NDArray[np.float32]
 
 
-async def test_a_cascade_answers_every_row_by_one_of_its_stages_though_a_worker_dies(
+async def test_cascade_answers_every_row_although_worker_dies(
     kafka: KafkaSettings, database: str, store_pool: Pool, tmp_path: Path, cli: Cli
 ) -> None:
     env = variables_of(kafka, database, tmp_path)
@@ -77,7 +77,7 @@ async def test_a_cascade_answers_every_row_by_one_of_its_stages_though_a_worker_
 
 
 async def ask_all(gateway: str, variant: str, worker: asyncio.subprocess.Process) -> dict[int, Scores]:
-    """Ask for each row at a steady rate, and kill a worker after a third of them; returns the answers, one for each."""
+    """Query each row at a steady rate and kill a worker after a third of them; return one answer per row."""
     answers: dict[int, Scores] = {}
     images = labelled("digits")[0]["input"]
 
@@ -113,6 +113,6 @@ def tensor(image: NDArray[Any]) -> Mapping[str, Any]:
 
 
 def computed(file: str, inputs: NDArray[Any]) -> NDArray[Any]:
-    """What a stage answers, one row after the other."""
+    """Compute a stage's outputs, one row after the other."""
     session = find_runtime("onnx").load(DATA / file, "cpu", LoadOptions(precision="fp32"))
     return np.concatenate([session.infer({"input": inputs[row : row + 1]})["logits"] for row in range(len(inputs))])

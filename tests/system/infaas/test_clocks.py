@@ -1,7 +1,7 @@
-"""Processes whose clocks are wrong, and are set while queries flow: libfaketime shifts what each takes for the time.
+"""Tests of processes with wrong clocks, which are also set while queries flow; libfaketime shifts their time.
 
-Kafka and Postgres keep the right time. All else is an hour or two wide of it, some ahead and some behind, where an
-answer is wanted within ten seconds: whoever compared two of these clocks would refuse or expire every query.
+Kafka and Postgres keep the right time. All other clocks are one or two hours ahead or behind, and an answer is wanted
+within ten seconds. A process that compared two of these clocks would refuse or expire every query.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ BURST = 16
 BURSTS = 4
 UP_S = 120.0
 UNSURE_S = 0.1
-"""How exactly the broker's time is known on a busy machine, at least."""
+"""Allowed error of the known broker's time on a busy machine, in seconds."""
 
 SLOW = """
 import threading
@@ -50,7 +50,7 @@ def slow(self, inputs):
     return infer(self, inputs)
 onnx.OnnxSession.infer = slow
 """
-"""So that a burst is more than one worker would take alone. Under libfaketime `time.sleep` fails."""
+"""Slows each batch, so that a burst exceeds the capacity of one worker. `time.sleep` fails under libfaketime."""
 
 ASK = """
 import asyncio, sys, time
@@ -71,7 +71,7 @@ asyncio.run(ask(*sys.argv[1:]))
 
 
 class WrongClock:
-    """A clock of processes that is wrong, and can be set while they run."""
+    """Wrong clock of processes, which can be set while they run."""
 
     def __init__(self, file: Path, by_s: int) -> None:
         self._file = file
@@ -110,7 +110,7 @@ def running(
 
 
 class Crowd:
-    """Clients of one task, and all that they were answered."""
+    """Clients of one task, and all results that they received."""
 
     def __init__(self, site: Site, producer: Producer, results: Results, http: aiohttp.ClientSession) -> None:
         self.site, self.results = site, results
@@ -118,7 +118,7 @@ class Crowd:
         self._numbers = iter(range(1_000_000))
 
     async def burst(self, headers: Callable[[], RawHeaders]) -> list[Result]:
-        """Ask much at once; all must be answered, and say of no time more than has passed."""
+        """Send a burst of queries; assert that all are answered and that no reported time exceeds the elapsed time."""
         began = time.perf_counter()
         value, described = self.site.value()
         asked = [f"q{next(self._numbers)}" for _ in range(BURST)]
@@ -135,7 +135,7 @@ class Crowd:
         return answers
 
     async def until_served(self) -> None:
-        """Ask until every worker has answered."""
+        """Send queries until every worker has answered."""
         async with asyncio.timeout(UP_S):
             while {answer.worker for answer in await self.burst(list)} != set(WORKERS):
                 pass
@@ -154,14 +154,14 @@ def with_latency() -> RawHeaders:
 
 
 def deadline_by(clock: WrongClock) -> RawHeaders:
-    """What a plain producer says that knows only the clock of its own machine."""
+    """Return the headers of a producer that knows only the clock of its own machine."""
     now_s = clock.now_s()
     return [(h.DEADLINE_MS, b"%d" % (now_s * 1e3 + LATENCY_MS)), (h.SENT_NS, b"%d" % (now_s * 1e9))]
 
 
 @pytest.mark.timeout(300)
-async def test_no_clock_but_the_brokers_decides_about_a_query(site: Site, producer: Producer, tmp_path: Path) -> None:
-    # To every selector, one worker's statuses seem to come from the future, and the other's to be old.
+async def test_only_brokers_clock_decides_about_queries(site: Site, producer: Producer, tmp_path: Path) -> None:
+    # To each selector, the statuses of one worker seem to come from the future, and those of the other seem old.
     far_ahead, ahead, behind, far_behind = (
         WrongClock(tmp_path / str(hours), hours * WIDE_S) for hours in (2, 1, -1, -2)
     )
@@ -211,8 +211,8 @@ async def ask_by_library(site: Site, clock: WrongClock, environment: Mapping[str
 
 
 @pytest.mark.timeout(200)
-async def test_an_autoscaler_records_by_no_clock_of_its_own(site: Site, producer: Producer, tmp_path: Path) -> None:
-    """Nor does who looks at what it recorded take it for old."""
+async def test_autoscaler_samples_do_not_use_its_own_clock(site: Site, producer: Producer, tmp_path: Path) -> None:
+    """`infaas lag`, with the same wrong clock, does not take the samples for old, either."""
     await site.register()
     await ensure_task_topics(site.kafka, site.task, PARTITIONS)
     await producer.send_and_wait(task_topic(site.task), b"waits", partition=0)

@@ -1,4 +1,4 @@
-"""The whole system with a real model, asked from outside: every part is the one that people run."""
+"""Test of the whole system with a real model, queried from outside."""
 
 import asyncio
 import json
@@ -52,7 +52,7 @@ def _check_triton(seen: dict[str, Any], asked: "np.ndarray[Any, np.dtype[np.floa
 
 
 async def _check_explanations(cli: Cli, gateway: str) -> None:
-    """Where the system is, and from a home where none is, which asks a gateway."""
+    """Run `explain` in the system's home, and through a gateway in a home without a system."""
     impossible = ("explain", TASK, "--min-accuracy=0.99")
     elsewhere = {"INFAAS_URL": gateway, "INFAAS_HOME": str(cli.home / "elsewhere")}
     async with asyncio.TaskGroup() as tasks:

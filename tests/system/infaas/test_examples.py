@@ -1,4 +1,4 @@
-"""Every example runs as its header says, beside answers that it did not ask for, and tells what cannot be answered."""
+"""Test of the examples: each runs as its header says, ignores foreign answers, and reports refusals."""
 
 import asyncio
 import hashlib
@@ -38,7 +38,7 @@ Command = tuple[str | Path, ...]
 
 @pytest.fixture(scope="module")
 def plain() -> dict[str, Command]:
-    """The programs that know the wire only, ready to run."""
+    """Return the commands of the examples that use only the wire protocol."""
     return {
         "confluent-kafka": (sys.executable, EXAMPLES / "confluent_ask.py"),
         "java": (jdk(), *QUIET_JAVA, "-cp", f"{need_apache()}/*", EXAMPLES / "java" / "Ask.java"),
@@ -46,10 +46,11 @@ def plain() -> dict[str, Command]:
     }
 
 
-async def test_every_example(shared: Cli, plain: dict[str, Command]) -> None:
+async def test_examples_answer_and_report_refusals(shared: Cli, plain: dict[str, Command]) -> None:
     kafka = (await shared.json("status", "--wait"))["kafka"]
     await shared.register_texts("sentiment-text")
-    await shared.json("query", "textcnn", REVIEWS[b"good"].decode())  # it is loaded: they ask for answers in seconds
+    # loads the model, because the examples expect answers within seconds
+    await shared.json("query", "textcnn", REVIEWS[b"good"].decode())
     names = ("reviews", "reviews.rated", "reviews.failed", ANSWERS)
     await ensure_topics(KafkaSettings(bootstrap=kafka), [TopicSpec(name) for name in names])
     async with asyncio.timeout(PATIENCE_S), stray_answers(kafka), asyncio.TaskGroup() as tasks:
@@ -68,7 +69,7 @@ async def check_plain(name: str, command: Command, kafka: str) -> None:
 
 
 async def check_consumers(kafka: str) -> None:
-    """What both consumers make of the same reviews."""
+    """Assert the outputs of both consumers for the same reviews."""
     async with AIOKafkaProducer(bootstrap_servers=kafka) as producer:
         for key, text in REVIEWS.items():
             await producer.send_and_wait("reviews", text, key, headers=[("from", b"a test")])
@@ -86,7 +87,7 @@ async def check_consumers(kafka: str) -> None:
 
 
 async def read(kafka: str, topic: str, count: int) -> dict[str, list[Record]]:
-    """So many records of a topic, by which example wrote them: FastStream adds headers of its own."""
+    """Return `count` records of a topic by the example that wrote them; FastStream adds headers of its own."""
     found = defaultdict[str, list[Record]](list)
     async with AIOKafkaConsumer(topic, bootstrap_servers=kafka, auto_offset_reset="earliest") as records:
         for _ in range(count):
@@ -97,7 +98,7 @@ async def read(kafka: str, topic: str, count: int) -> dict[str, list[Record]]:
 
 @asynccontextmanager
 async def consumer(script: Path, kafka: str) -> AsyncGenerator[None]:
-    """Run a program while the context is open; one that ends before fails the test at once."""
+    """Run a program while the context is open; fail the test at once if it ends earlier."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, script, env=environment({"INFAAS_KAFKA": kafka}), stderr=PIPE
     )
@@ -119,7 +120,7 @@ async def consumer(script: Path, kafka: str) -> AsyncGenerator[None]:
 
 @asynccontextmanager
 async def stray_answers(kafka: str) -> AsyncGenerator[None]:
-    """Answers all the while that nobody waits for, and records that are none."""
+    """Write answers that no client waits for, and invalid records, while the context is open."""
 
     async def write(producer: AIOKafkaProducer) -> None:
         late = [("infaas-id", b"asked-by-another"), ("infaas-status", b"ok")]
@@ -141,7 +142,7 @@ async def output_of(*command: str | Path, **variables: str) -> tuple[int | None,
 
 
 def jdk() -> str:
-    """The `java` of a JDK: that of a runtime alone compiles nothing."""
+    """Return the `java` of a JDK; the one of a runtime alone cannot compile."""
     compiler = shutil.which("javac")
     if compiler is None:
         pytest.skip("the Java example needs a JDK: apt-get install openjdk-17-jdk-headless")
@@ -149,7 +150,7 @@ def jdk() -> str:
 
 
 def installed_scripts() -> Path:
-    """The JavaScript example beside what its lock names, installed once into the cache."""
+    """Install the JavaScript example and its locked dependencies into the cache, once; return the folder."""
     npm = shutil.which("npm")
     if npm is None:
         pytest.skip("the JavaScript example needs node 18+ and npm")

@@ -1,4 +1,4 @@
-"""A model is registered, and asked, from a machine that has nothing but a URL and a key."""
+"""Test of a registration, and a query, from a machine that has only a URL and a key."""
 
 import json
 import os
@@ -16,10 +16,10 @@ from tests.waiting import read_until
 from zoo.samples import DATA, labelled
 
 
-async def test_a_key_and_a_url_are_enough_to_register_whatever_is_killed(cli: Cli, tmp_path: Path) -> None:
-    """The registrar is killed in the midst; who registers sees the registration go on, and what came of it.
+async def test_remote_registration_survives_killed_registrar(cli: Cli, tmp_path: Path) -> None:
+    """The registrar is killed halfway; the client sees the registration continue and gets its result.
 
-    Once all is done, the system is one of every service, with a model that serves, and does nothing.
+    Afterwards the system, with one of every service and a model that serves, must be idle.
     """
     inputs, labels = labelled("digits")
     validation = tmp_path / "digits.npz"
@@ -36,7 +36,8 @@ async def test_a_key_and_a_url_are_enough_to_register_whatever_is_killed(cli: Cl
         async def listed() -> Any:
             return await remote.json("registrations", "list", **env)
 
-        async with suspended(state["services"]["worker-cpu-0"]["pid"]):  # who is to make and to measure it
+        # the worker that builds and measures the variant
+        async with suspended(state["services"]["worker-cpu-0"]["pid"]):
             registering = await remote.start("register", str(DATA / "digits_mlp.onnx"), "--name=my-mlp", *words, **env)
             await read_until(listed, lambda rows: rows and rows[0]["state"] == "running", 180)
             os.kill(state["services"]["registrar"]["pid"], signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Two gateways on one port, one killed or both asked for too much: every id is answered, as clients not ours count."""
+"""Tests of two gateways on one port, with one killed or both overloaded: every query id is answered once."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ ASKED: Final = 25
 _AGAIN_S: Final = 0.05
 
 
-async def test_one_of_two_gateways_is_killed_and_no_query_is_lost(cli: Cli) -> None:
+async def test_killed_gateway_loses_no_query(cli: Cli) -> None:
     async with cli.up("--gateways=2"):
         state = await cli.json("status", "--wait")
         await register(cli, TASK)
@@ -47,15 +47,15 @@ async def test_one_of_two_gateways_is_killed_and_no_query_is_lost(cli: Cli) -> N
             while (await cli.json("status", "--wait"))["services"]["gateway"]["pid"] == killed:
                 pass
             after = await processes(url)
-        assert len(before | after) == 3  # one lives on, and another has taken the place of the killed one
+        assert len(before | after) == 3  # one process lives on, and a new one has replaced the killed one
         healed = (await cli.json("status"))["services"]
         assert (healed["gateway"]["restarts"], healed["gateway-1"]["restarts"]) == (1, 0)
-        for name in ("gateway", "gateway-1"):  # each has a port of its own that says how it is
+        for name in ("gateway", "gateway-1"):  # each has a metrics port of its own
             metrics = await text(healed[name]["metrics"])
             assert sum(f'infaas_gateway_info{{process="{process}"}}' in metrics for process in after) == 1
 
 
-async def test_two_gateways_that_are_asked_for_too_much_tell_every_query_once_what_became_of_it(cli: Cli) -> None:
+async def test_overloaded_gateways_answer_each_query_once(cli: Cli) -> None:
     async with cli.up("--gateways=2"):
         state = await cli.json("status", "--wait")
         await register(cli, TASK)
@@ -81,7 +81,7 @@ async def test_two_gateways_that_are_asked_for_too_much_tell_every_query_once_wh
 async def ask_in_a_hurry(
     http: aiohttp.ClientSession, url: str, name: str, told: Counter[str], answered: Counter[str]
 ) -> None:
-    """Ask one query after the other, each to be answered sooner than so many of them can be."""
+    """Send queries one after the other, with a latency that the system cannot meet for all clients."""
     for number in range(ASKED):
         headers = {"infaas-id": f"{name}-{number}", "infaas-latency-ms": "20"}
         async with http.post(f"{url}/v2/models/{model_of(TASK)}/infer", data=query(), headers=headers) as answer:
@@ -93,14 +93,14 @@ async def ask_in_a_hurry(
 
 
 async def told_by(metrics: str) -> Counter[str]:
-    """How many queries of the model a gateway has told what, by status."""
+    """Return the number of the model's queries that a gateway has answered, by status."""
     line = rf'infaas_gateway_requests_total{{code="(\w+)",model="{model_of(TASK)}",version="1"}} (\S+)'
     found = re.findall(line, await text(metrics))
     return Counter({status: int(float(count)) for status, count in found})
 
 
 async def ask(url: str, name: str, answered: Counter[str], progress: asyncio.Semaphore, *, keep_alive: bool) -> None:
-    """Ask one query after the other; what is not answered is asked again on another connection under the same id."""
+    """Send queries one after the other; retry a failed one on another connection under the same id."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=not keep_alive)) as http:
         for number in range(ASKED):
             query_id = f"{name}-{number}"
@@ -113,11 +113,11 @@ async def ask(url: str, name: str, answered: Counter[str], progress: asyncio.Sem
                         answered[query_id] += 1
                         progress.release()
                 except aiohttp.ClientError:
-                    await asyncio.sleep(_AGAIN_S)  # the pace of who asks again
+                    await asyncio.sleep(_AGAIN_S)  # back-off before the retry
 
 
 async def grpc_query(address: str) -> ModelInferResponse:
-    """The answer to the same query over gRPC."""
+    """Return the answer to the same query over gRPC."""
     (tensor,) = json.loads(query())["inputs"]
     contents = {"fp32_contents": tensor.pop("data")}
     request = ModelInferRequest(model_name=model_of(TASK), inputs=[{**tensor, "contents": contents}])
@@ -127,7 +127,7 @@ async def grpc_query(address: str) -> ModelInferResponse:
 
 
 async def processes(url: str) -> set[str]:
-    """Names of the two processes behind the port, found by as many connections as it takes."""
+    """Return the names of the two processes behind the port, found by repeated connections."""
     found: set[str] = set()
     while len(found) < 2:
         async with aiohttp.request("GET", f"{url}/v2/models/stats") as response:

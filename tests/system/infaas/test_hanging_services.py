@@ -1,4 +1,4 @@
-"""Services of `infaas up` that stand still are found by the probe of their liveness, and replaced."""
+"""Test of services of `infaas up` that hang: the liveness probe finds them, and they are replaced."""
 
 import json
 from typing import Any
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.timeout(400)
 HANGING = ("selector", "gateway", "autoscaler")
 
 
-async def test_services_that_stand_still_are_replaced_and_others_are_left_alone(cli: Cli) -> None:
+async def test_hanging_services_are_replaced(cli: Cli) -> None:
     async with cli.up(INFAAS_HANG_S="6"):
         state = await cli.json("status", "--wait")
         hanging = [psutil.Process(state["services"][name]["pid"]) for name in HANGING]

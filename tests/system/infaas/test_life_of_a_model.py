@@ -1,7 +1,7 @@
-"""The life of models to their end, under load, through two selectors: one is tried and rolled back, another one goes.
+"""Tests of models under load, through two selectors: one version is tried and rolled back, and a model is removed.
 
-Every query counts by its id. The clients know the wire only: aiohttp asks over HTTP, aiokafka writes queries and reads
-what they are answered.
+Every query is counted by its id. The clients know only the wire protocol: aiohttp sends queries over HTTP; aiokafka
+writes queries and reads their results.
 """
 
 import asyncio
@@ -31,23 +31,23 @@ MODELS: Final = {"leaver": "digits_linear.onnx", "stayer": "digits_mlp.onnx"}
 VARIANT: Final = "leaver.onnx-fp32.cpu"
 PATIENCE_S: Final = 120.0
 RATE: Final = 20.0
-"""Queries a second of each client: what is under way at each step counts, not that the machine is full."""
+"""Queries per second of each client. It may be low, because only the queries in flight at each step matter."""
 SHARE_RATE: Final = 50.0
 SHARE_QUERIES: Final = 60
 ENOUGH: Final = 20
-"""Queries of each client that are answered before anything goes."""
+"""Queries of each client that are answered before anything is removed."""
 
 
 class Load:
-    """Clients that ask until they are stopped, and what each query was told."""
+    """Clients that send queries until they are stopped, and the answers to each query."""
 
     def __init__(self, kafka: str, gateway: str) -> None:
         self._kafka = kafka
         self._gateway = gateway
         self.told: dict[str, list[str]] = {}
-        """By id: what it was told, each time."""
+        """Answers to each query, by its id."""
         self.refused = Counter[str]()
-        """What Kafka said to queries that it did not take."""
+        """Errors of Kafka for queries that it did not accept."""
         self.news = asyncio.Event()
 
     def tell(self, query_id: str, what: str) -> None:
@@ -58,7 +58,7 @@ class Load:
         return sum(what in told for query_id, told in self.told.items() if query_id.startswith(name))
 
     def kinds(self, name: str) -> set[str]:
-        """What queries of these clients were told: `ok`, `unknown_task`, or whatever should not be."""
+        """Return the kinds of answers to these clients: `ok`, `unknown_task`, or an unexpected one."""
         told = {what for query_id, told in self.told.items() if query_id.startswith(name) for what in told}
         return {"unknown_task" if what.startswith("404 ") else what for what in told}
 
@@ -111,7 +111,7 @@ class Load:
 
 @asynccontextmanager
 async def results(load: Load, kafka: str) -> AsyncGenerator[None]:
-    """Read what is written to the task's topic of results."""
+    """Read the task's results topic while the context is open."""
     consumer = AIOKafkaConsumer(bootstrap_servers=kafka, auto_offset_reset="earliest")
     async with consumer, asyncio.TaskGroup() as tasks:
         consumer.assign([TopicPartition(results_topic(TASK), number) for number in range(2)])
@@ -122,7 +122,7 @@ async def results(load: Load, kafka: str) -> AsyncGenerator[None]:
             reading.cancel()
 
 
-async def test_a_version_has_its_share_and_a_rollback_loses_nothing(shared: Cli) -> None:
+async def test_rollback_of_canary_loses_no_query(shared: Cli) -> None:
     state = await shared.json("status", "--wait")
     await register_versions(shared.home)
     seen = await try_and_roll_back(shared.home, state["gateway"], SHARE_RATE, SHARE_QUERIES)
@@ -143,7 +143,7 @@ async def test_a_version_has_its_share_and_a_rollback_loses_nothing(shared: Cli)
     print(f"\n{seen.compared}\nshares {seen.shares}, last answer of the bad version after {seen.last_bad_s:.3f} s")
 
 
-async def test_each_query_is_told_something_and_nothing_is_left(shared: Cli) -> None:
+async def test_unregister_under_load_answers_each_query(shared: Cli) -> None:
     state = await shared.json("status", "--wait", "--show-secrets")
     before = files_of(shared)
     for name, file in MODELS.items():
@@ -183,14 +183,14 @@ async def test_each_query_is_told_something_and_nothing_is_left(shared: Cli) -> 
 
 
 async def answered_once(gateway: str, model: str) -> None:
-    """Ask a model, so that it is loaded."""
+    """Query a model, so that it is loaded."""
     url = f"{gateway}/v2/models/{model}/infer"
     async with ClientSession(timeout=ClientTimeout(PATIENCE_S)) as http, http.post(url, data=query()) as answer:
         assert answer.status == 200, await answer.text()
 
 
 async def unregistered_by_two(cli: Cli) -> None:
-    """Have two unregister the variant at once: the one who comes second, however late, finds it gone."""
+    """Unregister the variant by two concurrent processes; the later one, however late, finds it gone."""
     both = [await cli.start("unregister", VARIANT, "--force") for _ in range(2)]
     said = [(await process.communicate())[1].decode() for process in both]
     assert 0 in [process.returncode for process in both], said
@@ -198,7 +198,7 @@ async def unregistered_by_two(cli: Cli) -> None:
 
 
 def files_of(cli: Cli) -> set[str]:
-    """Names of all files of models, and of those that builds keep beside them."""
+    """Return the names of all files of models and of builds."""
     return {path.name for path in (cli.home / "artifacts").rglob("*") if path.is_file()}
 
 
@@ -217,9 +217,9 @@ async def tables_that_name_it(connection: asyncpg.Connection) -> list[str]:
     tables = await connection.fetch(
         "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
         " WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p') AND NOT c.relispartition"
-        " AND c.relname NOT IN ('changes', 'audit')"  # what was done, and is kept for as long as is said
+        " AND c.relname NOT IN ('changes', 'audit')"  # logs, kept for the configured time
     )
-    # Decisions on others may say that it had been there.
+    # Decisions about other objects may mention these names.
     count = "SELECT count(*) FROM {} AS t WHERE (to_jsonb(t) - 'inputs' - 'reason')::text ~ $1"
     names = "|".join((TASK, *MODELS))
     return [name for (name,) in tables if await connection.fetchval(count.format(name), names)]

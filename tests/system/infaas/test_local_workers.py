@@ -1,4 +1,4 @@
-"""Worker processes that `infaas up` keeps running, started and stopped as it is told."""
+"""Test of worker processes that `infaas up` starts, stops and replaces by command."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from tests.waiting import read_until, until
 pytestmark = pytest.mark.timeout(400)
 
 
-async def test_workers_come_and_go_as_commanded_and_one_that_cannot_start_takes_nothing_along(cli: Cli) -> None:
+async def test_supervisor_starts_stops_and_replaces_workers(cli: Cli) -> None:
     async with cli.up("--max-workers=2", "--oversubscribe", "--launcher=none", INFAAS_HANG_S="6"):
         await cli.json("status", "--wait")
         reply = await command(cli, "start", "cpu-1")
@@ -39,7 +39,7 @@ async def test_workers_come_and_go_as_commanded_and_one_that_cannot_start_takes_
         assert not psutil.pid_exists(hung)
         assert state["services"]["worker-cpu-1"]["restarts"] == 2
 
-        async with suspended(state["services"]["worker-cpu-1"]["pid"]):  # or it may have ended before what follows
+        async with suspended(state["services"]["worker-cpu-1"]["pid"]):  # otherwise it may have ended before the checks
             stopped = await command(cli, "stop", "cpu-1")
             assert states(stopped) == {"cpu-0": "running", "cpu-1": "stopping"}
             assert "stopping" in (await command(cli, "start", "cpu-1")).error
@@ -49,7 +49,7 @@ async def test_workers_come_and_go_as_commanded_and_one_that_cannot_start_takes_
 
         broken = cli.home / "workers" / "cpu-1.journal"
         broken.unlink()
-        broken.mkdir()  # where a file belongs
+        broken.mkdir()  # a folder in the place of a file
         await command(cli, "start", "cpu-1")
         reply = await wait_for(cli, {"cpu-0": "running", "cpu-1": "failed"})
         assert "journal" in next(kept.reason for kept in reply.processes if kept.name == "cpu-1")
@@ -59,7 +59,7 @@ async def test_workers_come_and_go_as_commanded_and_one_that_cannot_start_takes_
 
 
 async def replaced(cli: Cli, service: str, pid: int) -> Any:
-    """The state of the system once a service has another process than this one, and all are ready."""
+    """Wait until a service has another process and all are ready; return the state of the system."""
     await until(lambda: (state := read_state(cli.home)) and state.services[service].pid != pid, 100)
     return await cli.json("status", "--wait")
 

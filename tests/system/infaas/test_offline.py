@@ -1,4 +1,4 @@
-"""Floods of offline queries beside online ones, through two selectors of a system as a person starts it."""
+"""Test of floods of offline queries next to online ones, through two selectors."""
 
 import asyncio
 import os
@@ -20,16 +20,16 @@ TASK: Final = "flooded"
 FLOOD: Final = 12_000
 ONLINE: Final = 20
 LATENCY_MS: Final = 10_000
-"""Enough on a busy machine; that they do not wait for the flood is counted."""
+"""Long enough for a busy machine; a count shows that online queries do not wait for the flood."""
 RAW: Final = 400
 
 
-async def test_floods_of_offline_queries_are_answered_and_take_nothing_from_online_ones(shared: Cli) -> None:
+async def test_offline_flood_does_not_delay_online_queries(shared: Cli) -> None:
     state = await shared.json("status", "--wait")
     await register(shared, TASK)
     one = {name: values[:1] for name, values in labelled("digits")[0].items()}
     async with InfaasClient(kafka=state["kafka"]) as client, results_of(state["kafka"], TASK) as results:
-        await client.infer(TASK, one)  # all is connected
+        await client.infer(TASK, one)  # all connections are open from here on
         before = await forwarded(state["kafka"], TASK)
         asked = await write_offline(state["kafka"], offline_topic(TASK), "flood", FLOOD)
         online = [client.infer(TASK, one, latency_ms=LATENCY_MS) for _ in range(ONLINE)]
@@ -39,7 +39,8 @@ async def test_floods_of_offline_queries_are_answered_and_take_nothing_from_onli
             "the flood was over before the online queries were answered"
         )
         assert await results.of(asked) == Counter(asked)
-        assert await forwarded(state["kafka"], TASK) - before == FLOOD + ONLINE  # by offsets: none was decided twice
+        # by offsets: no query was decided twice
+        assert await forwarded(state["kafka"], TASK) - before == FLOOD + ONLINE
 
         moved = await write_offline(state["kafka"], task_topic(TASK), "moved", RAW)
         assert await results.of(moved) == Counter(moved)
@@ -51,5 +52,5 @@ async def test_floods_of_offline_queries_are_answered_and_take_nothing_from_onli
 
 
 async def write_offline(kafka: str, topic: str, name: str, count: int) -> set[str]:
-    """Ids of so many offline queries, which a plain client has written."""
+    """Write `count` offline queries by plain aiokafka; return their ids."""
     return await write(kafka, topic, (f"{name}-{number}" for number in range(count)), REGISTERED, mode="offline")

@@ -1,4 +1,4 @@
-"""The README's queries work when copied: they are run as they stand, but for ports, latency and a task of one's own."""
+"""Tests of the README's queries, run as written except for ports, latency and the name of a task."""
 
 import asyncio
 import json
@@ -18,18 +18,18 @@ pytestmark = pytest.mark.timeout(400)
 ROOT = Path(__file__).parents[3]
 README = (ROOT / "README.md").read_text()
 LATENCY_MS = 30_000
-"""Enough on a busy machine; in the README stands what is enough on a quiet one."""
+"""Long enough for a busy machine; the README has a latency for a quiet one."""
 
 
-async def test_the_first_queries_of_the_readme(shared: Cli, tmp_path: Path) -> None:
+async def test_readme_first_queries_work(shared: Cli, tmp_path: Path) -> None:
     client = Environment(tmp_path, build_client(tmp_path / "dist"))
     (client.cwd / "schemas.py").write_text("raise ImportError('of the user')")
     state = await shared.json("status", "--wait")
-    # One small model of each task is enough, and is there in seconds.
+    # One small model of each task suffices and is registered within seconds.
     text = await shared.register_texts("sentiment-text")
     image = await shared.register("mnist_cnn_s.onnx", "--name=cnn", "--image=28x28:grey", "--top=1", task="mnist-image")
     assert [variant["state"] for variant in text + image] == ["ready", "ready"]
-    # Who says no latency waits until a model is loaded, however long that takes.
+    # A query without a latency waits until a model is loaded, however long that takes.
     asked = await shared.json("query", "sentiment-text", "a wonderful film")
     assert asked["outputs"]["label"] == [["positive"]]
     shown = await shared.json("query", "mnist-image", str(DATA / "seven.png"), "--via=kafka")
@@ -47,7 +47,7 @@ async def test_the_first_queries_of_the_readme(shared: Cli, tmp_path: Path) -> N
         snippet = snippet.replace("127.0.0.1:9092", state["kafka"])
         snippet = snippet.replace("http://127.0.0.1:8080", state["gateway"])
         output = await _run(program, "-c", snippet)
-        if name == "python":  # the client library alone, by Kafka and by HTTP
+        if name == "python":  # the client library alone, over Kafka and over HTTP
             over_http = snippet.replace(f'kafka="{state["kafka"]}"', f'gateway="{state["gateway"]}"')
             assert over_http != snippet
             for asked in (snippet, over_http):
@@ -59,7 +59,7 @@ async def test_the_first_queries_of_the_readme(shared: Cli, tmp_path: Path) -> N
             _check(json.loads(output), name)
 
 
-async def test_a_model_of_ones_own(shared: Cli, tmp_path: Path) -> None:
+async def test_readme_registration_works(shared: Cli, tmp_path: Path) -> None:
     snippet = _snippet("register").replace("--task digits", "--task mine")
     snippet = snippet.replace("digits.npz", str(tmp_path / "digits.npz"))
     commands = f'python() {{ "{sys.executable}" "$@"; }}; infaas() {{ python -m infaas.cli.main "$@"; }}; set -e'

@@ -1,4 +1,4 @@
-"""Workers follow load: real servers, processes and a real model, under more load than one worker can take."""
+"""Test of scaling with real servers, processes and a real model, under more load than one worker can serve."""
 
 import asyncio
 import os
@@ -27,15 +27,15 @@ EAGER = {
 }
 QUERIES_PER_S = 100
 MORE_S = 8.0
-"""Seconds after which as many again are asked: who knows how fast the machine is."""
+"""Seconds between increases of the load, because the speed of the machine is unknown."""
 MOST_ASKING = 6
 INPUTS = 16
 FOLLOWED_S = 180.0
 LATENCY_MS = 5000
-"""Enough for a worker that shares its core: this is about the scale, not about deadlines."""
+"""Long enough for a worker that shares its core; the test is about scaling, not deadlines."""
 
 
-async def test_load_starts_a_second_worker_and_idleness_stops_it(cli: Cli) -> None:
+async def test_load_starts_second_worker_and_idleness_stops_it(cli: Cli) -> None:
     async with cli.up("--max-workers=2", "--cores-per-worker=1", "--oversubscribe", "--policy=greedy", **EAGER):
         state = await cli.json("status", "--wait")
         kafka = KafkaSettings(bootstrap=state["kafka"], fetch_max_wait_ms=state["fetch_max_wait_ms"])
@@ -48,9 +48,9 @@ async def test_load_starts_a_second_worker_and_idleness_stops_it(cli: Cli) -> No
         assert set(answers.refused) <= {Overloaded, DeadlineExceeded}
 
         before = (await cli.json("status", "--wait"))["services"]
-        os.kill(before["autoscaler"]["pid"], signal.SIGKILL)  # its successor knows both workers, and which may go
+        os.kill(before["autoscaler"]["pid"], signal.SIGKILL)  # its successor must know both workers
         scale = await read_until(lambda: cli.json("scale", "status"), one_works, FOLLOWED_S)
-        # Mostly the first; the second where the first, on a busy machine, became slower than the model was measured.
+        # Usually the first is kept; the second if the first, on a busy machine, became slower than its profile.
         kept = scale["workers"][0]["name"]
         (gone,) = {"cpu-0", "cpu-1"} - {kept}
         after = (await cli.json("status", "--wait"))["services"]
@@ -65,7 +65,7 @@ async def test_load_starts_a_second_worker_and_idleness_stops_it(cli: Cli) -> No
 
 
 class Answers:
-    """What came of queries that are asked at a rate that rises."""
+    """Outcomes of queries that are sent at a rising rate."""
 
     def __init__(self) -> None:
         self.refused: list[type[Exception]] = []

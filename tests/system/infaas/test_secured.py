@@ -1,6 +1,6 @@
-"""A whole system where nobody may more than they must: Kafka with SASL, TLS and ACLs, Postgres by TLS alone, keys.
+"""Test of a system with minimal rights: Kafka with SASL, TLS and ACLs, Postgres over TLS, API keys.
 
-What the system's principal may is what `docs/security.md` says that it needs, read from there.
+The system's principal has the ACLs that `docs/security.md` lists; the test reads them from there.
 """
 # pyright: reportPrivateImportUsage=false
 
@@ -75,7 +75,7 @@ except InfaasError as error:
 
 
 def published_acls() -> Iterator[AclBinding]:
-    """What the page has an administrator allow the system."""
+    """Yield the ACLs that the page lists for the system."""
     ((block,),) = [re.findall(r"<!-- acls:begin -->\n```bash\n(.*?)```", PAGE.read_text(), re.DOTALL)]
     for line in re.sub(r"^allow=.*\n", "", block).splitlines():
         words = iter(shlex.split(line, comments=True)[1:])
@@ -92,14 +92,14 @@ def allowed(kind: ResourceType, name: str, pattern: ResourcePatternType, operati
 
 
 def of_the_job() -> Iterator[AclBinding]:
-    """What else the page says of a job from topic to topic."""
+    """Yield the further ACLs that the page lists for a job from topic to topic."""
     for name, operation in ((SOURCE, "read"), *((f"{SINK}{end}", what) for end in ("", ".failed") for what in WRITING)):
         yield allowed(ResourceType.TOPIC, name, ResourcePatternType.LITERAL, operation)
 
 
 @pytest.fixture
 async def system(secured_kafka: SecuredKafka, tmp_path: Path) -> KafkaSettings:
-    """How the system logs in, its password in a file."""
+    """Return the Kafka settings of the system, with its password in a file."""
     file = tmp_path / "kafka-password"
     file.write_text(PASSWORD)
     await set_password(secured_kafka.system, SYSTEM, PASSWORD)
@@ -119,11 +119,11 @@ async def dsn(secured_kafka: SecuredKafka, database: str, tmp_path: Path) -> Asy
 
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> Environment:
-    """The client library and what it needs, and nothing else of ours."""
+    """Return an environment with only the client library and its dependencies."""
     return Environment(tmp_path / "elsewhere", build_client(tmp_path / "built"))
 
 
-async def test_a_tenant_is_served_where_everybody_may_only_what_they_must(
+async def test_secured_system_serves_tenant_with_minimal_acls(
     cli: Cli, secured_kafka: SecuredKafka, system: KafkaSettings, dsn: str, elsewhere: Environment
 ) -> None:
     env = variables_of(system, dsn) | {
@@ -135,7 +135,7 @@ async def test_a_tenant_is_served_where_everybody_may_only_what_they_must(
     async with cli.up("--auth", "--jobs=1", **env):
         state = await cli.json("status", "--wait")
         assert all(service["ready"] for service in state["services"].values())
-        # What runs in a home tells how to get in, so no command needs the environment of `up`.
+        # A running system's home has the logins, so commands do not need the environment of `up`.
         (made,) = await cli.register("digits_linear.onnx", "--name=linear", task="digits")
         assert made["state"] == "ready", "a worker has made it"
         _, password, _ = await cli.run("tenants", "create", TENANT, f"--kafka-user={TENANT}", "--scram")
@@ -159,7 +159,7 @@ async def test_a_tenant_is_served_where_everybody_may_only_what_they_must(
 
 
 async def ask_from_elsewhere(elsewhere: Environment, secured: SecuredKafka, tenant: KafkaSettings) -> None:
-    """Ask as the tenant's user by the client library alone, and as users that are not, whom it tells what is wrong."""
+    """Query as the tenant's user with the client library alone; for wrong users the error names the cause."""
     inputs, labels = labelled("digits")
     rows = {"input": inputs["input"][:4].tolist()}
 
@@ -198,7 +198,7 @@ async def keep_a_job(gateway: str, key: str) -> None:
 
 
 async def answer_a_topic(cli: Cli, super_user: KafkaSettings) -> None:
-    """Ask for every record of a topic of somebody else's, in transactions."""
+    """Run a batch job on another party's topic, in transactions."""
     await ensure_topics(super_user, [TopicSpec(SOURCE, 2)])
     async with producing(super_user) as producer:
         for number in range(20):
@@ -208,7 +208,7 @@ async def answer_a_topic(cli: Cli, super_user: KafkaSettings) -> None:
 
 
 async def replay_a_dead_letter(cli: Cli, tenant: KafkaSettings) -> None:
-    """Write what cannot be read, as the tenant, and ask it again."""
+    """Write an unreadable query as the tenant, and replay it."""
     async with producing(tenant) as producer:
         await producer.send_and_wait(ingress_topic(TENANT), b"{}", headers=[(h.ID, b"odd"), (h.TASK, b"no task")])
     (letter,) = await read_until(lambda: cli.json("dead-letters", "list"), bool)
@@ -221,7 +221,7 @@ def producing(kafka: KafkaSettings) -> AIOKafkaProducer:
 
 
 async def trimmed(metrics: str) -> bool:
-    """Whether anything that is done was deleted from Kafka."""
+    """Return true if the autoscaler has trimmed a partition."""
     async with aiohttp.request("GET", metrics) as answer:
         found = re.search(r"^infaas_trimmed_partitions_total (\S+)$", await answer.text(), re.MULTILINE)
     return found is not None and float(found.group(1)) > 0

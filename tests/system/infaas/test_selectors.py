@@ -1,4 +1,4 @@
-"""Two selectors share the queries of a task, and decide each of them once, as a client that is not ours counts."""
+"""Test of two selectors that share the queries of a task and decide each query once."""
 
 from collections import Counter
 
@@ -13,7 +13,7 @@ from tests.waiting import read_until, until
 pytestmark = pytest.mark.timeout(400)
 QUERIES = 1000
 REGISTERED, GROWN = 2, 4
-"""Partitions that the task was registered with, and those that two selectors share."""
+"""Partitions of the task at its registration, and the number that two selectors share."""
 TASK = "decided-once"
 
 
@@ -26,7 +26,7 @@ async def test_two_selectors_decide_each_query_once(shared: Cli) -> None:
     asked: set[str] = set()
 
     async def both_decide() -> bool:
-        # A member hears of a new topic in its own time; until then the other decides alone.
+        # A member learns of a new topic with a delay; until then the other one decides alone.
         ids = [f"asked-{len(asked) + number}" for number in range(QUERIES)]
         asked.update(await write(state["kafka"], task_topic(TASK), ids, GROWN))
         return all([await decisions(url) > then for url, then in zip(metrics, before, strict=True)])
@@ -35,29 +35,29 @@ async def test_two_selectors_decide_each_query_once(shared: Cli) -> None:
     async with results_of(state["kafka"], TASK) as results:
         await results.of(asked)
     assert results.seen == Counter(asked)
-    assert await forwarded(state["kafka"], TASK) == len(asked)  # by offsets: nothing was decided twice
+    assert await forwarded(state["kafka"], TASK) == len(asked)  # by offsets: no query was decided twice
 
 
 async def register(cli: Cli, task: str) -> None:
-    """Register a variant of a task of this test's own, and have it loaded."""
+    """Register a variant for a task of this test alone, and load it."""
     model = model_of(task)
     await cli.register("digits_linear.onnx", f"--name={model}", f"--partitions={REGISTERED}", task=task, data="digits")
     await cli.json("query", model)
 
 
 def model_of(task: str) -> str:
-    """The model that `register` makes."""
+    """Return the name of the model that `register` registers."""
     return f"{task}-linear"
 
 
 async def until_grown(kafka: str) -> None:
-    """Wait until the task has partitions for both selectors; its results stay where clients look for them."""
+    """Wait until the task has partitions for both selectors; the results topic must not grow."""
     await read_until(lambda: partitions(kafka, task_topic(TASK)), lambda found: found >= GROWN, PATIENCE_S)
     assert await partitions(kafka, results_topic(TASK)) == REGISTERED
 
 
 async def forwarded(kafka: str, task: str) -> int:
-    """Records of the variant's topics that are ours, the query that loaded it not counted."""
+    """Return the number of forwarded queries, without the one that loaded the variant."""
     return sum([await written(kafka, topic) for topic in variant_topics(f"{model_of(task)}.onnx-fp32.cpu")]) - 1
 
 

@@ -1,4 +1,4 @@
-"""Kafka and Postgres of `infaas up` are killed: what was asked is answered all the same."""
+"""Tests of `infaas up` when its Kafka or Postgres is killed: all queries are answered nevertheless."""
 
 import asyncio
 import os
@@ -21,10 +21,10 @@ from tests.waiting import until
 pytestmark = pytest.mark.timeout(400)
 TASK = "outlives-servers"
 RATE = 50.0
-"""Queries a second."""
+"""Queries per second."""
 
 
-async def test_a_killed_server_is_started_again_and_no_query_is_lost(shared: Cli) -> None:
+async def test_killed_servers_restart_and_lose_no_query(shared: Cli) -> None:
     state = await shared.json("status", "--wait")
     first = state
     assert set(state["servers"]) == {"kafka", "postgres"}
@@ -34,7 +34,7 @@ async def test_a_killed_server_is_started_again_and_no_query_is_lost(shared: Cli
         for name, address in (("kafka", state["kafka"]), ("postgres", None)):
             before = state["servers"][name]
             assert address in (None, before["address"])
-            async with suspended(state["pid"]):  # who starts it again may else be faster than those who are asked
+            async with suspended(state["pid"]):  # the supervisor; it might restart Kafka before the services notice
                 os.kill(before["pid"], signal.SIGKILL)
                 if name == "kafka":
                     await all_say_that_kafka_is_away(state["services"])
@@ -47,7 +47,7 @@ async def test_a_killed_server_is_started_again_and_no_query_is_lost(shared: Cli
             assert after["pid"] != before["pid"]
             assert after["address"] == before["address"]
             assert after["state"] == "running"
-        await shared.json("query", model_of(TASK))  # by HTTP, too
+        await shared.json("query", model_of(TASK))  # over HTTP, too
     assert restarts(state) == restarts(first)
 
 
@@ -55,7 +55,7 @@ def restarts(state: Any) -> dict[str, int]:
     return {name: service["restarts"] for name, service in state["services"].items()}
 
 
-async def test_what_the_embedded_broker_held_is_said_to_be_lost(cli: Cli) -> None:
+async def test_killed_embedded_broker_raises_alarm(cli: Cli) -> None:
     async with cli.up("--kafka=embedded"):
         state = await cli.json("status", "--wait")
         await register(cli, TASK)
@@ -64,7 +64,7 @@ async def test_what_the_embedded_broker_held_is_said_to_be_lost(cli: Cli) -> Non
         assert "lost" in state["servers"]["kafka"]["alarm"]
         _, shown, _ = await cli.run("status")
         assert "alarm" in shown
-        await cli.json("query", model_of(TASK))  # its topics are there again, and nobody waits for what was
+        await cli.json("query", model_of(TASK))  # its topics exist again, and no process waits for lost records
 
 
 async def all_say_that_kafka_is_away(services: Any) -> None:
@@ -85,7 +85,7 @@ async def says_that_kafka_is_away(http: ClientSession, ready: str) -> None:
 
 @asynccontextmanager
 async def asking(kafka: str) -> AsyncGenerator[Results]:
-    """Ask as long as the context is open, then wait until all that Kafka has is answered."""
+    """Send queries while the context is open, then wait until all acknowledged ones are answered."""
     asked = set[str]()
     async with results_of(kafka, TASK) as results, asyncio.TaskGroup() as tasks:
         pace = Pace(RATE)
@@ -96,6 +96,6 @@ async def asking(kafka: str) -> AsyncGenerator[Results]:
 
 
 async def more(results: Results) -> None:
-    """Wait until some more are answered."""
+    """Wait until 50 more queries are answered."""
     wanted = len(results.seen) + 50
     await results.until(lambda: len(results.seen) >= wanted)

@@ -1,4 +1,4 @@
-"""Several systems on one Kafka: each in a namespace of its own, and none in another one's."""
+"""Tests of several systems on one Kafka: each has a namespace of its own, which no other may use."""
 
 from collections import Counter
 from contextlib import AsyncExitStack
@@ -58,7 +58,7 @@ async def test_second_system_in_a_namespace_is_refused(kafka: KafkaSettings, tmp
         assert "belong to another system" in err
         assert "INFAAS_KAFKA_NAMESPACE" in err
         assert "Traceback" not in err
-    async with second.up("--take-over", **place):  # the first one is gone for good
+    async with second.up("--take-over", **place):  # the first system has ended
         await second.json("status", "--wait")
     code, _, err = await first.run("up", *FREE_PORTS, **place)
     assert code == 1

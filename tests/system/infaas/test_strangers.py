@@ -1,7 +1,7 @@
-"""A stranger on the network: every socket of all processes of a system, tried by hand, and what each told.
+"""Test of every socket of a system: each is contacted without credentials, and its answer is compared.
 
-Which sockets there are is the kernel's word: one that is new, or listens elsewhere than before, fails the test until it
-stands in the table of `docs/security.md`, which `DOORS=write pytest ...` writes anew.
+The kernel lists the sockets. A new socket, or one that listens elsewhere, fails the test until the table of
+`docs/security.md` has it; `DOORS=write pytest ...` writes the table again.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from infaas.supervisor import metrics_ports
 from process.ports import free_port
 metrics_ports.FIRST = {service: free_port() for service in metrics_ports.FIRST}
 """
-"""Of metrics: another system on this machine may have the usual ones, and hold their names."""
+"""Chooses free ports for metrics, because another system on this machine may use the default ones."""
 _PATIENCE_S: Final = 20.0
 
 HTTP2: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
@@ -38,15 +38,15 @@ HTTP: Final = b"GET %b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 _STARTUP: Final = struct.pack(">I", 3 << 16) + b"user\0postgres\0database\0postgres\0\0"
 POSTGRES: Final = struct.pack(">I", 4 + len(_STARTUP)) + _STARTUP
 PASSWORD: Final = b"R", 10
-"""Kind of Postgres' answer that asks for a proof, and of which."""
+"""Kind of Postgres' answer that requests authentication, and the code of the method."""
 _CORRELATION: Final = 4242
 _METADATA: Final = struct.pack(">hhihi", 3, 1, _CORRELATION, -1, -1)
-"""All topics are asked for, by nobody."""
+"""Request for the metadata of all topics, without authentication."""
 KAFKA: Final = struct.pack(">I", len(_METADATA)) + _METADATA
 
 
 class Listener(NamedTuple):
-    """A socket that waits for somebody."""
+    """A listening socket."""
 
     process: str
     host: str
@@ -57,7 +57,7 @@ class Listener(NamedTuple):
         return "this machine" if self.host.removeprefix("::ffff:") == LOOPBACK else "every address"
 
 
-async def test_a_stranger_is_told_at_every_port_what_is_written_down(cli: Cli, tmp_path: Path) -> None:
+async def test_ports_answer_strangers_as_documented(cli: Cli, tmp_path: Path) -> None:
     python = begun_with(OWN_PORTS, tmp_path)
     services = ("--jobs=1", "--registrars=1")
     async with cli.up("--gateway-host=0.0.0.0", "--grpc-port=0", "--auth", *services, **python) as supervisor:
@@ -85,20 +85,20 @@ async def test_a_stranger_is_told_at_every_port_what_is_written_down(cli: Cli, t
 
 
 def owner(process: psutil.Process, services: dict[int, str]) -> str:
-    """What a process is of the system."""
+    """Return the role of a process in the system."""
     named = {"java": "Kafka", "postgres": "Postgres"}
     return services.get(process.pid) or named.get(name_of(process), "`infaas up`")
 
 
 def listeners(processes: dict[psutil.Process, str]) -> list[Listener]:
-    """All sockets of the network that take connections, or datagrams."""
+    """Return all network sockets that accept connections or datagrams."""
     found = [(name, one) for process, name in processes.items() for one in sockets(process, "inet")]
     waiting = [(name, one) for name, one in found if one.status == psutil.CONN_LISTEN or one.type == socket.SOCK_DGRAM]
     return [Listener(name, one.laddr.ip, one.laddr.port) for name, one in waiting]
 
 
 def sockets(process: psutil.Process, kind: str) -> list[Any]:
-    """All sockets of a process; none of one that has ended."""
+    """Return all sockets of a process; none if the process has ended."""
     try:
         return process.net_connections(kind)
     except psutil.NoSuchProcess:
@@ -106,19 +106,19 @@ def sockets(process: psutil.Process, kind: str) -> list[Any]:
 
 
 async def row(listener: Listener) -> str:
-    """What a stranger is told, from the network and from this machine."""
+    """Return the table row of a socket: its answers to another machine and to this one."""
     there, here = await told(own_address(), listener.port), await told(LOOPBACK, listener.port)
     return f"| {listener.process} | {listener.at} | {there} | {here} |"
 
 
 def own_address() -> str:
-    """An address of this machine that others reach it by; where it has none, one that only `every address` has, too."""
+    """Return this machine's address for others; if it has none, one that only `every address` includes."""
     addresses = [one.address for of in psutil.net_if_addrs().values() for one in of if one.family == socket.AF_INET]
     return next((address for address in addresses if not address.startswith("127.")), "127.0.0.2")
 
 
 async def told(host: str, port: int) -> str:
-    """What a port tells a stranger, in whatever it speaks."""
+    """Return a port's answer to a client without credentials, in the port's protocol."""
     answer = await said(host, port, HTTP2)
     if answer is None:
         return "not reached"
@@ -139,7 +139,7 @@ async def told(host: str, port: int) -> str:
 
 
 async def said(host: str, port: int, words: bytes) -> bytes | None:
-    """What is answered to the first words of a connection; None if there is none."""
+    """Return the answer to the first bytes of a connection; None if the connection is refused."""
     try:
         async with asyncio.timeout(2 * _PATIENCE_S):
             reader, writer = await asyncio.open_connection(host, port)
@@ -155,7 +155,7 @@ async def said(host: str, port: int, words: bytes) -> bytes | None:
 
 
 async def grpc_status(host: str, port: int) -> str:
-    """The codes that an open method and a query end with."""
+    """Return the status codes of an open method and of a query."""
     codes: list[str] = []
     async with grpc.aio.insecure_channel(f"{host}:{port}") as channel:
         for method in ("ServerReady", "ModelInfer"):
@@ -165,7 +165,7 @@ async def grpc_status(host: str, port: int) -> str:
 
 
 def file_rows(processes: dict[psutil.Process, str], home: Path) -> Iterable[str]:
-    """Sockets of this machine alone: whose their files are, and those that are only names."""
+    """Yield the rows of Unix sockets: files with their modes, and abstract names."""
     for process, name in processes.items():
         for one in sockets(process, "unix"):
             path = str(one.laddr)

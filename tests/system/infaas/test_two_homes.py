@@ -1,4 +1,4 @@
-"""Two `infaas up` of one system, as on two machines: they share the load, and none takes the other's names."""
+"""Tests of two `infaas up` of one system, as on two machines: they share the load, and names do not collide."""
 
 import asyncio
 import os
@@ -72,7 +72,7 @@ async def test_two_homes_share_one_system(
 
 
 async def test_second_home_of_a_name_is_refused(kafka: KafkaSettings, database: str, tmp_path: Path) -> None:
-    """A data folder that was copied to another machine has the names of the one that lives."""
+    """A data folder that was copied to another machine has the same name as the running one."""
     env = variables_of(kafka, database)
     one, two = (Cli(tmp_path / name / "home") for name in ("one", "two"))
     two.home.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Two of each service, started by hand with the same settings, under load: every id is counted, by clients not ours."""
+"""Test of two of each service, started by hand with the same settings, under load: each query id is counted."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.timeout(400)
 SERVICES: Final = ("workers", "selector", "autoscaler", "jobs", "gateway")
 PARTITIONS: Final = 4
 ASKED: Final = 400
-"""Queries of each of the clients in each part."""
+"""Queries of each client in each part of the test."""
 RATE: Final = 100.0
 MODEL: Final = "digits_linear.onnx"
 AGAIN_PER_S: Final = 20.0
@@ -41,14 +41,14 @@ ENDED: Final = frozenset({"succeeded", "failed", "cancelled"})
 
 
 class Started(NamedTuple):
-    """The first and the second of each service, where they answer, and the ids of the jobs that they keep."""
+    """The first and second process of each service, their URLs, and the ids of accepted jobs."""
 
     processes: dict[str, list[asyncio.subprocess.Process]]
     urls: dict[str, list[str]]
     jobs: set[str]
 
 
-async def test_two_of_each_share_the_load_and_answer_every_id(
+async def test_two_of_each_service_answer_every_query(
     kafka: KafkaSettings, database: str, store_pool: Pool, tmp_path: Path, cli: Cli
 ) -> None:
     env = variables_of(kafka, database, tmp_path)
@@ -62,7 +62,7 @@ async def test_two_of_each_share_the_load_and_answer_every_id(
         first: set[str] = set()
 
         async def both_decide() -> bool:
-            # A member hears of a new topic in its own time; until then the other decides alone.
+            # A member learns of a new topic with a delay; until then the other one decides alone.
             first.update(await ask(kafka.bootstrap, started, task, f"calm-{len(first)}"))
             return 0 not in [await decisions(f"{url}/metrics") for url in started.urls["selector"]]
 
@@ -71,14 +71,14 @@ async def test_two_of_each_share_the_load_and_answer_every_id(
         assert results.seen == Counter(first)
 
         then, _ = await asyncio.gather(ask(kafka.bootstrap, started, task, "killed"), kill_the_first(started))
-        await results.of(then)  # at least once: some may have come again
+        await results.of(then)  # at least once: some may be answered twice
         assert results.seen.keys() == first | then
         await all_succeed(started.jobs, f"{started.urls['gateway'][1]}/v2/models/{task}/jobs")
 
 
 @asynccontextmanager
 async def two_of_each(env: dict[str, str]) -> AsyncGenerator[Started]:
-    """Two of each service, with nothing of their own but a port, which a machine has only once."""
+    """Run two of each service with equal settings, except for ports, which are unique on a machine."""
     started = Started({}, {}, set())
     async with AsyncExitStack() as stack:
         for name in SERVICES * 2:
@@ -91,9 +91,9 @@ async def two_of_each(env: dict[str, str]) -> AsyncGenerator[Started]:
 
 
 async def kill_the_first(started: Started) -> None:
-    """SIGKILL the first of each service, one after the other, while queries come."""
+    """Kill the first process of each service with SIGKILL, one after the other, while queries arrive."""
     async for number in Pace(2 * len(SERVICES) * RATE / ASKED, 1 + len(SERVICES)):
-        if number:  # a fault each now and then while they ask, and none at once
+        if number:  # spreads the kills over the test; the first beat kills none
             started.processes[SERVICES[number - 1]][0].kill()
 
 
@@ -109,7 +109,7 @@ async def ready(gateways: list[str], task: str) -> None:
 
 
 async def ask(kafka: str, started: Started, task: str, name: str) -> set[str]:
-    """Ask at a steady rate over Kafka, online and offline, by HTTP, and for jobs; returns all ids that Kafka has."""
+    """Send queries at a steady rate by Kafka, HTTP and as jobs; return the ids that Kafka acknowledged."""
     asked: set[str] = set()
     later = f"offline-{name}"
     await asyncio.gather(
@@ -123,7 +123,7 @@ async def ask(kafka: str, started: Started, task: str, name: str) -> set[str]:
 
 
 async def ask_http(gateways: list[str], task: str, name: str) -> None:
-    """Ask both gateways in turn at a steady rate; who is not answered asks the other one under the same id."""
+    """Query both gateways in turn at a steady rate; retry a failed query at the other under the same id."""
     answered: Counter[str] = Counter()
 
     async def ask(http: aiohttp.ClientSession, number: int) -> None:
@@ -136,7 +136,7 @@ async def ask_http(gateways: list[str], task: str, name: str) -> None:
 
 
 async def ask_for_jobs(started: Started, task: str, name: str) -> None:
-    """Have both gateways keep jobs in turn; who hears of none asks the other one under the same key."""
+    """Submit jobs to both gateways in turn; retry a failed submission at the other under the same key."""
     kept: dict[int, str] = {}
 
     async def ask(http: aiohttp.ClientSession, number: int) -> None:
@@ -150,7 +150,7 @@ async def ask_for_jobs(started: Started, task: str, name: str) -> None:
 
 
 async def all_succeed(asked: set[str], jobs: str) -> None:
-    """Wait until no job is left, and count them: each was kept once, whoever was killed, and is answered."""
+    """Wait until no job is open; assert that each was stored once and has succeeded."""
     async with aiohttp.ClientSession() as http:
 
         async def states() -> list[tuple[str, str]]:
@@ -169,7 +169,7 @@ async def all_succeed(asked: set[str], jobs: str) -> None:
 
 
 async def steadily(ask: Callable[[aiohttp.ClientSession, int], Coroutine[None, None, None]]) -> None:
-    """Ask at a steady rate, whether those before are answered or not."""
+    """Call `ask` at a steady rate, without waiting for earlier calls."""
     async with (
         asyncio.timeout(PATIENCE_S),
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
@@ -182,7 +182,7 @@ async def steadily(ask: Callable[[aiohttp.ClientSession, int], Coroutine[None, N
 async def post(
     http: aiohttp.ClientSession, gateways: list[str], path: str, number: int, status: int, headers: dict[str, str]
 ) -> bytes:
-    """Ask one gateway after the other until one answers with this status; returns what it says."""
+    """Post to the gateways in turn until one answers with this status; return the body."""
     async for tries in Pace(AGAIN_PER_S):
         with suppress(aiohttp.ClientError):
             async with http.post(f"{gateways[(number + tries) % 2]}{path}", data=query(), headers=headers) as answer:

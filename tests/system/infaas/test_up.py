@@ -1,4 +1,4 @@
-"""`infaas up` as a person meets it: real servers and services, killed and stopped in every way."""
+"""Tests of `infaas up` with real servers and services, which are killed and stopped in several ways."""
 
 import asyncio
 import base64
@@ -26,7 +26,7 @@ SECRETS = {
 }
 
 
-async def test_a_system_lives_is_healed_and_stops_and_tells_no_secret(cli: Cli) -> None:
+async def test_up_heals_services_stops_and_shows_no_secret(cli: Cli) -> None:
     async with cli.up("--auth", "--selectors=2", "--workers=2", "--jobs=2", **SECRETS) as supervisor:
         state = await cli.json("status", "--wait")
         assert state["gateway"].startswith("http://127.0.0.1:")
@@ -50,7 +50,8 @@ async def test_a_system_lives_is_healed_and_stops_and_tells_no_secret(cli: Cli) 
         assert await ping(KafkaSettings(bootstrap=whole["kafka"], **whole["kafka_login"])) == 1
         admin = (await cli.json("keys", "create", "--role=admin"))["key"]
         by_http = {"INFAAS_URL": state["gateway"], "INFAAS_KEY": admin}
-        await read_until(lambda: cli.run("keys", "list", **by_http), lambda done: done[0] == 0)  # it hears of the key
+        # until the gateway knows the key
+        await read_until(lambda: cli.run("keys", "list", **by_http), lambda done: done[0] == 0)
         key = await cli.json("keys", "create", "--tenant=acme", **by_http)
         await cli.run("tenants", "create", "acme", **by_http)
         _, signing_key, _ = await cli.run("tenants", "key", "acme", **by_http)
@@ -78,7 +79,7 @@ async def test_a_system_lives_is_healed_and_stops_and_tells_no_secret(cli: Cli) 
     assert "no system runs" in err
 
 
-async def test_nothing_outlives_a_killed_supervisor_and_the_next_may_be_stopped_all_at_once(cli: Cli) -> None:
+async def test_killed_supervisor_leaves_no_process(cli: Cli) -> None:
     supervisor = await cli.start("up", *FREE_PORTS)
     state = await cli.json("status", "--wait")
     children = psutil.Process(supervisor.pid).children(recursive=True)
@@ -91,10 +92,10 @@ async def test_nothing_outlives_a_killed_supervisor_and_the_next_may_be_stopped_
     gone, alive = await asyncio.to_thread(psutil.wait_procs, children, timeout=60)
     assert not alive
     assert len(gone) == len(children)
-    code, _, err = await cli.run("status")  # the state file is still there, and not believed
+    code, _, err = await cli.run("status")  # the state file exists, but its process does not
     assert code == 1
     assert "no system runs" in err
-    await all_processes_may_be_stopped_at_once(cli)  # nor is anything in the way of the next one
+    await all_processes_may_be_stopped_at_once(cli)  # the next system starts and stops as usual
 
 
 async def all_processes_may_be_stopped_at_once(cli: Cli) -> None:
@@ -102,7 +103,7 @@ async def all_processes_may_be_stopped_at_once(cli: Cli) -> None:
     state = await cli.json("status", "--wait")
     gateway = psutil.Process(state["services"]["gateway"]["pid"])
     supervisor.terminate()
-    # The gateway is the first to go; the others are then stopped by two at once.
+    # The gateway stops first; the supervisor and this test then both stop the others.
     await asyncio.to_thread(gateway.wait, 100)
     for service in state["services"].values():
         with suppress(ProcessLookupError):
@@ -114,7 +115,7 @@ async def all_processes_may_be_stopped_at_once(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize("flag", ["--gateway-port", "--grpc-port", "--kafka-port", "--postgres-port"])
-async def test_a_taken_port_is_named_before_anything_starts(cli: Cli, flag: str) -> None:
+async def test_up_names_port_in_use_before_start(cli: Cli, flag: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         code, _, err = await cli.run("up", *FREE_PORTS, f"{flag}={port}")
@@ -125,7 +126,7 @@ async def test_a_taken_port_is_named_before_anything_starts(cli: Cli, flag: str)
     assert not (cli.home / "postgres").exists()
 
 
-async def test_a_service_that_cannot_start_is_quoted(cli: Cli) -> None:
+async def test_up_quotes_error_of_failed_service(cli: Cli) -> None:
     code, _, err = await cli.run("up", *FREE_PORTS, INFAAS_SELECTOR_MAX_UNLISTED_TENANTS="none")
     assert code == 1
     assert "selector" in err
@@ -134,7 +135,7 @@ async def test_a_service_that_cannot_start_is_quoted(cli: Cli) -> None:
     assert "Traceback" not in err
 
 
-async def test_an_address_of_another_machine_is_refused(cli: Cli) -> None:
+async def test_up_refuses_address_of_another_machine(cli: Cli) -> None:
     code, _, err = await cli.run("up", *FREE_PORTS, "--gateway-host=not.an.address.invalid")
     assert code == 1
     assert "not.an.address.invalid" in err

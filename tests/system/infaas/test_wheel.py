@@ -1,4 +1,4 @@
-"""The wheels, built from this tree and installed where nothing else is."""
+"""Tests of the wheels, built from this tree and installed into empty environments."""
 
 import asyncio
 import json
@@ -44,7 +44,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory, wheels: Wheels) -> Envir
     return Environment(tmp_path_factory.mktemp("installed"), wheels.core)
 
 
-def test_the_cores_wheel_is_small_typed_and_without_what_only_a_checkout_needs(wheels: Wheels) -> None:
+def test_core_wheel_is_small_typed_and_without_tests(wheels: Wheels) -> None:
     assert wheels.core.stat().st_size < MOST_BYTES
     names = _names(wheels.core)
     packages = {name.partition("/")[0] for name in names if name.endswith(".py")}
@@ -53,28 +53,28 @@ def test_the_cores_wheel_is_small_typed_and_without_what_only_a_checkout_needs(w
     assert not packages & {"bench", "tests", "tools", "zoo"}
 
 
-def test_the_zoos_wheel_has_all_its_models_and_data_and_needs_the_core(wheels: Wheels) -> None:
+def test_zoo_wheel_has_data_and_requires_core(wheels: Wheels) -> None:
     shipped = {f"zoo/data/{file.name}" for file in (ROOT / "zoo/data").iterdir()}
     assert shipped | {"zoo/py.typed", "zoo/register.py"} <= _names(wheels.zoo)
     assert ("infaas", {"cpu", "image", "text"}) in [(need.name, need.extras) for need in requirements(wheels.zoo)]
     assert wheels.zoo.name.split("-")[1] == wheels.core.name.split("-")[1], "the two are of one version"
 
 
-async def test_the_command_runs(installed: Environment) -> None:
+async def test_installed_command_prints_help(installed: Environment) -> None:
     code, out, err = await installed.output("infaas", "--help")
     assert (code, err) == (0, "")
     assert "register" in out
 
 
 @pytest.mark.parametrize("words", [("register", "--zoo"), ("up", "--register-zoo"), ("demo",)])
-async def test_what_needs_the_zoo_says_how_to_install_it(installed: Environment, words: tuple[str, ...]) -> None:
+async def test_commands_without_zoo_name_its_installation(installed: Environment, words: tuple[str, ...]) -> None:
     code, _, err = await installed.output("infaas", *words)
     assert code == 1
     assert err.startswith("error: ")
     assert "pip install ./zoo" in err
 
 
-async def test_a_system_starts_on_servers_of_others(
+async def test_installed_up_uses_external_servers(
     installed: Environment, embedded_kafka: KafkaSettings, database: str
 ) -> None:
     flags = ("--kafka=external", "--gateway-port=0")

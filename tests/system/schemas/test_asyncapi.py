@@ -1,4 +1,4 @@
-"""The AsyncAPI document is valid by the official parser, a program of node's."""
+"""Tests of the AsyncAPI document by the official parser, a Node.js program."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ VALIDATE = FOLDER / "validate"
 
 @pytest.fixture(scope="session")
 def parser() -> Path:
-    """The folder of the official AsyncAPI parser, installed once into the user's cache."""
+    """Install the official AsyncAPI parser into the user's cache, once; return its folder."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if not node or not npm:
         pytest.skip("the AsyncAPI parser needs node 18+ and npm on PATH; neither is part of `make`'s needs")
@@ -55,7 +55,7 @@ def test_asyncapi_is_valid(parser: Path) -> None:
     assert validate(parser, json.loads((FOLDER / "asyncapi.json").read_text())) == (0, [])
 
 
-def test_the_asyncapi_parser_does_find_errors(parser: Path) -> None:
+def test_asyncapi_parser_finds_errors(parser: Path) -> None:
     broken = json.loads((FOLDER / "asyncapi.json").read_text())
     broken["operations"]["answerQuery"]["channel"] = {"$ref": "#/channels/absent"}
     code, found = validate(parser, broken)

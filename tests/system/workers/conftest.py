@@ -1,4 +1,4 @@
-"""The site of the worker's own tests, for workers that are processes."""
+"""Fixtures for tests of worker processes."""
 
 import asyncio
 import subprocess
@@ -16,17 +16,17 @@ class KeptWorker:
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.process = process
         self.codes: list[int] = []
-        """Codes of those that ended."""
+        """Exit codes of the processes that ended."""
         self._ended = asyncio.Event()
 
     def end(self, code: int, successor: subprocess.Popen[bytes]) -> None:
-        """Note that the process ended, and who comes after it."""
+        """Record that the process ended, and its successor."""
         self.codes.append(code)
         self.process = successor
         self._ended.set()
 
     async def ended_with(self, code: int, timeout_s: float = 100.0) -> None:
-        """Wait until one has ended with this code."""
+        """Wait until a process has ended with this code."""
         async with asyncio.timeout(timeout_s):
             while code not in self.codes:
                 self._ended.clear()
@@ -35,7 +35,7 @@ class KeptWorker:
 
 @asynccontextmanager
 async def replaced_worker(site: Site, name: str, **environment: str) -> AsyncGenerator[KeptWorker]:
-    """A worker that is started again whenever it ends, as its launcher would."""
+    """Run a worker that is restarted whenever it ends, as by its launcher."""
     worker = KeptWorker(site.spawn(name, **environment))
 
     async def keep() -> None:

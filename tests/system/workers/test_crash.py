@@ -1,4 +1,4 @@
-"""What a worker process leaves behind when it dies, and what the next one makes of it."""
+"""Tests of worker processes that die: their queries are answered by their successors."""
 
 import asyncio
 import os
@@ -42,7 +42,7 @@ async def test_sigkill_under_load_loses_no_query(site: Site, producer: Producer)
                     if number == 1000:
                         tasks.create_task(kill_when_answering(first, results.until(500)))
         with process(site, "cpu-kill") as second:
-            await site.ask(producer, "last", value, headers)  # the first may have answered all the others
+            await site.ask(producer, "last", value, headers)  # the first may have answered all others
             found = await results.until(2001)
             second.send_signal(signal.SIGTERM)
             assert await asyncio.to_thread(second.wait, 100) == 0
@@ -54,14 +54,14 @@ async def kill_when_answering(worker: subprocess.Popen[bytes], answering: Awaita
     os.kill(worker.pid, signal.SIGKILL)
 
 
-async def test_a_result_that_a_killed_worker_was_not_acknowledged_comes_again(site: Site, producer: Producer) -> None:
+async def test_unacknowledged_result_of_killed_worker_is_repeated(site: Site, producer: Producer) -> None:
     await site.register()
     value, headers = site.value()
     straight: list[str] = []
     killed, again = asyncio.Event(), asyncio.Event()
 
     def on_result(raw: h.RawHeaders, _value: bytes) -> None:
-        """Kill the worker that has sent a result before that is acknowledged."""
+        """Kill the worker that sent a result before the result is acknowledged."""
         straight.append(h.as_text(raw)[h.ID])
         if not killed.is_set():
             first.kill()
@@ -74,7 +74,7 @@ async def test_a_result_that_a_killed_worker_was_not_acknowledged_comes_again(si
         asked = 0
         with process(site, "cpu-kill") as first:
             await site.place("cpu-kill")
-            while not killed.is_set():  # without a connection yet, a result comes by the topic
+            while not killed.is_set():  # results arrive by the topic until the reply stream is connected
                 asked += 1
                 await site.ask(producer, f"q{asked}", value, listening)
                 await either(killed.wait(), results.until(asked))
@@ -84,7 +84,7 @@ async def test_a_result_that_a_killed_worker_was_not_acknowledged_comes_again(si
 
 
 async def either(*awaited: Coroutine[None, None, object]) -> None:
-    """Wait for one of several things."""
+    """Wait for the first of several awaitables."""
     async with asyncio.TaskGroup() as tasks:
         waiting = {tasks.create_task(coroutine) for coroutine in awaited}
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -93,12 +93,10 @@ async def either(*awaited: Coroutine[None, None, object]) -> None:
 
 
 @pytest.mark.parametrize("cores", ["1", "2"])
-async def test_a_query_that_kills_the_worker_is_given_up_and_its_neighbours_are_answered(
-    site: Site, producer: Producer, tmp_path: Path, cores: str
-) -> None:
-    """The runtime is real but for one input, at which it kills the process as a crash in native code would.
+async def test_query_that_kills_worker_fails_alone(site: Site, producer: Producer, tmp_path: Path, cores: str) -> None:
+    """The runtime is real, but kills its process at one input, as a crash in native code would.
 
-    It waits for one in another slot, if there is any, which then computes for as long as the process lives.
+    That batch waits for a batch in another slot, if there is one, which then computes until the process dies.
     """
     await site.register(batch_s=0.01)
     python = begun_with(POISONED, tmp_path)

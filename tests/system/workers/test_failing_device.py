@@ -1,4 +1,4 @@
-"""A device that begins to fail: what becomes of the queries of the worker that owns it."""
+"""Test of a worker whose device begins to fail: it is replaced, and no query fails."""
 
 from pathlib import Path
 
@@ -12,10 +12,8 @@ from tests.system.workers.conftest import replaced_worker
 
 
 @pytest.mark.timeout(300)
-async def test_a_worker_whose_device_fails_fails_no_query_and_is_replaced(
-    site: Site, producer: Producer, tmp_path: Path
-) -> None:
-    """The runtime is real but for its device, which is lost after a while; the next process has it back."""
+async def test_worker_with_failed_device_is_replaced(site: Site, producer: Producer, tmp_path: Path) -> None:
+    """The runtime is real except for its device, which is lost after a while; the next process has it again."""
     await site.register()
     value, headers = site.value()
     python = begun_with(FAILING, tmp_path) | {"FAILED_DEVICE": str(tmp_path / "failed")}

@@ -1,4 +1,4 @@
-"""A model that computes for ever on one input: what becomes of it, of its neighbours and of the worker."""
+"""Tests of a model that never returns for one input: this query fails, others are answered, the worker is replaced."""
 
 import asyncio
 from pathlib import Path
@@ -25,10 +25,8 @@ def endless_query() -> tuple[bytes, h.RawHeaders]:
 
 
 @pytest.mark.timeout(300)
-async def test_a_query_that_computes_for_ever_fails_alone_and_the_worker_is_replaced(
-    site: Site, producer: Producer, tmp_path: Path
-) -> None:
-    """However brief it has proved: its graph has a loop, so it is computed on no event loop, which would hang."""
+async def test_endless_query_fails_and_worker_is_replaced(site: Site, producer: Producer, tmp_path: Path) -> None:
+    """A model with a loop never runs on the event loop, however fast it was, because it would block the worker."""
     await site.register(await asyncio.to_thread(endless_model, tmp_path / "endless.onnx"))
     value, headers = site.value()
     async with results_of(site) as results, replaced_worker(site, "cpu-0", **LIMITS) as worker:
@@ -50,10 +48,8 @@ async def test_a_query_that_computes_for_ever_fails_alone_and_the_worker_is_repl
 
 
 @pytest.mark.timeout(300)
-async def test_others_are_answered_while_a_query_computes_for_ever(
-    site: Site, producer: Producer, tmp_path: Path
-) -> None:
-    """The worker has one slot: a spare one takes its place long before the query has failed."""
+async def test_endless_query_does_not_block_others(site: Site, producer: Producer, tmp_path: Path) -> None:
+    """The worker has one slot; a spare one takes its place long before the endless query fails."""
     await site.register(await asyncio.to_thread(endless_model, tmp_path / "endless.onnx"))
     value, headers = site.value()
     limits = {"INFAAS_WORKERS_COMPUTE_LIMIT_S": "20"}
@@ -71,8 +67,11 @@ async def test_others_are_answered_while_a_query_computes_for_ever(
 
 
 @pytest.mark.timeout(300)
-async def test_of_a_batch_that_never_ends_one_query_fails(site: Site, producer: Producer, tmp_path: Path) -> None:
-    """They wait together before the worker comes; the others are computed alone, in the same process."""
+async def test_endless_batch_fails_only_one_query(site: Site, producer: Producer, tmp_path: Path) -> None:
+    """The queries wait before the worker starts and form one batch.
+
+    The others are computed alone, in the same process.
+    """
     await site.register(await asyncio.to_thread(endless_model, tmp_path / "endless.onnx"))
     value, headers = site.value()
     for number in range(4):
@@ -90,10 +89,8 @@ async def test_of_a_batch_that_never_ends_one_query_fails(site: Site, producer: 
 
 
 @pytest.mark.timeout(300)
-async def test_a_query_that_hangs_fails_before_its_partition_moves(
-    site: Site, producer: Producer, tmp_path: Path
-) -> None:
-    """The second worker, which is placed once the first says that it drains, never meets the query."""
+async def test_endless_query_fails_before_partition_moves(site: Site, producer: Producer, tmp_path: Path) -> None:
+    """The second worker, which is placed once the first one drains, never gets the query."""
     await site.register(await asyncio.to_thread(endless_model, tmp_path / "endless.onnx"))
     value, headers = site.value()
     for number in range(4):
