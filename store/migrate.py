@@ -10,14 +10,14 @@ time, which other commands must not pay.
 import asyncio
 from collections.abc import Awaitable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
-from schemas.errors import OperatorError
 from store.dsn import checked_dsn
 from store.errors import translate_errors
 from store.pool import TIMEOUT_S
+from store.version import unknown_version
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -27,12 +27,12 @@ _LOCK_KEY: Final = 0x696E66616173  # "infaas"
 _TIMEOUT_S: Final = 120.0
 
 
-async def upgrade(dsn: str, revision: str = "head") -> str:
+async def upgrade(dsn: str) -> str:
     """Run the missing migrations; return the version of the database.
 
     Raises:
         StoreUnavailable: Postgres is unreachable, or another upgrade holds the lock for too long.
-        OperatorError: a newer version of this program made the database.
+        OperatorError: the database is at a version that this program does not know.
     """
     from sqlalchemy import text
     from sqlalchemy.ext.asyncio import create_async_engine
@@ -50,9 +50,7 @@ async def upgrade(dsn: str, revision: str = "head") -> str:
             # A session lock is released when the connection closes, also after an error.
             await connection.execute(text(f"SELECT pg_advisory_lock({_LOCK_KEY})"))
             await connection.commit()
-            await connection.run_sync(_run, revision)
-            version = (await connection.execute(text("SELECT version_num FROM alembic_version"))).scalar_one()
-    return cast(str, version)
+            return await connection.run_sync(_run)
 
 
 def migrations() -> "Config":
@@ -65,15 +63,16 @@ def migrations() -> "Config":
     return config
 
 
-def _run(connection: "Connection", revision: str) -> None:
+def _run(connection: "Connection") -> str:
     from alembic import command
     from alembic.util import CommandError
+    from sqlalchemy import text
 
     config = migrations()
     config.attributes["connection"] = connection
+    version = text("SELECT version_num FROM alembic_version")
     try:
-        command.upgrade(config, revision)
+        command.upgrade(config, "head")
     except CommandError as error:
-        raise OperatorError(
-            f"the database was not made by this version of infaas ({error}); use the newer version"
-        ) from error
+        raise unknown_version(connection.execute(version).scalar_one()) from error
+    return connection.execute(version).scalar_one()

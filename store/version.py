@@ -10,8 +10,17 @@ from schemas.errors import OperatorError
 from store.pool import DatabaseSession, open_pool
 from store.settings import StoreSettings
 
-HEAD: Final = "0034"
+HEAD: Final = "0001"
 """Newest migration; a test compares it with the files."""
+
+
+def unknown_version(found: str) -> OperatorError:
+    """Return the error for tables of a version that this program has no migration for."""
+    return OperatorError(
+        f"the tables are at version {found}, which this program does not know (it needs {HEAD}): if a newer version of "
+        "infaas made them, use that version; tables from before the first release cannot be upgraded: set "
+        "INFAAS_POSTGRES to an empty database, or --home to a new folder, and register the models again"
+    )
 
 
 async def require_current(session: DatabaseSession) -> None:
@@ -24,9 +33,9 @@ async def require_current(session: DatabaseSession) -> None:
     if await session.fetch_value(bool, "SELECT to_regclass('alembic_version') IS NOT NULL"):
         found = await session.fetch_value(str, "SELECT version_num FROM alembic_version")
     if found is not None and found > HEAD:
-        raise OperatorError(f"the database is at version {found}, newer than the {HEAD} of this program: update it")
+        raise unknown_version(found)
     if found != HEAD:
-        raise OperatorError(f"the database is at version {found}, this program needs {HEAD}: run `infaas db upgrade`")
+        raise OperatorError(f"the tables are at version {found}, this program needs {HEAD}: run `infaas db upgrade`")
 
 
 async def require_current_at(settings: StoreSettings) -> None:

@@ -1,4 +1,4 @@
-"""First tables: registry, placement and samples."""
+"""All tables."""
 
 from store.migrations.script import refuse_downgrade, run_script
 
@@ -7,10 +7,10 @@ down_revision = None
 
 
 def upgrade() -> None:
-    """Run `0001_first.sql`."""
-    run_script("0001_first")
+    """Run `0001_tables.sql`."""
+    run_script("0001_tables")
 
 
 def downgrade() -> None:
     """Refuse to downgrade."""
-    refuse_downgrade("what people registered")
+    refuse_downgrade()
