@@ -1,6 +1,6 @@
 """Executes removals that gateways accepted; any gateway may claim a removal, and executes one at a time.
 
-    accepted -> claimed -> (gateway stops: released; no heartbeat: claimed by another ->) ended
+    accepted -> claimed -> (gateway stops: released; gateway silent: claimed by another ->) ended
 
 If Postgres or Kafka is unavailable, the claimant waits and retries without a limit; this does not count as an attempt.
 `admin/removals.py` implements removals. It is imported on first use, since most gateways never execute one. Removals do
@@ -9,6 +9,8 @@ not delay queries.
 
 import asyncio
 import logging
+import os
+import socket
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -22,7 +24,7 @@ from schemas.rows.removals import RemovalReport, RemovalRow
 from store.change_listener import REMOVALS, ChangeListener
 from store.errors import StoreUnavailable
 from store.pool import open_pool
-from store.removal_queue import STALE_S, any_running, beat_removal, claim_removal, end_removal, release_removal
+from store.removal_queue import REMOVAL_CLAIMS, STALE_S, any_running, end_removal
 from store.shared_connection import SharedConnection
 
 log = logging.getLogger(__name__)
@@ -73,6 +75,7 @@ class Remover:
         self._kafka = kafka
         self._home = home
         self._artifacts = artifacts
+        self._name = f"{socket.gethostname()}-{os.getpid()}"
         self._failures = FailureLog("removing what was accepted", "it waits")
 
     async def run(self) -> None:
@@ -84,7 +87,7 @@ class Remover:
             while True:
                 others = True
                 try:
-                    while (row := await claim_removal(self._connection)) is not None:
+                    while (row := await REMOVAL_CLAIMS.claim(self._connection, self._name, STALE_S)) is not None:
                         await self._do(row)
                     others = await any_running(self._connection)
                 except StoreUnavailable as error:
@@ -166,12 +169,12 @@ class Remover:
     async def _beat(self, row: RemovalRow, progress: RemovalProgress) -> None:
         while True:
             with suppress(StoreUnavailable):
-                await beat_removal(self._connection, row, *progress.said)
+                await REMOVAL_CLAIMS.renew(self._connection, row, *progress.said)
             await asyncio.sleep(_BEAT_S)
 
     async def _release(self, row: RemovalRow) -> None:
         with suppress(StoreUnavailable):
-            await release_removal(self._connection, row)
+            await REMOVAL_CLAIMS.release(self._connection, row)
 
 
 def _import_admin() -> Any:

@@ -25,7 +25,7 @@ from schemas.errors import OperatorError
 from schemas.rows.registrations import ClaimedRegistration
 from store.errors import StoreUnavailable
 from store.pool import Pool
-from store.registrations import claim_registration, end_registration, keep_claim, release_registration
+from store.registrations import REGISTRATION_CLAIMS, claim_registration, end_registration
 
 log = logging.getLogger(__name__)
 
@@ -87,16 +87,15 @@ class RegistrationDesk:
             self._free.release()
 
     async def _do(self, claim: ClaimedRegistration) -> None:
-        key = (claim.id, claim.epoch)
         if claim.crashes >= self._settings.max_crashes or claim.attempts > _MOST_BEGUN:
             error = f"given up after {claim.attempts - 1} attempts: {claim.reason or 'the registrar ended each time'}"
-            await end_registration(self._pool, key, [], error)
+            await end_registration(self._pool, claim, [], error)
             return
         log.info("registration %s, attempt %d", claim.id, claim.attempts)
         try:
             reason = await self._reason_to_do_it_again(claim)
         except asyncio.CancelledError:
-            await self._give_back(key)
+            await self._give_back(claim)
             raise
         except (OSError, OperatorError) as error:  # e.g. a full disk: not an error of the request
             self._disk.failed(error)
@@ -104,7 +103,7 @@ class RegistrationDesk:
         else:
             self._disk.recovered()
         if reason is not None:
-            await release_registration(self._pool, key, reason)
+            await REGISTRATION_CLAIMS.release(self._pool, claim, reason)
             await asyncio.sleep(_AGAIN_S)
 
     async def _reason_to_do_it_again(self, claim: ClaimedRegistration) -> str | None:
@@ -133,7 +132,7 @@ class RegistrationDesk:
         log.warning("registration %s, attempt %d ended with code %d:\n%s", claim.id, claim.attempts, code, tail)
         if code == -signal.SIGXCPU:
             error = "its files take longer to read than a registration may here"
-            await end_registration(self._pool, (claim.id, claim.epoch), [], error)
+            await end_registration(self._pool, claim, [], error)
             return None
         return _reason(code)
 
@@ -143,7 +142,7 @@ class RegistrationDesk:
             end = tasks.create_task(process.wait())
             while not (await asyncio.wait({end}, timeout=self._settings.renew_s))[0]:
                 try:
-                    ours = await keep_claim(self._pool, (claim.id, claim.epoch))
+                    ours = await REGISTRATION_CLAIMS.renew(self._pool, claim)
                 except StoreUnavailable as error:  # no other registrar can claim it either
                     self._failures.failed(error)
                     continue
@@ -156,12 +155,12 @@ class RegistrationDesk:
         own = {"INFAAS_HOME": str(self._settings.home.absolute()), "TMPDIR": str(folder)}
         return {**os.environ, **own, "INFAAS_ARTIFACTS": self._settings.artifacts}
 
-    async def _give_back(self, key: tuple[str, int]) -> None:
+    async def _give_back(self, claim: ClaimedRegistration) -> None:
         try:
             async with asyncio.timeout(_RELEASE_S):
-                await release_registration(self._pool, key)
+                await REGISTRATION_CLAIMS.release(self._pool, claim)
         except (StoreUnavailable, TimeoutError):
-            log.warning("registration %s is left", key[0])
+            log.warning("registration %s is left", claim.id)
 
 
 def _reason(code: int) -> str:

@@ -12,6 +12,7 @@ from typing import Final
 from process.event_wait import wait_within
 from registrar.given_files import without_folder
 from schemas.rows.registrations import RegistrationProgress
+from store.claims import Claim
 from store.errors import StoreUnavailable
 from store.pool import Pool
 from store.registrations import note_progress
@@ -32,11 +33,11 @@ class ClaimLost(Exception):
 class ProgressWriter:
     """Progress sink that writes to Postgres.
 
-    `claim` is the id and epoch of the registration, `folder` its working folder, and `renew_s` the most seconds between
+    `claim` is the claim on the registration, `folder` its working folder, and `renew_s` the most seconds between
     two writes.
     """
 
-    def __init__(self, pool: Pool, claim: tuple[str, int], folder: Path, renew_s: float) -> None:
+    def __init__(self, pool: Pool, claim: Claim, folder: Path, renew_s: float) -> None:
         self._pool = pool
         self._claim = claim
         self._folder = folder

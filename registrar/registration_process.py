@@ -30,6 +30,7 @@ from schemas.errors import InfaasError, OperatorError, QueryError
 from schemas.registrations import KINDS, MadeVariant, files_of
 from schemas.rows.audit import AuditAct, AuditVerb
 from schemas.rows.registrations import RegistrationToDo
+from store.claims import ClaimKey
 from store.errors import StoreUnavailable
 from store.pool import Pool, open_pool
 from store.registrations import end_registration, registration_to_do
@@ -40,18 +41,18 @@ log = logging.getLogger(__name__)
 _AGAIN_S: Final = 1.0
 
 
-async def run(claim: tuple[str, int], folder: Path) -> int:
+async def run(claim: ClaimKey, folder: Path) -> int:
     """Execute a claimed registration; return the exit code."""
     settings, kafka, code = RegistrarSettings(), KafkaSettings(), os.EX_OK
     try:
         async with open_pool(StoreSettings().dsn) as pool:
-            row = await registration_to_do(pool, claim[0])
+            row = await registration_to_do(pool, claim.id)
             if row is not None:
                 await _do(row, claim, folder, settings, kafka, pool)
     except* ClaimLost:
-        log.info("registration %s was cancelled, or is another registrar's", claim[0])
+        log.info("registration %s was cancelled, or is another registrar's", claim.id)
     except* (StoreUnavailable, _Interrupted) as errors:
-        log.warning("registration %s is left for now: %s", claim[0], next(iter(leaves(errors))))
+        log.warning("registration %s is left for now: %s", claim.id, next(iter(leaves(errors))))
         code = INTERRUPTED
     return code
 
@@ -61,7 +62,7 @@ class _Interrupted(Exception):
 
 
 async def _do(
-    row: RegistrationToDo, claim: tuple[str, int], folder: Path, settings: RegistrarSettings, kafka: KafkaSettings,
+    row: RegistrationToDo, claim: ClaimKey, folder: Path, settings: RegistrarSettings, kafka: KafkaSettings,
     pool: Pool,
 ) -> None:  # fmt: skip
     progress = ProgressWriter(pool, claim, folder, settings.renew_s)
@@ -117,7 +118,7 @@ async def _require_kafka(kafka: KafkaSettings) -> None:
         raise _Interrupted(str(error)) from error
 
 
-async def _end(pool: Pool, claim: tuple[str, int], made: list[MadeVariant], error: str, code: str) -> None:
+async def _end(pool: Pool, claim: ClaimKey, made: list[MadeVariant], error: str, code: str) -> None:
     while True:
         try:
             await end_registration(pool, claim, made, error, code)
@@ -132,7 +133,7 @@ def main(registration: str, epoch: str, folder: str) -> int:
     settings = RegistrarSettings()
     configure_logging(settings.log_level, settings.log_format)
     limit_process(settings)
-    return asyncio.run(run((registration, int(epoch)), Path(folder)))
+    return asyncio.run(run(ClaimKey(registration, int(epoch)), Path(folder)))
 
 
 if __name__ == "__main__":

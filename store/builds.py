@@ -1,24 +1,24 @@
 """Builds: the steps of registrations that workers execute.
 
-Every worker that reads the request for a step stores it, and one worker claims and executes it. A claim holds while it
-is renewed, measured by the database's clock only. A step has one outcome, the first that is written.
+Every worker that reads the request for a step stores it, and one worker claims (`claims`) and executes it. A step has
+one outcome, the first that is written. A worker that lost its claim may write it, too: it depends on the step only.
 """
 
 from typing import Any, Final
 
 from schemas.rows.builds import BuildRow
+from store.claims import Claims
 from store.pool import DatabaseSession
 from store.sql import load_queries
 
 _queries = load_queries("builds")
 _PUT: Final = _queries["put_build"]
-_CLAIM: Final = _queries["claim_build"]
-_RENEW: Final = _queries["renew_build"]
-_RELEASE: Final = _queries["release_build"]
 _FINISH: Final = _queries["finish_build"]
 _GET: Final = _queries["get_build"]
 _COUNT_OPEN: Final = _queries["count_open_builds"]
 _FORGET: Final = _queries["forget_builds"]
+
+BUILD_CLAIMS: Final = Claims("builds", BuildRow, _queries)
 
 
 async def put_build(session: DatabaseSession, build: str, hardware: str, step: object, asked_ms: int) -> None:
@@ -32,17 +32,7 @@ async def claim_build(session: DatabaseSession, hardware: str, worker: str, sile
     A worker executes one build at a time, so a build that is assigned to the caller itself is left from an earlier
     process.
     """
-    return await session.fetch_one(BuildRow, _CLAIM, hardware, worker, silent_s)
-
-
-async def renew_build(session: DatabaseSession, build: str, worker: str) -> bool:
-    """Renew a worker's claim; return false if another worker has the build or the build has ended."""
-    return await session.execute(_RENEW, build, worker) > 0
-
-
-async def release_build(session: DatabaseSession, build: str, worker: str, reason: str = "") -> None:
-    """Release a build: the attempt was interrupted, or ended without an outcome for this `reason`."""
-    await session.execute(_RELEASE, build, worker, reason)
+    return await BUILD_CLAIMS.claim(session, worker, silent_s, hardware)
 
 
 async def finish_build(session: DatabaseSession, build: str, outcome: dict[str, Any]) -> bool:

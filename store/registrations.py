@@ -1,7 +1,6 @@
-"""Registrations through the admin API: stored, claimed by a registrar, and executed once.
+"""Registrations through the admin API: stored, claimed by a registrar (`claims`), and executed once.
 
-A claim holds while it is renewed, measured by the database's clock only. Each claim has an epoch; writes with an
-earlier epoch change nothing. A cancelled registration ends at once, and its registrar learns this at its next report.
+A cancelled registration ends at once, and its registrar learns this at its next renewal.
 """
 
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from schemas.rows.registrations import (
     RegistrationProgress,
     RegistrationToDo,
 )
+from store.claims import Claim, Claims
 from store.errors import StoreConflict
 from store.pool import DatabaseSession, Pool
 from store.sql import load_queries
@@ -25,16 +25,13 @@ _queries = load_queries("registrations")
 _PUT: Final = _queries["put_registration"]
 _COUNT_OPEN: Final = _queries["count_open"]
 _LOCK_TENANT: Final = _queries["lock_tenant"]
-_CLAIM: Final = _queries["claim_registration"]
 _TO_DO: Final = _queries["registration_to_do"]
-_NOTE_PROGRESS: Final = _queries["note_progress"]
-_KEEP: Final = _queries["keep_claim"]
-_END: Final = _queries["end_registration"]
-_RELEASE: Final = _queries["release_registration"]
 _CANCEL: Final = _queries["cancel_registration"]
 _GET: Final = _queries["get_registration"]
 _LIST: Final = _queries["list_registrations"]
 _FORGET: Final = _queries["forget_registrations"]
+
+REGISTRATION_CLAIMS: Final = Claims("registrations", ClaimedRegistration, _queries)
 
 
 async def put_registration(pool: Pool, row: NewRegistration, most_open: int) -> bool:
@@ -63,7 +60,7 @@ async def claim_registration(
     A registrar runs at most `most_alike` registrations of the publishers of one tenant, and at most `most_alike` that
     wait for a worker of their hardware.
     """
-    return await session.fetch_one(ClaimedRegistration, _CLAIM, worker, silent_s, most_alike)
+    return await REGISTRATION_CLAIMS.claim(session, worker, silent_s, most_alike)
 
 
 async def registration_to_do(session: DatabaseSession, registration: str) -> RegistrationToDo | None:
@@ -71,28 +68,18 @@ async def registration_to_do(session: DatabaseSession, registration: str) -> Reg
     return await session.fetch_one(RegistrationToDo, _TO_DO, registration)
 
 
-async def note_progress(session: DatabaseSession, claim: tuple[str, int], progress: RegistrationProgress) -> bool:
-    """Renew a claim, given as id and epoch, and store the progress; return as `keep_claim`."""
+async def note_progress(session: DatabaseSession, claim: Claim, progress: RegistrationProgress) -> bool:
+    """Renew a claim and store the progress; return false if it was cancelled or claimed by another registrar."""
     row = (progress.done, progress.total, progress.doing, list(progress.notes))
-    return await session.execute(_NOTE_PROGRESS, *claim, *row) > 0
-
-
-async def keep_claim(session: DatabaseSession, claim: tuple[str, int]) -> bool:
-    """Renew a claim, given as id and epoch; return false if it was cancelled or claimed by another registrar."""
-    return await session.execute(_KEEP, *claim) > 0
+    return await REGISTRATION_CLAIMS.renew(session, claim, *row)
 
 
 async def end_registration(
-    session: DatabaseSession, claim: tuple[str, int], made: Sequence[MadeVariant], error: str = "", code: str = ""
+    session: DatabaseSession, claim: Claim, made: Sequence[MadeVariant], error: str = "", code: str = ""
 ) -> bool:
     """Store the outcome, failed if there is an `error`; return false if it was cancelled or claimed by another."""
     state = RegistrationState.FAILED if error else RegistrationState.DONE
-    return await session.execute(_END, *claim, state, error, code, msgspec.to_builtins(made)) > 0
-
-
-async def release_registration(session: DatabaseSession, claim: tuple[str, int], reason: str = "") -> None:
-    """Release a registration: the attempt was interrupted, or ended without an outcome for this `reason`."""
-    await session.execute(_RELEASE, *claim, reason)
+    return await REGISTRATION_CLAIMS.complete(session, claim, state, error, code, msgspec.to_builtins(made))
 
 
 async def cancel_registration(session: DatabaseSession, registration: str) -> bool:

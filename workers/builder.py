@@ -42,13 +42,12 @@ from schemas import topics
 from schemas.errors import InfaasError, InvalidRequest, ModelFailed, OperatorError
 from schemas.rows.builds import BUILDS_KEPT_S, BuildRow
 from store.builds import (
+    BUILD_CLAIMS,
     claim_build,
     count_open_builds,
     finish_build,
     forget_builds,
     put_build,
-    release_build,
-    renew_build,
 )
 from store.errors import StoreConflict, StoreUnavailable
 from workers.instance_controller import WorkerContext
@@ -200,7 +199,7 @@ class Builder:
     async def _is_ours(self, row: BuildRow) -> bool:
         """Renew the claim. Returns false if it expired and another worker has claimed the build."""
         try:
-            if await renew_build(self._context.pool, row.id, self._worker):
+            if await BUILD_CLAIMS.renew(self._context.pool, row):
                 return True
         except StoreUnavailable as error:  # without Postgres nobody else can claim it either
             log.warning("the claim of build %s is not renewed: %s", row.id[:_SHOWN], error)
@@ -211,7 +210,7 @@ class Builder:
     async def _give_back(self, row: BuildRow) -> None:
         try:
             async with asyncio.timeout(_RELEASE_S):
-                await release_build(self._context.pool, row.id, self._worker)
+                await BUILD_CLAIMS.release(self._context.pool, row)
         except (StoreUnavailable, TimeoutError):  # the claim expires by itself
             log.warning("build %s is left", row.id[:_SHOWN])
 
@@ -239,7 +238,7 @@ class Builder:
 
     async def _leave_to_be_tried_again(self, row: BuildRow, reason: str) -> None:
         log.warning("build %s, attempt %d: %s", row.id[:_SHOWN], row.attempts, reason)
-        await _insist(lambda: release_build(self._context.pool, row.id, self._worker, reason))
+        await _insist(lambda: BUILD_CLAIMS.release(self._context.pool, row, reason))
 
     async def _outcome(self, step: HardwareStep) -> BuildOutcome:
         try:

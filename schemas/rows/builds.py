@@ -18,6 +18,8 @@ class BuildRow(msgspec.Struct, frozen=True, kw_only=True):
     """The step, as encoded by `registry.builds`."""
     asked_ms: int
     """Time of the last request by the database's clock, ms since the epoch."""
+    epoch: int = 0
+    """Number that each claim increments; writes with an earlier epoch are ignored."""
     attempts: int = 0
     worker: str = ""
     """Worker that executes it or has executed it; empty: none."""

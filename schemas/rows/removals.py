@@ -92,9 +92,10 @@ class RemovalRow(Removal, frozen=True, kw_only=True):
     """Principal that requested it, with its rights at that time."""
     actor: str
     origin: str
+    epoch: int
+    """Number that each claim increments; writes with an earlier epoch are ignored."""
     attempts: int
     """Number of attempts that were begun and not released."""
-    beat_at: datetime | None
     ended_at: datetime | None
 
     def told(self) -> Removal:

@@ -3,39 +3,27 @@
 INSERT INTO builds AS b (id, hardware, step, asked_ms) VALUES ($1, $2, $3, $4)
 ON CONFLICT (id) DO UPDATE SET
     asked_ms = excluded.asked_ms, step = excluded.step, outcome = NULL,
+    state = CASE WHEN b.outcome IS NULL THEN b.state ELSE 'waiting' END,
     attempts = CASE WHEN b.outcome IS NULL THEN b.attempts ELSE 0 END,
     worker = CASE WHEN b.outcome IS NULL THEN b.worker ELSE '' END,
     reason = CASE WHEN b.outcome IS NULL THEN b.reason ELSE '' END
     WHERE b.asked_ms < excluded.asked_ms
 
--- name: claim_build
--- Claim the oldest open step: new, released, held by an earlier process of this worker, or by a silent worker.
-UPDATE builds SET worker = $2, attempts = attempts + 1, changed_at = clock_timestamp()
-WHERE id = (
-    SELECT id FROM builds
-    WHERE hardware = $1 AND outcome IS NULL
-        AND (worker IN ('', $2) OR changed_at < clock_timestamp() - make_interval(secs => $3))
-    ORDER BY created_at, id LIMIT 1 FOR UPDATE SKIP LOCKED
-)
-RETURNING id, hardware, step, asked_ms, attempts, worker, reason, outcome
-
--- name: renew_build
--- Renew a worker's claim. No row: another worker holds the step, or it has ended.
-UPDATE builds SET changed_at = clock_timestamp() WHERE id = $1 AND worker = $2 AND outcome IS NULL
-
--- name: release_build
--- Release a step with the reason for the end of the attempt; an interruption (no reason) does not count as an attempt.
-UPDATE builds SET worker = '', reason = CASE WHEN $3 = '' THEN reason ELSE $3 END,
-    attempts = attempts - CASE WHEN $3 = '' THEN 1 ELSE 0 END
-WHERE id = $1 AND worker = $2 AND outcome IS NULL
+-- name: claimable
+-- Open steps of a hardware type: new, released, held by an earlier process of this worker, or by a silent worker;
+-- oldest first.
+SELECT r.id FROM builds AS r
+WHERE r.hardware = $3 AND r.outcome IS NULL
+    AND (r.state = 'waiting' OR r.worker = $1 OR r.changed_at < clock_timestamp() - make_interval(secs => $2))
+ORDER BY r.created_at, r.id
 
 -- name: finish_build
 -- Store the outcome of a step. If two workers executed it, the first outcome is kept.
-UPDATE builds SET outcome = $2, changed_at = clock_timestamp() WHERE id = $1 AND outcome IS NULL
+UPDATE builds SET state = 'done', outcome = $2, changed_at = clock_timestamp() WHERE id = $1 AND outcome IS NULL
 
 -- name: get_build
 -- A step with its state.
-SELECT id, hardware, step, asked_ms, attempts, worker, reason, outcome
+SELECT id, hardware, step, asked_ms, epoch, attempts, worker, reason, outcome
 FROM builds WHERE id = $1
 
 -- name: count_open_builds

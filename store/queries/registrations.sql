@@ -11,62 +11,46 @@ SELECT count(*) FROM registrations WHERE tenant = $1 AND finished_at IS NULL
 -- Serialize transactions that check a tenant's limits.
 SELECT pg_advisory_xact_lock(hashtextextended($1, 27))
 
--- name: claim_registration
--- Claim a waiting registration, or one whose registrar is silent: oldest first, of the tenant with the fewest running.
+-- name: claimable
+-- Registrations that wait, or whose registrar is silent: oldest first, of the tenant with the fewest running.
 -- A registrar runs at most $3 registrations of one publisher, and at most $3 of any tenants that wait for a worker.
-UPDATE registrations SET
-    state = 'running', worker = $1, epoch = epoch + 1, attempts = attempts + 1, changed_at = clock_timestamp(),
-    started_at = coalesce(started_at, clock_timestamp())
-WHERE id = (
-    SELECT r.id FROM registrations AS r
-    WHERE r.finished_at IS NULL
-        AND (r.state = 'waiting' OR r.changed_at < clock_timestamp() - make_interval(secs => $2))
-        AND (NOT r.publisher OR $3::bigint > (
-            SELECT count(*) FROM registrations AS o
-            WHERE o.finished_at IS NULL AND o.state = 'running' AND o.worker = $1 AND o.tenant = r.tenant AND o.publisher
-                AND o.id <> r.id
-        ))
-        AND (r.request ->> 'if_no_worker' IS DISTINCT FROM 'wait' OR $3::bigint > (
-            SELECT count(*) FROM registrations AS o
-            WHERE o.finished_at IS NULL AND o.state = 'running' AND o.worker = $1
-                AND o.request ->> 'if_no_worker' = 'wait' AND o.id <> r.id
-        ))
-    ORDER BY (
+SELECT r.id FROM registrations AS r
+WHERE r.finished_at IS NULL
+    AND (r.state = 'waiting' OR r.changed_at < clock_timestamp() - make_interval(secs => $2))
+    AND (NOT r.publisher OR $3::bigint > (
         SELECT count(*) FROM registrations AS o
-        WHERE o.finished_at IS NULL AND o.state = 'running' AND o.tenant = r.tenant
-    ), r.created_at
-    LIMIT 1 FOR UPDATE OF r SKIP LOCKED
-)
-RETURNING id, epoch, attempts, crashes, reason
+        WHERE o.finished_at IS NULL AND o.state = 'running' AND o.worker = $1 AND o.tenant = r.tenant AND o.publisher
+            AND o.id <> r.id
+    ))
+    AND (r.request ->> 'if_no_worker' IS DISTINCT FROM 'wait' OR $3::bigint > (
+        SELECT count(*) FROM registrations AS o
+        WHERE o.finished_at IS NULL AND o.state = 'running' AND o.worker = $1
+            AND o.request ->> 'if_no_worker' = 'wait' AND o.id <> r.id
+    ))
+ORDER BY (
+    SELECT count(*) FROM registrations AS o
+    WHERE o.finished_at IS NULL AND o.state = 'running' AND o.tenant = r.tenant
+), r.created_at
+
+-- name: on_claim
+-- Time of the first claim.
+started_at = coalesce(started_at, clock_timestamp())
+
+-- name: on_renew
+-- Progress of a registration.
+steps_done = $3, steps_total = $4, doing = $5, notes = $6
+
+-- name: on_complete
+-- Outcome of a registration. The request, which may be long, is deleted.
+error = $4, error_code = $5, made = $6, doing = '', request = '{}', uploads = '{}', finished_at = clock_timestamp()
+
+-- name: on_release
+-- A reason is the reason of a crash.
+doing = '', crashes = crashes + CASE WHEN $3 = '' THEN 0 ELSE 1 END
 
 -- name: registration_to_do
 -- Data of a claimed registration. No row: it was cancelled.
 SELECT id, kind, tenant, publisher, asked_by, origin, request FROM registrations WHERE id = $1 AND state = 'running'
-
--- name: note_progress
--- Renew a claim and store the progress. No row: the registration was cancelled, or another registrar claimed it.
-UPDATE registrations SET
-    changed_at = clock_timestamp(), steps_done = $3, steps_total = $4, doing = $5, notes = $6
-WHERE id = $1 AND epoch = $2 AND state = 'running'
-
--- name: keep_claim
--- Renew a claim. No row: the registration was cancelled, or another registrar claimed it.
-UPDATE registrations SET changed_at = clock_timestamp() WHERE id = $1 AND epoch = $2 AND state = 'running'
-
--- name: end_registration
--- Store the outcome, unless it was cancelled or claimed by another registrar. The request, which may be long, is
--- deleted.
-UPDATE registrations SET
-    state = $3, error = $4, error_code = $5, made = $6, doing = '', request = '{}', uploads = '{}', changed_at = clock_timestamp(), finished_at = clock_timestamp()
-WHERE id = $1 AND epoch = $2 AND state = 'running'
-
--- name: release_registration
--- Release a registration; an interruption (no reason) does not count as an attempt.
-UPDATE registrations SET
-    state = 'waiting', worker = '', doing = '', changed_at = clock_timestamp(),
-    attempts = attempts - CASE WHEN $3 = '' THEN 1 ELSE 0 END,
-    reason = CASE WHEN $3 = '' THEN reason ELSE $3 END, crashes = crashes + CASE WHEN $3 = '' THEN 0 ELSE 1 END
-WHERE id = $1 AND epoch = $2 AND state = 'running'
 
 -- name: cancel_registration
 -- Cancel a registration that has not ended, and delete its request.

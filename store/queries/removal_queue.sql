@@ -11,33 +11,21 @@ RETURNING *
 -- A removal.
 SELECT * FROM removals WHERE id = $1
 
--- name: claim_removal
--- Claim the oldest removal that waits, or whose gateway has sent no heartbeat for too long.
-UPDATE removals SET state = 'running', attempts = attempts + 1, beat_at = clock_timestamp()
-WHERE id = (
-    SELECT id FROM removals
-    WHERE state = 'waiting' OR (state = 'running' AND beat_at < clock_timestamp() - make_interval(secs => $1))
-    ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED
-)
-RETURNING *
+-- name: claimable
+-- Removals that wait, or whose gateway is silent, oldest first.
+SELECT r.id FROM removals AS r
+WHERE r.state = 'waiting' OR (r.state = 'running' AND r.changed_at < clock_timestamp() - make_interval(secs => $2))
+ORDER BY r.id
 
 -- name: count_running
 -- Number of removals that are marked as running, also by gateways that have ended.
 SELECT count(*) FROM removals WHERE state = 'running'
 
--- name: beat_removal
--- Store the heartbeat and progress of a removal.
-UPDATE removals SET beat_at = clock_timestamp(), done = $3, total = $4, step = $5
-WHERE id = $1 AND attempts = $2 AND state = 'running'
+-- name: on_renew
+-- Progress of a removal.
+done = $3, total = $4, step = $5
 
--- name: end_removal
--- Store the outcome of a removal, unless another gateway has claimed it.
-UPDATE removals SET
-    state = $3, error = $4, report = $5, ended_at = clock_timestamp(),
-    done = CASE WHEN $3 = 'done' THEN total ELSE done END, step = CASE WHEN $3 = 'done' THEN '' ELSE step END
-WHERE id = $1 AND attempts = $2 AND state = 'running'
-
--- name: release_removal
--- Release a removal for another gateway. A released attempt does not count.
-UPDATE removals SET state = 'waiting', beat_at = NULL, attempts = attempts - 1
-WHERE id = $1 AND attempts = $2 AND state = 'running'
+-- name: on_complete
+-- Outcome of a removal.
+error = $4, report = $5, ended_at = clock_timestamp(),
+done = CASE WHEN $3 = 'done' THEN total ELSE done END, step = CASE WHEN $3 = 'done' THEN '' ELSE step END

@@ -521,7 +521,8 @@ CREATE INDEX decisions_at ON decisions (at);
 
 
 -- ---------------------------------------------------------------------------------------------------------------------
--- Registrations, their uploads and builds
+-- Registrations, their uploads and builds. `store/claims.py` describes the columns of claims: state, worker (the process
+-- that executes it, or executed it), epoch, attempts, reason and changed_at; removals have them, too.
 -- ---------------------------------------------------------------------------------------------------------------------
 
 -- Registrations through the admin API; they are kept until they end, and survive crashes.
@@ -547,16 +548,13 @@ CREATE TABLE registrations (
     error text NOT NULL DEFAULT '',
     error_code text NOT NULL DEFAULT '',
     made jsonb NOT NULL DEFAULT '[]',
-    -- Registrar that executes it.
+    -- Claim. A crash is an attempt that ended without an outcome; the reason is that of the last one.
     worker text NOT NULL DEFAULT '',
-    -- Incremented by each claim; writes with an earlier epoch are ignored.
     epoch integer NOT NULL DEFAULT 0,
-    -- Number of attempts, number of attempts that ended without an outcome, and the reason of the last of those.
     attempts integer NOT NULL DEFAULT 0,
     crashes integer NOT NULL DEFAULT 0,
     reason text NOT NULL DEFAULT '',
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    -- Last heartbeat of the registrar.
     changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     started_at timestamptz,
     finished_at timestamptz,
@@ -590,12 +588,16 @@ CREATE TABLE builds (
     step jsonb NOT NULL,
     -- Time of the latest request by the database's clock, in ms since the epoch.
     asked_ms bigint NOT NULL,
-    attempts integer NOT NULL DEFAULT 0,
-    worker text NOT NULL DEFAULT '',
-    reason text NOT NULL DEFAULT '',
     outcome jsonb,
+    state text NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'running', 'done')),
+    -- Claim.
+    worker text NOT NULL DEFAULT '',
+    epoch integer NOT NULL DEFAULT 0,
+    attempts integer NOT NULL DEFAULT 0,
+    reason text NOT NULL DEFAULT '',
     created_at timestamptz NOT NULL DEFAULT now(),
-    changed_at timestamptz NOT NULL DEFAULT now()
+    changed_at timestamptz NOT NULL DEFAULT now(),
+    CHECK ((outcome IS NOT NULL) = (state = 'done'))
 );
 
 CREATE INDEX builds_open ON builds (hardware, created_at) WHERE outcome IS NULL;
@@ -615,7 +617,11 @@ CREATE TABLE removals (
     actor text NOT NULL,
     origin text NOT NULL,
     state text NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'running', 'done', 'failed')),
+    -- Claim.
+    worker text NOT NULL DEFAULT '',
+    epoch integer NOT NULL DEFAULT 0,
     attempts integer NOT NULL DEFAULT 0,
+    reason text NOT NULL DEFAULT '',
     -- Progress.
     done integer NOT NULL DEFAULT 0,
     total integer NOT NULL DEFAULT 0,
@@ -624,8 +630,7 @@ CREATE TABLE removals (
     error text NOT NULL DEFAULT '',
     report jsonb,
     asked_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    -- Last heartbeat of the executing gateway.
-    beat_at timestamptz,
+    changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     ended_at timestamptz
 );
 

@@ -30,7 +30,7 @@ from store.errors import StoreFull
 from store.leader import Leadership
 from store.pool import Pool
 from store.registry import get_task, list_architectures, put_architecture, put_variant
-from store.removal_queue import claim_removal, get_removal, put_removal
+from store.removal_queue import REMOVAL_CLAIMS, STALE_S, get_removal, put_removal
 from store.rollouts import begin_rollout, get_rollout
 from store.shared_connection import SharedConnection
 from tests.integration.gateway.test_authentication import Guarded, guarded, new_key
@@ -127,13 +127,13 @@ async def test_removal_resumes_after_gateway_ends(site: Site, database: str, sto
     asked = await put_removal(store_pool, request, ANYONE, "key:1", "http")
     again = await put_removal(store_pool, request, ANYONE, "key:1", "http")
     assert again.id == asked.id, "asked twice it is the same"
-    taken = await claim_removal(store_pool)
+    taken = await REMOVAL_CLAIMS.claim(store_pool, "one", STALE_S)
     assert taken is not None
-    assert await claim_removal(store_pool) is None, "whoever lives keeps it"
+    assert await REMOVAL_CLAIMS.claim(store_pool, "one", STALE_S) is None, "whoever lives keeps it"
     with suppress(KilledError, BaseExceptionGroup):
         await site.unregister(site.task, CutOff(3))
     assert site.task not in (await load_catalog(store_pool)).tasks, "it is half gone"
-    await store_pool.execute("UPDATE removals SET beat_at = beat_at - interval '1 minute'")
+    await store_pool.execute("UPDATE removals SET changed_at = changed_at - interval '1 minute'")
     async with Leadership(database, "unregister"):
         async with removing(site, database):
             waits = await read_until(partial(get_removal, store_pool, asked.id), lambda row: bool(row and row.step))

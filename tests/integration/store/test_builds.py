@@ -6,14 +6,13 @@ import os
 import pytest
 
 from store.builds import (
+    BUILD_CLAIMS,
     claim_build,
     count_open_builds,
     finish_build,
     forget_builds,
     get_build,
     put_build,
-    release_build,
-    renew_build,
 )
 from store.errors import StoreConflict
 from store.pool import Pool
@@ -40,7 +39,8 @@ async def test_abandoned_build_is_claimed_again(
     store_pool: Pool,
 ) -> None:
     await put_build(store_pool, "one", "cuda", STEP, 1)
-    await claim_build(store_pool, "cuda", "cuda-0", SILENT_S)
+    first = await claim_build(store_pool, "cuda", "cuda-0", SILENT_S)
+    assert first is not None
     assert await claim_build(store_pool, "cuda", "cuda-1", SILENT_S) is None
     again = await claim_build(store_pool, "cuda", "cuda-0", SILENT_S)
     assert again is not None
@@ -48,19 +48,7 @@ async def test_abandoned_build_is_claimed_again(
     third = await claim_build(store_pool, "cuda", "cuda-1", 0.0)
     assert third is not None
     assert third.attempts == 3
-    assert not await renew_build(store_pool, "one", "cuda-0")
-    assert await renew_build(store_pool, "one", "cuda-1")
-
-
-async def test_only_failed_attempts_of_build_count(store_pool: Pool) -> None:
-    await put_build(store_pool, "one", "cuda", STEP, 1)
-    await claim_build(store_pool, "cuda", "cuda-0", SILENT_S)
-    await release_build(store_pool, "one", "cuda-0")
-    await claim_build(store_pool, "cuda", "cuda-1", SILENT_S)
-    await release_build(store_pool, "one", "cuda-1", "it crashed")
-    claim = await claim_build(store_pool, "cuda", "cuda-2", SILENT_S)
-    assert claim is not None
-    assert (claim.attempts, claim.reason) == (2, "it crashed")
+    assert [await BUILD_CLAIMS.renew(store_pool, claim) for claim in (first, again, third)] == [False, False, True]
 
 
 async def test_build_keeps_first_outcome_until_requested_again(store_pool: Pool) -> None:

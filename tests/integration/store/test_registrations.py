@@ -4,8 +4,10 @@ import msgspec
 import pytest
 
 from schemas.rows.registrations import NewRegistration, RegistrationProgress
+from store.claims import ClaimKey
 from store.pool import Pool
 from store.registrations import (
+    REGISTRATION_CLAIMS,
     cancel_registration,
     claim_registration,
     get_registration,
@@ -13,7 +15,6 @@ from store.registrations import (
     note_progress,
     put_registration,
     registration_to_do,
-    release_registration,
 )
 from store.uploads import give_up_upload, reserve_upload, sweep_uploads, upload_arrived
 
@@ -43,7 +44,7 @@ async def test_interrupted_registration_counts_no_attempt(store_pool: Pool) -> N
     for reason in ("", "", "it crashed", ""):
         claim = await claim_registration(store_pool, "one", 60, 1)
         assert claim is not None
-        await release_registration(store_pool, (claim.id, claim.epoch), reason)
+        await REGISTRATION_CLAIMS.release(store_pool, claim, reason)
     last = await claim_registration(store_pool, "one", 60, 1)
     assert last is not None
     assert (last.epoch, last.attempts, last.crashes, last.reason) == (5, 2, 1, "it crashed")
@@ -75,7 +76,7 @@ async def test_list_registrations_omits_long_fields(store_pool: Pool) -> None:
     await put(store_pool, a_registration("1"))
     assert await claimed(store_pool) == "1"
     notes = ("a note",) * 200
-    assert await note_progress(store_pool, ("1", 1), RegistrationProgress(1, 2, "measuring", notes))
+    assert await note_progress(store_pool, ClaimKey("1", 1), RegistrationProgress(1, 2, "measuring", notes))
     shown, [listed] = await get_registration(store_pool, "1"), await list_registrations(store_pool)
     assert shown is not None
     assert (shown.notes, shown.made) == (notes, ())
