@@ -10,7 +10,7 @@ from schemas.errors import OperatorError
 from store.pool import DatabaseSession, open_pool
 from store.settings import StoreSettings
 
-HEAD: Final = "0001"
+HEAD: Final = "0001_tables"
 """Newest migration; a test compares it with the files."""
 
 

@@ -2,7 +2,7 @@
 
 from store.migrations.script import refuse_downgrade, run_script
 
-revision = "0001"
+revision = "0001_tables"
 down_revision = None
 
 
