@@ -96,8 +96,7 @@ async def open_gateway(
 ) -> AsyncGenerator[tuple[str, QueryClient]]:
     """Serve `models` while the context is open; yield the URL and the query client. Jobs and keys are stored at `dsn`.
 
-    The `connection` follows changes of keys; without one, a new connection does. `system_secret` proves the counts of
-    refused queries to selectors.
+    The `connection` follows changes of keys, or a new one does. `system_secret` signs the counts of refused queries.
 
     Raises:
         OperatorError: the port is taken, a setting contradicts another, or Kafka cannot be reached.

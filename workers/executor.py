@@ -11,16 +11,11 @@ Rules.
 * While online work is expected (`online_rhythm`), one of several slots stays free of offline work and of pieces.
 * A batch may take several slots, for as many cores. While it is the most urgent, no other begins before enough slots
   are free or, for offline work, before it may have that many. Otherwise narrow batches would always go first.
-* A thread that ends a batch takes the next one itself. Through the event loop, the device would be idle while the loop
-  decodes, which under load is most of the time.
-* A batch known to take less time than a hop to a thread and back (`is_brief`) is computed on the event loop where it
-  arrives: for the smallest models the two hops would be most of a query's latency.
-* The event loop watches each batch. Past a tenth of its limit a batch is set aside: a spare slot replaces its slot
-  until it ends. Past its limit it is abandoned, because nothing can interrupt it. Only watched time counts: a stopped
-  process blames no query.
+* A thread that ends a batch takes the next one itself: the event loop may be busy with decoding.
+* A batch that takes less time than a hop to a thread and back (`is_brief`) is computed on the event loop.
+* The event loop watches each batch. Past a tenth of its limit a spare slot replaces its slot until it ends; past its
+  limit it is abandoned, because nothing can interrupt it. Time in which the process was stopped does not count.
 * The lock guards all batch queues of the executor. It is held for microseconds: to add work, or to choose a batch.
-
-Sleeping threads are woken by a task for the thread pool, so an idle slot costs one hop to a thread.
 """
 
 import asyncio
@@ -41,8 +36,7 @@ from workers.large_queries import PieceTurn
 
 SPARE_SLOTS: Final = 16  # most batches that are set aside at once
 _WATCH_S: Final = 0.5
-_ASIDE_SHARE: Final = 0.1
-"""Share of its limit after which a batch is set aside."""
+_ASIDE_SHARE: Final = 0.1  # share of its limit after which a batch is set aside
 
 
 class Batch(Protocol):
@@ -149,7 +143,7 @@ class _BatchUnderWay:
 
     @property
     def is_stuck(self) -> bool:
-        """True if it takes so long that a spare slot should replace its slot."""
+        """True if a spare slot should replace its slot."""
         return self.watched_s > _ASIDE_SHARE * self.batch.limit_s
 
 
@@ -178,8 +172,8 @@ class BatchExecutor:
         """Number of batches under way, by source."""
         self._yielding = 0  # slots taken by pieces and offline work
         self._rhythm = OnlineRhythm()
-        self._cpu = CpuMeter()
         """Rhythm of the online batches of all sources."""
+        self._cpu = CpuMeter()
         self._closing = False
         self._wakes = False
         """True if a wake-up is scheduled."""
@@ -266,7 +260,7 @@ class BatchExecutor:
         return self._rhythm.expects_more(now_s)
 
     def offline_share(self) -> float:
-        """Return the share of its usual pace that offline work has at the present load of the machine."""
+        """Return the share of its usual pace that offline work has at present."""
         return offline_share(self._cpu.busy())
 
     def close(self) -> None:
