@@ -207,6 +207,8 @@ async def inflict(fault: FaultScenario, arena: Arena, began: float) -> FaultRepo
     await _wait_until(lambda: not ledger.open_before(ended), PATIENCE_S)
     settled = time.monotonic()
     await _wait_until(recovered, _RECOVER_S)
+    # A query that waited for Kafka to take it is open from its send on, but only known since then.
+    await _wait_until(lambda: not ledger.open_before(ended), PATIENCE_S)
     firsts = [ledger.first_answer(client, ended) for client in CLIENTS]
     report = FaultReport(
         fault=fault.name,
