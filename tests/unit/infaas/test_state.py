@@ -14,13 +14,13 @@ def a_state() -> SystemState:
 
 
 async def test_state_file_retries_failed_write(tmp_path: Path) -> None:
-    in_the_way = tmp_path / f"{STATE}.new"
-    in_the_way.mkdir()  # like a full disk, it makes every write fail
+    in_the_way = tmp_path / STATE
+    in_the_way.mkdir()  # as a full disk, it lets nothing be written
     with claimed(tmp_path):
         file = StateFile(tmp_path, a_state)
         file.write()
-        assert not (tmp_path / STATE).exists()
+        assert not in_the_way.is_file()
         in_the_way.rmdir()
-        await until((tmp_path / STATE).exists)
+        await until(in_the_way.is_file)
         file.close()
         assert read_state(tmp_path) == a_state()
