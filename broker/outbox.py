@@ -40,6 +40,7 @@ from broker.producer import Ack, RecordSender
 from broker.reply_room import STALL_S, ReplyRoom, is_bounded
 from broker.reply_stream.sender import ResultSender
 from broker.undelivered import (
+    BACKOFF,
     FailedSend,
     GiveUp,
     Message,
@@ -47,7 +48,6 @@ from broker.undelivered import (
     Retry,
     message_size,
     next_step,
-    retry_delay_s,
 )
 from schemas.errors import QueryError
 from schemas.headers import as_text
@@ -355,8 +355,8 @@ class Outbox:
             self._put_aside(DEAD_LETTERS, letter._replace(keep_bytes=size // 2), 0.0)
         elif letter.cause is not None:
             log.warning("a dead letter was not acknowledged, starting over: %r", error)
-            self._put_aside(letter.cause.message.topic, letter.cause._replace(attempts=1), retry_delay_s(1))
+            self._put_aside(letter.cause.message.topic, letter.cause._replace(attempts=1), BACKOFF.pause_s(1))
         else:
             log.warning("a dead letter was not acknowledged: %r", error)
             again = letter._replace(tries=letter.tries + 1)
-            self._put_aside(DEAD_LETTERS, again, retry_delay_s(again.tries))
+            self._put_aside(DEAD_LETTERS, again, BACKOFF.pause_s(again.tries))

@@ -6,13 +6,14 @@ import msgspec
 
 from broker.kafka_types import REFUSED_BY_TOPIC, NotAllowed, Record, RecordTooLarge, UnknownTopic
 from broker.reply_room import is_bounded
+from process.backoff import Backoff
 from schemas.errors import Internal, InvalidRequest, QueryError
 from schemas.headers import RawHeaders
 from schemas.result import OK
 from schemas.topics import PREFIX
 
-RETRY_DELAYS_S: Final = (0.1, 0.3, 1.0, 3.0)
-"""Pauses before the second attempt, the third, and so on; the last one repeats."""
+BACKOFF: Final = Backoff(first_s=0.1, longest_s=3.0)
+"""Pauses before a message is sent again."""
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
@@ -99,7 +100,7 @@ def next_step(failed: FailedSend, max_attempts: int | None) -> Retry | GiveUp:
     if isinstance(error, NotAllowed) and message.status and not message.topic.startswith(PREFIX):
         return GiveUp(f"the system may not write to the result's topic {message.topic}", None, final=True)
     if max_attempts is None or failed.attempts < max_attempts:
-        return Retry(retry_delay_s(failed.attempts))
+        return Retry(BACKOFF.pause_s(failed.attempts))
     reason = f"could not be sent in {failed.attempts} attempts: {error!r}"
     return GiveUp(reason, None if message.status else Internal("the query could not be forwarded"), final=False)
 
@@ -107,8 +108,3 @@ def next_step(failed: FailedSend, max_attempts: int | None) -> Retry | GiveUp:
 def message_size(record: Record, message: Message) -> int:
     """Return the bytes of the values of a message and of the record that it follows from."""
     return len(record.value or b"") + len(message.value or b"")
-
-
-def retry_delay_s(attempts: int) -> float:
-    """Return the seconds to wait after `attempts` attempts, of which there is at least one."""
-    return RETRY_DELAYS_S[min(attempts, len(RETRY_DELAYS_S)) - 1]

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 
 from infaas.client.client import Answer, InfaasClient, QueryOptions
 from infaas.supervisor.system import RunningSystem
+from process.backoff import Backoff
+from process.retry import retry_until_reachable
 from schemas.errors import OperatorError, QueryError
 from schemas.latency import LatencyModel
 from schemas.needs import Mode
@@ -36,7 +38,7 @@ TRIES: Final = 5
 CHANCE: Final = 1e-4
 PLACED_S: Final = 60.0
 _SEED: Final = 7
-_PAUSE_S: Final = 0.2
+_BACKOFF: Final = Backoff(first_s=0.2, longest_s=1.0)
 _PLACED_INTERVAL_S: Final = 0.1
 
 
@@ -177,15 +179,17 @@ class Demo:
 
 
 async def _ask(client: InfaasClient, case: DemoCase, inputs: Mapping[str, Array]) -> Answer | QueryError:
-    """Send one query and retry it, with a growing pause, while the error is retryable."""
-    for attempt in range(1, TRIES + 1):
-        try:
-            return await client.infer(case.task, inputs, **case.options)
-        except QueryError as error:
-            if not error.retryable or attempt == TRIES:
-                return error
-            await asyncio.sleep(_PAUSE_S * attempt)
-    raise AssertionError("unreachable")
+    """Send one query, and up to `TRIES` times while the error is retryable."""
+    try:
+        return await retry_until_reachable(
+            lambda: client.infer(case.task, inputs, **case.options),
+            QueryError,
+            _BACKOFF,
+            may_pass=lambda error: error.retryable,
+            attempts=TRIES,
+        )
+    except QueryError as error:
+        return error
 
 
 def _sample(task: str, count: int) -> tuple[dict[str, Array], NDArray[np.int64]]:

@@ -32,8 +32,10 @@ from broker.reply_stream.sender import ReplyStreamSender
 from broker.settings import KafkaSettings
 from broker.tail import Tail
 from broker.topics import ensure_system_topics, ensure_topics, task_specs, tenant_specs
+from process.backoff import Backoff
 from process.garbage_collection import tune_gc
 from process.health_server import health_server
+from process.retry import retry_until_reachable
 from process.signing import SigningSettings
 from schemas.errors import OperatorError
 from schemas.send_time import believed_ms
@@ -75,8 +77,7 @@ _STATUS_WAIT_MS: Final = 100
 delayed as much.
 """
 _REPORT_INTERVAL_S: Final = 1.0
-_FIRST_PAUSE_S: Final = 0.5
-_LONGEST_PAUSE_S: Final = 10.0
+_BACKOFF: Final = Backoff(first_s=0.5, longest_s=10.0)
 _OFFLINE_IN_FLIGHT: Final = 1_000_000
 """Practically unlimited: held queries and the backlogs of instances have limits of their own."""
 _encode: Final = msgspec.json.Encoder().encode
@@ -227,19 +228,12 @@ class Selector:
     async def _follow_catalog(self) -> None:
         while True:
             await self._catalogs.changed()
-            pause_s = _FIRST_PAUSE_S
-            while not await self._take_up():
-                await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-
-    async def _take_up(self) -> bool:
-        """Apply the current catalog; return false, and keep the old subscription, if Kafka fails or refuses."""
-        try:
-            await self._register(self._catalogs.current)
-        except OperatorError as error:
-            log.error("cannot take up new tasks, will try again: %s", error)
-            return False
-        return True
+            await retry_until_reachable(  # the old subscription lasts as long as Kafka fails or refuses
+                lambda: self._register(self._catalogs.current),
+                OperatorError,
+                _BACKOFF,
+                failed=lambda error: log.error("cannot take up new tasks, will try again: %s", error),
+            )
 
     async def _register(self, catalog: Catalog) -> None:
         measures = {name: task.measure for name, task in catalog.tasks.items()}

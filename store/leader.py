@@ -16,8 +16,9 @@ from types import TracebackType
 from typing import Any, Final
 
 import asyncpg
-from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_random_exponential
 
+from process.backoff import Backoff
+from process.retry import retry_until_reachable
 from schemas.errors import InfaasError
 from store.errors import StoreUnavailable, translate_errors
 from store.pool import TIMEOUT_S, DatabaseSession, connect
@@ -25,6 +26,7 @@ from store.sql import load_queries
 
 _PROBE_S: Final = 1.0
 _TIMEOUT_S: Final = 2.0
+_BACKOFF: Final = Backoff(first_s=0.1, longest_s=1.0, jitter=0.5)
 _SERVER: Final = {
     "tcp_keepalives_idle": "1",
     "tcp_keepalives_interval": "1",
@@ -71,13 +73,9 @@ class Leadership:
         self.lost = asyncio.Event()
 
     async def __aenter__(self) -> "Leadership":
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type(StoreUnavailable),
-            wait=wait_random_exponential(multiplier=0.1, max=1.0),
-            before_sleep=before_sleep_log(log, logging.DEBUG),
-        ):
-            with attempt:
-                await self._acquire()
+        await retry_until_reachable(
+            self._acquire, StoreUnavailable, _BACKOFF, failed=lambda error: log.debug("no lock yet: %s", error)
+        )
         tasks = await self._stack.enter_async_context(asyncio.TaskGroup())
         self._prober = tasks.create_task(self._probe(), name="leadership")
         return self

@@ -5,7 +5,6 @@ Rows become the structs of `schemas.rows`, whose field names are the column name
 """
 
 import asyncio
-import random
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final, TypeAlias, TypeVar
@@ -13,6 +12,8 @@ from typing import Any, Final, TypeAlias, TypeVar
 import asyncpg
 import msgspec
 
+from process.backoff import Backoff
+from process.retry import retry_until_reachable
 from store.dsn import checked_dsn
 from store.errors import StoreFull, translate_errors
 
@@ -22,8 +23,8 @@ Driver: TypeAlias = asyncpg.Pool | asyncpg.pool.PoolConnectionProxy | asyncpg.Co
 TIMEOUT_S: Final = 10
 """Timeout of one statement in seconds, including the wait for a free connection."""
 _CLOSE_TIMEOUT_S: Final = 5.0
-_FULL_S: Final = 0.05, 1.0
-"""Initial and maximum back-off in seconds before the next attempt to connect to a full server."""
+_FULL: Final = Backoff(first_s=0.1, longest_s=1.0, jitter=0.5)
+"""Pauses between attempts to connect to a full server."""
 _NO_TLS: Final = "rejected SSL upgrade"
 """The driver's error for a server without TLS. Its type, ConnectionError, is also used for other broken connections."""
 _CONVERT: Final = 200
@@ -136,7 +137,7 @@ async def open_pool(
             max_size=max_size,
             timeout=timeout_s,
             command_timeout=timeout_s,
-            connect=_connect_patiently,
+            connect=_connect,
             init=prepare,
             server_settings={"application_name": "infaas"},
         )
@@ -153,17 +154,17 @@ async def connect(dsn: str, name: str, **server_settings: str) -> asyncpg.Connec
         StoreUnavailable: Postgres is unreachable, or all of its connections are in use.
     """
     with translate_errors():
-        connection = await _connect_patiently(
+        connection = await _connect(
             checked_dsn(dsn), timeout=TIMEOUT_S, server_settings={"application_name": name, **server_settings}
         )
         await prepare(connection)
     return connection
 
 
-async def _connect_patiently(*args: Any, timeout: Any, **settings: Any) -> Any:  # noqa: ASYNC109 - the driver's
-    """Connect; if all connections of the server are in use, retry with back-off until the timeout."""
-    until, pause_s = asyncio.get_running_loop().time() + timeout, _FULL_S[0]
-    while True:
+async def _connect(*args: Any, timeout: Any, **settings: Any) -> Any:  # noqa: ASYNC109 - the driver's
+    """Connect; if all connections of the server are in use, retry until the timeout, then raise `StoreFull`."""
+
+    async def connect_once() -> Any:
         try:
             return await asyncpg.connect(*args, timeout=timeout, **settings)
         except ConnectionRefusedError:
@@ -171,10 +172,9 @@ async def _connect_patiently(*args: Any, timeout: Any, **settings: Any) -> Any: 
         except (asyncpg.TooManyConnectionsError, ConnectionError) as error:  # ConnectionError: too many clients at once
             if _NO_TLS in str(error):  # permanent: a retry cannot succeed
                 raise
-            pause_s = min(pause_s * 2, _FULL_S[1])
-            if asyncio.get_running_loop().time() + pause_s > until:
-                raise StoreFull(str(error)) from error
-            await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))
+            raise StoreFull(str(error)) from error
+
+    return await retry_until_reachable(connect_once, StoreFull, _FULL, patience_s=timeout)
 
 
 async def prepare(connection: Any) -> None:

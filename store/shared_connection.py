@@ -22,6 +22,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from process.backoff import Backoff
 from store.errors import StoreFull, StoreUnavailable, translate_errors
 from store.pool import TIMEOUT_S, Pool, connect
 from store.sql import load_queries
@@ -41,7 +42,7 @@ _PROBE_S: Final = 5.0
 """Seconds without traffic after which a kept connection is probed, because a lost host does not close it."""
 _POLL_S: Final = 1.0
 """Poll interval in seconds of a passing connection that has no other use."""
-_AGAIN_S: Final = (0.1, 2.0)
+_BACKOFF: Final = Backoff(first_s=0.1, longest_s=2.0, jitter=0.5)
 _KEPT: Final = "infaas-kept"
 _PASSING: Final = "infaas-passing"
 _MOST_CHANGES: Final = 1000
@@ -173,7 +174,7 @@ class SharedConnection(Pool):
     # -- changes -------------------------------------------------------------------------------------------------------
 
     async def _follow(self) -> None:
-        pause_s = _AGAIN_S[0]
+        failures = 0
         while True:
             self._wake.clear()
             try:
@@ -182,10 +183,10 @@ class SharedConnection(Pool):
             except StoreUnavailable as error:
                 log.debug("no notice of changes now: %s", error)
                 self._seen = None
-                await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))
-                pause_s = min(2 * pause_s, _AGAIN_S[1])
+                failures += 1
+                await asyncio.sleep(_BACKOFF.pause_s(failures))
                 continue
-            pause_s = _AGAIN_S[0]
+            failures = 0
             await self._wait()
 
     async def _wait(self) -> None:

@@ -27,7 +27,9 @@ import msgspec
 from broker.delivery.consumer import Consumer, Record
 from broker.kafka_types import KafkaError
 from broker.topics import ensure_topics
+from process.backoff import Backoff
 from process.event_wait import wait_within
+from process.retry import retry_until_reachable
 from registry.artifacts import ArtifactStore
 from registry.builds.build import Build, BuildOutcome, BuildReport, BuildRequest
 from registry.builds.build_files import with_files
@@ -57,6 +59,7 @@ log = logging.getLogger(__name__)
 
 MOST_ATTEMPTS: Final = 3
 _AGAIN_S: Final = 1.0
+_BACKOFF: Final = Backoff(first_s=1.0, longest_s=1.0)
 _LOOK_S: Final = 0.2
 _RELEASE_S: Final = 2.0
 _QUEUED: Final = 100
@@ -100,7 +103,7 @@ class Builder:
     async def _serve(self) -> None:
         topic, group = topics.build_topic(self._hardware), topics.build_group(self._hardware)
         await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)  # left by the previous process
-        await _insist(lambda: ensure_topics(self._context.kafka, build_topics(self._hardware)))
+        await _until_reachable(lambda: ensure_topics(self._context.kafka, build_topics(self._hardware)))
         client = f"{self._worker}-builder"
         async with (
             Consumer(
@@ -132,7 +135,7 @@ class Builder:
             return
         row = (request.id, self._hardware, request.build, request.asked_ms)
         try:
-            await _insist(lambda: put_build(self._context.pool, *row))
+            await _until_reachable(lambda: put_build(self._context.pool, *row))
         except StoreConflict as error:  # every later delivery would fail alike
             log.warning("a request for a build in %s at %d is refused: %s", record.topic, record.offset, error)
             await self._refuse(request, error)
@@ -148,21 +151,21 @@ class Builder:
                 await finish_build(session, request.id, outcome)
 
         with suppress(StoreConflict):  # no row can hold its id either, so the request is not ours
-            await _insist(put)
+            await _until_reachable(put)
             await self._report(BuildReport(build=request.id, worker=self._worker, ended=True))
 
     async def _work(self) -> None:
         pool, silent_s = self._context.pool, self._context.settings.lease_ttl_s
         while True:
             self._wake.clear()
-            row = await _insist(lambda: claim_build(pool, self._hardware, self._worker, silent_s))
+            row = await _until_reachable(lambda: claim_build(pool, self._hardware, self._worker, silent_s))
             if row is not None:
                 await self._do(row)
-                await _insist(lambda: forget_builds(pool, BUILDS_KEPT_S))
+                await _until_reachable(lambda: forget_builds(pool, BUILDS_KEPT_S))
                 await asyncio.to_thread(self._exchange.discard_older, BUILDS_KEPT_S)
             else:
                 # A worker that dies sends no notification: look for its claims again when they may have expired.
-                others = await _insist(lambda: count_open_builds(pool, self._hardware))
+                others = await _until_reachable(lambda: count_open_builds(pool, self._hardware))
                 await wait_within(silent_s if others else None, self._wake)
 
     # -- one build -----------------------------------------------------------------------------------------------------
@@ -189,12 +192,12 @@ class Builder:
     async def _write_down(self, row: BuildRow, outcome: BuildOutcome) -> None:
         ended = msgspec.to_builtins(outcome)
         try:
-            await _insist(lambda: finish_build(self._context.pool, row.id, ended))
+            await _until_reachable(lambda: finish_build(self._context.pool, row.id, ended))
         except StoreConflict as error:  # the outcome holds a value that Postgres cannot store
             said = msgspec.to_builtins(
                 BuildOutcome.of_error(ModelFailed(f"what it ended with cannot be kept: {error}"))
             )
-            await _insist(lambda: finish_build(self._context.pool, row.id, said))
+            await _until_reachable(lambda: finish_build(self._context.pool, row.id, said))
 
     async def _is_ours(self, row: BuildRow) -> bool:
         """Renew the claim. Returns false if it expired and another worker has claimed the build."""
@@ -238,7 +241,7 @@ class Builder:
 
     async def _leave_to_be_tried_again(self, row: BuildRow, reason: str) -> None:
         log.warning("build %s, attempt %d: %s", row.id[:_SHOWN], row.attempts, reason)
-        await _insist(lambda: BUILD_CLAIMS.release(self._context.pool, row, reason))
+        await _until_reachable(lambda: BUILD_CLAIMS.release(self._context.pool, row, reason))
 
     async def _outcome(self, step: HardwareStep) -> BuildOutcome:
         try:
@@ -305,13 +308,12 @@ class Builder:
             log.warning("a report on a build is lost: %r", error)
 
 
-async def _insist(ask: Callable[[], Awaitable[T]]) -> T:
-    """Call until Postgres or Kafka answers. A refusal for good, `StoreConflict`, is raised."""
-    while True:
-        try:
-            return await ask()
-        except StoreConflict:
-            raise
-        except (StoreUnavailable, OperatorError) as error:
-            log.warning("builds wait: %s", error)
-            await asyncio.sleep(_AGAIN_S)
+async def _until_reachable(call: Callable[[], Awaitable[T]]) -> T:
+    """Call until Postgres or Kafka answers; `StoreConflict`, which cannot pass, is raised."""
+    return await retry_until_reachable(
+        call,
+        (StoreUnavailable, OperatorError),
+        _BACKOFF,
+        may_pass=lambda error: not isinstance(error, StoreConflict),
+        failed=lambda error: log.warning("builds wait: %s", error),
+    )

@@ -31,6 +31,7 @@ from broker.record_memory import RecordMemory
 from broker.reply_stream.sender import ReplyStreamSender
 from broker.settings import KafkaSettings
 from broker.topics import ensure_variant_topics
+from process.backoff import Backoff
 from process.cpu_meter import CpuMeter
 from process.event_wait import wait_within
 from registry.artifacts import ArtifactStore
@@ -63,7 +64,6 @@ log = logging.getLogger(__name__)
 _ASK_AGAIN_S: Final = 0.25
 _MEMORY_AGAIN_S: Final = 0.05  # pause before the next check if expected memory is free
 _RETRY_S: Final = 1.0
-_DOUBLINGS: Final = 10
 _LOOK_AGAIN_S: Final = 1.0  # pause before a failed instance checks if its model was registered again
 _BATCHES_AHEAD: Final = 4
 _LIMITS: Final = 2.5  # multiple of a batch's limit: by then the queries of a hung batch have ended
@@ -187,6 +187,7 @@ class InstanceController:
     async def _load(self) -> tuple[ServableModel, LoadedModel] | None:
         """Retry until loading succeeds. Returns None if the instance is no longer wanted."""
         settings, attempts = self._context.settings, 0
+        backoff = Backoff(_RETRY_S, settings.load_retry_max_s)
         while (row := self._row) is not None:
             self._failure = ""
             await self._set_state(InstanceState.LOADING)
@@ -197,7 +198,7 @@ class InstanceController:
                 failure = load_failure(error)
             self._failed = True
             attempts += 1
-            pause_s = min(_RETRY_S * 2.0 ** min(attempts - 1, _DOUBLINGS), settings.load_retry_max_s)
+            pause_s = backoff.pause_s(attempts)
             if attempts < settings.load_attempts:
                 await self._set_state(InstanceState.INACTIVE, f"cannot load: {failure.reason}")
                 await self._wait(pause_s)
@@ -244,7 +245,7 @@ class InstanceController:
         self, model: ServableModel, loaded: LoadedModel, is_over: Callable[[], bool] = lambda: False
     ) -> None:
         """Serve until it ends; retry after a pause while Kafka is unreachable or refuses."""
-        pause_s = _RETRY_S
+        backoff, failures = Backoff(_RETRY_S, self._context.settings.load_retry_max_s), 0
         if self._row is None:  # gone during the load: an unregistered variant has no topics any more
             self.ending = True
         while not self.ending and not is_over():
@@ -258,8 +259,8 @@ class InstanceController:
             if self._row is None:
                 self.ending = True
             elif not self.ending and not is_over():
-                await self._wait(pause_s)
-                pause_s = min(pause_s * 2, self._context.settings.load_retry_max_s)
+                failures += 1
+                await self._wait(backoff.pause_s(failures))
 
     async def _let_go(self, problem: str) -> None:
         """Release the partitions served until now; a `problem` that prevented serving is reported."""

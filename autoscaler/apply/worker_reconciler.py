@@ -11,7 +11,7 @@
 import asyncio
 import logging
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Final
 
@@ -27,6 +27,7 @@ from autoscaler.apply.reconcile_plan import (
 from autoscaler.decide.snapshot import HardwareType
 from autoscaler.launchers.base import LaunchedWorker, Launcher, LauncherError, LaunchState
 from autoscaler.observe.status_cache import WorkerStatusCache
+from process.backoff import Backoff, KeyedBackoff
 from process.event_wait import wait_within
 from process.failure_log import FailureLog
 from schemas.rows.placement import InstanceRow, WorkerRow
@@ -42,35 +43,10 @@ from store.scaling import drain_workers, remove_worker, undrain_workers
 STEPS: Final = Counter("infaas_autoscaler_worker_steps", "Steps taken with workers.", ["step", "outcome"])
 WORKERS: Final = Gauge("infaas_autoscaler_workers", "Workers' processes by state.", ["hardware", "state"])
 _INTERVAL_S: Final = 2.0
-_FIRST_PAUSE_S: Final = 1.0
-_LONGEST_PAUSE_S: Final = 60.0
+_BACKOFF: Final = Backoff(first_s=1.0, longest_s=60.0)
+_MOST_BACKED_OFF: Final = 65_536
 
 log = logging.getLogger(__name__)
-
-
-class RetryBackoff:
-    """Exponential back-off per worker. Times are monotonic."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._tries: dict[str, int] = {}
-        self._until_s: dict[str, float] = {}
-
-    def is_due(self, worker: str) -> bool:
-        """Return true if the worker's back-off is over."""
-        return self._clock() >= self._until_s.get(worker, 0.0)
-
-    def tried(self, worker: str, least_s: float = 0.0) -> float:
-        """Start the next back-off of a worker, at least from `least_s`; return its seconds."""
-        tries = self._tries[worker] = self._tries.get(worker, 0) + 1
-        pause_s = min(max(least_s, _FIRST_PAUSE_S) * 2.0 ** min(tries - 1, 10), _LONGEST_PAUSE_S)
-        self._until_s[worker] = self._clock() + pause_s
-        return pause_s
-
-    def reset(self, worker: str) -> None:
-        """Clear a worker's back-off after it was seen running."""
-        self._tries.pop(worker, None)
-        self._until_s.pop(worker, None)
 
 
 class WorkerReconciler:
@@ -85,7 +61,7 @@ class WorkerReconciler:
         self._lead = lead
         self._statuses = statuses
         self._clock = asyncio.get_running_loop().time
-        self._backoff = RetryBackoff(self._clock)
+        self._backoff = KeyedBackoff(_BACKOFF, _MOST_BACKED_OFF)
         self._busy: set[str] = set()
         self._alive_at_s: dict[str, float] = {}
         self._failures = FailureLog("keeping the workers that are wanted", "the scale is held")
@@ -128,7 +104,7 @@ class WorkerReconciler:
             if one.state is LaunchState.RUNNING and one.worker not in fleet.silent_s:
                 self._backoff.reset(one.worker)
         for action in plan_reconciliation(fleet, self._timeouts):
-            if action.worker not in busy | self._busy and self._backoff.is_due(action.worker):
+            if action.worker not in busy | self._busy and self._backoff.is_due(action.worker, self._clock()):
                 self._busy.add(action.worker)
                 self._tasks.create_task(self._execute(action), name=f"{action.step} {action.worker}")
 
@@ -180,11 +156,11 @@ class WorkerReconciler:
 
     async def _call_launcher(self, action: ReconcileAction) -> None:
         if action.step is ReconcileStep.START:
-            # No second start of the worker before its start time has passed or it is seen running.
-            self._backoff.tried(action.worker, self._launcher.hardware[action.hardware].start_s)
+            # Counts as failed until the worker is seen running: no second start before its start time has passed.
+            self._backoff.failed(action.worker, self._clock(), self._launcher.hardware[action.hardware].start_s)
             await self._launcher.start(action.hardware, action.worker)
         elif action.step is ReconcileStep.STOP:
-            self._backoff.tried(action.worker)
+            self._backoff.failed(action.worker, self._clock())
             await self._launcher.stop(action.worker)
 
     async def _record_failure(self, action: ReconcileAction, error: LauncherError) -> None:

@@ -45,6 +45,7 @@ from broker.fetch.losses import Losses
 from broker.fetch.offset_search import END, START, find_offsets
 from broker.fetch.record_batches import Damage
 from broker.fetch_pace import FetchPace
+from process.backoff import Backoff
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ _MOST_PARTITION_BYTES: Final = 64 * 1024 * 1024
 _FETCH_BYTES: Final = 16 * 1024 * 1024
 _HELD_BYTES: Final = 64 * 1024 * 1024
 """Approximate bytes held by all buffers together; fetches in progress come on top."""
-_BACKOFF_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
+_BACKOFF: Final = Backoff(first_s=0.1, longest_s=2.0)
 _REFUSED: Final = (ClusterAuthorizationFailedError, TopicAuthorizationFailedError)
 _SESSION_UNKNOWN: Final = (70, 71)
 """Errors of a session that the broker no longer has, or has in another state; it answers a request without one."""
@@ -238,8 +239,8 @@ class Fetcher:
             raise
         except (KafkaError, OSError) as error:
             fetch.answered = True
-            pause_s = _pause_s(self._failures)
             self._failures += 1
+            pause_s = _BACKOFF.pause_s(self._failures)
             log.warning("reading from broker %d failed, again in %g s: %r", fetch.node, pause_s, error)
             await asyncio.sleep(pause_s)
 
@@ -308,7 +309,7 @@ class Fetcher:
         """Read partitions again, after an update of the metadata."""
         try:
             await self._client.force_metadata_update()
-            await asyncio.sleep(_pause_s(min(state.failures for state in refused) - 1))
+            await asyncio.sleep(_BACKOFF.pause_s(min(state.failures for state in refused)))
         finally:
             for state in refused:
                 state.set_aside = False
@@ -324,8 +325,8 @@ class Fetcher:
         """Update the metadata, at a limited rate."""
         try:
             await self._client.force_metadata_update()
-            await asyncio.sleep(_pause_s(self._refreshes))
             self._refreshes += 1
+            await asyncio.sleep(_BACKOFF.pause_s(self._refreshes))
         finally:
             self._refreshing = False
             self._look_again.set()
@@ -363,8 +364,3 @@ class Fetcher:
         else:  # the leader may not know the epoch
             state.skip_to(position)
         state.out_of_range = False
-
-
-def _pause_s(times: int) -> float:
-    """Return the seconds to wait after `times` earlier failures."""
-    return _BACKOFF_S[min(times, len(_BACKOFF_S) - 1)]

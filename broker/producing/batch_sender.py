@@ -32,6 +32,7 @@ from broker.producing.partition_queue import ANONYMOUS, PartitionQueue, Producer
 from broker.producing.produce_api import PartitionAnswer, Produce, new_identity, read_produced
 from broker.producing.records import Ack, PendingRecord
 from broker.producing.verdict import Verdict, error_of, judge, may_be_written, needs_metadata
+from process.backoff import Backoff
 from process.failure_log import FailureLog
 from schemas.topics import is_work
 
@@ -39,9 +40,10 @@ log = logging.getLogger(__name__)
 
 REQUEST_BYTES: Final = 1024 * 1024
 """Bytes after which no further batch is added to a request."""
-BACKOFF_S: Final = 0.1
-"""Seconds before a batch is sent again; doubled each time, up to `_LONGEST_BACKOFF_S`."""
-_LONGEST_BACKOFF_S: Final = 1.0
+_BACKOFF: Final = Backoff(first_s=0.1, longest_s=1.0)
+"""Pauses before a batch is sent again."""
+_LOOK_S: Final = 0.1
+"""Seconds between two requests for a producer id or for metadata that Kafka did not have."""
 _ASK_S: Final = 2.0
 """Seconds after which another broker is asked for a producer id."""
 _TICKS: Final = 20
@@ -194,7 +196,7 @@ class BatchSender:
                     self._fresh = await new_identity(self._client)
             except (KafkaError, OSError, KeyError) as error:  # a TimeoutError is an OSError; KeyError: see `_request`
                 self._identities.failed(error)
-                await asyncio.sleep(BACKOFF_S)
+                await asyncio.sleep(_LOOK_S)
             else:
                 self._identities.recovered()
             waited = list(self._nameless)
@@ -210,7 +212,7 @@ class BatchSender:
         if not self._looking:
             self._looking = True
             self._client.force_metadata_update()
-            self._loop.call_later(BACKOFF_S, self._look)
+            self._loop.call_later(_LOOK_S, self._look)
 
     def _look(self) -> None:
         self._looking = False
@@ -333,9 +335,8 @@ class BatchSender:
         queue.problem = error
         if needs_metadata(error):
             self._client.force_metadata_update()
-        pause_s = min(BACKOFF_S * 2**batch.attempts, _LONGEST_BACKOFF_S)
         batch.attempts += 1
-        self._loop.call_later(pause_s, self._route, queue)
+        self._loop.call_later(_BACKOFF.pause_s(batch.attempts), self._route, queue)
 
     def _give_back(self, queue: PartitionQueue, batch: RecordBatch, verdict: Verdict, error: KafkaError | None) -> None:
         """Send the records of a refused batch in another way, or fail them if there is none."""

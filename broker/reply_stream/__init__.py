@@ -13,8 +13,8 @@ receiver exists. If results are encrypted, the header also holds the fingerprint
 that cannot go this way, or is not acknowledged soon, goes to the reply topic: nothing depends on a stream.
 
 Reading order: encryption (certificates) -> address (the query's header) -> settings (address to listen on, networks to
-connect to) -> handshake (the proofs) -> frames (results in bytes) -> ack_window (unacknowledged results) -> avoidance
-(addresses that failed recently) -> sender_connection (a sender's connection to one receiver) -> sender (connections to
-all receivers) -> places (limits for a receiver's connections) -> receiver_connection (a receiver's connection of one
-sender) -> receiver (connections of all senders).
+connect to) -> handshake (the proofs) -> frames (results in bytes) -> ack_window (unacknowledged results) ->
+sender_connection (a sender's connection to one receiver) -> sender (connections to all receivers) -> places (limits for
+a receiver's connections) -> receiver_connection (a receiver's connection of one sender) -> receiver (connections of all
+senders).
 """

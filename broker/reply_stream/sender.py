@@ -21,10 +21,10 @@ from typing import Final, Protocol, Self
 from prometheus_client import Counter
 
 from broker.reply_stream.address import StreamAddress, parse_address
-from broker.reply_stream.avoidance import AddressAvoidance
 from broker.reply_stream.encryption import new_sender_context
 from broker.reply_stream.sender_connection import OnEnd, SenderConnection
 from broker.reply_stream.settings import ReplyStreamSettings
+from process.backoff import Backoff, KeyedBackoff
 from schemas.headers import RawHeaders
 
 log = logging.getLogger(__name__)
@@ -35,6 +35,10 @@ MAX_CONNECTIONS: Final = 256
 MAX_CONNECTING: Final = 8
 UNUSED_S: Final = 10.0
 """Seconds without use after which a connection may be closed in favour of another."""
+BACKOFF: Final = Backoff(first_s=1.0, longest_s=60.0)
+"""Pauses in which an address that failed is avoided."""
+_MOST_AVOIDED: Final = 1024
+"""Number of addresses that are remembered; the authors of queries can invent more."""
 
 STREAMED: Final = Counter("infaas_results_streamed_total", "Results that their receiver has, by a reply stream")
 NOT_STREAMED: Final = Counter(
@@ -59,7 +63,7 @@ class ReplyStreamSender:
         self._tls = new_sender_context()
         self._connections: dict[str, SenderConnection] = {}
         self._connecting: dict[str, asyncio.Task[None]] = {}
-        self._avoidance = AddressAvoidance()
+        self._backoff = KeyedBackoff(BACKOFF, _MOST_AVOIDED)
         self._tasks = asyncio.TaskGroup()
         self._closed = not settings.enabled
         self._warned = False
@@ -95,14 +99,14 @@ class ReplyStreamSender:
         now_s = self._loop.time()
         if stream in self._connecting:
             return "connecting"
-        if self._avoidance.covers(stream, now_s):
+        if not self._backoff.is_due(stream, now_s):
             return "avoided"
         address = parse_address(stream)
         if address is None:
             return "malformed"
         refusal = self._refusal(address, now_s)
         if refusal:
-            self._avoidance.failed(stream, now_s)
+            self._backoff.failed(stream, now_s)
             return refusal
         opening = self._open(stream, address)
         self._connecting[stream] = self._tasks.create_task(opening, name=f"connect to {address!r}")
@@ -146,7 +150,7 @@ class ReplyStreamSender:
                 raise ConnectionError("it is not the one that asked")
             self._connections[stream] = connection
         except Exception as error:  # noqa: BLE001 - a peer that a query names must not end a service
-            self._avoidance.failed(stream, self._loop.time())
+            self._backoff.failed(stream, self._loop.time())
             log.info("results go by topic, %r cannot be reached: %r", address, error)
         finally:
             del self._connecting[stream]
@@ -161,4 +165,6 @@ class ReplyStreamSender:
         if failed:
             NOT_STREAMED.labels(reason).inc(failed)
         if reason != "unused":
-            self._avoidance.failed(stream, self._loop.time(), worked=connection.worked)
+            if connection.worked:
+                self._backoff.reset(stream)
+            self._backoff.failed(stream, self._loop.time())

@@ -10,8 +10,9 @@ from collections.abc import Callable, Collection
 from typing import Final
 
 import aiohttp
-from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+from process.backoff import Backoff
+from process.retry import retry_until_reachable
 from schemas.errors import OperatorError
 
 ENV: Final = "INFAAS_MAVEN_REPOSITORY"
@@ -22,8 +23,10 @@ FILE_S: Final = 240.0
 CONNECT_S: Final = 10.0
 SILENT_S: Final = 30.0
 TRIES: Final = 3
+_BACKOFF: Final = Backoff(first_s=0.2, longest_s=5.0, jitter=0.5)
 _BUSY: Final = 429
 _SERVER: Final = 500
+_ERRORS: Final = (aiohttp.ClientError, TimeoutError)
 
 
 async def download(paths: Collection[str], keep: Callable[[str, bytes], None]) -> None:
@@ -39,8 +42,10 @@ async def download(paths: Collection[str], keep: Callable[[str, bytes], None]) -
     async def fetch(http: aiohttp.ClientSession, path: str) -> None:
         async with limit:
             try:
-                data = await _get(http, f"{base}/{path}")
-            except (aiohttp.ClientError, TimeoutError) as error:
+                data = await retry_until_reachable(
+                    lambda: _get(http, f"{base}/{path}"), _ERRORS, _BACKOFF, may_pass=_may_help, attempts=TRIES
+                )
+            except _ERRORS as error:
                 raise OperatorError(f"{base} cannot be used ({_said(error)}); {ENV} may name a mirror of it") from error
             await asyncio.to_thread(keep, path, data)
 
@@ -55,19 +60,13 @@ async def download(paths: Collection[str], keep: Callable[[str, bytes], None]) -
     raise failed
 
 
-def _may_help(error: BaseException) -> bool:
+def _may_help(error: Exception) -> bool:
     """Return true if a retry may help."""
     if isinstance(error, aiohttp.ClientResponseError):
         return error.status == _BUSY or error.status >= _SERVER
-    return isinstance(error, aiohttp.ClientError | TimeoutError) and not isinstance(error, aiohttp.InvalidURL)
+    return not isinstance(error, aiohttp.InvalidURL)
 
 
-@retry(
-    retry=retry_if_exception(_may_help),
-    stop=stop_after_attempt(TRIES),
-    wait=wait_random_exponential(multiplier=0.2, max=5),
-    reraise=True,
-)
 async def _get(http: aiohttp.ClientSession, url: str) -> bytes:
     async with http.get(url, raise_for_status=True) as response:
         return await response.read()

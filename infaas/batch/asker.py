@@ -9,7 +9,6 @@ Rules.
 """
 
 import asyncio
-import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, TypeAlias
@@ -18,14 +17,15 @@ import msgspec
 
 from infaas.batch.rows import Chunk, ChunkResult, FailedRow, InputRows, OutputRows, failed_row
 from infaas.client.client import Answer, InfaasClient, QueryOptions
+from process.backoff import Backoff
+from process.retry import retry_until_reachable
 from schemas.errors import InvalidRequest, ModelFailed, OperatorError, QueryError
 from schemas.needs import Mode
 from schemas.tensors import Array
 
 _ANSWER_S: Final = 600.0
 """Timeout of a query in seconds before it is sent again, since its answer may have been lost."""
-_FIRST_PAUSE_S: Final = 0.1
-_LONGEST_PAUSE_S: Final = 5.0
+_BACKOFF: Final = Backoff(first_s=0.15, longest_s=4.0, jitter=0.5)
 PATIENCE_S: Final = 1800.0
 """Seconds without any answer after which a job ends."""
 _BLAMES_ROWS: Final = (InvalidRequest, ModelFailed)
@@ -97,7 +97,7 @@ class ChunkAsker:
 
     async def _ask_whole(self, rows: InputRows) -> _Part:
         try:
-            answer = await self._ask_patiently(rows)
+            answer = await self._ask_until_answered(rows)
         except _BLAMES_ROWS as error:
             return await self._find_to_blame(rows, error)
         outputs = OutputRows(rows.numbers, answer.outputs, rows.ids, answer.variant)
@@ -111,21 +111,24 @@ class ChunkAsker:
         second = await self._ask_whole(rows.slice(middle, len(rows)))
         return _Part(first.answered + second.answered, first.failed + second.failed, first.cost + second.cost)
 
-    async def _ask_patiently(self, rows: InputRows) -> Answer:
-        began_s, attempts = time.monotonic(), 0
-        while True:
-            try:
-                answer = await self._ask(rows.inputs)
-                self._answered_s = time.monotonic()
-                return _checked(answer, rows)
-            except QueryError as error:
-                if not error.retryable:
-                    raise
-                attempts += 1
-                await asyncio.sleep(self._pause_s(error, attempts, began_s))
+    async def _ask_until_answered(self, rows: InputRows) -> Answer:
+        began_s = time.monotonic()
 
-    def _pause_s(self, error: QueryError, attempts: int, began_s: float) -> float:
-        """Return the pause before the retry, in seconds; raise OperatorError once `patience_s` is exceeded."""
+        async def ask() -> Answer:
+            answer = await self._ask(rows.inputs)
+            self._answered_s = time.monotonic()
+            return _checked(answer, rows)
+
+        return await retry_until_reachable(
+            ask,
+            QueryError,
+            _BACKOFF,
+            may_pass=lambda error: error.retryable,
+            failed=lambda error: self._note_trouble(error, began_s),
+        )
+
+    def _note_trouble(self, error: QueryError, began_s: float) -> None:
+        """Report a retryable error; raise OperatorError once `patience_s` is exceeded."""
         silent_s = time.monotonic() - max(self._answered_s, began_s)
         if silent_s > self._patience_s:
             raise OperatorError(
@@ -133,8 +136,6 @@ class ChunkAsker:
                 "command goes on from here"
             ) from error
         self._on_trouble(Trouble(str(error), silent_s))
-        longest_s = min(_FIRST_PAUSE_S * 2 ** min(attempts, 10), _LONGEST_PAUSE_S)
-        return max(error.retry_after_s or 0.0, random.uniform(longest_s / 2, longest_s))
 
 
 def _checked(answer: Answer, rows: InputRows) -> Answer:

@@ -22,6 +22,8 @@ from infaas.cli.connect import asked_by, asked_from, find_database, find_kafka, 
 from infaas.client.client import KEY_ENV, checked_key
 from infaas.client.client_tls import ClientTls
 from infaas.client.http_transport import own_headers, why_unreached, without_user
+from process.backoff import Backoff
+from process.retry import retry_until_reachable
 from registry.artifact_settings import ENV as ARTIFACTS_ENV
 from schemas.endpoints.endpoint import Endpoint, HttpCall, checked, to_http
 from schemas.errors import ErrorCode, InfaasError, NotFound, OperatorError, query_error
@@ -90,23 +92,19 @@ async def asking(home: Path) -> AsyncGenerator[Ask]:
             yield _AskHere(local_control(home, pool))
 
 
-async def ask_patiently(ask: Ask, endpoint: Endpoint[Q, R], request: Q) -> R:
+async def ask_until_reachable(ask: Ask, endpoint: Endpoint[Q, R], request: Q) -> R:
     """Request the progress of an operation, with retries while nothing answers: a gateway may be restarting.
 
     Raises:
         InfaasError: as for `Ask`; if nothing answers, after a minute.
     """
-    loop = asyncio.get_running_loop()
-    until = loop.time() + _PATIENCE_S
-    while True:
-        try:
-            return await ask(endpoint, request)
-        except NotFound:
-            raise
-        except OperatorError:
-            if loop.time() > until:
-                raise
-        await asyncio.sleep(LOOK_S)
+    return await retry_until_reachable(
+        lambda: ask(endpoint, request),
+        OperatorError,
+        Backoff(LOOK_S, LOOK_S),
+        may_pass=lambda error: not isinstance(error, NotFound),
+        patience_s=_PATIENCE_S,
+    )
 
 
 def local_control(home: Path, pool: Pool) -> "Control":

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeAlias
 import typer
 
 from infaas.cli.connect import DEFAULT_HOME, Home, Json
-from infaas.cli.control import LOOK_S, Ask, GatewayAsk, ask_patiently, asking, call
+from infaas.cli.control import LOOK_S, Ask, GatewayAsk, ask_until_reachable, asking, call
 from infaas.cli.output import CommandGroup, err, show, show_json, table
 from infaas.cli.progress_bar import ProgressBar
 from infaas.cli.registered import check_ready, show_registered
@@ -108,7 +108,7 @@ async def followed(ask: Ask, registration: str, bar: ProgressBar) -> list[MadeVa
     noted = 0
     try:
         while True:
-            row = await ask_patiently(ask, SHOW, RegistrationRequest(id=registration))
+            row = await ask_until_reachable(ask, SHOW, RegistrationRequest(id=registration))
             for note in row.notes[noted:]:
                 bar.note(note)
             noted = len(row.notes)

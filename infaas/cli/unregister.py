@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database, with_database
-from infaas.cli.control import LOOK_S, Ask, ask_patiently, asking, call, gateway_url, local_control
+from infaas.cli.control import LOOK_S, Ask, ask_until_reachable, asking, call, gateway_url, local_control
 from infaas.cli.output import err, show, show_json, table
 from infaas.cli.progress_bar import ProgressBar
 from schemas.endpoints.removals import (
@@ -86,7 +86,7 @@ async def _remove_there(request: RemovalRequest, home: Path) -> RemovalReport | 
 
 async def _look(ask: Ask, removal: Removal) -> Removal:
     try:
-        return await ask_patiently(ask, SHOW_REMOVAL, RemovalStatusRequest(id=removal.id))
+        return await ask_until_reachable(ask, SHOW_REMOVAL, RemovalStatusRequest(id=removal.id))
     except NotFound:
         raise
     except OperatorError as error:

@@ -22,7 +22,7 @@ from broker.producing.verdict import error_of
 from broker.reply_room import STALL_S
 from broker.settings import KafkaSettings
 from broker.topics import TopicSpec, ensure_system_topics, ensure_topics
-from broker.undelivered import RETRY_DELAYS_S, FailedSend, GiveUp, Retry, next_step
+from broker.undelivered import BACKOFF, FailedSend, GiveUp, Retry, next_step
 from schemas.errors import Internal, InvalidRequest, QueryError
 from schemas.headers import ATTEMPTS, RawHeaders
 from schemas.result import OK, error_value
@@ -47,8 +47,8 @@ class TestNextStep:
     @pytest.mark.parametrize("max_attempts", [None, 3], ids=["worker", "selector"])
     @pytest.mark.parametrize("status", [QUERY, RESULT, ERROR])
     def test_next_step_retries_transient_error_with_back_off(self, status: str, max_attempts: int | None) -> None:
-        assert next_step(failed(KafkaError(), status), max_attempts) == Retry(RETRY_DELAYS_S[0])
-        assert next_step(failed(KafkaError(), status, attempts=2), max_attempts) == Retry(RETRY_DELAYS_S[1])
+        assert next_step(failed(KafkaError(), status), max_attempts) == Retry(BACKOFF.pause_s(1))
+        assert next_step(failed(KafkaError(), status, attempts=2), max_attempts) == Retry(BACKOFF.pause_s(2))
 
     @pytest.mark.parametrize("max_attempts", [None, 3], ids=["worker", "selector"])
     def test_next_step_gives_up_result_of_unknown_topic(self, max_attempts: int | None) -> None:
@@ -61,7 +61,7 @@ class TestNextStep:
         step = next_step(failed(NotAllowed()), max_attempts)
         assert step == GiveUp("the system may not write to the result's topic replies", None, final=True)
         own = FailedSend(RECORD, message(RESULT, "infaas.results.t"), 1, NotAllowed())
-        assert next_step(own, max_attempts) == Retry(RETRY_DELAYS_S[0]), "somebody will put that right"
+        assert next_step(own, max_attempts) == Retry(BACKOFF.pause_s(1)), "somebody will put that right"
 
     @pytest.mark.parametrize("error", [error_of(code) for code in (32, 43, 44, 76, 87)], ids=repr)
     def test_next_step_gives_up_result_refused_by_client_topic(self, error: KafkaError) -> None:
@@ -70,7 +70,7 @@ class TestNextStep:
         assert step.final
         assert type(error).__name__ in step.reason
         own = FailedSend(RECORD, message(RESULT, "infaas.results.t"), 1, error)
-        assert next_step(own, None) == Retry(RETRY_DELAYS_S[0]), "its configuration is the operator's to mend"
+        assert next_step(own, None) == Retry(BACKOFF.pause_s(1)), "its configuration is the operator's to mend"
 
     @pytest.mark.parametrize("max_attempts", [None, 3], ids=["worker", "selector"])
     def test_next_step_gives_up_too_large_record_with_answer(self, max_attempts: int | None) -> None:
@@ -87,14 +87,14 @@ class TestNextStep:
         assert step.answer is None
 
     def test_next_step_retries_query_of_unknown_topic(self) -> None:
-        assert next_step(failed(UnknownTopic(), QUERY), 3) == Retry(RETRY_DELAYS_S[0])
+        assert next_step(failed(UnknownTopic(), QUERY), 3) == Retry(BACKOFF.pause_s(1))
 
     def test_next_step_limits_attempts_of_selectors_only(self) -> None:
         step = next_step(failed(KafkaError(), QUERY, attempts=3), 3)
         assert isinstance(step, GiveUp)
         assert not step.final
         assert isinstance(step.answer, Internal)
-        assert next_step(failed(KafkaError(), QUERY, attempts=1000), None) == Retry(RETRY_DELAYS_S[-1])
+        assert next_step(failed(KafkaError(), QUERY, attempts=1000), None) == Retry(BACKOFF.longest_s)
 
 
 class Kafka(RecordSender):

@@ -13,7 +13,7 @@ from prometheus_client import REGISTRY
 from broker.kafka_types import Record
 from broker.outbox import Message, Outbox
 from broker.producer import Producer
-from broker.reply_stream import avoidance, places
+from broker.reply_stream import places
 from broker.reply_stream import receiver_connection as receiver_module
 from broker.reply_stream import sender as sender_module
 from broker.reply_stream.address import StreamAddress, parse_address
@@ -27,6 +27,7 @@ from broker.request_reply import RequestReply
 from broker.settings import KafkaSettings
 from broker.tail import Tail
 from broker.topics import TopicSpec, ensure_topics
+from process.backoff import Backoff, KeyedBackoff
 from schemas.errors import OperatorError
 from schemas.headers import CORRELATION, COST, EXPLANATION, ID, REPLY_STREAM, STATUS, TRACEPARENT, RawHeaders
 from schemas.result import OK, Result
@@ -49,6 +50,7 @@ class Site:
     """Result side of a worker: an outbox, its reply streams, and the finished records."""
 
     def __init__(self, producer: Producer, streams: ReplyStreamSender) -> None:
+        self.streams = streams
         self.outbox = Outbox(producer, self._on_done, lambda _record, _error: None, streams=streams)
         self.done: list[int] = []
         self._news = asyncio.Event()
@@ -209,7 +211,8 @@ async def test_stalled_receiver_delays_only_its_own_results(kafka: KafkaSettings
         await until_connected(site, inbox.topic, inbox.stream)
         await until_connected(site, other.topic, other.stream)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(avoidance, "FIRST_PAUSE_S", PATIENCE_S)  # longer than the test
+            pauses = Backoff(PATIENCE_S, PATIENCE_S)  # it is avoided for longer than we look
+            patch.setattr(site.streams, "_backoff", KeyedBackoff(pauses, 10))
             slow, (connection,) = not_streamed("slow"), inbox.receiver.places.senders
             connection._transport.pause_reading()  # pyright: ignore[reportPrivateUsage] - simulates a suspended process
             stuck = [len(site.done) + number for number in range(50)]
@@ -331,7 +334,7 @@ async def test_results_for_unusable_address_use_topic(
 
 async def test_sender_bounds_connections(kafka: KafkaSettings, inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sender_module, "MAX_CONNECTIONS", 1)
-    monkeypatch.setattr(avoidance, "FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr(sender_module, "BACKOFF", Backoff(0.0, 0.0))
     async with Inbox().open(kafka) as other, working(kafka) as site:
         await until_connected(site, inbox.topic, inbox.stream)
         before = not_streamed("too many")

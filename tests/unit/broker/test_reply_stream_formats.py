@@ -5,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.reply_stream.address import MAX_LENGTH, StreamAddress, parse_address
-from broker.reply_stream.avoidance import FIRST_PAUSE_S, LONGEST_PAUSE_S, MAX_KEPT, AddressAvoidance
 from broker.reply_stream.frames import MAX_FRAME_BYTES, encode_frame, pack_ack, take_ack, take_frames
 from broker.reply_stream.handshake import (
     CHALLENGE_BYTES,
@@ -142,27 +141,3 @@ def test_take_ack_returns_last_complete_one(counts: list[int], rest: int) -> Non
     buffer = bytearray(b"".join(map(pack_ack, counts)) + b"\1" * rest)
     assert take_ack(buffer) == (counts[-1] if counts else None)
     assert buffer == b"\1" * rest
-
-
-def test_avoidance_backs_off_until_address_works() -> None:
-    avoidance = AddressAvoidance()
-    assert not avoidance.covers("a", 0.0)
-    avoidance.failed("a", 0.0)
-    assert avoidance.covers("a", FIRST_PAUSE_S - 0.1)
-    assert not avoidance.covers("a", FIRST_PAUSE_S)
-    assert not avoidance.covers("b", 0.0)
-    for _ in range(10):
-        avoidance.failed("a", 100.0)
-    assert avoidance.covers("a", 100.0 + LONGEST_PAUSE_S - 0.1)
-    assert not avoidance.covers("a", 100.0 + LONGEST_PAUSE_S)
-    avoidance.failed("a", 200.0, worked=True)
-    assert not avoidance.covers("a", 200.0 + FIRST_PAUSE_S)
-
-
-def test_avoidance_forgets_oldest_addresses() -> None:
-    avoidance = AddressAvoidance()
-    for number in range(MAX_KEPT + 10):
-        avoidance.failed(str(number), 0.0)
-    assert len(avoidance) == MAX_KEPT
-    assert not avoidance.covers("0", 0.0)
-    assert avoidance.covers(str(MAX_KEPT), 0.0)

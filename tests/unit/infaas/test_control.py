@@ -10,7 +10,7 @@ import pytest
 
 from infaas.cli import control
 from infaas.cli.connect import find_database
-from infaas.cli.control import GatewayAsk, ask_patiently, gateway_error, gateway_session
+from infaas.cli.control import GatewayAsk, ask_until_reachable, gateway_error, gateway_session
 from infaas.supervisor.options import POSTGRES_ENV
 from infaas.supervisor.state import SystemState
 from schemas.endpoints.endpoint import Nothing
@@ -149,7 +149,7 @@ async def test_ask_patiently_retries_unreachable_gateway(
     monkeypatch.setattr(control, "LOOK_S", 0.0)
     monkeypatch.setattr(control, "_PATIENCE_S", patience_s)
     try:
-        found: Any = await ask_patiently(ask, LAG, Nothing())
+        found: Any = await ask_until_reachable(ask, LAG, Nothing())
     except InfaasError as error:
         found = str(error)
     assert found == outcome
