@@ -7,7 +7,6 @@ it was ever ready is misconfigured. It is not restarted again; the operator gets
 import asyncio
 import os
 import sys
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Final
@@ -77,6 +76,7 @@ class Child:
         self._process: asyncio.subprocess.Process | None = None
         self._backoff = RestartBackoff()
         self._false_starts = 0
+        self._ready = asyncio.Event()
         self._was_ready = False
         self._retired = False
 
@@ -94,11 +94,17 @@ class Child:
         )
 
     @property
+    def is_ready(self) -> bool:
+        """True if the current process has been ready."""
+        return self._ready.is_set()
+
+    @property
     def failure(self) -> str:
-        """Reason why the service is unreliable, after three ends in a row; else empty."""
-        if self._backoff.deaths < _FALSE_STARTS:
+        """Reason why the service is unreliable: it ended three times in a row and has not recovered; else empty."""
+        ends = self._backoff.quick_ends
+        if ends < _FALSE_STARTS:
             return ""
-        return f"{self.spec.name} ended {self._backoff.deaths} times in a row. {self.spec.log} ends:\n{self._tail()}"
+        return f"{self.spec.name} ended {ends} times in a row. {self.spec.log} ends:\n{self._tail()}"
 
     async def keep_running(self) -> None:
         """Restart the process whenever it ends, until the task is cancelled or `retire` was called before the end.
@@ -110,12 +116,12 @@ class Child:
         """
         while True:
             await self._servers_up()
-            began = time.monotonic()
+            self._backoff.started()
             code = await self._run_once_if_possible()
             if self._retired:
                 return
             self._check_start(code)
-            pause_s = self._backoff.next_pause_s(time.monotonic() - began)
+            pause_s = self._backoff.ended()
             self._announce(
                 f"{self.spec.name} ended with code {code}; starting it again{f' in {pause_s:g} s' * (pause_s > 0)}"
             )
@@ -132,11 +138,8 @@ class Child:
             self._process.kill()
 
     async def wait_ready(self) -> None:
-        """Wait until the health URL of the service answers 200."""
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_PROBE_S)) as http:
-            while not await responds(http, self.spec.health):  # noqa: ASYNC110 - HTTP health has no event to wait for
-                await asyncio.sleep(_PROBE_INTERVAL_S)
-        self._was_ready = True
+        """Wait until the health URL of the current process has answered 200."""
+        await self._ready.wait()
 
     async def _run_once_if_possible(self) -> int:
         try:
@@ -151,10 +154,21 @@ class Child:
             self._process, self._pid = process, process.pid
             self._changed()
             async with asyncio.TaskGroup() as tasks:
-                watching = tasks.create_task(self._kill_when_hung(process), name=f"liveness of {self.spec.name}")
-                code = await process.wait()
-                watching.cancel()
-            return code
+                alive = tasks.create_task(self._kill_when_hung(process), name=f"liveness of {self.spec.name}")
+                ready = tasks.create_task(self._note_ready(), name=f"readiness of {self.spec.name}")
+                try:
+                    return await process.wait()
+                finally:
+                    alive.cancel()
+                    ready.cancel()
+                    self._ready.clear()
+
+    async def _note_ready(self) -> None:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_PROBE_S)) as http:
+            while not await responds(http, self.spec.health):  # noqa: ASYNC110 - HTTP health has no event to wait for
+                await asyncio.sleep(_PROBE_INTERVAL_S)
+        self._was_ready = True
+        self._ready.set()
 
     async def _kill_when_hung(self, process: asyncio.subprocess.Process) -> None:
         await wait_until_hung(self.spec.live, ServiceSettings().hang_s)

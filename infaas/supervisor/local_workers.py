@@ -30,7 +30,6 @@ class _WorkerProcess:
 
     def __init__(self, child: Child) -> None:
         self.child = child
-        self.ready = False
         self.stopping = False
         self.failure = ""
         """Reason why the process is no longer restarted; empty while it is."""
@@ -45,7 +44,7 @@ class _WorkerProcess:
             return ProcessStatus(name=name, state="stopping")
         if failure:
             return ProcessStatus(name=name, state="failed", reason=failure)
-        return ProcessStatus(name=name, state="running" if self.ready else "starting")
+        return ProcessStatus(name=name, state="running" if self.child.is_ready else "starting")
 
 
 class LocalWorkers:
@@ -200,6 +199,5 @@ class LocalWorkers:
     async def _note_ready(self, worker: _WorkerProcess) -> None:
         began = time.monotonic()
         await worker.child.wait_ready()
-        worker.ready = True
         self._start_s = time.monotonic() - began
         worker.settled.set()

@@ -1,23 +1,36 @@
 """Back-off between restarts of a process: none the first time, then growing pauses."""
 
+import math
+import time
+from collections.abc import Callable
 from typing import Final
 
-_PAUSES_S: Final = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
-_STABLE_S: Final = 30.0
+from process.backoff import Backoff
+
+STABLE_S: Final = 30.0
 """After this time a process counts as healthy, and the back-off starts from the beginning."""
+_BACKOFF: Final = Backoff(first_s=0.5, longest_s=10.0)
 
 
 class RestartBackoff:
-    """Back-off of one process and its successors."""
+    """Back-off of one process and its successors; `clock` is monotonic."""
 
-    def __init__(self) -> None:
-        self.deaths = 0
-        """Number of ends in a row, each within `_STABLE_S` of the start."""
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._began_s = math.inf
+        self._ends = 0
 
-    def next_pause_s(self, lived_s: float) -> float:
-        """Count an end, `lived_s` after the start; returns the pause before the restart."""
-        if lived_s > _STABLE_S:
-            self.deaths = 0
-        pause_s = _PAUSES_S[min(self.deaths, len(_PAUSES_S) - 1)]
-        self.deaths += 1
-        return pause_s
+    @property
+    def quick_ends(self) -> int:
+        """Number of ends in a row, each within `STABLE_S` of the start; 0 once the process has run for longer."""
+        return 0 if self._clock() - self._began_s > STABLE_S else self._ends
+
+    def started(self) -> None:
+        """Note that the process was started now."""
+        self._began_s = self._clock()
+
+    def ended(self) -> float:
+        """Count an end, or a start that failed; return the pause in seconds before the restart."""
+        ends = self.quick_ends
+        self._began_s, self._ends = math.inf, ends + 1
+        return _BACKOFF.pause_s(ends) if ends else 0.0

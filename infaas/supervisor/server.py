@@ -87,25 +87,25 @@ class Server:
     async def keep_running(self) -> None:
         """Restart the process whenever it ends, until cancelled."""
         while True:
-            began = time.monotonic()
+            self._backoff.started()
             code = await self._process.ended()
             self._up.clear()
             if self._loss:
                 self._alarm = f"ended at {time.strftime('%H:%M:%S')}: {self._loss}"
                 self._announce(f"alarm: {self.name} {self._alarm}")
             self.changed()
-            await self._start_again(f"ended with code {code}", time.monotonic() - began)
+            await self._start_again(f"ended with code {code}")
             self._restarts += 1
             self._up.set()
             self._announce(f"{self.name} runs again")
             self.changed()
 
-    async def _start_again(self, problem: str, lived_s: float) -> None:
+    async def _start_again(self, problem: str) -> None:
         while problem:
-            pause_s = self._backoff.next_pause_s(lived_s)
+            pause_s = self._backoff.ended()
             self._announce(f"{self.name} {problem}; starting it again{f' in {pause_s:g} s' * (pause_s > 0)}")
             await asyncio.sleep(pause_s)
-            lived_s, problem = 0.0, ""
+            problem = ""
             try:
                 await self._process.start()
                 await self.restore()
