@@ -33,7 +33,7 @@ class Query(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     needs: Needs
     batch: int = 1
     tenant: str | None = None
-    turned_away: int = 0
+    rejected_upstream: int = 0
     """Number of similar queries that a gateway has proved to have refused; they count as load."""
     streamed: bool = False
     """True if the result goes to the client's receiver over a connection instead of a topic."""

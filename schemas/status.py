@@ -74,9 +74,8 @@ class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Ratio of measured to predicted latency, smoothed; it shows present interference."""
     correction: float = 1.0
     """Ratio of measured to profiled batch time in long-term operation; predictions include it."""
-    drag: float = 1.0
-    """Queue slowdown: time between the ends of consecutive batches while queries wait, over predicted latency,
-    smoothed."""
+    queue_slowdown: float = 1.0
+    """Time between the ends of consecutive batches while queries wait, over predicted latency, smoothed."""
     answered: int = 0
     """Queries answered since the instance was loaded, including errors."""
     inputs: int = 0

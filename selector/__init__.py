@@ -3,7 +3,7 @@
 Reading order: settings -> cost, variants (registered variants and prices) -> entities (workers, instances, partitions)
 -> indexed_set, replicas (choice among many replicas) -> candidates (cached, static part of a choice) -> failed_loads
 (variants that cannot be loaded) -> cluster_state (all of these as one view) -> prediction (finish time on an instance)
--> policy (pure: the choice) -> refused_lately (cache of recent refusals), overload (load shedding) -> late_binding
+-> policy (pure: the choice) -> refusal_cache (cache of recent refusals), overload (load shedding) -> late_binding
 (pure: the choice for an offline query) -> explain -> forward (headers) -> proof (signatures) -> received_query (parsing
 of records) -> evidence (sample of forbidden records) -> demand_sender -> intake_pace (pure: delay between fetches) ->
 dispatcher_base, dispatcher (online queries) -> fair_shares (pure: turns of tenants), offline_dispatcher (offline

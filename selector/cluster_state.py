@@ -372,7 +372,7 @@ def _apply_to_instance(instance: Instance, said: InstanceStatus, now: float) -> 
     if instance.model.correction != said.correction:
         instance.model = instance.variant.model_of(said.max_batch, said.correction)
     instance.slowdown = max(said.slowdown, 1.0)
-    instance.drag = said.drag
+    instance.queue_slowdown = said.queue_slowdown
     instance.take_level(said, now)
     unread_offline = unread_inputs(instance.offline_partitions)
     instance.offline_inputs = said.queued_offline_inputs + unread_offline

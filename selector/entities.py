@@ -20,7 +20,7 @@ from selector.variants import PricedVariant
 
 _SMOOTHING: Final = 0.1
 _MOST_LARGE: Final = 256
-_LATELY_S: Final = 0.05
+_BURST_S: Final = 0.05
 """Time constant in seconds of the recent rate of sends: some dozen queries of a burst that could fill a machine."""
 
 
@@ -112,8 +112,9 @@ class Worker:
     """One worker, as its last status described it."""
 
     __slots__ = (
-        "busy", "cpu_busy", "cpus", "epoch", "expires_at", "free_at", "hardware", "hop_s", "instances", "kind",
-        "lately", "lately_at", "load_s", "name", "online_at", "sends", "sends_per_s", "sent_to", "slots", "status_at",
+        "busy", "cpu_busy", "cpus", "decayed_sends", "decayed_sends_at", "epoch", "expires_at", "free_at", "hardware",
+        "hop_s", "instances", "kind", "load_s", "name", "online_at", "sends", "sends_per_s", "sent_to", "slots",
+        "status_at",
     )  # fmt: skip
 
     def __init__(self, name: str, hardware: str, epoch: int, slots: int, kind: WorkerKind) -> None:
@@ -141,9 +142,9 @@ class Worker:
         """Queries sent to it since the last status."""
         self.sends_per_s = 0.0
         """Queries sent to it a second, smoothed over about a second."""
-        self.lately = 0.0
-        """Recent sends with exponential decay, as of `lately_at`."""
-        self.lately_at = 0.0
+        self.decayed_sends = 0.0
+        """Recent sends with exponential decay, as of `decayed_sends_at`."""
+        self.decayed_sends_at = 0.0
         self.cpus = 0.0
         """CPUs of its machine; 0 is unknown."""
         self.cpu_busy = 0.0
@@ -153,7 +154,7 @@ class Worker:
     def count_send(self, now: float) -> None:
         """Count a query that is sent now."""
         self.sends += 1
-        self.lately, self.lately_at = self._lately(now) + 1.0, now
+        self.decayed_sends, self.decayed_sends_at = self._decayed_sends(now) + 1.0, now
 
     def count_sends(self, now: float) -> None:
         """Update the rate of sends with those since the last status."""
@@ -162,12 +163,12 @@ class Worker:
             per_s, self.sends = self.sends / elapsed_s, 0
             self.sends_per_s += min(elapsed_s, 1.0) * (per_s - self.sends_per_s)
 
-    def surge_per_s(self, now: float) -> float:
+    def burst_rate(self, now: float) -> float:
         """Return the queries a second beyond the rate at which its CPU use was measured."""
-        return max(self._lately(now) / _LATELY_S - self.sends_per_s, 0.0)
+        return max(self._decayed_sends(now) / _BURST_S - self.sends_per_s, 0.0)
 
-    def _lately(self, now: float) -> float:
-        return self.lately * math.exp((self.lately_at - now) / _LATELY_S)
+    def _decayed_sends(self, now: float) -> float:
+        return self.decayed_sends * math.exp((self.decayed_sends_at - now) / _BURST_S)
 
     def take_backlogs(self, said: WorkerStatus, now: float) -> None:
         """Set the time at which each slot becomes free from the worker's status."""
@@ -211,10 +212,9 @@ class Instance:
     """One variant on one worker that takes queries."""
 
     __slots__ = (
-        "active", "busy", "drag", "free_at", "healthy", "large_factor", "large_inputs", "level", "level_at", "load_s",
-        "mean_inputs", "model",
-        "offline_inputs", "offline_partitions", "parallel", "partitions", "rate", "slot_rate", "slots", "slowdown",
-        "turn", "variant", "width", "worker",
+        "active", "busy", "free_at", "healthy", "large_factor", "large_inputs", "level", "level_at", "load_s",
+        "mean_inputs", "model", "offline_inputs", "offline_partitions", "parallel", "partitions", "queue_slowdown",
+        "rate", "slot_rate", "slots", "slowdown", "turn", "variant", "width", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -238,7 +238,7 @@ class Instance:
         """Number of parallel batches that it can expect slots for, see `share_slots`."""
         self.slot_rate = 1.0
         """Inputs a second that it computes in consecutive batches of one slot."""
-        self.drag = 1.0
+        self.queue_slowdown = 1.0
         """Ratio of a batch's whole time in a busy queue to its profiled latency."""
         self.rate = 1.0
         """Inputs a second at which it works off its backlog."""
@@ -317,9 +317,9 @@ class Instance:
     def _mean_of(self, inputs: float, queries: float) -> None:
         self.mean_inputs = min(max(inputs / queries, 1.0), float(self.model.max_batch))
 
-    def pace(self) -> float:
+    def effective_slowdown(self) -> float:
         """Return the ratio of a queue's time to the profiled time of its batches."""
-        return max(self.drag, self.slowdown)
+        return max(self.queue_slowdown, self.slowdown)
 
     def share_slots(self) -> None:
         """Set the slots to expect: the ones that others leave, or a share if all want more than exist.
@@ -356,7 +356,7 @@ class Instance:
         """Return the inputs a second of one slot as measured recently, at least one by one, at most in full batches."""
         alone = 1.0 / max(self.model.batch_s(1) * self.slowdown, 1e-6)
         recent = said.batch_size / said.batch_s if said.batch_s > 0 else 0.0
-        in_a_row = 1.0 / max(self.model.input_s() * self.pace(), 1e-6)
+        in_a_row = 1.0 / max(self.model.input_s() * self.effective_slowdown(), 1e-6)
         return min(max(alone, recent), in_a_row)
 
     def is_as_said(self, said: InstanceStatus) -> bool:

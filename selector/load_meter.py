@@ -56,8 +56,8 @@ class LoadMeter:
         deadline_ms = query.deadline_ms
         latency_ms = None if deadline_ms is None else deadline_ms - query.sent_ms
         count = self._classes.of(query.task, class_key(query.needs, latency_ms, tenant_class))
-        asked = 1 + query.turned_away
+        asked = 1 + query.rejected_upstream
         count.queries += asked
         count.inputs += asked * query.batch
-        count.refused += query.turned_away
+        count.refused += query.rejected_upstream
         return count

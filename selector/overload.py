@@ -23,7 +23,7 @@ A tenant's name may be unproved, and a client that invents names would get a sha
 queries. All remaining tenants share one. This also bounds state and work.
 
 Pure: the caller passes the time. A query costs a lookup and a few additions; shares are computed ten times a second.
-Queries similar to one just refused are refused with it (`selector.refused_lately`).
+Queries similar to one just refused are refused with it (`selector.refusal_cache`).
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ from selector.cluster_state import ClusterState
 from selector.entities import Instance
 from selector.policy import Choice, PolicyConfig, Refusal, choose, has_hard_deadline
 from selector.prediction import idle_finish_s
-from selector.refused_lately import RefusedLately
+from selector.refusal_cache import RefusalCache
 
 _CALM_S: Final = 2.0
 _PERIOD_S: Final = 0.1
@@ -73,7 +73,7 @@ class Overload:
     def __init__(self, now: float, config: PolicyConfig) -> None:
         self.until = now + _CALM_S
         """End of the overload, unless another query is refused before."""
-        self.refused = RefusedLately()
+        self.refused = RefusalCache()
         self._listed = frozenset(config.tenants)
         self._most_unlisted = config.max_unlisted_tenants
         self._unlisted = 0
@@ -175,7 +175,7 @@ class LoadShedder:
             return None
         known = overload.refused.find(query, now)
         if known is not None and known.contended is not None:
-            overload.ask(query.tenant, known.contended.cost, now, 1 + query.turned_away)
+            overload.ask(query.tenant, known.contended.cost, now, 1 + query.rejected_upstream)
         return known
 
     def _report_overload(self, query: Query, refusal: Refusal, state: ClusterState, now: float) -> None:
@@ -205,7 +205,7 @@ class LoadShedder:
         most_s = slack_s - idle_finish_s(instance, query.batch, query.streamed)
         if most_s <= 0:  # late even without waiting
             return outcome
-        wait_s = overload.allowed_wait_s(query.tenant, cost, most_s, now, 1 + query.turned_away)
+        wait_s = overload.allowed_wait_s(query.tenant, cost, most_s, now, 1 + query.rejected_upstream)
         if wait_s < most_s and (has_hard_deadline(query) or overload.is_contested):
             rationed = choose(query, state, now, config, wait_s)
             if isinstance(rationed, Refusal) and isinstance(outcome, Choice):

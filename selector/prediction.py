@@ -2,8 +2,8 @@
 
 Predicted finish = hops + the later of the instance's backlog and its worker's + the batch that the query would join, by
 profile, multiplied by the measured slowdown. Of the backlog one slot's share counts, because an instance works it off
-in all slots that others leave. Batches in a backlog take at least the recently observed time per batch (`drag`).
-Otherwise all queries to a busy machine would be late by the same time.
+in all slots that others leave. Batches in a backlog take at least the recently observed time per batch
+(`queue_slowdown`). Otherwise all queries to a busy machine would be late by the same time.
 
 For upgrades an instance is idle if the query would wait unnoticeably short, and if the worker could serve its present
 rate of queries that way within a share of its slots. Upgrades must leave that room, or accuracy and latency would
@@ -77,14 +77,14 @@ def finish_s(instance: Instance, batch: int, now: float, offline: bool = False, 
         own_s = model.promised_s(batch)
     if instance.large_inputs:
         backlog_s /= 1.0 - PIECES_SHARE
-    backlog_s = (backlog_s + ahead_s) * (instance.pace() if waiting else instance.slowdown)
+    backlog_s = (backlog_s + ahead_s) * (instance.effective_slowdown() if waiting else instance.slowdown)
     backlog_s = max(backlog_s, instance.others_wait_s(now))
     return _hops_s(instance.worker, streamed) + backlog_s + own_s * instance.slowdown
 
 
 def _large_finish_s(instance: Instance, batch: int, now: float, streamed: bool) -> float:
     model = instance.model
-    waiting_s = model.batch_s(instance.waiting_in_slot(now)) * instance.pace()
+    waiting_s = model.batch_s(instance.waiting_in_slot(now)) * instance.effective_slowdown()
     backlog_s = max(waiting_s, instance.others_wait_s(now))
     factor = max(instance.slowdown, instance.large_factor)
     return _hops_s(instance.worker, streamed) + backlog_s + model.query_s(instance.large_inputs + batch) * factor
@@ -130,7 +130,7 @@ def upgraded_share(instance: Instance, batch: int, now: float, cpu_limit: float)
         return 0.0
     query_cpu_s = instance.model.batch_s(batch) * instance.variant.profile.threads
     added = worker.sends_per_s * query_cpu_s / worker.cpus
-    busy = worker.cpu_busy + worker.surge_per_s(now) * (query_cpu_s + _HOPS_CPU_S) / worker.cpus
+    busy = worker.cpu_busy + worker.burst_rate(now) * (query_cpu_s + _HOPS_CPU_S) / worker.cpus
     return min(max((cpu_limit - busy) / max(added, _CPU_BAND), 0.0), 1.0)
 
 

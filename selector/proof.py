@@ -108,7 +108,7 @@ class Verifier:
             del self._seen[next(iter(self._seen))]
         return Proof(tenant, not key.tenant)
 
-    def turned_away(self, record: Record, query: Query, fields: Mapping[str, str]) -> int:
+    def rejected_upstream(self, record: Record, query: Query, fields: Mapping[str, str]) -> int:
         """Return the proved number of queries that a gateway refused since its last query; 0 without a valid proof."""
         count, proof, sent_ns = (fields.get(name, "") for name in (h.TURNED_AWAY, h.TURNED_AWAY_PROOF, h.SENT_NS))
         if self._system_secret is None or not (_is_count(count) and _is_count(sent_ns)):

@@ -164,7 +164,8 @@ class QueryReader:
         if query.batch > 1:
             self._check_batch(query, fields, value)
         if h.TURNED_AWAY in fields and tenant_of(record.topic) is None:
-            query = msgspec.structs.replace(query, turned_away=self.verifier.turned_away(record, query, fields))
+            rejected = self.verifier.rejected_upstream(record, query, fields)
+            query = msgspec.structs.replace(query, rejected_upstream=rejected)
         return ReceivedQuery(query, fields, headers, value)
 
     def _check_batch(self, query: Query, fields: Mapping[str, str], value: bytes | None) -> None:

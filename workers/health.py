@@ -79,9 +79,9 @@ class BatchMeter:
     machine, but no deadline depends on it. In each period without a batch it halves its distance from 1. Otherwise an
     instance that is not chosen because it is interfered would never recover.
 
-    `drag` is the slowdown of the queue. It counts all the time since the previous batch in the same slot, if work was
-    left then: decoding, encoding and other programs are included. Batches of other instances in the slot are not,
-    because selectors count them as backlog.
+    `queue_slowdown` counts all the time since the previous batch in the same slot, if work was left then: decoding,
+    encoding and other programs are included. Batches of other instances in the slot are not, because selectors count
+    them as backlog.
 
     Where inputs differ in time, a batch that takes ten times the mean is no sign of trouble, so each batch has a
     smaller weight there.
@@ -92,7 +92,7 @@ class BatchMeter:
         self.batch_size = 0.0
         self.batch_s = 0.0
         self.slowdown = 1.0
-        self.drag = 1.0
+        self.queue_slowdown = 1.0
         self.large_factor = 1.0
         self.load = 0.0
         self.online_per_query = 0.0
@@ -120,7 +120,7 @@ class BatchMeter:
         passed_s = max(ended_s - before_s, seconds) if consecutive else seconds
         if left:
             self._ended_s[slot] = ended_s
-        self.drag = self._smooth(self.drag, passed_s / max(profiled_s, 1e-6))
+        self.queue_slowdown = self._smooth(self.queue_slowdown, passed_s / max(profiled_s, 1e-6))
         first = self.batch_size == 0.0
         self._batches += 1
         self.batch_size = inputs if first else self._smooth(self.batch_size, inputs)
@@ -140,7 +140,7 @@ class BatchMeter:
         self.load = self._arrived * input_s / seconds
         if not self._batches:
             self.slowdown = 1.0 + (self.slowdown - 1.0) / 2
-            self.drag = 1.0 + (self.drag - 1.0) / 2
+            self.queue_slowdown = 1.0 + (self.queue_slowdown - 1.0) / 2
         self.large_factor = 1.0 + (self.large_factor - 1.0) * _LARGE_KEPT
         if self._queries:
             self.online_per_query = self._arrived / self._queries

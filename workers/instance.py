@@ -363,7 +363,7 @@ class ServingInstance:
             batch_s=meter.batch_s,
             slowdown=meter.slowdown,
             correction=self.model.latency.correction,
-            drag=meter.drag,
+            queue_slowdown=meter.queue_slowdown,
             answered=metrics.answered,
             inputs=metrics.inputs,
             late=metrics.late,

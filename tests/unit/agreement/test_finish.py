@@ -73,7 +73,7 @@ class SimulatedWorker:
         instance = InstanceStatus(
             variant=NAME, state=InstanceState.ACTIVE, partitions=owned, queued=held, queued_inputs=held, max_batch=8,
             parallel=self.slots, batch_size=self.meter.batch_size, batch_s=self.meter.batch_s,
-            drag=self.meter.drag,
+            queue_slowdown=self.meter.queue_slowdown,
         )  # fmt: skip
         return status(instance, at=now, slots=self.slots, backlog_s=self.model.batch_s(held))
 

@@ -65,7 +65,7 @@ class BusyMachine(Simulation):
                 partitions=(PartitionStatus(0, self.ends[name], self.ends[name]),),
                 batch_size=meter.batch_size,
                 batch_s=meter.batch_s,
-                drag=meter.drag,
+                queue_slowdown=meter.queue_slowdown,
             )
             for (name, queue), meter in zip(self.queues.items(), self._meters.values(), strict=True)
         ]
@@ -93,9 +93,11 @@ def test_overload_on_slow_worker_serves_fair_share() -> None:
 
 
 def test_finish_prediction_scales_backlog_by_queue_slowdown() -> None:
-    def finish(queued: int, drag: float) -> float:
+    def finish(queued: int, queue_slowdown: float) -> float:
         where = three()
-        where.apply_status(status(msgspec.structs.replace(instance(FAST, queued=queued), drag=drag)), NOW)
+        where.apply_status(
+            status(msgspec.structs.replace(instance(FAST, queued=queued), queue_slowdown=queue_slowdown)), NOW
+        )
         return finish_s(where.workers["cpu-0"].instances[FAST], query().batch, NOW)
 
     idle = finish(0, 1.0)

@@ -36,7 +36,7 @@ def test_load_meter_counts_each_query_in_one_report() -> None:
 
 def test_load_meter_counts_refusals_of_gateways() -> None:
     meter = LoadMeter("selector-0")
-    meter.forwarded(msgspec.structs.replace(a_query(batch=2), turned_away=5), VARIANT, upgraded=False)
+    meter.forwarded(msgspec.structs.replace(a_query(batch=2), rejected_upstream=5), VARIANT, upgraded=False)
     (count,) = meter.report(5.0).classes
     assert (count.queries, count.inputs, count.refused) == (6, 12, 5)
 

@@ -188,11 +188,13 @@ def test_signature_does_not_prove_refusal_count(key: SigningKey) -> None:
     wrong = turned_away_proof(SECRET, "digits", "1", sent_ns, count)
     for offset, more in enumerate(({}, {"infaas_x_turned_away_proof": wrong})):
         record = signed(key, at_ms=AT_MS + offset, offset=offset, **said, **more)
-        assert counting.read(record, 0.0).query.turned_away == 0
+        assert counting.read(record, 0.0).query.rejected_upstream == 0
     proved = said | {"infaas_x_turned_away_proof": proof}
     record = signed(key, at_ms=AT_MS + 2, offset=2, **proved)
-    assert [counting.read(record, 0.0).query.turned_away for _ in range(2)] == [7, 7], "delivered again, it is the same"
+    assert [counting.read(record, 0.0).query.rejected_upstream for _ in range(2)] == [7, 7], (
+        "delivered again, it is the same"
+    )
     elsewhere = signed(key, at_ms=AT_MS + 3, offset=3, **proved)
-    assert counting.read(elsewhere, 0.0).query.turned_away == 0, "written again, it is another query's"
+    assert counting.read(elsewhere, 0.0).query.rejected_upstream == 0, "written again, it is another query's"
     late = replace(signed(key, at_ms=AT_MS + 4, offset=4, **proved), timestamp=AT_MS + 60_001)
-    assert counting.read(late, 0.0).query.turned_away == 0
+    assert counting.read(late, 0.0).query.rejected_upstream == 0

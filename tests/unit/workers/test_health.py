@@ -80,21 +80,21 @@ def test_drag_includes_time_between_batches() -> None:
     for batch in range(1, 101):  # 10 ms of computing, then 15 ms of other work
         meter.computed(8, 0.01, 0.01, batch * 0.025, left=True)
     assert meter.slowdown == pytest.approx(1.0, abs=0.01)
-    assert meter.drag == pytest.approx(2.5, abs=0.05)
+    assert meter.queue_slowdown == pytest.approx(2.5, abs=0.05)
 
 
 def test_drag_excludes_other_instances() -> None:
     meter = BatchMeter()
     for batch in range(1, 101):
         meter.computed(8, 0.01, 0.01, batch * 0.025, left=True, consecutive=False)
-    assert meter.drag == pytest.approx(1.0, abs=0.01)
+    assert meter.queue_slowdown == pytest.approx(1.0, abs=0.01)
 
 
 def test_drag_excludes_pauses_with_empty_queue() -> None:
     meter = BatchMeter()
     for batch in range(1, 101):
         meter.computed(1, 0.01, 0.01, float(batch), left=False)
-    assert meter.drag == pytest.approx(1.0, abs=0.01)
+    assert meter.queue_slowdown == pytest.approx(1.0, abs=0.01)
 
 
 def test_drag_decays_while_idle() -> None:
@@ -103,7 +103,7 @@ def test_drag_decays_while_idle() -> None:
         meter.computed(8, 0.01, 0.01, batch * 0.1, left=True)
     for _ in range(11):
         meter.end_period(1.0, 0.01)
-    assert meter.drag == pytest.approx(1.0, abs=0.05)
+    assert meter.queue_slowdown == pytest.approx(1.0, abs=0.05)
 
 
 def test_slowdown_of_uneven_inputs_tolerates_slow_batches() -> None:

@@ -1,4 +1,4 @@
-"""Tests of the cache of recent refusals: only similar queries are refused from it, and only for a short time."""
+"""Only queries similar to one just refused are refused from the cache, and only for some milliseconds."""
 
 import msgspec
 import pytest
@@ -7,7 +7,7 @@ from schemas.errors import Overloaded
 from schemas.query import Query
 from selector.overload import LoadShedder
 from selector.policy import Choice, PolicyConfig, Refusal
-from selector.refused_lately import RefusedLately
+from selector.refusal_cache import RefusalCache
 from tests.unit.selector.story import FAST, NOW, instance, query, registered, state_of, status
 
 LATENCY_MS = 200.0
@@ -18,10 +18,10 @@ def asked(after_s: float = 0.0, latency_ms: float | None = LATENCY_MS, tenant: s
     return msgspec.structs.replace(query(sent=NOW + after_s, latency_ms=latency_ms), tenant=tenant)
 
 
-def refused() -> RefusedLately:
-    lately = RefusedLately()
-    lately.keep(asked(), REFUSAL, NOW)
-    return lately
+def refused() -> RefusalCache:
+    cache = RefusalCache()
+    cache.keep(asked(), REFUSAL, NOW)
+    return cache
 
 
 def test_refusal_cache_finds_similar_query() -> None:
@@ -48,18 +48,18 @@ def test_refusal_cache_expires_after_share_of_deadline() -> None:
 
 
 def test_refusal_cache_separates_queries_without_deadline() -> None:
-    lately = RefusedLately()
-    lately.keep(asked(latency_ms=None), REFUSAL, NOW)
-    assert lately.find(asked(1.0, latency_ms=None), NOW + 0.009) is REFUSAL
-    assert lately.find(asked(1.0, latency_ms=None), NOW + 0.011) is None
-    assert lately.find(asked(), NOW) is None
+    cache = RefusalCache()
+    cache.keep(asked(latency_ms=None), REFUSAL, NOW)
+    assert cache.find(asked(1.0, latency_ms=None), NOW + 0.009) is REFUSAL
+    assert cache.find(asked(1.0, latency_ms=None), NOW + 0.011) is None
+    assert cache.find(asked(), NOW) is None
 
 
 def test_refusal_cache_is_bounded_for_many_tenants() -> None:
-    lately = RefusedLately()
+    cache = RefusalCache()
     for number in range(10_000):
-        lately.keep(asked(tenant=f"t{number}"), REFUSAL, NOW)
-    assert len(lately) <= 256
+        cache.keep(asked(tenant=f"t{number}"), REFUSAL, NOW)
+    assert len(cache) <= 256
 
 
 def test_load_shedder_accepts_soon_after_capacity_is_free() -> None:
@@ -68,5 +68,7 @@ def test_load_shedder_accepts_soon_after_capacity_is_free() -> None:
     state.apply_status(status(instance(FAST, queued=1000), slots=1), NOW)
     assert isinstance(shedder.decide(asked(), state, NOW), Refusal)
     state.apply_status(status(instance(FAST, queued=0), slots=1), NOW)
-    assert isinstance(shedder.decide(asked(), state, NOW + 0.001), Refusal), "it was refused a millisecond ago"
+    assert isinstance(shedder.decide(asked(), state, NOW + 0.001), Refusal), (
+        "a similar query was refused a millisecond ago"
+    )
     assert isinstance(shedder.decide(asked(0.01), state, NOW + 0.01), Choice)

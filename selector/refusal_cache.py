@@ -33,7 +33,7 @@ class _Refused(msgspec.Struct, frozen=True, gc=False):
     deadline_ms: float | None
 
 
-class RefusedLately:
+class RefusalCache:
     """Valid refusals of one task."""
 
     def __init__(self) -> None:
