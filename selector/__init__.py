@@ -1,7 +1,7 @@
 """Chooses the instance that answers a query.
 
-Reading order: settings -> cost, variants (registered variants and prices) -> entities (workers, instances, partitions)
--> indexed_set, replicas (choice among many replicas) -> candidates (cached, static part of a choice) -> failed_loads
+Reading order: settings -> cost, variants (registered variants and prices) -> partition, entities (workers, instances)
+-> replicas (choice among many replicas) -> candidates (cached, static part of a choice) -> failed_loads
 (variants that cannot be loaded) -> cluster_state (all of these as one view) -> prediction (finish time on an instance)
 -> policy (pure: the choice) -> refusal_cache (cache of recent refusals), overload (load shedding) -> late_binding
 (pure: the choice for an offline query) -> explain -> forward (headers) -> proof (signatures) -> received_query (parsing

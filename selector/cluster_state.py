@@ -22,19 +22,17 @@ from schemas.defaults import HOP_S
 from schemas.hardware import CorePrice
 from schemas.query import Query
 from schemas.rows.catalog import ACCURACY, Profile, Variant
-from schemas.status import SERVING, InstanceState, InstanceStatus, PartitionStatus, WorkerStatus
+from schemas.status import SERVING, InstanceStatus, PartitionStatus, WorkerStatus
 from schemas.versions import Versions
 from security.tenant_classes import STRANGERS
 from selector.candidates import NO_ROOM, Rooms, TaskCandidates
-from selector.entities import Instance, Partition, Worker, WorkerKind, unread_inputs
+from selector.entities import Instance, Worker, WorkerKind
 from selector.failed_loads import FailedLoads
+from selector.partition import Partition
 from selector.replicas import Replicas
 from selector.variants import PricedVariant
 
 STATUS_TTL_S: Final = 1.0
-_MAX_HOP_S: Final = 0.25
-_SMOOTHING: Final = 0.1
-_QUIET_S: Final = 2.0
 _MISSED_STATUSES: Final = 3
 
 
@@ -52,13 +50,14 @@ class ClusterState:
         self.workers: dict[str, Worker] = {}
         self.newly_served: list[PricedVariant] = []
         """Variants that gained an instance since the owner of this state last cleared the list."""
+        self.least_hop_s = 0.0
+        """Hop to the nearest worker in seconds, at most the assumed one; 0 without workers."""
         self._status_ttl_s = status_ttl_s
         self._variants: dict[str, PricedVariant] = {}
         self._partitions: dict[str, list[Partition]] = {}
         self._prices = dict[str, CorePrice]()
         self._kinds: defaultdict[str, Counter[WorkerKind]] = defaultdict(Counter)
         """Number of workers by hardware and kind (size and price of a core); there are few kinds."""
-        self._least_hop_s = hop_s
         self._loadable: dict[str, Rooms] = {}
         self._failed = FailedLoads()
         self._versions = Versions()
@@ -141,7 +140,7 @@ class ClusterState:
             del instance.worker.instances[instance.variant.name]
             return
         if variant is not instance.variant:
-            instance.model = variant.model_of(instance.model.max_batch, instance.model.correction)
+            instance.use_model(variant.model_of(instance.model.max_batch, instance.model.correction))
             instance.use_variant(variant)
         self._put_replica(instance, instance.level_at)
 
@@ -160,30 +159,19 @@ class ClusterState:
         if worker is None:
             worker = self._add_worker(status)
         if one_way_s is not None:
-            _measure_hop(worker, one_way_s)
-        _apply_to_worker(worker, status, now, max(self._status_ttl_s, _MISSED_STATUSES * status.interval_ms / 1000))
+            worker.measure_hop(one_way_s)
         self._reconcile(worker, status)
         self._note_failures(worker.name, status.instances)
-        for said in status.instances:
-            instance = worker.instances.get(said.variant)
-            if instance is not None:
-                _apply_to_instance(instance, said, now)
-                worker.take_unread(instance, now)
-        worker.busy = sum(instance.busy for instance in worker.instances.values())
-        worker.load_s = sum(instance.load_s for instance in worker.instances.values())
+        ttl_s = max(self._status_ttl_s, _MISSED_STATUSES * status.interval_ms / 1000)
+        worker.take_status(status, now, ttl_s)
         for instance in worker.instances.values():
-            instance.share_slots()
             self._put_replica(instance, now)
 
     def expire(self, now: float) -> None:
         """Remove the workers whose last status is no longer valid at `now`."""
         for worker in [worker for worker in self.workers.values() if worker.expires_at <= now]:
             self._remove_worker(worker)
-        self._least_hop_s = min((worker.hop_s for worker in self.workers.values()), default=self.hop_s)
-
-    def least_hop_s(self) -> float:
-        """Return the hop to the nearest worker in seconds, at most the assumed one; 0 without workers."""
-        return min(self._least_hop_s, self.hop_s) if self.workers else 0.0
+        self.least_hop_s = min((min(worker.hop_s, self.hop_s) for worker in self.workers.values()), default=0.0)
 
     def _note_failures(self, worker: str, instances: Iterable[InstanceStatus]) -> None:
         for name in self._failed.update(worker, instances):
@@ -194,6 +182,7 @@ class ClusterState:
     def _add_worker(self, status: WorkerStatus) -> Worker:
         worker = Worker(status.worker, status.hardware, status.epoch, max(status.slots, 1), WorkerKind.of(status))
         worker.hop_s = self.hop_s
+        self.least_hop_s = self.least_hop_s or self.hop_s
         self.workers[worker.name] = worker
         self._kinds[worker.hardware][worker.kind] += 1
         self._update_hardware(worker.hardware)
@@ -201,6 +190,8 @@ class ClusterState:
 
     def _remove_worker(self, worker: Worker) -> None:
         del self.workers[worker.name]
+        if not self.workers:
+            self.least_hop_s = 0.0
         self._note_failures(worker.name, ())
         for instance in worker.instances.values():
             self._remove_replica(instance)
@@ -261,16 +252,19 @@ class ClusterState:
 
     def _put_replica(self, instance: Instance, now: float) -> None:
         """Put an instance to its place among its variant's replicas."""
-        task = self.tasks[instance.variant.task]
-        replicas = task.serving.setdefault(instance.variant.name, Replicas())
-        if instance not in replicas:
-            self.newly_served.append(instance.variant)
+        variant = instance.variant
+        task = self.tasks[variant.task]
+        replicas = task.serving.get(variant.name)
+        if replicas is None:
+            replicas = task.serving[variant.name] = Replicas()
+        if instance not in replicas.model_of:
+            self.newly_served.append(variant)
         if replicas.put(instance, now):
             task.invalidate()
 
     def _remove_replica(self, instance: Instance) -> None:
         replicas = self._replicas_of(instance.variant)
-        if replicas is None or instance not in replicas:
+        if replicas is None or instance not in replicas.model_of:
             return
         task = self.tasks[instance.variant.task]
         slower = replicas.remove(instance)
@@ -348,41 +342,3 @@ class ClusterState:
         worker.count_send(now)
         worker.expires_at = min(worker.expires_at, now + self._status_ttl_s)
         return worker
-
-
-def _measure_hop(worker: Worker, one_way_s: float) -> None:
-    one_way_s = min(max(one_way_s, 0.0), _MAX_HOP_S / 2)
-    worker.hop_s += _SMOOTHING * (2 * one_way_s - worker.hop_s)
-
-
-def _apply_to_worker(worker: Worker, status: WorkerStatus, now: float, ttl_s: float) -> None:
-    worker.count_sends(now)
-    worker.status_at, worker.expires_at = now, now + ttl_s
-    worker.take_backlogs(status, now)
-    worker.cpus, worker.cpu_busy = status.cpus, status.cpu_busy
-
-
-def _apply_to_instance(instance: Instance, said: InstanceStatus, now: float) -> None:
-    for partition, owned in zip(instance.partitions, said.partitions, strict=True):
-        _apply_to_partition(partition, owned, said, now)
-    for partition, owned in zip(instance.offline_partitions, said.offline_partitions, strict=True):
-        _apply_to_partition(partition, owned, said, now)
-    instance.healthy = said.state is not InstanceState.OVERLOADED
-    instance.active = said.state is InstanceState.ACTIVE
-    if instance.model.correction != said.correction:
-        instance.model = instance.variant.model_of(said.max_batch, said.correction)
-    instance.slowdown = max(said.slowdown, 1.0)
-    instance.queue_slowdown = said.queue_slowdown
-    instance.take_level(said, now)
-    unread_offline = unread_inputs(instance.offline_partitions)
-    instance.offline_inputs = said.queued_offline_inputs + unread_offline
-    instance.parallel = said.parallel
-    instance.slot_rate = instance.slot_rate_by(said)
-
-
-def _apply_to_partition(partition: Partition, owned: PartitionStatus, said: InstanceStatus, now: float) -> None:
-    is_idle = said.queued == 0 and owned.end <= owned.position and not partition.unacked
-    if is_idle and now - partition.acked_at > _QUIET_S:
-        partition.end = owned.position
-    partition.position = owned.position
-    partition.end = max(partition.end, owned.end, owned.position)

@@ -1,7 +1,7 @@
-"""Entities of a running cluster: workers, their instances, and partitions of the variants' topics.
+"""Workers and their instances.
 
 Mutable records that only `ClusterState` changes; the policy only reads them. Times are seconds of one monotonic clock,
-which the caller passes; work is counted in inputs.
+which the caller passes; work is counted in inputs. A status computes all that the policy reads for every query.
 
 The backlog of an instance is known exactly when a status arrives: the records of its topics beyond the worker's
 position, and the queries that the worker holds. Between two statuses (100 ms, in which a fast instance answers a
@@ -9,78 +9,21 @@ hundred queries) it is modelled as a bucket: each send fills it, and it drains a
 """
 
 import math
-from collections.abc import Iterable
 from typing import Final, NamedTuple, Self
 
 from schemas.hardware import CorePrice, cores_of, slots_taken
 from schemas.latency import LatencyModel
 from schemas.slots import after_batch
-from schemas.status import InstanceStatus, WorkerStatus
+from schemas.status import InstanceState, InstanceStatus, WorkerStatus
+from selector.partition import Partition, Unread, take_offsets
 from selector.variants import PricedVariant
 
 _SMOOTHING: Final = 0.1
-_MOST_LARGE: Final = 256
+_MAX_HOP_S: Final = 0.25
+_ACTIVE: Final = InstanceState.ACTIVE
+_OVERLOADED: Final = InstanceState.OVERLOADED
 _BURST_S: Final = 0.05
 """Time constant in seconds of the recent rate of sends: some dozen queries of a burst that could fill a machine."""
-
-
-class Partition:
-    """One partition of a variant's online or offline topic."""
-
-    __slots__ = ("acked_at", "end", "large", "mean_inputs", "number", "offline", "position", "unacked", "unacked_large")
-
-    def __init__(self, number: int, offline: bool) -> None:
-        self.number = number
-        self.offline = offline
-        """True if it belongs to the offline topic."""
-        self.end = -1
-        """Offset after the last known record; -1 is unknown."""
-        self.position = -1
-        """Offset of the next record that its worker will fetch; -1 is unknown."""
-        self.unacked = 0
-        """Queries that this selector has sent and the broker has not acknowledged."""
-        self.unacked_large = 0
-        """Inputs of the large queries among these."""
-        self.large: dict[int, int] = {}
-        """Inputs, by offset, of large queries of this selector that its worker had not fetched by its last status."""
-        self.acked_at = 0.0
-        """Time of the last acknowledged query of this selector."""
-        self.mean_inputs = 1.0
-        """Mean inputs of a query that is not large, smoothed over this selector's sends."""
-
-    def count_send(self, inputs: int, large: bool) -> None:
-        """Count a query as sent to the broker."""
-        self.unacked += 1
-        if large:
-            self.unacked_large += inputs
-        else:
-            self.mean_inputs += _SMOOTHING * (inputs - self.mean_inputs)
-
-    def count_ack(self, offset: int | None, large_inputs: int) -> None:
-        """Count a query as written at `offset`, or as not written (None); `large_inputs` are its inputs if large."""
-        self.unacked -= 1
-        self.unacked_large -= large_inputs
-        if large_inputs and offset is not None and len(self.large) < _MOST_LARGE:
-            self.large[offset] = large_inputs
-
-    def unread_large_inputs(self) -> int:
-        """Return the inputs of this selector's large queries that its worker has not fetched, and drop fetched ones."""
-        if self.large:
-            self.large = {offset: inputs for offset, inputs in self.large.items() if offset >= self.position}
-        return self.unacked_large + sum(self.large.values())
-
-    def unread(self) -> int:
-        """Return the number of queries that no worker has fetched."""
-        return max(self.end - self.position, 0) + self.unacked
-
-    def unread_inputs(self) -> float:
-        """Return the estimated number of inputs in these."""
-        return self.unread() * self.mean_inputs
-
-
-def unread_inputs(partitions: Iterable[Partition]) -> float:
-    """Return the estimated number of unfetched inputs of these partitions."""
-    return sum(partition.unread_inputs() for partition in partitions)
 
 
 class Room(NamedTuple):
@@ -151,6 +94,27 @@ class Worker:
         """Share of their time in use, by any process."""
         self.instances: dict[str, Instance] = {}
 
+    def measure_hop(self, one_way_s: float) -> None:
+        """Take the delay of a status into account."""
+        one_way_s = min(max(one_way_s, 0.0), _MAX_HOP_S / 2)
+        self.hop_s += _SMOOTHING * (2 * one_way_s - self.hop_s)
+
+    def take_status(self, said: WorkerStatus, now: float, ttl_s: float) -> None:
+        """Update it and its instances from its status, which is valid for `ttl_s`."""
+        self.count_sends(now)
+        self.status_at, self.expires_at = now, now + ttl_s
+        self.cpus, self.cpu_busy = said.cpus, said.cpu_busy
+        self._take_backlogs(said, now)
+        self.busy, self.load_s = 0, 0.0
+        for of_instance in said.instances:
+            instance = self.instances.get(of_instance.variant)
+            if instance is not None:
+                instance.take_status(of_instance, now)
+                self.busy += instance.busy
+                self.load_s += instance.load_s
+        for instance in self.instances.values():
+            instance.share_slots(now)
+
     def count_send(self, now: float) -> None:
         """Count a query that is sent now."""
         self.sends += 1
@@ -170,24 +134,18 @@ class Worker:
     def _decayed_sends(self, now: float) -> float:
         return self.decayed_sends * math.exp((self.decayed_sends_at - now) / _BURST_S)
 
-    def take_backlogs(self, said: WorkerStatus, now: float) -> None:
-        """Set the time at which each slot becomes free from the worker's status."""
+    def _take_backlogs(self, said: WorkerStatus, now: float) -> None:
+        """Set the time at which each slot becomes free."""
         backlogs_s = said.slot_backlogs_s if len(said.slot_backlogs_s) == self.slots else ()
         backlogs_s = sorted(backlogs_s) or [said.backlog_s / self.slots] * self.slots
         self.free_at = [now + backlog_s for backlog_s in backlogs_s]
         self.sent_to.clear()
 
-    def take_unread(self, instance: "Instance", now: float) -> None:
-        """Count an instance's unread online queries, which its worker has not counted."""
-        inputs = int(unread_inputs(instance.partitions) + 0.5)
-        if inputs:
-            self._take(instance, int(instance.level + 0.5) - inputs, inputs, now)
-
     def take_work(self, instance: "Instance", inputs: int, now: float) -> None:
         """Count an online query sent now to an instance: it takes the slots that are free first."""
-        self._take(instance, int(instance.waiting(now) + 0.5), inputs, now)
+        self.take_inputs(instance, int(instance.waiting(now) + 0.5), inputs, now)
 
-    def _take(self, instance: "Instance", waiting: int, inputs: int, now: float) -> None:
+    def take_inputs(self, instance: "Instance", waiting: int, inputs: int, now: float) -> None:
         """Count inputs of an instance that has `waiting` inputs before them."""
         model = instance.model
         before = waiting % model.max_batch  # they join the last batch
@@ -212,9 +170,10 @@ class Instance:
     """One variant on one worker that takes queries."""
 
     __slots__ = (
-        "active", "busy", "free_at", "healthy", "large_factor", "large_inputs", "level", "level_at", "load_s",
-        "mean_inputs", "model", "offline_inputs", "offline_partitions", "parallel", "partitions", "queue_slowdown",
-        "rate", "slot_rate", "slots", "slowdown", "turn", "variant", "width", "worker",
+        "active", "busy", "effective_slowdown", "free_at", "healthy", "input_s", "lacks_slot", "large_factor",
+        "large_inputs", "level", "level_at", "load_s", "mean_inputs", "model", "offline_inputs", "offline_partitions",
+        "parallel", "partitions", "rate", "single_s", "slot_rate", "slots", "slowdown", "turn", "variant", "width",
+        "worker",
     )  # fmt: skip
 
     def __init__(
@@ -225,7 +184,7 @@ class Instance:
         self.partitions = partitions
         self.offline_partitions = offline_partitions
         """Empty if the worker's version reads no offline topics."""
-        self.model = model
+        self.use_model(model)
         self.width = 1
         """Slots that one of its batches takes."""
         self.healthy = True
@@ -238,8 +197,8 @@ class Instance:
         """Number of parallel batches that it can expect slots for, see `share_slots`."""
         self.slot_rate = 1.0
         """Inputs a second that it computes in consecutive batches of one slot."""
-        self.queue_slowdown = 1.0
-        """Ratio of a batch's whole time in a busy queue to its profiled latency."""
+        self.effective_slowdown = 1.0
+        """Ratio of a batch's whole time in a busy queue to its profiled latency, at least `slowdown`."""
         self.rate = 1.0
         """Inputs a second at which it works off its backlog."""
         self.level = 0.0
@@ -257,6 +216,8 @@ class Instance:
         """Number of its batches that may run in parallel, if slots are free."""
         self.busy = 0
         """Slots that it had online work for at the last status."""
+        self.lacks_slot = False
+        """True if other instances of its worker left too few slots for a batch at the last status."""
         self.load_s = 0.0
         """Slot seconds of that work."""
         self.turn = 0
@@ -264,6 +225,14 @@ class Instance:
         self.free_at = 0.0
         """Time at which it will have finished its work, as of the last status or send."""
         self.use_variant(variant)
+
+    def use_model(self, model: LatencyModel) -> None:
+        """Set its latency model, which may have another correction or largest batch."""
+        self.model = model
+        self.input_s = model.input_s()
+        """Seconds of an input in full batches."""
+        self.single_s = model.batch_s(1)
+        """Seconds of a batch of one input."""
 
     def use_variant(self, variant: PricedVariant) -> None:
         """Set its variant, which may have a new profile."""
@@ -296,32 +265,51 @@ class Instance:
         self.level, self.level_at = waiting + inputs, now
         self._mean_of(self.level, waiting / self.mean_inputs + 1.0)
 
-    def take_level(self, said: InstanceStatus, now: float) -> None:
-        """Set its backlog from the worker's status and the partitions' unread records."""
-        queued_online = max(said.queued_inputs - said.queued_offline_inputs - said.queued_large_inputs, 0)
-        unread_large = sum(partition.unread_large_inputs() for partition in self.partitions)
-        self.large_inputs = said.queued_large_inputs + unread_large
+    def take_status(self, said: InstanceStatus, now: float) -> None:
+        """Update it from its worker's status."""
+        unread = take_offsets(self.partitions, said.partitions, said.queued == 0, now)
+        unread_offline = take_offsets(self.offline_partitions, said.offline_partitions, said.queued == 0, now)
+        self.healthy = said.state is not _OVERLOADED
+        self.active = said.state is _ACTIVE
+        if self.model.correction != said.correction:
+            self.use_model(self.variant.model_of(said.max_batch, said.correction))
+        self.slowdown = max(said.slowdown, 1.0)
+        self.effective_slowdown = max(said.queue_slowdown, self.slowdown)
         self.large_factor = max(said.large_factor, 1.0)
+        self.parallel = said.parallel
+        self.offline_inputs = said.queued_offline_inputs + unread_offline.inputs
+        self.large_inputs = said.queued_large_inputs + unread.large_inputs
+        self._take_level(said, unread, now)
+        self._take_slot_rate(said)
+
+    def _take_level(self, said: InstanceStatus, unread: Unread, now: float) -> None:
+        """Set its backlog, and count unread queries at its worker, which does not know them."""
+        queued_online = max(said.queued_inputs - said.queued_offline_inputs - said.queued_large_inputs, 0)
         if queued_online or said.queued_large:
             self.worker.online_at = now
-        left = max(queued_online - said.done_inputs, 0.0)
-        self.level = left + unread_inputs(self.partitions)
+        self.level = max(queued_online - said.done_inputs, 0.0) + unread.inputs
         self.level_at = now
         if said.queued > said.queued_large and not said.queued_offline_inputs:
             self._mean_of(queued_online, said.queued - said.queued_large)
         else:
-            self._mean_of(max((partition.mean_inputs for partition in self.partitions), default=1.0), 1.0)
+            self._mean_of(unread.mean_inputs, 1.0)
         self.busy = min(said.parallel, math.ceil(self.level / self.mean_inputs)) * self.width
-        self.load_s = self.level * self.model.input_s() * self.slowdown * self.width
+        self.load_s = self.level * self.input_s * self.slowdown * self.width
+        inputs = int(unread.inputs + 0.5)
+        if inputs:
+            self.worker.take_inputs(self, int(self.level + 0.5) - inputs, inputs, now)
+
+    def _take_slot_rate(self, said: InstanceStatus) -> None:
+        """Set the inputs a second of one slot: as measured, at least one by one, at most in full batches."""
+        alone = 1.0 / max(self.single_s * self.slowdown, 1e-6)
+        recent = said.batch_size / said.batch_s if said.batch_s > 0 else 0.0
+        in_a_row = 1.0 / max(self.input_s * self.effective_slowdown, 1e-6)
+        self.slot_rate = min(max(alone, recent), in_a_row)
 
     def _mean_of(self, inputs: float, queries: float) -> None:
         self.mean_inputs = min(max(inputs / queries, 1.0), float(self.model.max_batch))
 
-    def effective_slowdown(self) -> float:
-        """Return the ratio of a queue's time to the profiled time of its batches."""
-        return max(self.queue_slowdown, self.slowdown)
-
-    def share_slots(self) -> None:
+    def share_slots(self, now: float) -> None:
         """Set the slots to expect: the ones that others leave, or a share if all want more than exist.
 
         Slots are served first come, first served, so an instance with more work than others gets a larger share.
@@ -333,31 +321,25 @@ class Instance:
         share_of_work = most * self.load_s / worker.load_s if worker.load_s else 0.0
         self.slots = max(share, share_of_work) / self.width
         self.rate = self.slot_rate * self.slots
-
-    def lacks_slot(self) -> bool:
-        """Return true if other instances of its worker leave too few slots for a batch."""
-        return self.worker.busy - self.busy + self.width > self.worker.slots
+        self.lacks_slot = others + self.width > worker.slots
+        self.free_at = now + self.work_s(now)
 
     def is_blocked(self, now: float) -> bool:
         """Return true if other instances leave too few slots, or may by sends since the last status."""
-        return self.lacks_slot() or self.worker.wait_s(now, self.width) > 0.0
+        return self.lacks_slot or self.worker.wait_s(now, self.width) > 0.0
 
     def others_wait_s(self, now: float) -> float:
         """Return the seconds until other instances of its worker leave enough slots for a batch."""
         worker = self.worker
-        compete = self.lacks_slot() or len(worker.sent_to) > (self in worker.sent_to)
+        if worker.free_at[-1] <= now:
+            return 0.0
+        compete = self.lacks_slot or len(worker.sent_to) > (self in worker.sent_to)
         return worker.wait_s(now, self.width) if compete else 0.0
 
     def work_s(self, now: float) -> float:
         """Return the seconds of online work: its own at its rate, or its worker's before it, whichever is longer."""
-        return max(self.waiting(now) / self.rate, self.others_wait_s(now))
-
-    def slot_rate_by(self, said: InstanceStatus) -> float:
-        """Return the inputs a second of one slot as measured recently, at least one by one, at most in full batches."""
-        alone = 1.0 / max(self.model.batch_s(1) * self.slowdown, 1e-6)
-        recent = said.batch_size / said.batch_s if said.batch_s > 0 else 0.0
-        in_a_row = 1.0 / max(self.model.input_s() * self.effective_slowdown(), 1e-6)
-        return min(max(alone, recent), in_a_row)
+        own_s = self.waiting(now) / self.rate if self.level else 0.0
+        return max(own_s, self.others_wait_s(now))
 
     def is_as_said(self, said: InstanceStatus) -> bool:
         """Return true if its partitions and its largest batch match the worker's status."""

@@ -117,7 +117,7 @@ def _has_room(instance: Instance, inputs: int, now: float) -> bool:
     """Return true if an instance may get `inputs` more; a query larger than the limit goes alone."""
     if not instance.offline_partitions:
         return False
-    input_s = max(instance.model.input_s() * instance.slowdown / instance.parallel, _LEAST_INPUT_S)
+    input_s = max(instance.input_s * instance.slowdown / instance.parallel, _LEAST_INPUT_S)
     ahead_s = _AHEAD_S if now - instance.worker.online_at > _QUIET_S else _AHEAD_OF_BUSY_S
     enough = 2 * instance.parallel * instance.model.max_batch + ahead_s / input_s
     return instance.offline_inputs + inputs <= enough or instance.offline_inputs <= 0.0
@@ -130,7 +130,7 @@ def _is_free_of_online(instance: Instance, now: float) -> bool:
         and worker.expires_at > now
         and instance.waiting(now) < 1.0
         and not instance.large_inputs
-        and not instance.lacks_slot()
+        and not instance.lacks_slot
         and worker.mean_wait_s(now) <= _UNNOTICED_S
     )
 

@@ -38,7 +38,8 @@ from schemas.query import Query
 from selector.candidates import Candidate, Candidates, TaskCandidates
 from selector.cluster_state import ClusterState
 from selector.cost import size_class
-from selector.entities import Instance, Partition
+from selector.entities import Instance
+from selector.partition import Partition
 from selector.prediction import (
     cold_start_finish_s,
     drain_s,
@@ -320,7 +321,7 @@ def _refuse(
     if query.deadline_ms is not None and has_hard_deadline(query):
         budget_s = (query.deadline_ms - query.sent_ms) / 1000
     # Hops are slower under load, so the least one decides that needs are unsatisfiable at any load.
-    hop_s = state.least_hop_s()
+    hop_s = state.least_hop_s
     if candidates.fastest_s() + hop_s > budget_s or not candidates.eligible():
         return Refusal(Unsatisfiable(_nearest(task, candidates, query, budget_s, hop_s)))
     if slack_s <= 0:

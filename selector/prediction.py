@@ -26,7 +26,7 @@ from typing import Final
 
 from schemas.latency import PIECES_SHARE
 from selector.cluster_state import ClusterState
-from selector.entities import Instance, Worker, unread_inputs
+from selector.entities import Instance, Worker
 from selector.variants import PricedVariant
 
 _UNNOTICED: Final = 0.25
@@ -77,14 +77,14 @@ def finish_s(instance: Instance, batch: int, now: float, offline: bool = False, 
         own_s = model.promised_s(batch)
     if instance.large_inputs:
         backlog_s /= 1.0 - PIECES_SHARE
-    backlog_s = (backlog_s + ahead_s) * (instance.effective_slowdown() if waiting else instance.slowdown)
+    backlog_s = (backlog_s + ahead_s) * (instance.effective_slowdown if waiting else instance.slowdown)
     backlog_s = max(backlog_s, instance.others_wait_s(now))
     return _hops_s(instance.worker, streamed) + backlog_s + own_s * instance.slowdown
 
 
 def _large_finish_s(instance: Instance, batch: int, now: float, streamed: bool) -> float:
     model = instance.model
-    waiting_s = model.batch_s(instance.waiting_in_slot(now)) * instance.effective_slowdown()
+    waiting_s = model.batch_s(instance.waiting_in_slot(now)) * instance.effective_slowdown
     backlog_s = max(waiting_s, instance.others_wait_s(now))
     factor = max(instance.slowdown, instance.large_factor)
     return _hops_s(instance.worker, streamed) + backlog_s + model.query_s(instance.large_inputs + batch) * factor
@@ -113,7 +113,7 @@ def drain_s(instances: Iterable[Instance], batch: int, now: float) -> float:
 
 def cold_start_finish_s(variant: PricedVariant, batch: int, state: ClusterState) -> float:
     """Return the predicted seconds until `batch` inputs sent now to an unloaded variant are answered."""
-    queued = unread_inputs(state.partitions(variant))
+    queued = sum(partition.unread_inputs() for partition in state.partitions(variant))
     return state.hop_s + variant.load_s + variant.model.query_s(int(queued) + batch)
 
 

@@ -12,10 +12,9 @@ from collections import Counter
 from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
 from itertools import chain, count, islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from selector.entities import Instance
-from selector.indexed_set import IndexedSet
 
 if TYPE_CHECKING:
     from schemas.latency import LatencyModel
@@ -25,6 +24,44 @@ FEW: Final = 8
 _SETTLED_AT_ONCE: Final = 8
 _SPREAD: Final = 0x9E3779B1
 _32_BITS: Final = 0xFFFFFFFF
+T = TypeVar("T")
+
+
+class IndexedSet(Generic[T]):
+    """Set with random access: adding, removing and reading the n-th item take constant time."""
+
+    __slots__ = ("items", "places")
+
+    def __init__(self) -> None:
+        self.items: list[T] = []
+        """The items in no particular order, read-only for others; a removed one's place goes to the last one."""
+        self.places: dict[T, int] = {}
+        """Place of each item in the list, read-only for others."""
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self.items)
+
+    def __contains__(self, item: T) -> bool:
+        return item in self.places
+
+    def add(self, item: T) -> None:
+        """Add an item, if it is absent."""
+        if item not in self.places:
+            self.places[item] = len(self.items)
+            self.items.append(item)
+
+    def discard(self, item: T) -> None:
+        """Remove an item, if it is present."""
+        place = self.places.pop(item, None)
+        if place is None:
+            return
+        last = self.items.pop()
+        if last is not item:
+            self.items[place] = last
+            self.places[last] = place
 
 
 class ReplicaGroup:
@@ -42,18 +79,21 @@ class ReplicaGroup:
 
     def put(self, instance: Instance, now: float) -> None:
         """Add a member, or update its `free_at`."""
-        self.members.add(instance)
-        if instance.free_at <= now and not instance.has_background_work:
-            self.idle.add(instance)
-        else:
+        if instance not in self.members.places:
+            self.members.add(instance)
+        if instance.free_at > now or instance.has_background_work:
             self.idle.discard(instance)
             heappush(self._busy, (instance.free_at, self._serial(), instance))
-        self._settle(now)
+        elif instance not in self.idle.places:
+            self.idle.add(instance)
+        if self._busy:
+            self._settle(now)
 
     def discard(self, instance: Instance) -> None:
         """Remove a member, if it is present."""
-        self.members.discard(instance)
-        self.idle.discard(instance)
+        if instance in self.members.places:
+            self.members.discard(instance)
+            self.idle.discard(instance)
 
     def soonest(self) -> Instance | None:
         """Return the member that is free first, if none is idle; None if that is not known."""
@@ -87,23 +127,23 @@ class Replicas:
     correction of its profile, or a new profile.
     """
 
-    __slots__ = ("_model_of", "_models", "healthy", "overloaded")
+    __slots__ = ("_models", "healthy", "model_of", "overloaded")
 
     def __init__(self) -> None:
         self.healthy = ReplicaGroup()
         self.overloaded = ReplicaGroup()
-        self._model_of: dict[Instance, LatencyModel] = {}
-        """Latency model under which each replica is counted."""
+        self.model_of: dict[Instance, LatencyModel] = {}
+        """Latency model under which each replica is counted. Read-only for others."""
         self._models: Counter[LatencyModel] = Counter()
 
     def __len__(self) -> int:
-        return len(self._model_of)
+        return len(self.model_of)
 
     def __iter__(self) -> Iterator[Instance]:
         return chain(self.healthy.members, self.overloaded.members)
 
     def __contains__(self, instance: Instance) -> bool:
-        return instance in self._model_of
+        return instance in self.model_of
 
     def first(self) -> Instance:
         """Return any replica, a healthy one if there is one. There must be at least one replica."""
@@ -114,11 +154,11 @@ class Replicas:
 
         It may change when a latency model is the first or the last of its kind.
         """
-        counted, model = self._model_of.get(instance), instance.model
+        counted, model = self.model_of.get(instance), instance.model
         changed = False
         if counted is not model:
             changed = counted is not None and self._uncount(counted)
-            self._model_of[instance] = model
+            self.model_of[instance] = model
             self._models[model] += 1
             changed |= self._models[model] == 1
         self._sort(instance, now)
@@ -130,20 +170,21 @@ class Replicas:
             group, other = self.healthy, self.overloaded
         else:
             group, other = self.overloaded, self.healthy
-        other.discard(instance)
-        instance.free_at = now + instance.work_s(now)
+        if other.members.items:
+            other.discard(instance)
         group.put(instance, now)
 
     def give_work(self, instance: Instance, now: float) -> None:
         """Update a replica that was given work, if it is one of these; small sets have no order to update."""
-        if len(self) > FEW and instance in self:
+        if len(self.model_of) > FEW and instance in self.model_of:
+            instance.free_at = now + instance.work_s(now)
             self._sort(instance, now)
 
     def remove(self, instance: Instance) -> bool:
         """Remove a replica; return true if it was the last one with its latency model."""
         self.healthy.discard(instance)
         self.overloaded.discard(instance)
-        return self._uncount(self._model_of.pop(instance))
+        return self._uncount(self.model_of.pop(instance))
 
     def _uncount(self, model: "LatencyModel") -> bool:
         self._models[model] -= 1

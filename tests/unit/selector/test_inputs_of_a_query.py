@@ -33,7 +33,7 @@ def instance_of(state: ClusterState, name: str) -> Instance:
 def test_instance_busy_counts_one_slot_per_query(queries: int, inputs: int, slots: int) -> None:
     state = both(queued(queries, inputs), 0.05 * bool(queries))
     assert instance_of(state, ASKED).busy == slots
-    assert instance_of(state, OTHER).lacks_slot() == (slots == 2)
+    assert instance_of(state, OTHER).lacks_slot == (slots == 2)
     others = finish_s(instance_of(state, OTHER), 6, NOW)
     unhindered = finish_s(instance_of(both(queued(0, 0), 0.0), OTHER), 6, NOW)
     assert (others == pytest.approx(unhindered)) == (slots < 2)

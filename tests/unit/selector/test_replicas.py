@@ -15,10 +15,9 @@ from selector import policy
 from selector.cluster_state import ClusterState
 from selector.entities import Instance
 from selector.explain import explain
-from selector.indexed_set import IndexedSet
 from selector.policy import Choice, PolicyConfig, Refusal, choose
 from selector.prediction import finish_s
-from selector.replicas import FEW
+from selector.replicas import FEW, IndexedSet
 from tests.unit.selector.story import FAST, GOOD, NOW, explained, instance, query, registered, state_of, status
 
 if TYPE_CHECKING:

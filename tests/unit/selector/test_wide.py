@@ -43,9 +43,9 @@ def test_wide_variant_is_priced_by_its_cores() -> None:
 
 def test_wide_variant_waits_for_a_taken_slot() -> None:
     free, taken = wide_of(both()), wide_of(both(queued=1))
-    assert (free.lacks_slot(), taken.lacks_slot()) == (False, True)
+    assert (free.lacks_slot, taken.lacks_slot) == (False, True)
     assert finish_s(taken, 1, NOW) > finish_s(free, 1, NOW) + 0.04
-    assert not wide_of(both(slots=3, queued=1)).lacks_slot()
+    assert not wide_of(both(slots=3, queued=1)).lacks_slot
 
 
 def test_wide_variant_occupies_all_its_slots() -> None:
@@ -55,7 +55,7 @@ def test_wide_variant_occupies_all_its_slots() -> None:
     assert wide.worker.wait_s(NOW, 1) == pytest.approx(wide.model.batch_s(1)), "two slots for so long"
     state.apply_status(status(instance(NARROW, parallel=2), instance(WIDE, queued=1)), NOW + 0.1)
     narrow = state.workers["cpu-0"].instances[NARROW]
-    assert (wide.busy, narrow.lacks_slot()) == (2, True)
+    assert (wide.busy, narrow.lacks_slot) == (2, True)
 
 
 def test_wide_variant_starts_when_all_its_slots_are_free() -> None:
