@@ -72,7 +72,7 @@ class LatencyModel:
     to compare variants, but its error at small batches is too large for deadlines of a few milliseconds.
     """
 
-    __slots__ = ("_best_batch", "_promised", "_table", "correction", "max_batch")
+    __slots__ = ("_best_batch", "_table", "correction", "max_batch", "promised")
 
     def __init__(self, measured: Sequence[BatchLatency], max_batch: int, correction: float = 1.0) -> None:
         """Create the model; `correction`, the ratio observed in long-term operation, multiplies all measurements."""
@@ -81,16 +81,17 @@ class LatencyModel:
         self.max_batch = max_batch
         self.correction = correction
         self._table = _table([(m.batch, correction * m.typical_s) for m in measured], max_batch)
-        self._promised = self._table
+        self.promised = self._table
+        """Seconds within which almost every batch of a size ends, by size from 0 to `max_batch`; read-only."""
         self._best_batch = 0
         if any(m.mean_s is not None for m in measured):
             promised = _table([(m.batch, correction * m.promised_s) for m in measured], max_batch)
-            self._promised = [max(seconds) for seconds in zip(promised, self._table, strict=True)]
+            self.promised = [max(seconds) for seconds in zip(promised, self._table, strict=True)]
 
     @property
     def is_even(self) -> bool:
         """True if all batches of one size take about the same time."""
-        return self._promised is self._table
+        return self.promised is self._table
 
     @property
     def best_batch(self) -> int:
@@ -132,7 +133,7 @@ class LatencyModel:
 
     def promised_s(self, batch: int) -> float:
         """Return the seconds within which almost every such batch ends; more than `batch_s` if the content matters."""
-        return self._promised[batch] if batch <= self.max_batch else _in_parts(self._promised, batch)
+        return self.promised[batch] if batch <= self.max_batch else _in_parts(self.promised, batch)
 
     def input_s(self) -> float:
         """Return the seconds per input at the largest batch size, the reciprocal of the peak throughput."""

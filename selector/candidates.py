@@ -19,6 +19,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import cached_property
 from typing import Final, TypeAlias
 
 import msgspec
@@ -30,7 +31,7 @@ from schemas.query import Query
 from schemas.rows.rollout import Rollout
 from schemas.versions import Versions
 from security.tenant_classes import STRANGERS, TenantClasses
-from selector.cost import size_class, smallest_of
+from selector.cost import EXACT_SIZE, size_class, smallest_of
 from selector.entities import Room
 from selector.replicas import NOBODY, Replicas
 from selector.variants import PricedVariant
@@ -40,6 +41,7 @@ VIEWS_A_TASK: Final = 256
 """Maximum number of tenant classes whose candidates are kept; each holds all variants of the task that it may use."""
 _ONE_OF_EACH: Final = Versions()
 _EVERYBODY: Final[Users] = {}
+_OFFLINE: Final = Mode.OFFLINE
 LATENCY_BOUNDS: Final = (*(0.001 * 1.25**step for step in range(63)), math.inf)
 """Upper bounds of the latency classes in seconds: 1 ms to 17 minutes, each 1.25 times the one before."""
 
@@ -74,29 +76,39 @@ class Candidate:
         return self.cost, -self.variant.accuracy, self.variant.name
 
 
+class RegisteredCandidates:
+    """Candidates of one query class among all registered variants, loaded or not, whatever their latency."""
+
+    __slots__ = ("eligible", "failed", "fallback", "fastest_s", "unloaded")
+
+    def __init__(self, task: "TaskCandidates", key: QueryClass, serving: Iterable[Candidate]) -> None:
+        meeting = (Candidate(variant, key) for variant in task.variants if task.meets(variant, key))
+        self.eligible = sorted(meeting, key=Candidate.order)
+        """Candidates that meet the needs, the cheapest first."""
+        idle = (c for c in self.eligible if c.variant.name not in task.serving)
+        self.unloaded = tuple(_frontier(c for c in idle if task.is_loadable(c.variant)))
+        """Candidates that could be loaded: the cheapest first, each ready sooner than all before it."""
+        able = [c for c in self.eligible if not task.load_failure(c.variant)]
+        self.fallback = min(able, key=task.likelihood, default=None)
+        """Candidate to wait for while nothing serves: formerly served ones first, then loadable ones."""
+        self.failed = self.eligible[0] if self.eligible and not able else None
+        """The cheapest candidate, if all have failed to load."""
+        minimum = smallest_of(key.size)
+        promised = [c.variant.model.query_s(minimum) for c in self.eligible]
+        promised += [c.replicas.promised_s(minimum) for c in serving]
+        self.fastest_s = min(promised, default=math.inf)
+        """Latency in seconds of the fastest variant, without hops; infinite without any."""
+
+
 class Candidates:
     """Candidates of one query class: the loaded ones at once, the others at first use."""
-
-    __slots__ = (
-        "_eligible",
-        "_fallback",
-        "_fastest_s",
-        "_key",
-        "_nearest",
-        "_task",
-        "_unloaded",
-        "serving",
-        "upgrades",
-    )
 
     def __init__(self, task: "TaskCandidates", key: QueryClass) -> None:
         self._task = task
         self._key = key
-        self._eligible: list[Candidate] | None = None
-        self._unloaded: tuple[Candidate, ...] | None = None
-        self._fallback: Candidate | None = None
-        self._fastest_s: float | None = None
-        self._nearest: PricedVariant | None = None
+        self._nearest: Candidate | None = None
+        self.latency_s = key.latency_s
+        """Upper bound in seconds of the time in which queries of the class must be computed."""
         minimum = smallest_of(key.size)
         fast = [
             Candidate(replicas.first().variant, key, replicas)
@@ -110,57 +122,16 @@ class Candidates:
         self.upgrades = tuple(sorted((c for c in fast if task.is_target(c.variant, key.target)), key=_by_accuracy))
         """Candidates for upgrades, the most accurate first, whatever their cost."""
 
-    @property
-    def latency_s(self) -> float:
-        """Upper bound in seconds of the time in which queries of the class must be computed."""
-        return self._key.latency_s
+    @cached_property
+    def registered(self) -> RegisteredCandidates:
+        """Candidates among all registered variants."""
+        return RegisteredCandidates(self._task, self._key, self.serving)
 
-    def eligible(self) -> list[Candidate]:
-        """Return all registered candidates that meet the needs other than latency, the cheapest first."""
-        if self._eligible is None:
-            task, key = self._task, self._key
-            meeting = (Candidate(variant, key) for variant in task.variants if task.meets(variant, key))
-            self._eligible = sorted(meeting, key=Candidate.order)
-        return self._eligible
-
-    def unloaded(self) -> tuple[Candidate, ...]:
-        """Return candidates that could be loaded: the cheapest first, each ready sooner than all before it."""
-        if self._unloaded is None:
-            task = self._task
-            idle = (c for c in self.eligible() if c.variant.name not in task.serving)
-            self._unloaded = tuple(_frontier(c for c in idle if task.is_loadable(c.variant)))
-        return self._unloaded
-
-    def fallback(self) -> Candidate | None:
-        """Return the candidate to wait for while nothing serves: formerly served ones first, then loadable ones."""
-        if self._fallback is None:
-            task = self._task
-
-            def order(candidate: Candidate) -> tuple[bool, bool]:
-                return candidate.variant.name not in task.formerly_served, not task.is_loadable(candidate.variant)
-
-            able = (candidate for candidate in self.eligible() if not task.load_failure(candidate.variant))
-            self._fallback = min(able, key=order, default=None)
-        return self._fallback
-
-    def failed(self) -> Candidate | None:
-        """Return the cheapest candidate if all that meet the needs have failed to load; else None."""
-        eligible = self.eligible()
-        return eligible[0] if eligible and all(self._task.load_failure(c.variant) for c in eligible) else None
-
-    def fastest_s(self) -> float:
-        """Return the latency in seconds of the fastest variant for these needs, without hops; else infinity."""
-        if self._fastest_s is None:
-            minimum = smallest_of(self._key.size)
-            promised = [c.variant.model.query_s(minimum) for c in self.eligible()]
-            promised += [c.replicas.promised_s(minimum) for c in self.serving]
-            self._fastest_s = min(promised, default=math.inf)
-        return self._fastest_s
-
-    def nearest(self, distance: Callable[[PricedVariant], float]) -> PricedVariant | None:
-        """Return the registered variant with the least `distance`, computed at the first call."""
+    def nearest(self, distance: Callable[[Candidate], float]) -> Candidate | None:
+        """Return the registered candidate with the least `distance`, computed at the first call."""
         if self._nearest is None:
-            targets = (variant for variant in self._task.variants if self._task.is_target(variant, self._key.target))
+            task, key = self._task, self._key
+            targets = (Candidate(variant, key) for variant in task.variants if task.is_target(variant, key.target))
             self._nearest = min(targets, key=distance, default=None)
         return self._nearest
 
@@ -263,8 +234,8 @@ class TaskCandidates:
 
     def candidates(self, needs: Needs, batch: int, latency_s: float) -> Candidates:
         """Return the candidates for a query of a known target that must be computed within `latency_s`."""
-        size = size_class(batch)
-        offline = needs.mode is Mode.OFFLINE
+        size = batch if batch <= EXACT_SIZE else size_class(batch)
+        offline = needs.mode is _OFFLINE
         low, high = needs.min_accuracy, needs.max_cost
         accuracy_rank = 0 if low is None else bisect_left(self._accuracies, low)
         cost_rank = -1 if high is None else bisect_right(self._costs_of(size, offline), high)
@@ -299,6 +270,10 @@ class TaskCandidates:
         """Return true if `target` is the variant, its version, or a model whose serving version it belongs to."""
         return target == variant.name or target in self._targets_of[variant.architecture]
 
+    def may_draw(self, query: Query) -> bool:
+        """Return true if a canary draws the query, unless a variant of another model answers it."""
+        return any(rollout.concerns(query.needs.target) and rollout.draws(query.id) for rollout in self.canaries)
+
     def drawn(self, query: Query, chosen: PricedVariant | None) -> Rollout | None:
         """Return the rollout whose candidate must answer the query instead of `chosen`; None if no rollout draws it."""
         for rollout in self.canaries:
@@ -329,6 +304,10 @@ class TaskCandidates:
         rooms = self._loadable.get(variant.hardware, NO_ROOM)
         fits = any(variant.memory_bytes <= room.memory and variant.threads <= room.cores for room in rooms)
         return fits and variant.name not in self._failed
+
+    def likelihood(self, candidate: Candidate) -> tuple[bool, bool]:
+        """Return the sort key of candidates that no worker has loaded: the most likely to be loaded soon first."""
+        return candidate.variant.name not in self.formerly_served, not self.is_loadable(candidate.variant)
 
     def load_failure(self, variant: PricedVariant) -> str:
         """Return the reason why the variant cannot be loaded; empty if it can."""

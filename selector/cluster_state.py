@@ -96,7 +96,7 @@ class ClusterState:
     def seen_in(self, query: Query) -> TaskCandidates | None:
         """Return the part of a query's task that its tenant may use; None if there is none."""
         task = self.tasks.get(query.task)
-        return None if task is None else task.seen_by(query.tenant)
+        return task if task is None or task.tenants is None else task.seen_by(query.tenant)
 
     def tenant_class_of(self, query: Query) -> str | None:
         """Return the class of tenants with the same permissions in the query's task as its tenant."""
@@ -180,8 +180,8 @@ class ClusterState:
                 self.tasks[variant.task].invalidate()
 
     def _add_worker(self, status: WorkerStatus) -> Worker:
-        worker = Worker(status.worker, status.hardware, status.epoch, max(status.slots, 1), WorkerKind.of(status))
-        worker.hop_s = self.hop_s
+        kind = WorkerKind.of(status)
+        worker = Worker(status.worker, status.hardware, status.epoch, max(status.slots, 1), kind, self.hop_s)
         self.least_hop_s = self.least_hop_s or self.hop_s
         self.workers[worker.name] = worker
         self._kinds[worker.hardware][worker.kind] += 1

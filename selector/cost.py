@@ -9,7 +9,8 @@ from typing import Final
 from schemas.hardware import cost_per_1000
 from schemas.latency import LatencyModel
 
-_EXACT_SIZE: Final = 32
+EXACT_SIZE: Final = 32
+"""Number of inputs up to which each size has a price of its own."""
 _STEPS_AN_OCTAVE: Final = 8
 
 
@@ -28,7 +29,7 @@ def size_class(batch: int) -> int:
 
     This bounds the number of prices, and of cached classes, to 120 sizes for up to 65,536 inputs.
     """
-    if batch <= _EXACT_SIZE:
+    if batch <= EXACT_SIZE:
         return batch
     step = (1 << (batch - 1).bit_length() - 1) // _STEPS_AN_OCTAVE
     return -(-batch // step) * step
@@ -36,6 +37,6 @@ def size_class(batch: int) -> int:
 
 def smallest_of(size: int) -> int:
     """Return the least number of inputs that is priced as `size`."""
-    if size <= _EXACT_SIZE:
+    if size <= EXACT_SIZE:
         return size
     return size - (1 << (size - 1).bit_length() - 1) // _STEPS_AN_OCTAVE + 1

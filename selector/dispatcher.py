@@ -18,11 +18,11 @@ from schemas.errors import Internal, QueryError
 from schemas.headers import LINGER_NS
 from schemas.needs import Mode
 from selector.candidates import TaskCandidates
+from selector.choice import Choice, Refusal
 from selector.dispatcher_base import DispatchContext, DispatcherBase
 from selector.intake_pace import IntakePace
 from selector.late_binding import bind_copy
 from selector.overload import LoadShedder
-from selector.policy import Choice, Refusal
 from selector.received_query import ReceivedQuery
 from selector.shadow import ShadowSender
 

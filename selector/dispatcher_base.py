@@ -23,6 +23,7 @@ from schemas import headers as h
 from schemas.errors import Forbidden, Internal, Overloaded, QueryError, UnknownTask, Unsatisfiable
 from schemas.topics import LANES, is_offline, offline_of, task_of
 from security.signature import LARGE_BYTES
+from selector.choice import Choice, PolicyConfig, Refusal
 from selector.cluster_state import ClusterState
 from selector.demand_sender import DemandSender
 from selector.evidence import KEEP_BYTES, EvidenceRoom
@@ -30,7 +31,6 @@ from selector.explain import explain
 from selector.forward import forwarded, moved, refused
 from selector.load_meter import LoadMeter
 from selector.metrics import SelectorMetrics
-from selector.policy import Choice, PolicyConfig, Refusal
 from selector.proof import Replayed, signed_digest
 from selector.received_query import QueryReader, ReceivedQuery, error_result
 

@@ -13,10 +13,10 @@ from schemas.needs import Mode
 from schemas.query import Query
 from schemas.rows.catalog import ACCURACY
 from selector.candidates import TaskCandidates
+from selector.choice import Choice, PolicyConfig, Refusal
 from selector.cluster_state import ClusterState
 from selector.cost import size_class
 from selector.entities import Instance
-from selector.policy import Choice, PolicyConfig, Refusal
 from selector.prediction import cold_start_finish_s, finish_s
 from selector.replicas import NOBODY
 from selector.variants import PricedVariant

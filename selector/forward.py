@@ -14,7 +14,7 @@ from schemas.errors import QueryError
 from schemas.headers import RawHeaders
 from schemas.needs import Mode
 from schemas.query import Query
-from selector.policy import Choice
+from selector.choice import Choice
 
 _OWN: Final = frozenset(
     {

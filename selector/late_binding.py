@@ -19,14 +19,16 @@ from zlib import crc32
 
 import msgspec
 
-from schemas.errors import DeadlineExceeded, Overloaded
+from schemas.errors import Overloaded
 from schemas.needs import Mode, Needs
 from schemas.query import Query
 from selector.candidates import Candidate, Candidates, TaskCandidates
+from selector.choice import Choice, ChoiceContext, PolicyConfig, Refusal, context_of
 from selector.cluster_state import ClusterState
 from selector.entities import Instance, Worker
-from selector.policy import Choice, PolicyConfig, Refusal, choose, drawn_candidates, has_hard_deadline
+from selector.policy import choose, drawn_candidates
 from selector.prediction import finish_s
+from selector.refusals import deadline_passed
 from selector.replicas import some_of
 from selector.variants import PricedVariant
 
@@ -54,16 +56,11 @@ class Wait(msgspec.Struct, frozen=True, gc=False):
 
 def bind(query: Query, state: ClusterState, now: float, config: PolicyConfig) -> Choice | Refusal | Wait:
     """Choose the destination of an offline query at `now`, if it can go now."""
-    if has_hard_deadline(query) and query.deadline_ms is not None and query.deadline_ms / 1000 <= now:
-        return Refusal(DeadlineExceeded("the deadline passed before an instance was idle"))
-    task = state.seen_in(query)
-    if task is not None and task.has_target(query.needs.target):
-        slack_s = math.inf
-        if has_hard_deadline(query) and query.deadline_ms is not None:
-            slack_s = query.deadline_ms / 1000 - now
-        candidates = task.candidates(query.needs, query.batch, slack_s)
-        if candidates.serving:
-            return _of_drawn_version(task, query, now, slack_s, _cheapest_idle(candidates, query, now))
+    context = context_of(query, state, now, config)
+    if context is not None and context.firm and context.slack_s <= 0:
+        return deadline_passed("an instance was idle")
+    if context is not None and context.candidates.serving:
+        return _of_drawn_version(context, _cheapest_idle(context.candidates, query, now))
     outcome = choose(query, state, now, config)
     if isinstance(outcome, Choice):
         return Wait(wanted=outcome.variant)
@@ -84,13 +81,13 @@ def bind_copy(task: TaskCandidates, query: Query, chosen: PricedVariant, now: fl
     return None
 
 
-def _of_drawn_version(
-    task: TaskCandidates, query: Query, now: float, slack_s: float, found: Choice | Wait
-) -> Choice | Wait:
+def _of_drawn_version(context: ChoiceContext, found: Choice | Wait) -> Choice | Wait:
     """Return an idle choice of the canary that draws the query, else `found`."""
+    task, query = context.task, context.query
     if task.canaries:
-        tried = drawn_candidates(task, query, found.variant if isinstance(found, Choice) else None, slack_s)
-        drawn = tried and _cheapest_idle(tried, query, now)
+        chosen = found.variant if isinstance(found, Choice) else None
+        tried = drawn_candidates(task, query, chosen, context.candidates.latency_s)
+        drawn = tried and _cheapest_idle(tried, query, context.now)
         if isinstance(drawn, Choice):
             return drawn
     return found

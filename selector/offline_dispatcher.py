@@ -38,10 +38,10 @@ from process.event_wait import wait_within
 from schemas.errors import Internal
 from schemas.offline_share import offline_pause_s, offline_share
 from schemas.topics import LANE_COUNT, LANES, tenant_of
+from selector.choice import Choice, Refusal
 from selector.dispatcher_base import DispatchContext, DispatcherBase
 from selector.fair_shares import Account, FairShares
 from selector.late_binding import Wait, bind
-from selector.policy import Choice, Refusal
 from selector.received_query import ReceivedQuery
 
 log = logging.getLogger(__name__)

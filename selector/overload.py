@@ -30,13 +30,14 @@ from collections.abc import Sequence
 from math import exp, inf
 from typing import Final
 
-from schemas.errors import Overloaded
 from schemas.query import Query
+from selector.choice import Choice, PolicyConfig, Refusal, has_hard_deadline
 from selector.cluster_state import ClusterState
 from selector.entities import Instance
-from selector.policy import Choice, PolicyConfig, Refusal, choose, has_hard_deadline
+from selector.policy import choose
 from selector.prediction import idle_finish_s
 from selector.refusal_cache import RefusalCache
+from selector.refusals import beyond_limit
 
 _CALM_S: Final = 2.0
 _PERIOD_S: Final = 0.1
@@ -52,8 +53,6 @@ _COST_BAND: Final = 0.15
 """Extra wait of a query of mean cost over the dearest, as a share of the shortest wait."""
 _FORGOTTEN_BELOW: Final = 1e-3
 """Decayed number of queries below which a tenant is dropped."""
-_BEYOND_SHARE: Final = "too busy, and this tenant asks for more than its share; try again later"
-_TOO_COSTLY: Final = "too busy for queries that cost as much as this one; try again later, or ask for less"
 
 
 class _Tenant:
@@ -209,9 +208,7 @@ class LoadShedder:
         if wait_s < most_s and (has_hard_deadline(query) or overload.is_contested):
             rationed = choose(query, state, now, config, wait_s)
             if isinstance(rationed, Refusal) and isinstance(outcome, Choice):
-                why = _BEYOND_SHARE if overload.is_contested else _TOO_COSTLY
-                error = Overloaded(why, retry_after_s=rationed.error.retry_after_s)
-                rationed = Refusal(error, contended=rationed.contended)
+                rationed = beyond_limit(rationed, overload.is_contested)
             outcome = rationed
         if isinstance(outcome, Choice):
             overload.admit(query.tenant, cost)

@@ -1,14 +1,15 @@
-"""Choice of the instance that answers a query.
+"""Choice of the instance that answers a query: steps, of which the first that finds a choice decides.
 
 Pure: query, cluster state, time and configuration come in; a choice or a refusal comes out.
 
-    loaded and meets the needs, healthy      the cheapest variant predicted in time; of its replicas the soonest,
-                                             or of some if there are many, see `selector.replicas`
-    loaded, overloaded                       the same, if no healthy one fits
-    not loaded                               if nothing loaded is fast enough: the cheapest whose load and
-                                             inference still fit
-    may be late, or has no deadline          the soonest of all loaded; without any, a variant likely to be loaded
-    else                                     an immediate refusal: a query that will be late delays others
+    1  canary      a version on trial that draws the query, if it is loaded and in time
+    2  cheapest    the cheapest loaded variant predicted in time, on an instance that is not overloaded if one is in
+                   time; of its replicas the soonest, or of some if there are many, see `selector.replicas`. An upgrade
+                   may take its place
+    3  cold start  if nothing loaded is fast enough: the cheapest variant whose load and inference still fit
+    4  soonest     for a query that may be late or has no deadline: the soonest of all loaded
+    5  fallback    the same without anything loaded: a variant that is likely to be loaded
+    -  refusal     at once, because a query that will be late delays others, see `selector.refusals`
 
 A query is also refused at once, with the reason, if no worker can load a suitable variant, even if it could wait.
 
@@ -17,7 +18,7 @@ answers within `default_latency_s`, else to the soonest. An interfered instance 
 variants on the same worker would be slowed as well, and take more of it.
 
 Upgrade: a query for the cheapest variant may go, at the same price, to a more accurate instance that is loaded and
-nearly idle.
+nearly idle. Of many more accurate variants only the first few are examined.
 
 After INFaaS's algorithm 1, with deliberate differences. INFaaS picks the least loaded worker of the variant with the
 lowest latency, not the cheapest that fits; it measures load as queries per second, two seconds old; and it answers late
@@ -31,108 +32,59 @@ from zlib import crc32
 
 import msgspec
 
-from schemas.defaults import DEFAULT_LATENCY_S
-from schemas.errors import DeadlineExceeded, ModelFailed, Overloaded, QueryError, UnknownTask, Unsatisfiable
-from schemas.needs import Mode
 from schemas.query import Query
 from selector.candidates import Candidate, Candidates, TaskCandidates
+from selector.choice import FOREVER_S, Choice, ChoiceContext, PolicyConfig, Refusal, context_of
 from selector.cluster_state import ClusterState
-from selector.cost import size_class
 from selector.entities import Instance
-from selector.partition import Partition
-from selector.prediction import (
-    cold_start_finish_s,
-    drain_s,
-    finish_s,
-    has_idle_capacity,
-    idle_finish_s,
-    upgraded_share,
-)
+from selector.prediction import cold_start_finish_s, finish_s, idle_finish_s, upgraded_share
+from selector.refusals import refuse, unknown
 from selector.replicas import FEW, ReplicaGroup, two_of
 from selector.variants import PricedVariant
 
-_FOREVER_S: Final = float("inf")
-_TICKS_PER_S: Final = 4_194_304  # resolution of a double in seconds since the epoch
-
-
-class PolicyConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings of the policy."""
-
-    default_latency_s: float = DEFAULT_LATENCY_S
-    """Latency objective in seconds of queries that name none."""
-    upgrades: bool = True
-    """True if an idle, more accurate instance may take a query at the cheaper one's price."""
-    upgrade_share: float = 0.5
-    """Share of a worker's slots that upgrades may fill."""
-    upgrade_cpu_limit: float = 0.75
-    """Used share of a machine's CPU time from which on nothing is upgraded there."""
-    tenants: tuple[str, ...] = ()
-    """Tenants that always have a share of their own under overload."""
-    max_unlisted_tenants: int = 16
-    """Number of other tenants with a share of their own; the rest share one."""
-
-
-class Choice(msgspec.Struct, frozen=True, gc=False):
-    """Destination of a query, with the promised values."""
-
-    variant: PricedVariant
-    partition: Partition
-    instance: Instance | None
-    """Instance that serves the partition; None if no worker has loaded the variant, which must be demanded."""
-    predicted_s: float
-    """Predicted seconds from the choice to the result."""
-    cost: float
-    """Charged price in USD per 1000 such queries."""
-    cost_header: bytes
-    upgraded: bool = False
-    """True if the variant is more accurate than the one charged for."""
-
-
-class Refusal(msgspec.Struct, frozen=True, gc=False):
-    """Reason why a query is not forwarded, and the variant that could have answered."""
-
-    error: QueryError
-    wanted: PricedVariant | None = None
-    """Variant to load, so that the next such query can be answered."""
-    contended: Candidate | None = None
-    """Cheapest loaded candidate that would do without competing queries."""
+_MOST_UPGRADES: Final = 16
+"""Number of more accurate variants that are examined for an upgrade."""
+_MICROSECONDS: Final = 1e6
+_32_BITS: Final = 0xFFFFFFFF
 
 
 def choose(
-    query: Query, state: ClusterState, now: float, config: PolicyConfig, wait_s: float = _FOREVER_S
+    query: Query, state: ClusterState, now: float, config: PolicyConfig, wait_s: float = FOREVER_S
 ) -> Choice | Refusal:
     """Choose the destination of `query` at `now`, in monotonic seconds. Changes nothing but caches.
 
     `wait_s` is its limit of waiting behind others under overload, see `selector.overload`.
     """
-    needs = query.needs
-    task = state.seen_in(query)
-    if task is None or not task.has_target(needs.target):
-        return Refusal(_unknown_error(query, task))
-    deadline_ms = query.deadline_ms
-    slack_s = deadline_ms / 1000 - now if deadline_ms is not None else _default_latency_s(needs.mode, config)
-    hard = has_hard_deadline(query)
-    candidates = task.candidates(needs, query.batch, slack_s if hard else _FOREVER_S)
-    choice = _in_time(candidates, query, now, slack_s, wait_s, config)
-    if task.canaries:
-        tried = drawn_candidates(task, query, None if choice is None else choice.variant, candidates.latency_s)
-        choice = (tried and _in_time(tried, query, now, slack_s, wait_s, config)) or choice
-    if choice is not None:
-        return choice
-    choice = _load_in_time(candidates, query, state, now, slack_s)
-    if choice is None and not hard and wait_s == _FOREVER_S:
-        choice = _soonest(candidates, query, now) or _fallback_choice(candidates, query, state)
-    return choice or _refuse(task, candidates, query, state, now, slack_s)
+    context = context_of(query, state, now, config, wait_s)
+    if context is None:
+        return unknown(query, state.seen_in(query))
+    for step in _STEPS:
+        choice = step(context)
+        if choice is not None:
+            return choice
+    return refuse(context)
+
+
+# -- 1 canary ----------------------------------------------------------------------------------------------------------
+
+
+def canary_in_time(context: ChoiceContext) -> Choice | None:
+    """Return the choice of a canary that draws the query and is in time.
+
+    Without one the serving version answers. So a canary gets its share only up to its capacity.
+    """
+    task = context.task
+    if not task.canaries or not task.may_draw(context.query):
+        return None
+    served = cheapest_in_time(context)
+    drawn = drawn_candidates(task, context.query, served and served.variant, context.candidates.latency_s)
+    return drawn and cheapest_in_time(msgspec.structs.replace(context, candidates=drawn))
 
 
 def drawn_candidates(
     task: TaskCandidates, query: Query, chosen: PricedVariant | None, latency_s: float
 ) -> Candidates | None:
-    """Return the candidates of the canary that must answer instead of `chosen`; None if no canary draws the query.
-
-    If none of them is loaded and in time, the query stays with `chosen`. So a canary gets its share only up to its
-    capacity, and the serving version answers the rest.
-    """
+    """Return the candidates of the canary that must answer instead of `chosen`; None if no canary draws the query."""
     rollout = task.drawn(query, chosen)
     if rollout is None:
         return None
@@ -140,238 +92,170 @@ def drawn_candidates(
     return task.candidates(needs, query.batch, latency_s)
 
 
-def has_hard_deadline(query: Query) -> bool:
-    """Return true if an answer after the deadline is worth nothing."""
-    return query.deadline_ms is not None and not query.needs.allow_late
+# -- 2 cheapest --------------------------------------------------------------------------------------------------------
 
 
-def _default_latency_s(mode: Mode, config: PolicyConfig) -> float:
-    return config.default_latency_s if mode is Mode.ONLINE else _FOREVER_S
-
-
-def _in_time(
-    candidates: Candidates, query: Query, now: float, slack_s: float, wait_s: float, config: PolicyConfig
-) -> Choice | None:
+def cheapest_in_time(context: ChoiceContext) -> Choice | None:
     """Return the cheapest choice in time, or its upgrade."""
-    choice = _cheapest(candidates, query, now, slack_s, wait_s)
-    if choice is not None and config.upgrades and query.needs.mode is Mode.ONLINE:
-        return _upgrade(candidates, choice, query, now, slack_s, config)
-    return choice
-
-
-def _cheapest(candidates: Candidates, query: Query, now: float, slack_s: float, wait_s: float) -> Choice | None:
     for healthy in (True, False):
         tried: set[str] = set()
-        for candidate in candidates.serving:
-            found = _soonest_replica(candidate, query, now, slack_s, healthy, wait_s, tried)
-            if found is not None:
-                return found
+        for candidate in context.candidates.serving:
+            replicas = candidate.replicas
+            group = replicas.healthy if healthy else replicas.overloaded
+            if group.members.items:
+                found = _soonest_replica(context, candidate, group, context.slack_s, tried)
+                if found is not None:
+                    return _upgrade(context, found) or found
             tried.add(candidate.variant.name)
     return None
 
 
 def _soonest_replica(
-    candidate: Candidate,
-    query: Query,
-    now: float,
-    limit_s: float,
-    healthy: bool,
-    wait_s: float = _FOREVER_S,
-    tried: Collection[str] = (),
+    context: ChoiceContext, candidate: Candidate, group: ReplicaGroup, limit_s: float, tried: Collection[str] = ()
 ) -> Choice | None:
     """Return the replica that finishes first, of those examined, if it does before `limit_s`.
 
     Replicas on workers of a `tried` cheaper variant that alone would be as fast count only with free slots there: an
     overloaded worker must not answer fewer queries by computing dearer variants.
     """
-    group = candidate.replicas.healthy if healthy else candidate.replicas.overloaded
-    looked_at = group.members.items
-    if not looked_at:
+    instances: Sequence[Instance] = group.members.items
+    if len(instances) > FEW:
+        instances = _drawn(context, group, limit_s)
+    now, batch, offline, streamed = context.now, context.batch, context.offline, context.streamed
+    best: Instance | None = None
+    for instance in instances:
+        worker = instance.worker
+        if worker.expires_at <= now or (instance.lacks_slot and worker.free_at[0] - now > limit_s):
+            continue
+        if tried and instance.is_blocked(now) and _is_slower(instance, tried, batch, streamed):
+            continue
+        finish = finish_s(instance, batch, now, offline, streamed)
+        if finish < limit_s or (finish == limit_s and best is None):
+            best, limit_s = instance, finish
+    if best is None:
         return None
-    if len(looked_at) > FEW:
-        looked_at = _drawn(group, query, now, limit_s)
-    best, finish = _soonest_of(looked_at, query, now, limit_s, tried)
-    if best is None or (wait_s != _FOREVER_S and finish - idle_finish_s(best, query.batch, query.streamed) > wait_s):
+    if context.wait_s != FOREVER_S and limit_s - idle_finish_s(best, batch, streamed) > context.wait_s:
         return None
     partition = best.partitions[best.turn % len(best.partitions)]
-    return Choice(candidate.variant, partition, best, finish, candidate.cost, candidate.cost_header)
+    return Choice(candidate.variant, partition, best, limit_s, candidate.cost, candidate.cost_header)
 
 
-def _drawn(group: ReplicaGroup, query: Query, now: float, limit_s: float) -> Sequence[Instance]:
+def _drawn(context: ChoiceContext, group: ReplicaGroup, limit_s: float) -> Sequence[Instance]:
     """Return the replicas of a large group to examine, see `selector.replicas`; none if none can be in time."""
     if group.idle.items:
-        return two_of(group.idle.items, _seed(query, now))
+        return two_of(group.idle.items, _seed(context))
     first = group.soonest()
-    offline = query.needs.mode is Mode.OFFLINE
-    if first is not None and finish_s(first, query.batch, now, offline, query.streamed) > limit_s:
-        return ()
-    drawn = two_of(group.members.items, _seed(query, now))
+    if first is not None:
+        soonest_s = finish_s(first, context.batch, context.now, context.offline, context.streamed)
+        if soonest_s > limit_s:
+            return ()
+    drawn = two_of(group.members.items, _seed(context))
     return drawn if first is None else (*drawn, first)
 
 
-def _soonest_of(
-    instances: Sequence[Instance], query: Query, now: float, limit_s: float, tried: Collection[str]
-) -> tuple[Instance | None, float]:
-    batch, streamed = query.batch, query.streamed
-    offline = query.needs.mode is Mode.OFFLINE
-    best: Instance | None = None
-    for instance in instances:
-        if instance.worker.expires_at > now:
-            if tried and instance.is_blocked(now) and _is_slower(instance, tried, query):
-                continue
-            finish = finish_s(instance, batch, now, offline, streamed)
-            if finish < limit_s or (finish == limit_s and best is None):
-                best, limit_s = instance, finish
-    return best, limit_s
-
-
-def _is_slower(instance: Instance, tried: Collection[str], query: Query) -> bool:
+def _is_slower(instance: Instance, tried: Collection[str], batch: int, streamed: bool) -> bool:
     """Return true if one of the `tried` variants is loaded on the same worker and takes no longer there alone."""
-    serving, batch, streamed = instance.worker.instances, query.batch, query.streamed
     alone_s = idle_finish_s(instance, batch, streamed)
-    return any(idle_finish_s(serving[name], batch, streamed) <= alone_s for name in tried if name in serving)
+    for name, other in instance.worker.instances.items():
+        if name in tried and idle_finish_s(other, batch, streamed) <= alone_s:
+            return True
+    return False
 
 
-def _seed(query: Query, now: float) -> int:
-    """Return 32 bits by query and time: a repeated decision draws again, and tests can reproduce it."""
-    return crc32(query.id.encode(), int(now * _TICKS_PER_S) & 0xFFFFFFFF)
-
-
-def _upgrade(
-    candidates: Candidates, choice: Choice, query: Query, now: float, slack_s: float, config: PolicyConfig
-) -> Choice:
-    accuracy, batch = choice.variant.accuracy, query.batch
-    for candidate in candidates.upgrades:
+def _upgrade(context: ChoiceContext, choice: Choice) -> Choice | None:
+    """Return a choice of a more accurate, nearly idle instance at the price of `choice`; None if there is none."""
+    config, now, batch, accuracy = context.config, context.now, context.batch, choice.variant.accuracy
+    if not config.upgrades or context.offline:
+        return None
+    for candidate in islice(context.candidates.upgrades, _MOST_UPGRADES):
         if candidate.variant.accuracy <= accuracy:
-            break
+            return None
         group = candidate.replicas.healthy
-        looked_at = group.members.items
-        if len(looked_at) > FEW:
+        instances: Sequence[Instance] = group.members.items
+        if len(instances) > FEW:
             idle = group.idle.items
-            looked_at = (idle[int(now * _TICKS_PER_S) % len(idle)],) if idle else ()
-        for instance in looked_at:
-            share = upgraded_share(instance, batch, now, config.upgrade_cpu_limit)
-            if (
-                share > 0.0
-                and has_idle_capacity(instance, batch, now, config.upgrade_share)
-                and _is_drawn(query, now, share)
-            ):
-                finish = finish_s(instance, batch, now, streamed=query.streamed)
-                if finish <= slack_s:
+            instances = (idle[_seed(context) % len(idle)],) if idle else ()
+        for instance in instances:
+            share = upgraded_share(instance, batch, now, config.upgrade_cpu_limit, config.upgrade_share)
+            if share > 0.0 and (share >= 1.0 or _seed(context) < share * (1 << 32)):
+                finish = finish_s(instance, batch, now, streamed=context.streamed)
+                if finish <= context.slack_s:
                     partition = instance.partitions[instance.turn % len(instance.partitions)]
                     return Choice(
                         candidate.variant, partition, instance, finish, choice.cost, choice.cost_header, upgraded=True
                     )
-    return choice
+    return None
 
 
-def _is_drawn(query: Query, now: float, share: float) -> bool:
-    """Return true if the query falls into this share of all queries."""
-    return share >= 1.0 or _seed(query, now) < share * (1 << 32)
+def _seed(context: ChoiceContext) -> int:
+    """Return 32 bits by query and time: a repeated decision draws again, and tests can reproduce it."""
+    return crc32(context.query.id.encode(), int(context.now * _MICROSECONDS) & _32_BITS)
 
 
-def _load_in_time(
-    candidates: Candidates, query: Query, state: ClusterState, now: float, slack_s: float
-) -> Choice | None:
-    if query.deadline_ms is None or _is_fast_enough_alone(candidates, query, now, slack_s):
+# -- 3 cold start ------------------------------------------------------------------------------------------------------
+
+
+def cold_start_in_time(context: ChoiceContext) -> Choice | None:
+    """Return the cheapest variant that is loaded and answers before the deadline, if no loaded one is fast enough."""
+    if context.query.deadline_ms is None or _is_fast_enough_alone(context):
         return None
-    fits = (c for c in candidates.unloaded() if cold_start_finish_s(c.variant, query.batch, state) <= slack_s)
-    chosen = next(fits, None)
-    return None if chosen is None else _to_unloaded(chosen, query, state)
+    for candidate in context.candidates.registered.unloaded:
+        variant = candidate.variant
+        if variant.load_s < context.slack_s:
+            finish = cold_start_finish_s(variant, context.batch, context.state)
+            if finish <= context.slack_s:
+                return _to_unloaded(context, candidate, finish)
+    return None
 
 
-def _is_fast_enough_alone(candidates: Candidates, query: Query, now: float, slack_s: float) -> bool:
+def _is_fast_enough_alone(context: ChoiceContext) -> bool:
     """Return true if a loaded instance is fast enough and only too busy.
 
     Another variant loaded beside it would take time from it; the autoscaler decides if there is room for more.
     """
-    return any(
-        instance.worker.expires_at > now and idle_finish_s(instance, query.batch, query.streamed) <= slack_s
-        for candidate in candidates.serving
-        for instance in islice(candidate.replicas, FEW)
-    )
+    for candidate in context.candidates.serving:
+        replicas = candidate.replicas
+        for instance in (*replicas.healthy.members.items[:FEW], *replicas.overloaded.members.items[:FEW]):
+            alone_s = idle_finish_s(instance, context.batch, context.streamed)
+            if alone_s <= context.slack_s and instance.worker.expires_at > context.now:
+                return True
+    return False
 
 
-def _soonest(candidates: Candidates, query: Query, now: float) -> Choice | None:
+def _to_unloaded(context: ChoiceContext, candidate: Candidate, finish: float) -> Choice:
+    """Return the choice of a variant that is not loaded; a worker that loads it will find the query in its topic."""
+    partitions = context.state.partitions(candidate.variant)
+    partition = partitions[crc32(context.query.id.encode()) % len(partitions)]
+    return Choice(candidate.variant, partition, None, finish, candidate.cost, candidate.cost_header)
+
+
+# -- 4 soonest, 5 fallback ---------------------------------------------------------------------------------------------
+
+
+def soonest(context: ChoiceContext) -> Choice | None:
+    """Return the loaded instance that finishes first, for a query that may be late."""
+    if context.firm or context.wait_s != FOREVER_S:
+        return None
     for healthy in (True, False):
-        each = (_soonest_replica(c, query, now, _FOREVER_S, healthy) for c in candidates.serving)
-        found = min((c for c in each if c is not None), key=lambda c: c.predicted_s, default=None)
-        if found is not None:
-            return found
+        best: Choice | None = None
+        for candidate in context.candidates.serving:
+            group = candidate.replicas.healthy if healthy else candidate.replicas.overloaded
+            found = _soonest_replica(context, candidate, group, FOREVER_S if best is None else best.predicted_s)
+            if found is not None and (best is None or found.predicted_s < best.predicted_s):
+                best = found
+        if best is not None:
+            return best
     return None
 
 
-def _fallback_choice(candidates: Candidates, query: Query, state: ClusterState) -> Choice | None:
-    chosen = candidates.fallback()
-    return None if chosen is None else _to_unloaded(chosen, query, state)
+def fallback(context: ChoiceContext) -> Choice | None:
+    """Return a variant that is likely to be loaded soon, for a query that may be late."""
+    if context.firm or context.wait_s != FOREVER_S:
+        return None
+    candidate = context.candidates.registered.fallback
+    if candidate is None:
+        return None
+    return _to_unloaded(context, candidate, cold_start_finish_s(candidate.variant, context.batch, context.state))
 
 
-def _to_unloaded(chosen: Candidate, query: Query, state: ClusterState) -> Choice:
-    """Return the choice of a variant that is not loaded; a worker that loads it will find the query in its topic."""
-    partitions = state.partitions(chosen.variant)
-    partition = partitions[crc32(query.id.encode()) % len(partitions)]
-    predicted_s = cold_start_finish_s(chosen.variant, query.batch, state)
-    return Choice(chosen.variant, partition, None, predicted_s, chosen.cost, chosen.cost_header)
-
-
-def _refuse(
-    task: TaskCandidates, candidates: Candidates, query: Query, state: ClusterState, now: float, slack_s: float
-) -> Refusal:
-    budget_s = _FOREVER_S
-    if query.deadline_ms is not None and has_hard_deadline(query):
-        budget_s = (query.deadline_ms - query.sent_ms) / 1000
-    # Hops are slower under load, so the least one decides that needs are unsatisfiable at any load.
-    hop_s = state.least_hop_s
-    if candidates.fastest_s() + hop_s > budget_s or not candidates.eligible():
-        return Refusal(Unsatisfiable(_nearest(task, candidates, query, budget_s, hop_s)))
-    if slack_s <= 0:
-        return Refusal(DeadlineExceeded("the deadline passed before the query was read"))
-    if candidates.serving:
-        contended = candidates.serving[0]
-        retry_after_s = drain_s(islice(contended.replicas, FEW), query.batch, now)
-        return Refusal(Overloaded(retry_after_s=retry_after_s), contended=contended)
-    failed = candidates.failed()
-    if failed is not None:  # demanded nevertheless, because a new worker may load it
-        why = f"{failed.variant.name} cannot be loaded: {task.load_failure(failed.variant)}"
-        return Refusal(ModelFailed(why), failed.variant)
-    unloaded = (candidate.variant for candidate in candidates.unloaded())
-    wanted = next((variant for variant in unloaded if variant.model.query_s(query.batch) <= budget_s), None)
-    if wanted is None:
-        return Refusal(Overloaded("no worker is there that could load a variant which meets these needs"))
-    why = f"{wanted.name} is not loaded, and loading it takes {wanted.load_s:.1f} s; try again then"
-    return Refusal(Overloaded(why, retry_after_s=wanted.load_s), wanted)
-
-
-def _unknown_error(query: Query, task: TaskCandidates | None) -> QueryError:
-    if task is None:
-        return UnknownTask(f"no task {query.task!r} is registered")
-    return UnknownTask(f"task {query.task!r} has no architecture or variant {query.needs.target!r}")
-
-
-def _nearest(task: TaskCandidates, candidates: Candidates, query: Query, budget_s: float, hop_s: float) -> str:
-    def unmet(variant: PricedVariant) -> list[tuple[float, str]]:
-        return _unmet_needs(variant, query, budget_s, hop_s)
-
-    nearest = candidates.nearest(lambda variant: sum(by for by, _ in unmet(variant)))
-    if nearest is None:
-        return f"no variant of task {task.name!r} is registered yet"
-    return "no registered variant meets these needs; the nearest, {}, {}".format(
-        nearest.name, " and ".join(text for _, text in unmet(nearest)) or "is taken by none of the workers"
-    )
-
-
-def _unmet_needs(variant: PricedVariant, query: Query, budget_s: float, hop_s: float) -> list[tuple[float, str]]:
-    """Return each need that the variant fails: the relative distance, and its description."""
-    needs, found = query.needs, list[tuple[float, str]]()
-    if needs.min_accuracy is not None and variant.accuracy < needs.min_accuracy:
-        by = needs.min_accuracy - variant.accuracy
-        found.append((by, f"has accuracy {variant.accuracy:.4f} where {needs.min_accuracy:g} is asked"))
-    cost = variant.cost(size_class(query.batch), needs.mode is Mode.OFFLINE)
-    if needs.max_cost is not None and cost > needs.max_cost:
-        by = cost / max(needs.max_cost, 1e-9) - 1
-        found.append((by, f"costs {cost:.3g} USD per 1000 queries where {needs.max_cost:g} is allowed"))
-    needed_s = variant.model.query_s(query.batch) + hop_s
-    if needed_s > budget_s:
-        by = needed_s / max(budget_s, 1e-6) - 1
-        found.append((by, f"needs {needed_s * 1e3:.3g} ms where {budget_s * 1e3:.3g} ms are allowed"))
-    return found
+_STEPS: Final = (canary_in_time, cheapest_in_time, cold_start_in_time, soonest, fallback)

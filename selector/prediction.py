@@ -26,7 +26,7 @@ from typing import Final
 
 from schemas.latency import PIECES_SHARE
 from selector.cluster_state import ClusterState
-from selector.entities import Instance, Worker
+from selector.entities import Instance
 from selector.variants import PricedVariant
 
 _UNNOTICED: Final = 0.25
@@ -42,12 +42,6 @@ _HOPS_CPU_S: Final = 0.001
 """CPU seconds of a query at the begin of a burst beyond its computation: Kafka, gateway and selector; less if they run
 on other machines.
 """
-_STREAM_S: Final = 0.0005
-"""Seconds that a receiver takes to read an answer from a connection."""
-_STREAM_SHARE: Final = 0.6
-"""Time of an answer over a connection, as a share of a record's time over the broker: it wakes one process less, on
-equally busy machines.
-"""
 
 
 def finish_s(instance: Instance, batch: int, now: float, offline: bool = False, streamed: bool = False) -> float:
@@ -56,18 +50,29 @@ def finish_s(instance: Instance, batch: int, now: float, offline: bool = False, 
     Offline queries wait for all others; to an online one they cost at most the running batch. A streamed answer does
     not pass the broker.
     """
-    model = instance.model
+    model, worker = instance.model, instance.worker
+    hops_s = worker.streamed_hop_s if streamed else worker.hop_s
+    others_s = instance.others_wait_s(now) if worker.free_at[-1] > now else 0.0
     if batch > model.max_batch and not offline and model.is_large(batch):
-        return _large_finish_s(instance, batch, now, streamed)
+        return hops_s + _large_s(instance, batch, now, others_s)
+    if instance.level or instance.offline_inputs or instance.large_inputs:
+        return hops_s + _queued_s(instance, batch, now, offline, others_s)
+    own_s = model.promised[batch] if batch <= model.max_batch else model.promised_s(batch)
+    return hops_s + others_s + own_s * instance.slowdown
+
+
+def _queued_s(instance: Instance, batch: int, now: float, offline: bool, others_s: float) -> float:
+    """Return the predicted seconds of a query behind the instance's backlog, without hops."""
+    model, slowdown = instance.model, instance.slowdown
     waiting = instance.waiting_in_slot(now)
-    offline_inputs = instance.offline_inputs
+    offline_inputs, large_inputs = instance.offline_inputs, instance.large_inputs
     ahead_s = 0.0
     if offline_inputs > 0.0:
         ahead_s = model.batch_s(
             int(offline_inputs / max(instance.slots, 1.0)) if offline else min(int(offline_inputs) + 1, model.max_batch)
         )
-    if instance.large_inputs and not offline:
-        ahead_s = max(ahead_s, model.query_s(min(instance.large_inputs, model.piece_inputs)))
+    if large_inputs and not offline:
+        ahead_s = max(ahead_s, model.query_s(min(large_inputs, model.piece_inputs)))
     full, rest = divmod(waiting, model.max_batch)
     if full:
         backlog_s = model.batch_s(waiting - rest)
@@ -75,32 +80,29 @@ def finish_s(instance: Instance, batch: int, now: float, offline: bool = False, 
     else:  # the small rest is already part of a running batch
         backlog_s = model.batch_s(rest)
         own_s = model.promised_s(batch)
-    if instance.large_inputs:
+    if large_inputs:
         backlog_s /= 1.0 - PIECES_SHARE
-    backlog_s = (backlog_s + ahead_s) * (instance.effective_slowdown if waiting else instance.slowdown)
-    backlog_s = max(backlog_s, instance.others_wait_s(now))
-    return _hops_s(instance.worker, streamed) + backlog_s + own_s * instance.slowdown
+    backlog_s = (backlog_s + ahead_s) * (instance.effective_slowdown if waiting else slowdown)
+    return max(backlog_s, others_s) + own_s * slowdown
 
 
-def _large_finish_s(instance: Instance, batch: int, now: float, streamed: bool) -> float:
+def _large_s(instance: Instance, batch: int, now: float, others_s: float) -> float:
+    """Return the predicted seconds of a large query behind all others and in one slot, without hops."""
     model = instance.model
     waiting_s = model.batch_s(instance.waiting_in_slot(now)) * instance.effective_slowdown
-    backlog_s = max(waiting_s, instance.others_wait_s(now))
     factor = max(instance.slowdown, instance.large_factor)
-    return _hops_s(instance.worker, streamed) + backlog_s + model.query_s(instance.large_inputs + batch) * factor
-
-
-def _hops_s(worker: Worker, streamed: bool) -> float:
-    """Return the predicted seconds that a query and its answer are in transit."""
-    return worker.hop_s / 2 * (1 + _STREAM_SHARE) + _STREAM_S if streamed else worker.hop_s
+    return max(waiting_s, others_s) + model.query_s(instance.large_inputs + batch) * factor
 
 
 def idle_finish_s(instance: Instance, batch: int, streamed: bool = False) -> float:
     """Return the predicted seconds until `batch` inputs sent now are answered on an otherwise idle system."""
     model, factor = instance.model, instance.slowdown
-    if batch > model.max_batch and model.is_large(batch):
+    hops_s = instance.worker.streamed_hop_s if streamed else instance.worker.hop_s
+    if batch <= model.max_batch:
+        return hops_s + model.promised[batch] * factor
+    if model.is_large(batch):
         factor = max(factor, instance.large_factor)
-    return _hops_s(instance.worker, streamed) + model.query_s(batch) * factor
+    return hops_s + model.query_s(batch) * factor
 
 
 def drain_s(instances: Iterable[Instance], batch: int, now: float) -> float:
@@ -117,32 +119,34 @@ def cold_start_finish_s(variant: PricedVariant, batch: int, state: ClusterState)
     return state.hop_s + variant.load_s + variant.model.query_s(int(queued) + batch)
 
 
-def upgraded_share(instance: Instance, batch: int, now: float, cpu_limit: float) -> float:
-    """Return the share of queries, 0..1, that may be upgraded to an instance at its machine's CPU use.
+def upgraded_share(instance: Instance, batch: int, now: float, cpu_limit: float, slots_share: float) -> float:
+    """Return the share of queries, 0..1, that may be upgraded to an instance; 0 if it is not idle enough.
 
-    It is 0 from `cpu_limit` on. CPU use is measured over half a second, in which a whole burst could be upgraded; so
-    sends above the usual rate since then are added with their estimated CPU use.
+    Upgrades may fill `slots_share` of its worker's slots; from the CPU use `cpu_limit` on there are none.
     """
     worker = instance.worker
-    if worker.cpus <= 0:  # unknown
-        return 1.0
-    if worker.cpu_busy >= cpu_limit:
+    if not instance.active or worker.expires_at <= now or (worker.cpus > 0 and worker.cpu_busy >= cpu_limit):
         return 0.0
-    query_cpu_s = instance.model.batch_s(batch) * instance.variant.profile.threads
+    batch_s = instance.model.batch_s(batch)
+    if worker.sends_per_s * batch_s * instance.width >= slots_share * worker.slots:
+        return 0.0
+    limit_s = max(batch_s * _UNNOTICED, _UNNOTICED_S)
+    if worker.free_at[-1] > now and worker.mean_wait_s(now) > limit_s:
+        return 0.0
+    waiting_s = instance.model.batch_s(instance.waiting_in_slot(now)) if instance.level else 0.0
+    if (waiting_s + batch_s) * instance.slowdown - batch_s > limit_s:
+        return 0.0
+    return cpu_share(instance, batch_s, now, cpu_limit) if worker.cpus > 0 else 1.0
+
+
+def cpu_share(instance: Instance, batch_s: float, now: float, cpu_limit: float) -> float:
+    """Return the share of queries with a batch time of `batch_s` that the machine's free CPU time allows to upgrade.
+
+    CPU use is measured over half a second, in which a whole burst could be upgraded; so sends above the usual rate
+    since then are added with their estimated CPU use.
+    """
+    worker = instance.worker
+    query_cpu_s = batch_s * instance.variant.profile.threads
     added = worker.sends_per_s * query_cpu_s / worker.cpus
     busy = worker.cpu_busy + worker.burst_rate(now) * (query_cpu_s + _HOPS_CPU_S) / worker.cpus
     return min(max((cpu_limit - busy) / max(added, _CPU_BAND), 0.0), 1.0)
-
-
-def has_idle_capacity(instance: Instance, batch: int, now: float, share: float) -> bool:
-    """Return true if an instance is idle enough for an upgrade; upgrades may fill `share` of its worker's slots."""
-    worker, model = instance.worker, instance.model
-    batch_s = model.batch_s(batch)
-    limit_s = max(batch_s * _UNNOTICED, _UNNOTICED_S)
-    return (
-        instance.active
-        and worker.expires_at > now
-        and worker.sends_per_s * batch_s * instance.width < share * worker.slots
-        and worker.mean_wait_s(now) <= limit_s
-        and (model.batch_s(instance.waiting_in_slot(now)) + batch_s) * instance.slowdown - batch_s <= limit_s
-    )

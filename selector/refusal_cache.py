@@ -15,7 +15,7 @@ import msgspec
 
 from schemas.needs import Needs
 from schemas.query import Query
-from selector.policy import Refusal
+from selector.choice import Refusal
 
 _SHARE: Final = 0.02
 """Validity of a refusal, as a share of the query's time to its deadline."""

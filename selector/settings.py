@@ -9,8 +9,8 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from process.settings import PlanningSettings
+from selector.choice import PolicyConfig
 from selector.cluster_state import STATUS_TTL_S
-from selector.policy import PolicyConfig
 from selector.received_query import TenantHeaders
 
 _POLICY: Final = PolicyConfig()

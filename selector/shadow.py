@@ -15,9 +15,9 @@ from broker.producer import Ack, Producer
 from schemas import headers as h
 from schemas.needs import Mode
 from schemas.topics import SHADOWS
+from selector.choice import Choice
 from selector.cluster_state import ClusterState
 from selector.forward import forwarded
-from selector.policy import Choice
 from selector.received_query import ReceivedQuery
 
 _CLIENTS: Final = frozenset(

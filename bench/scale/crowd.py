@@ -19,8 +19,9 @@ from schemas.needs import Needs
 from schemas.query import Query
 from schemas.rows.catalog import AccuracySource, Profile, Variant, VariantState
 from schemas.status import InstanceState, InstanceStatus, PartitionStatus, WorkerStatus
+from selector.choice import Choice, PolicyConfig
 from selector.cluster_state import ClusterState
-from selector.policy import Choice, PolicyConfig, choose
+from selector.policy import choose
 from selector.prediction import finish_s
 
 TASK: Final = "crowd"

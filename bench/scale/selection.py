@@ -13,7 +13,7 @@ from typing import Final
 
 from bench.core.figures import Figure, percentile
 from bench.scale.crowd import Crowd, Sent, decision_us, full_walk
-from selector.policy import PolicyConfig
+from selector.choice import PolicyConfig
 
 SIZES: Final = (1, 10, 200, 1_000, 10_000)
 _CONFIG: Final = PolicyConfig()

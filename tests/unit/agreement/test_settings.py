@@ -19,8 +19,8 @@ from jobs.settings import JobsSettings
 from process.settings import PlanningSettings, ServiceSettings
 from registrar.settings import RegistrarSettings
 from registry.registration import Registration
+from selector.choice import PolicyConfig
 from selector.cluster_state import ClusterState
-from selector.policy import PolicyConfig
 from selector.settings import SelectorSettings
 from store.settings import StoreSettings
 from workers.settings import WorkerSettings

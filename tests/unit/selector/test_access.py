@@ -16,10 +16,11 @@ from schemas.status import InstanceStatus, WorkerStatus
 from schemas.versions import Versions, versions_of
 from security.access import includes
 from selector.candidates import VIEWS_A_TASK
+from selector.choice import Choice, PolicyConfig, Refusal
 from selector.cluster_state import ClusterState
 from selector.explain import explain
 from selector.late_binding import Wait, bind, bind_copy
-from selector.policy import Choice, PolicyConfig, Refusal, choose
+from selector.policy import choose
 from tests.unit.selector.story import (
     BEST,
     FAST,

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from schemas.status import PartitionStatus, WorkerStatus
-from selector.policy import PolicyConfig
+from selector.choice import PolicyConfig
 from selector.prediction import finish_s
 from tests.unit.selector.story import FAST, NOW, instance, query, status, three
 from tests.unit.selector.test_overload import MS, Flow, Simulation

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from schemas.rows.catalog import Profile, Variant
 from schemas.status import InstanceState, WorkerStatus
+from selector.choice import Choice, PolicyConfig
 from selector.cluster_state import ClusterState
-from selector.policy import Choice, PolicyConfig, choose
+from selector.policy import choose
 from tests.unit.selector.story import BEST, FAST, GOOD, NOW, TASK, instance, query, registered, status
 
 CONFIG = PolicyConfig(upgrades=False)

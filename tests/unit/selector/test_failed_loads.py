@@ -5,10 +5,11 @@ from msgspec.structs import replace
 from schemas.errors import ModelFailed, Overloaded
 from schemas.needs import Mode
 from schemas.status import InstanceState, InstanceStatus
+from selector.choice import Choice, PolicyConfig, Refusal
 from selector.cluster_state import ClusterState
 from selector.explain import explain
 from selector.late_binding import bind
-from selector.policy import Choice, PolicyConfig, Refusal, choose
+from selector.policy import choose
 from tests.unit.selector.story import BEST, FAST, GOOD, NOW, explained, instance, query, status, three
 
 CONFIG = PolicyConfig()

@@ -5,10 +5,11 @@ from msgspec.structs import replace
 
 from schemas.latency import PIECES_SHARE
 from schemas.status import InstanceStatus
+from selector.choice import Choice, PolicyConfig
 from selector.cluster_state import ClusterState
 from selector.entities import Instance
 from selector.overload import LoadShedder
-from selector.policy import Choice, PolicyConfig, choose
+from selector.policy import choose
 from selector.prediction import finish_s
 from tests.unit.selector.story import FAST, NOW, instance, query, registered, state_of, status
 

@@ -3,9 +3,10 @@
 from schemas.errors import DeadlineExceeded, UnknownTask, Unsatisfiable
 from schemas.needs import Mode
 from schemas.query import Query
+from selector.choice import Choice, PolicyConfig, Refusal
 from selector.cluster_state import ClusterState
 from selector.late_binding import Wait, bind
-from selector.policy import Choice, PolicyConfig, Refusal, choose
+from selector.policy import choose
 from tests.unit.selector.story import BEST, FAST, GOOD, NOW, instance, query, status, three
 
 CONFIG = PolicyConfig(upgrades=False)

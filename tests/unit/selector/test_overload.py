@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from schemas.errors import Overloaded
 from schemas.query import Query
 from schemas.status import InstanceStatus, PartitionStatus
+from selector.choice import Choice, PolicyConfig
 from selector.overload import LoadShedder, Overload, fair_share
-from selector.policy import Choice, PolicyConfig, choose
+from selector.policy import choose
 from tests.unit.selector.story import FAST, GOOD, NOW, instance, query, registered, state_of, status
 
 CAPACITY = 8 / 2.75e-3

@@ -7,9 +7,10 @@ from schemas.errors import DeadlineExceeded, Overloaded, UnknownTask, Unsatisfia
 from schemas.needs import Mode
 from schemas.query import Query
 from schemas.status import InstanceState
+from selector.choice import Choice, PolicyConfig, Refusal
 from selector.cluster_state import ClusterState
 from selector.explain import explain
-from selector.policy import Choice, PolicyConfig, Refusal, choose
+from selector.policy import choose
 from tests.unit.selector.story import (
     BEST,
     FAST,

@@ -10,10 +10,11 @@ from schemas.needs import Mode
 from schemas.query import Query
 from schemas.rows.catalog import Profile, Variant
 from schemas.status import SERVING, InstanceState, InstanceStatus, WorkerStatus
+from selector.choice import Choice, PolicyConfig, Refusal
 from selector.cluster_state import ClusterState
 from selector.cost import size_class, smallest_of
 from selector.entities import Instance
-from selector.policy import Choice, PolicyConfig, Refusal, choose
+from selector.policy import choose
 from selector.prediction import cold_start_finish_s, finish_s, idle_finish_s
 from selector.variants import PricedVariant
 from tests.unit.selector.story import NOW, TASK, instance, query, registered, state_of, status

@@ -7,8 +7,8 @@ import pytest
 from broker.kafka_types import Record
 from schemas import headers as h
 from schemas.errors import Forbidden, InvalidRequest, Overloaded
+from selector.choice import Choice
 from selector.forward import failed, forwarded, moved
-from selector.policy import Choice
 from selector.received_query import QueryReader, TenantHeaders, error_result
 from selector.variants import PricedVariant
 from tests.store_rows import a_profile, a_variant

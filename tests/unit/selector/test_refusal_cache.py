@@ -5,8 +5,8 @@ import pytest
 
 from schemas.errors import Overloaded
 from schemas.query import Query
+from selector.choice import Choice, PolicyConfig, Refusal
 from selector.overload import LoadShedder
-from selector.policy import Choice, PolicyConfig, Refusal
 from selector.refusal_cache import RefusalCache
 from tests.unit.selector.story import FAST, NOW, instance, query, registered, state_of, status
 

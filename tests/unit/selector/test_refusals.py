@@ -5,9 +5,10 @@ import pytest
 
 from schemas.errors import Overloaded
 from schemas.query import Query
+from selector.choice import PolicyConfig, Refusal
 from selector.cluster_state import ClusterState
 from selector.forward import refused
-from selector.policy import PolicyConfig, Refusal, choose
+from selector.policy import choose
 from selector.prediction import drain_s
 from tests.unit.selector.story import BEST, FAST, GOOD, NOW, instance, query, registered, state_of, status, three
 

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from bench.core.figures import percentile
 from bench.scale.crowd import Crowd, full_walk
 from selector import policy
+from selector.choice import Choice, PolicyConfig, Refusal
 from selector.cluster_state import ClusterState
 from selector.entities import Instance
 from selector.explain import explain
-from selector.policy import Choice, PolicyConfig, Refusal, choose
+from selector.policy import choose
 from selector.prediction import finish_s
 from selector.replicas import FEW, IndexedSet
 from tests.unit.selector.story import FAST, GOOD, NOW, explained, instance, query, registered, state_of, status

@@ -8,11 +8,12 @@ from schemas.query import Query
 from schemas.rows.catalog import Architecture, Profile, Variant
 from schemas.rows.rollout import Rollout
 from schemas.versions import versions_of
+from selector.choice import Choice, PolicyConfig, Refusal
 from selector.cluster_state import ClusterState
 from selector.explain import explain
 from selector.late_binding import bind, bind_copy
 from selector.overload import LoadShedder
-from selector.policy import Choice, PolicyConfig, Refusal, choose
+from selector.policy import choose
 from tests.unit.selector.story import NOW, TASK, explained, instance, query, registered, status
 
 CONFIG = PolicyConfig()

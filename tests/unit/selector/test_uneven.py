@@ -5,7 +5,8 @@ from msgspec.structs import replace
 
 from autoscaler.decide.requirements import best_throughput
 from schemas.latency import BatchLatency, LatencyModel
-from selector.policy import Choice, PolicyConfig, Refusal, choose
+from selector.choice import Choice, PolicyConfig, Refusal
+from selector.policy import choose
 from tests.unit.selector.story import NOW, instance, profile, query, state_of, status, variant
 
 CASCADE, LARGE = "cascade.t80.cpu", "large.onnx-fp32.cpu"

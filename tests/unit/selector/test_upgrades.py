@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from selector.choice import Choice, PolicyConfig
 from selector.cluster_state import ClusterState
 from selector.entities import Instance, Worker
-from selector.policy import Choice, PolicyConfig, choose
-from selector.prediction import upgraded_share
+from selector.policy import choose
+from selector.prediction import cpu_share
 from tests.unit.selector.story import FAST, GOOD, NOW, instance, query, status, three
 
 LIMIT = PolicyConfig().upgrade_cpu_limit
@@ -60,7 +61,7 @@ def shares_of(worker: Worker, taker: Instance, rate: float, seconds: float, now:
     for _ in range(round(rate * seconds)):
         now += 1 / rate
         worker.count_send(now)
-        shares.append(upgraded_share(taker, 1, now, LIMIT))
+        shares.append(cpu_share(taker, taker.model.batch_s(1), now, LIMIT))
         if now - said_at >= 0.1:
             worker.count_sends(now)
             worker.status_at = said_at = now
@@ -97,7 +98,7 @@ def test_upgraded_share_settles_with_wrong_profile(base: float, cost_ms: float, 
     taker = worker.instances[GOOD]
     shares: list[float] = []
     for _ in range(200):
-        shares.append(upgraded_share(taker, 1, NOW, LIMIT))
+        shares.append(cpu_share(taker, taker.model.batch_s(1), NOW, LIMIT))
         taken = base + shares[-1] * rate * (taker.model.batch_s(1) + cost_ms / 1e3) / worker.cpus
         worker.cpu_busy += (1 - exp(-0.1 / 0.5)) * (min(taken, 1.0) - worker.cpu_busy)
     assert max(shares[-20:]) - min(shares[-20:]) < 0.02

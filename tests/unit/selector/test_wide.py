@@ -4,10 +4,11 @@ import msgspec
 import pytest
 
 from schemas.needs import Mode
+from selector.choice import Choice, PolicyConfig
 from selector.cluster_state import ClusterState
 from selector.entities import Instance
 from selector.late_binding import Wait, bind
-from selector.policy import Choice, PolicyConfig, choose
+from selector.policy import choose
 from selector.prediction import finish_s
 from tests.unit.selector.story import NOW, TASK, instance, profile, query, status, variant
 

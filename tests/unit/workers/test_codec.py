@@ -21,8 +21,8 @@ from schemas.rows.catalog import TensorSpec
 from schemas.rows.processing import DecodeImage, Processing, Tokenise
 from schemas.tensors import bytes_array
 from schemas.topics import SHADOWS
+from selector.choice import Choice
 from selector.forward import failed, forwarded
-from selector.policy import Choice
 from selector.variants import PricedVariant
 from tests.store_rows import INPUT, a_profile, a_variant
 from workers.batch_queue import NO_DEADLINE

@@ -1,0 +1,100 @@
+"""Refusals of the selector: the reason why a query is not forwarded, in words for its client. Pure.
+
+unknown task or target          the tenant knows no such name
+unsatisfiable                   no registered variant meets the needs at any load; names the nearest one
+deadline exceeded               the deadline passed before the choice
+overloaded, with retry time     all instances are too busy, or the variant must be loaded first
+model failed                    all variants that meet the needs failed to load
+overloaded, without retry time  no worker can load a suitable variant
+"""
+
+from itertools import islice
+from typing import Final
+
+from schemas.errors import DeadlineExceeded, ModelFailed, Overloaded, UnknownTask, Unsatisfiable
+from schemas.query import Query
+from selector.candidates import Candidate, TaskCandidates
+from selector.choice import FOREVER_S, ChoiceContext, Refusal
+from selector.prediction import drain_s
+from selector.replicas import FEW
+
+_BEYOND_SHARE: Final = "too busy, and this tenant asks for more than its share; try again later"
+_TOO_COSTLY: Final = "too busy for queries that cost as much as this one; try again later, or ask for less"
+
+
+def unknown(query: Query, task: TaskCandidates | None) -> Refusal:
+    """Return the refusal of a query whose task or target does not exist for its tenant."""
+    if task is None:
+        return Refusal(UnknownTask(f"no task {query.task!r} is registered"))
+    return Refusal(UnknownTask(f"task {query.task!r} has no architecture or variant {query.needs.target!r}"))
+
+
+def deadline_passed(before: str) -> Refusal:
+    """Return the refusal of a query whose deadline passed before some event."""
+    return Refusal(DeadlineExceeded(f"the deadline passed before {before}"))
+
+
+def beyond_limit(refusal: Refusal, contested: bool) -> Refusal:
+    """Return the refusal of a query that would wait longer than it may; `contested` if tenants compete."""
+    why = _BEYOND_SHARE if contested else _TOO_COSTLY
+    return Refusal(Overloaded(why, retry_after_s=refusal.error.retry_after_s), contended=refusal.contended)
+
+
+def refuse(context: ChoiceContext) -> Refusal:
+    """Return the refusal of a query for which no step of the policy found a choice."""
+    query, candidates, task = context.query, context.candidates, context.task
+    registered = candidates.registered
+    budget_s = FOREVER_S
+    if query.deadline_ms is not None and context.firm:
+        budget_s = (query.deadline_ms - query.sent_ms) / 1000
+    # Hops are slower under load, so the least one decides that needs are unsatisfiable at any load.
+    if registered.fastest_s + context.state.least_hop_s > budget_s or not registered.eligible:
+        return Refusal(Unsatisfiable(_nearest(context, budget_s)))
+    if context.slack_s <= 0:
+        return deadline_passed("the query was read")
+    if candidates.serving:
+        contended = candidates.serving[0]
+        retry_after_s = drain_s(islice(contended.replicas, FEW), query.batch, context.now)
+        return Refusal(Overloaded(retry_after_s=retry_after_s), contended=contended)
+    failed = registered.failed
+    if failed is not None:  # demanded nevertheless, because a new worker may load it
+        why = f"{failed.variant.name} cannot be loaded: {task.load_failure(failed.variant)}"
+        return Refusal(ModelFailed(why), failed.variant)
+    unloaded = (candidate.variant for candidate in registered.unloaded)
+    wanted = next((variant for variant in unloaded if variant.model.query_s(query.batch) <= budget_s), None)
+    if wanted is None:
+        return Refusal(Overloaded("no worker is there that could load a variant which meets these needs"))
+    why = f"{wanted.name} is not loaded, and loading it takes {wanted.load_s:.1f} s; try again then"
+    return Refusal(Overloaded(why, retry_after_s=wanted.load_s), wanted)
+
+
+def _nearest(context: ChoiceContext, budget_s: float) -> str:
+    """Return the words that name the variant which misses the needs by least."""
+    query, hop_s = context.query, context.state.least_hop_s
+
+    def distance(candidate: Candidate) -> float:
+        return sum(by for by, _ in _unmet_needs(candidate, query, budget_s, hop_s))
+
+    nearest = context.candidates.nearest(distance)
+    if nearest is None:
+        return f"no variant of task {context.task.name!r} is registered yet"
+    unmet = " and ".join([text for _, text in _unmet_needs(nearest, query, budget_s, hop_s)])
+    return "no registered variant meets these needs; the nearest, {}, {}".format(
+        nearest.variant.name, unmet or "is taken by none of the workers"
+    )
+
+
+def _unmet_needs(candidate: Candidate, query: Query, budget_s: float, hop_s: float) -> list[tuple[float, str]]:
+    """Return each need that the candidate fails: the relative distance, and its description."""
+    needs, variant, found = query.needs, candidate.variant, list[tuple[float, str]]()
+    if needs.min_accuracy is not None and variant.accuracy < needs.min_accuracy:
+        by = needs.min_accuracy - variant.accuracy
+        found.append((by, f"has accuracy {variant.accuracy:.4f} where {needs.min_accuracy:g} is asked"))
+    if needs.max_cost is not None and candidate.cost > needs.max_cost:
+        by = candidate.cost / max(needs.max_cost, 1e-9) - 1
+        found.append((by, f"costs {candidate.cost:.3g} USD per 1000 queries where {needs.max_cost:g} is allowed"))
+    needed_s = variant.model.query_s(query.batch) + hop_s
+    if needed_s > budget_s:
+        by = needed_s / max(budget_s, 1e-6) - 1
+        found.append((by, f"needs {needed_s * 1e3:.3g} ms where {budget_s * 1e3:.3g} ms are allowed"))
+    return found
