@@ -182,7 +182,7 @@ class OfflineDispatcher(DispatcherBase):
                 await asyncio.sleep(0)
 
     def _rest_s(self, queries: int) -> float:
-        """Return the seconds to wait after so many queries, while online queries come and the CPUs are in use."""
+        """Return the seconds to wait after `queries` were read, while online queries come and the CPUs are in use."""
         share = offline_share(self._cpu.busy())
         if share >= 1.0 or not self._rhythm.expects_more(time.monotonic()):
             return 0.0

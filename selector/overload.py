@@ -56,14 +56,14 @@ _FORGOTTEN_BELOW: Final = 1e-3
 
 
 class _Tenant:
-    """Cost that a tenant recently asked for and received, with exponential decay."""
+    """Recent demand of a tenant and the part that was served, both in cost, with exponential decay."""
 
-    __slots__ = ("asked", "given", "queries")
+    __slots__ = ("demand", "queries", "served")
 
     def __init__(self) -> None:
         self.queries = 0.0
-        self.asked = 0.0
-        self.given = 0.0
+        self.demand = 0.0
+        self.served = 0.0
 
 
 class Overload:
@@ -92,33 +92,33 @@ class Overload:
         """True if more than one tenant has recent queries."""
         return self.tenant_count > 1
 
-    def allowed_wait_s(self, tenant: str | None, cost: float, most_s: float, now: float, asked: int = 1) -> float:
-        """Count a query of cost `cost` that could wait `most_s`; return its limit of waiting in seconds.
+    def allowed_wait_s(self, name: str | None, cost: float, most_s: float, now: float, queries: int = 1) -> float:
+        """Count a query of a tenant that costs `cost` and could wait `most_s`; return its limit of waiting in seconds.
 
-        It stands for `asked` queries, of which a gateway refused all but one.
+        It stands for `queries` queries, of which a gateway refused all but one.
         """
-        asking = self.ask(tenant, cost, now, asked)
-        if asking.asked <= self._share:
+        tenant = self.count(name, cost, now, queries)
+        if tenant.demand <= self._share:
             self._shortest = min(self._shortest[0], most_s), self._shortest[1]
             return most_s * _WITHIN_SHARE
-        dear = min(1.0, asking.asked / asking.queries / cost) if cost > 0 else 1.0
+        dear = min(1.0, tenant.demand / tenant.queries / cost) if cost > 0 else 1.0
         if not self.is_contested:
             return most_s * _WITHIN_SHARE * dear
-        minimum = _UNDERSERVED if asking.given <= self._share else _SERVED
+        minimum = _UNDERSERVED if tenant.served <= self._share else _SERVED
         return min(most_s, *self._shortest) * (minimum + _COST_BAND * dear)
 
-    def ask(self, tenant: str | None, cost: float, now: float, asked: int = 1) -> _Tenant:
-        """Count a query of cost `cost` that stands for `asked` queries; return its tenant's entry."""
+    def count(self, name: str | None, cost: float, now: float, queries: int = 1) -> _Tenant:
+        """Count a query of cost `cost` that stands for `queries` queries; return its tenant's entry."""
         if now - self._since >= _PERIOD_S:
             self._update_shares(now)
-        asking = self._tenant(tenant)
-        asking.asked += cost * asked
-        asking.queries += asked
-        return asking
+        tenant = self._tenant(name)
+        tenant.demand += cost * queries
+        tenant.queries += queries
+        return tenant
 
-    def admit(self, tenant: str | None, cost: float) -> None:
+    def admit(self, name: str | None, cost: float) -> None:
         """Count a query as admitted, with its cost as received by the tenant."""
-        self._tenant(tenant).given += cost
+        self._tenant(name).served += cost
 
     def _tenant(self, name: str | None) -> _Tenant:
         known = self._tenants.get(name)
@@ -137,12 +137,12 @@ class Overload:
         self._since = now
         for tenant in self._tenants.values():
             tenant.queries *= decay
-            tenant.asked *= decay
-            tenant.given *= decay
+            tenant.demand *= decay
+            tenant.served *= decay
         self._tenants = {name: tenant for name, tenant in self._tenants.items() if tenant.queries > _FORGOTTEN_BELOW}
         self._unlisted = len(self._tenants.keys() - self._listed - {_OTHER_TENANTS})
         self._share = fair_share(
-            [t.asked for t in self._tenants.values()], sum(t.given for t in self._tenants.values())
+            [t.demand for t in self._tenants.values()], sum(t.served for t in self._tenants.values())
         )
         self._shortest = inf, self._shortest[0]
 
@@ -174,7 +174,7 @@ class LoadShedder:
             return None
         known = overload.refused.find(query, now)
         if known is not None and known.contended is not None:
-            overload.ask(query.tenant, known.contended.cost, now, 1 + query.rejected_upstream)
+            overload.count(query.tenant, known.contended.cost, now, 1 + query.rejected_upstream)
         return known
 
     def _report_overload(self, query: Query, refusal: Refusal, state: ClusterState, now: float) -> None:
@@ -215,13 +215,13 @@ class LoadShedder:
         return outcome
 
 
-def fair_share(asked: Sequence[float], given: float) -> float:
-    """Return the max-min fair share of `given` among the demands `asked`; infinite if all demands fit."""
-    for place, minimum in enumerate(sorted(asked)):
-        share = given / (len(asked) - place)
+def fair_share(demands: Sequence[float], served: float) -> float:
+    """Return the max-min fair share of `served` among the demands; infinite if all demands fit."""
+    for place, minimum in enumerate(sorted(demands)):
+        share = served / (len(demands) - place)
         if minimum >= share:
             return share
-        given -= minimum
+        served -= minimum
     return inf
 
 

@@ -36,7 +36,7 @@ def given(where: ClusterState, number: int, offset: int = 100) -> None:
 
 
 def test_large_queries_cause_no_refusal_of_small_ones() -> None:
-    """Three large queries, waiting at the worker or just sent, take seconds; small ones are computed between pieces."""
+    """As they wait at the worker, as they are sent, and as both: three of them take seconds, others go between."""
     waiting = one(queued=3, queued_inputs=3 * LARGE, queued_large=3, queued_large_inputs=3 * LARGE)
     sent = one()
     for number in range(3):

@@ -226,11 +226,11 @@ def test_load_shedder_forgets_ended_overload() -> None:
 
 
 def test_overload_counts_queries_refused_by_gateway() -> None:
-    """One query in ten arrives and carries a count of the others; without it the demand would seem low."""
+    """One query in ten gets through, and says so: without that its tenant would seem to ask for little."""
     overload = Overload(NOW, PolicyConfig())
     for tenth in range(200):
         now = NOW + tenth / 100
-        overload.allowed_wait_s("flood", 1.0, 0.1, now, asked=10)
+        overload.allowed_wait_s("flood", 1.0, 0.1, now, queries=10)
         overload.admit("flood", 1.0)
         if tenth % 2:
             overload.allowed_wait_s("small", 1.0, 0.1, now)

@@ -193,7 +193,7 @@ def test_replicas_share_by_predicted_finish() -> None:
     assert 15 < seen.count("b") < 30
 
 
-def test_partitions_of_a_replica_take_turns() -> None:
+def test_partitions_of_replica_take_turns() -> None:
     where = state_of(registered(FAST))
     where.apply_status(status(instance(FAST, partitions=(1, 3))), NOW)
     seen: list[int] = []
@@ -303,7 +303,7 @@ def test_prediction_waits_only_if_all_slots_are_taken() -> None:
 
 
 def test_prediction_uses_a_free_slot_at_once() -> None:
-    """A batch takes 4 ms: a second query uses the second slot at once, and a third waits for the first free slot."""
+    """A batch takes 4 ms; a query is computed at once in the second slot, and waits for the first that ends then."""
     where = state_of(registered(GOOD, ms=4, max_batch=1))
 
     def predicted_s(queued: int, parallel: int) -> float:
@@ -369,7 +369,7 @@ def test_upgrade_ends_at_a_rate_that_fills_the_worker() -> None:
 # -- cold starts -------------------------------------------------------------------------------------------------------
 
 
-def test_cold_start_if_loading_still_fits() -> None:
+def test_cold_start_if_load_still_fits() -> None:
     where = three()
     choice = chosen(query(min_accuracy=0.94, latency_ms=1000), where)
     assert (choice.variant.name, choice.instance) == (BEST, None)
@@ -380,7 +380,7 @@ def test_cold_start_if_loading_still_fits() -> None:
     assert refusal.wanted.name == BEST
 
 
-def test_cold_start_takes_the_cheapest_that_fits() -> None:
+def test_cold_start_takes_cheapest_that_fits() -> None:
     where = state_of(
         registered(FAST, ms=1, load_s=5), registered(GOOD, ms=4, load_s=1), registered(BEST, ms=16, load_s=2)
     )
@@ -457,7 +457,7 @@ def test_offline_query_is_priced_in_full_batches() -> None:
     assert isinstance(refused(query(mode=Mode.OFFLINE, latency_ms=100, target=GOOD), where).error, Overloaded)
 
 
-def test_larger_queries_cost_and_take_more() -> None:
+def test_larger_query_costs_and_takes_more() -> None:
     where = three()
     small, large = chosen(query(), where), chosen(query(batch=20), where)
     assert large.cost > 5 * small.cost

@@ -212,7 +212,7 @@ def test_choose_predicts_no_miss_if_an_instance_fits(where: ClusterState, asked:
 
 @given(_states(), _queries)
 def test_choose_takes_cheapest_healthy_instance_that_fits(where: ClusterState, asked: Query) -> None:
-    """The test restates the rules without classes, ranks and frontiers."""
+    """The rules once more, without classes, ranks and frontiers."""
     outcome = choose(asked, where, NOW, PolicyConfig(upgrades=False))
     fit = fitting(where, asked)
     if not fit:

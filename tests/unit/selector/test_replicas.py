@@ -29,13 +29,13 @@ MOST_LOOKED_AT = 16
 CONFIG = PolicyConfig()
 
 
-def many(count: int, queued: Callable[[int], int] = lambda _: 0) -> ClusterState:
-    """Return a state of `count` workers, each with a cheap and a better variant and its own queue."""
+def many(count: int, queued: Callable[[int], int] = lambda _: 0, now: float = NOW) -> ClusterState:
+    """Return `count` workers, each with a cheap and a better variant and a queue of its own."""
     made = state_of(registered(FAST, ms=1, accuracy=0.8), registered(GOOD, ms=4, accuracy=0.9))
     for place in range(count):
         held = instance(FAST, partitions=(place,), queued=queued(place))
         made.apply_status(
-            status(held, instance(GOOD, partitions=(place,), queued=queued(place)), worker=f"w{place}"), NOW
+            status(held, instance(GOOD, partitions=(place,), queued=queued(place)), worker=f"w{place}"), now
         )
     return made
 
@@ -115,10 +115,12 @@ def test_choose_never_takes_replica_of_left_worker() -> None:
         assert place_of(choose(query(id=f"q{number}"), where, NOW, CONFIG)) % 3 == 0
 
 
-def test_choose_varies_the_replica_over_time() -> None:
-    where = many(MANY)
+@pytest.mark.parametrize("now", [NOW, 5e6, 10.0], ids=["since the epoch", "monotonic", "just started"])
+@pytest.mark.parametrize("step_s", [1e-3, 1e-5])
+def test_choose_varies_the_replica_over_time(now: float, step_s: float) -> None:
+    where = many(MANY, now=now)
     asked = query(target=FAST)
-    assert len({place_of(choose(asked, where, NOW + moment / 1e3, CONFIG)) for moment in range(20)}) > 10
+    assert len({place_of(choose(asked, where, now + moment * step_s, CONFIG)) for moment in range(20)}) > 10
 
 
 def test_choose_is_deterministic() -> None:

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from selector import policy
 from selector.choice import Choice, PolicyConfig
 from selector.cluster_state import ClusterState
 from selector.entities import Instance, Worker
 from selector.policy import choose
-from selector.prediction import cpu_share
-from tests.unit.selector.story import FAST, GOOD, NOW, instance, query, status, three
+from selector.prediction import cpu_share, upgraded_share
+from tests.unit.selector.story import FAST, GOOD, NOW, instance, query, registered, state_of, status, three
 
 LIMIT = PolicyConfig().upgrade_cpu_limit
 
@@ -54,6 +55,23 @@ def test_upgrades_are_limited_by_their_predicted_cpu_use() -> None:
     assert upgraded(where) == pytest.approx((LIMIT - 0.6) / 0.48, abs=0.08)
 
 
+def test_upgrade_examines_few_of_many_variants(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"v{place:02}.onnx-fp32.cpu" for place in range(60)]
+    where = state_of(*(registered(name, ms=1 + n / 10, accuracy=0.3 + n / 100) for n, name in enumerate(names)))
+    said = status(*(instance(name) for name in names))
+    where.apply_status(msgspec.structs.replace(said, cpus=4.0, cpu_busy=1.0), NOW)
+    examined: list[Instance] = []
+
+    def counted(running: Instance, batch: int, now: float, cpu_limit: float, slots_share: float) -> float:
+        examined.append(running)
+        return upgraded_share(running, batch, now, cpu_limit, slots_share)
+
+    monkeypatch.setattr(policy, "upgraded_share", counted)
+    outcome = choose(query(latency_ms=100), where, NOW, PolicyConfig())
+    assert isinstance(outcome, Choice)
+    assert (outcome.variant.name, len(examined)) == (names[0], 16)
+
+
 def shares_of(worker: Worker, taker: Instance, rate: float, seconds: float, now: float) -> list[float]:
     """Return the upgraded shares for `rate` queries a second from `now`, while the reported CPU use stays."""
     shares: list[float] = []
@@ -91,7 +109,7 @@ def test_upgraded_share_falls_before_the_next_status() -> None:
     begin=st.floats(0.0, 1.0),
 )
 def test_upgraded_share_settles_with_wrong_profile(base: float, cost_ms: float, rate: float, begin: float) -> None:
-    """The reported CPU use arrives each 100 ms, is smoothed over 0.5 s, and exceeds the profiled costs."""
+    """The machine as the loop sees it: told each 100 ms, smoothed over half a second, and dearer than profiled."""
     where = machine(begin, cpus=2.0)
     worker = where.workers["cpu-0"]
     worker.sends_per_s = rate
