@@ -27,7 +27,7 @@ _ANSWER_S: Final = 600.0
 """Timeout of a query in seconds before it is sent again, since its answer may have been lost."""
 _BACKOFF: Final = Backoff(first_s=0.15, longest_s=4.0, jitter=0.5)
 PATIENCE_S: Final = 1800.0
-"""Seconds without any answer after which a job ends."""
+"""Seconds without any answer after which a batch job ends."""
 _BLAMES_ROWS: Final = (InvalidRequest, ModelFailed)
 
 

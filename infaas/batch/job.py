@@ -10,20 +10,20 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from infaas.batch.limits import JobBudget, JobLimits
+from infaas.batch.limits import BatchBudget, BatchLimits
 from infaas.batch.rows import Chunk, ChunkResult
-from infaas.batch.sink import JobTerms, Progress, ResultSink
+from infaas.batch.sink import BatchTerms, Progress, ResultSink
 from infaas.batch.source import RowSource
 from infaas.batch.window import Answer, AnswersInOrder
 from schemas.errors import OperatorError, QueryError
 
 _COMMIT_S: Final = 1.0
 """Seconds between commits: at most this much work is repeated after a crash."""
-_ENDLESS: Final = JobLimits()
+_ENDLESS: Final = BatchLimits()
 
 
-class JobObserver(Protocol):
-    """Receiver of a job's progress."""
+class BatchObserver(Protocol):
+    """Receiver of a batch job's progress."""
 
     def begun(self, total: int | None, progress: Progress) -> None:
         """Called when the job starts, or resumes from `progress`."""
@@ -35,11 +35,11 @@ class JobObserver(Protocol):
 
 
 class BatchJob:
-    """A job that is run once. The caller closes the sink."""
+    """A batch job that is run once. The caller closes the sink."""
 
     def __init__(
-        self, source: RowSource, sink: ResultSink, terms: JobTerms, answer: Answer, *,
-        limits: JobLimits = _ENDLESS, observer: JobObserver | None = None,
+        self, source: RowSource, sink: ResultSink, terms: BatchTerms, answer: Answer, *,
+        limits: BatchLimits = _ENDLESS, observer: BatchObserver | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         self._source = source
@@ -61,7 +61,7 @@ class BatchJob:
         """
         self._began_s = self._clock()
         self._progress = await self._sink.open(self._terms) or Progress()
-        self._budget = JobBudget(self._limits, self._progress)
+        self._budget = BatchBudget(self._limits, self._progress)
         if self._observer is not None:
             self._observer.begun(self._source.total, self._progress)
         try:

@@ -18,8 +18,8 @@ _HOPELESS_ROWS: Final = 100
 _AGAIN: Final = "what is done is kept, and the same command goes on from there"
 
 
-class JobLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """Limits of a job."""
+class BatchLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Limits of a batch job."""
 
     deadline_s: float | None = None
     """Maximum duration of this run, in seconds."""
@@ -33,10 +33,10 @@ class JobLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Number of chunks in flight."""
 
 
-class JobBudget:
-    """Remaining budget of a job."""
+class BatchBudget:
+    """Remaining budget of a batch job."""
 
-    def __init__(self, limits: JobLimits, progress: Progress) -> None:
+    def __init__(self, limits: BatchLimits, progress: Progress) -> None:
         self._limits = limits
         self._progress = progress
         self._asked = progress.rows
@@ -53,8 +53,8 @@ class JobBudget:
         expected = done.cost + (self._asked + rows - done.rows) * row_cost
         if limits.max_cost is not None and expected > limits.max_cost:
             raise OperatorError(
-                f"the job would cost more than the {limits.max_cost:g} USD of --max-cost: {done.rows} rows have cost "
-                f"{done.cost:.4g}; {_AGAIN} with a higher one"
+                f"the batch job would cost more than the {limits.max_cost:g} USD of --max-cost: {done.rows} rows have "
+                f"cost {done.cost:.4g}; {_AGAIN} with a higher one"
             )
         self._asked += rows
 

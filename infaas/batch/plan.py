@@ -1,4 +1,4 @@
-"""Choice of a job's variant, and estimates of its time and cost, from profiles and prices. Pure.
+"""Choice of a batch job's variant, and estimates of its time and cost, from profiles and prices. Pure.
 
 A job is computed by one variant, unless its options say otherwise: the cheapest that meets its needs in time. So the
 rows of an output are comparable, a resumed job writes the same output as an uninterrupted one, and the estimate holds
@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from infaas.batch.limits import JobLimits
+from infaas.batch.limits import BatchLimits
 from schemas.errors import OperatorError, Unsatisfiable
 from schemas.hardware import CorePrice, slots_taken
 from schemas.rows.catalog import Profile, Variant
@@ -33,17 +33,17 @@ _MOST_FLIGHT_BYTES: Final = 64 << 20
 
 
 class BatchNeeds(msgspec.Struct, frozen=True, kw_only=True):
-    """Needs of a job."""
+    """Needs of a batch job."""
 
     min_accuracy: float | None = None
     max_latency_ms: float | None = None
     """Maximum latency of the variant for a single row, in milliseconds."""
     target: str | None = None
-    """Architecture or variant that must compute the job; None: any."""
+    """Architecture or variant that must compute the batch job; None: any."""
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
-    """A variant that may compute a job, with its speed and price."""
+    """A variant that may compute a batch job, with its speed and price."""
 
     variant: str
     architecture: str
@@ -62,7 +62,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """Variant, chunk size and estimates of a job."""
+    """Variant, chunk size and estimates of a batch job."""
 
     variant: str
     accuracy: float
@@ -121,7 +121,7 @@ def _at_once(worker: WorkerRow, threads: int) -> int:
 
 
 def make_plan(
-    rows: int | None, row_bytes: float, offers: Sequence[Offer], needs: BatchNeeds, limits: JobLimits
+    rows: int | None, row_bytes: float, offers: Sequence[Offer], needs: BatchNeeds, limits: BatchLimits
 ) -> Plan:
     """Choose the cheapest variant that meets the needs within the limits.
 
@@ -176,7 +176,7 @@ def rows_of_chunk(offer: Offer, row_bytes: float) -> int:
     return most // offer.max_batch * offer.max_batch
 
 
-def _is_within(plan: Plan, limits: JobLimits) -> bool:
+def _is_within(plan: Plan, limits: BatchLimits) -> bool:
     in_time = limits.deadline_s is None or plan.seconds is None or plan.seconds <= limits.deadline_s
     return in_time and (limits.max_cost is None or plan.cost is None or plan.cost <= limits.max_cost)
 
@@ -189,7 +189,7 @@ def _unmet(offers: Sequence[Offer], needs: BatchNeeds) -> str:
     return f"no variant meets {asked}; the most accurate is {best.variant} with {best.accuracy:.4g}"
 
 
-def _too_much(plans: Sequence[Plan], limits: JobLimits) -> str:
+def _too_much(plans: Sequence[Plan], limits: BatchLimits) -> str:
     def told(plan: Plan) -> str:
         return f"{plan.variant} about {plan.seconds or 0:.3g} s and {plan.cost or 0:.4g} USD"
 
@@ -197,4 +197,4 @@ def _too_much(plans: Sequence[Plan], limits: JobLimits) -> str:
     asked = [f"{limits.deadline_s:g} s"] if limits.deadline_s is not None else []
     asked += [f"{limits.max_cost:g} USD"] if limits.max_cost is not None else []
     others = "" if fastest.variant == plans[0].variant else f", the fastest, {told(fastest)}"
-    return f"the job cannot be done within {' and '.join(asked)}: the cheapest takes {told(plans[0])}{others}"
+    return f"the batch job cannot be done within {' and '.join(asked)}: the cheapest takes {told(plans[0])}{others}"

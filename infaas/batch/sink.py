@@ -7,8 +7,8 @@ import msgspec
 from infaas.batch.rows import ChunkResult, Marks
 
 
-class JobTerms(msgspec.Struct, frozen=True, kw_only=True):
-    """Conditions of a job that must be the same for a run to resume an earlier one."""
+class BatchTerms(msgspec.Struct, frozen=True, kw_only=True):
+    """Conditions of a batch job that must be the same for a run to resume an earlier one."""
 
     source: str
     """Fingerprint of the source."""
@@ -22,7 +22,7 @@ class JobTerms(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
-    """Progress of a job."""
+    """Progress of a batch job."""
 
     position: Marks | None = None
     """Position of the source; None: the start."""
@@ -56,7 +56,7 @@ class ResultSink(Protocol):
     sink a transaction. `open` discards results that an earlier run wrote after its last commit.
     """
 
-    async def open(self, terms: JobTerms) -> Progress | None:
+    async def open(self, terms: BatchTerms) -> Progress | None:
         """Start or resume; returns the last committed progress, None if there is none.
 
         Raises:

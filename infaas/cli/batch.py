@@ -1,4 +1,4 @@
-"""`infaas batch`: an offline job over all rows of a file or a topic, within limits."""
+"""`infaas batch`: a batch job over all rows of a file or a topic, within limits."""
 
 import asyncio
 from pathlib import Path
@@ -10,9 +10,9 @@ from rich.table import Table
 
 from infaas.batch.asker import ChunkAsker, asking
 from infaas.batch.job import BatchJob
-from infaas.batch.limits import JobLimits
+from infaas.batch.limits import BatchLimits
 from infaas.batch.plan import BatchNeeds, Offer, Plan, make_plan
-from infaas.batch.sink import JobTerms, Progress
+from infaas.batch.sink import BatchTerms, Progress
 from infaas.batch.sinks.checkpoint import Checkpoint
 from infaas.batch.sinks.file_sink import FileSink
 from infaas.batch.sinks.output_formats import output_format
@@ -92,7 +92,7 @@ def batch(
     the same command and share the partitions: each record is answered once, even if processes die.
     """
     needs = BatchNeeds(min_accuracy=min_accuracy, max_latency_ms=max_latency_ms, target=target)
-    limits = JobLimits(
+    limits = BatchLimits(
         deadline_s=None if deadline is None else parse_duration(deadline), max_cost=max_cost, max_failed=max_failed
     )
     if topics := topics_of(rows, results):
@@ -131,10 +131,10 @@ def _check_apart(rows: Path, results: Path) -> None:
 
 
 class _BatchCommand:
-    """A job as described by the command line."""
+    """A batch job as described by the command line."""
 
     def __init__(
-        self, home: Path, task: str, needs: BatchNeeds, limits: JobLimits, outputs: tuple[str, ...],
+        self, home: Path, task: str, needs: BatchNeeds, limits: BatchLimits, outputs: tuple[str, ...],
         rows_per_query: int | None, mixed: bool,
     ) -> None:  # fmt: skip
         self._home = home
@@ -170,21 +170,23 @@ class _BatchCommand:
         rows = None if total is None else max(total - left.progress.rows, 0)
         return make_plan(rows, row_bytes, offers, needs, limits)
 
-    def _terms(self, source: RowSource, plan: Plan, left: Checkpoint | None) -> JobTerms:
+    def _terms(self, source: RowSource, plan: Plan, left: Checkpoint | None) -> BatchTerms:
         asked = {name: value for name, value in asdict(self._needs).items() if value is not None}
         needs: dict[str, str | float | bool] = asked | {"outputs": ",".join(self._outputs), "mixed": self._mixed}
         chunk_rows = self._rows_per_query or (left.terms.chunk_rows if left is not None else plan.chunk_rows)
         target = self._needs.target if self._mixed else plan.variant
-        return JobTerms(source=source.fingerprint(), task=self._task, needs=needs, target=target, chunk_rows=chunk_rows)
+        return BatchTerms(
+            source=source.fingerprint(), task=self._task, needs=needs, target=target, chunk_rows=chunk_rows
+        )
 
-    async def _run(self, source: RowSource, sink: FileSink, terms: JobTerms, plan: Plan) -> Progress:
+    async def _run(self, source: RowSource, sink: FileSink, terms: BatchTerms, plan: Plan) -> Progress:
         limits = replace(self._limits, row_cost=plan.row_cost, in_flight=plan.in_flight)
         async with InfaasClient(kafka=find_kafka(self._home)) as client:
             with BatchBar() as bar:
                 asker = ChunkAsker(asking(client, self._task, self._options(terms)), on_trouble=bar.trouble)
                 return await BatchJob(source, sink, terms, asker.answer, limits=limits, observer=bar).run()
 
-    def _options(self, terms: JobTerms) -> QueryOptions:
+    def _options(self, terms: BatchTerms) -> QueryOptions:
         options = QueryOptions()
         if self._needs.min_accuracy is not None:
             options["min_accuracy"] = self._needs.min_accuracy

@@ -12,7 +12,7 @@ from infaas.cli.output import err, usd
 
 
 class BatchBar:
-    """Progress bar of a job (`JobObserver`); a context manager."""
+    """Progress bar of a batch job (`BatchObserver`); a context manager."""
 
     def __init__(self) -> None:
         self._bars = Bars(
@@ -32,12 +32,12 @@ class BatchBar:
         self._bars.stop()
 
     def begun(self, total: int | None, progress: Progress) -> None:
-        """See `JobObserver.begun`."""
+        """See `BatchObserver.begun`."""
         self._total, self._before, self._began_s = total, progress.rows, time.monotonic()
         self._bar = self._bars.add_task("", total=total, completed=progress.rows, rows=self._rows(progress))
 
     def advanced(self, progress: Progress) -> None:
-        """See `JobObserver.advanced`."""
+        """See `BatchObserver.advanced`."""
         rate = (progress.rows - self._before) / max(time.monotonic() - self._began_s, 1e-9)
         failed = f", [red]{progress.failed:,} failed[/]" if progress.failed else ""
         self._update(

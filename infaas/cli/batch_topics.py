@@ -1,4 +1,4 @@
-"""`infaas batch topic:IN topic:OUT`: a job over all records of a topic, with exactly-once answers in another topic."""
+"""`infaas batch topic:IN topic:OUT`: a batch job over a topic, with exactly-once answers in another topic."""
 
 import asyncio
 import math
@@ -18,10 +18,10 @@ from broker.exactly_once.shared_topic import SharedTopic
 from broker.settings import KafkaSettings
 from broker.topics import TopicSpec, ensure_topics, partitions_of
 from infaas.batch.asker import ChunkAsker, Trouble, asking
-from infaas.batch.limits import JobLimits
+from infaas.batch.limits import BatchLimits
 from infaas.batch.plan import BatchNeeds, Plan, make_plan
 from infaas.batch.sink import Progress
-from infaas.batch.topics.topic_job import TopicJob, TopicLag
+from infaas.batch.topics.topic_job import TopicBatchJob, TopicLag
 from infaas.batch.topics.topic_output import TopicOutput
 from infaas.cli.batch_bar import duration
 from infaas.cli.batch_offers import look_up
@@ -42,14 +42,14 @@ _TEXT_BYTES: Final = 256
 
 
 class TopicsCommand(msgspec.Struct, frozen=True, kw_only=True):
-    """A job from topic to topic as described by the command line."""
+    """A batch job from topic to topic as described by the command line."""
 
     source: str
     sink: str
     home: Path
     task: str
     needs: BatchNeeds
-    limits: JobLimits
+    limits: BatchLimits
     outputs: tuple[str, ...]
     rows_per_query: int | None
     mixed: bool
@@ -79,7 +79,7 @@ class TopicsCommand(msgspec.Struct, frozen=True, kw_only=True):
             async with InfaasClient(kafka=kafka) as client:
                 with TopicBar() as bar:
                     asker = ChunkAsker(asking(client, self.task, self._options(plan)), on_trouble=bar.trouble)
-                    job = TopicJob(
+                    job = TopicBatchJob(
                         shared, output, task.inputs, asker.answer, limits=self._limits(plan),
                         chunk_records=self.rows_per_query or plan.chunk_rows, follow=self.follow, observer=bar,
                     )  # fmt: skip
@@ -98,7 +98,7 @@ class TopicsCommand(msgspec.Struct, frozen=True, kw_only=True):
             max_bytes=kafka.max_record_bytes,
         )
 
-    def _limits(self, plan: Plan) -> JobLimits:
+    def _limits(self, plan: Plan) -> BatchLimits:
         return msgspec.structs.replace(self.limits, row_cost=plan.row_cost, in_flight=plan.in_flight)
 
     def _options(self, plan: Plan) -> QueryOptions:
@@ -123,7 +123,7 @@ class TopicsCommand(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TopicBar:
-    """Progress bar of a job (`TopicObserver`); a context manager."""
+    """Progress bar of a batch job (`TopicObserver`); a context manager."""
 
     def __init__(self) -> None:
         self._bars = Bars(
@@ -170,7 +170,7 @@ def topic_of(end: Path) -> str | None:
 
 
 def topics_of(rows: Path, results: Path) -> tuple[str, str] | None:
-    """Return the input and output topics of a job; None for a job of files.
+    """Return the input and output topics of a batch job; None for one of files.
 
     Raises:
         OperatorError: only one of the two is a topic, or the output topic is not allowed.
@@ -180,7 +180,7 @@ def topics_of(rows: Path, results: Path) -> tuple[str, str] | None:
         return None
     if source is None or sink is None:
         raise OperatorError(
-            "a job goes from topic to topic, or from file to file: write both as topic:NAME, or neither"
+            "a batch job goes from topic to topic, or from file to file: write both as topic:NAME, or neither"
         )
     if source == sink or not may_reply_to(sink) or not may_reply_to(f"{sink}.failed"):
         raise OperatorError(f"answers cannot go to {sink}: name another topic than {source}, none of this system's own")
@@ -188,7 +188,7 @@ def topics_of(rows: Path, results: Path) -> tuple[str, str] | None:
 
 
 def batch_topics(command: TopicsCommand, *, estimate: bool, as_json: bool) -> None:
-    """Run a job from topic to topic and print its result.
+    """Run a batch job from topic to topic and print its result.
 
     Raises:
         Exit: the job was stopped, or records failed.

@@ -1,4 +1,4 @@
-"""Checkpoint of a job that writes a file: its progress and the committed sizes of the output and the failed rows.
+"""Checkpoint of a batch job that writes a file: its progress and the committed sizes of the output and the failed rows.
 
     results -> output, failed rows (appended) -> fsync of both -> checkpoint (a new file, fsync, renamed over the old)
 
@@ -11,16 +11,16 @@ from typing import Final
 
 import msgspec
 
-from infaas.batch.sink import JobTerms, Progress
+from infaas.batch.sink import BatchTerms, Progress
 from schemas.errors import OperatorError
 
 FILE: Final = "checkpoint.json"
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """Last commit of a job."""
+    """Last commit of a batch job."""
 
-    terms: JobTerms
+    terms: BatchTerms
     progress: Progress
     output_bytes: int = 0
     failed_bytes: int = 0

@@ -17,7 +17,7 @@ from typing import BinaryIO, Final
 import msgspec
 
 from infaas.batch.rows import ChunkResult
-from infaas.batch.sink import JobTerms, Progress
+from infaas.batch.sink import BatchTerms, Progress
 from infaas.batch.sinks.checkpoint import FILE, Checkpoint, read_checkpoint, sync_file, sync_folder, write_checkpoint
 from infaas.batch.sinks.json_output import failed_line
 from infaas.batch.sinks.output_format import OutputFormat
@@ -30,7 +30,7 @@ _LOCK: Final = "lock"
 
 
 class FileSink:
-    """Sink of one job into the file `output`; see `ResultSink`.
+    """Sink of a batch job into the file `output`; see `ResultSink`.
 
     Args:
         output: path of the output.
@@ -55,22 +55,22 @@ class FileSink:
         """Return the checkpoint of an earlier run; None if there is none or with `restart`."""
         return None if self._restart else read_checkpoint(self._folder)
 
-    async def open(self, terms: JobTerms) -> Progress | None:
+    async def open(self, terms: BatchTerms) -> Progress | None:
         """See `ResultSink.open`."""
         try:
             return self._open(terms)
         except OSError as error:
             raise OperatorError(f"cannot write {error.filename or self._folder}: {error.strerror}") from error
 
-    def _open(self, terms: JobTerms) -> Progress | None:
+    def _open(self, terms: BatchTerms) -> Progress | None:
         self._lock = _locked(self._folder)
         found = self.left()
         if found is None and self.output.exists() and not self._overwrite:
             raise OperatorError(f"{self.output} is there already; --overwrite replaces it")
         if found is not None and found.terms != terms:
             raise OperatorError(
-                f"{self._folder} has what another job has done ({_differences(found.terms, terms)}); go on with that "
-                "one, or begin anew with --restart"
+                f"{self._folder} has the results of another batch job ({_differences(found.terms, terms)}); go on with "
+                "that one, or start again with --restart"
             )
         if found is None:
             self._clear()
@@ -186,7 +186,7 @@ def _locked(folder: Path) -> int:
         except BlockingIOError:
             os.close(descriptor)
             raise OperatorError(
-                f"another job writes to {folder} right now; wait for it, or name another output"
+                f"another batch job writes to {folder} right now; wait for it, or name another output"
             ) from None
         os.close(descriptor)  # the previous holder has finished and deleted the folder
 
@@ -207,6 +207,6 @@ def _open_at(file: Path, size: int) -> BinaryIO:
     return opened
 
 
-def _differences(found: JobTerms, wanted: JobTerms) -> str:
-    names = [name for name in JobTerms.__struct_fields__ if getattr(found, name) != getattr(wanted, name)]
+def _differences(found: BatchTerms, wanted: BatchTerms) -> str:
+    names = [name for name in BatchTerms.__struct_fields__ if getattr(found, name) != getattr(wanted, name)]
     return "; ".join(f"{name}: {getattr(found, name)}, not {getattr(wanted, name)}" for name in names)

@@ -20,7 +20,7 @@ import numpy as np
 from broker.exactly_once.partition_stream import PartitionStream
 from broker.exactly_once.shared_topic import SharedTopic
 from broker.kafka_types import KafkaError, TopicPartition
-from infaas.batch.limits import JobBudget, JobLimits
+from infaas.batch.limits import BatchBudget, BatchLimits
 from infaas.batch.rows import Chunk, ChunkResult
 from infaas.batch.sink import Progress
 from infaas.batch.topics.record_chunk import FailedRecord, RecordChunk
@@ -46,19 +46,19 @@ class TopicLag(msgspec.Struct, frozen=True):
 
 
 class TopicObserver(Protocol):
-    """Receiver of a job's progress."""
+    """Receiver of a batch job's progress."""
 
     def looked(self, lag: TopicLag, progress: Progress) -> None:
         """Called twice a second with the lag of the whole group and the progress of this process."""
         ...
 
 
-class TopicJob:
-    """A job that is run once."""
+class TopicBatchJob:
+    """A batch job that is run once."""
 
     def __init__(
         self, shared: SharedTopic, output: TopicOutput, signature: Sequence[TensorSpec], answer: Answer, *,
-        limits: JobLimits, chunk_records: int, follow: bool, observer: TopicObserver,
+        limits: BatchLimits, chunk_records: int, follow: bool, observer: TopicObserver,
     ) -> None:  # fmt: skip
         self._shared = shared
         self._output = output
@@ -69,7 +69,7 @@ class TopicJob:
         self._follow = follow
         self._observer = observer
         self._progress = Progress()
-        self._budget = JobBudget(limits, self._progress)
+        self._budget = BatchBudget(limits, self._progress)
         self._ends: Mapping[TopicPartition, int] | None = None
         """End offset of each partition at the start; None with `follow`."""
         self._began_s = time.monotonic()

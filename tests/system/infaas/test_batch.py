@@ -66,7 +66,7 @@ async def killed_again_and_again(cli: Cli, rows: Path, results: Path) -> Any:
         done = await further_than(done, folder)
         process.send_signal(signal.SIGSTOP)
         code, _, err = await cli.run(*job(rows, results))
-        assert (code, "another job writes to" in err) == (1, True), err
+        assert (code, "another batch job writes to" in err) == (1, True), err
         process.send_signal(signal.SIGKILL)
         await process.communicate()
         assert process.returncode == -signal.SIGKILL, "it was over before it could be killed"
@@ -102,7 +102,7 @@ async def check_refusals(cli: Cli, rows: Path, folder: Path) -> None:
     for limit in ("--max-cost=0", "--deadline=0.000001s"):
         code, _, err = await cli.run(*job(rows, results, limit))
         assert code == 1
-        assert "the job cannot be done within" in err
+        assert "the batch job cannot be done within" in err
         assert "the cheapest takes digits-linear.onnx-fp32.cpu about" in " ".join(err.split())
     assert names(folder, "refused") == []
 

@@ -6,12 +6,12 @@ from collections.abc import AsyncGenerator, Mapping
 import numpy as np
 
 from infaas.batch.rows import Chunk, ChunkResult, InputRows, Marks
-from infaas.batch.sink import JobTerms, Progress
+from infaas.batch.sink import BatchTerms, Progress
 from infaas.client.client import Answer
 from schemas.errors import ModelFailed
 from schemas.tensors import Array
 
-TERMS = JobTerms(source="numbers", task="squares", needs={}, chunk_rows=4)
+TERMS = BatchTerms(source="numbers", task="squares", needs={}, chunk_rows=4)
 
 
 class Numbers:
@@ -45,7 +45,7 @@ class Written:
         self.finished = False
         self._since: list[ChunkResult] = []
 
-    async def open(self, terms: JobTerms) -> Progress | None:
+    async def open(self, terms: BatchTerms) -> Progress | None:
         self._since = []
         return self.progress
 

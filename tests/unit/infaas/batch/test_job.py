@@ -8,15 +8,15 @@ from hypothesis import strategies as st
 
 from infaas.batch.asker import ChunkAsker
 from infaas.batch.job import BatchJob
-from infaas.batch.limits import JobLimits
+from infaas.batch.limits import BatchLimits
 from infaas.batch.rows import Chunk, ChunkResult
 from infaas.batch.sink import Progress
 from schemas.errors import OperatorError, Overloaded, UnknownTask
 from tests.unit.infaas.batch.memory import TERMS, Numbers, Squares, Written, answer
 
 
-def job(model: Squares, sink: Written, rows: int = 30, limits: JobLimits | None = None) -> BatchJob:
-    return BatchJob(Numbers(rows), sink, TERMS, ChunkAsker(model.ask).answer, limits=limits or JobLimits(in_flight=5))
+def job(model: Squares, sink: Written, rows: int = 30, limits: BatchLimits | None = None) -> BatchJob:
+    return BatchJob(Numbers(rows), sink, TERMS, ChunkAsker(model.ask).answer, limits=limits or BatchLimits(in_flight=5))
 
 
 async def test_batch_job_writes_results_in_order_of_rows() -> None:
@@ -36,7 +36,7 @@ async def test_batch_job_bounds_chunks_in_flight_and_read() -> None:
             await blocked.wait()
         return await ChunkAsker(model.ask).answer(chunk)
 
-    running = asyncio.create_task(BatchJob(source, sink, TERMS, ask, limits=JobLimits(in_flight=5)).run())
+    running = asyncio.create_task(BatchJob(source, sink, TERMS, ask, limits=BatchLimits(in_flight=5)).run())
     for _ in range(500):
         await asyncio.sleep(0)
     assert source.read == 20, "the oldest chunk waits, and five are held"
@@ -59,7 +59,7 @@ async def test_batch_job_continues_from_commit_with_same_chunks() -> None:
     await job(undisturbed, whole).run()
     first = Squares(cost=1.0)
     with pytest.raises(OperatorError, match="would cost more than the 14 USD"):
-        await job(first, sink, limits=JobLimits(max_cost=14, row_cost=1.0, in_flight=2)).run()
+        await job(first, sink, limits=BatchLimits(max_cost=14, row_cost=1.0, in_flight=2)).run()
     assert 0 < len(sink.committed) < 30
     again = Squares()
     await job(again, sink).run()
@@ -71,7 +71,7 @@ async def test_batch_job_continues_from_commit_with_same_chunks() -> None:
 async def test_batch_job_stays_within_max_cost() -> None:
     sink, model = Written(), Squares(cost=1.0)
     with pytest.raises(OperatorError, match=r"more than the 13 USD .* the same command goes on"):
-        await job(model, sink, limits=JobLimits(max_cost=13, row_cost=0.9, in_flight=3)).run()
+        await job(model, sink, limits=BatchLimits(max_cost=13, row_cost=0.9, in_flight=3)).run()
     assert sink.progress is not None
     assert sink.progress.cost == len(sink.committed) == 12
     assert not sink.finished
@@ -84,7 +84,7 @@ async def test_batch_job_keeps_results_at_its_deadline() -> None:
         now[0] += 1.0
         return await ChunkAsker(Squares().ask).answer(chunk)
 
-    limits = JobLimits(deadline_s=3.0, in_flight=1)
+    limits = BatchLimits(deadline_s=3.0, in_flight=1)
     with pytest.raises(OperatorError, match="until --deadline are over after 12 rows"):
         await BatchJob(Numbers(30), sink, TERMS, ask, limits=limits, clock=lambda: now[0]).run()
     assert len(sink.committed) == 12
@@ -94,7 +94,7 @@ async def test_batch_job_ends_after_too_many_failures() -> None:
     with pytest.raises(OperatorError, match="rows have all failed: cannot square"):
         await job(Squares(tuple(range(1000))), Written(), rows=1000).run()
     with pytest.raises(OperatorError, match=r"3 rows have failed, more than the 2 of --max-failed"):
-        await job(Squares((1, 2, 3)), Written(), limits=JobLimits(max_failed=2)).run()
+        await job(Squares((1, 2, 3)), Written(), limits=BatchLimits(max_failed=2)).run()
 
 
 async def test_chunk_asker_retries_until_patience_ends() -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from infaas.batch.limits import JobLimits
+from infaas.batch.limits import BatchLimits
 from infaas.batch.plan import MOST_ROWS, BatchNeeds, Offer, find_offers, make_plan, rows_of_chunk
 from schemas.errors import OperatorError, Unsatisfiable
 from schemas.status import SERVING, InstanceState
@@ -19,10 +19,10 @@ BETTER = replace(CHEAP, architecture="b", accuracy=0.99)
 GOOD = replace(BETTER, variant="b.onnx-fp32.cpu", alone_s=9e-3, row_s=4e-3, row_cost=4e-6)
 FAST = replace(BETTER, variant="b.cuda", row_s=1e-4, row_cost=2e-5, load_s=3.0, slots=1)
 ALL = (GOOD, FAST, CHEAP)
-NO_LIMITS = JobLimits()
+NO_LIMITS = BatchLimits()
 
 
-def chosen(needs: BatchNeeds, limits: JobLimits = NO_LIMITS, rows: int | None = 1_000_000) -> str:
+def chosen(needs: BatchNeeds, limits: BatchLimits = NO_LIMITS, rows: int | None = 1_000_000) -> str:
     return make_plan(rows, 100.0, ALL, needs, limits).variant
 
 
@@ -30,10 +30,10 @@ def test_make_plan_chooses_cheapest_variant_within_limits() -> None:
     assert chosen(BatchNeeds()) == CHEAP.variant
     assert chosen(BatchNeeds(min_accuracy=0.95)) == GOOD.variant
     assert chosen(BatchNeeds(min_accuracy=0.95, max_latency_ms=5)) == FAST.variant
-    assert chosen(BatchNeeds(min_accuracy=0.95), JobLimits(deadline_s=1000)) == FAST.variant
+    assert chosen(BatchNeeds(min_accuracy=0.95), BatchLimits(deadline_s=1000)) == FAST.variant
     assert chosen(BatchNeeds(target="b")) == GOOD.variant
     assert chosen(BatchNeeds(target="b.cuda")) == FAST.variant
-    assert chosen(BatchNeeds(), JobLimits(deadline_s=1, max_cost=0), rows=None) == CHEAP.variant
+    assert chosen(BatchNeeds(), BatchLimits(deadline_s=1, max_cost=0), rows=None) == CHEAP.variant
 
 
 def test_make_plan_estimates_all_slots_and_loading() -> None:
@@ -54,7 +54,7 @@ def test_make_plan_refuses_impossible_job_with_estimate() -> None:
     with pytest.raises(
         OperatorError, match=f"within 10 s and 2 USD: the cheapest takes {cheapest}, the fastest, {fastest}"
     ):
-        chosen(BatchNeeds(), JobLimits(deadline_s=10, max_cost=2))
+        chosen(BatchNeeds(), BatchLimits(deadline_s=10, max_cost=2))
     with pytest.raises(Unsatisfiable, match=r"no variant meets min_accuracy 1.0; the most accurate is b\."):
         chosen(BatchNeeds(min_accuracy=1.0))
     with pytest.raises(OperatorError, match=r"no worker runs that could compute b\.cuda"):

@@ -147,7 +147,7 @@ async def test_sink_completes_after_kill_while_replacing_output(
 async def test_sink_refuses_second_job_on_its_output(tmp_path: Path) -> None:
     first, second = sink(tmp_path / "out.jsonl"), sink(tmp_path / "out.jsonl")
     await first.open(TERMS)
-    with pytest.raises(OperatorError, match=r"another job writes to .*out\.jsonl\.job right now"):
+    with pytest.raises(OperatorError, match=r"another batch job writes to .*out\.jsonl\.job right now"):
         await second.open(TERMS)
     await second.close()
     await first.finish(Progress())
@@ -168,7 +168,7 @@ async def test_sink_refuses_progress_of_another_job(tmp_path: Path) -> None:
     left = other.left()
     assert left is not None
     assert (left.terms, left.progress.rows) == (TERMS, 8)
-    with pytest.raises(OperatorError, match=r"another job has done \(task: squares, not cubes\)"):
+    with pytest.raises(OperatorError, match=r"results of another batch job \(task: squares, not cubes\)"):
         await other.open(replace(TERMS, task="cubes"))
     await other.close()
     anew = sink(output, restart=True)

@@ -12,11 +12,11 @@ from msgspec.structs import replace
 
 from broker.exactly_once.partition_writer import OutgoingRecord
 from broker.kafka_types import Record
-from infaas.batch.limits import JobLimits
+from infaas.batch.limits import BatchLimits
 from infaas.batch.rows import Chunk, ChunkResult, FailedRow, OutputRows
 from infaas.batch.sink import Progress
 from infaas.batch.topics.record_chunk import AnsweredRecord, FailedRecord, RecordChunk
-from infaas.batch.topics.topic_job import TopicJob, TopicLag
+from infaas.batch.topics.topic_job import TopicBatchJob, TopicLag
 from infaas.batch.topics.topic_output import TopicOutput
 from infaas.batch.window import Answer
 from schemas.errors import OperatorError
@@ -210,8 +210,8 @@ class OnePartition:
         pass
 
 
-def topic_job(topic: Any, answer: Answer, limits: JobLimits) -> TopicJob:
-    return TopicJob(topic, output(), [INPUT], answer, limits=limits, chunk_records=2, follow=False, observer=topic)
+def topic_job(topic: Any, answer: Answer, limits: BatchLimits) -> TopicBatchJob:
+    return TopicBatchJob(topic, output(), [INPUT], answer, limits=limits, chunk_records=2, follow=False, observer=topic)
 
 
 async def test_topic_job_costs_as_much_as_its_rows() -> None:
@@ -220,7 +220,7 @@ async def test_topic_job_costs_as_much_as_its_rows() -> None:
     async def answer(chunk: Chunk) -> ChunkResult:
         return replace(doubled(chunk), cost=float(chunk.size))
 
-    done = await topic_job(topic, answer, JobLimits(max_cost=250, in_flight=2)).run(asyncio.Event())
+    done = await topic_job(topic, answer, BatchLimits(max_cost=250, in_flight=2)).run(asyncio.Event())
     assert (done.answered, done.cost, len(topic.written)) == (20, 200.0, 20)
 
 
@@ -231,4 +231,4 @@ async def test_topic_job_ends_at_deadline_without_answer() -> None:
 
     with pytest.raises(OperatorError, match="until --deadline are over after 0 rows"):
         async with asyncio.timeout(PATIENCE_S):
-            await topic_job(OnePartition([b"[1, 2]"]), answer, JobLimits(deadline_s=0.01)).run(asyncio.Event())
+            await topic_job(OnePartition([b"[1, 2]"]), answer, BatchLimits(deadline_s=0.01)).run(asyncio.Event())
