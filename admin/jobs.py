@@ -16,19 +16,18 @@ from schemas.endpoints.jobs import (
     SomeJobs,
 )
 from schemas.errors import NotFound
-from schemas.jobs import JobStatus
+from schemas.jobs import Job, JobResult
 from schemas.principal import Principal, Role
 from schemas.rows.audit import AuditVerb
-from schemas.rows.jobs import JobResult, JobRow
 from store.audit import audited_transaction
 from store.jobs import cancel_jobs, get_job_result, list_jobs
 from store.pool import DatabaseSession
 
 
-async def list_some(control: Control, request: JobsRequest) -> list[JobStatus]:
+async def list_some(control: Control, request: JobsRequest) -> list[Job]:
     """List jobs, the latest first."""
     principal = control.principal
-    rows = await list_jobs(
+    return await list_jobs(
         control.pool,
         model=request.model,
         state=request.state,
@@ -38,12 +37,11 @@ async def list_some(control: Control, request: JobsRequest) -> list[JobStatus]:
         tasks=principal.tasks,
         limit=request.limit,
     )
-    return [row.status() for row in rows]
 
 
-async def show(control: Control, request: SomeJobs) -> list[JobStatus]:
+async def show(control: Control, request: SomeJobs) -> list[Job]:
     """List the jobs with these ids that the caller sees."""
-    return [row.status() for row in await _find(control.pool, control.principal, request.ids)]
+    return await _find(control.pool, control.principal, request.ids)
 
 
 async def cancel(control: Control, request: SomeJobs) -> JobCancellation:
@@ -52,7 +50,7 @@ async def cancel(control: Control, request: SomeJobs) -> JobCancellation:
     The audit log records an administrator's request in full. For tenants it omits jobs that do not exist for them.
     """
     principal, cancelled = control.principal, list[str]()
-    found = {row.id for row in await _find(control.pool, principal, request.ids)}
+    found = {job.id for job in await _find(control.pool, principal, request.ids)}
     theirs = [job for job in dict.fromkeys(request.ids) if job in found]
     if named := request.ids if principal.has(Role.ADMIN) else theirs:
         act = control.act(AuditVerb.CANCEL_JOBS, ", ".join(named))
@@ -75,7 +73,7 @@ async def result(control: Control, request: OneJob) -> JobResult:
     return found
 
 
-async def _find(session: DatabaseSession, principal: Principal, ids: Collection[str]) -> list[JobRow]:
+async def _find(session: DatabaseSession, principal: Principal, ids: Collection[str]) -> list[Job]:
     return await list_jobs(session, ids=ids, tenant=_owner(principal), tasks=principal.tasks, limit=len(ids))
 
 

@@ -7,7 +7,6 @@ Reading order: settings -> issuer_keys, authentication (of callers) -> tenants (
 both protocols) -> model_directory (names that a tenant sees) -> request_room (memory of requests) -> translation (from
 a request to the headers of a record) -> retry_pacing (of refusals) -> inference (the path of each query), repository
 (metadata of models) -> http, grpc (the protocols) -> doors (listeners) -> admission (refusals without a selector),
-concurrency (limit of queries in flight), job_room (limit of jobs) -> job_writer (to Postgres) -> query_client (Kafka
-request and reply) -> kafka_health (outages of Kafka) -> statistics, remover (executes unregistering) -> service ->
-command, __main__.
+concurrency (limit of queries in flight) -> query_client (Kafka request and reply) -> kafka_health (outages of Kafka) ->
+statistics, remover (executes unregistering) -> service -> command, __main__.
 """

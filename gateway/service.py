@@ -28,14 +28,14 @@ from gateway.http.request_bodies import RequestBodies
 from gateway.http.unoffered import UnofferedRoutes
 from gateway.http.uploads import UploadRoutes
 from gateway.inference import Inference
-from gateway.job_room import JobRoom
-from gateway.job_writer import JobWriter
 from gateway.model_directory import ModelDirectory
 from gateway.query_client import QueryClient
 from gateway.remover import Remover
 from gateway.request_room import LARGE_SHARE, RequestRoom
 from gateway.settings import GatewaySettings
 from gateway.statistics import ModelStatisticsTable
+from jobs.quota import JobQuota
+from jobs.submission import JobWriter
 from process.garbage_collection import tune_gc
 from process.health_server import HealthRoutes, health_server
 from process.os_errors import listen_words
@@ -107,7 +107,7 @@ async def open_gateway(
         open_pool(dsn, min_size=0) as pool,
         open_pool(dsn, min_size=0, max_size=CONNECTIONS) as admin_pool,
         open_authenticator(settings, connection or dsn) as authenticator,
-        JobWriter(pool, JobRoom(settings.max_jobs, settings.max_jobs_bytes)) as writer,
+        JobWriter(pool, JobQuota(settings.max_jobs, settings.max_jobs_bytes)) as writer,
         QueryClient(settings, kafka, system_secret) as query_client,
         following_certificates(settings.tls_files) as tls,
     ):

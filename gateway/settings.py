@@ -7,12 +7,12 @@ from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from process.exposure import require_guard
-from process.settings import JobSettings
+from process.settings import WebhookSettings
 from process.tls import TlsFiles
 from schemas.defaults import ANSWER_TIMEOUT_S, GATEWAY_PORT, LOOPBACK, MAX_IN_FLIGHT
 
 
-class GatewaySettings(JobSettings):
+class GatewaySettings(WebhookSettings):
     """Settings read from `INFAAS_GATEWAY_*`; common settings from `INFAAS_*`."""
 
     model_config = SettingsConfigDict(env_prefix="INFAAS_GATEWAY_", frozen=True, extra="ignore")

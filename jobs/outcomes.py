@@ -1,29 +1,20 @@
 """End of a job: from the result of its query, or from an error if there will be no result. Pure."""
 
-from typing import Final, NamedTuple
+from typing import Final
 
 from schemas import headers as h
 from schemas.errors import QUERY_ERRORS, DeadlineExceeded, ErrorCode, Internal, QueryError, UnknownTask
-from schemas.jobs import JobState, state_of_result
+from schemas.jobs import DueJob, JobEnd, JobState
 from schemas.oip import JSON
-from schemas.result import error_value, parse_result
-from schemas.rows.jobs import DueJob, JobEnd
+from schemas.result import OK, error_value, parse_result
 
-_PASSING: Final = frozenset(
+_RETRYABLE: Final = frozenset(
     code for code, kind in QUERY_ERRORS.items() if kind.retryable and code is not ErrorCode.DEADLINE_EXCEEDED
 )
 _LEFT_OUT: Final = frozenset({h.ID, h.CORRELATION})
 
 
-class JobAnswer(NamedTuple):
-    """Result of a job's query."""
-
-    end: JobEnd
-    may_pass: bool
-    """True if it is an error that a retry may avoid."""
-
-
-def read_answer(fields: dict[str, str], value: bytes) -> JobAnswer:
+def read_end(fields: dict[str, str], value: bytes) -> JobEnd:
     """Read the end of a job from a result record.
 
     Raises:
@@ -32,10 +23,10 @@ def read_answer(fields: dict[str, str], value: bytes) -> JobAnswer:
     """
     result = parse_result(fields, value)
     if any("\0" in text for field in fields.items() for text in field):
-        raise ValueError("a header holds NUL, which Postgres does not take")
+        raise ValueError("a header contains NUL, which Postgres does not accept")
     kept = {name: text for name, text in fields.items() if name not in _LEFT_OUT}
-    end = JobEnd(result.id, state_of_result(result.status), kept, value, result.correlation)
-    return JobAnswer(end, result.status in _PASSING)
+    state = JobState.SUCCEEDED if result.status == OK else JobState.FAILED
+    return JobEnd(result.id, state, kept, value, result.correlation, retryable=result.status in _RETRYABLE)
 
 
 def failed(job_id: str, error: QueryError) -> JobEnd:
@@ -52,14 +43,16 @@ def too_late() -> QueryError:
 def never_answered(attempts: int) -> QueryError:
     """Return the error of a job whose query was not answered and is not sent again."""
     return Internal(
-        f"no answer came to the job's query, which is sent {attempts} times at most, and not beyond its deadline; "
+        f"the job's query was not answered; it is sent {attempts} times at most, and not beyond its deadline; "
         "`infaas dead-letters list` may say why"
     )
 
 
 def unregistered(task: str) -> QueryError:
     """Return the error of a job whose task was unregistered."""
-    return UnknownTask(f"the task {task} was unregistered before the job was answered; register it again and ask anew")
+    return UnknownTask(
+        f"the task {task} was unregistered before the job was answered; register it and submit the job again"
+    )
 
 
 def headers_of(job: DueJob, reply_to: str) -> h.RawHeaders:

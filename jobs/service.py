@@ -1,4 +1,4 @@
-"""The jobs service: runs sender, result writer, sweeper and notice deliverer concurrently.
+"""The jobs service: runs sender, result writer, cleanup and notifier concurrently.
 
 Instances of the service share the result topic as a consumer group, and the rows by locks. If Postgres is unavailable,
 running queries continue and results wait in Kafka. If Kafka is unavailable, jobs wait in Postgres.
@@ -16,12 +16,10 @@ from broker.producer import Producer
 from broker.reachability import KafkaReachability
 from broker.settings import KafkaSettings
 from broker.topics import ensure_system_topics
-from jobs.notices import NoticeDeliverer
-from jobs.results import ResultWriter
-from jobs.sender import JobSender
+from jobs.cleanup import JobCleanup
+from jobs.delivery import JobSender, ResultWriter
+from jobs.notification import CompletionNotifier, WebhookClient
 from jobs.settings import JobsSettings
-from jobs.sweeper import Sweeper
-from jobs.webhook_client import WebhookClient
 from process.health_server import health_server
 from process.signing import SigningSettings
 from schemas.topics import JOB_RESULTS, JOBS_GROUP
@@ -54,9 +52,9 @@ async def serve(settings: JobsSettings, kafka: KafkaSettings, dsn: str, stop: as
         )
         changes = await stack.enter_async_context(ChangeListener(dsn, [JOBS]))
         sender = JobSender(pool, producer, settings.batch, settings.interval_s, SigningSettings().read())
-        notices = NoticeDeliverer(pool, producer, webhooks, settings)
-        results = ResultWriter(pool, consumer, settings.max_attempts, settings.retry_pause_s, notices.wake)
-        sweeper = Sweeper(pool, settings, notices.wake)
+        notifier = CompletionNotifier(pool, producer, webhooks, settings)
+        results = ResultWriter(pool, consumer, settings.max_attempts, settings.retry_pause_s, notifier.wake)
+        cleanup = JobCleanup(pool, settings, notifier.wake)
         await consumer.subscribe([JOB_RESULTS])
         reachability = KafkaReachability(kafka)
 
@@ -64,10 +62,10 @@ async def serve(settings: JobsSettings, kafka: KafkaSettings, dsn: str, stop: as
             return await reachability.problem() or consumer.problem
 
         await stack.enter_async_context(health_server(settings.metrics_host, settings.metrics_port, problem))
-        log.info("taking care of jobs")
+        log.info("processing jobs")
         async with asyncio.TaskGroup() as tasks:
             loops = [tasks.create_task(_follow(changes, sender), name="changes")]
-            loops += [tasks.create_task(part.run()) for part in (sender, results, sweeper, notices)]
+            loops += [tasks.create_task(part.run()) for part in (sender, results, cleanup, notifier)]
             await stop.wait()
             for loop in loops:
                 loop.cancel()

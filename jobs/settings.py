@@ -7,16 +7,14 @@ from typing import Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from jobs.addresses import Network
-from jobs.events import signing_keys
-from jobs.retries import RetryPolicy
-from process.settings import JobSettings
+from jobs.webhooks import Network, RetryPolicy, signing_keys
+from process.settings import WebhookSettings
 from schemas.errors import OperatorError
 
 _DAY_S = 86_400.0
 
 
-class JobsSettings(JobSettings):
+class JobsSettings(WebhookSettings):
     """Settings read from `INFAAS_JOBS_*`; common settings from `INFAAS_*`."""
 
     model_config = SettingsConfigDict(env_prefix="INFAAS_JOBS_", frozen=True, extra="ignore")
@@ -67,8 +65,8 @@ class JobsSettings(JobSettings):
             raise OperatorError(f"INFAAS_JOBS_WEBHOOK_NETWORKS or INFAAS_JOBS_WEBHOOK_SECRET: {error}") from None
         if self.webhook_hosts and not self.keys:
             raise OperatorError(
-                "INFAAS_WEBHOOK_HOSTS allows webhooks, and nothing signs them: set INFAAS_JOBS_WEBHOOK_SECRET, e.g. to "
-                '"whsec_$(openssl rand -base64 32)"'
+                "INFAAS_WEBHOOK_HOSTS allows webhooks, and no secret signs them: set INFAAS_JOBS_WEBHOOK_SECRET, e.g. "
+                'to "whsec_$(openssl rand -base64 32)"'
             )
         return self
 

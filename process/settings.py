@@ -48,7 +48,7 @@ class ServiceSettings(BaseSettings):
         return self
 
 
-class JobSettings(ServiceSettings):
+class WebhookSettings(ServiceSettings):
     """Settings of gateways and jobs services, which must agree: gateways accept webhooks that jobs services call."""
 
     webhook_hosts: tuple[str, ...] = Field(default=(), validation_alias="INFAAS_WEBHOOK_HOSTS")

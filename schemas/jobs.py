@@ -1,13 +1,15 @@
-"""Jobs as users see them: stored queries, with their states and results, that outlive the request and every process.
+"""Jobs: stored queries, with their states and results, that outlive the request and every process.
 
     queued -> running -> succeeded
                       -> failed     (with the error of the query)
     a queued or running job may be cancelled by its user
 
-Ids are UUIDs of version 7, which begin with the creation time: sorting by id sorts by time.
+`Job` is the form that the store returns, that users see and that webhooks receive. `NewJob`, `DueJob`, `JobEnd` and
+`DueNotice` are the steps of a job: stored, sent, ended, notified. Ids are UUIDs of version 7, which begin with the
+creation time: sorting by id sorts by time.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
@@ -15,9 +17,8 @@ from uuid import UUID
 
 import msgspec
 
-from schemas import headers as h
 from schemas.needs import Mode
-from schemas.result import OK
+from schemas.topics import offline_topic, task_topic
 
 KEY: Final = "Idempotency-Key"
 """HTTP header with an idempotency key: a repeated request creates no second job."""
@@ -52,7 +53,7 @@ class NoticeState(StrEnum):
     """The receiver refused it permanently, or too many attempts failed."""
 
 
-class JobFailure(msgspec.Struct, frozen=True):
+class JobError(msgspec.Struct, frozen=True):
     """Error with which a job ended."""
 
     code: str
@@ -70,8 +71,8 @@ class JobNotice(msgspec.Struct, frozen=True):
     """Reason why the last attempt failed."""
 
 
-class JobStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """State of a job, as shown to users and sent to webhooks. Times are those of the database's clock."""
+class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Job without its request and result, as users see it. Times are those of the database's clock."""
 
     id: str
     model: str
@@ -91,10 +92,98 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     accuracy: float | None = None
     cost: float | None = None
     """USD per 1000 such queries."""
-    error: JobFailure | None = None
+    error: JobError | None = None
     result: str | None = None
     """Path of the result, while it is kept."""
     notice: JobNotice | None = None
+
+
+class NewJob(msgspec.Struct, frozen=True, kw_only=True):
+    """Job to store."""
+
+    id: str
+    model: str
+    task: str
+    offline: bool
+    headers: dict[str, str]
+    """Headers of the query's record, without headers that are known only at its send time."""
+    request: bytes
+    deadline_s: float | None = None
+    """Time until the deadline in seconds."""
+    batch: str | None = None
+    idempotency_key: bytes | None = None
+    fingerprint: bytes = b""
+    """Hash of the request, which detects a different request under the same idempotency key."""
+    webhook: str | None = None
+    reply_to: str | None = None
+
+
+class EarlierJob(msgspec.Struct, frozen=True):
+    """Stored job with an idempotency key that a new job has, too."""
+
+    id: str
+    idempotency_key: bytes
+    fingerprint: bytes
+
+
+class JobBacklog(msgspec.Struct, frozen=True):
+    """Totals of the jobs that have not ended."""
+
+    jobs: int
+    bytes: int
+
+
+class DueJob(msgspec.Struct, frozen=True):
+    """Job to send now."""
+
+    id: str
+    task: str
+    offline: bool
+    headers: dict[str, str]
+    request: bytes
+    left_ms: float | None
+    """Milliseconds until its deadline; None: it has no deadline."""
+
+    @property
+    def topic(self) -> str:
+        """Topic of its query."""
+        return offline_topic(self.task) if self.offline else task_topic(self.task)
+
+
+class JobEnd(msgspec.Struct, frozen=True):
+    """End of a job: the headers and value of its result."""
+
+    id: str
+    state: JobState
+    headers: dict[str, str]
+    value: bytes
+    correlation: str | None = None
+    """Correlation of the result, which must equal that of the job's query. None: the jobs service itself ends the
+    job."""
+    retryable: bool = False
+    """True if it is an error that a retry may avoid."""
+
+
+class JobResult(msgspec.Struct, frozen=True):
+    """Result of a job, if it is available."""
+
+    id: str
+    model: str
+    state: JobState
+    result_headers: dict[str, str] | None
+    result: bytes | None
+
+
+class DueNotice(msgspec.Struct, frozen=True):
+    """Ended job whose notice is due, for a webhook or with the result for a reply topic."""
+
+    job: Job
+    attempts: int
+    """Number of earlier attempts."""
+    webhook: str | None = None
+    reply_to: str | None = None
+    result_headers: dict[str, str] | None = None
+    result: bytes | None = None
 
 
 def new_job_id(now_ms: int, random_bits: int) -> str:
@@ -108,12 +197,7 @@ def job_path(model: str, job_id: str) -> str:
     return f"/v2/models/{model}/jobs/{job_id}"
 
 
-def state_of_result(status: str) -> JobState:
-    """Return the state of a job whose query ended with this status."""
-    return JobState.SUCCEEDED if status == OK else JobState.FAILED
-
-
-def answered_by(fields: Mapping[str, str]) -> tuple[str | None, float | None, float | None]:
-    """Return variant, accuracy and cost from the headers of a result."""
-    accuracy, cost = fields.get(h.ACCURACY), fields.get(h.COST)
-    return fields.get(h.VARIANT), float(accuracy) if accuracy else None, float(cost) if cost else None
+def reuses_key(jobs: Iterable[NewJob], earlier: Mapping[bytes, EarlierJob]) -> bool:
+    """Return true if one of these jobs has the idempotency key of a different request."""
+    known = ((job, earlier.get(job.idempotency_key or b"")) for job in jobs)
+    return any(before is not None and before.fingerprint != job.fingerprint for job, before in known)

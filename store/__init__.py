@@ -8,8 +8,7 @@ migrate (upgrades the tables), version, system (identity of the system) -> regis
 workers execute), uploads, registrations (requests through the admin API), tenants (tenants with their own topics),
 system_secret (shared secret of the services), audit (administrators' actions) -> shared_connection (one connection per
 process) -> change_listener (notifications) -> watcher (snapshot in memory) -> catalog (the registry in memory) ->
-placement, corrections, scaling, cluster (wanted and actual scale) -> jobs (jobs as clients see them), job_queue (jobs
-as services process them) -> api_keys (credentials) -> samples (observations) -> removal (unregistering), removal_queue
-(requests to unregister) -> leader (advisory lock), held_name (lock on a process name) -> embedded (embedded server),
-left_servers (cleanup after a killed server).
+placement, corrections, scaling, cluster (wanted and actual scale) -> jobs (stored queries) -> api_keys (credentials) ->
+samples (observations) -> removal (unregistering), removal_queue (requests to unregister) -> leader (advisory lock),
+held_name (lock on a process name) -> embedded (embedded server), left_servers (cleanup after a killed server).
 """

@@ -1,46 +1,100 @@
-"""Jobs as gateways and clients use them: stored, listed and cancelled, and their results read.
+"""Jobs: stored by gateways, sent and ended by jobs services, seen by users.
 
-Online queries do not use these tables. Many jobs are written at once: a statement takes arrays, and a transaction
-contains as many statements as necessary; all jobs are stored or none.
+Any number of services may share the jobs. Each locks the rows it works on until its transaction ends, and skips rows
+locked by others. If a service is killed, Postgres releases its rows. An ended job never changes again.
+
+Online queries do not use this table. Many jobs are written at once: a statement takes arrays, and a transaction has as
+many statements as necessary; all jobs are stored or none.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import Final, TypeVar
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeVar
 
 import msgspec
 
-from schemas.jobs import JobState
-from schemas.rows.jobs import JobBacklog, JobResult, JobRow, KeptJob, NewJob, differs
+from schemas import headers as h
+from schemas.jobs import (
+    DueJob,
+    DueNotice,
+    EarlierJob,
+    Job,
+    JobBacklog,
+    JobEnd,
+    JobError,
+    JobResult,
+    JobState,
+    NewJob,
+    NoticeState,
+    job_path,
+    reuses_key,
+)
+from schemas.result import error_message
+from schemas.topics import JOB_RESULTS, TASKS, VARIANTS
 from store.pool import DatabaseSession, Pool
 from store.sql import load_queries
 
 _queries = load_queries("jobs")
 _PUT_JOBS: Final = _queries["put_jobs"]
-_KEPT_JOBS: Final = _queries["kept_jobs"]
+_EARLIER_JOBS: Final = _queries["earlier_jobs"]
 _TAKE_BACK: Final = _queries["take_back"]
 _BACKLOG: Final = _queries["backlog"]
 _LIST_JOBS: Final = _queries["list_jobs"]
-_READ_RESULTS: Final = _queries["read_results"]
+_READ_RESULT: Final = _queries["read_result"]
 _CANCEL_JOBS: Final = _queries["cancel_jobs"]
+_CLAIM_DUE: Final = _queries["claim_due"]
+_MARK_SENT: Final = _queries["mark_sent"]
+_POSTPONE: Final = _queries["postpone"]
+_END_JOBS: Final = _queries["end_jobs"]
+_RETRY_JOBS: Final = _queries["retry_jobs"]
+_EXPIRED_JOBS: Final = _queries["expired_jobs"]
+_UNREGISTERED_TASKS: Final = _queries["unregistered_tasks"]
+_JOBS_OF_TASK: Final = _queries["jobs_of_task"]
+_LOST_JOBS: Final = _queries["lost_jobs"]
+_PRUNE_RESULTS: Final = _queries["prune_results"]
+_PRUNE_JOBS: Final = _queries["prune_jobs"]
+_CLAIM_NOTICES: Final = _queries["claim_notices"]
+_RECORD_NOTICE: Final = _queries["record_notice"]
 
-_COLUMNS: Final = (
+_NEW: Final = (
     *("id", "model", "task", "offline", "headers", "request", "deadline_s"),
     *("batch", "idempotency_key", "fingerprint", "webhook", "reply_to"),
 )
-"""Columns in the order of the statement's array parameters."""
+_END: Final = ("id", "state", "headers", "value", "correlation")
+"""Fields in the order of the statements' array parameters."""
 _ROWS: Final = 1000
 _BYTES: Final = 16 * 1024 * 1024
 """Maximum number of jobs, and approximate maximum of their bytes, in one statement."""
 T = TypeVar("T")
 
 
-class JobId(msgspec.Struct):
-    """Row with the id of a job."""
-
+class _JobId(msgspec.Struct):
     id: str
 
 
-async def put_jobs(pool: Pool, requests: Sequence[Sequence[NewJob]]) -> list[KeptJob]:
+class _TaskName(msgspec.Struct):
+    task: str
+
+
+class _JobRow(Job, frozen=True, kw_only=True):
+    """Job without the fields that its result contains, and the columns of the result."""
+
+    has_result: bool
+    result_headers: dict[str, str] | None
+    error_value: bytes | None
+    """Value of the error result."""
+
+
+class _ClaimedNotice(msgspec.Struct):
+    id: str
+    webhook: str | None
+    reply_to: str | None
+    notice_attempts: int
+    result_headers: dict[str, str] | None
+    result: bytes | None
+
+
+async def put_jobs(pool: Pool, requests: Sequence[Sequence[NewJob]]) -> list[EarlierJob]:
     """Store the jobs of several requests in one transaction; return earlier jobs with the same idempotency keys.
 
     A job whose key is already stored is not stored again. If a request reuses a key with different content, none of its
@@ -53,32 +107,15 @@ async def put_jobs(pool: Pool, requests: Sequence[Sequence[NewJob]]) -> list[Kep
     keys = [job.idempotency_key for job in jobs if job.idempotency_key is not None]
     async with pool.transaction() as session:
         new = 0
-        for part in parts_of(jobs, lambda job: len(job.request)):
-            new += len(await session.fetch(JobId, _PUT_JOBS, *_columns(part)))
+        for part in _parts(jobs, lambda job: len(job.request)):
+            new += len(await session.fetch(_JobId, _PUT_JOBS, *_arrays(part, _NEW)))
         if new == len(jobs):
             return []
-        kept = {one.idempotency_key: one for one in await session.fetch(KeptJob, _KEPT_JOBS, keys)}
-        refused = [job.id for request in requests if differs(request, kept) for job in request]
+        earlier = {one.idempotency_key: one for one in await session.fetch(EarlierJob, _EARLIER_JOBS, keys)}
+        refused = [job.id for request in requests if reuses_key(request, earlier) for job in request]
         if refused:
             await session.execute(_TAKE_BACK, refused)
-        return list(kept.values())
-
-
-def parts_of(items: Iterable[T], size_of: Callable[[T], int]) -> Iterator[list[T]]:
-    """Split items into the parts that one statement each writes."""
-    part, size = list[T](), 0
-    for item in items:
-        if len(part) == _ROWS or (part and size + size_of(item) > _BYTES):
-            yield part
-            part, size = [], 0
-        part.append(item)
-        size += size_of(item)
-    if part:
-        yield part
-
-
-def _columns(jobs: Sequence[NewJob]) -> list[list[object]]:
-    return [[getattr(job, name) for job in jobs] for name in _COLUMNS]
+        return list(earlier.values())
 
 
 async def job_backlog(session: DatabaseSession) -> JobBacklog:
@@ -99,26 +136,170 @@ async def list_jobs(
     tenant: str | None = None,
     tasks: Collection[str] | None = None,
     limit: int = 100,
-) -> list[JobRow]:
+) -> list[Job]:
     """List jobs, newest first, that match every given filter; `before` is an id that limits the list to older jobs.
 
     `tasks` limits the list to jobs of these tasks. `tenant` limits it to jobs of a tenant; an empty string means jobs
     without a tenant.
     """
     wanted, some = (None if names is None else list(names) for names in (ids, tasks))
-    return await session.fetch(JobRow, _LIST_JOBS, model, state, batch, before, wanted, tenant, limit, some)
+    rows = await session.fetch(_JobRow, _LIST_JOBS, model, state, batch, before, wanted, tenant, limit, some)
+    return [_job(row) for row in rows]
 
 
-async def get_job(session: DatabaseSession, job_id: str, tenant: str | None = None) -> JobRow | None:
+def _job(row: _JobRow) -> Job:
+    """Complete a job by the fields that its result contains."""
+    fields = row.result_headers or {}
+    accuracy, cost = fields.get(h.ACCURACY), fields.get(h.COST)
+    error = None if row.error_value is None else error_message(row.error_value)
+    columns: dict[str, Any] = {name: getattr(row, name) for name in Job.__struct_fields__}
+    columns |= {
+        "variant": fields.get(h.VARIANT),
+        "accuracy": float(accuracy) if accuracy else None,
+        "cost": float(cost) if cost else None,
+        "error": None if error is None else JobError(fields.get(h.STATUS, "internal"), error),
+        "result": f"{job_path(row.model, row.id)}/result" if row.has_result else None,
+    }
+    return Job(**columns)
+
+
+async def get_job(session: DatabaseSession, job_id: str, tenant: str | None = None) -> Job | None:
     """Return a job, or None if it does not exist or belongs to a tenant other than the given one."""
     return next(iter(await list_jobs(session, ids=[job_id], tenant=tenant)), None)
 
 
 async def get_job_result(session: DatabaseSession, job_id: str, tenant: str | None = None) -> JobResult | None:
     """Return the result of a job, if it has one; None if the job does not exist or belongs to another tenant."""
-    return await session.fetch_one(JobResult, _READ_RESULTS, [job_id], tenant)
+    return await session.fetch_one(JobResult, _READ_RESULT, job_id, tenant)
 
 
 async def cancel_jobs(session: DatabaseSession, ids: Collection[str]) -> list[str]:
     """Cancel jobs; return the ids of the jobs that had not ended. Results that arrive later are ignored."""
-    return [row.id for row in await session.fetch(JobId, _CANCEL_JOBS, list(ids))]
+    return await _fetch_ids(session, _CANCEL_JOBS, list(ids))
+
+
+@asynccontextmanager
+async def claiming_due_jobs(
+    pool: Pool, most: int, most_bytes: int
+) -> AsyncGenerator[tuple[DatabaseSession, list[DueJob]]]:
+    """Claim due jobs that no other service is sending, while the context is open; at least one, if one is due.
+
+    At most `most` jobs and, except for the first, `most_bytes` bytes of requests are claimed. Jobs that are not marked
+    as sent in the session become due again after it.
+
+    Raises:
+        StoreUnavailable: Postgres is or became unavailable; all claimed jobs are due again.
+    """
+    async with pool.transaction() as session:
+        yield session, await session.fetch(DueJob, _CLAIM_DUE, most, most_bytes)
+
+
+async def mark_sent(session: DatabaseSession, ids: Collection[str]) -> None:
+    """Mark due jobs as sent."""
+    await session.execute(_MARK_SENT, list(ids))
+
+
+async def postpone_jobs(session: DatabaseSession, ids: Collection[str], pause_s: float) -> None:
+    """Postpone the sending of due jobs by `pause_s` seconds."""
+    await session.execute(_POSTPONE, list(ids), pause_s)
+
+
+async def end_jobs(session: DatabaseSession, ends: Sequence[JobEnd]) -> list[str]:
+    """Store the ends of jobs; return the ids of jobs that had not ended before. The call is idempotent.
+
+    The first end of each job counts. A result whose correlation differs from that of the job's query is ignored.
+    """
+    ended = list[str]()
+    for part in _parts(ends, lambda end: len(end.value)):
+        ended += await _fetch_ids(session, _END_JOBS, *_arrays(part, _END))
+    return ended
+
+
+async def retry_jobs(
+    session: DatabaseSession,
+    ids: Sequence[str],
+    attempts: int,
+    pause_s: float,
+    correlations: Sequence[str | None] = (),
+) -> list[str]:
+    """Schedule jobs to be sent again, with exponential back-off; return the ids of all jobs that are to be sent.
+
+    Jobs that were already sent `attempts` times, or whose deadline would pass during the pause, are left out.
+    `correlations` are those of the results that cause the retry: a job is left out if it differs from that of its
+    query.
+    """
+    return await _fetch_ids(session, _RETRY_JOBS, list(ids), attempts, pause_s, list(correlations))
+
+
+async def expired_jobs(session: DatabaseSession, grace_s: float, most: int) -> list[str]:
+    """List jobs whose deadline passed at least `grace_s` seconds ago, so that no answer can arrive."""
+    return await _fetch_ids(session, _EXPIRED_JOBS, grace_s, most)
+
+
+async def unregistered_tasks(session: DatabaseSession) -> list[str]:
+    """List tasks that are no longer registered but have jobs that have not ended."""
+    return [row.task for row in await session.fetch(_TaskName, _UNREGISTERED_TASKS)]
+
+
+async def jobs_of_task(session: DatabaseSession, task: str, most: int) -> list[str]:
+    """List jobs of a task that have not ended."""
+    return await _fetch_ids(session, _JOBS_OF_TASK, task, most)
+
+
+async def lost_jobs(session: DatabaseSession, after_s: float, most: int) -> list[str]:
+    """List jobs that were sent at least `after_s` seconds ago and of which Kafka holds neither a query nor a result.
+
+    The list is empty while the lag is unknown.
+    """
+    return await _fetch_ids(session, _LOST_JOBS, after_s, most, TASKS, VARIANTS, JOB_RESULTS)
+
+
+async def prune_results(session: DatabaseSession, kept_s: float, most: int) -> int:
+    """Delete the results of jobs that ended at least `kept_s` seconds ago; return their number."""
+    return await session.execute(_PRUNE_RESULTS, kept_s, most)
+
+
+async def prune_jobs(session: DatabaseSession, kept_s: float, most: int) -> int:
+    """Delete jobs that ended at least `kept_s` seconds ago; return their number."""
+    return await session.execute(_PRUNE_JOBS, kept_s, most)
+
+
+async def claim_notices(pool: Pool, most: int, claim_s: float) -> list[DueNotice]:
+    """Claim due notices; others may claim them after `claim_s` seconds unless an outcome is stored before."""
+    claimed = await pool.fetch(_ClaimedNotice, _CLAIM_NOTICES, most, claim_s)
+    if not claimed:
+        return []
+    jobs = {job.id: job for job in await list_jobs(pool, ids=[one.id for one in claimed], limit=len(claimed))}
+    return [
+        DueNotice(jobs[one.id], one.notice_attempts, one.webhook, one.reply_to, one.result_headers, one.result)
+        for one in claimed
+        if one.id in jobs
+    ]
+
+
+async def record_notice(
+    session: DatabaseSession, job_id: str, state: NoticeState, attempts: int, error: str = "", pause_s: float = 0.0
+) -> None:
+    """Store the outcome of a delivery attempt; a `waiting` notice is due again after `pause_s` seconds."""
+    await session.execute(_RECORD_NOTICE, job_id, state, error, pause_s, attempts)
+
+
+def _parts(items: Iterable[T], size_of: Callable[[T], int]) -> Iterator[list[T]]:
+    """Split items into the parts that one statement each writes."""
+    part, size = list[T](), 0
+    for item in items:
+        if len(part) == _ROWS or (part and size + size_of(item) > _BYTES):
+            yield part
+            part, size = [], 0
+        part.append(item)
+        size += size_of(item)
+    if part:
+        yield part
+
+
+def _arrays(items: Sequence[object], fields: Sequence[str]) -> list[list[object]]:
+    return [[getattr(item, name) for item in items] for name in fields]
+
+
+async def _fetch_ids(session: DatabaseSession, query: str, *args: object) -> list[str]:
+    return [row.id for row in await session.fetch(_JobId, query, *args)]

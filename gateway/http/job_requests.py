@@ -18,11 +18,10 @@ from gateway.model_directory import ServedModel
 from gateway.translation import Envelope, make_envelope
 from schemas import headers as h
 from schemas.errors import InvalidRequest, QueryError
-from schemas.jobs import KEY, MAX_KEY
+from schemas.jobs import KEY, MAX_KEY, NewJob
 from schemas.needs import Mode
 from schemas.oip import BINARY, JSON
 from schemas.principal import ANYONE, Principal
-from schemas.rows.jobs import NewJob
 from schemas.topics import JOB_RESULTS
 
 NDJSON: Final = "application/x-ndjson"

@@ -15,22 +15,34 @@ from gateway.http.errors import DEFAULT_RETRY_AFTER, error_answer
 from gateway.http.inference import http_result_headers
 from gateway.http.job_requests import JobOptions, check_key, queries_in, read_jobs
 from gateway.http.request_bodies import RequestBodies
-from gateway.job_writer import JobWriter
 from gateway.model_directory import ModelDirectory
 from gateway.query_client import QueryClient
 from gateway.settings import GatewaySettings
 from gateway.tenants import tenant_asking
 from gateway.translation import needs_in
+from jobs.submission import JobWriter
+from jobs.webhooks import parse_webhook
 from schemas import headers as h
 from schemas.access import EVERY_TENANT
 from schemas.errors import ErrorCode, Forbidden, InvalidRequest, UnknownTask
-from schemas.jobs import ENDED, KEY, MAX_LISTED, WEBHOOK, JobState, job_path, new_job_id
+from schemas.jobs import (
+    ENDED,
+    KEY,
+    MAX_LISTED,
+    WEBHOOK,
+    EarlierJob,
+    Job,
+    JobResult,
+    JobState,
+    NewJob,
+    job_path,
+    new_job_id,
+    reuses_key,
+)
 from schemas.oip import JSON
 from schemas.principal import ANYONE, Principal, Role
 from schemas.result import parse_result
-from schemas.rows.jobs import JobResult, JobRow, KeptJob, NewJob, differs
 from schemas.topics import JOB_RESULTS, may_reply_to, tenant_prefix
-from schemas.webhooks import parse_webhook
 from security.quotas import QuotaMeters
 from store.jobs import cancel_jobs, get_job, get_job_result, list_jobs
 from store.pool import Pool
@@ -100,7 +112,7 @@ class JobRoutes:
             if meter is not None:
                 meter.leave()
         before = {one.idempotency_key: one for one in kept}
-        if differs(jobs, before):
+        if reuses_key(jobs, before):
             return _refused(422, f"this {KEY} was used for something else: use another one, or ask for the same")
         return _accepted(model.name, jobs, before)
 
@@ -123,7 +135,7 @@ class JobRoutes:
         limit = _limit(query.get("limit", str(_LISTED)))
         if not self._may_ask(request):
             return _json({"jobs": [], "next": None})
-        rows = await list_jobs(
+        jobs = await list_jobs(
             self._pool,
             model=name,
             state=_state(query.get("state")),
@@ -132,26 +144,26 @@ class JobRoutes:
             tenant=_owner_asking(request),
             limit=limit,
         )
-        following = rows[-1].id if len(rows) == limit else None
-        return _json({"jobs": [row.status() for row in rows], "next": following})
+        following = jobs[-1].id if len(jobs) == limit else None
+        return _json({"jobs": jobs, "next": following})
 
     async def status(self, request: web.Request) -> web.Response:
         """Answer with the status of a job."""
-        row = await self._find(request)
-        return _unknown(request) if row is None else _json(row.status())
+        job = await self._find(request)
+        return _unknown(request) if job is None else _json(job)
 
     async def cancel(self, request: web.Request) -> web.Response:
         """Cancel a job; idempotent."""
-        row = await self._find(request)
-        if row is None:
+        job = await self._find(request)
+        if job is None:
             return _unknown(request)
-        await cancel_jobs(self._pool, [row.id])
-        row = await self._find(request)
-        if row is None:
+        await cancel_jobs(self._pool, [job.id])
+        job = await self._find(request)
+        if job is None:
             return _unknown(request)
-        if row.state is not JobState.CANCELLED:
-            return _refused(409, f"job {row.id} has {row.state} already: there is nothing to cancel")
-        return _json(row.status())
+        if job.state is not JobState.CANCELLED:
+            return _refused(409, f"job {job.id} has {job.state} already: there is nothing to cancel")
+        return _json(job)
 
     async def result(self, request: web.Request) -> web.Response:
         """Answer as `/infer` would have, once the job has ended."""
@@ -161,10 +173,10 @@ class JobRoutes:
             return _unknown(request)
         return _result(found).response()
 
-    async def _find(self, request: web.Request) -> JobRow | None:
+    async def _find(self, request: web.Request) -> Job | None:
         path = request.match_info
-        row = await get_job(self._pool, _text(path["id"]), _owner_asking(request))
-        return row if row is not None and row.model == path["name"] and self._may_ask(request) else None
+        job = await get_job(self._pool, _text(path["id"]), _owner_asking(request))
+        return job if job is not None and job.model == path["name"] and self._may_ask(request) else None
 
     def _may_ask(self, request: web.Request) -> bool:
         """Return true if the caller may use the model of a path.
@@ -186,7 +198,7 @@ def _new_ids(count: int) -> list[str]:
     return [new_job_id(now_ms, start + number) for number in range(count)]
 
 
-def _accepted(model: str, jobs: Sequence[NewJob], before: Mapping[bytes, KeptJob]) -> web.Response:
+def _accepted(model: str, jobs: Sequence[NewJob], before: Mapping[bytes, EarlierJob]) -> web.Response:
     """Answer with the ids of jobs; a job stored earlier under the same key keeps its id."""
     ids = [before[key].id if (key := job.idempotency_key or b"") in before else job.id for job in jobs]
     if jobs[0].batch is None:

@@ -13,10 +13,9 @@ from infaas.cli.output import CommandGroup, day_time, err, plain, show, show_jso
 from schemas import headers as h
 from schemas.endpoints.jobs import CANCEL, LIST, RESULT, SHOW, JobsRequest, OneJob, SomeJobs
 from schemas.errors import InvalidRequest, NotFound, OperatorError
-from schemas.jobs import ENDED, MAX_LISTED, JobState, JobStatus
+from schemas.jobs import ENDED, MAX_LISTED, Job, JobResult, JobState
 from schemas.oip import JSON
 from schemas.result import parse_result
-from schemas.rows.jobs import JobResult
 
 app = typer.Typer(cls=CommandGroup, no_args_is_help=True)
 
@@ -113,12 +112,12 @@ def _value(found: JobResult, job_id: str) -> tuple[bytes, dict[str, str]]:
     return found.result, headers
 
 
-def _row(job: JobStatus) -> tuple[object, ...]:
+def _row(job: Job) -> tuple[object, ...]:
     made = day_time(job.created_at)
     return job.id, job.model, job.state, job.mode, made, job.attempts, job.variant or "", _error(job) or ""
 
 
-def _facts(job: JobStatus) -> Table:
+def _facts(job: Job) -> Table:
     grid = Table.grid(padding=(0, 2))
     notice = job.notice
     told = None if notice is None else f"{notice.state} to {notice.to}, {notice.attempts} attempt(s) {notice.error}"
@@ -145,5 +144,5 @@ def _facts(job: JobStatus) -> Table:
     return grid
 
 
-def _error(job: JobStatus) -> str | None:
+def _error(job: Job) -> str | None:
     return None if job.error is None else f"{job.error.code}: {job.error.message}"

@@ -25,11 +25,11 @@ def paths() -> dict[str, Any]:
         _JOBS: {"post": _submit("submitJobs", "name"), "get": _list()},
         _OF_VERSION: {"post": _submit("submitJobsVersion", "name", "version")},
         _JOB: {
-            "get": _operation("jobStatus", "How far a job has come.", {"200": _answer("JobStatus")}, "name", "id"),
+            "get": _operation("jobStatus", "How far a job has come.", {"200": _answer("Job")}, "name", "id"),
             "delete": _operation(
                 "cancelJob",
                 "Cancel a job that has not ended; what is computed of it is dropped.",
-                {"200": _answer("JobStatus"), "409": refusal("The job has ended.")},
+                {"200": _answer("Job"), "409": refusal("The job has ended.")},
                 "name",
                 "id",
             ),
@@ -47,7 +47,7 @@ def schemas() -> dict[str, Any]:
         "AcceptedJobs": {"type": "object", "properties": {"batch": _TEXT, "ids": ids}, "required": ["batch", "ids"]},
         "JobPage": {
             "type": "object",
-            "properties": {"jobs": {"type": "array", "items": _ref("JobStatus")}, "next": following},
+            "properties": {"jobs": {"type": "array", "items": _ref("Job")}, "next": following},
             "required": ["jobs", "next"],
         },
     }

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import msgspec
 
-from schemas.jobs import JobStatus
+from schemas.jobs import Job
 from schemas.load_classes import SelectorLoad
 from schemas.oip import RequestHead, ResponseHead
 from schemas.result import ErrorBody
@@ -18,7 +18,7 @@ ROOTS: Final = {
     "WorkerStatus": WorkerStatus,
     "Demand": Demand,
     "SelectorLoad": SelectorLoad,
-    "JobStatus": JobStatus,
+    "Job": Job,
 }
 """Structs by their names in the documents."""
 _DATA: Final = {

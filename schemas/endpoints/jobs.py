@@ -5,9 +5,8 @@ from typing import Annotated, Final
 import msgspec
 
 from schemas.endpoints.endpoint import Endpoint
-from schemas.jobs import MAX_LISTED, JobState, JobStatus
+from schemas.jobs import MAX_LISTED, Job, JobResult, JobState
 from schemas.principal import Role
-from schemas.rows.jobs import JobResult
 
 JobIds = Annotated[list[Annotated[str, msgspec.Meta(max_length=64)]], msgspec.Meta(min_length=1, max_length=MAX_LISTED)]
 """List of job ids. The length of an id is limited, because answers and the audit log repeat it."""
@@ -52,7 +51,7 @@ LIST: Final = Endpoint(
     path="/v1/jobs",
     role=Role.QUERY,
     request=JobsRequest,
-    result=list[JobStatus],
+    result=list[Job],
     summary="Jobs of all models, the latest first.",
 )
 SHOW: Final = Endpoint(
@@ -61,7 +60,7 @@ SHOW: Final = Endpoint(
     path="/v1/jobs/some",
     role=Role.QUERY,
     request=SomeJobs,
-    result=list[JobStatus],
+    result=list[Job],
     summary="Some jobs; those that are not there are left out.",
 )
 CANCEL: Final = Endpoint(

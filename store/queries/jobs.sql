@@ -18,7 +18,7 @@ FROM unnest(
 ON CONFLICT (idempotency_key) DO NOTHING
 RETURNING id
 
--- name: kept_jobs
+-- name: earlier_jobs
 -- Jobs that are stored under these idempotency keys.
 SELECT id, idempotency_key, fingerprint FROM jobs WHERE idempotency_key = ANY ($1::bytea[])
 
@@ -34,9 +34,13 @@ FROM jobs WHERE state IN ('queued', 'running')
 -- name: list_jobs
 -- Jobs, newest first, filtered by model, state, batch, ids, tenant and tasks, and optionally older than an id.
 SELECT
-    id, batch, model, task, state, offline, created_at, deadline_at, sent_at, finished_at, attempts, result_headers,
-    CASE WHEN state = 'failed' THEN result END AS error, result IS NOT NULL AS has_result,
-    webhook, reply_to, notice, notice_attempts, notice_error
+    id, batch, model, task, state, CASE WHEN offline THEN 'offline' ELSE 'online' END AS mode,
+    created_at, deadline_at, sent_at, finished_at, attempts,
+    CASE WHEN coalesce(webhook, reply_to) IS NOT NULL THEN jsonb_build_object(
+        'to', coalesce(webhook, reply_to), 'state', coalesce(notice, 'waiting'),
+        'attempts', notice_attempts, 'error', notice_error
+    ) END AS notice,
+    result IS NOT NULL AS has_result, result_headers, CASE WHEN state = 'failed' THEN result END AS error_value
 FROM jobs
 WHERE ($1::text IS NULL OR model = $1) AND ($2::text IS NULL OR state = $2) AND ($3::text IS NULL OR batch = $3)
     AND ($4::text IS NULL OR id < $4) AND ($5::text[] IS NULL OR id = ANY ($5))
@@ -53,16 +57,20 @@ WHERE id = ANY ($1::text[]) AND state IN ('queued', 'running')
 RETURNING id
 
 -- name: claim_due
--- Claim due jobs that no other service is sending; the rows stay locked until the transaction ends.
-SELECT id, request_bytes FROM jobs WHERE state = 'queued' AND send_at <= clock_timestamp()
-ORDER BY send_at LIMIT $1 FOR UPDATE SKIP LOCKED
-
--- name: read_due
--- Requests of claimed jobs.
+-- Claim due jobs that no other service is sending, oldest first: the first one, and more while the bytes of their
+-- requests stay within a maximum. The rows stay locked until the transaction ends.
+WITH due AS (
+    SELECT id, task, offline, headers, request, request_bytes, deadline_at, send_at
+    FROM jobs WHERE state = 'queued' AND send_at <= clock_timestamp()
+    ORDER BY send_at LIMIT $1 FOR UPDATE SKIP LOCKED
+), sized AS (
+    SELECT *, sum(request_bytes) OVER place AS bytes, row_number() OVER place AS number
+    FROM due WINDOW place AS (ORDER BY send_at, id)
+)
 SELECT
     id, task, offline, headers, request,
     (extract(epoch FROM deadline_at - clock_timestamp()) * 1000)::float8 AS left_ms
-FROM jobs WHERE id = ANY ($1::text[]) ORDER BY id
+FROM sized WHERE number = 1 OR bytes <= $2 ORDER BY id
 
 -- name: mark_sent
 -- Mark jobs as sent.
@@ -80,17 +88,17 @@ UPDATE jobs SET
     state = n.state, request = NULL, finished_at = clock_timestamp(), result_headers = n.headers, result = n.value,
     notice_at = clock_timestamp(), notice = CASE WHEN coalesce(webhook, reply_to) IS NOT NULL THEN 'waiting' END
 FROM (
-    SELECT DISTINCT ON (said.id) said.id, said.state, said.headers, said.value
+    SELECT DISTINCT ON (given.id) given.id, given.state, given.headers, given.value
     FROM unnest($1::text[], $2::text[], $3::jsonb[], $4::bytea[], $5::text[])
-        WITH ORDINALITY AS said (id, state, headers, value, correlation, place)
-    JOIN jobs ON jobs.id = said.id
-    WHERE said.correlation IS NULL OR said.correlation = coalesce(jobs.headers ->> 'infaas-correlation', '')
-    ORDER BY said.id, said.place
+        WITH ORDINALITY AS given (id, state, headers, value, correlation, place)
+    JOIN jobs ON jobs.id = given.id
+    WHERE given.correlation IS NULL OR given.correlation = coalesce(jobs.headers ->> 'infaas-correlation', '')
+    ORDER BY given.id, given.place
 ) AS n
 WHERE jobs.id = n.id AND jobs.state IN ('queued', 'running')
 RETURNING jobs.id
 
--- name: send_again
+-- name: retry_jobs
 -- Send running jobs again after a pause that doubles with each attempt; return them and the jobs that are queued
 -- already. Left out are jobs without attempts left, jobs whose deadline would pass during the pause, and jobs whose
 -- correlation differs from that of the result that causes the retry. A result may arrive before its query is marked as
@@ -100,21 +108,21 @@ WITH known AS (
     FROM jobs JOIN unnest($1::text[], $4::text[]) AS n (id, correlation) ON jobs.id = n.id
     WHERE n.correlation IS NULL OR n.correlation = coalesce(jobs.headers ->> 'infaas-correlation', '')
     ORDER BY jobs.id FOR UPDATE OF jobs
-), again AS (
+), retried AS (
     UPDATE jobs SET state = 'queued', send_at = clock_timestamp() + make_interval(secs => known.pause_s)
     FROM known
     WHERE jobs.id = known.id AND known.state = 'running' AND known.attempts < $2
         AND (known.deadline_at IS NULL OR known.deadline_at > clock_timestamp() + make_interval(secs => known.pause_s))
     RETURNING jobs.id
 )
-SELECT id FROM again UNION SELECT id FROM known WHERE state = 'queued'
+SELECT id FROM retried UNION SELECT id FROM known WHERE state = 'queued'
 
 -- name: expired_jobs
 -- Jobs whose deadline passed some time ago.
 SELECT id FROM jobs
 WHERE state IN ('queued', 'running') AND deadline_at < clock_timestamp() - make_interval(secs => $1) LIMIT $2
 
--- name: tasks_gone
+-- name: unregistered_tasks
 -- Tasks that are no longer registered but have jobs that have not ended.
 SELECT DISTINCT task FROM jobs WHERE state IN ('queued', 'running') AND task NOT IN (SELECT name FROM tasks)
 
@@ -158,19 +166,20 @@ DELETE FROM jobs WHERE id IN (
 
 -- name: claim_notices
 -- Claim due notices for some seconds; then other services may claim them, because the claiming service may have died.
+-- The result is read only for a reply topic.
 UPDATE jobs SET notice_at = clock_timestamp() + make_interval(secs => $2)
 WHERE id IN (
     SELECT id FROM jobs WHERE notice = 'waiting' AND notice_at <= clock_timestamp()
     ORDER BY notice_at LIMIT $1 FOR UPDATE SKIP LOCKED
 )
-RETURNING id
+RETURNING
+    id, webhook, reply_to, notice_attempts, result_headers, CASE WHEN reply_to IS NOT NULL THEN result END AS result
 
--- name: read_results
--- Results of jobs if available, optionally only those of a tenant.
-SELECT id, model, state, result_headers, result FROM jobs
-WHERE id = ANY ($1::text[]) AND ($2::text IS NULL OR tenant = $2)
+-- name: read_result
+-- Result of a job if available, optionally only if it belongs to a tenant.
+SELECT id, model, state, result_headers, result FROM jobs WHERE id = $1 AND ($2::text IS NULL OR tenant = $2)
 
--- name: note_notice
+-- name: record_notice
 -- Store the outcome of a delivery attempt, and the time of the next one.
 UPDATE jobs SET notice = $2, notice_error = $3, notice_at = clock_timestamp() + make_interval(secs => $4),
     notice_attempts = $5

@@ -20,8 +20,8 @@ from gateway.service import open_gateway
 from gateway.settings import GatewaySettings
 from infaas.supervisor.options import POSTGRES_ENV
 from schemas import headers as h
+from schemas.jobs import NewJob
 from schemas.principal import Role
-from schemas.rows.jobs import NewJob
 from security.api_keys import ApiKey
 from store.audit import list_acts
 from store.catalog import Catalog

@@ -10,13 +10,13 @@ from gateway.http.jobs import JobRoutes
 from gateway.http.request_bodies import RequestBodies
 from gateway.http.uploads import UploadRoutes
 from gateway.inference import Inference
-from gateway.job_room import JobRoom
-from gateway.job_writer import JobWriter
 from gateway.model_directory import ModelDirectory
 from gateway.request_room import RequestRoom
 from gateway.service import all_routes
 from gateway.settings import GatewaySettings
 from gateway.statistics import ModelStatisticsTable
+from jobs.quota import JobQuota
+from jobs.submission import JobWriter
 from schemas.documents.__main__ import FOLDER
 from security.quotas import QuotaMeters
 from store.catalog import Catalog
@@ -48,6 +48,6 @@ async def test_openapi_paths_equal_routes(gateway: Running) -> None:
         settings = GatewaySettings()
         admin = AdminRoutes(settings, KafkaSettings(), bodies, pool, "")
         uploads = UploadRoutes(settings, pool, admin.turn, "")
-        jobs = JobRoutes(models, gateway.query_client, bodies, JobWriter(pool, JobRoom(1, 1)), pool, quotas, settings)
+        jobs = JobRoutes(models, gateway.query_client, bodies, JobWriter(pool, JobQuota(1, 1)), pool, quotas, settings)
     routes = all_routes(inference, jobs, admin, uploads, models, statistics, bodies, always_ready)
     assert {(route.method, route.path) for route in routes} == listed | UNLISTED

@@ -5,12 +5,11 @@ import json
 
 import pytest
 
-from jobs.outcomes import failed, read_answer
+from jobs.outcomes import failed, read_end
 from schemas import headers as h
 from schemas.errors import Unsatisfiable
-from schemas.rows.jobs import NewJob
-from store.job_queue import end_jobs
-from store.jobs import put_jobs
+from schemas.jobs import NewJob
+from store.jobs import end_jobs, put_jobs
 from store.pool import Pool
 from tests.unit.infaas.shell import Shell
 
@@ -30,9 +29,9 @@ async def kept(store_pool: Pool) -> None:
     fields = {h.ID: "2", h.STATUS: "ok", h.VARIANT: "mlp.onnx-fp32.cpu", h.COST: "0.001"}
     binary = {h.ID: "4", h.STATUS: "ok", h.CONTENT_TYPE: "application/octet-stream"}
     ends = [
-        read_answer(fields, VALUE).end,
+        read_end(fields, VALUE),
         failed("3", Unsatisfiable("none is so accurate")),
-        read_answer(binary, b"\0").end,
+        read_end(binary, b"\0"),
     ]
     assert len(await end_jobs(store_pool, ends)) == 3
 

@@ -3,13 +3,12 @@
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from jobs.outcomes import failed, read_answer
+from jobs.outcomes import failed, read_end
 from schemas import headers as h
 from schemas.errors import Internal
-from schemas.jobs import JobState
-from schemas.rows.jobs import JobEnd
+from schemas.jobs import JobEnd, JobState
 from schemas.topics import JOB_RESULTS
-from store.job_queue import end_jobs, send_again, sending_jobs
+from store.jobs import claiming_due_jobs, end_jobs, mark_sent, retry_jobs
 from tests.integration.gateway.test_inference import json_body
 from tests.integration.jobs.conftest import Office
 from tests.waiting import until
@@ -36,16 +35,16 @@ async def test_result_without_correlation_ends_no_job(served: Office, status: st
 
 async def test_forged_result_does_not_hide_a_true_one(office: Office) -> None:
     job_ids = await office.submit_many(2)
-    async with sending_jobs(office.pool, 2, 10**6) as sending:
-        correlations = {job.id: job.headers[h.CORRELATION] for job in sending.jobs}
-        await sending.sent(job_ids)
+    async with claiming_due_jobs(office.pool, 2, 10**6) as (session, jobs):
+        correlations = {job.id: job.headers[h.CORRELATION] for job in jobs}
+        await mark_sent(session, job_ids)
     assert len(set(correlations.values())) == 2
-    assert await send_again(office.pool, job_ids, 10, 60.0, ["", correlations[job_ids[0]]]) == []
+    assert await retry_jobs(office.pool, job_ids, 10, 60.0, ["", correlations[job_ids[0]]]) == []
     answers = list[JobEnd]()
     for job_id in job_ids:
         for correlation in ("", "guessed", correlations[job_id]):
             said = {h.ID: job_id, h.STATUS: "ok", h.CORRELATION: correlation}
-            answers.append(read_answer(said, correlation.encode()).end)
+            answers.append(read_end(said, correlation.encode()))
     assert await end_jobs(office.pool, answers[:2]) == []
     assert sorted(await end_jobs(office.pool, [*answers, failed(job_ids[0], Internal("later"))])) == sorted(job_ids)
     assert await office.number(JobState.SUCCEEDED) == 2

@@ -12,19 +12,16 @@ from broker.delivery.consumer import Consumer
 from broker.producer import Producer
 from broker.producing import topic_lookup
 from broker.topics import ensure_task_topics
-from jobs.outcomes import JobAnswer, failed, read_answer
-from jobs.results import ResultWriter
-from jobs.sender import JobSender
-from jobs.sweeper import Sweeper
+from jobs.cleanup import JobCleanup
+from jobs.delivery import JobSender, ResultWriter
+from jobs.outcomes import failed, read_end
 from schemas import headers as h
 from schemas.errors import Internal
-from schemas.jobs import JobState
+from schemas.jobs import JobEnd, JobState, NewJob
 from schemas.result import error_value
-from schemas.rows.jobs import NewJob
 from schemas.rows.samples import LagReading
 from schemas.topics import JOB_RESULTS, offline_topic, task_topic, variant_topics
-from store.job_queue import end_jobs, lost_jobs, send_again, sending_jobs
-from store.jobs import get_job_result, put_jobs
+from store.jobs import claiming_due_jobs, end_jobs, get_job_result, lost_jobs, mark_sent, put_jobs, retry_jobs
 from store.samples import group_partition_ids, present_s, write_reading
 from tests.integration.gateway.responder import VARIANT
 from tests.integration.jobs.conftest import QUICK, Office, jobs_service
@@ -50,27 +47,27 @@ async def test_sending_jobs_of_killed_service_are_due_again(office: Office) -> N
     ids = await office.submit_many(3)
 
     async def killed_while_it_sends() -> None:
-        async with sending_jobs(office.pool, 10, 10**6) as sending:
-            assert sorted(job.id for job in sending.jobs) == sorted(ids)
-            async with sending_jobs(office.pool, 10, 10**6) as other:
-                assert other.jobs == [], "somebody has them"
+        async with claiming_due_jobs(office.pool, 10, 10**6) as (_, jobs):
+            assert sorted(job.id for job in jobs) == sorted(ids)
+            async with claiming_due_jobs(office.pool, 10, 10**6) as (_, others):
+                assert others == [], "somebody has them"
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         await killed_while_it_sends()
-    async with sending_jobs(office.pool, 10, 1) as sending:
-        assert len(sending.jobs) == 1, "one at least, whatever its size"
-        await sending.sent([job.id for job in sending.jobs])
+    async with claiming_due_jobs(office.pool, 10, 1) as (session, jobs):
+        assert len(jobs) == 1, "one at least, whatever its size"
+        await mark_sent(session, [job.id for job in jobs])
     assert await office.number(JobState.RUNNING) == 1
 
 
-async def test_send_again_waits_for_the_commit_of_sent(office: Office) -> None:
+async def test_retry_jobs_waits_for_the_commit_of_sent(office: Office) -> None:
     """Otherwise the job would stay running although its answer was already read."""
     (job_id,) = await office.submit_many(1)
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    async with asyncio.TaskGroup() as tasks, sending_jobs(office.pool, 10, 10**6) as sending:
-        await sending.sent([job_id])
-        again = tasks.create_task(send_again(office.pool, [job_id], 10, 60.0))
+    async with asyncio.TaskGroup() as tasks, claiming_due_jobs(office.pool, 10, 10**6) as (session, _):
+        await mark_sent(session, [job_id])
+        again = tasks.create_task(retry_jobs(office.pool, [job_id], 10, 60.0))
 
         async def waits_or_ended() -> bool:
             return again.done() or await office.pool.fetch_value(int, waiting) == 1
@@ -82,27 +79,27 @@ async def test_send_again_waits_for_the_commit_of_sent(office: Office) -> None:
 
 async def test_end_jobs_keeps_first_end(office: Office) -> None:
     (job_id,) = await office.submit_many(1)
-    ok, _ = await answer_to(office, job_id, "ok", b"{}")
+    ok = await answer_to(office, job_id, "ok", b"{}")
     assert await end_jobs(office.pool, [ok, failed(job_id, Internal("later"))]) == [job_id]
     assert await end_jobs(office.pool, [ok, failed(job_id, Internal("late"))]) == []
     found = await get_job_result(office.pool, job_id)
     assert found is not None
     assert (found.state, found.result) == (JobState.SUCCEEDED, b"{}")
-    assert await send_again(office.pool, [job_id], 10, 1.0) == []
+    assert await retry_jobs(office.pool, [job_id], 10, 1.0) == []
 
 
-async def answer_to(office: Office, job_id: str, status: str, value: bytes) -> JobAnswer:
+async def answer_to(office: Office, job_id: str, status: str, value: bytes) -> JobEnd:
     """Return a result of a job's query, with its correlation."""
     query = "SELECT headers ->> 'infaas-correlation' FROM jobs WHERE id = $1"
     correlation = await office.pool.fetch_value(str, query, job_id) or ""
-    return read_answer({h.ID: job_id, h.STATUS: status, h.CORRELATION: correlation}, value)
+    return read_end({h.ID: job_id, h.STATUS: status, h.CORRELATION: correlation}, value)
 
 
 async def on_its_way(office: Office, count: int) -> list[str]:
     """Submit jobs and mark their queries as sent; nobody answers them."""
     ids = await office.submit_many(count)
-    async with sending_jobs(office.pool, count, 10**6) as sending:
-        await sending.sent(ids)
+    async with claiming_due_jobs(office.pool, count, 10**6) as (session, _):
+        await mark_sent(session, ids)
     return ids
 
 
@@ -117,8 +114,8 @@ async def test_result_writer_counts_reread_transient_error_once(office: Office) 
     assert await office.number(JobState.SUCCEEDED) == 1, "an answer counts, whatever came before it"
 
     await office.pool.execute("UPDATE jobs SET send_at = now() WHERE state = 'queued'")
-    async with sending_jobs(office.pool, 10, 10**6) as sending:
-        await sending.sent([job.id for job in sending.jobs])
+    async with claiming_due_jobs(office.pool, 10, 10**6) as (session, jobs):
+        await mark_sent(session, [job.id for job in jobs])
     await writer.write([busy])
     assert await office.number(JobState.FAILED) == 1, "it was sent as often as may be"
 
@@ -142,10 +139,10 @@ async def test_job_sender_waits_for_missing_task_topic(office: Office, monkeypat
         await until(sent)
 
 
-async def test_sweeper_ends_lost_job_after_max_attempts(office: Office) -> None:
+async def test_cleanup_ends_lost_job_after_max_attempts(office: Office) -> None:
     (job_id,) = await on_its_way(office, 1)
-    sweeper = Sweeper(office.pool, QUICK.model_copy(update={"max_attempts": 1}), lambda: None)
-    await sweeper.send_lost([job_id])
+    cleanup = JobCleanup(office.pool, QUICK.model_copy(update={"max_attempts": 1}), lambda: None)
+    await cleanup.resend([job_id])
     job = await office.status(job_id)
     assert (job["state"], job["error"]["code"]) == ("failed", "internal")
     assert "1 time" in job["error"]["message"]
@@ -155,8 +152,8 @@ async def test_lost_jobs_need_known_zero_lag_of_all_topics(office: Office) -> No
     topics = [task_topic(office.task), offline_topic(office.task), *variant_topics(VARIANT), JOB_RESULTS]
     numbers = await group_partition_ids(office.pool, [("group", topic, 0) for topic in topics])
     old, new = await office.submit_many(2)
-    async with sending_jobs(office.pool, 10, 10**6) as sending:
-        await sending.sent([old, new])
+    async with claiming_due_jobs(office.pool, 10, 10**6) as (session, _):
+        await mark_sent(session, [old, new])
     await office.pool.execute("UPDATE jobs SET sent_at = now() - interval '2 minutes' WHERE id = $1", old)
 
     async def lost(*lags: int) -> list[str]:
@@ -176,5 +173,5 @@ async def test_lost_jobs_need_known_zero_lag_of_all_topics(office: Office) -> No
         assert await lost(*(int(number == waiting) for number in range(len(topics)))) == []
     assert await lost(0, 0, 0, 0, -1) == []
     assert await lost(0, 0, 0, 0, 0) == [old]
-    assert await send_again(office.pool, [old], 10, 0.0) == [old]
+    assert await retry_jobs(office.pool, [old], 10, 0.0) == [old]
     assert await office.number(JobState.QUEUED) == 1

@@ -25,8 +25,8 @@ from registry.removal.unregister import unregister
 from registry.rollouts import canary, finished
 from schemas import headers as h
 from schemas.errors import OperatorError
+from schemas.jobs import NewJob
 from schemas.rows.catalog import VariantState
-from schemas.rows.jobs import NewJob
 from schemas.rows.removals import RegisteredNames, RemovalPlan, RemovalReport, RemovalRequest
 from schemas.rows.rollout import VersionEventKind
 from schemas.rows.scaling import Pin, PinKind

@@ -16,7 +16,7 @@ from infaas.supervisor.options import POSTGRES_ENV
 from infaas.supervisor.state import LOCK, ServiceState, SystemState, claimed, write_state
 from process.ports import free_port
 from schemas.errors import OperatorError
-from schemas.jobs import JobFailure, JobState, JobStatus
+from schemas.jobs import Job, JobError, JobState
 from schemas.needs import Mode
 from tests.unit.infaas.shell import Shell
 from tests.unit.infaas.test_state import a_state
@@ -43,11 +43,11 @@ def test_output_escapes_control_characters_and_markup(
 ) -> None:
     written = "[/bold] \x1b]0;title\x07 \x9b2J [red]"
 
-    def job(_home: Path, _endpoint: object, _request: object) -> list[JobStatus]:
-        failure = JobFailure(code="model_failed", message=written)
+    def job(_home: Path, _endpoint: object, _request: object) -> list[Job]:
+        failure = JobError(code="model_failed", message=written)
         at = datetime(2026, 1, 31, tzinfo=UTC)
         return [
-            JobStatus(id="1", model="m", task="t", state=JobState.FAILED, mode=Mode.OFFLINE, created_at=at, attempts=1,
+            Job(id="1", model="m", task="t", state=JobState.FAILED, mode=Mode.OFFLINE, created_at=at, attempts=1,
                       error=failure)
         ]  # fmt: skip
 

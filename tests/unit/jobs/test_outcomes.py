@@ -2,41 +2,33 @@
 
 import pytest
 
-from jobs.outcomes import headers_of, read_answer
+from jobs.outcomes import headers_of, read_end
 from schemas import headers as h
 from schemas.errors import QUERY_ERRORS, ErrorCode
 from schemas.headers import as_text
-from schemas.jobs import JobState
-from schemas.rows.jobs import DueJob
+from schemas.jobs import DueJob, JobEnd, JobState
 
 
-def test_read_answer_keeps_value_and_result_headers() -> None:
+def test_read_end_keeps_value_and_result_headers() -> None:
     fields = {h.ID: "a", h.CORRELATION: "b", h.STATUS: "ok", h.COST: "0.5"}
-    (end, may_pass) = read_answer(fields, b"{}")
-    assert (end.id, end.state, end.headers, end.value) == (
-        "a",
-        JobState.SUCCEEDED,
-        {h.STATUS: "ok", h.COST: "0.5"},
-        b"{}",
-    )
-    assert not may_pass
+    assert read_end(fields, b"{}") == JobEnd("a", JobState.SUCCEEDED, {h.STATUS: "ok", h.COST: "0.5"}, b"{}", "b")
 
 
 @pytest.mark.parametrize("code", ErrorCode)
-def test_read_answer_retries_transient_errors_in_time(code: ErrorCode) -> None:
-    end, may_pass = read_answer({h.ID: "a", h.STATUS: code}, b'{"error": "x"}')
+def test_read_end_retries_transient_errors_in_time(code: ErrorCode) -> None:
+    end = read_end({h.ID: "a", h.STATUS: code}, b'{"error": "x"}')
     assert end.state is JobState.FAILED
-    assert may_pass == (QUERY_ERRORS[code].retryable and code is not ErrorCode.DEADLINE_EXCEEDED)
+    assert end.retryable == (QUERY_ERRORS[code].retryable and code is not ErrorCode.DEADLINE_EXCEEDED)
 
 
-def test_read_answer_raises_on_malformed_result() -> None:
+def test_read_end_raises_on_malformed_result() -> None:
     with pytest.raises(KeyError):
-        read_answer({h.ID: "a"}, b"")
+        read_end({h.ID: "a"}, b"")
     with pytest.raises(ValueError, match="float"):
-        read_answer({h.ID: "a", h.STATUS: "ok", h.COST: "much"}, b"")
+        read_end({h.ID: "a", h.STATUS: "ok", h.COST: "much"}, b"")
     for fields in ({h.ID: "a\0", h.STATUS: "ok"}, {h.ID: "a", h.STATUS: "ok", "tracestate": "\0"}):
         with pytest.raises(ValueError, match="NUL"):  # Postgres would refuse the whole statement at each attempt
-            read_answer(fields, b"{}")
+            read_end(fields, b"{}")
 
 
 def test_headers_of_job_hold_remaining_latency() -> None:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from jobs.sender import query_headers
+from jobs.delivery import query_headers
 from schemas import headers as h
-from schemas.rows.jobs import DueJob
+from schemas.jobs import DueJob
 from security.signature import digest_of, is_signed_by, read_signature, system_key
 
 SECRET = b"s" * 32

@@ -1,6 +1,6 @@
 """Tests of `IdlePause`: pauses between polls."""
 
-from jobs.idle_pause import IdlePause
+from jobs.polling import IdlePause
 
 
 def test_idle_pause_doubles_while_nothing_is_found() -> None:

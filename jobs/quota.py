@@ -9,7 +9,7 @@ from math import inf
 from typing import Final
 
 from schemas.errors import InvalidRequest, QuotaExceeded
-from schemas.rows.jobs import JobBacklog
+from schemas.jobs import JobBacklog
 
 _FRESH_S: Final = 1.0
 _LEAST_S: Final = 1.0
@@ -17,7 +17,7 @@ _MOST_S: Final = 60.0
 """Minimum and maximum retry time of a refusal in seconds."""
 
 
-class JobRoom:
+class JobQuota:
     """Remaining capacity for unfinished jobs, as one gateway knows it."""
 
     def __init__(self, max_jobs: int, max_bytes: int) -> None:
@@ -48,13 +48,13 @@ class JobRoom:
         """
         if jobs > self._max.jobs or size > self._max.bytes:
             raise InvalidRequest(
-                f"{jobs} jobs of {size} bytes are more than may be kept at all, {self._max.jobs} of {self._max.bytes}"
+                f"{jobs} jobs of {size} bytes exceed the limit of {self._max.jobs} jobs and {self._max.bytes} bytes"
             )
         waiting, held = self._counted.jobs + self._added, self._counted.bytes + self._added_bytes
         if waiting + jobs > self._max.jobs or held + size > self._max.bytes:
             raise QuotaExceeded(
-                f"{waiting} jobs with {held} bytes have not ended; at most {self._max.jobs} with {self._max.bytes} are "
-                "kept: try again later",
+                f"{waiting} jobs with {held} bytes have not ended; the limit is {self._max.jobs} jobs and "
+                f"{self._max.bytes} bytes: try again later",
                 retry_after_s=self._retry_after_s(waiting + jobs - self._max.jobs),
             )
         self._added += jobs

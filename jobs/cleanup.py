@@ -14,12 +14,12 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from jobs import metrics
-from jobs.idle_pause import IdlePause
 from jobs.outcomes import failed, never_answered, too_late, unregistered
+from jobs.polling import IdlePause
 from jobs.settings import JobsSettings
 from process.failure_log import FailureLog
 from schemas.errors import QueryError
-from store import job_queue
+from store import jobs as stored
 from store.errors import StoreUnavailable
 from store.pool import Pool
 
@@ -29,8 +29,8 @@ _AT_ONCE: Final = 1000
 """Maximum number of rows that one statement changes."""
 
 
-class Sweeper:
-    """Sweeper of all jobs; it calls `ended` when it has ended some."""
+class JobCleanup:
+    """Cleanup of all jobs; it calls `ended` when it has ended some."""
 
     def __init__(
         self,
@@ -44,8 +44,8 @@ class Sweeper:
         self._ended = ended
         self._clock = clock
         self._pause = IdlePause(settings.interval_s)
-        self._gone_since = dict[str, float]()
-        self._failures = FailureLog("looking after jobs", "they stay as they are")
+        self._unregistered_since = dict[str, float]()
+        self._failures = FailureLog("cleaning up jobs", "they stay as they are")
 
     async def run(self) -> None:
         """Run the checks until cancelled."""
@@ -65,55 +65,55 @@ class Sweeper:
 
     async def tidy(self) -> None:
         """Run the checks that are not urgent."""
-        await self.tell_of_gone_tasks()
-        await self.find_lost()
+        await self.end_unregistered()
+        await self.retry_lost()
         await self.prune()
 
     async def expire(self) -> bool:
         """End jobs whose deadline and grace period have passed without a result; return true if there were any."""
         grace_s, some = self._settings.deadline_grace_s, False
-        while ids := await job_queue.expired_jobs(self._pool, grace_s, _AT_ONCE):
+        while ids := await stored.expired_jobs(self._pool, grace_s, _AT_ONCE):
             await self._end(ids, too_late())
             some = True
         return some
 
-    async def tell_of_gone_tasks(self) -> None:
+    async def end_unregistered(self) -> None:
         """End the jobs of tasks that were unregistered more than `unregistered_s` ago."""
         now = self._clock()
-        gone = await job_queue.tasks_gone(self._pool)
-        self._gone_since = {task: self._gone_since.get(task, now) for task in gone}
-        for task, since in self._gone_since.items():
+        tasks = await stored.unregistered_tasks(self._pool)
+        self._unregistered_since = {task: self._unregistered_since.get(task, now) for task in tasks}
+        for task, since in self._unregistered_since.items():
             if now - since < self._settings.unregistered_s:
                 continue
-            while ids := await job_queue.jobs_of_task(self._pool, task, _AT_ONCE):
+            while ids := await stored.jobs_of_task(self._pool, task, _AT_ONCE):
                 await self._end(ids, unregistered(task))
 
-    async def find_lost(self) -> None:
+    async def retry_lost(self) -> None:
         """Send the jobs again of which Kafka holds nothing any more."""
-        lost = await job_queue.lost_jobs(self._pool, self._settings.lost_s, _AT_ONCE)
+        lost = await stored.lost_jobs(self._pool, self._settings.lost_s, _AT_ONCE)
         if lost:
-            await self.send_lost(lost)
+            await self.resend(lost)
 
-    async def send_lost(self, lost: list[str]) -> None:
+    async def resend(self, lost: list[str]) -> None:
         """Send lost jobs again; end those without attempts or time left."""
         attempts = self._settings.max_attempts
-        again = await job_queue.send_again(self._pool, lost, attempts, self._settings.retry_pause_s)
-        log.warning("Kafka holds nothing more of %d jobs without an answer: sending %d again", len(lost), len(again))
-        metrics.AGAIN.labels("lost").inc(len(again))
-        await self._end(sorted({*lost} - {*again}), never_answered(attempts))
+        retried = await stored.retry_jobs(self._pool, lost, attempts, self._settings.retry_pause_s)
+        log.warning("Kafka holds neither query nor result of %d jobs: sending %d again", len(lost), len(retried))
+        metrics.RETRIES.labels("lost").inc(len(retried))
+        await self._end(sorted({*lost} - {*retried}), never_answered(attempts))
 
     async def prune(self) -> None:
         """Delete expired results, and then expired jobs."""
         settings = self._settings
-        await self._prune("result", lambda: job_queue.prune_results(self._pool, settings.result_retention_s, _AT_ONCE))
-        await self._prune("job", lambda: job_queue.prune_jobs(self._pool, settings.retention_s, _AT_ONCE))
+        await self._prune("result", lambda: stored.prune_results(self._pool, settings.result_retention_s, _AT_ONCE))
+        await self._prune("job", lambda: stored.prune_jobs(self._pool, settings.retention_s, _AT_ONCE))
 
-    async def _prune(self, what: str, some: Callable[[], Awaitable[int]]) -> None:
+    async def _prune(self, kind: str, some: Callable[[], Awaitable[int]]) -> None:
         while count := await some():
-            metrics.PRUNED.labels(what).inc(count)
+            metrics.PRUNED.labels(kind).inc(count)
 
     async def _end(self, ids: list[str], error: QueryError) -> None:
-        ended = await job_queue.end_jobs(self._pool, [failed(job_id, error) for job_id in ids])
+        ended = await stored.end_jobs(self._pool, [failed(job_id, error) for job_id in ids])
         metrics.ENDED.labels("failed").inc(len(ended))
         if ended:
             self._ended()

@@ -9,32 +9,32 @@ import logging
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
-from gateway.job_room import JobRoom
+from jobs.quota import JobQuota
 from schemas.errors import InfaasError, Internal, Overloaded, QueryError
-from schemas.rows.jobs import KeptJob, NewJob
+from schemas.jobs import EarlierJob, NewJob
 from store.errors import StoreUnavailable
 from store.jobs import job_backlog, put_jobs
 from store.pool import Pool
 
 log = logging.getLogger(__name__)
 
-_MOST: int = 5000
+_MOST: Final = 5000
 """Number of jobs from which on no further request joins a transaction."""
 
 
 class _Request(NamedTuple):
     jobs: Sequence[NewJob]
-    kept: "asyncio.Future[list[KeptJob]]"
+    earlier: "asyncio.Future[list[EarlierJob]]"
 
 
 class JobWriter:
     """Writer of the jobs of one gateway; an async context manager."""
 
-    def __init__(self, pool: Pool, room: JobRoom) -> None:
+    def __init__(self, pool: Pool, quota: JobQuota) -> None:
         self._pool = pool
-        self._room = room
+        self._quota = quota
         self._waiting = list[_Request]()
         self._new = asyncio.Event()
         self._tasks = asyncio.TaskGroup()
@@ -51,7 +51,7 @@ class JobWriter:
         self._writing.cancel()
         await self._tasks.__aexit__(None, None, None)
 
-    async def put(self, jobs: Sequence[NewJob]) -> list[KeptJob]:
+    async def put(self, jobs: Sequence[NewJob]) -> list[EarlierJob]:
         """Store jobs, all or none; return the jobs that were already stored under their idempotency keys.
 
         The result covers all requests of the transaction, so it may contain jobs of other requests.
@@ -61,10 +61,10 @@ class JobWriter:
             Overloaded: Postgres is unavailable. If it failed just now the jobs may be stored; a retry with an
                 idempotency key finds out.
         """
-        kept: asyncio.Future[list[KeptJob]] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Request(jobs, kept))
+        earlier: asyncio.Future[list[EarlierJob]] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Request(jobs, earlier))
         self._new.set()
-        return await kept
+        return await earlier
 
     async def _run(self) -> None:
         while True:
@@ -76,33 +76,33 @@ class JobWriter:
             if not self._waiting:
                 self._new.clear()
             try:
-                await self._write([one for one in requests if not one.kept.done()])
+                await self._write([one for one in requests if not one.earlier.done()])
             finally:
                 for one in requests:
-                    if not one.kept.done():
-                        one.kept.set_exception(Overloaded("the gateway is stopping"))
+                    if not one.earlier.done():
+                        one.earlier.set_exception(Overloaded("the gateway is stopping"))
 
     async def _write(self, requests: Sequence[_Request]) -> None:
         try:
-            if self._room.is_stale(time.monotonic()):
-                self._room.count(await job_backlog(self._pool), time.monotonic())
+            if self._quota.is_stale(time.monotonic()):
+                self._quota.count(await job_backlog(self._pool), time.monotonic())
             accepted = [one for one in requests if self._admit(one)]
             known = await put_jobs(self._pool, [one.jobs for one in accepted]) if accepted else []
         except StoreUnavailable:
-            _fail(requests, Overloaded("jobs cannot be kept at the moment, Postgres is away; try again later"))
+            _fail(requests, Overloaded("jobs cannot be stored while Postgres is unavailable; try again later"))
         except InfaasError as error:
             _fail(requests, error)
         except Exception as error:  # a defect must not affect other queries
-            log.error("jobs could not be kept", exc_info=error)
+            log.error("jobs could not be stored", exc_info=error)
             _fail(requests, Internal())
         else:
             for one in accepted:
-                if not one.kept.done():
-                    one.kept.set_result(known)
+                if not one.earlier.done():
+                    one.earlier.set_result(known)
 
     def _admit(self, request: _Request) -> bool:
         try:
-            self._room.take(len(request.jobs), sum(len(job.request) for job in request.jobs))
+            self._quota.take(len(request.jobs), sum(len(job.request) for job in request.jobs))
         except QueryError as error:
             _fail([request], error)
             return False
@@ -111,5 +111,5 @@ class JobWriter:
 
 def _fail(requests: Sequence[_Request], error: InfaasError) -> None:
     for one in requests:
-        if not one.kept.done():
-            one.kept.set_exception(error)
+        if not one.earlier.done():
+            one.earlier.set_exception(error)
