@@ -69,7 +69,7 @@ async def result(control: Control, request: OneJob) -> JobResult:
     if await _find(control.pool, control.principal, [request.id]):
         found = await get_job_result(control.pool, request.id)
     if found is None:
-        raise NotFound(f"there is no job {request.id}; it may have been kept no longer")
+        raise NotFound(f"there is no job {request.id}; it may have expired")
     return found
 
 

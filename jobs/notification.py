@@ -132,7 +132,7 @@ class CompletionNotifier:
         """Send a result to the reply topic of its job."""
         job, topic = notice.job, notice.reply_to or ""
         if notice.result is None:
-            return abandon("the result is kept no longer")
+            return abandon("the result has expired")
         fields = (notice.result_headers or {}) | {h.ID: job.id}
         raw = [(name, text.encode()) for name, text in fields.items()]
         try:

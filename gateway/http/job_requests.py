@@ -122,7 +122,7 @@ async def _read_many(
         try:
             yield _read_job(model, http, body, job_id, options, now_ns, _Place(batch, number, len(bodies)))
         except QueryError as error:
-            raise InvalidRequest(f"job {number + 1} of {len(bodies)}: {error}; none was kept") from None
+            raise InvalidRequest(f"job {number + 1} of {len(bodies)}: {error}; no job was stored") from None
         if number % _AT_ONCE == _AT_ONCE - 1:
             await asyncio.sleep(0)
 
@@ -137,10 +137,10 @@ def _read_job(
     place: _Place | None = None,
 ) -> NewJob:
     envelope = make_envelope(model, options.principal, http, body, JOB_RESULTS, job_id, now_ns)
-    said = h.as_text(envelope.headers)
-    headers = {name: text for name, text in said.items() if name not in _KNOWN_LATER}
+    fields = h.as_text(envelope.headers)
+    headers = {name: text for name, text in fields.items() if name not in _KNOWN_LATER}
     headers.setdefault(h.MODE, Mode.OFFLINE)
-    fingerprint = _fingerprint(headers, said.get(h.LATENCY_MS, ""), options, body)
+    fingerprint = _fingerprint(headers, fields.get(h.LATENCY_MS, ""), options, body)
     if envelope.query.tenant is not None and options.principal is not ANYONE:
         headers[h.SIGNATURE] = ""  # the sender may sign it: the tenant was authenticated
     headers[h.CORRELATION] = token_urlsafe(_CORRELATION_BYTES)
@@ -180,5 +180,5 @@ def _key_of(model: ServedModel, options: JobOptions, place: str) -> bytes | None
 
 
 def _fingerprint(headers: Mapping[str, str], latency_ms: str, options: JobOptions, body: bytes) -> bytes:
-    asked = (sorted(headers.items()), latency_ms, options.webhook, options.reply_to)
-    return sha256(msgspec.json.encode(asked) + body).digest()
+    content = (sorted(headers.items()), latency_ms, options.webhook, options.reply_to)
+    return sha256(msgspec.json.encode(content) + body).digest()

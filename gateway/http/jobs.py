@@ -113,7 +113,7 @@ class JobRoutes:
                 meter.leave()
         before = {one.idempotency_key: one for one in kept}
         if reuses_key(jobs, before):
-            return _refused(422, f"this {KEY} was used for something else: use another one, or ask for the same")
+            return _refused(422, f"this {KEY} belongs to a different request: use another key, or repeat that request")
         return _accepted(model.name, jobs, before)
 
     def _options(self, principal: Principal, headers: Mapping[str, str], query: Mapping[str, str]) -> JobOptions:
@@ -124,7 +124,7 @@ class JobRoutes:
         if reply_to is not None:
             _check_reply_to(principal, reply_to)
         if webhook is not None and reply_to is not None:
-            raise InvalidRequest(f"a job tells of its end by one of {WEBHOOK} and {h.REPLY_TO}, not by both")
+            raise InvalidRequest(f"a job may have one of {WEBHOOK} and {h.REPLY_TO}, not both")
         tenant = tenant_asking(principal, headers) or ""
         return JobOptions(principal, check_key(headers.get(KEY)), tenant, webhook, reply_to)
 
@@ -209,12 +209,12 @@ def _accepted(model: str, jobs: Sequence[NewJob], before: Mapping[bytes, Earlier
 
 def _result(found: JobResult) -> HttpAnswer:
     if found.state not in ENDED:
-        message = f"job {found.id} is {found.state}: ask for its result once it has ended"
+        message = f"job {found.id} is {found.state}: it has a result once it has ended"
         return error_answer(409, ErrorCode.INVALID_REQUEST, message, {"Retry-After": DEFAULT_RETRY_AFTER})
     if found.state is JobState.CANCELLED:
         return error_answer(410, ErrorCode.INVALID_REQUEST, f"job {found.id} was cancelled and has no result")
     if found.result is None:
-        return error_answer(410, ErrorCode.INVALID_REQUEST, f"the result of job {found.id} is kept no longer")
+        return error_answer(410, ErrorCode.INVALID_REQUEST, f"the result of job {found.id} has expired")
     result = parse_result({h.ID: found.id} | (found.result_headers or {}), found.result)
     error = result.error()
     if error is not None:
@@ -224,7 +224,7 @@ def _result(found: JobResult) -> HttpAnswer:
 
 def _unknown(request: web.Request) -> web.Response:
     path = request.match_info
-    message = f"{path['name'][:80]} has no job {path['id'][:80]!r}; it may have been kept no longer"
+    message = f"{path['name'][:80]} has no job {path['id'][:80]!r}; it may have expired"
     return _refused(404, message)
 
 
@@ -236,7 +236,7 @@ def _check_reply_to(principal: Principal, topic: str) -> None:
     """Check the reply topic of a job: its result is written with the rights of the system, not of the caller."""
     own = None if principal is ANYONE else principal.tenant
     if not may_reply_to(topic, own) or topic == JOB_RESULTS:
-        raise InvalidRequest(f"header {h.REPLY_TO} names no topic that results may go to: {topic[:80]!r}")
+        raise InvalidRequest(f"header {h.REPLY_TO} names {topic[:80]!r}, which is no topic for results")
     if principal.has(Role.ADMIN) or (own is not None and topic.startswith(tenant_prefix(own))):
         return
     raise Forbidden(
@@ -254,7 +254,7 @@ def _owner_asking(request: web.Request) -> str | None:
 def _text(text: str) -> str:
     """Check that Postgres can search for a name or an id, and return it."""
     if not text.isprintable():
-        raise InvalidRequest(f"nothing can be called {text[:80]!r}")
+        raise InvalidRequest(f"{text[:80]!r} has characters that no name contains")
     return text
 
 
@@ -262,7 +262,7 @@ def _check_names(query: MultiMapping[str]) -> None:
     """Refuse unknown and repeated parameters: a misspelt filter would list other jobs than requested."""
     for name in query:
         if name not in _LISTED_BY:
-            raise InvalidRequest(f"no parameter is called {name[:80]!r}; there are {', '.join(_LISTED_BY)}")
+            raise InvalidRequest(f"unknown parameter {name[:80]!r}; the parameters are {', '.join(_LISTED_BY)}")
         if len(query.getall(name)) > 1:
             raise InvalidRequest(f"parameter {name} is given twice")
 

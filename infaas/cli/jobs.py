@@ -21,7 +21,7 @@ app = typer.Typer(cls=CommandGroup, no_args_is_help=True)
 
 JobIds = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of jobs.")]
 JobIdArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of a job.")]
-_UNKNOWN: Final = "there is no job {}; it may have been kept no longer"
+_UNKNOWN: Final = "there is no job {}; it may have expired"
 
 
 @app.callback()
@@ -33,9 +33,9 @@ def jobs_group() -> None:
 def list_jobs(
     model: Annotated[str | None, typer.Option(help="Jobs of this task, architecture or variant.")] = None,
     state: Annotated[JobState | None, typer.Option(help="Jobs in this state.")] = None,
-    batch: Annotated[str | None, typer.Option(help="Jobs that were asked for in one request.")] = None,
-    before: Annotated[str | None, typer.Option(help="Jobs made before this one: the next page.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=MAX_LISTED, help="Most jobs.")] = 50,
+    batch: Annotated[str | None, typer.Option(help="Jobs of the request with this batch id.")] = None,
+    before: Annotated[str | None, typer.Option(help="Jobs created before this one: the next page.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=MAX_LISTED, help="Maximum number of jobs.")] = 50,
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
@@ -73,7 +73,7 @@ def cancel(ids: JobIds, home: Home = DEFAULT_HOME, as_json: Json = False) -> Non
     else:
         err.print(f"{len(done.cancelled)} job(s) cancelled")
     if done.not_cancelled:
-        raise InvalidRequest(f"ended already, or not there: {', '.join(done.not_cancelled)}")
+        raise InvalidRequest(f"ended already, or do not exist: {', '.join(done.not_cancelled)}")
 
 
 @app.command()
@@ -103,7 +103,7 @@ def _value(found: JobResult, job_id: str) -> tuple[bytes, dict[str, str]]:
     if found.state not in ENDED:
         raise InvalidRequest(f"job {job_id} is {found.state}: it has no result yet")
     if found.result is None:
-        why = "it was cancelled" if found.state is JobState.CANCELLED else "it is kept no longer"
+        why = "it was cancelled" if found.state is JobState.CANCELLED else "it has expired"
         raise InvalidRequest(f"job {job_id} has no result: {why}")
     headers = found.result_headers or {}
     error = parse_result({h.ID: job_id} | headers, found.result).error()
@@ -120,7 +120,7 @@ def _row(job: Job) -> tuple[object, ...]:
 def _facts(job: Job) -> Table:
     grid = Table.grid(padding=(0, 2))
     notice = job.notice
-    told = None if notice is None else f"{notice.state} to {notice.to}, {notice.attempts} attempt(s) {notice.error}"
+    notified = None if notice is None else f"{notice.state} to {notice.to}, {notice.attempts} attempt(s) {notice.error}"
     facts = {
         "job": job.id,
         "model": job.model,
@@ -136,7 +136,7 @@ def _facts(job: Job) -> Table:
         "cost": None if job.cost is None else f"{usd(job.cost)} per 1000",
         "error": _error(job),
         "result": job.result,
-        "notice": told,
+        "notice": notified,
     }
     for name, value in facts.items():
         if value is not None:

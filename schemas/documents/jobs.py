@@ -11,10 +11,9 @@ _JSON: Final = "application/json"
 _JOBS: Final = "/v2/models/{name}/jobs"
 _OF_VERSION: Final = "/v2/models/{name}/versions/{version}/jobs"
 _JOB: Final = f"{_JOBS}/{{id}}"
-_ASKING: Final = (
-    "Ask for one job, or for many: JSON lines, or a list, of requests. The answer comes before anything is computed. "
-    "Unless its needs say `mode`, a job is offline. A latency counts from here; without one a job waits for as long "
-    "as it takes."
+_SUBMIT: Final = (
+    "Submit one job, or many as JSON lines or a list of requests. The answer comes before anything is computed. Unless "
+    "its needs name a `mode`, a job is offline. A latency counts from this request; a job without one has no deadline."
 )
 _TEXT: Final = {"type": "string"}
 
@@ -25,10 +24,10 @@ def paths() -> dict[str, Any]:
         _JOBS: {"post": _submit("submitJobs", "name"), "get": _list()},
         _OF_VERSION: {"post": _submit("submitJobsVersion", "name", "version")},
         _JOB: {
-            "get": _operation("jobStatus", "How far a job has come.", {"200": _answer("Job")}, "name", "id"),
+            "get": _operation("jobStatus", "Status of a job.", {"200": _answer("Job")}, "name", "id"),
             "delete": _operation(
                 "cancelJob",
-                "Cancel a job that has not ended; what is computed of it is dropped.",
+                "Cancel a job that has not ended; a result that arrives later is dropped.",
                 {"200": _answer("Job"), "409": refusal("The job has ended.")},
                 "name",
                 "id",
@@ -55,15 +54,19 @@ def schemas() -> dict[str, Any]:
 
 def _submit(operation: str, *names: str) -> dict[str, Any]:
     accepted = {_JSON: {"schema": {"anyOf": [_ref("AcceptedJob"), _ref("AcceptedJobs")]}}}
-    located = {"Location": {"schema": _TEXT, "description": "Where the job is, or the jobs of the request are listed."}}
+    located = {"Location": {"schema": _TEXT, "description": "Path of the job, or of the list of these jobs."}}
     many = {"type": "array", "items": _ref("InferRequest")}
     raw = {"schema": {"type": "string", "format": "binary"}}
-    kept = {"description": "Kept", "headers": located, "content": accepted}
-    described = _operation(operation, _ASKING, {"202": kept}, *names)
+    stored = {"description": "Stored", "headers": located, "content": accepted}
+    described = _operation(operation, _SUBMIT, {"202": stored}, *names)
     described["responses"] |= errors(*BODY, 403, 422, 429)
     passed = {name: fields.QUERY[name] for name in (h.REPLY_TO, h.SENT_NS, h.JSON_LENGTH)} | fields.NEEDS | fields.TRACE
-    key = {"type": "string", "maxLength": MAX_KEY, "description": "The same request under the same key is kept once."}
-    webhook = _TEXT | {"description": "URL that is told when the job has ended, by a signed CloudEvent."}
+    key = {
+        "type": "string",
+        "maxLength": MAX_KEY,
+        "description": "A repeated request creates no second job.",
+    }
+    webhook = _TEXT | {"description": "URL that receives a signed CloudEvent when the job has ended."}
     described["parameters"] += [_parameter("header", name, schema) for name, schema in ({KEY: key} | passed).items()]
     of_query = {name: fields.NEEDS[header] for name, header in h.NEEDS.items()} | {WEBHOOK: webhook}
     described["parameters"] += [_parameter("query", name, schema) for name, schema in of_query.items()]
@@ -86,7 +89,7 @@ def _list() -> dict[str, Any]:
     asked = {
         "state": _TEXT | {"enum": [state.value for state in JobState]},
         "batch": _TEXT | {"description": "Jobs of one request."},
-        "before": _TEXT | {"description": "Jobs made before this one."},
+        "before": _TEXT | {"description": "Jobs created before this one."},
         "limit": {"type": "integer", "minimum": 1, "maximum": MAX_LISTED},
     }
     described["parameters"] += [_parameter("query", name, schema) for name, schema in asked.items()]
@@ -96,9 +99,9 @@ def _list() -> dict[str, Any]:
 def _result() -> dict[str, Any]:
     answer = {_JSON: {"schema": _ref("InferResponse")}, "application/octet-stream": {"schema": _TEXT}}
     responses: dict[str, Any] = {
-        "200": {"description": "What `/infer` would have answered.", "content": answer},
+        "200": {"description": "The answer of `/infer`.", "content": answer},
         "409": refusal("The job has not ended."),
-        "410": refusal("It was cancelled, or its result is kept no longer."),
+        "410": refusal("The job was cancelled, or its result has expired."),
     } | errors(403, 422, 429, 500, 504)
     return _operation("jobResult", "The result of a job, or the error that it ended with.", responses, "name", "id")
 
@@ -109,7 +112,7 @@ def _operation(operation: str, summary: str, responses: dict[str, Any], *names: 
         "operationId": operation,
         "summary": summary,
         "parameters": [_parameter("path", name, _TEXT) | {"required": True} for name in names],
-        "responses": errors(404) | responses | ({"404": refusal("There is none.")} if of_one else {}),
+        "responses": errors(404) | responses | ({"404": refusal("The job does not exist.")} if of_one else {}),
     }
 
 

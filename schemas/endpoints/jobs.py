@@ -61,7 +61,7 @@ SHOW: Final = Endpoint(
     role=Role.QUERY,
     request=SomeJobs,
     result=list[Job],
-    summary="Some jobs; those that are not there are left out.",
+    summary="Jobs by their ids; unknown ids are left out.",
 )
 CANCEL: Final = Endpoint(
     name="jobs.cancel",
@@ -70,7 +70,7 @@ CANCEL: Final = Endpoint(
     role=Role.QUERY,
     request=SomeJobs,
     result=JobCancellation,
-    summary="Cancel jobs that have not ended; again changes nothing.",
+    summary="Cancel jobs that have not ended; idempotent.",
 )
 RESULT: Final = Endpoint(
     name="jobs.result",
@@ -79,6 +79,6 @@ RESULT: Final = Endpoint(
     role=Role.QUERY,
     request=OneJob,
     result=JobResult,
-    summary="The result of a job, as bytes in base64, with the headers that say what it is.",
+    summary="The result of a job, as bytes in base64, with its headers.",
 )
 JOBS: Final = (LIST, SHOW, CANCEL, RESULT)

@@ -94,8 +94,8 @@ async def test_submit_with_idempotency_key_creates_job_once(office: Office) -> N
     for other in (one, b"[%b,%b,%b]" % (one, one, one), b"[%b]" % same, b"[%b,%b,%b]" % (same, same, same)):
         async with office.http.post(office.jobs_url, data=other, headers={"Idempotency-Key": "a"}) as answer:
             assert answer.status == 422
-            assert "used for something else" in (await answer.json())["error"]
-    assert len((await office.get(""))[1]["jobs"]) == await office.number(JobState.QUEUED) == 4, "none of those is kept"
+            assert "belongs to a different request" in (await answer.json())["error"]
+    assert len((await office.get(""))[1]["jobs"]) == await office.number(JobState.QUEUED) == 4, "none of those is there"
 
 
 async def test_cancelled_job_has_no_result(served: Office) -> None:
@@ -128,7 +128,7 @@ async def test_job_lookup_refuses_unknown_jobs_and_parameters(office: Office) ->
     for path, said in (
         ("?state=null", "state must be one of queued, running, succeeded, failed, cancelled, not 'null'"),
         ("?state=", "state must be one of queued"),
-        ("?stat=failed", "no parameter is called 'stat'; there are state, batch, before, limit"),
+        ("?stat=failed", "unknown parameter 'stat'; the parameters are state, batch, before, limit"),
         ("?state=failed&state=queued", "given twice"),
         ("?limit=null", "limit must be a number"),
     ):
@@ -196,7 +196,7 @@ async def test_job_results_and_rows_are_deleted_after_retention(office: Office) 
 
         async def no_longer() -> bool:
             status, content = await office.get(f"/{job_id}/result")
-            return status == 410 and "kept no longer" in content["error"]
+            return status == 410 and "has expired" in content["error"]
 
         await until(no_longer)
         assert (await office.status(job_id))["state"] == "succeeded"
