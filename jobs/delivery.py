@@ -17,6 +17,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from broker.delivery.consumer import Consumer, Record
@@ -25,7 +26,9 @@ from broker.producer import Producer
 from jobs import metrics
 from jobs.outcomes import failed, headers_of, read_end, too_late, unregistered
 from jobs.polling import WakeUp
+from process.backoff import Backoff
 from process.failure_log import FailureLog
+from process.retry import retry_until_reachable
 from process.signing import vouch
 from schemas import headers as h
 from schemas.errors import InvalidRequest, QueryError
@@ -44,8 +47,7 @@ _POSTPONED_S: Final = 2.0
 _READ: Final = 1000
 _GATHER_S: Final = 0.02
 """Seconds for which results are collected before a write: a statement takes as long for many as for one."""
-_WRITE_PAUSE_S: Final = 0.1, 2.0
-"""First and maximum pause in seconds between attempts to write."""
+_WRITE_BACKOFF: Final = Backoff(0.1, 2.0)
 
 
 class JobSender:
@@ -164,24 +166,14 @@ class ResultWriter:
         """Read and write results until cancelled."""
         while True:
             records = await self._consumer.poll(_READ)
-            await self._write_until_stored([end for record in records if (end := _read(record)) is not None])
+            ends = [end for record in records if (end := _read(record)) is not None]
+            await retry_until_reachable(
+                partial(self.write, ends), StoreUnavailable, _WRITE_BACKOFF, failed=self._failures.failed
+            )
+            self._failures.recovered()
             for record in records:
                 self._consumer.done(record)
             await asyncio.sleep(_GATHER_S)
-
-    async def _write_until_stored(self, ends: Sequence[JobEnd]) -> None:
-        """Write results, and retry until Postgres is available."""
-        pause_s = _WRITE_PAUSE_S[0]
-        while True:
-            try:
-                await self.write(ends)
-            except StoreUnavailable as error:
-                self._failures.failed(error)
-                await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, _WRITE_PAUSE_S[1])
-            else:
-                self._failures.recovered()
-                return
 
     async def write(self, ends: Sequence[JobEnd]) -> None:
         """Write results; idempotent.
