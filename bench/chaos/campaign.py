@@ -20,6 +20,7 @@ from aiokafka.errors import KafkaError
 
 from bench.chaos.faults import Arena, FaultScenario
 from bench.chaos.ledger import Ledger
+from bench.chaos.resources import ResourceUse, measure_resources
 from bench.chaos.room import cut_logs, disk_mib, own_mib
 from bench.chaos.site import MissedTargetError
 from bench.chaos.traffic import CLIENTS, PATIENCE_S, ask_by_http, ask_by_kafka, ask_by_library, read_results
@@ -79,6 +80,10 @@ class CampaignReport(msgspec.Struct, kw_only=True):
     memory_mib: dict[str, float]
     """Resident memory by kind of process before the first fault."""
     faults: list[FaultReport]
+    began_with: ResourceUse | None = None
+    """Resources before the first fault."""
+    ended_with: ResourceUse | None = None
+    """Resources at the end."""
     ended: bool
     """True if it came to its end; otherwise queries sent after the last fault are not judged yet."""
 
@@ -133,6 +138,7 @@ async def run_campaign(
     async with _traffic(arena, course.rate):
         await _wait_until(lambda: all(ledger.first_answer(client, began) is not None for client in CLIENTS), _RECOVER_S)
         found.memory_mib = await asyncio.to_thread(_memory_mib, arena)
+        found.began_with = await measure_resources(arena.site, arena.kafka)
         queue: list[FaultScenario] = []
         while not (stop.is_set() or time.monotonic() - began >= course.minutes * 60 or ledger.asked >= course.queries):
             queue = queue or arena.rng.sample(list(faults), len(faults))
@@ -144,6 +150,7 @@ async def run_campaign(
             await asyncio.to_thread(cut_logs, arena.site.system.home)
             await wait_within(max(0.0, started + course.every_s - time.monotonic()), stop)
     found.behind, found.waiting = await _still_held(arena)
+    found.ended_with = await measure_resources(arena.site, arena.kafka)
     _count(found, ledger, began)
     found.lost, found.ended = ledger.lost(), True
     return found

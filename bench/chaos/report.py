@@ -9,6 +9,7 @@ import msgspec
 from rich.table import Table
 
 from bench.chaos.campaign import CampaignReport, FaultReport
+from bench.chaos.resources import ResourceUse
 
 _COLUMNS: Final = (
     "fault",
@@ -54,9 +55,21 @@ def summary(report: CampaignReport) -> list[tuple[str, str]]:
         ("consumers behind at the end", _counts(report.behind) or "none"),
         ("places still held at the gateway", f"{report.waiting}"),
         ("ended as a dead letter alone", _counts(report.dead_letters) or "none"),
-        *(("told", line) for line in outcomes),
+        *(("answered", line) for line in outcomes),
         ("memory MiB, before", _counts(report.memory_mib)),
         ("memory MiB, after", _counts(report.faults[-1].memory_mib) if report.faults else ""),
+        *(("before", line) for line in _resources(report.began_with)),
+        *(("after", line) for line in _resources(report.ended_with)),
+    ]
+
+
+def _resources(use: ResourceUse | None) -> list[str]:
+    if use is None:
+        return []
+    return [
+        f"open files: {_counts(use.open_files)}",
+        f"rows: {_counts(use.rows)}",
+        f"topics {use.topics}, partitions {use.partitions}",
     ]
 
 
