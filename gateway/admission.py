@@ -23,7 +23,7 @@ from typing import Final, TypeAlias
 
 from schemas.errors import Overloaded
 from schemas.needs import Needs
-from schemas.query import MAX_TURNED_AWAY, Query
+from schemas.query import MAX_REJECTED_UPSTREAM, Query
 
 _PROBE_S: Final = 0.05
 _LONGEST_S: Final = 5.0
@@ -37,12 +37,12 @@ AskClass: TypeAlias = tuple[str, Needs, int, str | None, float | None]
 class _FullClass:
     """State of a class that is full, or that has refusals left to report."""
 
-    __slots__ = ("probe_at", "turned_away", "until")
+    __slots__ = ("probe_at", "rejected_upstream", "until")
 
     def __init__(self) -> None:
         self.until = -inf
         self.probe_at = -inf
-        self.turned_away = 0
+        self.rejected_upstream = 0
 
 
 class Admission:
@@ -68,13 +68,13 @@ class Admission:
         if full is None:
             return 0
         if now < full.until and now < full.probe_at:
-            full.turned_away = min(full.turned_away + 1, MAX_TURNED_AWAY)
+            full.rejected_upstream = min(full.rejected_upstream + 1, MAX_REJECTED_UPSTREAM)
             raise Overloaded(retry_after_s=full.until - now)
-        turned_away, full.turned_away = full.turned_away, 0
+        rejected_upstream, full.rejected_upstream = full.rejected_upstream, 0
         full.probe_at = now + _PROBE_S
         if now >= full.until:
             del self._full[key]
-        return turned_away
+        return rejected_upstream
 
     def refused(self, query: Query, retry_after_s: float, now: float) -> None:
         """Record that the selector refused an admitted query, and when the class may try again."""

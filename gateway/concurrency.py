@@ -24,7 +24,7 @@ from math import inf, log2
 from typing import Final
 
 from schemas.errors import Overloaded
-from schemas.query import MAX_TURNED_AWAY, Query
+from schemas.query import MAX_REJECTED_UPSTREAM, Query
 
 _MOMENT_S: Final = 0.1
 _LATE: Final = 0.95
@@ -59,11 +59,11 @@ class QueryKind:
         "_late_share",
         "_rate",
         "_refused",
+        "_rejected_upstream",
         "_share",
         "_shortest_s",
         "_shortest_s_before",
         "_took_s",
-        "_turned_away",
         "_window_ends",
         "in_flight",
         "limit",
@@ -74,7 +74,7 @@ class QueryKind:
         self.tenant = tenant
         self.in_flight = 0
         self.limit = inf
-        self._turned_away = 0
+        self._rejected_upstream = 0
         self._budget_s = budget_s
         self._rate = self._late_share = 0.0
         self._share = 1.0
@@ -91,13 +91,13 @@ class QueryKind:
     def refusal(self) -> Overloaded:
         """Count a refused query; return its error."""
         self._refused += 1
-        self._turned_away = min(self._turned_away + 1, MAX_TURNED_AWAY)
+        self._rejected_upstream = min(self._rejected_upstream + 1, MAX_REJECTED_UPSTREAM)
         return Overloaded(retry_after_s=self.target_s)
 
-    def take_turned_away(self) -> int:
+    def take_rejected_upstream(self) -> int:
         """Return the number of queries refused since the last admitted one, which is to report it; reset it to 0."""
-        turned_away, self._turned_away = self._turned_away, 0
-        return turned_away
+        rejected_upstream, self._rejected_upstream = self._rejected_upstream, 0
+        return rejected_upstream
 
     def rested(self, now: float) -> None:
         """Record that no query was in flight until `now`; drop a limit that is older than `_REST_S`."""

@@ -24,9 +24,9 @@ from gateway.translation import Envelope
 from process.signing import SigningSettings, vouch
 from schemas import headers as h
 from schemas.errors import DeadlineExceeded, ErrorCode
-from schemas.query import MAX_TURNED_AWAY, Query
+from schemas.query import MAX_REJECTED_UPSTREAM, Query
 from schemas.result import OK, Result
-from security.turned_away import turned_away_proof
+from security.rejected_upstream import rejected_upstream_proof
 
 log = logging.getLogger(__name__)
 
@@ -93,23 +93,23 @@ class QueryClient:
         began_s = time.monotonic()
         kind = self._concurrency.enter(query, began_s)
         try:
-            turned_away = self._admission.ask(query, began_s)
+            rejected = self._admission.ask(query, began_s)
             if kind is not None:
-                turned_away += kind.take_turned_away()
-            if turned_away:
-                envelope.headers.extend(self._turned_away(envelope, min(turned_away, MAX_TURNED_AWAY)))
+                rejected += kind.take_rejected_upstream()
+            if rejected:
+                envelope.headers.extend(self._rejected_upstream(envelope, min(rejected, MAX_REJECTED_UPSTREAM)))
             result = await self._result_of(envelope)
         finally:
             self._concurrency.leave(kind)
         return self._learn(query, kind, result, began_s)
 
-    def _turned_away(self, envelope: Envelope, count: int) -> h.RawHeaders:
+    def _rejected_upstream(self, envelope: Envelope, count: int) -> h.RawHeaders:
         """Return headers with the number of refused queries since the last admitted one, and the proof of it."""
-        headers = [(h.TURNED_AWAY, b"%d" % count)]
+        headers = [(h.REJECTED_UPSTREAM, b"%d" % count)]
         if self._system_secret is not None:
             query, sent_ns = envelope.query, dict(envelope.headers)[h.SENT_NS].decode()
-            proof = turned_away_proof(self._system_secret, query.task, query.id, sent_ns, str(count))
-            headers.append((h.TURNED_AWAY_PROOF, proof.encode()))
+            proof = rejected_upstream_proof(self._system_secret, query.task, query.id, sent_ns, str(count))
+            headers.append((h.REJECTED_UPSTREAM_PROOF, proof.encode()))
         return headers
 
     async def _result_of(self, envelope: Envelope) -> Result | None:

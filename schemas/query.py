@@ -15,7 +15,7 @@ from schemas.topics import SHADOWS, TENANTS, is_topic, may_reply_to, results_top
 
 MAX_ID = 200
 MAX_BATCH = 65_536
-MAX_TURNED_AWAY = 10_000
+MAX_REJECTED_UPSTREAM = 10_000
 _MOST_BUDGET_MS = 24 * 3600e3
 _NO_NEEDS = Needs()
 

@@ -4,5 +4,5 @@ Nothing here does I/O, reads a clock, runs a loop or draws random numbers: calle
 
 Reading order: api_keys, tokens (authentication) -> grants (limits of derived keys) -> quotas (rate and concurrency) ->
 access (permission to use and to change) -> tenant_classes (tenants with equal permissions), sight (filtering and
-redaction of the catalog) -> signature (signed queries over Kafka), turned_away (proof of a gateway's counts).
+redaction of the catalog) -> signature (signed queries over Kafka), rejected_upstream (proof of a gateway's counts).
 """

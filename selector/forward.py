@@ -19,8 +19,8 @@ from selector.choice import Choice
 _OWN: Final = frozenset(
     {
         h.TASK, h.SENT_NS, h.TASK_QUEUE_NS, h.PREDICTED_NS, h.ACCURACY, h.COST, h.EXPLANATION, h.DEADLINE_MS,
-        h.REPLY_TO, h.STATUS, h.VARIANT, h.WORKER, h.VARIANT_QUEUE_NS, h.COMPUTE_NS, h.RETRY_AFTER_MS, h.TURNED_AWAY,
-        h.TURNED_AWAY_PROOF, h.LINGER_NS, h.COPIED, h.LATE,
+        h.REPLY_TO, h.STATUS, h.VARIANT, h.WORKER, h.VARIANT_QUEUE_NS, h.COMPUTE_NS, h.RETRY_AFTER_MS,
+        h.REJECTED_UPSTREAM, h.REJECTED_UPSTREAM_PROOF, h.LINGER_NS, h.COPIED, h.LATE,
     }
 )  # fmt: skip
 _NOT_MOVED: Final = frozenset(
@@ -30,8 +30,8 @@ _NOT_MOVED: Final = frozenset(
         h.SENT_NS,
         h.LINGER_NS,
         h.SIGNATURE,
-        h.TURNED_AWAY,
-        h.TURNED_AWAY_PROOF,
+        h.REJECTED_UPSTREAM,
+        h.REJECTED_UPSTREAM_PROOF,
         h.TASK,
         h.REPLY_TO,
     }

@@ -22,7 +22,8 @@ from broker.kafka_types import Record
 from process.signing import vouch
 from schemas import headers as h
 from schemas.errors import Forbidden
-from schemas.query import MAX_TURNED_AWAY, Query
+from schemas.query import MAX_REJECTED_UPSTREAM, Query
+from security.rejected_upstream import is_rejected_upstream_proof
 from security.signature import (
     SYSTEM,
     SigningKey,
@@ -32,7 +33,6 @@ from security.signature import (
     system_key,
     tenant_key,
 )
-from security.turned_away import is_turned_away_proof
 
 _FRESH_MS: Final = 60_000.0
 """Longest time in milliseconds between a gateway's send and the append; a producer gives up before."""
@@ -110,19 +110,21 @@ class Verifier:
 
     def rejected_upstream(self, record: Record, query: Query, fields: Mapping[str, str]) -> int:
         """Return the proved number of queries that a gateway refused since its last query; 0 without a valid proof."""
-        count, proof, sent_ns = (fields.get(name, "") for name in (h.TURNED_AWAY, h.TURNED_AWAY_PROOF, h.SENT_NS))
+        count, proof, sent_ns = (
+            fields.get(name, "") for name in (h.REJECTED_UPSTREAM, h.REJECTED_UPSTREAM_PROOF, h.SENT_NS)
+        )
         if self._system_secret is None or not (_is_count(count) and _is_count(sent_ns)):
             return 0
         if abs(int(sent_ns) / 1e6 - record.timestamp) > _FRESH_MS:
             return 0
-        if not is_turned_away_proof(self._system_secret, proof, query.task, query.id, sent_ns, count):
+        if not is_rejected_upstream_proof(self._system_secret, proof, query.task, query.id, sent_ns, count):
             return 0
         place = record.topic, record.partition, record.offset
         if self._counted.setdefault(proof, place) != place:
             return 0
         if len(self._counted) > _REMEMBERED:
             del self._counted[next(iter(self._counted))]
-        return min(int(count), MAX_TURNED_AWAY)
+        return min(int(count), MAX_REJECTED_UPSTREAM)
 
     async def sign(self, query: Query, headers: h.RawHeaders, value: bytes | None, at_ms: float) -> h.RawHeaders:
         """Return the headers of a query with a proved tenant, with the system's own signature added."""

@@ -163,9 +163,10 @@ class QueryReader:
         query = parse_query(task, fields, record.timestamp, offset_ms, owner=proof.tenant)
         if query.batch > 1:
             self._check_batch(query, fields, value)
-        if h.TURNED_AWAY in fields and tenant_of(record.topic) is None:
-            rejected = self.verifier.rejected_upstream(record, query, fields)
-            query = msgspec.structs.replace(query, rejected_upstream=rejected)
+        if h.REJECTED_UPSTREAM in fields and tenant_of(record.topic) is None:
+            query = msgspec.structs.replace(
+                query, rejected_upstream=self.verifier.rejected_upstream(record, query, fields)
+            )
         return ReceivedQuery(query, fields, headers, value)
 
     def _check_batch(self, query: Query, fields: Mapping[str, str], value: bytes | None) -> None:

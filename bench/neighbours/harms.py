@@ -31,7 +31,7 @@ async def lie_in_headers(tenant: TenantClient, gateway: str) -> None:
     """Claim 65,536 inputs and 10,000 refused queries with each query of one input, ten times per second."""
     del gateway
     value, headers = small_query()
-    lies = [(h.BATCH, b"65536"), (h.TURNED_AWAY, b"10000"), (h.LATENCY_MS, b"500")]
+    lies = [(h.BATCH, b"65536"), (h.REJECTED_UPSTREAM, b"10000"), (h.LATENCY_MS, b"500")]
     async with tenant.sender() as sender:
         async for number in pace(10):
             await sender.send(f"{tenant.name}-lie-{number}", value, [*headers, *lies])

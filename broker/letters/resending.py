@@ -36,7 +36,7 @@ from schemas.topics import (
 
 _UNPROVED: Final = "its signature was not right, or nobody said that it was: sent again it might be believed"
 _LEFT_OUT: Final = frozenset(
-    {h.ATTEMPTS, h.DEADLINE_MS, h.SENT_NS, h.LINGER_NS, h.TURNED_AWAY, h.TURNED_AWAY_PROOF, h.SIGNATURE}
+    {h.ATTEMPTS, h.DEADLINE_MS, h.SENT_NS, h.LINGER_NS, h.REJECTED_UPSTREAM, h.REJECTED_UPSTREAM_PROOF, h.SIGNATURE}
 )
 
 

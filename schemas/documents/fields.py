@@ -65,12 +65,12 @@ QUERY: Final = (
             f"this {MOST_LINGER_MS:g} ms count at most. A latency is counted from before that.",
             pattern=_WHOLE,
         ),
-        h.TURNED_AWAY: _text(
+        h.REJECTED_UPSTREAM: _text(
             "Of a gateway: how many like it were refused there since it last sent one, because the system was full. "
             "Counts for nothing without its proof.",
             pattern=_WHOLE,
         ),
-        h.TURNED_AWAY_PROOF: _text("Of a gateway: proves by the system's secret that the number is its own."),
+        h.REJECTED_UPSTREAM_PROOF: _text("Of a gateway: proves by the system's secret that the number is its own."),
         h.SIGNATURE: _text(
             "Proves the tenant by a key, as docs/security.md says: `v1`, the key's name, ms since the epoch, and the "
             "HMAC-SHA-256, joined by blanks."

@@ -52,7 +52,7 @@ async def test_concurrency_limit_falls_and_reports_turned_away(gateway: Running)
     assert await status_of(gateway) != HTTPStatus.SERVICE_UNAVAILABLE
     seen = gateway.responder.seen
     asked = len(tries) + 20 + 60 + 1
-    await until(lambda: len(seen) + sum(int(fields.get(h.TURNED_AWAY, "0")) for fields in seen) == asked)
+    await until(lambda: len(seen) + sum(int(fields.get(h.REJECTED_UPSTREAM, "0")) for fields in seen) == asked)
 
 
 def errors_alive() -> int:

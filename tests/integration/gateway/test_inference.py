@@ -15,7 +15,7 @@ from schemas import headers as h
 from schemas.errors import Overloaded, Unsatisfiable
 from schemas.oip import decode_response, encode_request
 from schemas.topics import offline_topic, task_topic
-from security.turned_away import is_turned_away_proof
+from security.rejected_upstream import is_rejected_upstream_proof
 from tests.integration.gateway.conftest import SYSTEM_SECRET, Running
 from tests.integration.gateway.responder import VARIANT, doubled
 from tests.waiting import PATIENCE_S, until
@@ -241,12 +241,12 @@ async def test_overload_refusal_is_cached_with_retry_after(gateway: Running) -> 
         while await _status(gateway) != 200:
             asked += 1
     seen = gateway.responder.seen
-    assert len(seen) + sum(int(fields.get(h.TURNED_AWAY, "0")) for fields in seen) == asked + 1
-    told = [fields for fields in seen if h.TURNED_AWAY in fields]
+    assert len(seen) + sum(int(fields.get(h.REJECTED_UPSTREAM, "0")) for fields in seen) == asked + 1
+    told = [fields for fields in seen if h.REJECTED_UPSTREAM in fields]
     assert told
     for fields in told:
-        said = (gateway.task, fields[h.ID], fields[h.SENT_NS], fields[h.TURNED_AWAY])
-        assert is_turned_away_proof(SYSTEM_SECRET, fields[h.TURNED_AWAY_PROOF], *said)
+        said = (gateway.task, fields[h.ID], fields[h.SENT_NS], fields[h.REJECTED_UPSTREAM])
+        assert is_rejected_upstream_proof(SYSTEM_SECRET, fields[h.REJECTED_UPSTREAM_PROOF], *said)
 
 
 async def _status(gateway: Running) -> int:

@@ -14,7 +14,7 @@ from broker.tail import Tail
 from registry.tenants import create_tenant
 from schemas import headers as h
 from schemas.load_classes import SelectorLoad
-from schemas.query import MAX_BATCH, MAX_TURNED_AWAY
+from schemas.query import MAX_BATCH, MAX_REJECTED_UPSTREAM
 from schemas.rows.tenants import Tenant
 from schemas.topics import (
     LOAD,
@@ -25,7 +25,7 @@ from schemas.topics import (
     tenant_results_topic,
     variant_topic,
 )
-from security.turned_away import turned_away_proof
+from security.rejected_upstream import rejected_upstream_proof
 from store.system_secret import read_system_secret
 from tests.integration.selector.stage import WAIT_S, Stage, fields, selecting
 
@@ -115,10 +115,10 @@ async def test_batch_claim_in_a_tenants_ingress_is_refused(stage: Stage) -> None
 
 
 @pytest.mark.parametrize("proof", ["", "AAAA", "A" * 43])
-async def test_turned_away_claim_of_a_client_is_ignored(stage: Stage, proof: str) -> None:
-    claims = {"turned_away": str(MAX_TURNED_AWAY), "latency_ms": "60000", "sent_ns": "1"}
+async def test_rejected_upstream_claim_of_a_client_is_ignored(stage: Stage, proof: str) -> None:
+    claims = {"rejected_upstream": str(MAX_REJECTED_UPSTREAM), "latency_ms": "60000", "sent_ns": "1"}
     if proof:
-        claims["x_turned_away_proof"] = proof
+        claims["x_rejected_upstream_proof"] = proof
     async with (
         Tail(stage.kafka, "loads", [LOAD]) as loads,
         selecting(stage),
@@ -127,20 +127,20 @@ async def test_turned_away_claim_of_a_client_is_ignored(stage: Stage, proof: str
         asked = {await send(producer, task_topic(stage.task), ONE, **claims) for _ in range(3)}
         forwarded = await stage.wait(variant_topic(stage.cheap), len(asked))
         assert {fields(record)[h.ID] for record in forwarded} == asked
-        assert not any(h.TURNED_AWAY in fields(record) for record in forwarded)
+        assert not any(h.REJECTED_UPSTREAM in fields(record) for record in forwarded)
         assert await asked_of(loads, stage, 3) == (3, 3, 0)
 
 
 async def test_turned_away_count_of_a_gateway_counts_once(stage: Stage) -> None:
-    """A signed count is added once. Other clients may have read its record, so a copy counts as a query only."""
+    """A proved count is counted; a copy of its record, which another client may have read, is a query of its own."""
     secret = await read_system_secret(stage.pool)
     query_id, sent_ns = uuid4().hex, str(time.time_ns())
     headers = [
         (h.ID, query_id.encode()),
         (h.LATENCY_MS, b"60000"),
         (h.SENT_NS, sent_ns.encode()),
-        (h.TURNED_AWAY, b"7"),
-        (h.TURNED_AWAY_PROOF, turned_away_proof(secret, stage.task, query_id, sent_ns, "7").encode()),
+        (h.REJECTED_UPSTREAM, b"7"),
+        (h.REJECTED_UPSTREAM_PROOF, rejected_upstream_proof(secret, stage.task, query_id, sent_ns, "7").encode()),
     ]
     async with (
         Tail(stage.kafka, "loads", [LOAD]) as loads,

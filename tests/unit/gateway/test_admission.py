@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from gateway.admission import Admission
 from schemas.errors import Overloaded
 from schemas.needs import Needs
-from schemas.query import MAX_TURNED_AWAY, Query
+from schemas.query import MAX_REJECTED_UPSTREAM, Query
 
 NOW = 1000.0
 PROBE_S = 0.05
@@ -68,10 +68,10 @@ def test_admission_bounds_retry_after() -> None:
 
 def test_admission_bounds_refused_count() -> None:
     admission = told_full(1.0)
-    for _ in range(MAX_TURNED_AWAY + 5):
+    for _ in range(MAX_REJECTED_UPSTREAM + 5):
         with pytest.raises(Overloaded):
             admission.ask(query(), NOW)
-    assert admission.ask(query(), NOW + 1.0) == MAX_TURNED_AWAY
+    assert admission.ask(query(), NOW + 1.0) == MAX_REJECTED_UPSTREAM
 
 
 def test_admission_bounds_its_table() -> None:

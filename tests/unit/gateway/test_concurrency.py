@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gateway.concurrency import ConcurrencyLimits, QueryKind
 from schemas.errors import Overloaded
 from schemas.needs import Needs
-from schemas.query import MAX_TURNED_AWAY, Query
+from schemas.query import MAX_REJECTED_UPSTREAM, Query
 
 NOW = 1000.0
 
@@ -189,10 +189,10 @@ def test_limits_count_refusals_and_name_retry_after() -> None:
     assert kind is not None
     kind.answered(0.004, 0.05, NOW)
     kind.answered(0.2, 0.05, NOW + 0.2)
-    refusals = refused_of(limits, MAX_TURNED_AWAY + 100)
-    assert len(refusals) > MAX_TURNED_AWAY
+    refusals = refused_of(limits, MAX_REJECTED_UPSTREAM + 100)
+    assert len(refusals) > MAX_REJECTED_UPSTREAM
     assert {error.retry_after_s for error in refusals} == {kind.target_s}
-    assert [kind.take_turned_away(), kind.take_turned_away()] == [MAX_TURNED_AWAY, 0]
+    assert [kind.take_rejected_upstream(), kind.take_rejected_upstream()] == [MAX_REJECTED_UPSTREAM, 0]
 
 
 @given(st.lists(st.tuples(st.sampled_from([None, "a", "b"]), st.floats(1, 1e5), st.booleans()), max_size=60))

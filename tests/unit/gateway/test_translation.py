@@ -89,8 +89,8 @@ def test_make_envelope_refuses_shape_beyond_body_size() -> None:
 
 def test_make_envelope_ignores_internal_headers_of_http() -> None:
     body = b'{"inputs":[{"name":"x","shape":[1,4],"datatype":"FP32","data":[1,2,3,4]}]}'
-    http = {h.BATCH: "1000", h.TURNED_AWAY: "10000", h.TURNED_AWAY_PROOF: "A" * 44, h.LINGER_NS: "5000000"}
+    http = {h.BATCH: "1000", h.REJECTED_UPSTREAM: "10000", h.REJECTED_UPSTREAM_PROOF: "A" * 44, h.LINGER_NS: "5000000"}
     envelope = make_envelope(MODELS.find("digits"), ANYONE, http, body, "infaas.replies.r", "q", 1)
     sent = h.as_text(envelope.headers)
     assert sent[h.BATCH] == "1"
-    assert not sent.keys() & {h.TURNED_AWAY, h.TURNED_AWAY_PROOF, h.LINGER_NS}
+    assert not sent.keys() & {h.REJECTED_UPSTREAM, h.REJECTED_UPSTREAM_PROOF, h.LINGER_NS}

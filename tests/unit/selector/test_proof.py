@@ -7,8 +7,8 @@ import pytest
 from broker.kafka_types import Record
 from schemas import headers as h
 from schemas.errors import Forbidden, InvalidRequest
+from security.rejected_upstream import rejected_upstream_proof
 from security.signature import SigningKey, digest_of, sign, system_key, tenant_key
-from security.turned_away import turned_away_proof
 from selector.proof import Replayed, Verifier
 from selector.received_query import QueryReader, TenantHeaders
 
@@ -183,13 +183,13 @@ def test_signature_does_not_prove_refusal_count(key: SigningKey) -> None:
     counting.verifier = Verifier(SECRET, system_secret=SYSTEM_SECRET)
     counting.verifier.key_numbers = {"acme": 3}
     sent_ns, count = f"{AT_MS}000000", "7"
-    proof = turned_away_proof(SYSTEM_SECRET, "digits", "1", sent_ns, count)
-    said = {"infaas_sent_ns": sent_ns, "infaas_turned_away": count}
-    wrong = turned_away_proof(SECRET, "digits", "1", sent_ns, count)
-    for offset, more in enumerate(({}, {"infaas_x_turned_away_proof": wrong})):
+    proof = rejected_upstream_proof(SYSTEM_SECRET, "digits", "1", sent_ns, count)
+    said = {"infaas_sent_ns": sent_ns, "infaas_rejected_upstream": count}
+    wrong = rejected_upstream_proof(SECRET, "digits", "1", sent_ns, count)
+    for offset, more in enumerate(({}, {"infaas_x_rejected_upstream_proof": wrong})):
         record = signed(key, at_ms=AT_MS + offset, offset=offset, **said, **more)
         assert counting.read(record, 0.0).query.rejected_upstream == 0
-    proved = said | {"infaas_x_turned_away_proof": proof}
+    proved = said | {"infaas_x_rejected_upstream_proof": proof}
     record = signed(key, at_ms=AT_MS + 2, offset=2, **proved)
     assert [counting.read(record, 0.0).query.rejected_upstream for _ in range(2)] == [7, 7], (
         "delivered again, it is the same"

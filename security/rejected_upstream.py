@@ -10,17 +10,17 @@ import base64
 import hmac
 from typing import Final
 
-_PURPOSE: Final = "infaas turned away"
+_PURPOSE: Final = "infaas rejected upstream"
 
 
-def turned_away_proof(secret: bytes, task: str, query_id: str, sent_ns: str, count: str) -> str:
+def rejected_upstream_proof(secret: bytes, task: str, query_id: str, sent_ns: str, count: str) -> str:
     """Return the proof of a count as header text; the other arguments are the query's headers as sent."""
     return base64.urlsafe_b64encode(_mac(secret, task, query_id, sent_ns, count)).decode()
 
 
-def is_turned_away_proof(secret: bytes, proof: str, task: str, query_id: str, sent_ns: str, count: str) -> bool:
+def is_rejected_upstream_proof(secret: bytes, proof: str, task: str, query_id: str, sent_ns: str, count: str) -> bool:
     """Return true if the proof matches the count and the query."""
-    return hmac.compare_digest(proof.encode(), turned_away_proof(secret, task, query_id, sent_ns, count).encode())
+    return hmac.compare_digest(proof.encode(), rejected_upstream_proof(secret, task, query_id, sent_ns, count).encode())
 
 
 def _mac(secret: bytes, *words: str) -> bytes:
