@@ -26,7 +26,7 @@ from security.signature import LARGE_BYTES
 from selector.choice import Choice, PolicyConfig, Refusal
 from selector.cluster_state import ClusterState
 from selector.demand_sender import DemandSender
-from selector.evidence import KEEP_BYTES, EvidenceRoom
+from selector.forbidden_sampler import KEEP_BYTES, ForbiddenSampler
 from selector.explain import explain
 from selector.forward import forwarded, moved, refused
 from selector.load_meter import LoadMeter
@@ -53,7 +53,7 @@ class DispatchContext:
     demands: DemandSender
     streams: ResultSender
     reader: QueryReader = field(default_factory=QueryReader)
-    evidence: EvidenceRoom = field(default_factory=lambda: EvidenceRoom(time.monotonic()))
+    forbidden: ForbiddenSampler = field(default_factory=lambda: ForbiddenSampler(time.monotonic()))
     rhythm: OnlineRhythm = field(default_factory=OnlineRhythm)
     cpu: CpuMeter = field(default_factory=CpuMeter)
     attempts: int = 3
@@ -72,7 +72,7 @@ class DispatcherBase(ABC):
         self._load_meter = context.load_meter
         self._demands = context.demands
         self._reader = context.reader
-        self._evidence = context.evidence
+        self._forbidden = context.forbidden
         self._rhythm = context.rhythm
         self._cpu = context.cpu
         self._outbox = Outbox(
@@ -161,7 +161,7 @@ class DispatcherBase(ABC):
         reply = self._reader.unreadable_reply(record, error)
         if not isinstance(error, Forbidden):
             self._outbox.give_up(record, str(error), reply, attempts)
-        elif self._evidence.take(time.monotonic()):
+        elif self._forbidden.take(time.monotonic()):
             self._outbox.give_up(record, str(error), reply, attempts, keep_bytes=KEEP_BYTES)
         elif reply is not None:
             # Counted as a dead letter: if the reply cannot be sent, none is written either.

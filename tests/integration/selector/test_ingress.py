@@ -42,7 +42,7 @@ from schemas.topics import (
     variant_topics,
 )
 from security.signature import SigningKey, sign, system_key, tenant_key
-from selector.evidence import KEEP_BYTES, MOST_AT_ONCE
+from selector.forbidden_sampler import KEEP_BYTES, MOST_AT_ONCE
 from store.pool import Pool
 from store.tenants import list_tenants, renew_key
 from tests.integration.selector.stage import WAIT_S, Stage, fields, selecting

@@ -15,7 +15,7 @@ KEEP_BYTES: Final = 4096
 """Bytes kept of a larger record: it is inspected, never replayed."""
 
 
-class EvidenceRoom:
+class ForbiddenSampler:
     """Token bucket for the forbidden records of a selector."""
 
     def __init__(self, now_s: float) -> None:
