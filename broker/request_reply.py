@@ -39,7 +39,7 @@ from broker.settings import KafkaSettings
 from broker.tail import Tail
 from broker.topic_lifecycle import create_topics, delete_topics, new_topic
 from process.cpu_meter import CpuMeter
-from schemas.errors import InfaasError, Internal, Overloaded
+from schemas.errors import InfaasError, Internal, Overloaded, RefusalReason
 from schemas.headers import CORRELATION, LINGER_NS, REPLY_STREAM, RawHeaders, as_text
 from schemas.result import Result, parse_result
 from schemas.topics import reply_topic
@@ -194,7 +194,8 @@ class RequestReply:
         if self._closed:
             raise Internal("the reply topic is no longer read")
         if len(self._waiting) >= self._max_in_flight:
-            raise Overloaded(f"{len(self._waiting)} queries are waiting for their result here; try again later")
+            message = f"{len(self._waiting)} queries are waiting for their result here; try again later"
+            raise Overloaded(message, reason=RefusalReason.IN_FLIGHT_LIMIT)
         correlation = f"{self._prefix}{next(self._count)}"
         reply = self._waiting[correlation] = self._loop.create_future()
         return correlation, reply

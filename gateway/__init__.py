@@ -4,9 +4,8 @@ The gateway is an adapter between clients and Kafka. Of all decisions about quer
 once.
 
 Reading order: settings -> issuer_keys, authentication (of callers) -> tenants (of a request) -> refusals (shared by
-both protocols) -> model_directory (names that a tenant sees) -> request_room (memory of requests) -> translation (from
-a request to the headers of a record) -> retry_pacing (of refusals) -> inference (the path of each query), repository
-(metadata of models) -> http, grpc (the protocols) -> doors (listeners) -> admission (refusals without a selector),
-concurrency (limit of queries in flight) -> query_client (Kafka request and reply) -> kafka_health (outages of Kafka) ->
+both protocols) -> limits (refusals without a selector) -> model_directory (names that a tenant sees) -> translation
+(from a request to the headers of a record) -> inference (the path of each query), repository (metadata of models) ->
+http, grpc (the protocols) -> listeners -> query_client (Kafka request and reply) -> kafka_health (outages of Kafka) ->
 statistics, remover (executes unregistering) -> service -> command, __main__.
 """

@@ -18,7 +18,7 @@ from typing import Final
 
 from gateway.issuer_keys import IssuerKeys, check_issuer_url
 from gateway.settings import GatewaySettings
-from schemas.errors import OperatorError, Overloaded, Unauthenticated
+from schemas.errors import OperatorError, Overloaded, RefusalReason, Unauthenticated
 from schemas.principal import ANYONE, Principal, quota_of
 from schemas.rows.api_keys import ApiKeyRow
 from security.api_keys import PREFIX, id_in, is_key, read_key
@@ -100,7 +100,7 @@ class Authenticator:
             await issuer.refresh()
             if issuer.current is None:
                 message = f"the keys of {rules.issuer} cannot be read at the moment, so no token of it can be verified"
-                raise Overloaded(f"{message}; try again later") from None
+                raise Overloaded(f"{message}; try again later", reason=RefusalReason.ISSUER_UNAVAILABLE) from None
             return self.principal(headers, certified)
 
     def _of_key(self, credential: str, keys: Mapping[str, ApiKeyRow]) -> Principal:

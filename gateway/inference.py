@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import msgspec
 
+from gateway.limits.backoff import RefusalBackoff
+from gateway.limits.memory import BodyBudget
 from gateway.model_directory import ServedModel
 from gateway.query_client import QueryClient
 from gateway.refusals import retry_after_s_of
-from gateway.request_room import RequestRoom
-from gateway.retry_pacing import RetryPacing
 from gateway.statistics import ModelStatisticsTable
 from gateway.translation import make_envelope
 from schemas import headers as h
@@ -31,20 +31,20 @@ class ArrivedRequest(NamedTuple):
     headers: Mapping[str, str]
     """Headers of the request, names in lower case."""
     body: bytes
-    """Body; its bytes are charged to the `RequestRoom`."""
+    """Body; its bytes are charged to the `BodyBudget`."""
 
 
 class Inference:
     """Executor of all queries of one gateway."""
 
     def __init__(
-        self, query_client: QueryClient, statistics: ModelStatisticsTable, room: RequestRoom, quotas: QuotaMeters
+        self, query_client: QueryClient, statistics: ModelStatisticsTable, bodies: BodyBudget, quotas: QuotaMeters
     ) -> None:
         self._quotas = quotas
         self._query_client = query_client
         self._statistics = statistics
-        self._room = room
-        self._retry_pacing = RetryPacing()
+        self._bodies = bodies
+        self._backoff = RefusalBackoff()
 
     async def ask(
         self,
@@ -86,7 +86,7 @@ class Inference:
             await self._hold(client, started / 1e9, error)
             raise
         finally:
-            self._room.release(held)
+            self._bodies.release(held)
             if meter is not None:
                 meter.leave()
         total_ns = time.monotonic_ns() - started
@@ -97,7 +97,7 @@ class Inference:
         """Delay a refusal to a client that did not wait as an earlier refusal demanded."""
         retry_after_s = retry_after_s_of(error)
         if retry_after_s is not None:
-            held_s, error.retry_after_s = self._retry_pacing.refuse(client, asked_s, retry_after_s, time.monotonic())
+            held_s, error.retry_after_s = self._backoff.refuse(client, asked_s, retry_after_s, time.monotonic())
             if held_s:
                 await asyncio.sleep(held_s)
 

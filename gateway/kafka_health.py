@@ -16,7 +16,7 @@ from prometheus_client import Gauge
 
 from broker.kafka_types import NOT_ACKNOWLEDGED, NotAllowed, RecordTooLarge, TopicClosed, UnknownTopic
 from broker.producer import Ack
-from schemas.errors import Internal, InvalidRequest, Overloaded, QueryError, UnknownTask
+from schemas.errors import Internal, InvalidRequest, Overloaded, QueryError, RefusalReason, UnknownTask
 from schemas.result import Result
 
 _PROBE_INTERVAL_S: Final = 1.0
@@ -125,4 +125,6 @@ def _refusal(error: BaseException) -> QueryError:
 
 
 def _down() -> Overloaded:
-    return Overloaded("Kafka does not take queries at the moment; try again later")
+    return Overloaded(
+        "Kafka does not take queries at the moment; try again later", reason=RefusalReason.KAFKA_UNAVAILABLE
+    )

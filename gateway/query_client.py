@@ -16,14 +16,14 @@ from prometheus_client import Gauge
 
 from broker.request_reply import RequestReply
 from broker.settings import KafkaSettings
-from gateway.admission import Admission
-from gateway.concurrency import ConcurrencyLimits, QueryKind
 from gateway.kafka_health import KafkaHealth
+from gateway.limits.admission import Admission
+from gateway.limits.concurrency import ConcurrencyLimits, QueryKind
 from gateway.settings import GatewaySettings
 from gateway.translation import Envelope
 from process.signing import SigningSettings, vouch
 from schemas import headers as h
-from schemas.errors import DeadlineExceeded, ErrorCode
+from schemas.errors import DeadlineExceeded, ErrorCode, RefusalReason
 from schemas.query import MAX_REJECTED_UPSTREAM, Query
 from schemas.result import OK, Result
 from security.rejected_upstream import rejected_upstream_proof
@@ -143,7 +143,7 @@ class QueryClient:
         if kind is not None and left_s is not None and (result is None or result.status in _ANSWERS):
             kind.answered(took_s if result is not None and result.status == OK else max(took_s, left_s), left_s, now)
         if result is None:
-            raise DeadlineExceeded("there was no result before the deadline")
+            raise DeadlineExceeded("there was no result before the deadline", reason=RefusalReason.NO_RESULT)
         if result.status == ErrorCode.OVERLOADED and result.retry_after_s is not None:
             self._admission.refused(query, result.retry_after_s, now)
         else:

@@ -16,10 +16,9 @@ from aiohttp import web
 from broker.reachability import KafkaReachability
 from broker.settings import KafkaSettings
 from gateway.authentication import Authenticator, open_authenticator
-from gateway.doors import DRAIN_SHARE, connections_each, grpc_door, open_doors
 from gateway.http.admin import CONNECTIONS, AdminRoutes, import_acts
 from gateway.http.authorization import authorization
-from gateway.http.connection import ConnectionLimits, HttpConnection, encode_answers, json_errors
+from gateway.http.connection import HttpConnection, encode_answers, json_errors
 from gateway.http.document import DocumentRoutes
 from gateway.http.inference import InferenceRoutes
 from gateway.http.jobs import JobRoutes
@@ -28,10 +27,12 @@ from gateway.http.request_bodies import RequestBodies
 from gateway.http.unoffered import UnofferedRoutes
 from gateway.http.uploads import UploadRoutes
 from gateway.inference import Inference
+from gateway.limits.connections import ConnectionLimits, connections_each
+from gateway.limits.memory import LARGE_SHARE, BodyBudget
+from gateway.listeners import DRAIN_SHARE, grpc_listener, open_listeners
 from gateway.model_directory import ModelDirectory
 from gateway.query_client import QueryClient
 from gateway.remover import Remover
-from gateway.request_room import LARGE_SHARE, RequestRoom
 from gateway.settings import GatewaySettings
 from gateway.statistics import ModelStatisticsTable
 from jobs.quota import JobQuota
@@ -124,22 +125,21 @@ async def open_gateway(
             return ("" if stop.is_set() else await reachability.problem()) or await told()
 
         quotas = QuotaMeters()
-        room = RequestRoom(settings.max_bodies_bytes)
-        bodies = RequestBodies(settings, room)
-        asking = Inference(query_client, statistics, room, quotas)
+        bodies = RequestBodies(settings, budget := BodyBudget(settings.max_bodies_bytes))
+        asking = Inference(query_client, statistics, budget, quotas)
         inference = InferenceRoutes(models, asking, bodies, authenticator)
         jobs = JobRoutes(models, query_client, bodies, writer, pool, quotas, settings)
         admin = AdminRoutes(settings, kafka, bodies, admin_pool, artifacts := os.environ.get(ARTIFACTS_ENV, ""))
         uploads = UploadRoutes(settings, admin_pool, admin.turn, artifacts)
         routes = all_routes(inference, jobs, admin, uploads, models, statistics, bodies, told)
         app = make_app(settings, routes, authenticator)
-        doors: list[AbstractAsyncContextManager[str]] = [listening(app, inference, settings, tls)]
+        listeners: list[AbstractAsyncContextManager[str]] = [listening(app, inference, settings, tls)]
         if settings.grpc_port is not None:
-            doors.append(grpc_door(settings, models, asking, authenticator, statistics, room, told, stop, tls))
+            listeners += [grpc_listener(settings, models, asking, authenticator, statistics, budget, told, stop, tls)]
         statistics.register()
         try:
             async with (
-                open_doors(*doors) as addresses,
+                open_listeners(*listeners) as addresses,
                 health_server(settings.metrics_host, settings.metrics_port, problem),
             ):
                 yield addresses[0], query_client

@@ -16,7 +16,7 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, I
 from prometheus_client.registry import Collector
 
 from gateway.model_directory import ServedModel
-from schemas.errors import ErrorCode, QueryError
+from schemas.errors import ErrorCode, QueryError, RefusalReason
 from schemas.result import OK, Result
 
 BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -47,7 +47,7 @@ class ModelStatistics:
         self.version = version
         self.success_count = self.inference_count = self.last_ms = 0
         self.success_ns = self.fail_ns = self.queue_ns = self.input_ns = self.infer_ns = self.output_ns = 0
-        self.failures: dict[ErrorCode, int] = {}
+        self.failures: dict[tuple[ErrorCode, RefusalReason | None], int] = {}
         self.buckets = [0] * (len(BUCKETS_S) + 1)
         """Numbers of answers by duration; the last bucket holds those above all bounds."""
 
@@ -67,7 +67,8 @@ class ModelStatistics:
 
     def failed(self, error: QueryError, total_ns: int) -> None:
         """Count an error."""
-        self.failures[error.code] = self.failures.get(error.code, 0) + 1
+        key = error.code, error.reason
+        self.failures[key] = self.failures.get(key, 0) + 1
         self.fail_ns += total_ns
         self.buckets[bisect_left(_BUCKETS_NS, total_ns)] += 1
 
@@ -121,7 +122,9 @@ class ModelStatisticsTable(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics for Prometheus."""
         requests = CounterMetricFamily(
-            "infaas_gateway_requests", "Queries answered over HTTP and gRPC", labels=["model", "version", "code"]
+            "infaas_gateway_requests",
+            "Queries answered over HTTP and gRPC",
+            labels=["model", "version", "code", "reason"],
         )
         seconds = HistogramMetricFamily(
             "infaas_gateway_request_seconds",
@@ -129,9 +132,9 @@ class ModelStatisticsTable(Collector):
             labels=["model", "version"],
         )
         for model in list(self._kept.values()):
-            requests.add_metric([model.name, model.version, OK], model.success_count)
-            for code, count in list(model.failures.items()):
-                requests.add_metric([model.name, model.version, code.value], count)
+            requests.add_metric([model.name, model.version, OK, ""], model.success_count)
+            for (code, reason), count in list(model.failures.items()):
+                requests.add_metric([model.name, model.version, code.value, reason or ""], count)
             seconds.add_metric(
                 [model.name, model.version], _cumulated(model.buckets), (model.success_ns + model.fail_ns) / 1e9
             )

@@ -32,7 +32,9 @@ def read_end(fields: dict[str, str], value: bytes) -> JobEnd:
 def failed(job_id: str, error: QueryError) -> JobEnd:
     """Return the end of a job that is not sent, or for which no result is expected any more."""
     headers = {h.STATUS: error.code.value, h.CONTENT_TYPE: JSON}
-    return JobEnd(job_id, JobState.FAILED, headers, error_value(str(error)))
+    if error.reason is not None:
+        headers[h.REASON] = error.reason.value
+    return JobEnd(job_id, JobState.FAILED, headers, error_value(str(error), error.reason))
 
 
 def too_late() -> QueryError:

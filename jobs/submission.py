@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Final, NamedTuple, Self
 
 from jobs.quota import JobQuota
-from schemas.errors import InfaasError, Internal, Overloaded, QueryError
+from schemas.errors import InfaasError, Internal, Overloaded, QueryError, RefusalReason
 from schemas.jobs import EarlierJob, NewJob
 from store.errors import StoreUnavailable
 from store.jobs import job_backlog, put_jobs
@@ -80,7 +80,7 @@ class JobWriter:
             finally:
                 for one in requests:
                     if not one.earlier.done():
-                        one.earlier.set_exception(Overloaded("the gateway is stopping"))
+                        one.earlier.set_exception(Overloaded("the gateway is stopping", reason=RefusalReason.STOPPING))
 
     async def _write(self, requests: Sequence[_Request]) -> None:
         try:
@@ -89,7 +89,8 @@ class JobWriter:
             accepted = [one for one in requests if self._admit(one)]
             known = await put_jobs(self._pool, [one.jobs for one in accepted]) if accepted else []
         except StoreUnavailable:
-            _fail(requests, Overloaded("jobs cannot be stored while Postgres is unavailable; try again later"))
+            why = "jobs cannot be stored while Postgres is unavailable; try again later"
+            _fail(requests, Overloaded(why, reason=RefusalReason.POSTGRES_UNAVAILABLE))
         except InfaasError as error:
             _fail(requests, error)
         except Exception as error:  # a defect must not affect other queries

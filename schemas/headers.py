@@ -51,6 +51,7 @@ WORKER: Final = "infaas-worker"
 VARIANT_QUEUE_NS: Final = "infaas-variant-queue-ns"  # time from the selector's send to the start of the computation
 COMPUTE_NS: Final = "infaas-compute-ns"  # time of the batch the query was computed in
 LATE: Final = "infaas-late"  # `true`: the answer came after its deadline; absent: in time, or no deadline
+REASON: Final = "infaas-reason"  # of a refusal: a `RefusalReason`
 RETRY_AFTER_MS: Final = "infaas-retry-after-ms"  # of a refusal: ms until a retry may succeed
 
 # Headers of the needs, by their names as request parameters and in the client library.

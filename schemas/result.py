@@ -5,7 +5,7 @@ from typing import Any, Final
 import msgspec
 
 from schemas import headers as h
-from schemas.errors import QueryError, query_error
+from schemas.errors import QueryError, RefusalReason, query_error
 
 OK: Final = "ok"
 
@@ -35,6 +35,8 @@ class Result(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Bytes of JSON before the binary tensors, if any."""
     late: bool = False
     """True if the worker knows that the answer came after its deadline."""
+    reason: str = ""
+    """Of a refusal: a `RefusalReason`, or one that only newer versions know."""
     retry_after_s: float | None = None
     """Of a refusal: seconds until a retry may succeed, as predicted at the time of the refusal."""
 
@@ -48,7 +50,7 @@ class Result(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         Do not bind the error to a local name before raising it: the frame and the traceback would form a reference
         cycle that only the garbage collector can free.
         """
-        found = query_error(self.status, error_message(self.value))
+        found = query_error(self.status, error_message(self.value), self.reason)
         found.retry_after_s = self.retry_after_s
         found.explanation = explanation
         return found
@@ -58,6 +60,8 @@ class ErrorBody(msgspec.Struct, omit_defaults=True):
     """Value of an error result, and body of every HTTP error."""
 
     error: str
+    reason: str = ""
+    """Of a refusal: its `RefusalReason`, as in the header `infaas-reason`."""
     explanation: Any = None
     """Over HTTP, for a refused query that requested an explanation: the candidates, and why each was not chosen."""
 
@@ -66,9 +70,9 @@ _decode_error = msgspec.json.Decoder(ErrorBody)
 _encode = msgspec.json.Encoder().encode
 
 
-def error_value(message: str, explanation: Any = None) -> bytes:
+def error_value(message: str, reason: RefusalReason | None = None, explanation: Any = None) -> bytes:
     """Encode the value of an error result, `{"error": message}`; characters that are not valid Unicode become `?`."""
-    return _encode(ErrorBody(message.encode(errors="replace").decode(), explanation))
+    return _encode(ErrorBody(message.encode(errors="replace").decode(), reason or "", explanation))
 
 
 def error_explanation(value: bytes) -> Any:
@@ -113,5 +117,6 @@ def parse_result(fields: dict[str, str], value: bytes) -> Result:
         content_type=get(h.CONTENT_TYPE, "application/json"),
         json_length=int(json_length) if json_length else None,
         late=get(h.LATE) == "true",
+        reason=get(h.REASON, ""),
         retry_after_s=float(retry_ms) / 1e3 if retry_ms else None,
     )

@@ -20,14 +20,14 @@ from broker.producer import Ack, Producer
 from broker.reply_stream.sender import ResultSender
 from process.cpu_meter import CpuMeter
 from schemas import headers as h
-from schemas.errors import Forbidden, Internal, Overloaded, QueryError, UnknownTask, Unsatisfiable
+from schemas.errors import Forbidden, Internal, Overloaded, QueryError, RefusalReason, UnknownTask, Unsatisfiable
 from schemas.topics import LANES, is_offline, offline_of, task_of
 from security.signature import LARGE_BYTES
 from selector.choice import Choice, PolicyConfig, Refusal
 from selector.cluster_state import ClusterState
 from selector.demand_sender import DemandSender
-from selector.forbidden_sampler import KEEP_BYTES, ForbiddenSampler
 from selector.explain import explain
+from selector.forbidden_sampler import KEEP_BYTES, ForbiddenSampler
 from selector.forward import forwarded, moved, refused
 from selector.load_meter import LoadMeter
 from selector.metrics import SelectorMetrics
@@ -130,7 +130,7 @@ class DispatcherBase(ABC):
     ) -> None:
         """Answer a query that nothing can serve with an error result."""
         query, error = received.query, refusal.error
-        self._count(query.task, error.code)
+        self._count(query.task, error.code, error.reason)
         if attempts == 1 and not isinstance(error, (UnknownTask, Unsatisfiable)):
             self._load_meter.refused(query, isinstance(error, Overloaded), self._state.tenant_class_of(query))
         explanation = explain(query, self._state, now, self._config, refusal) if query.needs.explain else None
@@ -157,7 +157,7 @@ class DispatcherBase(ABC):
 
     async def _reject(self, record: Record, error: QueryError, attempts: int) -> None:
         """Make an unreadable record a dead letter, and send an error result if its reply topic is known."""
-        self._count(task_of(record.topic), error.code)
+        self._count(task_of(record.topic), error.code, error.reason)
         reply = self._reader.unreadable_reply(record, error)
         if not isinstance(error, Forbidden):
             self._outbox.give_up(record, str(error), reply, attempts)
@@ -174,9 +174,9 @@ class DispatcherBase(ABC):
         self._count(task_of(record.topic), "replayed")
         self._consumer.done(record)
 
-    def _count(self, task: str, outcome: str) -> None:
+    def _count(self, task: str, outcome: str, reason: RefusalReason | None = None) -> None:
         """Count a query; unregistered task names share one label, which bounds the number of metrics."""
-        self._metrics.decided(task if task in self._state.tasks else _NO_TASK, outcome)
+        self._metrics.decided(task if task in self._state.tasks else _NO_TASK, outcome, reason)
 
     def _done(self, record: Record, _sent: Message | None) -> None:
         self._consumer.done(record)

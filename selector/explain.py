@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from schemas.errors import RefusalReason
 from schemas.needs import Mode
 from schemas.query import Query
 from schemas.rows.catalog import ACCURACY
@@ -52,6 +53,8 @@ class Explanation(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
     upgraded: bool = False
     """True if a more accurate variant is given at the cost of the cheapest."""
     reason: str
+    refusal: RefusalReason | None = None
+    """Reason of the refusal as in the header `infaas-reason`, if the query was refused."""
     considered: list[ConsideredVariant]
     not_listed: int = 0
 
@@ -80,6 +83,7 @@ def explain(query: Query, state: ClusterState, now: float, config: PolicyConfig,
             predicted_ms=_ms(outcome.predicted_s) if is_choice else None,
             upgraded=is_choice and outcome.upgraded,
             reason=_version_reason(task, query, outcome) or _reason(outcome, slack_s, config),
+            refusal=None if is_choice else outcome.error.reason,
             considered=considered[:_MAX_LISTED],
             not_listed=max(len(considered) - _MAX_LISTED, 0) + not_listed,
         )

@@ -20,7 +20,7 @@ _OWN: Final = frozenset(
     {
         h.TASK, h.SENT_NS, h.TASK_QUEUE_NS, h.PREDICTED_NS, h.ACCURACY, h.COST, h.EXPLANATION, h.DEADLINE_MS,
         h.REPLY_TO, h.STATUS, h.VARIANT, h.WORKER, h.VARIANT_QUEUE_NS, h.COMPUTE_NS, h.RETRY_AFTER_MS,
-        h.REJECTED_UPSTREAM, h.REJECTED_UPSTREAM_PROOF, h.LINGER_NS, h.COPIED, h.LATE,
+        h.REASON, h.REJECTED_UPSTREAM, h.REJECTED_UPSTREAM_PROOF, h.LINGER_NS, h.COPIED, h.LATE,
     }
 )  # fmt: skip
 _NOT_MOVED: Final = frozenset(
@@ -102,6 +102,8 @@ def refused(
 def failed(query_id: str, error: QueryError, fields: dict[str, str]) -> RawHeaders:
     """Return the headers of an error result if only the query's id is known."""
     headers = [(h.ID, query_id.encode()), (h.STATUS, error.code.encode()), _JSON]
+    if error.reason is not None:
+        headers.append((h.REASON, error.reason.encode()))
     if error.retry_after_s is not None:
         headers.append((h.RETRY_AFTER_MS, b"%d" % ceil(error.retry_after_s * 1e3)))
     headers += ((name, fields[name].encode()) for name in h.RETURNED if name in fields)

@@ -5,10 +5,13 @@ from typing import Final
 
 import prometheus_client as prometheus
 
+from schemas.errors import RefusalReason
 from selector.cluster_state import ClusterState
 
 _DECISIONS: Final = prometheus.Counter(
-    "infaas_selector_decisions_total", "Queries decided on, by what became of them.", ["task", "outcome"]
+    "infaas_selector_decisions_total",
+    "Queries decided on, by outcome, and by reason if they were refused.",
+    ["task", "outcome", "reason"],
 )
 _VERSIONS: Final = prometheus.Counter(
     "infaas_selector_version_queries_total",
@@ -35,14 +38,14 @@ class SelectorMetrics:
     """Metrics of one selector."""
 
     def __init__(self) -> None:
-        self._decisions: Counter[tuple[str, str]] = Counter()
+        self._decisions: Counter[tuple[str, str, str]] = Counter()
         self._versions: Counter[tuple[str, str]] = Counter()
         self._backlog: dict[str, int] = {}
         """Backlog by variant, as last published."""
 
-    def decided(self, task: str, outcome: str) -> None:
-        """Count a query: forwarded (`serving`, `upgraded`, `loading`), `moved`, or refused (the error's code)."""
-        self._decisions[task, outcome] += 1
+    def decided(self, task: str, outcome: str, reason: RefusalReason | None = None) -> None:
+        """Count a query: forwarded (`serving`, `upgraded`, `loading`), `moved`, or refused (code and reason)."""
+        self._decisions[task, outcome, reason or ""] += 1
 
     def given_to_version(self, version: str, outcome: str) -> None:
         """Count a query that a version, such as `model@2`, must answer (`answered`) or got as a copy (`copied`)."""
@@ -54,8 +57,8 @@ class SelectorMetrics:
 
     def publish(self, state: ClusterState, in_flight: int, held: int, now: float) -> None:
         """Transfer the counters and the present state to Prometheus."""
-        for (task, outcome), count in self._decisions.items():
-            _DECISIONS.labels(task, outcome).inc(count)
+        for labels, count in self._decisions.items():
+            _DECISIONS.labels(*labels).inc(count)
         self._decisions.clear()
         for (version, outcome), count in self._versions.items():
             model, _, number = version.partition("@")

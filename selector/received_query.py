@@ -262,7 +262,8 @@ def _named_task(fields: dict[str, str]) -> str:
 def error_result(topic: str, error: QueryError, headers: RawHeaders, fields: dict[str, str]) -> Message:
     """Return the record of an error result; `headers` begin with the query's id, `fields` are its own headers."""
     stream = fields.get(h.REPLY_STREAM, "")
-    return Message(topic, error_value(str(error)), headers, headers[0][1], status=error.code.value, stream=stream)
+    value = error_value(str(error), error.reason)
+    return Message(topic, value, headers, headers[0][1], status=error.code.value, stream=stream)
 
 
 def _unwrapped(record: Record) -> tuple[dict[str, str], RawHeaders, bytes | None]:

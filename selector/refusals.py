@@ -11,15 +11,17 @@ overloaded, without retry time  no worker can load a suitable variant
 from itertools import islice
 from typing import Final
 
-from schemas.errors import DeadlineExceeded, ModelFailed, Overloaded, UnknownTask, Unsatisfiable
+from schemas.errors import DeadlineExceeded, ModelFailed, Overloaded, RefusalReason, UnknownTask, Unsatisfiable
 from schemas.query import Query
 from selector.candidates import Candidate, TaskCandidates
 from selector.choice import FOREVER_S, ChoiceContext, Refusal
 from selector.prediction import drain_s
 from selector.replicas import FEW
 
-_BEYOND_SHARE: Final = "too busy, and this tenant asks for more than its share; try again later"
-_TOO_COSTLY: Final = "too busy for queries that cost as much as this one; try again later, or ask for less"
+_BEYOND_LIMIT: Final = {
+    RefusalReason.BEYOND_FAIR_SHARE: "too busy, and this tenant asks for more than its share; try again later",
+    RefusalReason.TOO_COSTLY: "too busy for queries that cost as much as this one; try again later, or ask for less",
+}
 
 
 def unknown(query: Query, task: TaskCandidates | None) -> Refusal:
@@ -36,8 +38,9 @@ def deadline_passed(before: str) -> Refusal:
 
 def beyond_limit(refusal: Refusal, contested: bool) -> Refusal:
     """Return the refusal of a query that would wait longer than it may; `contested` if tenants compete."""
-    why = _BEYOND_SHARE if contested else _TOO_COSTLY
-    return Refusal(Overloaded(why, retry_after_s=refusal.error.retry_after_s), contended=refusal.contended)
+    why = RefusalReason.BEYOND_FAIR_SHARE if contested else RefusalReason.TOO_COSTLY
+    error = Overloaded(_BEYOND_LIMIT[why], reason=why, retry_after_s=refusal.error.retry_after_s)
+    return Refusal(error, contended=refusal.contended)
 
 
 def refuse(context: ChoiceContext) -> Refusal:
@@ -55,17 +58,19 @@ def refuse(context: ChoiceContext) -> Refusal:
     if candidates.serving:
         contended = candidates.serving[0]
         retry_after_s = drain_s(islice(contended.replicas, FEW), query.batch, context.now)
-        return Refusal(Overloaded(retry_after_s=retry_after_s), contended=contended)
+        error = Overloaded(reason=RefusalReason.INSTANCES_BUSY, retry_after_s=retry_after_s)
+        return Refusal(error, contended=contended)
     failed = registered.failed
     if failed is not None:  # demanded nevertheless, because a new worker may load it
         why = f"{failed.variant.name} cannot be loaded: {task.load_failure(failed.variant)}"
-        return Refusal(ModelFailed(why), failed.variant)
+        return Refusal(ModelFailed(why, reason=RefusalReason.LOAD_FAILED), failed.variant)
     unloaded = (candidate.variant for candidate in registered.unloaded)
     wanted = next((variant for variant in unloaded if variant.model.query_s(query.batch) <= budget_s), None)
     if wanted is None:
-        return Refusal(Overloaded("no worker is there that could load a variant which meets these needs"))
+        why = "no running worker can load a variant that meets these needs"
+        return Refusal(Overloaded(why, reason=RefusalReason.NO_WORKER))
     why = f"{wanted.name} is not loaded, and loading it takes {wanted.load_s:.1f} s; try again then"
-    return Refusal(Overloaded(why, retry_after_s=wanted.load_s), wanted)
+    return Refusal(Overloaded(why, reason=RefusalReason.NOT_LOADED, retry_after_s=wanted.load_s), wanted)
 
 
 def _nearest(context: ChoiceContext, budget_s: float) -> str:

@@ -88,7 +88,7 @@ class InstanceAnswers:
         self._consumers[record.topic].done(record)
         self._backlog.remove(key)
         self._journal.clear(key)
-        self._metrics.count_finished(sent.status if sent is not None else None)
+        self._metrics.count_finished(sent)
 
     def _give_up(self, record: Record, error: Exception) -> None:
         """Make a dead letter of a record at which our own code fails; send its error as well if that is possible."""

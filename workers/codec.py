@@ -355,9 +355,10 @@ def encode_error(query: PendingQuery, error: QueryError, variant: str, worker: s
     status = error.code.value
     headers = _headers(query, status, variant, worker)
     headers.append((h.CONTENT_TYPE, b"application/json"))
-    return Message(
-        query.reply_to, error_value(str(error)), headers, query.id.encode(), status=status, stream=query.reply_stream
-    )
+    if error.reason is not None:
+        headers.append((h.REASON, error.reason.encode()))
+    value = error_value(str(error), error.reason)
+    return Message(query.reply_to, value, headers, query.id.encode(), status=status, stream=query.reply_stream)
 
 
 def _headers(query: PendingQuery, status: str, variant: str, worker: str) -> h.RawHeaders:

@@ -26,7 +26,7 @@ from itertools import accumulate
 from typing import Final, NamedTuple, TypeVar
 
 from runtimes.processing.session import RefusedRows
-from schemas.errors import InvalidRequest, ModelFailed, QueryError
+from schemas.errors import InvalidRequest, ModelFailed, QueryError, RefusalReason
 from schemas.latency import LatencyModel
 from schemas.rows.catalog import TensorSpec
 from workers.codec import QueryPart, stack, unstack
@@ -145,7 +145,8 @@ class Computation:
         parts, limit_s = batch.parts, batch.limit_s
         self.set_aside(batch)
         if len(parts) == 1:
-            self.post(ComputedBatch(parts, [ModelFailed(f"computing this took longer than {limit_s:.3g} s")]))
+            message = f"computing this took longer than {limit_s:.3g} s"
+            self.post(ComputedBatch(parts, [ModelFailed(message, reason=RefusalReason.COMPUTE_TIMEOUT)]))
         else:
             self._journal.suspect([record_key(part.query.record) for part in parts])
             self._journal.end(batch.slot)

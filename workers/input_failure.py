@@ -9,7 +9,7 @@ If not, the model is (`model_failed`), and its worker is replaced. Running out o
 import re
 from typing import Final
 
-from schemas.errors import InvalidRequest, ModelFailed
+from schemas.errors import InvalidRequest, ModelFailed, RefusalReason
 from workers.loading import first_line, is_out_of_memory
 
 _SHOWN: Final = 200
@@ -35,7 +35,8 @@ class InputFailure(ModelFailed):
 def input_failure(error: Exception) -> ModelFailed:
     """Return the failure of an input that was computed alone."""
     if is_out_of_memory(error):
-        return ModelFailed("there was not enough memory to compute this input: send fewer at a time, or shorter ones")
+        message = "there was not enough memory to compute this input: send fewer at a time, or shorter ones"
+        return ModelFailed(message, reason=RefusalReason.OUT_OF_MEMORY)
     return InputFailure(_in_words(error))
 
 

@@ -29,7 +29,7 @@ from broker.delivery.consumer import Consumer, Record
 from broker.producer import Producer
 from broker.reply_stream.sender import ResultSender
 from schemas import headers as h
-from schemas.errors import DeadlineExceeded, ModelFailed, QueryError
+from schemas.errors import DeadlineExceeded, ModelFailed, QueryError, RefusalReason
 from schemas.status import InstanceState, InstanceStatus, PartitionStatus
 from schemas.topics import offline_variant_topic, variant_topic
 from workers.answers import InstanceAnswers, as_query_error
@@ -202,14 +202,14 @@ class ServingInstance:
         key = record_key(query.record)
         crashes = self._journal.crashes(key)
         if self._journal.is_given_up(key):
-            raise ModelFailed(f"the worker died {crashes} times while computing this query")
+            message = f"the worker died {crashes} times while computing this query"
+            raise ModelFailed(message, reason=RefusalReason.WORKER_CRASHED)
         offset_ms = self._consumers[query.record.topic].offset_ms(query.record)
         decode = partial(decode_query, query, self.model, offset_ms, alone=crashes > 0)
         parts = await asyncio.to_thread(decode) if in_thread else decode()
+        held = Held(large=query.batch) if query.is_large else Held(query.batch)
         if parts[0].offline:
             held = Held(offline=query.batch)
-        else:
-            held = Held(large=query.batch) if query.is_large else Held(query.batch)
         self._backlog.add(key, held)
         query.large_inputs = self._backlog.large
         self._meter.arrived(held.online)

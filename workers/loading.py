@@ -22,7 +22,7 @@ from process.priority import lower_priority
 from registry.artifacts import ArtifactStore
 from runtimes.device import memory_in_use
 from runtimes.protocol import Tensors
-from schemas.errors import ModelFailed, OperatorError
+from schemas.errors import ModelFailed, OperatorError, RefusalReason
 from schemas.hardware import Hardware
 from workers.footprint import check_width, footprint_of
 from workers.model import LoadedModel, ServableModel, load_session
@@ -105,7 +105,7 @@ class UnloadableModel:
     def infer(self, inputs: Tensors) -> dict[str, NDArray[np.generic]]:
         """Raise the reason; only the empty probe succeeds, so that the worker is not replaced."""
         if inputs:
-            raise ModelFailed(self._message)
+            raise ModelFailed(self._message, reason=RefusalReason.LOAD_FAILED)
         return {}
 
     def close(self) -> None:

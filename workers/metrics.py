@@ -6,6 +6,8 @@ by load class, as selectors count requests.
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from broker.outbox import Message
+from schemas.headers import REASON, as_text
 from schemas.load_classes import ClassAnswers, ClassKey, CountsByClass
 from schemas.result import OK
 from schemas.status import InstanceState
@@ -13,7 +15,7 @@ from schemas.status import InstanceState
 _SECONDS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
-QUERIES = Counter("infaas_worker_queries", "Queries answered.", ["variant", "code"])
+QUERIES = Counter("infaas_worker_queries", "Queries answered.", ["variant", "code", "reason"])
 BATCHES = Counter("infaas_worker_batches", "Batches computed.", ["variant"])
 BATCH_SIZE = Histogram("infaas_worker_batch_inputs", "Inputs in a batch.", ["variant"], buckets=_SIZES)
 COMPUTE = Histogram("infaas_worker_compute_seconds", "Time of a batch.", ["variant"], buckets=_SECONDS)
@@ -73,7 +75,7 @@ class InstanceMetrics:
         self._queue = QUEUE.labels(variant)
         self.correction = CORRECTION.labels(variant)
         self.correction.set(correction)
-        self._by_status = {OK: QUERIES.labels(variant, OK)}
+        self._by_status = {(OK, ""): QUERIES.labels(variant, OK, "")}
         self.inputs = 0
         self.late = 0
         self.expired = 0
@@ -97,14 +99,15 @@ class InstanceMetrics:
         self.expired += expired
         self._answers.failed(self._task, key, unfounded)
 
-    def count_finished(self, status: str | None) -> None:
-        """Count a finished record: a result of this status is acknowledged, or None: it is only a dead letter."""
+    def count_finished(self, sent: Message | None) -> None:
+        """Count a finished record: its result is acknowledged, or None: it is only a dead letter."""
         self.answered += 1
-        if status is None:
+        if sent is None:
             return
-        child = self._by_status.get(status)
+        reason = "" if sent.status == OK else as_text(sent.headers).get(REASON, "")
+        child = self._by_status.get((sent.status, reason))
         if child is None:
-            child = self._by_status[status] = QUERIES.labels(self._variant, status)
+            child = self._by_status[sent.status, reason] = QUERIES.labels(self._variant, sent.status, reason)
         child.inc()
 
 

@@ -40,7 +40,7 @@ def streamed_response(result: Result) -> bytes:
 
 def streamed_error(request_id: str, error: QueryError) -> bytes:
     """Return the encoded response to a failed request of a stream; the stream continues."""
-    response = ModelInferResponse(id=request_id, parameters=_parameters({_FINAL: True}))
+    response = ModelInferResponse(id=request_id, parameters=_parameters({_FINAL: True, "reason": error.reason}))
     return ModelStreamInferResponse(error_message=str(error), infer_response=response).SerializeToString()
 
 

@@ -89,3 +89,8 @@ def _names_in(pem: bytes) -> tuple[str, ...]:
 def metadata_of(fields: Iterable[tuple[str, str | bytes]] | None) -> dict[str, str]:
     """Return the metadata of a call without binary fields; the last of a repeated name counts."""
     return {name: text for name, text in fields or () if isinstance(text, str)}
+
+
+def host_of(peer: str) -> str:
+    """Return the address in gRPC's name of a peer, such as `ipv4:10.0.0.1:4242`."""
+    return peer.rpartition(":")[0] or peer

@@ -12,9 +12,10 @@ from typing import Any, Final
 import grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
-from gateway.grpc.arrivals import Arrivals
+from gateway.grpc.callers import host_of
 from gateway.grpc.methods import Call, parsed, stream, unary
-from gateway.grpc.places import CallPlaces, host_of
+from gateway.limits.arrivals import Arrivals
+from gateway.limits.calls import CallLimit
 from process.event_wait import wait_within
 
 _WATCH_S: Final = 1.0
@@ -40,8 +41,8 @@ class HealthService:
     ) -> None:
         self._services = services | {""}  # the empty name is the server itself
         self._arrivals = arrivals
-        self._asking = CallPlaces("questions for the health", _ASKING, _ASKING // _SHARE)
-        self._watching = CallPlaces("watches of the health", _WATCHING, _WATCHING // _SHARE)
+        self._asking = CallLimit("questions for the health", _ASKING, _ASKING // _SHARE)
+        self._watching = CallLimit("watches of the health", _WATCHING, _WATCHING // _SHARE)
         self._problem = problem
         self._stop = stop
 

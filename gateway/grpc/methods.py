@@ -1,9 +1,9 @@
 """Methods of gRPC services for grpc.aio: they handle bytes, and report errors as the protocol demands.
 
-Every exception of a call becomes a status of the error table. The trailing metadata holds the code in `infaas-status`
-and a retry time if a retry may succeed; `grpc-retry-pushback-ms` holds it for clients with automatic retries. Messages
-are parsed here, since grpc.aio answers a malformed one with INTERNAL. The methods also receive them: grpc.aio would
-wait without limit for the message of a unary call before authentication.
+Every exception of a call becomes a status of the error table. The trailing metadata holds the code in `infaas-status`,
+the reason of a refusal in `infaas-reason`, and a retry time if a retry may succeed; `grpc-retry-pushback-ms` holds it
+for clients with automatic retries. Messages are parsed here, since grpc.aio answers a malformed one with INTERNAL. The
+methods also receive them: grpc.aio would wait without limit for the message of a unary call before authentication.
 """
 
 import logging
@@ -108,8 +108,10 @@ def known_error(error: BaseException) -> QueryError:
 
 
 def error_metadata(error: QueryError) -> tuple[tuple[str, str], ...]:
-    """Return the trailing metadata of an error: code, quota and retry time."""
+    """Return the trailing metadata of an error: code, reason, quota and retry time."""
     fields = [(h.STATUS, error.code.value)]
+    if error.reason is not None:
+        fields.append((h.REASON, error.reason.value))
     fields += [(name.lower(), text) for name, text in refusal_headers(error).items()]
     retry_after_s = retry_after_s_of(error)
     if retry_after_s is not None:

@@ -11,9 +11,10 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_reflection.v1alpha.reflection import SERVICE_NAME, ReflectionServicer
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 
-from gateway.grpc.arrivals import Arrivals
+from gateway.grpc.callers import host_of
 from gateway.grpc.methods import Call, parsed, stream
-from gateway.grpc.places import CallPlaces, host_of
+from gateway.limits.arrivals import Arrivals
+from gateway.limits.calls import CallLimit
 from schemas.errors import InvalidRequest
 
 _ASKING: Final = 256
@@ -27,7 +28,7 @@ class ReflectionService:
     def __init__(self, services: Sequence[str], described: DescriptorPool, arrivals: Arrivals) -> None:
         self._servicer: Any = ReflectionServicer((*services, SERVICE_NAME), described)
         self._arrivals = arrivals
-        self._asking = CallPlaces("streams of reflection", _ASKING, _ASKING // _SHARE)
+        self._asking = CallLimit("streams of reflection", _ASKING, _ASKING // _SHARE)
 
     def methods(self) -> dict[str, Any]:
         """Return the handlers by the name of their method."""

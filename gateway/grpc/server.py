@@ -20,11 +20,11 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from gateway.grpc import inference_pb2
-from gateway.grpc.arrivals import Arrivals
 from gateway.grpc.health import HealthService
 from gateway.grpc.methods import Methods
 from gateway.grpc.reflection import ReflectionService
 from gateway.grpc.service import InferenceService
+from gateway.limits.arrivals import Arrivals
 from gateway.settings import GatewaySettings
 from process.ports import address_text
 from process.tls import ListenerTls

@@ -20,19 +20,19 @@ from google.protobuf.message import Message
 
 from gateway.grpc import inference_pb2 as wire
 from gateway.grpc.answers import infer_response, streamed_error, streamed_response
-from gateway.grpc.arrivals import Arrivals
-from gateway.grpc.callers import Caller, Callers
+from gateway.grpc.callers import Caller, Callers, host_of
 from gateway.grpc.methods import Call, known_error, parsed, stream, unary
-from gateway.grpc.places import CallPlaces, host_of
 from gateway.grpc.requests import InferMessage, OipRequest, oip_request, read_message
 from gateway.inference import ArrivedRequest, Inference, result_headers
+from gateway.limits.arrivals import Arrivals
+from gateway.limits.calls import CallLimit
+from gateway.limits.memory import BodyBudget
 from gateway.model_directory import ServedModels
 from gateway.repository import load_model, repository_index, server_metadata, unload_model
-from gateway.request_room import RequestRoom
 from gateway.settings import GatewaySettings
 from gateway.statistics import ModelStatisticsTable
 from schemas import headers as h
-from schemas.errors import Overloaded, UnknownTask
+from schemas.errors import Overloaded, RefusalReason, UnknownTask
 from schemas.oip import BINARY
 from schemas.principal import ANYONE
 from schemas.reserved_parameters import TIMEOUT
@@ -58,7 +58,7 @@ class InferenceService:
         callers: Callers,
         inference: Inference,
         statistics: ModelStatisticsTable,
-        room: RequestRoom,
+        bodies: BodyBudget,
         settings: GatewaySettings,
         arrivals: Arrivals,
         problem: Callable[[], Awaitable[str]],
@@ -68,10 +68,10 @@ class InferenceService:
         self._callers = callers
         self._inference = inference
         self._statistics = statistics
-        self._room = room
+        self._bodies = bodies
         self._max_bytes = settings.max_body_bytes
         self._arrivals = arrivals
-        self._streams = CallPlaces("streams of queries", _STREAMS, _STREAMS // _SHARE)
+        self._streams = CallLimit("streams of queries", _STREAMS, _STREAMS // _SHARE)
         self._problem = problem
         self._version = version
         self._stop = stop
@@ -134,7 +134,8 @@ class InferenceService:
             reading = tasks.create_task(read())
             stopping = tasks.create_task(self._stop_reading(reading))
         if self._stop.is_set():
-            raise Overloaded("the gateway is stopping; what it has read is answered, ask the rest elsewhere")
+            message = "the gateway is stopping; what it has read is answered, ask the rest elsewhere"
+            raise Overloaded(message, reason=RefusalReason.STOPPING)
 
     async def _stop_reading(self, reading: asyncio.Task[None]) -> None:
         await self._stop.wait()
@@ -162,7 +163,7 @@ class InferenceService:
         headers = metadata | {h.CONTENT_TYPE: BINARY, h.JSON_LENGTH: str(request.json_length)}
         if left_s is not None and not _names_latency(request, metadata):
             headers[h.LATENCY_MS] = latency_of(left_s)
-        self._room.take(len(request.value))
+        self._bodies.take(len(request.value))
         return ArrivedRequest(headers, request.value)
 
     # -- the server ----------------------------------------------------------------------------------------------------

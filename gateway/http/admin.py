@@ -28,7 +28,7 @@ from gateway.settings import GatewaySettings
 from process.exposure import is_loopback
 from schemas.endpoints.endpoint import Endpoint, from_http
 from schemas.endpoints.table import ENDPOINTS
-from schemas.errors import DeadlineExceeded, ErrorCode, Forbidden, NotFound, OperatorError
+from schemas.errors import DeadlineExceeded, ErrorCode, Forbidden, NotFound, OperatorError, RefusalReason
 from schemas.oip import JSON
 from schemas.principal import ANYONE, Principal, Role
 from store.pool import Pool
@@ -77,7 +77,8 @@ class AdminRoutes:
                 result = await handle(endpoint, self.control(request), asked)
         except TimeoutError:
             message = f"{endpoint.name} took longer than {endpoint.deadline_s:g} s and was broken off"
-            raise DeadlineExceeded(f"{message}; the audit tells how far it came") from None
+            message += "; the audit tells how far it came"
+            raise DeadlineExceeded(message, reason=RefusalReason.ACT_TIMEOUT) from None
         except NotFound as error:
             return error_answer(404, ErrorCode.INVALID_REQUEST, str(error)).response()
         except OperatorError as error:

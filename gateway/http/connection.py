@@ -13,7 +13,7 @@ Malformed or endless requests are answered in JSON, too, and a client that does 
 
 import asyncio
 import logging
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from aiohttp import HttpVersion11, StreamReader, web
 from aiohttp.http import RawRequestMessage
@@ -21,10 +21,11 @@ from aiohttp.typedefs import Handler
 
 from gateway.http.answers import HttpAnswer, packed
 from gateway.http.encodings import WORTH_BYTES
-from gateway.http.errors import answer_to, error_answer
+from gateway.http.errors import answer_to, error_answer, query_error_answer
 from gateway.http.inference import Asked, InferenceRoutes, client_of
+from gateway.limits.connections import ConnectionLimits
 from process.tls import certificate_names
-from schemas.errors import Internal, InvalidRequest, Overloaded
+from schemas.errors import Internal, InvalidRequest
 
 log = logging.getLogger(__name__)
 
@@ -63,15 +64,6 @@ async def json_errors(request: web.Request, handler: Handler) -> web.StreamRespo
         return response
 
 
-class ConnectionLimits(NamedTuple):
-    """Limits of the connections of a gateway."""
-
-    connections: int
-    """Maximum number of open connections."""
-    timeout_s: float
-    """Seconds in which the head of a request must arrive, and a response must be read."""
-
-
 class HttpConnection(web.RequestHandler):
     """Connection of one client."""
 
@@ -94,9 +86,9 @@ class HttpConnection(web.RequestHandler):
         """Start the connection, or refuse it if there are too many."""
         super().connection_made(transport)
         self._certified = certificate_names(transport.get_extra_info("peercert"))
-        if self._manager is not None and len(self._manager.connections) > self._limits.connections:
-            message = f"{self._limits.connections} connections are open here; try again later"
-            self._end_with(error_answer(Overloaded.http_status, Overloaded.code, message))
+        refusal = None if self._manager is None else self._limits.refusal(len(self._manager.connections))
+        if refusal is not None:
+            self._end_with(query_error_answer(refusal))
 
     async def start(self) -> None:
         """Answer plain queries in turn, until the connection ends or another request makes aiohttp take over."""

@@ -1,7 +1,7 @@
 """Error responses, always in JSON: clients of the protocol parse the body of every response.
 
 Every exception of a request becomes `{"error": message}` with the status of the error table, the code in the header
-`infaas-status`, and Retry-After if a retry may succeed.
+`infaas-status`, the reason of a refusal in the body and in `infaas-reason`, and Retry-After if a retry may succeed.
 """
 
 import logging
@@ -20,6 +20,7 @@ from schemas.errors import (
     OperatorError,
     Overloaded,
     QueryError,
+    RefusalReason,
 )
 from schemas.oip import JSON
 from schemas.result import error_value
@@ -35,18 +36,27 @@ _RETRY_STATUSES: Final = frozenset({429, 503})
 def answer_to(error: Exception, method: str, path: str) -> HttpAnswer:
     """Return the response to a request that raised `error`; raise HTTP exceptions again that are no errors."""
     if isinstance(error, QueryError):
-        fields = _retry_after(error) | refusal_headers(error)
-        answer = error_answer(error.http_status, error.code, str(error), fields)
-        return answer._replace(body=error_value(str(error), error.explanation)) if error.explanation else answer
+        return query_error_answer(error)
     if isinstance(error, web.HTTPException):
         return _http_error(error, method, path)
-    if isinstance(error, OperatorError | StoreUnavailable):
+    if isinstance(error, StoreUnavailable):
         log.warning("%s %s: %s", method, path, error)
-        kind = Overloaded if isinstance(error, StoreUnavailable) else Internal
-        return error_answer(kind.http_status, kind.code, str(error))
+        return query_error_answer(Overloaded(str(error), reason=RefusalReason.POSTGRES_UNAVAILABLE))
+    if isinstance(error, OperatorError):
+        log.warning("%s %s: %s", method, path, error)
+        return error_answer(Internal.http_status, Internal.code, str(error))
     # The top of a request: a defect must end neither the connection nor the process.
     log.error("%s %s", method, path, exc_info=error)
     return error_answer(Internal.http_status, Internal.code, Internal.default_message)
+
+
+def query_error_answer(error: QueryError) -> HttpAnswer:
+    """Return the response for the error of a query, with its reason, retry time and explanation."""
+    fields = _retry_after(error) | refusal_headers(error)
+    if error.reason is not None:
+        fields[h.REASON] = error.reason.value
+    answer = error_answer(error.http_status, error.code, str(error), fields)
+    return answer._replace(body=error_value(str(error), error.reason, error.explanation))
 
 
 def error_answer(status: int, code: ErrorCode, message: str, headers: dict[str, str] | None = None) -> HttpAnswer:

@@ -11,7 +11,7 @@ from multidict import CIMultiDict, MultiMapping
 
 from gateway.http.answers import HttpAnswer
 from gateway.http.authorization import models_for, principal_of
-from gateway.http.errors import DEFAULT_RETRY_AFTER, error_answer
+from gateway.http.errors import DEFAULT_RETRY_AFTER, error_answer, query_error_answer
 from gateway.http.inference import http_result_headers
 from gateway.http.job_requests import JobOptions, check_key, queries_in, read_jobs
 from gateway.http.request_bodies import RequestBodies
@@ -218,7 +218,7 @@ def _result(found: JobResult) -> HttpAnswer:
     result = parse_result({h.ID: found.id} | (found.result_headers or {}), found.result)
     error = result.error()
     if error is not None:
-        return error_answer(error.http_status, error.code, str(error))
+        return query_error_answer(error)
     return HttpAnswer(200, http_result_headers(result), result.value)
 
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from aiohttp import StreamReader, web
 
 from gateway.http.encodings import ENCODINGS, Decompressor, Encoding, EncodingError, encoding_of
-from gateway.request_room import RequestRoom
+from gateway.limits.memory import BodyBudget
 from gateway.settings import GatewaySettings
 from schemas.errors import InvalidRequest
 
@@ -18,10 +18,10 @@ from schemas.errors import InvalidRequest
 class RequestBodies:
     """Reader of the bodies of all requests of one gateway."""
 
-    def __init__(self, settings: GatewaySettings, room: RequestRoom) -> None:
+    def __init__(self, settings: GatewaySettings, budget: BodyBudget) -> None:
         self._most_each = settings.max_body_bytes
         self._timeout_s = settings.receive_timeout_s
-        self._room = room
+        self._budget = budget
 
     async def read(self, content: StreamReader, headers: Mapping[str, str]) -> bytes:
         """Read the body of a request; the caller must `release` its size after use.
@@ -62,13 +62,13 @@ class RequestBodies:
 
     def release(self, size: int) -> None:
         """Release the memory of a body."""
-        self._room.release(size)
+        self._budget.release(size)
 
     def _take(self, size: int, taken: int) -> None:
         """Reserve memory for `size` more bytes of a body that holds `taken` already."""
         if taken + size > self._most_each:
             raise web.HTTPRequestEntityTooLarge(self._most_each, taken + size)
-        self._room.take(size, taken)
+        self._budget.take(size, taken)
 
 
 def _encoding(packing: str) -> Encoding | None:

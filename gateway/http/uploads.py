@@ -16,9 +16,8 @@ Rules:
 import asyncio
 import logging
 import re
-from collections import Counter
-from collections.abc import Awaitable, Callable, Generator
-from contextlib import AbstractAsyncContextManager, contextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, suppress
 from functools import cached_property, partial
 from typing import Final, ParamSpec, TypeVar
 
@@ -28,11 +27,12 @@ from aiohttp import StreamReader, web
 from gateway.http.admin import AdminRoutes
 from gateway.http.answers import HttpAnswer
 from gateway.http.authorization import principal_of
+from gateway.limits.calls import CallLimit
 from gateway.settings import GatewaySettings
 from registry.artifact_settings import open_uploads
 from registry.artifacts import ArtifactStore, IncomingArtifact
 from schemas.endpoints.uploads import SEND
-from schemas.errors import InvalidRequest, OperatorError, Overloaded, QuotaExceeded
+from schemas.errors import InvalidRequest, OperatorError, Overloaded, QuotaExceeded, RefusalReason
 from schemas.oip import JSON
 from schemas.principal import Principal
 from schemas.registrations import SHA256
@@ -54,28 +54,9 @@ class _DiskError(Exception):
     """Received bytes could not be written."""
 
 
-class UploadPlaces:
-    """Limit of `most` concurrent uploads, at most half of them of one tenant: a slow tenant blocks no other."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._taken = Counter[str]()
-
-    @contextmanager
-    def one(self, tenant: str) -> Generator[None]:
-        """Hold a place while the context is open.
-
-        Raises:
-            Overloaded: no place is free.
-        """
-        if self._taken.total() >= self._most or self._taken[tenant] >= max(1, self._most // 2):
-            raise Overloaded(f"{self._taken.total()} files are being uploaded here; try again later")
-        self._taken[tenant] += 1
-        try:
-            yield
-        finally:
-            self._taken[tenant] -= 1
-            self._taken += Counter[str]()  # removes zeros
+def upload_limit(most: int) -> CallLimit:
+    """Return the limit of `most` concurrent uploads, at most half of them of one tenant."""
+    return CallLimit("uploads", most, max(most // 2, 1))
 
 
 class UploadRoutes:
@@ -96,7 +77,7 @@ class UploadRoutes:
         self._pool = pool
         self._turn = turn
         self._artifacts = artifacts
-        self._places = UploadPlaces(settings.max_uploads)
+        self._uploads = upload_limit(settings.max_uploads)
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes to add to the application."""
@@ -118,7 +99,7 @@ class UploadRoutes:
             return _answer(200, row)
         arrived = partial(self._in_turn, who, partial(upload_arrived, self._pool, tenant, sha256, size, most))
         try:
-            with self._places.one(tenant):
+            with self._uploads.taken(tenant):
                 row = await self._take(request.content, sha256, size, arrived)
         except BaseException:
             with suppress(Overloaded):  # the reservation expires later then
@@ -132,7 +113,8 @@ class UploadRoutes:
             async with asyncio.timeout(SEND.deadline_s), self._turn(who):
                 return await write()
         except TimeoutError:
-            raise Overloaded("too much is asked of this gateway; try again later") from None
+            message = "too much is asked of this gateway; try again later"
+            raise Overloaded(message, reason=RefusalReason.ADMIN_QUEUE) from None
 
     @cached_property
     def _store(self) -> ArtifactStore:
@@ -167,7 +149,8 @@ class UploadRoutes:
                 await asyncio.to_thread(receiving.__exit__, None, None, None)
         except (OperatorError, _DiskError) as error:
             log.warning("an upload of %d bytes cannot be kept: %s", size, error)
-            raise Overloaded("the store of artifacts takes no file now; try again later") from error
+            message = "the store of artifacts takes no file now; try again later"
+            raise Overloaded(message, reason=RefusalReason.ARTIFACTS_UNAVAILABLE) from error
         return row
 
     async def _write(self, content: StreamReader, incoming: IncomingArtifact) -> None:

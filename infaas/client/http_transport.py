@@ -18,7 +18,7 @@ from process.connection_errors import unknown_host, why_not_connected
 from process.exposure import is_loopback
 from process.open_files import open_files_limit
 from schemas import headers as h
-from schemas.errors import DeadlineExceeded, ErrorCode, Internal, OperatorError
+from schemas.errors import DeadlineExceeded, ErrorCode, Internal, OperatorError, RefusalReason
 from schemas.result import OK, Result, parse_result
 
 _CODES: Final = {
@@ -85,7 +85,8 @@ class HttpTransport:
                 ):
                     return _result(query.id, response.status, response.headers, await response.read())
             except TimeoutError:
-                raise DeadlineExceeded(f"there was no result within {query.timeout_s:g} s") from None
+                message = f"there was no result within {query.timeout_s:g} s"
+                raise DeadlineExceeded(message, reason=RefusalReason.NO_RESULT) from None
             except aiohttp.ClientError as error:
                 raise Internal(why_unreached(self._url, error)) from error
 

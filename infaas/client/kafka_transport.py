@@ -19,6 +19,7 @@ from schemas.errors import (
     OperatorError,
     Overloaded,
     QueryError,
+    RefusalReason,
     UnknownTask,
 )
 from schemas.needs import Mode
@@ -81,7 +82,8 @@ class KafkaTransport:
                     on_sent=_fail_if_not_sent,
                 )
         except TimeoutError:
-            raise DeadlineExceeded(f"there was no result within {query.timeout_s:g} s") from None
+            message = f"there was no result within {query.timeout_s:g} s"
+            raise DeadlineExceeded(message, reason=RefusalReason.NO_RESULT) from None
         except KafkaError as error:
             raise self._translated(error, query.task) from error
 
@@ -144,7 +146,8 @@ class KafkaTransport:
             return Forbidden(f"Kafka does not let this user write queries of {task!r}: {self._who_may}")
         if isinstance(error, RecordTooLarge):
             return InvalidRequest("the query is larger than Kafka takes (INFAAS_KAFKA_MAX_RECORD_BYTES)")
-        return Overloaded(f"Kafka does not take the query: {error or type(error).__name__}")
+        message = f"Kafka does not take the query: {error or type(error).__name__}"
+        return Overloaded(message, reason=RefusalReason.KAFKA_UNAVAILABLE)
 
 
 def _fail_if_not_sent(sent: asyncio.Future[Ack], reply: Reply) -> None:

@@ -7,13 +7,16 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from schemas.documents import admin, asyncapi, openapi
+from schemas.documents import admin, asyncapi, fields, openapi
 from schemas.documents.structs import ROOTS, json_schema
 
 FOLDER: Final = Path(__file__).parent
-PAGE: Final = FOLDER.parents[1] / "docs" / "admin.md"
-"""Page of the documentation that contains the table of the admin API; it exists only in a checkout."""
-_TABLE: Final = re.compile(r"(<!-- endpoints:begin -->\n).*(<!-- endpoints:end -->)", re.DOTALL)
+_DOCS: Final = FOLDER.parents[1] / "docs"
+"""Folder of the documentation; it exists only in a checkout."""
+PAGE: Final = _DOCS / "admin.md"
+"""Page that contains the table of the admin API."""
+_TABLES: Final = {PAGE: ("endpoints", admin.table), _DOCS / "clients.md": ("reasons", fields.reason_table)}
+"""Name and content of the generated table of each page."""
 
 
 def documents() -> dict[str, dict[str, Any]]:
@@ -25,13 +28,19 @@ def documents() -> dict[str, dict[str, Any]]:
 def texts() -> dict[Path, str]:
     """Return the text of each document by its path."""
     found = {FOLDER / name: json.dumps(content, indent=2) + "\n" for name, content in documents().items()}
-    return found | {PAGE: _TABLE.sub(rf"\g<1>{admin.table()}\n\g<2>", PAGE.read_text())}
+    return found | {page: _with_table(page, name, table()) for page, (name, table) in _TABLES.items()}
+
+
+def _with_table(page: Path, name: str, table: str) -> str:
+    """Return the text of a page with its generated table replaced."""
+    place = re.compile(rf"(<!-- {name}:begin -->\n).*(<!-- {name}:end -->)", re.DOTALL)
+    return place.sub(rf"\g<1>{table}\n\g<2>", page.read_text())
 
 
 def stale() -> list[Path]:
     """Return the paths of files that are missing, outdated or no longer generated."""
     wanted = texts()
-    present = {path: path.read_text() for path in (*FOLDER.glob("*.json"), PAGE)}
+    present = {path: path.read_text() for path in (*FOLDER.glob("*.json"), *_TABLES)}
     return sorted(path for path in wanted | present if wanted.get(path) != present.get(path))
 
 

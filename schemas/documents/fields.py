@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from schemas import headers as h
-from schemas.errors import QUERY_ERRORS
+from schemas.errors import QUERY_ERRORS, RefusalReason
 from schemas.names import MAX_NAME
 from schemas.needs import Mode
 from schemas.query import MAX_BATCH, MAX_ID
@@ -111,6 +111,7 @@ RESULT: Final = (
         h.VARIANT_QUEUE_NS: _text("From the choice to the start of the computation.", pattern=_WHOLE),
         h.COMPUTE_NS: _text("Of the batch the query was computed in.", pattern=_WHOLE),
         h.LATE: _text("Of an answer that is ready after its deadline.", enum=["true"]),
+        h.REASON: _text("Of a refusal: its reason.", enum=[reason.value for reason in RefusalReason]),
         h.RETRY_AFTER_MS: _text(_RETRY_AFTER, pattern=_WHOLE),
     }
     | {
@@ -128,7 +129,7 @@ def headers_schema(fields: dict[str, dict[str, Any]], required: list[str]) -> di
 
 
 def error_table() -> list[dict[str, Any]]:
-    """Return every error of a query with its fault and HTTP status."""
+    """Return every error of a query with its fault, its HTTP status and the reasons that it may have."""
     return [
         {
             "code": kind.code.value,
@@ -136,6 +137,13 @@ def error_table() -> list[dict[str, Any]]:
             "http_status": kind.http_status,
             "retryable": kind.retryable,
             "message": kind.default_message,
+            "reasons": {reason.value: reason.explanation for reason in RefusalReason if reason.code is kind.code},
         }
         for kind in QUERY_ERRORS.values()
     ]
+
+
+def reason_table() -> str:
+    """Return the reasons of refusals as a Markdown table for the documentation."""
+    rows = (f"| `{reason}` | `{reason.code}` | {reason.explanation} |" for reason in RefusalReason)
+    return "\n".join(("| reason | code | meaning |", "|---|---|---|", *rows))

@@ -32,7 +32,7 @@ _ASKING: Final = (
     "who accepts that."
 )
 
-_RECORDS_ONLY: Final = (h.CONTENT_TYPE, h.CORRELATION, h.RETRY_AFTER_MS)
+_RECORDS_ONLY: Final = (h.CONTENT_TYPE, h.CORRELATION, h.REASON, h.RETRY_AFTER_MS)
 """Headers of a result record that an HTTP answer leaves out or expresses in another way."""
 
 

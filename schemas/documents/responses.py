@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from schemas import headers as h
 from schemas.documents import fields
-from schemas.errors import QUERY_ERRORS, ErrorCode
+from schemas.errors import QUERY_ERRORS, ErrorCode, RefusalReason
 
 _JSON: Final = "application/json"
 _CONTENT: Final = {_JSON: {"schema": {"$ref": "#/components/schemas/ErrorBody"}}}
@@ -41,6 +41,8 @@ def _error(status: int) -> dict[str, Any]:
     kinds = [kind for kind in QUERY_ERRORS.values() if kind.http_status == status]
     text = _OF_HTTP.get(status) or "; ".join(f"`{kind.code.value}`: {kind.default_message}" for kind in kinds)
     headers: dict[str, Any] = {h.STATUS: {"schema": {"type": "string", "enum": [code.value for code in ErrorCode]}}}
+    if any(reason.code is kind.code for kind in kinds for reason in RefusalReason):
+        headers[h.REASON] = {"schema": fields.RESULT[h.REASON]}
     if status == 415:
         headers["Accept-Encoding"] = {"schema": {"type": "string"}}
     if status in (429, 503):

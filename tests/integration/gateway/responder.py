@@ -111,7 +111,10 @@ class Responder:
         try:
             value, headers = self.answer(fields, record.value or b"")
         except QueryError as error:
-            value, headers = error_value(str(error)), {h.STATUS: error.code.value, h.CONTENT_TYPE: "application/json"}
+            value = error_value(str(error), error.reason)
+            headers = {h.STATUS: error.code.value, h.CONTENT_TYPE: "application/json"}
+            if error.reason is not None:
+                headers[h.REASON] = error.reason.value
             if error.explanation is not None:
                 headers[h.EXPLANATION] = json.dumps(error.explanation)
             if error.retry_after_s is not None:

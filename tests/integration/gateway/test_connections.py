@@ -203,7 +203,7 @@ async def test_connection_limit_refuses_until_one_closes(gateway: Running) -> No
         async with connected(gateway) as refused:
             status, headers, body = await refused.answer()
             assert (status, headers["retry-after"], headers["connection"]) == (503, "1", "close")
-            assert b"3 connections" in body
+            assert (headers["infaas-reason"], b"3 connections" in body) == ("connection_limit", True)
             assert await refused.reader.read() == b""
         held[0].writer.transport.abort()
         await until(lambda: is_served(gateway))  # the gateway learns of a closed connection with a delay

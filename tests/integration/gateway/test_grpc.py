@@ -24,7 +24,7 @@ from gateway.service import open_gateway
 from gateway.settings import GatewaySettings
 from process.ports import free_port
 from schemas import headers as h
-from schemas.errors import OperatorError, Overloaded, Unsatisfiable
+from schemas.errors import OperatorError, Overloaded, RefusalReason, Unsatisfiable
 from tests.integration.gateway.conftest import NOWHERE, Running, catalog_of
 from tests.integration.gateway.responder import VARIANT
 from tests.waiting import until
@@ -240,10 +240,11 @@ async def test_grpc_errors_have_status_and_code(calls: Calls) -> None:
     calls.gateway.responder.answer = fail(Unsatisfiable("the nearest is ü"))
     error = await failure(calls.infer())
     assert (error.code(), error.details()) == (grpc.StatusCode.FAILED_PRECONDITION, "the nearest is ü")
-    assert dict(error.trailing_metadata()) == {h.STATUS: "unsatisfiable"}
-    calls.gateway.responder.answer = fail(Overloaded(retry_after_s=1.5))
+    assert dict(error.trailing_metadata()) == {h.STATUS: "unsatisfiable", h.REASON: "needs_unsatisfiable"}
+    calls.gateway.responder.answer = fail(Overloaded(reason=RefusalReason.INSTANCES_BUSY, retry_after_s=1.5))
     error = await failure(calls.infer())
-    told = {h.STATUS: "overloaded", h.RETRY_AFTER_MS: "1500", "retry-after": "2", "grpc-retry-pushback-ms": "1500"}
+    told = {h.STATUS: "overloaded", h.REASON: "instances_busy", h.RETRY_AFTER_MS: "1500"}
+    told |= {"retry-after": "2", "grpc-retry-pushback-ms": "1500"}
     assert (error.code(), dict(error.trailing_metadata())) == (grpc.StatusCode.UNAVAILABLE, told)
 
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import re
 import time
+from collections import Counter
 from typing import Any
 
 import aiohttp
@@ -12,7 +14,7 @@ import pytest
 from gateway.settings import GatewaySettings
 from infaas.client import InfaasClient
 from schemas import headers as h
-from schemas.errors import Overloaded, Unsatisfiable
+from schemas.errors import Overloaded, RefusalReason, Unsatisfiable
 from schemas.oip import decode_response, encode_request
 from schemas.topics import offline_topic, task_topic
 from security.rejected_upstream import is_rejected_upstream_proof
@@ -30,7 +32,7 @@ def json_body(**parameters: Any) -> bytes:
 async def error_of(response: aiohttp.ClientResponse) -> str:
     assert response.content_type == "application/json"
     body = await response.json()
-    assert list(body) == ["error"]
+    assert body == {"error": body["error"]} | ({"reason": reason} if (reason := response.headers.get(h.REASON)) else {})
     return body["error"]
 
 
@@ -219,6 +221,8 @@ async def test_infer_beyond_max_in_flight_is_503(gateway: Running, gateway_setti
         async with gateway.http.post(gateway.infer_url, data=json_body()) as response:
             assert response.status == 503
             assert response.headers["Retry-After"] == "1"
+            assert response.headers[h.REASON] == RefusalReason.IN_FLIGHT_LIMIT
+            assert (await response.json())["reason"] == RefusalReason.IN_FLIGHT_LIMIT
             assert "waiting" in await error_of(response)
         for task in waiting:
             task.cancel()
@@ -226,16 +230,20 @@ async def test_infer_beyond_max_in_flight_is_503(gateway: Running, gateway_setti
 
 async def test_overload_refusal_is_cached_with_retry_after(gateway: Running) -> None:
     def refuse(_fields: dict[str, str], _value: bytes) -> tuple[bytes, dict[str, str]]:
-        raise Overloaded("full", retry_after_s=2.5)
+        raise Overloaded("full", reason=RefusalReason.INSTANCES_BUSY, retry_after_s=2.5)
 
     gateway.responder.answer = refuse
     async with gateway.http.post(gateway.infer_url, data=json_body()) as response:
         assert response.status == 503
         assert (response.headers["Retry-After"], response.headers[h.RETRY_AFTER_MS]) == ("3", "2500")
+        assert await response.json() == {"error": "full", "reason": "instances_busy"}
     asked = 1 + 60
     statuses = await asyncio.gather(*(_status(gateway) for _ in range(asked - 1)))
     assert set(statuses) == {503}
     assert len(gateway.responder.seen) < asked
+    assert await refusals_by_reason(gateway) == Counter(instances_busy=len(gateway.responder.seen)) + Counter(
+        recently_refused=asked - len(gateway.responder.seen)
+    )
     gateway.responder.answer = doubled
     async with asyncio.timeout(30):
         while await _status(gateway) != 200:
@@ -247,6 +255,16 @@ async def test_overload_refusal_is_cached_with_retry_after(gateway: Running) -> 
     for fields in told:
         said = (gateway.task, fields[h.ID], fields[h.SENT_NS], fields[h.REJECTED_UPSTREAM])
         assert is_rejected_upstream_proof(SYSTEM_SECRET, fields[h.REJECTED_UPSTREAM_PROOF], *said)
+
+
+async def refusals_by_reason(gateway: Running) -> Counter[str]:
+    """Return the number of refused queries of the model by reason, as the gateway's metrics count them."""
+    async with gateway.http.get(f"{gateway.url}/metrics") as response:
+        text = await response.text()
+    line = (
+        rf'infaas_gateway_requests_total{{code="overloaded",model="{gateway.task}",reason="(\w+)",version="1"}} (\S+)'
+    )
+    return Counter({reason: int(float(count)) for reason, count in re.findall(line, text)})
 
 
 async def _status(gateway: Running) -> int:
@@ -313,7 +331,7 @@ async def test_statistics_add_up(gateway: Running) -> None:
     assert (model["inference_count"], model["execution_count"]) == (6, 3)
     async with gateway.http.get(f"{gateway.url}/metrics") as response:
         text = await response.text()
-    assert f'infaas_gateway_requests_total{{code="ok",model="{gateway.task}",version="1"}} 3.0' in text
+    assert f'infaas_gateway_requests_total{{code="ok",model="{gateway.task}",reason="",version="1"}} 3.0' in text
 
 
 async def test_concurrent_queries_get_own_answers(gateway: Running) -> None:

@@ -10,8 +10,8 @@ from gateway.http.jobs import JobRoutes
 from gateway.http.request_bodies import RequestBodies
 from gateway.http.uploads import UploadRoutes
 from gateway.inference import Inference
+from gateway.limits.memory import BodyBudget
 from gateway.model_directory import ModelDirectory
-from gateway.request_room import RequestRoom
 from gateway.service import all_routes
 from gateway.settings import GatewaySettings
 from gateway.statistics import ModelStatisticsTable
@@ -38,7 +38,7 @@ async def test_openapi_paths_equal_routes(gateway: Running) -> None:
     models, statistics, bodies = (
         ModelDirectory(Catalog()),
         ModelStatisticsTable("gateway"),
-        RequestBodies(GatewaySettings(), room := RequestRoom(1)),
+        RequestBodies(GatewaySettings(), room := BodyBudget(1)),
     )
     quotas = QuotaMeters()
     inference = InferenceRoutes(

@@ -153,7 +153,10 @@ async def test_job_retries_overload_and_fails_if_unsatisfiable(served: Office) -
     job = await served.ended(hopeless["id"])
     assert (job["state"], job["attempts"]) == ("failed", 1)
     assert job["error"] == {"code": "unsatisfiable", "message": "the nearest is mlp"}
-    assert await served.get(f"/{hopeless['id']}/result") == (422, {"error": "the nearest is mlp"})
+    assert await served.get(f"/{hopeless['id']}/result") == (
+        422,
+        {"error": "the nearest is mlp", "reason": "needs_unsatisfiable"},
+    )
 
 
 async def test_job_deadline_counts_from_submission(office: Office) -> None:

@@ -94,9 +94,11 @@ async def ask_in_a_hurry(
 
 async def told_by(metrics: str) -> Counter[str]:
     """Return the number of the model's queries that a gateway has answered, by status."""
-    line = rf'infaas_gateway_requests_total{{code="(\w+)",model="{model_of(TASK)}",version="1"}} (\S+)'
-    found = re.findall(line, await text(metrics))
-    return Counter({status: int(float(count)) for status, count in found})
+    line = rf'infaas_gateway_requests_total{{code="(\w+)",model="{model_of(TASK)}",reason="\w*",version="1"}} (\S+)'
+    found = Counter[str]()
+    for status, count in re.findall(line, await text(metrics)):
+        found[status] += int(float(count))
+    return found
 
 
 async def ask(url: str, name: str, answered: Counter[str], progress: asyncio.Semaphore, *, keep_alive: bool) -> None:

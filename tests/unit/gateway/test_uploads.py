@@ -1,23 +1,23 @@
-"""Tests of `UploadPlaces`: limited, and shared among tenants."""
+"""Tests of the limit of concurrent uploads: shared among tenants."""
 
 from contextlib import ExitStack
 
 import pytest
 
-from gateway.http.uploads import UploadPlaces
+from gateway.http.uploads import upload_limit
 from schemas.errors import Overloaded
 
 
-def test_upload_places_keep_half_for_other_tenants() -> None:
-    places = UploadPlaces(4)
+def test_upload_limit_leaves_half_to_other_tenants() -> None:
+    places = upload_limit(4)
     with ExitStack() as held:
         for _ in range(2):
-            held.enter_context(places.one("acme"))
-        with pytest.raises(Overloaded), places.one("acme"):
+            held.enter_context(places.taken("acme"))
+        with pytest.raises(Overloaded), places.taken("acme"):
             pass
         for tenant in ("globex", "initech"):
-            held.enter_context(places.one(tenant))
-        with pytest.raises(Overloaded), places.one("hooli"):
+            held.enter_context(places.taken(tenant))
+        with pytest.raises(Overloaded), places.taken("hooli"):
             pass
-    with places.one("acme"), places.one("acme"):
+    with places.taken("acme"), places.taken("acme"):
         pass

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
-from schemas.errors import Overloaded
+from schemas.errors import Overloaded, RefusalReason
 from schemas.query import Query
 from schemas.status import InstanceStatus, PartitionStatus
 from selector.choice import Choice, PolicyConfig
@@ -58,6 +58,7 @@ class Simulation:
         self.asked = Counter[Flow]()
         self.answered = Counter[Flow]()
         self.refused = Counter[Flow]()
+        self.reasons = Counter[RefusalReason | None]()
         self.late = 0
         self.invented = 0
 
@@ -114,6 +115,7 @@ class Simulation:
             self.answered[flow] += counts
             return
         assert isinstance(outcome.error, Overloaded)
+        self.reasons[outcome.error.reason] += 1
         self.refused[flow] += counts
 
     def query(self, flow: Flow) -> Query:
@@ -197,6 +199,7 @@ def test_load_shedder_shares_machine_time_not_queries() -> None:
     cheap, dear = Flow("cheap", 3000), Flow("dear", 3000, min_accuracy=0.85)
     found = simulated(cheap, dear)
     assert found.answered[cheap] == pytest.approx(4 * found.answered[dear], rel=0.3)
+    assert RefusalReason.BEYOND_FAIR_SHARE in found.reasons
 
 
 def test_load_shedder_refuses_dear_queries_of_a_tenant_first() -> None:
@@ -205,6 +208,7 @@ def test_load_shedder_refuses_dear_queries_of_a_tenant_first() -> None:
     assert found.refused[cheap] < 0.05 * found.asked[cheap]
     assert found.refused[dear] > 0.5 * found.asked[dear]
     assert found.answered[dear] > 0, "what the cheap ones leave is used"
+    assert found.reasons.keys() == {RefusalReason.INSTANCES_BUSY, RefusalReason.TOO_COSTLY}
     assert found.late < 0.05 * (found.answered[cheap] + found.answered[dear])
 
 

@@ -3,13 +3,15 @@
 import msgspec
 import pytest
 
-from schemas.errors import Overloaded
+from schemas.errors import Overloaded, RefusalReason
 from schemas.query import Query
 from selector.choice import PolicyConfig, Refusal
 from selector.cluster_state import ClusterState
+from selector.explain import explain
 from selector.forward import refused
 from selector.policy import choose
 from selector.prediction import drain_s
+from selector.received_query import error_result
 from tests.unit.selector.story import BEST, FAST, GOOD, NOW, instance, query, registered, state_of, status, three
 
 
@@ -26,6 +28,13 @@ def full(queued: int) -> ClusterState:
     where = three()
     busy = msgspec.structs.replace(instance(FAST, queued=queued), batch_size=8.0, batch_s=2.75e-3)
     where.apply_status(status(busy, instance(GOOD, queued=queued)), NOW)
+    return where
+
+
+def empty(memory: int) -> ClusterState:
+    """Return a state with one variant and one worker, whose memory does not suffice for it."""
+    where = state_of(registered(GOOD, memory=2 * memory))
+    where.apply_status(status(memory=memory), NOW)
     return where
 
 
@@ -48,7 +57,32 @@ def test_retry_after_covers_the_load_time() -> None:
     assert retry_after_s(query(latency_ms=100), where) == pytest.approx(3.0)
 
 
+@pytest.mark.parametrize(
+    ("asked", "where", "reason"),
+    [
+        (query(latency_ms=20), full(400), RefusalReason.INSTANCES_BUSY),
+        (query(latency_ms=60, sent=NOW - 1), three(), RefusalReason.DEADLINE_PASSED),
+        (query(min_accuracy=0.99), three(), RefusalReason.NEEDS_UNSATISFIABLE),
+        (query(min_accuracy=0.94, latency_ms=300), three(), RefusalReason.NOT_LOADED),
+        (query(latency_ms=5000), empty(memory=1000), RefusalReason.NO_WORKER),
+        (query(task="other"), three(), None),
+    ],
+)
+def test_refusal_reason_is_in_header_body_and_explanation(
+    asked: Query, where: ClusterState, reason: RefusalReason | None
+) -> None:
+    config = PolicyConfig()
+    outcome = choose(asked, where, NOW, config)
+    assert isinstance(outcome, Refusal)
+    assert outcome.error.reason is reason
+    assert dict(refused(asked, outcome.error, {}, NOW, None)).get("infaas-reason") == (reason and reason.encode())
+    answer = error_result("results", outcome.error, [("infaas-id", b"1")], {})
+    assert msgspec.json.decode(answer.value or b"").get("reason") == reason
+    assert msgspec.json.decode(explain(asked, where, NOW, config, outcome)).get("refusal") == reason
+
+
 def test_retry_after_header_is_rounded_up() -> None:
-    told = dict(refused(query(), Overloaded(retry_after_s=0.0101), {}, NOW, None))
-    assert told["infaas-retry-after-ms"] == b"11"
+    error = Overloaded(reason=RefusalReason.INSTANCES_BUSY, retry_after_s=0.0101)
+    told = dict(refused(query(), error, {}, NOW, None))
+    assert (told["infaas-retry-after-ms"], told["infaas-reason"]) == (b"11", b"instances_busy")
     assert "infaas-retry-after-ms" not in dict(refused(query(), Overloaded(), {}, NOW, None))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from broker.delivery.consumer import Record
 from schemas import headers as h
-from schemas.errors import InvalidRequest, ModelFailed, Unsatisfiable
+from schemas.errors import DeadlineExceeded, InvalidRequest, ModelFailed, RefusalReason, Unsatisfiable
 from schemas.latency import LatencyModel
 from schemas.load_classes import class_key
 from schemas.oip import decode_response, encode_request
@@ -83,6 +83,15 @@ def test_codec_returns_correlation_and_trace_headers() -> None:
         got = h.as_text(headers)
         assert {name: got[name] for name in fields} == fields
         assert parse_result(got, b"{}").correlation == "mine-7"
+
+
+def test_encode_error_names_the_reason_in_header_and_body() -> None:
+    query = identify(request(), "digits")
+    message = encode_error(query, DeadlineExceeded(), "v", "w")
+    result = parse_result(h.as_text(message.headers), message.value or b"")
+    assert (result.reason, msgspec.json.decode(result.value)["reason"]) == ("deadline_passed", "deadline_passed")
+    assert result.failure().reason is RefusalReason.DEADLINE_PASSED
+    assert h.REASON not in h.as_text(encode_error(query, ModelFailed(), "v", "w").headers)
 
 
 def test_encode_result_omits_secret_of_reply_stream() -> None:

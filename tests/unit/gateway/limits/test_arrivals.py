@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.grpc.arrivals import Arrivals
+from gateway.limits.arrivals import Arrivals
 from gateway.settings import GatewaySettings
 from schemas.errors import InvalidRequest, Overloaded
 

@@ -26,7 +26,7 @@ class _Told(NamedTuple):
     """Time from which on the client may retry."""
 
 
-class PacedRefusal(NamedTuple):
+class DelayedRefusal(NamedTuple):
     """A refusal with its delay."""
 
     held_s: float
@@ -35,14 +35,14 @@ class PacedRefusal(NamedTuple):
     """Seconds after that until the client may retry."""
 
 
-class RetryPacing:
+class RefusalBackoff:
     """Retry times of clients that were refused."""
 
     def __init__(self, most: int = _MOST) -> None:
         self._most = most
         self._told: dict[Hashable, _Told] = {}
 
-    def refuse(self, client: Hashable, asked_s: float, retry_after_s: float, now: float) -> PacedRefusal:
+    def refuse(self, client: Hashable, asked_s: float, retry_after_s: float, now: float) -> DelayedRefusal:
         """Return the delay and the retry time of a refusal.
 
         Args:
@@ -63,4 +63,4 @@ class RetryPacing:
             del self._told[next(iter(self._told))]
         until_s = max(told.until_s, now + held_s + retry_after_s)
         self._told[client] = _Told(told.at_s, max(told.wait_s, retry_after_s), until_s)
-        return PacedRefusal(held_s, retry_after_s)
+        return DelayedRefusal(held_s, retry_after_s)

@@ -12,11 +12,11 @@ from typing import Final
 
 from gateway.authentication import Authenticator
 from gateway.inference import Inference
+from gateway.limits.arrivals import Arrivals
+from gateway.limits.memory import BodyBudget
 from gateway.model_directory import ModelDirectory
-from gateway.request_room import RequestRoom
 from gateway.settings import GatewaySettings
 from gateway.statistics import ModelStatisticsTable
-from process.open_files import allow_open_files
 from process.tls import ListenerTls
 from process.version import version
 from schemas.errors import OperatorError
@@ -24,39 +24,29 @@ from schemas.errors import OperatorError
 DRAIN_SHARE: Final = 0.8
 """Share of the drain timeout for requests; the rest is for closing connections to Kafka and Postgres."""
 
-_OWN_FILES: Final = 256
-"""Open files reserved for uses other than client connections, such as Kafka and Postgres."""
-
-
-def connections_each(settings: GatewaySettings) -> int:
-    """Return the maximum connections of each listener: as set, or fewer if the limit of open files is low."""
-    doors = 1 if settings.grpc_port is None else 2
-    allowed = allow_open_files(doors * settings.max_connections + _OWN_FILES) - _OWN_FILES
-    return max(allowed // doors, 1)
-
 
 @asynccontextmanager
-async def open_doors(*doors: AbstractAsyncContextManager[str]) -> AsyncGenerator[list[str]]:
+async def open_listeners(*listeners: AbstractAsyncContextManager[str]) -> AsyncGenerator[list[str]]:
     """Open listeners; yield their addresses in the same order."""
     opened, addresses = list[AbstractAsyncContextManager[str]](), list[str]()
     try:
-        for door in doors:
-            addresses.append(await door.__aenter__())
-            opened.append(door)
+        for listener in listeners:
+            addresses.append(await listener.__aenter__())
+            opened.append(listener)
         yield addresses
     finally:
         async with asyncio.TaskGroup() as closing:
-            for door in opened:
-                closing.create_task(_close(door))
+            for listener in opened:
+                closing.create_task(_close(listener))
 
 
-def grpc_door(
+def grpc_listener(
     settings: GatewaySettings,
     models: ModelDirectory,
     inference: Inference,
     authenticator: Authenticator,
     statistics: ModelStatisticsTable,
-    room: RequestRoom,
+    bodies: BodyBudget,
     problem: Callable[[], Awaitable[str]],
     stop: asyncio.Event,
     tls: ListenerTls | None,
@@ -68,7 +58,6 @@ def grpc_door(
     """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its core writes to stderr; our code logs errors
     try:
-        from gateway.grpc.arrivals import Arrivals
         from gateway.grpc.callers import Callers
         from gateway.grpc.server import grpc_listening
         from gateway.grpc.service import InferenceService
@@ -76,9 +65,9 @@ def grpc_door(
         raise OperatorError(f"--grpc-port needs gRPC ({error}): pip install 'infaas[grpc]'") from None
     arrivals = Arrivals(settings)
     callers = Callers(authenticator, models)
-    service = InferenceService(callers, inference, statistics, room, settings, arrivals, problem, version(), stop)
+    service = InferenceService(callers, inference, statistics, bodies, settings, arrivals, problem, version(), stop)
     return grpc_listening(settings, service, arrivals, problem, stop, tls, DRAIN_SHARE * settings.drain_timeout_s)
 
 
-async def _close(door: AbstractAsyncContextManager[str]) -> None:
-    await door.__aexit__(None, None, None)
+async def _close(listener: AbstractAsyncContextManager[str]) -> None:
+    await listener.__aexit__(None, None, None)

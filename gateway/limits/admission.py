@@ -21,7 +21,7 @@ While nothing is overloaded the table is empty, and a query costs one check of t
 from math import inf
 from typing import Final, TypeAlias
 
-from schemas.errors import Overloaded
+from schemas.errors import Overloaded, RefusalReason
 from schemas.needs import Needs
 from schemas.query import MAX_REJECTED_UPSTREAM, Query
 
@@ -69,7 +69,7 @@ class Admission:
             return 0
         if now < full.until and now < full.probe_at:
             full.rejected_upstream = min(full.rejected_upstream + 1, MAX_REJECTED_UPSTREAM)
-            raise Overloaded(retry_after_s=full.until - now)
+            raise Overloaded(reason=RefusalReason.RECENTLY_REFUSED, retry_after_s=full.until - now)
         rejected_upstream, full.rejected_upstream = full.rejected_upstream, 0
         full.probe_at = now + _PROBE_S
         if now >= full.until:

@@ -1,7 +1,7 @@
 """Limits for messages that are still arriving: a timeout, and a maximum number of slow ones.
 
-The core of gRPC buffers a message and reports it only when it is complete, so `gateway/request_room.py` cannot count it
-before. These rules bound the buffered bytes:
+The core of gRPC buffers a message and reports it only when it is complete, so `gateway/limits/memory.py` cannot count
+it before. These rules bound the buffered bytes:
 
 * Nearly all messages are complete when they are awaited, or shortly after: within a tenth of the timeout. A client
   cannot send much in that time.
@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from gateway.settings import GatewaySettings
-from schemas.errors import InvalidRequest, Overloaded, QueryError
+from schemas.errors import InvalidRequest, Overloaded, QueryError, RefusalReason
 
 _PROMPT_SHARE: Final = 0.1
 """Share of the timeout within which a message counts as prompt."""
@@ -45,7 +45,8 @@ class Arrivals:
             Overloaded: too many other messages are arriving.
         """
         if self._waiting >= self._most:
-            raise Overloaded(f"{self._waiting} messages are arriving here; try again later")
+            message = f"{self._waiting} messages are arriving here; try again later"
+            raise Overloaded(message, reason=RefusalReason.ARRIVAL_LIMIT)
         self._waiting += 1
         arrival = _Arrival()
         timer = asyncio.get_running_loop().call_later(self._prompt_s, self._is_late, arrival, may_be_late)
@@ -69,8 +70,9 @@ class Arrivals:
             self._late += 1
             arrival.limit.reschedule(now + self._timeout_s - self._prompt_s)
             return
-        words = "too many messages arrive slowly here; try again later"
-        arrival.refusal = Overloaded(words) if may_be else self._too_late(self._prompt_s)
+        message = "too many messages arrive slowly here; try again later"
+        refusal = Overloaded(message, reason=RefusalReason.ARRIVAL_LIMIT)
+        arrival.refusal = refusal if may_be else self._too_late(self._prompt_s)
         arrival.limit.reschedule(now)
 
     def _too_late(self, seconds: float) -> InvalidRequest:

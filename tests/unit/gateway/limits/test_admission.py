@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.admission import Admission
+from gateway.limits.admission import Admission
 from schemas.errors import Overloaded
 from schemas.needs import Needs
 from schemas.query import MAX_REJECTED_UPSTREAM, Query

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.concurrency import ConcurrencyLimits, QueryKind
+from gateway.limits.concurrency import ConcurrencyLimits, QueryKind
 from schemas.errors import Overloaded
 from schemas.needs import Needs
 from schemas.query import MAX_REJECTED_UPSTREAM, Query

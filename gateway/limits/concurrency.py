@@ -23,7 +23,7 @@ The design follows Netflix' concurrency-limits (2018), with the product of rate 
 from math import inf, log2
 from typing import Final
 
-from schemas.errors import Overloaded
+from schemas.errors import Overloaded, RefusalReason
 from schemas.query import MAX_REJECTED_UPSTREAM, Query
 
 _MOMENT_S: Final = 0.1
@@ -92,7 +92,7 @@ class QueryKind:
         """Count a refused query; return its error."""
         self._refused += 1
         self._rejected_upstream = min(self._rejected_upstream + 1, MAX_REJECTED_UPSTREAM)
-        return Overloaded(retry_after_s=self.target_s)
+        return Overloaded(reason=RefusalReason.CONCURRENCY_LIMIT, retry_after_s=self.target_s)
 
     def take_rejected_upstream(self) -> int:
         """Return the number of queries refused since the last admitted one, which is to report it; reset it to 0."""

@@ -1,17 +1,16 @@
-"""Limits of calls without a maximum duration: in total, and for each client.
+"""Limit of concurrent calls whose duration the client determines: streams, watches and uploads.
 
-Unauthenticated clients are identified by their address, so that many calls from one address block no other address. A
-call above the limit is refused at once.
+It holds in total and for each client, so that one client blocks no other. A call above the limit is refused at once.
 """
 
 from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from schemas.errors import Overloaded
+from schemas.errors import Overloaded, RefusalReason
 
 
-class CallPlaces:
+class CallLimit:
     """Limit of concurrent calls of one kind.
 
     Args:
@@ -34,9 +33,11 @@ class CallPlaces:
             Overloaded: no place is free, or the client uses its maximum.
         """
         if self._held[client] >= self._each:
-            raise Overloaded(f"{self._each} {self._what} of one client are open here; end one first")
+            message = f"{self._each} {self._what} of one client are open here; end one first"
+            raise Overloaded(message, reason=RefusalReason.CLIENT_CALL_LIMIT)
         if self._held.total() >= self._most:
-            raise Overloaded(f"{self._most} {self._what} are open here; try again later")
+            message = f"{self._most} {self._what} are open here; try again later"
+            raise Overloaded(message, reason=RefusalReason.CALL_LIMIT)
         self._held[client] += 1
         try:
             yield
@@ -44,8 +45,3 @@ class CallPlaces:
             self._held[client] -= 1
             if not self._held[client]:
                 del self._held[client]
-
-
-def host_of(peer: str) -> str:
-    """Return the address in gRPC's name of a peer, such as `ipv4:10.0.0.1:4242`."""
-    return peer.rpartition(":")[0] or peer

@@ -9,7 +9,7 @@ from typing import Final
 
 from prometheus_client import Gauge
 
-from schemas.errors import Overloaded
+from schemas.errors import Overloaded, RefusalReason
 
 SMALL_BYTES: Final = 256 * 1024
 LARGE_SHARE: Final = 0.75
@@ -17,7 +17,7 @@ LARGE_SHARE: Final = 0.75
 HELD: Final = Gauge("infaas_gateway_body_bytes", "Bytes of request bodies that are held, whole or not")
 
 
-class RequestRoom:
+class BodyBudget:
     """Memory for the requests that one gateway holds at once."""
 
     def __init__(self, max_bytes: int) -> None:
@@ -34,7 +34,8 @@ class RequestRoom:
             Overloaded: the memory is exhausted.
         """
         if self.held + size > (self._most if taken + size <= SMALL_BYTES else self._most_large):
-            raise Overloaded("the gateway holds as many bytes of requests as it may; try again later")
+            message = "the gateway holds as many bytes of requests as it may; try again later"
+            raise Overloaded(message, reason=RefusalReason.BODY_MEMORY)
         self.held += size
 
     def release(self, size: int) -> None:
