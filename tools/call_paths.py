@@ -24,7 +24,7 @@ PATHS: Final = {
     "pin by an administrator": "admin.scaling:pin",
     "registration": "registry.register:register",
     "refusal": "selector.overload:LoadShedder.decide",
-    "job": "jobs.sender:JobSender.run",
+    "job": "jobs.delivery:JobSender.run",
     "lag record": "autoscaler.service:Autoscaler._on_record",
     "unregister": "registry.removal.unregister:_Removal.run",
     "autoscaler snapshot": "autoscaler.observe.snapshot_builder:SnapshotBuilder.build",
