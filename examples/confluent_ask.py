@@ -67,7 +67,7 @@ class Asker:
     def _send(self, query_id: str, text: str, found: dict[str, dict[str, Any] | Failed]) -> None:
         def on_delivery(error: KafkaError | None, _: Message) -> None:
             if error is not None:  # for example there is no such task, hence no such topic
-                found[query_id] = Failed(f"Kafka does not take the query: {error}")
+                found[query_id] = Failed(f"Kafka does not accept the query: {error}")
 
         query = {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [text]}]}
         headers: dict[str, str | bytes | None] = {"infaas-id": query_id, "infaas-reply-to": ANSWERS, **NEEDS}

@@ -20,8 +20,8 @@ def require_zoo() -> None:
     """
     if find_spec("zoo") is None:
         raise OperatorError(
-            "the models of the zoo are not installed, and no package index has them: run `pip install ./zoo` in a "
-            "checkout of INFaaS"
+            "the zoo's models are not installed; no package index has them: run `pip install ./zoo` in a checkout of "
+            "INFaaS"
         )
 
 

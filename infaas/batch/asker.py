@@ -132,8 +132,8 @@ class ChunkAsker:
         silent_s = time.monotonic() - max(self._answered_s, began_s)
         if silent_s > self._patience_s:
             raise OperatorError(
-                f"nothing was answered for {silent_s:.0f} s, for {error}. `infaas status` shows what runs; the same "
-                "command goes on from here"
+                f"no answer for {silent_s:.0f} s: {error}. `infaas status` shows the running services; run the same "
+                "command to resume"
             ) from error
         self._on_trouble(Trouble(str(error), silent_s))
 

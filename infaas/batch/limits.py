@@ -15,7 +15,7 @@ from schemas.errors import OperatorError
 IN_FLIGHT: Final = 32
 """Default number of chunks in flight."""
 _HOPELESS_ROWS: Final = 100
-_AGAIN: Final = "what is done is kept, and the same command goes on from there"
+_AGAIN: Final = "finished rows are kept; run the same command to resume"
 
 
 class BatchLimits(msgspec.Struct, frozen=True, kw_only=True):

@@ -135,7 +135,9 @@ def make_plan(
         raise Unsatisfiable(_unmet(offers, needs))
     running = sorted((offer for offer in able if offer.slots), key=lambda offer: (offer.row_cost, offer.variant))
     if not running:
-        raise OperatorError(f"no worker runs that could compute {able[0].variant}; `infaas status` shows those that do")
+        raise OperatorError(
+            f"no worker runs that could compute {able[0].variant}; `infaas status` shows the running workers"
+        )
     plans = [_plan(rows, row_bytes, offer) for offer in running]
     within = [plan for plan in plans if _is_within(plan, limits)]
     if not within:

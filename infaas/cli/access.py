@@ -14,17 +14,17 @@ from schemas.errors import InvalidRequest
 from security.access import check_access
 
 OwnerFlag = Annotated[
-    str | None, typer.Option("--owner", metavar="TENANT", help="Whose it is: who may always use it, and change it.")
+    str | None, typer.Option("--owner", metavar="TENANT", help="Owning tenant, which may always use and change it.")
 ]
 ShareFlag = Annotated[
-    str | None, typer.Option("--share-with", metavar="A,B", help="Tenants that may use it beside its owner.")
+    str | None, typer.Option("--share-with", metavar="A,B", help="Tenants that may use it besides its owner.")
 ]
 PrivateFlag = Annotated[
-    bool | None, typer.Option("--private/--public", help="Whether its owner alone may use it, or everybody.")
+    bool | None, typer.Option("--private/--public", help="Only the owner may use it, or all tenants.")
 ]
 _NameArgument = Annotated[str, typer.Argument(metavar="MODEL|TASK", help="A model, with all its versions, or a task.")]
 
-app = typer.Typer(cls=CommandGroup, no_args_is_help=True, help="Whose tasks and models are, and who may use them.")
+app = typer.Typer(cls=CommandGroup, no_args_is_help=True, help="Owners and permissions of tasks and models.")
 
 
 @app.command("show")
@@ -44,7 +44,7 @@ def set_access(
 ) -> None:
     """Change the permitted users of a task or a model at once. Composites that use it are restricted accordingly."""
     if private is None and share_with is None:
-        raise InvalidRequest("say who may use it: --private, --share-with A,B, or --public")
+        raise InvalidRequest("set who may use it with --private, --share-with A,B, or --public")
     visibility, tenants = _declared_users(private, share_with)
     asked = AccessChange(name=name, owner=owner, visibility=visibility, shared_with=tenants)
     _show(call(home, SET_ACCESS, asked), as_json=as_json)
@@ -64,7 +64,7 @@ def declared_access(owner: str | None, private: bool | None, share_with: str | N
 
 def _declared_users(private: bool | None, share_with: str | None) -> tuple[Visibility, frozenset[str]]:
     if private is not None and share_with is not None:
-        raise InvalidRequest("--share-with is neither --private nor --public: give one of the three")
+        raise InvalidRequest("give only one of --share-with, --private and --public")
     if share_with is not None:
         return Visibility.SHARED, frozenset(filter(None, (tenant.strip() for tenant in share_with.split(","))))
     return (Visibility.PRIVATE if private else Visibility.PUBLIC), frozenset()

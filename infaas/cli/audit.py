@@ -14,11 +14,11 @@ from schemas.rows.audit import AuditRow, AuditVerb
 
 
 def audit(
-    actor: Annotated[str | None, typer.Option("--by", help="Only of this person or key.")] = None,
-    verb: Annotated[AuditVerb | None, typer.Option("--what", help="Only acts of this kind.")] = None,
-    subject: Annotated[str | None, typer.Option("--on", help="Only on this model, key, job ...")] = None,
-    since: Annotated[str | None, typer.Option(help="Only since then: 2h ago, or 2026-01-31T12:00.")] = None,
-    until: Annotated[str | None, typer.Option(help="Only before then.")] = None,
+    actor: Annotated[str | None, typer.Option("--by", help="Only actions of this person or key.")] = None,
+    verb: Annotated[AuditVerb | None, typer.Option("--what", help="Only this kind of action.")] = None,
+    subject: Annotated[str | None, typer.Option("--on", help="Only actions on this model, key, job ...")] = None,
+    since: Annotated[str | None, typer.Option(help="Only later actions: 2h ago, or 2026-01-31T12:00.")] = None,
+    until: Annotated[str | None, typer.Option(help="Only earlier actions.")] = None,
     latest: Annotated[int, typer.Option("--latest", "-n", min=1, max=10_000, help="How many.")] = 50,
     home: Home = DEFAULT_HOME,
     as_json: Json = False,

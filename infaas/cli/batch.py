@@ -29,7 +29,7 @@ from schemas.errors import OperatorError
 
 _INTERRUPTED: Final = 130
 
-TaskOption = Annotated[str, typer.Option("--task", help="The task to ask.")]
+TaskOption = Annotated[str, typer.Option("--task", help="Task that computes the rows.")]
 RowsIn = Annotated[
     Path,
     typer.Argument(
@@ -39,27 +39,34 @@ RowsIn = Annotated[
 ResultsOut = Annotated[
     Path, typer.Argument(metavar="OUT", help="Results: .jsonl, .csv, .npz, .parquet; or topic:NAME.")
 ]
-MinAccuracy = Annotated[float | None, typer.Option(min=0, max=1, help="Least accuracy, 0..1.")]
-MaxLatency = Annotated[float | None, typer.Option(min=0, help="Most ms that the variant may take for a row alone.")]
-Target = Annotated[str | None, typer.Option(help="An architecture or a variant instead of any.")]
-Outputs = Annotated[list[str] | None, typer.Option("--output", help="An output to write; repeatable. Default: all.")]
+MinAccuracy = Annotated[float | None, typer.Option(min=0, max=1, help="Minimum accuracy, 0..1.")]
+MaxLatency = Annotated[float | None, typer.Option(min=0, help="Maximum latency of the variant for one row, in ms.")]
+Target = Annotated[str | None, typer.Option(help="Use only this architecture or variant.")]
+Outputs = Annotated[list[str] | None, typer.Option("--output", help="Output to write; repeatable. Default: all.")]
 Deadline = Annotated[
-    str | None, typer.Option(metavar="TIME", help="Be done within this, e.g. 90s, 15m, 2h30m; or say beforehand.")
+    str | None,
+    typer.Option(metavar="TIME", help="Time limit, e.g. 90s, 15m, 2h30m; checked before the start."),
 ]
-MaxCost = Annotated[float | None, typer.Option(min=0, help="Most USD for all rows; or say beforehand.")]
-MaxFailed = Annotated[int | None, typer.Option(min=0, help="Failed rows after which to stop. Default: never.")]
-RowsPerQuery = Annotated[int | None, typer.Option(min=1, max=4096, help="Rows in one query. Default: what is fast.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that is there.")]
-Restart = Annotated[bool, typer.Option("--restart", help="Begin anew instead of going on where a run has stopped.")]
-Mixed = Annotated[bool, typer.Option("--mixed", help="Let any variant that meets the needs compute, not one all rows.")]
-Estimate = Annotated[bool, typer.Option("--estimate", help="Only say what it would take.")]
-Follow = Annotated[bool, typer.Option("--follow", help="Of a topic: go on for ever, not until where it ends now.")]
+MaxCost = Annotated[
+    float | None, typer.Option(min=0, help="Maximum cost of all rows in USD; checked before the start.")
+]
+MaxFailed = Annotated[int | None, typer.Option(min=0, help="Stop after more failed rows than this. Default: never.")]
+RowsPerQuery = Annotated[int | None, typer.Option(min=1, max=4096, help="Rows in one query. Default: the fastest.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
+Restart = Annotated[bool, typer.Option("--restart", help="Start over instead of resuming an earlier run.")]
+Mixed = Annotated[bool, typer.Option("--mixed", help="Use any variants that meet the needs, not one for all rows.")]
+Estimate = Annotated[bool, typer.Option("--estimate", help="Print the estimate only.")]
+Follow = Annotated[
+    bool,
+    typer.Option("--follow", help="Topics only: keep reading new records instead of ending."),
+]
 Group = Annotated[
     str,
-    typer.Option(help="Of a topic: consumer group that shares it, and goes on. Default: by both names."),
+    typer.Option(help="Topics only: consumer group, to share partitions and resume. Default: from both names."),
 ]
 CarriedHeader = Annotated[
-    list[str] | None, typer.Option("--header", help="Of a topic: a header to carry over; repeatable. Default: all.")
+    list[str] | None,
+    typer.Option("--header", help="Topics only: header to copy to results; repeatable. Default: all."),
 ]
 
 
@@ -97,7 +104,7 @@ def batch(
     )
     if topics := topics_of(rows, results):
         if overwrite or restart:
-            raise OperatorError("--overwrite and --restart are for files: another --group reads a topic anew")
+            raise OperatorError("--overwrite and --restart are for files: to read a topic again, use another --group")
         job = TopicsCommand(
             source=topics[0], sink=topics[1], home=home, task=task, needs=needs, limits=limits,
             outputs=tuple(output or ()), rows_per_query=rows_per_query, mixed=mixed, follow=follow, group=group,
@@ -113,7 +120,7 @@ def batch(
     try:
         done = asyncio.run(command.run(rows, sink, estimate=estimate))
     except KeyboardInterrupt:
-        err.print("stopped; the same command goes on from there")
+        err.print("stopped; run the same command to resume")
         raise typer.Exit(_INTERRUPTED) from None
     if done is None:
         return
@@ -127,7 +134,7 @@ def batch(
 
 def _check_apart(rows: Path, results: Path) -> None:
     if rows.is_dir() and results.resolve().is_relative_to(rows.resolve()):
-        raise OperatorError(f"{results} lies in {rows}, and would be read as rows of it: name a file elsewhere")
+        raise OperatorError(f"{results} is inside {rows}, so it would be read as input: choose a file elsewhere")
 
 
 class _BatchCommand:
@@ -200,7 +207,7 @@ class _BatchCommand:
 def _told(plan: Plan, total: int | None, left: Checkpoint | None) -> str:
     done = left.progress.rows if left is not None else 0
     rows = "rows" if total is None else f"{total - done:,} rows"
-    went = f" (goes on after {done:,} rows)" if left is not None else ""
+    went = f" (resumes after {done:,} rows)" if left is not None else ""
     accuracy = f"{plan.variant}, accuracy {plan.accuracy:.2%}"
     expected = "" if plan.seconds is None else f": about {duration(plan.seconds)}, {usd(plan.cost or 0)}"
     return f"{rows}{went} by {accuracy}{expected}"

@@ -114,7 +114,7 @@ class TopicsCommand(msgspec.Struct, frozen=True, kw_only=True):
 
     def _told(self, records: int | None, group: str, plan: Plan) -> str:
         if records == 0:
-            return f"group {group} has read all of {self.source}; --group NAME would read it anew"
+            return f"group {group} has read all of {self.source}; use another --group to read it again"
         by = "any variant that meets the needs" if self.mixed else f"{plan.variant}, accuracy {plan.accuracy:.2%}"
         if records is None:
             return f"follows {self.source} as group {group}, by {by}"
@@ -165,7 +165,7 @@ def topic_of(end: Path) -> str | None:
         return None
     name = str(end).removeprefix(_SCHEME)
     if not is_topic(name):
-        raise OperatorError(f"{name!r} is no name of a topic: letters, digits, dots, dashes, underlines, at most 249")
+        raise OperatorError(f"{name!r} is not a topic name: at most 249 letters, digits, dots, dashes, underscores")
     return name
 
 
@@ -183,7 +183,9 @@ def topics_of(rows: Path, results: Path) -> tuple[str, str] | None:
             "a batch job goes from topic to topic, or from file to file: write both as topic:NAME, or neither"
         )
     if source == sink or not may_reply_to(sink) or not may_reply_to(f"{sink}.failed"):
-        raise OperatorError(f"answers cannot go to {sink}: name another topic than {source}, none of this system's own")
+        raise OperatorError(
+            f"answers cannot go to {sink}: choose a topic that is neither {source} nor one of this system's own topics"
+        )
     return source, sink
 
 
@@ -199,12 +201,12 @@ def batch_topics(command: TopicsCommand, *, estimate: bool, as_json: bool) -> No
     if as_json:
         show_json(_facts(command, done))
     else:
-        by_now = "" if command.follow or stopped else f"; all of {command.source} is done"
+        by_now = "" if command.follow or stopped else f"; all of {command.source} has been read"
         err.print(f"{done.answered:,} records answered here, {done.failed:,} failed{by_now}", highlight=False)
         if done.failed:
             err.print(f"failed records, with the reasons, are in the topic {command.failed}", highlight=False)
     if stopped and not command.follow:
-        err.print("stopped; the same command goes on from there")
+        err.print("stopped; run the same command to resume")
         raise typer.Exit(_INTERRUPTED)
     if done.failed:
         raise typer.Exit(EXIT_PARTIAL)

@@ -13,11 +13,11 @@ from schemas.registrations import IfNoWorker
 from store.pool import Pool
 
 LocalFlag = Annotated[
-    bool, typer.Option("--local", help="Make and measure variants on this machine, whatever workers there are.")
+    bool, typer.Option("--local", help="Make and measure variants on this machine instead of on workers.")
 ]
 IfNoWorkerFlag = Annotated[
     IfNoWorker,
-    typer.Option(help="Where no worker of a --hardware is there: use this machine's, wait for one, or leave it out."),
+    typer.Option(help="If no worker has the --hardware: use this machine, wait, or skip."),
 ]
 
 

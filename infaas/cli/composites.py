@@ -49,31 +49,32 @@ class LabelledData(NamedTuple):
 def cascade(
     task: Annotated[str, typer.Argument(help="e.g. sentiment")],
     first: Annotated[
-        str | None, typer.Option(metavar="VARIANT", help="The cheap variant: it answers what it is sure of.")
+        str | None,
+        typer.Option(metavar="VARIANT", help="The cheap variant; it answers inputs with high confidence."),
     ] = None,
     then: Annotated[
-        str | None, typer.Option(metavar="VARIANT", help="The better variant: it answers the rest.")
+        str | None, typer.Option(metavar="VARIANT", help="The better variant; it answers the other inputs.")
     ] = None,
     find: Annotated[
-        bool, typer.Option("--find", help="Find the cascades that beat every single variant, and register these.")
+        bool, typer.Option("--find", help="Find cascades that beat every single variant, and register them.")
     ] = False,
     threshold: Annotated[
-        list[float] | None, typer.Option(help="Least confidence at which the first answer stands; repeatable.")
+        list[float] | None, typer.Option(help="Minimum confidence to accept the first answer; repeatable.")
     ] = None,
     min_accuracy: Annotated[
-        list[float] | None, typer.Option(help="Accuracy to find a threshold for; repeatable.")
+        list[float] | None, typer.Option(help="Accuracy from which to derive a threshold; repeatable.")
     ] = None,
     validation: Labelled = None,
     calibration: Calibrating = None,
     name: Annotated[str | None, typer.Option(help="Name of the architecture; default: FIRST-or-THEN.")] = None,
     output: Annotated[
-        str | None, typer.Option(help="The output with the classes' scores, if there are several.")
+        str | None, typer.Option(help="Output with the class scores, if there are several outputs.")
     ] = None,
     confidence: Annotated[
         str | None,
-        typer.Option(help="softmax, probability, or the output that is the confidence. Default: as the scores look."),
+        typer.Option(help="softmax, probability, or the output with the confidence. Default: guessed from the scores."),
     ] = None,
-    again: Annotated[bool, typer.Option("--again", help="Measure what is registered once more.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Measure registered variants again.")] = False,
     local: LocalFlag = False,
     if_no_worker: IfNoWorkerFlag = IfNoWorker.HERE,
     home: Home = DEFAULT_HOME,
@@ -84,7 +85,7 @@ def cascade(
     The cascade becomes an architecture of the task, with one variant for each threshold.
     """
     if find == (first is not None or then is not None) or (first is None) != (then is None):
-        raise OperatorError("name two variants by --first and --then, or have cascades found by --find")
+        raise OperatorError("give two variants by --first and --then, or --find")
     data = _labelled_data(task, validation, calibration, home.absolute())
     request = CascadeRequest(
         task=task,
@@ -105,19 +106,19 @@ def cascade(
 
 
 def chain(
-    name: Annotated[str, typer.Argument(help="Task that the chain becomes.")],
-    tasks: Annotated[list[str], typer.Argument(metavar="TASK TASK...", help="Tasks that its queries pass, in order.")],
+    name: Annotated[str, typer.Argument(help="Name of the task that the chain becomes.")],
+    tasks: Annotated[list[str], typer.Argument(metavar="TASK TASK...", help="Tasks of the chain, in order.")],
     feed: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="TASK.INPUT=OUTPUT", help="What an input is fed with, where names do not say; repeatable."
+            metavar="TASK.INPUT=OUTPUT", help="Output that feeds an input, if their names differ; repeatable."
         ),
     ] = None,
     through: Annotated[
         list[str] | None,
         typer.Option(
             metavar="VARIANT,VARIANT...",
-            help="One variant for each task; repeatable. Default: the cheapest and the most accurate, all combined.",
+            help="One variant for each task; repeatable. Default: combinations of cheapest and most accurate.",
         ),
     ] = None,
     validation: Annotated[
@@ -127,13 +128,14 @@ def chain(
         ),
     ] = None,
     accuracy: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Declared; default without --validation: the stages' product.")
+        float | None,
+        typer.Option(min=0, max=1, help="Declared; default without --validation: product of the stages' accuracies."),
     ] = None,
     output: Annotated[
-        str | None, typer.Option(help="The last task's output with the classes' scores, if it has several.")
+        str | None, typer.Option(help="Output of the last task with the class scores, if it has several outputs.")
     ] = None,
-    hardware: Annotated[Hardware, typer.Option(help="Device that it is measured on, and for.")] = Hardware.CPU,
-    again: Annotated[bool, typer.Option("--again", help="Measure what is registered once more.")] = False,
+    hardware: Annotated[Hardware, typer.Option(help="Hardware of the chain.")] = Hardware.CPU,
+    again: Annotated[bool, typer.Option("--again", help="Measure registered variants again.")] = False,
     local: LocalFlag = False,
     if_no_worker: IfNoWorkerFlag = IfNoWorker.HERE,
     home: Home = DEFAULT_HOME,
@@ -159,7 +161,7 @@ def chain(
     rows = [(v.name, f"{p.accuracy:.2%} {p.accuracy_source}", ms(p.latency[0].typical_s)) for v, p in shown]
     show(table(("variant", "accuracy>", "latency b1>"), rows))
     if validation is None and accuracy is None:
-        err.print("declared: the product of what the stages' accuracies are; give labels by --validation to measure it")
+        err.print("the accuracy is the product of the stages' accuracies; give labels by --validation to measure it")
     return None
 
 
@@ -236,7 +238,7 @@ async def _found(
     with ProgressBar() as bar:
         proposals = await propose_cascades_of(request.task, *data, None, services, choice, bar)
     if not proposals:
-        err.print(f"no cascade of the variants of {request.task} beats all of them", highlight=False)
+        err.print(f"no cascade beats every single variant of {request.task}", highlight=False)
     elif not quiet:
         _show_proposals(proposals)
     return requests_for(request.task, proposals, *data, again=choice.again)

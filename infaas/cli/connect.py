@@ -61,7 +61,7 @@ Home = Annotated[
         "--home",
         envvar="INFAAS_HOME",
         callback=_note_home,
-        help=f"Where the system keeps its data; given here, it is meant, whatever {URL_ENV} says.",
+        help=f"Data folder of the system; takes precedence over {URL_ENV}.",
     ),
 ]
 DEFAULT_HOME: Final = HOME
@@ -174,13 +174,13 @@ def running_state(home: Path, variable: str | None = None) -> SystemState:
     if url:
         instead = f" (or set {variable})" if variable else ""
         raise OperatorError(
-            f"this is done where the system is, not over {URL_ENV}, and no system runs in {home.absolute()}: "
-            f"name another --home{instead}"
+            f"this command works only on the system's machine, not over {URL_ENV}, and no system runs in "
+            f"{home.absolute()}: choose another --home{instead}"
         )
     instead = f", or set {variable}" if variable else ""
     raise OperatorError(
-        f"no system runs in {home.absolute()}: start one with `infaas up`, name another --home{instead}"
-        f"{_said_without_address()}"
+        f"no system runs in {home.absolute()}: start one with `infaas up`, choose another "
+        f"--home{instead}{_said_without_address()}"
     )
 
 
@@ -201,4 +201,4 @@ def _said_without_address() -> str:
 @cache
 def _warn_of_home(home: Path) -> None:
     """Warn once that the command works on the system of the home, not on the gateway in `INFAAS_URL`."""
-    log.warning("this is not done over %s, but on the system that runs in %s", URL_ENV, home.absolute())
+    log.warning("ignoring %s: the command uses the system that runs in %s", URL_ENV, home.absolute())

@@ -167,7 +167,7 @@ class GatewayAsk:
             ):
                 body = await answer.read()
         except TimeoutError:
-            raise OperatorError(f"{without_user(self._url)} has taken nothing for {_STALLED_S:g} s") from None
+            raise OperatorError(f"{without_user(self._url)} has accepted no data for {_STALLED_S:g} s") from None
         except aiohttp.ClientError as error:
             raise OperatorError(why_unreached(self._url, error)) from error
         if answer.status not in _DONE:
@@ -230,7 +230,7 @@ def gateway_error(url: str, status: int, headers: Mapping[str, str], body: bytes
     if code is None:
         return OperatorError(f"{without_user(url)} answers {status}: is it a gateway of this system?")
     if status == HTTPStatus.UNAUTHORIZED:
-        return query_error(code, f"{message} (the command line sends what {KEY_ENV} holds)")
+        return query_error(code, f"{message} (the command line sends the key in {KEY_ENV})")
     if status == HTTPStatus.NOT_FOUND and code == ErrorCode.INVALID_REQUEST:
         return NotFound(message)
     outage = status >= HTTPStatus.INTERNAL_SERVER_ERROR
@@ -242,6 +242,6 @@ def _decoded(url: str, body: bytes, endpoint: Endpoint[Any, R]) -> R:
         return msgspec.json.decode(body, type=endpoint.result)
     except msgspec.MsgspecError as error:
         raise OperatorError(
-            f"{without_user(url)} answers {endpoint.name} in a way that is not known here ({error}): is it of another "
+            f"{without_user(url)} answers {endpoint.name} with an unknown response ({error}): does it run another "
             "version?"
         ) from error

@@ -12,7 +12,7 @@ from store.migrate import upgrade as upgrade_database
 from store.pool import open_pool
 from store.version import require_current
 
-app = typer.Typer(cls=CommandGroup, no_args_is_help=True, help="Care for the tables in Postgres.")
+app = typer.Typer(cls=CommandGroup, no_args_is_help=True, help="Manage the tables in Postgres.")
 
 
 @app.callback()

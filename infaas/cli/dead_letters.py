@@ -41,9 +41,9 @@ _PAGE: Final = 5000
 
 LettersArgument = Annotated[list[str] | None, typer.Argument(metavar="LETTER", help="e.g. 0/17; default: all.")]
 TaskFlag = Annotated[str | None, typer.Option("--task", help="Only of this task.")]
-ReasonFlag = Annotated[str | None, typer.Option("--reason", help="Only with this in their reason.")]
-SinceFlag = Annotated[str | None, typer.Option("--since", help="Only those since then: 2h ago, or 2026-01-31T12:00.")]
-UntilFlag = Annotated[str | None, typer.Option("--until", help="Only those before then.")]
+ReasonFlag = Annotated[str | None, typer.Option("--reason", help="Only with this text in the reason.")]
+SinceFlag = Annotated[str | None, typer.Option("--since", help="Only later ones: 2h ago, or 2026-01-31T12:00.")]
+UntilFlag = Annotated[str | None, typer.Option("--until", help="Only earlier ones.")]
 
 app = typer.Typer(cls=CommandGroup, no_args_is_help=True)
 
@@ -59,8 +59,8 @@ def list_letters(
     reason: ReasonFlag = None,
     since: SinceFlag = None,
     until: UntilFlag = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="The latest so many.")] = 100,
-    done: Annotated[bool, typer.Option("--done", help="Those, too, that were replayed or dropped.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number; the latest ones.")] = 100,
+    done: Annotated[bool, typer.Option("--done", help="Include replayed and dropped ones.")] = False,
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
@@ -82,7 +82,7 @@ def list_letters(
 
 @app.command("show")
 def show_letter(
-    letter: Annotated[str, typer.Argument(help="e.g. 0/17, as `list` names it.")],
+    letter: Annotated[str, typer.Argument(help="Id from `list`, e.g. 0/17.")],
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
@@ -104,7 +104,7 @@ def replay(
     reason: ReasonFlag = None,
     since: SinceFlag = None,
     until: UntilFlag = None,
-    limit: Annotated[int, typer.Option(min=1, help="The oldest so many.")] = _MOST,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number, oldest first.")] = _MOST,
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
@@ -132,16 +132,16 @@ def drop(
     reason: ReasonFlag = None,
     since: SinceFlag = None,
     until: UntilFlag = None,
-    limit: Annotated[int, typer.Option(min=1, help="The oldest so many.")] = _MOST,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number, oldest first.")] = _MOST,
     everything: Annotated[
-        bool, typer.Option("--all", help="All there are; needed where nothing else is said.")
+        bool, typer.Option("--all", help="All of them; required if nothing else selects any.")
     ] = False,
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
     """Drop dead letters permanently."""
     if not (letters or task or reason or since or until or everything):
-        raise OperatorError("say which dead letters to drop, or --all of them")
+        raise OperatorError("name the dead letters to drop, or give --all")
     request = DropRequest(
         letters=letters or [],
         task=task,
@@ -182,7 +182,7 @@ def _place(text: str) -> LetterRequest:
     try:
         place = LetterId.parse(text)
     except ValueError:
-        raise OperatorError(f"{text!r} names no dead letter: write it as `list` does, e.g. 0/17") from None
+        raise OperatorError(f"{text!r} is not a dead letter id; use an id from `list`, e.g. 0/17") from None
     return LetterRequest(partition=place.partition, offset=place.offset)
 
 

@@ -26,7 +26,7 @@ _TERMINATED: Final = 128 + signal.SIGTERM
 
 
 def demo(
-    inputs: Annotated[int, typer.Option(min=1, help="Labelled inputs to ask in each row.")] = 200,
+    inputs: Annotated[int, typer.Option(min=1, help="Labelled inputs to query in each row.")] = 200,
     kafka: KafkaFlag = KafkaKind.AUTO,
     home: Home = _HOME,
     as_json: Json = False,
@@ -60,7 +60,7 @@ async def _run(options: UpOptions, count: int) -> "list[CaseOutcome]":
     async with running_system(options, announce, fetching_jars) as system:
         announce("registering the zoo: generating, verifying and profiling each variant on this machine")
         await register_with_progress(system.kafka, system.postgres, options.home, threads=1)
-        announce(f"asking {count} labelled inputs a row")
+        announce(f"querying {count} labelled inputs for each row")
         return await run_demo(system, count)
 
 
@@ -80,7 +80,7 @@ def _table(outcomes: "Sequence[CaseOutcome]") -> Table:
     made = table(
         columns,
         [_row(outcome) for outcome in outcomes],
-        title="What was asked, chosen, promised and measured",
+        title="Needs, chosen variants, promises and measurements",
         spare=("predicted>", "cost/1000>", "promised>", "answered>", "via"),
     )
     made.caption = (
@@ -114,6 +114,6 @@ def _print_failures(outcomes: "Sequence[CaseOutcome]") -> None:
             err.print(f"[bold red]{where}[/]: {count} without an answer: {reason}", highlight=False)
         if not outcome.kept and not outcome.failures:
             err.print(
-                f"[bold red]{where}[/]: accuracy {outcome.accuracy:.1%} is not what {outcome.promised:.1%} promises",
+                f"[bold red]{where}[/]: accuracy {outcome.accuracy:.1%} is below the promised {outcome.promised:.1%}",
                 highlight=False,
             )

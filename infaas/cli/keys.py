@@ -30,21 +30,21 @@ from security.api_keys import ID_BYTES
 
 app = typer.Typer(cls=CommandGroup, no_args_is_help=True)
 
-KeyIds = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of keys; no secrets.")]
-TenantFlag = Annotated[str | None, typer.Option(help="Whom its queries are counted for. Only admins need none.")]
+KeyIds = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of keys, not the secrets.")]
+TenantFlag = Annotated[str | None, typer.Option(help="Tenant of its queries; optional for admins only.")]
 RoleFlag = Annotated[
     Role,
-    typer.Option(help="query: ask. publish: change what its tenant owns, too. admin: everything, of all tenants."),
+    typer.Option(help="query: send queries. publish: also change its tenant's objects. admin: all, for all tenants."),
 ]
-TaskFlag = Annotated[list[str] | None, typer.Option("--task", help="A task that it may ask; repeatable. Default: all.")]
-PerSecondFlag = Annotated[float | None, typer.Option(min=0.001, help="Most queries a second, of each gateway.")]
-ConcurrentFlag = Annotated[int | None, typer.Option(min=1, help="Most queries that wait at once, of each gateway.")]
-ExpiresFlag = Annotated[str | None, typer.Option(help="When it ends: 12h or 30d from now, or a date. Default: never.")]
+TaskFlag = Annotated[list[str] | None, typer.Option("--task", help="Task that it may query; repeatable. Default: all.")]
+PerSecondFlag = Annotated[float | None, typer.Option(min=0.001, help="Maximum queries a second at each gateway.")]
+ConcurrentFlag = Annotated[int | None, typer.Option(min=1, help="Maximum concurrent queries at each gateway.")]
+ExpiresFlag = Annotated[str | None, typer.Option(help="Expiry: 12h or 30d from now, or a date. Default: never.")]
 CertificateFlag = Annotated[
     str | None,
-    typer.Option(help="Make no key: who shows a certificate of this name (a URI, DNS or common name in it) is let in."),
+    typer.Option(help="Accept a client certificate with this name (a URI, DNS or common name) instead of a key."),
 ]
-NoteFlag = Annotated[str, typer.Option(help="What it is for.")]
+NoteFlag = Annotated[str, typer.Option(help="Purpose of the key.")]
 _ID: Final = re.compile(f"[0-9a-f]{{{2 * ID_BYTES}}}", re.ASCII)
 
 
@@ -83,7 +83,7 @@ def create(
         return show_json(made)
     if made.key is None:
         typer.echo(made.id)
-        return err.print(f"who shows the certificate of {made.certificate} is let in as {made.id}", highlight=False)
+        return err.print(f"clients with the certificate {made.certificate} authenticate as {made.id}", highlight=False)
     typer.echo(made.key)
     err.print(f"key {made.id}: kept as a hash, so it is not shown again. Send it as `Authorization: Bearer <key>`,")
     err.print("or set INFAAS_KEY for the command line and the client library.")
@@ -106,7 +106,7 @@ def list_all(
 
 @app.command()
 def quota(
-    key_id: Annotated[str, typer.Argument(metavar="ID", help="Id of a key; no secret.")],
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="Id of a key, not the secret.")],
     per_second: PerSecondFlag = None,
     concurrent: ConcurrentFlag = None,
     home: Home = DEFAULT_HOME,
@@ -137,19 +137,19 @@ def revoke(ids: KeyIds, home: Home = DEFAULT_HOME, as_json: Json = False) -> Non
     for warning in filter(None, warnings):
         err.print(f"[yellow]{warning}[/]")
     if left:
-        raise InvalidRequest(f"revoked already, or not there: {', '.join(sorted(left))}")
+        raise InvalidRequest(f"already revoked or unknown: {', '.join(sorted(left))}")
 
 
 def _id(text: str) -> str:
     """Return a valid key id, so that a whole key given by mistake is not sent anywhere."""
     if _ID.fullmatch(text) is None:
-        raise InvalidRequest(f"{_shown_id(text)} is no id of a key, which has {2 * ID_BYTES} hexadecimal digits")
+        raise InvalidRequest(f"{_shown_id(text)} is not a key id, which has {2 * ID_BYTES} hexadecimal digits")
     return text
 
 
 def _rate(per_second: float | None) -> float | None:
     if per_second is not None and not math.isfinite(per_second):
-        raise InvalidRequest("--per-second is a number; leave it out for no limit")
+        raise InvalidRequest("--per-second must be a finite number; leave it out for no limit")
     return per_second
 
 
@@ -164,7 +164,7 @@ def _expiry(expires: str | None, now_s: float) -> datetime | None:
 
 def _shown_id(text: str) -> str:
     """Return an id as given, but not a whole key: output may be stored by others."""
-    return text if len(text) <= 2 * ID_BYTES else f"a text of {len(text)} letters (an id has {2 * ID_BYTES})"
+    return text if len(text) <= 2 * ID_BYTES else f"a text of {len(text)} characters (an id has {2 * ID_BYTES})"
 
 
 def _row(key: KnownKey, now: datetime) -> tuple[object, ...]:

@@ -33,8 +33,8 @@ _SEVERITY: Final = list(GroupHealth)
 
 def lag(
     home: Home = DEFAULT_HOME,
-    watch: Annotated[bool, typer.Option("--watch", help="Show it anew each second until Ctrl-C.")] = False,
-    partitions: Annotated[bool, typer.Option("--partitions", help="One row a partition instead of a topic.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh every second until Ctrl-C.")] = False,
+    partitions: Annotated[bool, typer.Option("--partitions", help="Rows by partition instead of topic.")] = False,
     as_json: Json = False,
 ) -> None:
     """Show the last recorded consumer lag in records and in seconds, and its health. An unknown lag is shown as ?."""

@@ -65,9 +65,9 @@ def variants(ctx: typer.Context, home: Home = DEFAULT_HOME, task: OfTask = None,
     if noisy := [one.variant.name for one in found if one.profile is not None and one.profile.is_noisy]:
         show(f"~ measured while the machine was busy: {', '.join(noisy)}. {AGAIN}")
     if corrected := [(c.variant, c.worker, *_correction(c)) for one in found for c in one.corrections]:
-        show(table(("variant", "worker", "times>", "since"), corrected, title="Latency seen over that measured"))
+        show(table(("variant", "worker", "times>", "since"), corrected, title="Measured over profiled latency"))
     if others := [_state_row(one) for one in found if one.variant.state is not VariantState.READY]:
-        show(table(("variant", "state", "reason"), others, title="Not to be chosen"))
+        show(table(("variant", "state", "reason"), others, title="Not available"))
     if failed := [(one.variant.name, worker, why) for one in found for worker, why in one.failed.items()]:
         show(table(("variant", "worker", "reason"), failed, title="Failed"))
     return None
@@ -101,7 +101,9 @@ def profile(
         facts.append(("noisy", f"the machine was busy while this was measured. {AGAIN}"))
     for seen in corrections:
         times, since = _correction(seen)
-        facts.append((f"on {seen.worker}", f"{times} times as long, seen since {since}: predicted so there. {AGAIN}"))
+        facts.append(
+            (f"on {seen.worker}", f"{times} times the profile since {since}; predictions are corrected. {AGAIN}")
+        )
     show(table(("fact", "value"), facts))
     if found.lengths:
         show(table(("length>", "p50>", "times>"), _length_rows(found.lengths)))
@@ -111,7 +113,7 @@ def profile(
 
 def _check_task(task: str | None, found: Sequence[object]) -> None:
     if task is not None and not found:
-        raise OperatorError(f"there is no task {task!r}, or no model of it; `infaas tasks` lists the tasks")
+        raise OperatorError(f"there is no task {task!r}, or it has no models; `infaas tasks` lists the tasks")
 
 
 def _variant_row(one: ListedVariant) -> tuple[object, ...]:

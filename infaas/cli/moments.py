@@ -28,7 +28,7 @@ def parse_moment(text: str, now_s: float, *, ahead: bool = False) -> float:
         return datetime.fromisoformat(text.strip()).timestamp()
     except ValueError:
         when = "from now on" if ahead else "ago"
-        raise OperatorError(f"{text!r} is no time: write 90s, 30m, 2h or 3d {when}, or 2026-01-31T12:00") from None
+        raise OperatorError(f"{text!r} is not a time: write 90s, 30m, 2h or 3d {when}, or 2026-01-31T12:00") from None
 
 
 def past_moment(text: str | None) -> datetime | None:
@@ -48,6 +48,6 @@ def parse_duration(text: str) -> float:
     """
     found = _LASTING.fullmatch(text.strip())
     if found is None or not any(found.groups()):
-        raise OperatorError(f"{text!r} is no duration: write 90s, 15m or 2h30m")
+        raise OperatorError(f"{text!r} is not a duration: write 90s, 15m or 2h30m")
     hours, minutes, seconds = (float(part or 0) for part in found.groups())
     return 3600 * hours + 60 * minutes + seconds

@@ -35,7 +35,7 @@ AXES: Final[tuple[Axis, ...]] = (
 def plot(
     task: Annotated[str, typer.Argument(help="Task whose variants are drawn.")],
     image: Annotated[
-        Path | None, typer.Option("--image", dir_okay=False, help="Write an image instead, e.g. to variants.png.")
+        Path | None, typer.Option("--image", dir_okay=False, help="Write an image file instead, e.g. variants.png.")
     ] = None,
     home: Home = DEFAULT_HOME,
 ) -> None:

@@ -23,9 +23,9 @@ ImageFlag = Annotated[
 ]
 ProcessingFlag = Annotated[
     Path | None,
-    typer.Option(exists=True, dir_okay=False, help="The same and more in a .toml or .json file; see `docs/models.md`."),
+    typer.Option(exists=True, dir_okay=False, help="A .toml or .json file of such steps; see `docs/models.md`."),
 ]
-TopFlag = Annotated[int | None, typer.Option(min=1, help="Answer the best classes, too: so many.")]
+TopFlag = Annotated[int | None, typer.Option(min=1, help="Add this number of best classes to the answer.")]
 _IMAGE: Final = re.compile(r"(\d+)x(\d+)(?::(grey|rgb))?")
 
 
@@ -42,7 +42,7 @@ def declared_processing(
         raise InvalidRequest(f"--{given[0]} and --{given[1]} exclude one another: a task takes one input")
     if not given:
         if top is not None:
-            raise InvalidRequest("--top needs --tokenizer, --image or --processing: tasks of tensors answer tensors")
+            raise InvalidRequest("--top needs --tokenizer, --image or --processing: a task of tensors returns tensors")
         return None
     if file is not None:
         processing = read_processing(file)
@@ -70,7 +70,7 @@ def read_processing(file: Path) -> Processing:
     except OSError as error:
         raise OperatorError(f"cannot read {file}: {error.strerror or error}") from error
     except (msgspec.MsgspecError, UnicodeError) as error:
-        raise InvalidRequest(f"{file.name} declares no processing: {error}") from error
+        raise InvalidRequest(f"{file.name} is not a valid processing declaration: {error}") from error
     return processing.with_files(lambda name: str((file.absolute().parent / name).absolute()))
 
 
@@ -101,6 +101,6 @@ def _content(value: str) -> bytes:
 def _image_step(text: str) -> DecodeImage:
     found = _IMAGE.fullmatch(text)
     if found is None:
-        raise InvalidRequest(f"--image is a size and maybe grey or rgb, as 28x28:grey, not {text!r}")
+        raise InvalidRequest(f"--image must be a size, optionally with grey or rgb, e.g. 28x28:grey, not {text!r}")
     channels = "grey" if found[3] == "grey" else "rgb"
     return DecodeImage(width=int(found[1]), height=int(found[2]), channels=channels)

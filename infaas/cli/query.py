@@ -51,22 +51,22 @@ class QueryRoute(StrEnum):
 TaskName = Annotated[str, typer.Argument(help="A task; over HTTP also an architecture or a variant.")]
 Values = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[TEXT OR FILE]...", help="Texts, or image files, where the task takes such."),
+    typer.Argument(metavar="[TEXT OR FILE]...", help="Texts or image files, if the task takes them."),
 ]
 InputsFile = Annotated[
     Path | None,
     typer.Option(
         "--inputs",
         help="An .npz with an array per input, or an Open Inference Protocol request in JSON; - reads JSON from stdin. "
-        "Without it, an example: a held-out input of the zoo, or zeros.",
+        "Default: a held-out input of the zoo, or zeros.",
     ),
 ]
 LatencyMs = Annotated[float | None, typer.Option(min=0, help="Deadline of the answer, in ms from now.")]
-MinAccuracy = Annotated[float | None, typer.Option(min=0, max=1, help="Least accuracy, 0..1.")]
-MaxCost = Annotated[float | None, typer.Option(min=0, help="Highest price, in USD per 1000 such queries.")]
-Target = Annotated[str | None, typer.Option(help="An architecture or a variant instead of any.")]
-Tenant = Annotated[str | None, typer.Option(help="Who asks: finds what that tenant may use. Default: what is public.")]
-AllowLate = Annotated[bool, typer.Option("--allow-late", help="Have a late answer rather than a refusal.")]
+MinAccuracy = Annotated[float | None, typer.Option(min=0, max=1, help="Minimum accuracy, 0..1.")]
+MaxCost = Annotated[float | None, typer.Option(min=0, help="Maximum cost in USD per 1000 such queries.")]
+Target = Annotated[str | None, typer.Option(help="Use only this architecture or variant.")]
+Tenant = Annotated[str | None, typer.Option(help="Tenant of the query. Default: none, for public models only.")]
+AllowLate = Annotated[bool, typer.Option("--allow-late", help="Accept a late answer instead of a refusal.")]
 
 
 def query(
@@ -78,9 +78,9 @@ def query(
     max_cost: MaxCost = None,
     target: Target = None,
     tenant: Tenant = None,
-    mode: Annotated[Mode, typer.Option(help="offline: computed when nothing else is to do.")] = Mode.ONLINE,
+    mode: Annotated[Mode, typer.Option(help="offline: computed when a worker is idle.")] = Mode.ONLINE,
     allow_late: AllowLate = False,
-    via: Annotated[QueryRoute, typer.Option(help="Over the gateway, or straight to Kafka.")] = QueryRoute.HTTP,
+    via: Annotated[QueryRoute, typer.Option(help="Through the gateway, or directly through Kafka.")] = QueryRoute.HTTP,
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
@@ -96,7 +96,7 @@ def query(
 
 
 def explain(
-    task: Annotated[str, typer.Argument(help="A task; for an architecture or a variant of it, give --target.")],
+    task: Annotated[str, typer.Argument(help="A task; choose an architecture or variant by --target.")],
     values: Values = None,
     inputs: InputsFile = None,
     latency_ms: LatencyMs = None,
@@ -169,7 +169,7 @@ def _read_inputs(file: Path) -> Mapping[str, Array]:
     except OSError as error:
         raise OperatorError(f"cannot read inputs from {file}: {error.strerror or error}") from error
     except NotPlainArrays:
-        raise OperatorError(f"cannot read inputs from {file}: it is no .npz of plain arrays") from None
+        raise OperatorError(f"cannot read inputs from {file}: it is not an .npz file of plain arrays") from None
     return decode_request(body, None).inputs
 
 
@@ -223,7 +223,7 @@ def _facts(answer: Answer) -> Table:
     accuracy = "-" if answer.accuracy is None else f"{answer.accuracy:.2%}"
     cost = "-" if answer.cost is None else f"{usd(answer.cost)} per 1000"
     if answer.explanation and answer.explanation.get("upgraded"):
-        cost += ", that of the cheapest: a free upgrade"
+        cost += ", the cost of the cheapest variant (free upgrade)"
     times = (
         f"{answer.total_ms:.1f} ms (predicted {answer.predicted_ms:.1f}; "
         f"queued {answer.queue_ms:.1f}, computed {answer.compute_ms:.2f})"

@@ -52,7 +52,7 @@ from schemas.rows.catalog import Variant
 from store.audit import audited
 from store.pool import open_pool
 
-AGAIN: Final = "`infaas register ... --again` measures anew."
+AGAIN: Final = "`infaas register ... --again` measures again."
 _USUAL: Final = BuildChoice()
 _OF_ZOO: Final = (
     "what", "hardware", "threads", "all_variants", "again", "zoo", "local", "if_no_worker", "home", "as_json",
@@ -64,48 +64,51 @@ WhatArgument = Annotated[
         metavar="PATH", help="A model file, or a folder of Hugging Face or Triton; with --zoo, tasks of it."
     ),
 ]
-TaskFlag = Annotated[str | None, typer.Option(help="Task of the model, created with its signature on first use.")]
+TaskFlag = Annotated[str | None, typer.Option(help="Task of the model; created with its signature on first use.")]
 HardwareFlag = Annotated[
     list[Hardware] | None,
     typer.Option("--hardware", help="Hardware to make variants for and measure them on; repeatable. Default: cpu."),
 ]
 CoresFlag = Annotated[
     list[int] | None,
-    typer.Option(min=2, help="Make variants for so many CPU cores, too, where that is faster; repeatable, e.g. 2."),
+    typer.Option(min=2, help="Also make variants for this number of CPU cores, if they are faster; repeatable."),
 ]
 AccuracyLossFlag = Annotated[
-    float, typer.Option(min=0, max=1, help="Most accuracy, of 1, that a variant may lose to the model as registered.")
+    float, typer.Option(min=0, max=1, help="Maximum accuracy loss of a variant against the registered model, 0..1.")
 ]
-ZooFlag = Annotated[bool, typer.Option("--zoo", help="Register the models of the zoo, of the tasks named or of all.")]
+ZooFlag = Annotated[bool, typer.Option("--zoo", help="Register the zoo's models, of all tasks or of the named ones.")]
 AllVariantsFlag = Annotated[
-    bool, typer.Option("--all-variants", help="With --zoo: make all that can be made here, not just what is worth it.")
+    bool,
+    typer.Option("--all-variants", help="With --zoo: make all possible variants, not only the useful ones."),
 ]
 BatchAxisFlag = Annotated[
     list[str] | None,
-    typer.Option(help="Where the batch is, if not first: AXIS, or TENSOR=AXIS; repeatable. Default: by its name."),
+    typer.Option(help="Batch axis, if not the first: AXIS, or TENSOR=AXIS; repeatable. Default: from its name."),
 ]
 DryRunFlag = Annotated[
-    bool, typer.Option("--dry-run", help="Only say which variants would be made here, and which not and why.")
+    bool,
+    typer.Option("--dry-run", help="Print the plan only, with reasons against variants."),
 ]
 
 
 HoldFlag = Annotated[
-    bool, typer.Option("--hold", help="Leave a new version of a known model aside, for `infaas rollout`.")
+    bool,
+    typer.Option("--hold", help="Register a new version without serving it; see `infaas rollout`."),
 ]
 ValidationFlag = Annotated[
     Path | None,
     typer.Option(exists=True, help="Labelled inputs: .npz (an array per input, `label`), .csv, a folder per class."),
 ]
 CalibrationFlag = Annotated[Path | None, typer.Option(exists=True, help="Inputs without labels, in the same forms.")]
-AccuracyFlag = Annotated[float | None, typer.Option(min=0, max=1, help="Accuracy, declared where no --validation is.")]
+AccuracyFlag = Annotated[float | None, typer.Option(min=0, max=1, help="Declared accuracy, without --validation.")]
 MeasureFlag = Annotated[
-    str | None, typer.Option(help=f"What accuracy means of a new task: {CHOICES}. Default: guessed, if safe.")
+    str | None, typer.Option(help=f"Accuracy measure of a new task: {CHOICES}. Default: guessed, if unambiguous.")
 ]
 ClassesFlag = Annotated[
     Path | None,
-    typer.Option(exists=True, dir_okay=False, help="Names of the classes, a line each, in order of the scores."),
+    typer.Option(exists=True, dir_okay=False, help="Class names, one per line, in the order of the scores."),
 ]
-OutputFlag = Annotated[str | None, typer.Option(help="The output that is measured, if several may be meant.")]
+OutputFlag = Annotated[str | None, typer.Option(help="Output that is measured, if there are several.")]
 
 
 def register(
@@ -124,15 +127,15 @@ def register(
     processing: ProcessingFlag = None,
     top: TopFlag = None,
     batch_axis: BatchAxisFlag = None,
-    max_batch: Annotated[int, typer.Option(min=1, help="Inputs that are computed together at most.")] = BATCH_LIMIT,
-    partitions: Annotated[int, typer.Option(min=1, help="The most replicas of one variant.")] = PARTITIONS,
-    threads: Annotated[int, typer.Option(min=1, help="Threads a batch computes with.")] = THREADS,
+    max_batch: Annotated[int, typer.Option(min=1, help="Maximum batch size.")] = BATCH_LIMIT,
+    partitions: Annotated[int, typer.Option(min=1, help="Maximum replicas of a variant.")] = PARTITIONS,
+    threads: Annotated[int, typer.Option(min=1, help="Threads that compute a batch.")] = THREADS,
     cores: CoresFlag = None,
     variant: Annotated[list[str] | None, typer.Option(help="e.g. onnx-int8dyn; repeatable. Default: all.")] = None,
     hardware: HardwareFlag = None,
     all_variants: AllVariantsFlag = False,
     max_accuracy_loss: AccuracyLossFlag = MOST_ACCURACY_LOST,
-    again: Annotated[bool, typer.Option("--again", help="Measure what is registered once more.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Measure registered variants again.")] = False,
     hold: HoldFlag = False,
     owner: OwnerFlag = None,
     private: PrivateFlag = None,
@@ -154,7 +157,7 @@ def register(
         options: Any = {"threads": threads, "all_variants": all_variants, "choice": choice}
         return _register_zoo(ctx, home, named, devices, options, as_json=as_json)
     if len(named) != 1 or task is None:
-        raise OperatorError("say which model PATH for which --task, or --zoo")
+        raise OperatorError("give a model PATH and its --task, or --zoo")
     file = Path(named[0]).absolute()
     request = Registration(
         architecture=architecture or name_of(file, task), task=task, file=file,
@@ -176,7 +179,7 @@ def _register_zoo(
 ) -> None:  # fmt: skip
     _check_zoo_flags(ctx)
     if gateway_url():
-        raise OperatorError(f"the zoo is registered where the system runs, not over the gateway of {URL_ENV}")
+        raise OperatorError(f"register the zoo on the system's machine, not over the gateway in {URL_ENV}")
     system = find_kafka(home), find_database(home), home.absolute()
     show_registered(asyncio.run(register_with_progress(*system, tasks, devices, **options)), as_json=as_json)
 
@@ -190,7 +193,7 @@ def _checked_access(owner: str | None, private: bool | None, share_with: str | N
     if zoo:
         require_zoo()
         if access is not None:
-            raise OperatorError("the zoo is everybody's: `infaas access set` changes that, model by model")
+            raise OperatorError("the zoo is registered as public: restrict its models by `infaas access set`")
     return access
 
 
@@ -202,7 +205,7 @@ def _check_zoo_flags(ctx: typer.Context) -> None:
         if parameter.name not in _OF_ZOO and was_typed(ctx, parameter.name or "")
     ]
     if flags:
-        raise OperatorError(f"with --zoo its models say for themselves what {', '.join(flags)} says: leave it out")
+        raise OperatorError(f"{', '.join(flags)} cannot be used with --zoo: the zoo's models define it")
 
 
 async def register_with_progress(
@@ -249,7 +252,7 @@ def _registered(
 def check_not_local(choice: BuildChoice) -> None:
     """Raise `OperatorError` for `--local`, which contradicts a registration over a gateway."""
     if choice.local:
-        raise OperatorError(f"--local makes variants on this machine, and {URL_ENV} names a gateway: leave out either")
+        raise OperatorError(f"--local builds on this machine, but {URL_ENV} names a gateway: leave out one of them")
 
 
 async def _over_gateway(
@@ -304,8 +307,8 @@ def act_of_registration(subject: str, **detail: object) -> AuditAct:
 def _warn_of_noise(made: Sequence[MadeVariant]) -> None:
     if noisy := [one.variant.name for one in made if one.profile is not None and one.profile.is_noisy]:
         err.print(
-            f"[yellow]warning:[/] the machine was busy all the while {', '.join(noisy)} were measured, however often "
-            f"that was tried: the latencies are uncertain, and choices rest on them. {AGAIN}",
+            f"[yellow]warning:[/] the machine was busy in all measurements of {', '.join(noisy)}: their latencies, on "
+            f"which variants are chosen, are uncertain. {AGAIN}",
             highlight=False,
         )
 
@@ -314,7 +317,7 @@ def _show_plan(
     files: Sequence[str], labels: tuple[str, ...], validation: Path | None, calibration: Path | None, *, as_json: bool
 ) -> None:
     if len(files) != 1:
-        raise OperatorError("--dry-run is for one model FILE")
+        raise OperatorError("--dry-run needs exactly one model FILE")
     request = Registration(
         architecture="", task="", file=Path(files[0]), validation=validation, calibration=calibration, variants=labels
     )

@@ -15,7 +15,7 @@ def show_registered(variants: Sequence[Variant], labels: Sequence[str] = (), *, 
     else:
         ready = sum(v.state is VariantState.READY for v in variants)
         refused = [(v.name, v.reason) for v in variants if v.state is VariantState.REFUSED]
-        err.print(f"{ready} variant(s) ready; `infaas variants` shows what was measured")
+        err.print(f"{ready} variant(s) ready; `infaas variants` shows the measurements")
         if refused:
             show(table(("refused", "reason"), refused))
     check_ready(variants, labels)

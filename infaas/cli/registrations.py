@@ -20,16 +20,14 @@ from schemas.registrations import MadeVariant, RegistrationState, RegistrationSt
 
 Asked: TypeAlias = tuple[Endpoint[Any, RegistrationStatus], Any]
 """Endpoint and request of a registration, with its files uploaded."""
-_IdArgument = Annotated[str, typer.Argument(metavar="ID", help="As `infaas register` and `list` show it.")]
+_IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Id from `infaas register` or `list`.")]
 
-app = typer.Typer(
-    cls=CommandGroup, no_args_is_help=True, help="What is registered through a gateway, and how far it is."
-)
+app = typer.Typer(cls=CommandGroup, no_args_is_help=True, help="Registrations over a gateway, and their progress.")
 
 
 @app.command("list")
 def list_registrations(
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Maximum number, latest first.")] = 100,
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
@@ -37,7 +35,7 @@ def list_registrations(
     rows = call(home, LIST, RegistrationsRequest(limit=limit))
     if as_json:
         return show_json(rows)
-    columns = ("id", "kind", "name", "state", "steps>", "what goes on, or was wrong")
+    columns = ("id", "kind", "name", "state", "steps>", "step or error")
     shown = [(r.id, r.kind, r.name, r.state, f"{r.steps_done}/{r.steps_total}", r.error or r.doing) for r in rows]
     return show(table(columns, shown))
 
@@ -118,8 +116,8 @@ async def followed(ask: Ask, registration: str, bar: ProgressBar) -> list[MadeVa
             await asyncio.sleep(LOOK_S)
     except asyncio.CancelledError:
         err.print(
-            f"registration {registration} goes on without us: `infaas registrations follow {registration}` shows how "
-            f"far it is, `infaas registrations cancel {registration}` ends it",
+            f"registration {registration} continues on the system: `infaas registrations follow {registration}` shows "
+            f"its progress, `infaas registrations cancel {registration}` cancels it",
             highlight=False,
         )
         raise
@@ -129,5 +127,5 @@ def _outcome(row: RegistrationStatus) -> list[MadeVariant]:
     if row.state is RegistrationState.FAILED:
         raise query_error(row.error_code, row.error) if row.error_code else OperatorError(row.error)
     if row.state is RegistrationState.CANCELLED:
-        raise OperatorError(f"registration {row.id} was cancelled; what it had made stays")
+        raise OperatorError(f"registration {row.id} was cancelled; variants that were ready are kept")
     return list(row.made)

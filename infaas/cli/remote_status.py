@@ -40,7 +40,7 @@ def _facts(report: SystemReport) -> Table:
     for what, fact in (
         ("gateway", f"{without_user(gateway_url())}, version {report.version}"),
         ("models", f"{report.tasks} tasks, {report.models} models, {report.variants} variants"),
-        ("workers", f"{report.workers}{wanted}{', the scale is paused' if report.paused else ''}"),
+        ("workers", f"{report.workers}{wanted}{', scaling is paused' if report.paused else ''}"),
         ("instances", instances),
         ("jobs", f"{report.jobs} not ended"),
         *(("problem", problem) for problem in report.problems),

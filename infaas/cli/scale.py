@@ -33,14 +33,12 @@ from schemas.rows.scaling import DecisionRow, Pin, PinKind
 
 About = Annotated[str | None, typer.Argument(help="A task, an architecture, a variant, a worker or a hardware.")]
 Kind = Annotated[
-    PinKind, typer.Argument(help="What is bounded: instances of a task or variant, workers of a hardware.")
+    PinKind, typer.Argument(help="Object to bound: instances of a task or variant, or workers of a hardware.")
 ]
 Name = Annotated[str, typer.Argument(help="Name of the task, the variant or the hardware.")]
 _LATEST: Final = 20
 
-app = typer.Typer(
-    cls=CommandGroup, no_args_is_help=True, help="See how the system scales and why; bound it or hold it."
-)
+app = typer.Typer(cls=CommandGroup, no_args_is_help=True, help="Show scaling and its reasons; set bounds or pause.")
 
 
 @app.command()
@@ -76,7 +74,7 @@ def history(
 @app.command()
 def explain(
     about: Annotated[str, typer.Argument(help="A task, an architecture, a variant, a worker or a hardware.")],
-    latest: Annotated[int, typer.Option("--latest", "-n", min=1, max=MAX_EXPLAINED, help="How many decisions.")] = 1,
+    latest: Annotated[int, typer.Option("--latest", "-n", min=1, max=MAX_EXPLAINED, help="Number of decisions.")] = 1,
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
@@ -94,10 +92,10 @@ def pin(
     kind: Kind,
     name: Name,
     minimum: Annotated[
-        int | None, typer.Option("--min", min=0, max=MAX_PINNED, help="At least so many, even without load.")
+        int | None, typer.Option("--min", min=0, max=MAX_PINNED, help="Minimum, even without load.")
     ] = None,
     maximum: Annotated[
-        int | None, typer.Option("--max", min=0, max=MAX_PINNED, help="At most so many, whatever the load.")
+        int | None, typer.Option("--max", min=0, max=MAX_PINNED, help="Maximum, regardless of load.")
     ] = None,
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
@@ -127,7 +125,7 @@ def resume(home: Home = DEFAULT_HOME) -> None:
 
 
 def _tell(hold: ScaleHold) -> None:
-    state = "is held as it is" if hold.paused else "follows load"
+    state = "is paused" if hold.paused else "follows load"
     err.print(f"the scale {state}" + ("" if hold.changed else ", as before"), highlight=False)
 
 

@@ -42,7 +42,7 @@ from store.dsn import has_password, without_password
 log = logging.getLogger(__name__)
 log.setLevel(logging.INFO)  # `up` reports its progress at any log level
 
-_ANY_PORT: Final = "0: any free one."
+_ANY_PORT: Final = "0: any free port."
 _MOST_EACH: Final = 64
 _MOST_WORKERS: Final = 100_000
 _MOST_CORES: Final = 4096
@@ -51,8 +51,7 @@ KafkaFlag = Annotated[
     KafkaKind,
     typer.Option(
         "--kafka",
-        help=f"Which Kafka; `auto`: that of {KAFKA_ENV} where it is set, else Apache Kafka where it can be had, "
-        "else the embedded broker.",
+        help=f"Kafka to use; `auto`: {KAFKA_ENV} if set, else Apache Kafka if available, else the embedded broker.",
     ),
 ]
 
@@ -60,7 +59,7 @@ KafkaFlag = Annotated[
 def _not_for_all_to_see(ctx: typer.Context, dsn: str | None) -> str | None:
     """Refuse a password on the command line, since `ps` shows it to all users of the machine."""
     if dsn and was_typed(ctx, "postgres") and has_password(dsn):
-        raise OperatorError(f"every user of this machine sees the password of --postgres: set {POSTGRES_ENV} instead")
+        raise OperatorError(f"--postgres shows the password to every user of this machine: set {POSTGRES_ENV} instead")
     return dsn
 
 
@@ -68,14 +67,12 @@ PostgresFlag = Annotated[
     str | None,
     typer.Option(
         envvar=POSTGRES_ENV,
-        help="DSN of a Postgres that runs already; default: our own.",
+        help="DSN of a running Postgres; default: an embedded one.",
         callback=_not_for_all_to_see,
         show_envvar=True,
     ),
 ]
-GatewayHostFlag = Annotated[
-    str, typer.Option(envvar="INFAAS_GATEWAY_HOST", help="Address that the gateway listens on.")
-]
+GatewayHostFlag = Annotated[str, typer.Option(envvar="INFAAS_GATEWAY_HOST", help="Listen address of the gateway.")]
 GatewayPortFlag = Annotated[int, typer.Option(envvar="INFAAS_GATEWAY_PORT", min=0, max=LAST_PORT, help=_ANY_PORT)]
 GrpcPortFlag = Annotated[
     int | None,
@@ -99,7 +96,7 @@ AllowAnonymousFlag = Annotated[
     typer.Option(
         "--allow-anonymous",
         envvar="INFAAS_GATEWAY_ALLOW_ANONYMOUS",
-        help="Let anyone ask who reaches a --gateway-host beyond this machine.",
+        help="Admit anonymous clients although --gateway-host is reachable from other machines.",
     ),
 ]
 AuthFlag = Annotated[
@@ -107,7 +104,7 @@ AuthFlag = Annotated[
     typer.Option(
         "--auth",
         envvar="INFAAS_GATEWAY_AUTH",
-        help="Let in only who shows a key or token to the gateway, a password to our Kafka.",
+        help="Require a key or token at the gateway, and a password at Kafka.",
     ),
 ]
 KafkaPortFlag = Annotated[int, typer.Option(envvar="INFAAS_KAFKA_PORT", min=0, max=LAST_PORT, help=_ANY_PORT)]
@@ -118,44 +115,43 @@ MetricsPortFlag = Annotated[
         envvar="INFAAS_METRICS_PORT",
         min=0,
         max=LAST_PORT,
-        help="Port for the metrics and health of the first service, the others follow it; 0: any free ones. Default: "
+        help="First port for metrics and health; further services use the next ones; 0: any free ports. Default: "
         + ", ".join(f"{service} {port}" for service, port in FIRST.items())
-        + " and those after them.",
+        + " and the next ones.",
     ),
 ]
-GatewaysFlag = Annotated[int, typer.Option(min=1, max=_MOST_EACH, help="Gateway processes, which share the port.")]
+GatewaysFlag = Annotated[int, typer.Option(min=1, max=_MOST_EACH, help="Gateway processes; they share the port.")]
 SelectorsFlag = Annotated[int, typer.Option(min=1, max=_MOST_EACH, help="Selector processes.")]
 AutoscalersFlag = Annotated[
-    int, typer.Option(min=1, max=_MOST_EACH, help="Autoscaler processes: one leads, the others stand by.")
+    int, typer.Option(min=1, max=_MOST_EACH, help="Autoscaler processes; one leads, the others stand by.")
 ]
-JobsFlag = Annotated[
-    int, typer.Option(min=0, max=_MOST_EACH, help="Jobs services; 0: jobs are kept, and wait for one.")
-]
+JobsFlag = Annotated[int, typer.Option(min=0, max=_MOST_EACH, help="Jobs services; 0: jobs wait until there is one.")]
 RegistrarsFlag = Annotated[
-    int, typer.Option(min=0, max=_MOST_EACH, help="Registrars; 0: what is registered over the admin API waits for one.")
+    int,
+    typer.Option(min=0, max=_MOST_EACH, help="Registrars; 0: registrations by the admin API wait for one."),
 ]
 WorkersFlag = Annotated[
-    int, typer.Option(min=1, max=_MOST_WORKERS, help="CPU worker processes from the start, and at least.")
+    int, typer.Option(min=1, max=_MOST_WORKERS, help="Initial and minimum number of CPU worker processes.")
 ]
 MaxWorkersFlag = Annotated[
-    int, typer.Option(min=0, max=_MOST_WORKERS, help="CPU worker processes at most, as load grows; 0: as --workers.")
+    int, typer.Option(min=0, max=_MOST_WORKERS, help="Maximum number of CPU worker processes; 0: as --workers.")
 ]
 CoresPerWorkerFlag = Annotated[
-    int, typer.Option(min=0, max=_MOST_CORES, help="Cores of each worker; 0 shares this machine's.")
+    int, typer.Option(min=0, max=_MOST_CORES, help="Cores of each worker; 0: the machine's cores are shared.")
 ]
 WorkerFlag = Annotated[
     list[str] | None,
-    typer.Option(help="A worker by its device: cpu:2 (cores), cuda:0, neuron:0; repeatable. Default: --workers."),
+    typer.Option(help="A worker on a device: cpu:2 (cores), cuda:0, neuron:0; repeatable. Default: --workers."),
 ]
 OversubscribeFlag = Annotated[
-    bool, typer.Option("--oversubscribe", help="Let workers have more cores in all than this machine has.")
+    bool, typer.Option("--oversubscribe", help="Allow more worker cores in total than this machine has.")
 ]
 TakeOverFlag = Annotated[
-    bool, typer.Option("--take-over", help="Use Kafka's topics of another system, whose Postgres is lost for good.")
+    bool, typer.Option("--take-over", help="Claim the Kafka topics of a system that lost its Postgres.")
 ]
-PolicyFlag = Annotated[Policy, typer.Option(help="What decides on the scale.")]
+PolicyFlag = Annotated[Policy, typer.Option(help="Scaling policy.")]
 LauncherFlag = Annotated[
-    str, typer.Option(help="What starts workers: processes (of this machine), none, ray or kubernetes.")
+    str, typer.Option(help="Launcher of workers: processes (on this machine), none, ray or kubernetes.")
 ]
 RegisterZooFlag = Annotated[bool, typer.Option("--register-zoo", help="Register the demo's models first.")]
 _INTERRUPTED: Final = 128 + signal.SIGINT
@@ -247,8 +243,8 @@ def down(home: Home = DEFAULT_HOME) -> None:
 def status(
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait until everything is ready, at most two minutes.")] = False,
-    show_secrets: Annotated[bool, typer.Option("--show-secrets", help="Print the password of Postgres, too.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait up to two minutes until all services are ready.")] = False,
+    show_secrets: Annotated[bool, typer.Option("--show-secrets", help="Also print the password of Postgres.")] = False,
 ) -> None:
     """Show the running processes and their state. Exit code 1 if none runs or one is not ready.
 
@@ -376,7 +372,7 @@ def _places(state: SystemState, *, show_secrets: bool = False) -> Table:
         *((f"alarm: {name}", server.alarm) for name, server in state.servers.items() if server.alarm),
         ("Postgres", state.postgres if show_secrets else without_password(state.postgres)),
         ("logs", "  ".join(sorted({str(Path(service.log).parent) for service in state.services.values()}))),
-        ("topics", f"{topics.TASKS}<task>[.offline] in, {topics.RESULTS}<task> or the topic you name out"),
+        ("topics", f"{topics.TASKS}<task>[.offline] in, {topics.RESULTS}<task> or your reply topic out"),
     ):
         grid.add_row(f"[bold]{what}[/]", escape(where))
     return grid
@@ -385,14 +381,14 @@ def _places(state: SystemState, *, show_secrets: bool = False) -> Table:
 def _kafka_login(login: Mapping[str, str]) -> str:
     """Return the Kafka user and the path of its password file as text."""
     user, file = login.get("sasl_username"), login.get("sasl_password_file")
-    return f", as {user}" * bool(user) + f" by the password in {file}" * bool(file)
+    return f", as {user}" * bool(user) + f", password in {file}" * bool(file)
 
 
 def _warnings(state: SystemState) -> list[tuple[str, str]]:
     """Return warnings: limits of the embedded broker, why it is used, and why there is no sandbox."""
     missing = state.sandbox_missing
-    sandbox = [("no sandbox", f"steps of registrations can do what this user can: {missing}")] if missing else []
+    sandbox = [("no sandbox", f"registration steps have all permissions of this user: {missing}")] if missing else []
     if state.kafka_kind != KafkaKind.EMBEDDED:
         return sandbox
-    because = [("because", f"Apache Kafka cannot be had: {state.kafka_reason}")] if state.kafka_reason else []
+    because = [("because", f"Apache Kafka is not available: {state.kafka_reason}")] if state.kafka_reason else []
     return [("limits", LIMITS), *because, *sandbox]

@@ -43,13 +43,14 @@ def tenants() -> None:
 def create(
     name: TenantArgument,
     kafka_user: Annotated[
-        str, typer.Option(metavar="USER", help="Kafka's user that alone may write its topics: sets the ACLs.")
+        str,
+        typer.Option(metavar="USER", help="Kafka user with exclusive write access to its topics; sets ACLs."),
     ] = "",
     scram: Annotated[
-        bool, typer.Option("--scram", help="Give the user a password of SCRAM-SHA-512, shown once.")
+        bool, typer.Option("--scram", help="Create a SCRAM-SHA-512 password for the user, shown once.")
     ] = False,
     password_file: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="File with the password of SCRAM-SHA-512.")
+        Path | None, typer.Option(exists=True, dir_okay=False, help="File with the user's SCRAM-SHA-512 password.")
     ] = None,
     partitions: Annotated[int, typer.Option(min=1, max=MOST_PARTITIONS, help="Partitions of its topics.")] = PARTITIONS,
     home: Home = DEFAULT_HOME,
@@ -58,26 +59,26 @@ def create(
     if (scram or password_file) and not kafka_user:
         raise OperatorError("a password needs a user: add --kafka-user USER")
     if scram and password_file:
-        raise OperatorError("a password is made or given: give one of --scram and --password-file")
+        raise OperatorError("give only one of --scram and --password-file")
     password = _password(scram, password_file)
     request = TenantRequest(tenant=name, kafka_user=kafka_user, partitions=partitions, password=password)
     doors = call(home, CREATE_TENANT, request)
     online = doors.asks_in[0]
-    err.print(f"tenant {name} asks in {online} and {doors.asks_in[1]}, is answered in {doors.answered_in},")
-    err.print(f"and may make topics and groups whose names begin with {doors.prefix}")
+    err.print(f"tenant {name} sends to {online} and {doors.asks_in[1]}, reads results from {doors.answered_in},")
+    err.print(f"and may create topics and groups whose names begin with {doors.prefix}")
     if not kafka_user:
-        err.print("Until this is run, with its user, nothing keeps others from writing there:")
+        err.print("Until these commands are run for its user, other users can write there:")
         for command in doors.acls:
             typer.echo(command)
     elif scram:
-        err.print(f"The password of {kafka_user}, shown this once:")
+        err.print(f"The password of {kafka_user}, shown only once:")
         typer.echo(password or "")
 
 
 @app.command()
 def key(
     name: TenantArgument,
-    renew: Annotated[bool, typer.Option("--renew", help="Make another, which makes the one before void.")] = False,
+    renew: Annotated[bool, typer.Option("--renew", help="Create another key, which replaces the present one.")] = False,
     home: Home = DEFAULT_HOME,
 ) -> None:
     """Print the key with which a tenant signs its queries. Needs the selectors' secret, INFAAS_SIGNING_SECRET_FILE."""
@@ -112,10 +113,10 @@ def show_one(name: TenantArgument, home: Home = DEFAULT_HOME, as_json: Json = Fa
 def remove(
     name: TenantArgument,
     drain_timeout: Annotated[
-        float, typer.Option(min=1, max=300, help="Longest wait, in seconds, for selectors to answer what it asked.")
+        float, typer.Option(min=1, max=300, help="Longest wait, in seconds, until its queries are answered.")
     ] = TenantRemoval(tenant="").drain_timeout_s,
     results_grace: Annotated[
-        float, typer.Option(min=0, max=300, help="Seconds for which its results can be read before they go.")
+        float, typer.Option(min=0, max=300, help="Seconds to keep its results readable before deletion.")
     ] = TenantRemoval(tenant="").results_grace_s,
     home: Home = DEFAULT_HOME,
 ) -> None:
@@ -125,10 +126,10 @@ def remove(
         if gateway_url():
             bar.step(0, 1, f"{name}: the gateway removes it")
             call(home, REMOVE_TENANT, request)
-            bar.step(1, 1, f"{name}: gone")
+            bar.step(1, 1, f"{name}: removed")
         else:
             with_database(home, lambda pool: _removed(home, pool, request, bar))
-    err.print(f"tenant {name} is gone")
+    err.print(f"tenant {name} was removed")
 
 
 async def _removed(home: Path, pool: Pool, request: TenantRemoval, bar: ProgressBar) -> None:

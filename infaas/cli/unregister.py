@@ -24,17 +24,16 @@ _OVER: Final = (RemovalState.DONE, RemovalState.FAILED)
 
 
 def unregister(
-    name: Annotated[str, typer.Argument(help="A variant, a model, a version (MODEL@2), or a task with all of it.")],
-    force: Annotated[bool, typer.Option("--force", help="Though it is used.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go, and whether it is used.")] = False,
+    name: Annotated[str, typer.Argument(help="A variant, a model, a version (MODEL@2), or a task with its models.")],
+    force: Annotated[bool, typer.Option("--force", help="Remove it even if it is in use.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan only.")] = False,
     drain_timeout: Annotated[
         float,
-        typer.Option(
-            min=1, max=3600, help="Longest wait, in seconds, for workers and selectors to answer what they have."
-        ),
+        typer.Option(min=1, max=3600, help="Longest wait, in seconds, until pending queries are answered."),
     ] = RemovalRequest(name="").drain_timeout_s,
     results_grace: Annotated[
-        float, typer.Option(min=0, max=3600, help="Seconds for which results of a task can be read before they go.")
+        float,
+        typer.Option(min=0, max=3600, help="Seconds to keep results of a task readable before deletion."),
     ] = RemovalRequest(name="").results_grace_s,
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
@@ -50,11 +49,11 @@ def unregister(
     if as_json:
         return show_json(report)
     if report is None:
-        return err.print(f"{name} was unregistered by somebody else meanwhile")
+        return err.print(f"{name} was meanwhile unregistered by another caller")
     gone = report.plan
     return err.print(
-        f"{name} is gone: {len(gone.names.variants)} variant(s), {len(gone.topics)} topic(s), {len(gone.files)} "
-        f"file(s); {report.moved} waiting queries went back to the task"
+        f"{name} was removed: {len(gone.names.variants)} variant(s), {len(gone.topics)} topic(s), {len(gone.files)} "
+        f"file(s); {report.moved} waiting queries were moved back to the task"
     )
 
 
@@ -90,7 +89,7 @@ async def _look(ask: Ask, removal: Removal) -> Removal:
     except NotFound:
         raise
     except OperatorError as error:
-        words = f"{error}; the removal of {removal.name} goes on once a gateway runs: the same again looks on"
+        words = f"{error}; removal of {removal.name} continues on a gateway: repeat the command to follow it"
         raise OperatorError(words) from error
 
 
@@ -105,6 +104,6 @@ def _show(plan: RemovalPlan) -> None:
     ]
     show(table(("goes", "name"), rows))
     if plan.begun:
-        show("Its removal was begun: run it without --dry-run to go on.")
+        show("Its removal has begun: run the command without --dry-run to resume it.")
     elif plan.uses:
-        show(table(("used, so it needs --force",), [(use,) for use in plan.uses]))
+        show(table(("in use, so it needs --force",), [(use,) for use in plan.uses]))

@@ -56,7 +56,7 @@ class Uploader:
 
     async def _send(self, file: Path, name: str) -> str:
         """Upload a file unless the gateway has it; returns its SHA-256."""
-        self._bar.step(0, 0, f"{name}: looking whether it is there")
+        self._bar.step(0, 0, f"{name}: checking whether it is uploaded")
         sha256 = await asyncio.to_thread(sha256_of, file)
         try:
             await self._ask(SHOW, UploadRequest(sha256=sha256))
@@ -71,7 +71,7 @@ class Uploader:
             while piece := await asyncio.to_thread(content.read, _PIECE_BYTES):
                 yield piece
                 sent += 1
-                self._bar.step(sent, total, f"{name}: sending, in MiB")
+                self._bar.step(sent, total, f"{name}: uploading, in MiB")
 
 
 @asynccontextmanager

@@ -24,7 +24,9 @@ from schemas.rows.rollout import VersionEvent, VersionEventKind
 _ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="Name of a model.")]
 _VersionArgument = Annotated[
     str,
-    typer.Argument(metavar="MODEL[@VERSION]", help="A model, and which version; else the one tried, or the newest."),
+    typer.Argument(
+        metavar="MODEL[@VERSION]", help="A model and a version; default: the version under trial, or the newest."
+    ),
 ]
 
 
@@ -46,13 +48,13 @@ def history(model: _ModelArgument, home: Home = DEFAULT_HOME, as_json: Json = Fa
 def rollout(
     model: _VersionArgument,
     share: Annotated[
-        str | None, typer.Option("--canary", "--share", metavar="5%", help="Share of the queries that it answers.")
+        str | None, typer.Option("--canary", "--share", metavar="5%", help="Share of queries that it answers.")
     ] = None,
     copies: Annotated[
-        str | None, typer.Option("--shadow", metavar="10%", help="Share of the queries that it is given a copy of.")
+        str | None, typer.Option("--shadow", metavar="10%", help="Share of queries copied to it.")
     ] = None,
-    finish: Annotated[bool, typer.Option("--finish", help="Have it serve, instead of the one that does.")] = False,
-    back: Annotated[bool, typer.Option("--rollback", help="As `infaas rollback`.")] = False,
+    finish: Annotated[bool, typer.Option("--finish", help="Make this version serve.")] = False,
+    back: Annotated[bool, typer.Option("--rollback", help="Same as `infaas rollback`.")] = False,
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
@@ -120,7 +122,7 @@ def _version_row(row: Architecture, state: str, event: VersionEvent | None) -> t
 def _parsed(text: str) -> tuple[str, int | None]:
     name, at, number = text.partition("@")
     if at and not (number.isascii() and number.isdigit() and 0 < len(number) < 10):
-        raise InvalidRequest(f"{text!r} names no version: write MODEL@2")
+        raise InvalidRequest(f"{text!r} is not a version: write MODEL@2")
     return name, int(number) if at else None
 
 
@@ -131,5 +133,5 @@ def _share(text: str) -> float:
     except ValueError:
         share = -1.0
     if not 0 <= share <= 1:
-        raise InvalidRequest(f"a share is from 0% to 100%, or from 0 to 1, not {text!r}")
+        raise InvalidRequest(f"a share must be 0% to 100%, or 0 to 1, not {text!r}")
     return share

@@ -207,14 +207,14 @@ def check_system(system: SystemOptions) -> None:
         raise OperatorError(f"the client has no option {name}=: {instead}")
     kafka, gateway = system.get("kafka"), system.get("gateway")
     if (kafka is None) == (gateway is None):
-        raise OperatorError("the client needs one of kafka= and gateway=")
+        raise OperatorError("the client needs exactly one of kafka= and gateway=")
     if gateway is not None and not is_url(gateway):
         shown = without_user(gateway)
         raise OperatorError(f"gateway={shown!r}: write its URL, e.g. http://{LOOPBACK}:{GATEWAY_PORT}")
     if gateway is not None and ("tenant" in system or "signing_key" in system):
-        raise OperatorError("a gateway finds out itself who asks: tenant= and signing_key= go with kafka=")
+        raise OperatorError("tenant= and signing_key= are for kafka= only; a gateway authenticates by key=")
     if kafka is not None and system.get("key") is not None:
-        raise OperatorError("a key is shown to a gateway: over Kafka say who asks by tenant= or signing_key=")
+        raise OperatorError("key= is for gateway= only; over Kafka use tenant= or signing_key=")
 
 
 def is_url(text: str) -> bool:
@@ -265,7 +265,7 @@ def checked_key(key: str) -> str:
     """
     key = key.strip()
     if not (key.isascii() and key.isprintable() and " " not in key):
-        raise OperatorError("the key holds what no key does, as a space or the end of a line")  # never show the key
+        raise OperatorError("the key contains a space or a line break")  # never show the key
     return key
 
 

@@ -34,7 +34,7 @@ class ClientTls(msgspec.Struct, frozen=True):
         certificate = self.certificate or os.environ.get(CERTIFICATE_ENV) or None
         key = self.key or os.environ.get(KEY_ENV) or None
         if key is not None and certificate is None:
-            raise OperatorError(f"the key {key} is of no certificate: set {CERTIFICATE_ENV}, too")
+            raise OperatorError(f"the key {key} has no certificate: also set {CERTIFICATE_ENV}")
         try:
             context = ssl.create_default_context(cafile=ca)
             context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -50,5 +50,5 @@ def why_unsafe(error: OSError) -> str:
     """Return the reason why a TLS connection to a gateway failed, with a hint on how to fix it."""
     cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
     if isinstance(cause, ssl.SSLCertVerificationError):
-        return f"{cause.verify_message}; {CA_ENV} names the file of its authority"
-    return f"{cause}; does it speak TLS, and does it ask for a certificate ({CERTIFICATE_ENV}, {KEY_ENV})?"
+        return f"{cause.verify_message}; set {CA_ENV} to the file of its authority"
+    return f"{cause}; does it use TLS, and does it require a client certificate ({CERTIFICATE_ENV}, {KEY_ENV})?"

@@ -100,11 +100,11 @@ def why_unreached(url: str, error: aiohttp.ClientError) -> str:
     """Return the reason why the gateway at `url` did not answer, with a hint on how to fix it."""
     shown = without_user(url)
     if isinstance(error, aiohttp.ClientSSLError):
-        return f"no safe connection to {shown}: {why_unsafe(error)}"
-    certified = f", and does it ask for a certificate ({CERTIFICATE_ENV}, {KEY_ENV})?"
+        return f"no secure connection to {shown}: {why_unsafe(error)}"
+    certified = f", and does it require a client certificate ({CERTIFICATE_ENV}, {KEY_ENV})?"
     return (
-        f"cannot reach the gateway at {shown} ({_why(error)}); does it run, is this its URL"
-        f"{certified if url.startswith('https:') else '?'}"
+        f"cannot reach the gateway at {shown} ({_why(error)}); is it running, is this its "
+        f"URL{certified if url.startswith('https:') else '?'}"
     )
 
 
@@ -135,7 +135,7 @@ def own_headers(url: str, key: str) -> dict[str, str]:
     if not key:
         return {}
     if without_user(url) != url:
-        raise OperatorError(f"{without_user(url)} is named with a user, and there is a key: who asks is one of them")
+        raise OperatorError(f"the URL {without_user(url)} contains a user and a key is set: use only one")
     _warn_of_listeners(url)
     return {"Authorization": f"Bearer {key}"}
 
@@ -145,4 +145,4 @@ def _warn_of_listeners(url: str) -> None:
     to = urlsplit(url)
     host = to.hostname or ""
     if to.scheme == "http" and not is_loopback(host):
-        log.warning("the key goes to %s unencrypted, and whoever is between can read it: use https", host)
+        log.warning("the key goes to %s unencrypted, and anyone on the network path can read it: use https", host)

@@ -129,9 +129,9 @@ class KafkaTransport:
     def _who_may(self) -> str:
         if self._signing_key is not None:
             prefix = tenant_prefix(self._signing_key.tenant)
-            return f"who signs needs to write to topics of tasks, and to make and read those that begin with {prefix}"
+            return f"signing needs permission to write to tasks' topics, and to create and read topics {prefix}*"
         if self._tenant is None:
-            return "ask as a tenant, with tenant="
+            return "send queries as a tenant, with tenant="
         return f"has tenant {self._tenant} been created (`infaas tenants create`), for this user?"
 
     def _translated(self, error: KafkaError, task: str) -> QueryError:
@@ -139,9 +139,7 @@ class KafkaTransport:
             topic = ingress_topic(self._tenant)
             return Forbidden(f"Kafka has no topic {topic}, or does not let this user write there: {self._who_may}")
         if isinstance(error, UnknownTopic):
-            return UnknownTask(
-                f"no task is called {task!r}, it has no topic; a model is asked for by its task and `target`"
-            )
+            return UnknownTask(f"there is no topic of a task {task!r}; to query a model, use its task and `target`")
         if isinstance(error, NotAllowed):
             return Forbidden(f"Kafka does not let this user write queries of {task!r}: {self._who_may}")
         if isinstance(error, RecordTooLarge):

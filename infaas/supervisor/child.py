@@ -123,7 +123,7 @@ class Child:
             self._check_start(code)
             pause_s = self._backoff.ended()
             self._announce(
-                f"{self.spec.name} ended with code {code}; starting it again{f' in {pause_s:g} s' * (pause_s > 0)}"
+                f"{self.spec.name} ended with code {code}; restarting it{f' in {pause_s:g} s' * (pause_s > 0)}"
             )
             await asyncio.sleep(pause_s)
             self._restarts += 1
@@ -172,7 +172,7 @@ class Child:
 
     async def _kill_when_hung(self, process: asyncio.subprocess.Process) -> None:
         await wait_until_hung(self.spec.live, ServiceSettings().hang_s)
-        self._announce(f"{self.spec.name} does not say that it lives; killing it")
+        self._announce(f"{self.spec.name} does not respond to liveness checks; killing it")
         if process.returncode is None:
             process.kill()
 

@@ -23,7 +23,7 @@ from infaas.supervisor.server import Server
 from schemas.errors import OperatorError
 
 FETCH_WAIT_ENV: Final = "INFAAS_KAFKA_FETCH_MAX_WAIT_MS"
-_LOSS: Final = "the embedded broker keeps nothing, so all queries and results in it are lost; its topics are made anew"
+_LOSS: Final = "the embedded broker stores nothing, so its queries and results are lost; its topics are created again"
 
 FetchingJars: TypeAlias = Callable[[], AbstractContextManager[JarProgress]]
 """Factory of a context that is open during the download of Kafka's jars; it yields a progress callback."""
@@ -55,8 +55,8 @@ async def choose_kafka(options: UpOptions, announce: Callable[[str], None], fetc
         if options.kafka is KafkaKind.APACHE:
             raise
         _check_embedded(options, reason=str(error))
-        announce(f"Apache Kafka cannot be had: {error}")
-        announce(f"the embedded broker stands in: {LIMITS}")
+        announce(f"Apache Kafka is not available: {error}")
+        announce(f"the embedded broker is used instead: {LIMITS}")
         return KafkaChoice(KafkaKind.EMBEDDED, str(error))
     return KafkaChoice(KafkaKind.APACHE)
 
@@ -76,7 +76,7 @@ async def start_kafka(
         return KafkaSettings(), None
     embedded = choice.kind is KafkaKind.EMBEDDED
     if embedded and options.auth:
-        announce("the embedded broker knows no passwords: every user of this machine can use it")
+        announce("the embedded broker does not support passwords: every user of this machine can use it")
     kind = EmbeddedBroker if embedded else GuardedKafka if options.auth else ApacheKafka
     broker = await stack.enter_async_context(kind(options.home / "kafka", options.kafka_port))
     server = Server("kafka", broker.bootstrap, broker, announce, loss=_LOSS if embedded else "")
@@ -89,7 +89,7 @@ async def _ensure_apache(announce: Callable[[str], None], fetching: FetchingJars
     await asyncio.to_thread(find_java)
     cache = cache_dir()
     if not jars_folder(cache).is_dir():
-        announce(f"fetching Apache Kafka (43 MB) into {cache}, this once")
+        announce(f"downloading Apache Kafka (43 MB) into {cache}, only once")
         with fetching() as progress:
             await fetch_jars(cache, progress)
 
@@ -100,9 +100,9 @@ def _check_embedded(options: UpOptions, reason: str = "") -> None:
     Raises:
         OperatorError: it is not installed, or more than one selector is requested.
     """
-    because = f"Apache Kafka cannot be had: {reason}; and " if reason else ""
+    because = f"Apache Kafka is not available: {reason}; and " if reason else ""
     if options.selectors > 1:
-        instead = "mend that" if reason else "use --kafka apache"
+        instead = "fix that" if reason else "use --kafka apache"
         raise OperatorError(
             f"{because}the embedded broker serves one selector, not {options.selectors}: {instead}, or --selectors 1"
         )

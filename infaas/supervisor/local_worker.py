@@ -106,16 +106,16 @@ def check_device(hardware: Hardware, number: int) -> None:
     found = [runtime.availability(hardware) for runtime in all_runtimes() if hardware in runtime.hardware]
     if not any(available.available for available in found):
         reasons = dict.fromkeys(available.reason for available in found)
-        raise OperatorError(f"{what}: nothing here runs on it: {'; '.join(reasons)}")
+        raise OperatorError(f"{what}: no installed runtime supports it: {'; '.join(reasons)}")
 
 
 def _parse(text: str) -> tuple[Hardware, int]:
     match = _WORKER.fullmatch(text)
     if match is None or match[1] not in Hardware.__members__.values():
-        raise OperatorError(f"--worker {text!r} is no worker: say {_EXAMPLES}")
+        raise OperatorError(f"--worker {text!r} is not a worker: write {_EXAMPLES}")
     hardware = Hardware(match[1])
     if match[2] is None and hardware is Hardware.CPU:
-        raise OperatorError(f"--worker {text}: say how many cores, as in cpu:2")
+        raise OperatorError(f"--worker {text}: add the number of cores, e.g. cpu:2")
     number = int(match[2] or 0)
     if hardware is Hardware.CPU and number < 1:
         raise OperatorError(f"--worker {text}: a CPU worker has at least one core")

@@ -150,7 +150,7 @@ class LocalWorkers:
                 return "the system is stopping"
             if command.name not in self._specs:
                 there = ", ".join(islice(self._specs, _NAMES_SHOWN))
-                return f"{command.name!r} is no worker of this machine; --max-workers or --worker allowed {there}"
+                return f"{command.name!r} is not a worker of this machine; --max-workers or --worker allow {there}"
             if worker is not None and not worker.failure:
                 return f"{command.name} is still stopping" if worker.stopping else ""
             try:
@@ -188,7 +188,7 @@ class LocalWorkers:
             await worker.child.keep_running()
         except OperatorError as error:  # the worker stays listed, with its reason
             worker.failure = str(error)
-            self._announce(f"worker {name} is given up: {error}")
+            self._announce(f"worker {name} is not restarted any more: {error}")
         finally:
             watching.cancel()
             worker.settled.set()

@@ -175,9 +175,7 @@ def _check_worker_alone(options: UpOptions) -> None:
             f"--worker names workers of this machine; --launcher {options.launcher} starts them elsewhere"
         )
     if options.workers > 1 or options.max_workers or options.cores_per_worker:
-        raise OperatorError(
-            "--worker says which workers there are: leave out --workers, --max-workers, --cores-per-worker"
-        )
+        raise OperatorError("--worker cannot be combined with --workers, --max-workers and --cores-per-worker")
 
 
 def check_gateway(options: UpOptions) -> None:
@@ -188,8 +186,8 @@ def check_gateway(options: UpOptions) -> None:
     """
     if ":" in options.gateway_host:
         raise OperatorError(
-            f"--gateway-host {options.gateway_host} is an address of IPv6, and `infaas up` looks for free ports by "
-            "IPv4 only: name an address of IPv4, or 0.0.0.0 for all of them"
+            f"--gateway-host {options.gateway_host} is an IPv6 address, and `infaas up` finds free ports for IPv4 "
+            "only: use an IPv4 address, or 0.0.0.0 for all"
         )
     require_known_clients(  # called first, because the settings below would name the gateway's own flag, --host
         "--gateway-host", options.gateway_host, options.tls, auth=options.auth, allow_anonymous=options.allow_anonymous

@@ -97,7 +97,7 @@ class Server:
             await self._start_again(f"ended with code {code}")
             self._restarts += 1
             self._up.set()
-            self._announce(f"{self.name} runs again")
+            self._announce(f"{self.name} is running again")
             self.changed()
 
     async def _start_again(self, problem: str) -> None:

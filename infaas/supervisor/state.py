@@ -129,7 +129,7 @@ class StateFile:
         try:
             write_state(self._home, self._state())
         except OSError as error:
-            log.warning("the state of the system cannot be written, trying again: %s", error)
+            log.warning("cannot write the state of the system, will retry: %s", error)
             self._again = asyncio.get_running_loop().call_later(_WRITE_AGAIN_S, self.write)
 
     def close(self) -> None:

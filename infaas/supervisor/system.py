@@ -191,7 +191,7 @@ async def running_system(
         postgres, database = await _postgres(options, announce, stack)
         announce(f"starting Kafka ({choice.kind})")
         kafka, broker = await start_kafka(choice, options, announce, stack)
-        announce("bringing the tables and topics up to date")
+        announce("updating the tables and topics")
         await upgrade(postgres)
         async with open_pool(postgres, max_size=1) as pool:
             await join_system(pool, kafka, take_over=options.take_over)

@@ -40,7 +40,7 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
     except FileNotFoundError:
         return None
     except msgspec.MsgspecError as error:
-        raise OperatorError(f"{file} is no checkpoint of this version ({error}); --restart begins anew") from error
+        raise OperatorError(f"{file} is not a checkpoint of this version ({error}); --restart starts over") from error
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:

@@ -50,7 +50,7 @@ class CsvOutput(OutputFormat):
             writer.writerow(names)
         if names != self._header:
             raise OperatorError(
-                f"row {columns[0][0]} has other outputs than those before ({len(names)} columns, not "
+                f"row {columns[0][0]} has other outputs than earlier rows ({len(names)} columns, not "
                 f"{len(self._header)}); write to a .jsonl file"
             )
         writer.writerows(zip(*columns, strict=True))

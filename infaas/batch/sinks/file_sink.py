@@ -66,7 +66,7 @@ class FileSink:
         self._lock = _locked(self._folder)
         found = self.left()
         if found is None and self.output.exists() and not self._overwrite:
-            raise OperatorError(f"{self.output} is there already; --overwrite replaces it")
+            raise OperatorError(f"{self.output} exists already; --overwrite replaces it")
         if found is not None and found.terms != terms:
             raise OperatorError(
                 f"{self._folder} has the results of another batch job ({_differences(found.terms, terms)}); go on with "
@@ -103,7 +103,7 @@ class FileSink:
             self._appended.write(output)
             self._failed.write(failed)
         except OSError as error:
-            raise OperatorError(f"cannot write to {self._folder}: {error.strerror}; what is done is kept") from error
+            raise OperatorError(f"cannot write to {self._folder}: {error.strerror}; finished rows are kept") from error
         sizes = self._checkpoint.output_bytes + len(output), self._checkpoint.failed_bytes + len(failed)
         self._checkpoint = msgspec.structs.replace(self._checkpoint, output_bytes=sizes[0], failed_bytes=sizes[1])
 
@@ -129,7 +129,7 @@ class FileSink:
             await asyncio.wait([writing])
             raise
         except OSError as error:
-            raise OperatorError(f"cannot write to {self._folder}: {error.strerror}; what is done is kept") from error
+            raise OperatorError(f"cannot write to {self._folder}: {error.strerror}; finished rows are kept") from error
 
     async def finish(self, progress: Progress) -> None:
         """See `ResultSink.finish`. If the process is killed during the call, the next run completes it."""
@@ -201,7 +201,7 @@ def _open_at(file: Path, size: int) -> BinaryIO:
     found = opened.seek(0, os.SEEK_END)
     if found < size:
         opened.close()
-        raise OperatorError(f"{file} has {found} bytes, its checkpoint says {size}; --restart begins anew")
+        raise OperatorError(f"{file} has {found} bytes, but {size} according to its checkpoint; --restart starts over")
     opened.truncate(size)
     opened.seek(size)
     return opened

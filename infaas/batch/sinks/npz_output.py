@@ -75,7 +75,7 @@ def _forms(file: BinaryIO) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
         rows, *rest = found.shape
         dtype, shape = forms.get(found.name, (found.dtype, (0, *rest)))
         if tuple(rest) != shape[1:]:
-            raise OperatorError(f"output {found.name!r} is not of one shape in all rows; write to a .jsonl file")
+            raise OperatorError(f"rows have different shapes of output {found.name!r}; write to a .jsonl file")
         forms[found.name] = np.result_type(dtype, found.dtype), (shape[0] + rows, *rest)
     return forms
 

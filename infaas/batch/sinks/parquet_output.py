@@ -63,7 +63,7 @@ class ParquetOutput(OutputFormat):
                 if batch.schema != found:
                     found = self._arrow.unify_schemas([found, batch.schema])
         except self._arrow.ArrowException:
-            raise OperatorError("the outputs are not of one shape in all rows; write to a .jsonl file") from None
+            raise OperatorError("rows have outputs of different shapes; write to a .jsonl file") from None
         return found
 
     def _groups(self, appended: Path, schema: Any) -> Iterator[Any]:

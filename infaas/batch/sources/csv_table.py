@@ -60,13 +60,13 @@ class CsvTable(RowFile):
             lines.begin_record()
             try:
                 cells = next(records)
-                refused = "a quote is opened in it that nothing closes" if lines.ended else ""
+                refused = "an opening quote has no closing quote" if lines.ended else ""
             except StopIteration:
                 return
             except csv.Error as error:
                 cells, refused = [], _reason(error)
             if refused:
-                error = InvalidRequest(f"line {lines.first} is no CSV: {refused}")
+                error = InvalidRequest(f"line {lines.first} is not valid CSV: {refused}")
                 lines.go_on_after_first()
                 yield ReadRow(number, error, 0, {"row": number + 1, **lines.marks})
             elif cells:
@@ -153,7 +153,7 @@ class _InputColumns(NamedTuple):
                 return np.array([_TRUTH[text.strip().lower()] for text in texts]).reshape(self.shape)
             return np.array(texts, dtype_of(spec.datatype, spec.name)).reshape(self.shape)
         except (ValueError, OverflowError, KeyError) as error:
-            raise InvalidRequest(f"{spec.name}: no {spec.datatype}: {error}") from None
+            raise InvalidRequest(f"{spec.name}: not {spec.datatype}: {error}") from None
 
 
 def _header(lines: _Lines, path: Path) -> list[str]:
@@ -161,7 +161,7 @@ def _header(lines: _Lines, path: Path) -> list[str]:
         return next(csv.reader(lines), [])
     except csv.Error as error:
         raise OperatorError(
-            f"{path}: the line of names is no CSV: {_reason(error)}; lines must end in LF or CR LF"
+            f"{path}: the header is not valid CSV: {_reason(error)}; lines must end in LF or CR LF"
         ) from error
 
 
@@ -181,7 +181,7 @@ def _columns(spec: TensorSpec, header: Sequence[str], path: Path) -> _InputColum
         shape = None
     if shape is None:
         raise OperatorError(
-            f"{path}: input {spec.name!r} of shape {list(spec.shape[1:])} needs a column of that name, or for each "
-            f"element one: {spec.name}.0, {spec.name}.1 and so on; there are {len(indices)}"
+            f"{path}: input {spec.name!r} of shape {list(spec.shape[1:])} needs a column of that name, or one column "
+            f"for each element: {spec.name}.0, {spec.name}.1 and so on; there are {len(indices)}"
         )
     return _InputColumns(spec, indices, (1, *shape))

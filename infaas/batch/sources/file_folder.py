@@ -23,8 +23,8 @@ class FileFolder(RowFile):
         super().__init__(path, inputs)
         if len(self.inputs) != 1 or self.inputs[0].datatype != "BYTES":
             raise OperatorError(
-                f"{path} is a folder, and the task takes tensors: only one that takes files can read it, such as a "
-                "task of images (`infaas register --image`)"
+                f"{path} is a folder, but the task takes tensors: only a task that takes files, e.g. images (`infaas "
+                "register --image`), can read a folder"
             )
         sizes = [(path / name).stat().st_size for name in _walk(path)]
         self.total = len(sizes)

@@ -32,7 +32,7 @@ def row_values(line: bytes, inputs: Sequence[TensorSpec]) -> Mapping[str, msgspe
     except RecursionError:
         raise InvalidRequest("the JSON is nested too deeply") from None
     except (msgspec.MsgspecError, UnicodeError) as error:
-        raise InvalidRequest(f"the line is no JSON object: {error}") from None
+        raise InvalidRequest(f"the line is not a JSON object: {error}") from None
 
 
 def row_inputs(values: Mapping[str, msgspec.Raw], inputs: Sequence[TensorSpec]) -> dict[str, Array]:
@@ -48,7 +48,7 @@ def _array(spec: TensorSpec, values: Mapping[str, msgspec.Raw]) -> Array:
     try:
         raw = values[spec.name]
     except KeyError:
-        raise InvalidRequest(f"there is no {spec.name!r} in it") from None
+        raise InvalidRequest(f"{spec.name!r} is missing") from None
     shape = tuple(spec.shape[1:])
     if any(length < 0 for length in shape):
         shape = _found_shape(spec, raw)
@@ -61,5 +61,5 @@ def _found_shape(spec: TensorSpec, raw: msgspec.Raw) -> tuple[int, ...]:
     try:
         found = np.shape(msgspec.json.decode(raw))
     except (ValueError, msgspec.MsgspecError, RecursionError):
-        raise InvalidRequest(f"{spec.name}: the nested lists are not of one length") from None
+        raise InvalidRequest(f"{spec.name}: the nested lists have different lengths") from None
     return row_shape(found, spec)

@@ -70,4 +70,4 @@ def _name(raw: msgspec.Raw) -> object:
     try:
         return orjson.loads(orjson.dumps(msgspec.json.decode(raw)))
     except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
-        raise InvalidRequest(f"{ID} cannot be kept: {error}") from None
+        raise InvalidRequest(f"{ID} cannot be stored: {error}") from None

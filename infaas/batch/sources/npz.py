@@ -36,10 +36,10 @@ class NpzArrays(RowFile):
             with zipfile.ZipFile(path) as archive:
                 self._members = [_Member(archive, spec, path) for spec in self.inputs]
         except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-            raise OperatorError(f"{path} is no .npz of plain arrays: {error}") from error
+            raise OperatorError(f"{path} is not an .npz file of plain arrays: {error}") from error
         rows = {member.rows for member in self._members}
         if len(rows) != 1:
-            raise OperatorError(f"{path}: the arrays of the inputs are not all of one length: {sorted(rows)}")
+            raise OperatorError(f"{path}: the arrays of the inputs have different lengths: {sorted(rows)}")
         self.total = rows.pop()
 
     def row_bytes(self) -> float:
@@ -74,7 +74,7 @@ class _Member:
             shape, fortran, self._dtype = read_header(member)
             self._data = member.tell()
         if not shape or fortran or self._dtype.hasobject:
-            kind = "objects, which are not read" if self._dtype.hasobject else "no rows: its first axis must be theirs"
+            kind = "objects, which are not supported" if self._dtype.hasobject else "no rows as its first axis"
             raise OperatorError(f"{path}: the array {spec.name!r} has {kind}")
         self.rows, self._row_shape = shape[0], shape[1:]
         self.row_bytes = self._dtype.itemsize * math.prod(self._row_shape)

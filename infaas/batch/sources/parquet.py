@@ -87,7 +87,7 @@ class ParquetTable(RowFile):
         try:
             return parquet.ParquetFile(self.path, buffer_size=_BUFFER, pre_buffer=False)
         except ArrowException as error:
-            raise OperatorError(f"{self.path} is no Parquet file: {error}") from error
+            raise OperatorError(f"{self.path} is not a Parquet file: {error}") from error
 
 
 def _array(column: Any, spec: TensorSpec) -> Array:
@@ -95,12 +95,12 @@ def _array(column: Any, spec: TensorSpec) -> Array:
     rows, values, lengths = len(column), column, list[int]()
     while True:
         if values.null_count:
-            raise InvalidRequest(f"{spec.name}: there is no value")
+            raise InvalidRequest(f"{spec.name}: the value is missing")
         if not hasattr(values, "value_lengths"):
             break
         found = set(values.value_lengths().to_pylist())
         if len(found) != 1:
-            raise InvalidRequest(f"{spec.name}: the lists are not of one length")
+            raise InvalidRequest(f"{spec.name}: the lists have different lengths")
         lengths.append(found.pop())
         values = values.flatten()
     shape = row_shape(lengths, spec)

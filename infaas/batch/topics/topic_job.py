@@ -142,7 +142,7 @@ class TopicBatchJob:
             try:
                 left = await self._shared.left(self._ends or await self._shared.ends())
             except (KafkaError, TimeoutError) as error:
-                log.warning("Kafka does not say how far group %s is: %r", self._shared.group, error)
+                log.warning("cannot read the progress of group %s from Kafka: %r", self._shared.group, error)
             else:
                 total = max(total, self._progress.rows + left)
                 self._observer.looked(TopicLag(total, left, self._shared.ours), self._progress)

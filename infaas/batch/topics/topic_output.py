@@ -40,7 +40,7 @@ class TopicOutput(msgspec.Struct, frozen=True, kw_only=True):
         size = _bytes(answer.key, answer.value, answer.headers)
         if size <= self.max_bytes:
             return answer
-        reason = f"the answer has {size} bytes, more than Kafka takes (INFAAS_KAFKA_MAX_RECORD_BYTES)"
+        reason = f"the answer has {size} bytes, more than Kafka accepts (INFAAS_KAFKA_MAX_RECORD_BYTES)"
         return self._failure(FailedRecord(outcome.record, ErrorCode.INVALID_REQUEST, reason))
 
     def _answer(self, outcome: AnsweredRecord) -> OutgoingRecord:

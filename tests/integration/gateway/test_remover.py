@@ -250,8 +250,8 @@ async def test_unregister_prints_same_over_http_and_postgres(
                 ]
             assert [one.exit_code for one in shown] == [0, 0, 1], [one.stderr for one in shown]
             told.append([" ".join((one.stdout + one.stderr).replace(name, "NAME").split()) for one in shown])
-    gone = [re.search(r"NAME is gone.*", done) for _, done, _ in told]
-    words = "NAME is gone: 1 variant(s), 2 topic(s), {} file(s); 0 waiting queries went back to the task"
+    gone = [re.search(r"NAME was removed.*", done) for _, done, _ in told]
+    words = "NAME was removed: 1 variant(s), 2 topic(s), {} file(s); 0 waiting queries were moved back to the task"
     assert [found and found[0] for found in gone] == [words.format(1), words.format(2)], told
     missing = [words.partition("error: ")[2] for *_, words in told]
     assert missing[0] == missing[1] != "", "it is said alike"

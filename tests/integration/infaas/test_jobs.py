@@ -61,7 +61,7 @@ async def test_jobs_commands_list_show_and_cancel(connected: Shell) -> None:
         "cancelled": ["1"],
         "not_cancelled": [],
     }
-    assert "ended already" in await refused(connected, "jobs", "cancel", "1", "2")
+    assert "already ended" in await refused(connected, "jobs", "cancel", "1", "2")
     assert "no job none" in await refused(connected, "jobs", "show", "none")
 
 

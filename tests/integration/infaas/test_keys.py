@@ -33,7 +33,7 @@ async def test_keys_commands_create_list_and_revoke(connected: Shell, store_pool
         assert key.hash().hex() not in text
     assert "valid until" in await run(connected, "list", "--tenant=acme")
     assert json.loads(await run(connected, "revoke", key.id, "--json"))["revoked"] == [key.id]
-    assert "revoked already, or not there" in await run(connected, "revoke", key.id, code=2)
+    assert "already revoked or unknown" in await run(connected, "revoke", key.id, code=2)
     assert key.secret not in await run(connected, "revoke", str(key), code=2)
     assert "revoked" in await run(connected, "list")
     acts = json.loads((await asyncio.to_thread(connected, "audit", "--json")).stdout)

@@ -398,7 +398,7 @@ async def test_tenants_kafka_user_reaches_only_its_topics(
     await set_password(where.kafka, f"former-{tenant}", "s3cret")
     for stranger, why in (
         (InfaasClient(kafka=former, tenant=tenant), rf"has tenant {tenant} been created .*, for this user\?"),
-        (InfaasClient(kafka=former), "ask as a tenant, with tenant="),
+        (InfaasClient(kafka=former), "send queries as a tenant, with tenant="),
     ):
         with pytest.raises(OperatorError, match=why):
             async with stranger:

@@ -76,7 +76,10 @@ async def test_choose_kafka_falls_back_to_embedded_with_reason(options: UpOption
     choice, told = await choose(options)
     assert choice.kind is KafkaKind.EMBEDDED
     assert f"{REPOSITORY_ENV} may name a mirror" in choice.reason
-    assert [f"Apache Kafka cannot be had: {choice.reason}", f"the embedded broker stands in: {LIMITS}"] == told[-2:]
+    assert [
+        f"Apache Kafka is not available: {choice.reason}",
+        f"the embedded broker is used instead: {LIMITS}",
+    ] == told[-2:]
 
 
 @pytest.mark.usefixtures("nothing_to_be_had")
@@ -97,7 +100,7 @@ async def test_choose_kafka_has_no_fallback_for_explicit_apache(options: UpOptio
 @pytest.mark.parametrize("kind", [KafkaKind.AUTO, KafkaKind.EMBEDDED])
 async def test_two_selectors_need_apache(options: UpOptions, kind: KafkaKind) -> None:
     auto = kind is KafkaKind.AUTO
-    instead = "mend that" if auto else "use --kafka apache"
+    instead = "fix that" if auto else "use --kafka apache"
     with pytest.raises(OperatorError, match=rf"serves one selector, not 2: {instead}, or --selectors 1") as error:
         await choose(msgspec.structs.replace(options, kafka=kind, selectors=2))
     assert (REPOSITORY_ENV in str(error.value)) is auto, "why Apache is not there, where it was to be"
@@ -151,7 +154,7 @@ async def test_up_without_apache_serves_on_embedded_broker(cli: Cli, tmp_path: P
     out, err = await supervisor.communicate()
     assert supervisor.returncode == 0
     first = " ".join(err.decode().split())
-    assert first.index("Apache Kafka cannot be had") < first.index(LIMITS) < first.index("starting Postgres")
+    assert first.index("Apache Kafka is not available") < first.index(LIMITS) < first.index("starting Postgres")
     assert LIMITS in out.decode(), "in the banner, too"
 
 

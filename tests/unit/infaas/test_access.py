@@ -35,7 +35,7 @@ def test_declared_access_reads_flags(
     [
         (None, True, None, "say whose by --owner"),
         (None, None, "globex", "say whose by --owner"),
-        ("acme", True, "globex", "give one of the three"),
+        ("acme", True, "globex", "give only one of"),
         ("acme", None, " , ", "names the tenants"),
         ("No Name", True, None, "tenant name 'No Name' is not allowed"),
     ],

@@ -140,7 +140,7 @@ def test_up_checks_all_metrics_ports_before_start(shell: Shell, monkeypatch: pyt
 def test_up_refuses_ipv6_host(shell: Shell) -> None:
     shown = shell("up", "--gateway-host", "::1")
     assert shown.exit_code == EXIT_SETUP
-    assert "--gateway-host ::1 is an address of IPv6" in shown.stderr.replace("\n", " ")
+    assert "--gateway-host ::1 is an IPv6 address" in shown.stderr.replace("\n", " ")
 
 
 def test_up_tells_unknown_host_from_taken_port(shell: Shell) -> None:
@@ -164,4 +164,7 @@ def test_query_explains_damaged_npz_file(shell: Shell, tmp_path: Path) -> None:
         file = tmp_path / name
         file.write_bytes(content)
         shown = shell("query", "task", "--inputs", str(file))
-        assert (shown.exit_code, "no .npz of plain arrays" in shown.stderr.replace("\n", " ")) == (EXIT_SETUP, True)
+        assert (shown.exit_code, "not an .npz file of plain arrays" in shown.stderr.replace("\n", " ")) == (
+            EXIT_SETUP,
+            True,
+        )

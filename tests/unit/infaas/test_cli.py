@@ -125,7 +125,7 @@ def test_register_zoo_refuses_flags_without_effect(shell: Shell) -> None:
 
 def test_batch_refuses_output_inside_its_source(shell: Shell, tmp_path: Path) -> None:
     shown = shell("batch", str(tmp_path), str(tmp_path / "out.jsonl"), "--task=images")
-    assert (shown.exit_code, "would be read as rows of it" in shown.stderr) == (EXIT_SETUP, True)
+    assert (shown.exit_code, "would be read as input" in shown.stderr) == (EXIT_SETUP, True)
 
 
 @pytest.mark.parametrize("words", [(), ("--json",)])

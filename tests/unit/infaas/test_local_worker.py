@@ -52,7 +52,7 @@ def test_name_workers_assigns_device_cores_and_memory(monkeypatch: pytest.Monkey
     ("wanted", "said"),
     [
         (["gpu:0"], "cuda:0"),
-        (["cpu"], "how many cores"),
+        (["cpu"], "the number of cores"),
         (["cpu:0"], "at least one core"),
         (["cpu:3", "cpu:2"], "5 cores"),
         (["cuda:2"], "has 2 of them"),
@@ -74,7 +74,7 @@ def test_parse_workers_names_missing_runtime_of_device(monkeypatch: pytest.Monke
         return None
 
     monkeypatch.setattr("importlib.util.find_spec", absent)
-    with pytest.raises(OperatorError, match=r"nothing here runs on it: .*gpu extra"):
+    with pytest.raises(OperatorError, match=r"no installed runtime supports it: .*gpu extra"):
         parse_workers(["cuda:0"])
 
 
@@ -85,7 +85,7 @@ def test_parse_workers_binds_no_cores_if_oversubscribed() -> None:
 
 @pytest.mark.usefixtures("two_gpus")
 def test_local_workers_refuse_names_beside_number_or_launcher() -> None:
-    with pytest.raises(OperatorError, match="leave out --workers"):
+    with pytest.raises(OperatorError, match="cannot be combined with --workers"):
         local_workers(UpOptions(home=HOME, named_workers=("cpu:1",), max_workers=3))
     with pytest.raises(OperatorError, match="--launcher ray"):
         local_workers(UpOptions(home=HOME, named_workers=("cpu:1",), launcher="ray"))

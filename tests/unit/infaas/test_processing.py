@@ -55,7 +55,7 @@ def test_read_processing_resolves_files_beside_it(tmp_path: Path) -> None:
         ('before = {step = "audio"}', "audio"),
         ('before = {step = "image", width = 0, height = 4}', ">= 1"),
         ('before = {step = "image", width = 4, height = 4, colour = "red"}', "colour"),
-        ("before =", "declares no processing"),
+        ("before =", "is not a valid processing declaration"),
     ],
 )
 def test_read_processing_refuses_invalid_file(tmp_path: Path, content: str, message: str) -> None:

@@ -25,5 +25,5 @@ def test_tenants_create_refuses_two_passwords(shell: Shell, tmp_path: Path) -> N
     file.write_text("planted-word")
     said = shell("tenants", "create", "acme", "--kafka-user", "acme", "--scram", "--password-file", str(file))
     assert said.exit_code == EXIT_SETUP
-    assert "give one of --scram and --password-file" in said.stderr.replace("\n", " ")
+    assert "give only one of --scram and --password-file" in said.stderr.replace("\n", " ")
     assert "planted-word" not in said.output

@@ -152,7 +152,7 @@ async def test_sink_refuses_second_job_on_its_output(tmp_path: Path) -> None:
     await second.close()
     await first.finish(Progress())
     await first.close()
-    with pytest.raises(OperatorError, match=r"is there already; --overwrite replaces it"):
+    with pytest.raises(OperatorError, match=r"exists already; --overwrite replaces it"):
         await second.open(TERMS)
     await second.close()
     assert names(tmp_path) == ["out.jsonl"]
@@ -318,7 +318,7 @@ async def test_sink_explains_full_disk_at_the_end(tmp_path: Path, monkeypatch: p
 
     with monkeypatch.context() as patched:
         patched.setattr("infaas.batch.sinks.npz_output.NpzOutput.complete", refuse)
-        with pytest.raises(OperatorError, match=r"No space left on device; what is done is kept"):
+        with pytest.raises(OperatorError, match=r"No space left on device; finished rows are kept"):
             await write(tmp_path / "out.npz")
     await write(tmp_path / "out.npz")
     assert names(tmp_path) == ["out.npz", "out.npz.failed.jsonl"]

@@ -167,11 +167,11 @@ def test_sources_bound_chunks_in_bytes(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("in.csv", b"a,b\n1,2\n", r"needs a column of that name, or for each element one: pixels\.0"),
+        ("in.csv", b"a,b\n1,2\n", r"needs a column of that name, or one column for each element: pixels\.0"),
         ("in.csv", b"", "there are 0"),
-        ("in.csv", b"a,b\r1,2\r", "the line of names is no CSV: new-line .*; lines must end in LF or CR LF"),
-        ("in.npz", b"no archive", "is no .npz of plain arrays"),
-        ("in.parquet", b"no parquet", "is no Parquet file"),
+        ("in.csv", b"a,b\r1,2\r", "the header is not valid CSV: new-line .*; lines must end in LF or CR LF"),
+        ("in.npz", b"no archive", "is not an .npz file of plain arrays"),
+        ("in.parquet", b"no parquet", "is not a Parquet file"),
         ("in.xlsx", b"", r"cannot read rows from this; use a folder of files, \.jsonl"),
     ],
 )
@@ -186,7 +186,7 @@ def test_open_source_explains_mismatched_arrays(tmp_path: Path) -> None:
         ({"other": VALUES}, "there is no array 'pixels'; it has other"),
         ({"pixels": VALUES.reshape(22, 2)}, r"has the shape \[2\]; the task takes \[2, 2\]"),
         ({"pixels": VALUES.astype(str)}, "the task takes FP32"),
-        ({"pixels": np.float32(1)}, "its first axis must be theirs"),
+        ({"pixels": np.float32(1)}, "no rows as its first axis"),
     ]
     for arrays, reason in cases:
         np.savez(tmp_path / "in.npz", **arrays)
@@ -211,10 +211,10 @@ def test_csv_source_fails_rows_with_invalid_cells(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("1,old\rends", "line 3 is no CSV: new-line character seen in unquoted field"),
-        (f"1,{'x' * 100}", "line 3 is no CSV: field larger than field limit (50)"),
-        (f'1,"{"x" * 30}', "line 3 is no CSV: field larger than field limit (50)"),
-        ('1,"x', "line 3 is no CSV: a quote is opened in it that nothing closes"),
+        ("1,old\rends", "line 3 is not valid CSV: new-line character seen in unquoted field"),
+        (f"1,{'x' * 100}", "line 3 is not valid CSV: field larger than field limit (50)"),
+        (f'1,"{"x" * 30}', "line 3 is not valid CSV: field larger than field limit (50)"),
+        ('1,"x', "line 3 is not valid CSV: an opening quote has no closing quote"),
     ],
 )
 def test_csv_source_fails_only_invalid_record(
