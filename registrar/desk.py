@@ -47,8 +47,8 @@ class RegistrationDesk:
         self._name = name
         self._free = asyncio.Semaphore(settings.at_once)
         self._news = asyncio.Event()
-        self._failures = FailureLog("looking for registrations", "they wait")
-        self._disk = FailureLog("making room for a registration", "it waits")
+        self._failures = FailureLog("looking for registrations", "registrations wait")
+        self._disk = FailureLog("creating the working folder", "it waits")
 
     def wake(self) -> None:
         """Look for registrations at once: one was requested or has ended."""
@@ -147,7 +147,7 @@ class RegistrationDesk:
                     self._failures.failed(error)
                     continue
                 if not ours:
-                    log.info("registration %s has ended, or is another registrar's", claim.id)
+                    log.info("registration %s has ended, or another registrar has claimed it", claim.id)
                     end.cancel()
                     return
 

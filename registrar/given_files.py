@@ -77,7 +77,7 @@ class GivenFiles:
         """
         file = self.place(given, folder)
         if file is not None and file.is_file() and names_files(file):
-            raise InvalidRequest(f"{file.name} names files by their paths, which are not here: give a folder per class")
+            raise InvalidRequest(f"{file.name} refers to other files, which were not uploaded: give a folder per class")
         return file
 
     def processing(self, declared: Processing | None) -> Processing | None:
@@ -99,13 +99,13 @@ class GivenFiles:
             return
         name = name_in_store(given.url, *self._location, self._publisher)
         if not self._artifacts.copy_to(name, target):
-            raise InvalidRequest(f"there is nothing at {given.url[:200]}")
+            raise InvalidRequest(f"there is no file at {given.url[:200]}")
 
     def _link(self, sha256: str, target: Path) -> None:
         if sha256 not in self._uploaded:
-            raise InvalidRequest(f"{sha256[:80]} is none of the registration's uploads")
+            raise InvalidRequest(f"{sha256[:80]} is not an upload of this registration")
         if not self._uploads.has(sha256):
-            raise InvalidRequest(f"the upload {sha256} has gone: send the file again")
+            raise InvalidRequest(f"the upload {sha256} was deleted: send the file again")
         with self._uploads.held(sha256) as file:
             _link(file, target)
 

@@ -68,7 +68,7 @@ class ProgressWriter:
             try:
                 await self.write()
             except StoreUnavailable as error:  # no other registrar can claim it either
-                log.warning("how far it is cannot be written now: %s", error)
+                log.warning("cannot write the progress: %s", error)
             await asyncio.sleep(_LEAST_S)
             await wait_within(self._renew_s, self._changed)
 

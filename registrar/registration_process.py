@@ -81,7 +81,7 @@ async def _do(
         except OSError as problem:
             error = progress.shown(f"{problem.filename or 'a file'}: {problem.strerror or problem}")
         except MemoryError:
-            error = "it needs more memory to be read than a registration may take here"
+            error = "reading it exceeded the memory limit"
         saying.cancel()
     await progress.write()
     await _end(pool, claim, made, error, code)
@@ -124,7 +124,7 @@ async def _end(pool: Pool, claim: ClaimKey, made: list[MadeVariant], error: str,
             await end_registration(pool, claim, made, error, code)
             return
         except StoreUnavailable as problem:
-            log.warning("how it ended cannot be written now: %s", problem)
+            log.warning("cannot write the outcome, will retry: %s", problem)
             await asyncio.sleep(_AGAIN_S)
 
 

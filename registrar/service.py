@@ -44,7 +44,7 @@ async def serve(settings: RegistrarSettings, kafka: KafkaSettings, dsn: str, sto
         sweeper = RegistrationSweeper(pool, uploads, exchange, settings)
         problem = KafkaReachability(kafka).problem
         await stack.enter_async_context(health_server(settings.metrics_host, settings.metrics_port, problem))
-        log.info("taking care of registrations")
+        log.info("executing registrations")
         async with asyncio.TaskGroup() as tasks:
             loops = [tasks.create_task(_follow(changes, desk), name="changes")]
             loops += [tasks.create_task(part.run()) for part in (desk, sweeper)]

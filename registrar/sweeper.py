@@ -28,7 +28,7 @@ class RegistrationSweeper:
         self._uploads = uploads
         self._exchange = exchange
         self._settings = settings
-        self._failures = FailureLog("sweeping uploads", "they stay")
+        self._failures = FailureLog("deleting expired uploads", "uploads are kept")
 
     async def run(self) -> None:
         """Clean up at intervals until cancelled."""

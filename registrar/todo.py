@@ -59,7 +59,7 @@ async def _found(
     for one in proposals:
         progress.note(f"{one.first}, then {one.then}: as accurate as {one.beats}, in {one.saving:.0%} less time")
     if not proposals:
-        progress.note(f"no cascade of the variants of {wanted.task} beats all of them")
+        progress.note(f"no cascade beats every single variant of {wanted.task}")
     requests = requests_for(wanted.task, proposals, *data, again=wanted.again)
     return [replace(one, access=wanted.access, publisher=wanted.publisher) for one in requests]
 

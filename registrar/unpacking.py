@@ -37,10 +37,10 @@ def unpack(tar: Path, target: Path) -> None:
                     raise InvalidRequest(f"{tar.name} holds more than {MOST_FILES} files and folders")
                 left -= member.size
                 if left < 0 or member.size < 0:
-                    raise InvalidRequest(f"{tar.name} says that it holds more than it does")
+                    raise InvalidRequest(f"{tar.name} declares more content than it has")
                 _write(archive, member, target / path)
     except _UNREADABLE as error:
-        raise InvalidRequest(f"{tar.name} is no uncompressed tar, or damaged: {error}") from error
+        raise InvalidRequest(f"{tar.name} is not an uncompressed tar, or damaged: {error}") from error
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         raise InvalidRequest(f"{tar.name} holds the same name twice: {Path(error.filename).name[:80]}") from error
 
@@ -50,9 +50,9 @@ def _checked(tar: Path, member: tarfile.TarInfo) -> PurePosixPath:
     path = PurePosixPath(member.name)
     strange = path.is_absolute() or ".." in path.parts or "\0" in member.name or "\\" in member.name
     if strange or len(member.name) > _LONGEST or len(path.parts) > _DEEPEST:
-        raise InvalidRequest(f"{tar.name} holds a path that leads out of it, or too deep: {member.name[:80]!r}")
+        raise InvalidRequest(f"{tar.name} holds a path that leaves the folder, or is too deep: {member.name[:80]!r}")
     if not (member.isdir() or (member.isreg() and not member.issparse())):
-        raise InvalidRequest(f"{tar.name}: {member.name[:80]!r} is neither a file nor a folder, but a link or the like")
+        raise InvalidRequest(f"{tar.name}: {member.name[:80]!r} is neither a file nor a folder, e.g. a link")
     return path
 
 

@@ -53,7 +53,7 @@ async def check_new_access(session: DatabaseSession, request: Registration, mode
         return
     now = await get_access(session, model)
     if now != request.access:
-        raise OperatorError(f"{model} is {now}: leave that out here, and change it by `infaas access set {model}`")
+        raise OperatorError(f"{model} is {now}: omit the access here, and change it by `infaas access set {model}`")
 
 
 async def check_publisher(
@@ -78,7 +78,7 @@ async def check_publisher(
     if known:
         _check_seen(name, owned.get(model, PUBLIC), who)
         if not may_change(owned.get(model, PUBLIC), who):
-            raise Forbidden(f"{name} is registered, and not your tenant's: choose another --name")
+            raise Forbidden(f"{name} is registered by another tenant: choose another --name")
     if await get_task(session, task) is None and await get_architecture(session, task) is None:
         return
     of_task = owned.get(task, PUBLIC)
@@ -98,7 +98,7 @@ def _usual_access(publisher: str | None) -> Access:
 
 def _check_seen(name: str, access: Access, who: Principal) -> None:
     if not may_use(access, who):
-        raise OperatorError(f"the name {name} is taken, by what your tenant may not see: choose another one")
+        raise OperatorError(f"the name {name} is used by another tenant: choose another one")
 
 
 async def write_access(
@@ -140,7 +140,7 @@ async def change_access(
     for parts in (one.parts for one in composites if one.model == name):
         widest = await access_of_parts(session, parts)
         if not is_within(access, widest):
-            whose = f"what is {widest}" if sight.is_whole else "what not all of these may use"
+            whose = f"parts that are {widest}" if sight.is_whole else "parts that some of these tenants may not use"
             raise InvalidRequest(f"{name} is made of {whose}: it cannot be {access}")
     await set_access(session, name, access)
     found = await _narrowed(session, composites)

@@ -68,13 +68,13 @@ def name_in_store(url: str, location: str, home: Path, tenant: str | None) -> st
     root = _folder(location, home).absolute().as_uri() if local else location.rstrip("/")
     shown, mine = url[:200], f"{root}/{_INCOMING}/{tenant or '...'}/"
     if not url.startswith(f"{root}/"):
-        raise InvalidRequest(f"{shown} is not of this system's store of artifacts: put it there, or upload it")
+        raise InvalidRequest(f"{shown} is not in this system's artifact store: put it there, or upload it")
     name = url.removeprefix(f"{root}/")
     parts = (unquote(name) if local else name).split("/")
     if any(not part or part.startswith(".") or not part.isprintable() for part in parts):
-        raise InvalidRequest(f"{shown} names no file of the store of artifacts")
+        raise InvalidRequest(f"{shown} is not a valid file name in the artifact store")
     if len(parts) == 1 or parts[0] in (_EXCHANGE, _UPLOADS) or (tenant is not None and not url.startswith(mine)):
-        raise InvalidRequest(f"{shown} is not yours to register: put the file under {mine}, or upload it")
+        raise InvalidRequest(f"{shown} may not be registered: put the file under {mine}, or upload it")
     return "/".join(parts)
 
 

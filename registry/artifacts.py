@@ -161,7 +161,7 @@ class ArtifactStore:
             with content:
                 # Check the file that was opened, not the path beforehand: another file may take its place in between.
                 if Path(f"/proc/self/fd/{content.fileno()}").readlink() != source:
-                    raise OperatorError(f"{name} leads elsewhere: put a file there, no link")
+                    raise OperatorError(f"{name} is a link to another place: put a file there")
                 if not stat.S_ISREG(os.fstat(content.fileno()).st_mode):
                     return False
                 with target.open("xb") as copy:
@@ -234,7 +234,7 @@ class ArtifactStore:
         if self._verified.get(path.name) == identity:
             return
         if sha256_of(path) != path.name:
-            raise OperatorError(f"{path} is damaged: its content is not what was registered; register the model again")
+            raise OperatorError(f"{path} is damaged: its content was changed; register the model again")
         self._verified[path.name] = identity
 
     def _remove_abandoned(self) -> None:

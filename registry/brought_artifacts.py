@@ -44,4 +44,4 @@ class BroughtArtifacts:
                 await lock_catalog(session)  # no row that needs one is written between check and deletion
                 await discard_unused(session, new, self._artifacts)
         except InfaasError as error:
-            log.warning("%d files of what failed stay among the artifacts: %s", len(new), error)
+            log.warning("%d files of the failed registration were not deleted: %s", len(new), error)

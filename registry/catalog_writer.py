@@ -187,7 +187,9 @@ class CatalogWriter:
         """
         for sha256 in await asyncio.to_thread(files_of, [variant], architectures, self._artifacts):
             if not await asyncio.to_thread(self._artifacts.has, sha256):
-                raise OperatorError(f"file {sha256[:12]}... was removed meanwhile, as of no use: register again")
+                raise OperatorError(
+                    f"file {sha256[:12]}... was removed meanwhile, because it was unused: register again"
+                )
 
     def _is_complete(self, name: str) -> bool:
         variant = self.variants.get(name)
@@ -214,16 +216,16 @@ class CatalogWriter:
 def _check_measure(request: Registration, task: Task) -> None:
     if request.measure not in (None, task.measure):
         raise OperatorError(
-            f"task {task.name} is measured by {task.measure}, so are all its models: leave out --measure, "
-            "or choose another --task"
+            f"task {task.name} and all its models are measured by {task.measure}: leave out --measure, or choose "
+            "another --task"
         )
     if request.measure is None and is_function(task.measure):
         raise OperatorError(
-            f"task {task.name} is measured by the function {task.measure}, which is somebody's code: say --measure "
+            f"task {task.name} is measured by the function {task.measure}, which is Python code: give --measure "
             f"{task.measure} to run it here"
         )
     if task.measured_output and request.output not in (None, task.measured_output):
-        raise OperatorError(f"of task {task.name} the output {task.measured_output!r} is measured: leave out --output")
+        raise OperatorError(f"task {task.name} measures its output {task.measured_output!r}: leave out --output")
 
 
 def _check_same(request: Registration, earlier: Architecture, sha256: str, processing: Processing | None) -> None:

@@ -35,7 +35,7 @@ async def drain_topics(kafka: KafkaSettings, online: str, timeout_s: float) -> t
             reading = await reader.read_until_known(groups)
             return not any(line.lag for line in reading.partition_lags())
 
-        await wait_until(answered, timeout_s, f"queries wait in {online}, and nobody answers: does a selector run?")
+        await wait_until(answered, timeout_s, f"queries in {online} are not answered: does a selector run?")
     return queries
 
 
@@ -50,4 +50,4 @@ async def wait_until(condition: Callable[[], Awaitable[bool]], timeout_s: float,
             while not await condition():  # noqa: ASYNC110 - leases lapse, and offsets are committed, silently
                 await asyncio.sleep(_LOOK_S)
     except TimeoutError:
-        raise OperatorError(f"not within {timeout_s:g} s: {otherwise}. Run it again to go on") from None
+        raise OperatorError(f"not within {timeout_s:g} s: {otherwise}. Run the command again to resume") from None

@@ -22,13 +22,13 @@ def judge(
     """
     output, measure = found.measured.name, task.measure if task else request.measure
     if len(found.signature.outputs) > 1 and not request.output and not (task and task.measured_output):
-        note(f"the output {output!r} is measured (--output says otherwise)")
+        note(f"the output {output!r} is measured (change it by --output)")
     if measure is not None:
         return Judgement(measure, output)
     if samples.labels is None:
         return Judgement(ACCURACY, output)
     guess = guess_measure(found.measured, samples.labels)
-    note(f"{request.task} is measured by {guess.measure}: {guess.why} (--measure says otherwise)")
+    note(f"{request.task} is measured by {guess.measure}: {guess.why} (change it by --measure)")
     return Judgement(guess.measure, output, guess.doubtful)
 
 

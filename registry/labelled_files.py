@@ -90,7 +90,7 @@ def read_rows(source: Path, inputs: Sequence[TensorSpec], limit: int) -> FileRow
         raise InvalidRequest(f"{source.name} has {rows.count} rows; at least {_FEWEST} are needed")
     if rows.labels is not None and (rows.labels.ndim == 0 or len(rows.labels) != rows.count):
         raise InvalidRequest(
-            f"{source.name}: {LABEL!r} must have {rows.count} rows, one a row of inputs, not {list(rows.labels.shape)}"
+            f"{source.name}: {LABEL!r} must have {rows.count} rows like the inputs, not {list(rows.labels.shape)}"
         )
     return rows
 
@@ -117,7 +117,7 @@ def _read_arrays(file: Path, inputs: Sequence[TensorSpec]) -> FileRows:
         arrays = read_npz(file)
     except NotPlainArrays as error:
         raise InvalidRequest(
-            f"{file.name} is no .npz of plain arrays, no .csv and no folder with a folder a class"
+            f"{file.name} is not an .npz file of plain arrays, a .csv file, or a folder with a folder per class"
         ) from error
     for spec in inputs:
         if spec.name not in arrays:
@@ -145,8 +145,8 @@ def _contents(files: Sequence[Path], inputs: Sequence[TensorSpec], where: str) -
     if len(inputs) != 1 or inputs[0].datatype != "BYTES":
         shown = ", ".join(f"{spec.name} {spec.datatype} {list(spec.shape)}" for spec in inputs)
         raise InvalidRequest(
-            f"{where} holds files, but the model takes {shown}: declare how a file becomes its input, so that the task "
-            "takes BYTES, or give the prepared arrays as .npz"
+            f"{where} holds files, but the model takes {shown}: declare processing, so that the task takes BYTES, or "
+            "give the prepared arrays as .npz"
         )
     return {inputs[0].name: _as_bytes([file.read_bytes() for file in files], inputs[0])}
 
@@ -161,7 +161,7 @@ def _read_table(file: Path, inputs: Sequence[TensorSpec]) -> FileRows:
         with file.open(encoding="utf-8-sig", newline="") as content:
             rows = list(csv.reader(content, delimiter="\t" if file.suffix.lower() == ".tsv" else ","))
     except (csv.Error, UnicodeError) as error:
-        raise InvalidRequest(f"{file.name} is no table in UTF-8: {error}") from error
+        raise InvalidRequest(f"{file.name} is not a table in UTF-8: {error}") from error
     header, *rows = [[cell.strip() for cell in row] for row in rows if row] or [[]]
     for number, row in enumerate(rows, 2):
         if len(row) != len(header):
@@ -184,7 +184,7 @@ def names_files(file: Path) -> bool:
             rows = csv.reader(content, delimiter="\t" if file.suffix.lower() == ".tsv" else ",")
             header = next((row for row in rows if row), [])
     except (csv.Error, UnicodeError) as error:
-        raise InvalidRequest(f"{file.name} is no table in UTF-8: {error}") from error
+        raise InvalidRequest(f"{file.name} is not a table in UTF-8: {error}") from error
     return _PATH in [cell.strip() for cell in header]
 
 
@@ -200,8 +200,8 @@ def _table_inputs(file: Path, columns: dict[str, list[str]], inputs: Sequence[Te
         return {inputs[0].name: converted(numbers, inputs[0], file.name)}
     wanted = ", ".join(spec.name for spec in inputs)
     raise InvalidRequest(
-        f"{file.name} has the columns {', '.join(columns)}: a table has a column for each input ({wanted}) of BYTES, "
-        f"or {_PATH!r} with files, or the numbers of one vector; other inputs are given as .npz"
+        f"{file.name} has the columns {', '.join(columns)}: a table needs a column for each BYTES input ({wanted}), or "
+        f"{_PATH!r} with files, or the numbers of one vector; give other inputs as .npz"
     )
 
 

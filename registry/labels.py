@@ -53,10 +53,10 @@ def _ordered(known: tuple[str, ...], raw: NDArray[Any], output: TensorSpec, list
     columns = output.shape[-1] if len(output.shape) > 1 else 1
     if len(found) == columns or (columns == 1 and len(found) == 2):
         return found
-    shown = "has as many as a query finds" if columns == VARIABLE else f"has {columns} columns"
+    shown = "has a variable number of columns" if columns == VARIABLE else f"has {columns} columns"
     raise InvalidRequest(
         f"the labels are {len(found)} names ({', '.join(found[:_SHOWN])}, ...), but {output.name!r} {shown}: give a "
-        "file with the name of each class, a line each, in the order of the scores, by --classes"
+        "file of class names, one per line, in the order of the scores, by --classes"
     )
 
 
@@ -65,7 +65,7 @@ def _numbered(raw: NDArray[Any], classes: Sequence[str]) -> NDArray[np.int64]:
     unknown = sorted({_text(cell) for cell in raw.ravel().tolist()} - numbers.keys())
     if unknown:
         raise InvalidRequest(
-            f"the label {unknown[0]!r} is no class of this task; its classes are {', '.join(classes[:_SHOWN])}, ..."
+            f"the label {unknown[0]!r} is not a class of this task; its classes are {', '.join(classes[:_SHOWN])}, ..."
         )
     return np.array([numbers[_text(cell)] for cell in raw.ravel().tolist()], np.int64).reshape(raw.shape)
 

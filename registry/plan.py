@@ -165,7 +165,7 @@ def _recipes(recipes: Sequence[Recipe], hardware: str) -> list[Recipe]:
         return found
     compiled = [recipe for recipe in found if recipe.source is None]
     if not compiled:
-        raise OperatorError(f"cannot register the model for {hardware}: no runtime that takes such a file runs on it")
+        raise OperatorError(f"cannot register the model for {hardware}: no runtime for such a file supports it")
     return [recipes[0], *compiled]
 
 
@@ -204,7 +204,7 @@ def _check_cores(registration: Registration) -> None:
         for cores in wanted:
             if cores > there:
                 raise OperatorError(
-                    f"{flag} {cores}: only {there} are here, and what a variant takes is measured where it runs"
+                    f"{flag} {cores}: this machine has only {there} cores, and a variant is measured where it runs"
                 )
 
 
@@ -212,7 +212,7 @@ def _check_labels(wanted: Sequence[str], recipes: Sequence[Recipe]) -> None:
     known = [recipe.label for recipe in recipes]
     for label in wanted:
         if label not in known:
-            raise OperatorError(f"there is no variant {label!r} of such a model; there are {', '.join(known)}")
+            raise OperatorError(f"there is no variant {label!r} of such models; there are {', '.join(known)}")
 
 
 def _obstacle(recipe: Recipe, hardware: str) -> str:
@@ -226,7 +226,7 @@ def _obstacle(recipe: Recipe, hardware: str) -> str:
 def _nothing_to_gain(recipe: Recipe, registration: Registration, operators: Collection[str] | None) -> str:
     """Return why this model, with these inputs, has no such variant; empty if it has one."""
     if recipe.batch is not None and recipe.batch > registration.max_batch:
-        return f"it computes batches of {recipe.batch}, and --max-batch is {registration.max_batch}"
+        return f"it computes batches of {recipe.batch}, but --max-batch is {registration.max_batch}"
     if operators is not None and recipe.operators and not set(operators).intersection(recipe.operators):
         return f"the model has no {' or '.join(recipe.operators)} to quantise"
     lacking = sorted(set(operators or ()).intersection(recipe.without))

@@ -22,7 +22,7 @@ def processed_signature(model: Signature, processing: Processing, scores: Tensor
     outputs = list(model.outputs)
     if processing.after and (len(scores.shape) != 2 or scores.datatype not in ("FP16", "FP32", "FP64")):
         raise InvalidRequest(
-            f"probabilities and classes are made of scores, FP32 of the shape [batch, classes]; {scores.name!r} is "
+            f"probabilities and classes need FP32 scores of the shape [batch, classes]; {scores.name!r} is "
             f"{scores.datatype} {list(scores.shape)}"
         )
     for step in processing.after:
@@ -49,7 +49,7 @@ def model_tensors(samples: Arrays, processing: Processing) -> Arrays:
         try:
             rows.append(before(value))
         except InvalidRequest as error:
-            raise InvalidRequest(f"{processing.before.input} {number} of those that calibrate: {error}") from error
+            raise InvalidRequest(f"{processing.before.input} {number} of the samples: {error}") from error
     return stack_padded(rows, before.fill)
 
 
@@ -67,6 +67,6 @@ def labels_of(processing: Processing | None) -> tuple[str, ...]:
 
 def _class_spec(step: TopClasses, scores: TensorSpec) -> TensorSpec:
     if 0 < scores.shape[1] < step.count:
-        raise InvalidRequest(f"the best {step.count} classes are asked for, but the model knows {scores.shape[1]}")
+        raise InvalidRequest(f"{step.count} best classes are requested, but the model has {scores.shape[1]}")
     name, datatype = (LABEL, "BYTES") if step.labels else (CLASS, "INT64")
     return TensorSpec(name=name, datatype=datatype, shape=(VARIABLE, step.count))

@@ -59,7 +59,7 @@ def check_measure(name: str) -> None:
     """Raise `InvalidRequest` if there is no such measure."""
     known = name in (ACCURACY, F1, MACRO_F1, REGRESSION, COSINE, AGREEMENT)
     if not known and not _TOP.fullmatch(name) and not is_function(name):
-        raise InvalidRequest(f"there is no measure {name!r}: {_NAME_IT}")
+        raise InvalidRequest(f"unknown measure {name!r}: {_NAME_IT}")
 
 
 def is_function(name: str) -> bool:
@@ -78,7 +78,7 @@ def quality(measure: str, outputs: Outputs, labels: Labels) -> float:
     top = _TOP.fullmatch(measure)
     value = _top(outputs, labels, int(top[1])) if top else _MEASURES[measure](outputs, labels)
     if not np.isfinite(value):
-        raise InvalidRequest(f"{measure} of these outputs and labels is no number")
+        raise InvalidRequest(f"{measure} of these outputs and labels is not a finite number")
     return min(max(value, 0.0), 1.0)
 
 
@@ -90,7 +90,7 @@ def _accuracy(outputs: Outputs, labels: Labels) -> float:
 def _top(outputs: Outputs, labels: Labels, count: int) -> float:
     if outputs.ndim != 2 or outputs.shape[1] <= count or labels.ndim != 1:
         raise InvalidRequest(
-            f"top-{count} is of more than {count} scores and one class a row: not {_forms(outputs, labels)}"
+            f"top-{count} needs more than {count} scores and one class per row, not {_forms(outputs, labels)}"
         )
     best = np.argpartition(outputs, -count, axis=1)[:, -count:]
     return float(np.mean((best == labels[:, None]).any(axis=1)))
@@ -99,7 +99,7 @@ def _top(outputs: Outputs, labels: Labels, count: int) -> float:
 def _f1(outputs: Outputs, labels: Labels) -> float:
     found = _same_shape(classes_of(outputs), labels)
     if not np.isin(labels, (0, 1)).all() or not np.isin(found, (0, 1)).all():
-        raise InvalidRequest(f"f1 is of the classes 0 and 1; of more classes it is {MACRO_F1}")
+        raise InvalidRequest(f"f1 is for the classes 0 and 1; use {MACRO_F1} for more classes")
     return _f1_of(found == 1, labels == 1)
 
 
@@ -159,7 +159,9 @@ def _by_function(name: str, outputs: Outputs, labels: Labels) -> float:
     except Exception as error:  # any error of the function is reported to the user who named it
         raise InvalidRequest(f"--measure {name} failed: {type(error).__name__}: {error}") from error
     if not 0 <= value <= 1:
-        raise InvalidRequest(f"--measure {name} gave {value:g}: a measure is between 0 and 1, and higher is better")
+        raise InvalidRequest(
+            f"--measure {name} returned {value:g}: a measure must be between 0 and 1, and higher is better"
+        )
     return value
 
 
@@ -183,7 +185,9 @@ def _squeezed(outputs: Outputs, rank: int) -> Outputs:
 
 def _same_shape(found: Outputs, labels: Labels) -> Outputs:
     if found.shape != labels.shape:
-        raise InvalidRequest(f"outputs and labels do not compare by this measure: {_forms(found, labels)}; {_NAME_IT}")
+        raise InvalidRequest(
+            f"outputs and labels cannot be compared by this measure: {_forms(found, labels)}; {_NAME_IT}"
+        )
     return found
 
 
@@ -202,27 +206,27 @@ def guess_measure(output: TensorSpec, labels: Labels) -> Guess:
     if not output.datatype.startswith(("FP", "BF")):
         if labels.ndim == 1 and (kind in "iub") == (output.datatype != "BYTES"):
             return Guess(ACCURACY, f"{output.name!r} is the class itself")
-        raise _unclear(output, labels, "integers and strings are compared with labels of their own kind")
+        raise _unclear(output, labels, "integers and strings need labels of their own type")
     if len(shape) > 2:
-        raise _unclear(output, labels, f"values of that shape: {COSINE} or {REGRESSION} with labels of the same shape")
+        raise _unclear(output, labels, f"for this shape use {COSINE} or {REGRESSION} with labels of the same shape")
     if columns == 1:
         return _guess_column(output, labels)
     if labels.ndim == 2 and kind in "iub" and labels.shape[1] == columns:
-        return Guess(MACRO_F1, f"the labels are multi-hot, one column a column of {output.name!r}")
+        return Guess(MACRO_F1, f"the labels are multi-hot with the columns of {output.name!r}")
     if labels.ndim == 1 and kind in "iu":
         sure = columns == int(labels.max()) + 1
         return Guess(ACCURACY, f"{output.name!r} has a score for each of the classes", doubtful=not sure)
-    raise _unclear(output, labels, f"vectors are compared by {COSINE}, values by {REGRESSION}")
+    raise _unclear(output, labels, f"use {COSINE} for vectors, {REGRESSION} for values")
 
 
 def _guess_column(output: TensorSpec, labels: Labels) -> Guess:
     if labels.ndim > 2 or (labels.ndim == 2 and labels.shape[1] != 1):
-        raise _unclear(output, labels, "one column has one label a row")
+        raise _unclear(output, labels, "one column needs one label per row")
     if labels.dtype.kind == "f":
-        return Guess(REGRESSION, f"{output.name!r} is one value a row, and so are the labels")
+        return Guess(REGRESSION, f"{output.name!r} and the labels are one value per row")
     if set(np.unique(labels).tolist()) == {0, 1}:
         return Guess(ACCURACY, f"{output.name!r} is one column, and the labels are 0 and 1")
-    raise _unclear(output, labels, f"one column and whole numbers may be a regression: {REGRESSION}")
+    raise _unclear(output, labels, f"one column with integer labels may be a regression: {REGRESSION}")
 
 
 def check_scores(output: str, outputs: Outputs, labels: Labels) -> None:
@@ -233,13 +237,13 @@ def check_scores(output: str, outputs: Outputs, labels: Labels) -> None:
     if not positive and often < max(_SURE / outputs.shape[1], common):
         raise InvalidRequest(
             f"output {output!r} has {outputs.shape[1]} columns, the labels go up to {labels.max()}, and the largest "
-            f"column is the label in only {often:.2%}. An embedding? Then give vectors as labels and --measure "
-            f"{COSINE}, or --measure {AGREEMENT} without labels. Scores? Then say --measure {ACCURACY}"
+            f"column is the label in only {often:.2%}. For an embedding give vectors as labels and --measure {COSINE}, "
+            f"or --measure {AGREEMENT} without labels; for scores give --measure {ACCURACY}"
         )
 
 
 def _unclear(output: TensorSpec, labels: Labels, hint: str) -> InvalidRequest:
     return InvalidRequest(
-        f"what is measured is not clear: output {output.name!r} is {output.datatype} {list(output.shape)}, the labels "
-        f"are {labels.dtype} {list(labels.shape)} ({hint}): {_NAME_IT}"
+        f"the measure is ambiguous: output {output.name!r} is {output.datatype} {list(output.shape)}, the labels are "
+        f"{labels.dtype} {list(labels.shape)} ({hint}): {_NAME_IT}"
     )

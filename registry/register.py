@@ -58,8 +58,8 @@ from store.registry import get_architecture, get_profile, get_variant, list_vari
 
 _KEPT_ROWS: Final = 8
 _NOTHING_TO_COMPARE: Final = (
-    "there are no inputs on which to see what it loses: register --again with a --calibration file, or name it by "
-    "--variant"
+    "the accuracy loss cannot be measured without inputs: register --again with a --calibration file, or select the "
+    "variant by --variant"
 )
 
 
@@ -260,8 +260,8 @@ class _Pipeline:
         variant = await get_variant(self._writer.pool, name)
         architecture = variant and await get_architecture(self._writer.pool, variant.architecture)
         if variant is None or architecture is None:
-            raise OperatorError(f"{name}, which models of {model.task.name} are compared with, was deleted")
-        self._steps.show(f"{name}: computing what is compared with")
+            raise OperatorError(f"{name}, the reference of task {model.task.name}, was deleted")
+        self._steps.show(f"{name}: computing the reference outputs")
         rows, threads = self._file("samples"), self._request.threads
         return await variant_outputs(variant, architecture.processing, self._artifacts, rows, threads, self._runner)
 
@@ -329,8 +329,8 @@ class _Pipeline:
         gain = best_gain(measurement.latency, profile.latency) if profile is not None else 1.0
         if gain < LEAST_GAIN:
             raise NotApplicable(
-                f"on {measurement.threads} cores it is {gain:.2f} times as fast as {origin.name} at most, and "
-                f"{LEAST_GAIN:g} times would be worth them"
+                f"on {measurement.threads} cores it is {gain:.2f} times as fast as {origin.name} at most; at least "
+                f"{LEAST_GAIN:g} times are required"
             )
 
     async def _measure(

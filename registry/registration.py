@@ -78,15 +78,15 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
         check_name("--task: task", self.task)
         if self.architecture == self.task:
             raise InvalidRequest(
-                f"{self.task} cannot be both a task and an architecture, since clients ask for either by name: "
-                "choose another --name"
+                f"{self.task} cannot be both a task and an architecture, since clients name both alike: choose another "
+                "--name"
             )
         if self.measure is not None:
             check_measure(self.measure)
         if self.validation is None and self.accuracy is None:
             self._check_unlabelled()
         if self.accuracy is not None and (self.validation is not None or not 0 <= self.accuracy <= 1):
-            raise InvalidRequest("a declared --accuracy is between 0 and 1, and is given only without --validation")
+            raise InvalidRequest("--accuracy must be between 0 and 1, and cannot be combined with --validation")
         self._check_limits()
         if self.access is not None:
             check_access(self.access)
@@ -98,9 +98,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
                 f"the model itself, on --calibration inputs without labels, by --measure {AGREEMENT} or {COSINE}"
             )
         if self.calibration is None:
-            raise InvalidRequest(
-                f"--measure {self.measure} compares on inputs: give some, without labels, by --calibration"
-            )
+            raise InvalidRequest(f"--measure {self.measure} needs inputs: give some, without labels, by --calibration")
 
     def _check_limits(self) -> None:
         if self.hardware not in Hardware.__members__.values():
@@ -108,11 +106,11 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
         if not 1 <= self.max_batch <= _MAX_BATCH:
             raise InvalidRequest(f"the largest batch must be 1 to {_MAX_BATCH}, not {self.max_batch}")
         if not 0 <= self.max_accuracy_loss <= 1:
-            raise InvalidRequest("the accuracy that a variant may lose is between 0 and 1")
+            raise InvalidRequest("the maximum accuracy loss must be between 0 and 1")
         if min(self.partitions, self.threads, self.accuracy_samples) < 1:
             raise InvalidRequest("partitions, threads and accuracy samples must each be at least 1")
         if any(cores <= self.threads for cores in self.cores):
-            raise InvalidRequest(f"--cores are more than the {self.threads} that every variant is made for anyway")
+            raise InvalidRequest(f"--cores must be more than {self.threads}, for which every variant is made anyway")
 
 
 class ProgressSink(Protocol):

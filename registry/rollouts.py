@@ -34,7 +34,7 @@ def shadow(rollout: Rollout, version: int, share: float, by: str) -> RolloutChan
     """
     _check_free(rollout, version)
     return replace(rollout, candidate=version, shadow=share), _event(
-        rollout, version, VersionEventKind.SHADOW, by, f"is given copies of {100 * share:.4g} % of the queries"
+        rollout, version, VersionEventKind.SHADOW, by, f"gets copies of {100 * share:.4g} % of the queries"
     )
 
 
@@ -61,8 +61,8 @@ def rolled_back(rollout: Rollout, by: str) -> RolloutChange:
         return now, _event(rollout, rollout.candidate, kind, by, f"version {rollout.serving} answers all queries")
     if rollout.previous is None:
         raise OperatorError(
-            f"version {rollout.serving} of {rollout.model} serves, no other is being tried, and none served before it: "
-            "there is nothing to roll back"
+            f"version {rollout.serving} of {rollout.model} serves, no other version is under trial, and none served "
+            "before: there is nothing to roll back"
         )
     now = replace(rollout, serving=rollout.previous, previous=None)
     return now, _event(rollout, rollout.serving, kind, by, f"version {rollout.previous} serves again")
@@ -70,11 +70,11 @@ def rolled_back(rollout: Rollout, by: str) -> RolloutChange:
 
 def _check_free(rollout: Rollout, version: int) -> None:
     if version == rollout.serving:
-        raise OperatorError(f"version {version} of {rollout.model} serves already")
+        raise OperatorError(f"version {version} of {rollout.model} is serving already")
     if rollout.candidate not in (None, version):
         raise OperatorError(
-            f"version {rollout.candidate} of {rollout.model} is being tried: finish it, or take it back with `infaas "
-            f"rollback {rollout.model}`, first"
+            f"version {rollout.candidate} of {rollout.model} is under trial: first finish it, or withdraw it by "
+            f"`infaas rollback {rollout.model}`"
         )
 
 

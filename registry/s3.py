@@ -37,8 +37,8 @@ class S3Bucket:
         parts = urlsplit(url)
         if parts.username or parts.password or not parts.hostname or parts.query:
             raise OperatorError(
-                "INFAAS_ARTIFACTS must be s3://bucket/prefix and nothing else; credentials belong into "
-                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+                "INFAAS_ARTIFACTS must be s3://bucket/prefix and nothing else; set credentials in AWS_ACCESS_KEY_ID "
+                "and AWS_SECRET_ACCESS_KEY"
             )
         self.place = f"{SCHEME}{parts.netloc}{parts.path}".rstrip("/")
         self._obstore = _import_obstore()

@@ -91,9 +91,7 @@ def _labelled(
     source: Path, rows: FileRows, apart: Arrays | None, output: TensorSpec, limit: int, classes: Sequence[str]
 ) -> Samples:
     if rows.labels is None:
-        raise InvalidRequest(
-            f"{source.name} has no 'label' that says what is right for each row; without any, say --measure agreement"
-        )
+        raise InvalidRequest(f"{source.name} has no 'label' column; without labels, give --measure agreement")
     try:
         labels = read_labels(rows.labels, classes, output, rows.classes)
     except InvalidRequest as error:

@@ -20,7 +20,7 @@ from schemas.errors import InvalidRequest
 from schemas.rows.catalog import Task, TensorSpec
 from schemas.tensors import datatype_of
 
-ALONE: Final = "it was exported for one input at a time, and of several makes something else: served one by one"
+ALONE: Final = "it was exported for one input at a time and computes batches wrongly: inputs are computed one by one"
 VARIABLE: Final = -1
 """Size of a dimension that may have any size."""
 _SCORES: Final = ("scores", "logits", "probabilities")
@@ -64,7 +64,7 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
             output for output in self.outputs if output.datatype.startswith("FP") and len(output.shape) == 2
         ]
         if len(likely) != 1:
-            raise InvalidRequest(f"the model has several outputs ({names}): name the one that is measured by --output")
+            raise InvalidRequest(f"the model has several outputs ({names}): choose the measured one by --output")
         return likely[0]
 
     def named_after(self, task: Task | None) -> "Signature":
@@ -96,7 +96,7 @@ def check_task(task: Task, model: Signature) -> None:
     given = {spec.name: spec for spec in model.outputs}
     if set(given) != {spec.name for spec in task.outputs}:
         wanted = ", ".join(spec.name for spec in task.outputs)
-        raise InvalidRequest(f"task {task.name} promises the outputs {wanted}; the model has {', '.join(given)}")
+        raise InvalidRequest(f"task {task.name} has the outputs {wanted}; the model has {', '.join(given)}")
     for spec in task.outputs:
         _check_spec(task, "output", spec, given[spec.name])
 
@@ -104,12 +104,12 @@ def check_task(task: Task, model: Signature) -> None:
 def _check_spec(task: Task, kind: str, promised: TensorSpec, model: TensorSpec) -> None:
     where = f"task {task.name}: {kind} {promised.name!r}"
     if promised.datatype != model.datatype:
-        raise InvalidRequest(f"{where} is {promised.datatype}, the model's is {model.datatype}")
+        raise InvalidRequest(f"{where} is {promised.datatype}, but {model.datatype} in the model")
     narrower = kind == "input" and any(
         ours == VARIABLE != theirs for ours, theirs in zip(promised.shape, model.shape, strict=False)
     )
     if narrower or not fits(model.shape, promised.shape):
-        raise InvalidRequest(f"{where} has the shape {_shown(promised.shape)}, the model's {_shown(model.shape)}")
+        raise InvalidRequest(f"{where} has the shape {_shown(promised.shape)}, but {_shown(model.shape)} in the model")
 
 
 def _check_bound(task: Task, promised: TensorSpec, model: TensorSpec) -> None:
@@ -133,7 +133,7 @@ def _check_batch(kind: str, spec: TensorSpec) -> None:
     if spec.shape[0] != VARIABLE:
         raise InvalidRequest(
             f"{kind} {spec.name!r} has the shape {_shown(spec.shape)}: the first dimension is the batch and must be "
-            "variable; say by --batch-axis where it is, or export the model with a dynamic batch dimension"
+            "variable; set the batch's dimension by --batch-axis, or export the model with a dynamic batch dimension"
         )
 
 

@@ -40,7 +40,7 @@ async def join_system(session: DatabaseSession, kafka: KafkaSettings, *, take_ov
             await _join(session, kafka, take_over=take_over)
     except TimeoutError:
         raise OperatorError(
-            f"Kafka at {kafka.bootstrap} did not say within {_WITHIN_S:g} s which system its topics belong to"
+            f"reading the system of the topics in Kafka at {kafka.bootstrap} took more than {_WITHIN_S:g} s"
         ) from None
 
 
@@ -64,8 +64,8 @@ async def _join(session: DatabaseSession, kafka: KafkaSettings, *, take_over: bo
         raise OperatorError(
             f"the topics of the namespace {kafka.namespace} in Kafka at {kafka.bootstrap} belong to another system "
             f"({claim.system}, started on {claim.by}), and this one ({row.id}) would take its queries: set "
-            f"{NAMESPACE_ENV} to a namespace of its own, or INFAAS_POSTGRES to that system's Postgres; if that is lost "
-            "for good, take its topics over by `infaas up --take-over` or `infaas db take-over`"
+            f"{NAMESPACE_ENV} to a namespace of its own, or INFAAS_POSTGRES to that system's Postgres; if its Postgres "
+            "is lost, claim its topics by `infaas up --take-over` or `infaas db take-over`"
         )
     row = await claim_in_postgres(session, kafka.namespace, move=take_over)
     if row.namespace != kafka.namespace:

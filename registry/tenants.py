@@ -49,7 +49,7 @@ def principal_of(kafka_user: str) -> str:
 
 def no_tenant(name: str) -> NotFound:
     """Return the error for a tenant that does not exist."""
-    return NotFound(f"there is no tenant {name[:80]!r}: `infaas tenants list` shows those that there are")
+    return NotFound(f"there is no tenant {name[:80]!r}: `infaas tenants list` lists the tenants")
 
 
 async def create_tenant(pool: Pool, kafka: KafkaSettings, tenant: Tenant, password: str | None = None) -> None:
@@ -66,8 +66,8 @@ async def create_tenant(pool: Pool, kafka: KafkaSettings, tenant: Tenant, passwo
     check_name("tenant", tenant.name)
     if tenant.kafka_user and tenant.kafka_user in (_EVERYBODY, kafka.sasl_username):
         raise OperatorError(
-            f"Kafka's user {tenant.kafka_user!r} is no tenant's: it stands for everybody, or is that of the system "
-            "itself, which would lose its password with the tenant"
+            f"the Kafka user {tenant.kafka_user!r} cannot belong to a tenant: it stands for all users, or is the "
+            "system's own, whose password would be deleted with the tenant"
         )
     await join_system(pool, kafka)
     before = await get_tenant(pool, tenant.name)
@@ -91,8 +91,8 @@ async def _claim_password(pool: Pool, kafka: KafkaSettings, user: str) -> None:
     if not await is_password_ours(pool, user):
         if await has_password(kafka, user):
             raise OperatorError(
-                f"Kafka's user {user!r} has a password that was not set here, and keeps it: leave --scram and "
-                "--password-file out, or name another user"
+                f"the Kafka user {user!r} has a password that INFAAS did not set, and keeps it: leave out --scram and "
+                "--password-file, or choose another user"
             )
         await claim_password(pool, user)
 
@@ -118,13 +118,13 @@ async def remove_tenant(
     if tenant is None:
         raise no_tenant(name)
     await join_system(pool, kafka)
-    sink.step(0, _STEPS, f"{name}: closing its topics, and answering what is in them")
+    sink.step(0, _STEPS, f"{name}: closing its topics, and answering the queries in them")
     await mark_tenant(pool, name)
     try:
         asked = await drain_topics(kafka, ingress_topic(name), drain_timeout_s)
-        sink.step(1, _STEPS, f"{name}: results can be read for {results_grace_s:g} s more")
+        sink.step(1, _STEPS, f"{name}: results can be read for another {results_grace_s:g} s")
         await asyncio.sleep(results_grace_s)
-        sink.step(2, _STEPS, f"{name}: taking back what its user may do")
+        sink.step(2, _STEPS, f"{name}: revoking its user's access")
         if tenant.kafka_user:
             await disallow(kafka, tenant_acls(name), principal_of(tenant.kafka_user))
             await _forget_password(pool, kafka, tenant.kafka_user, of=name)
@@ -133,6 +133,6 @@ async def remove_tenant(
         await delete_topics(kafka, [*asked, *own])
         await until_gone(kafka, [*asked, *own])
     except (KafkaError, OSError, TimeoutError) as error:
-        raise OperatorError(f"Kafka did not do its part ({error!r}); run it again to go on") from error
+        raise OperatorError(f"a request to Kafka failed ({error!r}); run the command again to resume") from error
     await delete_tenant(pool, name)
-    sink.step(_STEPS, _STEPS, f"{name}: gone")
+    sink.step(_STEPS, _STEPS, f"{name}: removed")

@@ -103,9 +103,9 @@ async def take_over(pool: Pool, version: ModelVersion, by: str) -> str:
         return ""
     events = [event for event in await list_events(pool, version.model) if event.version == version.number]
     if any(event.kind is not VersionEventKind.REGISTERED for event in events):
-        return f"version {version.number} has been tried, or served, before: it serves again by `infaas rollout` only"
+        return f"version {version.number} was tried or served before: only `infaas rollout` makes it serve again"
     if rollout.candidate is not None:
-        return f"version {rollout.candidate} is being tried, so version {version.number} waits for `infaas rollout`"
+        return f"version {rollout.candidate} is under trial, so version {version.number} waits for `infaas rollout`"
     await change_rollout(pool, rollout, *finished(rollout, version.number, VersionEventKind.SERVING, by))
     return (
         f"version {version.number} of {version.model} serves from now on; `infaas rollback {version.model}` undoes it"

@@ -71,13 +71,13 @@ async def chosen_steps(
             if wait or await has_builder(services.pool, device):
                 runners[device] = remote
             elif choice.if_no_worker is IfNoWorker.SKIP:
-                note(f"no worker of {device} is there: it is left out")
+                note(f"there is no worker of {device}: skipping it")
             else:
-                note(f"no worker of {device} is there: variants for it are made and measured on this machine")
+                note(f"there is no worker of {device}: its variants are made and measured on this machine")
                 runners[device] = LOCAL
         if not runners:
             raise OperatorError(
-                f"nothing is registered: no worker of {', '.join(devices)} is there, and --if-no-worker skip leaves "
-                "hardware without a worker out; start such a worker, or choose --if-no-worker wait"
+                f"nothing is registered: there is no worker of {', '.join(devices)}, and --if-no-worker skip omits "
+                "hardware without a worker; start such a worker, or choose --if-no-worker wait"
             )
         yield StepsByHardware(runners, remote)

@@ -12,9 +12,8 @@ class NoWorker(OperatorError):
     def __init__(self, hardware: str) -> None:
         number = 2 if hardware == Hardware.CPU else 0
         super().__init__(
-            f"no worker of {hardware} is there to make and measure variants: start one, for example by "
-            f"`infaas up --worker {hardware}:{number}`, or wait for one by `--if-no-worker wait`, or use this machine "
-            "by `--local`"
+            f"there is no worker of {hardware} to make and measure variants: start one, e.g. `infaas up --worker "
+            f"{hardware}:{number}`, or wait for one by `--if-no-worker wait`, or use this machine by `--local`"
         )
 
 

@@ -153,9 +153,7 @@ class RemoteSteps:
         try:
             await self._producer.send_and_wait(topics.build_topic(step.hardware), value, key=request.id.encode())
         except KafkaError as error:
-            raise OperatorError(
-                f"Kafka does not take what workers of {step.hardware} are asked for: {error!r}"
-            ) from error
+            raise OperatorError(f"cannot send the build request for {step.hardware} to Kafka: {error!r}") from error
 
     @contextmanager
     def _waiting(self, build: str, show: Show) -> Generator[_Wait]:

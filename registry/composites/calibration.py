@@ -56,7 +56,7 @@ def point_for(curve: Sequence[CascadePoint], min_accuracy: float) -> CascadePoin
         best = max(curve, key=lambda point: point.accuracy)
         raise InvalidRequest(
             f"no threshold reaches an accuracy of {min_accuracy:g}: the best is {best.threshold:g} with "
-            f"{best.accuracy:.4f}; ask for less, or for a better second stage"
+            f"{best.accuracy:.4f}; lower the accuracy, or use a better second stage"
         )
     return min(enough, key=lambda point: (point.escalated, point.threshold))
 

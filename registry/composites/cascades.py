@@ -75,10 +75,10 @@ class CascadeRequest(msgspec.Struct, frozen=True, kw_only=True):
     def check(self) -> None:
         """Raise `InvalidRequest` if the request is wrong in itself; reads nothing."""
         if self.first == self.then:
-            raise InvalidRequest("a cascade needs two variants: name another one by --then")
+            raise InvalidRequest("a cascade needs two different variants: choose another one by --then")
         wrong = [value for value in self.thresholds if not 0 < value <= 1]
         if wrong:
-            raise InvalidRequest(f"a --threshold is a confidence, above 0 and at most 1, not {wrong[0]:g}")
+            raise InvalidRequest(f"a --threshold must be above 0 and at most 1, not {wrong[0]:g}")
 
 
 class MadeCascade(NamedTuple):
@@ -98,16 +98,15 @@ class CascadeStages(NamedTuple):
         """Raise `InvalidRequest` unless the second stage can improve on the first."""
         (first, cheap, _), (then, better, _) = self
         if first.hardware != then.hardware:
-            raise InvalidRequest(f"{first.name} and {then.name} run on different hardware, and a worker has only one")
+            raise InvalidRequest(f"{first.name} and {then.name} run on different hardware, but a worker has only one")
         if better.accuracy <= cheap.accuracy:
             raise InvalidRequest(
                 f"{then.name} is no more accurate than {first.name} ({better.accuracy:.4f}, {cheap.accuracy:.4f}): "
-                "nothing is gained by asking it, too"
+                "escalating to it gains nothing"
             )
         if self.first.architecture.processing != self.then.architecture.processing:
             raise InvalidRequest(
-                f"{first.name} and {then.name} make different tensors of what clients send: register both with the "
-                "same processing"
+                f"{first.name} and {then.name} process inputs differently: register both with the same processing"
             )
 
 
@@ -191,7 +190,7 @@ def _confidence(request: CascadeRequest, scores: str, first: Arrays) -> tuple[st
     if declared in first:
         return declared, ConfidenceMeasure.VALUE
     names = ", ".join(first)
-    raise InvalidRequest(f"a --confidence is softmax, probability, or an output ({names}), not {declared!r}")
+    raise InvalidRequest(f"--confidence must be softmax, probability, or an output ({names}), not {declared!r}")
 
 
 def _extremes(confidence: NDArray[np.float64]) -> NDArray[np.intp]:
@@ -204,14 +203,13 @@ def check_cascadable(task: Task) -> None:
     """Raise `InvalidRequest` unless answers are right or wrong, and those of both stages have one shape."""
     if task.measure != ACCURACY:
         raise InvalidRequest(
-            f"task {task.name} is measured by {task.measure}: a cascade needs answers that are right or wrong, as of "
-            f"tasks that are measured by {ACCURACY}"
+            f"task {task.name} is measured by {task.measure}: a cascade needs a task that is measured by {ACCURACY}"
         )
     for spec in task.outputs:
         if min(spec.shape[1:], default=1) < 0:
             raise InvalidRequest(
-                f"output {spec.name!r} of task {task.name} has the shape {list(spec.shape)}: the answers of several "
-                "stages can only be one where all are of one size"
+                f"output {spec.name!r} of task {task.name} has the shape {list(spec.shape)}: the answers of a "
+                "cascade's stages must have one size"
             )
 
 

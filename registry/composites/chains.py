@@ -72,7 +72,7 @@ class ChainRequest(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidRequest(f"{self.name} is one of the tasks: choose another name for the chain")
         for task in self.feeds:
             if task not in self.tasks[1:]:
-                raise InvalidRequest(f"--feed names an input of {task}, which no task of the chain comes before")
+                raise InvalidRequest(f"--feed names an input of {task}, which follows no other task of the chain")
         for names in self.through:
             if len(names) != len(self.tasks):
                 raise InvalidRequest(f"--through names {len(names)} variants for {len(self.tasks)} tasks")
@@ -122,20 +122,20 @@ async def _choices(request: ChainRequest, finder: StageFinder) -> list[tuple[Fou
     for stages in choices:
         _check_stages(stages)
     if len(choices) > _MOST_VARIANTS:
-        raise InvalidRequest(f"{len(choices)} ways through these tasks are too many: name some by --through")
+        raise InvalidRequest(f"{len(choices)} combinations of variants are too many: choose some by --through")
     return choices
 
 
 def _check_stages(stages: Sequence[FoundStage]) -> None:
     hardware = {stage.variant.hardware for stage in stages}
     if len(hardware) > 1:
-        raise InvalidRequest(f"the stages run on {' and '.join(sorted(hardware))}, and a worker has only one of these")
+        raise InvalidRequest(f"the stages run on {' and '.join(sorted(hardware))}, but a worker has only one of these")
     for number, stage in enumerate(stages):
         processing = stage.architecture.processing
         if processing is not None and (number or processing.after):
             raise InvalidRequest(
-                f"{stage.variant.name} makes something of texts, images or scores, which only the first of a chain "
-                "may, and only of what it takes: register it without"
+                f"{stage.variant.name} has processing, but only the first stage of a chain may have it, and only "
+                "before the model: register it without"
             )
 
 
@@ -148,7 +148,9 @@ def _samples(
         return read_labelled(signature, request.validation, _scores(request, tasks[-1]), _SAMPLES, tasks[-1].classes)
     kept = stages[0].architecture.sample_rows
     if not kept or not artifacts.has(kept):
-        raise OperatorError(f"no inputs of {tasks[0].name} were kept to measure with: give a file by --validation")
+        raise OperatorError(
+            f"there are no stored inputs of {tasks[0].name} for measurements: give a file by --validation"
+        )
     with artifacts.held(kept) as file:
         return Samples(load_arrays(file), None, None)
 

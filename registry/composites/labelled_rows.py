@@ -65,8 +65,8 @@ def read_rows(task: Task, scores: TensorSpec, validation: Path, calibration: Pat
     rows = LabelledRows(samples.inputs, samples.labels)
     if len(rows) < 2 * _FEWEST:
         raise InvalidRequest(
-            f"{validation.name} leaves {len(rows)} labelled rows; at least {2 * _FEWEST} are needed, half of them to "
-            "calibrate the threshold and half to measure the accuracy"
+            f"{validation.name} has {len(rows)} usable labelled rows; at least {2 * _FEWEST} are needed, half of them "
+            "to calibrate the threshold and half to measure the accuracy"
         )
     measuring = min(limit, len(rows) - _FEWEST) if len(rows) >= limit + _FEWEST else len(rows) // 2
     return RowSplit(rows.part(measuring, measuring + limit), rows.part(0, measuring))

@@ -69,9 +69,9 @@ async def note_access(plan: CompositePlan, pool: Pool, progress: ProgressSink) -
     if widest == PUBLIC:
         return
     if plan.request.publisher is not None:  # a publisher may not know with whom other tenants share theirs
-        progress.note(f"{plan.request.architecture} may be used by who may use all its stages, at most")
+        progress.note(f"{plan.request.architecture} may be used only by tenants that may use all its stages")
     else:
-        progress.note(f"{plan.request.architecture} is {widest}: only those may use it who may use all its stages")
+        progress.note(f"{plan.request.architecture} is {widest}: tenants need access to all its stages to use it")
 
 
 class CompositeWriter:
@@ -123,7 +123,7 @@ class CompositeWriter:
         if known is not None and known.state is VariantState.READY and not self._plan.request.again:
             if known.artifact != artifact:
                 await brought.take_back()
-                raise OperatorError(f"{known.name} is registered with another content: have it made --again")
+                raise OperatorError(f"{known.name} is registered with other content: use --again to make it again")
             await self._catalog.ensure_topics()
             return known
         try:

@@ -49,7 +49,7 @@ async def find_cascades(
     rows, records = split.calibrating, list[StageRecord]()
     with TemporaryDirectory(prefix="infaas-cascades-") as folder:
         for done, stage in enumerate(stages):
-            progress.step(done, len(stages), f"{stage.variant.name}: answering {len(rows)} labelled inputs")
+            progress.step(done, len(stages), f"{stage.variant.name}: computing {len(rows)} labelled inputs")
             outputs = await finder.outputs(stage, rows.inputs, Path(folder))
             answers = outputs[scores.name]
             records.append(

@@ -83,13 +83,15 @@ class StageFinder:
         variant, profile = await get_variant(self._pool, name), await get_profile(self._pool, name)
         ready = variant is not None and variant.state is VariantState.READY and await self._those_seen([variant])
         if variant is None or profile is None or not ready:
-            raise OperatorError(f"{name} is not registered and ready; `infaas variants --task {task}` lists what is")
+            raise OperatorError(
+                f"{name} is not registered and ready; `infaas variants --task {task}` lists ready variants"
+            )
         if variant.task != task:
             raise InvalidRequest(f"{name} is a variant of task {variant.task} and not of {task}")
         if variant.runtime in but:
-            raise InvalidRequest(f"{name} is a {variant.runtime} already: name the variants that it is made of")
+            raise InvalidRequest(f"{name} is a {variant.runtime} itself: use the variants that it is made of")
         if not await asyncio.to_thread(self._artifacts.has, variant.artifact):
-            raise OperatorError(f"the artifact of {name} is not here: use the --home that it was registered in")
+            raise OperatorError(f"the artifact of {name} is missing: use the --home in which it was registered")
         architecture = await get_architecture(self._pool, variant.architecture)
         if architecture is None:
             raise OperatorError(f"{name} was deleted meanwhile")

@@ -34,7 +34,7 @@ def _feed(source: Task, target: Task, wanted: TensorSpec, declared: str | None) 
     if name not in given:
         raise InvalidRequest(
             f"task {source.name} has no output for the input {wanted.name!r} of {target.name}; it has "
-            f"{', '.join(given)}: say which by --feed {target.name}.{wanted.name}=OUTPUT"
+            f"{', '.join(given)}: choose one by --feed {target.name}.{wanted.name}=OUTPUT"
         )
     _check_fits(source, target, given[name], wanted)
     return Feed(output=name, below=wanted.below)
@@ -43,9 +43,9 @@ def _feed(source: Task, target: Task, wanted: TensorSpec, declared: str | None) 
 def _check_fits(source: Task, target: Task, given: TensorSpec, wanted: TensorSpec) -> None:
     what = f"output {given.name!r} of task {source.name} cannot be the input {wanted.name!r} of {target.name}"
     if given.datatype != wanted.datatype:
-        raise InvalidRequest(f"{what}: it is {given.datatype}, and {wanted.datatype} is taken")
+        raise InvalidRequest(f"{what}: it is {given.datatype}, but must be {wanted.datatype}")
     fits = len(given.shape) == len(wanted.shape) and all(
         theirs in (VARIABLE, ours) for ours, theirs in zip(given.shape, wanted.shape, strict=True)
     )
     if not fits:
-        raise InvalidRequest(f"{what}: its shape is {list(given.shape)}, and {list(wanted.shape)} is taken")
+        raise InvalidRequest(f"{what}: its shape is {list(given.shape)}, but must be {list(wanted.shape)}")

@@ -26,7 +26,7 @@ def _tokens(text: str) -> Iterator[str]:
     while at < len(text):
         found = _TOKEN.match(text, at)
         if found is None:
-            raise InvalidRequest(f"config.pbtxt: {text[at : at + 20]!r} makes no sense")
+            raise InvalidRequest(f"config.pbtxt: {text[at : at + 20]!r} is not valid")
         at = found.end()
         if found.lastgroup is not None:
             yield found[0]
@@ -75,7 +75,7 @@ class _Reader:
     def _next(self, wanted: str | None) -> str | None:
         token = self._peek()
         if token is None and wanted is not None:
-            raise InvalidRequest(f"config.pbtxt ends where {wanted} should be")
+            raise InvalidRequest(f"config.pbtxt ends before {wanted}")
         self._at += 1
         return token
 

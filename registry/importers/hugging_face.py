@@ -62,7 +62,7 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         return msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
     except (OSError, msgspec.MsgspecError) as error:
-        raise InvalidRequest(f"{file} is no configuration: {error}") from error
+        raise InvalidRequest(f"{file} is not a configuration: {error}") from error
 
 
 def _model_file(folder: Path, config: dict[str, Any]) -> Path:
@@ -80,10 +80,10 @@ def _model_file(folder: Path, config: dict[str, Any]) -> Path:
         return weights[0]
     kind = f"{folder.name} (model type {config.get('model_type', 'unknown')})"
     if not any(file.suffix in _PICKLES for file in folder.iterdir()):
-        raise InvalidRequest(f"{kind} holds no model: neither ONNX, nor OpenVINO's files, nor weights")
+        raise InvalidRequest(f"{kind} holds no model: no ONNX, no OpenVINO files, and no weights")
     raise InvalidRequest(
-        f"{kind} holds weights as a pickle, and loading one runs any code its author put in: have `transformers` save "
-        "them as safetensors where you trust them (`model.save_pretrained(FOLDER)`), and register that"
+        f"{kind} holds pickled weights, and loading a pickle executes code from the file: if you trust it, save the "
+        "weights as safetensors by `transformers` (`model.save_pretrained(FOLDER)`), and register these"
     )
 
 
@@ -100,10 +100,12 @@ def _processing(folder: Path, config: dict[str, Any]) -> tuple[Processing | None
     if tokenizer.is_file():
         most = min(_MOST_TOKENS, int(config.get("max_position_embeddings") or _MOST_TOKENS))
         step = Tokenise(tokenizer=str(tokenizer.absolute()), max_tokens=most, cut=True)
-        return Processing(before=step), [f"clients send texts, of which tokenizer.json makes at most {most} tokens"]
+        return Processing(before=step), [f"clients send texts; tokenizer.json limits them to {most} tokens"]
     if images.is_file():
         step = _image_step(_read(images))
-        return Processing(before=step), [f"clients send PNG or JPEG, made {step.width}x{step.height} as configured"]
+        return Processing(before=step), [
+            f"clients send PNG or JPEG, resized to {step.width}x{step.height} as configured"
+        ]
     return None, []
 
 

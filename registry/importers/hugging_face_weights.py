@@ -64,16 +64,16 @@ def export_weights(folder: Path, config: Mapping[str, Any], target: Path) -> str
             f"{architecture} cannot be exported by torch {torch.__version__}: {error}".splitlines()[0]
         ) from error
     _check(target, model, outputs, torch)
-    return f"exported by transformers {transformers.__version__}'s {architecture}, whose answers it gives"
+    return f"exported by transformers {transformers.__version__}'s {architecture}, with the same outputs"
 
 
 def _check_files(folder: Path, config: Mapping[str, Any]) -> None:
     """Raise `InvalidRequest` if the configuration, or an adapter's, would load weights from outside the folder."""
     if (folder / "adapter_config.json").exists():
-        raise InvalidRequest(f"{folder.name} holds an adapter to another model: register the model that both make")
+        raise InvalidRequest(f"{folder.name} holds an adapter of another model: register the merged model")
     file = str(config.get("transformers_weights") or "")
     if Path(file).name != file:
-        raise InvalidRequest(f"config.json names {file[:80]!r}, which is no file of its folder")
+        raise InvalidRequest(f"config.json names {file[:80]!r}, which is not a file in its folder")
 
 
 def _check_indexes(folder: Path) -> None:
@@ -82,10 +82,12 @@ def _check_indexes(folder: Path) -> None:
         try:
             files = set(msgspec.json.decode(index.read_bytes(), type=_WeightIndex).weight_map.values())
         except msgspec.MsgspecError as error:
-            raise InvalidRequest(f"{index.name} is no index of weights: {error}") from error
+            raise InvalidRequest(f"{index.name} is not an index of weights: {error}") from error
         for file in sorted(files):
             if Path(file).name != file or not file.endswith(SAFE_SUFFIX):
-                raise InvalidRequest(f"{index.name} names {file[:80]!r}, which is no {SAFE_SUFFIX} file of its folder")
+                raise InvalidRequest(
+                    f"{index.name} names {file[:80]!r}, which is not a {SAFE_SUFFIX} file in its folder"
+                )
 
 
 def _import(package: str) -> Any:
@@ -94,24 +96,26 @@ def _import(package: str) -> Any:
         return import_module(package)
     except ImportError as error:
         raise OperatorError(
-            f"weights in safetensors need {package} where they are registered ({error}): pip install "
-            "'infaas[huggingface]', or export them elsewhere by `optimum-cli export onnx` and register that"
+            f"weights in safetensors need {package} on this machine ({error}): pip install 'infaas[huggingface]', or "
+            "export them elsewhere by `optimum-cli export onnx` and register the ONNX file"
         ) from error
 
 
 def _architecture(config: Mapping[str, Any], transformers: Any) -> str:
     names = config.get("architectures") or []
     if len(names) != 1:
-        raise InvalidRequest("config.json names no single class in `architectures`, so nothing says what computes them")
+        raise InvalidRequest(
+            "config.json does not name exactly one class in `architectures`: the model class is unknown"
+        )
     name = str(names[0])
     known = getattr(transformers, name, None)
     if config.get("auto_map") or not (isinstance(known, type) and issubclass(known, transformers.PreTrainedModel)):
         raise InvalidRequest(
-            f"{name} is no class of transformers {transformers.__version__} itself, and code that comes with "
-            "weights is not run: export it where you trust it, and register the ONNX file"
+            f"{name} is not a class of transformers {transformers.__version__}, and code in model folders is not "
+            "executed: if you trust it, export the model, and register the ONNX file"
         )
     if config.get("is_encoder_decoder"):
-        raise InvalidRequest(f"{name} generates step by step, which a task of one answer for one input cannot")
+        raise InvalidRequest(f"{name} generates step by step, which tasks do not support")
     return name
 
 
@@ -127,8 +131,8 @@ def _load(folder: Path, kind: Any, torch: Any) -> Any:
     missing = sorted([*found["missing_keys"], *found.get("mismatched_keys", ())])
     if missing:
         raise InvalidRequest(
-            f"{folder.name} lacks {len(missing)} of the weights of {kind.__name__} ({missing[0]}, ...), which would be "
-            "made up at random"
+            f"{folder.name} lacks {len(missing)} of the weights of {kind.__name__} ({missing[0]}, ...), which would "
+            "get random values"
         )
     model.config.use_cache = model.config.output_hidden_states = model.config.output_attentions = False
     model.config.return_dict = True
@@ -177,4 +181,6 @@ def _check(file: Path, model: Any, outputs: list[str], torch: Any) -> None:
         wanted = model(**inputs)
     for name, array in zip(outputs, found, strict=True):
         if not np.allclose(array, wanted[name].numpy(), rtol=_TOLERANCE, atol=_TOLERANCE):
-            raise InvalidRequest(f"exported, {type(model).__name__} gives another {name}: export it by optimum instead")
+            raise InvalidRequest(
+                f"after the export {type(model).__name__} has another {name}: export it by optimum instead"
+            )

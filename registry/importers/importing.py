@@ -20,9 +20,9 @@ from schemas.errors import InvalidRequest, OperatorError
 
 _START: Final = 4096
 _CONVERT: Final = (
-    "of scikit-learn convert it where you trained it, `onnx.save(skl2onnx.to_onnx(model, X[:1].astype('float32'), "
-    "options={'zipmap': False}), 'model.onnx')`, or save it by `skops.io.dump`; XGBoost has save_model('model.json'), "
-    "LightGBM save_model('model.txt')"
+    "for scikit-learn convert the model where you trained it, `onnx.save(skl2onnx.to_onnx(model, "
+    "X[:1].astype('float32'), options={'zipmap': False}), 'model.onnx')`, or save it by `skops.io.dump`; XGBoost has "
+    "save_model('model.json'), LightGBM save_model('model.txt')"
 )
 
 
@@ -85,7 +85,7 @@ def kind_of(path: Path) -> ImportKind:
     except OSError as error:
         raise OperatorError(f"cannot read {path}: {error.strerror or error}") from error
     if is_pickle(path, start):
-        raise InvalidRequest(f"{path.name} is a pickle, and loading one runs any code its author put in: {_CONVERT}")
+        raise InvalidRequest(f"{path.name} is a pickle, and loading a pickle executes code from the file: {_CONVERT}")
     if start.startswith(b"tree\nversion="):
         return ImportKind.LIGHTGBM
     if b'"learner"' in start or (start[:1] == b"{" and b"learner" in start):
@@ -104,9 +104,7 @@ def _kind_of_folder(folder: Path) -> ImportKind:
         return ImportKind.HUGGING_FACE
     if any(_is_triton_model(entry) for entry in folder.iterdir() if entry.is_dir()):
         return ImportKind.TRITON_REPOSITORY
-    raise InvalidRequest(
-        f"{folder} is no kind of folder that is known: neither Hugging Face's (config.json) nor Triton's (config.pbtxt)"
-    )
+    raise InvalidRequest(f"{folder} is neither a Hugging Face folder (config.json) nor a Triton folder (config.pbtxt)")
 
 
 def _is_triton_model(folder: Path) -> bool:

@@ -22,5 +22,7 @@ def pack_openvino(graph: Path, target: Path) -> None:
     """Write the graph and the weights beside it to one file; raises `InvalidRequest` if the weights are missing."""
     weights = graph.with_suffix(".bin")
     if not weights.is_file():
-        raise InvalidRequest(f"{graph.name} is a graph of OpenVINO; its weights, {weights.name}, are not beside it")
+        raise InvalidRequest(
+            f"{graph.name} is an OpenVINO graph; its weights, {weights.name}, are not in the same folder"
+        )
     write_openvino_pack(graph, weights, target)

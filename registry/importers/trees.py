@@ -38,7 +38,7 @@ def convert_trees(source: Path, target: Path, kind: str) -> ImportedModel:
     _free_outputs(model)
     model.graph.name = name_of(source)  # the converters invent another name each time
     target.write_bytes(model.SerializeToString())
-    note = f"converted to ONNX, which takes {features} numbers a row as {_INPUT!r}"
+    note = f"converted to ONNX; its input {_INPUT!r} has {features} numbers a row"
     return ImportedModel(file=target, name=name_of(source), kind=kind, notes=(note,))
 
 
@@ -68,7 +68,7 @@ def _from_skops(source: Path) -> tuple[Any, int]:
     unknown = skops.get_untrusted_types(file=source)
     if unknown:
         raise InvalidRequest(
-            f"{source.name} would construct {', '.join(unknown[:3])}, which skops does not trust: convert it where you "
+            f"{source.name} constructs {', '.join(unknown[:3])}, which skops does not trust: convert it where you "
             "trained it, by skl2onnx.to_onnx"
         )
     model = skops.load(source)

@@ -28,10 +28,12 @@ _DEFAULTS: Final = {
     "tensorrt": "model.plan",
 }
 _INSTEAD: Final = {
-    ".plan": "a TensorRT engine is of one GPU and one release: register the ONNX that it was built from, and TensorRT "
-    "variants are built here",
-    ".pt": "TorchScript is loaded by unpickling: write the model by torch.export.save as .pt2, and register that",
-    ".py": "Python of the python backend is no model file",
+    ".plan": (
+        "a TensorRT engine fits one GPU and one release only: register the ONNX file from which it was built, and "
+        "TensorRT variants are built here"
+    ),
+    ".pt": "TorchScript is loaded by unpickling: save the model as .pt2 by torch.export.save, and register this file",
+    ".py": "the Python code of the python backend is not a model file",
 }
 
 
@@ -125,8 +127,8 @@ def _within(folder: Path, name: str) -> Path:
 
 def _reason(backend: str, file: Path) -> str:
     if not file.exists() and backend in _DEFAULTS:
-        return f"there is no {file.name} in version {file.parent.name}"
-    return _INSTEAD.get(file.suffix, f"nothing here runs models of the {backend} backend: register its parts")
+        return f"version {file.parent.name} has no {file.name}"
+    return _INSTEAD.get(file.suffix, f"models of the {backend} backend are not supported: register its parts")
 
 
 def _labels(folder: Path, config: Message) -> tuple[tuple[str, ...], tuple[str, str]]:

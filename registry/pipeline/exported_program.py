@@ -61,7 +61,7 @@ def _torch_spec(kind: str, name: str, value: Any) -> TensorSpec:
     torch = import_torch()
 
     if not isinstance(value, torch.Tensor):
-        raise InvalidRequest(f"{kind} {name!r} is no tensor")
+        raise InvalidRequest(f"{kind} {name!r} is not a tensor")
     try:
         dtype = torch.empty(0, dtype=value.dtype).numpy().dtype
     except TypeError as error:

@@ -57,11 +57,11 @@ class GenerateVariant(msgspec.Struct, frozen=True, tag=True):
             reason = _PLACE.sub("", next(iter(str(error).strip().splitlines()), "")).strip()
             if not reason or _MEMORY.search(reason):
                 raise
-            raise NotApplicable(f"{_TOOLS[self.generator]} does not take this model: {reason}") from error
+            raise NotApplicable(f"{_TOOLS[self.generator]} does not support this model: {reason}") from error
 
     def _make(self) -> str:
         if self.generator is not GeneratorKind.TORCH_TO_ONNX and is_pack(self.source):
-            raise NotApplicable("its weights take more than 2 GB, which the tools that would make it do not take")
+            raise NotApplicable("its weights take more than 2 GB, which the conversion tools do not support")
         match self.generator:
             case GeneratorKind.DYNAMIC_INT8:
                 from registry.pipeline.generators.onnx import quantise_dynamic

@@ -141,7 +141,7 @@ def source_format(file: Path) -> SourceFormat:
         raise _refused(file)
     if start[:1] == _ONNX_IR_VERSION:
         return SourceFormat.ONNX
-    raise InvalidRequest(f"{file.name} is {'empty' if not start else 'no model in a known format'}: {_INSTEAD}")
+    raise InvalidRequest(f"{file.name} is {'empty' if not start else 'not a model in a known format'}: {_INSTEAD}")
 
 
 def is_pickle(file: Path, start: bytes) -> bool:
@@ -219,7 +219,7 @@ def _of_onnx(read: Callable[[Path], T], file: Path) -> T:
     try:
         return read(file)
     except DecodeError as error:
-        raise InvalidRequest(f"{file.name} is no ONNX model, or damaged: {error}") from error
+        raise InvalidRequest(f"{file.name} is not an ONNX model, or damaged: {error}") from error
 
 
 def _archive_format(file: Path) -> SourceFormat:
@@ -234,13 +234,11 @@ def _archive_format(file: Path) -> SourceFormat:
         return SourceFormat.EXPORTED_PROGRAM
     if any(name.endswith(".pkl") for name in names):
         raise _refused(file)
-    raise InvalidRequest(f"{file.name} is an archive, but of no model, or by torch before 2.8: {_INSTEAD}")
+    raise InvalidRequest(f"{file.name} is an archive without a model, or from torch before 2.8: {_INSTEAD}")
 
 
 def _refused(file: Path) -> InvalidRequest:
-    return InvalidRequest(
-        f"{file.name} is a pickle, and loading a pickle runs any code its author put into it: {_INSTEAD}"
-    )
+    return InvalidRequest(f"{file.name} is a pickle, and loading a pickle executes code from the file: {_INSTEAD}")
 
 
 # -- the signature -----------------------------------------------------------------------------------------------------
@@ -268,7 +266,7 @@ def _read_onnx(file: Path) -> Signature:
             onnx.checker.check_model(model)
         model = onnx.shape_inference.infer_shapes(model)
     except DecodeError as error:
-        raise InvalidRequest(f"{file.name} is no ONNX model, or damaged: {error}") from error
+        raise InvalidRequest(f"{file.name} is not an ONNX model, or damaged: {error}") from error
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise InvalidRequest(f"{file.name} is not a valid ONNX model: {_first_line(error)}") from error
     weights = {tensor.name for tensor in model.graph.initializer}
@@ -288,7 +286,9 @@ def _onnx_spec(kind: str, value: Any) -> TensorSpec:
     import onnx
 
     if value.type.WhichOneof("value") != "tensor_type":
-        raise InvalidRequest(f"{kind} {value.name!r} is no tensor (a sequence or map): export the model without it")
+        raise InvalidRequest(
+            f"{kind} {value.name!r} is not a tensor, but a sequence or map: export the model without it"
+        )
     tensor = value.type.tensor_type
     if not tensor.HasField("shape"):
         raise InvalidRequest(f"{kind} {value.name!r} has no declared shape")

@@ -239,7 +239,7 @@ def _outcome(job: _Job) -> _Done | _Failed:
 def _short_of_memory(error: Exception, job: _Job) -> str:
     said = str(error).lower()
     short = isinstance(error, MemoryError) or any(sign in said for sign in _MEMORY_SIGNS)
-    return f"it needs more memory than the {job.limits.memory_bytes >> 20} MiB that it may take: " if short else ""
+    return f"it exceeds its memory limit of {job.limits.memory_bytes >> 20} MiB: " if short else ""
 
 
 if __name__ == "__main__":

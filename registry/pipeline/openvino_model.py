@@ -45,7 +45,7 @@ def precision_of(file: Path) -> str:
 
 def _spec(kind: str, port: Any) -> TensorSpec:
     if not port.names:
-        raise InvalidRequest(f"an {kind} of the model has no name: convert it anew, by ovc or openvino.save_model")
+        raise InvalidRequest(f"an {kind} of the model has no name: convert it again, by ovc or openvino.save_model")
     name, shape = min(port.names), port.partial_shape
     if shape.rank.is_dynamic:
         raise InvalidRequest(f"{kind} {name!r} has no declared shape")

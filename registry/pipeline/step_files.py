@@ -129,7 +129,7 @@ class OwnFolders:
                 if target in self._files.read or not found.name.startswith(begins):
                     continue  # mount point of a file that it reads, or a temporary file
                 if not stat.S_ISREG(found.lstat().st_mode):
-                    raise ModelFailed(f"it wrote {found.name}, which is no plain file")
+                    raise ModelFailed(f"it wrote {found.name}, which is not a plain file")
                 place.mkdir(exist_ok=True)
                 shutil.move(found, target)
 

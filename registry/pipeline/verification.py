@@ -88,7 +88,7 @@ def verify_reference(
     """
     wrong = malformed(outputs, specs, samples.count) or _depends_on_batch(outputs, single_outputs)
     if wrong:
-        raise InvalidRequest(f"the model is refused: {wrong}")
+        raise InvalidRequest(f"the model was refused: {wrong}")
     measured = outputs[judgement.output]
     if samples.labels is None and declared_accuracy is None:
         if judgement.measure not in RELATIVE or not samples.real:

@@ -84,7 +84,7 @@ async def plan_removal(pool: Pool, artifacts: ArtifactStore, name: str, principa
 def check_unused(plan: RemovalPlan, *, force: bool) -> None:
     """Raise `OperatorError` if the name is in use, its removal has not begun, and `force` is false."""
     if plan.uses and not plan.begun and not force:
-        raise OperatorError(f"{plan.name} is used: {'; '.join(plan.uses)}. --force removes it all the same")
+        raise OperatorError(f"{plan.name} is used: {'; '.join(plan.uses)}; use --force to remove it anyway")
 
 
 async def check_may_remove(session: DatabaseSession, names: RegisteredNames, sight: Sight) -> None:
@@ -102,7 +102,7 @@ async def check_may_remove(session: DatabaseSession, names: RegisteredNames, sig
 async def check_serves_not(session: DatabaseSession, names: RegisteredNames) -> None:
     """Raise `OperatorError` if a version would be removed that serves its model while other versions stay."""
     if serving := await list_serving(session, names):
-        raise OperatorError(f"this version of {serving[0]} answers its queries: `infaas rollout` another one first")
+        raise OperatorError(f"this version of {serving[0]} is serving: `infaas rollout` another one first")
 
 
 def topics_of(names: RegisteredNames) -> tuple[str, ...]:
@@ -121,7 +121,7 @@ async def _uses(pool: Pool, names: RegisteredNames, artifacts: ArtifactStore, si
         found.append(f"{COMPARED}: {_some(_named(compared, sight))}")
     since = datetime.fromtimestamp(await present_s(pool) - RECENT_S, UTC)
     if queries := await count_queries(pool, names, since):
-        found.append(f"it was asked {queries} time(s) within {RECENT_S / 60:g} minutes")
+        found.append(f"it had {queries} queries within {RECENT_S / 60:g} minutes")
     others = [v for v in await list_variants(pool) if v.name not in names.variants]
     composites = [
         v

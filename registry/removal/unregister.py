@@ -127,22 +127,22 @@ class _Removal:
         plan = await self._plan()  # includes rows that were added before the mark
         names = plan.names
         try:
-            self._next("workers answer what they hold")
+            self._next("workers answer queries in flight")
             await self._release(names)
             self._next("closing topics of variants")
             await close_topics(self._kafka, [t for t in plan.topics if t.startswith(VARIANTS)])
             self._next("moving queries back to the task")
             moved = await self._move(names)
             if names.task is not None:
-                self._next("selectors tell those who wait")
+                self._next("selectors refuse waiting queries")
                 await self._tell(names.task)
             await self._delete_topics(plan)
         except (KafkaError, TimeoutError) as error:
-            raise OperatorError(f"Kafka did not do its part ({error!r}); run it again to go on") from error
+            raise OperatorError(f"a request to Kafka failed ({error!r}); run the command again to resume") from error
         self._next("deleting files and rows")
         await self._delete_files(names)
         await delete_registered(self._pool, names, plan.topics)
-        self._sink.step(_STEPS, _STEPS, f"{plan.name}: gone")
+        self._sink.step(_STEPS, _STEPS, f"{plan.name}: removed")
         return RemovalReport(plan=plan, moved=moved)
 
     async def _plan(self) -> RemovalPlan:
@@ -150,7 +150,7 @@ class _Removal:
 
     def _next(self, text: str) -> None:
         if self._lead.lost.is_set():
-            raise StoreUnavailable("Postgres was away for a moment; run it again to go on")
+            raise StoreUnavailable("Postgres was unavailable for a moment; run the command again to resume")
         self._sink.step(self._done, _STEPS, f"{self._request.name}: {text}")
         self._done += 1
 
@@ -180,7 +180,7 @@ class _Removal:
             await delete_instances(self._pool, names.variants)
             return not await count_held_partitions(self._pool, names.variants)
 
-        await self._until(released, "workers do not let go of it: `infaas scale status` shows which")
+        await self._until(released, "workers still hold its partitions: `infaas scale status` shows which")
 
     async def _move(self, names: RegisteredNames) -> int:
         there = {partition.topic for partition in await partitions_of(self._kafka, topics_of(names))}
@@ -199,7 +199,7 @@ class _Removal:
         await self._delete([topic for topic in plan.topics if topic not in results])
         there = await partitions_of(self._kafka, results)
         if there:
-            self._next(f"results can be read for {self._request.results_grace_s:g} s more")
+            self._next(f"results can be read for another {self._request.results_grace_s:g} s")
             await asyncio.sleep(self._request.results_grace_s)
             await self._delete(results)
 

@@ -45,13 +45,13 @@ def adapt(file: Path, target: Path, batch_axes: Sequence[str] = ()) -> Adaptatio
     notes: list[str] = []
     left = _take_in_weights(model, file, notes)
     if widen_bf16(model):
-        notes.append("what was BF16 is FP32 now, which holds the same numbers: so are inputs and outputs")
+        notes.append("BF16 weights, inputs and outputs were converted to FP32 without loss")
     classes = unzip_maps(model.graph)
     if classes:
-        notes.append(f"the scores of {len(classes)} classes are given as an array, not as a list of maps")
+        notes.append(f"the scores of {len(classes)} classes are returned as an array instead of a list of maps")
     moved = put_batch_first(model.graph, parse_axes(batch_axes))
     if moved:
-        notes.append(f"the batch is made the first dimension of {', '.join(moved)} (--batch-axis says otherwise)")
+        notes.append(f"the batch was made the first dimension of {', '.join(moved)} (change it by --batch-axis)")
     if notes:
         _write(model, file, target, left)
     alone = _free(model, target if notes else file, file, target, left, notes)
@@ -64,7 +64,7 @@ def _refuse_code(model: Any, file: Path) -> None:
     found = sorted({node.op_type for node in nodes if _CODE.fullmatch(node.op_type)})
     if found:
         raise InvalidRequest(
-            f"{file.name} has nodes {', '.join(found)}, which hold compiled code or call something outside the model: "
+            f"{file.name} has nodes {', '.join(found)}, which contain compiled code or call code outside of the model: "
             "export it with plain operators"
         )
 
@@ -73,7 +73,7 @@ def _take_in_weights(model: Any, file: Path, notes: list[str]) -> int:
     outside = any(tensor.external_data for tensor in tensors_of(model.graph))
     left = load_weights(model, file.parent)
     if outside:
-        notes.append("weights in other files are kept in one artifact" + (", mapped into memory" if left else ""))
+        notes.append("weights in other files were merged into one artifact" + (", mapped into memory" if left else ""))
     return left
 
 
@@ -88,11 +88,11 @@ def _free(model: Any, present: Path, file: Path, target: Path, left: int, notes:
         _write(model, file, freed, left)
         if computes_alike(present, freed, size):
             freed.replace(target)
-            notes.append(f"it was exported for batches of {size}: now of any size, and computes the same")
+            notes.append(f"it was exported for batches of {size}; its batch is variable now, with the same outputs")
             return False
     if size > 1:
         raise InvalidRequest(
-            f"{file.name} computes exactly {size} inputs at once, and something else once its batch is made variable: "
+            f"{file.name} computes batches of exactly {size}, and its outputs change if the batch is made variable: "
             "export it with a dynamic batch dimension"
         )
     notes.append(ALONE)

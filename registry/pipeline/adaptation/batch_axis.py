@@ -21,7 +21,7 @@ def parse_axes(declared: Sequence[str]) -> dict[str, int]:
     for item in declared:
         name, _, axis = item.rpartition("=")
         if not axis.isdigit():
-            raise InvalidRequest(f"--batch-axis {item}: say AXIS or NAME=AXIS, e.g. 1 or tokens=1")
+            raise InvalidRequest(f"--batch-axis {item}: write AXIS or NAME=AXIS, e.g. 1 or tokens=1")
         axes[name] = int(axis)
     return axes
 

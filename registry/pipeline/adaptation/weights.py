@@ -37,7 +37,7 @@ def external_files(file: Path) -> list[Path]:
     model: Any = onnx.load(file, load_external_data=False)
     if sum(map(_is_outside, all_tensors_of(model))) > sum(map(_is_outside, tensors_of(model.graph))):
         raise InvalidRequest(
-            f"{file.name} keeps weights of functions, or sparse ones, in other files: save it as one file"
+            f"{file.name} has sparse weights, or weights of functions, in other files: save it as one file"
         )  # otherwise it would read any file of that name beside its artifact
     entries = [entry for tensor in tensors_of(model.graph) for entry in tensor.external_data]
     names = {entry.value for entry in entries if entry.key == "location"}
@@ -45,7 +45,7 @@ def external_files(file: Path) -> list[Path]:
     for path in found:
         if not path.resolve().is_relative_to(file.parent.resolve()) or not path.is_file():
             raise InvalidRequest(
-                f"{file.name} keeps weights in {path.name}, which is not beside it: keep them together"
+                f"{file.name} has weights in {path.name}, which is not in the same folder: keep them together"
             )
     return found
 

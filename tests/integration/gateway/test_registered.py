@@ -207,7 +207,7 @@ async def test_concurrent_rollouts_conflict(doors: Doors, store_pool: Pool) -> N
         )
         assert sorted(status for status, _ in told) == [200, 409], told
         [refused] = [content["error"] for status, content in told if status == 409]
-        assert "is being tried" in refused or "were changed meanwhile" in refused
+        assert "is under trial" in refused or "were changed meanwhile" in refused
         rollout = await get_rollout(store_pool, "onyx")
         assert rollout is not None
         assert (rollout.candidate, rollout.share) in ((2, 0.1), (3, 0.2))

@@ -84,9 +84,9 @@ async def test_publisher_registers_composites_of_visible_variants(
     assert chain["variant"]["name"] == "pair-chain.sure-onnx-fp32-last-onnx-fp32.cpu"
     assert f"there is no variant '{HIDDEN}'" in " ".join(shown[2].stderr.split())
     assert {await get_access(bureau.pool, name) for name in ("guess-or-sure", "pair", "pair-chain")} == {PRIVATE}
-    assert hidden.error == f"{HIDDEN} is not registered and ready; `infaas variants --task kind` lists what is"
+    assert hidden.error == f"{HIDDEN} is not registered and ready; `infaas variants --task kind` lists ready variants"
     assert found.state is RegistrationState.DONE
-    assert "no cascade of the variants of kind beats all of them" in found.notes
+    assert "no cascade beats every single variant of kind" in found.notes
     for publisher, best in (("acme", SURE), ("globex", HIDDEN), (None, HIDDEN)):
         finder = StageFinder(bureau.pool, open_artifacts("", bureau.home), publisher=publisher)
         assert [stage.variant.name for stage in await finder.worth_trying("kind", "cpu")] == [best]

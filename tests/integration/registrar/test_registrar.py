@@ -78,7 +78,7 @@ async def test_registrar_reports_failures_and_ends_cancelled_ones(bureau: Bureau
     assert str(bureau.home) not in failed.error
     assert (done.state, done.error) == (RegistrationState.DONE, "")
     assert {await get_access(bureau.pool, name) for name in ("mine", "ours")} == {own}
-    assert refused.error == "the name mine is taken, by what your tenant may not see: choose another one"
+    assert refused.error == "the name mine is used by another tenant: choose another one"
     assert (await bureau.status(cancelled)).state is RegistrationState.CANCELLED
 
 
@@ -90,7 +90,7 @@ async def test_registration_over_the_cpu_limit_is_not_retried(bureau: Bureau) ->
         process.send_signal(signal.SIGXCPU)
         ended = await bureau.ended(asked)
     assert (ended.state, ended.attempts) == (RegistrationState.FAILED, 1)
-    assert ended.error == "its files take longer to read than a registration may here"
+    assert ended.error == "reading its files exceeded the CPU limit"
 
 
 async def test_idle_registrar_deletes_old_build_files(bureau: Bureau) -> None:

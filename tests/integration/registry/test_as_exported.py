@@ -34,7 +34,7 @@ async def test_model_of_batch_one_is_served_one_by_one(
     (variant,) = await run(file=model, max_batch=8, variants=FP32)
     assert await run(file=model, max_batch=8, variants=FP32) == [variant]
     assert (variant.state, variant.max_batch) == (VariantState.READY, 1)
-    assert any("served one by one" in note for note in progress.notes)
+    assert any("computed one by one" in note for note in progress.notes)
     loaded = load_session(find_model(await load_catalog(store_pool), variant.name, 8), artifacts, threads=1)
     x = loaded.probe["x"]
     assert np.allclose(loaded.session.infer({"x": x})["scores"], x @ WEIGHTS, rtol=1e-4)

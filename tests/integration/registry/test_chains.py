@@ -124,14 +124,16 @@ async def test_chain_access_is_intersection_of_stages(
     await change(store_pool, artifacts, "double", shared_with("acme", "globex", "initech"))
     await change(store_pool, artifacts, "kind", shared_with("globex", "acme"))
     await chain()
-    assert any("only those may use it who may use all its stages" in note for note in progress.notes)
+    assert any("tenants need access to all its stages to use it" in note for note in progress.notes)
     for name in ("both", "both-chain"):
         found = await get_access(store_pool, name)
         assert users_of(found) == {"acme", "globex"}, name
     with pytest.raises(InvalidRequest, match="made of what is private to"):
         await change(store_pool, artifacts, "both-chain", PUBLIC)
     owner = Principal(name="k1", tenant="acme", roles=frozenset({Role.PUBLISH}))
-    with pytest.raises(InvalidRequest, match="made of what not all of these may use: it cannot be public") as refused:
+    with pytest.raises(
+        InvalidRequest, match="made of parts that some of these tenants may not use: it cannot be public"
+    ) as refused:
         await change(store_pool, artifacts, "both-chain", Access(owner="acme"), owner)
     assert "initech" not in str(refused.value), "with whom others share is not told"
     private = Access(owner="acme", visibility=Visibility.PRIVATE)

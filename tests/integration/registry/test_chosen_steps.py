@@ -17,6 +17,6 @@ async def test_chosen_steps_refuse_to_skip_all_hardware(
     services = RegistryServices(store_pool, kafka, artifacts, artifacts)
     choice = BuildChoice(if_no_worker=IfNoWorker.SKIP)
     notes: list[str] = []
-    with pytest.raises(OperatorError, match="nothing is registered: no worker of cpu is there"):
+    with pytest.raises(OperatorError, match="nothing is registered: there is no worker of cpu"):
         async with chosen_steps([Hardware.CPU], services, choice, notes.append):
             pass

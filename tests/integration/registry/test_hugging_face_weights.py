@@ -66,8 +66,8 @@ def test_image_weights_import_as_model(tmp_path: Path) -> None:
     ("change", "said"),
     [
         ({"num_hidden_layers": 2}, "lacks 16 of the weights"),
-        ({"architectures": ["TheirOwn"]}, "no class of transformers .* is not run"),
-        ({"auto_map": {"AutoModel": "model.TheirOwn"}}, "is not run"),
+        ({"architectures": ["TheirOwn"]}, "not a class of transformers .* is not executed"),
+        ({"auto_map": {"AutoModel": "model.TheirOwn"}}, "is not executed"),
     ],
 )
 def test_missing_weights_and_custom_code_are_refused(

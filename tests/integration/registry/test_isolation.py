@@ -115,7 +115,7 @@ async def test_step_memory_limit_ends_step(make_model: Callable[..., Path], tmp_
         helper.make_node("Add", ["product", "sum"], ["scores"]),
     ]
     step = _measure(make_model(nodes=nodes), tmp_path)
-    with pytest.raises(ModelFailed, match="needs more memory than the 2000 MiB that it may take"):
+    with pytest.raises(ModelFailed, match="exceeds its memory limit of 2000 MiB"):
         await run_step(step, Measurement, StepLimits(memory_bytes=2000 << 20))
 
 

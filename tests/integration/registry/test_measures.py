@@ -69,7 +69,7 @@ async def test_embedding_needs_declared_measure(
     weights = np.random.default_rng(1).normal(size=(4, 64)).astype(np.float32)
     model = make_model("embedding.onnx", weights=weights, scores=["batch", 64])
     labels = np.arange(200) % 20
-    with pytest.raises(InvalidRequest, match=r"An embedding\? .*--measure cosine"):
+    with pytest.raises(InvalidRequest, match=r"For an embedding .*--measure cosine"):
         await run(file=model, validation=make_samples(label=labels), variants=FP32)
     assert await get_task(store_pool, "kind") is None
     x = np.random.default_rng(3).normal(size=(200, 4)).astype(np.float32)
@@ -118,7 +118,7 @@ async def test_custom_measure_must_be_named_each_time(
     monkeypatch.syspath_prepend(tmp_path)
     await run(measure="own_measures:half", variants=FP32)
     assert await _qualities(store_pool) == {"linear": 0.5}
-    with pytest.raises(OperatorError, match=r"somebody's code: say --measure own_measures:half"):
+    with pytest.raises(OperatorError, match=r"Python code: give --measure own_measures:half"):
         await run(architecture="second", variants=FP32)
     with pytest.raises(OperatorError, match=r"is measured by own_measures:half, .* leave out --measure"):
         await run(architecture="second", measure="accuracy", variants=FP32)

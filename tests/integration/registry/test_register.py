@@ -266,7 +266,7 @@ class Wrong:
 
     CASES = (
         ({"validation": None}, "labelled inputs by --validation, or declare"),
-        ({"accuracy": 0.9}, "only without --validation"),
+        ({"accuracy": 0.9}, "cannot be combined with --validation"),
         ({"validation": None, "accuracy": 1.5}, "between 0 and 1"),
         ({"architecture": "Linear"}, "architecture name 'Linear' is not allowed"),
         ({"task": "a_b"}, "task name 'a_b' is not allowed"),

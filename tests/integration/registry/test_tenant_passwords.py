@@ -35,10 +35,10 @@ async def test_foreign_password_is_left_alone(secured_kafka: SecuredKafka, store
     system, user = secured_kafka.system, f"payroll-{uuid4().hex}"
     await set_password(system, user, HERS)
     tenant = tenant_of(user)
-    with pytest.raises(OperatorError, match="was not set here"):
+    with pytest.raises(OperatorError, match="INFAAS did not set"):
         await create_tenant(store_pool, system, tenant, OURS)
     await create_tenant(store_pool, system, tenant)
-    with pytest.raises(OperatorError, match="was not set here"):
+    with pytest.raises(OperatorError, match="INFAAS did not set"):
         await create_tenant(store_pool, system, tenant, OURS)
     await removed(secured_kafka, store_pool, tenant)
     await logs_in(secured_kafka, user, HERS)
@@ -55,7 +55,7 @@ async def test_own_password_is_deleted_with_last_tenant(secured_kafka: SecuredKa
     await create_tenant(store_pool, system, Tenant(name=second.name, kafka_user=f"other-{user}", partitions=1))
     assert not await has_password(system, user)
     await set_password(system, user, HERS)  # a password of another system by now
-    with pytest.raises(OperatorError, match="was not set here"):
+    with pytest.raises(OperatorError, match="INFAAS did not set"):
         await create_tenant(store_pool, system, tenant_of(user), OURS)
 
 

@@ -157,7 +157,7 @@ async def test_cuda_variants_and_cascades_are_built_on_workers(
     with pytest.raises(OperatorError, match="no CUDA driver"):
         await LOCAL.run(PlanVariants(request, "onnx"), tuple[PlannedVariant, ...], print)
     async with steps_of(site, wait=False) as runner:
-        with pytest.raises(NoWorker, match="no worker of cuda is there"):
+        with pytest.raises(NoWorker, match="there is no worker of cuda"):
             await runner.run(PlanVariants(request, "onnx"), tuple[PlannedVariant, ...], print)
 
     async with asyncio.TaskGroup() as tasks:

@@ -61,7 +61,7 @@ def test_adapt_makes_batch_of_one_dynamic(tmp_path: Path) -> None:
     model = _save(tmp_path / "one.onnx", nodes, [_value("x", [1, 2, 2])], [_value("z", [1, 3])], weights)
     adapted = adapt(model, tmp_path / "adapted")
     assert _shapes(adapted.file) == [(-1, 2, 2), (-1, 3)]
-    assert "exported for batches of 1: now of any size" in adapted.notes[0]
+    assert "exported for batches of 1; its batch is variable now" in adapted.notes[0]
     assert np.allclose(_infer(adapted.file, x=X.reshape(5, 2, 2))["z"], X @ W, rtol=1e-5)
 
 
@@ -75,7 +75,7 @@ def test_adapt_serves_fixed_batch_of_one_singly(tmp_path: Path) -> None:
     adapted = adapt(model, tmp_path / "adapted")
     assert adapted.alone
     assert adapted.file == model
-    assert "served one by one" in adapted.notes[0]
+    assert "computed one by one" in adapted.notes[0]
     several = _save(tmp_path / "two.onnx", nodes, [_value("x", [2, 4])], [_value("z", [1, 3])], {"w": W})
     with pytest.raises(InvalidRequest, match="first dimension is the batch"):
         read_signature(adapt(several, tmp_path / "adapted").file, SourceFormat.ONNX)
@@ -175,7 +175,7 @@ def test_adapt_embeds_or_packs_external_weights(
     data = file.parent / "m.data"
     data.rename(tmp_path / "elsewhere")
     assert np.allclose(_infer(adapted.file, x=X)["scores"], X @ W, rtol=1e-5)
-    with pytest.raises(InvalidRequest, match=r"m\.data, which is not beside it"):
+    with pytest.raises(InvalidRequest, match=r"m\.data, which is not in the same folder"):
         model_sha256(file, SourceFormat.ONNX)
     data.write_bytes(bytes(48))
     assert model_sha256(file, SourceFormat.ONNX) != before
@@ -243,5 +243,5 @@ def test_adapt_refuses_operators_with_code(make_model: MakeModel, tmp_path: Path
         [helper.make_node(operator, ["x"], ["y"], domain="com.microsoft")], "b", [], [_value("y", [1])]
     )
     branch = helper.make_node("If", ["x"], ["scores"], then_branch=inner, else_branch=inner)
-    with pytest.raises(InvalidRequest, match=f"{operator}, which hold compiled code or call something outside"):
+    with pytest.raises(InvalidRequest, match=f"{operator}, which contain compiled code or call code outside"):
         adapt(make_model(nodes=[branch]), tmp_path / "adapted")

@@ -145,5 +145,7 @@ def test_generate_variant_calibrates_fixed_batch_of_one(tmp_path: Path) -> None:
     save_arrays(samples, {"x": np.random.default_rng(4).normal(size=(20, 2, 2)).astype(np.float32)})
     step = GenerateVariant(GeneratorKind.STATIC_INT8, source, tmp_path / "made", samples, batch=1)
     assert step.run() in ("minmax", "entropy", "percentile")
-    with pytest.raises(NotApplicable, match="onnxruntime's static quantisation does not take this model: Got invalid"):
+    with pytest.raises(
+        NotApplicable, match="onnxruntime's static quantisation does not support this model: Got invalid"
+    ):
         msgspec.structs.replace(step, batch=16).run()

@@ -47,7 +47,7 @@ def test_import_converts_lightgbm(tmp_path: Path) -> None:
     booster.save_model(tmp_path / "trees.txt")
     assert kind_of(tmp_path / "trees.txt") is ImportKind.LIGHTGBM
     found = _import(tmp_path / "trees.txt", tmp_path)
-    assert "4 numbers a row as 'x'" in found.notes[0]
+    assert "its input 'x' has 4 numbers a row" in found.notes[0]
     assert np.allclose(_infer(found.file)["probabilities"], booster.predict(X), atol=1e-5)
 
 
@@ -136,7 +136,7 @@ def test_import_explains_export_of_hugging_face_weights(
     with pytest.raises(InvalidRequest, match="holds no model"):
         _import(hugging_face, tmp_path)
     (hugging_face / "pytorch_model.bin").write_bytes(b"")
-    with pytest.raises(InvalidRequest, match=r"as a pickle, .*as safetensors"):
+    with pytest.raises(InvalidRequest, match=r"pickled weights, .*as safetensors"):
         _import(hugging_face, tmp_path)
     (hugging_face / "model.safetensors").write_bytes(b"")
     monkeypatch.setitem(sys.modules, "torch", None)
@@ -159,15 +159,15 @@ def test_import_refuses_weight_index_outside_folder(hugging_face: Path, tmp_path
     (hugging_face / "onnx" / "model.onnx").unlink()
     (hugging_face / "model-1.safetensors").write_bytes(b"")
     (hugging_face / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(InvalidRequest, match=r"^model\.safetensors\.index\.json (names|is no index)"):
+    with pytest.raises(InvalidRequest, match=r"^model\.safetensors\.index\.json (names|is not an index)"):
         _import(hugging_face, tmp_path)
 
 
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("config.json", {"transformers_weights": "../theirs.safetensors"}, "which is no file of its folder"),
-        ("adapter_config.json", {"base_model_name_or_path": "/srv/theirs"}, "an adapter to another model"),
+        ("config.json", {"transformers_weights": "../theirs.safetensors"}, "which is not a file in its folder"),
+        ("adapter_config.json", {"base_model_name_or_path": "/srv/theirs"}, "an adapter of another model"),
     ],
 )
 def test_import_refuses_weights_of_other_folders(
@@ -244,7 +244,7 @@ def test_import_refuses_damaged_openvino_files(make_model: MakeModel, tmp_path: 
     with pytest.raises(InvalidRequest, match="is a damaged archive"):
         weights_precision(found.file, SourceFormat.OPENVINO)
     graph.with_suffix(".bin").unlink()
-    with pytest.raises(InvalidRequest, match=r"its weights, model\.bin, are not beside it"):
+    with pytest.raises(InvalidRequest, match=r"its weights, model\.bin, are not in the same folder"):
         _import(graph, tmp_path)
 
 
@@ -272,7 +272,7 @@ def test_parse_config_reads_protobuf_text() -> None:
 
 
 def test_kind_of_refuses_unknown_folder(tmp_path: Path) -> None:
-    with pytest.raises(InvalidRequest, match="no kind of folder that is known"):
+    with pytest.raises(InvalidRequest, match="neither a Hugging Face folder"):
         kind_of(tmp_path)
     assert name_of(tmp_path / "A_b.C") == "a-b-c"
 

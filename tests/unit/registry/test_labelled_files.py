@@ -45,7 +45,7 @@ def test_read_rows_samples_large_folders_from_all_classes(folder: Path) -> None:
 
 
 def test_read_rows_refuses_files_for_numeric_inputs(folder: Path) -> None:
-    with pytest.raises(InvalidRequest, match=r"image FP32 \[-1, 3, 8, 8\]: declare how a file becomes"):
+    with pytest.raises(InvalidRequest, match=r"image FP32 \[-1, 3, 8, 8\]: declare processing"):
         read_rows(folder, [PIXELS], 100)
 
 
@@ -93,7 +93,7 @@ def test_read_rows_refuses_invalid_csv(tmp_path: Path, content: str, said: str) 
 def test_read_labels_numbers_names_in_declared_order() -> None:
     names = np.array(["owl", "cat", "owl"])
     assert read_labels(names, ("owl", "dog", "cat"), SCORES).values.tolist() == [0, 2, 0]
-    with pytest.raises(InvalidRequest, match="'owl' is no class of this task; its classes are cat"):
+    with pytest.raises(InvalidRequest, match="'owl' is not a class of this task; its classes are cat"):
         read_labels(names, ("cat", "dog", "cow"), SCORES)
     with pytest.raises(InvalidRequest, match=r"are 2 names .* has 3 columns: give a file"):
         read_labels(names, (), SCORES)

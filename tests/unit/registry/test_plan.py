@@ -60,7 +60,7 @@ def test_plan_variants_follows_cpu_flags_for_precisions(
 
 
 def test_plan_variants_fails_without_runtime_for_hardware() -> None:
-    with pytest.raises(OperatorError, match="no runtime that takes such a file runs on it"):
+    with pytest.raises(OperatorError, match="no runtime for such a file supports it"):
         plan_variants(_request(hardware=Hardware.INTEL_GPU), SourceFormat.EXPORTED_PROGRAM)
 
 
@@ -121,11 +121,11 @@ class _Anywhere:
 
 def test_plan_variants_refuses_more_cores_than_available(monkeypatch: pytest.MonkeyPatch) -> None:
     _with_cores(monkeypatch, 2)
-    with pytest.raises(OperatorError, match="--cores 4: only 2 are here"):
+    with pytest.raises(OperatorError, match="--cores 4: this machine has only 2"):
         plan_variants(_request(cores=(4,)), SourceFormat.ONNX)
-    with pytest.raises(OperatorError, match="--threads 4: only 2 are here"):
+    with pytest.raises(OperatorError, match="--threads 4: this machine has only 2"):
         plan_variants(_request(threads=4), SourceFormat.ONNX)
-    with pytest.raises(InvalidRequest, match="more than the 2 that every variant"):
+    with pytest.raises(InvalidRequest, match="more than 2, for which every variant"):
         _request(threads=2, cores=(2,), accuracy=0.9).check()
 
 

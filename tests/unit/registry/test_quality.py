@@ -54,7 +54,7 @@ def test_quality_calls_user_function(monkeypatch: pytest.MonkeyPatch) -> None:
     check_measure(name)
     monkeypatch.setitem(sys.modules, __name__, sys.modules.get(__name__) or SimpleNamespace(half_right=half_right))
     assert quality(name, SCORES, np.zeros(4)) == 0.5
-    with pytest.raises(InvalidRequest, match="gave 2: a measure is between 0 and 1"):
+    with pytest.raises(InvalidRequest, match="returned 2: a measure must be between 0 and 1"):
         quality(name, SCORES, np.zeros(3))
 
 
@@ -65,7 +65,7 @@ def test_quality_reports_failing_function() -> None:
 
 @pytest.mark.parametrize("name", ["precision", "top-0", "top-x", "f1:", "os.system"])
 def test_check_measure_lists_known_measures(name: str) -> None:
-    with pytest.raises(InvalidRequest, match=r"there is no measure .* top-5, f1, f1-macro"):
+    with pytest.raises(InvalidRequest, match=r"unknown measure .* top-5, f1, f1-macro"):
         check_measure(name)
 
 
@@ -73,9 +73,9 @@ def test_check_measure_lists_known_measures(name: str) -> None:
     ("measure", "labels", "said"),
     [
         ("top-3", [0, 1, 2, 0], "more than 3 scores"),
-        ("accuracy", [[0], [1], [2], [0]], r"outputs \[4\]|outputs and labels do not compare"),
-        ("f1", [0, 1, 2, 0], "of more classes it is f1-macro"),
-        ("cosine", [0.0, 1.0, 2.0, 0.0], "do not compare"),
+        ("accuracy", [[0], [1], [2], [0]], r"outputs \[4\]|outputs and labels cannot be compared"),
+        ("f1", [0, 1, 2, 0], "use f1-macro for more classes"),
+        ("cosine", [0.0, 1.0, 2.0, 0.0], "cannot be compared"),
     ],
 )
 def test_quality_refuses_incomparable_outputs_and_labels(measure: str, labels: Any, said: str) -> None:
@@ -110,20 +110,20 @@ def test_guess_measure_guesses_unambiguous_cases(output: TensorSpec, labels: Any
     [
         (_output(1), [0, 3, 17], "regression: 1-nrmse"),
         (_output(384), [[0.1] * 384] * 3, "cosine"),
-        (_output(5, 5), [0, 1, 2], "that shape: cosine"),
-        (_output(datatype="BYTES"), [0, 1, 2], "labels of their own kind"),
-        (_output(), [[0, 1], [1, 0], [0, 0]], "one label a row"),
+        (_output(5, 5), [0, 1, 2], "this shape use cosine"),
+        (_output(datatype="BYTES"), [0, 1, 2], "labels of their own type"),
+        (_output(), [[0, 1], [1, 0], [0, 0]], "one label per row"),
     ],
 )
 def test_guess_measure_gives_hint_for_ambiguous_cases(output: TensorSpec, labels: Any, hint: str) -> None:
-    with pytest.raises(InvalidRequest, match=f"not clear: .*{hint}.*--measure"):
+    with pytest.raises(InvalidRequest, match=f"ambiguous: .*{hint}.*--measure"):
         guess_measure(output, np.array(labels))
 
 
 def test_check_scores_refuses_embedding() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 20, 200)
-    with pytest.raises(InvalidRequest, match=r"An embedding.*--measure cosine"):
+    with pytest.raises(InvalidRequest, match=r"an embedding.*--measure cosine"):
         check_scores("embedding", rng.normal(size=(200, 384)).astype(np.float32), labels)
     logits = rng.normal(size=(200, 384)).astype(np.float32)
     logits[np.arange(200), labels] += 2

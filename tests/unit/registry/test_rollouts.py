@@ -40,9 +40,9 @@ def test_rollback_reverts_candidate_then_finished_version() -> None:
 
 def test_rollout_refuses_second_candidate_and_serving_version() -> None:
     tried, _ = canary(ONE, 2, 0.05, "")
-    with pytest.raises(OperatorError, match="version 2 of net is being tried"):
+    with pytest.raises(OperatorError, match="version 2 of net is under trial"):
         canary(tried, 3, 0.05, "")
-    with pytest.raises(OperatorError, match="version 2 of net is being tried"):
+    with pytest.raises(OperatorError, match="version 2 of net is under trial"):
         finished(tried, 3, VersionEventKind.FINISHED, "")
-    with pytest.raises(OperatorError, match="serves already"):
+    with pytest.raises(OperatorError, match="is serving already"):
         shadow(ONE, 1, 0.05, "")

@@ -73,7 +73,7 @@ def test_read_samples_requires_examples_for_texts_and_free_sizes(datatype: str, 
         ({"x": np.zeros((200, 5), np.float32)}, r"has the shape \[200, 5\], the model takes \[-1, 4\]"),
         ({"x": np.zeros((200, 4), complex)}, "is complex128, the model takes FP32"),
         ({"x": np.zeros((200, 4), "U3")}, "the model takes FP32"),
-        ({"x": np.array([[object()] * 4] * 200)}, r"no \.npz of plain arrays"),
+        ({"x": np.array([[object()] * 4] * 200)}, r"not an \.npz file of plain arrays"),
         ({"label": None}, "no 'label'"),
         ({"label": np.zeros(199, np.int64)}, "must have 200 rows"),
         ({"label": np.array(["cat", "dog"] * 100)}, r"are 2 names .* has 3 columns: give a file"),
@@ -104,7 +104,7 @@ def test_save_arrays_keeps_trailing_zero_bytes(tmp_path: Path) -> None:
 def test_read_samples_refuses_invalid_and_missing_files(tmp_path: Path) -> None:
     path = tmp_path / "x.npz"
     path.write_bytes(b"no archive")
-    with pytest.raises(InvalidRequest, match=r"no \.npz of plain arrays"):
+    with pytest.raises(InvalidRequest, match=r"not an \.npz file of plain arrays"):
         read_samples(MODEL, path, None, SCORES, 1000)
     with pytest.raises(OperatorError, match="cannot read"):
         read_samples(MODEL, tmp_path / "none.npz", None, SCORES, 1000)

@@ -44,7 +44,7 @@ def test_take_over_refuses_links_pipes_and_folders(own: tuple[OwnFolders, Path, 
             os.mkfifo(inside / "target")
         case _:
             (inside / "target").mkdir()
-    with pytest.raises(ModelFailed, match="target, which is no plain file"):
+    with pytest.raises(ModelFailed, match="target, which is not a plain file"):
         folders.take_over()
     assert [file.name for file in real.iterdir()] == ["read"]
 

@@ -17,5 +17,5 @@ def test_check_cascadable_requires_accuracy_by_right_answers(measure: str) -> No
 
 def test_check_cascadable_requires_outputs_of_fixed_size() -> None:
     task = a_task()
-    with pytest.raises(InvalidRequest, match="all are of one size"):
+    with pytest.raises(InvalidRequest, match="must have one size"):
         check_cascadable(replace(task, outputs=(replace(task.outputs[0], shape=(-1, -1)),)))

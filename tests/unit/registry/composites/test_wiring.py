@@ -47,7 +47,7 @@ def test_wire_prefers_declared_then_equal_name_then_only_output() -> None:
         (source(a=(-1, 4)), target(x=(-1, 4)), {"x": "z"}, "it has a"),
         (source(a=(-1, 4)), target(x=(-1, 4)), {"z": "a"}, "no input 'z'"),
         (source(a=(-1, 5)), target(x=(-1, 4)), {}, r"its shape is \[-1, 5\]"),
-        (source(a=(-1, -1)), target(x=(-1, 4)), {}, r"\[-1, 4\] is taken"),
+        (source(a=(-1, -1)), target(x=(-1, 4)), {}, r"but must be \[-1, 4\]"),
         (source(a=(-1, 4, 1)), target(x=(-1, 4)), {}, "its shape"),
         (source(a=(-1,)), target(x=(-1, 4), y=(-1, 4)), {}, "has no output for the input 'x'"),
     ],
@@ -59,7 +59,7 @@ def test_wire_refuses_unsuitable_outputs(before: Task, after: Task, declared: di
 
 def test_wire_refuses_other_datatypes() -> None:
     numbers = Task(name="after", inputs=(TensorSpec(name="x", datatype="INT64", shape=(-1, 4)),), outputs=())
-    with pytest.raises(InvalidRequest, match="it is FP32, and INT64 is taken"):
+    with pytest.raises(InvalidRequest, match="it is FP32, but must be INT64"):
         wire(source(x=(-1, 4)), numbers, {})
 
 
@@ -68,7 +68,7 @@ def test_wire_refuses_other_datatypes() -> None:
     [
         ({"tasks": ("a",)}, "at least two"),
         ({"name": "a"}, "one of the tasks"),
-        ({"feeds": {"a": {}}}, "no task of the chain comes before"),
+        ({"feeds": {"a": {}}}, "follows no other task of the chain"),
         ({"through": (("v",),)}, "names 1 variants for 2 tasks"),
     ],
 )
