@@ -62,7 +62,7 @@ async def _checked(session: DatabaseSession, control: Control, request: AccessCh
     sight.check_may_change([row])
     now = await get_access(session, request.name)
     if request.owner not in (None, now.owner) and not sight.is_whole:
-        raise Forbidden(f"{request.name} is your tenant's: to give it to another takes the role admin")
+        raise Forbidden(f"only the role admin may give {request.name} to another tenant")
     access = check_access(
         Access(owner=request.owner or now.owner, visibility=request.visibility, shared_with=request.shared_with)
     )
@@ -74,7 +74,7 @@ async def _checked(session: DatabaseSession, control: Control, request: AccessCh
 async def _find(session: DatabaseSession, sight: Sight, name: str) -> Task | Architecture:
     """Return the task of this name, or a version of the model of this name."""
     if is_variant_name(name) or is_version(name):
-        raise InvalidRequest(f"{name} is a part of a model, and used by whoever may use that: name the model")
+        raise InvalidRequest(f"{name} is a part of a model and has the model's permissions: name the model")
     task, architecture = await get_task(session, name), await get_architecture(session, name)
     versions = await list_versions(session, name)
     seen = [row for row in (task, *versions, architecture) if row is not None and sight.sees(row)]

@@ -101,7 +101,7 @@ async def drop(control: Control, request: DropRequest, progress: Progress | None
     """
     box, wanted = LetterBox(control.find_kafka()), _chosen(request)
     if not (request.all or request.letters or _said(request)):
-        raise InvalidRequest("say which dead letters to drop, or that all of them are meant (--all)")
+        raise InvalidRequest("name the dead letters to drop, or give --all")
     async with audited(control.pool, _act(control, AuditVerb.DROP_LETTERS, request)):
         letters = await box.find(wanted, request.limit, oldest=True)
         dropped = await box.drop(letters, progress or _unseen)
@@ -117,14 +117,14 @@ def letter_id(text: str) -> LetterId:
     try:
         return LetterId.parse(text)
     except ValueError:
-        raise InvalidRequest(f"{text[:80]!r} names no dead letter: write it as `list` does, e.g. 0/17") from None
+        raise InvalidRequest(f"{text[:80]!r} is not a dead letter id; use an id from `list`, e.g. 0/17") from None
 
 
 def _chosen(request: LetterChoice) -> LetterFilter:
     try:
         after = LetterCursor.parse(request.after) if request.after else None
     except ValueError:
-        raise InvalidRequest(f"{request.after[:80]!r} is no place to go on: send what an answer said") from None
+        raise InvalidRequest(f"{request.after[:80]!r} is not a cursor: send the `after` of a response") from None
     return _filter(request, ids=frozenset(map(letter_id, request.letters)), after=after)
 
 

@@ -41,7 +41,7 @@ from store.pool import DatabaseSession
 _MAX_NOTE: Final = 200
 _MAX_NAME: Final = 500
 _NO_ADMIN: Final = (
-    "no administrator's key is left: make one by `infaas keys create --role admin` where Postgres can be reached"
+    "no administrator's key is left: create one by `infaas keys create --role admin` where Postgres can be reached"
 )
 
 
@@ -130,19 +130,19 @@ async def _check_within(session: DatabaseSession, control: Control, row: ApiKeyR
         raise Forbidden("this key was revoked")
     excess = what_exceeds(row, control.principal, own[0].expires_at if own else None)
     if excess:
-        raise Forbidden(f"a key makes none that may more than itself: {excess}")
+        raise Forbidden(f"a key cannot create a key with more rights: {excess}")
 
 
 def _absent(key_id: str) -> str:
-    return f"key {key_id} is revoked already, or not there"
+    return f"key {key_id} is already revoked or unknown"
 
 
 def _taken(row: ApiKeyRow) -> str:
     if row.certificate is not None:
-        return f"{row.certificate} stands for somebody already, or there is a key {row.id}: revoke that first"
+        return f"{row.certificate} is bound to a principal already, or a key {row.id} exists: revoke it first"
     return (
-        f"there is a key {row.id}, and its secret was told when it was made: if it is lost, revoke the key, and make "
-        "another under an id of its own"
+        f"key {row.id} exists, and its secret was shown only at its creation: if the secret is lost, revoke the key, "
+        "and create one with another id"
     )
 
 
@@ -150,7 +150,7 @@ def _certificate(name: str | None) -> str | None:
     """Check a name in a certificate, and return it."""
     if name is not None and (not name.isprintable() or name.strip() != name or not 0 < len(name) <= _MAX_NAME):
         raise InvalidRequest(
-            f"a certificate's name is one URI, DNS name or common name that is in it, of at most {_MAX_NAME} characters"
+            f"a certificate's name must be a URI, DNS name or common name in it, of at most {_MAX_NAME} characters"
         )
     return name
 
@@ -159,19 +159,19 @@ def _tenant(tenant: str | None, role: Role) -> str | None:
     if tenant is not None:
         return check_name("tenant", tenant)
     if role is not Role.ADMIN:
-        raise InvalidRequest(f"a key with the role {role} is of a tenant: say which (--tenant)")
+        raise InvalidRequest(f"a key with the role {role} needs a tenant (--tenant)")
     return None
 
 
 def _note(note: str) -> str:
     if len(note) > _MAX_NOTE or not note.isprintable():
-        raise InvalidRequest(f"a note is one line of at most {_MAX_NOTE} characters")
+        raise InvalidRequest(f"a note must be one line of at most {_MAX_NOTE} characters")
     return note
 
 
 def _ahead(expires_at: datetime | None) -> datetime | None:
     if expires_at is not None and expires_at <= datetime.now(UTC):
-        raise InvalidRequest(f"{expires_at.isoformat(timespec='seconds')}, when the key would end, has passed")
+        raise InvalidRequest(f"the key's expiry, {expires_at.isoformat(timespec='seconds')}, has passed")
     return expires_at
 
 

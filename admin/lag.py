@@ -23,16 +23,16 @@ async def show(control: Control, _request: Nothing) -> LagReport:
 def _alarms(samples: list[LagSample], error: str, now: datetime) -> list[str]:
     """Return alarms about the reading itself; the samples of one reading have the same time."""
     if error:
-        return [f"lag cannot be read, and the scale is held: {error}"]
+        return [f"cannot read the lag, so scaling is paused: {error}"]
     if samples and (age_s := (now - samples[0].at).total_seconds()) > STALE_S:
-        return [f"nobody has recorded for {age_s:.0f} s: does an autoscaler run?"]
+        return [f"the last lag reading is {age_s:.0f} s old: does an autoscaler run?"]
     return []
 
 
 def _said(alarm: TopicAlarm) -> str:
     if alarm.kind is AlarmKind.LOST:
-        return f"{alarm.topic} lost {alarm.amount:,} records before they were done, the last at {alarm.at:%F %T %Z}"
-    return f"{alarm.topic} takes {alarm.amount / 1e9:.1f} GB: is it being worked off?"
+        return f"{alarm.topic} lost {alarm.amount:,} unfinished records, the last at {alarm.at:%F %T %Z}"
+    return f"{alarm.topic} takes {alarm.amount / 1e9:.1f} GB: is it being processed?"
 
 
 BINDINGS: Final = (bind(LAG, show),)

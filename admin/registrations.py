@@ -59,15 +59,15 @@ async def model(control: Control, request: ModelToRegister) -> RegistrationStatu
     """Request the registration of a model; raises as `_ask` does."""
     if request.measure is not None and is_function(request.measure):
         raise InvalidRequest(
-            f"{request.measure} is somebody's code, which nothing runs for whoever asks from afar: register it by "
-            "`infaas register` where the system runs"
+            f"{request.measure} is Python code, which remote registrations may not use: run `infaas register` on the "
+            "system's machine"
         )
     if any(one.folder for one in request.beside):
-        raise InvalidRequest("what lies beside a model is a file: give a model that is a folder as its `file`")
+        raise InvalidRequest("companion files must be files, not folders: give a model that is a folder as `file`")
     if request.partitions > MOST_PARTITIONS and _publisher(control) is not None:
         raise InvalidRequest(
-            f"a model begins with {MOST_PARTITIONS} partitions at most, for each of its variants, and gets more where "
-            "they are needed: more at once are an administrator's to say"
+            f"a new model may have at most {MOST_PARTITIONS} partitions for each variant, and gets more when needed: "
+            "only administrators may set more"
         )
     access = _access(control, request.access)
     _checkable(request).check()
@@ -79,9 +79,9 @@ async def cascade(control: Control, request: CascadeToRegister) -> RegistrationS
     """Request the registration of a cascade, or a search for worthwhile ones; raises as `_ask` and `_check_sees` do."""
     stages = [name for name in (request.first, request.then) if name is not None]
     if len(stages) == 1:
-        raise InvalidRequest("a cascade needs two variants: name `first` and `then`, or neither, to have some found")
+        raise InvalidRequest("a cascade needs two variants: give `first` and `then`, or neither to search for cascades")
     if not stages and (request.name or request.thresholds or request.min_accuracies):
-        raise InvalidRequest("cascades that are found have names and thresholds of their own: leave these out")
+        raise InvalidRequest("a search for cascades chooses names and thresholds itself: leave them out")
     access = _access(control, request.access)
     await _check_sees(control, [request.task], stages)
     if request.name is not None:
@@ -148,7 +148,7 @@ async def _ask(control: Control, request: ToRegister, name: str) -> Registration
         if given.url:
             name_in_store(given.url, control.artifacts, control.home, publisher)
     if len(msgspec.json.encode(request)) > _MOST_BYTES:
-        raise InvalidRequest("the request is longer than 1 MiB: long lists belong into files")
+        raise InvalidRequest("the request is longer than 1 MiB: put long lists into files")
     row = NewRegistration(
         id=uuid4().hex,
         kind=kind_of_request(request),
@@ -191,7 +191,7 @@ def _publisher(control: Control) -> str | None:
     if control.principal.has(Role.ADMIN):
         return None
     if control.principal.tenant is None:
-        raise Forbidden("who registers is of a tenant: have a key made with --tenant")
+        raise Forbidden("only a key with a tenant can register: create one with --tenant")
     return control.principal.tenant
 
 
@@ -202,7 +202,7 @@ def _access(control: Control, said: Access | None) -> Access | None:
         return None
     if publisher is not None:
         if said.owner not in (None, publisher):
-            raise Forbidden(f"what you register is your own tenant's, {publisher}")
+            raise Forbidden(f"new objects must belong to your tenant, {publisher}")
         said = replace(said, owner=publisher)
     return check_access(said)
 

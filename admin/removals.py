@@ -47,7 +47,9 @@ async def begin(control: Control, request: RemovalRequest) -> Removal:
         OperatorError: it is in use and `force` is not set; or it is a version that answers queries.
     """
     if max(request.drain_timeout_s, request.results_grace_s) > _MOST_WAIT_S and not control.principal.has(Role.ADMIN):
-        raise InvalidRequest(f"other removals wait for this one: let it wait for {_MOST_WAIT_S:g} s at most")
+        raise InvalidRequest(
+            f"timeouts of a removal must be at most {_MOST_WAIT_S:g} s, because other removals wait for it"
+        )
     found = await plan_removal(control.pool, control.artifact_store(), request.name, control.principal)
     check_unused(found, force=request.force)
     row = await put_removal(control.pool, request, control.principal, control.actor, control.origin)
@@ -62,7 +64,7 @@ async def status(control: Control, request: RemovalStatusRequest) -> Removal:
     """
     row = await get_removal(control.pool, request.id)
     if row is None or not _may_see(control, row):
-        raise NotFound(f"there is no removal {request.id}; it may have been kept no longer")
+        raise NotFound(f"there is no removal {request.id}; it may have expired")
     return row.told()
 
 

@@ -57,7 +57,7 @@ async def explain(control: Control, request: ExplanationRequest) -> list[Decisio
     found = await list_decisions(control.pool, _LOOKED_AT, about=request.about)
     rows = [row for row in found if row.policy] or found
     if not rows:
-        raise NotFound(f"nothing was decided about {request.about!r} yet; `infaas scale history` lists what was")
+        raise NotFound(f"there is no decision about {request.about!r}; `infaas scale history` lists all decisions")
     return rows[: request.latest]
 
 
@@ -70,7 +70,7 @@ async def pin(control: Control, request: PinRequest) -> Pin:
     """
     kind, name, minimum, maximum = request.kind, request.name, request.minimum, request.maximum
     if minimum is None and maximum is None:
-        raise InvalidRequest("say how many: --min, --max or both; `infaas scale unpin` takes bounds away")
+        raise InvalidRequest("give --min, --max or both; `infaas scale unpin` removes bounds")
     if minimum is not None and maximum is not None and minimum > maximum:
         raise InvalidRequest(f"the minimum, {minimum}, is more than the maximum, {maximum}")
     made = Pin(kind=kind, name=name, minimum=minimum, maximum=maximum, pinned_by=control.actor)
@@ -91,7 +91,7 @@ async def unpin(control: Control, request: UnpinRequest) -> Nothing:
     kind, name = request.kind, request.name
     async with audited_transaction(control.pool, control.act(AuditVerb.UNPIN, f"{kind} {name}")) as session:
         if not await delete_pin(session, kind, name):
-            raise NotFound(f"{kind} {name} is not pinned; `infaas scale status` shows what is")
+            raise NotFound(f"{kind} {name} is not pinned; `infaas scale status` shows the pins")
         await _record(session, "unpin", f"by {control.actor}", Pin(kind=kind, name=name))
     return Nothing()
 

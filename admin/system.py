@@ -41,7 +41,7 @@ def _problems(cluster: ClusterRows) -> list[str]:
     """Return the problems of workers and instances."""
     failed = [f"{r.variant} on {r.worker}: {r.reason}" for r in cluster.instances if r.state is InstanceState.FAILED]
     if not any(worker.alive for worker in cluster.workers):
-        return [*failed, "no worker lives"]
+        return [*failed, "no worker is alive"]
     return failed
 
 

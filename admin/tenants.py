@@ -45,7 +45,7 @@ async def create(control: Control, request: TenantRequest) -> TenantDoors:
     """
     name, user, password = check_name("tenant", request.tenant), request.kafka_user, request.password
     if password and not user:
-        raise InvalidRequest("a password needs a user: say which (--kafka-user)")
+        raise InvalidRequest("a password needs a user (--kafka-user)")
     kafka = control.find_kafka()
     made = Tenant(name=name, partitions=request.partitions, kafka_user=user)
     act = control.act(AuditVerb.CREATE_TENANT, name, kafka_user=user, password=password is not None)
@@ -81,8 +81,8 @@ async def signing_key(control: Control, request: SigningKeyRequest) -> ShownSign
     secret = SigningSettings().read()
     if secret is None:
         raise OperatorError(
-            "set INFAAS_SIGNING_SECRET_FILE, or INFAAS_SIGNING_SECRET, to what the selectors have, where this is done: "
-            "for the gateway, or at the command line without INFAAS_URL"
+            "set INFAAS_SIGNING_SECRET_FILE or INFAAS_SIGNING_SECRET to the selectors' secret for the process that "
+            "executes this: the gateway, or the command line without INFAAS_URL"
         )
     name, replaces = request.tenant, request.replaces
     act = control.act(AuditVerb.SHOW_SIGNING_KEY, name, renew=replaces is not None)

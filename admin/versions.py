@@ -116,7 +116,7 @@ def _steps(request: RolloutRequest, by: str) -> list[Callable[[Rollout, int], Ro
     if request.finish and len(steps) > 1:
         raise InvalidRequest("--finish ends a rollout: give it alone")
     if not steps:
-        raise InvalidRequest("say what is to be done: a share, a share of copies, or to finish")
+        raise InvalidRequest("set a share, a share of copies, or finish")
     return steps
 
 
@@ -125,7 +125,7 @@ def _chosen(known: ModelHistory, number: int | None) -> int:
     model, numbers = known.rollout.model, [row.version for row in known.versions]
     if len(numbers) < 2:
         raise OperatorError(
-            f"{model} has one version: `infaas register` a changed file as --name {model} --hold, and that is its next"
+            f"{model} has one version: `infaas register` a changed file as --name {model} --hold to add another one"
         )
     version = number or known.rollout.candidate or numbers[-1]
     if version not in numbers:
@@ -146,8 +146,8 @@ async def _warnings(pool: Pool, known: ModelHistory, version: int) -> list[str]:
     if after >= before:
         return []
     return [
-        f"version {version} reaches an accuracy of {after:.4f}, version {serving} one of {before:.4f}: who asks for "
-        "more than the former is served by other models, or refused"
+        f"version {version} reaches an accuracy of {after:.4f}, version {serving} one of {before:.4f}: queries that "
+        f"need more than {after:.4f} go to other models or are refused"
     ]
 
 

@@ -25,7 +25,7 @@ from schemas.errors import InfaasError, OperatorError
 _WIDTH: Final = 80
 _ABOUT: Final = f"""{CHECK} prints all settings and says whether the service could start.
 
-What it stands on is named by the environment alone:"""
+Environment variables of its dependencies:"""
 _Settings = TypeVar("_Settings", bound=BaseSettings)
 _Service = TypeVar("_Service", bound=ServiceSettings)
 _Broker = TypeVar("_Broker", bound=BaseSettings)
@@ -131,7 +131,7 @@ def _refuse_secrets(kind: type[BaseSettings], words: Sequence[str]) -> None:
         flag = _name((name,))
         if "SecretStr" in repr(field.annotation) and any(word.partition("=")[0] == flag for word in words):
             variable = field.validation_alias or f"{kind.model_config.get('env_prefix', '')}{name}".upper()
-            raise OperatorError(f"every user of this machine sees what {flag} is given: set {variable} instead")
+            raise OperatorError(f"{flag} shows its value to every user of this machine: set {variable} instead")
 
 
 def _name(location: tuple[int | str, ...]) -> str:

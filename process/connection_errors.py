@@ -22,7 +22,7 @@ def why_not_connected(host: str, port: int | str, error: BaseException) -> str:
     """Return the reason why a connection to `host:port` failed, with a remedy where one is clear."""
     if isinstance(error, socket.gaierror):
         if error.errno == socket.EAI_AGAIN:
-            return f"host {host!r} cannot be looked up: no DNS server answers; is there a network?"
+            return f"cannot look up host {host!r}: no DNS server answers; is the network up?"
         return unknown_host(host)
     if isinstance(error, ConnectionRefusedError) or _REFUSED in str(error):  # an error for several addresses
         return f"nobody listens at {host}:{port}"
@@ -33,4 +33,4 @@ def why_not_connected(host: str, port: int | str, error: BaseException) -> str:
 
 def unknown_host(host: str) -> str:
     """Return the message for a host name that does not exist."""
-    return f"unknown host {host!r}: is it spelt right?"
+    return f"unknown host {host!r}: check its spelling"

@@ -33,4 +33,6 @@ def require_guard(what: str, host: str, *, guarded: bool, allowed: bool, remedy:
         OperatorError: the address admits anonymous clients, and the operator has not allowed it.
     """
     if not (is_loopback(host) or guarded or allowed):
-        raise OperatorError(f"{what} {host or '(all addresses)'} lets anyone in who reaches this machine: {remedy}")
+        raise OperatorError(
+            f"{what} {host or '(all addresses)'} admits unauthenticated clients from the network: {remedy}"
+        )

@@ -11,21 +11,21 @@ from typing import Final
 
 _WORDS: Final = {
     errno.ENOENT: "there is no {place}",
-    errno.EACCES: "{place} may not be read or written by this user: change its owner or its mode",
-    errno.EPERM: "{place} may not be changed by this user: change its owner or its mode",
-    errno.EROFS: "{place} is on a file system that cannot be written to: choose another folder",
-    errno.ENOTDIR: "{place} is no folder, or has a file where a folder is needed: choose another one",
-    errno.EEXIST: "{place} is there already, and is no folder: choose another one",
-    errno.EISDIR: "{place} is a folder: name a file",
+    errno.EACCES: "this user may not read or write {place}: change its owner or its mode",
+    errno.EPERM: "this user may not change {place}: change its owner or its mode",
+    errno.EROFS: "{place} is on a read-only file system: choose another folder",
+    errno.ENOTDIR: "{place} is not a folder, or has a file in place of a folder: choose another one",
+    errno.EEXIST: "{place} exists already and is not a folder: choose another one",
+    errno.EISDIR: "{place} is a folder, not a file",
     errno.ENOSPC: "{place} cannot be written: the disk is full",
-    errno.EDQUOT: "{place} cannot be written: this user may use no more of the disk",
-    errno.ENAMETOOLONG: "{place} is too long for a name of a file",
-    errno.EMFILE: "{place} cannot be opened: this process has as many files open as it may; raise `ulimit -n`",
+    errno.EDQUOT: "{place} cannot be written: this user's disk quota is used up",
+    errno.ENAMETOOLONG: "{place} is too long for a file name",
+    errno.EMFILE: "{place} cannot be opened: this process has reached its limit of open files; raise `ulimit -n`",
 }
 _LISTEN: Final = {
-    errno.EADDRINUSE: "port {port} of {host} is taken ({reason}); choose another {flag}",
-    errno.EADDRNOTAVAIL: "{host} is no address of this machine ({reason}): port {port} cannot be listened on there",
-    errno.EACCES: "port {port} of {host} needs more rights than this user has ({reason}); choose another {flag}",
+    errno.EADDRINUSE: "port {port} of {host} is in use ({reason}); choose another {flag}",
+    errno.EADDRNOTAVAIL: "{host} is not an address of this machine ({reason}): cannot listen on port {port} there",
+    errno.EACCES: "this user may not listen on port {port} of {host} ({reason}); choose another {flag}",
 }
 _SHOWN: Final = 200
 
@@ -33,7 +33,7 @@ _SHOWN: Final = 200
 def os_error_words(error: OSError) -> str:
     """Return a message with the cause of an error and its remedy."""
     if isinstance(error, socket.gaierror):
-        return f"a host is not known ({error.strerror}): is its name spelt right?"
+        return f"unknown host ({error.strerror}): check the spelling of its name"
     if error.filename is None:
         place = "a file" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE) else ""
     else:
@@ -47,12 +47,10 @@ def os_error_words(error: OSError) -> str:
 def listen_words(host: str, port: int, error: Exception, flag: str) -> str:
     """Return the message for a host and port that cannot be listened on; `flag` is the setting to change."""
     if not isinstance(error, OSError):
-        return f"{host[:_SHOWN]!r} is no name of a host"
+        return f"{host[:_SHOWN]!r} is not a host name"
     if isinstance(error, socket.gaierror):
-        return f"host {host!r} is not known ({error.strerror}): port {port} cannot be listened on there"
-    words = _LISTEN.get(
-        error.errno or 0, "port {port} of {host} cannot be listened on ({reason}); choose another {flag}"
-    )
+        return f"unknown host {host!r} ({error.strerror}): cannot listen on port {port} there"
+    words = _LISTEN.get(error.errno or 0, "cannot listen on port {port} of {host} ({reason}); choose another {flag}")
     return words.format(host=host, port=port, reason=reason_of(error), flag=flag)
 
 

@@ -84,7 +84,7 @@ def claim_port(port: int, flag: str, host: str = LOOPBACK) -> int:
     if port == 0:
         return free_port(host)
     if port > LAST_PORT:
-        raise OperatorError(f"{port} is no port, the last is {LAST_PORT}; choose another {flag}")
+        raise OperatorError(f"{port} is not a port, the last is {LAST_PORT}; choose another {flag}")
     with _probe(host) as probe:
         # Servers set this, too: a port whose last connections are in TIME_WAIT is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -72,7 +72,7 @@ async def _supervise(serve: Callable[[asyncio.Event], Awaitable[None]], drain_ti
         limit.cancel()
         guard.cancel()
     if service.cancelled():
-        log.warning("stopped before all was drained; what is left will be delivered again")
+        log.warning("drain timed out; unfinished records will be delivered again")
         return EXIT_HARD
     return EXIT_OK
 

@@ -82,7 +82,7 @@ def sandbox_obstacle() -> str:
     The first call tests a sandbox, which blocks for some hundredths of a second; the result is cached.
     """
     if sys.platform != "linux":
-        return f"there is none for {sys.platform}"
+        return f"{sys.platform} has no supported sandbox"
     if shutil.which("bwrap") is None:
         return "bwrap is not installed (package bubblewrap)"
     with tempfile.TemporaryDirectory(prefix="infaas-probe-") as folder:
@@ -96,9 +96,9 @@ def sandbox_obstacle() -> str:
                 )
         except subprocess.CalledProcessError as error:
             said = error.stderr.decode(errors="replace").strip().splitlines()
-            return f"bwrap fails here: {said[-1][:200] if said else f'exit code {error.returncode}'}"
+            return f"bwrap fails: {said[-1][:200] if said else f'exit code {error.returncode}'}"
         except (OSError, subprocess.TimeoutExpired) as error:
-            return f"bwrap fails here: {error}"
+            return f"bwrap fails: {error}"
     return ""
 
 
@@ -111,7 +111,7 @@ def has_sandbox() -> bool:
     mode = sandbox_mode()
     obstacle = sandbox_obstacle() if mode is not SandboxMode.OFF else ""
     if mode is SandboxMode.REQUIRED and obstacle:
-        raise OperatorError(f"{MODE_ENV}=required, but there is no sandbox: {obstacle}")
+        raise OperatorError(f"{MODE_ENV}=required, but no sandbox is available: {obstacle}")
     if obstacle:
         warn_once(obstacle)
     return mode is not SandboxMode.OFF and not obstacle
@@ -126,7 +126,7 @@ def missing_sandbox() -> str:
 def warn_once(obstacle: str) -> None:
     """Log once for each obstacle that steps run without a sandbox."""
     log.warning(
-        "steps of registrations run without a sandbox: %s. They can read what this user can, and reach the network; "
+        "registration steps run without a sandbox: %s. They have this user's permissions and can reach the network; "
         "see docs/security.md",
         obstacle,
     )

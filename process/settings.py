@@ -42,8 +42,10 @@ class ServiceSettings(BaseSettings):
                 self.metrics_host,
                 guarded=False,
                 allowed=self.metrics_allow_anonymous,
-                remedy=f"keep {LOOPBACK}, or where a firewall or a network policy says who comes, set "
-                "INFAAS_METRICS_ALLOW_ANONYMOUS=true",
+                remedy=(
+                    f"keep {LOOPBACK}, or if a firewall or a network policy restricts access, set "
+                    "INFAAS_METRICS_ALLOW_ANONYMOUS=true"
+                ),
             )
         return self
 

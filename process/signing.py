@@ -40,7 +40,7 @@ class SigningSettings(BaseSettings):
         if found is not None and len(found) < _LEAST_BYTES:
             raise OperatorError(
                 f"the secret of {_PREFIX}SECRET or {_PREFIX}SECRET_FILE has {len(found)} bytes; it needs "
-                f"{_LEAST_BYTES}, for instance of `openssl rand -hex 32`"
+                f"{_LEAST_BYTES}, e.g. from `openssl rand -hex 32`"
             )
         return found
 

@@ -55,7 +55,7 @@ class TlsFiles(msgspec.Struct, frozen=True):
         if certificate is not None or key is not None:
             raise OperatorError("--tls-cert and --tls-key belong together: set both or neither")
         if client_ca is not None:
-            raise OperatorError("--tls-client-ca needs --tls-cert and --tls-key: certificates are shown over TLS")
+            raise OperatorError("--tls-client-ca needs --tls-cert and --tls-key: client certificates need TLS")
         return None
 
 
@@ -126,11 +126,11 @@ class ListenerTls:
             fresh = await asyncio.to_thread(_context, self._files, found)
         except OperatorError as error:
             if aloud or str(error) != self._refused:
-                log.error("the certificate in use stays: %s", error)
+                log.error("keeping the present certificate: %s", error)
             self._refused = str(error)
             return
         self._refused, self._fresh, self.current = "", fresh, found
-        log.info("new connections get the certificate that is in %s now", self._files.certificate)
+        log.info("new connections use the new certificate in %s", self._files.certificate)
 
     def _use_fresh(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
         connection.context = self._fresh  # called at every handshake, also without a server name
@@ -169,7 +169,7 @@ def _context(files: TlsFiles, pem: TlsBytes) -> ssl.SSLContext:
             context.load_cert_chain(certificate, key, password=lambda: _refuse_password(files.key))
     except ssl.SSLError as error:
         raise OperatorError(
-            f"{files.certificate} and {files.key} are no certificate in PEM and its key ({error.reason or error})"
+            f"{files.certificate} and {files.key} are not a PEM certificate and its key ({error.reason or error})"
         ) from error
     except OSError as error:  # of the files in memory: too many are open
         raise OperatorError(f"cannot use {files.certificate} and {files.key}: {reason_of(error)}") from error
@@ -186,7 +186,7 @@ def _trust(context: ssl.SSLContext, client_ca: bytes, file: Path | None) -> None
     try:
         context.load_verify_locations(cadata=client_ca.decode("ascii", "replace"))
     except (ssl.SSLError, ValueError) as error:
-        raise OperatorError(f"{file} holds no certificates in PEM ({error})") from error
+        raise OperatorError(f"{file} has no PEM certificates ({error})") from error
 
 
 @contextmanager
@@ -202,7 +202,7 @@ def _memory_file(content: bytes) -> Generator[str]:
 
 
 def _refuse_password(key: Path) -> bytes:
-    raise OperatorError(f"{key} is encrypted, and nobody is there to ask: store it in clear, readable by its user only")
+    raise OperatorError(f"{key} is encrypted; store it unencrypted, readable by its user only")
 
 
 def certificate_names(shown: Mapping[str, Any] | None) -> tuple[str, ...]:

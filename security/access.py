@@ -55,8 +55,7 @@ def check_answers(task: str, of_task: Access, access: Access, who: Principal) ->
     if may_change(of_task, who) or users_of(access) == frozenset({who.tenant}):
         return
     raise Forbidden(
-        f"task {task} is not your tenant's: a model of yours for it is used by your tenant alone (--private), since "
-        "others ask it, too"
+        f"task {task} belongs to another tenant: only a private model (--private) may be added to another tenant's task"
     )
 
 
@@ -135,9 +134,9 @@ def check_access(access: Access) -> Access:
     for tenant in (*([] if access.owner is None else [access.owner]), *access.shared_with):
         check_name("tenant", tenant)
     if access.visibility is not Visibility.PUBLIC and access.owner is None:
-        raise InvalidRequest("what is not public is somebody's: say whose by --owner")
+        raise InvalidRequest("private and shared objects need an owner: set --owner")
     if (access.visibility is Visibility.SHARED) != bool(access.shared_with):
-        raise InvalidRequest("what is shared names the tenants that it is shared with, and nothing else does")
+        raise InvalidRequest("visibility `shared` requires a list of tenants; other visibilities forbid one")
     return access
 
 

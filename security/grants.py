@@ -14,9 +14,9 @@ def what_exceeds(made: ApiKeyRow, maker: Principal, ends: datetime | None) -> st
     if not all(maker.has(role) for role in made.roles):
         return "its role is higher"
     if maker.tasks is not None and (made.tasks is None or not maker.tasks.issuperset(made.tasks)):
-        return "it may ask other tasks"
+        return "it may query other tasks"
     if ends is not None and (made.expires_at is None or made.expires_at > ends):
-        return f"it would end later than {ends.isoformat(timespec='seconds')}"
+        return f"it would expire after {ends.isoformat(timespec='seconds')}"
     quota = maker.quota
     if quota is not None and (_more(made.per_second, quota.per_second) or _more(made.concurrent, quota.concurrent)):
         return "its quota is larger"

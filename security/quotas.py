@@ -102,15 +102,16 @@ def _burst(quota: Quota) -> float:
 
 def _too_fast(per_second: float, wait_s: float) -> QuotaExceeded:
     most, window_s = _policy(per_second)
-    asked = f"{most} queries each {'second' if window_s == 1 else f'{window_s} seconds'}"
+    asked = f"{most} queries per {'second' if window_s == 1 else f'{window_s} seconds'}"
     return _exceeded(
-        f"this key may ask {asked}: try again in {wait_s:.3g} s", QuotaUse("rate", most, window_s, 0, wait_s)
+        f"rate limit of this key exceeded: {asked}; try again in {wait_s:.3g} s",
+        QuotaUse("rate", most, window_s, 0, wait_s),
     )
 
 
 def _too_many(concurrent: int) -> QuotaExceeded:
     use = QuotaUse("concurrency", concurrent, None, 0, _CONCURRENCY_RETRY_S)
-    return _exceeded(f"this key may have {concurrent} queries wait at once: try again once one is answered", use)
+    return _exceeded(f"concurrency limit of this key reached: {concurrent} queries; try again after an answer", use)
 
 
 def _exceeded(message: str, use: QuotaUse) -> QuotaExceeded:

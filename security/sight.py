@@ -81,10 +81,10 @@ class Sight:
         others = [row for row in rows if not self.may_change(row)]
         if not others:
             return
-        named = sorted({self.name_of(row) for row in others if self.sees(row)}) or ["some of it"]
+        named = sorted({self.name_of(row) for row in others if self.sees(row)}) or ["a part of it"]
         raise Forbidden(
-            f"{', '.join(named)} is not your tenant's: who owns it may change it, with the role publish, and "
-            "administrators"
+            f"{', '.join(named)} belongs to another tenant; only its owner with role publish and administrators may "
+            "change it"
         )
 
     def shown(self, row: Row) -> Row:

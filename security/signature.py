@@ -69,7 +69,9 @@ def parse_key(text: str) -> SigningKey:
     name, _, secret = rest.rpartition(".")
     tenant, _, number = name.rpartition(".")
     if prefix != _KEY_PREFIX or not is_name(tenant) or not number.isdecimal() or not secret:
-        raise OperatorError(f"this is no signing key: one begins with {_KEY_PREFIX}., `infaas tenants key` makes it")
+        raise OperatorError(
+            f"this is not a signing key: it must begin with {_KEY_PREFIX}., as `infaas tenants key` prints it"
+        )
     return SigningKey(name, _decoded(secret))
 
 

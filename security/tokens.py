@@ -78,9 +78,9 @@ def read_keys(document: bytes) -> dict[str, TokenKey]:
     try:
         found = msgspec.json.decode(document, type=dict[str, Any]).get("keys")
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise ValueError(f"it is no JSON Web Key Set: {error}") from None
+        raise ValueError(f"it is not a JSON Web Key Set: {error}") from None
     if not isinstance(found, list):
-        raise ValueError("it is no JSON Web Key Set: it has no list `keys`")
+        raise ValueError("it is not a JSON Web Key Set: it has no list `keys`")
     keys: dict[str, TokenKey] = {}
     for entry in found[:_MOST_KEYS]:
         key = _read_key(entry)
@@ -131,7 +131,7 @@ def verify_token(token: str, keys: Mapping[str, TokenKey], rules: TokenRules, no
         raise Unauthenticated(f"the token is not valid: {error}") from None
     expires = _time(claims, "exp")
     if expires + rules.leeway_s <= now:
-        raise Unauthenticated("the token has expired: get a new one of its issuer")
+        raise Unauthenticated("the token has expired: get a new one from its issuer")
     if "nbf" in claims and _time(claims, "nbf") - rules.leeway_s > now:
         raise Unauthenticated("the token is not valid yet")
     return KnownToken(_principal(claims, rules), expires + rules.leeway_s)
@@ -143,29 +143,31 @@ def _key_of(header: Mapping[str, Any], keys: Mapping[str, TokenKey]) -> TokenKey
     if key is None:
         raise UnknownSigner("the token is not valid: it is signed by a key that its issuer does not publish")
     if header.get("alg") not in key.algorithms:
-        raise Unauthenticated(f"the token is not valid: its key signs by {' or '.join(key.algorithms)}")
+        raise Unauthenticated(f"the token is not valid: its key is for {' or '.join(key.algorithms)}")
     return key
 
 
 def _time(claims: Mapping[str, Any], name: str) -> float:
     value = claims[name]
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Unauthenticated(f"the token is not valid: its claim {name} is no time")
+        raise Unauthenticated(f"the token is not valid: its claim {name} is not a time")
     return float(value)
 
 
 def _principal(claims: Mapping[str, Any], rules: TokenRules) -> Principal:
     subject = claims["sub"]
     if not _SUBJECT.fullmatch(subject):
-        raise Unauthenticated("the token is not valid: its subject is no name")
+        raise Unauthenticated("the token is not valid: its subject is not a valid name")
     words = _words(_claim(claims, rules.roles_claim), rules.roles_claim) or frozenset()
     known = {f"{rules.role_prefix}{role.value}": role for role in Role}
     roles = frozenset(known[word] for word in words if word in known)
     tenant = _claim(claims, rules.tenant_claim)
     if tenant is None and Role.ADMIN not in roles:
-        raise Unauthenticated(f"the token names no tenant: it needs a claim {rules.tenant_claim}")
+        raise Unauthenticated(f"the token has no tenant: it needs a claim {rules.tenant_claim}")
     if tenant is not None and not (isinstance(tenant, str) and is_name(tenant)):
-        raise Unauthenticated(f"the token's claim {rules.tenant_claim} is no name of a tenant: use a-z, 0-9 and '-'")
+        raise Unauthenticated(
+            f"the token's claim {rules.tenant_claim} is not a valid tenant name: use a-z, 0-9 and '-'"
+        )
     tasks = _words(_claim(claims, rules.tasks_claim), rules.tasks_claim)
     return Principal(f"{rules.issuer}#{subject}", tenant, roles, tasks, rules.quota)
 
@@ -188,4 +190,4 @@ def _words(value: Any, name: str) -> frozenset[str] | None:
         return frozenset(value.split())
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return frozenset(value)
-    raise Unauthenticated(f"the token's claim {name} is no list of words")
+    raise Unauthenticated(f"the token's claim {name} is not a list of words")

@@ -40,7 +40,8 @@ def checked_dsn(dsn: str) -> str:
         _, colon, port = place.rpartition("]")[2].partition(":")
         if colon and not port.isdecimal():
             raise OperatorError(
-                f"INFAAS_POSTGRES is no DSN: write {_FORM}, and what is special in the password as %2F for / and so on"
+                f"INFAAS_POSTGRES is not a DSN: write {_FORM}, with special characters of the password encoded, e.g. / "
+                "as %2F"
             )
     return dsn
 

@@ -136,7 +136,7 @@ class EmbeddedPostgres:
                     await process.wait()
                     return
             except TimeoutError:
-                log.warning("Postgres does not stop; stopping it harder")
+                log.warning("Postgres does not stop; sending a stronger signal")
         process.kill()
         await process.wait()
 
@@ -213,7 +213,7 @@ class EmbeddedPostgres:
                 process.kill()
                 await process.wait()
         if process.returncode:
-            raise OperatorError(f"the embedded Postgres cannot be set up: {program}: {output.decode().strip()}")
+            raise OperatorError(f"cannot set up the embedded Postgres: {program}: {output.decode().strip()}")
 
     @property
     def _password_file(self) -> Path:

@@ -68,21 +68,21 @@ def translate_errors() -> Generator[None]:
     except _REFUSED as error:
         raise StoreConflict(_broken_rule(error)) from error
     except _BUSY as error:
-        raise StoreBusy(f"others hold the same rows of Postgres, try again: {error}") from error
+        raise StoreBusy(f"other transactions lock the same rows in Postgres, try again: {error}") from error
     except asyncpg.UndefinedTableError as error:
-        raise OperatorError(f"the database has not our tables ({error}): run `infaas db upgrade`") from error
+        raise OperatorError(f"the database has no infaas tables ({error}): run `infaas db upgrade`") from error
     except _MISCONFIGURED as error:
         raise OperatorError(f"Postgres refuses the connection ({error}): check INFAAS_POSTGRES") from error
     except (asyncpg.TooManyConnectionsError, StoreFull) as error:
-        raise StoreFull(f"all connections of Postgres are taken: {error}") from error
+        raise StoreFull(f"all connections to Postgres are in use: {error}") from error
     except _AWAY as error:
         OUTAGE.failed(reason=str(error) or type(error).__name__)
         if isinstance(error, socket.gaierror):
-            raise StoreUnavailable(f"Postgres's host is not known ({error.strerror}); check INFAAS_POSTGRES") from error
+            raise StoreUnavailable(f"unknown host of Postgres ({error.strerror}); check INFAAS_POSTGRES") from error
         if isinstance(error, ssl.SSLCertVerificationError):
             raise StoreUnavailable(
                 f"Postgres's certificate is not trusted ({error.verify_message}); check INFAAS_POSTGRES: sslrootcert "
-                "names whom to trust, and sslmode=verify-full wants its host in the certificate"
+                "must name its authority, and sslmode=verify-full needs its host in the certificate"
             ) from error
         reason = str(error) or type(error).__name__
         raise StoreUnavailable(f"Postgres does not answer: {reason}; check INFAAS_POSTGRES") from error

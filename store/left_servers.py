@@ -33,14 +33,14 @@ async def clear_left_server(data: Path) -> None:
     for number in (signal.SIGINT, signal.SIGQUIT):  # Postgres: fast, then immediate shutdown
         left = server_processes(data)
         if left:
-            log.info("stopping the Postgres that was left in %s: %s", data, ", ".join(str(one.pid) for one in left))
+            log.info("stopping the Postgres of an earlier run in %s: %s", data, ", ".join(str(one.pid) for one in left))
             _signal_parents(left, number)
             left = await _wait_gone(data)
         if not left:
             return _remove_pid_file(data / "postmaster.pid")
     raise OperatorError(
-        f"a Postgres was left running in {data} and does not stop: end process "
-        f"{', '.join(str(one.pid) for one in server_processes(data))} by hand"
+        f"a Postgres of an earlier run in {data} does not stop: kill process "
+        f"{', '.join(str(one.pid) for one in server_processes(data))} manually"
     )
 
 
@@ -85,5 +85,5 @@ def _remove_pid_file(file: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise OperatorError(f"cannot remove {file}, which a Postgres that is gone left behind: {error}") from error
-    log.warning("removed %s, left behind: the process that it names, %s, is no Postgres of ours", file, named[:20])
+        raise OperatorError(f"cannot remove {file}, left by an earlier Postgres: {error}") from error
+    log.warning("removed %s of an earlier run: its process, %s, is not a Postgres of this system", file, named[:20])

@@ -30,7 +30,7 @@ async def put_removal(
     """Store a requested removal, or return the open one of the same name and actor."""
     row = await session.fetch_one(RemovalRow, _PUT_REMOVAL, request.name, request, principal, actor, origin)
     if row is None:
-        raise StoreConflict(f"the removal of {request.name} was not kept")
+        raise StoreConflict(f"the removal of {request.name} was not stored")
     return row
 
 

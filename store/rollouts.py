@@ -53,7 +53,7 @@ async def change_rollout(
     async with audited_transaction(pool, act) if act is not None else pool.transaction() as session:
         named = [version for version in (n.serving, n.candidate) if version is not None]
         if removing := await session.fetch_value(str, _LOCK_VERSIONS, n.model, named):
-            raise StoreConflict(f"{removing} is being unregistered, and answers nobody any more")
+            raise StoreConflict(f"{removing} is being unregistered and answers no more queries")
         row = (n.model, n.serving, n.previous, n.candidate, n.share, n.shadow, earlier.changed_at)
         if not await session.execute(_CHANGE_ROLLOUT, *row):
             raise StoreConflict(f"the versions of {n.model} were changed meanwhile; look again with `infaas history`")

@@ -181,7 +181,7 @@ class SharedConnection(Pool):
                 if self._hearers:
                     await self._look()
             except StoreUnavailable as error:
-                log.debug("no notice of changes now: %s", error)
+                log.debug("cannot listen for changes: %s", error)
                 self._seen = None
                 failures += 1
                 await asyncio.sleep(_BACKOFF.pause_s(failures))

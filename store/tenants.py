@@ -33,7 +33,9 @@ async def put_tenant(session: DatabaseSession, tenant: Tenant) -> None:
 
 def being_removed(name: str) -> StoreConflict:
     """Return the error for creating a tenant that is being removed."""
-    return StoreConflict(f"tenant {name} is being removed: `infaas tenants remove` it, then create it anew")
+    return StoreConflict(
+        f"tenant {name} is being removed: complete it by `infaas tenants remove`, then create it again"
+    )
 
 
 async def list_tenants(session: DatabaseSession, *, names: Collection[str] | None = None) -> list[Tenant]:

@@ -97,7 +97,7 @@ class Watcher(Generic[T]):
                     found = await self._update(pool, self._current, changes.taken)
             except StoreUnavailable as error:
                 # If only our own connection failed, no notification would follow, so the channel is marked as changed.
-                log.warning("what was known last of %s goes on: %s", channel, error)
+                log.warning("keeping the last snapshot of %s: %s", channel, error)
                 changes.mark_changed(channel)
                 await asyncio.sleep(_AGAIN_S)
                 continue

@@ -106,7 +106,7 @@ async def test_create_key_cannot_exceed_rights_of_creator(
     async with guarded(kafka, database) as (gateway,):
         for changed in ({"tasks": None}, {"tasks": ["other"]}, {"expires_at": None}, {"concurrent": None}):
             status, _, said = await gateway.ask(few, PATH, "PUT", json=within | changed)
-            assert (status, "more than itself" in said["error"]) == (403, True), changed
+            assert (status, "with more rights" in said["error"]) == (403, True), changed
         assert await gateway.status(few, PATH, "PUT", json=within | {"tenant": None}) == 400
         assert await gateway.status(few, PATH, "PUT", json=within) == 200
         assert await gateway.status(few, f"{PATH}/quota", "PUT", json={"concurrent": 6}) == 403
@@ -153,12 +153,12 @@ async def test_keys_commands_manage_certificates_locally_and_remotely(
         for remote in (True, False):
             made = json.loads(await desk.run(*create, "--json", remote=remote))
             assert (made["key"], made["certificate"], made["tasks"]) == (None, CERTIFICATE, ["digits"])
-            assert "stands for somebody already" in await desk.run(*create, code=1, remote=not remote)
+            assert "is bound to a principal already" in await desk.run(*create, code=1, remote=not remote)
             listed = json.loads(await desk.both("keys", "list", "--tenant", "acme", "--json"))
             assert (listed[-1]["id"], listed[-1]["certificate"]) == (made["id"], CERTIFICATE)
             assert CERTIFICATE in await desk.both("keys", "list")
             assert json.loads(await desk.run("keys", "revoke", made["id"], "--json"))["revoked"] == [made["id"]]
-        assert "one URI" in await desk.run("keys", "create", "--certificate", " x", "--tenant", "acme", code=2)
+        assert "a URI, DNS name" in await desk.run("keys", "create", "--certificate", " x", "--tenant", "acme", code=2)
 
 
 async def is_let_in(gateway: Guarded, key: object) -> bool:

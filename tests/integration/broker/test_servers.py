@@ -103,7 +103,7 @@ async def test_embedded_broker_names_flag_if_port_is_taken(tmp_path: Path) -> No
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port: int = taken.getsockname()[1]
-        with pytest.raises(OperatorError, match=f"port {port} of .* is taken .*--kafka-port"):
+        with pytest.raises(OperatorError, match=f"port {port} of .* is in use .*--kafka-port"):
             async with EmbeddedBroker(tmp_path, port):
                 pass
 

@@ -205,7 +205,7 @@ async def no_administrator_waits(
 
 async def test_status_reports_missing_workers(remote: Remote, store_pool: Pool) -> None:
     bad = await asyncio.to_thread(remote.shell, "status")
-    assert (bad.exit_code, "no worker lives" in bad.stdout) == (1, True)
+    assert (bad.exit_code, "no worker is alive" in bad.stdout) == (1, True)
 
     async def beat_and_look() -> Result:
         await register_worker(store_pool, a_worker("cpu-0"))

@@ -186,13 +186,13 @@ async def test_lag_sums_partitions_and_shows_unknown(connected: Shell, store_poo
 
 async def test_lag_shows_alarm_for_old_or_failed_readings(connected: Shell, store_pool: Pool) -> None:
     await _record_lag(store_pool, {("a", 0): 3}, seconds_ago=60)
-    assert "alarm: nobody has recorded for 6" in (await asyncio.to_thread(connected, "lag")).stdout
+    assert "alarm: the last lag reading is 6" in (await asyncio.to_thread(connected, "lag")).stdout
     await write_reading(store_pool, LagReading(at=datetime.now(UTC), whole=False, error="Kafka is away"))
     assert (
-        "alarm: lag cannot be read, and the scale is held: Kafka" in (await asyncio.to_thread(connected, "lag")).stdout
+        "alarm: cannot read the lag, so scaling is paused: Kafka" in (await asyncio.to_thread(connected, "lag")).stdout
     )
     report = json.loads((await asyncio.to_thread(connected, "lag", "--json")).stdout)
-    assert report["alarms"] == ["lag cannot be read, and the scale is held: Kafka is away"]
+    assert report["alarms"] == ["cannot read the lag, so scaling is paused: Kafka is away"]
     assert [(row["topic"], row["lag"], row["health"]) for row in report["lag"]] == [("topic-a", 3, "stalled")]
 
 
@@ -203,8 +203,8 @@ async def test_lag_shows_alarms_for_lost_records_and_large_topics(connected: She
     await put_large_topics(store_pool, datetime.now(UTC), {"topic-a": 12_300_000_000, "topic-b": 1})
     await put_large_topics(store_pool, datetime.now(UTC), {"topic-a": 12_400_000_000})
     alarms = json.loads((await asyncio.to_thread(connected, "lag", "--json")).stdout)["alarms"]
-    assert alarms[0] == "topic-a takes 12.4 GB: is it being worked off?"
-    assert "topic-a lost 1,234 records before they were done" in alarms[1]
+    assert alarms[0] == "topic-a takes 12.4 GB: is it being processed?"
+    assert "topic-a lost 1,234 unfinished records" in alarms[1]
     assert len(alarms) == 2
     assert "alarm: topic-a lost" in (await asyncio.to_thread(connected, "lag")).stdout
     assert await prune_losses(store_pool, datetime.now(UTC)) == 1

@@ -58,7 +58,7 @@ async def test_scale_history_and_explain_show_decisions(registered: Shell, store
     assert all(word in explained for word in ("memory_bytes", "7", "usd_per_hour", "0.25", "load [of 5/s]"))
     nothing = await asyncio.to_thread(registered, "scale", "explain", "nobody")
     assert nothing.exit_code == EXIT_SETUP
-    assert "nothing was decided about 'nobody'" in nothing.stderr
+    assert "there is no decision about 'nobody'" in nothing.stderr
 
 
 async def test_scale_pin_and_unpin_change_and_log_pins(registered: Shell, store_pool: Pool) -> None:

@@ -105,7 +105,7 @@ async def test_tls_keeps_old_pair_and_logs_bad_pair_once(tmp_path: Path, caplog:
             await tls.look()
             await tls.look()
             assert [record.levelno for record in caplog.records] == [logging.ERROR]
-            assert "stays" in caplog.text
+            assert "keeping the present certificate" in caplog.text
             assert "PRIVATE" not in caplog.text
             key.write_bytes(good)
             await tls.look()
@@ -217,7 +217,7 @@ def test_listener_tls_refuses_invalid_files_at_start(tmp_path: Path) -> None:
     authority.issue_cert("other").private_key_pem.write_to_path(str(other))
     with pytest.raises(OperatorError, match="cannot read"):
         ListenerTls(TlsFiles(tmp_path / "none.pem", key))
-    with pytest.raises(OperatorError, match="no certificate in PEM and its key"):
+    with pytest.raises(OperatorError, match="not a PEM certificate and its key"):
         ListenerTls(TlsFiles(certificate, other))
-    with pytest.raises(OperatorError, match="holds no certificates"):
+    with pytest.raises(OperatorError, match="has no PEM certificates"):
         ListenerTls(TlsFiles(certificate, key, key))

@@ -451,5 +451,5 @@ async def test_register_sets_access_once(run: Register, store_pool: Pool) -> Non
     await run(variants=few)
     with pytest.raises(OperatorError, match=r"linear is private to acme: .*`infaas access set linear`"):
         await run(access=Access(owner="globex"), variants=few)
-    with pytest.raises(InvalidRequest, match="say whose by --owner"):
+    with pytest.raises(InvalidRequest, match="set --owner"):
         await run(architecture="other", access=Access(visibility=Visibility.PRIVATE))

@@ -33,10 +33,10 @@ def test_declared_access_reads_flags(
 @pytest.mark.parametrize(
     ("owner", "private", "share_with", "words"),
     [
-        (None, True, None, "say whose by --owner"),
-        (None, None, "globex", "say whose by --owner"),
+        (None, True, None, "set --owner"),
+        (None, None, "globex", "set --owner"),
         ("acme", True, "globex", "give only one of"),
-        ("acme", None, " , ", "names the tenants"),
+        ("acme", None, " , ", "requires a list of tenants"),
         ("No Name", True, None, "tenant name 'No Name' is not allowed"),
     ],
 )

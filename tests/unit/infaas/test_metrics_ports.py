@@ -62,5 +62,5 @@ def test_metrics_ports_follow_configured_first_port(ranges: dict[str, int]) -> N
 
 def test_metrics_ports_refuse_port_beyond_65535() -> None:
     options = UpOptions(home=HOME, metrics_port=65_535)
-    with MetricsPorts(options) as ports, pytest.raises(OperatorError, match=r"65536 is no port.*--metrics-port"):
+    with MetricsPorts(options) as ports, pytest.raises(OperatorError, match=r"65536 is not a port.*--metrics-port"):
         ports.find("selector", 0)

@@ -13,7 +13,7 @@ def said(error: OSError) -> str:
 
 
 def test_why_not_connected_tells_unknown_host_from_no_dns() -> None:
-    assert said(socket.gaierror(socket.EAI_NONAME, "?")) == "unknown host 'kafka.example': is it spelt right?"
+    assert said(socket.gaierror(socket.EAI_NONAME, "?")) == "unknown host 'kafka.example': check its spelling"
     assert "no DNS server answers" in said(socket.gaierror(socket.EAI_AGAIN, "?"))
 
 

@@ -46,7 +46,7 @@ def test_claim_port_accepts_free_port() -> None:
 
 def test_ports_support_ipv6_addresses() -> None:
     port = claim_port(0, "--gateway-port", "::1")
-    with socket.create_server(("::1", port), family=socket.AF_INET6), pytest.raises(OperatorError, match="is taken"):
+    with socket.create_server(("::1", port), family=socket.AF_INET6), pytest.raises(OperatorError, match="is in use"):
         claim_port(port, "--gateway-port", "::1")
     assert address_text("::1", port) == f"[::1]:{port}"
     assert address_text(LOOPBACK, port) == f"{LOOPBACK}:{port}"

@@ -79,8 +79,8 @@ def test_shown_hides_invisible_reference_of_task() -> None:
 
 
 def test_check_may_change_names_only_visible_rows() -> None:
-    with pytest.raises(Forbidden, match=r"^mlp is not your tenant's"):
+    with pytest.raises(Forbidden, match=r"^mlp belongs to another tenant"):
         sight(publisher("globex")).check_may_change([MODEL, VERSION])
-    with pytest.raises(Forbidden, match=r"^some of it is not your tenant's"):
+    with pytest.raises(Forbidden, match=r"^a part of it belongs to another tenant"):
         sight(publisher("umbrella")).check_may_change([MODEL])
     sight(publisher("acme")).check_may_change([MODEL, VERSION, VARIANT])

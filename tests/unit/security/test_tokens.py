@@ -166,7 +166,7 @@ def test_read_keys_skips_keys_that_cannot_verify() -> None:
 
 @given(st.binary(max_size=50) | st.from_type(int).map(lambda n: msgspec.json.encode({"keys": n})))
 def test_read_keys_refuses_malformed_document(document: bytes) -> None:
-    with pytest.raises(ValueError, match="no JSON Web Key Set"):
+    with pytest.raises(ValueError, match="not a JSON Web Key Set"):
         read_keys(document)
 
 
