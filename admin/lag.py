@@ -23,7 +23,7 @@ async def show(control: Control, _request: Nothing) -> LagReport:
 def _alarms(samples: list[LagSample], error: str, now: datetime) -> list[str]:
     """Return alarms about the reading itself; the samples of one reading have the same time."""
     if error:
-        return [f"cannot read the lag, so scaling is paused: {error}"]
+        return [f"cannot read the lag, so scaling is suspended: {error}"]
     if samples and (age_s := (now - samples[0].at).total_seconds()) > STALE_S:
         return [f"the last lag reading is {age_s:.0f} s old: does an autoscaler run?"]
     return []

@@ -113,7 +113,7 @@ async def _clock(pool: Pool) -> BrokerClock:
     try:
         ahead_s = await present_s(pool) - time.monotonic()
     except StoreUnavailable as error:
-        log.warning("the time is that of this machine until a record is read: %s", error)
+        log.warning("using this machine's time until a record is read: %s", error)
         return BrokerClock()
     return BrokerClock(wall_clock=lambda: ahead_s + time.monotonic())
 
@@ -148,7 +148,7 @@ class Autoscaler:
         self._served: frozenset[str] = frozenset()
         self._memory = DecisionMemory()
         self._wake = asyncio.Event()
-        self._failures = FailureLog("deciding", "the scale is held")
+        self._failures = FailureLog("deciding", "scaling is suspended")
         self._unplaced: dict[str, str] = {}
         self._ranked: tuple[Catalog, tuple[CoreOffers, CoreOffers], frozenset[str], VariantRanking] | None = None
 
@@ -275,5 +275,5 @@ class Autoscaler:
     def _log_unplaced(self, plan: ScalePlan) -> None:
         for variant, reason in plan.unplaced.items():
             if self._unplaced.get(variant) != reason:
-                log.warning("no place for %s: %s", variant, reason)
+                log.warning("variant %s is not placed: %s", variant, reason)
         self._unplaced = plan.unplaced

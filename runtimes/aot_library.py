@@ -77,7 +77,7 @@ class AotLibrary:
 
 def _check(failed: int, what: str) -> None:
     if failed:
-        raise RuntimeError(f"the compiled program could not {what}; see what it wrote to standard error")
+        raise RuntimeError(f"the compiled program could not {what}; see its standard error")
 
 
 _address: Final = ctypes.pythonapi.PyCapsule_GetPointer

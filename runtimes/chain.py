@@ -42,5 +42,5 @@ class ChainSession:
 def _fed(name: str, feed: Feed, array: NDArray[Any]) -> NDArray[Any]:
     """Return the array after a range check: a table look-up in a stage does not check its row numbers."""
     if feed.below is not None and array.size and not 0 <= array.min() <= array.max() < feed.below:
-        raise ValueError(f"input {name} takes numbers from 0 to {feed.below - 1}, and got up to {array.max()}")
+        raise ValueError(f"input {name} takes numbers from 0 to {feed.below - 1}, but got up to {array.max()}")
     return array

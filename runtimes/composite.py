@@ -80,7 +80,7 @@ def read_document(artifact: Path) -> CompositeDocument:
     except OSError as error:
         raise OperatorError(f"cannot read {artifact}: {error.strerror or error}") from error
     except msgspec.DecodeError as error:
-        raise OperatorError(f"{artifact.name} is no cascade or chain that this version knows: {error}") from error
+        raise OperatorError(f"{artifact.name} is not a cascade or chain known to this version: {error}") from error
     links = document.thresholds if isinstance(document, CascadeDocument) else document.feeds
     if len(links) != len(document.stages) - 1:
         raise OperatorError(f"{artifact.name} joins {len(document.stages)} stages by {len(links)} links")
@@ -138,7 +138,7 @@ class CompositeRuntime(Generic[D]):
         """
         document, loaded = read_document(artifact), list[Session]()
         if not isinstance(document, self._kind):
-            raise OperatorError(f"{artifact.name} is no {self.name}")
+            raise OperatorError(f"{artifact.name} is not a {self.name}")
         try:
             for stage in document.stages:
                 loaded.append(self._load_stage(stage, _beside(artifact, stage), hardware, options))
@@ -154,7 +154,7 @@ class CompositeRuntime(Generic[D]):
             known = ", ".join(self._runtimes)
             raise OperatorError(f"stage {stage.variant} needs the runtime {stage.runtime}; there are {known}")
         if not file.is_file():
-            raise OperatorError(f"the artifact of stage {stage.variant} is not here: {file.name}")
+            raise OperatorError(f"the artifact of stage {stage.variant} is missing: {file.name}")
         session = runtime.load(file, hardware, msgspec.structs.replace(options, precision=stage.precision))
         return session if runtime.concurrent else _OneAtATime(session)
 

@@ -32,7 +32,7 @@ def availability() -> Availability:
     except OSError:
         return Availability(False, f"no CUDA driver ({DRIVER}) on this machine")
     if driver.cuInit(0) != 0:
-        return Availability(False, "the CUDA driver is here but cannot be initialised; see nvidia-smi")
+        return Availability(False, "the CUDA driver cannot be initialised; see nvidia-smi")
     return Availability(True) if _count(driver) else Availability(False, "the CUDA driver sees no device")
 
 

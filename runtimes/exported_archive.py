@@ -58,10 +58,10 @@ def check_safe(artifact: Path) -> None:
             for entry in archive.infolist():
                 name = entry.filename.removeprefix(f"{root}/")
                 if _PLAIN.fullmatch(name) is None and archive.read(entry) != _content(artifact, archive, entry, name):
-                    raise InvalidRequest(f"{name} is not as registration writes it")
+                    raise InvalidRequest(f"{name} differs from the form that registration writes")
     except (InvalidRequest, zipfile.BadZipFile, NotImplementedError, EOFError) as error:
         raise ModelFailed(
-            f"the program is not loaded, since it was not made safe: {error}; register it again"
+            f"the program was not checked at its registration, so it is not loaded: {error}; register it again"
         ) from error
 
 
@@ -70,7 +70,7 @@ def _root(source: Path, archive: zipfile.ZipFile) -> str:
     entries = archive.infolist()
     roots = {entry.filename.partition("/")[0] for entry in entries}
     if len(roots) != 1 or len({entry.filename.casefold() for entry in entries}) != len(entries):
-        raise InvalidRequest(f"{source.name} holds an entry twice, or several programs: write it by torch.export.save")
+        raise InvalidRequest(f"{source.name} has an entry twice, or several programs: write it by torch.export.save")
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise InvalidRequest(f"{source.name} is compressed, which torch.export.save never does: register its file")
     return roots.pop()
@@ -83,18 +83,18 @@ def _content(source: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, nam
         return archive.read(entry)
     rewrite = rewritten_graph if _GRAPH.fullmatch(name) else rewritten_payloads if _CONFIG.fullmatch(name) else None
     if rewrite is None:
-        raise InvalidRequest(f"{source.name} holds {name}, which is no plain data: export the program without it")
+        raise InvalidRequest(f"{source.name} contains {name}, which is not plain data: export the program without it")
     content = archive.read(entry)
     try:
         if rewrite is rewritten_payloads and _says_pickle(msgspec.json.decode(content)):
             raise InvalidRequest(
-                f"{source.name}: {name} asks to unpickle tensors or objects, which would run code of its author: "
+                f"{source.name}: {name} needs unpickling of tensors or objects, which executes code from the file: "
                 "export the program with plain dense tensors"
             )
         return rewrite(content)
     except ValueError as error:  # includes msgspec's errors
         raise InvalidRequest(
-            f"{source.name} is refused, since torch would execute more of it than a model computes: {name}: {error}"
+            f"{source.name} is refused, since it contains code besides the model: {name}: {error}"
         ) from error
 
 

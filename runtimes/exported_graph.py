@@ -206,7 +206,7 @@ class _Node(Struct):
                 continue
             plain = _NO_TEXT.sub(" ", text)[:_LONGEST_TEXT]
             if text != plain and not _MESSAGES.fullmatch(self.target):
-                raise ValueError(f"{text[:80]!r} is no text that {self.target[:120]!r} may be given")
+                raise ValueError(f"{text[:80]!r} is not a valid argument of {self.target[:120]!r}")
             given.arg.as_string = plain
 
 
@@ -391,5 +391,5 @@ def _check_operator(target: str) -> None:
         raise ValueError(f"{target[:120]!r} reads or writes files, which a program may not")
     if _OF_OLD_MEMORY.fullmatch(found[2]):
         raise ValueError(
-            f"{target[:120]!r} gives memory as it was left by others: export the program with zeros or a value instead"
+            f"{target[:120]!r} returns uninitialised memory: export the program with zeros or a value instead"
         )

@@ -29,7 +29,7 @@ class IntelDevices:
         """Return an availability that is true if the driver and at least one device are present."""
         if self.device_count():
             return Availability(True)
-        return Availability(False, f"no Intel {self.name} on this machine, or not its driver ({self._driver})")
+        return Availability(False, f"no Intel {self.name} on this machine, or its driver ({self._driver}) is missing")
 
     def device_count(self) -> int:
         """Return the number of devices of this machine."""

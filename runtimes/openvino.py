@@ -81,7 +81,7 @@ def _in_words(error: RuntimeError) -> str:
     unknown = next((line.partition(_UNKNOWN)[2] for line in lines if _UNKNOWN in line), "")
     if unknown:
         return f"OpenVINO has no operator {unknown.strip()}, which the model needs"
-    return f"OpenVINO does not read the model: {lines[-1] if lines else 'it says no more'}"
+    return f"OpenVINO cannot read the model: {lines[-1] if lines else 'no details given'}"
 
 
 def _missing(hardware: str) -> str:

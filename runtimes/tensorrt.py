@@ -58,7 +58,7 @@ class TensorRtRuntime:
             _write(cached, build_engine(trt, logger, artifact, options.max_batch))
         engine = trt.Runtime(logger).deserialize_cuda_engine(cached.read_bytes())
         if engine is None:
-            raise OperatorError(f"TensorRT cannot read {cached}: delete it, and it is built anew")
+            raise OperatorError(f"TensorRT cannot read {cached}: delete it, so that it is built again")
         return TensorRtSession(trt, engine)
 
 
@@ -93,7 +93,7 @@ class TensorRtSession:
                 buffer.reserve(max(int(np.prod(shape, dtype=np.int64)), 1) * self._dtypes[name].itemsize)
                 self._context.set_tensor_address(name, buffer.address)
             if not self._context.execute_async_v3(stream.handle):
-                raise RuntimeError("TensorRT could not compute the batch; its log says why")
+                raise RuntimeError("TensorRT could not compute the batch; see its log")
             views = {name: self._buffers[name].download(shape, self._dtypes[name]) for name, shape in shapes.items()}
             stream.synchronize()
             return {name: view.copy() for name, view in views.items()}
@@ -139,7 +139,7 @@ def build_engine(trt: Any, logger: Any, model: Path, max_batch: int) -> bytes:
     config.add_optimization_profile(profile)
     serialized = builder.build_serialized_network(network, config)
     if serialized is None:
-        raise OperatorError("TensorRT can make no engine of the model; its log says why")
+        raise OperatorError("TensorRT cannot build an engine of the model; see its log")
     return bytes(serialized)
 
 

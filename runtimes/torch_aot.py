@@ -85,7 +85,7 @@ class TorchAotRuntime:
         names = read_names(artifact)
         if names.device != device_name(hardware):
             raise OperatorError(
-                f"it was compiled for {names.device}, and this is {device_name(hardware)}: register it --again here"
+                f"it was compiled for {names.device}, but this is {device_name(hardware)}: register it --again here"
             )
         torch = prepare_torch(options.threads)
         if hardware == Hardware.CUDA:

@@ -73,7 +73,7 @@ T = TypeVar("T")
 def may_build(settings: WorkerSettings, exchange: ArtifactStore) -> bool:
     """Return true if the worker is to do builds and the artifact exchange is writable."""
     if settings.builds and not exchange.is_writable:
-        log.info("no builds are done here, since artifacts are read only")
+        log.info("this worker does no builds, since the artifact store is read only")
     return settings.builds and exchange.is_writable
 
 
@@ -97,7 +97,7 @@ class Builder:
             except* (InfaasError, KafkaError) as errors:
                 log.warning("builds wait: %s", errors.exceptions[0])
             except* Exception:
-                log.exception("a defect in what does builds; beginning again")
+                log.exception("defect in the builder; restarting it")
             await asyncio.sleep(_AGAIN_S)
 
     async def _serve(self) -> None:
@@ -116,8 +116,8 @@ class Builder:
             ) as requests,
             asyncio.TaskGroup() as tasks,
         ):
-            tasks.create_task(self._put_down(requests), name="put builds down")
-            tasks.create_task(self._work(), name="do builds")
+            tasks.create_task(self._put_down(requests), name="store build requests")
+            tasks.create_task(self._work(), name="execute builds")
             await requests.assign(topic, [0])  # read by every worker, without a group protocol: the claim decides
 
     async def _put_down(self, requests: Consumer) -> None:
@@ -131,18 +131,18 @@ class Builder:
         try:
             request = msgspec.json.decode(record.value or b"", type=BuildRequest)
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-            log.warning("ignoring what is no request for a build in %s at %d: %s", record.topic, record.offset, error)
+            log.warning("ignoring invalid build request in %s at %d: %s", record.topic, record.offset, error)
             return
         row = (request.id, self._hardware, request.build, request.asked_ms)
         try:
             await _until_reachable(lambda: put_build(self._context.pool, *row))
         except StoreConflict as error:  # every later delivery would fail alike
-            log.warning("a request for a build in %s at %d is refused: %s", record.topic, record.offset, error)
+            log.warning("refusing a build request in %s at %d: %s", record.topic, record.offset, error)
             await self._refuse(request, error)
 
     async def _refuse(self, request: BuildRequest, reason: StoreConflict) -> None:
         """Answer a request that no row can hold with a row without its step, so that its sender does not wait."""
-        said = InvalidRequest(f"what is asked holds a name that cannot be kept: rename it ({reason})")
+        said = InvalidRequest(f"the request contains a name that Postgres cannot store: rename it ({reason})")
         outcome = msgspec.to_builtins(BuildOutcome.of_error(said))
 
         async def put() -> None:
@@ -205,9 +205,9 @@ class Builder:
             if await BUILD_CLAIMS.renew(self._context.pool, row):
                 return True
         except StoreUnavailable as error:  # without Postgres nobody else can claim it either
-            log.warning("the claim of build %s is not renewed: %s", row.id[:_SHOWN], error)
+            log.warning("cannot renew the claim of build %s: %s", row.id[:_SHOWN], error)
             return True
-        log.warning("build %s is another worker's now", row.id[:_SHOWN])
+        log.warning("build %s was claimed by another worker", row.id[:_SHOWN])
         return False
 
     async def _give_back(self, row: BuildRow) -> None:
@@ -215,12 +215,12 @@ class Builder:
             async with asyncio.timeout(_RELEASE_S):
                 await BUILD_CLAIMS.release(self._context.pool, row)
         except (StoreUnavailable, TimeoutError):  # the claim expires by itself
-            log.warning("build %s is left", row.id[:_SHOWN])
+            log.warning("build %s was not released; its claim will expire", row.id[:_SHOWN])
 
     async def _attempt(self, row: BuildRow) -> BuildOutcome | None:
         """Run a step. Returns None if another attempt is needed: its process crashed, or this worker has a defect."""
         if row.attempts > MOST_ATTEMPTS:
-            why = row.reason or "each time the worker ended that did it"
+            why = row.reason or "its worker ended at each attempt"
             return BuildOutcome.of_error(ModelFailed(f"given up after {MOST_ATTEMPTS} attempts: {why}"))
         try:
             step = Build.decoded(row.step).step
@@ -236,7 +236,7 @@ class Builder:
             reason = f"{error.filename or 'a file'}: {error.strerror or error}"
             return BuildOutcome.of_error(OperatorError(reason))
         except Exception as error:
-            log.exception("a defect in what does builds")
+            log.exception("defect in the builder")
             return await self._leave_to_be_tried_again(row, f"a defect of {self._worker}: {error!r}")
 
     async def _leave_to_be_tried_again(self, row: BuildRow, reason: str) -> None:
@@ -292,8 +292,8 @@ class Builder:
             if store.has(sha256):
                 return store
         raise OperatorError(
-            f"the file {sha256[:_SHOWN]}... is not there: INFAAS_ARTIFACTS must name the same place for the worker and "
-            "for who registers"
+            f"the file {sha256[:_SHOWN]}... is missing: INFAAS_ARTIFACTS must name the same place for the worker and "
+            "the registrar"
         )
 
     def _keep_written(self) -> dict[str, str]:
@@ -305,7 +305,7 @@ class Builder:
                 topics.BUILD_REPORTS, msgspec.json.encode(report), key=report.build.encode()
             )
         except KafkaError as error:  # the requester also reads the row
-            log.warning("a report on a build is lost: %r", error)
+            log.warning("a build report was lost: %r", error)
 
 
 async def _until_reachable(call: Callable[[], Awaitable[T]]) -> T:

@@ -204,8 +204,8 @@ def decode_query(
     query.batch = check_inputs(model.inputs, request.inputs)
     if query.batch != query.claimed:  # the selector chose, priced and rationed by the claimed number
         raise InvalidRequest(
-            f"header {h.BATCH} says that the query holds {query.claimed} inputs, but it holds {query.batch}: "
-            "say how many there are (1 if the header is absent)"
+            f"header {h.BATCH} declares {query.claimed} inputs, but the query has {query.batch}: send their number (1 "
+            "if the header is absent)"
         )
     for output in request.outputs:
         if output.name not in model.outputs:

@@ -130,7 +130,7 @@ class Computation:
         if batch.is_suspect:
             self._journal.has_suspect = False
         if _is_suspicious(results) and not self._probe_succeeds():
-            self._on_loop(self._replacement.ask_at_once, f"{self._name} fails whatever it is given")
+            self._on_loop(self._replacement.ask_at_once, f"{self._name} fails on every input")
             return
         results = [result.as_refusal() if isinstance(result, InputFailure) else result for result in results]
         self.post(ComputedBatch(parts, results, started_ns, compute_ns, slot, batch.shared, batch.consecutive))

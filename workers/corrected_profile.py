@@ -53,7 +53,7 @@ class CorrectedProfile:
             rows = await list_corrections(self._pool, variant=self._variant, worker=self._settings.worker)
             factor = rows[0].factor if rows else _UNKNOWN
         except StoreUnavailable as error:
-            log.warning("predicting %s as it was measured: %s", self._variant, error)
+            log.warning("predictions of %s use the profile without correction: %s", self._variant, error)
         self._begin(factor)
 
     def computed(self, latency: LatencyModel, seconds: float, predicted_s: float, now_s: float) -> None:
@@ -81,13 +81,13 @@ class CorrectedProfile:
             return False
         seen_s = time.monotonic() - found.since_s
         log.warning(
-            "%s has taken %.2f times what was measured for %.0f s, and nothing is seen that disturbs it: predicted so "
-            "from now on; `infaas register ... --again` measures anew", self._variant, found.factor, seen_s,
+            "%s has taken %.2f times the profiled latency for %.0f s without visible interference; predictions are "
+            "corrected; `infaas register ... --again` measures again", self._variant, found.factor, seen_s,
         )  # fmt: skip
         try:
             await put_correction(self._pool, registered, self._settings.worker, found.factor, seen_s)
         except StoreUnavailable as error:
-            log.warning("the correction of %s is not kept: %s", self._variant, error)
+            log.warning("the correction of %s was not stored: %s", self._variant, error)
         return True
 
     def _begin(self, factor: float) -> None:

@@ -36,4 +36,4 @@ def check_width(model: ServableModel, settings: WorkerSettings) -> None:
     """Raise `ModelFailed` if a batch of the model computes on more cores than the worker has."""
     if slots_taken(settings.hardware, model.threads, settings.threads) > settings.slots:
         cores = settings.slots * settings.threads
-        raise ModelFailed(f"{model.name} computes on {model.threads} cores at once, and this worker has {cores}")
+        raise ModelFailed(f"{model.name} computes on {model.threads} cores at once, but this worker has {cores}")

@@ -29,7 +29,7 @@ class InputFailure(ModelFailed):
 
     def as_refusal(self) -> InvalidRequest:
         """Return the error to send if the model still computes other inputs."""
-        return InvalidRequest(f"the model computes other inputs, and not this one: {self._words}")
+        return InvalidRequest(f"the model fails on this input only: {self._words}")
 
 
 def input_failure(error: Exception) -> ModelFailed:

@@ -346,7 +346,7 @@ class InstanceController:
             instance.use_model(self._profile.model(self._row.max_batch))
             self._context.trigger.change()
         except OperatorError as error:  # it is being deleted; its row will follow
-            log.debug("predicting as before: %s", error)
+            log.debug("predictions are unchanged: %s", error)
 
     async def _due(self, partitions: frozenset[int]) -> frozenset[int]:
         """Return those of the partitions, all meant for other workers, that should be handed over now."""

@@ -141,5 +141,5 @@ class Leases:
 
     def _log_outage(self, error: StoreUnavailable) -> None:
         if not self._away:
-            log.warning("serving on with the leases there are: %s", error)
+            log.warning("Postgres is unavailable, keeping current leases: %s", error)
         self._away = True

@@ -138,7 +138,7 @@ def _load(model: ServableModel, settings: WorkerSettings, artifacts: ArtifactSto
     lanes = footprint_of(model, settings).parallel
     if settings.hardware != Hardware.CPU or model.threads > 1:
         return load_session(model, artifacts, model.threads, lanes)
-    with ThreadPoolExecutor(1, "gives way", lower_priority) as thread:
+    with ThreadPoolExecutor(1, "low priority load", lower_priority) as thread:
         return thread.submit(load_session, model, artifacts, model.threads, lanes).result()
 
 

@@ -20,12 +20,10 @@ BATCHES = Counter("infaas_worker_batches", "Batches computed.", ["variant"])
 BATCH_SIZE = Histogram("infaas_worker_batch_inputs", "Inputs in a batch.", ["variant"], buckets=_SIZES)
 COMPUTE = Histogram("infaas_worker_compute_seconds", "Time of a batch.", ["variant"], buckets=_SECONDS)
 QUEUE = Histogram(
-    "infaas_worker_queue_seconds", "From the selector's send to the start of the computation.", ["variant"],
+    "infaas_worker_queue_seconds", "Time from the selector's send to the start of the computation.", ["variant"],
     buckets=_SECONDS,
 )  # fmt: skip
-CORRECTION = Gauge(
-    "infaas_worker_latency_correction_ratio", "Latency as seen over long, over the profile's.", ["variant"]
-)
+CORRECTION = Gauge("infaas_worker_latency_correction_ratio", "Long-term measured over profiled latency.", ["variant"])
 INSTANCES = Gauge("infaas_worker_instances", "Instances by state.", ["state"])
 
 

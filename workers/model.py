@@ -184,14 +184,14 @@ def _check_input(spec: TensorSpec, array: NDArray[Any], count: int) -> None:
         odd = array[(array < 0) | (array >= spec.below)].flat[0]
         raise InvalidRequest(f"input {spec.name} must hold numbers from 0 to {spec.below - 1}, not {odd}")
     if shape[0] != count:
-        raise InvalidRequest(f"all inputs must hold as many elements: {spec.name} has {shape[0]}, others {count}")
+        raise InvalidRequest(f"all inputs must have the same batch size: {spec.name} has {shape[0]}, others {count}")
 
 
 def _check_length(spec: TensorSpec, longest: int, shape: tuple[int, ...]) -> None:
     found = max((size for size, wanted in zip(shape[1:], spec.shape[1:], strict=True) if wanted < 0), default=0)
     if found > longest:
         raise InvalidRequest(
-            f"input {spec.name} has {found} values a row, and this model takes {longest} at most: shorten it"
+            f"input {spec.name} has {found} values a row, but this model takes at most {longest}: shorten it"
         )
 
 

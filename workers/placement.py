@@ -63,7 +63,7 @@ class PlacementFollower:
             try:
                 rows = await list_instances(self._database, worker=self._worker)
             except StoreUnavailable as error:
-                log.warning("keeping what runs: %s", error)
+                log.warning("placement unknown, keeping running instances: %s", error)
                 changes.mark_changed(PLACEMENT)
                 await asyncio.sleep(_AGAIN_S)
                 continue

@@ -44,7 +44,7 @@ class Replacement:
     def ask(self, reason: str) -> None:
         """Request a replacement after other workers have taken over; call on the event loop."""
         if not self.wanted:
-            log.error("this worker is to be replaced: %s", reason)
+            log.error("this worker must be replaced: %s", reason)
         self._wanted.set()
 
     def ask_at_once(self, reason: str) -> None:
@@ -71,13 +71,13 @@ class Replacement:
             try:
                 state = await take_over()
             except StoreUnavailable as error:
-                log.warning("others cannot be asked to take over: %s", error)
+                log.warning("cannot request a takeover by other workers: %s", error)
             if state is not TakeOver.ALONE:
                 others_at_s = loop.time()
             if state is TakeOver.DONE or loop.time() - others_at_s >= alone_s:
                 break
             await wait_within(_LOOK_AGAIN_S, self._at_once)
-        log.info("leaving to be replaced; others taking over: %s", state)
+        log.info("leaving to be replaced; takeover: %s", state)
 
     async def leave(self, stop: asyncio.Event, drain_s: float) -> None:
         """Set `stop`, and exit if the tasks have not ended within `drain_s`."""

@@ -165,7 +165,7 @@ async def _replace(context: WorkerContext, placement: PlacementFollower, epoch: 
         async with asyncio.timeout(settings.replace_drain_s):
             await undrain_workers(pool, [settings.worker])  # so that the successor serves
     except (StoreUnavailable, TimeoutError) as error:
-        log.warning("the successor may have to be told that it is to serve: %r", error)
+        log.warning("the drain mark was not removed: undrain the worker: %r", error)
     await replacement.leave(stop, settings.replace_drain_s)
 
 
@@ -182,7 +182,7 @@ async def _retire(pool: Pool, worker: str, epoch: int) -> None:
     try:
         await retire_worker(pool, worker, epoch)
     except StoreUnavailable as error:  # the leases expire by themselves
-        log.warning("leaving without a word: %s", error)
+        log.warning("worker not retired in Postgres: %s", error)
 
 
 def _open_executor(settings: WorkerSettings, defect: "asyncio.Future[None]", stack: AsyncExitStack) -> BatchExecutor:

@@ -108,7 +108,7 @@ class WorkerSettings(ArtifactUserSettings):
             raise OperatorError(f"--name {self.name!r}: use a-z, 0-9 and '-', at most 63 characters")
         absent = sorted(set(self.cpus).difference(usable_cpus()))
         if absent:
-            raise OperatorError(f"--cpus {','.join(map(str, self.cpus))}: this process may not use {absent}")
+            raise OperatorError(f"--cpus {','.join(map(str, self.cpus))}: this process may not use CPUs {absent}")
         if self.threads > self.cores:
             raise OperatorError(f"--threads {self.threads} is more than --cores {self.cores}")
         if self.lease_renew_s * 2 > self.lease_ttl_s:

@@ -30,7 +30,7 @@ class BackgroundSolver:
         self._on_targets = on_targets
         self._latest: tuple[VariantRanking, ClusterSnapshot] | None = None
         self._submitted = asyncio.Event()
-        self._failures = FailureLog("solving for the best scale", "the heuristic decides")
+        self._failures = FailureLog("solving for the optimal scale", "the heuristic is used")
         self.targets: SolverTargets | None = None
         """Targets of the last run; None before the first and after a failed one."""
 

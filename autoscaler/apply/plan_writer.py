@@ -14,7 +14,7 @@ from store.leader import Leadership
 from store.placement import change_placement
 from store.scaling import drain_workers, put_wanted
 
-CHANGES: Final = Counter("infaas_autoscaler_changes", "Changes of what is wanted.", ["action"])
+CHANGES: Final = Counter("infaas_autoscaler_changes", "Changes of the wanted state.", ["action"])
 
 log = logging.getLogger(__name__)
 
@@ -69,5 +69,8 @@ def decision_rows(plan: ScalePlan, policy: str) -> Iterator[DecisionRow]:
         )
     for worker in plan.drain:
         yield row(
-            kind=DecisionKind.WORKER, action="drain", worker=worker, reason="it is to end; what it hosts moves away"
+            kind=DecisionKind.WORKER,
+            action="drain",
+            worker=worker,
+            reason="the worker drains; its instances move to others",
         )

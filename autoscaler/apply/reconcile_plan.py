@@ -153,11 +153,11 @@ class _PoolReconciler:
             if one.state is LaunchState.STOPPING or row is None:
                 continue
             if row.draining and (not self.hosted.get(name) or one.state is LaunchState.FAILED):
-                yield name, "it has drained"
+                yield name, "drain finished"
             elif row.draining and row.draining_s > self.timeouts.worker_drain_timeout_s:
-                yield name, f"it has not drained within {self.timeouts.worker_drain_timeout_s:g} s"
+                yield name, f"drain not finished within {self.timeouts.worker_drain_timeout_s:g} s"
             elif self.is_hung(one):
-                yield name, f"its process is there, but it has been silent for {self.silent_s[name]:.0f} s"
+                yield name, f"process is running but worker silent for {self.silent_s[name]:.0f} s"
 
     def is_hung(self, one: LaunchedWorker) -> bool:
         """Return true if the worker's process hangs; with `stops_highest` the launcher's own probes handle that."""

@@ -39,7 +39,7 @@ async def grow_tasks(tasks: Iterable[Task], selectors: int, pool: Pool, kafka: K
     for task in tasks:
         partitions = partition_count(_PARTITIONS_A_SELECTOR * selectors, task.partitions)
         if partitions > task.partitions:
-            log.info("%d partitions instead of %d for %s", partitions, task.partitions, task.name)
+            log.info("growing to %d partitions from %d for %s", partitions, task.partitions, task.name)
             await grow_task_topics(pool, kafka, task.name, partitions)
 
 
@@ -53,5 +53,5 @@ async def grow_tenants(tenants: Iterable[Tenant], selectors: int, pool: Pool, ka
     for tenant in tenants:
         partitions = partition_count(_PARTITIONS_A_SELECTOR * selectors, tenant.partitions)
         if partitions > tenant.partitions and not tenant.removing:
-            log.info("%d partitions instead of %d for tenant %s", partitions, tenant.partitions, tenant.name)
+            log.info("growing to %d partitions from %d for tenant %s", partitions, tenant.partitions, tenant.name)
             await grow_tenant_topics(pool, kafka, tenant.name, partitions)

@@ -40,8 +40,8 @@ from store.pool import DatabaseSession, Pool
 from store.samples import write_decisions
 from store.scaling import drain_workers, remove_worker, undrain_workers
 
-STEPS: Final = Counter("infaas_autoscaler_worker_steps", "Steps taken with workers.", ["step", "outcome"])
-WORKERS: Final = Gauge("infaas_autoscaler_workers", "Workers' processes by state.", ["hardware", "state"])
+STEPS: Final = Counter("infaas_autoscaler_worker_steps", "Steps of starting and stopping workers.", ["step", "outcome"])
+WORKERS: Final = Gauge("infaas_autoscaler_workers", "Worker processes by state.", ["hardware", "state"])
 _INTERVAL_S: Final = 2.0
 _BACKOFF: Final = Backoff(first_s=1.0, longest_s=60.0)
 _MOST_BACKED_OFF: Final = 65_536
@@ -64,7 +64,7 @@ class WorkerReconciler:
         self._backoff = KeyedBackoff(_BACKOFF, _MOST_BACKED_OFF)
         self._busy: set[str] = set()
         self._alive_at_s: dict[str, float] = {}
-        self._failures = FailureLog("keeping the workers that are wanted", "the scale is held")
+        self._failures = FailureLog("reconciling workers", "scaling is suspended")
         self._wake = asyncio.Event()
         self._tasks: asyncio.TaskGroup
         self.launched: tuple[LaunchedWorker, ...] = ()
@@ -170,7 +170,7 @@ class WorkerReconciler:
             async with self._lead.transaction() as session:
                 await write_decisions(session, [failed])
         except StoreUnavailable as away:
-            log.debug("not written down: %s", away)
+            log.debug("failure not recorded: %s", away)
 
 
 async def _write(session: DatabaseSession, action: ReconcileAction) -> None:

@@ -99,7 +99,7 @@ def _hold(
         changes=tuple(builder.changes.values()),
         unplaced=builder.unplaced,
         memory=snapshot.memory,
-        explanation={"by": "a person paused the scale"},
+        explanation={"by": "scaling is paused"},
     )
 
 

@@ -194,7 +194,7 @@ def _reason(candidate: RunnableVariant, rank: int, fastest: RunnableVariant) -> 
     task = candidate.variant.task
     if rank == 0:
         return f"the most accurate of {task}" + (" and the fastest" if candidate is fastest else "")
-    return f"the fastest of {task}" if candidate is fastest else f"no variant of {task} beats it in everything"
+    return f"the fastest of {task}" if candidate is fastest else f"no variant of {task} is better in all measures"
 
 
 def pareto_best(candidates: Sequence[RunnableVariant]) -> list[RunnableVariant]:

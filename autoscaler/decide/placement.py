@@ -106,11 +106,9 @@ class _Placer:
             elif self.count_of(variant):
                 continue
             elif builder.variants[variant].task in self.wanted.idle_tasks:
-                builder.remove(
-                    variant, worker, "unload", f"nobody asked for {builder.variants[variant].task} for {idle}"
-                )
+                builder.remove(variant, worker, "unload", f"no query of {builder.variants[variant].task} for {idle}")
             elif self.is_obsolete(variant):
-                why = "another variant beats it in everything, or its version does not serve"
+                why = "another variant is better in all measures, or its version does not serve"
                 builder.remove(variant, worker, "remove", f"{why}; idle for {idle}")
 
     def is_obsolete(self, variant: str) -> bool:
@@ -122,7 +120,9 @@ class _Placer:
         for capacity in self.builder.capacities.values():
             victims = self.builder.eviction_order(capacity) if capacity.overcommitted else []
             while capacity.overcommitted and victims:
-                self.builder.remove(victims.pop(0), capacity.name, "evict", "its worker has not enough memory for all")
+                self.builder.remove(
+                    victims.pop(0), capacity.name, "evict", "its worker has too little memory for all instances"
+                )
 
     # -- rule 4: what selectors asked for in vain ----------------------------------------------------------------------
 
@@ -139,16 +139,16 @@ class _Placer:
 
     def place_on_demand(self, variant: str) -> None:
         builder = self.builder
-        candidate, why = builder.ranking.candidates.get(variant), "demanded by a selector, and nobody served it"
+        candidate, why = builder.ranking.candidates.get(variant), "demanded by a selector; no instance served it"
         builder.unplaced.pop(variant, None)
         if candidate is None or not any(capacity.can_run(candidate) for capacity in builder.capacities.values()):
             builder.unplaced[variant] = "demanded, but no live worker has its hardware and runtime, or could load it"
         elif not self.may_have(candidate):
-            builder.unplaced[variant] = "demanded, but a person pinned that there are fewer"
+            builder.unplaced[variant] = "demanded, but its pinned maximum is reached"
         elif not builder.place(candidate, why):
             capacity = make_room_on_demand(builder, candidate)
             if capacity is None:
-                builder.unplaced[variant] = "demanded, but there is no memory that others do not use"
+                builder.unplaced[variant] = "demanded, but there is no free memory and no idle instance to evict"
             else:
                 builder.place(candidate, why, capacity)
 
@@ -196,7 +196,7 @@ class _Placer:
             if capacity is None:
                 wanted = self.wanted.instances[name]
                 self.builder.unplaced[name] = (
-                    f"{wanted} of it are needed, but no live worker that can run it has the room"
+                    f"{wanted} instances are needed, but no live worker that can run it has room"
                 )
         if capacity is None:
             return False
@@ -238,9 +238,9 @@ class _Placer:
         calm = builder.order.least_loaded(candidate, with_slots=True, calm=True)
         if calm is not None:
             self.moved[name] = now_s
-            why = f"on {disturbed[0].name} it is slower than profiled, and not for its load"
+            why = f"on {disturbed[0].name} it is slower than profiled, but not because of its load"
             builder.place(candidate, why, calm)
-            builder.remove(name, disturbed[0].name, "remove", f"{why}; another place was found")
+            builder.remove(name, disturbed[0].name, "remove", f"{why}; moved to another worker")
 
     def count_of(self, name: str) -> int:
         return self.wanted.instances.get(name, 0)
@@ -256,9 +256,9 @@ class _Placer:
     def why(self, name: str) -> str:
         slots, rate = self.wanted.load_slots.get(name, 0.0), self.wanted.rates.get(name, 0.0)
         if not slots:
-            return f"{self.wanted.instances[name]} of it shall be there, whatever the load"
+            return f"minimum of {self.wanted.instances[name]} instances required"
         task = self.builder.variants[name].task
-        return f"{rate:.3g} inputs/s of {task} are best given to it, which takes {slots:.2g} slots"
+        return f"{rate:.3g} inputs/s of {task} assigned to it as the cheapest option, using {slots:.2g} slots"
 
     def counts(self, name: str) -> dict[str, Any]:
         slots, rate = self.wanted.load_slots.get(name, 0.0), self.wanted.rates.get(name, 0.0)
@@ -283,9 +283,9 @@ class _Placer:
             if there <= keep:
                 return
             if there > maximum:
-                self.builder.remove(name, capacity.name, "remove", f"a person pinned that there are at most {maximum}")
+                self.builder.remove(name, capacity.name, "remove", f"pinned maximum of {maximum} reached")
             elif self.fits_without(candidate, capacity):
-                why = f"{keep} of it have been enough for a while"
+                why = f"{keep} instances have been enough recently"
                 self.builder.remove(name, capacity.name, "remove", why, **self.counts(name))
 
     def leaves_first(self, name: str, capacity: WorkerCapacity) -> tuple[bool, int, int]:
@@ -307,7 +307,7 @@ class _Placer:
             if candidate.variant.task == task
         )
         for _, _, name, worker in spare[: max(len(spare) - maximum, 0)]:
-            builder.remove(name, worker, "remove", f"a person pinned that {task} has at most {maximum} instances")
+            builder.remove(name, worker, "remove", f"pinned maximum of {maximum} instances of {task} reached")
 
     def place_best(self) -> None:
         builder = self.builder
@@ -317,7 +317,7 @@ class _Placer:
             if builder.is_placed(name) or builder.is_awaited(name) or candidate.variant.task in excluded:
                 continue
             if self.may_have(candidate) and not builder.place(candidate, choice.reason):
-                builder.unplaced.setdefault(name, "worth serving, but no live worker that can run it has the room")
+                builder.unplaced.setdefault(name, "worth serving, but no live worker that can run it has room")
 
     def tasks_awaiting_load(self) -> set[str]:
         """Return the tasks with a demanded variant that is not loaded yet; it must be loaded before any other."""
@@ -347,9 +347,9 @@ class _Placer:
         for (variant, worker), row in list(self.builder.rows.items()):
             limit = self.wanted.batches.get(variant, row.max_batch)
             if limit < row.max_batch:
-                self.builder.limit_batch(variant, worker, limit, "larger batches would keep what is urgent waiting")
+                self.builder.limit_batch(variant, worker, limit, "larger batches would delay urgent queries")
             elif limit > row.max_batch:
-                self.builder.limit_batch(variant, worker, limit, "nothing so urgent has been asked for a while")
+                self.builder.limit_batch(variant, worker, limit, "no such urgent queries recently")
 
     # -- rule 9 --------------------------------------------------------------------------------------------------------
 
@@ -359,7 +359,7 @@ class _Placer:
             capacity = builder.capacities.get(worker)
             if capacity is not None and variant in capacity.hosted:
                 if not capacity.schedulable and self.is_dispensable(variant, capacity):
-                    builder.remove(variant, worker, "remove", f"{worker} drains, and others serve what it served")
+                    builder.remove(variant, worker, "remove", f"{worker} drains; other workers serve its partitions")
             elif builder.is_remembered(variant, worker):
                 continue
             elif builder.is_served(variant):

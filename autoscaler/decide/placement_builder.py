@@ -227,7 +227,7 @@ class PlacementBuilder:
                     self._rewrite("share", variant, worker, why, partitions=partitions)
         for (variant, worker), row in list(self.rows.items()):
             if row.partitions and variant in held and self.is_remembered(variant, worker):
-                self._rewrite("share", variant, worker, "another worker is given it", partitions=())
+                self._rewrite("share", variant, worker, "the partition moves to another worker", partitions=())
 
     def limit_batch(self, variant: str, worker: str, max_batch: int, reason: str) -> None:
         """Limit the batches of an instance to `max_batch` inputs."""

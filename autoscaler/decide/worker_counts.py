@@ -55,9 +55,9 @@ def pool_targets(
         ordered = _by_moves(ours, snapshot, highest_only=hardware_type.stops_highest)
         replaced = _disturbed(ours, snapshot, limits, stabilizer) if not hardware_type.stops_highest else []
         leaving = [*replaced, *(name for name in ordered if name not in replaced)]
-        reason = f"the load takes {busy[number]:.2g} slots of {pool.slots:g} each"
+        reason = f"load uses {busy[number]:.2g} slots of {pool.slots:g} each"
         if allocation.workers[number] <= pool.minimum:
-            reason = f"at least {pool.minimum} shall be there; {reason}"
+            reason = f"minimum {pool.minimum}; {reason}"
         found.append(
             PoolTarget(
                 hardware=pool.hardware,

@@ -44,12 +44,14 @@ from store.samples import put_large_topics
 
 log = logging.getLogger(__name__)
 
-TRIMMED: Final = Counter("infaas_trimmed_partitions", "Partitions of work whose done records were deleted.")
-BYTES: Final = Gauge("infaas_topic_bytes", "Bytes of a topic of work, or of dead letters, of one replica.", ["topic"])
-LETTERS_LIMIT: Final = Gauge("infaas_dead_letters_limit_bytes", "Bytes of dead letters from which on the oldest go.")
+TRIMMED: Final = Counter("infaas_trimmed_partitions", "Partitions whose finished records were deleted.")
+BYTES: Final = Gauge("infaas_topic_bytes", "Bytes of one replica of a work topic, or of dead letters.", ["topic"])
+LETTERS_LIMIT: Final = Gauge(
+    "infaas_dead_letters_limit_bytes", "Bytes of dead letters above which the oldest are deleted."
+)
 _NEAR: Final = 0.8
 """Share of the byte limit of dead letters from which on there is an alarm."""
-ABANDONED: Final = Counter("infaas_abandoned_reply_topics", "Reply topics deleted because their owner is gone.")
+ABANDONED: Final = Counter("infaas_abandoned_reply_topics", "Reply topics deleted because their owner has ended.")
 
 _IDLE_BYTES: Final = 1024 * 1024
 """Bytes on disk that an idle partition may have before its segment is closed."""
@@ -77,8 +79,11 @@ class Janitor:
     async def run(self) -> None:
         """Trim and sweep until cancelled, one after the other."""
         swept_s = -self._settings.sweep_interval_s
-        trimming, sweeping = FailureLog("trimming topics", "they grow"), FailureLog("sweeping topics", "they stay")
-        correcting, corrected = FailureLog("correcting topics", "they stay as they are"), not self._can_trim
+        trimming, sweeping = (
+            FailureLog("trimming topics", "topics grow"),
+            FailureLog("sweeping topics", "topics are kept"),
+        )
+        correcting, corrected = FailureLog("correcting topics", "configuration stays unchanged"), not self._can_trim
         while True:
             if not corrected:
                 corrected = await _tried(self.correct, correcting)
@@ -110,7 +115,7 @@ class Janitor:
         replies = [topic for topic in await topic_names(self._kafka, REPLIES, TENANTS) if is_reply_topic(topic)]
         abandoned = self._watch.abandoned(await topic_ends(self._kafka, replies), self._clock())
         if abandoned:
-            log.info("deleting %d reply topics that nobody has claimed for long: %s", len(abandoned), abandoned[:3])
+            log.info("deleting %d unclaimed reply topics: %s", len(abandoned), abandoned[:3])
             await delete_topics(self._kafka, abandoned)
             ABANDONED.inc(len(abandoned))
         await forget_builds(self._pool, BUILDS_KEPT_S)
@@ -130,8 +135,8 @@ class Janitor:
         limits = dict.fromkeys(sizes, limit) | {DEAD_LETTERS: int(_NEAR * letters)}
         large = {topic: size for topic, size in sizes.items() if size > limits[topic]}
         for topic in large.keys() - self._large:
-            what = f"of {letters}, beyond which the oldest go: see `infaas dead-letters`"
-            what = what if topic == DEAD_LETTERS else f"more than {limit}: is it being worked off?"
+            what = f"of at most {letters}, above which the oldest are deleted: see `infaas dead-letters`"
+            what = what if topic == DEAD_LETTERS else f"more than {limit}: is it being processed?"
             log.error("%s takes %d bytes, %s", topic, large[topic], what)
         self._large = set(large)
         await put_large_topics(self._pool, datetime.now(UTC), large)

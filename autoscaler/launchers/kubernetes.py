@@ -147,7 +147,9 @@ async def open_launcher(settings: AutoscalerSettings) -> AsyncGenerator[Kubernet
         else:
             await config.load_kube_config(str(own.kubeconfig), client_configuration=way, persist_config=False)
     except config.ConfigException as error:
-        raise OperatorError(f"no way to the Kubernetes API: {error}; see INFAAS_KUBERNETES_KUBECONFIG") from error
+        raise OperatorError(
+            f"no connection to the Kubernetes API: {error}; see INFAAS_KUBERNETES_KUBECONFIG"
+        ) from error
     async with client.ApiClient(way) as connection:
         yield KubernetesLauncher(own, client.AppsV1Api(connection))
 

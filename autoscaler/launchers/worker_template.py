@@ -50,7 +50,9 @@ class WorkerTemplate(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.threads > self.cores:
-            raise ValueError(f"threads {self.threads} is more than cores {self.cores}, so it would have no slot")
+            raise ValueError(
+                f"threads {self.threads} is more than cores {self.cores}, so the worker would have no slot"
+            )
         return self
 
     def hardware_type(self, hardware: Hardware, *, stops_highest: bool = False) -> HardwareType:

@@ -21,7 +21,7 @@ LAG_S: Final = Gauge(
 )
 HEALTH: Final = Gauge(
     "infaas_group_health",
-    f"The worst of its partitions: {', '.join(f'{code} {health}' for code, health in enumerate(HEALTHS))}.",
+    f"Worst health of its partitions: {', '.join(f'{code} {health}' for code, health in enumerate(HEALTHS))}.",
     ["consumer_group", "topic"],
 )
 _ALARMING: Final = {GroupHealth.STALLED, GroupHealth.STOPPED, GroupHealth.REWOUND, GroupHealth.LOST}

@@ -49,7 +49,7 @@ READINGS: Final = Counter("infaas_autoscaler_readings", "Readings of lag, arriva
 LOST: Final = Counter(
     "infaas_lost_records", "Records deleted before their group had committed them.", ["consumer_group", "topic"]
 )
-BLIND: Final = Gauge("infaas_autoscaler_blind", "1 while readings fail and the scale is held.")
+BLIND: Final = Gauge("infaas_autoscaler_blind", "1 while readings fail and scaling is suspended.")
 
 
 class Recorder:
@@ -76,7 +76,7 @@ class Recorder:
         self._lost: dict[str, int] = {}
         """Not written yet. A later failure must come before new counts are added to these."""
         self._minute: datetime | None = None
-        self._failures = FailureLog("reading lag and states", "the scale is held")
+        self._failures = FailureLog("reading lag and states", "scaling is suspended")
         self.waiting = dict[str, TopicBacklog]()
         """Waiting records at the last reading, by topic."""
         self.known = False
@@ -135,7 +135,7 @@ class Recorder:
         for row in np.flatnonzero(lost).tolist():
             group, topic, partition = reading.group_partitions[row]
             count = int(lost[row])
-            log.error("%d records of %s %d were deleted before %s had done them", count, topic, partition, group)
+            log.error("%d records of %s/%d were deleted before group %s committed them", count, topic, partition, group)
             LOST.labels(group, topic).inc(count)
             self._lost[topic] = self._lost.get(topic, 0) + count
 

@@ -73,7 +73,7 @@ class ShadowComparer:
         try:
             await add_comparisons(pool, compared.values())
         except StoreConflict as error:
-            log.warning("comparisons are forgotten, since one of their versions went meanwhile: %s", error)
+            log.warning("dropping comparisons, because a version of theirs was removed: %s", error)
         except StoreUnavailable:
             for found in compared.values():  # retried with the next call
                 self._add(found)

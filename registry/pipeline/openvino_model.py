@@ -24,7 +24,7 @@ def read_openvino(file: Path) -> Signature:
     try:
         model = read_artifact(file)
     except (RuntimeError, zipfile.BadZipFile) as error:  # OpenVINO has no exception class of its own
-        raise InvalidRequest(f"OpenVINO does not read the model: {str(error).strip().splitlines()[-1]}") from error
+        raise InvalidRequest(f"OpenVINO cannot read the model: {str(error).strip().splitlines()[-1]}") from error
     return Signature(
         inputs=tuple(_spec("input", port) for port in model.inputs),
         outputs=tuple(_spec("output", port) for port in model.outputs),

@@ -60,9 +60,9 @@ def read_class_names(file: Path) -> tuple[str, ...]:
     except OSError as error:
         raise OperatorError(f"cannot read {file}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise InvalidRequest(f"{file.name} is no text: {error}") from None
+        raise InvalidRequest(f"{file.name} is not a text: {error}") from None
     while names and not names[-1]:
         names.pop()
     if not names:
-        raise InvalidRequest(f"{file.name} names no class; it holds the name of a class on each line")
+        raise InvalidRequest(f"{file.name} has no class names; it must have one on each line")
     return tuple(names)

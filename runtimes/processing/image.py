@@ -85,13 +85,15 @@ class ImageDecoder:
 
 def _reason(error: Exception) -> str:
     text = str(error)
-    return "it is none" if "cannot identify" in text else text[:200] or type(error).__name__
+    return "unknown file format" if "cannot identify" in text else text[:200] or type(error).__name__
 
 
 def _per_channel(numbers: Sequence[float], step: DecodeImage, default: float) -> NDArray[np.float32]:
     channels = 1 if step.channels == "grey" else 3
     if len(numbers) not in (0, 1, channels):
-        raise InvalidRequest(f"mean and std are {channels} numbers for {step.channels} images, not {len(numbers)}")
+        raise InvalidRequest(
+            f"mean and std must have {channels} numbers for {step.channels} images, not {len(numbers)}"
+        )
     return np.array(numbers or (default,), np.float32)
 
 
@@ -100,7 +102,9 @@ def _only(tensors: Sequence[TensorSpec], step: DecodeImage) -> TensorSpec:
     size = (step.height, step.width)
     shape = (-1, channels, *size) if step.layout == "chw" else (-1, *size, channels)
     if len(tensors) != 1:
-        raise InvalidRequest(f"a model of images takes one input; this one has {', '.join(t.name for t in tensors)}")
+        raise InvalidRequest(
+            f"a model of images must have one input; this one has {', '.join(t.name for t in tensors)}"
+        )
     spec = tensors[0]
     fits = len(spec.shape) == 4 and all(w in (-1, n) for w, n in zip(spec.shape, shape, strict=True))
     if not fits or DTYPES[spec.datatype].kind not in "fiu":

@@ -46,7 +46,9 @@ class TextTokeniser:
         unknown = set(self._dtypes) - {IDS, MASK, TYPES}
         if IDS not in self._dtypes or unknown:
             taken = ", ".join(self._dtypes)
-            raise InvalidRequest(f"a model of texts takes {IDS}, and {MASK} or {TYPES} beside it; this one: {taken}")
+            raise InvalidRequest(
+                f"a model of texts must have the input {IDS}, and optionally {MASK} and {TYPES}; this one has {taken}"
+            )
         self.fill = {IDS: padding["pad_id"] if padding else self._padding_id()}
         """Padding values other than 0, by tensor name."""
 
@@ -59,14 +61,14 @@ class TextTokeniser:
         encoding = self._tokenizer.encode(self._text(value))
         count, most = len(encoding.ids), self._most
         if count > most:
-            raise InvalidRequest(f"the text has {count} tokens, and at most {most} are taken: shorten it")
+            raise InvalidRequest(f"the text has {count} tokens, but at most {most} are allowed: shorten it")
         found = {IDS: encoding.ids, MASK: encoding.attention_mask, TYPES: encoding.type_ids}
         return {name: np.array([found[name]], dtype) for name, dtype in self._dtypes.items()}
 
     def _text(self, value: bytes) -> str:
         most = _BYTES_A_TOKEN * self._most
         if len(value) > most and not self._step.cut:
-            raise InvalidRequest(f"the text has {len(value)} bytes, and at most {most} are taken: shorten it")
+            raise InvalidRequest(f"the text has {len(value)} bytes, but at most {most} are allowed: shorten it")
         try:
             return value.decode()[:most]
         except UnicodeError as error:
@@ -87,4 +89,4 @@ def _load(file: Path) -> Any:
     try:
         return tokenizers.Tokenizer.from_file(str(file))
     except Exception as error:  # the package raises bare `Exception` for every error
-        raise InvalidRequest(f"{file.name} is no tokenizer.json: {error}") from error
+        raise InvalidRequest(f"{file.name} is not a tokenizer.json: {error}") from error

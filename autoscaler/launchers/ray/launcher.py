@@ -173,5 +173,5 @@ async def _exchange(driver: Process, request: DriverRequest, limit_s: float) -> 
         await driver.stdin.drain()
         line = await driver.stdout.readline()
     if not line:
-        raise EOFError("the process that speaks to it has died")
+        raise EOFError("the driver process has died")
     return msgspec.json.decode(line, type=DriverReply)

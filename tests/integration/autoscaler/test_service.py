@@ -148,7 +148,7 @@ async def test_recorder_counts_lost_records_once_with_an_alarm(
     assert (found[1].lag, found[1].health) == (2, GroupHealth.OK)
     alarms = {alarm.topic: (alarm.kind, alarm.amount) for alarm in await samples.topic_alarms(store_pool)}
     assert alarms == {topic: (AlarmKind.LOST, 4)}
-    assert caplog.text.count(f"4 records of {topic} 0 were deleted before infaas.selector had done them") == 1
+    assert caplog.text.count(f"4 records of {topic}/0 were deleted before group infaas.selector committed them") == 1
 
 
 async def all_known(recorder: Recorder, catalog: Catalog, pool: Pool) -> bool:
@@ -213,7 +213,7 @@ async def test_recorder_takes_failed_reading_as_unknown(
     assert await samples.reading_error(store_pool)
     # The code that opens connections logs an outage once per process; its consequences are not logged.
     assert caplog.text.count(f"Kafka does not answer at {broker.settings.bootstrap}") == 1
-    assert "the scale is held" not in caplog.text
+    assert "scaling is suspended" not in caplog.text
 
 
 def impatient(settings: KafkaSettings) -> KafkaSettings:

@@ -189,10 +189,11 @@ async def test_lag_shows_alarm_for_old_or_failed_readings(connected: Shell, stor
     assert "alarm: the last lag reading is 6" in (await asyncio.to_thread(connected, "lag")).stdout
     await write_reading(store_pool, LagReading(at=datetime.now(UTC), whole=False, error="Kafka is away"))
     assert (
-        "alarm: cannot read the lag, so scaling is paused: Kafka" in (await asyncio.to_thread(connected, "lag")).stdout
+        "alarm: cannot read the lag, so scaling is suspended: Kafka"
+        in (await asyncio.to_thread(connected, "lag")).stdout
     )
     report = json.loads((await asyncio.to_thread(connected, "lag", "--json")).stdout)
-    assert report["alarms"] == ["cannot read the lag, so scaling is paused: Kafka is away"]
+    assert report["alarms"] == ["cannot read the lag, so scaling is suspended: Kafka is away"]
     assert [(row["topic"], row["lag"], row["health"]) for row in report["lag"]] == [("topic-a", 3, "stalled")]
 
 

@@ -60,5 +60,5 @@ async def test_registrar_refuses_hostile_program_without_executing_it(
             ended[name] = await read_until(row, lambda one: one["state"] in ("done", "failed", "cancelled"))
     assert not owned.exists()
     assert ended["hostile"]["state"] == "failed"
-    assert "torch would execute more of it than a model computes" in ended["hostile"]["error"]
+    assert "it contains code besides the model" in ended["hostile"]["error"]
     assert ended["harmless"]["state"] == "done", ended["harmless"]["error"]

@@ -169,7 +169,7 @@ async def test_cuda_variants_and_cascades_are_built_on_workers(
             of_cascade = await cascaded(site, guess, rows)
     refused = await get_build(site.pool, "zero")
     assert refused is not None
-    with pytest.raises(InvalidRequest, match=r"(?s)holds a name that cannot be kept: rename it .*u0000"):
+    with pytest.raises(InvalidRequest, match=r"(?s)contains a name that Postgres cannot store: rename it .*u0000"):
         msgspec.convert(refused.outcome, BuildOutcome).result(str, refused.worker)
     assert [row.step["step"]["type"] for row in of_cascade] == ["ComputeOutputs", "ComputeOutputs", "MeasureVariant"]
     ready = dict.fromkeys(("linear.onnx-fp16.cuda", "linear.onnx-fp32.cuda"), VariantState.READY)

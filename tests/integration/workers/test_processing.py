@@ -100,7 +100,7 @@ async def test_invalid_text_fails_alone(texts: Site, producer: Producer) -> None
         assert outputs["label"].tolist() == [[b"positive"], [b"negative"]]
         np.testing.assert_allclose(outputs["scores"].sum(axis=1), 1.0, rtol=1e-5)
         assert refused.status == "invalid_request"
-        assert f"has {65 + number} tokens, and at most 64" in str(refused.error())
+        assert f"has {65 + number} tokens, but at most 64" in str(refused.error())
 
 
 async def test_invalid_image_fails_alone(site: Site, producer: Producer, tmp_path: Path) -> None:

@@ -238,7 +238,7 @@ def test_import_refuses_damaged_openvino_files(make_model: MakeModel, tmp_path: 
     content = graph.read_bytes()
     graph.write_bytes(content.replace(b"</layers>", b"</player>"))
     found = _import(graph, tmp_path)
-    with pytest.raises(InvalidRequest, match="OpenVINO does not read the model"):
+    with pytest.raises(InvalidRequest, match="OpenVINO cannot read the model"):
         read_signature(found.file, SourceFormat.OPENVINO)
     found.file.write_bytes(found.file.read_bytes().replace(b"</player>", b"</prayer>"))
     with pytest.raises(InvalidRequest, match="is a damaged archive"):

@@ -188,7 +188,7 @@ def test_composite_runtime_closes_stages_after_failed_load(tmp_path: Path) -> No
 
 def test_composite_runtime_names_missing_stage(tmp_path: Path) -> None:
     file = written(tmp_path, document(), artifact="other")
-    with pytest.raises(OperatorError, match=r"artifact of stage a0\.x\.cpu is not here"):
+    with pytest.raises(OperatorError, match=r"artifact of stage a0\.x\.cpu is missing"):
         runtime_of([ToldRuntime()]).load(file, "cpu", LoadOptions(precision="mixed"))
     with pytest.raises(OperatorError, match="needs the runtime told; there are"):
         find_runtime("cascade").load(file, "cpu", LoadOptions(precision="mixed"))
@@ -198,7 +198,7 @@ def test_composite_runtime_names_missing_stage(tmp_path: Path) -> None:
 def test_composite_runtime_refuses_invalid_document(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "artifact"
     file.write_bytes(content)
-    with pytest.raises(OperatorError, match="no cascade or chain that this version knows"):
+    with pytest.raises(OperatorError, match="not a cascade or chain known to this version"):
         find_runtime("cascade").load(file, "cpu", LoadOptions(precision="mixed"))
 
 

@@ -185,9 +185,7 @@ def test_decode_query_casts_numbers() -> None:
 @pytest.mark.parametrize(("claimed", "unfounded"), [("5", 2), ("1", 0), ("65536", 65_533)])
 def test_decode_query_refuses_wrong_batch_header(claimed: str, unfounded: int) -> None:
     query = identify(request(3, {h.BATCH: claimed}), "digits")
-    with pytest.raises(
-        InvalidRequest, match=f"infaas-batch says that the query holds {claimed} inputs, but it holds 3"
-    ):
+    with pytest.raises(InvalidRequest, match=f"infaas-batch declares {claimed} inputs, but the query has 3"):
         decode_query(query, MODEL)
     assert query.unfounded == unfounded
 

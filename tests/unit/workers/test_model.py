@@ -81,7 +81,7 @@ def test_open_session_uses_measured_number_of_threads(runtime: Runtime, tmp_path
         assert footprint_of(model, settings) == Footprint(width, parallel, is_concurrent=width == 1)
         close_session(model.name, open_session(model, settings, store, DeviceMemory(settings)), DeviceMemory(settings))
         assert (runtime.options.threads, runtime.options.lanes) == (2, parallel)
-    with pytest.raises(ModelFailed, match="computes on 2 cores at once, and this worker has 1"):
+    with pytest.raises(ModelFailed, match="computes on 2 cores at once, but this worker has 1"):
         open_session(model, WorkerSettings(cores=1), store, DeviceMemory(WorkerSettings(cores=1)))
 
 
@@ -129,7 +129,7 @@ IDS = TensorSpec(name="ids", datatype="INT64", shape=(-1, -1), below=5, longest=
     ("ids", "said"),
     [
         ([[0, 4, 1]], ""),
-        ([[0, 1, 2, 3]], "has 4 values a row, and this model takes 3"),
+        ([[0, 1, 2, 3]], "has 4 values a row, but this model takes at most 3"),
         ([[-1]], "from 0 to 4, not -1"),
     ],
 )
@@ -165,7 +165,7 @@ def test_input_failure_omits_library_internals() -> None:
     failure = input_failure(RuntimeError(said))
     assert isinstance(failure, InputFailure)
     refusal = failure.as_refusal()
-    assert str(refusal).endswith("this one: Attempting to broadcast an axis by a dimension other than 1. 512 by 600")
+    assert str(refusal).endswith("input only: Attempting to broadcast an axis by a dimension other than 1. 512 by 600")
     for error in (ValueError(""), RuntimeError("/a/b.cc:3"), KeyError("k")):
         assert str(input_failure(error)).partition(": ")[2]
     assert not isinstance(input_failure(MemoryError()), InputFailure)

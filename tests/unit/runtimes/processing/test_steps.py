@@ -39,8 +39,8 @@ def test_text_tokeniser_creates_inputs_of_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (b"good " * 4, "has 4 tokens, and at most 3"),
-        (b"g" * 1000, "has 1000 bytes, and at most 192"),
+        (b"good " * 4, "has 4 tokens, but at most 3"),
+        (b"g" * 1000, "has 1000 bytes, but at most 192"),
         (b"good \xff", "not UTF-8"),
     ],
 )
@@ -59,11 +59,11 @@ def test_text_tokeniser_truncates_if_declared(tmp_path: Path) -> None:
 
 
 def test_text_tokeniser_refuses_other_inputs_and_broken_file(tmp_path: Path) -> None:
-    with pytest.raises(InvalidRequest, match="this one: x"):
+    with pytest.raises(InvalidRequest, match="this one has x"):
         tokeniser(tmp_path, GREY)
     broken = tmp_path / "broken.json"
     broken.write_text("{}")
-    with pytest.raises(InvalidRequest, match=r"broken\.json is no tokenizer"):
+    with pytest.raises(InvalidRequest, match=r"broken\.json is not a tokenizer"):
         TextTokeniser(Tokenise(tokenizer=str(broken)), (IDS,))
 
 
@@ -101,8 +101,8 @@ def test_image_decoder_refuses_invalid_images() -> None:
     decode = ImageDecoder(DecodeImage(width=4, height=4, channels="grey"), (GREY,))
     whole = encoded_image(np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8))
     for value, message in (
-        (b"no image", "cannot be decoded as PNG or JPEG: it is none"),
-        (b"", "it is none"),
+        (b"no image", "cannot be decoded as PNG or JPEG: unknown file format"),
+        (b"", "unknown file format"),
         (whole[: len(whole) // 2], "cannot be decoded"),
         (encoded_image(np.zeros((4, 4), np.uint16)), "more than 8 bits"),
         (_claims_to_be_huge(whole), "pixels: at most"),
@@ -129,7 +129,7 @@ def _claims_to_be_huge(png: bytes) -> bytes:
 def test_image_decoder_refuses_unsuitable_inputs() -> None:
     with pytest.raises(InvalidRequest, match=r"4x4 grey images as chw are FP32 \[-1, 1, 4, 4\]"):
         ImageDecoder(DecodeImage(width=4, height=4, channels="grey"), (RGB,))
-    with pytest.raises(InvalidRequest, match="takes one input"):
+    with pytest.raises(InvalidRequest, match="must have one input"):
         ImageDecoder(DecodeImage(width=4, height=4), (IDS, MASK))
     with pytest.raises(InvalidRequest, match="3 numbers for rgb images, not 2"):
         ImageDecoder(DecodeImage(width=2, height=2, mean=(1, 2)), (RGB,))
@@ -154,7 +154,7 @@ def test_read_class_names_keeps_empty_lines(tmp_path: Path) -> None:
     file.write_text("bad\n\n good \n\n")
     assert read_class_names(file) == ("bad", "", "good")
     file.write_text("\n")
-    with pytest.raises(InvalidRequest, match="names no class"):
+    with pytest.raises(InvalidRequest, match="has no class names"):
         read_class_names(file)
     with pytest.raises(OperatorError, match=r"cannot read .*nowhere\.txt: No such file"):
         read_class_names(tmp_path / "nowhere.txt")
