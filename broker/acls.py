@@ -120,7 +120,7 @@ async def _all_answered(futures: dict[Any, Future[Any]]) -> None:
     except RefusedRequest as error:
         if error.code == _SECURITY_DISABLED:
             raise OperatorError(
-                "this Kafka has no authorizer, so that everybody may do everything: start it with one (`infaas up "
-                "--auth`, elsewhere authorizer.class.name) and run this again, or make tenants without --kafka-user"
+                "this Kafka has no authorizer, so ACLs have no effect: start it with one (`infaas up --auth`, "
+                "elsewhere authorizer.class.name) and run the command again, or create tenants without --kafka-user"
             ) from error
-        raise OperatorError(f"Kafka does not change its access control: {error.reason}") from error
+        raise OperatorError(f"Kafka did not change its access control: {error.reason}") from error

@@ -221,12 +221,12 @@ async def start_client(settings: KafkaSettings, start: Any) -> None:
     except (KafkaError, TimeoutError, OSError) as error:
         if await _refuses_credentials(settings):
             raise OperatorError(
-                f"Kafka at {settings.bootstrap} refused the credentials; do {_credentials(settings)} fit it?"
+                f"Kafka at {settings.bootstrap} refused the credentials; check {_credentials(settings)}"
             ) from error
         reason = await _why_unreachable(settings) or f"{type(error).__name__}: {error}"
         raise OperatorError(
-            f"cannot reach Kafka at {settings.bootstrap} ({reason}); "
-            f"is it running, and do {ENV} and {PREFIX}SECURITY_PROTOCOL fit it?"
+            f"cannot reach Kafka at {settings.bootstrap} ({reason}); is it running? Check {ENV} and "
+            f"{PREFIX}SECURITY_PROTOCOL"
         ) from error
 
 

@@ -57,10 +57,10 @@ async def _close(settings: KafkaSettings, partitions: Iterable[TopicPartition]) 
                 await asyncio.sleep(_AGAIN_S)
     except TimeoutError:
         raise OperatorError(
-            f"Kafka does not close {len(left)} partitions, {min(left)} first: may it be configured from here?"
+            f"Kafka did not close {len(left)} partitions, {min(left)} first: may this user alter topic configurations?"
         ) from None
     except (KafkaError, OSError) as error:
-        raise OperatorError(f"Kafka does not close topics ({error!r}); run it again to go on") from error
+        raise OperatorError(f"Kafka did not close topics ({error!r}); run the command again to resume") from error
     finally:
         await client.close()
 

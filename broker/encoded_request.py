@@ -47,7 +47,7 @@ class EncodedRequest(RequestStruct):
         """
         minimum, maximum = versions.get(self.API_KEY, (0, -1))
         if not minimum <= self.API_VERSION <= maximum:
-            raise IncompatibleBrokerVersion(f"the broker does not know {type(self).__name__} v{self.API_VERSION}")
+            raise IncompatibleBrokerVersion(f"the broker does not support {type(self).__name__} v{self.API_VERSION}")
         return self
 
     def encode(self) -> bytes:

@@ -231,7 +231,7 @@ class Outbox:
             self._look_later(topic)
 
     def _give_up_outside(self, topic: str, items: Sequence[FailedSend]) -> None:
-        reason = f"the result's topic {topic} acknowledges nothing, and its share of what may wait is used up"
+        reason = f"the result's topic {topic} does not acknowledge results, and its quota of pending results is used up"
         for item in items:
             self._bury(item, GiveUp(reason, None, final=False))
 
@@ -240,7 +240,7 @@ class Outbox:
         if not failed.inside or self._sender.acknowledging_s() < SURE_S:
             return ""
         if self._room.overfull:
-            return "too many results wait for topics that acknowledge nothing"
+            return "quota of failing reply topics used up"
         if self._loop.time() - failed.failed_s >= self._sender.result_timeout_s:
             return f"not acknowledged for {self._sender.result_timeout_s:g} s: {failed.error!r}"
         if self._is_late(failed.record):

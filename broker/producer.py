@@ -150,7 +150,7 @@ class Producer(RecordSender):
             raise
         await self._tasks.__aenter__()
         self._sender.use_tasks(self._tasks)
-        self._looking = self._tasks.create_task(self._topics.run(), name="look for topics")
+        self._looking = self._tasks.create_task(self._topics.run(), name="look up topics")
         return self
 
     async def __aexit__(
@@ -162,7 +162,7 @@ class Producer(RecordSender):
             async with asyncio.timeout(self._timeout_s + LEAVE_S):
                 await self._limit.idle()
         except TimeoutError:
-            log.warning("%d records were not acknowledged before we left", self.in_flight)
+            log.warning("%d records were not acknowledged before the end", self.in_flight)
         finally:
             self._closed = True
             self._looking.cancel()
@@ -182,7 +182,7 @@ class Producer(RecordSender):
             try:
                 await self._topics.refresh()
             except TimeoutError:  # a record for an unknown partition waits for it
-                log.warning("Kafka does not say which partitions there are")
+                log.warning("cannot read the partitions from Kafka")
         await self._topics.prefetch(topics)
 
     async def topics(self) -> set[str]:
@@ -220,7 +220,7 @@ class Producer(RecordSender):
         record = PendingRecord(value, key, headers, int(self.clock.now_ms()), deadline, on_ack)
         size = record.size
         if size > self._settings.max_record_bytes:
-            on_ack(RecordTooLarge(f"{size} bytes, more than the {self._settings.max_record_bytes} that Kafka takes"))
+            on_ack(RecordTooLarge(f"{size} bytes, more than the {self._settings.max_record_bytes} that Kafka accepts"))
             return
         if not self._limit.try_take(size):
             await self._limit.take_in_turn(size)

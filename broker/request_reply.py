@@ -53,8 +53,8 @@ _ANSWERED_KEPT: Final = 20_000
 _PREFIX_BYTES: Final = 12
 """Number of random bytes at the beginning of a process's correlations."""
 
-WAITING = Gauge("infaas_replies_waiting_count", "Queries of this process that wait for their result")
-DROPPED = Counter("infaas_replies_dropped_total", "Results that nobody waited for", ["reason"])
+WAITING = Gauge("infaas_replies_waiting_count", "Queries of this process without a result yet")
+DROPPED = Counter("infaas_replies_dropped_total", "Results without a waiting request", ["reason"])
 _duplicate, _late, _invalid, _uncorrelated, _unknown = (
     DROPPED.labels(reason) for reason in ("duplicate", "late", "invalid", "uncorrelated", "unknown")
 )
@@ -213,14 +213,14 @@ class RequestReply:
             try:
                 await self.producer.send_and_wait(self.reply_topic, None, key=_CLAIM)
             except (KafkaError, InfaasError) as error:
-                log.warning("%s is not claimed: %s", self.reply_topic, error)
+                log.warning("%s was not claimed: %s", self.reply_topic, error)
 
     def _take(self, headers: Iterable[tuple[str, bytes | None]], value: bytes) -> None:
         try:
             result = parse_result(as_text(headers), value)
         except (KeyError, ValueError) as error:
             _invalid.inc()
-            log.debug("%s: what came is not a result: %r", self.reply_topic, error)
+            log.debug("%s: received an invalid result: %r", self.reply_topic, error)
         else:
             self.deliver(result)
 
@@ -240,7 +240,7 @@ class RequestReply:
         try:
             await delete_topics(self._settings, [self.reply_topic])
         except InfaasError as error:
-            log.warning("%s is left behind: %s", self.reply_topic, error)
+            log.warning("%s was not deleted: %s", self.reply_topic, error)
 
 
 def _expire(reply: Reply) -> None:

@@ -43,7 +43,7 @@ async def has_password(settings: KafkaSettings, user: str) -> bool:
         except RefusedRequest as error:
             if error.code == _NOT_THERE:
                 return False
-            raise OperatorError(f"Kafka does not tell who has a password: {error.reason}") from error
+            raise OperatorError(f"cannot read SCRAM credentials: {error.reason}") from error
 
 
 async def set_password(settings: KafkaSettings, user: str, password: str) -> None:
@@ -56,7 +56,7 @@ async def set_password(settings: KafkaSettings, user: str, password: str) -> Non
     try:
         await _alter(settings, UserScramCredentialUpsertion(user, info, password.encode()))
     except UnsupportedRequest as error:
-        raise OperatorError("this Kafka keeps no SCRAM credentials: leave the password to it") from error
+        raise OperatorError("this Kafka stores no SCRAM credentials: set passwords outside of INFAAS") from error
 
 
 async def forget_password(settings: KafkaSettings, user: str) -> None:
@@ -79,4 +79,4 @@ async def _alter(settings: KafkaSettings, alteration: UserScramCredentialAlterat
             await answered(admin.alter_user_scram_credentials([alteration])[alteration.user])
         except RefusedRequest as error:
             if error.code != _NOT_THERE:
-                raise OperatorError(f"Kafka does not change the credentials: {error.reason}") from error
+                raise OperatorError(f"Kafka did not change the credentials: {error.reason}") from error

@@ -88,7 +88,7 @@ async def _write_some(producer: AIOKafkaProducer, partitions: Sequence[LogPartit
         await producer.abort_transaction()
     for partition, ack in zip(partitions, acks, strict=True):
         if isinstance(ack, BaseException):
-            log.warning("%s %d begins no segment: %r", *partition, ack)
+            log.warning("%s/%d: no new segment: %r", *partition, ack)
     return {
         partition: ack.offset
         for partition, ack in zip(partitions, acks, strict=True)
@@ -107,6 +107,6 @@ async def _commit(
                 if offsets:
                     await Coordinator(client, group).commit(offsets, _CLIENT)
             except KafkaError as error:  # the group has members, which pass the record themselves
-                log.debug("group %s passes the end of a segment by itself: %r", group, error)
+                log.debug("group %s passes the end of the segment itself: %r", group, error)
     finally:
         await client.close()

@@ -148,8 +148,8 @@ class KafkaSettings(BaseSettings):
             )
         if self.namespace != NAMESPACE:
             raise OperatorError(
-                f"this process was started in the namespace {NAMESPACE}, and keeps it: set "
-                f"{NAMESPACE_ENV}={self.namespace} before it starts"
+                f"the namespace of a running process cannot change from {NAMESPACE}: set "
+                f"{NAMESPACE_ENV}={self.namespace} before its start"
             )
         for address in self.bootstrap.split(","):
             host, colon, port = address.strip().rpartition(":")

@@ -66,8 +66,8 @@ async def claim_namespace(settings: KafkaSettings, system: str, by: str, *, take
         return await _read_owner(settings) or claim
     except (KafkaError, TimeoutError) as error:
         raise OperatorError(
-            f"Kafka at {settings.bootstrap} does not say which system the topic {SYSTEM} names ({error!r}): is this "
-            "user allowed to read and write it?"
+            f"cannot read the system in the topic {SYSTEM} of Kafka at {settings.bootstrap} ({error!r}): may this user "
+            "read and write it?"
         ) from error
 
 

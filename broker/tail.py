@@ -124,7 +124,7 @@ class Tail:
             try:
                 found = await self._buffer.poll()
             except KafkaError as error:
-                log.warning("reading %s failed, trying again: %r", ", ".join(self._topics), error)
+                log.warning("reading %s failed, will retry: %r", ", ".join(self._topics), error)
                 await asyncio.sleep(_BACKOFF_S)
                 continue
             return [record for taken in found.values() for record in taken.records]

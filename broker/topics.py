@@ -152,7 +152,7 @@ async def until_gone(settings: KafkaSettings, topics: Collection[str]) -> None:
             while await partitions_of(settings, topics):  # noqa: ASYNC110 - Kafka has no event for it
                 await asyncio.sleep(CHECK_INTERVAL_S)
     except TimeoutError:
-        raise OperatorError(f"Kafka keeps topics that are to go; is delete.topic.enable set? {topics}") from None
+        raise OperatorError(f"Kafka did not delete topics; is delete.topic.enable set? {topics}") from None
 
 
 async def partitions_of(kafka: KafkaSettings, topics: Iterable[str]) -> frozenset[TopicPartition]:

@@ -89,8 +89,8 @@ def next_step(failed: FailedSend, max_attempts: int | None) -> Retry | GiveUp:
     """Decide about a failed send. Without `max_attempts`, a failure that may pass is retried for ever."""
     message, error = failed.message, failed.error
     if isinstance(error, RecordTooLarge):
-        what = f"{len(message.value or b'')} bytes are more than topic {message.topic} takes in one record"
-        answer = f"the result is too large: {what}; ask for fewer inputs at a time" if message.status else what
+        what = f"{len(message.value or b'')} bytes are more than topic {message.topic} accepts in one record"
+        answer = f"the result is too large: {what}; send fewer inputs at a time" if message.status else what
         return GiveUp(what, InvalidRequest(answer) if message.status in ("", OK) else None, final=True)
     if isinstance(error, UnknownTopic) and message.status:
         return GiveUp(f"the result's topic {message.topic} does not exist", None, final=True)

@@ -25,8 +25,10 @@ log = logging.getLogger(__name__)
 COMMIT_INTERVAL_S: Final = 0.2
 HEAL_INTERVAL_S: Final = 5.0
 
-FAILED: Final = Counter("infaas_commit_failures_total", "Commits that failed and were tried again", ["consumer_group"])
-REWOUND: Final = Counter("infaas_commits_rewound_total", "Older commits of others that we committed over", ["topic"])
+FAILED: Final = Counter("infaas_commit_failures_total", "Failed commits", ["consumer_group"])
+REWOUND: Final = Counter(
+    "infaas_commits_rewound_total", "Commits by other processes that moved an offset back", ["topic"]
+)
 
 
 class Committer:
@@ -96,11 +98,13 @@ class Committer:
                 async with asyncio.timeout(self._timeout_s):
                     found = await self._coordinator.fetch(ours.keys()) if ours else {}
             except (KafkaError, OSError, TimeoutError) as error:
-                log.warning("group %s: what is committed is not known: %r", self._coordinator.group, error)
+                log.warning("group %s: committed offsets are unknown: %r", self._coordinator.group, error)
                 return
             behind = {p: found.get(p, -1) for p, offset in ours.items() if offset > max(found.get(p, -1), 0)}
             if behind:  # or deleted: Kafka deletes the offsets of a group after a week without a commit
                 for partition in behind.keys() & found.keys():
                     REWOUND.labels(partition.topic).inc()
-                    log.warning("%s/%d: another committed %d, not %d", *partition, found[partition], ours[partition])
+                    log.warning(
+                        "%s/%d: another process committed %d, not %d", *partition, found[partition], ours[partition]
+                    )
                 self._tracker.rewound(behind)

@@ -182,7 +182,7 @@ class Consumer:
             if self._membership is None:
                 self._membership = self._new_membership()
                 self._start(self._membership.run(), "membership")
-                self._watch.problem = f"it is no member of group {self._group}"
+                self._watch.problem = f"it is not a member of group {self._group}"
                 self._start(self._watch.run(), "watch")
             self._membership.subscribe(wanted)
         self._topics = wanted
@@ -193,7 +193,7 @@ class Consumer:
             async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
                 await self._connection.client.force_metadata_update()
         except TimeoutError:
-            log.warning("group %s: Kafka does not say which partitions there are", self._group)
+            log.warning("group %s: cannot read the partitions from Kafka", self._group)
 
     async def assign(self, topic: str, partitions: Collection[int], *, drain_s: float = DRAIN_S) -> None:
         """Read exactly `partitions` of `topic`, each from its committed offset, or else from the earliest one.
@@ -305,7 +305,7 @@ class Consumer:
             async with asyncio.timeout(DRAIN_S if drain_s is None else drain_s):
                 await self._tracker.drained(partitions)
         except TimeoutError:
-            log.info("group %s: gave up waiting for what is in flight of %d partitions", self._group, len(partitions))
+            log.info("group %s: stopped waiting for records in flight of %d partitions", self._group, len(partitions))
         await self.commit()
         self._drop(partitions)
 

@@ -76,7 +76,9 @@ class Coordinator:
             KafkaError: the error of the code; `Displaced` if another process has joined under our instance id.
         """
         if code == _FENCED:
-            raise Displaced("another process has joined under the same name: stop one, or name it differently")
+            raise Displaced(
+                "another process has joined under the same name: stop one process, or change its instance id"
+            )
         error = for_code(code)
         if error is NoError:
             return

@@ -134,7 +134,7 @@ class Membership:
                 except (KafkaError, OSError) as error:
                     log.warning("group %s: not joined yet: %r", self._group.name, error)
                     if isinstance(error, InconsistentGroupProtocolError):
-                        log.error("group %s has members of another version, waiting for their end", self._group.name)
+                        log.error("group %s has members of another version, waiting until they end", self._group.name)
                     if isinstance(error, GroupAuthorizationFailedError):
                         self._on_refused(error)
                     await asyncio.sleep(_BACKOFF_S)
@@ -149,7 +149,7 @@ class Membership:
             async with asyncio.timeout(_LEAVE_S):
                 await self._group.leave()
         except (KafkaError, OSError, TimeoutError) as error:
-            log.warning("group %s: left without a word: %r", self._group.name, error)
+            log.warning("group %s: left without notifying the coordinator: %r", self._group.name, error)
 
     # -- joining -------------------------------------------------------------------------------------------------------
 
@@ -172,7 +172,7 @@ class Membership:
         gone = self.owned - dealt - self._giving_up
         self.owned |= new
         if new or gone:
-            log.info("group %s: %d partitions more to read, %d less", self._group.name, len(new), len(gone))
+            log.info("group %s: %d partitions assigned, %d revoked", self._group.name, len(new), len(gone))
         if new:
             self._on_dealt(new)
         if gone:
@@ -188,7 +188,7 @@ class Membership:
         self._join_again.set()
 
     async def _lose(self, error: KafkaError) -> None:
-        log.warning("group %s went on without us: %r", self._group.name, error)
+        log.warning("group %s removed this member: %r", self._group.name, error)
         # A release that continued would forget, and commit, partitions that may be assigned to us again.
         releases = set(self._releases)
         for release in releases:

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 UNREAD: Final = Gauge(
     "infaas_unread_partitions",
-    "Partitions of our topics without a reader, as far as a member knows.",
+    "Partitions without a reader, as known to a member of the group.",
     ["consumer_group"],
 )
 ALARM_S: Final = 5.0
@@ -56,13 +56,13 @@ class UnreadWatch:
             self._began, self._was_whole, self._alarmed, self.problem = None, True, False, ""
             return
         words = (
-            f"it is no member of group {self._group}"
+            f"it is not a member of group {self._group}"
             if unread is None
             else f"{unread} partitions of group {self._group} have no reader"
         )
         self._began = now if self._began is None else self._began
         lasts = now - self._began > ALARM_S
         if lasts and not self._alarmed:
-            log.error("%s for %.0f s: is each of its members alive?", words, ALARM_S)
+            log.error("%s for %.0f s: are all its members alive?", words, ALARM_S)
             self._alarmed = True
         self.problem = words if lasts or not self._was_whole else ""

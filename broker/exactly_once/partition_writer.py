@@ -105,6 +105,6 @@ class PartitionWriter:
             async with asyncio.timeout(STOP_S):
                 await self._producer.stop()
         except TimeoutError:
-            log.warning("Kafka did not answer while the writer of %s-%d was closed", *self._partition)
+            log.warning("Kafka did not answer while closing the writer of %s-%d", *self._partition)
         except Exception as error:  # noqa: BLE001 - the write that failed has raised the cause
             log.debug("the writer of %s-%d: %r", *self._partition, error)

@@ -83,8 +83,8 @@ class SharedTopic(ConsumerRebalanceListener):
     async def __aenter__(self) -> Self:
         if not (await broker_features(self._settings)).transactions:
             raise OperatorError(
-                f"the broker at {self._settings.bootstrap} is the embedded one, which knows neither groups nor "
-                "transactions, and would lose or double records; use Apache Kafka: infaas up --kafka apache"
+                f"the broker at {self._settings.bootstrap} is the embedded one, which supports neither groups nor "
+                "transactions, so records could be lost or duplicated; use Apache Kafka: infaas up --kafka apache"
             )
         self.partitions = await partitions_of(self._settings, [self.topic])
         if not self.partitions:
@@ -157,7 +157,12 @@ class SharedTopic(ConsumerRebalanceListener):
         """Start the work on partitions."""
         if self._work is None:  # we are leaving
             return
-        log.info("group %s: %d of %d partitions are ours", self.group, len(assigned), len(self.partitions))
+        log.info(
+            "group %s: %d of %d partitions are assigned to this process",
+            self.group,
+            len(assigned),
+            len(self.partitions),
+        )
         for partition in assigned:
             self._at_work[partition] = self._tasks.create_task(self._keep_at_work(partition))
 
@@ -175,11 +180,11 @@ class SharedTopic(ConsumerRebalanceListener):
             try:
                 return await self._work_on(partition)
             except _LASTING as error:
-                raise OperatorError(f"Kafka refuses what follows from {_name(partition)}: {error}") from error
+                raise OperatorError(f"Kafka refuses the results of {_name(partition)}: {error}") from error
             except ProducerFenced:
-                log.info("%s is another's now, or will be in a moment", _name(partition))
+                log.info("%s is moving to another process", _name(partition))
             except (KafkaError, TimeoutError) as error:
-                log.warning("%s: again from what is committed, after %r", _name(partition), error)
+                log.warning("%s: resuming from the committed offset after %r", _name(partition), error)
             await asyncio.sleep(_AGAIN_S)
 
     async def _work_on(self, partition: TopicPartition) -> None:
@@ -216,7 +221,7 @@ class SharedTopic(ConsumerRebalanceListener):
         self._coordinator.check(error)
         [(_, [(_, offset)])] = topics
         if offset == UNKNOWN:
-            raise KafkaError(f"what group {self.group} has committed of it is not settled")
+            raise KafkaError(f"a transaction on the committed offset of group {self.group} is open")
         return offset
 
     def _new_consumer(self) -> AIOKafkaConsumer:
@@ -237,7 +242,7 @@ class SharedTopic(ConsumerRebalanceListener):
             async with asyncio.timeout(STOP_S):
                 await self._consumer.stop()
         except TimeoutError:
-            log.warning("Kafka did not answer while group %s was left", self.group)
+            log.warning("Kafka did not answer while leaving group %s", self.group)
         finally:
             await close_client(self._client)
 

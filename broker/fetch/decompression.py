@@ -40,7 +40,7 @@ def _expand(codec: int, data: bytes) -> bytes:
     if codec == _SNAPPY:
         return _unsnapped(data)
     if codec not in _modules:
-        raise ValueError(f"codec {codec} is not known")
+        raise ValueError(f"unknown codec {codec}")
     room = min(max(_FIRST_GUESS * len(data), _LEAST_BYTES), MOST_BYTES)
     while True:
         into = bytearray(room)

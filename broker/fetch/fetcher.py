@@ -303,7 +303,7 @@ class Fetcher:
         for state in refused:
             state.set_aside = True
             state.failures += 1
-        self._tasks.create_task(self._take_up(refused), name="read again what was refused")
+        self._tasks.create_task(self._take_up(refused), name="retry refused partitions")
 
     async def _take_up(self, refused: list[FetchedPartition]) -> None:
         """Read partitions again, after an update of the metadata."""
@@ -342,7 +342,7 @@ class Fetcher:
                 found = await find_offsets(self._client, {state.key: state.position})
                 state.move_to(found[state.key])
         except KafkaError as error:
-            log.warning("%s/%d: where it begins is not known yet: %r", *state.key, error)
+            log.warning("%s/%d: the first offset is not known yet: %r", *state.key, error)
             await self._refresh()
         finally:
             state.seeking = False

@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 LOST: Final = Counter(
     "infaas_records_lost_total",
-    "Records that can never be read: deleted before they were, damaged, or gone with the end of a log that was cut",
+    "Lost records: deleted before they were read, damaged, or cut off at the end of the log",
     ["topic", "why"],
 )
 
@@ -25,22 +25,22 @@ class Losses:
 
     def deleted(self, partition: TopicPartition, position: int, start: int) -> None:
         """Report that the log begins behind the next position."""
-        what = f"deleted before they were read: the log begins at {start}, to be read was {position}"
+        what = f"deleted before they were read: log start {start}, next offset {position}"
         self._report(partition, "deleted", start - position, what)
 
     def cut(self, partition: TopicPartition, position: int, start: int, end: int) -> None:
         """Report that the log ends before the next position, and is read again from its start."""
-        what = f"gone with the end of the log: it ends at {end}, to be read was {position}; reading all, from {start}"
+        what = f"cut off at the end of the log: log end {end}, next offset {position}; reading again from {start}"
         self._report(partition, "cut", position - end, what)
 
     def replaced(self, partition: TopicPartition, position: int, end: int) -> None:
         """Report that the log was cut at `end`, before the next position, and may hold other records since."""
-        what = f"gone with the end of the log: it was cut at {end}, to be read was {position}; reading on from the cut"
+        what = f"cut off at the end of the log: log end {end}, next offset {position}; reading from the end"
         self._report(partition, "cut", position - end, what)
 
     def damaged(self, partition: TopicPartition, damage: Damage) -> None:
         """Report that the log cannot be read at some offsets."""
-        what = f"passed over, they cannot be read at {damage.first} and on: {damage.reason}"
+        what = f"skipped, because they cannot be read from {damage.first}: {damage.reason}"
         self._report(partition, "damaged", damage.next - damage.first, what)
 
     def _report(self, partition: TopicPartition, why: str, count: int, what: str) -> None:

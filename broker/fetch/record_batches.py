@@ -99,10 +99,10 @@ def _span(data: bytes, first: int, position: int, end: int) -> FetchedBatch:
     delta = 0
     if data[_MAGIC_AT] >= _V2:  # an older compressed batch carries its last offset
         if len(data) < _V2_HEAD.size:
-            return FetchedBatch(position, position + 1, data, "a batch without a whole head")
+            return FetchedBatch(position, position + 1, data, "incomplete batch header")
         (delta,) = _LAST_DELTA.unpack_from(data, _LAST_DELTA_AT)
     if delta < 0 or not position <= first + delta < end:
-        return FetchedBatch(position, position + 1, data, f"a batch that says to reach from {first} to {first + delta}")
+        return FetchedBatch(position, position + 1, data, f"batch header claims offsets {first}..{first + delta}")
     return FetchedBatch(first, first + delta + 1, data)
 
 
@@ -139,7 +139,7 @@ def read_batch(topic: str, partition: int, batch: FetchedBatch, position: int) -
         return
     try:
         opened = MemoryRecords(batch.data).next_batch()
-        problem = "" if opened is not None and opened.validate_crc() else "its checksum does not fit"
+        problem = "" if opened is not None and opened.validate_crc() else "wrong checksum"
     except Exception as error:  # noqa: BLE001 - the parser in C raises many types
         opened, problem = None, repr(error)
     if opened is None or problem:
@@ -153,7 +153,7 @@ def read_batch(topic: str, partition: int, batch: FetchedBatch, position: int) -
             opened = MemoryRecords(plain).next_batch() or ()
         for found in opened:
             if found.offset >= batch.next:
-                raise ValueError(f"a record of offset {found.offset}")
+                raise ValueError(f"record with invalid offset {found.offset}")
             if found.offset >= position:
                 position = found.offset + 1
                 yield _record(
@@ -201,7 +201,7 @@ def _read_leniently(
         read = _read_record(data[body:at], base)
         if read is None or not offset <= read[0] < batch.next:
             if offset >= position:
-                yield Damage(offset, offset + 1, f"a record of {length} bytes that makes no sense", certain=True)
+                yield Damage(offset, offset + 1, f"invalid record of {length} bytes", certain=True)
         else:
             offset, delta_ms, key, value, headers = read
             if offset >= position:
@@ -241,5 +241,5 @@ def _bytes(data: bytearray, at: int) -> tuple[bytes | None, int]:
     if length < 0:
         return None, at
     if at + length > len(data):
-        raise ValueError("it says to be longer than it is")
+        raise ValueError("length exceeds the record")
     return bytes(data[at : at + length]), at + length

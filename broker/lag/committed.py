@@ -53,7 +53,9 @@ class CommittedOffsets:
                         break
                     await asyncio.sleep(_AGAIN_S)
         except TimeoutError:
-            log.warning("what group %s and %d others have committed is unknown", next(iter(left)), len(left) - 1)
+            log.warning(
+                "committed offsets of group %s and %d other groups are unknown", next(iter(left)), len(left) - 1
+            )
         return found
 
     async def _ask(self, groups: Groups, found: list[Committed]) -> Groups:
@@ -73,7 +75,7 @@ class CommittedOffsets:
                 elif issubclass(kind := for_code(error), _PASSING):
                     again[group] = groups[group]
                 else:
-                    log.warning("what group %s has committed is unknown: %s", group, kind.__name__)
+                    log.warning("committed offsets of group %s are unknown: %s", group, kind.__name__)
         self._forget(again)
         return again
 
@@ -81,7 +83,7 @@ class CommittedOffsets:
         try:
             return await self._client.send(node, request)
         except (KafkaError, OSError) as error:
-            log.warning("broker %d does not say what is committed: %r", node, error)
+            log.warning("cannot read committed offsets from broker %d: %r", node, error)
             return None
 
     # -- coordinators --------------------------------------------------------------------------------------------------
@@ -112,7 +114,7 @@ class CommittedOffsets:
                     self._coordinators[group] = await self._client.coordinator_lookup(CoordinationType.GROUP, group)
             except (KafkaError, OSError) as error:
                 if not isinstance(error, _PASSING):
-                    log.warning("who coordinates group %s is unknown: %r", group, error)
+                    log.warning("the coordinator of group %s is unknown: %r", group, error)
 
         async with asyncio.TaskGroup() as tasks:
             for group in groups:

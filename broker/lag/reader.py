@@ -230,7 +230,7 @@ class LagReader:
                         return reading
                     await asyncio.sleep(_AGAIN_S)
         except TimeoutError as error:
-            raise KafkaTimeoutError("Kafka does not say what was committed") from error
+            raise KafkaTimeoutError("cannot read committed offsets from Kafka") from error
 
     async def _read(self, wanted: Mapping[str, Collection[str]]) -> LagObservation:
         layout = await self._lay_out(wanted)
@@ -317,7 +317,7 @@ class LagReader:
             try:
                 return await self._client.send(node, request)
             except (KafkaError, OSError) as error:
-                log.warning("broker %d does not say its offsets: %r", node, error)
+                log.warning("cannot read offsets from broker %d: %r", node, error)
                 self.expire_metadata()
                 return error
 

@@ -155,7 +155,7 @@ def stored_letter(record: Record, state: LetterState = LetterState.OPEN) -> Stor
     except ValueError as error:
         headers = [(name, value or b"") for name, value in record.headers]
         letter = DeadLetter(
-            topic="", partition=-1, offset=-1, reason=f"not one of ours: {error}", attempts=0,
+            topic="", partition=-1, offset=-1, reason=f"not a dead letter of this system: {error}", attempts=0,
             key=record.key, value=record.value, headers=headers, shortened=False,
         )  # fmt: skip
     return StoredLetter(

@@ -51,7 +51,7 @@ _CHUNK: Final = 200
 _CHUNK_BYTES: Final = 32 << 20
 _ANSWERED_BEFORE_MS: Final = 600_000
 """Milliseconds before the first letter from which on answers are searched: an answer may be older than the letter."""
-_CLAIMED: Final = "another replay has it, or was cut off less than a minute ago: run it again later"
+_CLAIMED: Final = "claimed by another replay; try again in a minute"
 
 Progress = Callable[[int, int], None]
 """Callback with the number of finished letters and the number of all letters."""
@@ -285,4 +285,4 @@ async def _explained() -> AsyncGenerator[None]:
     try:
         yield
     except (KafkaError, TimeoutError) as error:
-        raise OperatorError(f"Kafka did not do all of it ({error!r}); run it again to go on") from error
+        raise OperatorError(f"Kafka failed part of the request ({error!r}); run the command again to resume") from error

@@ -34,7 +34,7 @@ from schemas.topics import (
     variant_of,
 )
 
-_UNPROVED: Final = "its signature was not right, or nobody said that it was: sent again it might be believed"
+_UNPROVED: Final = "its signature was not verified: a replay could give it a false tenant"
 _LEFT_OUT: Final = frozenset(
     {h.ATTEMPTS, h.DEADLINE_MS, h.SENT_NS, h.LINGER_NS, h.REJECTED_UPSTREAM, h.REJECTED_UPSTREAM_PROOF, h.SIGNATURE}
 )
@@ -100,21 +100,21 @@ def obstacle(stored: StoredLetter, topics: Collection[str], *, signs: bool = Fal
     """
     letter, target, reply = stored.letter, destination(stored), reply_topic(stored)
     if letter.shortened:
-        return "it is not the whole record"
+        return "the letter was shortened"
     if reply == SHADOWS:
-        return "it is a copy, made to compare versions: nobody waits for its answer"
+        return "it is a copy for the comparison of versions: no client waits for its answer"
     if not is_topic(target):
-        return f"it says to be from {target[:80]!r}, which is no topic"
+        return f"its source is {target[:80]!r}, which is not a valid topic name"
     if target not in topics:
-        return f"topic {target} is gone"
+        return f"topic {target} does not exist"
     if reply and reply not in topics:
-        return f"nobody would hear the answer: topic {reply[:80]} is gone"
+        return f"its reply topic {reply[:80]} does not exist"
     if stored.is_signed and not proved_tenant(stored) and variant_of(letter.topic) is None:
         return _UNPROVED
     if not signs and (tenant := tenant_to_sign_for(stored)):
         return (
-            f"a signature proved it to be of tenant {tenant}, and it can be signed anew only where "
-            "INFAAS_SIGNING_SECRET_FILE is set to what the selectors have"
+            f"it was signed by tenant {tenant}, and it can be signed again only where INFAAS_SIGNING_SECRET_FILE is "
+            "set to the selectors' secret"
         )
     try:
         "".join(name for name, _ in letter.headers).encode()

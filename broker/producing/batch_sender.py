@@ -100,7 +100,7 @@ class BatchSender:
         self._tasks: asyncio.TaskGroup
         self._running: set[asyncio.Task[None]] = set()
         self._identifying: asyncio.Task[None] | None = None
-        self._identities = FailureLog("getting a producer id", "nothing is written")
+        self._identities = FailureLog("getting a producer id", "no record is written")
         self._loop = asyncio.get_running_loop()
 
     def use_tasks(self, tasks: asyncio.TaskGroup) -> None:
@@ -345,7 +345,7 @@ class BatchSender:
             self._use_no_more(queue.forget_identity())
         if verdict is Verdict.REFUSED or (verdict is Verdict.SPLIT and len(batch.records) == 1):
             if verdict is Verdict.SPLIT and is_work(queue.topic):  # its limit admits all that a producer sends
-                error = TopicClosed(f"{queue.topic} takes nothing more: it is about to be deleted")
+                error = TopicClosed(f"{queue.topic} is closed: it will be deleted")
             for record in batch.records:
                 self.settle(record, error)
         elif verdict is Verdict.SPLIT:

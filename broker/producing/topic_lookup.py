@@ -91,9 +91,9 @@ class TopicLookup:
         if until > self._loop.time():
             return why
         if not is_topic(topic):
-            return UnknownTopicOrPartitionError(f"no topic can be called {topic[:100]!r}")
+            return UnknownTopicOrPartitionError(f"{topic[:100]!r} is not a valid topic name")
         if self._records >= self._max_records:
-            return KafkaError(f"{self._records} records wait for topics that are not known: {topic} has to come later")
+            return KafkaError(f"{self._records} records wait for unknown topics, so none can wait for {topic}")
         return None
 
     def put_aside(self, topic: str, record: PendingRecord, partition: int | None) -> None:
@@ -110,7 +110,7 @@ class TopicLookup:
                 for search in searched:
                     await search.settled.wait()
         except TimeoutError:
-            log.warning("Kafka does not say which topics there are")
+            log.warning("cannot read the topics from Kafka")
 
     async def refresh(self) -> None:
         """Request the partitions of all known topics again."""
@@ -186,7 +186,7 @@ class TopicLookup:
                     await self._client.force_metadata_update()
                     self._deny_partitions()
         except (KafkaError, OSError, KeyError) as error:  # KeyError: aiokafka's, if the connection was closed meanwhile
-            log.warning("Kafka does not say which topics there are: %r", error)
+            log.warning("cannot read the topics from Kafka: %r", error)
 
     async def _ask(self, topics: list[str]) -> list[str]:
         """Request topics; return the ones that exist, and note the error of the others."""
@@ -241,7 +241,7 @@ class TopicLookup:
     def _expire(self, topic: str, search: _UnknownTopic, now: float) -> None:
         while search.records and search.records[0][0].deadline <= now:
             record, _ = search.records.popleft()
-            self._sender.settle(record, KafkaTimeoutError(f"Kafka did not say where {topic} is"))
+            self._sender.settle(record, KafkaTimeoutError(f"cannot read the location of topic {topic} from Kafka"))
 
     def _end(self, topic: str, error: KafkaError | None) -> None:
         search = self._aside.pop(topic)

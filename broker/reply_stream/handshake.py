@@ -35,7 +35,7 @@ def challenge(token: str, hello: bytes) -> bytes:
         ValueError: the message is not the hello of a sender.
     """
     if not hello.startswith(MAGIC):
-        raise ValueError("no sender of results")
+        raise ValueError("not a sender of results")
     nonce = secrets.token_bytes(NONCE_BYTES)
     return nonce + _proof(token, _RECEIVER, hello, nonce)
 
@@ -48,7 +48,7 @@ def sender_proof(token: str, hello: bytes, answer: bytes) -> bytes:
     """
     nonce, proof = answer[:NONCE_BYTES], answer[NONCE_BYTES:]
     if not hmac.compare_digest(proof, _proof(token, _RECEIVER, hello, nonce)):
-        raise ValueError("the receiver is not the one that asked")
+        raise ValueError("the receiver is not the expected one")
     return _proof(token, _SENDER, hello, nonce)
 
 
@@ -59,7 +59,7 @@ def check_sender(token: str, hello: bytes, answer: bytes, proof: bytes) -> None:
         ValueError: the sender does not know the token.
     """
     if not hmac.compare_digest(proof, _proof(token, _SENDER, hello, answer[:NONCE_BYTES])):
-        raise ValueError("the sender was not given the token")
+        raise ValueError("the sender does not know the token")
 
 
 def _proof(token: str, side: bytes, hello: bytes, nonce: bytes) -> bytes:

@@ -72,7 +72,7 @@ class ConnectionPlaces(Generic[_Peer]):
         least = min(crowd, key=lambda known: known.used_s, default=None)
         if least is not None:
             if now_s - least.used_s < IN_USE_S:
-                raise ValueError(f"{len(self.senders)} senders use their connections, there is no place for another")
+                raise ValueError(f"{len(self.senders)} senders use their connections, no other is accepted")
             del self.senders[least]
         self.senders[peer] = None
         return least

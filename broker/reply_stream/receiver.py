@@ -52,14 +52,14 @@ class ReplyStreamReceiver:
             try:
                 self._tls = await asyncio.to_thread(new_receiver_tls)
             except (ImportError, OSError) as error:
-                log.warning("results come by topic, for they cannot be encrypted on their way straight here: %s", error)
+                log.warning("results use the reply topic, because direct connections cannot be encrypted: %s", error)
                 return self
         try:
             family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
             listener = socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
         except OSError as error:
             words = listen_words(settings.host, settings.port, error, "INFAAS_REPLY_STREAM_PORT")
-            raise OperatorError(f"no way for results: {words}, or set INFAAS_REPLY_STREAM=false") from error
+            raise OperatorError(f"cannot listen for results: {words}, or set INFAAS_REPLY_STREAM=false") from error
         listener.setblocking(False)
         self._listener = listener
         await self._tasks.__aenter__()
@@ -113,7 +113,7 @@ class ReplyStreamReceiver:
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):  # it has closed already
             return
         except OSError as error:  # too many open files
-            log.warning("no connection for results can be accepted: %r", error)
+            log.warning("cannot accept connections for results: %r", error)
             self._pause(listener, _PAUSE_S)
             return
         connected.setblocking(False)
@@ -137,7 +137,7 @@ class ReplyStreamReceiver:
                 lambda: connection, connected, ssl=tls, ssl_handshake_timeout=limit_s
             )
         except OSError as error:  # an error of ssl is a subclass
-            log.debug("a sender of results made no connection: %r", error)
+            log.debug("a sender of results failed to connect: %r", error)
 
     def _opened(self, connection: ReceiverConnection, connected: socket.socket, _opening: asyncio.Task[None]) -> None:
         if not connection.is_made:  # asyncio does not report the end of this one

@@ -89,7 +89,7 @@ class ReceiverConnection(asyncio.Protocol):
                 self._take_results()
         except ValueError as error:  # an error of msgspec is a subclass
             level = logging.WARNING if self._authenticated else logging.DEBUG  # strangers must not fill the log
-            log.log(level, "a sender of results is cut off: %s", error)
+            log.log(level, "closing the connection of a sender of results: %s", error)
             self.abort()
 
     def pause_writing(self) -> None:

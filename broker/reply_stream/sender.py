@@ -40,9 +40,9 @@ BACKOFF: Final = Backoff(first_s=1.0, longest_s=60.0)
 _MOST_AVOIDED: Final = 1024
 """Number of addresses that are remembered; the authors of queries can invent more."""
 
-STREAMED: Final = Counter("infaas_results_streamed_total", "Results that their receiver has, by a reply stream")
+STREAMED: Final = Counter("infaas_results_streamed_total", "Results delivered by a reply stream")
 NOT_STREAMED: Final = Counter(
-    "infaas_results_not_streamed_total", "Results that named a reply stream and went by their topic", ["reason"]
+    "infaas_results_not_streamed_total", "Results with a reply stream that were sent to their topic", ["reason"]
 )
 
 
@@ -118,7 +118,7 @@ class ReplyStreamSender:
             self._warn_once(address, "is in no network of INFAAS_REPLY_STREAM_NETWORKS")
             return "not allowed"
         if not self._settings.may_send(address, self._kafka_encrypted):
-            self._warn_once(address, "asks for results in clear, which INFAAS_REPLY_STREAM_TLS=false would allow")
+            self._warn_once(address, "requests unencrypted results, which INFAAS_REPLY_STREAM_TLS=false would allow")
             return "not encrypted"
         full = len(self._connecting) >= MAX_CONNECTING or not self._has_room(now_s)
         return "too many" if full else ""
@@ -126,7 +126,7 @@ class ReplyStreamSender:
     def _warn_once(self, address: StreamAddress, why: str) -> None:
         """Warn the operator, but only once: the authors of queries must not be able to fill the log."""
         if not self._warned:
-            log.warning("%r %s: such results go by topic", address, why)
+            log.warning("%r %s: results for it go to the reply topic", address, why)
             self._warned = True
 
     def _has_room(self, now_s: float) -> bool:
@@ -147,7 +147,7 @@ class ReplyStreamSender:
                 _transport, connection = await self._loop.create_connection(make, address.host, address.port, ssl=tls)
                 await asyncio.wait({connection.authenticated})
             if connection.ended:
-                raise ConnectionError("it is not the one that asked")
+                raise ConnectionError("it is not the expected receiver")
             self._connections[stream] = connection
         except Exception as error:  # noqa: BLE001 - a peer that a query names must not end a service
             self._backoff.failed(stream, self._loop.time())
@@ -161,7 +161,12 @@ class ReplyStreamSender:
         if self._connections.get(stream) is not connection:
             return  # it never served
         del self._connections[stream]
-        log.info("the stream of results to %r ended (%s), %d go by topic", parse_address(stream), reason, failed)
+        log.info(
+            "the stream of results to %r ended (%s), %d results go to the reply topic",
+            parse_address(stream),
+            reason,
+            failed,
+        )
         if failed:
             NOT_STREAMED.labels(reason).inc(failed)
         if reason != "unused":

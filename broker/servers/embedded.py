@@ -28,7 +28,7 @@ from process.ports import LOOPBACK, claim_port
 from schemas.errors import OperatorError
 
 READY_S: Final = 20.0
-LIMITS: Final = "one selector, topics do not grow, and nothing survives a stop"
+LIMITS: Final = "one selector, no partitions can be added, and all records are lost at a stop"
 """Limits that a user of this broker should know."""
 FETCH_MAX_WAIT_MS: Final = 10
 """Wait while records arrive. Empty fetches are the main load of this broker, about a millisecond each on both sides, so

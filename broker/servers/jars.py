@@ -74,7 +74,7 @@ async def fetch_jars(cache: Path, progress: JarProgress = lambda _done, _total: 
             async with asyncio.timeout(FETCH_JARS_S):
                 await _fetch(locked_jars(), staging, progress)
         except TimeoutError:
-            raise OperatorError(f"Kafka's jars were not here within {FETCH_JARS_S:g} s") from None
+            raise OperatorError(f"downloading Kafka's jars took more than {FETCH_JARS_S:g} s") from None
         _publish(staging / "jars", folder)
     return folder
 
@@ -87,7 +87,7 @@ async def _fetch(jars: Sequence[LockedJar], staging: Path, progress: JarProgress
         try:
             found = await _copy_by_maven(maven, jars, staging, progress)
         except OperatorError as error:
-            without = f"{error}; and without it, "
+            without = f"{error}; and without Maven, "
         else:
             for jar in jars:
                 await asyncio.to_thread(_copy_verified, jar, found, into)
@@ -138,7 +138,7 @@ def _copy_verified(jar: LockedJar, found: Path, into: Path) -> None:
     try:
         data = (found / jar.name).read_bytes()
     except FileNotFoundError:
-        raise OperatorError(f"Maven brings no {jar.name}, which the lock of Kafka's jars names") from None
+        raise OperatorError(f"Maven did not download {jar.name}, which is in the lock of Kafka's jars") from None
     _keep(jar, data, into)
 
 
@@ -169,7 +169,7 @@ def _keep(jar: LockedJar, data: bytes, into: Path) -> None:
     found = hashlib.sha256(data).hexdigest()
     if found != jar.sha256:
         raise OperatorError(
-            f"{jar.name} is not the file that was locked: its SHA-256 is {found}, not {jar.sha256}; it is not used"
+            f"{jar.name} differs from the lock and is not used: its SHA-256 is {found}, not {jar.sha256}"
         )
     try:
         (into / jar.name).write_bytes(data)
@@ -190,7 +190,7 @@ def _staging(cache: Path) -> Generator[Path]:
 
 
 def _not_kept(cache: Path, error: OSError) -> OperatorError:
-    return OperatorError(f"Kafka's jars cannot be kept in {cache}: {error.strerror}; INFAAS_CACHE may name another")
+    return OperatorError(f"cannot store Kafka's jars in {cache}: {error.strerror}; set INFAAS_CACHE to another folder")
 
 
 def _publish(jars: Path, folder: Path) -> None:

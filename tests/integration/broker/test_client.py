@@ -130,15 +130,15 @@ async def test_acl_changes_without_permission_explain_refusal(secured_kafka: Sec
     name = f"curious-{uuid4().hex[:8]}"
     await set_password(secured_kafka.system, name, "s3cret")
     user = secured_kafka.user(name, "s3cret")
-    with pytest.raises(OperatorError, match="does not change its access control"):
+    with pytest.raises(OperatorError, match="did not change its access control"):
         await allow(user, tenant_acls(name), f"User:{name}")
-    with pytest.raises(OperatorError, match="does not change the credentials"):
+    with pytest.raises(OperatorError, match="did not change the credentials"):
         await set_password(user, "system", "mine")
 
 
 async def test_acl_changes_without_authorizer_explain_remedy(kafka: KafkaSettings) -> None:
     for change in (allow, disallow):
-        with pytest.raises(OperatorError, match=r"has no authorizer.*`infaas up --auth`.* run this again"):
+        with pytest.raises(OperatorError, match=r"has no authorizer.*`infaas up --auth`.* run the command again"):
             await change(kafka, tenant_acls("acme"), "User:acme")
 
 

@@ -169,7 +169,7 @@ async def test_older_member_with_same_instance_id_is_refused(kafka: KafkaSetting
         async with Consumer(kafka, "newer", group=topic, instance_id="one") as newer:
             await newer.subscribe([topic])
             await until(lambda: len(newer.reading) == 4)
-            assert "name it differently" in await polling
+            assert "change its instance id" in await polling
             assert not older.reading
             assert (await dealt_to_members(kafka, topic))[1] == [4], "the one that was refused is gone for good"
 

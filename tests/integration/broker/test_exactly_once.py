@@ -86,7 +86,7 @@ async def test_shared_topic_waits_for_pending_transaction_offsets(
         await other.send_offsets_to_transaction({partition: 5}, topic)
         async with SharedTopic(kafka, "test", topic, topic) as shared, asyncio.TaskGroup() as tasks:
             running = tasks.create_task(shared.run(note))
-            await until(lambda: "is not settled" in caplog.text or not begun.empty())
+            await until(lambda: "a transaction on the committed offset" in caplog.text or not begun.empty())
             assert begun.empty()
             await other.commit_transaction()
             async with asyncio.timeout(PATIENCE_S):

@@ -86,7 +86,7 @@ async def test_fetch_jars_rejects_file_with_wrong_hash(
     repository, forged = Repository(locked), list(locked)[3]
     locked[forged] += b" forged"
     async with without_maven(repository, monkeypatch):
-        with pytest.raises(OperatorError, match=r"jar3-1\.jar is not the file that was locked: its SHA-256 is"):
+        with pytest.raises(OperatorError, match=r"jar3-1\.jar differs from the lock and is not used: its SHA-256 is"):
             await fetch_jars(cache)
     assert repository.asked[forged] == 1, "the same would come again"
     assert names_in(cache) == set()
@@ -110,7 +110,7 @@ async def test_fetch_jars_names_unwritable_cache(
 ) -> None:
     (tmp_path / "file").touch()
     async with without_maven(Repository(locked), monkeypatch):
-        with pytest.raises(OperatorError, match=r"cannot be kept in .*file/cache.*INFAAS_CACHE"):
+        with pytest.raises(OperatorError, match=r"cannot store Kafka's jars in .*file/cache.*INFAAS_CACHE"):
             await fetch_jars(tmp_path / "file" / "cache")
 
 
@@ -146,7 +146,7 @@ async def test_fetch_jars_takes_only_locked_files_from_maven(
 
 async def test_fetch_jars_verifies_files_from_maven(locked: dict[str, bytes], cache: Path, put_maven: PutMaven) -> None:
     put_maven({**locked, list(locked)[5]: b"forged"}, 0)
-    with pytest.raises(OperatorError, match=r"jar5-1\.jar is not the file that was locked"):
+    with pytest.raises(OperatorError, match=r"jar5-1\.jar differs from the lock"):
         await fetch_jars(cache)
     assert names_in(cache) == set()
 
@@ -158,7 +158,7 @@ async def test_fetch_jars_uses_repository_when_maven_fails(
     async with serving(Repository(locked)) as url:
         monkeypatch.setenv(ENV, url)
         assert len(names_in(await fetch_jars(cache))) == len(locked)
-    with pytest.raises(OperatorError, match=r"Maven cannot fetch Kafka's jars: no such host; and without it, http"):
+    with pytest.raises(OperatorError, match=r"Maven cannot fetch Kafka's jars: no such host; and without Maven, http"):
         await fetch_jars(cache.with_name("other"))
 
 

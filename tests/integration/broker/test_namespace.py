@@ -44,5 +44,5 @@ def test_namespace_of_other_characters_is_refused(text: str) -> None:
 
 
 def test_namespace_of_a_process_cannot_change() -> None:
-    with pytest.raises(OperatorError, match="INFAAS_KAFKA_NAMESPACE=staging before it starts"):
+    with pytest.raises(OperatorError, match="INFAAS_KAFKA_NAMESPACE=staging before its start"):
         KafkaSettings(namespace="staging")

@@ -242,7 +242,7 @@ async def test_replay_accepts_signed_letters_and_skips_forged(
         assert any("INFAAS_SIGNING_SECRET_FILE" in why for why in without.passed_over.values())
         report = await box.replay(letters, lambda _done, _total: None)
         assert (report.replayed, len(report.passed_over)) == (1, 1)
-        assert "signature was not right" in next(iter(report.passed_over.values()))
+        assert "signature was not verified" in next(iter(report.passed_over.values()))
         (record,) = await stage.wait(variant_topic(stage.cheap))
     assert (fields(record)[h.ID], fields(record)[h.TENANT]) == (query_id, tenant)
 

@@ -75,7 +75,7 @@ def test_external_kafka_must_be_named(options: UpOptions) -> None:
 async def test_choose_kafka_falls_back_to_embedded_with_reason(options: UpOptions) -> None:
     choice, told = await choose(options)
     assert choice.kind is KafkaKind.EMBEDDED
-    assert f"{REPOSITORY_ENV} may name a mirror" in choice.reason
+    assert f"set {REPOSITORY_ENV} to a mirror" in choice.reason
     assert [
         f"Apache Kafka is not available: {choice.reason}",
         f"the embedded broker is used instead: {LIMITS}",

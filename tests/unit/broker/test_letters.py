@@ -135,10 +135,10 @@ def test_resent_headers_keep_proved_tenant() -> None:
         assert dict(resent_headers(letter))[h.TENANT] == b"acme"
         assert h.SIGNATURE not in dict(resent_headers(letter))
         assert obstacle(letter, topics, signs=True) == ""
-        assert "of tenant acme" in obstacle(letter, topics)
+        assert "by tenant acme" in obstacle(letter, topics)
     forged = a_letter(**{h.TENANT: "acme", h.SIGNATURE: "v1 acme.1 1 x"})
     assert tenant_to_sign_for(forged) == ""
-    assert "not right" in obstacle(forged, topics, signs=True)
+    assert "not verified" in obstacle(forged, topics, signs=True)
     named = a_letter(topic="infaas.variants.mlp.onnx-fp32.cpu", **{h.TASK: "digits", h.TENANT: "acme"})
     assert (tenant_to_sign_for(named), obstacle(named, topics)) == ("", "")
     own = a_letter(topic="infaas.ingress.acme", **{h.TASK: "digits", TENANT: "acme", h.SIGNATURE: "any"})
@@ -157,11 +157,11 @@ def test_headers_to_sign_are_those_decoded_from_event() -> None:
 def test_obstacle_names_reason_against_replay() -> None:
     topics = {"infaas.tasks.digits", "infaas.results.digits"}
     assert obstacle(a_letter(), topics) == ""
-    assert "is gone" in obstacle(a_letter(), set())
-    assert "nobody would hear" in obstacle(a_letter(**{h.REPLY_TO: "mine"}), topics)
-    assert "not the whole" in obstacle(a_letter(**{SHORTENED: "9"}), topics)
-    assert "no topic" in obstacle(a_letter(topic="a b"), topics)
+    assert "does not exist" in obstacle(a_letter(), set())
+    assert "its reply topic" in obstacle(a_letter(**{h.REPLY_TO: "mine"}), topics)
+    assert "was shortened" in obstacle(a_letter(**{SHORTENED: "9"}), topics)
+    assert "not a valid topic" in obstacle(a_letter(topic="a b"), topics)
     assert "a copy" in obstacle(a_letter(**{h.REPLY_TO: SHADOWS}), topics | {SHADOWS})
     none_of_ours = stored_letter(ConsumerRecord("dead", 0, 1, 1, 1, None, b"v", None, 1, 1, ()))
-    assert "no topic" in obstacle(none_of_ours, topics)
-    assert "not one of ours" in none_of_ours.letter.reason
+    assert "not a valid topic" in obstacle(none_of_ours, topics)
+    assert "not a dead letter of this system" in none_of_ours.letter.reason

@@ -12,9 +12,9 @@ from schemas.errors import OperatorError
 @pytest.mark.parametrize(
     ("code", "kind", "words"),
     [
-        (KafkaError._UNSUPPORTED_FEATURE, UnsupportedRequest, "this Kafka does not know the request: no such thing"),
-        (KafkaError.UNSUPPORTED_VERSION, UnsupportedRequest, "this Kafka does not know the request: no such thing"),
-        (KafkaError._TIMED_OUT, OperatorError, r"Kafka does not answer \(no such thing\); run it again"),
+        (KafkaError._UNSUPPORTED_FEATURE, UnsupportedRequest, "this Kafka does not support the request: no such thing"),
+        (KafkaError.UNSUPPORTED_VERSION, UnsupportedRequest, "this Kafka does not support the request: no such thing"),
+        (KafkaError._TIMED_OUT, OperatorError, r"Kafka does not answer \(no such thing\); run the command again"),
         (KafkaError.SECURITY_DISABLED, RefusedRequest, "Kafka refused: no such thing"),
     ],
 )

@@ -91,13 +91,13 @@ def test_handshake_succeeds_with_same_token() -> None:
 def test_handshake_fails_without_token() -> None:
     token, hello = new_token(), new_hello()
     answer = challenge(token, hello)
-    with pytest.raises(ValueError, match="not the one that asked"):
+    with pytest.raises(ValueError, match="not the expected one"):
         sender_proof(token, hello, challenge(new_token(), hello))
-    with pytest.raises(ValueError, match="not given"):
+    with pytest.raises(ValueError, match="does not know the token"):
         check_sender(token, hello, answer, bytes(PROOF_BYTES))
-    with pytest.raises(ValueError, match="not given"):  # the receiver's own proof, sent back to it
+    with pytest.raises(ValueError, match="does not know the token"):  # the receiver's own proof, sent back to it
         check_sender(token, hello, answer, answer[-PROOF_BYTES:])
-    with pytest.raises(ValueError, match="no sender"):
+    with pytest.raises(ValueError, match="not a sender"):
         challenge(token, b"GET / HTTP/1.1\r\nHost:")
 
 
@@ -106,7 +106,7 @@ def test_handshake_proof_is_valid_for_one_connection() -> None:
     answer = challenge(token, hello)
     proof = sender_proof(token, hello, answer)
     for other_hello, other_answer in ((new_hello(), answer), (hello, challenge(token, hello))):
-        with pytest.raises(ValueError, match="not given"):
+        with pytest.raises(ValueError, match="does not know the token"):
             check_sender(token, other_hello, other_answer, proof)
 
 

@@ -45,7 +45,7 @@ def test_places_close_unused_sender_for_new_one() -> None:
 def test_places_keep_senders_in_use() -> None:
     places = ConnectionPlaces[Connection]()
     full(places, 100.0)
-    with pytest.raises(ValueError, match="no place"):
+    with pytest.raises(ValueError, match="no other is accepted"):
         places.admit(Connection(HOSTS[4]), 100.0 + IN_USE_S - 0.1)
     next(iter(places.senders)).used_s = 200.0
     second = list(places.senders)[1]

@@ -29,7 +29,7 @@ def test_watch_is_not_ready_before_each_partition_has_a_reader() -> None:
     count = Count(None)
     watch = UnreadWatch(GROUP, count)
     watch.look(0.0)
-    assert "no member" in watch.problem
+    assert "not a member" in watch.problem
     assert math.isnan(shown())
     count.now = 2
     watch.look(0.1)
