@@ -85,7 +85,7 @@ async def measure(system: SystemUnderTest, console: Console, rows: int) -> list[
     return [
         at_least(label, _BROKER, done["answered"] / done["seconds"], "rows/s", bare, RATE_LIMIT),
         Figure(name=f"{label}, memory of its process, peak", broker=_BROKER, value=max(whole.memory_mib), unit="MiB"),
-        Figure(name=f"{label}, memory from a tenth of it to the end", broker=_BROKER, value=whole.growth_mib(),
+        Figure(name=f"{label}, memory from a tenth of the job to the end", broker=_BROKER, value=whole.growth_mib(),
                unit="MiB more"),
         Figure(name=f"{label}, killed {KILLS} times: outputs that differ", broker=_BROKER, value=differing, unit="",
                target="0", passed=not differing),
@@ -133,7 +133,7 @@ class _Job:
             process.send_signal(signal.SIGKILL)
             await process.communicate()
             if process.returncode != -signal.SIGKILL:
-                raise RuntimeError("the job was over before it could be killed; give it more rows")
+                raise RuntimeError("the job ended before it could be killed; give it more rows")
         await self.run()
 
     async def committed(self, rows: int) -> None:
@@ -240,7 +240,7 @@ async def _beside(system: SystemUnderTest, console: Console, images: Path, targe
             process.send_signal(signal.SIGKILL)
             await process.communicate()
             if process.returncode != -signal.SIGKILL:
-                raise RuntimeError("the job was over before the online queries were; give it more rows")
+                raise RuntimeError("the job ended before the online queries; give it more rows")
             committed = await _rows_of(job)
             await _drained(client)
     failed = [answer.status for answers in (*alone, *beside) for answer in answers if answer.status != "ok"]

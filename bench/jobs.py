@@ -68,7 +68,9 @@ def main() -> None:
     """Parse the command line, run, and print the report."""
     parser = argparse.ArgumentParser(prog="python -m bench.jobs")
     parser.add_argument("--jobs", type=int, default=10_000)
-    parser.add_argument("--of-each", type=int, default=2, help="processes of each service but the jobs services: two")
+    parser.add_argument(
+        "--of-each", type=int, default=2, help="processes of each service; there are always two jobs services"
+    )
     arguments = parser.parse_args()
     console = Console(stderr=True)
     report = asyncio.run(survive(arguments.jobs, arguments.of_each, console))

@@ -161,10 +161,10 @@ class _Trial:
         all_cores, own_cores = (_machine_cpu_s() - all_s) / elapsed_s, offered.own_s / elapsed_s
         grown = max(_memory_mib(self._system) - memory, 0.0)
         self._console.log(_told(name, offered, seconds, grown), highlight=False)
-        self._console.log(f"cores: {_ranked({**shares, 'who asks': own_cores})} of {all_cores:.2f}", highlight=False)
+        self._console.log(f"cores: {_ranked({**shares, 'client': own_cores})} of {all_cores:.2f}", highlight=False)
         if not wasted:
             self._note(f"{name}: memory gained by all processes", grown, "MiB")
-            named = f"{name}: CPU of who asks (baseline: of everything on the machine)"
+            named = f"{name}: CPU of the client (baseline: of everything on the machine)"
             self._note(named, own_cores, "cores", all_cores)
         return offered
 

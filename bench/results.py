@@ -61,11 +61,11 @@ MAIN_FIGURES: Final = (
     "overload x5 by one tenant: another's tenth answered in time",
     "S goodput by HTTP, pinned, over MLServer's",
     "H goodput by HTTP, pinned, over Triton's",
-    "sentiment mix with cascades over Triton serving the accurate one to all",
+    "sentiment mix with cascades over Triton serving the accurate model to all",
     "load x8 in steps: violations, fleet autoscaled",
     "load x8 in steps: cost, autoscaled over sized for the peak",
     "first query after scale to zero, beyond load and inference, worst of 5",
-    "100 variants asked for by name, one worker: answered",
+    "100 variants queried by name, one worker: answered",
     "an answer against its prediction, 1 variants at once: median error",
     "an answer against its prediction, 4 variants at once: median error",
 )

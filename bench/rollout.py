@@ -247,11 +247,11 @@ def figures(trial: RolloutTrial) -> list[Figure]:
     ]  # fmt: skip
     c = trial.compared
     found.append(
-        Figure(name=f"shadow: copies of which the new version agrees, of {c.compared:,}", broker=_BROKER,
+        Figure(name=f"shadow: copies with the same answer, of {c.compared:,}", broker=_BROKER,
                value=100 * c.agreed / c.compared, unit="%")
     )  # fmt: skip
     found.append(
-        Figure(name="shadow: answers of it that a client saw", broker=_BROKER,
+        Figure(name="shadow: answers seen by a client", broker=_BROKER,
                value=trial.shown, unit="", target="0", passed=not trial.shown)
     )  # fmt: skip
     found.append(
@@ -275,9 +275,9 @@ async def measure(versions: TwoVersions, rate: float, queries: int) -> list[Figu
 def main() -> None:
     """Parse the command line, run, and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rate", type=float, default=100.0, help="queries a second")
-    parser.add_argument("--queries", type=int, default=4000, help="of each share, and after the rollback")
-    parser.add_argument("--slow", action="store_true", help="models of some milliseconds")
+    parser.add_argument("--rate", type=float, default=100.0, help="queries per second")
+    parser.add_argument("--queries", type=int, default=4000, help="queries of each share, and after the rollback")
+    parser.add_argument("--slow", action="store_true", help="use models that take some milliseconds")
     wanted = parser.parse_args()
     versions = SLOW if wanted.slow else FAST
     show(Console(), asyncio.run(measure(versions, wanted.rate, wanted.queries)))

@@ -52,12 +52,12 @@ def page(compared: Sequence[ComparedVariant], refused: Sequence[Variant], origin
     lines = [
         "# Variants of the zoo",
         "",
-        f"All that registration makes of the zoo's models here, by `make bench-variants`: {len(compared)} variants,",
+        f"Variants that registration makes of the zoo's models, by `make bench-variants`: {len(compared)} in total,",
         origin,
         "",
         "Latencies are medians on one core, in milliseconds; costs are USD per 1000 inputs at the cheapest batch, at",
-        "list prices. A `~` was measured on a busy machine. A dominated variant is no more accurate than the one that",
-        "is named, and slower at every batch; it is kept all the same. `infaas variants plot TASK` draws the same.",
+        "list prices. A `~` marks measurements on a busy machine. A dominated variant is no more accurate than the",
+        "named one, and slower at every batch size; it is kept. `infaas variants plot TASK` draws the same plot.",
         "",
     ]
     for task in _tasks(compared):
@@ -118,7 +118,7 @@ def _of(task: str, compared: Sequence[ComparedVariant]) -> list[ComparedVariant]
 def main() -> None:
     """Parse the command line, measure or read, and write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--home", type=Path, help="home of a running system that has registered them already")
+    parser.add_argument("--home", type=Path, help="home of a running system in which they are registered already")
     home: Path | None = parser.parse_args().home
     if home is None:
         asyncio.run(_measure())

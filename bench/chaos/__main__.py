@@ -44,12 +44,16 @@ _FLAGS: Final = ("--selectors=2", "--autoscalers=2", "--workers=2", "--oversubsc
 def main() -> None:
     """Parse the command line, run a campaign, print and write its report."""
     parser = argparse.ArgumentParser(prog="python -m bench.chaos")
-    parser.add_argument("--minutes", type=float, help="after which no other fault begins; 30, or as --queries takes")
-    parser.add_argument("--queries", type=int, help="after so many no other fault begins")
-    parser.add_argument("--faults", default="", help="parts of names, joined by commas; all that can be done if absent")
+    parser.add_argument(
+        "--minutes", type=float, help="minutes after which no more faults begin; default: 30 without --queries"
+    )
+    parser.add_argument("--queries", type=int, help="number of queries after which no more faults begin")
+    parser.add_argument(
+        "--faults", default="", help="parts of names of faults, joined by commas; default: all possible ones"
+    )
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--rate", type=float, default=150.0, help="queries a second in all")
-    parser.add_argument("--every", type=float, default=60.0, help="least seconds from one fault to the next")
+    parser.add_argument("--rate", type=float, default=150.0, help="total queries per second")
+    parser.add_argument("--every", type=float, default=60.0, help="minimum seconds between two faults")
     parser.add_argument("--stop", type=float, default=20.0, help="seconds that a process is stopped")
     parser.add_argument("--outage", type=float, default=60.0, help="seconds that Kafka or Postgres is stopped")
     parser.add_argument("--brokers", type=int, choices=(1, 3), default=1)
@@ -89,7 +93,7 @@ def _possible(wanted: str, arena: Arena, console: Console) -> list[FaultScenario
     why_not = {fault.name: fault.is_possible(arena) for fault in chosen}
     for name, reason in why_not.items():
         if reason:
-            console.log(f"left out: {name}: {reason}")
+            console.log(f"skipped: {name}: {reason}")
     return [fault for fault in chosen if not why_not[fault.name]]
 
 

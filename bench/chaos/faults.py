@@ -122,7 +122,7 @@ def _poison_client(value: float) -> str:
 def _answered(value: float, arena: Arena) -> str:
     """Return evidence that the model answered a query on which it should have failed."""
     count = arena.ledger.outcomes.get(_poison_client(value), Counter())[OK]
-    return f"the model answered {count} queries at which it should have failed" if count else ""
+    return f"the model answered {count} queries on which it should have failed" if count else ""
 
 
 async def poison_records(arena: Arena) -> None:
@@ -166,7 +166,7 @@ async def shift_clocks(arena: Arena) -> None:
     ):
         await asyncio.sleep(arena.stop_s)
         if codes := [process.returncode for process in (first, second, third) if process.returncode is not None]:
-            raise MissedTargetError(f"services with other clocks ended by themselves, with codes {codes}")
+            raise MissedTargetError(f"services with other clocks ended unexpectedly, with codes {codes}")
 
 
 async def slow_clients(arena: Arena) -> None:
@@ -195,7 +195,7 @@ async def vanishing_clients(arena: Arena) -> None:
         async with running(command, logs / f"vanishing-{number}.log", env=dict(os.environ)) as process:
             await asyncio.sleep(arena.stop_s / 4)
             if process.returncode is not None:
-                raise MissedTargetError(f"a client ended by itself, with code {process.returncode}")
+                raise MissedTargetError(f"a client ended unexpectedly, with code {process.returncode}")
             process.kill()
 
 
@@ -212,7 +212,7 @@ async def leave_leaderless(arena: Arena) -> None:
 
 
 def _only_alone(arena: Arena) -> str:
-    return "Kafka is ours, three nodes" if arena.cluster is not None else ""
+    return "Kafka has three nodes here" if arena.cluster is not None else ""
 
 
 def _needs_cluster(arena: Arena) -> str:
@@ -220,7 +220,7 @@ def _needs_cluster(arena: Arena) -> str:
 
 
 def _needs_small_disk(arena: Arena) -> str:
-    return "" if arena.small_disk else "needs a file system of its own, which root may mount"
+    return "" if arena.small_disk else "needs a separate file system, which root can mount"
 
 
 def _needs_faketime(_arena: Arena) -> str:

@@ -26,7 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.fuzz")
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--url", help="of a gateway that runs; a system of its own if absent")
+    parser.add_argument("--url", help="URL of a running gateway; default: a new system")
     arguments = parser.parse_args()
     console, seconds = Console(), round(60 * arguments.minutes)
     defects = list[str]()

@@ -56,7 +56,7 @@ async def measure(system: SystemUnderTest, broker: str, *, flood: int = FLOOD) -
             left = await waiting.left()
             await waiting.answered()
             if left <= 0:
-                raise RuntimeError("the flood was over before the online queries were")
+                raise RuntimeError("the flood ended before the online queries")
     failed = [answer.status for answers in (*alone, *beside) for answer in answers if answer.status != "ok"]
     if failed:
         raise RuntimeError(f"{len(failed)} online queries failed, the first with {failed[0]}")
@@ -80,7 +80,7 @@ async def _throughput(kafka: KafkaSettings, broker: str, queries: int) -> list[F
             rates[offline].append(queries / (time.monotonic() - began))
     offline, online = median(rates[True]), median(rates[False])
     return [
-        at_least("offline queries over online ones, nothing else asked", broker, offline, "queries/s", online,
+        at_least("offline over online queries, no other load", broker, offline, "queries/s", online,
                  THROUGHPUT_LIMIT)
     ]  # fmt: skip
 

@@ -34,10 +34,12 @@ _FLAGS: Final = ("--workers=2", "--selectors=2", "--oversubscribe")
 def main() -> None:
     """Parse the command line, measure alone and beside the harmful tenant, and print a table."""
     parser = argparse.ArgumentParser(prog="python -m bench.neighbours")
-    parser.add_argument("--signed", action="store_true", help="both tenants sign, and names without proof are refused")
-    parser.add_argument("--seconds", type=float, default=30.0, help="of each measurement")
-    parser.add_argument("--harms", default="", help="parts of names, joined by commas; all if absent")
-    parser.add_argument("--each", action="store_true", help="each harm by itself, too")
+    parser.add_argument(
+        "--signed", action="store_true", help="both tenants sign, and unsigned tenant names are refused"
+    )
+    parser.add_argument("--seconds", type=float, default=30.0, help="seconds of each measurement")
+    parser.add_argument("--harms", default="", help="parts of names of harms, joined by commas; default: all")
+    parser.add_argument("--each", action="store_true", help="also each harm alone")
     arguments = parser.parse_args()
     chosen = [name for name in HARMS if any(part in name for part in arguments.harms.split(","))]
     rounds = [[], *([[name] for name in chosen] if arguments.each else []), chosen]
@@ -90,7 +92,7 @@ async def _harmed(harms: list[str], wrong: TenantClient, system: SystemUnderTest
         yield
         for name, process in processes.items():
             if process.returncode is not None:
-                raise RuntimeError(f"{name} ended by itself; see {system.home / 'logs'}")
+                raise RuntimeError(f"{name} ended unexpectedly; see {system.home / 'logs'}")
 
 
 def _table(outcomes: list[tuple[str, Outcome]]) -> Table:

@@ -132,7 +132,7 @@ async def _reply_stream(kafka: str, gateway: str) -> tuple[str, int]:
             if address := h.as_text(record.headers).get(h.REPLY_STREAM):
                 host, _, port = address.split()[0].rpartition(":")
                 return host.strip("[]"), int(port)
-    raise AssertionError("the consumer ends never")
+    raise AssertionError("the consumer never ends")
 
 
 async def _make_topic(kafka: str, topic: str, configs: dict[str, str]) -> None:

@@ -89,7 +89,7 @@ class Rounds:
             self.trials[trial.server, trial.workload].append(trial)
             _tell(console, trial)
         except (RuntimeError, OperatorError, TimeoutError) as error:
-            console.log(f"[red]{name} is left out:[/] {escape(str(error))}")
+            console.log(f"[red]{name} is skipped:[/] {escape(str(error))}")
         self._progress.advance(self._bar)
 
 
@@ -127,13 +127,22 @@ async def lock(peers: Sequence[Peer], console: Console) -> None:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="S,H,mix", help="workloads, of S, H and mix")
-    parser.add_argument("--peers", default=",".join((*PEERS, OURS)), help=f"servers, of {', '.join(PEERS)} and {OURS}")
+    parser.add_argument("--only", default="S,H,mix", help="workloads: some of S, H and mix")
     parser.add_argument(
-        "--rounds", type=int, default=1, choices=range(1, 10), metavar="N", help="measure all N times; keep medians"
+        "--peers", default=",".join((*PEERS, OURS)), help=f"servers: some of {', '.join(PEERS)} and {OURS}"
     )
-    parser.add_argument("--home", type=Path, help="where the system lives; kept, so that models are registered once")
-    parser.add_argument("--lock", action="store_true", help="resolve the peers' environments anew, measure nothing")
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=1,
+        choices=range(1, 10),
+        metavar="N",
+        help="repeat all measurements N times, and keep the medians",
+    )
+    parser.add_argument("--home", type=Path, help="folder of the system; kept, so that models are registered only once")
+    parser.add_argument(
+        "--lock", action="store_true", help="resolve the peers' environments again, and measure nothing"
+    )
     return parser.parse_args()
 
 

@@ -27,6 +27,6 @@ def reference_check(workload: Workload, reference: Sequence[Array], output: Call
             given, (low, high) = output(sample.answer), ranges[sample.request]
             if given.shape != low.shape or not np.allclose(given, given.clip(low, high), atol=workload.tolerance):
                 expected = reference[sample.request]
-                raise RuntimeError(f"{workload.name}: to input {sample.request} {given} was answered, not {expected}")
+                raise RuntimeError(f"{workload.name}: the answer to input {sample.request} is {given}, not {expected}")
 
     return check

@@ -96,4 +96,4 @@ def check_choices(workload: Workload, samples: Sequence[SampledAnswer]) -> None:
         wanted = workload.accuracies[sample.request // len(workload.inputs)]
         accuracy = float(sample.answer.headers[h.ACCURACY])
         if accuracy < wanted:
-            raise RuntimeError(f"{workload.name}: an answer has accuracy {accuracy}, {wanted} was asked for")
+            raise RuntimeError(f"{workload.name}: an answer has accuracy {accuracy}, but {wanted} was requested")

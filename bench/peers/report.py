@@ -46,19 +46,19 @@ AIMS: Final = (
     Aim("S goodput by task over pinned", (ours.BY_TASK, "S"), (ours.BY_HTTP, "S"), 0.95),
     Aim("H goodput by HTTP, pinned, over Triton's", (ours.BY_HTTP, "H"), ("triton", "H"), 0.95),
     Aim(
-        "sentiment mix over Triton serving the accurate one to all",
+        "sentiment mix over Triton serving the accurate model to all",
         (ours.BY_TASK, "sentiment mix"),
         ("triton", "sentiment mix"),
         1.3,
     ),
     Aim(
-        "sentiment mix with cascades over Triton serving the accurate one to all",
+        "sentiment mix with cascades over Triton serving the accurate model to all",
         (ours.BY_CASCADE, "sentiment mix"),
         ("triton", "sentiment mix"),
         1.3,
     ),
     Aim(
-        "mnist mix over MLServer serving the accurate one to all",
+        "mnist mix over MLServer serving the accurate model to all",
         (ours.BY_TASK, "mnist mix"),
         ("mlserver", "S"),
         1.2,
@@ -98,7 +98,7 @@ def _beyond(trial: Trial) -> Iterator[Figure]:
     """Yield the figures of a load beyond the server's own goodput."""
     in_time, accepted = trial.overload_in_time, trial.overload_accepted
     yield Figure(
-        name=f"{trial.workload} by HTTP, pinned, {_OVER}: in time, of what was accepted", broker=_BROKER,
+        name=f"{trial.workload} by HTTP, pinned, {_OVER}: accepted queries in time", broker=_BROKER,
         value=100 * in_time, unit="%", target=f">= {100 * _IN_TIME:g} %", passed=in_time >= _IN_TIME,
     )  # fmt: skip
     name = f"{trial.workload} by HTTP, pinned, {_OVER}: accepted, over the goodput"

@@ -154,7 +154,7 @@ async def _find_goodput(
         bracket = narrowed(bracket, rate, held=step is not None)
         best = step or best
     if best is None:
-        raise RuntimeError(f"{contestant.name} answers no rate in time")
+        raise RuntimeError(f"{contestant.name} answers in time at no rate")
     return bracket.held, best
 
 

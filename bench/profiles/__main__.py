@@ -23,11 +23,11 @@ BENCHES: Final = ("repeating", "predicting")
 async def _run(only: set[str], console: Console) -> list[Figure]:
     figures: list[Figure] = []
     if "repeating" in only:
-        console.log("the same profile again and again")
+        console.log("repeated profiles of the same variants")
         figures += await repeating.measure()
     if "predicting" in only:
         async with running_system(BROKER, *predicting.TASKS) as system:
-            console.log("predictions against what is measured")
+            console.log("predictions against measurements")
             figures += await predicting.measure(system, BROKER)
     return figures
 
@@ -36,7 +36,7 @@ def main() -> None:
     """Parse the command line, run, print and write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=BENCHES, nargs="+", default=BENCHES)
-    parser.add_argument("--dry", action="store_true", help="write nothing down")
+    parser.add_argument("--dry", action="store_true", help="do not write results")
     wanted = parser.parse_args()
     console = Console()
     found = asyncio.run(_run(set(wanted.only), console))

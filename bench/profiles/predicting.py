@@ -202,7 +202,7 @@ def _batch_figures(name: str, broker: str, pairs: Sequence[_Pair]) -> list[Figur
     brief = [took_s - predicted_s for took_s, predicted_s in pairs if predicted_s < _LEAST_S]
     figures = _figures(f"{name} against its profile", broker, [pair for pair in pairs if pair[1] >= _LEAST_S])
     if brief:
-        name = f"{name} of less than {_LEAST_S * 1e3:g} ms takes more than its profile says"
+        name = f"{name} of less than {_LEAST_S * 1e3:g} ms exceeds its profile"
         figures.append(Figure(name=f"{name}: median", broker=broker, value=median(brief) * 1e3, unit="ms"))
     return figures
 

@@ -32,14 +32,14 @@ async def measure() -> list[Figure]:
                     found[file, point.batch].append(point.p50_s)
                     noisy += point.noise > 0.1
     changes = [abs(a - b) / min(a, b) * 100 for series in found.values() for a, b in pairwise(series)]
-    name = "latencies of a profile, from one to the next"
+    name = "latencies of repeated profiles"
     return [
         Figure(name=f"{name}: median difference", broker="none", value=median(changes), unit="%"),
         Figure(
             name=f"{name}: p90 of the difference", broker="none", value=percentile(changes, 0.9), unit="%",
             target=f"<= {_MOST:g} %", passed=percentile(changes, 0.9) <= _MOST,
         ),
-        Figure(name=f"{name}: said to be noisy, of {len(found) * ROUNDS}", broker="none", value=noisy, unit=""),
+        Figure(name=f"{name}: marked noisy, of {len(found) * ROUNDS}", broker="none", value=noisy, unit=""),
     ]  # fmt: skip
 
 

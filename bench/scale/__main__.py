@@ -90,8 +90,8 @@ def main() -> None:
     """Parse the command line, run, print and write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=BENCHES, nargs="+", default=list(BENCHES))
-    parser.add_argument("--seconds", type=float, default=300.0, help="how long the load in steps lasts")
-    parser.add_argument("--home", type=Path, help="where the system lives; kept, so that models are registered once")
+    parser.add_argument("--seconds", type=float, default=300.0, help="duration of the load in steps")
+    parser.add_argument("--home", type=Path, help="folder of the system; kept, so that models are registered only once")
     wanted = parser.parse_args()
     console = Console()
     with tempfile.TemporaryDirectory(prefix="infaas-bench-") as folder:

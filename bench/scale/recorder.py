@@ -168,7 +168,7 @@ async def _traffic(kafka: KafkaSettings, partitions: int) -> AsyncGenerator[None
     try:
         yield
         if process.returncode is not None:
-            raise RuntimeError(f"the traffic ended by itself with exit code {process.returncode}")
+            raise RuntimeError(f"the traffic ended unexpectedly with exit code {process.returncode}")
     finally:
         if process.returncode is None:
             process.terminate()

@@ -47,7 +47,7 @@ async def _measure(pool: Pool) -> Figure:
     everything = await _cpu_ms(lambda: load_catalog(pool))
     what_changed = await _cpu_ms(lambda: update_catalog(pool, catalog, changed))
     return Figure(
-        name=f"one registration among {VARIANTS} variants, for each who watches (baseline: reads everything)",
+        name=f"one registration among {VARIANTS} variants, per catalog watcher (baseline: reads everything)",
         broker="none", value=what_changed, unit="ms", baseline=everything, ratio=what_changed / everything,
     )  # fmt: skip
 

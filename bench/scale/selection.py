@@ -65,7 +65,7 @@ def _qualities() -> Iterator[Figure]:
     drawn = percentile([sent.predicted_s for sent in compared], 0.99)
     best = percentile([sent.best_s for sent in compared], 0.99)
     yield Figure(
-        name=f"p99 of the predicted finish, {SIZES[-1]} replicas 90 % busy (baseline: the best there was)",
+        name=f"p99 of the predicted finish, {SIZES[-1]} replicas 90 % busy (baseline: the best replica)",
         broker="none", value=drawn * 1e3, unit="ms", baseline=best * 1e3, ratio=drawn / best,
     )  # fmt: skip
 

@@ -215,7 +215,7 @@ def _figures(runs: Sequence[FleetRun], broker: str) -> list[Figure]:
         ),
         figure("load x8 in steps: longest time to recover after a step", max(scaled.recovery_s()), "s"),
         figure("load x8 in steps: changes of scale", changes),
-        figure("load x8 in steps: p99 around them over p99 in quiet seconds", around, "x", limit=_LIMIT),
+        figure("load x8 in steps: p99 around changes over p99 in quiet seconds", around, "x", limit=_LIMIT),
         figure("load x8 in steps, with and without 2 SIGKILLs: queries lost", scaled.lost + killed.lost, limit=0),
         figure("load x8 in steps, with and without 2 SIGKILLs: answers shown twice", sum(repeats), limit=0),
         figure("load x8 in steps, 2 SIGKILLs: second results dropped by id", killed.repeated),

@@ -211,7 +211,7 @@ async def _watch(
     samples: list[tuple[float, int]] = []
     while not samples or samples[-1][1] < until * queries:
         if any(process.returncode is not None for process in processes):
-            raise RuntimeError("a measured process ended by itself")
+            raise RuntimeError("a measured process ended unexpectedly")
         samples.append((time.perf_counter(), await _ends(watcher, partitions) - start))
         await asyncio.sleep(_SAMPLE_INTERVAL_S)
     steady = [(at, count) for at, count in samples if 0.1 * queries <= count <= 0.9 * queries]

@@ -74,7 +74,9 @@ async def _write_models(folder: Path, count: int) -> None:
             process.kill()
             await process.wait()
     if code:
-        raise SystemExit("the models could not be written: `make bench-zoo` runs this where torchvision is")
+        raise SystemExit(
+            "the models could not be written: `make bench-zoo` runs this in an environment with torchvision"
+        )
 
 
 async def _run(home: Path, parts: Sequence[str], wanted: argparse.Namespace, console: Console) -> None:
@@ -95,10 +97,12 @@ def main() -> None:
     """Parse the command line, run, print and write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=PARTS, nargs="+", default=list(PARTS))
-    parser.add_argument("--count", type=int, default=COUNT, help="how many architectures; figures of all are kept")
-    parser.add_argument("--seconds", type=float, default=300.0, help="how long they are asked")
-    parser.add_argument("--share", type=int, default=16, help="the worker may have this fraction of the memory")
-    parser.add_argument("--home", type=Path, help="where all of it is kept, so that it can go on")
+    parser.add_argument(
+        "--count", type=int, default=COUNT, help="number of architectures; only figures of all are stored"
+    )
+    parser.add_argument("--seconds", type=float, default=300.0, help="duration of the queries")
+    parser.add_argument("--share", type=int, default=16, help="the worker gets this fraction of the memory")
+    parser.add_argument("--home", type=Path, help="folder of all data, so that a run can be resumed")
     wanted = parser.parse_args()
     console = Console()
     with tempfile.TemporaryDirectory(prefix="infaas-zoo-") as folder:

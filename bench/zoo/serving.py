@@ -127,7 +127,7 @@ def _figures(variants: int, asked: list[_AskedVariant], loaded: _LoadedVariants,
     hits = [query for query in asked if query.hit]
     answered = [query.seconds for query in asked if query.status == "ok"]
     answered_hits = [query.seconds for query in hits if query.status == "ok"]
-    named = f"{variants} variants asked for by name, one worker"
+    named = f"{variants} variants queried by name, one worker"
     values = [
         (f"{named}: hit rate", 100 * len(hits) / len(asked), "%"),
         (f"{named}: answered", 100 * len(answered) / len(asked), "%"),

@@ -68,7 +68,7 @@ async def test_measure_trial_raises_for_wrong_answer() -> None:
 
 
 async def test_measure_trial_raises_if_no_rate_is_in_time() -> None:
-    with pytest.raises(RuntimeError, match="answers no rate in time"):
+    with pytest.raises(RuntimeError, match="answers in time at no rate"):
         await measured(Capacity(0.0))
 
 
