@@ -47,7 +47,7 @@ def _cast(spec: TensorSpec, array: Array) -> Array:
         lost = _lost(array, float32_of(result) if wanted == BF16 else result)
     if lost.any():
         raise InvalidRequest(
-            f"input {spec.name} must be {spec.datatype}; {found} is cast where that loses nothing, but "
+            f"input {spec.name} must be {spec.datatype}; {found} is cast if that is lossless, but "
             f"{array[lost].flat[0]} does not fit"
         )
     return result

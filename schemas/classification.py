@@ -24,7 +24,7 @@ def best_classes(scores: Array, count: int, names: Sequence[str], where: str) ->
     """
     values = float32_of(scores) if scores.dtype == BF16 else scores
     if values.dtype.kind not in "fiu":
-        raise InvalidRequest(f"{where}: {datatype_of(scores)} holds no scores, so there are no classes of it")
+        raise InvalidRequest(f"{where}: {datatype_of(scores)} cannot be scores, so it has no classes")
     rows = values.reshape(len(values), math.prod(values.shape[1:]))
     falling = -rows if values.dtype.kind == "f" else np.invert(rows)  # same order as negation, without overflow
     best = np.argsort(falling, axis=-1, kind="stable")[:, :count]

@@ -166,7 +166,7 @@ class Unauthenticated(QueryError):
     http_status = 401
     grpc_status = "UNAUTHENTICATED"
     retryable = False
-    default_message = "say who you are: send a key or a token as `Authorization: Bearer <key>`"
+    default_message = "authentication is required: send a key or a token as `Authorization: Bearer <key>`"
 
 
 class UnknownTask(QueryError):
@@ -200,7 +200,7 @@ class Forbidden(QueryError):
     http_status = 403
     grpc_status = "PERMISSION_DENIED"
     retryable = False
-    default_message = "this caller may not do this"
+    default_message = "the caller lacks the permission for this"
 
 
 class QuotaExceeded(QueryError):

@@ -215,7 +215,9 @@ _Head = TypeVar("_Head")
 def _decode_json(decoder: msgspec.json.Decoder[_Head], value: bytes, json_length: int | None) -> _Head:
     if json_length is not None:
         if not 0 <= json_length <= len(value):
-            raise InvalidRequest(f"the JSON is said to take {json_length} bytes, but there are {len(value)}")
+            raise InvalidRequest(
+                f"the JSON has a declared length of {json_length} bytes, but the body has {len(value)}"
+            )
         value = value[:json_length]
     try:
         return decoder.decode(value)
@@ -224,7 +226,7 @@ def _decode_json(decoder: msgspec.json.Decoder[_Head], value: bytes, json_length
     except msgspec.ValidationError as error:
         raise InvalidRequest(str(error)) from None
     except (msgspec.MsgspecError, UnicodeError) as error:
-        raise InvalidRequest(f"the body is no JSON: {error}" if value else "the body is empty") from None
+        raise InvalidRequest(f"the body is not JSON: {error}" if value else "the body is empty") from None
 
 
 def _check_tensors(tensors: Sequence[TensorHead], key: str, binary: int) -> None:
@@ -307,7 +309,7 @@ def _raw_shape(spec: TensorSpec, size: int) -> list[int]:
     else:
         fits = size == item
     if not fits:
-        raise InvalidRequest(f"{size} raw bytes are no {spec.datatype} of shape {list(spec.shape)} ({spec.name})")
+        raise InvalidRequest(f"{size} raw bytes do not fit {spec.datatype} of shape {list(spec.shape)} ({spec.name})")
     return shape
 
 

@@ -134,7 +134,7 @@ def _parse_needs(
     explain: str | None,
 ) -> Needs:
     if target and not (is_name(target) or is_variant_name(target) or is_version(target)):
-        raise InvalidRequest(f"header {h.TARGET} names no architecture, version or variant: {target[:80]!r}")
+        raise InvalidRequest(f"header {h.TARGET} is not a name of an architecture, version or variant: {target[:80]!r}")
     return Needs(
         latency_ms=_number(h.LATENCY_MS, latency, 0, math.inf) if latency else None,
         min_accuracy=_number(h.MIN_ACCURACY, accuracy, 0, 1) if accuracy else None,

@@ -70,11 +70,11 @@ class GivenFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             InvalidRequest: a field is wrong; the message names it.
         """
         if not _FILE_NAME.fullmatch(self.name):
-            raise InvalidRequest(f"a file is called {self.name[:80]!r}: give a name without folders or a leading dot")
+            raise InvalidRequest(f"invalid file name {self.name[:80]!r}: give a name without folders or a leading dot")
         if bool(self.upload) == bool(self.url):
             raise InvalidRequest(f"{self.name}: give either the SHA-256 of an upload, or a url")
         if self.upload and not _SHA256.fullmatch(self.upload):
-            raise InvalidRequest(f"{self.name}: an upload is named by its SHA-256, 64 of 0-9 and a-f")
+            raise InvalidRequest(f"{self.name}: an upload is identified by its SHA-256, 64 of 0-9 and a-f")
 
 
 class ModelToRegister(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -14,12 +14,12 @@ Parameter: TypeAlias = str | bool | int | float
 BINARY_OUTPUT: Final = "binary_data_output"
 TIMEOUT: Final = "timeout"
 """Timeout of the answer in microseconds."""
-_NO_SEQUENCES: Final = "sequences are not supported: each query is answered by itself, so leave it out"
+_NO_SEQUENCES: Final = "sequences are not supported, since each query is independent: leave it out"
 _INSTEAD: Final = {
     "sequence_id": _NO_SEQUENCES,
     "sequence_start": _NO_SEQUENCES,
     "sequence_end": _NO_SEQUENCES,
-    "priority": "there are no priorities: ask for a shorter `latency_ms`, or for `mode` offline if the query may wait",
+    "priority": "priorities are not supported: set a shorter `latency_ms`, or `mode` offline if the query may wait",
 }
 """Unsupported parameters, with the alternative. Triton's clients send no value, or 0, for parameters that are not
 used."""

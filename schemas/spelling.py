@@ -48,7 +48,7 @@ def check_headers(names: Collection[str]) -> None:
     if h.VARIANT not in names:
         for result, need in _RESULTS.items():
             if result in names:
-                raise InvalidRequest(f"header {result} is one of results: did you mean {need}?")
+                raise InvalidRequest(f"header {result} belongs to results: did you mean {need}?")
     if not _KNOWN.issuperset(names):
         for name in names:
             if name not in _KNOWN and (problem := _header_problem(name[:_SHOWN])):
@@ -100,7 +100,7 @@ def _header_problem(name: str) -> str:
     if not plain.startswith(PREFIX) or plain.startswith(_PASSING):
         return ""
     nearest = plain if plain in _KNOWN else nearest_name(name, _MEANT)
-    instead = f": did you mean {nearest}?" if nearest else f"; those of your own must not begin with {PREFIX}"
+    instead = f": did you mean {nearest}?" if nearest else f"; your own headers must not begin with {PREFIX}"
     return f"no header is called {name!r}{instead}"
 
 

@@ -39,7 +39,7 @@ def table() -> str:
     before = ENDPOINTS.index(SHOW)
     all_of_them = (*ENDPOINTS[:before], SEND, *ENDPOINTS[before:])
     rows = [f"| `{one.name}` | `{one.method} {one.path}` | `{one.role}` | {one.summary} |" for one in all_of_them]
-    return "\n".join(["| endpoint | request | takes | |", "|---|---|---|---|", *rows])
+    return "\n".join(["| endpoint | request | role | |", "|---|---|---|---|", *rows])
 
 
 def _operation(endpoint: Endpoint[Any, Any]) -> dict[str, Any]:
@@ -49,12 +49,12 @@ def _operation(endpoint: Endpoint[Any, Any]) -> dict[str, Any]:
     described: dict[str, Any] = {
         "operationId": f"{noun}{verb.title()}".replace("-", ""),
         "summary": endpoint.summary,
-        "description": f"Takes the role `{endpoint.role}`.",
+        "description": f"Requires the role `{endpoint.role}`.",
         "parameters": [_parameter("path", name, properties.pop(name), needed=True) for name in endpoint.in_path],
         "responses": errors(401, 403, 504) | {str(endpoint.status): answer},
     }
-    described["responses"]["404"] = refusal("What is named does not exist, or not for who asks.")
-    described["responses"]["409"] = refusal("How things are does not allow it; the message says what to do.")
+    described["responses"]["404"] = refusal("The object does not exist, or the caller may not see it.")
+    described["responses"]["409"] = refusal("The present state does not allow it; the message names the remedy.")
     if endpoint.has_body:
         described["responses"] |= errors(*BODY)
         described["requestBody"] = _body(properties, [name for name in required if name in properties])
@@ -71,7 +71,7 @@ def _sending() -> dict[str, Any]:
     for status in ("404", "409", "504"):
         del described["responses"][status]
     described["responses"] |= errors(408, 411, 413, 415, 429, 503)
-    described["responses"]["201"] = described["responses"]["200"] | {"description": "It has arrived."}
+    described["responses"]["201"] = described["responses"]["200"] | {"description": "The file was stored."}
     described["requestBody"] = {"required": True, "content": {"application/octet-stream": {"schema": {}}}}
     return described
 

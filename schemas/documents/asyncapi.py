@@ -37,62 +37,62 @@ def document() -> dict[str, Any]:
 
 def _channels() -> dict[str, Any]:
     return {
-        "tasks": _channel(topics.TASKS + "{task}", "Where clients ask.", ["query"], task="The task asked."),
+        "tasks": _channel(topics.TASKS + "{task}", "Online queries of a task.", ["query"], task="The requested task."),
         "offline": _channel(
             topics.offline_topic("{task}"),
-            "Where clients ask what may wait: it does so here until a worker is idle.",
+            "Offline queries of a task; they wait here until a worker is idle.",
             ["query"],
-            task="The task asked.",
+            task="The requested task.",
         ),
         "lanes": _channel(
             topics.LANES,
-            "Where selectors put what may wait of whoever has many: a partition for each tenant of a task, by hash.",
+            "Tenant lanes: excess offline queries, one partition per tenant and task by hash.",
             ["tenantQuery"],
         ),
         "ingress": _channel(
             topics.ingress_topic("{tenant}"),
-            "Where a tenant asks, whatever the task, and nobody else: what it holds is that tenant's.",
+            "Online queries of one tenant for any task; only that tenant may write.",
             ["tenantQuery"],
-            tenant="The tenant that asks.",
+            tenant="The tenant that sends the queries.",
         ),
         "offlineIngress": _channel(
             topics.offline_of(topics.ingress_topic("{tenant}")),
-            "Where a tenant asks what may wait.",
+            "Offline queries of one tenant for any task; only that tenant may write.",
             ["tenantQuery"],
-            tenant="The tenant that asks.",
+            tenant="The tenant that sends the queries.",
         ),
         "tenantResults": _channel(
             topics.tenant_results_topic("{tenant}"),
-            "Results of a tenant's queries that name no reply topic. All topics whose names begin alike are its own.",
+            "Results of a tenant's queries without a reply topic. All topics with this prefix belong to the tenant.",
             ["result"],
-            tenant="The tenant that asked.",
+            tenant="The tenant that sent the queries.",
         ),
         "variants": _channel(
-            topics.variant_topic("{variant}"), "The queue of one variant.", ["forwarded"], variant="The variant chosen."
+            topics.variant_topic("{variant}"), "The queue of one variant.", ["forwarded"], variant="The chosen variant."
         ),
         "offlineVariants": _channel(
             topics.offline_variant_topic("{variant}"),
-            "What may wait, beside that queue: taken when nothing in it does.",
+            "Offline queries of one variant; computed when its queue is empty.",
             ["forwarded"],
-            variant="The variant chosen.",
+            variant="The chosen variant.",
         ),
         "results": _channel(
             topics.RESULTS + "{task}",
-            "Results of queries that name no reply topic.",
+            "Results of queries without a reply topic.",
             ["result"],
-            task="The task asked.",
+            task="The requested task.",
         ),
         "replies": _channel(
             topics.REPLIES + "{owner}",
-            "Results for one client or gateway, which makes the topic and reads it alone.",
+            "Results for one client or gateway, which creates the topic and is its only reader.",
             ["result"],
-            owner="Whose topic it is.",
+            owner="Owner of the topic.",
         ),
-        "jobResults": _channel(topics.JOB_RESULTS, "Results of jobs, for the services that keep them.", ["result"]),
-        "status": _channel(topics.STATUS, "The state of every worker, each 100 ms.", ["status"]),
-        "demand": _channel(topics.DEMAND, "Variants that are needed and served by nobody.", ["demand"]),
-        "load": _channel(topics.LOAD, "What each selector was asked for, each second.", ["load"]),
-        "deadLetters": _channel(topics.DEAD_LETTERS, "What could not be processed, as it came.", ["deadLetter"]),
+        "jobResults": _channel(topics.JOB_RESULTS, "Results of jobs, for the services that store them.", ["result"]),
+        "status": _channel(topics.STATUS, "State of each worker, every 100 ms.", ["status"]),
+        "demand": _channel(topics.DEMAND, "Variants that are needed and have no instance.", ["demand"]),
+        "load": _channel(topics.LOAD, "Load of each selector, every second.", ["load"]),
+        "deadLetters": _channel(topics.DEAD_LETTERS, "Records that could not be processed, unchanged.", ["deadLetter"]),
     }
 
 
@@ -111,27 +111,31 @@ def _channel(address: str, description: str, messages: list[str], **parameters: 
 def _operations() -> dict[str, Any]:
     """Return the operations from the system's point of view: it receives the records that clients send."""
     return {
-        "answerQuery": _answered("tasks", "Choose a variant for a query and have it answered.", topics.SELECTOR_GROUP),
+        "answerQuery": _answered("tasks", "Choose a variant for a query.", topics.SELECTOR_GROUP),
         "answerOfflineQuery": _answered(
-            "offline", "Have a query answered when a worker is idle.", topics.OFFLINE_SELECTOR_GROUP
+            "offline", "Choose a variant for an offline query when a worker is idle.", topics.OFFLINE_SELECTOR_GROUP
         ),
-        "answerTenant": _answered("ingress", "Answer a query of a tenant as any other.", topics.SELECTOR_GROUP),
+        "answerTenant": _answered("ingress", "Choose a variant for a tenant's query.", topics.SELECTOR_GROUP),
         "answerTenantOffline": _answered(
-            "offlineIngress", "Have a tenant's query answered when a worker is idle.", topics.OFFLINE_SELECTOR_GROUP
+            "offlineIngress",
+            "Choose a variant for a tenant's offline query when a worker is idle.",
+            topics.OFFLINE_SELECTOR_GROUP,
         ),
-        "publishTenantResult": _operation("send", "tenantResults", "Answer a tenant that names no reply topic."),
-        "forwardQuery": _operation("send", "variants", "Hand a query to the workers of the chosen variant."),
+        "publishTenantResult": _operation("send", "tenantResults", "Answer a tenant's query without a reply topic."),
+        "forwardQuery": _operation("send", "variants", "Forward a query to the workers of the chosen variant."),
         "computeQuery": _operation("receive", "variants", "Compute a query in a batch with others."),
-        "forwardOfflineQuery": _operation("send", "offlineVariants", "Hand what may wait to the workers of a variant."),
-        "computeOfflineQuery": _operation(
-            "receive", "offlineVariants", "Compute what may wait when nothing else does."
+        "forwardOfflineQuery": _operation(
+            "send", "offlineVariants", "Forward an offline query to the workers of a variant."
         ),
-        "publishResult": _operation("send", "results", "Answer a query that names no reply topic."),
-        "keepJobResult": _operation("receive", "jobResults", "Keep the result of a job until it is asked for."),
-        "publishStatus": _operation("send", "status", "Say what a worker hosts and how busy it is."),
-        "publishDemand": _operation("send", "demand", "Ask for an instance of a variant."),
-        "publishLoad": _operation("send", "load", "Count the queries of the last second by what they need."),
-        "publishDeadLetter": _operation("send", "deadLetters", "Keep what could not be processed."),
+        "computeOfflineQuery": _operation(
+            "receive", "offlineVariants", "Compute an offline query when the worker is idle."
+        ),
+        "publishResult": _operation("send", "results", "Answer a query without a reply topic."),
+        "keepJobResult": _operation("receive", "jobResults", "Store the result of a job until it is fetched."),
+        "publishStatus": _operation("send", "status", "Publish the instances and the load of a worker."),
+        "publishDemand": _operation("send", "demand", "Request an instance of a variant."),
+        "publishLoad": _operation("send", "load", "Publish the queries of the last second by their needs."),
+        "publishDeadLetter": _operation("send", "deadLetters", "Store a record that could not be processed."),
     }
 
 
@@ -139,7 +143,7 @@ def _answered(channel: str, summary: str, group: str) -> dict[str, Any]:
     return _operation("receive", channel, summary) | {
         "reply": {
             "address": {
-                "description": "The topic the client reads its results from.",
+                "description": "The topic from which the client reads its results.",
                 "location": f"$message.header#/{h.REPLY_TO}",
             },
             "channel": {"$ref": "#/channels/replies"},
@@ -174,11 +178,13 @@ def _messages() -> dict[str, Any]:
         ),
         "status": _plain("The state of a worker", "WorkerStatus", key="The worker."),
         "demand": _plain("A variant that is needed", "Demand", key="The variant."),
-        "load": _plain("What a selector was asked for", "SelectorLoad", key="The selector."),
+        "load": _plain("The load of a selector", "SelectorLoad", key="The selector."),
         "deadLetter": {
             "title": "A record that could not be processed",
-            "summary": "Value, key and headers are the record's own; further headers tell its place, the reason, the "
-            "number of attempts, and the tenant that a signature proved to ask.",
+            "summary": (
+                "Value, key and headers of the record, unchanged; additional headers contain its place, the reason, "
+                "the number of attempts, and the tenant that a signature proved."
+            ),
             "contentType": _BINARY,
             "payload": {},
         },

@@ -13,7 +13,7 @@ from schemas.topics import RESULTS, TENANTS
 
 _NUMBER: Final = r"^[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?$"
 _WHOLE: Final = r"^[0-9]+$"
-_RETRY_AFTER: Final = "Of a refusal, where it is known: when asking again may help, ms from then on."
+_RETRY_AFTER: Final = "Of a refusal: milliseconds until a retry may succeed, if known."
 
 
 def _text(description: str, **more: Any) -> dict[str, Any]:
@@ -22,24 +22,28 @@ def _text(description: str, **more: Any) -> dict[str, Any]:
 
 NEEDS: Final = {
     h.DEADLINE_MS: _text(
-        "When the answer is needed, ms since the epoch: of the clock of `infaas-sent-ns`, or the broker's without.",
+        "Deadline of the answer, ms since the epoch: by the clock of `infaas-sent-ns` if that is given, else by the "
+        "broker's.",
         pattern=_NUMBER,
     ),
-    h.LATENCY_MS: _text("How soon the answer is needed, ms after the broker appended the record.", pattern=_NUMBER),
-    h.MIN_ACCURACY: _text("Least accuracy, 0 to 1, as measured on the task's validation set.", pattern=_NUMBER),
-    h.MAX_COST: _text("Most that may be spent, USD per 1000 such queries.", pattern=_NUMBER),
-    h.MODE: _text("Offline queries are computed when there is nothing else to do.", enum=[mode.value for mode in Mode]),
-    h.TARGET: _text("An architecture, a version of it (`name@2`) or a variant instead of any of the task."),
-    h.TENANT: _text("On whose behalf.", maxLength=MAX_NAME),
-    h.ALLOW_LATE: _text("Answer late rather than `overloaded`.", enum=["true", "false"]),
-    h.EXPLAIN: _text("Have the answer say why its variant was chosen.", enum=["true", "false"]),
+    h.LATENCY_MS: _text(
+        "Deadline of the answer, ms after the send time, or after the broker's append if that is unknown.",
+        pattern=_NUMBER,
+    ),
+    h.MIN_ACCURACY: _text("Minimum accuracy, 0 to 1, as measured on the task's validation set.", pattern=_NUMBER),
+    h.MAX_COST: _text("Maximum cost, USD per 1000 such queries.", pattern=_NUMBER),
+    h.MODE: _text("Offline queries are computed when a worker is idle.", enum=[mode.value for mode in Mode]),
+    h.TARGET: _text("Use only this architecture, version (`name@2`) or variant of the task."),
+    h.TENANT: _text("Tenant of the query.", maxLength=MAX_NAME),
+    h.ALLOW_LATE: _text("Answer late instead of refusing with `overloaded`.", enum=["true", "false"]),
+    h.EXPLAIN: _text("Explain the choice of the variant in the result.", enum=["true", "false"]),
 }
 TRACE: Final = {
     h.TRACEPARENT: _text("W3C trace context."),
     h.TRACESTATE: _text("W3C trace context."),
 }
 CONTENT: Final = {
-    h.CONTENT_TYPE: _text("Of the value."),
+    h.CONTENT_TYPE: _text("Content type of the value."),
     h.JSON_LENGTH: _text(
         "Bytes of JSON before the binary tensors; absent if the value is JSON alone; 0 in a query whose value is the "
         "raw data of the one input.",
@@ -48,21 +52,21 @@ CONTENT: Final = {
 }
 QUERY: Final = (
     {
-        h.ID: _text("The idempotency key: one visible result per id.", minLength=1, maxLength=MAX_ID),
+        h.ID: _text("Idempotency key: one visible result per id.", minLength=1, maxLength=MAX_ID),
         h.REPLY_TO: _text(f"Topic of the result; `{RESULTS}{{task}}` if absent."),
         h.REPLY_STREAM: _text(
-            "IP address and port of a receiver that takes the result over a connection, and the secret by which it "
-            "knows who was asked, as `host:port secret`; then, if results come by TLS, a blank and the SHA-256 of its "
-            "certificate in base64url. Where it cannot be reached the result goes to the topic."
+            "Receiver of results over a connection: its IP address and port, and a secret that authenticates the "
+            "sender, as `host:port secret`; with TLS followed by a blank and the SHA-256 of its certificate in "
+            "base64url. If it cannot be reached, the result goes to the reply topic."
         ),
         h.BATCH: _text(
-            f"Number of inputs in the query, 1 if absent, at most {MAX_BATCH}. Another than it holds is refused.",
+            f"Number of inputs in the query, 1 if absent, at most {MAX_BATCH}. A wrong number is refused.",
             pattern=_WHOLE,
         ),
-        h.SENT_NS: _text("When it was sent, ns since the epoch.", pattern=_WHOLE),
+        h.SENT_NS: _text("Send time, ns since the epoch.", pattern=_WHOLE),
         h.LINGER_NS: _text(
-            "How long its sender has kept it, so that others went with it, before the broker appended it, in ns: of "
-            f"this {MOST_LINGER_MS:g} ms count at most. A latency is counted from before that.",
+            "Time in ns for which the sender held the query to batch requests, before the append; at most "
+            f"{MOST_LINGER_MS:g} ms count. A latency includes this time.",
             pattern=_WHOLE,
         ),
         h.REJECTED_UPSTREAM: _text(
@@ -72,12 +76,12 @@ QUERY: Final = (
         ),
         h.REJECTED_UPSTREAM_PROOF: _text("Of a gateway: proves by the system's secret that the number is its own."),
         h.SIGNATURE: _text(
-            "Proves the tenant by a key, as docs/security.md says: `v1`, the key's name, ms since the epoch, and the "
-            "HMAC-SHA-256, joined by blanks."
+            "Proves the tenant by a key, see docs/security.md: `v1`, the key's name, ms since the epoch, and the "
+            "HMAC-SHA-256, separated by blanks."
         ),
         h.CORRELATION: _text(
-            "Comes back with the result as it is, to pair it with the query: several may be asked under one id, and "
-            "others may know the id. A random one cannot be guessed."
+            "Returned unchanged with the result, to match it to the query: several queries may have one id, and others "
+            "may know the id. A random value cannot be guessed."
         ),
     }
     | NEEDS
@@ -85,22 +89,23 @@ QUERY: Final = (
     | TRACE
 )
 TENANT_QUERY: Final = {
-    h.TASK: _text("The task asked for."),
+    h.TASK: _text("The requested task."),
     **{name: found for name, found in QUERY.items() if name not in (h.TENANT, h.REPLY_STREAM, h.SIGNATURE)},
     h.REPLY_TO: _text(
-        f"Topic of the result, one of the tenant's own, `{TENANTS}{{tenant}}.` and more; if absent, that of results."
+        f"Topic of the result, one of the tenant's own, `{TENANTS}{{tenant}}.` and more; the tenant's results topic if "
+        "absent."
     ),
 }
 FORWARDED: Final = QUERY | {
-    h.TASK: _text("The task asked for."),
-    h.VARIANT: _text("The variant chosen."),
-    h.TASK_QUEUE_NS: _text("From the client's send to the selector's choice.", pattern=_WHOLE),
-    h.PREDICTED_NS: _text("From the choice to the result, as predicted.", pattern=_WHOLE),
-    h.ACCURACY: _text("Of the chosen variant.", pattern=_NUMBER),
+    h.TASK: _text("The requested task."),
+    h.VARIANT: _text("The chosen variant."),
+    h.TASK_QUEUE_NS: _text("Time from the client's send to the selector's choice.", pattern=_WHOLE),
+    h.PREDICTED_NS: _text("Predicted time from the choice to the result.", pattern=_WHOLE),
+    h.ACCURACY: _text("Accuracy of the chosen variant.", pattern=_NUMBER),
     h.COST: _text("USD per 1000 such queries.", pattern=_NUMBER),
-    h.EXPLANATION: _text("Why the variant was chosen, in JSON."),
-    h.COPIED: _text("Whether a copy went to a version that is tried, so that the results are compared.", enum=["true"]),
-    h.ATTEMPTS: _text("How often the query was taken up before.", pattern=_WHOLE),
+    h.EXPLANATION: _text("Explanation of the choice, in JSON."),
+    h.COPIED: _text("A shadow version computes a copy, and the two results are compared.", enum=["true"]),
+    h.ATTEMPTS: _text("Number of earlier attempts.", pattern=_WHOLE),
 }
 RESULT: Final = (
     {

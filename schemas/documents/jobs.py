@@ -84,7 +84,9 @@ def _submit(operation: str, *names: str) -> dict[str, Any]:
 
 
 def _list() -> dict[str, Any]:
-    described = _operation("listJobs", "The jobs of a model, the latest first.", {"200": _answer("JobPage")}, "name")
+    described = _operation(
+        "listJobs", "List the jobs of a model, the latest first.", {"200": _answer("JobPage")}, "name"
+    )
     del described["responses"]["404"]
     asked = {
         "state": _TEXT | {"enum": [state.value for state in JobState]},
@@ -103,7 +105,7 @@ def _result() -> dict[str, Any]:
         "409": refusal("The job has not ended."),
         "410": refusal("The job was cancelled, or its result has expired."),
     } | errors(403, 422, 429, 500, 504)
-    return _operation("jobResult", "The result of a job, or the error that it ended with.", responses, "name", "id")
+    return _operation("jobResult", "Return the result of a job, or its error.", responses, "name", "id")
 
 
 def _operation(operation: str, summary: str, responses: dict[str, Any], *names: str) -> dict[str, Any]:

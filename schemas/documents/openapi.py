@@ -10,7 +10,7 @@ from schemas.query import MAX_BATCH
 from schemas.tensors import DTYPES
 
 VERSION: Final = "3.1.0"
-_NO_CONFIG: Final = "Empty: what a model is made of is given by `infaas register`."
+_NO_CONFIG: Final = "Empty: `infaas register` configures models."
 _JSON: Final = "application/json"
 _BINARY: Final = "application/octet-stream"
 _ANY: Final = {"type": "object"}
@@ -19,17 +19,21 @@ _OPEN: Final = ("/v2/health/live", "/v2/health/ready", "/openapi.json", "/docs")
 _KEY: Final = {
     "type": "http",
     "scheme": "bearer",
-    "description": "An API key, as `infaas keys create` makes it, or a token of the OpenID Connect issuer; where the "
-    "gateway asks who asks, as it does with `--auth`.",
+    "description": (
+        "An API key of `infaas keys create`, or a token of the OpenID Connect issuer; required if the gateway "
+        "authenticates clients (`--auth`)."
+    ),
 }
 _CERTIFICATE: Final = {
     "type": "mutualTLS",
-    "description": "A client's certificate that stands for somebody (`infaas keys create --certificate`), and no key.",
+    "description": (
+        "A client certificate that is bound to a principal (`infaas keys create --certificate`), instead of a key."
+    ),
 }
 _ASKING: Final = (
-    "Ask a model; needs stand in `parameters`, in headers or in the query string. A text or an image may be the whole "
-    "body where it is the model's one input. Bodies may be compressed, by gzip or deflate, and so are long answers for "
-    "who accepts that."
+    "Query a model; needs are in `parameters`, in headers or in the query string. The body may be a plain text or "
+    "image if that is the model's only input. Bodies may be compressed by gzip or deflate; so are long responses, if "
+    "the client accepts that."
 )
 
 _RECORDS_ONLY: Final = (h.CONTENT_TYPE, h.CORRELATION, h.REASON, h.RETRY_AFTER_MS)
@@ -39,30 +43,34 @@ _RECORDS_ONLY: Final = (h.CONTENT_TYPE, h.CORRELATION, h.REASON, h.RETRY_AFTER_M
 def document() -> dict[str, Any]:
     """Return the complete OpenAPI document."""
     paths: dict[str, Any] = {}
-    paths |= _get("/v2", "serverMetadata", "Who serves, and what it can.", "ServerMetadata")
-    paths |= _get("/v2/health/live", "serverLive", "Whether the process lives.", "Live")
-    paths |= _get("/v2/health/ready", "serverReady", "Whether queries are taken.", "Ready", also=503)
+    paths |= _get("/v2", "serverMetadata", "Name, version and extensions of the server.", "ServerMetadata")
+    paths |= _get("/v2/health/live", "serverLive", "Liveness of the process.", "Live")
+    paths |= _get("/v2/health/ready", "serverReady", "Readiness for queries.", "Ready", also=503)
     for suffix, path in (("", "/v2/models/{name}"), ("Version", "/v2/models/{name}/versions/{version}")):
         paths |= _get(path, f"modelMetadata{suffix}", "The signature of a model.", "ModelMetadata")
-        paths |= _get(f"{path}/ready", f"modelReady{suffix}", "Whether a model can be asked.", "ModelReady", also=503)
-        paths |= _get(f"{path}/config", f"modelConfig{suffix}", "The signature in Triton's words.", "ModelConfig")
-        paths |= _get(f"{path}/stats", f"modelStatistics{suffix}", "What was answered.", "Statistics")
+        paths |= _get(
+            f"{path}/ready", f"modelReady{suffix}", "Readiness of a model for queries.", "ModelReady", also=503
+        )
+        paths |= _get(f"{path}/config", f"modelConfig{suffix}", "Signature in Triton's format.", "ModelConfig")
+        paths |= _get(f"{path}/stats", f"modelStatistics{suffix}", "Inference statistics of a model.", "Statistics")
         paths |= {f"{path}/infer": {"post": _infer(f"infer{suffix}", path)}}
-    paths |= _get("/v2/models/stats", "allStatistics", "What was answered, of all models.", "Statistics")
+    paths |= _get("/v2/models/stats", "allStatistics", "Inference statistics of all models.", "Statistics")
     paths |= _repository()
     paths |= jobs.paths()
     paths |= unoffered.paths()
     paths |= admin.paths()
     paths |= _get("/metrics", "metrics", "Prometheus metrics.", kind="text/plain")
     paths |= _get("/openapi.json", "document", "This document.", "Document")
-    paths |= _get("/docs", "docs", "This document, as a page to read.", kind="text/html")
+    paths |= _get("/docs", "docs", "This document as an HTML page.", kind="text/html")
     return {
         "openapi": VERSION,
         "info": {
             "title": "INFaaS gateway",
             "version": "1.0.0",
-            "description": "Tasks, architectures and variants are models of one namespace; asked for a task, the "
-            "system chooses the variant.",
+            "description": (
+                "Tasks, architectures and variants are models of one namespace; for a query of a task, the system "
+                "chooses the variant."
+            ),
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
@@ -130,7 +138,7 @@ def _repository() -> dict[str, Any]:
     path = "/v2/repository/index"
     index = _operation(
         "repositoryIndex",
-        "All models, or those that can be asked.",
+        "List all models, or only ready ones.",
         path,
         {"200": _ok("RepositoryIndex")},
         *responses.BODY,
@@ -138,9 +146,9 @@ def _repository() -> dict[str, Any]:
     index["requestBody"] = {"content": _json("RepositoryIndexRequest")}
     load, unload = "/v2/repository/models/{name}/load", "/v2/repository/models/{name}/unload"
     done = {"200": _ok("Empty")}
-    loading = _operation("loadModel", "Nothing to do: models are loaded when asked for.", load, done, *responses.BODY)
+    loading = _operation("loadModel", "No effect: models are loaded on demand.", load, done, *responses.BODY)
     loading["requestBody"] = {"content": _json("RepositoryLoadRequest")}
-    unloading = _operation("unloadModel", "Refused: the autoscaler unloads what is not asked for.", unload, {})
+    unloading = _operation("unloadModel", "Refused: the autoscaler unloads unused models.", unload, {})
     return {path: {"post": index}, load: {"post": loading}, unload: {"post": unloading}}
 
 
@@ -174,7 +182,7 @@ def _schemas() -> dict[str, Any]:
             parameters={
                 "type": "object",
                 "properties": {
-                    "measure": text | {"description": "What accuracy means of this task, 0..1, e.g. accuracy, f1."},
+                    "measure": text | {"description": "Measure of the accuracy of this task, 0..1, e.g. accuracy, f1."},
                     "classes": _list(text) | {"description": "Names of the classes, in the order of the scores."},
                 },
                 "required": ["measure"],
@@ -185,7 +193,11 @@ def _schemas() -> dict[str, Any]:
             platform=text,
             backend=text,
             max_batch_size=whole
-            | {"description": f"Computed at once; larger requests, of up to {MAX_BATCH} inputs, in parts."},
+            | {
+                "description": (
+                    f"Inputs in one batch; larger requests, of up to {MAX_BATCH} inputs, are computed in parts."
+                )
+            },
             input=_list(configured),
             output=_list(configured),
         ),
@@ -206,7 +218,7 @@ def _needs() -> dict[str, Any]:
     number, text, flag = {"type": "number", "minimum": 0}, {"type": "string"}, {"type": "boolean"}
     return {
         "type": "object",
-        "description": "What `parameters` of a request may hold beside the protocol's own.",
+        "description": "Additional request parameters.",
         "properties": {
             "latency_ms": number,
             "min_accuracy": number | {"maximum": 1},

@@ -14,10 +14,10 @@ connections."""
 BODY: Final = (413, 415)
 """Additional statuses of requests with a body."""
 _OF_HTTP: Final = {
-    408: "The request has not arrived in time.",
-    411: "The length of the body is not said.",
-    413: "The body is larger than what a request may hold, or than what it unpacks to may be.",
-    415: "The body's `Content-Encoding` is none that is known; `Accept-Encoding` names those.",
+    408: "The request did not arrive in time.",
+    411: "The request has no Content-Length.",
+    413: "The body is too large, or too large after decompression.",
+    415: "The body's `Content-Encoding` is not supported; `Accept-Encoding` lists supported ones.",
 }
 
 

@@ -22,7 +22,7 @@ ROOTS: Final = {
 }
 """Structs by their names in the documents."""
 _DATA: Final = {
-    "description": "The elements, row-major, flat or nested; absent where `parameters.binary_data_size` is given.",
+    "description": "The elements, row-major, flat or nested; absent if `parameters.binary_data_size` is given.",
     "type": "array",
 }
 

@@ -13,9 +13,11 @@ _MEMORIES: Final = {"systemsharedmemory": "SystemSharedMemory", "cudasharedmemor
 
 def paths() -> dict[str, Any]:
     """Return the operations by path and method."""
-    found: dict[str, Any] = {_LOGGING: _refused("LogSettings", "Not offered: settings of logs.")}
+    found: dict[str, Any] = {_LOGGING: _refused("LogSettings", "Not supported: settings of logs.")}
     for path, suffix in zip(_TRACES, ("", "OfModel"), strict=True):
-        found[path] = _refused(f"TraceSettings{suffix}", "Not offered: settings of traces; `traceparent` is passed on.")
+        found[path] = _refused(
+            f"TraceSettings{suffix}", "Not supported: settings of traces; `traceparent` is passed on."
+        )
         if suffix:
             for operation in found[path].values():
                 operation["parameters"] = [_parameter("name")]
@@ -40,12 +42,14 @@ def _memory(path: str, words: str) -> dict[str, Any]:
     forgotten = {"200": {"description": "It is not registered.", "content": {_JSON: {"schema": _empty()}}}}
     return {
         f"{path}/status": {"get": _operation(f"list{words}", "Regions of shared memory: none.", listed)},
-        f"{path}/unregister": {"post": _operation(f"unregisterAll{words}", "Nothing to do.", forgotten)},
+        f"{path}/unregister": {"post": _operation(f"unregisterAll{words}", "No effect.", forgotten)},
         f"{region}/status": {"get": _operation(f"get{words}", "A region of shared memory.", unknown, region=True)},
         f"{region}/register": {
-            "post": _operation(f"register{words}", "Not offered: a query may be computed elsewhere.", {}, region=True)
+            "post": _operation(
+                f"register{words}", "Not supported: a query may be computed on another machine.", {}, region=True
+            )
         },
-        f"{region}/unregister": {"post": _operation(f"unregister{words}", "Nothing to do.", forgotten, region=True)},
+        f"{region}/unregister": {"post": _operation(f"unregister{words}", "No effect.", forgotten, region=True)},
     }
 
 

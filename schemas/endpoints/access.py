@@ -44,7 +44,7 @@ SHOW_ACCESS: Final = Endpoint(
     role=Role.QUERY,
     request=AccessRequest,
     result=AccessOf,
-    summary="Show whose a task or a model is, and who may use it.",
+    summary="Show the owner and visibility of a task or model.",
 )
 SET_ACCESS: Final = Endpoint(
     name="access.set",
@@ -53,6 +53,8 @@ SET_ACCESS: Final = Endpoint(
     role=Role.PUBLISH,
     request=AccessChange,
     result=list[AccessOf],
-    summary="Change who may use a task or a model, at once; says what is made of it and was narrowed with it.",
+    summary=(
+        "Change the owner or visibility of a task or model; returns derived models whose access was restricted as well."
+    ),
 )
 ACCESS: Final = (SHOW_ACCESS, SET_ACCESS)

@@ -29,5 +29,5 @@ ACTS: Final = Endpoint(
     role=Role.ADMIN,
     request=ActsRequest,
     result=list[AuditRow],
-    summary="What administrators did: who, what, to what, when, from where, and what came of it; the latest last.",
+    summary="List administrators' actions: actor, verb, subject, time, origin, outcome; the latest last.",
 )

@@ -99,7 +99,7 @@ TASKS: Final = Endpoint(
     role=Role.QUERY,
     request=Nothing,
     result=list[ListedTask],
-    summary="List the tasks that clients can ask for.",
+    summary="List the tasks that clients can query.",
 )
 MODELS: Final = Endpoint(
     name="models.list",
@@ -117,7 +117,7 @@ VARIANTS: Final = Endpoint(
     role=Role.QUERY,
     request=VariantsRequest,
     result=list[ListedVariant],
-    summary="List the variants that were made of the models, with what was measured of them.",
+    summary="List the variants of the models with their measurements.",
 )
 PROFILE: Final = Endpoint(
     name="variants.profile",
@@ -126,7 +126,7 @@ PROFILE: Final = Endpoint(
     role=Role.QUERY,
     request=ProfileRequest,
     result=MeasuredVariant,
-    summary="Show what was measured of a variant: load time, latency per batch size, memory, accuracy.",
+    summary="Show the profile of a variant: load time, latency per batch size, memory, accuracy.",
 )
 COMPARISON: Final = Endpoint(
     name="tasks.compare",
@@ -135,6 +135,6 @@ COMPARISON: Final = Endpoint(
     role=Role.QUERY,
     request=ComparisonRequest,
     result=list[ComparedPoint],
-    summary="Compare the variants of a task: accuracy, latency, cost, and which are dominated.",
+    summary="Compare the variants of a task: accuracy, latency, cost, dominated variants.",
 )
 CATALOG: Final = (TASKS, MODELS, VARIANTS, PROFILE, COMPARISON)

@@ -126,7 +126,7 @@ LIST_LETTERS: Final = Endpoint(
     role=Role.ADMIN,
     request=LettersRequest,
     result=list[LetterOutline],
-    summary="Dead letters of which something is to be done, the latest last.",
+    summary="List open dead letters, the latest last.",
     deadline_s=120.0,
 )
 SHOW_LETTER: Final = Endpoint(
@@ -136,7 +136,7 @@ SHOW_LETTER: Final = Endpoint(
     role=Role.ADMIN,
     request=LetterRequest,
     result=ShownLetter,
-    summary="A dead letter: why it was given up, its headers, and the beginning of its value.",
+    summary="Show a dead letter: its reason, its headers, and the beginning of its value.",
     deadline_s=120.0,
 )
 REPLAY_LETTERS: Final = Endpoint(
@@ -146,7 +146,7 @@ REPLAY_LETTERS: Final = Endpoint(
     role=Role.ADMIN,
     request=LetterChoice,
     result=ReplayedLetters,
-    summary="Ask dead letters again, under the same ids; none of them twice, and none that has an answer by now.",
+    summary="Replay dead letters under the same ids; each at most once, and none that was answered meanwhile.",
     deadline_s=_DEADLINE_S,
 )
 DROP_LETTERS: Final = Endpoint(
@@ -156,7 +156,7 @@ DROP_LETTERS: Final = Endpoint(
     role=Role.ADMIN,
     request=DropRequest,
     result=DroppedLetters,
-    summary="Drop dead letters for good.",
+    summary="Drop dead letters permanently.",
     deadline_s=_DEADLINE_S,
 )
 DEAD_LETTERS: Final = (LIST_LETTERS, SHOW_LETTER, REPLAY_LETTERS, DROP_LETTERS)

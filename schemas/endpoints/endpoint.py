@@ -113,7 +113,7 @@ def from_http(
             asked[name] = text
     if endpoint.has_body:
         if asked:
-            raise InvalidRequest(f"{endpoint.method} {endpoint.path} takes no parameters: put them into the body")
+            raise InvalidRequest(f"{endpoint.method} {endpoint.path} has no query parameters: put them into the body")
         asked = _object(body)
     _check_names(endpoint, asked)
     for name, text in (path if endpoint.has_body else {**asked, **path}).items():
@@ -148,13 +148,13 @@ def _converted(endpoint: Endpoint[Q, R], values: dict[str, Any], *, strict: bool
 
 def _object(body: bytes) -> dict[str, Any]:
     if len(body) > MOST_BODY_BYTES:
-        raise InvalidRequest(f"the body has {len(body)} bytes; {MOST_BODY_BYTES} are the most")
+        raise InvalidRequest(f"the body has {len(body)} bytes; at most {MOST_BODY_BYTES} are allowed")
     if not body.strip():
         return {}
     try:
         return msgspec.json.decode(body, type=dict[str, Any])
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise InvalidRequest(f"the body is no JSON object: {error}") from None
+        raise InvalidRequest(f"the body is not a JSON object: {error}") from None
 
 
 def _check_names(endpoint: Endpoint[Any, Any], names: Iterable[str]) -> None:
@@ -171,7 +171,7 @@ def _check_given(endpoint: Endpoint[Any, Any], asked: Mapping[str, Any], found: 
     """Refuse a text such as `null` that means no value: the limit would be ignored without notice."""
     for name, text in asked.items():
         if getattr(found, name) is None:
-            raise InvalidRequest(f"{endpoint.name}: {name} has no value in {text!r}; leave it out for all")
+            raise InvalidRequest(f"{endpoint.name}: {name} has no value in {text!r}; omit it to select all")
 
 
 def _check_texts(value: Any) -> None:
@@ -179,7 +179,7 @@ def _check_texts(value: Any) -> None:
     match value:
         case str():
             if "\0" in value or not _is_unicode(value):
-                raise InvalidRequest(f"{value[:_MOST_SHOWN]!r} holds characters that no text may hold")
+                raise InvalidRequest(f"{value[:_MOST_SHOWN]!r} contains invalid characters")
         case dict():
             for one in (*value, *value.values()):
                 _check_texts(one)
@@ -197,7 +197,7 @@ def _check_moments(values: Iterable[Any]) -> None:
             try:
                 value.astimezone(UTC)
             except OverflowError:
-                raise InvalidRequest(f"{value.isoformat()} lies too far away") from None
+                raise InvalidRequest(f"{value.isoformat()} is out of range") from None
 
 
 def _is_unicode(text: str) -> bool:

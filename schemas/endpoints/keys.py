@@ -106,8 +106,10 @@ CREATE_KEY: Final = Endpoint(
     role=Role.ADMIN,
     request=KeyRequest,
     result=MadeKey,
-    summary="Make a key under an id of your choice; its secret is in this answer alone. Or have a certificate stand "
-    "for somebody. 409 if there is one.",
+    summary=(
+        "Create a key with a chosen id; only this response contains its secret. Or bind a certificate to a "
+        "principal. 409 if it exists."
+    ),
     lets_in=True,
 )
 LIST_KEYS: Final = Endpoint(
@@ -117,7 +119,7 @@ LIST_KEYS: Final = Endpoint(
     role=Role.ADMIN,
     request=KeysRequest,
     result=list[KnownKey],
-    summary="Keys, revoked ones, too, without their secrets; the latest last.",
+    summary="List keys, including revoked ones, without their secrets; the latest last.",
 )
 LIMIT_KEY: Final = Endpoint(
     name="keys.quota",
@@ -126,7 +128,7 @@ LIMIT_KEY: Final = Endpoint(
     role=Role.ADMIN,
     request=KeyQuotaRequest,
     result=KnownKey,
-    summary="Set what a key may ask, instead of what it might before.",
+    summary="Replace the quota of a key.",
 )
 REVOKE_KEY: Final = Endpoint(
     name="keys.revoke",
@@ -135,6 +137,6 @@ REVOKE_KEY: Final = Endpoint(
     role=Role.ADMIN,
     request=RevokeRequest,
     result=RevokedKey,
-    summary="End a key: within a second no gateway lets it in. 404 if it has ended, or never was.",
+    summary="Revoke a key: gateways refuse it within a second. 404 if it was revoked before or never existed.",
 )
 KEYS: Final = (CREATE_KEY, LIST_KEYS, LIMIT_KEY, REVOKE_KEY)

@@ -30,5 +30,5 @@ LAG: Final = Endpoint(
     role=Role.ADMIN,
     request=Nothing,
     result=LagReport,
-    summary="Consumer lag in records and in seconds, and its health, as last recorded. Unknown is null, never 0.",
+    summary="Show the last reading of consumer lag, in records and seconds, and its health. Unknown is null, never 0.",
 )

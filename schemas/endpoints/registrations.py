@@ -35,7 +35,7 @@ MODEL: Final = Endpoint(
     role=Role.PUBLISH,
     request=ModelToRegister,
     result=RegistrationStatus,
-    summary="Register a model of files that were uploaded; the same twice is the same model.",
+    summary="Register a model from uploaded files. Idempotent.",
     status=_ACCEPTED,
 )
 CASCADE: Final = Endpoint(
@@ -45,7 +45,7 @@ CASCADE: Final = Endpoint(
     role=Role.PUBLISH,
     request=CascadeToRegister,
     result=RegistrationStatus,
-    summary="Register a cascade of two variants, or those that are found to be worth it; again, it is the same.",
+    summary="Register a cascade of two variants, or search for worthwhile cascades. Idempotent.",
     status=_ACCEPTED,
 )
 CHAIN: Final = Endpoint(
@@ -55,7 +55,7 @@ CHAIN: Final = Endpoint(
     role=Role.PUBLISH,
     request=ChainToRegister,
     result=RegistrationStatus,
-    summary="Register a chain of tasks, which is a task itself; the same twice is the same chain.",
+    summary="Register a chain of tasks, which is a task itself. Idempotent.",
     status=_ACCEPTED,
 )
 LIST: Final = Endpoint(
@@ -65,7 +65,7 @@ LIST: Final = Endpoint(
     role=Role.PUBLISH,
     request=RegistrationsRequest,
     result=list[ListedRegistration],
-    summary="Registrations of one's own tenant, the latest first; for administrators of all.",
+    summary="List the registrations of the caller's tenant, for administrators of all tenants; the latest first.",
 )
 SHOW: Final = Endpoint(
     name="registrations.show",
@@ -74,7 +74,7 @@ SHOW: Final = Endpoint(
     role=Role.PUBLISH,
     request=RegistrationRequest,
     result=RegistrationStatus,
-    summary="How far a registration is, and what came of it.",
+    summary="Show the progress and the result of a registration.",
 )
 CANCEL: Final = Endpoint(
     name="registrations.cancel",
@@ -83,6 +83,6 @@ CANCEL: Final = Endpoint(
     role=Role.PUBLISH,
     request=RegistrationRequest,
     result=RegistrationStatus,
-    summary="Cancel a registration that has not ended; what it has made stays.",
+    summary="Cancel a registration that has not ended; ready variants are kept.",
 )
 REGISTRATIONS: Final = (MODEL, CASCADE, CHAIN, LIST, SHOW, CANCEL)

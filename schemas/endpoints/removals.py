@@ -33,7 +33,7 @@ PLAN_REMOVAL: Final = Endpoint(
     role=Role.PUBLISH,
     request=RemovalPlanRequest,
     result=RemovalPlan,
-    summary="Say what would go with a variant, a model, a version or a task, and whether it is used.",
+    summary="Show what the removal of a variant, model, version or task would delete, and its uses.",
 )
 BEGIN_REMOVAL: Final = Endpoint(
     name="removals.begin",
@@ -42,8 +42,11 @@ BEGIN_REMOVAL: Final = Endpoint(
     role=Role.PUBLISH,
     request=RemovalRequest,
     result=Removal,
-    summary="Unregister a variant, a model, a version or a task: its queries are answered first. It goes on after the "
-    "answer, which has its number; asked again before it ends, it is the same, and after it failed it goes on.",
+    summary=(
+        "Unregister a variant, model, version or task after its queries are answered. The response has the removal's "
+        "id; the removal continues afterwards. A repeated request returns the open removal, or continues a failed "
+        "one."
+    ),
 )
 SHOW_REMOVAL: Final = Endpoint(
     name="removals.show",
@@ -52,6 +55,6 @@ SHOW_REMOVAL: Final = Endpoint(
     role=Role.PUBLISH,
     request=RemovalStatusRequest,
     result=Removal,
-    summary="Say how far a removal is, and what came of it; its tenant asks, or an administrator.",
+    summary="Show the progress and the result of a removal, for its tenant and administrators.",
 )
 REMOVALS: Final = (PLAN_REMOVAL, BEGIN_REMOVAL, SHOW_REMOVAL)

@@ -66,7 +66,7 @@ STATUS: Final = Endpoint(
     role=Role.ADMIN,
     request=Nothing,
     result=ClusterRows,
-    summary="Workers and instances, what is wanted against what there is, pins, and whether the scale is held.",
+    summary="Show workers and instances, wanted and running, pins, and whether scaling is paused.",
 )
 HISTORY: Final = Endpoint(
     name="scale.history",
@@ -75,7 +75,7 @@ HISTORY: Final = Endpoint(
     role=Role.ADMIN,
     request=DecisionsRequest,
     result=list[DecisionRow],
-    summary="What was decided, latest last, and why.",
+    summary="List scaling decisions with their reasons, the latest last.",
 )
 EXPLAIN: Final = Endpoint(
     name="scale.explain",
@@ -84,7 +84,7 @@ EXPLAIN: Final = Endpoint(
     role=Role.ADMIN,
     request=ExplanationRequest,
     result=list[DecisionRow],
-    summary="The last decisions about something, latest first, with everything that they were made from.",
+    summary="Show the last decisions on an object with all their inputs, the latest first.",
 )
 PIN: Final = Endpoint(
     name="scale.pin",
@@ -93,7 +93,7 @@ PIN: Final = Endpoint(
     role=Role.ADMIN,
     request=PinRequest,
     result=Pin,
-    summary="Bound the instances of a task or a variant, or the workers of a hardware; replaces the bounds it had.",
+    summary="Set bounds on the instances of a task or variant, or the workers of a hardware. Replaces earlier bounds.",
 )
 UNPIN: Final = Endpoint(
     name="scale.unpin",
@@ -102,7 +102,7 @@ UNPIN: Final = Endpoint(
     role=Role.ADMIN,
     request=UnpinRequest,
     result=Nothing,
-    summary="Take bounds away: load alone decides again.",
+    summary="Remove bounds; only load decides again.",
 )
 PAUSE: Final = Endpoint(
     name="scale.pause",
@@ -111,7 +111,7 @@ PAUSE: Final = Endpoint(
     role=Role.ADMIN,
     request=Nothing,
     result=ScaleHold,
-    summary="Hold the scale as it is, whatever the load; again changes nothing.",
+    summary="Pause scaling, regardless of load. Idempotent.",
 )
 RESUME: Final = Endpoint(
     name="scale.resume",
@@ -120,6 +120,6 @@ RESUME: Final = Endpoint(
     role=Role.ADMIN,
     request=Nothing,
     result=ScaleHold,
-    summary="Let the scale follow load again; again changes nothing.",
+    summary="Resume scaling by load. Idempotent.",
 )
 SCALING: Final = (STATUS, HISTORY, EXPLAIN, PIN, UNPIN, PAUSE, RESUME)

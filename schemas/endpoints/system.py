@@ -39,5 +39,5 @@ SYSTEM: Final = Endpoint(
     role=Role.ADMIN,
     request=Nothing,
     result=SystemReport,
-    summary="How the system gets on: what there is of it, and what a person should look at.",
+    summary="Show the status of the system and its problems.",
 )

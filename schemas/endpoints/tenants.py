@@ -90,7 +90,7 @@ CREATE_TENANT: Final = Endpoint(
     role=Role.ADMIN,
     request=TenantRequest,
     result=TenantDoors,
-    summary="Make a tenant's topics, and let its Kafka user use them; again, it gets what it lacks.",
+    summary="Create a tenant's topics, and permit its Kafka user to use them. Idempotent: adds missing parts.",
     deadline_s=120.0,
     lets_in=True,
 )
@@ -101,7 +101,7 @@ LIST_TENANTS: Final = Endpoint(
     role=Role.ADMIN,
     request=Nothing,
     result=list[Tenant],
-    summary="Tenants with topics of their own.",
+    summary="List tenants with topics of their own.",
 )
 SHOW_TENANT: Final = Endpoint(
     name="tenants.show",
@@ -110,7 +110,7 @@ SHOW_TENANT: Final = Endpoint(
     role=Role.ADMIN,
     request=NamedTenant,
     result=TenantDoors,
-    summary="A tenant, its topics, and the ACLs that they need.",
+    summary="Show a tenant, its topics, and the ACLs that they need.",
 )
 SIGNING_KEY: Final = Endpoint(
     name="tenants.signing-key",
@@ -119,7 +119,7 @@ SIGNING_KEY: Final = Endpoint(
     role=Role.ADMIN,
     request=SigningKeyRequest,
     result=ShownSigningKey,
-    summary="Show the key by which a tenant signs its queries, renewed in the place of the one that is named.",
+    summary="Show the key with which a tenant signs its queries, or replace the given one.",
     lets_in=True,
 )
 REMOVE_TENANT: Final = Endpoint(
@@ -129,7 +129,10 @@ REMOVE_TENANT: Final = Endpoint(
     role=Role.ADMIN,
     request=TenantRemoval,
     result=NamedTenant,
-    summary="Remove a tenant: what it asked is answered, then its topics, ACLs and password go. Again, it goes on.",
+    summary=(
+        "Remove a tenant: answer its queries, then delete its topics, ACLs and password. A repeated request "
+        "continues the removal."
+    ),
     deadline_s=_REMOVAL_S,
 )
 TENANTS: Final = (CREATE_TENANT, LIST_TENANTS, SHOW_TENANT, SIGNING_KEY, REMOVE_TENANT)

@@ -34,7 +34,7 @@ SEND: Final = Endpoint(
     role=Role.PUBLISH,
     request=UploadRequest,
     result=Upload,
-    summary="Send a file, as the body, with its length; one that is there already is not read again.",
+    summary="Upload a file as the body, with its length; a file that exists already is not read again.",
 )
 """The only endpoint whose body is a file. It is not in `ENDPOINTS`, whose requests are JSON."""
 SHOW: Final = Endpoint(
@@ -44,7 +44,7 @@ SHOW: Final = Endpoint(
     role=Role.PUBLISH,
     request=UploadRequest,
     result=Upload,
-    summary="Whether a file is there, sent by one's own tenant: it need not be sent again.",
+    summary="Check that a file has been uploaded by the caller's tenant.",
 )
 LIST: Final = Endpoint(
     name="uploads.list",
@@ -53,6 +53,6 @@ LIST: Final = Endpoint(
     role=Role.PUBLISH,
     request=Nothing,
     result=Uploads,
-    summary="Files that one's own tenant has sent, and that are kept still.",
+    summary="List the stored uploads of the caller's tenant.",
 )
 UPLOADS: Final = (SHOW, LIST)

@@ -64,7 +64,7 @@ HISTORY: Final = Endpoint(
     role=Role.QUERY,
     request=HistoryRequest,
     result=ModelHistory,
-    summary="List the versions of a model: what each does, and every rollout and rollback.",
+    summary="List the versions of a model with their states, and all rollouts and rollbacks.",
 )
 ROLLOUT: Final = Endpoint(
     name="models.rollout",
@@ -73,7 +73,7 @@ ROLLOUT: Final = Endpoint(
     role=Role.PUBLISH,
     request=RolloutRequest,
     result=RolloutChanged,
-    summary="Try a version of a model on a share of its queries, or have it serve.",
+    summary="Try a version of a model on a share of its queries, or make it serve.",
 )
 ROLLBACK: Final = Endpoint(
     name="models.rollback",
@@ -82,6 +82,6 @@ ROLLBACK: Final = Endpoint(
     role=Role.PUBLISH,
     request=RollbackRequest,
     result=RolloutChanged,
-    summary="Have the version that is tried answer nothing from now on; if none is, the one before serve again.",
+    summary="Withdraw the version under trial; if there is none, the previous version serves again.",
 )
 VERSIONS: Final = (HISTORY, ROLLOUT, ROLLBACK)

@@ -154,7 +154,7 @@ async def test_tenant_comes_from_key_not_request(kafka: KafkaSettings, database:
             await client.infer(gateway.task, {"x": [[1.0, 2.0, 3.0, 4.0]]}, tenant="other", json=True)
         assert gateway.responder.seen[-1][h.TENANT] == "acme"
         async with InfaasClient(gateway=gateway.url) as client:
-            with pytest.raises(Unauthenticated, match="say who you are"):
+            with pytest.raises(Unauthenticated, match="authentication is required"):
                 await client.infer(gateway.task, {"x": [[1.0, 2.0, 3.0, 4.0]]})
 
 
@@ -421,4 +421,4 @@ async def test_tritonclient_authenticates_by_header(kafka: KafkaSettings, databa
         process = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE)
         output, _ = await process.communicate()
         assert process.returncode == 0
-        assert output.decode().startswith("401 say who you are")
+        assert output.decode().startswith("401 authentication is required")

@@ -71,7 +71,7 @@ async def test_grpc_methods_require_role(kafka: KafkaSettings, store_pool: Pool,
 
         infer, task = "/inference.GRPCInferenceService/ModelInfer", gateway.task
         code, words, trailing = await outcome(channel, infer, request(task))
-        assert words.startswith("say who you are")
+        assert words.startswith("authentication is required")
         assert (trailing["infaas-status"], trailing["www-authenticate"]) == ("unauthenticated", 'Bearer realm="infaas"')
         silent: Any = channel.stream_stream(infer)(timeout=20)
         assert (await silent.code()).name == "UNAUTHENTICATED", "before anything is sent"

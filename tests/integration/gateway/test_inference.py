@@ -123,7 +123,7 @@ async def test_infer_second_target_is_refused(gateway: Running) -> None:
     [
         (b"{}", {}, "inputs"),
         (b"", {}, "the body is empty"),
-        (b"\xff\x00", {}, "the body is no JSON"),
+        (b"\xff\x00", {}, "the body is not JSON"),
         (json_body(min_accuracy=2), {}, "parameter min_accuracy must be"),
         (json_body(min_accuracy=1), {"infaas-min-accuracy": "2"}, "header infaas-min-accuracy must be"),
         (json_body(min_acuracy=0.5), {}, "'min_acuracy': did you mean min_accuracy?"),

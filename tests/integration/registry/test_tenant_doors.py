@@ -274,7 +274,7 @@ async def test_tenant_principal_reaches_only_its_topics(intruder: Intruder) -> N
             *table(("topic", "create"), created.items()),
             *table(("group", *next(iter(groups.values()))), [(g, *told.values()) for g, told in groups.items()]),
             *table(("transactional id", "write under it"), transactions.items()),
-            *table(("the cluster", "told"), cluster.items()),
+            *table(("the cluster", "answer"), cluster.items()),
         ]
     )
 

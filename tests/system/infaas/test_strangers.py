@@ -70,7 +70,7 @@ async def test_ports_answer_strangers_as_documented(cli: Cli, tmp_path: Path) ->
         files = list(file_rows(processes, cli.home))
     table = "\n".join(
         [
-            "| process | listens at | another machine is told | this machine is told |",
+            "| process | listens at | another machine gets | this machine gets |",
             "|---|---|---|---|",
             *sorted({*told, *files}),
         ]

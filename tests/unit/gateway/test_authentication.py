@@ -53,9 +53,9 @@ def test_authenticator_returns_principal_of_key(text: str) -> None:
 
 
 REFUSED: dict[str, tuple[Mapping[str, str], str]] = {
-    "nothing": ({}, "say who you are"),
-    "another scheme": ({"authorization": f"Basic {KEY}"}, "say who you are"),
-    "only the key": ({"authorization": str(KEY)}, "say who you are"),
+    "nothing": ({}, "authentication is required"),
+    "another scheme": ({"authorization": f"Basic {KEY}"}, "authentication is required"),
+    "only the key": ({"authorization": str(KEY)}, "authentication is required"),
     "no key": (bearer("secret"), "this is no key"),
     "a token, where there is no issuer": (bearer("a.b.c"), "this is no key"),
     "half a key": (bearer(str(KEY)[:-1]), "this is no key"),

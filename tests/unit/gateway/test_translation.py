@@ -30,7 +30,7 @@ def test_make_envelope_sends_text_or_image_unchanged(content_type: str) -> None:
 
 @pytest.mark.parametrize(("task", "content_type"), [("digits", "text/plain"), ("reviews", "application/json")])
 def test_make_envelope_reads_other_bodies_as_requests(task: str, content_type: str) -> None:
-    with pytest.raises(InvalidRequest, match="the body is no JSON"):
+    with pytest.raises(InvalidRequest, match="the body is not JSON"):
         make_envelope(MODELS.find(task), ANYONE, {h.CONTENT_TYPE: content_type}, b"a film", "infaas.replies.r", "q", 1)
 
 

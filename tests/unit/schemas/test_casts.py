@@ -51,10 +51,10 @@ def test_cast_inputs_casts_from_and_to_bf16() -> None:
 @pytest.mark.parametrize(
     ("datatype", "values", "said"),
     [
-        ("FP32", np.array([1.0, 1e300]), r"FP64 is cast where that loses nothing, but 1e\+300 does not fit"),
+        ("FP32", np.array([1.0, 1e300]), r"FP64 is cast if that is lossless, but 1e\+300 does not fit"),
         ("FP16", np.array([70000.0]), "70000.0 does not fit"),
         ("BF16", np.array([3.4e38], np.float32), "does not fit"),
-        ("INT32", np.array([1, 2**31]), "INT64 is cast where that loses nothing, but 2147483648 does not fit"),
+        ("INT32", np.array([1, 2**31]), "INT64 is cast if that is lossless, but 2147483648 does not fit"),
         ("UINT64", np.array([-1]), "-1 does not fit"),
         ("INT8", np.array([200], np.uint8), "200 does not fit"),
         ("FP32", np.array([2**24 + 1]), "16777217 does not fit"),

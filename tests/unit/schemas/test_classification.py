@@ -52,7 +52,7 @@ def test_best_classes_reads_bf16() -> None:
 
 @pytest.mark.parametrize("outputs", [bytes_array(["a"]), np.array([True])])
 def test_best_classes_refuses_bytes_and_bools(outputs: Array) -> None:
-    with pytest.raises(InvalidRequest, match=r"^\$.outputs\[0\]: .* holds no scores"):
+    with pytest.raises(InvalidRequest, match=r"^\$.outputs\[0\]: .* cannot be scores"):
         best_classes(outputs, 1, (), "$.outputs[0]")
 
 

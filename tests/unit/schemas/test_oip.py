@@ -122,7 +122,7 @@ def test_decode_request_refuses_truncations(tensors: dict[str, Array], data: st.
         (b"{}", "missing required field `inputs`"),
         (b"[]", "Expected `object`"),
         (b"", "the body is empty"),
-        (b"{", "the body is no JSON"),
+        (b"{", "the body is not JSON"),
         (b'{"inputs":' + b"[" * 100_000, "array"),
         (b'{"x":' + b"[" * 100_000, "nested too deeply"),
         (b'{"inputs":[{"name":"x","shape":[1],"datatype":"INT8"}]}', "neither `data` nor"),
@@ -223,5 +223,5 @@ def test_decode_request_takes_plain_text_or_image() -> None:
     assert (request.inputs["text"].tolist(), request.binary_output) == ([b"good\x00"], False)
     assert decode_request(b"good", 0, signature).binary_output
     wide = (TensorSpec(name="text", datatype="BYTES", shape=(-1, 2)),)
-    with pytest.raises(InvalidRequest, match="4 raw bytes are no BYTES"):
+    with pytest.raises(InvalidRequest, match="4 raw bytes do not fit BYTES"):
         read_head(b"good", None, wide, plain=True)

@@ -172,5 +172,5 @@ def test_parse_query_allows_shadow_topic_only_if_forwarded() -> None:
 def test_parse_query_accepts_version_as_target() -> None:
     assert parse(target="textcnn@2").needs.target == "textcnn@2"
     for wrong in ("textcnn@", "textcnn@0", "textcnn@x", "@2"):
-        with pytest.raises(InvalidRequest, match="no architecture, version or variant"):
+        with pytest.raises(InvalidRequest, match="not a name of an architecture, version or variant"):
             parse(target=wrong)
