@@ -109,7 +109,7 @@ async def profile(control: Control, request: ProfileRequest) -> MeasuredVariant:
         found, row = await get_profile(session, request.variant), await get_variant(session, request.variant)
         corrections = await _corrections(session, sight, request.variant)
         if found is None or row is None or not sight.sees(row):
-            raise NotFound(f"there is no profile of {request.variant!r}; `infaas variants` lists what is registered")
+            raise NotFound(f"there is no profile of {request.variant!r}; `infaas variants` lists the variants")
         task = await get_task(session, row.task)
     return MeasuredVariant(
         profile=found,

@@ -84,7 +84,7 @@ async def _read(control: Control, model: str, *, to_change: bool = False) -> Mod
         if not versions:
             is_version = of is not None and sight.sees(of)
             hint = f": it is version {of.version} of {of.model}" if of is not None and is_version else ""
-            raise NotFound(f"there is no model {model!r}{hint}; `infaas models` lists what is registered")
+            raise NotFound(f"there is no model {model!r}{hint}; `infaas models` lists the models")
         if to_change:
             sight.check_may_change(found)
         rollout = await get_rollout(session, model) or Rollout(model=model, serving=versions[0].version)

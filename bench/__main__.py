@@ -91,7 +91,7 @@ async def _run(broker: str, only: set[str], console: Console) -> list[Figure]:
 
 def show(console: Console, figures: list[Figure]) -> None:
     """Print the figures as a table."""
-    table = Table("what", "broker", "ours", "baseline", "ratio", "target", "passed")
+    table = Table("figure", "broker", "ours", "baseline", "ratio", "target", "passed")
     for f in figures:
         table.add_row(
             f.name,

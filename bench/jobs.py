@@ -127,7 +127,7 @@ async def _submit(system: SystemUnderTest, count: int) -> list[str]:
             async with http.post(_url(system), data=body, headers=headers) as answer:
                 content = await answer.json()
                 if answer.status != HTTPStatus.ACCEPTED:
-                    raise RuntimeError(f"jobs were not kept: {content}")
+                    raise RuntimeError(f"jobs were not stored: {content}")
                 ids += content["ids"]
     return ids
 

@@ -62,7 +62,7 @@ class Asker:
             query_id = headers.get("infaas-id", "")
             if query_id in ids and query_id not in found:
                 found[query_id] = read(headers, message.value() or b"")
-        return [found.get(query_id, Failed("nobody answered", retry_after_s=1)) for query_id in ids]
+        return [found.get(query_id, Failed("no answer", retry_after_s=1)) for query_id in ids]
 
     def _send(self, query_id: str, text: str, found: dict[str, dict[str, Any] | Failed]) -> None:
         def on_delivery(error: KafkaError | None, _: Message) -> None:

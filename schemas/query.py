@@ -113,7 +113,7 @@ def _check_reply_to(topic: str, owner: str | None) -> None:
         raise InvalidRequest(f"header {h.REPLY_TO} is not the name of a topic: {topic[:80]!r}")
     if not may_reply_to(topic, owner):
         whose = "a tenant's own topic" if topic.startswith(TENANTS) else "a topic of the system itself"
-        raise InvalidRequest(f"header {h.REPLY_TO} names {topic[:80]!r}, {whose}")
+        raise InvalidRequest(f"header {h.REPLY_TO} must not be {topic[:80]!r}, {whose}")
 
 
 @lru_cache(maxsize=1024)

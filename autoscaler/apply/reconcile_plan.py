@@ -175,7 +175,9 @@ class _PoolReconciler:
             if row.alive or name in self.launched:
                 continue
             if row.draining or self.silent_s.get(name, 0.0) > self.timeouts.liveness_timeout_s:
-                yield self.action(ReconcileStep.REMOVE, name, "it has ended" if row.draining else "it is gone")
+                yield self.action(
+                    ReconcileStep.REMOVE, name, "it has ended" if row.draining else "it does not exist any more"
+                )
 
     # -- shared --------------------------------------------------------------------------------------------------------
 

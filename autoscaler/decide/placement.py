@@ -363,7 +363,7 @@ class _Placer:
             elif builder.is_remembered(variant, worker):
                 continue
             elif builder.is_served(variant):
-                state = "is gone" if capacity is None else "cannot run it any more"
+                state = "does not exist any more" if capacity is None else "cannot run it any more"
                 builder.remove(variant, worker, "remove", f"{worker} {state}; another worker serves it")
 
     def is_dispensable(self, variant: str, capacity: WorkerCapacity) -> bool:

@@ -82,7 +82,7 @@ def _problem(status: int, body: bytes, json_length: str | None) -> str:
         if status == 200:
             decode_response(body, None if json_length is None else int(json_length))
         elif not msgspec.json.decode(body, type=ErrorBody).error:
-            return "says nothing"
+            return "the error is empty"
     except (msgspec.MsgspecError, Internal, json.JSONDecodeError) as error:
         return f"unreadable ({error}), {body[:200]!r}"
     return ""

@@ -77,4 +77,4 @@ def _show(found: Sequence[AccessOf], *, as_json: bool) -> None:
         (one.name, one.access.owner or "-", one.access.visibility, ", ".join(sorted(one.access.shared_with)) or "-")
         for one in found
     ]
-    return show(table(("name", "owner", "may be used", "shared with"), rows))
+    return show(table(("name", "owner", "visibility", "shared with"), rows))

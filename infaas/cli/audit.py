@@ -30,8 +30,8 @@ def audit(
     rows = call(home, ACTS, asked)
     if as_json:
         return show_json(rows)
-    columns = ("at", "who", "from", "what", "on", "asked", "outcome")
-    return show(table(columns, [_row(row) for row in rows], spare=("asked", "from")))
+    columns = ("at", "actor", "origin", "action", "subject", "details", "outcome")
+    return show(table(columns, [_row(row) for row in rows], spare=("details", "origin")))
 
 
 def _row(row: AuditRow) -> tuple[object, ...]:

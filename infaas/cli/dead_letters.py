@@ -121,7 +121,7 @@ def replay(
         return show_json({"replayed": replayed, "answered": answered, "passed_over": passed_over})
     err.print(f"{replayed} dead letter(s) sent again, {answered} had an answer already")
     if passed_over:
-        show(table(("passed over", "why"), list(passed_over.items())))
+        show(table(("skipped", "reason"), list(passed_over.items())))
     return None
 
 

@@ -37,7 +37,7 @@ def tasks(home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
     if as_json:
         return show_json(found)
     rows = [(t.name, _signature(t.inputs), _signature(t.outputs), _measured(t), t.partitions, t.access) for t in found]
-    columns = ("task", "inputs", "outputs", "measured by", "partitions>", "may be used")
+    columns = ("task", "inputs", "outputs", "measured by", "partitions>", "access")
     return show(table(columns, rows, spare=("partitions>",)))
 
 
@@ -48,7 +48,7 @@ def models(home: Home = DEFAULT_HOME, task: OfTask = None, as_json: Json = False
         return show_json(found)
     _check_task(task, found)
     rows = [(a.name, a.task, a.source_format, a.source[:12] or "-", a.access) for a in found]
-    return show(table(("architecture", "task", "format", "sha256", "may be used"), rows, spare=("sha256",)))
+    return show(table(("architecture", "task", "format", "sha256", "access"), rows, spare=("sha256",)))
 
 
 def variants(ctx: typer.Context, home: Home = DEFAULT_HOME, task: OfTask = None, as_json: Json = False) -> None:

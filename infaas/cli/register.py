@@ -325,9 +325,7 @@ def _show_plan(
     if as_json:
         return show_json(verdicts)
     rows = [(v.label, v.hardware, v.runtime, v.precision, "yes" if v.applies else f"no: {v.reason}") for v in verdicts]
-    return show(
-        table(("variant", "hardware", "runtime", "precision", "would be made here"), rows, spare=("precision",))
-    )
+    return show(table(("variant", "hardware", "runtime", "precision", "made here"), rows, spare=("precision",)))
 
 
 async def _explain(request: Registration) -> list[RecipeVerdict]:

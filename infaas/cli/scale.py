@@ -67,7 +67,7 @@ def history(
     rows = call(home, HISTORY, DecisionsRequest(about=about, latest=latest))
     if as_json:
         return show_json(rows)
-    columns = ("at", "what", "of", "by", "why")
+    columns = ("at", "action", "subject", "policy", "reason")
     return show(table(columns, [(date_time(r.at), r.action, _subject(r), r.policy or "-", r.reason) for r in rows]))
 
 
@@ -150,7 +150,7 @@ def _hardware_table(scale: ClusterRows) -> Table:
                 want.reason if want else "",
             )
         )
-    return table(("hardware", "wanted>", "running>", "draining>", "USD/h>", "why"), rows, title="Workers wanted")
+    return table(("hardware", "wanted>", "running>", "draining>", "USD/h>", "reason"), rows, title="Workers wanted")
 
 
 def _workers_table(scale: ClusterRows) -> Table:
@@ -178,7 +178,7 @@ def _worker_state(worker: WorkerRow) -> str:
 
 def _instances_table(scale: ClusterRows) -> Table:
     rows = [(r.variant, r.worker, r.state, _ranges(r.partitions), r.max_batch, r.reason) for r in scale.instances]
-    return table(("instance", "worker", "state", "partitions", "batch>", "why"), rows, title="Instances")
+    return table(("instance", "worker", "state", "partitions", "batch>", "reason"), rows, title="Instances")
 
 
 def _pins_table(pins: Iterable[Pin]) -> Table:
@@ -190,13 +190,13 @@ def _explanation(row: DecisionRow) -> Table:
     grid = Table.grid(padding=(0, 2))
     head = {
         "at": date_time(row.at),
-        "what": f"{row.action} {_subject(row)}",
-        "why": row.reason,
-        "decided by": row.policy or "-",
+        "action": f"{row.action} {_subject(row)}",
+        "reason": row.reason,
+        "policy": row.policy or "-",
     }
     for name, value in head.items():
         grid.add_row(f"[bold]{name}[/]", plain(value))
-    for title, facts in (("made from", row.inputs), ("the whole plan", row.explanation)):
+    for title, facts in (("inputs", row.inputs), ("plan", row.explanation)):
         if facts:
             grid.add_row(f"[bold]{title}[/]", _facts(facts))
     return grid

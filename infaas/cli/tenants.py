@@ -103,7 +103,7 @@ def show_one(name: TenantArgument, home: Home = DEFAULT_HOME, as_json: Json = Fa
     if as_json:
         return show_json(doors)
     asks = " and ".join(doors.asks_in)
-    show(table(("what", "where"), [("asks in", asks), ("answered in", doors.answered_in), ("its own", doors.prefix)]))
+    show(table(("use", "topics"), [("queries", asks), ("results", doors.answered_in), ("own prefix", doors.prefix)]))
     for command in doors.acls:
         typer.echo(command)
     return None

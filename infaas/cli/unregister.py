@@ -102,7 +102,7 @@ def _show(plan: RemovalPlan) -> None:
         *(("topic", topic) for topic in plan.topics),
         *(("file", sha256) for sha256 in plan.files),
     ]
-    show(table(("goes", "name"), rows))
+    show(table(("removed", "name"), rows))
     if plan.begun:
         show("Its removal has begun: run the command without --dry-run to resume it.")
     elif plan.uses:

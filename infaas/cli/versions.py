@@ -37,11 +37,11 @@ def history(model: _ModelArgument, home: Home = DEFAULT_HOME, as_json: Json = Fa
         return show_json(found)
     registered = {event.version: event for event in found.events if event.kind is VersionEventKind.REGISTERED}
     rows = [_version_row(row, state_of(row.version, found), registered.get(row.version)) for row in found.versions]
-    show(table(("version>", "registered", "by", "state", "file", "what changed"), rows))
+    show(table(("version>", "registered", "by", "state", "file", "changes"), rows))
     later = [event for event in found.events if event.kind is not VersionEventKind.REGISTERED]
     if later:
         lines = [(date_time(e.at), e.version, e.kind.value, e.by, e.detail) for e in later]
-        show(table(("at", "version>", "what", "by", "details"), lines, title="Rollouts"))
+        show(table(("at", "version>", "event", "by", "details"), lines, title="Rollouts"))
     return _show_comparisons(found)
 
 
