@@ -55,10 +55,10 @@ async def set_configs(admin: AdminClient, configs: Mapping[str, Mapping[str, str
         try:
             await answered(future)
         except UnsupportedRequest:
-            log.warning("this broker cannot change topics: %d are kept as they are configured", len(configs))
+            log.warning("this broker cannot change topic configurations: %d topics stay unchanged", len(configs))
             return
         except RefusedRequest as error:
-            log.error("%s keeps a wrong configuration: %s", resource.name, error.reason)
+            log.error("the configuration of %s was not corrected: %s", resource.name, error.reason)
 
 
 def _set(name: str, value: str) -> ConfigEntry:

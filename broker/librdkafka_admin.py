@@ -75,9 +75,9 @@ async def answered(future: Future[T]) -> T:
         problem: KafkaError = error.args[0]
         code, reason = int(problem.code()), problem.str()
         if code in _UNKNOWN_REQUEST:
-            raise UnsupportedRequest(f"this Kafka does not know the request: {reason}") from None
+            raise UnsupportedRequest(f"this Kafka does not support the request: {reason}") from None
         if code < 0 and code not in _UNKNOWN_PARTITION:  # an error of librdkafka, not of the broker
-            raise OperatorError(f"Kafka does not answer ({reason}); run it again to go on") from None
+            raise OperatorError(f"Kafka does not answer ({reason}); run the command again to resume") from None
         raise RefusedRequest(code, reason) from None
 
 

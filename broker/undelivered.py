@@ -101,7 +101,7 @@ def next_step(failed: FailedSend, max_attempts: int | None) -> Retry | GiveUp:
         return GiveUp(f"the system may not write to the result's topic {message.topic}", None, final=True)
     if max_attempts is None or failed.attempts < max_attempts:
         return Retry(BACKOFF.pause_s(failed.attempts))
-    reason = f"could not be sent in {failed.attempts} attempts: {error!r}"
+    reason = f"not acknowledged after {failed.attempts} attempts: {error!r}"
     return GiveUp(reason, None if message.status else Internal("the query could not be forwarded"), final=False)
 
 

@@ -131,7 +131,7 @@ class RegistrationDesk:
         metrics.ENDED.labels("crashed").inc()
         log.warning("registration %s, attempt %d ended with code %d:\n%s", claim.id, claim.attempts, code, tail)
         if code == -signal.SIGXCPU:
-            error = "its files take longer to read than a registration may here"
+            error = "reading its files exceeded the CPU limit"
             await end_registration(self._pool, claim, [], error)
             return None
         return _reason(code)
@@ -160,7 +160,7 @@ class RegistrationDesk:
             async with asyncio.timeout(_RELEASE_S):
                 await REGISTRATION_CLAIMS.release(self._pool, claim)
         except (StoreUnavailable, TimeoutError):
-            log.warning("registration %s is left", claim.id)
+            log.warning("registration %s was not released; its claim will expire", claim.id)
 
 
 def _reason(code: int) -> str:

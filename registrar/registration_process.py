@@ -50,9 +50,9 @@ async def run(claim: ClaimKey, folder: Path) -> int:
             if row is not None:
                 await _do(row, claim, folder, settings, kafka, pool)
     except* ClaimLost:
-        log.info("registration %s was cancelled, or is another registrar's", claim.id)
+        log.info("registration %s was cancelled, or another registrar has claimed it", claim.id)
     except* (StoreUnavailable, _Interrupted) as errors:
-        log.warning("registration %s is left for now: %s", claim.id, next(iter(leaves(errors))))
+        log.warning("registration %s was interrupted, will be retried: %s", claim.id, next(iter(leaves(errors))))
         code = INTERRUPTED
     return code
 

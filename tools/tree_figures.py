@@ -3,8 +3,7 @@
     python tools/tree_figures.py            # of the tree that this file stands in
     python tools/tree_figures.py ../before  # of another tree, for example a worktree of an earlier commit
 
-Only files that git tracks count, without generated ones. The seconds of `make check`, `make test` and `.ci/run` are
-those that the commands themselves print.
+Only files that git tracks count, without generated ones. `make check`, `make test` and `.ci/run` print their own times.
 """
 
 import argparse

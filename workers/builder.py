@@ -194,9 +194,7 @@ class Builder:
         try:
             await _until_reachable(lambda: finish_build(self._context.pool, row.id, ended))
         except StoreConflict as error:  # the outcome holds a value that Postgres cannot store
-            said = msgspec.to_builtins(
-                BuildOutcome.of_error(ModelFailed(f"what it ended with cannot be kept: {error}"))
-            )
+            said = msgspec.to_builtins(BuildOutcome.of_error(ModelFailed(f"its outcome cannot be stored: {error}")))
             await _until_reachable(lambda: finish_build(self._context.pool, row.id, said))
 
     async def _is_ours(self, row: BuildRow) -> bool:

@@ -35,7 +35,7 @@ class InputFailure(ModelFailed):
 def input_failure(error: Exception) -> ModelFailed:
     """Return the failure of an input that was computed alone."""
     if is_out_of_memory(error):
-        message = "there was not enough memory to compute this input: send fewer at a time, or shorter ones"
+        message = "there was not enough memory to compute this input: send fewer inputs at a time, or shorter ones"
         return ModelFailed(message, reason=RefusalReason.OUT_OF_MEMORY)
     return InputFailure(_in_words(error))
 

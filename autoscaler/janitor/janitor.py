@@ -158,7 +158,7 @@ class Janitor:
             for group, topic, number in reading.group_partitions:
                 if (partition := LogPartition(topic, number)) in ends:
                     groups[group].append(partition)
-            log.info("ending the segments of %d idle partitions, which hold what is done", len(ends))
+            log.info("closing the segments of %d idle partitions with finished records", len(ends))
             await roll_segments(self._kafka, ends, groups)
 
     async def _work(self) -> list[str]:

@@ -54,7 +54,7 @@ def summary(report: CampaignReport) -> list[tuple[str, str]]:
         ("results written twice, for readers of the log", f"{report.repeated}"),
         ("consumers behind at the end", _counts(report.behind) or "none"),
         ("places still held at the gateway", f"{report.waiting}"),
-        ("ended as a dead letter alone", _counts(report.dead_letters) or "none"),
+        ("ended only as a dead letter", _counts(report.dead_letters) or "none"),
         *(("answered", line) for line in outcomes),
         ("memory MiB, before", _counts(report.memory_mib)),
         ("memory MiB, after", _counts(report.faults[-1].memory_mib) if report.faults else ""),

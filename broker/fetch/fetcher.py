@@ -241,7 +241,7 @@ class Fetcher:
             fetch.answered = True
             self._failures += 1
             pause_s = _BACKOFF.pause_s(self._failures)
-            log.warning("reading from broker %d failed, again in %g s: %r", fetch.node, pause_s, error)
+            log.warning("reading from broker %d failed, will retry in %g s: %r", fetch.node, pause_s, error)
             await asyncio.sleep(pause_s)
 
     def _request(self, fetch: _Fetch) -> Fetch:

@@ -151,7 +151,7 @@ class ReplyStreamSender:
             self._connections[stream] = connection
         except Exception as error:  # noqa: BLE001 - a peer that a query names must not end a service
             self._backoff.failed(stream, self._loop.time())
-            log.info("results go by topic, %r cannot be reached: %r", address, error)
+            log.info("results go to the reply topic, since %r cannot be reached: %r", address, error)
         finally:
             del self._connecting[stream]
             if connection is not None and self._connections.get(stream) is not connection:

@@ -46,7 +46,7 @@ async def download(paths: Collection[str], keep: Callable[[str, bytes], None]) -
                     lambda: _get(http, f"{base}/{path}"), _ERRORS, _BACKOFF, may_pass=_may_help, attempts=TRIES
                 )
             except _ERRORS as error:
-                raise OperatorError(f"{base} cannot be used ({_said(error)}); {ENV} may name a mirror of it") from error
+                raise OperatorError(f"{base} cannot be used ({_said(error)}); set {ENV} to a mirror of it") from error
             await asyncio.to_thread(keep, path, data)
 
     try:

@@ -54,7 +54,7 @@ class BatchBudget:
         if limits.max_cost is not None and expected > limits.max_cost:
             raise OperatorError(
                 f"the batch job would cost more than the {limits.max_cost:g} USD of --max-cost: {done.rows} rows have "
-                f"cost {done.cost:.4g}; {_AGAIN} with a higher one"
+                f"cost {done.cost:.4g}; {_AGAIN} with a higher limit"
             )
         self._asked += rows
 

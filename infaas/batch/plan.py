@@ -192,11 +192,13 @@ def _unmet(offers: Sequence[Offer], needs: BatchNeeds) -> str:
 
 
 def _too_much(plans: Sequence[Plan], limits: BatchLimits) -> str:
-    def told(plan: Plan) -> str:
+    def described(plan: Plan) -> str:
         return f"{plan.variant} about {plan.seconds or 0:.3g} s and {plan.cost or 0:.4g} USD"
 
     fastest = min(plans, key=lambda plan: plan.seconds or 0)
     asked = [f"{limits.deadline_s:g} s"] if limits.deadline_s is not None else []
     asked += [f"{limits.max_cost:g} USD"] if limits.max_cost is not None else []
-    others = "" if fastest.variant == plans[0].variant else f", the fastest, {told(fastest)}"
-    return f"the batch job cannot be done within {' and '.join(asked)}: the cheapest takes {told(plans[0])}{others}"
+    others = "" if fastest.variant == plans[0].variant else f", the fastest, {described(fastest)}"
+    return (
+        f"the batch job cannot be done within {' and '.join(asked)}: the cheapest takes {described(plans[0])}{others}"
+    )

@@ -179,9 +179,7 @@ def topics_of(rows: Path, results: Path) -> tuple[str, str] | None:
     if source is None and sink is None:
         return None
     if source is None or sink is None:
-        raise OperatorError(
-            "a batch job goes from topic to topic, or from file to file: write both as topic:NAME, or neither"
-        )
+        raise OperatorError("input and output must both be topics (topic:NAME) or both be files")
     if source == sink or not may_reply_to(sink) or not may_reply_to(f"{sink}.failed"):
         raise OperatorError(
             f"answers cannot go to {sink}: choose a topic that is neither {source} nor one of this system's own topics"

@@ -73,7 +73,7 @@ def cancel(ids: JobIds, home: Home = DEFAULT_HOME, as_json: Json = False) -> Non
     else:
         err.print(f"{len(done.cancelled)} job(s) cancelled")
     if done.not_cancelled:
-        raise InvalidRequest(f"ended already, or do not exist: {', '.join(done.not_cancelled)}")
+        raise InvalidRequest(f"already ended or unknown: {', '.join(done.not_cancelled)}")
 
 
 @app.command()

@@ -143,8 +143,8 @@ class KafkaTransport:
         if isinstance(error, NotAllowed):
             return Forbidden(f"Kafka does not let this user write queries of {task!r}: {self._who_may}")
         if isinstance(error, RecordTooLarge):
-            return InvalidRequest("the query is larger than Kafka takes (INFAAS_KAFKA_MAX_RECORD_BYTES)")
-        message = f"Kafka does not take the query: {error or type(error).__name__}"
+            return InvalidRequest("the query is larger than Kafka accepts (INFAAS_KAFKA_MAX_RECORD_BYTES)")
+        message = f"Kafka does not accept the query: {error or type(error).__name__}"
         return Overloaded(message, reason=RefusalReason.KAFKA_UNAVAILABLE)
 
 

@@ -103,7 +103,7 @@ class Server:
     async def _start_again(self, problem: str) -> None:
         while problem:
             pause_s = self._backoff.ended()
-            self._announce(f"{self.name} {problem}; starting it again{f' in {pause_s:g} s' * (pause_s > 0)}")
+            self._announce(f"{self.name} {problem}; restarting it{f' in {pause_s:g} s' * (pause_s > 0)}")
             await asyncio.sleep(pause_s)
             problem = ""
             try:

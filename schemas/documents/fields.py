@@ -70,11 +70,11 @@ QUERY: Final = (
             pattern=_WHOLE,
         ),
         h.REJECTED_UPSTREAM: _text(
-            "Of a gateway: how many like it were refused there since it last sent one, because the system was full. "
-            "Counts for nothing without its proof.",
+            "From a gateway: number of similar queries that it refused since its last one, because the system was "
+            "overloaded. Ignored without a proof.",
             pattern=_WHOLE,
         ),
-        h.REJECTED_UPSTREAM_PROOF: _text("Of a gateway: proves by the system's secret that the number is its own."),
+        h.REJECTED_UPSTREAM_PROOF: _text("From a gateway: proof of that number by the system's secret."),
         h.SIGNATURE: _text(
             "Proves the tenant by a key, see docs/security.md: `v1`, the key's name, ms since the epoch, and the "
             "HMAC-SHA-256, separated by blanks."
@@ -109,14 +109,14 @@ FORWARDED: Final = QUERY | {
 }
 RESULT: Final = (
     {
-        h.ID: _text("Of the query."),
-        h.CORRELATION: _text("Of the query, if it had one."),
-        h.STATUS: _text("Whether it is an answer, or which error.", enum=[OK, *(code.value for code in QUERY_ERRORS)]),
-        h.WORKER: _text("Who computed it."),
-        h.VARIANT_QUEUE_NS: _text("From the choice to the start of the computation.", pattern=_WHOLE),
-        h.COMPUTE_NS: _text("Of the batch the query was computed in.", pattern=_WHOLE),
-        h.LATE: _text("Of an answer that is ready after its deadline.", enum=["true"]),
-        h.REASON: _text("Of a refusal: its reason.", enum=[reason.value for reason in RefusalReason]),
+        h.ID: _text("Id of the query."),
+        h.CORRELATION: _text("Correlation of the query, if it had one."),
+        h.STATUS: _text("`ok`, or the code of an error.", enum=[OK, *(code.value for code in QUERY_ERRORS)]),
+        h.WORKER: _text("Worker that computed it."),
+        h.VARIANT_QUEUE_NS: _text("Time from the choice to the start of the computation.", pattern=_WHOLE),
+        h.COMPUTE_NS: _text("Computing time of the query's batch.", pattern=_WHOLE),
+        h.LATE: _text("The answer was ready after its deadline.", enum=["true"]),
+        h.REASON: _text("Reason of a refusal.", enum=[reason.value for reason in RefusalReason]),
         h.RETRY_AFTER_MS: _text(_RETRY_AFTER, pattern=_WHOLE),
     }
     | {

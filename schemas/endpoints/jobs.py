@@ -52,7 +52,7 @@ LIST: Final = Endpoint(
     role=Role.QUERY,
     request=JobsRequest,
     result=list[Job],
-    summary="Jobs of all models, the latest first.",
+    summary="List the jobs of all models, the latest first.",
 )
 SHOW: Final = Endpoint(
     name="jobs.show",
@@ -61,7 +61,7 @@ SHOW: Final = Endpoint(
     role=Role.QUERY,
     request=SomeJobs,
     result=list[Job],
-    summary="Jobs by their ids; unknown ids are left out.",
+    summary="Show jobs; unknown ones are omitted.",
 )
 CANCEL: Final = Endpoint(
     name="jobs.cancel",
@@ -70,7 +70,7 @@ CANCEL: Final = Endpoint(
     role=Role.QUERY,
     request=SomeJobs,
     result=JobCancellation,
-    summary="Cancel jobs that have not ended; idempotent.",
+    summary="Cancel jobs that have not ended. Idempotent.",
 )
 RESULT: Final = Endpoint(
     name="jobs.result",
@@ -79,6 +79,6 @@ RESULT: Final = Endpoint(
     role=Role.QUERY,
     request=OneJob,
     result=JobResult,
-    summary="The result of a job, as bytes in base64, with its headers.",
+    summary="Return the result of a job, as bytes in base64, with its headers.",
 )
 JOBS: Final = (LIST, SHOW, CANCEL, RESULT)

@@ -111,7 +111,7 @@ async def all_processes_may_be_stopped_at_once(cli: Cli) -> None:
     async with asyncio.timeout(100):
         _, err = await supervisor.communicate()
     assert supervisor.returncode == 0
-    assert b"starting it again" not in err
+    assert b"restarting it" not in err
 
 
 @pytest.mark.parametrize("flag", ["--gateway-port", "--grpc-port", "--kafka-port", "--postgres-port"])

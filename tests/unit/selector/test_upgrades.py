@@ -109,7 +109,7 @@ def test_upgraded_share_falls_before_the_next_status() -> None:
     begin=st.floats(0.0, 1.0),
 )
 def test_upgraded_share_settles_with_wrong_profile(base: float, cost_ms: float, rate: float, begin: float) -> None:
-    """The machine as the loop sees it: told each 100 ms, smoothed over half a second, and dearer than profiled."""
+    """CPU use is reported each 100 ms, smoothed over half a second; variants cost more than profiled."""
     where = machine(begin, cpus=2.0)
     worker = where.workers["cpu-0"]
     worker.sends_per_s = rate

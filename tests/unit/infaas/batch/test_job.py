@@ -70,7 +70,7 @@ async def test_batch_job_continues_from_commit_with_same_chunks() -> None:
 
 async def test_batch_job_stays_within_max_cost() -> None:
     sink, model = Written(), Squares(cost=1.0)
-    with pytest.raises(OperatorError, match=r"more than the 13 USD .* the same command goes on"):
+    with pytest.raises(OperatorError, match=r"more than the 13 USD .* run the same command to resume"):
         await job(model, sink, limits=BatchLimits(max_cost=13, row_cost=0.9, in_flight=3)).run()
     assert sink.progress is not None
     assert sink.progress.cost == len(sink.committed) == 12
