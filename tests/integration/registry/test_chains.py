@@ -128,7 +128,7 @@ async def test_chain_access_is_intersection_of_stages(
     for name in ("both", "both-chain"):
         found = await get_access(store_pool, name)
         assert users_of(found) == {"acme", "globex"}, name
-    with pytest.raises(InvalidRequest, match="made of what is private to"):
+    with pytest.raises(InvalidRequest, match="made of parts that are private to"):
         await change(store_pool, artifacts, "both-chain", PUBLIC)
     owner = Principal(name="k1", tenant="acme", roles=frozenset({Role.PUBLISH}))
     with pytest.raises(

@@ -59,7 +59,7 @@ def test_every_reason_is_given_somewhere() -> None:
     assert [reason for reason in RefusalReason if f"RefusalReason.{reason.name}" not in text] == []
 
 
-@pytest.mark.parametrize("code", REFUSALS - {ErrorCode.OVERLOADED})
+@pytest.mark.parametrize("code", sorted(REFUSALS - {ErrorCode.OVERLOADED}))
 def test_other_refusals_have_a_reason_by_default(code: ErrorCode) -> None:
     reason = QUERY_ERRORS[code]().reason
     assert reason is not None
