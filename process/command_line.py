@@ -126,7 +126,7 @@ def read_command(kind: type[_Settings], prog: str, argv: Sequence[str], about: s
 
 
 def _refuse_secrets(kind: type[BaseSettings], words: Sequence[str]) -> None:
-    """Raise OperatorError if a flag holds a secret: `ps` shows the command line to every user of the machine."""
+    """Raise OperatorError if a flag holds a secret, since `ps` shows the command line to every user of the machine."""
     for name, field in kind.model_fields.items():
         flag = _name((name,))
         if "SecretStr" in repr(field.annotation) and any(word.partition("=")[0] == flag for word in words):

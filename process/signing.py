@@ -1,4 +1,4 @@
-"""Signing of queries with keys derived from one secret: `INFAAS_SIGNING_*`.
+"""Signing of queries with keys that are derived from one secret (`INFAAS_SIGNING_*`).
 
 A process with the secret can sign for every tenant: selectors, and the gateways and jobs services that act for tenants.
 """
