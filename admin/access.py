@@ -3,7 +3,7 @@
 from typing import Final
 
 from admin.binding import bind
-from admin.control import Control
+from admin.control import RequestContext
 from registry.access import change_access, read_sight
 from schemas.access import Access
 from schemas.endpoints.access import SET_ACCESS, SHOW_ACCESS, AccessChange, AccessOf, AccessRequest
@@ -12,7 +12,7 @@ from schemas.names import is_variant_name, is_version
 from schemas.rows.audit import AuditVerb
 from schemas.rows.catalog import Architecture, Task
 from security.access import check_access, check_answers, is_within
-from security.sight import Sight
+from security.catalog_view import CatalogView
 from store.access import get_access, lock_access
 from store.audit import audited_transaction
 from store.pool import DatabaseSession
@@ -20,7 +20,7 @@ from store.registry import get_architecture, get_task
 from store.rollouts import list_versions
 
 
-async def show_access(control: Control, request: AccessRequest) -> AccessOf:
+async def show_access(control: RequestContext, request: AccessRequest) -> AccessOf:
     """Return the access of a task, or of a model with all its versions.
 
     Raises:
@@ -32,7 +32,7 @@ async def show_access(control: Control, request: AccessRequest) -> AccessOf:
         return AccessOf(request.name, sight.access_of(request.name))
 
 
-async def set_access(control: Control, request: AccessChange) -> list[AccessOf]:
+async def set_access(control: RequestContext, request: AccessChange) -> list[AccessOf]:
     """Change the access of a task or a model; return it, and that of the composites that were narrowed with it.
 
     Raises:
@@ -55,7 +55,9 @@ async def set_access(control: Control, request: AccessChange) -> list[AccessOf]:
     return [AccessOf(name, access) for name, access in changed.items()]
 
 
-async def _checked(session: DatabaseSession, control: Control, request: AccessChange) -> tuple[Access, Sight]:
+async def _checked(
+    session: DatabaseSession, control: RequestContext, request: AccessChange
+) -> tuple[Access, CatalogView]:
     """Return the new access after all checks, and the caller's view of the catalog."""
     sight = await read_sight(session, control.principal)
     row = await _find(session, sight, request.name)
@@ -71,7 +73,7 @@ async def _checked(session: DatabaseSession, control: Control, request: AccessCh
     return access, sight
 
 
-async def _find(session: DatabaseSession, sight: Sight, name: str) -> Task | Architecture:
+async def _find(session: DatabaseSession, sight: CatalogView, name: str) -> Task | Architecture:
     """Return the task of this name, or a version of the model of this name."""
     if is_variant_name(name) or is_version(name):
         raise InvalidRequest(f"{name} is a part of a model and has the model's permissions: name the model")

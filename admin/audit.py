@@ -3,13 +3,13 @@
 from typing import Final
 
 from admin.binding import bind
-from admin.control import Control
+from admin.control import RequestContext
 from schemas.endpoints.audit import ACTS, ActsRequest
 from schemas.rows.audit import AuditRow
 from store.audit import list_acts
 
 
-async def acts(control: Control, request: ActsRequest) -> list[AuditRow]:
+async def acts(control: RequestContext, request: ActsRequest) -> list[AuditRow]:
     """List acts in chronological order."""
     found = await list_acts(
         control.pool,

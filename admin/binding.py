@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, TypeVar
 
-from admin.control import Control
+from admin.control import RequestContext
 from schemas.endpoints.endpoint import Endpoint
 
 Q = TypeVar("Q")
@@ -14,9 +14,9 @@ class Binding(NamedTuple):
     """Name of an endpoint and the function that implements it."""
 
     name: str
-    act: Callable[[Control, Any], Awaitable[Any]]
+    act: Callable[[RequestContext, Any], Awaitable[Any]]
 
 
-def bind(endpoint: Endpoint[Q, R], act: Callable[[Control, Q], Awaitable[R]]) -> Binding:
+def bind(endpoint: Endpoint[Q, R], act: Callable[[RequestContext, Q], Awaitable[R]]) -> Binding:
     """Return the binding of an endpoint to `act`."""
     return Binding(endpoint.name, act)

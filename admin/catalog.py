@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 from msgspec.structs import asdict
 
 from admin.binding import bind
-from admin.control import Control
+from admin.control import RequestContext
 from registry.access import read_sight
 from registry.comparison import compare
 from schemas.endpoints.catalog import (
@@ -31,12 +31,12 @@ from schemas.endpoints.catalog import (
     ProfileRequest,
     VariantsRequest,
 )
-from schemas.endpoints.endpoint import Nothing
+from schemas.endpoints.endpoint import Empty
 from schemas.errors import NotFound
 from schemas.rows.catalog import ACCURACY, Profile, Variant, VariantState
 from schemas.rows.placement import CorrectionRow, InstanceRow
 from schemas.status import InstanceState
-from security.sight import Sight
+from security.catalog_view import CatalogView
 from store.corrections import list_corrections
 from store.placement import list_instances
 from store.pool import DatabaseSession
@@ -53,31 +53,31 @@ from store.registry import (
 Row = TypeVar("Row", InstanceRow, CorrectionRow)
 
 
-async def tasks(control: Control, _request: Nothing) -> list[ListedTask]:
+async def tasks(control: RequestContext, _request: Empty) -> list[ListedTask]:
     """List tasks."""
     async with control.pool.snapshot() as session:
         sight = await read_sight(session, control.principal)
-        rows = sight.those_seen(await list_tasks(session))
+        rows = sight.filter_visible(await list_tasks(session))
     return [ListedTask(**asdict(row), access=sight.access_of(row.name)) for row in rows]
 
 
-async def models(control: Control, request: ModelsRequest) -> list[ListedModel]:
+async def models(control: RequestContext, request: ModelsRequest) -> list[ListedModel]:
     """List the versions of models."""
     async with control.pool.snapshot() as session:
         sight = await read_sight(session, control.principal)
         if not await _sees_task(session, sight, request.task):
             return []
-        rows = sight.those_seen(await list_architectures(session, task=request.task))
+        rows = sight.filter_visible(await list_architectures(session, task=request.task))
     return [ListedModel(**asdict(row), access=sight.access_of(row.model)) for row in rows]
 
 
-async def variants(control: Control, request: VariantsRequest) -> list[ListedVariant]:
+async def variants(control: RequestContext, request: VariantsRequest) -> list[ListedVariant]:
     """List variants with their profiles, load failures and observed corrections."""
     async with control.pool.snapshot() as session:
         sight = await read_sight(session, control.principal)
         if not await _sees_task(session, sight, request.task):
             return []
-        rows = sight.those_seen(await list_variants(session, task=request.task))
+        rows = sight.filter_visible(await list_variants(session, task=request.task))
         profiles = await _profiles(session, request.task)
         measures = {task.name: task.measure for task in await list_tasks(session)}
         failed = _by_variant(await _failed(session, sight))
@@ -98,7 +98,7 @@ async def variants(control: Control, request: VariantsRequest) -> list[ListedVar
     ]
 
 
-async def profile(control: Control, request: ProfileRequest) -> MeasuredVariant:
+async def profile(control: RequestContext, request: ProfileRequest) -> MeasuredVariant:
     """Return the profile of a variant.
 
     Raises:
@@ -119,7 +119,7 @@ async def profile(control: Control, request: ProfileRequest) -> MeasuredVariant:
     )
 
 
-async def comparison(control: Control, request: ComparisonRequest) -> list[ComparedPoint]:
+async def comparison(control: RequestContext, request: ComparisonRequest) -> list[ComparedPoint]:
     """Compare the ready variants of a task.
 
     Raises:
@@ -129,7 +129,7 @@ async def comparison(control: Control, request: ComparisonRequest) -> list[Compa
     async with control.pool.snapshot() as session:
         sight = await read_sight(session, control.principal)
         if await _sees_task(session, sight, request.task):
-            rows = sight.those_seen(await list_variants(session, task=request.task, state=VariantState.READY))
+            rows = sight.filter_visible(await list_variants(session, task=request.task, state=VariantState.READY))
             profiles = await _profiles(session, request.task)
     compared = await asyncio.to_thread(compare, rows, profiles)
     if not compared:
@@ -139,7 +139,7 @@ async def comparison(control: Control, request: ComparisonRequest) -> list[Compa
     return [one.point() for one in compared]
 
 
-async def _sees_task(session: DatabaseSession, sight: Sight, name: str | None) -> bool:
+async def _sees_task(session: DatabaseSession, sight: CatalogView, name: str | None) -> bool:
     """Return true if the caller sees the task; None stands for all tasks."""
     if name is None:
         return True
@@ -158,14 +158,16 @@ def _by_variant(rows: Iterable[Row]) -> Mapping[str, Sequence[Row]]:
     return found
 
 
-async def _failed(session: DatabaseSession, sight: Sight) -> Sequence[InstanceRow]:
+async def _failed(session: DatabaseSession, sight: CatalogView) -> Sequence[InstanceRow]:
     """Return instances that failed to load, if the caller may see workers."""
     if not sight.is_whole:
         return ()
     return [row for row in await list_instances(session) if row.state is InstanceState.FAILED]
 
 
-async def _corrections(session: DatabaseSession, sight: Sight, variant: str | None = None) -> Sequence[CorrectionRow]:
+async def _corrections(
+    session: DatabaseSession, sight: CatalogView, variant: str | None = None
+) -> Sequence[CorrectionRow]:
     """Return the corrections that workers observed for profiles, if the caller may see workers."""
     return await list_corrections(session, variant=variant) if sight.is_whole else ()
 

@@ -12,7 +12,7 @@ from schemas.rows.audit import AuditAct, AuditVerb
 from store.pool import Pool
 
 
-class Control(NamedTuple):
+class RequestContext(NamedTuple):
     """Caller and resources of one request."""
 
     pool: Pool

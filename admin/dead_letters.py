@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from admin.binding import bind
-from admin.control import Control
+from admin.control import RequestContext
+from broker.letters.dead_letters import DeadLetters, Progress
 from broker.letters.letter import LetterCursor, LetterFilter, LetterId, StoredLetter
-from broker.letters.letter_box import LetterBox, Progress
 from broker.settings import KafkaSettings
 from process.signing import SigningSettings
 from schemas.endpoints.dead_letters import (
@@ -18,14 +18,14 @@ from schemas.endpoints.dead_letters import (
     MOST_SHOWN_BYTES,
     REPLAY_LETTERS,
     SHOW_LETTER,
+    DeadLetterDetail,
+    DeadLetterSummary,
     DroppedLetters,
     DropRequest,
     LetterChoice,
-    LetterOutline,
     LetterRequest,
     LettersRequest,
     ReplayedLetters,
-    ShownLetter,
 )
 from schemas.errors import InvalidRequest, NotFound
 from schemas.rows.audit import AuditAct, AuditVerb
@@ -37,18 +37,18 @@ _BEGUN_WITHIN_S: Final = 180.0
 """Seconds after which a replay starts no more letters, so that the response can report its progress."""
 
 
-async def list_letters(control: Control, request: LettersRequest) -> list[LetterOutline]:
+async def list_letters(control: RequestContext, request: LettersRequest) -> list[DeadLetterSummary]:
     """List the latest open letters, and closed ones if `done` is set."""
     return await found_letters(control.find_kafka(), request)
 
 
-async def found_letters(kafka: KafkaSettings, request: LettersRequest) -> list[LetterOutline]:
+async def found_letters(kafka: KafkaSettings, request: LettersRequest) -> list[DeadLetterSummary]:
     """List letters with access to Kafka alone."""
     wanted = _filter(request, done=request.done)
-    return [LetterOutline(**_outline(stored)) for stored in await LetterBox(kafka).find(wanted, request.limit)]
+    return [DeadLetterSummary(**_outline(stored)) for stored in await DeadLetters(kafka).find(wanted, request.limit)]
 
 
-async def show(control: Control, request: LetterRequest) -> ShownLetter:
+async def show(control: RequestContext, request: LetterRequest) -> DeadLetterDetail:
     """Show a letter and the beginning of its value.
 
     Raises:
@@ -57,18 +57,18 @@ async def show(control: Control, request: LetterRequest) -> ShownLetter:
     return await shown_letter(control.find_kafka(), request)
 
 
-async def shown_letter(kafka: KafkaSettings, request: LetterRequest) -> ShownLetter:
+async def shown_letter(kafka: KafkaSettings, request: LetterRequest) -> DeadLetterDetail:
     """Show a letter with access to Kafka alone.
 
     Raises:
         NotFound: there is no such letter.
     """
     place = LetterId(request.partition, request.offset)
-    found = await LetterBox(kafka).show(place)
+    found = await DeadLetters(kafka).show(place)
     if found is None:
         raise NotFound(f"there is no dead letter {place}; `infaas dead-letters list --done` lists them")
     letter = found.letter
-    return ShownLetter(
+    return DeadLetterDetail(
         **_outline(found),
         key=_text(letter.key or b""),
         headers=[(name.encode(errors="replace").decode(), _text(value)) for name, value in letter.headers],
@@ -76,9 +76,9 @@ async def shown_letter(kafka: KafkaSettings, request: LetterRequest) -> ShownLet
     )
 
 
-async def replay(control: Control, request: LetterChoice, progress: Progress | None = None) -> ReplayedLetters:
+async def replay(control: RequestContext, request: LetterChoice, progress: Progress | None = None) -> ReplayedLetters:
     """Send the queries of letters again under the same ids; skip letters already replayed or answered."""
-    box = LetterBox(control.find_kafka(), SigningSettings().read())
+    box = DeadLetters(control.find_kafka(), SigningSettings().read())
     wanted = _chosen(request)
     async with audited(control.pool, _act(control, AuditVerb.REPLAY_LETTERS, request)):
         letters = await box.find(wanted, request.limit, oldest=True)
@@ -93,13 +93,13 @@ async def replay(control: Control, request: LetterChoice, progress: Progress | N
     )
 
 
-async def drop(control: Control, request: DropRequest, progress: Progress | None = None) -> DroppedLetters:
+async def drop(control: RequestContext, request: DropRequest, progress: Progress | None = None) -> DroppedLetters:
     """Drop letters for good.
 
     Raises:
         InvalidRequest: the request selects no letters.
     """
-    box, wanted = LetterBox(control.find_kafka()), _chosen(request)
+    box, wanted = DeadLetters(control.find_kafka()), _chosen(request)
     if not (request.all or request.letters or _said(request)):
         raise InvalidRequest("name the dead letters to drop, or give --all")
     async with audited(control.pool, _act(control, AuditVerb.DROP_LETTERS, request)):
@@ -143,7 +143,7 @@ def _behind(letters: list[StoredLetter], limit: int) -> str:
     return str(letters[-1].cursor) if len(letters) == limit else ""
 
 
-def _act(control: Control, verb: AuditVerb, request: LetterChoice) -> AuditAct:
+def _act(control: RequestContext, verb: AuditVerb, request: LetterChoice) -> AuditAct:
     more = len(request.letters) - _NAMED
     named = ", ".join(request.letters[:_NAMED]) + (f" and {more} more" if more > 0 else "")
     went_on = {"after": request.after} if request.after else {}

@@ -18,7 +18,7 @@ from admin import (
     uploads,
     versions,
 )
-from admin.control import Control
+from admin.control import RequestContext
 from schemas.endpoints.endpoint import Endpoint
 
 Q = TypeVar("Q")
@@ -43,7 +43,7 @@ _NOUNS: Final = (
 _ACTS: Final = dict(binding for noun in _NOUNS for binding in noun.BINDINGS)
 
 
-async def handle(endpoint: Endpoint[Q, R], control: Control, request: Q) -> R:
+async def handle(endpoint: Endpoint[Q, R], control: RequestContext, request: Q) -> R:
     """Execute the request of an endpoint.
 
     Raises:

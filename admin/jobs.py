@@ -4,7 +4,7 @@ from collections.abc import Collection
 from typing import Final
 
 from admin.binding import bind
-from admin.control import Control
+from admin.control import RequestContext
 from schemas.endpoints.jobs import (
     CANCEL,
     LIST,
@@ -24,7 +24,7 @@ from store.jobs import cancel_jobs, get_job_result, list_jobs
 from store.pool import DatabaseSession
 
 
-async def list_some(control: Control, request: JobsRequest) -> list[Job]:
+async def list_some(control: RequestContext, request: JobsRequest) -> list[Job]:
     """List jobs, the latest first."""
     principal = control.principal
     return await list_jobs(
@@ -39,12 +39,12 @@ async def list_some(control: Control, request: JobsRequest) -> list[Job]:
     )
 
 
-async def show(control: Control, request: SomeJobs) -> list[Job]:
+async def show(control: RequestContext, request: SomeJobs) -> list[Job]:
     """List the jobs with these ids that the caller sees."""
     return await _find(control.pool, control.principal, request.ids)
 
 
-async def cancel(control: Control, request: SomeJobs) -> JobCancellation:
+async def cancel(control: RequestContext, request: SomeJobs) -> JobCancellation:
     """Cancel jobs that have not ended.
 
     The audit log records an administrator's request in full. For tenants it omits jobs that do not exist for them.
@@ -59,7 +59,7 @@ async def cancel(control: Control, request: SomeJobs) -> JobCancellation:
     return JobCancellation(cancelled=cancelled, not_cancelled=sorted(set(request.ids) - set(cancelled)))
 
 
-async def result(control: Control, request: OneJob) -> JobResult:
+async def result(control: RequestContext, request: OneJob) -> JobResult:
     """Return the result of a job; it is empty while the job has not ended.
 
     Raises:

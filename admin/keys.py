@@ -12,17 +12,17 @@ from typing import Any, Final
 import msgspec
 
 from admin.binding import bind
-from admin.control import Control
+from admin.control import RequestContext
 from schemas.endpoints.keys import (
     CREATE_KEY,
     LIMIT_KEY,
     LIST_KEYS,
     REVOKE_KEY,
+    CreatedKey,
+    KeyInfo,
     KeyQuotaRequest,
     KeyRequest,
     KeysRequest,
-    KnownKey,
-    MadeKey,
     RevokedKey,
     RevokeRequest,
 )
@@ -45,7 +45,7 @@ _NO_ADMIN: Final = (
 )
 
 
-async def create(control: Control, request: KeyRequest) -> MadeKey:
+async def create(control: RequestContext, request: KeyRequest) -> CreatedKey:
     """Create a key and return its secret, or bind a certificate, which has no secret, to a principal.
 
     Raises:
@@ -75,15 +75,15 @@ async def create(control: Control, request: KeyRequest) -> MadeKey:
             row = await put_key(session, row)
         except StoreConflict:
             raise StoreConflict(_taken(row)) from None
-    return MadeKey(key=None if key is None else str(key), **_fields(row))
+    return CreatedKey(key=None if key is None else str(key), **_fields(row))
 
 
-async def list_all(control: Control, request: KeysRequest) -> list[KnownKey]:
+async def list_all(control: RequestContext, request: KeysRequest) -> list[KeyInfo]:
     """List keys without their secrets, revoked keys included."""
     return [known(row) for row in await list_keys(control.pool, tenant=request.tenant)]
 
 
-async def limit(control: Control, request: KeyQuotaRequest) -> KnownKey:
+async def limit(control: RequestContext, request: KeyQuotaRequest) -> KeyInfo:
     """Set the quota of a key.
 
     Raises:
@@ -99,7 +99,7 @@ async def limit(control: Control, request: KeyQuotaRequest) -> KnownKey:
     return known(row)
 
 
-async def revoke(control: Control, request: RevokeRequest) -> RevokedKey:
+async def revoke(control: RequestContext, request: RevokeRequest) -> RevokedKey:
     """Revoke a key, even the last administrator's: the command line can create another.
 
     Raises:
@@ -112,16 +112,16 @@ async def revoke(control: Control, request: RevokeRequest) -> RevokedKey:
     return RevokedKey(id=request.id, admins_left=left, warning="" if left else _NO_ADMIN)
 
 
-def known(row: ApiKeyRow) -> KnownKey:
+def known(row: ApiKeyRow) -> KeyInfo:
     """Return the public fields of a key."""
-    return KnownKey(**_fields(row))
+    return KeyInfo(**_fields(row))
 
 
 def _fields(row: ApiKeyRow) -> dict[str, Any]:
-    return {name: getattr(row, name) for name in KnownKey.__struct_fields__}
+    return {name: getattr(row, name) for name in KeyInfo.__struct_fields__}
 
 
-async def _check_within(session: DatabaseSession, control: Control, row: ApiKeyRow) -> None:
+async def _check_within(session: DatabaseSession, control: RequestContext, row: ApiKeyRow) -> None:
     """Check that a key has no more rights than the calling key has now."""
     if control.principal == ANYONE:
         return

@@ -4,14 +4,14 @@ from datetime import UTC, datetime
 from typing import Final
 
 from admin.binding import bind
-from admin.control import Control
-from schemas.endpoints.endpoint import Nothing
+from admin.control import RequestContext
+from schemas.endpoints.endpoint import Empty
 from schemas.endpoints.lag import LAG, STALE_S, LagReport
 from schemas.rows.samples import AlarmKind, LagSample, TopicAlarm
 from store.samples import latest_lag, present_s, reading_error, topic_alarms
 
 
-async def show(control: Control, _request: Nothing) -> LagReport:
+async def show(control: RequestContext, _request: Empty) -> LagReport:
     """Return the last reading of lag, with alarms."""
     pool = control.pool
     samples, error = await latest_lag(pool), await reading_error(pool)

@@ -13,7 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from admin.binding import bind
-from admin.control import Control
+from admin.control import RequestContext
 from registry.access import check_publisher, read_sight
 from registry.artifact_settings import name_in_store
 from registry.quality import is_function
@@ -55,7 +55,7 @@ MOST_OPEN: Final = 100
 _MOST_BYTES: Final = 1 << 20
 
 
-async def model(control: Control, request: ModelToRegister) -> RegistrationStatus:
+async def model(control: RequestContext, request: ModelToRegister) -> RegistrationStatus:
     """Request the registration of a model; raises as `_ask` does."""
     if request.measure is not None and is_function(request.measure):
         raise InvalidRequest(
@@ -75,7 +75,7 @@ async def model(control: Control, request: ModelToRegister) -> RegistrationStatu
     return await _ask(control, replace(request, access=access), request.name)
 
 
-async def cascade(control: Control, request: CascadeToRegister) -> RegistrationStatus:
+async def cascade(control: RequestContext, request: CascadeToRegister) -> RegistrationStatus:
     """Request the registration of a cascade, or a search for worthwhile ones; raises as `_ask` and `_check_sees` do."""
     stages = [name for name in (request.first, request.then) if name is not None]
     if len(stages) == 1:
@@ -91,7 +91,7 @@ async def cascade(control: Control, request: CascadeToRegister) -> RegistrationS
     return await _ask(control, replace(request, access=access), name)
 
 
-async def chain(control: Control, request: ChainToRegister) -> RegistrationStatus:
+async def chain(control: RequestContext, request: ChainToRegister) -> RegistrationStatus:
     """Request the registration of a chain; raises as `_ask` and `_check_sees` do."""
     check_name("task", request.name)
     access = _access(control, request.access)
@@ -100,7 +100,7 @@ async def chain(control: Control, request: ChainToRegister) -> RegistrationStatu
     return await _ask(control, replace(request, access=access), request.name)
 
 
-async def show(control: Control, request: RegistrationRequest) -> RegistrationStatus:
+async def show(control: RequestContext, request: RegistrationRequest) -> RegistrationStatus:
     """Return the status of a registration.
 
     Raises:
@@ -112,12 +112,12 @@ async def show(control: Control, request: RegistrationRequest) -> RegistrationSt
     return row
 
 
-async def list_all(control: Control, request: RegistrationsRequest) -> list[ListedRegistration]:
+async def list_all(control: RequestContext, request: RegistrationsRequest) -> list[ListedRegistration]:
     """List registrations: all for administrators, else those of the caller's tenant."""
     return await list_registrations(control.pool, tenant=_publisher(control), limit=request.limit)
 
 
-async def cancel(control: Control, request: RegistrationRequest) -> RegistrationStatus:
+async def cancel(control: RequestContext, request: RegistrationRequest) -> RegistrationStatus:
     """Cancel a registration.
 
     Raises:
@@ -132,7 +132,7 @@ async def cancel(control: Control, request: RegistrationRequest) -> Registration
     return await show(control, request)
 
 
-async def _ask(control: Control, request: ToRegister, name: str) -> RegistrationStatus:
+async def _ask(control: RequestContext, request: ToRegister, name: str) -> RegistrationStatus:
     """Store a registration.
 
     Raises:
@@ -165,7 +165,7 @@ async def _ask(control: Control, request: ToRegister, name: str) -> Registration
     return await show(control, RegistrationRequest(id=row.id))
 
 
-async def _check_sees(control: Control, tasks: Collection[str], variants: Collection[str]) -> None:
+async def _check_sees(control: RequestContext, tasks: Collection[str], variants: Collection[str]) -> None:
     """Check that the caller sees the parts of a composite.
 
     Raises:
@@ -182,7 +182,7 @@ async def _check_sees(control: Control, tasks: Collection[str], variants: Collec
             raise NotFound(f"there is no variant {name[:80]!r}: `infaas variants` lists them")
 
 
-def _publisher(control: Control) -> str | None:
+def _publisher(control: RequestContext) -> str | None:
     """Return the only tenant that the caller may register for; None for administrators.
 
     Raises:
@@ -195,7 +195,7 @@ def _publisher(control: Control) -> str | None:
     return control.principal.tenant
 
 
-def _access(control: Control, said: Access | None) -> Access | None:
+def _access(control: RequestContext, said: Access | None) -> Access | None:
     """Return the checked access of new objects; owned by the publisher unless the caller is an administrator."""
     publisher = _publisher(control)
     if said is None:

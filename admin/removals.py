@@ -3,7 +3,7 @@
 from typing import Final
 
 from admin.binding import bind
-from admin.control import Control
+from admin.control import RequestContext
 from registry.registration import ProgressSink
 from registry.removal.removal_plan import check_unused, plan_removal
 from registry.removal.unregister import unregister
@@ -26,7 +26,7 @@ _MOST_WAIT_S: Final = 600.0
 system."""
 
 
-async def plan(control: Control, request: RemovalPlanRequest) -> RemovalPlan:
+async def plan(control: RequestContext, request: RemovalPlanRequest) -> RemovalPlan:
     """Return the objects that a removal of `name` would remove.
 
     Raises:
@@ -37,7 +37,7 @@ async def plan(control: Control, request: RemovalPlanRequest) -> RemovalPlan:
     return await plan_removal(control.pool, control.artifact_store(), request.name, control.principal)
 
 
-async def begin(control: Control, request: RemovalRequest) -> Removal:
+async def begin(control: RequestContext, request: RemovalRequest) -> Removal:
     """Accept a removal, which a gateway then executes.
 
     Raises:
@@ -56,7 +56,7 @@ async def begin(control: Control, request: RemovalRequest) -> Removal:
     return row.told()
 
 
-async def status(control: Control, request: RemovalStatusRequest) -> Removal:
+async def status(control: RequestContext, request: RemovalStatusRequest) -> Removal:
     """Return the progress of a removal.
 
     Raises:
@@ -68,7 +68,9 @@ async def status(control: Control, request: RemovalStatusRequest) -> Removal:
     return row.told()
 
 
-async def remove(control: Control, dsn: str, request: RemovalRequest, sink: ProgressSink) -> RemovalReport | None:
+async def remove(
+    control: RequestContext, dsn: str, request: RemovalRequest, sink: ProgressSink
+) -> RemovalReport | None:
     """Unregister and wait for completion; return None if another process completed it meanwhile.
 
     Raises:
@@ -79,7 +81,7 @@ async def remove(control: Control, dsn: str, request: RemovalRequest, sink: Prog
         return await unregister(request, control.pool, dsn, kafka, *stores, sink, control.principal)
 
 
-def _may_see(control: Control, row: RemovalRow) -> bool:
+def _may_see(control: RequestContext, row: RemovalRow) -> bool:
     principal = control.principal
     own = principal.tenant is not None and principal.tenant == row.principal.tenant
     return own or row.principal == principal or principal.has(Role.ADMIN)

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from admin.binding import bind
-from admin.control import Control
-from schemas.endpoints.endpoint import Nothing
+from admin.control import RequestContext
+from schemas.endpoints.endpoint import Empty
 from schemas.endpoints.scaling import (
     EXPLAIN,
     HISTORY,
@@ -36,17 +36,17 @@ _LOOKED_AT: Final = 1000
 """Number of recent decisions that are searched for those of a policy."""
 
 
-async def status(control: Control, _request: Nothing) -> ClusterRows:
+async def status(control: RequestContext, _request: Empty) -> ClusterRows:
     """Return the wanted and the present state of the cluster."""
     return await read_cluster(control.pool)
 
 
-async def history(control: Control, request: DecisionsRequest) -> list[DecisionRow]:
+async def history(control: RequestContext, request: DecisionsRequest) -> list[DecisionRow]:
     """List decisions in chronological order."""
     return (await list_decisions(control.pool, request.latest, about=request.about))[::-1]
 
 
-async def explain(control: Control, request: ExplanationRequest) -> list[DecisionRow]:
+async def explain(control: RequestContext, request: ExplanationRequest) -> list[DecisionRow]:
     """List the last decisions about an object, the latest first.
 
     Decisions of a policy are preferred to the steps that followed from them, such as the start of a process.
@@ -61,7 +61,7 @@ async def explain(control: Control, request: ExplanationRequest) -> list[Decisio
     return rows[: request.latest]
 
 
-async def pin(control: Control, request: PinRequest) -> Pin:
+async def pin(control: RequestContext, request: PinRequest) -> Pin:
     """Set the bounds of a task, a variant or a hardware type.
 
     Raises:
@@ -82,7 +82,7 @@ async def pin(control: Control, request: PinRequest) -> Pin:
     return made
 
 
-async def unpin(control: Control, request: UnpinRequest) -> Nothing:
+async def unpin(control: RequestContext, request: UnpinRequest) -> Empty:
     """Remove the bounds of an object.
 
     Raises:
@@ -93,20 +93,20 @@ async def unpin(control: Control, request: UnpinRequest) -> Nothing:
         if not await delete_pin(session, kind, name):
             raise NotFound(f"{kind} {name} is not pinned; `infaas scale status` shows the pins")
         await _record(session, "unpin", f"by {control.actor}", Pin(kind=kind, name=name))
-    return Nothing()
+    return Empty()
 
 
-async def pause(control: Control, _request: Nothing) -> ScaleHold:
+async def pause(control: RequestContext, _request: Empty) -> ScaleHold:
     """Pause scaling: the scale stays as it is; failed processes are still restarted."""
     return await _set_paused(control, AuditVerb.PAUSE, paused=True)
 
 
-async def resume(control: Control, _request: Nothing) -> ScaleHold:
+async def resume(control: RequestContext, _request: Empty) -> ScaleHold:
     """Resume scaling with load."""
     return await _set_paused(control, AuditVerb.RESUME, paused=False)
 
 
-async def _set_paused(control: Control, verb: AuditVerb, *, paused: bool) -> ScaleHold:
+async def _set_paused(control: RequestContext, verb: AuditVerb, *, paused: bool) -> ScaleHold:
     async with audited_transaction(control.pool, control.act(verb)) as session:
         changed = await set_paused(session, paused, control.actor)
         if changed:

@@ -5,10 +5,10 @@ from typing import Final
 
 from admin import lag
 from admin.binding import bind
-from admin.control import Control
+from admin.control import RequestContext
 from broker.reachability import KafkaReachability
 from process.version import version
-from schemas.endpoints.endpoint import Nothing
+from schemas.endpoints.endpoint import Empty
 from schemas.endpoints.system import SYSTEM, SystemReport
 from schemas.rows.catalog import VariantState
 from schemas.rows.cluster import ClusterRows
@@ -18,10 +18,10 @@ from store.jobs import job_backlog
 from store.registry import list_architectures, list_tasks, list_variants
 
 
-async def status(control: Control, _request: Nothing) -> SystemReport:
+async def status(control: RequestContext, _request: Empty) -> SystemReport:
     """Return a report from the state of Kafka, Postgres and the system's records in Postgres."""
     pool = control.pool
-    cluster, report = await read_cluster(pool), await lag.show(control, Nothing())
+    cluster, report = await read_cluster(pool), await lag.show(control, Empty())
     kafka = await KafkaReachability(control.find_kafka()).problem()
     return SystemReport(
         version=version(),

@@ -3,13 +3,13 @@
 from typing import Final
 
 from admin.binding import bind
-from admin.control import Control
+from admin.control import RequestContext
 from broker.acls import acl_commands, tenant_acls
 from broker.settings import KafkaSettings
 from process.signing import SigningSettings
 from registry.registration import ProgressSink
 from registry.tenants import create_tenant, no_tenant, principal_of, remove_tenant
-from schemas.endpoints.endpoint import Nothing
+from schemas.endpoints.endpoint import Empty
 from schemas.endpoints.tenants import (
     CREATE_TENANT,
     LIST_TENANTS,
@@ -19,7 +19,7 @@ from schemas.endpoints.tenants import (
     NamedTenant,
     ShownSigningKey,
     SigningKeyRequest,
-    TenantDoors,
+    TenantEndpoints,
     TenantRemoval,
     TenantRequest,
 )
@@ -36,7 +36,7 @@ _SOMEBODY: Final = "USER"
 """Placeholder for a Kafka user that is not set."""
 
 
-async def create(control: Control, request: TenantRequest) -> TenantDoors:
+async def create(control: RequestContext, request: TenantRequest) -> TenantEndpoints:
     """Create a tenant's topics and the ACLs of its Kafka user; set the user's password if one is given.
 
     Raises:
@@ -54,12 +54,12 @@ async def create(control: Control, request: TenantRequest) -> TenantDoors:
     return _doors(await get_tenant(control.pool, name) or made, kafka)
 
 
-async def list_all(control: Control, _request: Nothing) -> list[Tenant]:
+async def list_all(control: RequestContext, _request: Empty) -> list[Tenant]:
     """List tenants with topics of their own."""
     return await list_tenants(control.pool)
 
 
-async def show(control: Control, request: NamedTenant) -> TenantDoors:
+async def show(control: RequestContext, request: NamedTenant) -> TenantEndpoints:
     """Return a tenant, its topics, and the ACLs that they need.
 
     Raises:
@@ -71,7 +71,7 @@ async def show(control: Control, request: NamedTenant) -> TenantDoors:
     return _doors(found, control.find_kafka())
 
 
-async def signing_key(control: Control, request: SigningKeyRequest) -> ShownSigningKey:
+async def signing_key(control: RequestContext, request: SigningKeyRequest) -> ShownSigningKey:
     """Return the key that a tenant signs its queries with; with `replaces`, create the next key in place of that one.
 
     Raises:
@@ -93,7 +93,7 @@ async def signing_key(control: Control, request: SigningKeyRequest) -> ShownSign
     return ShownSigningKey(tenant=name, number=number, key=str(tenant_key(secret, name, number)))
 
 
-async def remove(control: Control, request: TenantRemoval, sink: ProgressSink | None = None) -> NamedTenant:
+async def remove(control: RequestContext, request: TenantRemoval, sink: ProgressSink | None = None) -> NamedTenant:
     """Remove a tenant: wait for the answers to its queries, then delete its topics, ACLs and password.
 
     Raises:
@@ -109,10 +109,10 @@ async def remove(control: Control, request: TenantRemoval, sink: ProgressSink | 
     return NamedTenant(tenant=request.tenant)
 
 
-def _doors(tenant: Tenant, kafka: KafkaSettings) -> TenantDoors:
+def _doors(tenant: Tenant, kafka: KafkaSettings) -> TenantEndpoints:
     online = ingress_topic(tenant.name)
     user = principal_of(tenant.kafka_user or _SOMEBODY)
-    return TenantDoors(
+    return TenantEndpoints(
         tenant=tenant,
         asks_in=[online, offline_of(online)],
         answered_in=tenant_results_topic(tenant.name),

@@ -4,16 +4,16 @@ import asyncio
 from typing import Final
 
 from admin.binding import bind
-from admin.control import Control
+from admin.control import RequestContext
 from registry.artifact_settings import open_uploads
-from schemas.endpoints.endpoint import Nothing
+from schemas.endpoints.endpoint import Empty
 from schemas.endpoints.uploads import LIST, SHOW, UploadRequest, Uploads
 from schemas.errors import NotFound
 from schemas.rows.registrations import Upload
 from store.uploads import get_upload, list_uploads, upload_bytes
 
 
-async def show(control: Control, request: UploadRequest) -> Upload:
+async def show(control: RequestContext, request: UploadRequest) -> Upload:
     """Return an upload.
 
     Raises:
@@ -25,11 +25,11 @@ async def show(control: Control, request: UploadRequest) -> Upload:
     return row
 
 
-def _is_kept(control: Control, sha256: str) -> bool:
+def _is_kept(control: RequestContext, sha256: str) -> bool:
     return open_uploads(control.artifacts, control.home).has(sha256)
 
 
-async def list_all(control: Control, _request: Nothing) -> Uploads:
+async def list_all(control: RequestContext, _request: Empty) -> Uploads:
     """List the uploads of a tenant."""
     tenant = control.principal.tenant or ""
     files = await list_uploads(control.pool, tenant)

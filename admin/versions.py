@@ -6,7 +6,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from admin.binding import bind
-from admin.control import Control
+from admin.control import RequestContext
 from registry.access import read_sight
 from registry.rollouts import RolloutChange, canary, finished, rolled_back, shadow
 from schemas.endpoints.versions import (
@@ -28,7 +28,7 @@ from store.registry import get_architecture, list_profiles
 from store.rollouts import change_rollout, get_rollout, list_comparisons, list_events, list_versions
 
 
-async def history(control: Control, request: HistoryRequest) -> ModelHistory:
+async def history(control: RequestContext, request: HistoryRequest) -> ModelHistory:
     """List the versions of a model and their events.
 
     Raises:
@@ -37,7 +37,7 @@ async def history(control: Control, request: HistoryRequest) -> ModelHistory:
     return await _read(control, request.model)
 
 
-async def rollout(control: Control, request: RolloutRequest) -> RolloutChanged:
+async def rollout(control: RequestContext, request: RolloutRequest) -> RolloutChanged:
     """Start a canary or a shadow of a version, or make the version serve.
 
     Raises:
@@ -61,7 +61,7 @@ async def rollout(control: Control, request: RolloutRequest) -> RolloutChanged:
     return RolloutChanged(history=known, warnings=tuple(warnings))
 
 
-async def rollback(control: Control, request: RollbackRequest) -> RolloutChanged:
+async def rollback(control: RequestContext, request: RollbackRequest) -> RolloutChanged:
     """End the rollout of the candidate version; without a candidate, let the previous version serve again.
 
     Raises:
@@ -75,12 +75,12 @@ async def rollback(control: Control, request: RollbackRequest) -> RolloutChanged
     return RolloutChanged(history=await _read(control, request.model, to_change=True))
 
 
-async def _read(control: Control, model: str, *, to_change: bool = False) -> ModelHistory:
+async def _read(control: RequestContext, model: str, *, to_change: bool = False) -> ModelHistory:
     async with control.pool.snapshot() as session:
         sight = await read_sight(session, control.principal)
         found = await list_versions(session, model)
         of = await get_architecture(session, model)
-        versions = tuple(sight.those_seen(found))
+        versions = tuple(sight.filter_visible(found))
         if not versions:
             is_version = of is not None and sight.sees(of)
             hint = f": it is version {of.version} of {of.model}" if of is not None and is_version else ""

@@ -74,7 +74,7 @@ class Offered(NamedTuple):
         return self.sent - self.refused
 
 
-Ask: TypeAlias = Callable[[float, float, float], Awaitable[Offered]]
+OfferRate: TypeAlias = Callable[[float, float, float], Awaitable[Offered]]
 """Function (rate, seconds, wasted) that sends `rate` queries per second and wastes `wasted` more."""
 
 
@@ -105,7 +105,7 @@ class _Trial:
         self._seconds = seconds
         self.figures: list[Figure] = []
 
-    async def by_door(self, door: str, ask: Ask) -> float:
+    async def by_door(self, door: str, ask: OfferRate) -> float:
         """Find the best rate of a client and offer multiples of it. Returns the best rate."""
         await ask(*_WARM_UP, 0.0)
         best = await self._best_rate(ask)
@@ -115,7 +115,7 @@ class _Trial:
             await self.offer(f"{door} x{factor:g}", ask, best, factor, lasts_s)
         return best
 
-    async def offer(self, name: str, ask: Ask, best: float, factor: float, seconds: float) -> None:
+    async def offer(self, name: str, ask: OfferRate, best: float, factor: float, seconds: float) -> None:
         """Offer a multiple of the best rate; a multiple above 1 is preceded by its control."""
         if factor <= 1:
             offered = await self._ask(name, ask, best * factor, seconds)
@@ -132,14 +132,14 @@ class _Trial:
         self._note(f"{name}: refused", 100 * offered.refused / max(offered.sent, 1), "%")
         self._note(f"{name}: answered, p99", offered.p99_ms, "ms")
 
-    async def unhurried(self, ask: Ask, best: float) -> None:
+    async def unhurried(self, ask: OfferRate, best: float) -> None:
         """Measure the rate of answers to queries without a deadline: they may not be refused, so all of them wait."""
         name = f"overload x{FACTORS[-1]:g} without deadlines"
         offered = await self._ask(name, ask, best * FACTORS[-1], self._seconds / 3)
         rate = offered.answered / offered.elapsed_s
         self.figures.append(at_least(f"{name}: answered", self._broker, rate, "queries/s", best, GOODPUT))
 
-    async def _best_rate(self, ask: Ask) -> float:
+    async def _best_rate(self, ask: OfferRate) -> float:
         """Return the highest rate of the ladder before two misses in a row."""
         rate, best, misses = _FIRST_RATE, 0.0, 0
         while misses < 2:
@@ -153,7 +153,7 @@ class _Trial:
             rate *= _LADDER
         return best
 
-    async def _ask(self, name: str, ask: Ask, rate: float, seconds: float, wasted: float = 0.0) -> Offered:
+    async def _ask(self, name: str, ask: OfferRate, rate: float, seconds: float, wasted: float = 0.0) -> Offered:
         memory, cpu, all_s = _memory_mib(self._system), self._cpu(), _machine_cpu_s()
         offered = await ask(rate, seconds, wasted)
         elapsed_s = offered.elapsed_s
@@ -199,7 +199,7 @@ def _load(system: SystemUnderTest, *, deadline: bool, tenant: str = "", linger_m
     return LibrdkafkaLoad(system.kafka, task_topic(TASK), query.value, headers, linger_ms=linger_ms)
 
 
-def _asking(load: LibrdkafkaLoad) -> Ask:
+def _asking(load: LibrdkafkaLoad) -> OfferRate:
     """Return a function that sends queries as a plain Kafka program."""
 
     async def ask(rate: float, seconds: float, wasted: float) -> Offered:
@@ -214,7 +214,7 @@ def _asking(load: LibrdkafkaLoad) -> Ask:
 
 
 @asynccontextmanager
-async def _asking_http(system: SystemUnderTest) -> AsyncGenerator[Ask]:
+async def _asking_http(system: SystemUnderTest) -> AsyncGenerator[OfferRate]:
     """Yield a function that sends queries over HTTP, and wastes requests on a bare server that refuses them."""
     needs = {h.MIN_ACCURACY: MIN_ACCURACY.decode(), h.LATENCY_MS: f"{LATENCY_MS:g}"}
     request, bare_port = infer_request(TASK, _query(), **needs), free_port()

@@ -9,7 +9,7 @@ topics of services) -> acls, scram (access control and passwords) -> clock, brok
 compact_encoding (variable-length integers) ->
 encoded_request (requests encoded by this package) -> producing (record batches) -> producer -> fetch_pace (longest
 wait of a fetch), record_memory (bytes in flight) -> fetch (reads partitions) -> delivery (at-least-once consumer) ->
-tail (reads new records only) -> system_claim (owner of a namespace) -> linger (delay for batching), online_rhythm
+tail (reads new records only) -> system_claim (owner of a namespace) -> linger (delay for batching), online_arrivals
 (whether online queries come) -> request_reply -> dead_letters -> reply_room (limits results per reply topic) ->
 undelivered (decides about a failed send) -> letter_budget (bytes of dead letters) -> outbox (sends, retries, gives up)
 -> lag (consumer lag) -> log_sizes (bytes on disk) -> topic_logs (ends of logs, deletion of records) -> segment_roll

@@ -21,7 +21,7 @@ from gateway.limits.admission import Admission
 from gateway.limits.concurrency import ConcurrencyLimits, QueryKind
 from gateway.settings import GatewaySettings
 from gateway.translation import Envelope
-from process.signing import SigningSettings, vouch
+from process.signing import SigningSettings, sign_headers
 from schemas import headers as h
 from schemas.errors import DeadlineExceeded, ErrorCode, RefusalReason
 from schemas.query import MAX_REJECTED_UPSTREAM, Query
@@ -153,7 +153,7 @@ class QueryClient:
     async def _vouched(self, secret: bytes, envelope: Envelope) -> tuple[str, bytes]:
         """Return the header that signs an authenticated tenant's query, for selectors that require signatures."""
         task, at_ms, added = envelope.query.task, self.clock.now_ms(), self._requests.stream_headers
-        return await vouch(secret, task, envelope.headers, envelope.value, at_ms, added)
+        return await sign_headers(secret, task, envelope.headers, envelope.value, at_ms, added)
 
     def _wait_s(self, query: Query, left_s: float | None) -> float:
         if left_s is None or query.needs.allow_late:

@@ -125,7 +125,7 @@ class Remover:
         try:
             admin = await asyncio.to_thread(_import_admin)
             async with open_pool(self._dsn, min_size=0, max_size=_CONNECTIONS) as pool:
-                control = admin.Control(
+                control = admin.RequestContext(
                     pool=pool,
                     find_kafka=lambda: self._kafka,
                     artifacts=self._artifacts,

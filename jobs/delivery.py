@@ -29,7 +29,7 @@ from jobs.polling import WakeUp
 from process.backoff import Backoff
 from process.failure_log import FailureLog
 from process.retry import retry_until_reachable
-from process.signing import vouch
+from process.signing import sign_headers
 from schemas import headers as h
 from schemas.errors import InvalidRequest, QueryError
 from schemas.jobs import DueJob, JobEnd
@@ -130,7 +130,7 @@ async def query_headers(job: DueJob, secret: bytes | None, at_ms: float) -> h.Ra
     """Return the headers of a job's query record, signed with `secret` if its tenant was authenticated."""
     headers = headers_of(job, JOB_RESULTS)
     if secret is not None and h.SIGNATURE in job.headers:
-        headers.append(await vouch(secret, job.task, headers, job.request, at_ms))
+        headers.append(await sign_headers(secret, job.task, headers, job.request, at_ms))
     return headers
 
 

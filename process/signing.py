@@ -48,7 +48,7 @@ class SigningSettings(BaseSettings):
         return self.secret.get_secret_value().encode() if self.secret is not None else None
 
 
-async def vouch(
+async def sign_headers(
     secret: bytes,
     task: str,
     headers: h.RawHeaders,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from process.event_wait import wait_within
-from registrar.given_files import without_folder
+from registrar.staged_files import strip_working_folder
 from schemas.rows.registrations import RegistrationProgress
 from store.claims import Claim
 from store.errors import StoreUnavailable
@@ -89,4 +89,4 @@ class ProgressWriter:
         come from a model file. The result is at most 2000 characters long.
         """
         characters = text.encode(errors="replace").decode().replace("\0", "?")
-        return without_folder(characters, self._folder)[:_LONGEST]
+        return strip_working_folder(characters, self._folder)[:_LONGEST]

@@ -19,15 +19,15 @@ from broker.settings import KafkaSettings
 from process.error_groups import leaves
 from process.logs import configure_logging
 from process.secret_variables import forget_secrets
-from registrar.given_files import GivenFiles
+from registrar.execute import execute_registration
 from registrar.process_limits import limit_process
 from registrar.progress import INTERRUPTED, ClaimLost, ProgressWriter
 from registrar.settings import RegistrarSettings
-from registrar.todo import register_as_asked
+from registrar.staged_files import StagedFiles
 from registry.artifact_settings import open_artifacts, open_exchange, open_uploads
-from registry.builds.chosen_steps import RegistryServices
+from registry.builds.open_executor import RegistryServices
 from schemas.errors import InfaasError, OperatorError, QueryError
-from schemas.registrations import KINDS, MadeVariant, files_of
+from schemas.registrations import KINDS, RegisteredVariant, files_of
 from schemas.rows.audit import AuditAct, AuditVerb
 from schemas.rows.registrations import RegistrationToDo
 from store.claims import ClaimKey
@@ -66,7 +66,7 @@ async def _do(
     pool: Pool,
 ) -> None:  # fmt: skip
     progress = ProgressWriter(pool, claim, folder, settings.renew_s)
-    made, error, code = list[MadeVariant](), "", ""
+    made, error, code = list[RegisteredVariant](), "", ""
     async with asyncio.TaskGroup() as tasks:
         saying = tasks.create_task(progress.run(), name="progress")
         try:
@@ -90,7 +90,7 @@ async def _do(
 async def _registered(
     row: RegistrationToDo, folder: Path, settings: RegistrarSettings, kafka: KafkaSettings, pool: Pool,
     progress: ProgressWriter,
-) -> list[MadeVariant]:  # fmt: skip
+) -> list[RegisteredVariant]:  # fmt: skip
     asked = msgspec.convert(row.request, KINDS[row.kind])
     place = settings.artifacts, settings.home.absolute()
     stores = await asyncio.to_thread(lambda: (open_artifacts(*place), open_exchange(*place), open_uploads(*place)))
@@ -98,7 +98,7 @@ async def _registered(
     forget_secrets()  # code that reads the uploaded files runs in this process, too
     publisher = row.tenant if row.publisher else None
     sent = [given.upload for given in files_of(asked) if given.upload]
-    files = GivenFiles(folder, uploads, artifacts, place, sent, publisher)
+    files = StagedFiles(folder, uploads, artifacts, place, sent, publisher)
 
     def act(subject: str, **detail: object) -> AuditAct:
         return AuditAct(
@@ -107,7 +107,7 @@ async def _registered(
         )  # fmt: skip
 
     services = RegistryServices(pool, kafka, artifacts, exchange)
-    return await register_as_asked(asked, row.asked_by, publisher, files, services, progress, act)
+    return await execute_registration(asked, row.asked_by, publisher, files, services, progress, act)
 
 
 async def _require_kafka(kafka: KafkaSettings) -> None:
@@ -118,7 +118,7 @@ async def _require_kafka(kafka: KafkaSettings) -> None:
         raise _Interrupted(str(error)) from error
 
 
-async def _end(pool: Pool, claim: ClaimKey, made: list[MadeVariant], error: str, code: str) -> None:
+async def _end(pool: Pool, claim: ClaimKey, made: list[RegisteredVariant], error: str, code: str) -> None:
     while True:
         try:
             await end_registration(pool, claim, made, error, code)

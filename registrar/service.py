@@ -11,9 +11,9 @@ from broker.settings import KafkaSettings
 from broker.topics import ensure_system_topics
 from process.health_server import health_server
 from process.sandbox import has_sandbox
-from registrar.desk import RegistrationDesk
+from registrar.claimer import RegistrationClaimer
 from registrar.settings import RegistrarSettings
-from registrar.sweeper import RegistrationSweeper
+from registrar.sweeper import RegistrationCleanup
 from registrar.working_folders import working_folder
 from registry.artifact_settings import open_exchange, open_uploads
 from store.change_listener import REGISTRATIONS, ChangeListener
@@ -38,10 +38,10 @@ async def serve(settings: RegistrarSettings, kafka: KafkaSettings, dsn: str, sto
         await ensure_system_topics(kafka)
         folder = stack.enter_context(working_folder(settings.home.absolute()))
         changes = await stack.enter_async_context(ChangeListener(dsn, [REGISTRATIONS]))
-        desk = RegistrationDesk(pool, settings, folder, f"{socket.gethostname()}-{os.getpid()}")
+        desk = RegistrationClaimer(pool, settings, folder, f"{socket.gethostname()}-{os.getpid()}")
         place = settings.artifacts, settings.home.absolute()
         uploads, exchange = await asyncio.to_thread(lambda: (open_uploads(*place), open_exchange(*place)))
-        sweeper = RegistrationSweeper(pool, uploads, exchange, settings)
+        sweeper = RegistrationCleanup(pool, uploads, exchange, settings)
         problem = KafkaReachability(kafka).problem
         await stack.enter_async_context(health_server(settings.metrics_host, settings.metrics_port, problem))
         log.info("executing registrations")
@@ -53,6 +53,6 @@ async def serve(settings: RegistrarSettings, kafka: KafkaSettings, dsn: str, sto
                 loop.cancel()
 
 
-async def _follow(changes: ChangeListener, desk: RegistrationDesk) -> None:
+async def _follow(changes: ChangeListener, desk: RegistrationClaimer) -> None:
     async for _channel in changes:
         desk.wake()

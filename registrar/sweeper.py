@@ -18,7 +18,7 @@ from store.registrations import forget_registrations
 from store.uploads import sweep_uploads
 
 
-class RegistrationSweeper:
+class RegistrationCleanup:
     """Deletes expired uploads, registrations and files of builds at intervals."""
 
     def __init__(

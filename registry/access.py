@@ -29,7 +29,7 @@ from security.access import (
     narrowed,
     narrowed_composites,
 )
-from security.sight import Sight
+from security.catalog_view import CatalogView
 from store.access import begin_access, get_access, list_access, lock_access, set_access
 from store.pool import DatabaseSession
 from store.registry import get_architecture, get_task, list_architectures, list_variants
@@ -120,13 +120,13 @@ async def write_access(
         await _narrowed(session, await _composites(session, artifacts))
 
 
-async def read_sight(session: DatabaseSession, principal: Principal) -> Sight:
+async def read_sight(session: DatabaseSession, principal: Principal) -> CatalogView:
     """Return the view that a principal has of the catalog."""
-    return Sight(principal, await list_access(session), await list_architectures(session))
+    return CatalogView(principal, await list_access(session), await list_architectures(session))
 
 
 async def change_access(
-    session: DatabaseSession, artifacts: ArtifactStore, name: str, access: Access, sight: Sight
+    session: DatabaseSession, artifacts: ArtifactStore, name: str, access: Access, sight: CatalogView
 ) -> dict[str, Access]:
     """Change the access of a task or a model; return it with the accesses that were narrowed by it, by name.
 

@@ -22,12 +22,12 @@ import msgspec
 from msgspec.structs import replace
 
 from broker.settings import KafkaSettings
+from registry.artifact_transaction import ArtifactTransaction
 from registry.artifacts import ArtifactStore
-from registry.brought_artifacts import BroughtArtifacts
 from registry.catalog_writer import CatalogWriter
+from registry.checked_out_artifacts import CheckedOutArtifacts
 from registry.comparison import LEAST_GAIN, best_gain
 from registry.fingerprint import by_content, made_with
-from registry.held_artifacts import HeldArtifacts
 from registry.judging import is_relative, judge, new_task
 from registry.pipeline.generation import GenerateVariant
 from registry.pipeline.inspection import (
@@ -155,7 +155,7 @@ class _Pipeline:
         self._folder = folder
         self._steps = steps
         self._runner = runner
-        self._brought = BroughtArtifacts(artifacts, writer.pool)
+        self._brought = ArtifactTransaction(artifacts, writer.pool)
         self._processing = request.processing
         """Processing around the model, its files as paths."""
         self._tensors: tuple[TensorSpec, ...] = ()
@@ -289,7 +289,7 @@ class _Pipeline:
         try:
             yield
         except (ModelFailed, InvalidRequest, OperatorError) as error:
-            await self._brought.take_back()
+            await self._brought.rollback()
             if isinstance(error, ModelFailed):
                 raise InvalidRequest(f"{self._request.file.name} does not run: {error}") from error
             raise
@@ -305,7 +305,7 @@ class _Pipeline:
             variant = replace(variant, tuning=origin.tuning)
         else:
             target, calibration = self._folder / f"{variant.name}.generated", self._file("calibration")
-            async with HeldArtifacts(self._artifacts) as held:
+            async with CheckedOutArtifacts(self._artifacts) as held:
                 step = GenerateVariant(
                     generator=generator,
                     source=await held.file(origin.artifact),
@@ -336,7 +336,7 @@ class _Pipeline:
     async def _measure(
         self, variant: Variant, processing: Processing | None, threads: int, single_outputs: Path | None = None
     ) -> tuple[Measurement, Arrays]:
-        async with HeldArtifacts(self._artifacts) as held:
+        async with CheckedOutArtifacts(self._artifacts) as held:
             step = MeasureVariant(
                 artifact=await held.variant(variant.runtime, variant.artifact),
                 runtime=variant.runtime,

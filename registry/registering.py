@@ -12,14 +12,14 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from registry.builds.chosen_steps import BuildChoice, RegistryServices, chosen_steps
+from registry.builds.open_executor import BuildChoice, RegistryServices, open_executor
 from registry.importers.imported import ImportedModel, completed
 from registry.importers.importing import ImportKind, ImportModel, kind_of
 from registry.pipeline.isolation import run_step
 from registry.register import register, step_count
 from registry.registration import ProgressSink, Registration
 from schemas.hardware import Hardware
-from schemas.registrations import MadeVariant
+from schemas.registrations import RegisteredVariant
 from schemas.rows.audit import AuditAct
 from schemas.rows.catalog import Variant
 from store.audit import audited
@@ -42,7 +42,7 @@ async def register_path(
     services: RegistryServices,
     progress: ProgressSink,
     act: DescribeAct,
-) -> list[MadeVariant]:
+) -> list[RegisteredVariant]:
     """Register the model at the request's path for each hardware type; import it first if it is not a model file.
 
     Raises:
@@ -59,7 +59,7 @@ async def register_path(
             for note in (f"{request.file.name} is {found.kind}", *found.notes):
                 progress.note(note)
             request = completed(request, found)
-        async with chosen_steps(devices, services, choice, progress.note) as steps:
+        async with open_executor(devices, services, choice, progress.note) as steps:
             requests = [replace(request, hardware=device) for device in steps.hardware]
             for one in requests:
                 await step_count(one, steps, show)  # report errors of all requests before the first one starts
@@ -83,7 +83,7 @@ async def imported(path: Path) -> AsyncGenerator[ImportedModel | None]:
             yield await run_step(ImportModel(path, Path(folder) / "model"), ImportedModel)
 
 
-async def with_profiles(pool: Pool, made: Sequence[Variant]) -> list[MadeVariant]:
+async def with_profiles(pool: Pool, made: Sequence[Variant]) -> list[RegisteredVariant]:
     """Return the variants with their profiles."""
     profiles = {row.variant: row for row in await list_profiles(pool, names=[variant.name for variant in made])}
-    return [MadeVariant(variant=variant, profile=profiles.get(variant.name)) for variant in made]
+    return [RegisteredVariant(variant=variant, profile=profiles.get(variant.name)) for variant in made]

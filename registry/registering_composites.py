@@ -6,15 +6,15 @@ The command line calls this in its own process; a registrar calls it for the adm
 from collections.abc import Sequence
 from pathlib import Path
 
-from registry.builds.chosen_steps import BuildChoice, RegistryServices, chosen_steps
-from registry.composites.cascades import CascadeRequest, MadeCascade, register_cascade
+from registry.builds.open_executor import BuildChoice, RegistryServices, open_executor
+from registry.composites.cascades import CascadeRequest, RegisteredCascade, register_cascade
 from registry.composites.chains import ChainRequest, register_chain
 from registry.composites.proposals import CascadeProposal
 from registry.composites.proposing import find_cascades
 from registry.registering import DescribeAct, with_profiles
 from registry.registration import ProgressSink
 from schemas.hardware import Hardware
-from schemas.registrations import MadeVariant
+from schemas.registrations import RegisteredVariant
 from store.audit import audited
 from store.pool import Pool
 from store.registry import get_variant, list_profiles
@@ -25,7 +25,7 @@ async def propose_cascades_of(
     choice: BuildChoice, progress: ProgressSink,
 ) -> tuple[CascadeProposal, ...]:  # fmt: skip
     """Find the cascades that are worth registering; raises as `find_cascades` does."""
-    async with chosen_steps([Hardware.CPU], services, choice, progress.note) as steps:
+    async with open_executor([Hardware.CPU], services, choice, progress.note) as steps:
         return await find_cascades(
             task, validation, calibration, services.pool, services.artifacts, progress, publisher=publisher,
             runner=steps,
@@ -35,32 +35,32 @@ async def propose_cascades_of(
 async def register_cascades(
     requests: Sequence[CascadeRequest], services: RegistryServices, choice: BuildChoice, progress: ProgressSink,
     act: DescribeAct,
-) -> list[MadeVariant]:  # fmt: skip
+) -> list[RegisteredVariant]:  # fmt: skip
     """Register cascades one after the other; raises as `register_cascade` does."""
-    made = list[MadeCascade]()
+    made = list[RegisteredCascade]()
     for request in requests:
         stages = {"task": request.task, "first": request.first, "then": request.then}
         devices = await _hardware_of(services.pool, request.first)
         async with (
             audited(services.pool, act(request.name or "", cascade=stages)),
-            chosen_steps(devices, services, choice, progress.note) as steps,
+            open_executor(devices, services, choice, progress.note) as steps,
         ):
             made += await register_cascade(request, services.pool, services.kafka, services.artifacts, progress, steps)
     rows = await list_profiles(services.pool, names=[one.variant.name for one in made])
     profiles = {row.variant: row for row in rows}
     return [
-        MadeVariant(variant=one.variant, profile=profiles.get(one.variant.name), calibrated=one.calibrated)
+        RegisteredVariant(variant=one.variant, profile=profiles.get(one.variant.name), calibrated=one.calibrated)
         for one in made
     ]
 
 
 async def register_one_chain(
     request: ChainRequest, services: RegistryServices, choice: BuildChoice, progress: ProgressSink, act: DescribeAct
-) -> list[MadeVariant]:
+) -> list[RegisteredVariant]:
     """Register a chain; raises as `register_chain` does."""
     async with (
         audited(services.pool, act(request.name, chain=request.tasks)),
-        chosen_steps([Hardware(request.hardware)], services, choice, progress.note) as steps,
+        open_executor([Hardware(request.hardware)], services, choice, progress.note) as steps,
     ):
         made = await register_chain(request, services.pool, services.kafka, services.artifacts, progress, steps)
     return await with_profiles(services.pool, made)

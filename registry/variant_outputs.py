@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from registry.artifacts import ArtifactStore
-from registry.held_artifacts import HeldArtifacts
+from registry.checked_out_artifacts import CheckedOutArtifacts
 from registry.pipeline.stage_outputs import ComputeOutputs
 from registry.samples import Arrays, load_arrays
 from registry.step_runner import LOCAL, StepRunner
@@ -39,7 +39,7 @@ async def variant_outputs(
         OperatorError: the variant does not run here, or one of its files cannot be fetched.
     """
     try:
-        async with HeldArtifacts(artifacts) as held:
+        async with CheckedOutArtifacts(artifacts) as held:
             step = ComputeOutputs(
                 artifact=await held.variant(variant.runtime, variant.artifact),
                 runtime=variant.runtime,

@@ -32,7 +32,7 @@ Positive = Annotated[int, msgspec.Meta(ge=1, le=1024)]
 _Few = msgspec.Meta(max_length=100)
 
 
-class IfNoWorker(StrEnum):
+class MissingWorkerPolicy(StrEnum):
     """Action for a hardware type without a worker."""
 
     HERE = "here"
@@ -51,7 +51,7 @@ class RegistrationState(StrEnum):
     CANCELLED = "cancelled"
 
 
-class GivenFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class FileRef(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """File of a registration: an upload, or a URL of the artifact store."""
 
     name: str
@@ -83,11 +83,11 @@ class ModelToRegister(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     name: str
     task: str
     """Task of the model. A task that does not exist is created with the model's signature."""
-    file: GivenFile
-    beside: Annotated[tuple[GivenFile, ...], msgspec.Meta(max_length=1000)] = ()
+    file: FileRef
+    beside: Annotated[tuple[FileRef, ...], msgspec.Meta(max_length=1000)] = ()
     """Companion files of the model, such as external weights."""
-    validation: GivenFile | None = None
-    calibration: GivenFile | None = None
+    validation: FileRef | None = None
+    calibration: FileRef | None = None
     accuracy: Share | None = None
     measure: str | None = None
     classes: tuple[str, ...] = ()
@@ -107,7 +107,7 @@ class ModelToRegister(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     access: Access | None = None
     """Owner and visibility of a new model. Without the role admin, the owner is always the caller's tenant, and null
     means private."""
-    if_no_worker: IfNoWorker = IfNoWorker.HERE
+    if_no_worker: MissingWorkerPolicy = MissingWorkerPolicy.HERE
 
 
 class CascadeToRegister(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -121,9 +121,9 @@ class CascadeToRegister(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """Variant that answers if its confidence reaches the threshold."""
     then: str | None = None
     """Variant that answers all other queries."""
-    validation: GivenFile
+    validation: FileRef
     """`.npz` file with one array per input, and `label`."""
-    calibration: GivenFile | None = None
+    calibration: FileRef | None = None
     """File with which the stages were calibrated, if there was one."""
     name: str | None = None
     """Name of the model; null: it is made from the names of the stages."""
@@ -134,7 +134,7 @@ class CascadeToRegister(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     again: bool = False
     access: Access | None = None
     """Owner and visibility, as for a model; visibility is limited to tenants that may use all stages."""
-    if_no_worker: IfNoWorker = IfNoWorker.HERE
+    if_no_worker: MissingWorkerPolicy = MissingWorkerPolicy.HERE
 
 
 class ChainToRegister(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -146,14 +146,14 @@ class ChainToRegister(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     feeds: Annotated[dict[str, dict[str, str]], _Few] = {}
     """By task and input: the output of the previous task that the input receives, if their names do not match."""
     through: Annotated[tuple[tuple[str, ...], ...], _Few] = ()
-    validation: GivenFile | None = None
+    validation: FileRef | None = None
     accuracy: Share | None = None
     output: str | None = None
     hardware: Hardware = Hardware.CPU
     again: bool = False
     access: Access | None = None
     """Owner and visibility, as for a model; visibility is limited to tenants that may use all stages."""
-    if_no_worker: IfNoWorker = IfNoWorker.HERE
+    if_no_worker: MissingWorkerPolicy = MissingWorkerPolicy.HERE
 
 
 ToRegister: TypeAlias = ModelToRegister | CascadeToRegister | ChainToRegister
@@ -174,7 +174,7 @@ class CascadePoint(msgspec.Struct, frozen=True):
     accuracy: float
 
 
-class MadeVariant(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class RegisteredVariant(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Registered variant, or refused variant with the reason."""
 
     variant: Variant
@@ -221,10 +221,10 @@ class RegistrationStatus(ListedRegistration, frozen=True, kw_only=True):
     """Registration with its state and results."""
 
     notes: tuple[str, ...] = ()
-    made: tuple[MadeVariant, ...] = ()
+    made: tuple[RegisteredVariant, ...] = ()
 
 
-def files_of(request: ToRegister) -> Iterator[GivenFile]:
+def files_of(request: ToRegister) -> Iterator[FileRef]:
     """Yield all files that a registration names.
 
     Files of its processing are yielded as uploads without names of their own.
@@ -232,7 +232,7 @@ def files_of(request: ToRegister) -> Iterator[GivenFile]:
     if isinstance(request, ModelToRegister):
         yield from (request.file, *request.beside)
         for sha256 in processing_files(request.processing):
-            yield GivenFile(name="processing", upload=sha256)
+            yield FileRef(name="processing", upload=sha256)
     if request.validation is not None:
         yield request.validation
     if not isinstance(request, ChainToRegister) and request.calibration is not None:

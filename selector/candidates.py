@@ -32,7 +32,7 @@ from schemas.rows.rollout import Rollout
 from schemas.versions import Versions
 from security.tenant_classes import STRANGERS, TenantClasses
 from selector.cost import EXACT_SIZE, size_class, smallest_of
-from selector.entities import Room
+from selector.entities import WorkerSize
 from selector.replicas import NOBODY, Replicas
 from selector.variants import PricedVariant
 
@@ -136,8 +136,8 @@ class Candidates:
         return self._nearest
 
 
-Rooms: TypeAlias = frozenset[Room]
-NO_ROOM: Final[Rooms] = frozenset()
+WorkerSizes: TypeAlias = frozenset[WorkerSize]
+NO_ROOM: Final[WorkerSizes] = frozenset()
 
 
 class TaskCandidates:
@@ -151,7 +151,7 @@ class TaskCandidates:
         self,
         name: str,
         variants: Iterable[PricedVariant],
-        loadable: Mapping[str, Rooms],
+        loadable: Mapping[str, WorkerSizes],
         failed: Mapping[str, str],
         measure: str,
         versions: Versions = _ONE_OF_EACH,

@@ -25,7 +25,7 @@ from schemas.rows.catalog import ACCURACY, Profile, Variant
 from schemas.status import SERVING, InstanceStatus, PartitionStatus, WorkerStatus
 from schemas.versions import Versions
 from security.tenant_classes import STRANGERS
-from selector.candidates import NO_ROOM, Rooms, TaskCandidates
+from selector.candidates import NO_ROOM, TaskCandidates, WorkerSizes
 from selector.entities import Instance, Worker, WorkerKind
 from selector.failed_loads import FailedLoads
 from selector.partition import Partition
@@ -58,7 +58,7 @@ class ClusterState:
         self._prices = dict[str, CorePrice]()
         self._kinds: defaultdict[str, Counter[WorkerKind]] = defaultdict(Counter)
         """Number of workers by hardware and kind (size and price of a core); there are few kinds."""
-        self._loadable: dict[str, Rooms] = {}
+        self._loadable: dict[str, WorkerSizes] = {}
         self._failed = FailedLoads()
         self._versions = Versions()
         self._users: Users = {}

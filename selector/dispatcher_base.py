@@ -14,7 +14,7 @@ from functools import partial
 from typing import Final, TypeAlias
 
 from broker.delivery.consumer import Consumer, Record
-from broker.online_rhythm import OnlineRhythm
+from broker.online_arrivals import OnlineArrivals
 from broker.outbox import Message, Outbox
 from broker.producer import Ack, Producer
 from broker.reply_stream.sender import ResultSender
@@ -54,7 +54,7 @@ class DispatchContext:
     streams: ResultSender
     reader: QueryReader = field(default_factory=QueryReader)
     forbidden: ForbiddenSampler = field(default_factory=lambda: ForbiddenSampler(time.monotonic()))
-    rhythm: OnlineRhythm = field(default_factory=OnlineRhythm)
+    rhythm: OnlineArrivals = field(default_factory=OnlineArrivals)
     cpu: CpuMeter = field(default_factory=CpuMeter)
     attempts: int = 3
 

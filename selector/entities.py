@@ -32,7 +32,7 @@ _BURST_S: Final = 0.05
 """Time constant in seconds of the recent rate of sends: some dozen queries of a burst that could fill a machine."""
 
 
-class Room(NamedTuple):
+class WorkerSize(NamedTuple):
     """Size of a worker."""
 
     memory: int
@@ -44,7 +44,7 @@ class Room(NamedTuple):
 class WorkerKind(NamedTuple):
     """Size of a worker and price of its cores."""
 
-    room: Room
+    room: WorkerSize
     core_price: CorePrice
 
     @classmethod
@@ -52,7 +52,7 @@ class WorkerKind(NamedTuple):
         """Return the kind of the worker that sent the status."""
         slots = max(status.slots, 1)
         return cls(
-            Room(status.memory_total, cores_of(status.hardware, slots, status.threads)),
+            WorkerSize(status.memory_total, cores_of(status.hardware, slots, status.threads)),
             CorePrice.of(status.hardware, slots, status.threads, status.price_per_hour),
         )
 

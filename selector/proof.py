@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from broker.kafka_types import Record
-from process.signing import vouch
+from process.signing import sign_headers
 from schemas import headers as h
 from schemas.errors import Forbidden
 from schemas.query import MAX_REJECTED_UPSTREAM, Query
@@ -133,7 +133,7 @@ class Verifier:
         own_ms = self._signed_ms[query.id] = max(int(at_ms), self._signed_ms.pop(query.id, 0) + 1)
         if len(self._signed_ms) > _REMEMBERED:
             del self._signed_ms[next(iter(self._signed_ms))]
-        return [*headers, await vouch(self._secret, query.task, headers, value, own_ms)]
+        return [*headers, await sign_headers(self._secret, query.task, headers, value, own_ms)]
 
     def _key(self, secret: bytes, name: str) -> SigningKey | None:
         if name == SYSTEM:

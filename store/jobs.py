@@ -37,7 +37,7 @@ from store.sql import load_queries
 _queries = load_queries("jobs")
 _PUT_JOBS: Final = _queries["put_jobs"]
 _EARLIER_JOBS: Final = _queries["earlier_jobs"]
-_TAKE_BACK: Final = _queries["take_back"]
+_TAKE_BACK: Final = _queries["rollback"]
 _BACKLOG: Final = _queries["backlog"]
 _LIST_JOBS: Final = _queries["list_jobs"]
 _READ_RESULT: Final = _queries["read_result"]

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from schemas.registrations import ListedRegistration, MadeVariant, RegistrationState, RegistrationStatus
+from schemas.registrations import ListedRegistration, RegisteredVariant, RegistrationState, RegistrationStatus
 from schemas.rows.registrations import (
     ClaimedRegistration,
     NewRegistration,
@@ -75,7 +75,7 @@ async def note_progress(session: DatabaseSession, claim: Claim, progress: Regist
 
 
 async def end_registration(
-    session: DatabaseSession, claim: Claim, made: Sequence[MadeVariant], error: str = "", code: str = ""
+    session: DatabaseSession, claim: Claim, made: Sequence[RegisteredVariant], error: str = "", code: str = ""
 ) -> bool:
     """Store the outcome, failed if there is an `error`; return false if it was cancelled or claimed by another."""
     state = RegistrationState.FAILED if error else RegistrationState.DONE

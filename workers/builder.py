@@ -34,7 +34,7 @@ from registry.artifacts import ArtifactStore
 from registry.builds.build import Build, BuildOutcome, BuildReport, BuildRequest
 from registry.builds.build_files import with_files
 from registry.builds.remote_steps import build_topics
-from registry.held_artifacts import HeldArtifacts
+from registry.checked_out_artifacts import CheckedOutArtifacts
 from registry.pipeline.isolation import STEP_ERRORS, StepCrashed, StepLimits, run_step
 from registry.pipeline.measurement import MeasureVariant
 from registry.pipeline.stage_outputs import ComputeOutputs
@@ -243,7 +243,7 @@ class Builder:
 
     async def _outcome(self, step: HardwareStep) -> BuildOutcome:
         try:
-            async with HeldArtifacts(self._context.artifacts) as held:
+            async with CheckedOutArtifacts(self._context.artifacts) as held:
                 with ExitStack() as files:
                     value = await self._run(await self._here(step, held, files))
             return BuildOutcome(value=value, files=await asyncio.to_thread(self._keep_written))
@@ -272,7 +272,7 @@ class Builder:
 
     # -- files ---------------------------------------------------------------------------------------------------------
 
-    async def _here(self, step: HardwareStep, held: HeldArtifacts, files: ExitStack) -> HardwareStep:
+    async def _here(self, step: HardwareStep, held: CheckedOutArtifacts, files: ExitStack) -> HardwareStep:
         """Return the step with the paths of its files on this machine, valid while `held` and `files` are open."""
         await asyncio.to_thread(self._folder.mkdir, parents=True, exist_ok=True)
         loads = isinstance(step, MeasureVariant | ComputeOutputs)

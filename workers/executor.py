@@ -27,7 +27,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import count
 from typing import Final, Protocol, TypeAlias
 
-from broker.online_rhythm import OnlineRhythm
+from broker.online_arrivals import OnlineArrivals
 from process.affinity import pin_thread
 from process.cpu_meter import CpuMeter
 from schemas.offline_share import offline_share
@@ -171,7 +171,7 @@ class BatchExecutor:
         self._computing: Counter[BatchSource] = Counter()
         """Number of batches under way, by source."""
         self._yielding = 0  # slots taken by pieces and offline work
-        self._rhythm = OnlineRhythm()
+        self._rhythm = OnlineArrivals()
         """Rhythm of the online batches of all sources."""
         self._cpu = CpuMeter()
         self._closing = False

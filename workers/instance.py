@@ -45,7 +45,7 @@ from workers.health import BatchMeter, HealthReading, next_state
 from workers.input_rows import Arrays
 from workers.metrics import AnswerMeter, InstanceMetrics
 from workers.model import LoadedModel, ServableModel
-from workers.offline_pace import OfflinePace, QueuedInputs
+from workers.offline_throttle import OfflineThrottle, QueuedInputs
 from workers.replacement import Replacement
 from workers.slot_backlog import WaitingBatches
 from workers.status_trigger import StatusTrigger
@@ -80,7 +80,7 @@ class ServingInstance:
         self._offline = offline
         self._consumers = {variant_topic(model.name): online, offline_variant_topic(model.name): offline}
         """Both consumers, by topic."""
-        self._pace = OfflinePace()
+        self._pace = OfflineThrottle()
         self._progress = asyncio.Event()
         """Set when work has left the queue."""
         self._executor = executor

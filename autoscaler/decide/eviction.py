@@ -1,7 +1,7 @@
 """Eviction by cost of a miss: frees memory on one worker with the fewest evictions, lowest cost first.
 
 A query for a variant that is not loaded waits for its load. So the cost of a miss is the load time multiplied by the
-rate of use (`PlacementBuilder.absence_cost`), and the value of keeping an instance is that cost per byte:
+rate of use (`PlacementBuilder.eviction_cost`), and the value of keeping an instance is that cost per byte:
 GreedyDual-Size with frequencies (Cherkasova, 1998). Idle instances are evicted for demanded variants, but only after
 they were idle for some multiple of their load time, and not for a variant that their worker could load only later.
 """

@@ -212,8 +212,8 @@ class _Placer:
         on arrival, so its expected repetition evicts nothing in advance.
         """
         builder = self.builder
-        gained = builder.absence_cost(candidate, self.wanted.chosen_rates.get(candidate.name, 0.0))
-        return lambda name, capacity: self.is_spare(name) and builder.absence_cost(capacity.hosted[name]) <= gained
+        gained = builder.eviction_cost(candidate, self.wanted.chosen_rates.get(candidate.name, 0.0))
+        return lambda name, capacity: self.is_spare(name) and builder.eviction_cost(capacity.hosted[name]) <= gained
 
     def is_spare(self, name: str) -> bool:
         """Return true if the load does not need this instance."""

@@ -132,12 +132,12 @@ class PlacementBuilder:
         def order(name: str) -> tuple[bool, float, float, int, str]:
             choice, candidate = self.ranking.best.get(name), capacity.hosted[name]
             rank, idle_s = choice.rank if choice else 10**9, self.snapshot.idle_of(name)
-            cost = self.absence_cost(candidate) / max(candidate.memory_bytes, 1)
+            cost = self.eviction_cost(candidate) / max(candidate.memory_bytes, 1)
             return self._live[candidate.variant.task] == 1, cost, -idle_s, -rank, name
 
         return sorted(capacity.hosted, key=order)
 
-    def absence_cost(self, candidate: RunnableVariant, rate: float = 0.0) -> float:
+    def eviction_cost(self, candidate: RunnableVariant, rate: float = 0.0) -> float:
         """Return the cost of a miss: seconds of waiting per second, as each use would wait for a load.
 
         Args:

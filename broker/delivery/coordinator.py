@@ -36,7 +36,7 @@ _PASSING: Final = (
 )
 
 
-class Displaced(KafkaError):
+class InstanceFenced(KafkaError):
     """Another process is a member of the group under our instance id. Joining again would displace that process."""
 
 
@@ -73,10 +73,10 @@ class Coordinator:
         """Raise the error of an answer; do nothing if its code is 0.
 
         Raises:
-            KafkaError: the error of the code; `Displaced` if another process has joined under our instance id.
+            KafkaError: the error of the code; `InstanceFenced` if another process has joined under our instance id.
         """
         if code == _FENCED:
-            raise Displaced(
+            raise InstanceFenced(
                 "another process has joined under the same name: stop one process, or change its instance id"
             )
         error = for_code(code)

@@ -34,7 +34,7 @@ from aiokafka.errors import (
     UnknownMemberIdError,
 )
 
-from broker.delivery.coordinator import Displaced
+from broker.delivery.coordinator import InstanceFenced
 from broker.delivery.group_protocol import PlanNote, dealt_bytes, member_bytes, read_dealt, read_member
 from broker.delivery.group_requests import Group
 from broker.delivery.partition_sharing import Member, share, unread
@@ -123,7 +123,7 @@ class Membership:
                 try:
                     await self._join(tasks)
                     await self._stay()
-                except Displaced as error:
+                except InstanceFenced as error:
                     await self._lose(error)
                     self._on_refused(error)
                     return
@@ -226,7 +226,7 @@ class Membership:
     async def _beat(self) -> None:
         try:
             await self._group.beat()
-        except (Displaced, UnknownMemberIdError, IllegalGenerationError, RebalanceInProgressError):
+        except (InstanceFenced, UnknownMemberIdError, IllegalGenerationError, RebalanceInProgressError):
             raise
         except (KafkaError, OSError) as error:  # the next heartbeat tells whether we are still known
             log.warning("group %s: a heartbeat failed: %r", self._group.name, error)

@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
-from admin.control import Control, actor_of
+from admin.control import RequestContext, actor_of
 from broker.settings import KafkaSettings
 from gateway.http.answers import HttpAnswer
 from gateway.http.authorization import principal_of
@@ -89,10 +89,10 @@ class AdminRoutes:
         """Return a context that waits for permission to use a connection and holds it while open."""
         return nullcontext() if principal.has(Role.ADMIN) else self._for_tenants
 
-    def control(self, request: web.Request) -> Control:
+    def control(self, request: web.Request) -> RequestContext:
         """Return the caller and the resources of a request."""
         principal = principal_of(request)
-        return Control(
+        return RequestContext(
             pool=self._pool,
             find_kafka=lambda: self._kafka,
             artifacts=self._artifacts,
@@ -106,13 +106,13 @@ class AdminRoutes:
     def check_open(settings: GatewaySettings, request: web.Request, endpoint: Endpoint[Any, Any]) -> None:
         """Check that the request comes from no foreign web page, and from this machine if authentication is off.
 
-        Without authentication, endpoints whose effect would grant access elsewhere (`lets_in`) are refused, too.
+        Without authentication, endpoints whose effect would grant access elsewhere (`grants_access`) are refused, too.
 
         Raises:
             Forbidden: one of these checks failed.
         """
         known = principal_of(request) is not ANYONE
-        if not known and endpoint.lets_in:
+        if not known and endpoint.grants_access:
             raise Forbidden(
                 f"this gateway asks nobody who they are, and {endpoint.name} would let somebody in where others do: "
                 "start it with --auth, and ask with an administrator's key; or do it without INFAAS_URL"

@@ -31,11 +31,11 @@ PATIENCE_S: Final = 1800.0
 _BLAMES_ROWS: Final = (InvalidRequest, ModelFailed)
 
 
-Ask: TypeAlias = Callable[[Mapping[str, Array]], Awaitable[Answer]]
+QueryFunction: TypeAlias = Callable[[Mapping[str, Array]], Awaitable[Answer]]
 """Function that sends the inputs of one query and waits for its answer."""
 
 
-def asking(client: InfaasClient, task: str, options: QueryOptions) -> Ask:
+def asking(client: InfaasClient, task: str, options: QueryOptions) -> QueryFunction:
     """Return a function that sends queries to a task; they are offline unless `options` sets another mode."""
     complete: QueryOptions = {"timeout_s": _ANSWER_S, "mode": Mode.OFFLINE, **options}
 
@@ -71,7 +71,11 @@ class ChunkAsker:
     """
 
     def __init__(
-        self, ask: Ask, *, patience_s: float = PATIENCE_S, on_trouble: Callable[[Trouble], None] = lambda _: None
+        self,
+        ask: QueryFunction,
+        *,
+        patience_s: float = PATIENCE_S,
+        on_trouble: Callable[[Trouble], None] = lambda _: None,
     ) -> None:
         self._ask = ask
         self._patience_s = patience_s

@@ -12,7 +12,7 @@ from typing import Self, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
-from infaas.batch.rows import Chunk, Marks
+from infaas.batch.rows import Chunk, SourcePosition
 from infaas.batch.sources.chunking import CHUNK_BYTES, ReadRow, chunk_of, size_of
 from infaas.client.client import as_array
 from schemas.errors import InvalidRequest
@@ -91,7 +91,7 @@ class RowStream:
 
 
 def _read_row(number: int, row: InputRow) -> ReadRow:
-    end: Marks = {"row": number + 1}
+    end: SourcePosition = {"row": number + 1}
     try:
         inputs = {name: _with_row_axis(value) for name, value in row.items()}
     except (ValueError, TypeError) as error:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from schemas.errors import QueryError
 from schemas.tensors import Array
 
-Marks: TypeAlias = dict[str, int | str]
+SourcePosition: TypeAlias = dict[str, int | str]
 """Position of a reader."""
 Numbers: TypeAlias = NDArray[np.int64]
 """Row numbers in ascending order; the first row of a job has number 0."""
@@ -68,7 +68,7 @@ class Chunk(msgspec.Struct, frozen=True, eq=False):
     """Rows that were read together."""
 
     rows: tuple[InputRows, ...]
-    end: Marks
+    end: SourcePosition
     """Position of the source after these rows."""
     unreadable: tuple[FailedRow, ...] = ()
 
@@ -84,7 +84,7 @@ class ChunkResult(msgspec.Struct, frozen=True, eq=False):
     answered: tuple[OutputRows, ...]
     failed: tuple[FailedRow, ...]
     """Failed rows by ascending number."""
-    end: Marks
+    end: SourcePosition
     """Position of the source after this chunk."""
     cost: float = 0.0
     """Cost of the chunk's queries in USD."""

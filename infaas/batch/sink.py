@@ -4,7 +4,7 @@ from typing import Protocol
 
 import msgspec
 
-from infaas.batch.rows import ChunkResult, Marks
+from infaas.batch.rows import ChunkResult, SourcePosition
 
 
 class BatchTerms(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,7 +24,7 @@ class BatchTerms(msgspec.Struct, frozen=True, kw_only=True):
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
     """Progress of a batch job."""
 
-    position: Marks | None = None
+    position: SourcePosition | None = None
     """Position of the source; None: the start."""
     answered: int = 0
     failed: int = 0

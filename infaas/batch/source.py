@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator
 from typing import Protocol
 
-from infaas.batch.rows import Chunk, Marks
+from infaas.batch.rows import Chunk, SourcePosition
 
 
 class RowSource(Protocol):
@@ -23,7 +23,7 @@ class RowSource(Protocol):
         """Return a text that changes with the rows, so that a job is not resumed with other rows."""
         ...
 
-    def chunks(self, begin: Marks | None, size: int) -> AsyncGenerator[Chunk]:
+    def chunks(self, begin: SourcePosition | None, size: int) -> AsyncGenerator[Chunk]:
         """Yield chunks of at most `size` rows from `begin`, the `end` of an earlier chunk; None: from the start.
 
         The same rows must form the same chunks from any position: the rows of a chunk are computed together, and

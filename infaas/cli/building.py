@@ -8,15 +8,15 @@ import typer
 
 from broker.settings import KafkaSettings
 from registry.artifact_settings import ENV, open_artifacts, open_exchange
-from registry.builds.chosen_steps import RegistryServices
-from schemas.registrations import IfNoWorker
+from registry.builds.open_executor import RegistryServices
+from schemas.registrations import MissingWorkerPolicy
 from store.pool import Pool
 
 LocalFlag = Annotated[
     bool, typer.Option("--local", help="Make and measure variants on this machine instead of on workers.")
 ]
 IfNoWorkerFlag = Annotated[
-    IfNoWorker,
+    MissingWorkerPolicy,
     typer.Option(help="If no worker has the --hardware: use this machine, wait, or skip."),
 ]
 

@@ -15,7 +15,7 @@ from infaas.cli.register import act_of_registration, check_not_local
 from infaas.cli.registrations import Asked, register_over_gateway
 from infaas.cli.uploads import Uploader
 from infaas.optional_zoo import zoo_files
-from registry.builds.chosen_steps import BuildChoice, RegistryServices
+from registry.builds.open_executor import BuildChoice, RegistryServices
 from registry.composites.cascades import CascadeRequest
 from registry.composites.chains import ChainRequest
 from registry.composites.proposals import CascadeProposal
@@ -24,7 +24,7 @@ from registry.registering_composites import propose_cascades_of, register_cascad
 from schemas.endpoints.registrations import CASCADE, CHAIN
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
-from schemas.registrations import CascadeToRegister, ChainToRegister, IfNoWorker, MadeVariant
+from schemas.registrations import CascadeToRegister, ChainToRegister, MissingWorkerPolicy, RegisteredVariant
 from store.pool import open_pool
 
 Labelled = Annotated[
@@ -76,7 +76,7 @@ def cascade(
     ] = None,
     again: Annotated[bool, typer.Option("--again", help="Measure registered variants again.")] = False,
     local: LocalFlag = False,
-    if_no_worker: IfNoWorkerFlag = IfNoWorker.HERE,
+    if_no_worker: IfNoWorkerFlag = MissingWorkerPolicy.HERE,
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
@@ -137,7 +137,7 @@ def chain(
     hardware: Annotated[Hardware, typer.Option(help="Hardware of the chain.")] = Hardware.CPU,
     again: Annotated[bool, typer.Option("--again", help="Measure registered variants again.")] = False,
     local: LocalFlag = False,
-    if_no_worker: IfNoWorkerFlag = IfNoWorker.HERE,
+    if_no_worker: IfNoWorkerFlag = MissingWorkerPolicy.HERE,
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
@@ -181,7 +181,7 @@ def parse_feeds(texts: Sequence[str]) -> dict[str, dict[str, str]]:
     return feeds
 
 
-def _made_chain(request: ChainRequest, choice: BuildChoice, home: Path) -> list[MadeVariant]:
+def _made_chain(request: ChainRequest, choice: BuildChoice, home: Path) -> list[RegisteredVariant]:
     """Register a chain, over the gateway in `INFAAS_URL` if set, else in this process."""
     if not gateway_url():
         return asyncio.run(_register(home.absolute(), request, choice))
@@ -198,7 +198,7 @@ def _made_chain(request: ChainRequest, choice: BuildChoice, home: Path) -> list[
     return register_over_gateway(home, ask)
 
 
-def _cascades(request: CascadeRequest, choice: BuildChoice, home: Path, *, quiet: bool) -> list[MadeVariant]:
+def _cascades(request: CascadeRequest, choice: BuildChoice, home: Path, *, quiet: bool) -> list[RegisteredVariant]:
     """Register cascades, over the gateway in `INFAAS_URL` if set, else in this process."""
     if not gateway_url():
         return asyncio.run(_register(home.absolute(), request, choice, quiet=quiet))
@@ -218,7 +218,7 @@ def _cascades(request: CascadeRequest, choice: BuildChoice, home: Path, *, quiet
 
 async def _register(
     home: Path, request: CascadeRequest | ChainRequest, choice: BuildChoice, *, quiet: bool = True
-) -> list[MadeVariant]:
+) -> list[RegisteredVariant]:
     """Register in this process. For a cascade without stages, search for cascades and register the ones found."""
     kafka, postgres = find_kafka(home), find_database(home)
     async with open_pool(postgres) as pool:
@@ -264,14 +264,14 @@ def _show_proposals(proposals: Sequence[CascadeProposal]) -> None:
     show(table(columns, rows, title="Cascades that beat every single variant at equal accuracy"))
 
 
-def _show_cascades(made: Sequence[MadeVariant], *, as_json: bool) -> None:
+def _show_cascades(made: Sequence[RegisteredVariant], *, as_json: bool) -> None:
     if as_json:
         return show_json([{"variant": m.variant, "calibrated": m.calibrated, "profile": m.profile} for m in made])
     columns = ("variant", "escalated>", "calibrated>", "accuracy>", "mean b1>", "promised b1>")
     return show(table(columns, [_cascade_row(one) for one in made], spare=("promised b1>", "calibrated>")))
 
 
-def _cascade_row(made: MadeVariant) -> tuple[object, ...]:
+def _cascade_row(made: RegisteredVariant) -> tuple[object, ...]:
     profile, calibrated = made.profile, made.calibrated
     assert profile is not None, "every cascade is measured"
     assert calibrated is not None, "and calibrated"

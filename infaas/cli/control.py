@@ -35,7 +35,7 @@ from schemas.rows.tensor_spec import TensorSpec
 from store.pool import Pool, open_pool
 
 if TYPE_CHECKING:
-    from admin.control import Control
+    from admin.control import RequestContext
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -50,7 +50,7 @@ _PATIENCE_S: Final = 60.0
 """Seconds for which progress requests are retried; the operation continues without the command."""
 
 
-class Ask(Protocol):
+class AdminClient(Protocol):
     """Function that has admin requests executed, by a gateway or in this process."""
 
     async def __call__(self, endpoint: Endpoint[Q, R], request: Q) -> R:
@@ -77,7 +77,7 @@ def call(home: Path, endpoint: Endpoint[Q, R], request: Q) -> R:
 
 
 @asynccontextmanager
-async def asking(home: Path) -> AsyncGenerator[Ask]:
+async def asking(home: Path) -> AsyncGenerator[AdminClient]:
     """Open a connection for several requests: to the gateway in `INFAAS_URL`, else to Postgres.
 
     Raises:
@@ -86,13 +86,13 @@ async def asking(home: Path) -> AsyncGenerator[Ask]:
     """
     if url := gateway_url():
         async with gateway_session(url) as http:
-            yield GatewayAsk(url, http)
+            yield HttpAdmin(url, http)
     else:
         async with open_pool(find_database(home), max_size=2) as pool:
-            yield _AskHere(local_control(home, pool))
+            yield _LocalAdmin(local_control(home, pool))
 
 
-async def ask_until_reachable(ask: Ask, endpoint: Endpoint[Q, R], request: Q) -> R:
+async def ask_until_reachable(ask: AdminClient, endpoint: Endpoint[Q, R], request: Q) -> R:
     """Request the progress of an operation, with retries while nothing answers: a gateway may be restarting.
 
     Raises:
@@ -107,11 +107,11 @@ async def ask_until_reachable(ask: Ask, endpoint: Endpoint[Q, R], request: Q) ->
     )
 
 
-def local_control(home: Path, pool: Pool) -> "Control":
+def local_control(home: Path, pool: Pool) -> "RequestContext":
     """Return the context of requests handled in this process, with all permissions and the user as actor."""
-    from admin.control import Control  # not needed with a gateway
+    from admin.control import RequestContext  # not needed with a gateway
 
-    return Control(
+    return RequestContext(
         pool=pool,
         find_kafka=lambda: find_kafka(home),
         artifacts=os.environ.get(ARTIFACTS_ENV, ""),
@@ -122,10 +122,10 @@ def local_control(home: Path, pool: Pool) -> "Control":
     )
 
 
-class _AskHere:
+class _LocalAdmin:
     """Handler of requests in this process, on Postgres."""
 
-    def __init__(self, control: "Control") -> None:
+    def __init__(self, control: "RequestContext") -> None:
         self._control = control
 
     async def __call__(self, endpoint: Endpoint[Q, R], request: Q) -> R:
@@ -134,7 +134,7 @@ class _AskHere:
         return await handle(endpoint, self._control, checked(endpoint, request))
 
 
-class GatewayAsk:
+class HttpAdmin:
     """Sender of requests to the gateway at `url`, with the key from the environment."""
 
     def __init__(self, url: str, http: aiohttp.ClientSession) -> None:

@@ -21,20 +21,20 @@ from schemas.endpoints.dead_letters import (
     MOST_SHOWN_BYTES,
     REPLAY_LETTERS,
     SHOW_LETTER,
+    DeadLetterDetail,
+    DeadLetterSummary,
     DropRequest,
-    HandledLetters,
+    HandledDeadLetters,
     LetterChoice,
-    LetterOutline,
     LetterRequest,
     LettersRequest,
-    ShownLetter,
 )
 from schemas.endpoints.endpoint import Endpoint
 from schemas.errors import OperatorError
 
 T = TypeVar("T")
 Q = TypeVar("Q", bound=LetterChoice)
-R = TypeVar("R", bound=HandledLetters)
+R = TypeVar("R", bound=HandledDeadLetters)
 _SHOWN_REASON: Final = 200
 _MOST: Final = 100_000
 _PAGE: Final = 5000
@@ -186,15 +186,15 @@ def _place(text: str) -> LetterRequest:
     return LetterRequest(partition=place.partition, offset=place.offset)
 
 
-def _show_all(found: ShownLetter) -> None:
-    facts = {name: getattr(found, name) for name in LetterOutline.__struct_fields__}
+def _show_all(found: DeadLetterDetail) -> None:
+    facts = {name: getattr(found, name) for name in DeadLetterSummary.__struct_fields__}
     show(table(("fact", "value"), [*facts.items(), ("key", found.key)]))
     show(table(("header", "value"), found.headers))
     more = f", the first {MOST_SHOWN_BYTES} of" if found.bytes > MOST_SHOWN_BYTES else ""
     show(table((f"value{more} {found.bytes} bytes",), [(found.value,)]))
 
 
-def _row(letter: LetterOutline) -> tuple[object, ...]:
+def _row(letter: DeadLetterSummary) -> tuple[object, ...]:
     place = f"{letter.topic} {letter.partition}/{letter.offset}"
     reason = letter.reason if len(letter.reason) <= _SHOWN_REASON else f"{letter.reason[:_SHOWN_REASON]}..."
     return (

@@ -18,10 +18,10 @@ from schemas.endpoints.keys import (
     LIMIT_KEY,
     LIST_KEYS,
     REVOKE_KEY,
+    KeyInfo,
     KeyQuotaRequest,
     KeyRequest,
     KeysRequest,
-    KnownKey,
     RevokeRequest,
 )
 from schemas.errors import InvalidRequest, NotFound, OperatorError
@@ -167,20 +167,20 @@ def _shown_id(text: str) -> str:
     return text if len(text) <= 2 * ID_BYTES else f"a text of {len(text)} characters (an id has {2 * ID_BYTES})"
 
 
-def _row(key: KnownKey, now: datetime) -> tuple[object, ...]:
+def _row(key: KeyInfo, now: datetime) -> tuple[object, ...]:
     made = date_time(key.created_at)
     tasks = "all" if key.tasks is None else ", ".join(key.tasks)
     whose = key.id, key.certificate or "-", key.tenant or "-", ", ".join(key.roles), tasks, _quota(key)
     return *whose, made, key.created_by, _state(key, now), key.note
 
 
-def _quota(key: KnownKey) -> str:
+def _quota(key: KeyInfo) -> str:
     rate = None if key.per_second is None else f"{key.per_second:g}/s"
     waiting = None if key.concurrent is None else f"{key.concurrent} at once"
     return ", ".join(filter(None, (rate, waiting))) or "-"
 
 
-def _state(key: KnownKey, now: datetime) -> str:
+def _state(key: KeyInfo, now: datetime) -> str:
     if key.revoked_at is not None:
         return f"revoked {date_time(key.revoked_at)}"
     if key.expires_at is None:

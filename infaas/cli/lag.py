@@ -14,7 +14,7 @@ from rich.text import Text
 from infaas.cli.connect import DEFAULT_HOME, Home, Json
 from infaas.cli.control import asking, call
 from infaas.cli.output import out, plain, show, show_json, table
-from schemas.endpoints.endpoint import Nothing
+from schemas.endpoints.endpoint import Empty
 from schemas.endpoints.lag import LAG, STALE_S, LagReport
 from schemas.rows.samples import GroupHealth, LagSample
 
@@ -40,7 +40,7 @@ def lag(
     """Show the last recorded consumer lag in records and in seconds, and its health. An unknown lag is shown as ?."""
     if watch:
         return asyncio.run(_watch(home, partitions=partitions))
-    report = call(home, LAG, Nothing())
+    report = call(home, LAG, Empty())
     return show_json(report) if as_json else show(_page(report, partitions=partitions))
 
 
@@ -48,7 +48,7 @@ async def _watch(home: Path, *, partitions: bool) -> None:
     async with asking(home) as ask:
         with Live(console=out, auto_refresh=False) as live:
             while True:
-                live.update(_page(await ask(LAG, Nothing()), partitions=partitions), refresh=True)
+                live.update(_page(await ask(LAG, Empty()), partitions=partitions), refresh=True)
                 await asyncio.sleep(_EVERY_S)  # the interval of the recorder
 
 

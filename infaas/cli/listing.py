@@ -19,7 +19,7 @@ from schemas.endpoints.catalog import (
     ProfileRequest,
     VariantsRequest,
 )
-from schemas.endpoints.endpoint import Nothing
+from schemas.endpoints.endpoint import Empty
 from schemas.errors import OperatorError
 from schemas.hardware import cost_per_1000, list_price
 from schemas.interpolation import interpolation_error
@@ -33,7 +33,7 @@ OfTask = Annotated[str | None, typer.Option("--task", help="Only of this task.")
 
 def tasks(home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
     """List the tasks that clients can query."""
-    found = call(home, TASKS, Nothing())
+    found = call(home, TASKS, Empty())
     if as_json:
         return show_json(found)
     rows = [(t.name, _signature(t.inputs), _signature(t.outputs), _measured(t), t.partitions, t.access) for t in found]

@@ -30,7 +30,7 @@ from infaas.cli.registered import show_registered
 from infaas.cli.registrations import Asked, register_over_gateway
 from infaas.cli.uploads import Uploader
 from infaas.optional_zoo import require_zoo
-from registry.builds.chosen_steps import BuildChoice, chosen_steps
+from registry.builds.open_executor import BuildChoice, open_executor
 from registry.dry_run import dry_run as explain_registration
 from registry.importers.imported import completed, name_of
 from registry.importers.importing import ImportKind, kind_of
@@ -46,7 +46,7 @@ from schemas.defaults import BATCH_LIMIT, PARTITIONS, THREADS
 from schemas.endpoints.registrations import MODEL
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
-from schemas.registrations import IfNoWorker, MadeVariant, ModelToRegister
+from schemas.registrations import MissingWorkerPolicy, ModelToRegister, RegisteredVariant
 from schemas.rows.audit import AuditAct, AuditVerb
 from schemas.rows.catalog import Variant
 from store.audit import audited
@@ -143,7 +143,7 @@ def register(
     dry_run: DryRunFlag = False,
     zoo: ZooFlag = False,
     local: LocalFlag = False,
-    if_no_worker: IfNoWorkerFlag = IfNoWorker.HERE,
+    if_no_worker: IfNoWorkerFlag = MissingWorkerPolicy.HERE,
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
@@ -226,7 +226,7 @@ async def register_with_progress(
         with ProgressBar() as bar:
             act = act_here(AuditVerb.REGISTER, ", ".join(tasks) or "zoo", again=choice.again)
             services = services_of(pool, kafka, home)
-            async with audited(pool, act), chosen_steps(hardware, services, choice, bar.note) as steps:
+            async with audited(pool, act), open_executor(hardware, services, choice, bar.note) as steps:
                 made = await register_zoo(
                     pool, kafka, services.artifacts, bar, home / "cache", tasks=tasks, hardware=steps.hardware,
                     threads=threads, all_variants=all_variants, again=choice.again, runner=steps,
@@ -237,7 +237,7 @@ async def register_with_progress(
 
 def _registered(
     request: Registration, devices: Sequence[Hardware], choice: BuildChoice, home: Path
-) -> list[MadeVariant]:
+) -> list[RegisteredVariant]:
     """Register a model, over the gateway in `INFAAS_URL` if set, else in this process."""
     if not gateway_url():
         return asyncio.run(_register(request, devices, choice, home.absolute()))
@@ -291,7 +291,7 @@ async def _over_gateway(
 
 async def _register(
     request: Registration, devices: Sequence[Hardware], choice: BuildChoice, home: Path
-) -> list[MadeVariant]:
+) -> list[RegisteredVariant]:
     kafka = find_kafka(home)
     async with open_pool(find_database(home)) as pool:
         with ProgressBar() as bar:
@@ -304,7 +304,7 @@ def act_of_registration(subject: str, **detail: object) -> AuditAct:
     return act_here(AuditVerb.REGISTER, subject, **detail)
 
 
-def _warn_of_noise(made: Sequence[MadeVariant]) -> None:
+def _warn_of_noise(made: Sequence[RegisteredVariant]) -> None:
     if noisy := [one.variant.name for one in made if one.profile is not None and one.profile.is_noisy]:
         err.print(
             f"[yellow]warning:[/] the machine was busy in all measurements of {', '.join(noisy)}: their latencies, on "

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeAlias
 import typer
 
 from infaas.cli.connect import DEFAULT_HOME, Home, Json
-from infaas.cli.control import LOOK_S, Ask, GatewayAsk, ask_until_reachable, asking, call
+from infaas.cli.control import LOOK_S, AdminClient, HttpAdmin, ask_until_reachable, asking, call
 from infaas.cli.output import CommandGroup, err, show, show_json, table
 from infaas.cli.progress_bar import ProgressBar
 from infaas.cli.registered import check_ready, show_registered
@@ -16,7 +16,7 @@ from infaas.cli.uploads import Uploader, uploading
 from schemas.endpoints.endpoint import Endpoint
 from schemas.endpoints.registrations import CANCEL, LIST, SHOW, RegistrationRequest, RegistrationsRequest
 from schemas.errors import OperatorError, query_error
-from schemas.registrations import MadeVariant, RegistrationState, RegistrationStatus
+from schemas.registrations import RegisteredVariant, RegistrationState, RegistrationStatus
 
 Asked: TypeAlias = tuple[Endpoint[Any, RegistrationStatus], Any]
 """Endpoint and request of a registration, with its files uploaded."""
@@ -56,7 +56,7 @@ def show_registration(registration: _IdArgument, home: Home = DEFAULT_HOME, as_j
 def follow_registration(registration: _IdArgument, home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
     """Follow a registration to its end."""
 
-    async def follow() -> list[MadeVariant]:
+    async def follow() -> list[RegisteredVariant]:
         async with asking(home) as ask:
             with ProgressBar() as bar:
                 return await followed(ask, registration, bar)
@@ -78,16 +78,16 @@ def cancel_registration(registration: _IdArgument, home: Home = DEFAULT_HOME, as
     return err.print(f"registration {row.id} of {row.name} is cancelled", highlight=False)
 
 
-def register_over_gateway(home: Path, ask_for: Callable[[Uploader], Awaitable[Asked]]) -> list[MadeVariant]:
+def register_over_gateway(home: Path, ask_for: Callable[[Uploader], Awaitable[Asked]]) -> list[RegisteredVariant]:
     """Upload files, request a registration, and follow it to its end; returns the variants.
 
     Raises:
         InfaasError: the registration failed, with the same errors as one in this process.
     """
 
-    async def register() -> list[MadeVariant]:
+    async def register() -> list[RegisteredVariant]:
         async with asking(home) as ask:
-            assert isinstance(ask, GatewayAsk), "INFAAS_URL is set"
+            assert isinstance(ask, HttpAdmin), "INFAAS_URL is set"
             with ProgressBar() as bar:
                 async with uploading(ask, bar) as uploader:
                     endpoint, request = await ask_for(uploader)
@@ -97,7 +97,7 @@ def register_over_gateway(home: Path, ask_for: Callable[[Uploader], Awaitable[As
     return asyncio.run(register())
 
 
-async def followed(ask: Ask, registration: str, bar: ProgressBar) -> list[MadeVariant]:
+async def followed(ask: AdminClient, registration: str, bar: ProgressBar) -> list[RegisteredVariant]:
     """Show the progress of a registration until it has ended; returns its variants.
 
     Raises:
@@ -123,7 +123,7 @@ async def followed(ask: Ask, registration: str, bar: ProgressBar) -> list[MadeVa
         raise
 
 
-def _outcome(row: RegistrationStatus) -> list[MadeVariant]:
+def _outcome(row: RegistrationStatus) -> list[RegisteredVariant]:
     if row.state is RegistrationState.FAILED:
         raise query_error(row.error_code, row.error) if row.error_code else OperatorError(row.error)
     if row.state is RegistrationState.CANCELLED:

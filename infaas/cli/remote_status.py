@@ -11,7 +11,7 @@ from infaas.cli.connect import gateway_url
 from infaas.cli.control import asking
 from infaas.cli.output import plain, show, show_json
 from infaas.client.http_transport import without_user
-from schemas.endpoints.endpoint import Nothing
+from schemas.endpoints.endpoint import Empty
 from schemas.endpoints.system import SYSTEM, SystemReport
 
 _CHECK_INTERVAL_S: Final = 0.5
@@ -26,10 +26,10 @@ def show_remote_status(home: Path, until: float, *, as_json: bool) -> bool:
 
 async def _report_when_well(home: Path, until: float) -> SystemReport:
     async with asking(home) as ask:
-        report = await ask(SYSTEM, Nothing())
+        report = await ask(SYSTEM, Empty())
         while report.problems and time.monotonic() < until:
             await asyncio.sleep(_CHECK_INTERVAL_S)  # polled: a gateway sends no events
-            report = await ask(SYSTEM, Nothing())
+            report = await ask(SYSTEM, Empty())
         return report
 
 

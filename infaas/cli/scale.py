@@ -10,7 +10,7 @@ from rich.table import Table
 from infaas.cli.connect import DEFAULT_HOME, Home, Json
 from infaas.cli.control import call
 from infaas.cli.output import CommandGroup, date_time, err, plain, show, show_json, table
-from schemas.endpoints.endpoint import Nothing
+from schemas.endpoints.endpoint import Empty
 from schemas.endpoints.scaling import (
     EXPLAIN,
     HISTORY,
@@ -44,7 +44,7 @@ app = typer.Typer(cls=CommandGroup, no_args_is_help=True, help="Show scaling and
 @app.command()
 def status(home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
     """Show workers and instances, wanted and running, pins, and whether scaling is paused."""
-    scale = call(home, STATUS, Nothing())
+    scale = call(home, STATUS, Empty())
     if as_json:
         return show_json(scale)
     if scale.control.paused:
@@ -115,13 +115,13 @@ def unpin(kind: Kind, name: Name, home: Home = DEFAULT_HOME) -> None:
 @app.command()
 def pause(home: Home = DEFAULT_HOME) -> None:
     """Pause scaling until `resume`, whatever the load. Processes that die are still replaced."""
-    _tell(call(home, PAUSE, Nothing()))
+    _tell(call(home, PAUSE, Empty()))
 
 
 @app.command()
 def resume(home: Home = DEFAULT_HOME) -> None:
     """Resume scaling by load."""
-    _tell(call(home, RESUME, Nothing()))
+    _tell(call(home, RESUME, Empty()))
 
 
 def _tell(hold: ScaleHold) -> None:

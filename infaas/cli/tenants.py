@@ -11,7 +11,7 @@ from infaas.cli.control import call, gateway_url, local_control
 from infaas.cli.output import CommandGroup, day_time, err, show, show_json, table
 from infaas.cli.progress_bar import ProgressBar
 from schemas.defaults import PARTITIONS
-from schemas.endpoints.endpoint import Nothing
+from schemas.endpoints.endpoint import Empty
 from schemas.endpoints.tenants import (
     CREATE_TENANT,
     LIST_TENANTS,
@@ -89,7 +89,7 @@ def key(
 @app.command("list")
 def list_all(home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
     """List tenants that have topics of their own."""
-    found = call(home, LIST_TENANTS, Nothing())
+    found = call(home, LIST_TENANTS, Empty())
     if as_json:
         return show_json(found)
     rows = [(t.name, t.kafka_user or "-", t.partitions, _made(t), "removing" if t.removing else "") for t in found]

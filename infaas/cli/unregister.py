@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database, with_database
-from infaas.cli.control import LOOK_S, Ask, ask_until_reachable, asking, call, gateway_url, local_control
+from infaas.cli.control import LOOK_S, AdminClient, ask_until_reachable, asking, call, gateway_url, local_control
 from infaas.cli.output import err, show, show_json, table
 from infaas.cli.progress_bar import ProgressBar
 from schemas.endpoints.removals import (
@@ -83,7 +83,7 @@ async def _remove_there(request: RemovalRequest, home: Path) -> RemovalReport | 
     return removal.report
 
 
-async def _look(ask: Ask, removal: Removal) -> Removal:
+async def _look(ask: AdminClient, removal: Removal) -> Removal:
     try:
         return await ask_until_reachable(ask, SHOW_REMOVAL, RemovalStatusRequest(id=removal.id))
     except NotFound:

@@ -8,12 +8,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from infaas.cli.control import GatewayAsk
+from infaas.cli.control import HttpAdmin
 from infaas.cli.progress_bar import ProgressBar
 from registry.artifacts import sha256_of
 from schemas.endpoints.uploads import SEND, SHOW, UploadRequest
 from schemas.errors import NotFound
-from schemas.registrations import GivenFile
+from schemas.registrations import FileRef
 from schemas.rows.processing import Processing
 
 _PIECE_BYTES: Final = 1 << 20
@@ -22,12 +22,12 @@ _PIECE_BYTES: Final = 1 << 20
 class Uploader:
     """Sender of files; files that the gateway already has are not sent again."""
 
-    def __init__(self, ask: GatewayAsk, bar: ProgressBar, folder: Path) -> None:
+    def __init__(self, ask: HttpAdmin, bar: ProgressBar, folder: Path) -> None:
         self._ask = ask
         self._bar = bar
         self._folder = folder
 
-    async def give(self, path: Path | None) -> GivenFile | None:
+    async def give(self, path: Path | None) -> FileRef | None:
         """Upload a file, or a folder as a tar archive; None for None.
 
         Raises:
@@ -35,13 +35,13 @@ class Uploader:
         """
         return None if path is None else await self.give_one(path)
 
-    async def give_one(self, path: Path) -> GivenFile:
+    async def give_one(self, path: Path) -> FileRef:
         """Upload a file, or a folder as a tar archive; raises as `give` does."""
         if not await asyncio.to_thread(path.is_dir):
-            return GivenFile(name=path.name, upload=await self._send(path, path.name))
+            return FileRef(name=path.name, upload=await self._send(path, path.name))
         tar = self._folder / "folder.tar"
         await asyncio.to_thread(pack, path, tar)
-        return GivenFile(name=path.name, folder=True, upload=await self._send(tar, path.name))
+        return FileRef(name=path.name, folder=True, upload=await self._send(tar, path.name))
 
     async def processing(self, declared: Processing | None) -> Processing | None:
         """Upload the files of a declared processing; returns it with their SHA-256 in place of their paths."""
@@ -75,7 +75,7 @@ class Uploader:
 
 
 @asynccontextmanager
-async def uploading(ask: GatewayAsk, bar: ProgressBar) -> AsyncGenerator[Uploader]:
+async def uploading(ask: HttpAdmin, bar: ProgressBar) -> AsyncGenerator[Uploader]:
     """Open a sender of files, with a temporary folder for tar archives."""
     with TemporaryDirectory(prefix="infaas-upload-") as folder:
         yield Uploader(ask, bar, Path(folder))

@@ -81,7 +81,7 @@ class CascadeRequest(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidRequest(f"a --threshold must be above 0 and at most 1, not {wrong[0]:g}")
 
 
-class MadeCascade(NamedTuple):
+class RegisteredCascade(NamedTuple):
     """A registered variant, and the result of its threshold on the rows that calibrated it."""
 
     variant: Variant
@@ -124,7 +124,7 @@ class CalibratedCascade(NamedTuple):
 async def register_cascade(
     request: CascadeRequest, pool: Pool, kafka: KafkaSettings, artifacts: ArtifactStore, progress: ProgressSink,
     runner: StepRunner = LOCAL,
-) -> list[MadeCascade]:  # fmt: skip
+) -> list[RegisteredCascade]:  # fmt: skip
     """Register a cascade, one variant for each threshold; return the variants, the lowest threshold first.
 
     `runner` runs the stages and the measurement.
@@ -150,11 +150,11 @@ async def register_cascade(
         plan = _plan(request, task, stages, scores.name, split, calibrated.kept)
         await note_access(plan, pool, progress)
         writer = await CompositeWriter.open(plan, pool, kafka, artifacts, Path(name), runner)
-        made: list[MadeCascade] = []
+        made: list[RegisteredCascade] = []
         for done, point in enumerate(calibrated.points, 1):
             label = _label(stages, point.threshold)
             show = shown(progress, done, 1 + len(calibrated.points), f"{plan.request.architecture}.{label}: measuring")
-            made.append(MadeCascade(await writer.write(label, _document(stages, calibrated, point), show), point))
+            made.append(RegisteredCascade(await writer.write(label, _document(stages, calibrated, point), show), point))
     progress.step(1, 1, f"{plan.request.architecture}: registered")
     return made
 

@@ -15,10 +15,10 @@ from msgspec.structs import replace
 
 from broker.settings import KafkaSettings
 from registry.access import access_of_parts
+from registry.artifact_transaction import ArtifactTransaction
 from registry.artifacts import ArtifactStore
-from registry.brought_artifacts import BroughtArtifacts
 from registry.catalog_writer import CatalogWriter
-from registry.held_artifacts import HeldArtifacts
+from registry.checked_out_artifacts import CheckedOutArtifacts
 from registry.pipeline.measurement import Measurement, MeasureVariant
 from registry.pipeline.verification import Accuracy, Judgement, verify_reference
 from registry.registration import ProgressSink, Registration
@@ -116,13 +116,13 @@ class CompositeWriter:
         """
         file = self._folder / "document"
         await asyncio.to_thread(file.write_bytes, msgspec.json.encode(document))
-        brought = BroughtArtifacts(self._artifacts, self._catalog.pool)
+        brought = ArtifactTransaction(self._artifacts, self._catalog.pool)
         artifact = await asyncio.to_thread(brought.put, file)
         variant = self._row(label, document, artifact)
         known = self._catalog.variants.get(variant.name)
         if known is not None and known.state is VariantState.READY and not self._plan.request.again:
             if known.artifact != artifact:
-                await brought.take_back()
+                await brought.rollback()
                 raise OperatorError(f"{known.name} is registered with other content: use --again to make it again")
             await self._catalog.ensure_topics()
             return known
@@ -130,7 +130,7 @@ class CompositeWriter:
             measurement, accuracy = await self._measure(variant, show, declared)
             await self._write_down(variant, measurement, accuracy, brought)
         except (ModelFailed, InvalidRequest, OperatorError) as error:
-            await brought.take_back()
+            await brought.rollback()
             if isinstance(error, ModelFailed):
                 raise InvalidRequest(f"{variant.name} does not run: {error}") from error
             raise
@@ -156,7 +156,7 @@ class CompositeWriter:
         plan = self._plan
         tensors = plan.processing.tensors if plan.processing else plan.task.inputs
         options = LoadOptions(precision=variant.precision, threads=plan.request.threads, max_batch=variant.max_batch)
-        async with HeldArtifacts(self._artifacts) as held:
+        async with CheckedOutArtifacts(self._artifacts) as held:
             processing = await held.processing(plan.processing)
             step = MeasureVariant(
                 artifact=await held.variant(variant.runtime, variant.artifact),
@@ -177,7 +177,7 @@ class CompositeWriter:
         return measurement, verified.accuracy
 
     async def _write_down(
-        self, variant: Variant, measurement: Measurement, accuracy: Accuracy, brought: BroughtArtifacts
+        self, variant: Variant, measurement: Measurement, accuracy: Accuracy, brought: ArtifactTransaction
     ) -> None:
         if any(known.state is VariantState.READY for known in self._catalog.variants.values()):
             await self._catalog.write_ready(variant, measurement, accuracy)

@@ -14,7 +14,7 @@ from schemas.principal import ANYONE, Principal
 from schemas.rows.catalog import Task, Variant, VariantState
 from schemas.rows.removals import RegisteredNames, RemovalPlan
 from schemas.topics import offline_topic, results_topic, task_topic, variant_topics
-from security.sight import Sight
+from security.catalog_view import CatalogView
 from store.pool import DatabaseSession, Pool
 from store.registry import get_task, get_variant, list_architectures, list_tasks, list_variants
 from store.removal import COMPARED, count_queries, list_serving, list_uses
@@ -25,7 +25,9 @@ RECENT_S: Final = 300.0
 _SHOWN: Final = 3
 
 
-async def find_registered(session: DatabaseSession, name: str, sight: Sight) -> tuple[RegisteredNames, bool] | None:
+async def find_registered(
+    session: DatabaseSession, name: str, sight: CatalogView
+) -> tuple[RegisteredNames, bool] | None:
     """Return the rows' names that a removal of `name` includes, and whether their removal has begun.
 
     `name` is that of a variant, a model, one of its versions (`MODEL@2`) or a task. None: the principal sees nothing of
@@ -87,7 +89,7 @@ def check_unused(plan: RemovalPlan, *, force: bool) -> None:
         raise OperatorError(f"{plan.name} is used: {'; '.join(plan.uses)}; use --force to remove it anyway")
 
 
-async def check_may_remove(session: DatabaseSession, names: RegisteredNames, sight: Sight) -> None:
+async def check_may_remove(session: DatabaseSession, names: RegisteredNames, sight: CatalogView) -> None:
     """Raise `Forbidden` unless the principal may change all of it: a task with models of other tenants stays."""
     rows = [] if names.task is None else await list_tasks(session, names=[names.task])
     sight.check_may_change(
@@ -113,7 +115,7 @@ def topics_of(names: RegisteredNames) -> tuple[str, ...]:
     return (*variants, task_topic(names.task), offline_topic(names.task), results_topic(names.task))
 
 
-async def _uses(pool: Pool, names: RegisteredNames, artifacts: ArtifactStore, sight: Sight) -> list[str]:
+async def _uses(pool: Pool, names: RegisteredNames, artifacts: ArtifactStore, sight: CatalogView) -> list[str]:
     asked = await list_uses(pool, names)
     compared = await list_tasks(pool, names=asked.pop(COMPARED))
     found = [f"{why}: {_some(what)}" for why, what in asked.items() if what]
@@ -133,7 +135,7 @@ async def _uses(pool: Pool, names: RegisteredNames, artifacts: ArtifactStore, si
     return found
 
 
-def _named(rows: Sequence[Task] | Sequence[Variant], sight: Sight) -> list[str]:
+def _named(rows: Sequence[Task] | Sequence[Variant], sight: CatalogView) -> list[str]:
     """Return the names of the rows that the principal may see, and the number of the others."""
     seen = [row.name for row in rows if sight.sees(row)]
     others = len(rows) - len(seen)

@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from schemas.endpoints.endpoint import Endpoint, Moment, Some
+from schemas.endpoints.endpoint import Endpoint, PageSize, Timestamp
 from schemas.principal import Role
 from schemas.rows.audit import AuditRow, AuditVerb
 
@@ -15,10 +15,10 @@ class ActsRequest(msgspec.Struct, frozen=True, kw_only=True):
     actor: str | None = None
     verb: AuditVerb | None = None
     subject: str | None = None
-    since: Moment | None = None
-    until: Moment | None = None
+    since: Timestamp | None = None
+    until: Timestamp | None = None
     """Exclusive end of the time range."""
-    latest: Some = 50
+    latest: PageSize = 50
     """Maximum number of actions."""
 
 

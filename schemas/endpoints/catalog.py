@@ -5,7 +5,7 @@ from typing import Final
 import msgspec
 
 from schemas.access import PUBLIC, Access
-from schemas.endpoints.endpoint import Endpoint, Nothing
+from schemas.endpoints.endpoint import Empty, Endpoint
 from schemas.principal import Role
 from schemas.rows.catalog import Architecture, Profile, Task, Variant
 from schemas.rows.placement import CorrectionRow
@@ -97,7 +97,7 @@ TASKS: Final = Endpoint(
     method="GET",
     path="/v1/tasks",
     role=Role.QUERY,
-    request=Nothing,
+    request=Empty,
     result=list[ListedTask],
     summary="List the tasks that clients can query.",
 )

@@ -11,7 +11,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from schemas.endpoints.endpoint import Endpoint, Moment, Number
+from schemas.endpoints.endpoint import Endpoint, Number, Timestamp
 from schemas.principal import Role
 
 MOST_LETTERS: Final = 10_000
@@ -29,14 +29,14 @@ class LettersRequest(msgspec.Struct, frozen=True, kw_only=True):
     task: str | None = None
     reason: str | None = None
     """Part of the reason; upper and lower case are equal."""
-    since: Moment | None = None
-    until: Moment | None = None
+    since: Timestamp | None = None
+    until: Timestamp | None = None
     limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100
     done: bool = False
     """Include dead letters that were replayed or dropped."""
 
 
-class LetterOutline(msgspec.Struct, frozen=True, kw_only=True):
+class DeadLetterSummary(msgspec.Struct, frozen=True, kw_only=True):
     """Entry in a list of dead letters."""
 
     letter: str
@@ -55,7 +55,7 @@ class LetterOutline(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
-class ShownLetter(LetterOutline, frozen=True, kw_only=True):
+class DeadLetterDetail(DeadLetterSummary, frozen=True, kw_only=True):
     """Dead letter with its headers and the beginning of its value."""
 
     key: str
@@ -77,8 +77,8 @@ class LetterChoice(msgspec.Struct, frozen=True, kw_only=True):
     """Names of dead letters, e.g. `0/17`; empty: any."""
     task: str | None = None
     reason: str | None = None
-    since: Moment | None = None
-    until: Moment | None = None
+    since: Timestamp | None = None
+    until: Timestamp | None = None
     limit: _Limit = 1000
     after: str = ""
     """Position from the previous answer at which to continue."""
@@ -91,7 +91,7 @@ class DropRequest(LetterChoice, frozen=True, kw_only=True):
     """Confirms that all dead letters are meant if no other field is given."""
 
 
-class HandledLetters(msgspec.Struct, frozen=True, kw_only=True):
+class HandledDeadLetters(msgspec.Struct, frozen=True, kw_only=True):
     """Progress of a request that handles dead letters."""
 
     handled: int
@@ -103,7 +103,7 @@ class HandledLetters(msgspec.Struct, frozen=True, kw_only=True):
     cause."""
 
 
-class ReplayedLetters(HandledLetters, frozen=True, kw_only=True):
+class ReplayedLetters(HandledDeadLetters, frozen=True, kw_only=True):
     """Result of replaying dead letters."""
 
     replayed: int
@@ -113,7 +113,7 @@ class ReplayedLetters(HandledLetters, frozen=True, kw_only=True):
     """Reason why each of the other dead letters was not sent, by name."""
 
 
-class DroppedLetters(HandledLetters, frozen=True, kw_only=True):
+class DroppedLetters(HandledDeadLetters, frozen=True, kw_only=True):
     """Result of dropping dead letters."""
 
     dropped: int
@@ -125,7 +125,7 @@ LIST_LETTERS: Final = Endpoint(
     path="/v1/dead-letters",
     role=Role.ADMIN,
     request=LettersRequest,
-    result=list[LetterOutline],
+    result=list[DeadLetterSummary],
     summary="List open dead letters, the latest last.",
     deadline_s=120.0,
 )
@@ -135,7 +135,7 @@ SHOW_LETTER: Final = Endpoint(
     path="/v1/dead-letters/{partition}/{offset}",
     role=Role.ADMIN,
     request=LetterRequest,
-    result=ShownLetter,
+    result=DeadLetterDetail,
     summary="Show a dead letter: its reason, its headers, and the beginning of its value.",
     deadline_s=120.0,
 )

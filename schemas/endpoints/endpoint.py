@@ -26,11 +26,11 @@ R = TypeVar("R")
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 """Number of things; a larger value is treated as a mistake."""
-Some = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
+PageSize = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
 """Maximum number of rows to list."""
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 """Number of a row in Postgres or of a record in Kafka."""
-Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
 """Time with a time zone."""
 MOST_BODY_BYTES: Final = 1 << 20
 """Maximum size of a request's body in bytes. The gateway parses a body in one step, which delays queries."""
@@ -38,7 +38,7 @@ _MOST_SHOWN: Final = 80
 _WITH_BODY: Final = frozenset({"POST", "PUT"})
 
 
-class Nothing(msgspec.Struct, frozen=True):
+class Empty(msgspec.Struct, frozen=True):
     """Empty request or result."""
 
 
@@ -60,7 +60,7 @@ class Endpoint(msgspec.Struct, Generic[Q, R], frozen=True, kw_only=True):
     """HTTP status of success; 202 if the request only starts the work."""
     deadline_s: float = 30.0
     """Timeout in seconds."""
-    lets_in: bool = False
+    grants_access: bool = False
     """True if the result grants somebody access, also later or at another gateway. A gateway without authentication
     refuses such an endpoint."""
 

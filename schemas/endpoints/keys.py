@@ -9,7 +9,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from schemas.endpoints.endpoint import Count, Endpoint, Moment
+from schemas.endpoints.endpoint import Count, Endpoint, Timestamp
 from schemas.principal import Role
 
 _Id = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{12}$", max_length=12)]
@@ -34,13 +34,13 @@ class KeyRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Maximum rate of queries per second at each gateway."""
     concurrent: _Waiting | None = None
     """Maximum number of unanswered queries at each gateway."""
-    expires_at: Moment | None = None
+    expires_at: Timestamp | None = None
     """End of its validity; null: it does not expire."""
     note: str = ""
     """Purpose of the key, in one line."""
 
 
-class KnownKey(msgspec.Struct, frozen=True, kw_only=True):
+class KeyInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Key without its secret."""
 
     id: str
@@ -58,14 +58,14 @@ class KnownKey(msgspec.Struct, frozen=True, kw_only=True):
     revoked_at: datetime | None
 
 
-class MadeKey(KnownKey, frozen=True, kw_only=True):
+class CreatedKey(KeyInfo, frozen=True, kw_only=True):
     """Created key with its secret, which no other answer contains."""
 
     key: str | None
     """Null if a certificate is presented instead of a key."""
 
     def __repr__(self) -> str:
-        return f"MadeKey({self.id})"  # no log may contain the secret
+        return f"CreatedKey({self.id})"  # no log may contain the secret
 
 
 class KeysRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,12 +105,12 @@ CREATE_KEY: Final = Endpoint(
     path="/v1/keys/{id}",
     role=Role.ADMIN,
     request=KeyRequest,
-    result=MadeKey,
+    result=CreatedKey,
     summary=(
         "Create a key with a chosen id; only this response contains its secret. Or bind a certificate to a "
         "principal. 409 if it exists."
     ),
-    lets_in=True,
+    grants_access=True,
 )
 LIST_KEYS: Final = Endpoint(
     name="keys.list",
@@ -118,7 +118,7 @@ LIST_KEYS: Final = Endpoint(
     path="/v1/keys",
     role=Role.ADMIN,
     request=KeysRequest,
-    result=list[KnownKey],
+    result=list[KeyInfo],
     summary="List keys, including revoked ones, without their secrets; the latest last.",
 )
 LIMIT_KEY: Final = Endpoint(
@@ -127,7 +127,7 @@ LIMIT_KEY: Final = Endpoint(
     path="/v1/keys/{id}/quota",
     role=Role.ADMIN,
     request=KeyQuotaRequest,
-    result=KnownKey,
+    result=KeyInfo,
     summary="Replace the quota of a key.",
 )
 REVOKE_KEY: Final = Endpoint(

@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from schemas.endpoints.endpoint import Endpoint, Nothing
+from schemas.endpoints.endpoint import Empty, Endpoint
 from schemas.principal import Role
 from schemas.rows.samples import LagSample
 
@@ -28,7 +28,7 @@ LAG: Final = Endpoint(
     method="GET",
     path="/v1/lag",
     role=Role.ADMIN,
-    request=Nothing,
+    request=Empty,
     result=LagReport,
     summary="Show the last reading of consumer lag, in records and seconds, and its health. Unknown is null, never 0.",
 )

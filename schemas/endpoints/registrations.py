@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from schemas.endpoints.endpoint import Endpoint, Some
+from schemas.endpoints.endpoint import Endpoint, PageSize
 from schemas.principal import Role
 from schemas.registrations import (
     CascadeToRegister,
@@ -24,7 +24,7 @@ class RegistrationRequest(msgspec.Struct, frozen=True, kw_only=True):
 class RegistrationsRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Request for a list of registrations."""
 
-    limit: Some = 100
+    limit: PageSize = 100
 
 
 _ACCEPTED: Final = 202

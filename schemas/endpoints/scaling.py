@@ -4,7 +4,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from schemas.endpoints.endpoint import Endpoint, Nothing, Some
+from schemas.endpoints.endpoint import Empty, Endpoint, PageSize
 from schemas.principal import Role
 from schemas.rows.cluster import ClusterRows
 from schemas.rows.scaling import DecisionRow, Pin, PinKind
@@ -20,7 +20,7 @@ class DecisionsRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     about: str | None = None
     """Task, architecture, variant, worker or hardware; null: all decisions."""
-    latest: Some = 20
+    latest: PageSize = 20
     """Maximum number of decisions."""
 
 
@@ -64,7 +64,7 @@ STATUS: Final = Endpoint(
     method="GET",
     path="/v1/scale",
     role=Role.ADMIN,
-    request=Nothing,
+    request=Empty,
     result=ClusterRows,
     summary="Show workers and instances, wanted and running, pins, and whether scaling is paused.",
 )
@@ -101,7 +101,7 @@ UNPIN: Final = Endpoint(
     path="/v1/scale/pins/{kind}/{name}",
     role=Role.ADMIN,
     request=UnpinRequest,
-    result=Nothing,
+    result=Empty,
     summary="Remove bounds; only load decides again.",
 )
 PAUSE: Final = Endpoint(
@@ -109,7 +109,7 @@ PAUSE: Final = Endpoint(
     method="POST",
     path="/v1/scale/pause",
     role=Role.ADMIN,
-    request=Nothing,
+    request=Empty,
     result=ScaleHold,
     summary="Pause scaling, regardless of load. Idempotent.",
 )
@@ -118,7 +118,7 @@ RESUME: Final = Endpoint(
     method="POST",
     path="/v1/scale/resume",
     role=Role.ADMIN,
-    request=Nothing,
+    request=Empty,
     result=ScaleHold,
     summary="Resume scaling by load. Idempotent.",
 )

@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from schemas.endpoints.endpoint import Endpoint, Nothing
+from schemas.endpoints.endpoint import Empty, Endpoint
 from schemas.principal import Role
 
 
@@ -37,7 +37,7 @@ SYSTEM: Final = Endpoint(
     method="GET",
     path="/v1/status",
     role=Role.ADMIN,
-    request=Nothing,
+    request=Empty,
     result=SystemReport,
     summary="Show the status of the system and its problems.",
 )

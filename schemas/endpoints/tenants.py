@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import msgspec
 
 from schemas.defaults import PARTITIONS
-from schemas.endpoints.endpoint import Endpoint, Nothing
+from schemas.endpoints.endpoint import Empty, Endpoint
 from schemas.principal import Role
 from schemas.rows.tenants import Tenant
 
@@ -40,7 +40,7 @@ class NamedTenant(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str
 
 
-class TenantDoors(msgspec.Struct, frozen=True, kw_only=True):
+class TenantEndpoints(msgspec.Struct, frozen=True, kw_only=True):
     """Tenant with its topics and ACLs in Kafka."""
 
     tenant: Tenant
@@ -89,17 +89,17 @@ CREATE_TENANT: Final = Endpoint(
     path="/v1/tenants/{tenant}",
     role=Role.ADMIN,
     request=TenantRequest,
-    result=TenantDoors,
+    result=TenantEndpoints,
     summary="Create a tenant's topics, and permit its Kafka user to use them. Idempotent: adds missing parts.",
     deadline_s=120.0,
-    lets_in=True,
+    grants_access=True,
 )
 LIST_TENANTS: Final = Endpoint(
     name="tenants.list",
     method="GET",
     path="/v1/tenants",
     role=Role.ADMIN,
-    request=Nothing,
+    request=Empty,
     result=list[Tenant],
     summary="List tenants with topics of their own.",
 )
@@ -109,7 +109,7 @@ SHOW_TENANT: Final = Endpoint(
     path="/v1/tenants/{tenant}",
     role=Role.ADMIN,
     request=NamedTenant,
-    result=TenantDoors,
+    result=TenantEndpoints,
     summary="Show a tenant, its topics, and the ACLs that they need.",
 )
 SIGNING_KEY: Final = Endpoint(
@@ -120,7 +120,7 @@ SIGNING_KEY: Final = Endpoint(
     request=SigningKeyRequest,
     result=ShownSigningKey,
     summary="Show the key with which a tenant signs its queries, or replace the given one.",
-    lets_in=True,
+    grants_access=True,
 )
 REMOVE_TENANT: Final = Endpoint(
     name="tenants.remove",

@@ -4,7 +4,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from schemas.endpoints.endpoint import Endpoint, Nothing
+from schemas.endpoints.endpoint import Empty, Endpoint
 from schemas.principal import Role
 from schemas.registrations import SHA256
 from schemas.rows.registrations import Upload
@@ -51,7 +51,7 @@ LIST: Final = Endpoint(
     method="GET",
     path="/v1/uploads",
     role=Role.PUBLISH,
-    request=Nothing,
+    request=Empty,
     result=Uploads,
     summary="List the stored uploads of the caller's tenant.",
 )

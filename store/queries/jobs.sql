@@ -22,7 +22,7 @@ RETURNING id
 -- Jobs that are stored under these idempotency keys.
 SELECT id, idempotency_key, fingerprint FROM jobs WHERE idempotency_key = ANY ($1::bytea[])
 
--- name: take_back
+-- name: rollback
 -- Delete jobs again in the transaction that stored them.
 DELETE FROM jobs WHERE id = ANY ($1::text[])
 

@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from infaas.batch.rows import Chunk, FailedRow, InputRows, Marks, failed_row
+from infaas.batch.rows import Chunk, FailedRow, InputRows, SourcePosition, failed_row
 from schemas.errors import InvalidRequest
 from schemas.tensors import BYTES, Array
 
@@ -20,7 +20,7 @@ class ReadRow(NamedTuple):
     inputs: Mapping[str, Array] | InvalidRequest
     size: int
     """Approximate size in bytes."""
-    end: Marks
+    end: SourcePosition
     """Position of the source after this row."""
     id: object = None
     rows: int = 1

@@ -15,7 +15,7 @@ from typing import BinaryIO, Final, NamedTuple
 
 import numpy as np
 
-from infaas.batch.rows import Chunk, Marks
+from infaas.batch.rows import Chunk, SourcePosition
 from infaas.batch.sources.chunking import ReadRow, in_chunks, size_of
 from infaas.batch.sources.jsonl import ID
 from infaas.batch.sources.row_file import RowFile, count_lines
@@ -49,7 +49,7 @@ class CsvTable(RowFile):
         """See `RowFile.row_bytes`."""
         return self.path.stat().st_size / max(self.total or 0, 1)
 
-    def read(self, begin: Marks, size: int) -> Iterator[Chunk]:
+    def read(self, begin: SourcePosition, size: int) -> Iterator[Chunk]:
         """See `RowFile.read`."""
         with self.path.open("rb") as file:
             yield from in_chunks(self._rows(_Lines(file, begin or self._start), int(begin.get("row", 0))), size)
@@ -75,7 +75,7 @@ class CsvTable(RowFile):
                 continue
             number += 1
 
-    def _row(self, number: int, cells: Sequence[str], end: Marks) -> ReadRow:
+    def _row(self, number: int, cells: Sequence[str], end: SourcePosition) -> ReadRow:
         if len(cells) != self._width:
             error = InvalidRequest(f"it has {len(cells)} cells, the first line has {self._width}")
             return ReadRow(number, error, 0, end)
@@ -90,7 +90,7 @@ class CsvTable(RowFile):
 class _Lines:
     """Iterator over the lines of a file that tracks its position; all lines taken by the CSV reader form one record."""
 
-    def __init__(self, file: BinaryIO, begin: Marks) -> None:
+    def __init__(self, file: BinaryIO, begin: SourcePosition) -> None:
         self._file = file
         self._next = _Place(int(begin.get("byte", 0)), int(begin.get("line", 1)))
         self._second = self._next
@@ -101,7 +101,7 @@ class _Lines:
         file.seek(self._next.byte)
 
     @property
-    def marks(self) -> Marks:
+    def marks(self) -> SourcePosition:
         """Position of the next record."""
         return {"byte": self._next.byte, "line": self._next.line}
 

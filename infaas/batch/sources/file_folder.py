@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from infaas.batch.rows import Chunk, Marks
+from infaas.batch.rows import Chunk, SourcePosition
 from infaas.batch.sources.chunking import ReadRow, in_chunks
 from infaas.batch.sources.row_file import RowFile
 from schemas.errors import InvalidRequest, OperatorError
@@ -40,7 +40,7 @@ class FileFolder(RowFile):
         """See `RowFile.row_bytes`."""
         return self._bytes / max(self.total or 0, 1)
 
-    def read(self, begin: Marks, size: int) -> Iterator[Chunk]:
+    def read(self, begin: SourcePosition, size: int) -> Iterator[Chunk]:
         """See `RowFile.read`."""
         return in_chunks(self._rows(str(begin.get("after", "")), int(begin.get("row", 0))), size)
 
@@ -48,7 +48,7 @@ class FileFolder(RowFile):
         spec = self.inputs[0]
         shape = (1, *(1 for _ in spec.shape[1:]))
         for name in _walk(self.path, after):
-            end: Marks = {"row": number + 1, "after": name}
+            end: SourcePosition = {"row": number + 1, "after": name}
             try:
                 content = (self.path / name).read_bytes()
             except OSError as error:

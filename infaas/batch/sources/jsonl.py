@@ -10,7 +10,7 @@ from typing import BinaryIO, Final
 import msgspec
 import orjson
 
-from infaas.batch.rows import Chunk, Marks
+from infaas.batch.rows import Chunk, SourcePosition
 from infaas.batch.sources.chunking import ReadRow, in_chunks, size_of
 from infaas.batch.sources.json_row import row_inputs, row_values
 from infaas.batch.sources.row_file import RowFile, count_lines
@@ -32,7 +32,7 @@ class JsonLines(RowFile):
         """See `RowFile.row_bytes`."""
         return self.path.stat().st_size / max(self.total or 0, 1)
 
-    def read(self, begin: Marks, size: int) -> Iterator[Chunk]:
+    def read(self, begin: SourcePosition, size: int) -> Iterator[Chunk]:
         """See `RowFile.read`."""
         with self.path.open("rb") as file:
             file.seek(int(begin.get("byte", 0)))
@@ -46,14 +46,14 @@ class JsonLines(RowFile):
                 pass
             if not line.strip():
                 continue
-            end: Marks = {"row": number + 1, "byte": file.tell()}
+            end: SourcePosition = {"row": number + 1, "byte": file.tell()}
             if too_long:
                 yield ReadRow(number, InvalidRequest(f"the line has more than {LONGEST_LINE} bytes"), 0, end)
             else:
                 yield self._row(number, line, end)
             number += 1
 
-    def _row(self, number: int, line: bytes, end: Marks) -> ReadRow:
+    def _row(self, number: int, line: bytes, end: SourcePosition) -> ReadRow:
         row_id: object = None
         try:
             values = row_values(line, self.inputs)

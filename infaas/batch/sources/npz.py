@@ -14,7 +14,7 @@ from typing import IO, Final
 
 import numpy as np
 
-from infaas.batch.rows import Chunk, InputRows, Marks
+from infaas.batch.rows import Chunk, InputRows, SourcePosition
 from infaas.batch.sources.chunking import CHUNK_BYTES
 from infaas.batch.sources.row_file import RowFile
 from infaas.batch.sources.row_shape import row_shape
@@ -46,7 +46,7 @@ class NpzArrays(RowFile):
         """See `RowFile.row_bytes`."""
         return sum(member.row_bytes for member in self._members)
 
-    def read(self, begin: Marks, size: int) -> Iterator[Chunk]:
+    def read(self, begin: SourcePosition, size: int) -> Iterator[Chunk]:
         """See `RowFile.read`."""
         total, start = self.total or 0, int(begin.get("row", 0))
         step = max(1, min(size, int(CHUNK_BYTES / max(self.row_bytes(), 1))))

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from infaas.batch.rows import Chunk, InputRows, Marks
+from infaas.batch.rows import Chunk, InputRows, SourcePosition
 from infaas.batch.sources.chunking import CHUNK_BYTES, ReadRow, chunk_of
 from infaas.batch.sources.jsonl import ID
 from infaas.batch.sources.row_file import RowFile
@@ -45,7 +45,7 @@ class ParquetTable(RowFile):
         """See `RowFile.row_bytes`."""
         return self._row_bytes
 
-    def read(self, begin: Marks, size: int) -> Iterator[Chunk]:
+    def read(self, begin: SourcePosition, size: int) -> Iterator[Chunk]:
         """See `RowFile.read`."""
         step = max(1, min(size, int(CHUNK_BYTES / max(self._row_bytes, 1))))
         first_group, first_batch = int(begin.get("group", 0)), int(begin.get("batch", 0))
@@ -54,12 +54,12 @@ class ParquetTable(RowFile):
             for group in range(first_group, len(self._groups)):
                 batches = file.iter_batches(step, row_groups=[group], columns=self._columns)
                 for index, batch in enumerate(batches):
-                    end: Marks = {"group": group, "batch": index + 1}
+                    end: SourcePosition = {"group": group, "batch": index + 1}
                     if group > first_group or index >= first_batch:
                         yield self._chunk(batch, number, end)
                     number += batch.num_rows
 
-    def _chunk(self, batch: Any, first: int, end: Marks) -> Chunk:
+    def _chunk(self, batch: Any, first: int, end: SourcePosition) -> Chunk:
         numbers = np.arange(first, first + batch.num_rows, dtype=np.int64)
         ids: Sequence[object] = batch.column(self._id).to_pylist() if self._id else ()
         try:
@@ -72,7 +72,7 @@ class ParquetTable(RowFile):
             return chunk_of([*each])
         return Chunk((InputRows(numbers, inputs, ids),), end)
 
-    def _row(self, row: Any, number: int, end: Marks, row_id: object) -> ReadRow:
+    def _row(self, row: Any, number: int, end: SourcePosition, row_id: object) -> ReadRow:
         try:
             inputs = {spec.name: _array(row.column(spec.name), spec) for spec in self.inputs}
         except InvalidRequest as error:

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from infaas.batch.rows import Chunk, Marks
+from infaas.batch.rows import Chunk, SourcePosition
 from schemas.errors import OperatorError
 from schemas.rows.catalog import TensorSpec
 
@@ -29,7 +29,7 @@ class RowFile(ABC):
         stat = self.path.stat()
         return f"{self.path.absolute()}, {stat.st_size} bytes, changed {stat.st_mtime_ns}"
 
-    async def chunks(self, begin: Marks | None, size: int) -> AsyncGenerator[Chunk]:
+    async def chunks(self, begin: SourcePosition | None, size: int) -> AsyncGenerator[Chunk]:
         """See `RowSource.chunks`."""
         try:
             for chunk in self.read(begin or {}, size):
@@ -39,7 +39,7 @@ class RowFile(ABC):
             raise OperatorError(f"cannot read {self.path}: {error.strerror or error}") from error
 
     @abstractmethod
-    def read(self, begin: Marks, size: int) -> Iterator[Chunk]:
+    def read(self, begin: SourcePosition, size: int) -> Iterator[Chunk]:
         """Yield chunks from `begin`; empty: from the start."""
 
     @abstractmethod

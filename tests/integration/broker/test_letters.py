@@ -11,9 +11,9 @@ import pytest
 
 from broker.dead_letters import publish_dead_letter
 from broker.kafka_types import Record
-from broker.letters import letter_box
+from broker.letters import dead_letters
+from broker.letters.dead_letters import DeadLetters, ReplayReport
 from broker.letters.letter import LetterCursor, LetterFilter, LetterState, StoredLetter
-from broker.letters.letter_box import LetterBox, ReplayReport
 from broker.producer import Producer
 from broker.settings import KafkaSettings
 from broker.tail import Tail
@@ -31,7 +31,7 @@ class Desk:
         self.task = f"t-{uuid4().hex[:12]}"
         self.kafka = kafka
         self.producer = producer
-        self.box = LetterBox(kafka)
+        self.box = DeadLetters(kafka)
 
     async def give_up(self, *ids: str, topic: str | None = None, reason: str = "on purpose") -> None:
         for number, query in enumerate(ids):
@@ -83,7 +83,7 @@ async def test_replay_sends_each_letter_once_with_its_id(desk: Desk) -> None:
 
 async def test_concurrent_replays_send_each_letter_once(desk: Desk) -> None:
     await desk.give_up(*map(str, range(50)))
-    letters, other = await desk.find(), LetterBox(desk.kafka)
+    letters, other = await desk.find(), DeadLetters(desk.kafka)
     reports = await asyncio.gather(desk.box.replay(letters, _ignore), other.replay(letters, _ignore))
     assert sum(report.replayed for report in reports) == 50
     assert sorted(int(record.value or b"") for record in await desk.asked_again()) == [*range(50)]
@@ -92,7 +92,7 @@ async def test_concurrent_replays_send_each_letter_once(desk: Desk) -> None:
 async def test_replay_resumes_interrupted_replay_unless_answered(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first replay dies at the worst moment: the letters are sent, but not yet marked as replayed."""
     await desk.give_up("a", "b")
-    cut_off = LetterBox(desk.kafka)
+    cut_off = DeadLetters(desk.kafka)
     mark = cut_off._mark  # pyright: ignore[reportPrivateUsage] - the replay dies here
 
     async def die(producer: Producer, outcomes: Sequence[tuple[StoredLetter, LetterState]]) -> object:
@@ -104,10 +104,10 @@ async def test_replay_resumes_interrupted_replay_unless_answered(desk: Desk, mon
     with pytest.raises(ZeroDivisionError):
         await cut_off.replay(await desk.find(), _ignore)
     assert [stored.state for stored in await desk.find()] == [LetterState.CLAIMED] * 2
-    assert [*(await desk.replay()).passed_over.values()] == [letter_box._CLAIMED] * 2  # pyright: ignore[reportPrivateUsage]
+    assert [*(await desk.replay()).passed_over.values()] == [dead_letters._CLAIMED] * 2  # pyright: ignore[reportPrivateUsage]
     answer = [(h.ID, b"a"), (h.STATUS, OK.encode())]
     await desk.producer.send_and_wait(results_topic(desk.task), b"{}", key=b"a", headers=answer)
-    monkeypatch.setattr("broker.letters.marks.CLAIM_MS", 0)
+    monkeypatch.setattr("broker.letters.dispositions.CLAIM_MS", 0)
     report = await desk.replay()
     assert (report.replayed, report.answered, report.passed_over) == (1, 1, {})
     assert [record.value for record in await desk.asked_again()] == [b"a", b"b", b"b"]
@@ -115,7 +115,7 @@ async def test_replay_resumes_interrupted_replay_unless_answered(desk: Desk, mon
 
 
 async def test_replay_out_of_time_returns_cursor(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(letter_box, "_CHUNK", 1)
+    monkeypatch.setattr(dead_letters, "_CHUNK", 1)
     await desk.give_up("u", "v", "w")
     report = await desk.box.replay(await desk.find(), _ignore, 0.0)
     assert report.replayed == 1

@@ -14,8 +14,8 @@ from broker.dead_letters import TOPIC, parse_letter
 from broker.delivery.consumer import Consumer, Record
 from broker.kafka_types import KafkaError, NotAllowed, RecordTooLarge, UnknownTopic
 from broker.letter_budget import BURST_BYTES, HEAD_BYTES
+from broker.letters.dead_letters import DeadLetters
 from broker.letters.letter import LetterFilter
-from broker.letters.letter_box import LetterBox
 from broker.outbox import Message, Outbox
 from broker.producer import Ack, OnAck, Producer, RecordSender
 from broker.producing.verdict import error_of
@@ -358,6 +358,6 @@ async def test_outbox_dead_letters_and_answers_too_large_record(kafka: KafkaSett
         assert (letter.value or b"") == b"v" * len(letter.value or b"")
         assert 10_000 < len(letter.value or b"") < 49_900
         assert ATTEMPTS not in dict(letter.headers)
-    box = LetterBox(kafka)
+    box = DeadLetters(kafka)
     report = await box.replay(await box.find(LetterFilter(reason="60000 bytes")), lambda _done, _total: None)
     assert (report.replayed, [*report.passed_over.values()]) == (0, ["the letter was shortened"])

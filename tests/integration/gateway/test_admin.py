@@ -12,7 +12,7 @@ import pytest
 import trustme
 from typer.testing import Result
 
-from admin.control import Control
+from admin.control import RequestContext
 from broker.settings import KafkaSettings
 from gateway.http.admin import CONNECTIONS
 from gateway.model_directory import ModelDirectory
@@ -159,7 +159,7 @@ async def test_admin_reserves_connection_from_tenant_requests(
 ) -> None:
     tenant, held = await known_key(remote, store_pool, Role.QUERY), Held()
 
-    async def handle(_endpoint: object, control: Control, _request: object) -> list[str]:
+    async def handle(_endpoint: object, control: RequestContext, _request: object) -> list[str]:
         if not control.principal.has(Role.ADMIN):
             await held.act()
         return []

@@ -13,7 +13,7 @@ from broker.settings import KafkaSettings
 from broker.topics import ensure_system_topics
 from registry.artifact_settings import open_uploads
 from registry.artifacts import ArtifactStore
-from schemas.registrations import GivenFile, ModelToRegister, RegistrationStatus, ToRegister, files_of, kind_of_request
+from schemas.registrations import FileRef, ModelToRegister, RegistrationStatus, ToRegister, files_of, kind_of_request
 from schemas.rows.registrations import NewRegistration
 from store.pool import Pool
 from store.registrations import get_registration, put_registration
@@ -35,11 +35,11 @@ class Bureau(NamedTuple):
     model: Path
     samples: Path
 
-    async def upload(self, file: Path, tenant: str = "") -> GivenFile:
+    async def upload(self, file: Path, tenant: str = "") -> FileRef:
         sha256 = self.uploads.put(file)
         assert await reserve_upload(self.pool, tenant, sha256, len(file.read_bytes()), 10**9)  # noqa: ASYNC240
         assert await upload_arrived(self.pool, tenant, sha256, 1, 10**9)
-        return GivenFile(name=file.name, upload=sha256)
+        return FileRef(name=file.name, upload=sha256)
 
     async def linear(self, tenant: str = "", **changes: Any) -> ModelToRegister:
         """Return a request to register the linear model with an fp32 variant only."""

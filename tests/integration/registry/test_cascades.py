@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from broker.settings import KafkaSettings
 from registry.artifacts import ArtifactStore
-from registry.composites.cascades import CascadeRequest, MadeCascade, register_cascade
+from registry.composites.cascades import CascadeRequest, RegisteredCascade, register_cascade
 from registry.composites.proposing import find_cascades, requests_for
 from runtimes.composite import read_document
 from schemas.errors import InvalidRequest, OperatorError
@@ -61,7 +61,7 @@ async def stages(make_model: Callable[..., Path], validation: Path, store_pool: 
 def cascade(
     stages: None, validation: Path, store_pool: Pool, kafka: KafkaSettings, artifacts: ArtifactStore, progress: Quiet
 ) -> Callable[..., Any]:
-    async def cascade(**changes: Any) -> list[MadeCascade]:
+    async def cascade(**changes: Any) -> list[RegisteredCascade]:
         fields: dict[str, Any] = {"task": "kind", "first": GUESS, "then": SURE, "validation": validation}
         return await register_cascade(CascadeRequest(**{**fields, **changes}), store_pool, kafka, artifacts, progress)
 

@@ -17,8 +17,8 @@ from broker.client import open_admin
 from broker.lag.reader import LagReader
 from broker.settings import KafkaSettings
 from broker.topics import ensure_variant_topics
+from registry.artifact_transaction import ArtifactTransaction
 from registry.artifacts import ArtifactStore
-from registry.brought_artifacts import BroughtArtifacts
 from registry.catalog_writer import CatalogWriter
 from registry.register import register
 from registry.registration import Registration
@@ -387,11 +387,11 @@ async def test_rollback_keeps_artifacts_used_meanwhile(
     """One registration adds the file and fails after a concurrent one has referenced it in a row."""
     file, unused = make_model(), tmp_path / "unused"
     unused.write_bytes(b"unused")
-    failing = BroughtArtifacts(artifacts, store_pool)
+    failing = ArtifactTransaction(artifacts, store_pool)
     brought = [failing.put(file), failing.put(unused)]
     (variant,) = await run(file=file, variants=("onnx-fp32",))
     assert variant.artifact == brought[0]
-    await failing.take_back()
+    await failing.rollback()
     assert [artifacts.has(sha256) for sha256 in brought] == [True, False]
 
 

@@ -12,8 +12,8 @@ from aiokafka import AIOKafkaProducer
 
 from broker.dead_letters import publish_dead_letter
 from broker.delivery.consumer import Record
+from broker.letters.dead_letters import DeadLetters
 from broker.letters.letter import LetterFilter, StoredLetter
-from broker.letters.letter_box import LetterBox
 from broker.producer import Producer
 from broker.scram import set_password
 from broker.tail import Tail
@@ -207,7 +207,7 @@ async def test_replay_of_ingress_letter_keeps_tenant(stage: Stage, client: Produ
     ]  # fmt: skip
     await client.send_and_wait(DEAD_LETTERS, b"{}", headers=given_up)
     async with selecting(stage):
-        box = LetterBox(stage.kafka)
+        box = DeadLetters(stage.kafka)
         report = await box.replay(await box.find(LetterFilter(task=stage.task)), lambda _done, _total: None)
         assert (report.replayed, report.passed_over) == (1, {})
         (record,) = await stage.wait(variant_topic(stage.cheap))
@@ -219,7 +219,7 @@ async def test_replay_accepts_signed_letters_and_skips_forged(
 ) -> None:
     """A gateway signs the query and receives the answer in its own reply topic."""
     tenant, _key = await a_signing_tenant(stage, monkeypatch)
-    key, box = system_key(SECRET.encode()), LetterBox(stage.kafka, SECRET.encode())
+    key, box = system_key(SECRET.encode()), DeadLetters(stage.kafka, SECRET.encode())
 
     async def buried(count: int) -> list[StoredLetter]:
         return await read_until(lambda: box.find(LetterFilter(task=stage.task)), lambda found: len(found) == count)
@@ -237,7 +237,7 @@ async def test_replay_accepts_signed_letters_and_skips_forged(
         await (await publish_dead_letter(client, record, "the worker died"))
         await sign_and_ask(**{h.ID: "forged"})
         letters = await buried(2)
-        without = await LetterBox(stage.kafka).replay(letters, lambda _done, _total: None)
+        without = await DeadLetters(stage.kafka).replay(letters, lambda _done, _total: None)
         assert without.replayed == 0
         assert any("INFAAS_SIGNING_SECRET_FILE" in why for why in without.passed_over.values())
         report = await box.replay(letters, lambda _done, _total: None)
@@ -261,7 +261,7 @@ async def test_forged_queries_are_refused_and_sampled(stage: Stage, client: Prod
         await stage.ask(client)
         await stage.wait(variant_topic(stage.cheap))
     assert {fields(answer)[h.STATUS] for answer in answers} == {"forbidden"}
-    letters = await LetterBox(stage.kafka).find(LetterFilter(task=task))
+    letters = await DeadLetters(stage.kafka).find(LetterFilter(task=task))
     assert MOST_AT_ONCE <= len(letters) < MOST_AT_ONCE + 20, "the first, and one each some seconds"
     assert all(stored.value_bytes <= KEEP_BYTES for stored in letters)
 

@@ -24,7 +24,7 @@ from aiokafka.errors import (
     UnknownMemberIdError,
 )
 
-from broker.delivery.coordinator import Displaced
+from broker.delivery.coordinator import InstanceFenced
 
 Reply = Callable[[Any], None]
 """Callback that takes a result or an error."""
@@ -112,7 +112,7 @@ class GroupModel:
         old = self.members.pop(old_id)
         for waiting in (old.join, old.sync):
             if waiting is not None:
-                waiting(Displaced("model"))
+                waiting(InstanceFenced("model"))
         if old.timer is not None:
             old.timer.cancel()
         new = self.members[member_id] = copy.deepcopy(old)
@@ -274,7 +274,7 @@ class GroupModel:
     ) -> GroupMember | None:
         error: KafkaError | None = None
         if instance is not None and (found := self._id_of(instance)) != member_id:
-            error = UnknownMemberIdError() if found is None else Displaced("model")
+            error = UnknownMemberIdError() if found is None else InstanceFenced("model")
         elif member_id not in self.members:
             error = UnknownMemberIdError()
         elif generation is not None and generation != self.generation:

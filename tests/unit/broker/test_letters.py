@@ -8,8 +8,8 @@ from aiokafka import ConsumerRecord
 
 from broker.dead_letters import OFFSET, PARTITION, REASON, SHORTENED, TENANT, TOPIC
 from broker.kafka_types import Record
+from broker.letters.dispositions import CLAIM_MS, Dispositions, Mark
 from broker.letters.letter import LetterCursor, LetterFilter, LetterId, LetterState, StoredLetter, stored_letter
-from broker.letters.marks import CLAIM_MS, Mark, Marks
 from broker.letters.resending import (
     destination,
     headers_to_sign,
@@ -28,7 +28,7 @@ def a_letter(topic: str = "infaas.tasks.digits", **headers: str) -> StoredLetter
     return stored_letter(ConsumerRecord("dead", 0, 7, 1000, 1, b"k", b"v", None, 1, 1, raw))
 
 
-def marked(marks: Marks, state: LetterState, by: str, written_ms: int, at_ms: int = 1000) -> None:
+def marked(marks: Dispositions, state: LetterState, by: str, written_ms: int, at_ms: int = 1000) -> None:
     mark = msgspec.json.encode(Mark(state=state, at_ms=at_ms, by=by))
     marks.read(Record("marks", 0, 0, written_ms, 1, b"0/7", mark, None, 1, 1, ()))
 
@@ -62,7 +62,7 @@ def test_letter_id_parses_its_position(text: str) -> None:
 
 
 def test_marks_keep_first_claim_until_it_expires() -> None:
-    marks, letter = Marks(), a_letter()
+    marks, letter = Dispositions(), a_letter()
     marked(marks, LetterState.CLAIMED, "one", 2000)
     marked(marks, LetterState.CLAIMED, "two", 2000 + CLAIM_MS - 1)
     assert marks.is_claimed_by(letter, "one")
@@ -75,7 +75,7 @@ def test_marks_keep_first_claim_until_it_expires() -> None:
 
 
 def test_marks_of_recreated_topic_are_ignored() -> None:
-    marks = Marks()
+    marks = Dispositions()
     marked(marks, LetterState.DROPPED, "one", 2000, at_ms=999)
     marks.read(Record("marks", 0, 1, 2000, 1, b"what?", b"{", None, 1, 1, ()))
     assert marks.state(a_letter()) is LetterState.OPEN
@@ -84,7 +84,7 @@ def test_marks_of_recreated_topic_are_ignored() -> None:
 
 
 def test_marks_of_final_states_use_little_memory() -> None:
-    count, marks = 20_000, Marks()
+    count, marks = 20_000, Dispositions()
     records = [
         Record("marks", 0, at, 2000, 1, f"0/{at}".encode(), msgspec.json.encode(Mark(state=state, at_ms=1000)), None, 1,
                1, ())

@@ -10,10 +10,10 @@ import pytest
 
 from infaas.cli import control
 from infaas.cli.connect import find_database
-from infaas.cli.control import GatewayAsk, ask_until_reachable, gateway_error, gateway_session
+from infaas.cli.control import HttpAdmin, ask_until_reachable, gateway_error, gateway_session
 from infaas.supervisor.options import POSTGRES_ENV
 from infaas.supervisor.state import SystemState
-from schemas.endpoints.endpoint import Nothing
+from schemas.endpoints.endpoint import Empty
 from schemas.endpoints.lag import LAG
 from schemas.errors import (
     Forbidden,
@@ -122,7 +122,7 @@ async def test_gateway_ask_times_out_on_stalled_upload(monkeypatch: pytest.Monke
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         async with gateway_session(url) as http:
             with pytest.raises(OperatorError, match="has accepted no data"):
-                await GatewayAsk(url, http).send("/v1/uploads/1", 1, pieces())
+                await HttpAdmin(url, http).send("/v1/uploads/1", 1, pieces())
         await left.wait()
 
 
@@ -149,7 +149,7 @@ async def test_ask_patiently_retries_unreachable_gateway(
     monkeypatch.setattr(control, "LOOK_S", 0.0)
     monkeypatch.setattr(control, "_PATIENCE_S", patience_s)
     try:
-        found: Any = await ask_until_reachable(ask, LAG, Nothing())
+        found: Any = await ask_until_reachable(ask, LAG, Empty())
     except InfaasError as error:
         found = str(error)
     assert found == outcome

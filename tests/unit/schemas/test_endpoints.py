@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from admin.handlers import handled
-from schemas.endpoints.endpoint import MOST_BODY_BYTES, Count, Endpoint, Moment, from_http, to_http
+from schemas.endpoints.endpoint import MOST_BODY_BYTES, Count, Endpoint, Timestamp, from_http, to_http
 from schemas.endpoints.table import ENDPOINTS
 from schemas.errors import InvalidRequest
 from schemas.principal import Role
@@ -21,7 +21,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     most: Count | None = None
     whole: bool = False
     tags: list[str] = []
-    since: Moment | None = None
+    since: Timestamp | None = None
     other: PinKind | None = None
     open: bool | None = None
 

@@ -270,7 +270,7 @@ async def test_executor_respects_parallel_limit_of_source() -> None:
 
 
 async def test_executor_keeps_slot_free_of_offline_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("broker.online_rhythm._IDLE_S", 3600.0)  # after an idle second offline work gets all slots
+    monkeypatch.setattr("broker.online_arrivals._IDLE_S", 3600.0)  # after an idle second offline work gets all slots
     executor, _ = open_executor(3)
     log: list[str] = []
     online, offline = Source(executor, log, parallel=3), Source(executor, log, parallel=3)

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Mapping
 
 import numpy as np
 
-from infaas.batch.rows import Chunk, ChunkResult, InputRows, Marks
+from infaas.batch.rows import Chunk, ChunkResult, InputRows, SourcePosition
 from infaas.batch.sink import BatchTerms, Progress
 from infaas.client.client import Answer
 from schemas.errors import ModelFailed
@@ -26,7 +26,7 @@ class Numbers:
     def fingerprint(self) -> str:
         return f"numbers:{self.total}"
 
-    async def chunks(self, begin: Marks | None, size: int) -> AsyncGenerator[Chunk]:
+    async def chunks(self, begin: SourcePosition | None, size: int) -> AsyncGenerator[Chunk]:
         start = 0 if begin is None else int(begin["row"])
         for first in range(start, self.total, size):
             numbers = np.arange(first, min(first + size, self.total), dtype=np.int64)

@@ -3,14 +3,14 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.online_rhythm import OnlineRhythm
+from broker.online_arrivals import OnlineArrivals
 
 BEGAN = 1000.0
 
 
-def after(gaps_s: list[float]) -> tuple[OnlineRhythm, float]:
+def after(gaps_s: list[float]) -> tuple[OnlineArrivals, float]:
     """Return the rhythm after queries with these gaps, and the time of the last one."""
-    found, now = OnlineRhythm(), BEGAN
+    found, now = OnlineArrivals(), BEGAN
     for gap_s in gaps_s:
         now += gap_s
         found.came(now)
@@ -18,7 +18,7 @@ def after(gaps_s: list[float]) -> tuple[OnlineRhythm, float]:
 
 
 def test_online_rhythm_expects_none_without_arrivals() -> None:
-    assert not OnlineRhythm().expects_more(BEGAN)
+    assert not OnlineArrivals().expects_more(BEGAN)
 
 
 @given(st.lists(st.floats(0.0, 100.0), min_size=1, max_size=200))

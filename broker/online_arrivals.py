@@ -13,7 +13,7 @@ _LEAST_S: Final = 0.1
 _SMOOTHING: Final = 0.1
 
 
-class OnlineRhythm:
+class OnlineArrivals:
     """Time of the last online query, and the usual gap between two."""
 
     __slots__ = ("_at", "_gap_s")

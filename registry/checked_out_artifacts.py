@@ -13,7 +13,7 @@ from runtimes.composite import hold_artifacts
 from schemas.rows.processing import Processing
 
 
-class HeldArtifacts:
+class CheckedOutArtifacts:
     """Artifacts that stay in local files while this context is open; fetched and verified in threads.
 
     Raises:

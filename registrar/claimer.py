@@ -34,7 +34,7 @@ _RELEASE_S: Final = 2.0
 _MOST_BEGUN: Final = 20
 
 
-class RegistrationDesk:
+class RegistrationClaimer:
     """Claims registrations for one registrar and supervises their processes.
 
     `folder` is the working folder of the registrar, `name` its unique name in the claims.

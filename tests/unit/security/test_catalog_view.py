@@ -7,7 +7,7 @@ from schemas.access import Access, Visibility
 from schemas.errors import Forbidden
 from schemas.principal import ANYONE, Principal, Role
 from schemas.rows.catalog import VariantState
-from security.sight import Sight
+from security.catalog_view import CatalogView
 from tests.store_rows import a_task, a_variant, an_architecture
 
 MODEL, VERSION = an_architecture("mlp"), replace(an_architecture("mlp-v2"), model="mlp", version=2)
@@ -23,8 +23,8 @@ def publisher(tenant: str, *tasks: str) -> Principal:
     )
 
 
-def sight(principal: Principal, **access: Access) -> Sight:
-    return Sight(principal, {"mlp": SHARED} | access, [MODEL, VERSION, OTHER])
+def sight(principal: Principal, **access: Access) -> CatalogView:
+    return CatalogView(principal, {"mlp": SHARED} | access, [MODEL, VERSION, OTHER])
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,11 @@ from registry.artifact_settings import name_in_store
 from registry.artifacts import ArtifactStore
 from registry.labelled_files import names_files
 from schemas.errors import InvalidRequest
-from schemas.registrations import GivenFile
+from schemas.registrations import FileRef
 from schemas.rows.processing import Processing
 
 
-class GivenFiles:
+class StagedFiles:
     """Staged files of one registration, in one folder. All methods block."""
 
     def __init__(
@@ -39,7 +39,7 @@ class GivenFiles:
         self._placed: dict[str, Path] = {}
         """Path of each staged file, by the upload or URL it came from."""
 
-    def place(self, given: GivenFile | None, folder: str) -> Path | None:
+    def place(self, given: FileRef | None, folder: str) -> Path | None:
         """Stage a file in the subfolder `folder`, next to the files staged there before; return None if none is given.
 
         A tar of a folder is unpacked.
@@ -68,7 +68,7 @@ class GivenFiles:
         tar.unlink()
         return target
 
-    def data(self, given: GivenFile | None, folder: str) -> Path | None:
+    def data(self, given: FileRef | None, folder: str) -> Path | None:
         """Stage a file or a folder of inputs.
 
         Raises:
@@ -92,7 +92,7 @@ class GivenFiles:
 
         return declared and declared.with_files(placed)
 
-    def _fetch(self, given: GivenFile, target: Path) -> None:
+    def _fetch(self, given: FileRef, target: Path) -> None:
         given.check()
         if given.upload:
             self._link(given.upload, target)
@@ -117,7 +117,7 @@ def _link(file: Path, target: Path) -> None:
         shutil.copyfile(file, target)
 
 
-def without_folder(text: str, folder: Path) -> str:
+def strip_working_folder(text: str, folder: Path) -> str:
     """Return `text` without paths of the working folder, so that the tenant sees the names they gave."""
     for part in ("model", "validation", "calibration", "processing"):
         text = text.replace(f"{folder / part}/", "")

@@ -3,32 +3,34 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.offline_pace import OfflinePace, QueuedInputs
+from workers.offline_throttle import OfflineThrottle, QueuedInputs
 
 INPUT_S = 0.0001
 ENOUGH = 64
 NOW = 1000.0
 
 
-def room(pace: OfflinePace, *, now: float = NOW, online: bool = False, queued_online: int = 0, queued: int = 0) -> int:
+def room(
+    pace: OfflineThrottle, *, now: float = NOW, online: bool = False, queued_online: int = 0, queued: int = 0
+) -> int:
     return pace.room(QueuedInputs(queued_online, queued), ENOUGH, online=online, now_s=now)
 
 
 def test_offline_pace_fills_slots() -> None:
-    assert room(OfflinePace()) == ENOUGH + 1
-    assert room(OfflinePace(), queued=ENOUGH) == 1, "the next one is read while these are computed"
-    assert room(OfflinePace(), queued=ENOUGH + 1) == 0
+    assert room(OfflineThrottle()) == ENOUGH + 1
+    assert room(OfflineThrottle(), queued=ENOUGH) == 1, "the next one is read while these are computed"
+    assert room(OfflineThrottle(), queued=ENOUGH + 1) == 0
 
 
 def test_offline_pace_takes_none_while_online_waits() -> None:
-    assert room(OfflinePace(), queued_online=1) == 0
-    assert room(OfflinePace(), queued_online=1, online=True) == 0
-    assert OfflinePace().look_again_s(NOW) is None, "the batch that takes it says when"
+    assert room(OfflineThrottle(), queued_online=1) == 0
+    assert room(OfflineThrottle(), queued_online=1, online=True) == 0
+    assert OfflineThrottle().look_again_s(NOW) is None, "the batch that takes it says when"
 
 
 @given(st.integers(1, 100), st.floats(0.0, 0.01))
 def test_offline_pace_leaves_half_a_core_to_online(inputs: int, input_s: float) -> None:
-    pace, now, busy_s = OfflinePace(), NOW, 0.0
+    pace, now, busy_s = OfflineThrottle(), NOW, 0.0
     while now < NOW + 10:
         if queries := room(pace, now=now, online=True):
             assert queries <= 4
@@ -41,7 +43,7 @@ def test_offline_pace_leaves_half_a_core_to_online(inputs: int, input_s: float) 
 
 
 def test_offline_pace_ends_with_online_queries() -> None:
-    pace = OfflinePace()
+    pace = OfflineThrottle()
     pace.took(4, 4000, INPUT_S, online=True, now_s=NOW)
     assert room(pace, now=NOW + 0.01, online=True) == 0
     again_s = pace.look_again_s(NOW)
@@ -51,7 +53,7 @@ def test_offline_pace_ends_with_online_queries() -> None:
 
 
 def test_offline_pace_uses_mean_inputs_of_recent_queries() -> None:
-    pace = OfflinePace()
+    pace = OfflineThrottle()
     for _ in range(100):
         pace.took(1, 32, INPUT_S, online=False, now_s=NOW)
     assert room(pace) in (3, 4)
@@ -60,7 +62,7 @@ def test_offline_pace_uses_mean_inputs_of_recent_queries() -> None:
 
 
 def test_offline_pace_slows_down_with_its_share() -> None:
-    usual, slow = OfflinePace(), OfflinePace()
+    usual, slow = OfflineThrottle(), OfflineThrottle()
     usual.took(4, 4, INPUT_S, online=True, now_s=NOW)
     slow.took(4, 4, INPUT_S, online=True, now_s=NOW, share=0.05)
     usual_s = 4 * (INPUT_S + 0.001) / 0.5

@@ -4,8 +4,8 @@ import asyncio
 
 from msgspec.structs import replace
 
-from registrar.given_files import GivenFiles
-from registry.builds.chosen_steps import BuildChoice, RegistryServices
+from registrar.staged_files import StagedFiles
+from registry.builds.open_executor import BuildChoice, RegistryServices
 from registry.composites.cascades import CascadeRequest
 from registry.composites.chains import ChainRequest
 from registry.composites.proposing import requests_for
@@ -19,16 +19,16 @@ from registry.registration import ProgressSink, Registration
 from schemas.registrations import (
     CascadeToRegister,
     ChainToRegister,
-    MadeVariant,
     ModelToRegister,
+    RegisteredVariant,
     ToRegister,
 )
 
 
-async def register_as_asked(
-    asked: ToRegister, by: str, publisher: str | None, files: GivenFiles, services: RegistryServices,
+async def execute_registration(
+    asked: ToRegister, by: str, publisher: str | None, files: StagedFiles, services: RegistryServices,
     progress: ProgressSink, act: DescribeAct,
-) -> list[MadeVariant]:  # fmt: skip
+) -> list[RegisteredVariant]:  # fmt: skip
     """Register a model, chain or cascade as requested; return its variants.
 
     Raises:
@@ -64,7 +64,7 @@ async def _found(
     return [replace(one, access=wanted.access, publisher=wanted.publisher) for one in requests]
 
 
-def _cascade(asked: CascadeToRegister, publisher: str | None, files: GivenFiles) -> CascadeRequest:
+def _cascade(asked: CascadeToRegister, publisher: str | None, files: StagedFiles) -> CascadeRequest:
     validation = files.data(asked.validation, "validation")
     assert validation is not None, "every cascade is measured"
     return CascadeRequest(
@@ -84,7 +84,7 @@ def _cascade(asked: CascadeToRegister, publisher: str | None, files: GivenFiles)
     )
 
 
-def _chain(asked: ChainToRegister, publisher: str | None, files: GivenFiles) -> ChainRequest:
+def _chain(asked: ChainToRegister, publisher: str | None, files: StagedFiles) -> ChainRequest:
     return ChainRequest(
         name=asked.name,
         tasks=asked.tasks,
@@ -100,7 +100,7 @@ def _chain(asked: ChainToRegister, publisher: str | None, files: GivenFiles) -> 
     )
 
 
-def _model(asked: ModelToRegister, by: str, publisher: str | None, files: GivenFiles) -> Registration:
+def _model(asked: ModelToRegister, by: str, publisher: str | None, files: StagedFiles) -> Registration:
     for beside in asked.beside:
         files.place(beside, "model")
     file = files.place(asked.file, "model")

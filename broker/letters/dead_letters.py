@@ -23,8 +23,8 @@ import msgspec
 
 from broker.features import broker_features
 from broker.kafka_types import KafkaError
+from broker.letters.dispositions import Dispositions, Mark
 from broker.letters.letter import LetterFilter, LetterId, LetterState, StoredLetter, stored_letter
-from broker.letters.marks import Mark, Marks
 from broker.letters.resending import (
     destination,
     headers_to_sign,
@@ -38,7 +38,7 @@ from broker.settings import KafkaSettings
 from broker.tail import Tail
 from broker.topic_logs import LogPartition, delete_before, topic_names
 from broker.topics import ensure_system_topics
-from process.signing import vouch
+from process.signing import sign_headers
 from schemas import headers as h
 from schemas.endpoints.dead_letters import MOST_LETTERS
 from schemas.errors import OperatorError
@@ -72,7 +72,7 @@ class ReplayReport(msgspec.Struct):
     it."""
 
 
-class LetterBox:
+class DeadLetters:
     """All dead letters of a system. Its methods raise `OperatorError` if Kafka fails.
 
     Args:
@@ -122,7 +122,7 @@ class LetterBox:
             Producer(self._settings, _CLIENT) as producer,
             self._tail(LETTER_MARKS) as tail,
         ):
-            topics, marks = frozenset(await topic_names(self._settings)), Marks()
+            topics, marks = frozenset(await topic_names(self._settings)), Dispositions()
             answered = await self._answered(letters, topics)
             async for chunk in self._whole(letters):
                 stands = {stored.id: obstacle(stored, topics, signs=self._secret is not None) for stored in chunk}
@@ -155,7 +155,7 @@ class LetterBox:
     # -- sending again -------------------------------------------------------------------------------------------------
 
     async def _claim(
-        self, producer: Producer, tail: Tail, marks: Marks, letters: Sequence[StoredLetter]
+        self, producer: Producer, tail: Tail, marks: Dispositions, letters: Sequence[StoredLetter]
     ) -> list[StoredLetter]:
         """Claim letters; return the letters without an earlier claim and without a final state."""
         written = await self._mark(producer, [(stored, LetterState.CLAIMED) for stored in letters])
@@ -195,7 +195,7 @@ class LetterBox:
         if self._secret is None or not tenant_to_sign_for(stored):
             return headers
         task, covered = task_of(destination(stored)), headers_to_sign(stored)
-        return [*headers, await vouch(self._secret, task, covered, stored.letter.value, at_ms)]
+        return [*headers, await sign_headers(self._secret, task, covered, stored.letter.value, at_ms)]
 
     async def _mark(self, producer: Producer, outcomes: Iterable[tuple[StoredLetter, LetterState]]) -> list[Ack]:
         sends = [
@@ -231,7 +231,7 @@ class LetterBox:
     async def _all(self, wanted: LetterFilter) -> AsyncGenerator[StoredLetter]:
         """Read all letters that the filter accepts, with their values, in the order of the log."""
         await ensure_system_topics(self._settings)
-        marks, since_ms = Marks(), wanted.since_ms or 0.0
+        marks, since_ms = Dispositions(), wanted.since_ms or 0.0
         async with _explained(), self._tail(LETTER_MARKS) as tail:
             async for record in tail.past():
                 marks.read(record)

@@ -13,7 +13,7 @@ from registry.builds.remote_steps import remote_steps
 from registry.step_runner import LOCAL, HardwareStep, Show, StepRunner
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
-from schemas.registrations import IfNoWorker
+from schemas.registrations import MissingWorkerPolicy
 from store.pool import Pool
 
 T = TypeVar("T")
@@ -33,7 +33,7 @@ class BuildChoice(msgspec.Struct, frozen=True, kw_only=True):
     """A user's choice of where steps run."""
 
     local: bool = False
-    if_no_worker: IfNoWorker = IfNoWorker.HERE
+    if_no_worker: MissingWorkerPolicy = MissingWorkerPolicy.HERE
     again: bool = False
     """True to repeat steps that were executed before."""
 
@@ -53,7 +53,7 @@ class StepsByHardware:
 
 
 @asynccontextmanager
-async def chosen_steps(
+async def open_executor(
     devices: Sequence[Hardware], services: RegistryServices, choice: BuildChoice, note: Callable[[str], None]
 ) -> AsyncGenerator[StepsByHardware]:
     """Yield the runner of steps for `devices`; `note` gets a text for each device that has no worker.
@@ -64,13 +64,13 @@ async def chosen_steps(
     if choice.local:
         yield StepsByHardware(dict.fromkeys(devices, LOCAL), LOCAL)
         return
-    wait = choice.if_no_worker is IfNoWorker.WAIT
+    wait = choice.if_no_worker is MissingWorkerPolicy.WAIT
     async with remote_steps(*services, again=choice.again, wait=wait) as remote:
         runners: dict[Hardware, StepRunner] = {}
         for device in devices:
             if wait or await has_builder(services.pool, device):
                 runners[device] = remote
-            elif choice.if_no_worker is IfNoWorker.SKIP:
+            elif choice.if_no_worker is MissingWorkerPolicy.SKIP:
                 note(f"there is no worker of {device}: skipping it")
             else:
                 note(f"there is no worker of {device}: its variants are made and measured on this machine")

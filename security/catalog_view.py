@@ -20,7 +20,7 @@ Registered: TypeAlias = Task | Architecture | Variant
 Row = TypeVar("Row", Task, Architecture, Variant)
 
 
-class Sight:
+class CatalogView:
     """View of the catalog for one principal.
 
     Args:
@@ -55,7 +55,7 @@ class Sight:
         row = self._of_architecture.get(name)
         return row is not None and self.sees(row)
 
-    def those_seen(self, rows: Iterable[Row]) -> list[Row]:
+    def filter_visible(self, rows: Iterable[Row]) -> list[Row]:
         """Return the rows that the principal sees, each redacted by `shown`."""
         return [self.shown(row) for row in rows if self.sees(row)]
 

@@ -16,7 +16,7 @@ from store.removal import lock_catalog
 log = logging.getLogger(__name__)
 
 
-class BroughtArtifacts:
+class ArtifactTransaction:
     """Artifacts that one registration added."""
 
     def __init__(self, artifacts: ArtifactStore, pool: Pool) -> None:
@@ -31,7 +31,7 @@ class BroughtArtifacts:
             self._new.add(kept.sha256)
         return kept.sha256
 
-    async def take_back(self) -> None:
+    async def rollback(self) -> None:
         """Remove the added artifacts that no row needs.
 
         If that fails they stay, and the failure is only logged, so that it does not hide the error that led here.

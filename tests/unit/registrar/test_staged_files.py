@@ -1,4 +1,4 @@
-"""Tests of `GivenFiles`: a file that is given under several names is stored once."""
+"""Tests of `StagedFiles`: a file that is given under several names is stored once."""
 
 import errno
 import os
@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from registrar.given_files import GivenFiles
+from registrar.staged_files import StagedFiles
 from registry.artifacts import ArtifactStore
-from schemas.registrations import GivenFile
+from schemas.registrations import FileRef
 
 OTHER_FILE_SYSTEM = OSError(errno.EXDEV, os.strerror(errno.EXDEV))
 
@@ -29,11 +29,11 @@ def test_given_files_store_repeated_file_once(tmp_path: Path, monkeypatch: pytes
         link(source, target)
 
     monkeypatch.setattr("os.link", link_within)
-    files = GivenFiles(folder, uploads, artifacts, (str(stored), tmp_path), [sha256], None)
+    files = StagedFiles(folder, uploads, artifacts, (str(stored), tmp_path), [sha256], None)
     url = (stored / "incoming" / "weights").as_uri()
     for upload, where in ((sha256, ""), ("", url)):
         placed = [
-            files.place(GivenFile(name=f"{len(upload)}-{number}", upload=upload, url=where), "model")
+            files.place(FileRef(name=f"{len(upload)}-{number}", upload=upload, url=where), "model")
             for number in range(3)
         ]
         assert len({path.stat().st_ino for path in placed if path is not None}) == 1

@@ -26,7 +26,7 @@ class QueuedInputs(NamedTuple):
     offline: int
 
 
-class OfflinePace:
+class OfflineThrottle:
     """Pace of offline queries of one instance."""
 
     def __init__(self) -> None:

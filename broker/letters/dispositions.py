@@ -35,7 +35,7 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
 _decoder: Final = msgspec.json.Decoder(Mark)
 
 
-class Marks:
+class Dispositions:
     """All marks, read in the order of the log."""
 
     def __init__(self) -> None:
