@@ -72,10 +72,11 @@ test-system:
 test-torch: $(TORCH)/dev.stamp ## run torch's tests in an environment of their own (5 GB)
 	$(TORCH)/bin/python -m pytest -m torch $(TESTS)
 
-lint: $(VENV)/dev.stamp ## ruff, the rules of the house, import-linter for the layers, a look for secrets, pyright strict
+lint: $(VENV)/dev.stamp ## ruff, the rules of the house and of its English, layers of imports, secrets, pyright strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python tools/lint_house.py --figures
+	$(BIN)/python tools/lint_prose.py --figures
 	$(BIN)/lint-imports
 	@$(MAKE) --no-print-directory scan-secrets
 	$(BIN)/pyright
