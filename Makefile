@@ -15,7 +15,7 @@ PROJECTS := pyproject.toml zoo/pyproject.toml client/pyproject.toml
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header pyproject.toml
 
-# Python files that a change touches: what a branch has since it left BASE, and what is not committed.
+# Python files of a change: those of the branch since BASE, and uncommitted ones.
 BASE ?= main
 CHANGED := { git diff --name-only --diff-filter=d --merge-base $(BASE) 2>/dev/null || git diff --name-only --diff-filter=d HEAD; \
 	git ls-files --others --exclude-standard; } | grep '\.py$$' | sort -u
@@ -52,7 +52,7 @@ check-types: # of the files that differ from BASE; `make lint` checks all
 check-unit:
 	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -q -m "not torch" tests/unit
 
-# What starts brokers or whole systems mostly waits for processes: beside each other they hardly cost time of their own.
+# Suites that start brokers or whole systems mostly wait for processes: run in parallel they cost little extra time.
 test: $(VENV)/dev.stamp ## run the whole suite; TESTS="tests/integration/broker -k lag" narrows it
 ifneq ($(strip $(TESTS)),)
 	$(PYTEST) $(TESTS)
@@ -81,7 +81,7 @@ lint: $(VENV)/dev.stamp ## ruff, the rules of the house and of its English, laye
 	@$(MAKE) --no-print-directory scan-secrets
 	$(BIN)/pyright
 
-# What tests and examples plant as secrets. What is published as an example is marked where it stands.
+# Secrets that tests and examples contain on purpose. Published examples carry a pragma in their line.
 PLANTED := ^(me|pw|hu|hush|secret|h%2Fus%40h|PASSWORD|whsec_\$$\(.*)$$
 scan-secrets: $(VENV)/dev.stamp # look for secrets in what git knows, but for data, figures and locks
 	@git ls-files -- ':!locks' ':!zoo/data' ':!*.json' ':!*.lock' ':!*.npz' ':!*.onnx' ':!*.png' ':!*.svg' \

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the images `services` and `worker-cpu` without a container engine, and starts what they hold, as their user.
+# Builds the images `services` and `worker-cpu` without a container engine, and starts their services as their user.
 #
 # Needs root on a Debian, and its packages buildah and mmdebstrap. No image registry is asked: the base is made of Debian's
 # own packages and stands in under the name that the Dockerfile gives, so its Python is Debian's. BUILD_FLAGS are passed on
@@ -32,7 +32,7 @@ for target in services worker-cpu; do
     --tag "infaas/$target" .
 done
 
-# -- what they hold, as their user, on volumes as an engine would make them ------------------------------------------
+# -- services of the images, as their user, on volumes like those of an engine ---------------------------------------
 in_image() { # TARGET COMMAND...: runs as the image's user
   local container
   container=$(buildah from --pull=never "infaas/$1")
