@@ -15,7 +15,7 @@ settings.register_profile("house", deadline=None)
 settings.register_profile("quick", deadline=None, max_examples=20)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "house"))
 
-_SERVERS = {"kafka", "secured_kafka", "postgres_server", "postgres_dir"}
+_SERVERS = {"kafka", "quick_kafka", "embedded_kafka", "secured_kafka", "postgres_server", "postgres_dir"}
 _STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"}
 _unit_tests_running: list[str] = []
 

@@ -17,10 +17,12 @@ async def test_app_hides_details_of_internal_error(caplog: pytest.LogCaptureFixt
     assert json_errors in app.middlewares
     runner = web.AppRunner(app)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    host, port = runner.addresses[0]
-    async with ClientSession() as http, http.get(f"http://{host}:{port}/") as response:
-        assert response.status == 500
-        assert await response.json() == {"error": "internal error"}
-    await runner.cleanup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        host, port = runner.addresses[0]
+        async with ClientSession() as http, http.get(f"http://{host}:{port}/") as response:
+            assert response.status == 500
+            assert await response.json() == {"error": "internal error"}
+    finally:
+        await runner.cleanup()
     assert "a secret detail" in caplog.text

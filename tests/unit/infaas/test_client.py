@@ -4,6 +4,8 @@ import asyncio
 import re
 import resource
 import socket
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,20 @@ from schemas.errors import Internal, InvalidRequest, OperatorError, QuotaExceede
 from schemas.oip import decode_request
 
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
+
+
+@asynccontextmanager
+async def simulated_gateway(task: str, answer: Callable[[web.Request], Awaitable[web.Response]]) -> AsyncGenerator[str]:
+    """Serve the queries of a task, and return the URL."""
+    app = web.Application()
+    app.add_routes([web.post(f"/v2/models/{task}/infer", answer)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
 
 
 async def test_client_block_raises_errors_unchanged() -> None:
@@ -137,16 +153,9 @@ async def test_client_maps_errors_of_a_proxy() -> None:
     async def limited(_request: web.Request) -> web.Response:
         return web.Response(status=429, text="slow down")
 
-    app = web.Application()
-    app.add_routes([web.post("/v2/models/digits/infer", limited)])
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    port = runner.addresses[0][1]
-    async with InfaasClient(gateway=f"http://127.0.0.1:{port}") as client:
+    async with simulated_gateway("digits", limited) as url, InfaasClient(gateway=url) as client:
         with pytest.raises(QuotaExceeded, match="slow down"):
             await client.infer("digits", {"x": X})
-    await runner.cleanup()
 
 
 async def test_client_limits_connections_to_half_the_open_files(
@@ -165,16 +174,10 @@ async def test_client_limits_connections_to_half_the_open_files(
         output = {"name": "y", "shape": [1], "datatype": "FP32", "data": [1.0]}
         return web.json_response({"model_name": "digits", "outputs": [output]})
 
-    app = web.Application()
-    app.add_routes([web.post("/v2/models/digits/infer", held)])
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    monkeypatch.setattr(resource, "getrlimit", twenty)
-    gateway = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    async with asyncio.timeout(60), InfaasClient(gateway=gateway) as client, asyncio.TaskGroup() as tasks:
-        asked = [tasks.create_task(client.infer("digits", {"x": X})) for _ in range(50)]
-    await runner.cleanup()
+    async with asyncio.timeout(60), simulated_gateway("digits", held) as url:
+        monkeypatch.setattr(resource, "getrlimit", twenty)
+        async with InfaasClient(gateway=url) as client, asyncio.TaskGroup() as tasks:
+            asked = [tasks.create_task(client.infer("digits", {"x": X})) for _ in range(50)]
     assert {answer.result().outputs["y"].item() for answer in asked} == {1.0}
     assert most == 10
 
@@ -188,13 +191,7 @@ async def test_client_sends_texts_and_bytes_unchanged() -> None:
         seen.append(asked.inputs["text"].tolist())
         return web.json_response({"model_name": "reviews", "outputs": [], "parameters": {}})
 
-    app = web.Application()
-    app.add_routes([web.post("/v2/models/reviews/infer", remembered)])
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    async with InfaasClient(gateway=f"http://127.0.0.1:{runner.addresses[0][1]}") as client:
+    async with simulated_gateway("reviews", remembered) as url, InfaasClient(gateway=url) as client:
         for values in ("één", ["a", "longer"], [b"\x89PNG\x00\x00", b""], b"\x00", np.array(["a", "b"])):
             await client.infer("reviews", {"text": values})
-    await runner.cleanup()
     assert seen == [["één".encode()], [b"a", b"longer"], [b"\x89PNG\x00\x00", b""], [b"\x00"], [b"a", b"b"]]

@@ -58,9 +58,3 @@ def test_metrics_ports_follow_configured_first_port(ranges: dict[str, int]) -> N
         assert [ports.find("autoscaler", 1), ports.find("workers", 1)] == [first + 1, first + 16]
         with socket.create_server((LOOPBACK, first)), pytest.raises(OperatorError, match="--metrics-port"):
             ports.find("autoscaler", 0)
-
-
-def test_metrics_ports_refuse_port_beyond_65535() -> None:
-    options = UpOptions(home=HOME, metrics_port=65_535)
-    with MetricsPorts(options) as ports, pytest.raises(OperatorError, match=r"65536 is not a port.*--metrics-port"):
-        ports.find("selector", 0)

@@ -36,7 +36,15 @@ def test_free_port_is_chosen_by_kernel_without_range(
     told = tmp_path / "ip_local_port_range"
     told.write_text(said)
     monkeypatch.setattr("process.ports._RANGE_OF_CONNECTIONS", told)
-    assert free_port() >= 1024
+    asked, bind = set[int](), socket.socket.bind
+
+    def record(probe: socket.socket, address: tuple[str, int]) -> None:
+        asked.add(address[1])
+        bind(probe, address)
+
+    monkeypatch.setattr(socket.socket, "bind", record)
+    assert free_port() > 0
+    assert asked == {0}, "the kernel chooses if asked for port 0"
 
 
 def test_claim_port_accepts_free_port() -> None:

@@ -2,7 +2,9 @@
 
 import asyncio
 import stat
+from collections.abc import Generator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -28,6 +30,15 @@ def home(tmp_path: Path) -> Path:
     return deep
 
 
+@pytest.fixture
+def short(home: Path) -> Generator[Path]:
+    """Link to the home with a path that is short enough for a socket address."""
+    with TemporaryDirectory(dir="/tmp") as folder:
+        link = Path(folder) / "home"
+        link.symlink_to(home)
+        yield link
+
+
 async def test_command_server_answers_concurrent_commands(home: Path) -> None:
     commands: list[SupervisorCommand] = []
 
@@ -47,10 +58,10 @@ async def test_command_server_answers_concurrent_commands(home: Path) -> None:
     assert not (home / SOCKET).exists()
 
 
-async def test_command_server_survives_malformed_input(home: Path) -> None:
+async def test_command_server_survives_malformed_input(home: Path, short: Path) -> None:
     async with command_server(home, lambda _order: CommandReply(pools=(POOL,))):
         for nonsense in (b"{]\n", b"", b"x" * 100_000 + b"\n"):
-            reader, writer = await asyncio.open_unix_connection(_short(home))
+            reader, writer = await asyncio.open_unix_connection(short / SOCKET)
             writer.write(nonsense)
             writer.write_eof()
             assert await reader.read() == b""
@@ -72,10 +83,3 @@ async def test_command_server_reports_missing_home(tmp_path: Path) -> None:
     with pytest.raises(OperatorError, match="cannot open"):
         async with command_server(tmp_path / "absent", lambda _order: CommandReply()):
             pass
-
-
-def _short(home: Path) -> str:
-    link = Path("/tmp") / f"infaas-test-{id(home)}"
-    link.unlink(missing_ok=True)
-    link.symlink_to(home)
-    return str(link / SOCKET)

@@ -5,17 +5,12 @@ import os
 import resource
 import time
 from collections.abc import Generator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
-from threading import Event
 
 import pytest
 
 from registry.artifacts import ArtifactStore, sha256_of
 from schemas.errors import OperatorError
-
-TRIES = 2000
 
 
 @pytest.fixture
@@ -116,29 +111,30 @@ def test_copy_to_copies_plain_files_and_refuses_links(store: ArtifactStore, tmp_
             store.copy_to(f"incoming/acme/{name}", tmp_path / "stolen")
 
 
-def test_copy_to_is_safe_against_link_race(store: ArtifactStore, tmp_path: Path) -> None:
-    """Another process repeatedly replaces the file by a symbolic link and back."""
+def test_copy_to_is_safe_against_link_race(
+    store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A symbolic link takes the place of the file while it is opened, and the file returns at once."""
     sha256 = store.put(_file(tmp_path, b"what somebody else registered"))
     folder = tmp_path / "artifacts" / "incoming" / "acme"
     folder.mkdir(parents=True)
-    (folder / "model.onnx").write_bytes(b"mine")
-    over, copied = Event(), set[bytes]()
+    file, other, open_file = folder / "model.onnx", folder / "next", os.open
+    file.write_bytes(b"mine")
+    opened: list[bytes] = []
 
-    def swap() -> None:
-        while not over.is_set():
-            (folder / "next").symlink_to(tmp_path / "artifacts" / sha256)
-            (folder / "next").replace(folder / "model.onnx")
-            (folder / "next").write_bytes(b"mine")
-            (folder / "next").replace(folder / "model.onnx")
+    def open_link(path: str, flags: int, *mode: int) -> int:
+        if Path(path).name != file.name:
+            return open_file(path, flags, *mode)
+        other.symlink_to(tmp_path / "artifacts" / sha256)
+        other.replace(file)
+        opened.append(file.read_bytes())
+        descriptor = open_file(path, flags, *mode)
+        other.write_bytes(b"mine")
+        other.replace(file)
+        return descriptor
 
-    with ThreadPoolExecutor() as pool:
-        swapping = pool.submit(swap)
-        try:
-            for number in range(TRIES):
-                with suppress(OperatorError):
-                    store.copy_to("incoming/acme/model.onnx", tmp_path / f"{number}.copy")
-                    copied.add((tmp_path / f"{number}.copy").read_bytes())
-        finally:
-            over.set()
-        swapping.result()
-    assert copied == {b"mine"}
+    monkeypatch.setattr(os, "open", open_link)
+    with pytest.raises(OperatorError, match="link"):
+        store.copy_to("incoming/acme/model.onnx", tmp_path / "copy")
+    assert opened == [b"what somebody else registered"]
+    assert not (tmp_path / "copy").exists()

@@ -83,7 +83,11 @@ def test_cuda_use_device_counts_visible_devices(monkeypatch: pytest.MonkeyPatch)
     assert os.environ[cuda.VISIBLE] == "1"
 
 
-def test_cuda_without_driver_gives_reason() -> None:
+def test_cuda_without_driver_gives_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_library(name: str) -> None:
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr(ctypes, "CDLL", no_library)
     assert "libcuda.so.1" in device.missing_device(Hardware.CUDA)
     assert device.device_count(Hardware.CUDA) == 0
     assert device.missing_device(Hardware.CPU) == ""

@@ -10,11 +10,12 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from runtimes import cuda
+from runtimes import cuda, intel, neuron
 from runtimes.catalog import all_runtimes, available_runtimes, find_runtime
 from runtimes.onnx import BoundOnnxSession
-from runtimes.protocol import LoadOptions
+from runtimes.protocol import Availability, LoadOptions
 from schemas.errors import OperatorError
+from schemas.hardware import Hardware
 
 FP32 = LoadOptions(precision="fp32")
 
@@ -91,11 +92,16 @@ def test_onnx_refuses_broken_file(tmp_path: Path) -> None:
         find_runtime("onnx").load(path, "cpu", FP32)
 
 
-def test_runtime_availability_gives_reason() -> None:
+def test_runtime_availability_gives_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No runtime has a device besides the CPU here: their drivers are hidden."""
+    monkeypatch.setattr(cuda, "availability", lambda: Availability(False, "no CUDA driver"))
+    monkeypatch.setattr(neuron, "_DEVICES", tmp_path)
+    monkeypatch.setattr(intel, "_CLASSES", tmp_path)
     for runtime in all_runtimes():
-        for hardware in ("cpu", "cuda", "neuron"):
+        for hardware in Hardware:
             answer = runtime.availability(hardware)
-            assert answer.available or answer.reason, (runtime.name, hardware)
+            assert answer.available != bool(answer.reason), (runtime.name, hardware)
+            assert not answer.available or hardware is Hardware.CPU, (runtime.name, hardware)
 
 
 def test_onnx_is_available_on_cpu() -> None:

@@ -38,10 +38,11 @@ def given(where: ClusterState, number: int, offset: int = 100) -> None:
 def test_large_queries_cause_no_refusal_of_small_ones() -> None:
     """As they wait at the worker, as they are sent, and as both: three of them take seconds, others go between."""
     waiting = one(queued=3, queued_inputs=3 * LARGE, queued_large=3, queued_large_inputs=3 * LARGE)
-    sent = one()
+    sent, both = one(), one(queued=3, queued_inputs=3 * LARGE, queued_large=3, queued_large_inputs=3 * LARGE)
     for number in range(3):
         given(sent, number)
-    for where in (waiting, sent):
+        given(both, number)
+    for where in (waiting, sent, both):
         outcome = LoadShedder(CONFIG).decide(query(latency_ms=30), where, NOW)
         assert isinstance(outcome, Choice)
         assert outcome.predicted_s < 0.03

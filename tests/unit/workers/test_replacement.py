@@ -59,7 +59,11 @@ async def test_replacement_leaves_after_timeout_or_without_slots() -> None:
 async def test_replacement_at_once_does_not_wait() -> None:
     replacement, others = Replacement(), Others(TakeOver.DRAINING)
     async with asyncio.timeout(PATIENCE_S / 2), asyncio.TaskGroup() as tasks:
-        tasks.create_task(replacement.until_taken_over(PATIENCE_S, ALONE_S, lambda: False, others.take_over))
+        waiting = tasks.create_task(replacement.until_taken_over(PATIENCE_S, ALONE_S, lambda: False, others.take_over))
         replacement.ask("a batch does not end")
         await asyncio.sleep(0)
+        assert (others.asked, waiting.done()) == (1, False)
         replacement.ask_at_once("the model fails whatever it is given")
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert (others.asked, waiting.done()) == (1, True)

@@ -27,14 +27,20 @@ def test_labelled_inputs_have_documented_shape(task: str) -> None:
     assert {array.shape for array in inputs.values()} == {SHAPES[task]}
 
 
+def rows_of(inputs: samples.Inputs) -> list[bytes]:
+    """Return the rows of the first input."""
+    return [row.tobytes() for row in next(iter(inputs.values()))]
+
+
 @pytest.mark.parametrize("task", samples.TASKS)
-def test_calibration_uses_training_rows_only(task: str) -> None:
+def test_calibration_and_labelled_rows_are_separate(task: str) -> None:
     data = samples._load(task)  # pyright: ignore[reportPrivateUsage]
-    everything = samples._inputs(task, data, np.arange(len(data["y"])))  # pyright: ignore[reportPrivateUsage]
-    first = next(iter(everything.values())).reshape(len(data["y"]), -1)
-    training = {row.tobytes() for row in first[~data["te"]]}
-    calibration = next(iter(samples.calibration(task, 64).values())).reshape(64, -1)
-    assert all(row.tobytes() in training for row in calibration)
+    everything = rows_of(samples._inputs(task, data, np.arange(len(data["y"]))))  # pyright: ignore[reportPrivateUsage]
+    training = {row for row, held_out in zip(everything, data["te"], strict=True) if not held_out}
+    calibration, labelled = rows_of(samples.calibration(task, len(everything))), rows_of(samples.labelled(task)[0])
+    assert len(calibration) + len(labelled) == len(everything)
+    assert set(calibration) == training
+    assert sum(row in training for row in labelled) < 0.01 * len(labelled), "but for a few equal short texts"
 
 
 def test_calibration_is_deterministic() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscaler.decide.decide import decide
@@ -25,8 +25,6 @@ from schemas.status import InstanceState
 from tests.store_rows import a_profile, a_variant, a_worker, an_instance
 from tests.unit.autoscaler.decide.snapshots import cpus, load
 
-settings.register_profile("busy machine", deadline=None)
-settings.load_profile("busy machine")
 LIMITS = ScalingLimits(memory_share=1.0, instances_per_slot=3)
 
 
@@ -342,18 +340,6 @@ def demanded_of(name: str) -> dict[str, Any]:
 
 def demanded(age_s: float = 0.0) -> dict[str, Any]:
     return {"demand_age_s": {"mnist-a.onnx-fp32.cpu": age_s}, "idle_s": {"mnist-a.onnx-fp32.cpu": age_s}}
-
-
-def test_decide_evicts_longest_idle_for_demand() -> None:
-    known = [profile("digits-a", 0.9, 0.002), profile("digits-b", 0.8, 0.001), profile("mnist-a")]
-    rows = [loaded("digits-a.onnx-fp32.cpu"), loaded("digits-b.onnx-fp32.cpu")]
-    idle = {"digits-a.onnx-fp32.cpu": 100.0, "digits-b.onnx-fp32.cpu": 50.0, "mnist-a.onnx-fp32.cpu": 0.0}
-    cluster = a_cluster(known, [a_worker(memory_bytes=20)], *rows, **(demanded() | {"idle_s": idle}))
-    plan = cluster.plan()
-    assert [(c.action, c.variant) for c in plan.changes] == [
-        ("evict", "digits-a.onnx-fp32.cpu"),
-        ("place", "mnist-a.onnx-fp32.cpu"),
-    ]
 
 
 def test_decide_evicts_nothing_used_or_without_need() -> None:

@@ -2,8 +2,11 @@
 
 from collections.abc import Iterator
 from itertools import product
+from typing import Any
 
+import highspy
 import msgspec
+import pytest
 from hypothesis import given, settings
 
 from autoscaler.decide.optimizer.greedy import keep_current, solve_greedy
@@ -18,9 +21,6 @@ from autoscaler.decide.optimizer.model import (
     violations,
 )
 from tests.unit.autoscaler.decide.problems import a_pool, a_requirement, a_variant_spec, by_name, problems
-
-settings.register_profile("busy machine", deadline=None)
-settings.load_profile("busy machine")
 
 
 def allocations(problem: AllocationProblem) -> Iterator[Allocation]:
@@ -169,11 +169,24 @@ def test_solvers_keep_loaded_variant_unless_far_cheaper() -> None:
         assert by_name(needing(0.05), allocation) == {"b": 1}
 
 
-def test_solve_milp_without_time_not_worse_than_greedy() -> None:
+@pytest.mark.parametrize(("time_limit_s", "least_s", "most_s"), [(0.0, 0.0, 0.1), (60.0, 50.0, 60.0)])
+def test_solve_milp_without_time_not_worse_than_greedy(
+    time_limit_s: float, least_s: float, most_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_s, set_option = list[float](), highspy.Highs.setOptionValue
+
+    def record(solver: highspy.Highs, option: str, value: Any) -> Any:
+        if option == "time_limit":
+            given_s.append(value - solver.getRunTime())
+        return set_option(solver, option, value)
+
+    monkeypatch.setattr(highspy.Highs, "setOptionValue", record)
     problem = AllocationProblem(
         variants=(a_variant_spec("a"),),
         pools=(a_pool(),),
         requirements=(a_requirement(ServingOption(variant=0, slots=2.2)),),
     )
-    found = solve_milp(problem, time_limit_s=0.0)
+    found = solve_milp(problem, time_limit_s)
     assert cost(problem, found.allocation) <= cost(problem, solve_greedy(problem))
+    assert given_s, "the solver's own clock limits each of its runs"
+    assert least_s <= min(given_s) <= max(given_s) <= most_s

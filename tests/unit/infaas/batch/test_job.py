@@ -2,6 +2,7 @@
 
 import asyncio
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from infaas.batch.asker import ChunkAsker
 from infaas.batch.job import BatchJob
 from infaas.batch.limits import BatchLimits
-from infaas.batch.rows import Chunk, ChunkResult
+from infaas.batch.rows import Chunk, ChunkResult, FailedRow, OutputRows
 from infaas.batch.sink import Progress
 from schemas.errors import OperatorError, Overloaded, UnknownTask
 from tests.unit.infaas.batch.memory import TERMS, Numbers, Squares, Written, answer
@@ -124,8 +125,9 @@ async def test_batch_job_ends_at_permanent_error() -> None:
         await BatchJob(Numbers(4), Written(), TERMS, ChunkAsker(ask).answer).run()  # type: ignore[arg-type]
 
 
-def test_progress_after_adds_position_cost_and_time() -> None:
-    result = ChunkResult((), (), {"row": 4}, 0.5)
-    assert Progress(answered=3, cost=1.0).after(result, 2.0) == Progress(
-        position={"row": 4}, answered=3, cost=1.5, seconds=2.0
-    )
+def test_progress_after_adds_chunk_to_all_counts() -> None:
+    answered = (OutputRows(np.array([3, 5]), {}), OutputRows(np.array([7]), {}))
+    failed = (FailedRow(4, "model_failed", "cannot square this"), FailedRow(6, "model_failed", "cannot square this"))
+    result = ChunkResult(answered, failed, {"row": 8}, 0.5)
+    before = Progress(position={"row": 3}, answered=2, failed=1, cost=1.0, seconds=1.5)
+    assert before.after(result, 2.0) == Progress(position={"row": 8}, answered=5, failed=3, cost=1.5, seconds=2.0)
