@@ -9,7 +9,7 @@ from typing import Protocol
 
 import pytest
 
-from broker.servers.apache import ApacheKafka, find_java
+from broker.servers.apache import ApacheKafka, changed_properties, find_java, server_properties
 from broker.servers.embedded import EmbeddedBroker
 from broker.servers.jars import cache_dir, fetch_jars
 from broker.settings import KafkaSettings
@@ -66,6 +66,20 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Generator[KafkaSettings]:
     need_apache()
     with served(lambda: ApacheKafka(folder)) as settings:
         yield settings
+
+
+@pytest.fixture(scope="module")
+def quick_kafka(tmp_path_factory: pytest.TempPathFactory) -> Generator[KafkaSettings]:
+    """Apache Kafka that checks retention, and deletes files, ten times a second."""
+    folder = tmp_path_factory.mktemp("quick-kafka")
+    need_apache()
+    with served(lambda: ApacheKafka(folder, properties=_quick)) as settings:
+        yield settings
+
+
+def _quick(data: Path, port: int, controller_port: int) -> str:
+    names = ("log.retention.check.interval.ms", "log.initial.task.delay.ms", "file.delete.delay.ms")
+    return changed_properties(server_properties(data, port, controller_port), dict.fromkeys(names, "100"))
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,6 @@
 """Tests of the janitor on a real Kafka: trimming, alarms, and deletion of abandoned reply topics."""
 
 import asyncio
-from collections.abc import Generator
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -17,7 +15,6 @@ from broker.delivery.consumer import Consumer
 from broker.lag.reader import LagObservation, LagReader
 from broker.producer import Producer
 from broker.request_reply import RETENTION_MS, RequestReply
-from broker.servers.apache import ApacheKafka, changed_properties, server_properties
 from broker.settings import KafkaSettings
 from broker.topic_logs import LogPartition, TopicLogs
 from broker.topics import TopicSpec, delete_topics, ensure_system_topics, ensure_task_topics, ensure_topics
@@ -26,22 +23,7 @@ from schemas.topics import DEAD_LETTERS, REPLIES, SELECTOR_GROUP, reply_topic, t
 from store.builds import get_build, put_build
 from store.pool import Pool
 from store.samples import topic_alarms
-from tests.kafka_fixtures import need_apache, served
 from tests.waiting import read_until
-
-
-def quick(data: Path, port: int, controller_port: int) -> str:
-    """Return the properties of a broker that checks retention ten times a second."""
-    changed = {"log.retention.check.interval.ms": "100", "log.initial.task.delay.ms": "100"}
-    return changed_properties(server_properties(data, port, controller_port), changed)
-
-
-@pytest.fixture(scope="module")
-def quick_kafka(tmp_path_factory: pytest.TempPathFactory) -> Generator[KafkaSettings]:
-    folder = tmp_path_factory.mktemp("quick-kafka")
-    need_apache()
-    with served(lambda: ApacheKafka(folder, properties=quick)) as settings:
-        yield settings
 
 
 class Stage:

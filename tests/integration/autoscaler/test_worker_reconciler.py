@@ -5,7 +5,9 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
-from autoscaler.apply.reconcile_plan import ReconcileTimeouts
+from prometheus_client import REGISTRY
+
+from autoscaler.apply.reconcile_plan import ReconcileStep, ReconcileTimeouts
 from autoscaler.apply.worker_reconciler import WorkerReconciler
 from autoscaler.decide.snapshot import HardwareType
 from autoscaler.launchers.base import LaunchedWorker, LauncherError, LaunchState
@@ -15,7 +17,7 @@ from store.leader import Leadership
 from store.placement import list_workers, register_worker
 from store.pool import Pool
 from store.samples import list_decisions
-from store.scaling import list_wanted, put_wanted
+from store.scaling import put_wanted
 from tests.store_rows import a_worker
 from tests.waiting import until
 
@@ -124,18 +126,22 @@ async def test_reconciler_backs_off_failing_launcher_and_logs_reason(database: s
 
 
 async def test_reconciler_without_leadership_starts_nothing(database: str, store_pool: Pool) -> None:
-    launcher = FakeLauncher()
+    launcher, before = FakeLauncher(), failed_starts()
+
+    async def both_failed() -> bool:
+        return failed_starts() >= before + 2
+
     async with reconciling(launcher, database, store_pool) as reconciler:
         await store_pool.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'infaas-leader'"
         )
         await want(store_pool, reconciler, 2)
-        await woken_until(reconciler, lambda: looked(reconciler, store_pool))
+        await woken_until(reconciler, both_failed)
     assert launcher.orders == []
     assert await list_decisions(store_pool) == []
 
 
-async def looked(reconciler: WorkerReconciler, pool: Pool) -> bool:
-    """Return true if the wanted count is so old that the reconciler has read it."""
-    [wanted] = await list_wanted(pool)
-    return wanted.age_s > 0.5
+def failed_starts() -> float:
+    """Return the number of failed attempts to start a worker, each without leadership or with a broken launcher."""
+    labels = {"step": ReconcileStep.START, "outcome": "failed"}
+    return REGISTRY.get_sample_value("infaas_autoscaler_worker_steps_total", labels) or 0.0

@@ -1,37 +1,18 @@
 """Tests of topic retention: queries are never deleted by age or size, and older configurations are corrected."""
 
 import time
-from collections.abc import Generator
-from pathlib import Path
 from uuid import uuid4
 
-import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from broker.client import open_admin
 from broker.config_api import read_configs, set_configs
-from broker.servers.apache import ApacheKafka, server_properties
 from broker.settings import KafkaSettings
 from broker.topics import TopicSpec, ensure_system_topics, ensure_task_topics, ensure_topics, ensure_variant_topics
 from schemas.topics import DEAD_LETTERS, results_topic, task_topic, variant_topic
-from tests.kafka_fixtures import need_apache, served
 from tests.waiting import until
 
 KEYS = ("retention.ms", "retention.bytes", "message.timestamp.type", "min.insync.replicas", "segment.bytes")
-
-
-def quick(data: Path, port: int, controller_port: int) -> str:
-    """Return the properties of a broker that checks retention ten times a second."""
-    usual = server_properties(data, port, controller_port).replace("log.retention.check.interval.ms=60000\n", "")
-    return usual + "log.retention.check.interval.ms=100\nlog.initial.task.delay.ms=100\nfile.delete.delay.ms=100\n"
-
-
-@pytest.fixture(scope="module")
-def quick_kafka(tmp_path_factory: pytest.TempPathFactory) -> Generator[KafkaSettings]:
-    folder = tmp_path_factory.mktemp("quick-kafka")
-    need_apache()
-    with served(lambda: ApacheKafka(folder, properties=quick)) as settings:
-        yield settings
 
 
 async def configs_of(kafka: KafkaSettings, topic: str) -> dict[str, str | None]:

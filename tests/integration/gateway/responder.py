@@ -17,7 +17,7 @@ from broker.settings import KafkaSettings
 from broker.tail import Tail
 from schemas import headers as h
 from schemas.classification import best_classes
-from schemas.errors import QueryError
+from schemas.errors import Overloaded, QueryError
 from schemas.headers import RawHeaders, as_text
 from schemas.oip import decode_request, encode_response
 from schemas.result import error_value
@@ -59,6 +59,13 @@ def doubled(fields: dict[str, str], value: bytes) -> tuple[bytes, dict[str, str]
     if encoded.json_length is not None:
         headers[h.JSON_LENGTH] = str(encoded.json_length)
     return encoded.value, headers
+
+
+def refuse_three(fields: dict[str, str], value: bytes) -> tuple[bytes, dict[str, str]]:
+    """Refuse queries with three inputs, and answer all others."""
+    if fields[h.BATCH] == "3":
+        raise Overloaded("not now", retry_after_s=0.25)
+    return doubled(fields, value)
 
 
 class Responder:

@@ -1,10 +1,12 @@
 """Tests of `infer_rows` through Kafka: an answer per row, and an error only for the row on which the model fails."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import numpy as np
 import pytest
+from prometheus_client import REGISTRY
 
 from broker.settings import KafkaSettings
 from gateway.settings import GatewaySettings
@@ -16,6 +18,7 @@ from schemas.oip import decode_request
 from schemas.topics import offline_topic
 from tests.integration.gateway.conftest import Running, gateway
 from tests.integration.gateway.responder import VARIANT, doubled
+from tests.waiting import PATIENCE_S
 
 __all__ = ["gateway"]
 POISON = 13.0
@@ -52,10 +55,22 @@ async def test_infer_rows_fails_only_the_faulty_row(gateway: Running, kafka: Kaf
 
 
 async def test_infer_rows_can_be_closed_early(gateway: Running, kafka: KafkaSettings) -> None:
-    async with InfaasClient(kafka=kafka) as client:
+    def answer_once(fields: dict[str, str], value: bytes) -> tuple[bytes, dict[str, str]]:
+        gateway.responder.silent = True
+        return doubled(fields, value)
+
+    def waiting() -> float | None:
+        return REGISTRY.get_sample_value("infaas_replies_waiting_count")
+
+    gateway.responder.answer = answer_once
+    async with InfaasClient(kafka=kafka) as client, asyncio.timeout(PATIENCE_S):
         answers = infer_rows(client, gateway.task, rows(10**9), rows_per_query=2, in_flight=3)
         assert (await anext(answers)).number == 0
+        await gateway.responder.wait_seen(4)
+        assert waiting() == 3
         await answers.aclose()
+        assert waiting() == 0
+        assert not {"batch reader", "row stream"} & {task.get_name() for task in asyncio.all_tasks()}
     with pytest.raises(UnknownTask):
         async with InfaasClient(kafka=kafka) as client:
             await anext(infer_rows(client, "nothing", rows(1)))

@@ -6,13 +6,15 @@ from collections.abc import AsyncGenerator
 import numpy as np
 import pytest
 from numpy.typing import ArrayLike
+from prometheus_client import REGISTRY
 
 from broker.settings import KafkaSettings
 from infaas.client import Answer, InfaasClient
 from schemas.errors import DeadlineExceeded, InvalidRequest, Overloaded, QueryError, UnknownTask, Unsatisfiable
 from schemas.topics import offline_topic
 from tests.integration.gateway.conftest import Running
-from tests.integration.gateway.responder import VARIANT, doubled
+from tests.integration.gateway.responder import VARIANT, refuse_three
+from tests.waiting import PATIENCE_S, until
 
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
 
@@ -120,16 +122,11 @@ async def test_infer_matches_thousand_concurrent_answers(client: InfaasClient, g
 
 
 async def test_infer_many_keeps_order_and_errors(client: InfaasClient, gateway: Running) -> None:
-    def moody(fields: dict[str, str], value: bytes) -> tuple[bytes, dict[str, str]]:
-        if fields["infaas-batch"] == "3":
-            raise Overloaded("not now", retry_after_s=0.25)
-        return doubled(fields, value)
-
     async def batches() -> AsyncGenerator[dict[str, ArrayLike]]:
         for number in range(1, 8):
             yield {"x": np.full((number, 4), number, np.float32)}
 
-    gateway.responder.answer = moody
+    gateway.responder.answer = refuse_three
     found: list[Answer | QueryError] = [
         answer async for answer in client.infer_many(gateway.task, batches(), in_flight=3)
     ]
@@ -158,18 +155,34 @@ async def test_infer_many_applies_backpressure(client: InfaasClient, gateway: Ru
 
 async def test_infer_ignores_duplicate_answers(gateway: Running, kafka: KafkaSettings) -> None:
     """The responder answers each query twice, as the system may after a crash."""
+
+    def dropped() -> float:
+        return REGISTRY.get_sample_value("infaas_replies_dropped_total", {"reason": "duplicate"}) or 0.0
+
     async with InfaasClient(kafka=kafka) as client:
-        gateway.responder.repeat = 2
+        before, gateway.responder.repeat = dropped(), 2
         first = await client.infer(gateway.task, {"x": X}, query_id="same")
         again = await client.infer(gateway.task, {"x": X * 2}, query_id="other")
         assert first.outputs["y"][1, 1] * 2 == again.outputs["y"][1, 1]
+        await until(lambda: dropped() == before + 2)
 
 
 async def test_infer_waits_at_max_in_flight(gateway: Running, kafka: KafkaSettings) -> None:
-    async with InfaasClient(kafka=kafka, max_in_flight=2) as client:
-        async with asyncio.TaskGroup() as tasks:
-            calls = [tasks.create_task(client.infer(gateway.task, {"x": X})) for _ in range(20)]
-        assert all(call.result().outputs for call in calls)
+    """Another client's query comes after all queries that the first client sends before an answer."""
+    gateway.responder.silent = True
+    async with (
+        asyncio.timeout(PATIENCE_S),
+        InfaasClient(kafka=kafka, max_in_flight=2) as client,
+        InfaasClient(kafka=kafka) as other,
+        asyncio.TaskGroup() as tasks,
+    ):
+        calls = [tasks.create_task(client.infer(gateway.task, {"x": X}, query_id=f"q-{n}")) for n in range(20)]
+        await gateway.responder.wait_seen(2)
+        calls.append(tasks.create_task(other.infer(gateway.task, {"x": X}, query_id="other")))
+        await gateway.responder.wait_seen(3)
+        assert {fields["infaas-id"] for fields in gateway.responder.seen} == {"q-0", "q-1", "other"}
+        await gateway.responder.answer_late()
+    assert all(call.result().outputs for call in calls)
 
 
 async def test_client_accepts_v2_url_of_gateway(gateway: Running) -> None:

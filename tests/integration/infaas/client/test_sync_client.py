@@ -14,7 +14,7 @@ import pytest
 from broker.settings import KafkaSettings
 from infaas.client import Answer, Internal, InvalidRequest, Overloaded, QueryError, SyncInfaasClient, SystemOptions
 from tests.integration.gateway.conftest import Running
-from tests.integration.gateway.responder import doubled
+from tests.integration.gateway.responder import refuse_three
 
 THREADS, CALLS = 8, 60
 
@@ -51,11 +51,6 @@ async def test_sync_client_answers_each_query_of_many_threads_once(system: Syste
 async def test_sync_infer_many_keeps_order_errors_and_backpressure(system: SystemOptions, gateway: Running) -> None:
     taken = 0
 
-    def moody(fields: dict[str, str], value: bytes) -> tuple[bytes, dict[str, str]]:
-        if fields["infaas-batch"] == "3":
-            raise Overloaded("not now", retry_after_s=0.25)
-        return doubled(fields, value)
-
     def batches() -> Iterator[dict[str, np.ndarray]]:
         nonlocal taken
         for number in range(1, 8):
@@ -69,7 +64,7 @@ async def test_sync_infer_many_keeps_order_errors_and_backpressure(system: Syste
             assert taken == 3
             return [first, *answers]
 
-    gateway.responder.answer = moody
+    gateway.responder.answer = refuse_three
     found = await asyncio.to_thread(stream)
     assert [type(one) for one in (found.pop(4), found.pop(2))] == [InvalidRequest, Overloaded]
     assert [len(answer.outputs["y"]) for answer in found if isinstance(answer, Answer)] == [1, 2, 4, 6, 7]
