@@ -173,7 +173,7 @@ class BatchExecutor:
         self._yielding = 0  # slots taken by pieces and offline work
         self._rhythm = OnlineArrivals()
         """Rhythm of the online batches of all sources."""
-        self._cpu = CpuMeter()
+        self.cpu = CpuMeter()
         self._closing = False
         self._wakes = False
         """True if a wake-up is scheduled."""
@@ -261,7 +261,7 @@ class BatchExecutor:
 
     def offline_share(self) -> float:
         """Return the share of its usual pace that offline work has at present."""
-        return offline_share(self._cpu.busy())
+        return offline_share(self.cpu.busy())
 
     def close(self) -> None:
         """Wait for the batches under way and end the threads; blocks."""

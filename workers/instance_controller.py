@@ -32,7 +32,6 @@ from broker.reply_stream.sender import ReplyStreamSender
 from broker.settings import KafkaSettings
 from broker.topics import ensure_variant_topics
 from process.backoff import Backoff
-from process.cpu_meter import CpuMeter
 from process.event_wait import wait_within
 from registry.artifacts import ArtifactStore
 from schemas.errors import OperatorError
@@ -93,7 +92,6 @@ class WorkerContext:
     """Thread that loads models one at a time, so that each load knows the memory left."""
     memory: DeviceMemory
     replacement: Replacement
-    cpu: CpuMeter = field(default_factory=CpuMeter)
     trigger: StatusTrigger = field(default_factory=StatusTrigger)
     """Trigger of the next status record."""
 
@@ -113,7 +111,7 @@ class InstanceController:
         self._state = InstanceState.LOADING
         self._updated = asyncio.Event()
         self._profile = CorrectedProfile(
-            row.variant, context.settings, context.pool, context.catalog, context.cpu, self._updated.set
+            row.variant, context.settings, context.pool, context.catalog, context.executor.cpu, self._updated.set
         )
         self._instance: ServingInstance | None = None
         self._lost: set[int] = set()

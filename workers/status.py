@@ -89,8 +89,8 @@ class StatusReporter:
             answers=context.answers.take(),
             leaving=self._leaving,
             interval_ms=1e3 * interval_s,
-            cpus=context.cpu.cpus,
-            cpu_busy=round(context.cpu.busy(), 3),
+            cpus=context.executor.cpu.cpus,
+            cpu_busy=round(context.executor.cpu.busy(), 3),
         )
 
 
