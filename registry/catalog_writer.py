@@ -86,7 +86,6 @@ class CatalogWriter:
             Forbidden: the publisher does not own the model or the task.
         """
         await join_system(pool, kafka)
-        await join_system(pool, kafka)
         name = request.architecture
         version = version or ModelVersion(model=name, number=1, architecture=name)
         await check_publisher(pool, request.publisher, version.model, request.task, request.access)
