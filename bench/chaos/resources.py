@@ -1,17 +1,14 @@
 """Resources that a system holds: open files, tables and topics. They must not grow with its faults."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Final
 
 import msgspec
-import psutil
 from aiokafka.admin import AIOKafkaAdminClient
 
-from bench.chaos.site import SERVICES, Site
+from bench.chaos.site import Site
 from store.pool import open_pool
 
-_KINDS: Final = (*SERVICES, "kafka", "postgres")
 _TABLES: Final = """
 SELECT array_agg(relname::text) FROM pg_stat_user_tables
 """
@@ -40,19 +37,8 @@ async def measure_resources(site: Site, kafka: str) -> ResourceUse:
         tables = await pool.fetch_value(list[str], _TABLES) or []
         rows = {name: await pool.fetch_value(int, f'SELECT count(*) FROM "{name}"') or 0 for name in sorted(tables)}
     return ResourceUse(
-        open_files=await asyncio.to_thread(_open_files, site.find),
+        open_files=await asyncio.to_thread(site.open_files),
         rows={name: count for name, count in rows.items() if count},
         topics=len(topics),
         partitions=sum(len(topic["partitions"]) for topic in topics),
     )
-
-
-def _open_files(find: Callable[[str], list[psutil.Process]]) -> dict[str, int]:
-    found = dict.fromkeys(_KINDS, 0)
-    for kind in _KINDS:
-        for process in find(kind):
-            try:
-                found[kind] += process.num_fds()
-            except psutil.Error:  # it ended meanwhile
-                continue
-    return found

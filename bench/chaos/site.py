@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import psutil
@@ -23,6 +23,8 @@ SERVICES: Final = {
     "registrar": "registrar",
 }
 """Kinds of service, with the module that runs each."""
+KINDS: Final = (*SERVICES, "kafka", "postgres")
+"""Kinds of process."""
 _ENDED_S: Final = 10.0
 _STOPPED_S: Final = 2.0
 _POLL_S: Final = 0.01
@@ -64,8 +66,13 @@ class Site:
     def memory_mib(self) -> dict[str, float]:
         """Return the resident memory in MiB by kind of process."""
         return {
-            kind: sum(_rss(process) for process in self.find(kind)) / 2**20 for kind in (*SERVICES, "kafka", "postgres")
+            kind: sum(_of(process, lambda one: one.memory_info().rss) for process in self.find(kind)) / 2**20
+            for kind in KINDS
         }
+
+    def open_files(self) -> dict[str, int]:
+        """Return the open file descriptors by kind of process."""
+        return {kind: sum(_of(process, psutil.Process.num_fds) for process in self.find(kind)) for kind in KINDS}
 
     def _ours(self) -> Iterable[psutil.Process]:
         """Return the processes whose command line names the system's folder; Postgres's children do not."""
@@ -122,8 +129,9 @@ def _words(process: psutil.Process) -> list[str]:
         return []
 
 
-def _rss(process: psutil.Process) -> int:
+def _of(process: psutil.Process, count: Callable[[psutil.Process], int]) -> int:
+    """Return a count of a process; 0 if it has ended meanwhile."""
     try:
-        return process.memory_info().rss
+        return count(process)
     except psutil.Error:
         return 0
