@@ -2,7 +2,6 @@
 
     python tools/lint_house.py               # the rules; exit code 1 for a violation
     python tools/lint_house.py --figures     # the rules, with the measured sizes
-    python tools/lint_house.py --docstrings  # lists first sentences that may be fragments, for a reader to judge
 
 Rules: a public class name has one meaning in the whole tree; a function has at most 60 lines, and half of the functions
 have at most 8; a file has at most 400. Tests are excluded. A function's lines run from `def` to its end, docstring
@@ -11,7 +10,6 @@ included, since a reader scrolls through all of them. pyright finds import cycle
 
 import argparse
 import ast
-import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -23,9 +21,6 @@ MAX_FILE_LINES: Final = 400
 MAX_FUNCTION_LINES: Final = 60
 MAX_MEDIAN_LINES: Final = 8
 _LEFT_OUT: Final = ("tests", "build", "dist")
-_SHORTEST_SENTENCE: Final = 2
-"""Minimum number of words: a single word repeats the name."""
-_FRAGMENT: Final = re.compile(r"(?:As|At|By|For|From|In|Into|Of|On|That|To|Under|With|Within|Where|Which|Who|Whose)\b")
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -124,51 +119,13 @@ def broken_rules(sources: Sequence[SourceFile]) -> Iterator[str]:
         yield f"the median function has {middle:g} lines, more than {MAX_MEDIAN_LINES}"
 
 
-def fragments(sources: Sequence[SourceFile]) -> Iterator[str]:
-    """Yield first sentences that seem to depend on the name they document: a heuristic, for a reader to judge."""
-    for source in sources:
-        for line, text in _docstrings(source.tree):
-            sentence = _first_sentence(text)
-            if is_fragment(sentence):
-                yield f"{source.place(line)}: {sentence}"
-
-
-def is_fragment(sentence: str) -> bool:
-    """Return true if the sentence begins with a word that joins it to the name, or is a single word."""
-    return bool(_FRAGMENT.match(sentence)) or len(sentence.split()) < _SHORTEST_SENTENCE
-
-
-def _docstrings(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """Yield docstrings of modules, classes, functions and attributes, with their lines."""
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.Module | ast.ClassDef | Definition):
-            continue
-        for index, statement in enumerate(node.body):
-            documents = index == 0 or isinstance(node.body[index - 1], ast.Assign | ast.AnnAssign)
-            match statement:
-                case ast.Expr(value=ast.Constant(value=str(text))) if documents:
-                    yield statement.lineno, text
-                case _:
-                    pass
-
-
-def _first_sentence(text: str) -> str:
-    """Return the text up to the first full stop that ends a sentence, at most a paragraph, on one line."""
-    paragraph = " ".join(text.strip().partition("\n\n")[0].split())
-    return re.split(r"(?<=\.)\s", paragraph, maxsplit=1)[0]
-
-
 def main(words: Sequence[str] | None = None) -> int:
     """Check the tree that contains this file; returns the exit code."""
     parser = argparse.ArgumentParser(description="The rules of the house.")
     parser.add_argument("--root", type=Path, default=Path(__file__).parents[1])
     parser.add_argument("--figures", action="store_true", help="print what was measured, too")
-    parser.add_argument("--docstrings", action="store_true", help="list first sentences that look like fragments")
     asked = parser.parse_args(words)
     sources = read_sources(asked.root)
-    if asked.docstrings:
-        print(*fragments(sources), sep="\n")
-        return 0
     broken = list(broken_rules(sources))
     if asked.figures:
         print(measure(sources))

@@ -30,7 +30,10 @@ _WHAT: Final = re.compile(r"\bwhat\b", re.IGNORECASE)
 _LISTED: Final = re.compile(r"\b(?:" + "|".join(LISTED).replace(" ", r"\s+") + r")\b", re.IGNORECASE)
 _CODE: Final = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
 _WORD: Final = re.compile(r"[A-Za-z][A-Za-z'-]*")
-_GENERATED: Final = ("_pb2.py", "_pb2.pyi")
+_FRAGMENT: Final = re.compile(r"(?:As|At|By|For|From|In|Into|Of|On|That|To|Under|With|Within|Where|Which|Who|Whose)\b")
+_SHORTEST_SENTENCE: Final = 2
+"""Number of words; a single word adds nothing to the name."""
+_GENERATED: Final = ("_pb2.py", "_pb2.pyi", ".lock")
 
 
 class Passage(NamedTuple):
@@ -123,17 +126,36 @@ def faults(passages: Sequence[Passage]) -> Iterator[str]:
         yield f"'what' occurs {figures.what_rate:.1f} times in 1,000 words of docstrings, more than {MAX_WHAT:g}"
 
 
+def fragments(root: Path, files: Sequence[Path]) -> Iterator[str]:
+    """Yield first sentences that seem to depend on the name they document: a heuristic, for a reader to judge."""
+    for path in files:
+        if path.suffix == ".py" and path.parts[0] != "tests":
+            for line, text in docstrings(ast.parse((root / path).read_text())):
+                if is_fragment(sentence := _first_sentence(text)):
+                    yield f"{path}:{line}: {sentence}"
+
+
+def is_fragment(sentence: str) -> bool:
+    """Return true if the sentence begins with a word that joins it to the name, or is a single word."""
+    return bool(_FRAGMENT.match(sentence)) or len(sentence.split()) < _SHORTEST_SENTENCE
+
+
+def _first_sentence(text: str) -> str:
+    """Return the text up to the first full stop that ends a sentence, and at most a paragraph, on one line."""
+    paragraph = " ".join(text.strip().partition("\n\n")[0].split())
+    return re.split(r"(?<=\.)\s", paragraph, maxsplit=1)[0]
+
+
 def _without_code(text: str) -> str:
     return _CODE.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), text)
 
 
-def _files(root: Path, chosen: Sequence[str]) -> list[Path]:
+def tracked_files(root: Path, chosen: Sequence[str] = ()) -> list[Path]:
+    """Return the files that git tracks below a root, relative to it, without generated ones; all if none are chosen."""
     listed = subprocess.run(
-        ["git", "-C", str(root), "ls-files", "--", *(chosen or ["*.py", "*.md"])],
-        capture_output=True, text=True, check=True, timeout=60,
-    )  # fmt: skip
-    paths = [Path(line) for line in listed.stdout.splitlines()]
-    return [path for path in paths if path.suffix in (".py", ".md") and not path.name.endswith(_GENERATED)]
+        ["git", "-C", str(root), "ls-files", "--", *chosen], capture_output=True, text=True, check=True, timeout=60
+    )
+    return [Path(line) for line in listed.stdout.splitlines() if not line.endswith(_GENERATED)]
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -141,9 +163,14 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="The English of docstrings, comments and pages.")
     parser.add_argument("paths", nargs="*", help="folders or files below the root; all if absent")
     parser.add_argument("--figures", action="store_true", help="print rates, too")
+    parser.add_argument("--fragments", action="store_true", help="list first sentences that look like fragments")
     asked = parser.parse_args(words)
     root = Path(__file__).parents[1]
-    passages = [passage for path in _files(root, asked.paths) for passage in read_passages(root / path)]
+    files = [path for path in tracked_files(root, asked.paths) if path.suffix in (".py", ".md")]
+    if asked.fragments:
+        print(*fragments(root, files), sep="\n")
+        return 0
+    passages = [passage for path in files for passage in read_passages(root / path)]
     passages = [passage._replace(path=passage.path.relative_to(root)) for passage in passages]
     broken = list(faults(passages))
     if asked.figures:

@@ -8,7 +8,6 @@ Only files that git tracks count, without generated ones. `make check`, `make te
 
 import argparse
 import re
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,20 +17,11 @@ if __name__ == "__main__":  # the tools are no package: they run from a bare che
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tools.call_paths import PATHS, CallGraph
-from tools.lint_prose import measure, read_passages
+from tools.lint_prose import measure, read_passages, tracked_files
 
 _KINDS: Final = {"tests": "tests", "bench": "bench", "docs": "docs", "tools": "tools"}
 """Kinds by top-level folder; Python and SQL elsewhere are the product."""
-_GENERATED: Final = ("_pb2.py", "_pb2.pyi", ".lock")
 _TERM: Final = re.compile(r"^\| (?!term |---)", re.MULTILINE)
-
-
-def tracked_files(root: Path) -> list[Path]:
-    """Return the files that git tracks below a root, relative to it."""
-    listed = subprocess.run(
-        ["git", "-C", str(root), "ls-files"], capture_output=True, text=True, check=True, timeout=60
-    )
-    return [Path(line) for line in listed.stdout.splitlines() if not line.endswith(_GENERATED)]
 
 
 def sizes(root: Path, files: Sequence[Path]) -> dict[str, tuple[int, int]]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.lint_house import MAX_FILE_LINES, MAX_FUNCTION_LINES, is_fragment, main
+from tools.lint_house import MAX_FILE_LINES, MAX_FUNCTION_LINES, main
 
 GOOD = '''"""A module."""
 
@@ -83,19 +83,3 @@ def test_lint_house_names_the_broken_rule(
 def test_lint_house_accepts_limits_and_exceptions(tree: Path, name: str, text: str) -> None:
     _write(tree, name, text)
     assert main(["--root", str(tree)]) == 0
-
-
-@pytest.mark.parametrize("sentence", ["Of one selector.", "As the protocol.", "By task: what was asked.", "Bytes."])
-def test_is_fragment_detects_fragments(sentence: str) -> None:
-    assert is_fragment(sentence)
-
-
-@pytest.mark.parametrize("sentence", ["Load counted by one selector.", "Whether it is ready.", "Bypasses the cache."])
-def test_is_fragment_accepts_sentences(sentence: str) -> None:
-    assert not is_fragment(sentence)
-
-
-def test_lint_house_lists_fragments_of_attributes(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _write(tree, "shop/more.py", 'class Row:\n    """One row."""\n\n    size: int\n    """Of the row. Always."""\n')
-    assert main(["--root", str(tree), "--docstrings"]) == 0
-    assert "shop/more.py:5: Of the row.\n" in capsys.readouterr().out

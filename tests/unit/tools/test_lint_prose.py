@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.lint_prose import faults, measure, read_passages
+from tools.lint_prose import faults, fragments, is_fragment, measure, read_passages
 
 
 def _passages(path: Path, text: str) -> list[str]:
@@ -41,3 +41,19 @@ def test_lint_prose_ignores_code(tmp_path: Path) -> None:
 def test_lint_prose_counts_docstrings_of_attributes(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text('class Pool:\n    """Pool."""\n\n    size: int\n    """Number of connections."""\n')
     assert measure(read_passages(tmp_path / "a.py")).docstrings == 2
+
+
+@pytest.mark.parametrize("sentence", ["Of one selector.", "As the protocol.", "By task: what was asked.", "Bytes."])
+def test_is_fragment_detects_fragments(sentence: str) -> None:
+    assert is_fragment(sentence)
+
+
+@pytest.mark.parametrize("sentence", ["Load counted by one selector.", "Whether it is ready.", "Bypasses the cache."])
+def test_is_fragment_accepts_sentences(sentence: str) -> None:
+    assert not is_fragment(sentence)
+
+
+def test_lint_prose_lists_fragments_of_attributes(tmp_path: Path) -> None:
+    text = 'class Row:\n    """One row."""\n\n    size: int\n    """Of the row. Always."""\n'
+    (tmp_path / "more.py").write_text(text)
+    assert [*fragments(tmp_path, [Path("more.py")])] == ["more.py:5: Of the row."]
