@@ -50,7 +50,7 @@ check-types: # of the files that differ from BASE; `make lint` checks all
 	@files="$$($(CHANGED))"; if [ -n "$$files" ]; then $(BIN)/pyright $$files; fi
 
 check-unit:
-	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -q -m "not torch" tests/unit
+	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -q -m "not torch" --numprocesses=auto tests/unit
 
 # Suites that start brokers or whole systems mostly wait for processes: run in parallel they cost little extra time.
 test: $(VENV)/dev.stamp ## run the whole suite; TESTS="tests/integration/broker -k lag" narrows it
@@ -63,14 +63,18 @@ endif
 test-unit:
 	$(PYTEST) tests/unit
 
+# In CI a test with real processes that fails runs once more, on a machine that others share. The summary lists it as
+# RERUN: it is a defect to mend, of the test or of the code.
+RERUN := $(if $(CI),--reruns 1 -r aR)
+
 test-integration:
-	$(PYTEST) tests/integration
+	$(PYTEST) $(RERUN) tests/integration
 
 test-system:
-	$(PYTEST) tests/system
+	$(PYTEST) $(RERUN) tests/system
 
 test-torch: $(TORCH)/dev.stamp ## run torch's tests in an environment of their own (5 GB)
-	$(TORCH)/bin/python -m pytest -m torch $(TESTS)
+	$(TORCH)/bin/python -m pytest -m torch $(RERUN) $(TESTS)
 
 lint: $(VENV)/dev.stamp ## ruff, the rules of the house and of its English, layers of imports, secrets, pyright strict
 	$(BIN)/ruff check .

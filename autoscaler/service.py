@@ -40,7 +40,6 @@ from broker.lag.reader import LagReader
 from broker.reachability import KafkaReachability
 from broker.settings import KafkaSettings
 from broker.tail import Tail
-from broker.topic_logs import TopicLogs
 from broker.topics import ensure_system_topics
 from process.failure_log import FailureLog
 from process.health_server import health_server
@@ -103,9 +102,8 @@ async def _lead(
                 open_launcher(settings) as launcher,
                 Tail(kafka, _CLIENT, [topics.STATUS, topics.DEMAND, topics.LOAD, topics.SHADOWS], pace) as tail,
                 LagReader(kafka, clock=clock) as reader,
-                TopicLogs(kafka) as logs,
             ):
-                term = Autoscaler(settings, kafka, pool, catalog, lead, reader, logs, launcher, features)
+                term = Autoscaler(settings, kafka, pool, catalog, lead, reader, launcher, features)
                 await term.run(tail, ChangeListener(dsn, [PLACEMENT, SCALE]))
             log.warning("no longer leading; standing by")
 
@@ -125,7 +123,7 @@ class Autoscaler:
 
     def __init__(
         self, settings: AutoscalerSettings, kafka: KafkaSettings, pool: Pool, catalog: CatalogWatcher,
-        lead: Leadership, reader: LagReader, logs: TopicLogs, launcher: Launcher, features: BrokerFeatures,
+        lead: Leadership, reader: LagReader, launcher: Launcher, features: BrokerFeatures,
     ) -> None:  # fmt: skip
         self._settings = settings
         self._kafka = kafka
@@ -138,7 +136,7 @@ class Autoscaler:
         self._clock = reader.clock
         self._recorder = Recorder(settings, reader, pool, self._statuses, self._load_window)
         self._janitor = Janitor(
-            settings, kafka, logs, pool, lambda: self._recorder.reading, can_trim=features.trims
+            settings, kafka, pool, lambda: self._recorder.reading, can_trim=features.trims
         )  # fmt: skip
         self._reconciler = WorkerReconciler(launcher, settings.reconcile_timeouts, pool, lead, self._statuses)
         self._snapshot_builder = SnapshotBuilder(

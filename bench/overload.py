@@ -16,7 +16,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
@@ -267,4 +267,8 @@ def _in_time(answers: Sequence[AnsweredQuery]) -> int:
 
 def _memory_mib(system: SystemUnderTest) -> float:
     supervisor = psutil.Process(system.pid)
-    return sum(p.memory_info().rss for p in (supervisor, *supervisor.children(recursive=True))) / 2**20
+    resident = 0
+    for process in (supervisor, *supervisor.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            resident += process.memory_info().rss
+    return resident / 2**20

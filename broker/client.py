@@ -3,11 +3,11 @@
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypedDict
+from typing import Any, Final, TypedDict, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.abc import AbstractTokenProvider
@@ -29,6 +29,7 @@ from process.outages import Outage
 from schemas.errors import OperatorError
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 OUTAGE: Final = Outage("Kafka", (KafkaError,), ("broker.", "aiokafka"))
 """Outage of Kafka, as the connections of this process observe it."""
@@ -209,15 +210,15 @@ async def open_admin(settings: KafkaSettings, client_id: str = "infaas-admin") -
         await admin.close()
 
 
-async def start_client(settings: KafkaSettings, start: Any) -> None:
-    """Await the start of a client; explain a failure.
+async def start_client(settings: KafkaSettings, start: Coroutine[Any, Any, T]) -> T:
+    """Await the start of a client and return its result; explain a failure.
 
     Raises:
         OperatorError: Kafka did not answer within the request timeout, or refused the credentials.
     """
     try:
         async with asyncio.timeout(settings.request_timeout_ms / 1000):
-            await start
+            return await start
     except (KafkaError, TimeoutError, OSError) as error:
         if await _refuses_credentials(settings):
             raise OperatorError(
@@ -278,9 +279,25 @@ async def ping(settings: KafkaSettings) -> int:
     Raises:
         OperatorError: Kafka cannot be reached.
     """
-    async with open_admin(settings, "infaas-check") as admin:
-        cluster = await admin.describe_cluster()
-        return len(cluster["brokers"])
+    return await start_client(settings, _count_brokers(settings))
+
+
+async def _count_brokers(settings: KafkaSettings) -> int:
+    """Ask one address after the other, each with its share of the timeout: one of several brokers may hang."""
+    addresses = settings.bootstrap.split(",")
+    share_ms = settings.request_timeout_ms // len(addresses)
+    error: KafkaError | None = None
+    for address in addresses:
+        one = settings.model_copy(update={"bootstrap": address.strip(), "request_timeout_ms": share_ms})
+        client = new_client(one, "infaas-check")
+        try:
+            await client.bootstrap()
+            return len(client.cluster.brokers())
+        except KafkaError as failure:
+            error = failure
+        finally:
+            await close_client(client)
+    raise error or KafkaError("no address")
 
 
 class OAuthToken(AbstractTokenProvider):

@@ -11,14 +11,14 @@ from collections.abc import Collection, Iterable
 from typing import Any, Final
 
 from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
-from broker.client import new_client, open_admin, start_client
+from broker.client import connect_client
 from broker.config_api import set_configs
 from broker.features import broker_features
+from broker.librdkafka_admin import open_librdkafka_admin
 from broker.producing.partition_queue import ANONYMOUS, PartitionQueue, RecordBatch
 from broker.producing.produce_api import Produce, read_produced
 from broker.settings import KafkaSettings
@@ -42,18 +42,16 @@ async def close_topics(settings: KafkaSettings, topics: Collection[str]) -> None
     if not (await broker_features(settings)).trims:
         return
     partitions = await partitions_of(settings, topics)
-    if not partitions:
-        return
-    async with open_admin(settings, _CLIENT) as admin:
-        await _close(admin, settings, partitions)
+    if partitions:
+        await _close(settings, partitions)
 
 
-async def _close(admin: AIOKafkaAdminClient, settings: KafkaSettings, partitions: Iterable[TopicPartition]) -> None:
+async def _close(settings: KafkaSettings, partitions: Iterable[TopicPartition]) -> None:
     left = set(partitions)
-    client = new_client(settings, _CLIENT)
-    try:
-        await start_client(settings, client.bootstrap())
+    async with open_librdkafka_admin(settings) as admin:
         await set_configs(admin, {partition.topic: _CLOSED for partition in left})
+    client = await connect_client(settings, _CLIENT)
+    try:
         async with asyncio.timeout(_WAIT_S):
             while left := left - await _refusing(client, left):  # noqa: ASYNC110 - Kafka has no event for it
                 await asyncio.sleep(_AGAIN_S)

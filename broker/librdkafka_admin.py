@@ -1,6 +1,8 @@
-"""Administration of Kafka by confluent-kafka, for requests that aiokafka's admin client lacks.
+"""Administration of Kafka by confluent-kafka, for requests that aiokafka's published admin client lacks.
 
-Only administrators' commands use it: its client has threads of its own, and is opened and closed for each command.
+Its client has threads of its own, which end with the context of `open_librdkafka_admin`; so it is opened for some
+requests only. A request returns futures, which `answered` awaits. Its deadline is the request timeout of the settings.
+The client library never uses it: its distribution does not depend on confluent-kafka.
 """
 
 import asyncio
@@ -20,6 +22,8 @@ from schemas.errors import OperatorError
 _TOKEN_S: Final = 600.0
 """Seconds for which a token is declared valid; the command ends long before."""
 _UNKNOWN_REQUEST: Final = (KafkaError._UNSUPPORTED_FEATURE, KafkaError.UNSUPPORTED_VERSION)
+_UNKNOWN_PARTITION: Final = (KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION)
+"""Refusals that librdkafka concludes from the metadata of the brokers."""
 T = TypeVar("T")
 
 
@@ -72,7 +76,7 @@ async def answered(future: Future[T]) -> T:
         code, reason = int(problem.code()), problem.str()
         if code in _UNKNOWN_REQUEST:
             raise UnsupportedRequest(f"this Kafka does not support the request: {reason}") from None
-        if code < 0:  # an error of librdkafka, not of the broker
+        if code < 0 and code not in _UNKNOWN_PARTITION:  # an error of librdkafka, not of the broker
             raise OperatorError(f"Kafka does not answer ({reason}); run the command again to resume") from None
         raise RefusedRequest(code, reason) from None
 

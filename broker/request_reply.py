@@ -37,7 +37,7 @@ from broker.producer import Ack, Producer
 from broker.reply_stream.receiver import ReplyStreamReceiver
 from broker.settings import KafkaSettings
 from broker.tail import Tail
-from broker.topics import TopicSpec, delete_topics, ensure_topics
+from broker.topic_lifecycle import create_topics, delete_topics, new_topic
 from process.cpu_meter import CpuMeter
 from schemas.errors import InfaasError, Internal, Overloaded, RefusalReason
 from schemas.headers import CORRELATION, LINGER_NS, REPLY_STREAM, RawHeaders, as_text
@@ -113,7 +113,7 @@ class RequestReply:
                 await stack.enter_async_context(receiver)
                 self.stream_headers = [(REPLY_STREAM, receiver.header)] if receiver.header else []
             await stack.enter_async_context(self.producer)
-            await ensure_topics(self._settings, [TopicSpec(self.reply_topic, 1, RETENTION_MS)])
+            await create_topics(self._settings, [new_topic(self._settings, self.reply_topic, 1, RETENTION_MS)])
             stack.push_async_callback(self._delete_topic)
             await self.producer.learn_time(self.reply_topic)  # before the tail begins, so that this record is not read
             pace = FetchPace(self._settings, wakes=self.producer.features.wakes)

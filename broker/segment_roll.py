@@ -22,7 +22,7 @@ from aiokafka.errors import KafkaError
 from broker.client import connect_client, new_transactional_producer, start_client
 from broker.delivery.coordinator import Coordinator
 from broker.settings import KafkaSettings
-from broker.topic_logs import LogPartition, TopicLogs
+from broker.topic_logs import LogPartition, partition_ends
 from schemas.topics import PREFIX
 
 log = logging.getLogger(__name__)
@@ -37,8 +37,7 @@ _MARKED: Final = 2
 
 
 async def roll_segments(
-    settings: KafkaSettings, logs: TopicLogs, ends: Mapping[LogPartition, int],
-    groups: Mapping[str, Sequence[LogPartition]],
+    settings: KafkaSettings, ends: Mapping[LogPartition, int], groups: Mapping[str, Sequence[LogPartition]],
 ) -> None:  # fmt: skip
     """Begin a segment in each partition whose active segment is old enough.
 
@@ -53,15 +52,15 @@ async def roll_segments(
         written = await _write_aborted(settings, list(ends))
         alone = {partition for partition, offset in written.items() if offset == ends[partition]}
         behind = {partition: ends[partition] + _MARKED for partition in alone}
-        now = await _until_marked(logs, behind)
+        now = await _until_marked(settings, behind)
         passed = {partition: end for partition, end in behind.items() if now.get(partition) == end}
         await _commit(settings, passed, groups)
 
 
-async def _until_marked(logs: TopicLogs, ends: Mapping[LogPartition, int]) -> dict[LogPartition, int]:
+async def _until_marked(settings: KafkaSettings, ends: Mapping[LogPartition, int]) -> dict[LogPartition, int]:
     """Wait until the markers of the aborted transaction are in the logs; return the end offsets then."""
     while True:
-        now = await logs.partition_ends({partition.topic for partition in ends})
+        now = await partition_ends(settings, {partition.topic for partition in ends})
         if all(now.get(partition, end) >= end for partition, end in ends.items()):
             return now
         await asyncio.sleep(_AGAIN_S)

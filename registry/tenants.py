@@ -14,8 +14,9 @@ from broker.acls import allow, disallow, tenant_acls
 from broker.kafka_types import KafkaError
 from broker.scram import forget_password, has_password, set_password
 from broker.settings import KafkaSettings
-from broker.topic_logs import TopicLogs
-from broker.topics import delete_topics, ensure_tenant_topics, until_gone
+from broker.topic_lifecycle import delete_topics
+from broker.topic_logs import topic_names
+from broker.topics import ensure_tenant_topics, until_gone
 from registry.drained_topics import drain_topics
 from registry.registration import ProgressSink
 from registry.system_identity import join_system
@@ -128,8 +129,7 @@ async def remove_tenant(
             await disallow(kafka, tenant_acls(name), principal_of(tenant.kafka_user))
             await _forget_password(pool, kafka, tenant.kafka_user, of=name)
         sink.step(3, _STEPS, f"{name}: deleting topics")
-        async with TopicLogs(kafka) as logs:
-            own = await logs.topics(tenant_prefix(name))
+        own = await topic_names(kafka, tenant_prefix(name))
         await delete_topics(kafka, [*asked, *own])
         await until_gone(kafka, [*asked, *own])
     except (KafkaError, OSError, TimeoutError) as error:

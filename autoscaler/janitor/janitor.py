@@ -30,8 +30,9 @@ from broker.kafka_types import KafkaError
 from broker.lag.reader import LagObservation
 from broker.segment_roll import roll_segments
 from broker.settings import KafkaSettings
-from broker.topic_logs import LogPartition, TopicLogs
-from broker.topics import correct_topics, delete_topics
+from broker.topic_lifecycle import delete_topics
+from broker.topic_logs import LogPartition, bytes_on_disk, delete_before, topic_ends, topic_names
+from broker.topics import correct_topics
 from process.failure_log import FailureLog
 from schemas.errors import OperatorError
 from schemas.rows.builds import BUILDS_KEPT_S
@@ -60,12 +61,11 @@ class Janitor:
     """Janitor of one term of leadership; `reading` returns the latest lag, or None before the first."""
 
     def __init__(
-        self, settings: AutoscalerSettings, kafka: KafkaSettings, logs: TopicLogs, pool: Pool,
+        self, settings: AutoscalerSettings, kafka: KafkaSettings, pool: Pool,
         reading: Callable[[], LagObservation | None], *, can_trim: bool, clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         self._settings = settings
         self._kafka = kafka
-        self._logs = logs
         self._pool = pool
         self._reading = reading
         self._can_trim = can_trim
@@ -77,7 +77,7 @@ class Janitor:
         """End offsets of partitions that were idle at the last sweep."""
 
     async def run(self) -> None:
-        """Trim and sweep until cancelled, one after the other, because they share a connection."""
+        """Trim and sweep until cancelled, one after the other."""
         swept_s = -self._settings.sweep_interval_s
         trimming, sweeping = (
             FailureLog("trimming topics", "topics grow"),
@@ -104,7 +104,7 @@ class Janitor:
         if reading is None:
             return
         offsets = trimmable(reading, self._trimmed)
-        done = await self._logs.delete_before(offsets)
+        done = await delete_before(self._kafka, offsets)
         there = {LogPartition(topic, number) for _, topic, number in reading.group_partitions}
         known = self._trimmed | {partition: offsets[partition] for partition in done}
         self._trimmed = {partition: offset for partition, offset in known.items() if partition in there}
@@ -112,9 +112,8 @@ class Janitor:
 
     async def sweep(self) -> None:
         """Delete abandoned reply topics and old builds, and raise alarms for large topics."""
-        owned = [topic for prefix in (REPLIES, TENANTS) for topic in await self._logs.topics(prefix)]
-        replies = [topic for topic in owned if is_reply_topic(topic)]
-        abandoned = self._watch.abandoned(await self._logs.ends(replies), self._clock())
+        replies = [topic for topic in await topic_names(self._kafka, REPLIES, TENANTS) if is_reply_topic(topic)]
+        abandoned = self._watch.abandoned(await topic_ends(self._kafka, replies), self._clock())
         if abandoned:
             log.info("deleting %d unclaimed reply topics: %s", len(abandoned), abandoned[:3])
             await delete_topics(self._kafka, abandoned)
@@ -124,7 +123,7 @@ class Janitor:
             await self._weigh()
 
     async def _weigh(self) -> None:
-        by_partition = await self._logs.bytes_on_disk([*await self._work(), DEAD_LETTERS])
+        by_partition = await bytes_on_disk(self._kafka, [*await self._work(), DEAD_LETTERS])
         sizes = defaultdict[str, int](int)
         for partition, size in by_partition.items():
             sizes[partition.topic] += size
@@ -160,14 +159,10 @@ class Janitor:
                 if (partition := LogPartition(topic, number)) in ends:
                     groups[group].append(partition)
             log.info("closing the segments of %d idle partitions with finished records", len(ends))
-            await roll_segments(self._kafka, self._logs, ends, groups)
+            await roll_segments(self._kafka, ends, groups)
 
     async def _work(self) -> list[str]:
-        return [
-            topic
-            for prefix in (TASKS, INGRESS, VARIANTS, JOB_RESULTS, LANES)
-            for topic in await self._logs.topics(prefix)
-        ]
+        return await topic_names(self._kafka, TASKS, INGRESS, VARIANTS, JOB_RESULTS, LANES)
 
 
 async def _tried(step: Callable[[], Awaitable[None]], failures: FailureLog) -> bool:

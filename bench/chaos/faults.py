@@ -22,6 +22,7 @@ from aiokafka.errors import KafkaError
 from bench.chaos.kafka_cluster import KafkaCluster
 from bench.chaos.ledger import OK, Ledger
 from bench.chaos.poison import CRASHES, FAILS, HANGS, LEAKS, odd_records, poisoned_query, send_odd_key
+from bench.chaos.shifted_clock import shifted_clock
 from bench.chaos.site import MissedTargetError, Site, kill, send, wait_until_stopped, with_children
 from bench.chaos.traffic import TASK
 from process.subprocesses import running
@@ -29,7 +30,6 @@ from schemas import headers as h
 from schemas.topics import task_topic
 
 _ODD_CLIENT: Final = "odd records"
-_FAKETIME: Final = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 _BALLAST_BYTES: Final = 1024 * 1024
 _GATEWAY_UPLOADS: Final = 60
 
@@ -150,8 +150,7 @@ async def shift_clocks(arena: Arena) -> None:
         "INFAAS_HOME": str(home),
         "INFAAS_KAFKA": arena.kafka,
         "INFAAS_POSTGRES": arena.site.system.postgres,
-        "LD_PRELOAD": str(_FAKETIME),
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        **(shifted_clock() or {}),
         "INFAAS_SELECTOR_METRICS_PORT": "0",
         "INFAAS_WORKERS_METRICS_PORT": "0",
     }
@@ -224,7 +223,7 @@ def _needs_small_disk(arena: Arena) -> str:
 
 
 def _needs_faketime(_arena: Arena) -> str:
-    return "" if _FAKETIME.exists() else "needs Debian's package faketime"
+    return "" if shifted_clock() else "needs Debian's packages faketime and g++"
 
 
 def _stop_s(arena: Arena) -> float:

@@ -36,7 +36,7 @@ from broker.letters.resending import (
 from broker.producer import Ack, Producer
 from broker.settings import KafkaSettings
 from broker.tail import Tail
-from broker.topic_logs import LogPartition, TopicLogs
+from broker.topic_logs import LogPartition, delete_before, topic_names
 from broker.topics import ensure_system_topics
 from process.signing import sign_headers
 from schemas import headers as h
@@ -119,11 +119,10 @@ class DeadLetters:
             return report
         async with (
             _explained(),
-            TopicLogs(self._settings, _CLIENT) as logs,
             Producer(self._settings, _CLIENT) as producer,
             self._tail(LETTER_MARKS) as tail,
         ):
-            topics, marks = frozenset(await logs.topics("")), Dispositions()
+            topics, marks = frozenset(await topic_names(self._settings)), Dispositions()
             answered = await self._answered(letters, topics)
             async for chunk in self._whole(letters):
                 stands = {stored.id: obstacle(stored, topics, signs=self._secret is not None) for stored in chunk}
@@ -274,8 +273,8 @@ class DeadLetters:
                 if not stored.state.is_final:
                     break
                 offsets[LogPartition(DEAD_LETTERS, stored.id.partition)] = stored.id.offset + 1
-        async with _explained(), TopicLogs(self._settings, _CLIENT) as logs:
-            await logs.delete_before(offsets)
+        async with _explained():
+            await delete_before(self._settings, offsets)
 
     def _tail(self, *topics: str, since_ms: float = 0.0) -> Tail:
         return Tail(self._settings, _CLIENT, topics, since_ms=since_ms)

@@ -9,7 +9,7 @@ from broker.kafka_types import KafkaError, NotAllowed, RecordTooLarge, UnknownTo
 from broker.producer import Ack
 from broker.request_reply import Reply, RequestReply
 from broker.settings import KafkaSettings
-from broker.topics import TopicNotAllowed
+from broker.topic_lifecycle import TopicNotAllowed
 from infaas.client.transport import EncodedQuery
 from schemas import headers as h
 from schemas.errors import (

@@ -23,7 +23,8 @@ from typing import Final
 from broker.closed_topics import close_topics
 from broker.kafka_types import KafkaError
 from broker.settings import KafkaSettings
-from broker.topics import delete_topics, partitions_of, until_gone
+from broker.topic_lifecycle import delete_topics
+from broker.topics import partitions_of, until_gone
 from registry.access import read_sight
 from registry.artifacts import ArtifactStore
 from registry.drained_topics import drain_topics, wait_until

@@ -8,16 +8,17 @@ import pytest
 from autoscaler.janitor.janitor import Janitor
 from autoscaler.settings import AutoscalerSettings
 from broker import request_reply
-from broker.client import open_admin
 from broker.config_api import read_configs, set_configs
 from broker.dead_letters import ATTEMPTS, OFFSET, PARTITION, REASON, TOPIC
 from broker.delivery.consumer import Consumer
 from broker.lag.reader import LagObservation, LagReader
+from broker.librdkafka_admin import open_librdkafka_admin
 from broker.producer import Producer
 from broker.request_reply import RETENTION_MS, RequestReply
 from broker.settings import KafkaSettings
-from broker.topic_logs import LogPartition, TopicLogs
-from broker.topics import TopicSpec, delete_topics, ensure_system_topics, ensure_task_topics, ensure_topics
+from broker.topic_lifecycle import delete_topics
+from broker.topic_logs import LogPartition, bytes_on_disk, delete_before, topic_ends, topic_names
+from broker.topics import TopicSpec, ensure_system_topics, ensure_task_topics, ensure_topics
 from schemas.rows.samples import AlarmKind
 from schemas.topics import DEAD_LETTERS, REPLIES, SELECTOR_GROUP, reply_topic, task_topic
 from store.builds import get_build, put_build
@@ -29,9 +30,8 @@ from tests.waiting import read_until
 class Stage:
     """Janitor with a task of its own, and commits of the selectors' group."""
 
-    def __init__(self, kafka: KafkaSettings, pool: Pool, logs: TopicLogs, reader: LagReader) -> None:
+    def __init__(self, kafka: KafkaSettings, pool: Pool, reader: LagReader) -> None:
         self.kafka = kafka
-        self.logs = logs
         self.reader = reader
         self.topic = task_topic(f"task-{uuid4()}")
         self.reading: LagObservation | None = None
@@ -39,9 +39,7 @@ class Stage:
             update={"reply_topic_age_s": 1.0, "sweep_interval_s": 60.0}
         )
         self.now_s = 0.0
-        self.janitor = Janitor(
-            settings, kafka, logs, pool, lambda: self.reading, can_trim=True, clock=lambda: self.now_s
-        )
+        self.janitor = Janitor(settings, kafka, pool, lambda: self.reading, can_trim=True, clock=lambda: self.now_s)
 
     async def send(self, producer: Producer, count: int, value: bytes = b"{}") -> None:
         for _ in range(count):
@@ -73,8 +71,8 @@ class Stage:
 
 
 async def test_trim_deletes_only_committed_records(kafka: KafkaSettings, store_pool: Pool) -> None:
-    async with Producer(kafka, "test") as producer, LagReader(kafka) as reader, TopicLogs(kafka) as logs:
-        stage = Stage(kafka, store_pool, logs, reader)
+    async with Producer(kafka, "test") as producer, LagReader(kafka) as reader:
+        stage = Stage(kafka, store_pool, reader)
         await ensure_task_topics(kafka, stage.topic.removeprefix(task_topic("")), 2)
         await stage.send(producer, 10)
         await stage.janitor.trim()
@@ -103,11 +101,10 @@ async def test_janitor_frees_disk_of_an_idle_task(quick_kafka: KafkaSettings, st
     async with (
         Producer(kafka, "test") as producer,
         LagReader(kafka) as reader,
-        TopicLogs(kafka) as logs,
-        open_admin(kafka) as admin,
+        open_librdkafka_admin(kafka) as admin,
         asyncio.TaskGroup() as tasks,
     ):
-        stage = Stage(kafka, store_pool, logs, reader)
+        stage = Stage(kafka, store_pool, reader)
         await ensure_task_topics(kafka, stage.topic.removeprefix(task_topic("")), 1)
         await set_configs(admin, {stage.topic: {"segment.ms": "100", "file.delete.delay.ms": "100"}})
         await stage.send(producer, 8, b"x" * 1024 * 1024)
@@ -118,7 +115,7 @@ async def test_janitor_frees_disk_of_an_idle_task(quick_kafka: KafkaSettings, st
             await stage.read()
             await stage.janitor.trim()
             await stage.janitor.sweep()
-            return (await logs.bytes_on_disk([stage.topic]))[LogPartition(stage.topic, 0)]
+            return (await bytes_on_disk(kafka, [stage.topic]))[LogPartition(stage.topic, 0)]
 
         await read_until(size, lambda found: found < 1024 * 1024)
         await read_until(stage.lags, lambda lags: lags == [0])
@@ -140,33 +137,37 @@ async def _read_on(kafka: KafkaSettings, topic: str) -> None:
 
 async def test_correct_updates_topics_of_an_older_version(kafka: KafkaSettings, store_pool: Pool) -> None:
     await ensure_system_topics(kafka)
-    async with LagReader(kafka) as reader, TopicLogs(kafka) as logs, open_admin(kafka) as admin:
-        stage = Stage(kafka, store_pool, logs, reader)
+    async with LagReader(kafka) as reader, open_librdkafka_admin(kafka) as admin:
+        stage = Stage(kafka, store_pool, reader)
         await ensure_topics(kafka, [TopicSpec(stage.topic)])
+
+        async def kept_ms() -> list[str | None]:
+            found = await read_configs(admin, [stage.topic, DEAD_LETTERS])
+            return [found[topic]["retention.ms"] for topic in (stage.topic, DEAD_LETTERS)]
+
         await set_configs(admin, {topic: {"retention.ms": "3600000"} for topic in (stage.topic, DEAD_LETTERS)})
+        await read_until(kept_ms, lambda kept: kept == ["3600000", "3600000"])  # it reaches the broker after a moment
         await stage.janitor.correct()
-        found = await read_configs(admin, [stage.topic, DEAD_LETTERS])
-    assert found[stage.topic]["retention.ms"] == "-1"
-    assert found[DEAD_LETTERS]["retention.ms"] == str(kafka.dead_letter_retention_ms)
+        await read_until(kept_ms, lambda kept: kept == ["-1", str(kafka.dead_letter_retention_ms)])
 
 
 async def test_delete_before_skips_failed_partitions(kafka: KafkaSettings, caplog: pytest.LogCaptureFixture) -> None:
     topic, missing = task_topic(f"task-{uuid4()}"), task_topic(f"missing-{uuid4()}")
     await ensure_topics(kafka, [TopicSpec(topic, 2)])
-    async with Producer(kafka, "test") as producer, TopicLogs(kafka) as logs:
+    async with Producer(kafka, "test") as producer:
         for _ in range(3):
             await producer.send_and_wait(topic, b"x", partition=1)
         wanted = {LogPartition(missing, 0): 1, LogPartition(topic, 0): 9, LogPartition(topic, 1): 2}
-        assert await logs.delete_before(wanted) == {LogPartition(topic, 1)}
-        assert f"{topic} 0 keeps its records: OffsetOutOfRange" in caplog.text
-        assert await logs.ends([topic, missing]) == {topic: 3}
+        assert await delete_before(kafka, wanted) == {LogPartition(topic, 1)}
+        assert f"{topic} 0 keeps its records: Kafka refused: Broker: Offset out of range" in caplog.text
+        assert await topic_ends(kafka, [topic, missing]) == {topic: 3}
 
 
 async def test_sweep_raises_alarm_while_topic_is_too_large(
     kafka: KafkaSettings, store_pool: Pool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with Producer(kafka, "test") as producer, LagReader(kafka) as reader, TopicLogs(kafka) as logs:
-        stage = Stage(kafka, store_pool, logs, reader)
+    async with Producer(kafka, "test") as producer, LagReader(kafka) as reader:
+        stage = Stage(kafka, store_pool, reader)
         await ensure_topics(kafka, [TopicSpec(stage.topic)])
 
         async def alarms() -> dict[AlarmKind, int]:
@@ -186,14 +187,14 @@ async def test_sweep_raises_alarm_for_dead_letters_near_their_bound(
     kafka: KafkaSettings, store_pool: Pool, caplog: pytest.LogCaptureFixture
 ) -> None:
     await ensure_system_topics(kafka)
-    async with Producer(kafka, "test") as producer, LagReader(kafka) as reader, TopicLogs(kafka) as logs:
+    async with Producer(kafka, "test") as producer, LagReader(kafka) as reader:
         letter = {TOPIC: b"a", PARTITION: b"0", OFFSET: b"0", REASON: b"tried", ATTEMPTS: b"1"}
         await producer.send_and_wait(DEAD_LETTERS, b"x" * 2000, headers=list(letter.items()))
-        size = (await logs.bytes_on_disk([DEAD_LETTERS]))[LogPartition(DEAD_LETTERS, 0)]
+        size = (await bytes_on_disk(kafka, [DEAD_LETTERS]))[LogPartition(DEAD_LETTERS, 0)]
 
         async def alarms(bound: int) -> list[int]:
             settings = kafka.model_copy(update={"dead_letter_retention_bytes": bound})
-            await Stage(settings, store_pool, logs, reader).janitor.sweep()
+            await Stage(settings, store_pool, reader).janitor.sweep()
             return [alarm.amount for alarm in await topic_alarms(store_pool) if alarm.topic == DEAD_LETTERS]
 
         assert await alarms(100 * size) == []
@@ -208,22 +209,18 @@ async def test_sweep_deletes_abandoned_reply_topics_and_old_builds(
     monkeypatch.setattr(request_reply, "CLAIM_INTERVAL_S", 0.1)
     dead = reply_topic(f"dead-{uuid4()}")
     await ensure_topics(kafka, [TopicSpec(dead, 1, RETENTION_MS)])
-    async with (
-        LagReader(kafka) as reader,
-        TopicLogs(kafka) as logs,
-        RequestReply(kafka, f"idle-{uuid4()}") as idle,
-    ):
-        stage = Stage(kafka, store_pool, logs, reader)
+    async with LagReader(kafka) as reader, RequestReply(kafka, f"idle-{uuid4()}") as idle:
+        stage = Stage(kafka, store_pool, reader)
         for name in ("recent", "old"):
             await put_build(store_pool, name, "neuron", {}, 1)
         await store_pool.execute("UPDATE builds SET changed_at = now() - interval '2 days' WHERE id = 'old'")
         await stage.janitor.sweep()
         assert [await get_build(store_pool, name) is None for name in ("recent", "old")] == [False, True]
-        before = await logs.ends([idle.reply_topic])
-        await read_until(lambda: logs.ends([idle.reply_topic]), lambda ends: ends != before)
+        before = await topic_ends(kafka, [idle.reply_topic])
+        await read_until(lambda: topic_ends(kafka, [idle.reply_topic]), lambda ends: ends != before)
         stage.now_s = 30.0  # seconds without a record in the dead client's topic
         await stage.janitor.sweep()
-        there = await read_until(lambda: logs.topics(REPLIES), lambda names: dead not in names)
+        there = await read_until(lambda: topic_names(kafka, REPLIES), lambda names: dead not in names)
         assert idle.reply_topic in there
-    async with TopicLogs(kafka) as logs:  # Kafka deletes a topic some time after it acknowledged
-        await read_until(lambda: logs.topics(REPLIES), lambda names: idle.reply_topic not in names)
+    # Kafka deletes a topic some time after it acknowledged.
+    await read_until(lambda: topic_names(kafka, REPLIES), lambda names: idle.reply_topic not in names)

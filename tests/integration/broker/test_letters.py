@@ -17,7 +17,8 @@ from broker.letters.letter import LetterCursor, LetterFilter, LetterState, Store
 from broker.producer import Producer
 from broker.settings import KafkaSettings
 from broker.tail import Tail
-from broker.topics import delete_topics, ensure_system_topics, ensure_task_topics
+from broker.topic_lifecycle import delete_topics
+from broker.topics import ensure_system_topics, ensure_task_topics
 from schemas import headers as h
 from schemas.result import OK
 from schemas.topics import DEAD_LETTERS, results_topic, task_topic, variant_topic

@@ -18,7 +18,8 @@ from broker.kafka_types import KafkaError, RecordTooLarge, UnknownTopic
 from broker.producer import Ack, Producer
 from broker.producing.produce_api import Produce
 from broker.settings import Compression, KafkaSettings
-from broker.topics import TopicSpec, delete_topics, ensure_topics
+from broker.topic_lifecycle import delete_topics
+from broker.topics import TopicSpec, ensure_topics
 from tests.waiting import PATIENCE_S, until
 
 

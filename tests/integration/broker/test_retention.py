@@ -7,17 +7,23 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from broker.client import open_admin
 from broker.config_api import read_configs, set_configs
+from broker.librdkafka_admin import open_librdkafka_admin
 from broker.settings import KafkaSettings
 from broker.topics import TopicSpec, ensure_system_topics, ensure_task_topics, ensure_topics, ensure_variant_topics
 from schemas.topics import DEAD_LETTERS, results_topic, task_topic, variant_topic
-from tests.waiting import until
+from tests.waiting import read_until, until
 
 KEYS = ("retention.ms", "retention.bytes", "message.timestamp.type", "min.insync.replicas", "segment.bytes")
 
 
 async def configs_of(kafka: KafkaSettings, topic: str) -> dict[str, str | None]:
-    async with open_admin(kafka) as admin:
+    async with open_librdkafka_admin(kafka) as admin:
         return (await read_configs(admin, [topic]))[topic]
+
+
+async def kept_ms(kafka: KafkaSettings, topic: str, retention_ms: int) -> dict[str, str | None]:
+    """Return the configuration of a topic once it has this retention: a change reaches the broker after a moment."""
+    return await read_until(lambda: configs_of(kafka, topic), lambda found: found["retention.ms"] == str(retention_ms))
 
 
 async def test_task_topic_backlog_outlives_retention(quick_kafka: KafkaSettings) -> None:
@@ -61,16 +67,18 @@ async def test_ensure_topics_corrects_configs_and_keeps_others(kafka: KafkaSetti
     await ensure_task_topics(kafka, name, 1)
     await ensure_system_topics(kafka)
     hour = {"retention.ms": "3600000", "retention.bytes": "1000", "message.timestamp.type": "CreateTime"}
-    async with open_admin(kafka) as admin:
+    async with open_librdkafka_admin(kafka) as admin:
         await set_configs(admin, {task_topic(name): hour | {"min.insync.replicas": "2"}})
         await set_configs(admin, {DEAD_LETTERS: {"retention.ms": "3600000", "retention.bytes": "-1"}})
+    for topic in (task_topic(name), DEAD_LETTERS):
+        await kept_ms(kafka, topic, 3_600_000)
     await ensure_task_topics(kafka, name, 1)
     await ensure_system_topics(kafka)
-    found = await configs_of(kafka, task_topic(name))
+    found = await kept_ms(kafka, task_topic(name), -1)
     assert [found[key] for key in KEYS[:4]] == ["-1", "-1", "LogAppendTime", "2"]
-    letters = await configs_of(kafka, DEAD_LETTERS)
+    assert kafka.dead_letter_retention_ms >= 14 * 86_400_000
+    letters = await kept_ms(kafka, DEAD_LETTERS, kafka.dead_letter_retention_ms)
     assert letters["retention.bytes"] == str(kafka.dead_letter_retention_bytes)
-    assert int(letters["retention.ms"] or 0) == kafka.dead_letter_retention_ms >= 14 * 86_400_000
 
 
 async def test_segment_size_exceeds_largest_record(kafka: KafkaSettings) -> None:

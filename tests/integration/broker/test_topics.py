@@ -12,7 +12,8 @@ from broker.kafka_types import APPEND_TIME
 from broker.producer import Producer
 from broker.settings import KafkaSettings
 from broker.tail import Tail
-from broker.topics import TopicSpec, delete_topics, ensure_task_topics, ensure_topics
+from broker.topic_lifecycle import delete_topics
+from broker.topics import TopicSpec, ensure_task_topics, ensure_topics
 from schemas.errors import OperatorError
 from schemas.topics import results_topic, task_topic
 from tests.waiting import PATIENCE_S

@@ -11,7 +11,8 @@ from aiokafka import AIOKafkaProducer
 
 from broker.servers.apache import ApacheKafka
 from broker.settings import KafkaSettings
-from broker.topics import delete_topics, partitions_of, until_gone
+from broker.topic_lifecycle import delete_topics
+from broker.topics import partitions_of, until_gone
 from registry.system_identity import join_system
 from schemas.errors import OperatorError
 from schemas.topics import SYSTEM

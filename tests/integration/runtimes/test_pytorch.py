@@ -125,26 +125,28 @@ def _standstill(other: ThreadPoolExecutor, compute: Callable[[], object]) -> flo
 
 
 def _wide(y: Any, bias: Any) -> Any:
-    many = y.repeat(1, 500_000)
+    many = y.repeat(1, 200_000)
     parts = [many.sin(), many.cos(), many.exp(), many.abs()]
     return sum(part.mean(dim=1, keepdim=True) for part in parts) + bias
 
 
 @pytest.mark.torch
 def test_torch_batch_reuses_memory_of_last_batch(program: Callable[..., Path]) -> None:
-    """To clear and map pages again after each batch would cost a third of its time."""
+    """Clearing and mapping pages again after each batch would cost a third of its time.
+
+    The five tensors of a batch, 6.4 MB each, fit into one heap of 64 MiB: glibc unmaps the second heap of a thread when
+    it is empty.
+    """
     session = find_runtime("torch-eager").load(program(_wide, ["scores"]), "cpu", FP32)
     rows = {"x": np.ones((2, 4), np.float32), "bias": np.zeros((2, 3), np.float32)}
 
-    def pages_taken() -> int:
-        for _ in range(5):
-            session.infer(rows)
+    def pages_taken(_batch: int) -> int:
         before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
         session.infer(rows)
         return resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before
 
     with ThreadPoolExecutor(1) as slot:
-        assert slot.submit(pages_taken).result() < 500, "of the 15,000 that its tensors take"
+        assert min(slot.map(pages_taken, range(10))) < 500, "of the 7,800 that its tensors take"
 
 
 @pytest.mark.torch

@@ -15,7 +15,7 @@ import pytest
 from msgspec.structs import replace
 
 from broker.producer import Producer
-from broker.topic_logs import LogPartition, TopicLogs
+from broker.topic_logs import LogPartition, delete_before, topic_ends
 from broker.topics import ensure_topics
 from process.sandbox import MODE_ENV
 from registry.artifact_settings import open_artifacts, open_exchange
@@ -66,9 +66,8 @@ async def no_older_requests(site: Site) -> None:
     """Delete earlier build requests: all tests of a session share the Kafka and this topic."""
     topic = build_topic(Hardware.CUDA)
     await ensure_topics(site.kafka, build_topics(Hardware.CUDA))
-    async with TopicLogs(site.kafka) as logs:
-        ends = await read_until(lambda: logs.ends([topic]), lambda found: topic in found)
-        await logs.delete_before({LogPartition(topic, 0): ends[topic]})
+    ends = await read_until(lambda: topic_ends(site.kafka, [topic]), lambda found: topic in found)
+    await delete_before(site.kafka, {LogPartition(topic, 0): ends[topic]})
 
 
 async def ask_what_no_row_can_hold(site: Site) -> None:

@@ -10,7 +10,8 @@ from aiokafka import TopicPartition
 
 from broker.producer import Producer
 from broker.settings import KafkaSettings
-from broker.topics import delete_topics, partitions_of
+from broker.topic_lifecycle import delete_topics
+from broker.topics import partitions_of
 from schemas.topics import offline_variant_topic, variant_topics
 from tests.integration.workers.conftest import MAX_BATCH, PARTITIONS, Site, results_of
 from tests.waiting import read_until, until

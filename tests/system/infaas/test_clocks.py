@@ -18,6 +18,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from bench.chaos.shifted_clock import shifted_clock
 from broker.producer import Producer
 from broker.topics import ensure_task_topics
 from process.ports import free_port
@@ -88,19 +89,10 @@ class WrongClock:
         return time.time() + self.by_s
 
     def environment(self) -> dict[str, str]:
-        return {
-            "LD_PRELOAD": str(libfaketime()),
-            "FAKETIME_TIMESTAMP_FILE": str(self._file),
-            "FAKETIME_CACHE_DURATION": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        }
-
-
-def libfaketime() -> Path:
-    found = [*Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), *Path("/usr/lib").glob("faketime/libfaketime.so.1")]
-    if not found:
-        pytest.skip("libfaketime is not installed: apt-get install faketime")
-    return found[0]
+        shared = shifted_clock()
+        if shared is None:
+            pytest.skip("libfaketime or a C compiler is not installed: apt-get install faketime g++")
+        return {**shared, "FAKETIME_TIMESTAMP_FILE": str(self._file), "FAKETIME_CACHE_DURATION": "1"}
 
 
 def running(
