@@ -22,7 +22,7 @@ CHANGED := { git diff --name-only --diff-filter=d --merge-base $(BASE) 2>/dev/nu
 
 .PHONY: help setup demo up down check check-style check-types check-unit test test-unit test-integration test-system \
 	test-torch lint scan-secrets audit bench bench-runtimes bench-scale bench-peers bench-variants bench-profiles bench-zoo \
-	chaos docs images lock clean
+	neighbours chaos chaos-jobs fuzz docs images lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the verbs
@@ -117,19 +117,16 @@ bench-zoo: $(TORCH)/dev.stamp ## register 45 architectures and serve them; BENCH
 	$(TORCH)/bin/python -m bench.zoo $(BENCH)
 
 chaos: $(VENV)/dev.stamp ## inflict faults under load; MINUTES=30 QUERIES=1000000 FAULTS="Kafka,worker" bound it, CHAOS="--seed 2" more
-	$(BIN)/python -m bench.chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(QUERIES),--queries $(QUERIES)) $(if $(FAULTS),--faults "$(FAULTS)") $(CHAOS)
+	$(BIN)/python -m tests.chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(QUERIES),--queries $(QUERIES)) $(if $(FAULTS),--faults "$(FAULTS)") $(CHAOS)
 
-.PHONY: fuzz
 fuzz: $(VENV)/dev.stamp ## throw generated requests at every route of a gateway; MINUTES=30 SEED=2 for more, and others
-	$(BIN)/python -m bench.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
-.PHONY: neighbours
 neighbours: $(VENV)/dev.stamp ## ask beside a tenant that does everything wrong; BENCH="--signed --each" for more
 	$(BIN)/python -m bench.neighbours $(BENCH)
 
-.PHONY: chaos-jobs
 chaos-jobs: $(VENV)/dev.stamp ## kill every process with 10,000 jobs in flight, and count the answers; JOBS=1000 for fewer
-	$(BIN)/python -m bench.jobs $(if $(JOBS),--jobs $(JOBS))
+	$(BIN)/python -m tests.chaos.jobs $(if $(JOBS),--jobs $(JOBS))
 
 docs: $(VENV)/dev.stamp ## write the JSON Schema, AsyncAPI and OpenAPI documents, and the Python of the .proto
 	$(BIN)/python -m schemas.documents
@@ -146,9 +143,9 @@ lock: $(VENV)/dev.stamp ## resolve the locks anew, Kafka's jars by Maven; dev fi
 	$(LOCK) --extra cpu --extra ray --constraint locks/dev.txt --output-file locks/ray.txt
 	$(BIN)/python -m bench.peers --lock
 	$(subst pyproject.toml,bench/zoo/requirements.in,$(LOCK)) --no-deps --constraint locks/torch.txt --output-file bench/zoo/lock.txt
-	mvn -q -B -f broker/servers/maven/pom.xml dependency:copy-dependencies \
+	mvn -q -B -f broker/kafka/servers/maven/pom.xml dependency:copy-dependencies \
 	  -Dmdep.useRepositoryLayout=true -DoutputDirectory=$(CURDIR)/build/kafka
-	cd build/kafka && find . -name '*.jar' -printf '%P\n' | LC_ALL=C sort | xargs sha256sum > $(CURDIR)/broker/servers/maven/jars.lock
+	cd build/kafka && find . -name '*.jar' -printf '%P\n' | LC_ALL=C sort | xargs sha256sum > $(CURDIR)/broker/kafka/servers/maven/jars.lock
 
 clean: ## remove the environments, caches and the data of `make demo` and `make up`
 	rm -rf $(VENV) $(TORCH) .infaas .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist

@@ -1,39 +1,69 @@
 """Ownership and access of tasks and models."""
 
-from typing import Final
+from typing import Annotated, Final
 
-from admin.binding import bind
-from admin.control import RequestContext
+import msgspec
+
+from admin.api import RequestContext, endpoint, param
+from process.security.access import check_access, check_answers, is_within
+from process.security.catalog_view import CatalogView
 from registry.access import change_access, read_sight
-from schemas.access import Access
-from schemas.endpoints.access import SET_ACCESS, SHOW_ACCESS, AccessChange, AccessOf, AccessRequest
+from schemas.access import Access, Role, Visibility
 from schemas.errors import Forbidden, InvalidRequest, NotFound
 from schemas.names import is_variant_name, is_version
 from schemas.rows.audit import AuditVerb
 from schemas.rows.catalog import Architecture, Task
-from security.access import check_access, check_answers, is_within
-from security.catalog_view import CatalogView
-from store.access import get_access, lock_access
 from store.audit import audited_transaction
 from store.pool import DatabaseSession
 from store.registry import get_architecture, get_task
 from store.rollouts import list_versions
+from store.tenants import get_access, lock_access
+
+_Name = Annotated[str, param("Model, with all its versions, or task.", metavar="MODEL|TASK")]
 
 
-async def show_access(control: RequestContext, request: AccessRequest) -> AccessOf:
-    """Return the access of a task, or of a model with all its versions.
+class AccessRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Request for the owner and visibility of a task or model."""
+
+    name: _Name
+
+
+class AccessChange(msgspec.Struct, frozen=True, kw_only=True):
+    """Change of the owner or visibility of a task or model."""
+
+    name: _Name
+    visibility: Visibility
+    owner: Annotated[str | None, param("New owner; null: the owner does not change.")] = None
+    shared_with: Annotated[
+        frozenset[str],
+        msgspec.Meta(max_length=1000),
+        param("Tenants that may also use it if `visibility` is `shared`."),
+    ] = frozenset()
+
+
+class AccessOf(msgspec.Struct, frozen=True):
+    """Task or model with its owner and visibility."""
+
+    name: str
+    access: Access
+
+
+@endpoint("access.show", "GET", "/v1/access/{name}", Role.QUERY)
+async def show_access(context: RequestContext, request: AccessRequest) -> AccessOf:
+    """Show the owner and visibility of a task or model.
 
     Raises:
         NotFound: no task or model has this name, or the caller does not see it.
     """
-    async with control.pool.snapshot() as session:
-        sight = await read_sight(session, control.principal)
+    async with context.pool.snapshot() as session:
+        sight = await read_sight(session, context.principal)
         await _find(session, sight, request.name)
         return AccessOf(request.name, sight.access_of(request.name))
 
 
-async def set_access(control: RequestContext, request: AccessChange) -> list[AccessOf]:
-    """Change the access of a task or a model; return it, and that of the composites that were narrowed with it.
+@endpoint("access.set", "PUT", "/v1/access/{name}", Role.PUBLISH)
+async def set_access(context: RequestContext, request: AccessChange) -> list[AccessOf]:
+    """Change the owner or visibility of a task or model; returns derived models whose access was restricted as well.
 
     Raises:
         InvalidRequest: the access is invalid, or wider than that of the parts of a composite.
@@ -41,25 +71,25 @@ async def set_access(control: RequestContext, request: AccessChange) -> list[Acc
         Forbidden: it belongs to another tenant; or the caller gives it away without the role admin; or other tenants
             would be answered by the model in a task that its owner does not own.
     """
-    await _checked(control.pool, control, request)
+    await _checked(context.pool, context, request)
     asked = {
         "owner": request.owner,
         "visibility": request.visibility,
         "shared_with": sorted(request.shared_with),
     }
-    act = control.act(AuditVerb.SET_ACCESS, request.name, **asked)
-    async with audited_transaction(control.pool, act) as session:
+    act = context.act(AuditVerb.SET_ACCESS, request.name, **asked)
+    async with audited_transaction(context.pool, act) as session:
         await lock_access(session)
-        access, sight = await _checked(session, control, request)  # the owner may have changed meanwhile
-        changed = await change_access(session, control.artifact_store(), request.name, access, sight)
+        access, sight = await _checked(session, context, request)  # the owner may have changed meanwhile
+        changed = await change_access(session, context.artifact_store(), request.name, access, sight)
     return [AccessOf(name, access) for name, access in changed.items()]
 
 
 async def _checked(
-    session: DatabaseSession, control: RequestContext, request: AccessChange
+    session: DatabaseSession, context: RequestContext, request: AccessChange
 ) -> tuple[Access, CatalogView]:
     """Return the new access after all checks, and the caller's view of the catalog."""
-    sight = await read_sight(session, control.principal)
+    sight = await read_sight(session, context.principal)
     row = await _find(session, sight, request.name)
     sight.check_may_change([row])
     now = await get_access(session, request.name)
@@ -69,7 +99,7 @@ async def _checked(
         Access(owner=request.owner or now.owner, visibility=request.visibility, shared_with=request.shared_with)
     )
     if isinstance(row, Architecture) and not is_within(access, now):
-        check_answers(row.task, await get_access(session, row.task), access, control.principal)
+        check_answers(row.task, await get_access(session, row.task), access, context.principal)
     return access, sight
 
 
@@ -88,4 +118,4 @@ async def _find(session: DatabaseSession, sight: CatalogView, name: str) -> Task
     return found
 
 
-BINDINGS: Final = (bind(SHOW_ACCESS, show_access), bind(SET_ACCESS, set_access))
+ACCESS: Final = (show_access, set_access)

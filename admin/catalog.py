@@ -7,37 +7,20 @@ as one that does not exist, so that timing reveals nothing.
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, TypeVar
+from typing import Annotated, Final, TypeVar
 
+import msgspec
 from msgspec.structs import asdict
 
-from admin.binding import bind
-from admin.control import RequestContext
+from admin.api import Empty, RequestContext, endpoint, param
+from process.security.catalog_view import CatalogView
 from registry.access import read_sight
-from registry.comparison import compare
-from schemas.endpoints.catalog import (
-    COMPARISON,
-    MODELS,
-    PROFILE,
-    TASKS,
-    VARIANTS,
-    ComparedPoint,
-    ComparisonRequest,
-    ListedModel,
-    ListedTask,
-    ListedVariant,
-    MeasuredVariant,
-    ModelsRequest,
-    ProfileRequest,
-    VariantsRequest,
-)
-from schemas.endpoints.endpoint import Empty
+from registry.comparison import ComparedPoint, compare
+from schemas.access import PUBLIC, Access, Role
 from schemas.errors import NotFound
-from schemas.rows.catalog import ACCURACY, Profile, Variant, VariantState
-from schemas.rows.placement import CorrectionRow, InstanceRow
+from schemas.rows.catalog import ACCURACY, Architecture, Profile, Task, Variant, VariantState
+from schemas.rows.cluster import CorrectionRow, InstanceRow
 from schemas.status import InstanceState
-from security.catalog_view import CatalogView
-from store.corrections import list_corrections
 from store.placement import list_instances
 from store.pool import DatabaseSession
 from store.registry import (
@@ -45,36 +28,99 @@ from store.registry import (
     get_task,
     get_variant,
     list_architectures,
+    list_corrections,
     list_profiles,
     list_tasks,
     list_variants,
 )
 
+
+class ListedTask(Task, frozen=True, kw_only=True):
+    """Task with its owner and visibility."""
+
+    access: Access = PUBLIC
+
+
+class CatalogRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Request for the models or variants of one task, or of all tasks."""
+
+    task: Annotated[str | None, param("Only of this task.")] = None
+
+
+class ListedModel(Architecture, frozen=True, kw_only=True):
+    """Version of a model with its owner and visibility."""
+
+    access: Access = PUBLIC
+
+
+class ListedVariant(msgspec.Struct, frozen=True, kw_only=True):
+    """Variant with its profile and the observations of it in service."""
+
+    variant: Variant
+    profile: Profile | None
+    """Null: the variant has not been profiled."""
+    measure: str
+    """Measure that `accuracy` means for the variant's task."""
+    failed: dict[str, str] = {}
+    """Reason why the variant failed to load, by worker; only administrators see it."""
+    corrections: tuple[CorrectionRow, ...] = ()
+    """Cases in which batches take longer than the profile says; only administrators see them."""
+    dominated_by: str = ""
+    """Variant that is better in every respect, among the variants that the caller may use; empty: there is none."""
+
+
+class ProfileRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Request for the profile of a variant."""
+
+    variant: Annotated[str, param("Variant, e.g. textcnn.onnx-fp32.cpu.")]
+
+
+class MeasuredVariant(msgspec.Struct, frozen=True, kw_only=True):
+    """Profile of a variant."""
+
+    profile: Profile
+    measure: str
+    """Measure that `accuracy` means for the variant's task."""
+    tuning: str = ""
+    """Tuning of quantisation: the calibration, and the layers that stay in FP32; empty: there was no choice."""
+    corrections: tuple[CorrectionRow, ...] = ()
+    """Cases in which batches take longer than the profile says; only administrators see them."""
+
+
+class ComparisonRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Request for a comparison of a task's variants."""
+
+    task: Annotated[str, param("Task whose variants are compared.")]
+
+
 Row = TypeVar("Row", InstanceRow, CorrectionRow)
 
 
-async def tasks(control: RequestContext, _request: Empty) -> list[ListedTask]:
-    """List tasks."""
-    async with control.pool.snapshot() as session:
-        sight = await read_sight(session, control.principal)
+@endpoint("tasks.list", "GET", "/v1/tasks", Role.QUERY)
+async def tasks(context: RequestContext, _request: Empty) -> list[ListedTask]:
+    """List the tasks that clients can query."""
+    async with context.pool.snapshot() as session:
+        sight = await read_sight(session, context.principal)
         rows = sight.filter_visible(await list_tasks(session))
     return [ListedTask(**asdict(row), access=sight.access_of(row.name)) for row in rows]
 
 
-async def models(control: RequestContext, request: ModelsRequest) -> list[ListedModel]:
-    """List the versions of models."""
-    async with control.pool.snapshot() as session:
-        sight = await read_sight(session, control.principal)
+@endpoint("models.list", "GET", "/v1/models", Role.QUERY)
+async def models(context: RequestContext, request: CatalogRequest) -> list[ListedModel]:
+    """List the versions of models that were registered, of all tasks or of one."""
+    async with context.pool.snapshot() as session:
+        sight = await read_sight(session, context.principal)
         if not await _sees_task(session, sight, request.task):
             return []
         rows = sight.filter_visible(await list_architectures(session, task=request.task))
     return [ListedModel(**asdict(row), access=sight.access_of(row.model)) for row in rows]
 
 
-async def variants(control: RequestContext, request: VariantsRequest) -> list[ListedVariant]:
-    """List variants with their profiles, load failures and observed corrections."""
-    async with control.pool.snapshot() as session:
-        sight = await read_sight(session, control.principal)
+@endpoint("variants.list", "GET", "/v1/variants", Role.QUERY)
+async def variants(context: RequestContext, request: CatalogRequest) -> list[ListedVariant]:
+    """List the variants of the models with their measurements."""
+    async with context.pool.snapshot() as session:
+        sight = await read_sight(session, context.principal)
         if not await _sees_task(session, sight, request.task):
             return []
         rows = sight.filter_visible(await list_variants(session, task=request.task))
@@ -98,14 +144,15 @@ async def variants(control: RequestContext, request: VariantsRequest) -> list[Li
     ]
 
 
-async def profile(control: RequestContext, request: ProfileRequest) -> MeasuredVariant:
-    """Return the profile of a variant.
+@endpoint("variants.profile", "GET", "/v1/variants/{variant}/profile", Role.QUERY)
+async def profile(context: RequestContext, request: ProfileRequest) -> MeasuredVariant:
+    """Show the profile of a variant: load time, latency per batch size, memory, accuracy.
 
     Raises:
         NotFound: the variant does not exist, or has no profile.
     """
-    async with control.pool.snapshot() as session:
-        sight = await read_sight(session, control.principal)
+    async with context.pool.snapshot() as session:
+        sight = await read_sight(session, context.principal)
         found, row = await get_profile(session, request.variant), await get_variant(session, request.variant)
         corrections = await _corrections(session, sight, request.variant)
         if found is None or row is None or not sight.sees(row):
@@ -119,15 +166,16 @@ async def profile(control: RequestContext, request: ProfileRequest) -> MeasuredV
     )
 
 
-async def comparison(control: RequestContext, request: ComparisonRequest) -> list[ComparedPoint]:
-    """Compare the ready variants of a task.
+@endpoint("tasks.compare", "GET", "/v1/tasks/{task}/comparison", Role.QUERY)
+async def comparison(context: RequestContext, request: ComparisonRequest) -> list[ComparedPoint]:
+    """Compare the variants of a task: accuracy, latency, cost, dominated variants.
 
     Raises:
         NotFound: the task does not exist, or has no ready variant.
     """
     rows, profiles = list[Variant](), dict[str, Profile]()
-    async with control.pool.snapshot() as session:
-        sight = await read_sight(session, control.principal)
+    async with context.pool.snapshot() as session:
+        sight = await read_sight(session, context.principal)
         if await _sees_task(session, sight, request.task):
             rows = sight.filter_visible(await list_variants(session, task=request.task, state=VariantState.READY))
             profiles = await _profiles(session, request.task)
@@ -172,10 +220,4 @@ async def _corrections(
     return await list_corrections(session, variant=variant) if sight.is_whole else ()
 
 
-BINDINGS: Final = (
-    bind(TASKS, tasks),
-    bind(MODELS, models),
-    bind(VARIANTS, variants),
-    bind(PROFILE, profile),
-    bind(COMPARISON, comparison),
-)
+CATALOG: Final = (tasks, models, variants, profile, comparison)

@@ -4,42 +4,136 @@ Functions that only read need no Postgres, so that operators can use them during
 """
 
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from admin.binding import bind
-from admin.control import RequestContext
-from broker.letters.dead_letters import DeadLetters, Progress
-from broker.letters.letter import LetterCursor, LetterFilter, LetterId, StoredLetter
-from broker.settings import KafkaSettings
+import msgspec
+
+from admin.api import Number, RequestContext, Since, Until, endpoint, param
+from broker.dead_letters.dead_letters import MOST_LETTERS, DeadLetters
+from broker.dead_letters.stored_letter import LetterCursor, LetterFilter, LetterId, StoredLetter
+from broker.kafka.settings import KafkaSettings
 from process.signing import SigningSettings
-from schemas.endpoints.dead_letters import (
-    DROP_LETTERS,
-    LIST_LETTERS,
-    MOST_SHOWN_BYTES,
-    REPLAY_LETTERS,
-    SHOW_LETTER,
-    DeadLetterDetail,
-    DeadLetterSummary,
-    DroppedLetters,
-    DropRequest,
-    LetterChoice,
-    LetterRequest,
-    LettersRequest,
-    ReplayedLetters,
-)
+from schemas.access import Role
 from schemas.errors import InvalidRequest, NotFound
 from schemas.rows.audit import AuditAct, AuditVerb
 from store.audit import audited
 
+MOST_SHOWN_BYTES: Final = 1000
+"""Maximum number of bytes of a record's value in an answer."""
+
+_Task = Annotated[str | None, param("Only of this task.")]
+_Reason = Annotated[str | None, param("Only with this text in the reason, in upper or lower case.")]
+
+_DEADLINE_S: Final = 300.0
+
+
+class LettersRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Filter of the listed dead letters; the latest matches are returned."""
+
+    task: _Task = None
+    reason: _Reason = None
+    since: Since = None
+    until: Until = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=1000), param("Maximum number; the latest ones.")] = 100
+    done: Annotated[bool, param("Include replayed and dropped ones.")] = False
+
+
+class DeadLetterSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """Entry in a list of dead letters."""
+
+    letter: str
+    """Name of the dead letter: partition and offset, e.g. `0/17`."""
+    at: datetime
+    state: str
+    task: str
+    query: str
+    topic: str
+    partition: int
+    offset: int
+    attempts: int
+    bytes: int
+    whole: bool
+    """True if the complete record is kept."""
+    reason: str
+
+
+class DeadLetterDetail(DeadLetterSummary, frozen=True, kw_only=True):
+    """Dead letter with its headers and the beginning of its value."""
+
+    key: str
+    headers: list[tuple[str, str]]
+    value: str
+
+
+class LetterRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Request for one dead letter."""
+
+    partition: Number
+    offset: Number
+
+
+class LetterChoice(msgspec.Struct, frozen=True, kw_only=True):
+    """Selection of dead letters to handle: the oldest that match every field that is given."""
+
+    letters: Annotated[
+        list[str],
+        msgspec.Meta(max_length=MOST_LETTERS),
+        param("Ids of dead letters, e.g. 0/17; default: all.", metavar="LETTER", argument=True),
+    ] = []
+    task: _Task = None
+    reason: _Reason = None
+    since: Since = None
+    until: Until = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=MOST_LETTERS)] = 1000
+    after: str = ""
+    """Position from the previous answer at which to continue."""
+
+
+class DropRequest(LetterChoice, frozen=True, kw_only=True):
+    """Selection of dead letters to drop."""
+
+    all: Annotated[bool, param("All of them; required if nothing else selects any.")] = False
+
+
+class HandledDeadLetters(msgspec.Struct, frozen=True, kw_only=True):
+    """Progress of a request that handles dead letters."""
+
+    handled: int
+    """Number of dead letters that were examined."""
+    after: str = ""
+    """Position at which to continue; empty: there are no more."""
+    until: datetime | None = None
+    """Value to send as `until` together with `after`. It excludes new dead letters that the replayed queries may
+    cause."""
+
+
+class ReplayedLetters(HandledDeadLetters, frozen=True, kw_only=True):
+    """Result of replaying dead letters."""
+
+    replayed: int
+    answered: int
+    """Number of dead letters that were not sent because their query already has an answer."""
+    passed_over: dict[str, str]
+    """Reason why each of the other dead letters was not sent, by name."""
+
+
+class DroppedLetters(HandledDeadLetters, frozen=True, kw_only=True):
+    """Result of dropping dead letters."""
+
+    dropped: int
+
+
 _NAMED: Final = 20
 """Maximum number of letters whose ids the audit log holds."""
+
 _BEGUN_WITHIN_S: Final = 180.0
 """Seconds after which a replay starts no more letters, so that the response can report its progress."""
 
 
-async def list_letters(control: RequestContext, request: LettersRequest) -> list[DeadLetterSummary]:
-    """List the latest open letters, and closed ones if `done` is set."""
-    return await found_letters(control.find_kafka(), request)
+@endpoint("dead-letters.list", "GET", "/v1/dead-letters", Role.ADMIN, deadline_s=120)
+async def list_letters(context: RequestContext, request: LettersRequest) -> list[DeadLetterSummary]:
+    """List open dead letters, the latest last."""
+    return await found_letters(context.find_kafka(), request)
 
 
 async def found_letters(kafka: KafkaSettings, request: LettersRequest) -> list[DeadLetterSummary]:
@@ -48,13 +142,14 @@ async def found_letters(kafka: KafkaSettings, request: LettersRequest) -> list[D
     return [DeadLetterSummary(**_outline(stored)) for stored in await DeadLetters(kafka).find(wanted, request.limit)]
 
 
-async def show(control: RequestContext, request: LetterRequest) -> DeadLetterDetail:
-    """Show a letter and the beginning of its value.
+@endpoint("dead-letters.show", "GET", "/v1/dead-letters/{partition}/{offset}", Role.ADMIN, deadline_s=120)
+async def show(context: RequestContext, request: LetterRequest) -> DeadLetterDetail:
+    """Show a dead letter: its reason, its headers, and the beginning of its value.
 
     Raises:
         NotFound: there is no such letter.
     """
-    return await shown_letter(control.find_kafka(), request)
+    return await shown_letter(context.find_kafka(), request)
 
 
 async def shown_letter(kafka: KafkaSettings, request: LetterRequest) -> DeadLetterDetail:
@@ -76,13 +171,14 @@ async def shown_letter(kafka: KafkaSettings, request: LetterRequest) -> DeadLett
     )
 
 
-async def replay(control: RequestContext, request: LetterChoice, progress: Progress | None = None) -> ReplayedLetters:
-    """Send the queries of letters again under the same ids; skip letters already replayed or answered."""
-    box = DeadLetters(control.find_kafka(), SigningSettings().read())
+@endpoint("dead-letters.replay", "POST", "/v1/dead-letters/replay", Role.ADMIN, deadline_s=300)
+async def replay(context: RequestContext, request: LetterChoice) -> ReplayedLetters:
+    """Replay dead letters under the same ids; each at most once, and none that was answered meanwhile."""
+    box = DeadLetters(context.find_kafka(), SigningSettings().read())
     wanted = _chosen(request)
-    async with audited(control.pool, _act(control, AuditVerb.REPLAY_LETTERS, request)):
+    async with audited(context.pool, _act(context, AuditVerb.REPLAY_LETTERS, request)):
         letters = await box.find(wanted, request.limit, oldest=True)
-        report = await box.replay(letters, progress or _unseen, _BEGUN_WITHIN_S)
+        report = await box.replay(letters, _unseen, _BEGUN_WITHIN_S)
     return ReplayedLetters(
         handled=report.replayed + report.answered + len(report.passed_over),
         replayed=report.replayed,
@@ -93,18 +189,19 @@ async def replay(control: RequestContext, request: LetterChoice, progress: Progr
     )
 
 
-async def drop(control: RequestContext, request: DropRequest, progress: Progress | None = None) -> DroppedLetters:
-    """Drop letters for good.
+@endpoint("dead-letters.drop", "POST", "/v1/dead-letters/drop", Role.ADMIN, deadline_s=300)
+async def drop(context: RequestContext, request: DropRequest) -> DroppedLetters:
+    """Drop dead letters permanently.
 
     Raises:
         InvalidRequest: the request selects no letters.
     """
-    box, wanted = DeadLetters(control.find_kafka()), _chosen(request)
+    box, wanted = DeadLetters(context.find_kafka()), _chosen(request)
     if not (request.all or request.letters or _said(request)):
         raise InvalidRequest("name the dead letters to drop, or give --all")
-    async with audited(control.pool, _act(control, AuditVerb.DROP_LETTERS, request)):
+    async with audited(context.pool, _act(context, AuditVerb.DROP_LETTERS, request)):
         letters = await box.find(wanted, request.limit, oldest=True)
-        dropped = await box.drop(letters, progress or _unseen)
+        dropped = await box.drop(letters, _unseen)
     return DroppedLetters(handled=dropped, dropped=dropped, after=_behind(letters, request.limit))
 
 
@@ -143,11 +240,11 @@ def _behind(letters: list[StoredLetter], limit: int) -> str:
     return str(letters[-1].cursor) if len(letters) == limit else ""
 
 
-def _act(control: RequestContext, verb: AuditVerb, request: LetterChoice) -> AuditAct:
+def _act(context: RequestContext, verb: AuditVerb, request: LetterChoice) -> AuditAct:
     more = len(request.letters) - _NAMED
     named = ", ".join(request.letters[:_NAMED]) + (f" and {more} more" if more > 0 else "")
     went_on = {"after": request.after} if request.after else {}
-    return control.act(verb, named, **_said(request), **went_on)
+    return context.act(verb, named, **_said(request), **went_on)
 
 
 def _said(request: LetterChoice) -> dict[str, Any]:
@@ -184,9 +281,4 @@ def _text(raw: bytes) -> str:
 def _unseen(_done: int, _total: int) -> None: ...
 
 
-BINDINGS: Final = (
-    bind(LIST_LETTERS, list_letters),
-    bind(SHOW_LETTER, show),
-    bind(REPLAY_LETTERS, replay),
-    bind(DROP_LETTERS, drop),
-)
+DEAD_LETTERS: Final = (list_letters, show, replay, drop)

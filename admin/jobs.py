@@ -1,34 +1,59 @@
 """Jobs: a tenant sees its own jobs of the tasks that its key permits; administrators see all."""
 
 from collections.abc import Collection
-from typing import Final
+from typing import Annotated, Final
 
-from admin.binding import bind
-from admin.control import RequestContext
-from schemas.endpoints.jobs import (
-    CANCEL,
-    LIST,
-    RESULT,
-    SHOW,
-    JobCancellation,
-    JobsRequest,
-    OneJob,
-    SomeJobs,
-)
+import msgspec
+
+from admin.api import RequestContext, endpoint, param
+from schemas.access import Principal, Role
 from schemas.errors import NotFound
-from schemas.jobs import Job, JobResult
-from schemas.principal import Principal, Role
+from schemas.jobs import MAX_LISTED, Job, JobResult, JobState
 from schemas.rows.audit import AuditVerb
 from store.audit import audited_transaction
 from store.jobs import cancel_jobs, get_job_result, list_jobs
 from store.pool import DatabaseSession
 
+JobIds = Annotated[list[Annotated[str, msgspec.Meta(max_length=64)]], msgspec.Meta(min_length=1, max_length=MAX_LISTED)]
+"""List of job ids. The length of an id is limited, because answers and the audit log repeat it."""
 
-async def list_some(control: RequestContext, request: JobsRequest) -> list[Job]:
-    """List jobs, the latest first."""
-    principal = control.principal
+
+class JobsRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Filter of the listed jobs: a job must match every field that is given."""
+
+    model: Annotated[str | None, param("Jobs of this task, architecture or variant.")] = None
+    state: Annotated[JobState | None, param("Jobs in this state.")] = None
+    batch: Annotated[str | None, param("Jobs of the request with this batch id.")] = None
+    before: Annotated[str | None, param("Jobs created before the job with this id: the next page.")] = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_LISTED), param("Maximum number of jobs.")] = 50
+
+
+class SomeJobs(msgspec.Struct, frozen=True, kw_only=True):
+    """Jobs by their ids."""
+
+    ids: Annotated[JobIds, param("Ids of jobs.", metavar="ID...")]
+
+
+class OneJob(msgspec.Struct, frozen=True, kw_only=True):
+    """Job by its id."""
+
+    id: Annotated[str, param("Id of a job.", metavar="ID")]
+
+
+class JobCancellation(msgspec.Struct, frozen=True, kw_only=True):
+    """Result of cancelling jobs."""
+
+    cancelled: list[str]
+    not_cancelled: list[str]
+    """Jobs that had ended or do not exist."""
+
+
+@endpoint("jobs.list", "GET", "/v1/jobs", Role.QUERY)
+async def list_some(context: RequestContext, request: JobsRequest) -> list[Job]:
+    """List the jobs of all models, the latest first."""
+    principal = context.principal
     return await list_jobs(
-        control.pool,
+        context.pool,
         model=request.model,
         state=request.state,
         batch=request.batch,
@@ -39,35 +64,36 @@ async def list_some(control: RequestContext, request: JobsRequest) -> list[Job]:
     )
 
 
-async def show(control: RequestContext, request: SomeJobs) -> list[Job]:
-    """List the jobs with these ids that the caller sees."""
-    return await _find(control.pool, control.principal, request.ids)
+@endpoint("jobs.show", "GET", "/v1/jobs/some", Role.QUERY)
+async def show(context: RequestContext, request: SomeJobs) -> list[Job]:
+    """Show jobs; unknown ones are omitted."""
+    return await _find(context.pool, context.principal, request.ids)
 
 
-async def cancel(control: RequestContext, request: SomeJobs) -> JobCancellation:
-    """Cancel jobs that have not ended.
-
-    The audit log records an administrator's request in full. For tenants it omits jobs that do not exist for them.
-    """
-    principal, cancelled = control.principal, list[str]()
-    found = {job.id for job in await _find(control.pool, principal, request.ids)}
+@endpoint("jobs.cancel", "POST", "/v1/jobs/cancel", Role.QUERY)
+async def cancel(context: RequestContext, request: SomeJobs) -> JobCancellation:
+    """Cancel jobs that have not ended. Idempotent."""
+    # The audit log records an administrator's request in full. For tenants it omits jobs that do not exist for them.
+    principal, cancelled = context.principal, list[str]()
+    found = {job.id for job in await _find(context.pool, principal, request.ids)}
     theirs = [job for job in dict.fromkeys(request.ids) if job in found]
     if named := request.ids if principal.has(Role.ADMIN) else theirs:
-        act = control.act(AuditVerb.CANCEL_JOBS, ", ".join(named))
-        async with audited_transaction(control.pool, act) as session:
+        act = context.act(AuditVerb.CANCEL_JOBS, ", ".join(named))
+        async with audited_transaction(context.pool, act) as session:
             cancelled = await cancel_jobs(session, theirs)
     return JobCancellation(cancelled=cancelled, not_cancelled=sorted(set(request.ids) - set(cancelled)))
 
 
-async def result(control: RequestContext, request: OneJob) -> JobResult:
-    """Return the result of a job; it is empty while the job has not ended.
+@endpoint("jobs.result", "GET", "/v1/jobs/{id}/result", Role.QUERY)
+async def result(context: RequestContext, request: OneJob) -> JobResult:
+    """Return the result of a job, as bytes in base64, with its headers.
 
     Raises:
         NotFound: the job does not exist, or the caller does not see it.
     """
     found = None
-    if await _find(control.pool, control.principal, [request.id]):
-        found = await get_job_result(control.pool, request.id)
+    if await _find(context.pool, context.principal, [request.id]):
+        found = await get_job_result(context.pool, request.id)
     if found is None:
         raise NotFound(f"there is no job {request.id}; it may have expired")
     return found
@@ -82,4 +108,4 @@ def _owner(principal: Principal) -> str | None:
     return None if principal.has(Role.ADMIN) else principal.tenant or ""
 
 
-BINDINGS: Final = (bind(LIST, list_some), bind(SHOW, show), bind(CANCEL, cancel), bind(RESULT, result))
+JOBS: Final = (list_some, show, cancel, result)

@@ -7,36 +7,115 @@ together exceed the quota of their creator. Therefore only administrators can cr
 
 import os
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
-from admin.binding import bind
-from admin.control import RequestContext
-from schemas.endpoints.keys import (
-    CREATE_KEY,
-    LIMIT_KEY,
-    LIST_KEYS,
-    REVOKE_KEY,
-    CreatedKey,
-    KeyInfo,
-    KeyQuotaRequest,
-    KeyRequest,
-    KeysRequest,
-    RevokedKey,
-    RevokeRequest,
-)
+from admin.api import Count, RequestContext, Timestamp, endpoint, param
+from process.security.api_keys import SECRET_BYTES, make_key, what_exceeds
+from schemas.access import ANYONE, Role
 from schemas.errors import Forbidden, InvalidRequest, NotFound
 from schemas.names import check_name
-from schemas.principal import ANYONE, Role
-from schemas.rows.api_keys import ApiKeyRow
 from schemas.rows.audit import AuditVerb
-from security.api_keys import SECRET_BYTES, make_key
-from security.grants import what_exceeds
+from schemas.rows.tenants import ApiKeyRow
 from store.api_keys import admin_keys_left, list_keys, put_key, revoke_keys, set_quota
 from store.audit import audited_transaction
 from store.errors import StoreConflict
 from store.pool import DatabaseSession
+
+_Id = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{12}$", max_length=12)]
+_KeyId = Annotated[_Id, param("Id of a key, not the secret.", metavar="ID")]
+_Rate = Annotated[
+    Annotated[float, msgspec.Meta(gt=0, le=1e6)] | None,
+    param("Maximum rate of queries per second at each gateway."),
+]
+_Waiting = Annotated[
+    Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] | None,
+    param("Maximum number of concurrent queries at each gateway."),
+]
+_Tasks = Annotated[list[str], msgspec.Meta(min_length=1, max_length=1000)]
+
+
+class KeyRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Request to create a key, or to accept a client certificate."""
+
+    id: _Id
+    """12 random hexadecimal digits."""
+    tenant: Annotated[str | None, param("Tenant of its queries; optional for admins only.")] = None
+    certificate: Annotated[
+        str | None,
+        param("Accept a client certificate with this name (a URI, DNS or common name) instead of a key."),
+    ] = None
+    role: Annotated[
+        Role,
+        param("query: send queries. publish: also change its tenant's objects. admin: all, for all tenants."),
+    ] = Role.QUERY
+    tasks: Annotated[_Tasks | None, param("Tasks that it may query; default: all.", "--task")] = None
+    per_second: _Rate = None
+    concurrent: _Waiting = None
+    expires_at: Annotated[
+        Timestamp | None, param("End of its validity. Default: it does not expire.", "--expires", ahead=True)
+    ] = None
+    note: Annotated[str, param("Purpose of the key, in one line.")] = ""
+
+
+class KeyInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """Key without its secret."""
+
+    id: str
+    certificate: str | None
+    """Name of the certificate that is presented instead of a key; null: a key is."""
+    tenant: str | None
+    roles: list[Role]
+    tasks: list[str] | None
+    per_second: float | None
+    concurrent: int | None
+    note: str
+    created_by: str
+    created_at: datetime | None
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+class CreatedKey(KeyInfo, frozen=True, kw_only=True):
+    """Created key with its secret, which no other answer contains."""
+
+    key: str | None
+    """Null if a certificate is presented instead of a key."""
+
+    def __repr__(self) -> str:
+        return f"CreatedKey({self.id})"  # no log may contain the secret
+
+
+class KeysRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Filter of the listed keys."""
+
+    tenant: Annotated[str | None, param("Keys of this tenant.")] = None
+
+
+class KeyQuotaRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """New quota of a key; a field that is absent sets no limit."""
+
+    id: _KeyId
+    per_second: _Rate = None
+    concurrent: _Waiting = None
+
+
+class RevokeRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Request to revoke a key."""
+
+    id: _Id
+
+
+class RevokedKey(msgspec.Struct, frozen=True, kw_only=True):
+    """Result of revoking a key."""
+
+    id: str
+    admins_left: Count
+    """Number of administrators' keys that are still valid."""
+    warning: str = ""
+    """Warning, e.g. that no administrator's key is left; empty: none."""
+
 
 _MAX_NOTE: Final = 200
 _MAX_NAME: Final = 500
@@ -45,8 +124,11 @@ _NO_ADMIN: Final = (
 )
 
 
-async def create(control: RequestContext, request: KeyRequest) -> CreatedKey:
-    """Create a key and return its secret, or bind a certificate, which has no secret, to a principal.
+@endpoint("keys.create", "PUT", "/v1/keys/{id}", Role.ADMIN, grants_access=True)
+async def create(context: RequestContext, request: KeyRequest) -> CreatedKey:
+    """Create a key with a chosen id, or bind a certificate to a principal.
+
+    Only this response contains the key's secret. 409 if it exists.
 
     Raises:
         InvalidRequest: a field is invalid.
@@ -64,13 +146,13 @@ async def create(control: RequestContext, request: KeyRequest) -> CreatedKey:
         per_second=request.per_second,
         concurrent=request.concurrent,
         note=_note(request.note),
-        created_by=control.actor,
+        created_by=context.actor,
         expires_at=_ahead(request.expires_at),
     )
     said = msgspec.to_builtins(known(row))
     said = {name: value for name, value in said.items() if value is not None and name not in ("id", "created_by")}
-    async with audited_transaction(control.pool, control.act(AuditVerb.CREATE_KEY, row.id, **said)) as session:
-        await _check_within(session, control, row)
+    async with audited_transaction(context.pool, context.act(AuditVerb.CREATE_KEY, row.id, **said)) as session:
+        await _check_within(session, context, row)
         try:
             row = await put_key(session, row)
         except StoreConflict:
@@ -78,34 +160,37 @@ async def create(control: RequestContext, request: KeyRequest) -> CreatedKey:
     return CreatedKey(key=None if key is None else str(key), **_fields(row))
 
 
-async def list_all(control: RequestContext, request: KeysRequest) -> list[KeyInfo]:
-    """List keys without their secrets, revoked keys included."""
-    return [known(row) for row in await list_keys(control.pool, tenant=request.tenant)]
+@endpoint("keys.list", "GET", "/v1/keys", Role.ADMIN)
+async def list_all(context: RequestContext, request: KeysRequest) -> list[KeyInfo]:
+    """List keys, including revoked ones, without their secrets; the latest last."""
+    return [known(row) for row in await list_keys(context.pool, tenant=request.tenant)]
 
 
-async def limit(control: RequestContext, request: KeyQuotaRequest) -> KeyInfo:
-    """Set the quota of a key.
+@endpoint("keys.quota", "PUT", "/v1/keys/{id}/quota", Role.ADMIN)
+async def limit(context: RequestContext, request: KeyQuotaRequest) -> KeyInfo:
+    """Set the quota of a key at all gateways, within a second; omitted limits are removed.
 
     Raises:
         NotFound: the key does not exist, or is revoked.
         Forbidden: the quota would exceed that of the calling key.
     """
     said = {"per_second": request.per_second, "concurrent": request.concurrent}
-    async with audited_transaction(control.pool, control.act(AuditVerb.SET_QUOTA, request.id, **said)) as session:
+    async with audited_transaction(context.pool, context.act(AuditVerb.SET_QUOTA, request.id, **said)) as session:
         row = await set_quota(session, request.id, request.per_second, request.concurrent)
         if row is None:
             raise NotFound(_absent(request.id))
-        await _check_within(session, control, row)
+        await _check_within(session, context, row)
     return known(row)
 
 
-async def revoke(control: RequestContext, request: RevokeRequest) -> RevokedKey:
-    """Revoke a key, even the last administrator's: the command line can create another.
+@endpoint("keys.revoke", "DELETE", "/v1/keys/{id}", Role.ADMIN)
+async def revoke(context: RequestContext, request: RevokeRequest) -> RevokedKey:
+    """Revoke a key: gateways refuse it within a second. 404 if it was revoked before or never existed.
 
     Raises:
         NotFound: the key does not exist, or is revoked already.
     """
-    async with audited_transaction(control.pool, control.act(AuditVerb.REVOKE_KEY, request.id)) as session:
+    async with audited_transaction(context.pool, context.act(AuditVerb.REVOKE_KEY, request.id)) as session:
         if not await revoke_keys(session, [request.id]):
             raise NotFound(_absent(request.id))
         left = await admin_keys_left(session)
@@ -121,14 +206,14 @@ def _fields(row: ApiKeyRow) -> dict[str, Any]:
     return {name: getattr(row, name) for name in KeyInfo.__struct_fields__}
 
 
-async def _check_within(session: DatabaseSession, control: RequestContext, row: ApiKeyRow) -> None:
+async def _check_within(session: DatabaseSession, context: RequestContext, row: ApiKeyRow) -> None:
     """Check that a key has no more rights than the calling key has now."""
-    if control.principal == ANYONE:
+    if context.principal == ANYONE:
         return
-    own = await list_keys(session, ids=[control.principal.name])
+    own = await list_keys(session, ids=[context.principal.name])
     if own and own[0].revoked_at is not None:  # a gateway may not have received the revocation yet
         raise Forbidden("this key was revoked")
-    excess = what_exceeds(row, control.principal, own[0].expires_at if own else None)
+    excess = what_exceeds(row, context.principal, own[0].expires_at if own else None)
     if excess:
         raise Forbidden(f"a key cannot create a key with more rights: {excess}")
 
@@ -175,9 +260,4 @@ def _ahead(expires_at: datetime | None) -> datetime | None:
     return expires_at
 
 
-BINDINGS: Final = (
-    bind(CREATE_KEY, create),
-    bind(LIST_KEYS, list_all),
-    bind(LIMIT_KEY, limit),
-    bind(REVOKE_KEY, revoke),
-)
+KEYS: Final = (create, list_all, limit, revoke)

@@ -1,68 +1,100 @@
 """Scaling: status, decisions, pins and pauses; each change by a person is also stored as a decision."""
 
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from admin.binding import bind
-from admin.control import RequestContext
-from schemas.endpoints.endpoint import Empty
-from schemas.endpoints.scaling import (
-    EXPLAIN,
-    HISTORY,
-    PAUSE,
-    PIN,
-    RESUME,
-    STATUS,
-    UNPIN,
-    DecisionsRequest,
-    ExplanationRequest,
-    PinRequest,
-    ScaleHold,
-    UnpinRequest,
-)
+import msgspec
+
+from admin.api import Empty, PageSize, RequestContext, endpoint, param
+from schemas.access import Role
 from schemas.errors import InvalidRequest, NotFound
 from schemas.hardware import Hardware
 from schemas.rows.audit import AuditVerb
-from schemas.rows.cluster import ClusterRows
-from schemas.rows.scaling import DecisionKind, DecisionRow, Pin, PinKind
+from schemas.rows.cluster import ClusterRows, DecisionKind, DecisionRow, Pin, PinKind
 from store.audit import audited_transaction
-from store.cluster import read_cluster
 from store.pool import DatabaseSession
 from store.registry import get_task, get_variant
 from store.samples import list_decisions, write_decisions
-from store.scaling import delete_pin, put_pin, set_paused
+from store.scaling import delete_pin, put_pin, read_cluster, set_paused
 
+_Kind = Annotated[PinKind, param("Object to bound: instances of a task or variant, or workers of a hardware.")]
+_Name = Annotated[str, param("Name of the task, the variant or the hardware.")]
+_Bound = Annotated[int, msgspec.Meta(ge=0, le=10_000)]
+"""Number of instances or workers; a larger value is treated as a mistake."""
 _LOOKED_AT: Final = 1000
 """Number of recent decisions that are searched for those of a policy."""
 
 
-async def status(control: RequestContext, _request: Empty) -> ClusterRows:
-    """Return the wanted and the present state of the cluster."""
-    return await read_cluster(control.pool)
+class DecisionsRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Filter of the listed scaling decisions."""
+
+    about: Annotated[
+        str | None, param("Task, architecture, variant, worker or hardware; default: all decisions.", argument=True)
+    ] = None
+    latest: Annotated[PageSize, param("Maximum number of decisions.", "--latest", "-n")] = 20
 
 
-async def history(control: RequestContext, request: DecisionsRequest) -> list[DecisionRow]:
-    """List decisions in chronological order."""
-    return (await list_decisions(control.pool, request.latest, about=request.about))[::-1]
+class ExplanationRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Request to explain the scale of something."""
+
+    about: Annotated[str, param("Task, architecture, variant, worker or hardware.")]
+    latest: Annotated[int, msgspec.Meta(ge=1, le=100), param("Maximum number of decisions.", "--latest", "-n")] = 1
 
 
-async def explain(control: RequestContext, request: ExplanationRequest) -> list[DecisionRow]:
-    """List the last decisions about an object, the latest first.
+class PinRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds on a number of instances or workers; they replace the previous bounds."""
 
-    Decisions of a policy are preferred to the steps that followed from them, such as the start of a process.
+    kind: _Kind
+    name: _Name
+    minimum: Annotated[_Bound | None, param("Minimum, even without load.", "--min")] = None
+    maximum: Annotated[_Bound | None, param("Maximum, regardless of load.", "--max")] = None
+
+
+class UnpinRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Request to remove a pin, so that load alone determines the number again."""
+
+    kind: _Kind
+    name: _Name
+
+
+class ScaleHold(msgspec.Struct, frozen=True, kw_only=True):
+    """State of the pause of scaling."""
+
+    paused: bool
+    changed: bool
+    """True if this request changed the state."""
+
+
+@endpoint("scale.status", "GET", "/v1/scale", Role.ADMIN)
+async def status(context: RequestContext, _request: Empty) -> ClusterRows:
+    """Show workers and instances, wanted and running, pins, and whether scaling is paused."""
+    return await read_cluster(context.pool)
+
+
+@endpoint("scale.history", "GET", "/v1/scale/decisions", Role.ADMIN)
+async def history(context: RequestContext, request: DecisionsRequest) -> list[DecisionRow]:
+    """List scaling decisions with their reasons, the latest last."""
+    return (await list_decisions(context.pool, request.latest, about=request.about))[::-1]
+
+
+@endpoint("scale.explain", "GET", "/v1/scale/explanations", Role.ADMIN)
+async def explain(context: RequestContext, request: ExplanationRequest) -> list[DecisionRow]:
+    """Show the last decisions on an object with all their inputs, the latest first.
 
     Raises:
         NotFound: there is no decision about it.
     """
-    found = await list_decisions(control.pool, _LOOKED_AT, about=request.about)
+    # A policy's decision explains more than the steps that followed from it, such as the start of a process.
+    found = await list_decisions(context.pool, _LOOKED_AT, about=request.about)
     rows = [row for row in found if row.policy] or found
     if not rows:
         raise NotFound(f"there is no decision about {request.about!r}; `infaas scale history` lists all decisions")
     return rows[: request.latest]
 
 
-async def pin(control: RequestContext, request: PinRequest) -> Pin:
-    """Set the bounds of a task, a variant or a hardware type.
+@endpoint("scale.pin", "PUT", "/v1/scale/pins/{kind}/{name}", Role.ADMIN)
+async def pin(context: RequestContext, request: PinRequest) -> Pin:
+    """Set bounds on the instances of a task or variant, or the workers of a hardware. Replaces earlier bounds.
 
     Raises:
         InvalidRequest: no bound is given, or the minimum exceeds the maximum.
@@ -73,44 +105,47 @@ async def pin(control: RequestContext, request: PinRequest) -> Pin:
         raise InvalidRequest("give --min, --max or both; `infaas scale unpin` removes bounds")
     if minimum is not None and maximum is not None and minimum > maximum:
         raise InvalidRequest(f"the minimum, {minimum}, is more than the maximum, {maximum}")
-    made = Pin(kind=kind, name=name, minimum=minimum, maximum=maximum, pinned_by=control.actor)
-    act = control.act(AuditVerb.PIN, f"{kind} {name}", minimum=minimum, maximum=maximum)
-    async with audited_transaction(control.pool, act) as session:
+    made = Pin(kind=kind, name=name, minimum=minimum, maximum=maximum, pinned_by=context.actor)
+    act = context.act(AuditVerb.PIN, f"{kind} {name}", minimum=minimum, maximum=maximum)
+    async with audited_transaction(context.pool, act) as session:
         await _check_exists(session, kind, name)
         await put_pin(session, made)
         await _record(session, "pin", f"by {made.pinned_by}: {made.bounds}", made)
     return made
 
 
-async def unpin(control: RequestContext, request: UnpinRequest) -> Empty:
-    """Remove the bounds of an object.
+@endpoint("scale.unpin", "DELETE", "/v1/scale/pins/{kind}/{name}", Role.ADMIN)
+async def unpin(context: RequestContext, request: UnpinRequest) -> Empty:
+    """Remove bounds; only load decides again.
 
     Raises:
         NotFound: it has no bounds.
     """
     kind, name = request.kind, request.name
-    async with audited_transaction(control.pool, control.act(AuditVerb.UNPIN, f"{kind} {name}")) as session:
+    async with audited_transaction(context.pool, context.act(AuditVerb.UNPIN, f"{kind} {name}")) as session:
         if not await delete_pin(session, kind, name):
             raise NotFound(f"{kind} {name} is not pinned; `infaas scale status` shows the pins")
-        await _record(session, "unpin", f"by {control.actor}", Pin(kind=kind, name=name))
+        await _record(session, "unpin", f"by {context.actor}", Pin(kind=kind, name=name))
     return Empty()
 
 
-async def pause(control: RequestContext, _request: Empty) -> ScaleHold:
-    """Pause scaling: the scale stays as it is; failed processes are still restarted."""
-    return await _set_paused(control, AuditVerb.PAUSE, paused=True)
+@endpoint("scale.pause", "POST", "/v1/scale/pause", Role.ADMIN)
+async def pause(context: RequestContext, _request: Empty) -> ScaleHold:
+    """Pause scaling until it is resumed, regardless of load; failed processes are still replaced. Idempotent."""
+    return await _set_paused(context, AuditVerb.PAUSE, paused=True)
 
 
-async def resume(control: RequestContext, _request: Empty) -> ScaleHold:
-    """Resume scaling with load."""
-    return await _set_paused(control, AuditVerb.RESUME, paused=False)
+@endpoint("scale.resume", "POST", "/v1/scale/resume", Role.ADMIN)
+async def resume(context: RequestContext, _request: Empty) -> ScaleHold:
+    """Resume scaling by load. Idempotent."""
+    return await _set_paused(context, AuditVerb.RESUME, paused=False)
 
 
-async def _set_paused(control: RequestContext, verb: AuditVerb, *, paused: bool) -> ScaleHold:
-    async with audited_transaction(control.pool, control.act(verb)) as session:
-        changed = await set_paused(session, paused, control.actor)
+async def _set_paused(context: RequestContext, verb: AuditVerb, *, paused: bool) -> ScaleHold:
+    async with audited_transaction(context.pool, context.act(verb)) as session:
+        changed = await set_paused(session, paused, context.actor)
         if changed:
-            await _record(session, verb, f"by {control.actor}")
+            await _record(session, verb, f"by {context.actor}")
     return ScaleHold(paused=paused, changed=changed)
 
 
@@ -143,12 +178,4 @@ async def _record(session: DatabaseSession, action: str, reason: str, pin: Pin |
     await write_decisions(session, [row])
 
 
-BINDINGS: Final = (
-    bind(STATUS, status),
-    bind(HISTORY, history),
-    bind(EXPLAIN, explain),
-    bind(PIN, pin),
-    bind(UNPIN, unpin),
-    bind(PAUSE, pause),
-    bind(RESUME, resume),
-)
+SCALING: Final = (status, history, explain, pin, unpin, pause, resume)

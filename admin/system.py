@@ -1,28 +1,93 @@
-"""Health summary of the system."""
+"""Health of the system: a short report that shows if an administrator must act, and the consumer lag."""
 
 from collections import Counter
+from datetime import UTC, datetime
 from typing import Final
 
-from admin import lag
-from admin.binding import bind
-from admin.control import RequestContext
-from broker.reachability import KafkaReachability
+import msgspec
+
+from admin.api import Empty, RequestContext, endpoint
+from broker.kafka.cluster import KafkaReachability
 from process.version import version
-from schemas.endpoints.endpoint import Empty
-from schemas.endpoints.system import SYSTEM, SystemReport
+from schemas.access import Role
 from schemas.rows.catalog import VariantState
 from schemas.rows.cluster import ClusterRows
+from schemas.rows.samples import AlarmKind, LagSample, TopicAlarm
 from schemas.status import InstanceState
-from store.cluster import read_cluster
 from store.jobs import job_backlog
 from store.registry import list_architectures, list_tasks, list_variants
+from store.samples import latest_lag, present_s, reading_error, topic_alarms
+from store.scaling import read_cluster
+
+STALE_S: Final = 10.0
+"""Age in seconds from which a recorded lag is reported as stale."""
 
 
-async def status(control: RequestContext, _request: Empty) -> SystemReport:
-    """Return a report from the state of Kafka, Postgres and the system's records in Postgres."""
-    pool = control.pool
-    cluster, report = await read_cluster(pool), await lag.show(control, Empty())
-    kafka = await KafkaReachability(control.find_kafka()).problem()
+class LagReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Lag of the consumers of each topic, as last recorded."""
+
+    at: datetime
+    """Present time by the database's clock, because the reader's clock may be wrong."""
+    alarms: list[str]
+    """Reasons why the recorded lag may be out of date, and problems with topics; empty: no problem is known."""
+    lag: list[LagSample]
+
+
+@endpoint("lag.show", "GET", "/v1/lag", Role.ADMIN)
+async def lag(context: RequestContext, _request: Empty) -> LagReport:
+    """Show the last reading of consumer lag, in records and seconds, and its health. Unknown is null, never 0."""
+    pool = context.pool
+    samples, error = await latest_lag(pool), await reading_error(pool)
+    now = datetime.fromtimestamp(await present_s(pool), UTC)
+    alarms = [*_alarms(samples, error, now), *map(_alarm_text, await topic_alarms(pool))]
+    return LagReport(at=now, alarms=alarms, lag=samples)
+
+
+def _alarms(samples: list[LagSample], error: str, now: datetime) -> list[str]:
+    """Return alarms about the reading itself; the samples of one reading have the same time."""
+    if error:
+        return [f"cannot read the lag, so scaling is suspended: {error}"]
+    if samples and (age_s := (now - samples[0].at).total_seconds()) > STALE_S:
+        return [f"the last lag reading is {age_s:.0f} s old: does an autoscaler run?"]
+    return []
+
+
+def _alarm_text(alarm: TopicAlarm) -> str:
+    if alarm.kind is AlarmKind.LOST:
+        return f"{alarm.topic} lost {alarm.amount:,} unfinished records, the last at {alarm.at:%F %T %Z}"
+    return f"{alarm.topic} takes {alarm.amount / 1e9:.1f} GB: is it being processed?"
+
+
+class SystemReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Contents and problems of the system."""
+
+    version: str
+    """Version of the process that answers."""
+    problems: list[str]
+    """Problems that a person should examine; empty: none."""
+    paused: bool
+    """True if a person has paused scaling."""
+    tasks: int
+    models: int
+    """Number of models; every version counts."""
+    variants: int
+    """Number of variants that may serve queries."""
+    workers: int
+    """Number of workers that are alive and not draining."""
+    workers_wanted: int | None
+    """Number of workers that the autoscaler wants; null: no autoscaler starts workers."""
+    instances: dict[str, int]
+    """Number of instances by state."""
+    jobs: int
+    """Number of jobs that have not ended."""
+
+
+@endpoint("system.status", "GET", "/v1/status", Role.ADMIN)
+async def status(context: RequestContext, _request: Empty) -> SystemReport:
+    """Show the status of the system and its problems."""
+    pool = context.pool
+    cluster, report = await read_cluster(pool), await lag(context, Empty())
+    kafka = await KafkaReachability(context.find_kafka()).problem()
     return SystemReport(
         version=version(),
         problems=[*([kafka] if kafka else []), *report.alarms, *_problems(cluster)],
@@ -45,4 +110,5 @@ def _problems(cluster: ClusterRows) -> list[str]:
     return failed
 
 
-BINDINGS: Final = (bind(SYSTEM, status),)
+LAG: Final = (lag,)
+SYSTEM: Final = (status,)

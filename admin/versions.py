@@ -1,44 +1,81 @@
 """Versions of models and their rollout."""
 
 from collections.abc import Callable
-from typing import Final
+from typing import Annotated, Final
 
+import msgspec
 from msgspec.structs import replace
 
-from admin.binding import bind
-from admin.control import RequestContext
+from admin.api import RequestContext, endpoint, param
 from registry.access import read_sight
-from registry.rollouts import RolloutChange, canary, finished, rolled_back, shadow
-from schemas.endpoints.versions import (
-    HISTORY,
-    ROLLBACK,
-    ROLLOUT,
-    HistoryRequest,
-    ModelHistory,
-    RollbackRequest,
-    RolloutChanged,
-    RolloutRequest,
-)
+from registry.versions import RolloutChange, canary, finished, rolled_back, shadow
+from schemas.access import Role
 from schemas.errors import InvalidRequest, NotFound, OperatorError
 from schemas.rows.audit import AuditVerb
-from schemas.rows.catalog import VariantState
-from schemas.rows.rollout import Rollout, VersionEventKind
+from schemas.rows.catalog import Architecture, VariantState
+from schemas.versions import Rollout, VersionComparison, VersionEvent, VersionEventKind
 from store.pool import DatabaseSession, Pool
 from store.registry import get_architecture, list_profiles
 from store.rollouts import change_rollout, get_rollout, list_comparisons, list_events, list_versions
 
+_Model = Annotated[str, param("Name of a model.", metavar="MODEL")]
+_Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+_VersionNumber = Annotated[int, msgspec.Meta(ge=1, le=999_999_999)]
 
-async def history(control: RequestContext, request: HistoryRequest) -> ModelHistory:
-    """List the versions of a model and their events.
+
+class HistoryRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Request for the versions of a model."""
+
+    model: _Model
+
+
+class ModelHistory(msgspec.Struct, frozen=True, kw_only=True):
+    """Versions of a model, with their rollout and its history."""
+
+    versions: tuple[Architecture, ...]
+    rollout: Rollout
+    events: tuple[VersionEvent, ...]
+    comparisons: tuple[VersionComparison, ...]
+    """Comparisons of answers on copies of queries."""
+
+
+class RolloutRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Request to try a version, or to make it serve."""
+
+    model: str
+    version: Annotated[_VersionNumber | None, param("Version; null: the version on trial, or else the newest.")] = None
+    share: Annotated[_Share | None, param("Share of the queries that it answers, 0..1; null: unchanged.")] = None
+    shadow: Annotated[_Share | None, param("Share of the queries copied to it, 0..1; null: unchanged.")] = None
+    finish: Annotated[bool, param("Make this version serve instead of the present one.")] = False
+
+
+class RollbackRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Request to end the trial of a version; if none is on trial, the previous version serves again."""
+
+    model: _Model
+
+
+class RolloutChanged(msgspec.Struct, frozen=True, kw_only=True):
+    """Result of a rollout or rollback."""
+
+    history: ModelHistory
+    warnings: tuple[str, ...] = ()
+    """Warnings about the new state; empty: none."""
+
+
+@endpoint("models.history", "GET", "/v1/models/{model}/history", Role.QUERY)
+async def history(context: RequestContext, request: HistoryRequest) -> ModelHistory:
+    """List the versions of a model with their states, and all rollouts and rollbacks.
 
     Raises:
         NotFound: the model does not exist.
     """
-    return await _read(control, request.model)
+    return await _read(context, request.model)
 
 
-async def rollout(control: RequestContext, request: RolloutRequest) -> RolloutChanged:
-    """Start a canary or a shadow of a version, or make the version serve.
+@endpoint("models.rollout", "POST", "/v1/models/{model}/rollout", Role.PUBLISH)
+async def rollout(context: RequestContext, request: RolloutRequest) -> RolloutChanged:
+    """Try a version of a model on a share of its queries, or make it serve.
 
     Raises:
         InvalidRequest: the request holds no step, or contradicts itself.
@@ -47,37 +84,38 @@ async def rollout(control: RequestContext, request: RolloutRequest) -> RolloutCh
         OperatorError: the model has one version only; the version serves already or is not ready; or another change to
             the rollout came first.
     """
-    steps, warnings = _steps(request, control.actor), list[str]()
-    known = await _read(control, request.model, to_change=True)
+    steps, warnings = _steps(request, context.actor), list[str]()
+    known = await _read(context, request.model, to_change=True)
     for step in steps:
         version = _chosen(known, request.version)
         now, event = step(known.rollout, version)
         if now.serving != known.rollout.serving:
-            warnings += await _warnings(control.pool, known, version)
+            warnings += await _warnings(context.pool, known, version)
         asked = {"version": version, "what": event.kind, "detail": event.detail}
-        act = control.act(AuditVerb.ROLLOUT, request.model, **asked)
-        await change_rollout(control.pool, known.rollout, now, event, act)
-        known = await _read(control, request.model, to_change=True)
+        act = context.act(AuditVerb.ROLLOUT, request.model, **asked)
+        await change_rollout(context.pool, known.rollout, now, event, act)
+        known = await _read(context, request.model, to_change=True)
     return RolloutChanged(history=known, warnings=tuple(warnings))
 
 
-async def rollback(control: RequestContext, request: RollbackRequest) -> RolloutChanged:
-    """End the rollout of the candidate version; without a candidate, let the previous version serve again.
+@endpoint("models.rollback", "POST", "/v1/models/{model}/rollback", Role.PUBLISH)
+async def rollback(context: RequestContext, request: RollbackRequest) -> RolloutChanged:
+    """Withdraw the version under trial; if there is none, the previous version serves again.
 
     Raises:
         NotFound: the model does not exist.
         Forbidden: the model belongs to another owner.
         OperatorError: there is no version to go back to, or another change to the rollout came first.
     """
-    known = await _read(control, request.model, to_change=True)
-    change = rolled_back(known.rollout, control.actor)
-    await change_rollout(control.pool, known.rollout, *change, control.act(AuditVerb.ROLLBACK, request.model))
-    return RolloutChanged(history=await _read(control, request.model, to_change=True))
+    known = await _read(context, request.model, to_change=True)
+    change = rolled_back(known.rollout, context.actor)
+    await change_rollout(context.pool, known.rollout, *change, context.act(AuditVerb.ROLLBACK, request.model))
+    return RolloutChanged(history=await _read(context, request.model, to_change=True))
 
 
-async def _read(control: RequestContext, model: str, *, to_change: bool = False) -> ModelHistory:
-    async with control.pool.snapshot() as session:
-        sight = await read_sight(session, control.principal)
+async def _read(context: RequestContext, model: str, *, to_change: bool = False) -> ModelHistory:
+    async with context.pool.snapshot() as session:
+        sight = await read_sight(session, context.principal)
         found = await list_versions(session, model)
         of = await get_architecture(session, model)
         versions = tuple(sight.filter_visible(found))
@@ -156,4 +194,4 @@ async def _best_accuracy(session: DatabaseSession, architecture: str) -> float:
     return max((profile.accuracy for profile in profiles), default=0.0)
 
 
-BINDINGS: Final = (bind(HISTORY, history), bind(ROLLOUT, rollout), bind(ROLLBACK, rollback))
+VERSIONS: Final = (history, rollout, rollback)

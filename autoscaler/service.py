@@ -15,12 +15,17 @@ from contextlib import AsyncExitStack
 import msgspec
 
 from autoscaler.apply.background_solver import BackgroundSolver
-from autoscaler.apply.plan_writer import write_plan
-from autoscaler.apply.topic_growth import grow_tasks, grow_tenants, grow_variants
+from autoscaler.apply.plan_writer import grow_topics, write_plan
 from autoscaler.apply.worker_reconciler import WorkerReconciler
 from autoscaler.decide.decide import decide
-from autoscaler.decide.failed_loads import unloadable_variants
-from autoscaler.decide.pareto import CoreOffers, VariantRanking, launchable_cores, live_cores, rank_variants
+from autoscaler.decide.pareto import (
+    CoreOffers,
+    VariantRanking,
+    launchable_cores,
+    live_cores,
+    rank_variants,
+    unloadable_variants,
+)
 from autoscaler.decide.plan import ScalePlan
 from autoscaler.decide.snapshot import ClusterSnapshot, DecisionMemory, Policy
 from autoscaler.janitor.janitor import Janitor
@@ -32,29 +37,28 @@ from autoscaler.observe.status_cache import WorkerStatusCache
 from autoscaler.record.recorder import Recorder
 from autoscaler.record.shadow_comparison import ShadowComparer
 from autoscaler.settings import AutoscalerSettings
-from broker.clock import BrokerClock
-from broker.features import BrokerFeatures, broker_features
-from broker.fetch_pace import LONGEST_MS, FetchPace
-from broker.kafka_types import APPEND_TIME, Record
+from broker.fetch.fetch_request import LONGEST_MS, FetchPace
+from broker.fetch.tail import Tail
+from broker.kafka.clocks import BrokerClock
+from broker.kafka.cluster import BrokerFeatures, KafkaReachability, broker_features
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topics import ensure_system_topics
+from broker.kafka.types import APPEND_TIME, Record
 from broker.lag.reader import LagReader
-from broker.reachability import KafkaReachability
-from broker.settings import KafkaSettings
-from broker.tail import Tail
-from broker.topics import ensure_system_topics
-from process.failure_log import FailureLog
-from process.health_server import health_server
+from process.health import health_server
+from process.outages import FailureLog
 from schemas import topics
 from schemas.errors import OperatorError
 from schemas.load_classes import SelectorLoad
 from schemas.status import Demand, WorkerStatus
 from store.catalog import Catalog, CatalogWatcher
-from store.change_listener import PLACEMENT, SCALE, ChangeListener
 from store.errors import StoreUnavailable
 from store.leader import Leadership
+from store.migrate import require_current
 from store.pool import Pool, open_pool
 from store.samples import present_s
 from store.settings import StoreSettings
-from store.version import require_current
+from store.shared_connection import PLACEMENT, SCALE, ChangeListener
 
 log = logging.getLogger(__name__)
 
@@ -247,11 +251,8 @@ class Autoscaler:
         await write_plan(plan, self._settings.policy, self._lead)
         self._memory = plan.memory
         self._log_unplaced(plan)
-        await grow_variants(plan.partitions, self._pool, self._kafka)
-        if self._can_add_partitions:
-            selectors = self._load_window.selector_count(time.monotonic())
-            await grow_tasks(catalog.tasks.values(), selectors, self._pool, self._kafka)
-            await grow_tenants(catalog.tenants.values(), selectors, self._pool, self._kafka)
+        selectors = self._load_window.selector_count(time.monotonic()) if self._can_add_partitions else 0
+        await grow_topics(plan.partitions, catalog, selectors, self._pool, self._kafka)
 
     def _plan(self, catalog: Catalog, snapshot: ClusterSnapshot) -> tuple[VariantRanking, ScalePlan]:
         """Plan the changes for the snapshot. Runs in a thread, one call at a time."""

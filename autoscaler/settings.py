@@ -8,7 +8,7 @@ from pydantic_settings import SettingsConfigDict
 
 from autoscaler.apply.reconcile_plan import ReconcileTimeouts
 from autoscaler.decide.snapshot import Policy, ScalingLimits
-from broker.request_reply import CLAIM_INTERVAL_S
+from broker.replies.request_reply import CLAIM_INTERVAL_S
 from process.settings import PlanningSettings
 
 DEFAULT_POLICY: Final = Policy.MILP

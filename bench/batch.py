@@ -18,7 +18,6 @@ import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import median
 from typing import Any, Final
 
 import msgspec
@@ -26,22 +25,23 @@ import numpy as np
 import psutil
 from rich.console import Console
 
-from bench.__main__ import show
-from bench.core.figures import Figure, at_least, at_most, percentile
-from bench.core.load import AnsweredQuery, OpenLoopLoad, small_query
+from bench.core.figures import Figure, at_least, at_most, exactly, plain
 from bench.core.system import SystemUnderTest, running_system
-from bench.results import write_results
-from infaas.batch.sinks.checkpoint import read_checkpoint
-from infaas.batch.sources import open_source
+from bench.latency.end_to_end import check_answered, typical_total_ms
+from bench.load.kafka_load import AnsweredQuery, ClientLoad
+from bench.load.pace import small_query
+from bench.results import publish
+from infaas.batch.file_sink import read_checkpoint
+from infaas.batch.formats import open_source
 from infaas.client import InfaasClient
 from registry.artifacts import ArtifactStore
 from runtimes.catalog import find_runtime
 from runtimes.protocol import LoadOptions, Session
 from schemas.latency import LatencyModel
-from schemas.needs import Mode
+from schemas.query import Mode
 from schemas.rows.catalog import Task, Variant
 from schemas.topics import task_topic
-from store.catalog import load_catalog
+from store.catalog import Catalog, load_catalog
 from store.pool import open_pool
 from zoo.samples import labelled
 
@@ -80,17 +80,15 @@ async def measure(system: SystemUnderTest, console: Console, rows: int) -> list[
     console.log(f"{target}: the bare loop")
     bare = await _bare_rate(system, target, images)
     same = await asyncio.to_thread(filecmp.cmp, whole.output, killed.output, shallow=False)
-    differing = 0.0 if same else 1.0
     label = f"batch job of {rows:,} rows of {TASK}"
+    grown = f"{label}, memory from a tenth of the job to the end"
     return [
         at_least(label, _BROKER, done["answered"] / done["seconds"], "rows/s", bare, RATE_LIMIT),
-        Figure(name=f"{label}, memory of its process, peak", broker=_BROKER, value=max(whole.memory_mib), unit="MiB"),
-        Figure(name=f"{label}, memory from a tenth of the job to the end", broker=_BROKER, value=whole.growth_mib(),
-               unit="MiB more"),
-        Figure(name=f"{label}, killed {KILLS} times: outputs that differ", broker=_BROKER, value=differing, unit="",
-               target="0", passed=not differing),
+        plain(f"{label}, memory of its process, peak", _BROKER, max(whole.memory_mib), "MiB"),
+        plain(grown, _BROKER, whole.growth_mib(), "MiB more"),
+        exactly(f"{label}, killed {KILLS} times: outputs that differ", _BROKER, 0.0 if same else 1.0),
         await _beside(system, console, images, target),
-    ]  # fmt: skip
+    ]
 
 
 class _Job:
@@ -130,22 +128,23 @@ class _Job:
         for number in range(1, kills + 1):
             process = await self.start()
             await self.committed(rows * number // (kills + 1))
-            process.send_signal(signal.SIGKILL)
-            await process.communicate()
-            if process.returncode != -signal.SIGKILL:
-                raise RuntimeError("the job ended before it could be killed; give it more rows")
+            await _kill(process)
         await self.run()
 
     async def committed(self, rows: int) -> None:
         """Wait until more than `rows` rows are committed."""
-        folder = self.output.with_name(f"{self.output.name}.job")
         async with asyncio.timeout(_JOB_S):
-            while True:
-                found = await asyncio.to_thread(read_checkpoint, folder)
-                if found is not None and found.progress.rows > rows:
-                    self.target = found.terms.target or ""
-                    return
+            while await self.rows() <= rows:  # noqa: ASYNC110 - the job is another process
                 await asyncio.sleep(_LOOK_S)
+
+    async def rows(self) -> int:
+        """Return the number of committed rows."""
+        folder = self.output.with_name(f"{self.output.name}.job")
+        found = await asyncio.to_thread(read_checkpoint, folder)
+        if found is None:
+            return 0
+        self.target = found.terms.target or self.target
+        return found.progress.rows
 
     def growth_mib(self) -> float:
         """Return the largest growth of memory after the first tenth of the samples."""
@@ -157,6 +156,13 @@ class _Job:
         while True:
             self.memory_mib.append(process.memory_info().rss / 2**20)
             await asyncio.sleep(_LOOK_S)
+
+
+async def _kill(process: asyncio.subprocess.Process) -> None:
+    process.send_signal(signal.SIGKILL)
+    await process.communicate()
+    if process.returncode != -signal.SIGKILL:
+        raise RuntimeError("the job ended before it could be killed; give it more rows")
 
 
 def _write_images(file: Path, rows: int) -> None:
@@ -172,11 +178,15 @@ def _write_images(file: Path, rows: int) -> None:
             member.write(images[: min(len(images), rows - start)].tobytes())
 
 
+async def _catalog(system: SystemUnderTest) -> Catalog:
+    async with open_pool(system.postgres, max_size=1) as pool:
+        return await load_catalog(pool)
+
+
 # -- the bare loop -----------------------------------------------------------------------------------------------------
 async def _bare_rate(system: SystemUnderTest, target: str, images: Path) -> float:
     """Return the rows per second of the bare loop with its best settings."""
-    async with open_pool(system.postgres, max_size=1) as pool:
-        catalog = await load_catalog(pool)
+    catalog = await _catalog(system)
     variant, task = catalog.variants[target], catalog.tasks[TASK]
     artifact = await asyncio.to_thread(ArtifactStore(system.home / "artifacts").path, variant.artifact)
     return await asyncio.to_thread(_best_rate, variant, task, artifact, images)
@@ -227,7 +237,7 @@ async def _beside(system: SystemUnderTest, console: Console, images: Path, targe
     beside: list[list[AnsweredQuery]] = []
     committed = 0
     async with (
-        OpenLoopLoad(system.kafka, task_topic(ONLINE_TASK), value, headers) as load,
+        ClientLoad(system.kafka, task_topic(ONLINE_TASK), value, headers) as load,
         InfaasClient(kafka=system.kafka) as client,
     ):
         await load.run(ONLINE_RATE, 3.0)
@@ -237,25 +247,15 @@ async def _beside(system: SystemUnderTest, console: Console, images: Path, targe
             process = await job.start()
             await job.committed(committed)
             beside.append(await load.run(ONLINE_RATE, _ROUND_S))
-            process.send_signal(signal.SIGKILL)
-            await process.communicate()
-            if process.returncode != -signal.SIGKILL:
-                raise RuntimeError("the job ended before the online queries; give it more rows")
-            committed = await _rows_of(job)
+            await _kill(process)
+            committed = await job.rows()
             await _drained(client)
-    failed = [answer.status for answers in (*alone, *beside) for answer in answers if answer.status != "ok"]
-    if failed:
-        raise RuntimeError(f"{len(failed)} online queries failed, the first with {failed[0]}")
-    before, after = (median(percentile([a.total_ms for a in r], 0.99) for r in rounds) for rounds in (alone, beside))
+    check_answered((*alone, *beside))
+    before, after = (typical_total_ms(rounds, 0.99) for rounds in (alone, beside))
     batch_ms = await _batch_ms(system, target)
     name = f"online at {ONLINE_RATE:g}/s beside a batch job, p99"
     figure = at_most(name, _BROKER, after, "ms", before, P99_LIMIT + batch_ms / before)
     return msgspec.structs.replace(figure, target=f"<= {P99_LIMIT:g}x and a batch of {batch_ms:.2g} ms")
-
-
-async def _rows_of(job: _Job) -> int:
-    found = await asyncio.to_thread(read_checkpoint, job.output.with_name(f"{job.output.name}.job"))
-    return 0 if found is None else found.progress.rows
 
 
 async def _drained(client: InfaasClient) -> None:
@@ -267,8 +267,7 @@ async def _drained(client: InfaasClient) -> None:
 
 
 async def _batch_ms(system: SystemUnderTest, target: str) -> float:
-    async with open_pool(system.postgres, max_size=1) as pool:
-        catalog = await load_catalog(pool)
+    catalog = await _catalog(system)
     variant = catalog.variants[target]
     return LatencyModel(catalog.profiles[target].latency, variant.max_batch).batch_s(variant.max_batch) * 1e3
 
@@ -278,9 +277,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=ROWS)
     wanted, console = parser.parse_args(), Console()
-    figures = asyncio.run(_measure_all(console, wanted.rows))
-    show(console, figures)
-    write_results(figures)
+    publish(console, asyncio.run(_measure_all(console, wanted.rows)))
 
 
 async def _measure_all(console: Console, rows: int) -> list[Figure]:

@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -20,10 +20,12 @@ import psutil
 from rich.console import Console
 
 from bench.core.figures import Figure, at_least, at_most
-from bench.idle import cpu_seconds
-from bench.load_client.http_load import HttpLoad, LoadShape, compile_client
-from bench.peers.bracket import RateBracket, narrowed, next_rate
-from bench.throughput.cost import Cost, infer_request, per_query_ms, total_ms
+from bench.core.programs import cpu_seconds
+from bench.core.system import SystemUnderTest, infaas
+from bench.load.http_load import HttpLoad, LoadShape, compile_client
+from bench.load.http_message import infer_request
+from bench.peers.bracket import find_goodput
+from bench.throughput.cost import Cost, per_query_ms, total_ms
 from runtimes.catalog import find_runtime
 from runtimes.protocol import LoadOptions
 from schemas import headers as h
@@ -32,9 +34,6 @@ from schemas.hardware import Hardware
 from schemas.latency import BatchLatency, LatencyModel
 from schemas.oip import encode_request
 from zoo.samples import labelled
-
-if TYPE_CHECKING:
-    from bench.core.system import SystemUnderTest
 
 TASK: Final = "sentiment"
 FIRST: Final = "textcnn.onnx-int8static.cpu"
@@ -70,10 +69,8 @@ class ProfiledVariant(msgspec.Struct, frozen=True):
         return LatencyModel(self.latency, 1).batch_s(1)
 
 
-async def measure(system: "SystemUnderTest", broker: str, console: Console) -> list[Figure]:
+async def measure(system: SystemUnderTest, broker: str, console: Console) -> list[Figure]:
     """Measure both variants. The system must be up, with the task registered."""
-    from bench.core.system import infaas
-
     await infaas(system.home, "cascade", TASK, "--first", FIRST, "--then", THEN)
     rows = json.loads(await infaas(system.home, "variants", "--task", TASK, "--json"))
     cascade, single = choose_pair([_compared(row) for row in rows if row["profile"]])
@@ -119,7 +116,7 @@ def _compared(row: Mapping[str, Any]) -> ProfiledVariant:
     )
 
 
-def _load(system: "SystemUnderTest", client: Path, variant: str) -> HttpLoad:
+def _load(system: SystemUnderTest, client: Path, variant: str) -> HttpLoad:
     inputs, _labels = labelled(TASK)
     within = {h.LATENCY_MS: f"{OBJECTIVE_MS:g}"}
     requests = [
@@ -129,7 +126,7 @@ def _load(system: "SystemUnderTest", client: Path, variant: str) -> HttpLoad:
     return HttpLoad(client, urlsplit(system.gateway).port or 0, requests)
 
 
-def _computing_costs(system: "SystemUnderTest", compared: Sequence[ProfiledVariant]) -> list[float]:
+def _computing_costs(system: SystemUnderTest, compared: Sequence[ProfiledVariant]) -> list[float]:
     """Return the milliseconds of CPU per input of each variant, computed alone, taking turns; blocks."""
     inputs, _labels = labelled(TASK)
     sessions = [
@@ -157,7 +154,7 @@ async def _warm_up(load: HttpLoad) -> None:
     raise RuntimeError("a variant was not loaded in time; see the workers' logs")
 
 
-async def _costs(system: "SystemUnderTest", loads: Sequence[HttpLoad], console: Console) -> list[float]:
+async def _costs(system: SystemUnderTest, loads: Sequence[HttpLoad], console: Console) -> list[float]:
     """Return the milliseconds of CPU per query of each variant, taking turns."""
     supervisor = psutil.Process(system.pid)
     found: list[list[Cost]] = [[] for _ in loads]
@@ -177,11 +174,11 @@ async def _costs(system: "SystemUnderTest", loads: Sequence[HttpLoad], console: 
 
 async def _goodput(load: HttpLoad, console: Console) -> float:
     """Return the highest rate at which enough queries are answered in time."""
-    bracket = RateBracket()
-    while (rate := next_rate(bracket, RATE)) is not None:
+
+    async def sustains(rate: float) -> bool:
         shape = LoadShape(seconds=_TRY_S, connections=4 * _CONNECTIONS, rate=rate, objective_ms=OBJECTIVE_MS)
         report = await load.run(shape)
-        held = report.share_in_time >= IN_TIME or (await load.run(shape)).share_in_time >= IN_TIME
         console.log(f"{rate:.0f}/s: {report.share_in_time:.1%} in time, p99 {report.p99_ms:.1f} ms")
-        bracket = narrowed(bracket, rate, held=held)
-    return bracket.held
+        return report.share_in_time >= IN_TIME or (await load.run(shape)).share_in_time >= IN_TIME
+
+    return await find_goodput(RATE, sustains)

@@ -6,10 +6,12 @@ CPU time does not depend on other work on the machine. The log shows the time of
 import asyncio
 from typing import Final
 
+import msgspec
 import psutil
 from rich.console import Console
 
-from bench.core.figures import Figure
+from bench.core.figures import Figure, within
+from bench.core.programs import cpu_seconds
 from bench.core.system import SystemUnderTest
 from schemas.status import SERVING
 from store.placement import list_instances
@@ -39,13 +41,9 @@ async def measure(system: SystemUnderTest, broker: str, console: Console, window
     shares = {name: 100 * (seconds - before.get(name, 0.0)) / window_s for name, seconds in after.items()}
     for name, share in sorted(shares.items(), key=lambda item: -item[1]):
         console.log(f"{broker}: {share:6.2f} % of a core: {name}")
-    total, limit = sum(shares.values()), LIMITS[broker]
-    return [
-        Figure(
-            name="idle with the zoo loaded, CPU of all processes", broker=broker, value=total, unit="% of a core",
-            target=f"<= {limit:g} %", passed=total <= limit,
-        )
-    ]  # fmt: skip
+    name, total, limit = "idle with the zoo loaded, CPU of all processes", sum(shares.values()), LIMITS[broker]
+    figure = within(name, broker, total, "%", limit)
+    return [msgspec.structs.replace(figure, unit="% of a core")]
 
 
 async def _until_loaded(pool: Pool) -> None:
@@ -55,22 +53,3 @@ async def _until_loaded(pool: Pool) -> None:
         if instances and all(instance.state in SERVING for instance in instances):
             return
         await asyncio.sleep(_LOOK_INTERVAL_S)
-
-
-def cpu_seconds(supervisor: psutil.Process) -> dict[str, float]:
-    """Return the CPU seconds of the supervisor and its descendants, by kind; ended ones count for their parent."""
-    seconds: dict[str, float] = {}
-    for process in (supervisor, *supervisor.children(recursive=True)):
-        try:
-            name, times = _kind(process), process.cpu_times()
-        except psutil.NoSuchProcess:
-            continue
-        taken = times.user + times.system + times.children_user + times.children_system
-        seconds[name] = seconds.get(name, 0.0) + taken
-    return seconds
-
-
-def _kind(process: psutil.Process) -> str:
-    """Return the service of a process, or its program."""
-    arguments = process.cmdline()
-    return arguments[2] if arguments[1:2] == ["-m"] else process.name()

@@ -21,18 +21,17 @@ from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
+import msgspec
 import psutil
 from rich.console import Console
 
-from bench.core.figures import Figure, at_least, percentile
-from bench.core.load import AnsweredQuery
+from bench.core.figures import Figure, at_least, percentile, plain
+from bench.core.programs import cpu_seconds, running_module
 from bench.core.system import SystemUnderTest
-from bench.idle import cpu_seconds
-from bench.load_client.http_load import HttpLoad, LoadShape, compile_client
-from bench.load_client.kafka_load import LINGER_MS, LibrdkafkaLoad
-from bench.throughput.cost import infer_request
-from bench.throughput.gateway import running_module
-from process.ports import free_port
+from bench.load.http_load import HttpLoad, LoadShape, compile_client
+from bench.load.http_message import infer_request
+from bench.load.kafka_load import LINGER_MS, AnsweredQuery, LibrdkafkaLoad
+from process.sockets import free_port
 from schemas import headers as h
 from schemas.oip import EncodedMessage, encode_request
 from schemas.topics import task_topic
@@ -172,7 +171,7 @@ class _Trial:
         return cpu_seconds(psutil.Process(self._system.pid))
 
     def _note(self, name: str, value: float, unit: str, baseline: float | None = None) -> None:
-        self.figures.append(Figure(name=name, broker=self._broker, value=value, unit=unit, baseline=baseline))
+        self.figures.append(msgspec.structs.replace(plain(name, self._broker, value, unit), baseline=baseline))
 
 
 def _told(name: str, offered: Offered, seconds: float, grown_mib: float) -> str:
@@ -222,7 +221,7 @@ async def _asking_http(system: SystemUnderTest) -> AsyncGenerator[OfferRate]:
     with tempfile.TemporaryDirectory(prefix="infaas-client-") as folder:
         client = await compile_client(Path(folder))
         asked, wasting = (HttpLoad(client, port, [request]) for port in (urlsplit(system.gateway).port or 0, bare_port))
-        async with running_module(system.kafka, "bench.load_client.bare_refuser", *bare):
+        async with running_module(system.kafka, "bench.load.bare_refuser", *bare):
             yield lambda rate, seconds, wasted: _ask_http(asked, wasting, rate, seconds, wasted)
 
 
@@ -249,10 +248,8 @@ async def _fairness(system: SystemUnderTest, broker: str, best: float, seconds: 
             tasks.create_task(many.run(best * 5, seconds, patience_s=_PATIENCE_S), name="flood")
             asking = tasks.create_task(few.run(best / 10, seconds, patience_s=_PATIENCE_S), name="modest")
         share = _in_time(asking.result()) / max(best / 10 * seconds, 1.0)
-    return Figure(
-        name="overload x5 by one tenant: another's tenth answered in time", broker=broker, value=100 * share, unit="%",
-        target=">= 90 %", passed=share >= 0.9,
-    )  # fmt: skip
+    figure = plain("overload x5 by one tenant: another's tenth answered in time", broker, 100 * share, "%")
+    return msgspec.structs.replace(figure, target=">= 90 %", passed=share >= 0.9)
 
 
 def _machine_cpu_s() -> float:

@@ -1,4 +1,4 @@
-"""Storage of figures in `bench/results.json`, and generation of the tables from it.
+"""Display of figures, storage in `bench/results.json`, and generation of the tables from it.
 
 Figures of other runs are kept, so each carries its commit, day and machine. `docs/benchmarks.md` shows those in
 `MAIN_FIGURES`, the README those in `HEADLINES`.
@@ -14,6 +14,8 @@ from typing import Final
 
 import msgspec
 import psutil
+from rich.console import Console
+from rich.table import Table
 
 from bench.core.figures import Figure
 
@@ -89,6 +91,12 @@ def commit() -> str:
     return head.strip() + ("-dirty" if changes.returncode else "")
 
 
+def publish(console: Console, figures: Sequence[Figure], group: str = "") -> None:
+    """Print figures, and store them as figures of a group."""
+    show(console, figures)
+    write_results([msgspec.structs.replace(figure, group=group) for figure in figures])
+
+
 def write_results(figures: Sequence[Figure]) -> None:
     """Store these figures, replacing earlier ones of the same name and broker, and rewrite the tables."""
     origin = {"commit": commit(), "date": datetime.datetime.now(datetime.UTC).date().isoformat(), "machine": machine()}
@@ -115,27 +123,25 @@ def write_tables(figures: Sequence[Figure]) -> None:
 def figure_table(figures: Iterable[Figure]) -> str:
     """Format a table of figures in Markdown."""
     lines = ["| figure | ours | baseline | ratio | target | met |", "|---|---:|---:|---:|---|---|"]
-    lines += [
-        f"| {f.name} | {_amount(f.value, f.unit)} | {_baseline(f)} | {_ratio(f)} | {f.target} | {_verdict(f)} |"
-        for f in figures
-    ]
+    verdicts = {True: "yes", False: "**no**", None: ""}
+    lines += [f"| {' | '.join((f.name, *_cells(f), verdicts[f.passed]))} |" for f in figures]
     return "\n".join(lines) + "\n"
 
 
-def _amount(value: float, unit: str) -> str:
-    return f"{value:,.4g} {unit}".strip()
+def show(console: Console, figures: Iterable[Figure]) -> None:
+    """Print the figures as a table."""
+    table = Table("figure", "broker", "ours", "baseline", "ratio", "target", "passed")
+    verdicts = {True: "yes", False: "[red]no[/]", None: ""}
+    for f in figures:
+        table.add_row(f.name, f.broker, *_cells(f), verdicts[f.passed])
+    console.print(table)
 
 
-def _baseline(figure: Figure) -> str:
-    return "" if figure.baseline is None else _amount(figure.baseline, figure.unit)
-
-
-def _ratio(figure: Figure) -> str:
-    return "" if figure.ratio is None else f"{figure.ratio:.2f}"
-
-
-def _verdict(figure: Figure) -> str:
-    return "" if figure.passed is None else ("yes" if figure.passed else "**no**")
+def _cells(figure: Figure) -> tuple[str, str, str, str]:
+    """Return value, baseline, ratio and target as texts."""
+    baseline = "" if figure.baseline is None else f"{figure.baseline:,.4g} {figure.unit}".strip()
+    ratio = "" if figure.ratio is None else f"{figure.ratio:.2f}"
+    return f"{figure.value:,.4g} {figure.unit}".strip(), baseline, ratio, figure.target
 
 
 def replace_table(file: Path, mark: str, table: str) -> None:

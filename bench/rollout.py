@@ -19,11 +19,12 @@ import msgspec
 import numpy as np
 from rich.console import Console
 
-from bench.__main__ import show
-from bench.core.figures import Figure
+from bench.core.figures import Figure, beside, exactly, plain
 from bench.core.system import infaas, running_system
-from schemas.rows.rollout import Rollout, VersionComparison
+from bench.load.pace import pace
+from bench.results import show
 from schemas.tensors import datatype_of
+from schemas.versions import Rollout, VersionComparison
 from zoo.catalog import MODELS
 from zoo.minilm import build_minilm
 from zoo.samples import labelled
@@ -35,6 +36,7 @@ _NEW: Final = f"{MODEL}-v2"
 _BROKER: Final = "apache"
 _SETTLED: Final = 100
 """Consecutive answers of the old version after which the new one counts as finished."""
+_SHARE_SEEN: Final = "share seen (baseline: drawn by the ids)"
 _ANSWER_S: Final = 60.0
 _PATIENCE_S: Final = 120.0
 _decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
@@ -99,11 +101,9 @@ class RolloutLoad:
         run = uuid4().hex[:8]
         async with asyncio.TaskGroup() as tasks:
             try:
-                while True:
-                    query_id = f"{run}-{len(self.ids)}"
-                    self.ids.append(query_id)
-                    tasks.create_task(self._ask(query_id))
-                    await asyncio.sleep(1 / self._rate)
+                async for number in pace(self._rate):
+                    self.ids.append(f"{run}-{number}")
+                    tasks.create_task(self._ask(self.ids[-1]))
             except asyncio.CancelledError:
                 pass  # the group waits for the queries in flight
 
@@ -240,29 +240,18 @@ def query_of(versions: TwoVersions) -> bytes:
 
 def figures(trial: RolloutTrial) -> list[Figure]:
     """Return the trial's results as lines of a table."""
-    found = [
-        Figure(name=f"canary of {share:.0%}: share seen (baseline: drawn by the ids)", broker=_BROKER,
-               value=100 * seen, unit="%", baseline=100 * drawn, ratio=seen / drawn if drawn else None)
-        for share, (drawn, seen) in trial.shares.items()
-    ]  # fmt: skip
-    c = trial.compared
-    found.append(
-        Figure(name=f"shadow: copies with the same answer, of {c.compared:,}", broker=_BROKER,
-               value=100 * c.agreed / c.compared, unit="%")
-    )  # fmt: skip
-    found.append(
-        Figure(name="shadow: answers seen by a client", broker=_BROKER,
-               value=trial.shown, unit="", target="0", passed=not trial.shown)
-    )  # fmt: skip
-    found.append(
-        Figure(name=f"rollback under load: errors of {trial.asked:,} queries", broker=_BROKER,
-               value=len(trial.errors), unit="", target="0", passed=not trial.errors)
-    )  # fmt: skip
-    found.append(
-        Figure(name="rollback under load: until the last answer of the bad version", broker=_BROKER,
-               value=trial.last_bad_s, unit="s")
-    )  # fmt: skip
-    return found
+    compared = trial.compared
+    agreed = 100 * compared.agreed / compared.compared
+    return [
+        *(
+            beside(f"canary of {share:.0%}: {_SHARE_SEEN}", _BROKER, 100 * seen, "%", 100 * drawn)
+            for share, (drawn, seen) in trial.shares.items()
+        ),
+        plain(f"shadow: copies with the same answer, of {compared.compared:,}", _BROKER, agreed, "%"),
+        exactly("shadow: answers seen by a client", _BROKER, trial.shown),
+        exactly(f"rollback under load: errors of {trial.asked:,} queries", _BROKER, len(trial.errors)),
+        plain("rollback under load: until the last answer of the bad version", _BROKER, trial.last_bad_s, "s"),
+    ]
 
 
 async def measure(versions: TwoVersions, rate: float, queries: int) -> list[Figure]:

@@ -15,7 +15,7 @@ from typing import Final
 from bench.core.system import infaas, running_system
 from bench.results import VARIANT_PLOTS, VARIANTS, commit, machine
 from infaas.cli.plot import draw_image
-from infaas.supervisor.state import read_state
+from infaas.up.state import read_state
 from registry.comparison import ComparedVariant, compare
 from schemas.errors import OperatorError
 from schemas.rows.catalog import Variant, VariantState

@@ -11,12 +11,12 @@ from typing import Final
 
 import msgspec
 
-from broker.fetch.offset_search import START
-from broker.kafka_types import KafkaError
-from broker.producer import Producer
-from broker.settings import KafkaSettings
-from broker.tail import Tail
-from broker.topics import TopicSpec, ensure_topics, partitions_of
+from broker.fetch.tail import Tail
+from broker.kafka.offsets import START
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topics import TopicSpec, ensure_topics, partitions_of
+from broker.kafka.types import KafkaError
+from broker.producing.producer import Producer
 from schemas.errors import OperatorError
 from schemas.topics import SYSTEM
 

@@ -2,7 +2,7 @@
 
     infaas.client  ->  infaas_client, the whole public interface
     infaas.client.*  ->  infaas_client._*
-    schemas.*, broker.*, process.*, security.*  ->  infaas_client._schemas.*, ._broker.*, ._process.*, ._security.*
+    schemas.*, broker.*, process.*  ->  infaas_client._schemas.*, ._broker.*, ._process.*
 
 Rules.
 * The package contains the modules that the library imports directly or indirectly. Only their imports are renamed: line
@@ -28,7 +28,6 @@ RENAMED: Final = {
     "schemas": f"{PACKAGE}._schemas",
     "broker": f"{PACKAGE}._broker",
     "process": f"{PACKAGE}._process",
-    "security": f"{PACKAGE}._security",
     "prometheus_client": f"{PACKAGE}._uncounted",
 }
 """New names of packages by their import names in the application."""

@@ -46,7 +46,7 @@ done
 step "what they run"
 in_image services infaas --version
 in_image services python -c 'import zoo.samples; zoo.samples.labelled("digits"); print("the zoo is there")'
-for module in selector autoscaler gateway jobs registrar; do
+for module in selector autoscaler gateway jobs registry.service; do
   in_image services python -m "$module" --help >/dev/null
   echo "$module --help"
 done
@@ -78,7 +78,7 @@ as_composed() { # TARGET COMMAND...
 if [ -n "${INFAAS_KAFKA:-}" ] && [ -n "${INFAAS_POSTGRES:-}" ]; then
   step "whether they run on $INFAAS_KAFKA"
   as_composed services infaas db upgrade
-  for module in selector autoscaler gateway jobs registrar; do
+  for module in selector autoscaler gateway jobs registry.service; do
     as_composed services timeout --foreground --preserve-status 10 python -m "$module"
   done
   as_composed worker-cpu timeout --foreground --preserve-status 10 python -m workers

@@ -1,11 +1,21 @@
-"""Entry point of `python -m gateway`."""
+"""Entry point and composition of the gateway: `python -m gateway`."""
 
 import sys
 
 from process.start import exit_on_signal
 
-if __name__ == "__main__":
-    exit_on_signal()  # before the slow imports
-    from gateway.command import main
 
+def main() -> int:
+    """Run the service, or with `--check` check whether it could start; return the exit code."""
+    from gateway.service import serve
+    from gateway.settings import GatewaySettings
+    from registry.system_identity import run_service_command
+
+    return run_service_command(
+        "gateway", GatewaySettings, lambda own, kafka, store, stop: serve(own, kafka, store.dsn, stop)
+    )
+
+
+if __name__ == "__main__":
+    exit_on_signal()  # before the slow imports in `main`
     sys.exit(main())

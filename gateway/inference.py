@@ -1,28 +1,34 @@
 """Path of a query through the gateway, shared by all protocols: check, send, wait, count.
 
 A protocol supplies the headers, named as in a record, and the body: an Open Inference Protocol request in JSON or with
-binary tensors. It receives a result or a `QueryError`, which it encodes in its own form.
+binary tensors. It receives a result or a `QueryError`, which it encodes in its own form, with the headers that this
+module derives from it.
 """
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Hashable, Mapping
-from typing import NamedTuple
+from math import ceil
+from typing import Final, NamedTuple
 
 import msgspec
 
+from gateway.limits.arrivals import BodyBudget
 from gateway.limits.backoff import RefusalBackoff
-from gateway.limits.memory import BodyBudget
+from gateway.limits.quotas import QuotaMeters
 from gateway.model_directory import ServedModel
 from gateway.query_client import QueryClient
-from gateway.refusals import retry_after_s_of
 from gateway.statistics import ModelStatisticsTable
 from gateway.translation import make_envelope
 from schemas import headers as h
-from schemas.errors import QueryError
-from schemas.principal import Principal
+from schemas.access import Principal, QuotaUse
+from schemas.errors import Overloaded, QueryError, QuotaExceeded, Unauthenticated
 from schemas.result import OK, Result
-from security.quotas import QuotaMeters
+
+_CHALLENGE: Final = 'Bearer realm="infaas"'
+"""Authentication challenge for callers without credentials."""
+_RETRY_AFTER_S: Final = 1.0
+"""Default retry time of a refusal."""
 
 
 class ArrivedRequest(NamedTuple):
@@ -121,3 +127,35 @@ def result_headers(result: Result) -> dict[str, str]:
     if result.cost is not None:
         fields[h.COST] = str(result.cost)
     return fields
+
+
+def error_headers(error: QueryError) -> dict[str, str]:
+    """Return the headers that describe an error: code, reason, authentication challenge, quota, retry time."""
+    fields = {h.STATUS: error.code.value}
+    if error.reason is not None:
+        fields[h.REASON] = error.reason.value
+    if isinstance(error, Unauthenticated):
+        fields["WWW-Authenticate"] = _CHALLENGE
+    if isinstance(error, QuotaExceeded) and error.use is not None:
+        fields |= _rate_limit(error.use)
+    retry_after_s = retry_after_s_of(error)
+    if retry_after_s is not None:
+        ms = ceil(retry_after_s * 1e3)
+        fields |= {"Retry-After": str(max(ceil(ms / 1e3), 1)), h.RETRY_AFTER_MS: str(ms)}
+    return fields
+
+
+def retry_after_s_of(error: QueryError) -> float | None:
+    """Return the seconds after which a retry may succeed; None: a retry will not help."""
+    if error.retry_after_s is None and isinstance(error, Overloaded | QuotaExceeded):
+        return _RETRY_AFTER_S
+    return error.retry_after_s
+
+
+def _rate_limit(use: QuotaUse) -> dict[str, str]:
+    """Return the remaining quota as RateLimit fields (draft-ietf-httpapi-ratelimit-headers)."""
+    of = 'qu="concurrent-requests"' if use.window_s is None else f"w={use.window_s}"
+    return {
+        "RateLimit-Policy": f'"{use.policy}";q={use.most};{of}',
+        "RateLimit": f'"{use.policy}";r={use.left};t={ceil(use.reset_s)}',
+    }

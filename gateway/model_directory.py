@@ -1,4 +1,4 @@
-"""Names that clients may use as models: tasks, models, variants, in one namespace.
+"""Names that clients may use as models: tasks, models, variants, in one namespace; and metadata of all of them.
 
 A name is `ready` if a variant of it is registered as ready. The variant need not be loaded: queries cause it to be
 loaded. A model has all its registered versions; without a version in the request, the rollout chooses one. Tasks and
@@ -13,17 +13,16 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from copy import copy
 from functools import partial
-from typing import Final
+from typing import Final, NoReturn
 
 import msgspec
 
+from process.security.access import STRANGERS, TenantClasses, usable_rows, users_by_name
 from schemas.access import EVERY_TENANT
-from schemas.errors import UnknownTask
+from schemas.errors import InvalidRequest, UnknownTask
 from schemas.names import version_target
 from schemas.rows.catalog import ACCURACY, Architecture, Task, TensorSpec, Variant
 from schemas.topics import task_topic
-from security.access import usable_rows, users_by_name
-from security.tenant_classes import STRANGERS, TenantClasses
 from store.catalog import Catalog
 
 VERSION: Final = "1"
@@ -31,6 +30,16 @@ _PLATFORM: Final = "infaas"
 _BYTES_TYPE: Final = "TYPE_STRING"
 _CLASSES: Final = 1024
 """Maximum number of classes of tenants whose tables are cached."""
+SERVER_NAME: Final = "infaas"
+EXTENSIONS: Final = (
+    "binary_tensor_data",
+    "statistics",
+    "model_configuration",
+    "model_repository",
+    "schedule_policy",
+    "parameters",
+    "classification",
+)
 
 
 class ServedModel(msgspec.Struct, frozen=True):
@@ -95,8 +104,8 @@ class ServedModels:
             models = {name: model for name, model in models.items() if others._models.get(name) != model}
             versions = {key: model for key, model in versions.items() if others._versions.get(key) != model}
         self._models, self._versions = models, versions
-        self._asked_at = {f"/v2/models/{model.name}/infer": model for model in models.values()}
-        self._asked_at |= {f"/v2/models/{n}/versions/{v}/infer": model for (n, v), model in versions.items()}
+        self._by_path = {f"/v2/models/{model.name}/infer": model for model in models.values()}
+        self._by_path |= {f"/v2/models/{n}/versions/{v}/infer": model for (n, v), model in versions.items()}
 
     def of_tasks(self, tasks: frozenset[str] | None) -> "ServedModels":
         """Return a view of the names of these tasks; None: of all tasks."""
@@ -122,10 +131,12 @@ class ServedModels:
             raise UnknownTask(f"{name} has no version {version[:20]!r}; there is {', '.join(model.versions)}")
         return found
 
-    def asked_at(self, path: str) -> ServedModel | None:
+    def find_by_path(self, path: str) -> ServedModel | None:
         """Return the model whose queries are sent to `path`; None if one lookup does not find it."""
-        found = self._asked_at.get(path)
-        return self._if_of_tasks(self._others.asked_at(path) if found is None and self._others is not None else found)
+        found = self._by_path.get(path)
+        return self._if_of_tasks(
+            self._others.find_by_path(path) if found is None and self._others is not None else found
+        )
 
     def versions(self) -> Iterator[ServedModel]:
         """Iterate over every version of every model."""
@@ -285,3 +296,45 @@ def _described(spec: TensorSpec) -> dict[str, object]:
 def _configured(spec: TensorSpec) -> dict[str, object]:
     kind = _BYTES_TYPE if spec.datatype == "BYTES" else f"TYPE_{spec.datatype}"
     return {"name": spec.name, "data_type": kind, "dims": list(spec.shape[1:])}
+
+
+def server_metadata(version: str) -> dict[str, object]:
+    """Return the server's name, version and extensions."""
+    return {"name": SERVER_NAME, "version": version, "extensions": list(EXTENSIONS)}
+
+
+def repository_index(models: ServedModels, *, only_ready: bool) -> list[dict[str, str]]:
+    """Return every version of every model, or only of the ready ones."""
+    return [_indexed(model) for model in models.versions() if model.ready or not only_ready]
+
+
+def load_model(model: ServedModel, *, changed: bool) -> None:
+    """Check that a model can be loaded; queries cause it to be loaded, so nothing else is done.
+
+    Raises:
+        InvalidRequest: parameters would change the model (`changed`).
+        UnknownTask: the model has no ready variant.
+    """
+    if changed:
+        raise InvalidRequest(f"{model.name} cannot be changed by loading: use `infaas register` for a new version")
+    if not model.ready:
+        raise UnknownTask(f"{model.name} has no variant that is ready; register one with `infaas register`")
+
+
+def unload_model(model: ServedModel) -> NoReturn:
+    """Refuse the request: load and cost decide which variants are loaded.
+
+    Raises:
+        InvalidRequest: always.
+    """
+    raise InvalidRequest(f"{model.name} cannot be unloaded by a request: the autoscaler unloads unused variants")
+
+
+def _indexed(model: ServedModel) -> dict[str, str]:
+    reason = "" if model.ready else "no variant is ready"
+    return {
+        "name": model.name,
+        "version": model.version,
+        "state": "READY" if model.ready else "UNAVAILABLE",
+        "reason": reason,
+    }

@@ -14,19 +14,19 @@ from uuid import uuid4
 import msgspec
 from prometheus_client import Gauge
 
-from broker.request_reply import RequestReply
-from broker.settings import KafkaSettings
-from gateway.kafka_health import KafkaHealth
+from broker.kafka.settings import KafkaSettings
+from broker.replies.request_reply import RequestReply
 from gateway.limits.admission import Admission
 from gateway.limits.concurrency import ConcurrencyLimits, QueryKind
+from gateway.limits.kafka_health import KafkaHealth
 from gateway.settings import GatewaySettings
 from gateway.translation import Envelope
+from process.security.signature import rejected_upstream_proof
 from process.signing import SigningSettings, sign_headers
 from schemas import headers as h
 from schemas.errors import DeadlineExceeded, ErrorCode, RefusalReason
 from schemas.query import MAX_REJECTED_UPSTREAM, Query
 from schemas.result import OK, Result
-from security.rejected_upstream import rejected_upstream_proof
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class QueryClient:
         self._kafka_health = KafkaHealth(settings.ack_timeout_s)
         self._admission = Admission()
         self._concurrency = ConcurrencyLimits()
-        self._secret = _secret_to_vouch_with(settings)
+        self._secret = _signing_secret(settings)
         self._system_secret = system_secret
         self._requests = RequestReply(kafka, self.owner, max_in_flight=settings.max_in_flight)
         self.reply_topic = self._requests.reply_topic
@@ -116,7 +116,9 @@ class QueryClient:
         """Send a query and wait for its result; return None at a timeout."""
         query = envelope.query
         if self._secret is not None and query.tenant is not None:
-            envelope.headers.append(await self._vouched(self._secret, envelope))
+            at_ms, added = self.clock.now_ms(), self._requests.stream_headers
+            signature = await sign_headers(self._secret, query.task, envelope.headers, envelope.value, at_ms, added)
+            envelope.headers.append(signature)  # selectors may require it
         left_s = _left_s(query)
         try:
             return await self._requests.ask(
@@ -150,18 +152,13 @@ class QueryClient:
             self._admission.answered(query)
         return msgspec.structs.replace(result, late=True) if late else result  # workers know only when they sent it
 
-    async def _vouched(self, secret: bytes, envelope: Envelope) -> tuple[str, bytes]:
-        """Return the header that signs an authenticated tenant's query, for selectors that require signatures."""
-        task, at_ms, added = envelope.query.task, self.clock.now_ms(), self._requests.stream_headers
-        return await sign_headers(secret, task, envelope.headers, envelope.value, at_ms, added)
-
     def _wait_s(self, query: Query, left_s: float | None) -> float:
         if left_s is None or query.needs.allow_late:
             return self._settings.wait_s
         return min(left_s + self._settings.grace_s, self._settings.wait_s)
 
 
-def _secret_to_vouch_with(settings: GatewaySettings) -> bytes | None:
+def _signing_secret(settings: GatewaySettings) -> bytes | None:
     """Return the signing secret; None if authentication is off: a signature would prove an unchecked tenant."""
     secret = SigningSettings().read()
     if secret is not None and not settings.auth:

@@ -7,54 +7,49 @@ the reply topic and the producer that these requests wait for.
 import asyncio
 import logging
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
 
 from aiohttp import web
 
-from broker.reachability import KafkaReachability
-from broker.settings import KafkaSettings
-from gateway.authentication import Authenticator, open_authenticator
-from gateway.http.admin import CONNECTIONS, AdminRoutes, import_acts
-from gateway.http.authorization import authorization
-from gateway.http.connection import HttpConnection, encode_answers, json_errors
-from gateway.http.document import DocumentRoutes
+from broker.kafka.cluster import KafkaReachability
+from broker.kafka.settings import KafkaSettings
+from gateway.auth.authenticator import open_authenticator
+from gateway.http.admin import CONNECTIONS, AdminRoutes
+from gateway.http.bodies import RequestBodies
+from gateway.http.connection import http_listening, make_app
 from gateway.http.inference import InferenceRoutes
 from gateway.http.jobs import JobRoutes
 from gateway.http.metadata import MetadataRoutes
-from gateway.http.request_bodies import RequestBodies
-from gateway.http.unoffered import UnofferedRoutes
 from gateway.http.uploads import UploadRoutes
 from gateway.inference import Inference
-from gateway.limits.connections import ConnectionLimits, connections_each
-from gateway.limits.memory import LARGE_SHARE, BodyBudget
-from gateway.listeners import DRAIN_SHARE, grpc_listener, open_listeners
+from gateway.limits.arrivals import LARGE_SHARE, BodyBudget
+from gateway.limits.quotas import QuotaMeters
 from gateway.model_directory import ModelDirectory
 from gateway.query_client import QueryClient
-from gateway.remover import Remover
 from gateway.settings import GatewaySettings
 from gateway.statistics import ModelStatisticsTable
-from jobs.quota import JobQuota
-from jobs.submission import JobWriter
-from process.garbage_collection import tune_gc
-from process.health_server import HealthRoutes, health_server
-from process.os_errors import listen_words
-from process.ports import address_text
-from process.tls import ListenerTls, following_certificates
+from jobs.submission import JobQuota, JobWriter
+from process.health import HealthRoutes, health_server
+from process.memory import tune_gc
+from process.sockets import allow_open_files
+from process.tls import following_certificates
 from process.version import version
 from registry.artifact_settings import ENV as ARTIFACTS_ENV
+from registry.service.removals import Remover
 from schemas.errors import OperatorError
-from security.quotas import QuotaMeters
 from store.catalog import CatalogWatcher
 from store.pool import open_pool
 from store.shared_connection import SharedConnection
-from store.system_secret import read_system_secret
+from store.system import read_system_secret
 
 log = logging.getLogger(__name__)
 
 _RECORD_OVERHEAD_BYTES: Final = 64 * 1024
 """Bytes reserved for the headers of a record besides its value."""
+_OWN_FILES: Final = 256
+"""Open files reserved for uses other than client connections, such as Kafka and Postgres."""
 
 
 async def serve(settings: GatewaySettings, kafka: KafkaSettings, dsn: str, stop: asyncio.Event) -> None:
@@ -64,16 +59,11 @@ async def serve(settings: GatewaySettings, kafka: KafkaSettings, dsn: str, stop:
         OperatorError: the port is taken, a setting contradicts another, or Kafka cannot be reached.
         StoreUnavailable: Postgres cannot be reached.
     """
-    async with (
-        SharedConnection(dsn) as connection,
-        CatalogWatcher(connection) as catalog,
-        asyncio.TaskGroup() as tasks,
-    ):
+    async with SharedConnection(dsn) as connection, CatalogWatcher(connection) as catalog, asyncio.TaskGroup() as tasks:
         models = ModelDirectory(catalog.current)
         secret = await read_system_secret(connection)
         async with open_gateway(settings, kafka, models, dsn, stop, connection, secret) as (address, query_client):
             log.info("serving %d models at %s", len(models), address)
-            await asyncio.to_thread(import_acts)
             tune_gc()
             remover = Remover(connection, dsn, kafka, settings.home, os.environ.get(ARTIFACTS_ENV, ""))
             following = [
@@ -103,7 +93,7 @@ async def open_gateway(
         OperatorError: the port is taken, a setting contradicts another, or Kafka cannot be reached.
     """
     _check_sizes(settings, kafka)
-    settings = settings.model_copy(update={"max_connections": connections_each(settings)})
+    settings = settings.model_copy(update={"max_connections": _connections_each(settings)})
     async with (
         open_pool(dsn, min_size=0) as pool,
         open_pool(dsn, min_size=0, max_size=CONNECTIONS) as admin_pool,
@@ -116,13 +106,13 @@ async def open_gateway(
         statistics = ModelStatisticsTable(query_client.owner)
         reachability = KafkaReachability(kafka)
 
-        async def told() -> str:  # shown without authentication, so it must not name Kafka's address
+        async def reason() -> str:  # shown without authentication, so it must not name Kafka's address
             if stop.is_set():
                 return "it is stopping"
-            return "Kafka does not take queries" if await reachability.problem() or not query_client.up else ""
+            return "Kafka accepts no queries" if await reachability.problem() or not query_client.up else ""
 
         async def problem() -> str:
-            return ("" if stop.is_set() else await reachability.problem()) or await told()
+            return ("" if stop.is_set() else await reachability.problem()) or await reason()
 
         quotas = QuotaMeters()
         bodies = RequestBodies(settings, budget := BodyBudget(settings.max_bodies_bytes))
@@ -131,11 +121,12 @@ async def open_gateway(
         jobs = JobRoutes(models, query_client, bodies, writer, pool, quotas, settings)
         admin = AdminRoutes(settings, kafka, bodies, admin_pool, artifacts := os.environ.get(ARTIFACTS_ENV, ""))
         uploads = UploadRoutes(settings, admin_pool, admin.turn, artifacts)
-        routes = all_routes(inference, jobs, admin, uploads, models, statistics, bodies, told)
+        routes = all_routes(inference, jobs, admin, uploads, models, statistics, bodies, reason)
         app = make_app(settings, routes, authenticator)
-        listeners: list[AbstractAsyncContextManager[str]] = [listening(app, inference, settings, tls)]
+        listeners: list[AbstractAsyncContextManager[str]] = [http_listening(app, inference, settings, tls)]
         if settings.grpc_port is not None:
-            listeners += [grpc_listener(settings, models, asking, authenticator, statistics, budget, told, stop, tls)]
+            grpc_parts = (models, asking, authenticator, statistics, budget, reason, stop, tls)
+            listeners.append(_grpc_listening()(settings, *grpc_parts))
         statistics.register()
         try:
             async with (
@@ -147,11 +138,21 @@ async def open_gateway(
             statistics.unregister()
 
 
+def _connections_each(settings: GatewaySettings) -> int:
+    """Return the maximum connections of each listener: as set, or fewer if the limit of open files is low.
+
+    Without a free file, a process cannot reach Kafka and Postgres either.
+    """
+    listeners = 1 if settings.grpc_port is None else 2
+    allowed = allow_open_files(listeners * settings.max_connections + _OWN_FILES) - _OWN_FILES
+    return max(allowed // listeners, 1)
+
+
 def _check_sizes(settings: GatewaySettings, kafka: KafkaSettings) -> None:
     """Raise OperatorError if the largest request exceeds a memory limit or Kafka's record size."""
     if settings.max_body_bytes > LARGE_SHARE * settings.max_bodies_bytes:
         raise OperatorError(
-            f"--max-bodies-bytes {settings.max_bodies_bytes} leaves no room for a request of --max-body-bytes "
+            f"--max-bodies-bytes {settings.max_bodies_bytes} has no room for a request of --max-body-bytes "
             f"{settings.max_body_bytes}: make it at least {settings.max_body_bytes / LARGE_SHARE:.0f}"
         )
     if settings.max_body_bytes > kafka.max_record_bytes - _RECORD_OVERHEAD_BYTES:
@@ -173,58 +174,45 @@ def all_routes(
 ) -> list[web.RouteDef]:
     """Return the routes of all paths; `problem` returns the reason why the gateway is not ready."""
     metadata = MetadataRoutes(models, statistics, bodies, version())
-    own = (inference, jobs, metadata, admin, uploads, UnofferedRoutes(models), DocumentRoutes())
+    own = (inference, jobs, metadata, admin, uploads)
     return [*(route for part in own for route in part.routes()), *HealthRoutes(problem).routes("/v2/health")]
 
 
-def make_app(
-    settings: GatewaySettings, routes: Iterable[web.RouteDef], authenticator: Authenticator
-) -> web.Application:
-    """Return the HTTP application."""
-    app = web.Application(
-        middlewares=[encode_answers, json_errors, authorization(authenticator)], client_max_size=settings.max_body_bytes
-    )
-    app.add_routes(routes)
-    return app
-
-
 @asynccontextmanager
-async def listening(
-    app: web.Application, inference: InferenceRoutes, settings: GatewaySettings, tls: ListenerTls | None
-) -> AsyncGenerator[str]:
-    """Serve queries with `inference` and all other requests with `app` while the context is open; yield the URL."""
-    drain_s = DRAIN_SHARE * settings.drain_timeout_s
-    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=drain_s)
-    await runner.setup()
+async def open_listeners(*listeners: AbstractAsyncContextManager[str]) -> AsyncGenerator[list[str]]:
+    """Open listeners; yield their addresses in the same order.
+
+    They open one after the other, so that a taken port raises its own error. They close concurrently: each waits for
+    its own clients, and all may use the whole drain timeout.
+    """
+    opened, addresses = list[AbstractAsyncContextManager[str]](), list[str]()
     try:
-        listener = await _listen(runner, inference, settings, tls)
-        try:
-            host, port = listener.sockets[0].getsockname()[:2]
-            yield f"http{'s' * (tls is not None)}://{address_text(host, port)}"
-        finally:
-            listener.close()
+        for listener in listeners:
+            addresses.append(await listener.__aenter__())
+            opened.append(listener)
+        yield addresses
     finally:
-        await runner.cleanup()
+        async with asyncio.TaskGroup() as closing:
+            for listener in opened:
+                closing.create_task(_close(listener))
 
 
-async def _listen(
-    runner: web.AppRunner, inference: InferenceRoutes, settings: GatewaySettings, tls: ListenerTls | None
-) -> asyncio.Server:
-    # As web.TCPSite does, but with a protocol of ours: a site accepts no other protocol.
-    loop, server = asyncio.get_running_loop(), runner.server
-    assert server is not None, "a runner has a server once it is set up"
-    limits = ConnectionLimits(connections=settings.max_connections, timeout_s=settings.receive_timeout_s)
+async def _close(listener: AbstractAsyncContextManager[str]) -> None:
+    await listener.__aexit__(None, None, None)
+
+
+def _grpc_listening():  # the inferred type has the parameters
+    """Import the listener of gRPC.
+
+    Raises:
+        OperatorError: the packages of gRPC are not installed.
+    """
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its core writes to stderr; our code logs errors
     try:
-        return await loop.create_server(
-            lambda: HttpConnection(server, loop, inference, limits),
-            settings.host,
-            settings.port,
-            backlog=1024,
-            reuse_port=settings.reuse_port or None,
-            **(tls.server_options(settings.receive_timeout_s) if tls is not None else {}),
-        )
-    except OSError as error:
-        raise OperatorError(listen_words(settings.host, settings.port, error, "--port")) from error
+        from gateway.grpc.server import grpc_listening
+    except ImportError as error:
+        raise OperatorError(f"--grpc-port needs gRPC ({error}): pip install 'infaas[grpc]'") from None
+    return grpc_listening
 
 
 async def _follow_catalog(catalog: CatalogWatcher, models: ModelDirectory, query_client: QueryClient) -> None:

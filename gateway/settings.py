@@ -6,8 +6,8 @@ from typing import Self
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from process.exposure import require_guard
 from process.settings import WebhookSettings
+from process.sockets import require_guard
 from process.tls import TlsFiles
 from schemas.defaults import ANSWER_TIMEOUT_S, GATEWAY_PORT, LOOPBACK, MAX_IN_FLIGHT
 
@@ -96,6 +96,11 @@ class GatewaySettings(WebhookSettings):
         """TLS files for HTTPS; None: plain HTTP."""
         return TlsFiles.given(self.tls_cert, self.tls_key, self.tls_client_ca)
 
+    @property
+    def request_drain_s(self) -> float:
+        """Drain timeout of requests; the rest of the time is for closing connections to Kafka and Postgres."""
+        return 0.8 * self.drain_timeout_s
+
     @model_validator(mode="after")
     def _guard(self) -> Self:
         require_known_clients("--host", self.host, self.tls_files, auth=self.auth, allow_anonymous=self.allow_anonymous)
@@ -113,6 +118,6 @@ def require_known_clients(flag: str, host: str, tls: TlsFiles | None, *, auth: b
         host,
         guarded=auth or (tls is not None and tls.client_ca is not None),
         allowed=allow_anonymous,
-        remedy="have clients show keys (--auth) or certificates (--tls-cert, --tls-key, --tls-client-ca), or say "
+        remedy="require keys (--auth) or certificates (--tls-cert, --tls-key, --tls-client-ca) of clients, or set "
         "--allow-anonymous",
     )

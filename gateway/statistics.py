@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from typing import Final
 
+import msgspec
 from prometheus_client import REGISTRY
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -23,33 +24,23 @@ BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0
 _BUCKETS_NS: Final = tuple(int(bound * 1e9) for bound in BUCKETS_S)
 
 
-class ModelStatistics:
+class ModelStatistics(msgspec.Struct):
     """Statistics of one version of a model; times in ns."""
 
-    __slots__ = (
-        "buckets",
-        "fail_ns",
-        "failures",
-        "infer_ns",
-        "inference_count",
-        "input_ns",
-        "last_ms",
-        "name",
-        "output_ns",
-        "queue_ns",
-        "success_count",
-        "success_ns",
-        "version",
-    )
-
-    def __init__(self, name: str, version: str) -> None:
-        self.name = name
-        self.version = version
-        self.success_count = self.inference_count = self.last_ms = 0
-        self.success_ns = self.fail_ns = self.queue_ns = self.input_ns = self.infer_ns = self.output_ns = 0
-        self.failures: dict[tuple[ErrorCode, RefusalReason | None], int] = {}
-        self.buckets = [0] * (len(BUCKETS_S) + 1)
-        """Numbers of answers by duration; the last bucket holds those above all bounds."""
+    name: str
+    version: str
+    success_count: int = 0
+    inference_count: int = 0
+    last_ms: int = 0
+    success_ns: int = 0
+    fail_ns: int = 0
+    queue_ns: int = 0
+    input_ns: int = 0
+    infer_ns: int = 0
+    output_ns: int = 0
+    failures: dict[tuple[ErrorCode, RefusalReason | None], int] = {}
+    buckets: list[int] = msgspec.field(default_factory=lambda: [0] * (len(BUCKETS_S) + 1))
+    """Numbers of answers by duration; the last bucket holds those above all bounds."""
 
     def succeeded(self, result: Result, batch: int, input_ns: int, total_ns: int) -> None:
         """Count a result: `total_ns` since the request arrived, of which `input_ns` until it was sent."""

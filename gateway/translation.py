@@ -3,7 +3,7 @@
 A need is given in the request's `parameters`, in the query string (an image body has no parameters), or in an
 `infaas-*` header. Headers take precedence, so that a proxy can set limits. Triton's reserved parameter `timeout`
 (microseconds) is the latency if no other is given. A deadline is translated into a latency, on the client's clock if
-the request holds its sending time, else on the broker's. Misspelt names are refused (`schemas/spelling.py`).
+the request holds its sending time, else on the broker's. Misspelt names are refused (`schemas/query_names.py`).
 """
 
 from collections import Counter
@@ -12,17 +12,14 @@ from typing import Final
 
 import msgspec
 
+from gateway.auth.authenticator import check_named_tenant, tenant_of_request
 from gateway.model_directory import ServedModel
-from gateway.tenants import check_said_tenant, tenant_asking
 from schemas import headers as h
+from schemas.access import ANYONE, Principal
 from schemas.errors import InvalidRequest
-from schemas.needs import Mode
 from schemas.oip import RequestHead, is_plain, read_head
-from schemas.principal import ANYONE, Principal
-from schemas.query import Query, parse_query
-from schemas.request_size import most_inputs
-from schemas.reserved_parameters import TIMEOUT, Parameter
-from schemas.spelling import check_headers, check_parameter, check_query_names
+from schemas.query import Mode, Query, most_inputs, parse_query
+from schemas.query_names import TIMEOUT, Parameter, check_headers, check_parameter, check_query_names
 from schemas.topics import offline_topic
 
 _OURS: Final = "infaas"
@@ -67,25 +64,27 @@ def make_envelope(
     content_type = http.get(h.CONTENT_TYPE, "")
     plain = json_length is None and is_plain(content_type, model.inputs)
     if not plain and content_type.lower().startswith(_FILES):
-        raise InvalidRequest(f"{model.name} takes no {content_type[:40]}: send its inputs in a request, as JSON")
+        raise InvalidRequest(f"{model.name} accepts no {content_type[:40]}: send its inputs in a request, as JSON")
     head = read_head(body, json_length, model.inputs, plain=plain)
     fields = _fields(head, http)
     if principal is not ANYONE:
         fields.pop(h.TENANT, None)
-        if (tenant := tenant_asking(principal, http)) is not None:
+        if (tenant := tenant_of_request(principal, http)) is not None:
             fields[h.TENANT] = tenant
     if model.target is not None and fields.setdefault(h.TARGET, model.target) != model.target:
-        raise InvalidRequest(f"the path asks for {model.name}, but the needs name another target; ask for {model.task}")
+        raise InvalidRequest(
+            f"the path names {model.name}, but the needs name another target; use the path of {model.task}"
+        )
     fields[h.ID] = fields.get(h.ID) or fallback_id
     fields[h.REPLY_TO] = reply_to
     if head.batch > 1 and head.batch > (most := most_inputs(model.inputs, http, len(body))):
         raise InvalidRequest(
-            f"$.inputs[0].shape: says that there are {head.batch} inputs, but {len(body)} bytes hold {most} at most"
+            f"$.inputs[0].shape: states {head.batch} inputs, but {len(body)} bytes hold at most {most}"
         )
     fields[h.BATCH] = str(head.batch)
     try:
         if principal is ANYONE:
-            check_said_tenant(fields.get(h.TENANT))
+            check_named_tenant(fields.get(h.TENANT))
         query = parse_query(model.task, fields, now_ns / 1e6)
     except InvalidRequest as error:
         raise InvalidRequest(_in_client_words(str(error), head.parameters, http)) from None

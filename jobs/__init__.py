@@ -5,8 +5,8 @@ from a topic of its own, and notifies the job's webhook or reply topic. Several 
 and each may be killed at any time: a job is sent again rather than lost, and only its first result is stored. The
 structs of jobs are in `schemas.jobs`, the statements in `store.jobs`.
 
-Reading order: quota (pure: limit of unfinished jobs) -> submission (from gateways to Postgres) -> settings -> outcomes
-(pure: from a result to the end of a job) -> polling (pauses) -> delivery (from Postgres to Kafka and back) -> cleanup
-(deadlines, lost jobs, retention) -> webhooks (pure: URLs, addresses, events and retries) -> notification (of ended
-jobs) -> metrics -> service -> command, __main__.
+Reading order: submission (from gateways to Postgres, with the limit of unfinished jobs) -> settings -> outcomes (pure:
+from a result to the end of a job) -> delivery (from Postgres to Kafka and back) -> cleanup (deadlines, lost jobs,
+retention) -> webhooks (pure: URLs, addresses and events) -> notification (of ended jobs) -> metrics -> service ->
+__main__.
 """

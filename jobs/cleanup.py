@@ -15,9 +15,9 @@ from typing import Final
 
 from jobs import metrics
 from jobs.outcomes import failed, never_answered, too_late, unregistered
-from jobs.polling import IdlePause
 from jobs.settings import JobsSettings
-from process.failure_log import FailureLog
+from process.outages import FailureLog
+from process.pauses import IdlePause
 from schemas.errors import QueryError
 from store import jobs as stored
 from store.errors import StoreUnavailable
@@ -33,11 +33,7 @@ class JobCleanup:
     """Cleanup of all jobs; it calls `ended` when it has ended some."""
 
     def __init__(
-        self,
-        pool: Pool,
-        settings: JobsSettings,
-        ended: Callable[[], None],
-        clock: Callable[[], float] = time.monotonic,
+        self, pool: Pool, settings: JobsSettings, ended: Callable[[], None], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._pool = pool
         self._settings = settings

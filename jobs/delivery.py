@@ -21,14 +21,12 @@ from functools import partial
 from typing import Final
 
 from broker.delivery.consumer import Consumer, Record
-from broker.kafka_types import KafkaError, RecordTooLarge, TopicClosed
-from broker.producer import Producer
+from broker.kafka.types import KafkaError, RecordTooLarge, TopicClosed
+from broker.producing.producer import Producer
 from jobs import metrics
 from jobs.outcomes import failed, headers_of, read_end, too_late, unregistered
-from jobs.polling import WakeUp
-from process.backoff import Backoff
-from process.failure_log import FailureLog
-from process.retry import retry_until_reachable
+from process.outages import FailureLog
+from process.pauses import Backoff, WakeUp, retry_until_reachable
 from process.signing import sign_headers
 from schemas import headers as h
 from schemas.errors import InvalidRequest, QueryError

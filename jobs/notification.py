@@ -6,7 +6,8 @@ host that did not answer pause together, so that a hanging host does not occupy 
 
 The webhook client follows no redirects and uses no proxy. It checks the address when it resolves the name, and connects
 to that address: a name that resolves to another address later has no effect. Of the response, only status and
-Retry-After are used.
+Retry-After are used. Pauses between calls double at each attempt and vary by a factor of 0.5 to 1.5. Status 410 (gone)
+ends the attempts at once; other errors may be temporary.
 """
 
 import asyncio
@@ -16,32 +17,19 @@ import socket
 import time
 from collections.abc import Collection
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from broker.kafka_types import KafkaError, NotAllowed, RecordTooLarge, UnknownTopic
-from broker.producer import Producer
+from broker.kafka.types import KafkaError, NotAllowed, RecordTooLarge, UnknownTopic
+from broker.producing.producer import Producer
 from jobs import metrics
-from jobs.polling import WakeUp
 from jobs.settings import JobsSettings
-from jobs.webhooks import (
-    DELIVERED,
-    Network,
-    NoticeOutcome,
-    WebhookAnswer,
-    abandon,
-    after_call,
-    after_outage,
-    event_of,
-    may_call,
-    parse_webhook,
-    retry,
-    signed_headers,
-)
-from process.failure_log import FailureLog
+from jobs.webhooks import Network, event_of, may_call, parse_webhook, signed_headers
+from process.outages import FailureLog
+from process.pauses import Backoff, WakeUp
 from schemas import headers as h
 from schemas.errors import QueryError
 from schemas.jobs import DueNotice, NoticeState
@@ -56,6 +44,41 @@ _HOST_PAUSE_S: Final = 10.0
 _MAX_PAUSED_HOSTS: Final = 10_000
 _HOST_CALLS: Final = 4
 """Maximum concurrent calls to one host."""
+_GONE: Final = 410
+
+
+class WebhookAnswer(NamedTuple):
+    """Outcome of a webhook call: a status, or the problem that prevented one."""
+
+    status: int | None
+    problem: str = ""
+    retry_after_s: float = 0.0
+
+
+class NoticeOutcome(NamedTuple):
+    """Outcome of an attempt to notify; a notice that waits is retried after `pause_s`."""
+
+    state: NoticeState
+    reason: str = ""
+    pause_s: float = 0.0
+    counts: bool = True
+    """True if the receiver was called, so that it counts as an attempt."""
+
+
+_DELIVERED: Final = NoticeOutcome(NoticeState.DELIVERED)
+
+
+def after_call(answer: WebhookAnswer, attempts: int, most: int, backoff: Backoff) -> NoticeOutcome:
+    """Return the outcome after `attempts` calls of at most `most`, including the present one."""
+    if answer.status is not None and 200 <= answer.status < 300:
+        return _DELIVERED
+    reason = answer.problem or f"it answered {answer.status}"
+    if answer.status == _GONE:
+        return NoticeOutcome(NoticeState.FAILED, reason)
+    if attempts >= most:
+        return NoticeOutcome(NoticeState.FAILED, f"abandoned after {attempts} attempts: {reason}")
+    pause_s = backoff.pause_s(attempts, min(answer.retry_after_s, backoff.longest_s))
+    return NoticeOutcome(NoticeState.WAITING, reason, pause_s)
 
 
 class CompletionNotifier:
@@ -117,36 +140,37 @@ class CompletionNotifier:
         try:
             url = parse_webhook(webhook, settings.webhook_hosts, plain_http=settings.webhook_plain_http)
         except QueryError as error:  # the allowed hosts may have changed
-            return abandon(str(error))
+            return NoticeOutcome(NoticeState.FAILED, str(error))
         host = str(url.origin())
         if self._paused_until.get(host, now) > now:
-            return retry(_HOST_PAUSE_S, "its host did not answer and is paused", counts=False)
+            reason = "its host did not answer and is paused"
+            return NoticeOutcome(NoticeState.WAITING, reason, _HOST_PAUSE_S, counts=False)
         body = event_of(job)
         answer = await self._webhooks.call(url, signed_headers(job.id, int(time.time()), body, settings.keys), body)
         self._paused_until.pop(host, None)
         if answer.status is None and len(self._paused_until) < _MAX_PAUSED_HOSTS:
             self._paused_until[host] = now + settings.webhook_timeout_s + _HOST_PAUSE_S * random.random()
-        return after_call(answer, notice.attempts + 1, settings.retry_policy, random.random())
+        return after_call(answer, notice.attempts + 1, settings.webhook_attempts, settings.webhook_backoff)
 
     async def _forward(self, notice: DueNotice) -> NoticeOutcome:
         """Send a result to the reply topic of its job."""
         job, topic = notice.job, notice.reply_to or ""
         if notice.result is None:
-            return abandon("the result has expired")
+            return NoticeOutcome(NoticeState.FAILED, "the result has expired")
         fields = (notice.result_headers or {}) | {h.ID: job.id}
         raw = [(name, text.encode()) for name, text in fields.items()]
         try:
             await self._producer.send_and_wait(topic, notice.result, key=job.id.encode(), headers=raw)
         except UnknownTopic:
-            return abandon(f"the topic {topic} does not exist")
+            return NoticeOutcome(NoticeState.FAILED, f"the topic {topic} does not exist")
         except RecordTooLarge as error:
-            return abandon(f"the result is larger than Kafka accepts: {error}")
+            return NoticeOutcome(NoticeState.FAILED, f"the result is larger than Kafka accepts: {error}")
         except KafkaError as error:
             if isinstance(error, NotAllowed) and not topic.startswith(PREFIX):  # an operator can fix our own
-                return abandon(f"the system may not write to the topic {topic}")
-            problem, attempts = f"Kafka did not accept it: {error!r}", notice.attempts + 1
-            return after_outage(problem, attempts, self._settings.retry_policy, random.random())
-        return DELIVERED
+                return NoticeOutcome(NoticeState.FAILED, f"the system may not write to the topic {topic}")
+            pause_s = self._settings.webhook_backoff.pause_s(notice.attempts + 1)  # no limit: Kafka is our own
+            return NoticeOutcome(NoticeState.WAITING, f"Kafka did not accept it: {error!r}", pause_s)
+        return _DELIVERED
 
 
 class WebhookClient:

@@ -12,20 +12,20 @@ from contextlib import AsyncExitStack
 from typing import Final
 
 from broker.delivery.consumer import Consumer
-from broker.producer import Producer
-from broker.reachability import KafkaReachability
-from broker.settings import KafkaSettings
-from broker.topics import ensure_system_topics
+from broker.kafka.cluster import KafkaReachability
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topics import ensure_system_topics
+from broker.producing.producer import Producer
 from jobs.cleanup import JobCleanup
 from jobs.delivery import JobSender, ResultWriter
 from jobs.notification import CompletionNotifier, WebhookClient
 from jobs.settings import JobsSettings
-from process.health_server import health_server
+from process.health import health_server
 from process.signing import SigningSettings
 from schemas.topics import JOB_RESULTS, JOBS_GROUP
-from store.change_listener import JOBS, ChangeListener
+from store.migrate import require_current
 from store.pool import open_pool
-from store.version import require_current
+from store.shared_connection import JOBS, ChangeListener
 
 log = logging.getLogger(__name__)
 

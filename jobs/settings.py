@@ -7,7 +7,8 @@ from typing import Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from jobs.webhooks import Network, RetryPolicy, signing_keys
+from jobs.webhooks import Network, signing_keys
+from process.pauses import Backoff
 from process.settings import WebhookSettings
 from schemas.errors import OperatorError
 
@@ -81,6 +82,6 @@ class JobsSettings(WebhookSettings):
         return tuple(ip_network(text) for text in self.webhook_networks)
 
     @property
-    def retry_policy(self) -> RetryPolicy:
-        """Attempts and pauses of webhook calls."""
-        return RetryPolicy(self.webhook_attempts, self.webhook_pause_s, self.webhook_max_pause_s)
+    def webhook_backoff(self) -> Backoff:
+        """Pauses between calls of a webhook."""
+        return Backoff(self.webhook_pause_s, self.webhook_max_pause_s, jitter=0.5)

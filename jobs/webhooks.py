@@ -1,4 +1,4 @@
-"""Rules of webhooks: allowed URLs and addresses, signed events, retry times. Pure.
+"""Rules of webhooks: allowed URLs and addresses, signed events. Pure.
 
 * URLs: gateways check the URL when the job is submitted, jobs services check it again before a call. A pattern of
   allowed hosts is a host, or `*.` and a domain for all hosts below it; either may have a port.
@@ -7,8 +7,6 @@
 * Events: a CloudEvent in structured mode, signed according to Standard Webhooks. The mode is structured because the
   signature covers only the body; in binary mode it would not cover the attributes of the event. The id of the event and
   of the message is the job's id. It is the same at each attempt, so that receivers can detect duplicates.
-* Retries: pauses double at each attempt and vary by a factor of 0.5 to 1.5, so that simultaneous failures are retried
-  at different times. Status 410 (gone) ends the attempts at once; other errors may be temporary.
 """
 
 import base64
@@ -16,14 +14,14 @@ import hmac
 from collections.abc import Collection, Sequence
 from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 from msgspec.structs import replace
 from yarl import URL
 
 from schemas.errors import Forbidden, InvalidRequest
-from schemas.jobs import Job, NoticeState, job_path
+from schemas.jobs import Job, job_path
 
 Network: TypeAlias = IPv4Network | IPv6Network
 
@@ -34,9 +32,6 @@ _TRANSLATED: Final = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48")
 _PREFIX: Final = "whsec_"
 _KEY_BYTES: Final = range(24, 65)
 CONTENT_TYPE: Final = "application/cloudevents+json; charset=UTF-8"
-_GONE: Final = 410
-_MOST_DOUBLED: Final = 100
-"""Maximum exponent of the pause: every pause has reached its limit, and a float does not overflow."""
 
 
 def parse_webhook(url: str, hosts: Collection[str], *, plain_http: bool) -> URL:
@@ -55,12 +50,11 @@ def parse_webhook(url: str, hosts: Collection[str], *, plain_http: bool) -> URL:
         parsed = URL(url)
         host, port = parsed.host, parsed.port
     except ValueError:
-        host = None
-        parsed, port = URL(), None
+        parsed, host, port = URL(), None, None
     if len(url) > _MAX_URL or host is None or parsed.scheme not in _PORTS or parsed.user or parsed.password:
         raise InvalidRequest("a webhook must be a URL, https://host/path, without a user or a password")
     if parsed.scheme == "http" and not plain_http:
-        raise InvalidRequest("a webhook must be https: this system sends nothing over HTTP that is not encrypted")
+        raise InvalidRequest("a webhook must be https: this system allows no webhooks over unencrypted HTTP")
     if not any(_matches(host.lower(), port, _PORTS[parsed.scheme], pattern.lower()) for pattern in hosts):
         raise Forbidden(f"webhooks may not go to {host[:100]}:{port}; an operator can allow it")
     return parsed.with_fragment(None)
@@ -133,64 +127,3 @@ def signed_headers(message_id: str, now_s: int, body: bytes, keys: Sequence[byte
         "webhook-timestamp": str(now_s),
         "webhook-signature": " ".join(f"v1,{signature}" for signature in signatures),
     }
-
-
-class RetryPolicy(NamedTuple):
-    """Number of attempts and pauses between them."""
-
-    attempts: int
-    pause_s: float
-    max_pause_s: float
-
-
-class WebhookAnswer(NamedTuple):
-    """Outcome of a webhook call: a status, or the problem that prevented one."""
-
-    status: int | None
-    problem: str = ""
-    retry_after_s: float = 0.0
-
-
-class NoticeOutcome(NamedTuple):
-    """Outcome of an attempt to notify; a notice that waits is retried after `pause_s`."""
-
-    state: NoticeState
-    reason: str = ""
-    pause_s: float = 0.0
-    counts: bool = True
-    """True if the receiver was called, so that it counts as an attempt."""
-
-
-DELIVERED: Final = NoticeOutcome(NoticeState.DELIVERED)
-
-
-def retry(pause_s: float, reason: str, *, counts: bool = True) -> NoticeOutcome:
-    """Return the outcome that the notice is retried after a pause."""
-    return NoticeOutcome(NoticeState.WAITING, reason, pause_s, counts)
-
-
-def abandon(reason: str) -> NoticeOutcome:
-    """Return the outcome that the notice is never retried."""
-    return NoticeOutcome(NoticeState.FAILED, reason)
-
-
-def after_call(answer: WebhookAnswer, attempts: int, policy: RetryPolicy, chance: float) -> NoticeOutcome:
-    """Return the outcome after `attempts` calls, including the present one; `chance` is a random number in 0..1."""
-    if answer.status is not None and 200 <= answer.status < 300:
-        return DELIVERED
-    reason = answer.problem or f"it answered {answer.status}"
-    if answer.status == _GONE:
-        return abandon(reason)
-    if attempts >= policy.attempts:
-        return abandon(f"abandoned after {attempts} attempts: {reason}")
-    pause_s = _pause_s(attempts, policy, chance)
-    return retry(max(pause_s, min(answer.retry_after_s, policy.max_pause_s)), reason)
-
-
-def after_outage(problem: str, attempts: int, policy: RetryPolicy, chance: float) -> NoticeOutcome:
-    """Return the outcome after Kafka accepted nothing: retry without limit, since Kafka is part of the system."""
-    return retry(_pause_s(attempts, policy, chance), problem)
-
-
-def _pause_s(attempts: int, policy: RetryPolicy, chance: float) -> float:
-    return min(policy.pause_s * 2.0 ** min(attempts - 1, _MOST_DOUBLED), policy.max_pause_s) * (0.5 + chance)

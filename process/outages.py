@@ -1,8 +1,8 @@
-"""Outages of dependencies such as Kafka or Postgres: each is logged once when it begins and once when it ends.
+"""Logs of failures: outages of dependencies, and operations that are retried; each is logged when it begins and ends.
 
-Many loops fail during one outage, each with its own message. The code that opens connections has the most exact
-information, so it reports to an `Outage`. While the outage lasts and shortly after, warnings that it explains are not
-logged. Errors are always logged.
+Many loops fail during one outage of Kafka or Postgres, each with its own message. The code that opens connections has
+the most exact information, so it reports to an `Outage`. While the outage lasts and shortly after, warnings that it
+explains are not logged. Errors are always logged.
 """
 
 import logging
@@ -10,7 +10,8 @@ import time
 from typing import Final
 
 log = logging.getLogger(__name__)
-
+_failures = logging.getLogger(f"{__name__}.failures")
+"""Logger of its own: `quiet_outages` does not suppress it."""
 _all: Final[list["Outage"]] = []
 _BELIEVED_S: Final = 60.0
 """Seconds after its last failure for which a place counts as unavailable."""
@@ -87,3 +88,28 @@ def quiet_outages(quiet: bool = True) -> None:
 
 def _at(place: str) -> str:
     return f" at {place}" if place else ""
+
+
+class FailureLog:
+    """Log of one operation that is retried; `meanwhile` describes the effect while it fails."""
+
+    def __init__(self, what: str, meanwhile: str) -> None:
+        self._what = what
+        self._meanwhile = meanwhile
+        self._failing = False
+        self._said = False
+
+    def failed(self, error: BaseException) -> None:
+        """Log a failure if the attempt before it succeeded and no outage explains it."""
+        if not self._failing:
+            self._said = not any(outage.causes(error) for outage in outages())
+            if self._said:
+                reason = str(error) or type(error).__name__
+                _failures.warning("%s: %s; %s until it works again", self._what, reason, self._meanwhile)
+        self._failing = True
+
+    def recovered(self) -> None:
+        """Log a success if the attempt before it failed and the failure was logged."""
+        if self._failing and self._said:
+            _failures.info("%s: works again", self._what)
+        self._failing = False

@@ -1,4 +1,4 @@
-"""Lifecycle of a service process: signals, drain, exit code.
+"""Lifecycle of a service process: signals, drain, exit code, end of a process that hangs.
 
 A signal only sets an event. The service then stops its intake, drains and returns. It is cancelled if it has not
 returned within the drain timeout, or at a second signal. Nothing is lost in either case: Kafka delivers uncommitted
@@ -6,26 +6,27 @@ records again. Draining only saves the repeated work.
 """
 
 import asyncio
+import faulthandler
 import logging
 import signal
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 import uvloop
 
-from process.error_groups import leaves
-from process.event_wait import wait_within
-from process.hang_guard import end_when_hung
+from process.errors import leaves, os_error_words
 from process.logs import LogFormat, configure_logging
-from process.os_errors import os_error_words
+from process.pauses import wait_within
 from schemas.errors import InfaasError
 
 log = logging.getLogger(__name__)
-
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_HARD = 130
 EXIT_REPLACE = 86
 """Exit code of a process that cannot continue but that a new process can replace; the supervisor starts one."""
+_REARMS: Final = 5
+"""Resets of the timer within the limit, so that one late wake-up does not end the process."""
 
 
 def run_service(
@@ -88,3 +89,13 @@ async def _cancel_when_late(
     log.info("stopping: draining for up to %g s", drain_timeout_s)
     await wait_within(drain_timeout_s, hard)
     service.cancel()
+
+
+async def end_when_hung(limit_s: float) -> None:
+    """End the process with code 1 when its event loop is blocked for `limit_s` (0: never); runs until cancelled."""
+    try:
+        while limit_s:
+            faulthandler.dump_traceback_later(limit_s, exit=True)
+            await asyncio.sleep(limit_s / _REARMS)
+    finally:
+        faulthandler.cancel_dump_traceback_later()

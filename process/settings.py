@@ -6,8 +6,8 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from process.exposure import require_guard
 from process.logs import FORMAT_ENV, LEVEL_ENV, LogFormat
+from process.sockets import require_guard
 from schemas.defaults import DEFAULT_LATENCY_S, HOME, HOP_S, LOOPBACK
 
 

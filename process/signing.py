@@ -11,9 +11,9 @@ from typing import Final
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from process.security.signature import LARGE_BYTES, sign, system_key
 from schemas import headers as h
 from schemas.errors import OperatorError
-from security.signature import LARGE_BYTES, sign, system_key
 
 _PREFIX: Final = "INFAAS_SIGNING_"
 _LEAST_BYTES: Final = 32

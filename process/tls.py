@@ -23,8 +23,8 @@ from typing import Any, Final, Self
 
 import msgspec
 
-from process.event_wait import wait_within
-from process.os_errors import reason_of
+from process.errors import reason_of
+from process.pauses import wait_within
 from schemas.errors import OperatorError
 
 log = logging.getLogger(__name__)

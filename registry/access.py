@@ -14,13 +14,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from registry.artifacts import ArtifactStore
-from registry.registration import Registration
-from registry.removal.unused_files import stages_of
-from schemas.access import PUBLIC, Access, Visibility
-from schemas.errors import Forbidden, InvalidRequest, OperatorError
-from schemas.principal import Principal, Role
-from security.access import (
+from process.security.access import (
     check_answers,
     common_access,
     is_within,
@@ -29,11 +23,16 @@ from security.access import (
     narrowed,
     narrowed_composites,
 )
-from security.catalog_view import CatalogView
-from store.access import begin_access, get_access, list_access, lock_access, set_access
+from process.security.catalog_view import CatalogView
+from registry.artifacts import ArtifactStore
+from registry.removal.unused_files import stages_of
+from registry.request import Registration
+from schemas.access import PUBLIC, Access, Principal, Role, Visibility
+from schemas.errors import Forbidden, InvalidRequest, OperatorError
 from store.pool import DatabaseSession
 from store.registry import get_architecture, get_task, list_architectures, list_variants
 from store.rollouts import list_versions
+from store.tenants import begin_access, get_access, list_access, lock_access, set_access
 
 
 class _Composite(msgspec.Struct, frozen=True):

@@ -8,55 +8,45 @@ Rules:
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Self
 
 from msgspec.structs import replace
 
-from broker.settings import KafkaSettings
-from broker.topics import ensure_topics, task_specs, variant_specs
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topics import ensure_topics, task_specs, variant_specs
 from registry.access import check_new_access, check_publisher, write_access
 from registry.artifacts import ArtifactStore
 from registry.pipeline.measurement import Measurement
 from registry.pipeline.verification import Accuracy
 from registry.plan import PlannedVariant
 from registry.quality import is_function
-from registry.registration import Registration
 from registry.removal.unused_files import files_of
+from registry.request import Registration
 from registry.system_identity import join_system
 from registry.versions import ModelVersion, keep_serving, note_registered
 from schemas.errors import OperatorError
-from schemas.rows.catalog import Architecture, Profile, Task, Variant, VariantState
-from schemas.rows.processing import Processing
+from schemas.rows.catalog import Architecture, Processing, Profile, Task, Variant, VariantState
 from store.pool import Pool
-from store.registry import (
-    get_architecture,
-    get_task,
-    list_variants,
-    put_architecture,
-    put_task,
-    put_variant,
-)
+from store.registry import get_architecture, get_task, list_variants, put_architecture, put_task, put_variant
 
 _COMPLETE = (VariantState.READY, VariantState.REFUSED)
 
 
+@dataclass(frozen=True)
 class CatalogWriter:
-    """Rows and topics of one architecture and its variants."""
+    """Rows and topics of one architecture and its variants; see `open`."""
 
-    def __init__(
-        self, pool: Pool, kafka: KafkaSettings, artifacts: ArtifactStore, request: Registration, task: Task | None,
-        known: Sequence[Variant], version: ModelVersion,
-    ) -> None:  # fmt: skip
-        self.pool = pool
-        self.version = version
-        """The version of its model that is registered."""
-        self._kafka = kafka
-        self._artifacts = artifacts
-        self._request = request
-        self.task = task
-        """Task of the model, if it existed beforehand."""
-        self.variants = {variant.name: variant for variant in known}
-        """Variants with a row, by name."""
+    pool: Pool
+    kafka: KafkaSettings
+    artifacts: ArtifactStore
+    request: Registration
+    task: Task | None
+    """Task of the model, if it existed beforehand."""
+    variants: dict[str, Variant]
+    """Variants with a row, by name."""
+    version: ModelVersion
+    """The version of its model that is registered."""
 
     @classmethod
     async def open(
@@ -71,14 +61,8 @@ class CatalogWriter:
     ) -> Self:
         """Read the rows that an earlier run wrote for the file with this content.
 
-        Args:
-            pool: connections to the database of the rows.
-            kafka: how to reach Kafka, which holds the topics.
-            artifacts: store of the files.
-            request: the request.
-            sha256: SHA-256 of the model's content.
-            version: version of the model; None: its only version.
-            processing: processing around the model, with files named by their SHA-256.
+        `sha256` is that of the model's content; without a `version` it is the model's only one; `processing` names its
+        files by their SHA-256.
 
         Raises:
             OperatorError: the architecture has other content or another task, the task has another measure, a name is
@@ -101,15 +85,14 @@ class CatalogWriter:
         for row in (task, earlier):
             if row is not None and row.removing:
                 raise OperatorError(f"{row.name} is being unregistered: wait until that is done, and register again")
-        if earlier is None:
-            return cls(pool, kafka, artifacts, request, task, [], version)
-        _check_same(request, earlier, sha256, processing)
-        known = await list_variants(pool, architecture=earlier.name)
-        return cls(pool, kafka, artifacts, request, task, known, version)
+        if earlier is not None:
+            _check_same(request, earlier, sha256, processing)
+        known = await list_variants(pool, architecture=earlier.name) if earlier is not None else []
+        return cls(pool, kafka, artifacts, request, task, {variant.name: variant for variant in known}, version)
 
     def unfinished(self, planned: Sequence[PlannedVariant]) -> list[PlannedVariant]:
         """Return the variants that are not complete; all of them if they are to be measured again."""
-        return [variant for variant in planned if self._request.again or not self._is_complete(variant.row.name)]
+        return [variant for variant in planned if self.request.again or not self._is_complete(variant.row.name)]
 
     def generated(self, name: str) -> Variant | None:
         """Return the variant whose file an earlier run made and nothing more; None if there is none."""
@@ -118,12 +101,12 @@ class CatalogWriter:
     async def ensure_topics(self) -> None:
         """Create the topics of registered variants again, because a broker may have lost them."""
         if self.task is None:
-            raise OperatorError(f"task {self._request.task} was deleted meanwhile; register again")
+            raise OperatorError(f"task {self.request.task} was deleted meanwhile; register again")
         specs = task_specs(self.task.name, self.task.partitions)
         for variant in self.variants.values():
             if variant.state is VariantState.READY:
                 specs += variant_specs(variant.name, variant.partitions)
-        await ensure_topics(self._kafka, specs)
+        await ensure_topics(self.kafka, specs)
 
     async def write_reference(
         self, task: Task, architecture: Architecture, variant: Variant, measurement: Measurement, accuracy: Accuracy
@@ -134,8 +117,8 @@ class CatalogWriter:
             OperatorError: another registration took a name meanwhile; neither rows nor topics of this one are left.
         """
         topics = [*task_specs(task.name, task.partitions), *variant_specs(variant.name, variant.partitions)]
-        if variant.name in self.variants and not self._request.again:
-            await ensure_topics(self._kafka, topics)
+        if variant.name in self.variants and not self.request.again:
+            await ensure_topics(self.kafka, topics)
             return
         profile = self._profile(variant, measurement, accuracy)
         variant = replace(variant, state=VariantState.READY, mixes_lengths=measurement.mixes_lengths)
@@ -144,13 +127,13 @@ class CatalogWriter:
             await keep_serving(session, self.version)
             await put_architecture(session, architecture)
             new_task = None if self.task else task.name
-            await write_access(session, self._artifacts, self._request, self.version.model, new_task)
+            await write_access(session, self.artifacts, self.request, self.version.model, new_task)
             if variant.name not in self.variants:
-                await note_registered(session, self.version, self._request.asked_by)
+                await note_registered(session, self.version, self.request.asked_by)
             await put_variant(session, variant, profile)
             await self._check_kept(variant, replace(architecture, source=""))  # a source need not be stored
             # The rows are accepted now, and not yet visible. Nobody would answer queries in a topic without a row.
-            await ensure_topics(self._kafka, topics)
+            await ensure_topics(self.kafka, topics)
         self.variants[variant.name] = variant
 
     async def write_generated(self, variant: Variant) -> None:
@@ -167,9 +150,9 @@ class CatalogWriter:
         variant = replace(variant, state=VariantState.READY)
         async with self.pool.transaction() as session:
             await put_variant(session, variant, profile)  # first: raises if the name is being unregistered
-            await write_access(session, self._artifacts, self._request, self.version.model, None)
+            await write_access(session, self.artifacts, self.request, self.version.model, None)
             await self._check_kept(variant)
-            await ensure_topics(self._kafka, variant_specs(variant.name, variant.partitions))
+            await ensure_topics(self.kafka, variant_specs(variant.name, variant.partitions))
         self.variants[variant.name] = variant
 
     async def write_refused(self, variant: Variant, reason: str) -> None:
@@ -184,8 +167,8 @@ class CatalogWriter:
         An unregistration, or a failed registration, locks both tables to find unused files. Until these rows are
         written it may have deleted a file that they need.
         """
-        for sha256 in await asyncio.to_thread(files_of, [variant], architectures, self._artifacts):
-            if not await asyncio.to_thread(self._artifacts.has, sha256):
+        for sha256 in await asyncio.to_thread(files_of, [variant], architectures, self.artifacts):
+            if not await asyncio.to_thread(self.artifacts.has, sha256):
                 raise OperatorError(
                     f"file {sha256[:12]}... was removed meanwhile, because it was unused: register again"
                 )

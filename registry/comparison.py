@@ -13,10 +13,26 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from schemas.endpoints.catalog import ComparedPoint
 from schemas.hardware import cost_per_1000, list_price
 from schemas.latency import BatchLatency, LatencyModel
 from schemas.rows.catalog import Profile, Variant
+
+
+class ComparedPoint(msgspec.Struct, frozen=True, kw_only=True):
+    """Accuracy, latency and cost of one variant in the comparison of its task."""
+
+    variant: str
+    architecture: str
+    label: str
+    """Runtime and precision, which are the middle part of the variant's name."""
+    accuracy: float
+    """Quality by the task's measure, 0..1."""
+    latency_s: float
+    """Seconds of a batch of one input."""
+    cost: float
+    """USD per 1000 inputs at list prices, at the variant's cheapest batch size."""
+    dominated_by: str = ""
+    """Variant that is better in every respect, among the variants that the caller may use; empty: there is none."""
 
 
 class ComparedVariant(msgspec.Struct, frozen=True):

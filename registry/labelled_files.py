@@ -6,11 +6,12 @@
 * `.csv` with a header: a column per BYTES input, or `path` with files beside the table; and `label`. If the only input
   is a vector, all other columns are its numbers.
 
-Labels are returned as the file holds them: integers, names of classes, or several columns. `labels` interprets them.
+`read_rows` returns labels as the file holds them: integers, names of classes, or several columns. `read_labels`
+converts names of classes to numbers, in the order of the model's scores.
 """
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,17 +19,19 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from registry.signature import fits
+from registry.signature import VARIABLE, fits
 from schemas.errors import InvalidRequest, OperatorError
 from schemas.rows.catalog import TensorSpec
 from schemas.tensors import BF16, bf16_of, bytes_array, dtype_of
 
 LABEL: Final = "label"
+_TABLES: Final = (".csv", ".tsv")
 _PATH: Final = "path"
 _FEWEST: Final = 10
 _SEED: Final = 0
 
 Arrays = dict[str, NDArray[Any]]
+_SHOWN: Final = 5
 
 
 class FileRows(msgspec.Struct, frozen=True):
@@ -76,7 +79,7 @@ def read_rows(source: Path, inputs: Sequence[TensorSpec], limit: int) -> FileRow
     try:
         if source.is_dir():
             rows = _read_folder(source, inputs, limit)
-        elif source.suffix.lower() in (".csv", ".tsv"):
+        elif source.suffix.lower() in _TABLES:
             rows = _read_table(source, inputs)
         else:
             rows = _read_arrays(source, inputs)
@@ -157,12 +160,7 @@ def _as_bytes(values: Sequence[bytes], spec: TensorSpec) -> NDArray[Any]:
 
 # -- tables ------------------------------------------------------------------------------------------------------------
 def _read_table(file: Path, inputs: Sequence[TensorSpec]) -> FileRows:
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as content:
-            rows = list(csv.reader(content, delimiter="\t" if file.suffix.lower() == ".tsv" else ","))
-    except (csv.Error, UnicodeError) as error:
-        raise InvalidRequest(f"{file.name} is not a table in UTF-8: {error}") from error
-    header, *rows = [[cell.strip() for cell in row] for row in rows if row] or [[]]
+    header, *rows = list(_table_rows(file)) or [[]]
     for number, row in enumerate(rows, 2):
         if len(row) != len(header):
             raise InvalidRequest(f"{file.name}, row {number}: {len(row)} columns, but the header has {len(header)}")
@@ -177,15 +175,18 @@ def names_files(file: Path) -> bool:
     Raises:
         InvalidRequest: the file is not a table.
     """
-    if file.suffix.lower() not in (".csv", ".tsv"):
+    if file.suffix.lower() not in _TABLES:
         return False
+    return _PATH in next(_table_rows(file), [])
+
+
+def _table_rows(file: Path) -> Iterator[list[str]]:
     try:
         with file.open(encoding="utf-8-sig", newline="") as content:
             rows = csv.reader(content, delimiter="\t" if file.suffix.lower() == ".tsv" else ",")
-            header = next((row for row in rows if row), [])
+            yield from ([cell.strip() for cell in row] for row in rows if row)
     except (csv.Error, UnicodeError) as error:
         raise InvalidRequest(f"{file.name} is not a table in UTF-8: {error}") from error
-    return _PATH in [cell.strip() for cell in header]
 
 
 def _table_inputs(file: Path, columns: dict[str, list[str]], inputs: Sequence[TensorSpec]) -> Arrays:
@@ -213,3 +214,81 @@ def _typed(cells: Sequence[str]) -> NDArray[Any]:
         except ValueError:
             continue
     return np.array(cells)
+
+
+class Labels(msgspec.Struct, frozen=True):
+    """Labels in the form that a measure compares with outputs."""
+
+    values: NDArray[Any]
+    classes: tuple[str, ...] = ()
+    """Names of the classes, in the order of the scores; may be empty."""
+
+
+def read_labels(raw: NDArray[Any], known: Sequence[str], output: TensorSpec, listed: Sequence[str] = ()) -> Labels:
+    """Return labels as numbers if the output is numeric; `known` are the classes' names, `listed` those in the source.
+
+    Raises:
+        InvalidRequest: a name is unknown, the order of the names is unknown, or a class is beyond the scores.
+    """
+    names = raw.dtype.kind in "USO"
+    if output.datatype == "BYTES":
+        return Labels(_label_bytes(raw) if names else raw, tuple(known))
+    if names:
+        classes = _ordered(tuple(known), raw, output, listed)
+        raw = _numbered(raw, classes)
+        known = classes
+    values = _without_one_hot(raw, output)
+    _check_range(values, output)
+    return Labels(values, tuple(known))
+
+
+def _label_bytes(raw: NDArray[Any]) -> NDArray[Any]:
+    return bytes_array(raw.ravel().tolist()).reshape(raw.shape)
+
+
+def _ordered(known: tuple[str, ...], raw: NDArray[Any], output: TensorSpec, listed: Sequence[str]) -> tuple[str, ...]:
+    """Return the classes in the order of the scores: as declared, else sorted by name if the list is complete."""
+    if known:
+        return known
+    found = tuple(sorted(listed or {_text(cell) for cell in raw.tolist()}))
+    columns = output.shape[-1] if len(output.shape) > 1 else 1
+    if len(found) == columns or (columns == 1 and len(found) == 2):
+        return found
+    shown = "has a variable number of columns" if columns == VARIABLE else f"has {columns} columns"
+    raise InvalidRequest(
+        f"the labels are {len(found)} names ({', '.join(found[:_SHOWN])}, ...), but {output.name!r} {shown}: give a "
+        "file of class names, one per line, in the order of the scores, by --classes"
+    )
+
+
+def _numbered(raw: NDArray[Any], classes: Sequence[str]) -> NDArray[np.int64]:
+    numbers = {name: number for number, name in enumerate(classes)}
+    unknown = sorted({_text(cell) for cell in raw.ravel().tolist()} - numbers.keys())
+    if unknown:
+        raise InvalidRequest(
+            f"the label {unknown[0]!r} is not a class of this task; its classes are {', '.join(classes[:_SHOWN])}, ..."
+        )
+    return np.array([numbers[_text(cell)] for cell in raw.ravel().tolist()], np.int64).reshape(raw.shape)
+
+
+def _text(cell: str | bytes) -> str:
+    return cell.decode(errors="replace") if isinstance(cell, bytes) else cell
+
+
+def _without_one_hot(values: NDArray[Any], output: TensorSpec) -> NDArray[Any]:
+    """Convert one-hot rows to class numbers, and drop the second dimension of a single column."""
+    columns = output.shape[-1] if len(output.shape) == 2 else 0
+    flat = values.ndim == 2 and values.shape[1] == columns > 1 and values.dtype.kind in "iub"
+    if flat and ((values == 0) | (values == 1)).all() and (values.sum(axis=1) == 1).all():
+        return values.argmax(axis=1)
+    return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 and columns == 1 else values
+
+
+def _check_range(values: NDArray[Any], output: TensorSpec) -> None:
+    if values.dtype.kind not in "iu" or values.ndim != 1 or len(output.shape) != 2 or output.shape[1] < 2:
+        return
+    classes = output.shape[1]
+    if values.min() < 0 or values.max() >= classes:
+        raise InvalidRequest(
+            f"labels are {values.min()}..{values.max()}, but the model knows the classes 0..{classes - 1}"
+        )

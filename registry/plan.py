@@ -7,8 +7,9 @@ import msgspec
 from msgspec.structs import replace
 
 from process.cpus import usable_cores
+from registry.pipeline.source_format import SourceFormat, operators_within, source_format, weights_precision
 from registry.recipes import RECIPES, WIDE_RUNTIMES, GeneratorKind, Recipe
-from registry.registration import Registration
+from registry.request import Registration
 from runtimes.catalog import find_runtime
 from schemas.defaults import THREADS
 from schemas.errors import OperatorError
@@ -249,3 +250,15 @@ def _with_sources(possible: Sequence[Recipe], wanted: Sequence[str], reference: 
             there.add(recipe.label)
             kept.append(recipe)
     return kept
+
+
+def dry_run(request: Registration) -> list[RecipeVerdict]:
+    """Return for every kind of variant and every hardware type whether it would be made here, else why not; blocks.
+
+    Raises:
+        OperatorError: the file cannot be read, or the package that reads it is not installed.
+        InvalidRequest: it is not a model that can be registered.
+    """
+    form = source_format(request.file)
+    operators = operators_within(request.file) if form is SourceFormat.ONNX else None
+    return explain_recipes(request, form, tuple(Hardware), operators, weights_precision(request.file, form))

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from registry.pipeline.inspection import SourceFormat
+from registry.pipeline.source_format import SourceFormat
 from runtimes.device import computes_bf16, computes_fp16
 from schemas.hardware import Hardware
 

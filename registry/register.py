@@ -1,8 +1,16 @@
 """Registers a model file as an architecture with variants that selectors can choose.
 
+Steps:
+1. Recognise the format and the content of the file, and the version of its model.
+2. Plan the variants to make.
+3. Inspect: check the file against its task, prepare the samples, and choose the measure.
+4. Measure, verify and write the reference, which is the model as registered.
+5. Generate, measure, verify and write each other variant.
+6. Let a new version take over.
+
 Rules:
-* Nothing is written before the reference (the model as registered) is verified and measured, so a wrong file leaves no
-  rows. Then its task, architecture, variant and profile are written in one transaction.
+* Nothing is written before the reference is verified and measured, so a wrong file leaves no rows. Then its task,
+  architecture, variant and profile are written in one transaction.
 * Each other variant is written when it is generated, and again when it is measured. An interrupted registration resumes
   when it is run again; completed steps are not repeated.
 * Content decides identity: the same file under the same name is the same registration, another file is the model's next
@@ -12,8 +20,6 @@ Rules:
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -21,38 +27,33 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from broker.settings import KafkaSettings
-from registry.artifact_transaction import ArtifactTransaction
+from broker.kafka.settings import KafkaSettings
 from registry.artifacts import ArtifactStore
 from registry.catalog_writer import CatalogWriter
-from registry.checked_out_artifacts import CheckedOutArtifacts
 from registry.comparison import LEAST_GAIN, best_gain
-from registry.fingerprint import by_content, made_with
-from registry.judging import is_relative, judge, new_task
 from registry.pipeline.generation import GenerateVariant
-from registry.pipeline.inspection import (
-    Inspection,
-    InspectModel,
-    SourceFormat,
-    model_sha256,
-    source_format,
-    weights_precision,
-)
+from registry.pipeline.inspection import Inspection, InspectModel, labels_of, model_tensors
 from registry.pipeline.isolation import run_step
-from registry.pipeline.measurement import Measurement, MeasureVariant
-from registry.pipeline.verification import Judgement, VerifiedReference, verify_reference, verify_variant
+from registry.pipeline.measurement import Measurement
+from registry.pipeline.source_format import SourceFormat, model_sha256, source_format, weights_precision
+from registry.pipeline.verification import (
+    Judgement,
+    VerifiedReference,
+    is_relative,
+    judge,
+    new_task,
+    verify_reference,
+    verify_variant,
+)
 from registry.plan import PlannedVariant, PlanVariants
-from registry.processed import labels_of, model_tensors
 from registry.recipes import GeneratorKind, NotApplicable
-from registry.registration import ProgressSink, Registration
+from registry.removal.unused_files import ArtifactTransaction
+from registry.request import ProgressSink, Registration
 from registry.samples import Arrays, Samples, load_arrays, read_samples, save_arrays, take_rows
-from registry.step_runner import LOCAL, Show, StepRunner
-from registry.variant_outputs import variant_outputs
-from registry.versions import find_version, take_over
-from runtimes.protocol import LoadOptions
+from registry.step_runner import LOCAL, CheckedOutArtifacts, Show, StepRunner, measure_variant, variant_outputs
+from registry.versions import by_content, find_version, made_with, take_over
 from schemas.errors import InvalidRequest, ModelFailed, OperatorError
 from schemas.rows.catalog import Architecture, Task, TensorSpec, Variant, VariantState
-from schemas.rows.processing import Processing
 from store.pool import Pool
 from store.registry import get_architecture, get_profile, get_variant, list_variants
 
@@ -81,12 +82,11 @@ async def register(
         OperatorError: a file, a service, the disk or an earlier registration prevents it.
     """
     request.check()
-    form = await asyncio.to_thread(source_format, request.file)
+    form, precision = await _recognise(request.file)
     sha256 = await asyncio.to_thread(model_sha256, request.file, form)
-    precision = await asyncio.to_thread(weights_precision, request.file, form)
-    asked = await asyncio.to_thread(made_with, request)
+    options = await asyncio.to_thread(made_with, request)
     processing = await asyncio.to_thread(by_content, request.processing)
-    version = await find_version(pool, request, sha256, asked, processing)
+    version = await find_version(pool, request, sha256, options, processing)
     request = replace(request, architecture=version.architecture)
     request.check()  # the version number makes the name longer
     steps = _Steps(progress)
@@ -98,7 +98,7 @@ async def register(
         with TemporaryDirectory(prefix="infaas-register-") as folder:
             pipeline = _Pipeline(request, writer, artifacts, Path(folder), steps, runner)
             steps.show(f"{request.architecture}: reading the model")
-            model = await pipeline.inspect(form, sha256, asked)
+            model = await pipeline.inspect(form, sha256, options)
             if model.inspection.alone:
                 planned = tuple(variant.of_one() for variant in planned)
             steps.next(f"{planned[0].row.name}: measuring")
@@ -111,18 +111,21 @@ async def register(
     else:
         await writer.ensure_topics()
         steps.finish(f"{request.architecture} is registered already")
-    if not (request.hold or request.again):  # also if an earlier run was interrupted just before
-        said = await take_over(pool, version, request.asked_by)
-        if said:
-            steps.note(said)
+    held = request.hold or request.again
+    if not held and (note := await take_over(pool, version, request.asked_by)):  # also if interrupted just before
+        steps.note(note)
     return await list_variants(pool, architecture=request.architecture)
 
 
 async def step_count(request: Registration, runner: StepRunner = LOCAL, show: Show = lambda _text: None) -> int:
     """Return the number of steps that `register` reports as the total. Raises errors of the file and of the plan."""
-    form = await asyncio.to_thread(source_format, request.file)
-    precision = await asyncio.to_thread(weights_precision, request.file, form)
-    return 1 + len(await _plan(request, form, precision, runner, show))
+    return 1 + len(await _plan(request, *await _recognise(request.file), runner, show))
+
+
+async def _recognise(file: Path) -> tuple[SourceFormat, str]:
+    """Return the format of a model file, and the precision of its weights."""
+    form = await asyncio.to_thread(source_format, file)
+    return form, await asyncio.to_thread(weights_precision, file, form)
 
 
 async def _plan(
@@ -143,7 +146,7 @@ class _Model(msgspec.Struct, frozen=True):
 
 
 class _Pipeline:
-    """Steps of each variant of one registration: generate, measure, verify, write."""
+    """Steps 3 to 5 of one registration."""
 
     def __init__(
         self, request: Registration, writer: CatalogWriter, artifacts: ArtifactStore, folder: Path, steps: "_Steps",
@@ -161,23 +164,16 @@ class _Pipeline:
         self._tensors: tuple[TensorSpec, ...] = ()
         """Inputs of the model itself, without processing."""
 
-    async def inspect(self, form: SourceFormat, sha256: str, asked: dict[str, str]) -> _Model:
+    async def inspect(self, form: SourceFormat, sha256: str, options: dict[str, str]) -> _Model:
         """Check the file against its task, and prepare the samples."""
         request, task = self._request, self._writer.task
         architecture = Architecture(
-            name=request.architecture, task=request.task, source=sha256, source_format=form, made_with=asked,
+            name=request.architecture, task=request.task, source=sha256, source_format=form, made_with=options,
             model=self._writer.version.model, version=self._writer.version.number,
         )  # fmt: skip
         output = request.output or (task and task.measured_output) or None
-        step = InspectModel(
-            request.file.absolute(),
-            form,
-            task,
-            output,
-            self._folder / request.file.name,
-            request.processing,
-            request.batch_axes,
-        )
+        copy = self._folder / request.file.name
+        step = InspectModel(request.file.absolute(), form, task, output, copy, request.processing, request.batch_axes)
         try:
             found = await run_step(step, Inspection)
         except ModelFailed as error:
@@ -196,9 +192,9 @@ class _Pipeline:
     async def register_reference(self, planned: PlannedVariant, model: _Model) -> VerifiedReference:
         """Store, measure and verify the model as registered; remove its artifacts if it fails."""
         found, declared, judgement = model.inspection, self._request.accuracy, model.judgement
-        async with self._taken_back_on_failure():
+        async with self._brought.removed_on_failure(self._request.file.name):
             variant = replace(planned.row, artifact=await self._store_source(model))
-            measurement, outputs = await self._measure(variant, self._processing, planned.threads, self._file("single"))
+            measurement, outputs = await self._measure(planned, variant, self._file("single"))
             single = await asyncio.to_thread(load_arrays, self._file("single"))
             others = await self._reference_outputs(model)
             reference = await asyncio.to_thread(
@@ -221,7 +217,7 @@ class _Pipeline:
         try:
             variant = await self._generate(planned.generator, variant, origin)
             self._steps.show(f"{variant.name}: measuring")
-            measurement, outputs = await self._measure(variant, self._processing, planned.threads)
+            measurement, outputs = await self._measure(planned, variant)
             if planned.is_wide:
                 await self._check_gain(measurement, origin)
         except (NotApplicable, ModelFailed) as error:
@@ -283,17 +279,6 @@ class _Pipeline:
             raise OperatorError(f"{self._request.file} was changed while it was being registered")
         return artifact
 
-    @asynccontextmanager
-    async def _taken_back_on_failure(self) -> AsyncGenerator[None]:
-        """On an error, remove artifacts that no row needs; report a model that does not run as an invalid request."""
-        try:
-            yield
-        except (ModelFailed, InvalidRequest, OperatorError) as error:
-            await self._brought.rollback()
-            if isinstance(error, ModelFailed):
-                raise InvalidRequest(f"{self._request.file.name} does not run: {error}") from error
-            raise
-
     async def _generate(self, generator: GeneratorKind, variant: Variant, origin: Variant) -> Variant:
         """Return the variant with its file: the file of an earlier run, the file of its source, or a new one."""
         if origin.state is VariantState.REFUSED:
@@ -334,22 +319,13 @@ class _Pipeline:
             )
 
     async def _measure(
-        self, variant: Variant, processing: Processing | None, threads: int, single_outputs: Path | None = None
+        self, planned: PlannedVariant, variant: Variant, single_outputs: Path | None = None
     ) -> tuple[Measurement, Arrays]:
-        async with CheckedOutArtifacts(self._artifacts) as held:
-            step = MeasureVariant(
-                artifact=await held.variant(variant.runtime, variant.artifact),
-                runtime=variant.runtime,
-                hardware=variant.hardware,
-                options=LoadOptions(precision=variant.precision, threads=threads, max_batch=variant.max_batch),
-                samples=self._file("samples"),
-                outputs=self._file("outputs"),
-                single_outputs=single_outputs,
-                processing=processing,
-                tensors=self._tensors,
-            )
-            measurement = await self._runner.run(step, Measurement, self._steps.aside)
-        return measurement, await asyncio.to_thread(load_arrays, step.outputs)
+        return await measure_variant(
+            variant, self._artifacts, self._runner, self._steps.aside, threads=planned.threads,
+            samples=self._file("samples"), outputs=self._file("outputs"), single_outputs=single_outputs,
+            processing=self._processing, tensors=self._tensors,
+        )  # fmt: skip
 
     def _file(self, name: str) -> Path:
         return self._folder / f"{name}.npz"

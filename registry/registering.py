@@ -1,6 +1,6 @@
-"""Registers a file or folder: imports it if needed, registers its variants, and writes the audit record.
+"""Registers models, chains and cascades on the hardware of their variants, and writes the audit records.
 
-The command line calls this in its own process; a registrar calls it for the admin API.
+The command line calls this in its own process; the registrar calls it for the admin API.
 """
 
 import asyncio
@@ -13,18 +13,21 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from registry.builds.open_executor import BuildChoice, RegistryServices, open_executor
+from registry.composites.cascades import register_cascade
+from registry.composites.chains import register_chain
+from registry.composites.proposals import CascadeProposal, find_cascades
 from registry.importers.imported import ImportedModel, completed
 from registry.importers.importing import ImportKind, ImportModel, kind_of
 from registry.pipeline.isolation import run_step
 from registry.register import register, step_count
-from registry.registration import ProgressSink, Registration
+from registry.request import CascadeRequest, ChainRequest, ProgressSink, Registration
 from schemas.hardware import Hardware
 from schemas.registrations import RegisteredVariant
 from schemas.rows.audit import AuditAct
 from schemas.rows.catalog import Variant
 from store.audit import audited
 from store.pool import Pool
-from store.registry import list_profiles
+from store.registry import get_variant, list_profiles
 
 
 class DescribeAct(Protocol):
@@ -85,5 +88,57 @@ async def imported(path: Path) -> AsyncGenerator[ImportedModel | None]:
 
 async def with_profiles(pool: Pool, made: Sequence[Variant]) -> list[RegisteredVariant]:
     """Return the variants with their profiles."""
-    profiles = {row.variant: row for row in await list_profiles(pool, names=[variant.name for variant in made])}
-    return [RegisteredVariant(variant=variant, profile=profiles.get(variant.name)) for variant in made]
+    return await _completed(pool, [RegisteredVariant(variant=variant) for variant in made])
+
+
+async def _completed(pool: Pool, made: Sequence[RegisteredVariant]) -> list[RegisteredVariant]:
+    rows = await list_profiles(pool, names=[one.variant.name for one in made])
+    profiles = {row.variant: row for row in rows}
+    return [replace(one, profile=profiles.get(one.variant.name)) for one in made]
+
+
+async def propose_cascades_of(
+    task: str, validation: Path, calibration: Path | None, publisher: str | None, services: RegistryServices,
+    choice: BuildChoice, progress: ProgressSink,
+) -> tuple[CascadeProposal, ...]:  # fmt: skip
+    """Find the cascades that are worth registering; raises as `find_cascades` does."""
+    async with open_executor([Hardware.CPU], services, choice, progress.note) as steps:
+        return await find_cascades(
+            task, validation, calibration, services.pool, services.artifacts, progress, publisher=publisher,
+            runner=steps,
+        )  # fmt: skip
+
+
+async def register_cascades(
+    requests: Sequence[CascadeRequest], services: RegistryServices, choice: BuildChoice, progress: ProgressSink,
+    act: DescribeAct,
+) -> list[RegisteredVariant]:  # fmt: skip
+    """Register cascades one after the other; raises as `register_cascade` does."""
+    made = list[RegisteredVariant]()
+    for request in requests:
+        stages = {"task": request.task, "first": request.first, "then": request.then}
+        devices = await _hardware_of(services.pool, request.first)
+        async with (
+            audited(services.pool, act(request.name or "", cascade=stages)),
+            open_executor(devices, services, choice, progress.note) as steps,
+        ):
+            made += await register_cascade(request, services.pool, services.kafka, services.artifacts, progress, steps)
+    return await _completed(services.pool, made)
+
+
+async def register_one_chain(
+    request: ChainRequest, services: RegistryServices, choice: BuildChoice, progress: ProgressSink, act: DescribeAct
+) -> list[RegisteredVariant]:
+    """Register a chain; raises as `register_chain` does."""
+    async with (
+        audited(services.pool, act(request.name, chain=request.tasks)),
+        open_executor([Hardware(request.hardware)], services, choice, progress.note) as steps,
+    ):
+        made = await register_chain(request, services.pool, services.kafka, services.artifacts, progress, steps)
+    return await with_profiles(services.pool, made)
+
+
+async def _hardware_of(pool: Pool, name: str) -> list[Hardware]:
+    """Return the hardware type of a variant; empty if it does not exist, which is reported later."""
+    variant = await get_variant(pool, name)
+    return [] if variant is None else [Hardware(variant.hardware)]

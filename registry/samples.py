@@ -12,8 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from registry.labelled_files import Arrays, FileRows, read_rows
-from registry.labels import read_labels
+from registry.labelled_files import Arrays, FileRows, read_labels, read_rows
 from registry.quality import RELATIVE
 from registry.signature import Signature
 from schemas.errors import InvalidRequest, OperatorError

@@ -1,20 +1,69 @@
-"""Runners of registration steps: in processes of this machine, or on workers of their hardware (`builds`)."""
+"""Runners of registration steps: in processes of this machine, or on workers of their hardware (`builds`).
+
+`measure_variant` and `variant_outputs` run the steps that compute with a stored variant. `CheckedOutArtifacts` holds
+artifacts in local files while a step, or a whole registration, needs them: if the artifacts are in a bucket, its local
+cache may evict any file that nobody holds.
+"""
 
 import asyncio
 from collections.abc import Callable
-from typing import Final, Protocol, TypeVar, cast
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final, Protocol, Self, TypeVar, cast
 
+from registry.artifacts import ArtifactStore
 from registry.pipeline.generation import GenerateVariant
 from registry.pipeline.isolation import run_step
-from registry.pipeline.measurement import MeasureVariant
-from registry.pipeline.stage_outputs import ComputeOutputs
+from registry.pipeline.measurement import ComputeOutputs, Measurement, MeasureVariant
 from registry.plan import PlanVariants
+from registry.samples import Arrays, load_arrays
+from runtimes.composite import hold_artifacts
+from runtimes.protocol import LoadOptions
+from schemas.errors import ModelFailed, OperatorError
+from schemas.rows.catalog import Processing, Variant
+from schemas.tensors import TensorSpec
 
 HardwareStep = PlanVariants | GenerateVariant | MeasureVariant | ComputeOutputs
 """Steps whose results are valid for one hardware type."""
 Show = Callable[[str], None]
 """Shows where a step runs, or that it waits."""
 T = TypeVar("T")
+_BATCH: Final = 32
+
+
+class CheckedOutArtifacts:
+    """Artifacts that stay in local files while this context is open; fetched and verified in threads.
+
+    Raises:
+        OperatorError: from each method, if an artifact is missing, is damaged, or cannot be fetched.
+    """
+
+    def __init__(self, artifacts: ArtifactStore) -> None:
+        self._artifacts = artifacts
+        self._files = ExitStack()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self._files.close()
+
+    async def file(self, sha256: str) -> Path:
+        """Hold one artifact and return its file."""
+        return await asyncio.to_thread(self._hold, sha256)
+
+    async def variant(self, runtime: str, sha256: str) -> Path:
+        """Hold the artifact of a variant, and of a composite also those of its stages, beside it; return its file."""
+        return await asyncio.to_thread(hold_artifacts, runtime, sha256, self._hold)
+
+    async def processing(self, registered: Processing | None) -> Processing | None:
+        """Hold the files of the processing, and return it with their paths."""
+        if registered is None:
+            return None
+        return await asyncio.to_thread(registered.with_files, lambda sha256: str(self._hold(sha256)))
+
+    def _hold(self, sha256: str) -> Path:
+        return self._files.enter_context(self._artifacts.held(sha256)).absolute()
 
 
 class StepRunner(Protocol):
@@ -39,3 +88,65 @@ class LocalSteps:
 
 
 LOCAL: Final = LocalSteps()
+
+
+async def measure_variant(
+    variant: Variant, artifacts: ArtifactStore, runner: StepRunner, show: Show, *, threads: int, samples: Path,
+    outputs: Path, processing: Processing | None, tensors: tuple[TensorSpec, ...], single_outputs: Path | None = None,
+) -> tuple[Measurement, Arrays]:  # fmt: skip
+    """Return the measurement of a variant, and its outputs for all samples; see `MeasureVariant` for the files."""
+    async with CheckedOutArtifacts(artifacts) as held:
+        step = MeasureVariant(
+            artifact=await held.variant(variant.runtime, variant.artifact),
+            runtime=variant.runtime,
+            hardware=variant.hardware,
+            options=LoadOptions(precision=variant.precision, threads=threads, max_batch=variant.max_batch),
+            samples=samples,
+            outputs=outputs,
+            single_outputs=single_outputs,
+            processing=processing,
+            tensors=tensors,
+        )
+        measurement = await runner.run(step, Measurement, show)
+    return measurement, await asyncio.to_thread(load_arrays, outputs)
+
+
+async def variant_outputs(
+    variant: Variant,
+    processing: Processing | None,
+    artifacts: ArtifactStore,
+    rows: Path,
+    threads: int,
+    runner: StepRunner,
+) -> Arrays:
+    """Return the outputs of a variant for the inputs in a file.
+
+    Args:
+        variant: the variant that computes them.
+        processing: processing around it, as registered.
+        artifacts: store of its files.
+        rows: inputs, as `save_arrays` writes them; the outputs are written to a file beside it.
+        threads: threads that compute a batch.
+        runner: runs the step.
+
+    Raises:
+        OperatorError: the variant does not run here, or one of its files cannot be fetched.
+    """
+    try:
+        async with CheckedOutArtifacts(artifacts) as held:
+            step = ComputeOutputs(
+                artifact=await held.variant(variant.runtime, variant.artifact),
+                runtime=variant.runtime,
+                hardware=variant.hardware,
+                options=LoadOptions(
+                    precision=variant.precision, threads=threads, max_batch=min(_BATCH, variant.max_batch)
+                ),
+                samples=rows,
+                outputs=rows.with_name(f"{rows.name}-outputs"),
+                processing=await held.processing(processing),
+                mixes_lengths=variant.mixes_lengths,
+            )
+            await runner.run(step, type(None), lambda _text: None)
+    except ModelFailed as error:
+        raise OperatorError(f"{variant.name} does not run here: {error}") from error
+    return await asyncio.to_thread(load_arrays, step.outputs)

@@ -7,19 +7,24 @@ service of the system runs in another namespace by mistake.
 
 import asyncio
 import socket
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
 
-from broker.settings import KafkaSettings
+from broker.kafka.cluster import ping
+from broker.kafka.settings import KafkaSettings
 from broker.system_claim import claim_namespace as claim_in_kafka
+from process.command_line import Dependency, run_command
+from process.settings import ServiceSettings
 from schemas.errors import OperatorError
 from schemas.topics import NAMESPACE_ENV
+from store.migrate import require_current, require_current_at
 from store.pool import DatabaseSession, open_pool
 from store.settings import StoreSettings
 from store.system import claim_namespace as claim_in_postgres
 from store.system import read_system
-from store.version import require_current
 
 _WITHIN_S: Final = 15.0
+_Service = TypeVar("_Service", bound=ServiceSettings)
 
 
 async def join_system(session: DatabaseSession, kafka: KafkaSettings, *, take_over: bool = False) -> None:
@@ -77,3 +82,17 @@ def _other_namespace(noted: str, ours: str) -> OperatorError:
         f"this Postgres belongs to the system of the namespace {noted}, not {ours}: set {NAMESPACE_ENV}={noted}, or "
         f"use another database; `infaas db take-over` moves the system to the namespace {ours}, without its topics"
     )
+
+
+def run_service_command(
+    module: str,
+    settings_class: type[_Service],
+    serve: Callable[[_Service, KafkaSettings, StoreSettings, asyncio.Event], Awaitable[None]],
+) -> int:
+    """Run `python -m module`, a service that needs Kafka and Postgres; return the exit code.
+
+    Before it serves, it checks that both belong to one system (`registry.system_identity`).
+    """
+    kafka = Dependency("Kafka", KafkaSettings, ping)
+    postgres = Dependency("Postgres", StoreSettings, require_current_at)
+    return run_command(module, settings_class, kafka, postgres, join_system_at, serve)

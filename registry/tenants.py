@@ -10,16 +10,15 @@ never changed: otherwise a user who may create tenants here could take over any 
 import asyncio
 from typing import Final
 
-from broker.acls import allow, disallow, tenant_acls
-from broker.kafka_types import KafkaError
-from broker.scram import forget_password, has_password, set_password
-from broker.settings import KafkaSettings
-from broker.topic_lifecycle import delete_topics
+from broker.kafka.access import allow, disallow, forget_password, has_password, set_password, tenant_acls
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topic_lifecycle import delete_topics
+from broker.kafka.topics import ensure_tenant_topics, until_gone
+from broker.kafka.types import KafkaError
 from broker.topic_logs import topic_names
-from broker.topics import ensure_tenant_topics, until_gone
-from registry.drained_topics import drain_topics
-from registry.registration import ProgressSink
+from registry.request import ProgressSink
 from registry.system_identity import join_system
+from registry.topics import drain_topics
 from schemas.errors import NotFound, OperatorError
 from schemas.names import check_name
 from schemas.rows.tenants import Tenant

@@ -1,31 +1,144 @@
-"""Decides which version of a model a registration is, and when it begins to serve.
+"""Versions of a model: which version a registration is, and which version serves.
 
 Rules:
 * Content decides identity: a registration with the same file, processing and options is the same version. Any other
-  content under a model's name is its next version, an architecture of its own, `<model>-v<number>`.
+  content under a model's name is its next version, an architecture of its own, `<model>-v<number>`. A file counts by
+  its content, so a moved file is the same. A folder counts by the names and contents of its files.
 * The earlier version serves until all variants of the new one are written. Then the new version takes over, unless its
   registration was held or another version is being tried; the earlier one stands in until an instance of the new one
   serves.
 * A version takes over by itself only once. A version that a person has tried or rolled back serves again only by a
   person's decision.
+
+Acts on versions return the new row and the event to keep, and are pure:
+
+    canary, shadow -> (a larger share ...) -> finished
+                                           -> rolled_back, which also takes back what was finished
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Final
+from pathlib import Path
+from typing import Final, TypeAlias
 
 import msgspec
+from msgspec.structs import replace
 
-from registry.registration import Registration
-from registry.rollouts import finished
+from registry.artifacts import sha256_of
+from registry.request import Registration
 from schemas.errors import OperatorError
-from schemas.rows.catalog import Architecture
-from schemas.rows.processing import Processing
-from schemas.rows.rollout import VersionEvent, VersionEventKind
+from schemas.rows.catalog import Architecture, Processing
+from schemas.versions import Rollout, VersionEvent, VersionEventKind
 from store.pool import DatabaseSession, Pool
 from store.registry import get_architecture, get_task
 from store.rollouts import add_event, begin_rollout, change_rollout, get_rollout, list_events, list_versions
 
+RolloutChange: TypeAlias = tuple[Rollout, VersionEvent]
 _SHOWN: Final = 12
+
+
+def made_with(request: Registration) -> dict[str, str]:
+    """Return the options that influence the measured quality of a model, by name; blocks, since it reads files.
+
+    Raises:
+        OperatorError: a file cannot be read.
+    """
+    given: dict[str, object] = {
+        "validation": request.validation and fingerprint(request.validation),
+        "calibration": request.calibration and fingerprint(request.calibration),
+        "accuracy": request.accuracy,
+        "measure": request.measure,
+        "output": request.output,
+        "batch-axis": ", ".join(request.batch_axes) or None,
+        "max-batch": request.max_batch,
+        "classes": ", ".join(request.classes) or None,
+        "accuracy-samples": request.accuracy_samples,
+        "max-accuracy-loss": request.max_accuracy_loss,
+    }
+    return {name: str(value) for name, value in given.items() if value is not None}
+
+
+def by_content(processing: Processing | None) -> Processing | None:
+    """Return the processing with its files named by SHA-256 instead of by path; blocks. Raises `OperatorError`."""
+    return processing and processing.with_files(lambda file: sha256_of(Path(file)))
+
+
+def fingerprint(path: Path) -> str:
+    """Return the SHA-256 of a file, or of the names and contents in a folder; blocks. Raises `OperatorError`."""
+    if not path.is_dir():
+        return sha256_of(path)
+    digest = hashlib.sha256()
+    for file in sorted(file for file in path.rglob("*") if file.is_file()):
+        digest.update(f"{file.relative_to(path).as_posix()}\0{sha256_of(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def canary(rollout: Rollout, version: int, share: float, by: str) -> RolloutChange:
+    """Let a version answer a share, 0..1, of the queries of its model.
+
+    Raises:
+        OperatorError: it serves already, or another version is being tried.
+    """
+    _check_free(rollout, version)
+    return replace(rollout, candidate=version, share=share), _event(
+        rollout, version, VersionEventKind.CANARY, by, f"answers {100 * share:.4g} % of the queries"
+    )
+
+
+def shadow(rollout: Rollout, version: int, share: float, by: str) -> RolloutChange:
+    """Send a version copies of a share, 0..1, of the queries of its model.
+
+    Raises:
+        OperatorError: it serves already, or another version is being tried.
+    """
+    _check_free(rollout, version)
+    return replace(rollout, candidate=version, shadow=share), _event(
+        rollout, version, VersionEventKind.SHADOW, by, f"gets copies of {100 * share:.4g} % of the queries"
+    )
+
+
+def finished(rollout: Rollout, version: int, kind: VersionEventKind, by: str) -> RolloutChange:
+    """Let a version serve; the version before stands in until an instance of it does.
+
+    Raises:
+        OperatorError: it serves already, or another version is being tried.
+    """
+    _check_free(rollout, version)
+    now = replace(rollout, serving=version, previous=rollout.serving, candidate=None, share=0.0, shadow=0.0)
+    return now, _event(rollout, version, kind, by, f"instead of version {rollout.serving}")
+
+
+def rolled_back(rollout: Rollout, by: str) -> RolloutChange:
+    """Withdraw the version that is being tried; if there is none, let the version before serve again.
+
+    Raises:
+        OperatorError: there is no version to go back to.
+    """
+    kind = VersionEventKind.ROLLED_BACK
+    if rollout.candidate is not None:
+        now = replace(rollout, candidate=None, share=0.0, shadow=0.0)
+        return now, _event(rollout, rollout.candidate, kind, by, f"version {rollout.serving} answers all queries")
+    if rollout.previous is None:
+        raise OperatorError(
+            f"version {rollout.serving} of {rollout.model} serves, no other version is under trial, and none served "
+            "before: there is nothing to roll back"
+        )
+    now = replace(rollout, serving=rollout.previous, previous=None)
+    return now, _event(rollout, rollout.serving, kind, by, f"version {rollout.previous} serves again")
+
+
+def _check_free(rollout: Rollout, version: int) -> None:
+    if version == rollout.serving:
+        raise OperatorError(f"version {version} of {rollout.model} is serving already")
+    if rollout.candidate not in (None, version):
+        raise OperatorError(
+            f"version {rollout.candidate} of {rollout.model} is under trial: first finish it, or withdraw it by "
+            f"`infaas rollback {rollout.model}`"
+        )
+
+
+def _event(rollout: Rollout, version: int, kind: VersionEventKind, by: str, detail: str) -> VersionEvent:
+    return VersionEvent(model=rollout.model, version=version, kind=kind, detail=detail, by=by)
 
 
 class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,16 +3,22 @@
 import importlib
 from typing import Final
 
-from runtimes.cascade import CascadeSession
-from runtimes.chain import ChainSession
-from runtimes.composite import CASCADE, CHAIN, CascadeDocument, ChainDocument, CompositeRuntime
+from runtimes.composite import (
+    CASCADE,
+    CHAIN,
+    CascadeDocument,
+    CascadeSession,
+    ChainDocument,
+    ChainSession,
+    CompositeRuntime,
+)
 from runtimes.onnx import OnnxRuntime
 from runtimes.openvino import OpenVinoRuntime
 from runtimes.protocol import Runtime
-from runtimes.pytorch import TorchRuntime
 from runtimes.tensorrt import TensorRtRuntime
-from runtimes.torch_aot import TorchAotRuntime
-from runtimes.torch_neuron import TorchNeuronRuntime
+from runtimes.torch.aot import TorchAotRuntime
+from runtimes.torch.inferentia import TorchNeuronRuntime
+from runtimes.torch.program import TorchRuntime
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
 

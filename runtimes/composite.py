@@ -1,22 +1,79 @@
 """Composites: variants that are computed as one, and the JSON documents that are their artifacts.
 
-A document names its stages by the SHA-256 of their artifacts, which are in the same folder. So a composite is loaded,
-computed, measured and placed like any other variant. It stays valid when the variant of a stage is unregistered, or is
-registered again with other content.
+* Cascade: a cheap variant answers the inputs it is confident of, and a better one answers the rest. The first stage
+  computes the whole batch. Its rows of low confidence form a smaller batch for the next stage. So the time of a batch
+  depends on its inputs: a cascade is profiled on real rows, its cost is the mean latency, and its promise is the p99.
+  All outputs of a row come from the same stage. The confidence is the model's own estimate, computed from its outputs.
+  Calibration on labelled rows finds the share of right answers at each confidence (`registry.composites.calibration`).
+* Chain: the outputs of one variant are the inputs of the next. The chain has one latency, one deadline and one
+  accuracy, all measured for the whole chain as for any variant.
+
+All stages are in the memory of one worker. A document names its stages by the SHA-256 of their artifacts, which are in
+the same folder. So a composite is loaded, computed, measured and placed like any other variant. It stays valid when the
+variant of a stage is unregistered, or is registered again with other content.
 """
 
 import threading
 from collections.abc import Callable, Sequence
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final, Generic, TypeVar
+from typing import Annotated, Any, Final, Generic, TypeVar
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from runtimes.confidence import ConfidenceMeasure
 from runtimes.protocol import Availability, LoadOptions, Runtime, Session, Tensors
 from schemas.errors import OperatorError
+
+
+class ConfidenceMeasure(StrEnum):
+    """Computation of the confidence from an output."""
+
+    SOFTMAX = "softmax"
+    """The output holds logits: the probability of the most likely class."""
+    PROBABILITY = "probability"
+    """The output holds probabilities: the largest one."""
+    VALUE = "value"
+    """The output is the confidence: one number per row."""
+
+
+def confidence_of(output: NDArray[Any], measure: ConfidenceMeasure) -> NDArray[np.float64]:
+    """Return the confidence of each row; of a row with several answers, e.g. one per word, the lowest one.
+
+    A single score belongs to one of two classes: it is a probability, or a logit.
+    """
+    rows = len(output)
+    if measure is ConfidenceMeasure.VALUE:
+        return output.reshape(rows, -1).min(axis=1).astype(np.float64)
+    scores = output.reshape(rows, -1, output.shape[-1] if output.ndim > 1 else 1).astype(np.float64)
+    likeliest = _softmax_max(scores) if measure is ConfidenceMeasure.SOFTMAX else _probability_max(scores)
+    return likeliest.min(axis=1)
+
+
+def unsure_rows(output: NDArray[Any], measure: ConfidenceMeasure, threshold: float) -> NDArray[np.intp]:
+    """Return the indices of the rows whose confidence is below the threshold or NaN."""
+    return np.flatnonzero(~(confidence_of(output, measure) >= threshold))
+
+
+def guess_measure(output: NDArray[Any]) -> ConfidenceMeasure:
+    """Guess the measure from a model's scores: probabilities are in 0..1 and add up to 1."""
+    sums = output.sum(axis=-1) if output.ndim > 1 and output.shape[-1] > 1 else np.ones(len(output))
+    is_probability = bool(np.all(output >= 0) and np.all(output <= 1) and np.allclose(sums, 1.0, atol=1e-2))
+    return ConfidenceMeasure.PROBABILITY if is_probability else ConfidenceMeasure.SOFTMAX
+
+
+def _softmax_max(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    if logits.shape[-1] == 1:
+        return 1.0 / (1.0 + np.exp(-np.abs(logits[..., 0])))
+    return 1.0 / np.exp(logits - logits.max(axis=-1, keepdims=True)).sum(axis=-1)
+
+
+def _probability_max(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    if probabilities.shape[-1] == 1:
+        return np.maximum(probabilities, 1.0 - probabilities)[..., 0]
+    return probabilities.max(axis=-1)
+
 
 CASCADE: Final = "cascade"
 CHAIN: Final = "chain"
@@ -176,3 +233,81 @@ class _OneAtATime:
 
     def close(self) -> None:
         self._session.close()
+
+
+Outputs = dict[str, NDArray[np.generic]]
+
+
+class _Stages:
+    def __init__(self, stages: Sequence[Session]) -> None:
+        self._first, *self._others = stages
+
+    def close(self) -> None:
+        """Free all stages; call once no thread computes with them."""
+        for stage in (self._first, *self._others):
+            stage.close()
+
+
+class CascadeSession(_Stages):
+    """Loaded cascade; several threads may call `infer` at once."""
+
+    def __init__(self, document: CascadeDocument, stages: Sequence[Session]) -> None:
+        super().__init__(stages)
+        self._thresholds = document.thresholds
+        self._output = document.output
+        self._measure = document.measure
+
+    def infer(self, inputs: Tensors) -> Outputs:
+        """Compute one batch; each row passes through the stages until one is confident, or the last has answered."""
+        answers = merged = self._first.infer(inputs)
+        rows = np.arange(len(answers[self._output]))
+        for stage, threshold in zip(self._others, self._thresholds, strict=True):
+            rows = rows[unsure_rows(answers[self._output], self._measure, threshold)]
+            if not len(rows):
+                break
+            answers = stage.infer({name: array[rows] for name, array in inputs.items()})
+            merged = with_rows(merged, rows, answers)
+        return merged
+
+
+def with_rows(outputs: Outputs, rows: NDArray[np.intp], answers: Outputs) -> Outputs:
+    """Return the outputs with some rows replaced by `answers`; the arguments are not changed.
+
+    An output in only one of the two, e.g. a runtime's alternative name, is dropped: no task promises it.
+    """
+    return {name: _with_rows(array, rows, answers[name]) for name, array in outputs.items() if name in answers}
+
+
+def _with_rows(array: NDArray[Any], rows: NDArray[np.intp], answers: NDArray[Any]) -> NDArray[Any]:
+    if len(rows) == len(array):
+        return answers
+    whole = array.copy()
+    whole[rows] = answers
+    return whole
+
+
+class ChainSession(_Stages):
+    """Loaded chain; several threads may call `infer` at once."""
+
+    def __init__(self, document: ChainDocument, stages: Sequence[Session]) -> None:
+        super().__init__(stages)
+        self._feeds = document.feeds
+
+    def infer(self, inputs: Tensors) -> dict[str, NDArray[np.generic]]:
+        """Compute one batch by all stages. Returns the outputs of the last stage.
+
+        Raises:
+            ValueError: a stage returned row numbers that the next stage's table lacks. Stages raise errors of their own
+                as well.
+        """
+        outputs = self._first.infer(inputs)
+        for stage, feeds in zip(self._others, self._feeds, strict=True):
+            outputs = stage.infer({name: _fed(name, feed, outputs[feed.output]) for name, feed in feeds.items()})
+        return outputs
+
+
+def _fed(name: str, feed: Feed, array: NDArray[Any]) -> NDArray[Any]:
+    """Return the array after a range check: a table look-up in a stage does not check its row numbers."""
+    if feed.below is not None and array.size and not 0 <= array.min() <= array.max() < feed.below:
+        raise ValueError(f"input {name} takes numbers from 0 to {feed.below - 1}, but got up to {array.max()}")
+    return array

@@ -4,7 +4,9 @@ Latencies measured on one model of CPU do not hold on another, so the model name
 environment hides the others from all libraries, so no other code handles device numbers.
 """
 
+import importlib.util
 import platform
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -18,8 +20,6 @@ _CPUINFO: Final = Path("/proc/cpuinfo")
 
 
 class _Driver(Protocol):
-    """Interface of the modules that know one hardware type."""
-
     def availability(self) -> Availability: ...
     def device_count(self) -> int: ...
     def use_device(self, number: int, /) -> None: ...
@@ -103,3 +103,21 @@ def _cpu_field(name: str) -> str:
         if key.strip() == name:
             return value.strip()
     return ""
+
+
+def runtime_availability(name: str, hardware: str, on: Collection[str], missing: Callable[[], str]) -> Availability:
+    """Return the availability of runtime `name`, which supports the hardware types `on`, with the reasons against it.
+
+    `missing` returns a message about missing packages; empty: none is missing.
+    """
+    if hardware not in on:
+        return Availability(False, f"runtime {name} does not run on {hardware}")
+    reason = "; ".join(filter(None, (missing_device(hardware), missing())))
+    return Availability(not reason, reason)
+
+
+def missing_package(package: str, shown: str, extra: str) -> str:
+    """Return a message if a package is not installed, without importing it; empty if it is installed."""
+    if importlib.util.find_spec(package) is not None:
+        return ""
+    return f"{shown} is not installed: pip install 'infaas[{extra}]'"

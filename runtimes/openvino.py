@@ -6,9 +6,13 @@ Rules:
 * A session computes up to `lanes` batches at once, each with a stream and an infer request of its own. Streams share
   the weights.
 * Kernels are compiled for each new shape at its first batch, and kept.
+* A model in OpenVINO's format is two files, its XML graph and its weights, while an artifact is one: a pack, i.e. an
+  uncompressed zip of both. Neither holds code.
 """
 
 import importlib
+import shutil
+import zipfile
 from functools import lru_cache
 from pathlib import Path
 from queue import SimpleQueue
@@ -18,9 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtimes import intel
-from runtimes.availability import missing_package, runtime_availability
-from runtimes.device import missing_device
-from runtimes.openvino_pack import is_openvino_pack, read_model
+from runtimes.device import missing_device, missing_package, runtime_availability
 from runtimes.protocol import Availability, LoadOptions, Session, Tensors
 from schemas.errors import ModelFailed
 from schemas.hardware import Hardware
@@ -143,5 +145,39 @@ def _core() -> Any:
 
 @lru_cache
 def _present() -> frozenset[str]:
-    """Return the names of the devices that OpenVINO finds, without numbers."""
     return frozenset(str(name).partition(".")[0] for name in _core().available_devices)
+
+
+GRAPH: Final = "openvino/model.xml"
+_WEIGHTS: Final = "openvino/model.bin"
+_ZIP: Final = b"PK\x03\x04"
+_NAME_AT: Final = 30
+"""Offset of the name of a zip's first entry."""
+
+
+def is_openvino_pack(file: Path) -> bool:
+    """Return true if an artifact is such a pack."""
+    with file.open("rb") as content:
+        start = content.read(_NAME_AT + len(GRAPH))
+    return start.startswith(_ZIP) and start[_NAME_AT:] == GRAPH.encode()
+
+
+def write_openvino_pack(graph: Path, weights: Path, target: Path) -> None:
+    """Write both files into one; the result depends only on their content; blocks."""
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED, allowZip64=True) as pack:
+        for name, file in ((GRAPH, graph), (_WEIGHTS, weights)):
+            with pack.open(zipfile.ZipInfo(name), "w", force_zip64=True) as entry, file.open("rb") as content:
+                shutil.copyfileobj(content, entry)
+
+
+def read_graph(pack: Path) -> bytes:
+    """Return the graph's XML."""
+    with zipfile.ZipFile(pack) as archive:
+        return archive.read(GRAPH)
+
+
+def read_model(openvino: Any, core: Any, pack: Path) -> Any:
+    """Return OpenVINO's model of a pack; blocks. Raises OpenVINO's errors for a damaged one."""
+    with zipfile.ZipFile(pack) as archive:
+        weights = np.frombuffer(archive.read(_WEIGHTS), np.uint8)
+    return core.read_model(read_graph(pack), openvino.Tensor(weights))

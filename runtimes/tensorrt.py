@@ -18,14 +18,14 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from runtimes.availability import missing_package, runtime_availability
-from runtimes.cuda_buffers import CudaStream, TensorBuffer, check_alive
-from runtimes.device import device_name
-from runtimes.engines import ENGINES_FOLDER
+from runtimes.cuda import CudaStream, TensorBuffer, check_alive
+from runtimes.device import device_name, missing_package, runtime_availability
 from runtimes.protocol import Availability, LoadOptions, Session, Tensors
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
 
+ENGINES_FOLDER: Final = "tensorrt"
+"""Folder of engines beside the artifacts; names in it begin with the first 16 characters of the artifact's name."""
 _TYPICAL_LENGTH: Final = 64
 _LONGEST: Final = 512
 """Sizes of a variable dimension besides the batch: the one that kernels are optimised for, and the largest."""

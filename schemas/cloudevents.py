@@ -14,7 +14,7 @@ import msgspec
 
 from schemas import headers as h
 from schemas.errors import InvalidRequest
-from schemas.spelling import nearest_name
+from schemas.query_names import nearest_name
 
 SPEC_VERSION: Final = "ce_specversion"
 _PREFIX: Final = "ce_"
@@ -88,7 +88,6 @@ def _own(fields: Mapping[str, str]) -> dict[str, str]:
 
 
 def _attributes(fields: Mapping[str, str]) -> dict[str, str]:
-    """Return the attributes of an event in binary mode."""
     return {name[len(_PREFIX) :]: text for name, text in fields.items() if name.startswith(_PREFIX)}
 
 

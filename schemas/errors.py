@@ -1,17 +1,7 @@
 """All expected errors, ordered by the party at fault and by the remedy.
 
     InfaasError
-     ├── QueryError            one query failed; the wire identifies these by `code`
-     │    ├── InvalidRequest       client, 400, INVALID_ARGUMENT
-     │    ├── Unauthenticated      client, 401, UNAUTHENTICATED
-     │    ├── UnknownTask          client, 404, NOT_FOUND
-     │    ├── Unsatisfiable        client, 422, FAILED_PRECONDITION: no registered variant can meet the needs
-     │    ├── Forbidden            client, 403, PERMISSION_DENIED
-     │    ├── QuotaExceeded        client, 429, RESOURCE_EXHAUSTED, retry
-     │    ├── ModelFailed          model, 500, INTERNAL
-     │    ├── DeadlineExceeded     service, 504, DEADLINE_EXCEEDED, retry
-     │    ├── Overloaded           service, 503, UNAVAILABLE, retry
-     │    └── Internal             service, 500, INTERNAL, retry
+     ├── QueryError            one query failed; each code has a subclass, and the wire identifies it by the code
      └── OperatorError         a configuration is wrong; the message gives the remedy
           └── NotFound             the named object does not exist
 
@@ -23,7 +13,15 @@ the same reason. Every `Overloaded` is raised with one; other kinds of errors ma
 from enum import StrEnum
 from typing import Any, ClassVar, Final, Self
 
-from schemas.principal import QuotaUse
+from schemas.access import QuotaUse
+
+
+class Fault(StrEnum):
+    """Party that caused an error."""
+
+    CLIENT = "client"
+    MODEL = "model"
+    SERVICE = "service"
 
 
 class ErrorCode(StrEnum):
@@ -40,6 +38,35 @@ class ErrorCode(StrEnum):
     OVERLOADED = "overloaded"
     INTERNAL = "internal"
 
+
+_PROPERTIES: Final = {
+    ErrorCode.INVALID_REQUEST: (Fault.CLIENT, 400, "INVALID_ARGUMENT", False, "the request is not valid"),
+    ErrorCode.UNAUTHENTICATED: (
+        *(Fault.CLIENT, 401, "UNAUTHENTICATED", False),
+        "authentication is required: send a key or a token as `Authorization: Bearer <key>`",
+    ),
+    ErrorCode.UNKNOWN_TASK: (
+        *(Fault.CLIENT, 404, "NOT_FOUND", False),
+        "no such task, architecture or variant is registered",
+    ),
+    ErrorCode.UNSATISFIABLE: (
+        *(Fault.CLIENT, 422, "FAILED_PRECONDITION", False),
+        "no registered variant meets these needs",
+    ),
+    ErrorCode.FORBIDDEN: (Fault.CLIENT, 403, "PERMISSION_DENIED", False, "the caller lacks the permission for this"),
+    ErrorCode.QUOTA_EXCEEDED: (
+        *(Fault.CLIENT, 429, "RESOURCE_EXHAUSTED", True),
+        "the tenant's quota is used up; try again later",
+    ),
+    ErrorCode.MODEL_FAILED: (Fault.MODEL, 500, "INTERNAL", False, "the model failed on this input"),
+    ErrorCode.DEADLINE_EXCEEDED: (
+        *(Fault.SERVICE, 504, "DEADLINE_EXCEEDED", True),
+        "the deadline passed before the query could be computed",
+    ),
+    ErrorCode.OVERLOADED: (Fault.SERVICE, 503, "UNAVAILABLE", True, "too busy to meet the deadline; try again later"),
+    ErrorCode.INTERNAL: (Fault.SERVICE, 500, "INTERNAL", True, "internal error"),
+}
+"""Fault, HTTP status, name of the gRPC status code, retryable, and default message of each code."""
 
 _OVERLOADED: Final = ErrorCode.OVERLOADED
 
@@ -101,14 +128,6 @@ class RefusalReason(StrEnum):
         return member
 
 
-class Fault(StrEnum):
-    """Party that caused an error."""
-
-    CLIENT = "client"
-    MODEL = "model"
-    SERVICE = "service"
-
-
 class InfaasError(Exception):
     """Base class of all errors that this project raises deliberately."""
 
@@ -137,6 +156,13 @@ class QueryError(InfaasError):
     explanation: Any = None
     """Candidates that the selector evaluated, if it refused a query with the header `infaas-explain`."""
 
+    def __init_subclass__(cls, *, code: ErrorCode | None = None) -> None:
+        """Give the error the properties of its code; without one, it keeps those of its base class."""
+        if code is None:
+            return
+        cls.code = code
+        cls.fault, cls.http_status, cls.grpc_status, cls.retryable, cls.default_message = _PROPERTIES[code]
+
     def __init__(
         self, message: str | None = None, *, reason: RefusalReason | None = None, retry_after_s: float | None = None
     ) -> None:
@@ -147,137 +173,56 @@ class QueryError(InfaasError):
         """Seconds until a retry may succeed; None: unknown."""
 
 
-class InvalidRequest(QueryError):
+class InvalidRequest(QueryError, code=ErrorCode.INVALID_REQUEST):
     """The request's bytes, headers or shapes are invalid."""
 
-    code = ErrorCode.INVALID_REQUEST
-    fault = Fault.CLIENT
-    http_status = 400
-    grpc_status = "INVALID_ARGUMENT"
-    retryable = False
-    default_message = "the request is not valid"
 
-
-class Unauthenticated(QueryError):
+class Unauthenticated(QueryError, code=ErrorCode.UNAUTHENTICATED):
     """The caller is unknown: the key or token is missing, invalid or expired."""
 
-    code = ErrorCode.UNAUTHENTICATED
-    fault = Fault.CLIENT
-    http_status = 401
-    grpc_status = "UNAUTHENTICATED"
-    retryable = False
-    default_message = "authentication is required: send a key or a token as `Authorization: Bearer <key>`"
 
-
-class UnknownTask(QueryError):
+class UnknownTask(QueryError, code=ErrorCode.UNKNOWN_TASK):
     """No registered task, architecture or variant has this name."""
 
-    code = ErrorCode.UNKNOWN_TASK
-    fault = Fault.CLIENT
-    http_status = 404
-    grpc_status = "NOT_FOUND"
-    retryable = False
-    default_message = "no such task, architecture or variant is registered"
 
-
-class Unsatisfiable(QueryError):
+class Unsatisfiable(QueryError, code=ErrorCode.UNSATISFIABLE):
     """No registered variant meets the needs at any load; the message names the nearest variant."""
 
-    code = ErrorCode.UNSATISFIABLE
-    fault = Fault.CLIENT
-    http_status = 422
-    grpc_status = "FAILED_PRECONDITION"
-    retryable = False
-    default_message = "no registered variant meets these needs"
     reason = RefusalReason.NEEDS_UNSATISFIABLE
 
 
-class Forbidden(QueryError):
+class Forbidden(QueryError, code=ErrorCode.FORBIDDEN):
     """The caller lacks a permission."""
 
-    code = ErrorCode.FORBIDDEN
-    fault = Fault.CLIENT
-    http_status = 403
-    grpc_status = "PERMISSION_DENIED"
-    retryable = False
-    default_message = "the caller lacks the permission for this"
 
-
-class QuotaExceeded(QueryError):
+class QuotaExceeded(QueryError, code=ErrorCode.QUOTA_EXCEEDED):
     """The caller's quota or its share of the capacity is used up."""
 
     use: QuotaUse | None = None
     """Remaining quota, if the limit was that of a key or a token."""
 
-    code = ErrorCode.QUOTA_EXCEEDED
-    fault = Fault.CLIENT
-    http_status = 429
-    grpc_status = "RESOURCE_EXHAUSTED"
-    retryable = True
-    default_message = "the tenant's quota is used up; try again later"
     reason = RefusalReason.QUOTA
 
 
-class ModelFailed(QueryError):
+class ModelFailed(QueryError, code=ErrorCode.MODEL_FAILED):
     """The model raised an error on this input."""
 
-    code = ErrorCode.MODEL_FAILED
-    fault = Fault.MODEL
-    http_status = 500
-    grpc_status = "INTERNAL"
-    retryable = False
-    default_message = "the model failed on this input"
 
-
-class DeadlineExceeded(QueryError):
+class DeadlineExceeded(QueryError, code=ErrorCode.DEADLINE_EXCEEDED):
     """The deadline passed before the computation."""
 
-    code = ErrorCode.DEADLINE_EXCEEDED
-    fault = Fault.SERVICE
-    http_status = 504
-    grpc_status = "DEADLINE_EXCEEDED"
-    retryable = True
-    default_message = "the deadline passed before the query could be computed"
     reason = RefusalReason.DEADLINE_PASSED
 
 
-class Overloaded(QueryError):
+class Overloaded(QueryError, code=ErrorCode.OVERLOADED):
     """The system cannot answer at present, for a reason that may pass."""
 
-    code = ErrorCode.OVERLOADED
-    fault = Fault.SERVICE
-    http_status = 503
-    grpc_status = "UNAVAILABLE"
-    retryable = True
-    default_message = "too busy to meet the deadline; try again later"
 
-
-class Internal(QueryError):
+class Internal(QueryError, code=ErrorCode.INTERNAL):
     """The system has a defect or an outage."""
 
-    code = ErrorCode.INTERNAL
-    fault = Fault.SERVICE
-    http_status = 500
-    grpc_status = "INTERNAL"
-    retryable = True
-    default_message = "internal error"
 
-
-QUERY_ERRORS: Final[dict[ErrorCode, type[QueryError]]] = {
-    kind.code: kind
-    for kind in (
-        InvalidRequest,
-        Unauthenticated,
-        UnknownTask,
-        Unsatisfiable,
-        Forbidden,
-        QuotaExceeded,
-        ModelFailed,
-        DeadlineExceeded,
-        Overloaded,
-        Internal,
-    )
-}
+QUERY_ERRORS: Final[dict[ErrorCode, type[QueryError]]] = {kind.code: kind for kind in QueryError.__subclasses__()}
 
 
 def query_error(code: str, message: str, reason: str = "") -> QueryError:

@@ -6,6 +6,7 @@ of an Intel CPU; it is priced at half of an m5.2xlarge. A worker's price setting
 """
 
 import math
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Final, NamedTuple, Self
 
@@ -75,3 +76,14 @@ def list_price(hardware: str, cores: int) -> float:
 def cost_per_1000(batch_s: float, slot_price_per_hour: float) -> float:
     """Return the USD of 1000 queries that each occupy a slot for `batch_s` seconds."""
     return batch_s * slot_price_per_hour / 3.6
+
+
+def after_batch(free: Sequence[float], seconds: float, width: int, now: float = 0.0) -> list[float]:
+    """Return the time at which each slot is free after a batch of `seconds` in the `width` slots that are free first.
+
+    The batch begins when all of these are free, and not before `now`. `free` and the result contain one time per slot,
+    in ascending order.
+    """
+    width = min(width, len(free))
+    ends = max(free[width - 1], now) + seconds
+    return sorted([*free[width:], *[ends] * width])

@@ -17,7 +17,7 @@ from uuid import UUID
 
 import msgspec
 
-from schemas.needs import Mode
+from schemas.query import Mode
 from schemas.topics import offline_topic, task_topic
 
 KEY: Final = "Idempotency-Key"

@@ -14,7 +14,7 @@ from typing import Final, Generic, TypeAlias, TypeVar
 
 import msgspec
 
-from schemas.needs import Mode, Needs
+from schemas.query import Mode, Needs
 
 CLASSES: Final = 256
 _FINE: Final = 10_000

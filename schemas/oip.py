@@ -18,14 +18,13 @@ import msgspec
 import numpy as np
 import orjson
 
-from schemas.classification import MAX_CLASSES
 from schemas.errors import Internal, InvalidRequest
-from schemas.reserved_parameters import BINARY_OUTPUT, Parameter, check_reserved
-from schemas.rows.tensor_spec import TensorSpec
+from schemas.query_names import BINARY_OUTPUT, Parameter, check_reserved
 from schemas.tensors import (
     BYTES,
     MAX_RANK,
     Array,
+    TensorSpec,
     datatype_of,
     dtype_of,
     fixed_size,
@@ -41,6 +40,8 @@ _PLAIN: Final = ("text/", "image/")
 
 Dimension = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 ALIGNMENT: Final = 16
+MAX_CLASSES: Final = 1000
+"""Highest number of classes that a client may request of each row."""
 
 
 class TensorParameters(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

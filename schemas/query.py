@@ -1,7 +1,25 @@
-"""A query as the selector reads it: from the record's headers only, never from its value."""
+"""A query as the selector reads it, from the record's headers only, never from its value: its needs and its send time.
+
+An absent need sets no limit.
+
+The send time is the sender's claim if it agrees with the broker's timestamp, which is the append time in whole
+milliseconds. A sender that knows the broker's time gives its send time more precisely. The claim is used only if it is
+consistent with the timestamp. Otherwise a sender with a wrong clock, or a dishonest one, could make its queries appear
+older or younger.
+
+`most_inputs` detects records whose header claims too many inputs, without parsing the value. It assumes the smallest
+encoding. A number takes at least one byte in JSON and in binary form, because 8-bit integers are cast to any type. An
+element of BYTES takes at least three bytes: quotes and comma. A variable axis besides the batch counts as 1. A valid
+request is never shorter. A request that claims as many inputs as its bytes can contain costs its sender those bytes,
+and the worker, which counts the inputs, refuses it.
+"""
 
 import math
+from collections.abc import Mapping
+from enum import StrEnum
 from functools import lru_cache
+from math import prod
+from typing import Final
 
 import msgspec
 
@@ -9,9 +27,54 @@ from schemas import headers as h
 from schemas.access import EVERY_TENANT
 from schemas.errors import InvalidRequest
 from schemas.names import is_name, is_variant_name, is_version
-from schemas.needs import Mode, Needs
-from schemas.send_time import MOST_LINGER_MS, ON_THE_WAY_MS, ROUNDING_MS, is_believable
+from schemas.oip import is_plain
+from schemas.tensors import TensorSpec
 from schemas.topics import SHADOWS, TENANTS, is_topic, may_reply_to, results_topic
+
+
+class Mode(StrEnum):
+    """Online queries are answered as soon as possible; offline queries are computed when workers are idle."""
+
+    ONLINE = "online"
+    OFFLINE = "offline"
+
+
+class Needs(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """Limits of one query, in the units of the headers of the same names."""
+
+    latency_ms: float | None = None
+    """Maximum milliseconds from the client's send to the result."""
+    min_accuracy: float | None = None
+    """Minimum accuracy, 0..1, as measured on the task's validation set."""
+    max_cost: float | None = None
+    """Maximum USD per 1000 queries of this size."""
+    mode: Mode = Mode.ONLINE
+    target: str | None = None
+    """Architecture, version of an architecture (`architecture@2`) or variant; None: any of the task."""
+    allow_late: bool = False
+    """True if a late answer is better than the error `overloaded`."""
+    explain: bool = False
+    """True if the result shall explain the choice of the variant."""
+
+
+ROUNDING_MS: Final = 1.0
+"""Tolerance for the rounding of the timestamp and for the sender's error in the broker's time."""
+ON_THE_WAY_MS: Final = 100.0
+"""Maximum time from the send to the append for our own senders."""
+
+MOST_LINGER_MS: Final = 20.0
+"""Maximum time for which a sender may hold a query to batch requests."""
+
+
+def believed_ms(said_ms: float, append_ms: float, most_ms: float = ON_THE_WAY_MS) -> float:
+    """Return `said_ms` if it is credible, else `append_ms`."""
+    return said_ms if is_believable(said_ms, append_ms, most_ms) else append_ms
+
+
+def is_believable(said_ms: float, append_ms: float, most_ms: float) -> bool:
+    """Return true if the append time is the claimed send time or at most `most_ms` later."""
+    return -ROUNDING_MS <= append_ms - said_ms <= most_ms
+
 
 MAX_ID = 200
 MAX_BATCH = 65_536
@@ -207,3 +270,26 @@ def _number(name: str, text: str, low: float, high: float) -> float:
         return value
     upper = f" to {high:g}" if math.isfinite(high) else " or more"
     raise InvalidRequest(f"header {name} must be a number, {low:g}{upper}, not {text[:80]!r}")
+
+
+_LEAST_TEXT: Final = 3
+"""Bytes of an element of BYTES in JSON; in binary form the length prefix alone takes four."""
+
+
+def most_inputs(specs: tuple[TensorSpec, ...], fields: Mapping[str, str], size: int) -> int:
+    """Return the maximum number of inputs in a request of `size` bytes with these headers.
+
+    The result is at least 1, so that an empty request reaches the worker, which explains the error.
+    """
+    if is_plain(fields.get(h.CONTENT_TYPE, ""), specs):
+        return 1
+    return max(size // _least_bytes(specs), 1)
+
+
+@lru_cache(maxsize=1024)
+def _least_bytes(specs: tuple[TensorSpec, ...]) -> int:
+    return max(sum(_elements(spec) * (_LEAST_TEXT if spec.datatype == "BYTES" else 1) for spec in specs), 1)
+
+
+def _elements(spec: TensorSpec) -> int:
+    return prod(max(length, 1) for length in spec.shape[1:])

@@ -20,8 +20,7 @@ from schemas.access import Access
 from schemas.defaults import BATCH_LIMIT, PARTITIONS, THREADS
 from schemas.errors import InvalidRequest
 from schemas.hardware import Hardware
-from schemas.rows.catalog import Profile, Variant
-from schemas.rows.processing import Processing, Tokenise, TopClasses
+from schemas.rows.catalog import Processing, Profile, Tokenise, TopClasses, Variant
 
 SHA256: Final = "[0-9a-f]{64}"
 _SHA256: Final = re.compile(SHA256)

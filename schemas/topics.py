@@ -3,7 +3,7 @@
 All names begin with the namespace of the system, so that several systems can share one Kafka cluster. The default is
 `infaas`; with `INFAAS_KAFKA_NAMESPACE=staging` a topic is named `staging.tasks.<task>`. The namespace belongs to the
 process, not to a connection: it is read once, when this module is imported, so that names are constants.
-`broker.settings` refuses an invalid namespace.
+`broker.kafka.settings` refuses an invalid namespace.
 
 Topics of tasks, variants and tenants cannot be confused with each other's topics of offline queries: the name of a task
 or tenant contains no dot, and the name of a variant ends in its hardware. For the same reason, every topic that begins

@@ -22,23 +22,22 @@ from typing import Final
 import msgspec
 
 from broker.delivery.consumer import Consumer
-from broker.features import broker_features
-from broker.fetch_pace import LONGEST_MS, FetchPace
-from broker.kafka_types import APPEND_TIME, Record
-from broker.producer import Ack, Producer
-from broker.reachability import KafkaReachability
-from broker.record_memory import RecordMemory
-from broker.reply_stream.sender import ReplyStreamSender
-from broker.settings import KafkaSettings
-from broker.tail import Tail
-from broker.topics import ensure_system_topics, ensure_topics, task_specs, tenant_specs
-from process.backoff import Backoff
-from process.garbage_collection import tune_gc
-from process.health_server import health_server
-from process.retry import retry_until_reachable
+from broker.delivery.in_flight import RecordMemory
+from broker.fetch.fetch_request import LONGEST_MS, FetchPace
+from broker.fetch.tail import Tail
+from broker.kafka.cluster import KafkaReachability, broker_features
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topics import ensure_system_topics, ensure_topics, task_specs, tenant_specs
+from broker.kafka.types import APPEND_TIME, Record
+from broker.producing.producer import Producer
+from broker.replies.sender import ReplyStreamSender
+from process.health import health_server
+from process.memory import tune_gc
+from process.pauses import Backoff, retry_until_reachable
+from process.security.access import users_by_name
 from process.signing import SigningSettings
 from schemas.errors import OperatorError
-from schemas.send_time import believed_ms
+from schemas.query import believed_ms
 from schemas.status import WorkerStatus
 from schemas.topics import (
     LANES,
@@ -51,21 +50,18 @@ from schemas.topics import (
     task_topic,
 )
 from schemas.versions import versions_of
-from security.access import users_by_name
-from selector.cluster_state import ClusterState
-from selector.demand_sender import DemandSender
-from selector.dispatcher import Dispatcher
-from selector.dispatcher_base import DispatchContext
-from selector.load_meter import LoadMeter
-from selector.metrics import SelectorMetrics
-from selector.offline_dispatcher import OfflineDispatcher
-from selector.proof import Verifier
-from selector.received_query import QueryReader
+from selector.admission.received_query import QueryReader
+from selector.admission.signatures import Verifier
+from selector.dispatch.dispatcher import DemandSender, DispatchContext
+from selector.dispatch.metrics import LoadMeter, SelectorMetrics
+from selector.dispatch.offline import OfflineDispatcher
+from selector.dispatch.online import Dispatcher
+from selector.policy.cluster_state import ClusterState
 from selector.settings import SelectorSettings
 from store.catalog import Catalog, CatalogWatcher
-from store.held_name import held_name
+from store.leader import held_name
 from store.shared_connection import SharedConnection
-from store.system_secret import read_system_secret
+from store.system import read_system_secret
 
 log = logging.getLogger(__name__)
 
@@ -113,9 +109,16 @@ class Selector:
         self._reader = QueryReader(settings.tenant_headers, self._verifier)
         config, demands = settings.policy_config(), DemandSender(producer, settings.demand_interval_s)
         context = DispatchContext(
-            state=self._state, config=config, producer=producer, metrics=self._metrics, load_meter=self._load_meter,
-            demands=demands, streams=streams, attempts=settings.attempts, reader=self._reader,
-        )  # fmt: skip
+            state=self._state,
+            config=config,
+            producer=producer,
+            metrics=self._metrics,
+            load_meter=self._load_meter,
+            demands=demands,
+            streams=streams,
+            attempts=settings.attempts,
+            reader=self._reader,
+        )
         self._dispatcher = Dispatcher(context, consumer, kafka.max_linger_ms / 1e3)
         self._offline = OfflineDispatcher(context, offline_consumer)
         self._subscribed: dict[str, int] = {}
@@ -145,7 +148,7 @@ class Selector:
                 tasks.create_task(self._dispatcher.retry_failed(), name="retry"),
                 tasks.create_task(self._offline.retry_failed(), name="retry offline"),
             ]
-            # Recent statuses are read first, and busy workers send one each 100 ms, so by then all have been heard.
+            # Recent statuses are read first, and busy workers send one each 100 ms, so by then all are known.
             await asyncio.sleep(self._settings.startup_listen_s)
             tune_gc()
             intake = tasks.create_task(self._intake(stop), name="intake")
@@ -182,7 +185,7 @@ class Selector:
             try:
                 status = _status.decode(record.value or b"")
             except msgspec.MsgspecError as error:
-                log.warning("a worker's status cannot be read, is it of another version? %s", error)
+                log.warning("a worker's status cannot be read; its version may differ: %s", error)
                 continue
             self._state.apply_status(status, time.monotonic(), self._one_way_s(record, status))
             self._offline.look()
@@ -219,9 +222,8 @@ class Selector:
         # The result is not awaited: the autoscaler tolerates a missing report, and the next one is due in a second.
         while True:
             await asyncio.sleep(_REPORT_INTERVAL_S)
-            said = self._load_meter.report(self._producer.clock.now_ms(), self._offline.of_lanes())
-            sent = await self._producer.send(LOAD, _encode(said), key=said.selector.encode())
-            sent.add_done_callback(_forget)
+            report = self._load_meter.report(self._producer.clock.now_ms(), self._offline.of_lanes())
+            await self._producer.post(LOAD, _encode(report), lambda _outcome: None, key=report.selector.encode())
 
     # -- the catalog ---------------------------------------------------------------------------------------------------
 
@@ -232,7 +234,7 @@ class Selector:
                 lambda: self._register(self._catalogs.current),
                 OperatorError,
                 _BACKOFF,
-                failed=lambda error: log.error("cannot take up new tasks, will try again: %s", error),
+                failed=lambda error: log.error("cannot serve new tasks, will try again: %s", error),
             )
 
     async def _register(self, catalog: Catalog) -> None:
@@ -302,49 +304,33 @@ async def open_selector(settings: SelectorSettings, kafka: KafkaSettings, dsn: s
     client_id = f"infaas-{settings.instance_id}"
     late_ms = LONGEST_MS if (await broker_features(kafka)).wakes else _STATUS_WAIT_MS
     async with AsyncExitStack() as stack:
+
+        async def consumer(client: str, group: str, max_in_flight: int) -> Consumer:
+            return await stack.enter_async_context(
+                Consumer(
+                    kafka,
+                    client,
+                    group=group,
+                    instance_id=settings.instance_id,
+                    max_in_flight=max_in_flight,
+                    memory=memory,
+                    clocks=producer.clock,
+                )
+            )
+
         connection = await stack.enter_async_context(SharedConnection(dsn))
         catalogs = await stack.enter_async_context(CatalogWatcher(connection))
         system_secret = await read_system_secret(connection)
         producer = await stack.enter_async_context(Producer(kafka, client_id, max_in_flight=settings.max_in_flight * 2))
-        sender = ReplyStreamSender(kafka.reply_stream, kafka_encrypted=kafka.encrypted)
-        streams = await stack.enter_async_context(sender)
+        streams = await stack.enter_async_context(
+            ReplyStreamSender(kafka.reply_stream, kafka_encrypted=kafka.encrypted)
+        )
         # An empty report; its acknowledgement teaches the broker's time, by which statuses are looked up.
         await producer.learn_time(LOAD, _encode(LoadMeter(settings.instance_id).report(producer.clock.now_ms())))
-        statuses = await stack.enter_async_context(
-            Tail(
-                kafka,
-                client_id,
-                [STATUS],
-                FetchPace(kafka, longest_ms=late_ms, lazy=True),
-                since_ms=producer.clock.now_ms() - _STATUSES_SINCE_MS,
-            )
-        )
+        since_ms = producer.clock.now_ms() - _STATUSES_SINCE_MS
+        pace = FetchPace(kafka, longest_ms=late_ms, lazy=True)
+        statuses = await stack.enter_async_context(Tail(kafka, client_id, [STATUS], pace, since_ms=since_ms))
         memory = RecordMemory(kafka.max_in_flight_bytes)
-        consumer = await stack.enter_async_context(
-            Consumer(
-                kafka,
-                client_id,
-                group=SELECTOR_GROUP,
-                instance_id=settings.instance_id,
-                max_in_flight=settings.max_in_flight,
-                memory=memory,
-                clocks=producer.clock,
-            )
-        )
-        offline = await stack.enter_async_context(
-            Consumer(
-                kafka,
-                f"{client_id}-offline",
-                group=OFFLINE_SELECTOR_GROUP,
-                instance_id=settings.instance_id,
-                max_in_flight=_OFFLINE_IN_FLIGHT,
-                memory=memory,
-                clocks=producer.clock,
-            )
-        )
-        yield Selector(settings, kafka, consumer, offline, producer, streams, statuses, catalogs, system_secret)
-
-
-def _forget(sent: "asyncio.Future[Ack]") -> None:
-    if not sent.cancelled():
-        sent.exception()  # retrieved, so that asyncio does not log it
+        online = await consumer(client_id, SELECTOR_GROUP, settings.max_in_flight)
+        offline = await consumer(f"{client_id}-offline", OFFLINE_SELECTOR_GROUP, _OFFLINE_IN_FLIGHT)
+        yield Selector(settings, kafka, online, offline, producer, streams, statuses, catalogs, system_secret)

@@ -9,9 +9,9 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from process.settings import PlanningSettings
-from selector.choice import PolicyConfig
-from selector.cluster_state import STATUS_TTL_S
-from selector.received_query import TenantHeaders
+from selector.admission.received_query import TenantHeaders
+from selector.policy.choice import PolicyConfig
+from selector.policy.cluster_state import STATUS_TTL_S
 
 _POLICY: Final = PolicyConfig()
 

@@ -9,25 +9,12 @@ from typing import Final
 
 import msgspec
 
-from schemas.rows.api_keys import ApiKeyRow
-from store.change_listener import API_KEYS
-from store.pool import DatabaseSession, Pool
-from store.shared_connection import SharedConnection
-from store.sql import load_queries
+from schemas.rows.tenants import ApiKeyRow
+from store.pool import DatabaseSession, Pool, load_queries
+from store.shared_connection import API_KEYS, SharedConnection
 from store.watcher import Watcher
 
-_queries = load_queries("api_keys")
-_PUT_KEY: Final = _queries["put_key"]
-_LIST_KEYS: Final = _queries["list_keys"]
-_REVOKE_KEYS: Final = _queries["revoke_keys"]
-_SET_QUOTA: Final = _queries["set_quota"]
-_ADMIN_KEYS_LEFT: Final = _queries["admin_keys_left"]
-
-
-class KeyId(msgspec.Struct):
-    """Row with the id of a key."""
-
-    id: str
+_SQL: Final = load_queries("api_keys")
 
 
 async def put_key(session: DatabaseSession, key: ApiKeyRow) -> ApiKeyRow:
@@ -40,7 +27,7 @@ async def put_key(session: DatabaseSession, key: ApiKeyRow) -> ApiKeyRow:
     shown = key.id, key.secret_hash, key.certificate
     allowed = key.tenant, roles, key.tasks, key.per_second, key.concurrent
     more = key.note, key.created_by, key.expires_at
-    created_at = await session.fetch_value(datetime, _PUT_KEY, *shown, *allowed, *more)
+    created_at = await session.fetch_value(datetime, _SQL["put_key"], *shown, *allowed, *more)
     return msgspec.structs.replace(key, created_at=created_at)
 
 
@@ -48,24 +35,24 @@ async def list_keys(
     session: DatabaseSession, *, ids: Collection[str] | None = None, tenant: str | None = None
 ) -> list[ApiKeyRow]:
     """List all keys, the keys with these ids, or those of a tenant; newest last."""
-    return await session.fetch(ApiKeyRow, _LIST_KEYS, None if ids is None else list(ids), tenant)
+    return await session.fetch(ApiKeyRow, _SQL["list_keys"], None if ids is None else list(ids), tenant)
 
 
 async def revoke_keys(session: DatabaseSession, ids: Collection[str]) -> list[str]:
     """Revoke keys; return the ids of the keys that were not revoked before."""
-    return [row.id for row in await session.fetch(KeyId, _REVOKE_KEYS, list(ids))]
+    return await session.fetch_values(str, _SQL["revoke_keys"], list(ids))
 
 
 async def set_quota(
     session: DatabaseSession, key_id: str, per_second: float | None, concurrent: int | None
 ) -> ApiKeyRow | None:
     """Set the quota of a key; return the key, or None if it does not exist or is no longer valid."""
-    return await session.fetch_one(ApiKeyRow, _SET_QUOTA, key_id, per_second, concurrent)
+    return await session.fetch_one(ApiKeyRow, _SQL["set_quota"], key_id, per_second, concurrent)
 
 
 async def admin_keys_left(session: DatabaseSession) -> int:
     """Return the number of administrators' keys that are valid."""
-    return await session.fetch_value(int, _ADMIN_KEYS_LEFT) or 0
+    return await session.fetch_value(int, _SQL["admin_keys_left"]) or 0
 
 
 class KeyWatcher(Watcher[Mapping[str, ApiKeyRow]]):

@@ -12,14 +12,9 @@ from typing import Final
 
 from schemas.rows.audit import AuditAct, AuditOutcome, AuditRow
 from store.errors import StoreUnavailable
-from store.pool import DatabaseSession, Pool
-from store.sql import load_queries
+from store.pool import DatabaseSession, Pool, load_queries
 
-_queries = load_queries("audit")
-_RECORD_ACT: Final = _queries["record_act"]
-_END_ACT: Final = _queries["end_act"]
-_LIST_ACTS: Final = _queries["list_acts"]
-_PRUNE_ACTS: Final = _queries["prune_acts"]
+_SQL: Final = load_queries("audit")
 
 
 @asynccontextmanager
@@ -47,10 +42,10 @@ async def audited(pool: Pool, act: AuditAct) -> AsyncGenerator[None]:
         yield
     except Exception as error:
         with suppress(StoreUnavailable):  # the outcome then stays `begun`
-            await pool.execute(_END_ACT, number, AuditOutcome.FAILED, _words(error))
+            await pool.execute(_SQL["end_act"], number, AuditOutcome.FAILED, _words(error))
         raise
     with suppress(StoreUnavailable):
-        await pool.execute(_END_ACT, number, AuditOutcome.DONE, "")
+        await pool.execute(_SQL["end_act"], number, AuditOutcome.DONE, "")
 
 
 async def list_acts(
@@ -58,12 +53,12 @@ async def list_acts(
     since: datetime | None = None, until: datetime | None = None, limit: int = 100,
 ) -> list[AuditRow]:  # fmt: skip
     """List actions, newest first, filtered by actor, verb, subject and time range."""
-    return await session.fetch(AuditRow, _LIST_ACTS, actor, verb, subject, since, until, limit)
+    return await session.fetch(AuditRow, _SQL["list_acts"], actor, verb, subject, since, until, limit)
 
 
 async def prune_acts(session: DatabaseSession, before: datetime) -> int:
     """Delete the actions before a time; return their number."""
-    return await session.execute(_PRUNE_ACTS, before)
+    return await session.execute(_SQL["prune_acts"], before)
 
 
 def _words(error: Exception) -> str:
@@ -74,4 +69,4 @@ def _words(error: Exception) -> str:
 
 async def _record(session: DatabaseSession, act: AuditAct, outcome: AuditOutcome, error: str = "") -> int:
     fields = (act.actor, act.origin, act.verb, act.subject, act.detail, outcome, error)
-    return await session.fetch_value(int, _RECORD_ACT, *fields) or 0
+    return await session.fetch_value(int, _SQL["record_act"], *fields) or 0

@@ -6,10 +6,9 @@ one outcome, the first that is written. A worker that lost its claim may write i
 
 from typing import Any, Final
 
-from schemas.rows.builds import BuildRow
+from schemas.rows.registrations import BuildRow
 from store.claims import Claims
-from store.pool import DatabaseSession
-from store.sql import load_queries
+from store.pool import DatabaseSession, load_queries
 
 _queries = load_queries("builds")
 _PUT: Final = _queries["put_build"]

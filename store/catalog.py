@@ -11,15 +11,13 @@ import msgspec
 
 from schemas.access import Access
 from schemas.rows.catalog import Architecture, Profile, Task, Variant, VariantState
-from schemas.rows.rollout import Rollout
 from schemas.rows.tenants import Tenant
-from store.access import list_access
-from store.change_listener import REGISTRY
+from schemas.versions import Rollout
 from store.pool import DatabaseSession, Pool
 from store.registry import list_architectures, list_profiles, list_tasks, list_variants
 from store.rollouts import list_rollouts
-from store.shared_connection import SharedConnection
-from store.tenants import list_tenants
+from store.shared_connection import REGISTRY, SharedConnection
+from store.tenants import list_access, list_tenants
 from store.watcher import Watcher
 
 T = TypeVar("T")
@@ -100,16 +98,12 @@ async def update_catalog(pool: Pool, catalog: Catalog, changed: Iterable[str]) -
         return Catalog(
             tasks=_with(catalog.tasks, tasks, {row.name: row for row in found_tasks if not row.removing}),
             architectures=_with(
-                catalog.architectures,
-                architectures,
-                {row.name: row for row in found_architectures if not row.removing},
+                catalog.architectures, architectures, {row.name: row for row in found_architectures if not row.removing}
             ),
             variants=_with(catalog.variants, variants, {row.name: row for row in found}),
             profiles=_with(catalog.profiles, variants, {row.variant: row for row in profiles}),
             rollouts=_with(
-                catalog.rollouts,
-                models,
-                {row.model: row for row in await list_rollouts(session, names=models)},
+                catalog.rollouts, models, {row.model: row for row in await list_rollouts(session, names=models)}
             ),
             access=_with(catalog.access, whose, access),
             removing=(catalog.removing - tasks) | {row.name for row in found_tasks if row.removing},

@@ -20,8 +20,7 @@ from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
-from store.pool import DatabaseSession
-from store.sql import load_queries
+from store.pool import DatabaseSession, load_queries
 
 _STATEMENTS: Final = load_queries("claims")
 

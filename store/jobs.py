@@ -31,30 +31,9 @@ from schemas.jobs import (
 )
 from schemas.result import error_message
 from schemas.topics import JOB_RESULTS, TASKS, VARIANTS
-from store.pool import DatabaseSession, Pool
-from store.sql import load_queries
+from store.pool import DatabaseSession, Pool, load_queries
 
-_queries = load_queries("jobs")
-_PUT_JOBS: Final = _queries["put_jobs"]
-_EARLIER_JOBS: Final = _queries["earlier_jobs"]
-_TAKE_BACK: Final = _queries["rollback"]
-_BACKLOG: Final = _queries["backlog"]
-_LIST_JOBS: Final = _queries["list_jobs"]
-_READ_RESULT: Final = _queries["read_result"]
-_CANCEL_JOBS: Final = _queries["cancel_jobs"]
-_CLAIM_DUE: Final = _queries["claim_due"]
-_MARK_SENT: Final = _queries["mark_sent"]
-_POSTPONE: Final = _queries["postpone"]
-_END_JOBS: Final = _queries["end_jobs"]
-_RETRY_JOBS: Final = _queries["retry_jobs"]
-_EXPIRED_JOBS: Final = _queries["expired_jobs"]
-_UNREGISTERED_TASKS: Final = _queries["unregistered_tasks"]
-_JOBS_OF_TASK: Final = _queries["jobs_of_task"]
-_LOST_JOBS: Final = _queries["lost_jobs"]
-_PRUNE_RESULTS: Final = _queries["prune_results"]
-_PRUNE_JOBS: Final = _queries["prune_jobs"]
-_CLAIM_NOTICES: Final = _queries["claim_notices"]
-_RECORD_NOTICE: Final = _queries["record_notice"]
+_SQL: Final = load_queries("jobs")
 
 _NEW: Final = (
     *("id", "model", "task", "offline", "headers", "request", "deadline_s"),
@@ -66,14 +45,6 @@ _ROWS: Final = 1000
 _BYTES: Final = 16 * 1024 * 1024
 """Maximum number of jobs, and approximate maximum of their bytes, in one statement."""
 T = TypeVar("T")
-
-
-class _JobId(msgspec.Struct):
-    id: str
-
-
-class _TaskName(msgspec.Struct):
-    task: str
 
 
 class _JobRow(Job, frozen=True, kw_only=True):
@@ -108,19 +79,19 @@ async def put_jobs(pool: Pool, requests: Sequence[Sequence[NewJob]]) -> list[Ear
     async with pool.transaction() as session:
         new = 0
         for part in _parts(jobs, lambda job: len(job.request)):
-            new += len(await session.fetch(_JobId, _PUT_JOBS, *_arrays(part, _NEW)))
+            new += len(await session.fetch_values(str, _SQL["put_jobs"], *_arrays(part, _NEW)))
         if new == len(jobs):
             return []
-        earlier = {one.idempotency_key: one for one in await session.fetch(EarlierJob, _EARLIER_JOBS, keys)}
+        earlier = {one.idempotency_key: one for one in await session.fetch(EarlierJob, _SQL["earlier_jobs"], keys)}
         refused = [job.id for request in requests if reuses_key(request, earlier) for job in request]
         if refused:
-            await session.execute(_TAKE_BACK, refused)
+            await session.execute(_SQL["rollback"], refused)
         return list(earlier.values())
 
 
 async def job_backlog(session: DatabaseSession) -> JobBacklog:
     """Return the number and size of the jobs that have not ended."""
-    found = await session.fetch_one(JobBacklog, _BACKLOG)
+    found = await session.fetch_one(JobBacklog, _SQL["backlog"])
     assert found is not None  # an aggregate always returns a row
     return found
 
@@ -143,7 +114,7 @@ async def list_jobs(
     without a tenant.
     """
     wanted, some = (None if names is None else list(names) for names in (ids, tasks))
-    rows = await session.fetch(_JobRow, _LIST_JOBS, model, state, batch, before, wanted, tenant, limit, some)
+    rows = await session.fetch(_JobRow, _SQL["list_jobs"], model, state, batch, before, wanted, tenant, limit, some)
     return [_job(row) for row in rows]
 
 
@@ -170,12 +141,12 @@ async def get_job(session: DatabaseSession, job_id: str, tenant: str | None = No
 
 async def get_job_result(session: DatabaseSession, job_id: str, tenant: str | None = None) -> JobResult | None:
     """Return the result of a job, if it has one; None if the job does not exist or belongs to another tenant."""
-    return await session.fetch_one(JobResult, _READ_RESULT, job_id, tenant)
+    return await session.fetch_one(JobResult, _SQL["read_result"], job_id, tenant)
 
 
 async def cancel_jobs(session: DatabaseSession, ids: Collection[str]) -> list[str]:
     """Cancel jobs; return the ids of the jobs that had not ended. Results that arrive later are ignored."""
-    return await _fetch_ids(session, _CANCEL_JOBS, list(ids))
+    return await session.fetch_values(str, _SQL["cancel_jobs"], list(ids))
 
 
 @asynccontextmanager
@@ -191,17 +162,17 @@ async def claiming_due_jobs(
         StoreUnavailable: Postgres is or became unavailable; all claimed jobs are due again.
     """
     async with pool.transaction() as session:
-        yield session, await session.fetch(DueJob, _CLAIM_DUE, most, most_bytes)
+        yield session, await session.fetch(DueJob, _SQL["claim_due"], most, most_bytes)
 
 
 async def mark_sent(session: DatabaseSession, ids: Collection[str]) -> None:
     """Mark due jobs as sent."""
-    await session.execute(_MARK_SENT, list(ids))
+    await session.execute(_SQL["mark_sent"], list(ids))
 
 
 async def postpone_jobs(session: DatabaseSession, ids: Collection[str], pause_s: float) -> None:
     """Postpone the sending of due jobs by `pause_s` seconds."""
-    await session.execute(_POSTPONE, list(ids), pause_s)
+    await session.execute(_SQL["postpone"], list(ids), pause_s)
 
 
 async def end_jobs(session: DatabaseSession, ends: Sequence[JobEnd]) -> list[str]:
@@ -211,16 +182,12 @@ async def end_jobs(session: DatabaseSession, ends: Sequence[JobEnd]) -> list[str
     """
     ended = list[str]()
     for part in _parts(ends, lambda end: len(end.value)):
-        ended += await _fetch_ids(session, _END_JOBS, *_arrays(part, _END))
+        ended += await session.fetch_values(str, _SQL["end_jobs"], *_arrays(part, _END))
     return ended
 
 
 async def retry_jobs(
-    session: DatabaseSession,
-    ids: Sequence[str],
-    attempts: int,
-    pause_s: float,
-    correlations: Sequence[str | None] = (),
+    session: DatabaseSession, ids: Sequence[str], attempts: int, pause_s: float, correlations: Sequence[str | None] = ()
 ) -> list[str]:
     """Schedule jobs to be sent again, with exponential back-off; return the ids of all jobs that are to be sent.
 
@@ -228,22 +195,22 @@ async def retry_jobs(
     `correlations` are those of the results that cause the retry: a job is left out if it differs from that of its
     query.
     """
-    return await _fetch_ids(session, _RETRY_JOBS, list(ids), attempts, pause_s, list(correlations))
+    return await session.fetch_values(str, _SQL["retry_jobs"], list(ids), attempts, pause_s, list(correlations))
 
 
 async def expired_jobs(session: DatabaseSession, grace_s: float, most: int) -> list[str]:
     """List jobs whose deadline passed at least `grace_s` seconds ago, so that no answer can arrive."""
-    return await _fetch_ids(session, _EXPIRED_JOBS, grace_s, most)
+    return await session.fetch_values(str, _SQL["expired_jobs"], grace_s, most)
 
 
 async def unregistered_tasks(session: DatabaseSession) -> list[str]:
     """List tasks that are no longer registered but have jobs that have not ended."""
-    return [row.task for row in await session.fetch(_TaskName, _UNREGISTERED_TASKS)]
+    return await session.fetch_values(str, _SQL["unregistered_tasks"])
 
 
 async def jobs_of_task(session: DatabaseSession, task: str, most: int) -> list[str]:
     """List jobs of a task that have not ended."""
-    return await _fetch_ids(session, _JOBS_OF_TASK, task, most)
+    return await session.fetch_values(str, _SQL["jobs_of_task"], task, most)
 
 
 async def lost_jobs(session: DatabaseSession, after_s: float, most: int) -> list[str]:
@@ -251,22 +218,22 @@ async def lost_jobs(session: DatabaseSession, after_s: float, most: int) -> list
 
     The list is empty while the lag is unknown.
     """
-    return await _fetch_ids(session, _LOST_JOBS, after_s, most, TASKS, VARIANTS, JOB_RESULTS)
+    return await session.fetch_values(str, _SQL["lost_jobs"], after_s, most, TASKS, VARIANTS, JOB_RESULTS)
 
 
 async def prune_results(session: DatabaseSession, kept_s: float, most: int) -> int:
     """Delete the results of jobs that ended at least `kept_s` seconds ago; return their number."""
-    return await session.execute(_PRUNE_RESULTS, kept_s, most)
+    return await session.execute(_SQL["prune_results"], kept_s, most)
 
 
 async def prune_jobs(session: DatabaseSession, kept_s: float, most: int) -> int:
     """Delete jobs that ended at least `kept_s` seconds ago; return their number."""
-    return await session.execute(_PRUNE_JOBS, kept_s, most)
+    return await session.execute(_SQL["prune_jobs"], kept_s, most)
 
 
 async def claim_notices(pool: Pool, most: int, claim_s: float) -> list[DueNotice]:
     """Claim due notices; others may claim them after `claim_s` seconds unless an outcome is stored before."""
-    claimed = await pool.fetch(_ClaimedNotice, _CLAIM_NOTICES, most, claim_s)
+    claimed = await pool.fetch(_ClaimedNotice, _SQL["claim_notices"], most, claim_s)
     if not claimed:
         return []
     jobs = {job.id: job for job in await list_jobs(pool, ids=[one.id for one in claimed], limit=len(claimed))}
@@ -281,7 +248,7 @@ async def record_notice(
     session: DatabaseSession, job_id: str, state: NoticeState, attempts: int, error: str = "", pause_s: float = 0.0
 ) -> None:
     """Store the outcome of a delivery attempt; a `waiting` notice is due again after `pause_s` seconds."""
-    await session.execute(_RECORD_NOTICE, job_id, state, error, pause_s, attempts)
+    await session.execute(_SQL["record_notice"], job_id, state, error, pause_s, attempts)
 
 
 def _parts(items: Iterable[T], size_of: Callable[[T], int]) -> Iterator[list[T]]:
@@ -299,7 +266,3 @@ def _parts(items: Iterable[T], size_of: Callable[[T], int]) -> Iterator[list[T]]
 
 def _arrays(items: Sequence[object], fields: Sequence[str]) -> list[list[object]]:
     return [[getattr(item, name) for item in items] for name in fields]
-
-
-async def _fetch_ids(session: DatabaseSession, query: str, *args: object) -> list[str]:
-    return [row.id for row in await session.fetch(_JobId, query, *args)]

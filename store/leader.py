@@ -1,4 +1,4 @@
-"""Leader election among several processes, by a session advisory lock.
+"""Leader election among several processes, and names that one process holds, by session advisory locks.
 
 The lock belongs to a connection. When the leader's process ends, Postgres sees the connection close and grants the lock
 to the next waiter at once. If the leader's host is lost, the connection stays open, so the server probes the connection
@@ -9,20 +9,18 @@ direct connection to the server, not one through a transaction pooler.
 import asyncio
 import logging
 import math
+import socket
 import zlib
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
-from types import TracebackType
 from typing import Any, Final
 
 import asyncpg
 
-from process.backoff import Backoff
-from process.retry import retry_until_reachable
-from schemas.errors import InfaasError
+from process.pauses import Backoff, retry_until_reachable, wait_within
+from schemas.errors import InfaasError, OperatorError
 from store.errors import StoreUnavailable, translate_errors
-from store.pool import TIMEOUT_S, DatabaseSession, connect
-from store.sql import load_queries
+from store.pool import TIMEOUT_S, DatabaseSession, connect, load_queries
 
 _PROBE_S: Final = 1.0
 _TIMEOUT_S: Final = 2.0
@@ -80,12 +78,10 @@ class Leadership:
         self._prober = tasks.create_task(self._probe(), name="leadership")
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exc_info: Any) -> None:
         self.lost.set()
         self._connection.terminate()
-        await self._stack.__aexit__(kind, error, trace)
+        await self._stack.__aexit__(*exc_info)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[DatabaseSession]:
@@ -131,18 +127,52 @@ class Leadership:
         return f"{found['application_name']}, {found['address']}" if found else "unknown"
 
     async def _probe(self) -> None:
-        while not self.lost.is_set():
+        while not await wait_within(_PROBE_S, self.lost):
             try:
-                async with asyncio.timeout(_PROBE_S):
-                    await self.lost.wait()
-            except TimeoutError:
-                await self._ask()
+                with translate_errors():
+                    async with self._turn:
+                        await self._connection.execute("SELECT 1", timeout=_TIMEOUT_S)
+            except StoreUnavailable as error:
+                log.warning("lost the lead: %s", error)
+                self.lost.set()
 
-    async def _ask(self) -> None:
+
+_PATIENCE_S: Final = 6.0
+"""Timeout in seconds for the lock; longer than Postgres holds the lock of a lost machine."""
+
+
+@asynccontextmanager
+async def held_name(dsn: str, kind: str, name: str, setting: str) -> AsyncGenerator[None]:
+    """Hold the name of a process while the context is open; entering waits until the name is held.
+
+    A process that loses its connection to Postgres continues, and takes the lock again after it has reconnected. If
+    another process has the name by then, it ends.
+
+    Args:
+        dsn: The Postgres of the system.
+        kind: Kind of process that has such a name.
+        name: The name.
+        setting: The variable that gives a process another name.
+
+    Raises:
+        OperatorError: another process holds the name; raised in an exception group, because a task detects it.
+    """
+    held = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        holding = tasks.create_task(_hold(dsn, kind, name, setting, held), name=f"name of {kind}")
+        await held.wait()
+        yield
+        holding.cancel()
+
+
+async def _hold(dsn: str, kind: str, name: str, setting: str, held: asyncio.Event) -> None:
+    while True:
         try:
-            with translate_errors():
-                async with self._turn:
-                    await self._connection.execute("SELECT 1", timeout=_TIMEOUT_S)
-        except StoreUnavailable as error:
-            log.warning("lost the lead: %s", error)
-            self.lost.set()
+            by = f"infaas {kind} on {socket.gethostname()}"
+            async with Leadership(dsn, f"{kind} {name}", patience_s=_PATIENCE_S, by=by) as lead:
+                held.set()
+                await lead.lost.wait()
+        except LeadTaken as error:
+            raise OperatorError(
+                f"another {kind} named {name} runs ({error.holder}): give each its own {setting}"
+            ) from None

@@ -1,10 +1,10 @@
-"""Migration of a database to the newest tables (`infaas db upgrade`).
+"""Migration of a database to the newest tables (`infaas db upgrade`), and the check of their version.
 
 Alembic manages the order and the version table; the migrations themselves are plain SQL. A session advisory lock
 serializes concurrent calls, so every replica may call `upgrade` at its start.
 
 Alembic and SQLAlchemy are imported only when a migration runs, because their import takes more than a second of CPU
-time, which other commands must not pay.
+time, which other commands and the restart of a killed service must not pay.
 """
 
 import asyncio
@@ -14,14 +14,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
-from store.dsn import checked_dsn
 from store.errors import translate_errors
 from store.pool import TIMEOUT_S
-from store.version import unknown_version
+from store.settings import checked_dsn
 
 if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy import Connection
+
+from schemas.errors import OperatorError
+from store.pool import DatabaseSession, open_pool
+from store.settings import StoreSettings
 
 _LOCK_KEY: Final = 0x696E66616173  # "infaas"
 _TIMEOUT_S: Final = 120.0
@@ -76,3 +79,42 @@ def _run(connection: "Connection") -> str:
     except CommandError as error:
         raise unknown_version(connection.execute(version).scalar_one()) from error
     return connection.execute(version).scalar_one()
+
+
+HEAD: Final = "0001_tables"
+"""Newest migration; a test compares it with the files."""
+
+
+def unknown_version(found: str) -> OperatorError:
+    """Return the error for tables of a version that this program has no migration for."""
+    return OperatorError(
+        f"the tables are at version {found}, which this program does not know (it needs {HEAD}): if a newer version of "
+        "infaas made them, use that version; tables from before the first release cannot be upgraded: set "
+        "INFAAS_POSTGRES to an empty database, or --home to a new folder, and register the models again"
+    )
+
+
+async def require_current(session: DatabaseSession) -> None:
+    """Check that the tables have the version that this program needs.
+
+    Raises:
+        OperatorError: the tables are missing, older or newer.
+    """
+    found = None
+    if await session.fetch_value(bool, "SELECT to_regclass('alembic_version') IS NOT NULL"):
+        found = await session.fetch_value(str, "SELECT version_num FROM alembic_version")
+    if found is not None and found > HEAD:
+        raise unknown_version(found)
+    if found != HEAD:
+        raise OperatorError(f"the tables are at version {found}, this program needs {HEAD}: run `infaas db upgrade`")
+
+
+async def require_current_at(settings: StoreSettings) -> None:
+    """Check that the tables of the configured database have the version that this program needs.
+
+    Raises:
+        StoreUnavailable: Postgres is unreachable.
+        OperatorError: the tables are missing, older or newer.
+    """
+    async with open_pool(settings.dsn, max_size=1) as pool:
+        await require_current(pool)

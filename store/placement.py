@@ -14,31 +14,12 @@ from typing import Final
 
 import msgspec
 
-from schemas.rows.placement import InstanceRow, Lease, WorkerRow
-from schemas.rows.scaling import DecisionRow
+from schemas.rows.cluster import DecisionRow, InstanceRow, Lease, WorkerRow
 from schemas.status import InstanceState
-from store.pool import DatabaseSession
+from store.pool import DatabaseSession, load_queries
 from store.samples import write_decisions
-from store.sql import load_queries
 
-_queries = load_queries("placement")
-_FIND_WORKER: Final = _queries["find_worker"]
-_REGISTER_WORKER: Final = _queries["register_worker"]
-_HEARTBEAT: Final = _queries["heartbeat"]
-_DRAIN_TO_BE_REPLACED: Final = _queries["drain_to_be_replaced"]
-_RETIRE_WORKER: Final = _queries["retire_worker"]
-_LIST_WORKERS: Final = _queries["list_workers"]
-_LIST_INSTANCES: Final = _queries["list_instances"]
-_PUT_INSTANCE: Final = _queries["put_instance"]
-_DELETE_INSTANCE: Final = _queries["delete_instance"]
-_REPORT_INSTANCE_STATE: Final = _queries["report_instance_state"]
-_ACQUIRE_LEASES: Final = _queries["acquire_leases"]
-_REQUEST_LEASES: Final = _queries["request_leases"]
-_WITHDRAW_LEASE_REQUESTS: Final = _queries["withdraw_lease_requests"]
-_PARTITIONS_TO_RELEASE: Final = _queries["partitions_to_release"]
-_RENEW_LEASES: Final = _queries["renew_leases"]
-_RELEASE_LEASES: Final = _queries["release_leases"]
-_LIST_LEASES: Final = _queries["list_leases"]
+_SQL: Final = load_queries("placement")
 
 ALIVE_S: Final = 5.0
 """Seconds without a heartbeat after which a worker counts as dead; workers send one about every second."""
@@ -53,12 +34,6 @@ class TakeOver(StrEnum):
     ALONE = "alone"
     """No other worker of its hardware is alive."""
     DONE = "done"
-
-
-class _PartitionRow(msgspec.Struct):
-    """Row with the number of a partition."""
-
-    partition: int
 
 
 class NameHolder(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,19 +51,19 @@ class NameHolder(msgspec.Struct, frozen=True, kw_only=True):
 
 async def find_holder(session: DatabaseSession, worker: str) -> NameHolder | None:
     """Return the process that holds the name of a worker or held it last; None: the name was never used."""
-    return await session.fetch_one(NameHolder, _FIND_WORKER, worker, ALIVE_S)
+    return await session.fetch_one(NameHolder, _SQL["find_worker"], worker, ALIVE_S)
 
 
 async def register_worker(session: DatabaseSession, worker: WorkerRow) -> int:
     """Register a starting worker; return its epoch. Epoch, heartbeat and liveness in `worker` are ignored."""
-    epoch = await session.fetch_value(int, _REGISTER_WORKER, *_registered(worker), None)
+    epoch = await session.fetch_value(int, _SQL["register_worker"], *_registered(worker), None)
     assert epoch is not None  # the statement always returns a row unless it expects an epoch
     return epoch
 
 
 async def succeed_worker(session: DatabaseSession, worker: WorkerRow, epoch: int) -> int | None:
     """Register a worker as successor of the process with this epoch; None: another process was faster."""
-    return await session.fetch_value(int, _REGISTER_WORKER, *_registered(worker), epoch)
+    return await session.fetch_value(int, _SQL["register_worker"], *_registered(worker), epoch)
 
 
 def _registered(w: WorkerRow) -> tuple[object, ...]:
@@ -98,28 +73,28 @@ def _registered(w: WorkerRow) -> tuple[object, ...]:
 
 async def heartbeat(session: DatabaseSession, worker: str, epoch: int) -> bool:
     """Record a heartbeat; return false if the worker must stop, because it has a successor or has been retired."""
-    return await session.execute(_HEARTBEAT, worker, epoch) > 0
+    return await session.execute(_SQL["heartbeat"], worker, epoch) > 0
 
 
 async def drain_to_be_replaced(session: DatabaseSession, worker: str, epoch: int) -> TakeOver:
     """Drain a worker that is to be replaced, if another one of its hardware is alive and none of them drains."""
-    found = await session.fetch_value(str, _DRAIN_TO_BE_REPLACED, worker, epoch, ALIVE_S)
+    found = await session.fetch_value(str, _SQL["drain_to_be_replaced"], worker, epoch, ALIVE_S)
     return TakeOver(found or TakeOver.ALONE)
 
 
 async def retire_worker(session: DatabaseSession, worker: str, epoch: int) -> bool:
     """Retire a worker that ends: it is no longer listed and owns no partitions; return false if it has a successor."""
-    return await session.execute(_RETIRE_WORKER, worker, epoch) > 0
+    return await session.execute(_SQL["retire_worker"], worker, epoch) > 0
 
 
 async def list_workers(session: DatabaseSession, *, alive_s: float = ALIVE_S) -> list[WorkerRow]:
     """List the workers that have not retired; `alive` is true if the last heartbeat is younger than `alive_s`."""
-    return await session.fetch(WorkerRow, _LIST_WORKERS, alive_s)
+    return await session.fetch(WorkerRow, _SQL["list_workers"], alive_s)
 
 
 async def list_instances(session: DatabaseSession, *, worker: str | None = None) -> list[InstanceRow]:
     """List the wanted instances of all workers, or of one."""
-    return await session.fetch(InstanceRow, _LIST_INSTANCES, worker)
+    return await session.fetch(InstanceRow, _SQL["list_instances"], worker)
 
 
 async def put_instances(session: DatabaseSession, rows: Iterable[InstanceRow]) -> None:
@@ -129,13 +104,13 @@ async def put_instances(session: DatabaseSession, rows: Iterable[InstanceRow]) -
         StoreConflict: a variant or a worker does not exist.
     """
     await session.execute_many(
-        _PUT_INSTANCE, [(r.variant, r.worker, r.partitions, r.max_batch, r.reason) for r in rows]
+        _SQL["put_instance"], [(r.variant, r.worker, r.partitions, r.max_batch, r.reason) for r in rows]
     )
 
 
 async def delete_instance(session: DatabaseSession, variant: str, worker: str) -> bool:
     """Delete a wanted instance, so that its worker drains and unloads it; return false if it was not wanted."""
-    return await session.execute(_DELETE_INSTANCE, variant, worker) > 0
+    return await session.execute(_SQL["delete_instance"], variant, worker) > 0
 
 
 async def change_placement(
@@ -153,7 +128,7 @@ async def change_placement(
         StoreConflict: a variant or a worker does not exist any more.
     """
     if delete:
-        await session.execute_many(_DELETE_INSTANCE, delete)
+        await session.execute_many(_SQL["delete_instance"], delete)
     if put:
         await put_instances(session, put)
     await write_decisions(session, decisions)
@@ -163,7 +138,7 @@ async def report_instance_state(
     session: DatabaseSession, worker: str, variant: str, state: InstanceState, reason: str = ""
 ) -> bool:
     """Store the state of an instance; an empty reason keeps the stored one. Return false if it is not wanted."""
-    return await session.execute(_REPORT_INSTANCE_STATE, variant, worker, state, reason) > 0
+    return await session.execute(_SQL["report_instance_state"], variant, worker, state, reason) > 0
 
 
 async def acquire_leases(
@@ -177,31 +152,31 @@ async def acquire_leases(
     Raises:
         StoreConflict: there is no such variant.
     """
-    return await session.fetch(Lease, _ACQUIRE_LEASES, worker, epoch, variant, sorted(set(partitions)), ttl_s)
+    return await session.fetch(Lease, _SQL["acquire_leases"], worker, epoch, variant, sorted(set(partitions)), ttl_s)
 
 
 async def request_leases(session: DatabaseSession, worker: str, variant: str, partitions: Collection[int]) -> None:
     """Request the owners of these partitions to release them, because the worker is ready to serve them."""
-    await session.execute(_REQUEST_LEASES, worker, variant, sorted(partitions))
+    await session.execute(_SQL["request_leases"], worker, variant, sorted(partitions))
 
 
 async def withdraw_lease_requests(session: DatabaseSession, worker: str, variant: str) -> None:
     """Withdraw the worker's requests for partitions of the variant."""
-    await session.execute(_WITHDRAW_LEASE_REQUESTS, worker, variant)
+    await session.execute(_SQL["withdraw_lease_requests"], worker, variant)
 
 
 async def partitions_to_release(
     session: DatabaseSession, worker: str, epoch: int, variant: str, partitions: Collection[int]
 ) -> list[int]:
     """List a worker's partitions to release now: the next owner requests them, or no living worker shall take them."""
-    wanted = sorted(partitions)
-    rows = await session.fetch(_PartitionRow, _PARTITIONS_TO_RELEASE, worker, epoch, variant, wanted, ALIVE_S)
-    return [row.partition for row in rows]
+    return await session.fetch_values(
+        int, _SQL["partitions_to_release"], worker, epoch, variant, sorted(partitions), ALIVE_S
+    )
 
 
 async def renew_leases(session: DatabaseSession, worker: str, epoch: int, ttl_s: float) -> list[Lease]:
     """Extend all leases that the worker still holds to `ttl_s` from now; return them. A missing lease is lost."""
-    return await session.fetch(Lease, _RENEW_LEASES, worker, epoch, ttl_s)
+    return await session.fetch(Lease, _SQL["renew_leases"], worker, epoch, ttl_s)
 
 
 async def release_leases(
@@ -209,9 +184,9 @@ async def release_leases(
 ) -> int:
     """Release partitions of a variant, or all that the worker holds of it, so that others can take them at once."""
     wanted = None if partitions is None else sorted(partitions)
-    return await session.execute(_RELEASE_LEASES, worker, epoch, variant, wanted)
+    return await session.execute(_SQL["release_leases"], worker, epoch, variant, wanted)
 
 
 async def list_leases(session: DatabaseSession, *, variant: str | None = None) -> list[Lease]:
     """List the leases that have not expired, of all variants or of one."""
-    return await session.fetch(Lease, _LIST_LEASES, variant)
+    return await session.fetch(Lease, _SQL["list_leases"], variant)

@@ -5,17 +5,18 @@ Rows become the structs of `schemas.rows`, whose field names are the column name
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Sequence
+import re
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.resources import files
 from typing import Any, Final, TypeAlias, TypeVar
 
 import asyncpg
 import msgspec
 
-from process.backoff import Backoff
-from process.retry import retry_until_reachable
-from store.dsn import checked_dsn
+from process.pauses import Backoff, retry_until_reachable
 from store.errors import StoreFull, translate_errors
+from store.settings import checked_dsn
 
 T = TypeVar("T")
 Driver: TypeAlias = asyncpg.Pool | asyncpg.pool.PoolConnectionProxy | asyncpg.Connection
@@ -82,6 +83,13 @@ class DatabaseSession:
         """Run a query; return the first row as a struct of type `kind`, or None."""
         rows = await self.fetch(kind, query, *args)
         return rows[0] if rows else None
+
+    async def fetch_values(self, kind: type[T], query: str, *args: object) -> list[T]:
+        """Run a query; return the first column of all rows."""
+        with translate_errors():
+            async with asyncio.timeout(self._timeout_s), self.connection() as connection:
+                rows = await connection.fetch(query, *args)
+        return [msgspec.convert(row[0], kind) for row in rows]
 
     async def fetch_value(self, kind: type[T], query: str, *args: object) -> T | None:
         """Run a query; return the first column of the first row, or None."""
@@ -199,3 +207,24 @@ async def _close(driver: asyncpg.Pool) -> None:
             await driver.close()
     except TimeoutError:
         driver.terminate()
+
+
+_NAME: Final = re.compile(r"^-- name: (\w+)\n(-- .+)\n", re.MULTILINE)
+
+
+def load_queries(family: str) -> Mapping[str, str]:
+    """Load the queries of `queries/<family>.sql` by name.
+
+    Raises:
+        ValueError: a name occurs twice, or a query has no line with its purpose.
+    """
+    text = files("store").joinpath("queries", f"{family}.sql").read_text(encoding="utf-8")
+    _head, *parts = _NAME.split(text)
+    queries: dict[str, str] = {}
+    for name, _purpose, body in zip(parts[0::3], parts[1::3], parts[2::3], strict=True):
+        if name in queries:
+            raise ValueError(f"{family}.sql has two queries named {name}")
+        queries[name] = body.strip()
+    if len(queries) != text.count("-- name:"):
+        raise ValueError(f"{family}.sql has a query without a `-- purpose` line after its name")
+    return queries

@@ -1,4 +1,4 @@
-"""Registry of tasks, architectures, variants and profiles.
+"""Registry of tasks, architectures, variants, profiles, and corrections of profiles.
 
 The tables enforce the rules: tasks and architectures share one namespace, an accuracy is 0..1, a variant belongs to its
 architecture's task, and a ready variant has a profile. Writing an equal row again changes nothing, so an interrupted
@@ -9,26 +9,11 @@ from collections.abc import Collection
 from typing import Final
 
 from schemas.rows.catalog import Architecture, Profile, Task, Variant, VariantState
+from schemas.rows.cluster import CorrectionRow
 from store.errors import StoreConflict
-from store.pool import DatabaseSession, Pool
-from store.sql import load_queries
+from store.pool import DatabaseSession, Pool, load_queries
 
-_queries = load_queries("registry")
-_PUT_TASK: Final = _queries["put_task"]
-_LIST_TASKS: Final = _queries["list_tasks"]
-_GROW_TASK: Final = _queries["grow_task"]
-_DELETE_TASK: Final = _queries["delete_task"]
-_PUT_ARCHITECTURE: Final = _queries["put_architecture"]
-_LIST_ARCHITECTURES: Final = _queries["list_architectures"]
-_DELETE_ARCHITECTURE: Final = _queries["delete_architecture"]
-_FREE_NAMES: Final = _queries["free_names"]
-_PUT_VARIANT: Final = _queries["put_variant"]
-_SET_VARIANT_STATE: Final = _queries["set_variant_state"]
-_GROW_VARIANT: Final = _queries["grow_variant"]
-_LIST_VARIANTS: Final = _queries["list_variants"]
-_DELETE_VARIANT: Final = _queries["delete_variant"]
-_PUT_PROFILE: Final = _queries["put_profile"]
-_LIST_PROFILES: Final = _queries["list_profiles"]
+_SQL: Final = load_queries("registry")
 
 
 async def put_task(session: DatabaseSession, task: Task) -> None:
@@ -39,32 +24,23 @@ async def put_task(session: DatabaseSession, task: Task) -> None:
     """
     t = task
     row = (t.name, t.inputs, t.outputs, t.partitions, t.measure, t.measured_output, t.classes, t.reference)
-    if await session.fetch_value(str, _PUT_TASK, *row) is None:
+    if await session.fetch_value(str, _SQL["put_task"], *row) is None:
         raise StoreConflict(f"task {t.name} exists with another signature or measure; choose another name")
 
 
 async def get_task(session: DatabaseSession, name: str) -> Task | None:
     """Return the task of this name, or None."""
-    return await session.fetch_one(Task, _LIST_TASKS, [name])
+    return await session.fetch_one(Task, _SQL["list_tasks"], [name])
 
 
 async def list_tasks(session: DatabaseSession, *, names: Collection[str] | None = None) -> list[Task]:
     """List all tasks, or those of `names`, sorted by name."""
-    return await session.fetch(Task, _LIST_TASKS, names)
+    return await session.fetch(Task, _SQL["list_tasks"], names)
 
 
 async def grow_task(session: DatabaseSession, name: str, partitions: int) -> None:
     """Store a larger number of partitions of the task's topics; a smaller number is ignored."""
-    await session.execute(_GROW_TASK, name, partitions)
-
-
-async def delete_task(pool: Pool, name: str) -> bool:
-    """Delete a task with everything registered for it; return false if it does not exist."""
-    async with pool.transaction() as session:
-        names = [architecture.name for architecture in await list_architectures(session, task=name)]
-        gone = await session.fetch_value(str, _DELETE_TASK, name)
-        await session.execute(_FREE_NAMES, [*names, name] if gone else [])
-    return gone is not None
+    await session.execute(_SQL["grow_task"], name, partitions)
 
 
 async def put_architecture(session: DatabaseSession, architecture: Architecture) -> None:
@@ -75,28 +51,20 @@ async def put_architecture(session: DatabaseSession, architecture: Architecture)
     """
     a = architecture
     row = (a.name, a.task, a.source, a.source_format, a.sample_rows, a.processing, a.made_with, a.model)
-    if await session.fetch_value(str, _PUT_ARCHITECTURE, *row, a.version, a.inputs) is None:
+    if await session.fetch_value(str, _SQL["put_architecture"], *row, a.version, a.inputs) is None:
         raise StoreConflict(f"architecture {a.name} exists with another model or task; choose another name")
 
 
 async def get_architecture(session: DatabaseSession, name: str) -> Architecture | None:
     """Return the architecture of this name, or None."""
-    return await session.fetch_one(Architecture, _LIST_ARCHITECTURES, None, [name])
+    return await session.fetch_one(Architecture, _SQL["list_architectures"], None, [name])
 
 
 async def list_architectures(
     session: DatabaseSession, *, task: str | None = None, names: Collection[str] | None = None
 ) -> list[Architecture]:
     """List all architectures, or those of a task or of `names`, sorted by name."""
-    return await session.fetch(Architecture, _LIST_ARCHITECTURES, task, names)
-
-
-async def delete_architecture(pool: Pool, name: str) -> bool:
-    """Delete an architecture with its variants and profiles; return false if it does not exist."""
-    async with pool.transaction() as session:
-        gone = await session.fetch_value(str, _DELETE_ARCHITECTURE, name)
-        await session.execute(_FREE_NAMES, [name] if gone else [])
-    return gone is not None
+    return await session.fetch(Architecture, _SQL["list_architectures"], task, names)
 
 
 async def put_variant(session: DatabaseSession, variant: Variant, profile: Profile | None = None) -> None:
@@ -113,7 +81,7 @@ async def put_variant(session: DatabaseSession, variant: Variant, profile: Profi
     v = variant
     row = (v.name, v.architecture, v.task, v.runtime, v.precision, v.hardware, v.max_batch, v.artifact, v.state)
     row = (*row, v.reason, v.partitions, v.mixes_lengths, v.tuning)
-    if await session.fetch_value(str, _PUT_VARIANT, *row) is None:
+    if await session.fetch_value(str, _SQL["put_variant"], *row) is None:
         raise StoreConflict(f"variant {v.name} belongs to another architecture or task")
     if profile is not None:
         await put_profile(session, profile)
@@ -122,22 +90,12 @@ async def put_variant(session: DatabaseSession, variant: Variant, profile: Profi
 
 async def grow_variant(session: DatabaseSession, variant: str, partitions: int) -> None:
     """Store a larger number of partitions of the variant's topic; a smaller number is ignored."""
-    await session.execute(_GROW_VARIANT, variant, partitions)
-
-
-async def set_variant_state(session: DatabaseSession, variant: str, state: VariantState, reason: str = "") -> None:
-    """Store the state of a variant's registration; `reason` explains a refusal.
-
-    Raises:
-        StoreConflict: the variant does not exist, or would be ready without a profile or refused without a reason.
-    """
-    if not await session.execute(_SET_VARIANT_STATE, variant, state, reason):
-        raise StoreConflict(f"there is no variant {variant}")
+    await session.execute(_SQL["grow_variant"], variant, partitions)
 
 
 async def get_variant(session: DatabaseSession, name: str) -> Variant | None:
     """Return the variant of this name, or None."""
-    return await session.fetch_one(Variant, _LIST_VARIANTS, None, None, None, [name])
+    return await session.fetch_one(Variant, _SQL["list_variants"], None, None, None, [name])
 
 
 async def list_variants(
@@ -149,12 +107,7 @@ async def list_variants(
     names: Collection[str] | None = None,
 ) -> list[Variant]:
     """List all variants, filtered by task, architecture, state and `names`, sorted by name."""
-    return await session.fetch(Variant, _LIST_VARIANTS, task, architecture, state, names)
-
-
-async def delete_variant(session: DatabaseSession, name: str) -> bool:
-    """Delete a variant with its profile and instances; return false if it does not exist."""
-    return await session.execute(_DELETE_VARIANT, name) > 0
+    return await session.fetch(Variant, _SQL["list_variants"], task, architecture, state, names)
 
 
 async def put_profile(session: DatabaseSession, profile: Profile) -> None:
@@ -165,12 +118,12 @@ async def put_profile(session: DatabaseSession, profile: Profile) -> None:
     """
     p = profile
     row = (p.variant, p.device, p.threads, p.load_s, p.memory_bytes, p.accuracy, p.accuracy_source, p.samples)
-    await session.execute(_PUT_PROFILE, *row, p.latency, p.intercept_s, p.slope_s, p.fit_error, p.lengths)
+    await session.execute(_SQL["put_profile"], *row, p.latency, p.intercept_s, p.slope_s, p.fit_error, p.lengths)
 
 
 async def get_profile(session: DatabaseSession, variant: str) -> Profile | None:
     """Return the profile of a variant, or None if it has not been profiled."""
-    return await session.fetch_one(Profile, _LIST_PROFILES, None, None, [variant], None)
+    return await session.fetch_one(Profile, _SQL["list_profiles"], None, None, [variant], None)
 
 
 async def list_profiles(
@@ -182,4 +135,22 @@ async def list_profiles(
     names: Collection[str] | None = None,
 ) -> list[Profile]:
     """List all profiles, filtered by task, architecture, state of the variant and `names`, sorted by variant."""
-    return await session.fetch(Profile, _LIST_PROFILES, task, architecture, names, state)
+    return await session.fetch(Profile, _SQL["list_profiles"], task, architecture, names, state)
+
+
+async def put_correction(session: DatabaseSession, profile: Profile, worker: str, factor: float, seen_s: float) -> None:
+    """Store the factor for a profile's latency on a worker, observed for `seen_s` seconds; 1 deletes the correction.
+
+    A correction belongs to one measurement: a new profile of the variant deletes its corrections.
+    """
+    if factor == 1.0:
+        await session.execute(_SQL["delete_correction"], profile.variant, worker)
+    else:
+        await session.execute(_SQL["put_correction"], profile.variant, worker, factor, seen_s, profile.created_at)
+
+
+async def list_corrections(
+    session: DatabaseSession, *, variant: str | None = None, worker: str | None = None
+) -> list[CorrectionRow]:
+    """List the corrections of all workers that have not retired, optionally of one variant or worker."""
+    return await session.fetch(CorrectionRow, _SQL["list_corrections"], variant, worker)

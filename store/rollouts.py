@@ -1,6 +1,6 @@
 """Roles and history of model versions.
 
-A change is one row and notifies `store.change_listener.REGISTRY`, so selectors apply it within milliseconds.
+A change is one row and notifies `store.shared_connection.REGISTRY`, so selectors apply it within milliseconds.
 """
 
 from collections.abc import Collection, Iterable
@@ -8,37 +8,27 @@ from typing import Final
 
 from schemas.rows.audit import AuditAct
 from schemas.rows.catalog import Architecture
-from schemas.rows.rollout import Rollout, VersionComparison, VersionEvent
+from schemas.versions import Rollout, VersionComparison, VersionEvent
 from store.audit import audited_transaction
 from store.errors import StoreConflict
-from store.pool import DatabaseSession, Pool
-from store.sql import load_queries
+from store.pool import DatabaseSession, Pool, load_queries
 
-_queries = load_queries("rollouts")
-_LIST_ROLLOUTS: Final = _queries["list_rollouts"]
-_BEGIN_ROLLOUT: Final = _queries["begin_rollout"]
-_LOCK_VERSIONS: Final = _queries["lock_versions"]
-_CHANGE_ROLLOUT: Final = _queries["change_rollout"]
-_ADD_EVENT: Final = _queries["add_event"]
-_LIST_EVENTS: Final = _queries["list_events"]
-_ADD_COMPARISON: Final = _queries["add_comparison"]
-_LIST_COMPARISONS: Final = _queries["list_comparisons"]
-_LIST_VERSIONS: Final = _queries["list_versions"]
+_SQL: Final = load_queries("rollouts")
 
 
 async def list_rollouts(session: DatabaseSession, *, names: Collection[str] | None = None) -> list[Rollout]:
     """List the rollouts of all models with several versions, or of the models of `names`."""
-    return await session.fetch(Rollout, _LIST_ROLLOUTS, names)
+    return await session.fetch(Rollout, _SQL["list_rollouts"], names)
 
 
 async def get_rollout(session: DatabaseSession, model: str) -> Rollout | None:
     """Return the rollout of a model; None: it has at most one version."""
-    return await session.fetch_one(Rollout, _LIST_ROLLOUTS, [model])
+    return await session.fetch_one(Rollout, _SQL["list_rollouts"], [model])
 
 
 async def begin_rollout(session: DatabaseSession, model: str, serving: int) -> None:
     """Store the serving version, unless one is stored already."""
-    await session.execute(_BEGIN_ROLLOUT, model, serving)
+    await session.execute(_SQL["begin_rollout"], model, serving)
 
 
 async def change_rollout(
@@ -52,22 +42,22 @@ async def change_rollout(
     n = now
     async with audited_transaction(pool, act) if act is not None else pool.transaction() as session:
         named = [version for version in (n.serving, n.candidate) if version is not None]
-        if removing := await session.fetch_value(str, _LOCK_VERSIONS, n.model, named):
+        if removing := await session.fetch_value(str, _SQL["lock_versions"], n.model, named):
             raise StoreConflict(f"{removing} is being unregistered and answers no more queries")
         row = (n.model, n.serving, n.previous, n.candidate, n.share, n.shadow, earlier.changed_at)
-        if not await session.execute(_CHANGE_ROLLOUT, *row):
+        if not await session.execute(_SQL["change_rollout"], *row):
             raise StoreConflict(f"the versions of {n.model} were changed meanwhile; look again with `infaas history`")
         await add_event(session, event)
 
 
 async def add_event(session: DatabaseSession, event: VersionEvent) -> None:
     """Record an event of a version."""
-    await session.execute(_ADD_EVENT, event.model, event.version, event.kind, event.detail, event.by)
+    await session.execute(_SQL["add_event"], event.model, event.version, event.kind, event.detail, event.by)
 
 
 async def list_events(session: DatabaseSession, model: str) -> list[VersionEvent]:
     """List the events of a model's versions, oldest first."""
-    return await session.fetch(VersionEvent, _LIST_EVENTS, model)
+    return await session.fetch(VersionEvent, _SQL["list_events"], model)
 
 
 async def add_comparisons(pool: Pool, found: Iterable[VersionComparison]) -> None:
@@ -79,14 +69,14 @@ async def add_comparisons(pool: Pool, found: Iterable[VersionComparison]) -> Non
     async with pool.transaction() as session:
         for f in found:
             sums = (f.compared, f.failed, f.agreed, f.compute_s, f.against_compute_s)
-            await session.execute(_ADD_COMPARISON, f.model, f.version, f.against, *sums)
+            await session.execute(_SQL["add_comparison"], f.model, f.version, f.against, *sums)
 
 
 async def list_comparisons(session: DatabaseSession, model: str) -> list[VersionComparison]:
     """List the comparisons of a model's versions."""
-    return await session.fetch(VersionComparison, _LIST_COMPARISONS, model)
+    return await session.fetch(VersionComparison, _SQL["list_comparisons"], model)
 
 
 async def list_versions(session: DatabaseSession, model: str) -> list[Architecture]:
     """List the versions of a model, in order."""
-    return await session.fetch(Architecture, _LIST_VERSIONS, model)
+    return await session.fetch(Architecture, _SQL["list_versions"], model)

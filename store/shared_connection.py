@@ -8,28 +8,46 @@ hundred workers on a server with a hundred connections, about 75 connections are
 each use. Random decisions prevent all processes from changing at the same time. A process that finds no free connection
 waits for a random back-off and retries.
 
-Polling reads the rows of `changes` by transaction: all transactions that were not finished at the previous poll. Ids of
-rows cannot be used, because they are assigned before the commit and in a different order.
+The tables announce a change on a channel, by NOTIFY and in the table `changes`. The payload is a hint that makes a full
+read unnecessary: `<table> <name>` on the registry's channel, and only the table on most others. Polling reads the rows
+of `changes` by transaction: all transactions that were not finished at the previous poll. Ids of rows cannot be used,
+because they are assigned before the commit and in a different order.
 """
 
 import asyncio
 import logging
 import random
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Collection
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from types import TracebackType
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 
-from process.backoff import Backoff
+from process.pauses import Backoff, wait_within
 from store.errors import StoreFull, StoreUnavailable, translate_errors
-from store.pool import TIMEOUT_S, Pool, connect
-from store.sql import load_queries
+from store.pool import TIMEOUT_S, Pool, connect, load_queries
 
-_queries = load_queries("changes")
-_CHANGES_SINCE: Final = _queries["changes_since"]
-_SHARE_KEPT: Final = _queries["share_kept"]
+REGISTRY: Final = "infaas_registry"
+"""Channel for changed tasks, architectures, variants and profiles."""
+PLACEMENT: Final = "infaas_placement"
+"""Channel for changes of the wanted instances, and for workers that join or leave."""
+LEASES: Final = "infaas_leases"
+"""Channel for leases that are released or requested."""
+SCALE: Final = "infaas_scale"
+"""Channel for changes of pins, of the pause and of the wanted numbers of workers."""
+JOBS: Final = "infaas_jobs"
+"""Channel for new jobs."""
+REMOVALS: Final = "infaas_removals"
+"""Channel for removals that are requested, begun or ended."""
+REGISTRATIONS: Final = "infaas_registrations"
+"""Channel for registrations that are requested, begun or ended."""
+API_KEYS: Final = "infaas_api_keys"
+"""Channel for API keys that are created or revoked."""
+
+_MOST_PENDING: Final = 1000
+"""Maximum number of pending payloads of a channel; beyond it, all rows count as changed."""
+_SQL: Final = load_queries("changes")
 _MANY: Final = 0.8
 """Share of kept connections above which some processes give theirs up."""
 _FEW: Final = 0.7
@@ -50,16 +68,6 @@ _MOST_CHANGES: Final = 1000
 log = logging.getLogger(__name__)
 
 
-class Hearer(Protocol):
-    """Receiver of change notifications."""
-
-    channels: tuple[str, ...]
-
-    def hear(self, channel: str, payload: str | None) -> None:
-        """Record a change; without a payload any row may have changed."""
-        ...
-
-
 class _Look(msgspec.Struct):
     seen: str
     changes: list[tuple[int, str, str]]
@@ -74,8 +82,8 @@ class SharedConnection(Pool):
         self._connection: Any = None
         self._turn = asyncio.Lock()
         self._short = False
-        self._hearers: list[Hearer] = []
-        self._new: list[Hearer] = []
+        self._listeners: list[ChangeListener] = []
+        self._new: list[ChangeListener] = []
         self._listening: set[str] = set()
         self._seen: str | None = None
         """Oldest transaction that was running at the previous poll; None: changes may have been missed."""
@@ -114,17 +122,17 @@ class SharedConnection(Pool):
         finally:
             self._drop()
 
-    def attach(self, hearer: Hearer) -> None:
-        """Notify `hearer` of changes from now on, and first of a possible change on each of its channels."""
-        self._hearers.append(hearer)
-        self._new.append(hearer)
+    def attach(self, listener: "ChangeListener") -> None:
+        """Notify `listener` of changes from now on, and first of a possible change on each of its channels."""
+        self._listeners.append(listener)
+        self._new.append(listener)
         self._wake.set()
 
-    def detach(self, hearer: Hearer) -> None:
-        """Stop notifying `hearer`."""
-        self._hearers.remove(hearer)
-        if hearer in self._new:
-            self._new.remove(hearer)
+    def detach(self, listener: "ChangeListener") -> None:
+        """Stop notifying `listener`."""
+        self._listeners.remove(listener)
+        if listener in self._new:
+            self._new.remove(listener)
 
     async def _measure(self) -> None:
         """Check if connections are scarce before the first use, and wait until one is free."""
@@ -132,7 +140,7 @@ class SharedConnection(Pool):
             while True:
                 with suppress(StoreFull), translate_errors():
                     async with self._open() as connection:
-                        self._short = await connection.fetchval(_SHARE_KEPT) > _MANY
+                        self._short = await connection.fetchval(_SQL["share_kept"]) > _MANY
                     return
 
     # -- statements ----------------------------------------------------------------------------------------------------
@@ -178,7 +186,7 @@ class SharedConnection(Pool):
         while True:
             self._wake.clear()
             try:
-                if self._hearers:
+                if self._listeners:
                     await self._look()
             except StoreUnavailable as error:
                 log.debug("cannot listen for changes: %s", error)
@@ -187,15 +195,7 @@ class SharedConnection(Pool):
                 await asyncio.sleep(_BACKOFF.pause_s(failures))
                 continue
             failures = 0
-            await self._wait()
-
-    async def _wait(self) -> None:
-        wait_s = (_POLL_S if self._short else _PROBE_S) * random.uniform(0.8, 1.2)
-        try:
-            async with asyncio.timeout(wait_s):
-                await self._wake.wait()
-        except TimeoutError:
-            return
+            await wait_within((_POLL_S if self._short else _PROBE_S) * random.uniform(0.8, 1.2), self._wake)
 
     async def _look(self) -> None:
         """Poll for changes, and at random check if the connection should be kept."""
@@ -206,7 +206,7 @@ class SharedConnection(Pool):
                 if random.random() < (_KEEP if self._short else _GIVE_UP):
                     await self._reconsider(connection)
                 if not self._short:
-                    fresh = {name for hearer in self._hearers for name in hearer.channels} - self._listening
+                    fresh = {name for listener in self._listeners for name in listener.channels} - self._listening
                     for channel in sorted(fresh):
                         await connection.add_listener(channel, self._on_notification)
                     self._listening |= fresh
@@ -216,7 +216,7 @@ class SharedConnection(Pool):
 
     async def _reconsider(self, connection: Any) -> None:
         """Keep the connection, or give it up, depending on the share of kept connections."""
-        kept = await connection.fetchval(_SHARE_KEPT)
+        kept = await connection.fetchval(_SQL["share_kept"])
         if self._short and kept < _FEW:
             self._short = False
             await connection.execute(f"SET application_name = '{_KEPT}'")
@@ -224,25 +224,82 @@ class SharedConnection(Pool):
             self._short = True
 
     async def _ask(self, connection: Any) -> _Look:
-        row = await connection.fetchrow(_CHANGES_SINCE, self._seen, _MOST_CHANGES + 1)
+        row = await connection.fetchrow(_SQL["changes_since"], self._seen, _MOST_CHANGES + 1)
         return msgspec.convert(dict(row), _Look)
 
     def _take(self, look: _Look, *, heard: bool) -> None:
         missed = self._seen is None or len(look.changes) > _MOST_CHANGES
-        for hearer in self._hearers if missed else self._new:
-            for channel in hearer.channels:
-                hearer.hear(channel, None)
+        for listener in self._listeners if missed else self._new:
+            for channel in listener.channels:
+                listener.hear(channel, None)
         self._new.clear()
         if not missed and not heard:  # a listening connection has delivered these changes already
             for number, channel, payload in look.changes:
                 if number not in self._known:
-                    self._tell(channel, payload)
+                    self._notify(channel, payload)
         self._seen, self._known = look.seen, {number for number, _, _ in look.changes}
 
     def _on_notification(self, _connection: Any, _pid: int, channel: str, payload: object) -> None:
-        self._tell(channel, str(payload))
+        self._notify(channel, str(payload))
 
-    def _tell(self, channel: str, payload: str) -> None:
-        for hearer in self._hearers:
-            if channel in hearer.channels:
-                hearer.hear(channel, payload)
+    def _notify(self, channel: str, payload: str) -> None:
+        for listener in self._listeners:
+            if channel in listener.channels:
+                listener.hear(channel, payload)
+
+
+class ChangeListener:
+    """Listener to channels; an async context manager, and an async iterator of the names of changed channels.
+
+    Every channel is yielded once at the start and once after an outage, so a consumer handles both like a change.
+    During an outage of Postgres the iterator waits. Changes of a channel that arrive before it is yielded are merged;
+    `taken` contains their payloads.
+
+    Args:
+        source: a DSN, for a connection of its own, or a connection shared with other components.
+        channels: channels to listen to.
+    """
+
+    def __init__(self, source: str | SharedConnection, channels: Collection[str]) -> None:
+        self.channels = tuple(channels)
+        self.taken: frozenset[str] | None = None
+        """Payloads of the channel that was yielded last; None: any row may have changed."""
+        self._source = source
+        self._pending: dict[str, set[str] | None] = {}
+        self._wake = asyncio.Event()
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> "ChangeListener":
+        source = self._source
+        if isinstance(source, str):
+            source = await self._stack.enter_async_context(SharedConnection(source))
+        source.attach(self)
+        self._stack.callback(source.detach, self)
+        return self
+
+    async def __aexit__(self, *exc_info: Any) -> None:
+        await self._stack.__aexit__(*exc_info)
+
+    def __aiter__(self) -> "ChangeListener":
+        return self
+
+    async def __anext__(self) -> str:
+        while not self._pending:
+            self._wake.clear()
+            await self._wake.wait()
+        channel, changed = self._pending.popitem()
+        self.taken = None if changed is None else frozenset(changed)
+        return channel
+
+    def mark_changed(self, channel: str) -> None:
+        """Yield `channel` again, because its last change could not be processed."""
+        self.hear(channel, None)
+
+    def hear(self, channel: str, payload: str | None) -> None:
+        """Record a change; without a payload any row may have changed."""
+        changed = self._pending.setdefault(channel, set())
+        if changed is not None and payload is not None and len(changed) < _MOST_PENDING:
+            changed.add(payload)
+        else:
+            self._pending[channel] = None
+        self._wake.set()

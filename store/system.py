@@ -1,15 +1,13 @@
-"""Identity of the system that the tables belong to: its id, and the namespace of its topics in Kafka."""
+"""Identity of the system that the tables belong to: its id, the namespace of its topics in Kafka, and its secret."""
 
 from typing import Final
 
 import msgspec
 
-from store.pool import DatabaseSession
-from store.sql import load_queries
+from store.errors import StoreUnavailable
+from store.pool import DatabaseSession, load_queries
 
-_queries = load_queries("system")
-_READ: Final = _queries["read_system"]
-_CLAIM: Final = _queries["claim_namespace"]
+_SQL: Final = load_queries("system")
 
 
 class SystemRow(msgspec.Struct, frozen=True):
@@ -22,7 +20,7 @@ class SystemRow(msgspec.Struct, frozen=True):
 
 async def read_system(session: DatabaseSession) -> SystemRow:
     """Return the identity of the system."""
-    row = await session.fetch_one(SystemRow, _READ)
+    row = await session.fetch_one(SystemRow, _SQL["read_system"])
     assert row is not None  # a migration writes it
     return row
 
@@ -32,5 +30,17 @@ async def claim_namespace(session: DatabaseSession, namespace: str, *, move: boo
 
     `move` replaces a stored namespace.
     """
-    row = await session.fetch_one(SystemRow, _CLAIM, namespace, move)
+    row = await session.fetch_one(SystemRow, _SQL["claim_namespace"], namespace, move)
     return row if row is not None else await read_system(session)
+
+
+async def read_system_secret(session: DatabaseSession) -> bytes:
+    """Return the secret with which services sign values that clients could otherwise forge; it never changes.
+
+    Raises:
+        StoreUnavailable: Postgres is unavailable, or the row was deleted.
+    """
+    secret = await session.fetch_value(bytes, _SQL["read_system_secret"])
+    if secret is None:
+        raise StoreUnavailable("the table system_secret is empty: restore it from a backup")
+    return secret

@@ -12,8 +12,7 @@ from typing import Final
 import msgspec
 
 from schemas.rows.registrations import Upload
-from store.pool import DatabaseSession, Pool
-from store.sql import load_queries
+from store.pool import DatabaseSession, Pool, load_queries
 
 _queries = load_queries("registrations")
 _LOCK_TENANT: Final = _queries["lock_tenant"]

@@ -8,13 +8,11 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import AsyncExitStack
-from types import TracebackType
-from typing import Final, Generic, Self, TypeVar
+from typing import Any, Final, Generic, Self, TypeVar
 
-from store.change_listener import ChangeListener
 from store.errors import StoreUnavailable
 from store.pool import Pool
-from store.shared_connection import SharedConnection
+from store.shared_connection import ChangeListener, SharedConnection
 
 T = TypeVar("T")
 Load = Callable[[Pool], Awaitable[T]]
@@ -81,12 +79,10 @@ class Watcher(Generic[T]):
             self._stack = stack.pop_all()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exc_info: Any) -> None:
         if self._follower is not None:
             self._follower.cancel()
-        await self._stack.__aexit__(kind, error, trace)
+        await self._stack.__aexit__(*exc_info)
 
     async def _follow(self, pool: Pool, changes: ChangeListener) -> None:
         async for channel in changes:

@@ -1,12 +1,15 @@
-"""Wheels built from this tree and installed in empty virtual environments.
+"""Packages installed for tests: wheels built from this tree, in empty environments, and Node.js programs in the cache.
 
-No package index is used. The environment has links to the packages of the test's own environment that the wheel
-requires, and to their requirements in turn. A requirement that the wheel does not declare is therefore missing.
+No package index of Python is used. The environment has links to the packages of the test's own environment that the
+wheel requires, and to their requirements in turn. A requirement that the wheel does not declare is therefore missing.
 """
 
 import asyncio
+import hashlib
 import os
+import shutil
 import sys
+import tempfile
 import venv
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Iterable
@@ -15,7 +18,10 @@ from pathlib import Path
 from subprocess import run
 from zipfile import Path as ZipPath
 
+import pytest
 from packaging.requirements import Requirement
+
+from broker.kafka.servers.jars import cache_dir
 
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
 PATIENCE_S = 90.0
@@ -101,3 +107,31 @@ def _needed(requires: Iterable[str], extras: Iterable[str] = ()) -> list[Require
         for requirement in wanted
         if requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in ("", *extras))
     ]
+
+
+def npm_installed(sources: Path, name: str, command: str) -> Path:
+    """Copy a Node.js program into the user's cache and install its dependencies there, once; return the folder.
+
+    The test is skipped, with the reason, if that is impossible.
+
+    Args:
+        sources: folder of the program.
+        name: name of the folder in the cache.
+        command: command of npm: `ci` with a lock file, or else `install`.
+    """
+    npm = shutil.which("npm")
+    if npm is None or shutil.which("node") is None:
+        pytest.skip("needs node 18+ and npm on PATH; neither is part of `make`'s needs")
+    files = sorted(path for path in sources.iterdir() if path.is_file())
+    folder = cache_dir() / f"{name}-{hashlib.sha256(b''.join(map(Path.read_bytes, files))).hexdigest()[:12]}"
+    if not folder.is_dir():
+        cache_dir().mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache_dir(), ignore_cleanup_errors=True) as partial:
+            made = Path(partial) / "made"
+            shutil.copytree(sources, made, ignore=shutil.ignore_patterns("node_modules"))
+            words = [npm, command, "--no-audit", "--no-fund", "--silent"]
+            done = run(words, cwd=made, capture_output=True, text=True, timeout=100, check=False)
+            if done.returncode:
+                pytest.skip(f"`npm {command}` of {name} failed: {done.stderr[-300:]}")
+            os.rename(made, folder)
+    return folder

@@ -11,10 +11,10 @@ from typing import Any
 
 import psutil
 
-from broker.client import open_admin
-from broker.kafka_types import KafkaError
-from broker.servers.apache import ApacheKafka, server_properties
-from broker.settings import KafkaSettings
+from broker.kafka.client import open_admin
+from broker.kafka.servers.apache import ApacheKafka, server_properties
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.types import KafkaError
 from schemas.errors import OperatorError
 from tests.kafka_fixtures import need_apache, served
 from tests.processes import suspended

@@ -9,10 +9,10 @@ from typing import Protocol
 
 import pytest
 
-from broker.servers.apache import ApacheKafka, changed_properties, find_java, server_properties
-from broker.servers.embedded import EmbeddedBroker
-from broker.servers.jars import cache_dir, fetch_jars
-from broker.settings import KafkaSettings
+from broker.kafka.servers.apache import ApacheKafka, changed_properties, find_java, server_properties
+from broker.kafka.servers.embedded import EmbeddedBroker
+from broker.kafka.servers.jars import cache_dir, fetch_jars
+from broker.kafka.settings import KafkaSettings
 from schemas.errors import OperatorError
 
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from process.ports import free_port
+from process.sockets import free_port
 
 
 class Repository:

@@ -3,13 +3,15 @@
 import asyncio
 import os
 import sys
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
-from broker.settings import KafkaSettings
+from broker.kafka.settings import KafkaSettings
+from process.sockets import LOOPBACK, free_port
 from tests.waiting import until
 
 _ROOT = Path(__file__).parents[1]
@@ -46,6 +48,27 @@ async def service(module: str, *words: str, env: Mapping[str, str]) -> AsyncGene
         if process.returncode is None:
             process.kill()
         await process.wait()
+
+
+class Services(NamedTuple):
+    """Running services by name, several of each, and their URLs in the same order."""
+
+    processes: dict[str, list[asyncio.subprocess.Process]]
+    urls: dict[str, list[str]]
+
+
+@asynccontextmanager
+async def services(names: Iterable[str], env: Mapping[str, str]) -> AsyncGenerator[Services]:
+    """Run services with equal settings, except for ports, which are unique on a machine, while the context is open."""
+    started = Services({}, {})
+    async with AsyncExitStack() as stack:
+        for name in names:
+            port = free_port()
+            own = {f"INFAAS_{name.upper()}_{'PORT' if name == 'gateway' else 'METRICS_PORT'}": str(port)}
+            process = await stack.enter_async_context(service(name, env={**env, **own}))
+            started.processes.setdefault(name, []).append(process)
+            started.urls.setdefault(name, []).append(f"http://{LOOPBACK}:{port}")
+        yield started
 
 
 async def output_of(*words: str | Path, env: Mapping[str, str] = {}) -> tuple[int | None, str]:

@@ -11,9 +11,9 @@ from typing import Final
 import pytest
 from pydantic import SecretStr
 
-from broker.servers.apache import ApacheKafka, changed_properties, server_properties
-from broker.settings import KafkaSettings, SaslMechanism, SecurityProtocol
-from process.ports import free_port
+from broker.kafka.servers.apache import ApacheKafka, changed_properties, server_properties
+from broker.kafka.settings import KafkaSettings, SaslMechanism, SecurityProtocol
+from process.sockets import free_port
 from tests.kafka_fixtures import need_apache, served
 
 USER, PASSWORD = "system", "hunter2"  # pragma: allowlist secret

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from schemas.latency import BatchLatency
 from schemas.rows.catalog import AccuracySource, Architecture, Profile, Task, TensorSpec, Variant, VariantState
-from schemas.rows.placement import InstanceRow, WorkerRow
+from schemas.rows.cluster import InstanceRow, WorkerRow
 from store.pool import Pool
 from store.registry import put_architecture, put_task, put_variant
 from tests.waiting import read_until

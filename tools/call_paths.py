@@ -1,7 +1,7 @@
 """Measures the paths of calls: the functions and files that a call passes, and its returns to a file that it had left.
 
-    python tools/call_paths.py                          # the paths in `PATHS`
-    python tools/call_paths.py selector.policy:choose   # one entry, with the functions that it reaches
+    python tools/call_paths.py                                    # the paths in `PATHS`
+    python tools/call_paths.py selector.policy.selection:choose  # one entry, with the functions that it reaches
 
 The call graph is static. A call is resolved by the imports of its module, by `self`, or by the name of a method or
 property that one class alone defines; other calls, and calls of libraries, are not followed. Each function is followed
@@ -19,16 +19,16 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 PATHS: Final = {
-    "selection": "selector.policy:choose",
-    "status of a worker": "selector.cluster_state:ClusterState.apply_status",
+    "selection": "selector.policy.selection:choose",
+    "status of a worker": "selector.policy.cluster_state:ClusterState.apply_status",
     "pin by an administrator": "admin.scaling:pin",
     "registration": "registry.register:register",
-    "refusal": "selector.overload:LoadShedder.decide",
+    "refusal": "selector.admission.overload:LoadShedder.decide",
     "job": "jobs.delivery:JobSender.run",
     "lag record": "autoscaler.service:Autoscaler._on_record",
     "unregister": "registry.removal.unregister:_Removal.run",
     "autoscaler snapshot": "autoscaler.observe.snapshot_builder:SnapshotBuilder.build",
-    "health of an instance": "workers.health:next_state",
+    "health of an instance": "workers.serving.health:next_state",
 }
 """Entries of the paths that a change is compared by."""
 _LEFT_OUT: Final = ("tests", "bench", "build", "dist", "tools", "docs", "docker", "locks")

@@ -25,24 +25,19 @@ from typing import Any, Final, TypeVar, cast
 import msgspec
 
 from broker.delivery.consumer import Consumer, Record
-from broker.kafka_types import KafkaError
-from broker.topics import ensure_topics
-from process.backoff import Backoff
-from process.event_wait import wait_within
-from process.retry import retry_until_reachable
+from broker.kafka.topics import ensure_topics
+from broker.kafka.types import KafkaError
+from process.pauses import Backoff, retry_until_reachable, wait_within
 from registry.artifacts import ArtifactStore
-from registry.builds.build import Build, BuildOutcome, BuildReport, BuildRequest
-from registry.builds.build_files import with_files
+from registry.builds.build import Build, BuildOutcome, BuildReport, BuildRequest, with_files
 from registry.builds.remote_steps import build_topics
-from registry.checked_out_artifacts import CheckedOutArtifacts
 from registry.pipeline.isolation import STEP_ERRORS, StepCrashed, StepLimits, run_step
-from registry.pipeline.measurement import MeasureVariant
-from registry.pipeline.stage_outputs import ComputeOutputs
+from registry.pipeline.measurement import ComputeOutputs, MeasureVariant
 from registry.plan import PlanVariants
-from registry.step_runner import HardwareStep
+from registry.step_runner import CheckedOutArtifacts, HardwareStep
 from schemas import topics
 from schemas.errors import InfaasError, InvalidRequest, ModelFailed, OperatorError
-from schemas.rows.builds import BUILDS_KEPT_S, BuildRow
+from schemas.rows.registrations import BUILDS_KEPT_S, BuildRow
 from store.builds import (
     BUILD_CLAIMS,
     claim_build,
@@ -52,20 +47,20 @@ from store.builds import (
     put_build,
 )
 from store.errors import StoreConflict, StoreUnavailable
-from workers.instance_controller import WorkerContext
+from workers.context import WorkerContext
 from workers.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
 
 MOST_ATTEMPTS: Final = 3
-_AGAIN_S: Final = 1.0
+_RETRY_S: Final = 1.0
 _BACKOFF: Final = Backoff(first_s=1.0, longest_s=1.0)
-_LOOK_S: Final = 0.2
+_POLL_S: Final = 0.2
 _RELEASE_S: Final = 2.0
 _QUEUED: Final = 100
 _SHOWN: Final = 12
 _STEP_ERRORS: Final = tuple(STEP_ERRORS.values())
-_AS_IT_IS: Final = cast(type[Any], Any)
+_JSON_VALUE: Final = cast(type[Any], Any)
 """Type of a step's result: plain JSON values."""
 T = TypeVar("T")
 
@@ -98,36 +93,35 @@ class Builder:
                 log.warning("builds wait: %s", errors.exceptions[0])
             except* Exception:
                 log.exception("defect in the builder; restarting it")
-            await asyncio.sleep(_AGAIN_S)
+            await asyncio.sleep(_RETRY_S)
 
     async def _serve(self) -> None:
-        topic, group = topics.build_topic(self._hardware), topics.build_group(self._hardware)
         await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)  # left by the previous process
         await _until_reachable(lambda: ensure_topics(self._context.kafka, build_topics(self._hardware)))
-        client = f"{self._worker}-builder"
         async with (
             Consumer(
                 self._context.kafka,
-                client,
-                group=group,
+                f"{self._worker}-builder",
+                group=topics.build_group(self._hardware),
                 max_in_flight=_QUEUED,
                 memory=self._context.record_memory,
                 over=self._context.offline,
             ) as requests,
             asyncio.TaskGroup() as tasks,
         ):
-            tasks.create_task(self._put_down(requests), name="store build requests")
+            tasks.create_task(self._store_requests(requests), name="store build requests")
             tasks.create_task(self._work(), name="execute builds")
-            await requests.assign(topic, [0])  # read by every worker, without a group protocol: the claim decides
+            # Read by every worker, without a group protocol: the claim decides.
+            await requests.assign(topics.build_topic(self._hardware), [0])
 
-    async def _put_down(self, requests: Consumer) -> None:
+    async def _store_requests(self, requests: Consumer) -> None:
         while True:
             for record in await requests.poll():
-                await self._put_one_down(record)
+                await self._store_request(record)
                 requests.done(record)
             self._wake.set()
 
-    async def _put_one_down(self, record: Record) -> None:
+    async def _store_request(self, record: Record) -> None:
         try:
             request = msgspec.json.decode(record.value or b"", type=BuildRequest)
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
@@ -142,8 +136,8 @@ class Builder:
 
     async def _refuse(self, request: BuildRequest, reason: StoreConflict) -> None:
         """Answer a request that no row can hold with a row without its step, so that its sender does not wait."""
-        said = InvalidRequest(f"the request contains a name that Postgres cannot store: rename it ({reason})")
-        outcome = msgspec.to_builtins(BuildOutcome.of_error(said))
+        error = InvalidRequest(f"the request contains a name that Postgres cannot store: rename it ({reason})")
+        outcome = msgspec.to_builtins(BuildOutcome.of_error(error))
 
         async def put() -> None:
             async with self._context.pool.transaction() as session:
@@ -160,7 +154,7 @@ class Builder:
             self._wake.clear()
             row = await _until_reachable(lambda: claim_build(pool, self._hardware, self._worker, silent_s))
             if row is not None:
-                await self._do(row)
+                await self._execute(row)
                 await _until_reachable(lambda: forget_builds(pool, BUILDS_KEPT_S))
                 await asyncio.to_thread(self._exchange.discard_older, BUILDS_KEPT_S)
             else:
@@ -170,8 +164,7 @@ class Builder:
 
     # -- one build -----------------------------------------------------------------------------------------------------
 
-    async def _do(self, row: BuildRow) -> None:
-        """Do a build and store its outcome, or release it if the worker stops."""
+    async def _execute(self, row: BuildRow) -> None:
         await self._report(BuildReport(build=row.id, worker=self._worker))
         async with asyncio.TaskGroup() as tasks:
             attempt = tasks.create_task(self._attempt(row), name="build")
@@ -182,20 +175,20 @@ class Builder:
             except asyncio.CancelledError:
                 attempt.cancel()
                 await asyncio.wait({attempt})
-                await self._give_back(row)
+                await self._release(row)
                 raise
         outcome = None if attempt.cancelled() else attempt.result()
         if outcome is not None:
-            await self._write_down(row, outcome)
+            await self._store_outcome(row, outcome)
             await self._report(BuildReport(build=row.id, worker=self._worker, ended=True))
 
-    async def _write_down(self, row: BuildRow, outcome: BuildOutcome) -> None:
+    async def _store_outcome(self, row: BuildRow, outcome: BuildOutcome) -> None:
         ended = msgspec.to_builtins(outcome)
         try:
             await _until_reachable(lambda: finish_build(self._context.pool, row.id, ended))
         except StoreConflict as error:  # the outcome holds a value that Postgres cannot store
-            said = msgspec.to_builtins(BuildOutcome.of_error(ModelFailed(f"its outcome cannot be stored: {error}")))
-            await _until_reachable(lambda: finish_build(self._context.pool, row.id, said))
+            ended = msgspec.to_builtins(BuildOutcome.of_error(ModelFailed(f"its outcome cannot be stored: {error}")))
+            await _until_reachable(lambda: finish_build(self._context.pool, row.id, ended))
 
     async def _is_ours(self, row: BuildRow) -> bool:
         """Renew the claim. Returns false if it expired and another worker has claimed the build."""
@@ -208,7 +201,7 @@ class Builder:
         log.warning("build %s was claimed by another worker", row.id[:_SHOWN])
         return False
 
-    async def _give_back(self, row: BuildRow) -> None:
+    async def _release(self, row: BuildRow) -> None:
         try:
             async with asyncio.timeout(_RELEASE_S):
                 await BUILD_CLAIMS.release(self._context.pool, row)
@@ -227,7 +220,7 @@ class Builder:
         try:
             return await self._outcome(step)
         except StepCrashed as error:
-            return await self._leave_to_be_tried_again(row, str(error))
+            return await self._release_for_retry(row, str(error))
         except _STEP_ERRORS as error:
             return BuildOutcome.of_error(error)
         except OSError as error:
@@ -235,9 +228,9 @@ class Builder:
             return BuildOutcome.of_error(OperatorError(reason))
         except Exception as error:
             log.exception("defect in the builder")
-            return await self._leave_to_be_tried_again(row, f"a defect of {self._worker}: {error!r}")
+            return await self._release_for_retry(row, f"a defect of {self._worker}: {error!r}")
 
-    async def _leave_to_be_tried_again(self, row: BuildRow, reason: str) -> None:
+    async def _release_for_retry(self, row: BuildRow, reason: str) -> None:
         log.warning("build %s, attempt %d: %s", row.id[:_SHOWN], row.attempts, reason)
         await _until_reachable(lambda: BUILD_CLAIMS.release(self._context.pool, row, reason))
 
@@ -245,7 +238,7 @@ class Builder:
         try:
             async with CheckedOutArtifacts(self._context.artifacts) as held:
                 with ExitStack() as files:
-                    value = await self._run(await self._here(step, held, files))
+                    value = await self._run(await self._with_local_files(step, held, files))
             return BuildOutcome(value=value, files=await asyncio.to_thread(self._keep_written))
         finally:
             await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
@@ -262,17 +255,17 @@ class Builder:
             gives_way=True,
             cpus=settings.cpus,
         )
-        return await run_step(step, _AS_IT_IS, limits)
+        return await run_step(step, _JSON_VALUE, limits)
 
     async def _until_quiet(self) -> None:
         """Wait until no online query is expected, up to `build_patience_s`: queries would disturb the measurement."""
         executor, until_s = self._context.executor, time.monotonic() + self._context.settings.build_patience_s
         while executor.expects_online(now_s := time.monotonic()) and now_s < until_s:  # noqa: ASYNC110 - no event
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(_POLL_S)
 
     # -- files ---------------------------------------------------------------------------------------------------------
 
-    async def _here(self, step: HardwareStep, held: CheckedOutArtifacts, files: ExitStack) -> HardwareStep:
+    async def _with_local_files(self, step: HardwareStep, held: CheckedOutArtifacts, files: ExitStack) -> HardwareStep:
         """Return the step with the paths of its files on this machine, valid while `held` and `files` are open."""
         await asyncio.to_thread(self._folder.mkdir, parents=True, exist_ok=True)
         loads = isinstance(step, MeasureVariant | ComputeOutputs)

@@ -3,7 +3,7 @@
     load, warm up (again if it fails) -> take partitions -> serve, follow the row -> drain, hand over, unload
 
 A model that cannot be loaded after some attempts has failed: the status and the row give the reason, another worker
-gets it, and queries that nobody takes in time are answered with the reason. See `workers/loading.py`.
+gets it, and queries that nobody takes in time are answered with the reason. See `workers/serving/loading.py`.
 
 Partitions are served under leases only. A lease that another worker holds is requested, and taken once it is released;
 until then the instance serves its other partitions.
@@ -17,46 +17,36 @@ worker and at most `handover_timeout_s`; when the worker stops, it does not wait
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from typing import Final
 
 from msgspec.structs import replace
 
 from broker.delivery.consumer import Consumer
 from broker.fetch.read_connection import ReadConnection
-from broker.producer import Producer
-from broker.record_memory import RecordMemory
-from broker.reply_stream.sender import ReplyStreamSender
-from broker.settings import KafkaSettings
-from broker.topics import ensure_variant_topics
-from process.backoff import Backoff
-from process.event_wait import wait_within
-from registry.artifacts import ArtifactStore
+from broker.kafka.topics import ensure_variant_topics
+from process.pauses import Backoff, wait_within
 from schemas.errors import OperatorError
 from schemas.rows.catalog import Profile, Variant
-from schemas.rows.placement import InstanceRow
+from schemas.rows.cluster import InstanceRow
 from schemas.status import InstanceState, InstanceStatus
 from schemas.topics import variant_group
-from store.catalog import Catalog, CatalogWatcher
+from store.catalog import Catalog
 from store.errors import StoreConflict, StoreUnavailable
 from store.placement import report_instance_state
-from store.pool import Pool
-from workers.computation import ComputeLimits
-from workers.corrected_profile import CorrectedProfile
-from workers.crash_journal import CrashJournal
-from workers.executor import BatchExecutor
-from workers.footprint import footprint_of
-from workers.instance import ServingInstance
-from workers.lease import Leases
-from workers.loading import DeviceMemory, LoadFailure, UnloadableModel, close_session, load_failure, open_session
-from workers.metrics import AnswerMeter
-from workers.model import LoadedModel, ServableModel
-from workers.replacement import Replacement
-from workers.settings import WorkerSettings
-from workers.slot_backlog import WaitingBatches
-from workers.status_trigger import StatusTrigger
+from workers.context import WorkerContext
+from workers.serving.corrected_profile import CorrectedProfile
+from workers.serving.instance import ServingInstance
+from workers.serving.loading import (
+    LoadFailure,
+    UnloadableModel,
+    close_session,
+    footprint_of,
+    load_failure,
+    open_session,
+)
+from workers.serving.model import LoadedModel, ServableModel
+from workers.slots.batch_queue import WaitingBatches
 
 log = logging.getLogger(__name__)
 
@@ -66,34 +56,6 @@ _RETRY_S: Final = 1.0
 _LOOK_AGAIN_S: Final = 1.0  # pause before a failed instance checks if its model was registered again
 _BATCHES_AHEAD: Final = 4
 _LIMITS: Final = 2.5  # multiple of a batch's limit: by then the queries of a hung batch have ended
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerContext:
-    """Resources that all instance controllers of a worker share."""
-
-    settings: WorkerSettings
-    kafka: KafkaSettings
-    pool: Pool
-    catalog: CatalogWatcher
-    online: ReadConnection
-    """Connection that reads the online queries of all instances; offline queries have another."""
-    offline: ReadConnection
-    record_memory: RecordMemory
-    """Memory of the queries that all instances have read and not answered."""
-    producer: Producer
-    streams: ReplyStreamSender
-    artifacts: ArtifactStore
-    executor: BatchExecutor
-    journal: CrashJournal
-    leases: Leases
-    answers: AnswerMeter
-    loader: Executor
-    """Thread that loads models one at a time, so that each load knows the memory left."""
-    memory: DeviceMemory
-    replacement: Replacement
-    trigger: StatusTrigger = field(default_factory=StatusTrigger)
-    """Trigger of the next status record."""
 
 
 class InstanceController:
@@ -110,9 +72,7 @@ class InstanceController:
         self._context = context
         self._state = InstanceState.LOADING
         self._updated = asyncio.Event()
-        self._profile = CorrectedProfile(
-            row.variant, context.settings, context.pool, context.catalog, context.executor.cpu, self._updated.set
-        )
+        self._profile = CorrectedProfile(row.variant, context, self._updated.set)
         self._instance: ServingInstance | None = None
         self._lost: set[int] = set()
         self._leaving = False
@@ -270,16 +230,11 @@ class InstanceController:
             await self._context.leases.release(self.variant, instance.partitions)
 
     async def _serve(self, model: ServableModel, loaded: LoadedModel, is_over: Callable[[], bool]) -> None:
-        context, settings = self._context, self._context.settings
+        context = self._context
         # Variants created by a version with one topic per variant have no topic for offline queries yet.
         await ensure_variant_topics(context.kafka, [(self.variant, model.variant.partitions)])
         async with self._consumer(model, context.online) as online, self._consumer(model, context.offline) as offline:
-            instance = ServingInstance(
-                model, loaded, online, offline, context.producer, context.streams, context.executor,
-                context.journal, settings.worker, context.answers, context.trigger,
-                ComputeLimits(settings.compute_limit_s, settings.compute_limit_factor), context.replacement,
-                self._profile, footprint_of(model, settings),
-            )  # fmt: skip
+            instance = ServingInstance(model, loaded, online, offline, self._profile, context)
             async with asyncio.TaskGroup() as tasks:
                 serving = tasks.create_task(instance.serve(), name=f"serve {self.variant}")
                 self._instance = instance
@@ -296,10 +251,15 @@ class InstanceController:
     def _consumer(self, model: ServableModel, over: ReadConnection) -> Consumer:
         context = self._context
         return Consumer(
-            context.kafka, f"{context.settings.worker}-{self.variant}", group=variant_group(self.variant),
-            max_in_flight=self._prefetch(model), memory=context.record_memory, may_commit=context.leases.are_current,
-            over=over, clocks=context.producer.clock,
-        )  # fmt: skip
+            context.kafka,
+            f"{context.settings.worker}-{self.variant}",
+            group=variant_group(self.variant),
+            max_in_flight=self._prefetch(model),
+            memory=context.record_memory,
+            may_commit=context.leases.are_current,
+            over=over,
+            clocks=context.producer.clock,
+        )
 
     def _prefetch(self, model: ServableModel) -> int:
         """Return the number of queries to prefetch: about `prefetch_s` of work, but enough to keep the device busy."""
@@ -316,7 +276,7 @@ class InstanceController:
         while self._row is None or not is_over():
             row = self._row  # it may change while partitions are taken
             wanted = set(row.partitions) if row is not None else set[int]()
-            await self._predict_anew(instance)
+            await self._update_predictions(instance)
             if self._lost:
                 self._lost.clear()
                 await instance.assign(instance.partitions, 0.0)
@@ -335,7 +295,7 @@ class InstanceController:
                 return
             await self._wait(_ASK_AGAIN_S if missing or kept else _LOOK_AGAIN_S if self._failure else None)
 
-    async def _predict_anew(self, instance: ServingInstance) -> None:
+    async def _update_predictions(self, instance: ServingInstance) -> None:
         """Apply changes of the profile and of the row's batch limit; the loaded session supports every limit in use."""
         corrected = await self._profile.follow()
         if self._row is None or not (corrected or self._row.max_batch != instance.model.latency.max_batch):
@@ -347,7 +307,6 @@ class InstanceController:
             log.debug("predictions are unchanged: %s", error)
 
     async def _due(self, partitions: frozenset[int]) -> frozenset[int]:
-        """Return those of the partitions, all meant for other workers, that should be handed over now."""
         if not partitions:
             self._giving_up_since = None
             return partitions
@@ -376,7 +335,6 @@ class InstanceController:
             self._context.trigger.change()
 
     async def _wait(self, at_most_s: float | None) -> None:
-        """Wait for a change, for at most `at_most_s` seconds."""
         if await wait_within(at_most_s, self._updated):
             self._updated.clear()
 

@@ -14,7 +14,8 @@ Rules.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Generator
+from contextlib import contextmanager
 
 from schemas.errors import OperatorError
 from store.errors import StoreUnavailable
@@ -60,32 +61,26 @@ class Leases:
             StoreConflict: the variant does not exist.
         """
         async with self._lock:
-            try:
+            with self._tolerate_outage():
                 leases = await acquire_leases(self._pool, self._worker, self._epoch, variant, partitions, self._ttl_s)
                 taken = {lease.partition for lease in leases}
                 if taken:
                     self._held.setdefault(variant, set()).update(taken)
                 if len(taken) < len(partitions):
                     await request_leases(self._pool, self._worker, variant, set(partitions) - taken)
-            except StoreUnavailable as error:
-                self._log_outage(error)
-                return set()
-            return taken
+                return taken
+            return set()
 
     async def due_for_handover(self, variant: str, partitions: Collection[int]) -> frozenset[int]:
         """Return the partitions to release now, because another worker requests them or no worker is to have them."""
-        try:
+        with self._tolerate_outage():
             return frozenset(await partitions_to_release(self._pool, self._worker, self._epoch, variant, partitions))
-        except StoreUnavailable as error:
-            self._log_outage(error)
-            return frozenset()
+        return frozenset()
 
     async def withdraw_requests(self, variant: str) -> None:
         """Withdraw the requests for partitions of the variant."""
-        try:
+        with self._tolerate_outage():  # at worst the next move of that partition causes a pause
             await withdraw_lease_requests(self._pool, self._worker, variant)
-        except StoreUnavailable as error:  # at worst the next move of that partition causes a pause
-            self._log_outage(error)
 
     async def release(self, variant: str, partitions: Collection[int]) -> None:
         """Release partitions; during an outage of Postgres, as soon as it is back."""
@@ -105,11 +100,8 @@ class Leases:
         while True:
             await asyncio.sleep(interval_s)
             async with self._lock:
-                try:
+                with self._tolerate_outage():
                     await self._renew()
-                except StoreUnavailable as error:
-                    self._log_outage(error)
-                else:
                     self._away = False
                 self._renewed_s = time.monotonic()
 
@@ -134,12 +126,15 @@ class Leases:
                 await self._release(variant, stray)
 
     async def _release(self, variant: str, partitions: set[int]) -> None:
-        try:
+        with self._tolerate_outage():  # the next renewal finds them unused
             await release_leases(self._pool, self._worker, self._epoch, variant, partitions)
-        except StoreUnavailable as error:  # the next renewal finds them unused
-            self._log_outage(error)
 
-    def _log_outage(self, error: StoreUnavailable) -> None:
-        if not self._away:
-            log.warning("Postgres is unavailable, keeping current leases: %s", error)
-        self._away = True
+    @contextmanager
+    def _tolerate_outage(self) -> Generator[None]:
+        """Log the first error of an outage of Postgres, and raise none."""
+        try:
+            yield
+        except StoreUnavailable as error:
+            if not self._away:
+                log.warning("Postgres is unavailable, keeping current leases: %s", error)
+            self._away = True

@@ -9,11 +9,10 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 
-from schemas.rows.placement import InstanceRow
-from store.change_listener import LEASES, PLACEMENT, ChangeListener
+from schemas.rows.cluster import InstanceRow
 from store.errors import StoreUnavailable
 from store.placement import list_instances
-from store.shared_connection import SharedConnection
+from store.shared_connection import LEASES, PLACEMENT, ChangeListener, SharedConnection
 from workers.instance_controller import InstanceController
 
 log = logging.getLogger(__name__)

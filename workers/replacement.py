@@ -17,7 +17,7 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import Final, NoReturn
 
-from process.event_wait import wait_within
+from process.pauses import wait_within
 from process.run import EXIT_REPLACE
 from store.errors import StoreUnavailable
 from store.placement import TakeOver
@@ -53,9 +53,12 @@ class Replacement:
         self._at_once.set()
 
     async def until_taken_over(
-        self, timeout_s: float, alone_s: float,
-        is_held_up: Callable[[], bool], take_over: Callable[[], Awaitable[TakeOver]],
-    ) -> None:  # fmt: skip
+        self,
+        timeout_s: float,
+        alone_s: float,
+        is_held_up: Callable[[], bool],
+        take_over: Callable[[], Awaitable[TakeOver]],
+    ) -> None:
         """Wait until a replacement is requested, and then until other workers have taken over.
 
         Args:

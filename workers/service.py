@@ -14,43 +14,43 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from broker.delivery.in_flight import RecordMemory
 from broker.fetch.read_connection import ReadConnection
-from broker.producer import Producer
-from broker.reachability import KafkaReachability
-from broker.record_memory import RecordMemory
-from broker.reply_stream.sender import ReplyStreamSender
-from broker.settings import KafkaSettings
-from process.affinity import pin_thread
-from process.garbage_collection import tune_gc
-from process.health_server import health_server
-from process.home_name import home_name
+from broker.kafka.cluster import KafkaReachability
+from broker.kafka.settings import KafkaSettings
+from broker.producing.producer import Producer
+from broker.replies.sender import ReplyStreamSender
+from process.cpus import pin_thread
+from process.health import health_server
+from process.home import home_name
+from process.memory import tune_gc
 from process.sandbox import has_sandbox
-from process.secret_variables import forget_secrets
+from process.secrets import forget_secrets
 from registry.artifact_settings import open_artifacts, open_exchange
 from runtimes.catalog import available_runtimes
-from runtimes.device import device_name
+from runtimes.device import device_name, use_device
 from schemas import topics
-from schemas.rows.placement import WorkerRow
+from schemas.rows.cluster import WorkerRow
 from store.catalog import CatalogWatcher
 from store.errors import StoreUnavailable
+from store.migrate import require_current
 from store.placement import TakeOver, drain_to_be_replaced, retire_worker
 from store.pool import Pool
 from store.scaling import undrain_workers
 from store.settings import StoreSettings
 from store.shared_connection import SharedConnection
-from store.version import require_current
 from workers.builder import Builder, may_build
-from workers.crash_journal import CrashJournal
-from workers.executor import SPARE_SLOTS, BatchExecutor
-from workers.instance_controller import InstanceController, WorkerContext
+from workers.context import WorkerContext
+from workers.instance_controller import InstanceController
 from workers.lease import Leases
-from workers.loading import DeviceMemory
-from workers.metrics import AnswerMeter
-from workers.name_claim import claim_name
 from workers.placement import PlacementFollower
 from workers.replacement import Replacement, exit_to_be_replaced
+from workers.serving.loading import DeviceMemory
 from workers.settings import WorkerSettings
+from workers.slots.crash_journal import CrashJournal
+from workers.slots.executor import SPARE_SLOTS, BatchExecutor
 from workers.status import StatusReporter
+from workers.worker_name import claim_name, named_worker
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +60,16 @@ as a batch of a small model, and costs a tenth of the throughput under a full qu
 
 _ALONE_S: Final = 10.0
 """Seconds within which another worker that ended should have restarted."""
+
+
+async def serve_named(
+    settings: WorkerSettings, kafka: KafkaSettings, store: StoreSettings, stop: asyncio.Event
+) -> None:
+    """Run a worker as `serve` does, with the device and the name that the settings select."""
+    if settings.device is not None:
+        use_device(settings.hardware, settings.device)
+    async with named_worker(settings) as named:
+        await serve(named, kafka, store, stop)
 
 
 async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSettings, stop: asyncio.Event) -> None:
@@ -86,53 +96,66 @@ async def serve(settings: WorkerSettings, kafka: KafkaSettings, store: StoreSett
         streams = await stack.enter_async_context(sender)
         executor = _open_executor(settings, defect, stack)
         loader = _open_loader(settings, stack)
-        journal = stack.enter_context(
-            CrashJournal(settings.journal_file, settings.slots + SPARE_SLOTS, settings.max_crashes)
-        )
+        slots = settings.slots + SPARE_SLOTS
+        journal = stack.enter_context(CrashJournal(settings.journal_file, slots, settings.max_crashes))
         await stack.enter_async_context(_health_server(settings, kafka, replacement))
-        row = await asyncio.get_running_loop().run_in_executor(loader, worker_row, settings)  # imports the runtimes
         exchange = await asyncio.to_thread(open_exchange, settings.artifacts, settings.home)
-        row = replace(row, builds=await asyncio.to_thread(may_build, settings, exchange))
-        epoch = await claim_name(pool, row)
-        log.info("worker %s, epoch %d: %d slots of %s", settings.worker, epoch, settings.slots, settings.hardware)
+        builds = await asyncio.to_thread(may_build, settings, exchange)
+        epoch = await _register(settings, pool, loader, builds=builds)
         leases = Leases(
-            pool,
-            settings.worker,
-            epoch,
-            settings.lease_ttl_s,
-            lambda variant, lost: placement.lose_leases(variant, lost),
+            pool, settings.worker, epoch, settings.lease_ttl_s, lambda name, lost: placement.lose_leases(name, lost)
         )
         artifacts = await asyncio.to_thread(open_artifacts, settings.artifacts, settings.home)
         forget_secrets()  # everything that needs them is open, and no model is loaded yet
         context = WorkerContext(
-            settings=settings, kafka=kafka, pool=pool, catalog=catalog, online=online, offline=offline,
-            record_memory=RecordMemory(kafka.max_in_flight_bytes), producer=producer, streams=streams,
-            artifacts=artifacts, executor=executor, journal=journal, leases=leases, answers=AnswerMeter(),
-            loader=loader, memory=DeviceMemory(settings), replacement=replacement,
-        )  # fmt: skip
+            settings=settings,
+            kafka=kafka,
+            pool=pool,
+            catalog=catalog,
+            online=online,
+            offline=offline,
+            record_memory=RecordMemory(kafka.max_in_flight_bytes),
+            producer=producer,
+            streams=streams,
+            artifacts=artifacts,
+            executor=executor,
+            journal=journal,
+            leases=leases,
+            loader=loader,
+            memory=DeviceMemory(settings),
+            replacement=replacement,
+        )
         placement = PlacementFollower(pool, settings.worker, lambda row: InstanceController(row, context))
-        reporter = StatusReporter(context, epoch, lambda: placement.controllers)
         tune_gc()
         sys.setswitchinterval(SWITCH_S)
-        await _work(
-            context, placement, reporter, Builder(context, exchange) if row.builds else None, stop, defect, epoch
-        )
+        await _work(context, placement, Builder(context, exchange) if builds else None, stop, defect, epoch)
         if replacement.wanted:
             exit_to_be_replaced()
         await _retire(pool, settings.worker, epoch)
 
 
+async def _register(settings: WorkerSettings, pool: Pool, loader: Executor, *, builds: bool) -> int:
+    row = await asyncio.get_running_loop().run_in_executor(loader, worker_row, settings)  # imports the runtimes
+    epoch = await claim_name(pool, replace(row, builds=builds))
+    log.info("worker %s, epoch %d: %d slots of %s", settings.worker, epoch, settings.slots, settings.hardware)
+    return epoch
+
+
 async def _work(
-    context: WorkerContext, placement: PlacementFollower, reporter: StatusReporter, builder: Builder | None,
-    stop: asyncio.Event, defect: "asyncio.Future[None]", epoch: int,
-) -> None:  # fmt: skip
-    settings = context.settings
+    context: WorkerContext,
+    placement: PlacementFollower,
+    builder: Builder | None,
+    stop: asyncio.Event,
+    defect: "asyncio.Future[None]",
+    epoch: int,
+) -> None:
+    settings, reporter = context.settings, StatusReporter(context, epoch, lambda: placement.controllers)
     async with asyncio.TaskGroup() as tasks:
         background = [
             tasks.create_task(context.leases.keep_renewing(settings.lease_renew_s), name="leases"),
             tasks.create_task(reporter.run(), name="status"),
             tasks.create_task(_leave(stop, reporter), name="leave"),
-            tasks.create_task(_raise(defect), name="defect"),
+            tasks.create_task(_wait(defect), name="defect"),
             tasks.create_task(context.executor.watch(), name="watch slots"),
             tasks.create_task(_replace(context, placement, epoch, stop), name="replacement"),
         ]
@@ -142,13 +165,6 @@ async def _work(
         for task in background:
             task.cancel()
     await reporter.publish()
-
-
-def _health_server(
-    settings: WorkerSettings, kafka: KafkaSettings, replacement: Replacement
-) -> AbstractAsyncContextManager[None]:
-    problem = KafkaReachability(kafka).problem
-    return health_server(settings.metrics_host, settings.metrics_port, problem, live=lambda: not replacement.leaves)
 
 
 async def _replace(context: WorkerContext, placement: PlacementFollower, epoch: int, stop: asyncio.Event) -> None:
@@ -174,7 +190,7 @@ async def _leave(stop: asyncio.Event, reporter: StatusReporter) -> None:
     reporter.announce_leaving()
 
 
-async def _raise(defect: "asyncio.Future[None]") -> None:
+async def _wait(defect: "asyncio.Future[None]") -> None:
     await defect
 
 
@@ -205,6 +221,13 @@ def _open_loader(settings: WorkerSettings, stack: AsyncExitStack) -> Executor:
     loader = ThreadPoolExecutor(1, "loader", pin_thread, (settings.cpus,))
     stack.push_async_callback(asyncio.to_thread, loader.shutdown)
     return loader
+
+
+def _health_server(
+    settings: WorkerSettings, kafka: KafkaSettings, replacement: Replacement
+) -> AbstractAsyncContextManager[None]:
+    problem = KafkaReachability(kafka).problem
+    return health_server(settings.metrics_host, settings.metrics_port, problem, live=lambda: not replacement.leaves)
 
 
 def worker_row(settings: WorkerSettings) -> WorkerRow:

@@ -14,8 +14,7 @@ from runtimes.device import device_memory
 from schemas.defaults import THREADS
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware, list_price, slots_of
-from schemas.names import is_name
-from schemas.worker_names import worker_name
+from schemas.names import is_name, worker_name
 
 
 def _cores(fields: dict[str, Any]) -> int:

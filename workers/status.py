@@ -7,20 +7,16 @@ It never waits for the record's acknowledgement: a late status has no value, and
 
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 
 from schemas import topics
 from schemas.status import InstanceStatus, WorkerStatus
-from workers.instance_controller import InstanceController, WorkerContext
-from workers.metrics import count_states
-from workers.slot_backlog import slot_backlogs_s
-
-if TYPE_CHECKING:
-    import asyncio
-
-    from broker.producer import Ack
+from workers.context import WorkerContext
+from workers.instance_controller import InstanceController
+from workers.serving.metrics import count_states
+from workers.slots.batch_queue import slot_backlogs_s
 
 _encode = msgspec.json.Encoder().encode
 _MEMORY_INTERVAL_S: Final = 1.0
@@ -62,8 +58,10 @@ class StatusReporter:
             controller.update_health(now_s)
         status = self._status(controllers)
         count_states([instance.state for instance in status.instances])
-        sent = await self._context.producer.send(topics.STATUS, _encode(status), key=status.worker.encode())
-        sent.add_done_callback(_forget)
+        # A lost status is not reported: the next one follows.
+        await self._context.producer.post(
+            topics.STATUS, _encode(status), lambda _outcome: None, key=status.worker.encode()
+        )
         return _is_idle(status.instances)
 
     def _status(self, controllers: list[InstanceController]) -> WorkerStatus:
@@ -96,8 +94,3 @@ class StatusReporter:
 
 def _is_idle(instances: Iterable[InstanceStatus]) -> bool:
     return not any(instance.queued for instance in instances)
-
-
-def _forget(sent: "asyncio.Future[Ack]") -> None:
-    if not sent.cancelled():
-        sent.exception()  # retrieved, so that asyncio does not report it; the next status follows

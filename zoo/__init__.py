@@ -2,7 +2,6 @@
 
 The files are in `data/`; `README.md` states their origins and licences.
 
-Reading order: catalog (tasks and their architectures) -> data_folder, encoded (texts and image files), samples
-(labelled inputs) -> minilm (builds the large sentiment models from their packed weights) -> register (registers the
-zoo).
+Reading order: samples (labelled inputs) -> catalog (tasks and their architectures) -> minilm (builds the large
+sentiment models from their packed weights) -> register (registers the zoo).
 """

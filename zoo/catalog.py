@@ -6,9 +6,8 @@ from typing import Final
 import msgspec
 
 from schemas.errors import OperatorError
-from schemas.rows.processing import Processing
-from zoo.data_folder import DATA
-from zoo.encoded import IMAGES, TEXTS
+from schemas.rows.catalog import Processing
+from zoo.samples import DATA, IMAGES, TEXTS
 
 
 class ZooModel(msgspec.Struct, frozen=True):

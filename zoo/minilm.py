@@ -20,9 +20,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from schemas.errors import OperatorError
-from zoo.data_folder import DATA
+from zoo.samples import DATA
 
-DEPTHS: Final = (3, 6)
 _PACK: Final = DATA / "pack_l36.npz"
 _OPSET: Final = 17
 _IR_VERSION: Final = 9

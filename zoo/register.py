@@ -11,10 +11,10 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from broker.settings import KafkaSettings
+from broker.kafka.settings import KafkaSettings
 from registry.artifacts import ArtifactStore
 from registry.register import register, step_count
-from registry.registration import ProgressSink, Registration
+from registry.request import ProgressSink, Registration
 from registry.step_runner import LOCAL, StepRunner
 from schemas.defaults import BATCH_LIMIT, PARTITIONS, THREADS
 from schemas.errors import OperatorError

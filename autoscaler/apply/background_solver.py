@@ -15,7 +15,7 @@ from prometheus_client import Counter, Histogram
 from autoscaler.decide.pareto import VariantRanking
 from autoscaler.decide.plan import SolverTargets
 from autoscaler.decide.snapshot import ClusterSnapshot, ScalingLimits
-from process.failure_log import FailureLog
+from process.outages import FailureLog
 
 SOLVES: Final = Counter("infaas_autoscaler_solves", "Runs of the solver.", ["outcome"])
 SECONDS: Final = Histogram("infaas_autoscaler_solve_seconds", "Seconds a run of the solver took.")

@@ -22,9 +22,8 @@ import msgspec
 
 from autoscaler.decide.snapshot import HardwareType
 from autoscaler.launchers.base import LaunchedWorker, LaunchState
-from schemas.rows.placement import WorkerRow
-from schemas.rows.scaling import WantedWorkers
-from schemas.worker_names import number_of, worker_name
+from schemas.names import number_of, worker_name
+from schemas.rows.cluster import WantedWorkers, WorkerRow
 
 
 class ReconcileStep(StrEnum):

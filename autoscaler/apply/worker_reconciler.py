@@ -27,18 +27,15 @@ from autoscaler.apply.reconcile_plan import (
 from autoscaler.decide.snapshot import HardwareType
 from autoscaler.launchers.base import LaunchedWorker, Launcher, LauncherError, LaunchState
 from autoscaler.observe.status_cache import WorkerStatusCache
-from process.backoff import Backoff, KeyedBackoff
-from process.event_wait import wait_within
-from process.failure_log import FailureLog
-from schemas.rows.placement import InstanceRow, WorkerRow
-from schemas.rows.scaling import DecisionKind, DecisionRow
+from process.outages import FailureLog
+from process.pauses import Backoff, KeyedBackoff, wait_within
+from schemas.rows.cluster import DecisionKind, DecisionRow, InstanceRow, WorkerRow
 from schemas.status import InstanceState
-from store.cluster import read_cluster
 from store.errors import StoreUnavailable
 from store.leader import Leadership
 from store.pool import DatabaseSession, Pool
 from store.samples import write_decisions
-from store.scaling import drain_workers, remove_worker, undrain_workers
+from store.scaling import drain_workers, read_cluster, remove_worker, undrain_workers
 
 STEPS: Final = Counter("infaas_autoscaler_worker_steps", "Steps of starting and stopping workers.", ["step", "outcome"])
 WORKERS: Final = Gauge("infaas_autoscaler_workers", "Worker processes by state.", ["hardware", "state"])

@@ -7,18 +7,16 @@ Unknown load is not zero load: after a failed reading nothing changes. During a 
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
-from autoscaler.decide.batch_limits import batch_limits
 from autoscaler.decide.optimizer.greedy import solve_until_stable
 from autoscaler.decide.optimizer.model import Allocation, AllocationProblem, cost, served, slots_used
 from autoscaler.decide.pareto import VariantRanking
-from autoscaler.decide.partitions import partition_count
 from autoscaler.decide.placement import DesiredInstances, place_variants, replace_lost
-from autoscaler.decide.placement_builder import PlacementBuilder
+from autoscaler.decide.placement_builder import PlacementBuilder, partition_count
 from autoscaler.decide.plan import ScalePlan, SolverTargets
 from autoscaler.decide.requirements import build_problem, idle_tasks
 from autoscaler.decide.snapshot import ClusterSnapshot, DecisionMemory, Policy, ScalingLimits
@@ -49,30 +47,128 @@ def decide(
     """
     if not snapshot.known:
         return ScalePlan(memory=snapshot.memory)
-    if snapshot.paused:
-        return _hold(variants, ranking, snapshot, limits)
-    problem = build_problem(ranking, snapshot, limits)
-    followed = targets if policy is Policy.MILP else None
-    allocation = solve_until_stable(problem) if followed is None else follow_targets(problem, followed)
-    stabilizer = ScaleDownStabilizer(snapshot.memory.surplus, snapshot.observed_s)
-    wanted = _wanted(problem, allocation, ranking, snapshot, limits, stabilizer)
-    used = slots_used(problem, allocation.shares)
-    busy = [
-        sum(u for u, v in zip(used, problem.variants, strict=True) if v.pool == n) for n in range(len(problem.pools))
-    ]
-    pools = pool_targets(problem, allocation, busy, snapshot, limits, stabilizer)
-    builder, drained, moved_s = _place(variants, ranking, snapshot, limits, wanted, pools)
-    return ScalePlan(
-        changes=tuple(builder.changes.values()),
-        unplaced=builder.unplaced,
-        workers=worker_count_changes(pools, drained, snapshot),
-        drain=drained,
-        partitions=_partitions(builder) if snapshot.can_add_partitions else {},
-        memory=DecisionMemory(surplus=stabilizer.surplus, moved_s=moved_s),
-        explanation=_explain(
-            problem, allocation, pools, "heuristic" if followed is None else f"solver: {followed.reason}"
-        ),
-    )
+    planner = _Planner(variants, ranking, snapshot, limits)
+    return planner.hold() if snapshot.paused else planner.plan(targets if policy is Policy.MILP else None)
+
+
+class _Planner:
+    """Planner of one decision."""
+
+    def __init__(
+        self, variants: Mapping[str, Variant], ranking: VariantRanking, snapshot: ClusterSnapshot, limits: ScalingLimits
+    ) -> None:
+        self.variants = variants
+        self.ranking = ranking
+        self.snapshot = snapshot
+        self.limits = limits
+        self.stabilizer = ScaleDownStabilizer(snapshot.memory.surplus, snapshot.observed_s)
+
+    def builder(self, leaving: Collection[str] = ()) -> PlacementBuilder:
+        return PlacementBuilder(self.variants, self.ranking, self.snapshot, self.limits, leaving)
+
+    def hold(self) -> ScalePlan:
+        """Return a plan that replaces lost instances and changes nothing else."""
+        builder = self.builder()
+        replace_lost(builder)
+        return ScalePlan(
+            changes=tuple(builder.changes.values()),
+            unplaced=builder.unplaced,
+            memory=self.snapshot.memory,
+            explanation={"by": "scaling is paused"},
+        )
+
+    def plan(self, targets: SolverTargets | None) -> ScalePlan:
+        """Return the plan for the solver's targets, or for the heuristic's without any."""
+        problem = build_problem(self.ranking, self.snapshot, self.limits)
+        allocation = solve_until_stable(problem) if targets is None else follow_targets(problem, targets)
+        used = slots_used(problem, allocation.shares)
+        wanted = self.wanted(problem, allocation, used)
+        busy = [
+            sum(u for u, v in zip(used, problem.variants, strict=True) if v.pool == n)
+            for n in range(len(problem.pools))
+        ]
+        pools = pool_targets(problem, allocation, busy, self.snapshot, self.limits, self.stabilizer)
+        builder, drained, moved_s = self.place(wanted, pools)
+        return ScalePlan(
+            changes=tuple(builder.changes.values()),
+            unplaced=builder.unplaced,
+            workers=worker_count_changes(pools, drained, self.snapshot),
+            drain=drained,
+            partitions=_partitions(builder) if self.snapshot.can_add_partitions else {},
+            memory=DecisionMemory(surplus=self.stabilizer.surplus, moved_s=moved_s),
+            explanation=_explain(
+                problem, allocation, pools, "heuristic" if targets is None else f"solver: {targets.reason}"
+            ),
+        )
+
+    def wanted(self, problem: AllocationProblem, allocation: Allocation, used: Sequence[float]) -> DesiredInstances:
+        """Return the allocation by variant; surplus replicas are kept for the downscale delay."""
+        limits = self.limits
+        rates, chosen_rates = defaultdict[str, float](float), defaultdict[str, float](float)
+        for (number, option_number), share in allocation.shares.items():
+            requirement = problem.requirements[number]
+            name = problem.variants[requirement.options[option_number].variant].name
+            rates[name] += share * requirement.rate
+            if requirement.load_class is not None and requirement.load_class.target is None:
+                chosen_rates[name] += share * requirement.rate
+        instances, kept, load_slots = dict[str, int](), dict[str, int](), dict[str, float]()
+        for variant, count, slots in zip(problem.variants, allocation.instances, used, strict=True):
+            load_s = self.ranking.candidates[variant.name].load_s
+            delay_s = max(limits.downscale_delay_s, limits.downscale_delay_loads * load_s)
+            kept[variant.name] = self.stabilizer.apply(variant.name, variant.now, count, delay_s)
+            if count:
+                instances[variant.name] = count
+            if slots > 0:
+                load_slots[variant.name] = slots
+        return DesiredInstances(
+            instances=instances,
+            kept=kept,
+            load_slots=load_slots,
+            rates=rates,
+            chosen_rates=chosen_rates,
+            maximum={variant.name: variant.maximum for variant in problem.variants},
+            batches=self.batch_limits(problem),
+            task_maximum=problem.task_maximum,
+            idle_tasks=frozenset(idle_tasks(self.ranking, self.snapshot, limits)),
+        )
+
+    def batch_limits(self, problem: AllocationProblem) -> Mapping[str, int]:
+        """Return the largest allowed batch of each variant, so that its most urgent queries are answered in time.
+
+        A running batch is not interrupted, so a query may wait for one whole batch before its own. Workers respect the
+        deadlines of queries that they hold, but a batch of patient queries can still delay an urgent query that arrives
+        a moment later. The limit is computed from profiles and the classes of load. Measured slowdowns are left out,
+        because workers account for them; so the limit changes only when the kind of load changes. It is lowered at once
+        and raised after a delay.
+        """
+        found = {name: candidate.variant.max_batch for name, candidate in self.ranking.candidates.items()}
+        there = dict(found)
+        for row in self.snapshot.instances:
+            if row.variant in there:
+                there[row.variant] = min(there[row.variant], row.max_batch)
+        # Every option counts, whatever its share: selectors may send a query to any of them.
+        for option in (option for requirement in problem.requirements for option in requirement.options):
+            if option.batch:
+                name = problem.variants[option.variant].name
+                found[name] = min(found[name], option.batch)
+        # The stabilizer delays decreases. Limits are negated, because here raising is what must be delayed.
+        delay_s = self.limits.downscale_delay_s
+        return {
+            name: -self.stabilizer.apply(f"{name} batch", -there[name], -limit, delay_s)
+            for name, limit in found.items()
+        }
+
+    def place(
+        self, wanted: DesiredInstances, pools: Sequence[PoolTarget]
+    ) -> tuple[PlacementBuilder, tuple[str, ...], dict[str, float]]:
+        """Place all variants; if not all leaving workers can be emptied, halve their number until they can."""
+        leaving = [name for pool in pools for name in pool.leaving]
+        while True:
+            builder = self.builder(frozenset(leaving))
+            moved_s = place_variants(builder, wanted)
+            if all(not builder.capacities[name].hosted for name in leaving):
+                return builder, tuple(leaving), moved_s
+            leaving = leaving[: len(leaving) // 2]
 
 
 def follow_targets(problem: AllocationProblem, targets: SolverTargets) -> Allocation:
@@ -87,76 +183,6 @@ def follow_targets(problem: AllocationProblem, targets: SolverTargets) -> Alloca
         instances=tuple(max(n, variant.now) for n, variant in zip(allocation.instances, variants, strict=True)),
         workers=tuple(min(max(n, p.now), p.maximum) for n, p in zip(allocation.workers, pools, strict=True)),
     )
-
-
-def _hold(
-    variants: Mapping[str, Variant], ranking: VariantRanking, snapshot: ClusterSnapshot, limits: ScalingLimits
-) -> ScalePlan:
-    """Return a plan that replaces lost instances and changes nothing else."""
-    builder = PlacementBuilder(variants, ranking, snapshot, limits)
-    replace_lost(builder)
-    return ScalePlan(
-        changes=tuple(builder.changes.values()),
-        unplaced=builder.unplaced,
-        memory=snapshot.memory,
-        explanation={"by": "scaling is paused"},
-    )
-
-
-def _wanted(
-    problem: AllocationProblem,
-    allocation: Allocation,
-    ranking: VariantRanking,
-    snapshot: ClusterSnapshot,
-    limits: ScalingLimits,
-    stabilizer: ScaleDownStabilizer,
-) -> DesiredInstances:
-    """Return the allocation by variant; surplus replicas are kept for the downscale delay."""
-    used = slots_used(problem, allocation.shares)
-    rates, chosen_rates = defaultdict[str, float](float), defaultdict[str, float](float)
-    for (number, option_number), share in allocation.shares.items():
-        requirement = problem.requirements[number]
-        name = problem.variants[requirement.options[option_number].variant].name
-        rates[name] += share * requirement.rate
-        if requirement.load_class is not None and requirement.load_class.target is None:
-            chosen_rates[name] += share * requirement.rate
-    instances, kept, load_slots = dict[str, int](), dict[str, int](), dict[str, float]()
-    for variant, count, slots in zip(problem.variants, allocation.instances, used, strict=True):
-        delay_s = max(limits.downscale_delay_s, limits.downscale_delay_loads * ranking.candidates[variant.name].load_s)
-        kept[variant.name] = stabilizer.apply(variant.name, variant.now, count, delay_s)
-        if count:
-            instances[variant.name] = count
-        if slots > 0:
-            load_slots[variant.name] = slots
-    return DesiredInstances(
-        instances=instances,
-        kept=kept,
-        load_slots=load_slots,
-        rates=rates,
-        chosen_rates=chosen_rates,
-        maximum={variant.name: variant.maximum for variant in problem.variants},
-        batches=batch_limits(problem, ranking, snapshot, limits, stabilizer),
-        task_maximum=problem.task_maximum,
-        idle_tasks=frozenset(idle_tasks(ranking, snapshot, limits)),
-    )
-
-
-def _place(
-    variants: Mapping[str, Variant],
-    ranking: VariantRanking,
-    snapshot: ClusterSnapshot,
-    limits: ScalingLimits,
-    wanted: DesiredInstances,
-    pools: Sequence[PoolTarget],
-) -> tuple[PlacementBuilder, tuple[str, ...], dict[str, float]]:
-    """Place all variants; if not all leaving workers can be emptied, halve their number until they can."""
-    leaving = [name for pool in pools for name in pool.leaving]
-    while True:
-        builder = PlacementBuilder(variants, ranking, snapshot, limits, frozenset(leaving))
-        moved_s = place_variants(builder, wanted)
-        if all(not builder.capacities[name].hosted for name in leaving):
-            return builder, tuple(leaving), moved_s
-        leaving = leaving[: len(leaving) // 2]
 
 
 def _partitions(builder: PlacementBuilder) -> dict[str, int]:

@@ -47,11 +47,7 @@ def is_idle(builder: PlacementBuilder, name: str, capacity: WorkerCapacity) -> b
 
 
 def _make_room(
-    builder: PlacementBuilder,
-    candidate: RunnableVariant,
-    capacities: Iterable[WorkerCapacity],
-    may_go: MayGo,
-    why: str,
+    builder: PlacementBuilder, candidate: RunnableVariant, capacities: Iterable[WorkerCapacity], may_go: MayGo, why: str
 ) -> WorkerCapacity | None:
     """Evict the fewest instances of one worker that make the candidate fit; None, and no eviction, if none can."""
     best: tuple[int, WorkerCapacity, list[str]] | None = None

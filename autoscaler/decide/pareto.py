@@ -7,7 +7,7 @@ run are compared. Variants that only a startable worker could run are candidates
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, NamedTuple, TypeAlias
 
@@ -19,7 +19,8 @@ from schemas.access import Users
 from schemas.hardware import CorePrice, cores_of, cores_taken, cost_per_1000, list_price, slots_taken
 from schemas.latency import LatencyModel
 from schemas.rows.catalog import Profile, Variant
-from schemas.rows.placement import WorkerRow
+from schemas.rows.cluster import InstanceRow, WorkerRow
+from schemas.status import InstanceState
 from schemas.versions import Versions
 
 ANY: Final = "*"
@@ -214,3 +215,35 @@ def _at_least_as_good(a: RunnableVariant, b: RunnableVariant) -> bool:
         and a.cost <= b.cost
         and a.memory_bytes <= b.memory_bytes
     )
+
+
+def unloadable_variants(
+    variants: Mapping[str, Variant],
+    profiles: Mapping[str, Profile],
+    workers: Iterable[WorkerRow],
+    instances: Iterable[InstanceRow],
+) -> dict[str, str]:
+    """Return the variants that every suitable live worker has failed to load, with the reason.
+
+    The row of a failed instance is kept as long as its worker, so that the worker is not given the variant again. A
+    worker that restarts under its name tries again and updates the row.
+    """
+    failed: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for row in instances:
+        if row.state is InstanceState.FAILED and row.variant in variants:
+            failed[row.variant][row.worker] = row.reason
+    if not failed:
+        return {}
+    living = [worker for worker in workers if worker.alive]
+    found: dict[str, str] = {}
+    for name, reasons in failed.items():
+        able = [worker.name for worker in living if _is_for(worker, variants[name], profiles.get(name))]
+        if able and all(worker in reasons for worker in able):
+            found[name] = reasons[able[0]]
+    return found
+
+
+def _is_for(worker: WorkerRow, variant: Variant, profile: Profile | None) -> bool:
+    if worker.hardware != variant.hardware or variant.runtime not in worker.runtimes:
+        return False
+    return profile is None or slots_taken(worker.hardware, profile.threads, worker.threads) <= worker.slots

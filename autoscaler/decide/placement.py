@@ -17,7 +17,7 @@
    long as its worker, so that the variant is tried elsewhere and not there again.
 
 Method: bin packing by decreasing size into the worker with the most free slots, keeping existing placements. Slots of
-the load are distributed among replicas as selectors would (`load_shares`), so the load must fit, not just the number of
+the load are distributed among replicas as selectors would (`LoadShares`), so the load must fit, not just the number of
 instances.
 """
 
@@ -27,13 +27,11 @@ from typing import Any
 import msgspec
 
 from autoscaler.decide.eviction import MayGo, is_idle, make_room_for_load, make_room_on_demand
-from autoscaler.decide.load_shares import LoadShares
 from autoscaler.decide.pareto import RunnableVariant
 from autoscaler.decide.placement_builder import PlacementBuilder
-from autoscaler.decide.worker_capacity import WorkerCapacity
-from autoscaler.decide.worker_order import SLACK
+from autoscaler.decide.worker_capacity import SLACK, LoadShares, WorkerCapacity
+from schemas.names import number_of
 from schemas.status import SERVING
-from schemas.worker_names import number_of
 
 
 class DesiredInstances(msgspec.Struct, frozen=True, kw_only=True):
@@ -216,7 +214,6 @@ class _Placer:
         return lambda name, capacity: self.is_spare(name) and builder.eviction_cost(capacity.hosted[name]) <= gained
 
     def is_spare(self, name: str) -> bool:
-        """Return true if the load does not need this instance."""
         if self.builder.is_demanded(name):
             return False
         others = self.builder.host_count(name) - 1
@@ -246,7 +243,6 @@ class _Placer:
         return self.wanted.instances.get(name, 0)
 
     def may_have(self, candidate: RunnableVariant) -> bool:
-        """Return true if pins allow another instance."""
         name, task = candidate.name, candidate.variant.task
         hosts = self.builder.host_count(name)
         if hosts >= self.wanted.maximum.get(name, hosts + 1):
@@ -293,7 +289,6 @@ class _Placer:
         return not self.builder.is_interfered(name, capacity), len(capacity.hosted), -number_of(capacity.name)
 
     def fits_without(self, candidate: RunnableVariant, capacity: WorkerCapacity) -> bool:
-        """Return true if the load fits as well without this instance."""
         name, shares = candidate.name, self.shares()
         return shares.unserved_without(name, capacity) <= shares.unserved.get(name, 0.0) + SLACK / 2
 

@@ -1,20 +1,17 @@
 """Builder of a placement: the instance rows with all changes so far, and a reason for each change."""
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
 
-from autoscaler.decide.failed_loads import failed_by_worker
 from autoscaler.decide.pareto import RunnableVariant, VariantRanking
-from autoscaler.decide.partitions import share_partitions
 from autoscaler.decide.plan import InstanceChange
 from autoscaler.decide.snapshot import ClusterSnapshot, ScalingLimits
-from autoscaler.decide.worker_capacity import WorkerCapacity
-from autoscaler.decide.worker_order import WorkerOrder
+from autoscaler.decide.worker_capacity import WorkerCapacity, WorkerOrder
 from schemas.rows.catalog import Variant
-from schemas.rows.placement import InstanceRow
+from schemas.rows.cluster import InstanceRow
 from schemas.status import SERVING, InstanceState
 
 _Key = tuple[str, str]
@@ -38,7 +35,7 @@ class PlacementBuilder:
         self.snapshot = snapshot
         self.limits = limits
         disturbed = {load.worker for load in snapshot.worker_loads if load.interfered}
-        failed = failed_by_worker(snapshot.instances)
+        failed = _failed_by_worker(snapshot.instances)
         self.order = WorkerOrder()
         self.capacities = {
             w.name: WorkerCapacity(
@@ -259,3 +256,42 @@ class PlacementBuilder:
             "worker_slots": capacity.worker.slots,
             "idle_s": None if idle_s == float("inf") else idle_s,
         }
+
+
+def share_partitions(count: int, held: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Assign the partitions 0..count-1 to the workers in `held`, which maps workers to their present partitions.
+
+    Each partition has one owner, and few partitions move.
+    A complete assignment without overlaps is kept even if it is uneven, because selectors choose the replica first and
+    one of its partitions then. But no worker is left without a partition while another has several.
+    """
+    complete = sorted(p for partitions in held.values() for p in partitions) == list(range(count))
+    if complete and sum(map(bool, held.values())) >= min(count, len(held)):
+        return dict(held)
+    shares: dict[str, list[int]] = {}
+    free = set(range(count))
+    # The worker with the most partitions gets the larger quota, which avoids needless moves.
+    order = sorted(held, key=lambda worker: (-len(set(held[worker])), worker))
+    quotas = {worker: count // len(held) + (index < count % len(held)) for index, worker in enumerate(order)}
+    for worker in order:
+        shares[worker] = [p for p in sorted(set(held[worker])) if p in free][: quotas[worker]]
+        free.difference_update(shares[worker])
+    left = sorted(free)
+    for worker in order:
+        missing = quotas[worker] - len(shares[worker])
+        shares[worker] += left[:missing]
+        del left[:missing]
+    return {worker: tuple(sorted(partitions)) for worker, partitions in shares.items()}
+
+
+def partition_count(replicas: int, partitions: int) -> int:
+    """Return the number of partitions for this many replicas: a power of two, so that topics seldom grow."""
+    return partitions if replicas <= partitions else 1 << (replicas - 1).bit_length()
+
+
+def _failed_by_worker(instances: Iterable[InstanceRow]) -> dict[str, frozenset[str]]:
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for row in instances:
+        if row.state is InstanceState.FAILED:
+            found[row.worker].add(row.variant)
+    return {worker: frozenset(variants) for worker, variants in found.items()}

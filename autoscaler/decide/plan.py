@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from autoscaler.decide.snapshot import DecisionMemory
-from schemas.rows.placement import InstanceRow
+from schemas.rows.cluster import InstanceRow, WantedWorkers
 
 
 class InstanceChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,15 +20,6 @@ class InstanceChange(msgspec.Struct, frozen=True, kw_only=True):
     """Row to write; None to delete the row."""
     inputs: dict[str, Any] = {}
     """Numbers behind the change, for operators."""
-    kind: str = "instance"
-
-
-class WorkerCountChange(msgspec.Struct, frozen=True, kw_only=True):
-    """New number of workers of a hardware type, without draining ones."""
-
-    hardware: str
-    count: int
-    reason: str
 
 
 class SolverTargets(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +38,7 @@ class ScalePlan(msgspec.Struct, frozen=True, kw_only=True):
     changes: tuple[InstanceChange, ...] = ()
     unplaced: dict[str, str] = {}
     """Reasons by variant for variants that are worth serving but have no place."""
-    workers: tuple[WorkerCountChange, ...] = ()
+    workers: tuple[WantedWorkers, ...] = ()
     """New numbers of workers, where they differ from the wanted ones."""
     drain: tuple[str, ...] = ()
     """Workers to drain: they get nothing new and stop when they host nothing."""

@@ -22,25 +22,22 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from statistics import fmean
-from typing import Final, NamedTuple
+from typing import Final
 
-from autoscaler.decide.canary_load import canary_loads, candidate_targets
-from autoscaler.decide.forecast import growth
+from autoscaler.decide.expected_load import canary_loads, candidate_targets, growth
 from autoscaler.decide.optimizer.model import AllocationProblem, Requirement, ServingOption, VariantSpec, WorkerPool
 from autoscaler.decide.pareto import RunnableVariant, VariantRanking
-from autoscaler.decide.slowdowns import Slowdowns
 from autoscaler.decide.snapshot import ClassLoad, ClusterSnapshot, ScalingLimits, is_schedulable
-from schemas.latency import LatencyModel
+from autoscaler.decide.throughput import SlotThroughput, Slowdowns, best_throughput
+from process.security.access import includes
 from schemas.load_classes import LoadClass
-from schemas.rows.placement import WorkerRow
+from schemas.rows.cluster import PinKind, WorkerRow
 from schemas.status import InstanceState
-from security.access import includes
 
 _PENALTY: Final = 100.0
 """Penalty for each unserved worker's worth of load, in prices of the dearest worker."""
 _OFFLINE_PENALTY: Final = 2.0
 _BUCKET: Final = math.sqrt(2)
-_LEAST_BUSY: Final = 0.1
 
 
 def build_problem(ranking: VariantRanking, snapshot: ClusterSnapshot, limits: ScalingLimits) -> AllocationProblem:
@@ -53,7 +50,7 @@ def build_problem(ranking: VariantRanking, snapshot: ClusterSnapshot, limits: Sc
         variants=variants,
         pools=pools,
         requirements=tuple(_RequirementBuilder(candidates, variants, pools, snapshot, limits).all()),
-        task_maximum={b.name: b.maximum for b in snapshot.bounds if b.kind == "task" and b.maximum is not None},
+        task_maximum={b.name: b.maximum for b in snapshot.bounds if b.kind is PinKind.TASK and b.maximum is not None},
     )
 
 
@@ -68,29 +65,6 @@ def idle_tasks(ranking: VariantRanking, snapshot: ClusterSnapshot, limits: Scali
     return {task for task, seconds in idle_s.items() if seconds > limits.scale_to_zero_delay_s and task not in used}
 
 
-class SlotThroughput(NamedTuple):
-    """Throughput of a slot."""
-
-    rate: float
-    """Inputs a second; for a batch that takes several slots, the share of one slot."""
-    batch: int
-    """Batch size that reaches it."""
-
-
-def best_throughput(latency: LatencyModel, budget_s: float, slowdown: float, mean_batch: float) -> SlotThroughput:
-    """Return the highest throughput of a slot that answers each input within `budget_s`; 0 if no batch size can."""
-    best, batch = SlotThroughput(0.0, 0), max(math.ceil(mean_batch), 1)
-    while True:
-        batch_s = max(latency.batch_s(batch) * slowdown, 1e-9)
-        promised_s = max(latency.promised_s(batch) * slowdown, 1e-9)
-        if promised_s <= budget_s:
-            busy = min(max(budget_s / promised_s - 1.0, _LEAST_BUSY), 1.0)
-            best = max(best, SlotThroughput(busy * batch / batch_s, batch))
-        if batch >= latency.max_batch:
-            return best
-        batch = min(batch * 2, latency.max_batch)
-
-
 # -- workers and variants ----------------------------------------------------------------------------------------------
 
 
@@ -100,7 +74,7 @@ def _pools(snapshot: ClusterSnapshot, limits: ScalingLimits) -> tuple[WorkerPool
         if is_schedulable(worker):
             workers[worker.hardware].append(worker)
     types = {one.name: one for one in snapshot.hardware}
-    bounds = {bound.name: bound for bound in snapshot.bounds if bound.kind == "hardware"}
+    bounds = {bound.name: bound for bound in snapshot.bounds if bound.kind is PinKind.HARDWARE}
     cheapest = min(snapshot.hardware, key=lambda one: (one.price_per_hour, one.name), default=None)
     pools = list[WorkerPool]()
     for name in sorted(workers.keys() | types.keys()):
@@ -144,7 +118,7 @@ def _variant_specs(
     counts: defaultdict[str, int] = defaultdict(int)
     for row in snapshot.instances:
         counts[row.variant] += row.worker in schedulable and row.state is not InstanceState.FAILED
-    pinned = {b.name: b.maximum for b in snapshot.bounds if b.kind == "variant" and b.maximum is not None}
+    pinned = {b.name: b.maximum for b in snapshot.bounds if b.kind is PinKind.VARIANT and b.maximum is not None}
     variants = list[VariantSpec]()
     for candidate in candidates:
         pool = pools[index[candidate.variant.hardware]]
@@ -167,7 +141,6 @@ def _variant_specs(
 
 
 def _slots_of(candidate: RunnableVariant, pool: WorkerPool) -> float:
-    """Return the number of slots that an instance may fill."""
     width = candidate.width(pool.threads)
     return pool.slots if candidate.concurrent and width == 1 else float(width)
 
@@ -201,19 +174,19 @@ class _RequirementBuilder:
         """Return all requirements, those with load first."""
         requirements = self.loads() + self.canaries() + self.backlogs()
         for bound in self.snapshot.bounds:
-            if bound.minimum and bound.kind != "hardware":
+            if bound.minimum and bound.kind is not PinKind.HARDWARE:
                 requirements += self.presence(bound.kind, bound.name, bound.minimum)
         for variant, age_s in sorted(self.snapshot.demand_age_s.items()):
             if age_s <= self.limits.demand_s:
-                requirements += self.presence("variant", variant, 1)
+                requirements += self.presence(PinKind.VARIANT, variant, 1)
         return requirements
 
-    def presence(self, kind: str, name: str, minimum: int) -> list[Requirement]:
+    def presence(self, kind: PinKind, name: str, minimum: int) -> list[Requirement]:
         """Return the requirement of a minimum of instances whatever the load; for a task, all of one variant."""
         named = [
             number
             for number, found in enumerate(self.variants)
-            if (found.name if kind == "variant" else found.task) == name
+            if (found.name if kind is PinKind.VARIANT else found.task) == name
         ]
         options = tuple(ServingOption(variant=number, floor=minimum) for number in self.for_anyone(named))
         task = self.variants[options[0].variant].task if options else name
@@ -249,7 +222,6 @@ class _RequirementBuilder:
         return is_target and candidate.accuracy >= wanted.min_accuracy
 
     def may_use(self, candidate: RunnableVariant, tenant: str | None) -> bool:
-        """Return true if a class of tenants may use a candidate."""
         return includes(self.snapshot.users.get(candidate.variant.architecture), tenant)
 
     def for_anyone(self, numbers: Sequence[int]) -> Sequence[int]:

@@ -7,7 +7,7 @@ import msgspec
 from schemas.access import Users
 from schemas.defaults import DEFAULT_LATENCY_S, HOP_S
 from schemas.load_classes import LoadClass
-from schemas.rows.placement import InstanceRow, WorkerRow
+from schemas.rows.cluster import InstanceRow, Pin, WorkerRow
 from schemas.status import InstanceState
 from schemas.versions import Versions
 
@@ -22,34 +22,23 @@ class Policy(StrEnum):
 
 
 class ScalingLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """Limits and weights of a decision."""
+    """Limits and weights of a decision; `autoscaler.settings` describes the settings among them."""
 
     memory_share: float = 0.9
-    """Share of a worker's memory that profiled memory may use; the rest is for queries in flight."""
     instances_per_slot: int = 16
     """Number of instances per slot of a worker; idle instances use no slot time."""
     keep_idle_s: float = 300.0
-    """Seconds that a dominated variant stays after its last use."""
     evict_idle_s: float = 2.0
-    """Least idle time in seconds before an instance is evicted for a demanded variant."""
     evict_idle_loads: float = 4.0
-    """The same as a multiple of the load time: slow loads stay longer."""
     demand_s: float = 10.0
     """Seconds for which an unplaced demand is tried again."""
     leader_grace_s: float = 5.0
-    """Seconds after the autoscaler's start during which no worker counts as dead: workers may be starting, too."""
+    """No worker counts as dead meanwhile, because workers may be starting, too."""
     scale_to_zero_delay_s: float = float("inf")
-    """Idle time in seconds after which a task is unloaded completely. Off by default: the first query afterwards waits
-    for a load, and memory that others need is freed by eviction anyway.
-    """
     downscale_delay_s: float = 30.0
-    """Least time in seconds that fewer instances must have been wanted before some are removed."""
     downscale_delay_loads: float = 10.0
-    """The same as a multiple of the load time."""
     worker_downscale_delay_s: float = 30.0
-    """Least time in seconds that fewer workers must have been wanted before some are removed."""
     worker_downscale_delay_starts: float = 5.0
-    """The same as a multiple of the start time."""
     disturbed_s: float = 60.0
     """Seconds of disturbance before a worker is replaced, and between two moves of a variant."""
     headroom: float = 1.4
@@ -64,7 +53,6 @@ class ScalingLimits(msgspec.Struct, frozen=True, kw_only=True):
     catch_up_s: float = 10.0
     """Seconds in which to work off an online backlog, or as long as new capacity needs if that is longer."""
     offline_drain_s: float = 14_400.0
-    """Seconds in which to work off an offline backlog; capacity is added only if idle time does not suffice."""
     share_weight: float = 0.1
     """Weight of memory and slots on running workers, as a share of their price; the worker is paid for anyway."""
     load_weight_per_s: float = 0.1
@@ -123,16 +111,6 @@ class WorkerLoad(msgspec.Struct, frozen=True, kw_only=True):
     memory_used: int
     interfered: bool = False
     """True if it is slower than profiled while not overloaded: other programs disturb it."""
-
-
-class ScaleBounds(msgspec.Struct, frozen=True, kw_only=True):
-    """Pinned bounds. None means unbounded."""
-
-    kind: str
-    """Kind of object: instances of a `task` or `variant`, or workers of a `hardware`."""
-    name: str
-    minimum: int | None = None
-    maximum: int | None = None
 
 
 class HardwareType(msgspec.Struct, frozen=True, kw_only=True):
@@ -202,7 +180,8 @@ class ClusterSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Types of workers that the launcher can start; without any, the number of workers is fixed."""
     wanted_workers: dict[str, int] = {}
     """Number of workers wanted so far, by hardware."""
-    bounds: tuple[ScaleBounds, ...] = ()
+    bounds: tuple[Pin, ...] = ()
+    """Pinned bounds, with the minimums of workers from the settings."""
     paused: bool = False
     """True if a person has paused scaling."""
     can_add_partitions: bool = True

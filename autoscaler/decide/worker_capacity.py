@@ -1,15 +1,31 @@
-"""Free memory and free slots of each live worker while a plan is made."""
+"""Free memory and free slots of each live worker while a plan is made, and the order of workers by load.
+
+Workers are kept sorted, so that the least loaded one with room is found without a scan. Workers of each hardware are in
+two lists, undisturbed and disturbed, and in a third one by free memory. A candidate larger than any free memory is
+refused after one lookup. Changed workers are sorted again at the next query.
+
+The load of each variant is distributed among its hosts as selectors would: they send each query to the replica that
+answers soonest. So replicas fill equally up to their limits: the free slots of the worker, or one batch at a time where
+the runtime is not concurrent. Variants with the fewest replicas are distributed first. All loads are distributed once.
+When a variant then gains or loses a replica, only its own load is distributed again, over the capacity that the others
+leave. So the cost of a plan grows with its number of changes.
+"""
+
+from bisect import bisect_left, insort
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, Generic, TypeVar
 
 from autoscaler.decide.pareto import RunnableVariant
 from autoscaler.decide.snapshot import ScalingLimits
-from schemas.rows.placement import WorkerRow
+from schemas.rows.cluster import WorkerRow
 
 LoadKey = tuple[float, float, float, str]
 """Sorts the least loaded worker first."""
 
 
 class WorkerCapacity:
-    """Capacity of one live worker while a plan is made. Changes add it to `changed`, see `worker_order`."""
+    """Capacity of one live worker while a plan is made. Changes add it to `changed`, see `WorkerOrder`."""
 
     def __init__(
         self,
@@ -104,3 +120,126 @@ class WorkerCapacity:
         used = 1 - self.free_bytes / self.memory_limit if self.memory_limit else 1.0
         busy = round(self.busy - self.worker.slots, 3) if self.busy else -float(self.worker.slots)
         return busy, len(self.hosted) / self.worker.slots, used, self.name
+
+
+K = TypeVar("K", LoadKey, tuple[int, str])
+
+SLACK: Final = 0.01
+"""Slots below which a difference does not count."""
+
+
+class _Ranked(Generic[K]):
+    """Workers sorted by unique keys."""
+
+    def __init__(self) -> None:
+        self.keys: list[K] = []
+        self.workers: dict[K, WorkerCapacity] = {}
+        self._key_of: dict[WorkerCapacity, K] = {}
+
+    def put(self, worker: WorkerCapacity, key: K) -> None:
+        before = self._key_of.get(worker)
+        if before == key:
+            return
+        if before is not None:
+            del self.workers[before], self.keys[bisect_left(self.keys, before)]
+        insort(self.keys, key)
+        self.workers[key] = worker
+        self._key_of[worker] = key
+
+
+class WorkerOrder:
+    """Workers that may be given instances, the least loaded first; they add themselves to `changed`."""
+
+    def __init__(self) -> None:
+        self.changed: set[WorkerCapacity] = set()
+        self._by_load: defaultdict[tuple[str, bool], _Ranked[LoadKey]] = defaultdict(_Ranked)
+        self._by_gap: defaultdict[str, _Ranked[tuple[int, str]]] = defaultdict(_Ranked)
+
+    def least_loaded(
+        self, candidate: RunnableVariant, *, with_slots: bool = False, calm: bool = False
+    ) -> WorkerCapacity | None:
+        """Return the worker to place the candidate on, so that instances spread; None if it fits nowhere.
+
+        `with_slots` requires slots that the load leaves free, `calm` an undisturbed worker. Disturbed workers come
+        last.
+        """
+        self._sort()
+        gaps = self._by_gap[candidate.variant.hardware].keys
+        if not gaps or gaps[-1][0] < candidate.memory_bytes:
+            return None
+        for worker in self._sorted(candidate.variant.hardware, with_slots=with_slots, calm=calm):
+            if worker.could_take(candidate) and worker.fits(candidate):
+                return worker
+        return None
+
+    def all_of(self, hardware: str) -> Iterator[WorkerCapacity]:
+        """Return the workers of a hardware, the least loaded first."""
+        self._sort()
+        return self._sorted(hardware)
+
+    def _sorted(self, hardware: str, *, with_slots: bool = False, calm: bool = False) -> Iterator[WorkerCapacity]:
+        for disturbed in (False,) if calm else (False, True):
+            ranked = self._by_load[hardware, disturbed]
+            for key in ranked.keys:
+                worker = ranked.workers[key]
+                if with_slots and worker.free_slots <= SLACK:
+                    break
+                yield worker
+
+    def _sort(self) -> None:
+        for worker in self.changed:
+            if worker.schedulable:
+                hardware = worker.worker.hardware
+                self._by_load[hardware, worker.disturbed].put(worker, worker.sort_key())
+                has_place = len(worker.hosted) < worker.max_instances
+                self._by_gap[hardware].put(worker, (worker.free_bytes if has_place else -1, worker.name))
+        self.changed.clear()
+
+
+class LoadShares:
+    """Slots that each variant's load takes on each worker, and the unserved rest."""
+
+    def __init__(self, load_slots: Mapping[str, float], capacities: Iterable[WorkerCapacity]) -> None:
+        self._load_slots = load_slots
+        self._parts: dict[str, list[tuple[WorkerCapacity, float]]] = {}
+        self.unserved: dict[str, float] = {}
+        """Slots of load that no host has room for, by variant."""
+        hosts: dict[str, list[WorkerCapacity]] = {name: [] for name in load_slots}
+        for capacity in capacities:
+            capacity.load(-capacity.busy)
+            for name in capacity.hosted:
+                if name in hosts:
+                    hosts[name].append(capacity)
+        for name in sorted(load_slots, key=lambda name: (len(hosts[name]), name)):
+            self.share(name, hosts[name])
+
+    def add(self, name: str, host: WorkerCapacity) -> None:
+        """Give the unserved rest of a variant's load to one more host. Call `share` after all hosts are added."""
+        left = self.unserved.get(name, 0.0)
+        part = min(host.slots_for(name), left)
+        if part > 0.0:
+            host.load(part)
+            self._parts[name].append((host, part))
+            self.unserved[name] = left - part
+
+    def unserved_without(self, name: str, host: WorkerCapacity) -> float:
+        """Return the slots of a variant's load that would be unserved without this host."""
+        load = self._load_slots.get(name, 0.0)
+        room = sum(h.slots_for(name, part) for h, part in self._parts.get(name, ()) if h is not host)
+        return max(load - room, 0.0)
+
+    def share(self, name: str, hosts: Iterable[WorkerCapacity]) -> None:
+        """Distribute the load of one variant among its hosts."""
+        for capacity, part in self._parts.pop(name, ()):
+            capacity.load(-part)
+        left = self._load_slots.get(name, 0.0)
+        if left <= 0.0:
+            return
+        free = sorted((capacity.slots_for(name), capacity.name, capacity) for capacity in hosts)
+        parts = self._parts[name] = []
+        for index, (free_slots, _, capacity) in enumerate(free):
+            part = min(free_slots, left / (len(free) - index))
+            capacity.load(part)
+            parts.append((capacity, part))
+            left -= part
+        self.unserved[name] = left

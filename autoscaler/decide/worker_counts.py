@@ -12,11 +12,10 @@ from collections.abc import Sequence
 import msgspec
 
 from autoscaler.decide.optimizer.model import Allocation, AllocationProblem
-from autoscaler.decide.plan import WorkerCountChange
 from autoscaler.decide.snapshot import ClusterSnapshot, ScalingLimits, is_schedulable
 from autoscaler.decide.stabilization import ScaleDownStabilizer
-from schemas.rows.placement import WorkerRow
-from schemas.worker_names import number_of
+from schemas.names import number_of
+from schemas.rows.cluster import WantedWorkers, WorkerRow
 
 
 class PoolTarget(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,14 +72,14 @@ def pool_targets(
 
 def worker_count_changes(
     targets: Sequence[PoolTarget], drained: Sequence[str], snapshot: ClusterSnapshot
-) -> tuple[WorkerCountChange, ...]:
+) -> tuple[WantedWorkers, ...]:
     """Return the new numbers of workers, where they differ from the wanted ones."""
-    found = list[WorkerCountChange]()
+    found = list[WantedWorkers]()
     for target in targets:
         stay = sum(name not in drained for name in target.leaving[target.replaced :])
         count = target.wanted + stay if target.there > target.wanted else target.wanted
         if count != snapshot.wanted_workers.get(target.hardware):
-            found.append(WorkerCountChange(hardware=target.hardware, count=count, reason=target.reason))
+            found.append(WantedWorkers(hardware=target.hardware, count=count, reason=target.reason))
     return tuple(found)
 
 

@@ -1,5 +1,5 @@
 """Cleanup in Kafka and Postgres by the autoscaler's leader; so no topic of work needs a retention by age.
 
-Reading order: trimming (pure: committed records) -> reply_topic_watch (pure: reply topics without an owner) -> janitor
-(reads the state and deletes).
+Reading order: trimming (pure: committed records, reply topics without an owner) -> janitor (reads the state and
+deletes).
 """

@@ -3,7 +3,7 @@
 * Records of work below the committed offsets, every half a minute by default, as Kafka Streams does with its
   repartition topics: the topics themselves have no retention. Kafka frees disk space by whole segments, and closes a
   segment only at a write. In idle partitions a record that no consumer sees is written for that
-  (`broker/segment_roll.py`).
+  (`broker/topic_logs.py`).
 * Reply topics of clients and gateways that were killed.
 * The configuration of topics that an older version created, at the start of the term.
 * Builds older than a day, e.g. because no worker of their hardware came; no registration waits for them any more.
@@ -23,19 +23,17 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge
 
-from autoscaler.janitor.reply_topic_watch import ReplyTopicWatch
-from autoscaler.janitor.trimming import idle_ends, trimmable
+from autoscaler.janitor.trimming import ReplyTopicWatch, idle_ends, trimmable
 from autoscaler.settings import AutoscalerSettings
-from broker.kafka_types import KafkaError
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topic_lifecycle import delete_topics
+from broker.kafka.topics import correct_topics
+from broker.kafka.types import KafkaError, TopicPartition
 from broker.lag.reader import LagObservation
-from broker.segment_roll import roll_segments
-from broker.settings import KafkaSettings
-from broker.topic_lifecycle import delete_topics
-from broker.topic_logs import LogPartition, bytes_on_disk, delete_before, topic_ends, topic_names
-from broker.topics import correct_topics
-from process.failure_log import FailureLog
+from broker.topic_logs import bytes_on_disk, delete_before, roll_segments, topic_ends, topic_names
+from process.outages import FailureLog
 from schemas.errors import OperatorError
-from schemas.rows.builds import BUILDS_KEPT_S
+from schemas.rows.registrations import BUILDS_KEPT_S
 from schemas.topics import DEAD_LETTERS, INGRESS, JOB_RESULTS, LANES, REPLIES, TASKS, TENANTS, VARIANTS, is_reply_topic
 from store.builds import forget_builds
 from store.errors import StoreUnavailable
@@ -70,10 +68,10 @@ class Janitor:
         self._reading = reading
         self._can_trim = can_trim
         self._clock = clock
-        self._trimmed: dict[LogPartition, int] = {}
+        self._trimmed: dict[TopicPartition, int] = {}
         self._watch = ReplyTopicWatch(settings.reply_topic_age_s, 3 * settings.sweep_interval_s)
         self._large: set[str] = set()
-        self._idle: dict[LogPartition, int] = {}
+        self._idle: dict[TopicPartition, int] = {}
         """End offsets of partitions that were idle at the last sweep."""
 
     async def run(self) -> None:
@@ -105,7 +103,7 @@ class Janitor:
             return
         offsets = trimmable(reading, self._trimmed)
         done = await delete_before(self._kafka, offsets)
-        there = {LogPartition(topic, number) for _, topic, number in reading.group_partitions}
+        there = {TopicPartition(topic, number) for _, topic, number in reading.group_partitions}
         known = self._trimmed | {partition: offsets[partition] for partition in done}
         self._trimmed = {partition: offset for partition, offset in known.items() if partition in there}
         TRIMMED.inc(len(done))
@@ -142,7 +140,7 @@ class Janitor:
         await put_large_topics(self._pool, datetime.now(UTC), large)
         await self._end_segments(by_partition)
 
-    async def _end_segments(self, sizes: Mapping[LogPartition, int]) -> None:
+    async def _end_segments(self, sizes: Mapping[TopicPartition, int]) -> None:
         """Close the segments of partitions that were idle since the last sweep and hold finished records on disk."""
         reading, before = self._reading(), self._idle
         if reading is None:
@@ -154,9 +152,9 @@ class Janitor:
             if before.get(partition) == end and sizes.get(partition, 0) > _IDLE_BYTES
         }
         if ends:
-            groups = defaultdict[str, list[LogPartition]](list)
+            groups = defaultdict[str, list[TopicPartition]](list)
             for group, topic, number in reading.group_partitions:
-                if (partition := LogPartition(topic, number)) in ends:
+                if (partition := TopicPartition(topic, number)) in ends:
                     groups[group].append(partition)
             log.info("closing the segments of %d idle partitions with finished records", len(ends))
             await roll_segments(self._kafka, ends, groups)
@@ -166,7 +164,6 @@ class Janitor:
 
 
 async def _tried(step: Callable[[], Awaitable[None]], failures: FailureLog) -> bool:
-    """Run a step; return true if it succeeded."""
     try:
         await step()
     except (KafkaError, OSError, OperatorError, StoreUnavailable) as error:

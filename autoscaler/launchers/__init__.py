@@ -1,5 +1,5 @@
 """Launchers, which start and stop workers: one module per platform.
 
-Reading order: base (interface) -> registry (launchers by name) -> null (none), processes (of this machine) ->
-worker_template (configured size of a cluster's workers) -> kubernetes, ray.
+Reading order: base (interface, configured size of a cluster's workers) -> registry (launchers by name, and none) ->
+processes (of this machine), kubernetes, ray.
 """

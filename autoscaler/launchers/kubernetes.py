@@ -22,12 +22,11 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from autoscaler.launchers.base import LaunchedWorker, LauncherError, LaunchState
-from autoscaler.launchers.worker_template import WorkerTemplate, read_settings
+from autoscaler.launchers.base import LaunchedWorker, LauncherError, LaunchState, WorkerTemplate, read_settings
 from autoscaler.settings import AutoscalerSettings
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
-from schemas.worker_names import hardware_of, number_of, worker_name
+from schemas.names import hardware_of, number_of, worker_name
 
 if TYPE_CHECKING:
     from kubernetes_asyncio.client import AppsV1Api, V1Scale
@@ -45,15 +44,13 @@ class KubernetesSettings(BaseSettings):
     namespace: str = "infaas"
     """Namespace of the StatefulSets."""
     hardware: dict[Hardware, WorkerTemplate]
-    """Sizes of their pods by hardware, as JSON (see `worker_template`) or one variable each: `..._HARDWARE__CPU`."""
+    """Sizes of their pods by hardware, as JSON (see `WorkerTemplate`) or one variable each: `..._HARDWARE__CPU`."""
     kubeconfig: Path | None = None
     """Path of a kubeconfig for access from outside; by default the service account of the pod."""
 
 
 class KubernetesLauncher:
     """Launcher of pods whose StatefulSets exist in the cluster."""
-
-    name: Final = "kubernetes"
 
     def __init__(self, settings: KubernetesSettings, api: "AppsV1Api") -> None:
         self.hardware = {

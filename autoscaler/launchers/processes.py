@@ -8,22 +8,13 @@ sends the wanted processes to the supervisor. There is one supervisor per home, 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
 
 from autoscaler.decide.snapshot import HardwareType
 from autoscaler.launchers.base import LaunchedWorker, LauncherError, LaunchState
 from autoscaler.settings import AutoscalerSettings
-from process.supervisor_socket import (
-    CommandReply,
-    ProcessPool,
-    SupervisorCommand,
-    SupervisorUnavailable,
-    send_command,
-)
+from process.home import CommandReply, ProcessPool, SupervisorCommand, SupervisorUnavailable, send_command
 from schemas.hardware import list_price, slots_of
-from schemas.worker_names import hardware_of
-
-NAME: Final = "processes"
+from schemas.names import hardware_of
 
 
 class ProcessLauncher:
@@ -32,11 +23,6 @@ class ProcessLauncher:
     def __init__(self, home: Path) -> None:
         self._home = home
         self._hardware: dict[str, HardwareType] = {}
-
-    @property
-    def name(self) -> str:
-        """Name in the setting `launcher`."""
-        return NAME
 
     @property
     def hardware(self) -> Mapping[str, HardwareType]:

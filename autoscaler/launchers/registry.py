@@ -4,15 +4,17 @@ Each is imported only when it is configured, because some need large libraries t
 """
 
 import importlib
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Final
 
-from autoscaler.launchers.base import Launcher
+from autoscaler.decide.snapshot import HardwareType
+from autoscaler.launchers.base import LaunchedWorker, Launcher, LauncherError
 from autoscaler.settings import AutoscalerSettings
 from schemas.errors import OperatorError
 
+_NONE: Final = "none"
 _MODULES: Final = {
-    "none": "autoscaler.launchers.null",
     "processes": "autoscaler.launchers.processes",
     "ray": "autoscaler.launchers.ray.launcher",
     "kubernetes": "autoscaler.launchers.kubernetes",
@@ -25,7 +27,31 @@ def open_launcher(settings: AutoscalerSettings) -> AbstractAsyncContextManager[L
     Raises:
         OperatorError: the name is unknown; or, on entry, a setting of the launcher is wrong.
     """
+    if settings.launcher == _NONE:
+        return nullcontext(NullLauncher())
     module = _MODULES.get(settings.launcher)
     if module is None:
-        raise OperatorError(f"--launcher {settings.launcher!r}: there are {', '.join(_MODULES)}")
+        names = ", ".join((_NONE, *_MODULES))
+        raise OperatorError(f"--launcher {settings.launcher!r}: there are {names}")
     return importlib.import_module(module).open_launcher(settings)
+
+
+class NullLauncher:
+    """No launcher: the operator starts and stops workers, by hand or with another tool."""
+
+    @property
+    def hardware(self) -> Mapping[str, HardwareType]:
+        """Empty: no type of worker can be started."""
+        return {}
+
+    async def running(self) -> list[LaunchedWorker]:
+        """Return no workers."""
+        return []
+
+    async def start(self, hardware: str, worker: str) -> None:
+        """Raise `LauncherError`, because nothing can be started."""
+        raise LauncherError(f"cannot start {worker}: no launcher is set, see --launcher")
+
+    async def stop(self, worker: str) -> None:
+        """Raise `LauncherError`, because nothing can be stopped."""
+        raise LauncherError(f"cannot stop {worker}: no launcher is set, see --launcher")

@@ -27,9 +27,6 @@ from schemas.status import InstanceState, InstanceStatus
 WINDOW_S: Final = 10
 HISTORY_S: Final = 900
 SILENT_S: Final = 3.0
-_SPACING_S: Final = 0.9
-"""Seconds between two statuses that are kept; workers send ten a second while they have queries."""
-
 _KEPT_SHARE: Final = 0.9
 """Weight of earlier counts against those of the latest second."""
 

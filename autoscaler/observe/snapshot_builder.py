@@ -1,21 +1,29 @@
-"""Builds the snapshot for a decision: rows, recent statuses and load, hardware types and bounds."""
+"""Builds the snapshot for a decision: rows, recent statuses and load, backlogs, hardware types and bounds."""
 
 from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from autoscaler.decide.snapshot import ClusterSnapshot, DecisionMemory, HardwareType, ScaleBounds
+from autoscaler.decide.snapshot import Backlog, ClusterSnapshot, DecisionMemory, HardwareType
 from autoscaler.launchers.base import LaunchedWorker
-from autoscaler.observe.backlogs import TopicBacklog, backlogs_of, with_lanes
 from autoscaler.observe.load_window import LoadWindow
 from autoscaler.observe.status_cache import WorkerStatusCache
-from schemas.rows.placement import WorkerRow
-from schemas.rows.scaling import Pin, PinKind, WantedWorkers
+from process.security.access import users_by_name
+from schemas.rows.catalog import Variant
+from schemas.rows.cluster import Pin, PinKind, WantedWorkers, WorkerRow
+from schemas.topics import LANES, offline_topic, offline_variant_topic, task_topic, variant_topic
 from schemas.versions import versions_of
-from security.access import users_by_name
 from store.catalog import Catalog
-from store.cluster import read_cluster
 from store.pool import Pool
+from store.scaling import read_cluster
+
+
+class TopicBacklog(msgspec.Struct, frozen=True):
+    """Waiting records of a topic."""
+
+    records: int
+    age_s: float | None
+    """Age of the oldest in seconds; None if unknown."""
 
 
 class SnapshotBuilder:
@@ -120,15 +128,71 @@ def _wanted_workers(
     return present | {row.hardware: row.count for row in wanted}
 
 
-def bounds_of(pins: Iterable[Pin], min_workers: Mapping[str, int]) -> tuple[ScaleBounds, ...]:
+def bounds_of(pins: Iterable[Pin], min_workers: Mapping[str, int]) -> tuple[Pin, ...]:
     """Return the pinned bounds, with minimums of workers from the settings where none is pinned."""
-    bounds = {(pin.kind.value, pin.name): (pin.minimum, pin.maximum) for pin in pins}
+    bounds = {(pin.kind, pin.name): pin for pin in pins}
     for hardware, setting in min_workers.items():
-        minimum, maximum = bounds.get((PinKind.HARDWARE, hardware), (None, None))
-        if minimum is None:
+        pin = bounds.get((PinKind.HARDWARE, hardware), Pin(kind=PinKind.HARDWARE, name=hardware))
+        if pin.minimum is None:
             # A pinned maximum below the setting has priority.
-            bounds[PinKind.HARDWARE, hardware] = setting if maximum is None else min(setting, maximum), maximum
+            minimum = setting if pin.maximum is None else min(setting, pin.maximum)
+            bounds[PinKind.HARDWARE, hardware] = msgspec.structs.replace(pin, minimum=minimum)
+    return tuple(bounds.values())
+
+
+def with_lanes(waiting: Mapping[str, TopicBacklog], held: Mapping[str, int]) -> Mapping[str, TopicBacklog]:
+    """Return the backlogs with the lag of lanes added to the offline topics of their tasks.
+
+    Lanes mix the queries of all tasks. Their lag is divided in proportion to the queries of lanes that selectors hold,
+    `held`.
+    """
+    lanes, total = waiting.get(LANES), sum(held.values())
+    if lanes is None or not total:
+        return waiting
+    found = dict(waiting)
+    for task, count in held.items():
+        own, records = found.get(offline_topic(task)), round(lanes.records * count / total)
+        if own is None or not own.records:
+            found[offline_topic(task)] = TopicBacklog(records, lanes.age_s)
+        else:
+            age_s = None if own.age_s is None or lanes.age_s is None else max(own.age_s, lanes.age_s)
+            found[offline_topic(task)] = TopicBacklog(own.records + records, age_s)
+    return found
+
+
+def backlogs_of(
+    waiting: Mapping[str, TopicBacklog],
+    tasks: Iterable[str],
+    variants: Iterable[Variant],
+    mean_inputs: Mapping[str, float],
+) -> tuple[Backlog, ...]:
+    """Return the backlogs of these tasks and variants, in inputs.
+
+    A query holds one or more inputs. The number of inputs in waiting queries is estimated by the mean of recent
+    queries.
+
+    Args:
+        waiting: waiting records, by topic.
+        tasks: names of the tasks.
+        variants: the variants of all tasks.
+        mean_inputs: mean number of inputs in a query, by task; 1 if absent.
+    """
+    topics: dict[str, tuple[str, str | None, bool]] = {}
+    for task in tasks:
+        topics[task_topic(task)] = (task, None, False)
+        topics[offline_topic(task)] = (task, None, True)
+    for variant in variants:
+        topics[variant_topic(variant.name)] = (variant.task, variant.name, False)
+        topics[offline_variant_topic(variant.name)] = (variant.task, variant.name, True)
     return tuple(
-        ScaleBounds(kind=kind, name=name, minimum=minimum, maximum=maximum)
-        for (kind, name), (minimum, maximum) in bounds.items()
+        Backlog(
+            task=task,
+            variant=variant,
+            offline=offline,
+            inputs=found.records * mean_inputs.get(task, 1.0),
+            age_s=found.age_s,
+        )
+        for topic, found in waiting.items()
+        if topic in topics
+        for task, variant, offline in (topics[topic],)
     )

@@ -1,7 +1,6 @@
 """Samples that the autoscaler writes each second: lag and health of groups, load, instances and workers.
 
-Reading order: recorder (takes and writes a reading) -> lag_delta (changes since the previous reading) -> group_health
-(health of a group by its last readings) -> loss_counter (records deleted too early) -> lag_minute (sums of a minute) ->
-shadow_comparison (answers of a shadow against those of the serving version) -> instance_samples (counters as
-differences) -> gauges (for Prometheus).
+Reading order: recorder (takes and writes a reading) -> lag_delta (changes since the previous reading, sums of a minute,
+lost records) -> group_health (health of a group by its last readings, and its metrics) -> shadow_comparison (answers of
+a shadow against those of the serving version) -> instance_samples (counters as differences).
 """

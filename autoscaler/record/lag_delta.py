@@ -1,22 +1,22 @@
-"""Encodes each lag reading as its changes since the previous one, with health and the sums of the minute.
+"""Encodes each lag reading as its changes since the previous one, with health, the sums of the minute, and losses.
 
 A row holds only the changes since the row before, and once a minute everything. So a reader needs to look back at most
-one minute to know the full state.
+one minute to know the full state. The sums of a minute are added while its readings are taken, so that they need not be
+read again.
 """
 
-from collections.abc import Collection, Iterable, Mapping
-from datetime import datetime
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autoscaler.observe.backlogs import TopicBacklog
+from autoscaler.observe.snapshot_builder import TopicBacklog
 from autoscaler.record.group_health import HEALTHS, GroupHealthWindow
-from autoscaler.record.lag_minute import LagMinuteAggregator, minute_of
-from broker.lag.reader import LagObservation
+from broker.lag.reader import GroupPartition, LagObservation
 from schemas import topics
-from schemas.rows.samples import GroupHealth, LagMinute, LagReading
+from schemas.rows.samples import GroupHealth, LagMinute, LagReading, LagSample
 from schemas.status import SERVING, WorkerStatus
 
 _STALLED: Final = HEALTHS.index(GroupHealth.STALLED)
@@ -113,3 +113,104 @@ def _changed(before: tuple[NDArray[np.generic], ...], now: tuple[NDArray[np.gene
     for one, other in zip(before, now, strict=True):
         different |= (one != other) & ((one == one) | (other == other))  # nan to nan is no change
     return np.flatnonzero(different)
+
+
+MINUTE: Final = timedelta(minutes=1)
+
+
+class LagMinuteAggregator:
+    """Sums of one set of group partitions, since the minute began or since the set was made."""
+
+    def __init__(self, first: LagObservation) -> None:
+        group_partitions = len(first.group_partitions)
+        self._readings = 0
+        self._known = np.zeros(group_partitions, np.int64)
+        """Number of readings with known lag."""
+        self._sum = np.zeros(group_partitions)
+        self._lag_max = np.zeros(group_partitions, np.int64)
+        self._lag_s_max = np.zeros(group_partitions)
+        self._begin = self._last = first
+
+    def add(self, reading: LagObservation) -> None:
+        """Add a reading of the same group partitions."""
+        known = reading.lag >= 0
+        self._readings += 1
+        self._known += known
+        self._sum += np.where(known, reading.lag, 0)
+        np.maximum(self._lag_max, reading.lag, out=self._lag_max)
+        np.fmax(self._lag_s_max, reading.lag_s, out=self._lag_s_max)
+        self._last = reading
+
+    def to_row(self, at: datetime, ids: NDArray[np.int64]) -> LagMinute:
+        """Return the row of the minute that began at `at`, with the `ids` of group partitions with lag or progress."""
+        arrived = _advance(self._begin.end, self._last.end)
+        completed = _advance(self._begin.committed, self._last.committed)
+        shown = np.flatnonzero((self._lag_max > 0) | (arrived > 0) | (completed > 0))
+        mean = self._sum[shown] / np.maximum(self._known[shown], 1)
+        return LagMinute(
+            at=at,
+            readings=self._readings,
+            group_partitions=ids[shown].tolist(),
+            arrived=arrived[shown].tolist(),
+            completed=completed[shown].tolist(),
+            lag_max=self._lag_max[shown].tolist(),
+            lag_mean=mean.tolist(),
+            lag_s_max=self._lag_s_max[shown].tolist(),
+        )
+
+    def next_minute(self) -> "LagMinuteAggregator":
+        """Return the aggregator of the next minute; progress since the last reading counts there."""
+        return LagMinuteAggregator(self._last)
+
+
+def minute_of(at: datetime) -> datetime:
+    """Return the start of the minute that contains `at`."""
+    return at.replace(second=0, microsecond=0)
+
+
+def _advance(before: NDArray[np.int64], after: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the progress of offsets; 0 where unknown or negative. Never committed counts as offset 0."""
+    unknown = (before < -1) | (after < 0)
+    return np.where(unknown, 0, np.maximum(after - np.maximum(before, 0), 0))
+
+
+class LossCounter:
+    """Counter of the records that were deleted before their group had committed them, each once.
+
+    The gap between a committed offset and the begin of the log appears in each reading until the group commits beyond
+    it, so only its growth is counted. A group that was rewound, by a zombie or a person, has lost nothing that it had
+    committed before: those records were finished and trimmed.
+
+    Args:
+        group_partitions: the order of values in a reading.
+        accounted: offsets below which records are known to be committed, or were counted as lost.
+    """
+
+    def __init__(self, group_partitions: Sequence[GroupPartition], accounted: Mapping[GroupPartition, int]) -> None:
+        self._group_partitions = group_partitions
+        self._accounted = np.array([accounted.get(found, 0) for found in group_partitions], np.int64)
+
+    @property
+    def accounted(self) -> dict[GroupPartition, int]:
+        """Offsets below which records are known to be committed or were counted as lost, to continue with."""
+        return dict(zip(self._group_partitions, self._accounted.tolist(), strict=True))
+
+    def count(self, reading: LagObservation) -> NDArray[np.int64]:
+        """Add a reading; return the records lost since the previous one, by group partition."""
+        accounted = np.maximum(self._accounted, reading.committed)
+        # An end below the accounted offset: the topic was recreated.
+        made_anew = (reading.end >= 0) & (reading.end < accounted)
+        accounted[made_anew] = np.maximum(reading.committed[made_anew], 0)
+        begins = np.where(reading.lost > 0, reading.committed + reading.lost, 0)
+        lost = np.maximum(begins - accounted, 0)
+        self._accounted = np.maximum(accounted, begins)
+        return lost
+
+
+def accounted_in(samples: Iterable[LagSample]) -> dict[GroupPartition, int]:
+    """Return the offsets that an earlier leader accounted for: end offset less lag of its last reading."""
+    return {
+        GroupPartition(one.consumer_group, one.topic, one.partition): one.end_offset - one.lag
+        for one in samples
+        if one.committed is not None and one.end_offset is not None and one.lag is not None
+    }

@@ -22,18 +22,16 @@ from typing import Final
 import numpy as np
 from prometheus_client import Counter, Gauge
 
-from autoscaler.observe.backlogs import TopicBacklog
 from autoscaler.observe.load_window import HISTORY_S, LoadWindow
+from autoscaler.observe.snapshot_builder import TopicBacklog
 from autoscaler.observe.status_cache import WorkerStatusCache
-from autoscaler.record.gauges import GroupGauges
+from autoscaler.record.group_health import GroupGauges
 from autoscaler.record.instance_samples import InstanceSampler, worker_samples
-from autoscaler.record.lag_delta import LagDeltaEncoder
-from autoscaler.record.lag_minute import MINUTE, minute_of
-from autoscaler.record.loss_counter import LossCounter, accounted_in
+from autoscaler.record.lag_delta import MINUTE, LagDeltaEncoder, LossCounter, accounted_in, minute_of
 from autoscaler.settings import AutoscalerSettings
-from broker.kafka_types import KafkaError
+from broker.kafka.types import KafkaError
 from broker.lag.reader import LagObservation, LagReader
-from process.failure_log import FailureLog
+from process.outages import FailureLog
 from schemas import topics
 from schemas.load_classes import ClassAnswers, ClassCount, LoadClass
 from schemas.rows.samples import InstanceSample, LagReading, LoadSample
@@ -121,12 +119,10 @@ class Recorder:
         self._instances += self._sampler.samples(at, workers)
         async with self._pool.transaction() as session:
             await samples.write_reading(session, row)
-            if minute is not None:
-                await samples.write_lag_minute(session, minute)
             await samples.add_losses(session, at, self._lost)
-            await samples.write_load(session, self._load)
-            await samples.write_instances(session, self._instances)
-            await samples.write_workers(session, worker_samples(at, workers, self._load_window.worker_loads()))
+            on_workers = worker_samples(at, workers, self._load_window.worker_loads())
+            for rows in ([minute] if minute else [], self._load, self._instances, on_workers):
+                await samples.write_samples(session, rows)
         self._load, self._instances, self._lost = [], [], {}
         self.reading = reading
 
@@ -178,13 +174,11 @@ class Recorder:
             self._load_window.restore_history({task.task: task.inputs_per_s for task in past})
         self._minute = minute
 
-    def _present(self) -> datetime:
-        """Return the present by the broker's clock, so that rows of several leaders and of failures stay in order."""
-        return datetime.fromtimestamp(self._reader.clock.now_ms() / 1e3, UTC)
-
     async def _write_failure(self, error: BaseException) -> None:
+        # The time is the broker's, so that rows of several leaders and of failures stay in order.
+        at = datetime.fromtimestamp(self._reader.clock.now_ms() / 1e3, UTC)
+        row = LagReading(at=at, whole=False, error=str(error) or type(error).__name__)
         with suppress(StoreUnavailable):  # then only log and gauges can report it
-            row = LagReading(at=self._present(), whole=False, error=str(error) or type(error).__name__)
             await samples.write_reading(self._pool, row)
 
 

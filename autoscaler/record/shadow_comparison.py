@@ -9,13 +9,13 @@ import logging
 from collections import OrderedDict
 from typing import Final
 
-from broker.kafka_types import Record
+from broker.kafka.types import Record
 from registry.quality import AGREEMENT, quality
 from schemas.errors import InfaasError
 from schemas.headers import as_text
 from schemas.oip import decode_response
 from schemas.result import OK, Result, parse_result
-from schemas.rows.rollout import VersionComparison
+from schemas.versions import VersionComparison
 from store.catalog import Catalog
 from store.errors import StoreConflict, StoreUnavailable
 from store.pool import Pool

@@ -1,5 +1,6 @@
-"""Shared parts of all benches: figures, load, a system under test, and the baseline program.
+"""Shared parts of all benches: figures, programs, databases, a system under test, and the baseline program.
 
-Reading order: figures (a value beside its baseline) -> load (queries at a fixed rate) -> programs (run to their end) ->
-system (a whole system, as a user starts it) -> baseline (the bare program).
+Reading order: figures (a value beside its baseline) -> programs (run to their end, or while a context is open) ->
+database (a Postgres of its own, with synthetic rows) -> system (a whole system, as a user starts it) -> baseline (the
+bare program).
 """

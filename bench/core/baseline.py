@@ -12,8 +12,8 @@ import signal
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from broker.features import broker_features
-from broker.settings import KafkaSettings
+from broker.kafka.cluster import broker_features
+from broker.kafka.settings import KafkaSettings
 
 
 async def forward(kafka: KafkaSettings, source: str, target: str) -> None:

@@ -1,6 +1,7 @@
 """Measured figure beside its baseline."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -29,22 +30,36 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
     machine: str = ""
 
 
+def plain(name: str, broker: str, value: float, unit: str = "") -> Figure:
+    """Make a figure without baseline and promise."""
+    return Figure(name=name, broker=broker, value=value, unit=unit)
+
+
+def beside(name: str, broker: str, value: float, unit: str, baseline: float, **promise: Any) -> Figure:
+    """Make a figure over its baseline; `promise` sets `target` and `passed`."""
+    ratio = value / baseline if baseline else None
+    return Figure(name=name, broker=broker, value=value, unit=unit, baseline=baseline, ratio=ratio, **promise)
+
+
 def at_most(name: str, broker: str, value: float, unit: str, baseline: float, limit: float) -> Figure:
     """Make a figure that is good when small: at most `limit` times its baseline."""
-    ratio = value / baseline
-    return Figure(
-        name=name, broker=broker, value=value, unit=unit, baseline=baseline, ratio=ratio,
-        target=f"<= {limit:g}x", passed=ratio <= limit,
-    )  # fmt: skip
+    return beside(name, broker, value, unit, baseline, target=f"<= {limit:g}x", passed=value / baseline <= limit)
 
 
 def at_least(name: str, broker: str, value: float, unit: str, baseline: float, limit: float) -> Figure:
     """Make a figure that is good when large: at least `limit` times its baseline."""
-    ratio = value / baseline
-    return Figure(
-        name=name, broker=broker, value=value, unit=unit, baseline=baseline, ratio=ratio,
-        target=f">= {limit:g}x", passed=ratio >= limit,
-    )  # fmt: skip
+    return beside(name, broker, value, unit, baseline, target=f">= {limit:g}x", passed=value / baseline >= limit)
+
+
+def within(name: str, broker: str, value: float, unit: str, limit: float) -> Figure:
+    """Make a figure without baseline that is at most `limit`, in its own unit."""
+    target = f"<= {limit:g} {unit}".strip()
+    return Figure(name=name, broker=broker, value=value, unit=unit, target=target, passed=value <= limit)
+
+
+def exactly(name: str, broker: str, value: float, wanted: float = 0.0) -> Figure:
+    """Make a count that is `wanted`, without a unit."""
+    return Figure(name=name, broker=broker, value=value, unit="", target=f"{wanted:g}", passed=value == wanted)
 
 
 def percentile(values: Sequence[float], share: float) -> float:

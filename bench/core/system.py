@@ -10,9 +10,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from broker.settings import KafkaSettings
-from infaas.supervisor.state import read_state
-from process.ports import free_port
+from broker.kafka.settings import KafkaSettings
+from infaas.up.state import read_state
+from process.sockets import free_port
 
 _UP_S = 120.0
 _DOWN_S = 60.0

@@ -11,9 +11,9 @@ import signal
 import time
 from collections import Counter
 
-from bench.core.figures import Figure
-from bench.core.load import repeated_results, silence_s
+from bench.core.figures import Figure, exactly, plain
 from bench.core.system import SystemUnderTest
+from bench.load.pace import pace, repeated_results, silence_s
 from infaas.client import InfaasClient
 from schemas.errors import QueryError
 from zoo.samples import labelled
@@ -48,9 +48,7 @@ async def measure(system: SystemUnderTest, broker: str) -> list[Figure]:
 
         run = f"crash-{time.time_ns()}"
         async with asyncio.timeout(QUERIES / RATE + 2 * _LAST_ANSWERS_S), asyncio.TaskGroup() as queries:
-            start = time.monotonic()
-            for number in range(QUERIES):
-                await asyncio.sleep(max(0.0, start + number / RATE - time.monotonic()))
+            async for number in pace(RATE, QUERIES):
                 queries.create_task(ask(f"{run}-{number}"), name=f"query {number}")
                 if number in victims:
                     who, pid = victims[number]
@@ -60,16 +58,12 @@ async def measure(system: SystemUnderTest, broker: str) -> list[Figure]:
     doubled = shown.total() - len(shown)
     dropped = repeated_results() - dropped_before
 
-    def figure(name: str, value: float, unit: str = "", *, zero: bool = False) -> Figure:
-        passed = value == 0 if zero else None
-        return Figure(name=name, broker=broker, value=value, unit=unit, target="0" if zero else "", passed=passed)
-
     return [
-        figure("queries lost or refused, 2 SIGKILLs", lost, zero=True),
-        figure("answers shown twice", doubled, zero=True),
-        figure("second results dropped by the client", dropped),
+        exactly("queries lost or refused, 2 SIGKILLs", broker, lost),
+        exactly("answers shown twice", broker, doubled),
+        plain("second results dropped by the client", broker, dropped),
         *(
-            figure(f"no answers after SIGKILL of the {who}", silence_s(answered_at, at, _NEAR_S), "s")
+            plain(f"no answers after SIGKILL of the {who}", broker, silence_s(answered_at, at, _NEAR_S), "s")
             for who, at in killed_at.items()
         ),
     ]

@@ -6,37 +6,37 @@ the machine's speed affects both. The result is the median of the turns' percent
 effect.
 """
 
-import asyncio
-import os
-import sys
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from statistics import median
 
 import msgspec
 
 from bench.core.figures import Figure, at_most, percentile
-from bench.core.load import AnsweredQuery, OpenLoopLoad, small_query
-from broker.settings import KafkaSettings
-from broker.topics import TopicSpec, ensure_topics
+from bench.core.programs import running_module
+from bench.core.system import SystemUnderTest
+from bench.load.kafka_load import AnsweredQuery, ClientLoad
+from bench.load.pace import small_query
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topics import TopicSpec, ensure_topics
 from schemas.topics import task_topic
 
 LIMITS = {200.0: (1.0, 1.0), 1000.0: (0.7, 0.8)}
 """Limits of our p50 and p99 over the bare program's, by queries per second."""
 ROUNDS = 6
 SECONDS = 8.0
-_STOP_S = 10.0
+_FORWARDER = "bench.core.baseline"
 
 
-async def measure(kafka: KafkaSettings, broker: str) -> list[Figure]:
+async def measure(system: SystemUnderTest, broker: str) -> list[Figure]:
     """Measure p50 and p99 at each rate, in milliseconds; the system must be up, with the task `digits` placed."""
-    value, headers = small_query()
+    kafka, (value, headers) = system.kafka, small_query()
     figures: list[Figure] = []
     async with (
         bare_hops(kafka) as entry,
-        OpenLoopLoad(kafka, entry, value, headers) as bare,
-        OpenLoopLoad(kafka, task_topic("digits"), value, headers, listens=kafka.reply_stream.enabled) as ours,
+        ClientLoad(kafka, entry, value, headers) as bare,
+        ClientLoad(kafka, task_topic("digits"), value, headers, listens=kafka.reply_stream.enabled) as ours,
     ):
         for rate in LIMITS:
             await bare.run(rate, 3.0)
@@ -53,9 +53,7 @@ async def measure(kafka: KafkaSettings, broker: str) -> list[Figure]:
 def _compare(
     broker: str, rate: float, baseline: list[list[AnsweredQuery]], real: list[list[AnsweredQuery]]
 ) -> list[Figure]:
-    failed = [answer.status for answers in real for answer in answers if answer.status != "ok"]
-    if failed:
-        raise RuntimeError(f"{len(failed)} queries failed at {rate:g}/s, the first with {failed[0]}")
+    check_answered(real)
     figures = [
         at_most(
             f"end to end less compute, {rate:g}/s, {label}",
@@ -73,8 +71,20 @@ def _compare(
     return [msgspec.structs.replace(figure, target="", passed=None) for figure in figures]
 
 
+def check_answered(rounds: Iterable[list[AnsweredQuery]]) -> None:
+    """Raise `RuntimeError` if a query was not answered with success."""
+    failed = [answer.status for answers in rounds for answer in answers if answer.status != "ok"]
+    if failed:
+        raise RuntimeError(f"{len(failed)} queries failed, the first with {failed[0]}")
+
+
 def _typical(rounds: list[list[AnsweredQuery]], share: float) -> float:
     return median(percentile([answer.overhead_ms for answer in answers], share) for answers in rounds)
+
+
+def typical_total_ms(rounds: list[list[AnsweredQuery]], share: float) -> float:
+    """Return the median over rounds of a percentile of the latencies."""
+    return median(percentile([answer.total_ms for answer in answers], share) for answers in rounds)
 
 
 @asynccontextmanager
@@ -83,27 +93,5 @@ async def bare_hops(kafka: KafkaSettings) -> AsyncGenerator[str]:
     run = uuid.uuid4().hex[:8]
     entry, middle = f"bare-in-{run}", f"bare-mid-{run}"
     await ensure_topics(kafka, [TopicSpec(entry, partitions=4), TopicSpec(middle, partitions=4)])
-    async with _forwarder(kafka, entry, middle), _forwarder(kafka, middle):
+    async with running_module(kafka, _FORWARDER, entry, middle), running_module(kafka, _FORWARDER, middle):
         yield entry
-
-
-@asynccontextmanager
-async def _forwarder(kafka: KafkaSettings, *topics: str) -> AsyncGenerator[None]:
-    environment = {
-        **os.environ,
-        "INFAAS_KAFKA": kafka.bootstrap,
-        "INFAAS_KAFKA_FETCH_MAX_WAIT_MS": str(kafka.fetch_max_wait_ms),
-    }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bench.core.baseline", *topics, stdout=asyncio.subprocess.PIPE, env=environment
-    )
-    assert process.stdout is not None
-    try:
-        async with asyncio.timeout(30):
-            if await process.stdout.readline() != b"ready\n":
-                raise RuntimeError("the bare forwarder did not start")
-        yield
-    finally:
-        process.terminate()
-        async with asyncio.timeout(_STOP_S):
-            await process.wait()

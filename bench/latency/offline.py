@@ -15,12 +15,14 @@ from typing import Final
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from bench.core.figures import Figure, at_least, at_most, percentile
-from bench.core.load import AnsweredQuery, OpenLoopLoad, small_query
+from bench.core.figures import Figure, at_least, at_most
 from bench.core.system import SystemUnderTest
-from broker.features import broker_features
-from broker.settings import KafkaSettings
-from broker.topics import TopicSpec, ensure_topics
+from bench.latency.end_to_end import check_answered, typical_total_ms
+from bench.load.kafka_load import AnsweredQuery, ClientLoad
+from bench.load.pace import small_query
+from broker.kafka.cluster import broker_features
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topics import TopicSpec, ensure_topics
 from schemas import headers as h
 from schemas.latency import LatencyModel
 from schemas.topics import REPLIES, query_topic, task_topic
@@ -47,7 +49,7 @@ async def measure(system: SystemUnderTest, broker: str, *, flood: int = FLOOD) -
     batch_ms = await _batch_ms(system)
     alone: list[list[AnsweredQuery]] = []
     beside: list[list[AnsweredQuery]] = []
-    async with OpenLoopLoad(system.kafka, task_topic(TASK), value, headers) as load, _Flood(system.kafka) as waiting:
+    async with ClientLoad(system.kafka, task_topic(TASK), value, headers) as load, _Flood(system.kafka) as waiting:
         await load.run(RATE, 3.0)
         for _ in range(ROUNDS):
             alone.append(await load.run(RATE, SECONDS))
@@ -57,11 +59,9 @@ async def measure(system: SystemUnderTest, broker: str, *, flood: int = FLOOD) -
             await waiting.answered()
             if left <= 0:
                 raise RuntimeError("the flood ended before the online queries")
-    failed = [answer.status for answers in (*alone, *beside) for answer in answers if answer.status != "ok"]
-    if failed:
-        raise RuntimeError(f"{len(failed)} online queries failed, the first with {failed[0]}")
+    check_answered((*alone, *beside))
     for label, share, limit in (("p50", 0.5, P50_LIMIT), ("p99", 0.99, P99_LIMIT)):
-        before, value_ms = _typical(alone, share), _typical(beside, share)
+        before, value_ms = typical_total_ms(alone, share), typical_total_ms(beside, share)
         name = f"online at {RATE:g}/s beside {flood:,} offline, {label}"
         figure = at_most(name, broker, value_ms, "ms", before, limit + batch_ms / before)
         figures.append(msgspec.structs.replace(figure, target=f"<= {limit:g}x and a batch of {batch_ms:.2g} ms"))
@@ -78,11 +78,8 @@ async def _throughput(kafka: KafkaSettings, broker: str, queries: int) -> list[F
             await waiting.write(queries, offline=offline, target=_VARIANT)
             await waiting.answered()
             rates[offline].append(queries / (time.monotonic() - began))
-    offline, online = median(rates[True]), median(rates[False])
-    return [
-        at_least("offline over online queries, no other load", broker, offline, "queries/s", online,
-                 THROUGHPUT_LIMIT)
-    ]  # fmt: skip
+    name, offline, online = "offline over online queries, no other load", median(rates[True]), median(rates[False])
+    return [at_least(name, broker, offline, "queries/s", online, THROUGHPUT_LIMIT)]
 
 
 async def _batch_ms(system: SystemUnderTest) -> float:
@@ -92,10 +89,6 @@ async def _batch_ms(system: SystemUnderTest) -> float:
         profiles = [(variant, await get_profile(pool, variant.name)) for variant in variants]
     models = [LatencyModel(profile.latency, variant.max_batch) for variant, profile in profiles if profile is not None]
     return max(model.batch_s(model.max_batch) * 1e3 for model in models)
-
-
-def _typical(rounds: list[list[AnsweredQuery]], share: float) -> float:
-    return median(percentile([answer.total_ms for answer in answers], share) for answers in rounds)
 
 
 class _Flood:

@@ -1,5 +1,4 @@
 """Tenant isolation: a tenant that does everything wrong beside a tenant that behaves well.
 
-Reading order: tenant (signs and sends) -> harms (one coroutine per kind of harm) -> good_tenant (queries and counts) ->
-__main__.
+Reading order: tenant (signs, sends, and counts the answers) -> harms (one coroutine per kind of harm) -> __main__.
 """

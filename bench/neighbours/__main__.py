@@ -20,9 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.core.system import SystemUnderTest, infaas, running_at
-from bench.neighbours.good_tenant import RATE, Outcome, ask_steadily
 from bench.neighbours.harms import ARGUMENTS, HARMS
-from bench.neighbours.tenant import TASK, TenantClient
+from bench.neighbours.tenant import RATE, TASK, Outcome, TenantClient, ask_steadily
 from process.subprocesses import running
 
 _SHARE: Final = 0.99

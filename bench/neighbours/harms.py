@@ -11,11 +11,9 @@ from typing import Final
 import aiohttp
 import numpy as np
 from aiokafka import AIOKafkaConsumer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import TopicAlreadyExistsError
 
-from bench.core.load import small_query
-from bench.neighbours.tenant import TASK, TenantClient, pace
+from bench.load.pace import pace, small_query
+from bench.neighbours.tenant import TASK, TenantClient, make_topic
 from schemas import headers as h
 from schemas.oip import encode_request
 from schemas.topics import task_topic
@@ -41,7 +39,7 @@ async def refuse_results(tenant: TenantClient, gateway: str) -> None:
     """Name a reply topic that rejects all records, a hundred times per second."""
     del gateway
     topic = tenant.reply_topic("refusing")
-    await _make_topic(tenant.kafka, topic, {"message.timestamp.before.max.ms": "0"})
+    await make_topic(tenant.kafka, topic, {"message.timestamp.before.max.ms": "0"})
     value, headers = small_query()
     async with tenant.sender() as sender:
         async for number in pace(100):
@@ -133,17 +131,6 @@ async def _reply_stream(kafka: str, gateway: str) -> tuple[str, int]:
                 host, _, port = address.split()[0].rpartition(":")
                 return host.strip("[]"), int(port)
     raise AssertionError("the consumer never ends")
-
-
-async def _make_topic(kafka: str, topic: str, configs: dict[str, str]) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
-    await admin.start()
-    try:
-        await admin.create_topics([NewTopic(topic, 1, 1, topic_configs=configs)])
-    except TopicAlreadyExistsError:
-        pass
-    finally:
-        await admin.close()
 
 
 async def _harm() -> None:

@@ -19,18 +19,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from bench.__main__ import show
 from bench.core.system import running_at
-from bench.load_client.http_load import compile_client
+from bench.load.http_load import compile_client
 from bench.peers.contest import Toolbox, measure_ours, measure_peer, serves, ways_of_ours
-from bench.peers.environment import lock_environment
-from bench.peers.plots import plot_trials
+from bench.peers.peer import Peer
+from bench.peers.peers import PEERS
 from bench.peers.report import GROUP, figures_of, keep_trials, write_trial_table
-from bench.peers.servers import PEERS
-from bench.peers.servers.protocol import Peer
+from bench.peers.running import lock_environment
 from bench.peers.trial import Durations, Trial, median_trial
 from bench.peers.workloads import WORKLOADS, Workload
-from bench.results import PLOTS, write_results
+from bench.plots import plot_trials
+from bench.results import PLOTS, publish
 from process.settings import ServiceSettings
 from schemas.errors import OperatorError
 
@@ -163,8 +162,7 @@ def main() -> None:
     cache = ServiceSettings().home.absolute() / "bench-peers"
     trials = asyncio.run(measure_rounds(wanted, cache, given.home, console))
     figures = figures_of(trials)
-    show(console, figures)
-    write_results([msgspec.structs.replace(figure, group=GROUP) for figure in figures])
+    publish(console, figures, GROUP)
     kept = keep_trials(trials)
     write_trial_table(kept)
     plot_trials(kept, PLOTS / "goodput.svg")

@@ -5,6 +5,7 @@ and the lowest missed rate is halved geometrically, until its ends are close. Th
 because its miss may have been an accident; if it is sustained, the search continues from there.
 """
 
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
@@ -28,6 +29,14 @@ class RateBracket(msgspec.Struct, frozen=True):
     """Lowest missed rate above it; 0: none yet."""
     missed_again: bool = False
     """True if `missed` was missed again at the end."""
+
+
+async def find_goodput(first: float, sustains: Callable[[float], Awaitable[bool]]) -> float:
+    """Return the highest rate that is sustained, beginning the search with `first`; 0 if there is none."""
+    bracket = RateBracket()
+    while (rate := next_rate(bracket, first)) is not None:
+        bracket = narrowed(bracket, rate, held=await sustains(rate))
+    return bracket.held
 
 
 def narrowed(bracket: RateBracket, rate: float, *, held: bool) -> RateBracket:

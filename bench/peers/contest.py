@@ -8,14 +8,13 @@ from typing import Final
 import msgspec
 
 from bench.core.system import SystemUnderTest
-from bench.load_client.http_load import HttpLoad, LoadShape
+from bench.load.http_load import HttpLoad, LoadShape
+from bench.load.http_message import infer_output
 from bench.peers import ours
-from bench.peers.checks import reference_check
-from bench.peers.environment import environment
-from bench.peers.running import answers, running_peer
-from bench.peers.servers.protocol import Peer, ServedFile
+from bench.peers.peer import Peer, ServedFile
+from bench.peers.running import answers, environment, running_peer
 from bench.peers.trial import Contestant, Durations, Trial, measure_trial
-from bench.peers.workloads import Workload, model_file, reference_outputs
+from bench.peers.workloads import Workload, model_file, reference_check, reference_outputs
 
 MIXES: Final = {"sentiment mix": "triton"}
 """Peer that serves a mix. The model of the other mix has a workload of its own, which all peers serve."""
@@ -83,6 +82,6 @@ async def measure_ours(system: SystemUnderTest, way: str, workload: Workload, to
     check = partial(ours.check_choices, workload)
     if not chosen:
         reference = reference_outputs(workload, model_file(workload, tools.cache / "models"))
-        check = reference_check(workload, reference, ours.output)
+        check = reference_check(workload, reference, infer_output)
     load = ours.kafka_load(system, workload) if way == ours.BY_KAFKA else by_http
     return await measure_trial(Contestant(way, system.pid, load, check), workload, "default", tools.durations, say)

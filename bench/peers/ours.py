@@ -8,11 +8,11 @@ the same variant, and by HTTP with the task and its needs, where the system choo
 from collections.abc import Sequence
 
 from bench.core.system import SystemUnderTest, infaas
-from bench.load_client.http_message import HttpRequest, RawAnswer, SampledAnswer
-from bench.peers.kafka_load import KafkaLoad, KafkaQuery
+from bench.load.http_message import HttpRequest, SampledAnswer, infer_request
+from bench.load.kafka_load import KafkaQuery, ReportedLoad
 from bench.peers.workloads import Workload
 from schemas import headers as h
-from schemas.oip import decode_response, encode_request
+from schemas.oip import encode_request
 from schemas.tensors import Array
 from schemas.topics import task_topic
 
@@ -43,19 +43,12 @@ def task_requests(workload: Workload) -> list[HttpRequest]:
 
 
 def _request(model: str, workload: Workload, inputs: dict[str, Array], needs: dict[str, str]) -> HttpRequest:
-    message = encode_request(inputs)
-    headers = {
-        "Content-Type": message.content_type,
-        h.JSON_LENGTH: str(message.json_length),
-        h.LATENCY_MS: str(workload.objective_ms),
-        **needs,
-    }
-    return HttpRequest(f"/v2/models/{model}/infer", headers, message.value)
+    return infer_request(model, encode_request(inputs), **{h.LATENCY_MS: str(workload.objective_ms), **needs})
 
 
-def kafka_load(system: SystemUnderTest, workload: Workload) -> KafkaLoad:
+def kafka_load(system: SystemUnderTest, workload: Workload) -> ReportedLoad:
     """Return a load on the task's topic whose queries name the variant in a header."""
-    return KafkaLoad(system.kafka, task_topic(workload.task), kafka_queries(workload))
+    return ReportedLoad(system.kafka, task_topic(workload.task), kafka_queries(workload))
 
 
 def kafka_queries(workload: Workload) -> list[KafkaQuery]:
@@ -72,13 +65,7 @@ def _kafka_query(workload: Workload, inputs: dict[str, Array]) -> KafkaQuery:
         h.LATENCY_MS: str(workload.objective_ms),
         h.TARGET: workload.variant,
     }
-    return KafkaQuery(message.value, headers)
-
-
-def output(answer: RawAnswer) -> Array:
-    """Return the first output of an answer."""
-    length = answer.headers.get(h.JSON_LENGTH)
-    return next(iter(decode_response(answer.body, int(length) if length else None).outputs.values()))
+    return KafkaQuery(message.value, [(name, text.encode()) for name, text in headers.items()])
 
 
 async def register_cascades(system: SystemUnderTest, task: str) -> None:

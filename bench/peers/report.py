@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from bench.core.figures import Figure, at_least
+from bench.core.figures import Figure, at_least, beside, plain
 from bench.peers import ours
 from bench.peers.trial import OVERLOAD, Trial
 from bench.results import SERVERS, TRIALS, commit, machine, replace_table
@@ -88,19 +88,15 @@ def _over_bare(by_key: Mapping[tuple[str, str], Trial]) -> Iterator[Figure]:
     for workload in ("S", "H"):
         own, bare = by_key.get((ours.BY_HTTP, workload)), by_key.get((_BARE, workload))
         if own and bare:
-            yield Figure(
-                name=f"{workload} goodput by HTTP, pinned, over a bare program's by Kafka", broker=_BROKER,
-                value=own.goodput, unit="queries/s", baseline=bare.goodput, ratio=own.goodput / bare.goodput,
-            )  # fmt: skip
+            name = f"{workload} goodput by HTTP, pinned, over a bare program's by Kafka"
+            yield beside(name, _BROKER, own.goodput, "queries/s", bare.goodput)
 
 
 def _beyond(trial: Trial) -> Iterator[Figure]:
     """Yield the figures of a load beyond the server's own goodput."""
     in_time, accepted = trial.overload_in_time, trial.overload_accepted
-    yield Figure(
-        name=f"{trial.workload} by HTTP, pinned, {_OVER}: accepted queries in time", broker=_BROKER,
-        value=100 * in_time, unit="%", target=f">= {100 * _IN_TIME:g} %", passed=in_time >= _IN_TIME,
-    )  # fmt: skip
+    figure = plain(f"{trial.workload} by HTTP, pinned, {_OVER}: accepted queries in time", _BROKER, 100 * in_time, "%")
+    yield msgspec.structs.replace(figure, target=f">= {100 * _IN_TIME:g} %", passed=in_time >= _IN_TIME)
     name = f"{trial.workload} by HTTP, pinned, {_OVER}: accepted, over the goodput"
     yield at_least(name, _BROKER, accepted, "queries/s", trial.goodput, _ACCEPTED)
     name = f"{trial.workload} by HTTP, pinned, {_OVER}: goodput, over the goodput"

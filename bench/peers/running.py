@@ -1,7 +1,11 @@
-"""Running peer: started in its own environment and folder, probed until it answers, and stopped."""
+"""Running peer: installed in an environment of its own, started, probed until it answers, and stopped.
+
+Each environment is installed from its lock file into a cache at the first use.
+"""
 
 import asyncio
 import os
+import sys
 import tempfile
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import asynccontextmanager
@@ -11,17 +15,22 @@ from typing import Any, Final
 import msgspec
 import psutil
 
-from bench.load_client.http_load import HttpLoad, LoadShape
-from bench.load_client.http_message import HttpRequest
-from bench.peers.servers.protocol import Peer, ServedFile, ServerSettings
-from process.ports import free_port
+from bench.core.programs import run_program
+from bench.load.http_load import HttpLoad, LoadShape
+from bench.load.http_message import HttpRequest
+from bench.peers.peer import Peer, ServedFile, ServerSettings
+from process.sockets import free_port
 from process.subprocesses import running
+from schemas.errors import OperatorError
 
 _READY_S: Final = 90.0
 _SHOWN: Final = 8000
 """Characters of the log that are shown if a peer does not start."""
 _PROBE: Final = LoadShape(seconds=0.2, connections=1, drain_s=1.0)
 _PROBE_INTERVAL_S: Final = 0.3
+LOCKS: Final = Path(__file__).parents[2] / "locks" / "peers"
+_INSTALL_S: Final = 600.0
+_UV: Final = (sys.executable, "-m", "uv")
 
 
 class RunningServer(msgspec.Struct, frozen=True):
@@ -95,3 +104,45 @@ def _kill(processes: Sequence[psutil.Process]) -> None:
     for process in processes:
         if process.is_running():
             process.kill()
+
+
+async def environment(peer: Peer, cache: Path) -> Path:
+    """Install a peer if its environment is missing or its lock file has changed. Returns its interpreter.
+
+    A peer without requirements runs in our own environment.
+
+    Raises:
+        OperatorError: the packages cannot be installed.
+    """
+    if not peer.requirements:
+        return Path(sys.executable)
+    folder, lock = cache / peer.name, (LOCKS / f"{peer.name}.txt")
+    python, stamp = folder / "bin" / "python", folder / "installed.txt"
+    if stamp.exists() and stamp.read_text() == lock.read_text():
+        return python
+    await _run(*_UV, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder))
+    await _run(*_UV, "pip", "install", "--quiet", "--require-hashes", "--python", str(python), "-r", str(lock))
+    stamp.write_text(lock.read_text())
+    return python
+
+
+async def lock_environment(peer: Peer) -> None:
+    """Resolve a peer's requirements, and write its lock file.
+
+    Raises:
+        OperatorError: the index lacks such packages.
+    """
+    LOCKS.mkdir(parents=True, exist_ok=True)
+    wanted = LOCKS / f"{peer.name}.in"
+    wanted.write_text("".join(f"{requirement}\n" for requirement in (*peer.requirements, "onnxruntime==1.32.0")))
+    flags = ("--quiet", "--generate-hashes", "--python-version", "3.11", "--no-emit-index-url", "--no-annotate")
+    try:
+        await _run(*_UV, "pip", "compile", *flags, "--no-header", "-o", str(LOCKS / f"{peer.name}.txt"), str(wanted))
+    finally:
+        wanted.unlink()
+
+
+async def _run(*command: str) -> None:
+    ended = await run_program(*command, timeout_s=_INSTALL_S)
+    if ended.code:
+        raise OperatorError(f"`{' '.join(command[2:])}` failed: {ended.errors.decode()[-2000:]}")

@@ -11,12 +11,11 @@ import msgspec
 import psutil
 from msgspec.structs import replace
 
-from bench.idle import cpu_seconds
-from bench.load_client.http_load import LoadReport, LoadShape
-from bench.load_client.http_message import SampledAnswer
-from bench.peers.bracket import LOWEST, RateBracket, narrowed, next_rate
-from bench.peers.checks import Check
-from bench.peers.workloads import Workload
+from bench.core.programs import cpu_seconds
+from bench.load.http_load import LoadReport, LoadShape
+from bench.load.http_message import SampledAnswer
+from bench.peers.bracket import LOWEST, find_goodput
+from bench.peers.workloads import Check, Workload
 
 CLOSED: Final = (1, 16, 64)
 """Connections of the closed loops."""
@@ -147,15 +146,18 @@ async def _find_goodput(
     contestant: Contestant, first: float, objective_ms: float, step_s: float, say: Callable[[str], None]
 ) -> tuple[float, Step]:
     """Find the highest sustained rate. Returns it, with its step."""
-    bracket, best = RateBracket(), None
-    while (rate := next_rate(bracket, first)) is not None:
+    sustained: list[Step] = []
+
+    async def sustains(rate: float) -> bool:
         say(f"{rate:.0f}/s")
         step = await _try(contestant, rate, objective_ms, step_s)
-        bracket = narrowed(bracket, rate, held=step is not None)
-        best = step or best
-    if best is None:
+        sustained.extend([step] if step else [])
+        return step is not None
+
+    rate = await find_goodput(first, sustains)
+    if not sustained:
         raise RuntimeError(f"{contestant.name} answers in time at no rate")
-    return bracket.held, best
+    return rate, sustained[-1]
 
 
 async def _try(contestant: Contestant, rate: float, objective_ms: float, step_s: float) -> Step | None:

@@ -1,5 +1,6 @@
-"""Workloads: the model that every server gets, the inputs, the accepted answers, and the latency objective."""
+"""Workloads: the model that every server gets, the inputs, the latency objective, and the check of the answers."""
 
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -7,6 +8,7 @@ from typing import Final
 import numpy as np
 import onnxruntime
 
+from bench.load.http_message import RawAnswer, SampledAnswer
 from registry.pipeline.generators.onnx import quantise_dynamic
 from schemas.tensors import Array
 from zoo.catalog import MODELS
@@ -23,6 +25,8 @@ INPUTS_OF_MIX: Final = 200
 _BATCH: Final = 4
 _BATCHES: Final = 8
 """Number of batches of this size with each input, for the reference outputs."""
+Check = Callable[[Sequence[SampledAnswer]], None]
+"""Function that raises `RuntimeError` if an answer is wrong."""
 
 
 class Workload:
@@ -115,3 +119,23 @@ def reference_outputs(workload: Workload, file: Path) -> list[Array]:
             for at, row in zip(batch, np.asarray(session.run(None, shared)[0]), strict=True):
                 rows[at].append(row[None])
     return [np.concatenate(each) for each in rows]
+
+
+def reference_check(workload: Workload, reference: Sequence[Array], output: Callable[[RawAnswer], Array]) -> Check:
+    """Return a check that answers equal the reference outputs.
+
+    Args:
+        workload: the workload of the answers.
+        reference: rows of the model's outputs for each input: computed alone, and in batches if those differ.
+        output: parses an answer.
+    """
+    ranges = [(rows.min(axis=0, keepdims=True), rows.max(axis=0, keepdims=True)) for rows in reference]
+
+    def check(samples: Sequence[SampledAnswer]) -> None:
+        for sample in samples:
+            given, (low, high) = output(sample.answer), ranges[sample.request]
+            if given.shape != low.shape or not np.allclose(given, given.clip(low, high), atol=workload.tolerance):
+                expected = reference[sample.request]
+                raise RuntimeError(f"{workload.name}: the answer to input {sample.request} is {given}, not {expected}")
+
+    return check

@@ -7,14 +7,12 @@ import argparse
 import asyncio
 from typing import Final
 
-import msgspec
 from rich.console import Console
 
-from bench.__main__ import show
 from bench.core.figures import Figure
 from bench.core.system import running_system
 from bench.profiles import predicting, repeating
-from bench.results import write_results
+from bench.results import publish, show
 
 BROKER: Final = "apache"
 BENCHES: Final = ("repeating", "predicting")
@@ -40,9 +38,10 @@ def main() -> None:
     wanted = parser.parse_args()
     console = Console()
     found = asyncio.run(_run(set(wanted.only), console))
-    show(console, found)
-    if not wanted.dry:
-        write_results([msgspec.structs.replace(figure, group="scale") for figure in found])
+    if wanted.dry:
+        show(console, found)
+    else:
+        publish(console, found, "scale")
 
 
 if __name__ == "__main__":

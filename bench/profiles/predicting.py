@@ -20,15 +20,13 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import aiohttp
 from numpy.typing import NDArray
 
-from bench.core.figures import Figure, percentile
+from bench.core.figures import Figure, percentile, plain, within
 from bench.core.system import SystemUnderTest
-from bench.throughput.cost import infer_request
-from registry.pipeline.measurement import at_length
-from registry.pipeline.mixing import variable_axes
+from bench.load.http_message import infer_request
+from registry.pipeline.measurement import at_length, variable_axes
 from runtimes.padding import row_size
 from schemas import headers as h
-from schemas.latency import LatencyModel
-from schemas.length import LengthModel
+from schemas.latency import LatencyModel, LengthModel
 from schemas.oip import encode_request
 from schemas.rows.catalog import Architecture, Profile, Variant, VariantState
 from store.pool import open_pool
@@ -192,8 +190,8 @@ def _shared_figures(count: int, broker: str, found: Sequence[Sequence[_Answer]])
     name = f"a batch against the median of its variant, {count} variants at once"
     return [
         *figures,
-        Figure(name=f"{name}: median", broker=broker, value=median(spread) * 100, unit="%"),
-        Figure(name=f"{name}: p95", broker=broker, value=percentile(spread, 0.95) * 100, unit="%"),
+        plain(f"{name}: median", broker, median(spread) * 100, "%"),
+        plain(f"{name}: p95", broker, percentile(spread, 0.95) * 100, "%"),
     ]
 
 
@@ -203,7 +201,7 @@ def _batch_figures(name: str, broker: str, pairs: Sequence[_Pair]) -> list[Figur
     figures = _figures(f"{name} against its profile", broker, [pair for pair in pairs if pair[1] >= _LEAST_S])
     if brief:
         name = f"{name} of less than {_LEAST_S * 1e3:g} ms exceeds its profile"
-        figures.append(Figure(name=f"{name}: median", broker=broker, value=median(brief) * 1e3, unit="ms"))
+        figures.append(plain(f"{name}: median", broker, median(brief) * 1e3, "ms"))
     return figures
 
 
@@ -211,12 +209,6 @@ def _figures(name: str, broker: str, pairs: Sequence[_Pair]) -> list[Figure]:
     errors = [abs(took_s / predicted_s - 1) for took_s, predicted_s in pairs]
     middle, high = median(errors) * 100, percentile(errors, 0.95) * 100
     return [
-        Figure(
-            name=f"{name}: median error", broker=broker, value=middle, unit="%",
-            target=f"<= {_MOST_MEDIAN:g} %", passed=middle <= _MOST_MEDIAN,
-        ),
-        Figure(
-            name=f"{name}: p95 of the error", broker=broker, value=high, unit="%",
-            target=f"<= {_MOST_P95:g} %", passed=high <= _MOST_P95,
-        ),
-    ]  # fmt: skip
+        within(f"{name}: median error", broker, middle, "%", _MOST_MEDIAN),
+        within(f"{name}: p95 of the error", broker, high, "%", _MOST_P95),
+    ]

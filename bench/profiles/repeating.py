@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from bench.core.figures import Figure, percentile
+from bench.core.figures import Figure, percentile, plain, within
 from registry.pipeline.isolation import run_step
 from registry.pipeline.measurement import Measurement, MeasureVariant
 from registry.samples import save_arrays
@@ -34,13 +34,10 @@ async def measure() -> list[Figure]:
     changes = [abs(a - b) / min(a, b) * 100 for series in found.values() for a, b in pairwise(series)]
     name = "latencies of repeated profiles"
     return [
-        Figure(name=f"{name}: median difference", broker="none", value=median(changes), unit="%"),
-        Figure(
-            name=f"{name}: p90 of the difference", broker="none", value=percentile(changes, 0.9), unit="%",
-            target=f"<= {_MOST:g} %", passed=percentile(changes, 0.9) <= _MOST,
-        ),
-        Figure(name=f"{name}: marked noisy, of {len(found) * ROUNDS}", broker="none", value=noisy, unit=""),
-    ]  # fmt: skip
+        plain(f"{name}: median difference", "none", median(changes), "%"),
+        within(f"{name}: p90 of the difference", "none", percentile(changes, 0.9), "%", _MOST),
+        plain(f"{name}: marked noisy, of {len(found) * ROUNDS}", "none", noisy),
+    ]
 
 
 async def _profile(model: Path, task: str, folder: Path) -> Measurement:

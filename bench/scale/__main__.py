@@ -11,65 +11,28 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
-import msgspec
 from rich.console import Console
 
-from bench.__main__ import show
 from bench.core.figures import Figure
 from bench.core.system import running_at
-from bench.results import write_results
-from bench.scale import deciding, fleet, milp, ray_cluster, recorder, registering, selection, steps, zero
+from bench.results import publish
+from bench.scale import deciding, fleet, milp, ray_cluster, recorder, selection, steps, zero
 
 BROKER: Final = "apache"
 PLOTS: Final = Path(__file__).parents[2] / "docs" / "scale"
 
 
-async def _steps(home: Path, seconds: float) -> list[Figure]:
-    return await steps.measure(home, BROKER, seconds, PLOTS / "steps.svg")
-
-
-async def _zero(home: Path, _seconds: float) -> list[Figure]:
-    return await zero.measure(home, BROKER)
-
-
-async def _ray(home: Path, _seconds: float) -> list[Figure]:
-    return await ray_cluster.measure(home, BROKER)
-
-
-async def _recorder(home: Path, _seconds: float) -> list[Figure]:
-    return await recorder.measure(home, BROKER)
-
-
-async def _milp(_home: Path, _seconds: float) -> list[Figure]:
-    return milp.measure()
-
-
-async def _selection(_home: Path, _seconds: float) -> list[Figure]:
-    return selection.measure()
-
-
-async def _deciding(_home: Path, _seconds: float) -> list[Figure]:
-    return deciding.measure()
-
-
-async def _fleet(_home: Path, _seconds: float) -> list[Figure]:
-    return await fleet.measure()
-
-
-async def _registering(_home: Path, _seconds: float) -> list[Figure]:
-    return await registering.measure()
-
-
-BENCHES: Final[dict[str, Callable[[Path, float], Awaitable[list[Figure]]]]] = {
-    "steps": _steps,
-    "zero": _zero,
-    "ray": _ray,
-    "recorder": _recorder,
-    "milp": _milp,
-    "selection": _selection,
-    "deciding": _deciding,
-    "fleet": _fleet,
-    "registering": _registering,
+Measure = Callable[[Path, float], Awaitable[list[Figure]]]
+BENCHES: Final[dict[str, Measure]] = {
+    "steps": lambda home, seconds: steps.measure(home, BROKER, seconds, PLOTS / "steps.svg"),
+    "zero": lambda home, _seconds: zero.measure(home, BROKER),
+    "ray": lambda home, _seconds: ray_cluster.measure(home, BROKER),
+    "recorder": lambda home, _seconds: recorder.measure(home, BROKER),
+    "milp": lambda _home, _seconds: milp.measure(),
+    "selection": lambda _home, _seconds: selection.measure(),
+    "deciding": lambda _home, _seconds: deciding.measure(),
+    "fleet": lambda _home, _seconds: fleet.measure(),
+    "registering": lambda _home, _seconds: fleet.measure_registration(),
 }
 _NEED_MODELS: Final = {"steps", "zero"}
 
@@ -81,9 +44,7 @@ async def _run(only: list[str], seconds: float, home: Path, console: Console) ->
             pass
     for name in only:
         console.log(name)
-        found = await BENCHES[name](home, seconds)
-        show(console, found)
-        write_results([msgspec.structs.replace(figure, group="scale") for figure in found])
+        publish(console, await BENCHES[name](home, seconds), "scale")
 
 
 def main() -> None:

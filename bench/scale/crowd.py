@@ -14,15 +14,15 @@ from unittest.mock import patch
 
 import msgspec
 
+from bench.core.database import synthetic_profile, synthetic_variant
 from schemas.latency import BatchLatency
-from schemas.needs import Needs
-from schemas.query import Query
-from schemas.rows.catalog import AccuracySource, Profile, Variant, VariantState
+from schemas.query import Needs, Query
+from schemas.rows.catalog import Profile, Variant
 from schemas.status import InstanceState, InstanceStatus, PartitionStatus, WorkerStatus
-from selector.choice import Choice, PolicyConfig
-from selector.cluster_state import ClusterState
-from selector.policy import choose
-from selector.prediction import finish_s
+from selector.policy.choice import Choice, PolicyConfig
+from selector.policy.cluster_state import ClusterState
+from selector.policy.prediction import finish_s
+from selector.policy.selection import choose
 
 TASK: Final = "crowd"
 SERVICE_S: Final = 0.05
@@ -144,7 +144,7 @@ class Crowd:
 @contextmanager
 def full_walk() -> Generator[None]:
     """Let the policy evaluate all replicas within the block: the reference."""
-    with patch("selector.policy.FEW", 1 << 60):
+    with patch("selector.policy.selection.FEW", 1 << 60):
         yield
 
 
@@ -160,12 +160,6 @@ def decision_us(crowd: Crowd, latency_s: float, config: PolicyConfig, wait_s: fl
 
 
 def _registered(name: str, place: int) -> tuple[Variant, Profile]:
-    latency = (BatchLatency(1, SERVICE_S * (1 + place), SERVICE_S * (1 + place)),)
-    return Variant(
-        name=name, architecture=name.partition(".")[0], task=TASK, runtime="onnx", precision="fp32", hardware="cpu",
-        max_batch=1, artifact="0" * 64, state=VariantState.READY, partitions=1,
-    ), Profile(
-        variant=name, device="bench", threads=1, load_s=1.0, memory_bytes=1000, accuracy=0.9 + place / 100,
-        accuracy_source=AccuracySource.MEASURED, samples=100, latency=latency, intercept_s=0.0,
-        slope_s=SERVICE_S * (1 + place), fit_error=0.0,
-    )  # fmt: skip
+    compute_s = SERVICE_S * (1 + place)
+    profile = synthetic_profile(name, [BatchLatency(1, compute_s, compute_s)], accuracy=0.9 + place / 100)
+    return synthetic_variant(name, TASK, partitions=1), profile

@@ -3,7 +3,7 @@
 The cluster is that of `milp`, with the same load per worker at each size. First: the workers run and nothing is loaded,
 so everything is placed. Steady: that decision is carried out, and the load of each class has changed by up to a fifth,
 as in each second of a real run. Both use the heuristic, and count CPU time: building the problem, allocation,
-placement. To run it alone: `python -m bench.scale.deciding`.
+placement.
 """
 
 import time
@@ -17,9 +17,9 @@ import msgspec
 from autoscaler.decide.decide import decide
 from autoscaler.decide.plan import ScalePlan
 from autoscaler.decide.snapshot import ClusterSnapshot, InstanceLoad, ScalingLimits, WorkerLoad
-from bench.core.figures import Figure
+from bench.core.figures import Figure, within
 from bench.scale.milp import HARDWARE, SyntheticCluster, changed_load, highest_load, synthetic_cluster
-from schemas.rows.placement import InstanceRow, WorkerRow
+from schemas.rows.cluster import InstanceRow, WorkerRow
 from schemas.status import InstanceState
 
 WORKERS: Final = (10, 100, 200, 1_000)
@@ -31,7 +31,7 @@ _REFERENCE: Final = 200
 _LIMITS: Final = ScalingLimits()
 
 
-def measure() -> list[Figure]:
+async def measure() -> list[Figure]:
     """Measure all sizes; takes about a minute."""
     cluster = synthetic_cluster(ARCHITECTURES, seed=0)
     load = highest_load(cluster)
@@ -46,9 +46,12 @@ def _figures(cluster: SyntheticCluster, load: float, size: int) -> list[Figure]:
     for seed in range(_ROUNDS):
         after = changed_load(carried_out(snapshot, plan), seed)
         steady.append(_timed(lambda: decide(cluster.variants, ranking, after, _LIMITS))[0])  # noqa: B023 - called at once
+    name = f"decide, {size} workers, {ARCHITECTURES} architectures"
     return [
-        _figure(f"decide, {size} workers, {ARCHITECTURES} architectures: first", first_s),
-        _figure(f"decide, {size} workers, {ARCHITECTURES} architectures: steady", median(steady)),
+        within(f"{name}: first", "none", first_s, "s", _PROMISED_S),
+        within(
+            f"decide, {size} workers, {ARCHITECTURES} architectures: steady", "none", median(steady), "s", _PROMISED_S
+        ),
     ]
 
 
@@ -98,14 +101,3 @@ def _timed(work: Callable[[], ScalePlan]) -> tuple[float, ScalePlan]:
     began = time.process_time()
     plan = work()
     return time.process_time() - began, plan
-
-
-def _figure(name: str, value: float) -> Figure:
-    return Figure(
-        name=name, broker="none", value=value, unit="s", target=f"<= {_PROMISED_S:g} s", passed=value <= _PROMISED_S
-    )
-
-
-if __name__ == "__main__":
-    for figure in measure():
-        print(f"{figure.name:60} {figure.value:10.4g} {figure.unit:3} {figure.target} {figure.passed}", flush=True)

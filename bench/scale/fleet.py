@@ -1,31 +1,27 @@
-"""Two hundred workers on a default Postgres of a hundred connections: the real database clients of each worker.
+"""Two hundred workers on a default Postgres of a hundred connections, and the cost of a registration for watchers.
 
-Each keeps leases, follows its placement and watches the catalog over its one connection; there are no models and no
-Kafka. During the run, instances are placed and a variant is registered, and the bench measures when each worker
-notices. To run it alone: `python -m bench.scale.fleet`.
+The fleet runs the real database clients of each worker: each keeps leases, follows its placement and watches the
+catalog over its one connection; there are no models and no Kafka. During the run, instances are placed and a variant is
+registered, and the bench measures when each worker notices.
 """
 
 import asyncio
-import tempfile
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
-from statistics import fmean
-from typing import Any, Final, cast
+from statistics import fmean, median
+from typing import Final, cast
 
 import msgspec
 
-from bench.core.figures import Figure, percentile
+from bench.core.database import fresh_database, put_models, synthetic_profile, synthetic_variant
+from bench.core.figures import Figure, beside, percentile, plain, within
 from schemas.latency import BatchLatency
-from schemas.rows.catalog import AccuracySource, Architecture, Profile, Task, TensorSpec, Variant, VariantState
-from schemas.rows.placement import InstanceRow, WorkerRow
-from store.catalog import CatalogWatcher
-from store.embedded import EmbeddedPostgres
-from store.migrate import upgrade
+from schemas.rows.catalog import Task, TensorSpec
+from schemas.rows.cluster import InstanceRow, WorkerRow
+from store.catalog import Catalog, CatalogWatcher, load_catalog, update_catalog
 from store.placement import ALIVE_S, put_instances, register_worker
-from store.pool import Pool, open_pool
-from store.registry import put_architecture, put_task, put_variant
+from store.pool import DatabaseSession, Pool, open_pool
 from store.shared_connection import SharedConnection
 from workers.instance_controller import InstanceController
 from workers.lease import Leases
@@ -33,6 +29,8 @@ from workers.placement import PlacementFollower
 
 WORKERS: Final = 200
 _TASK: Final = "fleet"
+_VARIANTS: Final = 1_000
+_ROUNDS: Final = 9
 _SECONDS: Final = 20.0
 _SOON_S: Final = 60.0
 _STARTING: Final = 10
@@ -169,30 +167,19 @@ async def _noticed(seen: list[dict[str, float]], name: str, began: float) -> lis
     return [one[name] - began for one in seen]
 
 
-async def register(pool: Pool, architecture: str) -> None:
-    """Register an architecture with a single variant."""
+async def register(session: DatabaseSession, *architectures: str) -> None:
+    """Register architectures with a single variant each."""
     tensor = TensorSpec(name="x", datatype="FP32", shape=(-1, 4))
-    await put_task(pool, Task(name=_TASK, inputs=(tensor,), outputs=(tensor,), partitions=1))
-    await put_architecture(pool, Architecture(name=architecture, task=_TASK, source="0" * 64, source_format="onnx"))
-    await put_variant(pool, *a_registration(architecture, _TASK))
+    task = Task(name=_TASK, inputs=(tensor,), outputs=(tensor,), partitions=1)
+    names = [variant_name(architecture) for architecture in architectures]
+    latency = [BatchLatency(1, 0.01, 0.01)]
+    models = [(synthetic_variant(name, _TASK, partitions=1), synthetic_profile(name, latency)) for name in names]
+    await put_models(session, task, models)
 
 
 def variant_name(architecture: str) -> str:
     """Return the name of the only variant of an architecture."""
     return f"{architecture}.onnx-fp32.cpu"
-
-
-def a_registration(architecture: str, task: str) -> tuple[Variant, Profile]:
-    """Return a variant and its profile."""
-    name = variant_name(architecture)
-    return Variant(
-        name=name, architecture=architecture, task=task, runtime="onnx", precision="fp32", hardware="cpu",
-        max_batch=1, artifact="0" * 64, state=VariantState.READY, partitions=1,
-    ), Profile(
-        variant=name, device="bench", threads=1, load_s=0.1, memory_bytes=1000, accuracy=0.9,
-        accuracy_source=AccuracySource.MEASURED, samples=1, latency=(BatchLatency(1, 0.01, 0.01),), intercept_s=0.0,
-        slope_s=0.01, fit_error=0.0,
-    )  # fmt: skip
 
 
 def a_worker(name: str) -> WorkerRow:
@@ -213,25 +200,42 @@ _OLDEST: Final = "SELECT coalesce(max(extract(epoch FROM clock_timestamp() - hea
 
 async def measure() -> list[Figure]:
     """Measure with 200 workers, on a server of its own."""
-    with tempfile.TemporaryDirectory(prefix="infaas-fleet-", ignore_cleanup_errors=True) as folder:
-        async with EmbeddedPostgres(Path(folder) / "pg", durable=False) as server:
-            await upgrade(server.dsn)
-            seen = await watch_fleet(server.dsn, WORKERS, _SECONDS)
+    async with fresh_database() as dsn:
+        seen = await watch_fleet(dsn, WORKERS, _SECONDS)
     what = f"{WORKERS} workers on one Postgres of 100 connections"
+    oldest_s = max(seen.oldest_s[len(seen.oldest_s) // 2 :])
     return [
-        _figure(f"{what}: connections a worker, mean", fmean(seen.connections) / WORKERS, "", 1.0),
-        _figure(f"{what}: connections, most", max(seen.connections), "", 100.0),
-        _figure(f"{what}: oldest heartbeat", max(seen.oldest_s[len(seen.oldest_s) // 2 :]), "s", ALIVE_S),
-        _figure(f"{what}: an instance is noticed, p99", percentile(seen.placed_s, 0.99), "s"),
-        _figure(f"{what}: a registration is noticed, p99", percentile(seen.registered_s, 0.99), "s"),
+        within(f"{what}: connections a worker, mean", "none", fmean(seen.connections) / WORKERS, "", 1.0),
+        within(f"{what}: connections, most", "none", max(seen.connections), "", 100.0),
+        within(f"{what}: oldest heartbeat", "none", oldest_s, "s", ALIVE_S),
+        plain(f"{what}: an instance is noticed, p99", "none", percentile(seen.placed_s, 0.99), "s"),
+        plain(f"{what}: a registration is noticed, p99", "none", percentile(seen.registered_s, 0.99), "s"),
     ]
 
 
-def _figure(name: str, value: float, unit: str, limit: float | None = None) -> Figure:
-    promised: dict[str, Any] = {} if limit is None else {"target": f"<= {limit:g}", "passed": value <= limit}
-    return Figure(name=name, broker="none", value=value, unit=unit, **promised)
+# -- the cost of a registration ----------------------------------------------------------------------------------------
 
 
-if __name__ == "__main__":
-    for figure in asyncio.run(measure()):
-        print(f"{figure.name:75} {figure.value:8.3g} {figure.unit:3} {figure.target} {figure.passed or ''}")
+async def measure_registration() -> list[Figure]:
+    """Measure one registration among a thousand variants: CPU time of a process that watches the catalog.
+
+    A watcher reads only the changed rows; the baseline reads the whole catalog. The time does not include Postgres.
+    """
+    async with fresh_database() as dsn, open_pool(dsn, max_size=1) as pool:
+        async with pool.transaction() as session:
+            await register(session, "first", *(f"arch{number}" for number in range(_VARIANTS)))
+        catalog = await load_catalog(pool)
+        changed = ["architectures arch7", f"variants {variant_name('arch7')}", f"profiles {variant_name('arch7')}"]
+        everything = await _cpu_ms(lambda: load_catalog(pool))
+        what_changed = await _cpu_ms(lambda: update_catalog(pool, catalog, changed))
+    name = f"one registration among {_VARIANTS} variants, per catalog watcher (baseline: reads everything)"
+    return [beside(name, "none", what_changed, "ms", everything)]
+
+
+async def _cpu_ms(read: Callable[[], Awaitable[Catalog]]) -> float:
+    took = list[float]()
+    for _ in range(_ROUNDS):
+        began = time.process_time()
+        await read()
+        took.append((time.process_time() - began) * 1e3)
+    return median(took)

@@ -7,8 +7,7 @@ architectures share a task. A task's queries have five classes of accuracy and l
 There may be 200 workers (120, 40, 40), and the load is so high that about three quarters are needed.
 
 Cold: nothing runs, and the solver gets no start solution. Warm: the cold solution runs, and the load of each class has
-changed by up to a fifth. The time includes building the problem, the heuristic, and the solver. To run it alone:
-`python -m bench.scale.milp`.
+changed by up to a fifth. The time includes building the problem, the heuristic, and the solver.
 """
 
 import math
@@ -26,10 +25,11 @@ from autoscaler.decide.optimizer.model import EPSILON, Allocation, AllocationPro
 from autoscaler.decide.pareto import VariantRanking, launchable_cores, live_cores, rank_variants
 from autoscaler.decide.requirements import build_problem
 from autoscaler.decide.snapshot import ClassLoad, ClusterSnapshot, HardwareType, ScalingLimits
-from bench.core.figures import Figure
+from bench.core.database import synthetic_profile, synthetic_variant
+from bench.core.figures import Figure, plain, within
 from schemas.latency import BatchLatency
 from schemas.load_classes import LoadClass
-from schemas.rows.catalog import AccuracySource, Profile, Variant, VariantState
+from schemas.rows.catalog import AccuracySource, Profile, Variant
 
 SIZES: Final = (10, 25, 50, 100, 200)
 SEEDS: Final = 5
@@ -40,29 +40,17 @@ _USED: Final = 150
 """Number of workers needed, of the 200."""
 _PROMISED: Final = 100
 """Number of architectures for which one second is promised."""
-HARDWARE: Final = (
+HARDWARE: Final = tuple(
     HardwareType(
-        name="cpu", price_per_hour=0.384, start_s=5, slots=4, memory_bytes=30 * _GIB, maximum=120, runtimes=("onnx",)
-    ),
-    HardwareType(
-        name="cuda",
-        price_per_hour=3.06,
-        start_s=20,
-        slots=1,
-        memory_bytes=16 * _GIB,
-        maximum=40,
-        runtimes=("tensorrt",),
-    ),
-    HardwareType(
-        name="neuron",
-        price_per_hour=0.362,
-        start_s=20,
-        slots=1,
-        memory_bytes=8 * _GIB,
-        maximum=40,
-        runtimes=("neuron",),
-    ),
-)
+        name=name, price_per_hour=price, start_s=start_s, slots=slots, memory_bytes=gib * _GIB, maximum=maximum,
+        runtimes=(runtime,),
+    )
+    for name, price, start_s, slots, gib, maximum, runtime in (
+        ("cpu", 0.384, 5, 4, 30, 120, "onnx"),
+        ("cuda", 3.06, 20, 1, 16, 40, "tensorrt"),
+        ("neuron", 0.362, 20, 1, 8, 40, "neuron"),
+    )
+)  # fmt: skip
 
 
 class VariantRecipe(NamedTuple):
@@ -135,7 +123,10 @@ def synthetic_cluster(architectures: int, seed: int) -> SyntheticCluster:
         memory, load_s = 10 ** draw.uniform(-1.3, 0.3) * _GIB, 10 ** draw.uniform(-0.2, 1.0)
         for index, recipe in enumerate(RECIPES):
             variant = f"{name}.{_RUNTIME[recipe.hardware]}-{index}.{recipe.hardware}"
-            variants[variant] = _variant(variant, name, task, recipe)
+            variants[variant] = synthetic_variant(
+                variant, task, runtime=_RUNTIME[recipe.hardware], precision=recipe.precision,
+                hardware=recipe.hardware, max_batch=recipe.max_batch, artifact="",
+            )  # fmt: skip
             first_s = input_s / recipe.speed * draw.uniform(0.7, 1.4)
             profiles[variant] = _profile(variant, recipe, first_s, accuracy - recipe.loss, memory, load_s)
         accuracies.setdefault(task, []).append(accuracy)
@@ -150,39 +141,23 @@ def synthetic_cluster(architectures: int, seed: int) -> SyntheticCluster:
     return SyntheticCluster(variants, profiles, tuple(classes))
 
 
-def _variant(name: str, architecture: str, task: str, recipe: VariantRecipe) -> Variant:
-    return Variant(
-        name=name,
-        architecture=architecture,
-        task=task,
-        runtime=_RUNTIME[recipe.hardware],
-        precision=recipe.precision,
-        hardware=recipe.hardware,
-        max_batch=recipe.max_batch,
-        artifact="",
-        state=VariantState.READY,
-    )
-
-
 def _profile(
     name: str, recipe: VariantRecipe, first_s: float, accuracy: float, memory: float, load_s: float
 ) -> Profile:
     growth = _GROWTH[recipe.hardware]
     sizes = (batch for batch in (1, 2, 4, 8, 16, 32, 64) if batch <= recipe.max_batch)
     times = ((batch, first_s * (1 - growth + growth * batch)) for batch in sizes)
-    return Profile(
-        variant=name,
+    latency = (BatchLatency(batch=batch, p50_s=s, p99_s=1.5 * s) for batch, s in times)
+    return synthetic_profile(
+        name,
+        latency,
         device=recipe.hardware,
-        threads=1,
         load_s=load_s,
         memory_bytes=int(memory * (0.5 if "int8" in recipe.precision else 1.0)),
         accuracy=accuracy,
         accuracy_source=AccuracySource.MEASURED,
         samples=1000,
-        latency=tuple(BatchLatency(batch=batch, p50_s=s, p99_s=1.5 * s) for batch, s in times),
-        intercept_s=0.0,
         slope_s=0.0,
-        fit_error=0.0,
     )
 
 
@@ -247,7 +222,7 @@ def runs(architectures: int) -> tuple[list[SolverRun], list[SolverRun]]:
     return cold, warm
 
 
-def measure() -> list[Figure]:
+async def measure() -> list[Figure]:
     """Measure all sizes; takes about a minute."""
     figures, medians = list[Figure](), dict[int, float]()
     for size in SIZES:
@@ -261,24 +236,14 @@ def measure() -> list[Figure]:
 def _figures(size: int, cold: Sequence[SolverRun], warm: Sequence[SolverRun]) -> list[Figure]:
     what = f"MILP, {size} architectures"
     worst = max(run.seconds for run in (*cold, *warm))
-    promised = {"target": "<= 1 s", "passed": worst <= 1.0} if size == _PROMISED else {}
     return [
         _figure(f"{what}: cold, median", median(run.seconds for run in cold), "s"),
         _figure(f"{what}: warm, median", median(run.seconds for run in warm), "s"),
-        msgspec.structs.replace(_figure(f"{what}: worst", worst, "s"), **promised),
+        _figure(f"{what}: worst", worst, "s", 1.0 if size == _PROMISED else None),
         _figure(f"{what}: worst gap", 100 * max(run.gap for run in (*cold, *warm)), "%", 100 * GAP),
         _figure(f"{what}: the heuristic costs more by", 100 * (median(run.heuristic for run in cold) - 1), "%"),
     ]
 
 
 def _figure(name: str, value: float, unit: str, limit: float | None = None) -> Figure:
-    if limit is None:
-        return Figure(name=name, broker="none", value=value, unit=unit)
-    return Figure(
-        name=name, broker="none", value=value, unit=unit, target=f"<= {limit:g} {unit}", passed=value <= limit
-    )
-
-
-if __name__ == "__main__":
-    for figure in measure():
-        print(f"{figure.name:60} {figure.value:10.4g} {figure.unit:3} {figure.target} {figure.passed or ''}")
+    return plain(name, "none", value, unit) if limit is None else within(name, "none", value, unit, limit)

@@ -12,9 +12,9 @@ from typing import Final
 
 import msgspec
 
-from bench.core.figures import Figure
-from bench.core.load import silence_s
+from bench.core.figures import Figure, exactly, plain
 from bench.core.system import SystemUnderTest, running_at
+from bench.load.pace import silence_s
 from bench.scale.ray_nodes import RayNodes, ray_nodes
 from bench.scale.traffic import LoadResult, TaskStream, load
 from infaas.client import InfaasClient
@@ -105,16 +105,15 @@ def _figures(broker: str, used: int, found: LoadResult, began_s: float, death: _
     bad = sum(sample.status != "ok" for sample in found.samples)
     doubled = sum(max(sample.shown - 1, 0) for sample in found.samples)
 
-    def figure(name: str, value: float, unit: str = "", target: float | None = None) -> Figure:
-        passed = None if target is None else value == target
-        wanted = "" if target is None else f"{target:g}"
-        return Figure(name=f"Ray, {name}", broker=broker, value=value, unit=unit, target=wanted, passed=passed)
-
-    back = [] if death.back_s is None else [figure("capacity back after a node died", death.back_s, "s")]
+    back = (
+        exactly("Ray, workers alive again after a node died", broker, 0, wanted=1)
+        if death.back_s is None
+        else plain("Ray, capacity back after a node died", broker, death.back_s, "s")
+    )
     return [
-        figure(f"nodes of {_NODES} with one of {_NODES} workers", used, target=_NODES),
-        figure("queries lost or refused, a node killed", bad, target=0),
-        figure("answers shown twice, a node killed", doubled, target=0),
-        figure("longest pause in answers, a node killed", silence, "s"),
-        *(back or [figure("workers alive again after a node died", 0, target=1)]),
+        exactly(f"Ray, nodes of {_NODES} with one of {_NODES} workers", broker, used, wanted=_NODES),
+        exactly("Ray, queries lost or refused, a node killed", broker, bad),
+        exactly("Ray, answers shown twice, a node killed", broker, doubled),
+        plain("Ray, longest pause in answers, a node killed", broker, silence, "s"),
+        back,
     ]

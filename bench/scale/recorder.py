@@ -23,15 +23,16 @@ from autoscaler.observe.load_window import LoadWindow
 from autoscaler.observe.status_cache import WorkerStatusCache
 from autoscaler.record.recorder import Recorder
 from autoscaler.settings import AutoscalerSettings
-from bench.core.figures import Figure, at_most
-from broker.client import new_consumer
+from bench.core.database import synthetic_variant
+from bench.core.figures import Figure, at_most, plain
+from broker.kafka.client import new_consumer
+from broker.kafka.servers.apache import ApacheKafka
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topics import TopicSpec, ensure_topics
 from broker.lag.reader import LagReader
-from broker.producer import Producer
-from broker.servers.apache import ApacheKafka
-from broker.settings import KafkaSettings
-from broker.topics import TopicSpec, ensure_topics
+from broker.producing.producer import Producer
 from schemas import topics
-from schemas.rows.catalog import Task, TensorSpec, Variant, VariantState
+from schemas.rows.catalog import Task, TensorSpec
 from store.catalog import Catalog
 from store.embedded import EmbeddedPostgres
 from store.migrate import upgrade
@@ -75,8 +76,8 @@ async def measure(home: Path, broker: str, partitions: int = PARTITIONS, seconds
     name = f"recorder, {partitions:,} partitions"
     days = _DAY_S / seconds
     return [
-        Figure(name=f"{name}, CPU a reading", broker=broker, value=1e3 * cpu_s, unit="ms"),
-        Figure(name=f"{name}, time of a reading", broker=broker, value=1e3 * wall_s, unit="ms"),
+        plain(f"{name}, CPU a reading", broker, 1e3 * cpu_s, "ms"),
+        plain(f"{name}, time of a reading", broker, 1e3 * wall_s, "ms"),
         at_most(f"{name}, rows a day", broker, rows * days, "rows", partitions * _DAY_S, 0.001),
         at_most(f"{name}, MB a day", broker, size * days / 1e6, "MB", narrow_size * _DAY_S / 1e6, 0.1),
     ]
@@ -89,15 +90,11 @@ def _catalog(partitions: int) -> Catalog:
     return Catalog(
         tasks={name: Task(name=name, inputs=(tensor,), outputs=(tensor,), partitions=_EACH) for name in tasks},
         variants={
-            name: Variant(
-                name=name, architecture=name.split(".")[0], task=tasks[number % _TASKS], runtime="onnx",
-                precision="fp32", hardware="cpu", max_batch=8, artifact="0" * 64, state=VariantState.READY,
-                partitions=_EACH,
-            )
+            name: synthetic_variant(name, tasks[number % _TASKS], max_batch=8, partitions=_EACH)
             for number, name in enumerate(names)
         },
         profiles={},
-    )  # fmt: skip
+    )
 
 
 async def _create_topics(kafka: KafkaSettings, catalog: Catalog) -> None:

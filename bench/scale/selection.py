@@ -11,9 +11,9 @@ from math import isnan
 from statistics import median
 from typing import Final
 
-from bench.core.figures import Figure, percentile
+from bench.core.figures import Figure, beside, percentile
 from bench.scale.crowd import Crowd, Sent, decision_us, full_walk
-from selector.choice import PolicyConfig
+from selector.policy.choice import PolicyConfig
 
 SIZES: Final = (1, 10, 200, 1_000, 10_000)
 _CONFIG: Final = PolicyConfig()
@@ -24,7 +24,7 @@ _DEADLINES_BEHIND: Final = 50
 _LOAD: Final = 0.9
 
 
-def measure() -> list[Figure]:
+async def measure() -> list[Figure]:
     """Measure cost and quality; takes two minutes."""
     return [*_costs(), *_qualities()]
 
@@ -40,13 +40,11 @@ def _costs() -> Iterator[Figure]:
         took = {size: median(round_[size] for round_ in rounds) for size in SIZES}
         with full_walk():
             walked = {size: _cost(crowd, overloaded) for size, crowd in crowds.items()}
+        state = "overloaded" if overloaded else "idle"
         for size in SIZES:
-            yield Figure(
-                name=f"a decision, {size} replicas, {'overloaded' if overloaded else 'idle'} (baseline: walk over all)",
-                broker="none", value=took[size], unit="us", baseline=walked[size], ratio=took[size] / walked[size],
-                target=f"<= {_MOST}x of 1 replica" if size > 1 else "",
-                passed=took[size] <= _MOST * took[1] if size > 1 else None,
-            )  # fmt: skip
+            promised = {"target": f"<= {_MOST}x of 1 replica", "passed": took[size] <= _MOST * took[1]}
+            name = f"a decision, {size} replicas, {state} (baseline: walk over all)"
+            yield beside(name, "none", took[size], "us", walked[size], **(promised if size > 1 else {}))
 
 
 def _cost(crowd: Crowd, overloaded: bool) -> float:
@@ -57,17 +55,13 @@ def _qualities() -> Iterator[Figure]:
     for size, selectors in ((200, 1), (200, 8), (1_000, 1)):
         drawn = _p99(Crowd(size, selectors=selectors), nullcontext())
         walked = _p99(Crowd(size, selectors=selectors), full_walk())
-        yield Figure(
-            name=f"p99 of the finish, {size} replicas 90 % busy, {selectors} selectors (baseline: walk over all)",
-            broker="none", value=drawn * 1e3, unit="ms", baseline=walked * 1e3, ratio=drawn / walked,
-        )  # fmt: skip
+        name = f"p99 of the finish, {size} replicas 90 % busy, {selectors} selectors (baseline: walk over all)"
+        yield beside(name, "none", drawn * 1e3, "ms", walked * 1e3)
     compared = [sent for sent in _settled(Crowd(SIZES[-1]), compare_every=499) if not isnan(sent.best_s)]
     drawn = percentile([sent.predicted_s for sent in compared], 0.99)
     best = percentile([sent.best_s for sent in compared], 0.99)
-    yield Figure(
-        name=f"p99 of the predicted finish, {SIZES[-1]} replicas 90 % busy (baseline: the best replica)",
-        broker="none", value=drawn * 1e3, unit="ms", baseline=best * 1e3, ratio=drawn / best,
-    )  # fmt: skip
+    name = f"p99 of the predicted finish, {SIZES[-1]} replicas 90 % busy (baseline: the best replica)"
+    yield beside(name, "none", drawn * 1e3, "ms", best * 1e3)
 
 
 def _p99(crowd: Crowd, policy: AbstractContextManager[None]) -> float:
@@ -80,8 +74,3 @@ def _settled(crowd: Crowd, compare_every: int = 0) -> Iterator[Sent]:
     for _ in crowd.run(_LOAD, 1.0, _CONFIG):
         pass
     return crowd.run(_LOAD, 1.0 if len(crowd.state.workers) <= 1_000 else 0.5, _CONFIG, compare_every)
-
-
-if __name__ == "__main__":
-    for figure in measure():
-        print(f"{figure.name:80} {figure.value:9.4g} {figure.baseline:9.4g} {figure.ratio:6.3g} {figure.passed}")

@@ -19,9 +19,9 @@ from typing import Final
 
 import msgspec
 
-from bench.core.figures import Figure, percentile
+from bench.core.figures import Figure, beside, exactly, percentile, plain, within
 from bench.core.system import SystemUnderTest, running_at
-from bench.scale.plots import plot_runs
+from bench.plots import plot_runs
 from bench.scale.traffic import QuerySample, TaskStream, load
 from bench.scale.watching import ScaleLog, watching
 from schemas.latency import LatencyModel
@@ -177,46 +177,22 @@ async def calibrated(system: SystemUnderTest) -> list[TaskStream]:
 def _figures(runs: Sequence[FleetRun], broker: str) -> list[Figure]:
     scaled, killed, peak, mean = runs
 
-    def figure(
-        name: str, value: float, unit: str = "", baseline: float | None = None, limit: float | None = None
-    ) -> Figure:
-        ratio = value / baseline if baseline else None
-        target = "" if limit is None else (f"<= {limit:g}" if limit else "0")
-        passed = None if limit is None else value <= limit
-        return Figure(
-            name=name,
-            broker=broker,
-            value=value,
-            unit=unit,
-            baseline=baseline,
-            ratio=ratio,
-            target=target,
-            passed=passed,
-        )
-
     around, changes = scaled.around_changes()
-    repeats = (sample.shown > 1 for run in (scaled, killed) for sample in run.samples)
+    shown_twice = sum(sample.shown > 1 for run in (scaled, killed) for sample in run.samples)
+    what, twice = "load x8 in steps", "load x8 in steps, with and without 2 SIGKILLs"
+    over = ((fleet.fleet, scaled.worker_seconds, fleet.worker_seconds) for fleet in (peak, mean))
     return [
-        *(figure(f"load x8 in steps: violations, fleet {run.fleet}", run.violations * 100, "%") for run in runs),
-        figure(
-            "load x8 in steps: cost, autoscaled over sized for the peak",
-            scaled.worker_seconds, "worker-s", peak.worker_seconds,
-        ),
-        figure(
-            "load x8 in steps: cost, autoscaled over sized for the mean",
-            scaled.worker_seconds, "worker-s", mean.worker_seconds,
-        ),
+        *(plain(f"{what}: violations, fleet {run.fleet}", broker, run.violations * 100, "%") for run in runs),
+        *(beside(f"{what}: cost, autoscaled over {name}", broker, ours, "worker-s", base) for name, ours, base in over),
         *(
-            figure(
-                f"load x8 in steps: p{share * 100:g}, autoscaled over sized for the peak",
-                scaled.latency_ms(share), "ms", peak.latency_ms(share),
-            )
+            beside(f"{what}: p{share * 100:g}, autoscaled over {peak.fleet}", broker, scaled.latency_ms(share), "ms",
+                   peak.latency_ms(share))
             for share in (0.5, 0.99)
         ),
-        figure("load x8 in steps: longest time to recover after a step", max(scaled.recovery_s()), "s"),
-        figure("load x8 in steps: changes of scale", changes),
-        figure("load x8 in steps: p99 around changes over p99 in quiet seconds", around, "x", limit=_LIMIT),
-        figure("load x8 in steps, with and without 2 SIGKILLs: queries lost", scaled.lost + killed.lost, limit=0),
-        figure("load x8 in steps, with and without 2 SIGKILLs: answers shown twice", sum(repeats), limit=0),
-        figure("load x8 in steps, 2 SIGKILLs: second results dropped by id", killed.repeated),
+        plain(f"{what}: longest time to recover after a step", broker, max(scaled.recovery_s()), "s"),
+        plain(f"{what}: changes of scale", broker, changes),
+        within(f"{what}: p99 around changes over p99 in quiet seconds", broker, around, "x", _LIMIT),
+        exactly(f"{twice}: queries lost", broker, scaled.lost + killed.lost),
+        exactly(f"{twice}: answers shown twice", broker, shown_twice),
+        plain(f"{what}, 2 SIGKILLs: second results dropped by id", broker, killed.repeated),
     ]  # fmt: skip

@@ -12,8 +12,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.core.load import repeated_results
-from broker.settings import KafkaSettings
+from bench.load.pace import pace, repeated_results
+from broker.kafka.settings import KafkaSettings
 from infaas.client import InfaasClient
 from schemas.errors import DeadlineExceeded, QueryError
 
@@ -85,9 +85,8 @@ async def _send(
 ) -> None:
     async with asyncio.TaskGroup() as asking:
         for step, factor in enumerate(factors):
-            gap_s = 1 / (stream.rate * factor)
-            for number in range(int(step_s / gap_s)):
-                await asyncio.sleep(began + step * step_s + number * gap_s - time.monotonic())
+            rate = stream.rate * factor
+            async for _ in pace(rate, int(step_s * rate), began + step * step_s):
                 sample = QuerySample(stream.task, time.monotonic() - began, factor, stream.latency_ms)
                 samples.append(sample)
                 asking.create_task(_ask(client, stream, sample), name=f"query {len(samples)}")

@@ -16,14 +16,14 @@ from urllib.parse import urlsplit
 import psutil
 from rich.console import Console
 
-from bench.core.figures import Figure, at_most, percentile
-from bench.core.load import OpenLoopLoad
-from bench.idle import cpu_seconds
+from bench.core.figures import Figure, at_most, beside, percentile
+from bench.core.programs import cpu_s, cpu_seconds
 from bench.latency.end_to_end import bare_hops
-from bench.load_client.http_load import HttpLoad, LoadShape, compile_client
-from bench.load_client.http_message import HttpRequest
+from bench.load.http_load import HttpLoad, LoadShape, compile_client
+from bench.load.http_message import infer_request
+from bench.load.kafka_load import ClientLoad
 from schemas import headers as h
-from schemas.oip import EncodedMessage, encode_request
+from schemas.oip import encode_request
 from zoo.samples import labelled
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ QUERIES: Final = 6_000
 LONGEST_S: Final = 8.0
 _WARM_UP_S: Final = 4.0
 _CONNECTIONS: Final = 64
-_JSON_LENGTH: Final = "Inference-Header-Content-Length"
 _CLIENT, _BROKER = "client", "java"
 
 Cost = dict[str, float]
@@ -57,7 +56,7 @@ async def measure(
     with tempfile.TemporaryDirectory(prefix="infaas-client-") as folder:
         port = urlsplit(system.gateway).port or 0
         load = HttpLoad(await compile_client(Path(folder)), port, [infer_request(VARIANT, query)])
-        async with bare_hops(system.kafka) as entry, OpenLoopLoad(system.kafka, entry, query.value, headers) as bare:
+        async with bare_hops(system.kafka) as entry, ClientLoad(system.kafka, entry, query.value, headers) as bare:
             return await _compare(system, broker, console, rates, load, bare)
 
 
@@ -67,7 +66,7 @@ async def _compare(
     console: Console,
     rates: tuple[float, ...],
     load: HttpLoad,
-    bare: OpenLoopLoad,
+    bare: ClientLoad,
 ) -> list[Figure]:
     figures: list[Figure] = []
     for rate in (rates[-1], *rates):
@@ -84,17 +83,11 @@ async def _compare(
     return figures
 
 
-def infer_request(variant: str, query: EncodedMessage, **more: str) -> HttpRequest:
-    """Return a request to a variant by name over HTTP, with `more` headers."""
-    headers = {_JSON_LENGTH: str(query.json_length or 0), "Content-Type": "application/octet-stream", **more}
-    return HttpRequest(f"/v2/models/{variant}/infer", headers, query.value)
-
-
 def _seconds(rate: float) -> float:
     return min(LONGEST_S, QUERIES / rate)
 
 
-async def _cost_of_bare(system: "SystemUnderTest", bare: OpenLoopLoad, rate: float, console: Console) -> Cost:
+async def _cost_of_bare(system: "SystemUnderTest", bare: ClientLoad, rate: float, console: Console) -> Cost:
     seconds = _seconds(rate)
     before = _bare_cpu(system)
     answers = await bare.run(rate, seconds)
@@ -123,17 +116,12 @@ def _shape(rate: float, seconds: float) -> LoadShape:
 def _bare_cpu(system: "SystemUnderTest") -> Cost:
     """Return the CPU seconds of this process (the bare client), of the forwarders, and of the broker."""
     me = psutil.Process()
-    by_name = {_CLIENT: _taken(me)}
+    by_name = {_CLIENT: cpu_s(me)}
     for number, child in enumerate(me.children()):
         if "bench.core.baseline" in child.cmdline():
-            by_name[f"forwarder {number}"] = _taken(child)
+            by_name[f"forwarder {number}"] = cpu_s(child)
     by_name[_BROKER] = cpu_seconds(psutil.Process(system.pid)).get(_BROKER, 0.0)
     return by_name
-
-
-def _taken(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return times.user + times.system
 
 
 def per_query_ms(before: Mapping[str, float], after: Mapping[str, float], queries: int) -> Cost:
@@ -157,4 +145,4 @@ def _figure(broker: str, rate: float, ours_ms: float, bare_ms: float) -> Figure:
     limit = LIMITS.get(rate)
     if limit is not None and broker == "apache":
         return at_most(name, broker, ours_ms, "ms", bare_ms, limit)
-    return Figure(name=name, broker=broker, value=ours_ms, unit="ms", baseline=bare_ms, ratio=ours_ms / bare_ms)
+    return beside(name, broker, ours_ms, "ms", bare_ms)

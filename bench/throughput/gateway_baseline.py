@@ -13,11 +13,11 @@ import uuid
 from aiohttp import web
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from bench.core.load import small_query
-from broker.features import broker_features
-from broker.settings import KafkaSettings
-from broker.topics import TopicSpec, ensure_topics
-from process.ports import LOOPBACK
+from bench.load.pace import small_query
+from broker.kafka.cluster import broker_features
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topics import TopicSpec, ensure_topics
+from process.sockets import LOOPBACK
 from schemas import headers as h
 from schemas.oip import decode_request, encode_response
 from schemas.topics import REPLIES

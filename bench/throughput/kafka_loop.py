@@ -16,9 +16,9 @@ import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from numpy.typing import NDArray
 
-from broker.producer import Producer
-from broker.settings import KafkaSettings
-from broker.topics import TopicSpec, ensure_topics
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topics import TopicSpec, ensure_topics
+from broker.producing.producer import Producer
 from runtimes.protocol import Session
 from schemas import headers as h
 from schemas.oip import encode_request

@@ -8,36 +8,38 @@ has N registered variants, eight of them served by a worker that answers at once
 """
 
 import asyncio
-import os
-import sys
-import tempfile
 import time
 import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from bench.core.figures import Figure, at_least
-from broker.producer import Producer
-from broker.settings import KafkaSettings
-from broker.topics import TopicSpec, ensure_system_topics, ensure_task_topics, ensure_topics, ensure_variant_topics
-from registry.system_identity import join_system
+from bench.core.database import fresh_database, put_models, synthetic_profile, synthetic_variant
+from bench.core.figures import Figure, at_least, beside, exactly
+from bench.core.programs import running_module
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topics import (
+    TopicSpec,
+    ensure_system_topics,
+    ensure_task_topics,
+    ensure_topics,
+    ensure_variant_topics,
+)
+from broker.producing.producer import Producer
 from schemas import headers as h
 from schemas.latency import BatchLatency
-from schemas.rows.catalog import AccuracySource, Architecture, Profile, Task, TensorSpec, Variant, VariantState
+from schemas.rows.catalog import Profile, Task, TensorSpec, Variant
 from schemas.status import InstanceState, InstanceStatus, PartitionStatus, WorkerStatus
 from schemas.topics import REPLIES, STATUS, task_topic, variant_topic
-from store.embedded import EmbeddedPostgres
-from store.migrate import upgrade
 from store.pool import open_pool
-from store.registry import put_architecture, put_task, put_variant
 
 if TYPE_CHECKING:
+    from asyncio.subprocess import Process
+
     from bench.core.system import SystemUnderTest
 
 VARIANTS = (10, 270, 10_000)
@@ -75,20 +77,13 @@ async def measure_two(kafka: KafkaSettings, broker: str, queries: int, rounds: i
             for count, found in rates.items():
                 await _preload(kafka, task_topic(site.task), queries)
                 before = await _count(kafka, site.outputs)
-                names = [f"bench-{site.task}-{number}" for number in range(count)]
-                commands = [(["selector"], site.environment | {"INFAAS_SELECTOR_INSTANCE_ID": name}) for name in names]
+                commands = [site.selector(number) for number in range(count)]
                 found.append(await _rate(kafka, commands, site.outputs, queries, until=1.0))
                 astray += abs(await _count(kafka, site.outputs) - before - queries)
-    one, two = median(rates[1]), median(rates[2])
     return [
-        Figure(
-            name="two selectors over one", broker=broker, value=two, unit="queries/s", baseline=one, ratio=two / one
-        ),
-        Figure(
-            name="two selectors: queries not decided exactly once", broker=broker, value=astray, unit="",
-            target="0", passed=astray == 0,
-        ),
-    ]  # fmt: skip
+        beside("two selectors over one", broker, median(rates[2]), "queries/s", median(rates[1])),
+        exactly("two selectors: queries not decided exactly once", broker, astray),
+    ]
 
 
 async def _count(kafka: KafkaSettings, topics: Sequence[str]) -> int:
@@ -106,12 +101,18 @@ async def measure_rates(
             source, target = f"bare-in-{site.task}-{number}", f"bare-out-{site.task}-{number}"
             await ensure_topics(kafka, [TopicSpec(source, _PARTITIONS), TopicSpec(target, _PARTITIONS)])
             await _preload(kafka, source, queries)
-            bare = (["bench.core.baseline", source, target], dict[str, str]())
+            bare = _Command(("bench.core.baseline", source, target), {})
             rates["bare"].append(await _rate(kafka, [bare], [target], queries))
             await _preload(kafka, task_topic(site.task), queries, site.min_accuracy)
-            selector = (["selector"], site.environment | {"INFAAS_SELECTOR_INSTANCE_ID": f"bench-{site.task}"})
-            rates["selector"].append(await _rate(kafka, [selector], site.outputs, queries))
+            rates["selector"].append(await _rate(kafka, [site.selector()], site.outputs, queries))
     return rates
+
+
+class _Command(NamedTuple):
+    """Module to run, with its arguments and additions to its environment."""
+
+    words: tuple[str, ...]
+    env: Mapping[str, str]
 
 
 class _Site(NamedTuple):
@@ -123,6 +124,10 @@ class _Site(NamedTuple):
     environment: dict[str, str]
     min_accuracy: float
     """Accuracy that queries require, which some of the served variants have."""
+
+    def selector(self, number: int = 0) -> _Command:
+        """Return the command of a selector."""
+        return _Command(("selector",), {**self.environment, "INFAAS_SELECTOR_INSTANCE_ID": f"{self.task}-{number}"})
 
 
 @asynccontextmanager
@@ -166,7 +171,7 @@ async def _preload(kafka: KafkaSettings, topic: str, queries: int, min_accuracy:
 
 async def _rate(
     kafka: KafkaSettings,
-    commands: Sequence[tuple[Sequence[str], Mapping[str, str]]],
+    commands: Sequence[_Command],
     outputs: Sequence[str],
     queries: int,
     until: float = 0.95,
@@ -175,25 +180,12 @@ async def _rate(
     partitions = _partitions(outputs)
     async with AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap) as watcher, AsyncExitStack() as stack:
         start = await _ends(watcher, partitions)
-        processes = [await stack.enter_async_context(_process(kafka, *command)) for command in commands]
+        processes = [
+            await stack.enter_async_context(running_module(kafka, *words, env=env, announced=False))
+            for words, env in commands
+        ]
         async with asyncio.timeout(_RUN_S):
             return await _watch(processes, watcher, partitions, start, queries, until)
-
-
-@asynccontextmanager
-async def _process(
-    kafka: KafkaSettings, module: Sequence[str], environment: Mapping[str, str]
-) -> AsyncGenerator[asyncio.subprocess.Process]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", *module, env={**os.environ, **_environment(kafka), **environment},
-        stdout=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
 
 
 def _partitions(topics: Sequence[str]) -> list[TopicPartition]:
@@ -201,7 +193,7 @@ def _partitions(topics: Sequence[str]) -> list[TopicPartition]:
 
 
 async def _watch(
-    processes: Sequence[asyncio.subprocess.Process],
+    processes: Sequence["Process"],
     watcher: AIOKafkaConsumer,
     partitions: Sequence[TopicPartition],
     start: int,
@@ -221,10 +213,6 @@ async def _watch(
 
 async def _ends(watcher: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> int:
     return sum((await watcher.end_offsets(partitions)).values())
-
-
-def _environment(kafka: KafkaSettings) -> dict[str, str]:
-    return {"INFAAS_KAFKA": kafka.bootstrap, "INFAAS_KAFKA_FETCH_MAX_WAIT_MS": str(kafka.fetch_max_wait_ms)}
 
 
 @asynccontextmanager
@@ -254,34 +242,21 @@ async def _reporting_worker(kafka: KafkaSettings, served: Sequence[str]) -> Asyn
 async def _database(kafka: KafkaSettings, task: str, variants: int, profiles: Sequence[Profile]) -> AsyncGenerator[str]:
     """Run a Postgres with `task` and its variants, the first of these profiles; yields its DSN."""
     tensor = TensorSpec(name="x", datatype="FP32", shape=(-1, 4))
-    with tempfile.TemporaryDirectory(prefix="infaas-bench-") as folder:
-        async with EmbeddedPostgres(Path(folder), durable=False) as postgres:
-            await upgrade(postgres.dsn)
-            async with open_pool(postgres.dsn) as pool, pool.transaction() as session:
-                await join_system(session, kafka, take_over=True)  # the earlier measurement used the same Kafka
-                await put_task(session, Task(name=task, inputs=(tensor,), outputs=(tensor,), partitions=_PARTITIONS))
-                for number in range(variants):
-                    variant, profile = _synthetic(task, number)
-                    if number < len(profiles):
-                        profile = msgspec.structs.replace(profiles[number], variant=variant.name)
-                    model = Architecture(name=variant.architecture, task=task, source="0" * 64, source_format="onnx")
-                    await put_architecture(session, model)
-                    await put_variant(session, variant, profile)
-            yield postgres.dsn
+    row = Task(name=task, inputs=(tensor,), outputs=(tensor,), partitions=_PARTITIONS)
+    models = [_synthetic(task, number, *profiles[number : number + 1]) for number in range(variants)]
+    async with fresh_database(kafka) as dsn:
+        async with open_pool(dsn) as pool, pool.transaction() as session:
+            await put_models(session, row, models)
+        yield dsn
 
 
-def _synthetic(task: str, number: int) -> tuple[Variant, Profile]:
+def _synthetic(task: str, number: int, profile: Profile | None = None) -> tuple[Variant, Profile]:
     """Return a variant; the first ones, which are served, suit every query; all differ in cost and accuracy."""
-    name = f"{task}-{number}.onnx-fp32.cpu"
+    variant = synthetic_variant(f"{task}-{number}.onnx-fp32.cpu", task, max_batch=32, partitions=_PARTITIONS)
+    if profile is not None:
+        return variant, msgspec.structs.replace(profile, variant=variant.name)
     batch_s = 1e-5 * (1 + number * 0.01)
-    variant = Variant(
-        name=name, architecture=f"{task}-{number}", task=task, runtime="onnx", precision="fp32", hardware="cpu",
-        max_batch=32, artifact="0" * 64, state=VariantState.READY, partitions=_PARTITIONS,
-    )  # fmt: skip
-    profile = Profile(
-        variant=name, device="bench", threads=1, load_s=1, memory_bytes=1 << 20,
-        accuracy=0.5 + 0.49 * (number * 0.618034 % 1), accuracy_source=AccuracySource.DECLARED, samples=0,
-        latency=tuple(BatchLatency(size, batch_s * (1 + size / 8), batch_s * size) for size in (1, 2, 4, 8, 16, 32)),
-        intercept_s=batch_s, slope_s=batch_s / 8, fit_error=0,
-    )  # fmt: skip
-    return variant, profile
+    latency = [BatchLatency(size, batch_s * (1 + size / 8), batch_s * size) for size in (1, 2, 4, 8, 16, 32)]
+    accuracy = 0.5 + 0.49 * (number * 0.618034 % 1)
+    line = {"intercept_s": batch_s, "slope_s": batch_s / 8}
+    return variant, synthetic_profile(variant.name, latency, accuracy=accuracy, memory_bytes=1 << 20, **line)

@@ -7,8 +7,6 @@ nine tenths of the queue, so that start and end do not count.
 """
 
 import asyncio
-import os
-import sys
 import tempfile
 import time
 import uuid
@@ -20,27 +18,25 @@ from typing import Any, Final
 
 import msgspec
 
-from bench.core.figures import Figure, at_least
+from bench.core.database import fresh_database, put_models, synthetic_profile, synthetic_variant
+from bench.core.figures import Figure, at_least, beside
+from bench.core.programs import running_module
 from bench.core.system import SystemUnderTest
 from bench.throughput.kafka_loop import fill, loop_rate
-from broker.settings import KafkaSettings
-from broker.tail import Tail
-from broker.topics import TopicSpec, ensure_system_topics, ensure_topics, ensure_variant_topics
+from broker.fetch.tail import Tail
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topics import TopicSpec, ensure_system_topics, ensure_topics, ensure_variant_topics
 from registry.artifacts import ArtifactStore
-from registry.system_identity import join_system
 from runtimes.catalog import find_runtime
 from runtimes.protocol import LoadOptions, Session
 from schemas import topics
 from schemas.latency import BatchLatency
-from schemas.rows.catalog import AccuracySource, Architecture, Profile, Task, TensorSpec, Variant, VariantState
-from schemas.rows.placement import InstanceRow
+from schemas.rows.catalog import Task, TensorSpec
+from schemas.rows.cluster import InstanceRow
 from schemas.status import WorkerStatus
-from store.change_listener import PLACEMENT, ChangeListener
-from store.embedded import EmbeddedPostgres
-from store.migrate import upgrade
 from store.placement import list_workers, put_instances
 from store.pool import Pool, open_pool
-from store.registry import put_architecture, put_task, put_variant
+from store.shared_connection import PLACEMENT, ChangeListener
 from zoo.samples import DATA, labelled
 
 LIMIT: Final = 0.9
@@ -98,11 +94,8 @@ async def compare(
     alone, hops = median(bare), median(loop)
     return [
         at_least(f"worker fed offline, {name}", broker, median(ours), "samples/s", alone, LIMIT),
-        Figure(
-            name=f"a bare program of the same hops, {name}",
-            broker=broker, value=hops, unit="samples/s", baseline=alone, ratio=hops / alone,
-        ),
-    ]  # fmt: skip
+        beside(f"a bare program of the same hops, {name}", broker, hops, "samples/s", alone),
+    ]
 
 
 def _latency(session: Session, images: Any) -> list[BatchLatency]:
@@ -134,63 +127,31 @@ async def _worker_with_database(
     kafka: KafkaSettings, latency: list[BatchLatency], runtime: str, artifact: Path
 ) -> AsyncGenerator[tuple[Pool, str]]:
     """Run a worker process and a database with the model; yields the pool and the variant's name."""
-    with tempfile.TemporaryDirectory(prefix="infaas-bench-") as folder:
-        home = Path(folder)
-        async with EmbeddedPostgres(home / "postgres", durable=False) as postgres:
-            await upgrade(postgres.dsn)
-            async with open_pool(postgres.dsn) as pool:
-                await join_system(pool, kafka, take_over=True)  # the earlier measurement used the same Kafka
-                variant = await _register(kafka, pool, home, latency, runtime, artifact)
-                async with _worker(kafka, home, postgres.dsn):
-                    await _wait_for_worker(pool, postgres.dsn)
-                    await _place(pool, variant, ())
-                    yield pool, variant
+    with tempfile.TemporaryDirectory(prefix="infaas-bench-") as home:
+        async with fresh_database(kafka) as dsn, open_pool(dsn) as pool:
+            variant = await _register(kafka, pool, Path(home), latency, runtime, artifact)
+            env = {"INFAAS_HOME": home, "INFAAS_POSTGRES": dsn, "INFAAS_LOG_LEVEL": "WARNING"}
+            words = ("--name", _WORKER, "--cores", "1")
+            async with running_module(kafka, "workers", *words, env=env, announced=False):
+                await _wait_for_worker(pool, dsn)
+                await _place(pool, variant, ())
+                yield pool, variant
 
 
 async def _register(
     kafka: KafkaSettings, pool: Pool, home: Path, latency: list[BatchLatency], runtime: str, model: Path
 ) -> str:
     run = uuid.uuid4().hex[:8]
-    task, architecture = f"mnist-{run}", f"resnet-{run}"
-    name = f"{architecture}.{runtime.replace('-', '')}-fp32.cpu"
+    task, name = f"mnist-{run}", f"resnet-{run}.{runtime.replace('-', '')}-fp32.cpu"
     artifact = await asyncio.to_thread(ArtifactStore(home / "artifacts").put, model)
     await ensure_system_topics(kafka)
     await ensure_variant_topics(kafka, [(name, 1)])
     await ensure_topics(kafka, [TopicSpec(topics.results_topic(task))])
-    await put_task(pool, Task(name=task, inputs=_SPECS[:1], outputs=_SPECS[1:], partitions=1))
-    await put_architecture(pool, Architecture(name=architecture, task=task, source=artifact, source_format="onnx"))
-    variant = Variant(
-        name=name, architecture=architecture, task=task, runtime=runtime, precision="fp32", hardware="cpu",
-        max_batch=BATCHES[-1], artifact=artifact, state=VariantState.READY, partitions=1,
-    )  # fmt: skip
-    profile = Profile(
-        variant=name, device="bench", threads=1, load_s=0.1, memory_bytes=1 << 20, accuracy=0.9,
-        accuracy_source=AccuracySource.DECLARED, samples=0, latency=tuple(latency), intercept_s=0.0,
-        slope_s=latency[-1].p50_s / latency[-1].batch, fit_error=0.0,
-    )  # fmt: skip
-    await put_variant(pool, variant, profile)
+    fields = {"runtime": runtime, "max_batch": BATCHES[-1], "artifact": artifact, "partitions": 1}
+    profile = synthetic_profile(name, latency, load_s=0.1, memory_bytes=1 << 20)
+    row = Task(name=task, inputs=_SPECS[:1], outputs=_SPECS[1:], partitions=1)
+    await put_models(pool, row, [(synthetic_variant(name, task, **fields), profile)])
     return name
-
-
-@asynccontextmanager
-async def _worker(kafka: KafkaSettings, home: Path, dsn: str) -> AsyncGenerator[None]:
-    environment = {
-        **os.environ,
-        "INFAAS_KAFKA": kafka.bootstrap,
-        "INFAAS_KAFKA_FETCH_MAX_WAIT_MS": str(kafka.fetch_max_wait_ms),
-        "INFAAS_HOME": str(home),
-        "INFAAS_POSTGRES": dsn,
-        "INFAAS_LOG_LEVEL": "WARNING",
-    }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "workers", "--name", _WORKER, "--cores", "1", env=environment
-    )
-    try:
-        yield
-    finally:
-        process.terminate()
-        async with asyncio.timeout(_DEADLINE_S):
-            await process.wait()
 
 
 async def _wait_for_worker(pool: Pool, dsn: str) -> None:
@@ -201,9 +162,7 @@ async def _wait_for_worker(pool: Pool, dsn: str) -> None:
 
 
 async def _place(pool: Pool, variant: str, partitions: tuple[int, ...]) -> None:
-    row = InstanceRow(
-        variant=variant, worker=_WORKER, partitions=partitions, max_batch=BATCHES[-1], reason="bench"
-    )  # fmt: skip
+    row = InstanceRow(variant=variant, worker=_WORKER, partitions=partitions, max_batch=BATCHES[-1], reason="bench")
     await put_instances(pool, [row])
 
 

@@ -12,13 +12,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-import msgspec
 from rich.console import Console
 
-from bench.__main__ import show
-from bench.core.figures import Figure
+from bench.core.figures import Figure, beside
 from bench.core.system import SystemUnderTest, running_at
-from bench.results import write_results
+from bench.results import publish, show
 from bench.throughput.selector import measure_rates
 from bench.zoo.models import COUNT, read_architectures
 from bench.zoo.registering import TASK, register_all
@@ -52,13 +50,8 @@ async def _decide(system: SystemUnderTest, _wanted: argparse.Namespace) -> list[
         profiles = sorted(await list_profiles(pool, task=TASK), key=lambda profile: -profile.accuracy)
     few = await measure_rates(system.kafka, _FEW, _SELECTOR_QUERIES)
     many = await measure_rates(system.kafka, len(profiles), _SELECTOR_QUERIES, profiles=profiles)
-    ours, baseline = max(many["selector"]), max(few["selector"])
-    return [
-        Figure(
-            name=f"selector throughput, {len(profiles)} profiles registered for real (baseline: {_FEW} made-up ones)",
-            broker=BROKER, value=ours, unit="queries/s", baseline=baseline, ratio=ours / baseline,
-        )
-    ]  # fmt: skip
+    name = f"selector throughput, {len(profiles)} profiles registered for real (baseline: {_FEW} made-up ones)"
+    return [beside(name, BROKER, max(many["selector"]), "queries/s", max(few["selector"]))]
 
 
 PARTS: Final[dict[str, Part]] = {"register": _register, "serve": _serve, "decide": _decide}
@@ -88,9 +81,10 @@ async def _run(home: Path, parts: Sequence[str], wanted: argparse.Namespace, con
         for part in parts:
             console.log(part)
             found = await PARTS[part](system, wanted)
-            show(console, found)
             if wanted.count == COUNT:
-                write_results([msgspec.structs.replace(figure, group="scale") for figure in found])
+                publish(console, found, "scale")
+            else:
+                show(console, found)
 
 
 def main() -> None:

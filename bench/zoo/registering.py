@@ -14,12 +14,12 @@ import msgspec
 import numpy as np
 import psutil
 
-from bench.core.figures import Figure
+from bench.core.figures import Figure, plain
 from bench.core.system import SystemUnderTest
 from bench.zoo.models import PIXELS, ZooArchitecture
 from registry.artifacts import ArtifactStore
 from registry.register import register
-from registry.registration import Registration
+from registry.request import Registration
 from schemas.rows.catalog import VariantState
 from store.pool import Pool, open_pool
 from store.registry import list_profiles, list_variants
@@ -88,7 +88,7 @@ async def _figures(pool: Pool, taken: ZooRegistration, artifacts: Path) -> list[
         (f"{named}: peak memory of the registration", taken.peak_bytes / 2**20, "MiB"),
         (f"{named}: disk", disk / 2**30, "GiB"),
     )
-    return [Figure(name=name, broker="apache", value=value, unit=unit) for name, value, unit in values]
+    return [plain(name, "apache", value, unit) for name, value, unit in values]
 
 
 def _size_of(folder: Path) -> int:

@@ -14,8 +14,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.core.figures import Figure, percentile
+from bench.core.figures import Figure, percentile, plain
 from bench.core.system import SystemUnderTest
+from bench.load.pace import pace
 from bench.zoo.models import PIXELS
 from bench.zoo.registering import TASK
 from infaas.client import InfaasClient
@@ -68,9 +69,9 @@ async def serve(system: SystemUnderTest, seconds: float) -> list[Figure]:
         image = random.standard_normal((1, 3, PIXELS, PIXELS), dtype=np.float32)
         asked: list[_AskedVariant] = []
         async with _watching(pool) as loaded, InfaasClient(kafka=system.kafka) as client, asyncio.TaskGroup() as tasks:
-            began, before = time.monotonic(), loaded.loads
-            for number, name in enumerate(order.tolist()):
-                await asyncio.sleep(began + number / RATE - time.monotonic())
+            before, names_in_order = loaded.loads, order.tolist()
+            async for number in pace(RATE, len(names_in_order)):
+                name: str = names_in_order[number]
                 query = _AskedVariant(name in loaded.names)
                 asked.append(query)
                 if number % round(_SAID_S * RATE) == 0:
@@ -137,4 +138,4 @@ def _figures(variants: int, asked: list[_AskedVariant], loaded: _LoadedVariants,
     if answered_hits:
         values.append((f"{named}: p99 of hits", percentile(answered_hits, 0.99) * 1e3, "ms"))
         values.append((f"{named}: p99 of all", percentile(answered, 0.99) * 1e3, "ms"))
-    return [Figure(name=name, broker="apache", value=value, unit=unit) for name, value, unit in values]
+    return [plain(name, "apache", value, unit) for name, value, unit in values]

@@ -1,8 +1,7 @@
-"""At-least-once delivery of records, which may be finished in any order.
+"""Delivery of records: at least once and finished in any order, or exactly once from topic to topic.
 
-Reading order: watermark (offset below which a partition is finished) -> in_flight (records handed out, over all
-partitions) -> coordinator (committed offsets of a group) -> committer (commits watermarks) -> partition_sharing
-(partitions of each member) -> group_protocol (messages between members) -> group_requests (requests to the coordinator)
--> topic_counts (numbers of partitions) -> membership (joins, gives up partitions, stays) -> unread_watch (partitions
-without a reader) -> consumer (combines all).
+Reading order: in_flight (records handed out, their memory, the offset below which a partition is finished) -> group
+(requests to the coordinator: offsets, membership) -> committer (commits watermarks) -> assignment (partitions of each
+member) -> membership (joins, gives up partitions, stays) -> consumer (combines all) -> undelivered (limits and decides
+about results that were not acknowledged) -> outbox (sends, retries, gives up) -> exactly_once (transactions).
 """

@@ -17,7 +17,7 @@ from typing import Final
 from aiokafka.errors import KafkaError
 from prometheus_client import Counter
 
-from broker.delivery.coordinator import Coordinator
+from broker.delivery.group import Coordinator
 from broker.delivery.in_flight import InFlightTracker
 
 log = logging.getLogger(__name__)
@@ -64,8 +64,8 @@ class Committer:
                     await self._coordinator.commit(moved, self._client_id)
                 done = True
             except (KafkaError, OSError, TimeoutError) as error:
-                FAILED.labels(self._coordinator.group).inc()
-                log.warning("group %s: commit failed, will try again: %r", self._coordinator.group, error)
+                FAILED.labels(self._coordinator.name).inc()
+                log.warning("group %s: commit failed, will try again: %r", self._coordinator.name, error)
                 return False
             finally:
                 if not done:  # also if cancelled
@@ -98,7 +98,7 @@ class Committer:
                 async with asyncio.timeout(self._timeout_s):
                     found = await self._coordinator.fetch(ours.keys()) if ours else {}
             except (KafkaError, OSError, TimeoutError) as error:
-                log.warning("group %s: committed offsets are unknown: %r", self._coordinator.group, error)
+                log.warning("group %s: committed offsets are unknown: %r", self._coordinator.name, error)
                 return
             behind = {p: found.get(p, -1) for p, offset in ours.items() if offset > max(found.get(p, -1), 0)}
             if behind:  # or deleted: Kafka deletes the offsets of a group after a week without a commit

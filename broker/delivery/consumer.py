@@ -6,7 +6,7 @@ Rules.
 * The watermark passes records that are not delivered: transaction markers, records of aborted transactions, damage.
 * Only the watermark is committed. After a crash, a record is delivered again if it was not done, or if its offset was
   not committed: at least once.
-* While `max_in_flight` records are in flight, or there is no room for their bytes (`record_memory`), no more are taken
+* While `max_in_flight` records are in flight, or there is no room for their bytes (`RecordMemory`), no more are taken
   until a quarter is done. Records fetched meanwhile are limited, too (`broker.fetch`).
 * Partitions come from `assign`: the caller decides (workers), and offsets are committed without the group's protocol;
   or from `subscribe`: the members of the group share them (selectors), see `membership`.
@@ -21,27 +21,22 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Coroutine
 from functools import partial
-from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from aiokafka import TopicPartition
 from aiokafka.errors import GroupAuthorizationFailedError, KafkaError
 
-from broker.broker_clocks import BrokerClocks, RecordTimes
 from broker.delivery.committer import Committer
-from broker.delivery.coordinator import Coordinator
-from broker.delivery.group_requests import KafkaGroup
-from broker.delivery.in_flight import InFlightTracker
-from broker.delivery.membership import Membership, Partitions
-from broker.delivery.topic_counts import ClientTopicCounts
-from broker.delivery.unread_watch import UnreadWatch
-from broker.features import broker_features
-from broker.fetch.offset_search import START
+from broker.delivery.group import Group
+from broker.delivery.in_flight import InFlightTracker, RecordMemory
+from broker.delivery.membership import Membership, Partitions, TopicCounts, UnreadWatch
 from broker.fetch.read_connection import ReadConnection
-from broker.kafka_types import Record
-from broker.record_memory import RecordMemory
-from broker.settings import KafkaSettings
-from broker.topics import partitions_of
+from broker.kafka.clocks import BrokerClocks, RecordTimes
+from broker.kafka.cluster import broker_features
+from broker.kafka.offsets import START
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topics import partitions_of
+from broker.kafka.types import Record
 from schemas.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -91,7 +86,7 @@ class Consumer:
         self._over = over
         self._connection: ReadConnection
         self._times = RecordTimes(clocks or BrokerClocks())
-        self._coordinator: Coordinator
+        self._coordinator: Group
         self._committer: Committer
         self._buffer: FetchBuffer
         self._membership: Membership | None = None
@@ -132,7 +127,10 @@ class Consumer:
 
     async def __aenter__(self) -> Self:
         self._connection = self._over or await ReadConnection(self._settings, self._client_id).__aenter__()
-        self._coordinator = Coordinator(self._connection.client, self._group)
+        session_ms = self._settings.session_timeout_ms
+        self._coordinator = Group(
+            self._connection.client, self._group, self._instance_id, session_ms, max(session_ms, int(DRAIN_S * 2000))
+        )
         timeout_s = self._settings.request_timeout_ms / 1000
         self._committer = Committer(self._coordinator, self._tracker, self._client_id, timeout_s, self._may_commit)
         self._buffer = self._connection.fetcher.open_buffer()
@@ -142,9 +140,7 @@ class Consumer:
         self._start(self._committer.heal_in_background(lambda: self._membership is None), "heal")
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         """Commit finished records and leave the group; records in flight are delivered again to the next owner."""
         try:
             await self._committer.commit(LAST_COMMIT_S)
@@ -382,12 +378,10 @@ class Consumer:
         return known + len(self._starting) + len(membership.missing - self.passing_topics)
 
     def _new_membership(self) -> Membership:
-        session_ms = self._settings.session_timeout_ms
-        rebalance_ms = max(session_ms, int(DRAIN_S * 2000))
         return Membership(
-            KafkaGroup(self._coordinator, self._instance_id, session_ms, rebalance_ms),
-            ClientTopicCounts(self._connection.client),
-            session_s=session_ms / 1000,
+            self._coordinator,
+            TopicCounts(self._connection.client),
+            session_s=self._settings.session_timeout_ms / 1000,
             on_dealt=self._read,
             give_up=self._release,
             on_lost=self._forget,

@@ -1,22 +1,188 @@
-"""Records in flight over all partitions of one consumer: bookkeeping and waiting, no Kafka.
+"""Records in flight: those of one partition with its watermark, those of one consumer, and their memory. No I/O.
 
-Their number is limited: the tracker is full from `limit` records on, until a quarter of them is done. Because of this
-gap, a consumer that is always full does not wake up for every single record. Their bytes are limited together with
-those of the process's other consumers (`record_memory`).
+    records taken -> counted in their consumer's share -> share full: the consumer waits -> records done -> it goes on
+
+Watermark. Records are handed out in the order of their offsets and finished in any order. The watermark is the lowest
+offset that was handed out and is not finished, or the offset behind the last one if all are finished. Everything below
+it is finished, so it may be committed. Offsets may have gaps (transactions, compaction), which the watermark passes.
+
+Memory of a process. Half of the limit is divided evenly among the shares, so large records of one consumer do not block
+others. The other half is first come, first served. All shares together hold at most the limit, plus one record each: a
+record is taken if there is any room at all, so that a record larger than the limit can pass, too.
+
+A consumer that is full, in number or in bytes, has room again when a quarter is done or free: so a consumer that is
+always full does not wake up for every single record.
+
+Hot: the selector calls the tracker and the watermark twice per record. Each call of the watermark is O(1) amortised,
+since an offset enters and leaves once.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from aiokafka import TopicPartition
 
-from broker.delivery.watermark import Watermark
-from broker.kafka_types import Record
-from broker.record_memory import RecordMemory
+from broker.kafka.types import Record
 
+_RESUME: Final = 0.75
+"""Part of a limit that was reached at which there is room again."""
 _NOT_THERE: Final = -1
 """Committed offset of a log that was replaced: the old offset may lie beyond its end."""
+
+
+class Watermark:
+    """Records in flight of one partition, and its watermark."""
+
+    __slots__ = ("_in_flight", "_limit", "_order", "bytes", "next")
+
+    def __init__(self, start: int) -> None:
+        self._order: deque[int] = deque()
+        self._in_flight: dict[int, int] = {}
+        """Bytes by offset."""
+        self.bytes = 0
+        """Bytes of the records in flight."""
+        self._limit = sys.maxsize
+        """Lowest offset that was given back."""
+        self.next = start
+        """Offset behind the last record handed out, and behind the offsets passed after it."""
+
+    @property
+    def mark(self) -> int:
+        """Offset below which all records are finished."""
+        return min(self._order[0] if self._order else self.next, self._limit)
+
+    @property
+    def in_flight(self) -> int:
+        """Number of records that are in flight."""
+        return len(self._in_flight)
+
+    def hand_out(self, sizes: Mapping[int, int]) -> None:
+        """Note records that are handed out; `sizes` are their bytes by offset, ascending from `next` on and not empty.
+
+        Raises:
+            ValueError: an offset was handed out before.
+        """
+        first = next(iter(sizes))
+        if first < self.next:
+            raise ValueError(f"offset {first} was handed out before: the next one is {self.next}")
+        self._order.extend(sizes)
+        self._in_flight.update(sizes)
+        self.bytes += sum(sizes.values())
+        self.next = self._order[-1] + 1
+
+    def pass_to(self, offset: int) -> bool:
+        """Note that nothing between `next` and `offset` will be handed out; False if there is nothing between."""
+        if offset <= self.next:
+            return False
+        self.next = offset
+        return True
+
+    def give_back(self, offset: int) -> bool:
+        """Note that a record in flight will not be finished here, so that the watermark stays below it.
+
+        False if it was not in flight.
+        """
+        if not self.finish(offset):
+            return False
+        self._limit = min(self._limit, offset)
+        return True
+
+    def finish(self, offset: int) -> bool:
+        """Note that a record is finished; False, without effect, if it was finished before or never handed out."""
+        in_flight = self._in_flight
+        size = in_flight.pop(offset, None)
+        if size is None:
+            return False
+        self.bytes -= size
+        order = self._order
+        while order and order[0] not in in_flight:
+            order.popleft()
+        return True
+
+
+class RecordMemory:
+    """Memory limit shared by the consumers of one event loop."""
+
+    def __init__(self, limit: int) -> None:
+        self._common = limit // 2
+        self._dealt = limit - self._common
+        self._shares: set[MemoryShare] = set()
+        self._full: set[MemoryShare] = set()
+        self.used = 0
+        """Bytes in flight of all shares."""
+
+    def open_share(self, on_room: Callable[[], None]) -> "MemoryShare":
+        """Open the share of another consumer; `on_room` is called when the share has room after it was full."""
+        share = MemoryShare(self, on_room)
+        self._shares.add(share)
+        return share
+
+    def close_share(self, share: "MemoryShare") -> None:
+        """Close a share: release its bytes, and divide its part of the limit among the others."""
+        share.give(share.used)
+        self._shares.discard(share)
+        self._full.discard(share)
+        for full in list(self._full):
+            self._look_at(full)
+
+    def room(self, share: "MemoryShare") -> int:
+        """Return the bytes that a share may take, plus one record; 0 if it is full, until its `on_room` is called."""
+        even = self._even
+        room = max(even - share.used, self._common + even - self.used)
+        if room <= 0:
+            self._full.add(share)
+        return 0 if share in self._full else room
+
+    def change(self, share: "MemoryShare", size: int) -> None:
+        """Count bytes that a share took; a negative size releases bytes."""
+        self.used += size
+        if size >= 0 or not self._full:
+            return
+        if self.used <= (self._common + self._even) * _RESUME:
+            for full in list(self._full):
+                self._end_wait(full)
+        elif share in self._full:
+            self._look_at(share)
+
+    @property
+    def _even(self) -> int:
+        return max(self._dealt // max(len(self._shares), 1), 1)
+
+    def _look_at(self, share: "MemoryShare") -> None:
+        if share.used <= self._even * _RESUME:
+            self._end_wait(share)
+
+    def _end_wait(self, share: "MemoryShare") -> None:
+        self._full.discard(share)
+        share.on_room()
+
+
+class MemoryShare:
+    """Share of one consumer in the memory limit."""
+
+    def __init__(self, memory: RecordMemory, on_room: Callable[[], None]) -> None:
+        self.used = 0
+        """Bytes in flight of this consumer."""
+        self.on_room = on_room
+        self._memory = memory
+
+    @property
+    def room(self) -> int:
+        """Bytes that may be taken, plus one record; 0 if there is no room, until `on_room` is called."""
+        return self._memory.room(self)
+
+    def take(self, size: int) -> None:
+        """Count bytes that were taken."""
+        self.used += size
+        self._memory.change(self, size)
+
+    def give(self, size: int) -> None:
+        """Release bytes that are no longer in flight."""
+        self.used -= size
+        self._memory.change(self, -size)
 
 
 class InFlightTracker:
@@ -24,7 +190,7 @@ class InFlightTracker:
 
     def __init__(self, limit: int, memory: RecordMemory) -> None:
         self._limit = limit
-        self._resume_at = limit * 3 // 4
+        self._resume_at = int(limit * _RESUME)
         self._marks: dict[tuple[str, int], Watermark] = {}
         self._committed: dict[tuple[str, int], int] = {}
         self._full = False

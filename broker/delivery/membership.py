@@ -5,7 +5,7 @@
 
 Rules.
 * Only partitions that move stop. A member reads its other partitions through all of this, and commits in between.
-* A partition is given up only once it is drained and committed; until then the member claims it (`partition_sharing`).
+* A partition is given up only once it is drained and committed; until then the member claims it (`assignment`).
 * A member that the group removed, because it was silent for too long, has lost all partitions at once: others may read
   them already. It cancels the releases in progress, commits nothing of those partitions, and joins again.
 * No assignment outlives its process. With an instance id the member is static: before it joins, it removes the member
@@ -14,6 +14,8 @@ Rules.
 * A plan that leaves a partition to nobody is followed by another one: the member that gives the partition up joins
   again, or else each member does after some seconds.
 * A member whose name another process took stops: otherwise the two would displace each other for ever.
+* A member that has just joined is not ready before each partition of its group has a reader. After that, moves are
+  normal, and only partitions without a reader for some seconds are a problem (`UnreadWatch`).
 
 This module uses aiokafka's requests, but not its coordinator, which takes all partitions from all members at each
 change.
@@ -21,10 +23,13 @@ change.
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Final, TypeAlias
 
 from aiokafka import TopicPartition
+from aiokafka.client import AIOKafkaClient
+from aiokafka.cluster import ClusterMetadata
 from aiokafka.errors import (
     GroupAuthorizationFailedError,
     IllegalGenerationError,
@@ -33,12 +38,19 @@ from aiokafka.errors import (
     RebalanceInProgressError,
     UnknownMemberIdError,
 )
+from prometheus_client import Gauge
 
-from broker.delivery.coordinator import InstanceFenced
-from broker.delivery.group_protocol import PlanNote, dealt_bytes, member_bytes, read_dealt, read_member
-from broker.delivery.group_requests import Group
-from broker.delivery.partition_sharing import Member, share, unread
-from broker.delivery.topic_counts import TopicCounts
+from broker.delivery.assignment import (
+    Member,
+    PlanNote,
+    dealt_bytes,
+    member_bytes,
+    read_dealt,
+    read_member,
+    share,
+    unread,
+)
+from broker.delivery.group import Group, InstanceFenced
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +62,15 @@ _UNSETTLED: Final = 0.2
 """Share of that time while partitions move, since the next plan is due at any moment."""
 HEAL_S: Final = 5.0
 """Seconds after which a plan that leaves partitions to nobody is replaced."""
+_REFRESH_S: Final = 2.0
+"""Longest time in seconds that a member waits for metadata before it joins: its group waits for it meanwhile."""
+ALARM_S: Final = 5.0
+"""Seconds without a reader after which there is an alarm; a move takes less."""
+_LOOK_S: Final = 0.25
+
+UNREAD: Final = Gauge(
+    "infaas_unread_partitions", "Partitions without a reader, as known to a member of the group.", ["consumer_group"]
+)
 
 Partitions: TypeAlias = frozenset[TopicPartition]
 
@@ -60,7 +81,7 @@ class Membership:
     def __init__(
         self,
         group: Group,
-        topic_counts: TopicCounts,
+        topic_counts: "TopicCounts",
         *,
         session_s: float,
         on_dealt: Callable[[Partitions], None],
@@ -247,3 +268,77 @@ def _plan(members: Mapping[str, bytes]) -> dict[str, bytes]:
     shares = share(counts, of_all)
     note = PlanNote(len(unread(counts, of_all, shares)))
     return {name: dealt_bytes(partitions, note) for name, partitions in shares.items()}
+
+
+class TopicCounts:
+    """Numbers of partitions of topics in the metadata of a client, and notice of changes."""
+
+    def __init__(self, client: AIOKafkaClient) -> None:
+        self._client = client
+
+    async def follow(self, topics: Collection[str]) -> dict[str, int]:
+        """Follow exactly these topics; return the numbers of partitions of the known ones."""
+        self._client.set_topics(topics)
+        await asyncio.wait({asyncio.ensure_future(self._client.force_metadata_update())}, timeout=_REFRESH_S)
+        return self.known(topics)
+
+    def known(self, topics: Collection[str]) -> dict[str, int]:
+        """Return the numbers of partitions of those topics that are known."""
+        found = {topic: self._client.cluster.partitions_for_topic(topic) for topic in topics}
+        return {topic: len(partitions) for topic, partitions in found.items() if partitions}
+
+    def refresh(self) -> None:
+        """Request new metadata from Kafka, without waiting for it."""
+        self._client.force_metadata_update()
+
+    def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call a listener whenever the metadata may have changed; return a function that ends this."""
+
+        def on_metadata(_: ClusterMetadata) -> None:
+            listener()
+
+        self._client.cluster.add_listener(on_metadata)
+        return lambda: self._client.cluster.remove_listener(on_metadata)
+
+
+class UnreadWatch:
+    """Watch over the partitions of one group; `run` until cancelled."""
+
+    def __init__(self, group: str, unread: Callable[[], int | None]) -> None:
+        """Watch a group; `unread` returns its partitions without a reader, or None if this process is no member."""
+        self._group = group
+        self._unread = unread
+        self._began: float | None = None
+        """Time since which there is a problem."""
+        self._was_whole = False
+        self._alarmed = False
+        self.problem = ""
+        """Reason why the service is not ready; empty if it is."""
+
+    async def run(self) -> None:
+        """Check the group at intervals, until cancelled."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            self.look(clock())
+            await asyncio.sleep(_LOOK_S)
+
+    def look(self, now: float) -> None:
+        """Check the group; `now` is the time of a monotonic clock, in seconds."""
+        unread = self._unread()
+        UNREAD.labels(self._group).set(math.nan if unread is None else unread)
+        if unread == 0:
+            if self._alarmed:
+                log.info("group %s: each partition has a reader again", self._group)
+            self._began, self._was_whole, self._alarmed, self.problem = None, True, False, ""
+            return
+        words = (
+            f"it is not a member of group {self._group}"
+            if unread is None
+            else f"{unread} partitions of group {self._group} have no reader"
+        )
+        self._began = now if self._began is None else self._began
+        lasts = now - self._began > ALARM_S
+        if lasts and not self._alarmed:
+            log.error("%s for %.0f s: are all its members alive?", words, ALARM_S)
+            self._alarmed = True
+        self.problem = words if lasts or not self._was_whole else ""

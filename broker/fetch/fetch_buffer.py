@@ -11,8 +11,7 @@ from typing import Final
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from broker.fetch.fetched_partition import FetchedPartition, TakenRecords
-from broker.fetch.losses import Losses
+from broker.fetch.fetched_partition import FetchedPartition, Losses, TakenRecords
 
 _HELD_BYTES: Final = 4 * 1024 * 1024
 _WAITING_BYTES: Final = 1024 * 1024

@@ -2,17 +2,20 @@
 
 Batches stay encoded until their records are taken, so a consumer that takes a few at a time blocks the event loop only
 briefly. A damaged batch is read again before it is passed over, since its bytes may have changed on the way.
+
+Records that can never be read are logged and counted (`Losses`), since nothing else reports them.
 """
 
 import asyncio
+import logging
 import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aiokafka import TopicPartition
+from prometheus_client import Counter
 
-from broker.fetch.losses import Losses
 from broker.fetch.record_batches import (
     UNKNOWN_EPOCH,
     AbortedTransaction,
@@ -23,14 +26,55 @@ from broker.fetch.record_batches import (
     read_batch,
     split,
 )
-from broker.kafka_types import Record
-from broker.record_memory import record_bytes
+from broker.kafka.types import Record, record_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+
+log = logging.getLogger(__name__)
+
+OBJECT_BYTES: Final = 500
+"""Approximate bytes in memory that a record takes beside its contents."""
 BELIEVED_AFTER: Final = 3
 """Number of times that a batch is read damaged before it is passed over."""
+LOST: Final = Counter(
+    "infaas_records_lost_total",
+    "Lost records: deleted before they were read, damaged, or cut off at the end of the log",
+    ["topic", "why"],
+)
+
+
+class Losses:
+    """Alarm for lost records; a silent one is for a process that only looks at the partitions of others."""
+
+    def __init__(self, *, silent: bool = False) -> None:
+        self._silent = silent
+
+    def deleted(self, partition: TopicPartition, position: int, start: int) -> None:
+        """Report that the log begins behind the next position."""
+        what = f"deleted before they were read: log start {start}, next offset {position}"
+        self._report(partition, "deleted", start - position, what)
+
+    def cut(self, partition: TopicPartition, position: int, start: int, end: int) -> None:
+        """Report that the log ends before the next position, and is read again from its start."""
+        what = f"cut off at the end of the log: log end {end}, next offset {position}; reading again from {start}"
+        self._report(partition, "cut", position - end, what)
+
+    def replaced(self, partition: TopicPartition, position: int, end: int) -> None:
+        """Report that the log was cut at `end`, before the next position, and may hold other records since."""
+        what = f"cut off at the end of the log: log end {end}, next offset {position}; reading from the end"
+        self._report(partition, "cut", position - end, what)
+
+    def damaged(self, partition: TopicPartition, damage: Damage) -> None:
+        """Report that the log cannot be read at some offsets."""
+        what = f"skipped, because they cannot be read from {damage.first}: {damage.reason}"
+        self._report(partition, "damaged", damage.next - damage.first, what)
+
+    def _report(self, partition: TopicPartition, why: str, count: int, what: str) -> None:
+        if not self._silent:
+            LOST.labels(partition.topic, why).inc(count)
+            log.error("%s/%d: %d records are lost, %s", partition.topic, partition.partition, count, what)
 
 
 class Divergence(NamedTuple):
@@ -46,7 +90,7 @@ class TakenRecords(NamedTuple):
 
     records: list[Record]
     sizes: Mapping[int, int]
-    """Bytes of each record, by offset; empty if sizes do not matter."""
+    """Bytes of each record in memory, by offset; empty if sizes do not matter."""
 
 
 class FetchedPartition:
@@ -153,7 +197,7 @@ class FetchedPartition:
                     continue
                 taken.append(found)
                 if most_bytes is not None:
-                    size = sizes[found.offset] = record_bytes(found)
+                    size = sizes[found.offset] = OBJECT_BYTES + record_bytes(found)
                     room -= size
                 self.taken = found.offset + 1
                 if len(taken) == limit or room <= 0:

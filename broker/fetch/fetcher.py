@@ -13,7 +13,7 @@ Rules.
   lacks a new partition is cancelled, together with its connection.
 * Of transactions only committed records are read; an open transaction blocks the records behind its first one.
 * No loss is silent. If the log begins behind the next position, or ends before it, reading continues from the start of
-  the log, with an alarm (`losses`). Each fetch names the leader epoch of the last record read. A leader that has lost
+  the log, with an alarm (`Losses`). Each fetch names the leader epoch of the last record read. A leader that has lost
   this record tells where its log was cut, and reading continues from there, also with an alarm.
 * No error of a broker ends the fetcher, which tries again after a pause. Only a refusal is raised, by `poll`.
 """
@@ -37,15 +37,12 @@ from aiokafka.errors import (
     for_code,
 )
 
-from broker.fetch.fetch_api import Fetch, FetchAnswer, PartitionData, read_fetched
 from broker.fetch.fetch_buffer import FetchBuffer
-from broker.fetch.fetch_session import FetchSession
-from broker.fetch.fetched_partition import FetchedPartition
-from broker.fetch.losses import Losses
-from broker.fetch.offset_search import END, START, find_offsets
+from broker.fetch.fetch_request import Fetch, FetchAnswer, FetchPace, FetchSession, PartitionData, read_fetched
+from broker.fetch.fetched_partition import FetchedPartition, Losses
 from broker.fetch.record_batches import Damage
-from broker.fetch_pace import FetchPace
-from process.backoff import Backoff
+from broker.kafka.offsets import END, START, find_offsets
+from process.pauses import Backoff
 
 log = logging.getLogger(__name__)
 

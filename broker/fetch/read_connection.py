@@ -5,13 +5,12 @@ that were written together arrive together, and an idle instance causes no reque
 """
 
 import asyncio
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from broker.client import connect_client
+from broker.fetch.fetch_request import FetchPace
 from broker.fetch.fetcher import Fetcher
-from broker.fetch_pace import FetchPace
-from broker.settings import KafkaSettings
+from broker.kafka.client import connect_client
+from broker.kafka.settings import KafkaSettings
 
 if TYPE_CHECKING:
     from aiokafka.client import AIOKafkaClient
@@ -38,9 +37,7 @@ class ReadConnection:
         self._reading = self._tasks.create_task(self.fetcher.run(), name=f"read {self._client_id}")
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         self._reading.cancel()
         try:
             await self._tasks.__aexit__(None, None, None)

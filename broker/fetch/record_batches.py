@@ -7,19 +7,31 @@ decodes such names with `surrogateescape`, which keeps their bytes, and passes o
 The header of a batch tells where it ends, so the next fetch can be sent before this one is decoded. It also tells
 whether the batch belongs to an aborted transaction. Records of aborted transactions are passed over, as are the markers
 that end transactions.
+
+Decompression has a size limit: three kilobytes may become a hundred megabytes. Brokers limit only the compressed size
+of a batch, and aiokafka's decoders use any amount of memory.
 """
 
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
+import cramjam
+from aiokafka.codec import snappy_decode
 from aiokafka.errors import KafkaError
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import decode_varint
 
-from broker.fetch.decompression import decompressed
-from broker.kafka_types import Record
+from broker.kafka.types import Record
 
+MOST_BYTES: Final = 128 * 1024 * 1024
+"""Largest size of a decompressed batch."""
+_FIRST_GUESS: Final = 16
+_LEAST_BYTES: Final = 64 * 1024
+_LENGTH_AT: Final = 8
+_CODEC: Final = 0x07
+_SNAPPY: Final = 2  # expands by a factor of 20 at most
+_modules: Final[dict[int, Any]] = {1: cramjam.gzip, 3: cramjam.lz4, 4: cramjam.zstd}
 UNKNOWN_EPOCH: Final = -1
 """Epoch of an unknown leader."""
 _PREFIX: Final = struct.Struct(">qi")
@@ -148,7 +160,7 @@ def read_batch(topic: str, partition: int, batch: FetchedBatch, position: int) -
     if opened.is_control_batch or batch.aborted:
         return
     try:
-        if batch.data[_MAGIC_AT] >= _V2 and (plain := decompressed(batch.data)) is not batch.data:
+        if batch.data[_MAGIC_AT] >= _V2 and (plain := _decompressed(batch.data)) is not batch.data:
             batch = batch._replace(data=plain)
             opened = MemoryRecords(plain).next_batch() or ()
         for found in opened:
@@ -183,7 +195,7 @@ def _read_leniently(
     head = _V2_HEAD.unpack_from(batch.data)
     base, attributes, first_ms, last_ms, count = head[0], head[5], head[7], head[8], head[12]
     try:
-        data = bytearray(decompressed(batch.data)[_V2_HEAD.size :])
+        data = bytearray(_decompressed(batch.data)[_V2_HEAD.size :])
     except ValueError as failed:
         yield Damage(position, batch.next, str(failed), certain=True)
         return
@@ -243,3 +255,40 @@ def _bytes(data: bytearray, at: int) -> tuple[bytes | None, int]:
     if at + length > len(data):
         raise ValueError("length exceeds the record")
     return bytes(data[at : at + length]), at + length
+
+
+def _decompressed(batch: bytes) -> bytes:
+    """Return the batch (format 2) with its records decompressed; its checksum no longer matches.
+
+    Raises:
+        ValueError: the records cannot be decompressed, or become more than `MOST_BYTES`.
+    """
+    (attributes,) = struct.unpack_from(">h", batch, _ATTRIBUTES_AT)
+    if not attributes & _CODEC:
+        return batch
+    records = _expand(attributes & _CODEC, batch[_V2_HEAD.size :])
+    length = struct.pack(">i", _V2_HEAD.size - _LENGTH_AT - 4 + len(records))
+    plain = struct.pack(">h", attributes & ~_CODEC)
+    head = batch[:_LENGTH_AT] + length + batch[_LENGTH_AT + 4 : _ATTRIBUTES_AT] + plain
+    return head + batch[_ATTRIBUTES_AT + 2 : _V2_HEAD.size] + records
+
+
+def _expand(codec: int, data: bytes) -> bytes:
+    if codec == _SNAPPY:
+        try:
+            return snappy_decode(data)
+        except Exception as error:
+            raise ValueError(f"it does not decompress: {error!r}") from error
+    if codec not in _modules:
+        raise ValueError(f"unknown codec {codec}")
+    room = min(max(_FIRST_GUESS * len(data), _LEAST_BYTES), MOST_BYTES)
+    while True:
+        into = bytearray(room)
+        try:
+            size: int = _modules[codec].decompress_into(data, into)
+        except cramjam.DecompressionError as error:
+            if room == MOST_BYTES:
+                raise ValueError(f"it does not decompress to {MOST_BYTES} bytes or less: {error}") from None
+            room = MOST_BYTES
+        else:
+            return bytes(memoryview(into)[:size])

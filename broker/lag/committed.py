@@ -18,7 +18,7 @@ from aiokafka.errors import (
     for_code,
 )
 
-from broker.lag.offsets_api import FetchOffsets, read_committed
+from broker.kafka.offsets import FetchOffsets, read_committed
 
 log = logging.getLogger(__name__)
 

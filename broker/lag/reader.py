@@ -15,7 +15,6 @@ import logging
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 import msgspec
@@ -25,13 +24,12 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError
 from aiokafka.protocol.metadata import MetadataRequest
 from numpy.typing import NDArray
 
-from broker.client import new_client, start_client
-from broker.clock import BrokerClock
+from broker.kafka.client import new_client, start_client
+from broker.kafka.clocks import BrokerClock
+from broker.kafka.offsets import END, START, UNKNOWN, ListOffsets, read_offsets
+from broker.kafka.settings import KafkaSettings
 from broker.lag.committed import CommittedOffsets, Groups
-from broker.lag.offset_history import UNSEEN, OffsetHistory
-from broker.lag.offsets_api import EARLIEST, LATEST, UNKNOWN, ListOffsets, read_offsets
-from broker.lag.timestamps import TimestampLookup
-from broker.settings import KafkaSettings
+from broker.lag.timestamps import UNSEEN, OffsetHistory, TimestampLookup
 
 if TYPE_CHECKING:
     from aiokafka.client import AIOKafkaClient
@@ -143,7 +141,7 @@ class _Layout:
             [self.first[group_partition.topic] + group_partition.partition for group_partition in group_partitions],
             np.intp,
         )
-        self.ends = {node: ListOffsets.of(found, LATEST) for node, found in self.by_leader(range(len(self.leader)))}
+        self.ends = {node: ListOffsets.of(found, END) for node, found in self.by_leader(range(len(self.leader)))}
 
     def by_leader(self, columns: Iterable[int]) -> Iterable[tuple[int, dict[str, list[int]]]]:
         """Group columns by leader, as partition numbers by topic; partitions without a leader are left out."""
@@ -191,9 +189,7 @@ class LagReader:
             self._open = stack.pop_all()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self._open.aclose()
 
     def expire_metadata(self) -> None:
@@ -295,7 +291,7 @@ class LagReader:
 
     def _starts(self, layout: _Layout, rows: NDArray[np.intp]) -> dict[int, ListOffsets]:
         columns = np.unique(layout.column[rows]).tolist()
-        return {node: ListOffsets.of(partitions, EARLIEST) for node, partitions in layout.by_leader(columns)}
+        return {node: ListOffsets.of(partitions, START) for node, partitions in layout.by_leader(columns)}
 
     async def _committed(self, layout: _Layout) -> NDArray[np.int64]:
         """Return committed offsets by row: -1 for none, UNKNOWN if the group could not be asked."""

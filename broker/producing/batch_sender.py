@@ -25,15 +25,23 @@ from typing import Any, Final, TypeAlias
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, UnknownTopicOrPartitionError
 
-from broker.kafka_types import REFUSED_BY_TOPIC, TopicClosed
-from broker.producing.in_flight_limit import InFlightLimit
+from broker.kafka.types import REFUSED_BY_TOPIC, TopicClosed
 from broker.producing.node_connections import NodeConnections, Opening
 from broker.producing.partition_queue import ANONYMOUS, PartitionQueue, ProducerIdentity, RecordBatch
-from broker.producing.produce_api import PartitionAnswer, Produce, new_identity, read_produced
-from broker.producing.records import Ack, PendingRecord
-from broker.producing.verdict import Verdict, error_of, judge, may_be_written, needs_metadata
-from process.backoff import Backoff
-from process.failure_log import FailureLog
+from broker.producing.produce_api import (
+    PartitionAnswer,
+    Produce,
+    Verdict,
+    error_of,
+    judge,
+    may_be_written,
+    needs_metadata,
+    new_identity,
+    read_produced,
+)
+from broker.producing.records import Ack, InFlightLimit, PendingRecord
+from process.outages import FailureLog
+from process.pauses import Backoff
 from schemas.topics import is_work
 
 log = logging.getLogger(__name__)

@@ -25,7 +25,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from broker.producing.records import PendingRecord
 
 if TYPE_CHECKING:
-    from broker.kafka_types import KafkaError
+    from broker.kafka.types import KafkaError
 
 BATCH_BYTES: Final = 256 * 1024
 """Largest number of bytes of a batch of several records. A batch holds the records that came during the previous

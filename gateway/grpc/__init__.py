@@ -1,8 +1,8 @@
 """The Open Inference Protocol over gRPC: `inference.GRPCInferenceService`, with health and reflection.
 
-Needs the extra `grpc`. `gateway/listeners.py` imports this package only if a port for gRPC is set.
+Needs the extra `grpc`. `gateway/service.py` imports this package only if a port for gRPC is set.
 
 Reading order: inference_pb2 (generated from the protocol's inference.proto by `make docs`) -> wire (protobuf without
-copies of tensors) -> requests (from a message to the form that workers read) -> answers (from a result to a message) ->
-methods (handlers of bytes, and errors) -> callers (authentication) -> service -> health, reflection -> server.
+copies of tensors) -> messages (to the form that workers read, and back) -> calls (handlers of bytes, errors,
+authentication) -> service -> open_services (health and reflection) -> server.
 """

@@ -1,10 +1,10 @@
 """The gRPC server of a gateway: limits, address, drain.
 
 The server limits the connections, the duration of handshakes, and the idle time and age of connections. It also limits
-the concurrent calls of a connection, the size of messages, their time to arrive (`arrivals.py`) and calls without a
-maximum duration (`places.py`). It does not limit the total number of calls: any client could use it up with calls that
-it only begins, even without authentication. When the gateway stops, new calls are refused, streams read no more
-requests, and running queries may finish within the drain timeout.
+the concurrent calls of a connection, the size of messages, their time to arrive (`limits/arrivals.py`) and calls
+without a maximum duration (`limits/connections.py`). It does not limit the total number of calls: any client could use
+it up with calls that it only begins, even without authentication. When the gateway stops, new calls are refused,
+streams read no more requests, and running queries may finish within the drain timeout.
 """
 
 import asyncio
@@ -19,15 +19,19 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
+from gateway.auth.authenticator import Authenticator
 from gateway.grpc import inference_pb2
-from gateway.grpc.health import HealthService
-from gateway.grpc.methods import Methods
-from gateway.grpc.reflection import ReflectionService
+from gateway.grpc.calls import Callers, Methods
+from gateway.grpc.open_services import HealthService, ReflectionService
 from gateway.grpc.service import InferenceService
-from gateway.limits.arrivals import Arrivals
+from gateway.inference import Inference
+from gateway.limits.arrivals import Arrivals, BodyBudget
+from gateway.model_directory import ModelDirectory
 from gateway.settings import GatewaySettings
-from process.ports import address_text
+from gateway.statistics import ModelStatisticsTable
+from process.sockets import address_text
 from process.tls import ListenerTls
+from process.version import version
 from schemas.errors import OperatorError
 
 log = logging.getLogger(__name__)
@@ -54,18 +58,22 @@ _AGE_GRACE_S: Final = 600
 @asynccontextmanager
 async def grpc_listening(
     settings: GatewaySettings,
-    service: InferenceService,
-    arrivals: Arrivals,
+    models: ModelDirectory,
+    inference: Inference,
+    authenticator: Authenticator,
+    statistics: ModelStatisticsTable,
+    bodies: BodyBudget,
     problem: Callable[[], Awaitable[str]],
     stop: asyncio.Event,
     tls: ListenerTls | None,
-    drain_s: float,
 ) -> AsyncGenerator[str]:
     """Serve calls while the context is open; yield the address.
 
     Raises:
         OperatorError: the port is taken.
     """
+    arrivals, callers = Arrivals(settings), Callers(authenticator, models)
+    service = InferenceService(callers, inference, statistics, bodies, settings, arrivals, problem, version(), stop)
     server = grpc.aio.server(options=_options(settings))
     server.add_generic_rpc_handlers(_handlers(service, arrivals, problem, stop))
     host = settings.host or "::"  # the core of gRPC does not accept an empty name for all addresses
@@ -79,7 +87,7 @@ async def grpc_listening(
     try:
         yield address_text(host, port)
     finally:
-        await server.stop(drain_s)
+        await server.stop(settings.request_drain_s)
 
 
 def _handlers(

@@ -19,23 +19,27 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 
 from gateway.grpc import inference_pb2 as wire
-from gateway.grpc.answers import infer_response, streamed_error, streamed_response
-from gateway.grpc.callers import Caller, Callers, host_of
-from gateway.grpc.methods import Call, known_error, parsed, stream, unary
-from gateway.grpc.requests import InferMessage, OipRequest, oip_request, read_message
+from gateway.grpc.calls import Call, Caller, Callers, host_of, known_error, parsed, stream, unary
+from gateway.grpc.messages import (
+    InferMessage,
+    OipRequest,
+    infer_response,
+    oip_request,
+    read_message,
+    streamed_error,
+    streamed_response,
+)
 from gateway.inference import ArrivedRequest, Inference, result_headers
-from gateway.limits.arrivals import Arrivals
-from gateway.limits.calls import CallLimit
-from gateway.limits.memory import BodyBudget
-from gateway.model_directory import ServedModels
-from gateway.repository import load_model, repository_index, server_metadata, unload_model
+from gateway.limits.arrivals import Arrivals, BodyBudget
+from gateway.limits.connections import CallLimit
+from gateway.model_directory import ServedModels, load_model, repository_index, server_metadata, unload_model
 from gateway.settings import GatewaySettings
 from gateway.statistics import ModelStatisticsTable
 from schemas import headers as h
+from schemas.access import ANYONE
 from schemas.errors import Overloaded, RefusalReason, UnknownTask
 from schemas.oip import BINARY
-from schemas.principal import ANYONE
-from schemas.reserved_parameters import TIMEOUT
+from schemas.query_names import TIMEOUT
 from schemas.result import Result
 
 _IN_FLIGHT: Final = 256
@@ -71,7 +75,7 @@ class InferenceService:
         self._bodies = bodies
         self._max_bytes = settings.max_body_bytes
         self._arrivals = arrivals
-        self._streams = CallLimit("streams of queries", _STREAMS, _STREAMS // _SHARE)
+        self._streams = CallLimit("query streams", _STREAMS, _STREAMS // _SHARE)
         self._problem = problem
         self._version = version
         self._stop = stop
@@ -134,7 +138,7 @@ class InferenceService:
             reading = tasks.create_task(read())
             stopping = tasks.create_task(self._stop_reading(reading))
         if self._stop.is_set():
-            message = "the gateway is stopping; what it has read is answered, ask the rest elsewhere"
+            message = "the gateway is stopping; requests that it has read are answered, send the others again"
             raise Overloaded(message, reason=RefusalReason.STOPPING)
 
     async def _stop_reading(self, reading: asyncio.Task[None]) -> None:
@@ -228,9 +232,9 @@ class InferenceService:
 def not_offered(method: str) -> str:
     """Return the error message for a method that this gateway does not offer."""
     if "SharedMemory" in method:
-        return "shared memory is not offered: the machine that computes is another one; send the tensors themselves"
+        return "shared memory is not offered: queries are computed on other machines; send the tensors"
     if method in ("TraceSetting", "LogSettings"):
-        return f"{method} is not offered: what is logged and traced is its operator's (INFAAS_LOG_LEVEL, traceparent)"
+        return f"{method} is not offered: INFAAS_LOG_LEVEL sets the log level, `traceparent` headers trace queries"
     return f"GRPCInferenceService has no method {method}"
 
 

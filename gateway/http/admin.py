@@ -1,36 +1,46 @@
 """Routes of the admin API, built from the table of its endpoints, with one handler for all.
 
-`admin/` implements the endpoints. The gateway imports it (`import_acts`) after it has begun to serve, to shorten its
-start. It does not wait for the first request: after an upgrade of the installation, the import would then find other
-files than the process runs. Statuses are those of the error table, plus 409 for a conflict with the present state and
-404 for an object that does not exist.
+`admin/` implements the endpoints. Statuses are those of the error table, plus 409 for a conflict with the present state
+and 404 for an object that does not exist.
 
 The gateway never repeats an act for a client. A client without a response may repeat its request: a PUT sets the same
 value again, and a second DELETE finds nothing (404). Each POST endpoint documents the effect of a repetition.
+
+A gateway without authentication trusts all clients on loopback. A browser on the machine is such a client, with every
+page that it shows. These rules refuse foreign pages and do not affect programs:
+
+* **A foreign `Origin` is refused.** Browsers send `Origin` with requests that may change data, and a page cannot
+  suppress it.
+* **A `Sec-Fetch-Site` of another site is refused.** Browsers send it with reading requests, too, such as for an image.
+  The page could not read the response, but it could cause work in the gateway.
+* **Without authentication, `Host` must be an address or `localhost`.** After DNS rebinding, a page under a name that
+  resolves to 127.0.0.1 has the same origin as the gateway, but still sends its own name.
+
+Bodies must have the type JSON, which no HTML form can send. Preflight requests get no permission.
 """
 
 import asyncio
+import re
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
+from ipaddress import ip_address
 from typing import Any, Final
 
 import msgspec
 from aiohttp import web
 
-from admin.control import RequestContext, actor_of
-from broker.settings import KafkaSettings
-from gateway.http.answers import HttpAnswer
+from admin.api import Endpoint, RequestContext, actor_of, from_http
+from admin.endpoints import ENDPOINTS
+from broker.kafka.settings import KafkaSettings
+from gateway.http.answers import HttpAnswer, error_answer
 from gateway.http.authorization import principal_of
-from gateway.http.errors import error_answer
-from gateway.http.pages import check_no_foreign_page
-from gateway.http.request_bodies import RequestBodies
+from gateway.http.bodies import RequestBodies
 from gateway.settings import GatewaySettings
-from process.exposure import is_loopback
-from schemas.endpoints.endpoint import Endpoint, from_http
-from schemas.endpoints.table import ENDPOINTS
+from process.sockets import is_loopback
+from schemas.access import ANYONE, Principal, Role
 from schemas.errors import DeadlineExceeded, ErrorCode, Forbidden, NotFound, OperatorError, RefusalReason
 from schemas.oip import JSON
-from schemas.principal import ANYONE, Principal, Role
 from store.pool import Pool
 
 CONNECTIONS: Final = 3
@@ -39,6 +49,9 @@ _FOR_TENANTS: Final = CONNECTIONS - 1
 """Maximum number of concurrent acts of callers without the role admin."""
 _encode: Final = msgspec.json.Encoder().encode
 _HEADERS: Final = {"Content-Type": JSON, "Cache-Control": "no-store"}
+_LOCAL: Final = "localhost"
+_OF_OTHERS: Final = ("cross-site", "same-site")
+_HOST: Final = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::[0-9]*)?")
 
 
 class AdminRoutes:
@@ -71,13 +84,12 @@ class AdminRoutes:
         """Execute the request of an endpoint, and answer with its result."""
         self.check_open(self._settings, request, endpoint)
         asked = await self._read(endpoint, request)
-        handle = await asyncio.to_thread(import_acts)
         try:
             async with asyncio.timeout(endpoint.deadline_s), self.turn(principal_of(request)):
-                result = await handle(endpoint, self.control(request), asked)
+                result = await endpoint(self.control(request), asked)
         except TimeoutError:
-            message = f"{endpoint.name} took longer than {endpoint.deadline_s:g} s and was broken off"
-            message += "; the audit tells how far it came"
+            message = f"{endpoint.name} took longer than {endpoint.deadline_s:g} s and was cancelled"
+            message += "; the audit log shows its progress"
             raise DeadlineExceeded(message, reason=RefusalReason.ACT_TIMEOUT) from None
         except NotFound as error:
             return error_answer(404, ErrorCode.INVALID_REQUEST, str(error)).response()
@@ -114,29 +126,51 @@ class AdminRoutes:
         known = principal_of(request) is not ANYONE
         if not known and endpoint.grants_access:
             raise Forbidden(
-                f"this gateway asks nobody who they are, and {endpoint.name} would let somebody in where others do: "
-                "start it with --auth, and ask with an administrator's key; or do it without INFAAS_URL"
+                f"this gateway authenticates nobody, and {endpoint.name} would grant access elsewhere: start it with "
+                "--auth and send an administrator's key, or run the command without INFAAS_URL"
             )
         if not known and not is_loopback(settings.host):
             raise Forbidden(
-                f"this gateway listens at {settings.host} and asks nobody who they are, so nobody may "
-                "administrate by it: start it with --auth, and make a key by `infaas keys create --role admin`"
+                f"this gateway listens at {settings.host} and authenticates nobody, so it admits no "
+                "administration: start it with --auth, and create a key with `infaas keys create --role admin`"
             )
         check_no_foreign_page(request.headers, known_clients=known)
 
     async def _read(self, endpoint: Endpoint[Any, Any], request: web.Request) -> Any:
-        body = b""
-        try:
-            body = await self._bodies.read(request.content, request.headers)
+        async with self._bodies.reading(request.content, request.headers) as body:
             if body and request.content_type != JSON:
-                raise web.HTTPUnsupportedMediaType(reason=f"send JSON, and say so by `Content-Type: {JSON}`")
+                raise web.HTTPUnsupportedMediaType(reason=f"send JSON with the header `Content-Type: {JSON}`")
             return from_http(endpoint, request.match_info, request.query.items(), body)
-        finally:
-            self._bodies.release(len(body))
 
 
-def import_acts() -> Any:
-    """Import the implementation of the endpoints; return its dispatch function."""
-    from admin.handlers import handle
+def check_no_foreign_page(headers: Mapping[str, str], *, known_clients: bool) -> None:
+    """Check that a request comes from no foreign web page; the names of headers are case-insensitive.
 
-    return handle
+    Args:
+        headers: headers of the request.
+        known_clients: true if clients must authenticate.
+
+    Raises:
+        Forbidden: the request comes from a foreign page.
+    """
+    host, origin = headers.get("Host", ""), headers.get("Origin")
+    if origin is not None and origin.lower() not in {f"{scheme}://{host.lower()}" for scheme in ("http", "https")}:
+        raise Forbidden(f"the admin API accepts no requests from pages of others, such as {origin[:80]!r}")
+    if headers.get("Sec-Fetch-Site", "").lower() in _OF_OTHERS:
+        raise Forbidden("the admin API accepts no requests from pages of others")
+    if not (known_clients or is_address(host)):
+        raise Forbidden(
+            f"without --auth, call the admin API by an address or as {_LOCAL}, not as {host[:80]!r}: the owner of a "
+            "name can point it to this machine"
+        )
+
+
+def is_address(host: str) -> bool:
+    """Return true if a `Host` header holds an address or `localhost`, with or without a port."""
+    found = _HOST.fullmatch(host)
+    if found is None:
+        return False
+    try:
+        return found[1].lower() == _LOCAL or bool(ip_address(found[1].strip("[]")))
+    except ValueError:
+        return False

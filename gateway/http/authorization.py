@@ -10,14 +10,12 @@ from typing import Final
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from gateway.authentication import Authenticator
+from admin.endpoints import ENDPOINTS
+from admin.uploads import send as SEND
+from gateway.auth.authenticator import Authenticator, require_role, tenant_of_request
 from gateway.model_directory import ModelDirectory, ServedModels
-from gateway.refusals import require_role
-from gateway.tenants import tenant_asking
 from process.tls import certificate_names
-from schemas.endpoints.table import ENDPOINTS
-from schemas.endpoints.uploads import SEND
-from schemas.principal import Principal, Role
+from schemas.access import Principal, Role
 
 _OPEN: Final = frozenset(
     {"/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", "/openapi.json", "/docs"}
@@ -79,4 +77,4 @@ def principal_of(request: web.Request) -> Principal:
 def models_for(request: web.Request, models: ModelDirectory) -> ServedModels:
     """Return the models that the caller may use."""
     principal = principal_of(request)
-    return models.seen_by(tenant_asking(principal, request.headers)).of_tasks(principal.tasks)
+    return models.seen_by(tenant_of_request(principal, request.headers)).of_tasks(principal.tasks)

@@ -1,4 +1,4 @@
-"""HTTP connection of one client: plain queries are answered here, all other requests by aiohttp's application.
+"""HTTP connections and their listener: plain queries are answered here, all others by aiohttp's application.
 
     bytes -> aiohttp's parser -> plain query, as nearly all requests are -> InferenceRoutes.answer -> bytes
                               -> other: aiohttp serves the connection from then on -> router -> handler -> bytes
@@ -13,19 +13,25 @@ Malformed or endless requests are answered in JSON, too, and a client that does 
 
 import asyncio
 import logging
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from aiohttp import HttpVersion11, StreamReader, web
 from aiohttp.http import RawRequestMessage
 from aiohttp.typedefs import Handler
 
-from gateway.http.answers import HttpAnswer, packed
-from gateway.http.encodings import WORTH_BYTES
-from gateway.http.errors import answer_to, error_answer, query_error_answer
-from gateway.http.inference import Asked, InferenceRoutes, client_of
+from gateway.auth.authenticator import Authenticator
+from gateway.http.answers import HttpAnswer, answer_to, error_answer, packed, query_error_answer
+from gateway.http.authorization import authorization
+from gateway.http.bodies import WORTH_BYTES
+from gateway.http.inference import AuthorizedQuery, InferenceRoutes, client_of
 from gateway.limits.connections import ConnectionLimits
-from process.tls import certificate_names
-from schemas.errors import Internal, InvalidRequest
+from gateway.settings import GatewaySettings
+from process.errors import listen_words
+from process.sockets import address_text
+from process.tls import ListenerTls, certificate_names
+from schemas.errors import Internal, InvalidRequest, OperatorError
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +102,7 @@ class HttpConnection(web.RequestHandler):
             if not self._messages:
                 await self._wait_for_message()
             message, body = self._messages[0]
-            if not isinstance(message, RawRequestMessage) or (asked := self._plainly_asked(message, body)) is None:
+            if not isinstance(message, RawRequestMessage) or (asked := self._plain_query(message, body)) is None:
                 await super().start()
                 return
             self._take_message()
@@ -118,7 +124,7 @@ class HttpConnection(web.RequestHandler):
         finally:
             self._waiter = None
 
-    def _plainly_asked(self, message: RawRequestMessage, body: StreamReader) -> Asked | None:
+    def _plain_query(self, message: RawRequestMessage, body: StreamReader) -> AuthorizedQuery | None:
         """Return the model and caller of a plain query; None if aiohttp must handle the request."""
         if message.method != "POST" or message.version != HttpVersion11:
             return None
@@ -126,7 +132,7 @@ class HttpConnection(web.RequestHandler):
             return None
         if not body.is_eof() and "Expect" in message.headers:
             return None
-        return self._inference.asked_at(message.path, message.headers, self._certified)
+        return self._inference.authorized_query(message.path, message.headers, self._certified)
 
     def _take_message(self) -> None:
         self._messages.popleft()
@@ -135,7 +141,7 @@ class HttpConnection(web.RequestHandler):
         if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
             self._resume_reading_if_drained()
 
-    async def _answer(self, asked: Asked, message: RawRequestMessage, body: StreamReader) -> None:
+    async def _answer(self, asked: AuthorizedQuery, message: RawRequestMessage, body: StreamReader) -> None:
         close = message.should_close
         unread: StreamReader | None = None
         try:
@@ -220,15 +226,11 @@ class HttpConnection(web.RequestHandler):
         return await super().finish_response(request, resp, start_time)
 
     def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
         """Return the response to a malformed request, after which the connection is closed."""
         if request.writer.output_size > 0:
-            raise ConnectionError("an answer has begun, and another cannot follow")
+            raise ConnectionError("a response has begun, and another cannot follow")
         if status >= 500:  # a defect that `json_errors` cannot see
             log.error("%s %s", request.method, request.path, exc_info=exc)
             answer = error_answer(status, Internal.code, Internal.default_message)
@@ -248,3 +250,52 @@ async def _drop(body: StreamReader) -> None:
                 await body.readany()
     except TimeoutError:
         pass
+
+
+def make_app(
+    settings: GatewaySettings, routes: Iterable[web.RouteDef], authenticator: Authenticator
+) -> web.Application:
+    """Return the HTTP application."""
+    app = web.Application(
+        middlewares=[encode_answers, json_errors, authorization(authenticator)], client_max_size=settings.max_body_bytes
+    )
+    app.add_routes(routes)
+    return app
+
+
+@asynccontextmanager
+async def http_listening(
+    app: web.Application, inference: InferenceRoutes, settings: GatewaySettings, tls: ListenerTls | None
+) -> AsyncGenerator[str]:
+    """Serve queries with `inference` and all other requests with `app` while the context is open; yield the URL."""
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=settings.request_drain_s)
+    await runner.setup()
+    try:
+        listener = await _listen(runner, inference, settings, tls)
+        try:
+            host, port = listener.sockets[0].getsockname()[:2]
+            yield f"http{'s' * (tls is not None)}://{address_text(host, port)}"
+        finally:
+            listener.close()
+    finally:
+        await runner.cleanup()
+
+
+async def _listen(
+    runner: web.AppRunner, inference: InferenceRoutes, settings: GatewaySettings, tls: ListenerTls | None
+) -> asyncio.Server:
+    # As web.TCPSite does, but with a protocol of ours: a site accepts no other protocol.
+    loop, server = asyncio.get_running_loop(), runner.server
+    assert server is not None, "a runner has a server once it is set up"
+    limits = ConnectionLimits(connections=settings.max_connections, timeout_s=settings.receive_timeout_s)
+    try:
+        return await loop.create_server(
+            lambda: HttpConnection(server, loop, inference, limits),
+            settings.host,
+            settings.port,
+            backlog=1024,
+            reuse_port=settings.reuse_port or None,
+            **(tls.server_options(settings.receive_timeout_s) if tls is not None else {}),
+        )
+    except OSError as error:
+        raise OperatorError(listen_words(settings.host, settings.port, error, "--port")) from error

@@ -6,20 +6,19 @@ from typing import Final, NamedTuple
 
 from aiohttp import StreamReader, web
 
-from gateway.authentication import Authenticator
+from gateway.auth.authenticator import Authenticator, tenant_of_request
 from gateway.http.answers import HttpAnswer
 from gateway.http.authorization import models_for, principal_of
-from gateway.http.request_bodies import RequestBodies
+from gateway.http.bodies import RequestBodies
 from gateway.inference import ArrivedRequest, Inference, result_headers
 from gateway.model_directory import ModelDirectory, ServedModel
-from gateway.tenants import tenant_asking
 from gateway.translation import needs_in
+from schemas.access import Principal
 from schemas.errors import Unauthenticated
-from schemas.principal import Principal
 from schemas.result import Result
 
 
-class Asked(NamedTuple):
+class AuthorizedQuery(NamedTuple):
     """Model and caller of a query."""
 
     model: ServedModel
@@ -44,7 +43,9 @@ class InferenceRoutes:
             web.post("/v2/models/{name}/versions/{version}/infer", self.infer),
         ]
 
-    def asked_at(self, path: str, headers: Mapping[str, str], certified: Sequence[str]) -> Asked | None:
+    def authorized_query(
+        self, path: str, headers: Mapping[str, str], certified: Sequence[str]
+    ) -> AuthorizedQuery | None:
         """Return the model and the caller of a query at this path; None if aiohttp's router must handle the request.
 
         The router also handles unauthorized queries: the response is byte for byte the same whether the model exists or
@@ -56,8 +57,8 @@ class InferenceRoutes:
             return None
         if not principal.roles:
             return None
-        model = self._models.seen_by(tenant_asking(principal, headers)).asked_at(path)
-        return Asked(model, principal) if model is not None and principal.may_ask(model.task) else None
+        model = self._models.seen_by(tenant_of_request(principal, headers)).find_by_path(path)
+        return AuthorizedQuery(model, principal) if model is not None and principal.may_ask(model.task) else None
 
     async def infer(self, request: web.Request) -> web.Response:
         """Answer a query that aiohttp has routed here."""
@@ -66,11 +67,11 @@ class InferenceRoutes:
         headers = request.headers.copy()
         for header, text in needs_in(request.query).items():
             headers.setdefault(header, text)
-        asked, client = Asked(model, principal_of(request)), client_of(request.transport)
+        asked, client = AuthorizedQuery(model, principal_of(request)), client_of(request.transport)
         return (await self.answer(asked, client, headers, request.content)).response()
 
     async def answer(
-        self, asked: Asked, client: Hashable, headers: Mapping[str, str], content: StreamReader
+        self, asked: AuthorizedQuery, client: Hashable, headers: Mapping[str, str], content: StreamReader
     ) -> HttpAnswer:
         """Answer one query. The caller cancels this when the client disconnects, which releases its memory.
 

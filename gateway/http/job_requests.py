@@ -5,7 +5,7 @@ capacity. Its latency counts from the request.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from secrets import token_urlsafe
 from typing import Final, NamedTuple
@@ -17,11 +17,11 @@ from multidict import CIMultiDict
 from gateway.model_directory import ServedModel
 from gateway.translation import Envelope, make_envelope
 from schemas import headers as h
+from schemas.access import ANYONE, Principal
 from schemas.errors import InvalidRequest, QueryError
 from schemas.jobs import KEY, MAX_KEY, NewJob
-from schemas.needs import Mode
 from schemas.oip import BINARY, JSON
-from schemas.principal import ANYONE, Principal
+from schemas.query import Mode
 from schemas.topics import JOB_RESULTS
 
 NDJSON: Final = "application/x-ndjson"
@@ -105,26 +105,17 @@ async def read_jobs(
     shared = CIMultiDict(http)
     shared[h.CONTENT_TYPE] = JSON
     shared.pop(h.JSON_LENGTH, None)
-    return [job async for job in _read_many(model, shared, bodies, ids, options, now_ns)]
-
-
-async def _read_many(
-    model: ServedModel,
-    http: Mapping[str, str],
-    bodies: Sequence[bytes],
-    ids: Sequence[str],
-    options: JobOptions,
-    now_ns: int,
-) -> AsyncIterator[NewJob]:
-    key = _key_of(model, options, "batch")
+    key, jobs = _key_of(model, options, "batch"), list[NewJob]()
     batch = uuid4().hex if key is None else key.hex()[:32]
     for number, (body, job_id) in enumerate(zip(bodies, ids, strict=True)):
+        place = _Place(batch, number, len(bodies))
         try:
-            yield _read_job(model, http, body, job_id, options, now_ns, _Place(batch, number, len(bodies)))
+            jobs.append(_read_job(model, shared, body, job_id, options, now_ns, place))
         except QueryError as error:
             raise InvalidRequest(f"job {number + 1} of {len(bodies)}: {error}; no job was stored") from None
         if number % _AT_ONCE == _AT_ONCE - 1:
             await asyncio.sleep(0)
+    return jobs
 
 
 def _read_job(

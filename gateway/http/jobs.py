@@ -5,25 +5,24 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-import msgspec
 from aiohttp import web
 from multidict import CIMultiDict, MultiMapping
 
-from gateway.http.answers import HttpAnswer
+from gateway.auth.authenticator import tenant_of_request
+from gateway.http.answers import HttpAnswer, error_answer, json_response, query_error_answer
 from gateway.http.authorization import models_for, principal_of
-from gateway.http.errors import DEFAULT_RETRY_AFTER, error_answer, query_error_answer
+from gateway.http.bodies import RequestBodies
 from gateway.http.inference import http_result_headers
 from gateway.http.job_requests import JobOptions, check_key, queries_in, read_jobs
-from gateway.http.request_bodies import RequestBodies
+from gateway.limits.quotas import QuotaMeters
 from gateway.model_directory import ModelDirectory
 from gateway.query_client import QueryClient
 from gateway.settings import GatewaySettings
-from gateway.tenants import tenant_asking
 from gateway.translation import needs_in
 from jobs.submission import JobWriter
 from jobs.webhooks import parse_webhook
 from schemas import headers as h
-from schemas.access import EVERY_TENANT
+from schemas.access import ANYONE, EVERY_TENANT, Principal, Role
 from schemas.errors import ErrorCode, Forbidden, InvalidRequest, UnknownTask
 from schemas.jobs import (
     ENDED,
@@ -39,17 +38,13 @@ from schemas.jobs import (
     new_job_id,
     reuses_key,
 )
-from schemas.oip import JSON
-from schemas.principal import ANYONE, Principal, Role
 from schemas.result import parse_result
 from schemas.topics import JOB_RESULTS, may_reply_to, tenant_prefix
-from security.quotas import QuotaMeters
 from store.jobs import cancel_jobs, get_job, get_job_result, list_jobs
 from store.pool import Pool
 
 _LISTED: Final = 100
 _LISTED_BY: Final = ("state", "batch", "before", "limit")
-_encode: Final = msgspec.json.Encoder().encode
 
 
 class JobRoutes:
@@ -94,21 +89,19 @@ class JobRoutes:
         for header, text in needs_in(request.query, WEBHOOK).items():
             headers.setdefault(header, text)
         meter = self._quotas.enter(principal, time.monotonic())
-        body = b""
         try:
-            body = await self._bodies.read(request.content, headers)
-            many = queries_in(body, headers)
-            queries = [body] if many is None else many
-            ids = _new_ids(len(queries))
-            if meter is not None:
-                meter.charge(len(queries) - 1)
-            options = self._options(principal, headers, request.query)
-            jobs = await read_jobs(model, headers, queries, ids, options, self._clock.now_ns(), many=many is not None)
-            if meter is not None:
-                meter.charge(sum(int(job.headers[h.BATCH]) - 1 for job in jobs))
-            kept = await self._writer.put(jobs)
+            async with self._bodies.reading(request.content, headers) as body:
+                many = queries_in(body, headers)
+                queries = [body] if many is None else many
+                ids = _new_ids(len(queries))
+                if meter is not None:
+                    meter.charge(len(queries) - 1)
+                options, now_ns = self._options(principal, headers, request.query), self._clock.now_ns()
+                jobs = await read_jobs(model, headers, queries, ids, options, now_ns, many=many is not None)
+                if meter is not None:
+                    meter.charge(sum(int(job.headers[h.BATCH]) - 1 for job in jobs))
+                kept = await self._writer.put(jobs)
         finally:
-            self._bodies.release(len(body))
             if meter is not None:
                 meter.leave()
         before = {one.idempotency_key: one for one in kept}
@@ -125,7 +118,7 @@ class JobRoutes:
             _check_reply_to(principal, reply_to)
         if webhook is not None and reply_to is not None:
             raise InvalidRequest(f"a job may have one of {WEBHOOK} and {h.REPLY_TO}, not both")
-        tenant = tenant_asking(principal, headers) or ""
+        tenant = tenant_of_request(principal, headers) or ""
         return JobOptions(principal, check_key(headers.get(KEY)), tenant, webhook, reply_to)
 
     async def list(self, request: web.Request) -> web.Response:
@@ -134,23 +127,23 @@ class JobRoutes:
         _check_names(query)
         limit = _limit(query.get("limit", str(_LISTED)))
         if not self._may_ask(request):
-            return _json({"jobs": [], "next": None})
+            return json_response({"jobs": [], "next": None})
         jobs = await list_jobs(
             self._pool,
             model=name,
             state=_state(query.get("state")),
             batch=_text(query["batch"]) if "batch" in query else None,
             before=_text(query["before"]) if "before" in query else None,
-            tenant=_owner_asking(request),
+            tenant=_owner_of_request(request),
             limit=limit,
         )
         following = jobs[-1].id if len(jobs) == limit else None
-        return _json({"jobs": jobs, "next": following})
+        return json_response({"jobs": jobs, "next": following})
 
     async def status(self, request: web.Request) -> web.Response:
         """Answer with the status of a job."""
         job = await self._find(request)
-        return _unknown(request) if job is None else _json(job)
+        return _unknown(request) if job is None else json_response(job)
 
     async def cancel(self, request: web.Request) -> web.Response:
         """Cancel a job; idempotent."""
@@ -163,19 +156,19 @@ class JobRoutes:
             return _unknown(request)
         if job.state is not JobState.CANCELLED:
             return _refused(409, f"job {job.id} has {job.state} already: there is nothing to cancel")
-        return _json(job)
+        return json_response(job)
 
     async def result(self, request: web.Request) -> web.Response:
         """Answer as `/infer` would have, once the job has ended."""
         path = request.match_info
-        found = await get_job_result(self._pool, _text(path["id"]), _owner_asking(request))
+        found = await get_job_result(self._pool, _text(path["id"]), _owner_of_request(request))
         if found is None or found.model != path["name"] or not self._may_ask(request):
             return _unknown(request)
         return _result(found).response()
 
     async def _find(self, request: web.Request) -> Job | None:
         path = request.match_info
-        job = await get_job(self._pool, _text(path["id"]), _owner_asking(request))
+        job = await get_job(self._pool, _text(path["id"]), _owner_of_request(request))
         return job if job is not None and job.model == path["name"] and self._may_ask(request) else None
 
     def _may_ask(self, request: web.Request) -> bool:
@@ -202,15 +195,15 @@ def _accepted(model: str, jobs: Sequence[NewJob], before: Mapping[bytes, Earlier
     """Answer with the ids of jobs; a job stored earlier under the same key keeps its id."""
     ids = [before[key].id if (key := job.idempotency_key or b"") in before else job.id for job in jobs]
     if jobs[0].batch is None:
-        return _json({"id": ids[0]}, 202, {"Location": job_path(model, ids[0])})
+        return json_response({"id": ids[0]}, 202, {"Location": job_path(model, ids[0])})
     location = f"/v2/models/{model}/jobs?batch={jobs[0].batch}"
-    return _json({"batch": jobs[0].batch, "ids": ids}, 202, {"Location": location})
+    return json_response({"batch": jobs[0].batch, "ids": ids}, 202, {"Location": location})
 
 
 def _result(found: JobResult) -> HttpAnswer:
     if found.state not in ENDED:
         message = f"job {found.id} is {found.state}: it has a result once it has ended"
-        return error_answer(409, ErrorCode.INVALID_REQUEST, message, {"Retry-After": DEFAULT_RETRY_AFTER})
+        return error_answer(409, ErrorCode.INVALID_REQUEST, message, {"Retry-After": "1"})
     if found.state is JobState.CANCELLED:
         return error_answer(410, ErrorCode.INVALID_REQUEST, f"job {found.id} was cancelled and has no result")
     if found.result is None:
@@ -245,9 +238,9 @@ def _check_reply_to(principal: Principal, topic: str) -> None:
     )
 
 
-def _owner_asking(request: web.Request) -> str | None:
+def _owner_of_request(request: web.Request) -> str | None:
     """Return the tenant whose jobs the caller sees: empty for jobs without a tenant, None for all jobs."""
-    tenant = tenant_asking(principal_of(request), request.headers)
+    tenant = tenant_of_request(principal_of(request), request.headers)
     return None if tenant == EVERY_TENANT else _text(tenant or "")
 
 
@@ -280,7 +273,3 @@ def _state(text: str | None) -> JobState | None:
         return JobState(text)
     except ValueError:
         raise InvalidRequest(f"state must be one of {', '.join(JobState)}, not {text[:20]!r}") from None
-
-
-def _json(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
-    return web.Response(body=_encode(content), status=status, content_type=JSON, headers=headers)

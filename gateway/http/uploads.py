@@ -24,21 +24,21 @@ from typing import Final, ParamSpec, TypeVar
 import msgspec
 from aiohttp import StreamReader, web
 
+from admin.uploads import send as SEND
 from gateway.http.admin import AdminRoutes
 from gateway.http.answers import HttpAnswer
 from gateway.http.authorization import principal_of
-from gateway.limits.calls import CallLimit
+from gateway.limits.connections import CallLimit
 from gateway.settings import GatewaySettings
 from registry.artifact_settings import open_uploads
 from registry.artifacts import ArtifactStore, IncomingArtifact
-from schemas.endpoints.uploads import SEND
+from schemas.access import Principal
 from schemas.errors import InvalidRequest, OperatorError, Overloaded, QuotaExceeded, RefusalReason
 from schemas.oip import JSON
-from schemas.principal import Principal
 from schemas.registrations import SHA256
 from schemas.rows.registrations import Upload
 from store.pool import Pool
-from store.uploads import MOST_FILES, give_up_upload, reserve_upload, upload_arrived
+from store.registrations import MOST_FILES, give_up_upload, reserve_upload, upload_arrived
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class UploadRoutes:
         AdminRoutes.check_open(self._settings, request, SEND)
         sha256, size = request.match_info["sha256"], self._size(request)
         if not _SHA256.fullmatch(sha256):
-            raise InvalidRequest(f"{sha256[:80]!r} is no SHA-256: name the upload by that of its content")
+            raise InvalidRequest(f"{sha256[:80]!r} is no SHA-256: name the upload by the hash of its content")
         who = principal_of(request)
         tenant = who.tenant or ""
         most = self._settings.max_uploads_bytes
@@ -113,7 +113,7 @@ class UploadRoutes:
             async with asyncio.timeout(SEND.deadline_s), self._turn(who):
                 return await write()
         except TimeoutError:
-            message = "too much is asked of this gateway; try again later"
+            message = "too many requests wait for Postgres; try again later"
             raise Overloaded(message, reason=RefusalReason.ADMIN_QUEUE) from None
 
     @cached_property
@@ -125,7 +125,7 @@ class UploadRoutes:
             raise web.HTTPUnsupportedMediaType(reason="send the file as it is, without a Content-Encoding")
         size = request.content_length
         if size is None:
-            raise web.HTTPLengthRequired(reason="say by Content-Length how long the file is")
+            raise web.HTTPLengthRequired(reason="set Content-Length to the size of the file")
         if size > self._settings.max_upload_bytes:
             raise web.HTTPRequestEntityTooLarge(self._settings.max_upload_bytes, size)
         return size
@@ -140,7 +140,7 @@ class UploadRoutes:
             try:
                 await self._write(content, incoming)
                 if incoming.sha256 != sha256:
-                    raise InvalidRequest(f"what came has the SHA-256 {incoming.sha256}, and not {sha256}")
+                    raise InvalidRequest(f"the received content has the SHA-256 {incoming.sha256}, not {sha256}")
                 row = await arrived()
                 if row is None:
                     raise self._too_much(size)
@@ -149,7 +149,7 @@ class UploadRoutes:
                 await asyncio.to_thread(receiving.__exit__, None, None, None)
         except (OperatorError, _DiskError) as error:
             log.warning("an upload of %d bytes cannot be kept: %s", size, error)
-            message = "the store of artifacts takes no file now; try again later"
+            message = "the artifact store accepts no files at the moment; try again later"
             raise Overloaded(message, reason=RefusalReason.ARTIFACTS_UNAVAILABLE) from error
         return row
 
@@ -173,9 +173,9 @@ class UploadRoutes:
 
     def _too_much(self, size: int) -> QuotaExceeded:
         return QuotaExceeded(
-            f"with these {size} bytes your tenant's uploads would be more than the "
-            f"{self._settings.max_uploads_bytes / _GIB:g} GiB, or {MOST_FILES} files, that they may be: what is not "
-            "used goes after a day"
+            f"these {size} bytes would exceed the limit of your tenant's uploads, "
+            f"{self._settings.max_uploads_bytes / _GIB:g} GiB or {MOST_FILES} files; unused uploads are deleted "
+            "after a day"
         )
 
 

@@ -22,8 +22,7 @@ from math import inf
 from typing import Final, TypeAlias
 
 from schemas.errors import Overloaded, RefusalReason
-from schemas.needs import Needs
-from schemas.query import MAX_REJECTED_UPSTREAM, Query
+from schemas.query import MAX_REJECTED_UPSTREAM, Needs, Query
 
 _PROBE_S: Final = 0.05
 _LONGEST_S: Final = 5.0

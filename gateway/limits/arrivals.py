@@ -1,7 +1,11 @@
-"""Limits for messages that are still arriving: a timeout, and a maximum number of slow ones.
+"""Limits of requests that arrive: the memory of all of them, and slow messages of gRPC.
 
-The core of gRPC buffers a message and reports it only when it is complete, so `gateway/limits/memory.py` cannot count
-it before. These rules bound the buffered bytes:
+Memory: received bytes count rather than announced ones, since a connection that only announces a body costs nothing.
+The last quarter of the memory is reserved for small requests, so that large uploads never block ordinary queries. A
+request that exceeds the limit is refused at once; while it waited, its bytes would occupy other buffers.
+
+Slow messages: the core of gRPC buffers a message and reports it only when it is complete, so its memory cannot be
+counted before. These rules bound the buffered bytes:
 
 * Nearly all messages are complete when they are awaited, or shortly after: within a tenth of the timeout. A client
   cannot send much in that time.
@@ -15,11 +19,43 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Final
 
+from prometheus_client import Gauge
+
 from gateway.settings import GatewaySettings
 from schemas.errors import InvalidRequest, Overloaded, QueryError, RefusalReason
 
+SMALL_BYTES: Final = 256 * 1024
+LARGE_SHARE: Final = 0.75
+"""Share of the memory that requests above `SMALL_BYTES` may use."""
+HELD: Final = Gauge("infaas_gateway_body_bytes", "Bytes of request bodies that are held, whole or not")
 _PROMPT_SHARE: Final = 0.1
 """Share of the timeout within which a message counts as prompt."""
+
+
+class BodyBudget:
+    """Memory for the requests that one gateway holds at once."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._most = max_bytes
+        self._most_large = int(LARGE_SHARE * max_bytes)
+        self.held = 0
+        """Bytes held now."""
+        HELD.set_function(lambda: self.held)
+
+    def take(self, size: int, taken: int = 0) -> None:
+        """Reserve `size` further bytes for a request that already holds `taken`.
+
+        Raises:
+            Overloaded: the memory is exhausted.
+        """
+        if self.held + size > (self._most if taken + size <= SMALL_BYTES else self._most_large):
+            message = "the memory of the gateway for requests is exhausted; try again later"
+            raise Overloaded(message, reason=RefusalReason.BODY_MEMORY)
+        self.held += size
+
+    def release(self, size: int) -> None:
+        """Release bytes."""
+        self.held -= size
 
 
 class Arrivals:

@@ -17,7 +17,7 @@ _MOST: Final = 16_384
 """Maximum number of clients that are remembered; a further one evicts the oldest refusal."""
 
 
-class _Told(NamedTuple):
+class _Refused(NamedTuple):
     """Refusals to a client so far."""
 
     at_s: float
@@ -40,7 +40,7 @@ class RefusalBackoff:
 
     def __init__(self, most: int = _MOST) -> None:
         self._most = most
-        self._told: dict[Hashable, _Told] = {}
+        self._refused: dict[Hashable, _Refused] = {}
 
     def refuse(self, client: Hashable, asked_s: float, retry_after_s: float, now: float) -> DelayedRefusal:
         """Return the delay and the retry time of a refusal.
@@ -52,15 +52,15 @@ class RefusalBackoff:
             retry_after_s: seconds until there may be capacity.
             now: present time in seconds, on the clock of `asked_s`.
         """
-        told = self._told.pop(client, None)
+        known = self._refused.pop(client, None)
         held_s = 0.0
-        if told is None or now >= told.until_s + told.wait_s:
-            told = _Told(now, retry_after_s, now)
-        elif asked_s >= told.at_s:
-            held_s = min(max(told.until_s - now, 0.0), _LONGEST_S)
-            retry_after_s = max(retry_after_s, min(2 * told.wait_s, _LONGEST_S))
-        if len(self._told) >= self._most:
-            del self._told[next(iter(self._told))]
-        until_s = max(told.until_s, now + held_s + retry_after_s)
-        self._told[client] = _Told(told.at_s, max(told.wait_s, retry_after_s), until_s)
+        if known is None or now >= known.until_s + known.wait_s:
+            known = _Refused(now, retry_after_s, now)
+        elif asked_s >= known.at_s:
+            held_s = min(max(known.until_s - now, 0.0), _LONGEST_S)
+            retry_after_s = max(retry_after_s, min(2 * known.wait_s, _LONGEST_S))
+        if len(self._refused) >= self._most:
+            del self._refused[next(iter(self._refused))]
+        until_s = max(known.until_s, now + held_s + retry_after_s)
+        self._refused[client] = _Refused(known.at_s, max(known.wait_s, retry_after_s), until_s)
         return DelayedRefusal(held_s, retry_after_s)

@@ -1,17 +1,15 @@
-"""Limit of open connections of a listener, and of the time in which their clients must send and read.
+"""Limits of open connections, and of concurrent calls whose duration the client determines. Pure.
 
-A listener accepts as many connections as set, or fewer if the limit of open files is low: without a free file a process
-cannot reach Kafka and Postgres either.
+Such calls are streams, watches and uploads. Their limit holds in total and for each client, so that one client blocks
+no other. A connection or a call above the limit is refused at once.
 """
 
-from typing import Final, NamedTuple
+from collections import Counter
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import NamedTuple
 
-from gateway.settings import GatewaySettings
-from process.open_files import allow_open_files
 from schemas.errors import Overloaded, RefusalReason
-
-_OWN_FILES: Final = 256
-"""Open files reserved for uses other than client connections, such as Kafka and Postgres."""
 
 
 class ConnectionLimits(NamedTuple):
@@ -30,8 +28,38 @@ class ConnectionLimits(NamedTuple):
         return Overloaded(message, reason=RefusalReason.CONNECTION_LIMIT)
 
 
-def connections_each(settings: GatewaySettings) -> int:
-    """Return the maximum connections of each listener: as set, or fewer if the limit of open files is low."""
-    listeners = 1 if settings.grpc_port is None else 2
-    allowed = allow_open_files(listeners * settings.max_connections + _OWN_FILES) - _OWN_FILES
-    return max(allowed // listeners, 1)
+class CallLimit:
+    """Limit of concurrent calls of one kind.
+
+    Args:
+        what: name of the calls in error messages.
+        most: maximum number of calls.
+        each: maximum number of calls of one client.
+    """
+
+    def __init__(self, what: str, most: int, each: int) -> None:
+        self._what = what
+        self._most = most
+        self._each = each
+        self._held = Counter[str]()
+
+    @contextmanager
+    def taken(self, client: str) -> Generator[None]:
+        """Hold a place for a client while the context is open.
+
+        Raises:
+            Overloaded: no place is free, or the client uses its maximum.
+        """
+        if self._held[client] >= self._each:
+            message = f"{self._each} {self._what} of one client are open here; end one first"
+            raise Overloaded(message, reason=RefusalReason.CLIENT_CALL_LIMIT)
+        if self._held.total() >= self._most:
+            message = f"{self._most} {self._what} are open here; try again later"
+            raise Overloaded(message, reason=RefusalReason.CALL_LIMIT)
+        self._held[client] += 1
+        try:
+            yield
+        finally:
+            self._held[client] -= 1
+            if not self._held[client]:
+                del self._held[client]

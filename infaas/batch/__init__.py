@@ -2,10 +2,10 @@
 
 `infer_rows` is the library function; `infaas batch` runs a `BatchJob` over files.
 
-Reading order: rows (rows, chunks and results) -> source, sink (protocols of input and output) -> asker (queries of a
-chunk, and the search for failing rows) -> window (chunks in flight, results in order) -> limits (deadline, cost and
-failures) -> job -> plan (choice of the variant, and estimates) -> sources, sinks (files) -> row_stream, row_answers
-(rows and answers of a program) -> topics (jobs from topic to topic).
+Reading order: rows (rows, chunks and results; protocol of their source) -> sink (protocol of the output) -> asker
+(queries of chunks in flight, and the search for failing rows) -> limits (deadline, cost and failures) -> job -> plan
+(choice of the variant, and estimates) -> formats, file_sink (files) -> row_answers (rows and answers of a program) ->
+topic_records, topic_job (jobs from topic to topic, exactly once).
 """
 
 from infaas.batch.row_answers import RowAnswer, infer_rows

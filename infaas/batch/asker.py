@@ -1,4 +1,6 @@
-"""Queries for the rows of a chunk, with retries, and a search for the failing rows of a failed query.
+"""Queries for chunks: a bounded number in flight, retries, and a search for the failing rows of a failed query.
+
+    source -> reader -> (at most `in_flight` chunks in progress or finished) -> results in the order of the chunks
 
 Rules.
 * Retryable errors (time, capacity, an unavailable service) are retried with exponential back-off. The job ends only
@@ -6,21 +8,24 @@ Rules.
 * If a query fails because of its rows (invalid rows, or the model fails on them), its halves are sent separately, down
   to the failing row. All other rows are answered.
 * Errors that affect all rows alike (unknown task, unsatisfiable needs) end the job.
+* The bound covers all chunks that were read and whose results were not yet taken, so it also bounds the reorder buffer.
+  While the oldest chunk is in progress, later ones finish and wait for it, and no further chunk is read.
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, TypeAlias
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
+from types import TracebackType
+from typing import Final, Self, TypeAlias
 
 import msgspec
 
-from infaas.batch.rows import Chunk, ChunkResult, FailedRow, InputRows, OutputRows, failed_row
+from infaas.batch.rows import Chunk, ChunkResult, InputRows, OutputRows, SourcePosition, failed_row
 from infaas.client.client import Answer, InfaasClient, QueryOptions
-from process.backoff import Backoff
-from process.retry import retry_until_reachable
+from process.pauses import Backoff, retry_until_reachable
 from schemas.errors import InvalidRequest, ModelFailed, OperatorError, QueryError
-from schemas.needs import Mode
+from schemas.query import Mode
 from schemas.tensors import Array
 
 _ANSWER_S: Final = 600.0
@@ -30,7 +35,8 @@ PATIENCE_S: Final = 1800.0
 """Seconds without any answer after which a batch job ends."""
 _BLAMES_ROWS: Final = (InvalidRequest, ModelFailed)
 
-
+ChunkFunction: TypeAlias = Callable[[Chunk], Awaitable[ChunkResult]]
+"""Function that queries all rows of a chunk."""
 QueryFunction: TypeAlias = Callable[[Mapping[str, Array]], Awaitable[Answer]]
 """Function that sends the inputs of one query and waits for its answer."""
 
@@ -51,14 +57,6 @@ class Trouble(msgspec.Struct, frozen=True):
     reason: str
     since_s: float
     """Seconds since the last answer."""
-
-
-class _Part(msgspec.Struct, frozen=True):
-    """Results of some rows of a chunk."""
-
-    answered: tuple[OutputRows, ...] = ()
-    failed: tuple[FailedRow, ...] = ()
-    cost: float = 0.0
 
 
 class ChunkAsker:
@@ -94,26 +92,22 @@ class ChunkAsker:
                 asked = [tasks.create_task(self._ask_whole(rows)) for rows in chunk.rows]
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
-        parts = [task.result() for task in asked]
-        failed = sorted((*chunk.unreadable, *(row for part in parts for row in part.failed)))
-        answered = tuple(rows for part in parts for rows in part.answered)
-        return ChunkResult(answered, tuple(failed), chunk.end, sum(part.cost for part in parts))
+        return _joined([ChunkResult((), chunk.unreadable), *(task.result() for task in asked)], chunk.end)
 
-    async def _ask_whole(self, rows: InputRows) -> _Part:
+    async def _ask_whole(self, rows: InputRows) -> ChunkResult:
         try:
             answer = await self._ask_until_answered(rows)
         except _BLAMES_ROWS as error:
             return await self._find_to_blame(rows, error)
         outputs = OutputRows(rows.numbers, answer.outputs, rows.ids, answer.variant)
-        return _Part((outputs,), (), (answer.cost or 0.0) / 1000)
+        return ChunkResult((outputs,), cost=(answer.cost or 0.0) / 1000)
 
-    async def _find_to_blame(self, rows: InputRows, error: QueryError) -> _Part:
+    async def _find_to_blame(self, rows: InputRows, error: QueryError) -> ChunkResult:
         if len(rows) == 1:
-            return _Part(failed=(failed_row(int(rows.numbers[0]), error, rows.ids[0] if rows.ids else None),))
+            return ChunkResult((), (failed_row(int(rows.numbers[0]), error, rows.ids[0] if rows.ids else None),))
         middle = len(rows) // 2
-        first = await self._ask_whole(rows.slice(0, middle))
-        second = await self._ask_whole(rows.slice(middle, len(rows)))
-        return _Part(first.answered + second.answered, first.failed + second.failed, first.cost + second.cost)
+        halves = (rows.slice(0, middle), rows.slice(middle, len(rows)))
+        return _joined([await self._ask_whole(half) for half in halves])
 
     async def _ask_until_answered(self, rows: InputRows) -> Answer:
         began_s = time.monotonic()
@@ -142,8 +136,88 @@ class ChunkAsker:
         self._on_trouble(Trouble(str(error), silent_s))
 
 
+def _joined(parts: Sequence[ChunkResult], end: SourcePosition | None = None) -> ChunkResult:
+    answered = tuple(rows for part in parts for rows in part.answered)
+    failed = sorted(row for part in parts for row in part.failed)
+    return ChunkResult(answered, tuple(failed), end or {}, sum(part.cost for part in parts))
+
+
 def _checked(answer: Answer, rows: InputRows) -> Answer:
     for name, array in answer.outputs.items():
         if array.ndim == 0 or len(array) != len(rows):
             raise ModelFailed(f"output {name} has shape {list(array.shape)} for {len(rows)} rows")
     return answer
+
+
+class AnswersInOrder:
+    """Results of chunks in order, or the first error; an async context manager and iterator.
+
+    Args:
+        chunks: read no faster than results are taken.
+        answer: queries one chunk.
+        in_flight: maximum number of chunks in flight.
+    """
+
+    def __init__(self, chunks: AsyncGenerator[Chunk], answer: ChunkFunction, in_flight: int) -> None:
+        self._chunks = chunks
+        self._answer = answer
+        self._room = asyncio.Semaphore(in_flight)
+        self._results: asyncio.Queue[asyncio.Task[ChunkResult | Exception] | Exception | None] = asyncio.Queue()
+        """Bounded by `_room`, except for the end marker."""
+        self._tasks = asyncio.TaskGroup()
+        self._open: set[asyncio.Task[ChunkResult | Exception]] = set()
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        self._reader = self._tasks.create_task(self._read(), name="batch reader")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._reader.cancel()
+        for task in self._open:
+            task.cancel()
+        await self._tasks.__aexit__(None, None, None)  # the window's own tasks have no errors to add to the caller's
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> ChunkResult:
+        """Wait for the result of the next chunk.
+
+        Raises:
+            Exception: the error of reading or querying; the iteration ends with it.
+        """
+        taken = await self._results.get()
+        if taken is None:
+            raise StopAsyncIteration
+        result = await taken if isinstance(taken, asyncio.Task) else taken
+        self._room.release()
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    async def _read(self) -> None:
+        try:
+            async with aclosing(self._chunks) as chunks:
+                await self._room.acquire()
+                async for chunk in chunks:
+                    self._results.put_nowait(self._start(chunk))
+                    await self._room.acquire()
+        except Exception as error:  # noqa: BLE001 - `__anext__` raises it
+            self._results.put_nowait(error)
+        else:
+            self._results.put_nowait(None)
+
+    def _start(self, chunk: Chunk) -> "asyncio.Task[ChunkResult | Exception]":
+        task = self._tasks.create_task(self._settle(chunk))
+        self._open.add(task)
+        task.add_done_callback(self._open.discard)
+        return task
+
+    async def _settle(self, chunk: Chunk) -> ChunkResult | Exception:
+        try:
+            return await self._answer(chunk)
+        except Exception as error:  # noqa: BLE001 - as above
+            return error

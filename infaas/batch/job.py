@@ -10,11 +10,10 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from infaas.batch.asker import AnswersInOrder, ChunkFunction
 from infaas.batch.limits import BatchBudget, BatchLimits
-from infaas.batch.rows import Chunk, ChunkResult
+from infaas.batch.rows import Chunk, ChunkResult, RowSource
 from infaas.batch.sink import BatchTerms, Progress, ResultSink
-from infaas.batch.source import RowSource
-from infaas.batch.window import Answer, AnswersInOrder
 from schemas.errors import OperatorError, QueryError
 
 _COMMIT_S: Final = 1.0
@@ -38,7 +37,7 @@ class BatchJob:
     """A batch job that is run once. The caller closes the sink."""
 
     def __init__(
-        self, source: RowSource, sink: ResultSink, terms: BatchTerms, answer: Answer, *,
+        self, source: RowSource, sink: ResultSink, terms: BatchTerms, answer: ChunkFunction, *,
         limits: BatchLimits = _ENDLESS, observer: BatchObserver | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip

@@ -15,9 +15,9 @@ from infaas.batch.limits import BatchLimits
 from schemas.errors import OperatorError, Unsatisfiable
 from schemas.hardware import CorePrice, slots_taken
 from schemas.rows.catalog import Profile, Variant
-from schemas.rows.placement import InstanceRow, WorkerRow
+from schemas.rows.cluster import InstanceRow, WorkerRow
 from schemas.status import SERVING
-from selector.variants import PricedVariant
+from selector.policy.variants import PricedVariant
 
 MOST_ROWS: Final = 512
 """Maximum number of rows of a chunk."""

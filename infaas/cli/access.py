@@ -4,14 +4,17 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
+from admin import access
+from admin.access import AccessChange, AccessOf, AccessRequest
 from infaas.cli.connect import DEFAULT_HOME, Home, Json
 from infaas.cli.control import call
+from infaas.cli.options import RequestOptions, prints, with_options
 from infaas.cli.output import CommandGroup, show, show_json, table
+from process.security.access import check_access
 from schemas.access import Access, Visibility
-from schemas.endpoints.access import SET_ACCESS, SHOW_ACCESS, AccessChange, AccessOf, AccessRequest
 from schemas.errors import InvalidRequest
-from security.access import check_access
 
 OwnerFlag = Annotated[
     str | None, typer.Option("--owner", metavar="TENANT", help="Owning tenant, which may always use and change it.")
@@ -22,20 +25,21 @@ ShareFlag = Annotated[
 PrivateFlag = Annotated[
     bool | None, typer.Option("--private/--public", help="Only the owner may use it, or all tenants.")
 ]
-_NameArgument = Annotated[str, typer.Argument(metavar="MODEL|TASK", help="A model, with all its versions, or a task.")]
 
 app = typer.Typer(cls=CommandGroup, no_args_is_help=True, help="Owners and permissions of tasks and models.")
 
 
-@app.command("show")
-def show_access(name: _NameArgument, home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
-    """Show the owner of a task or a model, and its permitted users."""
-    _show([call(home, SHOW_ACCESS, AccessRequest(name=name))], as_json=as_json)
+def _show_access(_request: AccessRequest, found: AccessOf) -> Table:
+    return _table([found])
+
+
+app.command("show")(prints(access.show_access, _show_access))
 
 
 @app.command("set")
+@with_options
 def set_access(
-    name: _NameArgument,
+    options: RequestOptions[AccessRequest],
     owner: OwnerFlag = None,
     private: PrivateFlag = None,
     share_with: ShareFlag = None,
@@ -46,8 +50,11 @@ def set_access(
     if private is None and share_with is None:
         raise InvalidRequest("set who may use it with --private, --share-with A,B, or --public")
     visibility, tenants = _declared_users(private, share_with)
-    asked = AccessChange(name=name, owner=owner, visibility=visibility, shared_with=tenants)
-    _show(call(home, SET_ACCESS, asked), as_json=as_json)
+    asked = AccessChange(name=options.request().name, owner=owner, visibility=visibility, shared_with=tenants)
+    found = call(home, access.set_access, asked)
+    if as_json:
+        return show_json(found if len(found) != 1 else found[0])
+    return show(_table(found))
 
 
 def declared_access(owner: str | None, private: bool | None, share_with: str | None) -> Access | None:
@@ -70,11 +77,9 @@ def _declared_users(private: bool | None, share_with: str | None) -> tuple[Visib
     return (Visibility.PRIVATE if private else Visibility.PUBLIC), frozenset()
 
 
-def _show(found: Sequence[AccessOf], *, as_json: bool) -> None:
-    if as_json:
-        return show_json(found if len(found) != 1 else found[0])
+def _table(found: Sequence[AccessOf]) -> Table:
     rows = [
         (one.name, one.access.owner or "-", one.access.visibility, ", ".join(sorted(one.access.shared_with)) or "-")
         for one in found
     ]
-    return show(table(("name", "owner", "visibility", "shared with"), rows))
+    return table(("name", "owner", "visibility", "shared with"), rows)

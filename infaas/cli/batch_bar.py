@@ -1,4 +1,4 @@
-"""Progress bar of a batch job: rows, rate, remaining time, cost so far, and the reason of retries."""
+"""Progress bars of batch jobs over files and topics: rows, rate, remaining time, cost, and the reason of retries."""
 
 import time
 
@@ -8,6 +8,7 @@ from rich.progress import Progress as Bars
 
 from infaas.batch.asker import Trouble
 from infaas.batch.sink import Progress
+from infaas.batch.topic_job import TopicLag
 from infaas.cli.output import err, usd
 
 
@@ -55,6 +56,39 @@ class BatchBar:
     def _update(self, **fields: object) -> None:
         if self._bar is not None:
             self._bars.update(self._bar, **fields)  # pyright: ignore[reportArgumentType] - passed by name
+
+
+class TopicBar:
+    """Progress bar of a batch job (`TopicObserver`); a context manager."""
+
+    def __init__(self) -> None:
+        self._bars = Bars(
+            BarColumn(), TextColumn("lag {task.fields[lag]}"), TimeRemainingColumn(), TextColumn("{task.description}"),
+            console=err, speed_estimate_period=60,
+        )  # fmt: skip
+        self._bar: TaskID = self._bars.add_task("", total=None, lag="?")
+        self._seen = (time.monotonic(), 0)
+
+    def __enter__(self) -> "TopicBar":
+        self._bars.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bars.stop()
+
+    def looked(self, lag: TopicLag, progress: Progress) -> None:
+        """See `TopicObserver.looked`."""
+        (before_s, before), now_s = self._seen, time.monotonic()
+        self._seen = (now_s, progress.rows)
+        rate = (progress.rows - before) / max(now_s - before_s, 1e-9)
+        failed = f", [red]{progress.failed:,} failed[/]" if progress.failed else ""
+        told = f"here {rate:,.0f} records/s of {lag.partitions} partitions, {usd(progress.cost)}{failed}"
+        done = max(lag.total - lag.left, 0)
+        self._bars.update(self._bar, total=lag.total, completed=done, lag=f"{lag.left:,}", description=told)
+
+    def trouble(self, trouble: Trouble) -> None:
+        """Show the reason why queries are retried."""
+        self._bars.update(self._bar, description=f"[yellow]waits:[/] {escape(trouble.reason)}")
 
 
 def duration(seconds: float) -> str:

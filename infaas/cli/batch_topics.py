@@ -3,36 +3,35 @@
 import asyncio
 import math
 import signal
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import typer
-from rich.markup import escape
-from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
+from msgspec.structs import replace
 
-from broker.exactly_once.shared_topic import SharedTopic
-from broker.settings import KafkaSettings
-from broker.topics import TopicSpec, ensure_topics, partitions_of
-from infaas.batch.asker import ChunkAsker, Trouble, asking
-from infaas.batch.limits import BatchLimits
-from infaas.batch.plan import BatchNeeds, Plan, make_plan
+from broker.delivery.exactly_once import SharedTopic
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topics import TopicSpec, ensure_topics, partitions_of
+from infaas.batch.asker import ChunkAsker, asking
+from infaas.batch.plan import Offer, Plan, find_offers, make_plan
 from infaas.batch.sink import Progress
-from infaas.batch.topics.topic_job import TopicBatchJob, TopicLag
-from infaas.batch.topics.topic_output import TopicOutput
-from infaas.cli.batch_bar import duration
-from infaas.cli.batch_offers import look_up
-from infaas.cli.connect import find_kafka
+from infaas.batch.topic_job import TopicBatchJob, TopicOutput
+from infaas.cli.batch_bar import TopicBar, duration
+from infaas.cli.batch_flags import BatchFlags
+from infaas.cli.connect import find_database, find_kafka
 from infaas.cli.output import EXIT_PARTIAL, err, show_json, usd
-from infaas.client.client import InfaasClient, QueryOptions
+from infaas.client.client import InfaasClient
 from process.outages import quiet_outages
-from schemas.errors import OperatorError
-from schemas.rows.catalog import TensorSpec
+from process.security.access import includes, users_by_name
+from schemas.errors import OperatorError, UnknownTask
+from schemas.rows.catalog import Task, TensorSpec
 from schemas.tensors import fixed_size
 from schemas.topics import batch_group, is_topic, may_reply_to
+from store.catalog import load_catalog
+from store.placement import list_instances, list_workers
+from store.pool import open_pool
 
 _SCHEME: Final = "topic:"
 _INTERRUPTED: Final = 130
@@ -47,41 +46,33 @@ class TopicsCommand(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     sink: str
     home: Path
-    task: str
-    needs: BatchNeeds
-    limits: BatchLimits
-    outputs: tuple[str, ...]
-    rows_per_query: int | None
-    mixed: bool
-    follow: bool
-    group: str
-    """Consumer group shared by the processes of the job; empty: derived from both topics."""
-    headers: tuple[str, ...]
-    """Names of the headers to keep; empty: all."""
+    flags: BatchFlags
 
     @property
     def failed(self) -> str:
         """Topic of failed records."""
         return f"{self.sink}.failed"
 
-    async def run(self, stop: asyncio.Event, *, estimate: bool) -> Progress | None:
-        """Run the job to its end or until `stop` is set; returns its progress, None with `estimate`."""
-        kafka = find_kafka(self.home)
-        task, offers = await look_up(self.home, self.task)
-        group = self.group or batch_group(self.source, self.sink)
+    async def run(self, stop: asyncio.Event) -> Progress | None:
+        """Run the job to its end or until `stop` is set; returns its progress, None with `--estimate`."""
+        kafka, flags = find_kafka(self.home), self.flags
+        task, offers = await look_up(self.home, flags.task)
+        group = flags.group or batch_group(self.source, self.sink)
         async with SharedTopic(kafka, "infaas-batch", self.source, group) as shared:
-            records = None if self.follow else await shared.left(await shared.ends())
-            plan = make_plan(records, _row_bytes(task.inputs), offers, self.needs, self.limits)
+            records = None if flags.follow else await shared.left(await shared.ends())
+            plan = make_plan(records, _row_bytes(task.inputs), offers, flags.needs, flags.limits)
             err.print(self._told(records, group, plan), highlight=False)
-            if estimate:
+            if flags.estimate:
                 return None
             output = await self._output(kafka, len(shared.partitions))
             async with InfaasClient(kafka=kafka) as client:
                 with TopicBar() as bar:
-                    asker = ChunkAsker(asking(client, self.task, self._options(plan)), on_trouble=bar.trouble)
+                    asked = asking(client, flags.task, flags.query_options(flags.target_of(plan)))
+                    asker = ChunkAsker(asked, on_trouble=bar.trouble)
                     job = TopicBatchJob(
-                        shared, output, task.inputs, asker.answer, limits=self._limits(plan),
-                        chunk_records=self.rows_per_query or plan.chunk_rows, follow=self.follow, observer=bar,
+                        shared, output, task.inputs, asker.answer,
+                        limits=replace(flags.limits, row_cost=plan.row_cost, in_flight=plan.in_flight),
+                        chunk_records=flags.rows_per_query or plan.chunk_rows, follow=flags.follow, observer=bar,
                     )  # fmt: skip
                     return await job.run(stop)
 
@@ -94,65 +85,35 @@ class TopicsCommand(msgspec.Struct, frozen=True, kw_only=True):
             topic=self.sink,
             failed_topic=self.failed,
             partitions={topic: found.count(topic) for topic in set(found)},
-            headers=frozenset(self.headers) if self.headers else None,
+            headers=frozenset(self.flags.header) if self.flags.header else None,
             max_bytes=kafka.max_record_bytes,
         )
-
-    def _limits(self, plan: Plan) -> BatchLimits:
-        return msgspec.structs.replace(self.limits, row_cost=plan.row_cost, in_flight=plan.in_flight)
-
-    def _options(self, plan: Plan) -> QueryOptions:
-        options = QueryOptions()
-        if self.needs.min_accuracy is not None:
-            options["min_accuracy"] = self.needs.min_accuracy
-        target = self.needs.target if self.mixed else plan.variant
-        if target is not None:
-            options["target"] = target
-        if self.outputs:
-            options["outputs"] = self.outputs
-        return options
 
     def _told(self, records: int | None, group: str, plan: Plan) -> str:
         if records == 0:
             return f"group {group} has read all of {self.source}; use another --group to read it again"
-        by = "any variant that meets the needs" if self.mixed else f"{plan.variant}, accuracy {plan.accuracy:.2%}"
+        by = "any variant that meets the needs" if self.flags.mixed else f"{plan.variant}, accuracy {plan.accuracy:.2%}"
         if records is None:
             return f"follows {self.source} as group {group}, by {by}"
         expected = f": about {duration(plan.seconds or 0)}, {usd(plan.cost or 0)}"
         return f"{records:,} records of {self.source}, as group {group}, by {by}{expected}"
 
 
-class TopicBar:
-    """Progress bar of a batch job (`TopicObserver`); a context manager."""
+async def look_up(home: Path, name: str) -> tuple[Task, list[Offer]]:
+    """Return a task and the variants that may compute it: only public ones, since a job has no tenant.
 
-    def __init__(self) -> None:
-        self._bars = Bars(
-            BarColumn(), TextColumn("lag {task.fields[lag]}"), TimeRemainingColumn(), TextColumn("{task.description}"),
-            console=err, speed_estimate_period=60,
-        )  # fmt: skip
-        self._bar: TaskID = self._bars.add_task("", total=None, lag="?")
-        self._seen = (time.monotonic(), 0)
-
-    def __enter__(self) -> "TopicBar":
-        self._bars.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._bars.stop()
-
-    def looked(self, lag: TopicLag, progress: Progress) -> None:
-        """See `TopicObserver.looked`."""
-        (before_s, before), now_s = self._seen, time.monotonic()
-        self._seen = (now_s, progress.rows)
-        rate = (progress.rows - before) / max(now_s - before_s, 1e-9)
-        failed = f", [red]{progress.failed:,} failed[/]" if progress.failed else ""
-        told = f"here {rate:,.0f} records/s of {lag.partitions} partitions, {usd(progress.cost)}{failed}"
-        done = max(lag.total - lag.left, 0)
-        self._bars.update(self._bar, total=lag.total, completed=done, lag=f"{lag.left:,}", description=told)
-
-    def trouble(self, trouble: Trouble) -> None:
-        """Show the reason why queries are retried."""
-        self._bars.update(self._bar, description=f"[yellow]waits:[/] {escape(trouble.reason)}")
+    Raises:
+        UnknownTask: there is no such task that is public.
+    """
+    async with open_pool(find_database(home), max_size=1) as pool:
+        catalog = await load_catalog(pool)
+        workers, instances = await list_workers(pool), await list_instances(pool)
+    users = users_by_name(catalog.access, catalog.architectures.values())
+    task = catalog.tasks.get(name)
+    if task is None or not includes(users.get(name), None):
+        raise UnknownTask(f"no task is called {name!r}; `infaas tasks` lists the tasks")
+    usable = [row for row in catalog.variants.values() if includes(users.get(row.architecture), None)]
+    return task, find_offers(task.name, usable, catalog.profiles, workers, instances)
 
 
 def topic_of(end: Path) -> str | None:
@@ -187,35 +148,35 @@ def topics_of(rows: Path, results: Path) -> tuple[str, str] | None:
     return source, sink
 
 
-def batch_topics(command: TopicsCommand, *, estimate: bool, as_json: bool) -> None:
+def batch_topics(command: TopicsCommand, *, as_json: bool) -> None:
     """Run a batch job from topic to topic and print its result.
 
     Raises:
         Exit: the job was stopped, or records failed.
     """
-    done, stopped = asyncio.run(_run(command, estimate))
+    done, stopped = asyncio.run(_run(command))
     if done is None:
         return
     if as_json:
         show_json(_facts(command, done))
     else:
-        by_now = "" if command.follow or stopped else f"; all of {command.source} has been read"
+        by_now = "" if command.flags.follow or stopped else f"; all of {command.source} has been read"
         err.print(f"{done.answered:,} records answered here, {done.failed:,} failed{by_now}", highlight=False)
         if done.failed:
             err.print(f"failed records, with the reasons, are in the topic {command.failed}", highlight=False)
-    if stopped and not command.follow:
+    if stopped and not command.flags.follow:
         err.print("stopped; run the same command to resume")
         raise typer.Exit(_INTERRUPTED)
     if done.failed:
         raise typer.Exit(EXIT_PARTIAL)
 
 
-async def _run(command: TopicsCommand, estimate: bool) -> tuple[Progress | None, bool]:
+async def _run(command: TopicsCommand) -> tuple[Progress | None, bool]:
     quiet_outages(False)  # with --follow the command is a service
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    return await command.run(stop, estimate=estimate), stop.is_set()
+    return await command.run(stop), stop.is_set()
 
 
 def _facts(command: TopicsCommand, done: Progress) -> dict[str, Any]:

@@ -1,27 +1,24 @@
 """`infaas cascade` and `infaas chain`: composites, several variants that answer as one."""
 
-import asyncio
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import typer
 
-from infaas.cli.building import IfNoWorkerFlag, LocalFlag, services_of
-from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database, find_kafka, gateway_url
-from infaas.cli.output import err, ms, show, show_json, table
-from infaas.cli.progress_bar import ProgressBar
-from infaas.cli.register import act_of_registration, check_not_local
-from infaas.cli.registrations import Asked, register_over_gateway
+from admin import registrations
+from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database, find_kafka
+from infaas.cli.output import ProgressBar, err, ms, show, show_json, table
+from infaas.cli.register import IfNoWorkerFlag, LocalFlag, act_of_registration, services_of
+from infaas.cli.registrations import Asked, register_anywhere
 from infaas.cli.uploads import Uploader
-from infaas.optional_zoo import zoo_files
+from infaas.up.optional_zoo import zoo_files
 from registry.builds.open_executor import BuildChoice, RegistryServices
 from registry.composites.cascades import CascadeRequest
 from registry.composites.chains import ChainRequest
-from registry.composites.proposals import CascadeProposal
-from registry.composites.proposing import requests_for
-from registry.registering_composites import propose_cascades_of, register_cascades, register_one_chain
-from schemas.endpoints.registrations import CASCADE, CHAIN
+from registry.composites.proposals import CascadeProposal, requests_for
+from registry.registering import propose_cascades_of, register_cascades, register_one_chain
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
 from schemas.registrations import CascadeToRegister, ChainToRegister, MissingWorkerPolicy, RegisteredVariant
@@ -101,7 +98,8 @@ def cascade(
         again=again,
     )
     choice = BuildChoice(local=local, if_no_worker=if_no_worker, again=again)
-    made = _cascades(request, choice, home, quiet=as_json)
+    here = partial(_register, home.absolute(), request, choice, quiet=as_json)
+    made = register_anywhere(home, choice, here, partial(_ask_cascade, request, choice))
     _show_cascades(made, as_json=as_json)
 
 
@@ -154,7 +152,8 @@ def chain(
         again=again,
     )
     choice = BuildChoice(local=local, if_no_worker=if_no_worker, again=again)
-    made = _made_chain(request, choice, home)
+    here = partial(_register, home.absolute(), request, choice)
+    made = register_anywhere(home, choice, here, partial(_ask_chain, request, choice))
     if as_json:
         return show_json([{"variant": one.variant, "profile": one.profile} for one in made])
     shown = [(one.variant, one.profile) for one in made if one.profile is not None]
@@ -181,39 +180,23 @@ def parse_feeds(texts: Sequence[str]) -> dict[str, dict[str, str]]:
     return feeds
 
 
-def _made_chain(request: ChainRequest, choice: BuildChoice, home: Path) -> list[RegisteredVariant]:
-    """Register a chain, over the gateway in `INFAAS_URL` if set, else in this process."""
-    if not gateway_url():
-        return asyncio.run(_register(home.absolute(), request, choice))
-    check_not_local(choice)
-
-    async def ask(uploader: Uploader) -> Asked:
-        return CHAIN, ChainToRegister(
-            name=request.name, tasks=request.tasks, feeds={task: {**fed} for task, fed in request.feeds.items()},
-            through=request.through, validation=await uploader.give(request.validation), accuracy=request.accuracy,
-            output=request.output, hardware=Hardware(request.hardware), again=request.again,
-            if_no_worker=choice.if_no_worker,
-        )  # fmt: skip
-
-    return register_over_gateway(home, ask)
+async def _ask_chain(request: ChainRequest, choice: BuildChoice, uploader: Uploader) -> Asked:
+    return registrations.chain, ChainToRegister(
+        name=request.name, tasks=request.tasks, feeds={task: {**fed} for task, fed in request.feeds.items()},
+        through=request.through, validation=await uploader.give(request.validation), accuracy=request.accuracy,
+        output=request.output, hardware=Hardware(request.hardware), again=request.again,
+        if_no_worker=choice.if_no_worker,
+    )  # fmt: skip
 
 
-def _cascades(request: CascadeRequest, choice: BuildChoice, home: Path, *, quiet: bool) -> list[RegisteredVariant]:
-    """Register cascades, over the gateway in `INFAAS_URL` if set, else in this process."""
-    if not gateway_url():
-        return asyncio.run(_register(home.absolute(), request, choice, quiet=quiet))
-    check_not_local(choice)
-
-    async def ask(uploader: Uploader) -> Asked:
-        return CASCADE, CascadeToRegister(
-            task=request.task, first=request.first or None, then=request.then or None,
-            validation=await uploader.give_one(request.validation),
-            calibration=await uploader.give(request.calibration), name=request.name, thresholds=request.thresholds,
-            min_accuracies=request.min_accuracies, output=request.output, confidence=request.confidence,
-            again=request.again, if_no_worker=choice.if_no_worker,
-        )  # fmt: skip
-
-    return register_over_gateway(home, ask)
+async def _ask_cascade(request: CascadeRequest, choice: BuildChoice, uploader: Uploader) -> Asked:
+    return registrations.cascade, CascadeToRegister(
+        task=request.task, first=request.first or None, then=request.then or None,
+        validation=await uploader.give_one(request.validation),
+        calibration=await uploader.give(request.calibration), name=request.name, thresholds=request.thresholds,
+        min_accuracies=request.min_accuracies, output=request.output, confidence=request.confidence,
+        again=request.again, if_no_worker=choice.if_no_worker,
+    )  # fmt: skip
 
 
 async def _register(
@@ -268,7 +251,7 @@ def _show_cascades(made: Sequence[RegisteredVariant], *, as_json: bool) -> None:
     if as_json:
         return show_json([{"variant": m.variant, "calibrated": m.calibrated, "profile": m.profile} for m in made])
     columns = ("variant", "escalated>", "calibrated>", "accuracy>", "mean b1>", "promised b1>")
-    return show(table(columns, [_cascade_row(one) for one in made], spare=("promised b1>", "calibrated>")))
+    return show(table(columns, [_cascade_row(one) for one in made], optional_columns=("promised b1>", "calibrated>")))
 
 
 def _cascade_row(made: RegisteredVariant) -> tuple[object, ...]:

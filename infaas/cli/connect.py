@@ -16,14 +16,13 @@ from typing import Annotated, Any, Final, TypeVar
 
 import typer
 
-from broker.settings import ENV as KAFKA_ENV
-from broker.settings import KafkaSettings
+from broker.kafka.settings import ENV as KAFKA_ENV
+from broker.kafka.settings import KafkaSettings
 from infaas.client.client import KEY_ENV, is_url
-from infaas.client.client_tls import CA_ENV, CERTIFICATE_ENV
-from infaas.client.client_tls import KEY_ENV as CLIENT_KEY_ENV
-from infaas.client.http_transport import without_user
-from infaas.supervisor.options import POSTGRES_ENV
-from infaas.supervisor.state import SystemState, read_state
+from infaas.client.http_transport import CA_ENV, CERTIFICATE_ENV, without_user
+from infaas.client.http_transport import KEY_ENV as CLIENT_KEY_ENV
+from infaas.up.options import POSTGRES_ENV
+from infaas.up.state import SystemState, read_state
 from schemas.defaults import HOME
 from schemas.errors import OperatorError
 from schemas.rows.audit import AuditAct, AuditVerb

@@ -11,31 +11,26 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 from urllib.parse import quote
 
 import aiohttp
 import msgspec
 from yarl import URL
 
+from admin.api import Endpoint, HttpCall, RequestContext, checked, to_http
 from infaas.cli.connect import asked_by, asked_from, find_database, find_kafka, gateway_url
 from infaas.client.client import KEY_ENV, checked_key
-from infaas.client.client_tls import ClientTls
-from infaas.client.http_transport import own_headers, why_unreached, without_user
-from process.backoff import Backoff
-from process.retry import retry_until_reachable
+from infaas.client.http_transport import ClientTls, own_headers, why_unreached, without_user
+from process.pauses import Backoff, retry_until_reachable
 from registry.artifact_settings import ENV as ARTIFACTS_ENV
-from schemas.endpoints.endpoint import Endpoint, HttpCall, checked, to_http
+from schemas.access import ANYONE
 from schemas.errors import ErrorCode, InfaasError, NotFound, OperatorError, query_error
 from schemas.headers import STATUS
 from schemas.oip import JSON
-from schemas.principal import ANYONE
 from schemas.result import error_message
-from schemas.rows.tensor_spec import TensorSpec
+from schemas.tensors import TensorSpec
 from store.pool import Pool, open_pool
-
-if TYPE_CHECKING:
-    from admin.control import RequestContext
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -89,14 +84,19 @@ async def asking(home: Path) -> AsyncGenerator[AdminClient]:
             yield HttpAdmin(url, http)
     else:
         async with open_pool(find_database(home), max_size=2) as pool:
-            yield _LocalAdmin(local_control(home, pool))
+            context = local_context(home, pool)
+
+            async def here(endpoint: Endpoint[Q, R], request: Q) -> R:
+                return await endpoint(context, checked(endpoint, request))
+
+            yield here
 
 
 async def ask_until_reachable(ask: AdminClient, endpoint: Endpoint[Q, R], request: Q) -> R:
     """Request the progress of an operation, with retries while nothing answers: a gateway may be restarting.
 
     Raises:
-        InfaasError: as for `Ask`; if nothing answers, after a minute.
+        InfaasError: as for `AdminClient`; if nothing answers, after a minute.
     """
     return await retry_until_reachable(
         lambda: ask(endpoint, request),
@@ -107,10 +107,8 @@ async def ask_until_reachable(ask: AdminClient, endpoint: Endpoint[Q, R], reques
     )
 
 
-def local_control(home: Path, pool: Pool) -> "RequestContext":
+def local_context(home: Path, pool: Pool) -> RequestContext:
     """Return the context of requests handled in this process, with all permissions and the user as actor."""
-    from admin.control import RequestContext  # not needed with a gateway
-
     return RequestContext(
         pool=pool,
         find_kafka=lambda: find_kafka(home),
@@ -122,18 +120,6 @@ def local_control(home: Path, pool: Pool) -> "RequestContext":
     )
 
 
-class _LocalAdmin:
-    """Handler of requests in this process, on Postgres."""
-
-    def __init__(self, control: "RequestContext") -> None:
-        self._control = control
-
-    async def __call__(self, endpoint: Endpoint[Q, R], request: Q) -> R:
-        from admin.handlers import handle
-
-        return await handle(endpoint, self._control, checked(endpoint, request))
-
-
 class HttpAdmin:
     """Sender of requests to the gateway at `url`, with the key from the environment."""
 
@@ -142,7 +128,7 @@ class HttpAdmin:
         self._http = http
 
     async def __call__(self, endpoint: Endpoint[Q, R], request: Q) -> R:
-        """Send a request to the gateway; raises as `Ask` does."""
+        """Send a request to the gateway; raises as `AdminClient` does."""
         sent, timeout_s = to_http(endpoint, checked(endpoint, request)), endpoint.deadline_s + _ON_THE_WAY_S
         return _decoded(self._url, await fetch(self._url, self._http, sent, timeout_s), endpoint)
 

@@ -8,9 +8,9 @@ from infaas.cli.connect import DEFAULT_HOME, Home, find_database, find_kafka
 from infaas.cli.output import CommandGroup, err
 from registry.system_identity import join_system
 from schemas.topics import PREFIX
+from store.migrate import require_current
 from store.migrate import upgrade as upgrade_database
 from store.pool import open_pool
-from store.version import require_current
 
 app = typer.Typer(cls=CommandGroup, no_args_is_help=True, help="Manage the tables in Postgres.")
 

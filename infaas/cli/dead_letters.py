@@ -1,26 +1,17 @@
 """`infaas dead-letters`: list, show, replay and drop the queries that could not be processed."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from pathlib import Path
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import typer
 from msgspec.structs import replace
 
-from broker.letters.letter import LetterId
-from broker.settings import KafkaSettings
-from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_kafka
-from infaas.cli.control import call, gateway_url
-from infaas.cli.moments import past_moment
-from infaas.cli.output import CommandGroup, day_time, err, show, show_json, table
-from infaas.cli.progress_bar import ProgressBar
-from schemas.endpoints.dead_letters import (
-    DROP_LETTERS,
-    LIST_LETTERS,
+from admin import dead_letters as letters
+from admin.api import Endpoint
+from admin.dead_letters import (
     MOST_SHOWN_BYTES,
-    REPLAY_LETTERS,
-    SHOW_LETTER,
     DeadLetterDetail,
     DeadLetterSummary,
     DropRequest,
@@ -29,55 +20,44 @@ from schemas.endpoints.dead_letters import (
     LetterRequest,
     LettersRequest,
 )
-from schemas.endpoints.endpoint import Endpoint
+from broker.dead_letters.stored_letter import LetterId
+from broker.kafka.settings import KafkaSettings
+from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_kafka
+from infaas.cli.control import call, gateway_url
+from infaas.cli.options import RequestOptions, with_options
+from infaas.cli.output import CommandGroup, ProgressBar, day_time, err, show, show_json, table
 from schemas.errors import OperatorError
 
-T = TypeVar("T")
+A = TypeVar("A")
+B = TypeVar("B")
 Q = TypeVar("Q", bound=LetterChoice)
 R = TypeVar("R", bound=HandledDeadLetters)
 _SHOWN_REASON: Final = 200
 _MOST: Final = 100_000
 _PAGE: Final = 5000
 
-LettersArgument = Annotated[list[str] | None, typer.Argument(metavar="LETTER", help="e.g. 0/17; default: all.")]
-TaskFlag = Annotated[str | None, typer.Option("--task", help="Only of this task.")]
-ReasonFlag = Annotated[str | None, typer.Option("--reason", help="Only with this text in the reason.")]
-SinceFlag = Annotated[str | None, typer.Option("--since", help="Only later ones: 2h ago, or 2026-01-31T12:00.")]
-UntilFlag = Annotated[str | None, typer.Option("--until", help="Only earlier ones.")]
+LimitFlag = Annotated[int, typer.Option(min=1, help="Maximum number, oldest first.")]
 
 app = typer.Typer(cls=CommandGroup, no_args_is_help=True)
 
 
 @app.callback()
-def dead_letters() -> None:
+def letters_group() -> None:
     """Inspect, replay and drop dead letters: queries that could not be processed."""
 
 
 @app.command("list")
-def list_letters(
-    task: TaskFlag = None,
-    reason: ReasonFlag = None,
-    since: SinceFlag = None,
-    until: UntilFlag = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number; the latest ones.")] = 100,
-    done: Annotated[bool, typer.Option("--done", help="Include replayed and dropped ones.")] = False,
-    home: Home = DEFAULT_HOME,
-    as_json: Json = False,
-) -> None:
+@with_options
+def list_letters(options: RequestOptions[LettersRequest], home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
     """List open dead letters, the latest last."""
-    request = LettersRequest(
-        task=task, reason=reason, since=past_moment(since), until=past_moment(until), limit=limit, done=done
-    )
-    if gateway_url():
-        found = call(home, LIST_LETTERS, request)
-    else:
-        from admin.dead_letters import found_letters  # not needed with a gateway
-
-        found = _ask(home, lambda kafka: found_letters(kafka, request))
+    request = options.request()
+    found = _read(home, letters.list_letters, letters.found_letters, request)
     if as_json:
         return show_json(found)
     columns = ("letter", "at", "task", "query", "from", "attempts>", "bytes>", "state", "reason")
-    return show(table(columns, [_row(letter) for letter in found], spare=("bytes>", "attempts>", "from", "state")))
+    return show(
+        table(columns, [_row(letter) for letter in found], optional_columns=("bytes>", "attempts>", "from", "state"))
+    )
 
 
 @app.command("show")
@@ -87,34 +67,19 @@ def show_letter(
     as_json: Json = False,
 ) -> None:
     """Show a dead letter: its reason, origin, headers, and the beginning of its value."""
-    request = _place(letter)
-    if gateway_url():
-        found = call(home, SHOW_LETTER, request)
-    else:
-        from admin.dead_letters import shown_letter  # not needed with a gateway
-
-        found = _ask(home, lambda kafka: shown_letter(kafka, request))
+    found = _read(home, letters.show, letters.shown_letter, _place(letter))
     return show_json(found) if as_json else _show_all(found)
 
 
 @app.command()
+@with_options
 def replay(
-    letters: LettersArgument = None,
-    task: TaskFlag = None,
-    reason: ReasonFlag = None,
-    since: SinceFlag = None,
-    until: UntilFlag = None,
-    limit: Annotated[int, typer.Option(min=1, help="Maximum number, oldest first.")] = _MOST,
-    home: Home = DEFAULT_HOME,
-    as_json: Json = False,
+    options: RequestOptions[LetterChoice], limit: LimitFlag = _MOST, home: Home = DEFAULT_HOME, as_json: Json = False
 ) -> None:
     """Send dead letters again under the same ids; each at most once, and none that was answered meanwhile."""
-    request = LetterChoice(
-        letters=letters or [], task=task, reason=reason, since=past_moment(since), until=past_moment(until)
-    )
     replayed = answered = 0
     passed_over = dict[str, str]()
-    for page in _pages(home, REPLAY_LETTERS, request, limit, "sending again"):
+    for page in _pages(home, letters.replay, options.request(), limit, "sending again"):
         replayed, answered = replayed + page.replayed, answered + page.answered
         passed_over |= page.passed_over
     if as_json:
@@ -126,31 +91,15 @@ def replay(
 
 
 @app.command()
+@with_options
 def drop(
-    letters: LettersArgument = None,
-    task: TaskFlag = None,
-    reason: ReasonFlag = None,
-    since: SinceFlag = None,
-    until: UntilFlag = None,
-    limit: Annotated[int, typer.Option(min=1, help="Maximum number, oldest first.")] = _MOST,
-    everything: Annotated[
-        bool, typer.Option("--all", help="All of them; required if nothing else selects any.")
-    ] = False,
-    home: Home = DEFAULT_HOME,
-    as_json: Json = False,
+    options: RequestOptions[DropRequest], limit: LimitFlag = _MOST, home: Home = DEFAULT_HOME, as_json: Json = False
 ) -> None:
     """Drop dead letters permanently."""
-    if not (letters or task or reason or since or until or everything):
+    request = options.request()
+    if request == DropRequest():
         raise OperatorError("name the dead letters to drop, or give --all")
-    request = DropRequest(
-        letters=letters or [],
-        task=task,
-        reason=reason,
-        since=past_moment(since),
-        until=past_moment(until),
-        all=everything,
-    )
-    count = sum(page.dropped for page in _pages(home, DROP_LETTERS, request, limit, "dropping"))
+    count = sum(page.dropped for page in _pages(home, letters.drop, request, limit, "dropping"))
     if as_json:
         show_json({"dropped": count})
     else:
@@ -171,11 +120,13 @@ def _pages(home: Path, endpoint: Endpoint[Q, R], request: Q, limit: int, text: s
             request = replace(request, after=page.after, until=request.until or page.until)
 
 
-def _ask(home: Path, question: Callable[[KafkaSettings], Awaitable[T]]) -> T:
-    async def ask() -> T:
-        return await question(find_kafka(home))
-
-    return asyncio.run(ask())
+def _read(
+    home: Path, endpoint: Endpoint[A, B], read: Callable[[KafkaSettings, A], Coroutine[Any, Any, B]], request: A
+) -> B:
+    """Read dead letters over the gateway in `INFAAS_URL` if set, else from Kafka, without Postgres."""
+    if gateway_url():
+        return call(home, endpoint, request)
+    return asyncio.run(read(find_kafka(home), request))
 
 
 def _place(text: str) -> LetterRequest:

@@ -12,14 +12,14 @@ from infaas.cli.connect import Home, Json
 from infaas.cli.output import err, show, show_json, table, usd
 from infaas.cli.register import register_with_progress
 from infaas.cli.system import KafkaFlag, announce, fetching_jars
-from infaas.optional_zoo import require_zoo
-from infaas.supervisor.options import KafkaKind, UpOptions
-from infaas.supervisor.system import running_system
+from infaas.up.optional_zoo import require_zoo
+from infaas.up.options import KafkaKind, UpOptions
+from infaas.up.system import running_system
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from infaas.demo import CaseOutcome
+    from infaas.up.demo import CaseOutcome
 
 _HOME: Final = Path(".infaas/demo")
 _TERMINATED: Final = 128 + signal.SIGTERM
@@ -51,7 +51,7 @@ def demo(
 
 
 async def _run(options: UpOptions, count: int) -> "list[CaseOutcome]":
-    from infaas.demo import run_demo
+    from infaas.up.demo import run_demo
 
     running = asyncio.current_task()
     assert running is not None, "runs as a task"
@@ -81,7 +81,7 @@ def _table(outcomes: "Sequence[CaseOutcome]") -> Table:
         columns,
         [_row(outcome) for outcome in outcomes],
         title="Needs, chosen variants, promises and measurements",
-        spare=("predicted>", "cost/1000>", "promised>", "answered>", "via"),
+        optional_columns=("predicted>", "cost/1000>", "promised>", "answered>", "via"),
     )
     made.caption = (
         "predicted: from the choice to the result; measured: from the client's call to its answer; "

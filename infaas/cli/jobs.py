@@ -7,20 +7,19 @@ from typing import Annotated, Final
 import typer
 from rich.table import Table
 
+from admin import jobs
 from infaas.cli.connect import DEFAULT_HOME, Home, Json
 from infaas.cli.control import call
-from infaas.cli.output import CommandGroup, day_time, err, plain, show, show_json, table, usd
+from infaas.cli.options import RequestOptions, prints, with_options
+from infaas.cli.output import CommandGroup, day_time, err, facts, show, show_json, table, usd
 from schemas import headers as h
-from schemas.endpoints.jobs import CANCEL, LIST, RESULT, SHOW, JobsRequest, OneJob, SomeJobs
 from schemas.errors import InvalidRequest, NotFound, OperatorError
-from schemas.jobs import ENDED, MAX_LISTED, Job, JobResult, JobState
+from schemas.jobs import ENDED, Job, JobResult, JobState
 from schemas.oip import JSON
 from schemas.result import parse_result
 
 app = typer.Typer(cls=CommandGroup, no_args_is_help=True)
 
-JobIds = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of jobs.")]
-JobIdArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of a job.")]
 _UNKNOWN: Final = "there is no job {}; it may have expired"
 
 
@@ -29,45 +28,37 @@ def jobs_group() -> None:
     """Manage jobs: queries that are stored and continue without their client."""
 
 
-@app.command("list")
-def list_jobs(
-    model: Annotated[str | None, typer.Option(help="Jobs of this task, architecture or variant.")] = None,
-    state: Annotated[JobState | None, typer.Option(help="Jobs in this state.")] = None,
-    batch: Annotated[str | None, typer.Option(help="Jobs of the request with this batch id.")] = None,
-    before: Annotated[str | None, typer.Option(help="Jobs created before this one: the next page.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=MAX_LISTED, help="Maximum number of jobs.")] = 50,
-    home: Home = DEFAULT_HOME,
-    as_json: Json = False,
-) -> None:
-    """List jobs, the latest first."""
-    found = call(home, LIST, JobsRequest(model=model, state=state, batch=batch, before=before, limit=limit))
-    if as_json:
-        return show_json(found)
+def _list_jobs(request: jobs.JobsRequest, found: list[Job]) -> None:
     columns = ("id", "model", "state", "mode", "made", "attempts>", "variant", "error")
-    show(table(columns, [_row(job) for job in found], spare=("attempts>", "mode", "variant", "made")))
-    if len(found) == limit:
+    show(table(columns, [_row(job) for job in found], optional_columns=("attempts>", "mode", "variant", "made")))
+    if len(found) == request.limit:
         err.print(f"more: --before {found[-1].id}")
-    return None
+
+
+app.command("list")(prints(jobs.list_some, _list_jobs))
 
 
 @app.command("show")
-def show_jobs(ids: JobIds, home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
+@with_options
+def show_jobs(options: RequestOptions[jobs.SomeJobs], home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
     """Show all details of jobs."""
-    found = call(home, SHOW, SomeJobs(ids=ids))
-    missing = sorted(set(ids) - {job.id for job in found})
+    request = options.request()
+    found = call(home, jobs.show, request)
+    missing = sorted(set(request.ids) - {job.id for job in found})
     if missing:
         raise InvalidRequest(_UNKNOWN.format(", ".join(missing)))
     if as_json:
-        return show_json(found[0] if len(ids) == 1 else found)
+        return show_json(found[0] if len(request.ids) == 1 else found)
     for job in found:
         show(_facts(job))
     return None
 
 
 @app.command()
-def cancel(ids: JobIds, home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
+@with_options
+def cancel(options: RequestOptions[jobs.SomeJobs], home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
     """Cancel jobs that have not ended. Exit code 2 if one has ended or does not exist."""
-    done = call(home, CANCEL, SomeJobs(ids=ids))
+    done = call(home, jobs.cancel, options.request())
     if as_json:
         show_json(done)
     else:
@@ -77,14 +68,16 @@ def cancel(ids: JobIds, home: Home = DEFAULT_HOME, as_json: Json = False) -> Non
 
 
 @app.command()
+@with_options
 def result(
-    job_id: JobIdArgument,
+    options: RequestOptions[jobs.OneJob],
     file: Annotated[Path | None, typer.Option(help="File for the result, which may be binary.")] = None,
     home: Home = DEFAULT_HOME,
 ) -> None:
     """Print the result of a job, or write it to a file. Exit code 2, with the reason, if there is none."""
+    request = options.request()
     try:
-        value, headers = _value(call(home, RESULT, OneJob(id=job_id)), job_id)
+        value, headers = _value(call(home, jobs.result, request), request.id)
     except NotFound as error:  # treated like a job without a result
         raise InvalidRequest(str(error)) from None
     if file is not None:
@@ -118,10 +111,9 @@ def _row(job: Job) -> tuple[object, ...]:
 
 
 def _facts(job: Job) -> Table:
-    grid = Table.grid(padding=(0, 2))
     notice = job.notice
     notified = None if notice is None else f"{notice.state} to {notice.to}, {notice.attempts} attempt(s) {notice.error}"
-    facts = {
+    found = {
         "job": job.id,
         "model": job.model,
         "state": job.state,
@@ -138,10 +130,7 @@ def _facts(job: Job) -> Table:
         "result": job.result,
         "notice": notified,
     }
-    for name, value in facts.items():
-        if value is not None:
-            grid.add_row(f"[bold]{name}[/]", plain(value))
-    return grid
+    return facts(found.items())
 
 
 def _error(job: Job) -> str | None:

@@ -1,67 +1,58 @@
 """`infaas tasks`, `models`, `variants` and `profile`: lists of the registered models."""
 
 from collections.abc import Sequence
-from typing import Annotated
 
 import typer
+from rich.table import Table
 
+from admin import catalog
+from admin.api import Empty
+from admin.catalog import CatalogRequest
 from infaas.cli.connect import DEFAULT_HOME, Home, Json
 from infaas.cli.control import call
+from infaas.cli.options import RequestOptions, prints, with_options
 from infaas.cli.output import ms, show, show_json, table, usd
 from infaas.cli.register import AGAIN
-from schemas.endpoints.catalog import (
-    MODELS,
-    PROFILE,
-    TASKS,
-    VARIANTS,
-    ListedVariant,
-    ModelsRequest,
-    ProfileRequest,
-    VariantsRequest,
-)
-from schemas.endpoints.endpoint import Empty
 from schemas.errors import OperatorError
 from schemas.hardware import cost_per_1000, list_price
-from schemas.interpolation import interpolation_error
-from schemas.latency import BatchLatency, LatencyModel
-from schemas.length import LengthLatency
+from schemas.latency import BatchLatency, LatencyModel, LengthLatency, interpolation_error
 from schemas.rows.catalog import ACCURACY, Task, TensorSpec, VariantState
-from schemas.rows.placement import CorrectionRow
-
-OfTask = Annotated[str | None, typer.Option("--task", help="Only of this task.")]
+from schemas.rows.cluster import CorrectionRow
 
 
-def tasks(home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
-    """List the tasks that clients can query."""
-    found = call(home, TASKS, Empty())
-    if as_json:
-        return show_json(found)
+def _tasks(_request: Empty, found: list[catalog.ListedTask]) -> Table:
     rows = [(t.name, _signature(t.inputs), _signature(t.outputs), _measured(t), t.partitions, t.access) for t in found]
     columns = ("task", "inputs", "outputs", "measured by", "partitions>", "access")
-    return show(table(columns, rows, spare=("partitions>",)))
+    return table(columns, rows, optional_columns=("partitions>",))
 
 
-def models(home: Home = DEFAULT_HOME, task: OfTask = None, as_json: Json = False) -> None:
-    """List the registered models (architectures)."""
-    found = call(home, MODELS, ModelsRequest(task=task))
-    if as_json:
-        return show_json(found)
-    _check_task(task, found)
+tasks = prints(catalog.tasks, _tasks)
+
+
+def _models(request: CatalogRequest, found: list[catalog.ListedModel]) -> Table:
+    _check_task(request.task, found)
     rows = [(a.name, a.task, a.source_format, a.source[:12] or "-", a.access) for a in found]
-    return show(table(("architecture", "task", "format", "sha256", "access"), rows, spare=("sha256",)))
+    return table(("architecture", "task", "format", "sha256", "access"), rows, optional_columns=("sha256",))
 
 
-def variants(ctx: typer.Context, home: Home = DEFAULT_HOME, task: OfTask = None, as_json: Json = False) -> None:
+models = prints(catalog.models, _models)
+
+
+@with_options
+def variants(
+    options: RequestOptions[CatalogRequest], ctx: typer.Context, home: Home = DEFAULT_HOME, as_json: Json = False
+) -> None:
     """List the variants of the models with their measurements. `plot` draws them."""
     if ctx.invoked_subcommand is not None:
         return None
-    found = call(home, VARIANTS, VariantsRequest(task=task))
+    request = options.request()
+    found = call(home, catalog.variants, request)
     if as_json:
         return show_json(found)
-    _check_task(task, found)
+    _check_task(request.task, found)
     columns = ("variant", "task", "accuracy>", "latency b1>", "b max>", "cost/1000>", "memory>", "dominated by")
     ready = [_variant_row(one) for one in found if one.variant.state is VariantState.READY]
-    show(table(columns, ready, spare=("memory>", "task", "dominated by")))
+    show(table(columns, ready, optional_columns=("memory>", "task", "dominated by")))
     if noisy := [one.variant.name for one in found if one.profile is not None and one.profile.is_noisy]:
         show(f"~ measured while the machine was busy: {', '.join(noisy)}. {AGAIN}")
     if corrected := [(c.variant, c.worker, *_correction(c)) for one in found for c in one.corrections]:
@@ -73,18 +64,16 @@ def variants(ctx: typer.Context, home: Home = DEFAULT_HOME, task: OfTask = None,
     return None
 
 
-def profile(
-    variant: Annotated[str, typer.Argument(help="e.g. textcnn.onnx-fp32.cpu")],
-    home: Home = DEFAULT_HOME,
-    as_json: Json = False,
-) -> None:
+@with_options
+def profile(options: RequestOptions[catalog.ProfileRequest], home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
     """Show the profile of a variant: load time, latency per batch size, memory, accuracy."""
-    measured = call(home, PROFILE, ProfileRequest(variant=variant))
+    request = options.request()
+    measured = call(home, catalog.profile, request)
     found, corrections = measured.profile, measured.corrections
     if as_json:
         return show_json(found)
     facts = [
-        ("variant", variant),
+        ("variant", request.variant),
         ("device", f"{found.device}, {found.threads} thread(s)"),
         (measured.measure, f"{found.accuracy:.2%} {found.accuracy_source} on {found.samples} inputs"),
         ("load time", ms(found.load_s)),
@@ -108,7 +97,9 @@ def profile(
     if found.lengths:
         show(table(("length>", "p50>", "times>"), _length_rows(found.lengths)))
     columns = ("batch>", "p50>", "p99>", "CPU>", "inputs/s>", "runs>", "discarded>", "noise>")
-    return show(table(columns, [_latency_row(point) for point in found.latency], spare=("discarded>", "CPU>")))
+    return show(
+        table(columns, [_latency_row(point) for point in found.latency], optional_columns=("discarded>", "CPU>"))
+    )
 
 
 def _check_task(task: str | None, found: Sequence[object]) -> None:
@@ -116,7 +107,7 @@ def _check_task(task: str | None, found: Sequence[object]) -> None:
         raise OperatorError(f"there is no task {task!r}, or it has no models; `infaas tasks` lists the tasks")
 
 
-def _variant_row(one: ListedVariant) -> tuple[object, ...]:
+def _variant_row(one: catalog.ListedVariant) -> tuple[object, ...]:
     variant, measured = one.variant, one.profile
     head = (variant.name, variant.task)
     if measured is None:
@@ -134,7 +125,7 @@ def _variant_row(one: ListedVariant) -> tuple[object, ...]:
     )
 
 
-def _state_row(one: ListedVariant) -> tuple[object, ...]:
+def _state_row(one: catalog.ListedVariant) -> tuple[object, ...]:
     return one.variant.name, one.variant.state, one.variant.reason
 
 

@@ -12,9 +12,9 @@ from infaas.cli import (
     database,
     dead_letters,
     demo,
+    health,
     jobs,
     keys,
-    lag,
     listing,
     plot,
     query,
@@ -66,7 +66,7 @@ for command in (listing.tasks, listing.models, listing.profile):
     app.command(rich_help_panel="Models")(command)
 for command in (versions.history, versions.rollout, versions.rollback):
     app.command(rich_help_panel="Models")(command)
-for command in (lag.lag, audit.audit):
+for command in (health.lag, audit.audit):
     app.command(rich_help_panel="Operation")(command)
 variants = typer.Typer()
 variants.callback(invoke_without_command=True)(listing.variants)

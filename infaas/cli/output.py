@@ -1,4 +1,4 @@
-"""Output of commands: tables for people, JSON for programs, and one red line per error.
+"""Output of commands: tables and progress bars for people, JSON for programs, and one red line per error.
 
 Exit codes: 0 success; 1 a configuration error or an outage; 2 an invalid query or command line; 3 partial success.
 """
@@ -15,12 +15,12 @@ import msgspec
 import typer
 from rich.console import Console, RenderableType
 from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
 
-from process.error_groups import leaves
-from process.os_errors import os_error_words
+from process.errors import leaves, os_error_words
 from schemas.errors import InfaasError, QueryError
 
 log = logging.getLogger(__name__)
@@ -73,15 +73,15 @@ def table(
     rows: Iterable[Sequence[object]],
     *,
     title: str | None = None,
-    spare: Sequence[str] = (),
+    optional_columns: Sequence[str] = (),
 ) -> Table:
     """Return a table; columns whose name ends in `>` are right-aligned.
 
     No text is cut: it wraps between words, so that names and numbers stay whole. If the terminal is too narrow, the
-    columns in `spare` are left out, in their order; if it is still too narrow, words are folded.
+    columns in `optional_columns` are left out, in their order; if it is still too narrow, words are folded.
     """
     left, cells = list(columns), [list(row) for row in rows]
-    for column in spare:
+    for column in optional_columns:
         if _widths(left, cells):
             break
         index = left.index(column)
@@ -112,14 +112,23 @@ def _widths(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> list[in
     return widths
 
 
+def facts(pairs: Iterable[tuple[str, object]]) -> Table:
+    """Return names in bold beside their values; facts without a value (None) are left out."""
+    grid = Table.grid(padding=(0, 2))
+    for name, value in pairs:
+        if value is not None:
+            grid.add_row(f"[bold]{plain(name)}[/]", value if isinstance(value, Table) else plain(value))
+    return grid
+
+
 def plain(value: object) -> str:
     """Return the text of an untrusted value, with markup and terminal control characters escaped."""
     return escape(_COMMANDS.sub(lambda found: repr(found[0])[1:-1], str(value)))
 
 
-def show(what: RenderableType) -> None:
+def show(content: RenderableType) -> None:
     """Print a table or text for people."""
-    out.print(what)
+    out.print(content)
 
 
 def usd(amount: float) -> str:
@@ -141,3 +150,30 @@ def date_time(at: datetime | None) -> str:
 def day_time(at: datetime) -> str:
     """Format a time as `date_time` does, without the year."""
     return f"{at.astimezone():%m-%d %H:%M:%S}"
+
+
+class ProgressBar:
+    """Progress bar of a long operation: finished steps, number of steps, and the current step; a context manager."""
+
+    def __init__(self) -> None:
+        columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+        self._progress = Progress(*columns, console=err)
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> "ProgressBar":
+        self._progress.start()
+        self._task = self._progress.add_task("starting", total=None)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        self._progress.live.transient = kind is not None  # erase the bar before an error is printed
+        self._progress.stop()
+
+    def note(self, text: str) -> None:
+        """Print a permanent line."""
+        self._progress.console.print(f"[dim]note:[/] {escape(text)}", highlight=False)
+
+    def step(self, done: int, total: int, text: str) -> None:
+        """Show that `done` of `total` steps are finished."""
+        if self._task is not None:
+            self._progress.update(self._task, completed=done, total=total, description=text)

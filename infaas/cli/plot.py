@@ -14,10 +14,12 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from admin import catalog
 from infaas.cli.connect import DEFAULT_HOME, Home
 from infaas.cli.control import call
+from infaas.cli.options import RequestOptions, with_options
 from infaas.cli.output import out
-from schemas.endpoints.catalog import COMPARISON, ComparedPoint, ComparisonRequest
+from registry.comparison import ComparedPoint
 from schemas.errors import OperatorError
 
 _MARKERS: Final = "osD^vP*X<>hd"
@@ -32,15 +34,17 @@ AXES: Final[tuple[Axis, ...]] = (
 )
 
 
+@with_options
 def plot(
-    task: Annotated[str, typer.Argument(help="Task whose variants are drawn.")],
+    options: RequestOptions[catalog.ComparisonRequest],
     image: Annotated[
         Path | None, typer.Option("--image", dir_okay=False, help="Write an image file instead, e.g. variants.png.")
     ] = None,
     home: Home = DEFAULT_HOME,
 ) -> None:
     """Draw the variants of a task: accuracy against latency and against cost, here or as an image."""
-    compared = call(home, COMPARISON, ComparisonRequest(task=task))
+    request = options.request()
+    task, compared = request.task, call(home, catalog.comparison, request)
     if image is None:
         typer.echo(draw_terminal(task, compared, min(out.width, _WIDEST)))
     else:

@@ -10,8 +10,7 @@ import typer
 from msgspec.structs import replace
 
 from schemas.errors import InvalidRequest, OperatorError
-from schemas.rows.catalog import TensorSpec
-from schemas.rows.processing import DecodeImage, Processing, Tokenise, TopClasses
+from schemas.rows.catalog import DecodeImage, Processing, TensorSpec, Tokenise, TopClasses
 from schemas.tensors import Array, bytes_array
 
 TokenizerFlag = Annotated[

@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
 
+import msgspec
 import numpy as np
 import typer
 from rich.table import Table
@@ -23,15 +24,16 @@ from infaas.cli.connect import (
     named_gateway,
 )
 from infaas.cli.control import model_signature
-from infaas.cli.output import show, show_json, table, usd
+from infaas.cli.options import RequestOptions, with_options
+from infaas.cli.output import facts, show, show_json, table, usd
 from infaas.cli.processing import plain_inputs
 from infaas.client.client import Answer, InfaasClient, QueryOptions
-from infaas.optional_zoo import zoo_example
-from infaas.supervisor.options import POSTGRES_ENV
+from infaas.up.optional_zoo import zoo_example
+from infaas.up.options import POSTGRES_ENV
 from registry.labelled_files import NotPlainArrays, read_npz
 from schemas.errors import InvalidRequest, OperatorError, QueryError, UnknownTask
-from schemas.needs import Mode
 from schemas.oip import decode_request
+from schemas.query import Mode
 from schemas.rows.catalog import ACCURACY, TensorSpec
 from schemas.tensors import BYTES, Array
 from store.pool import open_pool
@@ -48,46 +50,57 @@ class QueryRoute(StrEnum):
     KAFKA = "kafka"
 
 
-TaskName = Annotated[str, typer.Argument(help="A task; over HTTP also an architecture or a variant.")]
-Values = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[TEXT OR FILE]...", help="Texts or image files, if the task takes them."),
-]
-InputsFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--inputs",
-        help="An .npz with an array per input, or an Open Inference Protocol request in JSON; - reads JSON from stdin. "
-        "Default: a held-out input of the zoo, or zeros.",
-    ),
-]
-LatencyMs = Annotated[float | None, typer.Option(min=0, help="Deadline of the answer, in ms from now.")]
-MinAccuracy = Annotated[float | None, typer.Option(min=0, max=1, help="Minimum accuracy, 0..1.")]
-MaxCost = Annotated[float | None, typer.Option(min=0, help="Maximum cost in USD per 1000 such queries.")]
-Target = Annotated[str | None, typer.Option(help="Use only this architecture or variant.")]
-Tenant = Annotated[str | None, typer.Option(help="Tenant of the query. Default: none, for public models only.")]
-AllowLate = Annotated[bool, typer.Option("--allow-late", help="Accept a late answer instead of a refusal.")]
+class QueryFlags(msgspec.Struct, frozen=True, kw_only=True):
+    """Inputs and needs of a query on the command line."""
+
+    values: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[TEXT OR FILE]...", help="Texts or image files, if the task takes them."),
+    ] = None
+    inputs: Annotated[
+        Path | None,
+        typer.Option(
+            help="An .npz with an array per input, or an Open Inference Protocol request in JSON; - reads JSON from "
+            "stdin. Default: a held-out input of the zoo, or zeros.",
+        ),
+    ] = None
+    latency_ms: Annotated[float | None, typer.Option(min=0, help="Deadline of the answer, in ms from now.")] = None
+    min_accuracy: Annotated[float | None, typer.Option(min=0, max=1, help="Minimum accuracy, 0..1.")] = None
+    max_cost: Annotated[float | None, typer.Option(min=0, help="Maximum cost in USD per 1000 such queries.")] = None
+    target: Annotated[str | None, typer.Option(help="Use only this architecture or variant.")] = None
+    tenant: Annotated[str | None, typer.Option(help="Tenant of the query. Default: none, for public models only.")] = (
+        None
+    )
+    allow_late: Annotated[bool, typer.Option("--allow-late", help="Accept a late answer instead of a refusal.")] = False
+
+    def needs(self, mode: Mode = Mode.ONLINE) -> QueryOptions:
+        """Return the options of the client for a query with an explanation, which also shows an upgrade."""
+        options = QueryOptions(mode=mode, allow_late=self.allow_late, explain=True)
+        if self.latency_ms is not None:
+            options["latency_ms"] = self.latency_ms
+        if self.min_accuracy is not None:
+            options["min_accuracy"] = self.min_accuracy
+        if self.max_cost is not None:
+            options["max_cost"] = self.max_cost
+        if self.target is not None:
+            options["target"] = self.target
+        if self.tenant is not None:
+            options["tenant"] = self.tenant
+        return options
 
 
+@with_options
 def query(
-    task: TaskName,
-    values: Values = None,
-    inputs: InputsFile = None,
-    latency_ms: LatencyMs = None,
-    min_accuracy: MinAccuracy = None,
-    max_cost: MaxCost = None,
-    target: Target = None,
-    tenant: Tenant = None,
+    task: Annotated[str, typer.Argument(help="A task; over HTTP also an architecture or a variant.")],
+    options: RequestOptions[QueryFlags],
     mode: Annotated[Mode, typer.Option(help="offline: computed when a worker is idle.")] = Mode.ONLINE,
-    allow_late: AllowLate = False,
     via: Annotated[QueryRoute, typer.Option(help="Through the gateway, or directly through Kafka.")] = QueryRoute.HTTP,
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
     """Query a task once and show the answer. Exit code 2, with the reason, if the query was refused."""
-    options = _needs(latency_ms, min_accuracy, max_cost, target, tenant)
-    options |= QueryOptions(mode=mode, allow_late=allow_late, explain=True)  # to show an upgrade
-    answer = asyncio.run(_ask(home, task, values or [], inputs, options, via))
+    flags = options.request()
+    answer = asyncio.run(_ask(home, task, flags, flags.needs(mode), via))
     if as_json:
         return show_json(_as_json(answer))
     show(_facts(answer))
@@ -95,16 +108,10 @@ def query(
     return show(table(("output", "type", "values"), rows))
 
 
+@with_options
 def explain(
     task: Annotated[str, typer.Argument(help="A task; choose an architecture or variant by --target.")],
-    values: Values = None,
-    inputs: InputsFile = None,
-    latency_ms: LatencyMs = None,
-    min_accuracy: MinAccuracy = None,
-    max_cost: MaxCost = None,
-    target: Target = None,
-    tenant: Tenant = None,
-    allow_late: AllowLate = False,
+    options: RequestOptions[QueryFlags],
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
@@ -112,11 +119,10 @@ def explain(
 
     Exit code 2 if the query was refused.
     """
-    options = _needs(latency_ms, min_accuracy, max_cost, target, tenant)
-    options |= QueryOptions(explain=True, allow_late=allow_late)
+    flags = options.request()
     try:
         route = QueryRoute.HTTP if named_gateway() else QueryRoute.KAFKA
-        answer = asyncio.run(_ask(home, task, values or [], inputs, options, route))
+        answer = asyncio.run(_ask(home, task, flags, flags.needs(), route))
     except QueryError as error:
         if error.explanation is not None:
             show_json(error.explanation) if as_json else show(_considered(error.explanation))
@@ -127,38 +133,19 @@ def explain(
     return show(_considered(answer.explanation))
 
 
-def _needs(
-    latency_ms: float | None, min_accuracy: float | None, max_cost: float | None, target: str | None, tenant: str | None
-) -> QueryOptions:
-    options = QueryOptions()
-    if latency_ms is not None:
-        options["latency_ms"] = latency_ms
-    if min_accuracy is not None:
-        options["min_accuracy"] = min_accuracy
-    if max_cost is not None:
-        options["max_cost"] = max_cost
-    if target is not None:
-        options["target"] = target
-    if tenant is not None:
-        options["tenant"] = tenant
-    return options
-
-
-async def _ask(
-    home: Path, task: str, values: Sequence[str], file: Path | None, options: QueryOptions, via: QueryRoute
-) -> Answer:
-    if values and file:
+async def _ask(home: Path, task: str, flags: QueryFlags, needs: QueryOptions, via: QueryRoute) -> Answer:
+    if flags.values and flags.inputs:
         raise InvalidRequest("texts or files, and --inputs, exclude one another")
-    if values:
+    if flags.values:
         _, specs = await _find_task(home, task, via)
-        arrays = plain_inputs(values, specs, task)
+        arrays = plain_inputs(flags.values, specs, task)
     else:
-        arrays = _read_inputs(file) if file else await _example(home, task, via)
+        arrays = _read_inputs(flags.inputs) if flags.inputs else await _example(home, task, via)
     client = (
         InfaasClient(gateway=find_gateway(home)) if via is QueryRoute.HTTP else InfaasClient(kafka=find_kafka(home))
     )
     async with client:
-        return await client.infer(task, arrays, **options)
+        return await client.infer(task, arrays, **needs)
 
 
 def _read_inputs(file: Path) -> Mapping[str, Array]:
@@ -219,7 +206,6 @@ def _as_text(values: Array) -> Array:
 
 
 def _facts(answer: Answer) -> Table:
-    grid = Table.grid(padding=(0, 2))
     accuracy = "-" if answer.accuracy is None else f"{answer.accuracy:.2%}"
     cost = "-" if answer.cost is None else f"{usd(answer.cost)} per 1000"
     if answer.explanation and answer.explanation.get("upgraded"):
@@ -230,10 +216,12 @@ def _facts(answer: Answer) -> Table:
     )
     if answer.late:
         times += ": late"
-    facts = {"variant": answer.variant, "worker": answer.worker, "accuracy": accuracy, "cost": cost, "took": times}
-    for name, value in facts.items():
-        grid.add_row(f"[bold]{name}[/]", value)
-    return grid
+    return facts(
+        [
+            ("variant", answer.variant), ("worker", answer.worker), ("accuracy", accuracy), ("cost", cost),
+            ("took", times),
+        ]
+    )  # fmt: skip
 
 
 def _considered(explanation: Any) -> Table:
@@ -249,7 +237,7 @@ def _considered(explanation: Any) -> Table:
         for row in explanation["considered"]
     ]
     columns = ("variant", "worker", f"{explanation.get('measure', ACCURACY)}>", "cost/1000>", "ms>", "verdict")
-    return table(columns, rows, title=explanation["reason"], spare=("worker", "cost/1000>"))
+    return table(columns, rows, title=explanation["reason"], optional_columns=("worker", "cost/1000>"))
 
 
 def _preview(values: Array) -> str:

@@ -1,16 +1,18 @@
 """`infaas register`: registers a model file or the zoo, with a progress bar."""
 
 import asyncio
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
+import msgspec
 import typer
 from msgspec.structs import replace
 
-from broker.settings import KafkaSettings
+from admin import registrations
+from broker.kafka.settings import KafkaSettings
 from infaas.cli.access import OwnerFlag, PrivateFlag, ShareFlag, declared_access
-from infaas.cli.building import IfNoWorkerFlag, LocalFlag, services_of
 from infaas.cli.connect import (
     DEFAULT_HOME,
     URL_ENV,
@@ -23,34 +25,33 @@ from infaas.cli.connect import (
     gateway_url,
     was_typed,
 )
-from infaas.cli.output import err, show, show_json, table
+from infaas.cli.options import RequestOptions, with_options
+from infaas.cli.output import ProgressBar, err, show, show_json, table
 from infaas.cli.processing import ImageFlag, ProcessingFlag, TokenizerFlag, TopFlag, declared_processing
-from infaas.cli.progress_bar import ProgressBar
-from infaas.cli.registered import show_registered
-from infaas.cli.registrations import Asked, register_over_gateway
+from infaas.cli.registrations import Asked, register_anywhere, show_registered
 from infaas.cli.uploads import Uploader
-from infaas.optional_zoo import require_zoo
-from registry.builds.open_executor import BuildChoice, open_executor
-from registry.dry_run import dry_run as explain_registration
+from infaas.up.optional_zoo import require_zoo
+from registry.artifact_settings import ENV, open_artifacts, open_exchange
+from registry.builds.open_executor import BuildChoice, RegistryServices, open_executor
 from registry.importers.imported import completed, name_of
 from registry.importers.importing import ImportKind, kind_of
-from registry.pipeline.inspection import files_beside
+from registry.pipeline.source_format import files_beside
 from registry.pipeline.verification import MOST_ACCURACY_LOST
 from registry.plan import RecipeVerdict
+from registry.plan import dry_run as explain_registration
 from registry.quality import CHOICES
 from registry.registering import imported, register_path, with_profiles
-from registry.registration import Registration
-from runtimes.processing.classes import read_class_names
+from registry.request import Registration
+from runtimes.processing.steps import read_class_names
 from schemas.access import Access
 from schemas.defaults import BATCH_LIMIT, PARTITIONS, THREADS
-from schemas.endpoints.registrations import MODEL
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
 from schemas.registrations import MissingWorkerPolicy, ModelToRegister, RegisteredVariant
 from schemas.rows.audit import AuditAct, AuditVerb
 from schemas.rows.catalog import Variant
 from store.audit import audited
-from store.pool import open_pool
+from store.pool import Pool, open_pool
 
 AGAIN: Final = "`infaas register ... --again` measures again."
 _USUAL: Final = BuildChoice()
@@ -58,139 +59,168 @@ _OF_ZOO: Final = (
     "what", "hardware", "threads", "all_variants", "again", "zoo", "local", "if_no_worker", "home", "as_json",
 )  # fmt: skip
 """Parameters of `infaas register` that are allowed with `--zoo`."""
-WhatArgument = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="PATH", help="A model file, or a folder of Hugging Face or Triton; with --zoo, tasks of it."
-    ),
+LocalFlag = Annotated[
+    bool, typer.Option("--local", help="Make and measure variants on this machine instead of on workers.")
 ]
-TaskFlag = Annotated[str | None, typer.Option(help="Task of the model; created with its signature on first use.")]
-HardwareFlag = Annotated[
-    list[Hardware] | None,
-    typer.Option("--hardware", help="Hardware to make variants for and measure them on; repeatable. Default: cpu."),
-]
-CoresFlag = Annotated[
-    list[int] | None,
-    typer.Option(min=2, help="Also make variants for this number of CPU cores, if they are faster; repeatable."),
-]
-AccuracyLossFlag = Annotated[
-    float, typer.Option(min=0, max=1, help="Maximum accuracy loss of a variant against the registered model, 0..1.")
-]
-ZooFlag = Annotated[bool, typer.Option("--zoo", help="Register the zoo's models, of all tasks or of the named ones.")]
-AllVariantsFlag = Annotated[
-    bool,
-    typer.Option("--all-variants", help="With --zoo: make all possible variants, not only the useful ones."),
-]
-BatchAxisFlag = Annotated[
-    list[str] | None,
-    typer.Option(help="Batch axis, if not the first: AXIS, or TENSOR=AXIS; repeatable. Default: from its name."),
-]
-DryRunFlag = Annotated[
-    bool,
-    typer.Option("--dry-run", help="Print the plan only, with reasons against variants."),
+IfNoWorkerFlag = Annotated[
+    MissingWorkerPolicy,
+    typer.Option(help="If no worker has the --hardware: use this machine, wait, or skip."),
 ]
 
 
-HoldFlag = Annotated[
-    bool,
-    typer.Option("--hold", help="Register a new version without serving it; see `infaas rollout`."),
-]
-ValidationFlag = Annotated[
-    Path | None,
-    typer.Option(exists=True, help="Labelled inputs: .npz (an array per input, `label`), .csv, a folder per class."),
-]
-CalibrationFlag = Annotated[Path | None, typer.Option(exists=True, help="Inputs without labels, in the same forms.")]
-AccuracyFlag = Annotated[float | None, typer.Option(min=0, max=1, help="Declared accuracy, without --validation.")]
-MeasureFlag = Annotated[
-    str | None, typer.Option(help=f"Accuracy measure of a new task: {CHOICES}. Default: guessed, if unambiguous.")
-]
-ClassesFlag = Annotated[
-    Path | None,
-    typer.Option(exists=True, dir_okay=False, help="Class names, one per line, in the order of the scores."),
-]
-OutputFlag = Annotated[str | None, typer.Option(help="Output that is measured, if there are several.")]
+class RegisterFlags(msgspec.Struct, frozen=True, kw_only=True):
+    """Flags of `infaas register`."""
+
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="PATH", help="A model file, or a folder of Hugging Face or Triton; with --zoo, tasks of it."
+        ),
+    ] = None
+    architecture: Annotated[str | None, typer.Option("--name", help="Name of the model; default: the file's.")] = None
+    task: Annotated[str | None, typer.Option(help="Task of the model; created with its signature on first use.")] = None
+    validation: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, help="Labelled inputs: .npz (an array per input, `label`), .csv, a folder per class."
+        ),
+    ] = None
+    calibration: Annotated[Path | None, typer.Option(exists=True, help="Inputs without labels, in the same forms.")] = (
+        None
+    )
+    accuracy: Annotated[float | None, typer.Option(min=0, max=1, help="Declared accuracy, without --validation.")] = (
+        None
+    )
+    measure: Annotated[
+        str | None, typer.Option(help=f"Accuracy measure of a new task: {CHOICES}. Default: guessed, if unambiguous.")
+    ] = None
+    classes: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Class names, one per line, in the order of the scores."),
+    ] = None
+    output: Annotated[str | None, typer.Option(help="Output that is measured, if there are several.")] = None
+    tokenizer: TokenizerFlag = None
+    image: ImageFlag = None
+    processing: ProcessingFlag = None
+    top: TopFlag = None
+    batch_axis: Annotated[
+        list[str] | None,
+        typer.Option(help="Batch axis, if not the first: AXIS, or TENSOR=AXIS; repeatable. Default: from its name."),
+    ] = None
+    max_batch: Annotated[int, typer.Option(min=1, help="Maximum batch size.")] = BATCH_LIMIT
+    partitions: Annotated[int, typer.Option(min=1, help="Maximum replicas of a variant.")] = PARTITIONS
+    threads: Annotated[int, typer.Option(min=1, help="Threads that compute a batch.")] = THREADS
+    cores: Annotated[
+        list[int] | None,
+        typer.Option(min=2, help="Also make variants for this number of CPU cores, if they are faster; repeatable."),
+    ] = None
+    variant: Annotated[list[str] | None, typer.Option(help="e.g. onnx-int8dyn; repeatable. Default: all.")] = None
+    hardware: Annotated[
+        list[Hardware] | None,
+        typer.Option("--hardware", help="Hardware to make variants for and measure them on; repeatable. Default: cpu."),
+    ] = None
+    all_variants: Annotated[
+        bool,
+        typer.Option("--all-variants", help="With --zoo: make all possible variants, not only the useful ones."),
+    ] = False
+    max_accuracy_loss: Annotated[
+        float, typer.Option(min=0, max=1, help="Maximum accuracy loss of a variant against the registered model, 0..1.")
+    ] = MOST_ACCURACY_LOST
+    again: Annotated[bool, typer.Option("--again", help="Measure registered variants again.")] = False
+    hold: Annotated[
+        bool,
+        typer.Option("--hold", help="Register a new version without serving it; see `infaas rollout`."),
+    ] = False
+    owner: OwnerFlag = None
+    private: PrivateFlag = None
+    share_with: ShareFlag = None
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print the plan only, with reasons against variants."),
+    ] = False
+    zoo: Annotated[
+        bool, typer.Option("--zoo", help="Register the zoo's models, of all tasks or of the named ones.")
+    ] = False
+    local: LocalFlag = False
+    if_no_worker: IfNoWorkerFlag = MissingWorkerPolicy.HERE
 
 
+@with_options
 def register(
+    options: RequestOptions[RegisterFlags],
     ctx: typer.Context,
-    what: WhatArgument = None,
-    architecture: Annotated[str | None, typer.Option("--name", help="Name of the model; default: the file's.")] = None,
-    task: TaskFlag = None,
-    validation: ValidationFlag = None,
-    calibration: CalibrationFlag = None,
-    accuracy: AccuracyFlag = None,
-    measure: MeasureFlag = None,
-    classes: ClassesFlag = None,
-    output: OutputFlag = None,
-    tokenizer: TokenizerFlag = None,
-    image: ImageFlag = None,
-    processing: ProcessingFlag = None,
-    top: TopFlag = None,
-    batch_axis: BatchAxisFlag = None,
-    max_batch: Annotated[int, typer.Option(min=1, help="Maximum batch size.")] = BATCH_LIMIT,
-    partitions: Annotated[int, typer.Option(min=1, help="Maximum replicas of a variant.")] = PARTITIONS,
-    threads: Annotated[int, typer.Option(min=1, help="Threads that compute a batch.")] = THREADS,
-    cores: CoresFlag = None,
-    variant: Annotated[list[str] | None, typer.Option(help="e.g. onnx-int8dyn; repeatable. Default: all.")] = None,
-    hardware: HardwareFlag = None,
-    all_variants: AllVariantsFlag = False,
-    max_accuracy_loss: AccuracyLossFlag = MOST_ACCURACY_LOST,
-    again: Annotated[bool, typer.Option("--again", help="Measure registered variants again.")] = False,
-    hold: HoldFlag = False,
-    owner: OwnerFlag = None,
-    private: PrivateFlag = None,
-    share_with: ShareFlag = None,
-    dry_run: DryRunFlag = False,
-    zoo: ZooFlag = False,
-    local: LocalFlag = False,
-    if_no_worker: IfNoWorkerFlag = MissingWorkerPolicy.HERE,
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
     """Register a model: check it; generate, verify and profile variants. Run it again to resume."""
-    if dry_run:
-        return _show_plan(what or [], tuple(variant or ()), validation, calibration, as_json=as_json)
-    access = _checked_access(owner, private, share_with, zoo=zoo)
-    named, devices = tuple(what or ()), tuple(hardware or (Hardware.CPU,))
-    choice = BuildChoice(local=local, if_no_worker=if_no_worker, again=again)
-    if zoo:
-        options: Any = {"threads": threads, "all_variants": all_variants, "choice": choice}
-        return _register_zoo(ctx, home, named, devices, options, as_json=as_json)
-    if len(named) != 1 or task is None:
+    flags = options.request()
+    if flags.dry_run:
+        return _show_plan(flags, as_json=as_json)
+    access = _checked_access(flags)
+    named, devices = tuple(flags.what or ()), tuple(flags.hardware or (Hardware.CPU,))
+    choice = BuildChoice(local=flags.local, if_no_worker=flags.if_no_worker, again=flags.again)
+    if flags.zoo:
+        _check_zoo_flags(ctx)
+        return _register_zoo(home, named, devices, flags, choice, as_json=as_json)
+    if len(named) != 1 or flags.task is None:
         raise OperatorError("give a model PATH and its --task, or --zoo")
-    file = Path(named[0]).absolute()
+    file, classes = Path(named[0]).absolute(), flags.classes
     request = Registration(
-        architecture=architecture or name_of(file, task), task=task, file=file,
-        validation=validation, calibration=calibration, accuracy=accuracy, batch_axes=tuple(batch_axis or ()),
-        measure=measure, classes=read_class_names(classes) if classes else (), output=output,
-        processing=declared_processing(tokenizer, image, processing, top, None if processing else classes),
-        max_batch=max_batch, partitions=partitions, threads=threads, cores=tuple(cores or ()),
-        variants=tuple(variant or ()), max_accuracy_loss=max_accuracy_loss, again=again,
-        hold=hold, asked_by=asked_by(), access=access,
-    )  # fmt: skip
-    made = _registered(request, devices, choice, home)
+        architecture=flags.architecture or name_of(file, flags.task),
+        task=flags.task,
+        file=file,
+        validation=flags.validation,
+        calibration=flags.calibration,
+        accuracy=flags.accuracy,
+        batch_axes=tuple(flags.batch_axis or ()),
+        measure=flags.measure,
+        classes=read_class_names(classes) if classes else (),
+        output=flags.output,
+        processing=declared_processing(
+            flags.tokenizer, flags.image, flags.processing, flags.top, None if flags.processing else classes
+        ),
+        max_batch=flags.max_batch,
+        partitions=flags.partitions,
+        threads=flags.threads,
+        cores=tuple(flags.cores or ()),
+        variants=tuple(flags.variant or ()),
+        max_accuracy_loss=flags.max_accuracy_loss,
+        again=flags.again,
+        hold=flags.hold,
+        asked_by=asked_by(),
+        access=access,
+    )
+    made = register_anywhere(
+        home,
+        choice,
+        lambda: _register(request, devices, choice, home.absolute()),
+        lambda uploader: _over_gateway(request, devices, choice, uploader),
+    )
     _warn_of_noise(made)
     return show_registered([one.variant for one in made], request.variants, as_json=as_json)
 
 
 def _register_zoo(
-    ctx: typer.Context, home: Path, tasks: tuple[str, ...], devices: Sequence[Hardware], options: dict[str, Any],
+    home: Path, tasks: tuple[str, ...], devices: Sequence[Hardware], flags: RegisterFlags, choice: BuildChoice,
     *, as_json: bool,
 ) -> None:  # fmt: skip
-    _check_zoo_flags(ctx)
     if gateway_url():
         raise OperatorError(f"register the zoo on the system's machine, not over the gateway in {URL_ENV}")
     system = find_kafka(home), find_database(home), home.absolute()
-    show_registered(asyncio.run(register_with_progress(*system, tasks, devices, **options)), as_json=as_json)
+    registering = register_with_progress(
+        *system, tasks, devices, threads=flags.threads, all_variants=flags.all_variants, choice=choice
+    )
+    show_registered(asyncio.run(registering), as_json=as_json)
 
 
-def _checked_access(owner: str | None, private: bool | None, share_with: str | None, *, zoo: bool) -> Access | None:
-    """Return the access that the flags declare; check that the zoo is installed, and has none, with `zoo`."""
+def _checked_access(flags: RegisterFlags) -> Access | None:
+    """Return the access that the flags declare; check that the zoo is installed, and has none, with `--zoo`."""
+    owner, private, share_with = flags.owner, flags.private, flags.share_with
     afar = gateway_url() and owner is None and (private is not None or share_with is not None)
     access = declared_access("yours" if afar else owner, private, share_with)  # the gateway sets the owner
     if access is not None and owner is None:
         access = replace(access, owner=None)
-    if zoo:
+    if flags.zoo:
         require_zoo()
         if access is not None:
             raise OperatorError("the zoo is registered as public: restrict its models by `infaas access set`")
@@ -206,6 +236,12 @@ def _check_zoo_flags(ctx: typer.Context) -> None:
     ]
     if flags:
         raise OperatorError(f"{', '.join(flags)} cannot be used with --zoo: the zoo's models define it")
+
+
+def services_of(pool: Pool, kafka: KafkaSettings, home: Path) -> RegistryServices:
+    """Return the services of a registration in this process."""
+    artifacts = os.environ.get(ENV, "")
+    return RegistryServices(pool, kafka, open_artifacts(artifacts, home), open_exchange(artifacts, home))
 
 
 async def register_with_progress(
@@ -235,34 +271,14 @@ async def register_with_progress(
     return made
 
 
-def _registered(
-    request: Registration, devices: Sequence[Hardware], choice: BuildChoice, home: Path
-) -> list[RegisteredVariant]:
-    """Register a model, over the gateway in `INFAAS_URL` if set, else in this process."""
-    if not gateway_url():
-        return asyncio.run(_register(request, devices, choice, home.absolute()))
-    check_not_local(choice)
-
-    async def ask(uploader: Uploader) -> Asked:
-        return MODEL, await _over_gateway(request, devices, choice, uploader)
-
-    return register_over_gateway(home, ask)
-
-
-def check_not_local(choice: BuildChoice) -> None:
-    """Raise `OperatorError` for `--local`, which contradicts a registration over a gateway."""
-    if choice.local:
-        raise OperatorError(f"--local builds on this machine, but {URL_ENV} names a gateway: leave out one of them")
-
-
 async def _over_gateway(
     request: Registration, devices: Sequence[Hardware], choice: BuildChoice, uploader: Uploader
-) -> ModelToRegister:
+) -> Asked:
     """Upload the files of a request; returns the request for the gateway."""
     path = request.file
     is_model = await asyncio.to_thread(kind_of, path) is ImportKind.MODEL_FILE
     beside = await asyncio.to_thread(files_beside, path) if is_model or path.suffix == ".xml" else []
-    return ModelToRegister(
+    return registrations.model, ModelToRegister(
         name=request.architecture,
         task=request.task,
         beside=tuple([await uploader.give_one(file) for file in beside]),
@@ -313,19 +329,21 @@ def _warn_of_noise(made: Sequence[RegisteredVariant]) -> None:
         )
 
 
-def _show_plan(
-    files: Sequence[str], labels: tuple[str, ...], validation: Path | None, calibration: Path | None, *, as_json: bool
-) -> None:
+def _show_plan(flags: RegisterFlags, *, as_json: bool) -> None:
+    files = flags.what or []
     if len(files) != 1:
         raise OperatorError("--dry-run needs exactly one model FILE")
     request = Registration(
-        architecture="", task="", file=Path(files[0]), validation=validation, calibration=calibration, variants=labels
-    )
+        architecture="", task="", file=Path(files[0]), validation=flags.validation, calibration=flags.calibration,
+        variants=tuple(flags.variant or ()),
+    )  # fmt: skip
     verdicts = asyncio.run(_explain(request))
     if as_json:
         return show_json(verdicts)
     rows = [(v.label, v.hardware, v.runtime, v.precision, "yes" if v.applies else f"no: {v.reason}") for v in verdicts]
-    return show(table(("variant", "hardware", "runtime", "precision", "made here"), rows, spare=("precision",)))
+    return show(
+        table(("variant", "hardware", "runtime", "precision", "made here"), rows, optional_columns=("precision",))
+    )
 
 
 async def _explain(request: Registration) -> list[RecipeVerdict]:

@@ -1,60 +1,61 @@
-"""`infaas registrations`: list, follow and cancel registrations that run on the system, not in the client."""
+"""`infaas registrations`: list, follow and cancel registrations that run on the system, not in the client.
+
+Also the output and the exit code of a finished registration, for all commands that register.
+"""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import typer
+from rich.table import Table
 
-from infaas.cli.connect import DEFAULT_HOME, Home, Json
-from infaas.cli.control import LOOK_S, AdminClient, HttpAdmin, ask_until_reachable, asking, call
-from infaas.cli.output import CommandGroup, err, show, show_json, table
-from infaas.cli.progress_bar import ProgressBar
-from infaas.cli.registered import check_ready, show_registered
+from admin import registrations
+from admin.api import Endpoint
+from admin.registrations import RegistrationRequest, RegistrationsRequest
+from infaas.cli.connect import DEFAULT_HOME, URL_ENV, Home, Json, gateway_url
+from infaas.cli.control import LOOK_S, AdminClient, HttpAdmin, ask_until_reachable, asking
+from infaas.cli.options import RequestOptions, prints, with_options
+from infaas.cli.output import EXIT_PARTIAL, EXIT_SETUP, CommandGroup, ProgressBar, err, show, show_json, table
 from infaas.cli.uploads import Uploader, uploading
-from schemas.endpoints.endpoint import Endpoint
-from schemas.endpoints.registrations import CANCEL, LIST, SHOW, RegistrationRequest, RegistrationsRequest
+from registry.builds.open_executor import BuildChoice
 from schemas.errors import OperatorError, query_error
-from schemas.registrations import RegisteredVariant, RegistrationState, RegistrationStatus
+from schemas.registrations import ListedRegistration, RegisteredVariant, RegistrationState, RegistrationStatus
+from schemas.rows.catalog import Variant, VariantState
 
 Asked: TypeAlias = tuple[Endpoint[Any, RegistrationStatus], Any]
 """Endpoint and request of a registration, with its files uploaded."""
-_IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Id from `infaas register` or `list`.")]
 
 app = typer.Typer(cls=CommandGroup, no_args_is_help=True, help="Registrations over a gateway, and their progress.")
 
 
-@app.command("list")
-def list_registrations(
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Maximum number, latest first.")] = 100,
-    home: Home = DEFAULT_HOME,
-    as_json: Json = False,
-) -> None:
-    """List registrations, the latest first."""
-    rows = call(home, LIST, RegistrationsRequest(limit=limit))
-    if as_json:
-        return show_json(rows)
+def _list_registrations(_request: RegistrationsRequest, rows: list[ListedRegistration]) -> Table:
     columns = ("id", "kind", "name", "state", "steps>", "step or error")
     shown = [(r.id, r.kind, r.name, r.state, f"{r.steps_done}/{r.steps_total}", r.error or r.doing) for r in rows]
-    return show(table(columns, shown))
+    return table(columns, shown)
 
 
-@app.command("show")
-def show_registration(registration: _IdArgument, home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
-    """Show a registration and its result."""
-    row = call(home, SHOW, RegistrationRequest(id=registration))
-    if as_json:
-        return show_json(row)
+app.command("list")(prints(registrations.list_all, _list_registrations))
+
+
+def _show_registration(_request: RegistrationRequest, row: RegistrationStatus) -> Table:
     notes = [("note", note) for note in row.notes]
     rows = [("id", row.id), (row.kind, row.name), ("asked by", row.asked_by), ("state", row.state), *notes]
     rows += [("error", row.error)] if row.error else [(one.variant.name, one.variant.state) for one in row.made]
-    return show(table(("registration", ""), rows))
+    return table(("registration", ""), rows)
+
+
+app.command("show")(prints(registrations.show, _show_registration))
 
 
 @app.command("follow")
-def follow_registration(registration: _IdArgument, home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
+@with_options
+def follow_registration(
+    options: RequestOptions[RegistrationRequest], home: Home = DEFAULT_HOME, as_json: Json = False
+) -> None:
     """Follow a registration to its end."""
+    registration = options.request().id
 
     async def follow() -> list[RegisteredVariant]:
         async with asking(home) as ask:
@@ -69,21 +70,31 @@ def follow_registration(registration: _IdArgument, home: Home = DEFAULT_HOME, as
     return check_ready(variants)
 
 
-@app.command("cancel")
-def cancel_registration(registration: _IdArgument, home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
-    """Cancel a registration. Finished variants stay; registering again resumes."""
-    row = call(home, CANCEL, RegistrationRequest(id=registration))
-    if as_json:
-        return show_json(row)
-    return err.print(f"registration {row.id} of {row.name} is cancelled", highlight=False)
+def _cancel_registration(_request: RegistrationRequest, row: RegistrationStatus) -> None:
+    err.print(f"registration {row.id} of {row.name} is cancelled", highlight=False)
 
 
-def register_over_gateway(home: Path, ask_for: Callable[[Uploader], Awaitable[Asked]]) -> list[RegisteredVariant]:
-    """Upload files, request a registration, and follow it to its end; returns the variants.
+app.command("cancel")(prints(registrations.cancel, _cancel_registration))
+
+
+def register_anywhere(
+    home: Path,
+    choice: BuildChoice,
+    here: Callable[[], Coroutine[Any, Any, list[RegisteredVariant]]],
+    ask_for: Callable[[Uploader], Awaitable[Asked]],
+) -> list[RegisteredVariant]:
+    """Register in this process; over the gateway in `INFAAS_URL` if it is set. Returns the variants.
+
+    Over a gateway, `ask_for` uploads the files, and the registration is requested and followed to its end.
 
     Raises:
-        InfaasError: the registration failed, with the same errors as one in this process.
+        OperatorError: `--local` contradicts a registration over a gateway.
+        InfaasError: the registration failed, with the same errors on both ways.
     """
+    if not gateway_url():
+        return asyncio.run(here())
+    if choice.local:
+        raise OperatorError(f"--local builds on this machine, but {URL_ENV} names a gateway: leave out one of them")
 
     async def register() -> list[RegisteredVariant]:
         async with asking(home) as ask:
@@ -106,7 +117,7 @@ async def followed(ask: AdminClient, registration: str, bar: ProgressBar) -> lis
     noted = 0
     try:
         while True:
-            row = await ask_until_reachable(ask, SHOW, RegistrationRequest(id=registration))
+            row = await ask_until_reachable(ask, registrations.show, RegistrationRequest(id=registration))
             for note in row.notes[noted:]:
                 bar.note(note)
             noted = len(row.notes)
@@ -129,3 +140,28 @@ def _outcome(row: RegistrationStatus) -> list[RegisteredVariant]:
     if row.state is RegistrationState.CANCELLED:
         raise OperatorError(f"registration {row.id} was cancelled; variants that were ready are kept")
     return list(row.made)
+
+
+def show_registered(variants: Sequence[Variant], labels: Sequence[str] = (), *, as_json: bool) -> None:
+    """Print the ready and the refused variants, then call `check_ready`."""
+    if as_json:
+        show_json(variants)
+    else:
+        ready = sum(v.state is VariantState.READY for v in variants)
+        refused = [(v.name, v.reason) for v in variants if v.state is VariantState.REFUSED]
+        err.print(f"{ready} variant(s) ready; `infaas variants` shows the measurements")
+        if refused:
+            show(table(("refused", "reason"), refused))
+    check_ready(variants, labels)
+
+
+def check_ready(variants: Sequence[Variant], labels: Sequence[str] = ()) -> None:
+    """Check that at least one variant is ready, and none of those named by `--variant` (`labels`) is refused.
+
+    Raises:
+        Exit: with code 1 if no variant is ready, with code 3 if a named one is refused.
+    """
+    if not any(v.state is VariantState.READY for v in variants):
+        raise typer.Exit(EXIT_SETUP)
+    if any(v.state is VariantState.REFUSED and label in v.name.split(".") for v in variants for label in labels):
+        raise typer.Exit(EXIT_PARTIAL)

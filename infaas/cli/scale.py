@@ -1,132 +1,72 @@
 """`infaas scale`: current and wanted workers and instances, the autoscaler's decisions, pins, and pause."""
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Final
+from typing import Any
 
 import msgspec
 import typer
+from rich.console import Group
 from rich.table import Table
 
-from infaas.cli.connect import DEFAULT_HOME, Home, Json
-from infaas.cli.control import call
-from infaas.cli.output import CommandGroup, date_time, err, plain, show, show_json, table
-from schemas.endpoints.endpoint import Empty
-from schemas.endpoints.scaling import (
-    EXPLAIN,
-    HISTORY,
-    MAX_EXPLAINED,
-    MAX_PINNED,
-    PAUSE,
-    PIN,
-    RESUME,
-    STATUS,
-    UNPIN,
-    DecisionsRequest,
-    ExplanationRequest,
-    PinRequest,
-    ScaleHold,
-    UnpinRequest,
-)
-from schemas.rows.cluster import ClusterRows
-from schemas.rows.placement import WorkerRow
-from schemas.rows.scaling import DecisionRow, Pin, PinKind
-
-About = Annotated[str | None, typer.Argument(help="A task, an architecture, a variant, a worker or a hardware.")]
-Kind = Annotated[
-    PinKind, typer.Argument(help="Object to bound: instances of a task or variant, or workers of a hardware.")
-]
-Name = Annotated[str, typer.Argument(help="Name of the task, the variant or the hardware.")]
-_LATEST: Final = 20
+from admin import scaling
+from admin.api import Empty
+from infaas.cli.options import prints
+from infaas.cli.output import CommandGroup, date_time, err, facts, plain, show, table
+from schemas.rows.cluster import ClusterRows, DecisionRow, Pin, WorkerRow
 
 app = typer.Typer(cls=CommandGroup, no_args_is_help=True, help="Show scaling and its reasons; set bounds or pause.")
 
 
-@app.command()
-def status(home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
-    """Show workers and instances, wanted and running, pins, and whether scaling is paused."""
-    scale = call(home, STATUS, Empty())
-    if as_json:
-        return show_json(scale)
+def _status(_request: Empty, scale: ClusterRows) -> None:
     if scale.control.paused:
         by, at = scale.control.changed_by, date_time(scale.control.changed_at)
         show(f"[bold yellow]paused[/] by {plain(by)} at {at}; `infaas scale resume` ends it")
     show(_hardware_table(scale))
     show(_workers_table(scale))
     show(_instances_table(scale))
-    return show(_pins_table(scale.pins)) if scale.pins else None
+    if scale.pins:
+        show(_pins_table(scale.pins))
 
 
-@app.command()
-def history(
-    about: About = None,
-    latest: Annotated[int, typer.Option("--latest", "-n", min=1, max=10_000, help="How many.")] = _LATEST,
-    home: Home = DEFAULT_HOME,
-    as_json: Json = False,
-) -> None:
-    """List scaling decisions with their reasons, the latest last."""
-    rows = call(home, HISTORY, DecisionsRequest(about=about, latest=latest))
-    if as_json:
-        return show_json(rows)
+app.command()(prints(scaling.status, _status))
+
+
+def _history(_request: scaling.DecisionsRequest, rows: list[DecisionRow]) -> Table:
     columns = ("at", "action", "subject", "policy", "reason")
-    return show(table(columns, [(date_time(r.at), r.action, _subject(r), r.policy or "-", r.reason) for r in rows]))
+    return table(columns, [(date_time(r.at), r.action, _subject(r), r.policy or "-", r.reason) for r in rows])
 
 
-@app.command()
-def explain(
-    about: Annotated[str, typer.Argument(help="A task, an architecture, a variant, a worker or a hardware.")],
-    latest: Annotated[int, typer.Option("--latest", "-n", min=1, max=MAX_EXPLAINED, help="Number of decisions.")] = 1,
-    home: Home = DEFAULT_HOME,
-    as_json: Json = False,
-) -> None:
-    """Show the last decision on a subject, with all of its inputs."""
-    rows = call(home, EXPLAIN, ExplanationRequest(about=about, latest=latest))
-    if as_json:
-        return show_json(rows)
-    for row in rows:
-        show(_explanation(row))
-    return None
+app.command()(prints(scaling.history, _history))
 
 
-@app.command()
-def pin(
-    kind: Kind,
-    name: Name,
-    minimum: Annotated[
-        int | None, typer.Option("--min", min=0, max=MAX_PINNED, help="Minimum, even without load.")
-    ] = None,
-    maximum: Annotated[
-        int | None, typer.Option("--max", min=0, max=MAX_PINNED, help="Maximum, regardless of load.")
-    ] = None,
-    home: Home = DEFAULT_HOME,
-    as_json: Json = False,
-) -> None:
-    """Set bounds on the instances of a task or a variant, or the workers of a hardware. Replaces earlier bounds."""
-    made = call(home, PIN, PinRequest(kind=kind, name=name, minimum=minimum, maximum=maximum))
-    show_json(made) if as_json else err.print(f"{kind} {name}: {made.bounds}", highlight=False)
+def _explain(_request: scaling.ExplanationRequest, rows: list[DecisionRow]) -> Group:
+    return Group(*map(_explanation, rows))
 
 
-@app.command()
-def unpin(kind: Kind, name: Name, home: Home = DEFAULT_HOME) -> None:
-    """Remove bounds; only load decides again."""
-    call(home, UNPIN, UnpinRequest(kind=kind, name=name))
-    err.print(f"{kind} {name} follows load", highlight=False)
+app.command()(prints(scaling.explain, _explain))
 
 
-@app.command()
-def pause(home: Home = DEFAULT_HOME) -> None:
-    """Pause scaling until `resume`, whatever the load. Processes that die are still replaced."""
-    _tell(call(home, PAUSE, Empty()))
+def _pin(request: scaling.PinRequest, made: Pin) -> None:
+    err.print(f"{request.kind} {request.name}: {made.bounds}", highlight=False)
 
 
-@app.command()
-def resume(home: Home = DEFAULT_HOME) -> None:
-    """Resume scaling by load."""
-    _tell(call(home, RESUME, Empty()))
+app.command()(prints(scaling.pin, _pin))
 
 
-def _tell(hold: ScaleHold) -> None:
+def _unpin(request: scaling.UnpinRequest, _result: Empty) -> None:
+    err.print(f"{request.kind} {request.name} follows load", highlight=False)
+
+
+app.command()(prints(scaling.unpin, _unpin))
+
+
+def _show_hold(_request: Empty, hold: scaling.ScaleHold) -> None:
     state = "is paused" if hold.paused else "follows load"
     err.print(f"the scale {state}" + ("" if hold.changed else ", as before"), highlight=False)
+
+
+app.command("pause")(prints(scaling.pause, _show_hold))
+app.command("resume")(prints(scaling.resume, _show_hold))
 
 
 # -- tables ------------------------------------------------------------------------------------------------------------
@@ -187,24 +127,23 @@ def _pins_table(pins: Iterable[Pin]) -> Table:
 
 
 def _explanation(row: DecisionRow) -> Table:
-    grid = Table.grid(padding=(0, 2))
-    head = {
-        "at": date_time(row.at),
-        "action": f"{row.action} {_subject(row)}",
-        "reason": row.reason,
-        "policy": row.policy or "-",
-    }
-    for name, value in head.items():
-        grid.add_row(f"[bold]{name}[/]", plain(value))
-    for title, facts in (("inputs", row.inputs), ("plan", row.explanation)):
-        if facts:
-            grid.add_row(f"[bold]{title}[/]", _facts(facts))
-    return grid
+    return facts(
+        [
+            ("at", date_time(row.at)),
+            ("action", f"{row.action} {_subject(row)}"),
+            ("reason", row.reason),
+            ("policy", row.policy or "-"),
+            ("inputs", _values(row.inputs)),
+            ("plan", _values(row.explanation)),
+        ]
+    )
 
 
-def _facts(facts: Mapping[str, Any]) -> Table:
+def _values(values: Mapping[str, Any]) -> Table | None:
+    if not values:
+        return None
     grid = Table.grid(padding=(0, 2))
-    for name, value in facts.items():
+    for name, value in values.items():
         shown = value if isinstance(value, str) else msgspec.json.encode(value).decode()
         grid.add_row(plain(name), plain(shown))
     return grid

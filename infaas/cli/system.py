@@ -18,26 +18,26 @@ from rich.panel import Panel
 from rich.table import Table
 
 from autoscaler.decide.snapshot import Policy
-from broker.servers.embedded import LIMITS
-from broker.servers.jars import JarProgress
-from broker.settings import ENV as KAFKA_ENV
+from broker.kafka.servers.embedded import LIMITS
+from broker.kafka.servers.jars import JarProgress
+from broker.kafka.settings import ENV as KAFKA_ENV
 from infaas.cli.connect import DEFAULT_HOME, Home, Json, gateway_url, running_state, was_typed
-from infaas.cli.output import err, show, show_json, table
-from infaas.cli.progress_bar import ProgressBar
+from infaas.cli.health import show_remote_status
+from infaas.cli.options import RequestOptions, with_options
+from infaas.cli.output import ProgressBar, err, facts, show, show_json, table
 from infaas.cli.register import register_with_progress
-from infaas.cli.remote_status import show_remote_status
-from infaas.optional_zoo import require_zoo
-from infaas.supervisor.metrics_ports import FIRST
-from infaas.supervisor.options import POSTGRES_ENV, KafkaKind, UpOptions
-from infaas.supervisor.state import SystemState, read_state, stop_supervisor
-from infaas.supervisor.system import running_system
+from infaas.up.metrics_ports import FIRST
+from infaas.up.optional_zoo import require_zoo
+from infaas.up.options import POSTGRES_ENV, KafkaKind, UpOptions
+from infaas.up.state import SystemState, read_state, stop_supervisor
+from infaas.up.system import running_system
 from process.logs import LogFormat, said_format
-from process.ports import LAST_PORT
+from process.sockets import LAST_PORT
 from process.tls import TlsFiles
 from schemas import topics
 from schemas.defaults import GRPC_PORT
 from schemas.errors import OperatorError
-from store.dsn import has_password, without_password
+from store.settings import has_password, without_password
 
 log = logging.getLogger(__name__)
 log.setLevel(logging.INFO)  # `up` reports its progress at any log level
@@ -63,97 +63,6 @@ def _not_for_all_to_see(ctx: typer.Context, dsn: str | None) -> str | None:
     return dsn
 
 
-PostgresFlag = Annotated[
-    str | None,
-    typer.Option(
-        envvar=POSTGRES_ENV,
-        help="DSN of a running Postgres; default: an embedded one.",
-        callback=_not_for_all_to_see,
-        show_envvar=True,
-    ),
-]
-GatewayHostFlag = Annotated[str, typer.Option(envvar="INFAAS_GATEWAY_HOST", help="Listen address of the gateway.")]
-GatewayPortFlag = Annotated[int, typer.Option(envvar="INFAAS_GATEWAY_PORT", min=0, max=LAST_PORT, help=_ANY_PORT)]
-GrpcPortFlag = Annotated[
-    int | None,
-    typer.Option(
-        envvar="INFAAS_GATEWAY_GRPC_PORT",
-        min=0,
-        max=LAST_PORT,
-        help=f"Port of the gateway's gRPC; {_ANY_PORT} Default: {GRPC_PORT} if free, where gRPC is installed.",
-        show_default=False,
-    ),
-]
-TlsCertFlag = Annotated[
-    Path | None, typer.Option(envvar="INFAAS_GATEWAY_TLS_CERT", help="Certificate in PEM; the gateway serves HTTPS.")
-]
-TlsKeyFlag = Annotated[Path | None, typer.Option(envvar="INFAAS_GATEWAY_TLS_KEY", help="Its key in PEM.")]
-TlsClientCaFlag = Annotated[
-    Path | None, typer.Option(envvar="INFAAS_GATEWAY_TLS_CLIENT_CA", help="Authorities that must certify clients.")
-]
-AllowAnonymousFlag = Annotated[
-    bool,
-    typer.Option(
-        "--allow-anonymous",
-        envvar="INFAAS_GATEWAY_ALLOW_ANONYMOUS",
-        help="Admit anonymous clients although --gateway-host is reachable from other machines.",
-    ),
-]
-AuthFlag = Annotated[
-    bool,
-    typer.Option(
-        "--auth",
-        envvar="INFAAS_GATEWAY_AUTH",
-        help="Require a key or token at the gateway, and a password at Kafka.",
-    ),
-]
-KafkaPortFlag = Annotated[int, typer.Option(envvar="INFAAS_KAFKA_PORT", min=0, max=LAST_PORT, help=_ANY_PORT)]
-PostgresPortFlag = Annotated[int, typer.Option(envvar="INFAAS_POSTGRES_PORT", min=0, max=LAST_PORT, help=_ANY_PORT)]
-MetricsPortFlag = Annotated[
-    int | None,
-    typer.Option(
-        envvar="INFAAS_METRICS_PORT",
-        min=0,
-        max=LAST_PORT,
-        help="First port for metrics and health; further services use the next ones; 0: any free ports. Default: "
-        + ", ".join(f"{service} {port}" for service, port in FIRST.items())
-        + " and the next ones.",
-    ),
-]
-GatewaysFlag = Annotated[int, typer.Option(min=1, max=_MOST_EACH, help="Gateway processes; they share the port.")]
-SelectorsFlag = Annotated[int, typer.Option(min=1, max=_MOST_EACH, help="Selector processes.")]
-AutoscalersFlag = Annotated[
-    int, typer.Option(min=1, max=_MOST_EACH, help="Autoscaler processes; one leads, the others stand by.")
-]
-JobsFlag = Annotated[int, typer.Option(min=0, max=_MOST_EACH, help="Jobs services; 0: jobs wait until there is one.")]
-RegistrarsFlag = Annotated[
-    int,
-    typer.Option(min=0, max=_MOST_EACH, help="Registrars; 0: registrations by the admin API wait for one."),
-]
-WorkersFlag = Annotated[
-    int, typer.Option(min=1, max=_MOST_WORKERS, help="Initial and minimum number of CPU worker processes.")
-]
-MaxWorkersFlag = Annotated[
-    int, typer.Option(min=0, max=_MOST_WORKERS, help="Maximum number of CPU worker processes; 0: as --workers.")
-]
-CoresPerWorkerFlag = Annotated[
-    int, typer.Option(min=0, max=_MOST_CORES, help="Cores of each worker; 0: the machine's cores are shared.")
-]
-WorkerFlag = Annotated[
-    list[str] | None,
-    typer.Option(help="A worker on a device: cpu:2 (cores), cuda:0, neuron:0; repeatable. Default: --workers."),
-]
-OversubscribeFlag = Annotated[
-    bool, typer.Option("--oversubscribe", help="Allow more worker cores in total than this machine has.")
-]
-TakeOverFlag = Annotated[
-    bool, typer.Option("--take-over", help="Claim the Kafka topics of a system that lost its Postgres.")
-]
-PolicyFlag = Annotated[Policy, typer.Option(help="Scaling policy.")]
-LauncherFlag = Annotated[
-    str, typer.Option(help="Launcher of workers: processes (on this machine), none, ray or kubernetes.")
-]
-RegisterZooFlag = Annotated[bool, typer.Option("--register-zoo", help="Register the demo's models first.")]
 _INTERRUPTED: Final = 128 + signal.SIGINT
 _DOWN_S: Final = 90.0
 _WAIT_S: Final = 120.0
@@ -162,65 +71,129 @@ _PROBE_S: Final = 2.0
 _DEFAULTS: Final = UpOptions(home=DEFAULT_HOME)
 
 
+class UpFlags(msgspec.Struct, frozen=True, kw_only=True):
+    """Flags of `infaas up`."""
+
+    home: Home = DEFAULT_HOME
+    kafka: KafkaFlag = KafkaKind.AUTO
+    postgres: Annotated[
+        str | None,
+        typer.Option(
+            envvar=POSTGRES_ENV,
+            help="DSN of a running Postgres; default: an embedded one.",
+            callback=_not_for_all_to_see,
+            show_envvar=True,
+        ),
+    ] = None
+    gateway_host: Annotated[str, typer.Option(envvar="INFAAS_GATEWAY_HOST", help="Listen address of the gateway.")] = (
+        _DEFAULTS.gateway_host
+    )
+    gateway_port: Annotated[int, typer.Option(envvar="INFAAS_GATEWAY_PORT", min=0, max=LAST_PORT, help=_ANY_PORT)] = (
+        _DEFAULTS.gateway_port
+    )
+    grpc_port: Annotated[
+        int | None,
+        typer.Option(
+            envvar="INFAAS_GATEWAY_GRPC_PORT",
+            min=0,
+            max=LAST_PORT,
+            help=f"Port of the gateway's gRPC; {_ANY_PORT} Default: {GRPC_PORT} if free, where gRPC is installed.",
+            show_default=False,
+        ),
+    ] = _DEFAULTS.grpc_port
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(envvar="INFAAS_GATEWAY_TLS_CERT", help="Certificate in PEM; the gateway serves HTTPS."),
+    ] = None
+    tls_key: Annotated[Path | None, typer.Option(envvar="INFAAS_GATEWAY_TLS_KEY", help="Its key in PEM.")] = None
+    tls_client_ca: Annotated[
+        Path | None, typer.Option(envvar="INFAAS_GATEWAY_TLS_CLIENT_CA", help="Authorities that must certify clients.")
+    ] = None
+    allow_anonymous: Annotated[
+        bool,
+        typer.Option(
+            "--allow-anonymous",
+            envvar="INFAAS_GATEWAY_ALLOW_ANONYMOUS",
+            help="Admit anonymous clients although --gateway-host is reachable from other machines.",
+        ),
+    ] = _DEFAULTS.allow_anonymous
+    auth: Annotated[
+        bool,
+        typer.Option(
+            "--auth",
+            envvar="INFAAS_GATEWAY_AUTH",
+            help="Require a key or token at the gateway, and a password at Kafka.",
+        ),
+    ] = _DEFAULTS.auth
+    kafka_port: Annotated[int, typer.Option(envvar="INFAAS_KAFKA_PORT", min=0, max=LAST_PORT, help=_ANY_PORT)] = (
+        _DEFAULTS.kafka_port
+    )
+    postgres_port: Annotated[int, typer.Option(envvar="INFAAS_POSTGRES_PORT", min=0, max=LAST_PORT, help=_ANY_PORT)] = (
+        _DEFAULTS.postgres_port
+    )
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            envvar="INFAAS_METRICS_PORT",
+            min=0,
+            max=LAST_PORT,
+            help="First port for metrics and health; further services use the next ones; 0: any free ports. Default: "
+            + ", ".join(f"{service} {port}" for service, port in FIRST.items())
+            + " and the next ones.",
+        ),
+    ] = _DEFAULTS.metrics_port
+    gateways: Annotated[int, typer.Option(min=1, max=_MOST_EACH, help="Gateway processes; they share the port.")] = (
+        _DEFAULTS.gateways
+    )
+    selectors: Annotated[int, typer.Option(min=1, max=_MOST_EACH, help="Selector processes.")] = _DEFAULTS.selectors
+    workers: Annotated[
+        int, typer.Option(min=1, max=_MOST_WORKERS, help="Initial and minimum number of CPU worker processes.")
+    ] = _DEFAULTS.workers
+    max_workers: Annotated[
+        int, typer.Option(min=0, max=_MOST_WORKERS, help="Maximum number of CPU worker processes; 0: as --workers.")
+    ] = _DEFAULTS.max_workers
+    cores_per_worker: Annotated[
+        int, typer.Option(min=0, max=_MOST_CORES, help="Cores of each worker; 0: the machine's cores are shared.")
+    ] = _DEFAULTS.cores_per_worker
+    worker: Annotated[
+        list[str] | None,
+        typer.Option(help="A worker on a device: cpu:2 (cores), cuda:0, neuron:0; repeatable. Default: --workers."),
+    ] = None
+    oversubscribe: Annotated[
+        bool, typer.Option("--oversubscribe", help="Allow more worker cores in total than this machine has.")
+    ] = _DEFAULTS.oversubscribe
+    autoscalers: Annotated[
+        int, typer.Option(min=1, max=_MOST_EACH, help="Autoscaler processes; one leads, the others stand by.")
+    ] = _DEFAULTS.autoscalers
+    jobs: Annotated[
+        int, typer.Option(min=0, max=_MOST_EACH, help="Jobs services; 0: jobs wait until there is one.")
+    ] = _DEFAULTS.jobs
+    registrars: Annotated[
+        int,
+        typer.Option(min=0, max=_MOST_EACH, help="Registrars; 0: registrations by the admin API wait for one."),
+    ] = _DEFAULTS.registrars
+    policy: Annotated[Policy, typer.Option(help="Scaling policy.")] = _DEFAULTS.policy
+    launcher: Annotated[
+        str, typer.Option(help="Launcher of workers: processes (on this machine), none, ray or kubernetes.")
+    ] = _DEFAULTS.launcher
+    take_over: Annotated[
+        bool, typer.Option("--take-over", help="Claim the Kafka topics of a system that lost its Postgres.")
+    ] = _DEFAULTS.take_over
+    register_zoo: Annotated[bool, typer.Option("--register-zoo", help="Register the demo's models first.")] = False
+
+
+@with_options
 def up(
-    home: Home = DEFAULT_HOME,
-    kafka: KafkaFlag = KafkaKind.AUTO,
-    postgres: PostgresFlag = None,
-    gateway_host: GatewayHostFlag = _DEFAULTS.gateway_host,
-    gateway_port: GatewayPortFlag = _DEFAULTS.gateway_port,
-    grpc_port: GrpcPortFlag = _DEFAULTS.grpc_port,
-    tls_cert: TlsCertFlag = None,
-    tls_key: TlsKeyFlag = None,
-    tls_client_ca: TlsClientCaFlag = None,
-    allow_anonymous: AllowAnonymousFlag = _DEFAULTS.allow_anonymous,
-    auth: AuthFlag = _DEFAULTS.auth,
-    kafka_port: KafkaPortFlag = _DEFAULTS.kafka_port,
-    postgres_port: PostgresPortFlag = _DEFAULTS.postgres_port,
-    metrics_port: MetricsPortFlag = _DEFAULTS.metrics_port,
-    gateways: GatewaysFlag = _DEFAULTS.gateways,
-    selectors: SelectorsFlag = _DEFAULTS.selectors,
-    workers: WorkersFlag = _DEFAULTS.workers,
-    max_workers: MaxWorkersFlag = _DEFAULTS.max_workers,
-    cores_per_worker: CoresPerWorkerFlag = _DEFAULTS.cores_per_worker,
-    worker: WorkerFlag = None,
-    oversubscribe: OversubscribeFlag = _DEFAULTS.oversubscribe,
-    autoscalers: AutoscalersFlag = _DEFAULTS.autoscalers,
-    jobs: JobsFlag = _DEFAULTS.jobs,
-    registrars: RegistrarsFlag = _DEFAULTS.registrars,
-    policy: PolicyFlag = _DEFAULTS.policy,
-    launcher: LauncherFlag = _DEFAULTS.launcher,
-    take_over: TakeOverFlag = _DEFAULTS.take_over,
-    register_zoo: RegisterZooFlag = False,
+    options: RequestOptions[UpFlags],
 ) -> None:
     """Start everything on this machine and run until Ctrl-C, SIGTERM or `infaas down`."""
-    options = UpOptions(
-        home=home.absolute(),
-        kafka=kafka,
-        postgres=postgres,
-        gateway_host=gateway_host,
-        gateway_port=gateway_port,
-        grpc_port=grpc_port,
-        tls=TlsFiles.given(tls_cert, tls_key, tls_client_ca),
-        allow_anonymous=allow_anonymous,
-        auth=auth,
-        kafka_port=kafka_port,
-        postgres_port=postgres_port,
-        metrics_port=metrics_port,
-        gateways=gateways,
-        selectors=selectors,
-        autoscalers=autoscalers,
-        jobs=jobs,
-        registrars=registrars,
-        policy=policy,
-        launcher=launcher,
-        take_over=take_over,
-        workers=workers,
-        max_workers=max_workers,
-        cores_per_worker=cores_per_worker,
-        oversubscribe=oversubscribe,
-        named_workers=tuple(worker or ()),
+    values = msgspec.structs.asdict(options.request())
+    home, workers, register_zoo = values.pop("home"), values.pop("worker"), values.pop("register_zoo")
+    tls = TlsFiles.given(*(values.pop(name) for name in ("tls_cert", "tls_key", "tls_client_ca")))
+    _run(
+        UpOptions(home=home.absolute(), tls=tls, named_workers=tuple(workers or ()), **values),
+        register_zoo=register_zoo,
     )
-    _run(options, register_zoo=register_zoo)
 
 
 def _run(options: UpOptions, *, register_zoo: bool) -> None:
@@ -359,12 +332,13 @@ def _processes_table(state: SystemState, problems: dict[str, str]) -> Table:
         (name, problems[name] or "ready", service.pid, service.restarts, service.metrics)
         for name, service in state.services.items()
     ]
-    return table(("process", "state", "pid>", "restarts>", "address"), [*servers, *services], spare=("pid>",))
+    return table(
+        ("process", "state", "pid>", "restarts>", "address"), [*servers, *services], optional_columns=("pid>",)
+    )
 
 
 def _places(state: SystemState, *, show_secrets: bool = False) -> Table:
-    grid = Table.grid(padding=(0, 2))
-    for what, where in (
+    found = (
         ("gateway", state.gateway),
         *([("gRPC", state.grpc)] if state.grpc else []),
         ("Kafka", f"{state.kafka} ({state.kafka_kind}){_kafka_login(state.kafka_login)}"),
@@ -373,9 +347,8 @@ def _places(state: SystemState, *, show_secrets: bool = False) -> Table:
         ("Postgres", state.postgres if show_secrets else without_password(state.postgres)),
         ("logs", "  ".join(sorted({str(Path(service.log).parent) for service in state.services.values()}))),
         ("topics", f"{topics.TASKS}<task>[.offline] in, {topics.RESULTS}<task> or your reply topic out"),
-    ):
-        grid.add_row(f"[bold]{what}[/]", escape(where))
-    return grid
+    )
+    return facts(found)
 
 
 def _kafka_login(login: Mapping[str, str]) -> str:

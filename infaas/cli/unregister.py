@@ -6,17 +6,10 @@ from typing import Annotated, Final
 
 import typer
 
+from admin import removals
 from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database, with_database
-from infaas.cli.control import LOOK_S, AdminClient, ask_until_reachable, asking, call, gateway_url, local_control
-from infaas.cli.output import err, show, show_json, table
-from infaas.cli.progress_bar import ProgressBar
-from schemas.endpoints.removals import (
-    BEGIN_REMOVAL,
-    PLAN_REMOVAL,
-    SHOW_REMOVAL,
-    RemovalPlanRequest,
-    RemovalStatusRequest,
-)
+from infaas.cli.control import LOOK_S, AdminClient, ask_until_reachable, asking, call, gateway_url, local_context
+from infaas.cli.output import ProgressBar, err, show, show_json, table
 from schemas.errors import NotFound, OperatorError
 from schemas.rows.removals import Removal, RemovalPlan, RemovalReport, RemovalRequest, RemovalState
 
@@ -40,7 +33,7 @@ def unregister(
 ) -> None:
     """Unregister a variant, a model or a task after its queries are answered. Run it again to resume a removal."""
     if dry_run:
-        plan = call(home, PLAN_REMOVAL, RemovalPlanRequest(name=name))
+        plan = call(home, removals.plan, removals.RemovalPlanRequest(name=name))
         return show_json(plan) if as_json else _show(plan)
     request = RemovalRequest(
         name=name, force=force, drain_timeout_s=drain_timeout, results_grace_s=results_grace
@@ -58,11 +51,9 @@ def unregister(
 
 
 def _remove_here(request: RemovalRequest, home: Path) -> RemovalReport | None:
-    from admin.removals import remove  # not needed with a gateway
-
     dsn = find_database(home)
     with ProgressBar() as bar:
-        return with_database(home, lambda pool: remove(local_control(home, pool), dsn, request, bar))
+        return with_database(home, lambda pool: removals.remove(local_context(home, pool), dsn, request, bar))
 
 
 async def _remove_there(request: RemovalRequest, home: Path) -> RemovalReport | None:
@@ -72,7 +63,7 @@ async def _remove_there(request: RemovalRequest, home: Path) -> RemovalReport | 
         OperatorError: the removal failed, or its progress can no longer be read.
     """
     async with asking(home) as ask:
-        removal = await ask(BEGIN_REMOVAL, request)
+        removal = await ask(removals.begin, request)
         with ProgressBar() as bar:
             while removal.state not in _OVER:
                 bar.step(removal.done, removal.total or 1, removal.step or f"{removal.name}: waiting for a gateway")
@@ -85,7 +76,7 @@ async def _remove_there(request: RemovalRequest, home: Path) -> RemovalReport | 
 
 async def _look(ask: AdminClient, removal: Removal) -> Removal:
     try:
-        return await ask_until_reachable(ask, SHOW_REMOVAL, RemovalStatusRequest(id=removal.id))
+        return await ask_until_reachable(ask, removals.status, removals.RemovalStatusRequest(id=removal.id))
     except NotFound:
         raise
     except OperatorError as error:

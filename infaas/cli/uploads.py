@@ -8,13 +8,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from admin import uploads
 from infaas.cli.control import HttpAdmin
-from infaas.cli.progress_bar import ProgressBar
+from infaas.cli.output import ProgressBar
 from registry.artifacts import sha256_of
-from schemas.endpoints.uploads import SEND, SHOW, UploadRequest
 from schemas.errors import NotFound
 from schemas.registrations import FileRef
-from schemas.rows.processing import Processing
+from schemas.rows.catalog import Processing
 
 _PIECE_BYTES: Final = 1 << 20
 
@@ -59,10 +59,10 @@ class Uploader:
         self._bar.step(0, 0, f"{name}: checking whether it is uploaded")
         sha256 = await asyncio.to_thread(sha256_of, file)
         try:
-            await self._ask(SHOW, UploadRequest(sha256=sha256))
+            await self._ask(uploads.show, uploads.UploadRequest(sha256=sha256))
         except NotFound:
             size = (await asyncio.to_thread(file.stat)).st_size
-            await self._ask.send(SEND.path.format(sha256=sha256), size, self._pieces(file, name, size))
+            await self._ask.send(uploads.send.path.format(sha256=sha256), size, self._pieces(file, name, size))
         return sha256
 
     async def _pieces(self, file: Path, name: str, size: int) -> AsyncIterator[bytes]:

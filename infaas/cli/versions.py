@@ -4,24 +4,16 @@ from typing import Annotated
 
 import typer
 
+from admin import versions
+from admin.versions import ModelHistory, RolloutChanged
 from infaas.cli.connect import DEFAULT_HOME, Home, Json
 from infaas.cli.control import call
+from infaas.cli.options import RequestOptions, prints, with_options
 from infaas.cli.output import date_time, err, ms, show, show_json, table
-from schemas.endpoints.versions import (
-    HISTORY,
-    ROLLBACK,
-    ROLLOUT,
-    HistoryRequest,
-    ModelHistory,
-    RollbackRequest,
-    RolloutChanged,
-    RolloutRequest,
-)
 from schemas.errors import InvalidRequest
 from schemas.rows.catalog import Architecture
-from schemas.rows.rollout import VersionEvent, VersionEventKind
+from schemas.versions import VersionEvent, VersionEventKind
 
-_ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="Name of a model.")]
 _VersionArgument = Annotated[
     str,
     typer.Argument(
@@ -30,11 +22,7 @@ _VersionArgument = Annotated[
 ]
 
 
-def history(model: _ModelArgument, home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
-    """List the versions of a model with their changes, authors and states, and all rollouts and rollbacks."""
-    found = call(home, HISTORY, HistoryRequest(model=model))
-    if as_json:
-        return show_json(found)
+def _history(_request: versions.HistoryRequest, found: ModelHistory) -> None:
     registered = {event.version: event for event in found.events if event.kind is VersionEventKind.REGISTERED}
     rows = [_version_row(row, state_of(row.version, found), registered.get(row.version)) for row in found.versions]
     show(table(("version>", "registered", "by", "state", "file", "changes"), rows))
@@ -42,7 +30,10 @@ def history(model: _ModelArgument, home: Home = DEFAULT_HOME, as_json: Json = Fa
     if later:
         lines = [(date_time(e.at), e.version, e.kind.value, e.by, e.detail) for e in later]
         show(table(("at", "version>", "event", "by", "details"), lines, title="Rollouts"))
-    return _show_comparisons(found)
+    _show_comparisons(found)
+
+
+history = prints(versions.history, _history)
 
 
 def rollout(
@@ -62,16 +53,19 @@ def rollout(
     name, version = _parsed(model)
     part, copied = (None if text is None else _share(text) for text in (share, copies))
     if back:
-        return rollback(name, home, as_json)
+        return rollback(model=name, home=home, as_json=as_json)
     if part is None and copied is None and not finish:
-        return _show_rollout(call(home, HISTORY, HistoryRequest(model=name)), as_json=as_json)
-    asked = RolloutRequest(model=name, version=version, share=part, shadow=copied, finish=finish)
-    return _show_changed(call(home, ROLLOUT, asked), as_json=as_json)
+        return _show_rollout(call(home, versions.history, versions.HistoryRequest(model=name)), as_json=as_json)
+    asked = versions.RolloutRequest(model=name, version=version, share=part, shadow=copied, finish=finish)
+    return _show_changed(call(home, versions.rollout, asked), as_json=as_json)
 
 
-def rollback(model: _ModelArgument, home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
+@with_options
+def rollback(
+    options: RequestOptions[versions.RollbackRequest], home: Home = DEFAULT_HOME, as_json: Json = False
+) -> None:
     """Stop trying the version under trial. If there is none, let the previous version serve again."""
-    return _show_changed(call(home, ROLLBACK, RollbackRequest(model=model)), as_json=as_json)
+    _show_changed(call(home, versions.rollback, options.request()), as_json=as_json)
 
 
 def state_of(version: int, known: ModelHistory) -> str:

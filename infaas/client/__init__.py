@@ -3,15 +3,15 @@
 It is also published as a distribution of its own, `infaas-client`. The package `infaas_client` consists of this package
 and its imports (see `client/hatch_build.py`). This module is the whole public interface.
 
-Reading order: client (the asyncio client) -> transport (protocol of a transport) -> client_tls (certificates) ->
-http_transport, kafka_transport -> loop_thread (an event loop in a thread) -> sync_client (the client for threads).
+Reading order: client (the asyncio client) -> transport (protocol of a transport) -> http_transport (with certificates),
+kafka_transport -> sync_client (the client for threads, with an event loop in a thread).
 """
 
 from typing import Final
 
-from broker.settings import KafkaSettings
+from broker.kafka.settings import KafkaSettings
 from infaas.client.client import Answer, InfaasClient, QueryOptions, SystemOptions
-from infaas.client.client_tls import ClientTls
+from infaas.client.http_transport import ClientTls
 from infaas.client.sync_client import SyncInfaasClient
 from process.version import version
 from schemas.errors import (
@@ -31,7 +31,7 @@ from schemas.errors import (
     UnknownTask,
     Unsatisfiable,
 )
-from schemas.needs import Mode
+from schemas.query import Mode
 
 __version__: Final = version(__name__.partition(".")[0])
 """Version of the distribution that contains this package, `infaas` or `infaas_client`; both have the same version."""

@@ -23,21 +23,20 @@ import msgspec
 import numpy as np
 from numpy.typing import ArrayLike
 
-from broker.settings import KafkaSettings
-from infaas.client.client_tls import ClientTls
-from infaas.client.http_transport import HttpTransport, without_user
+from broker.kafka.settings import KafkaSettings
+from infaas.client.http_transport import ClientTls, HttpTransport, without_user
 from infaas.client.kafka_transport import KafkaTransport
 from infaas.client.transport import EncodedQuery, Transport
-from process.connection_errors import is_host
+from process.errors import is_host
+from process.security.signature import parse_key
 from schemas import headers as h
 from schemas.defaults import ANSWER_TIMEOUT_S, GATEWAY_PORT, LOOPBACK, MAX_IN_FLIGHT
 from schemas.errors import InvalidRequest, OperatorError, QueryError
-from schemas.needs import Mode
 from schemas.oip import decode_response, encode_request
+from schemas.query import Mode
+from schemas.query_names import check_query_names, nearest_name
 from schemas.result import OK, Result, error_explanation
-from schemas.spelling import check_query_names, nearest_name
 from schemas.tensors import Array, bytes_array
-from security.signature import parse_key
 
 KEY_ENV: Final = "INFAAS_KEY"
 """Environment variable with the API key or token for the gateway."""

@@ -5,12 +5,13 @@ from types import TracebackType
 from typing import Final, Self
 from uuid import uuid4
 
-from broker.kafka_types import KafkaError, NotAllowed, RecordTooLarge, UnknownTopic
-from broker.producer import Ack
-from broker.request_reply import Reply, RequestReply
-from broker.settings import KafkaSettings
-from broker.topic_lifecycle import TopicNotAllowed
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topic_lifecycle import TopicNotAllowed
+from broker.kafka.types import KafkaError, NotAllowed, RecordTooLarge, UnknownTopic
+from broker.producing.producer import Ack
+from broker.replies.request_reply import Reply, RequestReply
 from infaas.client.transport import EncodedQuery
+from process.security.signature import SigningKey, sign
 from schemas import headers as h
 from schemas.errors import (
     DeadlineExceeded,
@@ -22,10 +23,9 @@ from schemas.errors import (
     RefusalReason,
     UnknownTask,
 )
-from schemas.needs import Mode
+from schemas.query import Mode
 from schemas.result import Result
 from schemas.topics import ingress_topic, offline_of, query_topic, tenant_prefix, tenant_reply_topic
-from security.signature import SigningKey, sign
 
 
 class KafkaTransport:

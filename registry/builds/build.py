@@ -1,15 +1,27 @@
-"""Messages of a build: its request, the reports of a worker, and its outcome."""
+"""Messages of a build: its request, the reports of a worker, and its outcome.
+
+The files that a remote step reads are named by content, the files that it writes by position. So a step is the same on
+every machine, and can be recognised later.
+"""
 
 import hashlib
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
+from registry.pipeline.generation import GenerateVariant
 from registry.pipeline.isolation import STEP_ERRORS, to_path
+from registry.pipeline.measurement import ComputeOutputs, MeasureVariant
+from registry.plan import PlanVariants
 from registry.step_runner import HardwareStep
 from schemas.errors import OperatorError
+from schemas.rows.catalog import Processing
 
 T = TypeVar("T")
+MapFile = Callable[[Path], Path]
 
 
 class Build(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,3 +89,39 @@ class BuildOutcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
             error = STEP_ERRORS.get(self.error, OperatorError)
             raise error(f"{worker}: {self.message}" if error is OperatorError else self.message)
         return msgspec.convert(self.value, kind, dec_hook=to_path)
+
+
+def with_files(step: HardwareStep, read: MapFile, written: MapFile) -> HardwareStep:
+    """Return the step with other paths for the files that it reads and writes."""
+    match step:
+        case GenerateVariant():
+            return replace(
+                step,
+                source=read(step.source),
+                calibration=step.calibration and read(step.calibration),
+                samples=step.samples and read(step.samples),
+                target=written(step.target),
+            )
+        case MeasureVariant():
+            return replace(
+                step,
+                artifact=read(step.artifact),
+                samples=read(step.samples),
+                processing=_with_files_read(step.processing, read),
+                outputs=written(step.outputs),
+                single_outputs=step.single_outputs and written(step.single_outputs),
+            )
+        case ComputeOutputs():
+            return replace(
+                step,
+                artifact=read(step.artifact),
+                samples=read(step.samples),
+                processing=_with_files_read(step.processing, read),
+                outputs=written(step.outputs),
+            )
+        case PlanVariants():
+            return step
+
+
+def _with_files_read(processing: Processing | None, read: MapFile) -> Processing | None:
+    return processing and processing.with_files(lambda file: str(read(Path(file))))

@@ -6,10 +6,9 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from broker.settings import KafkaSettings
+from broker.kafka.settings import KafkaSettings
 from registry.artifacts import ArtifactStore
-from registry.builds.presence import has_builder
-from registry.builds.remote_steps import remote_steps
+from registry.builds.remote_steps import has_builder, remote_steps
 from registry.step_runner import LOCAL, HardwareStep, Show, StepRunner
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware

@@ -18,27 +18,27 @@ import socket
 from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 from uuid import uuid4
 
 import msgspec
 
-from broker.kafka_types import KafkaError
-from broker.producer import Producer
-from broker.settings import KafkaSettings
-from broker.tail import Tail
-from broker.topics import TopicSpec, ensure_topics
-from process.event_wait import wait_within
+from broker.fetch.tail import Tail
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topics import TopicSpec, ensure_topics
+from broker.kafka.types import KafkaError
+from broker.producing.producer import Producer
+from process.pauses import wait_within
 from registry.artifacts import ArtifactStore, sha256_of
-from registry.builds.build import Build, BuildOutcome, BuildReport, BuildRequest
-from registry.builds.build_files import with_files
-from registry.builds.presence import NoWorker, has_builder
+from registry.builds.build import Build, BuildOutcome, BuildReport, BuildRequest, with_files
 from registry.plan import PlanVariants
 from registry.step_runner import HardwareStep, Show
 from schemas import topics
 from schemas.errors import OperatorError
-from schemas.rows.builds import BUILDS_KEPT_S, BuildRow
+from schemas.hardware import Hardware
+from schemas.rows.registrations import BUILDS_KEPT_S, BuildRow
 from store.builds import get_build
+from store.placement import list_workers
 from store.pool import Pool
 from store.samples import present_s
 
@@ -52,6 +52,22 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
+class NoWorker(OperatorError):
+    """No worker of a hardware type executes builds."""
+
+    def __init__(self, hardware: str) -> None:
+        number = 2 if hardware == Hardware.CPU else 0
+        super().__init__(
+            f"there is no worker of {hardware} to make and measure variants: start one, e.g. `infaas up --worker "
+            f"{hardware}:{number}`, or wait for one by `--if-no-worker wait`, or use this machine by `--local`"
+        )
+
+
+async def has_builder(pool: Pool, hardware: str) -> bool:
+    """Return true if a live worker of a hardware type executes builds."""
+    return any(row.hardware == hardware and row.alive and row.builds for row in await list_workers(pool))
+
+
 def build_topics(hardware: str) -> list[TopicSpec]:
     """Return the topics of requests for a hardware type, and of reports."""
     return [
@@ -60,12 +76,11 @@ def build_topics(hardware: str) -> list[TopicSpec]:
     ]
 
 
-class _Wait:
+class _Wait(NamedTuple):
     """A caller that waits for a build."""
 
-    def __init__(self, show: Show) -> None:
-        self.show = show
-        self.news = asyncio.Event()
+    show: Show
+    news: asyncio.Event
 
 
 class RemoteSteps:
@@ -118,7 +133,7 @@ class RemoteSteps:
         """Request the build, and wait for its outcome."""
         hardware = step.hardware
         while not await has_builder(self._pool, hardware):
-            self._say_absent(hardware, show)
+            self._report_absence(hardware, show)
             await asyncio.sleep(_LOOK_S)
         await ensure_topics(self._kafka, build_topics(hardware))
         request = BuildRequest.of(build, int(await present_s(self._pool) * 1000))
@@ -138,11 +153,11 @@ class RemoteSteps:
                 continue
             absent_s = 0.0 if await has_builder(self._pool, hardware) else absent_s + _CHECK_S
             if absent_s > _GRACE_S:
-                self._say_absent(hardware, wait.show)
+                self._report_absence(hardware, wait.show)
             if row is None:
                 await self._send(request, step)
 
-    def _say_absent(self, hardware: str, show: Show) -> None:
+    def _report_absence(self, hardware: str, show: Show) -> None:
         if not self._wait:
             raise NoWorker(hardware)
         show(f"waiting until there is a worker of {hardware}")
@@ -157,7 +172,7 @@ class RemoteSteps:
 
     @contextmanager
     def _waiting(self, build: str, show: Show) -> Generator[_Wait]:
-        self._waits[build] = wait = _Wait(show)
+        self._waits[build] = wait = _Wait(show, asyncio.Event())
         try:
             yield wait
         finally:
@@ -218,13 +233,8 @@ async def remote_steps(
 ) -> AsyncGenerator[RemoteSteps]:
     """Yield a runner of steps on the workers of a system.
 
-    Args:
-        pool: connections to the system's database.
-        kafka: how to reach the system's Kafka.
-        artifacts: store of model files.
-        exchange: store of files that only builds need.
-        again: true to repeat steps that were executed before.
-        wait: true to wait for a worker if there is none of a step's hardware.
+    `exchange` stores the files that only builds need; `again` repeats steps that were executed before; `wait` waits for
+    a worker if there is none of a step's hardware.
     """
     await ensure_topics(kafka, [TopicSpec(topics.BUILD_REPORTS, retention_ms=_KEPT_MS)])
     client, tasks = f"infaas-register-{_BY}", asyncio.TaskGroup()

@@ -10,82 +10,36 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, NamedTuple
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from broker.settings import KafkaSettings
+from broker.kafka.settings import KafkaSettings
 from registry.artifacts import ArtifactStore
 from registry.composites.calibration import (
+    LabelledRows,
+    RowSplit,
     cascade_curve,
     cascade_point,
     default_points,
     point_for,
+    read_rows,
     right_rows,
+    scores_of,
     threshold_label,
 )
-from registry.composites.labelled_rows import LabelledRows, RowSplit, read_rows, scores_of
 from registry.composites.measuring import CompositePlan, CompositeWriter, content_of, note_access, stage_of
 from registry.composites.stage_records import FoundStage, StageFinder, parts_of
-from registry.registration import ProgressSink, Registration, shown
+from registry.request import CascadeRequest, ProgressSink, Registration, shown
 from registry.samples import Arrays
 from registry.step_runner import LOCAL, StepRunner
-from runtimes.composite import CASCADE, CascadeDocument
-from runtimes.confidence import ConfidenceMeasure, confidence_of, guess_measure
-from schemas.access import Access
+from runtimes.composite import CASCADE, CascadeDocument, ConfidenceMeasure, confidence_of, guess_measure
 from schemas.errors import InvalidRequest
 from schemas.names import is_name
-from schemas.registrations import CascadePoint
-from schemas.rows.catalog import ACCURACY, Task, Variant
+from schemas.registrations import CascadePoint, RegisteredVariant
+from schemas.rows.catalog import ACCURACY, Task
 from store.pool import Pool
 
-SAMPLES: Final = 1000
 _KEPT_ROWS: Final = 8
-
-
-class CascadeRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Request to register a cascade."""
-
-    task: str
-    first: str
-    """Variant of the first stage, which answers inputs that it is confident of."""
-    then: str
-    """Variant of the second stage, which answers the other inputs."""
-    validation: Path
-    """`.npz` with an array per input, and `label`."""
-    calibration: Path | None = None
-    """File that calibrated the stages, if there was one."""
-    name: str | None = None
-    """Name of the architecture; None: made from the names of the stages."""
-    thresholds: tuple[float, ...] = ()
-    min_accuracies: tuple[float, ...] = ()
-    """Accuracies, 0..1, to find a threshold for. With neither these nor `thresholds`, some are found from cheap to
-    accurate."""
-    output: str | None = None
-    """Output with the scores of the classes, if there are several outputs."""
-    confidence: str | None = None
-    """`softmax`, `probability`, or the name of the output that holds the confidence; None: guessed from the scores."""
-    samples: int = SAMPLES
-    """Most rows that calibrate, and most rows that measure."""
-    again: bool = False
-    access: Access | None = None
-    publisher: str | None = None
-    """Tenant that registers it, from variants that it sees; None: an administrator."""
-
-    def check(self) -> None:
-        """Raise `InvalidRequest` if the request is wrong in itself; reads nothing."""
-        if self.first == self.then:
-            raise InvalidRequest("a cascade needs two different variants: choose another one by --then")
-        wrong = [value for value in self.thresholds if not 0 < value <= 1]
-        if wrong:
-            raise InvalidRequest(f"a --threshold must be above 0 and at most 1, not {wrong[0]:g}")
-
-
-class RegisteredCascade(NamedTuple):
-    """A registered variant, and the result of its threshold on the rows that calibrated it."""
-
-    variant: Variant
-    calibrated: CascadePoint
 
 
 class CascadeStages(NamedTuple):
@@ -124,8 +78,8 @@ class CalibratedCascade(NamedTuple):
 async def register_cascade(
     request: CascadeRequest, pool: Pool, kafka: KafkaSettings, artifacts: ArtifactStore, progress: ProgressSink,
     runner: StepRunner = LOCAL,
-) -> list[RegisteredCascade]:  # fmt: skip
-    """Register a cascade, one variant for each threshold; return the variants, the lowest threshold first.
+) -> list[RegisteredVariant]:  # fmt: skip
+    """Register a cascade, one variant for each threshold; return them without profiles, the lowest threshold first.
 
     `runner` runs the stages and the measurement.
 
@@ -150,11 +104,12 @@ async def register_cascade(
         plan = _plan(request, task, stages, scores.name, split, calibrated.kept)
         await note_access(plan, pool, progress)
         writer = await CompositeWriter.open(plan, pool, kafka, artifacts, Path(name), runner)
-        made: list[RegisteredCascade] = []
+        made: list[RegisteredVariant] = []
         for done, point in enumerate(calibrated.points, 1):
             label = _label(stages, point.threshold)
             show = shown(progress, done, 1 + len(calibrated.points), f"{plan.request.architecture}.{label}: measuring")
-            made.append(RegisteredCascade(await writer.write(label, _document(stages, calibrated, point), show), point))
+            variant = await writer.write(label, _document(stages, calibrated, point), show)
+            made.append(RegisteredVariant(variant=variant, calibrated=point))
     progress.step(1, 1, f"{plan.request.architecture}: registered")
     return made
 

@@ -4,6 +4,9 @@ A chain is a task of its own, with the inputs of its first task and the outputs 
 with a variant for each combination of variants of its stages. So it has one deadline and one accuracy. The accuracy is
 measured if there are labels for the last outputs; else it is declared, by default as the product of the accuracies of
 the stages.
+
+Names, datatypes and shapes are checked when a chain is declared. Only a property that a datatype cannot express is
+checked during computation: that numbers are valid rows of a table.
 """
 
 import asyncio
@@ -16,66 +19,24 @@ from typing import Final
 
 import msgspec
 
-from broker.settings import KafkaSettings
+from broker.kafka.settings import KafkaSettings
 from registry.artifacts import ArtifactStore
-from registry.composites.labelled_rows import scores_of
+from registry.composites.calibration import scores_of
 from registry.composites.measuring import CompositePlan, CompositeWriter, content_of, note_access, stage_of
 from registry.composites.stage_records import FoundStage, StageFinder, parts_of
-from registry.composites.wiring import wire
 from registry.quality import is_function
-from registry.registration import ProgressSink, Registration, shown
+from registry.request import SAMPLES, ChainRequest, ProgressSink, Registration, shown
 from registry.samples import Samples, load_arrays, read_labelled, take_rows
-from registry.signature import Signature
+from registry.signature import VARIABLE, Signature
 from registry.step_runner import LOCAL, StepRunner
 from runtimes.composite import CHAIN, ChainDocument, Feed
-from schemas.access import Access
 from schemas.errors import InvalidRequest, OperatorError
-from schemas.hardware import Hardware
 from schemas.names import is_name
 from schemas.rows.catalog import Task, TensorSpec, Variant
 from store.pool import Pool
 
 _MOST_VARIANTS: Final = 16
 _KEPT_ROWS: Final = 8
-_SAMPLES: Final = 1000
-
-
-class ChainRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Request to register a chain."""
-
-    name: str
-    """Name of the chain's task."""
-    tasks: tuple[str, ...]
-    feeds: Mapping[str, Mapping[str, str]] = {}
-    """Output of the task before, by task and by input that it feeds, if the names do not tell."""
-    through: tuple[tuple[str, ...], ...] = ()
-    """Variants of the stages, one tuple for each chain; empty: all combinations of the cheapest and the most accurate
-    of each task."""
-    validation: Path | None = None
-    """`.npz` with an array per input of the first task, and `label`: the right class of the last task."""
-    accuracy: float | None = None
-    """Declared accuracy of the chain, if there is no `validation`; None: the product of the accuracies of the
-    stages."""
-    output: str | None = None
-    """Output with the scores of the classes, if the last task has several outputs."""
-    hardware: str = Hardware.CPU
-    again: bool = False
-    access: Access | None = None
-    publisher: str | None = None
-    """Tenant that registers it, from variants that it sees; None: an administrator."""
-
-    def check(self) -> None:
-        """Raise `InvalidRequest` if the request is wrong in itself; reads nothing."""
-        if len(self.tasks) < 2:
-            raise InvalidRequest("a chain needs at least two tasks")
-        if self.name in self.tasks:
-            raise InvalidRequest(f"{self.name} is one of the tasks: choose another name for the chain")
-        for task in self.feeds:
-            if task not in self.tasks[1:]:
-                raise InvalidRequest(f"--feed names an input of {task}, which follows no other task of the chain")
-        for names in self.through:
-            if len(names) != len(self.tasks):
-                raise InvalidRequest(f"--through names {len(names)} variants for {len(self.tasks)} tasks")
 
 
 async def register_chain(
@@ -145,7 +106,7 @@ def _samples(
     """Return labelled rows, or else the sample rows of the first stage; blocks."""
     signature = Signature(inputs=tasks[0].inputs, outputs=tasks[-1].outputs)
     if request.validation is not None:
-        return read_labelled(signature, request.validation, _scores(request, tasks[-1]), _SAMPLES, tasks[-1].classes)
+        return read_labelled(signature, request.validation, _scores(request, tasks[-1]), SAMPLES, tasks[-1].classes)
     kept = stages[0].architecture.sample_rows
     if not kept or not artifacts.has(kept):
         raise OperatorError(
@@ -222,3 +183,41 @@ def _label(stages: Sequence[FoundStage]) -> str:
     words = [word for stage in stages for word in stage.variant.name.split(".")[:2]]
     label = "-".join(words)
     return label if is_name(label) else f"{CHAIN}-{content_of(*words)[:12]}"
+
+
+def wire(source: Task, target: Task, declared: Mapping[str, str]) -> dict[str, Feed]:
+    """Return the feed of each input of `target`: the declared output, else the output of its name, else the only one.
+
+    Raises:
+        InvalidRequest: an input has no output, or one that does not fit; the message says how to declare one.
+    """
+    for name in declared:
+        if name not in {spec.name for spec in target.inputs}:
+            inputs = ", ".join(spec.name for spec in target.inputs)
+            raise InvalidRequest(f"task {target.name} has no input {name!r}; it has {inputs}")
+    return {spec.name: _feed(source, target, spec, declared.get(spec.name)) for spec in target.inputs}
+
+
+def _feed(source: Task, target: Task, wanted: TensorSpec, declared: str | None) -> Feed:
+    given = {spec.name: spec for spec in source.outputs}
+    name = declared or wanted.name
+    if name not in given and declared is None and len(given) == len(target.inputs) == 1:
+        name = source.outputs[0].name
+    if name not in given:
+        raise InvalidRequest(
+            f"task {source.name} has no output for the input {wanted.name!r} of {target.name}; it has "
+            f"{', '.join(given)}: choose one by --feed {target.name}.{wanted.name}=OUTPUT"
+        )
+    _check_fits(source, target, given[name], wanted)
+    return Feed(output=name, below=wanted.below)
+
+
+def _check_fits(source: Task, target: Task, given: TensorSpec, wanted: TensorSpec) -> None:
+    what = f"output {given.name!r} of task {source.name} cannot be the input {wanted.name!r} of {target.name}"
+    if given.datatype != wanted.datatype:
+        raise InvalidRequest(f"{what}: it is {given.datatype}, but must be {wanted.datatype}")
+    fits = len(given.shape) == len(wanted.shape) and all(
+        theirs in (VARIABLE, ours) for ours, theirs in zip(given.shape, wanted.shape, strict=True)
+    )
+    if not fits:
+        raise InvalidRequest(f"{what}: its shape is {list(given.shape)}, but must be {list(wanted.shape)}")

@@ -7,29 +7,27 @@ Rules:
 
 import asyncio
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import msgspec
 from msgspec.structs import replace
 
-from broker.settings import KafkaSettings
+from broker.kafka.settings import KafkaSettings
 from registry.access import access_of_parts
-from registry.artifact_transaction import ArtifactTransaction
 from registry.artifacts import ArtifactStore
 from registry.catalog_writer import CatalogWriter
-from registry.checked_out_artifacts import CheckedOutArtifacts
-from registry.pipeline.measurement import Measurement, MeasureVariant
+from registry.pipeline.measurement import Measurement
 from registry.pipeline.verification import Accuracy, Judgement, verify_reference
-from registry.registration import ProgressSink, Registration
-from registry.samples import Arrays, Samples, load_arrays, save_arrays
-from registry.step_runner import Show, StepRunner
+from registry.removal.unused_files import ArtifactTransaction
+from registry.request import ProgressSink, Registration
+from registry.samples import Arrays, Samples, save_arrays
+from registry.step_runner import CheckedOutArtifacts, Show, StepRunner, measure_variant
 from runtimes.composite import CASCADE, CHAIN, CascadeDocument, CompositeDocument, Stage
-from runtimes.protocol import LoadOptions
 from schemas.access import PUBLIC
-from schemas.errors import InvalidRequest, ModelFailed, OperatorError
-from schemas.rows.catalog import Architecture, Task, Variant, VariantState
-from schemas.rows.processing import Processing
+from schemas.errors import OperatorError
+from schemas.rows.catalog import Architecture, Processing, Task, Variant, VariantState
 from store.pool import Pool
 
 _MIXED: Final = "mixed"
@@ -74,17 +72,15 @@ async def note_access(plan: CompositePlan, pool: Pool, progress: ProgressSink) -
         progress.note(f"{plan.request.architecture} is {widest}: tenants need access to all its stages to use it")
 
 
+@dataclass(frozen=True)
 class CompositeWriter:
     """Maker of the variants of one composite architecture; see `open`."""
 
-    def __init__(
-        self, plan: CompositePlan, catalog: CatalogWriter, artifacts: ArtifactStore, folder: Path, runner: StepRunner
-    ) -> None:
-        self._runner = runner
-        self._plan = plan
-        self._catalog = catalog
-        self._artifacts = artifacts
-        self._folder = folder
+    plan: CompositePlan
+    catalog: CatalogWriter
+    artifacts: ArtifactStore
+    folder: Path
+    runner: StepRunner
 
     @classmethod
     async def open(
@@ -114,30 +110,25 @@ class CompositeWriter:
             InvalidRequest: the variant does not run, or its outputs are wrong.
             OperatorError: its name has another document, or a service or the disk prevents it.
         """
-        file = self._folder / "document"
+        file = self.folder / "document"
         await asyncio.to_thread(file.write_bytes, msgspec.json.encode(document))
-        brought = ArtifactTransaction(self._artifacts, self._catalog.pool)
+        brought = ArtifactTransaction(self.artifacts, self.catalog.pool)
         artifact = await asyncio.to_thread(brought.put, file)
         variant = self._row(label, document, artifact)
-        known = self._catalog.variants.get(variant.name)
-        if known is not None and known.state is VariantState.READY and not self._plan.request.again:
+        known = self.catalog.variants.get(variant.name)
+        if known is not None and known.state is VariantState.READY and not self.plan.request.again:
             if known.artifact != artifact:
                 await brought.rollback()
                 raise OperatorError(f"{known.name} is registered with other content: use --again to make it again")
-            await self._catalog.ensure_topics()
+            await self.catalog.ensure_topics()
             return known
-        try:
+        async with brought.removed_on_failure(variant.name):
             measurement, accuracy = await self._measure(variant, show, declared)
             await self._write_down(variant, measurement, accuracy, brought)
-        except (ModelFailed, InvalidRequest, OperatorError) as error:
-            await brought.rollback()
-            if isinstance(error, ModelFailed):
-                raise InvalidRequest(f"{variant.name} does not run: {error}") from error
-            raise
-        return self._catalog.variants[variant.name]
+        return self.catalog.variants[variant.name]
 
     def _row(self, label: str, document: CompositeDocument, artifact: str) -> Variant:
-        request = self._plan.request
+        request = self.plan.request
         precisions = {stage.precision for stage in document.stages}
         return Variant(
             name=f"{request.architecture}.{label}.{request.hardware}",
@@ -153,23 +144,15 @@ class CompositeWriter:
         )
 
     async def _measure(self, variant: Variant, show: Show, declared: float | None) -> tuple[Measurement, Accuracy]:
-        plan = self._plan
+        plan = self.plan
         tensors = plan.processing.tensors if plan.processing else plan.task.inputs
-        options = LoadOptions(precision=variant.precision, threads=plan.request.threads, max_batch=variant.max_batch)
-        async with CheckedOutArtifacts(self._artifacts) as held:
+        async with CheckedOutArtifacts(self.artifacts) as held:
             processing = await held.processing(plan.processing)
-            step = MeasureVariant(
-                artifact=await held.variant(variant.runtime, variant.artifact),
-                runtime=variant.runtime,
-                hardware=variant.hardware,
-                options=options,
-                samples=self._folder / "samples",
-                outputs=self._folder / "outputs",
-                processing=processing and replace(processing, tensors=tensors, scores=plan.scores),
-                tensors=tensors,
-            )
-            measurement = await self._runner.run(step, Measurement, show)
-        outputs = await asyncio.to_thread(load_arrays, step.outputs)
+            measurement, outputs = await measure_variant(
+                variant, self.artifacts, self.runner, show, threads=plan.request.threads,
+                samples=self.folder / "samples", outputs=self.folder / "outputs",
+                processing=processing and replace(processing, tensors=tensors, scores=plan.scores), tensors=tensors,
+            )  # fmt: skip
         judgement = Judgement(plan.task.measure, plan.scores)
         verified = await asyncio.to_thread(
             verify_reference, plan.samples, plan.task.outputs, judgement, outputs, {}, declared
@@ -179,10 +162,10 @@ class CompositeWriter:
     async def _write_down(
         self, variant: Variant, measurement: Measurement, accuracy: Accuracy, brought: ArtifactTransaction
     ) -> None:
-        if any(known.state is VariantState.READY for known in self._catalog.variants.values()):
-            await self._catalog.write_ready(variant, measurement, accuracy)
+        if any(known.state is VariantState.READY for known in self.catalog.variants.values()):
+            await self.catalog.write_ready(variant, measurement, accuracy)
             return
-        plan, rows = self._plan, self._folder / "rows"
+        plan, rows = self.plan, self.folder / "rows"
         await asyncio.to_thread(save_arrays, rows, plan.kept)
         architecture = Architecture(
             name=plan.request.architecture,
@@ -192,4 +175,4 @@ class CompositeWriter:
             sample_rows=await asyncio.to_thread(brought.put, rows),
             processing=plan.processing,
         )
-        await self._catalog.write_reference(plan.task, architecture, variant, measurement, accuracy)
+        await self.catalog.write_reference(plan.task, architecture, variant, measurement, accuracy)

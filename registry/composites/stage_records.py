@@ -6,6 +6,7 @@ stage at a time.
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -14,8 +15,7 @@ from msgspec.structs import replace
 from registry.access import publisher_of, read_sight
 from registry.artifacts import ArtifactStore
 from registry.samples import Arrays, save_arrays
-from registry.step_runner import LOCAL, StepRunner
-from registry.variant_outputs import variant_outputs
+from registry.step_runner import LOCAL, StepRunner, variant_outputs
 from runtimes.composite import CASCADE, CHAIN
 from schemas.errors import InvalidRequest, OperatorError
 from schemas.rows.catalog import Architecture, Profile, Task, Variant, VariantState
@@ -52,24 +52,22 @@ def unbeaten(profiles: Sequence[Profile]) -> list[Profile]:
     return best
 
 
+@dataclass(frozen=True)
 class StageFinder:
     """Finder of registered variants with their profiles; `runner` computes their answers.
 
     Rows that a `publisher` may not use are treated as missing.
     """
 
-    def __init__(
-        self, pool: Pool, artifacts: ArtifactStore, runner: StepRunner = LOCAL, publisher: str | None = None
-    ) -> None:
-        self._pool = pool
-        self._artifacts = artifacts
-        self._runner = runner
-        self._publisher = publisher
+    pool: Pool
+    artifacts: ArtifactStore
+    runner: StepRunner = LOCAL
+    publisher: str | None = None
 
     async def task(self, name: str) -> Task:
         """Return the task of this name; raises `OperatorError` if there is none."""
-        task = await get_task(self._pool, name)
-        if task is None or not await self._those_seen([task]):
+        task = await get_task(self.pool, name)
+        if task is None or not await self._filter_visible([task]):
             raise OperatorError(f"there is no task {name!r}; `infaas tasks` lists them")
         return task
 
@@ -80,8 +78,8 @@ class StageFinder:
             InvalidRequest: it belongs to another task, or its runtime is in `but`.
             OperatorError: it is not ready, or its artifact is not in the store.
         """
-        variant, profile = await get_variant(self._pool, name), await get_profile(self._pool, name)
-        ready = variant is not None and variant.state is VariantState.READY and await self._those_seen([variant])
+        variant, profile = await get_variant(self.pool, name), await get_profile(self.pool, name)
+        ready = variant is not None and variant.state is VariantState.READY and await self._filter_visible([variant])
         if variant is None or profile is None or not ready:
             raise OperatorError(
                 f"{name} is not registered and ready; `infaas variants --task {task}` lists ready variants"
@@ -90,9 +88,9 @@ class StageFinder:
             raise InvalidRequest(f"{name} is a variant of task {variant.task} and not of {task}")
         if variant.runtime in but:
             raise InvalidRequest(f"{name} is a {variant.runtime} itself: use the variants that it is made of")
-        if not await asyncio.to_thread(self._artifacts.has, variant.artifact):
+        if not await asyncio.to_thread(self.artifacts.has, variant.artifact):
             raise OperatorError(f"the artifact of {name} is missing: use the --home in which it was registered")
-        architecture = await get_architecture(self._pool, variant.architecture)
+        architecture = await get_architecture(self.pool, variant.architecture)
         if architecture is None:
             raise OperatorError(f"{name} was deleted meanwhile")
         return FoundStage(variant, profile, architecture)
@@ -103,8 +101,8 @@ class StageFinder:
         Raises:
             OperatorError: there is none.
         """
-        profiles = {profile.variant: profile for profile in await list_profiles(self._pool, task=task)}
-        ready = await self._those_seen(await list_variants(self._pool, task=task, state=VariantState.READY))
+        profiles = {profile.variant: profile for profile in await list_profiles(self.pool, task=task)}
+        ready = await self._filter_visible(await list_variants(self.pool, task=task, state=VariantState.READY))
         singles = [
             profiles[one.name] for one in ready if one.hardware == hardware and one.runtime not in (CASCADE, CHAIN)
         ]
@@ -113,10 +111,10 @@ class StageFinder:
             raise OperatorError(f"task {task} has no variant for {hardware} that is ready")
         return [await self.stage(profile.variant, task) for profile in best]
 
-    async def _those_seen(self, rows: Sequence[Row]) -> Sequence[Row]:
-        if self._publisher is None:
+    async def _filter_visible(self, rows: Sequence[Row]) -> Sequence[Row]:
+        if self.publisher is None:
             return rows
-        sight = await read_sight(self._pool, publisher_of(self._publisher))
+        sight = await read_sight(self.pool, publisher_of(self.publisher))
         return [row for row in rows if sight.sees(row)]
 
     async def outputs(self, stage: FoundStage, rows: Arrays, folder: Path) -> Arrays:
@@ -130,4 +128,4 @@ class StageFinder:
         file, processing = folder / "stage-rows", stage.architecture.processing
         await asyncio.to_thread(save_arrays, file, rows)
         bare, threads = processing and replace(processing, after=()), stage.profile.threads
-        return await variant_outputs(stage.variant, bare, self._artifacts, file, threads, self._runner)
+        return await variant_outputs(stage.variant, bare, self.artifacts, file, threads, self.runner)

@@ -10,12 +10,10 @@ from typing import Any, Final
 import msgspec
 
 from registry.importers.hugging_face_weights import SAFE_SUFFIX, export_weights
-from registry.importers.imported import ImportedModel, name_of
-from registry.importers.openvino_files import GRAPH_SUFFIX, pack_openvino
+from registry.importers.imported import GRAPH_SUFFIX, ImportedModel, name_of, pack_openvino
 from registry.quality import MACRO_F1, REGRESSION
 from schemas.errors import InvalidRequest
-from schemas.rows.catalog import ACCURACY
-from schemas.rows.processing import DecodeImage, Processing, Tokenise
+from schemas.rows.catalog import ACCURACY, DecodeImage, Processing, Tokenise
 
 _FILES: Final = ("model.onnx", "onnx/model.onnx", "onnx/decoder_model.onnx")
 _OPENVINO: Final = "openvino_model.xml"

@@ -1,4 +1,8 @@
-"""Result of an import: a file to register, and the information in files beside it."""
+"""Result of an import: a file to register, and the information in files beside it.
+
+OpenVINO's own format, a graph (`.xml`) with its weights (`.bin`) beside it, is packed into one file. Other importers
+find such files, too.
+"""
 
 import re
 from pathlib import Path
@@ -7,12 +11,16 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from registry.registration import Registration
-from schemas.rows.processing import Processing
+from registry.request import Registration
+from runtimes.openvino import write_openvino_pack
+from schemas.errors import InvalidRequest
+from schemas.rows.catalog import Processing
 
 _OTHER: Final = re.compile(r"[^a-z0-9]+")
 _LONGEST: Final = 63
 _MODEL: Final = "model"
+GRAPH_SUFFIX: Final = ".xml"
+GRAPH_START: Final = b"<net "
 
 
 class ImportedModel(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,3 +61,13 @@ def name_of(path: Path, task: str = "") -> str:
     stem = path.stem if path.is_file() else path.name
     name = _OTHER.sub("-", stem.lower()).strip("-")[:_LONGEST].strip("-") or _MODEL
     return name if name != task else f"{name[: _LONGEST - len(_MODEL) - 1].rstrip('-')}-{_MODEL}"
+
+
+def pack_openvino(graph: Path, target: Path) -> None:
+    """Write the graph and the weights beside it to one file; raises `InvalidRequest` if the weights are missing."""
+    weights = graph.with_suffix(".bin")
+    if not weights.is_file():
+        raise InvalidRequest(
+            f"{graph.name} is an OpenVINO graph; its weights, {weights.name}, are not in the same folder"
+        )
+    write_openvino_pack(graph, weights, target)

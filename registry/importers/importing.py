@@ -11,11 +11,11 @@ from typing import Final
 
 import msgspec
 
-from registry.importers import openvino_files, trees
+from registry.importers import trees
 from registry.importers.hugging_face import read_hugging_face
-from registry.importers.imported import ImportedModel, name_of
+from registry.importers.imported import GRAPH_START, GRAPH_SUFFIX, ImportedModel, name_of, pack_openvino
 from registry.importers.triton import describe_repository, read_triton_model
-from registry.pipeline.inspection import is_pickle
+from registry.pipeline.source_format import is_pickle
 from schemas.errors import InvalidRequest, OperatorError
 
 _START: Final = 4096
@@ -37,7 +37,7 @@ class ImportKind(StrEnum):
     XGBOOST = trees.XGBOOST
     LIGHTGBM = trees.LIGHTGBM
     SKOPS = trees.SKOPS
-    OPENVINO = openvino_files.OPENVINO
+    OPENVINO = "a model in OpenVINO's format"
 
 
 class ImportModel(msgspec.Struct, frozen=True, tag=True):
@@ -61,7 +61,8 @@ class ImportModel(msgspec.Struct, frozen=True, tag=True):
             case ImportKind.TRITON_MODEL:
                 return read_triton_model(self.source, self.target)
             case ImportKind.OPENVINO:
-                return openvino_files.import_openvino(self.source, self.target)
+                pack_openvino(self.source, self.target)
+                return ImportedModel(file=self.target, name=name_of(self.source), kind=kind)
             case ImportKind.TRITON_REPOSITORY:
                 raise InvalidRequest(describe_repository(self.source))
             case ImportKind.MODEL_FILE:
@@ -90,7 +91,7 @@ def kind_of(path: Path) -> ImportKind:
         return ImportKind.LIGHTGBM
     if b'"learner"' in start or (start[:1] == b"{" and b"learner" in start):
         return ImportKind.XGBOOST
-    if path.suffix == openvino_files.GRAPH_SUFFIX and openvino_files.GRAPH_START in start:
+    if path.suffix == GRAPH_SUFFIX and GRAPH_START in start:
         return ImportKind.OPENVINO
     if zipfile.is_zipfile(path) and _holds(path, "schema.json"):
         return ImportKind.SKOPS

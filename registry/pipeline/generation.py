@@ -6,10 +6,10 @@ from typing import Final
 
 import msgspec
 
-from registry.pipeline.verification import MOST_ACCURACY_LOST
 from registry.recipes import GeneratorKind, NotApplicable
+from registry.request import MOST_ACCURACY_LOST
 from registry.samples import Arrays, load_arrays
-from runtimes.onnx_pack import is_pack
+from runtimes.onnx import is_pack
 from schemas.errors import InvalidRequest, ModelFailed, OperatorError
 from schemas.hardware import Hardware
 
@@ -63,42 +63,43 @@ class GenerateVariant(msgspec.Struct, frozen=True, tag=True):
         if self.generator is not GeneratorKind.TORCH_TO_ONNX and is_pack(self.source):
             raise NotApplicable("its weights take more than 2 GB, which the conversion tools do not support")
         match self.generator:
-            case GeneratorKind.DYNAMIC_INT8:
-                from registry.pipeline.generators.onnx import quantise_dynamic
-
-                quantise_dynamic(self.source, self.target)
             case GeneratorKind.STATIC_INT8:
                 from registry.pipeline.generators.static_int8 import quantise_static
 
                 return quantise_static(self.source, self.target, self._calibration(), self.most_lost, self.batch)
-            case GeneratorKind.NNCF_INT8:
-                from registry.pipeline.generators.nncf import quantise_nncf
-
-                quantise_nncf(self.source, self.target, self._calibration())
-            case GeneratorKind.SYMMETRIC_INT8:
-                from registry.pipeline.generators.symmetric_int8 import quantise_symmetric
-
-                quantise_symmetric(self.source, self.target, self._calibration(), self.batch)
-            case GeneratorKind.AHEAD_OF_TIME:
-                from registry.pipeline.generators.aot import compile_ahead
-
-                compile_ahead(self.source, self.target, self.hardware)
+            case GeneratorKind.TORCH_TO_ONNX | GeneratorKind.AHEAD_OF_TIME:
+                self._convert_program()
             case GeneratorKind.NEURON | GeneratorKind.NEURONX:
                 self._compile_for_neuron()
-            case GeneratorKind.FP16:
-                from registry.pipeline.generators.fp16 import to_fp16
-
-                to_fp16(self.source, self.target)
-            case GeneratorKind.TORCH_TO_ONNX:
-                from registry.pipeline.generators.pytorch import to_onnx
-
-                to_onnx(self.source, self.target)
             case GeneratorKind.AS_IS:
                 raise ValueError("a file that is used as it is needs no generator")
+            case _:
+                self._convert_onnx()
         return ""
 
+    def _convert_onnx(self) -> None:
+        from registry.pipeline.generators import onnx
+
+        match self.generator:
+            case GeneratorKind.FP16:
+                onnx.to_fp16(self.source, self.target)
+            case GeneratorKind.NNCF_INT8:
+                onnx.quantise_nncf(self.source, self.target, self._calibration())
+            case GeneratorKind.SYMMETRIC_INT8:
+                onnx.quantise_symmetric(self.source, self.target, self._calibration(), self.batch)
+            case _:
+                onnx.quantise_dynamic(self.source, self.target)
+
+    def _convert_program(self) -> None:
+        from registry.pipeline.generators.torch import compile_ahead, to_onnx
+
+        if self.generator is GeneratorKind.TORCH_TO_ONNX:
+            to_onnx(self.source, self.target)
+        else:
+            compile_ahead(self.source, self.target, self.hardware)
+
     def _compile_for_neuron(self) -> None:
-        from registry.pipeline.generators.neuron import compile_for_neuron
+        from registry.pipeline.generators.torch import compile_for_neuron
 
         if self.samples is None:
             raise NotApplicable("no inputs to trace with")

@@ -20,8 +20,7 @@ from registry.signature import Signature
 from runtimes.onnx import OnnxRuntime
 from runtimes.protocol import LoadOptions, Session
 from schemas.hardware import Hardware
-from schemas.rows.tensor_spec import TensorSpec
-from schemas.tensors import BYTES, DTYPES
+from schemas.tensors import BYTES, DTYPES, TensorSpec
 
 _RESHAPE: Final = frozenset(
     {"Cast", "Identity", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Transpose", "Slice", "Expand", "Tile"}

@@ -1,53 +1,32 @@
-"""Inspects a model file: recognises its format by content, without executing it, and reads its signature.
+"""Inspects a model file: reads its signature, compares it with its task, and makes the file safe to load.
 
-A pickle is a program: loading it runs its author's code. Pickles are therefore refused, also inside a zip archive (as
-`torch.save` and TorchScript write), and no step unpickles anything. Of a `.pt2` file a copy is written that is safe to
-load (`exported_program.py`); all later steps use the copy.
+Of a `.pt2` file a copy is written that is safe to load (`runtimes.torch.exported_archive`); all later steps use the
+copy. With processing around a model, the signature that clients see differs from the tensors that the model gets.
 """
 
-import hashlib
-import importlib
 import zipfile
-from collections.abc import Callable
-from enum import StrEnum
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+import numpy as np
 from msgspec.structs import replace
 
-from registry.artifacts import sha256_of
-from registry.pipeline import openvino_model
-from registry.pipeline.exported_program import read_exported_program
-from registry.processed import processed_signature
+from registry.pipeline.source_format import SourceFormat, read_onnx
 from registry.signature import ALONE, VARIABLE, Signature, check_task, datatype_from
-from runtimes.exported_archive import make_safe
-from runtimes.onnx_pack import is_pack, read_pack
-from runtimes.openvino_pack import is_openvino_pack
-from schemas.errors import InvalidRequest, OperatorError
-from schemas.rows.catalog import Task, TensorSpec
-from schemas.rows.processing import Processing
+from runtimes.onnx import is_pack, read_pack
+from runtimes.openvino import read_artifact
+from runtimes.padding import Arrays, stack_padded
+from runtimes.processing.session import load_before
+from runtimes.processing.steps import CLASS, LABEL, read_class_names
+from runtimes.torch.exported_archive import make_safe
+from runtimes.torch.program import import_torch, input_names, load_program
+from schemas.errors import InvalidRequest, ModelFailed
+from schemas.rows.catalog import Processing, Task, TensorSpec, TopClasses
 
 if TYPE_CHECKING:
     from registry.pipeline.adaptation.adapt import Adaptation
-
-T = TypeVar("T")
-
-_ZIP: Final = b"PK\x03\x04"
-_PICKLE: Final = b"\x80"
-_ONNX_IR_VERSION: Final = b"\x08"
-"""First byte of an ONNX file: every exporter writes `ModelProto.ir_version`, field 1, a varint, first."""
-_PICKLED_NAMES: Final = (".pkl", ".pickle", ".joblib", ".dill")
-_INSTEAD: Final = "register an .onnx file, or a .pt2 written by torch.export.save"
-
-
-class SourceFormat(StrEnum):
-    """Format of the file that a model was registered from, as in `Architecture.source_format`."""
-
-    ONNX = "onnx"
-    EXPORTED_PROGRAM = "exported-program"
-    OPENVINO = "openvino"
-    """A graph and weights in OpenVINO's own format, packed in one file."""
 
 
 class Inspection(msgspec.Struct, frozen=True):
@@ -90,7 +69,7 @@ class InspectModel(msgspec.Struct, frozen=True, tag=True):
         """Inspect the model; raises `InvalidRequest` if it cannot be served, or does not fulfil the task."""
         file, adaptation = self.file, None
         if self.source_format is SourceFormat.ONNX:
-            adaptation = _of_onnx(self._adapt, file)
+            adaptation = read_onnx(self._adapt, file)
             file = adaptation.file
         elif self.batch_axes:
             raise InvalidRequest("--batch-axis is for ONNX: export the model with the batch first")
@@ -122,126 +101,6 @@ class InspectModel(msgspec.Struct, frozen=True, tag=True):
         return adapt(file, self.safe_copy, self.batch_axes)
 
 
-# -- the format --------------------------------------------------------------------------------------------------------
-def source_format(file: Path) -> SourceFormat:
-    """Return the format of a model file; blocks.
-
-    Raises:
-        OperatorError: the file cannot be read.
-        InvalidRequest: it is a pickle, or not a model that can be registered.
-    """
-    try:
-        with file.open("rb") as content:
-            start = content.read(4)
-        if start == _ZIP:
-            return _archive_format(file)
-    except OSError as error:
-        raise OperatorError(f"cannot read {file}: {error.strerror or error}") from error
-    if is_pickle(file, start):
-        raise _refused(file)
-    if start[:1] == _ONNX_IR_VERSION:
-        return SourceFormat.ONNX
-    raise InvalidRequest(f"{file.name} is {'empty' if not start else 'not a model in a known format'}: {_INSTEAD}")
-
-
-def is_pickle(file: Path, start: bytes) -> bool:
-    """Return true if a file that begins with `start` is a pickle, or has the name of one."""
-    return start[:1] == _PICKLE or file.suffix in _PICKLED_NAMES
-
-
-def model_sha256(file: Path, form: SourceFormat) -> str:
-    """Return the SHA-256 of a model's content, including other files that hold its weights; blocks.
-
-    Raises:
-        OperatorError: a file cannot be read.
-        InvalidRequest: a file of weights is missing.
-    """
-    own = sha256_of(file)
-    others = _of_onnx(_external_files, file) if form is SourceFormat.ONNX else []
-    if not others:
-        return own
-    parts = [own, *(f"{other.name} {sha256_of(other)}" for other in others)]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def files_beside(file: Path) -> list[Path]:
-    """Return the other files that a model's file needs beside it; blocks. Raises as `model_sha256` does."""
-    if file.suffix == ".xml":  # graph of OpenVINO
-        return [file.with_suffix(".bin")]
-    return _of_onnx(_external_files, file) if source_format(file) is SourceFormat.ONNX else []
-
-
-def weights_precision(file: Path, form: SourceFormat) -> str:
-    """Return the number format of a model's weights, read without executing it; blocks."""
-    match form:
-        case SourceFormat.ONNX:
-            return _of_onnx(_precision, file)
-        case SourceFormat.OPENVINO:
-            return openvino_model.precision_of(file)
-        case SourceFormat.EXPORTED_PROGRAM:
-            return "fp32"
-
-
-def operators_within(file: Path) -> frozenset[str]:
-    """Return the operators of an ONNX file, including those in its loops and branches; blocks.
-
-    Raises:
-        OperatorError: the onnx package is not installed.
-        InvalidRequest: the file is not an ONNX model.
-    """
-    return _of_onnx(_operators, file)
-
-
-def _operators(file: Path) -> frozenset[str]:
-    from registry.pipeline.adaptation.graph import operators_of
-
-    return operators_of(file)
-
-
-def _external_files(file: Path) -> list[Path]:
-    from registry.pipeline.adaptation.weights import external_files
-
-    return external_files(file)
-
-
-def _precision(file: Path) -> str:
-    from registry.pipeline.adaptation.weights import precision_of
-
-    return precision_of(file)
-
-
-def _of_onnx(read: Callable[[Path], T], file: Path) -> T:
-    try:
-        importlib.import_module("onnx")  # `read` needs it
-        from google.protobuf.message import DecodeError
-    except ImportError as error:
-        raise OperatorError(f"ONNX models cannot be read here ({error}): pip install 'infaas[cpu]'") from error
-    try:
-        return read(file)
-    except DecodeError as error:
-        raise InvalidRequest(f"{file.name} is not an ONNX model, or damaged: {error}") from error
-
-
-def _archive_format(file: Path) -> SourceFormat:
-    try:
-        with zipfile.ZipFile(file) as archive:
-            names = archive.namelist()
-    except zipfile.BadZipFile as error:
-        raise InvalidRequest(f"{file.name} is a damaged archive: {error}") from error
-    if is_openvino_pack(file):
-        return SourceFormat.OPENVINO
-    if any(name.endswith("/archive_format") for name in names):
-        return SourceFormat.EXPORTED_PROGRAM
-    if any(name.endswith(".pkl") for name in names):
-        raise _refused(file)
-    raise InvalidRequest(f"{file.name} is an archive without a model, or from torch before 2.8: {_INSTEAD}")
-
-
-def _refused(file: Path) -> InvalidRequest:
-    return InvalidRequest(f"{file.name} is a pickle, and loading a pickle executes code from the file: {_INSTEAD}")
-
-
-# -- the signature -----------------------------------------------------------------------------------------------------
 def read_signature(file: Path, source_format: SourceFormat) -> Signature:
     """Read the signature of a file that is safe to load; blocks, and should run in a process of its own.
 
@@ -301,8 +160,154 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0]
 
 
+def _read_exported_program(file: Path) -> Signature:
+    """Read the signature of a safe copy; blocks, and should run in a process of its own.
+
+    Raises:
+        InvalidRequest: torch cannot load it, or an input or output is not a tensor.
+    """
+    torch = import_torch()
+
+    try:
+        program: Any = load_program(file)[0]
+    except ModelFailed:
+        raise
+    except Exception as error:  # torch raises any kind of error for a damaged file
+        raise InvalidRequest(f"{file.name} cannot be loaded by torch {torch.__version__}: {error}") from error
+    values = {node.name: node.meta["val"] for node in program.graph.nodes if "val" in node.meta}
+    positional, named = input_names(program)
+    taken = program.graph_signature.user_inputs
+    if len(taken) != len(positional) + len(named) or not all(name in values for name in taken):
+        raise InvalidRequest("every input of the exported program must be one tensor")
+    returned = program.call_spec.out_spec
+    given = list(program.graph_signature.user_outputs)
+    keys = list(returned.context) if returned.type is dict else []
+    names = keys or (["output"] if len(given) == 1 else [f"output{index}" for index in range(len(given))])
+    bounds = _row_counts(program, values)
+    return Signature(
+        inputs=tuple(
+            replace(_torch_spec("input", name, values[node]), below=bounds.get(node))
+            for name, node in zip(positional + named, taken, strict=True)
+        ),
+        outputs=tuple(_torch_spec("output", name, values[node]) for name, node in zip(names, given, strict=True)),
+        named=bool(keys),
+    )
+
+
+def _row_counts(program: Any, values: Mapping[str, Any]) -> dict[str, int]:
+    """Return the rows of the smallest table that each input indexes, by the name of the input's node."""
+    counts: dict[str, int] = {}
+    for node in program.graph.nodes:
+        if str(node.target).startswith("aten.embedding."):
+            table, rows = node.args[0], node.args[1]
+            size = int(values[table.name].shape[0])
+            counts[rows.name] = min(size, counts.get(rows.name, size))
+    return counts
+
+
+def _torch_spec(kind: str, name: str, value: Any) -> TensorSpec:
+    torch = import_torch()
+
+    if not isinstance(value, torch.Tensor):
+        raise InvalidRequest(f"{kind} {name!r} is not a tensor")
+    try:
+        dtype = torch.empty(0, dtype=value.dtype).numpy().dtype
+    except TypeError as error:
+        raise InvalidRequest(f"{kind} {name!r}: {error}") from error
+    shape = tuple(size if isinstance(size, int) else VARIABLE for size in value.shape)
+    return TensorSpec(name=name, datatype=datatype_from(kind, name, dtype), shape=shape)
+
+
+def _read_openvino(file: Path) -> Signature:
+    """Read the signature of a packed model; blocks, and should run in a process of its own.
+
+    Raises:
+        InvalidRequest: OpenVINO cannot read it, or it has inputs or outputs that cannot be served.
+    """
+    try:
+        model = read_artifact(file)
+    except (RuntimeError, zipfile.BadZipFile) as error:  # OpenVINO has no exception class of its own
+        raise InvalidRequest(f"OpenVINO cannot read the model: {str(error).strip().splitlines()[-1]}") from error
+    return Signature(
+        inputs=tuple(_openvino_spec("input", port) for port in model.inputs),
+        outputs=tuple(_openvino_spec("output", port) for port in model.outputs),
+    )
+
+
+def _openvino_spec(kind: str, port: Any) -> TensorSpec:
+    if not port.names:
+        raise InvalidRequest(f"an {kind} of the model has no name: convert it again, by ovc or openvino.save_model")
+    name, shape = min(port.names), port.partial_shape
+    if shape.rank.is_dynamic:
+        raise InvalidRequest(f"{kind} {name!r} has no declared shape")
+    dtype = np.dtype(port.element_type.to_dtype())
+    sizes = tuple(VARIABLE if size.is_dynamic else int(size.get_length()) for size in shape)
+    return TensorSpec(
+        name=name, datatype=datatype_from(kind, name, object if dtype.kind == "S" else dtype), shape=sizes
+    )
+
+
+def processed_signature(model: Signature, processing: Processing, scores: TensorSpec) -> Signature:
+    """Return the signature of a model with `processing` around it; its output `scores` holds the scores of the classes.
+
+    Raises:
+        InvalidRequest: the steps do not fit the model.
+    """
+    outputs = list(model.outputs)
+    if processing.after and (len(scores.shape) != 2 or scores.datatype not in ("FP16", "FP32", "FP64")):
+        raise InvalidRequest(
+            f"probabilities and classes need FP32 scores of the shape [batch, classes]; {scores.name!r} is "
+            f"{scores.datatype} {list(scores.shape)}"
+        )
+    for step in processing.after:
+        if isinstance(step, TopClasses):
+            outputs.append(_class_spec(step, scores))
+        else:
+            outputs = [replace(spec, datatype="FP32") if spec.name == scores.name else spec for spec in outputs]
+    names = [spec.name for spec in outputs]
+    if len(set(names)) < len(names):
+        raise InvalidRequest(f"the model's outputs ({', '.join(names)}) and those of its processing share a name")
+    given = TensorSpec(name=processing.before.input, datatype="BYTES", shape=(VARIABLE,))
+    return replace(model, inputs=(given,), outputs=tuple(outputs))
+
+
+def model_tensors(samples: Arrays, processing: Processing) -> Arrays:
+    """Return the model's tensors for inputs as clients send them, each stacked in one array with padding; blocks.
+
+    Raises:
+        InvalidRequest: an input cannot be read; the message names it.
+    """
+    before = load_before(processing, processing.tensors)
+    rows: list[Arrays] = []
+    for number, value in enumerate(samples[processing.before.input].reshape(-1).tolist()):
+        try:
+            rows.append(before(value))
+        except InvalidRequest as error:
+            raise InvalidRequest(f"{processing.before.input} {number} of the samples: {error}") from error
+    return stack_padded(rows, before.fill)
+
+
+def labels_of(processing: Processing | None) -> tuple[str, ...]:
+    """Return the class names of the steps after a model; empty if they have none; blocks.
+
+    Raises:
+        OperatorError: the file of names cannot be read.
+        InvalidRequest: it contains no names.
+    """
+    steps = processing.after if processing is not None else ()
+    files = [step.labels for step in steps if isinstance(step, TopClasses) and step.labels]
+    return read_class_names(Path(files[0])) if files else ()
+
+
+def _class_spec(step: TopClasses, scores: TensorSpec) -> TensorSpec:
+    if 0 < scores.shape[1] < step.count:
+        raise InvalidRequest(f"{step.count} best classes are requested, but the model has {scores.shape[1]}")
+    name, datatype = (LABEL, "BYTES") if step.labels else (CLASS, "INT64")
+    return TensorSpec(name=name, datatype=datatype, shape=(VARIABLE, step.count))
+
+
 _READERS: Final[dict[SourceFormat, Callable[[Path], Signature]]] = {
     SourceFormat.ONNX: _read_onnx,
-    SourceFormat.EXPORTED_PROGRAM: read_exported_program,
-    SourceFormat.OPENVINO: openvino_model.read_openvino,
+    SourceFormat.EXPORTED_PROGRAM: _read_exported_program,
+    SourceFormat.OPENVINO: _read_openvino,
 }

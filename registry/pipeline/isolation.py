@@ -3,8 +3,13 @@
 The process is fresh, so that memory and load time are those of the variant. A crash in native code, or a model that
 never returns, ends the step and not the registration. The step may use most of the memory that is free at its start,
 and if the machine runs out of memory the kernel kills the step first. Child processes end with the step, and the step
-ends with the process that started it. It gets no secrets of that process (`step_environment`) and, in a sandbox, sees
-only its own files (`step_files`).
+ends with the process that started it. In a sandbox it sees only its own files (`step_files`).
+
+It gets variables of Python and native libraries, and no secret: it processes a tenant's file with libraries that may
+have security holes, and its parent's environment contains passwords of Postgres and Kafka, keys of a bucket and signing
+secrets. The list therefore names allowed variables, not forbidden ones: a secret may have any name (`DATABASE_URL`,
+`HF_TOKEN`), while the variables of a library are known when its runtime is added. An operator may allow more, such as a
+licence, in `INFAAS_STEP_VARIABLES`.
 """
 
 import asyncio
@@ -12,7 +17,9 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, NamedTuple, Self, TypeVar
@@ -20,17 +27,30 @@ from typing import Final, NamedTuple, Self, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from process.affinity import pin_thread
+from process.cpus import lower_priority, pin_thread
 from process.memory import free_memory
-from process.priority import lower_priority
-from process.sandbox import TEMPORARY, has_sandbox, sandboxed
+from process.sandbox import TEMPORARY, has_sandbox, sandboxed, syscall_filter
 from process.subprocesses import end_with_parent
-from process.syscall_filter import syscall_filter
-from registry.pipeline.step_environment import step_environment
 from registry.pipeline.step_files import OwnFolders, PipelineStep, check_result, step_files
 from registry.recipes import NotApplicable
 from schemas.errors import InvalidRequest, ModelFailed, OperatorError
 
+ENV: Final = "INFAAS_STEP_VARIABLES"
+"""Variable that allows more names, e.g. `LM_LICENSE_FILE, VENDOR_*`."""
+_GIVEN: Final = (
+    *("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "TEMP", "TMP", "XDG_*_HOME", "VIRTUAL_ENV", "CONDA_PREFIX"),
+    *("LANG", "LANGUAGE", "LC_*", "TZ", "TZDIR"),
+    *("PYTHON*", "LD_*", "DYLD_*", "GLIBC_TUNABLES", "MALLOC_*"),
+    *("CC", "CXX", "CPATH", "*_INCLUDE_PATH", "LIBRARY_PATH"),  # for compilers of variants
+    *("OMP_*", "GOMP_*", "KMP_*", "MKL_*", "OPENBLAS_*", "BLIS_*", "NUMEXPR_*", "TBB_*"),  # threads
+    *("DNNL_*", "ONEDNN_*", "OV_*", "OPENVINO_*", "ONEAPI_*", "SYCL_*", "ZE_*", "OCL_*"),
+    *("CUDA_*", "CUDNN_*", "CUBLAS_*", "NCCL_*"),
+    *("NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", "NVIDIA_TF32_OVERRIDE"),  # others are keys
+    *("HIP_*", "HSA_*", "ROCM_*", "ROCR_*", "NEURON_*", "XLA_*"),
+    *("ORT_*", "TORCH*", "PYTORCH_*", "TRITON_CACHE_DIR", "TRITON_PTXAS_PATH"),
+    *("HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_*", "TOKENIZERS_*", "PROTOCOL_BUFFERS_*"),
+)
+"""Names and patterns; no pattern matches variables in which a program keeps a secret."""
 T = TypeVar("T")
 TIMEOUT_S: Final = 900.0
 _MEMORY_SHARE: Final = 0.9
@@ -44,6 +64,12 @@ _NO_CACHES: Final = {"TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS": "0"}
 _MEMORY_SIGNS: Final = ("bad_alloc", "failed to allocate", "out of memory", "cannot allocate memory")
 STEP_ERRORS: Final = {kind.__name__: kind for kind in (InvalidRequest, OperatorError, NotApplicable, ModelFailed)}
 """Errors that a step may raise, by name."""
+
+
+def step_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of an environment that a step may have."""
+    given = (*_GIVEN, *environment.get(ENV, "").replace(",", " ").split())
+    return {name: value for name, value in environment.items() if any(fnmatchcase(name, one) for one in given)}
 
 
 class StepCrashed(ModelFailed):

@@ -1,40 +1,37 @@
-"""Measures a variant, in a process that has loaded nothing else.
+"""Measures a variant, or only computes its outputs, in a process that has loaded nothing else.
 
-The order matters. The runtime's package is imported first, so that its memory is not counted. Then follow the load,
-every batch size on cores of its own (`timing`, `cores`), and the peak of memory. The outputs for all samples come last:
-they take the most time, and none of it is measured.
+The order of a measurement matters. The runtime's package is imported first, so that its memory is not counted. Then
+follow the load, every batch size on cores of its own (`timing`), and the peak of memory. The outputs for all samples
+come last: they take the most time, and none of it is measured.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 import psutil
+from numpy.typing import NDArray
 
 from process.cpus import usable_cores
-from process.garbage_collection import no_collection
-from registry.pipeline.cores import RunObserver, pinned_to_quiet_cores
-from registry.pipeline.mixing import lengths_mix, variable_axes
-from registry.pipeline.timing import Case, Run, Timing, time_cases
-from registry.pipeline.uneven_timing import time_uneven
+from process.memory import no_collection
+from registry.pipeline.timing import Case, Run, RunObserver, Timing, pinned_to_quiet_cores, time_cases, time_uneven
 from registry.samples import Arrays, batches_of, load_arrays, save_arrays, take_rows
 from runtimes import cuda
 from runtimes.catalog import find_runtime, import_package
 from runtimes.composite import CASCADE, runtimes_within
 from runtimes.device import device_name
-from runtimes.padding import row_size
+from runtimes.padding import FACTOR, pad_to, row_size
 from runtimes.processing.session import ProcessedSession
-from runtimes.protocol import LoadOptions, Session
+from runtimes.protocol import LoadOptions, Session, Tensors
 from schemas.hardware import Hardware
-from schemas.latency import BatchLatency
-from schemas.length import LENGTH_BATCH, LengthLatency
-from schemas.rows.processing import Processing
-from schemas.rows.tensor_spec import TensorSpec
+from schemas.latency import LENGTH_BATCH, BatchLatency, LengthLatency
+from schemas.rows.catalog import Processing
+from schemas.tensors import TensorSpec
 
 _LENGTHS: Final = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Lengths to measure, as factors of the samples' length."""
@@ -42,6 +39,12 @@ _SINGLE_ROWS: Final = 4
 """Samples computed one by one, to test whether outputs depend on the batch."""
 _RESET_PEAK: Final = Path("/proc/self/clear_refs")
 _PROCESS_STATUS: Final = Path("/proc/self/status")
+_ROWS: Final = 8
+_LOOKED_AT: Final = 32
+"""Number of texts from which the shortest are taken; longer ones may not leave room for padding."""
+_TOLERANCE: Final = 0.01
+_LOSSY_TOLERANCE: Final = 0.05
+"""Shares of an output's range by which it may differ; dynamic INT8 depends more on the rest of the batch."""
 
 
 class LatencyFit(msgspec.Struct, frozen=True):
@@ -256,3 +259,68 @@ def _peak() -> int:
         return 0
     line = next((line for line in status.splitlines() if line.startswith("VmHWM:")), "")
     return int(line.split()[1]) * 1024 if line else 0
+
+
+class ComputeOutputs(msgspec.Struct, frozen=True, tag=True):
+    """Load a variant and store its outputs for all rows of a file."""
+
+    artifact: Path
+    runtime: str
+    hardware: str
+    options: LoadOptions
+    samples: Path
+    outputs: Path
+    """File for the outputs."""
+    processing: Processing | None = None
+    """Processing around the model, its files as paths."""
+    mixes_lengths: bool = False
+    """True if inputs of different lengths may share a batch."""
+
+    def run(self) -> None:
+        """Compute the outputs; raises any error of the runtime."""
+        session = find_runtime(self.runtime).load(self.artifact, self.hardware, self.options)
+        if self.processing is not None:
+            session = ProcessedSession(session, self.processing)
+            session.mix_lengths(self.mixes_lengths)
+        save_arrays(self.outputs, compute_all(session, load_arrays(self.samples), self.options))
+
+
+def lengths_mix(session: Session, samples: Arrays, inputs: Sequence[TensorSpec], precision: str) -> bool:
+    """Return true if a model with the tensors `inputs` gives padded inputs the same answers; blocks."""
+    variable = {spec.name: axes for spec in inputs if (axes := variable_axes(spec))}
+    if not variable or any(spec.datatype == "BYTES" for spec in inputs):
+        return False
+    fill: Mapping[str, int] = {}
+    rows: list[Arrays] = [take_rows(samples, row, 1) for row in range(_ROWS)]
+    if isinstance(session, ProcessedSession):
+        (texts,) = take_rows(samples, 0, _LOOKED_AT).values()
+        rows = sorted(session.prepared(texts.tolist()), key=row_size)[:_ROWS]
+        fill, session = session.fill, session.model
+    try:
+        alone = [session.infer(row) for row in rows]
+        padded = [session.infer(pad_to(row, FACTOR, variable, fill)) for row in rows]
+        return all(_same(pair, precision) for pair in _by_output(alone, padded))
+    except Exception:  # noqa: BLE001 - any error of the runtime means that the model does not accept this length
+        return False
+
+
+def variable_axes(spec: TensorSpec) -> list[int]:
+    """Return the axes of variable size, without the batch."""
+    return [axis for axis, size in enumerate(spec.shape) if axis and size < 0]
+
+
+def _by_output(
+    alone: Sequence[Tensors], padded: Sequence[Tensors]
+) -> Iterator[list[tuple[NDArray[Any], NDArray[Any]]]]:
+    for name in alone[0]:
+        yield [(ours[name], theirs[name]) for ours, theirs in zip(alone, padded, strict=True)]
+
+
+def _same(pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]], precision: str) -> bool:
+    if any(alone.shape != padded.shape for alone, padded in pairs):
+        return False
+    one, other = (np.concatenate([array.reshape(-1) for array in arrays]) for arrays in zip(*pairs, strict=True))
+    if one.dtype.kind != "f":
+        return bool((one == other).all())
+    tolerance = _TOLERANCE if precision == "fp32" else _LOSSY_TOLERANCE
+    return bool(np.abs(one - other).max() <= tolerance * max(float(np.ptp(one)), 1e-9))

@@ -16,14 +16,15 @@ from process.sandbox import SandboxFiles
 from registry.importers.imported import ImportedModel
 from registry.importers.importing import ImportModel
 from registry.pipeline.generation import GenerateVariant
-from registry.pipeline.inspection import Inspection, InspectModel, SourceFormat, files_beside
-from registry.pipeline.measurement import MeasureVariant
-from registry.pipeline.stage_outputs import ComputeOutputs
+from registry.pipeline.inspection import Inspection, InspectModel
+from registry.pipeline.measurement import ComputeOutputs, MeasureVariant
+from registry.pipeline.source_format import SourceFormat, files_beside
 from runtimes.composite import hold_artifacts
-from runtimes.engines import ENGINES_FOLDER
+from runtimes.tensorrt import ENGINES_FOLDER
 from schemas.errors import InvalidRequest, ModelFailed
 from schemas.hardware import Hardware
-from schemas.rows.processing import Processing
+from schemas.registrations import processing_files
+from schemas.rows.catalog import Processing
 
 PipelineStep: TypeAlias = InspectModel | GenerateVariant | MeasureVariant | ComputeOutputs | ImportModel
 
@@ -70,10 +71,7 @@ def _absolute(read: Iterable[Path | None], written: Iterable[Path | None], hardw
 
 
 def _of_processing(processing: Processing | None) -> list[Path]:
-    found: list[Path] = []
-    if processing is not None:
-        processing.with_files(lambda file: (found.append(Path(file)), file)[1])
-    return found
+    return [Path(file) for file in processing_files(processing)]
 
 
 def _artifacts(runtime: str, artifact: Path) -> list[Path]:

@@ -8,17 +8,27 @@ Rules:
   three rounds agree. The lowest rounds that agree are kept, the others discarded.
 * If no rounds agree, more rounds are timed on cores that are quieter at that time, until the budget is spent. The noisy
   result is kept and marked as noisy.
+* Batches of a cascade take different time for different inputs, on a quiet machine as well. None of its runs is
+  discarded for being long, which would exclude the inputs that take long; only the time without a core is subtracted.
+  The result is the mean, over enough rows for the share of slow inputs to be representative.
 
 On a quiet machine a case takes three short rounds. The p99 of few runs is their maximum. The p99 of many runs belongs
 to the model: like the median, it excludes additions by other load.
 """
 
-from collections.abc import Callable, Sequence
-from statistics import median
-from typing import Final, NamedTuple
+import os
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from statistics import fmean, median
+from typing import Final, NamedTuple, Self
 
 import msgspec
 import numpy as np
+import psutil
+
+from process.cpus import usable_cpus
 
 _WARM_UP_RUNS: Final = 2
 _WARM_UP_S: Final = 0.2
@@ -37,6 +47,13 @@ _BUDGET_RUNS: Final = 6
 _LOST_SHARE: Final = 0.05
 _LOST_S: Final = 20e-6
 """Seconds that every run may lose: waking a thread takes some microseconds on an idle machine as well."""
+_UNEVEN_ROWS: Final = 400
+_FEW_RUNS: Final = 30
+_FEWEST_RUNS: Final = 6
+_UNEVEN_BUDGET_S: Final = 2.0
+_THREADS: Final = Path("/proc/self/task")
+_WATCH_S: Final = 0.1
+"""Seconds for which the load of the cores is observed."""
 
 
 class Run(NamedTuple):
@@ -175,3 +192,111 @@ def _spread(rounds: Sequence[Sequence[Run]]) -> float:
 def without_loss(run: Run) -> Run:
     """Return a run without its lost time; it is never shorter than its CPU time."""
     return Run(max(run.wall_s - run.lost_s, min(run.cpu_s, run.wall_s)), run.cpu_s, 0.0)
+
+
+def time_uneven(cases: Mapping[int, Case]) -> list[Timing]:
+    """Time cases, by the rows in a batch of each, over enough rows for a meaningful mean.
+
+    Each case stops at its budget. A case is called with 0, 1 and so on, and computes other rows each time.
+    """
+    return [_time_uneven(case, size) for size, case in cases.items()]
+
+
+def _time_uneven(case: Case, size: int) -> Timing:
+    for turn in range(_WARM_UP_RUNS):
+        case(turn)
+    runs, wanted = list[Run](), max(_FEW_RUNS, -(-_UNEVEN_ROWS // size))
+    spent_s = 0.0
+    while len(runs) < wanted and (len(runs) < _FEWEST_RUNS or spent_s < _UNEVEN_BUDGET_S):
+        runs.append(case(len(runs)))
+        spent_s += runs[-1].wall_s
+    return uneven_timing(runs)
+
+
+def uneven_timing(runs: Sequence[Run]) -> Timing:
+    """Return the timing of runs that all count, without the time that they lost."""
+    seconds = [without_loss(run).wall_s for run in runs]
+    p50_s, p99_s = np.quantile(seconds, (0.5, 0.99), method="higher")
+    lost = sum(run.lost_s for run in runs) / sum(run.wall_s for run in runs)
+    cpu_s = median(run.cpu_s for run in runs)
+    return Timing(float(p50_s), float(p99_s), cpu_s, len(runs), 0, lost, fmean(seconds))
+
+
+@contextmanager
+def pinned_to_quiet_cores(count: int) -> Generator[Callable[[], None]]:
+    """Pin all threads of this process to the `count` least busy cores; yield a function that chooses the cores again.
+
+    There are as many cores as the model has threads, so no thread moves or gets more than it will have in service. If
+    the kernel cannot pin threads, nothing happens.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        yield lambda: None
+        return
+    allowed = usable_cpus()
+
+    def choose() -> None:
+        if count < len(allowed):
+            _pin(_quietest(allowed)[:count])
+
+    choose()
+    try:
+        yield choose
+    finally:
+        _pin(allowed)
+
+
+def _quietest(cores: list[int]) -> list[int]:
+    busy = psutil.cpu_percent(_WATCH_S, percpu=True)
+    return sorted(cores, key=lambda core: busy[core] if core < len(busy) else 0.0)
+
+
+def _pin(cores: list[int]) -> None:
+    """Pin the present threads; threads that they start inherit it."""
+    for thread in _threads():
+        with suppress(OSError):  # the thread has just ended
+            os.sched_setaffinity(thread, cores)
+
+
+def _threads() -> list[int]:
+    return [int(path.name) for path in _THREADS.iterdir()]
+
+
+class RunObserver:
+    """Observes runs of this process: wall time, CPU time, and the time that its threads waited for a core.
+
+    A context manager. Create it after the threads that compute exist.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._share = threads
+        self._files: list[int] = []
+        for thread in _threads() if _THREADS.exists() else ():
+            with suppress(OSError):  # the thread has just ended, or the kernel lacks this file
+                self._files.append(os.open(_THREADS / str(thread) / "schedstat", os.O_RDONLY))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for file in self._files:
+            os.close(file)
+
+    def observe(self, compute: Callable[[], object]) -> Run:
+        """Call `compute` and return its times."""
+        waited, cpu_s, began = self._waited_s(), time.process_time(), time.perf_counter()
+        compute()
+        wall_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu_s
+        # Threads that compute nothing may have waited, too: that is no loss.
+        lost_s = min(self._waited_s() - waited, wall_s - cpu_s / self._share)
+        return Run(wall_s, cpu_s, max(lost_s, 0.0))
+
+    def _waited_s(self) -> float:
+        """Return the seconds for which threads were ready and had no core, divided by the number of threads."""
+        return sum(_waited_ns(file) for file in self._files) / 1e9 / self._share
+
+
+def _waited_ns(file: int) -> int:
+    try:
+        return int(os.pread(file, 64, 0).split()[1])
+    except (OSError, IndexError):  # the thread has ended
+        return 0

@@ -1,5 +1,7 @@
 """Decides from outputs alone which variants are refused. Pure, except for a measure of the user's own.
 
+The measure is that of the task or of the user, else the one that outputs and labels suggest.
+
 The reference (the model as registered) is refused, and nothing is registered, if an output has another datatype or
 shape than the model declares, or contains NaN; or if its output for an input depends on the other inputs in the batch.
 
@@ -10,7 +12,7 @@ reference:
 * without either: if it agrees with the reference on less than `1 - most_lost` of the inputs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -18,14 +20,15 @@ import numpy as np
 from msgspec.structs import replace
 
 from registry.labelled_files import Arrays
-from registry.quality import RELATIVE, agreement, check_scores, quality
+from registry.pipeline.inspection import Inspection
+from registry.quality import RELATIVE, agreement, check_scores, guess_measure, quality
+from registry.request import MOST_ACCURACY_LOST, Registration
 from registry.samples import Samples
 from registry.signature import fits
 from schemas.errors import InvalidRequest
-from schemas.rows.catalog import AccuracySource, TensorSpec
+from schemas.rows.catalog import ACCURACY, AccuracySource, Task, TensorSpec
 from schemas.tensors import datatype_of
 
-MOST_ACCURACY_LOST: Final = 0.05
 _ROUNDING: Final = 1e-9
 _BATCH_TOLERANCE: Final = 1e-2
 
@@ -149,3 +152,41 @@ def _depends_on_batch(outputs: Arrays, single: Arrays) -> str:
         ):
             return f"output {name!r} of an input depends on the other inputs in its batch"
     return ""
+
+
+def judge(
+    request: Registration, task: Task | None, found: Inspection, samples: Samples, note: Callable[[str], None]
+) -> Judgement:
+    """Return the output and the measure: as the task or the user says, else as outputs and labels suggest, with a note.
+
+    Raises:
+        InvalidRequest: several measures are possible.
+    """
+    output, measure = found.measured.name, task.measure if task else request.measure
+    if len(found.signature.outputs) > 1 and not request.output and not (task and task.measured_output):
+        note(f"the output {output!r} is measured (change it by --output)")
+    if measure is not None:
+        return Judgement(measure, output)
+    if samples.labels is None:
+        return Judgement(ACCURACY, output)
+    guess = guess_measure(found.measured, samples.labels)
+    note(f"{request.task} is measured by {guess.measure}: {guess.why} (change it by --measure)")
+    return Judgement(guess.measure, output, guess.doubtful)
+
+
+def is_relative(request: Registration, samples: Samples, judgement: Judgement) -> bool:
+    """Return true if the outputs of a reference replace labels."""
+    return samples.labels is None and request.accuracy is None and judgement.measure in RELATIVE
+
+
+def new_task(request: Registration, found: Inspection, samples: Samples, judgement: Judgement) -> Task:
+    """Return the task that its first model makes."""
+    return Task(
+        name=request.task,
+        inputs=tuple(replace(spec, longest=None) for spec in found.signature.inputs),  # may be longer in other models
+        outputs=found.signature.outputs,
+        partitions=request.partitions,
+        measure=judgement.measure,
+        measured_output=judgement.output,
+        classes=samples.classes,
+    )

@@ -1,5 +1,5 @@
 """Unregistering: determines the rows to remove and whether they are in use, and removes their topics, files and rows.
 
 Reading order: unused_files (artifacts that no other row needs) -> removal_plan (rows that belong to a name, and their
-uses) -> leftovers (queries of a variant that is no longer served) -> unregister (the steps, top to bottom).
+uses) -> unregister (the steps, top to bottom).
 """

@@ -5,19 +5,19 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
+from process.security.catalog_view import CatalogView
 from registry.access import read_sight
 from registry.artifacts import ArtifactStore
 from registry.removal.unused_files import stages_of, unused_files
+from schemas.access import ANYONE, Principal
 from schemas.errors import NotFound, OperatorError
 from schemas.names import is_variant_name
-from schemas.principal import ANYONE, Principal
 from schemas.rows.catalog import Task, Variant, VariantState
 from schemas.rows.removals import RegisteredNames, RemovalPlan
 from schemas.topics import offline_topic, results_topic, task_topic, variant_topics
-from security.catalog_view import CatalogView
 from store.pool import DatabaseSession, Pool
 from store.registry import get_task, get_variant, list_architectures, list_tasks, list_variants
-from store.removal import COMPARED, count_queries, list_serving, list_uses
+from store.removals import COMPARED, count_queries, list_serving, list_uses
 from store.samples import present_s
 
 RECENT_S: Final = 300.0

@@ -1,5 +1,5 @@
-"""Processing around a model: tensors from a client's text or image, and answers from scores; one file per kind of step.
+"""Processing around a model: tensors from a client's text or image, and answers from scores.
 
-Reading order: tokenise, image (before the model) -> classes (after it) -> session (a model with its steps around it).
-`schemas/rows/processing.py` defines the steps as data.
+Reading order: steps (before and after the model) -> session (a model with its steps around it).
+`schemas/rows/catalog.py` defines the steps as data.
 """

@@ -13,13 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtimes.padding import FACTOR, Arrays, row_size, size_groups, stack_padded
-from runtimes.processing.classes import BestClasses, SoftmaxScores
-from runtimes.processing.image import ImageDecoder
-from runtimes.processing.tokenise import TextTokeniser
+from runtimes.processing.steps import BestClasses, ImageDecoder, SoftmaxScores, TextTokeniser
 from runtimes.protocol import Session, Tensors
 from schemas.errors import InvalidRequest
-from schemas.rows.processing import Processing, Softmax, Tokenise
-from schemas.rows.tensor_spec import TensorSpec
+from schemas.rows.catalog import Processing, Softmax, Tokenise
+from schemas.tensors import TensorSpec
 
 
 class BeforeStep(Protocol):

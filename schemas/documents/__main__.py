@@ -7,15 +7,15 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from schemas.documents import admin, asyncapi, fields, openapi
-from schemas.documents.structs import ROOTS, json_schema
+from schemas.documents import admin, asyncapi, components, openapi
+from schemas.documents.components import ROOTS, json_schema
 
 FOLDER: Final = Path(__file__).parent
 _DOCS: Final = FOLDER.parents[1] / "docs"
 """Folder of the documentation; it exists only in a checkout."""
 PAGE: Final = _DOCS / "admin.md"
 """Page that contains the table of the admin API."""
-_TABLES: Final = {PAGE: ("endpoints", admin.table), _DOCS / "clients.md": ("reasons", fields.reason_table)}
+_TABLES: Final = {PAGE: ("endpoints", admin.table), _DOCS / "clients.md": ("reasons", components.reason_table)}
 """Name and content of the generated table of each page."""
 
 
@@ -32,7 +32,6 @@ def texts() -> dict[Path, str]:
 
 
 def _with_table(page: Path, name: str, table: str) -> str:
-    """Return the text of a page with its generated table replaced."""
     place = re.compile(rf"(<!-- {name}:begin -->\n).*(<!-- {name}:end -->)", re.DOTALL)
     return place.sub(rf"\g<1>{table}\n\g<2>", page.read_text())
 

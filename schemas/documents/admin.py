@@ -5,10 +5,11 @@ from typing import Any, Final
 
 import msgspec
 
-from schemas.documents.responses import BODY, errors, refusal
-from schemas.endpoints.endpoint import Endpoint
-from schemas.endpoints.table import ENDPOINTS
-from schemas.endpoints.uploads import SEND, SHOW
+from admin.api import Endpoint
+from admin.endpoints import ENDPOINTS
+from admin.uploads import send as SEND
+from admin.uploads import show as SHOW
+from schemas.documents.components import BODY, errors, refusal
 
 _JSON: Final = "application/json"
 _REF: Final = "#/components/schemas/{name}"
@@ -90,7 +91,6 @@ def _parameter(place: str, name: str, schema: dict[str, Any], *, needed: bool) -
 
 
 def _fields(request: type) -> tuple[dict[str, Any], list[str]]:
-    """Return the schemas of a request's fields by name, and the names of the required fields."""
     schema = _schemas()[request.__name__]
     return dict(schema["properties"]), schema.get("required", [])
 

@@ -5,8 +5,7 @@ from typing import Any, Final
 from schemas import headers as h
 from schemas import topics
 from schemas.defaults import KAFKA_PORT, LOOPBACK
-from schemas.documents import fields
-from schemas.documents.structs import components
+from schemas.documents import components
 
 VERSION: Final = "3.1.0"
 _KAFKA: Final = "0.5.0"
@@ -29,78 +28,68 @@ def document() -> dict[str, Any]:
         "servers": {
             "kafka": {"host": f"{LOOPBACK}:{KAFKA_PORT}", "protocol": "kafka", "description": "See INFAAS_KAFKA."}
         },
-        "channels": _channels(),
-        "operations": _operations(),
-        "components": {"messages": _messages(), "schemas": components("#/components/schemas/{name}")},
+        "channels": {name: _channel(*row) for name, row in _CHANNELS.items()},
+        "operations": {name: _operation(*row) for name, row in _OPERATIONS.items()},
+        "components": {"messages": _messages(), "schemas": components.struct_schemas("#/components/schemas/{name}")},
     }
 
 
-def _channels() -> dict[str, Any]:
-    return {
-        "tasks": _channel(topics.TASKS + "{task}", "Online queries of a task.", ["query"], task="The requested task."),
-        "offline": _channel(
-            topics.offline_topic("{task}"),
-            "Offline queries of a task; they wait here until a worker is idle.",
-            ["query"],
-            task="The requested task.",
-        ),
-        "lanes": _channel(
-            topics.LANES,
-            "Tenant lanes: excess offline queries, one partition per tenant and task by hash.",
-            ["tenantQuery"],
-        ),
-        "ingress": _channel(
-            topics.ingress_topic("{tenant}"),
-            "Online queries of one tenant for any task; only that tenant may write.",
-            ["tenantQuery"],
-            tenant="The tenant that sends the queries.",
-        ),
-        "offlineIngress": _channel(
-            topics.offline_of(topics.ingress_topic("{tenant}")),
-            "Offline queries of one tenant for any task; only that tenant may write.",
-            ["tenantQuery"],
-            tenant="The tenant that sends the queries.",
-        ),
-        "tenantResults": _channel(
-            topics.tenant_results_topic("{tenant}"),
-            "Results of a tenant's queries without a reply topic. All topics with this prefix belong to the tenant.",
-            ["result"],
-            tenant="The tenant that sent the queries.",
-        ),
-        "variants": _channel(
-            topics.variant_topic("{variant}"), "The queue of one variant.", ["forwarded"], variant="The chosen variant."
-        ),
-        "offlineVariants": _channel(
-            topics.offline_variant_topic("{variant}"),
-            "Offline queries of one variant; computed when its queue is empty.",
-            ["forwarded"],
-            variant="The chosen variant.",
-        ),
-        "results": _channel(
-            topics.RESULTS + "{task}",
-            "Results of queries without a reply topic.",
-            ["result"],
-            task="The requested task.",
-        ),
-        "replies": _channel(
-            topics.REPLIES + "{owner}",
-            "Results for one client or gateway, which creates the topic and is its only reader.",
-            ["result"],
-            owner="Owner of the topic.",
-        ),
-        "jobResults": _channel(topics.JOB_RESULTS, "Results of jobs, for the services that store them.", ["result"]),
-        "status": _channel(topics.STATUS, "State of each worker, every 100 ms.", ["status"]),
-        "demand": _channel(topics.DEMAND, "Variants that are needed and have no instance.", ["demand"]),
-        "load": _channel(topics.LOAD, "Load of each selector, every second.", ["load"]),
-        "deadLetters": _channel(topics.DEAD_LETTERS, "Records that could not be processed, unchanged.", ["deadLetter"]),
-    }
+_TASK: Final = {"task": "The requested task."}
+_VARIANT: Final = {"variant": "The chosen variant."}
+_SENDER: Final = {"tenant": "The tenant that sends the queries."}
+_CHANNELS: Final[dict[str, tuple[str, str, str, dict[str, str]]]] = {
+    "tasks": (topics.TASKS + "{task}", "Online queries of a task.", "query", _TASK),
+    "offline": (
+        topics.offline_topic("{task}"),
+        "Offline queries of a task; they wait here until a worker is idle.",
+        *("query", _TASK),
+    ),
+    "lanes": (
+        topics.LANES,
+        "Tenant lanes: excess offline queries, one partition per tenant and task by hash.",
+        *("tenantQuery", {}),
+    ),
+    "ingress": (
+        topics.ingress_topic("{tenant}"),
+        "Online queries of one tenant for any task; only that tenant may write.",
+        *("tenantQuery", _SENDER),
+    ),
+    "offlineIngress": (
+        topics.offline_of(topics.ingress_topic("{tenant}")),
+        "Offline queries of one tenant for any task; only that tenant may write.",
+        *("tenantQuery", _SENDER),
+    ),
+    "tenantResults": (
+        topics.tenant_results_topic("{tenant}"),
+        "Results of a tenant's queries without a reply topic. All topics with this prefix belong to the tenant.",
+        *("result", {"tenant": "The tenant that sent the queries."}),
+    ),
+    "variants": (topics.variant_topic("{variant}"), "The queue of one variant.", "forwarded", _VARIANT),
+    "offlineVariants": (
+        topics.offline_variant_topic("{variant}"),
+        "Offline queries of one variant; computed when its queue is empty.",
+        *("forwarded", _VARIANT),
+    ),
+    "results": (topics.RESULTS + "{task}", "Results of queries without a reply topic.", "result", _TASK),
+    "replies": (
+        topics.REPLIES + "{owner}",
+        "Results for one client or gateway, which creates the topic and is its only reader.",
+        *("result", {"owner": "Owner of the topic."}),
+    ),
+    "jobResults": (topics.JOB_RESULTS, "Results of jobs, for the services that store them.", "result", {}),
+    "status": (topics.STATUS, "State of each worker, every 100 ms.", "status", {}),
+    "demand": (topics.DEMAND, "Variants that are needed and have no instance.", "demand", {}),
+    "load": (topics.LOAD, "Load of each selector, every second.", "load", {}),
+    "deadLetters": (topics.DEAD_LETTERS, "Records that could not be processed, unchanged.", "deadLetter", {}),
+}
+"""Address, description, message and parameters of each channel."""
 
 
-def _channel(address: str, description: str, messages: list[str], **parameters: str) -> dict[str, Any]:
+def _channel(address: str, description: str, message: str, parameters: dict[str, str]) -> dict[str, Any]:
     channel: dict[str, Any] = {
         "address": address,
         "description": description,
-        "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in messages},
+        "messages": {message: {"$ref": f"#/components/messages/{message}"}},
         "bindings": {"kafka": {"bindingVersion": _KAFKA, "topicConfiguration": {"cleanup.policy": ["delete"]}}},
     }
     if parameters:
@@ -108,39 +97,41 @@ def _channel(address: str, description: str, messages: list[str], **parameters: 
     return channel
 
 
-def _operations() -> dict[str, Any]:
-    """Return the operations from the system's point of view: it receives the records that clients send."""
-    return {
-        "answerQuery": _answered("tasks", "Choose a variant for a query.", topics.SELECTOR_GROUP),
-        "answerOfflineQuery": _answered(
-            "offline", "Choose a variant for an offline query when a worker is idle.", topics.OFFLINE_SELECTOR_GROUP
-        ),
-        "answerTenant": _answered("ingress", "Choose a variant for a tenant's query.", topics.SELECTOR_GROUP),
-        "answerTenantOffline": _answered(
-            "offlineIngress",
-            "Choose a variant for a tenant's offline query when a worker is idle.",
-            topics.OFFLINE_SELECTOR_GROUP,
-        ),
-        "publishTenantResult": _operation("send", "tenantResults", "Answer a tenant's query without a reply topic."),
-        "forwardQuery": _operation("send", "variants", "Forward a query to the workers of the chosen variant."),
-        "computeQuery": _operation("receive", "variants", "Compute a query in a batch with others."),
-        "forwardOfflineQuery": _operation(
-            "send", "offlineVariants", "Forward an offline query to the workers of a variant."
-        ),
-        "computeOfflineQuery": _operation(
-            "receive", "offlineVariants", "Compute an offline query when the worker is idle."
-        ),
-        "publishResult": _operation("send", "results", "Answer a query without a reply topic."),
-        "keepJobResult": _operation("receive", "jobResults", "Store the result of a job until it is fetched."),
-        "publishStatus": _operation("send", "status", "Publish the instances and the load of a worker."),
-        "publishDemand": _operation("send", "demand", "Request an instance of a variant."),
-        "publishLoad": _operation("send", "load", "Publish the queries of the last second by their needs."),
-        "publishDeadLetter": _operation("send", "deadLetters", "Store a record that could not be processed."),
-    }
+_OPERATIONS: Final = {
+    "answerQuery": ("receive", "tasks", "Choose a variant for a query."),
+    "answerOfflineQuery": ("receive", "offline", "Choose a variant for an offline query when a worker is idle."),
+    "answerTenant": ("receive", "ingress", "Choose a variant for a tenant's query."),
+    "answerTenantOffline": (
+        *("receive", "offlineIngress"),
+        "Choose a variant for a tenant's offline query when a worker is idle.",
+    ),
+    "publishTenantResult": ("send", "tenantResults", "Answer a tenant's query without a reply topic."),
+    "forwardQuery": ("send", "variants", "Forward a query to the workers of the chosen variant."),
+    "computeQuery": ("receive", "variants", "Compute a query in a batch with others."),
+    "forwardOfflineQuery": ("send", "offlineVariants", "Forward an offline query to the workers of a variant."),
+    "computeOfflineQuery": ("receive", "offlineVariants", "Compute an offline query when the worker is idle."),
+    "publishResult": ("send", "results", "Answer a query without a reply topic."),
+    "keepJobResult": ("receive", "jobResults", "Store the result of a job until it is fetched."),
+    "publishStatus": ("send", "status", "Publish the instances and the load of a worker."),
+    "publishDemand": ("send", "demand", "Request an instance of a variant."),
+    "publishLoad": ("send", "load", "Publish the queries of the last second by their needs."),
+    "publishDeadLetter": ("send", "deadLetters", "Store a record that could not be processed."),
+}
+"""Action, channel and summary from the system's point of view: it receives the records that clients send."""
+_GROUPS: Final = {
+    "tasks": topics.SELECTOR_GROUP,
+    "offline": topics.OFFLINE_SELECTOR_GROUP,
+    "ingress": topics.SELECTOR_GROUP,
+    "offlineIngress": topics.OFFLINE_SELECTOR_GROUP,
+}
+"""Consumer group of each channel whose queries are answered on a topic that the client names."""
 
 
-def _answered(channel: str, summary: str, group: str) -> dict[str, Any]:
-    return _operation("receive", channel, summary) | {
+def _operation(action: str, channel: str, summary: str) -> dict[str, Any]:
+    described: dict[str, Any] = {"action": action, "channel": {"$ref": f"#/channels/{channel}"}, "summary": summary}
+    if channel not in _GROUPS:
+        return described
+    return described | {
         "reply": {
             "address": {
                 "description": "The topic from which the client reads its results.",
@@ -149,32 +140,33 @@ def _answered(channel: str, summary: str, group: str) -> dict[str, Any]:
             "channel": {"$ref": "#/channels/replies"},
             "messages": [{"$ref": "#/channels/replies/messages/result"}],
         },
-        "bindings": {"kafka": {"bindingVersion": _KAFKA, "groupId": _constant(group)}},
+        "bindings": {"kafka": {"bindingVersion": _KAFKA, "groupId": _constant(_GROUPS[channel])}},
     }
-
-
-def _operation(action: str, channel: str, summary: str) -> dict[str, Any]:
-    return {"action": action, "channel": {"$ref": f"#/channels/{channel}"}, "summary": summary}
 
 
 def _messages() -> dict[str, Any]:
     request, response = _ref("InferRequest"), {"anyOf": [_ref("InferResponse"), _ref("ErrorBody")]}
     return {
-        "query": _message("A query", fields.headers_schema(fields.QUERY, [h.ID]), request, key="The id of the query."),
+        "query": _message(
+            "A query", components.headers_schema(components.QUERY, [h.ID]), request, key="The id of the query."
+        ),
         "tenantQuery": _message(
             "A query of a tenant, in a topic that it alone may write",
-            fields.headers_schema(fields.TENANT_QUERY, [h.ID, h.TASK]),
+            components.headers_schema(components.TENANT_QUERY, [h.ID, h.TASK]),
             request,
             key="The id of the query.",
         ),
         "forwarded": _message(
             "A query on its way to a worker",
-            fields.headers_schema(fields.FORWARDED, [h.ID, h.REPLY_TO, h.TASK, h.VARIANT]),
+            components.headers_schema(components.FORWARDED, [h.ID, h.REPLY_TO, h.TASK, h.VARIANT]),
             request,
             key="The id of the query.",
         ),
         "result": _message(
-            "A result", fields.headers_schema(fields.RESULT, [h.ID, h.STATUS]), response, key="The id of the query."
+            "A result",
+            components.headers_schema(components.RESULT, [h.ID, h.STATUS]),
+            response,
+            key="The id of the query.",
         ),
         "status": _plain("The state of a worker", "WorkerStatus", key="The worker."),
         "demand": _plain("A variant that is needed", "Demand", key="The variant."),

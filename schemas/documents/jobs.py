@@ -3,8 +3,7 @@
 from typing import Any, Final
 
 from schemas import headers as h
-from schemas.documents import fields
-from schemas.documents.responses import BODY, errors, refusal
+from schemas.documents import components
 from schemas.jobs import KEY, MAX_KEY, MAX_LISTED, WEBHOOK, JobState
 
 _JSON: Final = "application/json"
@@ -28,7 +27,7 @@ def paths() -> dict[str, Any]:
             "delete": _operation(
                 "cancelJob",
                 "Cancel a job that has not ended; a result that arrives later is dropped.",
-                {"200": _answer("Job"), "409": refusal("The job has ended.")},
+                {"200": _answer("Job"), "409": components.refusal("The job has ended.")},
                 "name",
                 "id",
             ),
@@ -59,16 +58,16 @@ def _submit(operation: str, *names: str) -> dict[str, Any]:
     raw = {"schema": {"type": "string", "format": "binary"}}
     stored = {"description": "Stored", "headers": located, "content": accepted}
     described = _operation(operation, _SUBMIT, {"202": stored}, *names)
-    described["responses"] |= errors(*BODY, 403, 422, 429)
-    passed = {name: fields.QUERY[name] for name in (h.REPLY_TO, h.SENT_NS, h.JSON_LENGTH)} | fields.NEEDS | fields.TRACE
-    key = {
-        "type": "string",
-        "maxLength": MAX_KEY,
-        "description": "A repeated request creates no second job.",
-    }
+    described["responses"] |= components.errors(*components.BODY, 403, 422, 429)
+    passed = (
+        {name: components.QUERY[name] for name in (h.REPLY_TO, h.SENT_NS, h.JSON_LENGTH)}
+        | components.NEEDS
+        | components.TRACE
+    )
+    key = {"type": "string", "maxLength": MAX_KEY, "description": "A repeated request creates no second job."}
     webhook = _TEXT | {"description": "URL that receives a signed CloudEvent when the job has ended."}
     described["parameters"] += [_parameter("header", name, schema) for name, schema in ({KEY: key} | passed).items()]
-    of_query = {name: fields.NEEDS[header] for name, header in h.NEEDS.items()} | {WEBHOOK: webhook}
+    of_query = {name: components.NEEDS[header] for name, header in h.NEEDS.items()} | {WEBHOOK: webhook}
     described["parameters"] += [_parameter("query", name, schema) for name, schema in of_query.items()]
     described["requestBody"] = {
         "required": True,
@@ -102,9 +101,9 @@ def _result() -> dict[str, Any]:
     answer = {_JSON: {"schema": _ref("InferResponse")}, "application/octet-stream": {"schema": _TEXT}}
     responses: dict[str, Any] = {
         "200": {"description": "The answer of `/infer`.", "content": answer},
-        "409": refusal("The job has not ended."),
-        "410": refusal("The job was cancelled, or its result has expired."),
-    } | errors(403, 422, 429, 500, 504)
+        "409": components.refusal("The job has not ended."),
+        "410": components.refusal("The job was cancelled, or its result has expired."),
+    } | components.errors(403, 422, 429, 500, 504)
     return _operation("jobResult", "Return the result of a job, or its error.", responses, "name", "id")
 
 
@@ -114,7 +113,9 @@ def _operation(operation: str, summary: str, responses: dict[str, Any], *names: 
         "operationId": operation,
         "summary": summary,
         "parameters": [_parameter("path", name, _TEXT) | {"required": True} for name in names],
-        "responses": errors(404) | responses | ({"404": refusal("The job does not exist.")} if of_one else {}),
+        "responses": components.errors(404)
+        | responses
+        | ({"404": components.refusal("The job does not exist.")} if of_one else {}),
     }
 
 

@@ -3,10 +3,8 @@
 from typing import Any, Final
 
 from schemas import headers as h
-from schemas.documents import admin, fields, jobs, responses, unoffered
-from schemas.documents.structs import components
-from schemas.needs import Mode
-from schemas.query import MAX_BATCH
+from schemas.documents import admin, components, jobs
+from schemas.query import MAX_BATCH, Mode
 from schemas.tensors import DTYPES
 
 VERSION: Final = "3.1.0"
@@ -36,6 +34,9 @@ _ASKING: Final = (
     "the client accepts that."
 )
 
+_LOGGING: Final = "/v2/logging"
+_TRACES: Final = ("/v2/trace/setting", "/v2/models/{name}/trace/setting")
+_MEMORIES: Final = {"systemsharedmemory": "SystemSharedMemory", "cudasharedmemory": "CudaSharedMemory"}
 _RECORDS_ONLY: Final = (h.CONTENT_TYPE, h.CORRELATION, h.REASON, h.RETRY_AFTER_MS)
 """Headers of a result record that an HTTP answer leaves out or expresses in another way."""
 
@@ -57,7 +58,7 @@ def document() -> dict[str, Any]:
     paths |= _get("/v2/models/stats", "allStatistics", "Inference statistics of all models.", "Statistics")
     paths |= _repository()
     paths |= jobs.paths()
-    paths |= unoffered.paths()
+    paths |= _unsupported()
     paths |= admin.paths()
     paths |= _get("/metrics", "metrics", "Prometheus metrics.", kind="text/plain")
     paths |= _get("/openapi.json", "document", "This document.", "Document")
@@ -78,10 +79,13 @@ def document() -> dict[str, Any]:
         "paths": {path: _guarded(path, methods) for path, methods in paths.items()},
         "components": {
             "securitySchemes": {"key": _KEY, "certificate": _CERTIFICATE},
-            "schemas": admin.schemas() | components("#/components/schemas/{name}") | _schemas() | jobs.schemas(),
-            "responses": responses.components(),
+            "schemas": admin.schemas()
+            | components.struct_schemas("#/components/schemas/{name}")
+            | _schemas()
+            | jobs.schemas(),
+            "responses": components.error_responses(),
         },
-        "x-infaas-errors": fields.error_table(),
+        "x-infaas-errors": components.error_table(),
     }
 
 
@@ -89,7 +93,7 @@ def _guarded(path: str, methods: dict[str, Any]) -> dict[str, Any]:
     """Return a path's operations with the errors of authentication added, or marked as open to everybody."""
     if path in _OPEN:
         return {method: operation | {"security": []} for method, operation in methods.items()}
-    refused = responses.errors(401, 403)
+    refused = components.errors(401, 403)
     return {
         method: operation | {"responses": refused | operation["responses"]} for method, operation in methods.items()
     }
@@ -108,12 +112,10 @@ def _get(
 
 def _operation(operation: str, summary: str, path: str, answers: dict[str, Any], *errors: int) -> dict[str, Any]:
     names = [name for name in ("name", "version") if f"{{{name}}}" in path]
-    known = responses.errors(*errors, *([404] if names else []))
+    known = components.errors(*errors, *([404] if names else []))
     described: dict[str, Any] = {"operationId": operation, "summary": summary, "responses": known | answers}
     if names:
-        described["parameters"] = [
-            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
-        ]
+        described["parameters"] = [_path_parameter(name) for name in names]
     return described
 
 
@@ -121,14 +123,14 @@ def _infer(operation: str, path: str) -> dict[str, Any]:
     raw = {"schema": {"type": "string", "format": "binary"}}
     content = {_JSON: {"schema": _ref("InferRequest")}, _BINARY: raw, "text/plain": raw, "image/*": raw}
     answer = {_JSON: {"schema": _ref("InferResponse")}, _BINARY: {"schema": {"type": "string", "format": "binary"}}}
-    headers = {name: {"schema": schema} for name, schema in fields.RESULT.items() if name not in _RECORDS_ONLY}
+    headers = {name: {"schema": schema} for name, schema in components.RESULT.items() if name not in _RECORDS_ONLY}
     answers: dict[str, Any] = {"200": {"description": "The answer", "content": answer, "headers": headers}}
-    described = _operation(operation, _ASKING, path, answers, *responses.BODY, 403, 422, 429, 500, 504)
-    of_query = {name: fields.QUERY[name] for name in (h.ID, h.SENT_NS, h.JSON_LENGTH)}
-    passed = of_query | fields.NEEDS | fields.TRACE
+    described = _operation(operation, _ASKING, path, answers, *components.BODY, 403, 422, 429, 500, 504)
+    of_query = {name: components.QUERY[name] for name in (h.ID, h.SENT_NS, h.JSON_LENGTH)}
+    passed = of_query | components.NEEDS | components.TRACE
     described["parameters"] += [{"name": name, "in": "header", "schema": schema} for name, schema in passed.items()]
     described["parameters"] += [
-        {"name": name, "in": "query", "schema": fields.NEEDS[header]} for name, header in h.NEEDS.items()
+        {"name": name, "in": "query", "schema": components.NEEDS[header]} for name, header in h.NEEDS.items()
     ]
     described["requestBody"] = {"required": True, "content": content}
     return described
@@ -141,15 +143,74 @@ def _repository() -> dict[str, Any]:
         "List all models, or only ready ones.",
         path,
         {"200": _ok("RepositoryIndex")},
-        *responses.BODY,
+        *components.BODY,
     )
     index["requestBody"] = {"content": _json("RepositoryIndexRequest")}
     load, unload = "/v2/repository/models/{name}/load", "/v2/repository/models/{name}/unload"
     done = {"200": _ok("Empty")}
-    loading = _operation("loadModel", "No effect: models are loaded on demand.", load, done, *responses.BODY)
+    loading = _operation("loadModel", "No effect: models are loaded on demand.", load, done, *components.BODY)
     loading["requestBody"] = {"content": _json("RepositoryLoadRequest")}
     unloading = _operation("unloadModel", "Refused: the autoscaler unloads unused models.", unload, {})
     return {path: {"post": index}, load: {"post": loading}, unload: {"post": unloading}}
+
+
+def _unsupported() -> dict[str, Any]:
+    """Return the operations of unsupported Triton routes: they return an error or an empty result."""
+    found: dict[str, Any] = {_LOGGING: _refused("LogSettings", "Not supported: settings of logs.")}
+    for path, suffix in zip(_TRACES, ("", "OfModel"), strict=True):
+        found[path] = _refused(
+            f"TraceSettings{suffix}", "Not supported: settings of traces; `traceparent` is passed on."
+        )
+        if suffix:
+            for operation in found[path].values():
+                operation["parameters"] = [_path_parameter("name")]
+                operation["responses"] |= components.errors(404)
+    for memory, words in _MEMORIES.items():
+        found |= _memory(f"/v2/{memory}", words)
+    return found
+
+
+def _refused(operation: str, summary: str) -> dict[str, Any]:
+    return {
+        "get": {"operationId": f"get{operation}", "summary": summary, "responses": components.errors()},
+        "post": {"operationId": f"set{operation}", "summary": summary, "responses": components.errors()},
+    }
+
+
+def _memory(path: str, words: str) -> dict[str, Any]:
+    region = f"{path}/region/{{region}}"
+    none = {"type": "array", "maxItems": 0}
+    listed = {"200": {"description": "There are none.", "content": {_JSON: {"schema": none}}}}
+    unknown = {"404": components.refusal("There is none.")}
+    forgotten = {"200": {"description": "It is not registered.", "content": {_JSON: {"schema": _ref("Empty")}}}}
+    return {
+        f"{path}/status": {"get": _region_operation(f"list{words}", "Regions of shared memory: none.", listed)},
+        f"{path}/unregister": {"post": _region_operation(f"unregisterAll{words}", "No effect.", forgotten)},
+        f"{region}/status": {
+            "get": _region_operation(f"get{words}", "A region of shared memory.", unknown, region=True)
+        },
+        f"{region}/register": {
+            "post": _region_operation(
+                f"register{words}", "Not supported: a query may be computed on another machine.", {}, region=True
+            )
+        },
+        f"{region}/unregister": {"post": _region_operation(f"unregister{words}", "No effect.", forgotten, region=True)},
+    }
+
+
+def _region_operation(operation: str, summary: str, answers: dict[str, Any], *, region: bool = False) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "operationId": operation,
+        "summary": summary,
+        "responses": answers | components.errors(),
+    }
+    if region:
+        described["parameters"] = [_path_parameter("region")]
+    return described
+
+
+def _path_parameter(name: str) -> dict[str, Any]:
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
 
 
 def _schemas() -> dict[str, Any]:

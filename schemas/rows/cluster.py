@@ -1,9 +1,145 @@
-"""Wanted and actual state of the cluster in one snapshot."""
+"""Rows of the cluster: workers, their instances, partition leases, and the wanted scale with its changes."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
 
 import msgspec
 
-from schemas.rows.placement import InstanceRow, WorkerRow
-from schemas.rows.scaling import Pin, ScaleControl, WantedWorkers
+from schemas.status import InstanceState
+
+
+class WorkerRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Worker that has registered itself."""
+
+    name: str
+    hardware: str
+    device: str
+    host: str
+    home: str = ""
+    """Data folder of the process, `<name>:<path>`; see `process.home`."""
+    slots: int
+    threads: int
+    """Threads per slot."""
+    memory_bytes: int
+    price_per_hour: float
+    runtimes: tuple[str, ...]
+    """Runtimes available on the worker."""
+    builds: bool = False
+    """True if the worker executes steps of registrations."""
+    epoch: int
+    heartbeat_at: datetime
+    alive: bool = True
+    """True if the heartbeat is recent by the database's clock."""
+    draining: bool = False
+    """True if the worker shall end: it gets no new instances, and its instances move to other workers."""
+    draining_s: float = 0.0
+    """Seconds since draining began."""
+
+
+class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Wanted instance, by which `worker` shall serve `partitions` of `variant`, with its reported state."""
+
+    variant: str
+    worker: str
+    partitions: tuple[int, ...]
+    max_batch: int
+    state: InstanceState = InstanceState.INACTIVE
+    """State that the worker reported last."""
+    reason: str = ""
+    """Reason why the instance is wanted, or why it failed."""
+    updated_at: datetime | None = None
+
+
+class CorrectionRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Correction of a variant's profile that a worker has observed in long-term operation."""
+
+    variant: str
+    worker: str
+    factor: float
+    """Ratio of the observed batch time to the profiled batch time."""
+    since: datetime
+
+
+class Lease(msgspec.Struct, frozen=True, kw_only=True):
+    """Right of a worker to serve a partition of a variant's topic. Each change of owner increments the epoch."""
+
+    variant: str
+    partition: int
+    worker: str
+    epoch: int
+    expires_at: datetime
+
+
+class DecisionKind(StrEnum):
+    """Kind of object that a decision changes."""
+
+    INSTANCE = "instance"
+    WORKER = "worker"
+    CONTROL = "control"
+    """A person pinned, unpinned, paused or resumed."""
+
+
+class DecisionRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Scaling decision with its inputs. A field that does not apply is empty."""
+
+    at: datetime
+    kind: DecisionKind = DecisionKind.INSTANCE
+    action: str
+    variant: str = ""
+    worker: str = ""
+    hardware: str = ""
+    reason: str
+    policy: str = ""
+    """Optimizer that decided, `greedy` or `milp`; empty for an action of a person or a launcher."""
+    inputs: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
+    """Inputs of this change."""
+    explanation: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
+    """Inputs of the whole plan that the change is part of."""
+
+
+class PinKind(StrEnum):
+    """Kind of object whose number can be pinned."""
+
+    TASK = "task"
+    VARIANT = "variant"
+    HARDWARE = "hardware"
+
+
+class Pin(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds that a person has set for the instances of a task or variant, or for the workers of a hardware type."""
+
+    kind: PinKind
+    name: str
+    minimum: int | None = None
+    maximum: int | None = None
+    pinned_by: str = ""
+    pinned_at: datetime | None = None
+
+    @property
+    def bounds(self) -> str:
+        """The bounds as text."""
+        said = (("least", self.minimum), ("most", self.maximum))
+        return ", ".join(f"at {word} {count}" for word, count in said if count is not None)
+
+
+class ScaleControl(msgspec.Struct, frozen=True, kw_only=True):
+    """State of the pause of scaling, and its last change."""
+
+    paused: bool
+    changed_by: str
+    changed_at: datetime
+
+
+class WantedWorkers(msgspec.Struct, frozen=True, kw_only=True):
+    """Number of workers of a hardware type that shall run."""
+
+    hardware: str
+    count: int
+    """Workers that shall run, not counting draining workers."""
+    reason: str
+    age_s: float = 0.0
+    """Seconds since the row was written."""
 
 
 class ClusterRows(msgspec.Struct, frozen=True, kw_only=True):

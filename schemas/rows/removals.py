@@ -6,7 +6,7 @@ from typing import Annotated
 
 import msgspec
 
-from schemas.principal import Principal
+from schemas.access import Principal
 
 _DrainTime = Annotated[float, msgspec.Meta(ge=1, le=3600)]
 _GraceTime = Annotated[float, msgspec.Meta(ge=0, le=3600)]

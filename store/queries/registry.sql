@@ -19,10 +19,6 @@ ORDER BY name
 -- Increase the number of a task's partitions; it never decreases.
 UPDATE tasks SET partitions = $2 WHERE name = $1 AND partitions < $2
 
--- name: delete_task
--- Delete a task with everything registered for it.
-DELETE FROM tasks WHERE name = $1 RETURNING name
-
 -- name: put_architecture
 -- Create an architecture, or keep an equal existing one. No row: the name stands for another model.
 WITH named AS (
@@ -46,10 +42,6 @@ FROM architectures
 WHERE ($1::text IS NULL OR task = $1) AND ($2::text[] IS NULL OR name = ANY ($2))
 ORDER BY name
 
--- name: delete_architecture
--- Delete an architecture with its variants and profiles.
-DELETE FROM architectures WHERE name = $1 RETURNING name
-
 -- name: free_names
 -- Free names for reuse, except model names that other versions still use.
 DELETE FROM names n WHERE name = ANY ($1::text[]) AND NOT EXISTS (SELECT FROM architectures WHERE model = n.name)
@@ -68,10 +60,6 @@ ON CONFLICT (name) DO UPDATE SET
     WHERE v.architecture = excluded.architecture AND v.task = excluded.task
 RETURNING name
 
--- name: set_variant_state
--- Store the registration state of a variant.
-UPDATE variants SET state = $2, reason = $3 WHERE name = $1
-
 -- name: grow_variant
 -- Increase the number of a variant's partitions; it never decreases.
 UPDATE variants SET partitions = $2 WHERE name = $1 AND partitions < $2
@@ -86,10 +74,6 @@ WHERE ($1::text IS NULL OR task = $1)
     AND ($3::text IS NULL OR state = $3)
     AND ($4::text[] IS NULL OR name = ANY ($4))
 ORDER BY name
-
--- name: delete_variant
--- Delete a variant, its profile, instances and leases.
-DELETE FROM variants WHERE name = $1
 
 -- name: put_profile
 -- Store a profile; it replaces the previous one and deletes the corrections of that.
@@ -115,3 +99,22 @@ WHERE ($1::text IS NULL OR v.task = $1)
     AND ($3::text[] IS NULL OR v.name = ANY ($3))
     AND ($4::text IS NULL OR v.state = $4)
 ORDER BY p.variant
+
+-- name: put_correction
+-- Store a worker's correction of a profile, unless the variant was measured again since.
+INSERT INTO corrections (variant, worker, factor, since)
+SELECT variant, $2, $3, now() - make_interval(secs => $4) FROM profiles WHERE variant = $1 AND created_at = $5
+ON CONFLICT (variant, worker) DO UPDATE SET factor = excluded.factor, since = excluded.since
+
+-- name: delete_correction
+-- Delete a correction, because the profile is right on this worker.
+DELETE FROM corrections WHERE variant = $1 AND worker = $2
+
+-- name: list_corrections
+-- Corrections of workers that have not retired, optionally of a variant and on a worker.
+SELECT c.variant, c.worker, c.factor, c.since
+FROM corrections c JOIN workers w ON w.name = c.worker
+WHERE ($1::text IS NULL OR c.variant = $1)
+    AND ($2::text IS NULL OR c.worker = $2)
+    AND NOT w.retired
+ORDER BY c.variant, c.worker

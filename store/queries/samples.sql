@@ -44,16 +44,6 @@ DELETE FROM topic_alarms WHERE kind = 'lost' AND at < $1
 -- All alarms of topics.
 SELECT topic, kind, at, amount FROM topic_alarms ORDER BY kind, topic
 
--- name: lag_since
--- All changes of lag since a time, for planning from history.
-SELECT at, consumer_group, topic, partition, end_offset, committed, lag, lag_s, health
-FROM lag_samples WHERE at >= $1 ORDER BY at, consumer_group, topic, partition
-
--- name: load_since
--- Received and answered queries by load class since a time.
-SELECT at, task, target, min_accuracy, latency_ms, offline, queries, inputs, refused, upgraded, answered, late, failed
-FROM load_samples WHERE at >= $1 ORDER BY at, task
-
 -- name: task_history
 -- Inputs per second of each task, one value per second of a time range, oldest first.
 SELECT t.task, array_agg(coalesce(s.inputs, 0)::double precision ORDER BY second) AS inputs_per_s
@@ -63,16 +53,6 @@ LEFT JOIN (
     SELECT task, date_trunc('second', at) AS second, sum(inputs) AS inputs FROM load_samples WHERE at >= $1 GROUP BY 1, 2
 ) AS s USING (task, second)
 GROUP BY t.task
-
--- name: instances_since
--- Samples of instances since a time.
-SELECT at, variant, worker, state, queued, batch_size, batch_s, slowdown, answered, inputs, late, expired
-FROM instance_samples WHERE at >= $1 ORDER BY at, variant, worker
-
--- name: workers_since
--- Samples of workers since a time.
-SELECT at, worker, hardware, slots, utilisation, memory_used, memory_total
-FROM worker_samples WHERE at >= $1 ORDER BY at, worker
 
 -- name: maintain_partitions
 -- Create upcoming partitions and drop expired ones; parameters: present time, retention of fine and coarse samples in

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from broker.servers.apache import find_java
-from broker.servers.jars import cache_dir
-from process.ports import free_port
+from broker.kafka.servers.apache import find_java
+from broker.kafka.servers.jars import cache_dir
+from process.sockets import free_port
 from schemas.errors import OperatorError
 
 KEY, SECRET, BUCKET = "infaas-tests", "a-secret-of-tests", "models"

@@ -42,13 +42,12 @@ MODULES: Final[dict[str, set[str]]] = {
     "aiokafka.protocol.group": {"JoinGroupRequest", "SyncGroupRequest"},
     "aiokafka.protocol.metadata": {"MetadataRequest"},
     "aiokafka.protocol.offset": {"OffsetRequest"},
-    "aiokafka.protocol.produce": {"ProduceRequest"},
     "aiokafka.protocol.struct": {"Struct"},
     "aiokafka.protocol.transaction": {"InitProducerIdRequest"},
     "aiokafka.protocol.types": {"Array", "Bytes", "Int16", "Int32", "Schema", "String"},
     "aiokafka.record.default_records": {"DefaultRecordBatchBuilder"},
     "aiokafka.record.memory_records": {"MemoryRecords"},
-    "aiokafka.record.util": {"calc_crc32c", "decode_varint"},
+    "aiokafka.record.util": {"decode_varint"},
 }
 """Names imported from undocumented modules, by module."""
 CONNECTION: Final = {

@@ -129,7 +129,6 @@ class _GreedyAllocator:
         self.shares: dict[tuple[int, int], float] = {}
 
     def fill(self) -> Allocation:
-        """Serve the requirements within the limits."""
         requirements = self.problem.requirements
         order = _most_for_a_slot if max(self.price_factors, default=1.0) > 1.0 else _strictest
         for number in sorted(range(len(requirements)), key=lambda n: order(requirements[n], n)):
@@ -138,11 +137,9 @@ class _GreedyAllocator:
 
     @property
     def allocation(self) -> Allocation:
-        """The allocation built so far."""
         return Allocation(instances=tuple(self.instances), workers=tuple(self.workers), shares=self.shares)
 
     def serves_all(self) -> bool:
-        """Return true if every requirement is served in full."""
         return all(share > 1 - EPSILON for share in served(self.problem, self.allocation))
 
     def is_exhausted(self, number: int) -> bool:
@@ -224,14 +221,12 @@ class _GreedyAllocator:
         return _Move(option_number, share, more, workers, unit * (_LOADED_DISCOUNT if not fresh and not added else 1.0))
 
     def worker_fraction(self, option: ServingOption, share: float, more: int) -> float:
-        """Return the fraction of a worker that the step uses."""
         variant = self.problem.variants[option.variant]
         pool = self.problem.pools[variant.pool]
         memory = more * variant.memory_bytes / max(pool.memory_bytes, 1.0)
         return max(share * option.slots / pool.slots, memory, more / pool.instances_per_worker)
 
     def max_more(self, option: ServingOption) -> int:
-        """Return the number of instances that the limits still allow."""
         variant = self.problem.variants[option.variant]
         pool = self.problem.pools[variant.pool]
         there = self.instances[option.variant]

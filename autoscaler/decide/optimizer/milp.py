@@ -132,9 +132,7 @@ class _Search:
         bound, values, _, _ = min(nodes, key=lambda node: node[0])
         return values, bound
 
-    def node(
-        self, lower: _Vector, upper: _Vector, time_limit_s: float
-    ) -> tuple[float, _Vector | None, _Vector, _Vector]:
+    def node(self, lower: _Vector, upper: _Vector, time_limit_s: float) -> _Node:
         """Solve the relaxed program within bounds on workers; return its value, its columns and the bounds."""
         columns = np.arange(self.program.workers, self.program.added, dtype=np.int32)
         self.solver.changeColsBounds(len(columns), columns, lower, upper)
@@ -198,7 +196,6 @@ class _Program:
         self.rows: list[tuple[float, float, list[tuple[int, float]]]] = []
 
     def model(self) -> highspy.HighsLp:
-        """Build the program in HiGHS's form."""
         self._serving()
         self._hosting()
         lp = highspy.HighsLp()
@@ -233,7 +230,6 @@ class _Program:
         )
 
     def bounds(self) -> tuple[_Vector, _Vector]:
-        """Return the lower and upper bound of each column."""
         problem = self.problem
         lower, upper = np.zeros(self.columns), np.full(self.columns, _INF)
         upper[: self.instances] = 1.0
@@ -315,7 +311,6 @@ class _Program:
         return self.allocation(whole)
 
     def allocation(self, values: _Vector) -> Allocation:
-        """Return the allocation in the columns."""
         whole = np.rint(values).astype(int)
         shares = {key: float(values[column]) for column, key in enumerate(self.options) if values[column] > 1e-9}
         return Allocation(

@@ -18,10 +18,10 @@ from typing import Final
 from ray.actor import exit_actor
 
 from autoscaler.launchers.base import LaunchState
-from process.liveness import wait_until_hung
-from process.ports import LOOPBACK, free_port
+from process.health import wait_until_hung
 from process.run import EXIT_REPLACE
 from process.settings import ServiceSettings
+from process.sockets import LOOPBACK, free_port
 from process.subprocesses import log_tail, running
 from schemas.errors import OperatorError
 

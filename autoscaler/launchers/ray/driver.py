@@ -19,7 +19,7 @@ from ray.exceptions import ActorDiedError, RayError
 
 from autoscaler.launchers.base import LaunchedWorker, LaunchState
 from autoscaler.launchers.ray.actor import RayWorker
-from autoscaler.launchers.ray.messages import (
+from autoscaler.launchers.ray.launcher import (
     ConnectRequest,
     DriverReply,
     DriverRequest,
@@ -28,7 +28,7 @@ from autoscaler.launchers.ray.messages import (
     StopRequest,
 )
 from process.logs import configure_logging, said_format
-from schemas.worker_names import hardware_of
+from schemas.names import hardware_of
 
 log = logging.getLogger(__name__)
 

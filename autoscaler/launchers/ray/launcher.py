@@ -15,7 +15,7 @@ All nodes must reach the model files: INFAAS_ARTIFACTS names a folder that all o
 import asyncio
 import sys
 from asyncio.subprocess import Process
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,16 +25,7 @@ from typing import Final
 import msgspec
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from autoscaler.launchers.base import LaunchedWorker, LauncherError
-from autoscaler.launchers.ray.messages import (
-    ConnectRequest,
-    DriverReply,
-    DriverRequest,
-    ListRequest,
-    StartRequest,
-    StopRequest,
-)
-from autoscaler.launchers.worker_template import WorkerTemplate, read_settings, worker_environment
+from autoscaler.launchers.base import LaunchedWorker, LauncherError, WorkerTemplate, read_settings, worker_environment
 from autoscaler.settings import AutoscalerSettings
 from process.subprocesses import die_with_parent
 from schemas.errors import OperatorError
@@ -56,17 +47,55 @@ class RaySettings(BaseSettings):
     namespace: str = "infaas"
     """Namespace of the actors; each system on a cluster needs its own."""
     hardware: dict[Hardware, WorkerTemplate]
-    """Sizes of workers by hardware, as JSON: see `autoscaler.launchers.worker_template`."""
+    """Sizes of workers by hardware, as JSON: see `autoscaler.launchers.base.WorkerTemplate`."""
     devices: dict[Hardware, dict[str, float]] = {Hardware.CUDA: {"GPU": 1}, Hardware.NEURON: {"neuron": 1}}
     """Ray resources of a worker besides cores and memory. Use `{"neuron_cores": 4}` where one node has several chips:
     then Ray assigns distinct chips instead of only counting them.
     """
 
 
+class ConnectRequest(msgspec.Struct, frozen=True, tag=True):
+    """Request to join the cluster as a driver."""
+
+    address: str
+    namespace: str
+
+
+class ListRequest(msgspec.Struct, frozen=True, tag=True):
+    """Request to list the workers."""
+
+
+class StartRequest(msgspec.Struct, frozen=True, tag=True):
+    """Request to start a worker where these resources are free."""
+
+    worker: str
+    environment: Mapping[str, str]
+    log: str
+    cores: int
+    memory_bytes: int
+    devices: Mapping[str, float]
+
+
+class StopRequest(msgspec.Struct, frozen=True, tag=True):
+    """Request to drain and stop a worker."""
+
+    worker: str
+
+
+DriverRequest = ConnectRequest | ListRequest | StartRequest | StopRequest
+
+
+class DriverReply(msgspec.Struct, frozen=True):
+    """Reply to a request."""
+
+    launched: list[LaunchedWorker] = []
+    """Workers, in the reply to a list request."""
+    error: str = ""
+    """Error of Ray; empty if the request succeeded."""
+
+
 class RayLauncher:
     """Launcher of Ray actors. Closing it ends the driver process; the workers stay."""
-
-    name: Final = "ray"
 
     def __init__(self, settings: RaySettings, home: Path) -> None:
         self.hardware = {

@@ -16,8 +16,8 @@ from aiohttp import web
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from bench.peers.scripts.onnx_model import OnnxModel, PeerSettings
-from broker.servers.apache import ApacheKafka
-from broker.topics import TopicSpec, ensure_topics
+from broker.kafka.servers.apache import ApacheKafka
+from broker.kafka.topics import TopicSpec, ensure_topics
 from process.subprocesses import running
 
 _QUERIES: Final = "bare.queries"

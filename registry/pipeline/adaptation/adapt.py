@@ -1,4 +1,8 @@
-"""Adapts an exported ONNX file so that it can be served, and describes the changes in words."""
+"""Adapts an exported ONNX file so that it can be served, and describes the changes in words.
+
+Converted scikit-learn models end in ONNX's `ZipMap`, which returns a list of maps from class to score. Such a list
+cannot be batched. The scores behind it are served instead, and its class names are kept.
+"""
 
 import re
 from collections.abc import Sequence
@@ -7,14 +11,12 @@ from typing import Any, Final
 
 import msgspec
 import onnx
+from onnx import TensorProto, helper
 
-from registry.pipeline.adaptation.batch_axis import parse_axes, put_batch_first
-from registry.pipeline.adaptation.batch_size import computes_alike, fixed_batch, free_batch
-from registry.pipeline.adaptation.class_maps import unzip_maps
-from registry.pipeline.adaptation.graph import graphs_of, tensors_of
-from registry.pipeline.adaptation.weights import load_weights, widen_bf16
+from registry.pipeline.adaptation.batch import computes_alike, fixed_batch, free_batch, parse_axes, put_batch_first
+from registry.pipeline.adaptation.graph import graphs_of, load_weights, tensors_of, widen_bf16
 from registry.signature import ALONE
-from runtimes.onnx_pack import write_pack
+from runtimes.onnx import write_pack
 from schemas.errors import InvalidRequest
 
 _CODE: Final = re.compile(r"EPContext|Py(?:thon|Custom)?Op.*|Azure.*|OpenAI.*")
@@ -104,3 +106,25 @@ def _write(model: Any, file: Path, target: Path, left: int) -> None:
         write_pack(model, file.parent, target)
     else:
         onnx.save(model, target)
+
+
+def unzip_maps(graph: Any) -> tuple[str, ...]:
+    """Replace maps by scores; return the names of the classes, or an empty tuple if there were no maps."""
+    classes: tuple[str, ...] = ()
+    for node in [node for node in graph.node if node.op_type == "ZipMap"]:
+        output = next((value for value in graph.output if value.name == node.output[0]), None)
+        if output is None:
+            continue
+        names = [_value_of(attribute) for attribute in node.attribute if attribute.name.startswith("classlabels")]
+        classes = tuple(str(name) for name in (names[0] if names else ()))
+        scores = helper.make_tensor_value_info(output.name, TensorProto.FLOAT, ["batch", len(classes) or "classes"])
+        output.CopyFrom(scores)
+        identity = helper.make_node("Identity", [node.input[0]], [output.name])
+        graph.node.remove(node)
+        graph.node.append(identity)
+    return classes
+
+
+def _value_of(attribute: Any) -> list[str]:
+    value = helper.get_attribute_value(attribute)
+    return [item.decode() if isinstance(item, bytes) else str(item) for item in value]

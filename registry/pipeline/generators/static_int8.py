@@ -24,12 +24,12 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 import onnx
-from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.calibrate import create_calibrator, save_tensors_data
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
 from registry.pipeline.adaptation.graph import operators_of
-from registry.pipeline.generators.onnx import prepare
+from registry.pipeline.generators.onnx import BatchReader, prepare
 from registry.pipeline.verification import agreement
 from registry.recipes import CONVOLUTIONS, PRODUCTS, NotApplicable
 from registry.samples import Arrays, batches_of, take_rows
@@ -142,7 +142,7 @@ class _Tuner:
                 self._model, self._types, augmented, method, extra_options={"symmetric": False}
             )
             for batch in batches_of(self._calibration, self._batch):
-                calibrator.collect_data(_One(batch))
+                calibrator.collect_data(BatchReader([batch]))
             save_tensors_data(calibrator.compute_data(), file)
         return file
 
@@ -150,16 +150,6 @@ class _Tuner:
         session = find_runtime("onnx").load(model, Hardware.CPU, LoadOptions(precision=""))
         parts = [session.infer(batch) for batch in batches_of(self._rows, self._batch)]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-class _One(CalibrationDataReader):
-    """Calibration reader of a single batch."""
-
-    def __init__(self, batch: Arrays) -> None:
-        self._batches = iter([batch])
-
-    def get_next(self) -> Any:
-        return next(self._batches, None)
 
 
 def _groups(layers: Sequence[str]) -> list[list[str]]:

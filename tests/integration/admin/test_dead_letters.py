@@ -6,14 +6,14 @@ from uuid import uuid4
 
 import pytest
 
-from broker.dead_letters import publish_dead_letter
-from broker.kafka_types import Record
-from broker.producer import Producer
-from broker.settings import ENV, KafkaSettings
-from broker.tail import Tail
-from broker.topics import ensure_system_topics, ensure_task_topics
+from broker.dead_letters.letter import publish_dead_letter
+from broker.fetch.tail import Tail
+from broker.kafka.settings import ENV, KafkaSettings
+from broker.kafka.topics import ensure_system_topics, ensure_task_topics
+from broker.kafka.types import Record
+from broker.producing.producer import Producer
 from schemas import headers as h
-from schemas.principal import Role
+from schemas.access import Role
 from schemas.topics import task_topic
 from store.audit import list_acts
 from store.pool import Pool

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from broker.settings import KafkaSettings
-from infaas.supervisor.options import POSTGRES_ENV
-from schemas.principal import Role
-from security.api_keys import read_key
+from broker.kafka.settings import KafkaSettings
+from infaas.up.options import POSTGRES_ENV
+from process.security.api_keys import read_key
+from schemas.access import Role
 from store.audit import list_acts
 from store.pool import Pool
 from tests.integration.gateway.conftest import Running

@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from broker.producer import Producer
+from broker.kafka.topics import ensure_system_topics
+from broker.producing.producer import Producer
 from broker.topic_logs import topic_names
-from broker.topics import ensure_system_topics
+from process.security.signature import parse_key
+from schemas.access import Role
 from schemas.errors import OperatorError
-from schemas.principal import Role
 from schemas.topics import ingress_topic
-from security.signature import parse_key
 from store.audit import list_acts
 from store.pool import Pool
 from tests.integration.admin.test_keys import Desk

@@ -7,18 +7,18 @@ import pytest
 
 from autoscaler.janitor.janitor import Janitor
 from autoscaler.settings import AutoscalerSettings
-from broker import request_reply
-from broker.config_api import read_configs, set_configs
-from broker.dead_letters import ATTEMPTS, OFFSET, PARTITION, REASON, TOPIC
+from broker.dead_letters.letter import ATTEMPTS, OFFSET, PARTITION, REASON, TOPIC
 from broker.delivery.consumer import Consumer
+from broker.kafka.admin import open_librdkafka_admin, read_configs, set_configs
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topic_lifecycle import delete_topics
+from broker.kafka.topics import TopicSpec, ensure_system_topics, ensure_task_topics, ensure_topics
+from broker.kafka.types import TopicPartition
 from broker.lag.reader import LagObservation, LagReader
-from broker.librdkafka_admin import open_librdkafka_admin
-from broker.producer import Producer
-from broker.request_reply import RETENTION_MS, RequestReply
-from broker.settings import KafkaSettings
-from broker.topic_lifecycle import delete_topics
-from broker.topic_logs import LogPartition, bytes_on_disk, delete_before, topic_ends, topic_names
-from broker.topics import TopicSpec, ensure_system_topics, ensure_task_topics, ensure_topics
+from broker.producing.producer import Producer
+from broker.replies import request_reply
+from broker.replies.request_reply import RETENTION_MS, RequestReply
+from broker.topic_logs import bytes_on_disk, delete_before, topic_ends, topic_names
 from schemas.rows.samples import AlarmKind
 from schemas.topics import DEAD_LETTERS, REPLIES, SELECTOR_GROUP, reply_topic, task_topic
 from store.builds import get_build, put_build
@@ -115,7 +115,7 @@ async def test_janitor_frees_disk_of_an_idle_task(quick_kafka: KafkaSettings, st
             await stage.read()
             await stage.janitor.trim()
             await stage.janitor.sweep()
-            return (await bytes_on_disk(kafka, [stage.topic]))[LogPartition(stage.topic, 0)]
+            return (await bytes_on_disk(kafka, [stage.topic]))[TopicPartition(stage.topic, 0)]
 
         await read_until(size, lambda found: found < 1024 * 1024)
         await read_until(stage.lags, lambda lags: lags == [0])
@@ -157,8 +157,8 @@ async def test_delete_before_skips_failed_partitions(kafka: KafkaSettings, caplo
     async with Producer(kafka, "test") as producer:
         for _ in range(3):
             await producer.send_and_wait(topic, b"x", partition=1)
-        wanted = {LogPartition(missing, 0): 1, LogPartition(topic, 0): 9, LogPartition(topic, 1): 2}
-        assert await delete_before(kafka, wanted) == {LogPartition(topic, 1)}
+        wanted = {TopicPartition(missing, 0): 1, TopicPartition(topic, 0): 9, TopicPartition(topic, 1): 2}
+        assert await delete_before(kafka, wanted) == {TopicPartition(topic, 1)}
         assert f"{topic} 0 keeps its records: Kafka refused: Broker: Offset out of range" in caplog.text
         assert await topic_ends(kafka, [topic, missing]) == {topic: 3}
 
@@ -190,7 +190,7 @@ async def test_sweep_raises_alarm_for_dead_letters_near_their_bound(
     async with Producer(kafka, "test") as producer, LagReader(kafka) as reader:
         letter = {TOPIC: b"a", PARTITION: b"0", OFFSET: b"0", REASON: b"tried", ATTEMPTS: b"1"}
         await producer.send_and_wait(DEAD_LETTERS, b"x" * 2000, headers=list(letter.items()))
-        size = (await bytes_on_disk(kafka, [DEAD_LETTERS]))[LogPartition(DEAD_LETTERS, 0)]
+        size = (await bytes_on_disk(kafka, [DEAD_LETTERS]))[TopicPartition(DEAD_LETTERS, 0)]
 
         async def alarms(bound: int) -> list[int]:
             settings = kafka.model_copy(update={"dead_letter_retention_bytes": bound})

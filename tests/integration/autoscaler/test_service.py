@@ -17,23 +17,23 @@ from aiokafka.admin import RecordsToDelete
 
 from autoscaler.decide.decide import decide
 from autoscaler.decide.plan import ScalePlan
-from autoscaler.observe.backlogs import backlogs_of
 from autoscaler.observe.load_window import LoadWindow
+from autoscaler.observe.snapshot_builder import backlogs_of
 from autoscaler.observe.status_cache import WorkerStatusCache
 from autoscaler.record.recorder import Recorder
 from autoscaler.service import serve
 from autoscaler.settings import AutoscalerSettings
-from broker.client import open_admin
 from broker.delivery.consumer import Consumer
+from broker.kafka.client import open_admin
+from broker.kafka.servers.apache import ApacheKafka
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topics import ensure_system_topics, ensure_task_topics, ensure_variant_topics
 from broker.lag.reader import LagReader
-from broker.producer import Producer
-from broker.servers.apache import ApacheKafka
-from broker.settings import KafkaSettings
-from broker.topics import ensure_system_topics, ensure_task_topics, ensure_variant_topics
+from broker.producing.producer import Producer
 from schemas import topics
 from schemas.load_classes import ClassAnswers, ClassCount, LoadClass, SelectorLoad
+from schemas.rows.cluster import Pin, PinKind
 from schemas.rows.samples import AlarmKind, GroupHealth
-from schemas.rows.scaling import Pin, PinKind
 from schemas.status import Demand, InstanceState, InstanceStatus, WorkerStatus
 from store import registry, samples
 from store.catalog import Catalog, load_catalog
@@ -43,6 +43,7 @@ from store.scaling import put_pin
 from store.settings import StoreSettings
 from tests.processes import service, variables_of
 from tests.store_rows import a_profile, a_task, a_variant, a_worker, an_architecture, until_led_by
+from tests.stored_rows import instances_since, lag_since, load_since, workers_since
 from tests.waiting import until
 
 SOON_S = 60.0
@@ -117,9 +118,9 @@ async def test_recorder_records_lag_and_load(kafka: KafkaSettings, store_pool: P
     assert (found[queue, 0].lag, found[queue, 0].lag_s) == (0, 0.0)
     assert (found[queue, 1].lag, found[queue, 1].committed) == (1, None)
     assert {row.health for row in found.values()} == {GroupHealth.OK}, "it is too early to say anything worse"
-    changed = {(row.topic, row.partition) for row in await samples.lag_since(store_pool, started)}
+    changed = {(row.topic, row.partition) for row in await lag_since(store_pool, started)}
     assert (queue, 0) not in changed, "what is as it was is not written again"
-    load = await samples.load_since(store_pool, started)
+    load = await load_since(store_pool, started)
     assert {row.min_accuracy: (row.queries, row.inputs, row.answered, row.late, row.failed) for row in load} == {
         0.5: (11, 22, 6, 1, 0),
         0.0: (0, 0, 4, 0, 4),
@@ -295,11 +296,7 @@ async def test_autoscaler_places_demanded_variant(
     kafka: KafkaSettings, database: str, store_pool: Pool, task: str
 ) -> None:
     best, beaten = await register(store_pool, kafka, task, {"a": 0.9, "b": 0.8})
-    async with (
-        running(kafka, database),
-        keeping_alive(store_pool, "cpu-0"),
-        Producer(kafka, "test") as producer,
-    ):
+    async with running(kafka, database), keeping_alive(store_pool, "cpu-0"), Producer(kafka, "test") as producer:
         await until(lambda: is_placed(store_pool, {best: "cpu-0"}))
         demand = Demand(task=task, variant=beaten, at_ms=time.time() * 1000, reason="min accuracy")
         await producer.send_and_wait(topics.DEMAND, b"not JSON")
@@ -384,9 +381,9 @@ async def test_worker_status_is_recorded_and_counts_as_heartbeat(
     async def recorded() -> bool:
         await producer.send_and_wait(topics.STATUS, msgspec.json.encode(status))
         since = datetime.now(UTC) - timedelta(minutes=1)
-        rows = await samples.instances_since(store_pool, since)
+        rows = await instances_since(store_pool, since)
         states = {(row.variant, row.worker, row.state, row.queued, row.slowdown) for row in rows}
-        workers = {row.worker for row in await samples.workers_since(store_pool, since)}
+        workers = {row.worker for row in await workers_since(store_pool, since)}
         return (
             states == {(variant, "cpu-0", InstanceState.OVERLOADED, 3, 1.5)}
             and workers == {"cpu-0"}
@@ -409,6 +406,6 @@ async def test_autoscaler_standby_takes_over_from_killed_leader(
             first.kill()
             await first.wait()
             killed_at = datetime.now(UTC)
-            await until(lambda: samples.lag_since(store_pool, killed_at))
+            await until(lambda: lag_since(store_pool, killed_at))
             second.terminate()
             assert await second.wait() == 0

@@ -12,7 +12,7 @@ from autoscaler.apply.worker_reconciler import WorkerReconciler
 from autoscaler.decide.snapshot import HardwareType
 from autoscaler.launchers.base import LaunchedWorker, LauncherError, LaunchState
 from autoscaler.observe.status_cache import WorkerStatusCache
-from schemas.rows.scaling import DecisionKind, WantedWorkers
+from schemas.rows.cluster import DecisionKind, WantedWorkers
 from store.leader import Leadership
 from store.placement import list_workers, register_worker
 from store.pool import Pool

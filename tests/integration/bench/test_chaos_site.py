@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, cast
 import psutil
 import pytest
 
-from bench.chaos.site import MissedTargetError, Site, kill
-from infaas.supervisor.state import ServiceState, SystemState, claimed, write_state
+from infaas.up.state import ServiceState, SystemState, claimed, write_state
 from process.subprocesses import running
+from tests.chaos.site import MissedTargetError, Site, kill
 
 if TYPE_CHECKING:
     from bench.core.system import SystemUnderTest
 
-MODULES = ("registrar", "jobs", "workers", "workers")
+MODULES = ("registry.service", "jobs", "workers", "workers")
 
 
 @asynccontextmanager

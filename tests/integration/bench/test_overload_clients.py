@@ -7,10 +7,10 @@ from uuid import uuid4
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from bench.core.baseline import forward
-from bench.load_client.kafka_load import LibrdkafkaLoad
-from broker.settings import KafkaSettings
-from broker.topics import TopicSpec, ensure_topics
-from process.ports import LOOPBACK, free_port
+from bench.load.kafka_load import LibrdkafkaLoad
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topics import TopicSpec, ensure_topics
+from process.sockets import LOOPBACK, free_port
 from tests.waiting import PATIENCE_S
 
 PARTITIONS = 2
@@ -37,7 +37,7 @@ async def written(kafka: KafkaSettings, topic: str) -> int:
 
 async def test_bare_refuser_refuses_each_complete_request() -> None:
     port = free_port()
-    command = (sys.executable, "-m", "bench.load_client.bare_refuser", str(port), str(len(REQUEST)))
+    command = (sys.executable, "-m", "bench.load.bare_refuser", str(port), str(len(REQUEST)))
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
     try:

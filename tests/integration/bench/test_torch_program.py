@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.throughput.torch_program import write_program
+from bench.throughput.runtimes import write_program
 from bench.throughput.worker import MODEL
 from runtimes.catalog import find_runtime
 from runtimes.protocol import LoadOptions

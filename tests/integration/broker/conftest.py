@@ -4,8 +4,8 @@ from uuid import uuid4
 
 import pytest
 
-from broker.settings import KafkaSettings
-from broker.topics import TopicSpec, ensure_topics
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topics import TopicSpec, ensure_topics
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import sys
 
 from broker.delivery import consumer as delivery
 from broker.delivery.consumer import Consumer
-from broker.settings import KafkaSettings
+from broker.kafka.settings import KafkaSettings
 
 
 async def main(group: str, name: str, topics: list[str]) -> None:

@@ -8,8 +8,8 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.record.util import calc_crc32c
 
-from broker.client import client_options
-from broker.settings import KafkaSettings
+from broker.kafka.client import client_options
+from broker.kafka.settings import KafkaSettings
 from tests.unit.broker.batch_builder import batch_builder
 
 _CRC_AT = struct.calcsize(">qiib")

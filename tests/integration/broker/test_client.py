@@ -1,5 +1,8 @@
 """Tests of Kafka clients on a real broker that requires TLS, SASL and ACLs."""
 
+# pyright: reportPrivateImportUsage=false
+# confluent-kafka documents these names in its admin module, and its types do not mark them as exported.
+
 import asyncio
 import base64
 import json
@@ -13,16 +16,26 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from pydantic import SecretStr
 
-from broker.acls import Acl, Operation, Pattern, Resource, allow, disallow, tenant_acls
-from broker.client import close_client, new_client, open_admin, ping
 from broker.delivery.consumer import Consumer
-from broker.kafka_types import NotAllowed
-from broker.producer import Producer
-from broker.request_reply import RequestReply
-from broker.scram import forget_password, set_password
-from broker.settings import KafkaSettings, SaslMechanism
-from broker.topics import TopicSpec, ensure_topics
-from process.ports import free_port
+from broker.kafka.access import (
+    Acl,
+    AclOperation,
+    ResourcePatternType,
+    ResourceType,
+    allow,
+    disallow,
+    forget_password,
+    set_password,
+    tenant_acls,
+)
+from broker.kafka.client import close_client, new_client, open_admin
+from broker.kafka.cluster import ping
+from broker.kafka.settings import KafkaSettings, SaslMechanism
+from broker.kafka.topics import TopicSpec, ensure_topics
+from broker.kafka.types import NotAllowed
+from broker.producing.producer import Producer
+from broker.replies.request_reply import RequestReply
+from process.sockets import free_port
 from schemas.errors import OperatorError
 from schemas.topics import tenant_prefix, tenant_reply_topic
 from tests.secured_kafka import SecuredKafka
@@ -117,8 +130,8 @@ async def test_producer_raises_not_allowed_without_write_acl(secured_kafka: Secu
     seen, unseen = f"{name}-seen", f"{name}-unseen"
     await set_password(secured_kafka.system, name, "s3cret")
     await ensure_topics(secured_kafka.system, [TopicSpec(seen), TopicSpec(unseen)])
-    rights = {seen: Operation.READ, f"{name}-own": Operation.WRITE}
-    acls = [Acl(Resource.TOPIC, Pattern.LITERAL, topic, right) for topic, right in rights.items()]
+    rights = {seen: AclOperation.READ, f"{name}-own": AclOperation.WRITE}
+    acls = [Acl(ResourceType.TOPIC, ResourcePatternType.LITERAL, topic, right) for topic, right in rights.items()]
     await allow(secured_kafka.system, acls, f"User:{name}")
     async with Producer(secured_kafka.user(name, "s3cret"), "test") as producer:
         for topic in (seen, unseen, unseen):
@@ -169,9 +182,7 @@ async def test_ping_refuses_untrusted_certificate(secured: KafkaSettings, caplog
     assert "CERTIFICATE_VERIFY_FAILED" in caplog.text
 
 
-async def test_client_metadata_requests_create_no_topic(
-    embedded_kafka: KafkaSettings,
-) -> None:
+async def test_client_metadata_requests_create_no_topic(embedded_kafka: KafkaSettings) -> None:
     topic = f"asked-{uuid4().hex[:8]}"
     client = new_client(embedded_kafka, "asks")
     await client.bootstrap()

@@ -8,11 +8,11 @@ import pytest
 import uvloop
 from aiokafka import TopicPartition
 
-from broker.client import open_admin
 from broker.delivery.consumer import Consumer
-from broker.producer import Producer
-from broker.settings import KafkaSettings
-from broker.topics import TopicSpec, ensure_topics
+from broker.kafka.client import open_admin
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topics import TopicSpec, ensure_topics
+from broker.producing.producer import Producer
 from tests.integration.broker.records import read
 from tests.waiting import PATIENCE_S, read_until
 

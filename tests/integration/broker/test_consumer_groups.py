@@ -11,12 +11,12 @@ from uuid import uuid4
 
 import pytest
 
-from broker.client import open_admin
+from broker.delivery.assignment import read_dealt
 from broker.delivery.consumer import Consumer
-from broker.delivery.group_protocol import read_dealt
-from broker.producer import Producer
-from broker.settings import KafkaSettings
-from broker.topics import TopicSpec, ensure_topics
+from broker.kafka.client import open_admin
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topics import TopicSpec, ensure_topics
+from broker.producing.producer import Producer
 from schemas.errors import OperatorError
 from tests.load import Pace
 from tests.processes import environment
@@ -150,11 +150,7 @@ async def test_members_killed_during_rebalance_read_all_partitions(kafka: KafkaS
             async with member(long, "two", topic, holds=True) as two:
                 await until(half_moved)
                 await asyncio.gather(one.kill(), two.kill())
-        async with (
-            member(long, "one", topic) as one,
-            member(long, "two", topic) as two,
-            asyncio.TaskGroup() as tasks,
-        ):
+        async with member(long, "one", topic) as one, member(long, "two", topic) as two, asyncio.TaskGroup() as tasks:
             hearing = [tasks.create_task(each.hear()) for each in (one, two)]
             await until(lambda: one.has | two.has == {0, 1, 2, 3} and two.has)
             for task in hearing:

@@ -4,11 +4,11 @@ import asyncio
 from uuid import uuid4
 
 from broker.delivery.consumer import Consumer
-from broker.features import BrokerFeatures, broker_features
-from broker.producer import Producer
-from broker.settings import KafkaSettings
+from broker.kafka.cluster import BrokerFeatures, broker_features
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topics import TopicSpec, ensure_system_topics, ensure_task_topics, ensure_topics
+from broker.producing.producer import Producer
 from broker.topic_logs import topic_ends, topic_names
-from broker.topics import TopicSpec, ensure_system_topics, ensure_task_topics, ensure_topics
 from schemas.topics import REPLIES, reply_topic
 from tests.waiting import PATIENCE_S
 

@@ -9,11 +9,9 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import ProducerFenced
 
-from broker.exactly_once.partition_stream import PartitionStream
-from broker.exactly_once.partition_writer import OutgoingRecord, PartitionWriter
-from broker.exactly_once.shared_topic import SharedTopic
-from broker.settings import KafkaSettings
-from broker.topics import TopicSpec, ensure_topics
+from broker.delivery.exactly_once import OutgoingRecord, PartitionStream, PartitionWriter, SharedTopic
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topics import TopicSpec, ensure_topics
 from schemas.errors import OperatorError
 from tests.waiting import PATIENCE_S, read_until, until
 

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.servers.jars import LOCK, POM, fetch_jars, jars_folder, locked_jars
-from broker.servers.maven_repository import AT_ONCE, ENV, TRIES
+from broker.kafka.servers.jars import AT_ONCE, ENV, LOCK, POM, TRIES, fetch_jars, jars_folder, locked_jars
 from schemas.errors import OperatorError
 from tests.kafka_fixtures import need_apache
 from tests.maven_repository import Repository, serving
@@ -33,7 +32,7 @@ def locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
     """Lock file of small jars; returns their contents by path."""
     lock = tmp_path / "jars.lock"
     lock.write_text("".join(f"{hashlib.sha256(data).hexdigest()}  {path}\n" for path, data in JARS.items()))
-    monkeypatch.setattr("broker.servers.jars.LOCK", lock)
+    monkeypatch.setattr("broker.kafka.servers.jars.LOCK", lock)
     return dict(JARS)
 
 
@@ -165,5 +164,5 @@ async def test_fetch_jars_uses_repository_when_maven_fails(
 def test_jars_folder_depends_on_lock(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     before, changed = jars_folder(cache), tmp_path / "changed.lock"
     changed.write_text(LOCK.read_text() + "\n")
-    monkeypatch.setattr("broker.servers.jars.LOCK", changed)
+    monkeypatch.setattr("broker.kafka.servers.jars.LOCK", changed)
     assert jars_folder(cache) != before

@@ -10,16 +10,16 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import NewTopic, RecordsToDelete
 
-from broker.client import open_admin
 from broker.delivery.consumer import Consumer
-from broker.kafka_types import KafkaError, Record
+from broker.kafka.client import open_admin
+from broker.kafka.servers.apache import ApacheKafka
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topics import TopicSpec, ensure_topics
+from broker.kafka.types import KafkaError, Record
 from broker.lag.reader import LagReader, PartitionLag
 from broker.lag.timestamps import TimestampLookup
-from broker.producer import Producer
-from broker.servers.apache import ApacheKafka
-from broker.settings import KafkaSettings
-from broker.topics import TopicSpec, ensure_topics
-from process.ports import free_port
+from broker.producing.producer import Producer
+from process.sockets import free_port
 from tests.waiting import PATIENCE_S
 
 

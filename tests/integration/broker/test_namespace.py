@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from broker.settings import KafkaSettings
+from broker.kafka.settings import KafkaSettings
 from schemas.errors import OperatorError
 from schemas.topics import is_namespace
 
@@ -38,7 +38,7 @@ def test_namespace_begins_every_name() -> None:
 @pytest.mark.parametrize("text", ["", "a.b", "A", "a_b", "-a", "a" * 33])
 def test_namespace_of_other_characters_is_refused(text: str) -> None:
     assert not is_namespace(text)
-    done = _run(text, "from broker.settings import KafkaSettings; KafkaSettings()")
+    done = _run(text, "from broker.kafka.settings import KafkaSettings; KafkaSettings()")
     assert done.returncode == 1
     assert "INFAAS_KAFKA_NAMESPACE" in done.stderr
 

@@ -5,10 +5,10 @@ from typing import Any
 import aiokafka.client
 import pytest
 
-import broker.client
-from broker.client import close_client, new_client
-from broker.kafka_types import KafkaError
-from broker.settings import KafkaSettings
+import broker.kafka.client
+from broker.kafka.client import close_client, new_client
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.types import KafkaError
 from process.outages import Outage
 
 
@@ -19,7 +19,7 @@ async def test_outage_is_logged_once_at_start_and_end(
         raise ConnectionRefusedError
 
     outage = Outage("Kafka", (KafkaError,))  # a new one, without the stopped brokers of other tests
-    monkeypatch.setattr(broker.client, "OUTAGE", outage)
+    monkeypatch.setattr(broker.kafka.client, "OUTAGE", outage)
     client = new_client(kafka, "test-outage")
     await client.bootstrap()
     node = client.get_random_node()

@@ -10,19 +10,17 @@ from uuid import uuid4
 import msgspec
 import pytest
 
-from broker.dead_letters import TOPIC, parse_letter
+from broker.dead_letters.dead_letters import DeadLetters
+from broker.dead_letters.letter import BURST_BYTES, HEAD_BYTES, TOPIC, parse_letter
+from broker.dead_letters.stored_letter import LetterFilter
 from broker.delivery.consumer import Consumer, Record
-from broker.kafka_types import KafkaError, NotAllowed, RecordTooLarge, UnknownTopic
-from broker.letter_budget import BURST_BYTES, HEAD_BYTES
-from broker.letters.dead_letters import DeadLetters
-from broker.letters.letter import LetterFilter
-from broker.outbox import Message, Outbox
-from broker.producer import Ack, OnAck, Producer, RecordSender
-from broker.producing.verdict import error_of
-from broker.reply_room import STALL_S
-from broker.settings import KafkaSettings
-from broker.topics import TopicSpec, ensure_system_topics, ensure_topics
-from broker.undelivered import BACKOFF, FailedSend, GiveUp, Retry, next_step
+from broker.delivery.outbox import Message, Outbox
+from broker.delivery.undelivered import BACKOFF, STALL_S, FailedSend, GiveUp, Retry, next_step
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topics import TopicSpec, ensure_system_topics, ensure_topics
+from broker.kafka.types import KafkaError, NotAllowed, RecordTooLarge, UnknownTopic
+from broker.producing.produce_api import error_of
+from broker.producing.producer import Ack, OnAck, Producer
 from schemas.errors import Internal, InvalidRequest, QueryError
 from schemas.headers import ATTEMPTS, RawHeaders
 from schemas.result import OK, error_value
@@ -97,16 +95,23 @@ class TestNextStep:
         assert next_step(failed(KafkaError(), QUERY, attempts=1000), None) == Retry(BACKOFF.longest_s)
 
 
-class Kafka(RecordSender):
+class Kafka(Producer):
     """Fake Kafka that acknowledges, refuses or holds records by topic."""
 
     def __init__(self) -> None:
+        self.result_timeout_s = 120.0
         self.sent: list[tuple[str, bytes | None]] = []
         self.fails: dict[str, list[KafkaError]] = {}
         self.stuck: set[str] = set()
         self.silent: set[str] = set()
         """Topics that acknowledge nothing until `speak`."""
         self._unsaid: list[tuple[str, OnAck]] = []
+
+    def acknowledging_s(self) -> float:
+        return 0.0
+
+    def now_ms(self) -> float:
+        return 0.0
 
     def speak(self, topic: str) -> None:
         self.silent.discard(topic)

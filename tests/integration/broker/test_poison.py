@@ -8,12 +8,12 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import RecordsToDelete
 from prometheus_client import REGISTRY
 
-from broker.client import open_admin
 from broker.delivery.consumer import Consumer, Record
+from broker.fetch.tail import Tail
+from broker.kafka.client import open_admin
+from broker.kafka.settings import KafkaSettings
 from broker.lag.timestamps import TimestampLookup
-from broker.producer import Producer
-from broker.settings import KafkaSettings
-from broker.tail import Tail
+from broker.producing.producer import Producer
 from tests.integration.broker.raw_batches import batch_of, damage_on_disk, write_batch
 from tests.integration.broker.records import read
 from tests.waiting import PATIENCE_S

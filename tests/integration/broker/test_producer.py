@@ -11,15 +11,15 @@ import pytest
 from aiokafka.admin import NewTopic
 from aiokafka.errors import KafkaConnectionError
 
-from broker import producer as producer_module
-from broker.client import open_admin
 from broker.delivery.consumer import Consumer
-from broker.kafka_types import KafkaError, RecordTooLarge, UnknownTopic
-from broker.producer import Ack, Producer
+from broker.kafka.client import open_admin
+from broker.kafka.settings import Compression, KafkaSettings
+from broker.kafka.topic_lifecycle import delete_topics
+from broker.kafka.topics import TopicSpec, ensure_topics
+from broker.kafka.types import KafkaError, RecordTooLarge, UnknownTopic
+from broker.producing import producer as producer_module
 from broker.producing.produce_api import Produce
-from broker.settings import Compression, KafkaSettings
-from broker.topic_lifecycle import delete_topics
-from broker.topics import TopicSpec, ensure_topics
+from broker.producing.producer import Ack, Producer
 from tests.waiting import PATIENCE_S, until
 
 

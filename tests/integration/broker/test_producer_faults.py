@@ -12,10 +12,10 @@ from uuid import uuid4
 import pytest
 from aiokafka.admin import NewTopic
 
-from broker.client import open_admin
-from broker.kafka_types import KafkaError, UnknownTopic
-from broker.producer import Producer
-from broker.topics import TopicSpec, ensure_topics
+from broker.kafka.client import open_admin
+from broker.kafka.topics import TopicSpec, ensure_topics
+from broker.kafka.types import KafkaError, UnknownTopic
+from broker.producing.producer import Producer
 from tests.kafka_cluster import Cluster, two_brokers
 
 TIMEOUT_S = 3.0

@@ -9,13 +9,13 @@ from uuid import uuid4
 import pytest
 from aiokafka.client import AIOKafkaClient
 
-from broker.client import open_admin
 from broker.delivery.consumer import Consumer
-from broker.fetch.fetch_api import Fetch
+from broker.fetch.fetch_request import Fetch
 from broker.fetch.read_connection import ReadConnection
-from broker.producer import Producer
-from broker.settings import KafkaSettings
-from broker.topics import TopicSpec, ensure_topics
+from broker.kafka.client import open_admin
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topics import TopicSpec, ensure_topics
+from broker.producing.producer import Producer
 from tests.integration.broker.records import read
 from tests.waiting import PATIENCE_S, read_until
 

@@ -10,23 +10,20 @@ import pytest
 import uvloop
 from prometheus_client import REGISTRY
 
-from broker.kafka_types import Record
-from broker.outbox import Message, Outbox
-from broker.producer import Producer
-from broker.reply_stream import places
-from broker.reply_stream import receiver_connection as receiver_module
-from broker.reply_stream import sender as sender_module
-from broker.reply_stream.address import StreamAddress, parse_address
-from broker.reply_stream.frames import MAX_FRAME_BYTES
-from broker.reply_stream.handshake import HELLO_BYTES, PROOF_BYTES, challenge, new_hello, new_token
-from broker.reply_stream.receiver import ReplyStreamReceiver
-from broker.reply_stream.sender import ReplyStreamSender
-from broker.reply_stream.settings import ReplyStreamSettings
-from broker.request_reply import RequestReply
-from broker.settings import KafkaSettings
-from broker.tail import Tail
-from broker.topics import TopicSpec, ensure_topics
-from process.backoff import Backoff, KeyedBackoff
+from broker.delivery.outbox import Message, Outbox
+from broker.fetch.tail import Tail
+from broker.kafka.settings import KafkaSettings, ReplyStreamSettings
+from broker.kafka.topics import TopicSpec, ensure_topics
+from broker.kafka.types import Record
+from broker.producing.producer import Producer
+from broker.replies import receiver as receiver_module
+from broker.replies import sender as sender_module
+from broker.replies.address import StreamAddress, parse_address
+from broker.replies.protocol import HELLO_BYTES, MAX_FRAME_BYTES, PROOF_BYTES, challenge, new_hello, new_token
+from broker.replies.receiver import ReplyStreamReceiver
+from broker.replies.request_reply import RequestReply
+from broker.replies.sender import ReplyStreamSender
+from process.pauses import Backoff, KeyedBackoff
 from schemas.errors import OperatorError
 from schemas.headers import CORRELATION, COST, EXPLANATION, ID, REPLY_STREAM, STATUS, TRACEPARENT, RawHeaders
 from schemas.result import OK, Result
@@ -407,7 +404,7 @@ async def test_receiver_ignores_unauthenticated_results(inbox: Inbox, proof: byt
 
 
 async def test_receiver_bounds_unauthenticated_connections(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "MAX_STRANGERS", 2)
+    monkeypatch.setattr(receiver_module, "MAX_STRANGERS", 2)
     monkeypatch.setattr(receiver_module, "HANDSHAKE_S", 2 * PATIENCE_S)  # so that only the bound closes a connection
     address = parse_address(inbox.stream)
     assert address is not None

@@ -7,15 +7,21 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 import uvloop
 
-from broker.reply_stream import places, sender_connection
-from broker.reply_stream import receiver as receiver_module
-from broker.reply_stream.address import StreamAddress, parse_address
-from broker.reply_stream.encryption import new_receiver_tls
-from broker.reply_stream.frames import KEEPALIVE, encode_frame
-from broker.reply_stream.handshake import CHALLENGE_BYTES, HELLO_BYTES, PROOF_BYTES, challenge, new_hello, sender_proof
-from broker.reply_stream.receiver import ReplyStreamReceiver
-from broker.reply_stream.settings import ReplyStreamSettings
-from broker.settings import KafkaSettings
+from broker.kafka.settings import KafkaSettings, ReplyStreamSettings
+from broker.replies import receiver as receiver_module
+from broker.replies import sender_connection
+from broker.replies.address import StreamAddress, new_receiver_tls, parse_address
+from broker.replies.protocol import (
+    CHALLENGE_BYTES,
+    HELLO_BYTES,
+    KEEPALIVE,
+    PROOF_BYTES,
+    challenge,
+    encode_frame,
+    new_hello,
+    sender_proof,
+)
+from broker.replies.receiver import ReplyStreamReceiver
 from tests.integration.broker.test_reply_stream import Inbox, not_streamed, result, until_connected, working
 from tests.waiting import PATIENCE_S, until
 
@@ -105,8 +111,7 @@ async def test_receiver_admits_worker_despite_slow_handshakes(
 
 async def test_receiver_frees_place_of_vanished_sender(monkeypatch: pytest.MonkeyPatch) -> None:
     """The sender's machine has lost power, so nothing closes the connection."""
-    for module in (places, receiver_module):
-        monkeypatch.setattr(module, "SILENT_S", 1.0)
+    monkeypatch.setattr(receiver_module, "SILENT_S", 1.0)
     async with ReplyStreamReceiver(ReplyStreamSettings(), lambda _headers, _value: None) as receiver:
         address = parse_address(receiver.header.decode())
         assert address is not None
@@ -162,8 +167,7 @@ async def test_sender_keeps_idle_connection_alive(
     kafka: KafkaSettings, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sender_connection, "KEEPALIVE_S", 0.1)
-    for module in (places, receiver_module):
-        monkeypatch.setattr(module, "SILENT_S", PATIENCE_S)
+    monkeypatch.setattr(receiver_module, "SILENT_S", PATIENCE_S)
     async with working(kafka) as site:
         await until_connected(site, inbox.topic, inbox.stream)
         (connection,) = inbox.receiver.places.senders

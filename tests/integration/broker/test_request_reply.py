@@ -8,18 +8,18 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from prometheus_client import REGISTRY
 
-from broker.client import open_admin
 from broker.delivery.consumer import Consumer, Record
-from broker.fetch_pace import FetchPace
-from broker.producer import Ack
-from broker.request_reply import Reply, RequestReply
-from broker.settings import KafkaSettings
-from broker.topics import TopicSpec, ensure_topics
-from process.cpu_meter import CpuMeter
+from broker.fetch.fetch_request import FetchPace
+from broker.kafka.client import open_admin
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topics import TopicSpec, ensure_topics
+from broker.producing.producer import Ack
+from broker.replies.request_reply import Reply, RequestReply
+from process.cpus import CpuMeter
 from schemas.errors import Internal, Overloaded
 from schemas.headers import CORRELATION, LINGER_NS, RawHeaders, as_text
+from schemas.query import MOST_LINGER_MS
 from schemas.result import Result
-from schemas.send_time import MOST_LINGER_MS
 from schemas.topics import reply_topic
 from tests.integration.broker.records import read
 from tests.waiting import PATIENCE_S, read_until
@@ -200,10 +200,7 @@ async def test_request_reply_exit_deletes_its_topic(kafka: KafkaSettings) -> Non
 
 async def test_request_reply_bounds_waiting_requests(kafka: KafkaSettings) -> None:
     topic = await asked_topic(kafka)
-    async with (
-        RequestReply(kafka, str(uuid4()), max_in_flight=2) as requests,
-        asyncio.TaskGroup() as tasks,
-    ):
+    async with RequestReply(kafka, str(uuid4()), max_in_flight=2) as requests, asyncio.TaskGroup() as tasks:
         asker = Asker(requests, tasks, topic)
         first, second = await asker.ask("1"), await asker.ask("2")
         with pytest.raises(Overloaded, match="2 queries"):
@@ -218,11 +215,7 @@ async def test_request_reply_bounds_waiting_requests(kafka: KafkaSettings) -> No
 
 async def test_request_reply_skips_invalid_records(kafka: KafkaSettings) -> None:
     before, topic = dropped("invalid"), await asked_topic(kafka)
-    async with (
-        RequestReply(kafka, str(uuid4())) as requests,
-        asyncio.timeout(PATIENCE_S),
-        asyncio.TaskGroup() as tasks,
-    ):
+    async with RequestReply(kafka, str(uuid4())) as requests, asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as tasks:
         asker, send = Asker(requests, tasks, topic), requests.producer.send_and_wait
         waiting = await asker.ask("1")
         await send(requests.reply_topic, b"no headers")
@@ -258,7 +251,7 @@ async def test_fetch_pace_depends_on_broker_features(
             super().__init__(settings, **how)
             made.append(self)
 
-    monkeypatch.setattr("broker.request_reply.FetchPace", Noted)
+    monkeypatch.setattr("broker.replies.request_reply.FetchPace", Noted)
     settings = KafkaSettings(bootstrap=request.getfixturevalue(broker).bootstrap)
     async with RequestReply(settings, f"test-{uuid4().hex[:8]}"):
         (pace,) = made

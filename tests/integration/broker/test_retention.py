@@ -5,11 +5,16 @@ from uuid import uuid4
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from broker.client import open_admin
-from broker.config_api import read_configs, set_configs
-from broker.librdkafka_admin import open_librdkafka_admin
-from broker.settings import KafkaSettings
-from broker.topics import TopicSpec, ensure_system_topics, ensure_task_topics, ensure_topics, ensure_variant_topics
+from broker.kafka.admin import open_librdkafka_admin, read_configs, set_configs
+from broker.kafka.client import open_admin
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topics import (
+    TopicSpec,
+    ensure_system_topics,
+    ensure_task_topics,
+    ensure_topics,
+    ensure_variant_topics,
+)
 from schemas.topics import DEAD_LETTERS, results_topic, task_topic, variant_topic
 from tests.waiting import read_until, until
 

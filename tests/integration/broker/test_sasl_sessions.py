@@ -9,12 +9,12 @@ from uuid import uuid4
 import pytest
 from aiokafka.protocol.metadata import MetadataRequest
 
-from broker.client import connect_client
 from broker.delivery.consumer import Consumer
+from broker.kafka.client import connect_client
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topics import TopicSpec, ensure_topics
 from broker.lag.reader import LagReader
-from broker.producer import Producer
-from broker.settings import KafkaSettings
-from broker.topics import TopicSpec, ensure_topics
+from broker.producing.producer import Producer
 from tests.secured_kafka import SecuredKafka, secured_broker
 from tests.waiting import read_until
 

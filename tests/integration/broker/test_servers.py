@@ -13,17 +13,17 @@ from uuid import uuid4
 
 import pytest
 
-from broker.client import ping
 from broker.delivery.consumer import Consumer
-from broker.kafka_types import KafkaError
-from broker.producer import Producer
-from broker.servers.apache import ApacheKafka, find_java
-from broker.servers.embedded import EmbeddedBroker, find_binary
-from broker.servers.readiness import wait_until_ready
-from broker.settings import KafkaSettings
-from broker.tail import Tail
-from broker.topics import TopicSpec, ensure_topics
-from process.ports import free_port
+from broker.fetch.tail import Tail
+from broker.kafka.cluster import ping
+from broker.kafka.servers.apache import ApacheKafka, find_java
+from broker.kafka.servers.broker_process import wait_until_ready
+from broker.kafka.servers.embedded import EmbeddedBroker, find_binary
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topics import TopicSpec, ensure_topics
+from broker.kafka.types import KafkaError
+from broker.producing.producer import Producer
+from process.sockets import free_port
 from process.subprocesses import running
 from schemas.errors import OperatorError
 from tests.kafka_fixtures import need_apache
@@ -32,7 +32,7 @@ from tests.waiting import PATIENCE_S, until, until_closed
 EMBED = """
 import asyncio, sys
 from pathlib import Path
-from broker.servers.embedded import EmbeddedBroker
+from broker.kafka.servers.embedded import EmbeddedBroker
 
 async def main():
     async with EmbeddedBroker(Path(sys.argv[1])) as broker:

@@ -10,9 +10,9 @@ from aiokafka import TopicPartition
 from aiokafka.protocol.group import LeaveGroupRequest
 
 from broker.delivery.consumer import Consumer, Record
-from broker.producer import Producer
-from broker.settings import KafkaSettings
-from broker.topics import TopicSpec, ensure_topics
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topics import TopicSpec, ensure_topics
+from broker.producing.producer import Producer
 from tests.waiting import until
 
 WAIT_S = 60

@@ -2,9 +2,9 @@
 
 import asyncio
 
-from broker.producer import Producer
-from broker.settings import KafkaSettings
-from broker.tail import Tail
+from broker.fetch.tail import Tail
+from broker.kafka.settings import KafkaSettings
+from broker.producing.producer import Producer
 from tests.waiting import PATIENCE_S
 
 

@@ -7,14 +7,15 @@ from uuid import uuid4
 
 import pytest
 
-from broker.client import open_admin, ping
-from broker.config_api import read_configs
-from broker.lag.offsets_api import UNKNOWN
-from broker.librdkafka_admin import open_librdkafka_admin
-from broker.producer import Producer
-from broker.servers.apache import ApacheKafka
-from broker.topic_logs import LogPartition, delete_before, partition_ends
-from broker.topics import TopicSpec, correct_topics, ensure_topics
+from broker.kafka.admin import open_librdkafka_admin, read_configs
+from broker.kafka.client import open_admin
+from broker.kafka.cluster import ping
+from broker.kafka.offsets import UNKNOWN
+from broker.kafka.servers.apache import ApacheKafka
+from broker.kafka.topics import TopicSpec, correct_topics, ensure_topics
+from broker.kafka.types import TopicPartition
+from broker.producing.producer import Producer
+from broker.topic_logs import delete_before, partition_ends
 from schemas.errors import OperatorError
 from tests.kafka_cluster import Cluster, two_brokers
 from tests.processes import suspended
@@ -40,18 +41,18 @@ async def test_delete_before_passes_partitions_without_leader(
     topic = f"test-{uuid4()}"
     await ensure_topics(cluster.settings, [TopicSpec(topic, 2)])
     leaders = await cluster.leaders(topic)
-    (there,) = [LogPartition(topic, number) for number, node in leaders.items() if node == 1]
-    (away,) = [LogPartition(topic, number) for number, node in leaders.items() if node == 2]
+    (there,) = [TopicPartition(topic, number) for number, node in leaders.items() if node == 1]
+    (away,) = [TopicPartition(topic, number) for number, node in leaders.items() if node == 2]
     async with Producer(cluster.settings, "test") as producer:
         for partition in (there, away):
-            await producer.send_and_wait(topic, b"x", partition=partition.number)
+            await producer.send_and_wait(topic, b"x", partition=partition.partition)
 
     async def without_leader() -> bool:
-        return (await cluster.leaders(topic)).get(away.number) == -1
+        return (await cluster.leaders(topic)).get(away.partition) == -1
 
     async with cluster.stopped(2):
         assert await delete_before(cluster.settings, {there: 1, away: 1}) == {there}, "the leader hangs"
-        assert f"{topic} {away.number} keeps its records: Kafka does not answer" in caplog.text
+        assert f"{topic} {away.partition} keeps its records: Kafka does not answer" in caplog.text
         await until(without_leader)
         assert await partition_ends(cluster.settings, [topic]) == {there: 1, away: UNKNOWN}
         assert await delete_before(cluster.settings, {there: 1, away: 1}) == {there}
@@ -78,7 +79,7 @@ async def test_librdkafka_admin_fails_in_time_and_ends_its_threads(tmp_path: Pat
                     await read_configs(admin, ["any"])
                 assert time.monotonic() - began_s < 3 * TIMEOUT_S
         assert librdkafka_threads() == []
-    for act in (correct_topics(hasty, ["infaas.system"]), delete_before(hasty, {LogPartition("any", 0): 1})):
+    for act in (correct_topics(hasty, ["infaas.system"]), delete_before(hasty, {TopicPartition("any", 0): 1})):
         with pytest.raises(OperatorError, match="cannot reach Kafka"):
             await act
     assert librdkafka_threads() == []

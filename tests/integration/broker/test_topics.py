@@ -6,14 +6,14 @@ from uuid import uuid4
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from broker.client import open_admin
-from broker.features import broker_features
-from broker.kafka_types import APPEND_TIME
-from broker.producer import Producer
-from broker.settings import KafkaSettings
-from broker.tail import Tail
-from broker.topic_lifecycle import delete_topics
-from broker.topics import TopicSpec, ensure_task_topics, ensure_topics
+from broker.fetch.tail import Tail
+from broker.kafka.client import open_admin
+from broker.kafka.cluster import broker_features
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topic_lifecycle import delete_topics
+from broker.kafka.topics import TopicSpec, ensure_task_topics, ensure_topics
+from broker.kafka.types import APPEND_TIME
+from broker.producing.producer import Producer
 from schemas.errors import OperatorError
 from schemas.topics import results_topic, task_topic
 from tests.waiting import PATIENCE_S

@@ -8,9 +8,9 @@ from uuid import uuid4
 from aiokafka import AIOKafkaProducer
 
 from broker.delivery.consumer import Consumer
+from broker.fetch.tail import Tail
+from broker.kafka.settings import KafkaSettings
 from broker.lag.reader import LagReader
-from broker.settings import KafkaSettings
-from broker.tail import Tail
 from tests.waiting import PATIENCE_S, read_until
 
 

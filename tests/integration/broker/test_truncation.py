@@ -9,12 +9,12 @@ from aiokafka import AIOKafkaProducer
 from prometheus_client import REGISTRY
 
 from broker.delivery.consumer import Consumer
-from broker.kafka_types import Record
+from broker.kafka.servers.apache import ApacheKafka
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topics import TopicSpec, ensure_topics
+from broker.kafka.types import Record
 from broker.lag.reader import LagReader
-from broker.servers.apache import ApacheKafka
-from broker.settings import KafkaSettings
-from broker.topics import TopicSpec, ensure_topics
-from process.ports import free_port
+from process.sockets import free_port
 from tests.integration.broker.records import read
 from tests.kafka_fixtures import need_apache
 from tests.waiting import read_until

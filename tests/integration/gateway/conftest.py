@@ -9,8 +9,8 @@ from uuid import uuid4
 import aiohttp
 import pytest
 
-from broker.settings import KafkaSettings
-from broker.topics import ensure_task_topics
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topics import ensure_task_topics
 from gateway.model_directory import ModelDirectory
 from gateway.query_client import QueryClient
 from gateway.service import open_gateway

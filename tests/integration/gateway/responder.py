@@ -12,17 +12,17 @@ from uuid import uuid4
 import numpy as np
 
 from broker.delivery.consumer import Record
-from broker.producer import Producer
-from broker.settings import KafkaSettings
-from broker.tail import Tail
+from broker.fetch.tail import Tail
+from broker.kafka.settings import KafkaSettings
+from broker.producing.producer import Producer
 from schemas import headers as h
-from schemas.classification import best_classes
 from schemas.errors import Overloaded, QueryError
 from schemas.headers import RawHeaders, as_text
 from schemas.oip import decode_request, encode_response
 from schemas.result import error_value
 from schemas.topics import offline_topic, task_topic
 from tests.store_rows import INPUT
+from workers.conversion import best_classes
 
 VARIANT = "mlp.onnx-fp32.cpu"
 Answer = Callable[[dict[str, str], bytes], tuple[bytes, dict[str, str]]]

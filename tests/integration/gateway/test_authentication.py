@@ -19,20 +19,19 @@ import pytest
 from aiohttp import web
 from msgspec.structs import replace
 
-from broker.settings import KafkaSettings
-from broker.topics import ensure_task_topics
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topics import ensure_task_topics
 from gateway.http.authorization import required_role
 from gateway.model_directory import ModelDirectory
 from gateway.service import open_gateway
 from gateway.settings import GatewaySettings
 from infaas.client import InfaasClient
+from process.security.api_keys import ID_BYTES, SECRET_BYTES, ApiKey, make_key
 from schemas import headers as h
-from schemas.access import Access, Visibility
+from schemas.access import Access, Role, Visibility
 from schemas.documents.__main__ import FOLDER
 from schemas.errors import Unauthenticated
-from schemas.principal import Role
-from schemas.rows.api_keys import ApiKeyRow
-from security.api_keys import ID_BYTES, SECRET_BYTES, ApiKey, make_key
+from schemas.rows.tenants import ApiKeyRow
 from store.api_keys import put_key, revoke_keys
 from store.embedded import EmbeddedPostgres
 from store.migrate import upgrade

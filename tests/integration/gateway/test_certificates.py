@@ -13,12 +13,12 @@ import grpc.aio
 import pytest
 import trustme
 
-from broker.settings import KafkaSettings
+from broker.kafka.settings import KafkaSettings
 from infaas.client import ClientTls
-from process.ports import free_port
+from process.sockets import free_port
 from schemas import headers as h
-from schemas.principal import Role
-from schemas.rows.api_keys import ApiKeyRow
+from schemas.access import Role
+from schemas.rows.tenants import ApiKeyRow
 from store.api_keys import put_key, revoke_keys
 from store.errors import StoreConflict
 from store.pool import Pool
@@ -113,11 +113,11 @@ async def test_unmapped_certificate_is_refused_with_reason(site: Site, store_poo
         stranger = site.gateways[0]._replace(http=http)
         for path, method in (("/infer", "POST"), ("/v2", "GET"), ("/v2/none", "GET")):
             status, words = await shown(stranger, path, method)
-            assert (status, "'stranger.example' stands for nobody" in words) == (401, True)
+            assert (status, "'stranger.example' belongs to no key" in words) == (401, True)
         assert await shown(stranger, "/v2/health/live", "GET") == (200, "")
     async with site.channel("stranger.example") as channel:
         code, words, _ = await outcome(channel, INFER, request(stranger.task))
-        assert (code, "'stranger.example' stands for nobody" in words) == ("UNAUTHENTICATED", True)
+        assert (code, "'stranger.example' belongs to no key" in words) == ("UNAUTHENTICATED", True)
     async with (
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=site.context(limited))) as http,
         site.channel(limited) as channel,
@@ -131,7 +131,7 @@ async def test_unmapped_certificate_is_refused_with_reason(site: Site, store_poo
         assert (await shown(site.gateways[0]._replace(http=http)))[0] == 401
     async with site.channel(longer) as channel:
         code, words, _ = await outcome(channel, INFER, request(stranger.task))
-        assert (code, "stands for nobody" in words) == ("UNAUTHENTICATED", True)
+        assert (code, "belongs to no key" in words) == ("UNAUTHENTICATED", True)
 
 
 async def shown(gateway: Guarded, path: str = "/infer", method: str = "POST") -> tuple[int, str]:

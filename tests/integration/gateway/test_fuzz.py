@@ -7,14 +7,14 @@ from uuid import uuid4
 
 import pytest
 
-from bench.fuzz.http_fuzzing import fuzz_http
-from bench.fuzz.mutating import mutate_http
-from broker.settings import KafkaSettings
-from broker.topics import ensure_task_topics
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topics import ensure_task_topics
 from gateway.model_directory import ModelDirectory
 from gateway.service import open_gateway
 from gateway.settings import GatewaySettings
 from schemas.documents.__main__ import FOLDER
+from tests.fuzz.http_fuzzing import fuzz_http
+from tests.fuzz.mutations import mutate_http
 from tests.integration.gateway.conftest import catalog_of
 from tests.integration.gateway.responder import answering
 

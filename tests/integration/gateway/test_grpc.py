@@ -17,14 +17,14 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from tritonclient.utils import InferenceServerException
 
-from broker.settings import KafkaSettings
+from broker.kafka.settings import KafkaSettings
 from gateway.grpc.inference_pb2 import ModelInferRequest, ModelInferResponse, ModelStreamInferResponse
 from gateway.model_directory import ModelDirectory
 from gateway.service import open_gateway
 from gateway.settings import GatewaySettings
-from process.ports import free_port
+from process.sockets import free_port
 from schemas import headers as h
-from schemas.errors import OperatorError, Overloaded, RefusalReason, Unsatisfiable
+from schemas.errors import OperatorError, Overloaded, RefusalReason
 from tests.integration.gateway.conftest import NOWHERE, Running, catalog_of
 from tests.integration.gateway.responder import VARIANT
 from tests.waiting import until
@@ -71,14 +71,6 @@ async def calls(gateway: Running, gateway_settings: GatewaySettings) -> AsyncGen
     address = f"127.0.0.1:{gateway_settings.grpc_port}"
     async with grpc.aio.insecure_channel(address) as channel:
         yield Calls(gateway, address, channel)
-
-
-async def test_grpc_infer_returns_result(calls: Calls) -> None:
-    response = await calls.infer(calls.request(id="mine"))
-    assert np.frombuffer(response.raw_output_contents[0], np.float32).tolist() == [0, 2, 8, 10]
-    (output,) = response.outputs
-    assert (output.name, output.datatype, list(output.shape), response.id) == ("y", "FP32", [2, 2], "mine")
-    assert response.parameters["variant"].string_param == VARIANT
 
 
 # -- tritonclient ------------------------------------------------------------------------------------------------------
@@ -200,17 +192,6 @@ async def test_grpc_accepts_typed_contents(calls: Calls) -> None:
 
 
 # -- needs, deadlines, and errors --------------------------------------------------------------------------------------
-async def test_grpc_needs_come_from_parameters_and_metadata(calls: Calls) -> None:
-    parameters = {"latency_ms": {"int64_param": 14_000}, "min_accuracy": {"double_param": 0.5}}
-    metadata = (("infaas-min-accuracy", "0.6"), ("infaas-id", "mine"), ("traceparent", "00-1-2-01"))
-    call = calls.channel.unary_unary(SERVICE + "ModelInfer")(
-        calls.request(parameters=parameters), metadata=metadata, timeout=20
-    )
-    await call
-    told = dict(await call.trailing_metadata() or ())
-    (seen,) = calls.gateway.responder.seen
-    assert (seen[h.LATENCY_MS], seen[h.MIN_ACCURACY], seen[h.ID]) == ("14000", "0.6", "mine")
-    assert (told[h.ID], told[h.STATUS], told[h.VARIANT], told[h.COST]) == ("mine", "ok", VARIANT, "0.001")
 
 
 async def test_grpc_deadline_becomes_latency_if_none_given(calls: Calls) -> None:
@@ -230,22 +211,15 @@ async def failure(call: Any) -> grpc.aio.AioRpcError:
     return caught.value
 
 
-async def test_grpc_errors_have_status_and_code(calls: Calls) -> None:
-    def fail(error: Exception) -> Callable[[Any, Any], Any]:
-        def answer(_fields: Any, _value: Any) -> Any:
-            raise error
+async def test_grpc_error_has_status_and_pushback(calls: Calls) -> None:
+    def refuse(_fields: Any, _value: Any) -> Any:
+        raise Overloaded(reason=RefusalReason.INSTANCES_BUSY, retry_after_s=1.5)
 
-        return answer
-
-    calls.gateway.responder.answer = fail(Unsatisfiable("the nearest is ü"))
+    calls.gateway.responder.answer = refuse
     error = await failure(calls.infer())
-    assert (error.code(), error.details()) == (grpc.StatusCode.FAILED_PRECONDITION, "the nearest is ü")
-    assert dict(error.trailing_metadata()) == {h.STATUS: "unsatisfiable", h.REASON: "needs_unsatisfiable"}
-    calls.gateway.responder.answer = fail(Overloaded(reason=RefusalReason.INSTANCES_BUSY, retry_after_s=1.5))
-    error = await failure(calls.infer())
-    told = {h.STATUS: "overloaded", h.REASON: "instances_busy", h.RETRY_AFTER_MS: "1500"}
-    told |= {"retry-after": "2", "grpc-retry-pushback-ms": "1500"}
-    assert (error.code(), dict(error.trailing_metadata())) == (grpc.StatusCode.UNAVAILABLE, told)
+    metadata = {h.STATUS: "overloaded", h.REASON: "instances_busy", h.RETRY_AFTER_MS: "1500"}
+    metadata |= {"retry-after": "2", "grpc-retry-pushback-ms": "1500"}
+    assert (error.code(), dict(error.trailing_metadata())) == (grpc.StatusCode.UNAVAILABLE, metadata)
 
 
 async def test_grpc_refuses_invalid_and_oversized_messages(calls: Calls) -> None:
@@ -259,15 +233,9 @@ async def test_grpc_refuses_invalid_and_oversized_messages(calls: Calls) -> None
     )
 
 
-async def test_grpc_cancel_and_timeout_free_slots(calls: Calls) -> None:
+async def test_grpc_timeout_frees_slot(calls: Calls) -> None:
     gateway = calls.gateway
     gateway.responder.silent = True
-    waiting = [calls.channel.unary_unary(SERVICE + "ModelInfer")(calls.request()) for _ in range(4)]
-    await gateway.responder.wait_seen(4)
-    assert (await failure(calls.infer())).code() is grpc.StatusCode.UNAVAILABLE, "there is no room for a fifth"
-    for call in waiting:
-        call.cancel()
-    await until(lambda: _holds(gateway.query_client.in_flight == 0))
     assert (await failure(calls.infer(timeout=0.3))).code() is grpc.StatusCode.DEADLINE_EXCEEDED
     await until(lambda: _holds(gateway.query_client.in_flight == 0))
 

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import grpc.aio
 import pytest
 
-from broker.settings import KafkaSettings
+from broker.kafka.settings import KafkaSettings
 from gateway.settings import GatewaySettings
-from process.ports import free_port
-from security.api_keys import ApiKey
+from process.security.api_keys import ApiKey
+from process.sockets import free_port
 from store.pool import Pool
 from tests.http2_client import Http2Client, http2_client
 from tests.integration.gateway.conftest import Running
@@ -100,7 +100,7 @@ async def test_grpc_unauthenticated_calls_are_bounded(guard: Guard) -> None:
         await until(lambda: sum(bool(client.status(stream)) for stream in watches) == 300 - 64)
         assert {client.status(stream) for stream in watches} == {
             "",
-            f"{UNAVAILABLE} 64 watches of the health of one client are open here; end one first",
+            f"{UNAVAILABLE} 64 health watches of one client are open here; end one first",
         }
         assert (await ends(client, checks)).keys() <= {INVALID, UNAVAILABLE}
         assert (await ends(client, streams)).keys() <= {"0", UNAVAILABLE}, "those that ask nothing end"
@@ -115,7 +115,7 @@ async def test_grpc_query_streams_per_client_are_bounded(guard: Guard) -> None:
         streams = [client.call(STREAM, guard.metadata) for _ in range(251)]
         await until(lambda: any(map(client.status, streams)))
         assert [client.status(stream) for stream in streams if client.status(stream)] == [
-            f"{UNAVAILABLE} 250 streams of queries of one client are open here; end one first"
+            f"{UNAVAILABLE} 250 query streams of one client are open here; end one first"
         ]
         await guard.is_answered()
         async with grpc.aio.insecure_channel(f"127.0.0.1:{guard.port}") as channel:

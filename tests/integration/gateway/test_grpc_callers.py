@@ -7,10 +7,10 @@ import grpc
 import grpc.aio
 from tritonclient.grpc import service_pb2
 
-from broker.settings import KafkaSettings
+from broker.kafka.settings import KafkaSettings
 from gateway.grpc.inference_pb2 import ModelInferRequest, ModelMetadataRequest, ModelStreamInferResponse
-from process.ports import free_port
-from schemas.principal import Role
+from process.sockets import free_port
+from schemas.access import Role
 from store.api_keys import revoke_keys
 from store.pool import Pool
 from tests.integration.gateway.test_authentication import guarded, new_key

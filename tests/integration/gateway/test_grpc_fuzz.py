@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2
 
 from gateway.settings import GatewaySettings
-from process.ports import free_port
+from process.sockets import free_port
 from schemas.errors import InvalidRequest
 from tests.integration.gateway.conftest import Running
 from tests.integration.gateway.responder import VARIANT, doubled

@@ -10,7 +10,7 @@ import pytest
 import trustme
 
 from gateway.settings import GatewaySettings
-from process.ports import free_port
+from process.sockets import free_port
 from tests.certificates import issue, listener_files
 from tests.integration.gateway.conftest import Running
 from tests.waiting import until

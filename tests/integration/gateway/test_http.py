@@ -31,8 +31,8 @@ async def test_request_body_limit_applies_after_decompression(gateway: Running) 
         ("GZIP", gzip.compress(json_body()[:9]) + gzip.compress(json_body()[9:]), 200, ""),
         ("deflate", zlib.compress(json_body()), 200, ""),
         ("identity", json_body(), 200, ""),
-        ("gzip", gzip.compress(bomb), 413, "larger"),
-        ("deflate", zlib.compress(bomb), 413, "larger"),
+        ("gzip", gzip.compress(bomb), 413, "exceeds the limit"),
+        ("deflate", zlib.compress(bomb), 413, "exceeds the limit"),
         ("gzip", json_body(), 400, "no gzip"),
         ("gzip", gzip.compress(json_body())[:-4], 400, "ends too early"),
         ("deflate", json_body(), 400, "deflate"),
@@ -137,3 +137,32 @@ async def test_openapi_and_docs_are_served(gateway: Running) -> None:
         assert response.headers["Content-Security-Policy"].startswith("default-src 'none'")
         assert "/v2/models/{name}/infer" in page
         assert "src=" not in page
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "content"),
+    [
+        ("GET", "/v2/health/live", 200, {"live": True}),
+        ("GET", "/v2/health/ready", 200, {"ready": True, "reason": ""}),
+        ("GET", "/v2/models/mlp/ready", 200, {"name": "mlp", "ready": True}),
+        ("GET", "/v2/models/empty/ready", 503, {"name": "empty", "ready": False}),
+        ("POST", "/v2/repository/models/empty/load", 404, None),
+        ("GET", "/nothing", 404, None),
+        ("DELETE", "/v2", 405, None),
+    ],
+)
+async def test_path_answers_json(gateway: Running, method: str, path: str, status: int, content: object) -> None:
+    async with gateway.http.request(method, gateway.url + path) as response:
+        assert (response.status, response.content_type) == (status, "application/json")
+        found = await response.json()
+    if content is not None:
+        assert found == content
+    else:
+        assert response.headers["infaas-status"] in ("invalid_request", "unknown_task")
+        assert found["error"]
+
+
+async def test_health_names_reason_of_stop(gateway: Running) -> None:
+    gateway.stop.set()
+    async with gateway.http.get(f"{gateway.url}/v2/health/ready") as response:
+        assert (response.status, await response.json()) == (503, {"ready": False, "reason": "it is stopping"})

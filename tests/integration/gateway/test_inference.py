@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-import time
 from collections import Counter
 from typing import Any
 
@@ -11,16 +10,14 @@ import aiohttp
 import numpy as np
 import pytest
 
-from gateway.settings import GatewaySettings
 from infaas.client import InfaasClient
+from process.security.signature import is_rejected_upstream_proof
 from schemas import headers as h
 from schemas.errors import Overloaded, RefusalReason, Unsatisfiable
 from schemas.oip import decode_response, encode_request
-from schemas.topics import offline_topic, task_topic
-from security.rejected_upstream import is_rejected_upstream_proof
 from tests.integration.gateway.conftest import SYSTEM_SECRET, Running
 from tests.integration.gateway.responder import VARIANT, doubled
-from tests.waiting import PATIENCE_S, until
+from tests.waiting import PATIENCE_S
 
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
 
@@ -63,43 +60,6 @@ async def test_infer_accepts_raw_data(gateway: Running) -> None:
     assert gateway.responder.seen[-1]["infaas-batch"] == "2"
 
 
-async def test_infer_needs_become_headers(gateway: Running) -> None:
-    body = json_body(latency_ms=25000, min_accuracy=0.5, max_cost=1.5, allow_late=True, mode="online", tenant="acme")
-    headers = {"infaas-min-accuracy": "0.7", "traceparent": "00-a-b-01", "infaas-id": "q-1", "x-other": "no"}
-    async with gateway.http.post(gateway.infer_url, data=body, headers=headers) as response:
-        assert response.headers["infaas-id"] == "q-1"
-    seen = gateway.responder.seen[-1]
-    assert seen["infaas-latency-ms"] == "25000"
-    assert seen["infaas-min-accuracy"] == "0.7"
-    assert seen["infaas-max-cost"] == "1.5"
-    assert seen["infaas-allow-late"] == "true"
-    assert seen["infaas-tenant"] == "acme"
-    assert seen["infaas-batch"] == "2"
-    assert seen["traceparent"] == "00-a-b-01"
-    assert seen["infaas-reply-to"] == gateway.query_client.reply_topic
-    assert "x-other" not in seen
-
-
-async def test_infer_ignores_foreign_parameters_and_headers(gateway: Running) -> None:
-    body = json_body(model="x", temperature=0.5, priority=0, sequence_id=0)
-    headers = {"infaas-worker": "copied", "infaas-x-of-a-proxy": "yes", "latency": "x"}
-    async with gateway.http.post(gateway.infer_url, data=body, headers=headers) as response:
-        assert response.status == 200
-
-
-async def test_infer_timeout_parameter_is_latency(gateway: Running) -> None:
-    async with gateway.http.post(gateway.infer_url, data=json_body(timeout=25_000_000)) as response:
-        assert response.status == 200
-    assert gateway.responder.seen[-1]["infaas-latency-ms"] == "25000.0"
-
-
-@pytest.mark.parametrize("name", ["mlp", VARIANT])
-async def test_infer_model_in_path_becomes_target(gateway: Running, name: str) -> None:
-    async with gateway.http.post(f"{gateway.url}/v2/models/{name}/versions/1/infer", data=json_body()) as response:
-        assert (await response.json())["model_name"] == name
-    assert gateway.responder.seen[-1]["infaas-target"] == name
-
-
 async def test_infer_needs_in_query_string(gateway: Running) -> None:
     url = f"{gateway.infer_url}?latency_ms=25000&min_accuracy=0.5"
     async with gateway.http.post(url, data=json_body(), headers={"infaas-min-accuracy": "0.7"}) as response:
@@ -111,27 +71,12 @@ async def test_infer_needs_in_query_string(gateway: Running) -> None:
             assert (response.status, words in await error_of(response)) == (400, True)
 
 
-async def test_infer_second_target_is_refused(gateway: Running) -> None:
-    url = f"{gateway.url}/v2/models/mlp/infer"
-    async with gateway.http.post(url, data=json_body(target="other")) as response:
-        assert response.status == 400
-        assert "another target" in await error_of(response)
-
-
 @pytest.mark.parametrize(
     ("body", "headers", "message"),
     [
         (b"{}", {}, "inputs"),
         (b"", {}, "the body is empty"),
         (b"\xff\x00", {}, "the body is not JSON"),
-        (json_body(min_accuracy=2), {}, "parameter min_accuracy must be"),
-        (json_body(min_accuracy=1), {"infaas-min-accuracy": "2"}, "header infaas-min-accuracy must be"),
-        (json_body(min_acuracy=0.5), {}, "'min_acuracy': did you mean min_accuracy?"),
-        (json_body(latencyMs=5), {}, "did you mean latency_ms?"),
-        (json_body(), {"infaas-min-acuracy": "0.5"}, "did you mean infaas-min-accuracy?"),
-        (json_body(), {"infaas-fairness": "0.5"}, "no header is called 'infaas-fairness'"),
-        (json_body(timeout="soon"), {}, r"$.parameters.timeout"),
-        (json_body(), {"infaas-mode": "perhaps"}, "infaas-mode"),
         (json_body(), {"inference-header-content-length": "-1"}, "number of bytes"),
         (json_body(), {"inference-header-content-length": "9999"}, "9999"),
     ],
@@ -146,22 +91,20 @@ async def test_infer_invalid_request_names_fault(
     assert not gateway.responder.seen
 
 
-@pytest.mark.parametrize("path", ["nothing/infer", "mlp/versions/2/infer", "NOT A NAME/infer"])
-async def test_infer_unknown_name_is_404(gateway: Running, path: str) -> None:
-    async with gateway.http.post(f"{gateway.url}/v2/models/{path}", data=json_body()) as response:
-        assert response.status == 404
-        assert response.headers["infaas-status"] == "unknown_task"
+@pytest.mark.parametrize(
+    ("path", "parameters", "status"),
+    [
+        ("nothing", {}, 404),
+        ("mlp/versions/2", {}, 404),
+        ("mlp", {"target": "other"}, 400),
+        ("mlp", {"latency_ms": 10}, 504),
+    ],
+)
+async def test_infer_errors_have_http_status(gateway: Running, path: str, parameters: Any, status: int) -> None:
+    gateway.responder.silent = True
+    async with gateway.http.post(f"{gateway.url}/v2/models/{path}/infer", data=json_body(**parameters)) as response:
+        assert response.status == status
         await error_of(response)
-
-
-async def test_infer_system_error_keeps_status(gateway: Running) -> None:
-    def refuse(_fields: dict[str, str], _value: bytes) -> tuple[bytes, dict[str, str]]:
-        raise Unsatisfiable("the nearest is mlp.onnx-fp32.cpu with accuracy 0.9")
-
-    gateway.responder.answer = refuse
-    async with gateway.http.post(gateway.infer_url, data=json_body()) as response:
-        assert response.status == 422
-        assert "the nearest is" in await error_of(response)
 
 
 async def test_infer_explain_returns_explanation(gateway: Running) -> None:
@@ -182,50 +125,7 @@ async def test_infer_explain_returns_explanation(gateway: Running) -> None:
 async def test_infer_oversized_body_is_413(gateway: Running) -> None:
     async with gateway.http.post(gateway.infer_url, data=b" " * 70_000) as response:
         assert response.status == 413
-        assert "larger" in await error_of(response)
-
-
-async def test_infer_without_answer_is_504(gateway: Running) -> None:
-    gateway.responder.silent = True
-    async with gateway.http.post(gateway.infer_url, data=json_body(latency_ms=10)) as response:
-        assert response.status == 504
-        assert response.headers["infaas-status"] == "deadline_exceeded"
-        await error_of(response)
-    assert gateway.query_client.in_flight == 0
-
-
-@pytest.mark.parametrize("wrong_s", [-3600, 0, 3600])
-async def test_infer_deadline_uses_clients_clock(gateway: Running, wrong_s: int) -> None:
-    now_s = time.time() + wrong_s
-    headers = {h.SENT_NS: str(int(now_s * 1e9)), h.DEADLINE_MS: str(int(now_s * 1e3) + 50_000)}
-    async with gateway.http.post(gateway.infer_url, data=json_body(), headers=headers) as response:
-        assert response.status == 200
-    (seen,) = gateway.responder.seen
-    assert h.DEADLINE_MS not in seen
-    assert float(seen[h.LATENCY_MS]) == pytest.approx(50_000, abs=2)
-    assert int(seen[h.SENT_NS]) != int(headers[h.SENT_NS])
-
-
-async def test_infer_deadline_without_sent_time_is_brokers(gateway: Running) -> None:
-    deadline = {h.DEADLINE_MS: str(int(time.time() * 1e3) + 60_000)}
-    async with gateway.http.post(gateway.infer_url, data=json_body(), headers=deadline) as response:
-        assert response.status == 200
-    assert 30_000 < float(gateway.responder.seen[0][h.LATENCY_MS]) < 60_100
-
-
-async def test_infer_beyond_max_in_flight_is_503(gateway: Running, gateway_settings: GatewaySettings) -> None:
-    gateway.responder.silent = True
-    async with asyncio.TaskGroup() as tasks:
-        waiting = [tasks.create_task(_post(gateway)) for _ in range(gateway_settings.max_in_flight)]
-        await gateway.responder.wait_seen(gateway_settings.max_in_flight)
-        async with gateway.http.post(gateway.infer_url, data=json_body()) as response:
-            assert response.status == 503
-            assert response.headers["Retry-After"] == "1"
-            assert response.headers[h.REASON] == RefusalReason.IN_FLIGHT_LIMIT
-            assert (await response.json())["reason"] == RefusalReason.IN_FLIGHT_LIMIT
-            assert "waiting" in await error_of(response)
-        for task in waiting:
-            task.cancel()
+        assert "exceeds the limit" in await error_of(response)
 
 
 async def test_overload_refusal_is_cached_with_retry_after(gateway: Running) -> None:
@@ -271,79 +171,6 @@ async def _status(gateway: Running) -> int:
     async with gateway.http.post(gateway.infer_url, data=json_body()) as response:
         await response.read()
         return response.status
-
-
-async def test_client_disconnect_frees_slot(gateway: Running) -> None:
-    gateway.responder.silent = True
-    async with asyncio.TaskGroup() as tasks:
-        gone = tasks.create_task(_post(gateway))
-        await gateway.responder.wait_seen(1)
-        assert gateway.query_client.in_flight == 1
-        gone.cancel()
-    await until(lambda: gateway.query_client.in_flight == 0)  # the gateway learns of a closed connection with a delay
-
-
-async def test_offline_queries_go_to_offline_topic(gateway: Running) -> None:
-    for mode, topic in (("offline", offline_topic(gateway.task)), ("online", task_topic(gateway.task))):
-        async with gateway.http.post(gateway.infer_url, data=json_body(mode=mode)) as response:
-            assert response.status == 200
-        assert gateway.responder.topics[-1] == topic
-
-
-async def test_concurrent_queries_with_same_id_get_own_answers(gateway: Running) -> None:
-    gateway.responder.silent = True
-
-    async def ask(factor: int) -> list[float]:
-        body = encode_request({"x": X * np.float32(factor)}, binary=False).value
-        async with gateway.http.post(gateway.infer_url, data=body, headers={"infaas-id": "same"}) as response:
-            assert response.status == 200
-            assert response.headers["infaas-id"] == "same"
-            return (await response.json())["outputs"][0]["data"]
-
-    async with asyncio.TaskGroup() as tasks:
-        asked = [tasks.create_task(ask(factor)) for factor in (1, 2, 3)]
-        await gateway.responder.wait_seen(3)
-        await gateway.responder.answer_late()
-    assert [task.result() for task in asked] == [[0.0 * f, 2.0 * f, 8.0 * f, 10.0 * f] for f in (1, 2, 3)]
-
-
-async def _post(gateway: Running, headers: dict[str, str] | None = None) -> None:
-    async with gateway.http.post(gateway.infer_url, data=json_body(), headers=headers) as response:
-        await response.read()
-
-
-async def test_statistics_add_up(gateway: Running) -> None:
-    for _ in range(3):
-        await _post(gateway)
-    async with gateway.http.post(gateway.infer_url, data=b"{}"):
-        pass
-    async with gateway.http.get(f"{gateway.url}/v2/models/{gateway.task}/stats") as response:
-        (model,) = (await response.json())["model_stats"]
-    counts = {name: pair["count"] for name, pair in model["inference_stats"].items()}
-    assert counts == dict.fromkeys(("success", "queue", "compute_input", "compute_infer", "compute_output"), 3) | {
-        "fail": 1,
-        "cache_hit": 0,
-        "cache_miss": 0,
-    }
-    spent = {name: pair["ns"] for name, pair in model["inference_stats"].items()}
-    parts = ("queue", "compute_input", "compute_infer", "compute_output")
-    assert spent["success"] == sum(spent[part] for part in parts)
-    assert (model["inference_count"], model["execution_count"]) == (6, 3)
-    async with gateway.http.get(f"{gateway.url}/metrics") as response:
-        text = await response.text()
-    assert f'infaas_gateway_requests_total{{code="ok",model="{gateway.task}",reason="",version="1"}} 3.0' in text
-
-
-async def test_concurrent_queries_get_own_answers(gateway: Running) -> None:
-    async with asyncio.TaskGroup() as tasks:
-        answers = [tasks.create_task(_scaled(gateway, scale)) for scale in range(1, 5)]
-    assert [answer.result() for answer in answers] == [2.0 * scale for scale in range(1, 5)]
-
-
-async def _scaled(gateway: Running, scale: int) -> float:
-    body = encode_request({"x": np.full((1, 4), scale, np.float32)}, binary=False).value
-    async with gateway.http.post(gateway.infer_url, data=body) as response:
-        return json.loads(await response.read())["outputs"][0]["data"][0]
 
 
 @pytest.mark.parametrize(

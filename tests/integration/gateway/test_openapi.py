@@ -2,23 +2,22 @@
 
 import json
 
-from broker.settings import KafkaSettings
-from gateway.authentication import Authenticator
+from broker.kafka.settings import KafkaSettings
+from gateway.auth.authenticator import Authenticator
 from gateway.http.admin import AdminRoutes
+from gateway.http.bodies import RequestBodies
 from gateway.http.inference import InferenceRoutes
 from gateway.http.jobs import JobRoutes
-from gateway.http.request_bodies import RequestBodies
 from gateway.http.uploads import UploadRoutes
 from gateway.inference import Inference
-from gateway.limits.memory import BodyBudget
+from gateway.limits.arrivals import BodyBudget
+from gateway.limits.quotas import QuotaMeters
 from gateway.model_directory import ModelDirectory
 from gateway.service import all_routes
 from gateway.settings import GatewaySettings
 from gateway.statistics import ModelStatisticsTable
-from jobs.quota import JobQuota
-from jobs.submission import JobWriter
+from jobs.submission import JobQuota, JobWriter
 from schemas.documents.__main__ import FOLDER
-from security.quotas import QuotaMeters
 from store.catalog import Catalog
 from store.pool import open_pool
 from tests.integration.gateway.conftest import NOWHERE, Running

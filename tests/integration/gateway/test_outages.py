@@ -7,9 +7,9 @@ from uuid import uuid4
 import aiohttp
 import pytest
 
-from broker.servers.apache import ApacheKafka
-from broker.settings import KafkaSettings
-from broker.topics import ensure_task_topics
+from broker.kafka.servers.apache import ApacheKafka
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topics import ensure_task_topics
 from gateway.model_directory import ModelDirectory
 from gateway.service import open_gateway
 from gateway.settings import GatewaySettings
@@ -22,7 +22,7 @@ from tests.waiting import PATIENCE_S
 
 async def test_kafka_outage_is_503_without_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # no query becomes a probe, however slow
-    monkeypatch.setattr("gateway.kafka_health._PROBE_INTERVAL_S", PATIENCE_S)
+    monkeypatch.setattr("gateway.limits.kafka_health._PROBE_INTERVAL_S", PATIENCE_S)
     task = f"digits-{uuid4().hex[:8]}"
     settings = GatewaySettings(port=0, ack_timeout_s=3.0)
     broker = ApacheKafka(tmp_path)
@@ -43,7 +43,7 @@ async def test_kafka_outage_is_503_without_waiting(tmp_path: Path, monkeypatch: 
                     assert "Kafka" in await error_of(response)
             async with http.get(f"{url}/v2/health/ready") as response:
                 told = response.status, await response.json()
-                assert told == (503, {"ready": False, "reason": "Kafka does not take queries"}), "and not where it is"
+                assert told == (503, {"ready": False, "reason": "Kafka accepts no queries"}), "and not where it is"
         assert query_client.in_flight == 0
     finally:
         await gateway.__aexit__(None, None, None)

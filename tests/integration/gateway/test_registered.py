@@ -10,27 +10,27 @@ from typing import Any, NamedTuple
 import pytest
 from msgspec.structs import replace
 
-from broker.settings import KafkaSettings
-from infaas.supervisor.options import POSTGRES_ENV
-from schemas.access import Access, Visibility
-from schemas.endpoints.access import ACCESS
-from schemas.endpoints.catalog import CATALOG
-from schemas.endpoints.endpoint import Endpoint
-from schemas.endpoints.removals import REMOVALS
-from schemas.endpoints.versions import VERSIONS
-from schemas.principal import Role
+from admin.access import ACCESS
+from admin.api import Endpoint
+from admin.catalog import CATALOG
+from admin.removals import REMOVALS
+from admin.versions import VERSIONS
+from broker.kafka.settings import KafkaSettings
+from infaas.up.options import POSTGRES_ENV
+from process.security.api_keys import ApiKey
+from schemas.access import Access, Role, Visibility
 from schemas.rows.catalog import VariantState
-from schemas.rows.rollout import VersionEvent, VersionEventKind
 from schemas.status import InstanceState
-from security.api_keys import ApiKey
-from store.access import get_access, set_access
+from schemas.versions import VersionEvent, VersionEventKind
 from store.audit import list_acts
 from store.placement import put_instances, register_worker, report_instance_state
 from store.pool import Pool
-from store.registry import delete_task, put_architecture, put_variant
+from store.registry import put_architecture, put_variant
 from store.rollouts import add_event, begin_rollout, get_rollout
+from store.tenants import get_access, set_access
 from tests.integration.gateway.test_authentication import Guarded, guarded, new_key
 from tests.store_rows import a_profile, a_variant, a_worker, an_architecture, an_instance, register
+from tests.stored_rows import delete_task
 from tests.unit.infaas.shell import Shell
 from tests.waiting import read_until
 
@@ -160,7 +160,7 @@ async def test_only_owner_changes_model(doors: Doors, store_pool: Pool) -> None:
         for model, key, words in (
             ("lazuli", doors.friend, "lazuli belongs to another tenant"),
             ("opal", doors.owner, "opal belongs to another tenant"),
-            ("lazuli", doors.reader, "takes the role publish"),
+            ("lazuli", doors.reader, "requires the role publish"),
         ):
             status, told = await doors.told(key, name, **{place: model}, **asked)
             assert (status, words in told["error"]) == (403, True), (name, model, told)

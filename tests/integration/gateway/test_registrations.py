@@ -12,13 +12,12 @@ from typing import Any
 
 import pytest
 
-from broker.settings import KafkaSettings
+from broker.kafka.settings import KafkaSettings
+from process.security.api_keys import ApiKey
 from registry.artifact_settings import open_uploads
-from schemas.access import Access, Visibility
-from schemas.principal import Role
-from security.api_keys import ApiKey
-from store.access import set_access
+from schemas.access import Access, Role, Visibility
 from store.pool import Pool
+from store.tenants import set_access
 from tests.integration.gateway.test_authentication import Guarded, guarded, new_key
 from tests.store_rows import register
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from infaas.supervisor.options import POSTGRES_ENV
+from infaas.up.options import POSTGRES_ENV
 from store.pool import Pool
 from tests.store_rows import register
 from tests.unit.infaas.conftest import shell

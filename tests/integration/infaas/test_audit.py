@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from broker.settings import ENV as KAFKA_ENV
+from broker.kafka.settings import ENV as KAFKA_ENV
 from infaas.cli.output import EXIT_SETUP
 from tests.unit.infaas.shell import Shell
 

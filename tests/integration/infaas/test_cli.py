@@ -12,15 +12,14 @@ import pytest
 from rich.console import Console
 
 from infaas.cli.output import EXIT_QUERY, EXIT_SETUP
-from process.ports import free_port
+from process.sockets import free_port
 from schemas.latency import BatchLatency
 from schemas.rows.catalog import VariantState
 from schemas.rows.samples import LagReading
 from schemas.status import InstanceState
-from store.corrections import list_corrections, put_correction
 from store.placement import put_instances, register_worker, report_instance_state
 from store.pool import Pool
-from store.registry import get_profile, put_variant
+from store.registry import get_profile, list_corrections, put_correction, put_variant
 from store.samples import (
     add_losses,
     group_partition_ids,

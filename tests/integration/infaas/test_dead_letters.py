@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from broker.settings import ENV, KafkaSettings
-from broker.topics import ensure_system_topics
+from broker.kafka.settings import ENV, KafkaSettings
+from broker.kafka.topics import ensure_system_topics
 from infaas.cli.output import EXIT_SETUP
 from tests.unit.infaas.shell import Shell
 

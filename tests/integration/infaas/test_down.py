@@ -18,7 +18,7 @@ time.sleep(600)
 _SUPERVISOR = """
 import os, signal, sys
 from pathlib import Path
-from infaas.supervisor.state import SystemState, claimed, write_state
+from infaas.up.state import SystemState, claimed, write_state
 
 home = Path(sys.argv[1])
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

@@ -28,11 +28,7 @@ async def kept(store_pool: Pool) -> None:
     )
     fields = {h.ID: "2", h.STATUS: "ok", h.VARIANT: "mlp.onnx-fp32.cpu", h.COST: "0.001"}
     binary = {h.ID: "4", h.STATUS: "ok", h.CONTENT_TYPE: "application/octet-stream"}
-    ends = [
-        read_end(fields, VALUE),
-        failed("3", Unsatisfiable("none is so accurate")),
-        read_end(binary, b"\0"),
-    ]
+    ends = [read_end(fields, VALUE), failed("3", Unsatisfiable("none is so accurate")), read_end(binary, b"\0")]
     assert len(await end_jobs(store_pool, ends)) == 3
 
 

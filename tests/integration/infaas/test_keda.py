@@ -11,7 +11,7 @@ from schemas.rows.samples import LagReading, WorkerSample
 from schemas.topics import variant_group, variant_topic
 from store.pool import Pool
 from store.registry import put_architecture, put_task, put_variant
-from store.samples import group_partition_ids, maintain_partitions, write_reading, write_workers
+from store.samples import group_partition_ids, maintain_partitions, write_reading, write_samples
 from tests.store_rows import a_task, a_variant, an_architecture
 
 MANIFEST = Path(__file__).parents[3] / "docker/k8s/keda/workers.yaml"
@@ -47,7 +47,7 @@ async def test_keda_utilisation_query_is_null_without_recent_samples(store_pool:
     async def busy(age_s: float, *utilisations: float) -> None:
         at = now - timedelta(seconds=age_s)
         rows = [(f"cpu-{number}", "cpu", share) for number, share in enumerate(utilisations)]
-        await write_workers(store_pool, [_busy(at, *row) for row in [*rows, ("cuda-0", "cuda", 0.9)]])
+        await write_samples(store_pool, [_busy(at, *row) for row in [*rows, ("cuda-0", "cuda", 0.9)]])
 
     await busy(20, 0.9, 0.9, 0.9)
     assert await store_pool.fetch_value(float, query) is None

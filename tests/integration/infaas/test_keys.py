@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from security.api_keys import read_key
+from process.security.api_keys import read_key
 from store.api_keys import list_keys
 from store.pool import Pool
 from tests.unit.infaas.shell import Shell

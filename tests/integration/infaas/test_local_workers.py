@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from infaas.supervisor import restart_backoff
-from infaas.supervisor.local_worker import LocalWorkerSpec
-from infaas.supervisor.local_workers import LocalWorkers
-from infaas.supervisor.metrics_ports import MetricsPorts
-from infaas.supervisor.options import UpOptions
-from process.supervisor_socket import ProcessStatus, SupervisorCommand, send_command
+from infaas.up import processes
+from infaas.up.local_workers import LocalWorkers, LocalWorkerSpec
+from infaas.up.metrics_ports import MetricsPorts
+from infaas.up.options import UpOptions
+from process.home import ProcessStatus, SupervisorCommand, send_command
 from tests.waiting import read_until
 
 PROGRAM = """
@@ -104,5 +103,5 @@ async def test_local_workers_recovered_worker_is_running(site: Site, monkeypatch
     site.order(4, "serve")
     failed = await site.until("failed", restarts=3)
     assert "3 times in a row" in failed.reason
-    monkeypatch.setattr(restart_backoff, "STABLE_S", 0.0)  # as if the process had run for that time
+    monkeypatch.setattr(processes, "STABLE_S", 0.0)  # as if the process had run for that time
     await site.until("running", restarts=3)

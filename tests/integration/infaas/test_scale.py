@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 import pytest
 
 from infaas.cli.output import EXIT_QUERY, EXIT_SETUP
-from schemas.rows.scaling import DecisionKind, DecisionRow, PinKind, WantedWorkers
-from store.change_listener import SCALE, ChangeListener
+from schemas.rows.cluster import DecisionKind, DecisionRow, PinKind, WantedWorkers
 from store.placement import put_instances, register_worker
 from store.pool import Pool
 from store.samples import list_decisions, write_decisions
 from store.scaling import drain_workers, get_control, list_pins, put_wanted
+from store.shared_connection import SCALE, ChangeListener
 from tests.store_rows import a_worker, an_instance
 from tests.unit.infaas.shell import Shell
 

@@ -10,8 +10,8 @@ from uuid import uuid4
 import aiohttp
 import pytest
 
-from broker.settings import KafkaSettings
-from broker.topics import ensure_system_topics, ensure_task_topics
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topics import ensure_system_topics, ensure_task_topics
 from gateway.model_directory import ModelDirectory
 from gateway.service import open_gateway
 from gateway.settings import GatewaySettings

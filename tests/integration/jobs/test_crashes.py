@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from broker.delivery.consumer import Consumer
-from broker.producer import Producer
+from broker.kafka.topics import ensure_task_topics
 from broker.producing import topic_lookup
-from broker.topics import ensure_task_topics
+from broker.producing.producer import Producer
 from jobs.cleanup import JobCleanup
 from jobs.delivery import JobSender, ResultWriter
 from jobs.outcomes import failed, read_end

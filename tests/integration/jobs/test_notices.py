@@ -14,11 +14,11 @@ import pytest
 from aiohttp import web
 from multidict import CIMultiDictProxy
 
-from broker.kafka_types import KafkaError, NotAllowed
-from broker.producer import Producer
+from broker.fetch.tail import Tail
+from broker.kafka.topics import TopicSpec, ensure_topics
+from broker.kafka.types import KafkaError, NotAllowed
 from broker.producing import topic_lookup
-from broker.tail import Tail
-from broker.topics import TopicSpec, ensure_topics
+from broker.producing.producer import Producer
 from gateway.settings import GatewaySettings
 from jobs.settings import JobsSettings
 from schemas.defaults import LOOPBACK

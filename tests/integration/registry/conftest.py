@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from broker.settings import KafkaSettings
+from broker.kafka.settings import KafkaSettings
 from registry.artifacts import ArtifactStore
 from registry.register import register
-from registry.registration import Registration
+from registry.request import Registration
 from schemas.rows.catalog import Variant
 from store.pool import Pool
 from tests.model_files import make_model, make_samples, progress

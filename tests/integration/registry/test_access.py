@@ -6,10 +6,10 @@ import pytest
 
 from registry.access import write_access
 from registry.artifacts import ArtifactStore
-from registry.registration import Registration
+from registry.request import Registration
 from schemas.access import Access, Visibility
-from store.access import get_access, set_access
 from store.pool import Pool
+from store.tenants import get_access, set_access
 from tests.store_rows import register
 
 PRIVATE = Access(owner="acme", visibility=Visibility.PRIVATE)

@@ -15,7 +15,7 @@ from store.catalog import load_catalog
 from store.pool import Pool
 from store.registry import get_profile
 from tests.model_files import WEIGHTS, openvino_files
-from workers.model import find_model, load_session
+from workers.serving.model import find_model, load_session
 
 Register = Callable[..., Any]
 MakeModel = Callable[..., Path]

@@ -8,27 +8,21 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from broker.settings import KafkaSettings
+from broker.kafka.settings import KafkaSettings
 from registry.artifacts import ArtifactStore
-from registry.composites.cascades import CascadeRequest, RegisteredCascade, register_cascade
-from registry.composites.proposing import find_cascades, requests_for
+from registry.composites.cascades import RegisteredVariant, register_cascade
+from registry.composites.proposals import find_cascades, requests_for
+from registry.request import CascadeRequest
 from runtimes.composite import read_document
 from schemas.errors import InvalidRequest, OperatorError
 from schemas.rows.catalog import AccuracySource, Task, TensorSpec, VariantState
 from store.catalog import load_catalog
 from store.pool import Pool
-from store.registry import (
-    delete_architecture,
-    get_architecture,
-    get_profile,
-    list_variants,
-    put_architecture,
-    put_task,
-    put_variant,
-)
+from store.registry import get_architecture, get_profile, list_variants, put_architecture, put_task, put_variant
 from tests.model_files import CLASSES, FEATURES, WEIGHTS, Quiet
 from tests.store_rows import a_profile, a_variant, an_architecture
-from workers.model import find_model, load_session
+from tests.stored_rows import delete_architecture
+from workers.serving.model import find_model, load_session
 
 GUESS, SURE = "guess.onnx-fp32.cpu", "sure.onnx-fp32.cpu"
 ROWS = 900
@@ -61,7 +55,7 @@ async def stages(make_model: Callable[..., Path], validation: Path, store_pool: 
 def cascade(
     stages: None, validation: Path, store_pool: Pool, kafka: KafkaSettings, artifacts: ArtifactStore, progress: Quiet
 ) -> Callable[..., Any]:
-    async def cascade(**changes: Any) -> list[RegisteredCascade]:
+    async def cascade(**changes: Any) -> list[RegisteredVariant]:
         fields: dict[str, Any] = {"task": "kind", "first": GUESS, "then": SURE, "validation": validation}
         return await register_cascade(CascadeRequest(**{**fields, **changes}), store_pool, kafka, artifacts, progress)
 

@@ -9,24 +9,23 @@ import pytest
 from msgspec.structs import replace
 from onnx import helper
 
-from broker.settings import KafkaSettings
+from broker.kafka.settings import KafkaSettings
+from process.security.access import users_of
 from registry.access import change_access, read_sight, write_access
 from registry.artifacts import ArtifactStore, sha256_of
-from registry.composites.chains import ChainRequest, register_chain
-from registry.registration import Registration
+from registry.composites.chains import register_chain
+from registry.request import ChainRequest, Registration
 from registry.samples import save_arrays
-from schemas.access import PUBLIC, Access, Visibility
+from schemas.access import ANYONE, PUBLIC, Access, Principal, Role, Visibility
 from schemas.errors import InvalidRequest, OperatorError
-from schemas.principal import ANYONE, Principal, Role
 from schemas.rows.catalog import AccuracySource, Task, TensorSpec
-from security.access import users_of
-from store.access import get_access, lock_access, set_access
 from store.catalog import load_catalog
 from store.pool import Pool
 from store.registry import get_profile, get_task, put_architecture, put_task, put_variant
+from store.tenants import get_access, lock_access, set_access
 from tests.model_files import CLASSES, FEATURES, WEIGHTS, Quiet
 from tests.store_rows import a_profile, a_variant, an_architecture, register
-from workers.model import find_model, load_session
+from workers.serving.model import find_model, load_session
 
 NAMES = ("owl", "cat", "dog")
 DOUBLE, SURE = "double.onnx-fp32.cpu", "sure.onnx-fp32.cpu"

@@ -10,14 +10,14 @@ import pytest
 from msgspec.structs import replace
 from onnx import helper
 
-from broker.settings import KafkaSettings
+from broker.kafka.settings import KafkaSettings
 from registry.artifacts import ArtifactStore
-from registry.composites.cascades import CascadeRequest, register_cascade
-from registry.composites.chains import ChainRequest, register_chain
+from registry.composites.cascades import register_cascade
+from registry.composites.chains import register_chain
+from registry.request import CascadeRequest, ChainRequest
 from registry.s3 import S3Bucket
 from registry.samples import save_arrays
-from schemas.rows.catalog import Task, TensorSpec
-from schemas.rows.processing import Processing, Tokenise
+from schemas.rows.catalog import Processing, Task, TensorSpec, Tokenise
 from store.catalog import load_catalog
 from store.pool import Pool
 from store.registry import put_architecture, put_task, put_variant
@@ -25,7 +25,7 @@ from tests.model_files import Quiet
 from tests.processing_files import text_model, write_tokenizer
 from tests.s3.server import BUCKET
 from tests.store_rows import a_profile, a_variant, an_architecture
-from workers.model import find_model, load_session
+from workers.serving.model import find_model, load_session
 
 COUNTED, MASKED, SWAPPED = "counted.onnx-fp32.cpu", "masked.onnx-fp32.cpu", "swapped.onnx-fp32.cpu"
 GOOD, BAD = b"a very good film", b"bad"

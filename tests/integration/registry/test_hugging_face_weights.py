@@ -10,8 +10,9 @@ import pytest
 
 from registry.importers.imported import ImportedModel
 from registry.importers.importing import ImportModel
-from registry.pipeline.inspection import SourceFormat, read_signature
+from registry.pipeline.inspection import read_signature
 from registry.pipeline.isolation import run_step
+from registry.pipeline.source_format import SourceFormat
 from runtimes.catalog import find_runtime
 from runtimes.protocol import LoadOptions
 from schemas.errors import InvalidRequest

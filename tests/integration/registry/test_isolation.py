@@ -16,9 +16,10 @@ from process.sandbox import sandbox_obstacle, warn_once
 from registry.importers.imported import ImportedModel
 from registry.importers.importing import ImportModel
 from registry.pipeline.generation import GenerateVariant
-from registry.pipeline.inspection import Inspection, InspectModel, SourceFormat
+from registry.pipeline.inspection import Inspection, InspectModel
 from registry.pipeline.isolation import StepLimits, run_step
 from registry.pipeline.measurement import Measurement, MeasureVariant
+from registry.pipeline.source_format import SourceFormat
 from registry.recipes import GeneratorKind
 from registry.samples import save_arrays
 from runtimes.protocol import LoadOptions

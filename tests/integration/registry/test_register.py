@@ -13,20 +13,19 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from broker.client import open_admin
+from broker.kafka.client import open_admin
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topics import ensure_variant_topics
 from broker.lag.reader import LagReader
-from broker.settings import KafkaSettings
-from broker.topics import ensure_variant_topics
-from registry.artifact_transaction import ArtifactTransaction
 from registry.artifacts import ArtifactStore
 from registry.catalog_writer import CatalogWriter
 from registry.register import register
-from registry.registration import Registration
+from registry.removal.unused_files import ArtifactTransaction
+from registry.request import Registration
 from registry.topics import ensure_registered_topics
 from schemas.access import Access, Visibility
 from schemas.errors import InfaasError, InvalidRequest, OperatorError
 from schemas.rows.catalog import AccuracySource, TensorSpec, Variant, VariantState
-from store.access import list_access
 from store.catalog import load_catalog
 from store.pool import Pool
 from store.registry import (
@@ -38,10 +37,11 @@ from store.registry import (
     list_variants,
     put_task,
     put_variant,
-    set_variant_state,
 )
+from store.tenants import list_access
 from tests.store_rows import a_task
-from workers.model import find_model, load_session
+from tests.stored_rows import set_variant_state
+from workers.serving.model import find_model, load_session
 
 Register = Callable[..., Any]
 NAMES = [f"linear.onnx-{precision}.cpu" for precision in ("fp32", "int8dyn", "int8static")]

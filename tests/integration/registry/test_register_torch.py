@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from broker.settings import KafkaSettings
+from broker.kafka.settings import KafkaSettings
 from registry.artifacts import ArtifactStore
-from registry.pipeline.inspection import SourceFormat, read_signature
+from registry.pipeline.inspection import read_signature
+from registry.pipeline.source_format import SourceFormat
 from registry.register import register
-from registry.registration import Registration
-from runtimes.exported_archive import make_safe
-from runtimes.pytorch import import_torch
+from registry.request import Registration
+from runtimes.torch.exported_archive import make_safe
+from runtimes.torch.program import import_torch
 from schemas.rows.catalog import Variant, VariantState
 from store.pool import Pool
 from store.registry import get_task, list_profiles

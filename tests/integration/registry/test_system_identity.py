@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from broker.servers.apache import ApacheKafka
-from broker.settings import KafkaSettings
-from broker.topic_lifecycle import delete_topics
-from broker.topics import partitions_of, until_gone
+from broker.kafka.servers.apache import ApacheKafka
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topic_lifecycle import delete_topics
+from broker.kafka.topics import partitions_of, until_gone
 from registry.system_identity import join_system
 from schemas.errors import OperatorError
 from schemas.topics import SYSTEM
@@ -114,7 +114,7 @@ async def test_embedded_broker_keeps_a_claim(embedded_kafka: KafkaSettings, syst
     await delete_topics(embedded_kafka, [SYSTEM])
 
 
-@pytest.mark.parametrize("module", ["selector", "workers", "gateway", "autoscaler", "jobs", "registrar"])
+@pytest.mark.parametrize("module", ["selector", "workers", "gateway", "autoscaler", "jobs", "registry.service"])
 async def test_service_of_second_system_does_not_start(
     own_kafka: KafkaSettings, systems: list[str], tmp_path: Path, module: str
 ) -> None:

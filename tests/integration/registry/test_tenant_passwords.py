@@ -4,7 +4,7 @@ from uuid import uuid4
 
 import pytest
 
-from broker.scram import has_password, set_password
+from broker.kafka.access import has_password, set_password
 from broker.topic_logs import topic_names
 from registry.tenants import create_tenant, remove_tenant
 from schemas.errors import OperatorError

@@ -12,25 +12,25 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import MessageSizeTooLargeError
 from msgspec.structs import replace
 
-from broker.closed_topics import close_topics
 from broker.delivery.consumer import Consumer
-from broker.kafka_types import TopicClosed
-from broker.producer import Producer
-from broker.settings import KafkaSettings
-from broker.tail import Tail
-from broker.topics import ensure_task_topics, ensure_variant_topics, partitions_of
+from broker.fetch.tail import Tail
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topics import ensure_task_topics, ensure_variant_topics, partitions_of
+from broker.kafka.types import TopicClosed
+from broker.producing.closed_topics import close_topics
+from broker.producing.producer import Producer
 from registry.artifacts import ArtifactStore
 from registry.removal.removal_plan import plan_removal
 from registry.removal.unregister import unregister
-from registry.rollouts import canary, finished
+from registry.versions import canary, finished
 from schemas import headers as h
 from schemas.errors import OperatorError
 from schemas.jobs import NewJob
 from schemas.rows.catalog import VariantState
+from schemas.rows.cluster import Pin, PinKind
 from schemas.rows.removals import RegisteredNames, RemovalPlan, RemovalReport, RemovalRequest
-from schemas.rows.rollout import VersionEventKind
-from schemas.rows.scaling import Pin, PinKind
 from schemas.topics import SELECTOR_GROUP, SHADOWS, offline_variant_topic, task_topic, variant_topic, variant_topics
+from schemas.versions import VersionEventKind
 from store.builds import get_build, put_build
 from store.catalog import load_catalog
 from store.errors import StoreConflict
@@ -38,7 +38,7 @@ from store.jobs import cancel_jobs, put_jobs
 from store.placement import put_instances, register_worker
 from store.pool import DatabaseSession, Pool
 from store.registry import get_task, get_variant, list_variants, put_architecture, put_task, put_variant
-from store.removal import mark_removing
+from store.removals import mark_removing
 from store.rollouts import begin_rollout, change_rollout, get_rollout
 from store.scaling import list_pins, put_pin
 from tests.model_files import Quiet

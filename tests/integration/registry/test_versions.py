@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from broker.settings import KafkaSettings
-from registry.rollouts import canary, rolled_back
+from broker.kafka.settings import KafkaSettings
+from registry.versions import canary, rolled_back
 from schemas.errors import OperatorError
-from schemas.rows.rollout import Rollout, VersionEventKind
-from schemas.versions import versions_of
+from schemas.versions import Rollout, VersionEventKind, versions_of
 from store.catalog import CatalogWatcher, load_catalog
 from store.errors import StoreConflict
 from store.pool import Pool
-from store.registry import delete_architecture, list_architectures, list_variants
+from store.registry import list_architectures, list_variants
 from store.rollouts import change_rollout, get_rollout, list_events, list_versions
 from tests.integration.registry.conftest import Register
+from tests.stored_rows import delete_architecture
 
 DECLARED: dict[str, Any] = {"validation": None, "variants": ("onnx-fp32",)}
 

@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from process.memory import trim_memory
-from registry.pipeline.generators.aot import compile_ahead
+from registry.pipeline.generators.torch import compile_ahead
 from runtimes.catalog import all_runtimes, find_runtime
 from runtimes.composite import CompositeRuntime
-from runtimes.exported_archive import make_safe
 from runtimes.protocol import LoadOptions, Session
-from runtimes.pytorch import import_torch
+from runtimes.torch.exported_archive import make_safe
+from runtimes.torch.program import import_torch
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
 from tests.waiting import PATIENCE_S
@@ -34,7 +34,7 @@ WIDTH, CLASSES, LANES = 1024, 1024, 2
 WEIGHTS: NDArray[np.float32] = np.random.default_rng(0).normal(0, 0.02, (WIDTH, CLASSES)).astype(np.float32)
 OPTIONS = LoadOptions(precision="fp32", threads=1, lanes=LANES, max_batch=16)
 AHEAD_OF_TIME = pytest.param("torch-aot", marks=pytest.mark.torch)
-"""The runtime that does not release its memory: see `runtimes/torch_aot.py`."""
+"""The runtime that does not release its memory: see `runtimes/torch/aot.py`."""
 RUNTIMES = (
     "onnx",
     "openvino",

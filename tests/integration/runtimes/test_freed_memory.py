@@ -7,7 +7,7 @@ import sys
 
 _BLOCKS, _BLOCK_BYTES = 4, 12 << 20
 _TAKE = f"from {__name__} import pages_taken_again; print(pages_taken_again())"
-_KEEP = "from runtimes.freed_memory import keep_freed_memory; keep_freed_memory();"
+_KEEP = "from runtimes.torch.program import keep_freed_memory; keep_freed_memory();"
 
 
 def pages_taken_again() -> int:

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from runtimes.catalog import find_runtime
-from runtimes.exported_archive import make_safe
 from runtimes.protocol import LoadOptions
-from runtimes.pytorch import import_torch
+from runtimes.torch.exported_archive import make_safe
+from runtimes.torch.program import import_torch
 
 FP32 = LoadOptions(precision="fp32")
 

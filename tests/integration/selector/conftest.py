@@ -6,9 +6,9 @@ from collections.abc import AsyncGenerator
 import msgspec
 import pytest
 
-from broker.producer import Producer
-from broker.settings import KafkaSettings
-from broker.tail import Tail
+from broker.fetch.tail import Tail
+from broker.kafka.settings import KafkaSettings
+from broker.producing.producer import Producer
 from schemas.topics import DEAD_LETTERS, DEMAND, variant_topics
 from store.pool import Pool
 from tests.integration.selector.stage import Stage, empty

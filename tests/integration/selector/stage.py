@@ -9,10 +9,16 @@ from uuid import uuid4
 import msgspec
 
 from broker.delivery.consumer import Record
-from broker.producer import Producer
-from broker.settings import KafkaSettings
-from broker.tail import Tail
-from broker.topics import TopicSpec, ensure_system_topics, ensure_task_topics, ensure_topics, ensure_variant_topics
+from broker.fetch.tail import Tail
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topics import (
+    TopicSpec,
+    ensure_system_topics,
+    ensure_task_topics,
+    ensure_topics,
+    ensure_variant_topics,
+)
+from broker.producing.producer import Producer
 from schemas import headers as h
 from schemas.headers import RawHeaders  # noqa: TC001 - a type alias
 from schemas.rows.catalog import Architecture, Task, TensorSpec

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import aiohttp
 import pytest
 
-from broker.producer import Producer
-from broker.topics import ensure_task_topics
+from broker.kafka.topics import ensure_task_topics
+from broker.producing.producer import Producer
 from gateway.model_directory import ModelDirectory
 from gateway.service import open_gateway
 from gateway.settings import GatewaySettings
@@ -22,9 +22,9 @@ from schemas import headers as h
 from schemas.access import EVERY_TENANT, PUBLIC, Access, Visibility
 from schemas.rows.catalog import Architecture, Task
 from schemas.topics import variant_topics
-from store.access import set_access
 from store.catalog import CatalogWatcher
 from store.registry import put_architecture, put_task, put_variant
+from store.tenants import set_access
 from tests.integration.gateway.responder import answering_at, doubled
 from tests.integration.gateway.test_inference import json_body
 from tests.integration.selector.stage import Stage, fields, selecting

@@ -10,7 +10,8 @@ import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from broker.tail import Tail
+from broker.fetch.tail import Tail
+from process.security.signature import rejected_upstream_proof
 from registry.tenants import create_tenant
 from schemas import headers as h
 from schemas.load_classes import SelectorLoad
@@ -25,8 +26,7 @@ from schemas.topics import (
     tenant_results_topic,
     variant_topic,
 )
-from security.rejected_upstream import rejected_upstream_proof
-from store.system_secret import read_system_secret
+from store.system import read_system_secret
 from tests.integration.selector.stage import WAIT_S, Stage, fields, selecting
 
 ONE = b'{"inputs":[{"name":"x","shape":[1,4],"datatype":"FP32","data":[1,2,3,4]}]}'

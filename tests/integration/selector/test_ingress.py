@@ -10,18 +10,19 @@ import numpy as np
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from broker.dead_letters import publish_dead_letter
+from broker.dead_letters.dead_letters import DeadLetters
+from broker.dead_letters.letter import publish_dead_letter
+from broker.dead_letters.stored_letter import LetterFilter, StoredLetter
 from broker.delivery.consumer import Record
-from broker.letters.dead_letters import DeadLetters
-from broker.letters.letter import LetterFilter, StoredLetter
-from broker.producer import Producer
-from broker.scram import set_password
-from broker.tail import Tail
-from broker.topics import partitions_of
+from broker.fetch.tail import Tail
+from broker.kafka.access import set_password
+from broker.kafka.topics import partitions_of
+from broker.producing.producer import Producer
 from gateway.query_client import QueryClient
 from gateway.settings import GatewaySettings
 from gateway.translation import Envelope
 from infaas.client import InfaasClient
+from process.security.signature import SigningKey, sign, system_key, tenant_key
 from registry.tenants import create_tenant, remove_tenant
 from registry.topics import grow_tenant_topics
 from schemas import headers as h
@@ -41,8 +42,7 @@ from schemas.topics import (
     variant_topic,
     variant_topics,
 )
-from security.signature import SigningKey, sign, system_key, tenant_key
-from selector.forbidden_sampler import KEEP_BYTES, MOST_AT_ONCE
+from selector.dispatch.dispatcher import KEEP_BYTES, MOST_AT_ONCE
 from store.pool import Pool
 from store.tenants import list_tenants, renew_key
 from tests.integration.selector.stage import WAIT_S, Stage, fields, selecting
@@ -356,7 +356,7 @@ async def test_signature_proves_tenant_if_headers_are_refused(
         for inputs in ({"x": np.zeros((1, 4), np.float32)}, large):
             with pytest.raises(Unsatisfiable):
                 await signing.infer(stage.task, inputs, min_accuracy=0.99)
-        with pytest.raises(Forbidden, match="nothing proves it"):
+        with pytest.raises(Forbidden, match="names a tenant without proof"):
             await naming.infer(stage.task, large, tenant=tenant, min_accuracy=0.99)
         fields = {h.ID: "1", h.TENANT: tenant, h.MIN_ACCURACY: "0.99", h.REPLY_TO: gateway.reply_topic}
         asked = parse_query(stage.task, fields, gateway.clock.now_ms())

@@ -7,16 +7,16 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from prometheus_client import REGISTRY
 
-from broker.producer import Producer
-from broker.tail import Tail
+from broker.fetch.tail import Tail
+from broker.producing.producer import Producer
 from gateway.query_client import QueryClient
 from gateway.settings import GatewaySettings
 from gateway.translation import Envelope
+from process.security.signature import SigningKey, sign
 from schemas import headers as h
 from schemas.query import parse_query
 from schemas.result import OK, Result, error_message
 from schemas.topics import JOB_RESULTS, task_topic, tenant_reply_topic, tenant_results_topic, variant_topic
-from security.signature import SigningKey, sign
 from tests.integration.selector.stage import WAIT_S, Stage, fields, selecting
 from tests.integration.selector.test_ingress import a_signing_tenant
 from tests.waiting import until

@@ -5,12 +5,12 @@ import time
 
 import msgspec
 
-from broker.producer import Producer
-from broker.tail import Tail
+from broker.fetch.tail import Tail
+from broker.producing.producer import Producer
 from schemas import headers as h
 from schemas.status import Demand, InstanceState, InstanceStatus, PartitionStatus
 from schemas.topics import DEMAND, offline_topic, offline_variant_topic, task_topic
-from selector.offline_dispatcher import HELD
+from selector.dispatch.offline import HELD
 from tests.integration.selector.stage import WAIT_S, Stage, fields, selecting
 from tests.waiting import until
 
@@ -138,4 +138,4 @@ async def test_offline_query_for_failed_variant_is_refused(stage: Stage, client:
         assert fields(reply)[h.STATUS] == "model_failed"
         (record, *_) = await stage.wait(DEMAND)
         demand = msgspec.json.decode(record.value or b"", type=Demand)
-        assert (demand.variant, demand.reason) == (stage.good, "a query was refused for want of it")
+        assert (demand.variant, demand.reason) == (stage.good, "a query was refused because it is not loaded")

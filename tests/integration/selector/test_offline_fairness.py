@@ -9,13 +9,13 @@ from uuid import uuid4
 import msgspec
 from aiokafka import AIOKafkaProducer
 
-from broker.topics import partitions_of
+from broker.kafka.topics import partitions_of
 from registry.tenants import create_tenant
 from schemas import headers as h
 from schemas.rows.tenants import Tenant
 from schemas.status import PartitionStatus
 from schemas.topics import LANES, ingress_topic, offline_of, offline_topic, offline_variant_topic
-from selector.offline_dispatcher import HELD
+from selector.dispatch.offline import HELD
 from tests.integration.selector.stage import WAIT_S, Stage, fields, selecting
 from tests.unit.selector.story import instance
 from tests.waiting import until

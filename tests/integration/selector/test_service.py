@@ -8,13 +8,13 @@ from uuid import uuid4
 import msgspec
 import pytest
 
-from broker.dead_letters import SHORTENED, parse_letter
+from broker.dead_letters.letter import SHORTENED, parse_letter
 from broker.delivery.consumer import Consumer, Record
-from broker.producer import Producer
-from broker.request_reply import RequestReply
-from broker.settings import KafkaSettings
-from broker.tail import Tail
-from process.cpu_meter import CpuMeter
+from broker.fetch.tail import Tail
+from broker.kafka.settings import KafkaSettings
+from broker.producing.producer import Producer
+from broker.replies.request_reply import RequestReply
+from process.cpus import CpuMeter
 from registry.topics import grow_task_topics, grow_variant_topics
 from schemas import headers as h
 from schemas.load_classes import ClassCount, LoadClass, SelectorLoad
@@ -23,14 +23,14 @@ from schemas.result import error_message
 from schemas.rows.removals import RegisteredNames
 from schemas.status import Demand
 from schemas.topics import DEAD_LETTERS, DEMAND, LOAD, task_topic, variant_topic
-from selector.policy import choose
+from selector.policy.selection import choose
 from store.pool import Pool
-from store.removal import mark_removing
+from store.removals import mark_removing
 from tests.integration.broker.raw_batches import batch_of, write_batch
 from tests.integration.broker.test_reply_stream import streamed as results_streamed
 from tests.integration.selector.stage import WAIT_S, Stage, empty, fields, selecting
-from tests.kafka_entrance import entrance
 from tests.processes import output_of, service, variables_of
+from tests.proxies import entrance
 from tests.unit.selector.story import instance
 from tests.waiting import until
 
@@ -209,7 +209,7 @@ async def test_internal_error_fails_only_its_query(
             raise ZeroDivisionError
         return choose(query, *args)
 
-    monkeypatch.setattr("selector.overload.choose", fail)
+    monkeypatch.setattr("selector.admission.overload.choose", fail)
     async with selecting(stage):
         query_id = await stage.ask(client, tenant="unlucky")
         (letter,) = await stage.wait(DEAD_LETTERS)

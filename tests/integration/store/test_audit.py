@@ -7,7 +7,7 @@ import pytest
 
 from schemas.errors import OperatorError
 from schemas.rows.audit import AuditAct, AuditOutcome, AuditVerb
-from schemas.rows.scaling import Pin, PinKind
+from schemas.rows.cluster import Pin, PinKind
 from store.audit import audited, audited_transaction, list_acts, prune_acts
 from store.pool import Pool
 from store.scaling import list_pins, put_pin

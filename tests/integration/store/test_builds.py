@@ -5,15 +5,7 @@ import os
 
 import pytest
 
-from store.builds import (
-    BUILD_CLAIMS,
-    claim_build,
-    count_open_builds,
-    finish_build,
-    forget_builds,
-    get_build,
-    put_build,
-)
+from store.builds import BUILD_CLAIMS, claim_build, count_open_builds, finish_build, forget_builds, get_build, put_build
 from store.errors import StoreConflict
 from store.pool import Pool
 
@@ -35,9 +27,7 @@ async def test_claim_build_gives_oldest_first(store_pool: Pool) -> None:
     assert [claim and claim.id for claim in claims] == ["build-0", "build-1", "build-2"]
 
 
-async def test_abandoned_build_is_claimed_again(
-    store_pool: Pool,
-) -> None:
+async def test_abandoned_build_is_claimed_again(store_pool: Pool) -> None:
     await put_build(store_pool, "one", "cuda", STEP, 1)
     first = await claim_build(store_pool, "cuda", "cuda-0", SILENT_S)
     assert first is not None

@@ -5,14 +5,14 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from schemas.principal import ANYONE
+from schemas.access import ANYONE
 from schemas.rows.registrations import NewRegistration
 from schemas.rows.removals import RemovalRequest
 from store.builds import BUILD_CLAIMS, put_build
 from store.claims import Claims
 from store.pool import Pool
 from store.registrations import REGISTRATION_CLAIMS, put_registration
-from store.removal_queue import REMOVAL_CLAIMS, put_removal
+from store.removals import REMOVAL_CLAIMS, put_removal
 
 SILENT_S = 60.0
 

@@ -96,7 +96,7 @@ async def test_embedded_postgres_waits_for_earlier_shutdown(postgres_dir: Path) 
 
 async def test_embedded_postgres_replaces_orphan(postgres_dir: Path) -> None:
     # Imitates a system whose kernel does not signal children when their parent dies.
-    port = await _killed_owner("import sys, psutil; sys.platform = 'other'\n" + OWN, postgres_dir)
+    port = await _killed_owner("import sys, psutil, store.settings; sys.platform = 'other'\n" + OWN, postgres_dir)
     socket.create_connection(("127.0.0.1", port), timeout=1).close()  # the orphan still answers
     async with EmbeddedPostgres(postgres_dir, port, durable=False) as server:
         assert server.port == port

@@ -6,9 +6,8 @@ import pytest
 
 from schemas.errors import OperatorError
 from store.errors import StoreUnavailable
-from store.migrate import upgrade
+from store.migrate import HEAD, require_current, upgrade
 from store.pool import Pool, open_pool
-from store.version import HEAD, require_current
 
 
 async def test_upgrade_runs_once_for_concurrent_callers(store_pool: Pool, database: str) -> None:

@@ -4,13 +4,13 @@ import asyncio
 
 import pytest
 
-from schemas.rows.placement import InstanceRow
+from schemas.rows.cluster import InstanceRow
 from schemas.status import InstanceState
 from store import placement
-from store.change_listener import LEASES, ChangeListener
 from store.errors import StoreConflict
 from store.pool import Pool, open_pool
 from store.scaling import undrain_workers
+from store.shared_connection import LEASES, ChangeListener
 from tests.store_rows import a_worker, an_instance, register
 
 VARIANT = "mlp.onnx-fp32.cpu"

@@ -1,14 +1,18 @@
-"""Tests of the connection pool: timeouts, transactions, and the mapping of Postgres errors."""
+"""Tests of connections: statements, transactions, full servers and TLS."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
 from schemas.errors import OperatorError
-from store.errors import StoreBusy, StoreConflict, StoreUnavailable
+from store.errors import StoreBusy, StoreConflict, StoreFull, StoreUnavailable
 from store.leader import Leadership
+from store.migrate import upgrade
 from store.pool import DatabaseSession, Pool, open_pool
 from store.registry import list_tasks, put_task
+from tests.proxies import encrypted
+from tests.secured_kafka import Certificates
 from tests.store_rows import a_task
 from tests.waiting import PATIENCE_S
 
@@ -115,3 +119,24 @@ async def test_invalid_sql_is_not_store_unavailable(store_pool: Pool) -> None:
         await store_pool.execute("SELECT $1::integer", "one")
     with pytest.raises(OperatorError, match="infaas db upgrade"):
         await store_pool.execute("SELECT FROM missing")
+
+
+async def test_postgres_tls_verifies_server_certificate(database: str, tmp_path: Path) -> None:
+    (others := tmp_path / "others").mkdir()
+    ours, strangers = Certificates(tmp_path), Certificates(others)
+    async with encrypted(database, *ours.issue("postgres"), ours.authority, tmp_path / "pgpass") as dsn:
+        await upgrade(dsn)
+        async with open_pool(dsn) as pool:
+            assert await pool.fetch_value(int, "SELECT 1") == 1
+        with pytest.raises(StoreUnavailable, match=r"certificate is not trusted.*sslrootcert"):
+            async with open_pool(dsn.replace(str(ours.authority), str(strangers.authority))):
+                pass
+        with pytest.raises(StoreUnavailable, match="certificate is not trusted"):
+            await upgrade(dsn.replace("127.0.0.1", "localhost"))
+
+
+async def test_postgres_without_tls_is_not_store_full(database: str) -> None:
+    with pytest.raises(StoreUnavailable, match="rejected SSL") as told:
+        async with open_pool(f"{database}?sslmode=require"):
+            pass
+    assert not isinstance(told.value, StoreFull)

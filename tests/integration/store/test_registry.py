@@ -9,6 +9,7 @@ from store.catalog import load_catalog
 from store.errors import StoreConflict
 from store.pool import Pool
 from tests.store_rows import OUTPUT, a_profile, a_task, a_variant, an_architecture, register
+from tests.stored_rows import delete_architecture, delete_task, set_variant_state
 
 
 async def test_registry_returns_rows_as_written(store_pool: Pool) -> None:
@@ -67,9 +68,9 @@ async def test_ready_variant_needs_profile(store_pool: Pool) -> None:
         await registry.put_variant(store_pool, a_variant(state=VariantState.READY))
     await registry.put_variant(store_pool, a_variant(state=VariantState.VERIFIED))
     with pytest.raises(StoreConflict, match="without a profile"):
-        await registry.set_variant_state(store_pool, "mlp.onnx-fp32.cpu", VariantState.READY)
+        await set_variant_state(store_pool, "mlp.onnx-fp32.cpu", VariantState.READY)
     await registry.put_profile(store_pool, a_profile())
-    await registry.set_variant_state(store_pool, "mlp.onnx-fp32.cpu", VariantState.READY)
+    await set_variant_state(store_pool, "mlp.onnx-fp32.cpu", VariantState.READY)
     with pytest.raises(StoreConflict, match="without a profile"):
         await store_pool.execute("DELETE FROM profiles")
     assert list((await load_catalog(store_pool)).variants) == ["mlp.onnx-fp32.cpu"]
@@ -77,7 +78,7 @@ async def test_ready_variant_needs_profile(store_pool: Pool) -> None:
 
 async def test_catalog_contains_only_ready_variants(store_pool: Pool) -> None:
     await register(store_pool, "mlp.onnx-fp32.cpu")
-    await registry.set_variant_state(store_pool, "mlp.onnx-fp32.cpu", VariantState.REFUSED, "wrong outputs")
+    await set_variant_state(store_pool, "mlp.onnx-fp32.cpu", VariantState.REFUSED, "wrong outputs")
     catalog = await load_catalog(store_pool)
     assert (catalog.variants, catalog.profiles) == ({}, {})
     [variant] = await registry.list_variants(store_pool, task="digits")
@@ -107,11 +108,11 @@ async def test_variant_must_match_architectures_task(store_pool: Pool) -> None:
 
 async def test_delete_frees_names(store_pool: Pool) -> None:
     await register(store_pool, "mlp.onnx-fp32.cpu")
-    assert await registry.delete_task(store_pool, "digits")
-    assert not await registry.delete_task(store_pool, "digits")
+    assert await delete_task(store_pool, "digits")
+    assert not await delete_task(store_pool, "digits")
     await registry.put_task(store_pool, a_task("mlp"))
     await registry.put_architecture(store_pool, an_architecture("digits", task="mlp"))
-    assert await registry.delete_architecture(store_pool, "digits")
+    assert await delete_architecture(store_pool, "digits")
     assert await registry.list_architectures(store_pool) == []
 
 

@@ -5,14 +5,15 @@ from math import nan
 
 import pytest
 
+from schemas.rows.cluster import DecisionKind, DecisionRow
 from schemas.rows.samples import GroupHealth, InstanceSample, LagMinute, LagReading, LagSample, LoadSample, WorkerSample
-from schemas.rows.scaling import DecisionKind, DecisionRow
 from schemas.status import InstanceState
 from store import samples
 from store.leader import Leadership
 from store.placement import change_placement, list_instances, register_worker
 from store.pool import Pool
 from tests.store_rows import a_worker, an_instance, register
+from tests.stored_rows import instances_since, lag_since, load_since, workers_since
 
 NOW = datetime(2026, 1, 1, 12, 0, 30, tzinfo=UTC)
 HOUR_S, DAY_S = 3600.0, 86400.0
@@ -60,7 +61,7 @@ async def test_latest_lag_starts_at_last_whole_reading(store_pool: Pool, ids: li
     await samples.write_reading(store_pool, LagReading(at=NOW, whole=False))
     # A lag that has not changed since its sample is two seconds older now.
     assert await samples.latest_lag(store_pool) == [a_lag(NOW, 0, 0, 0.0), a_lag(NOW, 1, 3, 4.0)]
-    assert await samples.lag_since(store_pool, NOW - seconds(1)) == [a_lag(NOW - seconds(1), 0, 0, 0.0)]
+    assert await lag_since(store_pool, NOW - seconds(1)) == [a_lag(NOW - seconds(1), 0, 0, 0.0)]
     assert await samples.reading_error(store_pool) == ""
 
 
@@ -101,21 +102,21 @@ def a_worker_sample(at: datetime, utilisation: float) -> WorkerSample:
 @pytest.mark.usefixtures("ids")
 async def test_samples_are_read_as_written(store_pool: Pool) -> None:
     load, instance, worker = a_load(NOW), an_instance_sample(NOW, 8, 2.5), a_worker_sample(NOW, 0.5)
-    await samples.write_load(store_pool, [load])
-    await samples.write_instances(store_pool, [instance])
-    await samples.write_workers(store_pool, [worker])
-    assert await samples.load_since(store_pool, NOW) == [load]
-    assert await samples.instances_since(store_pool, NOW) == [instance]
-    assert await samples.workers_since(store_pool, NOW) == [worker]
+    await samples.write_samples(store_pool, [load])
+    await samples.write_samples(store_pool, [instance])
+    await samples.write_samples(store_pool, [worker])
+    assert await load_since(store_pool, NOW) == [load]
+    assert await instances_since(store_pool, NOW) == [instance]
+    assert await workers_since(store_pool, NOW) == [worker]
 
 
 @pytest.mark.usefixtures("ids")
 async def test_roll_up_sums_each_minute_once(store_pool: Pool) -> None:
     minute = NOW.replace(second=0)
-    await samples.write_load(store_pool, [a_load(minute, 3), a_load(minute + seconds(59), 5)])
-    await samples.write_load(store_pool, [a_load(minute, 1, target="mlp"), a_load(minute + seconds(60), 100)])
-    await samples.write_instances(store_pool, [an_instance_sample(minute, 30, 1), an_instance_sample(NOW, 10, 5)])
-    await samples.write_workers(store_pool, [a_worker_sample(minute, 0.25), a_worker_sample(NOW, 0.75)])
+    await samples.write_samples(store_pool, [a_load(minute, 3), a_load(minute + seconds(59), 5)])
+    await samples.write_samples(store_pool, [a_load(minute, 1, target="mlp"), a_load(minute + seconds(60), 100)])
+    await samples.write_samples(store_pool, [an_instance_sample(minute, 30, 1), an_instance_sample(NOW, 10, 5)])
+    await samples.write_samples(store_pool, [a_worker_sample(minute, 0.25), a_worker_sample(NOW, 0.75)])
     for _ in range(2):
         await samples.roll_up(store_pool, minute)
     load = (
@@ -139,7 +140,7 @@ async def test_lag_minutes_are_read_by_partition(store_pool: Pool, ids: list[int
         lag_mean=[1.5],
         lag_s_max=[0.5],
     )
-    await samples.write_lag_minute(store_pool, minute)
+    await samples.write_samples(store_pool, [minute])
     row = "SELECT (topic, partition, arrived, completed, lag_max, lag_mean, lag_s_max)::text FROM lag_by_minute"
     assert await store_pool.fetch_value(str, row) == "(infaas.tasks.digits,1,7,5,4,1.5,0.5)"
 
@@ -147,23 +148,23 @@ async def test_lag_minutes_are_read_by_partition(store_pool: Pool, ids: list[int
 @pytest.mark.usefixtures("ids")
 async def test_task_history_has_value_per_second(store_pool: Pool) -> None:
     for at, inputs in ((0.2, 3), (0.9, 4), (2.5, 5)):
-        await samples.write_load(store_pool, [a_load(NOW + seconds(at), inputs)])
+        await samples.write_samples(store_pool, [a_load(NOW + seconds(at), inputs)])
     (history,) = await samples.task_history(store_pool, NOW + seconds(0.1), NOW + seconds(3.5))
     assert (history.task, history.inputs_per_s) == ("digits", [7.0, 0.0, 5.0, 0.0])
 
 
 async def test_maintain_partitions_creates_and_drops(store_pool: Pool, ids: list[int]) -> None:
     await samples.write_reading(store_pool, a_reading(NOW, ids, [1, 2], whole=True))
-    await samples.write_load(store_pool, [a_load(NOW)])
+    await samples.write_samples(store_pool, [a_load(NOW)])
     assert await samples.maintain_partitions(store_pool, NOW, HOUR_S, DAY_S) == 0, "nothing is old yet"
     later = NOW + seconds(HOUR_S)
     await samples.maintain_partitions(store_pool, later, HOUR_S, DAY_S)
-    assert len(await samples.lag_since(store_pool, NOW)) == 2, "an hour is kept"
+    assert len(await lag_since(store_pool, NOW)) == 2, "an hour is kept"
     await samples.write_reading(store_pool, a_reading(later + seconds(1200), ids, [1, 2], whole=True))
     later += seconds(600)
     assert await samples.maintain_partitions(store_pool, later, HOUR_S, DAY_S) > 0
-    assert await samples.load_since(store_pool, NOW) == []
-    assert {row.at for row in await samples.lag_since(store_pool, NOW)} == {later + seconds(600)}
+    assert await load_since(store_pool, NOW) == []
+    assert {row.at for row in await lag_since(store_pool, NOW)} == {later + seconds(600)}
 
 
 async def test_prune_decisions_deletes_old_rows(store_pool: Pool) -> None:

@@ -1,16 +1,16 @@
-"""Tests of the rows of scaling: pins, pause, wanted workers and draining, and their notifications."""
+"""Tests of the rows of scaling: pins, pause, wanted workers and draining, their notifications, and their snapshot."""
 
 import asyncio
 
 import pytest
 
-from schemas.rows.placement import WorkerRow
-from schemas.rows.scaling import Pin, PinKind, WantedWorkers
+from schemas.rows.cluster import Pin, PinKind, WantedWorkers, WorkerRow
 from store import scaling
-from store.change_listener import SCALE, ChangeListener
 from store.errors import StoreConflict
 from store.placement import list_workers, register_worker, retire_worker
-from store.pool import Pool
+from store.pool import DatabaseSession, Pool
+from store.scaling import drain_workers, list_wanted, put_wanted
+from store.shared_connection import SCALE, ChangeListener
 from tests.store_rows import a_worker
 
 CPU = Pin(kind=PinKind.HARDWARE, name="cpu", minimum=1, maximum=4, pinned_by="me")
@@ -82,3 +82,23 @@ async def test_undrain_and_remove_worker_change_rows(store_pool: Pool) -> None:
 async def only_worker(pool: Pool) -> WorkerRow:
     [worker] = await list_workers(pool)
     return worker
+
+
+async def test_read_cluster_is_one_snapshot(store_pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    await register_worker(store_pool, a_worker("cpu-0"))
+    await register_worker(store_pool, a_worker("cpu-1"))
+    await put_wanted(store_pool, [WantedWorkers(hardware="cpu", count=2, reason="load")])
+
+    async def list_and_be_overtaken(session: DatabaseSession) -> list[WantedWorkers]:
+        found = await list_wanted(session)
+        async with store_pool.transaction() as other:
+            await put_wanted(other, [WantedWorkers(hardware="cpu", count=1, reason="less load")])
+            await drain_workers(other, ["cpu-1"])
+        return found
+
+    monkeypatch.setattr(scaling, "list_wanted", list_and_be_overtaken)
+    rows = await scaling.read_cluster(store_pool)
+    assert (rows.wanted[0].count, sum(worker.draining for worker in rows.workers)) == (2, 0)
+    monkeypatch.undo()
+    rows = await scaling.read_cluster(store_pool)
+    assert (rows.wanted[0].count, sum(worker.draining for worker in rows.workers)) == (1, 1)

@@ -12,23 +12,23 @@ import numpy as np
 import pytest
 
 from broker.delivery.consumer import Record
-from broker.producer import Ack, Producer
-from broker.settings import KafkaSettings
-from broker.tail import Tail
-from broker.topics import TopicSpec, ensure_system_topics, ensure_topics, ensure_variant_topics
+from broker.fetch.tail import Tail
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topics import TopicSpec, ensure_system_topics, ensure_topics, ensure_variant_topics
+from broker.producing.producer import Ack, Producer
 from registry.artifacts import ArtifactStore
 from schemas import headers as h
 from schemas.latency import BatchLatency
 from schemas.oip import encode_request
 from schemas.result import Result, parse_result
 from schemas.rows.catalog import AccuracySource, Architecture, Profile, Task, TensorSpec, Variant, VariantState
-from schemas.rows.placement import InstanceRow
+from schemas.rows.cluster import InstanceRow
 from schemas.topics import offline_variant_topic, variant_topic
-from store.change_listener import PLACEMENT, ChangeListener
 from store.placement import delete_instance, list_workers, put_instances
 from store.pool import Pool
 from store.registry import put_architecture, put_task, put_variant
 from store.settings import StoreSettings
+from store.shared_connection import PLACEMENT, ChangeListener
 from tests.processes import environment, variables_of
 from workers.service import serve
 from workers.settings import WorkerSettings

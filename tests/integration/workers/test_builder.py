@@ -14,27 +14,27 @@ import psutil
 import pytest
 from msgspec.structs import replace
 
-from broker.producer import Producer
-from broker.topic_logs import LogPartition, delete_before, topic_ends
-from broker.topics import ensure_topics
+from broker.kafka.topics import ensure_topics
+from broker.kafka.types import TopicPartition
+from broker.producing.producer import Producer
+from broker.topic_logs import delete_before, topic_ends
 from process.sandbox import MODE_ENV
 from registry.artifact_settings import open_artifacts, open_exchange
 from registry.builds.build import BuildOutcome, BuildRequest
-from registry.builds.presence import NoWorker
-from registry.builds.remote_steps import RemoteSteps, build_topics, remote_steps
-from registry.composites.cascades import CascadeRequest, register_cascade
+from registry.builds.remote_steps import NoWorker, RemoteSteps, build_topics, remote_steps
+from registry.composites.cascades import register_cascade
+from registry.pipeline.isolation import ENV
 from registry.pipeline.measurement import Measurement, MeasureVariant
-from registry.pipeline.step_environment import ENV
 from registry.plan import PlannedVariant, PlanVariants
 from registry.register import register
-from registry.registration import Registration
+from registry.request import CascadeRequest, Registration
 from registry.samples import save_arrays
 from registry.step_runner import LOCAL
 from runtimes.protocol import LoadOptions
 from schemas.errors import InvalidRequest, ModelFailed, OperatorError
 from schemas.hardware import Hardware
-from schemas.rows.builds import BuildRow
 from schemas.rows.catalog import Variant, VariantState
+from schemas.rows.registrations import BuildRow
 from schemas.topics import build_topic
 from store.builds import get_build
 from store.pool import Pool
@@ -67,7 +67,7 @@ async def no_older_requests(site: Site) -> None:
     topic = build_topic(Hardware.CUDA)
     await ensure_topics(site.kafka, build_topics(Hardware.CUDA))
     ends = await read_until(lambda: topic_ends(site.kafka, [topic]), lambda found: topic in found)
-    await delete_before(site.kafka, {LogPartition(topic, 0): ends[topic]})
+    await delete_before(site.kafka, {TopicPartition(topic, 0): ends[topic]})
 
 
 async def ask_what_no_row_can_hold(site: Site) -> None:

@@ -11,17 +11,17 @@ import msgspec
 import pytest
 from numpy.typing import NDArray
 
-from broker.producer import Producer
-from broker.tail import Tail
-from process.cpu_meter import CpuMeter
+from broker.fetch.tail import Tail
+from broker.producing.producer import Producer
+from process.cpus import CpuMeter
 from runtimes.onnx import OnnxSession
 from runtimes.protocol import Tensors
 from schemas import topics
 from schemas.status import InstanceStatus, WorkerStatus
-from store.corrections import list_corrections
+from store.registry import list_corrections
 from tests.integration.workers.conftest import Results, Site, results_of
 from tests.waiting import read_until
-from workers.drift import LEAST_BATCHES, WINDOWS
+from workers.serving.health import LEAST_BATCHES, WINDOWS
 
 PROFILED_S = 0.5
 
@@ -41,7 +41,7 @@ class Machine:
             return self.busy
 
         clock = SimpleNamespace(monotonic_ns=lambda: self._now_ns, thread_time=time.thread_time)
-        monkeypatch.setattr("workers.computation.time", clock)
+        monkeypatch.setattr("workers.serving.computation.time", clock)
         monkeypatch.setattr(OnnxSession, "infer", timed)
         monkeypatch.setattr(CpuMeter, "busy", cpu)
 

@@ -7,14 +7,13 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from process.home_name import home_name
+from process.home import home_name
 from schemas.errors import OperatorError
 from store.placement import find_holder, heartbeat
 from store.pool import Pool
 from tests.store_rows import a_worker
-from workers.name_claim import claim_name
 from workers.settings import WorkerSettings
-from workers.worker_identity import named_worker
+from workers.worker_name import claim_name, named_worker
 
 pytestmark = pytest.mark.timeout(60)
 ONE = replace(a_worker("cpu-0"), host="one", home="one-aaaa")

@@ -8,17 +8,18 @@ from collections import Counter
 import pytest
 from aiokafka import TopicPartition
 
-from broker.producer import Producer
-from broker.settings import KafkaSettings
-from broker.topic_lifecycle import delete_topics
-from broker.topics import partitions_of
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topic_lifecycle import delete_topics
+from broker.kafka.topics import partitions_of
+from broker.producing.producer import Producer
 from schemas.topics import offline_variant_topic, variant_topics
 from tests.integration.workers.conftest import MAX_BATCH, PARTITIONS, Site, results_of
 from tests.waiting import read_until, until
-from workers.batch_queue import BatchQueue
-from workers.codec import Arrays, QueryPart
-from workers.computation import Computation
+from workers.serving.codec import Arrays
+from workers.serving.computation import Computation
+from workers.serving.pending_query import QueryPart
 from workers.settings import WorkerSettings
+from workers.slots.batch_queue import BatchQueue
 
 MORE_THAN_IS_FETCHED = 2 * int(WorkerSettings.model_fields["prefetch_max"].default)
 """Offline queries, twice the largest prefetch of an instance."""

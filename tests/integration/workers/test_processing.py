@@ -6,14 +6,14 @@ import msgspec
 import numpy as np
 import pytest
 
-from broker.producer import Producer
-from broker.topics import TopicSpec, ensure_system_topics, ensure_topics
+from broker.kafka.topics import TopicSpec, ensure_system_topics, ensure_topics
+from broker.producing.producer import Producer
 from registry.artifacts import ArtifactStore
 from registry.register import register
-from registry.registration import Registration
+from registry.request import Registration
 from schemas import headers as h
 from schemas.oip import decode_response
-from schemas.rows.processing import DecodeImage, Processing, Softmax, Tokenise, TopClasses
+from schemas.rows.catalog import DecodeImage, Processing, Softmax, Tokenise, TopClasses
 from store.registry import get_architecture, get_profile, get_task, list_variants
 from tests.integration.workers.conftest import PARTITIONS, Site, results_of
 from tests.model_files import Quiet

@@ -9,10 +9,10 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from broker.dead_letters import parse_letter
+from broker.dead_letters.letter import parse_letter
 from broker.delivery.consumer import Record
-from broker.settings import KafkaSettings
-from broker.tail import Tail
+from broker.fetch.tail import Tail
+from broker.kafka.settings import KafkaSettings
 from schemas import headers as h
 from schemas.topics import DEAD_LETTERS, variant_topic
 from tests.integration.workers.conftest import PARTITIONS, Site

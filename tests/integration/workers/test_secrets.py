@@ -4,8 +4,8 @@ from pathlib import Path
 
 import psutil
 
-from broker.settings import KafkaSettings
-from broker.topics import ensure_system_topics
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topics import ensure_system_topics
 from store.placement import list_workers
 from store.pool import Pool
 from tests.processes import service, variables_of

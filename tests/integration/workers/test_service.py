@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from broker.dead_letters import SHORTENED, TOPIC
+from broker.dead_letters.letter import SHORTENED, TOPIC
 from broker.delivery.consumer import Record
-from broker.producer import Producer
-from broker.request_reply import RequestReply
-from broker.settings import KafkaSettings
-from broker.tail import Tail
-from broker.topics import TopicSpec, ensure_topics
+from broker.fetch.tail import Tail
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topics import TopicSpec, ensure_topics
+from broker.producing.producer import Producer
+from broker.replies.request_reply import RequestReply
 from registry.artifacts import ArtifactStore
 from registry.topics import grow_variant_topics
 from runtimes.onnx import OnnxSession
@@ -28,21 +28,21 @@ from schemas import topics
 from schemas.load_classes import ClassAnswers, ClassKey
 from schemas.oip import decode_response, encode_request
 from schemas.result import error_message
-from schemas.rows.placement import InstanceRow, Lease
+from schemas.rows.cluster import InstanceRow, Lease
 from schemas.status import InstanceState, WorkerStatus
 from store.placement import acquire_leases, list_instances, list_leases, list_workers, register_worker
 from store.pool import Pool
 from tests.integration.broker.test_reply_stream import streamed as results_streamed
 from tests.integration.workers.conftest import MAX_BATCH, Results, Site, class_of, results_of
-from tests.kafka_entrance import entrance
 from tests.model_files import picky_model, ragged_model
+from tests.proxies import entrance
 from tests.store_rows import a_worker
 from tests.waiting import PATIENCE_S, read_until
-from workers.instance import ServingInstance
 from workers.instance_controller import InstanceController
-from workers.loading import DeviceMemory, close_session
-from workers.metrics import InstanceMetrics
-from workers.model import LoadedModel, ServableModel, load_session
+from workers.serving.instance import ServingInstance
+from workers.serving.loading import DeviceMemory, close_session
+from workers.serving.metrics import InstanceMetrics
+from workers.serving.model import LoadedModel, ServableModel, load_session
 from zoo.samples import labelled
 
 
@@ -377,7 +377,7 @@ async def test_move_waits_until_new_instance_has_loaded(
         before, during, after = ([f"{when}{n}" for n in range(40)] for when in ("before", "during", "after"))
         await ask(before)
         await results.until(40)
-        monkeypatch.setattr("workers.loading.load_session", load_late)
+        monkeypatch.setattr("workers.serving.loading.load_session", load_late)
         await site.place("cpu-b")
         await site.unplace("cpu-a")
         assert await asyncio.to_thread(loading.wait, 30)
@@ -423,7 +423,7 @@ async def test_removed_instance_serves_until_next_requests(
     async with results_of(site) as results, site.worker("cpu-a"), site.worker("cpu-b"):
         await site.place("cpu-a")
         await taken.wait()
-        monkeypatch.setattr("workers.loading.load_session", load_late)
+        monkeypatch.setattr("workers.serving.loading.load_session", load_late)
         try:
             await site.place("cpu-b")
             await site.unplace("cpu-a")
@@ -486,7 +486,7 @@ async def test_two_core_variant_takes_both_slots(
         opened.append((threads, lanes))
         return load_session(model, artifacts, threads, lanes)
 
-    monkeypatch.setattr("workers.loading.load_session", noted)
+    monkeypatch.setattr("workers.serving.loading.load_session", noted)
     await site.register(threads=2)
     value, headers = site.value()
     async with results_of(site) as results, site.worker("cpu-0", cores=2):
@@ -525,7 +525,7 @@ async def test_unloadable_model_fails_waiting_queries(
         tried.append(leases.result(60))
         return load_session(model, artifacts, threads, lanes)
 
-    monkeypatch.setattr("workers.loading.load_session", noted)
+    monkeypatch.setattr("workers.serving.loading.load_session", noted)
     await site.register()
     value, headers = site.value(0, 3)
     artifact = next((site.home / "artifacts").iterdir())
@@ -564,7 +564,7 @@ async def test_load_out_of_memory_is_retried(site: Site, producer: Producer, mon
             raise MemoryError
         return load_session(model, artifacts, threads, lanes)
 
-    monkeypatch.setattr("workers.loading.load_session", load)
+    monkeypatch.setattr("workers.serving.loading.load_session", load)
     await site.register()
     value, headers = site.value()
     async with results_of(site) as results, site.worker("cpu-0", load_attempts=1, load_retry_max_s=0.5):
@@ -601,7 +601,7 @@ async def test_load_waits_for_memory_of_replaced_instance(
         close_session(name, loaded, memory)
 
     wanted, claim, is_expected = threading.Event(), DeviceMemory.claim, DeviceMemory.is_expected
-    monkeypatch.setattr("workers.loading.memory_in_use", silent)
+    monkeypatch.setattr("workers.serving.loading.memory_in_use", silent)
     monkeypatch.setattr("workers.instance_controller.close_session", close_late)
     await site.register()
     await other.register()

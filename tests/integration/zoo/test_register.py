@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
-from broker.settings import KafkaSettings
+from broker.kafka.settings import KafkaSettings
 from registry.artifacts import ArtifactStore
 from runtimes.catalog import find_runtime
 from runtimes.protocol import LoadOptions

@@ -6,9 +6,9 @@ from collections import Counter
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from broker.settings import KafkaSettings
-from process.supervisor_socket import CommandReply, ProcessPool, ProcessStatus, SupervisorCommand, command_server
-from schemas.rows.scaling import Pin, PinKind
+from broker.kafka.settings import KafkaSettings
+from process.home import CommandReply, ProcessPool, ProcessStatus, SupervisorCommand, command_server
+from schemas.rows.cluster import Pin, PinKind
 from store.pool import Pool
 from store.samples import list_decisions
 from store.scaling import put_pin

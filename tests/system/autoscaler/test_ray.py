@@ -14,8 +14,8 @@ from autoscaler.launchers.base import LaunchedWorker, Launcher, LauncherError, L
 from autoscaler.launchers.registry import open_launcher
 from autoscaler.settings import AutoscalerSettings
 from bench.scale.ray_nodes import RayNodes, ray_nodes
-from broker.settings import KafkaSettings
-from broker.topics import ensure_system_topics
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topics import ensure_system_topics
 from store.placement import list_workers
 from store.pool import Pool
 from tests.processes import variables_of

@@ -3,18 +3,18 @@
 import pytest
 
 from bench.latency.end_to_end import bare_hops
-from bench.load_client.http_load import LoadShape
-from bench.peers.kafka_load import KafkaLoad, KafkaQuery
-from broker.settings import KafkaSettings
+from bench.load.http_load import LoadShape
+from bench.load.kafka_load import KafkaQuery, ReportedLoad
+from broker.kafka.settings import KafkaSettings
 
-QUERIES = [KafkaQuery(value, {}) for value in (b"first", b"second")]
+QUERIES = [KafkaQuery(value, []) for value in (b"first", b"second")]
 
 
 @pytest.mark.parametrize("rate", [0.0, 50.0])
 async def test_kafka_load_counts_every_result(kafka: KafkaSettings, rate: float) -> None:
     shape = LoadShape(seconds=1.0, connections=2, rate=rate, objective_ms=60_000.0, drain_s=30.0)
     async with bare_hops(kafka) as entry:
-        load = KafkaLoad(kafka, entry, QUERIES)
+        load = ReportedLoad(kafka, entry, QUERIES)
         seen = await load.run(shape)
     assert seen.sent > 0
     assert seen.unanswered == 0

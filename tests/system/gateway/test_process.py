@@ -5,17 +5,16 @@ import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import aiohttp
 import numpy as np
 import pytest
 
-from broker.settings import KafkaSettings
-from broker.topics import ensure_task_topics
-from process.liveness import responds
-from process.ports import free_port
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topics import ensure_task_topics
+from process.health import responds
+from process.sockets import free_port
 from store.pool import Pool
 from tests.integration.gateway.responder import VARIANT, answering
 from tests.integration.gateway.test_inference import json_body
@@ -23,7 +22,6 @@ from tests.processes import output_of, service, variables_of
 from tests.store_rows import register
 from tests.waiting import until
 
-SCRIPT = Path(__file__).with_name("triton_client.py")
 METHODS = Path(__file__).with_name("triton_methods.py")
 NOT_OFFERED = {
     "unload_model": "autoscaler",
@@ -62,31 +60,17 @@ async def running(port: int, environment: dict[str, str]) -> AsyncGenerator[asyn
         yield process
 
 
-async def test_tritonclient_works_unchanged(
+async def test_every_method_of_tritonclient_works(
     kafka: KafkaSettings, task: str, environment: dict[str, str], tmp_path: Path
 ) -> None:
     port, file = free_port(), tmp_path / "x.npy"
     np.save(file, np.arange(8, dtype=np.float32).reshape(2, 4))
     async with answering(kafka, task), running(port, environment) as gateway:
-        code, output = await output_of(SCRIPT, f"127.0.0.1:{port}", task, "mlp", file)
-        assert code == 0, output
-        seen: dict[str, Any] = json.loads(output.splitlines()[-1])
         code, output = await output_of(METHODS, f"127.0.0.1:{port}", task, file)
         assert code == 0, output
         methods: dict[str, dict[str, str]] = json.loads(output.splitlines()[-1])
         gateway.terminate()
         assert await gateway.wait() == 0
-    assert (seen["live"], seen["ready"], seen["model_ready"], seen["absent_ready"]) == (True, True, True, False)
-    assert seen["server"]["name"] == "infaas"
-    assert seen["metadata"]["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}]
-    assert seen["config"]["max_batch_size"] == 32
-    assert {entry["name"] for entry in seen["index"]} == {task, "mlp", VARIANT}
-    for form in ("json", "binary", "compressed", "architecture"):
-        assert seen[form]["values"] == [[0.0, 2.0], [8.0, 10.0]], form
-        assert seen[form]["id"] == "mine"
-        assert seen[form]["parameters"]["variant"] == VARIANT
-    assert seen["error"].startswith("404 ")
-    assert "autoscaler" in seen["unload"]
     for client, found in methods.items():
         assert len(found) > 25, client
         assert found.pop("classes") == "[[b'2.000000:1'], [b'10.000000:1']]"
@@ -96,10 +80,6 @@ async def test_tritonclient_works_unchanged(
                 assert NOT_OFFERED[method] in outcome
             else:
                 assert outcome == "ok", (client, method, outcome)
-    stats = seen["statistics"]["inference_stats"]
-    assert {
-        stats[name]["count"] for name in ("success", "queue", "compute_input", "compute_infer", "compute_output")
-    } == {3}
 
 
 async def test_gateway_serves_task_registered_later(

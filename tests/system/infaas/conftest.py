@@ -12,12 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from infaas.supervisor.state import STATE
-from tests.processes import environment
+from infaas.up.state import STATE
+from tests.processes import begun_with, environment
 from tests.waiting import read_until
 from zoo.samples import DATA, labelled
 
 UP_S = 180.0
+OWN_PORTS = """
+from infaas.up import metrics_ports
+from process.sockets import free_port
+metrics_ports.FIRST = {service: free_port() for service in metrics_ports.FIRST}
+"""
+"""Chooses free ports for metrics, because another system on this machine may use the default ones."""
 FREE_PORTS = ("--gateway-port=0", "--kafka-port=0")
 
 
@@ -74,13 +80,8 @@ class Cli:
 
     @asynccontextmanager
     async def up(self, *words: str, **extra: str) -> AsyncGenerator[asyncio.subprocess.Process]:
-        """Run a system while the context is open.
-
-        Services that take a second of CPU to start run only if `words` name them.
-        """
-        asked = {word.partition("=")[0] for word in words}
-        without = [f"{flag}=0" for flag in ("--jobs", "--registrars") if flag not in asked]
-        process = await self.start("up", *FREE_PORTS, *without, *words, **extra)
+        """Run a system while the context is open."""
+        process = await self.start("up", *_up_flags(words), **extra)
         try:
             yield process
         finally:
@@ -91,11 +92,18 @@ class Cli:
             assert not (self.home / STATE).exists()
 
 
+def _up_flags(words: tuple[str, ...]) -> list[str]:
+    """Add free ports; services that take a second of CPU to start run only if `words` name them."""
+    asked = {word.partition("=")[0] for word in words}
+    return [*FREE_PORTS, *(f"{flag}=0" for flag in ("--jobs", "--registrars") if flag not in asked), *words]
+
+
 @contextmanager
-def running(home: Path, *words: str) -> Generator[Cli]:
+def running(home: Path, *words: str, **extra: str) -> Generator[Cli]:
     """Run a system that several tests share; each test has an event loop of its own."""
-    command = (sys.executable, "-m", "infaas.cli.main", "up", *FREE_PORTS, "--jobs=0", "--registrars=0", *words)
-    with subprocess.Popen(command, env=environment({"INFAAS_HOME": str(home)}), stdin=subprocess.DEVNULL) as process:
+    command = (sys.executable, "-m", "infaas.cli.main", "up", *_up_flags(words))
+    variables = environment({"INFAAS_HOME": str(home), **extra})
+    with subprocess.Popen(command, env=variables, stdin=subprocess.DEVNULL) as process:
         try:
             yield Cli(home)
         finally:
@@ -117,4 +125,14 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Generator[Cli]:
     replaced before.
     """
     with running(tmp_path_factory.mktemp("shared") / "home", "--kafka=apache", "--selectors=2") as cli:
+        yield cli
+
+
+@pytest.fixture(scope="session")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Generator[Cli]:
+    """Run one of each service behind access control, reachable from other machines; a hanging service stays."""
+    home = tmp_path_factory.mktemp("guarded")
+    words = ("--auth", "--gateway-host=0.0.0.0", "--grpc-port=0", "--jobs=1", "--registrars=1")
+    patient = {"INFAAS_REGISTRAR_SILENT_S": "2", "INFAAS_HANG_S": "100"}
+    with running(home / "home", *words, **patient, **begun_with(OWN_PORTS, home)) as cli:
         yield cli

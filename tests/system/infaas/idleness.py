@@ -13,7 +13,7 @@ from typing import Any, Final
 import asyncpg
 import psutil
 
-from bench.idle import cpu_seconds
+from bench.core.programs import cpu_seconds
 from tests.system.infaas.conftest import Cli
 from tests.waiting import read_until
 

@@ -1,30 +1,65 @@
-"""Clients that know only the wire protocol: aiokafka writes queries and reads their results."""
+"""Clients that know only the wire protocols: aiokafka writes queries and reads their results; aiohttp posts."""
 
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+import aiohttp
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
+from numpy.typing import NDArray
 
-from broker.client import open_admin
-from broker.settings import KafkaSettings
+from broker.kafka.client import open_admin
+from broker.kafka.settings import KafkaSettings
 from schemas.topics import NAMESPACE, PREFIX, results_topic
 from tests.load import Pace
 from zoo.samples import labelled
 
 PATIENCE_S = 120.0
+AGAIN_PER_S = 20.0
+
+
+def body_of(rows: NDArray[Any]) -> dict[str, Any]:
+    """Return the body of a query with these rows of digits."""
+    data: list[float] = rows.ravel().tolist()
+    return {"inputs": [{"name": "input", "shape": list(rows.shape), "datatype": "FP32", "data": data}]}
 
 
 def query() -> bytes:
     """Return the value of a query with one image of digits."""
-    inputs, _labels = labelled("digits")
-    data: list[float] = inputs["input"][:1].ravel().tolist()
-    tensor: dict[str, Any] = {"name": "input", "shape": [1, 1, 8, 8], "datatype": "FP32", "data": data}
-    return json.dumps({"inputs": [tensor]}).encode()
+    return json.dumps(body_of(labelled("digits")[0]["input"][:1])).encode()
+
+
+async def page(url: str) -> str:
+    """Return the text of a page, for example of metrics."""
+    async with aiohttp.request("GET", url) as answer:
+        return await answer.text()
+
+
+async def post(http: aiohttp.ClientSession, urls: Sequence[str], body: bytes, status: int, **headers: str) -> bytes:
+    """Post to the URLs in turn until one answers with this status; return the answer's body."""
+    async for tries in Pace(AGAIN_PER_S):
+        with suppress(aiohttp.ClientError):
+            async with http.post(urls[tries % len(urls)], data=body, headers=headers) as answer:
+                if answer.status == status:
+                    return await answer.read()
+    raise AssertionError("the pace never ends")
+
+
+async def steadily(
+    ask: Callable[[aiohttp.ClientSession, int], Coroutine[None, None, None]], rate: float, count: int
+) -> None:
+    """Call `ask` at a steady rate, without waiting for earlier calls."""
+    async with (
+        asyncio.timeout(PATIENCE_S),
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
+        asyncio.TaskGroup() as asking,
+    ):
+        async for number in Pace(rate, count):
+            asking.create_task(ask(http, number))
 
 
 async def write(kafka: str, topic: str, ids: Iterable[str], partitions: int, **headers: str) -> set[str]:

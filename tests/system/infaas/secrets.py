@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-import aiohttp
 import psutil
 
 from schemas.defaults import LOOPBACK
 from tests.processes import output_of
 from tests.system.infaas.conftest import Cli
+from tests.system.infaas.plain_client import page
 
 COMMANDS = (
     ("status",),
@@ -51,13 +51,7 @@ def _processes(supervisor: int) -> dict[str, str]:
 
 async def _pages(state: Any) -> dict[str, str]:
     urls = [service[page] for service in state["services"].values() for page in ("metrics", "health")]
-    async with aiohttp.ClientSession() as http:
-
-        async def page(url: str) -> str:
-            async with http.get(url) as response:
-                return await response.text()
-
-        return {url: await page(url) for url in (*urls, f"{state['gateway']}/metrics", f"{state['gateway']}/v2")}
+    return {url: await page(url) for url in (*urls, f"{state['gateway']}/metrics", f"{state['gateway']}/v2")}
 
 
 async def _commands(cli: Cli, env: Mapping[str, str]) -> dict[str, str]:

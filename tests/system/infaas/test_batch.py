@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
-from infaas.batch.sinks.checkpoint import read_checkpoint
+from infaas.batch.file_sink import read_checkpoint
 from runtimes.catalog import find_runtime
 from runtimes.protocol import LoadOptions
 from tests.processes import begun_with, output_of
@@ -17,13 +16,12 @@ from tests.system.infaas.conftest import Cli
 from tests.waiting import read_until
 from zoo.samples import DATA, labelled
 
-pytestmark = pytest.mark.timeout(400)
 ROWS = 4_000
 KILLS = 2
 EXAMPLE = Path(__file__).parents[3] / "examples" / "batch_rows.py"
 SLOW = """
 import asyncio
-from infaas.batch.sinks.file_sink import FileSink
+from infaas.batch.file_sink import FileSink
 write = FileSink.write
 async def slowly(self, result):
     await asyncio.sleep(0.02)

@@ -8,13 +8,12 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, cast
 
-import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from broker.client import open_admin
-from broker.kafka_types import Record
-from broker.settings import KafkaSettings
-from broker.topics import TopicSpec, ensure_topics
+from broker.kafka.client import open_admin
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topics import TopicSpec, ensure_topics
+from broker.kafka.types import Record
 from infaas.cli.output import EXIT_PARTIAL
 from tests.load import Pace
 from tests.system.infaas.conftest import Cli
@@ -22,7 +21,6 @@ from tests.system.infaas.plain_client import query
 from tests.waiting import until
 from zoo.samples import labelled
 
-pytestmark = pytest.mark.timeout(400)
 IN, OUT, FAILED, GROUP = "images", "digits", "digits.failed", "a-job"
 PARTITIONS = 6
 JOB = ("batch", f"topic:{IN}", f"topic:{OUT}", "--task=digits", f"--group={GROUP}", "--rows-per-query=8")

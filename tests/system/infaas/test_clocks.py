@@ -18,17 +18,18 @@ from typing import Any
 import aiohttp
 import pytest
 
-from bench.chaos.shifted_clock import shifted_clock
-from broker.producer import Producer
-from broker.topics import ensure_task_topics
-from process.ports import free_port
+from broker.kafka.topics import ensure_task_topics
+from broker.producing.producer import Producer
+from process.sockets import free_port
 from schemas import headers as h
 from schemas.headers import RawHeaders
 from schemas.result import Result
 from schemas.topics import task_topic
 from store.samples import latest_lag
+from tests.chaos.shifted_clock import shifted_clock
 from tests.integration.workers.conftest import PARTITIONS, Results, Site, producer, results_of, site
 from tests.processes import begun_with, output_of, service
+from tests.system.infaas.plain_client import body_of
 from tests.waiting import read_until
 
 __all__ = ["producer", "site"]
@@ -133,10 +134,10 @@ class Crowd:
                 pass
 
     async def post(self, url: str, **headers: str) -> Mapping[str, Any]:
-        image: list[float] = self.site.images[:1].ravel().tolist()
-        body = {"inputs": [{"name": "input", "shape": [1, 1, 8, 8], "datatype": "FP32", "data": image}]}
         named = {"infaas-" + name.replace("_", "-"): text for name, text in headers.items()}
-        async with self._http.post(f"{url}/v2/models/{self.site.task}/infer", json=body, headers=named) as answer:
+        async with self._http.post(
+            f"{url}/v2/models/{self.site.task}/infer", json=body_of(self.site.images[:1]), headers=named
+        ) as answer:
             assert answer.status == 200, await answer.text()
             return await answer.json()
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from runtimes.catalog import find_runtime
 from runtimes.protocol import LoadOptions
@@ -14,8 +13,7 @@ from tests.processes import output_of
 from tests.system.infaas.conftest import Cli
 from zoo.samples import DATA, labelled
 
-pytestmark = pytest.mark.timeout(400)
-SCRIPT = Path(__file__).parents[1] / "gateway" / "triton_client.py"
+SCRIPT = Path(__file__).with_name("triton_client.py")
 MODEL = "digits_linear.onnx"
 TASK, NAME = "asked-by-triton", "end-to-end"
 VARIANT = f"{NAME}.onnx-fp32.cpu"
@@ -47,8 +45,12 @@ def _check_triton(seen: dict[str, Any], asked: "np.ndarray[Any, np.dtype[np.floa
         assert seen[form]["id"] == "mine"
         assert seen[form]["parameters"]["variant"] == VARIANT
         assert 0.9 < seen[form]["parameters"]["accuracy"] < 1
+    assert seen["server"]["name"] == "infaas"
     assert seen["error"].startswith("404 ")
-    assert seen["statistics"]["inference_stats"]["success"]["count"] == 3
+    assert "autoscaler" in seen["unload"]
+    stats = seen["statistics"]["inference_stats"]
+    steps = ("success", "queue", "compute_input", "compute_infer", "compute_output")
+    assert {stats[step]["count"] for step in steps} == {3}
 
 
 async def _check_explanations(cli: Cli, gateway: str) -> None:

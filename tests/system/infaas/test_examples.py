@@ -1,12 +1,8 @@
 """Test of the examples: each runs as its header says, ignores foreign answers, and reports refusals."""
 
 import asyncio
-import hashlib
-import os
 import shutil
-import subprocess
 import sys
-import tempfile
 from asyncio.subprocess import PIPE
 from collections import defaultdict
 from collections.abc import AsyncGenerator
@@ -16,15 +12,14 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
 
-from broker.kafka_types import Record
-from broker.servers.jars import cache_dir
-from broker.settings import KafkaSettings
-from broker.topics import TopicSpec, ensure_topics
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topics import TopicSpec, ensure_topics
+from broker.kafka.types import Record
+from tests.installed import npm_installed
 from tests.kafka_fixtures import need_apache
 from tests.processes import environment
 from tests.system.infaas.conftest import Cli
 
-pytestmark = pytest.mark.timeout(400)
 EXAMPLES = Path(__file__).parents[3] / "examples"
 PATIENCE_S = 180.0
 ANSWERS = "reviews.answers"
@@ -42,7 +37,7 @@ def plain() -> dict[str, Command]:
     return {
         "confluent-kafka": (sys.executable, EXAMPLES / "confluent_ask.py"),
         "java": (jdk(), *QUIET_JAVA, "-cp", f"{need_apache()}/*", EXAMPLES / "java" / "Ask.java"),
-        "javascript": ("node", installed_scripts() / "ask.js"),
+        "javascript": ("node", npm_installed(EXAMPLES / "javascript", "javascript", "ci") / "ask.js"),
     }
 
 
@@ -147,20 +142,3 @@ def jdk() -> str:
     if compiler is None:
         pytest.skip("the Java example needs a JDK: apt-get install openjdk-17-jdk-headless")
     return str(Path(compiler).resolve().with_name("java"))
-
-
-def installed_scripts() -> Path:
-    """Install the JavaScript example and its locked dependencies into the cache, once; return the folder."""
-    npm = shutil.which("npm")
-    if npm is None:
-        pytest.skip("the JavaScript example needs node 18+ and npm")
-    sources = sorted(path for path in (EXAMPLES / "javascript").iterdir() if path.is_file())
-    folder = cache_dir() / f"javascript-{hashlib.sha256(b''.join(map(Path.read_bytes, sources))).hexdigest()[:12]}"
-    if not folder.is_dir():
-        cache_dir().mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache_dir(), ignore_cleanup_errors=True) as partial:
-            made = Path(partial) / "made"
-            shutil.copytree(EXAMPLES / "javascript", made, ignore=shutil.ignore_patterns("node_modules"))
-            subprocess.run([npm, "ci", "--no-audit", "--no-fund", "--silent"], cwd=made, check=True, timeout=100)
-            os.rename(made, folder)
-    return folder

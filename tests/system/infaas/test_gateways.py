@@ -6,6 +6,7 @@ import os
 import re
 import signal
 from collections import Counter
+from collections.abc import Generator
 from typing import Final
 
 import aiohttp
@@ -13,11 +14,10 @@ import grpc.aio
 import pytest
 
 from gateway.grpc.inference_pb2 import ModelInferRequest, ModelInferResponse
-from tests.system.infaas.conftest import Cli
-from tests.system.infaas.plain_client import PATIENCE_S, query
+from tests.system.infaas.conftest import Cli, running
+from tests.system.infaas.plain_client import PATIENCE_S, page, query
 from tests.system.infaas.test_selectors import model_of, register
 
-pytestmark = pytest.mark.timeout(400)
 TASK: Final = "two-gateways"
 CLIENTS: Final = 16
 CROWD: Final = 200
@@ -26,56 +26,66 @@ ASKED: Final = 25
 _AGAIN_S: Final = 0.05
 
 
-async def test_killed_gateway_loses_no_query(cli: Cli) -> None:
-    async with cli.up("--gateways=2"):
-        state = await cli.json("status", "--wait")
-        await register(cli, TASK)
-        url, killed = state["gateway"], state["services"]["gateway"]["pid"]
-        assert (await grpc_query(state["grpc"])).parameters["variant"].string_param.startswith(model_of(TASK))
-        answered, progress = Counter[str](), asyncio.Semaphore(0)
-        async with asyncio.timeout(PATIENCE_S):
-            before = await processes(url)
-            async with asyncio.TaskGroup() as asking:
-                for number in range(CLIENTS):
-                    asking.create_task(ask(url, f"client-{number}", answered, progress, keep_alive=number % 2 == 0))
-                for _ in range(CLIENTS * ASKED // 4):
-                    await progress.acquire()
-                os.kill(killed, signal.SIGKILL)
-        assert answered == Counter(f"client-{one}-{number}" for one in range(CLIENTS) for number in range(ASKED))
-
-        async with asyncio.timeout(PATIENCE_S):
-            while (await cli.json("status", "--wait"))["services"]["gateway"]["pid"] == killed:
-                pass
-            after = await processes(url)
-        assert len(before | after) == 3  # one process lives on, and a new one has replaced the killed one
-        healed = (await cli.json("status"))["services"]
-        assert (healed["gateway"]["restarts"], healed["gateway-1"]["restarts"]) == (1, 0)
-        for name in ("gateway", "gateway-1"):  # each has a metrics port of its own
-            metrics = await text(healed[name]["metrics"])
-            assert sum(f'infaas_gateway_info{{process="{process}"}}' in metrics for process in after) == 1
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Generator[Cli]:
+    """Run a system with two gateways and a model."""
+    with running(tmp_path_factory.mktemp("gateways") / "home", "--gateways=2") as cli:
+        asyncio.run(registered(cli))
+        yield cli
 
 
-async def test_overloaded_gateways_answer_each_query_once(cli: Cli) -> None:
-    async with cli.up("--gateways=2"):
-        state = await cli.json("status", "--wait")
-        await register(cli, TASK)
-        metrics = [state["services"][name]["metrics"] for name in ("gateway", "gateway-1")]
-        before = [await told_by(url) for url in metrics]
-        told, answered = Counter[str](), Counter[str]()
-        connector = aiohttp.TCPConnector(limit=CROWD)
-        async with (
-            asyncio.timeout(PATIENCE_S),
-            aiohttp.ClientSession(connector=connector) as http,
-            asyncio.TaskGroup() as asking,
-        ):
-            for number in range(CROWD):
-                asking.create_task(ask_in_a_hurry(http, state["gateway"], f"client-{number}", told, answered))
-        assert answered == Counter(f"client-{one}-{number}" for one in range(CROWD) for number in range(ASKED))
-        assert told.keys() <= {"ok", "overloaded", "deadline_exceeded"}
-        assert told["overloaded"] > 0
-        counted = [await told_by(url) - already for url, already in zip(metrics, before, strict=True)]
-        assert all(one.total() for one in counted), "one of the two was asked nothing"
-        assert sum(counted, Counter[str]()) == told
+async def registered(cli: Cli) -> None:
+    await cli.json("status", "--wait")
+    await register(cli, TASK)
+
+
+async def test_killed_gateway_loses_no_query(two: Cli) -> None:
+    state = await two.json("status", "--wait")
+    services = state["services"]
+    url, killed = state["gateway"], services["gateway"]["pid"]
+    assert (await grpc_query(state["grpc"])).parameters["variant"].string_param.startswith(model_of(TASK))
+    answered, progress = Counter[str](), asyncio.Semaphore(0)
+    async with asyncio.timeout(PATIENCE_S):
+        before = await processes(url)
+        async with asyncio.TaskGroup() as asking:
+            for number in range(CLIENTS):
+                asking.create_task(ask(url, f"client-{number}", answered, progress, keep_alive=number % 2 == 0))
+            for _ in range(CLIENTS * ASKED // 4):
+                await progress.acquire()
+            os.kill(killed, signal.SIGKILL)
+    assert answered == Counter(f"client-{one}-{number}" for one in range(CLIENTS) for number in range(ASKED))
+
+    async with asyncio.timeout(PATIENCE_S):
+        while (await two.json("status", "--wait"))["services"]["gateway"]["pid"] == killed:
+            pass
+        after = await processes(url)
+    assert len(before | after) == 3  # one process lives on, and a new one has replaced the killed one
+    healed = (await two.json("status"))["services"]
+    assert [healed[name]["restarts"] - services[name]["restarts"] for name in ("gateway", "gateway-1")] == [1, 0]
+    for name in ("gateway", "gateway-1"):  # each has a metrics port of its own
+        metrics = await page(healed[name]["metrics"])
+        assert sum(f'infaas_gateway_info{{process="{process}"}}' in metrics for process in after) == 1
+
+
+async def test_overloaded_gateways_answer_each_query_once(two: Cli) -> None:
+    state = await two.json("status", "--wait")
+    metrics = [state["services"][name]["metrics"] for name in ("gateway", "gateway-1")]
+    before = [await told_by(url) for url in metrics]
+    told, answered = Counter[str](), Counter[str]()
+    connector = aiohttp.TCPConnector(limit=CROWD)
+    async with (
+        asyncio.timeout(PATIENCE_S),
+        aiohttp.ClientSession(connector=connector) as http,
+        asyncio.TaskGroup() as asking,
+    ):
+        for number in range(CROWD):
+            asking.create_task(ask_in_a_hurry(http, state["gateway"], f"hurried-{number}", told, answered))
+    assert answered == Counter(f"hurried-{one}-{number}" for one in range(CROWD) for number in range(ASKED))
+    assert told.keys() <= {"ok", "overloaded", "deadline_exceeded"}
+    assert told["overloaded"] > 0
+    counted = [await told_by(url) - already for url, already in zip(metrics, before, strict=True)]
+    assert all(one.total() for one in counted), "one of the two was asked nothing"
+    assert sum(counted, Counter[str]()) == told
 
 
 async def ask_in_a_hurry(
@@ -96,7 +106,7 @@ async def told_by(metrics: str) -> Counter[str]:
     """Return the number of the model's queries that a gateway has answered, by status."""
     line = rf'infaas_gateway_requests_total{{code="(\w+)",model="{model_of(TASK)}",reason="\w*",version="1"}} (\S+)'
     found = Counter[str]()
-    for status, count in re.findall(line, await text(metrics)):
+    for status, count in re.findall(line, await page(metrics)):
         found[status] += int(float(count))
     return found
 
@@ -135,8 +145,3 @@ async def processes(url: str) -> set[str]:
         async with aiohttp.request("GET", f"{url}/v2/models/stats") as response:
             found.add(response.headers["infaas-gateway"])
     return found
-
-
-async def text(url: str) -> str:
-    async with aiohttp.request("GET", url) as response:
-        return await response.text()

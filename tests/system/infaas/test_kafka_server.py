@@ -10,16 +10,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from broker.servers.embedded import LIMITS
-from broker.servers.jars import JarProgress, locked_jars
-from broker.servers.maven_repository import ENV as REPOSITORY_ENV
-from broker.settings import ENV as KAFKA_ENV
-from broker.settings import KafkaSettings
+from broker.kafka.servers.embedded import LIMITS
+from broker.kafka.servers.jars import ENV as REPOSITORY_ENV
+from broker.kafka.servers.jars import JarProgress, locked_jars
+from broker.kafka.settings import ENV as KAFKA_ENV
+from broker.kafka.settings import KafkaSettings
 from infaas.cli.system import fetching_jars
 from infaas.client import InfaasClient
-from infaas.supervisor.kafka_server import KafkaChoice, choose_kafka
-from infaas.supervisor.options import KafkaKind, UpOptions, uses_external_kafka
-from process.ports import free_port
+from infaas.up.kafka_server import KafkaChoice, choose_kafka
+from infaas.up.options import KafkaKind, UpOptions, uses_external_kafka
+from process.sockets import free_port
 from schemas.errors import OperatorError
 from tests.kafka_fixtures import need_apache
 from tests.maven_repository import Repository, serving

@@ -8,13 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.installed import Environment, build_client
 from tests.system.infaas.conftest import Cli
-from zoo.data_folder import DATA
+from zoo.samples import DATA
 
-pytestmark = pytest.mark.timeout(400)
 ROOT = Path(__file__).parents[3]
 README = (ROOT / "README.md").read_text()
 LATENCY_MS = 30_000

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from broker.settings import KafkaSettings
+from broker.kafka.settings import KafkaSettings
 from infaas.client import InfaasClient
 from schemas.errors import DeadlineExceeded, Overloaded
 from tests.load import Pace

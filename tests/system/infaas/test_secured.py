@@ -24,25 +24,24 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from broker.client import client_options
-from broker.scram import set_password
-from broker.settings import KafkaSettings, SaslMechanism
-from broker.topics import TopicSpec, ensure_topics
+from broker.kafka.access import set_password
+from broker.kafka.client import client_options
+from broker.kafka.settings import KafkaSettings, SaslMechanism
+from broker.kafka.topics import TopicSpec, ensure_topics
 from infaas.client.client import InfaasClient
 from schemas import headers as h
 from schemas.topics import JOB_RESULTS, ingress_topic
 from tests.installed import Environment, build_client
-from tests.integration.registry.test_tenant_doors import conf
+from tests.integration.registry.test_tenant_endpoints import conf
 from tests.processes import login_of, variables_of
+from tests.proxies import encrypted
 from tests.secured_kafka import SecuredKafka
 from tests.system.infaas.conftest import Cli
-from tests.system.infaas.plain_client import query
+from tests.system.infaas.plain_client import page, query
 from tests.system.infaas.secrets import places_that_show
-from tests.tls_postgres import encrypted
 from tests.waiting import read_until, until
 from zoo.samples import labelled
 
-pytestmark = pytest.mark.timeout(400)
 PAGE: Final = Path(__file__).parents[3] / "docs" / "security.md"
 SYSTEM, TENANT, STRANGER = "infaas", "acme", "globex"
 PASSWORD = "of-the-system"  # pragma: allowlist secret
@@ -222,6 +221,5 @@ def producing(kafka: KafkaSettings) -> AIOKafkaProducer:
 
 async def trimmed(metrics: str) -> bool:
     """Return true if the autoscaler has trimmed a partition."""
-    async with aiohttp.request("GET", metrics) as answer:
-        found = re.search(r"^infaas_trimmed_partitions_total (\S+)$", await answer.text(), re.MULTILINE)
+    found = re.search(r"^infaas_trimmed_partitions_total (\S+)$", await page(metrics), re.MULTILINE)
     return found is not None and float(found.group(1)) > 0

@@ -2,15 +2,11 @@
 
 from collections import Counter
 
-import pytest
-from aiohttp import ClientSession
-
 from schemas.topics import results_topic, task_topic, variant_topics
 from tests.system.infaas.conftest import Cli
-from tests.system.infaas.plain_client import PATIENCE_S, partitions, results_of, write, written
+from tests.system.infaas.plain_client import PATIENCE_S, page, partitions, results_of, write, written
 from tests.waiting import read_until, until
 
-pytestmark = pytest.mark.timeout(400)
 QUERIES = 1000
 REGISTERED, GROWN = 2, 4
 """Partitions of the task at its registration, and the number that two selectors share."""
@@ -62,6 +58,5 @@ async def forwarded(kafka: str, task: str) -> int:
 
 
 async def decisions(metrics: str) -> float:
-    async with ClientSession() as http, http.get(metrics) as answer:
-        lines = (await answer.text()).splitlines()
+    lines = (await page(metrics)).splitlines()
     return sum(float(line.split()[-1]) for line in lines if line.startswith("infaas_selector_decisions_total{"))

@@ -1,4 +1,4 @@
-"""Tests of two `infaas up` of one system, as on two machines: they share the load, and names do not collide."""
+"""Test of two `infaas up` of one system, as on two machines: they share the load, and names do not collide."""
 
 import asyncio
 import os
@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from broker.settings import KafkaSettings
+from broker.kafka.settings import KafkaSettings
 from schemas.status import SERVING
 from schemas.topics import task_topic
 from store.placement import list_instances
@@ -56,6 +56,8 @@ async def test_two_homes_share_one_system(
         after = [await cli.json("status", "--wait", **env) for cli in homes]
         assert [restarts(state) for state in after] == [0, 0]
         assert [line for cli in homes for line in logged(cli, EXPELLED)] == []
+        await is_refused(homes[0], Cli(tmp_path / "copy" / "home"), env)
+        assert restarts(await homes[0].json("status", "--wait", **env)) == 0
 
         killed: set[str] = set()
         victims = [state["services"][name]["pid"] for state in states for name in sorted(state["services"])]
@@ -71,21 +73,14 @@ async def test_two_homes_share_one_system(
         assert {name for state in healed for name in state["services"]} >= set(workers)
 
 
-async def test_second_home_of_a_name_is_refused(kafka: KafkaSettings, database: str, tmp_path: Path) -> None:
-    """A data folder that was copied to another machine has the same name as the running one."""
-    env = variables_of(kafka, database)
-    one, two = (Cli(tmp_path / name / "home") for name in ("one", "two"))
-    two.home.mkdir(parents=True)
-    (two.home / "name").write_text("copied-aaaa\n")
-    one.home.mkdir(parents=True)
-    (one.home / "name").write_text("copied-aaaa\n")
-    async with one.up(**env):
-        await one.json("status", "--wait")
-        code, _, err = await two.run("up", "--gateway-port=0", "--jobs=0", "--registrars=0", **env)
-        assert code == 1
-        assert "another selector named copied-aaaa-selector runs" in err
-        state = await one.json("status", "--wait")
-        assert state["services"]["selector"]["restarts"] == 0
+async def is_refused(one: Cli, copy: Cli, env: dict[str, str]) -> None:
+    """Assert that a copied data folder, which has the name of the running one, does not start."""
+    name = (one.home / "name").read_text()
+    copy.home.mkdir(parents=True)
+    (copy.home / "name").write_text(name)
+    code, _, err = await copy.run("up", "--gateway-port=0", "--jobs=0", "--registrars=0", **env)
+    assert code == 1
+    assert f"another selector named {name.strip()}-selector runs" in err
 
 
 def serving(rows: list[Any]) -> set[str]:

@@ -3,49 +3,35 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 from uuid import uuid4
 
 import aiohttp
-import pytest
 
-from broker.settings import KafkaSettings
-from broker.topics import ensure_system_topics
-from process.liveness import responds
-from process.ports import LOOPBACK, free_port
-from schemas.rows.placement import InstanceRow
+from broker.kafka.settings import KafkaSettings
+from broker.kafka.topics import ensure_system_topics
+from process.health import responds
+from schemas.rows.cluster import InstanceRow
 from schemas.status import SERVING
 from schemas.topics import offline_topic, task_topic
 from store.placement import list_instances
 from store.pool import Pool
 from tests.load import Pace
-from tests.processes import service, variables_of
+from tests.processes import Services, service, services, variables_of
 from tests.system.infaas.conftest import Cli
-from tests.system.infaas.plain_client import PATIENCE_S, query, results_of, write_steadily
+from tests.system.infaas.plain_client import PATIENCE_S, post, query, results_of, steadily, write_steadily
 from tests.system.infaas.test_selectors import decisions
 from tests.waiting import read_until, until
 
-pytestmark = pytest.mark.timeout(400)
 SERVICES: Final = ("workers", "selector", "autoscaler", "jobs", "gateway")
 PARTITIONS: Final = 4
 ASKED: Final = 400
 """Queries of each client in each part of the test."""
 RATE: Final = 100.0
 MODEL: Final = "digits_linear.onnx"
-AGAIN_PER_S: Final = 20.0
 LISTED: Final = 1000
 ENDED: Final = frozenset({"succeeded", "failed", "cancelled"})
-
-
-class Started(NamedTuple):
-    """The first and second process of each service, their URLs, and the ids of accepted jobs."""
-
-    processes: dict[str, list[asyncio.subprocess.Process]]
-    urls: dict[str, list[str]]
-    jobs: set[str]
 
 
 async def test_two_of_each_service_answer_every_query(
@@ -56,41 +42,46 @@ async def test_two_of_each_service_answer_every_query(
     await ensure_system_topics(kafka)
     await cli.register(MODEL, f"--name={task}-linear", f"--partitions={PARTITIONS}", task=task, data="digits", env=env)
     await cli.json("scale", "pin", "task", task, "--min=2", **env)
-    async with two_of_each(env) as started, results_of(kafka.bootstrap, task) as results:
+    async with services(SERVICES * 2, env) as started, results_of(kafka.bootstrap, task) as results:
         await read_until(lambda: list_instances(store_pool), serve_on_two, PATIENCE_S)
         await ready(started.urls["gateway"], task)
-        first: set[str] = set()
+        names = await worker_names(store_pool)
+        assert len(names) == 2, "each has a name of its own"
+        first, jobs = set[str](), set[str]()
 
         async def both_decide() -> bool:
             # A member learns of a new topic with a delay; until then the other one decides alone.
-            first.update(await ask(kafka.bootstrap, started, task, f"calm-{len(first)}"))
+            first.update(await ask(kafka.bootstrap, started, task, f"calm-{len(first)}", jobs))
             return 0 not in [await decisions(f"{url}/metrics") for url in started.urls["selector"]]
 
         await until(both_decide, PATIENCE_S)
         await results.of(first)
         assert results.seen == Counter(first)
+        assert not any(process.returncode for both in started.processes.values() for process in both)
 
-        then, _ = await asyncio.gather(ask(kafka.bootstrap, started, task, "killed"), kill_the_first(started))
+        then, _ = await asyncio.gather(ask(kafka.bootstrap, started, task, "killed", jobs), kill_the_first(started))
         await results.of(then)  # at least once: some may be answered twice
         assert results.seen.keys() == first | then
-        await all_succeed(started.jobs, f"{started.urls['gateway'][1]}/v2/models/{task}/jobs")
+        await all_succeed(jobs, f"{started.urls['gateway'][1]}/v2/models/{task}/jobs")
+        await has_successor(store_pool, names, env)
 
 
-@asynccontextmanager
-async def two_of_each(env: dict[str, str]) -> AsyncGenerator[Started]:
-    """Run two of each service with equal settings, except for ports, which are unique on a machine."""
-    started = Started({}, {}, set())
-    async with AsyncExitStack() as stack:
-        for name in SERVICES * 2:
-            port = free_port()
-            ports = {f"INFAAS_{name.upper()}_{'PORT' if name == 'gateway' else 'METRICS_PORT'}": str(port)}
-            process = await stack.enter_async_context(service(name, env=env | ports))
-            started.processes.setdefault(name, []).append(process)
-            started.urls.setdefault(name, []).append(f"http://{LOOPBACK}:{port}")
-        yield started
+async def has_successor(pool: Pool, names: list[str], env: dict[str, str]) -> None:
+    """Start another worker with the same settings: it takes the name of the killed one."""
+    async with service("workers", env=env):
+        await until(lambda: has_epoch(pool, 2))
+        assert await worker_names(pool) == names
 
 
-async def kill_the_first(started: Started) -> None:
+async def worker_names(pool: Pool) -> list[str]:
+    return (await pool.fetch_value(str, "SELECT string_agg(name, ' ' ORDER BY name) FROM workers") or "").split()
+
+
+async def has_epoch(pool: Pool, epoch: int) -> bool:
+    return await pool.fetch_value(int, "SELECT max(epoch) FROM workers") == epoch
+
+
+async def kill_the_first(started: Services) -> None:
     """Kill the first process of each service with SIGKILL, one after the other, while queries arrive."""
     async for number in Pace(2 * len(SERVICES) * RATE / ASKED, 1 + len(SERVICES)):
         if number:  # spreads the kills over the test; the first beat kills none
@@ -108,45 +99,50 @@ async def ready(gateways: list[str], task: str) -> None:
             await until(lambda url=url: responds(http, f"{url}/v2/models/{task}/ready"))
 
 
-async def ask(kafka: str, started: Started, task: str, name: str) -> set[str]:
+async def ask(kafka: str, started: Services, task: str, name: str, jobs: set[str]) -> set[str]:
     """Send queries at a steady rate by Kafka, HTTP and as jobs; return the ids that Kafka acknowledged."""
     asked: set[str] = set()
-    later = f"offline-{name}"
+    later, models = f"offline-{name}", [f"{url}/v2/models/{task}" for url in started.urls["gateway"]]
     await asyncio.gather(
         write_steadily(kafka, task_topic(task), name, Pace(RATE, ASKED), PARTITIONS, asked),
         write_steadily(kafka, offline_topic(task), later, Pace(RATE, ASKED), PARTITIONS, asked, mode="offline"),
-        ask_http(started.urls["gateway"], task, name),
-        ask_for_jobs(started, task, name),
+        ask_http([f"{model}/infer" for model in models], name),
+        ask_for_jobs([f"{model}/jobs" for model in models], name, jobs),
     )
     assert len(asked) == 2 * ASKED
     return asked
 
 
-async def ask_http(gateways: list[str], task: str, name: str) -> None:
+async def ask_http(urls: list[str], name: str) -> None:
     """Query both gateways in turn at a steady rate; retry a failed query at the other under the same id."""
     answered: Counter[str] = Counter()
 
     async def ask(http: aiohttp.ClientSession, number: int) -> None:
         query_id = f"http-{name}-{number}"
-        await post(http, gateways, f"/v2/models/{task}/infer", number, 200, {"infaas-id": query_id})
+        await post(http, turned(urls, number), query(), 200, **{"infaas-id": query_id})
         answered[query_id] += 1
 
-    await steadily(ask)
+    await steadily(ask, RATE, ASKED)
     assert answered == Counter(f"http-{name}-{number}" for number in range(ASKED))
 
 
-async def ask_for_jobs(started: Started, task: str, name: str) -> None:
+async def ask_for_jobs(urls: list[str], name: str, jobs: set[str]) -> None:
     """Submit jobs to both gateways in turn; retry a failed submission at the other under the same key."""
     kept: dict[int, str] = {}
 
     async def ask(http: aiohttp.ClientSession, number: int) -> None:
         key = {"Idempotency-Key": f"job-{name}-{number}"}
-        answer = await post(http, started.urls["gateway"], f"/v2/models/{task}/jobs", number, 202, key)
+        answer = await post(http, turned(urls, number), query(), 202, **key)
         kept[number] = json.loads(answer)["id"]
 
-    await steadily(ask)
+    await steadily(ask, RATE, ASKED)
     assert len(set(kept.values())) == ASKED
-    started.jobs.update(kept.values())
+    jobs.update(kept.values())
+
+
+def turned(urls: list[str], number: int) -> list[str]:
+    """Return the URLs, the one of this turn first."""
+    return urls[number % 2 :] + urls[: number % 2]
 
 
 async def all_succeed(asked: set[str], jobs: str) -> None:
@@ -166,26 +162,3 @@ async def all_succeed(asked: set[str], jobs: str) -> None:
 
         ended = await read_until(states, lambda found: all(state in ENDED for _, state in found), PATIENCE_S)
     assert Counter(ended) == Counter((job, "succeeded") for job in asked)
-
-
-async def steadily(ask: Callable[[aiohttp.ClientSession, int], Coroutine[None, None, None]]) -> None:
-    """Call `ask` at a steady rate, without waiting for earlier calls."""
-    async with (
-        asyncio.timeout(PATIENCE_S),
-        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
-        asyncio.TaskGroup() as asking,
-    ):
-        async for number in Pace(RATE, ASKED):
-            asking.create_task(ask(http, number))
-
-
-async def post(
-    http: aiohttp.ClientSession, gateways: list[str], path: str, number: int, status: int, headers: dict[str, str]
-) -> bytes:
-    """Post to the gateways in turn until one answers with this status; return the body."""
-    async for tries in Pace(AGAIN_PER_S):
-        with suppress(aiohttp.ClientError):
-            async with http.post(f"{gateways[(number + tries) % 2]}{path}", data=query(), headers=headers) as answer:
-                if answer.status == status:
-                    return await answer.read()
-    raise AssertionError("it goes on for ever")

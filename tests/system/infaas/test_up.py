@@ -10,15 +10,14 @@ from contextlib import suppress
 import psutil
 import pytest
 
-from broker.client import ping
-from broker.settings import KafkaSettings
+from broker.kafka.cluster import ping
+from broker.kafka.settings import KafkaSettings
 from schemas.errors import OperatorError
 from tests.processes import name_of
 from tests.system.infaas.conftest import FREE_PORTS, Cli
 from tests.system.infaas.secrets import places_that_show
 from tests.waiting import read_until
 
-pytestmark = pytest.mark.timeout(400)
 SECRETS = {
     "INFAAS_SIGNING_SECRET": "hush" * 8,
     "INFAAS_WEBHOOK_HOSTS": '["hooks.example.com"]',

@@ -8,9 +8,9 @@ from zipfile import ZipFile, is_zipfile
 
 import pytest
 
-from broker.settings import ENV as KAFKA_ENV
-from broker.settings import KafkaSettings
-from infaas.supervisor.options import POSTGRES_ENV
+from broker.kafka.settings import ENV as KAFKA_ENV
+from broker.kafka.settings import KafkaSettings
+from infaas.up.options import POSTGRES_ENV
 from tests.installed import PATIENCE_S, Environment, build_wheels, requirements
 
 pytestmark = pytest.mark.timeout(240)

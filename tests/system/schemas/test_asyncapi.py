@@ -1,9 +1,6 @@
 """Tests of the AsyncAPI document by the official parser, a Node.js program."""
 
-import hashlib
 import json
-import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,6 +8,7 @@ from typing import Any
 import pytest
 
 from schemas.documents.__main__ import FOLDER
+from tests.installed import npm_installed
 
 VALIDATE = FOLDER / "validate"
 
@@ -18,23 +16,7 @@ VALIDATE = FOLDER / "validate"
 @pytest.fixture(scope="session")
 def parser() -> Path:
     """Install the official AsyncAPI parser into the user's cache, once; return its folder."""
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if not node or not npm:
-        pytest.skip("the AsyncAPI parser needs node 18+ and npm on PATH; neither is part of `make`'s needs")
-    sources = sorted(path for path in VALIDATE.iterdir() if path.is_file())
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache / "infaas" / f"asyncapi-{digest}"
-    if not (folder / "installed").exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in sources:
-            shutil.copy(path, folder)
-        command = [npm, "install", "--no-audit", "--no-fund", "--silent"]
-        installed = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=100, check=False)
-        if installed.returncode:
-            pytest.skip(f"`{' '.join(command)}` in {folder} failed: {installed.stderr[-300:]}")
-        (folder / "installed").touch()
-    return folder
+    return npm_installed(VALIDATE, "asyncapi", "install")
 
 
 def validate(parser: Path, document: dict[str, Any]) -> tuple[int, list[dict[str, Any]]]:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from broker.producer import Producer
-from broker.reply_stream.receiver import ReplyStreamReceiver
-from broker.reply_stream.settings import ReplyStreamSettings
-from broker.tail import Tail
+from broker.fetch.tail import Tail
+from broker.kafka.settings import ReplyStreamSettings
+from broker.producing.producer import Producer
+from broker.replies.receiver import ReplyStreamReceiver
 from schemas import headers as h
 from schemas import topics
 from tests.integration.workers.conftest import Site, results_of

@@ -9,13 +9,12 @@ from pydantic_settings import BaseSettings
 from autoscaler.launchers.kubernetes import KubernetesSettings
 from autoscaler.launchers.ray.launcher import RaySettings
 from autoscaler.settings import AutoscalerSettings
-from broker.reply_stream.settings import ReplyStreamSettings
-from broker.settings import KafkaSettings
+from broker.kafka.settings import KafkaSettings, ReplyStreamSettings
 from gateway.settings import GatewaySettings
 from jobs.settings import JobsSettings
 from process.signing import SigningSettings
-from registrar.settings import RegistrarSettings
 from registry.artifact_settings import ArtifactSettings
+from registry.service.settings import RegistrarSettings
 from selector.settings import SelectorSettings
 from store.settings import StoreSettings
 from workers.settings import WorkerSettings

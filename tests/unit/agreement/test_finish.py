@@ -1,8 +1,9 @@
-"""Tests of `selector.prediction.finish_s` against a simulated worker whose instance fills one or several slots."""
+"""Tests of `finish_s` against a simulated worker whose instance fills one or several slots."""
 
 import heapq
 import random
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
 from statistics import median
 from typing import NamedTuple
 
@@ -11,11 +12,11 @@ import pytest
 
 from schemas.latency import BatchLatency, LatencyModel
 from schemas.status import InstanceState, InstanceStatus, PartitionStatus, WorkerStatus
-from selector.cluster_state import ClusterState
-from selector.prediction import finish_s
+from selector.policy.cluster_state import ClusterState
+from selector.policy.prediction import finish_s
 from tests.unit.selector.story import NOW, TASK, profile, status, variant
-from workers.batch_queue import NO_DEADLINE, BatchQueue
-from workers.health import BatchMeter
+from workers.serving.health import BatchMeter
+from workers.slots.batch_queue import NO_DEADLINE, BatchQueue
 
 NAME = "minilm.onnx-fp32.cpu"
 LATENCY = tuple(BatchLatency(b, ms / 1e3, ms / 1e3) for b, ms in ((1, 6.5), (2, 11.2), (4, 19.7), (8, 38.4)))
@@ -26,11 +27,12 @@ STATUS_S = 0.1
 SECONDS = 20.0
 
 
-class Waiting(NamedTuple):
+@dataclass(eq=False)
+class Waiting:
     sent_at: float
     predicted_s: float
     inputs: int = 1
-    shape: str = ""
+    shape: Hashable = ""
     extra_s: float = 0.0
     deadline_s: float = NO_DEADLINE
     offline: bool = False

@@ -11,10 +11,10 @@ from autoscaler.decide.pareto import CoreOffer, rank_variants
 from schemas.hardware import CorePrice, cost_per_1000
 from schemas.latency import BatchLatency, LatencyModel
 from schemas.rows.catalog import Profile, Variant
-from selector.variants import PricedVariant
+from selector.policy.variants import PricedVariant
 from store.catalog import Catalog
 from tests.store_rows import a_profile, a_task, a_variant, an_architecture
-from workers.model import find_model
+from workers.serving.model import find_model
 
 PRICE = 0.048
 MOST = 300

@@ -6,7 +6,7 @@ import pytest
 from autoscaler.decide.pareto import live_cores, rank_variants
 from infaas.batch.plan import find_offers
 from schemas.hardware import SLOT_PRICE_PER_HOUR, CorePrice, Hardware, cost_per_1000, list_price
-from selector.variants import PricedVariant
+from selector.policy.variants import PricedVariant
 from tests.store_rows import a_profile, a_variant, a_worker
 
 DEAREST = max(SLOT_PRICE_PER_HOUR.values())

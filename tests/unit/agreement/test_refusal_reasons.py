@@ -9,7 +9,10 @@ import pytest
 from schemas.errors import QUERY_ERRORS, ErrorCode, Overloaded, RefusalReason, query_error
 
 ROOT = Path(__file__).parents[3]
-PRODUCT = ("broker", "gateway", "infaas", "jobs", "registrar", "schemas", "security", "selector", "workers", "admin")
+PRODUCT = (
+    *("admin", "broker", "gateway", "infaas", "jobs"),
+    *("registry/service", "schemas", "security", "selector", "workers"),
+)
 CODES = {kind.__name__: code for code, kind in QUERY_ERRORS.items()}
 REFUSALS = frozenset(
     {ErrorCode.OVERLOADED, ErrorCode.QUOTA_EXCEEDED, ErrorCode.UNSATISFIABLE, ErrorCode.DEADLINE_EXCEEDED}

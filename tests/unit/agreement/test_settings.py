@@ -9,18 +9,18 @@ from pydantic_settings import BaseSettings
 from autoscaler.apply.reconcile_plan import ReconcileTimeouts
 from autoscaler.decide.snapshot import ScalingLimits
 from autoscaler.settings import AutoscalerSettings
-from broker.settings import KafkaSettings
+from broker.kafka.settings import KafkaSettings
 from gateway.settings import GatewaySettings
 from infaas.cli.connect import DEFAULT_HOME
 from infaas.cli.register import register
 from infaas.cli.system import up
-from infaas.supervisor.options import UpOptions
+from infaas.up.options import UpOptions
 from jobs.settings import JobsSettings
 from process.settings import PlanningSettings, ServiceSettings
-from registrar.settings import RegistrarSettings
-from registry.registration import Registration
-from selector.choice import PolicyConfig
-from selector.cluster_state import ClusterState
+from registry.request import Registration
+from registry.service.settings import RegistrarSettings
+from selector.policy.choice import PolicyConfig
+from selector.policy.cluster_state import ClusterState
 from selector.settings import SelectorSettings
 from store.settings import StoreSettings
 from workers.settings import WorkerSettings

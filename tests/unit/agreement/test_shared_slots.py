@@ -1,4 +1,4 @@
-"""Tests of `selector.prediction.finish_s` while several variants share a simulated worker's slots."""
+"""Tests of `finish_s` while several variants share a simulated worker's slots."""
 
 import heapq
 import random
@@ -12,11 +12,11 @@ import pytest
 from schemas.latency import BatchLatency
 from schemas.rows.catalog import Profile
 from schemas.status import InstanceState, InstanceStatus, PartitionStatus, WorkerStatus
-from selector.cluster_state import ClusterState
-from selector.entities import Instance
-from selector.prediction import finish_s
+from selector.policy.cluster_state import ClusterState
+from selector.policy.entities import Instance
+from selector.policy.prediction import finish_s
 from tests.unit.selector.story import NOW, TASK, profile, status, variant
-from workers.slot_backlog import WaitingBatches, slot_backlogs_s
+from workers.slots.batch_queue import WaitingBatches, slot_backlogs_s
 
 HOP_S = 0.001
 STATUS_S = 0.1

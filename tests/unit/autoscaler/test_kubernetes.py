@@ -15,7 +15,7 @@ from aiohttp.test_utils import TestServer
 from autoscaler.launchers.base import LauncherError, LaunchState
 from autoscaler.launchers.kubernetes import KubernetesLauncher, open_launcher
 from autoscaler.settings import AutoscalerSettings
-from process.ports import free_port
+from process.sockets import free_port
 from schemas.errors import OperatorError
 
 NAMESPACE = "production"

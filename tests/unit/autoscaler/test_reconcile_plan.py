@@ -1,6 +1,7 @@
 """Tests of `plan_reconciliation`: the workers that start, drain, stop or are removed, with one step for each worker."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 import pytest
@@ -14,8 +15,7 @@ from autoscaler.apply.reconcile_plan import (
 )
 from autoscaler.decide.snapshot import HardwareType
 from autoscaler.launchers.base import LaunchedWorker, LaunchState
-from schemas.rows.placement import WorkerRow
-from schemas.rows.scaling import WantedWorkers
+from schemas.rows.cluster import WantedWorkers, WorkerRow
 from tests.store_rows import a_worker
 
 CPU = HardwareType(name="cpu", price_per_hour=0.1, start_s=2.0, slots=1, memory_bytes=10**9, maximum=4)
@@ -46,10 +46,6 @@ def fleet(
     )
 
 
-def plan(fleet: FleetSnapshot) -> dict[str, ReconcileStep]:
-    return {action.worker: action.step for action in actions(fleet)}
-
-
 def actions(fleet: FleetSnapshot) -> tuple[ReconcileAction, ...]:
     found = plan_reconciliation(fleet, ReconcileTimeouts())
     assert len({action.worker for action in found}) == len(found)
@@ -57,104 +53,85 @@ def actions(fleet: FleetSnapshot) -> tuple[ReconcileAction, ...]:
     return found
 
 
-def test_reconcile_plan_is_empty_without_wanted_workers() -> None:
-    assert plan(fleet(started=launched("cpu-0", "cpu-1"))) == {}
+DRAIN, KEEP, REMOVE, START, STOP = (ReconcileStep(name) for name in ("drain", "keep", "remove", "start", "stop"))
+RUNNING, STARTING, STOPPING, FAILED = (LaunchState(name) for name in ("running", "starting", "stopping", "failed"))
+HIGHEST = msgspec.structs.replace(CPU, stops_highest=True)
+PREFIXED = msgspec.structs.replace(CPU, maximum=1, prefix="box-3f9a-")
+TWO, THREE = launched("cpu-0", "cpu-1"), launched("cpu-0", "cpu-1", "cpu-2")
+DRAINING: dict[str, Any] = {
+    "started": TWO,
+    "rows": (row("cpu-0"), row("cpu-1", draining_s=10.0)),
+    "hosted": {"cpu-1": 1},
+}
+LONE: dict[str, Any] = {"started": launched("cpu-1"), "rows": (row("cpu-1", draining_s=1.0),)}
+OVERDUE: dict[str, Any] = LONE | {"rows": (row("cpu-1", draining_s=61.0),), "hosted": {"cpu-1": 2}}
+ENDED = (row("cpu-1", draining_s=1.0, alive=False),)
+SILENT, LOST = (row("cpu-0", alive=False),), (row("cpu-7", alive=False),)
+OWN, OTHER = launched("box-3f9a-cpu-0"), row("den-11aa-cpu-0")
+BOTH = (row("box-3f9a-cpu-0"), OTHER)
+CASES: dict[str, tuple[FleetSnapshot, dict[str, ReconcileStep]]] = {
+    "nothing is wanted": (fleet(started=TWO), {}),
+    "lowest free names start": (fleet(3, started=launched("cpu-1")), {"cpu-0": START, "cpu-2": START}),
+    "starting workers count": (fleet(2, started=launched("cpu-0", "cpu-1", state=STARTING), rows=()), {}),
+    "a stopping worker counts against the maximum": (fleet(9, started=THREE + launched("cpu-3", state=STOPPING)), {}),
+    "the launcher's maximum is filled": (fleet(9, started=THREE), {"cpu-3": START}),
+    "external workers count": (fleet(2, rows=(row("cpu-0"),)), {"cpu-1": START}),
+    "external workers are not ended": (fleet(0, rows=(row("cpu-0"),)), {}),
+    "the name of a dead worker is free": (fleet(1, rows=SILENT), {"cpu-0": START}),
+    "the fewest instances drain": (
+        fleet(2, started=THREE, hosted={"cpu-0": 1, "cpu-1": 0, "cpu-2": 1}),
+        {"cpu-1": DRAIN},
+    ),
+    "of equals the highest number drains": (fleet(2, started=THREE), {"cpu-2": DRAIN}),
+    "the highest number drains if the launcher requires it": (
+        fleet(1, started=launched("cpu-9", "cpu-10"), kind=HIGHEST, hosted={"cpu-10": 5}),
+        {"cpu-10": DRAIN},
+    ),
+    "failed workers leave first": (
+        fleet(2, started=launched("cpu-0") + launched("cpu-1", state=FAILED) + launched("cpu-2")),
+        {"cpu-1": DRAIN},
+    ),
+    "starting workers stop at once": (
+        fleet(1, started=launched("cpu-0", state=STARTING) + launched("cpu-1"), rows=(row("cpu-1"),)),
+        {"cpu-0": STOP},
+    ),
+    "draining workers do not count": (fleet(1, **DRAINING), {}),
+    "a draining worker is kept for a newer wish": (fleet(2, **DRAINING, age_s=3.0), {"cpu-1": KEEP}),
+    "a draining worker is replaced for an older wish": (fleet(2, **DRAINING, age_s=30.0), {"cpu-2": START}),
+    "a drained worker stops": (
+        fleet(0, started=launched("cpu-1"), rows=(row("cpu-1", draining_s=1.0),)),
+        {"cpu-1": STOP},
+    ),
+    "a draining worker may keep its instances": (fleet(0, **LONE, hosted={"cpu-1": 2}), {}),
+    "an overdue worker stops": (fleet(0, **OVERDUE), {"cpu-1": STOP}),
+    "a stopping worker is not stopped again": (fleet(0, started=launched("cpu-1", state=STOPPING), rows=ENDED), {}),
+    "the row of an ended worker goes": (fleet(0, rows=ENDED), {"cpu-1": REMOVE}),
+    "a worker may be silent for a while": (
+        fleet(1, started=launched("cpu-0"), rows=SILENT, silent_s={"cpu-0": 10.0}),
+        {},
+    ),
+    "a lost worker may be silent for a while": (fleet(0, rows=LOST, silent_s={"cpu-7": 10.0}), {}),
+    "the row of a lost worker goes": (fleet(0, rows=LOST, silent_s={"cpu-7": 31.0}), {"cpu-7": REMOVE}),
+    "workers of other machines count as wanted": (fleet(2, kind=PREFIXED, started=OWN, rows=BOTH), {}),
+    "workers of other machines are not in the maximum": (
+        fleet(2, kind=PREFIXED, rows=(OTHER,)),
+        {"box-3f9a-cpu-0": START},
+    ),
+    "own workers drain, not others": (fleet(1, kind=PREFIXED, started=OWN, rows=BOTH), {"box-3f9a-cpu-0": DRAIN}),
+}
 
 
-def test_reconcile_plan_starts_lowest_free_names() -> None:
-    assert plan(fleet(3, started=launched("cpu-1"))) == {"cpu-0": ReconcileStep.START, "cpu-2": ReconcileStep.START}
+@pytest.mark.parametrize(("fleet", "steps"), CASES.values(), ids=CASES)
+def test_plan_reconciliation_steps(fleet: FleetSnapshot, steps: dict[str, ReconcileStep]) -> None:
+    assert {action.worker: action.step for action in actions(fleet)} == steps
 
 
-def test_reconcile_plan_counts_starting_workers() -> None:
-    assert plan(fleet(2, started=launched("cpu-0", "cpu-1", state=LaunchState.STARTING), rows=())) == {}
+def test_plan_reconciliation_replaces_silent_worker() -> None:
+    silent = fleet(1, started=launched("cpu-0"), rows=SILENT, silent_s={"cpu-0": 31.0})
+    assert next(action.step for action in actions(silent) if action.worker == "cpu-0") is STOP
 
 
-def test_reconcile_plan_never_exceeds_launcher_maximum() -> None:
-    started = launched("cpu-0", "cpu-1", "cpu-2") + launched("cpu-3", state=LaunchState.STOPPING)
-    assert plan(fleet(9, started=started)) == {}
-    assert plan(fleet(9, started=started[:3])) == {"cpu-3": ReconcileStep.START}
-
-
-def test_reconcile_plan_counts_external_workers() -> None:
-    assert plan(fleet(2, rows=(row("cpu-0"),))) == {"cpu-1": ReconcileStep.START}
-    assert plan(fleet(0, rows=(row("cpu-0"),))) == {}
-
-
-def test_reconcile_plan_reuses_name_of_dead_worker() -> None:
-    assert plan(fleet(1, rows=(row("cpu-0", alive=False),))) == {"cpu-0": ReconcileStep.START}
-
-
-def test_reconcile_plan_drains_worker_with_fewest_instances() -> None:
-    started = launched("cpu-0", "cpu-1", "cpu-2")
-    assert plan(fleet(2, started=started, hosted={"cpu-0": 1, "cpu-1": 0, "cpu-2": 1})) == {
-        "cpu-1": ReconcileStep.DRAIN
-    }
-    assert plan(fleet(2, started=started)) == {"cpu-2": ReconcileStep.DRAIN}
-
-
-def test_reconcile_plan_drains_highest_if_launcher_requires() -> None:
-    kind = msgspec.structs.replace(CPU, stops_highest=True)
-    started = launched("cpu-9", "cpu-10")
-    assert plan(fleet(1, started=started, kind=kind, hosted={"cpu-10": 5})) == {"cpu-10": ReconcileStep.DRAIN}
-
-
-def test_reconcile_plan_removes_failed_and_starting_first() -> None:
-    started = launched("cpu-0") + launched("cpu-1", state=LaunchState.FAILED) + launched("cpu-2")
-    assert plan(fleet(2, started=started)) == {"cpu-1": ReconcileStep.DRAIN}
-    started = launched("cpu-0", state=LaunchState.STARTING) + launched("cpu-1")
-    assert plan(fleet(1, started=started, rows=(row("cpu-1"),))) == {"cpu-0": ReconcileStep.STOP}
-
-
-def test_reconcile_plan_excludes_draining_workers() -> None:
-    rows = (row("cpu-0"), row("cpu-1", draining_s=1.0))
-    assert plan(fleet(1, started=launched("cpu-0", "cpu-1"), rows=rows, hosted={"cpu-1": 1})) == {}
-
-
-def test_reconcile_plan_keeps_or_replaces_draining_worker() -> None:
-    rows = (row("cpu-0"), row("cpu-1", draining_s=10.0))
-    started, hosted = launched("cpu-0", "cpu-1"), {"cpu-1": 1}
-    assert plan(fleet(2, started=started, rows=rows, hosted=hosted, age_s=3.0)) == {"cpu-1": ReconcileStep.KEEP}
-    assert plan(fleet(2, started=started, rows=rows, hosted=hosted, age_s=30.0)) == {"cpu-2": ReconcileStep.START}
-
-
-@pytest.mark.parametrize(("held", "draining_s", "stops"), [(0, 1.0, True), (2, 1.0, False), (2, 61.0, True)])
-def test_reconcile_plan_stops_drained_or_overdue_worker(held: int, draining_s: float, stops: bool) -> None:
-    started, rows = launched("cpu-1"), (row("cpu-1", draining_s=draining_s),)
-    steps = plan(fleet(0, started=started, rows=rows, hosted={"cpu-1": held}))
-    assert steps == ({"cpu-1": ReconcileStep.STOP} if stops else {})
-
-
-def test_reconcile_plan_stops_once_and_removes_row() -> None:
-    rows = (row("cpu-1", draining_s=1.0, alive=False),)
-    stopping = launched("cpu-1", state=LaunchState.STOPPING)
-    assert plan(fleet(0, started=stopping, rows=rows)) == {}
-    assert plan(fleet(0, rows=rows)) == {"cpu-1": ReconcileStep.REMOVE}
-
-
-def test_reconcile_plan_restarts_failed_worker() -> None:
-    [action] = actions(fleet(1, started=launched("cpu-0", state=LaunchState.FAILED, reason="no disk"), rows=()))
-    assert (action.step, action.worker) == (ReconcileStep.START, "cpu-0")
+def test_plan_reconciliation_names_reason_of_restart() -> None:
+    [action] = actions(fleet(1, started=launched("cpu-0", state=FAILED, reason="no disk"), rows=()))
+    assert (action.step, action.worker) == (START, "cpu-0")
     assert "no disk" in action.reason
-
-
-def test_reconcile_plan_replaces_silent_worker() -> None:
-    rows = (row("cpu-0", alive=False),)
-    started = launched("cpu-0")
-    assert plan(fleet(1, started=started, rows=rows, silent_s={"cpu-0": 10.0})) == {}
-    assert plan(fleet(1, started=started, rows=rows, silent_s={"cpu-0": 31.0}))["cpu-0"] is ReconcileStep.STOP
-
-
-def test_reconcile_plan_removes_row_of_lost_worker() -> None:
-    rows = (row("cpu-7", alive=False),)
-    assert plan(fleet(0, rows=rows, silent_s={"cpu-7": 10.0})) == {}
-    assert plan(fleet(0, rows=rows, silent_s={"cpu-7": 31.0})) == {"cpu-7": ReconcileStep.REMOVE}
-
-
-def test_reconcile_plan_counts_workers_of_other_machines() -> None:
-    """Workers of another machine count as wanted workers, but not against the launcher's maximum."""
-    one = msgspec.structs.replace(CPU, maximum=1, prefix="box-3f9a-")
-    own, other = launched("box-3f9a-cpu-0"), row("den-11aa-cpu-0")
-    both = (row("box-3f9a-cpu-0"), other)
-    assert plan(fleet(2, kind=one, started=own, rows=both)) == {}
-    assert plan(fleet(2, kind=one, rows=(other,))) == {"box-3f9a-cpu-0": ReconcileStep.START}
-    assert plan(fleet(1, kind=one, started=own, rows=both)) == {"box-3f9a-cpu-0": ReconcileStep.DRAIN}

@@ -8,10 +8,10 @@ from aiokafka import ConsumerRecord
 from msgspec.structs import replace
 
 from autoscaler.record.shadow_comparison import ShadowComparer, comparison
-from broker.kafka_types import Record
+from broker.kafka.types import Record
 from schemas import headers as h
 from schemas.result import Result, error_value
-from schemas.rows.rollout import Rollout, VersionComparison
+from schemas.versions import Rollout, VersionComparison
 from store.catalog import Catalog
 from store.errors import StoreConflict, StoreUnavailable
 from store.pool import Pool

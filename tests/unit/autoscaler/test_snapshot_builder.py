@@ -1,10 +1,11 @@
-"""Tests of the snapshot builder: pins and settings become one set of bounds, and external workers are listed."""
+"""Tests of the snapshot builder: waiting inputs, bounds of pins and settings, and external workers."""
 
-from autoscaler.decide.snapshot import HardwareType, ScaleBounds
+from autoscaler.decide.snapshot import Backlog, HardwareType
 from autoscaler.launchers.base import LaunchedWorker, LaunchState
-from autoscaler.observe.snapshot_builder import bounds_of, with_others
-from schemas.rows.scaling import Pin, PinKind
-from tests.store_rows import a_worker
+from autoscaler.observe.snapshot_builder import TopicBacklog, backlogs_of, bounds_of, with_lanes, with_others
+from schemas.rows.cluster import Pin, PinKind
+from schemas.topics import offline_topic, task_topic, variant_topic
+from tests.store_rows import a_variant, a_worker
 
 CPU = HardwareType(name="cpu", price_per_hour=0.1, start_s=2.0, slots=1, memory_bytes=10**9, maximum=1)
 
@@ -12,15 +13,15 @@ CPU = HardwareType(name="cpu", price_per_hour=0.1, start_s=2.0, slots=1, memory_
 def test_bounds_of_use_minimum_setting_without_pin() -> None:
     pins = [Pin(kind=PinKind.TASK, name="digits", maximum=3), Pin(kind=PinKind.HARDWARE, name="cuda", minimum=0)]
     assert set(bounds_of(pins, {"cpu": 2, "cuda": 1})) == {
-        ScaleBounds(kind="task", name="digits", maximum=3),
-        ScaleBounds(kind="hardware", name="cuda", minimum=0),
-        ScaleBounds(kind="hardware", name="cpu", minimum=2),
+        Pin(kind=PinKind.TASK, name="digits", maximum=3),
+        Pin(kind=PinKind.HARDWARE, name="cuda", minimum=0),
+        Pin(kind=PinKind.HARDWARE, name="cpu", minimum=2),
     }
 
 
 def test_bounds_of_prefer_pinned_maximum() -> None:
     pins = [Pin(kind=PinKind.HARDWARE, name="cpu", maximum=1)]
-    assert bounds_of(pins, {"cpu": 2}) == (ScaleBounds(kind="hardware", name="cpu", minimum=1, maximum=1),)
+    assert bounds_of(pins, {"cpu": 2}) == (Pin(kind=PinKind.HARDWARE, name="cpu", minimum=1, maximum=1),)
 
 
 def test_with_others_lists_live_external_workers() -> None:
@@ -28,3 +29,32 @@ def test_with_others_lists_live_external_workers() -> None:
     own = LaunchedWorker(worker="box-3f9a-cpu-0", hardware="cpu", state=LaunchState.RUNNING)
     (cpu,) = with_others([CPU], workers, [own])
     assert cpu.others == ("den-11aa-cpu-0",)
+
+
+VARIANT = "mlp.onnx-fp32.cpu"
+
+
+def test_backlogs_of_counts_inputs_by_task_and_variant() -> None:
+    waiting = {
+        task_topic("digits"): TopicBacklog(1, 2.0),
+        offline_topic("digits"): TopicBacklog(10, None),
+        variant_topic(VARIANT): TopicBacklog(3, 5.0),
+        task_topic("sentiment"): TopicBacklog(7, 1.0),
+        variant_topic("gone.onnx-fp32.cpu"): TopicBacklog(9, 9.0),
+    }
+    found = backlogs_of(waiting, ["digits", "sentiment"], [a_variant(VARIANT)], {"digits": 4.0})
+    assert found == (
+        Backlog(task="digits", inputs=4.0, age_s=2.0),
+        Backlog(task="digits", offline=True, inputs=40.0),
+        Backlog(task="digits", variant=VARIANT, inputs=12.0, age_s=5.0),
+        Backlog(task="sentiment", inputs=7.0, age_s=1.0),
+    )
+
+
+def test_with_lanes_divides_lanes_by_task() -> None:
+    waiting = {"infaas.lanes.offline": TopicBacklog(900, 50.0), "infaas.tasks.digits.offline": TopicBacklog(10, 80.0)}
+    found = with_lanes(waiting, {"digits": 100, "reviews": 200})
+    assert found["infaas.tasks.digits.offline"] == TopicBacklog(310, 80.0)
+    assert found["infaas.tasks.reviews.offline"] == TopicBacklog(600, 50.0)
+    assert with_lanes(waiting, {}) == waiting
+    assert with_lanes({}, {"digits": 1}) == {}

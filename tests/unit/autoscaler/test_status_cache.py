@@ -1,9 +1,10 @@
 """Tests of `WorkerStatusCache`: recent statuses and demands, by a clock that the test sets."""
 
 import msgspec
+import pytest
 
-from autoscaler.observe.status_cache import WorkerStatusCache
-from schemas.rows.placement import WorkerRow
+from autoscaler.observe.status_cache import UseRates, WorkerStatusCache
+from schemas.rows.cluster import WorkerRow
 from schemas.status import Demand, InstanceState, InstanceStatus, WorkerStatus
 from tests.store_rows import a_worker
 
@@ -132,3 +133,26 @@ def test_status_cache_idle_time_restarts_after_load() -> None:
     clock.now_s += 1
     cache.on_status(a_status())
     assert cache.idle_s() == {VARIANT: 1.0}
+
+
+def test_use_rates_converge_to_steady_rate() -> None:
+    rates = UseRates(half_life_s=60.0)
+    for second in range(0, 1200, 2):
+        rates.add("often", 1, float(second))
+        if second % 50 == 0:
+            rates.add("seldom", 1, float(second))
+    assert rates.per_s(1200.0) == pytest.approx({"often": 0.5, "seldom": 0.02}, rel=0.4)
+
+
+def test_use_rates_halve_after_half_life() -> None:
+    rates = UseRates(half_life_s=60.0)
+    rates.add("a", 8, 0.0)
+    assert rates.per_s(60.0)["a"] == rates.per_s(0.0)["a"] / 2 == rates.per_s(120.0)["a"] * 2
+
+
+def test_use_rates_forget_removed_names() -> None:
+    rates = UseRates()
+    rates.add("a", 1, 0.0)
+    rates.add("b", 1, 0.0)
+    rates.forget({"b"})
+    assert list(rates.per_s(0.0)) == ["b"]

@@ -2,7 +2,7 @@
 
 from bench.peers import ours
 from bench.peers.__main__ import Wanted
-from bench.peers.servers import PEERS
+from bench.peers.peers import PEERS
 from bench.peers.workloads import WORKLOADS
 
 

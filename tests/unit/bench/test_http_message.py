@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.load_client.http_message import HttpRequest, RawAnswer, SampledAnswer, parse_answer, read_samples
+from bench.load.http_message import HttpRequest, RawAnswer, SampledAnswer, parse_answer, read_samples
 
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-Name: a: b\r\n\r\nhello"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2;x=y\r\nlo\r\n0\r\n\r\n"

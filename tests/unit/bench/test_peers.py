@@ -7,13 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.load_client.http_message import RawAnswer, SampledAnswer
-from bench.peers.checks import reference_check
+from bench.load.http_message import RawAnswer, SampledAnswer
+from bench.peers.peer import ServedFile, ServerSettings, raw_body, raw_output, script_environment
+from bench.peers.peers import PEERS
 from bench.peers.scripts.onnx_model import VARIABLE, OnnxModel, PeerSettings
-from bench.peers.servers import PEERS
-from bench.peers.servers.protocol import ServedFile, ServerSettings, script_environment
-from bench.peers.servers.raw_bytes import raw_body, raw_output
-from bench.peers.workloads import INT8, WORKLOADS, Workload, model_file, reference_outputs
+from bench.peers.workloads import INT8, WORKLOADS, Workload, model_file, reference_check, reference_outputs
 from schemas.oip import decode_request
 
 SMALL = WORKLOADS["S"]

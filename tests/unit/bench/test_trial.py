@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import pytest
 from msgspec.structs import replace
 
-from bench.load_client.http_load import LoadReport, LoadShape, RequestTally
-from bench.load_client.http_message import RawAnswer, SampledAnswer
+from bench.load.http_load import LoadReport, LoadShape, RequestTally
+from bench.load.http_message import RawAnswer, SampledAnswer
 from bench.peers.bracket import PRECISION
 from bench.peers.trial import OVERLOAD, Contestant, Durations, Trial, measure_trial, median_trial
 from bench.peers.workloads import WORKLOADS

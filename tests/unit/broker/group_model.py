@@ -24,7 +24,7 @@ from aiokafka.errors import (
     UnknownMemberIdError,
 )
 
-from broker.delivery.coordinator import InstanceFenced
+from broker.delivery.group import InstanceFenced
 
 Reply = Callable[[Any], None]
 """Callback that takes a result or an error."""

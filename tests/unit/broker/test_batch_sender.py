@@ -9,12 +9,11 @@ from typing import Any, NamedTuple
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.encoded_request import RawResponse
-from broker.kafka_types import KafkaError
+from broker.kafka.encoded_request import RawResponse
+from broker.kafka.types import KafkaError
 from broker.producing.batch_sender import BatchSender
-from broker.producing.in_flight_limit import InFlightLimit
 from broker.producing.partition_queue import PartitionQueue
-from broker.producing.records import Ack, PendingRecord
+from broker.producing.records import Ack, InFlightLimit, PendingRecord
 from tests.unit.broker.quick_loop import QuickLoop
 
 PARTITIONS = 3

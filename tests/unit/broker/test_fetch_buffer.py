@@ -5,7 +5,7 @@ import asyncio
 from aiokafka import TopicPartition
 
 from broker.fetch.fetch_buffer import FetchBuffer
-from broker.fetch.losses import Losses
+from broker.fetch.fetched_partition import Losses
 from tests.unit.broker.test_record_batches import batch_of, of_producer
 
 KEY, OTHER = TopicPartition("a", 0), TopicPartition("b", 0)

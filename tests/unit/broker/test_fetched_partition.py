@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
-from broker.fetch.fetched_partition import BELIEVED_AFTER, FetchedPartition
-from broker.fetch.losses import Losses
+from broker.fetch.fetched_partition import BELIEVED_AFTER, FetchedPartition, Losses
 from tests.unit.broker.test_record_batches import batch_of
 
 Sizes = list[int]

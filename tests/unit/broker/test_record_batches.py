@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.fetch.record_batches import AbortedTransaction, Damage, mark_aborted, read_batch, split
-from broker.kafka_types import Record
+from broker.kafka.types import Record
 from tests.unit.broker.batch_builder import batch_builder
 
 CHECKED_FROM = 21
@@ -60,7 +60,7 @@ def test_read_batch_keeps_bytes_of_header_names(codec: int, name: bytes) -> None
 
 @pytest.mark.parametrize("codec", [1, 3, 4])
 def test_read_batch_limits_decompressed_size(codec: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("broker.fetch.decompression.MOST_BYTES", 1 << 20)
+    monkeypatch.setattr("broker.fetch.record_batches.MOST_BYTES", 1 << 20)
     small, large = batch_of([b"0" * 900_000]), batch_of([b"0" * 2_000_000], 1)
     found = read(packed(small, codec) + packed(large, codec) + packed(batch_of([b"after"], 2), codec))
     assert [one.certain if isinstance(one, Damage) else len(one.value or b"") for one in found] == [900_000, True, 5]

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from broker.client import OAuthToken, client_options, new_consumer
-from broker.settings import KafkaSettings, SaslMechanism, SecurityProtocol
+from broker.kafka.client import OAuthToken, client_options, new_consumer
+from broker.kafka.settings import KafkaSettings, SaslMechanism, SecurityProtocol
 from schemas.errors import OperatorError
 
 

@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from gateway.model_directory import ModelDirectory, ServedModels
+from process.security.access import includes, users_of
 from schemas.access import EVERY_TENANT, PUBLIC, Access, Visibility
 from schemas.errors import UnknownTask
-from schemas.rows.rollout import Rollout
-from security.access import includes, users_of
+from schemas.versions import Rollout
 from store.catalog import Catalog
 from tests.store_rows import a_task, a_variant, an_architecture
 
@@ -19,19 +19,19 @@ def test_model_directory_update_replaces_names() -> None:
     assert models.topics == ["infaas.tasks.digits"]
     models.update(Catalog())
     assert not list(models.seen_by(None))
-    assert models.seen_by(None).asked_at("/v2/models/digits/infer") is None
+    assert models.seen_by(None).find_by_path("/v2/models/digits/infer") is None
 
 
-def test_asked_at_finds_model_by_path() -> None:
+def test_find_by_path_finds_model_by_path() -> None:
     models = ModelDirectory(Catalog(tasks={"digits": a_task()})).seen_by(None)
     digits = models.find("digits")
-    assert models.asked_at("/v2/models/digits/infer") is digits
-    assert models.asked_at("/v2/models/digits/versions/1/infer") is digits
+    assert models.find_by_path("/v2/models/digits/infer") is digits
+    assert models.find_by_path("/v2/models/digits/versions/1/infer") is digits
     for path in ("/v2/models/digits", "/v2/models/digits/versions/2/infer", "/v2/models/digits/infer?x=1", "/infer"):
-        assert models.asked_at(path) is None
+        assert models.find_by_path(path) is None
 
 
-def test_asked_at_finds_version_by_path() -> None:
+def test_find_by_path_finds_version_by_path() -> None:
     rows = (an_architecture(), replace(an_architecture("mlp-v2"), model="mlp", version=2))
     variants = (a_variant(), a_variant("mlp-v2.onnx-fp32.cpu"))
     models = ModelDirectory(
@@ -46,7 +46,7 @@ def test_asked_at_finds_version_by_path() -> None:
     assert models.find("mlp").version == "2"
     assert models.find("mlp").metadata()["versions"] == ["1", "2"]
     for version in ("1", "2"):
-        found = models.asked_at(f"/v2/models/mlp/versions/{version}/infer")
+        found = models.find_by_path(f"/v2/models/mlp/versions/{version}/infer")
         assert found is models.find("mlp", version)
         assert models.find("mlp", version).target == f"mlp@{version}"
     with pytest.raises(UnknownTask, match="no version '3'; there is 1, 2"):
@@ -117,8 +117,8 @@ def test_seen_by_hides_models_from_other_tenants(tasks: list[str], access: dict[
             for version in ("1", "2", "3"):
                 assert _found(seen, name, version) == _found(alone, name, version)
                 path = f"/v2/models/{name}/versions/{version}/infer"
-                assert seen.asked_at(path) == alone.asked_at(path)
-            assert seen.asked_at(f"/v2/models/{name}/infer") == alone.asked_at(f"/v2/models/{name}/infer")
+                assert seen.find_by_path(path) == alone.find_by_path(path)
+            assert seen.find_by_path(f"/v2/models/{name}/infer") == alone.find_by_path(f"/v2/models/{name}/infer")
 
 
 def test_seen_by_shares_table_among_unnamed_tenants() -> None:
@@ -146,7 +146,7 @@ def test_of_tasks_hides_models_of_other_tasks() -> None:
         assert {model.name for model in some} == {model.name for model in all_of_them if model.task in tasks}
         assert {model.name for model in some.versions()} == {model.name for model in some}
         for model in all_of_them:
-            assert some.asked_at(f"/v2/models/{model.name}/infer") is (model if model.task in tasks else None)
+            assert some.find_by_path(f"/v2/models/{model.name}/infer") is (model if model.task in tasks else None)
             if model.task not in tasks:
                 missing = str(_found(some, "missing", "7")).replace("missing", model.name)
                 assert _found(some, model.name, "7") == missing

@@ -4,14 +4,14 @@ import msgspec
 import pytest
 from multidict import CIMultiDict, MultiDict
 
+from gateway.auth.authenticator import tenant_of_request
 from gateway.http.job_requests import JobOptions, read_jobs
 from gateway.model_directory import ModelDirectory
-from gateway.tenants import tenant_asking
 from gateway.translation import make_envelope, needs_in
 from schemas import headers as h
+from schemas.access import ANYONE, Principal, Role
 from schemas.errors import InvalidRequest
-from schemas.principal import ANYONE, Principal, Role
-from schemas.rows.tensor_spec import TensorSpec
+from schemas.tensors import TensorSpec
 from store.catalog import Catalog
 from tests.store_rows import a_task
 
@@ -35,7 +35,7 @@ def test_make_envelope_reads_other_bodies_as_requests(task: str, content_type: s
 
 
 def test_make_envelope_explains_refusal_of_image() -> None:
-    with pytest.raises(InvalidRequest, match="digits takes no image/png: send its inputs in a request"):
+    with pytest.raises(InvalidRequest, match="digits accepts no image/png: send its inputs in a request"):
         make_envelope(
             MODELS.find("digits"), ANYONE, {h.CONTENT_TYPE: "image/png"}, b"\x89PNG", "infaas.replies.r", "q", 1
         )
@@ -75,15 +75,15 @@ def test_make_envelope_refuses_claimed_admin_tenant(
     body = msgspec.json.encode({"inputs": [tensor], "parameters": parameters})
     with pytest.raises(InvalidRequest, match=words):
         make_envelope(MODELS.find("digits"), ANYONE, http, body, "infaas.replies.r", "q", 1)
-    assert tenant_asking(ANYONE, http) is None
+    assert tenant_of_request(ANYONE, http) is None
     admin = Principal(name="k", tenant=None, roles=frozenset({Role.ADMIN}))
     envelope = make_envelope(MODELS.find("digits"), admin, http, body, "infaas.replies.r", "q", 1)
-    assert h.as_text(envelope.headers)[h.TENANT] == "*" == tenant_asking(admin, http)
+    assert h.as_text(envelope.headers)[h.TENANT] == "*" == tenant_of_request(admin, http)
 
 
 def test_make_envelope_refuses_shape_beyond_body_size() -> None:
     body = b'{"inputs":[{"name":"x","shape":[65536,4],"datatype":"FP32","data":[1,2,3,4]}]}'
-    with pytest.raises(InvalidRequest, match=r"shape: says that there are 65536 inputs, but 78 bytes hold 19 at most"):
+    with pytest.raises(InvalidRequest, match=r"shape: states 65536 inputs, but 78 bytes hold at most 19"):
         make_envelope(MODELS.find("digits"), ANYONE, {}, body, "infaas.replies.r", "q", 1)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from aiohttp import web
 
-from broker.settings import KafkaSettings
+from broker.kafka.settings import KafkaSettings
 from infaas.client import InfaasClient, SyncInfaasClient
 from schemas.errors import Internal, InvalidRequest, OperatorError, QuotaExceeded
 from schemas.oip import decode_request

@@ -9,14 +9,14 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from autoscaler.launchers.base import read_settings
 from autoscaler.launchers.kubernetes import KubernetesSettings
-from autoscaler.launchers.worker_template import read_settings
 from autoscaler.settings import AutoscalerSettings
-from broker.settings import KafkaSettings
+from broker.kafka.settings import KafkaSettings
 from gateway.settings import GatewaySettings
 from jobs.settings import JobsSettings
 from process.signing import SigningSettings
-from registrar.settings import RegistrarSettings
+from registry.service.settings import RegistrarSettings
 from schemas.hardware import Hardware
 from schemas.names import is_name
 from selector.settings import SelectorSettings

@@ -1,4 +1,4 @@
-"""Tests of webhooks: allowed URLs and addresses, signed events, retries."""
+"""Tests of webhooks: allowed URLs and addresses, signed events."""
 
 import base64
 import json
@@ -6,27 +6,12 @@ from datetime import UTC, datetime
 from ipaddress import ip_network
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from jobs.settings import JobsSettings
-from jobs.webhooks import (
-    DELIVERED,
-    RetryPolicy,
-    WebhookAnswer,
-    abandon,
-    after_call,
-    after_outage,
-    event_of,
-    may_call,
-    parse_webhook,
-    retry,
-    signed_headers,
-    signing_keys,
-)
+from jobs.webhooks import event_of, may_call, parse_webhook, signed_headers, signing_keys
 from schemas.errors import Forbidden, InvalidRequest, OperatorError
-from schemas.jobs import Job, JobState, NoticeState
-from schemas.needs import Mode
+from schemas.jobs import Job, JobState
+from schemas.query import Mode
 
 HOSTS = ("hooks.example.com", "*.example.org", "ci.example.com:8443", "[2001:db8::1]:443", "192.0.2.7")
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # pragma: allowlist secret
@@ -34,7 +19,6 @@ JOB = Job(
     id="1", model="m", task="t", state=JobState.SUCCEEDED, mode=Mode.OFFLINE, attempts=1,
     created_at=datetime(2026, 1, 2, tzinfo=UTC), finished_at=datetime(2026, 1, 3, tzinfo=UTC),
 )  # fmt: skip
-POLICY = RetryPolicy(attempts=5, pause_s=2.0, max_pause_s=10.0)
 
 
 @pytest.mark.parametrize(
@@ -149,39 +133,3 @@ def test_event_of_job_is_a_cloud_event() -> None:
     )
     assert event["time"] == "2026-01-03T00:00:00Z"
     assert event["data"]["state"] == "succeeded"
-
-
-def test_after_call_stops_if_delivered_or_gone() -> None:
-    assert after_call(WebhookAnswer(204), 1, POLICY, 0.5) == DELIVERED
-    assert after_call(WebhookAnswer(410), 1, POLICY, 0.5) == abandon("it answered 410")
-
-
-def test_after_call_retries_redirect() -> None:
-    assert after_call(WebhookAnswer(302), 1, POLICY, 0.5).state is NoticeState.WAITING
-
-
-def test_after_call_names_reason_of_abandoning() -> None:
-    step = after_call(WebhookAnswer(None, "no answer within 10 s"), 5, POLICY, 0.5)
-    assert step == abandon("abandoned after 5 attempts: no answer within 10 s")
-
-
-def test_after_call_respects_retry_after() -> None:
-    assert after_call(WebhookAnswer(503, retry_after_s=9.0), 1, POLICY, 0.0) == retry(9.0, "it answered 503")
-    again = after_call(WebhookAnswer(503, retry_after_s=1e9), 1, POLICY, 0.0)
-    assert again.state is NoticeState.WAITING
-    assert again.pause_s == 10.0
-
-
-def test_after_outage_retries_beyond_webhook_attempts() -> None:
-    once = RetryPolicy(1, 2.0, 10.0)
-    pauses = [after_outage("away", attempts, once, 0.5) for attempts in (1, 2, 3, 4, 5000)]
-    assert pauses == [retry(pause_s, "away") for pause_s in (2.0, 4.0, 8.0, 10.0, 10.0)]
-    assert after_outage("away", 1, RetryPolicy(1, 20.0, 10.0), 1.0) == retry(15.0, "away")
-
-
-@given(st.integers(1, 4), st.floats(0, 1))
-def test_after_call_pause_grows_with_jitter(attempts: int, chance: float) -> None:
-    step = after_call(WebhookAnswer(500), attempts, POLICY, chance)
-    assert step.state is NoticeState.WAITING
-    mean = min(2.0**attempts, 10.0)
-    assert 0.5 * mean <= step.pause_s <= 1.5 * mean

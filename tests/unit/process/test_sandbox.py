@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from process.sandbox import SandboxFiles, SandboxMode, sandbox_mode, sandboxed
-from process.syscall_filter import filter_program
+from process.sandbox import SandboxFiles, SandboxMode, filter_program, sandbox_mode, sandboxed
 from schemas.errors import OperatorError
 
 _ALLOWED, _REFUSED, _KILLED = 0x7FFF0000, 0x00050001, 0x80000000

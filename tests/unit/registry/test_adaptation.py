@@ -13,12 +13,13 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import set_external_data
 
 from registry.pipeline.adaptation.adapt import adapt
-from registry.pipeline.adaptation.weights import external_files, precision_of
-from registry.pipeline.inspection import SourceFormat, model_sha256, read_signature
+from registry.pipeline.adaptation.graph import external_files, precision_of
+from registry.pipeline.inspection import read_signature
+from registry.pipeline.source_format import SourceFormat, model_sha256
 from registry.plan import plan_variants
-from registry.registration import Registration
+from registry.request import Registration
 from runtimes.catalog import find_runtime
-from runtimes.onnx_pack import is_pack
+from runtimes.onnx import is_pack
 from runtimes.protocol import LoadOptions
 from schemas.errors import InvalidRequest
 
@@ -162,8 +163,8 @@ def test_adapt_embeds_or_packs_external_weights(
 ) -> None:
     """A model above protobuf's size limit is packed; the test lowers the limit."""
     if packed:
-        monkeypatch.setattr("registry.pipeline.adaptation.weights.ONE_FILE_BYTES", 10)
-        monkeypatch.setattr("registry.pipeline.adaptation.weights._SMALL_BYTES", 10)
+        monkeypatch.setattr("registry.pipeline.adaptation.graph.ONE_FILE_BYTES", 10)
+        monkeypatch.setattr("registry.pipeline.adaptation.graph._SMALL_BYTES", 10)
     model, file = onnx.load(make_model(weights=W)), tmp_path / "apart" / "m.onnx"
     file.parent.mkdir()
     onnx.save(model, file, save_as_external_data=True, location="m.data", size_threshold=0)
@@ -210,8 +211,8 @@ def test_model_sha256_refuses_external_data_outside_initializers(
 
 
 def test_adapt_embeds_external_constants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("registry.pipeline.adaptation.weights.ONE_FILE_BYTES", 10)
-    monkeypatch.setattr("registry.pipeline.adaptation.weights._SMALL_BYTES", 10)
+    monkeypatch.setattr("registry.pipeline.adaptation.graph.ONE_FILE_BYTES", 10)
+    monkeypatch.setattr("registry.pipeline.adaptation.graph._SMALL_BYTES", 10)
     nodes = [helper.make_node("Constant", [], ["w"], value=_outside()), helper.make_node("Add", ["x", "w"], ["z"])]
     file = _save(tmp_path / "m.onnx", nodes, [_value("x", ["n", 4])], [_value("z", ["n", 4])], {})
     (tmp_path / "secret").write_bytes(W[0].tobytes() + bytes(4))

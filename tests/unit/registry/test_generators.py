@@ -14,8 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from registry.pipeline.generation import GenerateVariant
-from registry.pipeline.generators.fp16 import to_fp16
-from registry.pipeline.generators.nncf import quantise_nncf
+from registry.pipeline.generators.onnx import quantise_nncf, to_fp16
 from registry.pipeline.generators.static_int8 import quantise_static
 from registry.recipes import GeneratorKind, NotApplicable
 from registry.samples import save_arrays

@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from registry.importers.config_text import parse_config
 from registry.importers.imported import ImportedModel, completed, name_of
 from registry.importers.importing import ImportKind, ImportModel, kind_of
-from registry.pipeline.inspection import SourceFormat, read_signature, source_format, weights_precision
+from registry.importers.triton import parse_config
+from registry.pipeline.inspection import read_signature
+from registry.pipeline.source_format import SourceFormat, source_format, weights_precision
 from registry.plan import plan_variants
-from registry.registration import Registration
+from registry.request import Registration
 from runtimes.catalog import find_runtime
 from runtimes.protocol import LoadOptions
 from schemas.errors import InvalidRequest, OperatorError
-from schemas.rows.processing import DecodeImage, Tokenise
+from schemas.rows.catalog import DecodeImage, Tokenise
 from tests.model_files import WEIGHTS, openvino_files
 
 MakeModel = Callable[..., Path]

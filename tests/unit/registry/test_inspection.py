@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from registry.pipeline.inspection import SourceFormat, source_format
+from registry.pipeline.source_format import SourceFormat, source_format
 from schemas.errors import InvalidRequest, OperatorError
 from tests.exported_programs import write_program
 

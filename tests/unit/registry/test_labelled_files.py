@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from registry.labelled_files import read_rows
-from registry.labels import read_labels
+from registry.labelled_files import read_labels, read_rows
 from schemas.errors import InvalidRequest
 from schemas.rows.catalog import TensorSpec
 

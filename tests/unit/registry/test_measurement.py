@@ -1,4 +1,4 @@
-"""Tests of profiles: latency fit, batch sizes, and measurement of a real model."""
+"""Tests of measurement: sizes, lengths, fits and stored outputs."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,11 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper
 
-from registry.pipeline.measurement import MeasureVariant, at_length, batch_sizes, fit_latency
+from registry.pipeline.measurement import ComputeOutputs, MeasureVariant, at_length, batch_sizes, fit_latency
 from registry.samples import load_arrays, save_arrays, take_rows
 from runtimes.protocol import LoadOptions
 from schemas.latency import BatchLatency
-from schemas.rows.tensor_spec import TensorSpec
+from schemas.rows.catalog import Processing, Tokenise
+from schemas.tensors import TensorSpec
+from tests.processing_files import text_model, write_tokenizer
+
+TOKENS = tuple(TensorSpec(name=name, datatype="INT64", shape=(-1, -1)) for name in ("input_ids", "attention_mask"))
 
 
 @pytest.fixture
@@ -89,3 +93,21 @@ def test_at_length_cuts_or_repeats_inputs() -> None:
     assert made[0.5]["x"].tolist() == [[0, 1], [3, 4]]
     assert made[2.0]["x"].tolist() == [[0, 1, 2, 0, 1, 2], [3, 4, 5, 3, 4, 5]]
     assert all(arrays["fixed"].shape == (2, 5) for arrays in made.values())
+
+
+@pytest.mark.parametrize("mixes", [True, False])
+def test_compute_outputs_pads_texts_only_if_lengths_mix(tmp_path: Path, mixes: bool) -> None:
+    """The model counts each padded position as a bad word."""
+    step = ComputeOutputs(
+        artifact=text_model(tmp_path / "text.onnx", masked=False),
+        runtime="onnx",
+        hardware="cpu",
+        options=LoadOptions(precision="fp32", max_batch=2),
+        samples=tmp_path / "rows",
+        outputs=tmp_path / "outputs",
+        processing=Processing(before=Tokenise(tokenizer=str(write_tokenizer(tmp_path / "t.json"))), tensors=TOKENS),
+        mixes_lengths=mixes,
+    )
+    save_arrays(step.samples, {"text": np.array([b"good", b"good film"], object)})
+    step.run()
+    assert load_arrays(step.outputs)["scores"].tolist() == [[1.0 if mixes else 0.0, 1.0], [0.0, 1.0]]

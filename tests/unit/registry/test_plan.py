@@ -1,4 +1,4 @@
-"""Tests of planning variants of a model and of the reasons for omitted ones."""
+"""Tests of the plan: variants to make, and reasons against others."""
 
 import sys
 from collections.abc import Callable
@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from onnx import helper
 
-from registry.dry_run import dry_run
-from registry.pipeline.inspection import SourceFormat
-from registry.plan import explain_recipes, plan_variants
+from registry.pipeline.source_format import SourceFormat
+from registry.plan import dry_run, explain_recipes, plan_variants
 from registry.recipes import RECIPES, GeneratorKind
-from registry.registration import Registration
+from registry.register import step_count
+from registry.request import Registration
 from runtimes import device
 from runtimes.protocol import Availability
 from schemas.errors import InvalidRequest, OperatorError
@@ -162,3 +162,8 @@ def test_explain_recipes_excludes_openvino_for_tree_ensembles() -> None:
     said = {verdict.label: verdict.reason for verdict in verdicts}
     assert said["openvino-fp32"] == "openvino has no operator TreeEnsembleClassifier, which the model needs"
     assert said["onnx-fp32"] == ""
+
+
+async def test_step_count_includes_sources_of_variants(make_model: Callable[..., Path]) -> None:
+    request = Registration(architecture="a", task="b", file=make_model(), variants=("onnx-int8dyn",))
+    assert await step_count(request) == 3

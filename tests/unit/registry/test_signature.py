@@ -11,7 +11,8 @@ from msgspec.structs import replace
 from onnx import TensorProto, helper, numpy_helper
 
 from registry.pipeline.input_bounds import id_bounds
-from registry.pipeline.inspection import SourceFormat, read_signature
+from registry.pipeline.inspection import read_signature
+from registry.pipeline.source_format import SourceFormat
 from registry.signature import Signature, check_task
 from schemas.errors import InvalidRequest
 from schemas.rows.catalog import Task, TensorSpec

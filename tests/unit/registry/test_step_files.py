@@ -11,7 +11,7 @@ from registry.pipeline.generation import GenerateVariant
 from registry.pipeline.step_files import OwnFolders, StepFiles, check_result, step_files
 from registry.recipes import GeneratorKind
 from schemas.errors import InvalidRequest, ModelFailed
-from schemas.rows.processing import Processing, Tokenise
+from schemas.rows.catalog import Processing, Tokenise
 
 
 @pytest.fixture

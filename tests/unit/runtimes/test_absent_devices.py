@@ -12,13 +12,14 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from registry.pipeline.generators.neuron import compile_for_neuron
-from runtimes import cuda, neuron, torch_neuron
+from registry.pipeline.generators.torch import compile_for_neuron
+from runtimes import cuda, neuron
 from runtimes.catalog import find_runtime
-from runtimes.cuda_buffers import CudaStream, TensorBuffer
+from runtimes.cuda import CudaStream, TensorBuffer
 from runtimes.protocol import Availability, LoadOptions, Session
 from runtimes.tensorrt import engine_file, profile_shapes
-from runtimes.torch_cuda import CudaRunner
+from runtimes.torch import inferentia
+from runtimes.torch.cuda_runner import CudaRunner
 from schemas.errors import OperatorError
 from tests.unit.runtimes.vendor_stand_ins import CudaDriver, Tensor, Torch, tensorrt
 
@@ -247,4 +248,4 @@ def test_torch_neuron_detects_placeholder_package(
     answer = runtime.availability("neuron")
     assert not answer.available
     assert "placeholder" in answer.reason
-    assert torch_neuron.INDEX in answer.reason
+    assert inferentia.INDEX in answer.reason

@@ -12,7 +12,7 @@ from typing import Any, Final
 import pytest
 
 from runtimes import tensorrt as ours
-from runtimes.pytorch import import_torch
+from runtimes.torch.program import import_torch
 from tests.unit.runtimes.vendor_stand_ins import CudaDriver, tensorrt
 
 TENSORRT: Final[dict[str, dict[str, list[str] | None]]] = {

@@ -1,7 +1,8 @@
-"""Tests of the generated documents: they are current, complete and valid for the official validators."""
+"""Tests of the generated documents and of their HTML page."""
 
 import json
 import re
+from html.parser import HTMLParser
 from typing import Any
 
 import jsonschema
@@ -10,9 +11,10 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from schemas import headers
-from schemas.documents import fields
+from schemas.documents import components, openapi
 from schemas.documents.__main__ import FOLDER, PAGE, stale
-from schemas.documents.structs import ROOTS
+from schemas.documents.components import ROOTS
+from schemas.documents.page import page
 from schemas.errors import ErrorCode
 from schemas.oip import encode_request, encode_response
 
@@ -68,4 +70,39 @@ def test_clients_page_lists_all_headers() -> None:
 
 def test_documents_describe_all_headers() -> None:
     names = {value for name, value in vars(headers).items() if name.isupper() and isinstance(value, str)}
-    assert names == set(fields.FORWARDED) | set(fields.RESULT)
+    assert names == set(components.FORWARDED) | set(components.RESULT)
+
+
+VOID = {"meta", "br"}
+
+
+class Reader(HTMLParser):
+    """Parser that checks the nesting of elements and collects ids and links."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: set[str] = set()
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+        self.ids |= {value or "" for name, value in attrs if name == "id"}
+        self.links += [value or "" for name, value in attrs if name in ("href", "src")]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_openapi_page_lists_routes_without_external_resources() -> None:
+    document = openapi.document()
+    text = page(document)
+    reader = Reader()
+    reader.feed(text)
+    assert reader.open == []
+    assert {link for link in reader.links if not link.startswith("#")} == {"openapi.json"}
+    assert {link[1:] for link in reader.links if link.startswith("#")} <= reader.ids
+    assert all(f"<code>{path}</code>" in text for path in document["paths"])
+    assert "<script" not in text
+    assert not re.search(r"url\(|@import", text)

@@ -1,9 +1,11 @@
+"""Tests of names."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import InvalidRequest
-from schemas.names import check_name, is_name, is_variant_name, variant_name
+from schemas.names import check_name, hardware_of, is_name, is_variant_name, number_of, variant_name, worker_name
 
 
 @pytest.mark.parametrize("name", ["a", "sentiment", "efficientnet-lite0", "7", "a" * 63])
@@ -34,3 +36,9 @@ def test_names_and_variant_names_are_disjoint(text: str) -> None:
 def test_name_fits_kafka_topic(name: str) -> None:
     assert is_name(name)
     assert len("infaas.variants." + variant_name(name, "onnx", "fp32", "cpu")) <= 249
+
+
+@pytest.mark.parametrize("prefix", ["", "box-3f9a-", "gpu-box-3f9a-"])
+def test_worker_name_contains_hardware_and_number(prefix: str) -> None:
+    name = worker_name("cuda", 12, prefix)
+    assert (name, hardware_of(name), number_of(name)) == (f"{prefix}cuda-12", "cuda", 12)

@@ -1,15 +1,28 @@
-"""Tests of parsing a query from its headers."""
+"""Tests of queries as the selector reads them."""
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import headers as h
 from schemas.errors import InvalidRequest
-from schemas.needs import Mode, Needs
-from schemas.query import MAX_BATCH, MAX_ID, Query, parse_query
+from schemas.oip import encode_request
+from schemas.query import (
+    MAX_BATCH,
+    MAX_ID,
+    ON_THE_WAY_MS,
+    ROUNDING_MS,
+    Mode,
+    Needs,
+    Query,
+    believed_ms,
+    most_inputs,
+    parse_query,
+)
+from schemas.tensors import DTYPES, TensorSpec, bytes_array
 from schemas.topics import SHADOWS
 
 T = 1_700_000_000_000.0
@@ -174,3 +187,56 @@ def test_parse_query_accepts_version_as_target() -> None:
     for wrong in ("textcnn@", "textcnn@0", "textcnn@x", "@2"):
         with pytest.raises(InvalidRequest, match="not a name of an architecture, version or variant"):
             parse(target=wrong)
+
+
+@pytest.mark.parametrize(
+    ("before_ms", "believed"),
+    [
+        (0.4, True),
+        (ON_THE_WAY_MS, True),
+        (-ROUNDING_MS, True),
+        (-ROUNDING_MS - 0.5, False),
+        (ON_THE_WAY_MS + 0.5, False),
+    ],
+)
+def test_believed_ms_accepts_send_time_shortly_before_append(before_ms: float, believed: bool) -> None:
+    said = T - before_ms
+    assert believed_ms(said, T) == (said if believed else T)
+
+
+@pytest.mark.parametrize("wrong_ms", [-3600e3, -5000.0, 5000.0, 3600e3])
+def test_believed_ms_ignores_wrong_clock(wrong_ms: float) -> None:
+    assert believed_ms(T + wrong_ms, T) == T
+
+
+IMAGE = TensorSpec(name="image", datatype="FP32", shape=(-1, 3, 8, 8))
+TEXT = TensorSpec(name="text", datatype="BYTES", shape=(-1,))
+TOKENS = TensorSpec(name="tokens", datatype="INT64", shape=(-1, -1))
+
+
+@given(
+    spec=st.sampled_from([IMAGE, TEXT, TOKENS]),
+    rows=st.integers(1, 300),
+    datatype=st.sampled_from(["UINT8", "FP32", "INT64"]),
+    binary=st.booleans(),
+)
+def test_most_inputs_is_upper_bound_for_encoded_requests(
+    spec: TensorSpec, rows: int, datatype: str, binary: bool
+) -> None:
+    shape = (rows, *(max(length, 1) for length in spec.shape[1:]))
+    array = bytes_array([b""] * rows) if spec is TEXT else np.zeros(shape, DTYPES[datatype])
+    encoded = encode_request({spec.name: array}, binary=binary)
+    assert most_inputs((spec,), {}, len(encoded.value)) >= rows
+
+
+def test_most_inputs_follows_record_size() -> None:
+    assert most_inputs((IMAGE,), {}, 192 * 7 + 191) == 7
+    assert most_inputs((IMAGE, TEXT), {}, 195 * 7) == 7
+    assert most_inputs((TEXT,), {}, 90) == 30
+    assert most_inputs((TOKENS,), {}, 0) == 1
+    assert most_inputs((), {}, 5) == 5
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "image/png"])
+def test_most_inputs_of_plain_file_is_one(content_type: str) -> None:
+    assert most_inputs((TEXT,), {h.CONTENT_TYPE: content_type}, 1_000_000) == 1

@@ -3,14 +3,16 @@
 import msgspec
 
 from schemas.latency import BatchLatency
-from schemas.needs import Mode, Needs
-from schemas.query import Query
+from schemas.query import Mode, Needs, Query
 from schemas.rows.catalog import AccuracySource, Profile, Variant, VariantState
 from schemas.status import InstanceState, InstanceStatus, PartitionStatus, WorkerStatus
-from selector.cluster_state import ClusterState
+from selector.policy.choice import Choice, PolicyConfig, Refusal
+from selector.policy.cluster_state import ClusterState
+from selector.policy.selection import choose
 
 NOW = 1_700_000_000.0
 TASK = "digits"
+NO_UPGRADES = PolicyConfig(upgrades=False)
 
 
 def variant(name: str, *, task: str = TASK, max_batch: int = 8, hardware: str = "cpu", partitions: int = 4) -> Variant:
@@ -183,3 +185,23 @@ def three() -> ClusterState:
 
 def explained(raw: bytes) -> dict[str, object]:
     return msgspec.json.decode(raw, type=dict[str, object])
+
+
+def chosen(asked: Query, where: ClusterState, *, now: float = NOW, config: PolicyConfig = NO_UPGRADES) -> Choice:
+    outcome = choose(asked, where, now, config)
+    assert isinstance(outcome, Choice), outcome.error
+    return outcome
+
+
+def refused(asked: Query, where: ClusterState, *, now: float = NOW) -> Refusal:
+    outcome = choose(asked, where, now, NO_UPGRADES)
+    assert isinstance(outcome, Refusal), outcome
+    return outcome
+
+
+def send(where: ClusterState, choice: Choice, count: int = 1, *, now: float = NOW, offline: bool = False) -> None:
+    for _ in range(count):
+        if offline and choice.instance is not None:
+            where.sent_offline(choice.instance, choice.partition, 1, now)
+        else:
+            where.sent(choice.instance, choice.partition, 1, now)

@@ -5,22 +5,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from process.security.access import includes
 from schemas.access import EVERY_TENANT
 from schemas.errors import UnknownTask, Unsatisfiable
 from schemas.names import version_target
-from schemas.needs import Mode
-from schemas.query import Query
+from schemas.query import Mode, Query
 from schemas.rows.catalog import Architecture, Profile, Variant
-from schemas.rows.rollout import Rollout
 from schemas.status import InstanceStatus, WorkerStatus
-from schemas.versions import Versions, versions_of
-from security.access import includes
-from selector.candidates import VIEWS_A_TASK
-from selector.choice import Choice, PolicyConfig, Refusal
-from selector.cluster_state import ClusterState
-from selector.explain import explain
-from selector.late_binding import Wait, bind, bind_copy
-from selector.policy import choose
+from schemas.versions import Rollout, Versions, versions_of
+from selector.dispatch.explanation import explain
+from selector.policy.candidates import VIEWS_A_TASK
+from selector.policy.choice import Choice, PolicyConfig, Refusal
+from selector.policy.cluster_state import ClusterState
+from selector.policy.late_binding import Wait, bind, bind_copy
+from selector.policy.selection import choose
 from tests.unit.selector.story import (
     BEST,
     FAST,

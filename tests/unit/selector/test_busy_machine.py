@@ -7,11 +7,11 @@ import msgspec
 import pytest
 
 from schemas.status import PartitionStatus, WorkerStatus
-from selector.choice import PolicyConfig
-from selector.prediction import finish_s
+from selector.policy.choice import PolicyConfig
+from selector.policy.prediction import finish_s
 from tests.unit.selector.story import FAST, NOW, instance, query, status, three
 from tests.unit.selector.test_overload import MS, Flow, Simulation
-from workers.health import BatchMeter
+from workers.serving.health import BatchMeter
 
 NO_UPGRADES = PolicyConfig(upgrades=False)
 

@@ -1,12 +1,11 @@
 """Tests of late binding: the instances that get offline queries, and the reasons to wait."""
 
 from schemas.errors import DeadlineExceeded, UnknownTask, Unsatisfiable
-from schemas.needs import Mode
-from schemas.query import Query
-from selector.choice import Choice, PolicyConfig, Refusal
-from selector.cluster_state import ClusterState
-from selector.late_binding import Wait, bind
-from selector.policy import choose
+from schemas.query import Mode, Query
+from selector.policy.choice import Choice, PolicyConfig, Refusal
+from selector.policy.cluster_state import ClusterState
+from selector.policy.late_binding import Wait, bind
+from selector.policy.selection import choose
 from tests.unit.selector.story import BEST, FAST, GOOD, NOW, instance, query, status, three
 
 CONFIG = PolicyConfig(upgrades=False)

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from broker.kafka_types import Record
+from broker.kafka.types import Record
 from schemas import headers as h
 from schemas.errors import Forbidden, InvalidRequest, Overloaded
-from selector.choice import Choice
-from selector.forward import failed, forwarded, moved
-from selector.received_query import QueryReader, TenantHeaders, error_result
-from selector.variants import PricedVariant
+from selector.admission.received_query import QueryReader, TenantHeaders, error_result
+from selector.dispatch.dispatcher import forwarded, moved
+from selector.policy.choice import Choice
+from selector.policy.variants import PricedVariant
 from tests.store_rows import a_profile, a_variant
 
 STRUCTURED = b"application/cloudevents+json"
@@ -28,9 +28,9 @@ def record(topic: str = "infaas.tasks.digits", value: bytes = b"{}", **fields: s
 def test_error_result_uses_stream_without_its_secret() -> None:
     asked = record(infaas_id="1", infaas_reply_to="infaas.replies.me", infaas_reply_stream=STREAM)
     unreadable = READER.unreadable_reply(asked, InvalidRequest("no"))
-    query, fields, _headers, _value = READER.read(asked, 0.0)
+    query, fields, _headers, *_ = READER.read(asked, 0.0)
     error = Overloaded("later")
-    refused = error_result(query.reply_to, error, failed(query.id, error, fields), fields)
+    refused = error_result(query.reply_to, query.id, error, fields)
     for message in (unreadable, refused):
         assert message is not None
         assert (message.topic, message.stream) == ("infaas.replies.me", STREAM)
@@ -45,7 +45,7 @@ def test_unreadable_reply_without_stream_uses_topic() -> None:
 
 def test_forwarded_query_keeps_its_reply_stream() -> None:
     asked = record(infaas_id="1", infaas_reply_stream=STREAM, infaas_linger_ns="1000000")
-    query, _fields, headers, _value = READER.read(asked, 0.0)
+    query, _fields, headers, *_ = READER.read(asked, 0.0)
     choice = Choice(PricedVariant(a_variant(), a_profile()), None, None, 0.0, 0.0, b"")  # pyright: ignore[reportArgumentType]
     for sent in (forwarded(query, choice, headers, 1.0, 0.0, None), moved(query, headers, 0.0)):
         assert (h.REPLY_STREAM, STREAM.encode()) in sent
@@ -58,7 +58,7 @@ def test_forwarded_query_keeps_its_reply_stream() -> None:
 def test_ingress_topic_determines_the_tenant(topic: str) -> None:
     asked = record(topic, infaas_id="1", infaas_task="digits", infaas_tenant="globex", infaas_reply_stream=STREAM)
     for reader in map(QueryReader, TenantHeaders):
-        query, fields, headers, _value = reader.read_offline(asked, 0.0)
+        query, fields, headers, *_ = reader.read(asked, 0.0, offline=True)
         assert (query.task, query.tenant, query.reply_to) == ("digits", "acme", "infaas.tenants.acme.results")
         assert not query.streamed
         assert [value for name, value in headers if name == h.TENANT] == [b"acme"]
@@ -67,7 +67,7 @@ def test_ingress_topic_determines_the_tenant(topic: str) -> None:
 
 def test_ingress_topic_overrides_tenant_of_event() -> None:
     asked = record(INGRESS, EVENT, **{"content-type": "application/cloudevents+json"})
-    query, _fields, headers, _value = READER.read(asked, 0.0)
+    query, _fields, headers, *_ = READER.read(asked, 0.0)
     assert (query.task, query.tenant, dict(headers)[h.TENANT]) == ("digits", "acme", b"acme")
 
 
@@ -103,7 +103,7 @@ def test_ingress_query_accepts_any_own_reply_topic() -> None:
 
 @pytest.mark.parametrize("task", ["", "a.b", "infaas.tasks.digits"])
 def test_ingress_query_must_name_its_task(task: str) -> None:
-    with pytest.raises(InvalidRequest, match="infaas-task must name the task"):
+    with pytest.raises(InvalidRequest, match="infaas-task must hold the name of a task"):
         READER.read(record(INGRESS, infaas_id="1", infaas_task=task), 0.0)
 
 
@@ -118,9 +118,9 @@ def test_task_query_rejects_reply_topic_of_a_tenant(tenant: str) -> None:
 def test_tenant_header_without_proof_depends_on_mode() -> None:
     asked = record(infaas_id="1", infaas_tenant="acme")
     assert QueryReader(TenantHeaders.BELIEVED).read(asked, 0.0).query.tenant == "acme"
-    query, fields, headers, _value = QueryReader(TenantHeaders.IGNORED).read(asked, 0.0)
+    query, fields, headers, *_ = QueryReader(TenantHeaders.IGNORED).read(asked, 0.0)
     assert (query.tenant, h.TENANT in fields, h.TENANT in dict(headers)) == (None, False, False)
-    with pytest.raises(Forbidden, match="nothing proves it"):
+    with pytest.raises(Forbidden, match="names a tenant without proof"):
         QueryReader(TenantHeaders.REFUSED).read(asked, 0.0)
     assert QueryReader(TenantHeaders.REFUSED).read(record(infaas_id="1"), 0.0).query.tenant is None
 

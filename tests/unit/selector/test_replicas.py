@@ -1,32 +1,50 @@
-"""Tests of replica selection: few of many replicas are examined, and the choice is close to that of a full search."""
+"""Tests of many replicas, and of variants whose batches take several slots."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
 from random import Random
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.core.figures import percentile
 from bench.scale.crowd import Crowd, full_walk
-from selector import policy
-from selector.choice import Choice, PolicyConfig, Refusal
-from selector.cluster_state import ClusterState
-from selector.entities import Instance
-from selector.explain import explain
-from selector.policy import choose
-from selector.prediction import finish_s
-from selector.replicas import FEW, IndexedSet
-from tests.unit.selector.story import FAST, GOOD, NOW, explained, instance, query, registered, state_of, status
+from schemas.query import Mode
+from selector.dispatch.explanation import explain
+from selector.policy import selection as policy
+from selector.policy.choice import Choice, PolicyConfig, Refusal
+from selector.policy.cluster_state import ClusterState
+from selector.policy.entities import Instance
+from selector.policy.late_binding import Wait, bind
+from selector.policy.prediction import finish_s
+from selector.policy.replicas import FEW, IndexedSet
+from selector.policy.selection import choose
+from tests.unit.selector.story import (
+    FAST,
+    GOOD,
+    NO_UPGRADES,
+    NOW,
+    TASK,
+    explained,
+    instance,
+    profile,
+    query,
+    registered,
+    state_of,
+    status,
+    variant,
+)
 
 if TYPE_CHECKING:
     from schemas.query import Query
 
+
 MANY = 300
 MOST_LOOKED_AT = 16
-CONFIG = PolicyConfig()
+DEFAULT = PolicyConfig()
 
 
 def many(count: int, queued: Callable[[int], int] = lambda _: 0, now: float = NOW) -> ClusterState:
@@ -61,16 +79,16 @@ def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[Instance]:
 @pytest.mark.parametrize("queued", [0, 3, 5000])
 @pytest.mark.parametrize("wait_s", [float("inf"), 0.01])
 def test_choose_examines_few_of_many_replicas(looked_at: list[Instance], queued: int, wait_s: float) -> None:
-    choose(query(latency_ms=100), many(MANY, lambda _: queued), NOW, CONFIG, wait_s)
+    choose(query(latency_ms=100), many(MANY, lambda _: queued), NOW, DEFAULT, wait_s)
     assert len(looked_at) <= MOST_LOOKED_AT
 
 
 @given(st.lists(st.integers(0, 200), min_size=1, max_size=FEW), st.floats(1, 500))
 def test_choose_examines_all_of_few_replicas(queued: list[int], latency_ms: float) -> None:
     where, asked = many(len(queued), lambda place: queued[place]), query(latency_ms=latency_ms)
-    outcome = choose(asked, where, NOW, CONFIG)
+    outcome = choose(asked, where, NOW, DEFAULT)
     with full_walk():
-        walked = choose(asked, where, NOW, CONFIG)
+        walked = choose(asked, where, NOW, DEFAULT)
     assert type(outcome) is type(walked)
     if isinstance(outcome, Choice) and isinstance(walked, Choice):
         assert (outcome.instance, outcome.predicted_s) == (walked.instance, walked.predicted_s)
@@ -79,21 +97,21 @@ def test_choose_examines_all_of_few_replicas(queued: list[int], latency_ms: floa
 def test_choose_takes_idle_replica_if_any() -> None:
     where = many(MANY, lambda place: 0 if place in (7, 123, 250) else 20)
     for number in range(20):
-        assert place_of(choose(query(id=f"q{number}", target=FAST), where, NOW, CONFIG)) in (7, 123, 250)
+        assert place_of(choose(query(id=f"q{number}", target=FAST), where, NOW, DEFAULT)) in (7, 123, 250)
 
 
 def test_replica_is_idle_again_after_catching_up() -> None:
     where = many(MANY)
     taken = list[int]()
     for number in range(MANY):
-        choice = choose(query(id=f"q{number}", target=FAST), where, NOW, CONFIG)
+        choice = choose(query(id=f"q{number}", target=FAST), where, NOW, DEFAULT)
         taken.append(place_of(choice))
         assert isinstance(choice, Choice)
         where.sent(choice.instance, choice.partition, 1, NOW)
     assert sorted(taken) == list(range(MANY))
     group = where.tasks[query().task].serving[FAST].healthy
     assert not group.idle
-    later = choose(query(target=FAST), where, NOW + 0.5, CONFIG)
+    later = choose(query(target=FAST), where, NOW + 0.5, DEFAULT)
     assert isinstance(later, Choice)
     where.sent(later.instance, later.partition, 1, NOW + 0.5)
     assert group.idle
@@ -102,7 +120,7 @@ def test_replica_is_idle_again_after_catching_up() -> None:
 def test_choose_finds_the_only_replica_in_time() -> None:
     where = many(MANY, lambda place: 2 if place == 201 else 500)
     for number in range(20):
-        choice = choose(query(id=f"q{number}", target=FAST, latency_ms=20), where, NOW, CONFIG)
+        choice = choose(query(id=f"q{number}", target=FAST, latency_ms=20), where, NOW, DEFAULT)
         assert place_of(choice) == 201
 
 
@@ -112,7 +130,7 @@ def test_choose_never_takes_replica_of_left_worker() -> None:
         if place % 3:
             where.apply_status(status(worker=f"w{place}", leaving=True), NOW)
     for number in range(50):
-        assert place_of(choose(query(id=f"q{number}"), where, NOW, CONFIG)) % 3 == 0
+        assert place_of(choose(query(id=f"q{number}"), where, NOW, DEFAULT)) % 3 == 0
 
 
 @pytest.mark.parametrize("now", [NOW, 5e6, 10.0], ids=["since the epoch", "monotonic", "just started"])
@@ -120,22 +138,22 @@ def test_choose_never_takes_replica_of_left_worker() -> None:
 def test_choose_varies_the_replica_over_time(now: float, step_s: float) -> None:
     where = many(MANY, now=now)
     asked = query(target=FAST)
-    assert len({place_of(choose(asked, where, now + moment * step_s, CONFIG)) for moment in range(20)}) > 10
+    assert len({place_of(choose(asked, where, now + moment * step_s, DEFAULT)) for moment in range(20)}) > 10
 
 
 def test_choose_is_deterministic() -> None:
     asked = query(target=FAST)
-    assert place_of(choose(asked, many(MANY), NOW, CONFIG)) == place_of(choose(asked, many(MANY), NOW, CONFIG))
+    assert place_of(choose(asked, many(MANY), NOW, DEFAULT)) == place_of(choose(asked, many(MANY), NOW, DEFAULT))
 
 
 def test_explain_names_chosen_replica_of_many() -> None:
     where = many(MANY)
     for number in range(20):
         asked: Query = query(id=f"q{number}", latency_ms=100)
-        outcome = choose(asked, where, NOW, CONFIG)
+        outcome = choose(asked, where, NOW, DEFAULT)
         assert isinstance(outcome, Choice)
         assert outcome.instance is not None
-        told = explained(explain(asked, where, NOW, CONFIG, outcome))
+        told = explained(explain(asked, where, NOW, DEFAULT, outcome))
         assert told["worker"] == outcome.instance.worker.name
         assert told["chosen"] == outcome.variant.name
         rows = told["considered"]
@@ -151,9 +169,9 @@ def test_choose_has_p99_close_to_full_search(load: float, selectors: int) -> Non
     def p99(walk: bool) -> float:
         crowd = Crowd(60, selectors=selectors, seed=5)
         with full_walk() if walk else nullcontext():
-            for _ in crowd.run(load, 0.5, CONFIG):
+            for _ in crowd.run(load, 0.5, DEFAULT):
                 pass
-            return percentile([sent.true_s for sent in crowd.run(load, 0.7, CONFIG)], 0.99)
+            return percentile([sent.true_s for sent in crowd.run(load, 0.7, DEFAULT)], 0.99)
 
     assert p99(walk=False) <= 1.15 * p99(walk=True)
 
@@ -177,10 +195,98 @@ def test_replica_groups_are_consistent_after_any_statuses() -> None:
         now, place = NOW + step / 1000, draw.randrange(40)
         held = instance(FAST, partitions=(place,), queued=draw.choice([0, 0, 1, 30]))
         where.apply_status(status(held, worker=f"w{place}", at=now), now)
-        choice = choose(query(id=f"q{step}", sent=now), where, now, CONFIG)
+        choice = choose(query(id=f"q{step}", sent=now), where, now, DEFAULT)
         if isinstance(choice, Choice):
             where.sent(choice.instance, choice.partition, 1, now)
         group = serving[FAST].healthy
         assert len(group.members) == len({running.worker.name for running in group.members}) == 40
         assert set(group.idle) <= set(group.members)
         assert all(running.waiting(now) < 0.01 for running in group.idle)
+
+
+NARROW, WIDE = "mlp.onnx-fp32.cpu", "mlp.onnx-fp32.cpu2"
+PRICE = 0.096
+
+
+def both(*, slots: int = 2, threads: int = 1, queued: int = 0) -> ClusterState:
+    """Return a state where WIDE takes two cores and two thirds of the time; `queued` queries wait for NARROW."""
+    profiles = [profile(NARROW, ms=30.0), msgspec.structs.replace(profile(WIDE, ms=20.0), threads=2)]
+    state = ClusterState()
+    state.register([TASK], [variant(NARROW), variant(WIDE)], {p.variant: p for p in profiles})
+    narrow = instance(NARROW, queued=queued, parallel=slots)
+    said = status(narrow, instance(WIDE), slots=slots, price=PRICE, backlog_s=0.1 * bool(queued))
+    state.apply_status(msgspec.structs.replace(said, threads=threads), NOW)
+    return state
+
+
+def wide_of(state: ClusterState) -> Instance:
+    return state.workers["cpu-0"].instances[WIDE]
+
+
+def test_wide_variant_is_priced_by_its_cores() -> None:
+    cheap, dear = choose(query(), both(), NOW, NO_UPGRADES), choose(query(latency_ms=25.0), both(), NOW, NO_UPGRADES)
+    assert isinstance(cheap, Choice)
+    assert isinstance(dear, Choice)
+    assert (cheap.variant.name, dear.variant.name) == (NARROW, WIDE), "the dear one only where it must be fast"
+    assert cheap.variant.price == pytest.approx(PRICE / 2)
+    assert dear.variant.price == pytest.approx(PRICE)
+    assert dear.cost == pytest.approx(cheap.cost * 4 / 3)
+
+
+def test_wide_variant_waits_for_a_taken_slot() -> None:
+    free, taken = wide_of(both()), wide_of(both(queued=1))
+    assert (free.lacks_slot, taken.lacks_slot) == (False, True)
+    assert finish_s(taken, 1, NOW) > finish_s(free, 1, NOW) + 0.04
+    assert not wide_of(both(slots=3, queued=1)).lacks_slot
+
+
+def test_wide_variant_occupies_all_its_slots() -> None:
+    state = both()
+    wide = wide_of(state)
+    state.sent(wide, wide.partitions[0], 1, NOW)
+    assert wide.worker.wait_s(NOW, 1) == pytest.approx(wide.model.batch_s(1)), "two slots for so long"
+    state.apply_status(status(instance(NARROW, parallel=2), instance(WIDE, queued=1)), NOW + 0.1)
+    narrow = state.workers["cpu-0"].instances[NARROW]
+    assert (wide.busy, narrow.lacks_slot) == (2, True)
+
+
+def test_wide_variant_starts_when_all_its_slots_are_free() -> None:
+    state = both()
+    narrow = instance(NARROW, queued=1, parallel=2)
+    state.apply_status(status(narrow, instance(WIDE), backlogs_s=(0.0, 0.1)), NOW)
+    wide = wide_of(state)
+    own_s = wide.model.batch_s(1)
+    assert finish_s(wide, 1, NOW) > 0.1 + own_s
+    state.sent(wide, wide.partitions[0], 1, NOW)
+    assert wide.worker.free_at == pytest.approx([NOW + 0.1 + own_s] * 2)
+
+
+def test_wide_variant_takes_one_slot_of_two_cores() -> None:
+    wide = wide_of(both(threads=2))
+    assert (wide.width, wide.slots) == (1, 1.0)
+    assert wide.variant.price == pytest.approx(PRICE / 2), "two of the four cores"
+    narrow = wide.worker.instances[NARROW]
+    assert narrow.variant.price == pytest.approx(PRICE / 2), "the other core of its slot is nobody else's"
+
+
+def test_bind_wide_variant_needs_all_its_slots_free() -> None:
+    offline = query(mode=Mode.OFFLINE, target=WIDE)
+    assert isinstance(bind(offline, both(), NOW, NO_UPGRADES), Choice)
+    assert isinstance(bind(offline, both(queued=1), NOW, NO_UPGRADES), Wait)
+
+
+def test_wide_variant_is_not_loadable_without_cores() -> None:
+    state = ClusterState()
+    state.register([TASK], [variant(WIDE)], {WIDE: msgspec.structs.replace(profile(WIDE), threads=2)})
+    state.apply_status(status(slots=1), NOW)
+    assert not state.tasks[TASK].is_loadable(state.tasks[TASK].variants[0])
+    state.apply_status(status(slots=2, epoch=2), NOW)
+    assert state.tasks[TASK].is_loadable(state.tasks[TASK].variants[0])
+
+
+def test_wide_variant_is_not_loadable_without_memory() -> None:
+    state, needs = ClusterState(), msgspec.structs.replace(profile(WIDE), threads=2, memory_bytes=1 << 30)
+    state.register([TASK], [variant(WIDE)], {WIDE: needs})
+    for worker, slots, memory in (("cpu-0", 2, 1 << 20), ("cpu-1", 1, 1 << 40)):
+        state.apply_status(msgspec.structs.replace(status(slots=slots), worker=worker, memory_total=memory), NOW)
+    assert not state.tasks[TASK].is_loadable(state.tasks[TASK].variants[0])

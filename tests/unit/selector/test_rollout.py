@@ -3,17 +3,15 @@
 import pytest
 
 from schemas.errors import Unsatisfiable
-from schemas.needs import Mode
-from schemas.query import Query
+from schemas.query import Mode, Query
 from schemas.rows.catalog import Architecture, Profile, Variant
-from schemas.rows.rollout import Rollout
-from schemas.versions import versions_of
-from selector.choice import Choice, PolicyConfig, Refusal
-from selector.cluster_state import ClusterState
-from selector.explain import explain
-from selector.late_binding import bind, bind_copy
-from selector.overload import LoadShedder
-from selector.policy import choose
+from schemas.versions import Rollout, versions_of
+from selector.admission.overload import LoadShedder
+from selector.dispatch.explanation import explain
+from selector.policy.choice import Choice, PolicyConfig, Refusal
+from selector.policy.cluster_state import ClusterState
+from selector.policy.late_binding import bind, bind_copy
+from selector.policy.selection import choose
 from tests.unit.selector.story import NOW, TASK, explained, instance, query, registered, status
 
 CONFIG = PolicyConfig()
@@ -177,11 +175,11 @@ def test_explain_names_the_rollout() -> None:
     for where, said in (
         (
             cluster(rollout(share=1.0), OLD, NEW),
-            "net@2 is tried on a share of the queries, and this one is drawn by its id",
+            "net@2 is tried on a share of the queries, and this query is drawn by its id",
         ),
         (
             cluster(rollout(serving=2, previous=1, candidate=None), OLD),
-            "net@1 stands in until an instance of the version that serves is there",
+            "net@1 answers until an instance of the serving version is loaded",
         ),
     ):
         told = explained(explain(asked, where, NOW, CONFIG, choose(asked, where, NOW, CONFIG)))

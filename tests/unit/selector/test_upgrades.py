@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selector import policy
-from selector.choice import Choice, PolicyConfig
-from selector.cluster_state import ClusterState
-from selector.entities import Instance, Worker
-from selector.policy import choose
-from selector.prediction import cpu_share, upgraded_share
+from selector.policy import selection as policy
+from selector.policy.choice import Choice, PolicyConfig
+from selector.policy.cluster_state import ClusterState
+from selector.policy.entities import Instance, Worker
+from selector.policy.prediction import cpu_share, upgraded_share
+from selector.policy.selection import choose
 from tests.unit.selector.story import FAST, GOOD, NOW, instance, query, registered, state_of, status, three
 
 LIMIT = PolicyConfig().upgrade_cpu_limit

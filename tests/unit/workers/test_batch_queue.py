@@ -1,6 +1,7 @@
-"""Property tests of the batch queue."""
+"""Tests of the batch queue, and of slot backlogs."""
 
 import math
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 
 from hypothesis import given, settings
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from schemas.latency import BATCH_OVERHEAD_S, BatchLatency, LatencyModel
-from workers.batch_queue import NO_DEADLINE, BatchQueue, share_of_slot
+from workers.slots.batch_queue import NO_DEADLINE, BatchQueue, WaitingBatches, share_of_slot, slot_backlogs_s
 
 NOW = 1000.0
 LATENCY = LatencyModel([BatchLatency(1, 0.010, 0.010), BatchLatency(8, 0.024, 0.024)], max_batch=8)
@@ -17,7 +18,7 @@ LATENCY = LatencyModel([BatchLatency(1, 0.010, 0.010), BatchLatency(8, 0.024, 0.
 @dataclass(eq=False)
 class Waiting:
     inputs: int = 1
-    shape: str = "a"
+    shape: Hashable = "a"
     extra_s: float = 0.0
     deadline_s: float = NO_DEADLINE
     offline: bool = False
@@ -250,3 +251,20 @@ def test_batch_of_longer_inputs_is_smaller() -> None:
 
     assert [batch_of(extra_s, 0.0331) for extra_s in (0.0, 0.003, -0.001)] == [8, 5, 8]
     assert [batch_of(extra_s, 0.0161) for extra_s in (0.0, 0.003, -0.001)] == [4, 1, 8]
+
+
+def test_slot_backlogs_s_assigns_batches_to_earliest_slot() -> None:
+    assert slot_backlogs_s([3.0, 1.0], []) == (1.0, 3.0)
+    assert slot_backlogs_s([3.0, 1.0], [WaitingBatches(4.0, 1, 1)]) == (3.0, 5.0)
+    assert slot_backlogs_s([3.0, 1.0], [WaitingBatches(4.0, 2, 1)]) == (5.0, 7.0)
+
+
+def test_slot_backlogs_s_of_wide_batch_waits_for_enough_slots() -> None:
+    assert slot_backlogs_s([0.0, 1.0, 3.0], [WaitingBatches(4.0, 1, 2)]) == (3.0, 5.0, 5.0)
+    assert slot_backlogs_s([0.0, 1.0], [WaitingBatches(4.0, 1, 8)]) == (5.0, 5.0)
+
+
+def test_slot_backlogs_s_totals_thousands_of_batches() -> None:
+    soonest, last = slot_backlogs_s([0.0, 0.0], [WaitingBatches(0.5, 10_001, 1)])
+    assert soonest <= 0.25 * 10_001 <= last
+    assert soonest + last == 0.5 * 10_001

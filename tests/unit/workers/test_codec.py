@@ -17,17 +17,15 @@ from schemas.load_classes import class_key
 from schemas.oip import decode_response, encode_request
 from schemas.query import parse_query
 from schemas.result import parse_result
-from schemas.rows.catalog import TensorSpec
-from schemas.rows.processing import DecodeImage, Processing, Tokenise
+from schemas.rows.catalog import DecodeImage, Processing, TensorSpec, Tokenise
 from schemas.tensors import bytes_array
 from schemas.topics import SHADOWS
-from selector.choice import Choice
-from selector.forward import failed, forwarded
-from selector.variants import PricedVariant
+from selector.admission.received_query import error_result
+from selector.dispatch.dispatcher import forwarded
+from selector.policy.choice import Choice
+from selector.policy.variants import PricedVariant
 from tests.store_rows import INPUT, a_profile, a_variant
-from workers.batch_queue import NO_DEADLINE
-from workers.codec import (
-    QueryPart,
+from workers.serving.codec import (
     Undecodable,
     batch_key,
     decode_query,
@@ -37,7 +35,9 @@ from workers.codec import (
     stack,
     unstack,
 )
-from workers.model import ServableModel
+from workers.serving.model import ServableModel
+from workers.serving.pending_query import QueryPart
+from workers.slots.batch_queue import NO_DEADLINE
 
 MODEL = ServableModel(a_variant(), (INPUT,), ("y",), LatencyModel(a_profile().latency, 8), 0)
 T, OFFSET_MS = 1_764_000_000_000, 1_763_900_000_000.0
@@ -73,7 +73,7 @@ def test_codec_reassembles_outputs_by_query() -> None:
 def test_codec_returns_correlation_and_trace_headers() -> None:
     fields = {h.CORRELATION: "mine-7", h.TRACEPARENT: "00-trace"}
     query = identify(request(fields=fields), "digits")
-    refusal = failed(query.id, Unsatisfiable(), query.fields)
+    refusal = error_result("", query.id, Unsatisfiable(), query.fields).headers
     error = encode_error(query, ModelFailed(), "v", "w").headers
     (part,) = decode_query(query, MODEL)
     (output,) = unstack([part], {"y": stack([part])["x"]})

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from workers.crash_journal import CrashJournal, RecordKey
+from workers.slots.crash_journal import CrashJournal, RecordKey
 
 A, B, C = ("infaas.variants.a", 0, 5), ("infaas.variants.a", 1, 7), ("infaas.variants.b", 0, 5)
 

@@ -4,14 +4,15 @@ import os
 import threading
 import time
 import weakref
-from typing import NamedTuple
+from collections.abc import Hashable
+from dataclasses import dataclass
 
 import pytest
 
 from schemas.latency import BatchLatency, LatencyModel
 from tests.waiting import PATIENCE_S, until
-from workers.batch_queue import NO_DEADLINE, BatchQueue, Rank, Urgency
-from workers.executor import BatchExecutor
+from workers.slots.batch_queue import NO_DEADLINE, BatchQueue, Rank, Urgency
+from workers.slots.executor import BatchExecutor
 
 
 class Batch:
@@ -56,6 +57,7 @@ class Source:
         self.abandoned: list[str] = []
         self.shares: list[int] = []
         self.batches: list[Batch] = []
+        executor.add_source(self)
 
     def add(self, urgency: Urgency, name: str) -> None:
         with self.executor.lock:
@@ -98,8 +100,6 @@ def test_executor_orders_by_rank_then_deadline_across_sources() -> None:
     executor, defects = open_executor(1)
     log: list[str] = []
     a, b = Source(executor, log), Source(executor, log)
-    executor.add_source(a)
-    executor.add_source(b)
     a.add((Rank.ONLINE, 0.0, 1), "first")
     executor.wake()  # occupies the only slot until `go` is set
     a.add((Rank.OFFLINE, 1.0, 2), "offline")
@@ -118,7 +118,6 @@ async def test_executor_wake_soon_starts_most_urgent_batch() -> None:
     later, sooner = Source(executor, log), Source(executor, log)
     for source, urgency in ((later, (Rank.ONLINE, 9.0, 2)), (sooner, (Rank.ONLINE, 3.0, 1))):
         source.go.set()
-        executor.add_source(source)
         source.add(urgency, f"until {urgency[1]}")
         executor.wake_soon()
     await until(lambda: len(log) == 2)
@@ -130,7 +129,6 @@ async def test_executor_reports_defect_on_event_loop() -> None:
     executor, defects = open_executor(1)
     broken = Broken(executor, [])
     broken.short = True
-    executor.add_source(broken)
     broken.add((Rank.ONLINE, 1.0, 1), "defect")
     executor.wake_soon()
     await until(lambda: bool(defects))
@@ -141,7 +139,6 @@ async def test_executor_reports_defect_on_event_loop() -> None:
 async def test_executor_fills_all_slots_from_one_source() -> None:
     executor, defects = open_executor(3)
     source = Source(executor, [], parallel=3)
-    executor.add_source(source)
     for number in range(7):
         source.add((Rank.ONLINE, 1.0, number), str(number))
     executor.wake()
@@ -156,8 +153,6 @@ async def test_executor_reserves_slots_for_urgent_wide_batch() -> None:
     executor, defects = open_executor(2)
     log: list[str] = []
     narrow, later, wide = Source(executor, log), Source(executor, log), Source(executor, log, width=2)
-    for source in (narrow, later, wide):
-        executor.add_source(source)
     narrow.add((Rank.ONLINE, 1.0, 1), "narrow")
     executor.wake()
     await until(lambda: narrow.at_once == 1)
@@ -180,8 +175,6 @@ async def test_executor_reserves_slots_for_urgent_wide_batch() -> None:
 async def test_executor_wide_batch_occupies_and_frees_its_slots() -> None:
     executor, defects = open_executor(3)
     wide, narrow = Source(executor, [], width=2), Source(executor, [], parallel=3)
-    executor.add_source(wide)
-    executor.add_source(narrow)
     wide.add((Rank.ONLINE, 1.0, 1), "wide")
     executor.wake()
     await until(lambda: wide.at_once == 1)
@@ -203,7 +196,6 @@ async def test_executor_starts_full_width_offline_batch_beside_online() -> None:
     online, wide = Source(executor, log), Source(executor, log, width=2)
     for source in (online, wide):
         source.go.set()
-        executor.add_source(source)
     for number in range(10):
         online.add((Rank.ONLINE, 1.0, number), "online")
         executor.wake()
@@ -224,7 +216,6 @@ async def test_executor_offline_batches_do_not_overtake_wide_batch(
     first, second, later = Source(executor, log), Source(executor, log), Source(executor, log)
     wide = Source(executor, log, width=2)
     for number, source in enumerate((first, second, wide, later)):
-        executor.add_source(source)
         source.add((Rank.OFFLINE, 9.0, number), str(number))
     executor.wake()
     await until(lambda: first.at_once + second.at_once == 2)
@@ -244,7 +235,6 @@ async def test_executor_offline_batches_do_not_overtake_wide_batch(
 async def test_executor_marks_batches_that_shared_device(count: int) -> None:
     executor, _ = open_executor(2)
     source = Source(executor, [], parallel=2)
-    executor.add_source(source)
     for number in range(count):
         source.add((Rank.ONLINE, 1.0, number), str(number))
         executor.wake()
@@ -258,7 +248,6 @@ async def test_executor_respects_parallel_limit_of_source() -> None:
     executor, _ = open_executor(3)
     one, two = Source(executor, [], parallel=1), Source(executor, [], parallel=2)
     for source in (one, two):
-        executor.add_source(source)
         for number in range(4):
             source.add((Rank.ONLINE, 1.0, number), str(number))
     executor.wake()
@@ -270,12 +259,10 @@ async def test_executor_respects_parallel_limit_of_source() -> None:
 
 
 async def test_executor_keeps_slot_free_of_offline_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("broker.online_arrivals._IDLE_S", 3600.0)  # after an idle second offline work gets all slots
+    monkeypatch.setattr("broker.arrivals._IDLE_S", 3600.0)  # after an idle second offline work gets all slots
     executor, _ = open_executor(3)
     log: list[str] = []
     online, offline = Source(executor, log, parallel=3), Source(executor, log, parallel=3)
-    for source in (online, offline):
-        executor.add_source(source)
     online.go.set()
     online.add((Rank.ONLINE, 1.0, 0), "online")
     executor.wake()
@@ -297,7 +284,6 @@ async def test_executor_keeps_slot_free_of_offline_work(monkeypatch: pytest.Monk
 async def test_executor_uses_all_slots_for_offline_work_alone(slots: int) -> None:
     executor, _ = open_executor(slots)
     offline = Source(executor, [], parallel=3)
-    executor.add_source(offline)
     for number in range(4):
         offline.add((Rank.OFFLINE, 1.0, number), str(number))
     executor.wake()
@@ -312,7 +298,6 @@ async def test_executor_runs_serial_sources_in_parallel() -> None:
     log: list[str] = []
     a, b = Source(executor, log), Source(executor, log)
     for source in (a, b):
-        executor.add_source(source)
         for number in range(3):
             source.add((Rank.ONLINE, 1.0, number), f"{number}")
         executor.wake()
@@ -328,7 +313,6 @@ async def test_executor_runs_serial_sources_in_parallel() -> None:
 def test_executor_reports_defect() -> None:
     executor, defects = open_executor(1)
     broken = Broken(executor, [])
-    executor.add_source(broken)
     broken.add((Rank.ONLINE, 1.0, 1), "defect")
     executor.wake()
     executor.close()
@@ -338,7 +322,6 @@ def test_executor_reports_defect() -> None:
 async def test_executor_busy_s_grows_during_batch() -> None:
     executor, _ = open_executor(1)
     source = Source(executor, [])
-    executor.add_source(source)
     assert executor.busy_s == 0
     source.add((Rank.ONLINE, 1.0, 1), "held up")
     began_s = time.perf_counter()
@@ -354,7 +337,6 @@ async def test_executor_busy_s_grows_during_batch() -> None:
 def test_executor_ignores_removed_source() -> None:
     executor, _ = open_executor(1)
     source = Source(executor, [])
-    executor.add_source(source)
     executor.remove_source(source)
     source.add((Rank.ONLINE, 1.0, 1), "gone")
     executor.wake()
@@ -369,7 +351,6 @@ def test_executor_computes_only_brief_batches_on_caller_thread() -> None:
     brief.short = True
     for source in (brief, long):
         source.go.set()
-        executor.add_source(source)
     brief.add((Rank.ONLINE, 1.0, 1), "is_brief")
     long.add((Rank.ONLINE, 2.0, 2), "long")
     executor.wake()
@@ -385,7 +366,6 @@ def test_executor_brief_batch_leaves_slot_free() -> None:
     source = Source(executor, log)
     source.short = True
     source.go.set()
-    executor.add_source(source)
     for number in range(3):
         source.add((Rank.ONLINE, 1.0, number), str(number))
         executor.wake()
@@ -400,13 +380,11 @@ async def test_executor_abandons_batch_past_limit_once(
     log: list[str] = []
     endless, well = Source(executor, log), Source(executor, log)
     monkeypatch.setattr(Batch, "limit_s", 0.0)
-    executor.add_source(endless)
     endless.add((Rank.ONLINE, 1.0, 1), "endless")
     executor.wake()
     async with asyncio.TaskGroup() as tasks:
         watching = tasks.create_task(executor.watch())
         await until(lambda: endless.abandoned)
-        executor.add_source(well)
         well.go.set()
         well.add((Rank.ONLINE, 1.0, 1), "well")
         executor.wake()
@@ -427,7 +405,6 @@ async def test_executor_left_s_is_predicted_minus_elapsed_time(
     wide, narrow, offline = Source(executor, [], width=2), Source(executor, []), Source(executor, [])
     left_s = [executor.left_s()]
     for source in (wide, narrow, offline):
-        executor.add_source(source)
         source.add((Rank.OFFLINE if source is offline else Rank.ONLINE, 1.0, 1), "batch")
         executor.wake()
         seconds += 0.25
@@ -448,7 +425,6 @@ def test_executor_releases_removed_source() -> None:
     executor, _defects = open_executor(2)
     source = Source(executor, [])
     source.go.set()
-    executor.add_source(source)
     source.add((Rank.ONLINE, 1.0, 1), "batch")
     executor.wake()
     executor.close()
@@ -465,7 +441,6 @@ def test_executor_marks_consecutive_batches_of_instance() -> None:
     log: list[str] = []
     one, other = Source(executor, log), Source(executor, log)
     for source in (one, other):
-        executor.add_source(source)
         source.go.set()
     for number, source in enumerate((one, one, other, one, one)):
         source.add((Rank.ONLINE, 1.0, number), "batch")
@@ -486,17 +461,16 @@ def test_executor_orders_work_without_deadline_by_arrival() -> None:
     for _ in range(20):
         old.queue.add(Work())
         new.queue.add(Work())
-    for source in (old, new):
-        executor.add_source(source)
     executor.wake()
     executor.close()
     assert log == ["old", "new"] * 20
     assert defects == []
 
 
-class Work(NamedTuple):
+@dataclass(eq=False)
+class Work:
     inputs: int = 1
-    shape: tuple[int, ...] = ()
+    shape: Hashable = ()
     extra_s: float = 0.0
     deadline_s: float = NO_DEADLINE
     offline: bool = False
@@ -520,6 +494,7 @@ class QueueSource:
         self.queue: BatchQueue[Work] = BatchQueue(LatencyModel([BatchLatency(1, 1e-3, 1e-3)], 1), executor.arrivals)
         self.name = name
         self.log = log
+        executor.add_source(self)
 
     def urgency(self) -> Urgency | None:
         return self.queue.urgency()
@@ -550,7 +525,6 @@ def test_executor_pins_slots_and_their_threads_to_given_cores() -> None:
     defects: list[BaseException] = []
     executor = BatchExecutor(1, defects.append, cpus=(core,))
     source = LookingSource(executor, [])
-    executor.add_source(source)
     source.add((Rank.ONLINE, 1.0, 1), "look")
     executor.wake()
     executor.close()
@@ -565,8 +539,6 @@ async def test_executor_sets_stuck_batch_aside(monkeypatch: pytest.MonkeyPatch, 
     stuck, well = Source(executor, log), Source(executor, log)
     stuck.is_concurrent = concurrent
     monkeypatch.setattr(Batch, "limit_s", 3.0)
-    executor.add_source(stuck)
-    executor.add_source(well)
     stuck.add((Rank.ONLINE, 1.0, 1), "stuck")
     executor.wake()
     stuck.add((Rank.ONLINE, 2.0, 2), "behind")
@@ -591,7 +563,6 @@ async def test_executor_is_exhausted_when_all_slots_are_stuck(monkeypatch: pytes
     log: list[str] = []
     stuck = Source(executor, log)
     monkeypatch.setattr(Batch, "limit_s", 3.0)
-    executor.add_source(stuck)
     for number in range(1 + spare):
         stuck.add((Rank.ONLINE, 1.0, number), str(number))
     executor.wake()

@@ -1,15 +1,16 @@
 """Tests of large queries: order, fairness between tenants, and the share of pieces beside small queries."""
 
 from collections import Counter
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.latency import PIECE_S, PIECES_SHARE, BatchLatency, LatencyModel
-from workers.batch_queue import NO_DEADLINE, BatchQueue, Rank
-from workers.executor import BatchExecutor
-from workers.large_queries import PATIENCE_S, LargeQueries, PieceTurn
+from workers.slots.batch_queue import NO_DEADLINE, BatchQueue, Rank
+from workers.slots.executor import BatchExecutor
+from workers.slots.large_queries import PATIENCE_S, LargeQueries, PieceTurn
 
 NOW = 1000.0
 LATENCY = LatencyModel([BatchLatency(1, 0.001, 0.001), BatchLatency(8, 0.004, 0.004)], max_batch=8)
@@ -20,7 +21,7 @@ class Piece:
     query: str = "q"
     number: int = 0
     inputs: int = 8
-    shape: str = "a"
+    shape: Hashable = "a"
     extra_s: float = 0.0
     deadline_s: float = NO_DEADLINE
     offline: bool = False

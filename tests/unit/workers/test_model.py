@@ -14,10 +14,9 @@ from schemas.latency import LatencyModel
 from schemas.rows.catalog import TensorSpec
 from store.catalog import Catalog
 from tests.store_rows import INPUT, a_profile, a_task, a_variant, an_architecture
-from workers.footprint import Footprint, footprint_of
-from workers.input_failure import InputFailure, input_failure
-from workers.loading import DeviceMemory, close_session, open_session
-from workers.model import ServableModel, check_inputs, find_model
+from workers.serving.computation import InputFailure, input_failure
+from workers.serving.loading import DeviceMemory, Footprint, close_session, footprint_of, open_session
+from workers.serving.model import ServableModel, check_inputs, find_model
 from workers.settings import WorkerSettings
 
 MODEL = ServableModel(a_variant(), (INPUT,), ("y",), LatencyModel(a_profile().latency, 8), 1000)
@@ -52,7 +51,7 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> Runtime:
     def find(_name: str) -> Runtime:
         return made
 
-    monkeypatch.setattr("workers.model.find_runtime", find)
+    monkeypatch.setattr("workers.serving.model.find_runtime", find)
     return made
 
 
@@ -90,7 +89,7 @@ def _silent_device(monkeypatch: pytest.MonkeyPatch) -> None:
     def silent(_hardware: str) -> int:
         return 0
 
-    monkeypatch.setattr("workers.loading.memory_in_use", silent)
+    monkeypatch.setattr("workers.serving.loading.memory_in_use", silent)
 
 
 @pytest.mark.usefixtures("_silent_device")

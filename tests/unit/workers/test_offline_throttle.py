@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.offline_throttle import OfflineThrottle, QueuedInputs
+from workers.serving.offline_throttle import OfflineThrottle, QueuedInputs
 
 INPUT_S = 0.0001
 ENOUGH = 64

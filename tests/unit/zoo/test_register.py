@@ -5,11 +5,11 @@ from typing import Any, cast
 
 import pytest
 
-from broker.settings import KafkaSettings
-from infaas.optional_zoo import zoo_files
+from broker.kafka.settings import KafkaSettings
+from infaas.up.optional_zoo import zoo_files
 from registry.artifacts import ArtifactStore
 from registry.register import step_count
-from registry.registration import ProgressSink, Registration
+from registry.request import ProgressSink, Registration
 from registry.step_runner import StepRunner
 from schemas.rows.catalog import Variant
 from store.pool import Pool

@@ -7,9 +7,9 @@ from runtimes.catalog import find_runtime
 from runtimes.processing.session import load_before
 from runtimes.protocol import LoadOptions
 from schemas.errors import OperatorError
-from schemas.rows.tensor_spec import TensorSpec
+from schemas.tensors import TensorSpec
 from zoo import samples
-from zoo.encoded import IMAGES, TEXTS
+from zoo.samples import IMAGES, TEXTS
 
 SHAPES = {
     "sentiment": (3946, 48),

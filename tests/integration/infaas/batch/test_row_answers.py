@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from prometheus_client import REGISTRY
 
-from broker.settings import KafkaSettings
+from broker.kafka.settings import KafkaSettings
 from gateway.settings import GatewaySettings
 from infaas.batch import infer_rows
 from infaas.client import InfaasClient

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from broker.settings import KafkaSettings
+from broker.kafka.settings import KafkaSettings
 from gateway.settings import GatewaySettings
 from infaas.client import InfaasClient
 from tests.integration.gateway.conftest import Running, gateway

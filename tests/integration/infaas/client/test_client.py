@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import ArrayLike
 from prometheus_client import REGISTRY
 
-from broker.settings import KafkaSettings
+from broker.kafka.settings import KafkaSettings
 from infaas.client import Answer, InfaasClient
 from schemas.errors import DeadlineExceeded, InvalidRequest, Overloaded, QueryError, UnknownTask, Unsatisfiable
 from schemas.topics import offline_topic

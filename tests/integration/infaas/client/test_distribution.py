@@ -6,8 +6,8 @@ from zipfile import ZipFile
 
 import pytest
 
-from broker.client import open_admin
-from broker.settings import KafkaSettings
+from broker.kafka.client import open_admin
+from broker.kafka.settings import KafkaSettings
 from process.version import version
 from tests.installed import Environment, build_client, requirements
 from tests.integration.gateway.conftest import Running

@@ -11,7 +11,7 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
-from broker.settings import KafkaSettings
+from broker.kafka.settings import KafkaSettings
 from infaas.client import Answer, Internal, InvalidRequest, Overloaded, QueryError, SyncInfaasClient, SystemOptions
 from tests.integration.gateway.conftest import Running
 from tests.integration.gateway.responder import refuse_three

@@ -8,9 +8,9 @@ import msgspec
 
 from autoscaler.decide.decide import decide
 from autoscaler.decide.plan import ScalePlan
-from autoscaler.decide.snapshot import ClusterSnapshot, DecisionMemory, HardwareType, Policy, ScaleBounds, ScalingLimits
+from autoscaler.decide.snapshot import ClusterSnapshot, DecisionMemory, HardwareType, Policy, ScalingLimits
 from schemas.rows.catalog import Profile
-from schemas.rows.placement import InstanceRow, WorkerRow
+from schemas.rows.cluster import InstanceRow, Pin, WorkerRow
 from tests.store_rows import a_worker
 from tests.unit.autoscaler.decide.snapshots import cpus, load, ranking, registered
 
@@ -27,7 +27,7 @@ class Simulator:
         hardware: HardwareType | None = None,
         workers: int = 1,
         limits: ScalingLimits | None = None,
-        bounds: Sequence[ScaleBounds] = (),
+        bounds: Sequence[Pin] = (),
     ) -> None:
         self.profiles = list(profiles)
         self.hardware = hardware or cpus()

@@ -9,11 +9,11 @@ from autoscaler.decide.optimizer.greedy import solve_greedy
 from autoscaler.decide.optimizer.model import AllocationProblem
 from autoscaler.decide.pareto import live_cores, rank_variants
 from autoscaler.decide.requirements import build_problem
-from autoscaler.decide.snapshot import Backlog, ClassLoad, ClusterSnapshot, ScaleBounds
+from autoscaler.decide.snapshot import Backlog, ClassLoad, ClusterSnapshot
 from schemas.access import EVERY_TENANT
 from schemas.rows.catalog import Architecture
-from schemas.rows.rollout import Rollout
-from schemas.versions import versions_of
+from schemas.rows.cluster import Pin, PinKind
+from schemas.versions import Rollout, versions_of
 from tests.store_rows import a_worker
 from tests.unit.autoscaler.decide.snapshots import LIMITS, full, load, profile, ranking, registered
 
@@ -38,12 +38,7 @@ def options(found: AllocationProblem) -> list[set[str]]:
 
 @pytest.mark.parametrize(
     ("tenant", "usable"),
-    [
-        (None, {OPEN}),
-        ("globex", {OPEN, SHARED}),
-        ("acme", {OPEN, OWN, SHARED}),
-        (EVERY_TENANT, {OPEN, OWN, SHARED}),
-    ],
+    [(None, {OPEN}), ("globex", {OPEN, SHARED}), ("acme", {OPEN, OWN, SHARED}), (EVERY_TENANT, {OPEN, OWN, SHARED})],
 )
 def test_build_problem_uses_variants_of_the_tenant(tenant: str | None, usable: set[str]) -> None:
     assert options(problem(of(tenant, load("digits", 10)))) == [{full(name) for name in usable}]
@@ -76,8 +71,8 @@ def test_build_problem_backlog_uses_public_variants() -> None:
 
 
 def test_build_problem_task_pin_uses_public_variants() -> None:
-    assert options(problem(bounds=(ScaleBounds(kind="task", name="digits", minimum=1),))) == [{full(OPEN)}]
-    assert options(problem(bounds=(ScaleBounds(kind="variant", name=full(OWN), minimum=1),))) == [{full(OWN)}]
+    assert options(problem(bounds=(Pin(kind=PinKind.TASK, name="digits", minimum=1),))) == [{full(OPEN)}]
+    assert options(problem(bounds=(Pin(kind=PinKind.VARIANT, name=full(OWN), minimum=1),))) == [{full(OWN)}]
 
 
 def test_private_canary_load_is_share_of_its_tenants() -> None:

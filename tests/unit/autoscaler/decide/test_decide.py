@@ -8,19 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscaler.decide.decide import decide
-from autoscaler.decide.failed_loads import unloadable_variants
 from autoscaler.decide.pareto import (
     VariantRanking,
     launchable_cores,
     live_cores,
     pareto_best,
     rank_variants,
+    unloadable_variants,
 )
-from autoscaler.decide.partitions import share_partitions
+from autoscaler.decide.placement_builder import share_partitions
 from autoscaler.decide.plan import ScalePlan
-from autoscaler.decide.snapshot import ClusterSnapshot, InstanceLoad, ScaleBounds, ScalingLimits
+from autoscaler.decide.snapshot import ClusterSnapshot, InstanceLoad, ScalingLimits
 from schemas.rows.catalog import Profile, Variant
-from schemas.rows.placement import InstanceRow, WorkerRow
+from schemas.rows.cluster import InstanceRow, Pin, PinKind, WorkerRow
 from schemas.status import InstanceState
 from tests.store_rows import a_profile, a_variant, a_worker, an_instance
 from tests.unit.autoscaler.decide.snapshots import cpus, load
@@ -68,8 +68,8 @@ def profile(name: str, accuracy: float = 0.9, batch_s: float = 0.001, memory: in
     return a_profile(f"{name}.onnx-fp32.cpu", accuracy, batch_s, memory)
 
 
-def a_pin(named: tuple[str, str], minimum: int | None, maximum: int | None) -> ScaleBounds:
-    return ScaleBounds(kind=named[0], name=named[1], minimum=minimum, maximum=maximum)
+def a_pin(named: tuple[str, str], minimum: int | None, maximum: int | None) -> Pin:
+    return Pin(kind=PinKind(named[0]), name=named[1], minimum=minimum, maximum=maximum)
 
 
 names = st.sampled_from([f"{task}-{letter}" for task in ("digits", "mnist") for letter in "abcd"])

@@ -9,15 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscaler.decide.decide import decide
-from autoscaler.decide.load_shares import LoadShares
 from autoscaler.decide.pareto import RunnableVariant
 from autoscaler.decide.snapshot import ClusterSnapshot, ScalingLimits
-from autoscaler.decide.worker_capacity import WorkerCapacity
-from autoscaler.decide.worker_order import SLACK, WorkerOrder
+from autoscaler.decide.worker_capacity import SLACK, LoadShares, WorkerCapacity, WorkerOrder
 from bench.scale.deciding import carried_out, with_workers
 from bench.scale.milp import SyntheticCluster, synthetic_cluster
 from schemas.latency import BatchLatency, LatencyModel
-from schemas.rows.placement import WorkerRow
+from schemas.rows.cluster import WorkerRow
 from tests.store_rows import a_variant
 
 LIMITS = ScalingLimits()

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 from autoscaler.decide.optimizer.greedy import solve_greedy
 from autoscaler.decide.optimizer.model import AllocationProblem, Requirement
-from autoscaler.decide.requirements import best_throughput, build_problem, idle_tasks
-from autoscaler.decide.snapshot import Backlog, ClassLoad, ClusterSnapshot, ScaleBounds, ScalingLimits
+from autoscaler.decide.requirements import build_problem, idle_tasks
+from autoscaler.decide.snapshot import Backlog, ClassLoad, ClusterSnapshot, ScalingLimits
+from autoscaler.decide.throughput import best_throughput
 from schemas.latency import BatchLatency, LatencyModel
+from schemas.rows.cluster import Pin, PinKind
 from tests.store_rows import a_worker, an_instance
 from tests.unit.autoscaler.decide.snapshots import LIMITS, cpus, full, instance_load, load, profile, ranking
 
@@ -166,17 +168,17 @@ def test_build_problem_correction_affects_its_variant_only() -> None:
 
 
 def test_build_problem_requires_pins_and_demands() -> None:
-    pinned = problem(bounds=(ScaleBounds(kind="variant", name=full("digits-a"), minimum=2, maximum=3),))
+    pinned = problem(bounds=(Pin(kind=PinKind.VARIANT, name=full("digits-a"), minimum=2, maximum=3),))
     assert options(pinned) == {full("digits-a")}
     assert only(pinned).options[0].floor == 2
     assert {kind.name: kind.maximum for kind in pinned.variants}[
         full("digits-a")
     ] == 1  # one worker, none can be started
-    assert options(problem(bounds=(ScaleBounds(kind="task", name="digits", minimum=1),))) == {
+    assert options(problem(bounds=(Pin(kind=PinKind.TASK, name="digits", minimum=1),))) == {
         full("digits-a"),
         full("digits-b"),
     }
-    assert problem(bounds=(ScaleBounds(kind="task", name="digits", maximum=1),)).task_maximum == {"digits": 1}
+    assert problem(bounds=(Pin(kind=PinKind.TASK, name="digits", maximum=1),)).task_maximum == {"digits": 1}
     assert options(problem(demand_age_s={full("mnist-a"): 1.0})) == {full("mnist-a")}
     assert problem(demand_age_s={full("mnist-a"): 11.0}).requirements == ()
 
@@ -186,11 +188,11 @@ def test_build_problem_bounds_workers_by_launcher_and_pins() -> None:
     assert (fixed.now, fixed.minimum, fixed.maximum) == (1, 1, 1)
     launched = problem(hardware=(cpus(4),), wanted_workers={"cpu": 2}).pools[0]
     assert (launched.now, launched.minimum, launched.maximum) == (2, 1, 4)
-    pinned = problem(
-        hardware=(cpus(4),), bounds=(ScaleBounds(kind="hardware", name="cpu", minimum=2, maximum=3),)
-    ).pools[0]
+    pinned = problem(hardware=(cpus(4),), bounds=(Pin(kind=PinKind.HARDWARE, name="cpu", minimum=2, maximum=3),)).pools[
+        0
+    ]
     assert (pinned.minimum, pinned.maximum) == (2, 3)
-    none = problem(hardware=(cpus(4),), bounds=(ScaleBounds(kind="hardware", name="cpu", minimum=0),)).pools[0]
+    none = problem(hardware=(cpus(4),), bounds=(Pin(kind=PinKind.HARDWARE, name="cpu", minimum=0),)).pools[0]
     assert none.minimum == 0
 
 

@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from autoscaler.decide.optimizer.milp import solve_targets
-from autoscaler.decide.snapshot import Backlog, ScaleBounds, ScalingLimits, WorkerLoad
+from autoscaler.decide.snapshot import Backlog, ScalingLimits, WorkerLoad
+from schemas.rows.cluster import Pin, PinKind
 from schemas.status import InstanceState
 from tests.unit.autoscaler.decide.simulator import Simulator
 from tests.unit.autoscaler.decide.snapshots import cpus, full, instance_load, load, profile, ranking
@@ -138,7 +139,7 @@ def test_scaling_to_zero_and_back_on_demand() -> None:
     assert simulator.rows == {}
     simulator.step({}, demand_age_s={A.variant: 0.0})
     assert simulator.replicas("digits-a") == 1
-    pinned = ScaleBounds(kind="variant", name=B.variant, minimum=1)
+    pinned = Pin(kind=PinKind.VARIANT, name=B.variant, minimum=1)
     kept = (
         Simulator([A, B], limits=ScalingLimits(scale_to_zero_delay_s=60), bounds=[pinned])
         .run(5, {"digits": 10})
@@ -148,7 +149,7 @@ def test_scaling_to_zero_and_back_on_demand() -> None:
 
 
 def test_scaling_starts_a_worker_on_demand() -> None:
-    none = ScaleBounds(kind="hardware", name="cpu", minimum=0)
+    none = Pin(kind=PinKind.HARDWARE, name="cpu", minimum=0)
     simulator = Simulator([A], workers=0, bounds=[none])
     simulator.run(3, {})
     assert simulator.workers == {}
@@ -165,7 +166,7 @@ def test_scaling_down_removes_replicas_of_stopped_workers() -> None:
 
 def test_scaling_down_drains_worker_with_least_to_move() -> None:
     idle = [profile(f"mnist-{letter}", 0.5 + number / 10, 0.001 * 2**number) for number, letter in enumerate("abcd")]
-    both = ScaleBounds(kind="hardware", name="cpu", minimum=2)
+    both = Pin(kind=PinKind.HARDWARE, name="cpu", minimum=2)
     simulator = Simulator([A, *idle], workers=2, bounds=[both]).run(5, {"digits": 0.5 * SLOT})
     for (variant, _), row in list(simulator.rows.items()):
         worker = "cpu-1" if variant == A.variant else "cpu-0"
@@ -180,7 +181,7 @@ def test_scaling_down_drains_worker_with_least_to_move() -> None:
 
 
 def test_scaling_down_moves_last_instance_of_dominated_variant() -> None:
-    beaten, both = profile("digits-c", 0.7, 0.020), ScaleBounds(kind="hardware", name="cpu", minimum=2)
+    beaten, both = profile("digits-c", 0.7, 0.020), Pin(kind=PinKind.HARDWARE, name="cpu", minimum=2)
     simulator = Simulator([A, beaten], workers=2, bounds=[both]).run(2, {"digits": 1.0})
     simulator.run(1, {"digits": 1.0}, demand_age_s={beaten.variant: 0.0})
     for key in [key for key in simulator.rows if key[0] == beaten.variant]:
@@ -191,7 +192,7 @@ def test_scaling_down_moves_last_instance_of_dominated_variant() -> None:
 
 
 def test_scaling_moves_interfered_instance_once() -> None:
-    both = ScaleBounds(kind="hardware", name="cpu", minimum=2)
+    both = Pin(kind=PinKind.HARDWARE, name="cpu", minimum=2)
     simulator = Simulator([A], workers=2, bounds=[both]).run(5, {"digits": 0.5 * SLOT})
     ((_, first),) = simulator.rows
     disturbed = instance_load("digits-a", first, state=InstanceState.INTERFERED)
@@ -204,7 +205,7 @@ def test_scaling_moves_interfered_instance_once() -> None:
 
 
 def test_scaling_replaces_worker_interfered_for_long() -> None:
-    both = ScaleBounds(kind="hardware", name="cpu", minimum=2)
+    both = Pin(kind=PinKind.HARDWARE, name="cpu", minimum=2)
     simulator = Simulator([A], workers=2, bounds=[both]).run(5, {"digits": 0.5 * SLOT})
     loads = (WorkerLoad(worker="cpu-0", utilisation=0.5, memory_used=0, interfered=True),)
     simulator.run(50, {"digits": 0.5 * SLOT}, worker_loads=loads)
@@ -217,9 +218,9 @@ def test_scaling_replaces_worker_interfered_for_long() -> None:
 
 def test_scaling_respects_pins_at_any_load() -> None:
     bounds = [
-        ScaleBounds(kind="variant", name=full("digits-a"), minimum=2, maximum=2),
-        ScaleBounds(kind="hardware", name="cpu", maximum=3),
-        ScaleBounds(kind="task", name="mnist", maximum=1),
+        Pin(kind=PinKind.VARIANT, name=full("digits-a"), minimum=2, maximum=2),
+        Pin(kind=PinKind.HARDWARE, name="cpu", maximum=3),
+        Pin(kind=PinKind.TASK, name="mnist", maximum=1),
     ]
     simulator = Simulator([A, B, profile("mnist-a"), profile("mnist-b", 0.8, 0.0001)], workers=3, bounds=bounds)
     for rate in (0.0, 20.0, 0.0):

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.limits.concurrency import ConcurrencyLimits, QueryKind
 from schemas.errors import Overloaded
-from schemas.needs import Needs
-from schemas.query import MAX_REJECTED_UPSTREAM, Query
+from schemas.query import MAX_REJECTED_UPSTREAM, Needs, Query
 
 NOW = 1000.0
 

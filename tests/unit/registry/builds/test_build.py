@@ -5,15 +5,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from registry.builds.build import Build, BuildOutcome, BuildRequest
-from registry.builds.build_files import with_files
+from registry.builds.build import Build, BuildOutcome, BuildRequest, with_files
 from registry.pipeline.generation import GenerateVariant
 from registry.pipeline.isolation import StepCrashed
 from registry.pipeline.measurement import MeasureVariant
 from registry.recipes import GeneratorKind, NotApplicable
 from runtimes.protocol import LoadOptions
 from schemas.errors import InvalidRequest, ModelFailed, OperatorError
-from schemas.rows.processing import Processing, Tokenise
+from schemas.rows.catalog import Processing, Tokenise
 
 
 def measured(folder: str, threads: int = 1) -> MeasureVariant:

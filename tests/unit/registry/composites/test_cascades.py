@@ -1,11 +1,92 @@
-"""Tests of the conditions that a task must meet for a cascade."""
+"""Tests of cascades: thresholds, curves and proposals."""
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from registry.composites.calibration import cascade_curve, cascade_point, default_points, point_for, threshold_label
 from registry.composites.cascades import check_cascadable
+from registry.composites.proposals import StageRecord, propose_cascades
 from schemas.errors import InvalidRequest
+from schemas.registrations import CascadePoint
 from tests.store_rows import a_task
+
+ROWS = st.lists(st.tuples(st.floats(0.0, 1.0), st.booleans(), st.booleans()), min_size=1, max_size=50)
+
+
+def test_cascade_point_escalates_rows_below_threshold() -> None:
+    confidence = np.array([0.5, 0.7, 0.9, 0.99])
+    first, then = np.array([False, False, True, True]), np.array([True, True, True, False])
+    assert cascade_point(0.9, confidence, first, then) == CascadePoint(0.9, 0.5, 1.0)
+    assert cascade_point(0.6, confidence, first, then) == CascadePoint(0.6, 0.25, 0.75)
+    assert cascade_point(1.0, confidence, first, then) == CascadePoint(1.0, 1.0, 0.75)
+
+
+@given(ROWS)
+def test_cascade_curve_is_monotonic_and_matches_rows(rows: list[tuple[float, bool, bool]]) -> None:
+    confidence, first, then = (np.array(column) for column in zip(*rows, strict=True))
+    curve = cascade_curve(confidence, first, then)
+    assert [p.threshold for p in curve] == sorted({p.threshold for p in curve})
+    assert all(0 < p.threshold <= 1 for p in curve)
+    assert [p.escalated for p in curve] == sorted(p.escalated for p in curve)
+    for point in curve:
+        answers = [then_ if c < point.threshold else first_ for c, first_, then_ in rows]
+        assert point.accuracy == pytest.approx(np.mean(answers))
+
+
+@given(ROWS, st.floats(0.0, 1.0))
+def test_point_for_escalates_least_at_minimum_accuracy(rows: list[tuple[float, bool, bool]], minimum: float) -> None:
+    confidence, first, then = (np.array(column) for column in zip(*rows, strict=True))
+    curve = cascade_curve(confidence, first, then)
+    if all(point.accuracy < minimum for point in curve):
+        with pytest.raises(InvalidRequest, match="no threshold reaches"):
+            point_for(curve, minimum)
+        return
+    found = point_for(curve, minimum)
+    assert found.accuracy >= minimum
+    assert all(point.escalated >= found.escalated for point in curve if point.accuracy >= minimum)
+
+
+def test_default_points_are_ordered_from_cheap_to_accurate() -> None:
+    random = np.random.default_rng(0)
+    confidence = random.uniform(0.5, 1.0, 4000)
+    first = random.random(4000) < confidence
+    then = first | (random.random(4000) < 0.8)
+    points = default_points(cascade_curve(confidence, first, then), float(first.mean()), float(then.mean()))
+    assert len(points) == 3
+    assert [p.escalated for p in points] == sorted(p.escalated for p in points)
+    assert points[0].accuracy < points[1].accuracy < points[2].accuracy <= then.mean()
+
+
+def test_threshold_label_contains_digits() -> None:
+    assert [threshold_label(t) for t in (0.7, 0.995, 1.0, 0.05)] == ["t700", "t995", "t1000", "t050"]
+
+
+def record(name: str, input_s: float, accuracy: float, *, knows: bool = True) -> StageRecord:
+    """Return a variant that is right on the first rows; if `knows`, it is confident only of them."""
+    right = np.arange(1000) < 1000 * accuracy
+    return StageRecord(name, input_s, right, np.where(right & knows, 0.95, 0.55))
+
+
+def test_propose_cascades_finds_cheaper_equally_accurate_cascade() -> None:
+    proposals = propose_cascades([record("small", 0.001, 0.8), record("large", 0.010, 0.9)])
+    assert [(p.first, p.then, p.beats) for p in proposals] == [("small", "large", "large")]
+    assert proposals[0].point.escalated == pytest.approx(0.2)
+    assert proposals[0].point.accuracy == pytest.approx(0.9)
+    assert proposals[0].input_s == pytest.approx(0.001 + 0.2 * 0.010, rel=0.05)
+    assert proposals[0].saving == pytest.approx(0.7, abs=0.01)
+
+
+def test_propose_cascades_requires_calibrated_confidence() -> None:
+    assert propose_cascades([record("small", 0.001, 0.8, knows=False), record("large", 0.010, 0.9)]) == ()
+
+
+def test_propose_cascades_omits_small_savings_and_slow_variants() -> None:
+    assert propose_cascades([record("small", 0.008, 0.8), record("large", 0.010, 0.9)]) == ()
+    proposals = propose_cascades([record("small", 0.001, 0.8), record("large", 0.010, 0.9), record("slow", 0.1, 0.9)])
+    assert [p.beats for p in proposals] == ["large"]
 
 
 @pytest.mark.parametrize("measure", ["1-nrmse", "f1", "agreement"])

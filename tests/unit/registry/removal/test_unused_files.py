@@ -7,8 +7,15 @@ from msgspec.structs import replace
 
 from registry.artifacts import ArtifactStore
 from registry.removal.unused_files import files_of
-from runtimes.composite import CASCADE, CHAIN, CascadeDocument, ChainDocument, CompositeDocument, Stage
-from runtimes.confidence import ConfidenceMeasure
+from runtimes.composite import (
+    CASCADE,
+    CHAIN,
+    CascadeDocument,
+    ChainDocument,
+    CompositeDocument,
+    ConfidenceMeasure,
+    Stage,
+)
 from tests.store_rows import a_variant
 
 LEAVES = tuple(letter * 64 for letter in "abc")

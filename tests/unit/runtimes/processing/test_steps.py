@@ -7,12 +7,10 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from runtimes.processing.classes import BestClasses, SoftmaxScores, read_class_names
-from runtimes.processing.image import ImageDecoder
-from runtimes.processing.tokenise import TextTokeniser
+from runtimes.processing.steps import BestClasses, ImageDecoder, SoftmaxScores, TextTokeniser, read_class_names
 from schemas.errors import InvalidRequest, OperatorError
-from schemas.rows.processing import DecodeImage, Tokenise, TopClasses
-from schemas.rows.tensor_spec import TensorSpec
+from schemas.rows.catalog import DecodeImage, Tokenise, TopClasses
+from schemas.tensors import TensorSpec
 from tests.processing_files import encoded_image, write_tokenizer
 
 IDS, MASK, TYPES = (

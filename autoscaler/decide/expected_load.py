@@ -1,0 +1,142 @@
+"""Expected load: a task's growth until new capacity could serve, and a canary's share of its model's load.
+
+Growth is forecast from trend and season of the recent window. The trend is Holt's linear trend over seconds. The season
+is the lag at which the series has its highest autocorrelation, if that is high enough. The code is written here because
+statsmodels would add pandas and scipy (150 MB) to each autoscaler. A forecast only prewarms. It is never below the
+present load, so a wrong forecast costs money but no answers, and it is at most a fixed multiple of the present load.
+
+The load of a canary is counted before the canary receives it. The serving version stays sized for the whole load,
+because a rollback sends everything back to it at once. Selectors count a query by its requested target, not by the
+version that answers. So in a task with several models, a canary's share applies to the part of the load that its model
+answered recently, or to all of it if nothing was answered.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+import numpy as np
+from msgspec.structs import replace
+from numpy.typing import NDArray
+
+from autoscaler.decide.snapshot import ClassLoad, ClusterSnapshot
+from schemas.rows.catalog import Variant
+from schemas.versions import Rollout, Versions
+
+_LEVEL: Final = 0.3
+_TREND: Final = 0.1
+_DAMPING: Final = 0.9
+"""Share of the trend that remains after each second, so that a rise is not extended forever."""
+_LEAST: Final = 20
+_MOST_GROWTH: Final = 2.0
+_SEASONAL: Final = 0.7
+"""Least autocorrelation at which a lag counts as a season."""
+_SHORTEST_SEASON: Final = 10
+
+
+def growth(history: Sequence[float], horizon_s: float, present: float) -> float:
+    """Return the ratio of the highest load expected within `horizon_s` to the present one, 1 to 2.
+
+    Args:
+        history: load, one value a second, the latest last.
+        horizon_s: seconds to look ahead.
+        present: load now.
+    """
+    if len(history) < _LEAST or present <= 0 or horizon_s <= 0:
+        return 1.0
+    series = np.nan_to_num(np.asarray(history, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    steps = max(round(horizon_s), 1)
+    expected = max(float(_trend(series, steps)), _season(series, steps))
+    return float(min(max(expected / present, 1.0), _MOST_GROWTH))
+
+
+def _trend(series: NDArray[np.float64], steps: int) -> float:
+    """Return the load `steps` ahead by Holt's damped linear trend; the present level if the rise is only noise."""
+    level, trend = float(series[0]), 0.0
+    errors = list[float]()
+    for value in series[1:].tolist():
+        errors.append(value - level - trend)
+        before = level
+        level = _LEVEL * value + (1 - _LEVEL) * (level + trend)
+        trend = _TREND * (level - before) + (1 - _TREND) * trend
+    rise = trend * _DAMPING * (1 - _DAMPING**steps) / (1 - _DAMPING)
+    return level + rise if abs(rise) > float(np.std(errors)) else level
+
+
+def _season(series: NDArray[np.float64], steps: int) -> float:
+    """Return the 90th percentile of the same stretch one season ago; 0 without a season."""
+    length = _period(series)
+    if length == 0:
+        return 0.0
+    ahead = series[-length:][: min(steps, length)]
+    return float(np.quantile(ahead, 0.9)) if len(ahead) else 0.0
+
+
+def _period(series: NDArray[np.float64]) -> int:
+    """Return the period of the series in seconds; 0 if it has none."""
+    centred = series - series.mean()
+    power = float(centred @ centred)
+    longest = len(series) // 2
+    if power == 0.0 or longest <= _SHORTEST_SEASON:
+        return 0
+    size = 2 * len(series)
+    spectrum = np.abs(np.fft.rfft(centred, size)) ** 2
+    alike = np.fft.irfft(spectrum, size)[: longest + 1] / power
+    alike /= 1 - np.arange(longest + 1) / len(series)  # fewer pairs overlap at longer lags
+    fallen = np.flatnonzero(alike < 0.5)
+    if not len(fallen):
+        return 0
+    start = max(int(fallen[0]), _SHORTEST_SEASON)
+    if start > longest:
+        return 0
+    best = start + int(np.argmax(alike[start:]))
+    return best if alike[best] >= _SEASONAL else 0
+
+
+def candidate_targets(versions: Versions) -> Iterator[tuple[str, str]]:
+    """Yield pairs of task and candidate target of its models' rollouts, both canaries and shadows."""
+    for task, rollouts in versions.rollouts.items():
+        for rollout in rollouts:
+            if rollout.is_canary or rollout.is_shadowed:
+                yield task, rollout.candidate_target
+
+
+def canary_loads(snapshot: ClusterSnapshot, variants: Mapping[str, Variant]) -> list[ClassLoad]:
+    """Return the expected load of each canary, by load class."""
+    found = list[ClassLoad]()
+    for task, rollouts in snapshot.versions.rollouts.items():
+        for rollout in rollouts:
+            if rollout.is_canary:
+                answered = _answered_share(snapshot, variants, task, rollout)
+                found += (
+                    _of_canary(load, rollout, answered) for load in snapshot.classes if _concerned(load, task, rollout)
+                )
+    return found
+
+
+def _concerned(load: ClassLoad, task: str, rollout: Rollout) -> bool:
+    asked = load.load_class
+    return asked.task == task and not asked.offline and rollout.concerns(asked.target)
+
+
+def _of_canary(load: ClassLoad, rollout: Rollout, answered: float) -> ClassLoad:
+    asked = load.load_class
+    share = rollout.share * (answered if asked.target is None else 1.0)
+    return replace(
+        load,
+        load_class=replace(asked, target=rollout.candidate_target),
+        inputs_per_s=share * load.inputs_per_s,
+        peak_per_s=share * load.peak_per_s,
+    )
+
+
+def _answered_share(snapshot: ClusterSnapshot, variants: Mapping[str, Variant], task: str, rollout: Rollout) -> float:
+    """Return the share of a task's answered inputs that came from versions of the rollout's model."""
+    own = rollout.answering_targets | {rollout.candidate_target}
+    rates = defaultdict[bool, float](float)
+    for load in snapshot.instance_loads:
+        variant = variants.get(load.variant)
+        if variant is not None and variant.task == task:
+            rates[not own.isdisjoint(snapshot.versions.targets_of(variant.architecture))] += load.inputs_per_s
+    total = rates[True] + rates[False]
+    return rates[True] / total if total > 0 else 1.0

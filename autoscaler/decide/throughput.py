@@ -1,0 +1,64 @@
+"""Throughput of a slot by profile, and the slowdown of variants against their profiles as measured."""
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Final, NamedTuple
+
+from autoscaler.decide.pareto import RunnableVariant
+from autoscaler.decide.snapshot import ClusterSnapshot
+from schemas.latency import LatencyModel
+
+_MOST_SLOWDOWN: Final = 4.0
+_LEAST_BUSY: Final = 0.1
+
+
+class SlotThroughput(NamedTuple):
+    """Throughput of a slot."""
+
+    rate: float
+    """Inputs a second; for a batch that takes several slots, the share of one slot."""
+    batch: int
+    """Batch size that reaches it."""
+
+
+def best_throughput(latency: LatencyModel, budget_s: float, slowdown: float, mean_batch: float) -> SlotThroughput:
+    """Return the highest throughput of a slot that answers each input within `budget_s`; 0 if no batch size can."""
+    best, batch = SlotThroughput(0.0, 0), max(math.ceil(mean_batch), 1)
+    while True:
+        batch_s = max(latency.batch_s(batch) * slowdown, 1e-9)
+        promised_s = max(latency.promised_s(batch) * slowdown, 1e-9)
+        if promised_s <= budget_s:
+            busy = min(max(budget_s / promised_s - 1.0, _LEAST_BUSY), 1.0)
+            best = max(best, SlotThroughput(busy * batch / batch_s, batch))
+        if batch >= latency.max_batch:
+            return best
+        batch = min(batch * 2, latency.max_batch)
+
+
+class Slowdowns:
+    """Slowdown of each variant against its profile: the larger of its own and that of its hardware.
+
+    Measurements are weighted by computing time, so that rare batches count little.
+    """
+
+    def __init__(self, candidates: Sequence[RunnableVariant], snapshot: ClusterSnapshot) -> None:
+        known = {candidate.name: candidate for candidate in candidates}
+        slowdowns: defaultdict[str, list[float]] = defaultdict(list)
+        busy: defaultdict[str, list[float]] = defaultdict(list)
+        for load in snapshot.instance_loads:
+            if load.variant in known and load.inputs_per_s > 0:
+                candidate = known[load.variant]
+                slowdown = min(max(load.slowdown, 1.0), _MOST_SLOWDOWN)
+                slots = load.inputs_per_s * candidate.latency.input_s()
+                # Interference affects all variants of the hardware; a wrong profile (`correction`) only its own
+                # variant.
+                for name, factor in ((candidate.name, load.correction), (candidate.variant.hardware, 1.0)):
+                    slowdowns[name].append(slowdown * factor)
+                    busy[name].append(slots)
+        self.means = {name: fmean(found, busy[name]) for name, found in slowdowns.items()}
+
+    def of(self, candidate: RunnableVariant) -> float:
+        """Return the slowdown of a candidate, at least 1."""
+        return max(self.means.get(candidate.name, 1.0), self.means.get(candidate.variant.hardware, 1.0))

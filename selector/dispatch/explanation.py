@@ -1,0 +1,206 @@
+"""Explanation of a choice: every variant considered, its prediction, and the reason why it lost.
+
+Computed separately from the same cluster state and time, only for queries that request it. It may be slow, and costs
+the policy nothing.
+"""
+
+from itertools import islice
+from typing import Final
+
+import msgspec
+
+from schemas.errors import RefusalReason
+from schemas.query import Mode, Query
+from schemas.rows.catalog import ACCURACY
+from selector.policy.candidates import TaskCandidates
+from selector.policy.choice import Choice, PolicyConfig, Refusal
+from selector.policy.cluster_state import ClusterState
+from selector.policy.entities import Instance
+from selector.policy.prediction import cold_start_finish_s, finish_s
+from selector.policy.replicas import NOBODY
+from selector.policy.variants import PricedVariant, size_class
+
+_MAX_LISTED: Final = 50
+_encode: Final = msgspec.json.Encoder().encode
+_CHOSEN: Final = "chosen"
+_GIVEN: Final = "a more accurate one is idle, and is given at the cheapest's cost"
+
+
+class ConsideredVariant(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """One variant that might have answered, on one worker if it is loaded."""
+
+    variant: str
+    accuracy: float
+    cost: float
+    worker: str = ""
+    predicted_ms: float | None = None
+    verdict: str
+
+
+class Explanation(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Content of the header `infaas-explanation`, as JSON."""
+
+    task: str
+    measure: str = ACCURACY
+    """Measure of quality that `accuracy` means for this task, if not the share of correct answers."""
+    slack_ms: float | None = None
+    """Milliseconds until the deadline at the time of the choice."""
+    chosen: str = ""
+    worker: str = ""
+    predicted_ms: float | None = None
+    upgraded: bool = False
+    """True if a more accurate variant is given at the cost of the cheapest."""
+    reason: str
+    refusal: RefusalReason | None = None
+    """Reason of the refusal as in the header `infaas-reason`, if the query was refused."""
+    considered: list[ConsideredVariant]
+    not_listed: int = 0
+
+
+def explain(query: Query, state: ClusterState, now: float, config: PolicyConfig, outcome: Choice | Refusal) -> bytes:
+    """Return the explanation of `outcome`, which `choose` returned for the same arguments."""
+    task = state.seen_in(query)
+    slack_s = None if query.deadline_ms is None else query.deadline_ms / 1000 - now
+    considered: list[ConsideredVariant] = []
+    not_listed = 0
+    if task is not None:
+        for variant in sorted(task.variants, key=lambda variant: _cost(variant, query)):
+            considered += _rows(variant, task, query, state, now, slack_s, outcome)
+            not_listed += max(len(task.serving.get(variant.name, NOBODY)) - _MAX_LISTED, 0)
+    considered.sort(key=lambda row: row.verdict != _CHOSEN)
+    is_choice = isinstance(outcome, Choice)
+    return _encode(
+        Explanation(
+            task=query.task,
+            measure=ACCURACY if task is None else task.measure,
+            slack_ms=None if slack_s is None else _ms(slack_s),
+            chosen=outcome.variant.name if is_choice else "",
+            worker=outcome.instance.worker.name if is_choice and outcome.instance else "",
+            predicted_ms=_ms(outcome.predicted_s) if is_choice else None,
+            upgraded=is_choice and outcome.upgraded,
+            reason=_version_reason(task, query, outcome) or _reason(outcome, slack_s, config),
+            refusal=None if is_choice else outcome.error.reason,
+            considered=considered[:_MAX_LISTED],
+            not_listed=max(len(considered) - _MAX_LISTED, 0) + not_listed,
+        )
+    )
+
+
+def _version_reason(task: TaskCandidates | None, query: Query, outcome: Choice | Refusal) -> str:
+    """Return the reason why a version other than the serving one answers; empty if the serving one does."""
+    if task is None or isinstance(outcome, Refusal) or task.is_target(outcome.variant, query.needs.target):
+        return ""
+    version = task.version_names.get(outcome.variant.architecture, "")
+    if any(rollout.candidate_target == version for rollout in task.canaries):
+        return f"{version} is tried on a share of the queries, and this query is drawn by its id"
+    return f"{version} answers until an instance of the serving version is loaded"
+
+
+def _reason(outcome: Choice | Refusal, slack_s: float | None, config: PolicyConfig) -> str:
+    if isinstance(outcome, Refusal):
+        return f"{outcome.error.code}: {outcome.error}"
+    if outcome.upgraded:
+        return "more accurate than the cheapest that meets the needs, idle, and given at the cheapest's cost"
+    if outcome.instance is None:
+        return "nothing loaded meets the needs in time; this variant is requested, and the query waits in its topic"
+    limit_s = config.default_latency_s if slack_s is None else slack_s
+    if outcome.predicted_s > limit_s:
+        return "nothing is predicted to finish in time; this is the soonest"
+    return "the cheapest that meets the needs and is predicted to finish in time"
+
+
+def _listed(task: TaskCandidates, variant: PricedVariant, outcome: Choice | Refusal) -> list[Instance]:
+    """Return the replicas of a variant to list: the first few, with the chosen one among them."""
+    replicas = task.serving.get(variant.name, NOBODY)
+    listed = list(islice(replicas, _MAX_LISTED))
+    chosen = outcome.instance if isinstance(outcome, Choice) else None
+    if chosen is not None and chosen in replicas and chosen not in listed:
+        listed[-1] = chosen
+    return listed
+
+
+def _rows(
+    variant: PricedVariant,
+    task: TaskCandidates,
+    query: Query,
+    state: ClusterState,
+    now: float,
+    slack_s: float | None,
+    outcome: Choice | Refusal,
+) -> list[ConsideredVariant]:
+    """Return a row for each listed replica of a variant, or one row if it is not loaded."""
+    cost = _cost(variant, query)
+    misfit = _misfit(task, variant, query, cost)
+
+    def row(chosen: bool, verdict: str, predicted_s: float, worker: str = "") -> ConsideredVariant:
+        return ConsideredVariant(
+            variant=variant.name,
+            accuracy=variant.accuracy,
+            cost=cost,
+            worker=worker,
+            predicted_ms=_ms(predicted_s),
+            verdict=_CHOSEN if chosen else misfit or verdict,
+        )
+
+    rows: list[ConsideredVariant] = []
+    for instance in _listed(task, variant, outcome):
+        predicted_s = finish_s(instance, query.batch, now, query.needs.mode is Mode.OFFLINE, query.streamed)
+        verdict = _unfit(instance, predicted_s, slack_s, now) or _beaten(variant, cost, predicted_s, outcome)
+        chosen = isinstance(outcome, Choice) and outcome.instance is instance
+        rows.append(row(chosen, verdict, predicted_s, instance.worker.name))
+    if rows:
+        return rows
+    predicted_s = cold_start_finish_s(variant, query.batch, state)
+    verdict = _not_loaded(variant, predicted_s, slack_s, task.load_failure(variant))
+    return [row(isinstance(outcome, Choice) and outcome.variant is variant, verdict, predicted_s)]
+
+
+def _misfit(task: TaskCandidates, variant: PricedVariant, query: Query, cost: float) -> str:
+    needs = query.needs
+    if not task.is_target(variant, needs.target):
+        return "is of a version that does not serve" if needs.target is None else f"is not {needs.target}"
+    if needs.min_accuracy is not None and variant.accuracy < needs.min_accuracy:
+        return "is not accurate enough"
+    if needs.max_cost is not None and cost > needs.max_cost:
+        return "costs too much"
+    return ""
+
+
+def _unfit(instance: Instance, predicted_s: float, slack_s: float | None, now: float) -> str:
+    if instance.worker.expires_at <= now:
+        return "its worker sends no status"
+    if slack_s is not None and predicted_s > slack_s:
+        return "would be late"
+    if not instance.healthy:
+        return "is overloaded"
+    return ""
+
+
+def _beaten(variant: PricedVariant, cost: float, predicted_s: float, outcome: Choice | Refusal) -> str:
+    if isinstance(outcome, Refusal):
+        return "is left to others: there are too many queries"
+    if variant is outcome.variant:
+        return "another replica was taken"
+    if outcome.upgraded:
+        if variant.accuracy > outcome.variant.accuracy:
+            return "is not idle enough to be given away"
+        return _GIVEN if variant.accuracy < outcome.variant.accuracy else "another as accurate is given"
+    if cost > outcome.cost:
+        return "costs more"
+    return "finishes later" if predicted_s >= outcome.predicted_s else "is left to others: there are too many queries"
+
+
+def _not_loaded(variant: PricedVariant, predicted_s: float, slack_s: float | None, failure: str) -> str:
+    if failure:
+        return f"cannot be loaded: {failure}"
+    if slack_s is not None and predicted_s > slack_s:
+        return f"is not loaded, and loading takes {variant.load_s:.1f} s"
+    return "is not loaded"
+
+
+def _cost(variant: PricedVariant, query: Query) -> float:
+    return variant.cost(size_class(query.batch), query.needs.mode is Mode.OFFLINE)
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)

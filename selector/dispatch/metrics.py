@@ -1,0 +1,141 @@
+"""Metrics of a selector for Prometheus, and its load by load class for the autoscaler.
+
+Hot path: a query adds to plain counters found by one key, which are published periodically.
+"""
+
+from collections import Counter
+from typing import Final
+
+import prometheus_client as prometheus
+
+from schemas.errors import RefusalReason
+from schemas.load_classes import ClassCount, CountsByClass, SelectorLoad, class_key
+from schemas.query import Query
+from selector.policy.cluster_state import ClusterState
+
+
+class _Count:
+    """Load of one load class since the last report."""
+
+    __slots__ = ("inputs", "queries", "refused", "upgraded")
+
+    def __init__(self) -> None:
+        self.queries = self.inputs = self.refused = self.upgraded = 0
+
+
+class LoadMeter:
+    """Load counted by one selector, by load class and by variant."""
+
+    def __init__(self, selector: str) -> None:
+        self._selector = selector
+        self._classes = CountsByClass(_Count)
+        self._variants: dict[str, int] = {}
+
+    def forwarded(self, query: Query, variant: str, upgraded: bool, tenant_class: str | None = None) -> None:
+        """Count a forwarded query of a tenant class; its task and target are registered."""
+        count = self._count(query, tenant_class)
+        if upgraded:
+            count.upgraded += 1
+        self._variants[variant] = self._variants.get(variant, 0) + query.batch
+
+    def refused(self, query: Query, overloaded: bool, tenant_class: str | None = None) -> None:
+        """Count a refused query that a variant its tenant may use could have answered."""
+        count = self._count(query, tenant_class)
+        if overloaded:
+            count.refused += 1
+
+    def report(self, at_ms: float, lanes: dict[str, int] | None = None) -> SelectorLoad:
+        """Return the load since the last report; `lanes` are the held queries of lanes, by task."""
+        classes = tuple(
+            ClassCount(
+                load_class=load_class,
+                queries=count.queries,
+                inputs=count.inputs,
+                refused=count.refused,
+                upgraded=count.upgraded,
+            )
+            for load_class, count in self._classes.take()
+        )
+        variants, self._variants = self._variants, {}
+        return SelectorLoad(selector=self._selector, at_ms=at_ms, classes=classes, variants=variants, lanes=lanes or {})
+
+    def _count(self, query: Query, tenant_class: str | None) -> _Count:
+        deadline_ms = query.deadline_ms
+        latency_ms = None if deadline_ms is None else deadline_ms - query.sent_ms
+        count = self._classes.of(query.task, class_key(query.needs, latency_ms, tenant_class))
+        asked = 1 + query.rejected_upstream
+        count.queries += asked
+        count.inputs += asked * query.batch
+        count.refused += query.rejected_upstream
+        return count
+
+
+_DECISIONS: Final = prometheus.Counter(
+    "infaas_selector_decisions_total",
+    "Queries decided on, by outcome, and by reason if they were refused.",
+    ["task", "outcome", "reason"],
+)
+_VERSIONS: Final = prometheus.Counter(
+    "infaas_selector_version_queries_total",
+    "Queries given to a version of a model that has several: to be answered, or as copies.",
+    ["model", "version", "outcome"],
+)
+_SECONDS: Final = prometheus.Histogram(
+    "infaas_selector_decision_seconds",
+    "Time to read, decide on and forward a query: the mean of each batch.",
+    buckets=(5e-6, 1e-5, 2e-5, 4e-5, 8e-5, 1.6e-4, 3.2e-4, 6.4e-4, 1.28e-3, 1e-2),
+)
+_IN_FLIGHT: Final = prometheus.Gauge("infaas_selector_in_flight_queries", "Queries taken and not yet acknowledged.")
+_HELD: Final = prometheus.Gauge(
+    "infaas_selector_held_queries", "Offline queries that were read and wait for an idle instance."
+)
+_BACKLOG: Final = prometheus.Gauge(
+    "infaas_selector_backlog_inputs",
+    "Inputs that wait for, or are computed by, the instances of a variant.",
+    ["variant"],
+)
+
+
+class SelectorMetrics:
+    """Metrics of one selector."""
+
+    def __init__(self) -> None:
+        self._decisions: Counter[tuple[str, str, str]] = Counter()
+        self._versions: Counter[tuple[str, str]] = Counter()
+        self._backlog: dict[str, int] = {}
+        """Backlog by variant, as last published."""
+
+    def decided(self, task: str, outcome: str, reason: RefusalReason | None = None) -> None:
+        """Count a query: forwarded (`serving`, `upgraded`, `loading`), `moved`, or refused (code and reason)."""
+        self._decisions[task, outcome, reason or ""] += 1
+
+    def given_to_version(self, version: str, outcome: str) -> None:
+        """Count a query that a version, such as `model@2`, must answer (`answered`) or got as a copy (`copied`)."""
+        self._versions[version, outcome] += 1
+
+    def batch_decided(self, queries: int, seconds: float) -> None:
+        """Record the time of a batch of queries."""
+        _SECONDS.observe(seconds / queries)
+
+    def publish(self, state: ClusterState, in_flight: int, held: int, now: float) -> None:
+        """Transfer the counters and the present state to Prometheus."""
+        for labels, count in self._decisions.items():
+            _DECISIONS.labels(*labels).inc(count)
+        self._decisions.clear()
+        for (version, outcome), count in self._versions.items():
+            model, _, number = version.partition("@")
+            _VERSIONS.labels(model, number, outcome).inc(count)
+        self._versions.clear()
+        _IN_FLIGHT.set(in_flight)
+        _HELD.set(held)
+        backlog: Counter[str] = Counter()
+        for worker in state.workers.values():
+            for name, instance in worker.instances.items():
+                backlog[name] += round(instance.waiting(now) + instance.offline_inputs)
+        if backlog.keys() != self._backlog.keys():
+            _BACKLOG.clear()
+            self._backlog = {}
+        for name, inputs in backlog.items():
+            if self._backlog.get(name) != inputs:
+                _BACKLOG.labels(name).set(inputs)
+        self._backlog = dict(backlog)

@@ -1,0 +1,228 @@
+"""Dispatcher of online queries: chooses an instance for each query and forwards it, or answers with an error.
+
+Hot path: `take_all` runs once per fetch. A query creates no task, log line or formatted text, and does not wait for the
+acknowledgement, which arrives as a callback and marks the record done. The budget is 0.6 of the throughput of a bare
+consume-and-produce loop (`bench/throughput/selector.py`).
+
+Offline queries that arrive on an online topic are moved to the offline topic, which `selector/dispatch/offline.py`
+reads.
+
+Delay between fetches. Queries of gateways and our client library linger at their source and arrive in waves
+(`broker/arrivals.py`). Those of other producers arrive one by one. Each then causes a fetch, two produce requests and a
+fetch by the reader of the answer, at a time when the machine has no CPU to spare. For these queries the selector
+lingers: only when CPU time is nearly used up, and only for a small share of the nearest deadline among the queries just
+taken; not at all if one of them has lingered already.
+
+Shadow copies of queries go, as offline queries, to an instance of the candidate version that is idle now; without one
+there is no copy. So copies never queue for capacity, and stop under load. The result of a copy, and a copy of the
+client's result, go to `infaas.shadows`, where the autoscaler compares them. A copy that Kafka does not accept is
+dropped, without an effect on the client's answer.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Final
+
+from broker.arrivals import Linger
+from broker.delivery.consumer import Consumer, Record
+from broker.kafka.types import KafkaError
+from broker.producing.producer import Ack, Producer
+from schemas import headers as h
+from schemas.errors import Internal, QueryError
+from schemas.headers import LINGER_NS
+from schemas.query import Mode
+from schemas.topics import SHADOWS
+from selector.admission.overload import LoadShedder
+from selector.admission.received_query import ReceivedQuery
+from selector.dispatch.dispatcher import DispatchContext, DispatcherBase, forwarded
+from selector.policy.candidates import TaskCandidates
+from selector.policy.choice import Choice, Refusal
+from selector.policy.cluster_state import ClusterState
+from selector.policy.late_binding import bind_copy
+
+log = logging.getLogger(__name__)
+
+SPARE: Final = 0.75
+"""Used share of the machine's CPU time up to which there is no delay."""
+SCARCE: Final = 0.95
+"""Used share from which on the delay is the longest allowed."""
+LONGEST_S: Final = 0.01
+"""Longest delay in seconds, whatever the deadlines."""
+
+
+class FetchDelay:
+    """Delay between two fetches, by the queries taken since the last one. Pure: the caller passes the time."""
+
+    def __init__(self, longest_s: float) -> None:
+        """Delay for at most `longest_s`, and at most `LONGEST_S`; 0 disables it."""
+        self._linger = Linger(min(longest_s, LONGEST_S), spare=SPARE, scarce=SCARCE, most=1.0)
+        self._forget()
+
+    def take(self, now_s: float, left_s: float | None) -> None:
+        """Count a query that has not lingered.
+
+        Args:
+            now_s: the present, in seconds of a monotonic clock.
+            left_s: time until its deadline; None if it has none.
+        """
+        self._per_s = self._linger.arrived(now_s)
+        if left_s is not None and (self._left_s is None or left_s < self._left_s):
+            self._left_s = left_s
+
+    def take_lingered(self) -> None:
+        """Count a query that has lingered at its source."""
+        self._lingered = True
+
+    def rest_s(self, cpu_busy: float) -> float:
+        """Return the seconds to delay now, given the used share of the machine's CPU time."""
+        rest_s = 0.0 if self._lingered else self._linger.kept_s(self._per_s, self._left_s, cpu_busy)
+        self._forget()
+        return rest_s
+
+    def _forget(self) -> None:
+        self._per_s, self._lingered = 0.0, False
+        self._left_s: float | None = None
+
+
+_CLIENTS: Final = frozenset(
+    {
+        h.REPLY_TO, h.REPLY_STREAM, h.CORRELATION, h.DEADLINE_MS, h.LATENCY_MS, h.MIN_ACCURACY, h.MAX_COST, h.MODE,
+        h.TARGET, h.EXPLAIN, *h.TRACE,
+    }
+)  # fmt: skip
+"""Headers with a client's wishes for its own answer."""
+
+
+class ShadowSender:
+    """Sender of one selector's copies."""
+
+    def __init__(self, state: ClusterState, producer: Producer) -> None:
+        self._state = state
+        self._producer = producer
+
+    async def send(self, received: ReceivedQuery, copy: Choice, now: float) -> None:
+        """Send a copy; errors are ignored."""
+        query = received.query
+        offset_ms = self._producer.offset_ms(copy.variant.offline_topic, copy.partition.number)
+        headers = [
+            pair for pair in forwarded(query, copy, received.headers, now, offset_ms, None) if pair[0] not in _CLIENTS
+        ]
+        headers += (
+            (h.REPLY_TO, SHADOWS.encode()),
+            (h.MODE, Mode.OFFLINE.encode()),
+            (h.TARGET, copy.variant.architecture.encode()),
+        )
+        instance = copy.instance
+        assert instance is not None, "a copy goes where it is served"
+        self._state.sent_offline(instance, copy.partition, query.batch, now)
+        await self._producer.post(
+            copy.variant.offline_topic,
+            received.value,
+            partial(self._acknowledged, copy),
+            key=query.id.encode(),
+            headers=headers,
+            partition=copy.partition.number,
+        )
+
+    def _acknowledged(self, copy: Choice, outcome: Ack | KafkaError) -> None:
+        if isinstance(outcome, Ack):
+            self._state.acknowledged(copy.instance, copy.partition, outcome.offset, time.monotonic())
+        else:
+            self._state.failed(copy.partition)
+
+
+def _deadline(received: ReceivedQuery) -> float:
+    deadline_ms = received.query.deadline_ms
+    return math.inf if deadline_ms is None else deadline_ms
+
+
+class Dispatcher(DispatcherBase):
+    """Forwards, moves or refuses each query of the online topics of one selector."""
+
+    def __init__(self, context: DispatchContext, consumer: Consumer, longest_rest_s: float) -> None:
+        """Rest for at most `longest_rest_s` between two fetches."""
+        super().__init__(context, consumer)
+        self._load_shedder = LoadShedder(context.config)
+        self._fetch_delay = FetchDelay(longest_rest_s)
+        self._shadows = ShadowSender(context.state, context.producer)
+
+    def rest(self) -> None:
+        """Delay the next fetch when recent queries can be batched with later ones."""
+        rest_s = self._fetch_delay.rest_s(self._cpu.busy())
+        if rest_s > 0.0:
+            self._consumer.rest(rest_s)
+
+    async def take(self, record: Record, attempts: int = 1) -> None:
+        """Forward one record, or answer it with an error; no error of the record is raised.
+
+        Waits only while too many records are unacknowledged.
+        """
+        received = await self._read(record, attempts)
+        if received is not None:
+            await self._send_on(received)
+
+    async def take_all(self, records: Sequence[Record]) -> None:
+        """Take the records of one fetch, in order of their deadlines.
+
+        Workers compute in that order, so each later decision is for a place behind the earlier ones, as predicted.
+        """
+        read: list[ReceivedQuery] = []
+        for record in records:
+            received = await self._read(record, 1)
+            if received is not None:
+                read.append(received)
+        read.sort(key=_deadline)
+        for received in read:
+            await self._send_on(received)
+
+    async def _send_on(self, received: ReceivedQuery) -> None:
+        record = received.record
+        try:
+            await self._decide(received)
+        except QueryError as error:
+            await self._reject(record, error, received.attempts)
+        except Exception as error:
+            log.error("%s: record %d/%d", record.topic, record.partition, record.offset, exc_info=error)
+            await self._reject(record, Internal("the query could not be decided on"), received.attempts)
+
+    async def _decide(self, received: ReceivedQuery) -> None:
+        query = received.query
+        task = query.task
+        if query.needs.mode is Mode.OFFLINE:
+            await self._move(received)
+            self._count(task, "moved")
+            return
+        now = time.monotonic()
+        self._online_arrivals.came(now)
+        if LINGER_NS in received.fields:
+            self._fetch_delay.take_lingered()
+        else:
+            left_s = None if query.deadline_ms is None else query.deadline_ms / 1000 - now
+            self._fetch_delay.take(now, left_s)
+        outcome = self._load_shedder.decide(query, self._state, now)
+        if isinstance(outcome, Refusal):
+            await self._refuse(received, outcome, now)
+            return
+        known = self._state.seen_in(query)
+        assert known is not None, "a chosen variant is of a task that the tenant may use"
+        copy = bind_copy(known, query, outcome.variant, now) if known.shadows and received.attempts == 1 else None
+        await self._forward(received, outcome, now, copied=copy is not None)
+        self._state.sent(outcome.instance, outcome.partition, query.batch, now)
+        if known.version_names:
+            self._count_version(known, outcome, "answered")
+        if copy is not None:
+            self._count_version(known, copy, "copied")
+            await self._shadows.send(received, copy, now)
+        if outcome.instance is not None:
+            self._metrics.decided(task, "upgraded" if outcome.upgraded else "serving")
+            return
+        self._metrics.decided(task, "loading")
+        await self._demands.send(task, outcome.variant, now, "a query waits for it")
+
+    def _count_version(self, task: TaskCandidates, choice: Choice, outcome: str) -> None:
+        version = task.version_names.get(choice.variant.architecture)
+        if version is not None:
+            self._metrics.given_to_version(version, outcome)

@@ -1,0 +1,354 @@
+"""Workers and their instances.
+
+Mutable records that only `ClusterState` changes; the policy only reads them. Times are seconds of one monotonic clock,
+which the caller passes; work is counted in inputs. A status computes all that the policy reads for every query.
+
+The backlog of an instance is known exactly when a status arrives: the records of its topics beyond the worker's
+position, and the queries that the worker holds. Between two statuses (100 ms, in which a fast instance answers a
+hundred queries) it is modelled as a bucket: each send fills it, and it drains at the instance's last rate.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, Self
+
+from schemas.hardware import CorePrice, after_batch, cores_of, slots_taken
+from schemas.latency import LatencyModel
+from schemas.status import InstanceState, InstanceStatus, WorkerStatus
+from selector.policy.partition import Partition, Unread, take_offsets
+from selector.policy.variants import PricedVariant
+
+_SMOOTHING: Final = 0.1
+_MAX_HOP_S: Final = 0.25
+_STREAM_S: Final = 0.0005
+"""Seconds that a receiver takes to read an answer from a connection."""
+_STREAM_SHARE: Final = 0.6
+"""Time of an answer over a connection, as a share of a record's time over the broker: it wakes one process less, on
+equally busy machines.
+"""
+_ACTIVE: Final = InstanceState.ACTIVE
+_OVERLOADED: Final = InstanceState.OVERLOADED
+_BURST_S: Final = 0.05
+"""Time constant in seconds of the recent rate of sends: some dozen queries of a burst that could fill a machine."""
+
+
+class WorkerSize(NamedTuple):
+    """Size of a worker."""
+
+    memory: int
+    """Memory in bytes."""
+    cores: int
+    """Cores that one batch may use."""
+
+
+class WorkerKind(NamedTuple):
+    """Size of a worker and price of its cores."""
+
+    room: WorkerSize
+    core_price: CorePrice
+
+    @classmethod
+    def of(cls, status: WorkerStatus) -> Self:
+        """Return the kind of the worker that sent the status."""
+        slots = max(status.slots, 1)
+        return cls(
+            WorkerSize(status.memory_total, cores_of(status.hardware, slots, status.threads)),
+            CorePrice.of(status.hardware, slots, status.threads, status.price_per_hour),
+        )
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Worker:
+    """One worker, as its last status described it."""
+
+    name: str
+    hardware: str
+    epoch: int
+    slots: int
+    kind: WorkerKind
+    hop_s: float
+    """Seconds that a query takes to the worker and its result takes back, smoothed."""
+    streamed_hop_s: float = 0.0
+    """The same with a result that is sent over a connection."""
+    status_at: float = 0.0
+    expires_at: float = 0.0
+    """Time at which its last status becomes invalid and the worker counts as gone."""
+    free_at: list[float] = field(default_factory=list[float])
+    """Time at which each slot will have finished its known work, soonest first."""
+    sent_to: "set[Instance]" = field(default_factory=set["Instance"])
+    """Its instances that were sent an online query since the last status."""
+    busy: int = 0
+    """Slots that its instances had work for at the last status."""
+    load_s: float = 0.0
+    """Slot seconds of that work."""
+    online_at: float = -math.inf
+    """Time at which it was last known to have an online query."""
+    sends: int = 0
+    """Queries sent to it since the last status."""
+    sends_per_s: float = 0.0
+    """Queries sent to it a second, smoothed over about a second."""
+    decayed_sends: float = 0.0
+    """Recent sends with exponential decay, as of `decayed_sends_at`."""
+    decayed_sends_at: float = 0.0
+    cpus: float = 0.0
+    """CPUs of its machine; 0 is unknown."""
+    cpu_busy: float = 0.0
+    """Share of their time in use, by any process."""
+    instances: "dict[str, Instance]" = field(default_factory=dict[str, "Instance"])
+
+    def __post_init__(self) -> None:
+        self._set_hop(self.hop_s)
+        self.free_at = [0.0] * self.slots
+
+    def measure_hop(self, one_way_s: float) -> None:
+        """Take the delay of a status into account."""
+        one_way_s = min(max(one_way_s, 0.0), _MAX_HOP_S / 2)
+        self._set_hop(self.hop_s + _SMOOTHING * (2 * one_way_s - self.hop_s))
+
+    def _set_hop(self, hop_s: float) -> None:
+        self.hop_s = hop_s
+        self.streamed_hop_s = hop_s / 2 * (1 + _STREAM_SHARE) + _STREAM_S
+
+    def take_status(self, reported: WorkerStatus, now: float, ttl_s: float) -> None:
+        """Update it and its instances from its status, which is valid for `ttl_s`."""
+        self.count_sends(now)
+        self.status_at, self.expires_at = now, now + ttl_s
+        self.cpus, self.cpu_busy = reported.cpus, reported.cpu_busy
+        backlogs_s = reported.slot_backlogs_s if len(reported.slot_backlogs_s) == self.slots else ()
+        backlogs_s = sorted(backlogs_s) or [reported.backlog_s / self.slots] * self.slots
+        self.free_at = [now + backlog_s for backlog_s in backlogs_s]
+        self.sent_to.clear()
+        self.busy, self.load_s = 0, 0.0
+        for of_instance in reported.instances:
+            instance = self.instances.get(of_instance.variant)
+            if instance is not None:
+                instance.take_status(of_instance, now)
+                self.busy += instance.busy
+                self.load_s += instance.load_s
+        for instance in self.instances.values():
+            instance.share_slots(now)
+
+    def count_send(self, now: float) -> None:
+        """Count a query that is sent now."""
+        self.sends += 1
+        self.decayed_sends, self.decayed_sends_at = self._decayed_sends(now) + 1.0, now
+
+    def count_sends(self, now: float) -> None:
+        """Update the rate of sends with those since the last status."""
+        elapsed_s = now - self.status_at
+        if elapsed_s > 0:
+            per_s, self.sends = self.sends / elapsed_s, 0
+            self.sends_per_s += min(elapsed_s, 1.0) * (per_s - self.sends_per_s)
+
+    def burst_rate(self, now: float) -> float:
+        """Return the queries a second beyond the rate at which its CPU use was measured."""
+        return max(self._decayed_sends(now) / _BURST_S - self.sends_per_s, 0.0)
+
+    def _decayed_sends(self, now: float) -> float:
+        return self.decayed_sends * math.exp((self.decayed_sends_at - now) / _BURST_S)
+
+    def take_work(self, instance: "Instance", inputs: int, now: float) -> None:
+        """Count an online query sent now to an instance: it takes the slots that are free first."""
+        self.take_inputs(instance, int(instance.waiting(now) + 0.5), inputs, now)
+
+    def take_inputs(self, instance: "Instance", waiting: int, inputs: int, now: float) -> None:
+        """Count inputs of an instance that has `waiting` inputs before them."""
+        model = instance.model
+        before = waiting % model.max_batch  # they join the last batch
+        seconds = (model.batch_s(before + inputs) - model.batch_s(before)) * instance.slowdown
+        batches = min(math.ceil(inputs / model.max_batch), instance.parallel)  # batches that run in parallel
+        for _ in range(batches):
+            self.free_at = after_batch(self.free_at, seconds / batches, instance.width, now)
+        self.sent_to.add(instance)
+
+    def wait_s(self, now: float, width: int) -> float:
+        """Return the seconds until `width` slots are free, or all slots if the worker has fewer."""
+        return max(self.free_at[min(width, self.slots) - 1] - now, 0.0)
+
+    def mean_wait_s(self, now: float) -> float:
+        """Return the mean seconds until its slots have finished their known work."""
+        if self.free_at[-1] <= now:
+            return 0.0
+        return sum([free_at - now for free_at in self.free_at if free_at > now]) / self.slots
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Instance:
+    """One variant on one worker that takes queries."""
+
+    variant: PricedVariant
+    worker: Worker
+    partitions: tuple[Partition, ...]
+    offline_partitions: tuple[Partition, ...]
+    """Empty if the worker's version reads no offline topics."""
+    model: LatencyModel
+    input_s: float = 0.0
+    """Seconds of an input in full batches."""
+    single_s: float = 0.0
+    """Seconds of a batch of one input."""
+    width: int = 1
+    """Slots that one of its batches takes."""
+    healthy: bool = True
+    """True if it is not overloaded."""
+    active: bool = True
+    """True if it is neither overloaded nor interfered."""
+    slowdown: float = 1.0
+    """Ratio of measured to profiled latency of a batch, at least 1."""
+    slots: float = 1.0
+    """Number of parallel batches that it can expect slots for, see `share_slots`."""
+    slot_rate: float = 1.0
+    """Inputs a second that it computes in consecutive batches of one slot."""
+    effective_slowdown: float = 1.0
+    """Ratio of a batch's whole time in a busy queue to its profiled latency, at least `slowdown`."""
+    rate: float = 1.0
+    """Inputs a second at which it works off its backlog."""
+    level: float = 0.0
+    """Inputs of online queries waiting or in computation, as of `level_at`."""
+    level_at: float = 0.0
+    mean_inputs: float = 1.0
+    """Mean inputs of a query among these, at most a batch; one slot computes them together."""
+    large_inputs: int = 0
+    """Inputs of large online queries at the last status and sent since then; other queries are computed between."""
+    large_factor: float = 1.0
+    """Ratio of measured to predicted time of a large query, at least 1."""
+    offline_inputs: float = 0.0
+    """Inputs of offline queries at the last status and sent since then; online queries overtake them."""
+    parallel: int = 1
+    """Number of its batches that may run in parallel, if slots are free."""
+    busy: int = 0
+    """Slots that it had online work for at the last status."""
+    lacks_slot: bool = False
+    """True if other instances of its worker left too few slots for a batch at the last status."""
+    load_s: float = 0.0
+    """Slot seconds of that work."""
+    turn: int = 0
+    """Number of queries sent, to use its partitions in turn."""
+    free_at: float = 0.0
+    """Time at which it will have finished its work, as of the last status or send."""
+
+    def __post_init__(self) -> None:
+        self.use_model(self.model)
+        self.use_variant(self.variant)
+
+    def use_model(self, model: LatencyModel) -> None:
+        """Set its latency model, which may have another correction or largest batch."""
+        self.model = model
+        self.input_s = model.input_s()
+        self.single_s = model.batch_s(1)
+
+    def use_variant(self, variant: PricedVariant) -> None:
+        """Set its variant, which may have a new profile."""
+        self.variant = variant
+        self.width = slots_taken(self.worker.hardware, variant.threads, self.worker.kind.core_price.slot_threads)
+
+    def waiting(self, now: float) -> float:
+        """Return the inputs of online queries waiting or in computation at `now`."""
+        left = self.level - (now - self.level_at) * self.rate
+        return left if left > 0.0 else 0.0
+
+    def waiting_in_slot(self, now: float) -> int:
+        """Return one slot's share of the waiting inputs; 0 while a slot is free."""
+        queries = int((self.waiting(now) / self.mean_inputs + 0.5) / max(self.slots, 1.0))
+        return int(queries * self.mean_inputs)
+
+    def occupied_slots(self, now: float) -> int:
+        """Return the slots that it has work for at `now`, offline work included."""
+        online = int(self.waiting(now) / self.mean_inputs)
+        return min(online + math.ceil(self.offline_inputs), self.parallel) * self.width
+
+    @property
+    def has_background_work(self) -> bool:
+        """True if it has offline or large queries, which online queries overtake except for the running batch."""
+        return self.offline_inputs > 0.0 or self.large_inputs > 0
+
+    def add(self, inputs: int, now: float) -> None:
+        """Count the inputs of an online query that is sent now."""
+        waiting = self.waiting(now)
+        self.level, self.level_at = waiting + inputs, now
+        self._mean_of(self.level, waiting / self.mean_inputs + 1.0)
+
+    def take_status(self, reported: InstanceStatus, now: float) -> None:
+        """Update it from its worker's status."""
+        unread = take_offsets(self.partitions, reported.partitions, reported.queued == 0, now)
+        unread_offline = take_offsets(self.offline_partitions, reported.offline_partitions, reported.queued == 0, now)
+        self.healthy = reported.state is not _OVERLOADED
+        self.active = reported.state is _ACTIVE
+        if self.model.correction != reported.correction:
+            self.use_model(self.variant.model_of(reported.max_batch, reported.correction))
+        self.slowdown = max(reported.slowdown, 1.0)
+        self.effective_slowdown = max(reported.queue_slowdown, self.slowdown)
+        self.large_factor = max(reported.large_factor, 1.0)
+        self.parallel = reported.parallel
+        self.offline_inputs = reported.queued_offline_inputs + unread_offline.inputs
+        self.large_inputs = reported.queued_large_inputs + unread.large_inputs
+        self._take_level(reported, unread, now)
+        self._take_slot_rate(reported)
+
+    def _take_level(self, reported: InstanceStatus, unread: Unread, now: float) -> None:
+        """Set its backlog, and count unread queries at its worker, which does not know them."""
+        queued_online = max(reported.queued_inputs - reported.queued_offline_inputs - reported.queued_large_inputs, 0)
+        if queued_online or reported.queued_large:
+            self.worker.online_at = now
+        self.level = max(queued_online - reported.done_inputs, 0.0) + unread.inputs
+        self.level_at = now
+        if reported.queued > reported.queued_large and not reported.queued_offline_inputs:
+            self._mean_of(queued_online, reported.queued - reported.queued_large)
+        else:
+            self._mean_of(unread.mean_inputs, 1.0)
+        self.busy = min(reported.parallel, math.ceil(self.level / self.mean_inputs)) * self.width
+        self.load_s = self.level * self.input_s * self.slowdown * self.width
+        inputs = int(unread.inputs + 0.5)
+        if inputs:
+            self.worker.take_inputs(self, int(self.level + 0.5) - inputs, inputs, now)
+
+    def _take_slot_rate(self, reported: InstanceStatus) -> None:
+        """Set the inputs a second of one slot: as measured, at least one by one, at most in full batches."""
+        alone = 1.0 / max(self.single_s * self.slowdown, 1e-6)
+        recent = reported.batch_size / reported.batch_s if reported.batch_s > 0 else 0.0
+        in_a_row = 1.0 / max(self.input_s * self.effective_slowdown, 1e-6)
+        self.slot_rate = min(max(alone, recent), in_a_row)
+
+    def _mean_of(self, inputs: float, queries: float) -> None:
+        self.mean_inputs = min(max(inputs / queries, 1.0), float(self.model.max_batch))
+
+    def share_slots(self, now: float) -> None:
+        """Set the slots to expect: the ones that others leave, or a share if all want more than exist.
+
+        Slots are served first come, first served, so an instance with more work than others gets a larger share.
+        """
+        worker = self.worker
+        others, most = worker.busy - self.busy, min(self.parallel * self.width, worker.slots)
+        wanted = max(self.busy, min(most, worker.slots - others), self.width)
+        share = min(1.0, worker.slots / (others + wanted)) * wanted
+        share_of_work = most * self.load_s / worker.load_s if worker.load_s else 0.0
+        self.slots = max(share, share_of_work) / self.width
+        self.rate = self.slot_rate * self.slots
+        self.lacks_slot = others + self.width > worker.slots
+        self.free_at = now + self.work_s(now)
+
+    def is_blocked(self, now: float) -> bool:
+        """Return true if other instances leave too few slots, or may by sends since the last status."""
+        return self.lacks_slot or self.worker.wait_s(now, self.width) > 0.0
+
+    def others_wait_s(self, now: float) -> float:
+        """Return the seconds until other instances of its worker leave enough slots for a batch."""
+        worker = self.worker
+        if worker.free_at[-1] <= now:
+            return 0.0
+        compete = self.lacks_slot or len(worker.sent_to) > (self in worker.sent_to)
+        return worker.wait_s(now, self.width) if compete else 0.0
+
+    def work_s(self, now: float) -> float:
+        """Return the seconds of online work: its own at its rate, or its worker's before it, whichever is longer."""
+        own_s = self.waiting(now) / self.rate if self.level else 0.0
+        return max(own_s, self.others_wait_s(now))
+
+    def matches(self, reported: InstanceStatus) -> bool:
+        """Return true if its partitions and its largest batch match the worker's status."""
+        return self.model.max_batch == reported.max_batch and all(
+            [p.number for p in ours] == [owned.partition for owned in theirs]
+            for ours, theirs in (
+                (self.partitions, reported.partitions),
+                (self.offline_partitions, reported.offline_partitions),
+            )
+        )

@@ -1,0 +1,256 @@
+"""Choice of the instance that answers a query: steps, of which the first that finds a choice decides.
+
+Pure: query, cluster state, time and configuration come in; a choice or a refusal comes out.
+
+    1  cheapest    the cheapest loaded variant predicted in time, on an instance that is not overloaded if one is in
+                   time; of its replicas the soonest, or of some if there are many (`replicas.py`). An upgrade may take
+                   its place. If a version on trial (canary) draws the query, its cheapest in time goes first
+    2  cold start  if nothing loaded is fast enough: the cheapest variant whose load and inference still fit
+    3  soonest     for a query that may be late or has no deadline: the soonest of all loaded
+    4  fallback    the same without anything loaded: a variant that is likely to be loaded
+    -  refusal     at once, because a query that will be late delays others, see `selector.policy.choice`
+
+A query is also refused at once, with the reason, if no worker can load a suitable variant, even if it could wait.
+
+`prediction.py` predicts finish times and idle instances. A query without a deadline goes to the cheapest that answers
+within `default_latency_s`, else to the soonest. An interfered instance only has a slower prediction: dearer
+variants on the same worker would be slowed as well, and take more of it.
+
+Upgrade: a query for the cheapest variant may go, at the same price, to a more accurate instance that is loaded and
+nearly idle. Of many more accurate variants only the first few are examined.
+
+After INFaaS's algorithm 1, with deliberate differences. INFaaS picks the least loaded worker of the variant with the
+lowest latency, not the cheapest that fits; it measures load as queries per second, two seconds old; and it answers late
+instead of refusing.
+"""
+
+from collections.abc import Collection, Sequence
+from itertools import islice
+from typing import Final
+from zlib import crc32
+
+import msgspec
+
+from schemas.query import Query
+from selector.policy.candidates import Candidate, Candidates, TaskCandidates
+from selector.policy.choice import FOREVER_S, Choice, ChoiceContext, PolicyConfig, Refusal, context_of, refuse, unknown
+from selector.policy.cluster_state import ClusterState
+from selector.policy.entities import Instance
+from selector.policy.prediction import cold_start_finish_s, finish_s, idle_finish_s, upgraded_share
+from selector.policy.replicas import FEW, ReplicaGroup, two_of
+from selector.policy.variants import PricedVariant
+
+_MOST_UPGRADES: Final = 16
+"""Number of more accurate variants that are examined for an upgrade."""
+_MICROSECONDS: Final = 1e6
+_32_BITS: Final = 0xFFFFFFFF
+
+
+def choose(
+    query: Query, state: ClusterState, now: float, config: PolicyConfig, wait_s: float = FOREVER_S
+) -> Choice | Refusal:
+    """Choose the destination of `query` at `now`, in monotonic seconds. Changes nothing but caches.
+
+    `wait_s` is its limit of waiting behind others under overload, see `selector.admission.overload`.
+    """
+    context = context_of(query, state, now, config, wait_s)
+    if context is None:
+        return unknown(query, state.seen_in(query))
+    for step in _STEPS:
+        choice = step(context)
+        if choice is not None:
+            return choice
+    return refuse(context)
+
+
+# -- 1 cheapest --------------------------------------------------------------------------------------------------------
+
+
+def cheapest_in_time(context: ChoiceContext) -> Choice | None:
+    """Return the cheapest choice in time, or the one of a canary that draws the query and is in time.
+
+    Without one the serving version answers. So a canary gets its share only up to its capacity.
+    """
+    served = _cheapest(context, context.candidates)
+    task = context.task
+    if task.canaries and task.may_draw(context.query):
+        drawn = drawn_candidates(task, context.query, served and served.variant, context.candidates.latency_s)
+        return (drawn and _cheapest(context, drawn)) or served
+    return served
+
+
+def drawn_candidates(
+    task: TaskCandidates, query: Query, chosen: PricedVariant | None, latency_s: float
+) -> Candidates | None:
+    """Return the candidates of the canary that must answer instead of `chosen`; None if no canary draws the query."""
+    rollout = task.drawn(query, chosen)
+    if rollout is None:
+        return None
+    needs = msgspec.structs.replace(query.needs, target=rollout.candidate_target)
+    return task.candidates(needs, query.batch, latency_s)
+
+
+def _cheapest(context: ChoiceContext, candidates: Candidates) -> Choice | None:
+    """Return the cheapest of the candidates in time, or its upgrade."""
+    for healthy in (True, False):
+        tried: set[str] = set()
+        for candidate in candidates.serving:
+            replicas = candidate.replicas
+            group = replicas.healthy if healthy else replicas.overloaded
+            if group.members.items:
+                found = _soonest_replica(context, candidate, group, context.slack_s, tried)
+                if found is not None:
+                    return _upgrade(context, found, candidates) or found
+            tried.add(candidate.variant.name)
+    return None
+
+
+def _soonest_replica(
+    context: ChoiceContext, candidate: Candidate, group: ReplicaGroup, limit_s: float, tried: Collection[str] = ()
+) -> Choice | None:
+    """Return the replica that finishes first, of those examined, if it does before `limit_s`.
+
+    Replicas on workers of a `tried` cheaper variant that alone would be as fast count only with free slots there: an
+    overloaded worker must not answer fewer queries by computing dearer variants.
+    """
+    instances: Sequence[Instance] = group.members.items
+    if len(instances) > FEW:
+        instances = _drawn(context, group, limit_s)
+    now, batch, offline, streamed = context.now, context.batch, context.offline, context.streamed
+    best: Instance | None = None
+    for instance in instances:
+        worker = instance.worker
+        if worker.expires_at <= now or (instance.lacks_slot and worker.free_at[0] - now > limit_s):
+            continue
+        if tried and instance.is_blocked(now) and _is_slower(instance, tried, batch, streamed):
+            continue
+        finish = finish_s(instance, batch, now, offline, streamed)
+        if finish < limit_s or (finish == limit_s and best is None):
+            best, limit_s = instance, finish
+    if best is None:
+        return None
+    if context.wait_s != FOREVER_S and limit_s - idle_finish_s(best, batch, streamed) > context.wait_s:
+        return None
+    partition = best.partitions[best.turn % len(best.partitions)]
+    return Choice(candidate.variant, partition, best, limit_s, candidate.cost, candidate.cost_header)
+
+
+def _drawn(context: ChoiceContext, group: ReplicaGroup, limit_s: float) -> Sequence[Instance]:
+    """Return the replicas of a large group to examine, see `selector.policy.replicas`; none if none can be in time."""
+    if group.idle.items:
+        return two_of(group.idle.items, _seed(context))
+    first = group.soonest()
+    if first is not None:
+        soonest_s = finish_s(first, context.batch, context.now, context.offline, context.streamed)
+        if soonest_s > limit_s:
+            return ()
+    drawn = two_of(group.members.items, _seed(context))
+    return drawn if first is None else (*drawn, first)
+
+
+def _is_slower(instance: Instance, tried: Collection[str], batch: int, streamed: bool) -> bool:
+    """Return true if one of the `tried` variants is loaded on the same worker and takes no longer there alone."""
+    alone_s = idle_finish_s(instance, batch, streamed)
+    for name, other in instance.worker.instances.items():
+        if name in tried and idle_finish_s(other, batch, streamed) <= alone_s:
+            return True
+    return False
+
+
+def _upgrade(context: ChoiceContext, choice: Choice, candidates: Candidates) -> Choice | None:
+    """Return a choice of a more accurate, nearly idle instance at the price of `choice`; None if there is none."""
+    config, now, batch, accuracy = context.config, context.now, context.batch, choice.variant.accuracy
+    if not config.upgrades or context.offline:
+        return None
+    for candidate in islice(candidates.upgrades, _MOST_UPGRADES):
+        if candidate.variant.accuracy <= accuracy:
+            return None
+        group = candidate.replicas.healthy
+        instances: Sequence[Instance] = group.members.items
+        if len(instances) > FEW:
+            idle = group.idle.items
+            instances = (idle[_seed(context) % len(idle)],) if idle else ()
+        for instance in instances:
+            share = upgraded_share(instance, batch, now, config.upgrade_cpu_limit, config.upgrade_share)
+            if share > 0.0 and (share >= 1.0 or _seed(context) < share * (1 << 32)):
+                finish = finish_s(instance, batch, now, streamed=context.streamed)
+                if finish <= context.slack_s:
+                    partition = instance.partitions[instance.turn % len(instance.partitions)]
+                    return Choice(
+                        candidate.variant, partition, instance, finish, choice.cost, choice.cost_header, upgraded=True
+                    )
+    return None
+
+
+def _seed(context: ChoiceContext) -> int:
+    """Return 32 bits by query and time: a repeated decision draws again, and tests can reproduce it."""
+    return crc32(context.query.id.encode(), int(context.now * _MICROSECONDS) & _32_BITS)
+
+
+# -- 2 cold start ------------------------------------------------------------------------------------------------------
+
+
+def cold_start_in_time(context: ChoiceContext) -> Choice | None:
+    """Return the cheapest variant that is loaded and answers before the deadline, if no loaded one is fast enough."""
+    if context.query.deadline_ms is None or _is_fast_enough_alone(context):
+        return None
+    for candidate in context.candidates.registered.unloaded:
+        variant = candidate.variant
+        if variant.load_s < context.slack_s:
+            finish = cold_start_finish_s(variant, context.batch, context.state)
+            if finish <= context.slack_s:
+                return _to_unloaded(context, candidate, finish)
+    return None
+
+
+def _is_fast_enough_alone(context: ChoiceContext) -> bool:
+    """Return true if a loaded instance is fast enough and only too busy.
+
+    Another variant loaded beside it would take time from it; the autoscaler decides if there is room for more.
+    """
+    for candidate in context.candidates.serving:
+        replicas = candidate.replicas
+        for instance in (*replicas.healthy.members.items[:FEW], *replicas.overloaded.members.items[:FEW]):
+            alone_s = idle_finish_s(instance, context.batch, context.streamed)
+            if alone_s <= context.slack_s and instance.worker.expires_at > context.now:
+                return True
+    return False
+
+
+def _to_unloaded(context: ChoiceContext, candidate: Candidate, finish: float) -> Choice:
+    """Return the choice of a variant that is not loaded; a worker that loads it will find the query in its topic."""
+    partitions = context.state.partitions(candidate.variant)
+    partition = partitions[crc32(context.query.id.encode()) % len(partitions)]
+    return Choice(candidate.variant, partition, None, finish, candidate.cost, candidate.cost_header)
+
+
+# -- 3 soonest, 4 fallback ---------------------------------------------------------------------------------------------
+
+
+def soonest(context: ChoiceContext) -> Choice | None:
+    """Return the loaded instance that finishes first, for a query that may be late."""
+    if context.firm or context.wait_s != FOREVER_S:
+        return None
+    for healthy in (True, False):
+        best: Choice | None = None
+        for candidate in context.candidates.serving:
+            group = candidate.replicas.healthy if healthy else candidate.replicas.overloaded
+            found = _soonest_replica(context, candidate, group, FOREVER_S if best is None else best.predicted_s)
+            if found is not None and (best is None or found.predicted_s < best.predicted_s):
+                best = found
+        if best is not None:
+            return best
+    return None
+
+
+def fallback(context: ChoiceContext) -> Choice | None:
+    """Return a variant that is likely to be loaded soon, for a query that may be late."""
+    if context.firm or context.wait_s != FOREVER_S:
+        return None
+    candidate = context.candidates.registered.fallback
+    if candidate is None:
+        return None
+    return _to_unloaded(context, candidate, cold_start_finish_s(candidate.variant, context.batch, context.state))
+
+
+_STEPS: Final = (cheapest_in_time, cold_start_in_time, soonest, fallback)

@@ -1,0 +1,203 @@
+"""Tests of the cluster state: any history of statuses and sends, and variants that no worker can load."""
+
+from typing import NamedTuple
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from schemas.errors import ModelFailed, Overloaded
+from schemas.query import Mode
+from schemas.rows.catalog import Profile, Variant
+from schemas.status import InstanceState, InstanceStatus, WorkerStatus
+from selector.dispatch.explanation import explain
+from selector.policy.choice import Choice, Refusal
+from selector.policy.cluster_state import ClusterState
+from selector.policy.late_binding import bind
+from selector.policy.selection import choose
+from tests.unit.selector.story import (
+    BEST,
+    FAST,
+    GOOD,
+    NO_UPGRADES,
+    NOW,
+    TASK,
+    chosen,
+    explained,
+    instance,
+    query,
+    refused,
+    registered,
+    status,
+    three,
+)
+
+NAMES: tuple[str, ...] = (FAST, GOOD, BEST)
+WORKERS = ("cpu-0", "cpu-1", "cpu-2")
+LATENCIES_MS = (None, 20.0, 40.0, 70.0, 150.0, 500.0)
+QUERIES = [
+    query(latency_ms=latency_ms, target=target, batch=batch)
+    for latency_ms in LATENCIES_MS
+    for target in (None, GOOD)
+    for batch in (1, 8)
+]
+
+Catalog = dict[str, tuple[Variant, Profile]]
+
+
+class Speaks(NamedTuple):
+    """Status of a worker: state, correction, slowdown and largest batch by variant."""
+
+    worker: str
+    epoch: int
+    serving: dict[str, tuple[InstanceState, float, float, int]]
+    leaving: bool
+
+    def status(self) -> WorkerStatus:
+        said = [
+            instance(name, state=state, correction=correction, slowdown=slowdown, max_batch=max_batch)
+            for name, (state, correction, slowdown, max_batch) in self.serving.items()
+        ]
+        return status(*said, worker=self.worker, epoch=self.epoch, leaving=self.leaving)
+
+
+class Registers(NamedTuple):
+    """Change of the catalog: latency in ms by variant."""
+
+    ms: dict[str, float]
+
+    def catalog(self) -> Catalog:
+        accuracies: dict[str, float] = dict(zip(NAMES, (0.8, 0.9, 0.95), strict=True))
+        return {name: registered(name, ms=ms, accuracy=accuracies[name]) for name, ms in self.ms.items()}
+
+
+_serving = st.tuples(
+    st.sampled_from([InstanceState.ACTIVE, InstanceState.OVERLOADED, InstanceState.LOADING, InstanceState.FAILED]),
+    st.sampled_from([0.25, 0.5, 1.0, 2.0, 4.0]),
+    st.sampled_from([1.0, 3.0]),
+    st.sampled_from([1, 4, 8]),
+)
+_events = st.lists(
+    st.one_of(
+        st.builds(
+            Speaks,
+            st.sampled_from(WORKERS),
+            st.integers(1, 2),
+            st.dictionaries(st.sampled_from(NAMES), _serving),
+            st.booleans(),
+        ),
+        st.builds(Registers, st.dictionaries(st.sampled_from(NAMES), st.sampled_from([1.0, 16.0, 100.0]))),
+    ),
+    max_size=8,
+)
+
+
+def _register(state: ClusterState, catalog: Catalog) -> None:
+    state.register((TASK,), [v for v, _ in catalog.values()], {p.variant: p for _, p in catalog.values()})
+
+
+def _outcomes(state: ClusterState) -> list[tuple[object, ...]]:
+    found: list[tuple[object, ...]] = []
+    for asked in QUERIES:
+        outcome = choose(asked, state, NOW, NO_UPGRADES)
+        if not isinstance(outcome, Choice):
+            found.append((type(outcome.error), str(outcome.error), outcome.error.retry_after_s))
+        elif outcome.instance is None:  # the choice of an unloaded variant depends on the one that served last
+            found.append(("not loaded",))
+        else:
+            found.append((outcome.variant.name, outcome.instance.worker.name, outcome.predicted_s))
+    return found
+
+
+def _good(correction: float) -> Speaks:
+    return Speaks("cpu-0", 1, {GOOD: (InstanceState.ACTIVE, correction, 1.0, 8)}, leaving=False)
+
+
+@given(_events)
+@example([_good(1.0), _good(0.25)])  # the correction makes GOOD fast enough for a query
+@example([_good(0.25), _good(4.0)])  # the correction makes GOOD too slow
+@settings(deadline=None)
+def test_cluster_state_decides_as_a_fresh_one(events: list[Speaks | Registers]) -> None:
+    running, catalog = ClusterState(), Registers(dict.fromkeys(NAMES, 100.0)).catalog()
+    _register(running, catalog)
+    said: dict[str, WorkerStatus] = {}
+    for event in events:
+        _outcomes(running)  # fills the caches
+        if isinstance(event, Registers):
+            catalog = event.catalog()
+            _register(running, catalog)
+            continue
+        spoken, before = event.status(), said.get(event.worker)
+        running.apply_status(spoken, NOW)
+        if before is None or spoken.epoch >= before.epoch:
+            said[event.worker] = spoken
+            if spoken.leaving:
+                del said[event.worker]
+    fresh = ClusterState()
+    _register(fresh, catalog)
+    for name in WORKERS:  # workers repeat their statuses within a second of a registration
+        if name in said:
+            running.apply_status(said[name], NOW)
+            fresh.apply_status(said[name], NOW)
+    assert _outcomes(running) == _outcomes(fresh)
+
+
+def failed(name: str) -> InstanceStatus:
+    return replace(instance(name, state=InstanceState.FAILED, partitions=()), reason="no kernel")
+
+
+def loading(name: str) -> InstanceStatus:
+    return instance(name, state=InstanceState.LOADING, partitions=())
+
+
+def test_choose_refuses_unloadable_variant_with_reason() -> None:
+    state = three()
+    chosen(query(target=BEST), state)
+    state.apply_status(status(instance(FAST), instance(GOOD), failed(BEST)), NOW)
+    for latency_ms in (None, 5_000.0):
+        asked = query(target=BEST, latency_ms=latency_ms)
+        refusal = refused(asked, state)
+        assert isinstance(refusal.error, ModelFailed)
+        assert str(refusal.error) == f"{BEST} cannot be loaded: no kernel"
+        assert refusal.wanted is not None
+        assert refusal.wanted.name == BEST
+        considered = explained(explain(asked, state, NOW, NO_UPGRADES, refusal))["considered"]
+        assert "cannot be loaded: no kernel" in str(considered)
+
+
+def test_bind_refuses_unloadable_variant() -> None:
+    state = three()
+    state.apply_status(status(failed(BEST)), NOW)
+    outcome = bind(query(target=BEST, mode=Mode.OFFLINE), state, NOW, NO_UPGRADES)
+    assert isinstance(outcome, Refusal)
+    assert isinstance(outcome.error, ModelFailed)
+
+
+def test_choose_uses_other_variant_of_the_task() -> None:
+    state = three()
+    state.apply_status(status(failed(FAST), instance(GOOD)), NOW)
+    assert chosen(query(), state).variant.name == GOOD
+    state.apply_status(status(failed(FAST), failed(GOOD)), NOW)
+    assert chosen(query(), state).variant.name == BEST, "waits for the one that may be loaded"
+
+
+def test_unloadable_variant_recovers_on_another_worker() -> None:
+    state, asked = three(), query(target=BEST)
+    state.apply_status(status(failed(BEST)), NOW)
+    state.apply_status(status(loading(BEST), worker="cpu-1"), NOW)
+    chosen(asked, state)
+    state.apply_status(status(failed(BEST), worker="cpu-1"), NOW)
+    refused(asked, state)
+    state.apply_status(status(instance(BEST), worker="cpu-2"), NOW)
+    assert chosen(asked, state).instance is not None
+
+
+def test_unloadable_variant_recovers_if_worker_is_gone() -> None:
+    state = three()
+    state.apply_status(status(failed(BEST)), NOW)
+    state.apply_status(status(worker="cpu-1"), NOW + 3.0)
+    state.expire(NOW + 3.5)
+    chosen(query(target=BEST, sent=NOW + 3.5), state, now=NOW + 3.5)
+    state.apply_status(replace(status(failed(BEST), worker="cpu-1")), NOW + 3.6)
+    state.register(["digits"], [], {})
+    assert not isinstance(refused(query(), state, now=NOW + 3.6).error, Overloaded)

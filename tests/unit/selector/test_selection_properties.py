@@ -1,0 +1,319 @@
+"""Tests of properties of `choose` over arbitrary states and queries, against a plain restatement of its rules."""
+
+import math
+from typing import Any
+
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from schemas.errors import Overloaded, Unsatisfiable
+from schemas.query import Mode, Query
+from schemas.rows.catalog import Profile, Variant
+from schemas.status import SERVING, InstanceState, InstanceStatus, WorkerStatus
+from selector.policy.choice import Choice, PolicyConfig, Refusal
+from selector.policy.cluster_state import ClusterState
+from selector.policy.entities import Instance
+from selector.policy.prediction import cold_start_finish_s, finish_s, idle_finish_s
+from selector.policy.selection import choose
+from selector.policy.variants import PricedVariant, size_class, smallest_of
+from tests.unit.selector.story import NOW, TASK, instance, query, registered, state_of, status
+
+NAMES = [f"a{n}.onnx-{precision}.{hw}" for n in range(4) for precision, hw in (("fp32", "cpu"), ("int8", "cpu"))]
+
+_variants = st.lists(
+    st.builds(
+        registered,
+        st.sampled_from(NAMES),
+        ms=st.floats(0.2, 50),
+        accuracy=st.sampled_from([0.5, 0.7, 0.8, 0.801, 0.9, 1.0]),
+        load_s=st.floats(0.01, 3),
+        memory=st.sampled_from([1000, 1 << 40]),
+        max_batch=st.sampled_from([1, 4, 8]),
+    ),
+    max_size=8,
+    unique_by=lambda variant: variant[0].name,
+)
+_instances = st.lists(
+    st.builds(
+        instance,
+        st.sampled_from(NAMES),
+        state=st.sampled_from([*InstanceState, InstanceState.ACTIVE, InstanceState.ACTIVE]),
+        partitions=st.sampled_from([(), (0,), (1, 3), (0, 1, 2, 3)]),
+        unread=st.sampled_from([0, 0, 1, 30, 3000]),
+        queued=st.sampled_from([0, 0, 1, 20, 500]),
+        slowdown=st.sampled_from([0.5, 1.0, 1.0, 3.0]),
+        max_batch=st.sampled_from([1, 4, 8]),
+    ),
+    max_size=6,
+    unique_by=lambda said: said.variant,
+)
+
+
+def _said(instances: list[InstanceStatus], *, worker: str, slots: int, backlog_s: float, leaving: bool) -> WorkerStatus:
+    return status(*instances, worker=worker, slots=slots, backlog_s=backlog_s, leaving=leaving)
+
+
+_statuses = st.lists(
+    st.tuples(
+        st.builds(
+            _said,
+            _instances,
+            worker=st.sampled_from(["w0", "w1", "w2"]),
+            slots=st.sampled_from([1, 2]),
+            backlog_s=st.sampled_from([0.0, 0.0, 0.05, 2.0]),
+            leaving=st.sampled_from([False, False, False, True]),
+        ),
+        st.sampled_from([0.0, 0.0, 0.5, 1.5]),
+    ),
+    max_size=4,
+)
+_parts: dict[str, st.SearchStrategy[Any]] = {
+    "batch": st.sampled_from([1, 1, 2, 7, 33, 100, 5000]),
+    "latency_ms": st.none() | st.floats(0.1, 10_000),
+    "min_accuracy": st.none() | st.sampled_from([0.0, 0.7, 0.8, 0.8005, 0.95, 1.0]),
+    "max_cost": st.none() | st.floats(0, 1e-3),
+    "mode": st.sampled_from([Mode.ONLINE, Mode.ONLINE, Mode.OFFLINE]),
+    "target": st.none() | st.sampled_from(["a0", "a1", NAMES[0], NAMES[3]]),
+    "allow_late": st.booleans(),
+}
+_queries = st.builds(query, **_parts)
+_modest_queries = st.builds(
+    query,
+    **_parts
+    | {
+        "batch": st.sampled_from([1, 2, 7, 33]),
+        "latency_ms": st.floats(100, 10_000),
+        "min_accuracy": st.sampled_from([None, None, 0.7]),
+        "max_cost": st.sampled_from([None, None, None, 1e-3]),
+        "target": st.sampled_from([None, None, None, "a0"]),
+    },
+)
+"""Queries with a deadline that most states can answer."""
+_configs = st.builds(PolicyConfig, upgrades=st.booleans())
+
+
+@st.composite
+def _states(draw: st.DrawFn) -> ClusterState:
+    made = state_of(*draw(_variants))
+    for said, age in draw(_statuses):
+        made.apply_status(said, NOW - age)
+    if draw(st.booleans()):
+        made.expire(NOW)
+    return made
+
+
+@st.composite
+def _idle_states(draw: st.DrawFn) -> ClusterState:
+    """Draw states with a worker that can load variants; in most of them nothing is loaded."""
+    made = state_of(*draw(_variants.filter(bool)))
+    loaded = draw(_instances) if draw(st.integers(0, 3)) == 0 else []
+    made.apply_status(status(*loaded), NOW)
+    return made
+
+
+def alive(where: ClusterState) -> list[Instance]:
+    return [
+        running for worker in where.workers.values() if worker.expires_at > NOW for running in worker.instances.values()
+    ]
+
+
+def meets(variant: PricedVariant, asked: Query) -> bool:
+    needs = asked.needs
+    cost = variant.cost(size_class(asked.batch), needs.mode is Mode.OFFLINE)
+    return (
+        (needs.target is None or needs.target in (variant.name, variant.architecture))
+        and (needs.min_accuracy is None or variant.accuracy >= needs.min_accuracy)
+        and (needs.max_cost is None or cost <= needs.max_cost)
+    )
+
+
+def rank(variant: PricedVariant, asked: Query) -> tuple[float, float, str]:
+    return variant.cost(size_class(asked.batch), asked.needs.mode is Mode.OFFLINE), -variant.accuracy, variant.name
+
+
+def fitting(where: ClusterState, asked: Query) -> list[Instance]:
+    """Return the instances in time, without dearer ones on blocked workers with a cheaper one as fast when idle."""
+
+    def is_spared(running: Instance) -> bool:
+        return running.is_blocked(NOW) and any(
+            meets(other.variant, asked)
+            and rank(other.variant, asked) < rank(running.variant, asked)
+            and idle_finish_s(other, asked.batch) <= idle_finish_s(running, asked.batch)
+            for other in running.worker.instances.values()
+        )
+
+    fit = [r for r in alive(where) if meets(r.variant, asked) and finish(r, asked) <= slack_s(asked)]
+    return [running for running in fit if not is_spared(running)]
+
+
+def slack_s(asked: Query) -> float:
+    if asked.deadline_ms is not None:
+        return asked.deadline_ms / 1000 - NOW
+    return 1.0 if asked.needs.mode is Mode.ONLINE else math.inf
+
+
+def finish(running: Instance, asked: Query) -> float:
+    return finish_s(running, asked.batch, NOW, asked.needs.mode is Mode.OFFLINE)
+
+
+@given(_states(), _queries, _configs)
+def test_choose_never_violates_needs(where: ClusterState, asked: Query, config: PolicyConfig) -> None:
+    outcome = choose(asked, where, NOW, config)
+    if isinstance(outcome, Refusal):
+        return
+    needs = asked.needs
+    assert needs.min_accuracy is None or outcome.variant.accuracy >= needs.min_accuracy
+    assert needs.max_cost is None or outcome.cost <= needs.max_cost
+    assert needs.target is None or needs.target in (outcome.variant.name, outcome.variant.architecture)
+    assert float(outcome.cost_header) == outcome.cost
+    assert outcome.predicted_s > 0
+
+
+@given(_states(), _queries, _configs)
+def test_choose_takes_only_live_serving_instances(where: ClusterState, asked: Query, config: PolicyConfig) -> None:
+    outcome = choose(asked, where, NOW, config)
+    if isinstance(outcome, Choice) and outcome.instance is not None:
+        assert outcome.instance in alive(where)
+        assert outcome.partition in outcome.instance.partitions
+        assert outcome.instance.variant is outcome.variant
+
+
+@given(_variants, _statuses, _queries, _configs)
+def test_choose_never_takes_states_that_do_not_serve(
+    variants: list[tuple[Variant, Profile]],
+    statuses: list[tuple[WorkerStatus, float]],
+    asked: Query,
+    config: PolicyConfig,
+) -> None:
+    where = state_of(*variants)
+    last: dict[str, tuple[WorkerStatus, float]] = {}
+    for said, age in statuses:
+        where.apply_status(said, NOW - age)
+        last[said.worker] = said, age
+    outcome = choose(asked, where, NOW, config)
+    if isinstance(outcome, Choice) and outcome.instance is not None:
+        said, age = last[outcome.instance.worker.name]
+        assert age < 1.0
+        assert not said.leaving
+        assert next(i.state for i in said.instances if i.variant == outcome.variant.name) in SERVING
+        assert next(i.partitions for i in said.instances if i.variant == outcome.variant.name)
+
+
+@given(_states(), _queries, st.floats(1, 10), _configs)
+def test_choose_looser_deadline_causes_no_refusal(
+    where: ClusterState, asked: Query, factor: float, config: PolicyConfig
+) -> None:
+    if asked.deadline_ms is None or isinstance(choose(asked, where, NOW, config), Refusal):
+        return
+    sent = NOW * 1000
+    looser = query(
+        batch=asked.batch,
+        deadline_ms=sent + (asked.deadline_ms - sent) * factor,
+        min_accuracy=asked.needs.min_accuracy,
+        max_cost=asked.needs.max_cost,
+        mode=asked.needs.mode,
+        target=asked.needs.target,
+        allow_late=asked.needs.allow_late,
+    )
+    outcome = choose(looser, where, NOW, config)
+    assert isinstance(outcome, Choice), outcome.error
+
+
+@given(_states(), _queries, _configs)
+def test_choose_predicts_no_miss_if_an_instance_fits(where: ClusterState, asked: Query, config: PolicyConfig) -> None:
+    outcome = choose(asked, where, NOW, config)
+    if fitting(where, asked):
+        assert isinstance(outcome, Choice)
+        assert outcome.instance is not None
+        assert outcome.predicted_s <= slack_s(asked)
+    elif isinstance(outcome, Choice) and outcome.predicted_s > slack_s(asked):
+        assert asked.deadline_ms is None or asked.needs.allow_late
+
+
+@given(_states(), _queries)
+def test_choose_takes_cheapest_healthy_instance_that_fits(where: ClusterState, asked: Query) -> None:
+    """The rules once more, without classes, ranks and frontiers."""
+    outcome = choose(asked, where, NOW, PolicyConfig(upgrades=False))
+    fit = fitting(where, asked)
+    if not fit:
+        return
+    best = min(fit, key=lambda r: (not r.healthy, rank(r.variant, asked)))
+    assert isinstance(outcome, Choice)
+    assert outcome.variant is best.variant
+    replicas = [finish(r, asked) for r in fit if r.variant is best.variant and r.healthy == best.healthy]
+    assert outcome.predicted_s == min(replicas)
+
+
+@given(_idle_states(), _modest_queries)
+def test_cold_start_is_cheapest_that_is_ready_in_time(where: ClusterState, asked: Query) -> None:
+    """Hypothesis fails the test if too few examples are cold starts."""
+    outcome = choose(asked, where, NOW, PolicyConfig(upgrades=False))
+    assume(isinstance(outcome, Choice) and outcome.instance is None)
+    assert isinstance(outcome, Choice)
+    size, offline = size_class(asked.batch), asked.needs.mode is Mode.OFFLINE
+    task = where.tasks[TASK]
+    fit = [
+        variant
+        for variant in task.variants
+        if meets(variant, asked)
+        and variant.name not in task.serving
+        and task.is_loadable(variant)
+        and cold_start_finish_s(variant, asked.batch, where) <= slack_s(asked)
+    ]
+    if fit:
+        assert outcome.cost == min(variant.cost(size, offline) for variant in fit)
+    else:
+        assert asked.needs.allow_late
+
+
+@given(_states(), _queries, _configs)
+def test_unsatisfiable_holds_at_any_load(where: ClusterState, asked: Query, config: PolicyConfig) -> None:
+    outcome = choose(asked, where, NOW, config)
+    if not isinstance(outcome, Refusal):
+        return
+    possible = [
+        variant
+        for variant in where.tasks[TASK].variants
+        if meets(variant, asked)
+        and (
+            asked.deadline_ms is None or variant.model.batch_s(asked.batch) < (asked.deadline_ms - asked.sent_ms) / 1e3
+        )
+    ]
+    if isinstance(outcome.error, Unsatisfiable):
+        hop_s = max((worker.hop_s for worker in where.workers.values()), default=0.0)
+        budget_s = math.inf if asked.deadline_ms is None else (asked.deadline_ms - asked.sent_ms) / 1e3
+        assert all(variant.model.batch_s(asked.batch) + hop_s > budget_s for variant in possible)
+    elif isinstance(outcome.error, Overloaded):
+        assert [variant for variant in where.tasks[TASK].variants if meets(variant, asked)]
+
+
+@given(_states(), st.lists(_queries, min_size=1, max_size=8), _configs)
+def test_choose_from_cache_equals_fresh_decision(where: ClusterState, many: list[Query], config: PolicyConfig) -> None:
+    first = [choose(asked, where, NOW, config) for asked in many]
+    again = [choose(asked, where, NOW, config) for asked in reversed(many)]
+    fresh: list[Choice | Refusal] = []
+    for asked in many:
+        where.tasks[TASK].invalidate()
+        fresh.append(choose(asked, where, NOW, config))
+    assert [told(outcome) for outcome in first] == [told(outcome) for outcome in fresh]
+    assert [told(outcome) for outcome in reversed(again)] == [told(outcome) for outcome in fresh]
+
+
+def told(outcome: Choice | Refusal) -> object:
+    if isinstance(outcome, Refusal):
+        return type(outcome.error), outcome.wanted
+    return outcome.variant, outcome.instance, outcome.partition, outcome.predicted_s, outcome.cost, outcome.upgraded
+
+
+@given(st.integers(1, 65_536))
+@settings(max_examples=500)
+def test_size_class_is_at_most_an_eighth_above(batch: int) -> None:
+    size = size_class(batch)
+    assert batch <= size <= batch * 1.125
+    assert size_class(size) == size
+    assert smallest_of(size) <= batch
+    assert size_class(smallest_of(size)) == size
+
+
+def test_size_class_has_120_values() -> None:
+    assert len({size_class(batch) for batch in range(1, 65_537)}) == 120

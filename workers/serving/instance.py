@@ -1,0 +1,388 @@
+"""One loaded variant that serves queries: the path of a query from the record to the acknowledged result.
+
+    event loop     _take_in    consumers -> _read: identify and decode the query -> batch queue
+    slot's thread  next_batch  called by the executor when a slot is free and no other instance is more urgent
+                   Computation stack, infer, unstack
+    event loop     _answer     encode -> outbox -> (acknowledged) -> _done: the record may be committed
+
+Rules.
+* There are five long-lived tasks and no task per query: two read, one answers, one resends unacknowledged answers, and
+  one has large bodies decoded and encoded in a thread, one at a time, so that other queries do not wait for them.
+* Offline queries have a topic of their own with the same partitions, which move together with the online ones. They are
+  read a few at a time, and not at all while an online query waits (`offline_throttle`).
+* The slot's thread only computes. JSON and headers are handled on the event loop; the slots never wait for them.
+* A query fails alone: its error is found while it is read, or by `computation`.
+* A partition that another worker took is dropped at once: its queries are not computed, its records not read.
+
+Hot path: `_read`, `next_batch` and `_answer`. A query costs one hop to the thread and one back.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
+from functools import partial
+from typing import Final
+
+from broker.delivery.consumer import Consumer, Record
+from schemas import headers as h
+from schemas.errors import DeadlineExceeded, ModelFailed, QueryError, RefusalReason
+from schemas.status import InstanceState, InstanceStatus, PartitionStatus
+from schemas.topics import offline_variant_topic, variant_topic
+from workers.context import WorkerContext
+from workers.serving.answers import Held, InstanceAnswers, InstanceBacklog, as_query_error
+from workers.serving.codec import decode_query
+from workers.serving.computation import ComputableBatch, Computation, ComputedBatch
+from workers.serving.corrected_profile import CorrectedProfile
+from workers.serving.health import BatchMeter, HealthReading, next_state
+from workers.serving.loading import footprint_of
+from workers.serving.metrics import InstanceMetrics
+from workers.serving.model import LoadedModel, ServableModel
+from workers.serving.offline_throttle import OfflineThrottle, QueuedInputs
+from workers.serving.pending_query import Arrays, PendingQuery, QueryPart
+from workers.slots.batch_queue import BatchQueue, Urgency, WaitingBatches, batch_s
+from workers.slots.crash_journal import record_key
+
+log = logging.getLogger(__name__)
+
+_CHUNK: Final = 32
+"""Most records read before the event loop runs other tasks."""
+_LARGE_BYTES: Final = 256 * 1024
+"""Bytes from which on a body is decoded in a thread."""
+_PERIOD_S: Final = 1.0
+_LENGTH_WEIGHT: Final = 0.2
+"""Weight of a batch in the mean length factor."""
+_LEAST_FACTOR: Final = 0.01
+
+
+class ServingInstance:
+    """Instance that serves from `serve()` on; `assign` sets its partitions."""
+
+    def __init__(
+        self,
+        model: ServableModel,
+        loaded: LoadedModel,
+        online: Consumer,
+        offline: Consumer,
+        profile: CorrectedProfile,
+        context: WorkerContext,
+    ) -> None:
+        self.model = model
+        self.width, self.parallel, self.is_concurrent = footprint_of(model, context.settings)
+        self.state = InstanceState.ACTIVE
+        self.partitions: frozenset[int] = frozenset()
+        self._hidden: frozenset[int] = frozenset()
+        self._online = online
+        self._offline = offline
+        self._consumers = {variant_topic(model.name): online, offline_variant_topic(model.name): offline}
+        """Both consumers, by topic."""
+        self._throttle = OfflineThrottle()
+        self._progress = asyncio.Event()
+        """Set when work has left the queue."""
+        self._executor = executor = context.executor
+        self._journal = context.journal
+        self._queue: BatchQueue[QueryPart] = BatchQueue(model.latency, executor.arrivals, executor.turn)
+        # Both queues are bounded by the records that the consumers hand out.
+        self._computed: asyncio.Queue[ComputedBatch] = asyncio.Queue()
+        self._large: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
+        """Decoding and encoding of large bodies that waits."""
+        self._computation = Computation(model, loaded, context, self._computed.put_nowait, self._compute_alone)
+        self._backlog = InstanceBacklog()
+        self._metrics = InstanceMetrics(model, context.answers)
+        self._answers = InstanceAnswers(model, context, self._metrics, self._consumers, self._backlog)
+        self._suspect_waits = False
+        """True if the most urgent work is a suspect that must wait for another suspect to end."""
+        self._profile = profile
+        self._trigger = context.trigger
+        self._length_factor = 1.0  # mean of recent length factors; the measured slowdown includes it
+        self._meter = BatchMeter(even=model.latency.is_even)
+        self._period_began = time.monotonic()
+
+    async def serve(self) -> None:
+        """Serve until cancelled."""
+        self._executor.add_source(self)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._take_in(), name=f"{self.model.name} take in")
+                tasks.create_task(self._take_in_offline(), name=f"{self.model.name} take in offline")
+                tasks.create_task(self._answer(), name=f"{self.model.name} answer")
+                tasks.create_task(self._handle_large(), name=f"{self.model.name} large bodies")
+                tasks.create_task(self._answers.retry_failed(), name=f"{self.model.name} retry")
+        finally:
+            self._executor.remove_source(self)
+
+    # -- input ---------------------------------------------------------------------------------------------------------
+
+    async def _take_in(self) -> None:
+        while True:
+            records = await self._online.poll(_CHUNK)
+            await self._queue_up(records)
+            if len(records) == _CHUNK:  # more may be ready: let other tasks run
+                await asyncio.sleep(0)
+
+    async def _take_in_offline(self) -> None:
+        while True:
+            records = await self._offline.poll(await self._room_for_offline())
+            inputs, now_s = await self._queue_up(records), time.monotonic()
+            online = self._executor.expects_online(now_s)
+            share, input_s = self._executor.offline_share(), self.model.latency.input_s()
+            self._throttle.took(len(records), inputs, input_s, online=online, now_s=now_s, share=share)
+            await asyncio.sleep(0)
+
+    async def _room_for_offline(self) -> int:
+        """Wait until offline queries may be read. Returns how many."""
+        while True:
+            self._progress.clear()
+            queued = QueuedInputs(self._queue.online_inputs + self._queue.large_inputs, self._queue.offline_inputs)
+            enough = self.parallel * self._queue.best_batch  # inputs that keep all slots of this instance busy
+            now_s = time.monotonic()
+            if room := self._throttle.room(queued, enough, online=self._executor.expects_online(now_s), now_s=now_s):
+                return min(room, _CHUNK)
+            self._offline.pause()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._throttle.look_again_s(now_s)):
+                    await self._progress.wait()
+
+    async def _queue_up(self, records: list[Record]) -> int:
+        inputs = 0
+        self._trigger.work()
+        for record in records:
+            if len(record.value or b"") > _LARGE_BYTES:
+                self._large.put_nowait(partial(self._queue_up_large, record))
+            elif record.partition in self.partitions:
+                inputs += self._add(await self._read(record))
+        return inputs
+
+    async def _queue_up_large(self, record: Record) -> None:
+        if record.partition in self.partitions:
+            parts = await self._read(record, in_thread=True)
+            if record.partition in self.partitions:
+                self._add(parts)
+
+    def _add(self, parts: list[QueryPart]) -> int:
+        """Queue the parts of a query. Returns the number of its inputs."""
+        if not parts:
+            return 0
+        query = parts[0].query
+        with self._executor.lock:
+            if query.is_large:
+                self._queue.add_large(query.fields.get(h.TENANT, ""), parts, time.monotonic())
+            else:
+                self._queue.add(parts[0])
+        self._executor.wake_soon()
+        return query.batch
+
+    async def _handle_large(self) -> None:
+        while True:
+            await (await self._large.get())()
+
+    async def _read(self, record: Record, *, in_thread: bool = False) -> list[QueryPart]:
+        """Decode the work in a record. A record that holds none is answered or dead-lettered here."""
+        query = self._answers.identify(record)
+        if query is None:
+            return []
+        try:
+            return await self._decode(query, in_thread)
+        except Exception as error:  # noqa: BLE001 - a defect must fail one query, not crash the worker each time
+            await self._answers.refuse(query, as_query_error(error, query, "the request could not be read"))
+            return []
+
+    async def _decode(self, query: PendingQuery, in_thread: bool) -> list[QueryPart]:
+        key = record_key(query.record)
+        crashes = self._journal.crashes(key)
+        if self._journal.is_given_up(key):
+            message = f"the worker died {crashes} times while computing this query"
+            raise ModelFailed(message, reason=RefusalReason.WORKER_CRASHED)
+        offset_ms = self._consumers[query.record.topic].offset_ms(query.record)
+        decode = partial(decode_query, query, self.model, offset_ms, alone=crashes > 0)
+        parts = await asyncio.to_thread(decode) if in_thread else decode()
+        held = Held(large=query.batch) if query.is_large else Held(query.batch)
+        if parts[0].offline:
+            held = Held(offline=query.batch)
+        self._backlog.add(key, held)
+        query.large_inputs = self._backlog.large
+        self._meter.arrived(held.online)
+        return parts
+
+    # -- computation: called by the executor with its lock held, unless a docstring differs ----------------------------
+
+    def urgency(self) -> Urgency | None:
+        """Return the urgency of the most urgent work; None if none waits, or if it must wait for a suspect to end."""
+        if self._computation.broken or (self._suspect_waits and self._journal.has_suspect):
+            return None
+        return self._queue.urgency()
+
+    def next_batch(self, slots: int) -> ComputableBatch | None:
+        """Take the next batch out of the queue, if `slots` batches may begin now."""
+        batch, expired = self._queue.next_batch(time.monotonic(), self._slowdown, slots)
+        if expired:
+            self._computation.post(ComputedBatch(expired, [DeadlineExceeded()] * len(expired)))
+        batch = [part for part in batch if not part.query.answered]
+        self._suspect_waits = self._journal.has_suspect and any(map(self._computation.is_suspect, batch))
+        if self._suspect_waits:
+            for part in batch:
+                self._queue.add(part)
+            return None
+        predicted_s = batch_s(self.model.latency, batch, self._slowdown)
+        return self._computation.batch(batch, predicted_s) if batch else None
+
+    def _compute_alone(self, parts: list[QueryPart]) -> None:
+        """Compute the parts of a batch that never ends again, each in a batch of its own."""
+        with self._executor.lock:
+            for part in parts:
+                part.shape = (part.shape, part.query.record.partition, part.query.record.offset)
+                self._queue.add(part)
+        self._executor.wake_soon()
+
+    @property
+    def _slowdown(self) -> float:
+        """Current over predicted latency, without the effect of input lengths."""
+        if not self.model.lengths.varies:
+            return self._meter.slowdown
+        return max(self._meter.slowdown / self._length_factor, 1.0)
+
+    # -- output --------------------------------------------------------------------------------------------------------
+
+    async def _answer(self) -> None:
+        while True:
+            computed = await self._computed.get()
+            self._progress.set()
+            self._measure(computed)
+            for part, result in zip(computed.parts, computed.results, strict=True):
+                if not part.query.answered:  # else another part of the query has failed
+                    await self._answer_part(part, result, computed)
+
+    async def _answer_part(self, part: QueryPart, result: Arrays | QueryError, computed: ComputedBatch) -> None:
+        query = part.query
+        if isinstance(result, QueryError):
+            await self._answers.refuse(query, result)
+            if query.is_large:
+                self._forget(query)
+        elif query.add(part.number, result, computed.started_ns, computed.compute_ns):
+            if query.is_large:
+                self._large.put_nowait(partial(self._send_large_result, query))
+            else:
+                await self._answers.send_result(query)
+
+    def _measure(self, computed: ComputedBatch) -> None:
+        if not computed.started_ns or any(isinstance(result, QueryError) for result in computed.results):
+            return
+        seconds, inputs = computed.compute_ns / 1e9, sum(part.inputs for part in computed.parts)
+        self._metrics.count_batch(inputs, seconds)
+        if computed.parts[0].query.is_large:
+            self._meter.interrupted(computed.slot)
+            return
+        # Offline work waits for online work, so the time between its batches is no measure of the queue.
+        left = not computed.parts[0].offline and (self._queue.online_inputs > 0 or self._unread() > 0)
+        predicted_s, now_s = self.model.latency.batch_s(inputs), time.monotonic()
+        extra_s = inputs * max(part.extra_s for part in computed.parts)
+        longest = max(1.0 + extra_s / predicted_s, _LEAST_FACTOR)
+        self._length_factor += _LENGTH_WEIGHT * (longest - self._length_factor)
+        slot, consecutive = computed.slot, computed.consecutive
+        self._meter.computed(inputs, seconds, predicted_s, now_s, left=left, slot=slot, consecutive=consecutive)
+        if not computed.shared:
+            self._profile.computed(self.model.latency, seconds, predicted_s * longest, now_s)
+
+    async def _send_large_result(self, query: PendingQuery) -> None:
+        await self._answers.send_result(query, in_thread=True)
+        seconds = time.monotonic() - query.sent_ns / 1e9
+        self._meter.large_answered(seconds, self.model.latency.query_s(max(query.large_inputs, query.batch)))
+
+    def _forget(self, query: PendingQuery) -> None:
+        with self._executor.lock:
+            self._queue.discard([part for part in self._queue.waiting() if part.query is query])
+
+    # -- partitions ----------------------------------------------------------------------------------------------------
+
+    async def assign(self, partitions: Collection[int], drain_s: float) -> None:
+        """Serve exactly these partitions. Others are drained for up to `drain_s`, committed and dropped."""
+        wanted = frozenset(partitions)
+        self.partitions |= wanted
+        async with asyncio.TaskGroup() as tasks:
+            for topic, consumer in self._consumers.items():
+                tasks.create_task(consumer.assign(topic, wanted, drain_s=drain_s))
+        self.drop_partitions(self.partitions - wanted)
+        self._hidden = frozenset()
+
+    def hide_partitions(self, partitions: Collection[int]) -> None:
+        """Leave these partitions out of the status; a call of `assign` without them must follow."""
+        self._hidden = frozenset(partitions)
+
+    def use_model(self, model: ServableModel) -> None:
+        """Use the batch size limit and the latency of this model from now on."""
+        self.model = model
+        self._metrics.correction.set(model.latency.correction)
+        with self._executor.lock:
+            self._queue.use_latency_model(model.latency)
+            self._computation.use_latency_model(model.latency)
+
+    def drop_partitions(self, partitions: Collection[int]) -> None:
+        """Compute nothing more of these partitions: another worker owns them. A call of `assign` must follow."""
+        self.partitions -= frozenset(partitions)
+        if not partitions:
+            return
+        for consumer in self._consumers.values():
+            consumer.lose(partitions)
+        with self._executor.lock:
+            self._queue.discard([p for p in self._queue.waiting() if p.query.record.partition in partitions])
+        self._backlog.remove_partitions(partitions)
+        self._progress.set()
+
+    # -- status --------------------------------------------------------------------------------------------------------
+
+    def status(self) -> InstanceStatus:
+        """Return the current status of the instance."""
+        meter, metrics, backlog = self._meter, self._metrics, self._backlog
+        return InstanceStatus(
+            variant=self.model.name,
+            state=self.state,
+            partitions=tuple(self._partition_status(self._online)),
+            offline_partitions=tuple(self._partition_status(self._offline)),
+            queued=self._online.in_flight + self._offline.in_flight,
+            queued_inputs=backlog.online + backlog.large + backlog.offline,
+            queued_offline_inputs=backlog.offline,
+            queued_large=backlog.large_queries,
+            queued_large_inputs=backlog.large,
+            large_factor=meter.large_factor,
+            done_inputs=self._executor.done_inputs(self),
+            max_batch=self.model.latency.max_batch,
+            parallel=self.parallel,
+            batch_size=meter.batch_size,
+            batch_s=meter.batch_s,
+            slowdown=meter.slowdown,
+            correction=self.model.latency.correction,
+            queue_slowdown=meter.queue_slowdown,
+            answered=metrics.answered,
+            inputs=metrics.inputs,
+            late=metrics.late,
+            expired=metrics.expired,
+        )
+
+    def waiting_batches(self) -> list[WaitingBatches]:
+        """Return the batches that the waiting online queries make."""
+        return self._queue.online_batches(self._meter.slowdown, self.width)
+
+    def update_health(self, now_s: float) -> bool:
+        """Update the state once per period of the monotonic clock. Returns true if it changed."""
+        elapsed = now_s - self._period_began
+        if elapsed < _PERIOD_S:
+            return False
+        meter, latency = self._meter, self.model.latency
+        meter.end_period(elapsed, latency.input_s() / self.parallel)
+        self._period_began = now_s
+        online = self._queue.online_inputs + self._unread() * meter.online_per_query
+        reading = HealthReading(meter.slowdown, meter.load, online * latency.input_s() / self.parallel)
+        before, self.state = self.state, next_state(self.state, reading)
+        return self.state is not before
+
+    def _unread(self) -> int:
+        return sum(status.end - status.position for status in self._partition_status(self._online))
+
+    def _partition_status(self, consumer: Consumer) -> list[PartitionStatus]:
+        found: list[PartitionStatus] = []
+        for partition in sorted(self.partitions - self._hidden):
+            position, end = consumer.position(partition), consumer.end(partition)
+            if position is not None:
+                found.append(PartitionStatus(partition, position, position if end is None else end))
+        return found
