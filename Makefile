@@ -10,8 +10,8 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -m "not torch" --durations=10
 PIP := -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps
 SELF := -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation \
-	--editable . --editable ./zoo --editable ./client
-PROJECTS := pyproject.toml zoo/pyproject.toml client/pyproject.toml
+	--editable . --editable ./packages/zoo --editable ./packages/client
+PROJECTS := pyproject.toml packages/zoo/pyproject.toml packages/client/pyproject.toml
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header pyproject.toml
 
@@ -88,11 +88,11 @@ lint: $(VENV)/dev.stamp ## ruff, the rules of the house and of its English, laye
 # Secrets that tests and examples contain on purpose. Published examples carry a pragma in their line.
 PLANTED := ^(me|pw|hu|hush|secret|h%2Fus%40h|PASSWORD|whsec_\$$\(.*)$$
 scan-secrets: $(VENV)/dev.stamp # look for secrets in what git knows, but for data, figures and locks
-	@git ls-files -- ':!locks' ':!zoo/data' ':!*.json' ':!*.lock' ':!*.npz' ':!*.onnx' ':!*.png' ':!*.svg' \
+	@git ls-files -- ':!tools/locks' ':!packages/zoo/data' ':!*.json' ':!*.lock' ':!*.npz' ':!*.onnx' ':!*.png' ':!*.svg' \
 	  | xargs -P 4 -n 200 $(BIN)/detect-secrets-hook --no-verify --exclude-secrets '$(PLANTED)'
 
 audit: $(VENV)/dev.stamp ## ask for known vulnerabilities of what the locks install; says NOT DONE where nobody answers
-	$(BIN)/python tools/audit_dependencies.py locks/dev.txt locks/run.txt locks/kubernetes.txt locks/ray.txt locks/torch.txt
+	$(BIN)/python tools/audit_dependencies.py tools/locks/dev.txt tools/locks/run.txt tools/locks/kubernetes.txt tools/locks/ray.txt tools/locks/torch.txt
 
 bench: $(VENV)/dev.stamp ## measure, write bench/results.json and the README's table
 	$(BIN)/python -m bench $(BENCH)
@@ -136,13 +136,13 @@ images: ## build the container images without an engine, and start what they hol
 	docker/images.sh
 
 lock: $(VENV)/dev.stamp ## resolve the locks anew, Kafka's jars by Maven; dev first, for the others must agree with it
-	$(LOCK) --extra embedded --group dev --output-file locks/dev.txt
-	$(LOCK) --extra embedded --extra s3 --group build --constraint locks/dev.txt --output-file locks/run.txt
-	$(LOCK) --extra embedded --group dev --extra huggingface --constraint locks/dev.txt --output-file locks/torch.txt
-	$(LOCK) --extra cpu --extra kubernetes --constraint locks/dev.txt --output-file locks/kubernetes.txt
-	$(LOCK) --extra cpu --extra ray --constraint locks/dev.txt --output-file locks/ray.txt
+	$(LOCK) --extra embedded --group dev --output-file tools/locks/dev.txt
+	$(LOCK) --extra embedded --extra s3 --group build --constraint tools/locks/dev.txt --output-file tools/locks/run.txt
+	$(LOCK) --extra embedded --group dev --extra huggingface --constraint tools/locks/dev.txt --output-file tools/locks/torch.txt
+	$(LOCK) --extra cpu --extra kubernetes --constraint tools/locks/dev.txt --output-file tools/locks/kubernetes.txt
+	$(LOCK) --extra cpu --extra ray --constraint tools/locks/dev.txt --output-file tools/locks/ray.txt
 	$(BIN)/python -m bench.peers --lock
-	$(subst pyproject.toml,bench/zoo/requirements.in,$(LOCK)) --no-deps --constraint locks/torch.txt --output-file bench/zoo/lock.txt
+	$(subst pyproject.toml,bench/zoo/requirements.in,$(LOCK)) --no-deps --constraint tools/locks/torch.txt --output-file bench/zoo/lock.txt
 	mvn -q -B -f broker/kafka/servers/maven/pom.xml dependency:copy-dependencies \
 	  -Dmdep.useRepositoryLayout=true -DoutputDirectory=$(CURDIR)/build/kafka
 	cd build/kafka && find . -name '*.jar' -printf '%P\n' | LC_ALL=C sort | xargs sha256sum > $(CURDIR)/broker/kafka/servers/maven/jars.lock
@@ -153,17 +153,17 @@ clean: ## remove the environments, caches and the data of `make demo` and `make 
 
 # -- environments ------------------------------------------------------------------------------------------------------
 
-$(VENV)/run.stamp: locks/run.txt $(PROJECTS) | $(VENV)/bin/python
+$(VENV)/run.stamp: tools/locks/run.txt $(PROJECTS) | $(VENV)/bin/python
 	@echo "installing what is locked in $< into $(VENV) ..."
 	@$(BIN)/python $(PIP) -r $< && $(BIN)/python $(SELF)
 	@touch $@
 
-$(VENV)/dev.stamp: locks/dev.txt locks/run.txt $(PROJECTS) | $(VENV)/bin/python
+$(VENV)/dev.stamp: tools/locks/dev.txt tools/locks/run.txt $(PROJECTS) | $(VENV)/bin/python
 	@echo "installing what is locked in $< into $(VENV) ..."
 	@$(BIN)/python $(PIP) -r $< && $(BIN)/python $(SELF)
 	@touch $(VENV)/run.stamp $@
 
-$(TORCH)/dev.stamp: locks/torch.txt $(PROJECTS) | $(TORCH)/bin/python
+$(TORCH)/dev.stamp: tools/locks/torch.txt $(PROJECTS) | $(TORCH)/bin/python
 	@echo "installing what is locked in $< into $(TORCH): about 5 GB, some minutes ..."
 	@$(TORCH)/bin/python $(PIP) -r $< && $(TORCH)/bin/python $(SELF)
 	@touch $@

@@ -46,11 +46,11 @@ done
 step "what they run"
 in_image services infaas --version
 in_image services python -c 'import zoo.samples; zoo.samples.labelled("digits"); print("the zoo is there")'
-for module in selector autoscaler gateway jobs registry.service; do
-  in_image services python -m "$module" --help >/dev/null
+for module in selector autoscaler gateway gateway.jobs registry.service; do
+  in_image services python -m "infaas.$module" --help >/dev/null
   echo "$module --help"
 done
-in_image worker-cpu python -m workers --help >/dev/null
+in_image worker-cpu python -m infaas.workers --help >/dev/null
 echo "workers --help"
 in_image worker-cpu python -c 'import onnxruntime; print("onnxruntime", onnxruntime.__version__)'
 for target in services worker-cpu; do
@@ -78,10 +78,10 @@ as_composed() { # TARGET COMMAND...
 if [ -n "${INFAAS_KAFKA:-}" ] && [ -n "${INFAAS_POSTGRES:-}" ]; then
   step "whether they run on $INFAAS_KAFKA"
   as_composed services infaas db upgrade
-  for module in selector autoscaler gateway jobs registry.service; do
-    as_composed services timeout --foreground --preserve-status 10 python -m "$module"
+  for module in selector autoscaler gateway gateway.jobs registry.service; do
+    as_composed services timeout --foreground --preserve-status 10 python -m "infaas.$module"
   done
-  as_composed worker-cpu timeout --foreground --preserve-status 10 python -m workers
+  as_composed worker-cpu timeout --foreground --preserve-status 10 python -m infaas.workers
 fi
 step "done"
 buildah images | grep -E 'infaas/|python' || true

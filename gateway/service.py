@@ -24,13 +24,13 @@ from gateway.http.jobs import JobRoutes
 from gateway.http.metadata import MetadataRoutes
 from gateway.http.uploads import UploadRoutes
 from gateway.inference import Inference
+from gateway.jobs.submission import JobQuota, JobWriter
 from gateway.limits.arrivals import LARGE_SHARE, BodyBudget
 from gateway.limits.quotas import QuotaMeters
 from gateway.model_directory import ModelDirectory
 from gateway.query_client import QueryClient
 from gateway.settings import GatewaySettings
 from gateway.statistics import ModelStatisticsTable
-from jobs.submission import JobQuota, JobWriter
 from process.health import HealthRoutes, health_server
 from process.memory import tune_gc
 from process.sockets import allow_open_files

@@ -27,6 +27,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from process.module_names import CODE_FOLDER
 from schemas.errors import OperatorError
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,6 @@ MODE_ENV: Final = "INFAAS_STEP_SANDBOX"
 FOLDERS_ENV: Final = "INFAAS_STEP_FOLDERS"
 TEMPORARY: Final = Path("/tmp")
 _PROBE_S: Final = 10.0
-_ROOT: Final = Path(__file__).parents[1]
 _ISOLATED: Final = (
     *("--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"),
     *("--disable-userns", "--die-with-parent", "--cap-drop", "ALL"),
@@ -198,7 +198,7 @@ def _libraries(wanted: tuple[Path, ...], libraries: tuple[Path, ...], more: tupl
     prefixes = {Path(one) for one in (sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix)}
     prefixes |= {Path(os.path.realpath(sys.executable)).parents[1]}
     packages = [Path(one) for one in sys.path if Path(one).name in ("site-packages", "dist-packages")]
-    code = [entry for folder in (_ROOT, *wanted) for entry in _code_within(folder)]
+    code = [entry for folder in (CODE_FOLDER, *wanted) for entry in _code_within(folder)]
     found = [*prefixes, *packages, *code, *libraries, *more]
     return tuple(sorted(one.absolute() for one in found if not one.is_relative_to("/usr")))
 

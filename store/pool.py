@@ -14,6 +14,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 import asyncpg
 import msgspec
 
+from process.module_names import module_name
 from process.pauses import Backoff, retry_until_reachable
 from store.errors import StoreFull, translate_errors
 from store.settings import checked_dsn
@@ -218,7 +219,7 @@ def load_queries(family: str) -> Mapping[str, str]:
     Raises:
         ValueError: a name occurs twice, or a query has no line with its purpose.
     """
-    text = files("store").joinpath("queries", f"{family}.sql").read_text(encoding="utf-8")
+    text = files(module_name("store")).joinpath("queries", f"{family}.sql").read_text(encoding="utf-8")
     _head, *parts = _NAME.split(text)
     queries: dict[str, str] = {}
     for name, _purpose, body in zip(parts[0::3], parts[1::3], parts[2::3], strict=True):

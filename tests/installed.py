@@ -25,7 +25,7 @@ from broker.kafka.servers.jars import cache_dir
 
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
 PATIENCE_S = 90.0
-CLIENT = Path(__file__).parents[1] / "client"
+CLIENT = Path(__file__).parents[1] / "packages" / "client"
 
 
 class Environment:

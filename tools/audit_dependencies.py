@@ -1,4 +1,4 @@
-"""Audits the packages of lock files for known vulnerabilities: `python tools/audit_dependencies.py locks/*.txt`.
+"""Audits the packages of lock files for known vulnerabilities: `python tools/audit_dependencies.py tools/locks/*.txt`.
 
 The vulnerability database is queried over the network. If it cannot be reached, the result is "not done", which is
 neither clean nor vulnerable.

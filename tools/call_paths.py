@@ -24,14 +24,14 @@ PATHS: Final = {
     "pin by an administrator": "admin.scaling:pin",
     "registration": "registry.register:register",
     "refusal": "selector.admission.overload:LoadShedder.decide",
-    "job": "jobs.delivery:JobSender.run",
+    "job": "gateway.jobs.delivery:JobSender.run",
     "lag record": "autoscaler.service:Autoscaler._on_record",
     "unregister": "registry.removal.unregister:_Removal.run",
     "autoscaler snapshot": "autoscaler.observe.snapshot_builder:SnapshotBuilder.build",
     "health of an instance": "workers.serving.health:next_state",
 }
 """Entries of the paths that a change is compared by."""
-_LEFT_OUT: Final = ("tests", "bench", "build", "dist", "tools", "docs", "docker", "locks")
+_LEFT_OUT: Final = ("tests", "bench", "build", "dist", "tools", "docs", "docker")
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 

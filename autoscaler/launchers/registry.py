@@ -11,6 +11,7 @@ from typing import Final
 from autoscaler.decide.snapshot import HardwareType
 from autoscaler.launchers.base import LaunchedWorker, Launcher, LauncherError
 from autoscaler.settings import AutoscalerSettings
+from process.module_names import module_name
 from schemas.errors import OperatorError
 
 _NONE: Final = "none"
@@ -33,7 +34,7 @@ def open_launcher(settings: AutoscalerSettings) -> AbstractAsyncContextManager[L
     if module is None:
         names = ", ".join((_NONE, *_MODULES))
         raise OperatorError(f"--launcher {settings.launcher!r}: there are {names}")
-    return importlib.import_module(module).open_launcher(settings)
+    return importlib.import_module(module_name(module)).open_launcher(settings)
 
 
 class NullLauncher:

@@ -28,7 +28,7 @@ _SHOWN: Final = 8000
 """Characters of the log that are shown if a peer does not start."""
 _PROBE: Final = LoadShape(seconds=0.2, connections=1, drain_s=1.0)
 _PROBE_INTERVAL_S: Final = 0.3
-LOCKS: Final = Path(__file__).parents[2] / "locks" / "peers"
+LOCKS: Final = Path(__file__).parents[2] / "tools" / "locks" / "peers"
 _INSTALL_S: Final = 600.0
 _UV: Final = (sys.executable, "-m", "uv")
 

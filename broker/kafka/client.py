@@ -24,13 +24,14 @@ from aiokafka.protocol.metadata import MetadataRequest
 from broker.kafka.sasl_connections import SaslConnections
 from broker.kafka.settings import ENV, PREFIX, Compression, KafkaSettings, SaslMechanism
 from process.errors import why_not_connected
+from process.module_names import module_name
 from process.outages import Outage
 from schemas.errors import OperatorError
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-OUTAGE: Final = Outage("Kafka", (KafkaError,), ("broker.", "aiokafka"))
+OUTAGE: Final = Outage("Kafka", (KafkaError,), (module_name("broker."), "aiokafka"))
 """Outage of Kafka, as the connections of this process observe it."""
 STOP_S: Final = 5.0
 _CONNECT_S: Final = 2.0

@@ -14,13 +14,13 @@ from gateway.http.authorization import models_for, principal_of
 from gateway.http.bodies import RequestBodies
 from gateway.http.inference import http_result_headers
 from gateway.http.job_requests import JobOptions, check_key, queries_in, read_jobs
+from gateway.jobs.submission import JobWriter
+from gateway.jobs.webhooks import parse_webhook
 from gateway.limits.quotas import QuotaMeters
 from gateway.model_directory import ModelDirectory
 from gateway.query_client import QueryClient
 from gateway.settings import GatewaySettings
 from gateway.translation import needs_in
-from jobs.submission import JobWriter
-from jobs.webhooks import parse_webhook
 from schemas import headers as h
 from schemas.access import ANYONE, EVERY_TENANT, Principal, Role
 from schemas.errors import ErrorCode, Forbidden, InvalidRequest, UnknownTask

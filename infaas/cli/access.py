@@ -8,8 +8,8 @@ from rich.table import Table
 
 from admin import access
 from admin.access import AccessChange, AccessOf, AccessRequest
+from infaas.cli.admin_client import call
 from infaas.cli.connect import DEFAULT_HOME, Home, Json
-from infaas.cli.control import call
 from infaas.cli.options import RequestOptions, prints, with_options
 from infaas.cli.output import CommandGroup, show, show_json, table
 from process.security.access import check_access

@@ -22,8 +22,8 @@ from admin.dead_letters import (
 )
 from broker.dead_letters.stored_letter import LetterId
 from broker.kafka.settings import KafkaSettings
+from infaas.cli.admin_client import call, gateway_url
 from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_kafka
-from infaas.cli.control import call, gateway_url
 from infaas.cli.options import RequestOptions, with_options
 from infaas.cli.output import CommandGroup, ProgressBar, day_time, err, show, show_json, table
 from schemas.errors import OperatorError

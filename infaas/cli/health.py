@@ -15,8 +15,8 @@ from rich.text import Text
 
 from admin import system
 from admin.api import Empty
+from infaas.cli.admin_client import asking, call
 from infaas.cli.connect import DEFAULT_HOME, Home, Json, gateway_url
-from infaas.cli.control import asking, call
 from infaas.cli.output import facts, out, plain, show, show_json, table
 from infaas.client.http_transport import without_user
 from schemas.rows.samples import GroupHealth, LagSample

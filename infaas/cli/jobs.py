@@ -8,8 +8,8 @@ import typer
 from rich.table import Table
 
 from admin import jobs
+from infaas.cli.admin_client import call
 from infaas.cli.connect import DEFAULT_HOME, Home, Json
-from infaas.cli.control import call
 from infaas.cli.options import RequestOptions, prints, with_options
 from infaas.cli.output import CommandGroup, day_time, err, facts, show, show_json, table, usd
 from schemas import headers as h

@@ -9,8 +9,8 @@ import typer
 from rich.table import Table
 
 from admin import keys
+from infaas.cli.admin_client import call
 from infaas.cli.connect import DEFAULT_HOME, Home, Json
-from infaas.cli.control import call
 from infaas.cli.options import RequestOptions, prints, with_options
 from infaas.cli.output import CommandGroup, date_time, err, show_json, table
 from process.security.api_keys import ID_BYTES

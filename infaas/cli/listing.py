@@ -8,8 +8,8 @@ from rich.table import Table
 from admin import catalog
 from admin.api import Empty
 from admin.catalog import CatalogRequest
+from infaas.cli.admin_client import call
 from infaas.cli.connect import DEFAULT_HOME, Home, Json
-from infaas.cli.control import call
 from infaas.cli.options import RequestOptions, prints, with_options
 from infaas.cli.output import ms, show, show_json, table, usd
 from infaas.cli.register import AGAIN

@@ -19,8 +19,8 @@ from rich.console import RenderableType
 from typer.models import ParameterInfo
 
 from admin.api import Endpoint, kinds_of
+from infaas.cli.admin_client import call
 from infaas.cli.connect import DEFAULT_HOME, Home, Json
-from infaas.cli.control import call
 from infaas.cli.moments import parse_moment
 from infaas.cli.output import show, show_json
 from schemas.errors import InvalidRequest, OperatorError

@@ -15,8 +15,8 @@ from typing import Annotated, Any, Final
 import typer
 
 from admin import catalog
+from infaas.cli.admin_client import call
 from infaas.cli.connect import DEFAULT_HOME, Home
-from infaas.cli.control import call
 from infaas.cli.options import RequestOptions, with_options
 from infaas.cli.output import out
 from registry.comparison import ComparedPoint

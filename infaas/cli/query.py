@@ -13,6 +13,7 @@ import numpy as np
 import typer
 from rich.table import Table
 
+from infaas.cli.admin_client import model_signature
 from infaas.cli.connect import (
     DEFAULT_HOME,
     Home,
@@ -23,7 +24,6 @@ from infaas.cli.connect import (
     gateway_url,
     named_gateway,
 )
-from infaas.cli.control import model_signature
 from infaas.cli.options import RequestOptions, with_options
 from infaas.cli.output import facts, show, show_json, table, usd
 from infaas.cli.processing import plain_inputs

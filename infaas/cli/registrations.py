@@ -14,8 +14,8 @@ from rich.table import Table
 from admin import registrations
 from admin.api import Endpoint
 from admin.registrations import RegistrationRequest, RegistrationsRequest
+from infaas.cli.admin_client import LOOK_S, AdminClient, HttpAdmin, ask_until_reachable, asking
 from infaas.cli.connect import DEFAULT_HOME, URL_ENV, Home, Json, gateway_url
-from infaas.cli.control import LOOK_S, AdminClient, HttpAdmin, ask_until_reachable, asking
 from infaas.cli.options import RequestOptions, prints, with_options
 from infaas.cli.output import EXIT_PARTIAL, EXIT_SETUP, CommandGroup, ProgressBar, err, show, show_json, table
 from infaas.cli.uploads import Uploader, uploading

@@ -10,8 +10,8 @@ from rich.table import Table
 from admin import tenants
 from admin.api import Empty
 from admin.tenants import NamedTenant
+from infaas.cli.admin_client import call, gateway_url, local_context
 from infaas.cli.connect import DEFAULT_HOME, Home, with_database
-from infaas.cli.control import call, gateway_url, local_context
 from infaas.cli.options import RequestOptions, prints, with_options
 from infaas.cli.output import CommandGroup, ProgressBar, day_time, err, show, table
 from schemas.errors import OperatorError

@@ -7,8 +7,8 @@ from typing import Annotated, Final
 import typer
 
 from admin import removals
+from infaas.cli.admin_client import LOOK_S, AdminClient, ask_until_reachable, asking, call, gateway_url, local_context
 from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_database, with_database
-from infaas.cli.control import LOOK_S, AdminClient, ask_until_reachable, asking, call, gateway_url, local_context
 from infaas.cli.output import ProgressBar, err, show, show_json, table
 from schemas.errors import NotFound, OperatorError
 from schemas.rows.removals import Removal, RemovalPlan, RemovalReport, RemovalRequest, RemovalState

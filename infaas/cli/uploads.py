@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from admin import uploads
-from infaas.cli.control import HttpAdmin
+from infaas.cli.admin_client import HttpAdmin
 from infaas.cli.output import ProgressBar
 from registry.artifacts import sha256_of
 from schemas.errors import NotFound

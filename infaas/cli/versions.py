@@ -6,8 +6,8 @@ import typer
 
 from admin import versions
 from admin.versions import ModelHistory, RolloutChanged
+from infaas.cli.admin_client import call
 from infaas.cli.connect import DEFAULT_HOME, Home, Json
-from infaas.cli.control import call
 from infaas.cli.options import RequestOptions, prints, with_options
 from infaas.cli.output import date_time, err, ms, show, show_json, table
 from schemas.errors import InvalidRequest

@@ -1,7 +1,7 @@
 """Client library for asyncio (`InfaasClient`) and for threads (`SyncInfaasClient`), over Kafka or HTTP.
 
 It is also published as a distribution of its own, `infaas-client`. The package `infaas_client` consists of this package
-and its imports (see `client/hatch_build.py`). This module is the whole public interface.
+and its imports (see `packages/client/hatch_build.py`). This module is the whole public interface.
 
 Reading order: client (the asyncio client) -> transport (protocol of a transport) -> http_transport (with certificates),
 kafka_transport -> sync_client (the client for threads, with an event loop in a thread).

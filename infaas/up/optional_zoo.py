@@ -7,9 +7,14 @@ of this module.
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Final
 
+from process.module_names import module_name
 from schemas.errors import OperatorError
 from schemas.tensors import Array
+
+ZOO: Final = "infaas_zoo" if module_name("") else "zoo"
+"""Import name of the zoo: its wheel, like ours, has a name of its own."""
 
 
 def require_zoo() -> None:
@@ -18,10 +23,10 @@ def require_zoo() -> None:
     Raises:
         OperatorError: the zoo is not installed; the message explains how to install it.
     """
-    if find_spec("zoo") is None:
+    if find_spec(ZOO) is None:
         raise OperatorError(
-            "the zoo's models are not installed; no package index has them: run `pip install ./zoo` in a checkout of "
-            "INFaaS"
+            "the zoo's models are not installed; no package index has them: run `pip install ./packages/zoo` in a "
+            "checkout of INFaaS"
         )
 
 
@@ -47,7 +52,7 @@ def zoo_files(task: str, cache: Path) -> tuple[Path, Path] | None:
 
 
 def _knows(task: str) -> bool:
-    if find_spec("zoo") is None:
+    if find_spec(ZOO) is None:
         return False
     from zoo.samples import ALL_TASKS
 

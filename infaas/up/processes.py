@@ -22,6 +22,7 @@ import msgspec
 
 from infaas.up.state import ServerState, ServiceState
 from process.health import responds, wait_until_hung
+from process.module_names import module_name
 from process.pauses import Backoff
 from process.settings import ServiceSettings
 from process.subprocesses import running
@@ -184,7 +185,7 @@ class Child:
             return os.EX_IOERR
 
     async def _run_once(self) -> int:
-        command = [sys.executable, "-m", self.spec.module]
+        command = [sys.executable, "-m", module_name(self.spec.module)]
         async with running(command, self.spec.log, env={**os.environ, **self.spec.env}) as process:
             self._process, self._pid = process, process.pid
             self._changed()

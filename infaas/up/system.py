@@ -38,10 +38,10 @@ from store.migrate import upgrade
 from store.pool import open_pool
 
 READY_S: Final = 60.0
-STOP_ORDER: Final = ("gateway", "jobs", "registry.service", "selector", "autoscaler")
-_MODULES: Final = {"registrar": "registry.service"}
+STOP_ORDER: Final = ("gateway", "gateway.jobs", "registry.service", "selector", "autoscaler")
+"""Modules in the order in which their services stop. The workers stop last, after they have drained."""
+_MODULES: Final = {"jobs": "gateway.jobs", "registrar": "registry.service"}
 """Modules that have another name than their service."""
-"""Order in which the services are stopped. The workers stop last, after they have drained."""
 
 Announce = Callable[[str], None]
 """Receives a line of text for the operator."""

@@ -29,6 +29,7 @@ from msgspec.structs import replace
 
 from process.cpus import lower_priority, pin_thread
 from process.memory import free_memory
+from process.module_names import CODE_FOLDER, module_name
 from process.sandbox import TEMPORARY, has_sandbox, sandboxed, syscall_filter
 from process.subprocesses import end_with_parent
 from registry.pipeline.step_files import OwnFolders, PipelineStep, check_result, step_files
@@ -56,7 +57,6 @@ TIMEOUT_S: Final = 900.0
 _MEMORY_SHARE: Final = 0.9
 """Share of the free memory that a step may use."""
 _OOM_SCORE: Final = Path("/proc/self/oom_score_adj")
-_ROOT: Final = Path(__file__).parents[2]
 _TAIL: Final = 2000
 _LARGEST_RESULT: Final = 64 << 20
 _NO_CACHES: Final = {"TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS": "0"}
@@ -159,12 +159,18 @@ class _StepPlace(NamedTuple):
     def command(self) -> list[str]:
         """Return the command line of the step's process."""
         seen = TEMPORARY if self.own else self.scratch
-        command = [sys.executable, "-m", "registry.pipeline.isolation", str(seen / "step"), str(seen / "result")]
+        command = [
+            sys.executable,
+            "-m",
+            module_name("registry.pipeline.isolation"),
+            str(seen / "step"),
+            str(seen / "result"),
+        ]
         return sandboxed(command, self.own.sandbox_files(self.scratch, TEMPORARY)) if self.own else command
 
     def environment(self) -> dict[str, str]:
         """Return the environment variables of the step's process."""
-        path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
+        path = os.pathsep.join(filter(None, (str(CODE_FOLDER), os.environ.get("PYTHONPATH"))))
         given = step_environment(os.environ) | {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
         if not self.own:
             return given

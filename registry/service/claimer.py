@@ -17,6 +17,7 @@ from typing import Final
 
 from prometheus_client import Counter
 
+from process.module_names import module_name
 from process.outages import FailureLog
 from process.pauses import wait_within
 from process.subprocesses import log_tail, running
@@ -116,7 +117,14 @@ class RegistrationClaimer:
         """
         folder = self._folder / f"{claim.id}-{claim.epoch}"
         await asyncio.to_thread(folder.mkdir)
-        command = (sys.executable, "-m", "registry.service.registration_process", claim.id, str(claim.epoch), folder)
+        command = (
+            sys.executable,
+            "-m",
+            module_name("registry.service.registration_process"),
+            claim.id,
+            str(claim.epoch),
+            folder,
+        )
         output = folder / "log"
         try:
             async with running(command, output, env=self._environment(folder)) as process:

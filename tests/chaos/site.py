@@ -19,7 +19,7 @@ SERVICES: Final = {
     "worker": "workers",
     "gateway": "gateway",
     "autoscaler": "autoscaler",
-    "jobs": "jobs",
+    "jobs": "gateway.jobs",
     "registrar": "registry.service",
 }
 """Kinds of service, with the module that runs each."""

@@ -19,6 +19,7 @@ from ray.actor import exit_actor
 
 from autoscaler.launchers.base import LaunchState
 from process.health import wait_until_hung
+from process.module_names import module_name
 from process.run import EXIT_REPLACE
 from process.settings import ServiceSettings
 from process.sockets import LOOPBACK, free_port
@@ -72,7 +73,7 @@ class RayWorker:
         Returns:
             True if it hung or asked for a replacement, so that another process can continue.
         """
-        command, port = [sys.executable, "-m", "workers"], free_port()
+        command, port = [sys.executable, "-m", module_name("workers")], free_port()
         environment = {**self._environment, "INFAAS_WORKERS_METRICS_PORT": str(port)}
         async with running(command, self._log, env=environment) as process, asyncio.TaskGroup() as tasks:
             self._state = LaunchState.RUNNING

@@ -27,6 +27,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from autoscaler.launchers.base import LaunchedWorker, LauncherError, WorkerTemplate, read_settings, worker_environment
 from autoscaler.settings import AutoscalerSettings
+from process.module_names import module_name
 from process.subprocesses import die_with_parent
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
@@ -181,7 +182,7 @@ async def open_launcher(settings: AutoscalerSettings) -> AsyncGenerator[RayLaunc
 
 async def _start_driver() -> Process:
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "autoscaler.launchers.ray.driver"),
+        *(sys.executable, "-m", module_name("autoscaler.launchers.ray.driver")),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         limit=_LONGEST_REPLY,

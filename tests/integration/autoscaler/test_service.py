@@ -41,9 +41,9 @@ from store.placement import heartbeat, list_instances, register_worker, report_i
 from store.pool import Pool
 from store.scaling import put_pin
 from store.settings import StoreSettings
+from tests.example_rows import a_profile, a_task, a_variant, a_worker, an_architecture, until_led_by
 from tests.processes import service, variables_of
-from tests.store_rows import a_profile, a_task, a_variant, a_worker, an_architecture, until_led_by
-from tests.stored_rows import instances_since, lag_since, load_since, workers_since
+from tests.store_queries import instances_since, lag_since, load_since, workers_since
 from tests.waiting import until
 
 SOON_S = 60.0

@@ -18,7 +18,7 @@ from store.placement import list_workers, register_worker
 from store.pool import Pool
 from store.samples import list_decisions
 from store.scaling import put_wanted
-from tests.store_rows import a_worker
+from tests.example_rows import a_worker
 from tests.waiting import until
 
 CPU = HardwareType(name="cpu", price_per_hour=0.1, start_s=0.1, slots=1, memory_bytes=10**9, maximum=3)

@@ -18,7 +18,7 @@ from tests.chaos.site import MissedTargetError, Site, kill
 if TYPE_CHECKING:
     from bench.core.system import SystemUnderTest
 
-MODULES = ("registry.service", "jobs", "workers", "workers")
+MODULES = ("registry.service", "gateway.jobs", "workers", "workers")
 
 
 @asynccontextmanager

@@ -16,8 +16,8 @@ from gateway.query_client import QueryClient
 from gateway.service import open_gateway
 from gateway.settings import GatewaySettings
 from store.catalog import Catalog
+from tests.example_rows import a_profile, a_task, a_variant, an_architecture
 from tests.integration.gateway.responder import VARIANT, Responder, answering
-from tests.store_rows import a_profile, a_task, a_variant, an_architecture
 
 
 def catalog_of(task: str) -> Catalog:

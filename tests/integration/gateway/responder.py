@@ -21,7 +21,7 @@ from schemas.headers import RawHeaders, as_text
 from schemas.oip import decode_request, encode_response
 from schemas.result import error_value
 from schemas.topics import offline_topic, task_topic
-from tests.store_rows import INPUT
+from tests.example_rows import INPUT
 from workers.conversion import best_classes
 
 VARIANT = "mlp.onnx-fp32.cpu"

@@ -29,8 +29,8 @@ from store.placement import register_worker
 from store.pool import Pool
 from store.scaling import get_control, list_pins
 from tests.certificates import authority_file, listener_files
+from tests.example_rows import a_worker, register
 from tests.integration.gateway.test_authentication import Guarded, guarded, is_known, new_key
-from tests.store_rows import a_worker, register
 from tests.unit.infaas.conftest import shell
 from tests.unit.infaas.shell import Shell
 from tests.waiting import read_until, until

@@ -226,7 +226,7 @@ async def test_quota_refusal_names_limit_and_retry_after(kafka: KafkaSettings, d
             assert headers["RateLimit-Policy"] == '"rate";q=36;w=3600'
             assert headers["RateLimit"].startswith('"rate";r=0;t=')
             assert 1 <= int(headers["Retry-After"]) <= 100
-            assert "36 queries each 3600 seconds" in content["error"]
+            assert "36 queries per 3600 seconds" in content["error"]
         assert await gateway.status(slow, f"/v2/models/{gateway.task}/jobs") == 429
         gateway.responder.silent = True
         waiting = asyncio.ensure_future(gateway.status(few))

@@ -10,13 +10,13 @@ from gateway.http.inference import InferenceRoutes
 from gateway.http.jobs import JobRoutes
 from gateway.http.uploads import UploadRoutes
 from gateway.inference import Inference
+from gateway.jobs.submission import JobQuota, JobWriter
 from gateway.limits.arrivals import BodyBudget
 from gateway.limits.quotas import QuotaMeters
 from gateway.model_directory import ModelDirectory
 from gateway.service import all_routes
 from gateway.settings import GatewaySettings
 from gateway.statistics import ModelStatisticsTable
-from jobs.submission import JobQuota, JobWriter
 from schemas.documents.__main__ import FOLDER
 from store.catalog import Catalog
 from store.pool import open_pool

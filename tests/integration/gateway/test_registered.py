@@ -28,9 +28,9 @@ from store.pool import Pool
 from store.registry import put_architecture, put_variant
 from store.rollouts import add_event, begin_rollout, get_rollout
 from store.tenants import get_access, set_access
+from tests.example_rows import a_profile, a_variant, a_worker, an_architecture, an_instance, register
 from tests.integration.gateway.test_authentication import Guarded, guarded, new_key
-from tests.store_rows import a_profile, a_variant, a_worker, an_architecture, an_instance, register
-from tests.stored_rows import delete_task
+from tests.store_queries import delete_task
 from tests.unit.infaas.shell import Shell
 from tests.waiting import read_until
 

@@ -4,7 +4,7 @@ import pytest
 
 from infaas.up.options import POSTGRES_ENV
 from store.pool import Pool
-from tests.store_rows import register
+from tests.example_rows import register
 from tests.unit.infaas.conftest import shell
 from tests.unit.infaas.shell import Shell
 

@@ -29,8 +29,8 @@ from store.samples import (
     topic_alarms,
     write_reading,
 )
+from tests.example_rows import a_profile, a_variant, a_worker, an_instance, register
 from tests.model_files import make_model, openvino_files
-from tests.store_rows import a_profile, a_variant, a_worker, an_instance, register
 from tests.unit.infaas.shell import Shell
 
 __all__ = ["make_model"]

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from jobs.outcomes import failed, read_end
+from gateway.jobs.outcomes import failed, read_end
 from schemas import headers as h
 from schemas.errors import Unsatisfiable
 from schemas.jobs import NewJob

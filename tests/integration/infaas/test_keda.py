@@ -12,7 +12,7 @@ from schemas.topics import variant_group, variant_topic
 from store.pool import Pool
 from store.registry import put_architecture, put_task, put_variant
 from store.samples import group_partition_ids, maintain_partitions, write_reading, write_samples
-from tests.store_rows import a_task, a_variant, an_architecture
+from tests.example_rows import a_task, a_variant, an_architecture
 
 MANIFEST = Path(__file__).parents[3] / "docker/k8s/keda/workers.yaml"
 

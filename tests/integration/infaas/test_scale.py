@@ -13,7 +13,7 @@ from store.pool import Pool
 from store.samples import list_decisions, write_decisions
 from store.scaling import drain_workers, get_control, list_pins, put_wanted
 from store.shared_connection import SCALE, ChangeListener
-from tests.store_rows import a_worker, an_instance
+from tests.example_rows import a_worker, an_instance
 from tests.unit.infaas.shell import Shell
 
 VARIANT = "mlp.onnx-fp32.cpu"

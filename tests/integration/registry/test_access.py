@@ -10,7 +10,7 @@ from registry.request import Registration
 from schemas.access import Access, Visibility
 from store.pool import Pool
 from store.tenants import get_access, set_access
-from tests.store_rows import register
+from tests.example_rows import register
 
 PRIVATE = Access(owner="acme", visibility=Visibility.PRIVATE)
 OWNED = Access(owner="acme")

@@ -19,9 +19,9 @@ from schemas.rows.catalog import AccuracySource, Task, TensorSpec, VariantState
 from store.catalog import load_catalog
 from store.pool import Pool
 from store.registry import get_architecture, get_profile, list_variants, put_architecture, put_task, put_variant
+from tests.example_rows import a_profile, a_variant, an_architecture
 from tests.model_files import CLASSES, FEATURES, WEIGHTS, Quiet
-from tests.store_rows import a_profile, a_variant, an_architecture
-from tests.stored_rows import delete_architecture
+from tests.store_queries import delete_architecture
 from workers.serving.model import find_model, load_session
 
 GUESS, SURE = "guess.onnx-fp32.cpu", "sure.onnx-fp32.cpu"
@@ -123,7 +123,7 @@ async def test_invalid_cascade_is_refused_without_traces(
 ) -> None:
     before = {path.name for path in (tmp_path / "artifacts").iterdir()}
     for changes, error, text in (
-        ({"then": GUESS}, InvalidRequest, "needs two variants"),
+        ({"then": GUESS}, InvalidRequest, "needs two different variants"),
         ({"first": SURE, "then": GUESS}, InvalidRequest, "is no more accurate than"),
         ({"then": "none.onnx-fp32.cpu"}, OperatorError, "not registered and ready"),
         ({"task": "other"}, OperatorError, "there is no task 'other'"),

@@ -23,8 +23,8 @@ from store.catalog import load_catalog
 from store.pool import Pool
 from store.registry import get_profile, get_task, put_architecture, put_task, put_variant
 from store.tenants import get_access, lock_access, set_access
+from tests.example_rows import a_profile, a_variant, an_architecture, register
 from tests.model_files import CLASSES, FEATURES, WEIGHTS, Quiet
-from tests.store_rows import a_profile, a_variant, an_architecture, register
 from workers.serving.model import find_model, load_session
 
 NAMES = ("owl", "cat", "dog")

@@ -21,10 +21,10 @@ from schemas.rows.catalog import Processing, Task, TensorSpec, Tokenise
 from store.catalog import load_catalog
 from store.pool import Pool
 from store.registry import put_architecture, put_task, put_variant
+from tests.example_rows import a_profile, a_variant, an_architecture
 from tests.model_files import Quiet
 from tests.processing_files import text_model, write_tokenizer
 from tests.s3.server import BUCKET
-from tests.store_rows import a_profile, a_variant, an_architecture
 from workers.serving.model import find_model, load_session
 
 COUNTED, MASKED, SWAPPED = "counted.onnx-fp32.cpu", "masked.onnx-fp32.cpu", "swapped.onnx-fp32.cpu"

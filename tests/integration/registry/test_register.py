@@ -39,8 +39,8 @@ from store.registry import (
     put_variant,
 )
 from store.tenants import list_access
-from tests.store_rows import a_task
-from tests.stored_rows import set_variant_state
+from tests.example_rows import a_task
+from tests.store_queries import set_variant_state
 from workers.serving.model import find_model, load_session
 
 Register = Callable[..., Any]
@@ -295,7 +295,7 @@ async def test_invalid_request_registers_nothing(
     [
         ({"nodes": [helper.make_node("NoSuchOperator", ["x"], ["scores"])]}, "^linear.onnx is not a valid ONNX model"),
         ({"x": [2, 4], "scores": [1, 3]}, "first dimension is the batch"),
-        ({"scores": ["batch", 5]}, "not a valid ONNX model|the model is refused|does not run"),
+        ({"scores": ["batch", 5]}, "not a valid ONNX model|the model was refused|does not run"),
         ({"weights": np.full((4, 3), np.nan, np.float32)}, "holds NaN"),
         (
             {

@@ -114,7 +114,7 @@ async def test_embedded_broker_keeps_a_claim(embedded_kafka: KafkaSettings, syst
     await delete_topics(embedded_kafka, [SYSTEM])
 
 
-@pytest.mark.parametrize("module", ["selector", "workers", "gateway", "autoscaler", "jobs", "registry.service"])
+@pytest.mark.parametrize("module", ["selector", "workers", "gateway", "autoscaler", "gateway.jobs", "registry.service"])
 async def test_service_of_second_system_does_not_start(
     own_kafka: KafkaSettings, systems: list[str], tmp_path: Path, module: str
 ) -> None:

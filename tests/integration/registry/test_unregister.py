@@ -41,8 +41,8 @@ from store.registry import get_task, get_variant, list_variants, put_architectur
 from store.removals import mark_removing
 from store.rollouts import begin_rollout, change_rollout, get_rollout
 from store.scaling import list_pins, put_pin
+from tests.example_rows import a_profile, a_task, a_variant, a_worker, an_architecture, an_instance
 from tests.model_files import Quiet
-from tests.store_rows import a_profile, a_task, a_variant, a_worker, an_architecture, an_instance
 
 STEPS = 9
 

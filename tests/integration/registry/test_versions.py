@@ -18,7 +18,7 @@ from store.pool import Pool
 from store.registry import list_architectures, list_variants
 from store.rollouts import change_rollout, get_rollout, list_events, list_versions
 from tests.integration.registry.conftest import Register
-from tests.stored_rows import delete_architecture
+from tests.store_queries import delete_architecture
 
 DECLARED: dict[str, Any] = {"validation": None, "variants": ("onnx-fp32",)}
 

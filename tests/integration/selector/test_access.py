@@ -25,10 +25,10 @@ from schemas.topics import variant_topics
 from store.catalog import CatalogWatcher
 from store.registry import put_architecture, put_task, put_variant
 from store.tenants import set_access
+from tests.example_rows import INPUT, OUTPUT
 from tests.integration.gateway.responder import answering_at, doubled
 from tests.integration.gateway.test_inference import json_body
 from tests.integration.selector.stage import Stage, fields, selecting
-from tests.store_rows import INPUT, OUTPUT
 from tests.unit.selector.story import profile, variant
 from tests.waiting import PATIENCE_S, read_until
 

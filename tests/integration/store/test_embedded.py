@@ -18,7 +18,7 @@ from store import registry
 from store.embedded import EmbeddedPostgres
 from store.migrate import upgrade
 from store.pool import open_pool
-from tests.store_rows import a_task, register
+from tests.example_rows import a_task, register
 from tests.waiting import until, until_closed
 
 OWN = """

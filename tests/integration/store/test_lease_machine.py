@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from store import placement
 from store.pool import Pool
-from tests.store_rows import a_worker, register
+from tests.example_rows import a_worker, register
 
 Life = tuple[str, int]
 """Name of a worker, and the epoch of its start."""

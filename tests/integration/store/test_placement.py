@@ -11,7 +11,7 @@ from store.errors import StoreConflict
 from store.pool import Pool, open_pool
 from store.scaling import undrain_workers
 from store.shared_connection import LEASES, ChangeListener
-from tests.store_rows import a_worker, an_instance, register
+from tests.example_rows import a_worker, an_instance, register
 
 VARIANT = "mlp.onnx-fp32.cpu"
 LONG_S = 60.0

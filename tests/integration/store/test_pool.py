@@ -11,9 +11,9 @@ from store.leader import Leadership
 from store.migrate import upgrade
 from store.pool import DatabaseSession, Pool, open_pool
 from store.registry import list_tasks, put_task
+from tests.example_rows import a_task
 from tests.proxies import encrypted
 from tests.secured_kafka import Certificates
-from tests.store_rows import a_task
 from tests.waiting import PATIENCE_S
 
 LATE_S = 2.0

@@ -8,8 +8,8 @@ from store import registry
 from store.catalog import load_catalog
 from store.errors import StoreConflict
 from store.pool import Pool
-from tests.store_rows import OUTPUT, a_profile, a_task, a_variant, an_architecture, register
-from tests.stored_rows import delete_architecture, delete_task, set_variant_state
+from tests.example_rows import OUTPUT, a_profile, a_task, a_variant, an_architecture, register
+from tests.store_queries import delete_architecture, delete_task, set_variant_state
 
 
 async def test_registry_returns_rows_as_written(store_pool: Pool) -> None:

@@ -12,8 +12,8 @@ from store import samples
 from store.leader import Leadership
 from store.placement import change_placement, list_instances, register_worker
 from store.pool import Pool
-from tests.store_rows import a_worker, an_instance, register
-from tests.stored_rows import instances_since, lag_since, load_since, workers_since
+from tests.example_rows import a_worker, an_instance, register
+from tests.store_queries import instances_since, lag_since, load_since, workers_since
 
 NOW = datetime(2026, 1, 1, 12, 0, 30, tzinfo=UTC)
 HOUR_S, DAY_S = 3600.0, 86400.0

@@ -11,7 +11,7 @@ from store.placement import list_workers, register_worker, retire_worker
 from store.pool import DatabaseSession, Pool
 from store.scaling import drain_workers, list_wanted, put_wanted
 from store.shared_connection import SCALE, ChangeListener
-from tests.store_rows import a_worker
+from tests.example_rows import a_worker
 
 CPU = Pin(kind=PinKind.HARDWARE, name="cpu", minimum=1, maximum=4, pinned_by="me")
 

@@ -18,8 +18,8 @@ from store.migrate import upgrade
 from store.pool import Pool, open_pool
 from store.registrations import claim_registration
 from store.shared_connection import PLACEMENT, REGISTRATIONS, REGISTRY, ChangeListener, SharedConnection
-from tests.store_rows import a_profile, a_task, a_variant, a_worker, an_architecture, an_instance, register
-from tests.stored_rows import delete_task
+from tests.example_rows import a_profile, a_task, a_variant, a_worker, an_architecture, an_instance, register
+from tests.store_queries import delete_task
 from tests.waiting import until
 
 SOON_S = 60.0

@@ -11,8 +11,8 @@ from store.errors import StoreConflict
 from store.pool import Pool
 from store.registry import put_architecture
 from store.tenants import begin_access, get_access, list_access, set_access
-from tests.store_rows import an_architecture, register
-from tests.stored_rows import delete_architecture, delete_task
+from tests.example_rows import an_architecture, register
+from tests.store_queries import delete_architecture, delete_task
 from tests.waiting import PATIENCE_S
 
 PRIVATE = Access(owner="acme", visibility=Visibility.PRIVATE)

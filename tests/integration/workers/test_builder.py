@@ -39,9 +39,9 @@ from schemas.topics import build_topic
 from store.builds import get_build
 from store.pool import Pool
 from store.registry import list_profiles, put_architecture, put_variant
+from tests.example_rows import a_profile, a_variant, an_architecture
 from tests.integration.workers.conftest import Site
 from tests.model_files import WEIGHTS, Quiet, make_model, make_samples
-from tests.store_rows import a_profile, a_variant, an_architecture
 from tests.waiting import read_until, until
 
 __all__ = ["make_model", "make_samples"]

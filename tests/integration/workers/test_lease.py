@@ -4,7 +4,7 @@ import asyncio
 
 from store import placement
 from store.pool import Pool
-from tests.store_rows import a_worker, register
+from tests.example_rows import a_worker, register
 from tests.waiting import until
 from workers.lease import Leases
 

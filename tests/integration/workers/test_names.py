@@ -11,7 +11,7 @@ from process.home import home_name
 from schemas.errors import OperatorError
 from store.placement import find_holder, heartbeat
 from store.pool import Pool
-from tests.store_rows import a_worker
+from tests.example_rows import a_worker
 from workers.settings import WorkerSettings
 from workers.worker_name import claim_name, named_worker
 

@@ -32,11 +32,11 @@ from schemas.rows.cluster import InstanceRow, Lease
 from schemas.status import InstanceState, WorkerStatus
 from store.placement import acquire_leases, list_instances, list_leases, list_workers, register_worker
 from store.pool import Pool
+from tests.example_rows import a_worker
 from tests.integration.broker.test_reply_stream import streamed as results_streamed
 from tests.integration.workers.conftest import MAX_BATCH, Results, Site, class_of, results_of
 from tests.model_files import picky_model, ragged_model
 from tests.proxies import entrance
-from tests.store_rows import a_worker
 from tests.waiting import PATIENCE_S, read_until
 from workers.instance_controller import InstanceController
 from workers.serving.instance import ServingInstance

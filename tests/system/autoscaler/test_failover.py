@@ -12,8 +12,8 @@ from schemas.rows.cluster import Pin, PinKind
 from store.pool import Pool
 from store.samples import list_decisions
 from store.scaling import put_pin
+from tests.example_rows import until_led_by
 from tests.processes import service, variables_of
-from tests.store_rows import until_led_by
 
 TAKEOVER_S = 60.0
 WANTED = 3

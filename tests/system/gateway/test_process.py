@@ -16,10 +16,10 @@ from broker.kafka.topics import ensure_task_topics
 from process.health import responds
 from process.sockets import free_port
 from store.pool import Pool
+from tests.example_rows import register
 from tests.integration.gateway.responder import VARIANT, answering
 from tests.integration.gateway.test_inference import json_body
 from tests.processes import output_of, service, variables_of
-from tests.store_rows import register
 from tests.waiting import until
 
 METHODS = Path(__file__).with_name("triton_methods.py")

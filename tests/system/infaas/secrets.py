@@ -60,7 +60,7 @@ async def _commands(cli: Cli, env: Mapping[str, str]) -> dict[str, str]:
     told = await asyncio.gather(
         *(cli.run(*words) for words in COMMANDS),
         *(cli.run("tasks", INFAAS_POSTGRES=wrong) for wrong in (away, unreadable)),
-        output_of("-m", "jobs", "--check", env=env),
+        output_of("-m", "gateway.jobs", "--check", env=env),
     )
     names = [*map(" ".join, COMMANDS), "tasks, Postgres away", "tasks, no DSN", "jobs --check"]
     texts = {name: "".join(map(str, shown)) for name, shown in zip(names, told, strict=True)}

@@ -18,7 +18,7 @@ from zoo.samples import DATA, labelled
 
 ROWS = 4_000
 KILLS = 2
-EXAMPLE = Path(__file__).parents[3] / "examples" / "batch_rows.py"
+EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "batch_rows.py"
 SLOW = """
 import asyncio
 from infaas.batch.file_sink import FileSink

@@ -20,7 +20,7 @@ from tests.kafka_fixtures import need_apache
 from tests.processes import environment
 from tests.system.infaas.conftest import Cli
 
-EXAMPLES = Path(__file__).parents[3] / "examples"
+EXAMPLES = Path(__file__).parents[3] / "docs" / "examples"
 PATIENCE_S = 180.0
 ANSWERS = "reviews.answers"
 REVIEWS = {b"good": b"a wonderful film", b"bad": b"an awful, boring film", b"broken": b"\xff\xfe"}

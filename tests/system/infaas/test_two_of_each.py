@@ -24,7 +24,7 @@ from tests.system.infaas.plain_client import PATIENCE_S, post, query, results_of
 from tests.system.infaas.test_selectors import decisions
 from tests.waiting import read_until, until
 
-SERVICES: Final = ("workers", "selector", "autoscaler", "jobs", "gateway")
+SERVICES: Final = ("workers", "selector", "autoscaler", "gateway.jobs", "gateway")
 PARTITIONS: Final = 4
 ASKED: Final = 400
 """Queries of each client in each part of the test."""

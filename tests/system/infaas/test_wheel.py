@@ -16,6 +16,7 @@ from tests.installed import PATIENCE_S, Environment, build_wheels, requirements
 pytestmark = pytest.mark.timeout(240)
 ROOT = Path(__file__).parents[3]
 MOST_BYTES = 1_500_000
+OUR_NAMES = ("schemas", "broker", "store", "process", "selector", "workers", "gateway", "zoo")
 
 
 class Wheels(NamedTuple):
@@ -31,33 +32,44 @@ def _names(wheel: Path) -> set[str]:
         return set(archive.namelist())
 
 
+def _version(wheel: Path) -> str:
+    return wheel.name.split("-")[1]
+
+
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Wheels:
     folder = tmp_path_factory.mktemp("wheels")
-    build_wheels(folder, ROOT, ROOT / "zoo")
+    build_wheels(folder, ROOT, ROOT / "packages" / "zoo")
     (core,), (zoo,) = folder.glob("infaas-*.whl"), folder.glob("infaas_zoo-*.whl")
     return Wheels(core, zoo)
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory, wheels: Wheels) -> Environment:
-    return Environment(tmp_path_factory.mktemp("installed"), wheels.core)
+    """The core wheel in an environment whose user has packages with the names of ours in the current folder."""
+    environment = Environment(tmp_path_factory.mktemp("installed"), wheels.core)
+    for name in OUR_NAMES:
+        package = environment.cwd / name
+        package.mkdir()
+        (package / "__init__.py").write_text(f"OWNER = 'the user of {name}'\n")
+    return environment
 
 
 def test_core_wheel_is_small_typed_and_without_tests(wheels: Wheels) -> None:
     assert wheels.core.stat().st_size < MOST_BYTES
     names = _names(wheels.core)
-    packages = {name.partition("/")[0] for name in names if name.endswith(".py")}
-    assert "infaas" in packages
-    assert {f"{package}/py.typed" for package in packages} <= names
-    assert not packages & {"bench", "tests", "tools", "zoo"}
+    assert {name.partition("/")[0] for name in names} == {"infaas", f"infaas-{_version(wheels.core)}.dist-info"}
+    assert {"infaas/py.typed", "infaas/selector/py.typed", "infaas/store/queries/claims.sql"} <= names
+    assert not {f"infaas/{folder}/__init__.py" for folder in ("bench", "tests", "tools", "zoo")} & names
 
 
 def test_zoo_wheel_has_data_and_requires_core(wheels: Wheels) -> None:
-    shipped = {f"zoo/data/{file.name}" for file in (ROOT / "zoo/data").iterdir()}
-    assert shipped | {"zoo/py.typed", "zoo/register.py"} <= _names(wheels.zoo)
+    shipped = {f"infaas_zoo/data/{file.name}" for file in (ROOT / "packages/zoo/data").iterdir()}
+    names = _names(wheels.zoo)
+    assert shipped | {"infaas_zoo/py.typed", "infaas_zoo/register.py"} <= names
+    assert {name.partition("/")[0] for name in names} == {"infaas_zoo", f"infaas_zoo-{_version(wheels.zoo)}.dist-info"}
     assert ("infaas", {"cpu", "image", "text"}) in [(need.name, need.extras) for need in requirements(wheels.zoo)]
-    assert wheels.zoo.name.split("-")[1] == wheels.core.name.split("-")[1], "the two are of one version"
+    assert _version(wheels.zoo) == _version(wheels.core)
 
 
 async def test_installed_command_prints_help(installed: Environment) -> None:
@@ -66,12 +78,23 @@ async def test_installed_command_prints_help(installed: Environment) -> None:
     assert "register" in out
 
 
+async def test_library_imports_beside_packages_of_same_names(installed: Environment) -> None:
+    program = f"""
+import importlib
+from infaas.client import InfaasClient
+assert InfaasClient.__module__.startswith("infaas."), InfaasClient.__module__
+for name in {OUR_NAMES}:
+    assert importlib.import_module(name).OWNER == "the user of " + name
+"""
+    assert await installed.output("python", "-c", program) == (0, "", "")
+
+
 @pytest.mark.parametrize("words", [("register", "--zoo"), ("up", "--register-zoo"), ("demo",)])
 async def test_commands_without_zoo_name_its_installation(installed: Environment, words: tuple[str, ...]) -> None:
     code, _, err = await installed.output("infaas", *words)
     assert code == 1
     assert err.startswith("error: ")
-    assert "pip install ./zoo" in err
+    assert "pip install ./packages/zoo" in err
 
 
 async def test_installed_up_uses_external_servers(

@@ -10,8 +10,8 @@ from autoscaler.launchers.kubernetes import KubernetesSettings
 from autoscaler.launchers.ray.launcher import RaySettings
 from autoscaler.settings import AutoscalerSettings
 from broker.kafka.settings import KafkaSettings, ReplyStreamSettings
+from gateway.jobs.settings import JobsSettings
 from gateway.settings import GatewaySettings
-from jobs.settings import JobsSettings
 from process.signing import SigningSettings
 from registry.artifact_settings import ArtifactSettings
 from registry.service.settings import RegistrarSettings

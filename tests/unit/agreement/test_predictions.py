@@ -13,7 +13,7 @@ from schemas.latency import BatchLatency, LatencyModel
 from schemas.rows.catalog import Profile, Variant
 from selector.policy.variants import PricedVariant
 from store.catalog import Catalog
-from tests.store_rows import a_profile, a_task, a_variant, an_architecture
+from tests.example_rows import a_profile, a_task, a_variant, an_architecture
 from workers.serving.model import find_model
 
 PRICE = 0.048

@@ -7,7 +7,7 @@ from autoscaler.decide.pareto import live_cores, rank_variants
 from infaas.batch.plan import find_offers
 from schemas.hardware import SLOT_PRICE_PER_HOUR, CorePrice, Hardware, cost_per_1000, list_price
 from selector.policy.variants import PricedVariant
-from tests.store_rows import a_profile, a_variant, a_worker
+from tests.example_rows import a_profile, a_variant, a_worker
 
 DEAREST = max(SLOT_PRICE_PER_HOUR.values())
 

@@ -10,7 +10,7 @@ from schemas.errors import QUERY_ERRORS, ErrorCode, Overloaded, RefusalReason, q
 
 ROOT = Path(__file__).parents[3]
 PRODUCT = (
-    *("admin", "broker", "gateway", "infaas", "jobs"),
+    *("admin", "broker", "gateway", "infaas"),
     *("registry/service", "schemas", "security", "selector", "workers"),
 )
 CODES = {kind.__name__: code for code, kind in QUERY_ERRORS.items()}

@@ -10,12 +10,12 @@ from autoscaler.apply.reconcile_plan import ReconcileTimeouts
 from autoscaler.decide.snapshot import ScalingLimits
 from autoscaler.settings import AutoscalerSettings
 from broker.kafka.settings import KafkaSettings
+from gateway.jobs.settings import JobsSettings
 from gateway.settings import GatewaySettings
 from infaas.cli.connect import DEFAULT_HOME
 from infaas.cli.register import register
 from infaas.cli.system import up
 from infaas.up.options import UpOptions
-from jobs.settings import JobsSettings
 from process.settings import PlanningSettings, ServiceSettings
 from registry.request import Registration
 from registry.service.settings import RegistrarSettings

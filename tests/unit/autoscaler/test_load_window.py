@@ -8,7 +8,7 @@ from autoscaler.observe.load_window import LoadWindow
 from autoscaler.observe.status_cache import WorkerStatusCache
 from schemas.load_classes import ClassAnswers, ClassCount, LoadClass, SelectorLoad
 from schemas.status import InstanceState, InstanceStatus, PartitionStatus, WorkerStatus
-from tests.store_rows import a_worker
+from tests.example_rows import a_worker
 
 VARIANT = "mlp.onnx-fp32.cpu"
 FAST = LoadClass("digits", None, 0.9, 32.0)

@@ -16,7 +16,7 @@ from autoscaler.apply.reconcile_plan import (
 from autoscaler.decide.snapshot import HardwareType
 from autoscaler.launchers.base import LaunchedWorker, LaunchState
 from schemas.rows.cluster import WantedWorkers, WorkerRow
-from tests.store_rows import a_worker
+from tests.example_rows import a_worker
 
 CPU = HardwareType(name="cpu", price_per_hour=0.1, start_s=2.0, slots=1, memory_bytes=10**9, maximum=4)
 

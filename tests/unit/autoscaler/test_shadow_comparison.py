@@ -15,7 +15,7 @@ from schemas.versions import Rollout, VersionComparison
 from store.catalog import Catalog
 from store.errors import StoreConflict, StoreUnavailable
 from store.pool import Pool
-from tests.store_rows import a_task, an_architecture
+from tests.example_rows import a_task, an_architecture
 
 CATALOG = Catalog(
     tasks={"digits": a_task()},

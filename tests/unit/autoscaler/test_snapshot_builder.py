@@ -5,7 +5,7 @@ from autoscaler.launchers.base import LaunchedWorker, LaunchState
 from autoscaler.observe.snapshot_builder import TopicBacklog, backlogs_of, bounds_of, with_lanes, with_others
 from schemas.rows.cluster import Pin, PinKind
 from schemas.topics import offline_topic, task_topic, variant_topic
-from tests.store_rows import a_variant, a_worker
+from tests.example_rows import a_variant, a_worker
 
 CPU = HardwareType(name="cpu", price_per_hour=0.1, start_s=2.0, slots=1, memory_bytes=10**9, maximum=1)
 

@@ -6,7 +6,7 @@ import pytest
 from autoscaler.observe.status_cache import UseRates, WorkerStatusCache
 from schemas.rows.cluster import WorkerRow
 from schemas.status import Demand, InstanceState, InstanceStatus, WorkerStatus
-from tests.store_rows import a_worker
+from tests.example_rows import a_worker
 
 VARIANT = "mlp.onnx-fp32.cpu"
 

@@ -6,7 +6,7 @@ from bench.variants import page
 from registry.comparison import compare
 from schemas.latency import BatchLatency
 from schemas.rows.catalog import VariantState
-from tests.store_rows import a_profile, a_variant
+from tests.example_rows import a_profile, a_variant
 
 
 def test_page_compares_fastest_variant_with_registered_model() -> None:

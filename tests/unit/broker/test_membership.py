@@ -357,12 +357,14 @@ class MembershipMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         try:
-            for name, process in list(self.processes.items()):
+            for process in self.processes.values():
                 process.group.isolated = False
-                if process.refused:  # as its supervisor would do
+            self.wait(SETTLED_S)
+            while refused := [name for name, process in self.processes.items() if process.refused]:
+                for name in refused:  # as its supervisor would do
                     self.kill(name)
                     self.start(name, TOPICS)
-            self.wait(SETTLED_S)
+                self.wait(SETTLED_S)
             self._check_settled()
         finally:
             tasks = {process.task for process in self.processes.values()}

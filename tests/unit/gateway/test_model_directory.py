@@ -11,7 +11,7 @@ from schemas.access import EVERY_TENANT, PUBLIC, Access, Visibility
 from schemas.errors import UnknownTask
 from schemas.versions import Rollout
 from store.catalog import Catalog
-from tests.store_rows import a_task, a_variant, an_architecture
+from tests.example_rows import a_task, a_variant, an_architecture
 
 
 def test_model_directory_update_replaces_names() -> None:

@@ -13,7 +13,7 @@ from schemas.access import ANYONE, Principal, Role
 from schemas.errors import InvalidRequest
 from schemas.tensors import TensorSpec
 from store.catalog import Catalog
-from tests.store_rows import a_task
+from tests.example_rows import a_task
 
 TEXTS = msgspec.structs.replace(a_task("reviews"), inputs=(TensorSpec(name="text", datatype="BYTES", shape=(-1,)),))
 MODELS = ModelDirectory(Catalog(tasks={"reviews": TEXTS, "digits": a_task("digits")})).seen_by(None)

@@ -12,7 +12,7 @@ from registry.comparison import ComparedVariant, best_gain, compare
 from schemas.errors import OperatorError
 from schemas.latency import BatchLatency
 from schemas.rows.catalog import Profile, Variant
-from tests.store_rows import a_profile, a_variant
+from tests.example_rows import a_profile, a_variant
 
 
 def _one(name: str, accuracy: float, *ms: float) -> tuple[Variant, Profile]:

@@ -16,9 +16,9 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 
 
 def test_dockerfile_copies_every_package() -> None:
-    packages: list[str] = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
-    zoo = ["zoo"]  # a separate distribution, built in its own stage
-    assert re.findall(r"^COPY (\w+) /src/\1$", DOCKERFILE, re.MULTILINE) == packages + zoo
+    packages: list[str] = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"]["custom"]["packages"]
+    zoo = ["packages/zoo"]  # a separate distribution, built in its own stage
+    assert re.findall(r"^COPY ([\w/]+) /src/\1$", DOCKERFILE, re.MULTILINE) == packages + zoo
 
 
 def test_dockerfile_targets_run_without_privileges() -> None:
@@ -34,7 +34,7 @@ def test_compose_commands_exist() -> None:
     for name, service in SERVICES.items():
         match service.get("command"):
             case ["python", "-m", str(module)]:
-                assert find_spec(f"{module}.__main__") is not None, name
+                assert find_spec(f"{module.removeprefix('infaas.')}.__main__") is not None, name
             case ["infaas", *_]:
                 pass
             case None:
@@ -46,11 +46,12 @@ def test_compose_commands_exist() -> None:
 def test_every_service_is_composed_and_deployed() -> None:
     packages: list[str] = PROJECT["tool"]["importlinter"]["root_packages"]
     services = {package for package in packages if (ROOT / package / "service.py").exists()}
-    assert {"gateway", "jobs", "workers"} <= services
-    modules = {*services, "registry.service"}
-    assert {command[2] for one in SERVICES.values() if (command := one.get("command", [""]))[0] == "python"} == modules
+    assert {"gateway", "selector", "workers"} <= services
+    modules = {*services, "gateway.jobs", "registry.service"}
+    commands = {command[2] for one in SERVICES.values() if (command := one.get("command", [""]))[0] == "python"}
+    assert commands == {f"infaas.{module}" for module in modules}
     listed = (ROOT / "docker/k8s/base/kustomization.yaml").read_text()
-    assert {*services, "registrar"} <= set(re.findall(r"^  - (\w+)\.yaml$", listed, re.MULTILINE))
+    assert {*services, "jobs", "registrar"} <= set(re.findall(r"^  - (\w+)\.yaml$", listed, re.MULTILINE))
     started = re.findall(r"^ *for module in (.*); do$", (ROOT / "docker/images.sh").read_text(), re.MULTILINE)
     assert started
     assert all({*line.split(), "workers"} == modules for line in started)

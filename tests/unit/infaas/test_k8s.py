@@ -13,8 +13,8 @@ from autoscaler.launchers.base import read_settings
 from autoscaler.launchers.kubernetes import KubernetesSettings
 from autoscaler.settings import AutoscalerSettings
 from broker.kafka.settings import KafkaSettings
+from gateway.jobs.settings import JobsSettings
 from gateway.settings import GatewaySettings
-from jobs.settings import JobsSettings
 from process.signing import SigningSettings
 from registry.service.settings import RegistrarSettings
 from schemas.hardware import Hardware
@@ -129,7 +129,7 @@ def test_pods_run_existing_images_and_commands(workload: Yaml) -> None:
         assert container["image"].removeprefix("infaas/") in targets
         match container.get("command"):
             case ["python", "-m", str(module)]:
-                assert find_spec(f"{module}.__main__") is not None
+                assert find_spec(f"{module.removeprefix('infaas.')}.__main__") is not None
             case ["infaas", *_]:
                 pass
             case other:

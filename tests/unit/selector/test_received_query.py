@@ -11,7 +11,7 @@ from selector.admission.received_query import QueryReader, TenantHeaders, error_
 from selector.dispatch.dispatcher import forwarded, moved
 from selector.policy.choice import Choice
 from selector.policy.variants import PricedVariant
-from tests.store_rows import a_profile, a_variant
+from tests.example_rows import a_profile, a_variant
 
 STRUCTURED = b"application/cloudevents+json"
 STREAM = "127.0.0.1:1 secret"

@@ -24,7 +24,7 @@ from selector.admission.received_query import error_result
 from selector.dispatch.dispatcher import forwarded
 from selector.policy.choice import Choice
 from selector.policy.variants import PricedVariant
-from tests.store_rows import INPUT, a_profile, a_variant
+from tests.example_rows import INPUT, a_profile, a_variant
 from workers.serving.codec import (
     Undecodable,
     batch_key,

@@ -17,10 +17,10 @@ from schemas.registrations import CascadeToRegister, RegistrationState
 from schemas.rows.catalog import Task, TensorSpec
 from store.registry import put_architecture, put_task, put_variant
 from store.tenants import get_access, set_access
+from tests.example_rows import a_profile, a_variant, an_architecture
 from tests.integration.gateway.test_authentication import guarded, new_key
 from tests.integration.registry.service.conftest import Bureau
 from tests.model_files import CLASSES, FEATURES, WEIGHTS
-from tests.store_rows import a_profile, a_variant, an_architecture
 from tests.unit.infaas.shell import Shell
 
 GUESS, SURE, HIDDEN = "guess.onnx-fp32.cpu", "sure.onnx-fp32.cpu", "hidden.onnx-fp32.cpu"

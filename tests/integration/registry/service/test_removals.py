@@ -31,10 +31,10 @@ from store.removals import REMOVAL_CLAIMS, STALE_S, get_removal, put_removal
 from store.rollouts import begin_rollout, get_rollout
 from store.shared_connection import SharedConnection
 from store.tenants import set_access
+from tests.example_rows import a_profile, a_variant, an_architecture
 from tests.integration.gateway.test_authentication import Guarded, guarded, new_key
 from tests.integration.registry.test_unregister import CutOff, KilledError, Site
 from tests.proxies import entrance
-from tests.store_rows import a_profile, a_variant, an_architecture
 from tests.unit.infaas.shell import Shell
 from tests.waiting import read_until
 

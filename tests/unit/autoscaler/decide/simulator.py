@@ -11,7 +11,7 @@ from autoscaler.decide.plan import ScalePlan
 from autoscaler.decide.snapshot import ClusterSnapshot, DecisionMemory, HardwareType, Policy, ScalingLimits
 from schemas.rows.catalog import Profile
 from schemas.rows.cluster import InstanceRow, Pin, WorkerRow
-from tests.store_rows import a_worker
+from tests.example_rows import a_worker
 from tests.unit.autoscaler.decide.snapshots import cpus, load, ranking, registered
 
 WINDOW_S = 10

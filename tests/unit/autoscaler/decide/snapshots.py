@@ -9,7 +9,7 @@ from autoscaler.decide.snapshot import ClassLoad, ClusterSnapshot, HardwareType,
 from schemas.load_classes import LoadClass
 from schemas.rows.catalog import Profile, Variant
 from schemas.status import InstanceState
-from tests.store_rows import a_profile, a_variant
+from tests.example_rows import a_profile, a_variant
 
 LIMITS = ScalingLimits(memory_share=1.0, instances_per_slot=3)
 

@@ -14,7 +14,7 @@ from schemas.access import EVERY_TENANT
 from schemas.rows.catalog import Architecture
 from schemas.rows.cluster import Pin, PinKind
 from schemas.versions import Rollout, versions_of
-from tests.store_rows import a_worker
+from tests.example_rows import a_worker
 from tests.unit.autoscaler.decide.snapshots import LIMITS, full, load, profile, ranking, registered
 
 OPEN, OWN, SHARED = "digits-open", "digits-own", "digits-shared"

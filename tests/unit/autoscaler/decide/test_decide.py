@@ -22,7 +22,7 @@ from autoscaler.decide.snapshot import ClusterSnapshot, InstanceLoad, ScalingLim
 from schemas.rows.catalog import Profile, Variant
 from schemas.rows.cluster import InstanceRow, Pin, PinKind, WorkerRow
 from schemas.status import InstanceState
-from tests.store_rows import a_profile, a_variant, a_worker, an_instance
+from tests.example_rows import a_profile, a_variant, a_worker, an_instance
 from tests.unit.autoscaler.decide.snapshots import cpus, load
 
 LIMITS = ScalingLimits(memory_share=1.0, instances_per_slot=3)

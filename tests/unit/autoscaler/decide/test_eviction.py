@@ -11,7 +11,7 @@ from autoscaler.decide.plan import ScalePlan
 from autoscaler.decide.snapshot import ClassLoad, ClusterSnapshot
 from schemas.rows.catalog import Profile
 from schemas.status import InstanceState
-from tests.store_rows import a_worker, an_instance
+from tests.example_rows import a_worker, an_instance
 from tests.unit.autoscaler.decide.snapshots import LIMITS, full, load, profile, ranking, registered
 
 Value = TypeVar("Value")

@@ -12,7 +12,7 @@ from autoscaler.decide.requirements import build_problem
 from autoscaler.decide.snapshot import ClassLoad, ClusterSnapshot
 from schemas.rows.catalog import Architecture
 from schemas.versions import Rollout, versions_of
-from tests.store_rows import SHA, a_worker
+from tests.example_rows import SHA, a_worker
 from tests.unit.autoscaler.decide.snapshots import LIMITS, full, instance_load, load, profile, ranking
 
 LOADS = st.lists(st.floats(0, 1e6) | st.just(math.nan), max_size=200)

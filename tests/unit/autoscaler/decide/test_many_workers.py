@@ -16,7 +16,7 @@ from bench.scale.deciding import carried_out, with_workers
 from bench.scale.milp import SyntheticCluster, synthetic_cluster
 from schemas.latency import BatchLatency, LatencyModel
 from schemas.rows.cluster import WorkerRow
-from tests.store_rows import a_variant
+from tests.example_rows import a_variant
 
 LIMITS = ScalingLimits()
 WORKERS = 200

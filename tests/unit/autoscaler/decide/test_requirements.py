@@ -15,7 +15,7 @@ from autoscaler.decide.snapshot import Backlog, ClassLoad, ClusterSnapshot, Scal
 from autoscaler.decide.throughput import best_throughput
 from schemas.latency import BatchLatency, LatencyModel
 from schemas.rows.cluster import Pin, PinKind
-from tests.store_rows import a_worker, an_instance
+from tests.example_rows import a_worker, an_instance
 from tests.unit.autoscaler.decide.snapshots import LIMITS, cpus, full, instance_load, load, profile, ranking
 
 MODEL = LatencyModel([BatchLatency(1, 0.010, 0.02), BatchLatency(4, 0.020, 0.04), BatchLatency(32, 0.120, 0.24)], 32)

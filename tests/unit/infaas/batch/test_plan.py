@@ -9,7 +9,7 @@ from infaas.batch.limits import BatchLimits
 from infaas.batch.plan import MOST_ROWS, BatchNeeds, Offer, find_offers, make_plan, rows_of_chunk
 from schemas.errors import OperatorError, Unsatisfiable
 from schemas.status import SERVING, InstanceState
-from tests.store_rows import a_profile, a_variant, a_worker, an_instance
+from tests.example_rows import a_profile, a_variant, a_worker, an_instance
 
 CHEAP = Offer(
     variant="a.onnx-fp32.cpu", architecture="a", accuracy=0.9, max_batch=16, row_s=1e-3, alone_s=2e-3, row_cost=1e-6,

@@ -8,7 +8,7 @@ import typer
 from infaas.cli.output import EXIT_PARTIAL, EXIT_SETUP
 from infaas.cli.registrations import show_registered
 from schemas.rows.catalog import Variant, VariantState
-from tests.store_rows import a_variant
+from tests.example_rows import a_variant
 
 READY = a_variant("mlp.onnx-fp32.cpu")
 REFUSED = a_variant("mlp.onnx-int8dyn.cpu", state=VariantState.REFUSED)

@@ -22,7 +22,7 @@ from process.security.access import (
 )
 from schemas.access import ANYONE, EVERY_TENANT, PUBLIC, Access, Principal, Role, Visibility
 from schemas.errors import InvalidRequest
-from tests.store_rows import an_architecture
+from tests.example_rows import an_architecture
 
 TENANTS = ("acme", "globex", "initech")
 _tenants = st.frozensets(st.sampled_from(TENANTS))

@@ -7,7 +7,7 @@ from process.security.catalog_view import CatalogView
 from schemas.access import ANYONE, Access, Principal, Role, Visibility
 from schemas.errors import Forbidden
 from schemas.rows.catalog import VariantState
-from tests.store_rows import a_task, a_variant, an_architecture
+from tests.example_rows import a_task, a_variant, an_architecture
 
 MODEL, VERSION = an_architecture("mlp"), replace(an_architecture("mlp-v2"), model="mlp", version=2)
 OTHER = an_architecture("cnn")

@@ -11,7 +11,7 @@ from registry.composites.cascades import check_cascadable
 from registry.composites.proposals import StageRecord, propose_cascades
 from schemas.errors import InvalidRequest
 from schemas.registrations import CascadePoint
-from tests.store_rows import a_task
+from tests.example_rows import a_task
 
 ROWS = st.lists(st.tuples(st.floats(0.0, 1.0), st.booleans(), st.booleans()), min_size=1, max_size=50)
 

@@ -3,7 +3,7 @@
 import msgspec
 
 from registry.composites.stage_records import unbeaten
-from tests.store_rows import a_profile
+from tests.example_rows import a_profile
 
 
 def test_unbeaten_omits_slower_variants_without_more_accuracy() -> None:

@@ -16,7 +16,7 @@ from runtimes.composite import (
     ConfidenceMeasure,
     Stage,
 )
-from tests.store_rows import a_variant
+from tests.example_rows import a_variant
 
 LEAVES = tuple(letter * 64 for letter in "abc")
 

@@ -7,7 +7,7 @@ from typing import Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from jobs.webhooks import Network, signing_keys
+from gateway.jobs.webhooks import Network, signing_keys
 from process.pauses import Backoff
 from process.settings import WebhookSettings
 from schemas.errors import OperatorError

@@ -1,7 +1,7 @@
 """Queries INFaaS with confluent-kafka and the wire protocol only, without the client library.
 
     pip install confluent-kafka
-    INFAAS_KAFKA=127.0.0.1:9092 python examples/confluent_ask.py "a wonderful film" "a dull one"
+    INFAAS_KAFKA=127.0.0.1:9092 python docs/examples/confluent_ask.py "a wonderful film" "a dull one"
 
 A query is a record in its task's topic. The answer arrives in the topic named by the header `infaas-reply-to` and is
 matched by `infaas-id`. Answers that match no open query (late, repeated or for another process) are ignored.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobs.outcomes import headers_of, read_end
+from gateway.jobs.outcomes import headers_of, read_end
 from schemas import headers as h
 from schemas.errors import QUERY_ERRORS, ErrorCode
 from schemas.headers import as_text

@@ -1,6 +1,6 @@
 """Queries a task for many rows of a program, offline, with bounded memory and answers in order.
 
-    INFAAS_KAFKA=127.0.0.1:9092 python examples/batch_rows.py
+    INFAAS_KAFKA=127.0.0.1:9092 python docs/examples/batch_rows.py
 
 The rows may be a list, a generator, a database cursor or an async iterator. They are read no faster than the answers
 are consumed, and several rows share a query. A row that cannot be answered has an error and does not affect other rows.

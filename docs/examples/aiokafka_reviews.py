@@ -1,7 +1,7 @@
 """Rates reviews in an aiokafka consumer, from topic `reviews` to topic `reviews.rated`, at least once.
 
-    pip install ./client  # in a checkout of INFaaS
-    INFAAS_KAFKA=127.0.0.1:9092 python examples/aiokafka_reviews.py
+    pip install ./packages/client  # in a checkout of INFaaS
+    INFAAS_KAFKA=127.0.0.1:9092 python docs/examples/aiokafka_reviews.py
 
 The queries of a poll are sent concurrently. Offsets are committed after the broker has acknowledged all ratings. So the
 process may be killed at any moment, and several processes may share the topic. Reviews that cannot be rated go to

@@ -23,8 +23,8 @@ from typing import Final
 from broker.delivery.consumer import Consumer, Record
 from broker.kafka.types import KafkaError, RecordTooLarge, TopicClosed
 from broker.producing.producer import Producer
-from jobs import metrics
-from jobs.outcomes import failed, headers_of, read_end, too_late, unregistered
+from gateway.jobs import metrics
+from gateway.jobs.outcomes import failed, headers_of, read_end, too_late, unregistered
 from process.outages import FailureLog
 from process.pauses import Backoff, WakeUp, retry_until_reachable
 from process.signing import sign_headers

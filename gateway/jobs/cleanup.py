@@ -13,9 +13,9 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from jobs import metrics
-from jobs.outcomes import failed, never_answered, too_late, unregistered
-from jobs.settings import JobsSettings
+from gateway.jobs import metrics
+from gateway.jobs.outcomes import failed, never_answered, too_late, unregistered
+from gateway.jobs.settings import JobsSettings
 from process.outages import FailureLog
 from process.pauses import IdlePause
 from schemas.errors import QueryError

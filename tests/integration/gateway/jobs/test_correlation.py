@@ -3,14 +3,14 @@
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from jobs.outcomes import failed, read_end
+from gateway.jobs.outcomes import failed, read_end
 from schemas import headers as h
 from schemas.errors import Internal
 from schemas.jobs import JobEnd, JobState
 from schemas.topics import JOB_RESULTS
 from store.jobs import claiming_due_jobs, end_jobs, mark_sent, retry_jobs
+from tests.integration.gateway.jobs.conftest import Office
 from tests.integration.gateway.test_inference import json_body
-from tests.integration.jobs.conftest import Office
 from tests.waiting import until
 
 

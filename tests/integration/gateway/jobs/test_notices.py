@@ -19,12 +19,12 @@ from broker.kafka.topics import TopicSpec, ensure_topics
 from broker.kafka.types import KafkaError, NotAllowed
 from broker.producing import topic_lookup
 from broker.producing.producer import Producer
+from gateway.jobs.settings import JobsSettings
 from gateway.settings import GatewaySettings
-from jobs.settings import JobsSettings
 from schemas.defaults import LOOPBACK
 from schemas.headers import as_text
 from schemas.jobs import JobState
-from tests.integration.jobs.conftest import QUICK, Office, jobs_service
+from tests.integration.gateway.jobs.conftest import QUICK, Office, jobs_service
 from tests.waiting import read_until
 
 KEY = bytes(range(32))

@@ -10,9 +10,9 @@ import pytest
 
 from admin.api import Empty
 from admin.system import lag
-from infaas.cli import control
+from infaas.cli import admin_client
+from infaas.cli.admin_client import HttpAdmin, ask_until_reachable, gateway_error, gateway_session
 from infaas.cli.connect import find_database
-from infaas.cli.control import HttpAdmin, ask_until_reachable, gateway_error, gateway_session
 from infaas.up.options import POSTGRES_ENV
 from infaas.up.state import SystemState
 from schemas.errors import (
@@ -117,7 +117,7 @@ async def test_gateway_ask_times_out_on_stalled_upload(monkeypatch: pytest.Monke
         await writer.wait_closed()
         left.set()
 
-    monkeypatch.setattr(control, "_STALLED_S", 0.05)
+    monkeypatch.setattr(admin_client, "_STALLED_S", 0.05)
     async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         async with gateway_session(url) as http:
@@ -146,8 +146,8 @@ async def test_ask_patiently_retries_unreachable_gateway(
             return answer
         raise answer
 
-    monkeypatch.setattr(control, "LOOK_S", 0.0)
-    monkeypatch.setattr(control, "_PATIENCE_S", patience_s)
+    monkeypatch.setattr(admin_client, "LOOK_S", 0.0)
+    monkeypatch.setattr(admin_client, "_PATIENCE_S", patience_s)
     try:
         found: Any = await ask_until_reachable(ask, lag, Empty())
     except InfaasError as error:

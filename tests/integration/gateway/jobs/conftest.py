@@ -12,17 +12,17 @@ import pytest
 
 from broker.kafka.settings import KafkaSettings
 from broker.kafka.topics import ensure_system_topics, ensure_task_topics
+from gateway.jobs.service import serve
+from gateway.jobs.settings import JobsSettings
 from gateway.model_directory import ModelDirectory
 from gateway.service import open_gateway
 from gateway.settings import GatewaySettings
-from jobs.service import serve
-from jobs.settings import JobsSettings
 from schemas.jobs import JobState
 from store.pool import Pool
+from tests.example_rows import register
 from tests.integration.gateway.conftest import catalog_of
 from tests.integration.gateway.responder import VARIANT, Responder, answering
 from tests.integration.gateway.test_inference import json_body
-from tests.store_rows import register
 from tests.waiting import read_until
 
 QUICK = JobsSettings(interval_s=0.1, retry_pause_s=0.05, deadline_grace_s=0.0, webhook_pause_s=0.05)

@@ -8,7 +8,7 @@ Rules.
 * The package contains the modules that the library imports directly or indirectly. Only their imports are renamed: line
   numbers stay the same, and loggers are named `infaas_client...`. An import of any other package of the application
   fails the build.
-* A library must not add metrics to the registry of the program that uses it. So `uncounted.py` replaces
+* A library must not add metrics to the registry of the program that uses it. So `no_metrics.py` replaces
   `prometheus_client`.
 * A source distribution contains the finished package and is built without the application.
 * In an editable installation, `infaas_client` is an alias of `infaas.client`, so that it is never out of date.
@@ -16,6 +16,7 @@ Rules.
 
 import ast
 from collections.abc import Iterator
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -28,7 +29,7 @@ RENAMED: Final = {
     "schemas": f"{PACKAGE}._schemas",
     "broker": f"{PACKAGE}._broker",
     "process": f"{PACKAGE}._process",
-    "prometheus_client": f"{PACKAGE}._uncounted",
+    "prometheus_client": f"{PACKAGE}._no_metrics",
 }
 """New names of packages by their import names in the application."""
 _ALIAS: Final = f'''"""The client library, as this checkout has it."""
@@ -50,7 +51,7 @@ class ClientBuildHook(BuildHookInterface[Any]):
         if version == "editable":
             _write(package / "__init__.py", _ALIAS)
         else:
-            make_package(Path(self.root).parent, package)
+            make_package(Path(self.root).parents[1], package)
         _write(package / "py.typed", "")
         build_data["force_include_editable" if version == "editable" else "force_include"][str(package)] = PACKAGE
 
@@ -67,7 +68,7 @@ def make_package(application: Path, package: Path) -> None:
         target = package.joinpath(*parts)
         is_package = path.name == "__init__.py"
         _write(target / "__init__.py" if is_package else target.with_suffix(".py"), with_renamed_imports(path))
-    _write(package / "_uncounted.py", (application / "client" / "uncounted.py").read_text())
+    _write(package / "_no_metrics.py", (application / "packages" / "client" / "no_metrics.py").read_text())
 
 
 def needed_modules(application: Path) -> dict[str, Path]:
@@ -90,16 +91,13 @@ def with_renamed_imports(path: Path) -> str:
     Raises:
         ValueError: an import cannot be renamed in place.
     """
-    lines = path.read_text().splitlines(keepends=True)
-    for node in ast.walk(ast.parse("".join(lines))):
-        if isinstance(node, ast.ImportFrom) and node.module and renamed(node.module) != node.module:
-            start = len(lines[node.lineno - 1].encode()[: node.col_offset].decode())
-            line = lines[node.lineno - 1]
-            old, new = f"from {node.module} import", f"from {renamed(node.module)} import"
-            lines[node.lineno - 1] = line[:start] + line[start:].replace(old, new, 1)
-        elif isinstance(node, ast.Import) and any(renamed(name.name) != name.name for name in node.names):
-            raise ValueError(f"{path}:{node.lineno}: write `from ... import`, the client library renames it")
-    return "".join(lines)
+    place = Path(__file__).parents[2] / "hatch_build.py"
+    spec = spec_from_file_location("hatch_build_of_core", place)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{place} is not a module")
+    core = module_from_spec(spec)
+    spec.loader.exec_module(core)
+    return core.with_renamed_imports(path, renamed)
 
 
 def renamed(module: str) -> str:

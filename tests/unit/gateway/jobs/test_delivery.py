@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobs.delivery import query_headers
+from gateway.jobs.delivery import query_headers
 from process.security.signature import digest_of, is_signed_by, read_signature, system_key
 from schemas import headers as h
 from schemas.jobs import DueJob

@@ -11,10 +11,10 @@ from schemas.errors import Overloaded, Unsatisfiable
 from schemas.jobs import JobState
 from schemas.oip import decode_response, encode_request
 from schemas.topics import JOB_RESULTS, offline_topic, task_topic
+from tests.integration.gateway.jobs.conftest import QUICK, Office, jobs_service
 from tests.integration.gateway.responder import VARIANT, doubled
 from tests.integration.gateway.test_inference import X, json_body
-from tests.integration.jobs.conftest import QUICK, Office, jobs_service
-from tests.stored_rows import delete_task
+from tests.store_queries import delete_task
 from tests.waiting import until
 
 

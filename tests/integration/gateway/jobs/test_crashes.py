@@ -12,9 +12,9 @@ from broker.delivery.consumer import Consumer
 from broker.kafka.topics import ensure_task_topics
 from broker.producing import topic_lookup
 from broker.producing.producer import Producer
-from jobs.cleanup import JobCleanup
-from jobs.delivery import JobSender, ResultWriter
-from jobs.outcomes import failed, read_end
+from gateway.jobs.cleanup import JobCleanup
+from gateway.jobs.delivery import JobSender, ResultWriter
+from gateway.jobs.outcomes import failed, read_end
 from schemas import headers as h
 from schemas.errors import Internal
 from schemas.jobs import JobEnd, JobState, NewJob
@@ -23,8 +23,8 @@ from schemas.rows.samples import LagReading
 from schemas.topics import JOB_RESULTS, offline_topic, task_topic, variant_topics
 from store.jobs import claiming_due_jobs, end_jobs, get_job_result, lost_jobs, mark_sent, put_jobs, retry_jobs
 from store.samples import group_partition_ids, present_s, write_reading
+from tests.integration.gateway.jobs.conftest import QUICK, Office, jobs_service
 from tests.integration.gateway.responder import VARIANT
-from tests.integration.jobs.conftest import QUICK, Office, jobs_service
 from tests.processes import service, variables_of
 from tests.waiting import until
 
@@ -34,7 +34,7 @@ COUNT = 600
 async def test_jobs_service_finishes_jobs_of_a_killed_one(office: Office, tmp_path: Path) -> None:
     env = variables_of(office.kafka, office.dsn, tmp_path) | {"INFAAS_JOBS_BATCH": "20"}
     few_at_once = QUICK.model_copy(update={"batch": 20})
-    async with service("jobs", env=env) as first, jobs_service(office, few_at_once):
+    async with service("gateway.jobs", env=env) as first, jobs_service(office, few_at_once):
         ids = await office.submit_many(COUNT)
         await until(lambda: len(office.responder.seen) >= COUNT // 4)
         first.kill()

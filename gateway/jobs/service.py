@@ -16,10 +16,10 @@ from broker.kafka.cluster import KafkaReachability
 from broker.kafka.settings import KafkaSettings
 from broker.kafka.topics import ensure_system_topics
 from broker.producing.producer import Producer
-from jobs.cleanup import JobCleanup
-from jobs.delivery import JobSender, ResultWriter
-from jobs.notification import CompletionNotifier, WebhookClient
-from jobs.settings import JobsSettings
+from gateway.jobs.cleanup import JobCleanup
+from gateway.jobs.delivery import JobSender, ResultWriter
+from gateway.jobs.notification import CompletionNotifier, WebhookClient
+from gateway.jobs.settings import JobsSettings
 from process.health import health_server
 from process.signing import SigningSettings
 from schemas.topics import JOB_RESULTS, JOBS_GROUP

@@ -1,7 +1,7 @@
 """Rates reviews in a FastStream handler, from topic `reviews` to topic `reviews.rated`, at least once.
 
-    pip install 'faststream[kafka]' ./client  # in a checkout of INFaaS
-    INFAAS_KAFKA=127.0.0.1:9092 python examples/faststream_reviews.py
+    pip install 'faststream[kafka]' ./packages/client  # in a checkout of INFaaS
+    INFAAS_KAFKA=127.0.0.1:9092 python docs/examples/faststream_reviews.py
 
 FastStream owns the consumer and the producer. The handler receives a batch, sends its queries concurrently, and
 publishes the ratings. The batch is acknowledged when the handler returns. If it raises (Kafka or INFaaS is

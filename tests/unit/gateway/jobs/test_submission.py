@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.submission import JobQuota
+from gateway.jobs.submission import JobQuota
 from schemas.errors import InvalidRequest, QuotaExceeded
 from schemas.jobs import JobBacklog
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobs.notification import NoticeOutcome, WebhookAnswer, after_call
+from gateway.jobs.notification import NoticeOutcome, WebhookAnswer, after_call
 from process.pauses import Backoff
 from schemas.jobs import NoticeState
 

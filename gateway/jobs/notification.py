@@ -25,9 +25,9 @@ from yarl import URL
 
 from broker.kafka.types import KafkaError, NotAllowed, RecordTooLarge, UnknownTopic
 from broker.producing.producer import Producer
-from jobs import metrics
-from jobs.settings import JobsSettings
-from jobs.webhooks import Network, event_of, may_call, parse_webhook, signed_headers
+from gateway.jobs import metrics
+from gateway.jobs.settings import JobsSettings
+from gateway.jobs.webhooks import Network, event_of, may_call, parse_webhook, signed_headers
 from process.outages import FailureLog
 from process.pauses import Backoff, WakeUp
 from schemas import headers as h

@@ -7,8 +7,8 @@ from ipaddress import ip_network
 
 import pytest
 
-from jobs.settings import JobsSettings
-from jobs.webhooks import event_of, may_call, parse_webhook, signed_headers, signing_keys
+from gateway.jobs.settings import JobsSettings
+from gateway.jobs.webhooks import event_of, may_call, parse_webhook, signed_headers, signing_keys
 from schemas.errors import Forbidden, InvalidRequest, OperatorError
 from schemas.jobs import Job, JobState
 from schemas.query import Mode
