@@ -1,18 +1,21 @@
 """Delay of refusals to clients that retry too early. Pure; the time is an argument.
 
 A refusal is cheap, but clients that retry at once can cause thousands of them a second, at the expense of other
-queries. Therefore a client that retries before its retry time, and is refused again, receives the refusal only at that
-time. A client that is refused again soon after its retry time gets a wait twice as long, like the back-off of a
-well-behaved client. A first refusal, and a refusal to a client that waited, is sent at once; results are never delayed.
-A client is one connection, so no client waits because of another.
+queries. Therefore a client that retries before its retry time, and is refused again, receives the refusal later, at
+most by `HOLD_S`. A client that is refused again soon after its retry time gets a wait twice as long, like the back-off
+of a well-behaved client. A first refusal, and a refusal to a client that waited, is sent at once; results are never
+delayed. A client is one connection, so no client waits because of another. But a proxy sends the queries of many users
+over few connections: while a refusal is held, they wait for a connection, so it is held briefly.
 """
 
 from collections.abc import Hashable
 from typing import Final, NamedTuple
 
+HOLD_S: Final = 0.05
+"""Maximum delay of a refusal. With half a second, a client with 256 connections that sent five times the capacity got a
+fifth of its answers in time, since its queries waited for a connection."""
 _LONGEST_S: Final = 0.5
-"""Maximum delay and doubled wait: many clients may share the connection of a proxy, so none may suffer long from
-others."""
+"""Maximum doubled wait."""
 _MOST: Final = 16_384
 """Maximum number of clients that are remembered; a further one evicts the oldest refusal."""
 
@@ -57,7 +60,7 @@ class RefusalBackoff:
         if known is None or now >= known.until_s + known.wait_s:
             known = _Refused(now, retry_after_s, now)
         elif asked_s >= known.at_s:
-            held_s = min(max(known.until_s - now, 0.0), _LONGEST_S)
+            held_s = min(max(known.until_s - now, 0.0), HOLD_S)
             retry_after_s = max(retry_after_s, min(2 * known.wait_s, _LONGEST_S))
         if len(self._refused) >= self._most:
             del self._refused[next(iter(self._refused))]

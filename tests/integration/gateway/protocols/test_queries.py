@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gateway.limits.backoff import HOLD_S
 from gateway.settings import GatewaySettings
 from schemas import headers as h
 from schemas.errors import Overloaded, QueryError, RefusalReason, Unsatisfiable
@@ -19,7 +20,6 @@ from tests.waiting import until
 HOUR_S = 3600
 RETRY_S = 0.1
 REFUSALS = 5
-LONGEST_S = 0.5
 """Maximum time that a refusal is delayed, in seconds."""
 ROUNDED_S = REFUSALS * 1e-3
 """Rounding error in seconds: each announced time is rounded up to a millisecond."""
@@ -174,13 +174,13 @@ async def test_queries_with_same_id_get_own_results(client: ProtocolClient) -> N
 
 
 @pytest.mark.parametrize("protocol", ["http", "aiohttp", "grpc"], indirect=True)
-async def test_refusal_of_early_retry_waits_announced_time(client: ProtocolClient) -> None:
+async def test_refusal_of_early_retry_is_held(client: ProtocolClient) -> None:
     client.gateway.responder.answer = failing(Overloaded(retry_after_s=RETRY_S))
     began, named_s = time.monotonic(), 0.0
     for left in reversed(range(REFUSALS)):
         reply = await client.infer()
         assert reply.status == "overloaded"
-        named_s += min(float(reply.headers[h.RETRY_AFTER_MS]) / 1e3, LONGEST_S) if left else 0.0
+        named_s += min(float(reply.headers[h.RETRY_AFTER_MS]) / 1e3, HOLD_S) if left else 0.0
     assert named_s - (time.monotonic() - began) < ROUNDED_S
 
 

@@ -4,11 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.limits.backoff import DelayedRefusal, RefusalBackoff
+from gateway.limits.backoff import HOLD_S, DelayedRefusal, RefusalBackoff
 
 NOW = 1000.0
 RETRY_S = 0.1
 LONGEST_S = 0.5
+"""Maximum retry time after doubling."""
 
 
 def refusals(shares: list[float], retry_after_s: float = RETRY_S) -> list[DelayedRefusal]:
@@ -27,7 +28,8 @@ def held_s(pacing: RefusalBackoff, client: str, asked_s: float, now: float) -> f
 
 def test_refusal_backoff_holds_early_retry_and_doubles_wait() -> None:
     assert refusals([0.0] * 5) == [
-        pytest.approx((held, told)) for held, told in ((0.0, 0.1), (0.1, 0.2), (0.2, 0.4), (0.4, 0.5), (0.5, 0.5))
+        pytest.approx((held, told))
+        for held, told in ((0.0, 0.1), (HOLD_S, 0.2), (HOLD_S, 0.4), (HOLD_S, 0.5), (HOLD_S, 0.5))
     ]
 
 
@@ -43,7 +45,7 @@ def test_refusal_backoff_never_holds_patient_client(shares: list[float]) -> None
 @given(st.lists(st.floats(0.0, 3.0), min_size=1, max_size=20), st.floats(0.0, 60.0))
 def test_refusal_backoff_bounds_held_time_and_wait(shares: list[float], retry_after_s: float) -> None:
     for held, told in refusals(shares, retry_after_s):
-        assert 0.0 <= held <= LONGEST_S
+        assert 0.0 <= held <= HOLD_S
         assert retry_after_s <= told <= max(retry_after_s, LONGEST_S)
 
 
