@@ -1,6 +1,6 @@
 # The verbs of this project. Needs GNU make and Python 3.11+ only; `make PYTHON=/path/to/python3.12 demo` picks another.
 #
-# Every environment is installed from a lock in locks/ with hashes, and stamped, so that a second `make` does nothing.
+# Every environment is installed from a lock in tools/locks/ with hashes, and stamped, so that a second `make` does nothing.
 # pip rather than a faster installer: it is there already, and it honours whatever mirror its user has configured.
 
 PYTHON ?= python3
@@ -63,18 +63,19 @@ endif
 test-unit:
 	$(PYTEST) tests/unit
 
-# In CI a test with real processes that fails runs once more, on a machine that others share. The summary lists it as
-# RERUN: it is a defect to mend, of the test or of the code.
-RERUN := $(if $(CI),--reruns 1 -r aR)
+# In CI, on a machine that others share, tests with real processes that fail run once more: in a new pytest, so that
+# nothing of the first run is left. What failed then is a defect to mend, of the test or of the code.
+run_suite = $(1) -o cache_dir=.pytest_cache/$(2) $(3) $(if $(CI),|| { [ $$? = 1 ] && \
+	  $(1) -o cache_dir=.pytest_cache/$(2) $(3) --last-failed --last-failed-no-failures=none; })
 
 test-integration:
-	$(PYTEST) $(RERUN) tests/integration
+	$(call run_suite,$(PYTEST),integration,tests/integration)
 
 test-system:
-	$(PYTEST) $(RERUN) tests/system
+	$(call run_suite,$(PYTEST),system,tests/system)
 
 test-torch: $(TORCH)/dev.stamp ## run torch's tests in an environment of their own (5 GB)
-	$(TORCH)/bin/python -m pytest -m torch $(RERUN) $(TESTS)
+	$(call run_suite,$(TORCH)/bin/python -m pytest -m torch,torch,$(TESTS))
 
 lint: $(VENV)/dev.stamp ## ruff, the rules of the house and of its English, layers of imports, secrets, pyright strict
 	$(BIN)/ruff check .
