@@ -10,19 +10,13 @@ from schemas.rows.registrations import BuildRow
 from store.claims import Claims
 from store.pool import DatabaseSession, load_queries
 
-_queries = load_queries("builds")
-_PUT: Final = _queries["put_build"]
-_FINISH: Final = _queries["finish_build"]
-_GET: Final = _queries["get_build"]
-_COUNT_OPEN: Final = _queries["count_open_builds"]
-_FORGET: Final = _queries["forget_builds"]
-
-BUILD_CLAIMS: Final = Claims("builds", BuildRow, _queries)
+_SQL: Final = load_queries("builds")
+BUILD_CLAIMS: Final = Claims("builds", BuildRow, _SQL)
 
 
 async def put_build(session: DatabaseSession, build: str, hardware: str, step: object, asked_ms: int) -> None:
     """Store a build that was requested at `asked_ms`; an equal or earlier request changes nothing."""
-    await session.execute(_PUT, build, hardware, step, asked_ms)
+    await session.execute(_SQL["put_build"], build, hardware, step, asked_ms)
 
 
 async def claim_build(session: DatabaseSession, hardware: str, worker: str, silent_s: float) -> BuildRow | None:
@@ -36,19 +30,19 @@ async def claim_build(session: DatabaseSession, hardware: str, worker: str, sile
 
 async def finish_build(session: DatabaseSession, build: str, outcome: dict[str, Any]) -> bool:
     """Store the outcome of a build; return false if it already has one, which is kept."""
-    return await session.execute(_FINISH, build, outcome) > 0
+    return await session.execute(_SQL["finish_build"], build, outcome) > 0
 
 
 async def get_build(session: DatabaseSession, build: str) -> BuildRow | None:
     """Return a build, or None if it is not stored."""
-    return await session.fetch_one(BuildRow, _GET, build)
+    return await session.fetch_one(BuildRow, _SQL["get_build"], build)
 
 
 async def count_open_builds(session: DatabaseSession, hardware: str) -> int:
     """Return the number of builds for a hardware type that have not ended."""
-    return await session.fetch_value(int, _COUNT_OPEN, hardware) or 0
+    return await session.fetch_value(int, _SQL["count_open_builds"], hardware) or 0
 
 
 async def forget_builds(session: DatabaseSession, age_s: float) -> None:
     """Delete builds without a request or change for `age_s` seconds."""
-    await session.execute(_FORGET, age_s)
+    await session.execute(_SQL["forget_builds"], age_s)

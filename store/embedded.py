@@ -46,6 +46,8 @@ _STOP_TIMEOUT_S: Final = 20.0
 _USER: Final = "infaas"
 _DATABASE: Final = "infaas"
 _PORT_ATTEMPTS: Final = 3
+_PATIENCE_S: Final = 20.0
+_LOOK_INTERVAL_S: Final = 0.02
 
 log = logging.getLogger(__name__)
 
@@ -283,12 +285,6 @@ def _add_mode(path: Path, bits: int) -> None:
     mode = path.stat().st_mode & 0o7777
     if mode & bits != bits:
         path.chmod(mode | bits)
-
-
-_PATIENCE_S: Final = 20.0
-_LOOK_INTERVAL_S: Final = 0.02
-
-log = logging.getLogger(__name__)
 
 
 async def clear_left_server(data: Path) -> None:

@@ -24,6 +24,8 @@ from store.pool import TIMEOUT_S, DatabaseSession, connect, load_queries
 
 _PROBE_S: Final = 1.0
 _TIMEOUT_S: Final = 2.0
+_PATIENCE_S: Final = 6.0
+"""Timeout in seconds for the lock; longer than Postgres holds the lock of a lost machine."""
 _BACKOFF: Final = Backoff(first_s=0.1, longest_s=1.0, jitter=0.5)
 _SERVER: Final = {
     "tcp_keepalives_idle": "1",
@@ -135,10 +137,6 @@ class Leadership:
             except StoreUnavailable as error:
                 log.warning("lost the lead: %s", error)
                 self.lost.set()
-
-
-_PATIENCE_S: Final = 6.0
-"""Timeout in seconds for the lock; longer than Postgres holds the lock of a lost machine."""
 
 
 @asynccontextmanager

@@ -14,18 +14,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
+from schemas.errors import OperatorError
 from store.errors import translate_errors
-from store.pool import TIMEOUT_S
-from store.settings import checked_dsn
+from store.pool import TIMEOUT_S, DatabaseSession, open_pool
+from store.settings import StoreSettings, checked_dsn
 
 if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy import Connection
 
-from schemas.errors import OperatorError
-from store.pool import DatabaseSession, open_pool
-from store.settings import StoreSettings
-
+HEAD: Final = "0001_tables"
+"""Newest migration; a test compares it with the files."""
 _LOCK_KEY: Final = 0x696E66616173  # "infaas"
 _TIMEOUT_S: Final = 120.0
 
@@ -79,10 +78,6 @@ def _run(connection: "Connection") -> str:
     except CommandError as error:
         raise unknown_version(connection.execute(version).scalar_one()) from error
     return connection.execute(version).scalar_one()
-
-
-HEAD: Final = "0001_tables"
-"""Newest migration; a test compares it with the files."""
 
 
 def unknown_version(found: str) -> OperatorError:

@@ -31,6 +31,7 @@ _NO_TLS: Final = "rejected SSL upgrade"
 """The driver's error for a server without TLS. Its type, ConnectionError, is also used for other broken connections."""
 _CONVERT: Final = 200
 """Rows that are converted to structs in one step, which takes about 2 ms."""
+_NAME: Final = re.compile(r"^-- name: (\w+)\n(-- .+)\n", re.MULTILINE)
 
 
 class DatabaseSession:
@@ -208,9 +209,6 @@ async def _close(driver: asyncpg.Pool) -> None:
             await driver.close()
     except TimeoutError:
         driver.terminate()
-
-
-_NAME: Final = re.compile(r"^-- name: (\w+)\n(-- .+)\n", re.MULTILINE)
 
 
 def load_queries(family: str) -> Mapping[str, str]:

@@ -11,8 +11,6 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Final
 
-import msgspec
-
 from schemas.access import Principal
 from schemas.rows.removals import RegisteredNames, RemovalReport, RemovalRequest, RemovalRow, RemovalState
 from store.claims import Claim, Claims
@@ -23,31 +21,9 @@ from store.pool import DatabaseSession, Pool, load_queries
 STALE_S: Final = 10.0
 """Seconds without a renewal after which the executing gateway counts as dead."""
 
-_queries = load_queries("removals")
-_PUT_REMOVAL: Final = _queries["put_removal"]
-_GET_REMOVAL: Final = _queries["get_removal"]
-_COUNT_RUNNING: Final = _queries["count_running"]
-_MARK_TASK: Final = _queries["mark_task"]
-_MARK_ARCHITECTURES: Final = _queries["mark_architectures"]
-_MARK_VARIANTS: Final = _queries["mark_variants"]
-_DELETE_INSTANCES: Final = _queries["delete_instances"]
-_HELD_PARTITIONS: Final = _queries["held_partitions"]
-_LOCK_CATALOG: Final = _queries["lock_catalog"]
-_QUERIES_SINCE: Final = _queries["queries_since"]
-_JOBS_OF: Final = _queries["jobs_of"]
-_PINS_OF: Final = _queries["pins_of"]
-_INSTANCES_OF: Final = _queries["instances_of"]
-_REFERENCES_OF: Final = _queries["references_of"]
-_DELETE_BUILDS: Final = _queries["delete_builds"]
-_FILES_OF_BUILDS: Final = _queries["files_of_builds"]
-_DELETE_SAMPLES: Final = _queries["delete_samples"]
-_DELETE_VARIANTS: Final = _queries["delete_variants"]
-_DELETE_ARCHITECTURES: Final = _queries["delete_architectures"]
-_DELETE_TASK: Final = _queries["delete_task"]
-_WITHDRAW_VERSIONS: Final = _queries["withdraw_versions"]
-_SERVING_VERSIONS: Final = _queries["serving_versions"]
+_SQL: Final = load_queries("removals")
 _FREE_NAMES: Final = load_queries("registry")["free_names"]
-REMOVAL_CLAIMS: Final = Claims("removals", RemovalRow, _queries)
+REMOVAL_CLAIMS: Final = Claims("removals", RemovalRow, _SQL)
 COMPARED: Final = "models are compared with it"
 """Reason under which `list_uses` lists the tasks whose models are verified against these names."""
 
@@ -56,7 +32,7 @@ async def put_removal(
     session: DatabaseSession, request: RemovalRequest, principal: Principal, actor: str, origin: str
 ) -> RemovalRow:
     """Store a requested removal, or return the open one of the same name and actor."""
-    row = await session.fetch_one(RemovalRow, _PUT_REMOVAL, request.name, request, principal, actor, origin)
+    row = await session.fetch_one(RemovalRow, _SQL["put_removal"], request.name, request, principal, actor, origin)
     if row is None:
         raise StoreConflict(f"the removal of {request.name} was not stored")
     return row
@@ -64,12 +40,12 @@ async def put_removal(
 
 async def get_removal(session: DatabaseSession, number: int) -> RemovalRow | None:
     """Return a removal, or None."""
-    return await session.fetch_one(RemovalRow, _GET_REMOVAL, number)
+    return await session.fetch_one(RemovalRow, _SQL["get_removal"], number)
 
 
 async def any_running(session: DatabaseSession) -> bool:
     """Return true if a removal is marked as running, also if its gateway is dead."""
-    return bool(await session.fetch_value(int, _COUNT_RUNNING))
+    return bool(await session.fetch_value(int, _SQL["count_running"]))
 
 
 async def end_removal(
@@ -80,73 +56,64 @@ async def end_removal(
     await REMOVAL_CLAIMS.complete(session, claim, state, error, report)
 
 
-class _Text(msgspec.Struct):
-    """Row with a text for people."""
-
-    text: str
-
-
 async def mark_removing(session: DatabaseSession, names: RegisteredNames) -> None:
     """Mark the names for removal, with everything registered for them meanwhile; call it in a transaction."""
-    await session.execute(_MARK_TASK, names.task)
-    await session.execute(_MARK_ARCHITECTURES, names.architectures, names.task)
-    await session.execute(_MARK_VARIANTS, names.variants, names.architectures, names.task)
-    await session.execute(_WITHDRAW_VERSIONS)
+    await session.execute(_SQL["mark_task"], names.task)
+    await session.execute(_SQL["mark_architectures"], names.architectures, names.task)
+    await session.execute(_SQL["mark_variants"], names.variants, names.architectures, names.task)
+    await session.execute(_SQL["withdraw_versions"])
 
 
 async def delete_instances(session: DatabaseSession, variants: Collection[str]) -> int:
     """Delete the wanted instances of variants, so that workers drain and unload them; return their number."""
-    return await session.execute(_DELETE_INSTANCES, list(variants))
+    return await session.execute(_SQL["delete_instances"], list(variants))
 
 
 async def count_held_partitions(session: DatabaseSession, variants: Collection[str]) -> int:
     """Return the number of partitions of variants that workers still serve."""
-    return await session.fetch_value(int, _HELD_PARTITIONS, list(variants)) or 0
+    return await session.fetch_value(int, _SQL["held_partitions"], list(variants)) or 0
 
 
 async def lock_catalog(session: DatabaseSession) -> None:
     """Block registrations of files until the transaction ends."""
-    await session.execute(_LOCK_CATALOG)
+    await session.execute(_SQL["lock_catalog"])
 
 
 async def delete_builds(session: DatabaseSession, names: RegisteredNames, files: Collection[str]) -> set[str]:
     """Delete the builds of names and of files; return the SHA-256 of their files that no other build names."""
     asked = (names.task, names.architectures, list(files))
-    gone = await session.fetch(_Text, _DELETE_BUILDS, *asked)
-    kept = await session.fetch(_Text, _FILES_OF_BUILDS)
-    return {row.text for row in gone} - {row.text for row in kept}
+    gone = await session.fetch_values(str, _SQL["delete_builds"], *asked)
+    return set(gone).difference(await session.fetch_values(str, _SQL["files_of_builds"]))
 
 
 async def count_queries(session: DatabaseSession, names: RegisteredNames, since: datetime) -> int:
     """Return the number of queries since a time that requested these names or were answered by them."""
     asked = (since, names.task, names.architectures, names.variants)
-    return await session.fetch_value(int, _QUERIES_SINCE, *asked) or 0
+    return await session.fetch_value(int, _SQL["queries_since"], *asked) or 0
 
 
 async def list_uses(session: DatabaseSession, names: RegisteredNames) -> dict[str, list[str]]:
     """List the uses of these names by reason, as text: instances, pins, jobs, and tasks verified against them."""
     asked = {
-        "it runs": (_INSTANCES_OF, names.variants, ALIVE_S),
-        "it is pinned": (_PINS_OF, names.task, names.variants),
-        "jobs wait for it": (_JOBS_OF, names.task, names.architectures, names.variants),
-        COMPARED: (_REFERENCES_OF, names.task, names.variants),
+        "it runs": (_SQL["instances_of"], names.variants, ALIVE_S),
+        "it is pinned": (_SQL["pins_of"], names.task, names.variants),
+        "jobs wait for it": (_SQL["jobs_of"], names.task, names.architectures, names.variants),
+        COMPARED: (_SQL["references_of"], names.task, names.variants),
     }
-    return {
-        why: [row.text for row in await session.fetch(_Text, query, *args)] for why, (query, *args) in asked.items()
-    }
+    return {why: await session.fetch_values(str, query, *args) for why, (query, *args) in asked.items()}
 
 
 async def list_serving(session: DatabaseSession, names: RegisteredNames) -> list[str]:
     """List the models that would lose their serving version but keep others."""
-    return [row.text for row in await session.fetch(_Text, _SERVING_VERSIONS, names.architectures)]
+    return await session.fetch_values(str, _SQL["serving_versions"], names.architectures)
 
 
 async def delete_registered(pool: Pool, names: RegisteredNames, topics: Collection[str]) -> None:
     """Delete all rows of these names, and the samples of them and of their topics, in one transaction."""
     async with pool.transaction() as session:
         observed = (names.task, names.architectures, names.variants, list(topics))
-        await session.execute(_DELETE_SAMPLES, *observed)
-        await session.execute(_DELETE_VARIANTS, names.variants)
-        await session.execute(_DELETE_ARCHITECTURES, names.architectures)
-        await session.execute(_DELETE_TASK, names.task)
+        await session.execute(_SQL["delete_samples"], *observed)
+        await session.execute(_SQL["delete_variants"], names.variants)
+        await session.execute(_SQL["delete_architectures"], names.architectures)
+        await session.execute(_SQL["delete_task"], names.task)
         await session.execute(_FREE_NAMES, [*names.architectures, *filter(None, (names.task,))])

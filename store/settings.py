@@ -9,6 +9,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schemas.errors import OperatorError
 
+_SECRETS: Final = frozenset({"password", "sslpassword"})
+_FORM: Final = "postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+
 
 class StoreSettings(BaseSettings):
     """Connection to Postgres, read from the environment."""
@@ -24,10 +27,6 @@ class StoreSettings(BaseSettings):
     def dsn(self) -> str:
         """DSN with its password, for connections only; never log it."""
         return self.postgres.get_secret_value()
-
-
-_SECRETS: Final = frozenset({"password", "sslpassword"})
-_FORM: Final = "postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
 
 
 def without_password(dsn: str) -> str:

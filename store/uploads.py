@@ -9,30 +9,14 @@ groups, under a lock that prevents new uses.
 from collections.abc import Awaitable, Callable, Collection
 from typing import Final
 
-import msgspec
-
 from schemas.rows.registrations import Upload
 from store.pool import DatabaseSession, Pool, load_queries
 
-_queries = load_queries("registrations")
-_LOCK_TENANT: Final = _queries["lock_tenant"]
-_RESERVE: Final = _queries["reserve_upload"]
-_ARRIVED: Final = _queries["upload_arrived"]
-_GIVE_UP: Final = _queries["give_up_upload"]
-_LIST: Final = _queries["list_uploads"]
-_USE: Final = _queries["use_uploads"]
-_BYTES: Final = _queries["upload_bytes"]
-_LOCK: Final = _queries["lock_uploads"]
-_TAKE_UNUSED: Final = _queries["take_unused_uploads"]
-_KEPT: Final = _queries["kept_uploads"]
+_SQL: Final = load_queries("registrations")
 MOST_FILES: Final = 10_000
 """Maximum number of uploads of a tenant. It limits the cost per file, which does not depend on the size."""
 _AT_ONCE: Final = 10
 """Files that are deleted under one lock."""
-
-
-class _Text(msgspec.Struct):
-    text: str
 
 
 async def reserve_upload(pool: Pool, tenant: str, sha256: str, size: int, most_bytes: int) -> Upload | None:
@@ -41,40 +25,40 @@ async def reserve_upload(pool: Pool, tenant: str, sha256: str, size: int, most_b
     The limits are `most_bytes` and `MOST_FILES`.
     """
     async with pool.transaction() as session:
-        await session.execute(_LOCK_TENANT, tenant)
-        return await session.fetch_one(Upload, _RESERVE, tenant, sha256, size, most_bytes, MOST_FILES)
+        await session.execute(_SQL["lock_tenant"], tenant)
+        return await session.fetch_one(Upload, _SQL["reserve_upload"], tenant, sha256, size, most_bytes, MOST_FILES)
 
 
 async def upload_arrived(pool: Pool, tenant: str, sha256: str, size: int, most_bytes: int) -> Upload | None:
     """Mark an upload as complete before its file is stored; None: the tenant's limit would be exceeded."""
     async with pool.transaction() as session:
-        await session.execute(_LOCK_TENANT, tenant)
-        return await session.fetch_one(Upload, _ARRIVED, tenant, sha256, size, most_bytes, MOST_FILES)
+        await session.execute(_SQL["lock_tenant"], tenant)
+        return await session.fetch_one(Upload, _SQL["upload_arrived"], tenant, sha256, size, most_bytes, MOST_FILES)
 
 
 async def give_up_upload(session: DatabaseSession, tenant: str, sha256: str) -> None:
     """Cancel the reservation of an upload that has not arrived."""
-    await session.execute(_GIVE_UP, tenant, sha256)
+    await session.execute(_SQL["give_up_upload"], tenant, sha256)
 
 
 async def get_upload(session: DatabaseSession, tenant: str, sha256: str) -> Upload | None:
     """Return an upload, or None."""
-    return await session.fetch_one(Upload, _LIST, tenant, sha256, 1)
+    return await session.fetch_one(Upload, _SQL["list_uploads"], tenant, sha256, 1)
 
 
 async def list_uploads(session: DatabaseSession, tenant: str, limit: int = 1000) -> list[Upload]:
     """List a tenant's uploads, newest first."""
-    return await session.fetch(Upload, _LIST, tenant, None, limit)
+    return await session.fetch(Upload, _SQL["list_uploads"], tenant, None, limit)
 
 
 async def upload_bytes(session: DatabaseSession, tenant: str) -> int:
     """Return the total bytes of a tenant's uploads."""
-    return await session.fetch_value(int, _BYTES, tenant) or 0
+    return await session.fetch_value(int, _SQL["upload_bytes"], tenant) or 0
 
 
 async def use_uploads(session: DatabaseSession, tenant: str, files: Collection[str]) -> set[str]:
     """Mark uploads as used; return the SHA-256 of the complete ones."""
-    return {row.sha256 for row in await session.fetch(Upload, _USE, tenant, list(files))}
+    return {row.sha256 for row in await session.fetch(Upload, _SQL["use_uploads"], tenant, list(files))}
 
 
 async def sweep_uploads(pool: Pool, age_s: float, discard: Callable[[str], Awaitable[None]]) -> int:
@@ -85,10 +69,10 @@ async def sweep_uploads(pool: Pool, age_s: float, discard: Callable[[str], Await
     swept = 0
     while True:
         async with pool.transaction() as session:
-            await session.execute(_LOCK)
-            gone = await session.fetch(Upload, _TAKE_UNUSED, age_s, _AT_ONCE)
+            await session.execute(_SQL["lock_uploads"])
+            gone = await session.fetch(Upload, _SQL["take_unused_uploads"], age_s, _AT_ONCE)
             files = {row.sha256 for row in gone}
-            for sha256 in files - {row.text for row in await session.fetch(_Text, _KEPT, list(files))}:
+            for sha256 in files.difference(await session.fetch_values(str, _SQL["kept_uploads"], list(files))):
                 await discard(sha256)
         swept += len(gone)
         if len(gone) < _AT_ONCE:
