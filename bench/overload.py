@@ -31,6 +31,7 @@ from bench.core.system import SystemUnderTest
 from bench.load.http_load import HttpLoad, LoadShape, compile_client
 from bench.load.http_message import infer_request
 from bench.load.kafka_load import LINGER_MS, AnsweredQuery, LibrdkafkaLoad
+from bench.load.pace import record_of
 from process.sockets import free_port
 from schemas import headers as h
 from schemas.oip import EncodedMessage, encode_request
@@ -190,12 +191,11 @@ def _query() -> EncodedMessage:
 
 
 def _load(system: SystemUnderTest, *, deadline: bool, tenant: str = "", linger_ms: int = LINGER_MS) -> LibrdkafkaLoad:
-    query = _query()
-    headers = [(h.CONTENT_TYPE, query.content_type.encode()), (h.JSON_LENGTH, str(query.json_length).encode())]
+    value, headers = record_of(_query())
     headers += [(h.MIN_ACCURACY, MIN_ACCURACY)]
     headers += [(h.LATENCY_MS, b"%d" % LATENCY_MS)] if deadline else []
     headers += [(h.TENANT, tenant.encode())] if tenant else []
-    return LibrdkafkaLoad(system.kafka, task_topic(TASK), query.value, headers, linger_ms=linger_ms)
+    return LibrdkafkaLoad(system.kafka, task_topic(TASK), value, headers, linger_ms=linger_ms)
 
 
 def _asking(load: LibrdkafkaLoad) -> OfferRate:

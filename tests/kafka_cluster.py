@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 
 from broker.kafka.client import open_admin
-from broker.kafka.servers.apache import ApacheKafka, server_properties
+from broker.kafka.servers.apache import ApacheKafka, changed_properties, server_properties
 from broker.kafka.settings import KafkaSettings
 from broker.kafka.types import KafkaError
 from schemas.errors import OperatorError
@@ -39,15 +39,13 @@ class SecondNode:
         kept = [line for line in meta if not line.startswith(("node.id", "directory.id"))]
         (data / "meta.properties").write_text("\n".join([*kept, "node.id=2", ""]))
         controller = (self._first / "controller_port").read_text()
-        lines = server_properties(data, port, int(controller)).splitlines()
         changed = {
             "process.roles": "broker",
             "node.id": "2",
             "listeners": f"PLAINTEXT://127.0.0.1:{port}",
             "controller.quorum.voters": f"1@127.0.0.1:{controller}",
         }
-        kept = [line for line in lines if line.partition("=")[0] not in changed]
-        return "\n".join([*kept, *(f"{name}={value}" for name, value in changed.items()), ""])
+        return changed_properties(server_properties(data, port, int(controller)), changed)
 
 
 class Cluster:

@@ -12,6 +12,7 @@ import random
 import threading
 import time
 import uuid
+from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Self
@@ -143,7 +144,7 @@ class ClientLoad:
             self._all_answered.set()
 
 
-class _Librdkafka:
+class _Librdkafka(ABC):
     """Producer and consumer of librdkafka; an async context manager. It sends and receives in two threads."""
 
     def __init__(self, kafka: KafkaSettings, topic: str, linger_ms: int) -> None:
@@ -194,8 +195,9 @@ class _Librdkafka:
                 fields = {name: text for name, text in message.headers() or () if isinstance(text, bytes)}
                 self._take(fields, message.value() or b"")
 
+    @abstractmethod
     def _take(self, fields: Mapping[str, bytes], value: bytes) -> None:
-        raise NotImplementedError
+        """Take an answer, in the listening thread."""
 
 
 class LibrdkafkaLoad(_Librdkafka):

@@ -12,7 +12,7 @@ from itertools import pairwise
 from prometheus_client import REGISTRY
 
 from schemas import headers as h
-from schemas.oip import encode_request
+from schemas.oip import EncodedMessage, encode_request
 from zoo.samples import labelled
 
 
@@ -33,7 +33,11 @@ async def pace(per_s: float, count: int | None = None, start_s: float | None = N
 def small_query() -> tuple[bytes, list[tuple[str, bytes]]]:
     """Make a query of one small input: the record's value and its headers."""
     inputs, _labels = labelled("digits")
-    query = encode_request({name: array[:1] for name, array in inputs.items()})
+    return record_of(encode_request({name: array[:1] for name, array in inputs.items()}))
+
+
+def record_of(query: EncodedMessage) -> tuple[bytes, list[tuple[str, bytes]]]:
+    """Return the value of a query's record and the headers of its form."""
     return query.value, [
         (h.CONTENT_TYPE, query.content_type.encode()),
         (h.JSON_LENGTH, str(query.json_length).encode()),

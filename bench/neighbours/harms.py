@@ -12,7 +12,7 @@ import aiohttp
 import numpy as np
 from aiokafka import AIOKafkaConsumer
 
-from bench.load.pace import pace, small_query
+from bench.load.pace import pace, record_of, small_query
 from bench.neighbours.tenant import TASK, TenantClient, make_topic
 from schemas import headers as h
 from schemas.oip import encode_request
@@ -63,15 +63,12 @@ async def send_large_bodies(tenant: TenantClient, gateway: str) -> None:
     """Send a valid query of 4 MiB every half second."""
     del gateway
     inputs, _labels = labelled("digits")
-    query = encode_request({name: np.repeat(array[:1], _LARGE_ROWS, axis=0) for name, array in inputs.items()})
-    headers = [
-        (h.BATCH, str(_LARGE_ROWS).encode()),
-        (h.CONTENT_TYPE, query.content_type.encode()),
-        (h.JSON_LENGTH, str(query.json_length).encode()),
-    ]
+    rows = {name: np.repeat(array[:1], _LARGE_ROWS, axis=0) for name, array in inputs.items()}
+    value, form = record_of(encode_request(rows))
+    headers = [(h.BATCH, str(_LARGE_ROWS).encode()), *form]
     async with tenant.sender() as sender:
         async for number in pace(2):
-            await sender.send(f"{tenant.name}-large-{number}", query.value, headers)
+            await sender.send(f"{tenant.name}-large-{number}", value, headers)
 
 
 async def hold_streams(tenant: TenantClient, gateway: str) -> None:

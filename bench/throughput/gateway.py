@@ -22,6 +22,7 @@ from bench.load.http_load import MeasuredLoad, load_url
 from bench.throughput.gateway_baseline import PARTITIONS
 from broker.kafka.settings import KafkaSettings
 from broker.kafka.topics import ensure_task_topics
+from process.health import responds
 from process.sockets import LOOPBACK, free_port
 from schemas.rows.catalog import Task, TensorSpec
 from schemas.topics import task_topic
@@ -119,11 +120,5 @@ async def running_gateway(kafka: KafkaSettings, dsn: str, port: int, *flags: str
 
 async def _wait_ready(url: str) -> None:
     async with asyncio.timeout(_START_S), aiohttp.ClientSession() as http:
-        while True:
-            try:
-                async with http.get(url) as response:
-                    if response.status == 200:
-                        return
-            except aiohttp.ClientConnectionError:
-                pass
+        while not await responds(http, url):  # noqa: ASYNC110 - HTTP has no event to wait for
             await asyncio.sleep(0.1)

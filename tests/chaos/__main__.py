@@ -10,6 +10,7 @@ after the current fault, as its time limit does.
 import argparse
 import asyncio
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from typing import Final
 from rich.console import Console
 
 from bench.core.system import SystemUnderTest, infaas, running_at
-from tests.chaos.campaign import CampaignReport, Course, new_random, run_campaign
+from tests.chaos.campaign import CampaignReport, Course, run_campaign
 from tests.chaos.faults import FAULTS, Arena, FaultScenario
 from tests.chaos.kafka_cluster import kafka_cluster
 from tests.chaos.ledger import Ledger
@@ -123,7 +124,7 @@ async def _arena(arguments: argparse.Namespace) -> AsyncGenerator[Arena]:
         system = await stack.enter_async_context(running_at(folder / "home", broker, flags=_FLAGS, env=env))
         await _register(system)
         yield Arena(
-            site=Site(system), ledger=Ledger(), rng=new_random(arguments.seed), run=uuid.uuid4().hex[:8],
+            site=Site(system), ledger=Ledger(), rng=random.Random(arguments.seed), run=uuid.uuid4().hex[:8],
             stop_s=arguments.stop, outage_s=arguments.outage, cluster=cluster, small_disk=small,
         )  # fmt: skip
 

@@ -6,7 +6,6 @@ so that a campaign that is cut off has one.
 """
 
 import asyncio
-import random
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -259,8 +258,3 @@ async def _wait_until(condition: Callable[[], bool], limit_s: float) -> None:
     end = time.monotonic() + limit_s
     while not condition() and time.monotonic() < end:  # noqa: ASYNC110 - the ledger has no event and is cheap to read
         await asyncio.sleep(_LOOK_S)
-
-
-def new_random(seed: int) -> random.Random:
-    """Return the source of all random choices of a campaign."""
-    return random.Random(seed)

@@ -12,7 +12,7 @@ from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.util import calc_crc32c
 
-from bench.load.pace import small_query
+from bench.load.pace import record_of, small_query
 from schemas import headers as h
 from schemas.oip import encode_request
 from schemas.topics import STATUS
@@ -53,11 +53,7 @@ def poisoned_query(first: float) -> tuple[bytes, Headers]:
     one = {name: array[:1].copy() for name, array in inputs.items()}
     for array in one.values():
         array.reshape(-1)[0] = first
-    query = encode_request(one)
-    return query.value, [
-        (h.CONTENT_TYPE, query.content_type.encode()),
-        (h.JSON_LENGTH, str(query.json_length).encode()),
-    ]
+    return record_of(encode_request(one))
 
 
 def odd_records(run: str, seed: int) -> list[tuple[str, bytes | None, Headers]]:
@@ -106,9 +102,8 @@ async def send_odd_key(producer: AIOKafkaProducer, query_id: str, topic: str) ->
 def _many_rows(query_id: str) -> tuple[bytes, Headers]:
     inputs, _labels = labelled("digits")
     rows = {name: np.repeat(array[:1], 12_000, axis=0) for name, array in inputs.items()}
-    query = encode_request(rows)
-    fixed = [(h.ID, query_id.encode()), (h.BATCH, b"12000"), (h.CONTENT_TYPE, query.content_type.encode())]
-    return query.value, [*fixed, (h.JSON_LENGTH, str(query.json_length).encode())]
+    value, form = record_of(encode_request(rows))
+    return value, [(h.ID, query_id.encode()), (h.BATCH, b"12000"), *form]
 
 
 def _with(query_id: str, headers: Sequence[tuple[str, bytes]], *more: tuple[str, bytes]) -> Headers:

@@ -67,7 +67,7 @@ class Desk:
         return await self.box.find(LetterFilter(task=self.task, done=done, reason=reason))
 
     async def replay(self) -> ReplayReport:
-        return await self.box.replay(await self.find(), _ignore)
+        return await self.box.replay(await self.find())
 
     async def asked_again(self) -> list[Record]:
         async with Tail(self.kafka, "test", [task_topic(self.task)], since_ms=0.0) as tail:
@@ -108,7 +108,7 @@ async def test_replay_sends_each_letter_once_with_its_id(desk: Desk) -> None:
 async def test_concurrent_replays_send_each_letter_once(desk: Desk) -> None:
     await desk.give_up(*map(str, range(50)))
     letters, other = await desk.find(), DeadLetters(desk.kafka)
-    reports = await asyncio.gather(desk.box.replay(letters, _ignore), other.replay(letters, _ignore))
+    reports = await asyncio.gather(desk.box.replay(letters), other.replay(letters))
     assert sum(report.replayed for report in reports) == 50
     assert sorted(int(record.value or b"") for record in await desk.asked_again()) == [*range(50)]
 
@@ -126,7 +126,7 @@ async def test_replay_resumes_interrupted_replay_unless_answered(desk: Desk, mon
 
     monkeypatch.setattr(cut_off, "_mark", die)
     with pytest.raises(ZeroDivisionError):
-        await cut_off.replay(await desk.find(), _ignore)
+        await cut_off.replay(await desk.find())
     assert [stored.state for stored in await desk.find()] == [LetterState.CLAIMED] * 2
     assert [*(await desk.replay()).passed_over.values()] == [dead_letters._CLAIMED] * 2  # pyright: ignore[reportPrivateUsage]
     answer = [(h.ID, b"a"), (h.STATUS, OK.encode())]
@@ -141,7 +141,7 @@ async def test_replay_resumes_interrupted_replay_unless_answered(desk: Desk, mon
 async def test_replay_out_of_time_returns_cursor(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dead_letters, "_CHUNK", 1)
     await desk.give_up("u", "v", "w")
-    report = await desk.box.replay(await desk.find(), _ignore, 0.0)
+    report = await desk.box.replay(await desk.find(), 0.0)
     assert report.replayed == 1
     left = LetterFilter(task=desk.task, after=LetterCursor.parse(report.after))
     assert [stored.query for stored in await desk.box.find(left)] == ["v", "w"]
@@ -160,13 +160,10 @@ async def test_drop_deletes_dropped_letters_and_keeps_others(desk: Desk) -> None
     await desk.producer.send_and_wait(DEAD_LETTERS, b"not one of ours")
     await desk.give_up("a", "b", "c")
     rest = [stored for stored in await desk.box.find(LetterFilter()) if stored.query not in ("b", "c")]
-    assert await desk.box.drop(rest, _ignore) == len(rest)
+    assert await desk.box.drop(rest) == len(rest)
     assert [stored.query for stored in await desk.find(done=True)] == ["b", "c"]
     (first, _second) = await desk.find()
     shown = await desk.box.show(first.id)
     assert shown is not None
     assert (shown.letter.value, shown.query) == (b"b", "b")
     assert (await desk.replay()).replayed == 2
-
-
-def _ignore(_done: int, _total: int) -> None: ...

@@ -364,5 +364,5 @@ async def test_outbox_dead_letters_and_answers_too_large_record(kafka: KafkaSett
         assert 10_000 < len(letter.value or b"") < 49_900
         assert ATTEMPTS not in dict(letter.headers)
     box = DeadLetters(kafka)
-    report = await box.replay(await box.find(LetterFilter(reason="60000 bytes")), lambda _done, _total: None)
+    report = await box.replay(await box.find(LetterFilter(reason="60000 bytes")))
     assert (report.replayed, [*report.passed_over.values()]) == (0, ["the letter was shortened"])

@@ -124,11 +124,12 @@ async def test_receiver_frees_place_of_vanished_sender(monkeypatch: pytest.Monke
                 await there[0].readexactly(8)
                 await asyncio.sleep(0.1)
 
-        keeping = asyncio.ensure_future(keep())
-        with suppress(ConnectionResetError):
-            assert await gone[0].read() == b""
-        assert len(receiver.places.senders) == 1
-        keeping.cancel()
+        async with asyncio.TaskGroup() as tasks:
+            keeping = tasks.create_task(keep())
+            with suppress(ConnectionResetError):
+                assert await gone[0].read() == b""
+            assert len(receiver.places.senders) == 1
+            keeping.cancel()
         hang_up([gone, there])
 
 

@@ -11,9 +11,9 @@ from tests.processes import environment, output_of
 
 pytestmark = pytest.mark.timeout(120)
 _PARENT = """
-import os, subprocess, sys, time
+import os, signal, subprocess, sys
 child = subprocess.Popen([sys.executable, "-c", sys.argv[2], sys.argv[1]])
-time.sleep(600)
+signal.pause()
 """
 _SUPERVISOR = """
 import os, signal, sys

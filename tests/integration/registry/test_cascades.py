@@ -10,11 +10,12 @@ from msgspec.structs import replace
 
 from broker.kafka.settings import KafkaSettings
 from registry.artifacts import ArtifactStore
-from registry.composites.cascades import RegisteredVariant, register_cascade
+from registry.composites.cascades import register_cascade
 from registry.composites.proposals import find_cascades, requests_for
 from registry.request import CascadeRequest
 from runtimes.composite import read_document
 from schemas.errors import InvalidRequest, OperatorError
+from schemas.registrations import RegisteredVariant
 from schemas.rows.catalog import AccuracySource, Task, TensorSpec, VariantState
 from store.catalog import load_catalog
 from store.pool import Pool

@@ -2,8 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
 from uuid import uuid4
 
 import msgspec
@@ -31,16 +29,6 @@ from tests.integration.selector.stage import WAIT_S, Stage, fields, selecting
 
 ONE = b'{"inputs":[{"name":"x","shape":[1,4],"datatype":"FP32","data":[1,2,3,4]}]}'
 """A request of one input for the stage's task."""
-
-
-@asynccontextmanager
-async def plain_producer(stage: Stage) -> AsyncGenerator[AIOKafkaProducer]:
-    producer = AIOKafkaProducer(bootstrap_servers=stage.kafka.bootstrap)
-    await producer.start()
-    try:
-        yield producer
-    finally:
-        await producer.stop()
 
 
 async def send(producer: AIOKafkaProducer, topic: str, value: bytes, **claims: str) -> str:
@@ -72,7 +60,7 @@ async def test_batch_claim_beyond_record_size_is_refused(stage: Stage, offline: 
     async with (
         Tail(stage.kafka, "loads", [LOAD]) as loads,
         selecting(stage),
-        plain_producer(stage) as producer,
+        AIOKafkaProducer(bootstrap_servers=stage.kafka.bootstrap) as producer,
     ):
         liars = {await send(producer, topic, ONE, batch=str(MAX_BATCH), reply_to=stage.replies) for _ in range(10)}
         replies = await stage.wait(stage.replies, len(liars))
@@ -90,7 +78,7 @@ async def test_batch_claim_beyond_record_size_is_refused(stage: Stage, offline: 
 
 async def test_batch_claim_that_record_can_hold_is_forwarded(stage: Stage) -> None:
     value = ONE.replace(b"[1,4]", b"[3,4]").replace(b"[1,2,3,4]", b"[1,2,3,4,1,2,3,4,1,2,3,4]")
-    async with selecting(stage), plain_producer(stage) as producer:
+    async with selecting(stage), AIOKafkaProducer(bootstrap_servers=stage.kafka.bootstrap) as producer:
         asked = await send(producer, task_topic(stage.task), value, batch="3", latency_ms="60000")
         (forwarded,) = await stage.wait(variant_topic(stage.cheap))
         assert (fields(forwarded)[h.ID], fields(forwarded)[h.BATCH]) == (asked, "3")
@@ -103,9 +91,9 @@ async def test_batch_claim_in_a_tenants_ingress_is_refused(stage: Stage) -> None
     async with (
         Tail(stage.kafka, "answers", [answers]) as tail,
         selecting(stage),
-        plain_producer(stage) as producer,
+        AIOKafkaProducer(bootstrap_servers=stage.kafka.bootstrap) as producer,
     ):
-        topics: Sequence[str] = (ingress_topic(name), offline_of(ingress_topic(name)))
+        topics = ingress_topic(name), offline_of(ingress_topic(name))
         liars = {await send(producer, topic, ONE, task=stage.task, batch=str(MAX_BATCH)) for topic in topics}
         found: dict[str, str] = {}
         async with asyncio.timeout(WAIT_S):
@@ -122,7 +110,7 @@ async def test_rejected_upstream_claim_of_a_client_is_ignored(stage: Stage, proo
     async with (
         Tail(stage.kafka, "loads", [LOAD]) as loads,
         selecting(stage),
-        plain_producer(stage) as producer,
+        AIOKafkaProducer(bootstrap_servers=stage.kafka.bootstrap) as producer,
     ):
         asked = {await send(producer, task_topic(stage.task), ONE, **claims) for _ in range(3)}
         forwarded = await stage.wait(variant_topic(stage.cheap), len(asked))
@@ -145,7 +133,7 @@ async def test_turned_away_count_of_a_gateway_counts_once(stage: Stage) -> None:
     async with (
         Tail(stage.kafka, "loads", [LOAD]) as loads,
         selecting(stage),
-        plain_producer(stage) as producer,
+        AIOKafkaProducer(bootstrap_servers=stage.kafka.bootstrap) as producer,
     ):
         for _ in range(3):
             await producer.send_and_wait(task_topic(stage.task), ONE, headers=headers, partition=0)

@@ -208,7 +208,7 @@ async def test_replay_of_ingress_letter_keeps_tenant(stage: Stage, client: Produ
     await client.send_and_wait(DEAD_LETTERS, b"{}", headers=given_up)
     async with selecting(stage):
         box = DeadLetters(stage.kafka)
-        report = await box.replay(await box.find(LetterFilter(task=stage.task)), lambda _done, _total: None)
+        report = await box.replay(await box.find(LetterFilter(task=stage.task)))
         assert (report.replayed, report.passed_over) == (1, {})
         (record,) = await stage.wait(variant_topic(stage.cheap))
     assert (fields(record)[h.ID], fields(record)[h.TENANT]) == (query_id, tenant)
@@ -237,10 +237,10 @@ async def test_replay_accepts_signed_letters_and_skips_forged(
         await (await publish_dead_letter(client, record, "the worker died"))
         await sign_and_ask(**{h.ID: "forged"})
         letters = await buried(2)
-        without = await DeadLetters(stage.kafka).replay(letters, lambda _done, _total: None)
+        without = await DeadLetters(stage.kafka).replay(letters)
         assert without.replayed == 0
         assert any("INFAAS_SIGNING_SECRET_FILE" in why for why in without.passed_over.values())
-        report = await box.replay(letters, lambda _done, _total: None)
+        report = await box.replay(letters)
         assert (report.replayed, len(report.passed_over)) == (1, 1)
         assert "signature was not verified" in next(iter(report.passed_over.values()))
         (record,) = await stage.wait(variant_topic(stage.cheap))

@@ -2,8 +2,6 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from uuid import uuid4
 
 import msgspec
@@ -63,16 +61,6 @@ class ManualWorker:
         await until(done, 3 * WAIT_S)
 
 
-@asynccontextmanager
-async def plain_producer(stage: Stage) -> AsyncGenerator[AIOKafkaProducer]:
-    producer = AIOKafkaProducer(bootstrap_servers=stage.kafka.bootstrap, linger_ms=5)
-    await producer.start()
-    try:
-        yield producer
-    finally:
-        await producer.stop()
-
-
 async def write(producer: AIOKafkaProducer, topic: str, count: int, **named: str) -> set[str]:
     more = [("infaas-" + name, text.encode()) for name, text in named.items()]
     ids = [uuid4().hex for _ in range(count)]
@@ -87,7 +75,7 @@ async def write(producer: AIOKafkaProducer, topic: str, count: int, **named: str
 async def test_small_job_does_not_wait_for_the_flood_before_it(stage: Stage) -> None:
     worker = ManualWorker(stage)
     worker.take()
-    async with plain_producer(stage) as producer:
+    async with AIOKafkaProducer(bootstrap_servers=stage.kafka.bootstrap, linger_ms=5) as producer:
         flood = await write(producer, offline_topic(stage.task), FLOOD, tenant="flood")
         job = await write(producer, offline_topic(stage.task), JOB, tenant="small")
         async with selecting(stage):
@@ -101,7 +89,7 @@ async def test_small_job_does_not_wait_for_the_flood_before_it(stage: Stage) -> 
 async def test_small_job_beside_held_flood_takes_turns_with_it(stage: Stage) -> None:
     """All of the flood is read, and most of it moved to a lane, before the first query is computed."""
     worker = ManualWorker(stage)
-    async with plain_producer(stage) as producer:
+    async with AIOKafkaProducer(bootstrap_servers=stage.kafka.bootstrap, linger_ms=5) as producer:
         flood = await write(producer, offline_topic(stage.task), FLOOD, tenant="flood")
         job = await write(producer, offline_topic(stage.task), JOB, tenant="small")
         worker.be_busy()
@@ -122,7 +110,7 @@ async def test_flood_in_one_tenants_topic_leaves_turns_to_anothers(stage: Stage)
         await create_tenant(stage.pool, stage.kafka, Tenant(name=name, partitions=1))
     worker = ManualWorker(stage)
     worker.take()
-    async with plain_producer(stage) as producer, selecting(stage):
+    async with AIOKafkaProducer(bootstrap_servers=stage.kafka.bootstrap, linger_ms=5) as producer, selecting(stage):
         flood = await write(producer, offline_of(ingress_topic(names[0])), 4 * HELD, task=stage.task)
         await worker.compute_until(20, names[0])
         job = await write(producer, offline_of(ingress_topic(names[1])), JOB, task=stage.task)

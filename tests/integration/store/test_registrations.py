@@ -11,15 +11,12 @@ from store.registrations import (
     cancel_registration,
     claim_registration,
     get_registration,
-    give_up_upload,
     list_registrations,
     note_progress,
     put_registration,
     registration_to_do,
-    reserve_upload,
-    sweep_uploads,
-    upload_arrived,
 )
+from store.uploads import give_up_upload, reserve_upload, sweep_uploads, upload_arrived
 
 ONE, OTHER = "1" * 64, "2" * 64
 
@@ -108,7 +105,7 @@ async def test_upload_reservation_limits_bytes_of_tenant(store_pool: Pool) -> No
 
 async def test_upload_reservation_limits_files_of_tenant(store_pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A limit of bytes alone would allow a file per byte. A file that exists may be sent again."""
-    monkeypatch.setattr("store.registrations.MOST_FILES", 1)
+    monkeypatch.setattr("store.uploads.MOST_FILES", 1)
     assert await reserve_upload(store_pool, "acme", ONE, 1, 10)
     assert await upload_arrived(store_pool, "acme", ONE, 1, 10)
     assert await reserve_upload(store_pool, "acme", OTHER, 1, 10) is None

@@ -65,6 +65,12 @@ def digits_profile(variant: str, batch_s: float, threads: int = 1) -> Profile:
     )
 
 
+def request_of(images: np.ndarray) -> tuple[bytes, h.RawHeaders]:
+    """Return a binary request for these images, and its headers."""
+    encoded = encode_request({"input": images})
+    return encoded.value, [(h.JSON_LENGTH, b"%d" % (encoded.json_length or 0)), (h.BATCH, b"%d" % len(images))]
+
+
 class Site:
     """One variant with its task, topics, database and home folder."""
 
@@ -147,8 +153,7 @@ class Site:
 
     def value(self, first: int = 0, count: int = 1) -> tuple[bytes, h.RawHeaders]:
         """Return a binary request for `count` of the images, and its headers."""
-        encoded = encode_request({"input": self.images[first : first + count]})
-        return encoded.value, [(h.JSON_LENGTH, b"%d" % (encoded.json_length or 0)), (h.BATCH, b"%d" % count)]
+        return request_of(self.images[first : first + count])
 
     async def ask(
         self, producer: Producer, query_id: str, value: bytes, headers: Sequence[Header] = (), partition: int = 0

@@ -9,17 +9,12 @@ import numpy as np
 from aiokafka import AIOKafkaProducer
 
 from schemas import headers as h
-from schemas.oip import decode_response, encode_request
+from schemas.oip import decode_response
 from schemas.topics import variant_topic
-from tests.integration.workers.conftest import MAX_BATCH, Header, Site, results_of
+from tests.integration.workers.conftest import MAX_BATCH, Header, Site, request_of, results_of
 from tests.model_files import picky_model, slow_model
 
 ROWS = 20_000
-
-
-def request_of(images: np.ndarray) -> tuple[bytes, list[Header]]:
-    encoded = encode_request({"input": images})
-    return encoded.value, [(h.JSON_LENGTH, b"%d" % (encoded.json_length or 0)), (h.BATCH, b"%d" % len(images))]
 
 
 def json_request_of(images: np.ndarray) -> tuple[bytes, list[Header]]:

@@ -67,18 +67,24 @@ async def test_endless_query_does_not_block_others(site: Site, producer: Produce
     assert {result.status for result in results.all[:-1]} == {"ok"}
 
 
+async def register_and_ask(site: Site, producer: Producer, folder: Path) -> tuple[bytes, h.RawHeaders]:
+    """Register a model that never returns on one input, and send that among four good ones; return a good one."""
+    await site.register(await asyncio.to_thread(endless_model, folder / "endless.onnx"))
+    value, headers = site.value()
+    for number in range(4):
+        await site.ask(producer, f"good{number}", value, headers)
+        if number == 1:
+            await site.ask(producer, "endless", *endless_query())
+    return value, headers
+
+
 @pytest.mark.timeout(300)
 async def test_endless_batch_fails_only_one_query(site: Site, producer: Producer, tmp_path: Path) -> None:
     """The queries wait before the worker starts and form one batch.
 
     The others are computed alone, in the same process.
     """
-    await site.register(await asyncio.to_thread(endless_model, tmp_path / "endless.onnx"))
-    value, headers = site.value()
-    for number in range(4):
-        await site.ask(producer, f"good{number}", value, headers)
-        if number == 1:
-            await site.ask(producer, "endless", *endless_query())
+    await register_and_ask(site, producer, tmp_path)
     async with results_of(site) as results, replaced_worker(site, "cpu-0", **LIMITS) as worker:
         await site.place("cpu-0")
         await results.until(5)
@@ -92,12 +98,7 @@ async def test_endless_batch_fails_only_one_query(site: Site, producer: Producer
 @pytest.mark.timeout(300)
 async def test_endless_query_fails_before_partition_moves(site: Site, producer: Producer, tmp_path: Path) -> None:
     """The second worker, which is placed once the first one drains, never gets the query."""
-    await site.register(await asyncio.to_thread(endless_model, tmp_path / "endless.onnx"))
-    value, headers = site.value()
-    for number in range(4):
-        await site.ask(producer, f"good{number}", value, headers)
-        if number == 1:
-            await site.ask(producer, "endless", *endless_query())
+    value, headers = await register_and_ask(site, producer, tmp_path)
     limits = {"INFAAS_WORKERS_COMPUTE_LIMIT_S": "8", "INFAAS_DRAIN_TIMEOUT_S": "0.5"}
     async with (
         results_of(site) as results,

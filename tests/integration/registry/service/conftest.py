@@ -16,7 +16,8 @@ from registry.artifacts import ArtifactStore
 from schemas.registrations import FileRef, ModelToRegister, RegistrationStatus, ToRegister, files_of, kind_of_request
 from schemas.rows.registrations import NewRegistration
 from store.pool import Pool
-from store.registrations import get_registration, put_registration, reserve_upload, upload_arrived
+from store.registrations import get_registration, put_registration
+from store.uploads import reserve_upload, upload_arrived
 from tests.model_files import make_model, make_samples
 from tests.processes import service, variables_of
 from tests.waiting import read_until
