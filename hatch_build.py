@@ -54,9 +54,7 @@ def make_package(sources: dict[str, Path], folder: Path) -> None:
 
     for name, source in sources.items():
         target = folder.joinpath(*renamed(name).split("."))
-        shutil.copytree(
-            source, target, ignore=shutil.ignore_patterns("__pycache__", "pyproject.toml"), dirs_exist_ok=True
-        )
+        shutil.copytree(source, target, ignore=_LEFT_OUT, dirs_exist_ok=True)
     for path in folder.rglob("*.py"):
         path.write_text(with_renamed_imports(path, renamed))
 

@@ -45,7 +45,7 @@ for target in services worker-cpu; do
 done
 step "what they run"
 in_image services infaas --version
-in_image services python -c 'import zoo.samples; zoo.samples.labelled("digits"); print("the zoo is there")'
+in_image services python -c 'import infaas_zoo.samples; infaas_zoo.samples.labelled("digits"); print("the zoo is there")'
 for module in selector autoscaler gateway gateway.jobs registry.service; do
   in_image services python -m "infaas.$module" --help >/dev/null
   echo "$module --help"

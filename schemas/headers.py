@@ -83,3 +83,15 @@ def as_text(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
     if not names.isascii():
         names.encode()  # fails for names that were decoded with `surrogateescape`
     return fields
+
+
+def is_count(text: str) -> bool:
+    """Return true if the value of a header is a whole number of at most 19 ASCII digits."""
+    return text.isascii() and text.isdigit() and len(text) < 20
+
+
+def value_text(value: object) -> str:
+    """Return a value as the text of a header or of a query string."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)

@@ -18,7 +18,7 @@ from uuid import UUID
 import msgspec
 
 from schemas.query import Mode
-from schemas.topics import offline_topic, task_topic
+from schemas.topics import query_topic
 
 KEY: Final = "Idempotency-Key"
 """HTTP header with an idempotency key: a repeated request creates no second job."""
@@ -147,7 +147,7 @@ class DueJob(msgspec.Struct, frozen=True):
     @property
     def topic(self) -> str:
         """Topic of its query."""
-        return offline_topic(self.task) if self.offline else task_topic(self.task)
+        return query_topic(self.task, offline=self.offline)
 
 
 class JobEnd(msgspec.Struct, frozen=True):

@@ -12,7 +12,6 @@ import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
-from math import sqrt
 from typing import Final
 
 import msgspec
@@ -38,7 +37,7 @@ def interpolation_error(points: Sequence[tuple[float, float]]) -> float:
         interpolate([ordered[at - 1], ordered[at + 1]], ordered[at][0]) / ordered[at][1] - 1
         for at in range(1, len(ordered) - 1)
     ]
-    return sqrt(sum(error * error for error in errors) / len(errors)) if errors else 0.0
+    return math.sqrt(sum(error * error for error in errors) / len(errors)) if errors else 0.0
 
 
 BATCH_OVERHEAD_S: Final = 0.0005

@@ -18,7 +18,6 @@ import math
 from collections.abc import Mapping
 from enum import StrEnum
 from functools import lru_cache
-from math import prod
 from typing import Final
 
 import msgspec
@@ -292,4 +291,4 @@ def _least_bytes(specs: tuple[TensorSpec, ...]) -> int:
 
 
 def _elements(spec: TensorSpec) -> int:
-    return prod(max(length, 1) for length in spec.shape[1:])
+    return math.prod(max(length, 1) for length in spec.shape[1:])

@@ -32,6 +32,8 @@ from schemas.headers import RawHeaders
 from schemas.result import OK
 from schemas.rows.catalog import TensorSpec
 
+log = logging.getLogger(__name__)
+
 _OURS: Final = "infaas-"
 _FORMS: Final = (h.CONTENT_TYPE, h.JSON_LENGTH)
 _SPARE_BYTES: Final = 1024
@@ -110,8 +112,6 @@ def _bytes(key: bytes | None, value: bytes | None, headers: RawHeaders) -> int:
     """Return an upper bound of a record's size in bytes."""
     return len(value or b"") + len(key or b"") + sum(len(n) + len(v) for n, v in headers) + _SPARE_BYTES
 
-
-log = logging.getLogger(__name__)
 
 _LOOK_S: Final = 0.5
 _LEAST_IN_FLIGHT: Final = 2

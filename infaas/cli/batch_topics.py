@@ -55,12 +55,13 @@ class TopicsCommand(msgspec.Struct, frozen=True, kw_only=True):
 
     async def run(self, stop: asyncio.Event) -> Progress | None:
         """Run the job to its end or until `stop` is set; returns its progress, None with `--estimate`."""
-        kafka, flags = find_kafka(self.home), self.flags
+        flags, limits = self.flags, self.flags.limits
+        kafka = find_kafka(self.home)
         task, offers = await look_up(self.home, flags.task)
         group = flags.group or batch_group(self.source, self.sink)
         async with SharedTopic(kafka, "infaas-batch", self.source, group) as shared:
             records = None if flags.follow else await shared.left(await shared.ends())
-            plan = make_plan(records, _row_bytes(task.inputs), offers, flags.needs, flags.limits)
+            plan = make_plan(records, _row_bytes(task.inputs), offers, flags.needs, limits)
             err.print(self._told(records, group, plan), highlight=False)
             if flags.estimate:
                 return None
@@ -71,7 +72,7 @@ class TopicsCommand(msgspec.Struct, frozen=True, kw_only=True):
                     asker = ChunkAsker(asked, on_trouble=bar.trouble)
                     job = TopicBatchJob(
                         shared, output, task.inputs, asker.answer,
-                        limits=replace(flags.limits, row_cost=plan.row_cost, in_flight=plan.in_flight),
+                        limits=replace(limits, row_cost=plan.row_cost, in_flight=plan.in_flight),
                         chunk_records=flags.rows_per_query or plan.chunk_rows, follow=flags.follow, observer=bar,
                     )  # fmt: skip
                     return await job.run(stop)

@@ -15,10 +15,9 @@ from infaas.cli.registrations import Asked, register_anywhere
 from infaas.cli.uploads import Uploader
 from infaas.up.optional_zoo import zoo_files
 from registry.builds.open_executor import BuildChoice, RegistryServices
-from registry.composites.cascades import CascadeRequest
-from registry.composites.chains import ChainRequest
 from registry.composites.proposals import CascadeProposal, requests_for
 from registry.registering import propose_cascades_of, register_cascades, register_one_chain
+from registry.request import CascadeRequest, ChainRequest
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
 from schemas.registrations import CascadeToRegister, ChainToRegister, MissingWorkerPolicy, RegisteredVariant

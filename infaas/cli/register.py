@@ -36,12 +36,11 @@ from registry.builds.open_executor import BuildChoice, RegistryServices, open_ex
 from registry.importers.imported import completed, name_of
 from registry.importers.importing import ImportKind, kind_of
 from registry.pipeline.source_format import files_beside
-from registry.pipeline.verification import MOST_ACCURACY_LOST
 from registry.plan import RecipeVerdict
 from registry.plan import dry_run as explain_registration
 from registry.quality import CHOICES
 from registry.registering import imported, register_path, with_profiles
-from registry.request import Registration
+from registry.request import MOST_ACCURACY_LOST, Registration
 from runtimes.processing.steps import read_class_names
 from schemas.access import Access
 from schemas.defaults import BATCH_LIMIT, PARTITIONS, THREADS

@@ -311,7 +311,7 @@ def encode(task: str, inputs: Mapping[str, ArrayLike], options: QueryOptions) ->
         )
     except TypeError as error:
         raise InvalidRequest(str(error)) from error
-    fields = {header: _text(options[name]) for name, header in _HEADERS.items() if name in options}
+    fields = {header: h.value_text(options[name]) for name, header in _HEADERS.items() if name in options}
     shape = next(iter(arrays.values())).shape
     fields[h.BATCH] = str(shape[0] if shape else 1)
     latency_ms = options.get("latency_ms")
@@ -333,12 +333,6 @@ def as_array(values: ArrayLike) -> Array:
     if isinstance(items, (list, tuple)) and 0 < len(texts) == len(items):
         return bytes_array(texts)
     return np.asarray(values)
-
-
-def _text(value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value)
 
 
 def _answer(result: Result, total_s: float, latency_s: float | None) -> Answer:

@@ -26,6 +26,8 @@ from schemas import headers as h
 from schemas.errors import DeadlineExceeded, ErrorCode, Internal, OperatorError, RefusalReason
 from schemas.result import OK, Result, parse_result
 
+log = logging.getLogger(__name__)
+
 CA_ENV: Final = "INFAAS_GATEWAY_CA"
 CERTIFICATE_ENV: Final = "INFAAS_CLIENT_CERT"
 KEY_ENV: Final = "INFAAS_CLIENT_KEY"
@@ -84,9 +86,6 @@ _CODES: Final = {
     504: ErrorCode.DEADLINE_EXCEEDED,
 }
 """Error codes by HTTP status, for answers of a proxy in front of the gateway."""
-
-
-log = logging.getLogger(__name__)
 
 
 class HttpTransport:

@@ -56,13 +56,13 @@ class MetricsPorts:
         """
         if not self._options.metrics_port:
             return
-        for module in _ORDER:
-            there = self._options.first_workers if module == "workers" else self._options.count(module)
+        for service in _ORDER:
+            there = self._options.first_workers if service == "workers" else self._options.count(service)
             for number in range(there):
-                self.find(module, number)
+                self.find(service, number)
 
-    def find(self, module: str, number: int) -> int:
-        """Return the port of a service, given its module and its index among the services of that module.
+    def find(self, service: str, number: int) -> int:
+        """Return the port of a process, given its service and its index among the processes of that service.
 
         Raises:
             OperatorError: `--metrics-port N` determines the port, and it is taken.
@@ -71,10 +71,10 @@ class MetricsPorts:
         if first == 0:
             return free_port()
         if first is not None:
-            before = _ORDER[: _ORDER.index(module)]
+            before = _ORDER[: _ORDER.index(service)]
             position = sum(self._options.count(other) for other in before) + number
             return claim_port(first + position, "--metrics-port")
-        port = FIRST[module] + number
+        port = FIRST[service] + number
         with suppress(OperatorError):
             if self._hold(port):
                 return claim_port(port, "--metrics-port")

@@ -110,13 +110,13 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
                 found["INFAAS_GATEWAY_TLS_CLIENT_CA"] = str(self.tls.client_ca.absolute())
         return found
 
-    def count(self, module: str) -> int:
+    def count(self, service: str) -> int:
         """Return the number of processes of a service other than the workers."""
         counts = {
             "autoscaler": self.autoscalers, "selector": self.selectors, "gateway": self.gateways, "jobs": self.jobs,
             "registrar": self.registrars,
         }  # fmt: skip
-        return counts[module]
+        return counts[service]
 
     @property
     def first_workers(self) -> int:

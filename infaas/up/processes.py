@@ -262,15 +262,15 @@ class Server:
         announce: Callable[[str], None],
         *,
         loss: str = "",
-        restore: Callable[[], Awaitable[None]] = _nothing,
     ) -> None:
-        """`loss` describes the data lost when the process ends; `restore` runs after each restart."""
+        """`loss` describes the data lost when the process ends."""
         self.name = name
         self._address = address
         self._process = process
         self._announce = announce
         self._loss = loss
-        self.restore = restore
+        self.restore: Callable[[], Awaitable[None]] = _nothing
+        """Awaited after each restart."""
         self.changed: Callable[[], None] = lambda: None
         """Called when the process has ended, and when it runs again."""
         self._backoff = RestartBackoff()

@@ -16,9 +16,11 @@ Rules.
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import ModuleType
 from typing import Any, Final
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
@@ -91,13 +93,19 @@ def with_renamed_imports(path: Path) -> str:
     Raises:
         ValueError: an import cannot be renamed in place.
     """
+    return _core().with_renamed_imports(path, renamed)
+
+
+@cache
+def _core() -> ModuleType:
+    """Return the build hook of the application, whose folder is not on the import path of a build."""
     place = Path(__file__).parents[2] / "hatch_build.py"
     spec = spec_from_file_location("hatch_build_of_core", place)
     if spec is None or spec.loader is None:
         raise ValueError(f"{place} is not a module")
     core = module_from_spec(spec)
     spec.loader.exec_module(core)
-    return core.with_renamed_imports(path, renamed)
+    return core
 
 
 def renamed(module: str) -> str:

@@ -9,10 +9,9 @@ from admin.api import Endpoint
 from admin.endpoints import ENDPOINTS
 from admin.uploads import send as SEND
 from admin.uploads import show as SHOW
-from schemas.documents.components import BODY, errors, refusal
+from schemas.documents.components import BODY, REF, errors, refusal
 
 _JSON: Final = "application/json"
-_REF: Final = "#/components/schemas/{name}"
 _NULL: Final = {"type": "null"}
 
 
@@ -30,7 +29,7 @@ def schemas() -> dict[str, Any]:
 
     The request structs themselves are left out, because each operation lists their fields.
     """
-    _, answers = msgspec.json.schema_components([one.result for one in ENDPOINTS], ref_template=_REF)
+    _, answers = msgspec.json.schema_components([one.result for one in ENDPOINTS], ref_template=REF)
     said_otherwise = {one.request.__name__ for one in ENDPOINTS} - answers.keys()
     return {name: schema for name, schema in _schemas().items() if name not in said_otherwise}
 
@@ -98,9 +97,9 @@ def _fields(request: type) -> tuple[dict[str, Any], list[str]]:
 @cache
 def _schemas() -> dict[str, Any]:
     kinds = [kind for one in (*ENDPOINTS, SEND) for kind in (one.request, one.result)]
-    return msgspec.json.schema_components(kinds, ref_template=_REF)[1]
+    return msgspec.json.schema_components(kinds, ref_template=REF)[1]
 
 
 def _schema(kind: Any) -> dict[str, Any]:
-    [schema], _ = msgspec.json.schema_components([kind], ref_template=_REF)
+    [schema], _ = msgspec.json.schema_components([kind], ref_template=REF)
     return schema

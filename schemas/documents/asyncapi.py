@@ -6,6 +6,7 @@ from schemas import headers as h
 from schemas import topics
 from schemas.defaults import KAFKA_PORT, LOOPBACK
 from schemas.documents import components
+from schemas.documents.components import ref
 
 VERSION: Final = "3.1.0"
 _KAFKA: Final = "0.5.0"
@@ -30,7 +31,7 @@ def document() -> dict[str, Any]:
         },
         "channels": {name: _channel(*row) for name, row in _CHANNELS.items()},
         "operations": {name: _operation(*row) for name, row in _OPERATIONS.items()},
-        "components": {"messages": _messages(), "schemas": components.struct_schemas("#/components/schemas/{name}")},
+        "components": {"messages": _messages(), "schemas": components.struct_schemas(components.REF)},
     }
 
 
@@ -145,7 +146,7 @@ def _operation(action: str, channel: str, summary: str) -> dict[str, Any]:
 
 
 def _messages() -> dict[str, Any]:
-    request, response = _ref("InferRequest"), {"anyOf": [_ref("InferResponse"), _ref("ErrorBody")]}
+    request, response = ref("InferRequest"), {"anyOf": [ref("InferResponse"), ref("ErrorBody")]}
     return {
         "query": _message(
             "A query", components.headers_schema(components.QUERY, [h.ID]), request, key="The id of the query."
@@ -194,7 +195,7 @@ def _message(title: str, headers: dict[str, Any], payload: dict[str, Any], key: 
 
 
 def _plain(title: str, schema: str, key: str) -> dict[str, Any]:
-    return {"title": title, "payload": _ref(schema), "bindings": _key(key)}
+    return {"title": title, "payload": ref(schema), "bindings": _key(key)}
 
 
 def _key(description: str) -> dict[str, Any]:
@@ -203,7 +204,3 @@ def _key(description: str) -> dict[str, Any]:
 
 def _constant(text: str) -> dict[str, Any]:
     return {"type": "string", "enum": [text]}
-
-
-def _ref(schema: str) -> dict[str, Any]:
-    return {"$ref": f"#/components/schemas/{schema}"}

@@ -36,12 +36,21 @@ _DATA: Final = {
 }
 
 
-def struct_schemas(ref: str) -> dict[str, Any]:
-    """Return the JSON Schemas by name; `ref` is the template of references, e.g. `#/components/schemas/{name}`."""
+REF: Final = "#/components/schemas/{name}"
+"""Template of references to schemas in AsyncAPI and OpenAPI."""
+
+
+def ref(schema: str) -> dict[str, Any]:
+    """Return a reference to a schema."""
+    return {"$ref": REF.format(name=schema)}
+
+
+def struct_schemas(template: str) -> dict[str, Any]:
+    """Return the JSON Schemas by name; `template` is the template of references, e.g. `REF`."""
     kinds = [*ROOTS.values(), ErrorBody]
-    _, found = msgspec.json.schema_components(kinds, ref_template=ref)
+    _, found = msgspec.json.schema_components(kinds, ref_template=template)
     renamed = {kind.__name__: name for name, kind in ROOTS.items()}
-    schemas = {renamed.get(name, name): _renamed(schema, renamed, ref) for name, schema in sorted(found.items())}
+    schemas = {renamed.get(name, name): _renamed(schema, renamed, template) for name, schema in sorted(found.items())}
     tensor = schemas["TensorHead"]["properties"]
     tensor["data"] = _DATA
     tensor["datatype"]["enum"] = list(DTYPES)
@@ -54,14 +63,14 @@ def json_schema(root: str) -> dict[str, Any]:
     return {"$schema": DIALECT, "title": root, "$ref": f"#/$defs/{root}", "$defs": _reachable(root, schemas)}
 
 
-def _renamed(node: Any, names: dict[str, str], ref: str) -> Any:
+def _renamed(node: Any, names: dict[str, str], template: str) -> Any:
     if isinstance(node, dict):
-        return {key: _renamed(value, names, ref) for key, value in node.items()}
+        return {key: _renamed(value, names, template) for key, value in node.items()}
     if isinstance(node, list):
-        return [_renamed(value, names, ref) for value in node]
+        return [_renamed(value, names, template) for value in node]
     for old, new in names.items():
-        if node == ref.format(name=old):
-            return ref.format(name=new)
+        if node == template.format(name=old):
+            return template.format(name=new)
     return node
 
 
@@ -218,7 +227,7 @@ def reason_table() -> str:
 
 
 _JSON: Final = "application/json"
-_CONTENT: Final = {_JSON: {"schema": {"$ref": "#/components/schemas/ErrorBody"}}}
+_CONTENT: Final = {_JSON: {"schema": ref("ErrorBody")}}
 ANY: Final = (400, 408, 503)
 """Statuses that any request may get: it is not valid HTTP, it does not arrive in time, or there are too many
 connections."""

@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from schemas import headers as h
 from schemas.documents import components
+from schemas.documents.components import ref
 from schemas.jobs import KEY, MAX_KEY, MAX_LISTED, WEBHOOK, JobState
 
 _JSON: Final = "application/json"
@@ -45,16 +46,16 @@ def schemas() -> dict[str, Any]:
         "AcceptedJobs": {"type": "object", "properties": {"batch": _TEXT, "ids": ids}, "required": ["batch", "ids"]},
         "JobPage": {
             "type": "object",
-            "properties": {"jobs": {"type": "array", "items": _ref("Job")}, "next": following},
+            "properties": {"jobs": {"type": "array", "items": ref("Job")}, "next": following},
             "required": ["jobs", "next"],
         },
     }
 
 
 def _submit(operation: str, *names: str) -> dict[str, Any]:
-    accepted = {_JSON: {"schema": {"anyOf": [_ref("AcceptedJob"), _ref("AcceptedJobs")]}}}
+    accepted = {_JSON: {"schema": {"anyOf": [ref("AcceptedJob"), ref("AcceptedJobs")]}}}
     located = {"Location": {"schema": _TEXT, "description": "Path of the job, or of the list of these jobs."}}
-    many = {"type": "array", "items": _ref("InferRequest")}
+    many = {"type": "array", "items": ref("InferRequest")}
     raw = {"schema": {"type": "string", "format": "binary"}}
     stored = {"description": "Stored", "headers": located, "content": accepted}
     described = _operation(operation, _SUBMIT, {"202": stored}, *names)
@@ -72,7 +73,7 @@ def _submit(operation: str, *names: str) -> dict[str, Any]:
     described["requestBody"] = {
         "required": True,
         "content": {
-            _JSON: {"schema": {"anyOf": [_ref("InferRequest"), many]}},
+            _JSON: {"schema": {"anyOf": [ref("InferRequest"), many]}},
             "application/x-ndjson": raw,
             "application/octet-stream": raw,
             "text/plain": raw,
@@ -98,7 +99,7 @@ def _list() -> dict[str, Any]:
 
 
 def _result() -> dict[str, Any]:
-    answer = {_JSON: {"schema": _ref("InferResponse")}, "application/octet-stream": {"schema": _TEXT}}
+    answer = {_JSON: {"schema": ref("InferResponse")}, "application/octet-stream": {"schema": _TEXT}}
     responses: dict[str, Any] = {
         "200": {"description": "The answer of `/infer`.", "content": answer},
         "409": components.refusal("The job has not ended."),
@@ -124,8 +125,4 @@ def _parameter(place: str, name: str, schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _answer(schema: str) -> dict[str, Any]:
-    return {"description": "OK", "content": {_JSON: {"schema": _ref(schema)}}}
-
-
-def _ref(schema: str) -> dict[str, Any]:
-    return {"$ref": f"#/components/schemas/{schema}"}
+    return {"description": "OK", "content": {_JSON: {"schema": ref(schema)}}}

@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from schemas import headers as h
 from schemas.documents import admin, components, jobs
+from schemas.documents.components import ref
 from schemas.query import MAX_BATCH, Mode
 from schemas.tensors import DTYPES
 
@@ -79,10 +80,7 @@ def document() -> dict[str, Any]:
         "paths": {path: _guarded(path, methods) for path, methods in paths.items()},
         "components": {
             "securitySchemes": {"key": _KEY, "certificate": _CERTIFICATE},
-            "schemas": admin.schemas()
-            | components.struct_schemas("#/components/schemas/{name}")
-            | _schemas()
-            | jobs.schemas(),
+            "schemas": admin.schemas() | components.struct_schemas(components.REF) | _schemas() | jobs.schemas(),
             "responses": components.error_responses(),
         },
         "x-infaas-errors": components.error_table(),
@@ -102,10 +100,10 @@ def _guarded(path: str, methods: dict[str, Any]) -> dict[str, Any]:
 def _get(
     path: str, operation: str, summary: str, schema: str = "", *, also: int | None = None, kind: str = _JSON
 ) -> dict[str, Any]:
-    content = {kind: {"schema": _ref(schema) if schema else {"type": "string"}}}
+    content = {kind: {"schema": ref(schema) if schema else {"type": "string"}}}
     answers: dict[str, Any] = {"200": {"description": "OK", "content": content}}
     if also is not None:
-        refused = {_JSON: {"schema": {"anyOf": [_ref(schema), _ref("ErrorBody")]}}}
+        refused = {_JSON: {"schema": {"anyOf": [ref(schema), ref("ErrorBody")]}}}
         answers[str(also)] = {"description": "Not ready, or too many connections", "content": refused}
     return {path: {"get": _operation(operation, summary, path, answers)}}
 
@@ -121,8 +119,8 @@ def _operation(operation: str, summary: str, path: str, answers: dict[str, Any],
 
 def _infer(operation: str, path: str) -> dict[str, Any]:
     raw = {"schema": {"type": "string", "format": "binary"}}
-    content = {_JSON: {"schema": _ref("InferRequest")}, _BINARY: raw, "text/plain": raw, "image/*": raw}
-    answer = {_JSON: {"schema": _ref("InferResponse")}, _BINARY: {"schema": {"type": "string", "format": "binary"}}}
+    content = {_JSON: {"schema": ref("InferRequest")}, _BINARY: raw, "text/plain": raw, "image/*": raw}
+    answer = {_JSON: {"schema": ref("InferResponse")}, _BINARY: {"schema": {"type": "string", "format": "binary"}}}
     headers = {name: {"schema": schema} for name, schema in components.RESULT.items() if name not in _RECORDS_ONLY}
     answers: dict[str, Any] = {"200": {"description": "The answer", "content": answer, "headers": headers}}
     described = _operation(operation, _ASKING, path, answers, *components.BODY, 403, 422, 429, 500, 504)
@@ -182,7 +180,7 @@ def _memory(path: str, words: str) -> dict[str, Any]:
     none = {"type": "array", "maxItems": 0}
     listed = {"200": {"description": "There are none.", "content": {_JSON: {"schema": none}}}}
     unknown = {"404": components.refusal("There is none.")}
-    forgotten = {"200": {"description": "It is not registered.", "content": {_JSON: {"schema": _ref("Empty")}}}}
+    forgotten = {"200": {"description": "It is not registered.", "content": {_JSON: {"schema": ref("Empty")}}}}
     return {
         f"{path}/status": {"get": _region_operation(f"list{words}", "Regions of shared memory: none.", listed)},
         f"{path}/unregister": {"post": _region_operation(f"unregisterAll{words}", "No effect.", forgotten)},
@@ -306,8 +304,4 @@ def _ok(schema: str) -> dict[str, Any]:
 
 
 def _json(schema: str) -> dict[str, Any]:
-    return {_JSON: {"schema": _ref(schema)}}
-
-
-def _ref(schema: str) -> dict[str, Any]:
-    return {"$ref": f"#/components/schemas/{schema}"}
+    return {_JSON: {"schema": ref(schema)}}
