@@ -30,6 +30,7 @@ from registry.artifact_settings import open_artifacts, open_exchange
 from registry.artifacts import ArtifactStore
 from schemas.access import ANYONE, Principal, Role
 from schemas.errors import InvalidRequest
+from schemas.headers import value_text
 from schemas.query_names import nearest_name
 from schemas.rows.audit import AuditAct, AuditVerb
 from store.pool import Pool
@@ -196,7 +197,7 @@ def to_http(endpoint: Endpoint[Q, R], request: Q) -> HttpCall:
     path = endpoint.path.format(**{name: quote(str(values.pop(name)), safe="") for name in endpoint.in_path})
     if endpoint.has_body:
         return HttpCall(endpoint.method, path, msgspec.json.encode(values))
-    pairs = [(name, _as_text(one)) for name, value in values.items() for one in _each(value)]
+    pairs = [(name, value_text(one)) for name, value in values.items() for one in _each(value)]
     return HttpCall(endpoint.method, f"{path}?{urlencode(pairs)}" if pairs else path, None)
 
 
@@ -349,9 +350,3 @@ def _each(value: Any) -> list[Any]:
     if value is None:
         return []
     return value if isinstance(value, list) else [value]
-
-
-def _as_text(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value)

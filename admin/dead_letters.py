@@ -171,14 +171,14 @@ async def shown_letter(kafka: KafkaSettings, request: LetterRequest) -> DeadLett
     )
 
 
-@endpoint("dead-letters.replay", "POST", "/v1/dead-letters/replay", Role.ADMIN, deadline_s=300)
+@endpoint("dead-letters.replay", "POST", "/v1/dead-letters/replay", Role.ADMIN, deadline_s=_DEADLINE_S)
 async def replay(context: RequestContext, request: LetterChoice) -> ReplayedLetters:
     """Replay dead letters under the same ids; each at most once, and none that was answered meanwhile."""
     box = DeadLetters(context.find_kafka(), SigningSettings().read())
     wanted = _chosen(request)
     async with audited(context.pool, _act(context, AuditVerb.REPLAY_LETTERS, request)):
         letters = await box.find(wanted, request.limit, oldest=True)
-        report = await box.replay(letters, _unseen, _BEGUN_WITHIN_S)
+        report = await box.replay(letters, _BEGUN_WITHIN_S)
     return ReplayedLetters(
         handled=report.replayed + report.answered + len(report.passed_over),
         replayed=report.replayed,
@@ -189,7 +189,7 @@ async def replay(context: RequestContext, request: LetterChoice) -> ReplayedLett
     )
 
 
-@endpoint("dead-letters.drop", "POST", "/v1/dead-letters/drop", Role.ADMIN, deadline_s=300)
+@endpoint("dead-letters.drop", "POST", "/v1/dead-letters/drop", Role.ADMIN, deadline_s=_DEADLINE_S)
 async def drop(context: RequestContext, request: DropRequest) -> DroppedLetters:
     """Drop dead letters permanently.
 
@@ -201,7 +201,7 @@ async def drop(context: RequestContext, request: DropRequest) -> DroppedLetters:
         raise InvalidRequest("name the dead letters to drop, or give --all")
     async with audited(context.pool, _act(context, AuditVerb.DROP_LETTERS, request)):
         letters = await box.find(wanted, request.limit, oldest=True)
-        dropped = await box.drop(letters, _unseen)
+        dropped = await box.drop(letters)
     return DroppedLetters(handled=dropped, dropped=dropped, after=_behind(letters, request.limit))
 
 
@@ -276,9 +276,6 @@ def _moment(at_ms: float) -> datetime:
 
 def _text(raw: bytes) -> str:
     return raw.decode(errors="backslashreplace")
-
-
-def _unseen(_done: int, _total: int) -> None: ...
 
 
 DEAD_LETTERS: Final = (list_letters, show, replay, drop)

@@ -11,7 +11,7 @@ from schemas.access import Role
 from schemas.errors import NotFound
 from schemas.registrations import SHA256
 from schemas.rows.registrations import Upload
-from store.registrations import get_upload, list_uploads, upload_bytes
+from store.uploads import get_upload, list_uploads, upload_bytes
 
 Sha256 = Annotated[str, msgspec.Meta(pattern=f"^{SHA256}$", description="SHA-256 of the file's content, hexadecimal.")]
 

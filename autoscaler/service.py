@@ -148,10 +148,10 @@ class Autoscaler:
             clock=time.monotonic,
         )  # fmt: skip
         self._shadows = ShadowComparer()
-        self._solver = BackgroundSolver(settings.limits, settings.solve_interval_s, self._wake_up)
+        self._wake = asyncio.Event()
+        self._solver = BackgroundSolver(settings.limits, settings.solve_interval_s, self._wake.set)
         self._served: frozenset[str] = frozenset()
         self._memory = DecisionMemory()
-        self._wake = asyncio.Event()
         self._failures = FailureLog("deciding", "scaling is suspended")
         self._unplaced: dict[str, str] = {}
         self._ranked: tuple[Catalog, tuple[CoreOffers, CoreOffers], frozenset[str], VariantRanking] | None = None
@@ -175,9 +175,6 @@ class Autoscaler:
                 loop.cancel()
 
     # -- what wakes the decision ---------------------------------------------------------------------------------------
-
-    def _wake_up(self) -> None:
-        self._wake.set()
 
     async def _listen(self, tail: Tail) -> None:
         async for record in tail:

@@ -125,7 +125,7 @@ def _fields(head: RequestHead, http: Mapping[str, str]) -> dict[str, str]:
         for name, value in parameters.items():
             header = h.NEEDS.get(name)
             if header is not None:
-                fields[header] = _text(value)
+                fields[header] = h.value_text(value)
             else:
                 check_parameter(name)
     for name in _COPIED:  # faster than a loop over all headers of the request
@@ -161,7 +161,7 @@ def _in_client_words(message: str, parameters: Mapping[str, Parameter], http: Ma
 def _json_length(text: str | None) -> int | None:
     if text is None:
         return None
-    if text.isascii() and text.isdigit() and len(text) < 20:
+    if h.is_count(text):
         return int(text)
     raise InvalidRequest(f"header {h.JSON_LENGTH} must be a number of bytes, not {text[:80]!r}")
 
@@ -170,9 +170,3 @@ def _micros(value: Parameter) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
     raise InvalidRequest(f"Expected a number of microseconds - at `$.parameters.{TIMEOUT}`")
-
-
-def _text(value: Parameter) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value)

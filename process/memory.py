@@ -15,8 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-import psutil
-
 from process.cpus import CGROUP
 
 _CACHES: Final = ("active_file", "inactive_file")
@@ -27,12 +25,16 @@ _YOUNG: Final = 10_000
 
 def total_memory(cgroup: Path = CGROUP) -> int:
     """Return the total memory of this machine in bytes, or the limit of the cgroup if that is lower."""
+    import psutil  # not above: gateways and selectors import this module only for `tune_gc`
+
     machine, limit = psutil.virtual_memory().total, _limit(cgroup)
     return machine if limit is None else min(machine, limit)
 
 
 def free_memory(cgroup: Path = CGROUP) -> int:
     """Return the free part of that memory in bytes."""
+    import psutil  # not above: gateways and selectors import this module only for `tune_gc`
+
     machine, limit = psutil.virtual_memory().available, _limit(cgroup)
     return machine if limit is None else min(machine, max(limit - _used(cgroup), 0))
 

@@ -90,3 +90,10 @@ async def _stop(process: asyncio.subprocess.Process, number: signal.Signals) -> 
     except TimeoutError:
         process.kill()
         await process.wait()
+
+
+def end_words(code: int) -> str:
+    """Return how a process ended, by its exit code, to quote in an error."""
+    if code == -signal.SIGKILL:
+        return "it was killed (SIGKILL), probably because the machine ran out of memory"
+    return f"it crashed ({signal.Signals(-code).name})" if code < 0 else f"it ended with exit code {code}"

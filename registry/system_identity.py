@@ -91,7 +91,7 @@ def run_service_command(
 ) -> int:
     """Run `python -m module`, a service that needs Kafka and Postgres; return the exit code.
 
-    Before it serves, it checks that both belong to one system (`registry.system_identity`).
+    Before it serves, it checks that both belong to one system (`join_system_at`).
     """
     kafka = Dependency("Kafka", KafkaSettings, ping)
     postgres = Dependency("Postgres", StoreSettings, require_current_at)

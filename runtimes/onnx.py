@@ -211,9 +211,14 @@ _CHUNK: Final = 1 << 20
 
 def is_pack(file: Path) -> bool:
     """Return true if an artifact is a pack; torch's programs are zips as well, but begin with another entry."""
+    return begins_with(file, _WEIGHTS)
+
+
+def begins_with(file: Path, entry: str) -> bool:
+    """Return true if a file is a zip whose first entry has a name that begins with `entry`."""
     with file.open("rb") as content:
-        start = content.read(_HEADER + len(_WEIGHTS))
-    return start.startswith(_ZIP) and start[_HEADER:] == _WEIGHTS.encode()
+        start = content.read(_HEADER + len(entry))
+    return start.startswith(_ZIP) and start[_HEADER:] == entry.encode()
 
 
 def write_pack(model: Any, folder: Path, target: Path) -> None:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from runtimes import intel
 from runtimes.device import missing_device, missing_package, runtime_availability
+from runtimes.onnx import begins_with
 from runtimes.protocol import Availability, LoadOptions, Session, Tensors
 from schemas.errors import ModelFailed
 from schemas.hardware import Hardware
@@ -72,9 +73,12 @@ def read_artifact(file: Path) -> Any:
     Raises:
         RuntimeError: OpenVINO rejects it.
     """
-    if is_openvino_pack(file):
-        return read_model(importlib.import_module("openvino"), _core(), file)
-    return _core().read_model(file)
+    if not is_openvino_pack(file):
+        return _core().read_model(file)
+    openvino: Any = importlib.import_module("openvino")
+    with zipfile.ZipFile(file) as pack:
+        graph, weights = pack.read(GRAPH), np.frombuffer(pack.read(_WEIGHTS), np.uint8)
+    return _core().read_model(graph, openvino.Tensor(weights))
 
 
 def _in_words(error: RuntimeError) -> str:
@@ -150,16 +154,11 @@ def _present() -> frozenset[str]:
 
 GRAPH: Final = "openvino/model.xml"
 _WEIGHTS: Final = "openvino/model.bin"
-_ZIP: Final = b"PK\x03\x04"
-_NAME_AT: Final = 30
-"""Offset of the name of a zip's first entry."""
 
 
 def is_openvino_pack(file: Path) -> bool:
     """Return true if an artifact is such a pack."""
-    with file.open("rb") as content:
-        start = content.read(_NAME_AT + len(GRAPH))
-    return start.startswith(_ZIP) and start[_NAME_AT:] == GRAPH.encode()
+    return begins_with(file, GRAPH)
 
 
 def write_openvino_pack(graph: Path, weights: Path, target: Path) -> None:
@@ -174,10 +173,3 @@ def read_graph(pack: Path) -> bytes:
     """Return the graph's XML."""
     with zipfile.ZipFile(pack) as archive:
         return archive.read(GRAPH)
-
-
-def read_model(openvino: Any, core: Any, pack: Path) -> Any:
-    """Return OpenVINO's model of a pack; blocks. Raises OpenVINO's errors for a damaged one."""
-    with zipfile.ZipFile(pack) as archive:
-        weights = np.frombuffer(archive.read(_WEIGHTS), np.uint8)
-    return core.read_model(read_graph(pack), openvino.Tensor(weights))

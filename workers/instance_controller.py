@@ -116,12 +116,12 @@ class InstanceController:
         """Return the batches that the waiting online queries make."""
         return self._instance.waiting_batches() if self._instance else ()
 
-    def update_health(self, now_s: float) -> bool:
-        """Update the state from the instance's health. Returns true if it changed."""
+    def update_health(self, now_s: float) -> None:
+        """Update the state from the instance's health."""
         if self._instance is None or self.ending or self._failure:
-            return False
+            return
         self._profile.check()
-        return self._instance.update_health(now_s)
+        self._instance.update_health(now_s)
 
     # -- control loop --------------------------------------------------------------------------------------------------
 

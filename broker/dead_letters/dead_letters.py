@@ -14,7 +14,7 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Final
 from uuid import uuid4
@@ -61,8 +61,6 @@ _CLAIMED: Final = "claimed by another replay; try again in a minute"
 
 MOST_LETTERS: Final = 10_000
 """Maximum number of dead letters in one request; the next request continues after the last one."""
-Progress = Callable[[int, int], None]
-"""Callback with the number of finished letters and the number of all letters."""
 
 
 class ReplayReport(msgspec.Struct):
@@ -115,9 +113,7 @@ class DeadLetters:
                 return msgspec.structs.replace(chunk[0], state=found[0].state)
         return None
 
-    async def replay(
-        self, letters: Sequence[StoredLetter], progress: Progress, within_s: float = math.inf
-    ) -> ReplayReport:
+    async def replay(self, letters: Sequence[StoredLetter], within_s: float = math.inf) -> ReplayReport:
         """Replay letters from `find`; each is sent once, however often this is requested.
 
         After `within_s` seconds no more letters are begun, and the report names the last one.
@@ -139,19 +135,17 @@ class DeadLetters:
                 }
                 await self._resend(producer, ours, answered, report)
                 done += len(chunk)
-                progress(done, len(letters))
                 if done < len(letters) and time.monotonic() >= until_s:
                     report.after = str(chunk[-1].cursor)
                     break
         return report
 
-    async def drop(self, letters: Sequence[StoredLetter], progress: Progress) -> int:
+    async def drop(self, letters: Sequence[StoredLetter]) -> int:
         """Drop letters from `find`: hide them from lists, and delete them once all letters before them are finished."""
         async with _explained(), Producer(self._settings, _CLIENT) as producer:
             for start in range(0, len(letters), _CHUNK):
                 chunk = letters[start : start + _CHUNK]
                 await self._mark(producer, [(stored, LetterState.DROPPED) for stored in chunk])
-                progress(start + len(chunk), len(letters))
         if letters:
             await self._trim()
         return len(letters)

@@ -249,7 +249,7 @@ class SharedTopic(ConsumerRebalanceListener):
 
     async def left(self, ends: Mapping[TopicPartition, int]) -> int:
         """Return how many records before these offsets the group has not committed, approximately."""
-        committed, begins = await self.committed(), await self._begins()
+        committed, begins = await self.committed(), await self._consumer.beginning_offsets([*self.partitions])
         return sum(max(end - max(committed.get(p, 0), begins[p]), 0) for p, end in ends.items())
 
     async def committed(self) -> dict[TopicPartition, int]:
@@ -295,13 +295,9 @@ class SharedTopic(ConsumerRebalanceListener):
 
     async def _work_on(self, partition: TopicPartition) -> None:
         assert self._work is not None
-        arguments = (self._settings, self._client_id, self.group, partition, self._consumer)
-        async with PartitionStream(*arguments) as stream:
+        async with PartitionStream(self._settings, self._client_id, self.group, partition, self._consumer) as stream:
             stream.begin = await self._place(partition)
             await self._work(stream)
-
-    async def _begins(self) -> Mapping[TopicPartition, int]:
-        return await self._consumer.beginning_offsets(list(self.partitions))
 
     async def _place(self, partition: TopicPartition) -> int:
         """Read the partition from the committed offset on; return that offset."""

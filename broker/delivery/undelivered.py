@@ -69,7 +69,7 @@ class ReplyRoom(Generic[_Item]):
         topic = self._topics.get(name)
         if topic is None:
             topic = self._topics[name] = _Topic()
-        elif topic.outside or topic.inside >= self._most or (topic.inside and topic.bytes + size > TOPIC_BYTES):
+        elif topic.outside or not self._fits(topic, size):
             return False
         topic.inside += 1
         topic.bytes += size

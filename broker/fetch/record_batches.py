@@ -263,12 +263,12 @@ def _decompressed(batch: bytes) -> bytes:
     Raises:
         ValueError: the records cannot be decompressed, or become more than `MOST_BYTES`.
     """
-    (attributes,) = struct.unpack_from(">h", batch, _ATTRIBUTES_AT)
+    (attributes,) = _ATTRIBUTES.unpack_from(batch, _ATTRIBUTES_AT)
     if not attributes & _CODEC:
         return batch
     records = _expand(attributes & _CODEC, batch[_V2_HEAD.size :])
     length = struct.pack(">i", _V2_HEAD.size - _LENGTH_AT - 4 + len(records))
-    plain = struct.pack(">h", attributes & ~_CODEC)
+    plain = _ATTRIBUTES.pack(attributes & ~_CODEC)
     head = batch[:_LENGTH_AT] + length + batch[_LENGTH_AT + 4 : _ATTRIBUTES_AT] + plain
     return head + batch[_ATTRIBUTES_AT + 2 : _V2_HEAD.size] + records
 

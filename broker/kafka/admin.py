@@ -23,8 +23,10 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 
 from broker.kafka.client import OAuthToken
 from broker.kafka.cluster import ping
-from broker.kafka.settings import KafkaSettings, SaslMechanism, SecurityProtocol
+from broker.kafka.settings import KafkaSettings, SaslMechanism
 from schemas.errors import OperatorError
+
+log = logging.getLogger(__name__)
 
 _TOKEN_S: Final = 600.0
 """Seconds for which a token is declared valid; the command ends long before."""
@@ -108,7 +110,7 @@ async def _options(settings: KafkaSettings) -> dict[str, Any]:
             found["oauth_cb"] = give_token
         else:
             found |= {"sasl.username": settings.sasl_username, "sasl.password": settings.password}
-    if settings.security_protocol in (SecurityProtocol.SSL, SecurityProtocol.SASL_SSL):
+    if settings.encrypted:
         found |= _tls_options(settings)
     return found
 
@@ -124,9 +126,6 @@ def _tls_options(settings: KafkaSettings) -> dict[str, str]:
         if secret is not None:
             found["ssl.key.password"] = secret.get_secret_value()
     return found
-
-
-log = logging.getLogger(__name__)
 
 
 async def read_configs(admin: AdminClient, topics: Iterable[str]) -> dict[str, dict[str, str | None]]:

@@ -52,9 +52,12 @@ class ReplyStreamSettings(BaseSettings):
     """Networks, separated by commas, that workers and selectors connect to. Queries name the address of their receiver;
     outside of these networks their results go by topic."""
 
-    def encrypts_results(self, kafka_encrypted: bool) -> bool:
-        """Return true if a receiver takes results by TLS; `kafka_encrypted`: Kafka is reached by TLS."""
-        here = ip_address(self.advertise or self.host).is_loopback
+    def encrypts_results(self, kafka_encrypted: bool, host: str = "") -> bool:
+        """Return true if results go by TLS to `host`; empty: to the receiver of these settings.
+
+        `kafka_encrypted`: Kafka is reached by TLS. Results on a loopback address do not leave the machine.
+        """
+        here = ip_address(host or self.advertise or self.host).is_loopback
         return kafka_encrypted and not here if self.tls is None else self.tls
 
     @cached_property

@@ -5,7 +5,7 @@ Rules.
   that it returns holds the acknowledgement, or the KafkaError that kept the record out. It is done soon after the
   request timeout at the latest, whatever Kafka does. A record that failed so late may have been written all the same.
 * A record that may linger is sent with later records, and at the latest when its time is up or the producer is closed.
-* A partition that cannot be written to, or a batch that is refused, delays no other partition (`producing/`).
+* A partition that cannot be written to, or a batch that is refused, delays no other partition (`batch_sender`).
 * A record for a topic or partition that this producer does not know waits aside for a bounded time. Neither its caller
   nor records for other topics wait for a topic that may not exist. A topic that was found missing is remembered for a
   moment, and its records are refused at once.
@@ -29,14 +29,14 @@ from broker.kafka.client import RECORD_COMPRESSION, close_client, new_client, st
 from broker.kafka.clocks import BrokerClocks
 from broker.kafka.cluster import BrokerFeatures, broker_features
 from broker.kafka.settings import KafkaSettings
-from broker.kafka.types import KafkaError, RecordTooLarge, UnknownTopic
+from broker.kafka.types import KafkaError, RecordTooLarge
 from broker.producing.batch_sender import BatchSender
 from broker.producing.partition_queue import choose_queue
 from broker.producing.records import Ack, InFlightLimit, OnAck, PendingRecord
 from broker.producing.topic_lookup import TopicLookup
 from schemas.headers import RawHeaders
 
-__all__ = ["Ack", "KafkaError", "OnAck", "Producer", "UnknownTopic"]
+__all__ = ["Ack", "OnAck", "Producer"]
 
 log = logging.getLogger(__name__)
 

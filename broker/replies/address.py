@@ -56,11 +56,7 @@ class StreamAddress(NamedTuple):
 
         `kafka_encrypted`: Kafka is reached by TLS.
         """
-        if self.fingerprint:
-            return True
-        if settings.tls is None:  # results on a loopback address do not leave the machine
-            return not kafka_encrypted or ip_address(self.host).is_loopback
-        return not settings.tls
+        return bool(self.fingerprint) or not settings.encrypts_results(kafka_encrypted, self.host)
 
 
 def parse_address(text: str) -> StreamAddress | None:

@@ -12,7 +12,7 @@ Rules.
 * If reading of the reply topic ends, all waiting requests fail at once, and not at their timeouts.
 * The caller chooses the content of a request and its timeout, and interprets its errors.
 
-A result arrives over a direct connection where that is possible (`reply_stream/`), else in the reply topic. It may
+A result arrives over a direct connection where that is possible (`receiver`), else in the reply topic. It may
 arrive on both ways; `deliver` accepts that.
 
 Hot: `ask` and `_take` run once per request. A request needs no task, and one future beside the producer's.

@@ -15,7 +15,7 @@ Hot: `send` and `data_received`.
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Final, Generic, TypeAlias, TypeVar, cast
+from typing import Final, TypeAlias, cast
 
 from broker.replies.address import StreamAddress, shown_fingerprint
 from broker.replies.protocol import CHALLENGE_BYTES, KEEPALIVE, encode_frame, new_hello, sender_proof, take_ack
@@ -35,16 +35,12 @@ OnClosed: TypeAlias = Callable[["SenderConnection", str, int], None]
 MAX_FRAMES: Final = 4096
 MAX_BYTES: Final = 4 * 1024 * 1024
 
-_Item = TypeVar("_Item")
 
+class AckWindow:
+    """Results of one connection that were sent and are not acknowledged, by their callbacks."""
 
-class AckWindow(Generic[_Item]):
-    """Items of one connection that were sent and are not acknowledged."""
-
-    def __init__(self, max_items: int = MAX_FRAMES, max_bytes: int = MAX_BYTES) -> None:
-        self._max_items = max_items
-        self._max_bytes = max_bytes
-        self._items: deque[tuple[int, _Item]] = deque()
+    def __init__(self) -> None:
+        self._items: deque[tuple[int, OnEnd]] = deque()
         self._due = 0
         """Number of items that had been sent at the last call of `is_late`."""
         self.bytes = 0
@@ -56,15 +52,15 @@ class AckWindow(Generic[_Item]):
 
     def has_room(self, size: int) -> bool:
         """Return true if an item of `size` bytes may be sent."""
-        return len(self._items) < self._max_items and self.bytes + size <= self._max_bytes
+        return len(self._items) < MAX_FRAMES and self.bytes + size <= MAX_BYTES
 
-    def add(self, size: int, item: _Item) -> None:
+    def add(self, size: int, item: OnEnd) -> None:
         """Note that an item was sent."""
         self._items.append((size, item))
         self.bytes += size
         self.sent += 1
 
-    def acknowledge(self, count: int) -> list[_Item]:
+    def acknowledge(self, count: int) -> list[OnEnd]:
         """Remove and return the items that are acknowledged once the first `count` items have been received.
 
         Raises:
@@ -82,11 +78,11 @@ class AckWindow(Generic[_Item]):
         self._due = self.sent
         return late
 
-    def clear(self) -> list[_Item]:
+    def clear(self) -> list[OnEnd]:
         """Remove and return all unacknowledged items."""
         return [self._take() for _ in range(len(self._items))]
 
-    def _take(self) -> _Item:
+    def _take(self) -> OnEnd:
         size, item = self._items.popleft()
         self.bytes -= size
         return item
@@ -107,7 +103,7 @@ class SenderConnection(asyncio.Protocol):
         self._hello = new_hello()
         self._transport: asyncio.Transport
         self._received = bytearray()
-        self._window: AckWindow[OnEnd] = AckWindow()
+        self._window = AckWindow()
         self._unsent: list[bytes] = []
         self._looking: asyncio.TimerHandle | None = None
         self._beating: asyncio.TimerHandle | None = None

@@ -6,7 +6,7 @@ unavailable, the last keys stay valid.
 
 import asyncio
 import logging
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ import msgspec
 from yarl import URL
 
 from gateway.auth.tokens import TokenKey, read_keys
+from process.pauses import wait_within
 
 _TIMEOUT_S: Final = 5.0
 _RENEW_S: Final = 600.0
@@ -97,9 +98,7 @@ class IssuerKeys:
             reading.set()
             await asyncio.sleep(self._pause_s)
             self._pausing = False
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_RENEW_S if done else _AGAIN_S):
-                    await self._wanted.wait()
+            await wait_within(_RENEW_S if done else _AGAIN_S, self._wanted)
 
     async def _renew(self) -> bool:
         try:

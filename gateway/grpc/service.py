@@ -211,9 +211,7 @@ class InferenceService:
     async def _unload(self, request: wire.RepositoryModelUnloadRequest, models: ServedModels) -> Message:
         unload_model(models.find(request.model_name))
 
-    def _telling(
-        self, name: str, kind: type[Message], method: Callable[[Any, ServedModels], Awaitable[Message]]
-    ) -> Any:
+    def _telling(self, name: str, kind: type[Message], method: _Telling) -> Any:
         """Return the handler of a method that answers from the gateway's own data."""
 
         async def answer(messages: AsyncIterator[bytes], call: Call) -> bytes:

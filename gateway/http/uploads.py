@@ -38,7 +38,7 @@ from schemas.oip import JSON
 from schemas.registrations import SHA256
 from schemas.rows.registrations import Upload
 from store.pool import Pool
-from store.registrations import MOST_FILES, give_up_upload, reserve_upload, upload_arrived
+from store.uploads import MOST_FILES, give_up_upload, reserve_upload, upload_arrived
 
 log = logging.getLogger(__name__)
 

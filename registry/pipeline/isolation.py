@@ -31,7 +31,7 @@ from process.cpus import lower_priority, pin_thread
 from process.memory import free_memory
 from process.module_names import CODE_FOLDER, module_name
 from process.sandbox import TEMPORARY, has_sandbox, sandboxed, syscall_filter
-from process.subprocesses import end_with_parent
+from process.subprocesses import end_with_parent, end_words
 from registry.pipeline.step_files import OwnFolders, PipelineStep, check_result, step_files
 from registry.recipes import NotApplicable
 from schemas.errors import InvalidRequest, ModelFailed, OperatorError
@@ -215,11 +215,7 @@ async def _run(place: _StepPlace, said: Path, timeout_s: float) -> int | None:
 
 
 def _end(code: int | None) -> str:
-    if code is None:
-        return "it did not finish in time"
-    if code == -signal.SIGKILL:
-        return "it was killed (SIGKILL), probably because the machine ran out of memory"
-    return f"it crashed ({signal.Signals(-code).name})" if code < 0 else f"it ended with exit code {code}"
+    return "it did not finish in time" if code is None else end_words(code)
 
 
 def _log_tail(log: Path) -> str:

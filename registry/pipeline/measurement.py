@@ -147,6 +147,30 @@ class MeasureVariant(msgspec.Struct, frozen=True, tag=True):
         return compute_all(session, take_rows(samples, 0, _SINGLE_ROWS), alone)
 
 
+class ComputeOutputs(msgspec.Struct, frozen=True, tag=True):
+    """Load a variant and store its outputs for all rows of a file."""
+
+    artifact: Path
+    runtime: str
+    hardware: str
+    options: LoadOptions
+    samples: Path
+    outputs: Path
+    """File for the outputs."""
+    processing: Processing | None = None
+    """Processing around the model, its files as paths."""
+    mixes_lengths: bool = False
+    """True if inputs of different lengths may share a batch."""
+
+    def run(self) -> None:
+        """Compute the outputs; raises any error of the runtime."""
+        session = find_runtime(self.runtime).load(self.artifact, self.hardware, self.options)
+        if self.processing is not None:
+            session = ProcessedSession(session, self.processing)
+            session.mix_lengths(self.mixes_lengths)
+        save_arrays(self.outputs, compute_all(session, load_arrays(self.samples), self.options))
+
+
 # -- latency -----------------------------------------------------------------------------------------------------------
 def batch_sizes(max_batch: int) -> list[int]:
     """Return the sizes to measure: 1, 2, 4 and so on, and `max_batch`."""
@@ -261,28 +285,7 @@ def _peak() -> int:
     return int(line.split()[1]) * 1024 if line else 0
 
 
-class ComputeOutputs(msgspec.Struct, frozen=True, tag=True):
-    """Load a variant and store its outputs for all rows of a file."""
-
-    artifact: Path
-    runtime: str
-    hardware: str
-    options: LoadOptions
-    samples: Path
-    outputs: Path
-    """File for the outputs."""
-    processing: Processing | None = None
-    """Processing around the model, its files as paths."""
-    mixes_lengths: bool = False
-    """True if inputs of different lengths may share a batch."""
-
-    def run(self) -> None:
-        """Compute the outputs; raises any error of the runtime."""
-        session = find_runtime(self.runtime).load(self.artifact, self.hardware, self.options)
-        if self.processing is not None:
-            session = ProcessedSession(session, self.processing)
-            session.mix_lengths(self.mixes_lengths)
-        save_arrays(self.outputs, compute_all(session, load_arrays(self.samples), self.options))
+# -- mixed lengths -----------------------------------------------------------------------------------------------------
 
 
 def lengths_mix(session: Session, samples: Arrays, inputs: Sequence[TensorSpec], precision: str) -> bool:

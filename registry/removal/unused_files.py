@@ -7,7 +7,7 @@ another one stored before, and another registration may use one that this one ad
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Collection, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -36,13 +36,6 @@ async def unused_files(session: DatabaseSession, names: RegisteredNames, artifac
         )
 
     return sorted(await asyncio.to_thread(lambda: files(gone=True) - files(gone=False)))
-
-
-async def discard_unused(session: DatabaseSession, files: Collection[str], artifacts: ArtifactStore) -> None:
-    """Delete those of `files` that no row needs; the session must hold the lock of the catalog."""
-    variants, architectures = await list_variants(session), await list_architectures(session)
-    for sha256 in set(files) - await asyncio.to_thread(files_of, variants, architectures, artifacts):
-        await asyncio.to_thread(artifacts.discard, sha256)
 
 
 def files_of(variants: Iterable[Variant], architectures: Iterable[Architecture], artifacts: ArtifactStore) -> set[str]:
@@ -107,6 +100,8 @@ class ArtifactTransaction:
         try:
             async with self._pool.transaction() as session:
                 await lock_catalog(session)  # no row that needs one is written between check and deletion
-                await discard_unused(session, new, self._artifacts)
+                rows = await list_variants(session), await list_architectures(session)
+                for sha256 in new - await asyncio.to_thread(files_of, *rows, self._artifacts):
+                    await asyncio.to_thread(self._artifacts.discard, sha256)
         except InfaasError as error:
             log.warning("%d files of the failed registration were not deleted: %s", len(new), error)

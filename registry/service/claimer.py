@@ -20,7 +20,7 @@ from prometheus_client import Counter
 from process.module_names import module_name
 from process.outages import FailureLog
 from process.pauses import wait_within
-from process.subprocesses import log_tail, running
+from process.subprocesses import end_words, log_tail, running
 from registry.service.progress import INTERRUPTED
 from registry.service.settings import RegistrarSettings
 from schemas.errors import OperatorError
@@ -144,7 +144,7 @@ class RegistrationClaimer:
             error = "reading its files exceeded the CPU limit"
             await end_registration(self._pool, claim, [], error)
             return None
-        return _reason(code)
+        return end_words(code)
 
     async def _watch(self, process: asyncio.subprocess.Process, claim: ClaimedRegistration) -> None:
         """Wait until the process ends or the claim is lost; renew the claim meanwhile."""
@@ -171,9 +171,3 @@ class RegistrationClaimer:
                 await REGISTRATION_CLAIMS.release(self._pool, claim)
         except (StoreUnavailable, TimeoutError):
             log.warning("registration %s was not released; its claim will expire", claim.id)
-
-
-def _reason(code: int) -> str:
-    if code == -signal.SIGKILL:
-        return "it was killed (SIGKILL), probably because the machine ran out of memory"
-    return f"it crashed ({signal.Signals(-code).name})" if code < 0 else f"it ended with exit code {code}"

@@ -19,6 +19,7 @@ from broker.kafka.settings import KafkaSettings
 from process.errors import leaves
 from process.outages import FailureLog
 from registry.artifact_settings import open_artifacts, open_exchange
+from registry.removal import unregister
 from schemas.errors import InfaasError, NotFound, OperatorError
 from schemas.rows.audit import AuditAct, AuditVerb
 from schemas.rows.removals import RemovalReport, RemovalRow
@@ -143,8 +144,6 @@ class Remover:
             return _Outcome(error="it failed, and the gateway's log says why; ask again to go on")
 
     async def _remove(self, row: RemovalRow, progress: RemovalProgress) -> RemovalReport | None:
-        from registry.removal import unregister  # the gateway imports it after it has begun to serve
-
         act = AuditAct(
             actor=row.actor, origin=row.origin, verb=AuditVerb.UNREGISTER, subject=row.request.name,
             detail={"force": row.request.force},

@@ -38,8 +38,9 @@ from schemas.rows.registrations import BUILDS_KEPT_S
 from store.errors import StoreUnavailable
 from store.migrate import require_current
 from store.pool import Pool, open_pool
-from store.registrations import forget_registrations, sweep_uploads
+from store.registrations import forget_registrations
 from store.shared_connection import REGISTRATIONS, ChangeListener
+from store.uploads import sweep_uploads
 
 _LOCK: Final = "lock"
 _DELETED: Final = Counter("infaas_registrar_uploads_swept_total", "Expired uploads that were deleted")

@@ -1,8 +1,11 @@
-"""Headers of the records that a selector sends. Pure; `forwarded` is on the hot path.
+"""Parses records into queries, or into the minimum that is needed to answer an unreadable one; writes error results.
 
-A query is forwarded with the client's headers, except the headers that the selector sets itself: a client cannot claim
-an accuracy, a price or a prediction. A signature is kept although it no longer matches the headers. Its presence shows
-that it was verified, so a dead letter can be attributed to its tenant.
+The tenant of a query follows from its topic if that is a tenant's ingress topic, to which only its principal may write.
+Elsewhere it follows from a signature, or else from a header, whose weight a setting defines (`TenantHeaders`). A tenant
+that is proved, by topic or key, is answered in its own topics only, because results are written with the system's
+permissions and not with the tenant's. Parts of the system sign with a key of their own, for their own reply topics.
+
+Hot path: `QueryReader.read` runs once per query.
 """
 
 from collections.abc import Mapping

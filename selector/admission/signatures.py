@@ -113,7 +113,7 @@ class Verifier:
         count, proof, sent_ns = (
             fields.get(name, "") for name in (h.REJECTED_UPSTREAM, h.REJECTED_UPSTREAM_PROOF, h.SENT_NS)
         )
-        if self._system_secret is None or not (_is_count(count) and _is_count(sent_ns)):
+        if self._system_secret is None or not (h.is_count(count) and h.is_count(sent_ns)):
             return 0
         if abs(int(sent_ns) / 1e6 - record.timestamp) > _FRESH_MS:
             return 0
@@ -148,7 +148,3 @@ def _is_first(record: Record, proof: _T, seen: dict[_T, _Place]) -> bool:
 def _forget_oldest(remembered: dict[_T, Any]) -> None:
     if len(remembered) > _REMEMBERED:
         del remembered[next(iter(remembered))]
-
-
-def _is_count(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) < 20

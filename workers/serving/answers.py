@@ -23,6 +23,8 @@ from workers.serving.model import ServableModel
 from workers.serving.pending_query import PendingQuery
 from workers.slots.crash_journal import RecordKey, record_key
 
+log = logging.getLogger(__name__)
+
 
 class Held(NamedTuple):
     """Inputs of one record, by kind of work."""
@@ -67,8 +69,6 @@ class InstanceBacklog:
 
 
 _NOTHING: Final = Held()
-
-log = logging.getLogger(__name__)
 
 
 class InstanceAnswers:

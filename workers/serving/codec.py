@@ -123,7 +123,7 @@ def _latency_ms(query: PendingQuery, deadline_ms: float | None, offset_ms: float
     if deadline_ms is None:
         return None
     sent_ns = query.fields.get(h.SENT_NS, "")
-    sent_ms = int(sent_ns) / 1e6 - offset_ms if _is_count(sent_ns) else query.sent_ns / 1e6
+    sent_ms = int(sent_ns) / 1e6 - offset_ms if h.is_count(sent_ns) else query.sent_ns / 1e6
     return deadline_ms - sent_ms + (_milliseconds(query.fields.get(h.TASK_QUEUE_NS)) or 0.0)
 
 
@@ -131,13 +131,9 @@ def _json_length(fields: Mapping[str, str]) -> int | None:
     text = fields.get(h.JSON_LENGTH)
     if not text:
         return None
-    if not _is_count(text):
+    if not h.is_count(text):
         raise InvalidRequest(f"header {h.JSON_LENGTH} must be a number, not {text[:20]!r}")
     return int(text)
-
-
-def _is_count(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) < 20
 
 
 def _split(

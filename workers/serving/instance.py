@@ -21,11 +21,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Collection
-from contextlib import suppress
 from functools import partial
 from typing import Final
 
 from broker.delivery.consumer import Consumer, Record
+from process.pauses import wait_within
 from schemas import headers as h
 from schemas.errors import DeadlineExceeded, ModelFailed, QueryError, RefusalReason
 from schemas.status import InstanceState, InstanceStatus, PartitionStatus
@@ -140,9 +140,7 @@ class ServingInstance:
             if room := self._throttle.room(queued, enough, online=self._executor.expects_online(now_s), now_s=now_s):
                 return min(room, _CHUNK)
             self._offline.pause()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._throttle.look_again_s(now_s)):
-                    await self._progress.wait()
+            await wait_within(self._throttle.look_again_s(now_s), self._progress)
 
     async def _queue_up(self, records: list[Record]) -> int:
         inputs = 0
@@ -363,18 +361,17 @@ class ServingInstance:
         """Return the batches that the waiting online queries make."""
         return self._queue.online_batches(self._meter.slowdown, self.width)
 
-    def update_health(self, now_s: float) -> bool:
-        """Update the state once per period of the monotonic clock. Returns true if it changed."""
+    def update_health(self, now_s: float) -> None:
+        """Update the state once per period of the monotonic clock."""
         elapsed = now_s - self._period_began
         if elapsed < _PERIOD_S:
-            return False
+            return
         meter, latency = self._meter, self.model.latency
         meter.end_period(elapsed, latency.input_s() / self.parallel)
         self._period_began = now_s
         online = self._queue.online_inputs + self._unread() * meter.online_per_query
         reading = HealthReading(meter.slowdown, meter.load, online * latency.input_s() / self.parallel)
-        before, self.state = self.state, next_state(self.state, reading)
-        return self.state is not before
+        self.state = next_state(self.state, reading)
 
     def _unread(self) -> int:
         return sum(status.end - status.position for status in self._partition_status(self._online))

@@ -31,6 +31,12 @@ from schemas.hardware import Hardware, slots_taken
 from workers.serving.model import LoadedModel, ServableModel, load_session
 from workers.settings import WorkerSettings
 
+log = logging.getLogger(__name__)
+
+_LONGEST_REASON: Final = 500
+_SIGNS: Final = ("out of memory", "bad_alloc", "failed to allocate", "alloc_failed", "cannot allocate memory")
+"""Signs of a lack of memory, in lower case, in messages of the libraries; they raise errors of many types."""
+
 
 class Footprint(NamedTuple):
     """Slots and concurrent batches of an instance."""
@@ -55,13 +61,6 @@ def check_width(model: ServableModel, settings: WorkerSettings) -> None:
     if slots_taken(settings.hardware, model.threads, settings.threads) > settings.slots:
         cores = settings.slots * settings.threads
         raise ModelFailed(f"{model.name} computes on {model.threads} cores at once, but this worker has {cores}")
-
-
-log = logging.getLogger(__name__)
-
-_LONGEST_REASON: Final = 500
-_SIGNS: Final = ("out of memory", "bad_alloc", "failed to allocate", "alloc_failed", "cannot allocate memory")
-"""Signs of a lack of memory, in lower case, in messages of the libraries; they raise errors of many types."""
 
 
 class OutOfMemory(OperatorError):

@@ -277,11 +277,11 @@ class BatchExecutor:
         self._busy_s += ended.slot_s(time.perf_counter())
         if not ended.aside:
             self._free_slots(ended)
-        elif not ended.source.is_concurrent:
+            return True
+        if not ended.source.is_concurrent:
             self._count_out(ended.source)
-        if ended.aside:
-            self._spare.append(slot)
-        return not ended.aside
+        self._spare.append(slot)
+        return False
 
     def _set_aside(self, stuck: _BatchUnderWay) -> None:
         stuck.aside = True

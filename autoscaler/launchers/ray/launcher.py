@@ -20,17 +20,19 @@ from contextlib import aclosing, asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from signal import SIGKILL
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from autoscaler.launchers.base import LaunchedWorker, LauncherError, WorkerTemplate, read_settings, worker_environment
-from autoscaler.settings import AutoscalerSettings
 from process.module_names import module_name
 from process.subprocesses import die_with_parent
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
+
+if TYPE_CHECKING:
+    from autoscaler.settings import AutoscalerSettings  # the driver process imports this file, too
 
 _CONNECT_S: Final = 30.0
 """Timeout of connecting: importing Ray takes a second of CPU, and finding the head takes longer."""
@@ -168,7 +170,7 @@ class RayLauncher:
 
 
 @asynccontextmanager
-async def open_launcher(settings: AutoscalerSettings) -> AsyncGenerator[RayLauncher]:
+async def open_launcher(settings: "AutoscalerSettings") -> AsyncGenerator[RayLauncher]:
     """Open the launcher for the duration of the context.
 
     Raises:

@@ -30,7 +30,7 @@ from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
 from registry.pipeline.adaptation.graph import operators_of
 from registry.pipeline.generators.onnx import BatchReader, prepare
-from registry.pipeline.verification import agreement
+from registry.quality import agreement
 from registry.recipes import CONVOLUTIONS, PRODUCTS, NotApplicable
 from registry.samples import Arrays, batches_of, take_rows
 from runtimes.catalog import find_runtime

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = next(folder for folder in Path(__file__).parents if (folder / "pyproject.toml").is_file())
+PROGRAMS = [REPOSITORY / "tests" / name for name in ("chaos", "fuzz")]
 PACKAGES = sorted(
     path.parent
-    for root in REPOSITORY.iterdir()
+    for root in (*REPOSITORY.iterdir(), *(REPOSITORY / "packages").iterdir(), *PROGRAMS)
     if (root / "__init__.py").is_file() and root.name != "tests"
     for path in root.rglob("__init__.py")
 )

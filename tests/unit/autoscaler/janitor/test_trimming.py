@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from autoscaler.janitor.trimming import ReplyTopicWatch, idle_ends, trimmable
-from broker.kafka.types import TopicPartition as LogPartition
+from broker.kafka.types import TopicPartition
 from broker.lag.reader import GroupPartition, LagObservation
 from schemas.topics import results_topic, task_topic, variant_topic
 
@@ -32,7 +32,7 @@ def test_trimmable_returns_committed_work_once() -> None:
         ("g", TOPIC, 0, 5), ("g", TOPIC, 1, 0), ("h", queue, 0, 7), ("h", results_topic("digits"), 0, 9)
     )
     first = trimmable(reading, {})
-    assert first == {LogPartition(TOPIC, 0): 5, LogPartition(queue, 0): 7}
+    assert first == {TopicPartition(TOPIC, 0): 5, TopicPartition(queue, 0): 7}
     assert trimmable(reading, first) == {}
 
 
@@ -41,18 +41,18 @@ def test_trimmable_skips_missing_and_unknown_commits() -> None:
 
 
 def test_trimmable_uses_slowest_group() -> None:
-    assert trimmable(a_reading(("g", TOPIC, 0, 5), ("h", TOPIC, 0, 3)), {}) == {LogPartition(TOPIC, 0): 3}
+    assert trimmable(a_reading(("g", TOPIC, 0, 5), ("h", TOPIC, 0, 3)), {}) == {TopicPartition(TOPIC, 0): 3}
     assert trimmable(a_reading(("g", TOPIC, 0, 5), ("h", TOPIC, 0, -1)), {}) == {}
 
 
 def test_idle_ends_are_finished_and_trimmed() -> None:
-    queue = LogPartition(variant_topic("mlp.onnx-fp32.cpu"), 0)
+    queue = TopicPartition(variant_topic("mlp.onnx-fp32.cpu"), 0)
     rows = [("g", TOPIC, 0, 5), ("g", TOPIC, 1, 5), ("g", TOPIC, 2, 5), ("h", TOPIC, 2, 4), ("h", queue.topic, 0, 7)]
     reading = a_reading(*rows)
     reading = replace(reading, end=np.array([5, 6, 5, 5, 7], np.int64))
-    trimmed = {LogPartition(TOPIC, number): 5 for number in range(3)} | {queue: 6}
-    assert idle_ends(reading, trimmed) == {LogPartition(TOPIC, 0): 5}
-    assert idle_ends(reading, trimmed | {queue: 7}) == {LogPartition(TOPIC, 0): 5, queue: 7}
+    trimmed = {TopicPartition(TOPIC, number): 5 for number in range(3)} | {queue: 6}
+    assert idle_ends(reading, trimmed) == {TopicPartition(TOPIC, 0): 5}
+    assert idle_ends(reading, trimmed | {queue: 7}) == {TopicPartition(TOPIC, 0): 5, queue: 7}
 
 
 class Log:
@@ -82,7 +82,7 @@ TRIMS = st.sampled_from(["trimmed", "failed", "a new leader"])
 
 @given(st.lists(st.one_of(COMMITS, READS, TRIMS), max_size=40))
 def test_trimmable_never_deletes_unfinished_records(steps: list[tuple[str, int] | bool | str]) -> None:
-    log, readings, trimmed = Log(), [Log().read(unknown=False)], dict[LogPartition, int]()
+    log, readings, trimmed = Log(), [Log().read(unknown=False)], dict[TopicPartition, int]()
     for step in steps:
         if isinstance(step, tuple):
             log.commit(*step)

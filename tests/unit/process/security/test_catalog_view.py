@@ -1,4 +1,4 @@
-"""Tests of `Sight`: the rows of the catalog that a principal sees, and their visible fields."""
+"""Tests of `CatalogView`: the rows of the catalog that a principal sees, and their visible fields."""
 
 import pytest
 from msgspec.structs import replace
