@@ -5,10 +5,10 @@ Rules:
 
 * A class of queries comprises everything that can change the selector's decision: task, all needs, size and tenant. A
   query is therefore never refused because of another tenant's query or of one with stricter needs.
-* The last answer of a class counts. After `overloaded` the class is full until the time that the selector named, and
-  its queries are refused here. Any other answer reopens the class at once. While an overloaded system works, answers of
-  both kinds arrive, and the admitted rate is the geometric mean of demand and capacity. It always exceeds the capacity,
-  so admission never leaves capacity idle.
+* After `overloaded` a class is full until the time that the selector named. Each answer to a query of a full class
+  admits one further query, so the class has as many queries in flight as the system answers, and a refusal lowers their
+  number. If the selector has refused none for `_QUIET_S`, an answer admits two. Admission thus finds the capacity from
+  above, as TCP does by acknowledgements (Jacobson 1988), and leaves none idle.
 * Every `_PROBE_S` one query of a full class is let through as a probe; its answer shows whether there is capacity
   again.
 * Refused queries count as demand: the next admitted query of the class reports their number, so that fair shares and
@@ -25,6 +25,9 @@ from schemas.errors import Overloaded, RefusalReason
 from schemas.query import MAX_REJECTED_UPSTREAM, Needs, Query
 
 _PROBE_S: Final = 0.05
+_QUIET_S: Final = 0.1
+_MOST_CREDIT: Final = 16
+"""Maximum number of queries that answers have admitted and that have not come yet."""
 _LONGEST_S: Final = 5.0
 """Maximum time for which a selector's refusal counts; the selector may have stopped meanwhile."""
 _MOST: Final = 1024
@@ -36,12 +39,22 @@ AskClass: TypeAlias = tuple[str, Needs, int, str | None, float | None]
 class _FullClass:
     """State of a class that is full, or that has refusals left to report."""
 
-    __slots__ = ("probe_at", "rejected_upstream", "until")
+    __slots__ = ("credit", "probe_at", "refused_at", "rejected_upstream", "until")
 
     def __init__(self) -> None:
-        self.until = -inf
-        self.probe_at = -inf
+        self.until = self.probe_at = self.refused_at = -inf
+        self.credit = 0
         self.rejected_upstream = 0
+
+    def admits(self, now: float) -> bool:
+        """Return true if a query may pass; use up the credit of an answer, or the turn of a probe."""
+        if now < self.until:
+            if self.credit:
+                self.credit -= 1
+            elif now < self.probe_at:
+                return False
+        self.probe_at = now + _PROBE_S
+        return True
 
 
 class Admission:
@@ -66,11 +79,10 @@ class Admission:
         full = self._full.get(key)
         if full is None:
             return 0
-        if now < full.until and now < full.probe_at:
+        if not full.admits(now):
             full.rejected_upstream = min(full.rejected_upstream + 1, MAX_REJECTED_UPSTREAM)
             raise Overloaded(reason=RefusalReason.RECENTLY_REFUSED, retry_after_s=full.until - now)
         rejected_upstream, full.rejected_upstream = full.rejected_upstream, 0
-        full.probe_at = now + _PROBE_S
         if now >= full.until:
             del self._full[key]
         return rejected_upstream
@@ -80,13 +92,14 @@ class Admission:
         full = self._put(_class_of(query))
         if full.until <= now:
             full.probe_at = now + _PROBE_S
-        full.until = now + min(retry_after_s, _LONGEST_S)
+        full.until, full.refused_at = now + min(retry_after_s, _LONGEST_S), now
 
-    def answered(self, query: Query) -> None:
-        """Record another answer to an admitted query than overload: its class is not full."""
+    def answered(self, query: Query, now: float) -> None:
+        """Record another answer to an admitted query than overload."""
         full = self._full.get(_class_of(query)) if self._full else None
         if full is not None:
-            full.until = -inf
+            gained = 2 if now - full.refused_at > _QUIET_S else 1
+            full.credit = min(full.credit + gained, _MOST_CREDIT)
 
     def _put(self, key: AskClass) -> _FullClass:
         full = self._full.get(key)
