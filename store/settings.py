@@ -9,6 +9,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schemas.errors import OperatorError
 
+ENV: Final = "INFAAS_POSTGRES"
+"""Environment variable with the DSN."""
 _SECRETS: Final = frozenset({"password", "sslpassword"})
 _FORM: Final = "postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
 
@@ -18,9 +20,7 @@ class StoreSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="INFAAS_", frozen=True, extra="ignore", populate_by_name=True)
 
-    postgres: SecretStr = Field(
-        default=SecretStr("postgresql://postgres@127.0.0.1:5432/infaas"), validation_alias="INFAAS_POSTGRES"
-    )
+    postgres: SecretStr = Field(default=SecretStr("postgresql://postgres@127.0.0.1:5432/infaas"), validation_alias=ENV)
     """DSN of a Postgres 14 or newer; libpq's parameters (`sslmode=...`) are supported. It may contain a password."""
 
     @property

@@ -21,13 +21,13 @@ from broker.kafka.settings import KafkaSettings
 from infaas.client.client import KEY_ENV, is_url
 from infaas.client.http_transport import CA_ENV, CERTIFICATE_ENV, without_user
 from infaas.client.http_transport import KEY_ENV as CLIENT_KEY_ENV
-from infaas.up.options import POSTGRES_ENV
 from infaas.up.state import SystemState, read_state
 from schemas.defaults import HOME
 from schemas.errors import OperatorError
 from schemas.rows.audit import AuditAct, AuditVerb
 from schemas.topics import NAMESPACE, NAMESPACE_ENV
 from store.pool import Pool, open_pool
+from store.settings import ENV as POSTGRES_ENV
 
 log = logging.getLogger(__name__)
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from admin import catalog
+from infaas.cli import listing
 from infaas.cli.admin_client import call
 from infaas.cli.connect import DEFAULT_HOME, Home
 from infaas.cli.options import RequestOptions, with_options
@@ -33,7 +34,11 @@ AXES: Final[tuple[Axis, ...]] = (
     ("cost at the best batch, USD per 1000", lambda one: one.cost),
 )
 
+app = typer.Typer()
+app.callback(invoke_without_command=True)(listing.variants)
 
+
+@app.command()
 @with_options
 def plot(
     options: RequestOptions[catalog.ComparisonRequest],

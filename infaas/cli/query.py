@@ -29,7 +29,6 @@ from infaas.cli.output import facts, show, show_json, table, usd
 from infaas.cli.processing import plain_inputs
 from infaas.client.client import Answer, InfaasClient, QueryOptions
 from infaas.up.optional_zoo import zoo_example
-from infaas.up.options import POSTGRES_ENV
 from registry.labelled_files import NotPlainArrays, read_npz
 from schemas.errors import InvalidRequest, OperatorError, QueryError, UnknownTask
 from schemas.oip import decode_request
@@ -38,6 +37,7 @@ from schemas.rows.catalog import ACCURACY, TensorSpec
 from schemas.tensors import BYTES, Array
 from store.pool import open_pool
 from store.registry import get_architecture, get_task, get_variant
+from store.settings import ENV as POSTGRES_ENV
 
 _SHOWN: Final = 8
 _NUMPY: Final = {"FP16": "f2", "FP32": "f4", "FP64": "f8", "BOOL": "?"}

@@ -28,7 +28,7 @@ from infaas.cli.output import ProgressBar, err, facts, show, show_json, table
 from infaas.cli.register import register_with_progress
 from infaas.up.metrics_ports import FIRST
 from infaas.up.optional_zoo import require_zoo
-from infaas.up.options import POSTGRES_ENV, KafkaKind, UpOptions
+from infaas.up.options import KafkaKind, UpOptions
 from infaas.up.state import SystemState, read_state, stop_supervisor
 from infaas.up.system import running_system
 from process.logs import LogFormat, said_format
@@ -37,6 +37,7 @@ from process.tls import TlsFiles
 from schemas import topics
 from schemas.defaults import GRPC_PORT
 from schemas.errors import OperatorError
+from store.settings import ENV as POSTGRES_ENV
 from store.settings import has_password, without_password
 
 log = logging.getLogger(__name__)

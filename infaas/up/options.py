@@ -22,7 +22,6 @@ from process.tls import ListenerTls, TlsFiles
 from schemas.defaults import GATEWAY_PORT, GRPC_PORT, KAFKA_PORT
 from schemas.errors import OperatorError
 
-POSTGRES_ENV: Final = "INFAAS_POSTGRES"
 LOCAL_LAUNCHERS: Final = ("none", "processes")
 """Launchers with which `infaas up` runs workers on this machine."""
 _GRPC_PACKAGES: Final = ("grpc", "grpc_health", "grpc_reflection")

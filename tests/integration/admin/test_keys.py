@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from broker.kafka.settings import KafkaSettings
-from infaas.up.options import POSTGRES_ENV
 from process.security.api_keys import read_key
 from schemas.access import Role
 from store.audit import list_acts
 from store.pool import Pool
+from store.settings import ENV as POSTGRES_ENV
 from tests.integration.gateway.conftest import Running
 from tests.integration.gateway.test_authentication import Guarded, guarded, new_key
 from tests.unit.infaas.shell import Shell

@@ -17,7 +17,6 @@ from gateway.http.admin import CONNECTIONS
 from gateway.model_directory import ModelDirectory
 from gateway.service import open_gateway
 from gateway.settings import GatewaySettings
-from infaas.up.options import POSTGRES_ENV
 from process.security.api_keys import ApiKey
 from schemas import headers as h
 from schemas.access import Role
@@ -28,6 +27,7 @@ from store.jobs import put_jobs
 from store.placement import register_worker
 from store.pool import Pool
 from store.scaling import get_control, list_pins
+from store.settings import ENV as POSTGRES_ENV
 from tests.certificates import authority_file, listener_files
 from tests.example_rows import a_worker, register
 from tests.integration.gateway.test_authentication import Guarded, guarded, is_known, new_key

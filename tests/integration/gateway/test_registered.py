@@ -16,7 +16,6 @@ from admin.catalog import CATALOG
 from admin.removals import REMOVALS
 from admin.versions import VERSIONS
 from broker.kafka.settings import KafkaSettings
-from infaas.up.options import POSTGRES_ENV
 from process.security.api_keys import ApiKey
 from schemas.access import Access, Role, Visibility
 from schemas.rows.catalog import VariantState
@@ -27,6 +26,7 @@ from store.placement import put_instances, register_worker, report_instance_stat
 from store.pool import Pool
 from store.registry import put_architecture, put_variant
 from store.rollouts import add_event, begin_rollout, get_rollout
+from store.settings import ENV as POSTGRES_ENV
 from store.tenants import get_access, set_access
 from tests.example_rows import a_profile, a_variant, a_worker, an_architecture, an_instance, register
 from tests.integration.gateway.test_authentication import Guarded, guarded, new_key

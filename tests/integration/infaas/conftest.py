@@ -2,8 +2,8 @@
 
 import pytest
 
-from infaas.up.options import POSTGRES_ENV
 from store.pool import Pool
+from store.settings import ENV as POSTGRES_ENV
 from tests.example_rows import register
 from tests.unit.infaas.conftest import shell
 from tests.unit.infaas.shell import Shell

@@ -10,7 +10,7 @@ import pytest
 
 from broker.kafka.settings import ENV as KAFKA_ENV
 from broker.kafka.settings import KafkaSettings
-from infaas.up.options import POSTGRES_ENV
+from store.settings import ENV as POSTGRES_ENV
 from tests.installed import PATIENCE_S, Environment, build_wheels, requirements
 
 pytestmark = pytest.mark.timeout(240)

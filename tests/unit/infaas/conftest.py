@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from infaas.up.options import POSTGRES_ENV
+from store.settings import ENV as POSTGRES_ENV
 from tests.model_files import make_model
 from tests.unit.infaas.shell import Shell
 

@@ -13,7 +13,6 @@ from msgspec.structs import replace
 
 from broker.kafka.settings import KafkaSettings
 from broker.producing.closed_topics import close_topics
-from infaas.up.options import POSTGRES_ENV
 from process.security.api_keys import ApiKey
 from registry.artifacts import ArtifactStore
 from registry.removal import unregister
@@ -29,6 +28,7 @@ from store.pool import Pool
 from store.registry import get_task, list_architectures, put_architecture, put_variant
 from store.removals import REMOVAL_CLAIMS, STALE_S, get_removal, put_removal
 from store.rollouts import begin_rollout, get_rollout
+from store.settings import ENV as POSTGRES_ENV
 from store.shared_connection import SharedConnection
 from store.tenants import set_access
 from tests.example_rows import a_profile, a_variant, an_architecture

@@ -13,7 +13,6 @@ from admin.system import lag
 from infaas.cli import admin_client
 from infaas.cli.admin_client import HttpAdmin, ask_until_reachable, gateway_error, gateway_session
 from infaas.cli.connect import find_database
-from infaas.up.options import POSTGRES_ENV
 from infaas.up.state import SystemState
 from schemas.errors import (
     Forbidden,
@@ -26,6 +25,7 @@ from schemas.errors import (
 )
 from schemas.headers import STATUS
 from schemas.result import error_value
+from store.settings import ENV as POSTGRES_ENV
 from tests.unit.infaas.shell import Shell
 
 URL = "http://user:secret@127.0.0.1:1"

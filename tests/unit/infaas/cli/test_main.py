@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 
 from infaas.cli.main import app
 from infaas.cli.output import EXIT_SETUP
-from infaas.up.options import POSTGRES_ENV
 from infaas.up.state import LOCK, ServiceState, SystemState, claimed, write_state
 from process.sockets import free_port
+from store.settings import ENV as POSTGRES_ENV
 from tests.unit.infaas.shell import Shell
 from tests.unit.infaas.up.test_state import a_state
 
