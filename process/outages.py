@@ -91,25 +91,33 @@ def _at(place: str) -> str:
 
 
 class FailureLog:
-    """Log of one operation that is retried; `meanwhile` describes the effect while it fails."""
+    """Log of one operation that is retried; `meanwhile` describes the effect while it fails.
 
-    def __init__(self, what: str, meanwhile: str) -> None:
+    Failures are logged once they have lasted for `tolerated_s`, so that those of a normal start are not.
+    """
+
+    def __init__(self, what: str, meanwhile: str, tolerated_s: float = 0.0) -> None:
         self._what = what
         self._meanwhile = meanwhile
-        self._failing = False
+        self._tolerated_s = tolerated_s
+        self._failed_at: float | None = None
+        self._reported = False
         self._said = False
 
     def failed(self, error: BaseException) -> None:
-        """Log a failure if the attempt before it succeeded and no outage explains it."""
-        if not self._failing:
+        """Log a failure unless one was logged since the last success, or an outage explains it."""
+        now = time.monotonic()
+        if self._failed_at is None:
+            self._failed_at, self._reported, self._said = now, False, False
+        if not self._reported and now - self._failed_at >= self._tolerated_s:
+            self._reported = True
             self._said = not any(outage.causes(error) for outage in outages())
             if self._said:
                 reason = str(error) or type(error).__name__
                 _failures.warning("%s: %s; %s until it works again", self._what, reason, self._meanwhile)
-        self._failing = True
 
     def recovered(self) -> None:
-        """Log a success if the attempt before it failed and the failure was logged."""
-        if self._failing and self._said:
+        """Log a success if the failure before it was logged."""
+        if self._failed_at is not None and self._said:
             _failures.info("%s: works again", self._what)
-        self._failing = False
+        self._failed_at = None

@@ -54,6 +54,8 @@ _LOOK_S: Final = 0.1
 """Seconds between two requests for a producer id or for metadata that Kafka did not have."""
 _ASK_S: Final = 2.0
 """Seconds after which another broker is asked for a producer id."""
+_STARTING_S: Final = 3.0
+"""Seconds for which a starting broker may have no producer ids, because it still loads its transactions."""
 _TICKS: Final = 20
 """Number of checks for late records within the time that a record has."""
 _LONGEST_TICK_S: Final = 0.25
@@ -108,7 +110,7 @@ class BatchSender:
         self._tasks: asyncio.TaskGroup
         self._running: set[asyncio.Task[None]] = set()
         self._identifying: asyncio.Task[None] | None = None
-        self._identities = FailureLog("getting a producer id", "no record is written")
+        self._identities = FailureLog("getting a producer id", "no record is written", _STARTING_S)
         self._loop = asyncio.get_running_loop()
 
     def use_tasks(self, tasks: asyncio.TaskGroup) -> None:

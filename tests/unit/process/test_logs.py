@@ -96,6 +96,14 @@ def test_failure_log_is_silent_during_outage(outage: Outage, caplog: pytest.LogC
     assert "trimming: another thing" in caplog.text
 
 
+@pytest.mark.parametrize(("tolerated_s", "lines"), [(0.0, 1), (60.0, 0)])
+def test_failure_log_tolerates_short_failures(tolerated_s: float, lines: int, caplog: pytest.LogCaptureFixture) -> None:
+    failures = FailureLog("trimming", "topics grow", tolerated_s)
+    for _ in range(3):
+        failures.failed(ValueError("not yet"))
+    assert len(caplog.records) == lines
+
+
 def test_configure_logging_keeps_foreign_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
     root, err = logging.getLogger(), io.StringIO()
     monkeypatch.setattr(sys, "stderr", err)
