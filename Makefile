@@ -68,8 +68,9 @@ test-unit:
 run_suite = $(1) -o cache_dir=.pytest_cache/$(2) $(3) $(if $(CI),|| { [ $$? = 1 ] && \
 	  $(1) -o cache_dir=.pytest_cache/$(2) $(3) --last-failed --last-failed-no-failures=none; })
 
+# Two processes, since a test waits for half of its time; each has a broker and a database of its own.
 test-integration:
-	$(call run_suite,$(PYTEST),integration,tests/integration)
+	$(call run_suite,$(PYTEST) --numprocesses=2 --dist=loadfile,integration,tests/integration)
 
 test-system:
 	$(call run_suite,$(PYTEST),system,tests/system)

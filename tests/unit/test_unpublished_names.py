@@ -107,7 +107,8 @@ def _imports() -> Iterator[tuple[str, str]]:
     """Yield module and name of each import from unpublished modules of aiokafka and aiohttp."""
     for folder in ROOT.iterdir():
         for file in folder.rglob("*.py") if folder.name[0] != "." and folder.name != "tests" else ():
-            for node in ast.walk(ast.parse(file.read_text())):
+            source = file.read_text()
+            for node in ast.walk(ast.parse(source)) if "aiokafka" in source or "aiohttp" in source else ():
                 if not isinstance(node, ast.ImportFrom) or node.module is None or node.module in PUBLISHED:
                     continue
                 if node.module.partition(".")[0] in ("aiokafka", "aiohttp"):

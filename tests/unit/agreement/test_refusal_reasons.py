@@ -11,7 +11,7 @@ from schemas.errors import QUERY_ERRORS, ErrorCode, Overloaded, RefusalReason, q
 ROOT = Path(__file__).parents[3]
 PRODUCT = (
     *("admin", "broker", "gateway", "infaas"),
-    *("registry/service", "schemas", "security", "selector", "workers"),
+    *("registry/service", "schemas", "process/security", "selector", "workers"),
 )
 CODES = {kind.__name__: code for code, kind in QUERY_ERRORS.items()}
 REFUSALS = frozenset(
@@ -28,6 +28,8 @@ def sources() -> Iterator[tuple[Path, str]]:
 
 def raised(source: str) -> Iterator[tuple[int, str, ast.expr | None]]:
     """Yield line, class and reason of each error of a query that a file creates."""
+    if not any(name in source for name in CODES):
+        return
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in CODES:
             yield node.lineno, node.func.id, next((k.value for k in node.keywords if k.arg == "reason"), None)
