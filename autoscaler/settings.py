@@ -8,8 +8,8 @@ from pydantic_settings import SettingsConfigDict
 
 from autoscaler.apply.reconcile_plan import ReconcileTimeouts
 from autoscaler.decide.snapshot import Policy, ScalingLimits
-from broker.replies.request_reply import CLAIM_INTERVAL_S
 from process.settings import PlanningSettings
+from schemas.defaults import CLAIM_INTERVAL_S
 
 DEFAULT_POLICY: Final = Policy.MILP
 _LIMITS: Final = ScalingLimits()

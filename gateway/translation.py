@@ -17,9 +17,10 @@ from gateway.model_directory import ServedModel
 from schemas import headers as h
 from schemas.access import ANYONE, Principal
 from schemas.errors import InvalidRequest
-from schemas.oip import RequestHead, is_plain, read_head
+from schemas.oip import RequestHead, read_head
 from schemas.query import Mode, Query, most_inputs, parse_query
 from schemas.query_names import TIMEOUT, Parameter, check_headers, check_parameter, check_query_names
+from schemas.signature import is_plain
 from schemas.topics import offline_topic
 
 _OURS: Final = "infaas"

@@ -1,27 +1,19 @@
-"""Child processes of this process: each logs to a file and never outlives its parent.
-
-The kernel signals a child when the thread that started it dies (PR_SET_PDEATHSIG), so a SIGKILL of the parent leaves no
-orphan. Linux only; on other systems only a clean exit stops the child.
-"""
+"""Child processes of this process: each logs to a file and never outlives its parent (`parent_death`)."""
 
 import asyncio
-import ctypes
-import os
 import signal
-import sys
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+from process.parent_death import die_with_parent
 from schemas.errors import OperatorError
 
 STOP_S: Final = 15.0
 """Seconds after the stop signal until a process is killed."""
 DRAIN_S: Final = STOP_S - 5.0
 """Drain timeout of a child service, short enough that it ends before it is killed."""
-_PR_SET_PDEATHSIG: Final = 1
-_libc = ctypes.CDLL(None)
 
 
 @asynccontextmanager
@@ -57,22 +49,6 @@ async def running(
         yield process
     finally:
         await _stop(process, stop)
-
-
-def die_with_parent(number: signal.Signals) -> Callable[[], None]:
-    """Return a `preexec_fn` that requests the signal `number` for the child when its parent thread dies."""
-    parent = os.getpid()
-
-    return lambda: end_with_parent(number, parent)
-
-
-def end_with_parent(number: signal.Signals, parent: int) -> None:
-    """Request the signal `number` when the parent thread dies; exit at once if `parent` is dead already."""
-    if sys.platform != "linux":
-        return
-    _libc.prctl(_PR_SET_PDEATHSIG, number)
-    if os.getppid() != parent:  # it died before the request
-        os._exit(1)
 
 
 def log_tail(log: Path) -> str:

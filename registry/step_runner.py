@@ -21,7 +21,7 @@ from runtimes.composite import hold_artifacts
 from runtimes.protocol import LoadOptions
 from schemas.errors import ModelFailed, OperatorError
 from schemas.rows.catalog import Processing, Variant
-from schemas.tensors import TensorSpec
+from schemas.signature import TensorSpec
 
 HardwareStep = PlanVariants | GenerateVariant | MeasureVariant | ComputeOutputs
 """Steps whose results are valid for one hardware type."""

@@ -23,6 +23,8 @@ ANSWER_TIMEOUT_S: Final = 30.0
 """Timeout in seconds of a caller that waits for the answer to a query without a deadline."""
 MAX_IN_FLIGHT: Final = 2000
 """Limit of unanswered queries in one process."""
+CLAIM_INTERVAL_S: Final = 300.0
+"""Seconds between two claims of a reply topic by its owner; a topic without claims is deleted as abandoned."""
 
 BATCH_LIMIT: Final = 16
 """Maximum number of inputs in a variant's batch."""

@@ -20,11 +20,11 @@ import orjson
 
 from schemas.errors import Internal, InvalidRequest
 from schemas.query_names import BINARY_OUTPUT, Parameter, check_reserved
+from schemas.signature import BINARY, JSON, TensorSpec
 from schemas.tensors import (
     BYTES,
     MAX_RANK,
     Array,
-    TensorSpec,
     datatype_of,
     dtype_of,
     fixed_size,
@@ -33,10 +33,6 @@ from schemas.tensors import (
     to_binary,
     to_json,
 )
-
-JSON: Final = "application/json"
-BINARY: Final = "application/octet-stream"
-_PLAIN: Final = ("text/", "image/")
 
 Dimension = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 ALIGNMENT: Final = 16
@@ -151,11 +147,6 @@ _response: Final = msgspec.json.Decoder(ResponseHead)
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
-def is_plain(content_type: str, signature: Sequence[TensorSpec]) -> bool:
-    """Return true if a value of this type is not a request but the content of the model's only BYTES input."""
-    return len(signature) == 1 and signature[0].datatype == "BYTES" and content_type.lower().startswith(_PLAIN)
-
-
 def read_head(
     value: bytes, json_length: int | None = None, signature: Sequence[TensorSpec] = (), *, plain: bool = False
 ) -> RequestHead:

@@ -26,8 +26,7 @@ from schemas import headers as h
 from schemas.access import EVERY_TENANT
 from schemas.errors import InvalidRequest
 from schemas.names import is_name, is_variant_name, is_version
-from schemas.oip import is_plain
-from schemas.tensors import TensorSpec
+from schemas.signature import TensorSpec, is_plain
 from schemas.topics import SHADOWS, TENANTS, is_topic, may_reply_to, results_topic
 
 

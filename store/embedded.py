@@ -34,9 +34,9 @@ from urllib.parse import quote
 
 import psutil
 
+from process.parent_death import die_with_parent
 from process.secrets import keep_secret
 from process.sockets import LOOPBACK, claim_port, free_port
-from process.subprocesses import die_with_parent
 from schemas.errors import OperatorError
 from store.errors import StoreUnavailable
 from store.pool import connect

@@ -31,8 +31,9 @@ from process.pauses import Backoff, retry_until_reachable, wait_within
 from registry.artifacts import ArtifactStore
 from registry.builds.build import Build, BuildOutcome, BuildReport, BuildRequest, with_files
 from registry.builds.remote_steps import build_topics
-from registry.pipeline.isolation import STEP_ERRORS, StepCrashed, StepLimits, run_step
+from registry.pipeline.isolation import StepCrashed, run_step
 from registry.pipeline.measurement import ComputeOutputs, MeasureVariant
+from registry.pipeline.step_process import STEP_ERRORS, StepLimits
 from registry.plan import PlanVariants
 from registry.step_runner import CheckedOutArtifacts, HardwareStep
 from schemas import topics

@@ -17,7 +17,8 @@ from typing import Any, Final
 import numpy as np
 
 from schemas.errors import InvalidRequest
-from schemas.tensors import BF16, DTYPES, Array, TensorSpec, bf16_of, bytes_array, datatype_of, float32_of
+from schemas.signature import TensorSpec
+from schemas.tensors import BF16, DTYPES, Array, bf16_of, bytes_array, datatype_of, float32_of
 
 _INTEGERS: Final = "iu"
 _NUMBERS: Final = "iuf"

@@ -9,7 +9,7 @@ from pydantic_settings import SettingsConfigDict
 from process.cpus import usable_cores, usable_cpus
 from process.memory import total_memory
 from process.settings import ArtifactUserSettings
-from registry.pipeline.isolation import TIMEOUT_S
+from registry.pipeline.step_process import TIMEOUT_S
 from runtimes.device import device_memory
 from schemas.defaults import THREADS
 from schemas.errors import OperatorError

@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 import psutil
 
-from process.subprocesses import die_with_parent
+from process.parent_death import die_with_parent
 
 _UP_S: Final = 60.0
 _DOWN_S: Final = 30.0

@@ -20,7 +20,7 @@ import trustme
 from bench.core.figures import Figure, at_most, beside
 from bench.load.http_load import KEY_ENV
 from bench.throughput.gateway import PACE, ROUNDS, SECONDS, answered_task, infer_url, load_on, running_gateway
-from infaas.client.http_transport import CA_ENV
+from process.gateway_access import CA_ENV
 from process.security.api_keys import ID_BYTES, SECRET_BYTES, make_key
 from process.sockets import LOOPBACK, free_port
 from schemas.access import Role

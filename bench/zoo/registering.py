@@ -118,7 +118,7 @@ def _memory_of_all() -> int:
     total = own.memory_info().rss
     for child in own.children():
         with suppress(psutil.NoSuchProcess):
-            if "registry.pipeline.isolation" in child.cmdline():
+            if "registry.pipeline.step_process" in child.cmdline():
                 total += child.memory_info().rss
     return total
 

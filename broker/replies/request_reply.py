@@ -38,6 +38,7 @@ from broker.kafka.types import KafkaError
 from broker.producing.producer import Ack, Producer
 from broker.replies.receiver import ReplyStreamReceiver
 from process.cpus import CpuMeter
+from schemas.defaults import CLAIM_INTERVAL_S
 from schemas.errors import InfaasError, Internal, Overloaded, RefusalReason
 from schemas.headers import CORRELATION, LINGER_NS, REPLY_STREAM, RawHeaders, as_text
 from schemas.result import Result, parse_result
@@ -46,7 +47,6 @@ from schemas.topics import reply_topic
 log = logging.getLogger(__name__)
 
 RETENTION_MS: Final = 600_000
-CLAIM_INTERVAL_S: Final = 300.0
 _CLAIM: Final = b"infaas-claim"
 _ANSWERED_KEPT: Final = 20_000
 _PREFIX_BYTES: Final = 12

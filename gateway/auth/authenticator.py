@@ -9,6 +9,7 @@ Nothing here waits, except `resolve` for a token whose signing key is unknown. A
 secrets, and each failure takes the same time, so that timing reveals nothing either.
 """
 
+import importlib
 import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
@@ -187,6 +188,7 @@ async def open_authenticator(
         keys = await stack.enter_async_context(KeyWatcher(source))
         issuer = None
         if rules is not None:
+            importlib.import_module("jwt")  # before the first token, which would otherwise wait for the import
             signers = IssuerKeys(rules.issuer, settings.oidc_jwks_url, settings.oidc_pause_s)
             issuer = await stack.enter_async_context(signers), rules
         yield Authenticator(lambda: keys.current, issuer)

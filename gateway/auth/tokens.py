@@ -8,7 +8,6 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-import jwt
 import msgspec
 
 from schemas.access import Principal, Quota, Role
@@ -96,6 +95,8 @@ def _read_key(entry: Any) -> TokenKey | None:
     named = entry.get("alg")
     if not allowed or named not in (None, *allowed):
         return None
+    import jwt  # not above: only a gateway with an issuer of tokens needs it, and reads the keys before it serves
+
     try:
         key = jwt.PyJWK(entry).key
     except (jwt.PyJWTError, ValueError, TypeError, KeyError):
@@ -110,6 +111,8 @@ def verify_token(token: str, keys: Mapping[str, TokenKey], rules: TokenRules, no
         UnknownSigner: the token's key is not in `keys`.
         Unauthenticated: the token is not acceptable; the message says why.
     """
+    import jwt  # not above: only a gateway with an issuer of tokens needs it, and imports it before it serves
+
     try:
         header = jwt.get_unverified_header(token)
         key = _key_of(header, keys)

@@ -38,9 +38,9 @@ from gateway.statistics import ModelStatisticsTable
 from schemas import headers as h
 from schemas.access import ANYONE
 from schemas.errors import Overloaded, RefusalReason, UnknownTask
-from schemas.oip import BINARY
 from schemas.query_names import TIMEOUT
 from schemas.result import Result
+from schemas.signature import BINARY
 
 _IN_FLIGHT: Final = 256
 """Maximum concurrent requests of one stream."""

@@ -40,7 +40,7 @@ from gateway.settings import GatewaySettings
 from process.sockets import is_loopback
 from schemas.access import ANYONE, Principal, Role
 from schemas.errors import DeadlineExceeded, ErrorCode, Forbidden, NotFound, OperatorError, RefusalReason
-from schemas.oip import JSON
+from schemas.signature import JSON
 from store.pool import Pool
 
 CONNECTIONS: Final = 3

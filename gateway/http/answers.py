@@ -19,8 +19,8 @@ from gateway.http.bodies import WORTH_BYTES, accepted_encoding, compress, shrink
 from gateway.inference import error_headers
 from schemas import headers as h
 from schemas.errors import ErrorCode, Internal, InvalidRequest, OperatorError, Overloaded, QueryError, RefusalReason
-from schemas.oip import JSON
 from schemas.result import error_value
+from schemas.signature import JSON
 from store.errors import StoreUnavailable
 
 _STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}

@@ -20,8 +20,8 @@ from schemas import headers as h
 from schemas.access import ANYONE, Principal
 from schemas.errors import InvalidRequest, QueryError
 from schemas.jobs import KEY, MAX_KEY, NewJob
-from schemas.oip import BINARY, JSON
 from schemas.query import Mode
+from schemas.signature import BINARY, JSON
 from schemas.topics import JOB_RESULTS
 
 NDJSON: Final = "application/x-ndjson"

@@ -25,7 +25,7 @@ from gateway.model_directory import (
 from gateway.statistics import ModelStatisticsTable
 from schemas.documents import openapi, page
 from schemas.errors import InvalidRequest
-from schemas.oip import JSON
+from schemas.signature import JSON
 
 _GATEWAY: Final = "infaas-gateway"
 """Header that names the process of the statistics: several may share a port."""

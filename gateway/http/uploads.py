@@ -34,9 +34,9 @@ from registry.artifact_settings import open_uploads
 from registry.artifacts import ArtifactStore, IncomingArtifact
 from schemas.access import Principal
 from schemas.errors import InvalidRequest, OperatorError, Overloaded, QuotaExceeded, RefusalReason
-from schemas.oip import JSON
 from schemas.registrations import SHA256
 from schemas.rows.registrations import Upload
+from schemas.signature import JSON
 from store.pool import Pool
 from store.uploads import MOST_FILES, give_up_upload, reserve_upload, upload_arrived
 

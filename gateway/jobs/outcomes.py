@@ -5,8 +5,8 @@ from typing import Final
 from schemas import headers as h
 from schemas.errors import QUERY_ERRORS, DeadlineExceeded, ErrorCode, Internal, QueryError, UnknownTask
 from schemas.jobs import DueJob, JobEnd, JobState
-from schemas.oip import JSON
 from schemas.result import OK, error_value, parse_result
+from schemas.signature import JSON
 
 _RETRYABLE: Final = frozenset(
     code for code, kind in QUERY_ERRORS.items() if kind.retryable and code is not ErrorCode.DEADLINE_EXCEEDED

@@ -23,8 +23,9 @@ from infaas.batch.formats.json_lines import encodable, row_inputs, row_values
 from infaas.batch.rows import Chunk, ChunkResult, FailedRow, ReadRow, chunk_of
 from schemas import headers as h
 from schemas.errors import ErrorCode, InvalidRequest
-from schemas.oip import JSON, EncodedMessage, InferRequest, decode_request, encode_response, is_plain
+from schemas.oip import EncodedMessage, InferRequest, decode_request, encode_response
 from schemas.rows.catalog import TensorSpec
+from schemas.signature import JSON, is_plain
 from schemas.tensors import Array
 
 _INPUTS: Final = "inputs"

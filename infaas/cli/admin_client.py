@@ -20,16 +20,14 @@ from yarl import URL
 
 from admin.api import Endpoint, HttpCall, RequestContext, checked, to_http
 from infaas.cli.connect import asked_by, asked_from, find_database, find_kafka, gateway_url
-from infaas.client.client import KEY_ENV, checked_key
-from infaas.client.http_transport import ClientTls, own_headers, why_unreached, without_user
+from process.gateway_access import KEY_ENV, ClientTls, checked_key, own_headers, why_unreached, without_user
 from process.pauses import Backoff, retry_until_reachable
 from registry.artifact_settings import ENV as ARTIFACTS_ENV
 from schemas.access import ANYONE
 from schemas.errors import ErrorCode, InfaasError, NotFound, OperatorError, query_error
 from schemas.headers import STATUS
-from schemas.oip import JSON
 from schemas.result import error_message
-from schemas.tensors import TensorSpec
+from schemas.signature import JSON, TensorSpec
 from store.pool import Pool, open_pool
 
 Q = TypeVar("Q")

@@ -18,10 +18,8 @@ import typer
 
 from broker.kafka.settings import ENV as KAFKA_ENV
 from broker.kafka.settings import KafkaSettings
-from infaas.client.client import KEY_ENV, is_url
-from infaas.client.http_transport import CA_ENV, CERTIFICATE_ENV, without_user
-from infaas.client.http_transport import KEY_ENV as CLIENT_KEY_ENV
 from infaas.up.state import SystemState, read_state
+from process.gateway_access import CA_ENV, CERTIFICATE_ENV, CLIENT_KEY_ENV, KEY_ENV, is_url, without_user
 from schemas.defaults import HOME
 from schemas.errors import OperatorError
 from schemas.rows.audit import AuditAct, AuditVerb

@@ -13,7 +13,8 @@ from infaas.cli.output import err, show, show_json, table, usd
 from infaas.cli.register import register_with_progress
 from infaas.cli.system import KafkaFlag, announce, fetching_jars
 from infaas.up.optional_zoo import require_zoo
-from infaas.up.options import KafkaKind, UpOptions
+from infaas.up.options import UpOptions
+from infaas.up.state import KafkaKind
 from infaas.up.system import running_system
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from admin.api import Empty
 from infaas.cli.admin_client import asking, call
 from infaas.cli.connect import DEFAULT_HOME, Home, Json, gateway_url
 from infaas.cli.output import facts, out, plain, show, show_json, table
-from infaas.client.http_transport import without_user
+from process.gateway_access import without_user
 from schemas.rows.samples import GroupHealth, LagSample
 
 _EVERY_S: Final = 1.0

@@ -15,8 +15,8 @@ from infaas.cli.output import CommandGroup, day_time, err, facts, show, show_jso
 from schemas import headers as h
 from schemas.errors import InvalidRequest, NotFound, OperatorError
 from schemas.jobs import ENDED, Job, JobResult, JobState
-from schemas.oip import JSON
 from schemas.result import parse_result
+from schemas.signature import JSON
 
 app = typer.Typer(cls=CommandGroup, no_args_is_help=True)
 

@@ -11,8 +11,7 @@ from admin.catalog import CatalogRequest
 from infaas.cli.admin_client import call
 from infaas.cli.connect import DEFAULT_HOME, Home, Json
 from infaas.cli.options import RequestOptions, prints, with_options
-from infaas.cli.output import ms, show, show_json, table, usd
-from infaas.cli.register import AGAIN
+from infaas.cli.output import MEASURE_AGAIN, ms, show, show_json, table, usd
 from schemas.errors import OperatorError
 from schemas.hardware import cost_per_1000, list_price
 from schemas.latency import BatchLatency, LatencyModel, LengthLatency, interpolation_error
@@ -54,7 +53,7 @@ def variants(
     ready = [_variant_row(one) for one in found if one.variant.state is VariantState.READY]
     show(table(columns, ready, optional_columns=("memory>", "task", "dominated by")))
     if noisy := [one.variant.name for one in found if one.profile is not None and one.profile.is_noisy]:
-        show(f"~ measured while the machine was busy: {', '.join(noisy)}. {AGAIN}")
+        show(f"~ measured while the machine was busy: {', '.join(noisy)}. {MEASURE_AGAIN}")
     if corrected := [(c.variant, c.worker, *_correction(c)) for one in found for c in one.corrections]:
         show(table(("variant", "worker", "times>", "since"), corrected, title="Measured over profiled latency"))
     if others := [_state_row(one) for one in found if one.variant.state is not VariantState.READY]:
@@ -87,11 +86,14 @@ def profile(options: RequestOptions[catalog.ProfileRequest], home: Home = DEFAUL
         error = interpolation_error([(m.length, m.p50_s) for m in found.lengths])
         facts.append(("between lengths", f"lines, error {error:.0%}"))
     if found.is_noisy:
-        facts.append(("noisy", f"the machine was busy while this was measured. {AGAIN}"))
+        facts.append(("noisy", f"the machine was busy while this was measured. {MEASURE_AGAIN}"))
     for seen in corrections:
         times, since = _correction(seen)
         facts.append(
-            (f"on {seen.worker}", f"{times} times the profile since {since}; predictions are corrected. {AGAIN}")
+            (
+                f"on {seen.worker}",
+                f"{times} times the profile since {since}; predictions are corrected. {MEASURE_AGAIN}",
+            )
         )
     show(table(("fact", "value"), facts))
     if found.lengths:

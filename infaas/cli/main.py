@@ -15,7 +15,7 @@ from process.outages import quiet_outages
 from process.version import version
 
 _COMMANDS: Final = {
-    "The system": {"up": "system:up", "down": "system:down", "status": "system:status", "demo": "demo:demo"},
+    "The system": {"up": "system:up", "down": "status:down", "status": "status:status", "demo": "demo:demo"},
     "Queries": {"query": "query:query", "explain": "query:explain", "batch": "batch:batch", "jobs": "jobs:app"},
     "Models": {
         "register": "register:register",

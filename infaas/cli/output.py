@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 EXIT_SETUP: Final = 1
 EXIT_QUERY: Final = 2
 EXIT_PARTIAL: Final = 3
+MEASURE_AGAIN: Final = "`infaas register ... --again` measures again."
+"""Remedy for profiles that are uncertain."""
 _COMMANDS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 _WIDE: Final = 160

@@ -26,7 +26,7 @@ from infaas.cli.connect import (
     was_typed,
 )
 from infaas.cli.options import RequestOptions, with_options
-from infaas.cli.output import ProgressBar, err, show, show_json, table
+from infaas.cli.output import MEASURE_AGAIN, ProgressBar, err, show, show_json, table
 from infaas.cli.processing import ImageFlag, ProcessingFlag, TokenizerFlag, TopFlag, declared_processing
 from infaas.cli.registrations import Asked, register_anywhere, show_registered
 from infaas.cli.uploads import Uploader
@@ -52,7 +52,6 @@ from schemas.rows.catalog import Variant
 from store.audit import audited
 from store.pool import Pool, open_pool
 
-AGAIN: Final = "`infaas register ... --again` measures again."
 _USUAL: Final = BuildChoice()
 _OF_ZOO: Final = (
     "what", "hardware", "threads", "all_variants", "again", "zoo", "local", "if_no_worker", "home", "as_json",
@@ -323,7 +322,7 @@ def _warn_of_noise(made: Sequence[RegisteredVariant]) -> None:
     if noisy := [one.variant.name for one in made if one.profile is not None and one.profile.is_noisy]:
         err.print(
             f"[yellow]warning:[/] the machine was busy in all measurements of {', '.join(noisy)}: their latencies, on "
-            f"which variants are chosen, are uncertain. {AGAIN}",
+            f"which variants are chosen, are uncertain. {MEASURE_AGAIN}",
             highlight=False,
         )
 

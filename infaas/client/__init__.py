@@ -3,7 +3,7 @@
 It is also published as a distribution of its own, `infaas-client`. The package `infaas_client` consists of this package
 and its imports (see `packages/client/hatch_build.py`). This module is the whole public interface.
 
-Reading order: client (the asyncio client) -> transport (protocol of a transport) -> http_transport (with certificates),
+Reading order: client (the asyncio client) -> transport (protocol of a transport) -> http_transport,
 kafka_transport -> sync_client (the client for threads, with an event loop in a thread).
 """
 
@@ -11,8 +11,8 @@ from typing import Final
 
 from broker.kafka.settings import KafkaSettings
 from infaas.client.client import Answer, InfaasClient, QueryOptions, SystemOptions
-from infaas.client.http_transport import ClientTls
 from infaas.client.sync_client import SyncInfaasClient
+from process.gateway_access import ClientTls
 from process.version import version
 from schemas.errors import (
     DeadlineExceeded,

@@ -16,7 +16,6 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Coroutine, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Final, Self, TypedDict, Unpack
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 import msgspec
@@ -24,10 +23,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from broker.kafka.settings import KafkaSettings
-from infaas.client.http_transport import ClientTls, HttpTransport, without_user
+from infaas.client.http_transport import HttpTransport
 from infaas.client.kafka_transport import KafkaTransport
 from infaas.client.transport import EncodedQuery, Transport
-from process.errors import is_host
+from process.gateway_access import KEY_ENV, ClientTls, checked_key, is_url, without_user
 from process.security.signature import parse_key
 from schemas import headers as h
 from schemas.defaults import ANSWER_TIMEOUT_S, GATEWAY_PORT, LOOPBACK, MAX_IN_FLIGHT
@@ -37,9 +36,6 @@ from schemas.query import Mode
 from schemas.query_names import check_query_names, nearest_name
 from schemas.result import OK, Result, error_explanation
 from schemas.tensors import Array, bytes_array
-
-KEY_ENV: Final = "INFAAS_KEY"
-"""Environment variable with the API key or token for the gateway."""
 
 
 class QueryOptions(TypedDict, total=False):
@@ -216,15 +212,6 @@ def check_system(system: SystemOptions) -> None:
         raise OperatorError("key= is for gateway= only; over Kafka use tenant= or signing_key=")
 
 
-def is_url(text: str) -> bool:
-    """Return true if the text has the form of a gateway's URL."""
-    try:
-        parts = urlsplit(text)
-        return parts.scheme in ("http", "https") and parts.port != 0 and is_host(parts.hostname or "")
-    except ValueError:  # invalid port or brackets
-        return False
-
-
 def check_stream(options: QueryOptions) -> None:
     """Check options that apply to all queries of a stream.
 
@@ -254,18 +241,6 @@ async def _infer_or_error(
         return await client.infer(task, inputs, **options)
     except QueryError as error:
         return error
-
-
-def checked_key(key: str) -> str:
-    """Return a key that is valid in an HTTP header.
-
-    Raises:
-        OperatorError: the key contains characters that no key has.
-    """
-    key = key.strip()
-    if not (key.isascii() and key.isprintable() and " " not in key):
-        raise OperatorError("the key contains a space or a line break")  # never show the key
-    return key
 
 
 async def _stream(

@@ -17,8 +17,9 @@ from broker.kafka.servers.apache import ApacheKafka, GuardedKafka, find_java
 from broker.kafka.servers.embedded import LIMITS, EmbeddedBroker, find_binary
 from broker.kafka.servers.jars import JarProgress, cache_dir, fetch_jars, jars_folder
 from broker.kafka.settings import KafkaSettings
-from infaas.up.options import KafkaKind, UpOptions, uses_external_kafka
+from infaas.up.options import UpOptions, uses_external_kafka
 from infaas.up.processes import Server
+from infaas.up.state import KafkaKind
 from schemas.errors import OperatorError
 
 FETCH_WAIT_ENV: Final = "INFAAS_KAFKA_FETCH_MAX_WAIT_MS"

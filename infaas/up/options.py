@@ -2,7 +2,6 @@
 
 import os
 from contextlib import suppress
-from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -13,6 +12,7 @@ from autoscaler.decide.snapshot import Policy
 from autoscaler.settings import DEFAULT_POLICY
 from broker.kafka.settings import ENV as KAFKA_ENV
 from gateway.settings import GatewaySettings, require_known_clients
+from infaas.up.state import KafkaKind
 from process.command_line import read_command
 from process.cpus import usable_cores
 from process.home import home_name
@@ -26,16 +26,6 @@ LOCAL_LAUNCHERS: Final = ("none", "processes")
 """Launchers with which `infaas up` runs workers on this machine."""
 _GRPC_PACKAGES: Final = ("grpc", "grpc_health", "grpc_reflection")
 """Packages of the extra `grpc`."""
-
-
-class KafkaKind(StrEnum):
-    """Kinds of Kafka for a system."""
-
-    AUTO = "auto"
-    """INFAAS_KAFKA if it is set; else Apache Kafka if available; else the embedded broker."""
-    APACHE = "apache"
-    EMBEDDED = "embedded"
-    EXTERNAL = "external"
 
 
 class UpOptions(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import IO, Final
 
@@ -28,6 +29,16 @@ LOCK: Final = "up.lock"
 _CLAIM_S: Final = 0.5
 _TRY_INTERVAL_S: Final = 0.02
 _WRITE_AGAIN_S: Final = 1.0
+
+
+class KafkaKind(StrEnum):
+    """Kinds of Kafka for a system."""
+
+    AUTO = "auto"
+    """INFAAS_KAFKA if it is set; else Apache Kafka if available; else the embedded broker."""
+    APACHE = "apache"
+    EMBEDDED = "embedded"
+    EXTERNAL = "external"
 
 
 class ServiceState(msgspec.Struct, kw_only=True):

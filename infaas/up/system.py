@@ -22,9 +22,9 @@ from broker.kafka.settings import KafkaSettings
 from infaas.up.kafka_server import FETCH_WAIT_ENV, FetchingJars, KafkaChoice, choose_kafka, start_kafka
 from infaas.up.local_workers import LocalWorkers, LocalWorkerSpec, local_workers
 from infaas.up.metrics_ports import MetricsPorts
-from infaas.up.options import KafkaKind, UpOptions, check_gateway, claim_ports, name_prefix
+from infaas.up.options import UpOptions, check_gateway, claim_ports, name_prefix
 from infaas.up.processes import Child, ChildSpec, Server, child_spec
-from infaas.up.state import StateFile, SystemState, claimed
+from infaas.up.state import KafkaKind, StateFile, SystemState, claimed
 from process.sandbox import has_sandbox, missing_sandbox
 from process.sockets import LOOPBACK, address_text
 from process.subprocesses import DRAIN_S

@@ -13,8 +13,8 @@ import msgspec
 from msgspec.structs import replace
 
 from registry.pipeline.generation import GenerateVariant
-from registry.pipeline.isolation import STEP_ERRORS, to_path
 from registry.pipeline.measurement import ComputeOutputs, MeasureVariant
+from registry.pipeline.step_process import STEP_ERRORS, to_path
 from registry.plan import PlanVariants
 from registry.step_runner import HardwareStep
 from schemas.errors import OperatorError

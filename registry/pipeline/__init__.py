@@ -4,5 +4,5 @@ Reading order: source_format (recognises a file) -> inspection (checks it and re
 it so that it can be served), input_bounds (limits of ids and lengths) -> generation, generators (make a variant's file)
 -> timing (rounds that agree, on quiet cores) -> measurement (profiles a variant, or only computes its outputs) ->
 verification (chooses the measure, and refuses variants; the one pure step, which runs in place) -> step_files (files of
-a step), isolation (runs a step in a fresh process).
+a step), step_process, isolation (runs a step in a fresh process).
 """

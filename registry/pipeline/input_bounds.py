@@ -20,7 +20,8 @@ from registry.signature import Signature
 from runtimes.onnx import OnnxRuntime
 from runtimes.protocol import LoadOptions, Session
 from schemas.hardware import Hardware
-from schemas.tensors import BYTES, DTYPES, TensorSpec
+from schemas.signature import TensorSpec
+from schemas.tensors import BYTES, DTYPES
 
 _RESHAPE: Final = frozenset(
     {"Cast", "Identity", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Transpose", "Slice", "Expand", "Tile"}

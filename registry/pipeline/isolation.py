@@ -1,4 +1,4 @@
-"""Runs one step in a fresh process: `python -m registry.pipeline.isolation STEP RESULT`, both JSON files.
+"""Runs one step in a fresh process (`step_process`), and in a sandbox if the machine has one.
 
 The process is fresh, so that memory and load time are those of the variant. A crash in native code, or a model that
 never returns, ends the step and not the registration. The step may use most of the memory that is free at its start,
@@ -14,7 +14,6 @@ licence, in `INFAAS_STEP_VARIABLES`.
 
 import asyncio
 import os
-import resource
 import signal
 import sys
 from collections.abc import Mapping
@@ -27,14 +26,13 @@ from typing import Final, NamedTuple, Self, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from process.cpus import lower_priority, pin_thread
 from process.memory import free_memory
 from process.module_names import CODE_FOLDER, module_name
 from process.sandbox import TEMPORARY, has_sandbox, sandboxed, syscall_filter
-from process.subprocesses import end_with_parent, end_words
+from process.subprocesses import end_words
 from registry.pipeline.step_files import OwnFolders, PipelineStep, check_result, step_files
-from registry.recipes import NotApplicable
-from schemas.errors import InvalidRequest, ModelFailed, OperatorError
+from registry.pipeline.step_process import STEP_ERRORS, StepDone, StepFailed, StepJob, StepLimits, to_path
+from schemas.errors import ModelFailed
 
 ENV: Final = "INFAAS_STEP_VARIABLES"
 """Variable that allows more names, e.g. `LM_LICENSE_FILE, VENDOR_*`."""
@@ -53,17 +51,12 @@ _GIVEN: Final = (
 )
 """Names and patterns; no pattern matches variables in which a program keeps a secret."""
 T = TypeVar("T")
-TIMEOUT_S: Final = 900.0
 _MEMORY_SHARE: Final = 0.9
 """Share of the free memory that a step may use."""
-_OOM_SCORE: Final = Path("/proc/self/oom_score_adj")
 _TAIL: Final = 2000
 _LARGEST_RESULT: Final = 64 << 20
 _NO_CACHES: Final = {"TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS": "0"}
 """Variables that keep libraries from filling caches that are deleted with the sandbox."""
-_MEMORY_SIGNS: Final = ("bad_alloc", "failed to allocate", "out of memory", "cannot allocate memory")
-STEP_ERRORS: Final = {kind.__name__: kind for kind in (InvalidRequest, OperatorError, NotApplicable, ModelFailed)}
-"""Errors that a step may raise, by name."""
 
 
 def step_environment(environment: Mapping[str, str]) -> dict[str, str]:
@@ -74,40 +67,6 @@ def step_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 class StepCrashed(ModelFailed):
     """The process of a step ended without a result. A retry may succeed, for example with more free memory."""
-
-
-class StepLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """Resource limits of a step's process."""
-
-    timeout_s: float = TIMEOUT_S
-    memory_bytes: int = 0
-    """Memory limit in bytes; 0: nine tenths of the memory that is free at the start."""
-    gives_way: bool = False
-    """True to lower the CPU priority below other processes."""
-    cpus: tuple[int, ...] = ()
-    """Numbers of the cores that it may use; empty: any."""
-
-
-class _Job(msgspec.Struct, frozen=True):
-    """A step with its limits."""
-
-    step: PipelineStep
-    limits: StepLimits
-    parent: int
-    """Process id with which it ends; 0 in a sandbox, which ends it itself."""
-
-
-class _Failed(msgspec.Struct, frozen=True, tag=True):
-    """Error of a step that ended without a result."""
-
-    error: str
-    message: str
-
-
-class _Done(msgspec.Struct, frozen=True, tag=True):
-    """Encoded result of a step."""
-
-    value: msgspec.Raw
 
 
 async def run_step(step: PipelineStep, kind: type[T], limits: StepLimits | None = None) -> T:
@@ -125,14 +84,14 @@ async def run_step(step: PipelineStep, kind: type[T], limits: StepLimits | None 
     with TemporaryDirectory(prefix="infaas-step-") as name:
         folder = Path(name)
         place = await asyncio.to_thread(_StepPlace.prepared, folder, step)
-        job = _Job(step, replace(limits, memory_bytes=memory_bytes), 0 if place.own else os.getpid())
+        job = StepJob(step, replace(limits, memory_bytes=memory_bytes), 0 if place.own else os.getpid())
         (place.scratch / "step").write_bytes(msgspec.json.encode(job, enc_hook=str))
         code = await _run(place, folder / "log", limits.timeout_s)
         outcome = await asyncio.to_thread(place.outcome)
         if outcome is None:
             error = ModelFailed if code is None else StepCrashed
             raise error(f"{_end(code)}{_log_tail(folder / 'log')}")
-        if isinstance(outcome, _Failed):
+        if isinstance(outcome, StepFailed):
             raise STEP_ERRORS[outcome.error](outcome.message)
         if place.own:
             await asyncio.to_thread(place.own.take_over)
@@ -162,7 +121,7 @@ class _StepPlace(NamedTuple):
         command = [
             sys.executable,
             "-m",
-            module_name("registry.pipeline.isolation"),
+            module_name("registry.pipeline.step_process"),
             str(seen / "step"),
             str(seen / "result"),
         ]
@@ -177,12 +136,12 @@ class _StepPlace(NamedTuple):
         kept = {name: value for name, value in given.items() if not name.startswith("XDG_")}
         return _NO_CACHES | kept | dict.fromkeys(("HOME", "TMPDIR"), str(TEMPORARY))
 
-    def outcome(self) -> "_Done | _Failed | None":
+    def outcome(self) -> "StepDone | StepFailed | None":
         """Return the outcome of the step; None if there is none or it cannot be read; blocks."""
         try:
             descriptor = os.open(self.scratch / "result", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             with os.fdopen(descriptor, "rb") as file:
-                return msgspec.json.decode(file.read(_LARGEST_RESULT), type=_Done | _Failed)
+                return msgspec.json.decode(file.read(_LARGEST_RESULT), type=StepDone | StepFailed)
         except (OSError, msgspec.DecodeError):
             return None
 
@@ -221,54 +180,3 @@ def _end(code: int | None) -> str:
 def _log_tail(log: Path) -> str:
     lines = log.read_bytes()[-_TAIL:].decode(errors="replace").strip().splitlines()
     return f": {lines[-1]}" if lines else ""
-
-
-def main(step: Path, result: Path) -> None:
-    """Run the step, in the child process, and write its outcome atomically."""
-    partial = result.with_suffix(".partial")
-    job = msgspec.json.decode(step.read_bytes(), type=_Job, dec_hook=to_path)
-    if job.parent:
-        end_with_parent(signal.SIGKILL, job.parent)
-    _limit(job.limits)
-    partial.write_bytes(msgspec.json.encode(_outcome(job)))
-    partial.replace(result)
-
-
-def _limit(limits: StepLimits) -> None:
-    """Limit this process. Address space is not limited, because devices map more of it than there is memory."""
-    memory_bytes = limits.memory_bytes
-    pin_thread(limits.cpus)
-    if limits.gives_way:
-        lower_priority()
-    resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _, most_s = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (most_s, most_s))  # not the limit of the parent, which needs less CPU
-    with suppress(OSError):  # not Linux
-        _OOM_SCORE.write_text("1000")
-
-
-def to_path(_kind: type, text: str) -> Path:
-    """Decode a type that JSON lacks: steps and results contain only paths."""
-    return Path(text)
-
-
-def _outcome(job: _Job) -> _Done | _Failed:
-    try:
-        return _Done(msgspec.Raw(msgspec.json.encode(job.step.run(), enc_hook=str)))
-    except (InvalidRequest, OperatorError, NotApplicable, ModelFailed) as error:
-        return _Failed(type(error).__name__, str(error))
-    except OSError as error:
-        return _Failed(OperatorError.__name__, f"{error.filename or 'a file'}: {error.strerror or error}")
-    except Exception as error:  # noqa: BLE001 - a runtime may raise anything: an error of the model
-        return _Failed(ModelFailed.__name__, f"{_short_of_memory(error, job)}{type(error).__name__}: {error}")
-
-
-def _short_of_memory(error: Exception, job: _Job) -> str:
-    said = str(error).lower()
-    short = isinstance(error, MemoryError) or any(sign in said for sign in _MEMORY_SIGNS)
-    return f"it exceeds its memory limit of {job.limits.memory_bytes >> 20} MiB: " if short else ""
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -31,7 +31,7 @@ from runtimes.protocol import LoadOptions, Session, Tensors
 from schemas.hardware import Hardware
 from schemas.latency import LENGTH_BATCH, BatchLatency, LengthLatency
 from schemas.rows.catalog import Processing
-from schemas.tensors import TensorSpec
+from schemas.signature import TensorSpec
 
 _LENGTHS: Final = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Lengths to measure, as factors of the samples' length."""

@@ -21,7 +21,6 @@ from process.module_names import module_name
 from process.outages import FailureLog
 from process.pauses import wait_within
 from process.subprocesses import end_words, log_tail, running
-from registry.service.progress import INTERRUPTED
 from registry.service.settings import RegistrarSettings
 from schemas.errors import OperatorError
 from schemas.rows.registrations import ClaimedRegistration
@@ -31,6 +30,8 @@ from store.registrations import REGISTRATION_CLAIMS, claim_registration, end_reg
 
 log = logging.getLogger(__name__)
 
+INTERRUPTED: Final = os.EX_TEMPFAIL
+"""Exit code of a process that must be started again, because a dependency is unavailable."""
 _ENDED: Final = Counter("infaas_registrar_processes_total", "Registration processes that ended, by outcome", ["how"])
 _AGAIN_S: Final = 1.0
 _RELEASE_S: Final = 2.0

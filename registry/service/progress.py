@@ -5,7 +5,6 @@ If the registration was cancelled or claimed by another registrar, the writer ra
 
 import asyncio
 import logging
-import os
 from pathlib import Path
 from typing import Final
 
@@ -19,8 +18,6 @@ from store.registrations import note_progress
 
 log = logging.getLogger(__name__)
 
-INTERRUPTED: Final = os.EX_TEMPFAIL
-"""Exit code of a process that must be started again, because a dependency is unavailable."""
 _LEAST_S: Final = 0.2
 _MOST_NOTES: Final = 200
 _LONGEST: Final = 2000

@@ -24,8 +24,9 @@ from process.pauses import Backoff, retry_until_reachable
 from process.secrets import forget_secrets
 from registry.artifact_settings import open_artifacts, open_exchange, open_uploads
 from registry.builds.open_executor import RegistryServices
+from registry.service.claimer import INTERRUPTED
 from registry.service.execute import execute_registration
-from registry.service.progress import INTERRUPTED, ClaimLost, ProgressWriter
+from registry.service.progress import ClaimLost, ProgressWriter
 from registry.service.settings import RegistrarSettings
 from registry.service.staged_files import StagedFiles
 from schemas.errors import InfaasError, OperatorError, QueryError

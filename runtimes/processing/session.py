@@ -17,7 +17,7 @@ from runtimes.processing.steps import BestClasses, ImageDecoder, SoftmaxScores, 
 from runtimes.protocol import Session, Tensors
 from schemas.errors import InvalidRequest
 from schemas.rows.catalog import Processing, Softmax, Tokenise
-from schemas.tensors import TensorSpec
+from schemas.signature import TensorSpec
 
 
 class BeforeStep(Protocol):

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from runtimes.padding import Arrays
 from schemas.errors import InvalidRequest, OperatorError
 from schemas.rows.catalog import DecodeImage, Tokenise, TopClasses
-from schemas.tensors import DTYPES, TensorSpec, bytes_array
+from schemas.signature import TensorSpec
+from schemas.tensors import DTYPES, bytes_array
 
 IDS: Final = "input_ids"
 MASK: Final = "attention_mask"

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from schemas.defaults import PARTITIONS
 from schemas.latency import BatchLatency, LengthLatency, is_noisy
-from schemas.tensors import TensorSpec
+from schemas.signature import TensorSpec
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 

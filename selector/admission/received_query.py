@@ -39,7 +39,7 @@ from schemas.topics import (
 from selector.admission.signatures import Proof, Replayed, Verifier
 
 if TYPE_CHECKING:
-    from schemas.tensors import TensorSpec
+    from schemas.signature import TensorSpec
 
 
 _NO_HEADERS: Final[RawHeaders] = []

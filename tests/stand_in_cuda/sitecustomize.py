@@ -33,7 +33,7 @@ def _stand_in() -> None:
         _end_as_told()
         return load(runtime, artifact, hardware, options)
 
-    if "registry.pipeline.isolation" in sys.orig_argv:
+    if "registry.pipeline.step_process" in sys.orig_argv:
         OnnxRuntime.load = load_as_told  # pyright: ignore[reportAttributeAccessIssue]
 
 

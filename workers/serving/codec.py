@@ -19,10 +19,11 @@ from schemas.cloudevents import unwrap
 from schemas.errors import InvalidRequest, ModelFailed, QueryError
 from schemas.latency import LatencyModel
 from schemas.load_classes import class_key
-from schemas.oip import InferRequest, decode_request, encode_response, is_plain
+from schemas.oip import InferRequest, decode_request, encode_response
 from schemas.query import MAX_ID, Mode, parse_query
 from schemas.result import OK, error_value
 from schemas.rows.catalog import DecodeImage
+from schemas.signature import is_plain
 from schemas.topics import SHADOWS
 from workers.conversion import best_classes, cast_inputs
 from workers.serving.model import ServableModel, check_inputs

@@ -27,7 +27,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from autoscaler.launchers.base import LaunchedWorker, LauncherError, WorkerTemplate, read_settings, worker_environment
 from process.module_names import module_name
-from process.subprocesses import die_with_parent
+from process.parent_death import die_with_parent
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware
 

@@ -17,9 +17,10 @@ from registry.importers.imported import ImportedModel
 from registry.importers.importing import ImportModel
 from registry.pipeline.generation import GenerateVariant
 from registry.pipeline.inspection import Inspection, InspectModel
-from registry.pipeline.isolation import StepLimits, run_step
+from registry.pipeline.isolation import run_step
 from registry.pipeline.measurement import Measurement, MeasureVariant
 from registry.pipeline.source_format import SourceFormat
+from registry.pipeline.step_process import StepLimits
 from registry.recipes import GeneratorKind
 from registry.samples import save_arrays
 from runtimes.protocol import LoadOptions
@@ -29,7 +30,7 @@ from tests.waiting import until
 
 
 def _children() -> list[psutil.Process]:
-    return [p for p in psutil.Process().children() if "registry.pipeline.isolation" in " ".join(p.cmdline())]
+    return [p for p in psutil.Process().children() if "registry.pipeline.step_process" in " ".join(p.cmdline())]
 
 
 async def _child() -> psutil.Process:
@@ -135,7 +136,7 @@ async def test_runtime_telemetry_writes_no_files(
 PROBE = """
 import ctypes, errno, json, os, socket, sys
 
-if "registry.pipeline.isolation" in sys.orig_argv:
+if "registry.pipeline.step_process" in sys.orig_argv:
     secrets, address = {secrets!r}, {address!r}
     found = []
     with open("/proc/self/environ") as file:

@@ -18,7 +18,8 @@ from broker.kafka.settings import KafkaSettings
 from infaas.cli.system import fetching_jars
 from infaas.client import InfaasClient
 from infaas.up.kafka_server import KafkaChoice, choose_kafka
-from infaas.up.options import KafkaKind, UpOptions, uses_external_kafka
+from infaas.up.options import UpOptions, uses_external_kafka
+from infaas.up.state import KafkaKind
 from process.sockets import free_port
 from schemas.errors import OperatorError
 from tests.kafka_fixtures import need_apache

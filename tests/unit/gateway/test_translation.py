@@ -11,7 +11,7 @@ from gateway.translation import make_envelope, needs_in
 from schemas import headers as h
 from schemas.access import ANYONE, Principal, Role
 from schemas.errors import InvalidRequest
-from schemas.tensors import TensorSpec
+from schemas.signature import TensorSpec
 from store.catalog import Catalog
 from tests.example_rows import a_task
 

@@ -14,7 +14,7 @@ from registry.samples import load_arrays, save_arrays, take_rows
 from runtimes.protocol import LoadOptions
 from schemas.latency import BatchLatency
 from schemas.rows.catalog import Processing, Tokenise
-from schemas.tensors import TensorSpec
+from schemas.signature import TensorSpec
 from tests.processing_files import text_model, write_tokenizer
 
 TOKENS = tuple(TensorSpec(name=name, datatype="INT64", shape=(-1, -1)) for name in ("input_ids", "attention_mask"))

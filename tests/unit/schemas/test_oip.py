@@ -10,16 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import Internal, InvalidRequest
-from schemas.oip import (
-    WantedOutput,
-    decode_request,
-    decode_response,
-    encode_request,
-    encode_response,
-    is_plain,
-    read_head,
-)
+from schemas.oip import WantedOutput, decode_request, decode_response, encode_request, encode_response, read_head
 from schemas.rows.catalog import TensorSpec
+from schemas.signature import is_plain
 from schemas.tensors import BF16, Array
 from tests.unit.schemas.test_tensors import arrays, same
 

@@ -22,7 +22,8 @@ from schemas.query import (
     most_inputs,
     parse_query,
 )
-from schemas.tensors import DTYPES, TensorSpec, bytes_array
+from schemas.signature import TensorSpec
+from schemas.tensors import DTYPES, bytes_array
 from schemas.topics import SHADOWS
 
 T = 1_700_000_000_000.0

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from schemas.errors import InvalidRequest
-from schemas.tensors import BF16, Array, TensorSpec, bf16_of, bytes_array, float32_of
+from schemas.signature import TensorSpec
+from schemas.tensors import BF16, Array, bf16_of, bytes_array, float32_of
 from workers.conversion import best_classes, cast_inputs
 
 

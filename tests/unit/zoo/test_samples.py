@@ -7,7 +7,7 @@ from runtimes.catalog import find_runtime
 from runtimes.processing.session import load_before
 from runtimes.protocol import LoadOptions
 from schemas.errors import OperatorError
-from schemas.tensors import TensorSpec
+from schemas.signature import TensorSpec
 from zoo import samples
 from zoo.samples import IMAGES, TEXTS
 

@@ -99,7 +99,7 @@ def test_status_shows_only_services_that_it_probed(
         write_state(tmp_path, msgspec.structs.replace(state, services={**state.services, "worker-cpu-0": service}))
         return dict.fromkeys(state.services, "")
 
-    monkeypatch.setattr("infaas.cli.system._probe", probe)
+    monkeypatch.setattr("infaas.cli.status._probe", probe)
     with claimed(tmp_path):
         write_state(tmp_path, msgspec.structs.replace(a_state(), services={"gateway": service}))
         shown = shell("status", "--json")

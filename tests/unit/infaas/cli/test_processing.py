@@ -7,7 +7,7 @@ import pytest
 from infaas.cli.processing import declared_processing, plain_inputs, read_processing
 from schemas.errors import InvalidRequest
 from schemas.rows.catalog import DecodeImage, Processing, Softmax, Tokenise, TopClasses
-from schemas.tensors import TensorSpec
+from schemas.signature import TensorSpec
 
 TEXT = (TensorSpec(name="text", datatype="BYTES", shape=(-1,)),)
 

@@ -14,7 +14,7 @@ from runtimes.composite import ChainDocument, ChainSession, Feed, Stage
 from runtimes.protocol import Tensors
 from schemas.errors import InvalidRequest, OperatorError
 from schemas.rows.catalog import Task
-from schemas.tensors import TensorSpec
+from schemas.signature import TensorSpec
 
 
 def task(name: str, inputs: dict[str, tuple[int, ...]], outputs: dict[str, tuple[int, ...]], **changes: Any) -> Task:

@@ -11,7 +11,7 @@ from runtimes.catalog import find_runtime
 from runtimes.processing.session import ProcessedSession, RefusedRows
 from runtimes.protocol import LoadOptions, Session, Tensors
 from schemas.rows.catalog import Processing, Softmax, Tokenise, TopClasses
-from schemas.tensors import TensorSpec
+from schemas.signature import TensorSpec
 from tests.processing_files import text_model, write_tokenizer
 
 TENSORS = tuple(TensorSpec(name=name, datatype="INT64", shape=(-1, -1)) for name in ("input_ids", "attention_mask"))

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from runtimes.processing.steps import BestClasses, ImageDecoder, SoftmaxScores, TextTokeniser, read_class_names
 from schemas.errors import InvalidRequest, OperatorError
 from schemas.rows.catalog import DecodeImage, Tokenise, TopClasses
-from schemas.tensors import TensorSpec
+from schemas.signature import TensorSpec
 from tests.processing_files import encoded_image, write_tokenizer
 
 IDS, MASK, TYPES = (
