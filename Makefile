@@ -15,6 +15,9 @@ PROJECTS := pyproject.toml packages/zoo/pyproject.toml packages/client/pyproject
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header pyproject.toml
 
+# Without bytecode each of the hundreds of processes that tests start compiles the same modules again.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Python files of a change: those of the branch since BASE, and uncommitted ones.
 BASE ?= main
 CHANGED := { git diff --name-only --diff-filter=d --merge-base $(BASE) 2>/dev/null || git diff --name-only --diff-filter=d HEAD; \
