@@ -74,6 +74,12 @@ class Cluster:
             return {}
         return {part["partition"]: part["leader"] for part in described["partitions"]}
 
+    async def until_joined(self) -> list[dict[str, Any]]:
+        """Wait until both brokers are members, some time after one was resumed; return their descriptions."""
+        async with open_admin(self.settings) as admin:
+            found = await read_until(admin.describe_cluster, lambda described: len(described["brokers"]) == 2)
+        return found["brokers"]
+
     async def until_replicated(self, topic: str) -> None:
         """Wait until all replicas of each partition are in sync."""
 

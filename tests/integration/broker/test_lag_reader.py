@@ -2,8 +2,6 @@
 
 import asyncio
 import time
-from contextlib import AsyncExitStack
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -12,14 +10,12 @@ from aiokafka.admin import NewTopic, RecordsToDelete
 
 from broker.delivery.consumer import Consumer
 from broker.kafka.client import open_admin
-from broker.kafka.servers.apache import ApacheKafka
 from broker.kafka.settings import KafkaSettings
 from broker.kafka.topics import TopicSpec, ensure_topics
-from broker.kafka.types import KafkaError, Record
+from broker.kafka.types import Record
 from broker.lag.reader import LagReader, PartitionLag
 from broker.lag.timestamps import TimestampLookup
 from broker.producing.producer import Producer
-from process.sockets import free_port
 from tests.waiting import PATIENCE_S
 
 
@@ -151,24 +147,3 @@ async def test_expire_metadata_finds_added_partitions(kafka: KafkaSettings) -> N
         assert sorted(await lag_of(reader, topic, topic)) == [0]
         reader.expire_metadata()
         assert sorted(await lag_of(reader, topic, topic)) == [0, 1, 2]
-
-
-async def test_lag_reader_fails_during_outage_and_recovers(tmp_path: Path) -> None:
-    folder, port = tmp_path, free_port()
-    async with AsyncExitStack() as stack:
-        async with ApacheKafka(folder, port) as broker:
-            reader = await stack.enter_async_context(LagReader(broker.settings))
-            await ensure_topics(broker.settings, [TopicSpec("t", 2)])
-            assert (await reader.read_until_known({"g": ["t"]})).lag.tolist() == [0, 0]
-        with pytest.raises(KafkaError):
-            await reader.read({"g": ["t"]})
-        async with ApacheKafka(folder, port) as broker:
-            await ensure_topics(broker.settings, [TopicSpec("t", 2)])
-            async with asyncio.timeout(PATIENCE_S):
-                while True:
-                    try:
-                        reading = await reader.read({"g": ["t"]})
-                    except KafkaError:
-                        continue
-                    if (reading.lag == 0).all() and reading.group_partitions:
-                        break

@@ -6,7 +6,6 @@ partitions lose their leader, and its clients see a network that drops all packe
 
 import asyncio
 import time
-from collections.abc import Generator
 from uuid import uuid4
 
 import pytest
@@ -16,17 +15,11 @@ from broker.kafka.client import open_admin
 from broker.kafka.topics import TopicSpec, ensure_topics
 from broker.kafka.types import KafkaError, UnknownTopic
 from broker.producing.producer import Producer
-from tests.kafka_cluster import Cluster, two_brokers
+from tests.integration.broker.conftest import CLUSTER_TIMEOUT_S
+from tests.kafka_cluster import Cluster
 
-TIMEOUT_S = 3.0
 STOPPED_S = 4.0
 """Seconds of suspension; longer than the controller waits for a broker."""
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Generator[Cluster]:
-    with two_brokers(tmp_path_factory.mktemp("two-kafkas"), int(TIMEOUT_S * 1000)) as found:
-        yield found
 
 
 @pytest.fixture
@@ -42,7 +35,7 @@ async def sent_until(producer: Producer, topic: str, until: float) -> list[Kafka
     ends = list[KafkaError | None]()
     while time.monotonic() < until:
         pair = [await producer.send(topic, b"x", partition=number) for number in (0, 1)]
-        done, waiting = await asyncio.wait(pair, timeout=TIMEOUT_S * 5)
+        done, waiting = await asyncio.wait(pair, timeout=CLUSTER_TIMEOUT_S * 5)
         assert not waiting, "a record has no end"
         assert len(done) == 2
         for future in pair:

@@ -22,6 +22,7 @@ from broker.kafka.servers.embedded import EmbeddedBroker, find_binary
 from broker.kafka.settings import KafkaSettings
 from broker.kafka.topics import TopicSpec, ensure_topics
 from broker.kafka.types import KafkaError
+from broker.lag.reader import LagReader
 from broker.producing.producer import Producer
 from process.sockets import free_port
 from process.subprocesses import running
@@ -176,7 +177,7 @@ def test_find_java_explains_missing_java(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 async def test_clients_and_data_survive_apache_restart(tmp_path: Path) -> None:
-    """Producer, consumer and tail reconnect by themselves, and commits are kept."""
+    """Producer, consumer, tail and lag reader reconnect by themselves, and commits are kept."""
     await asyncio.to_thread(need_apache)
     port, topic = free_port(), f"test-{uuid4()}"
     async with contextlib.AsyncExitStack() as clients:
@@ -187,6 +188,7 @@ async def test_clients_and_data_survive_apache_restart(tmp_path: Path) -> None:
             producer = await clients.enter_async_context(Producer(patient, "test"))
             consumer = await clients.enter_async_context(Consumer(kafka, "test", group=topic))
             tail = await clients.enter_async_context(Tail(kafka, "test", [topic]))
+            lag = await clients.enter_async_context(LagReader(kafka))
             await consumer.assign(topic, [0])
             for number in range(4):
                 await producer.send_and_wait(topic, b"%d" % number)
@@ -194,6 +196,7 @@ async def test_clients_and_data_survive_apache_restart(tmp_path: Path) -> None:
             for record in out[:3]:
                 consumer.done(record)
             assert await consumer.commit()
+            assert (await lag.read_until_known({topic: [topic]})).lag.tolist() == [1]
             # Done, but the broker may stop before this is committed.
             consumer.done(out[3])
         waiting = asyncio.ensure_future(producer.send_and_wait(topic, b"while it was away"))
@@ -201,6 +204,8 @@ async def test_clients_and_data_survive_apache_restart(tmp_path: Path) -> None:
             async with asyncio.timeout(PATIENCE_S):  # until all three clients have failed to connect
                 for _ in range(3):
                     await failed.acquire()
+        with pytest.raises(KafkaError):
+            await lag.read({topic: [topic]})
         async with ApacheKafka(tmp_path, port), asyncio.timeout(60):
             assert (await waiting).offset == 4
             assert (await producer.send_and_wait(topic, b"after")).offset == 5
@@ -214,4 +219,14 @@ async def test_clients_and_data_survive_apache_restart(tmp_path: Path) -> None:
             async with Consumer(kafka, "other", group=topic) as other:
                 await other.assign(topic, [0])
                 assert other.position(0) == 6
+            await until(lambda: is_read(lag, topic))
             await clients.aclose()
+
+
+async def is_read(lag: LagReader, topic: str) -> bool:
+    """Return true if the lag of the topic is known, and zero."""
+    try:
+        reading = await lag.read({topic: [topic]})
+    except KafkaError:
+        return False
+    return bool(reading.group_partitions) and reading.lag.tolist() == [0]
