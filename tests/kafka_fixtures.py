@@ -9,11 +9,12 @@ from typing import Protocol
 
 import pytest
 
-from broker.kafka.servers.apache import ApacheKafka, changed_properties, find_java, server_properties
+from broker.kafka.servers.apache import ApacheKafka, changed_properties, server_properties
 from broker.kafka.servers.embedded import EmbeddedBroker
 from broker.kafka.servers.jars import cache_dir, fetch_jars
 from broker.kafka.settings import KafkaSettings
 from schemas.errors import OperatorError
+from tests.java_classes import use_class_archive
 
 
 class _Broker(Protocol):
@@ -93,7 +94,8 @@ def embedded_kafka(tmp_path_factory: pytest.TempPathFactory) -> Generator[KafkaS
 def need_apache() -> Path:
     """Return the folder of Kafka's jars; skip the test if the jars or Java are missing and cannot be fetched."""
     try:
-        find_java()
-        return asyncio.run(fetch_jars(cache_dir()))
+        jars = asyncio.run(fetch_jars(cache_dir()))
+        use_class_archive(jars)
     except OperatorError as error:
         pytest.skip(str(error))
+    return jars
