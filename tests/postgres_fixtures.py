@@ -7,7 +7,7 @@ databases. Each test gets a copy of a migrated template. A copy takes about 20 m
 import asyncio
 import os
 from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit, urlunsplit
@@ -19,6 +19,9 @@ import pytest
 from store.embedded import EmbeddedPostgres
 from store.migrate import upgrade
 from store.pool import Pool, open_pool
+
+OTHER_SYSTEM = "UPDATE system SET id = gen_random_uuid()::text"
+"""Makes a copy of the template a system of its own."""
 
 
 def _database_dsn(server: str, name: str) -> str:
@@ -67,7 +70,7 @@ def postgres_server() -> Generator[str]:
 
 
 @pytest.fixture(scope="session")
-def _template(postgres_server: str) -> Generator[str]:
+def template(postgres_server: str) -> Generator[str]:
     name = f"template_{uuid4().hex}"
     asyncio.run(_on_server(postgres_server, f"CREATE DATABASE {name}"))
     try:
@@ -88,10 +91,23 @@ async def fresh_database(server: str, template: str) -> AsyncGenerator[str]:
         await _on_server(server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
+@contextmanager
+def fresh_system(server: str, template: str) -> Generator[str]:
+    """Create a migrated database as `fresh_database` does, but of a system of its own; tests may share it."""
+    with asyncio.Runner() as runner:
+        database = fresh_database(server, template)
+        dsn = runner.run(database.__aenter__())
+        try:
+            runner.run(_on_server(dsn, OTHER_SYSTEM))
+            yield dsn
+        finally:
+            runner.run(database.__aexit__(None, None, None))
+
+
 @pytest.fixture
-async def database(postgres_server: str, _template: str) -> AsyncGenerator[str]:
+async def database(postgres_server: str, template: str) -> AsyncGenerator[str]:
     """DSN of a fresh migrated database."""
-    async with fresh_database(postgres_server, _template) as dsn:
+    async with fresh_database(postgres_server, template) as dsn:
         yield dsn
 
 

@@ -47,17 +47,17 @@ def status(
     until = time.monotonic() + (_WAIT_S if wait else 0.0)
     if gateway_url():
         raise typer.Exit(0 if show_remote_status(home, until, as_json=as_json) else 1)
-    state, problems = asyncio.run(_read_when_ready(home, until))
+    state, problems = asyncio.run(read_when_ready(home, until))
     if as_json:
-        show_json(_as_json(state, problems, show_secrets=show_secrets))
+        show_json(state_as_json(state, problems, show_secrets=show_secrets))
     else:
         show(_processes_table(state, problems))
         show(places(state, show_secrets=show_secrets))
-    if _is_unready(state, problems):
+    if is_unready(state, problems):
         raise typer.Exit(1)
 
 
-async def _read_when_ready(home: Path, until: float) -> tuple[SystemState, dict[str, str]]:
+async def read_when_ready(home: Path, until: float) -> tuple[SystemState, dict[str, str]]:
     """Return the state, and the reason why each service is not ready (empty: it is ready).
 
     Polls until all services are ready, at the latest until `until`.
@@ -65,13 +65,14 @@ async def _read_when_ready(home: Path, until: float) -> tuple[SystemState, dict[
     while True:
         state = read_state(home)
         problems = await _probe(state) if state is not None and state.ready else {}
-        if (state is not None and problems and not _is_unready(state, problems)) or time.monotonic() > until:
+        if (state is not None and problems and not is_unready(state, problems)) or time.monotonic() > until:
             state = state or running_state(home)
             return state, problems or dict.fromkeys(state.services, "starting")
         await asyncio.sleep(_CHECK_INTERVAL_S)
 
 
-def _is_unready(state: SystemState, problems: dict[str, str]) -> bool:
+def is_unready(state: SystemState, problems: dict[str, str]) -> bool:
+    """Return true if a service is not ready, or a server of the supervisor does not run."""
     return any(problems.values()) or any(server.state != "running" for server in state.servers.values())
 
 
@@ -93,7 +94,8 @@ async def _problem(http: aiohttp.ClientSession, url: str) -> str:
         return "does not answer"
 
 
-def _as_json(state: SystemState, problems: dict[str, str], *, show_secrets: bool) -> dict[str, Any]:
+def state_as_json(state: SystemState, problems: dict[str, str], *, show_secrets: bool) -> dict[str, Any]:
+    """Return the state as `--json` prints it, with the reason why each service is not ready (empty: it is ready)."""
     services = {
         name: {**msgspec.structs.asdict(service), "ready": not problems[name], "reason": problems[name]}
         for name, service in state.services.items()

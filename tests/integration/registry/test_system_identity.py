@@ -2,14 +2,13 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from broker.kafka.servers.apache import ApacheKafka
 from broker.kafka.settings import KafkaSettings
 from broker.kafka.topic_lifecycle import delete_topics
 from broker.kafka.topics import partitions_of, until_gone
@@ -18,38 +17,34 @@ from schemas.errors import OperatorError
 from schemas.topics import SYSTEM
 from store.pool import open_pool
 from store.system import read_system
-from tests.kafka_fixtures import need_apache, served
-from tests.postgres_fixtures import fresh_database
+from tests.postgres_fixtures import OTHER_SYSTEM, fresh_database
 from tests.processes import environment, output_of, variables_of
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(180)
 
 
-@pytest.fixture(scope="module")
-def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Generator[KafkaSettings]:
-    need_apache()
-    folder = tmp_path_factory.mktemp("own-kafka")
-    with served(lambda: ApacheKafka(folder)) as settings:
-        yield settings
+@pytest.fixture
+async def own_kafka(kafka: KafkaSettings) -> AsyncGenerator[KafkaSettings]:
+    """Yield a Kafka that belongs to no system; the next system of another test claims it."""
+    await unclaim(kafka)
+    yield kafka
+    await unclaim(kafka)
+
+
+async def unclaim(kafka: KafkaSettings) -> None:
+    await delete_topics(kafka, [SYSTEM])
+    await until_gone(kafka, [SYSTEM])
 
 
 @pytest.fixture
-async def own_kafka(own_broker: KafkaSettings) -> AsyncGenerator[KafkaSettings]:
-    """Yield a Kafka that belongs to no system yet."""
-    yield own_broker
-    await delete_topics(own_broker, [SYSTEM])
-    await until_gone(own_broker, [SYSTEM])
-
-
-@pytest.fixture
-async def systems(postgres_server: str, _template: str) -> AsyncGenerator[list[str]]:
+async def systems(postgres_server: str, template: str) -> AsyncGenerator[list[str]]:
     """Yield the DSNs of four systems."""
     async with AsyncExitStack() as stack:
-        databases = [await stack.enter_async_context(fresh_database(postgres_server, _template)) for _ in range(4)]
+        databases = [await stack.enter_async_context(fresh_database(postgres_server, template)) for _ in range(4)]
         for dsn in databases:
             async with open_pool(dsn, max_size=1) as pool:
-                await pool.execute("UPDATE system SET id = gen_random_uuid()::text")
+                await pool.execute(OTHER_SYSTEM)
         yield databases
 
 
@@ -93,8 +88,7 @@ async def test_take_over_moves_the_topics(own_kafka: KafkaSettings, systems: lis
 
 async def test_wiped_kafka_is_claimed_again(own_kafka: KafkaSettings, systems: list[str]) -> None:
     assert await _join(systems[0], own_kafka) == ""
-    await delete_topics(own_kafka, [SYSTEM])
-    await until_gone(own_kafka, [SYSTEM])
+    await unclaim(own_kafka)
     assert await _join(systems[0], own_kafka) == ""
     assert "another system" in await _join(systems[1], own_kafka)
 

@@ -4,16 +4,22 @@ import asyncio
 import json
 import subprocess
 import sys
+import time
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import msgspec
 import numpy as np
 import pytest
 
+from broker.kafka.settings import KafkaSettings
+from infaas.cli.status import is_unready, read_when_ready, state_as_json
 from infaas.up.state import STATE
-from tests.processes import begun_with, environment
+from tests.postgres_fixtures import fresh_system
+from tests.processes import begun_with, environment, variables_of
 from tests.waiting import read_until
 from zoo.samples import DATA, labelled
 
@@ -27,16 +33,27 @@ metrics_ports.FIRST = {service: free_port() for service in metrics_ports.FIRST}
 FREE_PORTS = ("--gateway-port=0", "--kafka-port=0")
 
 
-class Cli:
-    """Runs `infaas` with a home folder of its own."""
+PREFIX = "here-"
+"""Prefix of the names of workers and selectors of a home on shared servers."""
 
-    def __init__(self, home: Path) -> None:
+
+class Cli:
+    """Runs `infaas` with a home folder of its own, and with these variables in all commands."""
+
+    def __init__(self, home: Path, variables: Mapping[str, str] = {}) -> None:
         self.home = home
+        self._variables = variables
+        if variables:
+            home.mkdir(parents=True)
+            (home / "name").write_text(PREFIX.removesuffix("-"))
+
+    def environment(self, **extra: str) -> dict[str, str]:
+        return environment({"INFAAS_HOME": str(self.home), **self._variables, **extra})
 
     async def start(self, *words: str, **extra: str) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "infaas.cli.main", *words),
-            env=environment({"INFAAS_HOME": str(self.home), **extra}),
+            env=self.environment(**extra),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -74,9 +91,15 @@ class Cli:
         words = ("--name=textcnn", f"--processing={steps}")
         return await self.register("sent_textcnn.onnx", *words, task=task, data="sentiment-text", most=1000)
 
+    async def state(self) -> Any:
+        """Return what `infaas status --wait --json --show-secrets` prints, read without a process."""
+        state, problems = await read_when_ready(self.home, time.monotonic() + UP_S)
+        assert not is_unready(state, problems), problems
+        return msgspec.to_builtins(state_as_json(state, problems, show_secrets=True))
+
     async def state_when(self, holds: Callable[[Any], bool], timeout_s: float = UP_S) -> Any:
         """Return the state of the system once all services are ready and the condition holds."""
-        return await read_until(lambda: self.json("status", "--wait"), holds, timeout_s)
+        return await read_until(self.state, holds, timeout_s)
 
     @asynccontextmanager
     async def up(self, *words: str, **extra: str) -> AsyncGenerator[asyncio.subprocess.Process]:
@@ -99,22 +122,33 @@ def _up_flags(words: tuple[str, ...]) -> list[str]:
 
 
 @contextmanager
-def running(home: Path, *words: str, **extra: str) -> Generator[Cli]:
+def running(cli: Cli, *words: str, **extra: str) -> Generator[Cli]:
     """Run a system that several tests share; each test has an event loop of its own."""
     command = (sys.executable, "-m", "infaas.cli.main", "up", *_up_flags(words))
-    variables = environment({"INFAAS_HOME": str(home), **extra})
-    with subprocess.Popen(command, env=variables, stdin=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command, env=cli.environment(**extra), stdin=subprocess.DEVNULL) as process:
         try:
-            yield Cli(home)
+            yield cli
         finally:
             process.terminate()
             process.wait(UP_S)
-            assert not (home / STATE).exists()
+            assert not (cli.home / STATE).exists()
 
 
 @pytest.fixture
 def cli(tmp_path: Path) -> Cli:
+    """Command line in an empty home; its systems have servers of their own, which take most of the start."""
     return Cli(tmp_path / "home")
+
+
+@pytest.fixture(scope="module")
+def hosted(
+    tmp_path_factory: pytest.TempPathFactory, kafka: KafkaSettings, postgres_server: str, template: str
+) -> Generator[Cli]:
+    """Command line in an empty home; its system has a namespace and a database on the session's servers."""
+    home = tmp_path_factory.mktemp("hosted") / "home"
+    with fresh_system(postgres_server, template) as dsn:
+        namespace = f"hosted-{uuid4().hex[:8]}"
+        yield Cli(home, {**variables_of(kafka, dsn), "INFAAS_KAFKA_NAMESPACE": namespace})
 
 
 @pytest.fixture(scope="session")
@@ -124,7 +158,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Generator[Cli]:
     Each test has tasks and models of its own and counts from the state it finds, because processes may have been
     replaced before.
     """
-    with running(tmp_path_factory.mktemp("shared") / "home", "--kafka=apache", "--selectors=2") as cli:
+    home = tmp_path_factory.mktemp("shared") / "home"
+    with running(Cli(home), "--kafka=apache", "--selectors=2") as cli:
         yield cli
 
 
@@ -134,5 +169,5 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Generator[Cli]:
     home = tmp_path_factory.mktemp("guarded")
     words = ("--auth", "--gateway-host=0.0.0.0", "--grpc-port=0", "--jobs=1", "--registrars=1")
     patient = {"INFAAS_REGISTRAR_SILENT_S": "2", "INFAAS_HANG_S": "100"}
-    with running(home / "home", *words, **patient, **begun_with(OWN_PORTS, home)) as cli:
+    with running(Cli(home / "home"), *words, **patient, **begun_with(OWN_PORTS, home)) as cli:
         yield cli

@@ -27,7 +27,7 @@ _MOST_CPU: Final = 0.2
 
 async def until_idle(cli: Cli) -> None:
     """Wait until a ready system is idle; fail with the measured rates if it never is."""
-    state = await cli.json("status", "--wait", "--show-secrets")
+    state = await cli.state()
     database = await asyncpg.connect(state["postgres"])
     try:
         await read_until(lambda: _rates(database, psutil.Process(state["pid"])), _are_of_an_idle_system)

@@ -35,7 +35,7 @@ async def test_killed_batch_job_writes_same_results(shared: Cli, tmp_path: Path)
     rows = tmp_path / "rows.npz"
     images = labelled("digits")[0]["input"]
     np.savez(rows, input=np.resize(images, (ROWS, *images.shape[1:])))
-    await shared.json("status", "--wait")
+    await shared.state()
     await shared.register("digits_linear.onnx", "--name=digits-linear", task="digits")
     whole, killed = tmp_path / "whole.npz", tmp_path / "killed.npz"
     async with asyncio.TaskGroup() as tasks:
@@ -121,6 +121,6 @@ async def check_failed_rows(cli: Cli, images: Any, folder: Path) -> None:
 
 
 async def check_example(cli: Cli) -> None:
-    code, output = await output_of(EXAMPLE, env={"INFAAS_KAFKA": (await cli.json("status"))["kafka"]})
+    code, output = await output_of(EXAMPLE, env={"INFAAS_KAFKA": (await cli.state())["kafka"]})
     assert code == 0, output
     assert "1000 rows, 0 failed" in output

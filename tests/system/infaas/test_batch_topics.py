@@ -30,7 +30,7 @@ PATIENCE_S = 300.0
 
 async def test_batch_topics_answer_each_record_once(shared: Cli) -> None:
     async with asyncio.timeout(PATIENCE_S), AsyncExitStack() as stack:
-        kafka = KafkaSettings(bootstrap=(await shared.json("status", "--wait"))["kafka"])
+        kafka = KafkaSettings(bootstrap=(await shared.state())["kafka"])
         await shared.register("digits_linear.onnx", "--name=digits-linear", task="digits")
         await ensure_topics(kafka, [TopicSpec(IN, PARTITIONS), TopicSpec(OUT, PARTITIONS)])
         outcomes = await stack.enter_async_context(read_outcomes(kafka))

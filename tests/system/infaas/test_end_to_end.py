@@ -20,7 +20,7 @@ VARIANT = f"{NAME}.onnx-fp32.cpu"
 
 
 async def test_tritonclient_and_explain_on_a_real_model(shared: Cli, tmp_path: Path) -> None:
-    state = await shared.json("status", "--wait")
+    state = await shared.state()
     images, some = labelled("digits")[0]["input"][:4], tmp_path / "some.npy"
     np.save(some, images)
     made = await shared.register(MODEL, f"--name={NAME}", "--max-batch=4", task=TASK, data="digits")

@@ -42,7 +42,7 @@ def plain() -> dict[str, Command]:
 
 
 async def test_examples_answer_and_report_refusals(shared: Cli, plain: dict[str, Command]) -> None:
-    kafka = (await shared.json("status", "--wait"))["kafka"]
+    kafka = (await shared.state())["kafka"]
     await shared.register_texts("sentiment-text")
     # loads the model, because the examples expect answers within seconds
     await shared.json("query", "textcnn", REVIEWS[b"good"].decode())

@@ -27,20 +27,20 @@ _AGAIN_S: Final = 0.05
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> Generator[Cli]:
+def two(hosted: Cli) -> Generator[Cli]:
     """Run a system with two gateways and a model."""
-    with running(tmp_path_factory.mktemp("gateways") / "home", "--gateways=2") as cli:
+    with running(hosted, "--gateways=2") as cli:
         asyncio.run(registered(cli))
         yield cli
 
 
 async def registered(cli: Cli) -> None:
-    await cli.json("status", "--wait")
+    await cli.state()
     await register(cli, TASK)
 
 
 async def test_killed_gateway_loses_no_query(two: Cli) -> None:
-    state = await two.json("status", "--wait")
+    state = await two.state()
     services = state["services"]
     url, killed = state["gateway"], services["gateway"]["pid"]
     assert (await grpc_query(state["grpc"])).parameters["variant"].string_param.startswith(model_of(TASK))
@@ -56,11 +56,10 @@ async def test_killed_gateway_loses_no_query(two: Cli) -> None:
     assert answered == Counter(f"client-{one}-{number}" for one in range(CLIENTS) for number in range(ASKED))
 
     async with asyncio.timeout(PATIENCE_S):
-        while (await two.json("status", "--wait"))["services"]["gateway"]["pid"] == killed:
-            pass
+        state = await two.state_when(lambda now: now["services"]["gateway"]["pid"] != killed)
         after = await processes(url)
     assert len(before | after) == 3  # one process lives on, and a new one has replaced the killed one
-    healed = (await two.json("status"))["services"]
+    healed = state["services"]
     assert [healed[name]["restarts"] - services[name]["restarts"] for name in ("gateway", "gateway-1")] == [1, 0]
     for name in ("gateway", "gateway-1"):  # each has a metrics port of its own
         metrics = await page(healed[name]["metrics"])
@@ -68,7 +67,7 @@ async def test_killed_gateway_loses_no_query(two: Cli) -> None:
 
 
 async def test_overloaded_gateways_answer_each_query_once(two: Cli) -> None:
-    state = await two.json("status", "--wait")
+    state = await two.state()
     metrics = [state["services"][name]["metrics"] for name in ("gateway", "gateway-1")]
     before = [await told_by(url) for url in metrics]
     told, answered = Counter[str](), Counter[str]()

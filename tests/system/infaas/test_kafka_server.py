@@ -128,7 +128,7 @@ async def test_up_without_java_and_maven_on_path_gets_both(cli: Cli, tmp_path: P
     jars = await asyncio.to_thread(need_apache)
     repository = Repository({jar.path: (jars / jar.name).read_bytes() for jar in locked_jars()})
     async with serving(repository) as url, cli.up("--selectors=2", **without_tools(tmp_path, url)):
-        state = await cli.json("status", "--wait")
+        state = await cli.state()
     assert (state["kafka_kind"], state["kafka_reason"]) == ("apache", "")
     assert "selector-1" in state["services"]
     assert repository.asked.total() == len(repository.files)
@@ -137,7 +137,7 @@ async def test_up_without_java_and_maven_on_path_gets_both(cli: Cli, tmp_path: P
 async def test_up_without_apache_serves_on_embedded_broker(cli: Cli, tmp_path: Path) -> None:
     nowhere = f"http://127.0.0.1:{free_port()}"
     supervisor = await cli.start("up", *FREE_PORTS, **without_tools(tmp_path, nowhere))
-    state = await cli.json("status", "--wait")
+    state = await cli.state()
     assert state["kafka_kind"] == "embedded"
     assert nowhere in state["kafka_reason"]
     _, shown, _ = await cli.run("status")

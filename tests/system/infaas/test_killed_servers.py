@@ -23,7 +23,7 @@ RATE = 50.0
 
 
 async def test_killed_servers_restart_and_lose_no_query(shared: Cli) -> None:
-    state = await shared.json("status", "--wait")
+    state = await shared.state()
     first = state
     assert set(state["servers"]) == {"kafka", "postgres"}
     await register(shared, TASK)
@@ -55,7 +55,7 @@ def restarts(state: Any) -> dict[str, int]:
 
 async def test_killed_embedded_broker_raises_alarm(cli: Cli) -> None:
     async with cli.up("--kafka=embedded"):
-        state = await cli.json("status", "--wait")
+        state = await cli.state()
         await register(cli, TASK)
         os.kill(state["servers"]["kafka"]["pid"], signal.SIGKILL)
         state = await cli.state_when(lambda now: now["servers"]["kafka"]["restarts"] == 1)

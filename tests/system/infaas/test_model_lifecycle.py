@@ -121,7 +121,7 @@ async def results(load: Load, kafka: str) -> AsyncGenerator[None]:
 
 
 async def test_rollback_of_canary_loses_no_query(shared: Cli) -> None:
-    state = await shared.json("status", "--wait")
+    state = await shared.state()
     await register_versions(shared.home)
     seen = await try_and_roll_back(shared.home, state["gateway"], SHARE_RATE, SHARE_QUERIES)
     assert seen.errors == []
@@ -142,7 +142,7 @@ async def test_rollback_of_canary_loses_no_query(shared: Cli) -> None:
 
 
 async def test_unregister_under_load_answers_each_query(shared: Cli) -> None:
-    state = await shared.json("status", "--wait", "--show-secrets")
+    state = await shared.state()
     before = files_of(shared)
     for name, file in MODELS.items():
         await shared.register(file, f"--name={name}", "--partitions=2", task=TASK, data="digits")

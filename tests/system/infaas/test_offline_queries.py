@@ -22,7 +22,7 @@ RAW: Final = 400
 
 
 async def test_offline_flood_does_not_delay_online_queries(shared: Cli) -> None:
-    state = await shared.json("status", "--wait")
+    state = await shared.state()
     await register(shared, TASK)
     one = {name: values[:1] for name, values in labelled("digits")[0].items()}
     async with InfaasClient(kafka=state["kafka"]) as client, results_of(state["kafka"], TASK) as results:

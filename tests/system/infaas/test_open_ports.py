@@ -50,7 +50,7 @@ class Listener(NamedTuple):
 
 
 async def test_ports_answer_strangers_as_documented(guarded: Cli) -> None:
-    state = await guarded.json("status", "--wait")
+    state = await guarded.state()
     parent = psutil.Process(state["pid"])
     named = {service["pid"]: re.split("-", name)[0] for name, service in state["services"].items()}
     processes = {one: owner(one, named) for one in (parent, *parent.children(recursive=True))}

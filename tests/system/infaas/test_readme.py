@@ -21,7 +21,7 @@ LATENCY_MS = 30_000
 async def test_readme_first_queries_work(shared: Cli, tmp_path: Path) -> None:
     client = Environment(tmp_path, build_client(tmp_path / "dist"))
     (client.cwd / "schemas.py").write_text("raise ImportError('of the user')")
-    state = await shared.json("status", "--wait")
+    state = await shared.state()
     # One small model of each task suffices and is registered within seconds.
     text = await shared.register_texts("sentiment-text")
     image = await shared.register("mnist_cnn_s.onnx", "--name=cnn", "--image=28x28:grey", "--top=1", task="mnist-image")
@@ -60,7 +60,7 @@ async def test_readme_registration_works(shared: Cli, tmp_path: Path) -> None:
     snippet = _snippet("register").replace("--task digits", "--task mine")
     snippet = snippet.replace("digits.npz", str(tmp_path / "digits.npz"))
     commands = f'python() {{ "{sys.executable}" "$@"; }}; infaas() {{ python -m infaas.cli.main "$@"; }}; set -e'
-    await shared.json("status", "--wait")
+    await shared.state()
     output = await _run("bash", "-c", f"cd {ROOT}\nexport INFAAS_HOME={shared.home}\n{commands}\n{snippet}")
     assert "my-mlp.onnx-int8dyn.cpu" in output
     assert "logits" in output

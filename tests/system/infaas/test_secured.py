@@ -132,7 +132,7 @@ async def test_secured_system_serves_tenant_with_minimal_acls(
         "INFAAS_SIGNING_SECRET": SECRET,
     }
     async with cli.up("--auth", "--jobs=1", **env):
-        state = await cli.json("status", "--wait")
+        state = await cli.state()
         assert all(service["ready"] for service in state["services"].values())
         # A running system's home has the logins, so commands do not need the environment of `up`.
         (made,) = await cli.register("digits_linear.onnx", "--name=linear", task="digits")

@@ -14,7 +14,7 @@ TASK = "decided-once"
 
 
 async def test_two_selectors_decide_each_query_once(shared: Cli) -> None:
-    state = await shared.json("status", "--wait")
+    state = await shared.state()
     await register(shared, TASK)
     await until_grown(state["kafka"])
     metrics = [state["services"][name]["metrics"] for name in ("selector", "selector-1")]

@@ -21,7 +21,7 @@ async def test_namespaces_keep_systems_apart(kafka: KafkaSettings, tmp_path: Pat
     async with AsyncExitStack() as stack:
         for cli, place in zip(systems, places, strict=True):
             await stack.enter_async_context(cli.up(**place))
-            await cli.json("status", "--wait")
+            await cli.state()
             await cli.register("digits_linear.onnx", task="digits", env=place)
         results = [await stack.enter_async_context(results_of(kafka.bootstrap, "digits", name)) for name in names]
 
@@ -45,7 +45,7 @@ async def test_namespaces_keep_systems_apart(kafka: KafkaSettings, tmp_path: Pat
         assert f"set INFAAS_KAFKA_NAMESPACE={names[0]}" in err
         await is_refused(successor, places[0])
     async with successor.up("--take-over", **places[0]):  # the first system has ended
-        await successor.json("status", "--wait")
+        await successor.state()
     await is_refused(systems[0], places[0])
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Generator
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -11,31 +12,35 @@ import pytest
 from infaas.up.state import read_state
 from process.home import CommandReply, SupervisorCommand, send_command
 from tests.processes import suspended
-from tests.system.infaas.conftest import Cli, running
+from tests.system.infaas.conftest import PREFIX, Cli, running
 from tests.waiting import read_until, until
 
 HANGING: Final = ("selector", "gateway", "autoscaler")
+FIRST, SECOND = (f"{PREFIX}cpu-{number}" for number in range(2))
+SERVICE: Final = f"worker-{SECOND}"
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Generator[Cli]:
+def system(hosted: Cli) -> Generator[Cli]:
     """Run a system in which a hanging process is replaced after seconds."""
     flags = ("--max-workers=2", "--oversubscribe", "--launcher=none")
-    with running(tmp_path_factory.mktemp("supervised") / "home", *flags, INFAAS_HANG_S="6") as cli:
+    with running(hosted, *flags, INFAAS_HANG_S="6") as cli:
         yield cli
 
 
 async def test_hanging_services_are_replaced(system: Cli) -> None:
-    before = (await system.json("status", "--wait"))["services"]
+    state = await system.state()
+    await until_watched(state, *HANGING)
+    before = state["services"]
     hanging = [psutil.Process(before[name]["pid"]) for name in HANGING]
     for process in hanging:
         process.suspend()
-    counts = {name: before[name]["restarts"] for name in ("worker-cpu-0", *HANGING)}
+    counts = {name: before[name]["restarts"] for name in (f"worker-{FIRST}", *HANGING)}
     await until(lambda: all(restarts(system)[name] > counts[name] for name in HANGING), 100)
-    await system.json("status", "--wait")
+    await system.state()
     assert not any(process.is_running() for process in hanging)
     assert {name: count - counts[name] for name, count in restarts(system).items() if name in counts} == {
-        "worker-cpu-0": 0, **dict.fromkeys(HANGING, 1)
+        f"worker-{FIRST}": 0, **dict.fromkeys(HANGING, 1)
     }  # fmt: skip
 
 
@@ -46,50 +51,61 @@ def restarts(cli: Cli) -> dict[str, int]:
 
 
 async def test_supervisor_starts_stops_and_replaces_workers(system: Cli) -> None:
-    await system.json("status", "--wait")
-    reply = await command(system, "start", "cpu-1")
-    assert (reply.error, states(reply)) == ("", {"cpu-0": "running", "cpu-1": "starting"})
-    assert states(await command(system, "start", "cpu-1")).keys() == states(reply).keys()
-    assert "--max-workers" in (await command(system, "start", "cpu-2")).error
-    assert "cpu-0, cpu-1" in (await command(system, "start", "../cpu")).error
+    await system.state()
+    reply = await command(system, "start", SECOND)
+    assert (reply.error, states(reply)) == ("", {FIRST: "running", SECOND: "starting"})
+    assert states(await command(system, "start", SECOND)).keys() == states(reply).keys()
+    assert "--max-workers" in (await command(system, "start", f"{PREFIX}cpu-2")).error
+    assert f"{FIRST}, {SECOND}" in (await command(system, "start", "../cpu")).error
 
-    started = await wait_for(system, {"cpu-0": "running", "cpu-1": "running"})
+    started = await wait_for(system, {FIRST: "running", SECOND: "running"})
     assert started.start_s > 0.2
-    pid = (await system.json("status"))["services"]["worker-cpu-1"]["pid"]
+    pid = (await system.state())["services"][SERVICE]["pid"]
     os.kill(pid, signal.SIGKILL)
-    state = await system.json("status", "--wait")
-    assert state["services"]["worker-cpu-1"]["pid"] != pid
-    assert state["services"]["worker-cpu-1"]["restarts"] == 1
+    state = await replaced(system, pid)
+    assert state["services"][SERVICE]["restarts"] == 1
 
-    hung = state["services"]["worker-cpu-1"]["pid"]
+    hung = state["services"][SERVICE]["pid"]
     os.kill(hung, signal.SIGSTOP)
-    state = await replaced(system, "worker-cpu-1", hung)
+    state = await replaced(system, hung)
     assert not psutil.pid_exists(hung)
-    assert state["services"]["worker-cpu-1"]["restarts"] == 2
+    assert state["services"][SERVICE]["restarts"] == 2
 
-    async with suspended(state["services"]["worker-cpu-1"]["pid"]):  # otherwise it may have ended before the checks
-        stopped = await command(system, "stop", "cpu-1")
-        assert states(stopped) == {"cpu-0": "running", "cpu-1": "stopping"}
-        assert "stopping" in (await command(system, "start", "cpu-1")).error
-    await wait_for(system, {"cpu-0": "running"})
-    assert not psutil.pid_exists(state["services"]["worker-cpu-1"]["pid"])
-    assert "worker-cpu-1" not in (await system.json("status"))["services"]
+    async with suspended(state["services"][SERVICE]["pid"]):  # otherwise it may have ended before the checks
+        stopped = await command(system, "stop", SECOND)
+        assert states(stopped) == {FIRST: "running", SECOND: "stopping"}
+        assert "stopping" in (await command(system, "start", SECOND)).error
+    await wait_for(system, {FIRST: "running"})
+    assert not psutil.pid_exists(state["services"][SERVICE]["pid"])
+    assert SERVICE not in (await system.state())["services"]
 
-    broken = system.home / "workers" / "cpu-1.journal"
+    broken = system.home / "workers" / f"{SECOND}.journal"
     broken.unlink()
     broken.mkdir()  # a folder in the place of a file
-    await command(system, "start", "cpu-1")
-    reply = await wait_for(system, {"cpu-0": "running", "cpu-1": "failed"})
-    assert "journal" in next(kept.reason for kept in reply.processes if kept.name == "cpu-1")
+    await command(system, "start", SECOND)
+    reply = await wait_for(system, {FIRST: "running", SECOND: "failed"})
+    assert "journal" in next(kept.reason for kept in reply.processes if kept.name == SECOND)
     broken.rmdir()
-    await command(system, "start", "cpu-1")
-    await wait_for(system, {"cpu-0": "running", "cpu-1": "running"})
+    await command(system, "start", SECOND)
+    await wait_for(system, {FIRST: "running", SECOND: "running"})
 
 
-async def replaced(cli: Cli, service: str, pid: int) -> Any:
-    """Wait until a service has another process and all are ready; return the state of the system."""
-    await until(lambda: (state := read_state(cli.home)) and state.services[service].pid != pid, 100)
-    return await cli.json("status", "--wait")
+async def replaced(cli: Cli, pid: int) -> Any:
+    """Wait until the second worker has another process, which the supervisor watches; return the system's state."""
+    state = await cli.state_when(lambda now: now["services"][SERVICE]["pid"] != pid, 100)
+    await wait_for(cli, {FIRST: "running", SECOND: "running"})
+    await until_watched(state, SERVICE)
+    return state
+
+
+async def until_watched(state: Any, *names: str) -> None:
+    """Wait for the first liveness check of ready services; one that hangs earlier is not replaced for a minute.
+
+    Of the supervisor's connections to a ready service, only that of the liveness checks is kept.
+    """
+    supervisor = psutil.Process(state["pid"])
+    ports = {urlsplit(state["services"][name]["health"]).port for name in names}
+    await until(lambda: ports <= {one.raddr.port for one in supervisor.net_connections() if one.raddr})
 
 
 async def command(cli: Cli, verb: str, name: str) -> CommandReply:

@@ -38,7 +38,7 @@ async def test_two_homes_share_one_system(
     async with AsyncExitStack() as stack:
         for cli in homes:
             await stack.enter_async_context(cli.up(**env))
-        states = [await cli.json("status", "--wait", **env) for cli in homes]
+        states = [await cli.state() for cli in homes]
         workers = [name for state in states for name in state["services"] if name.startswith("worker-")]
         assert len(set(workers)) == 2, "names are unique across homes"
         await homes[0].register(
@@ -53,11 +53,11 @@ async def test_two_homes_share_one_system(
         calm: set[str] = set()
         await write_steadily(kafka.bootstrap, task_topic(task), "calm", Pace(RATE, ASKED), PARTITIONS, calm)
         assert await results.of(calm) == Counter(calm), "each is read once"
-        after = [await cli.json("status", "--wait", **env) for cli in homes]
+        after = [await cli.state() for cli in homes]
         assert [restarts(state) for state in after] == [0, 0]
         assert [line for cli in homes for line in logged(cli, EXPELLED)] == []
         await is_refused(homes[0], Cli(tmp_path / "copy" / "home"), env)
-        assert restarts(await homes[0].json("status", "--wait", **env)) == 0
+        assert restarts(await homes[0].state()) == 0
 
         killed: set[str] = set()
         victims = [state["services"][name]["pid"] for state in states for name in sorted(state["services"])]

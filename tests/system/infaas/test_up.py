@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 import pytest
@@ -16,7 +17,11 @@ from schemas.errors import OperatorError
 from tests.processes import name_of
 from tests.system.infaas.conftest import FREE_PORTS, Cli
 from tests.system.infaas.secrets import places_that_show
+from tests.unit.infaas.conftest import shell
+from tests.unit.infaas.shell import Shell
 from tests.waiting import read_until
+
+__all__ = ["shell"]
 
 SECRETS = {
     "INFAAS_SIGNING_SECRET": "hush" * 8,
@@ -80,7 +85,7 @@ async def test_up_heals_services_stops_and_shows_no_secret(cli: Cli) -> None:
 
 async def test_killed_supervisor_leaves_no_process(cli: Cli) -> None:
     supervisor = await cli.start("up", *FREE_PORTS)
-    state = await cli.json("status", "--wait")
+    state = await cli.state()
     children = psutil.Process(supervisor.pid).children(recursive=True)
     names = [name_of(process) for process in children]
     assert "java" in names
@@ -99,7 +104,7 @@ async def test_killed_supervisor_leaves_no_process(cli: Cli) -> None:
 
 async def all_processes_may_be_stopped_at_once(cli: Cli) -> None:
     supervisor = await cli.start("up", *FREE_PORTS)
-    state = await cli.json("status", "--wait")
+    state = await cli.state()
     gateway = psutil.Process(state["services"]["gateway"]["pid"])
     supervisor.terminate()
     # The gateway stops first; the supervisor and this test then both stop the others.
@@ -114,19 +119,18 @@ async def all_processes_may_be_stopped_at_once(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize("flag", ["--gateway-port", "--grpc-port", "--kafka-port", "--postgres-port"])
-async def test_up_names_port_in_use_before_start(cli: Cli, flag: str) -> None:
+def test_up_names_port_in_use_before_start(shell: Shell, tmp_path: Path, flag: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        code, _, err = await cli.run("up", *FREE_PORTS, f"{flag}={port}")
-    assert code == 1
-    assert f"port {port}" in err
-    assert flag in err
-    assert "Traceback" not in err
-    assert not (cli.home / "postgres").exists()
+        told = shell("up", *FREE_PORTS, f"{flag}={port}")
+    assert told.exit_code == 1
+    assert f"port {port}" in told.stderr
+    assert flag in told.stderr
+    assert not (tmp_path / "postgres").exists()
 
 
-async def test_up_quotes_error_of_failed_service(cli: Cli) -> None:
-    code, _, err = await cli.run("up", *FREE_PORTS, INFAAS_SELECTOR_MAX_UNLISTED_TENANTS="none")
+async def test_up_quotes_error_of_failed_service(hosted: Cli) -> None:
+    code, _, err = await hosted.run("up", *FREE_PORTS, INFAAS_SELECTOR_MAX_UNLISTED_TENANTS="none")
     assert code == 1
     assert "selector" in err
     assert "does not start" in err
@@ -134,8 +138,7 @@ async def test_up_quotes_error_of_failed_service(cli: Cli) -> None:
     assert "Traceback" not in err
 
 
-async def test_up_refuses_address_of_another_machine(cli: Cli) -> None:
-    code, _, err = await cli.run("up", *FREE_PORTS, "--gateway-host=not.an.address.invalid")
-    assert code == 1
-    assert "not.an.address.invalid" in err
-    assert "Traceback" not in err
+def test_up_refuses_address_of_another_machine(shell: Shell) -> None:
+    told = shell("up", *FREE_PORTS, "--gateway-host=not.an.address.invalid")
+    assert told.exit_code == 1
+    assert "not.an.address.invalid" in told.stderr
