@@ -13,6 +13,8 @@ from tests.waiting import PATIENCE_S
 
 LARGE = 4 * 1024 * 1024
 LIMIT = 40 * 1024 * 1024
+MANY = 35
+"""Records of several times the limit."""
 
 
 async def write_large(kafka: KafkaSettings, topic: str, partition: int, count: int) -> None:
@@ -42,20 +44,20 @@ async def take_until_full(consumer: Consumer) -> list[Record]:
 
 
 async def test_record_memory_bounds_bytes_of_large_records(kafka: KafkaSettings, topic: str) -> None:
-    await write_large(kafka, topic, 0, 120)
+    await write_large(kafka, topic, 0, MANY)
     async with (
         Consumer(kafka, "test", group=topic, memory=RecordMemory(LIMIT)) as consumer,
         asyncio.timeout(2 * PATIENCE_S),
     ):
         await consumer.assign(topic, [0])
         seen: list[int] = []
-        while len(seen) < 120:
+        while len(seen) < MANY:
             taken = await take_until_full(consumer)
             assert held(taken) <= LIMIT + LARGE
             seen += numbers(taken)
             for record in taken:
                 consumer.done(record)
-        assert seen == [*range(120)]
+        assert seen == [*range(MANY)]
 
 
 async def test_max_in_flight_bytes_bounds_consumer(kafka: KafkaSettings, topic: str) -> None:

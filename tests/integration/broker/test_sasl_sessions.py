@@ -19,7 +19,7 @@ from tests.secured_kafka import SecuredKafka, secured_broker
 from tests.waiting import read_until
 
 SESSION_MS = 3000
-SESSIONS = 4
+SESSIONS = 2
 
 
 @pytest.fixture(scope="module")
