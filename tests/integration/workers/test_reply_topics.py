@@ -20,6 +20,8 @@ from tests.kafka_cluster import first_broker, joined
 from tests.waiting import PATIENCE_S, read_until
 
 BAD, GOOD = 2_500, 40
+TIMEOUT_MS = 5_000
+"""Request timeout of the clients; their first request may go to the suspended broker."""
 ANSWERED_S = PATIENCE_S
 """Seconds in which a good query must be answered, regardless of the bad ones."""
 
@@ -40,7 +42,7 @@ async def reply_topic(site: Site, broker: int = 1, **configs: str) -> str:
 async def ask(site: Site, replies: str, prefix: str, count: int, more: Mapping[str, str] = {}) -> None:
     """Send queries as any Kafka client does."""
     value, headers = site.value()
-    async with AIOKafkaProducer(bootstrap_servers=site.kafka.bootstrap) as producer:
+    async with AIOKafkaProducer(bootstrap_servers=site.kafka.bootstrap, request_timeout_ms=TIMEOUT_MS) as producer:
         for number in range(count):
             query = f"{prefix}{number}".encode()
             fields = [(h.ID, query), (h.REPLY_TO, replies.encode()), (h.TASK, site.task.encode())]
@@ -58,7 +60,7 @@ async def answered(site: Site, replies: str, count: int) -> set[str]:
     """Wait for `count` answered queries in a topic; return their ids."""
     found = set[str]()
     async with AIOKafkaConsumer(
-        replies, bootstrap_servers=site.kafka.bootstrap, auto_offset_reset="earliest"
+        replies, bootstrap_servers=site.kafka.bootstrap, auto_offset_reset="earliest", request_timeout_ms=TIMEOUT_MS
     ) as consumer:
         while len(found) < count:
             record = await consumer.getone()
