@@ -95,7 +95,7 @@ def sockets(process: psutil.Process, kind: str) -> list[Any]:
 
 async def row(listener: Listener) -> str:
     """Return the table row of a socket: its answers to another machine and to this one."""
-    there, here = await told(own_address(), listener.port), await told(LOOPBACK, listener.port)
+    there, here = [await told(host, listener) for host in (own_address(), LOOPBACK)]
     return f"| {listener.process} | {listener.at} | {there} | {here} |"
 
 
@@ -105,8 +105,9 @@ def own_address() -> str:
     return next((address for address in addresses if not address.startswith("127.")), "127.0.0.2")
 
 
-async def told(host: str, port: int) -> str:
+async def told(host: str, listener: Listener) -> str:
     """Return a port's answer to a client without credentials, in the port's protocol."""
+    port = listener.port
     answer = await said(host, port, HTTP2)
     if answer is None:
         return "not reached"
@@ -119,7 +120,8 @@ async def told(host: str, port: int) -> str:
     answer = await said(host, port, KAFKA) or b""
     if answer[4:8] == struct.pack(">i", _CORRELATION):
         return "Kafka: lets in"
-    answer = await said(host, port, POSTGRES) or b""
+    # Kafka would say nothing to a client of Postgres for long.
+    answer = await said(host, port, POSTGRES) or b"" if listener.process == "Postgres" else b""
     if len(answer) <= 8:
         return "hangs up"
     asks = (answer[:1], struct.unpack(">I", answer[5:9])[0]) == PASSWORD
