@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from bench.core.figures import percentile
 from bench.scale.crowd import Crowd, full_walk
 from schemas.query import Mode
+from schemas.status import InstanceState
 from selector.dispatch.explanation import explain
 from selector.policy import selection as policy
 from selector.policy.choice import Choice, PolicyConfig, Refusal
@@ -20,7 +21,7 @@ from selector.policy.cluster_state import ClusterState
 from selector.policy.entities import Instance
 from selector.policy.late_binding import Wait, bind
 from selector.policy.prediction import finish_s
-from selector.policy.replicas import FEW, IndexedSet
+from selector.policy.replicas import FEW, IndexedSet, some_of
 from selector.policy.selection import choose
 from tests.unit.selector.story import (
     FAST,
@@ -290,3 +291,15 @@ def test_wide_variant_is_not_loadable_without_memory() -> None:
     for worker, slots, memory in (("cpu-0", 2, 1 << 20), ("cpu-1", 1, 1 << 40)):
         state.apply_status(msgspec.structs.replace(status(slots=slots), worker=worker, memory_total=memory), NOW)
     assert not state.tasks[TASK].is_loadable(state.tasks[TASK].variants[0])
+
+
+@pytest.mark.parametrize("count", [1, FEW, FEW + 1])
+def test_some_of_returns_all_replicas_if_they_are_few(count: int) -> None:
+    state = many(count)
+    state.apply_status(status(instance(FAST, state=InstanceState.OVERLOADED, partitions=(0,)), worker="w0"), NOW)
+    task = state.tasks[TASK]
+    replicas = next(
+        c.replicas for c in task.candidates(query().needs, 1, float("inf")).serving if c.variant.name == FAST
+    )
+    drawn = {running.worker.name for running in some_of(replicas, seed=7)}
+    assert drawn == {f"w{place}" for place in range(count)} if count <= FEW else len(drawn) == FEW and "w0" not in drawn

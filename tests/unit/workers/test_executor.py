@@ -258,7 +258,8 @@ async def test_executor_respects_parallel_limit_of_source() -> None:
     assert (one.most_at_once, two.most_at_once) == (1, 2)
 
 
-async def test_executor_keeps_slot_free_of_offline_work(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("rank", [Rank.PIECE, Rank.OFFLINE])
+async def test_executor_keeps_slot_free_for_online_work(monkeypatch: pytest.MonkeyPatch, rank: int) -> None:
     monkeypatch.setattr("broker.arrivals._IDLE_S", 3600.0)  # after an idle second offline work gets all slots
     executor, _ = open_executor(3)
     log: list[str] = []
@@ -268,7 +269,7 @@ async def test_executor_keeps_slot_free_of_offline_work(monkeypatch: pytest.Monk
     executor.wake()
     await until(lambda: log == ["online"])
     for number in range(5):
-        offline.add((Rank.OFFLINE, 1.0, number), f"offline {number}")
+        offline.add((rank, 1.0, number), f"offline {number}")
     executor.wake()
     await until(lambda: offline.at_once == 2)
     online.add((Rank.ONLINE, 1.0, 9), "at once")
@@ -418,6 +419,26 @@ async def test_executor_left_s_is_predicted_minus_elapsed_time(
     both = [[0.5, 0.5, 0.75, 0.0], [0.25, 0.25, 0.5, 0.0]]
     late = [6.75, 6.75, 6.5, 0.0]
     assert left_s == [nothing, [0.75, 0.75, 0.0, 0.0], *both, late], "online work never waits for offline work"
+
+
+@pytest.mark.parametrize(("elapsed_s", "done"), [(0.0, 0.0), (0.25, 0.25), (1.0, 1.0), (1.5, 0.5)])
+async def test_executor_done_inputs_follow_prediction(
+    monkeypatch: pytest.MonkeyPatch, elapsed_s: float, done: float
+) -> None:
+    """An overdue batch is assumed to take its excess once more, so less of it counts as done."""
+    executor, _ = open_executor(2)
+    seconds = 100.0
+    monkeypatch.setattr(time, "perf_counter", lambda: seconds)
+    online, offline = Source(executor, []), Source(executor, [])
+    for source, rank in ((online, Rank.ONLINE), (offline, Rank.OFFLINE)):
+        source.add((rank, 1.0, 1), "batch")
+        executor.wake()
+    seconds += elapsed_s
+    assert executor.done_inputs(online) == pytest.approx(done * Batch.inputs)
+    assert executor.done_inputs(offline) == 0
+    for source in (online, offline):
+        source.go.set()
+    executor.close()
 
 
 def test_executor_releases_removed_source() -> None:

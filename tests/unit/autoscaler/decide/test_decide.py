@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -283,6 +284,18 @@ def test_rank_variants_best_dominate_all_variants(known: list[Profile]) -> None:
     for task in {b.variant.task for b in best}:
         same = [b for b in best if b.variant.task == task]
         assert pareto_best(same) == sorted(same, key=lambda b: (-b.accuracy, b.latency_s, b.cost, b.memory_bytes))
+
+
+@pytest.mark.parametrize(("maximum", "left"), [(None, 2), (2, 2), (1, 1), (0, 0)])
+def test_decide_removes_instances_above_pinned_maximum(maximum: int | None, left: int) -> None:
+    known = [profile("digits-a"), profile("mnist-a")]
+    rows = [an_instance(f"{name}.onnx-fp32.cpu", "cpu-0") for name in ("digits-a", "mnist-a")]
+    rows.append(an_instance("digits-a.onnx-fp32.cpu", "cpu-1"))
+    pinned = a_pin(("task", "digits"), 2, None) if maximum is None else a_pin(("task", "digits"), None, maximum)
+    cluster = a_cluster(known, [a_worker("cpu-0"), a_worker("cpu-1")], *rows, bounds=(pinned,))
+    after = cluster.after(cluster.plan()).rows()
+    assert [name.partition("-")[0] for name, _ in sorted(after)].count("digits") == left
+    assert ("mnist-a.onnx-fp32.cpu", "cpu-0") in after
 
 
 def test_decide_spreads_best_variants() -> None:
