@@ -31,8 +31,8 @@ from gateway.model_directory import ModelDirectory
 from gateway.query_client import QueryClient
 from gateway.settings import GatewaySettings
 from gateway.statistics import ModelStatisticsTable
+from process.collection import tune_gc
 from process.health import HealthRoutes, health_server
-from process.memory import tune_gc
 from process.sockets import allow_open_files
 from process.tls import following_certificates
 from process.version import version

@@ -6,5 +6,5 @@ secrets (files, environment) -> security (pure: permissions, keys, signatures), 
 before a service serves) -> command_line (flags and --check) -> run (signals, drain, exit code) -> health (metrics and
 health), probe (for containers), tls (of listeners), gateway_access (of clients) -> parent_death, subprocesses (with a
 log each), sandbox (for untrusted commands) -> home (its name, commands to its supervisor) -> cpus, memory (of this
-machine and process) -> version.
+machine), collection (of garbage) -> version.
 """

@@ -1,40 +1,29 @@
-"""Memory of this process: its limit, return of freed memory to the system, tuning of the garbage collector.
+"""Memory of this machine: its size and free part, and the return of freed memory to it.
 
 In a cgroup with a limit (a container) the lower of the machine's memory and the limit counts: the kernel kills a
 process that exceeds its limit, however much memory the machine has.
-
-The objects of a query live until the query is acknowledged. With the default threshold of 700 new objects, the cyclic
-collector visits thousands of live objects again and again; this took a quarter of the selector's CPU time. Reference
-counting, which frees nearly all objects, is unchanged.
 """
 
 import ctypes
-import gc
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
+
+import psutil
 
 from process.cpus import CGROUP
 
 _CACHES: Final = ("active_file", "inactive_file")
 """Counters of file caches in a cgroup; the kernel reclaims them on demand."""
-_YOUNG: Final = 10_000
-"""Number of new objects that start a collection; visiting them stops the process for about 15 ms."""
 
 
 def total_memory(cgroup: Path = CGROUP) -> int:
     """Return the total memory of this machine in bytes, or the limit of the cgroup if that is lower."""
-    import psutil  # not above: gateways and selectors import this module only for `tune_gc`
-
     machine, limit = psutil.virtual_memory().total, _limit(cgroup)
     return machine if limit is None else min(machine, limit)
 
 
 def free_memory(cgroup: Path = CGROUP) -> int:
     """Return the free part of that memory in bytes."""
-    import psutil  # not above: gateways and selectors import this module only for `tune_gc`
-
     machine, limit = psutil.virtual_memory().available, _limit(cgroup)
     return machine if limit is None else min(machine, max(limit - _used(cgroup), 0))
 
@@ -64,21 +53,3 @@ def _used(cgroup: Path) -> int:
         return int((cgroup / "memory.current").read_text()) - sum(int(counters[name]) for name in _CACHES)
     except (OSError, ValueError, KeyError):
         return 0
-
-
-def tune_gc() -> None:
-    """Exclude all present objects from collection, and collect new ones less often; call once, at the end of start."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_YOUNG, 20, 50)
-
-
-@contextmanager
-def no_collection() -> Generator[None]:
-    """Collect garbage now, then disable the cyclic collector while the context is open."""
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()

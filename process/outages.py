@@ -101,16 +101,15 @@ class FailureLog:
         self._meanwhile = meanwhile
         self._tolerated_s = tolerated_s
         self._failed_at: float | None = None
-        self._reported = False
-        self._said = False
+        self._said: bool | None = None
+        """True if the present failure was logged, false if an outage explained it; None: not decided."""
 
     def failed(self, error: BaseException) -> None:
         """Log a failure unless one was logged since the last success, or an outage explains it."""
         now = time.monotonic()
         if self._failed_at is None:
-            self._failed_at, self._reported, self._said = now, False, False
-        if not self._reported and now - self._failed_at >= self._tolerated_s:
-            self._reported = True
+            self._failed_at = now
+        if self._said is None and now - self._failed_at >= self._tolerated_s:
             self._said = not any(outage.causes(error) for outage in outages())
             if self._said:
                 reason = str(error) or type(error).__name__
@@ -118,6 +117,6 @@ class FailureLog:
 
     def recovered(self) -> None:
         """Log a success if the failure before it was logged."""
-        if self._failed_at is not None and self._said:
+        if self._said:
             _failures.info("%s: works again", self._what)
-        self._failed_at = None
+        self._failed_at = self._said = None

@@ -20,10 +20,10 @@ from broker.kafka.cluster import KafkaReachability
 from broker.kafka.settings import KafkaSettings
 from broker.producing.producer import Producer
 from broker.replies.sender import ReplyStreamSender
+from process.collection import tune_gc
 from process.cpus import pin_thread
 from process.health import health_server
 from process.home import home_name
-from process.memory import tune_gc
 from process.sandbox import has_sandbox
 from process.secrets import forget_secrets
 from registry.artifact_settings import open_artifacts, open_exchange

@@ -102,23 +102,17 @@ def with_files(step: HardwareStep, read: MapFile, written: MapFile) -> HardwareS
                 samples=step.samples and read(step.samples),
                 target=written(step.target),
             )
-        case MeasureVariant():
-            return replace(
-                step,
-                artifact=read(step.artifact),
-                samples=read(step.samples),
-                processing=_with_files_read(step.processing, read),
-                outputs=written(step.outputs),
-                single_outputs=step.single_outputs and written(step.single_outputs),
-            )
-        case ComputeOutputs():
-            return replace(
+        case MeasureVariant() | ComputeOutputs():
+            moved = replace(
                 step,
                 artifact=read(step.artifact),
                 samples=read(step.samples),
                 processing=_with_files_read(step.processing, read),
                 outputs=written(step.outputs),
             )
+            if isinstance(moved, MeasureVariant) and moved.single_outputs is not None:
+                moved = replace(moved, single_outputs=written(moved.single_outputs))
+            return moved
         case PlanVariants():
             return step
 

@@ -17,8 +17,8 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
+from process.collection import no_collection
 from process.cpus import usable_cores
-from process.memory import no_collection
 from registry.pipeline.timing import Case, Run, RunObserver, Timing, pinned_to_quiet_cores, time_cases, time_uneven
 from registry.samples import Arrays, batches_of, load_arrays, save_arrays, take_rows
 from runtimes import cuda
@@ -72,8 +72,8 @@ class Measurement(msgspec.Struct, frozen=True):
     """Threads that computed a batch."""
 
 
-class MeasureVariant(msgspec.Struct, frozen=True, tag=True):
-    """Profile a variant and store its outputs."""
+class _VariantStep(msgspec.Struct, frozen=True):
+    """Step that computes samples by one variant."""
 
     artifact: Path
     runtime: str
@@ -82,10 +82,20 @@ class MeasureVariant(msgspec.Struct, frozen=True, tag=True):
     samples: Path
     outputs: Path
     """File for the outputs of all samples."""
-    single_outputs: Path | None = None
-    """File for the first outputs, computed one by one; None: they are not computed."""
     processing: Processing | None = None
     """Processing around the model, its files as paths; it is measured as well."""
+
+    def load(self) -> Session:
+        """Load the variant with its processing; raises any error of the runtime."""
+        session = find_runtime(self.runtime).load(self.artifact, self.hardware, self.options)
+        return session if self.processing is None else ProcessedSession(session, self.processing)
+
+
+class MeasureVariant(_VariantStep, frozen=True, tag=True):
+    """Profile a variant and store its outputs."""
+
+    single_outputs: Path | None = None
+    """File for the first outputs, computed one by one; None: they are not computed."""
     tensors: tuple[TensorSpec, ...] = ()
     """Inputs of the model itself."""
 
@@ -97,7 +107,7 @@ class MeasureVariant(msgspec.Struct, frozen=True, tag=True):
             import_package(name)
         memory = _MemoryGrowth(self.hardware)
         began = time.perf_counter()
-        session = self._load()
+        session = self.load()
         # Compilation and allocation at the first batch count as loading.
         session.infer(take_rows(samples, 0, 1))
         load_s = time.perf_counter() - began
@@ -137,36 +147,22 @@ class MeasureVariant(msgspec.Struct, frozen=True, tag=True):
         """CPU cores to compute on; None if another device computes."""
         return self.options.threads if self.hardware == Hardware.CPU else None
 
-    def _load(self) -> Session:
-        session = find_runtime(self.runtime).load(self.artifact, self.hardware, self.options)
-        return session if self.processing is None else ProcessedSession(session, self.processing)
-
     def _compute_one_by_one(self, samples: Arrays) -> Arrays:
-        session = self._load()
+        session = self.load()
         alone = LoadOptions(precision=self.options.precision, threads=self.options.threads, max_batch=1)
         return compute_all(session, take_rows(samples, 0, _SINGLE_ROWS), alone)
 
 
-class ComputeOutputs(msgspec.Struct, frozen=True, tag=True):
+class ComputeOutputs(_VariantStep, frozen=True, tag=True):
     """Load a variant and store its outputs for all rows of a file."""
 
-    artifact: Path
-    runtime: str
-    hardware: str
-    options: LoadOptions
-    samples: Path
-    outputs: Path
-    """File for the outputs."""
-    processing: Processing | None = None
-    """Processing around the model, its files as paths."""
     mixes_lengths: bool = False
     """True if inputs of different lengths may share a batch."""
 
     def run(self) -> None:
         """Compute the outputs; raises any error of the runtime."""
-        session = find_runtime(self.runtime).load(self.artifact, self.hardware, self.options)
-        if self.processing is not None:
-            session = ProcessedSession(session, self.processing)
+        session = self.load()
+        if isinstance(session, ProcessedSession):
             session.mix_lengths(self.mixes_lengths)
         save_arrays(self.outputs, compute_all(session, load_arrays(self.samples), self.options))
 

@@ -53,13 +53,11 @@ def step_files(step: PipelineStep) -> StepFiles:
         case GenerateVariant():
             given = [step.source, step.calibration, step.samples]
             return _absolute(given, [step.target, step.target.with_suffix(".pt2")], step.hardware)
-        case MeasureVariant():
+        case MeasureVariant() | ComputeOutputs():
             read = [*_artifacts(step.runtime, step.artifact), step.samples, *_of_processing(step.processing)]
-            written = [step.outputs, step.single_outputs, *_engines(step.artifact, step.hardware)]
+            single = step.single_outputs if isinstance(step, MeasureVariant) else None
+            written = [step.outputs, single, *_engines(step.artifact, step.hardware)]
             return _absolute(read, written, step.hardware)
-        case ComputeOutputs():
-            read = [*_artifacts(step.runtime, step.artifact), step.samples, *_of_processing(step.processing)]
-            return _absolute(read, [step.outputs, *_engines(step.artifact, step.hardware)], step.hardware)
 
 
 def _absolute(read: Iterable[Path | None], written: Iterable[Path | None], hardware: str = Hardware.CPU) -> StepFiles:

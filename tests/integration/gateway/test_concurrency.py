@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gateway.settings import GatewaySettings
-from process.memory import no_collection
+from process.collection import no_collection
 from schemas import headers as h
 from schemas.errors import QueryError, Unsatisfiable
 from schemas.oip import encode_request

@@ -58,7 +58,7 @@ def test_measure_variant_profiles_real_model(make_model: Callable[..., Path], tm
     samples, outputs, single = (tmp_path / name for name in ("samples", "outputs", "single"))
     save_arrays(samples, {"x": x})
     options = LoadOptions(precision="fp32", max_batch=4)
-    measured = MeasureVariant(make_model(), "onnx", "cpu", options, samples, outputs, single).run()
+    measured = MeasureVariant(make_model(), "onnx", "cpu", options, samples, outputs, single_outputs=single).run()
     assert [point.batch for point in measured.latency] == [1, 2, 4]
     assert all(0 < point.p50_s <= point.p99_s < 1 for point in measured.latency)
     assert 0 < measured.load_s < 5

@@ -20,7 +20,7 @@ def measured(folder: str, threads: int = 1) -> MeasureVariant:
     options = LoadOptions(precision="fp32", threads=threads)
     around = Processing(before=Tokenise(tokenizer=str(place / "words")))
     return MeasureVariant(
-        place / "model", "onnx", "cuda", options, place / "rows", place / "out", place / "single", around
+        place / "model", "onnx", "cuda", options, place / "rows", place / "out", around, place / "single"
     )
 
 
