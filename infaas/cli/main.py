@@ -3,9 +3,9 @@
 A command's module is imported when the command runs: imports of all of them take longer than most commands.
 """
 
-from collections.abc import Iterator, MutableMapping
-from importlib import import_module
-from typing import Annotated, Any, Final
+from collections import UserDict
+from pkgutil import resolve_name
+from typing import Annotated, Any, Final, NamedTuple
 
 import typer
 
@@ -45,43 +45,31 @@ _COMMANDS: Final = {
 """Module in this package and attribute of each command or group, by panel of the help."""
 
 
-class _Commands(MutableMapping[str, Any]):
+class _Source(NamedTuple):
+    """A command that is not imported yet."""
+
+    panel: str
+    attribute: str
+
+
+class _Commands(UserDict[str, Any]):
     """Commands by name; each is imported when it is first read."""
 
-    def __init__(self) -> None:
-        self._sources = {name: (panel, source) for panel, group in _COMMANDS.items() for name, source in group.items()}
-        self._loaded: dict[str, Any] = {}
-
     def __getitem__(self, name: str) -> Any:
-        if name not in self._loaded:
-            self._loaded[name] = _load(name, *self._sources[name])
-        return self._loaded[name]
-
-    def __setitem__(self, name: str, command: Any) -> None:
-        self._loaded[name] = command
-
-    def __delitem__(self, name: str) -> None:
-        del self._sources[name]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._sources
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._sources)
-
-    def __len__(self) -> int:
-        return len(self._sources)
+        found = super().__getitem__(name)
+        if isinstance(found, _Source):
+            found = self[name] = _load(name, found)
+        return found
 
 
-def _load(name: str, panel: str, source: str) -> Any:
-    module, _, attribute = source.partition(":")
-    found = getattr(import_module(f"{__package__}.{module}"), attribute)
+def _load(name: str, source: _Source) -> Any:
+    found = resolve_name(f"{__package__}.{source.attribute}")
     one = typer.Typer(add_completion=False)
     if isinstance(found, typer.Typer):
-        one.add_typer(found, name=name, rich_help_panel=panel)
+        one.add_typer(found, name=name, rich_help_panel=source.panel)
         group: Any = typer.main.get_command(one)
         return group.commands[name]
-    one.command(name, rich_help_panel=panel)(found)
+    one.command(name, rich_help_panel=source.panel)(found)
     return typer.main.get_command(one)
 
 
@@ -90,7 +78,8 @@ class _LazyGroup(CommandGroup):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        self.commands = _Commands()
+        sources = ((name, panel, at) for panel, group in _COMMANDS.items() for name, at in group.items())
+        self.commands = _Commands({name: _Source(panel, at) for name, panel, at in sources})
 
 
 app = typer.Typer(
