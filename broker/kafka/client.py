@@ -35,6 +35,8 @@ OUTAGE: Final = Outage("Kafka", (KafkaError,), (module_name("broker."), "aiokafk
 """Outage of Kafka, as the connections of this process observe it."""
 STOP_S: Final = 5.0
 _CONNECT_S: Final = 2.0
+_LAST_S: Final = 1.0
+"""Seconds for which a cancelled start may go on."""
 _MAX_IDLE_MS: Final = 540_000
 """Milliseconds without a request after which a connection is closed; aiokafka's default."""
 RETRY_BACKOFF_MS: Final = 100
@@ -200,7 +202,7 @@ async def start_client(settings: KafkaSettings, start: Coroutine[Any, Any, T]) -
     """
     try:
         async with asyncio.timeout(settings.request_timeout_ms / 1000):
-            return await start
+            return await _uninterrupted(start)
     except (KafkaError, TimeoutError, OSError) as error:
         if await _refuses_credentials(settings):
             raise OperatorError(
@@ -211,6 +213,23 @@ async def start_client(settings: KafkaSettings, start: Coroutine[Any, Any, T]) -
             f"cannot reach Kafka at {settings.bootstrap} ({reason}); is it running? Check {ENV} and "
             f"{PREFIX}SECURITY_PROTOCOL"
         ) from error
+
+
+async def _uninterrupted(start: Coroutine[Any, Any, T]) -> T:
+    """Return the result of a start. If cancelled, let the start end within `_LAST_S` before the caller closes it.
+
+    aiokafka forgets its first connection, and leaves it open, if its start is cancelled.
+    """
+    starting = asyncio.create_task(start, name="start of a Kafka client")
+    try:
+        return await asyncio.shield(starting)
+    finally:
+        if not starting.done():
+            await asyncio.wait([starting], timeout=_LAST_S)
+            starting.cancel()
+            await asyncio.wait([starting])
+            if not starting.cancelled():
+                starting.exception()  # else asyncio logs it as never retrieved
 
 
 async def _why_unreachable(settings: KafkaSettings) -> str:

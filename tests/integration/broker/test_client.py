@@ -9,11 +9,14 @@ import json
 import time
 from collections.abc import AsyncGenerator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
+import aiokafka.client
 import psutil
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.conn import AIOKafkaConnection, create_conn
 from pydantic import SecretStr
 
 from broker.delivery.consumer import Consumer
@@ -28,7 +31,7 @@ from broker.kafka.access import (
     set_password,
     tenant_acls,
 )
-from broker.kafka.client import close_client, new_client, open_admin
+from broker.kafka.client import close_client, connect_client, new_client, open_admin
 from broker.kafka.cluster import ping
 from broker.kafka.settings import KafkaSettings, SaslMechanism
 from broker.kafka.topics import TopicSpec, ensure_topics
@@ -196,3 +199,18 @@ async def test_client_metadata_requests_create_no_topic(embedded_kafka: KafkaSet
         assert topic in (await client.fetch_all_metadata()).topics()
     finally:
         await close_client(client)
+
+
+async def test_cancelled_start_closes_its_connections(kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[AIOKafkaConnection] = []
+
+    async def open_and_cancel(*address: Any, **options: Any) -> AIOKafkaConnection:
+        opened.append(await create_conn(*address, **options))
+        starting.cancel()
+        return opened[-1]
+
+    monkeypatch.setattr(aiokafka.client, "create_conn", open_and_cancel)
+    starting = asyncio.create_task(connect_client(kafka, "test"))
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert [connection.connected() for connection in opened] == [False]
