@@ -48,10 +48,11 @@ from broker.lag.reader import LagReader
 from process.health import health_server
 from process.outages import FailureLog
 from schemas import topics
+from schemas.catalog import Catalog
 from schemas.errors import OperatorError
 from schemas.load_classes import SelectorLoad
 from schemas.status import Demand, WorkerStatus
-from store.catalog import Catalog, CatalogWatcher
+from store.catalog import CatalogWatcher
 from store.errors import StoreUnavailable
 from store.leader import Leadership
 from store.migrate import require_current

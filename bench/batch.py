@@ -37,11 +37,12 @@ from infaas.client import InfaasClient
 from registry.artifacts import ArtifactStore
 from runtimes.catalog import find_runtime
 from runtimes.protocol import LoadOptions, Session
+from schemas.catalog import Catalog
 from schemas.latency import LatencyModel
 from schemas.query import Mode
 from schemas.rows.catalog import Task, Variant
 from schemas.topics import task_topic
-from store.catalog import Catalog, load_catalog
+from store.catalog import load_catalog
 from store.pool import open_pool
 from zoo.samples import labelled
 

@@ -19,11 +19,11 @@ import msgspec
 
 from process.security.access import STRANGERS, TenantClasses, usable_rows, users_by_name
 from schemas.access import EVERY_TENANT
+from schemas.catalog import Catalog
 from schemas.errors import InvalidRequest, UnknownTask
 from schemas.names import version_target
 from schemas.rows.catalog import ACCURACY, Architecture, Task, TensorSpec, Variant
 from schemas.topics import task_topic
-from store.catalog import Catalog
 
 VERSION: Final = "1"
 _PLATFORM: Final = "infaas"

@@ -6,5 +6,5 @@ Reading order: names -> access (callers, and owners of models) -> errors -> defa
 (reserved and misspelt names) -> query (needs and send time), cloudevents -> result -> jobs (queries that outlive their
 request) -> load_classes (load counts), offline_share (pace of offline queries) -> status -> hardware, latency ->
 signature (specifications of tensors) -> tensors -> oip -> rows (Postgres rows) -> registrations (requests to register
-models) -> versions -> documents (the wire contract for machines).
+models) -> versions -> catalog (all that is registered, as one value) -> documents (the wire contract for machines).
 """

@@ -36,6 +36,7 @@ from process.health import health_server
 from process.pauses import Backoff, retry_until_reachable
 from process.security.access import users_by_name
 from process.signing import SigningSettings
+from schemas.catalog import Catalog
 from schemas.errors import OperatorError
 from schemas.query import believed_ms
 from schemas.status import WorkerStatus
@@ -58,7 +59,7 @@ from selector.dispatch.offline import OfflineDispatcher
 from selector.dispatch.online import Dispatcher
 from selector.policy.cluster_state import ClusterState
 from selector.settings import SelectorSettings
-from store.catalog import Catalog, CatalogWatcher
+from store.catalog import CatalogWatcher
 from store.leader import held_name
 from store.shared_connection import SharedConnection
 from store.system import read_system_secret

@@ -1,4 +1,4 @@
-"""Catalog: a snapshot in memory of everything that is registered and usable, updated on changes.
+"""Reads the catalog, and keeps it current on changes.
 
 10,000 variants take about 10 MB.
 """
@@ -7,12 +7,8 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 from typing import Final, TypeVar
 
-import msgspec
-
-from schemas.access import Access
-from schemas.rows.catalog import Architecture, Profile, Task, Variant, VariantState
-from schemas.rows.tenants import Tenant
-from schemas.versions import Rollout
+from schemas.catalog import Catalog
+from schemas.rows.catalog import VariantState
 from store.pool import DatabaseSession, Pool
 from store.registry import list_architectures, list_profiles, list_tasks, list_variants
 from store.rollouts import list_rollouts
@@ -25,25 +21,6 @@ T = TypeVar("T")
 _PAUSE_S: Final = 0.05
 """Minimum pause between two reads, so that services do not read continuously during the registration of many
 variants."""
-
-
-class Catalog(msgspec.Struct, frozen=True):
-    """Consistent snapshot of the registry. Entries are keyed by name, profiles by variant."""
-
-    tasks: dict[str, Task] = {}
-    architectures: dict[str, Architecture] = {}
-    variants: dict[str, Variant] = {}
-    """Variants in the state `ready`."""
-    profiles: dict[str, Profile] = {}
-    """Profiles of `variants`."""
-    rollouts: dict[str, Rollout] = {}
-    """Rollouts by model, for models with several versions."""
-    access: dict[str, Access] = {}
-    """Access of tasks and models that have an owner or are not public."""
-    removing: frozenset[str] = frozenset()
-    """Names of tasks that are being unregistered. They are not in `tasks`, but queries for them still get an answer."""
-    tenants: dict[str, Tenant] = {}
-    """Tenants with topics of their own, including tenants that are being removed, whose queries are still answered."""
 
 
 async def load_catalog(pool: Pool) -> Catalog:

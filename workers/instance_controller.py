@@ -26,12 +26,12 @@ from broker.delivery.consumer import Consumer
 from broker.fetch.read_connection import ReadConnection
 from broker.kafka.topics import ensure_variant_topics
 from process.pauses import Backoff, wait_within
+from schemas.catalog import Catalog
 from schemas.errors import OperatorError
 from schemas.rows.catalog import Profile, Variant
 from schemas.rows.cluster import InstanceRow
 from schemas.status import InstanceState, InstanceStatus
 from schemas.topics import variant_group
-from store.catalog import Catalog
 from store.errors import StoreConflict, StoreUnavailable
 from store.placement import report_instance_state
 from workers.context import WorkerContext

@@ -16,8 +16,8 @@ from autoscaler.decide.placement_builder import partition_count
 from autoscaler.decide.plan import ScalePlan
 from broker.kafka.settings import KafkaSettings
 from registry.topics import grow_task_topics, grow_tenant_topics, grow_variant_topics
+from schemas.catalog import Catalog
 from schemas.rows.cluster import DecisionKind, DecisionRow
-from store.catalog import Catalog
 from store.leader import Leadership
 from store.placement import change_placement
 from store.pool import Pool

@@ -9,11 +9,11 @@ from autoscaler.launchers.base import LaunchedWorker
 from autoscaler.observe.load_window import LoadWindow
 from autoscaler.observe.status_cache import WorkerStatusCache
 from process.security.access import users_by_name
+from schemas.catalog import Catalog
 from schemas.rows.catalog import Variant
 from schemas.rows.cluster import Pin, PinKind, WantedWorkers, WorkerRow
 from schemas.topics import LANES, offline_topic, offline_variant_topic, task_topic, variant_topic
 from schemas.versions import versions_of
-from store.catalog import Catalog
 from store.pool import Pool
 from store.scaling import read_cluster
 

@@ -33,11 +33,11 @@ from broker.kafka.types import KafkaError
 from broker.lag.reader import LagObservation, LagReader
 from process.outages import FailureLog
 from schemas import topics
+from schemas.catalog import Catalog
 from schemas.load_classes import ClassAnswers, ClassCount, LoadClass
 from schemas.rows.samples import InstanceSample, LagReading, LoadSample
 from store import samples
 from store.audit import prune_acts
-from store.catalog import Catalog
 from store.errors import StoreUnavailable
 from store.pool import Pool
 

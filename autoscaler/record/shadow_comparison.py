@@ -11,12 +11,12 @@ from typing import Final
 
 from broker.kafka.types import Record
 from registry.quality import AGREEMENT, quality
+from schemas.catalog import Catalog
 from schemas.errors import InfaasError
 from schemas.headers import as_text
 from schemas.oip import decode_response
 from schemas.result import OK, Result, parse_result
 from schemas.versions import VersionComparison
-from store.catalog import Catalog
 from store.errors import StoreConflict, StoreUnavailable
 from store.pool import Pool
 from store.rollouts import add_comparisons

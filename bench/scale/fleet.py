@@ -16,10 +16,11 @@ import msgspec
 
 from bench.core.database import fresh_database, put_models, synthetic_profile, synthetic_variant
 from bench.core.figures import Figure, beside, percentile, plain, within
+from schemas.catalog import Catalog
 from schemas.latency import BatchLatency
 from schemas.rows.catalog import Task, TensorSpec
 from schemas.rows.cluster import InstanceRow, WorkerRow
-from store.catalog import Catalog, CatalogWatcher, load_catalog, update_catalog
+from store.catalog import CatalogWatcher, load_catalog, update_catalog
 from store.placement import ALIVE_S, put_instances, register_worker
 from store.pool import DatabaseSession, Pool, open_pool
 from store.shared_connection import SharedConnection

@@ -32,8 +32,8 @@ from broker.kafka.topics import TopicSpec, ensure_topics
 from broker.lag.reader import LagReader
 from broker.producing.producer import Producer
 from schemas import topics
+from schemas.catalog import Catalog
 from schemas.rows.catalog import Task, TensorSpec
-from store.catalog import Catalog
 from store.embedded import EmbeddedPostgres
 from store.migrate import upgrade
 from store.pool import Pool, open_pool

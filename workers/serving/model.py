@@ -22,11 +22,11 @@ from runtimes.catalog import find_runtime
 from runtimes.composite import hold_artifacts
 from runtimes.processing.session import ProcessedSession
 from runtimes.protocol import LoadOptions, Session, Tensors
+from schemas.catalog import Catalog
 from schemas.errors import InvalidRequest, OperatorError
 from schemas.latency import UNKNOWN_LENGTHS, LatencyModel, LengthModel
 from schemas.rows.catalog import Architecture, Processing, Task, TensorSpec, Variant
 from schemas.tensors import BYTES, DTYPES, datatype_of
-from store.catalog import Catalog
 
 log = logging.getLogger(__name__)
 

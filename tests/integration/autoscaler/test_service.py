@@ -31,12 +31,13 @@ from broker.kafka.topics import ensure_system_topics, ensure_task_topics, ensure
 from broker.lag.reader import LagReader
 from broker.producing.producer import Producer
 from schemas import topics
+from schemas.catalog import Catalog
 from schemas.load_classes import ClassAnswers, ClassCount, LoadClass, SelectorLoad
 from schemas.rows.cluster import Pin, PinKind
 from schemas.rows.samples import AlarmKind, GroupHealth
 from schemas.status import Demand, InstanceState, InstanceStatus, WorkerStatus
 from store import registry, samples
-from store.catalog import Catalog, load_catalog
+from store.catalog import load_catalog
 from store.placement import heartbeat, list_instances, register_worker, report_instance_state
 from store.pool import Pool
 from store.scaling import put_pin

@@ -15,7 +15,7 @@ from gateway.model_directory import ModelDirectory
 from gateway.query_client import QueryClient
 from gateway.service import open_gateway
 from gateway.settings import GatewaySettings
-from store.catalog import Catalog
+from schemas.catalog import Catalog
 from tests.example_rows import a_profile, a_task, a_variant, an_architecture
 from tests.integration.gateway.responder import VARIANT, Responder, answering
 

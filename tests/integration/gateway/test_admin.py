@@ -20,9 +20,9 @@ from gateway.settings import GatewaySettings
 from process.security.api_keys import ApiKey
 from schemas import headers as h
 from schemas.access import Role
+from schemas.catalog import Catalog
 from schemas.jobs import NewJob
 from store.audit import list_acts
-from store.catalog import Catalog
 from store.jobs import put_jobs
 from store.placement import register_worker
 from store.pool import Pool

@@ -17,8 +17,8 @@ from gateway.model_directory import ModelDirectory
 from gateway.service import all_routes
 from gateway.settings import GatewaySettings
 from gateway.statistics import ModelStatisticsTable
+from schemas.catalog import Catalog
 from schemas.documents.__main__ import FOLDER
-from store.catalog import Catalog
 from store.pool import open_pool
 from tests.integration.gateway.conftest import NOWHERE, Running
 

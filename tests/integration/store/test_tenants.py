@@ -6,7 +6,8 @@ import pytest
 from msgspec.structs import replace
 
 from schemas.access import PUBLIC, Access, Visibility
-from store.catalog import Catalog, CatalogWatcher, load_catalog, update_catalog
+from schemas.catalog import Catalog
+from store.catalog import CatalogWatcher, load_catalog, update_catalog
 from store.errors import StoreConflict
 from store.pool import Pool
 from store.registry import put_architecture

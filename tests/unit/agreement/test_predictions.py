@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoscaler.decide.pareto import CoreOffer, rank_variants
+from schemas.catalog import Catalog
 from schemas.hardware import CorePrice, cost_per_1000
 from schemas.latency import BatchLatency, LatencyModel
 from schemas.rows.catalog import Profile, Variant
 from selector.policy.variants import PricedVariant
-from store.catalog import Catalog
 from tests.example_rows import a_profile, a_task, a_variant, an_architecture
 from workers.serving.model import find_model
 

@@ -10,9 +10,9 @@ from msgspec.structs import replace
 from autoscaler.record.shadow_comparison import ShadowComparer, comparison
 from broker.kafka.types import Record
 from schemas import headers as h
+from schemas.catalog import Catalog
 from schemas.result import Result, error_value
 from schemas.versions import Rollout, VersionComparison
-from store.catalog import Catalog
 from store.errors import StoreConflict, StoreUnavailable
 from store.pool import Pool
 from tests.example_rows import a_task, an_architecture

@@ -8,9 +8,9 @@ from msgspec.structs import replace
 from gateway.model_directory import ModelDirectory, ServedModels
 from process.security.access import includes, users_of
 from schemas.access import EVERY_TENANT, PUBLIC, Access, Visibility
+from schemas.catalog import Catalog
 from schemas.errors import UnknownTask
 from schemas.versions import Rollout
-from store.catalog import Catalog
 from tests.example_rows import a_task, a_variant, an_architecture
 
 

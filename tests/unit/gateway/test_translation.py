@@ -10,9 +10,9 @@ from gateway.model_directory import ModelDirectory
 from gateway.translation import make_envelope, needs_in
 from schemas import headers as h
 from schemas.access import ANYONE, Principal, Role
+from schemas.catalog import Catalog
 from schemas.errors import InvalidRequest
 from schemas.signature import TensorSpec
-from store.catalog import Catalog
 from tests.example_rows import a_task
 
 TEXTS = msgspec.structs.replace(a_task("reviews"), inputs=(TensorSpec(name="text", datatype="BYTES", shape=(-1,)),))

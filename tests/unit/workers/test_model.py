@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from registry.artifacts import ArtifactStore
 from runtimes.protocol import LoadOptions, Tensors
+from schemas.catalog import Catalog
 from schemas.errors import InvalidRequest, ModelFailed
 from schemas.latency import LatencyModel
 from schemas.rows.catalog import TensorSpec
-from store.catalog import Catalog
 from tests.example_rows import INPUT, a_profile, a_task, a_variant, an_architecture
 from workers.serving.computation import InputFailure, input_failure
 from workers.serving.loading import DeviceMemory, Footprint, close_session, footprint_of, open_session
