@@ -54,7 +54,8 @@ from schemas.versions import versions_of
 from selector.admission.received_query import QueryReader
 from selector.admission.signatures import Verifier
 from selector.dispatch.dispatcher import DemandSender, DispatchContext
-from selector.dispatch.metrics import LoadMeter, SelectorMetrics
+from selector.dispatch.load_meter import LoadMeter
+from selector.dispatch.metrics import SelectorMetrics
 from selector.dispatch.offline import OfflineDispatcher
 from selector.dispatch.online import Dispatcher
 from selector.policy.cluster_state import ClusterState

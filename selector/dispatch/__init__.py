@@ -1,5 +1,5 @@
 """Dispatch of queries: reads records, and sends forwarded queries, error results and demands.
 
-Reading order: metrics (counters, load report) -> explanation (of a choice) -> dispatcher (steps that both dispatchers
-share) -> online, offline.
+Reading order: load_meter (load for the autoscaler), metrics (counters) -> explanation (of a choice) -> dispatcher
+(steps that both dispatchers share) -> fetch_delay -> online, offline.
 """

@@ -42,7 +42,8 @@ from schemas.topics import DEMAND, LANES, is_offline, offline_of, task_of
 from selector.admission.received_query import QueryReader, ReceivedQuery, error_result
 from selector.admission.signatures import Replayed, signed_digest
 from selector.dispatch.explanation import explain
-from selector.dispatch.metrics import LoadMeter, SelectorMetrics
+from selector.dispatch.load_meter import LoadMeter
+from selector.dispatch.metrics import SelectorMetrics
 from selector.policy.choice import Choice, PolicyConfig, Refusal
 from selector.policy.cluster_state import ClusterState
 from selector.policy.variants import PricedVariant

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.arrivals import SHARE, UNHURRIED_S
-from selector.dispatch.online import LONGEST_S, SCARCE, SPARE, FetchDelay
+from selector.dispatch.fetch_delay import LONGEST_S, SCARCE, SPARE, FetchDelay
 
 
 def rest_after(per_s: float, left_s: float | None, cpu_busy: float, lingered: bool = False) -> float:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from schemas.load_classes import CLASSES, LoadClass, latency_bucket
 from schemas.query import Mode, Needs, Query
-from selector.dispatch.metrics import LoadMeter
+from selector.dispatch.load_meter import LoadMeter
 
 VARIANT = "mlp.onnx-fp32.cpu"
 
