@@ -17,17 +17,9 @@ import msgspec
 from autoscaler.apply.background_solver import BackgroundSolver
 from autoscaler.apply.plan_writer import grow_topics, write_plan
 from autoscaler.apply.worker_reconciler import WorkerReconciler
-from autoscaler.decide.decide import decide
-from autoscaler.decide.pareto import (
-    CoreOffers,
-    VariantRanking,
-    launchable_cores,
-    live_cores,
-    rank_variants,
-    unloadable_variants,
-)
 from autoscaler.decide.plan import ScalePlan
-from autoscaler.decide.snapshot import ClusterSnapshot, DecisionMemory, Policy
+from autoscaler.decide.planner import Planner
+from autoscaler.decide.snapshot import DecisionMemory, Policy
 from autoscaler.janitor.janitor import Janitor
 from autoscaler.launchers.base import Launcher
 from autoscaler.launchers.registry import open_launcher
@@ -48,7 +40,6 @@ from broker.lag.reader import LagReader
 from process.health import health_server
 from process.outages import FailureLog
 from schemas import topics
-from schemas.catalog import Catalog
 from schemas.errors import OperatorError
 from schemas.load_classes import SelectorLoad
 from schemas.status import Demand, WorkerStatus
@@ -58,6 +49,7 @@ from store.leader import Leadership
 from store.migrate import require_current
 from store.pool import Pool, open_pool
 from store.samples import present_s
+from store.scaling import read_cluster
 from store.settings import StoreSettings
 from store.shared_connection import PLACEMENT, SCALE, ChangeListener
 
@@ -145,17 +137,17 @@ class Autoscaler:
         )  # fmt: skip
         self._reconciler = WorkerReconciler(launcher, settings.reconcile_timeouts, pool, lead, self._statuses)
         self._snapshot_builder = SnapshotBuilder(
-            pool, self._statuses, self._load_window, settings.min_workers, can_add_partitions=features.growth,
+            self._statuses, self._load_window, settings.min_workers, can_add_partitions=features.growth,
             clock=time.monotonic,
         )  # fmt: skip
         self._shadows = ShadowComparer()
         self._wake = asyncio.Event()
         self._solver = BackgroundSolver(settings.limits, settings.solve_interval_s, self._wake.set)
         self._served: frozenset[str] = frozenset()
+        self._planner = Planner(settings.limits, settings.policy)
         self._memory = DecisionMemory()
         self._failures = FailureLog("deciding", "scaling is suspended")
         self._unplaced: dict[str, str] = {}
-        self._ranked: tuple[Catalog, tuple[CoreOffers, CoreOffers], frozenset[str], VariantRanking] | None = None
 
     async def run(self, tail: Tail, changes: ChangeListener) -> None:
         """Observe, record, decide and apply until the leadership is lost."""
@@ -237,39 +229,21 @@ class Autoscaler:
 
     async def _decide_once(self) -> None:
         catalog = self._catalog.current
-        snapshot = await self._snapshot_builder.build(
-            catalog, self._memory, self._reconciler.hardware, self._reconciler.launched,
+        rows = await read_cluster(self._pool)
+        snapshot = self._snapshot_builder.build(
+            rows, catalog, self._memory, self._reconciler.hardware, self._reconciler.launched,
             self._recorder.waiting, readings_known=self._recorder.known,
         )  # fmt: skip
         living = {worker.name for worker in snapshot.workers if worker.alive}
         self._served = frozenset(row.variant for row in snapshot.instances if row.worker in living)
         # In a thread: with a thousand workers it takes half a second, which would block the loop.
-        ranking, plan = await asyncio.to_thread(self._plan, catalog, snapshot)
+        ranking, plan = await asyncio.to_thread(self._planner.plan, catalog, snapshot, self._solver.targets)
         self._solver.submit(ranking, snapshot)
         await write_plan(plan, self._settings.policy, self._lead)
         self._memory = plan.memory
         self._log_unplaced(plan)
         selectors = self._load_window.selector_count(time.monotonic()) if self._can_add_partitions else 0
         await grow_topics(plan.partitions, catalog, selectors, self._pool, self._kafka)
-
-    def _plan(self, catalog: Catalog, snapshot: ClusterSnapshot) -> tuple[VariantRanking, ScalePlan]:
-        """Plan the changes for the snapshot. Runs in a thread, one call at a time."""
-        ranking, settings = self._ranking(catalog, snapshot), self._settings
-        targets = self._solver.targets  # None under the greedy policy
-        return ranking, decide(catalog.variants, ranking, snapshot, settings.limits, settings.policy, targets)
-
-    def _ranking(self, catalog: Catalog, snapshot: ClusterSnapshot) -> VariantRanking:
-        """Return the ranking of all variants, cached until the catalog, the workers' offers or failed loads change."""
-        offers = live_cores(snapshot.workers), launchable_cores(snapshot.hardware)
-        workers, instances = snapshot.workers, snapshot.instances
-        unloadable = frozenset(unloadable_variants(catalog.variants, catalog.profiles, workers, instances))
-        if self._ranked is None or self._ranked[0] is not catalog or self._ranked[1:3] != (offers, unloadable):
-            variants = {name: v for name, v in catalog.variants.items() if name not in unloadable}
-            ranking = rank_variants(
-                variants, catalog.profiles, *offers, versions=snapshot.versions, users=snapshot.users
-            )
-            self._ranked = catalog, offers, unloadable, ranking
-        return self._ranked[3]
 
     def _log_unplaced(self, plan: ScalePlan) -> None:
         for variant, reason in plan.unplaced.items():

@@ -21,7 +21,7 @@ from itertools import count
 import msgspec
 
 from autoscaler.decide.snapshot import HardwareType
-from autoscaler.launchers.base import LaunchedWorker, LaunchState
+from autoscaler.launchers.launched_worker import LaunchedWorker, LaunchState
 from schemas.names import number_of, worker_name
 from schemas.rows.cluster import WantedWorkers, WorkerRow
 

@@ -25,7 +25,8 @@ from autoscaler.apply.reconcile_plan import (
     plan_reconciliation,
 )
 from autoscaler.decide.snapshot import HardwareType
-from autoscaler.launchers.base import LaunchedWorker, Launcher, LauncherError, LaunchState
+from autoscaler.launchers.base import Launcher, LauncherError
+from autoscaler.launchers.launched_worker import LaunchedWorker, LaunchState
 from autoscaler.observe.status_cache import WorkerStatusCache
 from process.outages import FailureLog
 from process.pauses import Backoff, KeyedBackoff, wait_within

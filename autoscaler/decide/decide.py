@@ -47,12 +47,12 @@ def decide(
     """
     if not snapshot.known:
         return ScalePlan(memory=snapshot.memory)
-    planner = _Planner(variants, ranking, snapshot, limits)
-    return planner.hold() if snapshot.paused else planner.plan(targets if policy is Policy.MILP else None)
+    decision = _Decision(variants, ranking, snapshot, limits)
+    return decision.hold() if snapshot.paused else decision.plan(targets if policy is Policy.MILP else None)
 
 
-class _Planner:
-    """Planner of one decision."""
+class _Decision:
+    """Decision on one snapshot."""
 
     def __init__(
         self, variants: Mapping[str, Variant], ranking: VariantRanking, snapshot: ClusterSnapshot, limits: ScalingLimits

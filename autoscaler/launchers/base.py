@@ -11,15 +11,14 @@ process.
 
 import os
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
 from typing import Final, Protocol, Self, TypeVar
 
-import msgspec
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsError
 
 from autoscaler.decide.snapshot import HardwareType
+from autoscaler.launchers.launched_worker import LaunchedWorker
 from process.subprocesses import DRAIN_S
 from schemas.defaults import THREADS
 from schemas.errors import InfaasError, OperatorError
@@ -28,26 +27,6 @@ from schemas.hardware import Hardware, list_price, slots_of
 
 class LauncherError(InfaasError):
     """A launcher call failed for the reason in the message. It may succeed later."""
-
-
-class LaunchState(StrEnum):
-    """State of a worker's process."""
-
-    STARTING = "starting"
-    RUNNING = "running"
-    STOPPING = "stopping"
-    FAILED = "failed"
-    """The process does not start, or crashes repeatedly. It is not retried until `start` is called again."""
-
-
-class LaunchedWorker(msgspec.Struct, frozen=True, kw_only=True):
-    """A worker's process as known by the launcher."""
-
-    worker: str
-    hardware: str
-    state: LaunchState
-    reason: str = ""
-    """End of its log if it failed."""
 
 
 class Launcher(Protocol):

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from autoscaler.launchers.base import LaunchedWorker, LauncherError, LaunchState, WorkerTemplate, read_settings
+from autoscaler.launchers.base import LauncherError, WorkerTemplate, read_settings
+from autoscaler.launchers.launched_worker import LaunchedWorker, LaunchState
 from autoscaler.settings import AutoscalerSettings
 from schemas.errors import OperatorError
 from schemas.hardware import Hardware

@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from autoscaler.decide.snapshot import HardwareType
-from autoscaler.launchers.base import LaunchedWorker, LauncherError, LaunchState
+from autoscaler.launchers.base import LauncherError
+from autoscaler.launchers.launched_worker import LaunchedWorker, LaunchState
 from autoscaler.settings import AutoscalerSettings
 from process.home import CommandReply, ProcessPool, SupervisorCommand, SupervisorUnavailable, send_command
 from schemas.hardware import list_price, slots_of

@@ -9,7 +9,8 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Final
 
 from autoscaler.decide.snapshot import HardwareType
-from autoscaler.launchers.base import LaunchedWorker, Launcher, LauncherError
+from autoscaler.launchers.base import Launcher, LauncherError
+from autoscaler.launchers.launched_worker import LaunchedWorker
 from autoscaler.settings import AutoscalerSettings
 from process.module_names import module_name
 from schemas.errors import OperatorError

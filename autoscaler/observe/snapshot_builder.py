@@ -1,21 +1,22 @@
-"""Builds the snapshot for a decision: rows, recent statuses and load, backlogs, hardware types and bounds."""
+"""Builds the snapshot for a decision: rows, recent statuses and load, backlogs, hardware types and bounds.
+
+Pure: the caller reads the rows and passes the clock.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
 from autoscaler.decide.snapshot import Backlog, ClusterSnapshot, DecisionMemory, HardwareType
-from autoscaler.launchers.base import LaunchedWorker
+from autoscaler.launchers.launched_worker import LaunchedWorker
 from autoscaler.observe.load_window import LoadWindow
 from autoscaler.observe.status_cache import WorkerStatusCache
 from process.security.access import users_by_name
 from schemas.catalog import Catalog
 from schemas.rows.catalog import Variant
-from schemas.rows.cluster import Pin, PinKind, WantedWorkers, WorkerRow
+from schemas.rows.cluster import ClusterRows, Pin, PinKind, WantedWorkers, WorkerRow
 from schemas.topics import LANES, offline_topic, offline_variant_topic, task_topic, variant_topic
 from schemas.versions import versions_of
-from store.pool import Pool
-from store.scaling import read_cluster
 
 
 class TopicBacklog(msgspec.Struct, frozen=True):
@@ -30,10 +31,9 @@ class SnapshotBuilder:
     """Builder of snapshots for one term of leadership; remembers the runtimes seen on each hardware."""
 
     def __init__(
-        self, pool: Pool, statuses: WorkerStatusCache, load_window: LoadWindow, min_workers: Mapping[str, int], *,
+        self, statuses: WorkerStatusCache, load_window: LoadWindow, min_workers: Mapping[str, int], *,
         can_add_partitions: bool, clock: Callable[[], float],
     ) -> None:  # fmt: skip
-        self._pool = pool
         self._statuses = statuses
         self._load_window = load_window
         self._min_workers = min_workers
@@ -41,24 +41,21 @@ class SnapshotBuilder:
         self._clock = clock
         self._runtimes: dict[str, tuple[str, ...]] = {}
 
-    async def build(
-        self, catalog: Catalog, memory: DecisionMemory, hardware: Iterable[HardwareType],
+    def build(
+        self, rows: ClusterRows, catalog: Catalog, memory: DecisionMemory, hardware: Iterable[HardwareType],
         launched: Iterable[LaunchedWorker], waiting: Mapping[str, TopicBacklog], *, readings_known: bool,
     ) -> ClusterSnapshot:  # fmt: skip
         """Build the snapshot of the present.
 
         Args:
+            rows: the wanted and the actual state of the cluster.
             catalog: the registered tasks and variants.
             memory: memory of the previous decision.
             hardware: types of workers that the launcher can start.
             launched: workers that the launcher has started.
             waiting: waiting records at the last reading, by topic.
             readings_known: true if the last reading succeeded.
-
-        Raises:
-            StoreUnavailable: Postgres cannot be reached.
         """
-        rows = await read_cluster(self._pool)
         now_s = self._clock()
         self._statuses.forget(catalog.variants, {row.name for row in rows.workers})
         self._load_window.forget(catalog.tasks, now_s)

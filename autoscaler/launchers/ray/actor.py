@@ -17,7 +17,7 @@ from typing import Final
 
 from ray.actor import exit_actor
 
-from autoscaler.launchers.base import LaunchState
+from autoscaler.launchers.launched_worker import LaunchState
 from process.health import wait_until_hung
 from process.module_names import module_name
 from process.run import EXIT_REPLACE

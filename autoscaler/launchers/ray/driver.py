@@ -17,7 +17,7 @@ import ray
 import ray.util
 from ray.exceptions import ActorDiedError, RayError
 
-from autoscaler.launchers.base import LaunchedWorker, LaunchState
+from autoscaler.launchers.launched_worker import LaunchedWorker, LaunchState
 from autoscaler.launchers.ray.actor import RayWorker
 from autoscaler.launchers.ray.launcher import (
     ConnectRequest,

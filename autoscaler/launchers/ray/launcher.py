@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from autoscaler.launchers.base import LaunchedWorker, LauncherError, WorkerTemplate, read_settings, worker_environment
+from autoscaler.launchers.base import LauncherError, WorkerTemplate, read_settings, worker_environment
+from autoscaler.launchers.launched_worker import LaunchedWorker
 from process.module_names import module_name
 from process.parent_death import die_with_parent
 from schemas.errors import OperatorError

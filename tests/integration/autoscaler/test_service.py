@@ -279,7 +279,7 @@ async def test_autoscaler_records_lag_during_a_slow_decision(
         assert done.wait(SOON_S)
         return decide(*arguments)
 
-    monkeypatch.setattr("autoscaler.service.decide", slow)
+    monkeypatch.setattr("autoscaler.decide.planner.decide", slow)
     async with running(kafka, database):
         try:
             await until(deciding.is_set)

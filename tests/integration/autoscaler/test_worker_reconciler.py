@@ -10,7 +10,8 @@ from prometheus_client import REGISTRY
 from autoscaler.apply.reconcile_plan import ReconcileStep, ReconcileTimeouts
 from autoscaler.apply.worker_reconciler import WorkerReconciler
 from autoscaler.decide.snapshot import HardwareType
-from autoscaler.launchers.base import LaunchedWorker, LauncherError, LaunchState
+from autoscaler.launchers.base import LauncherError
+from autoscaler.launchers.launched_worker import LaunchedWorker, LaunchState
 from autoscaler.observe.status_cache import WorkerStatusCache
 from schemas.rows.cluster import DecisionKind, WantedWorkers
 from store.leader import Leadership

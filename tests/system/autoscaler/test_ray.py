@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
-from autoscaler.launchers.base import LaunchedWorker, Launcher, LauncherError, LaunchState
+from autoscaler.launchers.base import Launcher, LauncherError
+from autoscaler.launchers.launched_worker import LaunchedWorker, LaunchState
 from autoscaler.launchers.registry import open_launcher
 from autoscaler.settings import AutoscalerSettings
 from bench.scale.ray_nodes import RayNodes, ray_nodes

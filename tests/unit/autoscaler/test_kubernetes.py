@@ -12,8 +12,9 @@ import yaml
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from autoscaler.launchers.base import LauncherError, LaunchState
+from autoscaler.launchers.base import LauncherError
 from autoscaler.launchers.kubernetes import KubernetesLauncher, open_launcher
+from autoscaler.launchers.launched_worker import LaunchState
 from autoscaler.settings import AutoscalerSettings
 from process.sockets import free_port
 from schemas.errors import OperatorError

@@ -14,7 +14,7 @@ from autoscaler.apply.reconcile_plan import (
     plan_reconciliation,
 )
 from autoscaler.decide.snapshot import HardwareType
-from autoscaler.launchers.base import LaunchedWorker, LaunchState
+from autoscaler.launchers.launched_worker import LaunchedWorker, LaunchState
 from schemas.rows.cluster import WantedWorkers, WorkerRow
 from tests.example_rows import a_worker
 

@@ -1,13 +1,57 @@
-"""Tests of the snapshot builder: waiting inputs, bounds of pins and settings, and external workers."""
+"""Tests of the snapshot builder: the clock, waiting inputs, bounds of pins and settings, and external workers."""
 
-from autoscaler.decide.snapshot import Backlog, HardwareType
-from autoscaler.launchers.base import LaunchedWorker, LaunchState
-from autoscaler.observe.snapshot_builder import TopicBacklog, backlogs_of, bounds_of, with_lanes, with_others
-from schemas.rows.cluster import Pin, PinKind
+from datetime import UTC, datetime
+
+from autoscaler.decide.snapshot import Backlog, ClusterSnapshot, DecisionMemory, HardwareType
+from autoscaler.launchers.launched_worker import LaunchedWorker, LaunchState
+from autoscaler.observe.load_window import LoadWindow
+from autoscaler.observe.snapshot_builder import (
+    SnapshotBuilder,
+    TopicBacklog,
+    backlogs_of,
+    bounds_of,
+    with_lanes,
+    with_others,
+)
+from autoscaler.observe.status_cache import WorkerStatusCache
+from schemas.catalog import Catalog
+from schemas.load_classes import ClassCount, LoadClass, SelectorLoad
+from schemas.rows.cluster import ClusterRows, Pin, PinKind, ScaleControl, WantedWorkers
+from schemas.status import Demand
 from schemas.topics import offline_topic, task_topic, variant_topic
-from tests.example_rows import a_variant, a_worker
+from tests.example_rows import a_task, a_variant, a_worker, an_instance
 
 CPU = HardwareType(name="cpu", price_per_hour=0.1, start_s=2.0, slots=1, memory_bytes=10**9, maximum=1)
+
+
+def test_build_uses_only_the_given_clock() -> None:
+    now_s = 1000.0
+    statuses = WorkerStatusCache(lambda: now_s, status_ttl_s=3.0)
+    window = LoadWindow(statuses)
+    builder = SnapshotBuilder(statuses, window, {"cpu": 1}, can_add_partitions=True, clock=lambda: now_s)
+    catalog = Catalog(tasks={"digits": a_task()}, variants={VARIANT: a_variant(VARIANT)})
+    rows = ClusterRows(
+        control=ScaleControl(paused=False, changed_by="", changed_at=datetime.now(UTC)),
+        wanted=[WantedWorkers(hardware="cpu", count=2, reason="")], workers=[a_worker()], instances=[an_instance()],
+        pins=[],
+    )  # fmt: skip
+
+    def build() -> ClusterSnapshot:
+        return builder.build(rows, catalog, DecisionMemory(), [CPU], (), {}, readings_known=True)
+
+    counted = ClassCount(load_class=LoadClass("digits"), queries=5, inputs=10)
+    window.on_load(SelectorLoad(selector="s0", at_ms=0.0, classes=(counted,)), now_s)
+    statuses.on_demand(Demand(task="digits", variant=VARIANT, at_ms=0.0, reason=""))
+    now_s += 1.5
+    snapshot = build()
+    assert snapshot.known
+    assert snapshot.wanted_workers == {"cpu": 2}
+    assert snapshot.bounds == (Pin(kind=PinKind.HARDWARE, name="cpu", minimum=2),)  # cpu-0 is not the launcher's
+    assert snapshot.demand_age_s == {VARIANT: 1.5}
+    assert snapshot.hardware[0].runtimes == ("onnx",)
+    assert [loaded.inputs_per_s for loaded in snapshot.classes] == [5.0]
+    now_s += 10.0
+    assert not build().known  # the only selector is silent
 
 
 def test_bounds_of_use_minimum_setting_without_pin() -> None:
