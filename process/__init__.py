@@ -1,6 +1,6 @@
 """Lifecycle of a service process (start, health, supervision, shutdown) and access to its machine.
 
-Reading order: errors (as messages), module_names (in a checkout and in a wheel), pauses (back-off, retries, waits) ->
+Reading order: errors (as messages), module_names (in a checkout and in a wheel), backoff, pauses (retries, waits) ->
 outages (log a failure once) -> logs (text or JSON) -> sockets (ports, exposure) -> settings (common to all services),
 secrets (files, environment) -> security (pure: permissions, keys, signatures), signing (of queries) -> start (signals
 before a service serves) -> command_line (flags and --check) -> run (signals, drain, exit code) -> health (metrics and

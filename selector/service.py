@@ -31,9 +31,10 @@ from broker.kafka.topics import ensure_system_topics, ensure_topics, task_specs,
 from broker.kafka.types import APPEND_TIME, Record
 from broker.producing.producer import Producer
 from broker.replies.sender import ReplyStreamSender
+from process.backoff import Backoff
 from process.collection import tune_gc
 from process.health import health_server
-from process.pauses import Backoff, retry_until_reachable
+from process.pauses import retry_until_reachable
 from process.security.access import users_by_name
 from process.signing import SigningSettings
 from schemas.catalog import Catalog

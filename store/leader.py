@@ -17,7 +17,8 @@ from typing import Any, Final
 
 import asyncpg
 
-from process.pauses import Backoff, retry_until_reachable, wait_within
+from process.backoff import Backoff
+from process.pauses import retry_until_reachable, wait_within
 from schemas.errors import InfaasError, OperatorError
 from store.errors import StoreUnavailable, translate_errors
 from store.pool import TIMEOUT_S, DatabaseSession, connect, load_queries

@@ -14,8 +14,9 @@ from typing import Any, Final, TypeAlias, TypeVar
 import asyncpg
 import msgspec
 
+from process.backoff import Backoff
 from process.module_names import module_name
-from process.pauses import Backoff, retry_until_reachable
+from process.pauses import retry_until_reachable
 from store.errors import StoreFull, translate_errors
 from store.settings import checked_dsn
 

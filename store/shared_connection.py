@@ -24,7 +24,8 @@ from typing import Any, Final
 
 import msgspec
 
-from process.pauses import Backoff, wait_within
+from process.backoff import Backoff
+from process.pauses import wait_within
 from store.errors import StoreFull, StoreUnavailable, translate_errors
 from store.pool import TIMEOUT_S, Pool, connect, load_queries
 

@@ -27,7 +27,8 @@ import msgspec
 from broker.delivery.consumer import Consumer, Record
 from broker.kafka.topics import ensure_topics
 from broker.kafka.types import KafkaError
-from process.pauses import Backoff, retry_until_reachable, wait_within
+from process.backoff import Backoff
+from process.pauses import retry_until_reachable, wait_within
 from registry.artifacts import ArtifactStore
 from registry.builds.build import Build, BuildOutcome, BuildReport, BuildRequest, with_files
 from registry.builds.remote_steps import build_topics

@@ -25,7 +25,8 @@ from msgspec.structs import replace
 from broker.delivery.consumer import Consumer
 from broker.fetch.read_connection import ReadConnection
 from broker.kafka.topics import ensure_variant_topics
-from process.pauses import Backoff, wait_within
+from process.backoff import Backoff
+from process.pauses import wait_within
 from schemas.catalog import Catalog
 from schemas.errors import OperatorError
 from schemas.rows.catalog import Profile, Variant

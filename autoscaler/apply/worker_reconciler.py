@@ -28,8 +28,9 @@ from autoscaler.decide.snapshot import HardwareType
 from autoscaler.launchers.base import Launcher, LauncherError
 from autoscaler.launchers.launched_worker import LaunchedWorker, LaunchState
 from autoscaler.observe.status_cache import WorkerStatusCache
+from process.backoff import Backoff, KeyedBackoff
 from process.outages import FailureLog
-from process.pauses import Backoff, KeyedBackoff, wait_within
+from process.pauses import wait_within
 from schemas.rows.cluster import DecisionKind, DecisionRow, InstanceRow, WorkerRow
 from schemas.status import InstanceState
 from store.errors import StoreUnavailable

@@ -18,7 +18,7 @@ from typing import Final, Generic, NamedTuple, TypeVar
 import msgspec
 
 from broker.kafka.types import REFUSED_BY_TOPIC, NotAllowed, Record, RecordTooLarge, UnknownTopic
-from process.pauses import Backoff
+from process.backoff import Backoff
 from schemas.errors import Internal, InvalidRequest, QueryError
 from schemas.headers import RawHeaders
 from schemas.result import OK

@@ -42,7 +42,7 @@ from broker.fetch.fetch_request import Fetch, FetchAnswer, FetchPace, FetchSessi
 from broker.fetch.fetched_partition import FetchedPartition, Losses
 from broker.fetch.record_batches import Damage
 from broker.kafka.offsets import END, START, find_offsets
-from process.pauses import Backoff
+from process.backoff import Backoff
 
 log = logging.getLogger(__name__)
 

@@ -40,8 +40,8 @@ from broker.producing.produce_api import (
     read_produced,
 )
 from broker.producing.records import Ack, InFlightLimit, PendingRecord
+from process.backoff import Backoff
 from process.outages import FailureLog
-from process.pauses import Backoff
 from schemas.topics import is_work
 
 log = logging.getLogger(__name__)

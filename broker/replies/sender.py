@@ -22,7 +22,7 @@ from prometheus_client import Counter
 from broker.kafka.settings import ReplyStreamSettings
 from broker.replies.address import StreamAddress, new_sender_context, parse_address
 from broker.replies.sender_connection import OnEnd, SenderConnection
-from process.pauses import Backoff, KeyedBackoff
+from process.backoff import Backoff, KeyedBackoff
 from schemas.headers import RawHeaders
 
 log = logging.getLogger(__name__)

@@ -25,8 +25,9 @@ from broker.kafka.types import KafkaError, RecordTooLarge, TopicClosed
 from broker.producing.producer import Producer
 from gateway.jobs import metrics
 from gateway.jobs.outcomes import failed, headers_of, read_end, too_late, unregistered
+from process.backoff import Backoff
 from process.outages import FailureLog
-from process.pauses import Backoff, WakeUp, retry_until_reachable
+from process.pauses import WakeUp, retry_until_reachable
 from process.signing import sign_headers
 from schemas import headers as h
 from schemas.errors import InvalidRequest, QueryError

@@ -28,8 +28,9 @@ from broker.producing.producer import Producer
 from gateway.jobs import metrics
 from gateway.jobs.settings import JobsSettings
 from gateway.jobs.webhooks import Network, event_of, may_call, parse_webhook, signed_headers
+from process.backoff import Backoff
 from process.outages import FailureLog
-from process.pauses import Backoff, WakeUp
+from process.pauses import WakeUp
 from schemas import headers as h
 from schemas.errors import QueryError
 from schemas.jobs import DueNotice, NoticeState

@@ -8,7 +8,7 @@ from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from gateway.jobs.webhooks import Network, signing_keys
-from process.pauses import Backoff
+from process.backoff import Backoff
 from process.settings import WebhookSettings
 from schemas.errors import OperatorError
 

@@ -23,7 +23,8 @@ import msgspec
 
 from infaas.batch.rows import Chunk, ChunkResult, InputRows, OutputRows, SourcePosition, failed_row
 from infaas.client.client import Answer, InfaasClient, QueryOptions
-from process.pauses import Backoff, retry_until_reachable
+from process.backoff import Backoff
+from process.pauses import retry_until_reachable
 from schemas.errors import InvalidRequest, ModelFailed, OperatorError, QueryError
 from schemas.query import Mode
 from schemas.tensors import Array

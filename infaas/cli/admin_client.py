@@ -20,8 +20,9 @@ from yarl import URL
 
 from admin.api import Endpoint, HttpCall, RequestContext, checked, to_http
 from infaas.cli.connect import asked_by, asked_from, find_database, find_kafka, gateway_url
+from process.backoff import Backoff
 from process.gateway_access import KEY_ENV, ClientTls, checked_key, own_headers, why_unreached, without_user
-from process.pauses import Backoff, retry_until_reachable
+from process.pauses import retry_until_reachable
 from registry.artifact_settings import ENV as ARTIFACTS_ENV
 from schemas.access import ANYONE
 from schemas.errors import ErrorCode, InfaasError, NotFound, OperatorError, query_error

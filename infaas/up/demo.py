@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from infaas.client.client import Answer, InfaasClient, QueryOptions
 from infaas.up.system import RunningSystem
-from process.pauses import Backoff, retry_until_reachable
+from process.backoff import Backoff
+from process.pauses import retry_until_reachable
 from schemas.errors import OperatorError, QueryError
 from schemas.latency import LatencyModel
 from schemas.query import Mode

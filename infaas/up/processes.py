@@ -21,9 +21,9 @@ import aiohttp
 import msgspec
 
 from infaas.up.state import ServerState, ServiceState
+from process.backoff import Backoff
 from process.health import responds, wait_until_hung
 from process.module_names import module_name
-from process.pauses import Backoff
 from process.settings import ServiceSettings
 from process.subprocesses import running
 from schemas.errors import InfaasError, OperatorError

@@ -17,10 +17,11 @@ import msgspec
 
 from broker.kafka.cluster import ping
 from broker.kafka.settings import KafkaSettings
+from process.backoff import Backoff
 from process.errors import leaves
 from process.logs import configure_logging
 from process.memory import free_memory
-from process.pauses import Backoff, retry_until_reachable
+from process.pauses import retry_until_reachable
 from process.secrets import forget_secrets
 from registry.artifact_settings import open_artifacts, open_exchange, open_uploads
 from registry.builds.open_executor import RegistryServices

@@ -20,7 +20,8 @@ from typing import Final, NamedTuple, TypeAlias
 
 import aiohttp
 
-from process.pauses import Backoff, retry_until_reachable
+from process.backoff import Backoff
+from process.pauses import retry_until_reachable
 from process.subprocesses import log_tail, running
 from schemas.errors import OperatorError
 

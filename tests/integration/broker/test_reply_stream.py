@@ -23,7 +23,7 @@ from broker.replies.protocol import HELLO_BYTES, MAX_FRAME_BYTES, PROOF_BYTES, c
 from broker.replies.receiver import ReplyStreamReceiver
 from broker.replies.request_reply import RequestReply
 from broker.replies.sender import ReplyStreamSender
-from process.pauses import Backoff, KeyedBackoff
+from process.backoff import Backoff, KeyedBackoff
 from schemas.errors import OperatorError
 from schemas.headers import CORRELATION, COST, EXPLANATION, ID, REPLY_STREAM, STATUS, TRACEPARENT, RawHeaders
 from schemas.result import OK, Result

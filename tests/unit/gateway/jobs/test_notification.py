@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.jobs.notification import NoticeOutcome, WebhookAnswer, after_call
-from process.pauses import Backoff
+from process.backoff import Backoff
 from schemas.jobs import NoticeState
 
 MOST = 5
