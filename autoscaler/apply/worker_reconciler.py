@@ -11,28 +11,20 @@
 import asyncio
 import logging
 from collections import Counter as Tally
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Final
 
 from prometheus_client import Counter, Gauge
 
-from autoscaler.apply.reconcile_plan import (
-    FleetSnapshot,
-    ReconcileAction,
-    ReconcileStep,
-    ReconcileTimeouts,
-    plan_reconciliation,
-)
+from autoscaler.apply.reconcile_plan import ReconcileAction, ReconcileStep, ReconcileTimeouts
+from autoscaler.apply.step_scheduler import StepScheduler
 from autoscaler.decide.snapshot import HardwareType
 from autoscaler.launchers.base import Launcher, LauncherError
-from autoscaler.launchers.launched_worker import LaunchedWorker, LaunchState
+from autoscaler.launchers.launched_worker import LaunchedWorker
 from autoscaler.observe.status_cache import WorkerStatusCache
-from process.backoff import Backoff, KeyedBackoff
 from process.outages import FailureLog
 from process.pauses import wait_within
-from schemas.rows.cluster import DecisionKind, DecisionRow, InstanceRow, WorkerRow
-from schemas.status import InstanceState
+from schemas.rows.cluster import DecisionKind, DecisionRow
 from store.errors import StoreUnavailable
 from store.leader import Leadership
 from store.pool import DatabaseSession, Pool
@@ -42,8 +34,6 @@ from store.scaling import drain_workers, read_cluster, remove_worker, undrain_wo
 STEPS: Final = Counter("infaas_autoscaler_worker_steps", "Steps of starting and stopping workers.", ["step", "outcome"])
 WORKERS: Final = Gauge("infaas_autoscaler_workers", "Worker processes by state.", ["hardware", "state"])
 _INTERVAL_S: Final = 2.0
-_BACKOFF: Final = Backoff(first_s=1.0, longest_s=60.0)
-_MOST_BACKED_OFF: Final = 65_536
 
 log = logging.getLogger(__name__)
 
@@ -55,18 +45,15 @@ class WorkerReconciler:
         self, launcher: Launcher, timeouts: ReconcileTimeouts, pool: Pool, lead: Leadership, statuses: WorkerStatusCache
     ) -> None:
         self._launcher = launcher
-        self._timeouts = timeouts
         self._pool = pool
         self._lead = lead
-        self._statuses = statuses
+        self._scheduler = StepScheduler(timeouts, statuses)
         self._clock = asyncio.get_running_loop().time
-        self._backoff = KeyedBackoff(_BACKOFF, _MOST_BACKED_OFF)
         self._busy: set[str] = set()
-        self._alive_at_s: dict[str, float] = {}
         self._failures = FailureLog("reconciling workers", "scaling is suspended")
         self._wake = asyncio.Event()
         self._tasks: asyncio.TaskGroup
-        self.launched: tuple[LaunchedWorker, ...] = ()
+        self.launched = tuple[LaunchedWorker, ...]()
         """Workers in the launcher's latest list."""
 
     @property
@@ -97,38 +84,12 @@ class WorkerReconciler:
         # Copied before reading: if a step ends during the reads, they may show the state before it.
         busy = set(self._busy)
         self.launched = tuple(await self._launcher.running())
-        fleet = await self._snapshot()
+        rows = await read_cluster(self._pool)
         self._set_gauges()
-        for one in self.launched:
-            if one.state is LaunchState.RUNNING and one.worker not in fleet.silent_s:
-                self._backoff.reset(one.worker)
-        for action in plan_reconciliation(fleet, self._timeouts):
-            if action.worker not in busy | self._busy and self._backoff.is_due(action.worker, self._clock()):
+        for action in self._scheduler.due(rows, self.launched, self._launcher.hardware, self._clock()):
+            if action.worker not in busy | self._busy:
                 self._busy.add(action.worker)
                 self._tasks.create_task(self._execute(action), name=f"{action.step} {action.worker}")
-
-    async def _snapshot(self) -> FleetSnapshot:
-        rows = await read_cluster(self._pool)
-        workers = self._statuses.with_liveness(rows.workers)
-        return FleetSnapshot(
-            wanted=tuple(rows.wanted),
-            hardware=self._launcher.hardware,
-            launched=self.launched,
-            workers=workers,
-            hosted=self._hosted(rows.instances),
-            silent_s=self._silent_s(workers),
-        )
-
-    def _hosted(self, instances: Iterable[InstanceRow]) -> Tally[str]:
-        held = {(row.worker, row.variant) for row in instances}
-        held |= {(w, i.variant) for w, i in self._statuses.instances() if i.state is not InstanceState.INACTIVE}
-        return Tally(worker for worker, _variant in held)
-
-    def _silent_s(self, workers: tuple[WorkerRow, ...]) -> dict[str, float]:
-        now_s = self._clock()
-        alive_at_s = {row.name: now_s if row.alive else self._alive_at_s.get(row.name, now_s) for row in workers}
-        self._alive_at_s = alive_at_s
-        return {row.name: now_s - alive_at_s[row.name] for row in workers if not row.alive}
 
     def _set_gauges(self) -> None:
         WORKERS.clear()
@@ -154,12 +115,10 @@ class WorkerReconciler:
             self._busy.discard(action.worker)
 
     async def _call_launcher(self, action: ReconcileAction) -> None:
+        self._scheduler.begin(action, self._launcher.hardware, self._clock())
         if action.step is ReconcileStep.START:
-            # Counts as failed until the worker is seen running: no second start before its start time has passed.
-            self._backoff.failed(action.worker, self._clock(), self._launcher.hardware[action.hardware].start_s)
             await self._launcher.start(action.hardware, action.worker)
         elif action.step is ReconcileStep.STOP:
-            self._backoff.failed(action.worker, self._clock())
             await self._launcher.stop(action.worker)
 
     async def _record_failure(self, action: ReconcileAction, error: LauncherError) -> None:
