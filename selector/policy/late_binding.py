@@ -67,6 +67,31 @@ def bind(query: Query, state: ClusterState, now: float, config: PolicyConfig) ->
     return outcome
 
 
+class LateBinder:
+    """Chooser of one pass over the waiting offline queries; alike ones that have to wait need only one evaluation."""
+
+    def __init__(self, state: ClusterState, config: PolicyConfig) -> None:
+        self._state = state
+        self._config = config
+        self._waits: dict[tuple[object, ...], Wait] = {}
+
+    @property
+    def retry_s(self) -> float:
+        """Seconds until the next pass; infinite if no query had to wait."""
+        return min((wait.retry_s for wait in self._waits.values()), default=math.inf)
+
+    def bind(self, query: Query, now: float) -> Choice | Refusal | Wait:
+        """Choose the destination of a query at `now`, if it can go now."""
+        alike = query.task, query.needs, query.batch, self._state.tenant_class_of(query)
+        found = self._waits.get(alike)
+        if found is not None and (query.deadline_ms is None or query.deadline_ms / 1000 > now):
+            return found
+        outcome = bind(query, self._state, now, self._config)
+        if isinstance(outcome, Wait):
+            self._waits[alike] = outcome
+        return outcome
+
+
 def bind_copy(task: TaskCandidates, query: Query, chosen: PricedVariant, now: float) -> Choice | None:
     """Choose the destination of a shadow copy of a query that `chosen` answers; None if none is idle or wanted."""
     for rollout in task.shadows:

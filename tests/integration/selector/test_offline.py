@@ -10,7 +10,7 @@ from broker.producing.producer import Producer
 from schemas import headers as h
 from schemas.status import Demand, InstanceState, InstanceStatus, PartitionStatus
 from schemas.topics import DEMAND, offline_topic, offline_variant_topic, task_topic
-from selector.dispatch.offline import HELD
+from selector.dispatch.held_queries import HELD
 from tests.integration.selector.stage import WAIT_S, Stage, fields, selecting
 from tests.waiting import until
 

@@ -13,7 +13,7 @@ from schemas import headers as h
 from schemas.rows.tenants import Tenant
 from schemas.status import PartitionStatus
 from schemas.topics import LANES, ingress_topic, offline_of, offline_topic, offline_variant_topic
-from selector.dispatch.offline import HELD
+from selector.dispatch.held_queries import HELD
 from tests.integration.selector.stage import WAIT_S, Stage, fields, selecting
 from tests.unit.selector.story import instance
 from tests.waiting import until

@@ -1,10 +1,14 @@
 """Tests of late binding: the instances that get offline queries, and the reasons to wait."""
 
+import math
+
+import pytest
+
 from schemas.errors import DeadlineExceeded, UnknownTask, Unsatisfiable
 from schemas.query import Mode, Query
 from selector.policy.choice import Choice, PolicyConfig, Refusal
 from selector.policy.cluster_state import ClusterState
-from selector.policy.late_binding import Wait, bind
+from selector.policy.late_binding import LateBinder, Wait, bind
 from selector.policy.selection import choose
 from tests.unit.selector.story import BEST, FAST, GOOD, NOW, instance, query, status, three
 
@@ -137,3 +141,21 @@ def test_bind_refuses_unanswerable_query() -> None:
 
 def test_bind_accepts_late_query_if_allowed() -> None:
     assert isinstance(bind(offline(latency_ms=100.0, sent=NOW - 1, allow_late=True), three(), NOW, CONFIG), Choice)
+
+
+def test_binder_evaluates_alike_waiting_queries_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluated: list[str] = []
+
+    def counted(asked: Query, where: ClusterState, now: float, config: PolicyConfig) -> Choice | Refusal | Wait:
+        evaluated.append(asked.id)
+        return bind(asked, where, now, config)
+
+    monkeypatch.setattr("selector.policy.late_binding.bind", counted)
+    binder = LateBinder(three(), CONFIG)
+    assert binder.retry_s == math.inf
+    for number in range(3):
+        assert isinstance(binder.bind(offline(target=BEST, id=f"q-{number}"), NOW), Wait)
+    assert isinstance(binder.bind(offline(target=BEST, id="late", latency_ms=100.0, sent=NOW - 1), NOW), Refusal)
+    assert isinstance(binder.bind(offline(target=FAST, id="fast"), NOW), Choice)
+    assert evaluated == ["q-0", "late", "fast"]
+    assert binder.retry_s < math.inf
