@@ -211,9 +211,9 @@ class ServingInstance:
             return None
         return self._queue.urgency()
 
-    def next_batch(self, slots: int) -> ComputableBatch | None:
+    def next_batch(self, slots: int, now_s: float) -> ComputableBatch | None:
         """Take the next batch out of the queue, if `slots` batches may begin now."""
-        batch, expired = self._queue.next_batch(time.monotonic(), self._slowdown, slots)
+        batch, expired = self._queue.next_batch(now_s, self._slowdown, slots)
         if expired:
             self._computation.post(ComputedBatch(expired, [DeadlineExceeded()] * len(expired)))
         batch = [part for part in batch if not part.query.answered]

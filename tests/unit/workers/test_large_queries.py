@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from schemas.latency import PIECE_S, PIECES_SHARE, BatchLatency, LatencyModel
 from workers.slots.batch_queue import NO_DEADLINE, BatchQueue, Rank
-from workers.slots.executor import BatchExecutor
 from workers.slots.large_queries import PATIENCE_S, LargeQueries, PieceTurn
+from workers.slots.schedule import SlotSchedule
 
 NOW = 1000.0
 LATENCY = LatencyModel([BatchLatency(1, 0.001, 0.001), BatchLatency(8, 0.004, 0.004)], max_batch=8)
@@ -125,22 +125,14 @@ def test_piece_inputs_bound_time_of_piece(inputs: int, batch_s: float, most: int
     assert latency.query_s(inputs + 1) >= latency.query_s(inputs)
 
 
+@dataclass(eq=False)
 class Batch:
-    is_brief = shared = consecutive = False
-    limit_s = 60.0
-    inputs = 1
-
-    def __init__(self, name: str, predicted_s: float, log: list[str]) -> None:
-        self.name, self.predicted_s, self.log = name, predicted_s, log
-
-    def compute(self, slot: int) -> None:
-        self.log.append(self.name)
-
-    def set_aside(self) -> None:
-        pass
-
-    def abandon(self) -> None:
-        raise AssertionError
+    name: str
+    predicted_s: float
+    inputs: int = 1
+    limit_s: float = 60.0
+    shared: bool = False
+    consecutive: bool = False
 
 
 class Source:
@@ -149,9 +141,8 @@ class Source:
     is_concurrent = True
     parallel = width = 1
 
-    def __init__(self, executor: BatchExecutor, small: int, large: int) -> None:
-        self.queue: BatchQueue[Piece] = BatchQueue(LATENCY, executor.arrivals, executor.turn)
-        self.log: list[str] = []
+    def __init__(self, schedule: SlotSchedule[Batch], small: int, large: int) -> None:
+        self.queue: BatchQueue[Piece] = BatchQueue(LATENCY, schedule.arrivals, schedule.turn)
         for number in range(small):
             self.queue.add(Piece(f"small {number}", deadline_s=NOW * 1e9 + number))
         self.queue.add_large("", pieces("large", large), NOW)
@@ -159,19 +150,21 @@ class Source:
     def urgency(self) -> tuple[int, float, int] | None:
         return self.queue.urgency()
 
-    def next_batch(self, slots: int) -> Batch:
-        (work,) = self.queue.next_batch(0.0, 1.0).batch
-        return Batch(work.query.split()[0], LATENCY.batch_s(work.inputs), self.log)
+    def next_batch(self, slots: int, now_s: float) -> Batch:
+        (work,) = self.queue.next_batch(now_s, 1.0).batch
+        return Batch(work.query.split()[0], LATENCY.batch_s(work.inputs))
 
 
 def test_pieces_get_their_share_beside_small_queries() -> None:
-    executor = BatchExecutor(1, lambda _: None)
-    source = Source(executor, 300, 150)
-    executor.add_source(source)
-    executor.wake()
-    executor.close()  # computes all that waits
-    both = source.log[: len(source.log) - source.log[::-1].index("small")]
-    assert Counter(source.log) == {"small": 300, "large": 150}
+    schedule: SlotSchedule[Batch] = SlotSchedule(1)
+    source = Source(schedule, 300, 150)
+    schedule.add_source(source)
+    log: list[str] = []
+    while (begun := schedule.begin(NOW)) is not None:
+        log.append(begun[1].name)
+        schedule.end(begun[0], NOW)
+    both = log[: len(log) - log[::-1].index("small")]
+    assert Counter(log) == {"small": 300, "large": 150}
     assert abs(both.count("large") / len(both) - PIECES_SHARE) < 0.02
     assert "large large" not in " ".join(both[:-1]), "a small query waits for one piece"
     assert source.urgency() is None
