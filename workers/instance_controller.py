@@ -115,7 +115,7 @@ class InstanceController:
 
     def waiting_batches(self) -> Sequence[WaitingBatches]:
         """Return the batches that the waiting online queries make."""
-        return self._instance.waiting_batches() if self._instance else ()
+        return self._instance.work.waiting_batches() if self._instance else ()
 
     def update_health(self, now_s: float) -> None:
         """Update the state from the instance's health."""
@@ -342,7 +342,7 @@ class InstanceController:
     async def _set_state(self, state: InstanceState, reason: str = "") -> None:
         self._state = state
         if self._instance is not None:
-            self._instance.state = state
+            self._instance.work.state = state
         context = self._context
         context.trigger.change()
         if self._row is None:

@@ -1,16 +1,14 @@
-"""Answers and backlog of one instance.
+"""Answers of one instance: results and errors are encoded and handed to the outbox.
 
-Answers: results and errors are encoded and handed to the outbox, undecodable records become dead letters. The backlog
-holds the inputs that were read and not answered, and that a new query waits behind.
+Undecodable records become dead letters.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Final, NamedTuple
 
 from broker.delivery.consumer import Consumer
 from broker.delivery.outbox import Message, Outbox
@@ -18,57 +16,13 @@ from broker.kafka.types import Record
 from schemas.errors import DeadlineExceeded, Internal, ModelFailed, QueryError
 from workers.context import WorkerContext
 from workers.serving.codec import Undecodable, encode_error, encode_result, identify
+from workers.serving.instance_work import InstanceBacklog
 from workers.serving.metrics import InstanceMetrics
 from workers.serving.model import ServableModel
 from workers.serving.pending_query import PendingQuery
 from workers.slots.crash_journal import RecordKey, record_key
 
 log = logging.getLogger(__name__)
-
-
-class Held(NamedTuple):
-    """Inputs of one record, by kind of work."""
-
-    online: int = 0
-    large: int = 0
-    """Inputs of a large online query; other online work is computed between its pieces."""
-    offline: int = 0
-
-
-class InstanceBacklog:
-    """Inputs that one instance holds, by record key."""
-
-    def __init__(self) -> None:
-        self._held: dict[RecordKey, Held] = {}
-        self.online = 0
-        """Inputs of online queries that are not large."""
-        self.large = 0
-        self.large_queries = 0
-        self.offline = 0
-
-    def add(self, key: RecordKey, held: Held) -> None:
-        """Count the inputs of a record that was read."""
-        self._held[key] = held
-        self._count(held, 1)
-
-    def remove(self, key: RecordKey) -> None:
-        """Remove a record that is done; no-op if it was removed before."""
-        self._count(self._held.pop(key, _NOTHING), -1)
-
-    def remove_partitions(self, partitions: Collection[int]) -> None:
-        """Remove all records of these partitions, because another worker owns them now."""
-        for key in [key for key in self._held if key[1] in partitions]:
-            self.remove(key)
-
-    def _count(self, held: Held, sign: int) -> None:
-        self.online += sign * held.online
-        self.offline += sign * held.offline
-        if held.large:
-            self.large += sign * held.large
-            self.large_queries += sign
-
-
-_NOTHING: Final = Held()
 
 
 class InstanceAnswers:
@@ -84,7 +38,7 @@ class InstanceAnswers:
         context: WorkerContext,
         metrics: InstanceMetrics,
         consumers: Mapping[str, Consumer],
-        backlog: InstanceBacklog,
+        backlog: InstanceBacklog[RecordKey],
     ) -> None:
         """Answer the queries of `consumers`, by topic, which hand out equal numbers of records."""
         self._variant, self._task = model.name, model.variant.task

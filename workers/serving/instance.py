@@ -28,21 +28,20 @@ from broker.delivery.consumer import Consumer, Record
 from process.pauses import wait_within
 from schemas import headers as h
 from schemas.errors import DeadlineExceeded, ModelFailed, QueryError, RefusalReason
-from schemas.status import InstanceState, InstanceStatus, PartitionStatus
+from schemas.status import InstanceStatus, PartitionStatus
 from schemas.topics import offline_variant_topic, variant_topic
 from workers.context import WorkerContext
-from workers.serving.answers import Held, InstanceAnswers, InstanceBacklog, as_query_error
+from workers.serving.answers import InstanceAnswers, as_query_error
 from workers.serving.codec import decode_query
 from workers.serving.computation import ComputableBatch, Computation, ComputedBatch
 from workers.serving.corrected_profile import CorrectedProfile
-from workers.serving.health import BatchMeter, HealthReading, next_state
+from workers.serving.instance_work import InstanceWork
 from workers.serving.loading import footprint_of
 from workers.serving.metrics import InstanceMetrics
 from workers.serving.model import LoadedModel, ServableModel
-from workers.serving.offline_throttle import OfflineThrottle, QueuedInputs
 from workers.serving.pending_query import Arrays, PendingQuery, QueryPart
-from workers.slots.batch_queue import BatchQueue, Urgency, WaitingBatches, batch_s
-from workers.slots.crash_journal import record_key
+from workers.slots.batch_queue import BatchQueue, Urgency
+from workers.slots.crash_journal import RecordKey, record_key
 
 log = logging.getLogger(__name__)
 
@@ -50,10 +49,6 @@ _CHUNK: Final = 32
 """Most records read before the event loop runs other tasks."""
 _LARGE_BYTES: Final = 256 * 1024
 """Bytes from which on a body is decoded in a thread."""
-_PERIOD_S: Final = 1.0
-_LENGTH_WEIGHT: Final = 0.2
-"""Weight of a batch in the mean length factor."""
-_LEAST_FACTOR: Final = 0.01
 
 
 class ServingInstance:
@@ -69,35 +64,33 @@ class ServingInstance:
         context: WorkerContext,
     ) -> None:
         self.model = model
-        self.width, self.parallel, self.is_concurrent = footprint_of(model, context.settings)
-        self.state = InstanceState.ACTIVE
+        footprint = footprint_of(model, context.settings)
+        self.width, self.parallel, self.is_concurrent = footprint
         self.partitions: frozenset[int] = frozenset()
         self._hidden: frozenset[int] = frozenset()
         self._online = online
         self._offline = offline
         self._consumers = {variant_topic(model.name): online, offline_variant_topic(model.name): offline}
         """Both consumers, by topic."""
-        self._throttle = OfflineThrottle()
         self._progress = asyncio.Event()
         """Set when work has left the queue."""
         self._executor = executor = context.executor
         self._journal = context.journal
         self._queue: BatchQueue[QueryPart] = BatchQueue(model.latency, executor.arrivals, executor.turn)
+        self.work: InstanceWork[RecordKey, QueryPart] = InstanceWork(
+            self._queue, footprint, time.monotonic(), lengths_vary=model.lengths.varies
+        )
         # Both queues are bounded by the records that the consumers hand out.
         self._computed: asyncio.Queue[ComputedBatch] = asyncio.Queue()
         self._large: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
         """Decoding and encoding of large bodies that waits."""
         self._computation = Computation(model, loaded, context, self._computed.put_nowait, self._compute_alone)
-        self._backlog = InstanceBacklog()
         self._metrics = InstanceMetrics(model, context.answers)
-        self._answers = InstanceAnswers(model, context, self._metrics, self._consumers, self._backlog)
+        self._answers = InstanceAnswers(model, context, self._metrics, self._consumers, self.work.backlog)
         self._suspect_waits = False
         """True if the most urgent work is a suspect that must wait for another suspect to end."""
         self._profile = profile
         self._trigger = context.trigger
-        self._length_factor = 1.0  # mean of recent length factors; the measured slowdown includes it
-        self._meter = BatchMeter(even=model.latency.is_even)
-        self._period_began = time.monotonic()
 
     async def serve(self) -> None:
         """Serve until cancelled."""
@@ -127,20 +120,18 @@ class ServingInstance:
             inputs, now_s = await self._queue_up(records), time.monotonic()
             online = self._executor.expects_online(now_s)
             share, input_s = self._executor.offline_share(), self.model.latency.input_s()
-            self._throttle.took(len(records), inputs, input_s, online=online, now_s=now_s, share=share)
+            self.work.throttle.took(len(records), inputs, input_s, online=online, now_s=now_s, share=share)
             await asyncio.sleep(0)
 
     async def _room_for_offline(self) -> int:
         """Wait until offline queries may be read. Returns how many."""
         while True:
             self._progress.clear()
-            queued = QueuedInputs(self._queue.online_inputs + self._queue.large_inputs, self._queue.offline_inputs)
-            enough = self.parallel * self._queue.best_batch  # inputs that keep all slots of this instance busy
             now_s = time.monotonic()
-            if room := self._throttle.room(queued, enough, online=self._executor.expects_online(now_s), now_s=now_s):
+            if room := self.work.offline_room(now_s, online=self._executor.expects_online(now_s)):
                 return min(room, _CHUNK)
             self._offline.pause()
-            await wait_within(self._throttle.look_again_s(now_s), self._progress)
+            await wait_within(self.work.throttle.look_again_s(now_s), self._progress)
 
     async def _queue_up(self, records: list[Record]) -> int:
         inputs = 0
@@ -195,12 +186,8 @@ class ServingInstance:
         offset_ms = self._consumers[query.record.topic].offset_ms(query.record)
         decode = partial(decode_query, query, self.model, offset_ms, alone=crashes > 0)
         parts = await asyncio.to_thread(decode) if in_thread else decode()
-        held = Held(large=query.batch) if query.is_large else Held(query.batch)
-        if parts[0].offline:
-            held = Held(offline=query.batch)
-        self._backlog.add(key, held)
-        query.large_inputs = self._backlog.large
-        self._meter.arrived(held.online)
+        self.work.arrived(key, query.batch, large=query.is_large, offline=parts[0].offline)
+        query.large_inputs = self.work.backlog.large
         return parts
 
     # -- computation: called by the executor with its lock held, unless a docstring differs ----------------------------
@@ -213,7 +200,7 @@ class ServingInstance:
 
     def next_batch(self, slots: int, now_s: float) -> ComputableBatch | None:
         """Take the next batch out of the queue, if `slots` batches may begin now."""
-        batch, expired = self._queue.next_batch(now_s, self._slowdown, slots)
+        batch, expired = self.work.next_batch(slots, now_s)
         if expired:
             self._computation.post(ComputedBatch(expired, [DeadlineExceeded()] * len(expired)))
         batch = [part for part in batch if not part.query.answered]
@@ -222,8 +209,7 @@ class ServingInstance:
             for part in batch:
                 self._queue.add(part)
             return None
-        predicted_s = batch_s(self.model.latency, batch, self._slowdown)
-        return self._computation.batch(batch, predicted_s) if batch else None
+        return self._computation.batch(batch, self.work.predicted_s(batch)) if batch else None
 
     def _compute_alone(self, parts: list[QueryPart]) -> None:
         """Compute the parts of a batch that never ends again, each in a batch of its own."""
@@ -232,13 +218,6 @@ class ServingInstance:
                 part.shape = (part.shape, part.query.record.partition, part.query.record.offset)
                 self._queue.add(part)
         self._executor.wake_soon()
-
-    @property
-    def _slowdown(self) -> float:
-        """Current over predicted latency, without the effect of input lengths."""
-        if not self.model.lengths.varies:
-            return self._meter.slowdown
-        return max(self._meter.slowdown / self._length_factor, 1.0)
 
     # -- output --------------------------------------------------------------------------------------------------------
 
@@ -266,26 +245,20 @@ class ServingInstance:
     def _measure(self, computed: ComputedBatch) -> None:
         if not computed.started_ns or any(isinstance(result, QueryError) for result in computed.results):
             return
-        seconds, inputs = computed.compute_ns / 1e9, sum(part.inputs for part in computed.parts)
-        self._metrics.count_batch(inputs, seconds)
-        if computed.parts[0].query.is_large:
-            self._meter.interrupted(computed.slot)
+        parts, seconds, slot = computed.parts, computed.compute_ns / 1e9, computed.slot
+        self._metrics.count_batch(sum(part.inputs for part in parts), seconds)
+        if parts[0].query.is_large:
+            self.work.meter.interrupted(slot)
             return
-        # Offline work waits for online work, so the time between its batches is no measure of the queue.
-        left = not computed.parts[0].offline and (self._queue.online_inputs > 0 or self._unread() > 0)
-        predicted_s, now_s = self.model.latency.batch_s(inputs), time.monotonic()
-        extra_s = inputs * max(part.extra_s for part in computed.parts)
-        longest = max(1.0 + extra_s / predicted_s, _LEAST_FACTOR)
-        self._length_factor += _LENGTH_WEIGHT * (longest - self._length_factor)
-        slot, consecutive = computed.slot, computed.consecutive
-        self._meter.computed(inputs, seconds, predicted_s, now_s, left=left, slot=slot, consecutive=consecutive)
+        left, now_s = self._queue.online_inputs > 0 or self._unread() > 0, time.monotonic()
+        predicted_s = self.work.computed(parts, seconds, now_s, slot=slot, consecutive=computed.consecutive, left=left)
         if not computed.shared:
-            self._profile.computed(self.model.latency, seconds, predicted_s * longest, now_s)
+            self._profile.computed(self.model.latency, seconds, predicted_s, now_s)
 
     async def _send_large_result(self, query: PendingQuery) -> None:
         await self._answers.send_result(query, in_thread=True)
         seconds = time.monotonic() - query.sent_ns / 1e9
-        self._meter.large_answered(seconds, self.model.latency.query_s(max(query.large_inputs, query.batch)))
+        self.work.meter.large_answered(seconds, self.model.latency.query_s(max(query.large_inputs, query.batch)))
 
     def _forget(self, query: PendingQuery) -> None:
         with self._executor.lock:
@@ -312,7 +285,7 @@ class ServingInstance:
         self.model = model
         self._metrics.correction.set(model.latency.correction)
         with self._executor.lock:
-            self._queue.use_latency_model(model.latency)
+            self.work.use_latency_model(model.latency, lengths_vary=model.lengths.varies)
             self._computation.use_latency_model(model.latency)
 
     def drop_partitions(self, partitions: Collection[int]) -> None:
@@ -324,54 +297,25 @@ class ServingInstance:
             consumer.lose(partitions)
         with self._executor.lock:
             self._queue.discard([p for p in self._queue.waiting() if p.query.record.partition in partitions])
-        self._backlog.remove_partitions(partitions)
+        self.work.backlog.remove_matching(lambda key: key[1] in partitions)
         self._progress.set()
 
     # -- status --------------------------------------------------------------------------------------------------------
 
     def status(self) -> InstanceStatus:
         """Return the current status of the instance."""
-        meter, metrics, backlog = self._meter, self._metrics, self._backlog
-        return InstanceStatus(
-            variant=self.model.name,
-            state=self.state,
-            partitions=tuple(self._partition_status(self._online)),
-            offline_partitions=tuple(self._partition_status(self._offline)),
+        return self.work.status(
+            self.model.name,
+            self._metrics,
+            partitions=self._partition_status(self._online),
+            offline_partitions=self._partition_status(self._offline),
             queued=self._online.in_flight + self._offline.in_flight,
-            queued_inputs=backlog.online + backlog.large + backlog.offline,
-            queued_offline_inputs=backlog.offline,
-            queued_large=backlog.large_queries,
-            queued_large_inputs=backlog.large,
-            large_factor=meter.large_factor,
             done_inputs=self._executor.done_inputs(self),
-            max_batch=self.model.latency.max_batch,
-            parallel=self.parallel,
-            batch_size=meter.batch_size,
-            batch_s=meter.batch_s,
-            slowdown=meter.slowdown,
-            correction=self.model.latency.correction,
-            queue_slowdown=meter.queue_slowdown,
-            answered=metrics.answered,
-            inputs=metrics.inputs,
-            late=metrics.late,
-            expired=metrics.expired,
         )
-
-    def waiting_batches(self) -> list[WaitingBatches]:
-        """Return the batches that the waiting online queries make."""
-        return self._queue.online_batches(self._meter.slowdown, self.width)
 
     def update_health(self, now_s: float) -> None:
         """Update the state once per period of the monotonic clock."""
-        elapsed = now_s - self._period_began
-        if elapsed < _PERIOD_S:
-            return
-        meter, latency = self._meter, self.model.latency
-        meter.end_period(elapsed, latency.input_s() / self.parallel)
-        self._period_began = now_s
-        online = self._queue.online_inputs + self._unread() * meter.online_per_query
-        reading = HealthReading(meter.slowdown, meter.load, online * latency.input_s() / self.parallel)
-        self.state = next_state(self.state, reading)
+        self.work.update_health(now_s, self._unread())
 
     def _unread(self) -> int:
         return sum(status.end - status.position for status in self._partition_status(self._online))

@@ -5,9 +5,7 @@ Rules.
   reports nothing. A load that would not fit is not begun, so it endangers no serving model. A load that fits once other
   models, already leaving, have gone waits for them.
 * A load that still runs out of memory is treated alike: its memory is freed, and it may succeed later.
-* An instance computes on as many cores as its variant was measured with, on every worker. An instance that takes
-  several slots computes one batch at a time: all batches of a session share its threads, so a second batch would get
-  fewer cores than were measured.
+* An instance computes on as many cores as its variant was measured with, on every worker.
 * A model that raises will raise again. Lack of memory, and problems that an operator can fix (`OperatorError`), may
   pass.
 """
@@ -30,6 +28,7 @@ from schemas.errors import ModelFailed, OperatorError, RefusalReason
 from schemas.hardware import Hardware, slots_taken
 from workers.serving.model import LoadedModel, ServableModel, load_session
 from workers.settings import WorkerSettings
+from workers.slots.footprint import Footprint, footprint_in
 
 log = logging.getLogger(__name__)
 
@@ -38,22 +37,10 @@ _SIGNS: Final = ("out of memory", "bad_alloc", "failed to allocate", "alloc_fail
 """Signs of a lack of memory, in lower case, in messages of the libraries; they raise errors of many types."""
 
 
-class Footprint(NamedTuple):
-    """Slots and concurrent batches of an instance."""
-
-    width: int
-    """Number of slots that one of its batches takes."""
-    parallel: int
-    """Number of its batches that may compute at once."""
-    is_concurrent: bool
-    """True if threads may share its session."""
-
-
 def footprint_of(model: ServableModel, settings: WorkerSettings) -> Footprint:
-    """Return the footprint of a model on this worker; a model that is too wide for it takes all slots."""
-    width = min(slots_taken(settings.hardware, model.threads, settings.threads), settings.slots)
-    concurrent = width == 1 and is_concurrent(model.variant.runtime)
-    return Footprint(width, settings.slots if concurrent else 1, concurrent)
+    """Return the footprint of a model on this worker."""
+    taken = slots_taken(settings.hardware, model.threads, settings.threads)
+    return footprint_in(settings.slots, taken, is_concurrent=is_concurrent(model.variant.runtime))
 
 
 def check_width(model: ServableModel, settings: WorkerSettings) -> None:

@@ -15,9 +15,10 @@ from schemas.latency import LatencyModel
 from schemas.rows.catalog import TensorSpec
 from tests.example_rows import INPUT, a_profile, a_task, a_variant, an_architecture
 from workers.serving.computation import InputFailure, input_failure
-from workers.serving.loading import DeviceMemory, Footprint, close_session, footprint_of, open_session
+from workers.serving.loading import DeviceMemory, close_session, footprint_of, open_session
 from workers.serving.model import ServableModel, check_inputs, find_model
 from workers.settings import WorkerSettings
+from workers.slots.footprint import Footprint
 
 MODEL = ServableModel(a_variant(), (INPUT,), ("y",), LatencyModel(a_profile().latency, 8), 1000)
 
