@@ -114,6 +114,12 @@ def test_instance_work_queue_slowdown_excludes_offline_batches(offline: bool, gr
     assert work.meter.queue_slowdown == pytest.approx(3.0 if grows else 1.0, abs=0.1)
 
 
+def test_instance_work_reads_no_offline_query_while_large_one_waits() -> None:
+    work = instance()
+    work.queue.add_large("", [Work(), Work()], NOW)
+    assert work.offline_room(NOW, online=False) == 0
+
+
 @pytest.mark.parametrize(
     ("waiting", "online", "room"),
     [

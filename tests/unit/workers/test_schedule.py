@@ -122,6 +122,16 @@ def test_schedule_fills_all_slots_from_one_source() -> None:
     assert device.schedule.has_free
 
 
+@pytest.mark.parametrize(("width", "others", "share"), [(1, 0, 4), (1, 1, 3), (2, 0, 2), (2, 1, 1)])
+def test_schedule_leaves_slots_to_other_sources(width: int, others: int, share: int) -> None:
+    source, other = Source(parallel=4, width=width), Source()
+    device = Device(4, source, other)
+    source.add(Rank.ONLINE, 1.0, "first")
+    other.add(Rank.ONLINE, 2.0, *["other"] * others)
+    device.schedule.begin(device.now_s)
+    assert source.shares == [share]
+
+
 def test_schedule_respects_parallel_limit_of_source() -> None:
     one, two = Source(), Source(parallel=2)
     device = Device(4, one, two)
@@ -189,7 +199,8 @@ def test_schedule_offline_batches_do_not_overtake_wide_batch() -> None:
     assert device.begin() == ["a", "b"]
     assert device.end("a") == [], "what takes one slot would be before it as long as there is any"
     assert device.end("b") == ["wide"]
-    assert device.end("wide") == ["later"]
+    first.add(Rank.OFFLINE, 9.0, "c")
+    assert device.end("wide") == ["later", "c"], "both of its slots are free again"
 
 
 @pytest.mark.parametrize("rank", [Rank.PIECE, Rank.OFFLINE])
@@ -205,6 +216,18 @@ def test_schedule_keeps_slot_free_for_online_work(rank: int) -> None:
     assert device.end("at once") == []
     device.now_s += IDLE_S
     assert device.begin() == ["c"], "no online work is expected"
+
+
+@pytest.mark.parametrize("computing", [False, True])
+def test_schedule_owes_pieces_time_unless_one_computes(computing: bool) -> None:
+    online, large = Source(), Source(parallel=2)
+    device = Device(2, online, large)
+    device.schedule.turn.waiting = 1
+    large.add(Rank.PIECE, 1.0, *["piece"] * computing)
+    device.begin()
+    online.add(Rank.ONLINE, 1.0, "online")
+    device.begin()
+    assert device.schedule.turn.is_due is not computing
 
 
 @pytest.mark.parametrize("slots", [1, 3])
@@ -335,6 +358,7 @@ def test_schedule_sets_stuck_batch_aside(concurrent: bool) -> None:
     assert device.schedule.watch(0.1) == (stuck.batches, [])
     assert device.schedule.left_s(device.now_s) == [0.0, 0.0], "nobody waits for it"
     assert device.schedule.done_inputs(stuck, device.now_s) == 1
+    assert device.schedule.busy_s(device.now_s + 1.0) == 1.0, "its other slot is free"
     assert device.begin() == (["behind"] if concurrent else ["a", "b"])
     assert device.end("stuck") == []
     assert sorted(device.finish()) == ["a", "b", "behind", "c", "stuck"]
