@@ -12,6 +12,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
+from statistics import fmean, linear_regression
 from typing import Final
 
 import msgspec
@@ -89,6 +90,25 @@ def is_noisy(measured: Sequence[BatchLatency]) -> bool:
     """Return true if other processes disturbed the measurement, or a larger batch was much faster than a smaller."""
     falls = any(after.typical_s < _LEAST_GROWTH * before.typical_s for before, after in pairwise(measured))
     return falls or any(point.noise > _MOST_NOISE for point in measured)
+
+
+class LatencyFit(msgspec.Struct, frozen=True):
+    """Latency as a line over the batch size, `intercept_s + slope_s * batch`, with its error."""
+
+    intercept_s: float
+    slope_s: float
+    error: float
+    """Root mean square of the relative error at the measured sizes."""
+
+
+def fit_latency(latency: Sequence[BatchLatency]) -> LatencyFit:
+    """Return the least-squares line of p50 over batch; through the origin if there is only one size."""
+    points = [(point.batch, point.typical_s) for point in latency]
+    if len(points) == 1:
+        return LatencyFit(0.0, points[0][1] / points[0][0], 0.0)
+    slope, intercept = linear_regression(*zip(*points, strict=True))
+    relative = [(intercept + slope * batch) / seconds - 1 for batch, seconds in points]
+    return LatencyFit(intercept, slope, math.sqrt(fmean(error * error for error in relative)))
 
 
 class LatencyModel:

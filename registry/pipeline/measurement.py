@@ -29,7 +29,7 @@ from runtimes.padding import FACTOR, pad_to, row_size
 from runtimes.processing.session import ProcessedSession
 from runtimes.protocol import LoadOptions, Session, Tensors
 from schemas.hardware import Hardware
-from schemas.latency import LENGTH_BATCH, BatchLatency, LengthLatency
+from schemas.latency import LENGTH_BATCH, BatchLatency, LatencyFit, LengthLatency, fit_latency
 from schemas.rows.catalog import Processing
 from schemas.signature import TensorSpec
 
@@ -45,15 +45,6 @@ _LOOKED_AT: Final = 32
 _TOLERANCE: Final = 0.01
 _LOSSY_TOLERANCE: Final = 0.05
 """Shares of an output's range by which it may differ; dynamic INT8 depends more on the rest of the batch."""
-
-
-class LatencyFit(msgspec.Struct, frozen=True):
-    """Latency as a line over the batch size, `intercept_s + slope_s * batch`, with its error."""
-
-    intercept_s: float
-    slope_s: float
-    error: float
-    """Root mean square of the relative error at the measured sizes."""
 
 
 class Measurement(msgspec.Struct, frozen=True):
@@ -223,17 +214,6 @@ def _always(inputs: Arrays) -> Callable[[int], Arrays]:
 
 def _rows_of(samples: Arrays, batch: int) -> Callable[[int], Arrays]:
     return lambda turn: take_rows(samples, turn * batch, batch)
-
-
-def fit_latency(latency: Sequence[BatchLatency]) -> LatencyFit:
-    """Return the least-squares line of p50 over batch; through the origin if there is only one size."""
-    batches = np.array([point.batch for point in latency], np.float64)
-    seconds = np.array([point.typical_s for point in latency], np.float64)
-    if len(latency) == 1:
-        return LatencyFit(0.0, float(seconds[0] / batches[0]), 0.0)
-    slope, intercept = np.polyfit(batches, seconds, 1)
-    relative = (intercept + slope * batches - seconds) / seconds
-    return LatencyFit(float(intercept), float(slope), float(np.sqrt(np.mean(relative**2))))
 
 
 # -- outputs -----------------------------------------------------------------------------------------------------------

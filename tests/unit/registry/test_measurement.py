@@ -9,10 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper
 
-from registry.pipeline.measurement import ComputeOutputs, MeasureVariant, at_length, batch_sizes, fit_latency
+from registry.pipeline.measurement import ComputeOutputs, MeasureVariant, at_length, batch_sizes
 from registry.samples import load_arrays, save_arrays, take_rows
 from runtimes.protocol import LoadOptions
-from schemas.latency import BatchLatency
 from schemas.rows.catalog import Processing, Tokenise
 from schemas.signature import TensorSpec
 from tests.processing_files import text_model, write_tokenizer
@@ -25,20 +24,6 @@ def short_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten timing; `test_timing.py` tests its duration."""
     monkeypatch.setattr("registry.pipeline.timing._ROUND_S", 0.001)
     monkeypatch.setattr("registry.pipeline.timing._MOST_ROUNDS", 3)
-
-
-@given(st.floats(1e-6, 1.0), st.floats(1e-6, 1.0), st.integers(2, 64))
-def test_fit_latency_recovers_line(intercept: float, slope: float, maximum: int) -> None:
-    points = [BatchLatency(b, intercept + slope * b, 1.0) for b in batch_sizes(maximum)]
-    line = fit_latency(points)
-    assert line.intercept_s == pytest.approx(intercept, rel=1e-4, abs=1e-7)
-    assert line.slope_s == pytest.approx(slope, rel=1e-4, abs=1e-7)
-    assert line.error < 1e-4
-
-
-def test_fit_latency_error_is_relative() -> None:
-    assert fit_latency([BatchLatency(b, s, s) for b, s in ((1, 1.0), (2, 1.0), (4, 4.0))]).error > 0.1
-    assert fit_latency([BatchLatency(4, 8.0, 8.0)]).slope_s == 2.0
 
 
 @pytest.mark.parametrize(("maximum", "sizes"), [(1, [1]), (8, [1, 2, 4, 8]), (12, [1, 2, 4, 8, 12])])

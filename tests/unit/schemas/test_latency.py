@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.latency import BatchLatency, LatencyModel, LengthLatency, LengthModel, interpolation_error, is_noisy
+from schemas.latency import (
+    BatchLatency,
+    LatencyModel,
+    LengthLatency,
+    LengthModel,
+    fit_latency,
+    interpolation_error,
+    is_noisy,
+)
 
 
 def model(points: dict[int, float], max_batch: int) -> LatencyModel:
@@ -142,3 +150,17 @@ def test_interpolation_error_detects_curves() -> None:
     assert interpolation_error([(1, 2.0), (2, 3.0), (4, 5.0)]) == pytest.approx(0)
     assert interpolation_error([(1, 1.0), (2, 4.0), (4, 16.0)]) == pytest.approx(0.5)
     assert interpolation_error([(1, 1.0), (2, 4.0)]) == 0
+
+
+@given(st.floats(1e-6, 1.0), st.floats(1e-6, 1.0), st.integers(2, 64))
+def test_fit_latency_recovers_line(intercept: float, slope: float, maximum: int) -> None:
+    points = [BatchLatency(b, intercept + slope * b, 1.0) for b in (1, 2, 4, maximum + 4)]
+    line = fit_latency(points)
+    assert line.intercept_s == pytest.approx(intercept, rel=1e-4, abs=1e-7)
+    assert line.slope_s == pytest.approx(slope, rel=1e-4, abs=1e-7)
+    assert line.error < 1e-4
+
+
+def test_fit_latency_error_is_relative() -> None:
+    assert fit_latency([BatchLatency(b, s, s) for b, s in ((1, 1.0), (2, 1.0), (4, 4.0))]).error > 0.1
+    assert fit_latency([BatchLatency(4, 8.0, 8.0)]).slope_s == 2.0
