@@ -32,3 +32,5 @@ PARTITIONS: Final = 4
 """Partitions of the topic of each task and of each variant."""
 THREADS: Final = 1
 """Cores of one batch, both in profiling and in serving."""
+WORKER_START_S: Final = 15.0
+"""Seconds that the start of a worker is assumed to take, from the wish for it until it can load an instance."""

@@ -20,7 +20,7 @@ from pydantic_settings import BaseSettings, SettingsError
 from autoscaler.decide.snapshot import HardwareType
 from autoscaler.launchers.launched_worker import LaunchedWorker
 from process.subprocesses import DRAIN_S
-from schemas.defaults import THREADS
+from schemas.defaults import THREADS, WORKER_START_S
 from schemas.errors import InfaasError, OperatorError
 from schemas.hardware import Hardware, list_price, slots_of
 
@@ -78,7 +78,7 @@ class WorkerTemplate(BaseModel):
     """Memory that the worker's process may use."""
     price_per_hour: float | None = Field(default=None, ge=0)
     """Price of one worker in USD; by default the list price of the hardware."""
-    start_s: float = Field(default=15.0, ge=0)
+    start_s: float = Field(default=WORKER_START_S, ge=0)
     """Seconds from the wish for a worker until it can load its first instance."""
     runtimes: tuple[str, ...] = ()
     """Runtimes of the worker; empty: known once one has started."""
