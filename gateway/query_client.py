@@ -17,7 +17,7 @@ from prometheus_client import Gauge
 from broker.kafka.settings import KafkaSettings
 from broker.replies.request_reply import RequestReply
 from gateway.limits.admission import Admission
-from gateway.limits.concurrency import ConcurrencyLimits, QueryKind
+from gateway.limits.concurrency import ConcurrencyLimit, ConcurrencyLimits
 from gateway.limits.kafka_health import KafkaHealth
 from gateway.settings import GatewaySettings
 from gateway.translation import Envelope
@@ -133,7 +133,7 @@ class QueryClient:
         except TimeoutError:
             return None
 
-    def _learn(self, query: Query, kind: QueryKind | None, result: Result | None, began_s: float) -> Result:
+    def _learn(self, query: Query, kind: ConcurrencyLimit | None, result: Result | None, began_s: float) -> Result:
         """Update the limits by a result or a timeout; return the result for the client.
 
         Raises:

@@ -27,7 +27,7 @@ from bench.peers.peers import PEERS
 from bench.peers.report import GROUP, figures_of, keep_trials, write_trial_table
 from bench.peers.running import lock_environment
 from bench.peers.trial import Durations, Trial, median_trial
-from bench.peers.workloads import WORKLOADS, Workload
+from bench.peers.workloads import WORKLOADS, PeerWorkload
 from bench.plots import plot_trials
 from bench.results import PLOTS, publish
 from process.settings import ServiceSettings
@@ -40,17 +40,17 @@ _BROKER: Final = "apache"
 class Wanted(msgspec.Struct, frozen=True):
     """Selection of a run's measurements."""
 
-    workloads: list[Workload]
+    workloads: list[PeerWorkload]
     peers: list[Peer]
     ours: bool
     rounds: int = 1
 
     @property
-    def of_peers(self) -> list[tuple[Peer, Workload]]:
+    def of_peers(self) -> list[tuple[Peer, PeerWorkload]]:
         """Trials of the peers, workload by workload."""
         return [(peer, workload) for workload in self.workloads for peer in self.peers if serves(peer, workload)]
 
-    def of_ours(self, *, turned: bool = False) -> list[tuple[str, Workload]]:
+    def of_ours(self, *, turned: bool = False) -> list[tuple[str, PeerWorkload]]:
         """Return the trials of our system; `turned` reverses the order within each workload."""
         ordered = [(way, each) for each in self.workloads for way in ways_of_ours(each, turned=turned)]
         return ordered if self.ours else []

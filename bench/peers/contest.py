@@ -14,7 +14,7 @@ from bench.peers import ours
 from bench.peers.peer import Peer, ServedFile
 from bench.peers.running import answers, environment, running_peer
 from bench.peers.trial import Contestant, Durations, Trial, measure_trial
-from bench.peers.workloads import Workload, model_file, reference_check, reference_outputs
+from bench.peers.workloads import PeerWorkload, model_file, reference_check, reference_outputs
 
 MIXES: Final = {"sentiment mix": "triton"}
 """Peer that serves a mix. The model of the other mix has a workload of its own, which all peers serve."""
@@ -35,12 +35,12 @@ class Toolbox(msgspec.Struct, frozen=True):
     """Reports the server and the phase that are being measured."""
 
 
-def serves(peer: Peer, workload: Workload) -> bool:
+def serves(peer: Peer, workload: PeerWorkload) -> bool:
     """Return true if a peer is measured on a workload."""
     return len(workload.accuracies) == 1 or MIXES.get(workload.name) == peer.name
 
 
-def ways_of_ours(workload: Workload, *, turned: bool = False) -> tuple[str, ...]:
+def ways_of_ours(workload: PeerWorkload, *, turned: bool = False) -> tuple[str, ...]:
     """Return the ways in which our system is queried; a mix is only queried by task.
 
     `turned` reverses the order if that is possible: registered cascades remain for all later trials.
@@ -50,7 +50,7 @@ def ways_of_ours(workload: Workload, *, turned: bool = False) -> tuple[str, ...]
     return (ours.BY_TASK, ours.BY_CASCADE) if workload.name in CASCADED else (ours.BY_TASK,)
 
 
-async def measure_peer(peer: Peer, workload: Workload, tools: Toolbox) -> Trial:
+async def measure_peer(peer: Peer, workload: PeerWorkload, tools: Toolbox) -> Trial:
     """Start a peer, measure it, and stop it."""
     say = partial(tools.say, f"{workload.name}, {peer.name}")
     say("installing")
@@ -65,7 +65,7 @@ async def measure_peer(peer: Peer, workload: Workload, tools: Toolbox) -> Trial:
         return await measure_trial(contestant, workload, str(settings), tools.durations, say)
 
 
-async def measure_ours(system: SystemUnderTest, way: str, workload: Workload, tools: Toolbox) -> Trial:
+async def measure_ours(system: SystemUnderTest, way: str, workload: PeerWorkload, tools: Toolbox) -> Trial:
     """Measure our running system, queried in one way."""
     say = partial(tools.say, f"{workload.name}, {way}")
     if way == ours.BY_CASCADE:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from bench.core.system import SystemUnderTest, infaas
 from bench.load.http_message import HttpRequest, SampledAnswer, infer_request
 from bench.load.kafka_load import KafkaQuery, ReportedLoad
-from bench.peers.workloads import Workload
+from bench.peers.workloads import PeerWorkload
 from schemas import headers as h
 from schemas.oip import encode_request
 from schemas.tensors import Array
@@ -28,12 +28,12 @@ def port_of(system: SystemUnderTest) -> int:
     return int(system.gateway.rpartition(":")[2].strip("/"))
 
 
-def pinned_requests(workload: Workload) -> list[HttpRequest]:
+def pinned_requests(workload: PeerWorkload) -> list[HttpRequest]:
     """Return the requests that name the variant."""
     return [_request(workload.variant, workload, inputs, {}) for inputs in workload.inputs]
 
 
-def task_requests(workload: Workload) -> list[HttpRequest]:
+def task_requests(workload: PeerWorkload) -> list[HttpRequest]:
     """Return the requests that name the task: all inputs for each accuracy in turn."""
     return [
         _request(workload.task, workload, inputs, {h.MIN_ACCURACY: str(accuracy)})
@@ -42,21 +42,21 @@ def task_requests(workload: Workload) -> list[HttpRequest]:
     ]
 
 
-def _request(model: str, workload: Workload, inputs: dict[str, Array], needs: dict[str, str]) -> HttpRequest:
+def _request(model: str, workload: PeerWorkload, inputs: dict[str, Array], needs: dict[str, str]) -> HttpRequest:
     return infer_request(model, encode_request(inputs), **{h.LATENCY_MS: str(workload.objective_ms), **needs})
 
 
-def kafka_load(system: SystemUnderTest, workload: Workload) -> ReportedLoad:
+def kafka_load(system: SystemUnderTest, workload: PeerWorkload) -> ReportedLoad:
     """Return a load on the task's topic whose queries name the variant in a header."""
     return ReportedLoad(system.kafka, task_topic(workload.task), kafka_queries(workload))
 
 
-def kafka_queries(workload: Workload) -> list[KafkaQuery]:
+def kafka_queries(workload: PeerWorkload) -> list[KafkaQuery]:
     """Return the records that name the variant."""
     return [_kafka_query(workload, inputs) for inputs in workload.inputs]
 
 
-def _kafka_query(workload: Workload, inputs: dict[str, Array]) -> KafkaQuery:
+def _kafka_query(workload: PeerWorkload, inputs: dict[str, Array]) -> KafkaQuery:
     message = encode_request(inputs)
     headers = {
         h.CONTENT_TYPE: message.content_type,
@@ -73,7 +73,7 @@ async def register_cascades(system: SystemUnderTest, task: str) -> None:
     await infaas(system.home, "cascade", task, "--find")
 
 
-def check_choices(workload: Workload, samples: Sequence[SampledAnswer]) -> None:
+def check_choices(workload: PeerWorkload, samples: Sequence[SampledAnswer]) -> None:
     """Check that the chosen variants are as accurate as requested.
 
     Raises:

@@ -15,7 +15,7 @@ from bench.core.programs import cpu_seconds
 from bench.load.http_load import LoadReport, LoadShape
 from bench.load.http_message import SampledAnswer
 from bench.peers.bracket import LOWEST, find_goodput
-from bench.peers.workloads import Check, Workload
+from bench.peers.workloads import Check, PeerWorkload
 
 CLOSED: Final = (1, 16, 64)
 """Connections of the closed loops."""
@@ -106,7 +106,7 @@ class Step(msgspec.Struct, frozen=True):
 
 
 async def measure_trial(
-    contestant: Contestant, workload: Workload, settings: str, durations: Durations, say: Callable[[str], None]
+    contestant: Contestant, workload: PeerWorkload, settings: str, durations: Durations, say: Callable[[str], None]
 ) -> Trial:
     """Measure one server that has answered before.
 

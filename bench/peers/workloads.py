@@ -29,7 +29,7 @@ Check = Callable[[Sequence[SampledAnswer]], None]
 """Function that raises `RuntimeError` if an answer is wrong."""
 
 
-class Workload:
+class PeerWorkload:
     """Queries of one kind. Clients require one accuracy, or several in equal parts: a mix.
 
     Args:
@@ -81,15 +81,15 @@ class Workload:
 WORKLOADS: Final = {
     workload.name: workload
     for workload in (
-        Workload("S", ("mnist-cnn-m", FP32), objective_ms=50, accuracies=(0.98,), heavy=False),
-        Workload("H", ("minilm-l6", FP32), objective_ms=150, accuracies=(0.87,), heavy=True),
-        Workload("sentiment mix", ("minilm-l6", INT8), objective_ms=150, accuracies=(0.87, 0.8), heavy=True),
-        Workload("mnist mix", ("mnist-cnn-m", FP32), objective_ms=50, accuracies=(0.98, 0.9), heavy=False),
+        PeerWorkload("S", ("mnist-cnn-m", FP32), objective_ms=50, accuracies=(0.98,), heavy=False),
+        PeerWorkload("H", ("minilm-l6", FP32), objective_ms=150, accuracies=(0.87,), heavy=True),
+        PeerWorkload("sentiment mix", ("minilm-l6", INT8), objective_ms=150, accuracies=(0.87, 0.8), heavy=True),
+        PeerWorkload("mnist mix", ("mnist-cnn-m", FP32), objective_ms=50, accuracies=(0.98, 0.9), heavy=False),
     )
 }
 
 
-def model_file(workload: Workload, cache: Path) -> Path:
+def model_file(workload: PeerWorkload, cache: Path) -> Path:
     """Return the ONNX file of a workload, made in the cache if the zoo has none; blocks for seconds."""
     model = next(model for model in MODELS if model.architecture == workload.architecture)
     fp32 = model.file or cache / f"{model.architecture}.onnx"
@@ -103,7 +103,7 @@ def model_file(workload: Workload, cache: Path) -> Path:
     return int8
 
 
-def reference_outputs(workload: Workload, file: Path) -> list[Array]:
+def reference_outputs(workload: PeerWorkload, file: Path) -> list[Array]:
     """Compute the model's output for each input, one row for each time it was computed; blocks.
 
     Each input is computed alone. With dynamic INT8, whose scales depend on the batch, it is also computed in batches.
@@ -121,7 +121,7 @@ def reference_outputs(workload: Workload, file: Path) -> list[Array]:
     return [np.concatenate(each) for each in rows]
 
 
-def reference_check(workload: Workload, reference: Sequence[Array], output: Callable[[RawAnswer], Array]) -> Check:
+def reference_check(workload: PeerWorkload, reference: Sequence[Array], output: Callable[[RawAnswer], Array]) -> Check:
     """Return a check that answers equal the reference outputs.
 
     Args:

@@ -48,7 +48,7 @@ _WINDOW_S: Final = 10.0
 _MOST: Final = 1024
 
 
-class QueryKind:
+class ConcurrencyLimit:
     """State of one kind of queries."""
 
     __slots__ = (
@@ -145,13 +145,13 @@ class ConcurrencyLimits:
 
     def __init__(self, most: int = _MOST) -> None:
         self._most = most
-        self._kinds: dict[tuple[str, str | None, int], QueryKind] = {}
+        self._kinds: dict[tuple[str, str | None, int], ConcurrencyLimit] = {}
         self._by_tenant: dict[str | None, int] = {}
         """Queries in flight by tenant, without zeros."""
         self.in_flight = 0
         """Number of queries that entered and have not left."""
 
-    def enter(self, query: Query, now: float) -> QueryKind | None:
+    def enter(self, query: Query, now: float) -> ConcurrencyLimit | None:
         """Admit a query, which must `leave` later; return None if it has no limit.
 
         Raises:
@@ -171,7 +171,7 @@ class ConcurrencyLimits:
         kind.in_flight += 1
         return kind
 
-    def leave(self, kind: QueryKind | None) -> None:
+    def leave(self, kind: ConcurrencyLimit | None) -> None:
         """Record the end of an admitted query, whatever its outcome."""
         if kind is None:
             return
@@ -183,12 +183,12 @@ class ConcurrencyLimits:
         else:
             del self._by_tenant[kind.tenant]
 
-    def _kind(self, query: Query, budget_ms: float, now: float) -> QueryKind:
+    def _kind(self, query: Query, budget_ms: float, now: float) -> ConcurrencyLimit:
         steps = round(2 * log2(max(budget_ms, 1.0)))
         key = query.task, query.tenant, steps
         kind = self._kinds.get(key)
         if kind is None:
             if len(self._kinds) >= self._most:
                 del self._kinds[next(iter(self._kinds))]
-            kind = self._kinds[key] = QueryKind(query.tenant, 2 ** (steps / 2) / 1e3, now)
+            kind = self._kinds[key] = ConcurrencyLimit(query.tenant, 2 ** (steps / 2) / 1e3, now)
         return kind

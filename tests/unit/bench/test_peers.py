@@ -11,7 +11,7 @@ from bench.load.http_message import RawAnswer, SampledAnswer
 from bench.peers.peer import ServedFile, ServerSettings, raw_body, raw_output, script_environment
 from bench.peers.peers import PEERS
 from bench.peers.scripts.onnx_model import VARIABLE, OnnxModel, PeerSettings
-from bench.peers.workloads import INT8, WORKLOADS, Workload, model_file, reference_check, reference_outputs
+from bench.peers.workloads import INT8, WORKLOADS, PeerWorkload, model_file, reference_check, reference_outputs
 from schemas.oip import decode_request
 
 SMALL = WORKLOADS["S"]
@@ -65,7 +65,7 @@ def test_reference_check_accepts_answers_of_its_batches(answer: tuple[float, flo
 
 
 def test_reference_outputs_of_int8_cover_batches(tmp_path: Path) -> None:
-    int8 = Workload("int8", (SMALL.architecture, INT8), objective_ms=50, accuracies=(0.9,), heavy=False)
+    int8 = PeerWorkload("int8", (SMALL.architecture, INT8), objective_ms=50, accuracies=(0.9,), heavy=False)
     reference = reference_outputs(int8, model_file(int8, tmp_path))
     assert {answers.shape for answers in reference} == {(9, 10)}, "alone and in eight batches"
     assert any(np.ptp(answers, axis=0).max() > 0 for answers in reference), "its scales depend on the batch"

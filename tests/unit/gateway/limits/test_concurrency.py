@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.limits.concurrency import ConcurrencyLimits, QueryKind
+from gateway.limits.concurrency import ConcurrencyLimit, ConcurrencyLimits
 from schemas.errors import Overloaded
 from schemas.query import MAX_REJECTED_UPSTREAM, Needs, Query
 
@@ -116,7 +116,7 @@ def test_limits_ignore_constant_latency_near_deadline() -> None:
     """Each query takes 47 of its 50 ms, and some a little more. None waits, so refusals would gain nothing."""
     limits = ConcurrencyLimits()
     random = np.random.default_rng(2)
-    on_the_way: list[tuple[float, QueryKind]] = []
+    on_the_way: list[tuple[float, ConcurrencyLimit]] = []
     refused = 0
     for at, _ in poisson(1000, 5.0):
         while on_the_way and on_the_way[0][0] <= at:
@@ -197,7 +197,7 @@ def test_limits_count_refusals_and_name_retry_after() -> None:
 @given(st.lists(st.tuples(st.sampled_from([None, "a", "b"]), st.floats(1, 1e5), st.booleans()), max_size=60))
 def test_limits_count_no_query_after_all_have_left(steps: list[tuple[str | None, float, bool]]) -> None:
     limits = ConcurrencyLimits(most=3)
-    inside: list[QueryKind | None] = []
+    inside: list[ConcurrencyLimit | None] = []
     for tenant, latency_ms, leaves in steps:
         inside.append(limits.enter(query(tenant, latency_ms), NOW))
         if leaves:
