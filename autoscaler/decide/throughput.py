@@ -3,6 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import lru_cache
 from statistics import fmean
 from typing import Final, NamedTuple
 
@@ -12,6 +13,8 @@ from schemas.latency import LatencyModel
 
 _MOST_SLOWDOWN: Final = 4.0
 _LEAST_BUSY: Final = 0.1
+_MOST_PROFILED: Final = 65_536
+"""Number of cached throughputs: one for each variant and limit of latency."""
 
 
 class SlotThroughput(NamedTuple):
@@ -25,15 +28,30 @@ class SlotThroughput(NamedTuple):
 
 def best_throughput(latency: LatencyModel, budget_s: float, slowdown: float, mean_batch: float) -> SlotThroughput:
     """Return the highest throughput of a slot that answers each input within `budget_s`; 0 if no batch size can."""
-    best, batch = SlotThroughput(0.0, 0), max(math.ceil(mean_batch), 1)
+    least_batch = max(math.ceil(mean_batch), 1)
+    if slowdown == 1.0:
+        return _profiled(latency, budget_s, least_batch)
+    return _best(latency, budget_s, slowdown, least_batch)
+
+
+@lru_cache(_MOST_PROFILED)
+def _profiled(latency: LatencyModel, budget_s: float, least_batch: int) -> SlotThroughput:
+    """Return the throughput without slowdown, cached because each decision asks for the same ones."""
+    return _best(latency, budget_s, 1.0, least_batch)
+
+
+def _best(latency: LatencyModel, budget_s: float, slowdown: float, batch: int) -> SlotThroughput:
+    best_rate, best_batch = 0.0, 0
     while True:
-        batch_s = max(latency.batch_s(batch) * slowdown, 1e-9)
         promised_s = max(latency.promised_s(batch) * slowdown, 1e-9)
-        if promised_s <= budget_s:
-            busy = min(max(budget_s / promised_s - 1.0, _LEAST_BUSY), 1.0)
-            best = max(best, SlotThroughput(busy * batch / batch_s, batch))
+        if promised_s > budget_s:  # so are larger batches
+            return SlotThroughput(best_rate, best_batch)
+        busy = min(max(budget_s / promised_s - 1.0, _LEAST_BUSY), 1.0)
+        rate = busy * batch / max(latency.batch_s(batch) * slowdown, 1e-9)
+        if rate >= best_rate:
+            best_rate, best_batch = rate, batch
         if batch >= latency.max_batch:
-            return best
+            return SlotThroughput(best_rate, best_batch)
         batch = min(batch * 2, latency.max_batch)
 
 

@@ -154,16 +154,38 @@ class _GreedyAllocator:
         )
 
     def serve(self, number: int, requirement: Requirement) -> None:
-        left = 1.0
-        for _ in range(_ROUNDS * len(requirement.options)):
-            moves = (self.move(option_number, option, left) for option_number, option in enumerate(requirement.options))
-            best = min((move for move in moves if move is not None), key=lambda move: move.unit, default=None)
+        left, options = 1.0, requirement.options
+        bounds = sorted([(self.least_unit(option), n) for n, option in enumerate(options)])
+        for _ in range(_ROUNDS * len(options)):
+            best = self.cheapest_move(options, bounds, left)
             if best is None or (best.unit >= requirement.penalty and not self.frozen):
                 return
-            self.apply(number, requirement.options[best.option_number], best)
+            self.apply(number, options[best.option_number], best)
             left -= best.share
             if left <= EPSILON:
                 return
+
+    def least_unit(self, option: ServingOption) -> float:
+        """Return a lower bound of the `unit` of an option's steps."""
+        pool = self.problem.variants[option.variant].pool
+        return (option.slot_cost * self.price_factors[pool] + option.loss_cost) * _LOADED_DISCOUNT
+
+    def cheapest_move(
+        self, options: Sequence[ServingOption], bounds: Sequence[tuple[float, int]], left: float
+    ) -> _Move | None:
+        """Return the cheapest step, of equal ones the first option's; None if there is none.
+
+        `bounds` are the least units of the options with their numbers, ascending. They spare most options the
+        computation of a step.
+        """
+        best: _Move | None = None
+        for bound, option_number in bounds:
+            if best is not None and bound > best.unit:
+                break
+            move = self.move(option_number, options[option_number], left)
+            if move is not None and (best is None or (move.unit, option_number) < (best.unit, best.option_number)):
+                best = move
+        return best
 
     def apply(self, number: int, option: ServingOption, move: _Move) -> None:
         variant = self.problem.variants[option.variant]

@@ -52,6 +52,17 @@ def test_solve_milp_within_gap_of_optimum(problem: AllocationProblem) -> None:
 
 
 @given(problems())
+def test_solve_greedy_is_the_same_without_bounds(problem: AllocationProblem) -> None:
+    def unbounded_unit(_allocator: object, _option: ServingOption) -> float:
+        return 0.0
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("autoscaler.decide.optimizer.greedy._GreedyAllocator.least_unit", unbounded_unit)
+        unbounded = solve_greedy(problem)
+    assert solve_greedy(problem) == unbounded
+
+
+@given(problems())
 def test_solvers_are_valid_and_not_worse_than_no_change(problem: AllocationProblem) -> None:
     greedy, solved = solve_greedy(problem), solve_milp(problem).allocation
     nothing = Allocation(
