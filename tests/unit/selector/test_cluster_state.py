@@ -104,8 +104,8 @@ def _outcomes(state: ClusterState) -> list[tuple[object, ...]]:
             found.append((type(outcome.error), str(outcome.error), outcome.error.retry_after_s))
         elif outcome.instance is None:  # the choice of an unloaded variant depends on the one that served last
             found.append(("not loaded",))
-        else:
-            found.append((outcome.variant.name, outcome.instance.worker.name, outcome.predicted_s))
+        else:  # of equally soon replicas the first in the order of arrival is chosen, so the worker may differ
+            found.append((outcome.variant.name, outcome.predicted_s))
     return found
 
 
@@ -116,6 +116,7 @@ def _good(correction: float) -> Speaks:
 @given(_events)
 @example([_good(1.0), _good(0.25)])  # the correction makes GOOD fast enough for a query
 @example([_good(0.25), _good(4.0)])  # the correction makes GOOD too slow
+@example([_good(1.0)._replace(worker="cpu-1"), _good(1.0)])  # two equal replicas
 @settings(deadline=None)
 def test_cluster_state_decides_as_a_fresh_one(events: list[Speaks | Registers]) -> None:
     running, catalog = ClusterState(), Registers(dict.fromkeys(NAMES, 100.0)).catalog()
