@@ -27,9 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Create a folder for this run; the processes of pytest-xdist have that of the process that starts them."""
     if not hasattr(config, "workerinput"):
         _remove_left_folders()
-        base = None if _VARIABLE in os.environ else _memory_folder()
-        folder = tempfile.mkdtemp(prefix=f"infaas-{os.getpid()}-", dir=base)
-        os.environ[_VARIABLE] = tempfile.tempdir = config.stash[_made] = folder
+        os.environ[_VARIABLE] = tempfile.tempdir = config.stash[_made] = _new_folder()
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
@@ -39,14 +37,22 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _memory_folder() -> Path | None:
+def _new_folder() -> str:
+    if _VARIABLE in os.environ or not _has_memory():
+        return tempfile.mkdtemp(prefix="infaas-")
+    folder = _MEMORY / f"infaas-{os.getpid()}"  # short, because paths of Ray's sockets in it are limited to 107 bytes
+    folder.mkdir(0o700)
+    return str(folder)
+
+
+def _has_memory() -> bool:
     if not _MEMORY.is_dir() or os.statvfs(_MEMORY).f_flag & os.ST_NOEXEC:
-        return None
-    free = min(shutil.disk_usage(_MEMORY).free, psutil.virtual_memory().available)
-    return _MEMORY if free >= _NEEDED_BYTES else None
+        return False
+    return min(shutil.disk_usage(_MEMORY).free, psutil.virtual_memory().available) >= _NEEDED_BYTES
 
 
 def _remove_left_folders() -> None:
-    for folder in _MEMORY.glob("infaas-*-*"):
-        if not psutil.pid_exists(int(folder.name.split("-")[1])):
+    for folder in _MEMORY.glob("infaas-*"):
+        pid = folder.name.removeprefix("infaas-")
+        if pid.isdecimal() and (int(pid) == os.getpid() or not psutil.pid_exists(int(pid))):
             shutil.rmtree(folder, ignore_errors=True)
