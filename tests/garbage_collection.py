@@ -1,0 +1,16 @@
+"""Pytest plugin that lets Python's cyclic garbage collector skip modules and tests, which live as long as the run."""
+
+import gc
+
+from process.collection import tune_gc
+
+
+def pytest_configure() -> None:
+    """Collect nothing while modules are imported and tests are found."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Collect only what tests make."""
+    tune_gc()
+    gc.enable()
