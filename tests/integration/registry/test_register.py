@@ -111,7 +111,7 @@ async def test_registered_variant_loads_with_valid_probe(run: Register, store_po
     model, validation = tmp_path / "steps.onnx", tmp_path / "steps.npz"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), model)
     np.savez(validation, x=steps, label=rng.integers(0, 3, 40))
-    made = await run(file=model, validation=validation)
+    made = await run(file=model, validation=validation, variants=("onnx-int8dyn",))
     ready = [variant.name for variant in made if variant.state is VariantState.READY]
     assert "linear.onnx-fp32.cpu" in ready
     catalog = await load_catalog(store_pool)
@@ -121,10 +121,10 @@ async def test_registered_variant_loads_with_valid_probe(run: Register, store_po
 
 
 async def test_register_again_does_nothing(run: Register, store_pool: Pool, progress: Any) -> None:
-    first = await run()
+    first = await run(variants=("onnx-int8dyn",))
     profiles = await list_profiles(store_pool)
     progress.steps.clear()
-    assert await run() == first
+    assert await run(variants=("onnx-int8dyn",)) == first
     assert await list_profiles(store_pool) == profiles
     assert [step[2] for step in progress.steps] == ["linear is registered already"]
 
@@ -444,7 +444,7 @@ async def test_remeasuring_unfinished_variant_uses_new_max_batch(run: Register, 
 
 async def test_register_sets_access_once(run: Register, store_pool: Pool) -> None:
     """A new task gets the access of its first model. A registration never changes access that exists."""
-    private, few = Access(owner="acme", visibility=Visibility.PRIVATE), ("onnx-int8dyn",)
+    private, few = Access(owner="acme", visibility=Visibility.PRIVATE), ("onnx-fp32",)
     await run(access=private, variants=few)
     assert await list_access(store_pool) == {"linear": private, "kind": private}
     await run(access=private, variants=few)

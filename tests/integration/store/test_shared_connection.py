@@ -23,8 +23,8 @@ from tests.store_queries import delete_task
 from tests.waiting import until
 
 SOON_S = 60.0
-WORKERS = 40
-CONNECTIONS = 20
+WORKERS = 24
+CONNECTIONS = 12
 
 
 @pytest.fixture
