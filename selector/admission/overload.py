@@ -196,7 +196,13 @@ class LoadShedder:
         self.overloads: dict[str, Overload] = {}
 
     def decide(self, query: Query, state: ClusterState, now: float) -> Choice | Refusal:
-        """Choose a destination as `choose` does, or refuse a query beyond its limit of waiting."""
+        """Choose a destination as `choose` does, or refuse a query beyond its limit of waiting.
+
+        Workers whose statuses have become invalid leave the state first: until then their variants are neither served
+        nor loaded elsewhere.
+        """
+        if state.expires_at <= now:
+            state.expire(now)
         if not self.overloads:
             outcome = choose(query, state, now, self._config)
         else:

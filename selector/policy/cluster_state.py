@@ -15,6 +15,7 @@ requests nothing, so tests can simulate any history. Rules:
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from math import inf
 from typing import Final
 
 from process.security.access import STRANGERS
@@ -92,6 +93,8 @@ class ClusterState:
         """Variants that gained an instance since the owner of this state last cleared the list."""
         self.least_hop_s = 0.0
         """Hop to the nearest worker in seconds, at most the assumed one; 0 without workers."""
+        self.expires_at = inf
+        """Time until which no worker's last status becomes invalid."""
         self._status_ttl_s = status_ttl_s
         self._variants: dict[str, PricedVariant] = {}
         self._partitions: dict[str, list[Partition]] = {}
@@ -204,6 +207,7 @@ class ClusterState:
         self._note_failures(worker.name, status.instances)
         ttl_s = max(self._status_ttl_s, _MISSED_STATUSES * status.interval_ms / 1000)
         worker.take_status(status, now, ttl_s)
+        self.expires_at = min(self.expires_at, worker.expires_at)
         for instance in worker.instances.values():
             self._put_replica(instance, now)
 
@@ -212,6 +216,7 @@ class ClusterState:
         for worker in [worker for worker in self.workers.values() if worker.expires_at <= now]:
             self._remove_worker(worker)
         self.least_hop_s = min((min(worker.hop_s, self.hop_s) for worker in self.workers.values()), default=0.0)
+        self.expires_at = min((worker.expires_at for worker in self.workers.values()), default=inf)
 
     def _note_failures(self, worker: str, instances: Iterable[InstanceStatus]) -> None:
         for name in self._failed.update(worker, instances):
@@ -381,4 +386,5 @@ class ClusterState:
         worker = instance.worker
         worker.count_send(now)
         worker.expires_at = min(worker.expires_at, now + self._status_ttl_s)
+        self.expires_at = min(self.expires_at, worker.expires_at)
         return worker

@@ -315,6 +315,15 @@ def test_refusal_cache_is_bounded_for_many_tenants() -> None:
     assert len(cache) <= 256
 
 
+def test_load_shedder_loads_variant_again_as_soon_as_its_worker_is_silent() -> None:
+    state = state_of(registered(FAST, load_s=1.0))
+    state.apply_status(status(instance(FAST)), NOW)
+    state.apply_status(msgspec.structs.replace(status(worker="cpu-1"), interval_ms=1000.0), NOW)
+    outcome = LoadShedder(PolicyConfig()).decide(asked(1.01, latency_ms=60_000), state, NOW + 1.01)
+    assert isinstance(outcome, Choice)
+    assert outcome.instance is None
+
+
 def test_load_shedder_accepts_soon_after_capacity_is_free() -> None:
     state = state_of(registered(FAST, ms=10.0))
     shedder = LoadShedder(PolicyConfig())
