@@ -1,0 +1,10 @@
+"""Discrete-event simulation of the system: the production decisions under virtual time.
+
+Selection, load shedding, batching, health and scaling run as they are; the simulator replaces Kafka, Postgres, the
+network and the models by distributions of their times. Nothing here does I/O, but for traces and catalogues in files.
+
+Reading order: trace_columns, trace (arrivals) -> workloads (generators) -> traces (published ones) -> catalogue,
+catalogues (variants and hardware) -> scenario, durations, events, outcomes, invariants -> cluster (partitions,
+instances, workers) -> history, system -> services (gateway, selector, autoscaler) -> faults, end_check, simulation,
+summary.
+"""

@@ -1,0 +1,115 @@
+"""Scenario of a simulation: the load, the catalogue, the fleet, the settings of each service, and the faults."""
+
+from enum import StrEnum
+
+import msgspec
+
+from autoscaler.apply.reconcile_plan import ReconcileTimeouts
+from autoscaler.decide.snapshot import Policy, ScalingLimits
+from schemas.rows.cluster import Pin
+from selector.policy.choice import PolicyConfig
+from simulator.catalogue import Catalogue
+from simulator.durations import Duration
+from simulator.trace import Trace
+
+
+class Delays(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Delays of records and of services. Defaults: Apache Kafka and all services on one machine of two cores."""
+
+    to_selector: Duration = Duration(0.0016, 0.006)
+    """From the send of a query until a selector has read it."""
+    to_worker: Duration = Duration(0.0016, 0.006)
+    """From a selector's send until the worker has read the query."""
+    acknowledgement_s: float = 0.001
+    """From a selector's send until the broker's acknowledgement."""
+    result: Duration = Duration(0.0008, 0.003)
+    """From the end of a batch until the client has the result."""
+    status: Duration = Duration(0.002, 0.02)
+    """From a worker's status until a selector or the autoscaler has read it."""
+    selector_s: float = 40e-6
+    """CPU time of a selector for a query."""
+    placement: Duration = Duration(0.02, 0.2)
+    """From a written row until its worker follows it, and from a state until it is in the row."""
+    decision_s: float = 0.05
+    """From a snapshot until the plan is written."""
+    solve_s: float = 0.3
+    """From a snapshot until the solver's targets are in effect."""
+
+
+class FaultKind(StrEnum):
+    """Kind of fault."""
+
+    WORKER_DIES = "worker-dies"
+    """A worker's process dies; its launcher starts it again."""
+    AUTOSCALER_STOPS = "autoscaler-stops"
+    """No decision is made."""
+    STATUSES_STOP = "statuses-stop"
+    """No status of any worker reaches a selector or the autoscaler."""
+    WORKER_SLOWS = "worker-slows"
+    """Batches of one worker take `factor` times as long."""
+
+
+class InflictedFault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """InflictedFault that is inflicted once."""
+
+    kind: FaultKind
+    at_s: float
+    seconds: float = 0.0
+    """Duration; a worker that died starts again after its start time in any case."""
+    number: int = 0
+    """Number of the worker among the running ones, in order of their names."""
+    factor: float = 3.0
+
+
+class Scaling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of the autoscaler."""
+
+    enabled: bool = True
+    """False: the fleet and its instances stay as they are at the start."""
+    policy: Policy = Policy.MILP
+    limits: ScalingLimits = ScalingLimits()
+    timeouts: ReconcileTimeouts = ReconcileTimeouts()
+    interval_s: float = 1.0
+    solve_interval_s: float = 5.0
+    min_workers: dict[str, int] = {}
+    pins: tuple[Pin, ...] = ()
+
+
+class Workers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of workers, as in `workers.settings`, and the slowness of batches beside others."""
+
+    status_interval_s: float = 0.1
+    status_idle_interval_s: float = 1.0
+    lease_ttl_s: float = 3.0
+    heartbeat_timeout_s: float = 5.0
+    """Seconds without a heartbeat after which a worker's row counts as dead."""
+    prefetch_s: float = 1.0
+    prefetch_max: int = 1000
+    overhead_s: float = 0.0005
+    """Seconds of a batch beyond its profile: decoding, a hop to a thread and back, encoding."""
+    interference: float = 0.05
+    """Relative time that a batch takes more for each other slot of its worker that computes."""
+
+
+class Scenario(msgspec.Struct, frozen=True, kw_only=True):
+    """Input of a simulation."""
+
+    trace: Trace
+    catalogue: Catalogue
+    fleet: dict[str, int] = {}
+    """Workers that run at the start, by hardware."""
+    placed: dict[str, int] = {}
+    """Loaded instances at the start, by variant, spread over the workers of its hardware."""
+    selectors: int = 1
+    gateways: int = 0
+    """Gateways through which online queries come; 0: clients write to Kafka themselves."""
+    policy: PolicyConfig = PolicyConfig()
+    scaling: Scaling = Scaling()
+    workers: Workers = Workers()
+    delays: Delays = Delays()
+    faults: tuple[InflictedFault, ...] = ()
+    warm_up_s: float = 0.0
+    """Seconds of the trace that figures leave out, because the fleet is still scaled to the load."""
+    drain_s: float = 60.0
+    """Longest time after the last arrival; queries that are not answered by then count as waiting."""
+    seed: int = 0

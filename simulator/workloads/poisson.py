@@ -1,0 +1,15 @@
+"""Poisson arrivals: gaps are independent and exponentially distributed."""
+
+from numpy.random import Generator
+
+from simulator.workloads.arrival_process import ArrivalProcess, PositiveRate, Times, piecewise_poisson
+
+
+class Poisson(ArrivalProcess, frozen=True, kw_only=True, tag="poisson"):
+    """Poisson process of constant rate."""
+
+    rate: PositiveRate
+
+    def times(self, duration_s: float, random: Generator) -> Times:
+        """See `ArrivalProcess.times`."""
+        return piecewise_poisson((0, duration_s), self.rate, random)
