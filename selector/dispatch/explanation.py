@@ -22,8 +22,12 @@ from selector.policy.variants import PricedVariant, size_class
 
 _MAX_LISTED: Final = 50
 _encode: Final = msgspec.json.Encoder().encode
-_CHOSEN: Final = "chosen"
-_GIVEN: Final = "a more accurate one is idle, and is given at the cheapest's cost"
+CHOSEN: Final = "chosen"
+GIVEN: Final = "a more accurate one is idle, and is given at the cheapest's cost"
+COSTS_MORE: Final = "costs more"
+NOT_LOADED: Final = "is not loaded"
+OVERLOADED: Final = "is overloaded"
+LEFT_TO_OTHERS: Final = "is left to others: there are too many queries"
 
 
 class ConsideredVariant(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -67,7 +71,7 @@ def explain(query: Query, state: ClusterState, now: float, config: PolicyConfig,
         for variant in sorted(task.variants, key=lambda variant: _cost(variant, query)):
             considered += _rows(variant, task, query, state, now, slack_s, outcome)
             not_listed += max(len(task.serving.get(variant.name, NOBODY)) - _MAX_LISTED, 0)
-    considered.sort(key=lambda row: row.verdict != _CHOSEN)
+    considered.sort(key=lambda row: row.verdict != CHOSEN)
     is_choice = isinstance(outcome, Choice)
     return _encode(
         Explanation(
@@ -139,7 +143,7 @@ def _rows(
             cost=cost,
             worker=worker,
             predicted_ms=_ms(predicted_s),
-            verdict=_CHOSEN if chosen else misfit or verdict,
+            verdict=CHOSEN if chosen else misfit or verdict,
         )
 
     rows: list[ConsideredVariant] = []
@@ -172,22 +176,22 @@ def _unfit(instance: Instance, predicted_s: float, slack_s: float | None, now: f
     if slack_s is not None and predicted_s > slack_s:
         return "would be late"
     if not instance.healthy:
-        return "is overloaded"
+        return OVERLOADED
     return ""
 
 
 def _beaten(variant: PricedVariant, cost: float, predicted_s: float, outcome: Choice | Refusal) -> str:
     if isinstance(outcome, Refusal):
-        return "is left to others: there are too many queries"
+        return LEFT_TO_OTHERS
     if variant is outcome.variant:
         return "another replica was taken"
     if outcome.upgraded:
         if variant.accuracy > outcome.variant.accuracy:
             return "is not idle enough to be given away"
-        return _GIVEN if variant.accuracy < outcome.variant.accuracy else "another as accurate is given"
+        return GIVEN if variant.accuracy < outcome.variant.accuracy else "another as accurate is given"
     if cost > outcome.cost:
-        return "costs more"
-    return "finishes later" if predicted_s >= outcome.predicted_s else "is left to others: there are too many queries"
+        return COSTS_MORE
+    return "finishes later" if predicted_s >= outcome.predicted_s else LEFT_TO_OTHERS
 
 
 def _not_loaded(variant: PricedVariant, predicted_s: float, slack_s: float | None, failure: str) -> str:
@@ -195,7 +199,7 @@ def _not_loaded(variant: PricedVariant, predicted_s: float, slack_s: float | Non
         return f"cannot be loaded: {failure}"
     if slack_s is not None and predicted_s > slack_s:
         return f"is not loaded, and loading takes {variant.load_s:.1f} s"
-    return "is not loaded"
+    return NOT_LOADED
 
 
 def _cost(variant: PricedVariant, query: Query) -> float:

@@ -1,0 +1,39 @@
+"""Tests of all baselines: a bursty trace keeps the engine's invariants, and one scenario has one result."""
+
+import pytest
+
+from simulator.baselines import BASELINES
+from simulator.outcomes import QueryOutcome
+from simulator.scenario import FaultKind, InflictedFault
+from simulator.simulation import SimulationResult, simulate
+from simulator.summary import summarize
+from tests.unit.simulator.baselines.scenarios import BURSTY, scenario
+
+
+def outcomes(result: SimulationResult) -> tuple[object, ...]:
+    queries = result.queries
+    return (
+        queries.outcome.tobytes(), queries.variant.tobytes(), queries.ended_s.tobytes(), result.usd, result.changes,
+        result.events,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_baseline_answers_bursty_trace_reproducibly(name: str) -> None:
+    given = scenario(BURSTY, fleet={"cpu": 2})
+    result = simulate(given, BASELINES[name])
+    found = summarize(result)
+    assert found.queries == len(BURSTY) > 3000
+    assert found.waiting == 0
+    assert found.answered > 0.3 * found.queries
+    assert result.usd > 0
+    assert outcomes(result) == outcomes(simulate(given, BASELINES[name]))
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_baseline_answers_after_death_of_worker(name: str) -> None:
+    given = scenario(BURSTY, fleet={"cpu": 2}, faults=(InflictedFault(kind=FaultKind.WORKER_DIES, at_s=10.0),))
+    result = simulate(given, BASELINES[name])
+    last = BURSTY.time_s > 65.0
+    assert (result.queries.outcome[last] == QueryOutcome.ANSWERED).mean() > 0.9
+    assert summarize(result).waiting == 0
