@@ -6,5 +6,6 @@ network and the models by distributions of their times. Nothing here does I/O, b
 Reading order: trace_columns, trace (arrivals) -> workloads (generators) -> traces (published ones) -> catalogue,
 catalogues (variants and hardware) -> scenario, durations, events, outcomes, invariants -> cluster (partitions,
 instances, workers) -> history, system -> services (gateway, selector, autoscaler) -> baselines (other systems) ->
-faults, end_check, simulation, summary -> oracle (bounds), regret.
+faults, end_check, simulation, summary -> scenario_file, replications, figures, run_record, report, run_comparison ->
+oracle (bounds), regret -> planning, fleet_evaluation.
 """

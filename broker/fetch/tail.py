@@ -6,7 +6,7 @@ It has no group and commits nothing. Records from before the context was entered
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final, Self
 
@@ -133,14 +133,21 @@ class Tail:
         Raises:
             TimeoutError: Kafka does not return the records in time.
         """
-        left = {partition for partition, start in self._starts.items() if start < self._began[partition]}
-        while left:
+        async for record in self.up_to(self._began):
+            if self.is_replayed(record):
+                yield record
+
+    async def up_to(self, ends: Mapping[TopicPartition, int]) -> AsyncGenerator[Record]:
+        """Yield the next records until all those before these offsets were yielded; later ones may be among them.
+
+        Raises:
+            TimeoutError: Kafka does not return the records in time.
+        """
+        while any(self._buffer.taken(partition) < end for partition, end in ends.items()):
             async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
                 records = await self._poll()
             for record in records:
-                if self.is_replayed(record):
-                    yield record
-            left = {partition for partition in left if self._buffer.taken(partition) < self._began[partition]}
+                yield record
 
     def __aiter__(self) -> Self:
         return self

@@ -32,10 +32,13 @@ _COMMANDS: Final = {
         "registrations": "registrations:app",
         "access": "access:app",
     },
+    "Planning": {"simulate": "simulate:app", "plan": "plan:plan"},
     "Operation": {
         "lag": "health:lag",
+        "record": "record:record",
         "audit": "audit:audit",
         "scale": "scale:app",
+        "catalogue": "catalogue:app",
         "keys": "keys:app",
         "dead-letters": "dead_letters:app",
         "tenants": "tenants:app",

@@ -47,7 +47,7 @@ def test_commands_explain_unreachable_postgres(shell: Shell, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("typed", "completions"),
     [
-        ("infaas re", {"register", "registrations"}),
+        ("infaas reg", {"register", "registrations"}),
         ("infaas scale p", {"pin", "pause"}),
         ("infaas up --postgres-p", {"--postgres-port"}),
         ("infaas scale pin task digits --m", {"--min", "--max"}),

@@ -1,0 +1,218 @@
+"""Scenario files: a scenario as a document, with names of files and workloads in place of arrays.
+
+`docs/simulation.md` documents the format. Each field has an option of `infaas simulate`, or is set by `--set`. A field
+that exists in `Scenario` has the same meaning and default there.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta
+from msgspec.structs import replace
+
+from schemas.errors import OperatorError
+from schemas.query import Mode
+from selector.policy.choice import PolicyConfig
+from simulator.catalogue import Catalogue, read_catalogue
+from simulator.scenario import Delays, InflictedFault, Scaling, Scenario, Workers
+from simulator.services.infaas import InfaasSystem
+from simulator.system import SimulatedSystem, SimulationContext
+from simulator.trace import QueryKind, Trace, read_trace
+from simulator.workloads.description import read_workload
+from simulator.workloads.workload import Workload, generate
+
+SystemFactory = Callable[[SimulationContext], SimulatedSystem]
+INFAAS: Final = "infaas"
+Count = Annotated[int, Meta(ge=0, le=100_000)]
+"""Number of processes; a larger value is treated as a mistake."""
+Seconds = Annotated[float, Meta(ge=0)]
+
+
+class DefaultNeeds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Needs of the queries for which the trace states none. None: no limit."""
+
+    latency_ms: Annotated[float, Meta(ge=0)] | None = None
+    """Latency objective of online queries."""
+    min_accuracy: Annotated[float, Meta(ge=0, le=1)] | None = None
+    max_cost: Annotated[float, Meta(ge=0)] | None = None
+    """Maximum USD per 1000 queries."""
+
+    def fill(self, kind: QueryKind) -> QueryKind:
+        """Return a kind with these needs in place of the absent ones."""
+        given = {name: value for name in self.__struct_fields__ if (value := getattr(self, name)) is not None}
+        if kind.mode is Mode.OFFLINE:
+            given.pop("latency_ms", None)
+        return replace(kind, **{name: value for name, value in given.items() if getattr(kind, name) is None})
+
+
+class ScenarioFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Scenario as it is written in a file."""
+
+    trace: str = ""
+    """File of a trace."""
+    workload: str | Workload = ""
+    """Workload to draw the trace from: a short description, the name of a JSON file, or the workload itself."""
+    speed: Annotated[float, Meta(gt=0)] = 1.0
+    """Factor by which the trace runs faster."""
+    cut: tuple[Seconds, Seconds | None] | None = None
+    """Begin and end of the used part of the trace in seconds, after the speed-up; None as the end: all."""
+    queries: Annotated[int, Meta(ge=0)] | None = None
+    """Maximum number of queries."""
+    needs: DefaultNeeds = DefaultNeeds()
+    catalogue: str = ""
+    """File of a catalogue, or the name of one that is part of the package."""
+    maximum: dict[str, Count] = {}
+    """Maximum number of workers by hardware, in place of the catalogue's."""
+    system: str = INFAAS
+    """System that answers the queries: `infaas`, or the name of a baseline."""
+    fleet: dict[str, Count] = {}
+    placed: dict[str, Count] = {}
+    selectors: Annotated[int, Meta(ge=1, le=100_000)] = 1
+    gateways: Count = 0
+    policy: PolicyConfig = PolicyConfig()
+    scaling: Scaling = Scaling()
+    workers: Workers = Workers()
+    delays: Delays = Delays()
+    faults: tuple[InflictedFault, ...] = ()
+    warm_up_s: Seconds = 0.0
+    drain_s: Seconds = 60.0
+    seed: Annotated[int, Meta(ge=0)] = 0
+
+    def scenario(self, seed: int) -> Scenario:
+        """Read the files and return the scenario for a seed, which also draws the trace of a workload.
+
+        Raises:
+            OperatorError: a file is invalid, or the parts do not fit together.
+            OSError: a file cannot be read.
+        """
+        catalogue = _bounded(read_catalogue(self.catalogue) if self.catalogue else _no_catalogue(), self.maximum)
+        fields: dict[str, Any] = {name: getattr(self, name) for name in _SHARED}
+        found = Scenario(**fields, seed=seed, trace=self._trace(seed), catalogue=catalogue)
+        if fault := next(_faults(found), None):
+            raise OperatorError(fault)
+        return found
+
+    def _trace(self, seed: int) -> Trace:
+        if bool(self.trace) == bool(self.workload):
+            raise OperatorError("a scenario needs either a trace or a workload: --trace FILE, or --workload TEXT")
+        if self.trace:
+            trace = read_trace(Path(self.trace))
+        else:
+            described = read_workload(self.workload) if isinstance(self.workload, str) else self.workload
+            trace = generate(described, seed)
+        trace = trace.faster(self.speed)
+        if self.cut is not None:
+            begin_s, end_s = self.cut
+            trace = trace.cut(begin_s, math.inf if end_s is None else end_s)
+        if self.queries is not None:
+            trace = trace.limited(self.queries)
+        return Trace(trace.time_s, trace.kind, tuple(self.needs.fill(kind) for kind in trace.kinds))
+
+
+_SHARED: Final = [
+    name
+    for name in Scenario.__struct_fields__
+    if name in ScenarioFile.__struct_fields__ and name not in ("trace", "catalogue", "seed")
+]
+
+
+def convert_scenario(document: dict[str, Any]) -> ScenarioFile:
+    """Convert a document to a scenario file; numbers may be texts.
+
+    Raises:
+        OperatorError: a field is unknown or its value is invalid; the message names it.
+    """
+    try:
+        found = msgspec.convert(document, ScenarioFile, strict=False)
+    except msgspec.ValidationError as error:
+        raise OperatorError(f"scenario: {str(error).replace('`$.', '`')}") from None
+    except UnicodeEncodeError:
+        raise OperatorError("scenario: a text has bytes that are not UTF-8") from None
+    if unknown := next(_unknown(document, found, ""), None):
+        raise OperatorError(f"scenario: {unknown}")
+    return found
+
+
+def set_field(document: dict[str, Any], path: str, value: Any) -> None:
+    """Set a field of a document by its path, e.g. `scaling.limits.headroom`.
+
+    Raises:
+        OperatorError: the path leads through a value.
+    """
+    *parents, name = path.split(".")
+    fields: Any = document
+    for parent in parents:
+        fields = fields.setdefault(parent, {})
+        if not isinstance(fields, dict):
+            raise OperatorError(f"{path}: {parent} has no fields")
+    fields[name] = value
+
+
+def find_system(name: str) -> SystemFactory:
+    """Return the system of this name.
+
+    Raises:
+        OperatorError: there is none.
+    """
+    known = {**_baselines(), INFAAS: InfaasSystem}
+    if name not in known:
+        raise OperatorError(f"there is no system {name!r}; known: {', '.join(known)}")
+    return known[name]
+
+
+def _baselines() -> dict[str, SystemFactory]:
+    try:
+        return dict(import_module("simulator.baselines").BASELINES)
+    except ModuleNotFoundError:
+        return {}
+
+
+def _no_catalogue() -> Catalogue:
+    raise OperatorError("a scenario needs a catalogue: --catalogue FILE or NAME")
+
+
+def _bounded(catalogue: Catalogue, maximum: dict[str, int]) -> Catalogue:
+    _check_known("maximum", maximum, [one.name for one in catalogue.hardware])
+    return replace(
+        catalogue,
+        hardware=tuple(replace(one, maximum=maximum.get(one.name, one.maximum)) for one in catalogue.hardware),
+    )
+
+
+def _check_known(field: str, named: dict[str, int], known: list[str]) -> None:
+    for name in named.keys() - set(known):
+        raise OperatorError(f"{field}: the catalogue has no {name!r}; it has {', '.join(known[:20])}")
+
+
+def _faults(scenario: Scenario) -> Iterator[str]:
+    """Yield the faults of a scenario as a whole."""
+    catalogue, trace = scenario.catalogue, scenario.trace
+    hardware = {one.name: one for one in catalogue.hardware}
+    _check_known("fleet", scenario.fleet, list(hardware))
+    _check_known("placed", scenario.placed, [one.name for one in catalogue.variants])
+    for name, count in scenario.fleet.items():
+        if count > hardware[name].maximum:
+            yield f"fleet: {count} workers of {name} are more than the maximum of {hardware[name].maximum}; set --max"
+    tasks = sorted({one.task for one in catalogue.variants})
+    for kind in trace.kinds:
+        if kind.task not in tasks:
+            yield f"the catalogue has no variant of the task {kind.task!r}; its tasks: {', '.join(tasks)}"
+    if scenario.warm_up_s >= trace.duration_s:
+        yield f"the trace ends after {trace.duration_s:g} s, within the warm-up of {scenario.warm_up_s:g} s"
+
+
+def _unknown(document: dict[str, Any], found: Any, place: str) -> Iterator[str]:
+    """Yield the fields of a document that its struct ignored: structs of services allow unknown fields."""
+    for name, value in document.items():
+        known = getattr(found, "__struct_fields__", None)
+        if known is None:
+            return
+        if name not in known:
+            yield f"there is no field `{place}{name}`; known: {', '.join(known)}"
+        elif isinstance(value, dict):
+            fields: dict[str, Any] = value
+            yield from _unknown(fields, getattr(found, name), f"{place}{name}.")
