@@ -24,6 +24,8 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Final
 
+import msgspec
+
 from autoscaler.decide.expected_load import canary_loads, candidate_targets, growth
 from autoscaler.decide.optimizer.model import AllocationProblem, Requirement, ServingOption, VariantSpec, WorkerPool
 from autoscaler.decide.pareto import RunnableVariant, VariantRanking
@@ -46,10 +48,11 @@ def build_problem(ranking: VariantRanking, snapshot: ClusterSnapshot, limits: Sc
     index = {pool.hardware: number for number, pool in enumerate(pools)}
     candidates = [c for c in ranking.candidates.values() if c.variant.hardware in index]
     variants = _variant_specs(candidates, pools, index, snapshot, limits)
+    requirements = tuple(_RequirementBuilder(candidates, variants, pools, snapshot, limits).all())
     return AllocationProblem(
         variants=variants,
-        pools=pools,
-        requirements=tuple(_RequirementBuilder(candidates, variants, pools, snapshot, limits).all()),
+        pools=pools if requirements else _with_one_worker(pools, snapshot),
+        requirements=requirements,
         task_maximum={b.name: b.maximum for b in snapshot.bounds if b.kind is PinKind.TASK and b.maximum is not None},
     )
 
@@ -75,7 +78,6 @@ def _pools(snapshot: ClusterSnapshot, limits: ScalingLimits) -> tuple[WorkerPool
             workers[worker.hardware].append(worker)
     types = {one.name: one for one in snapshot.hardware}
     bounds = {bound.name: bound for bound in snapshot.bounds if bound.kind is PinKind.HARDWARE}
-    cheapest = min(snapshot.hardware, key=lambda one: (one.price_per_hour, one.name), default=None)
     pools = list[WorkerPool]()
     for name in sorted(workers.keys() | types.keys()):
         there, hardware, bound = workers[name], types.get(name), bounds.get(name)
@@ -85,8 +87,7 @@ def _pools(snapshot: ClusterSnapshot, limits: ScalingLimits) -> tuple[WorkerPool
             maximum = hardware.maximum + len(hardware.others)
             if bound is not None and bound.maximum is not None:
                 maximum = min(maximum, bound.maximum)
-            minimum = bound.minimum if bound is not None and bound.minimum is not None else int(hardware is cheapest)
-            minimum = min(minimum, maximum)
+            minimum = min(bound.minimum if bound is not None and bound.minimum is not None else 0, maximum)
         sizes = there or ([hardware] if hardware else [])
         slots = fmean(worker.slots for worker in sizes)
         price = fmean(worker.price_per_hour for worker in sizes)
@@ -105,6 +106,20 @@ def _pools(snapshot: ClusterSnapshot, limits: ScalingLimits) -> tuple[WorkerPool
             )
         )
     return tuple(pools)
+
+
+def _with_one_worker(pools: tuple[WorkerPool, ...], snapshot: ClusterSnapshot) -> tuple[WorkerPool, ...]:
+    """Return the pools with a minimum of one worker: without any, the next query would wait for one to start.
+
+    It is of the cheapest type that runs, or that can be started if none runs; not of a type with a pinned minimum.
+    """
+    pinned = {bound.name for bound in snapshot.bounds if bound.minimum is not None}
+    free = {one.name for one in snapshot.hardware} - pinned
+    known = [pool for pool in pools if pool.hardware in free and pool.maximum]
+    if any(pool.minimum for pool in pools) or not known:
+        return pools
+    kept = min(known, key=lambda pool: (pool.now == 0, pool.price, pool.hardware))
+    return tuple(msgspec.structs.replace(pool, minimum=1) if pool is kept else pool for pool in pools)
 
 
 def _variant_specs(

@@ -196,6 +196,24 @@ def test_build_problem_bounds_workers_by_launcher_and_pins() -> None:
     assert none.minimum == 0
 
 
+@pytest.mark.parametrize(
+    ("there", "rate", "minimums"),
+    [
+        ((), 0, {"cpu": 1, "dear": 0}),  # the cheapest type that can be started
+        (("dear-0",), 0, {"cpu": 0, "dear": 1}),  # the one that runs
+        (("cpu-0", "dear-0"), 0, {"cpu": 1, "dear": 0}),  # the cheapest that runs
+        (("dear-0",), 10, {"cpu": 0, "dear": 0}),  # load keeps what it needs
+    ],
+)
+def test_build_problem_keeps_one_worker_without_load(
+    there: tuple[str, ...], rate: float, minimums: dict[str, int]
+) -> None:
+    types = cpus(4), msgspec.structs.replace(cpus(4), name="dear", price_per_hour=9.0)
+    workers = tuple(msgspec.structs.replace(a_worker(name), hardware=name.partition("-")[0]) for name in there)
+    found = problem(load("digits", rate), workers=workers, hardware=types)
+    assert {pool.hardware: pool.minimum for pool in found.pools} == minimums
+
+
 def test_build_problem_limits_replicas_to_fixed_partitions() -> None:
     found = problem(hardware=(cpus(9),), can_add_partitions=False)
     assert {kind.maximum for kind in found.variants} == {4}
