@@ -63,7 +63,7 @@ def idle_tasks(ranking: VariantRanking, snapshot: ClusterSnapshot, limits: Scali
     for candidate in ranking.candidates.values():
         task = candidate.variant.task
         idle_s[task] = min(idle_s[task], snapshot.idle_of(candidate.name))
-    used = {load.load_class.task for load in snapshot.classes if load.inputs_per_s > 0}
+    used = {load.load_class.task for load in snapshot.classes if load.inputs_per_s > 0 and load.age_s <= 0}
     used |= {backlog.task for backlog in snapshot.backlogs if backlog.inputs > 0}
     return {task for task, seconds in idle_s.items() if seconds > limits.scale_to_zero_delay_s and task not in used}
 

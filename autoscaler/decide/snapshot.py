@@ -73,6 +73,8 @@ class ClassLoad(msgspec.Struct, frozen=True, kw_only=True):
     """Rate of the window's busiest second."""
     mean_batch: float = 1.0
     """Mean number of inputs in a query."""
+    age_s: float = 0.0
+    """Seconds since the window held a query of the class; above 0, its rate is that of the time since."""
 
 
 class InstanceLoad(msgspec.Struct, frozen=True, kw_only=True):

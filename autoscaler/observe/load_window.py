@@ -10,6 +10,9 @@ selectors that reported in it, and by the tasks and variants that they named.
   unknown, which is not zero: see `loads_known`.
 * Selectors count the inputs that headers claim. Inputs that a worker finds missing are subtracted from later reports of
   the same class, down to one input per query.
+* A class without queries in the window is remembered for `REMEMBERED_S`, at the rate of its queries in the time since.
+  Otherwise a rare class would be a requirement in some decisions only: the cheapest fleet would alternate, and the
+  delays of scaling would keep the workers of both.
 * Rates of instances and workers come from cumulative counters, between the oldest and the latest status in the cache.
 """
 
@@ -27,6 +30,7 @@ from schemas.status import InstanceState, InstanceStatus
 WINDOW_S: Final = 10
 HISTORY_S: Final = 900
 SILENT_S: Final = 3.0
+REMEMBERED_S: Final = 300.0
 _KEPT_SHARE: Final = 0.9
 """Weight of earlier counts against those of the latest second."""
 
@@ -78,6 +82,8 @@ class LoadWindow:
         self._first_s: float | None = None
         self._arrived: dict[LoadClass, ClassCount] = {}
         self._answered: dict[LoadClass, ClassAnswers] = {}
+        self._last: dict[LoadClass, tuple[float, ClassLoad]] = {}
+        """Last load of each remembered class, and its time."""
         self._unfounded: dict[LoadClass, int] = {}
         """Counted inputs that workers found missing and that are not subtracted yet, by class without tenants."""
 
@@ -139,6 +145,7 @@ class LoadWindow:
         self._history = {task: past for task, past in self._history.items() if task in kept}
         self._query_sizes = {task: sizes for task, sizes in self._query_sizes.items() if task in kept}
         self._unfounded = {known: count for known, count in self._unfounded.items() if known.task in kept}
+        self._last = {known: last for known, last in self._last.items() if known.task in kept}
         self._reports = {n: r for n, r in self._reports.items() if now_s - r[-1].at_s <= self._seconds}
 
     def take_arrivals(self) -> list[ClassCount]:
@@ -166,10 +173,10 @@ class LoadWindow:
         return sum(now_s - reports[-1].at_s <= SILENT_S for reports in self._reports.values())
 
     def class_loads(self, now_s: float) -> tuple[ClassLoad, ...]:
-        """Return the load of each class with queries in the window."""
+        """Return the load of each class with queries in the window, and of each remembered class."""
         seen_s = min(self._seconds, int(now_s - (self._first_s if self._first_s is not None else now_s)) + 1)
-        return tuple(
-            ClassLoad(
+        present = {
+            load_class: ClassLoad(
                 load_class=load_class,
                 inputs_per_s=sum(sums.inputs) / seen_s,
                 peak_per_s=max(sums.inputs),
@@ -177,7 +184,13 @@ class LoadWindow:
             )
             for load_class, sums in self._sums(now_s).items()
             if sums.queries
-        )
+        }
+        last = {name: last for name, last in self._last.items() if now_s - last[0] < REMEMBERED_S}
+        remembered = [
+            _remembered(load, now_s - at_s, self._seconds) for name, (at_s, load) in last.items() if name not in present
+        ]
+        self._last = last | {name: (now_s, load) for name, load in present.items()}
+        return (*present.values(), *remembered)
 
     def lanes(self, now_s: float) -> dict[str, int]:
         """Return the offline queries of lanes that active selectors hold, by task."""
@@ -247,6 +260,12 @@ class LoadWindow:
             correction=instance.correction,
             batch_size=instance.batch_size,
         )
+
+
+def _remembered(load: ClassLoad, age_s: float, window_s: float) -> ClassLoad:
+    """Return the load of a class whose last queries left the window `age_s` ago."""
+    inputs_per_s = load.inputs_per_s * window_s / (window_s + age_s)
+    return msgspec.structs.replace(load, inputs_per_s=inputs_per_s, peak_per_s=inputs_per_s, age_s=age_s)
 
 
 def _of_all_tenants(load_class: LoadClass) -> LoadClass:

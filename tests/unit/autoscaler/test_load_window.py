@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from autoscaler.decide.snapshot import InstanceLoad, WorkerLoad
+from autoscaler.decide.snapshot import ClassLoad, InstanceLoad, WorkerLoad
 from autoscaler.observe.load_window import LoadWindow
 from autoscaler.observe.status_cache import WorkerStatusCache
 from schemas.load_classes import ClassAnswers, ClassCount, LoadClass, SelectorLoad
@@ -105,8 +105,22 @@ def test_load_window_unknown_if_all_selectors_silent() -> None:
     assert window.loads_known(6.9)
     assert not window.loads_known(7.1)
     window.forget(["digits"], 20.0)
-    assert window.class_loads(20.0) == ()
     assert not window.loads_known(20.0), "silence does not become knowledge by waiting"
+
+
+def test_load_window_remembers_rare_class() -> None:
+    window = LoadWindow(NOBODY, seconds=10)
+    window.on_load(said(0, (ANY, 10), (FAST, 5)), 0.0)
+    assert {load.age_s for load in window.class_loads(0.0)} == {0.0}
+    loads: dict[LoadClass, ClassLoad] = {}
+    for second in range(1, 400):
+        window.on_load(said(second, (ANY, 10)), float(second))
+        loads = {load.load_class: load for load in window.class_loads(float(second))}
+        assert loads[ANY].inputs_per_s == pytest.approx(20.0)
+        if second in (10, 100):
+            assert loads[FAST].age_s == second - 9
+            assert loads[FAST].inputs_per_s == loads[FAST].peak_per_s == pytest.approx(10 / (second + 1))
+    assert set(loads) == {ANY}
 
 
 def test_load_window_history_has_one_value_per_second() -> None:
