@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from schemas.rows.cluster import DecisionRow, InstanceRow, Lease, WorkerRow
+from schemas.rows.cluster import DecisionRow, DuePartition, InstanceRow, Lease, WorkerRow
 from schemas.status import InstanceState
 from store.pool import DatabaseSession, load_queries
 from store.samples import write_decisions
@@ -167,10 +167,10 @@ async def withdraw_lease_requests(session: DatabaseSession, worker: str, variant
 
 async def partitions_to_release(
     session: DatabaseSession, worker: str, epoch: int, variant: str, partitions: Collection[int]
-) -> list[int]:
+) -> list[DuePartition]:
     """List a worker's partitions to release now: the next owner requests them, or no living worker shall take them."""
-    return await session.fetch_values(
-        int, _SQL["partitions_to_release"], worker, epoch, variant, sorted(partitions), ALIVE_S
+    return await session.fetch(
+        DuePartition, _SQL["partitions_to_release"], worker, epoch, variant, sorted(partitions), ALIVE_S
     )
 
 

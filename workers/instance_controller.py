@@ -16,7 +16,7 @@ worker and at most `handover_timeout_s`; when the worker stops, it does not wait
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from typing import Final
 
@@ -30,7 +30,7 @@ from process.pauses import wait_within
 from schemas.catalog import Catalog
 from schemas.errors import OperatorError
 from schemas.rows.catalog import Profile, Variant
-from schemas.rows.cluster import InstanceRow
+from schemas.rows.cluster import DuePartition, InstanceRow
 from schemas.status import InstanceState, InstanceStatus
 from schemas.topics import variant_group
 from store.errors import StoreConflict, StoreUnavailable
@@ -56,6 +56,8 @@ _MEMORY_AGAIN_S: Final = 0.05  # pause before the next check if expected memory 
 _RETRY_S: Final = 1.0
 _LOOK_AGAIN_S: Final = 1.0  # pause before a failed instance checks if its model was registered again
 _BATCHES_AHEAD: Final = 4
+_NOTICED_S: Final = 0.5
+"""Seconds within which selectors know from a status that a partition is not served any more."""
 _LIMITS: Final = 2.5  # multiple of a batch's limit: by then the queries of a hung batch have ended
 
 
@@ -289,8 +291,7 @@ class InstanceController:
                     await instance.assign(instance.partitions | taken, 0.0)
                     self._context.trigger.change()
                 missing -= taken
-            for partition in sorted(await self._due(instance.partitions - wanted)):
-                await self._hand_over(instance, frozenset({partition}))
+            await self._hand_over_due(instance, wanted)
             kept = instance.partitions - wanted
             if row is None and not kept:
                 return
@@ -307,14 +308,30 @@ class InstanceController:
         except OperatorError as error:  # it is being deleted; its row will follow
             log.debug("predictions are unchanged: %s", error)
 
-    async def _due(self, partitions: frozenset[int]) -> frozenset[int]:
+    async def _hand_over_due(self, instance: ServingInstance, wanted: Collection[int]) -> None:
+        """Release the partitions that the row does not want and that are due."""
+        due = await self._due(instance.partitions - frozenset(wanted))
+        unclaimed = frozenset(one.partition for one in due if not one.requested)
+        if unclaimed and instance.is_in_use:
+            # Nobody would read what selectors send before they know. No event tells when they do.
+            instance.hide_partitions(unclaimed)
+            self._context.trigger.change()
+            await asyncio.sleep(_NOTICED_S)
+            if self._row is not None:  # it has come back
+                instance.hide_partitions(())
+                return
+        await self._hand_over(instance, unclaimed)
+        for partition in sorted(one.partition for one in due if one.requested):
+            await self._hand_over(instance, frozenset({partition}))
+
+    async def _due(self, partitions: frozenset[int]) -> list[DuePartition]:
         if not partitions:
             self._giving_up_since = None
-            return partitions
+            return []
         now_s = asyncio.get_running_loop().time()
         self._giving_up_since = self._giving_up_since or now_s
         if self._leaving or now_s - self._giving_up_since > self._context.settings.handover_timeout_s:
-            return partitions
+            return [DuePartition(partition=partition, requested=True) for partition in partitions]
         return await self._context.leases.due_for_handover(self.variant, partitions)
 
     async def _acquire(self, partitions: set[int]) -> set[int]:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager
 
 from schemas.errors import OperatorError
+from schemas.rows.cluster import DuePartition
 from store.errors import StoreUnavailable
 from store.placement import (
     acquire_leases,
@@ -71,11 +72,11 @@ class Leases:
                 return taken
             return set()
 
-    async def due_for_handover(self, variant: str, partitions: Collection[int]) -> frozenset[int]:
+    async def due_for_handover(self, variant: str, partitions: Collection[int]) -> list[DuePartition]:
         """Return the partitions to release now, because another worker requests them or no worker is to have them."""
         with self._tolerate_outage():
-            return frozenset(await partitions_to_release(self._pool, self._worker, self._epoch, variant, partitions))
-        return frozenset()
+            return await partitions_to_release(self._pool, self._worker, self._epoch, variant, partitions)
+        return []
 
     async def withdraw_requests(self, variant: str) -> None:
         """Withdraw the requests for partitions of the variant."""

@@ -71,6 +71,14 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime
 
 
+class DuePartition(msgspec.Struct, frozen=True, kw_only=True):
+    """Partition that its owner is to release now."""
+
+    partition: int
+    requested: bool
+    """True if another worker requests it; false if no living worker shall take it."""
+
+
 class DecisionKind(StrEnum):
     """Kind of object that a decision changes."""
 

@@ -22,6 +22,9 @@ from workers.slots.schedule import SlotSchedule
 _ASK_AGAIN_S: Final = 0.25
 """Seconds between two attempts to take missing partitions."""
 _BATCHES_AHEAD: Final = 4
+_IN_USE_S: Final = 1.0
+_NOTICED_S: Final = 0.5
+"""Seconds within which selectors know from a status that a partition is not served any more."""
 _OFFLINE_READ: Final = 32
 """Most offline queries that are read at once."""
 
@@ -101,6 +104,11 @@ class SimulatedInstance:
         self.work: InstanceWork[int, Part] = InstanceWork(queue, footprint, self._events.now, lengths_vary=False)
         self._looks = False
         """True if a look at the offline topic is scheduled."""
+        self._hidden: frozenset[int] = frozenset()
+        """Partitions that the status leaves out although they are read, because no worker will take them."""
+        self._hidden_until_s = 0.0
+        self._read_s = -inf
+        """Time of the last query that was read."""
         self._asks = False
         """True if another attempt to take partitions is scheduled."""
         self.computing = 0
@@ -153,16 +161,38 @@ class SimulatedInstance:
     def _release_unwanted(self) -> None:
         """Hand over the partitions that the row does not want, if another instance asks or none will."""
         kept = frozenset[int]() if self.wanted is None else self.wanted
+        hides = self._hides_unclaimed(kept)
         for number in sorted(self.online.keys() - kept):
             log = self.online.get(number)  # none if the next owner of an earlier one has asked for this one, too
-            if log is not None and (log.next_owner is not None or not self.variant.is_wanted(number)):
+            if log is not None and (log.next_owner is not None or not (hides or self.variant.is_wanted(number))):
                 self.hand_over(log)
-        if self.wanted is None:
+        if self.wanted is None and not self.online:
             if not self.is_ending:
                 self.is_ending = True
                 self.worker.changed()
-            if not self.online and not self.held:
+            if not self.held:
                 self.worker.end_instance(self)
+
+    def _hides_unclaimed(self, kept: Collection[int]) -> bool:
+        """Return true if partitions that nobody takes must be read on until selectors know that they are not served."""
+        now = self._events.now
+        unclaimed = frozenset(
+            number
+            for number, log in self.online.items()
+            if number not in kept and log.next_owner is None and not self.variant.is_wanted(number)
+        )
+        if unclaimed and not self._hidden and now - self._read_s < _IN_USE_S:
+            self._hidden, self._hidden_until_s = unclaimed, now + _NOTICED_S
+            self.worker.changed()
+            self._events.at(self._hidden_until_s, self._end_hiding)
+        return bool(unclaimed) and now < self._hidden_until_s
+
+    def _end_hiding(self, _argument: object) -> None:
+        if self.wanted is None:
+            self._release_unwanted()
+        else:  # the row has come back
+            self._hidden = frozenset()
+            self.worker.changed()
 
     def hand_over(self, log: PartitionLog) -> None:
         """Read no more of a partition; give it away once all that was read is answered."""
@@ -203,6 +233,7 @@ class SimulatedInstance:
     def _add(self, log: PartitionLog, now: float) -> SimulatedQuery:
         """Take the next query of a partition into the queue."""
         query = log.take()
+        self._read_s = now
         self.held[query.number] = query, log
         work, large = self.work, self.work.latency.is_large(query.inputs)
         work.arrived(query.number, query.inputs, large=large, offline=query.offline)
@@ -335,10 +366,18 @@ class SimulatedInstance:
         return self.work.status(
             self.variant.name,
             self,
-            partitions=_statuses(self.online),
-            offline_partitions=_statuses(self.offline, self.online),
+            partitions=self._statuses(self.online),
+            offline_partitions=self._statuses(self.offline),
             queued=len(self.held),
             done_inputs=self.worker.schedule.done_inputs(self, now),
+        )
+
+    def _statuses(self, logs: dict[int, PartitionLog]) -> tuple[PartitionStatus, ...]:
+        """Return the statuses of partitions, by number, without partitions that are handed over."""
+        return tuple(
+            PartitionStatus(number, log.position, log.position + len(log.waiting))
+            for number, log in sorted(logs.items())
+            if number not in self._hidden and not self.online[number].closing
         )
 
     def update_health(self, now: float) -> None:
@@ -351,14 +390,3 @@ class SimulatedInstance:
         wanted = self.parallel * settings.prefetch_s / max(latency.input_s(), 1e-6)
         least = _BATCHES_AHEAD * self.parallel * latency.max_batch
         self._prefetch = min(max(int(wanted), least), settings.prefetch_max)
-
-
-def _statuses(
-    logs: dict[int, PartitionLog], online: dict[int, PartitionLog] | None = None
-) -> tuple[PartitionStatus, ...]:
-    """Return the statuses of partitions, by number, without partitions that are handed over."""
-    return tuple(
-        PartitionStatus(number, log.position, log.position + len(log.waiting))
-        for number, log in sorted(logs.items())
-        if not (online or logs)[number].closing
-    )

@@ -115,7 +115,7 @@ UPDATE leases l SET asked_by = NULL FROM asked WHERE l.variant = asked.variant A
 
 -- name: partitions_to_release
 -- A worker's partitions to release now: the next owner requests them, or no living worker shall take them.
-SELECT l.partition
+SELECT l.partition, l.asked_by IS NOT NULL AS requested
 FROM leases l
 WHERE l.worker = $1 AND l.worker_epoch = $2 AND l.variant = $3 AND l.partition = ANY ($4)
     AND (l.asked_by IS NOT NULL OR NOT EXISTS (

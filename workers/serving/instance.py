@@ -19,6 +19,7 @@ Hot path: `_read`, `next_batch` and `_answer`. A query costs one hop to the thre
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
@@ -47,6 +48,7 @@ log = logging.getLogger(__name__)
 
 _CHUNK: Final = 32
 """Most records read before the event loop runs other tasks."""
+_IN_USE_S: Final = 1.0
 _LARGE_BYTES: Final = 256 * 1024
 """Bytes from which on a body is decoded in a thread."""
 
@@ -68,6 +70,7 @@ class ServingInstance:
         self.width, self.parallel, self.is_concurrent = footprint
         self.partitions: frozenset[int] = frozenset()
         self._hidden: frozenset[int] = frozenset()
+        self._read_s = -math.inf  # time of the last query that was read
         self._online = online
         self._offline = offline
         self._consumers = {variant_topic(model.name): online, offline_variant_topic(model.name): offline}
@@ -135,6 +138,7 @@ class ServingInstance:
 
     async def _queue_up(self, records: list[Record]) -> int:
         inputs = 0
+        self._read_s = time.monotonic()
         self._trigger.work()
         for record in records:
             if len(record.value or b"") > _LARGE_BYTES:
@@ -275,6 +279,11 @@ class ServingInstance:
                 tasks.create_task(consumer.assign(topic, wanted, drain_s=drain_s))
         self.drop_partitions(self.partitions - wanted)
         self._hidden = frozenset()
+
+    @property
+    def is_in_use(self) -> bool:
+        """True if a query was read within the last second."""
+        return time.monotonic() - self._read_s < _IN_USE_S
 
     def hide_partitions(self, partitions: Collection[int]) -> None:
         """Leave these partitions out of the status; a call of `assign` without them must follow."""

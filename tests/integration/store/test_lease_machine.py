@@ -88,8 +88,11 @@ class Leases(RuleBasedStateMachine):
         """Release the partitions that others request; the next owner is the first to acquire them."""
         life = self._life(data)
         owned = self.owned(life)
-        due = self.run(placement.partitions_to_release(self.pool, *life, VARIANT, set(self.leases)))
-        assert {partition for partition in owned if self.leases[partition].asked_by} <= set(due) <= owned
+        found = self.run(placement.partitions_to_release(self.pool, *life, VARIANT, set(self.leases)))
+        due = [one.partition for one in found]
+        requested = {one.partition for one in found if one.requested}
+        assert requested == {partition for partition in owned if self.leases[partition].asked_by}
+        assert requested <= set(due) <= owned
         self.run(placement.release_leases(self.pool, *life, VARIANT, due))
         for partition in due:
             self.leases[partition].owner = None

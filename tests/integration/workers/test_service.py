@@ -436,6 +436,24 @@ async def test_removed_instance_serves_until_next_requests(
     assert {result.worker for result in found.values()} == {"cpu-a"}
 
 
+async def test_removed_instance_in_use_answers_queries_of_late_selectors(site: Site, producer: Producer) -> None:
+    await site.register()
+    value, headers = site.value()
+    async with results_of(site) as results, site.worker("cpu-0"):
+        await site.place("cpu-0")
+        await site.ask(producer, "before", value, headers)
+        await results.until(1)
+        async with Tail(site.kafka, "test-status", [topics.STATUS]) as tail:
+            await site.unplace("cpu-0")
+            await _status_where(
+                tail, "cpu-0", lambda status: any(not i.partitions for i in status.instances) or not status.instances
+            )
+            for number in range(4):  # from selectors that have not read this status yet
+                await site.ask(producer, f"late-{number}", value, headers, partition=number % 2)
+        found = await results.until(5)
+    assert {result.status for result in found.values()} == {"ok"}
+
+
 async def test_batch_limit_changes_without_reload(site: Site, producer: Producer) -> None:
     await site.register()
     value, headers = site.value()
