@@ -366,5 +366,19 @@ class _Placer:
         there, wanted = self.builder.host_count(variant), self.count_of(variant)
         if there or wanted:
             return there >= max(wanted, 1)
-        others = self.builder.placed_count(self.builder.variants[variant].task)
-        return others > 0 and is_idle(self.builder, variant, capacity)
+        task = self.builder.variants[variant].task
+        if self.builder.placed_count(task) and is_idle(self.builder, variant, capacity):
+            return True
+        return self.is_load_served(task)
+
+    def is_load_served(self, task: str) -> bool:
+        """Return true if the task has load, and workers that stay have loaded all instances that it needs.
+
+        Then selectors may use another variant only because it is cheaper for a single query.
+        """
+        builder = self.builder
+        needed = [name for name in self.wanted.load_slots if builder.variants[name].task == task]
+        return bool(needed) and all(
+            sum(builder.is_loaded(name, capacity) for capacity in builder.hosts(name)) >= self.wanted.instances[name]
+            for name in needed
+        )

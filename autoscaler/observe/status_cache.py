@@ -12,11 +12,12 @@ from typing import Final
 import msgspec
 
 from schemas.rows.cluster import WorkerRow
-from schemas.status import SERVING, Demand, InstanceStatus, WorkerStatus
+from schemas.status import SERVING, Demand, InstanceState, InstanceStatus, WorkerStatus
 
 KEPT_S: Final = 10
 HALF_LIFE_S: Final = 120.0
 """Seconds after which a use counts half."""
+_ANSWERING: Final = SERVING | {InstanceState.DRAINING}
 _SPACING_S: Final = 0.9
 """Seconds between two statuses that are kept; workers send ten a second."""
 
@@ -115,10 +116,20 @@ class WorkerStatusCache:
         """Add a selector's demand for a variant that no instance serves."""
         self._asked_s[demand.variant] = self._clock()
         self._use_rates.add(demand.variant, 1, self._clock())
-        self.mark_demanded(demand.variant)
+        self._mark_demanded(demand.variant)
 
-    def mark_demanded(self, variant: str) -> None:
-        """Record that queries wait now for a variant that no instance serves."""
+    def mark_waiting(self, queued: Iterable[str], served: Iterable[str]) -> None:
+        """Record demands for variants whose queries wait now, unless an instance is wanted or still answers them.
+
+        Args:
+            queued: variants with waiting queries.
+            served: variants with a wanted instance on a living worker.
+        """
+        answering = {one.variant for _, one in self.instances() if one.state in _ANSWERING}
+        for variant in set(queued).difference(served, answering):
+            self._mark_demanded(variant)
+
+    def _mark_demanded(self, variant: str) -> None:
         self._demanded_s[variant] = self._used_s[variant] = self._clock()
 
     def instances(self) -> list[tuple[str, InstanceStatus]]:

@@ -112,8 +112,7 @@ class Recorder:
         self._load_window.tick(now_s)
         self.waiting = encoder.waiting(reading, self.waiting)
         queued = {variant for topic in self.waiting if (variant := topics.variant_of(topic)) is not None}
-        for variant in queued - set(served):
-            self._statuses.mark_demanded(variant)
+        self._statuses.mark_waiting(queued, served)
         row, minute = encoder.encode(at, reading, healths)
         self._load += _load_samples(at, self._load_window.take_arrivals(), self._load_window.take_answers())
         self._instances += self._sampler.samples(at, workers)

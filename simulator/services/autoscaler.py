@@ -117,9 +117,10 @@ class SimulatedAutoscaler:
         self._load_window.tick(now)
         self._waiting = self._read_backlogs(now)
         served = {row.variant for row in self.rows.read(now).instances}
-        for name, variant in self._cluster.variants.items():
-            if name not in served and any(log.lag for pair in variant.partitions for log in pair):
-                self._statuses.mark_demanded(name)
+        queued = (
+            name for name, v in self._cluster.variants.items() if any(log.lag for pair in v.partitions for log in pair)
+        )
+        self._statuses.mark_waiting(queued, served)
         self._wake()
         self._events.after(self._scaling.interval_s, self._record)
 

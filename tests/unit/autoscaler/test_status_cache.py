@@ -111,13 +111,27 @@ def test_status_cache_use_rates_count_answers_and_demands() -> None:
     assert cache.use_rates()[VARIANT] == 3 * once
     cache.on_demand(Demand(task="digits", variant=VARIANT, at_ms=0, reason=""))
     assert cache.use_rates()[VARIANT] == 4 * once
-    cache.mark_demanded(VARIANT)
-    assert cache.use_rates()[VARIANT] == 4 * once, "what waits was asked for once"
-    clock.now_s += 3
-    cache.mark_demanded(VARIANT)
-    assert (cache.demand_age_s(), cache.asked_age_s()) == ({VARIANT: 0.0}, {VARIANT: 3.0})
+    clock.now_s += 4  # no status is recent
+    cache.mark_waiting([VARIANT], [])
+    assert cache.use_rates()[VARIANT] == pytest.approx(4 * once, rel=0.03), "what waits was asked for once"
+    assert (cache.demand_age_s(), cache.asked_age_s()) == ({VARIANT: 0.0}, {VARIANT: 4.0})
     cache.forget(variants=[], workers=[])
     assert (cache.use_rates(), cache.asked_age_s()) == ({}, {})
+
+
+@pytest.mark.parametrize(
+    ("state", "demanded"),
+    [
+        (InstanceState.DRAINING, False),  # it answers what it has read
+        (InstanceState.ACTIVE, False),
+        (InstanceState.FAILED, True),
+    ],
+)
+def test_status_cache_demands_waiting_variant_unless_an_instance_answers(state: InstanceState, demanded: bool) -> None:
+    cache = WorkerStatusCache(Clock(), status_ttl_s=3.0)
+    cache.on_status(a_status(state=state, queued=3))
+    cache.mark_waiting([VARIANT, "other", "served"], ["served"])
+    assert set(cache.demand_age_s()) == ({VARIANT, "other"} if demanded else {"other"})
 
 
 def test_status_cache_idle_time_restarts_after_load() -> None:

@@ -444,3 +444,34 @@ def test_decide_removes_failed_row_of_dead_worker() -> None:
     workers = [a_worker("cpu-0", alive=False), a_worker("cpu-1")]
     plan = a_cluster([profile("mnist-a")], workers, *rows, observed_s=1e3).plan()
     assert [(change.action, change.worker) for change in plan.changes] == [("remove", "cpu-0")]
+
+
+@pytest.mark.parametrize(
+    ("state", "removed"),
+    [
+        (InstanceState.ACTIVE, True),
+        (InstanceState.LOADING, False),  # nothing else serves yet
+    ],
+)
+def test_decide_empties_draining_worker_of_variant_that_load_does_not_need(state: InstanceState, removed: bool) -> None:
+    good, cheap = (
+        a_profile("digits-a.onnx-fp32.cpu", 0.9, 0.010, 900),
+        a_profile("digits-b.onnx-fp32.cpu", 0.8, 0.001, 900),
+    )
+    instances = (
+        msgspec.structs.replace(an_instance(good.variant, "cpu-0"), state=state),
+        msgspec.structs.replace(an_instance(cheap.variant, "cpu-1"), state=InstanceState.ACTIVE),
+    )
+    snapshot = ClusterSnapshot(
+        workers=(
+            a_worker("cpu-0", memory_bytes=1000),
+            msgspec.structs.replace(a_worker("cpu-1", memory_bytes=1000), draining=True),
+        ),
+        instances=instances,
+        classes=(load("digits", 1.0, accuracy=0.85),),
+        idle_s={good.variant: 0.0, cheap.variant: 0.0},  # selectors prefer the cheaper one for each query
+    )
+    variants = {p.variant: a_variant(p.variant, task="digits") for p in (good, cheap)}
+    plan = ClusterCase(variants, {p.variant: p for p in (good, cheap)}, snapshot).plan()
+    gone = {(change.variant, change.worker) for change in plan.changes if change.wanted is None}
+    assert ((cheap.variant, "cpu-1") in gone) == removed
