@@ -24,7 +24,7 @@ CHANGED := { git diff --name-only --diff-filter=d --merge-base $(BASE) 2>/dev/nu
 	git ls-files --others --exclude-standard; } | grep '\.py$$' | sort -u
 
 .PHONY: help setup demo up down check check-style check-types check-unit test test-unit test-integration test-system \
-	test-torch lint scan-secrets audit bench bench-runtimes bench-scale bench-peers bench-variants bench-profiles bench-zoo \
+	test-torch lint scan-secrets audit bench bench-runtimes bench-scale bench-peers bench-variants bench-profiles bench-zoo bench-systems \
 	neighbours chaos chaos-jobs fuzz docs images lock clean
 .DELETE_ON_ERROR:
 
@@ -126,6 +126,9 @@ chaos: $(VENV)/dev.stamp ## inflict faults under load; MINUTES=30 QUERIES=100000
 
 fuzz: $(VENV)/dev.stamp ## throw generated requests at every route of a gateway; MINUTES=30 SEED=2 for more, and others
 	$(BIN)/python -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
+
+bench-systems: $(VENV)/dev.stamp ## simulate INFaaS and other systems under several workloads, write docs/systems.md; half an hour
+	$(BIN)/python -m bench.systems $(BENCH)
 
 neighbours: $(VENV)/dev.stamp ## ask beside a tenant that does everything wrong; BENCH="--signed --each" for more
 	$(BIN)/python -m bench.neighbours $(BENCH)
