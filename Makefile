@@ -127,7 +127,7 @@ chaos: $(VENV)/dev.stamp ## inflict faults under load; MINUTES=30 QUERIES=100000
 fuzz: $(VENV)/dev.stamp ## throw generated requests at every route of a gateway; MINUTES=30 SEED=2 for more, and others
 	$(BIN)/python -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
-bench-systems: $(VENV)/dev.stamp ## simulate INFaaS and other systems under several workloads, write docs/systems.md; half an hour
+bench-systems: $(VENV)/dev.stamp ## simulate INFaaS and other systems under several workloads, write docs/systems.md; seven minutes
 	$(BIN)/python -m bench.systems $(BENCH)
 
 neighbours: $(VENV)/dev.stamp ## ask beside a tenant that does everything wrong; BENCH="--signed --each" for more
