@@ -108,8 +108,8 @@ async def test_slow_body_times_out(gateway: Running) -> None:
         dripping = tasks.create_task(drip(raw.writer))
         async with asyncio.timeout(60):
             assert await raw.status() == 408
+            dripping.cancel()  # a byte that comes after the close resets the connection, and what is unread is lost
             assert b"within 1 s" in await raw.rest()
-        dripping.cancel()
 
 
 async def test_oversized_body_is_refused_before_it_is_sent(gateway: Running) -> None:
