@@ -6,7 +6,6 @@ that exists in `Scenario` has the same meaning and default there.
 
 import math
 from collections.abc import Callable, Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -17,6 +16,7 @@ from msgspec.structs import replace
 from schemas.errors import OperatorError
 from schemas.query import Mode
 from selector.policy.choice import PolicyConfig
+from simulator.baselines import BASELINES
 from simulator.catalogue import Catalogue, read_catalogue
 from simulator.scenario import Delays, InflictedFault, Scaling, Scenario, Workers
 from simulator.services.infaas import InfaasSystem
@@ -158,17 +158,10 @@ def find_system(name: str) -> SystemFactory:
     Raises:
         OperatorError: there is none.
     """
-    known = {**_baselines(), INFAAS: InfaasSystem}
+    known: dict[str, SystemFactory] = {INFAAS: InfaasSystem, **BASELINES}
     if name not in known:
         raise OperatorError(f"there is no system {name!r}; known: {', '.join(known)}")
     return known[name]
-
-
-def _baselines() -> dict[str, SystemFactory]:
-    try:
-        return dict(import_module("simulator.baselines").BASELINES)
-    except ModuleNotFoundError:
-        return {}
 
 
 def _no_catalogue() -> Catalogue:
