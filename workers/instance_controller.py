@@ -312,13 +312,14 @@ class InstanceController:
         """Release the partitions that the row does not want and that are due."""
         due = await self._due(instance.partitions - frozenset(wanted))
         unclaimed = frozenset(one.partition for one in due if not one.requested)
-        if unclaimed and instance.is_in_use:
+        if unclaimed and self._row is None and instance.is_in_use:
             # Nobody would read what selectors send before they know. No event tells when they do.
             instance.hide_partitions(unclaimed)
             self._context.trigger.change()
             await asyncio.sleep(_NOTICED_S)
             if self._row is not None:  # it has come back
                 instance.hide_partitions(())
+                self._context.trigger.change()
                 return
         await self._hand_over(instance, unclaimed)
         for partition in sorted(one.partition for one in due if one.requested):

@@ -181,7 +181,7 @@ class SimulatedInstance:
             for number, log in self.online.items()
             if number not in kept and log.next_owner is None and not self.variant.is_wanted(number)
         )
-        if unclaimed and not self._hidden and now - self._read_s < _IN_USE_S:
+        if unclaimed and self.wanted is None and not self._hidden and now - self._read_s < _IN_USE_S:
             self._hidden, self._hidden_until_s = unclaimed, now + _NOTICED_S
             self.worker.changed()
             self._events.at(self._hidden_until_s, self._end_hiding)

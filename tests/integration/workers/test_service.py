@@ -454,6 +454,27 @@ async def test_removed_instance_in_use_answers_queries_of_late_selectors(site: S
     assert {result.status for result in found.values()} == {"ok"}
 
 
+async def test_instance_in_use_releases_partition_that_its_row_no_longer_names(site: Site, producer: Producer) -> None:
+    await site.register()
+    value, headers = site.value()
+    asked = 0
+
+    async def held_under_load() -> set[int]:
+        nonlocal asked
+        await site.ask(producer, f"q{asked}", value, headers)
+        asked += 1
+        return {lease.partition for lease in await list_leases(site.pool, variant=site.variant)}
+
+    async with results_of(site) as results, site.worker("cpu-0"):
+        await site.place("cpu-0")
+        await read_until(held_under_load, lambda held: held == {0, 1})
+        await results.until(asked)
+        await site.place("cpu-0", [0])
+        await read_until(held_under_load, lambda held: held == {0})
+        found = await results.until(asked)
+    assert {result.status for result in found.values()} == {"ok"}
+
+
 async def test_batch_limit_changes_without_reload(site: Site, producer: Producer) -> None:
     await site.register()
     value, headers = site.value()
