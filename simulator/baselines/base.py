@@ -8,6 +8,7 @@ Rules, the same for each baseline, so that a comparison with INFaaS on Kafka is 
 * Queries expire as in production. A baseline refuses only if its source does, or if no variant meets the needs.
 """
 
+from abc import ABC, abstractmethod
 from typing import ClassVar, Final
 
 from schemas.errors import RefusalReason
@@ -25,8 +26,8 @@ IDLE_S: Final = 30.0
 """Seconds after which a worker without instances stops: 15 checks of INFaaS's prototype."""
 
 
-class BaselineSystem:
-    """Base of all baselines: they implement `dispatch`, and most `tick`."""
+class BaselineSystem(ABC):
+    """Base of all baselines: they implement `dispatch` and `tick`."""
 
     interval_s: ClassVar[float] = 1.0
 
@@ -47,10 +48,11 @@ class BaselineSystem:
 
     # -- decisions -----------------------------------------------------------------------------------------------------
 
+    @abstractmethod
     def dispatch(self, query: SimulatedQuery) -> None:
         """Send, hold or refuse a query that has arrived now, or that was held."""
-        raise NotImplementedError
 
+    @abstractmethod
     def tick(self) -> None:
         """Decide on the scale; called at each interval, after rates and utilisation were measured."""
 

@@ -1,5 +1,6 @@
 """Base of the baselines in which a user picks one variant for a class of queries, and only its replicas scale."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 
 from simulator.baselines.base import BaselineSystem
@@ -31,9 +32,9 @@ class OneVariantSystem(BaselineSystem):
         """Return the replica for a query, by default the one with the shortest queue."""
         return shortest(replicas)
 
+    @abstractmethod
     def scale(self, profile: PricedProfile, replicas: Sequence[Replica]) -> None:
         """Decide on the number of a variant's replicas; it has at least one."""
-        raise NotImplementedError
 
     def tick(self) -> None:
         """Scale each variant by itself."""

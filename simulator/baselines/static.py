@@ -44,6 +44,9 @@ class StaticSystem(BaselineSystem):
         else:
             self.hold(query)
 
+    def tick(self) -> None:
+        """Keep the fleet as it is."""
+
     def begin_fleet(self) -> None:
         """Load the variants that the trace's classes need, largest part of a worker first."""
         shares = {self.profiles.by_name[name]: share for name, share in self._worker_shares().items()}

@@ -31,20 +31,16 @@ class ArrivalSample(NamedTuple):
 
 
 class ArrivalProcess(msgspec.Struct, frozen=True, kw_only=True, tag_field="process", forbid_unknown_fields=True):
-    """Stochastic process, or recording, that yields arrival times."""
+    """Stochastic process, or recording, that yields arrivals.
+
+    `sample(duration_s, random)` of each process draws an `ArrivalSample` whose times are at least 0 and below
+    `duration_s`.
+    """
 
     @property
     def length_s(self) -> float | None:
         """Length of the process in seconds; None: it has no end."""
         return None
-
-    def times(self, duration_s: float, random: Generator) -> Times:
-        """Draw ascending arrival times of at least 0 and below `duration_s`."""
-        raise NotImplementedError
-
-    def sample(self, duration_s: float, random: Generator) -> ArrivalSample:
-        """Draw arrivals whose times are at least 0 and below `duration_s`."""
-        return ArrivalSample(self.times(duration_s, random))
 
 
 def piecewise_poisson(edges_s: ArrayLike, rates_per_s: ArrayLike, random: Generator) -> Times:

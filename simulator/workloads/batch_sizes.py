@@ -16,11 +16,7 @@ _Sizes = NDArray[np.int64]
 
 
 class BatchSizes(msgspec.Struct, frozen=True, kw_only=True, tag_field="sizes", forbid_unknown_fields=True):
-    """Distribution of batch sizes."""
-
-    def draw(self, arrivals: ArrivalSample, random: Generator) -> _Sizes:
-        """Draw the batch size of each arrival."""
-        raise NotImplementedError
+    """Distribution of batch sizes; `draw(arrivals, random)` of each draws the batch size of each arrival."""
 
 
 class GeometricSizes(BatchSizes, frozen=True, kw_only=True, tag="geometric"):
@@ -31,7 +27,7 @@ class GeometricSizes(BatchSizes, frozen=True, kw_only=True, tag="geometric"):
     most: BatchSize = 256
 
     def draw(self, arrivals: ArrivalSample, random: Generator) -> _Sizes:
-        """See `BatchSizes.draw`."""
+        """See `BatchSizes`."""
         return np.minimum(random.geometric(1 / self.mean, len(arrivals.time_s)), self.most)
 
 
@@ -41,7 +37,7 @@ class ListedSizes(BatchSizes, frozen=True, kw_only=True, tag="list"):
     of: Annotated[tuple[BatchSize, ...], Meta(min_length=1)]
 
     def draw(self, arrivals: ArrivalSample, random: Generator) -> _Sizes:
-        """See `BatchSizes.draw`."""
+        """See `BatchSizes`."""
         return random.choice(np.array(self.of, np.int64), len(arrivals.time_s))
 
 
@@ -53,7 +49,7 @@ class UnitSizes(BatchSizes, frozen=True, kw_only=True, tag="units"):
     most: BatchSize = 256
 
     def draw(self, arrivals: ArrivalSample, random: Generator) -> _Sizes:
-        """See `BatchSizes.draw`.
+        """See `BatchSizes`.
 
         Raises:
             ValueError: the arrivals have no units.
@@ -61,3 +57,6 @@ class UnitSizes(BatchSizes, frozen=True, kw_only=True, tag="units"):
         if arrivals.units is None:
             raise ValueError("batch sizes by units need arrivals of a published trace that has units")
         return np.clip(np.rint(arrivals.units * self.scale), 1, self.most).astype(np.int64)
+
+
+AnySizes = GeometricSizes | ListedSizes | UnitSizes

@@ -8,9 +8,9 @@ from numpy.random import Generator
 
 from simulator.workloads.arrival_process import (
     ArrivalProcess,
+    ArrivalSample,
     PositiveRate,
     PositiveSeconds,
-    Times,
     piecewise_poisson,
 )
 
@@ -25,9 +25,9 @@ class Diurnal(ArrivalProcess, frozen=True, kw_only=True, tag="diurnal"):
     phase: Annotated[float, Meta(ge=0, le=1)] = 0.5
     """Time of the highest rate as a fraction of the period."""
 
-    def times(self, duration_s: float, random: Generator) -> Times:
-        """See `ArrivalProcess.times`."""
+    def sample(self, duration_s: float, random: Generator) -> ArrivalSample:
+        """See `ArrivalProcess`."""
         highest = 1 + self.amplitude
         time_s = piecewise_poisson((0, duration_s), self.rate * highest, random)
         wave = 1 + self.amplitude * np.cos(2 * np.pi * (time_s / self.period - self.phase))
-        return time_s[random.random(len(time_s)) * highest < wave]
+        return ArrivalSample(time_s[random.random(len(time_s)) * highest < wave])

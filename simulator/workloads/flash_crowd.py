@@ -6,7 +6,14 @@ import numpy as np
 from msgspec import Meta
 from numpy.random import Generator
 
-from simulator.workloads.arrival_process import ArrivalProcess, PositiveRate, Seconds, Times, piecewise_poisson
+from simulator.workloads.arrival_process import (
+    ArrivalProcess,
+    ArrivalSample,
+    PositiveRate,
+    Seconds,
+    Times,
+    piecewise_poisson,
+)
 
 
 class FlashCrowd(ArrivalProcess, frozen=True, kw_only=True, tag="flash-crowd"):
@@ -22,17 +29,14 @@ class FlashCrowd(ArrivalProcess, frozen=True, kw_only=True, tag="flash-crowd"):
     hold: Seconds
     fall: Seconds = 0
 
-    def times(self, duration_s: float, random: Generator) -> Times:
-        """See `ArrivalProcess.times`."""
+    def sample(self, duration_s: float, random: Generator) -> ArrivalSample:
+        """See `ArrivalProcess`."""
         phases = np.minimum(np.cumsum([0, self.at, self.rise, self.hold, self.fall]), duration_s)
         highest = self.rate * np.array([1, self.factor, self.factor, self.factor, 1])
         time_s = piecewise_poisson([*phases, duration_s], highest, random)
-        return time_s[random.random(len(time_s)) * self._bound(time_s) < self._rate(time_s)]
+        bound = highest[np.searchsorted(phases, time_s, side="right") - 1]
+        return ArrivalSample(time_s[random.random(len(time_s)) * bound < self._rate(time_s)])
 
     def _rate(self, time_s: Times) -> Times:
         edges = np.cumsum([self.at, self.rise, self.hold, self.fall])
         return self.rate * np.interp(time_s, edges, [1, self.factor, self.factor, 1])
-
-    def _bound(self, time_s: Times) -> Times:
-        during = (time_s >= self.at) & (time_s < self.at + self.rise + self.hold + self.fall)
-        return self.rate * np.where(during, self.factor, 1.0)

@@ -12,7 +12,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.random import Generator
 
-from simulator.workloads.arrival_process import ArrivalProcess, PositiveRate, Times
+from simulator.workloads.arrival_process import ArrivalProcess, ArrivalSample, PositiveRate, Times
 
 _MARGIN: Final = 3.0
 """Standard deviations of the number of arrivals that the first draw allows for."""
@@ -26,9 +26,9 @@ class GammaRenewal(ArrivalProcess, frozen=True, kw_only=True, tag="gamma"):
     cv: Annotated[float, Meta(ge=0.01, le=10_000)]
     """Standard deviation of the gaps divided by their mean."""
 
-    def times(self, duration_s: float, random: Generator) -> Times:
-        """See `ArrivalProcess.times`."""
-        return gamma_times(self.rate, self.cv, duration_s, random)
+    def sample(self, duration_s: float, random: Generator) -> ArrivalSample:
+        """See `ArrivalProcess`."""
+        return ArrivalSample(gamma_times(self.rate, self.cv, duration_s, random))
 
 
 def gamma_times(rate_per_s: float, cv: float, duration_s: float, random: Generator) -> Times:

@@ -13,7 +13,14 @@ from msgspec import Meta
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from simulator.workloads.arrival_process import ArrivalProcess, PositiveSeconds, Rate, Times, piecewise_poisson
+from simulator.workloads.arrival_process import (
+    ArrivalProcess,
+    ArrivalSample,
+    PositiveSeconds,
+    Rate,
+    Times,
+    piecewise_poisson,
+)
 
 _MOST_VISITS: Final = 1 << 20
 
@@ -35,11 +42,11 @@ class MarkovModulated(ArrivalProcess, frozen=True, kw_only=True, tag="markov"):
         if len(self.rates) != len(self.means):
             raise ValueError(f"there are {len(self.rates)} rates, but {len(self.means)} means; give one for each state")
 
-    def times(self, duration_s: float, random: Generator) -> Times:
-        """See `ArrivalProcess.times`."""
+    def sample(self, duration_s: float, random: Generator) -> ArrivalSample:
+        """See `ArrivalProcess`."""
         states, ends_s = self._visits(duration_s, random)
         edges_s = np.minimum(np.concatenate([[0.0], ends_s]), duration_s)
-        return piecewise_poisson(edges_s, np.array(self.rates)[states], random)
+        return ArrivalSample(piecewise_poisson(edges_s, np.array(self.rates)[states], random))
 
     def _visits(self, duration_s: float, random: Generator) -> tuple[NDArray[np.int64], Times]:
         """Draw the visited states and the times at which they end, until `duration_s`."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from schemas.names import is_name
 from simulator.trace import QueryKind, Trace
 from simulator.workloads.arrival_process import ArrivalSample
-from simulator.workloads.batch_sizes import BatchSizes, GeometricSizes, ListedSizes, UnitSizes
+from simulator.workloads.batch_sizes import AnySizes
 
 _DEFAULT_TASK: Final = "default"
 
@@ -48,7 +48,7 @@ class Mix(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Tasks by descending popularity; empty: each kind has its own task."""
     zipf: Annotated[float, Meta(ge=0, le=10)] = 1.0
     """Exponent of the popularity: the task at rank r has a share in proportion to `r ** -zipf`."""
-    batches: GeometricSizes | ListedSizes | UnitSizes | None = None
+    batches: AnySizes | None = None
     """Batch sizes; None: each kind has its own."""
 
     def __post_init__(self) -> None:
@@ -79,6 +79,6 @@ def _draw(weights: Sequence[float], arrivals: ArrivalSample, random: Generator) 
     return drawn if arrivals.client is None else drawn[arrivals.client]
 
 
-def _batches(sizes: BatchSizes | None, arrivals: ArrivalSample, random: Generator) -> NDArray[np.int64]:
+def _batches(sizes: AnySizes | None, arrivals: ArrivalSample, random: Generator) -> NDArray[np.int64]:
     """Return the batch size of each arrival; 0: that of its kind."""
     return np.zeros(len(arrivals.time_s), np.int64) if sizes is None else sizes.draw(arrivals, random)

@@ -2,7 +2,7 @@
 
 from numpy.random import Generator
 
-from simulator.workloads.arrival_process import ArrivalProcess, PositiveRate, Times, piecewise_poisson
+from simulator.workloads.arrival_process import ArrivalProcess, ArrivalSample, PositiveRate, piecewise_poisson
 
 
 class Poisson(ArrivalProcess, frozen=True, kw_only=True, tag="poisson"):
@@ -10,6 +10,6 @@ class Poisson(ArrivalProcess, frozen=True, kw_only=True, tag="poisson"):
 
     rate: PositiveRate
 
-    def times(self, duration_s: float, random: Generator) -> Times:
-        """See `ArrivalProcess.times`."""
-        return piecewise_poisson((0, duration_s), self.rate, random)
+    def sample(self, duration_s: float, random: Generator) -> ArrivalSample:
+        """See `ArrivalProcess`."""
+        return ArrivalSample(piecewise_poisson((0, duration_s), self.rate, random))

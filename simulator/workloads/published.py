@@ -16,7 +16,7 @@ class PublishedTrace(ArrivalProcess, frozen=True, kw_only=True):
         return float(np.ceil(published_requests(self._name).time_s[-1]))
 
     def sample(self, duration_s: float, random: Generator) -> ArrivalSample:
-        """See `ArrivalProcess.sample`.
+        """See `ArrivalProcess`.
 
         Raises:
             ValueError: the recording is shorter.

@@ -33,7 +33,7 @@ class ServeGen(ArrivalProcess, frozen=True, kw_only=True, tag="servegen"):
     """Second of the recording at which the sample begins."""
 
     def sample(self, duration_s: float, random: Generator) -> ArrivalSample:
-        """See `ArrivalProcess.sample`."""
+        """See `ArrivalProcess`."""
         windows, end_s = client_windows(), self.offset + duration_s
         times, clients = [np.zeros(0)], [np.zeros(0, np.int64)]
         for number in range(int(self.offset // WINDOW_S), int(np.ceil(end_s / WINDOW_S))):

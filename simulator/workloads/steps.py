@@ -6,7 +6,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.random import Generator
 
-from simulator.workloads.arrival_process import ArrivalProcess, PositiveSeconds, Rate, Times, piecewise_poisson
+from simulator.workloads.arrival_process import ArrivalProcess, ArrivalSample, PositiveSeconds, Rate, piecewise_poisson
 
 
 class RateSteps(ArrivalProcess, frozen=True, kw_only=True, tag="steps"):
@@ -31,8 +31,8 @@ class RateSteps(ArrivalProcess, frozen=True, kw_only=True, tag="steps"):
         """Length of all steps together."""
         return sum(self.lengths)
 
-    def times(self, duration_s: float, random: Generator) -> Times:
-        """See `ArrivalProcess.times`."""
+    def sample(self, duration_s: float, random: Generator) -> ArrivalSample:
+        """See `ArrivalProcess`."""
         rounds = int(np.ceil(duration_s / self.length_s))
         edges = np.minimum(np.cumsum([0.0, *(self.lengths * rounds)]), duration_s)
-        return piecewise_poisson(edges, self.rates * rounds, random)
+        return ArrivalSample(piecewise_poisson(edges, self.rates * rounds, random))
