@@ -8,6 +8,7 @@ from pydantic_settings import SettingsConfigDict
 
 from autoscaler.apply.reconcile_plan import ReconcileTimeouts
 from autoscaler.decide.snapshot import Policy, ScalingLimits
+from autoscaler.observe.status_cache import STATUS_TTL_S
 from process.settings import PlanningSettings
 from schemas.defaults import CLAIM_INTERVAL_S
 
@@ -39,7 +40,7 @@ class AutoscalerSettings(PlanningSettings):
     """Seconds without a claim by its owner after which a reply topic is deleted."""
     topic_alarm_bytes: int = Field(default=10 * 1024**3, ge=1)
     """Size in bytes of a topic of queries from which on there is an alarm; a backlog shrinks only by being answered."""
-    status_ttl_s: float = Field(default=3.0, gt=0)
+    status_ttl_s: float = Field(default=STATUS_TTL_S, gt=0)
     """Seconds for which a worker's status counts as a sign of life, even if its heartbeat cannot reach the database."""
     memory_share: float = Field(default=_LIMITS.memory_share, gt=0, le=1)
     """Share of a worker's memory that instances may use; the rest is for queries in flight."""

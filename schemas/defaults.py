@@ -21,6 +21,8 @@ HOP_S: Final = 0.005
 """Latency in seconds that the queues are assumed to add until it has been measured."""
 ANSWER_TIMEOUT_S: Final = 30.0
 """Timeout in seconds of a caller that waits for the answer to a query without a deadline."""
+DEMAND_INTERVAL_S: Final = 0.5
+"""Seconds between two demands of a selector for the same variant."""
 MAX_IN_FLIGHT: Final = 2000
 """Limit of unanswered queries in one process."""
 CLAIM_INTERVAL_S: Final = 300.0

@@ -55,11 +55,11 @@ from schemas.versions import versions_of
 from selector.admission.received_query import QueryReader
 from selector.admission.signatures import Verifier
 from selector.dispatch.dispatcher import DemandSender, DispatchContext
-from selector.dispatch.load_meter import LoadMeter
+from selector.dispatch.load_meter import REPORT_INTERVAL_S, LoadMeter
 from selector.dispatch.metrics import SelectorMetrics
 from selector.dispatch.offline import OfflineDispatcher
 from selector.dispatch.online import Dispatcher
-from selector.policy.cluster_state import ClusterState
+from selector.policy.cluster_state import HOUSEKEEPING_INTERVAL_S, ClusterState
 from selector.settings import SelectorSettings
 from store.catalog import CatalogWatcher
 from store.leader import held_name
@@ -68,14 +68,12 @@ from store.system import read_system_secret
 
 log = logging.getLogger(__name__)
 
-_HOUSEKEEPING_INTERVAL_S: Final = 0.25
 _STATUSES_SINCE_MS: Final = 2500
 """Age in milliseconds of the statuses that a starting selector reads; workers without queries send one a second."""
 _STATUS_WAIT_MS: Final = 100
 """Longest delay in milliseconds of statuses where the broker does not wake a waiting fetch; queries are assumed to be
 delayed as much.
 """
-_REPORT_INTERVAL_S: Final = 1.0
 _BACKOFF: Final = Backoff(first_s=0.5, longest_s=10.0)
 _OFFLINE_IN_FLIGHT: Final = 1_000_000
 """Practically unlimited: held queries and the backlogs of instances have limits of their own."""
@@ -219,12 +217,12 @@ class Selector:
             now = time.monotonic()
             self._state.expire(now)
             self._metrics.publish(self._state, self._consumer.in_flight, self._offline.held, now)
-            await asyncio.sleep(_HOUSEKEEPING_INTERVAL_S)
+            await asyncio.sleep(HOUSEKEEPING_INTERVAL_S)
 
     async def _report(self) -> None:
         # The result is not awaited: the autoscaler tolerates a missing report, and the next one is due in a second.
         while True:
-            await asyncio.sleep(_REPORT_INTERVAL_S)
+            await asyncio.sleep(REPORT_INTERVAL_S)
             report = self._load_meter.report(self._producer.clock.now_ms(), self._offline.of_lanes())
             await self._producer.post(LOAD, _encode(report), lambda _outcome: None, key=report.selector.encode())
 

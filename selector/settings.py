@@ -9,6 +9,7 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from process.settings import PlanningSettings
+from schemas.defaults import DEMAND_INTERVAL_S
 from selector.admission.received_query import TenantHeaders
 from selector.policy.choice import PolicyConfig
 from selector.policy.cluster_state import STATUS_TTL_S
@@ -53,7 +54,7 @@ class SelectorSettings(PlanningSettings):
     """Number of unlisted tenants, queries without a tenant among them, with a share of their own; the rest share one.
     0: all unlisted tenants share one.
     """
-    demand_interval_s: float = Field(default=0.5, gt=0)
+    demand_interval_s: float = Field(default=DEMAND_INTERVAL_S, gt=0)
     """Seconds between two demands for the same variant."""
     attempts: int = Field(default=3, ge=1)
     """Number of attempts to forward a query before it becomes a dead letter."""

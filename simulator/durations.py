@@ -1,6 +1,6 @@
 """Distributions of durations, and samplers that draw from them quickly."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from math import log
 from typing import Annotated, Final
 
@@ -35,13 +35,6 @@ def spread(p50_s: float, p99_s: float, random: np.random.Generator, count: int) 
     if p50_s <= 0.0 or p99_s <= p50_s:
         return np.ones(count)
     return np.exp(random.standard_normal(count) * (log(p99_s / p50_s) / _Z99))
-
-
-def of_values(values_s: Sequence[float], steps: int = 101) -> Duration:
-    """Return the distribution of measured values, by `steps` quantiles."""
-    quantiles = np.quantile(np.asarray(values_s, dtype=np.float64), np.linspace(0.0, 1.0, steps))
-    middle, high = np.quantile(np.asarray(values_s, dtype=np.float64), [0.5, 0.99])
-    return Duration(float(middle), float(high), tuple(float(value) for value in quantiles))
 
 
 def draws(duration: Duration, random: np.random.Generator) -> Iterator[float]:

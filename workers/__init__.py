@@ -2,6 +2,6 @@
 
 Reading order: settings, worker_name (unique name) -> slots (queue of work, executor) -> lease -> replacement ->
 context (shared resources) -> conversion (of tensors to classes and element types) -> serving (queries to answers) ->
-instance_controller (load, serve, hand over) -> placement (assigned instances) -> status -> builder (steps of
-registrations, beside serving) -> service -> __main__.
+handover (its times) -> instance_controller (load, serve, hand over) -> placement (assigned instances) -> status ->
+builder (steps of registrations, beside serving) -> service -> __main__.
 """

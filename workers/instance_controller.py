@@ -36,6 +36,7 @@ from schemas.topics import variant_group
 from store.errors import StoreConflict, StoreUnavailable
 from store.placement import report_instance_state
 from workers.context import WorkerContext
+from workers.handover import ASK_AGAIN_S, NOTICED_S
 from workers.serving.corrected_profile import CorrectedProfile
 from workers.serving.instance import ServingInstance
 from workers.serving.loading import (
@@ -48,16 +49,13 @@ from workers.serving.loading import (
 )
 from workers.serving.model import LoadedModel, ServableModel
 from workers.slots.batch_queue import WaitingBatches
+from workers.slots.prefetch import prefetch_count
 
 log = logging.getLogger(__name__)
 
-_ASK_AGAIN_S: Final = 0.25
 _MEMORY_AGAIN_S: Final = 0.05  # pause before the next check if expected memory is free
 _RETRY_S: Final = 1.0
 _LOOK_AGAIN_S: Final = 1.0  # pause before a failed instance checks if its model was registered again
-_BATCHES_AHEAD: Final = 4
-_NOTICED_S: Final = 0.5
-"""Seconds within which selectors know from a status that a partition is not served any more."""
 _LIMITS: Final = 2.5  # multiple of a batch's limit: by then the queries of a hung batch have ended
 
 
@@ -252,24 +250,18 @@ class InstanceController:
                 serving.cancel()
 
     def _consumer(self, model: ServableModel, over: ReadConnection) -> Consumer:
-        context = self._context
+        context, settings = self._context, self._context.settings
+        parallel = footprint_of(model, settings).parallel
         return Consumer(
             context.kafka,
-            f"{context.settings.worker}-{self.variant}",
+            f"{settings.worker}-{self.variant}",
             group=variant_group(self.variant),
-            max_in_flight=self._prefetch(model),
+            max_in_flight=prefetch_count(parallel, model.latency, settings.prefetch_s, settings.prefetch_max),
             memory=context.record_memory,
             may_commit=context.leases.are_current,
             over=over,
             clocks=context.producer.clock,
         )
-
-    def _prefetch(self, model: ServableModel) -> int:
-        """Return the number of queries to prefetch: about `prefetch_s` of work, but enough to keep the device busy."""
-        settings = self._context.settings
-        slots = footprint_of(model, settings).parallel
-        wanted = slots * settings.prefetch_s / max(model.latency.input_s(), 1e-6)
-        return min(max(int(wanted), _BATCHES_AHEAD * slots * model.latency.max_batch), settings.prefetch_max)
 
     async def _follow(self, instance: ServingInstance, is_over: Callable[[], bool]) -> None:
         """Serve the partitions of the row. Returns when the row is gone and no partition is left to hand over.
@@ -295,7 +287,7 @@ class InstanceController:
             kept = instance.partitions - wanted
             if row is None and not kept:
                 return
-            await self._wait(_ASK_AGAIN_S if missing or kept else _LOOK_AGAIN_S if self._failure else None)
+            await self._wait(ASK_AGAIN_S if missing or kept else _LOOK_AGAIN_S if self._failure else None)
 
     async def _update_predictions(self, instance: ServingInstance) -> None:
         """Apply changes of the profile and of the row's batch limit; the loaded session supports every limit in use."""
@@ -316,7 +308,7 @@ class InstanceController:
             # Nobody would read what selectors send before they know. No event tells when they do.
             instance.hide_partitions(unclaimed)
             self._context.trigger.change()
-            await asyncio.sleep(_NOTICED_S)
+            await asyncio.sleep(NOTICED_S)
             if self._row is not None:  # it has come back
                 instance.hide_partitions(())
                 self._context.trigger.change()

@@ -21,6 +21,8 @@ from process.backoff import Backoff, KeyedBackoff
 from schemas.rows.cluster import ClusterRows, InstanceRow, WorkerRow
 from schemas.status import InstanceState
 
+RECONCILE_INTERVAL_S: Final = 2.0
+"""Seconds between two looks for steps; a change causes a look at once."""
 _BACKOFF: Final = Backoff(first_s=1.0, longest_s=60.0)
 _MOST_BACKED_OFF: Final = 65_536
 

@@ -17,7 +17,7 @@ from typing import Final
 from prometheus_client import Counter, Gauge
 
 from autoscaler.apply.reconcile_plan import ReconcileAction, ReconcileStep, ReconcileTimeouts
-from autoscaler.apply.step_scheduler import StepScheduler
+from autoscaler.apply.step_scheduler import RECONCILE_INTERVAL_S, StepScheduler
 from autoscaler.decide.snapshot import HardwareType
 from autoscaler.launchers.base import Launcher, LauncherError
 from autoscaler.launchers.launched_worker import LaunchedWorker
@@ -33,7 +33,6 @@ from store.scaling import drain_workers, read_cluster, remove_worker, undrain_wo
 
 STEPS: Final = Counter("infaas_autoscaler_worker_steps", "Steps of starting and stopping workers.", ["step", "outcome"])
 WORKERS: Final = Gauge("infaas_autoscaler_workers", "Worker processes by state.", ["hardware", "state"])
-_INTERVAL_S: Final = 2.0
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +74,7 @@ class WorkerReconciler:
                     self._failures.failed(error)
                 else:
                     self._failures.recovered()
-                if await wait_within(_INTERVAL_S, self._wake):
+                if await wait_within(RECONCILE_INTERVAL_S, self._wake):
                     self._wake.clear()
 
     # -- reading -------------------------------------------------------------------------------------------------------

@@ -15,6 +15,8 @@ from schemas.rows.cluster import WorkerRow
 from schemas.status import SERVING, Demand, InstanceState, InstanceStatus, WorkerStatus
 
 KEPT_S: Final = 10
+STATUS_TTL_S: Final = 3.0
+"""Seconds for which a worker's status counts as a sign of life."""
 HALF_LIFE_S: Final = 120.0
 """Seconds after which a use counts half."""
 _ANSWERING: Final = SERVING | {InstanceState.DRAINING}

@@ -3,8 +3,13 @@
 Hot path: a query adds to plain counters found by one key. Pure: the caller passes the time.
 """
 
+from typing import Final
+
 from schemas.load_classes import ClassCount, CountsByClass, SelectorLoad, class_key
 from schemas.query import Query
+
+REPORT_INTERVAL_S: Final = 1.0
+"""Seconds between two reports of a selector."""
 
 
 class _Count:

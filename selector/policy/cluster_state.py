@@ -74,6 +74,8 @@ class FailedLoads:
 
 
 STATUS_TTL_S: Final = 1.0
+HOUSEKEEPING_INTERVAL_S: Final = 0.25
+"""Seconds between two checks for silent workers (`ClusterState.expire`)."""
 _MISSED_STATUSES: Final = 3
 
 

@@ -14,17 +14,13 @@ from simulator.cluster.query import Piece, SimulatedQuery
 from simulator.cluster.variant import SimulatedVariant
 from simulator.invariants import broken
 from simulator.outcomes import QueryOutcome
+from workers.handover import ASK_AGAIN_S, IN_USE_S, NOTICED_S
 from workers.serving.instance_work import InstanceWork
 from workers.slots.batch_queue import BatchQueue, Urgency
 from workers.slots.footprint import footprint_in
+from workers.slots.prefetch import prefetch_count
 from workers.slots.schedule import SlotSchedule
 
-_ASK_AGAIN_S: Final = 0.25
-"""Seconds between two attempts to take missing partitions."""
-_BATCHES_AHEAD: Final = 4
-_IN_USE_S: Final = 1.0
-_NOTICED_S: Final = 0.5
-"""Seconds within which selectors know from a status that a partition is not served any more."""
 _OFFLINE_READ: Final = 32
 """Most offline queries that are read at once."""
 
@@ -148,7 +144,7 @@ class SimulatedInstance:
             self._own(online, offline)
         if missing and not self._asks:
             self._asks = True
-            self._events.after(_ASK_AGAIN_S, self._take_partitions)
+            self._events.after(ASK_AGAIN_S, self._take_partitions)
 
     def _own(self, online: PartitionLog, offline: PartitionLog) -> None:
         self.online[online.number], self.offline[online.number] = online, offline
@@ -181,8 +177,8 @@ class SimulatedInstance:
             for number, log in self.online.items()
             if number not in kept and log.next_owner is None and not self.variant.is_wanted(number)
         )
-        if unclaimed and self.wanted is None and not self._hidden and now - self._read_s < _IN_USE_S:
-            self._hidden, self._hidden_until_s = unclaimed, now + _NOTICED_S
+        if unclaimed and self.wanted is None and not self._hidden and now - self._read_s < IN_USE_S:
+            self._hidden, self._hidden_until_s = unclaimed, now + NOTICED_S
             self.worker.changed()
             self._events.at(self._hidden_until_s, self._end_hiding)
         return bool(unclaimed) and now < self._hidden_until_s
@@ -386,7 +382,5 @@ class SimulatedInstance:
             self.work.update_health(now, self.unread)
 
     def _set_prefetch(self) -> None:
-        settings, latency = self.worker.links.settings, self.work.latency
-        wanted = self.parallel * settings.prefetch_s / max(latency.input_s(), 1e-6)
-        least = _BATCHES_AHEAD * self.parallel * latency.max_batch
-        self._prefetch = min(max(int(wanted), least), settings.prefetch_max)
+        settings = self.worker.links.settings
+        self._prefetch = prefetch_count(self.parallel, self.work.latency, settings.prefetch_s, settings.prefetch_max)

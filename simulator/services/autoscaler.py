@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from autoscaler.apply.reconcile_plan import ReconcileAction, ReconcileStep
-from autoscaler.apply.step_scheduler import StepScheduler
+from autoscaler.apply.step_scheduler import RECONCILE_INTERVAL_S, StepScheduler
 from autoscaler.decide.optimizer.milp import solve_targets
 from autoscaler.decide.placement_builder import partition_count
 from autoscaler.decide.plan import InstanceChange, ScalePlan, SolverTargets
@@ -15,7 +15,7 @@ from autoscaler.decide.planner import Planner
 from autoscaler.decide.snapshot import DecisionMemory, Policy
 from autoscaler.observe.load_window import LoadWindow
 from autoscaler.observe.snapshot_builder import SnapshotBuilder, TopicBacklog
-from autoscaler.observe.status_cache import WorkerStatusCache
+from autoscaler.observe.status_cache import STATUS_TTL_S, WorkerStatusCache
 from schemas.catalog import Catalog
 from schemas.load_classes import SelectorLoad
 from schemas.names import worker_name
@@ -30,8 +30,6 @@ from simulator.durations import draws
 from simulator.services.launcher import SimulatedLauncher
 from simulator.services.rows import SimulatedRows
 
-_RECONCILE_S: Final = 2.0
-_STATUS_TTL_S: Final = 3.0
 _FAR_S: Final = 1e9
 """Time limit of the solver that never ends it, so that results do not depend on the speed of the machine."""
 
@@ -59,7 +57,7 @@ class SimulatedAutoscaler:
         self._hardware = {one.name: one for one in cluster.scenario.catalogue.hardware_types()}
         self.catalog = self._read_catalog()
         clock = self._now
-        self._statuses = WorkerStatusCache(clock, _STATUS_TTL_S)
+        self._statuses = WorkerStatusCache(clock, STATUS_TTL_S)
         self._load_window = LoadWindow(self._statuses)
         self._builder = SnapshotBuilder(
             self._statuses, self._load_window, self._scaling.min_workers, can_add_partitions=True, clock=clock
@@ -236,7 +234,7 @@ class SimulatedAutoscaler:
 
     def _reconcile(self, _argument: object) -> None:
         self._reconcile_once()
-        self._events.after(_RECONCILE_S, self._reconcile)
+        self._events.after(RECONCILE_INTERVAL_S, self._reconcile)
 
     def _reconcile_once(self, _argument: object = None) -> None:
         now = self._events.now

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from math import inf
 from typing import Final, NamedTuple
 
+from schemas.defaults import DEMAND_INTERVAL_S
 from schemas.errors import ErrorCode, Overloaded, RefusalReason, UnknownTask, Unsatisfiable
 from schemas.load_classes import SelectorLoad
 from schemas.rows.catalog import Profile, Variant
@@ -12,9 +13,9 @@ from schemas.status import WorkerStatus
 from schemas.topics import LANES, offline_topic
 from selector.admission.overload import LoadShedder
 from selector.dispatch.held_queries import HeldQueries, HeldQuery, Place, Source, pause_s
-from selector.dispatch.load_meter import LoadMeter
+from selector.dispatch.load_meter import REPORT_INTERVAL_S, LoadMeter
 from selector.policy.choice import Choice, Refusal
-from selector.policy.cluster_state import ClusterState
+from selector.policy.cluster_state import HOUSEKEEPING_INTERVAL_S, ClusterState
 from selector.policy.entities import Instance
 from selector.policy.late_binding import LateBinder, Wait
 from selector.policy.partition import Partition
@@ -22,12 +23,8 @@ from simulator.cluster.cluster import Cluster
 from simulator.cluster.query import SimulatedQuery
 from simulator.outcomes import QueryOutcome
 
-_HOUSEKEEPING_S: Final = 0.25
-_REPORT_S: Final = 1.0
 _TRY_S: Final = 1.5e-6
 """CPU seconds of a pass for a held query that has to wait, as measured here."""
-_DEMAND_S: Final = 0.5
-"""Seconds between two demands for the same variant."""
 
 Refuse = Callable[[SimulatedQuery, QueryOutcome, RefusalReason | None, float | None], None]
 
@@ -61,7 +58,6 @@ class SimulatedSelector:
         self._report = report
         self._config = scenario.policy
         self._delays = scenario.delays
-        self._variant_numbers = {name: variant.number for name, variant in cluster.variants.items()}
         self.state = ClusterState()
         self._shedder = LoadShedder(scenario.policy)
         self._meter = LoadMeter(f"selector-{number}")
@@ -83,8 +79,8 @@ class SimulatedSelector:
         """Time before which no pass begins."""
         # Selectors start at different times, so their reports and housekeeping are spread over the second.
         phase = (number * 0.382) % 1.0
-        self._events.after(phase * _HOUSEKEEPING_S, self._housekeep)
-        self._events.after(phase * _REPORT_S, self._report_load)
+        self._events.after(phase * HOUSEKEEPING_INTERVAL_S, self._housekeep)
+        self._events.after(phase * REPORT_INTERVAL_S, self._report_load)
 
     def register(self, rows: Iterable[Variant], profiles: Mapping[str, Profile]) -> None:
         """Take a new catalogue."""
@@ -175,7 +171,7 @@ class SimulatedSelector:
             self._demand_variant(refusal.wanted.name, now)
 
     def _demand_variant(self, name: str, now: float) -> None:
-        if now - self._demanded_s.get(name, -_DEMAND_S) >= _DEMAND_S:
+        if now - self._demanded_s.get(name, -DEMAND_INTERVAL_S) >= DEMAND_INTERVAL_S:
             self._demanded_s[name] = now
             self._demand(name)
 
@@ -251,8 +247,8 @@ class SimulatedSelector:
         self._acknowledge(self._events.now)
         self.state.expire(self._events.now)
         self.state.newly_served.clear()
-        self._events.after(_HOUSEKEEPING_S, self._housekeep)
+        self._events.after(HOUSEKEEPING_INTERVAL_S, self._housekeep)
 
     def _report_load(self, _argument: object) -> None:
         self._report(self._meter.report(self._events.now * 1e3))
-        self._events.after(_REPORT_S, self._report_load)
+        self._events.after(REPORT_INTERVAL_S, self._report_load)

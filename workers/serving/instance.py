@@ -32,6 +32,7 @@ from schemas.errors import DeadlineExceeded, ModelFailed, QueryError, RefusalRea
 from schemas.status import InstanceStatus, PartitionStatus
 from schemas.topics import offline_variant_topic, variant_topic
 from workers.context import WorkerContext
+from workers.handover import IN_USE_S
 from workers.serving.answers import InstanceAnswers, as_query_error
 from workers.serving.codec import decode_query
 from workers.serving.computation import ComputableBatch, Computation, ComputedBatch
@@ -48,7 +49,6 @@ log = logging.getLogger(__name__)
 
 _CHUNK: Final = 32
 """Most records read before the event loop runs other tasks."""
-_IN_USE_S: Final = 1.0
 _LARGE_BYTES: Final = 256 * 1024
 """Bytes from which on a body is decoded in a thread."""
 
@@ -283,7 +283,7 @@ class ServingInstance:
     @property
     def is_in_use(self) -> bool:
         """True if a query was read within the last second."""
-        return time.monotonic() - self._read_s < _IN_USE_S
+        return time.monotonic() - self._read_s < IN_USE_S
 
     def hide_partitions(self, partitions: Collection[int]) -> None:
         """Leave these partitions out of the status; a call of `assign` without them must follow."""

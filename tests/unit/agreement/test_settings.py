@@ -22,6 +22,8 @@ from registry.service.settings import RegistrarSettings
 from selector.policy.choice import PolicyConfig
 from selector.policy.cluster_state import ClusterState
 from selector.settings import SelectorSettings
+from simulator.scenario import Scaling, Workers
+from store.placement import ALIVE_S
 from store.settings import StoreSettings
 from workers.settings import WorkerSettings
 from zoo.register import register_zoo
@@ -79,6 +81,20 @@ def test_planning_setting_reaches_selector_and_autoscaler(
     assert getattr(autoscaler.limits, name) == getattr(selector, name) == 0.25
     if name in PolicyConfig.__struct_fields__:
         assert getattr(selector.policy_config(), name) == 0.25
+
+
+def test_simulated_services_default_to_service_settings() -> None:
+    worker, autoscaler = WorkerSettings().model_dump(), AutoscalerSettings()
+    workers = msgspec.structs.asdict(Workers())
+    shared = workers.keys() & worker.keys()
+    assert workers.keys() - shared == {"heartbeat_timeout_s", "overhead_s", "interference"}
+    assert {name: workers[name] for name in shared} == {name: worker[name] for name in shared}
+    assert workers["heartbeat_timeout_s"] == ALIVE_S
+    scaling = msgspec.structs.asdict(Scaling())
+    assert (scaling.pop("limits"), scaling.pop("timeouts")) == (autoscaler.limits, autoscaler.reconcile_timeouts)
+    shared = scaling.keys() & autoscaler.model_dump().keys()
+    assert scaling.keys() - shared == {"enabled", "pins"}
+    assert {name: scaling[name] for name in shared} == {name: getattr(autoscaler, name) for name in shared}
 
 
 def test_hop_default_same_in_selector_and_autoscaler() -> None:
