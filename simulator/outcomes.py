@@ -1,4 +1,4 @@
-"""QueryOutcome of each query, in columns."""
+"""Outcome of each query, in columns."""
 
 from array import array
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ NO_VARIANT: Final = -1
 
 
 class QueryOutcome(IntEnum):
-    """QueryOutcome of a query."""
+    """Outcome of a query."""
 
     WAITING = 0
     """The simulation ended before an answer."""

@@ -50,7 +50,7 @@ class FaultKind(StrEnum):
 
 
 class InflictedFault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """InflictedFault that is inflicted once."""
+    """Fault that is inflicted once."""
 
     kind: FaultKind
     at_s: float

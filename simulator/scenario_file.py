@@ -89,12 +89,25 @@ class ScenarioFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             OperatorError: a file is invalid, or the parts do not fit together.
             OSError: a file cannot be read.
         """
-        catalogue = _bounded(read_catalogue(self.catalogue) if self.catalogue else _no_catalogue(), self.maximum)
+        catalogue = self.bounded_catalogue()
         fields: dict[str, Any] = {name: getattr(self, name) for name in _SHARED}
         found = Scenario(**fields, seed=seed, trace=self._trace(seed), catalogue=catalogue)
-        if fault := next(_faults(found), None):
-            raise OperatorError(fault)
+        _check(found)
         return found
+
+    def bounded_catalogue(self) -> Catalogue:
+        """Read the catalogue, with `maximum` in place of its own maxima.
+
+        Raises:
+            OperatorError: there is none, it is invalid, or `maximum` names other hardware.
+            OSError: the file cannot be read.
+        """
+        if not self.catalogue:
+            raise OperatorError("a scenario needs a catalogue: --catalogue FILE or NAME")
+        found = read_catalogue(self.catalogue)
+        _check_known("maximum", self.maximum, [one.name for one in found.hardware])
+        hardware = [replace(one, maximum=self.maximum.get(one.name, one.maximum)) for one in found.hardware]
+        return replace(found, hardware=tuple(hardware))
 
     def _trace(self, seed: int) -> Trace:
         if bool(self.trace) == bool(self.workload):
@@ -164,48 +177,45 @@ def find_system(name: str) -> SystemFactory:
     return known[name]
 
 
-def _no_catalogue() -> Catalogue:
-    raise OperatorError("a scenario needs a catalogue: --catalogue FILE or NAME")
-
-
-def _bounded(catalogue: Catalogue, maximum: dict[str, int]) -> Catalogue:
-    _check_known("maximum", maximum, [one.name for one in catalogue.hardware])
-    return replace(
-        catalogue,
-        hardware=tuple(replace(one, maximum=maximum.get(one.name, one.maximum)) for one in catalogue.hardware),
-    )
-
-
 def _check_known(field: str, named: dict[str, int], known: list[str]) -> None:
     for name in named.keys() - set(known):
         raise OperatorError(f"{field}: the catalogue has no {name!r}; it has {', '.join(known[:20])}")
 
 
-def _faults(scenario: Scenario) -> Iterator[str]:
-    """Yield the faults of a scenario as a whole."""
+def _check(scenario: Scenario) -> None:
+    """Raise OperatorError if the parts of a scenario do not fit together."""
     catalogue, trace = scenario.catalogue, scenario.trace
     hardware = {one.name: one for one in catalogue.hardware}
     _check_known("fleet", scenario.fleet, list(hardware))
     _check_known("placed", scenario.placed, [one.name for one in catalogue.variants])
     for name, count in scenario.fleet.items():
         if count > hardware[name].maximum:
-            yield f"fleet: {count} workers of {name} are more than the maximum of {hardware[name].maximum}; set --max"
+            raise OperatorError(
+                f"fleet: {count} workers of {name} are more than the maximum of {hardware[name].maximum}; set --max"
+            )
     tasks = sorted({one.task for one in catalogue.variants})
     for kind in trace.kinds:
         if kind.task not in tasks:
-            yield f"the catalogue has no variant of the task {kind.task!r}; its tasks: {', '.join(tasks)}"
+            raise OperatorError(
+                f"the catalogue has no variant of the task {kind.task!r}; its tasks: {', '.join(tasks)}"
+            )
     if scenario.warm_up_s >= trace.duration_s:
-        yield f"the trace ends after {trace.duration_s:g} s, within the warm-up of {scenario.warm_up_s:g} s"
+        raise OperatorError(
+            f"the trace ends after {trace.duration_s:g} s, within the warm-up of {scenario.warm_up_s:g} s"
+        )
 
 
-def _unknown(document: dict[str, Any], found: Any, place: str) -> Iterator[str]:
-    """Yield the fields of a document that its struct ignored: structs of services allow unknown fields."""
-    for name, value in document.items():
-        known = getattr(found, "__struct_fields__", None)
-        if known is None:
-            return
-        if name not in known:
-            yield f"there is no field `{place}{name}`; known: {', '.join(known)}"
-        elif isinstance(value, dict):
-            fields: dict[str, Any] = value
-            yield from _unknown(fields, getattr(found, name), f"{place}{name}.")
+def _unknown(given: Any, found: Any, place: str) -> Iterator[str]:
+    """Yield the fields of a document that its structs ignored: structs of services allow unknown fields."""
+    if isinstance(given, list):
+        items: list[Any] = given
+        for number, (item, made) in enumerate(zip(items, found, strict=True)):
+            yield from _unknown(item, made, f"{place}[{number}]")
+    elif isinstance(given, dict) and (known := getattr(found, "__struct_fields__", None)):
+        fields: dict[str, Any] = given
+        for name, value in fields.items():
+            path = f"{place}.{name}" if place else name
+            if name in known:
+                yield from _unknown(value, getattr(found, name), path)
+            else:
+                yield f"there is no field `{path}`; known: {', '.join(known)}"

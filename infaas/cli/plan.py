@@ -59,7 +59,7 @@ def plan(
 
 
 def _search(scenario: ScenarioFile, goal: Goal, seeds: range, bar: ProgressBar) -> FleetPlan:
-    hardware = [one for one in scenario.scenario(scenario.seed).catalogue.hardware if one.maximum]
+    hardware = [one for one in scenario.bounded_catalogue().hardware if one.maximum]
 
     def evaluate(bounds: FleetBounds) -> TriedFleet:
         return evaluate_bounds(scenario, bounds, seeds, lambda done, total, _: bar.step(done, total, str(bounds)))

@@ -185,6 +185,7 @@ class BaselineFleet:
         for replica in self.all_replicas():
             replica.end_interval(seconds)
         now, busy_s = self._events.now, dict[str, tuple[int, float]]()
+        self.utilisation = {}
         for name, worker in self._cluster.workers.items():
             epoch, before_s = self._busy_s.get(name, (0, 0.0))
             busy_s[name] = worker.epoch, worker.schedule.busy_s(now)

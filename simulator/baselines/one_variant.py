@@ -1,6 +1,7 @@
 """Base of the baselines in which a user picks one variant for a class of queries, and only its replicas scale."""
 
 from abc import abstractmethod
+from collections import defaultdict
 from collections.abc import Sequence
 
 from simulator.baselines.base import BaselineSystem
@@ -15,13 +16,13 @@ class OneVariantSystem(BaselineSystem):
 
     def __init__(self, context: SimulationContext) -> None:
         super().__init__(context)
-        self.limits_s: dict[str, float] = {}
+        self.limits_s: defaultdict[str, float] = defaultdict(lambda: NO_LIMIT_S)
         """Strictest limit of the queries of each variant, in seconds of computation."""
 
     def dispatch(self, query: SimulatedQuery) -> None:
         """Send a query to a replica of its class's variant; the first query starts the first replica."""
         picked = self.profiles.meeting(query.query)[0]
-        self.limits_s[picked.name] = min(self.limits_s.get(picked.name, NO_LIMIT_S), compute_limit_s(query.query))
+        self.limits_s[picked.name] = min(self.limits_s[picked.name], compute_limit_s(query.query))
         replicas = self.fleet.replicas[picked.name]
         if replicas or self.place(picked, "first query") is not None:
             self.send(query, self.choose(query, replicas))

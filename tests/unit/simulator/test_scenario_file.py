@@ -80,6 +80,7 @@ def test_scenario_file_draws_workload_by_seed(given: dict[str, Any]) -> None:
         ({"faults": [{"kind": "quake", "at_s": 1}]}, "faults"),
         ({"scaling": {"limits": {"headrom": 2}}}, "no field `scaling.limits.headrom`; known: memory_share"),
         ({"policy": {"upgrade": False}}, "no field `policy.upgrade`"),
+        ({"scaling": {"pins": [{"kind": "task", "name": "x", "max": 3}]}}, r"no field `scaling.pins\[0\].max`"),
     ],
 )
 def test_scenario_file_names_fault(given: dict[str, Any], changes: dict[str, Any], words: str) -> None:

@@ -7,7 +7,7 @@ from simulator.outcomes import QueryOutcome
 from simulator.scenario import FaultKind, InflictedFault
 from simulator.simulation import SimulationResult, simulate
 from simulator.summary import summarize
-from tests.unit.simulator.baselines.scenarios import BURSTY, scenario
+from tests.unit.simulator.baselines.scenarios import BURSTY, SMALL, scenario, trace
 
 
 def outcomes(result: SimulationResult) -> tuple[object, ...]:
@@ -37,3 +37,12 @@ def test_baseline_answers_after_death_of_worker(name: str) -> None:
     last = BURSTY.time_s > 65.0
     assert (result.queries.outcome[last] == QueryOutcome.ANSWERED).mean() > 0.9
     assert summarize(result).waiting == 0
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_baseline_keeps_placed_instance_until_first_query(name: str) -> None:
+    given = scenario(trace([(20, 0), (10, 20)]), fleet={"cpu": 1}, placed={SMALL.name: 1})
+    found = summarize(simulate(given, BASELINES[name]))
+    assert found.queries > 100
+    assert found.answered > 0.9 * found.queries
+    assert found.waiting == 0
