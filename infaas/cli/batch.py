@@ -15,12 +15,12 @@ from infaas.batch.job import BatchJob
 from infaas.batch.plan import Offer, Plan, make_plan
 from infaas.batch.rows import RowSource
 from infaas.batch.sink import BatchTerms, Progress
-from infaas.cli.batch_bar import BatchBar, duration
+from infaas.cli.batch_bar import BatchBar
 from infaas.cli.batch_flags import BatchFlags
 from infaas.cli.batch_topics import TopicsCommand, batch_topics, look_up, topics_of
 from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_kafka
 from infaas.cli.options import RequestOptions, with_options
-from infaas.cli.output import EXIT_PARTIAL, err, facts, show, show_json, usd
+from infaas.cli.output import EXIT_PARTIAL, duration, err, facts, show, show_json, usd
 from infaas.client.client import InfaasClient
 from schemas.errors import OperatorError
 

@@ -89,11 +89,3 @@ class TopicBar:
     def trouble(self, trouble: Trouble) -> None:
         """Show the reason why queries are retried."""
         self._bars.update(self._bar, description=f"[yellow]waits:[/] {escape(trouble.reason)}")
-
-
-def duration(seconds: float) -> str:
-    """Format a duration: `9.4 s`, `4 min 10 s`, `2 h 5 min`."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

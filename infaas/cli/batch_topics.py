@@ -18,10 +18,10 @@ from infaas.batch.asker import ChunkAsker, asking
 from infaas.batch.plan import Offer, Plan, find_offers, make_plan
 from infaas.batch.sink import Progress
 from infaas.batch.topic_job import TopicBatchJob, TopicOutput
-from infaas.cli.batch_bar import TopicBar, duration
+from infaas.cli.batch_bar import TopicBar
 from infaas.cli.batch_flags import BatchFlags
 from infaas.cli.connect import find_database, find_kafka
-from infaas.cli.output import EXIT_PARTIAL, err, show_json, usd
+from infaas.cli.output import EXIT_PARTIAL, duration, err, show_json, usd
 from infaas.client.client import InfaasClient
 from process.outages import quiet_outages
 from process.security.access import includes, users_by_name

@@ -144,6 +144,14 @@ def ms(seconds: float | None) -> str:
     return "-" if seconds is None else f"{seconds * 1000:.3g} ms"
 
 
+def duration(seconds: float) -> str:
+    """Format a duration: `9.4 s`, `4 min 10 s`, `2 h 5 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def date_time(at: datetime | None) -> str:
     """Format a time in the local time zone: `2026-01-31 12:00:00`; a dash if unknown."""
     return "-" if at is None else f"{at.astimezone():%Y-%m-%d %H:%M:%S}"

@@ -13,6 +13,7 @@ import math
 import signal
 import time
 from array import array
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Final, NamedTuple
@@ -24,23 +25,20 @@ from broker.fetch.tail import Tail
 from broker.kafka.settings import KafkaSettings
 from broker.kafka.types import KafkaError, Record
 from broker.topic_logs import partition_ends, topic_names
-from infaas.cli.batch_bar import duration
 from infaas.cli.connect import DEFAULT_HOME, Home, Json, find_kafka
 from infaas.cli.moments import parse_duration, parse_moment
-from infaas.cli.output import err, show_json
+from infaas.cli.output import duration, err, show_json
 from schemas import headers as h
 from schemas.cloudevents import unwrap
 from schemas.errors import InvalidRequest, OperatorError
 from schemas.headers import as_text
-from schemas.query import Mode, Query, parse_query
+from schemas.query import ROUNDING_MS, Mode, Query, parse_query
 from schemas.query_names import check_headers
 from schemas.topics import INGRESS, LANES, TASKS, is_offline, task_of, tenant_of
 from simulator.trace import QueryKind, Trace, write_trace
 from simulator.trace_columns import check_target
 
 _CLIENT: Final = "infaas-record"
-_ROUNDING_MS: Final = 1.0
-"""Deadlines this much before the end of the latency are rounding errors."""
 
 
 class _Offline(NamedTuple):
@@ -124,7 +122,7 @@ def kind_of(query: Query) -> QueryKind:
     needs, latency_ms = query.needs, query.needs.latency_ms
     if query.deadline_ms is not None:
         left_ms = query.deadline_ms - query.sent_ms
-        if latency_ms is None or left_ms < latency_ms - _ROUNDING_MS:
+        if latency_ms is None or left_ms < latency_ms - ROUNDING_MS:
             latency_ms = float(max(round(left_ms), 0))
     try:
         return QueryKind(
@@ -176,19 +174,22 @@ async def read_log(kafka: KafkaSettings, recording: Recording, start_s: float, e
         topics = await topic_names(kafka, TASKS, INGRESS, LANES)
         async with Tail(kafka, _CLIENT, topics, since_ms=start_s * 1e3) as tail:
             if end_s < math.inf:
-                await _follow(tail, recording, end_s - time.time())
+                await follow_log(tail.poll, recording, end_s - time.time())
             async for one in tail.up_to(await partition_ends(kafka, topics)):
                 recording.add(one)
     except (KafkaError, TimeoutError) as error:
         raise OperatorError(f"Kafka did not return all records ({error!r}): try again") from error
 
 
-async def _follow(tail: Tail, recording: Recording, left_s: float) -> None:
-    """Add records as they are written, until `left_s` seconds have passed or SIGINT arrives."""
+async def follow_log(poll: Callable[[], Awaitable[Sequence[Record]]], recording: Recording, left_s: float) -> None:
+    """Add records as `poll` returns them, until `left_s` seconds have passed or SIGINT arrives."""
     loop = asyncio.get_running_loop()
     with suppress(TimeoutError):
         async with asyncio.timeout(left_s) as limit:
             loop.add_signal_handler(signal.SIGINT, lambda: limit.reschedule(loop.time()))
-            while True:
-                for one in await tail.poll():
-                    recording.add(one)
+            try:
+                while True:
+                    for one in await poll():
+                        recording.add(one)
+            finally:
+                loop.remove_signal_handler(signal.SIGINT)

@@ -1,9 +1,13 @@
 """Tests of recordings: which records are arrivals, their times and kinds; the integration tests read a real log."""
 
+import asyncio
+import os
+import signal
+
 import pytest
 
 from broker.kafka.types import Record
-from infaas.cli.record import Recording, kind_of, read_query
+from infaas.cli.record import Recording, follow_log, kind_of, read_query
 from schemas.query import Mode
 from schemas.topics import LANES
 from selector.admission.received_query import QueryReader
@@ -55,7 +59,7 @@ def recorded(*records: Record, since_ms: float = 0.0, until_ms: float = 1e9) -> 
         ),
         (
             record(
-                value=b'{"specversion": "1.0", "id": "1", "minaccuracy": 0.9}',
+                value=EVENT,
                 content_type="application/cloudevents+json",
             ),
             QueryKind(task="digits", min_accuracy=0.9),
@@ -116,6 +120,15 @@ def test_recording_counts_unreadable_records() -> None:
     ):
         recording.add(unreadable)
     assert (recording.unreadable, len(recording.trace())) == (5, 0)
+
+
+async def test_follow_log_handles_first_interrupt_only() -> None:
+    async def interrupted() -> list[Record]:
+        os.kill(os.getpid(), signal.SIGINT)
+        return await asyncio.get_running_loop().create_future()
+
+    await follow_log(interrupted, Recording(), 60.0)
+    assert not asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
 
 
 @pytest.mark.parametrize(
