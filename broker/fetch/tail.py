@@ -51,7 +51,6 @@ class Tail:
         self._since_ms = since_ms
         self._began: dict[TopicPartition, int] = {}
         """End offset of each partition when reading began."""
-        self._starts: dict[TopicPartition, int] = {}
         self._ready: list[Record] = []
 
     async def __aenter__(self) -> Self:
@@ -75,7 +74,6 @@ class Tail:
         starts = self._began
         if self._since_ms is not None:
             starts = starts | await self._find(dict.fromkeys(partitions, round(self._since_ms)))
-        self._starts = starts
         for partition, start in starts.items():
             self._buffer.begin(partition, start)
         client.cluster.add_listener(self._on_metadata)
