@@ -28,7 +28,8 @@ SERVERS: Final = _ROOT / "docs" / "peers" / "servers.md"
 PLOTS: Final = _ROOT / "docs" / "peers"
 VARIANTS: Final = _ROOT / "docs" / "variants.md"
 VARIANT_PLOTS: Final = _ROOT / "docs" / "variants"
-_WRITTEN: Final = (README, BENCHMARKS, RESULTS, TRIALS, PLOTS, VARIANTS, VARIANT_PLOTS)
+SYSTEMS: Final = _ROOT / "docs" / "systems.md"
+_WRITTEN: Final = (README, BENCHMARKS, RESULTS, TRIALS, PLOTS, VARIANTS, VARIANT_PLOTS, SYSTEMS)
 HEADLINES: Final = (
     "end to end less compute, 200/s, p50",
     "end to end less compute, 1000/s, p99",

@@ -3,16 +3,15 @@
 import argparse
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 from typing import Final
 
 from rich.progress import track
 
+from bench.results import SYSTEMS
 from bench.systems.comparison import compare, page
 from bench.systems.workloads import SEED, WORKLOADS
 from simulator.scenario_file import INFAAS
 
-_PAGE: Final = Path("docs/systems.md")
 _SYSTEMS: Final = (
     INFAAS, "infaas-paper", "infaas-code", "static", "individual", "ray-serve", "keda", "slackfit", "proteus-fleet",
 )  # fmt: skip
@@ -29,7 +28,7 @@ def main() -> None:
     runs = [(workload, system, seed) for workload in asked.workloads for system in asked.systems for seed in seeds]
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
         rows = list(track(pool.map(compare, runs), "simulating", len(runs)))
-    _PAGE.write_text(page(rows, list(seeds)))
+    SYSTEMS.write_text(page(rows, list(seeds)))
 
 
 if __name__ == "__main__":
