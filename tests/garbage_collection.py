@@ -1,6 +1,9 @@
 """Pytest plugin that lets Python's cyclic garbage collector skip modules and tests, which live as long as the run."""
 
 import gc
+from collections.abc import Generator
+
+import pytest
 
 from process.collection import tune_gc
 
@@ -14,3 +17,10 @@ def pytest_collection_finish() -> None:
     """Collect only what tests make."""
     tune_gc()
     gc.enable()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _collected() -> Generator[None]:
+    """Collect a module's garbage while its errors are still reported: pytest-xdist loses those at a process's end."""
+    yield
+    gc.collect()

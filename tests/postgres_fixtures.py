@@ -37,11 +37,7 @@ async def _on_server(server: str, statement: str) -> None:
 
 
 def _folder() -> "TemporaryDirectory[str]":
-    """Return a folder outside of pytest's own.
-
-    Under root the server runs as another user, and the next pytest that starts removes that user's access to pytest's
-    folder.
-    """
+    """Return a folder that is removed with its server: pytest would keep its files, which may lie in memory."""
     return TemporaryDirectory(prefix="infaas-postgres-", ignore_cleanup_errors=True)
 
 

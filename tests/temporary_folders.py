@@ -2,7 +2,8 @@
 
 The folder lies in memory where there is enough. Tests create and delete thousands of small files, and ext4 without a
 journal searches long for an inode that was not deleted recently: a copy of a database takes 300 ms of CPU there, and 30
-ms in memory. A folder that a failed or killed run left in memory lasts until the next run.
+ms in memory. A folder that a failed or killed run left in memory lasts until the next run, which knows it by the id of
+a process that has ended: containers that share this memory must not run tests at once.
 
 Runs share no folder, because a pytest that starts removes the access of other users to the folder of all runs. Under
 root Postgres runs as another user, so it would lose its files.
@@ -16,6 +17,8 @@ from typing import Final
 
 import psutil
 import pytest
+
+from process.memory import free_memory
 
 _VARIABLE: Final = "TMPDIR"
 _MEMORY: Final = Path("/dev/shm")
@@ -48,7 +51,7 @@ def _new_folder() -> str:
 def _has_memory() -> bool:
     if not _MEMORY.is_dir() or os.statvfs(_MEMORY).f_flag & os.ST_NOEXEC:
         return False
-    return min(shutil.disk_usage(_MEMORY).free, psutil.virtual_memory().available) >= _NEEDED_BYTES
+    return min(shutil.disk_usage(_MEMORY).free, free_memory()) >= _NEEDED_BYTES
 
 
 def _remove_left_folders() -> None:

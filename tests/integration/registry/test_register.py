@@ -111,7 +111,7 @@ async def test_registered_variant_loads_with_valid_probe(run: Register, store_po
     model, validation = tmp_path / "steps.onnx", tmp_path / "steps.npz"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), model)
     np.savez(validation, x=steps, label=rng.integers(0, 3, 40))
-    made = await run(file=model, validation=validation, variants=("onnx-int8dyn",))
+    made = await run(file=model, validation=validation, variants=("onnx-int8static",))
     ready = [variant.name for variant in made if variant.state is VariantState.READY]
     assert "linear.onnx-fp32.cpu" in ready
     catalog = await load_catalog(store_pool)

@@ -133,32 +133,32 @@ async def test_put_instances_refuses_unknown_references(store_pool: Pool, row: I
         await placement.put_instances(store_pool, [row])
 
 
-async def due(pool: Pool, worker: str, epoch: int, partitions: Collection[int]) -> dict[int, bool]:
+async def due(pool: Pool, worker: str, epoch: int, partitions: Collection[int]) -> list[tuple[int, bool]]:
     """Return the partitions to release now, and if another worker requests each."""
     found = await placement.partitions_to_release(pool, worker, epoch, VARIANT, partitions)
-    return {one.partition: one.requested for one in found}
+    return [(one.partition, one.requested) for one in found]
 
 
 async def test_unwanted_partitions_are_released_at_once(store_pool: Pool) -> None:
     first, _ = await two_workers(store_pool)
     await take(store_pool, "cpu-0", first)
-    assert await due(store_pool, "cpu-0", first, range(4)) == dict.fromkeys(range(4), False)
+    assert await due(store_pool, "cpu-0", first, range(4)) == [(number, False) for number in range(4)]
 
 
 async def test_partition_is_kept_until_next_owner_requests(store_pool: Pool) -> None:
     first, second = await two_workers(store_pool)
     await take(store_pool, "cpu-0", first)
     await placement.put_instances(store_pool, [an_instance(worker="cpu-1", partitions=(1, 2))])
-    assert await due(store_pool, "cpu-0", first, range(3)) == {0: False}
+    assert await due(store_pool, "cpu-0", first, range(3)) == [(0, False)]
     await placement.request_leases(store_pool, "cpu-1", VARIANT, [1])
-    assert await due(store_pool, "cpu-0", first, range(3)) == {0: False, 1: True}
+    assert await due(store_pool, "cpu-0", first, range(3)) == [(0, False), (1, True)]
     await placement.withdraw_lease_requests(store_pool, "cpu-1", VARIANT)
-    assert await due(store_pool, "cpu-0", first, range(3)) == {0: False}
+    assert await due(store_pool, "cpu-0", first, range(3)) == [(0, False)]
     await placement.request_leases(store_pool, "cpu-1", VARIANT, [1])
     await placement.release_leases(store_pool, "cpu-0", first, VARIANT, [1])
     assert await take(store_pool, "cpu-1", second, LONG_S, 1) == {1: 2}
     # the release has ended the request
-    assert await due(store_pool, "cpu-1", second, [1]) == {1: False}
+    assert await due(store_pool, "cpu-1", second, [1]) == [(1, False)]
 
 
 async def test_release_does_not_wait_for_dead_worker(store_pool: Pool) -> None:
@@ -166,7 +166,7 @@ async def test_release_does_not_wait_for_dead_worker(store_pool: Pool) -> None:
     await take(store_pool, "cpu-0", first)
     await placement.put_instances(store_pool, [an_instance(worker="cpu-1", partitions=(1,))])
     await store_pool.execute("UPDATE workers SET heartbeat_at = now() - interval '1 minute' WHERE name = 'cpu-1'")
-    assert await due(store_pool, "cpu-0", first, [1]) == {1: False}
+    assert await due(store_pool, "cpu-0", first, [1]) == [(1, False)]
 
 
 async def test_lease_requests_and_releases_are_announced(database: str, store_pool: Pool) -> None:

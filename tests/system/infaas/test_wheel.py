@@ -15,7 +15,8 @@ from tests.installed import PATIENCE_S, Environment, build_wheels, requirements
 
 pytestmark = pytest.mark.timeout(240)
 ROOT = Path(__file__).parents[3]
-MOST_BYTES = 3_200_000  # half of it are the published traces and the catalogue of the simulator
+MOST_BYTES = 3_200_000
+MOST_BYTES_OF_CODE = 1_500_000  # all but the published traces and the catalogue of the simulator
 OUR_NAMES = ("schemas", "broker", "store", "process", "selector", "workers", "gateway", "zoo")
 
 
@@ -58,6 +59,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory, wheels: Wheels) -> Envir
 def test_core_wheel_is_small_typed_and_without_tests(wheels: Wheels) -> None:
     assert wheels.core.stat().st_size < MOST_BYTES
     names = _names(wheels.core)
+    with ZipFile(wheels.core) as archive:
+        data = tuple(f"infaas/simulator/{folder}/" for folder in ("traces", "catalogues"))
+        code = [one.compress_size for one in archive.infolist() if not one.filename.startswith(data)]
+    assert sum(code) < MOST_BYTES_OF_CODE
     assert {name.partition("/")[0] for name in names} == {"infaas", f"infaas-{_version(wheels.core)}.dist-info"}
     assert {"infaas/py.typed", "infaas/selector/py.typed", "infaas/store/queries/claims.sql"} <= names
     assert not {f"infaas/{folder}/__init__.py" for folder in ("bench", "tests", "tools", "zoo")} & names

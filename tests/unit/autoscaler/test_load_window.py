@@ -105,7 +105,11 @@ def test_load_window_unknown_if_all_selectors_silent() -> None:
     assert window.loads_known(6.9)
     assert not window.loads_known(7.1)
     window.forget(["digits"], 20.0)
+    (remembered,) = window.class_loads(20.0)
+    assert (remembered.load_class, remembered.age_s) == (ANY, 16.0)
     assert not window.loads_known(20.0), "silence does not become knowledge by waiting"
+    window.forget([], 20.0)
+    assert window.class_loads(20.0) == ()
 
 
 def test_load_window_remembers_rare_class() -> None:

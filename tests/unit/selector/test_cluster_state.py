@@ -109,6 +109,12 @@ def _outcomes(state: ClusterState) -> list[tuple[object, ...]]:
     return found
 
 
+def _places(state: ClusterState) -> set[tuple[str, str]]:
+    """Return the workers and variants that the queries get."""
+    found = (choose(asked, state, NOW, NO_UPGRADES) for asked in QUERIES)
+    return {(o.instance.worker.name, o.variant.name) for o in found if isinstance(o, Choice) and o.instance is not None}
+
+
 def _good(correction: float) -> Speaks:
     return Speaks("cpu-0", 1, {GOOD: (InstanceState.ACTIVE, correction, 1.0, 8)}, leaving=False)
 
@@ -141,6 +147,7 @@ def test_cluster_state_decides_as_a_fresh_one(events: list[Speaks | Registers]) 
             running.apply_status(said[name], NOW)
             fresh.apply_status(said[name], NOW)
     assert _outcomes(running) == _outcomes(fresh)
+    assert _places(running) <= {(name, one.variant) for name, spoken in said.items() for one in spoken.instances}
 
 
 def failed(name: str) -> InstanceStatus:

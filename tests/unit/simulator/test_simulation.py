@@ -69,13 +69,14 @@ def columns_of(scenario: Scenario) -> bytes:
 
 @pytest.mark.parametrize("fields", [{}, {"selectors": 3, "gateways": 2}], ids=["alone", "several"])
 def test_same_seed_gives_the_same_bytes(fields: dict[str, int]) -> None:
-    assert columns_of(busy(seed=3, **fields)) == columns_of(busy(seed=3, **fields))
-    assert columns_of(busy(seed=3, **fields)) != columns_of(busy(seed=4, **fields))
+    first = columns_of(busy(seed=3, **fields))
+    assert first == columns_of(busy(seed=3, **fields))
+    assert first != columns_of(busy(seed=4, **fields))
 
 
 @cache
 def calm() -> SimulationResult:
-    return simulate(busy(fleet={"cpu": 2}))
+    return simulate(busy(fleet={"cpu": 1}, drain_s=120))
 
 
 @pytest.mark.parametrize(
@@ -89,9 +90,12 @@ def calm() -> SimulationResult:
     ids=lambda fault: fault.kind.value,
 )
 def test_fault_loses_no_query(fault: InflictedFault) -> None:
-    result = simulate(busy(fleet={"cpu": 2}, faults=(fault,), drain_s=120))
+    result = simulate(busy(fleet={"cpu": 1}, faults=(fault,), drain_s=120))
     assert (result.queries.outcome != QueryOutcome.WAITING).all()
-    assert result.events != calm().events
+    if fault.kind is FaultKind.AUTOSCALER_STOPS:
+        assert result.changes != calm().changes
+    else:
+        assert (result.queries.ended_s != calm().queries.ended_s).any()
 
 
 def test_dead_worker_is_replaced_and_its_queries_computed_elsewhere() -> None:

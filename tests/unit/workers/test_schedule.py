@@ -140,6 +140,7 @@ def test_schedule_respects_parallel_limit_of_source() -> None:
     assert device.begin() == ["a", "c", "d"]
     assert device.end("a") == ["b"]
     assert device.end("c") == ["e"]
+    assert sorted(device.finish()) == list("abcde")
 
 
 def test_schedule_tries_next_source_without_batch() -> None:
@@ -216,6 +217,7 @@ def test_schedule_keeps_slot_free_for_online_work(rank: int) -> None:
     assert device.end("at once") == []
     device.now_s += IDLE_S
     assert device.begin() == ["c"], "no online work is expected"
+    assert sorted(device.finish()) == ["a", "at once", "b", "c", "d", "online"]
 
 
 @pytest.mark.parametrize("computing", [False, True])
@@ -236,6 +238,7 @@ def test_schedule_uses_all_slots_for_offline_work_alone(slots: int) -> None:
     device = Device(slots, offline)
     offline.add(Rank.OFFLINE, 1.0, "a", "b", "c", "d")
     assert len(device.begin()) == slots
+    assert sorted(device.finish()) == list("abcd")
 
 
 def test_schedule_expects_online_after_online_batch() -> None:
