@@ -116,11 +116,13 @@ class BaselineSystem(ABC):
 
     def send(self, query: SimulatedQuery, replica: Replica) -> None:
         """Send a query to a replica."""
-        profile, now = replica.profile, self.events.now
-        cost = profile.slot_price_per_hour * profile.latency.query_s(query.inputs) / 3.6
-        self.outcomes.chosen(query.number, profile.variant.number, now, cost=cost)
+        self.chosen(query, replica.profile)
         replica.count(query)
         self.cluster.send(query, replica.log_of(query))
+
+    def chosen(self, query: SimulatedQuery, profile: PricedProfile) -> None:
+        """Record the choice of a variant for a query."""
+        self.outcomes.chosen(query.number, profile.variant.number, self.events.now, cost=profile.cost(query.inputs))
 
     def refuse(self, query: SimulatedQuery, reason: RefusalReason) -> None:
         """Refuse a query."""

@@ -117,6 +117,10 @@ class BaselineFleet:
         """Yield the replicas that may get queries."""
         return (one for replicas in self.replicas.values() for one in replicas)
 
+    def ready(self, name: str) -> list[Replica]:
+        """Return the replicas of a variant that compute and may get queries."""
+        return [one for one in self.replicas[name] if one.is_ready]
+
     def fits(self, profile: PricedProfile, worker: str) -> bool:
         """Return true if a worker has memory for a variant that it does not host."""
         hosted = self.hosted[worker]
@@ -124,20 +128,20 @@ class BaselineFleet:
             return False
         return sum(one.profile.memory_bytes for one in hosted) + profile.memory_bytes <= profile.hardware.memory_bytes
 
-    def load(self, profile: PricedProfile, worker: str, reason: str, *, max_batch: int = 0) -> Replica:
-        """Load a variant on a worker on which it fits, as soon as the worker is up; 0: with its own largest batch."""
-        replica = self._add_replica(profile, worker, max_batch)
+    def load(self, profile: PricedProfile, worker: str, reason: str) -> Replica:
+        """Load a variant on a worker on which it fits, as soon as the worker is up."""
+        replica = self._add_replica(profile, worker)
         self._log("place", profile.name, worker, reason)
         up = self._cluster.workers.get(worker)
         if up is not None and up.alive:
             self._begin(replica, up)
         return replica
 
-    def host(self, profile: PricedProfile, worker: str, *, max_batch: int = 0) -> Replica:
+    def host(self, profile: PricedProfile, worker: str) -> Replica:
         """Add a replica that is loaded already on a worker that is up; for the start of a simulation."""
-        replica = self._add_replica(profile, worker, max_batch)
+        replica = self._add_replica(profile, worker)
         up, partitions = self._cluster.workers[worker], (replica.log.number,)
-        replica.instance = up.host(profile.variant, replica.max_batch, partitions, self.make)
+        replica.instance = up.host(profile.variant, profile.max_batch, partitions, self.make)
         return replica
 
     def unload(self, replica: Replica, reason: str) -> None:
@@ -148,25 +152,26 @@ class BaselineFleet:
             self._log("remove", replica.profile.name, replica.worker, reason)
             self._end_if_empty(replica)
 
-    def _add_replica(self, profile: PricedProfile, worker: str, max_batch: int) -> Replica:
+    def _add_replica(self, profile: PricedProfile, worker: str) -> Replica:
         used = self._numbers[profile.name]
         number = next(number for number in range(len(used) + 1) if number not in used)
         used.add(number)
         profile.variant.grow(number + 1)
-        replica = Replica(profile, worker, number, max_batch or profile.max_batch)
+        replica = Replica(profile, worker, number)
         self.replicas[profile.name].append(replica)
         self.hosted[worker].append(replica)
         self.idle_since.pop(worker, None)
         return replica
 
     def _begin(self, replica: Replica, worker: SimulatedWorker) -> None:
-        replica.instance = worker.begin_instance(replica.profile.variant, replica.max_batch, self.make)
-        replica.instance.follow((replica.log.number,), replica.max_batch)
+        profile = replica.profile
+        replica.instance = worker.begin_instance(profile.variant, profile.max_batch, self.make)
+        replica.instance.follow((replica.log.number,), profile.max_batch)
 
     def _end_if_empty(self, replica: Replica) -> None:
         instance = replica.instance
         if not replica.queued and instance is not None and instance.wanted is not None:
-            instance.follow(None, replica.max_batch)
+            instance.follow(None, replica.profile.max_batch)
         worker = self._cluster.workers.get(replica.worker)
         if replica.queued or (worker is not None and worker.instances.get(replica.profile.name) is not None):
             self._events.after(_LOOK_S, self._end_if_empty, replica)

@@ -23,8 +23,8 @@ from simulator.baselines.priced_profile import PricedProfile
 from simulator.baselines.replica import Replica
 from simulator.system import SimulationContext
 
-_CPU_HEURISTIC: Final = 0.05
-_GPU_BATCH: Final = 32
+CPU_HEURISTIC: Final = 0.05
+GPU_BATCH: Final = 32
 """Largest batch by which the prototype computes the throughput of an accelerator."""
 _DOWN_AFTER: Final = {"cpu": 10, "inferentia": 15}
 _DOWN_AFTER_GPU: Final = 20
@@ -42,7 +42,7 @@ class IndividualSystem(OneVariantSystem):
         """Add the missing replicas, or remove one that was too many for long enough."""
         single, needed = replica_throughput(profile, replicas), sum(one.inputs_per_s for one in replicas)
         reason = f"{needed:.0f} inputs/s of {len(replicas) * single:.0f}"
-        missing = needed - (1.0 - _CPU_HEURISTIC) * len(replicas) * single
+        missing = needed - (1.0 - CPU_HEURISTIC) * len(replicas) * single
         if missing > 0:
             self._surplus[profile.name] = 0
             self.scale_to(profile, len(replicas) + ceil(missing / single), reason)
@@ -58,7 +58,7 @@ class IndividualSystem(OneVariantSystem):
 def replica_throughput(profile: PricedProfile, replicas: Sequence[Replica]) -> float:
     """Return the inputs a second of one replica: in the mean batch of the queries, on accelerators in a full one."""
     if not profile.is_cpu:
-        return profile.throughput(min(profile.max_batch, _GPU_BATCH))
+        return profile.throughput(min(profile.max_batch, GPU_BATCH))
     queries = sum(one.queries_per_s for one in replicas)
     mean = round(sum(one.inputs_per_s for one in replicas) / queries) if queries else 1
     return profile.throughput(min(max(mean, 1), profile.max_batch))

@@ -49,7 +49,7 @@ class PublishedInfaasSystem(BaselineSystem):
     def __init__(self, context: SimulationContext) -> None:
         super().__init__(context)
         self._interfered: set[Replica] = set()
-        self._needs: dict[str, _Needs] = {}
+        self._needs: defaultdict[str, _Needs] = defaultdict(lambda: _Needs(0.0))
         """Needs by architecture."""
         self._surplus = Counter[Replica]()
         """Seconds for which the load has been sustainable without a replica."""
@@ -65,8 +65,9 @@ class PublishedInfaasSystem(BaselineSystem):
             if active:
                 self._answer(query, active)
                 return
-        impaired = [one for profile in meeting for one in self.fleet.replicas[profile.name] if one.is_ready]
-        fastest = min(meeting, key=lambda one: (bool(self._ready(one)), one.load_s + one.latency.query_s(query.inputs)))
+        impaired = [one for profile in meeting for one in self.fleet.ready(profile.name)]
+        inactive = [one for one in meeting if not self.fleet.ready(one.name)]
+        fastest = min(inactive or meeting, key=lambda one: one.load_s + one.latency.query_s(query.inputs))
         loading = self._load_inactive(fastest, must_start=not impaired)
         if loading and not (impaired and fastest.load_s > compute_limit_s(query.query)):
             self._answer(query, loading)
@@ -75,12 +76,9 @@ class PublishedInfaasSystem(BaselineSystem):
         else:
             self.refuse(query, RefusalReason.NO_WORKER)
 
-    def _ready(self, profile: PricedProfile) -> list[Replica]:
-        return [one for one in self.fleet.replicas[profile.name] if one.is_ready]
-
     def _load_inactive(self, profile: PricedProfile, *, must_start: bool) -> list[Replica]:
         """Load a variant that has no replica; return its replicas, none if it is active or there is no room."""
-        if self._ready(profile):
+        if self.fleet.ready(profile.name):
             return []
         replicas = self.fleet.replicas[profile.name]
         if not replicas and (must_start or self.worker_with_room(profile) is not None):
@@ -90,8 +88,8 @@ class PublishedInfaasSystem(BaselineSystem):
     def _answer(self, query: SimulatedQuery, replicas: Sequence[Replica]) -> None:
         replica = min(replicas, key=lambda one: (one.arrived, one.queued))
         now, architecture = self.events.now, replica.profile.architecture
-        needs = self._needs.get(architecture)
-        if needs is None or now - needs.since_s > self.interval_s:
+        needs = self._needs[architecture]
+        if now - needs.since_s > self.interval_s:
             needs = self._needs[architecture] = _Needs(now)
         needs.limit_s = min(needs.limit_s, compute_limit_s(query.query))
         needs.accuracy = max(needs.accuracy, query.query.needs.min_accuracy or 0.0)
@@ -122,12 +120,9 @@ class PublishedInfaasSystem(BaselineSystem):
         elif self._interfered.isdisjoint(replicas):
             self._scale_down(architecture, replicas, needed)
 
-    def _limit_s(self, architecture: str) -> float:
-        return self._needs[architecture].limit_s if architecture in self._needs else NO_LIMIT_S
-
     def _peak(self, profile: PricedProfile) -> float:
         """Return the inputs a second of a replica in the largest batches that are in time."""
-        return profile.throughput(profile.in_time_batch(self._limit_s(profile.architecture)))
+        return profile.throughput(profile.in_time_batch(self._needs[profile.architecture].limit_s))
 
     def _is_overloaded(self, replica: Replica) -> bool:
         return replica.inputs_per_s >= self._peak(replica.profile)
@@ -140,7 +135,7 @@ class PublishedInfaasSystem(BaselineSystem):
         profile, instance = replica.profile, replica.instance
         if instance is None or not replica.is_ready or instance.work.state is InstanceState.INTERFERED:
             return False
-        batch = profile.in_time_batch(self._limit_s(profile.architecture))
+        batch = profile.in_time_batch(self._needs[profile.architecture].limit_s)
         return replica.queued < 2 * profile.parallel * batch
 
     def _added_usd(self, profile: PricedProfile, missing: float) -> float:
@@ -157,13 +152,11 @@ class PublishedInfaasSystem(BaselineSystem):
 
     def _options(self, architecture: str) -> list[PricedProfile]:
         """Return the variants of an architecture that meet the needs of its queries."""
-        needs = self._needs.get(architecture) or _Needs(self.events.now)
+        needs = self._needs[architecture]
         return [
             one
-            for one in self.profiles.by_name.values()
-            if one.architecture == architecture
-            and one.accuracy >= needs.accuracy
-            and one.latency.promised_s(1) <= needs.limit_s
+            for one in self.profiles.of_architecture(architecture)
+            if one.accuracy >= needs.accuracy and one.latency.promised_s(1) <= needs.limit_s
         ]
 
     def _scale_up(self, architecture: str, missing: float) -> None:
@@ -183,7 +176,7 @@ class PublishedInfaasSystem(BaselineSystem):
     def _scale_down(self, architecture: str, replicas: list[Replica], needed: float) -> None:
         """Remove the dearest replica without which the load is sustainable, perhaps by a cheaper variant."""
         ready = sum(self._peak(one.profile) for one in replicas if one.is_ready)
-        idle = self.events.now - (self._needs[architecture].since_s if architecture in self._needs else 0.0) > _KEEP_S
+        idle = self.events.now - self._needs[architecture].since_s > _KEEP_S
         for replica in sorted((one for one in replicas if one.is_ready), key=lambda one: -_usd(one.profile)):
             rest = ready - self._peak(replica.profile)
             smaller = None if rest >= needed else self._downgrade(architecture, replica, needed - rest)

@@ -22,9 +22,9 @@ from math import ceil
 from typing import Final
 
 from schemas.errors import RefusalReason
-from simulator.baselines.base import BaselineSystem
+from simulator.baselines.base import UTILISATION, BaselineSystem
 from simulator.baselines.health_bit import HealthBit
-from simulator.baselines.individual import down_after, replica_throughput
+from simulator.baselines.individual import CPU_HEURISTIC, GPU_BATCH, down_after, replica_throughput
 from simulator.baselines.priced_profile import PricedProfile
 from simulator.baselines.replica import Replica
 from simulator.cluster.query import SimulatedQuery
@@ -35,16 +35,13 @@ _RPC_TIMEOUT_MS: Final = 10_000.0
 _SLOW_MS: Final = 100.0
 """Limit above which CPU variants are preferred and faster variants are passed over in the cache."""
 _UNLOADED_MS: Final = 1000.0
-_ACCELERATOR_BATCH: Final = 32
 _CACHED: Final = 5
 _LEAST_LOADED: Final = 3
 _BUSY_QUERIES: Final = 200
 """Queries to a worker within a second that exclude it for `_EXCLUDED_S`."""
 _EXCLUDED_S: Final = 2.0
-_UTILISATION: Final = 0.8
 _BACK_OFF: Final = 15
 _LOAD_HEURISTIC: Final = 0.0002
-_CPU_HEURISTIC: Final = 0.05
 _UPGRADE_GAIN: Final = 1.5
 
 
@@ -68,7 +65,6 @@ class PrototypeInfaasSystem(BaselineSystem):
         self._wants_gpu = False
         """The flag `vmscale`: accelerators are unhealthy."""
         self._ticks = self._back_off = self._calm = 0
-        self._initial = dict(context.scenario.fleet)
 
     # -- selection -----------------------------------------------------------------------------------------------------
 
@@ -146,19 +142,17 @@ class PrototypeInfaasSystem(BaselineSystem):
         return ()
 
     def _is_healthy(self, profile: PricedProfile) -> bool:
-        return any(one not in self._unhealthy or not self._unhealthy[one].is_set for one in self._loaded(profile))
+        ready = self.fleet.ready(profile.name)
+        return any(one not in self._unhealthy or not self._unhealthy[one].is_set for one in ready)
 
     def _is_unhealthy(self, profile: PricedProfile) -> bool:
-        return bool(self._loaded(profile)) and not self._is_healthy(profile)
-
-    def _loaded(self, profile: PricedProfile) -> list[Replica]:
-        return [one for one in self.fleet.replicas[profile.name] if one.is_ready]
+        return bool(self.fleet.ready(profile.name)) and not self._is_healthy(profile)
 
     # -- dispatch ------------------------------------------------------------------------------------------------------
 
     def _running(self, profile: PricedProfile) -> Replica | None:
         """Return one of the three replicas with the fewest queries a second, drawn; None: all are excluded."""
-        least = sorted(self._loaded(profile), key=lambda one: (one.queries_per_s, one.worker))[:_LEAST_LOADED]
+        least = sorted(self.fleet.ready(profile.name), key=lambda one: (one.queries_per_s, one.worker))[:_LEAST_LOADED]
         self.random.shuffle(least)
         return next((one for one in least if not self._is_excluded(one.worker)), None)
 
@@ -237,14 +231,14 @@ class PrototypeInfaasSystem(BaselineSystem):
         replicas = self.fleet.replicas[profile.name]
         needed, current = sum(one.inputs_per_s for one in replicas), len(replicas) * self._single(profile)
         if profile.is_cpu:
-            return needed - (1.0 - _CPU_HEURISTIC) * current
+            return needed - (1.0 - CPU_HEURISTIC) * current
         return needed - current + _LOAD_HEURISTIC * current * profile.load_s * 1e3
 
     def _single(self, profile: PricedProfile) -> float:
         return replica_throughput(profile, self.fleet.replicas[profile.name])
 
     def _fastest(self, architecture: str) -> PricedProfile:
-        found = (one for one in self.profiles.by_name.values() if one.architecture == architecture)
+        found = self.profiles.of_architecture(architecture)
         return min(found, key=lambda one: (one.load_s + one.latency.batch_s(1), one.name))
 
     def _excess_s(self, profile: PricedProfile, count: int) -> float:
@@ -256,8 +250,8 @@ class PrototypeInfaasSystem(BaselineSystem):
         """Unload one replica once enough seconds had one too many; an accelerator's last one if a CPU would do."""
         replicas = self.fleet.replicas[profile.name]
         needed = sum(one.inputs_per_s for one in replicas)
-        cpus = [one for one in self.profiles.by_name.values() if one.architecture == profile.architecture]
-        smaller = max((one.throughput(1) for one in cpus if one.is_cpu), default=0.0)
+        same = self.profiles.of_architecture(profile.architecture)
+        smaller = max((one.throughput(1) for one in same if one.is_cpu), default=0.0)
         is_downgrade = not profile.is_cpu and needed <= smaller
         if not (needed <= (len(replicas) - 1) * self._single(profile) or is_downgrade):
             return
@@ -271,7 +265,7 @@ class PrototypeInfaasSystem(BaselineSystem):
     def _scale_workers(self) -> None:
         up = [name for name in self.cluster.workers if name not in self.fleet.leaving]
         for name in up:
-            if self._utilisation(name) > _UTILISATION:
+            if self._utilisation(name) > UTILISATION:
                 self._excluded_until[name] = self.events.now + _EXCLUDED_S
         if self._back_off:
             self._back_off -= 1
@@ -290,7 +284,7 @@ class PrototypeInfaasSystem(BaselineSystem):
 
     def _needs_worker(self, hardware: str, up: Iterable[str]) -> bool:
         used = [self._utilisation(name) for name in up if self.cluster.workers[name].hardware.name == hardware]
-        is_busy = bool(used) and min(used) > _UTILISATION
+        is_busy = bool(used) and min(used) > UTILISATION
         return is_busy or (hardware != "cpu" and self._wants_gpu and bool(used))
 
     def _is_calm(self, up: Sequence[str]) -> bool:
@@ -308,24 +302,18 @@ class PrototypeInfaasSystem(BaselineSystem):
         )
         for _, name in names[:1]:
             hardware = self.cluster.workers[name].hardware.name
-            if len(self.fleet.workers(hardware)) > self._initial.get(hardware, 0):
+            if len(self.fleet.workers(hardware)) > self.scenario.fleet.get(hardware, 0):
                 self.fleet.stop_worker(name, "low utilisation")
                 self._back_off = _BACK_OFF
 
 
 def _predicted_ms(profile: PricedProfile, inputs: int) -> float:
-    batch = inputs if profile.is_cpu else min(_ACCELERATOR_BATCH, profile.max_batch)
+    batch = inputs if profile.is_cpu else min(GPU_BATCH, profile.max_batch)
     return profile.latency.batch_s(batch) * 1e3
 
 
 def _fits(profile: PricedProfile, query: SimulatedQuery) -> bool:
-    needs = query.query.needs
-    return (
-        profile.task == query.query.task
-        and needs.target in (None, profile.name, profile.architecture)
-        and query.inputs <= profile.max_batch
-        and profile.accuracy >= (needs.min_accuracy or 0.0)
-    )
+    return profile.suits(query.query) and query.inputs <= profile.max_batch
 
 
 def _least(scored: Sequence[tuple[float, PricedProfile]]) -> PricedProfile:

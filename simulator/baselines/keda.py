@@ -17,7 +17,6 @@ from typing import Final
 from simulator.baselines.one_variant import OneVariantSystem, computing
 from simulator.baselines.priced_profile import PricedProfile
 from simulator.baselines.replica import Replica
-from simulator.cluster.query import SimulatedQuery
 from simulator.system import SimulationContext
 
 LAG_THRESHOLD: Final = 5
@@ -40,7 +39,7 @@ class KedaSystem(OneVariantSystem):
         self._active_at: dict[str, float] = {}
         """Time of the last lag, by variant."""
 
-    def choose(self, query: SimulatedQuery, replicas: list[Replica]) -> Replica:
+    def choose(self, replicas: list[Replica]) -> Replica:
         """Return any replica that computes."""
         there = computing(replicas)
         return there[int(self.random.integers(len(there)))]

@@ -25,12 +25,12 @@ class OneVariantSystem(BaselineSystem):
         self.limits_s[picked.name] = min(self.limits_s[picked.name], compute_limit_s(query.query))
         replicas = self.fleet.replicas[picked.name]
         if replicas or self.place(picked, "first query") is not None:
-            self.send(query, self.choose(query, replicas))
+            self.send(query, self.choose(replicas))
         else:
             self.hold(query)
 
-    def choose(self, query: SimulatedQuery, replicas: list[Replica]) -> Replica:
-        """Return the replica for a query, by default the one with the shortest queue."""
+    def choose(self, replicas: list[Replica]) -> Replica:
+        """Return the replica for the next query, by default the one with the shortest queue."""
         return shortest(replicas)
 
     @abstractmethod

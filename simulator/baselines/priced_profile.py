@@ -8,9 +8,11 @@ from schemas.defaults import HOP_S
 from schemas.hardware import Hardware, cost_per_1000, slots_taken
 from schemas.latency import BATCH_OVERHEAD_S
 from schemas.query import Query
+from schemas.versions import Versions
 from simulator.catalogue import CatalogueHardware
 from simulator.cluster.cluster import Cluster
 from simulator.cluster.variant import SimulatedVariant
+from workers.slots.footprint import footprint_in
 
 NO_LIMIT_S: Final = 3600.0
 """Assumed limit in seconds of queries that have none."""
@@ -24,6 +26,7 @@ class PricedProfile:
         self.variant = variant
         self.name = row.name
         self.architecture = row.architecture
+        self.targets = Versions().targets_of(row.architecture) | {row.name}
         self.task = row.task
         self.hardware = hardware
         self.is_cpu = row.hardware == Hardware.CPU
@@ -34,8 +37,8 @@ class PricedProfile:
         self.latency = variant.latency(row.max_batch)
         self.spread = max(point.p99_s / point.p50_s for point in profile.latency)
         """Ratio of a batch's 99th percentile to its median."""
-        self.width = min(slots_taken(row.hardware, profile.threads, hardware.threads), hardware.slots)
-        self.parallel = hardware.slots if self.width == 1 and is_concurrent(row.runtime) else 1
+        taken = slots_taken(row.hardware, profile.threads, hardware.threads)
+        self.width, self.parallel, _ = footprint_in(hardware.slots, taken, is_concurrent=is_concurrent(row.runtime))
         self.slot_price_per_hour = hardware.price_per_hour * self.width / hardware.slots
         self.usd_per_1000 = cost_per_1000(self.latency.batch_s(1), self.slot_price_per_hour)
         """Price of 1000 inputs in batches of one."""
@@ -54,15 +57,22 @@ class PricedProfile:
         sizes = range(self.latency.best_batch, 0, -1)
         return next((size for size in sizes if 2 * self.latency.promised_s(size) <= limit_s), 1)
 
+    def cost(self, inputs: int) -> float:
+        """Return the USD of 1000 queries of this size."""
+        return cost_per_1000(self.latency.query_s(inputs), self.slot_price_per_hour)
+
+    def suits(self, query: Query) -> bool:
+        """Return true if it answers queries of this task and target and is accurate enough."""
+        needs = query.needs
+        return query.task == self.task and needs.target in self.targets and self.accuracy >= (needs.min_accuracy or 0.0)
+
     def meets(self, query: Query) -> bool:
         """Return true if an idle instance meets the needs of a query."""
-        needs, seconds = query.needs, self.latency.query_s(query.batch)
+        most = query.needs.max_cost
         return (
-            query.task == self.task
-            and needs.target in (None, self.name, self.architecture)
-            and seconds <= compute_limit_s(query)
-            and self.accuracy >= (needs.min_accuracy or 0.0)
-            and (needs.max_cost is None or cost_per_1000(seconds, self.slot_price_per_hour) <= needs.max_cost)
+            self.suits(query)
+            and self.latency.query_s(query.batch) <= compute_limit_s(query)
+            and (most is None or self.cost(query.batch) <= most)
         )
 
 
@@ -84,6 +94,10 @@ class PricedProfiles:
     def of_task(self, task: str) -> Iterable[PricedProfile]:
         """Return the variants of a task, the cheapest first."""
         return (one for one in self.by_name.values() if one.task == task)
+
+    def of_architecture(self, architecture: str) -> Iterable[PricedProfile]:
+        """Return the variants of an architecture, the cheapest first."""
+        return (one for one in self.by_name.values() if one.architecture == architecture)
 
     def meeting(self, query: Query) -> tuple[PricedProfile, ...]:
         """Return the variants that meet the needs of a query on an idle worker, the cheapest first."""

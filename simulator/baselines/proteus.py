@@ -14,7 +14,7 @@ a query.
 """
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from functools import partial
 from typing import Final
 
@@ -74,7 +74,7 @@ class ProteusSystem(BaselineSystem):
 
     def _assigned(self, key: Hashable) -> list[Replica]:
         """Return the replicas of a variant that is drawn by its share, or else all that meet the needs."""
-        shares = [(name, share) for name, share in self._allocation.shares.get(key, ()) if self._has_ready(name)]
+        shares = [(name, share) for name, share in self._allocation.shares.get(key, ()) if self.fleet.ready(name)]
         if not shares:
             return [one for option in self._demands[key].options for one in self.fleet.replicas[option.name]]
         drawn = self.random.random() * sum(share for _, share in shares)
@@ -83,9 +83,6 @@ class ProteusSystem(BaselineSystem):
             if drawn <= 0.0:
                 return self.fleet.replicas[name]
         return self.fleet.replicas[shares[-1][0]]
-
-    def _has_ready(self, name: str) -> bool:
-        return any(one.is_ready for one in self.fleet.replicas[name])
 
     def _make_instance(self, variant: SimulatedVariant, worker: InstanceHost, max_batch: int) -> SimulatedInstance:
         """Make an instance with proactive batching."""
@@ -154,26 +151,16 @@ class ProteusSystem(BaselineSystem):
     def _surplus(self, name: str) -> int:
         return max(len(self.fleet.replicas[name]) - self._allocation.replicas.get(name, 0), 0)
 
-    def _missing(self) -> list[tuple[PricedProfile, str]]:
-        """Return the variants that are missing and can be loaded now, each with a worker that has slots for it."""
-        found: list[tuple[PricedProfile, str]] = []
-        used = {name: sum(one.profile.share for one in hosted) for name, hosted in self.fleet.hosted.items()}
-        memory = Counter[str]()
+    def _missing(self) -> Iterator[tuple[PricedProfile, str]]:
+        """Yield the missing variants, each with a worker that has slots for it; the caller loads each at once."""
         wanted = [(self.profiles.by_name[name], count) for name, count in self._allocation.replicas.items()]
         for profile, count in sorted(wanted, key=lambda one: (-one[0].share, one[0].name)):
             for worker in self.fleet.workers(profile.hardware.name):
-                missing = count - len(self.fleet.replicas[profile.name]) - sum(one is profile for one, _ in found)
-                free = profile.hardware.memory_bytes - memory[worker] - self._memory_of(worker)
-                if missing <= 0 or used[worker] + profile.share > _WHOLE or free < profile.memory_bytes:
-                    continue
-                if self.fleet.fits(profile, worker):
-                    found.append((profile, worker))
-                    used[worker] += profile.share
-                    memory[worker] += profile.memory_bytes
-        return found
-
-    def _memory_of(self, worker: str) -> int:
-        return sum(one.profile.memory_bytes for one in self.fleet.hosted[worker])
+                if len(self.fleet.replicas[profile.name]) >= count:
+                    break
+                used = sum(one.profile.share for one in self.fleet.hosted[worker])
+                if used + profile.share <= _WHOLE and self.fleet.fits(profile, worker):
+                    yield profile, worker
 
 
 def _scaled(demands: Sequence[ClassDemand], factor: float) -> list[ClassDemand]:

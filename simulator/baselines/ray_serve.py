@@ -18,7 +18,6 @@ from typing import Final
 from simulator.baselines.one_variant import OneVariantSystem, computing
 from simulator.baselines.priced_profile import PricedProfile
 from simulator.baselines.replica import Replica, shortest
-from simulator.cluster.query import SimulatedQuery
 from simulator.system import SimulationContext
 
 _LOOK_BACK_S: Final = 30
@@ -36,7 +35,7 @@ class RayServeSystem(OneVariantSystem):
         self._since: dict[str, tuple[bool, float]] = {}
         """Direction of a wanted change, true for more replicas, and the time since which it is wanted."""
 
-    def choose(self, query: SimulatedQuery, replicas: list[Replica]) -> Replica:
+    def choose(self, replicas: list[Replica]) -> Replica:
         """Return the replica with the shorter queue of two that are drawn."""
         there = computing(replicas)
         if len(there) <= 2:

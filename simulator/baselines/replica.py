@@ -14,15 +14,14 @@ class Replica:
     """An instance from the decision to load it until it has ended; the death of its worker does not end it."""
 
     __slots__ = (
-        "arrived", "arrived_inputs", "inputs_per_s", "instance", "log", "max_batch", "offline_log", "profile",
+        "arrived", "arrived_inputs", "inputs_per_s", "instance", "log", "offline_log", "profile",
         "queries_per_s", "retiring", "worker",
     )  # fmt: skip
 
-    def __init__(self, profile: PricedProfile, worker: str, number: int, max_batch: int) -> None:
+    def __init__(self, profile: PricedProfile, worker: str, number: int) -> None:
         self.profile = profile
         self.worker = worker
         self.log, self.offline_log = profile.variant.partition(number)
-        self.max_batch = max_batch
         self.instance: SimulatedInstance | None = None
         """None while its worker is not up."""
         self.retiring = False

@@ -33,16 +33,13 @@ class SlackFitSystem(BaselineSystem):
         super().__init__(context)
         self._scaled = scaled
         self._to_worker = draws(context.scenario.delays.to_worker, self.random)
-        self._supernets = {
-            task: self._supernet_of(task) for task in sorted({k.task for k in self.scenario.trace.kinds})
-        }
+        found = ((task, self._supernet_of(task)) for task in sorted({k.task for k in self.scenario.trace.kinds}))
+        self._supernets = {task: supernet for task, supernet in found if supernet is not None}
         """Most accurate subnet of each task, whose memory and load time the supernet has."""
         self._queues = {
-            task: SupernetQueue(self._subnets(supernet), self._choose)
-            for task, supernet in self._supernets.items()
-            if supernet is not None
+            task: SupernetQueue(self._subnets(supernet), self.chosen) for task, supernet in self._supernets.items()
         }
-        self._hardware = sorted({one.hardware.name for one in self._supernets.values() if one is not None})
+        self._hardware = sorted({one.hardware.name for one in self._supernets.values()})
         self.fleet.make = self._make_instance
         self._fewer_since: dict[str, float] = {}
         """Time since which fewer workers would do, by hardware."""
@@ -76,17 +73,11 @@ class SlackFitSystem(BaselineSystem):
 
     def _wake(self, task: str) -> None:
         """Let a worker with a free slot take a batch."""
-        supernet = self._supernets[task]
-        assert supernet is not None, "a task of a queue has a supernet"
-        for replica in self.fleet.replicas[supernet.name]:
+        for replica in self.fleet.replicas[self._supernets[task].name]:
             if replica.is_ready and replica.instance is not None and replica.instance.worker.schedule.has_free:
                 replica.instance.worker.wake()
                 if not len(self._queues[task]):
                     return
-
-    def _choose(self, query: SimulatedQuery, subnet: PricedProfile) -> None:
-        cost = subnet.slot_price_per_hour * subnet.latency.query_s(query.inputs) / 3.6
-        self.outcomes.chosen(query.number, subnet.variant.number, self.events.now, cost=cost)
 
     def held(self) -> int:
         """Return the number of queries that wait in the queues."""
@@ -114,14 +105,15 @@ class SlackFitSystem(BaselineSystem):
 
     def _next_for(self, worker: str, hardware: str) -> PricedProfile | None:
         """Return the supernet to load next on a worker: of all that fit, the one with the fewest replicas."""
-        mine = (one for one in self._supernets.values() if one is not None and one.hardware.name == hardware)
-        fitting = [one for one in mine if self.fleet.fits(one, worker)]
+        fitting = [one for one in self._supernets_on(hardware) if self.fleet.fits(one, worker)]
         return min(fitting, key=lambda one: (len(self.fleet.replicas[one.name]), one.name), default=None)
 
     def _lacking(self, hardware: str) -> bool:
         """Return true if a supernet has no replica."""
-        mine = (one for one in self._supernets.values() if one is not None and one.hardware.name == hardware)
-        return any(not self.fleet.replicas[one.name] for one in mine)
+        return any(not self.fleet.replicas[one.name] for one in self._supernets_on(hardware))
+
+    def _supernets_on(self, hardware: str) -> list[PricedProfile]:
+        return [one for one in self._supernets.values() if one.hardware.name == hardware]
 
     def tick(self) -> None:
         """Scale the workers of each hardware to 80 % of utilisation."""

@@ -109,7 +109,7 @@ class SupernetQueue:
 
     def serves(self, query: SimulatedQuery) -> bool:
         """Return true if a subnet meets the needs of a query but for latency."""
-        return any(_suits(one, query) for one in self._subnets)
+        return any(one.suits(query.query) for one in self._subnets)
 
     def take(self, now_s: float) -> tuple[PricedProfile, list[SimulatedQuery]]:
         """Remove the next batch, and return it with its subnet; there must be a query."""
@@ -120,7 +120,7 @@ class SupernetQueue:
         for *_, query in chain(islice(self._waiting, place + 1, None), islice(self._waiting, place)):
             if left <= 0:
                 break
-            if query.inputs <= left and query.offline == first.offline and _suits(chosen.subnet, query):
+            if query.inputs <= left and query.offline == first.offline and chosen.subnet.suits(query.query):
                 taken.append(query)
                 left -= query.inputs
         self._remove(taken)
@@ -140,7 +140,7 @@ class SupernetQueue:
         key = needs.min_accuracy, needs.target, queued
         found = self._choices.get(key)
         if found is None:
-            suiting = (one for one in self._subnets if _suits(one, query))
+            suiting = (one for one in self._subnets if one.suits(query.query))
             found = self._choices[key] = subnet_choices(suiting, queued)
         return found
 
@@ -157,11 +157,6 @@ class SupernetQueue:
                     kept.append(entry)
             self._waiting[:seen] = kept
             self.inputs -= sum(one.inputs for one in queries)
-
-
-def _suits(subnet: PricedProfile, query: SimulatedQuery) -> bool:
-    needs = query.query.needs
-    return subnet.accuracy >= (needs.min_accuracy or 0.0) and needs.target in (None, subnet.name, subnet.architecture)
 
 
 class SubnetBatch(SimulatedBatch):

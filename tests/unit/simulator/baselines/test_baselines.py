@@ -7,6 +7,7 @@ from simulator.outcomes import QueryOutcome
 from simulator.scenario import FaultKind, InflictedFault
 from simulator.simulation import SimulationResult, simulate
 from simulator.summary import summarize
+from simulator.trace import QueryKind
 from tests.unit.simulator.baselines.scenarios import BURSTY, SMALL, scenario, trace
 
 
@@ -46,3 +47,11 @@ def test_baseline_keeps_placed_instance_until_first_query(name: str) -> None:
     assert found.queries > 100
     assert found.answered > 0.9 * found.queries
     assert found.waiting == 0
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_baseline_answers_queries_for_first_version(name: str) -> None:
+    kind = QueryKind(task="images", latency_ms=2000.0, target="small@1")
+    found = summarize(simulate(scenario(trace([(20, 20)], (kind,)), fleet={"cpu": 1}), BASELINES[name]))
+    assert found.refused < 0.5 * found.queries
+    assert found.answered > 100
