@@ -211,11 +211,12 @@ def _unknown(given: Any, found: Any, place: str) -> Iterator[str]:
         items: list[Any] = given
         for number, (item, made) in enumerate(zip(items, found, strict=True)):
             yield from _unknown(item, made, f"{place}[{number}]")
-    elif isinstance(given, dict) and (known := getattr(found, "__struct_fields__", None)):
+    elif isinstance(given, dict) and isinstance(found, msgspec.Struct):
         fields: dict[str, Any] = given
+        known = found.__struct_fields__
         for name, value in fields.items():
             path = f"{place}.{name}" if place else name
             if name in known:
                 yield from _unknown(value, getattr(found, name), path)
-            else:
+            elif name != found.__struct_config__.tag_field:
                 yield f"there is no field `{path}`; known: {', '.join(known)}"

@@ -54,9 +54,13 @@ def test_scenario_file_converts_texts_and_nested_fields(given: dict[str, Any]) -
     assert (found.faults[0].kind, found.delays.status.p99_s) == (FaultKind.WORKER_DIES, 0.6)
 
 
-def test_scenario_file_draws_workload_by_seed(given: dict[str, Any]) -> None:
+POISSON = {"arrivals": {"process": "poisson", "rate": 50}, "seconds": 2, "mix": {"kinds": [{"task": "digits"}]}}
+
+
+@pytest.mark.parametrize("workload", ["poisson:rate=50,seconds=2,tasks=digits", {"streams": [POISSON]}])
+def test_scenario_file_draws_workload_by_seed(given: dict[str, Any], workload: object) -> None:
     del given["trace"]
-    scenario = convert_scenario(given | {"workload": "poisson:rate=50,seconds=2,tasks=digits"})
+    scenario = convert_scenario(given | {"workload": workload})
     first, again, other = (scenario.scenario(seed).trace for seed in (1, 1, 2))
     assert first.time_s.tolist() == again.time_s.tolist() != other.time_s.tolist()
 
