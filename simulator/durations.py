@@ -34,7 +34,12 @@ def spread(p50_s: float, p99_s: float, random: np.random.Generator, count: int) 
     """Draw factors of the median from the lognormal distribution with this median and 99th percentile."""
     if p50_s <= 0.0 or p99_s <= p50_s:
         return np.ones(count)
-    return np.exp(random.standard_normal(count) * (log(p99_s / p50_s) / _Z99))
+    return np.exp(random.standard_normal(count) * log_deviation(p50_s, p99_s))
+
+
+def log_deviation(p50_s: float, p99_s: float) -> float:
+    """Return the standard deviation of the logarithm of the lognormal distribution with these quantiles."""
+    return log(p99_s / p50_s) / _Z99 if p99_s > p50_s > 0.0 else 0.0
 
 
 def draws(duration: Duration, random: np.random.Generator) -> Iterator[float]:

@@ -112,6 +112,16 @@ class _Choices:
             if queries > most[place]:
                 self._choice[place], most[place] = variant, queries
         self._choice_usd /= np.maximum(satisfied, 1e-12)
+        rows, profiles = catalogue.rows()
+        cores = {h.name: CorePrice.of(h.name, h.slots, h.threads, h.price_per_hour) for h in catalogue.hardware}
+        priced = [PricedVariant(row, profiles[name], cores[row.hardware]) for name, row in rows.items()]
+        self._prices = np.array(
+            [
+                [*(one.cost(size_class(kind.batch), kind.mode is Mode.OFFLINE) for one in priced), np.inf]
+                for kind in result.scenario.trace.kinds
+            ]
+        )
+        """Charged price by kind and variant; `NO_VARIANT`, the last one, has an infinite price."""
 
     def _usd_of(self, kind: int, variant: int) -> _Floats:
         """Return the cost of a query of a kind on a variant, by window."""
@@ -140,14 +150,13 @@ class _Choices:
         taken = columns.variant[queries]
         loaded, full = self._fleet(trace.time_s[queries], choice)
         conditions: list[_Flags] = [
-            taken == choice,
+            (taken == choice) & (choice != NO_VARIANT),
             choice == NO_VARIANT,
             ~loaded,
             columns.upgraded[queries],
             full,
-            self._prices(trace.kind[queries], choice) > self._prices(trace.kind[queries], taken),
+            self._prices[trace.kind[queries], choice] > self._prices[trace.kind[queries], taken],
         ]
-        conditions[0] &= choice != NO_VARIANT
         return np.select(conditions, list(range(len(conditions))), len(conditions))
 
     def _fleet(self, time_s: _Floats, variant: _Numbers) -> tuple[_Flags, _Flags]:
@@ -160,16 +169,3 @@ class _Choices:
         )
         hardware = np.array([self._hardware.index(one.hardware) for one in variants])
         return serving[place, variant], full[place, hardware[variant]]
-
-    def _prices(self, kind: _Numbers, variant: _Numbers) -> _Floats:
-        """Return the charged price of queries on variants; infinite without a variant."""
-        catalogue = self._result.scenario.catalogue
-        rows, profiles = catalogue.rows()
-        cores = {h.name: CorePrice.of(h.name, h.slots, h.threads, h.price_per_hour) for h in catalogue.hardware}
-        priced = [PricedVariant(row, profiles[name], cores[row.hardware]) for name, row in rows.items()]
-        kinds, found = self._result.scenario.trace.kinds, np.full(len(kind), np.inf)
-        for kind_of, number in np.unique(np.stack([kind, variant], axis=1), axis=0).tolist():
-            if number != NO_VARIANT:
-                size, is_offline = size_class(kinds[kind_of].batch), kinds[kind_of].mode is Mode.OFFLINE
-                found[(kind == kind_of) & (variant == number)] = priced[number].cost(size, is_offline)
-        return found

@@ -4,7 +4,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.query import Mode
 from simulator.outcomes import NO_VARIANT, REASONS, QueryOutcome
 from simulator.simulation import SimulationResult
 
@@ -65,8 +64,8 @@ def summarize(result: SimulationResult) -> Summary:
     scenario, columns = result.scenario, result.queries
     trace, from_s = scenario.trace, scenario.warm_up_s
     counted = trace.time_s >= from_s
-    is_offline = np.array([kind.mode is Mode.OFFLINE for kind in trace.kinds], dtype=np.bool_)[trace.kind]
-    online, outcome = counted & ~is_offline, columns.outcome
+    is_online, outcome = trace.is_online, columns.outcome
+    online = counted & is_online
     in_time = counted & (outcome == QueryOutcome.ANSWERED)
     computed = online & ((outcome == QueryOutcome.ANSWERED) | (outcome == QueryOutcome.LATE))
     latency_ms = (columns.ended_s - trace.time_s)[computed] * 1e3
@@ -78,7 +77,7 @@ def summarize(result: SimulationResult) -> Summary:
     return Summary(
         seconds=seconds,
         queries=int(counted.sum()),
-        offline=int((counted & is_offline).sum()),
+        offline=int((counted & ~is_online).sum()),
         answered=answered,
         late=_count(outcome[counted], QueryOutcome.LATE),
         refused=_count(outcome[counted], QueryOutcome.REFUSED),
@@ -120,8 +119,7 @@ def _accuracy(result: SimulationResult, rows: NDArray[np.bool_]) -> float:
     if not len(chosen):
         return np.nan
     accuracies = np.array([variant.accuracy for variant in variants])
-    inputs = np.array([kind.batch for kind in trace.kinds])[trace.kind[rows]]
-    return float(np.average(accuracies[chosen], weights=inputs))
+    return float(np.average(accuracies[chosen], weights=trace.inputs[rows]))
 
 
 def _prediction_error(result: SimulationResult, computed: NDArray[np.bool_]) -> float:

@@ -1,7 +1,7 @@
 """System under simulation: what becomes of a query from its arrival on. INFaaS is one, each baseline another."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
@@ -11,6 +11,9 @@ from simulator.events import EventQueue
 from simulator.outcomes import Outcomes
 from simulator.scenario import Scenario
 from simulator.services.launcher import SimulatedLauncher
+
+ScaleChanges: TypeAlias = list[tuple[float, str, str, str, str]]
+"""Time, action, variant or hardware, worker or number, and reason of each change of the scale."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +34,7 @@ class SimulatedSystem(Protocol):
     launcher: SimulatedLauncher
     statuses_stop_until: float
     """Time until which no status of a worker arrives; a fault sets it."""
-    changes: list[tuple[float, str, str, str, str]]
-    """Time, action, variant or hardware, worker or number, and reason of each change of the scale."""
+    changes: ScaleChanges
 
     def begin(self) -> None:
         """Start the initial fleet; called once, before the first event."""

@@ -91,6 +91,16 @@ class Trace:
         return float(self.time_s[-1]) if len(self) else 0.0
 
     @property
+    def is_online(self) -> NDArray[np.bool_]:
+        """True for each online query."""
+        return np.array([kind.mode is Mode.ONLINE for kind in self.kinds], np.bool_)[self.kind]
+
+    @property
+    def inputs(self) -> NDArray[np.int64]:
+        """Number of inputs of each query."""
+        return np.array([kind.batch for kind in self.kinds], np.int64)[self.kind]
+
+    @property
     def rate_per_s(self) -> float:
         """Mean number of queries per second; 0 if the duration is 0."""
         return len(self) / self.duration_s if self.duration_s else 0.0

@@ -2,6 +2,7 @@
 
 import datetime
 from collections.abc import Sequence
+from statistics import fmean
 from typing import NamedTuple
 
 from bench.results import commit, machine
@@ -28,7 +29,7 @@ def compare(run: tuple[str, str, int]) -> Row:
     file = scenario(workload, system, seed)
     prepared = file.scenario(seed)
     summary = summarize(simulate(prepared, find_system(system)))
-    return Row(workload, system, summary, oracle_cost(prepared, 1.0 - summary.attainment).usd)
+    return Row(workload, system, summary, oracle_cost(prepared, summary.violations).usd)
 
 
 def page(rows: Sequence[Row], seeds: Sequence[int]) -> str:
@@ -57,12 +58,10 @@ def page(rows: Sequence[Row], seeds: Sequence[int]) -> str:
 
 
 def _line(system: str, rows: Sequence[Row]) -> str:
-    def mean(values: Sequence[float]) -> float:
-        return sum(values) / len(values)
-
     summaries = [row.summary for row in rows]
-    ratio = mean([row.summary.usd / row.bound_usd if row.bound_usd else float("inf") for row in rows])
+    ratio = fmean([row.summary.usd / row.bound_usd if row.bound_usd else float("inf") for row in rows])
+    usd_per_hour = fmean([s.usd_per_hour for s in summaries])
     return (
-        f"| {system} | {mean([s.violations for s in summaries]):.2%} | {mean([s.usd_per_hour for s in summaries]):.3f} "
-        f"| {ratio:.2f} | {mean([s.accuracy for s in summaries]):.4f} | {mean([s.p99_ms for s in summaries]):.0f} |"
+        f"| {system} | {fmean([s.violations for s in summaries]):.2%} | {usd_per_hour:.3f} "
+        f"| {ratio:.2f} | {fmean([s.accuracy for s in summaries]):.4f} | {fmean([s.p99_ms for s in summaries]):.0f} |"
     )

@@ -12,13 +12,13 @@ from abc import ABC, abstractmethod
 from typing import ClassVar, Final
 
 from schemas.errors import RefusalReason
-from simulator.baselines.fleet import BaselineFleet, ScaleChanges
+from simulator.baselines.fleet import BaselineFleet
 from simulator.baselines.priced_profile import PricedProfile, PricedProfiles
 from simulator.baselines.replica import Replica
 from simulator.cluster.query import SimulatedQuery
 from simulator.durations import draws
 from simulator.outcomes import QueryOutcome
-from simulator.system import SimulationContext
+from simulator.system import ScaleChanges, SimulationContext
 
 UTILISATION: Final = 0.8
 """Utilisation up to which a worker takes another instance: INFaaS's rule for workers, section 4.2.3 of its paper."""

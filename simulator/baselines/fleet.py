@@ -20,9 +20,9 @@ from simulator.cluster.cluster import Cluster
 from simulator.cluster.instance import SimulatedInstance
 from simulator.cluster.worker import InstanceMaker, SimulatedWorker
 from simulator.services.launcher import SimulatedLauncher
+from simulator.system import ScaleChanges
 
 _LOOK_S: Final = 0.1
-ScaleChanges = list[tuple[float, str, str, str, str]]
 
 
 class BaselineFleet:

@@ -29,7 +29,6 @@ from simulator.cluster.cluster import Cluster
 from simulator.cluster.instance import SimulatedInstance
 from simulator.durations import draws
 from simulator.services.selector import Refuse, SimulatedSelector
-from workers.slots.batch_queue import slot_backlogs_s
 
 _PROBES: Final = 3
 """Probes by query."""
@@ -132,8 +131,7 @@ class PrequalSelector(ShortestQueueSelector):
         worker = self._cluster.workers.get(instance.worker.name)
         if worker is None or worker is not actual.worker:
             return
-        waiting = [batches for one in worker.instances.values() for batches in one.work.waiting_batches()]
-        backlogs_s = slot_backlogs_s(worker.schedule.left_s(self._events.now), waiting)
+        backlogs_s = worker.slot_backlogs_s(self._events.now)
         latency_s = backlogs_s[actual.width - 1] + actual.work.latency.batch_s(1)
         answer = _Probe(self._events.now, instance, in_flight(actual), latency_s)
         self._recent[name].append(answer.in_flight)

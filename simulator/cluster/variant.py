@@ -1,6 +1,6 @@
 """A variant of the catalogue in a simulation: its rows, its partitions, and the time of its batches."""
 
-from math import exp, log
+from math import exp
 from typing import Final
 
 import msgspec
@@ -10,9 +10,8 @@ from schemas.latency import LatencyModel
 from schemas.rows.catalog import Profile, Variant
 from schemas.topics import variant_topics
 from simulator.cluster.partition_log import PartitionLog
-from simulator.durations import normal_draws
+from simulator.durations import log_deviation, normal_draws
 
-_Z99: Final = 2.3263478740408408
 _LOAD_SIGMA: Final = 0.1
 """Standard deviation of the logarithm of a load time; repeated loads of one model here differ by a tenth."""
 
@@ -68,8 +67,3 @@ class SimulatedVariant:
     def load_s(self) -> float:
         """Draw the seconds of a load."""
         return self.profile.load_s * exp(_LOAD_SIGMA * next(self._noise))
-
-
-def log_deviation(p50_s: float, p99_s: float) -> float:
-    """Return the standard deviation of the logarithm of the lognormal distribution with these quantiles."""
-    return log(p99_s / p50_s) / _Z99 if p99_s > p50_s > 0.0 else 0.0

@@ -11,7 +11,7 @@ from simulator.cluster.instance import InstanceHost, SimulatedBatch, SimulatedIn
 from simulator.cluster.links import WorkerLinks
 from simulator.cluster.variant import SimulatedVariant
 from simulator.invariants import broken
-from workers.slots.batch_queue import WaitingBatches, slot_backlogs_s
+from workers.slots.batch_queue import slot_backlogs_s
 from workers.slots.schedule import SlotSchedule
 
 _CPU_MEMORY_S: Final = 0.5
@@ -84,7 +84,6 @@ class SimulatedWorker:
         instance = self.instances[variant.name] = make(variant, self, max_batch)
         instance.follow(partitions, max_batch)
         instance.loaded()
-        self.changed()
         return instance
 
     def _load_next(self) -> None:
@@ -191,11 +190,7 @@ class SimulatedWorker:
     def _status(self, now: float, idle_interval_s: float, busy_interval_s: float) -> WorkerStatus:
         instances = tuple(instance.status(now) for instance in self.instances.values())
         idle = self._was_idle = not any(instance.queued for instance in instances)
-        waiting: list[WaitingBatches] = []
-        if not idle:
-            for instance in self.instances.values():
-                waiting += instance.work.waiting_batches()
-        backlogs_s = slot_backlogs_s(self.schedule.left_s(now), waiting)
+        backlogs_s = self.slot_backlogs_s(now)
         hardware = self.hardware
         return WorkerStatus(
             worker=self.name,
@@ -216,6 +211,11 @@ class SimulatedWorker:
             cpus=float(hardware.slots * hardware.threads),
             cpu_busy=self._measure_cpu(now),
         )
+
+    def slot_backlogs_s(self, now: float) -> tuple[float, ...]:
+        """Return the seconds until each slot has computed what is under way and what waits."""
+        waiting = [batches for one in self.instances.values() for batches in one.work.waiting_batches()]
+        return slot_backlogs_s(self.schedule.left_s(now), waiting)
 
     def _measure_cpu(self, now: float) -> float:
         """Return the smoothed share of its slots' time in computation."""

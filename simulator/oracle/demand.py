@@ -71,14 +71,14 @@ def _inputs_together(
 ) -> tuple[NDArray[np.int64], int]:
     """Return the most inputs with a deadline that wait at once, by window, and all inputs without one."""
     latency_s = [inf if kind.latency_ms is None else kind.latency_ms / 1e3 for kind in trace.kinds]
-    inputs = np.array([kind.batch for kind in trace.kinds])
+    inputs = trace.inputs
     limited = [number for number in kinds if latency_s[number] < inf]
     endless = np.isin(trace.kind, [number for number in kinds if latency_s[number] == inf])
     rows = np.isin(trace.kind, limited)
-    time_s, total = trace.time_s[rows], np.concatenate([[0], np.cumsum(inputs[trace.kind[rows]])])
+    time_s, total = trace.time_s[rows], np.concatenate([[0], np.cumsum(inputs[rows])])
     longest_s = max((latency_s[number] for number in limited), default=0.0)
     since = np.searchsorted(time_s, time_s - longest_s, side="left")
     waiting = total[np.searchsorted(time_s, time_s, side="right")] - total[since]
     most, column = np.zeros(windows, np.int64), window[rows]
     np.maximum.at(most, column[column >= 0], waiting[column >= 0])
-    return most, int(inputs[trace.kind[endless]].sum())
+    return most, int(inputs[endless].sum())

@@ -11,7 +11,7 @@ from schemas.errors import OperatorError
 from schemas.hardware import slots_taken
 from schemas.latency import LatencyModel
 from simulator.catalogue import CatalogueHardware, CatalogueVariant
-from simulator.cluster.variant import log_deviation
+from simulator.durations import log_deviation
 from simulator.trace import QueryKind
 
 _MOST_DEVIATION: Final = 1.59

@@ -8,7 +8,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.query import Mode
 from simulator.history import FleetSample
 from simulator.outcomes import QueryOutcome
 from simulator.simulation import SimulationResult
@@ -43,10 +42,10 @@ def query_series(result: SimulationResult) -> QuerySeries:
     window_s = max(trace.duration_s / _WINDOWS, _LEAST_WINDOW_S)
     count = max(math.ceil(trace.duration_s / window_s), 1)
     arrival = np.minimum((trace.time_s / window_s).astype(np.int64), count - 1)
-    online = np.array([kind.mode is Mode.ONLINE for kind in trace.kinds], np.bool_)[trace.kind]
+    online = trace.is_online
     in_time = columns.outcome == QueryOutcome.ANSWERED
     served = online & in_time
-    inputs = np.array([kind.batch for kind in trace.kinds])[trace.kind[served]]
+    inputs = trace.inputs[served].astype(np.float64)
     accuracies = np.array([variant.accuracy for variant in result.scenario.catalogue.variants])
 
     def ended(rows: NDArray[np.bool_]) -> Vector:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -29,6 +29,9 @@ from simulator.cluster.worker import SimulatedWorker
 from simulator.durations import draws
 from simulator.services.launcher import SimulatedLauncher
 from simulator.services.rows import SimulatedRows
+
+if TYPE_CHECKING:
+    from simulator.system import ScaleChanges
 
 _FAR_S: Final = 1e9
 """Time limit of the solver that never ends it, so that results do not depend on the speed of the machine."""
@@ -71,8 +74,7 @@ class SimulatedAutoscaler:
         self._deciding = False
         self._again = False
         self._stopped_until = 0.0
-        self.changes: list[tuple[float, str, str, str, str]] = []
-        """Time, action, variant or hardware, worker or number, and reason of each change."""
+        self.changes: ScaleChanges = []
         cluster.state_changed = self._state_changed
         if self._scaling.enabled:
             self._events.after(0.0, self._record)
@@ -115,9 +117,7 @@ class SimulatedAutoscaler:
         self._load_window.tick(now)
         self._waiting = self._read_backlogs(now)
         served = {row.variant for row in self.rows.read(now).instances}
-        queued = (
-            name for name, v in self._cluster.variants.items() if any(log.lag for pair in v.partitions for log in pair)
-        )
+        queued = [v.name for v in self._cluster.variants.values() if any(topic in self._waiting for topic in v.topics)]
         self._statuses.mark_waiting(queued, served)
         self._wake()
         self._events.after(self._scaling.interval_s, self._record)
