@@ -1,7 +1,8 @@
 """Load shedding: under overload tenants get fair shares of a task, and cheap queries precede dear ones.
 
 It starts when a query of the task was refused because all serving instances were too busy (`Overloaded`), and ends when
-none was refused for `_CALM_S`. Meanwhile each query has a limit of waiting. A query with a lower limit is refused while
+none was refused for `_CALM_S`. A dear query of a lone tenant that only its own limit refuses does not prolong it:
+otherwise the limits would keep up an overload that has passed. Meanwhile each query has a limit of waiting. A query with a lower limit is refused while
 the queues still have room for others:
 
     tenant within its share                      70 % of the time left to its deadline, as predictions err
@@ -210,7 +211,7 @@ class LoadShedder:
             if known is not None:
                 return known
             outcome = self.review(query, choose(query, state, now, self._config), state, now)
-        if isinstance(outcome, Refusal) and outcome.contended is not None:
+        if isinstance(outcome, Refusal) and outcome.contended is not None and not outcome.is_calm:
             self._report_overload(query, outcome, state, now)
         return outcome
 
@@ -255,7 +256,9 @@ class LoadShedder:
         if wait_s < most_s and (has_hard_deadline(query) or overload.is_contested):
             rationed = choose(query, state, now, config, wait_s)
             if isinstance(rationed, Refusal) and isinstance(outcome, Choice):
-                rationed = beyond_limit(rationed, overload.is_contested)
+                waits_s = outcome.predicted_s - idle_finish_s(instance, query.batch, query.streamed)
+                calm = not overload.is_contested and waits_s < most_s * _WITHIN_SHARE
+                rationed = beyond_limit(rationed, overload.is_contested, calm)
             outcome = rationed
         if isinstance(outcome, Choice):
             overload.admit(query.tenant, cost)

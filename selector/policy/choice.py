@@ -79,6 +79,8 @@ class Refusal(msgspec.Struct, frozen=True, gc=False):
     """Variant to load, so that the next such query can be answered."""
     contended: Candidate | None = None
     """Cheapest loaded candidate that would do without competing queries."""
+    is_calm: bool = False
+    """True if only its own limit of waiting refuses it, where other queries would not be refused."""
 
 
 class ChoiceContext(msgspec.Struct, frozen=True, gc=False):
@@ -143,11 +145,11 @@ def deadline_passed(before: str) -> Refusal:
     return Refusal(DeadlineExceeded(f"the deadline passed before {before}"))
 
 
-def beyond_limit(refusal: Refusal, contested: bool) -> Refusal:
+def beyond_limit(refusal: Refusal, contested: bool, is_calm: bool) -> Refusal:
     """Return the refusal of a query that would wait longer than it may; `contested` if tenants compete."""
     why = RefusalReason.BEYOND_FAIR_SHARE if contested else RefusalReason.TOO_COSTLY
     error = Overloaded(_BEYOND_LIMIT[why], reason=why, retry_after_s=refusal.error.retry_after_s)
-    return Refusal(error, contended=refusal.contended)
+    return Refusal(error, contended=refusal.contended, is_calm=is_calm)
 
 
 def refuse(context: ChoiceContext) -> Refusal:

@@ -230,6 +230,14 @@ def test_load_shedder_forgets_ended_overload() -> None:
     assert not found.shedder.overloads
 
 
+def test_load_shedder_ends_overload_that_its_limits_prolong() -> None:
+    simulation = Simulation(_DEFAULT)
+    simulation.shedder.overloads["digits"] = Overload(NOW, _DEFAULT)
+    dear = Flow(None, 0.4 * CAPACITY / 4, latency_ms=100, min_accuracy=0.85)
+    simulation.run([Flow(None, 0.4 * CAPACITY, latency_ms=100), dear], seconds=3.0)
+    assert simulation.shedder.overloads == {}
+
+
 def test_overload_counts_queries_refused_by_gateway() -> None:
     """One query in ten gets through, and says so: without that its tenant would seem to ask for little."""
     overload = Overload(NOW, PolicyConfig())
