@@ -19,9 +19,11 @@ from infaas.cli.simulate_flags import ScenarioFlags
 from schemas.errors import OperatorError
 from simulator.figures import MeanFigure, format_figure
 from simulator.replications import replicate
+from simulator.regret import regret_rows
 from simulator.report.drawing import check_matplotlib, draw_image
 from simulator.report.folder import REPORT_FILE, write_folder
 from simulator.report.panels import report_panels
+from simulator.report.regret_table import COLUMNS, NUMBERS, regret_cells
 from simulator.run_record import RunRecord, record_run
 from simulator.trace_columns import import_pyarrow
 
@@ -51,6 +53,9 @@ def simulate(
     image: Annotated[
         Path | None, typer.Option("--image", dir_okay=False, help="Write the plots to an image file, e.g. run.png.")
     ] = None,
+    regret: Annotated[
+        bool, typer.Option("--regret", help="Show choices that an oracle, who knows the trace, makes differently.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Simulate the system under a load, and print attainment, latencies, accuracy and cost.
@@ -65,9 +70,10 @@ def simulate(
         numbers = range(scenario.seed, scenario.seed + seeds)
         with solver_silenced(), ProgressBar() as bar:
             found = replicate(scenario, numbers, bar.step)
+            regretted = regret_rows(found.first) if regret else ()
         record = record_run(document, found)
         if output is not None:
-            written = write_folder(output, record, found.first, queries=save_queries)
+            written = write_folder(output, record, found.first, regret=regretted, queries=save_queries)
             err.print(f"wrote {', '.join(written)} to {output}", highlight=False, soft_wrap=True)
             if REPORT_FILE not in written:
                 err.print("no report without matplotlib: pip install 'infaas\\[plots]'", highlight=False)
@@ -77,6 +83,9 @@ def simulate(
         show_json(record)
     else:
         show(figures_table(record))
+        if regret:
+            columns = [f"{name}>" if place in NUMBERS else name for place, name in enumerate(COLUMNS)]
+            show(table(columns, list(regret_cells(regretted)), title=f"regret of seed {scenario.seed}"))
     reached = record.figures()["attainment"].mean
     if attainment is not None and reached < attainment:
         err.print(f"attainment {reached:.4f} is below the objective of {attainment:g}", highlight=False)

@@ -1,8 +1,10 @@
 """Folder of a run: `run.json`, `report.html` and, on request, `queries.parquet`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from simulator.regret import RegretRow
 from simulator.report.drawing import can_draw, draw_svg
 from simulator.report.page import report_page
 from simulator.report.panels import report_panels
@@ -14,10 +16,17 @@ REPORT_FILE: Final = "report.html"
 QUERY_FILE: Final = "queries.parquet"
 
 
-def write_folder(folder: Path, record: RunRecord, result: SimulationResult, *, queries: bool = False) -> list[str]:
+def write_folder(
+    folder: Path,
+    record: RunRecord,
+    result: SimulationResult,
+    *,
+    regret: Sequence[RegretRow] = (),
+    queries: bool = False,
+) -> list[str]:
     """Write the folder of a run, whose plots and queries are those of `result`; return the names of its files.
 
-    Without matplotlib there is no report.
+    The regret, if given, becomes part of the report. Without matplotlib there is no report.
 
     Raises:
         OperatorError: the queries are wanted, and pyarrow is not installed.
@@ -29,7 +38,7 @@ def write_folder(folder: Path, record: RunRecord, result: SimulationResult, *, q
     if can_draw():
         svg = draw_svg(report_panels(result), result.scenario.warm_up_s)
         title = f"Simulation of {record.system}: {folder.name}"
-        (folder / REPORT_FILE).write_text(report_page(title, record, svg, result.changes), encoding="utf-8")
+        (folder / REPORT_FILE).write_text(report_page(title, record, svg, result.changes, regret), encoding="utf-8")
         written.append(REPORT_FILE)
     if queries:
         write_queries(result, folder / QUERY_FILE)

@@ -7,6 +7,8 @@ from typing import Final
 import msgspec
 
 from simulator.figures import format_figure
+from simulator.regret import RegretRow
+from simulator.report.regret_table import COLUMNS, NUMBERS, regret_cells
 from simulator.run_record import RunRecord
 from simulator.simulation import ScaleChange
 
@@ -18,8 +20,10 @@ svg { width: 100%; height: auto } pre { background: #f5f5f5; padding: 1em; overf
 """
 
 
-def report_page(title: str, record: RunRecord, svg: str, changes: Sequence[ScaleChange]) -> str:
-    """Return the page of a run with its plots and the changes of the scale; a deterministic text."""
+def report_page(
+    title: str, record: RunRecord, svg: str, changes: Sequence[ScaleChange], regret: Sequence[RegretRow] = ()
+) -> str:
+    """Return the page of a run with its plots, the changes of the scale, and its regret; a deterministic text."""
     figures = [
         (name, format_figure(name, one.mean), f"±{format_figure(name, one.spread)}" if len(record.seeds) > 1 else "")
         for name, one in record.figures().items()
@@ -35,6 +39,7 @@ def report_page(title: str, record: RunRecord, svg: str, changes: Sequence[Scale
             _table(("figure", "value", "deviation"), figures, numbers=(1, 2)),
             f"<h2>Over time</h2>{svg}",
             f"<h2>Changes of the scale</h2>{_table(('second', 'action', 'of', 'worker', 'reason'), rows, (0,))}",
+            f"<h2>Regret</h2>{_table(COLUMNS, regret_cells(regret), NUMBERS)}" if regret else "",
             f"<h2>Scenario</h2><pre>{escape(scenario)}</pre><p>{escape(versions)}</p></body></html>\n",
         )
     )

@@ -35,6 +35,13 @@ def test_simulate_prints_figures(shell: Shell, words: tuple[str, ...]) -> None:
     assert int(values["queries"]) == int(values["answered"]) > 100
 
 
+def test_simulate_shows_regret(shell: Shell, words: tuple[str, ...], tmp_path: Path) -> None:
+    shown = shell(*words, "--regret", "--output", str(tmp_path / "run"))
+    assert shown.exit_code == 0, shown.stderr
+    assert "regret of seed 0" in shown.stdout
+    assert "Regret</h2>" in (tmp_path / "run" / "report.html").read_text()
+
+
 def test_simulate_json_is_reproducible(shell: Shell, words: tuple[str, ...]) -> None:
     first, again, other = (msgspec.json.decode(shell(*words, "--json", "--seed", seed).stdout) for seed in "334")
     assert first["scenario"]["seed"] == 3
