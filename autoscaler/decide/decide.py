@@ -21,6 +21,7 @@ from autoscaler.decide.plan import ScalePlan, SolverTargets
 from autoscaler.decide.requirements import build_problem, idle_tasks
 from autoscaler.decide.snapshot import ClusterSnapshot, DecisionMemory, Policy, ScalingLimits
 from autoscaler.decide.stabilization import ScaleDownStabilizer
+from autoscaler.decide.throughput import spread_count
 from autoscaler.decide.worker_counts import PoolTarget, pool_targets, worker_count_changes
 from schemas.rows.catalog import Variant
 
@@ -82,11 +83,11 @@ class _Decision:
         problem = build_problem(self.ranking, self.snapshot, self.limits)
         allocation = solve_until_stable(problem) if targets is None else follow_targets(problem, targets)
         used = slots_used(problem, allocation.shares)
-        wanted = self.wanted(problem, allocation, used)
         busy = [
             sum(u for u, v in zip(used, problem.variants, strict=True) if v.pool == n)
             for n in range(len(problem.pools))
         ]
+        wanted = self.wanted(problem, allocation, used, busy)
         pools = pool_targets(problem, allocation, busy, self.snapshot, self.limits, self.stabilizer)
         builder, drained, moved_s = self.place(wanted, pools)
         return ScalePlan(
@@ -101,8 +102,13 @@ class _Decision:
             ),
         )
 
-    def wanted(self, problem: AllocationProblem, allocation: Allocation, used: Sequence[float]) -> DesiredInstances:
-        """Return the allocation by variant; surplus replicas are kept for the downscale delay."""
+    def wanted(
+        self, problem: AllocationProblem, allocation: Allocation, used: Sequence[float], busy: Sequence[float]
+    ) -> DesiredInstances:
+        """Return the allocation by variant; surplus replicas are kept for the downscale delay.
+
+        `used` and `busy` are the slots that the load takes, by variant and by pool.
+        """
         limits = self.limits
         rates, chosen_rates = defaultdict[str, float](float), defaultdict[str, float](float)
         for (number, option_number), share in allocation.shares.items():
@@ -111,17 +117,21 @@ class _Decision:
             rates[name] += share * requirement.rate
             if requirement.load_class is not None and requirement.load_class.target is None:
                 chosen_rates[name] += share * requirement.rate
-        instances, kept, load_slots = dict[str, int](), dict[str, int](), dict[str, float]()
+        instances, spread = dict[str, int](), dict[str, int]()
+        kept, load_slots = dict[str, int](), dict[str, float]()
         for variant, count, slots in zip(problem.variants, allocation.instances, used, strict=True):
             load_s = self.ranking.candidates[variant.name].load_s
             delay_s = max(limits.downscale_delay_s, limits.downscale_delay_loads * load_s)
-            kept[variant.name] = self.stabilizer.apply(variant.name, variant.now, count, delay_s)
+            shared = slots > 0 and busy[variant.pool] > problem.pools[variant.pool].slots
+            spread[variant.name] = max(count, spread_count(slots, variant.slots)) if shared else count
+            kept[variant.name] = self.stabilizer.apply(variant.name, variant.now, spread[variant.name], delay_s)
             if count:
                 instances[variant.name] = count
             if slots > 0:
                 load_slots[variant.name] = slots
         return DesiredInstances(
             instances=instances,
+            spread=spread,
             kept=kept,
             load_slots=load_slots,
             rates=rates,

@@ -11,6 +11,7 @@ version that answers. So in a task with several models, a canary's share applies
 answered recently, or to all of it if nothing was answered.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
@@ -32,6 +33,8 @@ _MOST_GROWTH: Final = 2.0
 _SEASONAL: Final = 0.7
 """Least autocorrelation at which a lag counts as a season."""
 _SHORTEST_SEASON: Final = 10
+_NOISE: Final = 3.0
+"""Standard deviations of a second's inputs that count as noise of arrivals."""
 
 
 def growth(history: Sequence[float], horizon_s: float, present: float) -> float:
@@ -50,8 +53,18 @@ def growth(history: Sequence[float], horizon_s: float, present: float) -> float:
     return float(min(max(expected / present, 1.0), _MOST_GROWTH))
 
 
+def expected_rate(load: ClassLoad, growth: float = 1.0) -> float:
+    """Return the inputs a second to plan for: the mean with its growth, or the busiest second less noise if higher.
+
+    The busiest of several seconds exceeds the mean even if the load does not change. What exceeds it by less than three
+    standard deviations of Poisson arrivals is such noise: summed over classes, it would be capacity that never is used.
+    """
+    noise = _NOISE * math.sqrt(load.inputs_per_s * load.mean_batch)
+    return load.inputs_per_s + max(load.inputs_per_s * (growth - 1.0), load.peak_per_s - load.inputs_per_s - noise, 0.0)
+
+
 def _trend(series: NDArray[np.float64], steps: int) -> float:
-    """Return the load `steps` ahead by Holt's damped linear trend; the present level if the rise is only noise."""
+    """Return the load `steps` ahead by Holt's damped linear trend; 0 if the rise is only noise."""
     level, trend = float(series[0]), 0.0
     errors = list[float]()
     for value in series[1:].tolist():
@@ -60,7 +73,7 @@ def _trend(series: NDArray[np.float64], steps: int) -> float:
         level = _LEVEL * value + (1 - _LEVEL) * (level + trend)
         trend = _TREND * (level - before) + (1 - _TREND) * trend
     rise = trend * _DAMPING * (1 - _DAMPING**steps) / (1 - _DAMPING)
-    return level + rise if abs(rise) > float(np.std(errors)) else level
+    return level + rise if abs(rise) > float(np.std(errors)) else 0.0
 
 
 def _season(series: NDArray[np.float64], steps: int) -> float:

@@ -9,7 +9,8 @@
 5. Variants that the load needs are placed where slots are free, on enough workers for the load to fit. Instances that
    the load does not need are evicted for them if their cost of a miss is not higher. A disturbed instance is moved.
 6. Surplus replicas are removed where the load fits without them.
-7. Instances of draining workers, and all Pareto-best variants, are placed where they fit, least loaded workers first.
+7. Instances of draining workers, more instances of variants with load, so that their queries can go to any of more
+   workers, and all Pareto-best variants are placed where they fit, least loaded workers first.
    They evict nothing. The best variants of a task wait until the task's demanded variants are loaded.
 8. Batches are limited to the size that the load allows.
 9. The row on a dead or draining worker is deleted when another worker serves the variant. Otherwise it stays: a worker
@@ -41,6 +42,8 @@ class DesiredInstances(msgspec.Struct, frozen=True, kw_only=True):
     """Number of instances needed."""
     kept: Mapping[str, int] = {}
     """Number of replicas to keep for the downscale delay."""
+    spread: Mapping[str, int] = {}
+    """Number of replicas of variants with load while there is memory for them."""
     load_slots: Mapping[str, float] = {}
     """Number of slots that the load takes."""
     rates: Mapping[str, float] = {}
@@ -67,6 +70,7 @@ def place_variants(builder: PlacementBuilder, wanted: DesiredInstances) -> dict[
     placer.drop_surplus()
     placer.place_demanded()  # again: drop_surplus may have freed places under pins
     placer.move_drained()
+    placer.place_spread()
     placer.place_best()
     placer.drop_replaced()
     placer.limit_batches()
@@ -303,6 +307,16 @@ class _Placer:
         )
         for _, _, name, worker in spare[: max(len(spare) - maximum, 0)]:
             builder.remove(name, worker, "remove", f"pinned maximum of {maximum} instances of {task} reached")
+
+    def place_spread(self) -> None:
+        """Place more instances of variants with load: their queries then wait only if more workers are busy at once."""
+        slots = self.wanted.load_slots
+        for name in sorted(slots, key=lambda name: (-slots[name], name)):
+            candidate = self.builder.ranking.candidates[name]
+            while self.builder.host_count(name) < self.wanted.spread.get(name, 0) and self.may_have(candidate):
+                why = "its queries have more workers to choose from"
+                if self.builder.is_awaited(name) or not self.builder.place(candidate, why):
+                    break
 
     def place_best(self) -> None:
         builder = self.builder

@@ -9,8 +9,9 @@ slowdown.
 A variant that not all tenants may use serves only permitted tenants: load is counted by class of tenants, and is
 planned on the variants that the class may use.
 
-The rate of a class is that of its busiest recent second, so rising load counts at once and falling load after the
-window. The mean rate is multiplied by the forecast growth.
+The rate of a class is its mean, multiplied by the forecast growth, or that of its busiest recent second less the noise
+of arrivals, so a rise counts at once and a fall after the window. Headroom falls with the slots that all load keeps
+busy (`throughput.headroom_of`).
 
 A backlog is a requirement of its own, even if nothing arrives any more. An online backlog is load that works it off
 within seconds. An offline backlog has two effects. It asks for new capacity only if the backlog would otherwise take
@@ -22,15 +23,15 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from statistics import fmean
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
-from autoscaler.decide.expected_load import canary_loads, candidate_targets, growth
+from autoscaler.decide.expected_load import canary_loads, candidate_targets, expected_rate, growth
 from autoscaler.decide.optimizer.model import AllocationProblem, Requirement, ServingOption, VariantSpec, WorkerPool
 from autoscaler.decide.pareto import RunnableVariant, VariantRanking
 from autoscaler.decide.snapshot import ClassLoad, ClusterSnapshot, ScalingLimits, is_schedulable
-from autoscaler.decide.throughput import SlotThroughput, Slowdowns, best_throughput
+from autoscaler.decide.throughput import SlotThroughput, Slowdowns, best_throughput, headroom_of
 from process.security.access import includes
 from schemas.load_classes import LoadClass
 from schemas.rows.cluster import PinKind, WorkerRow
@@ -40,6 +41,8 @@ _PENALTY: Final = 100.0
 """Penalty for each unserved worker's worth of load, in prices of the dearest worker."""
 _OFFLINE_PENALTY: Final = 2.0
 _BUCKET: Final = math.sqrt(2)
+_Throughputs: TypeAlias = Sequence[tuple[int, RunnableVariant, SlotThroughput]]
+"""Variants by their number in the problem, each with the throughput of a slot."""
 
 
 def build_problem(ranking: VariantRanking, snapshot: ClusterSnapshot, limits: ScalingLimits) -> AllocationProblem:
@@ -184,6 +187,8 @@ class _RequirementBuilder:
         self.by_task: defaultdict[str, list[tuple[int, RunnableVariant]]] = defaultdict(list)
         for number, candidate in enumerate(candidates):
             self.by_task[candidate.variant.task].append((number, candidate))
+        self.headrooms = [limits.headroom] * len(pools)
+        """Headroom by pool, for the load that would go there if each class took its cheapest option."""
 
     def all(self) -> list[Requirement]:
         """Return all requirements, those with load first."""
@@ -209,10 +214,24 @@ class _RequirementBuilder:
 
     def loads(self) -> list[Requirement]:
         """Return the requirements of the load, one for each class that a variant can serve."""
-        requirements = [
-            self.load(load, rate) for load, rate in zip(self.snapshot.classes, self.rates(), strict=True) if rate > 0
-        ]
+        loads = zip(self.snapshot.classes, self.rates(), strict=True)
+        known = [(load.load_class, self.throughputs_of(load), rate) for load, rate in loads if rate > 0]
+        self.headrooms = self.headrooms_of([(throughputs, rate) for _, throughputs, rate in known if throughputs])
+        requirements = [self.requirement(wanted, throughputs, rate, _PENALTY) for wanted, throughputs, rate in known]
         return [requirement for requirement in requirements if requirement is not None]
+
+    def headrooms_of(self, loads: Sequence[tuple[_Throughputs, float]]) -> list[float]:
+        """Return the headroom of each pool if all inputs a second of each load take its cheapest slots."""
+        busy = [0.0] * len(self.pools)
+        for throughputs, rate in loads:
+            number, _, throughput = min(throughputs, key=lambda one: self.slot_price(one[0]) / one[2].rate)
+            busy[self.variants[number].pool] += rate / throughput.rate
+        return [headroom_of(slots, self.limits.headroom) for slots in busy]
+
+    def slot_price(self, number: int) -> float:
+        """Return the price of a slot of a variant's workers."""
+        pool = self.pools[self.variants[number].pool]
+        return pool.price / pool.slots
 
     def canaries(self) -> list[Requirement]:
         """Return the requirements of canaries and shadows: one instance each, and the canaries' share of the load."""
@@ -226,7 +245,8 @@ class _RequirementBuilder:
                 found.append(Requirement(task=task, options=options, penalty=_PENALTY * self.dearest))
         known = {c.name: c.variant for candidates in self.by_task.values() for _, c in candidates}
         for load in canary_loads(self.snapshot, known):
-            requirement = self.load(load, max(load.inputs_per_s, load.peak_per_s))
+            throughputs = self.throughputs_of(load)
+            requirement = self.requirement(load.load_class, throughputs, expected_rate(load), _PENALTY)
             found += [] if requirement is None else [requirement]
         return found
 
@@ -254,9 +274,7 @@ class _RequirementBuilder:
             task: growth(history.get(task, ()), self.horizon_s(task), rate) for task, rate in present.items() if rate
         }
         return [
-            0.0
-            if load.load_class.offline
-            else max(load.inputs_per_s * growths.get(load.load_class.task, 1.0), load.peak_per_s)
+            0.0 if load.load_class.offline else expected_rate(load, growths.get(load.load_class.task, 1.0))
             for load in classes
         ]
 
@@ -265,23 +283,23 @@ class _RequirementBuilder:
         load_s = max((candidate.load_s for _, candidate in self.by_task[task]), default=0.0)
         return load_s + max((one.start_s for one in self.snapshot.hardware), default=0.0)
 
-    def load(self, load: ClassLoad, rate: float) -> Requirement | None:
-        """Return the requirement of a class; None if no variant can serve it."""
+    def throughputs_of(self, load: ClassLoad) -> _Throughputs:
+        """Return the variants that can serve a class, with their throughputs."""
         wanted = load.load_class
         eligible = [
             (n, c) for n, c in self.by_task[wanted.task] if self.meets(c, wanted) and self.may_use(c, wanted.tenant)
         ]
         asked_s = self.limits.default_latency_s if wanted.latency_ms is None else wanted.latency_ms / 1000
         budget_s = max(asked_s - self.limits.hop_s, asked_s / 2)
-        throughputs = self.throughputs(eligible, budget_s, load.mean_batch)
-        if not throughputs:  # a class covers latencies up to its upper edge
-            throughputs = self.throughputs(eligible, asked_s * _BUCKET, load.mean_batch)
-        return self.requirement(wanted, throughputs, rate, _PENALTY)
+        # A class covers latencies up to its upper edge.
+        return self.throughputs(eligible, budget_s, load.mean_batch) or self.throughputs(
+            eligible, asked_s * _BUCKET, load.mean_batch
+        )
 
     def requirement(
         self,
         wanted: LoadClass,
-        throughputs: Sequence[tuple[int, RunnableVariant, SlotThroughput]],
+        throughputs: _Throughputs,
         rate: float,
         weight: float,
     ) -> Requirement | None:
@@ -328,9 +346,7 @@ class _RequirementBuilder:
         """Return the seconds in which to work off a backlog; at least the time that new capacity needs."""
         return max(self.limits.catch_up_s, self.horizon_s(task))
 
-    def kept(
-        self, throughputs: Sequence[tuple[int, RunnableVariant, SlotThroughput]], rate: float
-    ) -> list[Requirement]:
+    def kept(self, throughputs: _Throughputs, rate: float) -> list[Requirement]:
         """Return requirements that keep present instances, even idle: as many as `rate` inputs a second need."""
         found = list[Requirement]()
         for number, candidate, throughput in throughputs:
@@ -365,7 +381,7 @@ class _RequirementBuilder:
     ) -> ServingOption:
         """Return the option to serve `rate` inputs a second by a candidate."""
         pool = self.pools[self.variants[number].pool]
-        slots = rate / throughput.rate * self.limits.headroom
+        slots = rate / throughput.rate * self.headrooms[self.variants[number].pool]
         return ServingOption(
             variant=number,
             slots=slots,

@@ -13,6 +13,8 @@ from schemas.latency import LatencyModel
 
 _MOST_SLOWDOWN: Final = 4.0
 _LEAST_BUSY: Final = 0.1
+_LEAST_GAIN: Final = 1.05
+"""Factor by which a larger batch must raise the throughput, if latency counts."""
 _MOST_PROFILED: Final = 65_536
 """Number of cached throughputs: one for each variant and limit of latency."""
 
@@ -27,7 +29,10 @@ class SlotThroughput(NamedTuple):
 
 
 def best_throughput(latency: LatencyModel, budget_s: float, slowdown: float, mean_batch: float) -> SlotThroughput:
-    """Return the highest throughput of a slot that answers each input within `budget_s`; 0 if no batch size can."""
+    """Return the highest throughput of a slot that answers each input within `budget_s`; 0 if no batch size can.
+
+    With a budget, the batch is the smallest that comes near it, because queries of others wait for it in the same slot.
+    """
     least_batch = max(math.ceil(mean_batch), 1)
     if slowdown == 1.0:
         return _profiled(latency, budget_s, least_batch)
@@ -42,17 +47,39 @@ def _profiled(latency: LatencyModel, budget_s: float, least_batch: int) -> SlotT
 
 def _best(latency: LatencyModel, budget_s: float, slowdown: float, batch: int) -> SlotThroughput:
     best_rate, best_batch = 0.0, 0
+    least_gain = 1.0 if budget_s == math.inf else _LEAST_GAIN
     while True:
         promised_s = max(latency.promised_s(batch) * slowdown, 1e-9)
         if promised_s > budget_s:  # so are larger batches
             return SlotThroughput(best_rate, best_batch)
         busy = min(max(budget_s / promised_s - 1.0, _LEAST_BUSY), 1.0)
         rate = busy * batch / max(latency.batch_s(batch) * slowdown, 1e-9)
-        if rate >= best_rate:
+        if rate >= best_rate * least_gain:
             best_rate, best_batch = rate, batch
         if batch >= latency.max_batch:
             return SlotThroughput(best_rate, best_batch)
         batch = min(batch * 2, latency.max_batch)
+
+
+def headroom_of(busy_slots: float, headroom: float) -> float:
+    """Return the ratio of planned slots to busy ones.
+
+    Args:
+        busy_slots: slots that the load keeps busy.
+        headroom: ratio for one busy slot. The spare grows with the square root of the busy slots, because the variation
+            of the load does (square-root staffing): with `headroom` 1.4, one busy slot has 0.4 to spare, and 16 have
+            1.6.
+    """
+    return 1.0 + (headroom - 1.0) / math.sqrt(max(busy_slots, 1.0))
+
+
+def spread_count(slots: float, instance_slots: float) -> int:
+    """Return the number of instances for a load of `slots`, if the load keeps several workers busy and memory allows.
+
+    They are twice as many as would do, and two more. Instances of different variants share the slots of their workers:
+    queries of a variant with few instances wait there for those of others while other workers are idle.
+    """
+    return math.ceil(2.0 * slots / instance_slots) + 2
 
 
 class Slowdowns:

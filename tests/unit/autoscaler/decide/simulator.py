@@ -31,7 +31,7 @@ class Simulator:
     ) -> None:
         self.profiles = list(profiles)
         self.hardware = hardware or cpus()
-        self.limits = limits or ScalingLimits()
+        self.limits = limits or ScalingLimits(headroom=1.0)
         self.bounds = tuple(bounds)
         self.now_s = 0.0
         self.wanted = workers

@@ -45,7 +45,7 @@ def options(found: AllocationProblem) -> set[str]:
     ("budget_s", "rate"),
     [
         (math.inf, 32 / 0.120),
-        (0.240, 32 / 0.120),  # two batches of 32: the slot may be busy all the time
+        (0.240, 16 / (0.020 + 0.100 * 12 / 28)),  # two batches of 32 would fit, but are hardly faster
         (0.040, 4 / 0.020),  # two of 4
         (0.015, 0.5 / 0.010),  # one of 1, which waits for half of another
         (0.010, 0.1 / 0.010),
@@ -69,6 +69,13 @@ def test_build_problem_options_meet_the_needs() -> None:
     assert options(problem(load("digits", 10, target=full("digits-b")))) == {full("digits-b")}
 
 
+@pytest.mark.parametrize(("busy", "slots"), [(0.5, 0.7), (1, 1.4), (4, 4.8), (16, 17.6)])
+def test_build_problem_spares_slots_by_square_root(busy: float, slots: float) -> None:
+    per_slot = 16 / (0.010 * (1 + 15 * 15 / 31))
+    [option] = only(problem(load("digits", busy * per_slot, target=full("digits-a")))).options
+    assert option.slots == pytest.approx(slots)
+
+
 def test_build_problem_skips_classes_without_variant() -> None:
     assert problem(load("digits", 10, accuracy=0.99)).requirements == ()
     assert problem(load("digits", 10, ms=0.1)).requirements == ()
@@ -76,7 +83,9 @@ def test_build_problem_skips_classes_without_variant() -> None:
 
 
 def test_build_problem_uses_peak_of_online_load() -> None:
-    assert only(problem(load("digits", 10, peak_per_s=30))).rate == 30
+    assert only(problem(load("digits", 100, peak_per_s=400))).rate == 370, "less three standard deviations"
+    assert only(problem(load("digits", 100, peak_per_s=125))).rate == 100, "arrivals vary so much at a constant rate"
+    assert only(problem(load("digits", 100, peak_per_s=180, mean_batch=9))).rate == 100
     assert problem(load("digits", 10, peak_per_s=30, offline=True)).requirements == (), "it is a backlog while it waits"
 
 

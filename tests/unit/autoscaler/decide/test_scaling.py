@@ -12,9 +12,9 @@ from schemas.status import InstanceState
 from tests.unit.autoscaler.decide.simulator import Simulator
 from tests.unit.autoscaler.decide.snapshots import cpus, full, instance_load, load, profile, ranking
 
-# One slot serves 32 inputs in 16 batch times: `a` about 190/s within a second, `b` 1900/s.
+# One slot serves 16 inputs in 8.26 batch times: `a` about 190/s within a second, `b` 1900/s. There is no headroom.
 A, B = profile("digits-a", 0.9, 0.010, load_s=0.5), profile("digits-b", 0.8, 0.001, load_s=0.5)
-SLOT = 32 / (16 * 0.010) / ScalingLimits().headroom
+SLOT = 16 / (8.26 * 0.010)
 
 
 def owners(simulator: Simulator) -> bool:
@@ -109,7 +109,7 @@ def test_scaling_gives_up_accuracy_before_load() -> None:
     simulator = Simulator([A, B], hardware=cpus(2), workers=2, limits=ScalingLimits(accuracy_price=0.01))
     simulator.run(5, {"digits": 1.5 * SLOT})
     assert simulator.replicas("digits-a") == 2
-    simulator.run(5, {"digits": 18 * SLOT})
+    simulator.run(5, {"digits": 15 * SLOT})
     assert simulator.replicas("digits-b") == 2
     assert simulator.plan.explanation["requirements"][0]["served"] == 1.0
     simulator.run(5, {"digits": 100 * SLOT})
@@ -121,14 +121,14 @@ def test_scaling_limits_batches_for_urgent_load() -> None:
         return {row.max_batch for (variant, _), row in simulator.rows.items() if variant == A.variant}
 
     simulator, urgent = Simulator([A]).run(3, {"digits": 10}), {"classes": (load("digits", 10, ms=90),)}
-    assert limits_of(simulator) == {32}
+    assert limits_of(simulator) == {16}
     simulator.run(1, {"digits": 10}, **urgent)
-    assert limits_of(simulator) == {8}  # takes 44 ms: a query may wait for one batch and be computed in the next
+    assert limits_of(simulator) == {4}  # takes 25 ms: a query may wait for one batch and be computed in the next
     before = len(simulator.changes)
     for _ in range(5):
         simulator.run(5, {"digits": 10}).run(5, {"digits": 10}, **urgent)
-    assert (limits_of(simulator), len(simulator.changes)) == ({8}, before)
-    assert limits_of(simulator.run(60, {"digits": 10})) == {32}
+    assert (limits_of(simulator), len(simulator.changes)) == ({4}, before)
+    assert limits_of(simulator.run(60, {"digits": 10})) == {16}
     assert simulator.changes[before:] == ["limit"]
 
 
@@ -298,3 +298,15 @@ def test_scaling_counts_two_slots_for_wide_variant() -> None:
     # An instance takes at most two slots, which serve the load of two slots; the rest needs another worker.
     simulator.run(5, {"digits": 2.5 * SLOT})
     assert (simulator.replicas("digits-a"), len(simulator.workers)) == (2, 2)
+
+
+def test_scaling_spreads_instances_that_share_busy_workers() -> None:
+    other = profile("mnist-a", 0.9, 0.010, load_s=0.5)
+    simulator = Simulator([A, other], hardware=cpus(8))
+    simulator.run(5, {"digits": 0.5 * SLOT, "mnist": 0.2 * SLOT})
+    assert (simulator.replicas("digits-a"), simulator.replicas("mnist-a"), len(simulator.workers)) == (1, 1, 1)
+    simulator.run(70, {"digits": 5 * SLOT, "mnist": 0.2 * SLOT})
+    before = len(simulator.changes)
+    assert (simulator.replicas("digits-a"), simulator.replicas("mnist-a"), len(simulator.workers)) == (6, 3, 6)
+    simulator.run(60, {"digits": 5 * SLOT, "mnist": 0.2 * SLOT})
+    assert len(simulator.changes) == before
