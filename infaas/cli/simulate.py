@@ -18,8 +18,8 @@ from infaas.cli.simulate_errors import EXIT_MISSED, invalid_input, solver_silenc
 from infaas.cli.simulate_flags import ScenarioFlags
 from schemas.errors import OperatorError
 from simulator.figures import MeanFigure, format_figure
-from simulator.replications import replicate
 from simulator.regret import regret_rows
+from simulator.replications import replicate
 from simulator.report.drawing import check_matplotlib, draw_image
 from simulator.report.folder import REPORT_FILE, write_folder
 from simulator.report.panels import report_panels

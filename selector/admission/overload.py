@@ -2,8 +2,8 @@
 
 It starts when a query of the task was refused because all serving instances were too busy (`Overloaded`), and ends when
 none was refused for `_CALM_S`. A dear query of a lone tenant that only its own limit refuses does not prolong it:
-otherwise the limits would keep up an overload that has passed. Meanwhile each query has a limit of waiting. A query with a lower limit is refused while
-the queues still have room for others:
+otherwise the limits would keep up an overload that has passed. Meanwhile each query has a limit of waiting. A query
+with a lower limit is refused while the queues still have room for others:
 
     tenant within its share                      70 % of the time left to its deadline, as predictions err
     beyond its share, received less than it      55 % of the shortest wait among queries of the line above
