@@ -1,9 +1,10 @@
 """Expected load: a task's growth until new capacity could serve, and a canary's share of its model's load.
 
-Growth is forecast from trend and season of the recent window. The trend is Holt's linear trend over seconds. The season
-is the lag at which the series has its highest autocorrelation, if that is high enough. The code is written here because
-statsmodels would add pandas and scipy (150 MB) to each autoscaler. A forecast only prewarms. It is never below the
-present load, so a wrong forecast costs money but no answers, and it is at most a fixed multiple of the present load.
+Growth is forecast from trend and season of the recent window. The trend is the slope of the last half minute, if it is
+certain and both halves rise. The season is the lag at which the series has its highest autocorrelation, if that is high
+enough. The code is written here because statsmodels would add pandas and scipy (150 MB) to each autoscaler. A forecast
+only prewarms. It is never below the present load, so a wrong forecast costs money but no answers, and it is at most a
+fixed multiple of the present load.
 
 The load of a canary is counted before the canary receives it. The serving version stays sized for the whole load,
 because a rollback sends everything back to it at once. Selectors count a query by its requested target, not by the
@@ -24,10 +25,10 @@ from autoscaler.decide.snapshot import ClassLoad, ClusterSnapshot
 from schemas.rows.catalog import Variant
 from schemas.versions import Rollout, Versions
 
-_LEVEL: Final = 0.3
-_TREND: Final = 0.1
-_DAMPING: Final = 0.9
-"""Share of the trend that remains after each second, so that a rise is not extended forever."""
+_RECENT: Final = 30
+"""Seconds in which a trend shows."""
+_CERTAIN: Final = 3.0
+"""Standard errors by which a slope must be above 0."""
 _LEAST: Final = 20
 _MOST_GROWTH: Final = 2.0
 _SEASONAL: Final = 0.7
@@ -64,16 +65,26 @@ def expected_rate(load: ClassLoad, growth: float = 1.0) -> float:
 
 
 def _trend(series: NDArray[np.float64], steps: int) -> float:
-    """Return the load `steps` ahead by Holt's damped linear trend; 0 if the rise is only noise."""
-    level, trend = float(series[0]), 0.0
-    errors = list[float]()
-    for value in series[1:].tolist():
-        errors.append(value - level - trend)
-        before = level
-        level = _LEVEL * value + (1 - _LEVEL) * (level + trend)
-        trend = _TREND * (level - before) + (1 - _TREND) * trend
-    rise = trend * _DAMPING * (1 - _DAMPING**steps) / (1 - _DAMPING)
-    return level + rise if abs(rise) > float(np.std(errors)) else 0.0
+    """Return the load `steps` ahead if it goes on to rise as in the recent seconds; 0 without a certain, steady rise.
+
+    After a step, one of the two halves is level: it will not step again.
+    """
+    recent = series[-_RECENT:]
+    before, after = np.array_split(recent, 2)
+    slope, error = _slope(recent)
+    steady = min(_slope(before)[0], _slope(after)[0], slope)
+    if slope <= _CERTAIN * error or steady <= 0:
+        return 0.0
+    return float(after.mean()) + steady * (len(after) / 2 + steps)
+
+
+def _slope(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the slope of the least-squares line through values, and its standard error."""
+    times = np.arange(len(values)) - (len(values) - 1) / 2
+    spread = float(times @ times)
+    slope = float(times @ values) / spread
+    noise = values - values.mean() - slope * times
+    return slope, math.sqrt(float(noise @ noise) / (len(values) - 2) / spread)
 
 
 def _season(series: NDArray[np.float64], steps: int) -> float:

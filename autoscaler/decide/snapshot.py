@@ -38,7 +38,7 @@ class ScalingLimits(msgspec.Struct, frozen=True, kw_only=True):
     downscale_delay_s: float = 30.0
     downscale_delay_loads: float = 10.0
     worker_downscale_delay_s: float = 30.0
-    worker_downscale_delay_starts: float = 5.0
+    worker_downscale_delay_starts: float = 2.0
     disturbed_s: float = 60.0
     """Seconds of disturbance before a worker is replaced, and between two moves of a variant."""
     headroom: float = 1.4

@@ -26,6 +26,8 @@ class ScaleDownStabilizer:
         before = self._before.get(name, ScaleDownTimer(since_s=self._now_s, maximum=wanted))
         maximum = max(before.maximum, wanted)
         if self._now_s - before.since_s >= delay_s and maximum < current:
+            # The timer runs on until the decrease has happened: not every worker can be emptied at once.
+            self.surplus[name] = ScaleDownTimer(since_s=before.since_s, maximum=maximum)
             return maximum
         since_s = before.since_s if maximum < current else self._now_s
         self.surplus[name] = ScaleDownTimer(since_s=since_s, maximum=maximum if maximum < current else wanted)

@@ -106,6 +106,8 @@ def _disturbed(
     disturbed = {load.worker for load in snapshot.worker_loads if load.interfered}
     names = [worker.name for worker in workers if worker.name in disturbed]
     for name in names:
-        if stabilizer.apply(f"disturbed {name}", 1, 0, limits.disturbed_s) == 0 and len(names) < len(workers):
+        timer = f"disturbed {name}"
+        if stabilizer.apply(timer, 1, 0, limits.disturbed_s) == 0 and len(names) < len(workers):
+            del stabilizer.surplus[timer]  # the next replacement waits as long
             return [name] if not any(worker.draining for worker in snapshot.workers) else []
     return []

@@ -84,7 +84,7 @@ def calm() -> SimulationResult:
     [
         InflictedFault(kind=FaultKind.WORKER_DIES, at_s=4),
         InflictedFault(kind=FaultKind.WORKER_SLOWS, at_s=3, seconds=5, factor=4),
-        InflictedFault(kind=FaultKind.AUTOSCALER_STOPS, at_s=0, seconds=10),
+        InflictedFault(kind=FaultKind.AUTOSCALER_STOPS, at_s=0, seconds=15),
         InflictedFault(kind=FaultKind.STATUSES_STOP, at_s=4, seconds=3),
     ],
     ids=lambda fault: fault.kind.value,
@@ -102,8 +102,9 @@ def test_dead_worker_is_replaced_and_its_queries_computed_elsewhere() -> None:
     catalogue = a_catalogue(a_variant("small"))
     fault = InflictedFault(kind=FaultKind.WORKER_DIES, at_s=30)
     patient = QueryKind(task="vision", latency_ms=60_000)
-    scenario = a_scenario(a_trace(50, 60, patient), catalogue, fleet={"cpu": 2}, faults=(fault,), seed=2)
-    result = simulate(scenario)
+    both = Scaling(min_workers={"cpu": 2})
+    trace = a_trace(50, 60, patient)
+    result = simulate(a_scenario(trace, catalogue, fleet={"cpu": 2}, scaling=both, faults=(fault,), seed=2))
     assert (result.queries.outcome == QueryOutcome.ANSWERED).all()
     assert latency_ms(result).max() > 1000  # those at the dead worker waited for its leases to end
 

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,7 +24,18 @@ def test_growth_is_bounded_and_at_least_one(history: list[float], horizon_s: flo
     assert 1.0 <= growth(history, horizon_s, present) <= 2.0
 
 
-def test_growth_follows_damped_trend() -> None:
+def test_growth_reaches_as_far_as_worker_needs_to_start() -> None:
+    rising = [100.0 + 3 * second for second in range(60)]
+    assert growth(rising, 32, 263.0) == pytest.approx((rising[-1] + 3 * 32) / 263, rel=0.02)
+
+
+@pytest.mark.parametrize("after_s", [2, 5, 10, 15, 20, 25])
+def test_growth_expects_no_second_step(after_s: int) -> None:
+    stepped = [100.0 + 5 * math.sin(7.3 * second) for second in range(60)] + [400.0] * after_s
+    assert growth(stepped, 32, 400.0) < 1.2
+
+
+def test_growth_follows_trend() -> None:
     rising = [10.0 + 2 * second for second in range(60)]
     assert 1.03 < growth(rising, 5, rising[-1]) < 1.2
     assert growth(rising, 5, rising[-1]) < growth(rising, 10, rising[-1])

@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from autoscaler.decide.optimizer.milp import solve_targets
-from autoscaler.decide.snapshot import Backlog, ScalingLimits, WorkerLoad
+from autoscaler.decide.snapshot import Backlog, ScaleDownTimer, ScalingLimits, WorkerLoad
+from autoscaler.decide.stabilization import ScaleDownStabilizer
 from schemas.rows.cluster import Pin, PinKind
 from schemas.status import InstanceState
 from tests.unit.autoscaler.decide.simulator import Simulator
@@ -43,6 +44,16 @@ def test_scaling_fills_slots_before_adding_workers() -> None:
     assert (simulator.replicas("digits-a"), len(simulator.workers)) == (1, 1)
     simulator.run(5, {"digits": 4.5 * SLOT})
     assert (simulator.replicas("digits-a"), len(simulator.workers)) == (2, 2)
+
+
+def test_scaling_down_is_tried_until_it_has_happened() -> None:
+    timers: dict[str, ScaleDownTimer] = {}
+    kept = list[int]()
+    for now_s in range(40):
+        stabilizer = ScaleDownStabilizer(timers, now_s)
+        kept.append(stabilizer.apply("workers cpu", 2, 1, 30.0))
+        timers = stabilizer.surplus
+    assert kept == [2] * 30 + [1] * 10
 
 
 def test_scaling_ignores_swings_shorter_than_delay() -> None:
