@@ -1,4 +1,4 @@
 """Simulated comparison of INFaaS on Kafka with other systems and with the oracle's bound.
 
-Reading order: workloads -> comparison -> __main__ (runs all, and writes docs/systems.md).
+Reading order: workloads -> comparison -> page -> __main__ (runs all, and writes docs/systems.md).
 """

@@ -1,16 +1,22 @@
-"""Simulation of one system under one workload, and the page of all."""
+"""Simulations of one system: under a workload with a fleet that it scales, and on fixed hardware."""
 
-import datetime
-from collections.abc import Sequence
-from statistics import fmean
-from typing import NamedTuple
+from collections.abc import Mapping
+from math import ceil
+from typing import Final, NamedTuple
 
-from bench.results import commit, machine
-from bench.systems.workloads import scenario
+from bench.systems.workloads import TEN, bounded_scenario, scenario
 from simulator.oracle.bound import oracle_cost
-from simulator.scenario_file import find_system
+from simulator.scenario_file import ScenarioFile, find_system
 from simulator.simulation import simulate
 from simulator.summary import Summary, summarize
+
+HARDWARE: Final = {"cpu": 2, "v100": 0, "t4": 4, "a10g": 0, "inf1": 4}
+"""Workers of the comparisons on fixed hardware."""
+ONLY_V100: Final = {"cpu": 0, "t4": 0, "a10g": 0, "inf1": 0}
+"""Maxima with which every user has chosen a GPU of the paper."""
+_MOST_VIOLATIONS: Final = 0.01
+_STEP: Final = 1.08
+_SLOWEST: Final = 10.0
 
 
 class Row(NamedTuple):
@@ -20,48 +26,73 @@ class Row(NamedTuple):
     system: str
     summary: Summary
     bound_usd: float
-    """Least USD of any system with as few violations."""
+    """Least USD of any system with as few violations; 0: not computed."""
+    computing_usd: float
+    """Price of the slots that computed."""
 
 
-def compare(run: tuple[str, str, int]) -> Row:
-    """Simulate a workload with a system and a seed."""
-    workload, system, seed = run
-    file = scenario(workload, system, seed)
-    prepared = file.scenario(seed)
-    summary = summarize(simulate(prepared, find_system(system)))
-    return Row(workload, system, summary, oracle_cost(prepared, summary.violations).usd)
+class ComparisonRun(NamedTuple):
+    """Simulation to run."""
+
+    workload: str
+    system: str
+    seed: int
+    fleet: Mapping[str, int] | None = None
+    """Fleet at the start, in place of the workload's."""
 
 
-def page(rows: Sequence[Row], seeds: Sequence[int]) -> str:
-    """Format the page in Markdown."""
-    day = datetime.datetime.now(datetime.UTC).date().isoformat()
-    lines = [
-        "# Systems compared in simulation",
-        "",
-        "INFaaS on Kafka (`infaas`) and [other systems](../simulator/baselines/__init__.py) on the same simulated",
-        "workers, delays and catalogue (`infaas-44x270`), by `make bench-systems`. Only their decisions differ.",
-        f"Means over the seeds {', '.join(map(str, seeds))}; the policy was tuned on seed 0. Commit {commit()}, {day},",
-        f"{machine()}.",
-        "",
-        "Violations are online queries that were refused, late or never answered. `bound` is the price over the least",
-        "price of any system that knows the trace and violates as little. One CPU worker runs at the start; the first",
-        "five minutes are left out.",
-    ]
-    for workload in dict.fromkeys(row.workload for row in rows):
-        lines += ["", f"## {workload}", "", "| system | violations | USD/h | bound | accuracy | p99 ms |"]
-        lines += ["|---|---:|---:|---:|---:|---:|"]
-        systems = dict.fromkeys(row.system for row in rows if row.workload == workload)
-        lines += [
-            _line(system, [r for r in rows if (r.workload, r.system) == (workload, system)]) for system in systems
-        ]
-    return "\n".join(lines) + "\n"
+def compare(job: ComparisonRun) -> Row:
+    """Simulate a workload with a fleet that the system scales."""
+    rest = {} if job.fleet is None else {"fleet": job.fleet}
+    return _row(job.workload, job.system, scenario(job.workload, job.system, job.seed, **rest), bound=True)
 
 
-def _line(system: str, rows: Sequence[Row]) -> str:
-    summaries = [row.summary for row in rows]
-    ratio = fmean([row.summary.usd / row.bound_usd if row.bound_usd else float("inf") for row in rows])
-    usd_per_hour = fmean([s.usd_per_hour for s in summaries])
-    return (
-        f"| {system} | {fmean([s.violations for s in summaries]):.2%} | {usd_per_hour:.3f} "
-        f"| {ratio:.2f} | {fmean([s.accuracy for s in summaries]):.4f} | {fmean([s.p99_ms for s in summaries]):.0f} |"
-    )
+def after_peak(job: ComparisonRun) -> Row:
+    """Simulate the low load after a peak; a system whose name ends in `on V100` has no other hardware."""
+    system, _, only = job.system.partition(" on ")
+    rest = {"maximum": ONLY_V100, "fleet": {"v100": 1}} if only else {}
+    return _row(job.workload, job.system, scenario(job.workload, system, job.seed, **rest), bound=False)
+
+
+def overload(job: ComparisonRun) -> Row:
+    """Simulate arrivals beyond what the fixed hardware computes."""
+    file = bounded_scenario(job.workload, 1.25 * TEN, job.system, job.seed, HARDWARE)
+    return _row(job.workload, job.system, file, bound=False)
+
+
+def throughput(job: ComparisonRun) -> float:
+    """Return the highest rate, in queries a second, at which at most 1 % are violated on the fixed hardware."""
+    low, high = 0, 1
+    while _is_met(job, high) and high < 64:
+        low, high = high, 2 * high
+    high = min(high, 64)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if _is_met(job, middle) else (low, middle)
+    return _rate(low) if low else 0.0
+
+
+def _rate(step: int) -> float:
+    return _SLOWEST * _STEP**step
+
+
+def _is_met(job: ComparisonRun, step: int) -> bool:
+    file = bounded_scenario("poisson", _rate(step), job.system, job.seed, HARDWARE)
+    return _summary(file).violations <= _MOST_VIOLATIONS
+
+
+def _row(workload: str, system: str, file: ScenarioFile, *, bound: bool) -> Row:
+    prepared, summary = file.scenario(file.seed), _summary(file)
+    price = {one.name: one.price_per_hour / 3600 for one in prepared.catalogue.hardware}
+    computing = sum(price[name] * summary.workers[name] * busy for name, busy in summary.utilisation.items())
+    bound_usd = oracle_cost(prepared, summary.violations).usd if bound else 0.0
+    return Row(workload, system, summary, bound_usd, computing * summary.seconds)
+
+
+def _summary(file: ScenarioFile) -> Summary:
+    return summarize(simulate(file.scenario(file.seed), find_system(file.system)))
+
+
+def fleet_of(row: Row) -> dict[str, int]:
+    """Return the mean fleet of a run after the warm-up, in whole workers; at least as dear."""
+    return {name: ceil(count - 1e-6) for name, count in row.summary.workers.items() if count > 0.01}

@@ -1,12 +1,16 @@
-"""Workloads of the comparison: arrivals by name, each with the same mixed needs of several tasks."""
+"""Workloads of the comparison: arrivals by name, each with the same mixed needs of several tasks.
+
+Loads of one or two workers have queries of one input. Loads of about ten and forty workers have queries of 1 to 16
+inputs, 6 on average, and equal shares of five tasks; so a simulation has a tenth of the queries.
+"""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from simulator.scenario_file import ScenarioFile, convert_scenario
 
 SEED: Final = 11
-"""First of the seeds that are reported. The policy was tuned on seed 0, with the same kinds of workloads."""
+"""First of the seeds that are reported. The policy was tuned on seed 0, with flat and diurnal loads of ten workers."""
 _NEEDS: Final = {
     "image-classification": (
         {"latency_ms": 60, "min_accuracy": 0.70, "weight": 4},
@@ -24,44 +28,97 @@ _NEEDS: Final = {
 }
 """Needs of each task's queries, with their weights."""
 _TWO: Final = {"image-classification": 0.7, "text-classification": 0.3}
+_EQUAL: Final = dict.fromkeys(_NEEDS, 0.2)
 _ZIPF: Final = dict(zip(_NEEDS, (0.438, 0.219, 0.146, 0.109, 0.088), strict=True))
 """Shares of tasks by Zipf's law with exponent 1."""
+_SIZES: Final = {"sizes": "geometric", "mean": 6, "most": 16}
+TEN: Final = 400.0
+"""Queries a second that take about ten workers."""
+LOW: Final = 4.0
+"""Queries a second of a low load: the one of INFaaS's evaluation."""
+_TEN_FLEET: Final = {"cpu": 1, "t4": 4, "inf1": 1}
+_FORTY_FLEET: Final = {"cpu": 1, "t4": 16, "inf1": 4}
 
 
-def _poisson(share: float, rate: float) -> dict[str, Any]:
-    return {"arrivals": {"process": "poisson", "rate": share * rate}, "seconds": 900}
+class ComparedLoad(NamedTuple):
+    """Load of a workload, and the fleet at its start."""
+
+    streams: list[dict[str, Any]]
+    fleet: Mapping[str, int] = {"cpu": 1}
+    warm_up_s: float = 300.0
 
 
-def _bursty(share: float) -> dict[str, Any]:
-    rates = [share * 50, share * 400]
-    return {"arrivals": {"process": "markov", "rates": rates, "means": [60, 15]}, "seconds": 900}
+def _stream(arrivals: dict[str, Any], task: str, seconds: float, sizes: dict[str, Any] | None, **rest: Any) -> Any:
+    mix: dict[str, Any] = {"kinds": [kind | {"task": task} for kind in _NEEDS[task]]}
+    return {"arrivals": arrivals, "seconds": seconds, "mix": mix | ({"batches": sizes} if sizes else {})} | rest
 
 
-def _diurnal(share: float) -> dict[str, Any]:
-    arrivals = {"process": "diurnal", "rate": share * 150, "amplitude": 0.8, "period": 900}
-    return {"arrivals": arrivals, "seconds": 1200}
+def _few(process: str, rate: float, tasks: Mapping[str, float] = _TWO, seconds: float = 600) -> ComparedLoad:
+    """Return a load of one or two workers."""
+    return ComparedLoad(
+        [_stream(_arrivals(process, share * rate), task, seconds, None) for task, share in tasks.items()]
+    )
 
 
-_STREAMS: Final[Mapping[str, list[dict[str, Any]]]] = {
-    "low load": [_poisson(share, 4) | {"mix": {"task": task}} for task, share in _TWO.items()],
-    "flat": [_poisson(share, 150) | {"mix": {"task": task}} for task, share in _TWO.items()],
-    "bursty": [_bursty(share) | {"mix": {"task": task}} for task, share in _TWO.items()],
-    "diurnal": [_diurnal(share) | {"mix": {"task": task}} for task, share in _TWO.items()],
-    "Zipf, 5 tasks": [_poisson(share, 100) | {"mix": {"task": task}} for task, share in _ZIPF.items()],
-    "Azure code, 4 times its speed": [
-        {"arrivals": {"process": "azure-code-2023"}, "speed": 4, "mix": {"task": task}} for task in _TWO
-    ],
+def _many(process: str, rate: float = TEN, tasks: Mapping[str, float] = _EQUAL, seconds: float = 150) -> ComparedLoad:
+    """Return a load of many workers."""
+    streams = [_stream(_arrivals(process, share * rate), task, seconds, _SIZES) for task, share in tasks.items()]
+    return ComparedLoad(streams, _TEN_FLEET if rate < 2 * TEN else _FORTY_FLEET, 60.0)
+
+
+def _published(name: str, speed: float, seconds: float = 150) -> ComparedLoad:
+    """Return a published trace for each of the five tasks at once."""
+    streams = [_stream({"process": name}, task, seconds, _SIZES, speed=speed) for task in _NEEDS]
+    return ComparedLoad(streams, _TEN_FLEET, 60.0)
+
+
+def _arrivals(process: str, rate: float) -> dict[str, Any]:
+    match process:
+        case "bursty":
+            return {"process": "markov", "rates": [rate / 2, rate * 2], "means": [40, 20]}
+        case "diurnal":
+            return {"process": "diurnal", "rate": rate, "amplitude": 0.8, "period": 150}
+        case "low after a peak":
+            return {"process": "steps", "rates": [rate, rate * LOW / TEN], "lengths": [60, 600]}
+        case "servegen":
+            return {"process": "servegen", "scale": rate / 3400, "offset": 36_000}
+        case _:
+            return {"process": "poisson", "rate": rate}
+
+
+_LOADS: Final[Mapping[str, ComparedLoad]] = {
+    "low load": _few("poisson", LOW),
+    "flat": _few("poisson", 150),
+    "Zipf, 5 tasks": _few("poisson", 100, _ZIPF),
+    "flat, 10 workers": _many("poisson"),
+    "bursty, 10 workers": _many("bursty"),
+    "diurnal, 10 workers": _many("diurnal"),
+    "Zipf, 10 workers": _many("poisson", 1.7 * TEN, _ZIPF),
+    "Azure code, 12 times its speed": _published("azure-code-2023", 12),
+    "Azure conversation, 12 times its speed": _published("azure-conv-2023", 12),
+    "Mooncake, 16 times its speed": _published("mooncake-conversation-2025", 16),
+    "ServeGen, a tenth of its rate": _many("servegen"),
+    "flat, 40 workers": _many("poisson", 4 * TEN, seconds=120),
+    "diurnal, 40 workers": _many("diurnal", 4 * TEN, seconds=150),
 }
-WORKLOADS: Final = tuple(_STREAMS)
+WORKLOADS: Final = tuple(_LOADS)
+"""Workloads with a fleet that every system scales."""
+AFTER_PEAK: Final = "low after a peak"
+_AFTER_PEAK: Final = _many(AFTER_PEAK, seconds=660)._replace(warm_up_s=300.0)
 
 
-def scenario(workload: str, system: str, seed: int = SEED) -> ScenarioFile:
-    """Return the scenario of a workload: the shipped catalogue, one CPU worker at the start, a warm-up of 300 s."""
-    streams = [_with_needs(stream) for stream in _STREAMS[workload]]
-    document = {"workload": {"streams": streams}, "catalogue": "infaas-44x270", "system": system, "seed": seed}
-    return convert_scenario(document | {"fleet": {"cpu": 1}, "warm_up_s": 300})
+def scenario(workload: str, system: str, seed: int = SEED, **rest: Any) -> ScenarioFile:
+    """Return the scenario of a workload on the shipped catalogue; `rest` are other fields of a scenario file."""
+    return _scenario(_AFTER_PEAK if workload == AFTER_PEAK else _LOADS[workload], system, seed, rest)
 
 
-def _with_needs(stream: dict[str, Any]) -> dict[str, Any]:
-    task = stream["mix"]["task"]
-    return stream | {"mix": {"kinds": [kind | {"task": task} for kind in _NEEDS[task]]}}
+def bounded_scenario(process: str, rate: float, system: str, seed: int, hardware: Mapping[str, int]) -> ScenarioFile:
+    """Return the scenario of a load on a fixed fleet, all of which runs from the start."""
+    load = _many(process, rate, seconds=90 if process == "poisson" else 210)._replace(fleet=hardware, warm_up_s=45.0)
+    pins = [{"kind": "hardware", "name": name, "minimum": count} for name, count in hardware.items() if count]
+    return _scenario(load, system, seed, {"maximum": dict(hardware), "scaling": {"pins": pins}})
+
+
+def _scenario(load: ComparedLoad, system: str, seed: int, rest: Mapping[str, Any]) -> ScenarioFile:
+    document: dict[str, Any] = {"workload": {"streams": load.streams}, "catalogue": "infaas-44x270", "system": system}
+    return convert_scenario(document | {"fleet": load.fleet, "warm_up_s": load.warm_up_s, "seed": seed} | dict(rest))
