@@ -54,8 +54,8 @@ class SlackFitSystem(BaselineSystem):
         same = (one for one in self.profiles.of_task(supernet.task) if one.hardware is supernet.hardware)
         return [one for one in same if one.width == supernet.width]
 
-    def _make_instance(self, variant: SimulatedVariant, worker: InstanceHost, max_batch: int) -> SupernetInstance:
-        return SupernetInstance(variant, worker, max_batch, self._queues[variant.row.task])
+    def _make_instance(self, variant: SimulatedVariant, worker: InstanceHost, _max_batch: int) -> SupernetInstance:
+        return SupernetInstance(variant, worker, self._queues[variant.row.task])
 
     # -- queries -------------------------------------------------------------------------------------------------------
 

@@ -73,7 +73,8 @@ class SupernetQueue:
     ) -> None:
         """Make an empty queue; `choose` records the subnet of each query that is taken."""
         self._subnets = subnets
-        self._most = max(one.max_batch for one in subnets)
+        self.most = max(one.max_batch for one in subnets)
+        """Largest batch of a subnet."""
         self._choices: dict[tuple[float | None, str | None, int], list[SubnetChoice]] = {}
         self._choose = choose
         self._waiting: list[tuple[bool, float, int, SimulatedQuery]] = []
@@ -136,7 +137,7 @@ class SupernetQueue:
         return 0
 
     def _choices_for(self, query: SimulatedQuery) -> list[SubnetChoice]:
-        needs, queued = query.query.needs, min(self.inputs, self._most)
+        needs, queued = query.query.needs, min(self.inputs, self.most)
         key = needs.min_accuracy, needs.target, queued
         found = self._choices.get(key)
         if found is None:
@@ -175,8 +176,8 @@ class SubnetBatch(SimulatedBatch):
 class SupernetInstance(SimulatedInstance):
     """Supernet on one worker; it takes queries from the queue of all."""
 
-    def __init__(self, variant: SimulatedVariant, worker: InstanceHost, max_batch: int, queue: SupernetQueue) -> None:
-        super().__init__(variant, worker, max_batch)
+    def __init__(self, variant: SimulatedVariant, worker: InstanceHost, queue: SupernetQueue) -> None:
+        super().__init__(variant, worker, queue.most)
         self._queue = queue
         self.under_way: dict[int, SimulatedQuery] = {}
         """Queries that it computes, by number."""
@@ -187,7 +188,7 @@ class SupernetInstance(SimulatedInstance):
         """Follow the row; without it, end once its batches have ended and the row is followed again."""
         self._ends = wanted is None
         if not (self._ends and self.under_way):
-            super().follow(wanted, max_batch)
+            super().follow(wanted, self._queue.most)
 
     def loaded(self) -> None:
         """Begin to serve."""

@@ -57,6 +57,14 @@ def test_slackfit_lowers_accuracy_in_burst() -> None:
     assert (names[in_burst] == SMALL_GPU.name).mean() > 0.3
 
 
+def test_slackfit_batches_more_than_most_accurate_subnet() -> None:
+    few = replace(LARGE_GPU, max_batch=2, latency=LARGE_GPU.latency[:2])
+    catalogue = Catalogue(hardware=CATALOGUE.hardware, variants=(SMALL_GPU, few))
+    given = scenario(trace([(3, 800)]), catalogue=catalogue, fleet={"cuda": 1})
+    result = simulate(given, BASELINES["slackfit"])
+    assert (result.queries.outcome == QueryOutcome.ANSWERED).mean() > 0.7
+
+
 def test_slackfit_scales_workers_to_utilisation() -> None:
     result = simulate(scenario(trace([(60, 3000), (60, 50)]), fleet={"cuda": 1}), BASELINES["slackfit"])
     assert max(sample.workers["cuda"] for sample in result.samples) >= 3
