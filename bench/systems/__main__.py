@@ -11,7 +11,7 @@ from rich.progress import track
 from bench.results import SYSTEMS
 from bench.systems.comparison import ComparisonRun, Row, after_peak, compare, fleet_of, overload, throughput
 from bench.systems.page import Results, page
-from bench.systems.workloads import AFTER_PEAK, SEED, WORKLOADS
+from bench.systems.workloads import AFTER_PEAK, FIXED, SEED, WORKLOADS
 from simulator.scenario_file import INFAAS
 
 _SYSTEMS: Final = ("infaas-paper", "infaas-code", "static", "individual", "slackfit", "proteus-fleet")
@@ -49,7 +49,7 @@ def main() -> None:
             rows=_rows(ours + run(compare, others, "other systems")),
             after_peak=_rows(run(after_peak, _jobs([AFTER_PEAK], _AFTER_PEAK, seeds), "low load after a peak")),
             overload=_rows(run(overload, _jobs(_OVERLOADS, _FIXED, seeds), "overload")),
-            throughput=[(j.system, rate) for j, rate in run(throughput, _jobs([""], _FIXED, seeds), "throughput")],
+            throughput=run(throughput, _jobs(FIXED, _FIXED, seeds), "throughput"),
         )
     SYSTEMS.write_text(page(results))
 

@@ -112,9 +112,32 @@ def scenario(workload: str, system: str, seed: int = SEED, **rest: Any) -> Scena
     return _scenario(_AFTER_PEAK if workload == AFTER_PEAK else _LOADS[workload], system, seed, rest)
 
 
-def bounded_scenario(process: str, rate: float, system: str, seed: int, hardware: Mapping[str, int]) -> ScenarioFile:
+class FixedHardware(NamedTuple):
+    """Workers of a comparison on fixed hardware, and its tasks with their shares of the queries."""
+
+    workers: Mapping[str, int]
+    tasks: Mapping[str, float]
+
+    def __str__(self) -> str:
+        """Return the workers in words."""
+        return ", ".join(f"{count} {name}" for name, count in self.workers.items() if count)
+
+
+FIXED: Final[Mapping[str, FixedHardware]] = {
+    "five tasks": FixedHardware({"cpu": 2, "v100": 0, "t4": 4, "a10g": 0, "inf1": 4}, _EQUAL),
+    "language tasks": FixedHardware(
+        {"cpu": 1, "v100": 0, "t4": 1, "a10g": 0, "inf1": 1},
+        {"question-answering": 0.5, "text-classification": 0.5},
+    ),
+}
+"""Two of the five tasks have variants that are fast enough on T4 alone, all language tasks also on Inferentia."""
+
+
+def bounded_scenario(process: str, rate: float, system: str, seed: int, fixed: FixedHardware) -> ScenarioFile:
     """Return the scenario of a load on a fixed fleet, all of which runs from the start."""
-    load = _many(process, rate, seconds=90 if process == "poisson" else 210)._replace(fleet=hardware, warm_up_s=45.0)
+    hardware = fixed.workers
+    load = _many(process, rate, fixed.tasks, seconds=75 if process == "poisson" else 180)
+    load = load._replace(fleet=hardware, warm_up_s=30.0)
     pins = [{"kind": "hardware", "name": name, "minimum": count} for name, count in hardware.items() if count]
     return _scenario(load, system, seed, {"maximum": dict(hardware), "scaling": {"pins": pins}})
 
