@@ -22,6 +22,7 @@ the load are distributed among replicas as selectors would (`LoadShares`), so th
 instances.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -386,13 +387,14 @@ class _Placer:
         return self.is_load_served(task)
 
     def is_load_served(self, task: str) -> bool:
-        """Return true if the task has load, and workers that stay have loaded all instances that it needs.
+        """Return true if the task has load, and the instances that it needs are loaded and on workers that stay.
 
-        Then selectors may use another variant only because it is cheaper for a single query.
+        Then selectors may use another variant only because it is cheaper for a single query. An instance that moves
+        counts as loaded, because the draining worker serves its partitions until the next owner has loaded it.
         """
         builder = self.builder
         needed = [name for name in self.wanted.load_slots if builder.variants[name].task == task]
+        loaded = Counter(row.variant for row in builder.snapshot.instances if row.state in SERVING)
         return bool(needed) and all(
-            sum(builder.is_loaded(name, capacity) for capacity in builder.hosts(name)) >= self.wanted.instances[name]
-            for name in needed
+            min(loaded[name], builder.host_count(name)) >= self.wanted.instances[name] for name in needed
         )

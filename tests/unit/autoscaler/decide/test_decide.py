@@ -447,25 +447,28 @@ def test_decide_removes_failed_row_of_dead_worker() -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "removed"),
+    ("worker", "state", "removed"),
     [
-        (InstanceState.ACTIVE, True),
-        (InstanceState.LOADING, False),  # nothing else serves yet
+        ("cpu-0", InstanceState.ACTIVE, True),
+        ("cpu-0", InstanceState.LOADING, False),  # nothing else serves yet
+        ("cpu-1", InstanceState.ACTIVE, True),  # it moves, and serves until then
     ],
 )
-def test_decide_empties_draining_worker_of_variant_that_load_does_not_need(state: InstanceState, removed: bool) -> None:
+def test_decide_empties_draining_worker_of_variant_that_load_does_not_need(
+    worker: str, state: InstanceState, removed: bool
+) -> None:
     good, cheap = (
         a_profile("digits-a.onnx-fp32.cpu", 0.9, 0.010, 900),
         a_profile("digits-b.onnx-fp32.cpu", 0.8, 0.001, 900),
     )
     instances = (
-        msgspec.structs.replace(an_instance(good.variant, "cpu-0"), state=state),
+        msgspec.structs.replace(an_instance(good.variant, worker), state=state),
         msgspec.structs.replace(an_instance(cheap.variant, "cpu-1"), state=InstanceState.ACTIVE),
     )
     snapshot = ClusterSnapshot(
         workers=(
             a_worker("cpu-0", memory_bytes=1000),
-            msgspec.structs.replace(a_worker("cpu-1", memory_bytes=1000), draining=True),
+            msgspec.structs.replace(a_worker("cpu-1", memory_bytes=2000), draining=True),
         ),
         instances=instances,
         classes=(load("digits", 1.0, accuracy=0.85),),
