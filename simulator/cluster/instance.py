@@ -202,6 +202,8 @@ class SimulatedInstance:
         self.worker.changed()
         if log.next_owner is not None:
             log.next_owner.retry()
+        if self.wanted is None and not self.online:
+            self._release_unwanted()
 
     def retry(self) -> None:
         """Try again to take missing partitions, because one has become free."""
